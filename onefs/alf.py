@@ -1,0 +1,213 @@
+"""The ALF/ONE grammar: how sessions and datasets become paths, and back.
+
+The layout is ONE's (``one.alf.spec``)::
+
+    <lab>/[Subjects/]<subject>/<yyyy-mm-dd>/<nnn>/[<collection>/][#<revision>#/]<name>
+
+Names come from a server and are data. What a file system cannot hold is written otherwise, by
+rule, in :func:`component`; what would stand twice in one folder is told apart in :func:`distinct`:
+
+=============================  =====================================================
+name                           becomes
+=============================  =====================================================
+``/``, NUL, control characters ``%2F``, ``%00``, ``%0A`` ... (percent and two hex digits)
+``.`` and ``..``               ``%2E`` and ``%2E%2E``
+a lone surrogate (no UTF-8)    its byte percent-encoded (``os.fsdecode``'s U+DCFF is ``%FF``)
+more than 255 bytes            shortened, ``~`` and 8 hex digits of its hash before the extension
+a name of ours                 its first character percent-encoded: a lab ``.x``, a subject
+                               ``Subjects``, a file ``.session.json`` in a session's own folder
+the second of two              ``~`` and 8 hex digits of its UUID before the extension
+=============================  =====================================================
+
+A session without number has no place in the layout (ONE's cache tables leave it out too).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeVar
+
+from onefs.model import Dataset, Session
+
+#: longest name that Linux file systems take, in bytes
+NAME_MAX = 255
+#: the unlisted alias of a lab's own folder, which ONE's paths contain
+SUBJECTS = "Subjects"
+#: files of ours in a session's folder
+SESSION_FILES = frozenset({".session.json", ".datasets.tsv"})
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_REF = re.compile(r"(\d{4}-\d{2}-\d{2})_(\d{1,9})_(.+)", re.DOTALL | re.ASCII)
+_UNSAFE = re.compile("[/\x00-\x1f\x7f]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_TYPE = re.compile(r"(?:_[a-zA-Z0-9]+_)?\w+\.[a-zA-Z0-9_]+")
+
+T = TypeVar("T")
+
+
+class Ref(NamedTuple):
+    """ONE's short name of a session, taken apart. It names no lab, so two labs may share one."""
+
+    date: str
+    number: int
+    subject: str
+
+
+def is_uuid(text: str) -> bool:
+    """Whether ``text`` is a UUID as Alyx writes it: lower-case, with dashes."""
+    return _UUID.fullmatch(text) is not None
+
+
+def is_date(text: str) -> bool:
+    """Whether ``text`` has the form of a session's date folder, ``yyyy-mm-dd``."""
+    return _DATE.fullmatch(text) is not None
+
+
+def parse_ref(text: str) -> Ref | None:
+    """``2019-12-10_1_KS023`` taken apart (``001`` is taken for ``1``), or None."""
+    match = _REF.fullmatch(text)
+    if match is None:
+        return None
+    return Ref(match.group(1), int(match.group(2)), match.group(3))
+
+
+def number_folder(number: int) -> str:
+    """A session number as its folder: three digits or more (ONE: ``%03d``)."""
+    return f"{number:03d}"
+
+
+def unpadded_number(name: str) -> str | None:
+    """The folder that ``1`` or ``01`` stands for (``001``); None when ``name`` is no alias."""
+    if not (name.isascii() and name.isdigit()) or len(name) > 9:
+        return None
+    folder = number_folder(int(name))
+    return folder if folder != name else None
+
+
+def dataset_type(name: str) -> str:
+    """The type a file name implies: ``[_namespace_]object.attribute``, else ``unknown``.
+
+    The attribute ends at the next dot: ``spikes.times.npy`` is ``spikes.times``. A name of two
+    parts only (``notes.md``) has no attribute.
+    """
+    parts = name.split(".")
+    candidate = ".".join(parts[:2])
+    if len(parts) < 3 or not _TYPE.fullmatch(candidate):
+        return "unknown"
+    return candidate
+
+
+def valid_text(text: str) -> str:
+    """``text`` without lone surrogates: what UTF-8 cannot say is percent-encoded."""
+    return _SURROGATE.sub(_percent, text)
+
+
+def component(text: str) -> str:
+    """One path component that a file system holds, for a name that a server gave.
+
+    ``text`` may be anything but the empty string. The result is never ``.``, ``..`` or longer
+    than 255 bytes, and holds no ``/``, no NUL and no control character.
+    """
+    if text in (".", ".."):
+        return "%2E" * len(text)
+    safe = _UNSAFE.sub(_percent, valid_text(text))
+    if len(safe.encode()) > NAME_MAX:
+        return with_suffix(safe, digest(safe)[:8])
+    return safe
+
+
+def digest(name: str) -> str:
+    """Hex digits that stand for a name, where there is no UUID to tell it from another."""
+    return hashlib.sha1(name.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def with_suffix(name: str, mark: str) -> str:
+    """``name`` with ``~mark`` before its extension, shortened where it would grow too long."""
+    stem, dot, extension = name.rpartition(".")
+    if not stem or len(extension.encode()) > 32:
+        stem, dot, extension = name, "", ""
+    tail = f"~{mark}{dot}{extension}"
+    return _shorten(stem, NAME_MAX - len(tail.encode())) + tail
+
+
+def reserved(name: str) -> str:
+    """A server's name that is one of ours, written so that it is not."""
+    return f"%{ord(name[0]):02X}{name[1:]}"
+
+
+def lab_folder(lab: str) -> str:
+    """A lab's folder in the root, where every name that starts with a dot is ours."""
+    name = component(lab)
+    return reserved(name) if name.startswith(".") else name
+
+
+def subject_folder(subject: str) -> str:
+    """A subject's folder in its lab, where ``Subjects`` is ours."""
+    name = component(subject)
+    return reserved(name) if name == SUBJECTS else name
+
+
+def session_folder(session: Session) -> tuple[str, str, str, str]:
+    """``(lab, subject, date, number)`` folders of a session."""
+    return (
+        lab_folder(session.lab),
+        subject_folder(session.subject),
+        session.date,
+        number_folder(session.number),
+    )
+
+
+def dataset_folder(dataset: Dataset) -> tuple[str, ...]:
+    """The folders of a dataset inside its session: its collection's, then its revision's."""
+    folders = [component(part) for part in dataset.collection.split("/") if part]
+    if folders and folders[0] in SESSION_FILES:
+        folders[0] = reserved(folders[0])
+    if dataset.revision:
+        folders.append(component(f"#{dataset.revision}#"))
+    return tuple(folders)
+
+
+def dataset_file(dataset: Dataset) -> str:
+    """The file name of a dataset."""
+    name = component(dataset.name) if dataset.name else "%"
+    if name in SESSION_FILES and not dataset_folder(dataset):
+        return reserved(name)
+    return name
+
+
+def distinct(
+    named: Iterable[tuple[str, str, T]], taken: Iterable[str] = ()
+) -> Iterator[tuple[str, T]]:
+    """Names for things that share a folder, each name once.
+
+    ``named`` holds ``(name, uuid, thing)``, those with the better claim first; ``taken`` are
+    names that stand already (folders go before files). Who comes second is marked with the
+    first 8 digits of its UUID, and with all of them should even that stand already.
+    """
+    used = set(taken)
+    for name, uuid, thing in named:
+        choice = name
+        if choice in used:
+            choice = with_suffix(name, uuid[:8])
+        if choice in used:
+            choice = with_suffix(name, uuid)
+        used.add(choice)
+        yield choice, thing
+
+
+def _percent(match: re.Match[str]) -> str:
+    errors = "surrogateescape" if "\udc80" <= match.group() <= "\udcff" else "surrogatepass"
+    raw = match.group().encode("utf-8", errors)
+    return "".join(f"%{byte:02X}" for byte in raw)
+
+
+def _shorten(text: str, limit: int) -> str:
+    """``text`` cut to at most ``limit`` bytes, never inside a character."""
+    raw = text.encode()
+    while len(raw) > limit:
+        text = text[: max(1, len(text) - max(1, (len(raw) - limit) // 4))]
+        raw = text.encode()
+    return text

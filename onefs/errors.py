@@ -1,0 +1,157 @@
+"""Every error that onefs raises on purpose, each with one errno.
+
+::
+
+    OnefsError                    EIO           the root; never raised itself
+     +- UsageError                EINVAL        a flag, value or path that makes no sense
+     +- NotConfigured             EACCES        no profile and nothing in the environment
+     +- NotFound                  ENOENT        the catalogue says that there is no such thing
+     +- Ambiguous                 ENOTUNIQ      one name, several things: the message lists them
+     +- ReadOnly                  EROFS         onefs never writes
+     +- CredentialsError          EACCES        a server refuses the token or password
+     |   +- AlyxCredentials
+     |   +- DataServerCredentials
+     +- Unreachable               EHOSTUNREACH  no connection, or the server is away
+     +- DeadlineExceeded          ETIMEDOUT     it answered too slowly or not at all
+     +- Throttled                 EBUSY         the server asks to wait beyond the deadline
+     +- ServerError               EIO           the server answered nonsense or failed
+     +- BadContent                EIO           the bytes are not those that the database describes
+     +- CacheError                EIO           the cache folder cannot be used
+     |   +- CacheFull             ENOSPC
+     +- MountError                EIO           a mount cannot be made or undone
+     +- Busy                      EBUSY         somebody is using it
+     +- Stopping                  ESHUTDOWN     the daemon is going down
+
+Where Python has an error of that kind, ours is one too: NotFound is a FileNotFoundError,
+UsageError a ValueError, CredentialsError a PermissionError, Unreachable a ConnectionError,
+DeadlineExceeded a TimeoutError.
+
+ENOENT comes from a catalogue answer only: network trouble is never "no such file".
+"""
+
+from __future__ import annotations
+
+import errno
+
+
+class OnefsError(Exception):
+    """The root of the tree. ``errno`` is what a file operation returns for it."""
+
+    errno: int = errno.EIO
+
+
+class UsageError(OnefsError, ValueError):
+    """Something the user gave makes no sense; the message names it and what to do."""
+
+    errno = errno.EINVAL
+
+
+class NotConfigured(OnefsError):
+    """No server is known: neither a profile, nor flags, nor the environment name one."""
+
+    errno = errno.EACCES
+
+
+class NotFound(OnefsError, FileNotFoundError):
+    """The catalogue has an answer, and it is no."""
+
+    errno = errno.ENOENT
+
+
+class Ambiguous(OnefsError):
+    """One name stands for several things; the message lists them."""
+
+    errno = errno.ENOTUNIQ
+
+
+class ReadOnly(OnefsError):
+    """onefs is read-only."""
+
+    errno = errno.EROFS
+
+
+class CredentialsError(OnefsError, PermissionError):
+    """A server refuses what we have; the message says which server and what to run."""
+
+    errno = errno.EACCES
+
+
+class AlyxCredentials(CredentialsError):
+    """The database refuses the token or the password, or the user may not read this."""
+
+
+class DataServerCredentials(CredentialsError):
+    """The file server refuses its user and password, or none are known."""
+
+
+class Unreachable(OnefsError, ConnectionError):
+    """The server cannot be reached. What is asked for may well exist."""
+
+    errno = errno.EHOSTUNREACH
+
+
+class DeadlineExceeded(OnefsError, TimeoutError):
+    """No answer, or no progress, within the deadline."""
+
+    errno = errno.ETIMEDOUT
+
+
+class Throttled(OnefsError):
+    """The server asks to wait (429) for longer than the deadline allows.
+
+    ``retry_after`` is in seconds.
+    """
+
+    errno = errno.EBUSY
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ServerError(OnefsError):
+    """A server answered with an error of its own, or with something that is not an answer.
+
+    ``status`` is the HTTP status, ``detail`` the server's own words ('' when it gave none).
+    """
+
+    errno = errno.EIO
+
+    def __init__(self, message: str, status: int = 0, detail: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.detail = detail
+
+
+class BadContent(OnefsError):
+    """The bytes that came are not the bytes that the database describes."""
+
+    errno = errno.EIO
+
+
+class CacheError(OnefsError):
+    """The cache folder cannot be used; the message says why."""
+
+    errno = errno.EIO
+
+
+class CacheFull(CacheError):
+    """The disk of the cache folder is full."""
+
+    errno = errno.ENOSPC
+
+
+class MountError(OnefsError):
+    """A mount cannot be made or undone; the message says why and what to do."""
+
+
+class Busy(OnefsError):
+    """Somebody is using it; the message names them."""
+
+    errno = errno.EBUSY
+
+
+class Stopping(OnefsError):
+    """The daemon is going down, and what waited for it is woken."""
+
+    errno = errno.ESHUTDOWN

@@ -1,0 +1,89 @@
+"""One piece of work for everybody who asks for it at the same time.
+
+The work runs on a thread of its own, so that who waits for it can stop waiting at a deadline, or
+be woken when the daemon goes down, whatever the network does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Generic, TypeVar
+
+from onefs.errors import DeadlineExceeded, Stopping
+
+R = TypeVar("R")
+
+
+class Flights(Generic[R]):
+    """At most one run of each key at a time; later callers share the run under way.
+
+    ``workers`` bounds how many keys run at once; the rest queue.
+    """
+
+    def __init__(self, name: str, workers: int) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix=name)
+        self._lock = threading.Lock()
+        self._under_way: dict[Hashable, Future[R]] = {}
+        self._closed = False
+
+    def start(self, key: Hashable, work: Callable[[], R]) -> Future[R]:
+        """The run of ``key`` that is under way, or a new one. Raises Stopping after close."""
+        with self._lock:
+            if self._closed:
+                raise Stopping("onefs is being stopped")
+            future = self._under_way.get(key)
+            if future is None:
+                future = Future()
+                self._under_way[key] = future
+                self._pool.submit(self._run, key, work, future)
+            return future
+
+    def wait(self, key: Hashable, work: Callable[[], R], deadline: float, what: str) -> R:
+        """The result of ``key``'s run, waiting at most ``deadline`` seconds.
+
+        Raises what the work raised, or DeadlineExceeded naming ``what``.
+        """
+        future = self.start(key, work)
+        try:
+            return future.result(timeout=deadline)
+        except FutureTimeout:
+            if future.done():  # the work itself raised a TimeoutError
+                raise
+            raise DeadlineExceeded(f"{what}: no answer within {deadline:g} s") from None
+
+    def close(self) -> None:
+        """Wake everybody with Stopping; runs under way end by themselves."""
+        with self._lock:
+            self._closed = True
+            waiting = list(self._under_way.values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for future in waiting:
+            _settle(future, error=Stopping("onefs is being stopped"))
+
+    def _run(self, key: Hashable, work: Callable[[], R], future: Future[R]) -> None:
+        try:
+            result = work()
+        except BaseException as error:
+            self._forget(key)
+            _settle(future, error=error)
+        else:
+            self._forget(key)
+            _settle(future, result=result)
+
+    def _forget(self, key: Hashable) -> None:
+        with self._lock:
+            self._under_way.pop(key, None)
+
+
+def _settle(future: Future[R], result: R | None = None, error: BaseException | None = None) -> None:
+    """Set the outcome unless close() or the run has set it already."""
+    try:
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]
+    except Exception:  # InvalidStateError: settled by the other side
+        return

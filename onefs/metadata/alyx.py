@@ -1,0 +1,216 @@
+"""The Alyx client: what onefs asks of the REST server, and only GETs that write nothing.
+
+What the server does is recorded in ``tests/data/recorded``. In short: lists are capped at 1,000
+rows whatever limit is asked for; most have no order, so walking pages loses and repeats rows
+while ``count`` stays right; a bad token is 403, told apart from "not allowed" by ``detail``; a 500
+with a ``detail`` is the query's fault and asking again is useless; ``next`` is built from the
+Host header and never followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from onefs.errors import AlyxCredentials, NotFound, ServerError, Throttled
+from onefs.http import Answer, Transport
+from onefs.metadata import rows
+from onefs.metadata.rows import DatasetRow
+from onefs.model import Repository, Session
+
+#: Alyx's cap since July 2026; older servers give as many rows as are asked for
+PAGE = 1000
+#: how often a list whose distinct rows are fewer than its ``count`` is walked again
+WALKS = 4
+
+#: what Alyx says in ``detail`` when the token, not the permission, is the trouble
+_LOGIN_DETAILS = ("invalid token", "authentication credentials were not provided")
+
+
+class Token(Protocol):
+    """Where the client takes its token from; asked again when the server refuses it."""
+
+    def current(self) -> str:
+        """The token to send. Raises AlyxCredentials when there is none."""
+
+    def renewed(self, refused: str) -> str | None:
+        """Another token than the refused one, if somebody has logged in meanwhile."""
+
+
+class Alyx:
+    """A read-only client of one Alyx server. Thread-safe.
+
+    ``deadline`` is the number of seconds that one request may take in all. Every method raises
+    Unreachable, DeadlineExceeded, Throttled, AlyxCredentials or ServerError.
+    """
+
+    def __init__(
+        self, transport: Transport, url: str, token: Token, deadline: float = 10.0
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._transport = transport
+        self._token = token
+        self._deadline = deadline
+
+    def labs(self) -> list[str]:
+        """Names of all labs."""
+        found = self._list("labs", {}, lambda row: str(row.get("name") or ""))
+        return [name for name in found if name]
+
+    def repositories(self) -> list[Repository]:
+        """All repositories, personal ones too."""
+        found = self._list("data-repository", {}, lambda row: str(row.get("name") or ""))
+        return [rows.repository(row) for row in found.values()]
+
+    def subjects(self, lab: str) -> list[str]:
+        """Nicknames of a lab's subjects (exact name). A subject may have no session."""
+        found = self._list("subjects", {"lab": lab}, lambda row: str(row.get("nickname") or ""))
+        return [nickname for nickname in found if nickname]
+
+    def sessions(self, lab: str, subject: str) -> list[tuple[Session, bool]]:
+        """A subject's sessions in a lab, each with whether it has a number.
+
+        Alyx compares names without case and strips blanks, so others' sessions may come along:
+        they are dropped here.
+        """
+        found = self._list("sessions", {"lab": lab, "subject": subject}, rows.identifier)
+        parsed = [rows.session(row) for row in found.values()]
+        return [item for item in parsed if item[0].lab == lab and item[0].subject == subject]
+
+    def sessions_by_ref(self, subject: str, date: str, number: int) -> list[tuple[Session, bool]]:
+        """The sessions of one ref; more than one when two labs share a nickname."""
+        query = {"subject": subject, "date_range": f"{date},{date}", "number": str(number)}
+        found = self._list("sessions", query, rows.identifier)
+        parsed = [rows.session(row) for row in found.values()]
+        return [item for item in parsed if item[0].subject == subject]
+
+    def session(self, eid: str) -> tuple[Session, bool]:
+        """One session by its eid. Raises NotFound when Alyx has none."""
+        found = self._list("sessions", {"id": eid}, rows.identifier)
+        if eid not in found:
+            raise NotFound(f"Alyx has no session {eid}")
+        return rows.session(found[eid])
+
+    def session_record(self, eid: str) -> dict[str, Any]:
+        """The whole record of a session, as Alyx gives it. Raises NotFound."""
+        answer = self._get(f"sessions/{eid}", {})
+        if answer.status == 404:
+            raise NotFound(f"Alyx has no session {eid}")
+        if answer.status != 200 or not isinstance(answer.body, dict):
+            raise self._unexpected(answer, f"session {eid}")
+        return answer.body
+
+    def datasets(self, eid: str) -> list[DatasetRow]:
+        """All datasets of one session, those that nobody can fetch too. Raises NotFound."""
+        try:
+            found = self._list("datasets", {"session": eid}, rows.identifier)
+        except ServerError as error:
+            # Alyx answers 400, not an empty list, for a session that it does not know
+            if error.status == 400:
+                raise NotFound(f"Alyx has no session {eid}") from error
+            raise
+        return [rows.dataset(row, eid) for row in found.values()]
+
+    def _list(
+        self, endpoint: str, query: Mapping[str, str], key: Callable[[rows.Row], str]
+    ) -> dict[str, rows.Row]:
+        """Every row of a list once, by key.
+
+        Pages by the rows received, never by the limit asked for; walks again with another page
+        size while distinct rows are fewer than ``count``, since pages without order lose rows.
+        Raises ServerError when rows stay missing: a listing is whole or it is none.
+        """
+        found: dict[str, rows.Row] = {}
+        count = 0
+        for walk in range(WALKS):
+            count = self._walk(endpoint, {**query, "limit": str(PAGE - walk)}, key, found)
+            if len(found) >= count:
+                return found
+        raise ServerError(
+            f"{self.url}/{endpoint}: {len(found)} of {count} rows came in {WALKS} walks"
+        )
+
+    def _walk(
+        self,
+        endpoint: str,
+        query: Mapping[str, str],
+        key: Callable[[rows.Row], str],
+        found: dict[str, rows.Row],
+    ) -> int:
+        """One walk over all pages, adding to ``found``; the distinct rows there should be.
+
+        A row that came twice within one page is a join's doing and inflates ``count``, so it is
+        taken off; one that came on two pages is the missing order's doing, and is not.
+        """
+        received, doubled, count = 0, 0, 0
+        while True:
+            page, count = self._page(endpoint, {**query, "offset": str(received)})
+            keys = [key(row) for row in page]
+            doubled += len(keys) - len(set(keys))
+            found.update(zip(keys, page, strict=True))
+            received += len(page)
+            if not page or received >= count:
+                return count - doubled
+
+    def _page(self, endpoint: str, query: dict[str, str]) -> tuple[list[rows.Row], int]:
+        if query["offset"] == "0":
+            del query["offset"]
+        answer = self._get(endpoint, query)
+        body = answer.body
+        if answer.status != 200:
+            raise self._unexpected(answer, endpoint)
+        if isinstance(body, list):  # before mid-2019: the bare rows, all of them
+            return _checked(body, endpoint), len(body)
+        if isinstance(body, dict) and isinstance(body.get("count"), int):
+            return _checked(body.get("results"), endpoint), body["count"]
+        raise ServerError(f"{self.url}/{endpoint} did not answer with a list: is this an Alyx?")
+
+    def _get(self, path: str, query: Mapping[str, str]) -> Answer:
+        token = self._token.current()
+        answer = self._send(path, query, token)
+        if _is_login_trouble(answer):
+            renewed = self._token.renewed(token)
+            if renewed is not None:
+                answer = self._send(path, query, renewed)
+        if answer.status in (401, 403):
+            detail = _detail(answer)
+            advice = "; run `onefs login`" if _is_login_trouble(answer) else ""
+            raise AlyxCredentials(f"{self.url} refuses us: {detail or answer.status}{advice}")
+        if answer.status == 429:
+            raise Throttled(f"{self.url} asks to wait: {_detail(answer)}")
+        return answer
+
+    def _send(self, path: str, query: Mapping[str, str], token: str) -> Answer:
+        return self._transport.get_json(
+            f"{self.url}/{quote(path)}",
+            params=dict(query),
+            headers={"Authorization": f"Token {token}", "Accept": "application/json"},
+            deadline=self._deadline,
+        )
+
+    def _unexpected(self, answer: Answer, what: str) -> ServerError:
+        detail = _detail(answer)
+        says = f": {detail}" if detail else ""
+        return ServerError(
+            f"{self.url}: {what}: answer {answer.status}{says}", answer.status, detail
+        )
+
+
+def _checked(page: object, endpoint: str) -> list[rows.Row]:
+    if isinstance(page, list) and all(isinstance(row, dict) for row in page):
+        return page
+    raise ServerError(f"Alyx's answer for {endpoint} holds something that is no row")
+
+
+def _detail(answer: Answer) -> str:
+    detail = answer.body.get("detail") if isinstance(answer.body, dict) else None
+    return detail if isinstance(detail, str) else ""
+
+
+def _is_login_trouble(answer: Answer) -> bool:
+    """403 (Alyx never says 401) means either "log in" or "not allowed": ``detail`` tells which."""
+    detail = _detail(answer).lower()
+    return answer.status == 401 or (
+        answer.status == 403 and any(words in detail for words in _LOGIN_DETAILS)
+    )

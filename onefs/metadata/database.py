@@ -1,0 +1,255 @@
+"""The catalogue's SQLite file: rows in, rows out. Decides nothing."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from onefs import alf
+from onefs.metadata.rows import DatasetRow
+from onefs.model import Dataset, Repository, Session
+from onefs.sqlite import SqliteFile
+
+SCHEMA = 1
+
+
+class Database:
+    """The tables of ``schema.sql``. Thread-safe. Raises CacheError when the file cannot be used."""
+
+    def __init__(self, path: Path) -> None:
+        schema = resources.files("onefs.metadata").joinpath("schema.sql").read_text("utf-8")
+        self._file = SqliteFile(path, schema, SCHEMA, "the catalogue")
+        self._rows = self._file.rows
+        self._transaction = self._file.transaction
+
+    def close(self) -> None:
+        self._file.close()
+
+    # -- facts and ages
+
+    def fact(self, key: str) -> str | None:
+        """A fact about the catalogue itself."""
+        found = self._rows("SELECT value FROM facts WHERE key = ?", key)
+        return str(found[0][0]) if found else None
+
+    def set_fact(self, key: str, value: str) -> None:
+        with self._transaction() as connection:
+            connection.execute("REPLACE INTO facts VALUES (?, ?)", (key, value))
+
+    def fetched_at(self, key: str) -> float | None:
+        """When a listing was taken; None when it never was."""
+        found = self._rows("SELECT fetched_at FROM listings WHERE key = ?", key)
+        return float(found[0][0]) if found else None
+
+    def is_empty(self) -> bool:
+        """Whether no listing was ever taken."""
+        return not self._rows("SELECT 1 FROM listings LIMIT 1")
+
+    def forget(self, key: str) -> None:
+        """Drop the age of a listing, so that it is taken again before its next use."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM listings WHERE key = ?", (key,))
+
+    # -- listings, each replaced whole
+
+    def labs(self) -> list[str]:
+        return [str(row[0]) for row in self._rows("SELECT name FROM labs ORDER BY name")]
+
+    def store_labs(self, names: Iterable[str], now: float) -> None:
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM labs")
+            connection.executemany("INSERT OR IGNORE INTO labs VALUES (?)", ((n,) for n in names))
+            _mark(connection, "labs", now)
+
+    def repositories(self) -> dict[str, Repository]:
+        return {
+            str(name): Repository(str(name), str(data_url), bool(personal))
+            for name, data_url, personal in self._rows("SELECT * FROM repositories")
+        }
+
+    def store_repositories(self, found: Iterable[Repository], now: float) -> None:
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM repositories")
+            connection.executemany(
+                "INSERT OR REPLACE INTO repositories VALUES (?, ?, ?)",
+                ((r.name, r.data_url, r.personal) for r in found),
+            )
+            _mark(connection, "repositories", now)
+
+    def subjects(self, lab: str) -> list[str]:
+        query = "SELECT nickname FROM subjects WHERE lab = ? ORDER BY nickname"
+        return [str(row[0]) for row in self._rows(query, lab)]
+
+    def store_subjects(self, lab: str, nicknames: Iterable[str], now: float) -> None:
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM subjects WHERE lab = ?", (lab,))
+            connection.executemany(
+                "INSERT OR IGNORE INTO subjects VALUES (?, ?)", ((lab, n) for n in nicknames)
+            )
+            _mark(connection, f"subjects/{lab}", now)
+
+    def sessions(self, lab: str, subject: str) -> list[Session]:
+        """A subject's numbered sessions, by date, number and eid."""
+        query = (
+            "SELECT * FROM sessions WHERE lab = ? AND subject = ? AND number IS NOT NULL"
+            " ORDER BY date, number, start_time, eid"
+        )
+        return [_session(row) for row in self._rows(query, lab, subject)]
+
+    def session(self, eid: str) -> Session | None:
+        found = self._rows("SELECT * FROM sessions WHERE eid = ? AND number IS NOT NULL", eid)
+        return _session(found[0]) if found else None
+
+    def store_sessions(
+        self, lab: str, subject: str, found: Iterable[tuple[Session, bool]], now: float
+    ) -> None:
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM sessions WHERE lab = ? AND subject = ?", (lab, subject))
+            connection.executemany(_INSERT_SESSION, (_session_values(*item) for item in found))
+            _mark(connection, f"sessions/{lab}/{subject}", now)
+
+    def store_session(self, found: Session, numbered: bool, now: float) -> None:
+        """One session, known by its eid alone."""
+        with self._transaction() as connection:
+            connection.execute(_INSERT_SESSION, _session_values(found, numbered))
+            _mark(connection, f"session/{found.eid}", now)
+
+    def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
+        """The sessions known by a ref, one for each lab that has the nickname."""
+        query = (
+            "SELECT * FROM sessions WHERE subject = ? AND date = ? AND number = ? ORDER BY lab, eid"
+        )
+        return [_session(row) for row in self._rows(query, ref.subject, ref.date, ref.number)]
+
+    def store_by_ref(self, ref: alf.Ref, found: Iterable[tuple[Session, bool]], now: float) -> None:
+        """The sessions that Alyx has for a ref, in whatever lab."""
+        with self._transaction() as connection:
+            connection.executemany(_INSERT_SESSION, (_session_values(*item) for item in found))
+            _mark(connection, f"ref/{ref.date}_{ref.number}_{ref.subject}", now)
+
+    def datasets(self, eid: str) -> list[DatasetRow]:
+        """All datasets of a session, reachable or not, in a stable order."""
+        query = "SELECT * FROM datasets WHERE eid = ? ORDER BY collection, revision, name, id"
+        bases = {name: found.data_url for name, found in self.repositories().items()}
+        return [_dataset(row, bases) for row in self._rows(query, eid)]
+
+    def store_datasets(self, eid: str, found: Sequence[DatasetRow], now: float) -> None:
+        """Replace a session's datasets. Sizes that were probed stay while Alyx knows none."""
+        bases = {name: known.data_url for name, known in self.repositories().items()}
+        known = "SELECT id, probed FROM datasets WHERE eid = ? AND probed IS NOT NULL"
+        with self._transaction() as connection:
+            probed = dict(connection.execute(known, (eid,)))
+            connection.execute("DELETE FROM datasets WHERE eid = ?", (eid,))
+            connection.executemany(
+                f"REPLACE INTO datasets VALUES ({', '.join('?' * 13)})",
+                (_dataset_values(row, probed.get(row.dataset.id), bases) for row in found),
+            )
+            _mark(connection, f"datasets/{eid}", now)
+
+    def store_probed(self, dataset_id: str, size: int) -> None:
+        """Remember the size that the file server gave for a dataset whose size Alyx lacks."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE datasets SET probed = ? WHERE id = ?", (size, dataset_id))
+
+    def record(self, eid: str) -> str | None:
+        """A session's whole record as JSON."""
+        found = self._rows("SELECT body FROM records WHERE eid = ?", eid)
+        return str(found[0][0]) if found else None
+
+    def store_record(self, eid: str, body: str, now: float) -> None:
+        with self._transaction() as connection:
+            connection.execute("REPLACE INTO records VALUES (?, ?)", (eid, body))
+            _mark(connection, f"record/{eid}", now)
+
+
+_INSERT_SESSION = f"REPLACE INTO sessions VALUES ({', '.join('?' * 8)})"
+
+
+def _mark(connection: sqlite3.Connection, key: str, now: float) -> None:
+    connection.execute("REPLACE INTO listings VALUES (?, ?)", (key, now))
+
+
+def _session(row: tuple[Any, ...]) -> Session:
+    eid, lab, subject, date, number, start_time, task_protocol, projects = row
+    return Session(
+        eid=str(eid),
+        lab=str(lab),
+        subject=str(subject),
+        date=str(date),
+        number=int(number),
+        start_time=float(start_time),
+        task_protocol=str(task_protocol),
+        projects=tuple(str(projects).split(",")) if projects else (),
+    )
+
+
+def _session_values(found: Session, numbered: bool) -> tuple[object, ...]:
+    return (
+        found.eid,
+        found.lab,
+        found.subject,
+        found.date,
+        found.number if numbered else None,
+        found.start_time,
+        found.task_protocol,
+        ",".join(found.projects),
+    )
+
+
+def _dataset(row: tuple[Any, ...], bases: dict[str, str]) -> DatasetRow:
+    id_, eid, name, collection, revision, type_, size, probed, md5, default, qc, mtime, copies = row
+    known = size if size is not None else probed
+    claimed = tuple(
+        (str(repository), _whole_url(str(url), bases.get(repository, "")))
+        for repository, url in json.loads(copies)
+    )
+    return DatasetRow(
+        Dataset(
+            id=str(id_),
+            eid=str(eid),
+            name=str(name),
+            collection=str(collection),
+            revision=str(revision),
+            dataset_type=str(type_),
+            size=int(known) if known is not None else None,
+            md5=str(md5),
+            default=bool(default),
+            qc=str(qc),
+            mtime=float(mtime),
+        ),
+        claimed,
+    )
+
+
+def _dataset_values(
+    row: DatasetRow, probed: int | None, bases: dict[str, str]
+) -> tuple[object, ...]:
+    found = row.dataset
+    copies = [[name, _short_url(url, bases.get(name, ""))] for name, url in row.claimed]
+    return (
+        found.id,
+        found.eid,
+        found.name,
+        found.collection,
+        found.revision,
+        found.dataset_type,
+        found.size,
+        probed,
+        found.md5,
+        found.default,
+        found.qc,
+        found.mtime,
+        json.dumps(copies),
+    )
+
+
+def _short_url(url: str, base: str) -> str:
+    return url[len(base) :] if base and url.startswith(base) else url
+
+
+def _whole_url(url: str, base: str) -> str:
+    return url if "://" in url or not base else base + url

@@ -1,0 +1,177 @@
+"""Alyx's rows, turned into the model: every quirk of the server's answers ends here.
+
+Sources are the server's own behaviour, recorded in ``tests/data/recorded``: an id may only stand
+at the end of ``url``; times are local, without zone; ``revision`` is a name in ``/datasets`` but a
+UUID in a session's detail (which is therefore not used for listings); a file record says
+``exists`` of repositories nobody can reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from onefs import alf
+from onefs.errors import ServerError
+from onefs.model import Copy, Dataset, Repository, Session
+
+#: characters of a path that need no escape (RFC 3986, pchar and the slash); ``#``, ``?`` and
+#: ``%`` do, because Alyx's data_url is the bare name put behind the repository's address
+_PATH_SAFE = "/:@!$&'()*+,;=~-._"
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRow:
+    """A dataset as the catalogue keeps it: with every copy that claims to exist.
+
+    Which copies can be fetched depends on what is known of their repositories, and is decided
+    when the row is read, by :func:`usable_copies`.
+    """
+
+    dataset: Dataset
+    #: (repository, data_url as Alyx wrote it)
+    claimed: tuple[tuple[str, str], ...]
+
+
+def identifier(row: Row) -> str:
+    """The UUID of a row: its ``id``, or the end of its ``url`` (Alyx before May 2022)."""
+    for text in (row.get("id"), str(row.get("url") or "")[-36:]):
+        if isinstance(text, str) and alf.is_uuid(text.lower()):
+            return text.lower()
+    raise ServerError(f"Alyx sent a row without a UUID: {_excerpt(row)}")
+
+
+def session(row: Row) -> tuple[Session, bool]:
+    """A row of ``/sessions`` or a session's detail, and whether it has a number.
+
+    A session without number (a base session) has no folder: its number is given as -1.
+    """
+    start = _text(row, "start_time")
+    number = row.get("number")
+    return Session(
+        eid=identifier(row),
+        lab=_text(row, "lab"),
+        subject=_text(row, "subject"),
+        date=start[:10],
+        number=int(number) if number is not None else -1,
+        start_time=timestamp(start) or 0.0,
+        task_protocol=_text(row, "task_protocol"),
+        projects=_projects(row),
+    ), number is not None
+
+
+def repository(row: Row) -> Repository:
+    """A row of ``/data-repository``. ``globus_is_personal`` null (tape) counts as personal."""
+    return Repository(
+        name=_text(row, "name"),
+        data_url=_text(row, "data_url"),
+        personal=row.get("globus_is_personal") is not False,
+    )
+
+
+def dataset(row: Row, eid: str) -> DatasetRow:
+    """A row of ``/datasets``."""
+    size = row.get("file_size")
+    found = Dataset(
+        id=identifier(row),
+        eid=eid,
+        name=_text(row, "name"),
+        collection=_text(row, "collection"),
+        revision=_text(row, "revision"),
+        dataset_type=_text(row, "dataset_type"),
+        size=size if isinstance(size, int) and size >= 0 else None,
+        md5=_digest(row.get("hash")),
+        default=row.get("default_dataset") is not False,
+        qc=_text(row, "qc") or "NOT_SET",
+        mtime=_first_time(row, "created_datetime", "auto_datetime"),
+    )
+    claimed = tuple(
+        (_text(record, "data_repository"), record.get("data_url") or "")
+        for record in row.get("file_records") or ()
+        if record.get("exists") is True
+    )
+    return DatasetRow(found, claimed)
+
+
+def usable_copies(
+    claimed: Sequence[tuple[str, str]], repositories: Mapping[str, Repository]
+) -> tuple[Copy, ...]:
+    """The copies that can be fetched, in Alyx's own order (``flatiron_*`` before ``aws_*``).
+
+    Trusted are records on a repository that is known, not personal, and serves files: personal
+    ones claim to exist too, with addresses that lead nowhere.
+    """
+    copies = [
+        Copy(name, escape_url(url))
+        for name, url in claimed
+        if name in repositories
+        and not repositories[name].personal
+        and urlsplit(url).scheme in ("http", "https")
+    ]
+    return tuple(sorted(copies, key=lambda copy: copy.repository, reverse=True))
+
+
+def escape_url(url: str) -> str:
+    """A ``data_url`` ready to be sent: the ``#`` of a revision must go out as ``%23``.
+
+    Cut at the ``#`` a file server answers 200 with the folder's listing.
+    """
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host}{slash}{quote(path, safe=_PATH_SAFE, errors='surrogateescape')}"
+
+
+def timestamp(text: str) -> float | None:
+    """Seconds since the epoch of Alyx's local time without zone, taken as UTC; None if unusable."""
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return moment.timestamp()
+
+
+def _first_time(row: Row, *keys: str) -> float:
+    for key in keys:
+        value = row.get(key)
+        moment = timestamp(value) if isinstance(value, str) else None
+        if moment is not None:
+            return moment
+    return 0.0
+
+
+def _text(row: Row, key: str) -> str:
+    value = row.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ServerError(f"Alyx sent {key!r} that is no text: {_excerpt(row)}")
+    return alf.valid_text(value)
+
+
+def _projects(row: Row) -> tuple[str, ...]:
+    """``projects`` is a list; before 2022 it was ``project``, one name."""
+    projects = row.get("projects")
+    if isinstance(projects, list):
+        return tuple(str(name) for name in projects)
+    project = row.get("project")
+    return (project,) if isinstance(project, str) and project else ()
+
+
+def _digest(value: object) -> str:
+    """md5 by habit, sha1 allowed (FACTS 8); anything else is as good as none."""
+    text = value.lower() if isinstance(value, str) else ""
+    if len(text) in (32, 40) and all(digit in "0123456789abcdef" for digit in text):
+        return text
+    return ""
+
+
+def _excerpt(row: object) -> str:
+    text = repr(row)
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,0 +1,99 @@
+"""One way to keep a SQLite file: WAL, one connection behind a lock, no crash on a bad file.
+
+Transactions here are short and threads many, so one connection serves them all. Other processes
+may use the same file at the same time. It must lie on a local disk: WAL does not work between
+hosts on a network file system (sqlite.org/wal.html).
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from onefs.errors import CacheError
+
+log = logging.getLogger(__name__)
+
+
+class SqliteFile:
+    """A database file with a schema of a certain version.
+
+    A file that is not a database, or was written by a newer onefs, is moved aside with a log line
+    and a new one begun: nothing is lost, nothing crashes. ``what`` names it in errors. Every method
+    raises CacheError when the file cannot be used.
+    """
+
+    def __init__(self, path: Path, schema: str, version: int, what: str) -> None:
+        self._path = path
+        self._what = what
+        self._lock = threading.RLock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._connection = self._open(schema, version)
+        except (sqlite3.Error, OSError) as error:
+            raise CacheError(f"{what} {path} cannot be opened: {error}") from error
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run one statement by itself and give its rows."""
+        with self._lock, self._errors():
+            return self._connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Several statements, all or none of which take effect."""
+        with self._lock, self._errors():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise CacheError(f"{self._what} {self._path}: {error}") from error
+
+    def _open(self, schema: str, version: int) -> sqlite3.Connection:
+        try:
+            return _connect(self._path, schema, version)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):  # locked, no permission, no space
+                raise
+            self._set_aside(str(error))
+            return _connect(self._path, schema, version)
+
+    def _set_aside(self, reason: str) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            part = self._path.with_name(self._path.name + suffix)
+            if part.exists():
+                part.replace(part.with_name(f"{self._path.name}.unusable{suffix}"))
+        log.warning("%s %s was moved aside, a new one is begun: %s", self._what, self._path, reason)
+
+
+def _connect(path: Path, schema: str, version: int) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+    try:
+        found = connection.execute("PRAGMA user_version").fetchone()[0]
+        if found > version:
+            raise sqlite3.DatabaseError(f"it was written by a newer onefs (schema {found})")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.executescript(schema)
+        connection.execute(f"PRAGMA user_version = {version}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -1,0 +1,1 @@
+"""Names to nodes: the folders, datasets, links and texts that users see. Knows no FUSE."""

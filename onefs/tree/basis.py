@@ -1,0 +1,106 @@
+"""What all things in the tree share: where to ask, links, and the nodes of folders and files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Protocol
+
+from onefs.content.reader import Content
+from onefs.content.store import Place
+from onefs.metadata.catalogue import Catalogue
+from onefs.model import Dataset, Session
+from onefs.tree.nodes import Kind, Node, inode_of_path, inode_of_uuid
+from onefs.tree.shape import Folders
+from onefs.tree.shapes import Shapes
+
+#: what the names of our extended attributes begin with
+PREFIX = "user.onefs."
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What every item needs: where to ask, and the shapes that were built already."""
+
+    catalogue: Catalogue
+    content: Content
+    shapes: Shapes
+    #: the database's address, shown on the root
+    url: str
+
+
+class Item(Protocol):
+    """Anything that a path leads to."""
+
+    def node(self) -> Node:
+        """What it is."""
+
+    def xattrs(self) -> dict[str, str]:
+        """Its extended attributes, full names."""
+
+
+class Folder(Item, Protocol):
+    """Anything with children."""
+
+    def child(self, name: str) -> Item:
+        """The child of that name, listed or not. Raises NotFound."""
+
+    def children(self) -> list[tuple[str, Node]]:
+        """The listed children."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A relative symbolic link."""
+
+    ino: int
+    size: int
+    mtime: float
+    follow: Callable[[], str]
+
+    def node(self) -> Node:
+        return Node(Kind.LINK, self.ino, self.size, self.mtime)
+
+    def xattrs(self) -> dict[str, str]:
+        return {}
+
+
+def fixed_link(ino: int, target: str, mtime: float) -> Link:
+    """A link whose target is known."""
+    return Link(ino, len(target.encode()), mtime, lambda: target)
+
+
+def file_node(dataset: Dataset) -> Node:
+    """A dataset's node; its size is None when nobody knows it yet."""
+    mtime = dataset.mtime or 1.0
+    return Node(Kind.FILE, inode_of_uuid(dataset.id), dataset.size, mtime)
+
+
+def session_node(session: Session, folders: Folders = ()) -> Node:
+    """A session's folder, or one inside it."""
+    ino = inode_of_path("folder", session.eid, *folders) if folders else inode_of_uuid(session.eid)
+    return Node(Kind.DIRECTORY, ino, 0, session_time(session))
+
+
+def date_node(place: Place) -> Node:
+    """A date's folder."""
+    return Node(Kind.DIRECTORY, inode_of_path("date", *place), 0, date_time(place[-1]))
+
+
+def plain_node(rooms: Rooms, *what: str) -> Node:
+    """A folder without a date of its own: it has the catalogue's."""
+    return Node(Kind.DIRECTORY, inode_of_path(*what), 0, rooms.catalogue.created)
+
+
+def session_time(session: Session) -> float:
+    """When a session began, in seconds since the epoch; its date when that is unknown."""
+    return session.start_time or date_time(session.date)
+
+
+def date_time(date: str) -> float:
+    """Midnight of a date folder, in seconds since the epoch (UTC)."""
+    try:
+        return datetime.fromisoformat(date).replace(tzinfo=timezone.utc).timestamp()
+    except ValueError:  # a date folder is whatever Alyx's start_time began with
+        return 1.0

@@ -1,0 +1,63 @@
+"""The laboratory as a tree: paths down to items."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from onefs.content.reader import Content
+from onefs.errors import NotFound, UsageError
+from onefs.metadata.catalogue import Catalogue
+from onefs.tree.basis import Folder, Item, Link, Rooms
+from onefs.tree.items import File, Root, SessionJson
+from onefs.tree.nodes import Handle, Node
+from onefs.tree.shapes import Shapes
+
+
+class Laboratory:
+    """The tree over a catalogue and a store (see ``onefs.tree.nodes.Tree``). Thread-safe.
+
+    ``url`` is the database's address, shown on the root.
+    """
+
+    def __init__(self, catalogue: Catalogue, content: Content, url: str) -> None:
+        self._content = content
+        self._root = Root(Rooms(catalogue, content, Shapes(), url))
+
+    def node(self, path: str) -> Node:
+        return self._find(path).node()
+
+    def children(self, path: str) -> list[tuple[str, Node]]:
+        return self._folder(path).children()
+
+    def target(self, path: str) -> str:
+        item = self._find(path)
+        if not isinstance(item, Link):
+            raise UsageError(f"{path} is no link")
+        return item.follow()
+
+    def open(self, path: str) -> Handle:
+        item = self._find(path)
+        if not isinstance(item, File | SessionJson):
+            raise UsageError(f"{path} is no file")
+        return item.open()
+
+    def xattrs(self, path: str) -> dict[str, str]:
+        return self._find(path).xattrs()
+
+    def space(self) -> tuple[int, int]:
+        return self._content.space()
+
+    def _find(self, path: str) -> Item:
+        item: Item = self._root
+        for name in path.split("/"):
+            if name:
+                if not hasattr(item, "child"):
+                    raise NotFound(f"{path}: what contains it is no folder")
+                item = cast("Folder", item).child(name)
+        return item
+
+    def _folder(self, path: str) -> Folder:
+        item = self._find(path)
+        if not hasattr(item, "children"):
+            raise UsageError(f"{path} is no folder")
+        return cast("Folder", item)

@@ -1,0 +1,91 @@
+"""The views of the root: folders that list nothing, and lead to sessions by another name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onefs import alf
+from onefs.errors import Ambiguous, NotFound
+from onefs.model import Session
+from onefs.tree.basis import Item, Link, Rooms, plain_node
+from onefs.tree.nodes import Node, inode_of_path
+from onefs.tree.shape import subject_shape
+
+BY_EID = ".by-eid"
+BY_REF = ".by-ref"
+
+
+@dataclass(frozen=True, slots=True)
+class ByEid:
+    """``.by-eid``: lists nothing, and has a link for every well-formed UUID.
+
+    Whether Alyx knows it is asked when the link is followed.
+    """
+
+    rooms: Rooms
+
+    def node(self) -> Node:
+        return plain_node(self.rooms, BY_EID)
+
+    def child(self, name: str) -> Item:
+        if not alf.is_uuid(name.lower()):
+            raise NotFound(f"{name} is no eid: an eid is a UUID with dashes")
+        eid = name.lower()
+
+        def follow() -> str:
+            return _way_to(self.rooms, self.rooms.catalogue.session(eid))
+
+        return Link(inode_of_path(BY_EID, name), 0, self.rooms.catalogue.created, follow)
+
+    def children(self) -> list[tuple[str, Node]]:
+        return []
+
+    def xattrs(self) -> dict[str, str]:
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class ByRef:
+    """``.by-ref``: lists nothing, and has a link for every well-formed ref."""
+
+    rooms: Rooms
+
+    def node(self) -> Node:
+        return plain_node(self.rooms, BY_REF)
+
+    def child(self, name: str) -> Item:
+        ref = alf.parse_ref(name)
+        if ref is None:
+            raise NotFound(f"{name} is no ref: a ref is like 2019-12-10_1_KS023")
+        wanted = ref
+
+        def follow() -> str:
+            found = self.rooms.catalogue.sessions_by_ref(wanted)
+            if not found:
+                raise NotFound(f"Alyx has no session {name}")
+            if len(found) > 1:
+                labs = ", ".join(f"{session.eid} in {session.lab}" for session in found)
+                raise Ambiguous(f"{name} is {len(found)} sessions: {labs}")
+            return _way_to(self.rooms, found[0])
+
+        return Link(inode_of_path(BY_REF, name), 0, self.rooms.catalogue.created, follow)
+
+    def children(self) -> list[tuple[str, Node]]:
+        return []
+
+    def xattrs(self) -> dict[str, str]:
+        return {}
+
+
+def _way_to(rooms: Rooms, session: Session) -> str:
+    """Where a session stands, seen from a view's folder.
+
+    Its number folder may bear a mark, when two sessions share a number.
+    """
+    lab, subject, date, number = alf.session_folder(session)
+    listing = rooms.catalogue.sessions(session.lab, session.subject)
+    shape = rooms.shapes.of(f"subject/{session.lab}/{session.subject}", listing, subject_shape)
+    for name, found in shape.dates.get(session.date, {}).items():
+        if found.eid == session.eid:
+            number = name
+    return f"../{lab}/{subject}/{date}/{number}"

@@ -1,0 +1,94 @@
+"""One run for everybody who asks at the same time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from onefs.errors import DeadlineExceeded, NotFound, Stopping
+from onefs.flights import Flights
+
+
+@pytest.fixture
+def flights() -> Iterator[Flights[int]]:
+    found: Flights[int] = Flights("test", workers=4)
+    yield found
+    found.close()
+
+
+def test_many_callers_share_one_run(flights: Flights[int]) -> None:
+    release, runs = threading.Event(), []
+
+    def work() -> int:
+        runs.append(1)
+        assert release.wait(10)
+        return 7
+
+    results: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(flights.wait("k", work, 10, "k")))
+        for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    first = flights.start("k", work)
+    release.set()
+    for thread in threads:
+        thread.join(10)
+    assert first.result(10) == 7
+    assert results == [7] * 20
+    assert len(runs) == 1
+
+
+def test_the_next_caller_after_the_end_runs_again(flights: Flights[int]) -> None:
+    assert flights.wait("k", lambda: 1, 10, "k") == 1
+    assert flights.wait("k", lambda: 2, 10, "k") == 2
+
+
+def test_errors_reach_every_waiter_and_are_not_kept(flights: Flights[int]) -> None:
+    def fail() -> int:
+        raise NotFound("no")
+
+    with pytest.raises(NotFound):
+        flights.wait("k", fail, 10, "k")
+    assert flights.wait("k", lambda: 1, 10, "k") == 1
+
+
+def test_waiting_ends_at_the_deadline(flights: Flights[int]) -> None:
+    release = threading.Event()
+
+    def work() -> int:
+        release.wait(10)
+        return 1
+
+    with pytest.raises(DeadlineExceeded, match="the labs: no answer within 0.05 s"):
+        flights.wait("k", work, 0.05, "the labs")
+    release.set()
+
+
+def test_a_timeout_of_the_work_itself_is_its_own(flights: Flights[int]) -> None:
+    def fail() -> int:
+        raise DeadlineExceeded("the server")
+
+    with pytest.raises(DeadlineExceeded, match="the server"):
+        flights.wait("k", fail, 10, "the labs")
+
+
+def test_close_wakes_who_waits(flights: Flights[int]) -> None:
+    release, started = threading.Event(), threading.Event()
+
+    def work() -> int:
+        started.set()
+        release.wait(10)
+        return 1
+
+    future = flights.start("k", work)
+    assert started.wait(10)
+    flights.close()
+    with pytest.raises(Stopping):
+        future.result(5)
+    with pytest.raises(Stopping):
+        flights.start("other", work)
+    release.set()

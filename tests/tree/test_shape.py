@@ -1,0 +1,107 @@
+"""Which names stand in which folder."""
+
+from __future__ import annotations
+
+import uuid
+
+from onefs.model import Dataset, Session
+from onefs.tree.shape import (
+    default_of,
+    lab_shape,
+    session_shape,
+    subject_shape,
+    subjects_shape,
+)
+
+EID = "18619a05-41c1-4ec1-9aee-e01fc22ca10b"
+
+
+def dataset(name: str, collection: str = "alf", revision: str = "", default: bool = True) -> Dataset:
+    key = uuid.uuid5(uuid.NAMESPACE_URL, f"{collection}/{revision}/{name}/{default}")
+    return Dataset(str(key), EID, name, collection, revision, default=default)
+
+
+def test_folders_of_a_session() -> None:
+    shape = session_shape(
+        [
+            dataset("spikes.times.npy", "alf/probe00"),
+            dataset("spikes.times.npy", "alf/probe00", "2020-08-31", default=False),
+            dataset("trials.table.pqt"),
+            dataset("notes.md", ""),
+        ]
+    )
+    assert {path: list(children) for path, children in shape.folders.items()} == {
+        (): ["alf", "notes.md"],
+        ("alf",): ["probe00", "trials.table.pqt"],
+        ("alf", "probe00"): ["#2020-08-31#", "spikes.times.npy"],
+        ("alf", "probe00", "#2020-08-31#"): ["spikes.times.npy"],
+    }
+
+
+def test_an_empty_session_is_an_empty_folder() -> None:
+    assert session_shape([]).folders == {(): {}}
+
+
+def test_short_paths_lead_to_the_one_default() -> None:
+    shape = session_shape(
+        [
+            dataset("a.b.npy", "alf", "2020-08-31"),
+            dataset("a.b.npy", "alf", default=False),
+            dataset("spikes.times.npy", "alf/probe00"),
+            dataset("spikes.times.npy", "alf/probe01"),
+            dataset("root.file.npy", ""),
+        ]
+    )
+    # two probes: no short path; at the session's own level: the file itself
+    assert shape.shortcuts == {"a.b.npy": "alf/#2020-08-31#/a.b.npy"}
+
+
+def test_default_of_follows_one() -> None:
+    old, new = dataset("x.y.npy", revision="2020"), dataset("x.y.npy", revision="2021")
+    unflagged = dataset("x.y.npy", revision="2022", default=False)
+    assert default_of([old, unflagged]) == old
+    assert default_of([old, new]) is None
+    later = dataset("x.y.npy", revision="2023", default=False)
+    assert default_of([later, unflagged]) == later
+    assert default_of([]) is None
+
+
+def test_two_datasets_on_one_path_are_told_apart() -> None:
+    kept = Dataset("aaaaaaaa-0000-4000-8000-000000000000", EID, "x.y.npy", "alf")
+    other = Dataset("bbbbbbbb-0000-4000-8000-000000000000", EID, "x.y.npy", "alf", default=False)
+    shape = session_shape([other, kept])
+    assert shape.folders[("alf",)] == {"x.y.npy": kept, "x.y~bbbbbbbb.npy": other}
+
+
+def test_a_folder_keeps_its_name_before_a_file() -> None:
+    file = Dataset("bbbbbbbb-0000-4000-8000-000000000000", EID, "alf", "")
+    shape = session_shape([file, dataset("x.y.npy")])
+    assert shape.folders[()] == {"alf": None, "alf~bbbbbbbb": file}
+
+
+def test_sessions_by_date_and_number() -> None:
+    def session(eid: str, date: str, number: int) -> Session:
+        return Session(eid, "lab", "subject", date, number)
+
+    one = session("11111111-0000-4000-8000-000000000000", "2020-01-01", 1)
+    twin = session("22222222-0000-4000-8000-000000000000", "2020-01-01", 1)
+    ten = session("33333333-0000-4000-8000-000000000000", "2020-01-02", 10)
+    shape = subject_shape([one, twin, ten])
+    assert shape.dates == {
+        "2020-01-01": {"001": one, "001~22222222": twin},
+        "2020-01-02": {"010": ten},
+    }
+
+
+def test_names_of_labs_and_subjects() -> None:
+    assert lab_shape(["b/c", "a", ".rest"]) == {"%2Erest": ".rest", "a": "a", "b%2Fc": "b/c"}
+    subjects = subjects_shape(["KS023", "ks023", "Subjects", "a b.c"])
+    assert subjects == {
+        "KS023": "KS023",
+        "%53ubjects": "Subjects",
+        "a b.c": "a b.c",
+        "ks023": "ks023",
+    }
+    clash = subjects_shape(["a%2Fb", "a/b"])
+    assert set(clash.values()) == {"a%2Fb", "a/b"}
+    assert len(clash) == 2
