@@ -92,6 +92,10 @@ class Content:
         """Wake who waits, with Stopping."""
         self._fetcher.close()
 
+    def release(self) -> None:
+        """Let go of the index, after the last use."""
+        self._index.close()
+
     def path(self, dataset: Dataset, place: Place) -> Path:
         """The verified file of a dataset, downloaded if need be. Errors as ``Fetcher.wait``."""
         path = self._fetcher.wait(dataset, place)

@@ -141,9 +141,9 @@ class Store:
         """Whether onefs downloaded the file at ``path`` (and nobody has replaced it since)."""
         entry = self._index.get(dataset.id)
         relative = str(path.relative_to(self.root))
-        return (
-            entry is not None and entry.ours and entry.path == relative and self._unchanged(entry)
-        )
+        if entry is None or not entry.ours or entry.path != relative:
+            return False
+        return self._unchanged(entry)
 
     def _unchanged(self, entry: Entry) -> bool:
         try:

@@ -1,0 +1,66 @@
+"""The command line: ``onefs COMMAND``. A command's module is loaded when it is called.
+
+A module for each family of commands; what they share is in ``onefs.cli.options``.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from onefs import __version__
+from onefs.cli.options import report
+from onefs.errors import OnefsError
+
+#: name -> where the command is, and its line in ``onefs --help``
+COMMANDS = {
+    "mount": ("onefs.cli.mount:mount", "Show a database as a directory."),
+    "umount": ("onefs.cli.mount:umount", "Undo a mount."),
+    "status": ("onefs.cli.status:status", "Show the mounts and what they are doing."),
+    "setup": ("onefs.cli.setup:setup", "Save a database's URL, user and credentials."),
+    "login": ("onefs.cli.setup:login", "Get a new token for a database."),
+    "logout": ("onefs.cli.setup:logout", "Forget a database's token and password."),
+    "demo": ("onefs.cli.demo:demo", "The embedded laboratory."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name, and prints errors as one sentence."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except OnefsError as error:
+            ctx.exit(report(error))
+        except KeyboardInterrupt:
+            ctx.exit(130)
+        except click.Abort as abort:
+            if not isinstance(abort.__context__, KeyboardInterrupt):
+                raise  # the end of the input at a question: click says "Aborted!"
+            ctx.exit(130)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="onefs")
+def main() -> None:
+    """The International Brain Laboratory as a directory.
+
+    `onefs mount --demo MOUNTPOINT` tries it with an embedded laboratory; `onefs setup` names your
+    database.
+    """

@@ -1,0 +1,75 @@
+"""``onefs demo``: the embedded laboratory on its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def demo() -> None:
+    """The embedded laboratory: an Alyx and a file server that need no account."""
+
+
+@demo.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Serve this folder (lab/Subjects/subject/date/number/...) instead of made data.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65534),
+    default=0,
+    metavar="N",
+    help="Alyx's port; the file server takes the next one. 0, the default: any that are free.",
+)
+@click.option(
+    "--sessions", type=click.IntRange(min=1), metavar="N", help="Grow the database to N sessions."
+)
+@click.option(
+    "--datasets", type=click.IntRange(min=1), metavar="M", help="M datasets in each grown session."
+)
+@click.option(
+    "--rate",
+    type=click.IntRange(min=1),
+    metavar="BYTES_PER_S",
+    help="The most that each data connection gets, in bytes a second.",
+)
+@click.option(
+    "--latency",
+    "latency_ms",
+    type=click.FloatRange(min=0),
+    default=0,
+    metavar="MS",
+    help="Wait this many milliseconds before each answer.",
+)
+@click.option(
+    "--access-log",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Append one JSON line for each request: server, method, path, range, status, bytes.",
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="ONEFS_STATE_DIR",
+    metavar="DIR",
+    help="Where the md5 sums of --data are kept for the next time.",
+)
+@click.option("--until-stdin-closes", is_flag=True, hidden=True)
+def serve(**options: object) -> None:
+    """Serve until interrupted.
+
+    Prints one JSON line when ready: alyx_url, data_url, username, password, data_username and
+    data_password.
+    """
+    from onefs.demo import missing_library
+
+    try:
+        from onefs.demo.serve import Options, run
+    except ModuleNotFoundError as error:
+        raise missing_library(error) from error
+    run(Options(**options))  # type: ignore[arg-type]

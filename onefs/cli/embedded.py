@@ -1,0 +1,99 @@
+"""The embedded laboratory as a child of the mount's daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from onefs.errors import MountError
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What the embedded servers are asked for; see ``onefs demo serve`` for units."""
+
+    data: str | None = None
+    rate: int | None = None
+    latency_ms: float = 0.0
+
+
+class Embedded:
+    """Both servers in a process of their own, from construction to :meth:`close`.
+
+    They end when their standard input does, so that they cannot outlive this process, however it
+    dies. ``ready`` is what they said when they answered: addresses and logins. Raises MountError
+    with their own sentence when they cannot be started within ``timeout`` seconds.
+    """
+
+    def __init__(self, options: DemoOptions, state_dir: str, timeout: float = 30.0) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "onefs.demo", *_arguments(options, state_dir)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            self.ready = self._await_ready(timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End them. Never raises."""
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            with suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+        try:
+            self._process.wait(3)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _await_ready(self, timeout: float) -> dict[str, str]:
+        line = _first_line(self._process, timeout)
+        if line:
+            found: dict[str, Any] = json.loads(line)
+            return {name: str(value) for name, value in found.items()}
+        said = b""
+        if self._process.poll() is not None and self._process.stderr is not None:
+            said = self._process.stderr.read().strip()
+        reason = said.decode(errors="replace") or f"no answer within {timeout:g} s"
+        raise MountError(f"the embedded laboratory could not be started: {reason}")
+
+
+def _first_line(process: subprocess.Popen[bytes], timeout: float) -> bytes:
+    """The first line on standard output, b'' when there is none in time."""
+    assert process.stdout is not None
+    end = time.monotonic() + timeout
+    line = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while not line.endswith(b"\n"):
+            if not selector.select(max(0.0, end - time.monotonic())):
+                return b""
+            chunk = os.read(process.stdout.fileno(), 4096)
+            if not chunk:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(1)
+                return b""
+            line += chunk
+    return line
+
+
+def _arguments(options: DemoOptions, state_dir: str) -> list[str]:
+    given = {
+        "--data": options.data,
+        "--rate": options.rate,
+        "--latency": options.latency_ms or None,
+        "--state-dir": state_dir,
+    }
+    asked = [f"{flag}={value}" for flag, value in given.items() if value is not None]
+    return [*asked, "--until-stdin-closes"]

@@ -1,0 +1,80 @@
+"""From what the mount command was asked to a mount that answers."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+
+from onefs.access import Deadlines
+from onefs.cli.embedded import DemoOptions
+from onefs.cli.serve_mount import MountSettings, build
+from onefs.mount import daemon, library, places
+from onefs.mount.config import DaemonConfig
+from onefs.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One mount, as asked for."""
+
+    mountpoint: str
+    settings: Settings
+    #: which laboratory it is: its host, or ``demo-<hash>``
+    database: str
+    #: the embedded laboratory's options, or None for a real server
+    demo: DemoOptions | None
+    foreground: bool
+    allow_other: bool
+    log_level: str
+
+
+def start(wish: Wish, timeout: float) -> None:
+    """Mount, and return when the mount answers (in the foreground: when it has ended).
+
+    Raises what stands in the way; a folder that was made for the mount is gone again then.
+    """
+    settings = wish.settings
+    library.check_fuse()
+    folders = (settings.cache_dir, settings.state_dir, settings.log_file)
+    places.check_places(wish.mountpoint, *folders)
+    place = places.prepare(wish.mountpoint)
+    try:
+        config = _config(wish, place)
+        if wish.foreground:
+            daemon.serve(config, build)
+        else:
+            daemon.start(config, module="onefs.cli.serve_mount", timeout=timeout)
+    except BaseException:
+        if place.made:
+            os.rmdir(place.path)
+        raise
+
+
+def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
+    settings = wish.settings
+    limits = Deadlines.of_environment()
+    found = MountSettings(
+        database=wish.database,
+        url=settings.url,
+        username=settings.username,
+        profile=settings.profile,
+        cache_dir=str(settings.cache_dir),
+        state_dir=str(settings.state_dir),
+        data_url=settings.data_url,
+        data_username=settings.data_username,
+        deadline=limits.metadata,
+        stall=limits.stall,
+        demo=asdict(wish.demo) if wish.demo else None,
+    )
+    return DaemonConfig(
+        mountpoint=place.path,
+        fsname=f"onefs:{wish.database}",
+        log_file=None if wish.foreground else str(settings.log_file),
+        log_level=wish.log_level,
+        allow_other=wish.allow_other,
+        made=place.made,
+        url=settings.url,
+        profile=settings.profile or None,
+        cache_dir=str(settings.cache_dir),
+        settings=found.to_json(),
+    )

@@ -1,0 +1,98 @@
+"""What commands share: options, exit codes, questions, the sentence for an error."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from onefs.errors import (
+    CredentialsError,
+    DeadlineExceeded,
+    NotConfigured,
+    OnefsError,
+    Unreachable,
+    UsageError,
+)
+from onefs.secret import redact
+
+FAILED = 1
+USAGE = 2
+CREDENTIALS = 3
+UNREACHABLE = 4
+
+_EXIT_CODES: tuple[tuple[tuple[type[OnefsError], ...], int], ...] = (
+    ((UsageError, NotConfigured), USAGE),
+    ((CredentialsError,), CREDENTIALS),
+    ((Unreachable, DeadlineExceeded), UNREACHABLE),
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def database_options(command: F) -> F:
+    """``--url``, ``--username`` and ``--profile``."""
+    for option in (
+        click.option("--profile", metavar="NAME", help="A saved database. [ONEFS_PROFILE]"),
+        click.option("--username", metavar="NAME", help="The Alyx user. [ONEFS_USERNAME]"),
+        click.option("--url", metavar="URL", help="The Alyx server. [ONEFS_URL]"),
+    ):
+        command = option(command)
+    return command
+
+
+def folder_options(command: F) -> F:
+    """``--cache-dir`` and ``--state-dir``."""
+    folder = click.Path(file_okay=False)
+    for option in (
+        click.option(
+            "--state-dir",
+            type=folder,
+            help="Where the databases lie, on a local disk. [ONEFS_STATE_DIR]",
+        ),
+        click.option(
+            "--cache-dir",
+            type=folder,
+            help="Where files are kept: a ONE cache folder. [ONEFS_CACHE_DIR]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def exit_code(error: OnefsError) -> int:
+    """1 failed, 2 usage, 3 credentials, 4 server unreachable."""
+    return next((code for kinds, code in _EXIT_CODES if isinstance(error, kinds)), FAILED)
+
+
+def report(error: OnefsError) -> int:
+    """Print the error's sentence on stderr (ONEFS_DEBUG=1: its traceback too); its exit code."""
+    if os.environ.get("ONEFS_DEBUG") == "1":
+        click.echo(redact("".join(traceback.format_exception(error))), err=True, nl=False)
+    click.echo(f"onefs: {redact(str(error))}", err=True)
+    return exit_code(error)
+
+
+def at_terminal() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def ask(question: str, default: str = "") -> str:
+    """An answer in one line; '' only when ``default`` is ''."""
+    answer: str = click.prompt(
+        question, default=default, show_default=bool(default), err=True, prompt_suffix=": "
+    )
+    return answer.strip()
+
+
+def ask_secret(question: str) -> str:
+    """An answer that is not shown; '' when nothing is typed."""
+    answer: str = click.prompt(
+        question, default="", hide_input=True, show_default=False, err=True, prompt_suffix=": "
+    )
+    return answer

@@ -1,0 +1,120 @@
+"""What is mounted: put together in the daemon, from what the mount command decided.
+
+Run as ``python -m onefs.cli.serve_mount`` by ``onefs.mount.daemon``.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from onefs.access import Access, Deadlines, GivenLogin
+from onefs.cli.embedded import DemoOptions, Embedded
+from onefs.credentials import DataCredentials
+from onefs.errors import DeadlineExceeded, Unreachable
+from onefs.mount import daemon
+from onefs.mount.config import DaemonConfig
+from onefs.mount.records import OFFLINE, READY, Download, Status
+from onefs.mount.serve import Service
+from onefs.secret import Secret
+from onefs.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MountSettings:
+    """What the daemon's settings hold (``DaemonConfig.settings``): JSON values, no secrets.
+
+    The daemon takes token and passwords from the credential store by itself.
+    """
+
+    #: which laboratory this is: a host, or ``demo-<hash>``
+    database: str
+    cache_dir: str
+    state_dir: str
+    url: str = ""
+    username: str = ""
+    profile: str = ""
+    data_url: str = ""
+    data_username: str = ""
+    deadline: float = 10.0
+    stall: float = 60.0
+    #: DemoOptions of the embedded servers to run, which then say where they are
+    demo: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def build(config: DaemonConfig) -> Service:
+    """The service of one mount. Raises OnefsError when there is nothing to serve.
+
+    A server that cannot be reached is no obstacle when the catalogue holds something.
+    """
+    found = MountSettings(**config.settings)
+    with ExitStack() as undo:
+        ready = None
+        if found.demo is not None:
+            embedded = Embedded(DemoOptions(**found.demo), found.state_dir)
+            undo.callback(embedded.close)
+            ready = embedded.ready
+        access = _open(found, ready)
+        undo.callback(access.close)
+        _check(access)
+        close = undo.pop_all().close
+    return Service(access.tree, lambda: _status(access), access.wake, close)
+
+
+def _open(found: MountSettings, ready: dict[str, str] | None) -> Access:
+    """The laboratory of the settings, or the embedded one that has said where it is."""
+    settings = Settings(
+        url=found.url,
+        username=found.username,
+        profile=found.profile,
+        cache_dir=Path(found.cache_dir),
+        state_dir=Path(found.state_dir),
+        data_url=found.data_url,
+        data_username=found.data_username,
+    )
+    login = None
+    if ready is not None:
+        settings = replace(
+            settings,
+            url=ready["alyx_url"],
+            username=ready["username"],
+            data_url=ready["data_url"],
+        )
+        secret = Secret(ready["data_password"])
+        data = DataCredentials(ready["data_username"], secret, "embedded laboratory")
+        login = GivenLogin(Secret(ready["password"]), data)
+    deadlines = Deadlines(found.deadline, found.stall)
+    return Access(settings, found.database, login=login, deadlines=deadlines)
+
+
+def _check(access: Access) -> None:
+    try:
+        access.catalogue.check()
+    except (Unreachable, DeadlineExceeded) as error:
+        if access.catalogue.is_empty():
+            raise Unreachable(f"{error}; nothing of it is cached") from error
+        log.warning("mounting what is known already: %s", error)
+
+
+def _status(access: Access) -> Status:
+    return Status(
+        state=OFFLINE if access.catalogue.offline else READY,
+        cache_bytes=access.content.total_bytes(),
+        downloads=tuple(
+            Download(each.path, each.done, each.size or 0, round(each.rate()))
+            for each in access.content.transfers()
+        ),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(daemon.run(build))

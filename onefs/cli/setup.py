@@ -1,0 +1,310 @@
+"""``onefs setup``, ``login``, ``logout``: which database, who, and what lets us in.
+
+Everything is tested against the servers before anything is written. ONE's own settings are
+offered as defaults and never changed. Passwords are asked for or come from the environment; they
+are never arguments.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+import click
+
+from onefs import oneparams, settings
+from onefs.cli.options import ask, ask_secret, at_terminal, database_options
+from onefs.cli.trial import Trial, try_file_servers
+from onefs.credentials import (
+    CredentialStore,
+    DataCredentials,
+    alyx_password,
+    find_data_credentials,
+    known_token,
+)
+from onefs.errors import (
+    AlyxCredentials,
+    DataServerCredentials,
+    NotConfigured,
+    OnefsError,
+    UsageError,
+)
+from onefs.http import Transport
+from onefs.metadata.auth import check_token, exchange, fetch_token
+from onefs.oneparams import OneSettings
+from onefs.secret import Secret
+from onefs.settings import Profile, Settings
+from onefs.urls import host_key, normalise
+
+#: how often a password is asked for
+TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What the command line of ``onefs setup`` says; None where it says nothing."""
+
+    url: str | None
+    username: str | None
+    profile: str | None
+    cache_dir: str | None
+    data_username: str | None
+
+    def flags(self, url: str) -> dict[str, str | None]:
+        return {"url": url, "username": self.username, "data_username": self.data_username}
+
+
+@click.command()
+@database_options
+@click.option("--cache-dir", type=click.Path(file_okay=False), help="Where files are kept.")
+@click.option("--data-username", metavar="NAME", help="The file server's user.")
+@click.option("--default/--no-default", "default", default=None, help="Use it when none is named.")
+def setup(
+    url: str | None,
+    username: str | None,
+    profile: str | None,
+    cache_dir: str | None,
+    data_username: str | None,
+    default: bool | None,
+) -> None:
+    """Save a database's URL, user and credentials, after testing them.
+
+    Asks for what is not given. Without a terminal everything comes from the options and from
+    ONEFS_PASSWORD (or ONEFS_PASSWORD_FILE, ONEFS_TOKEN) and ONEFS_DATA_PASSWORD.
+    """
+    given = _Given(url, username, profile, cache_dir, data_username)
+    store = CredentialStore()
+    book = settings.load()
+    chosen = _choose_url(given, book)
+    saved = oneparams.of_url(chosen)
+    found = _choose_user(given, chosen, saved)
+    with Transport() as transport:
+        token = _token(transport, found, store, saved)
+        data = _data_credentials(transport, found, store, token)
+    row = Profile(
+        name=given.profile or _profile_name(book, chosen),
+        url=chosen,
+        username=found.username,
+        cache_dir=_choose_cache(given, book, found, saved),
+        data_url=found.data_url if data is None else data.url,
+        data_username="" if data is None else data.credentials.username,
+    )
+    settings.save_profile(row, default=bool(default))
+    store.set_token(chosen, found.username, token)
+    if data is not None:
+        store.set_data(chosen, data.credentials.username, data.credentials.password)
+    elif store.data(chosen) is not None:
+        store.delete_data(chosen)
+    click.echo(f"saved profile {row.name}: {row.username} at {row.url}")
+    click.echo(f"secrets are kept in {store.where()}")
+
+
+@click.command()
+@database_options
+def login(url: str | None, username: str | None, profile: str | None) -> None:
+    """Get a new Alyx token and keep it; mounts take it up by themselves.
+
+    The password comes from ONEFS_PASSWORD or ONEFS_PASSWORD_FILE, else it is asked for; a token
+    may be given instead, there or in ONEFS_TOKEN.
+    """
+    found = settings.resolve({"url": url, "username": username, "profile": profile})
+    if not found.username:
+        found = replace(found, username=_ask_user(found.url, ""))
+    store = CredentialStore()
+    with Transport() as transport:
+        token = _given_token(transport, found) or _asked_token(transport, found)
+    store.set_token(found.url, found.username, token)
+    click.echo(f"logged in to {found.url} as {found.username}; the token is in {store.where()}")
+
+
+@click.command()
+@database_options
+def logout(url: str | None, username: str | None, profile: str | None) -> None:
+    """Forget a database's Alyx token and its file server's password."""
+    found = settings.resolve({"url": url, "username": username, "profile": profile})
+    store = CredentialStore()
+    if found.username:
+        store.delete_token(found.url, found.username)
+    store.delete_data(found.url)
+    click.echo(f"forgot the token and the file server's password of {found.url}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """The file server's credentials as the profile will have them."""
+
+    credentials: DataCredentials
+    #: the origin that accepted them; '' when none has answered
+    url: str
+
+
+def _choose_url(given: _Given, book: settings.Book) -> str:
+    """The database to set up. Raises UsageError or NotConfigured."""
+    if given.url:
+        return normalise(given.url)
+    named = book.profiles.get(given.profile) if given.profile else None
+    default = named.url if named is not None else os.environ.get("ONEFS_URL", "")
+    if not at_terminal():
+        return normalise(default or _missing("the URL: give --url or set ONEFS_URL"))
+    if not default and not given.profile and (fallback := book.fallback()) is not None:
+        default = fallback.url
+    if not default and (saved := oneparams.default()) is not None:
+        default = saved.url
+    while True:
+        try:
+            return normalise(ask("URL of the Alyx server", default))
+        except UsageError as error:
+            click.echo(str(error), err=True)
+
+
+def _choose_user(given: _Given, url: str, saved: OneSettings | None) -> Settings:
+    """The settings so far, with a user: asked for when there is a terminal."""
+    found = settings.resolve(given.flags(url))
+    default = found.username or (saved.username if saved is not None else "")
+    if given.username or (default and not at_terminal()):
+        return replace(found, username=default)
+    return replace(found, username=_ask_user(url, default))
+
+
+def _ask_user(url: str, default: str) -> str:
+    if not at_terminal():
+        _missing("the user name: give --username or set ONEFS_USERNAME")
+    return ask(f"User name at {url}", default)
+
+
+def _token(
+    transport: Transport, found: Settings, store: CredentialStore, saved: OneSettings | None
+) -> Secret:
+    """A token that works: given, kept by us or by ONE, or got for the password."""
+    token = _given_token(transport, found)
+    if token is not None:
+        return token
+    for kept in (known_token(found, store), saved and saved.tokens.get(found.username)):
+        with suppress(AlyxCredentials):
+            if kept:
+                check_token(transport, found.url, kept)
+                click.echo(f"the saved token of {found.username} still works")
+                return kept
+    if saved is not None and saved.password and saved.username == found.username:
+        with suppress(AlyxCredentials):
+            token = fetch_token(transport, found.url, found.username, saved.password)
+            click.echo(f"the password that ONE has saved for {found.username} works")
+            return token
+    return _asked_token(transport, found)
+
+
+def _given_token(transport: Transport, found: Settings) -> Secret | None:
+    """The token that the environment gives, or gives a password for; None without either."""
+    token = os.environ.get("ONEFS_TOKEN") if settings.applies(os.environ, found.url) else None
+    password = Secret(token.strip()) if token else alyx_password(found)
+    return None if password is None else exchange(transport, found, password)
+
+
+def _asked_token(transport: Transport, found: Settings) -> Secret:
+    """A token for the password that is typed; asked TRIES times."""
+    if not at_terminal():
+        _missing("the password: set ONEFS_PASSWORD, ONEFS_PASSWORD_FILE or ONEFS_TOKEN")
+    for left in reversed(range(TRIES)):
+        typed = Secret(ask_secret(f"Password (or token) of {found.username} at {found.url}"))
+        try:
+            return exchange(transport, found, typed)
+        except AlyxCredentials as error:
+            if not left:
+                raise
+            click.echo(str(error), err=True)
+    raise AssertionError("the last try returns or raises")
+
+
+def _data_credentials(
+    transport: Transport, found: Settings, store: CredentialStore, token: Secret
+) -> _Data | None:
+    """User and password of the file server, tried out; None when it needs none or has none."""
+    known = find_data_credentials(found, store)
+    if known is not None and found.data_username not in ("", known.username):
+        known = None  # saved for another user than the one that is named now
+    for left in reversed(range(TRIES)):
+        offered = _ask_data(known, found) if at_terminal() else known
+        trial = try_file_servers(transport, found.url, token, offered)
+        try:
+            return _judged(trial, offered)
+        except DataServerCredentials as error:
+            if not left or not at_terminal():
+                raise
+            click.echo(str(error), err=True)
+            known = None
+    raise AssertionError("the last try returns or raises")
+
+
+def _ask_data(known: DataCredentials | None, found: Settings) -> DataCredentials | None:
+    if known is not None and known.source == "environment":
+        return known
+    user = ask(
+        "File server's user name (- for none)",
+        known.username if known is not None else found.data_username or "-",
+    )
+    if user == "-":
+        return None
+    keeps = known is not None and known.username == user
+    typed = ask_secret("Its password" + (" (empty: the saved one)" if keeps else ""))
+    if known is not None and keeps and not typed:
+        return known
+    return DataCredentials(user, Secret(typed), "typed")
+
+
+def _judged(trial: Trial, offered: DataCredentials | None) -> _Data | None:
+    """What to keep after the trial.
+
+    Raises DataServerCredentials when a server refuses the credentials that were offered, and a
+    server's own trouble when none can be reached and nobody says to go on.
+    """
+    if offered is None:
+        for error in trial.refused:
+            click.echo(f"warning: {error}", err=True)
+        return None
+    if trial.accepted:
+        return _Data(offered, trial.accepted[0])
+    if trial.refused:
+        raise trial.refused[0]
+    if trial.away and not trial.open:
+        _go_on(trial.away[0])
+    return _Data(offered, "")
+
+
+def _go_on(error: OnefsError) -> None:
+    """Ask whether to keep what could not be tested; raise ``error`` unless somebody says yes."""
+    if not at_terminal():
+        raise error
+    click.echo(str(error), err=True)
+    if not click.confirm("The file server could not be asked. Keep the password anyway?", err=True):
+        raise error
+
+
+def _choose_cache(
+    given: _Given, book: settings.Book, found: Settings, saved: OneSettings | None
+) -> str:
+    """The cache folder for the profile; '' for the usual one."""
+    usual = str(settings.default_cache_dir(found.url))
+    profile = book.of_url(found.url)
+    chosen = given.cache_dir or os.environ.get("ONEFS_CACHE_DIR") or ""
+    if not chosen and profile is not None:
+        chosen = profile.cache_dir
+    if at_terminal() and not given.cache_dir:
+        chosen = ask("Cache folder", chosen or (saved.cache_dir if saved else "") or usual)
+    absolute = os.path.abspath(os.path.expanduser(chosen)) if chosen else ""
+    return "" if absolute == usual else absolute
+
+
+def _profile_name(book: settings.Book, url: str) -> str:
+    """The profile of that URL, else a new name: the host's first word, or all of it."""
+    profile = book.of_url(url)
+    if profile is not None:
+        return profile.name
+    host = host_key(url)
+    first = host.partition(".")[0]
+    return host if first.isdigit() or first in book.profiles else first
+
+
+def _missing(what: str) -> NoReturn:
+    raise NotConfigured(f"there is no terminal to ask on for {what}")

@@ -1,0 +1,200 @@
+"""Tokens and passwords: where they are kept, and which of them is used.
+
+The Alyx token is kept, the Alyx password never. Secrets lie in the system keyring where there is
+one, else in ``<user config>/onefs/credentials.json`` (0600 in a 0700 folder).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from onefs import oneparams
+from onefs.errors import UsageError
+from onefs.keyrings import Keyring, KeyringAway
+from onefs.private import locked, read_json, write_json
+from onefs.secret import Secret
+from onefs.settings import Settings, applies, config_dir
+
+
+@dataclass(frozen=True, slots=True)
+class DataCredentials:
+    """The file server's user and password, and where they come from."""
+
+    username: str
+    password: Secret
+    source: str
+
+
+class CredentialStore:
+    """The secrets of this user, in the keyring or the file. Thread- and process-safe.
+
+    Every method but :meth:`stamp` may raise UsageError, for a file that is broken or not ours.
+    """
+
+    def __init__(self, path: Path | None = None, keyring: Keyring | None = None) -> None:
+        self._path = path or config_dir() / "credentials.json"
+        self._keyring = keyring or Keyring()
+
+    def token(self, url: str, username: str) -> Secret | None:
+        """The kept Alyx token of a user."""
+        found = self._get(_token_key(url, username))
+        return Secret(found) if found else None
+
+    def set_token(self, url: str, username: str, token: str) -> None:
+        """Keep a user's Alyx token."""
+        self._set(_token_key(url, username), token)
+
+    def delete_token(self, url: str, username: str) -> None:
+        """Forget a user's Alyx token."""
+        self._delete(_token_key(url, username))
+
+    def data(self, url: str) -> tuple[str, Secret] | None:
+        """User and password of the file server that belongs to the database ``url``."""
+        found = self._get(_data_key(url))
+        with suppress(ValueError):
+            pair = json.loads(found or "null")
+            if isinstance(pair, list) and len(pair) == 2 and all(isinstance(p, str) for p in pair):
+                return pair[0], Secret(pair[1])
+        return None
+
+    def set_data(self, url: str, username: str, password: str) -> None:
+        """Keep user and password of a database's file server."""
+        self._set(_data_key(url), json.dumps([username, password]))
+
+    def delete_data(self, url: str) -> None:
+        """Forget user and password of a database's file server."""
+        self._delete(_data_key(url))
+
+    def stamp(self) -> tuple[int, ...]:
+        """Changes whenever any process writes a secret; costs one stat."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return ()
+        return (found.st_mtime_ns, found.st_ino, found.st_size)
+
+    def where(self) -> str:
+        """Where secrets are written, in words."""
+        with suppress(KeyringAway):
+            self._keyring.get("probe")
+            return "the system keyring"
+        return str(self._path)
+
+    def _get(self, key: str) -> str | None:
+        with suppress(KeyringAway):
+            if (kept := self._keyring.get(key)) is not None:
+                return kept
+        found = self._entries().get(key)
+        return found if isinstance(found, str) else None
+
+    def _set(self, key: str, secret: str) -> None:
+        try:
+            self._keyring.set(key, secret)
+        except KeyringAway:
+            self._write(key, secret)
+        else:
+            self._write(key, None)
+
+    def _delete(self, key: str) -> None:
+        with suppress(KeyringAway):
+            self._keyring.delete(key)
+        self._write(key, None)
+
+    def _entries(self) -> dict[str, object]:
+        entries = read_json(self._path).get("secrets", {})
+        if not isinstance(entries, dict):
+            raise UsageError(f"{self._path} is broken: move it away and run `onefs login`")
+        return entries
+
+    def _write(self, key: str, secret: str | None) -> None:
+        """Rewrite the file, also when the keyring has the secret: it is what ``stamp`` watches."""
+        with locked(self._path):
+            entries = self._entries()
+            entries.pop(key, None)
+            if secret is not None:
+                entries[key] = secret
+            write_json(self._path, {"secrets": entries})
+
+
+def known_token(
+    settings: Settings, store: CredentialStore, environ: Mapping[str, str] | None = None
+) -> Secret | None:
+    """The Alyx token to use without asking anybody: ONEFS_TOKEN, else the kept one."""
+    environ = os.environ if environ is None else environ
+    if environ.get("ONEFS_TOKEN") and applies(environ, settings.url):
+        return Secret(environ["ONEFS_TOKEN"].strip())
+    return store.token(settings.url, settings.username) if settings.username else None
+
+
+def alyx_password(
+    settings: Settings,
+    environ: Mapping[str, str] | None = None,
+    ask: Callable[[str], str] | None = None,
+) -> Secret | None:
+    """ONEFS_PASSWORD, else the file that ONEFS_PASSWORD_FILE names, else what ``ask`` gets.
+
+    ``ask`` prompts on the terminal and is None where there is none. Raises UsageError when the
+    password file cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    if applies(environ, settings.url):
+        if environ.get("ONEFS_PASSWORD"):
+            return Secret(environ["ONEFS_PASSWORD"])
+        if environ.get("ONEFS_PASSWORD_FILE"):
+            return _password_file(Path(environ["ONEFS_PASSWORD_FILE"]).expanduser())
+    if ask is None:
+        return None
+    return Secret(ask(f"Password (or token) of {settings.username} at {settings.url}"))
+
+
+def find_data_credentials(
+    settings: Settings,
+    store: CredentialStore,
+    environ: Mapping[str, str] | None = None,
+    *,
+    username: str | None = None,
+    password: str | None = None,
+    home: Path | None = None,
+) -> DataCredentials | None:
+    """The file server's user and password; the first found wins.
+
+    Asked in order: the arguments, the environment, what is kept for the database's URL, ONE's
+    saved settings for that URL. The Alyx password is none of them. None: send nothing.
+    """
+    environ = os.environ if environ is None else environ
+    if password is not None:
+        return DataCredentials(username or settings.data_username, Secret(password), "arguments")
+    variable = environ.get("ONEFS_DATA_PASSWORD")
+    if variable and settings.data_username and applies(environ, settings.url):
+        return DataCredentials(settings.data_username, Secret(variable), "environment")
+    kept = store.data(settings.url)
+    if kept is not None:
+        source = f"profile {settings.profile}" if settings.profile else f"kept for {settings.url}"
+        return DataCredentials(kept[0], kept[1], source)
+    saved = oneparams.of_url(settings.url, home)
+    if saved is not None and saved.data_username and saved.data_password:
+        return DataCredentials(saved.data_username, saved.data_password, str(saved.source))
+    return None
+
+
+def _password_file(path: Path) -> Secret:
+    """The file's text without one newline at its end."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UsageError(f"ONEFS_PASSWORD_FILE {path} cannot be read: {why}") from error
+    return Secret(text.removesuffix("\n").removesuffix("\r"))
+
+
+def _token_key(url: str, username: str) -> str:
+    return f"token {username} {url}"
+
+
+def _data_key(url: str) -> str:
+    return f"data {url}"

@@ -1,0 +1,26 @@
+"""The embedded laboratory: an Alyx and a FlatIron that need no account, to try and to test."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from onefs.errors import OnefsError
+
+
+def demo_identity(data: Path | None) -> str:
+    """A name for the laboratory that stays the same across restarts and ports.
+
+    ``demo-`` and the first 12 hex digits of the sha1 of the data folder's real path, or of
+    ``made`` where ``data`` is None. Caches and databases of the demo are named by it.
+    """
+    source = b"made" if data is None else os.fsencode(os.path.realpath(data))
+    return f"demo-{hashlib.sha1(source).hexdigest()[:12]}"
+
+
+def missing_library(error: ModuleNotFoundError) -> Exception:
+    """What to raise for a module that is not there: a sentence, where it is the web library's."""
+    if error.name in ("flask", "werkzeug"):
+        return OnefsError('the embedded laboratory needs Flask: pip install "onefs[demo]"')
+    return error

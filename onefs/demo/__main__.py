@@ -1,0 +1,43 @@
+"""``python -m onefs.demo``: the embedded laboratory as a process, as ``onefs mount`` starts it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from onefs.demo import missing_library
+from onefs.errors import OnefsError, UsageError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serves as asked; returns the exit code: 0 stopped, 1 failed, 2 wrong options."""
+    parser = argparse.ArgumentParser(prog="python -m onefs.demo", description=__doc__)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--sessions", type=int)
+    parser.add_argument("--datasets", type=int)
+    parser.add_argument("--rate", type=int)
+    parser.add_argument("--latency", type=float, default=0, dest="latency_ms")
+    parser.add_argument("--access-log", type=Path)
+    parser.add_argument("--state-dir", type=Path)
+    parser.add_argument("--until-stdin-closes", action="store_true")
+    given = vars(parser.parse_args(arguments))
+    try:
+        _serve(given)
+    except OnefsError as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+def _serve(given: dict[str, object]) -> None:
+    try:
+        from onefs.demo.serve import Options, run
+    except ModuleNotFoundError as error:
+        raise missing_library(error) from error
+    run(Options(**given))  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,295 @@
+"""The file server of the embedded laboratory, as FlatIron's nginx answers.
+
+Basic auth with credentials of its own (nothing below ``/aws/`` asks for them), one range or
+several, conditional requests, and folder listings: a client that does not escape the ``#`` of a
+revision asks for the folder instead and gets 200 and HTML, here as there. The answers follow the
+recordings (facts sheet, section 12).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import posixpath
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import quote
+
+from flask import Flask, Response, request
+from werkzeug.http import (
+    http_date,
+    is_resource_modified,
+    parse_if_range_header,
+    parse_range_header,
+)
+
+from onefs.demo import listings
+from onefs.demo.records import Login, Source
+
+#: extensions that nginx knows; all others are application/octet-stream
+_TYPES = {
+    ".avi": "video/x-msvideo", ".csv": "text/csv", ".gif": "image/gif", ".htm": "text/html",
+    ".html": "text/html", ".jpeg": "image/jpeg", ".jpg": "image/jpeg", ".json": "application/json",
+    ".mp4": "video/mp4", ".pdf": "application/pdf", ".png": "image/png", ".txt": "text/plain",
+    ".xml": "text/xml", ".zip": "application/zip",
+}  # fmt: skip
+_OCTETS = "application/octet-stream"
+#: the most that is handed to the network at once, in bytes
+_CHUNK = 256 * 1024
+#: chunks a second where the rate is limited, so that a slow transfer flows and does not jerk
+_STEPS = 20
+#: made files have no date of their own
+_MADE = datetime(2021, 7, 5, tzinfo=timezone.utc)
+_BOUNDARY = "00000000000000000002"
+_REASONS = {
+    400: "Bad Request", 401: "Authorization Required", 403: "Forbidden", 404: "Not Found",
+    405: "Not Allowed", 412: "Precondition Failed", 416: "Requested Range Not Satisfiable",
+    500: "Internal Server Error",
+}  # fmt: skip
+
+#: first and last byte, the last one not included
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """One file, opened: what it is and how to read from it."""
+
+    content: bytes | int
+    size: int
+    etag: str
+    modified: datetime
+    mimetype: str
+
+    def read(self, offset: int, length: int) -> bytes:
+        """At most ``length`` bytes from ``offset``; b'' past the end."""
+        if isinstance(self.content, bytes):
+            return self.content[offset : offset + length]
+        return os.pread(self.content, length, offset)
+
+    def close(self) -> None:
+        """Gives the descriptor back."""
+        if isinstance(self.content, int):
+            os.close(self.content)
+
+
+def create_app(
+    source: Source, login: Login, *, realm: str = "FlatIron", rate: int | None = None
+) -> Flask:
+    """The file server of ``source`` as a WSGI application.
+
+    ``rate`` is the most that one connection gets, in bytes a second; None for no limit.
+    """
+    app = Flask("onefs.demo.flatiron", static_folder=None)
+    app.url_map.merge_slashes = False
+
+    @app.before_request
+    def refuse_strangers() -> Response | None:
+        if request.path.startswith("/aws/") or _authorized(login):
+            return None
+        response = _page(401)
+        response.headers["WWW-Authenticate"] = f'Basic realm="{realm}"'
+        return response
+
+    @app.route("/", defaults={"_path": ""}, methods=["GET"], provide_automatic_options=False)
+    @app.route("/<path:_path>", methods=["GET"], provide_automatic_options=False)
+    def serve(_path: str) -> Response:
+        return _serve(source, _raw_path(), rate)
+
+    for status in (404, 405, 500):
+        app.register_error_handler(status, lambda _error, status=status: _page(status))
+    return app
+
+
+def _authorized(login: Login) -> bool:
+    given = request.authorization
+    if given is None or given.type != "basic":
+        return False
+    user, password = given.username or "", given.password or ""
+    right_user = hmac.compare_digest(user.encode(), login.data_username.encode())
+    right_password = hmac.compare_digest(password.encode(), login.data_password.encode())
+    return right_user and right_password
+
+
+def _raw_path() -> str:
+    """The decoded path; bytes that are not UTF-8 survive as ``os.fsdecode`` writes them."""
+    return os.fsdecode(request.environ["PATH_INFO"].encode("latin-1"))
+
+
+def _page(status: int) -> Response:
+    title = f"{status} {_REASONS[status]}"
+    text = (
+        f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n"
+        f"<center><h1>{title}</h1></center>\r\n<hr><center>onefs</center>\r\n</body>\r\n</html>\r\n"
+    )
+    response = Response(text, status=f"{status} {_REASONS[status]}")
+    response.headers["Content-Type"] = "text/html"
+    return response
+
+
+def _serve(source: Source, path: str, rate: int | None) -> Response:
+    if path.endswith("/") or "\0" in path:
+        return _folder(source, path)
+    try:
+        file = _open(source.file(path), path)
+    except PermissionError:
+        return _page(403)
+    if file is None:
+        return _folder(source, path)
+    try:
+        return _answer(file, rate)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _folder(source: Source, path: str) -> Response:
+    names = None if path == "/" else listings.names(source, path)
+    if names is None:
+        return _page(404)
+    if path.startswith("/aws/"):
+        return _page(403)
+    if not path.endswith("/"):
+        response = Response(status="301 Moved Permanently", content_type="text/html")
+        response.headers["Location"] = request.host_url + quote(os.fsencode(path[1:])) + "/"
+        return response
+    return Response(listings.page(path, names), content_type="text/html")
+
+
+def _open(found: Path | bytes | None, path: str) -> _File | None:
+    mimetype = _TYPES.get(posixpath.splitext(path)[1].lower(), _OCTETS)
+    if found is None:
+        return None
+    if isinstance(found, bytes):
+        return _File(found, len(found), _bytes_etag(found), _MADE, mimetype)
+    try:
+        descriptor = os.open(found, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    stat = os.fstat(descriptor)
+    modified = datetime.fromtimestamp(int(stat.st_mtime), timezone.utc)
+    etag = f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
+    return _File(descriptor, stat.st_size, etag, modified, mimetype)
+
+
+@lru_cache(maxsize=16)
+def _bytes_etag(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _answer(file: _File, rate: int | None) -> Response:
+    if not is_resource_modified(request.environ, etag=file.etag, last_modified=file.modified):
+        failed_match = "HTTP_IF_MATCH" in request.environ
+        response = _page(412) if failed_match else Response(status=304)
+        if not failed_match:
+            del response.headers["Content-Type"]
+            _stamp(response, file)
+        file.close()
+        return response
+    spans = _spans(file)
+    if spans == []:
+        file.close()
+        response = _page(416)
+        response.headers["Content-Range"] = f"bytes */{file.size}"
+        return response
+    if spans is None:
+        response = _body(file, [(b"", (0, file.size))], rate)
+        response.headers["Accept-Ranges"] = "bytes"
+    elif len(spans) == 1:
+        response = _body(file, [(b"", spans[0])], rate)
+        response.status = "206 Partial Content"
+        response.headers["Content-Range"] = _content_range(spans[0], file)
+    else:
+        response = _body(file, _parts(file, spans), rate)
+        response.status = "206 Partial Content"
+        response.headers["Content-Type"] = f"multipart/byteranges; boundary={_BOUNDARY}"
+    _stamp(response, file)
+    return response
+
+
+def _stamp(response: Response, file: _File) -> None:
+    response.headers["Last-Modified"] = http_date(file.modified)
+    response.set_etag(file.etag)
+
+
+def _content_range(span: Span, file: _File) -> str:
+    return f"bytes {span[0]}-{span[1] - 1}/{file.size}"
+
+
+def _spans(file: _File) -> list[Span] | None:
+    """What the Range header asks for, clipped: None for the whole file, [] for nothing there is."""
+    header = request.headers.get("Range", "")
+    if not header.lower().startswith("bytes=") or file.size == 0 or not _same_version(file):
+        return None
+    parsed = parse_range_header(header)
+    if parsed is None:
+        return []
+    spans = []
+    for start, end in parsed.ranges:
+        first = start if start >= 0 else max(0, file.size + start)
+        if first < file.size:
+            spans.append((first, file.size if end is None else min(end, file.size)))
+    return spans
+
+
+def _same_version(file: _File) -> bool:
+    """Whether If-Range, when given, names this very version by ETag or date."""
+    value = request.headers.get("If-Range")
+    if value is None:
+        return True
+    condition = parse_if_range_header(value)
+    if condition.date is not None:
+        return condition.date == file.modified
+    return condition.etag == file.etag
+
+
+def _parts(file: _File, spans: list[Span]) -> list[tuple[bytes, Span]]:
+    parts = [
+        (
+            f"\r\n--{_BOUNDARY}\r\nContent-Type: {file.mimetype}\r\n"
+            f"Content-Range: {_content_range(span, file)}\r\n\r\n".encode(),
+            span,
+        )
+        for span in spans
+    ]
+    return [*parts, (f"\r\n--{_BOUNDARY}--\r\n".encode(), (0, 0))]
+
+
+def _body(file: _File, parts: list[tuple[bytes, Span]], rate: int | None) -> Response:
+    length = sum(len(head) + end - start for head, (start, end) in parts)
+    chunks = _chunks(file, parts, _CHUNK if rate is None else max(1, min(_CHUNK, rate // _STEPS)))
+    response = Response(chunks if rate is None else _paced(chunks, rate))
+    response.call_on_close(file.close)
+    response.headers["Content-Type"] = file.mimetype
+    response.headers["Content-Length"] = str(length)
+    return response
+
+
+def _chunks(file: _File, parts: list[tuple[bytes, Span]], size: int) -> Iterator[bytes]:
+    for head, (start, end) in parts:
+        if head:
+            yield head
+        while start < end:
+            chunk = file.read(start, min(size, end - start))
+            if not chunk:
+                # the file shrank: a short answer, which the server ends by closing
+                return
+            yield chunk
+            start += len(chunk)
+
+
+def _paced(chunks: Iterator[bytes], rate: int) -> Iterator[bytes]:
+    """``chunks`` no faster than ``rate`` bytes a second, counted from the first one.
+
+    Each chunk waits before it goes, so many small answers on one connection keep to it too.
+    """
+    due = time.monotonic()
+    for chunk in chunks:
+        due += len(chunk) / rate
+        time.sleep(max(0.0, due - time.monotonic()))
+        yield chunk

@@ -1,0 +1,206 @@
+"""A folder of sessions as a laboratory: ``<lab>/Subjects/<subject>/<yyyy-mm-dd>/<number>/...``.
+
+This is how a lab without Alyx tries onefs. The ``Subjects`` folder may be left out. Nothing is
+written into the folder. Files and sessions that come, go or change while it is served are seen.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from onefs import alf
+from onefs.demo import demo_identity, rows
+from onefs.demo.digests import Digests
+from onefs.demo.records import DatasetRecord, Login, SessionRecord
+from onefs.demo.scan import Found, Place, Scan, files, is_inside
+from onefs.errors import UsageError
+
+#: seconds for which the list of sessions is taken as it is
+RESCAN = 3.0
+#: the last moment that a date can be, in microseconds
+_LATEST = 253_402_300_799_000_000
+
+Tables = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+class FolderLaboratory:
+    """A Source over a folder. Sizes, dates and md5 sums are the files' own.
+
+    Ids are uuid5 of the path relative to the folder, so that a restart serves the same
+    laboratory. md5 sums are computed when a session's datasets are first asked for and kept in
+    ``state_dir`` where one is given; those of large files are computed in the background and ''
+    until then. ``clock`` is in seconds.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        state_dir: Path | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Raises UsageError when ``path`` is no folder or holds no session."""
+        if not path.is_dir():
+            raise UsageError(f"there is no folder {path}: name one that holds lab folders")
+        self._root = os.path.realpath(path)
+        database = state_dir / f"{demo_identity(path)}-md5.sqlite" if state_dir else None
+        self._digests = Digests(database)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._scan = Scan(self._root)
+        self._scanned_at = clock()
+        if not self._scan.places:
+            raise UsageError(
+                f"the folder {path} holds no session: expected "
+                "<lab>/Subjects/<subject>/<yyyy-mm-dd>/<number>/ in it"
+            )
+        self._types: set[str] = set()
+        self._revisions: set[str] = set()
+        for place in self._scan.places.values():
+            self._learn(files(place.path, self._root))
+        self._publish()
+
+    def tables(self) -> Tables:
+        """See :class:`onefs.demo.records.Source`."""
+        self._current()
+        return self._tables
+
+    def sessions(self) -> Sequence[SessionRecord]:
+        """See :class:`onefs.demo.records.Source`."""
+        self._current()
+        return self._sessions
+
+    def datasets(self, eid: str) -> Sequence[DatasetRecord]:
+        """See :class:`onefs.demo.records.Source`."""
+        place = self._current().places.get(eid)
+        if place is None:
+            return ()
+        found = list(files(place.path, self._root))
+        with self._lock:
+            if self._learn(found):
+                self._publish()
+        newest = _newest_revisions(found)
+        return [self._row(eid, place, file, newest) for file in found]
+
+    def dataset(self, dataset_id: str) -> DatasetRecord | None:
+        """See :class:`onefs.demo.records.Source`. Looks through all sessions, hashing one."""
+        for eid, place in self._current().places.items():
+            if any(self._id(file.path) == dataset_id for file in files(place.path, self._root)):
+                return next((row for row in self.datasets(eid) if row.id == dataset_id), None)
+        return None
+
+    def aggregates(self) -> Sequence[DatasetRecord]:
+        """See :class:`onefs.demo.records.Source`."""
+        return ()
+
+    def file(self, path: str) -> Path | bytes | None:
+        """See :class:`onefs.demo.records.Source`."""
+        labs = self._current().labs
+        for plain, uuid in rows.without_uuid(path):
+            found = self._locate(labs, plain.split("/"))
+            if found is not None and self._id(found) == uuid:
+                return Path(found)
+        return None
+
+    def _locate(self, labs: Mapping[str, str], parts: Sequence[str]) -> str | None:
+        """The file of ``/public/<lab>/Subjects/<subject>/<date>/<number>/...``, if listed."""
+        if len(parts) < 8 or parts[:2] != ["", "public"] or parts[3] != alf.SUBJECTS:
+            return None
+        if parts[2] not in labs or any(part in ("", ".", "..") for part in parts[4:]):
+            return None
+        path = "/".join([labs[parts[2]], *parts[4:]])
+        return path if os.path.isfile(path) and is_inside(path, self._root) else None
+
+    def _current(self) -> Scan:
+        with self._lock:
+            if self._clock() - self._scanned_at >= RESCAN:
+                fresh = Scan(self._root)
+                if fresh.places != self._scan.places:
+                    self._scan = fresh
+                    self._publish()
+                self._scanned_at = self._clock()
+            return self._scan
+
+    def _publish(self) -> None:
+        """What others see from now on: new objects, by which they know that something changed."""
+        self._sessions: Sequence[SessionRecord] = list(self._scan.sessions)
+        self._tables: Tables = self._make_tables()
+
+    def _learn(self, found: Iterable[Found]) -> bool:
+        """Takes up the types and revisions of files; whether there were new ones."""
+        before = len(self._types) + len(self._revisions)
+        for file in found:
+            _, revision, name = rows.split_path(file.inside)
+            self._types.add(alf.dataset_type(name))
+            if revision:
+                self._revisions.add(revision)
+        return len(self._types) + len(self._revisions) > before
+
+    def _make_tables(self) -> Tables:
+        subjects: defaultdict[str, set[str]] = defaultdict(set)
+        for place in self._scan.places.values():
+            subjects[place.lab].add(place.subject)
+        user = Login().username
+        return {
+            "labs": [rows.lab_row(lab) for lab in sorted(subjects)],
+            "subjects": [
+                rows.subject_row(subject, lab, user)
+                for lab in sorted(subjects)
+                for subject in sorted(subjects[lab])
+            ],
+            "users": [rows.user_row(user, sorted(subjects))],
+            "data-repository": rows.repository_rows(sorted(subjects), {}),
+            "dataset-types": rows.dataset_type_rows({*self._types, "unknown"}, {}),
+            "data-formats": rows.data_format_rows(),
+            "revisions": rows.revision_rows(self._revisions),
+        }
+
+    def _id(self, path: str) -> str:
+        return rows.make_id(os.path.relpath(path, self._root))
+
+    def _row(
+        self, eid: str, place: Place, file: Found, newest: Mapping[tuple[str, str], str]
+    ) -> DatasetRecord:
+        collection, revision, name = rows.split_path(file.inside)
+        identity = self._id(file.path)
+        relative = f"{place.subject}/{place.date}/{place.number}/{file.inside}"
+        modified = _date(file.stat.st_mtime_ns)
+        return DatasetRecord(
+            id=identity,
+            eid=eid,
+            name=name,
+            dataset_type=alf.dataset_type(name),
+            collection=collection,
+            revision=revision,
+            default_dataset=newest[collection, name] == revision,
+            file_size=file.stat.st_size,
+            hash=self._digests.md5(Path(file.path), file.stat),
+            created_datetime=modified,
+            auto_datetime=modified,
+            data_format=rows.format_of(name),
+            experiment_number=int(place.number),
+            file_records=rows.two_records(identity, place.lab, relative)[:1],
+        )
+
+
+def _newest_revisions(found: Iterable[Found]) -> dict[tuple[str, str], str]:
+    """(collection, name) -> the revision that is the default: the last by name, as in ONE."""
+    newest: dict[tuple[str, str], str] = {}
+    for file in found:
+        collection, revision, name = rows.split_path(file.inside)
+        newest[collection, name] = max(revision, newest.get((collection, name), ""))
+    return newest
+
+
+def _date(nanoseconds: int) -> str:
+    """A time since the epoch as Alyx writes it: UTC here, without zone, with microseconds."""
+    microseconds = min(max(nanoseconds // 1000, 0), _LATEST)
+    moment = datetime(1970, 1, 1) + timedelta(microseconds=microseconds)
+    return moment.isoformat(timespec="microseconds")

@@ -1,0 +1,179 @@
+"""A mouse at the wheel: trials, movements, licks and its eye. Times in seconds, angles in rad."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_CONTRASTS = np.array([1.0, 0.25, 0.125, 0.0625, 0.0])
+#: a response takes at most this long, else the trial counts as no choice
+_TIMEOUT = 60.0
+#: how far the wheel goes to bring the stimulus to the centre or out of sight
+_THRESHOLD = 0.35
+#: samples a second of a moving wheel
+_WHEEL_RATE = 250.0
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """The International Brain Laboratory's task, one entry a trial."""
+
+    #: 1 counter-clockwise, -1 clockwise, 0 none
+    choice: Array
+    #: NaN where the stimulus was on the other side
+    contrast_left: Array
+    contrast_right: Array
+    probability_left: Array
+    #: 1 reward, -1 noise
+    feedback_type: Array
+    #: microlitres
+    reward_volume: Array
+    stim_on: Array
+    go_cue: Array
+    first_movement: Array
+    response: Array
+    feedback: Array
+    #: (trials, 2)
+    intervals: Array
+
+    @property
+    def correct(self) -> int:
+        """Trials that were rewarded."""
+        return int((self.feedback_type == 1).sum())
+
+
+def make_trials(random: np.random.Generator, count: int, skill: float, blocks: bool) -> Trials:
+    """``count`` trials of a mouse of ``skill`` 0 to 1; in ``blocks`` a side is likelier in turn."""
+    probability = _blocks(random, count) if blocks else np.full(count, 0.5)
+    left = random.random(count) < probability
+    contrast = random.choice(_CONTRASTS, count)
+    signed = np.where(left, -contrast, contrast)
+    prior = 0.9 * (0.5 - probability)
+    drive = 1.0 / (1.0 + np.exp(-(signed * 14.0 * skill + prior * 3.0)))
+    lapse = 0.04 + 0.3 * (1.0 - skill)
+    goes_right = random.random(count) < lapse / 2 + (1.0 - lapse) * drive
+    choice = np.where(goes_right, -1, 1)
+    reaction = random.lognormal(np.log(0.24 + 0.35 * (1.0 - contrast) ** 2), 0.45)
+    movement = reaction + random.lognormal(np.log(0.16), 0.3, count)
+    lazy = random.random(count) < 0.01
+    choice[lazy] = 0
+    movement[lazy] = _TIMEOUT
+    rewarded = (choice == np.where(left, 1, -1)) & ~lazy
+    quiet = random.uniform(0.4, 0.9, count)
+    rest = np.where(rewarded, 1.0, 2.0) + random.exponential(0.4, count)
+    starts = 5.0 + np.concatenate([[0.0], np.cumsum(quiet + movement + rest)[:-1]])
+    stim_on = starts + quiet
+    response = stim_on + movement
+    return Trials(
+        choice=choice.astype(np.int8),
+        contrast_left=np.where(left, contrast, np.nan),
+        contrast_right=np.where(left, np.nan, contrast),
+        probability_left=probability,
+        feedback_type=np.where(rewarded, 1, -1).astype(np.int8),
+        reward_volume=np.where(rewarded, 1.5, 0.0),
+        stim_on=stim_on,
+        go_cue=stim_on + random.uniform(0.0005, 0.003, count),
+        first_movement=stim_on + np.minimum(reaction, movement),
+        response=response,
+        feedback=response + random.uniform(0.0001, 0.001, count),
+        intervals=np.column_stack([starts, response + rest]),
+    )
+
+
+def _blocks(random: np.random.Generator, count: int) -> Array:
+    """90 even trials, then blocks of 20 to 100 with the left side at 0.2 or 0.8 in turn."""
+    side = float(random.choice([0.2, 0.8]))
+    parts = [np.full(90, 0.5)]
+    while sum(map(len, parts)) < count:
+        length = int(np.clip(random.exponential(60.0), 20, 100))
+        parts.append(np.full(length, side))
+        side = 1.0 - side
+    return np.round(np.concatenate(parts)[:count], 1)
+
+
+def make_wheel(random: np.random.Generator, trials: Trials) -> tuple[Array, Array]:
+    """``(timestamps, position)``: sampled while the wheel moves, as a rotary encoder does."""
+    begin, end = trials.intervals[0, 0], trials.intervals[-1, 1]
+    fidgets = random.uniform(begin, end, 2 * len(trials.choice))
+    moved = trials.choice != 0
+    onset = np.concatenate([trials.first_movement[moved], fidgets])
+    size = np.concatenate(
+        [trials.choice[moved] * random.normal(_THRESHOLD, 0.06, int(moved.sum())),
+         random.normal(0.0, 0.05, len(fidgets))]
+    )  # fmt: skip
+    length = random.uniform(0.15, 0.45, len(onset))
+    order = np.argsort(onset)
+    onset, size, length = onset[order], size[order], length[order]
+    # a movement ends before the next one begins
+    length = np.minimum(length, 0.9 * np.diff(onset, append=onset[-1] + 1.0))
+    onset, size, length = (x[length > 0.02] for x in (onset, size, length))
+    samples = int(0.45 * _WHEEL_RATE)
+    fraction = np.linspace(0.0, 1.0, samples)
+    # the path of least jerk, which is how arms and paws reach
+    path = 10 * fraction**3 - 15 * fraction**4 + 6 * fraction**5
+    start = np.concatenate([[0.0], np.cumsum(size)[:-1]])
+    timestamps = (onset[:, None] + length[:, None] * fraction).ravel()
+    position = (start[:, None] + size[:, None] * path).ravel()
+    step = 2 * np.pi / 4096
+    return timestamps, np.round((position + random.normal(0, step, len(position))) / step) * step
+
+
+def make_licks(random: np.random.Generator, trials: Trials) -> Array:
+    """Lick times: bouts at some 7 Hz after rewards, and a few in between."""
+    rewards = trials.feedback[trials.feedback_type == 1]
+    gaps = random.normal(0.14, 0.02, (len(rewards), 14)).clip(0.06)
+    bout = rewards[:, None] + 0.08 + np.cumsum(gaps, axis=1)
+    kept = np.arange(14) < random.integers(3, 14, (len(rewards), 1))
+    stray = random.uniform(0.0, trials.intervals[-1, 1], len(trials.choice) // 3)
+    return np.sort(np.concatenate([bout[kept], stray]))
+
+
+def make_piezo(random: np.random.Generator, timestamps: Array, licks: Array) -> Array:
+    """The lick sensor's voltage at ``timestamps``: noise, and a short ring at each lick."""
+    last = np.searchsorted(licks, timestamps, side="right") - 1
+    since = np.where(last >= 0, timestamps - licks[np.maximum(last, 0)], 9.0)
+    ring = 0.7 * np.exp(-since / 0.02) * np.cos(2 * np.pi * 40.0 * since)
+    return (ring + random.normal(0.0, 0.03, len(timestamps))).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Eye:
+    """What a camera sees of the pupil, one entry a frame."""
+
+    timestamps: Array
+    #: square pixels
+    area: Array
+    blink: Array
+    #: (frames, 2) pixels from the centre
+    position: Array
+
+
+def make_eye(
+    random: np.random.Generator, duration: float, trials: Trials, rate: float = 30.0
+) -> Eye:
+    """The eye at ``rate`` frames a second: the pupil widens after each feedback."""
+    frames = int(duration * rate)
+    timestamps = 0.4 + np.arange(frames) / rate
+    last = np.searchsorted(trials.feedback, timestamps, side="right") - 1
+    since = np.where(last >= 0, timestamps - trials.feedback[np.maximum(last, 0)], 99.0)
+    arousal = (since / 0.8) * np.exp(1.0 - since / 0.8)
+    area = 420.0 + 90.0 * _wander(random, frames, 20 * rate) + 60.0 * arousal
+    blink = np.zeros(frames, dtype=bool)
+    for start in random.integers(0, frames, max(1, int(duration / 12))):
+        blink[start : start + int(0.2 * rate)] = True
+    area = np.where(blink, 0.3 * area, area) + random.normal(0.0, 4.0, frames)
+    xy = np.column_stack([3.0 * _wander(random, frames, 4 * rate) for _ in range(2)])
+    return Eye(timestamps, area.clip(1.0), blink, xy)
+
+
+def _wander(random: np.random.Generator, count: int, memory: float) -> Array:
+    """A slow random walk around 0 with a spread of about 1, by smoothing over ``memory`` steps."""
+    window = max(1, int(memory))
+    noise = np.cumsum(random.normal(0.0, 1.0, count + window))
+    smooth = (noise[window:] - noise[:-window]) / np.sqrt(window)
+    return np.asarray(smooth)

@@ -1,0 +1,165 @@
+"""Spike sortings: neurons in layers along a probe, with refractory periods and slow drift."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: no neuron fires twice within this, in seconds
+REFRACTORY = 0.002
+#: steps of the firing rate's modulation, in seconds
+_STEP = 0.05
+#: samples of a template at 30 kHz: 2.7 ms
+_SAMPLES = 82
+#: groups of neurons along the probe: centre and spread in micrometres, share, mean log rate
+_LAYERS = (
+    (520.0, 160.0, 0.30, 0.9),
+    (1350.0, 90.0, 0.20, 0.2),
+    (1980.0, 130.0, 0.15, 1.3),
+    (3050.0, 230.0, 0.35, 0.4),
+)
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sorting:
+    """What a spike sorter finds. Times in seconds, depths in micrometres from the tip, amplitudes
+    in volts. Spikes are sorted by time; cluster numbers are rows of the cluster arrays."""
+
+    spike_times: Array
+    spike_clusters: Array
+    spike_depths: Array
+    spike_amps: Array
+    cluster_depths: Array
+    cluster_amps: Array
+    cluster_channels: Array
+    #: trough to peak in milliseconds, negative where the trough comes second
+    cluster_peak_to_trough: Array
+    #: 'good' or 'mua'
+    cluster_labels: tuple[str, ...]
+    #: (channels, 2) in micrometres
+    site_positions: Array
+
+
+def sites(channels: int) -> Array:
+    """Positions of a Neuropixels 1.0 probe's lowest sites, as (channels, 2) in micrometres."""
+    index = np.arange(channels)
+    x = np.array([43.0, 11.0, 59.0, 27.0])[index % 4]
+    return np.column_stack([x, 20.0 * (index // 2) + 20.0])
+
+
+def make_sorting(
+    random: np.random.Generator,
+    duration: float,
+    clusters: int,
+    channels: int,
+    events: Array,
+    mean_rate: float = 1.0,
+) -> Sorting:
+    """A sorting of ``duration`` seconds; neurons respond to ``events`` (times in seconds).
+
+    ``mean_rate`` scales all firing rates, which are log-normal and differ by layer.
+    """
+    positions = sites(channels)
+    layer = np.sort(random.choice(len(_LAYERS), clusters, p=[share for *_, share, _ in _LAYERS]))
+    scale = positions[-1, 1] / 3840.0
+    centre, spread, _, log_rate = (np.array(column)[layer] for column in zip(*_LAYERS, strict=True))
+    depths = np.clip(random.normal(centre, spread) * scale, 20.0, positions[-1, 1])
+    rates = np.clip(mean_rate * random.lognormal(log_rate - 0.7, 0.9), 0.05, 25.0)
+    amps = random.lognormal(np.log(1.1e-4), 0.35, clusters)
+    good = random.random(clusters) < 0.6
+    times, owner = _spikes(random, duration, rates, layer, events)
+    drift = 12.0 * np.sin(2 * np.pi * times / 700.0) + 20.0 * times / max(duration, 1.0)
+    jitter = random.normal(0.0, np.where(good, 9.0, 28.0)[owner])
+    return Sorting(
+        spike_times=times,
+        spike_clusters=owner.astype(np.int32),
+        spike_depths=np.clip(depths[owner] + drift + jitter, 0.0, positions[-1, 1] + 40.0),
+        spike_amps=amps[owner] * random.lognormal(0.0, 0.12, len(times)),
+        cluster_depths=depths,
+        cluster_amps=amps,
+        cluster_channels=np.abs(positions[:, 1] - depths[:, None]).argmin(axis=1),
+        cluster_peak_to_trough=random.choice([-1.0, 1.0], clusters, p=[0.1, 0.9])
+        * random.normal(np.where(random.random(clusters) < 0.25, 0.28, 0.62), 0.07),
+        cluster_labels=tuple(np.where(good, "good", "mua").tolist()),
+        site_positions=positions,
+    )
+
+
+def _spikes(
+    random: np.random.Generator, duration: float, rates: Array, layer: Array, events: Array
+) -> tuple[Array, Array]:
+    """Spike times and their neurons, sorted by time.
+
+    Each neuron is a Poisson process in its own, modulated time; spikes within the refractory
+    period of the one before are dropped.
+    """
+    grid = np.arange(0.0, duration + _STEP, _STEP)
+    clocks = [np.cumsum(_modulation(random, grid, events)) for _ in _LAYERS]
+    all_times, owners = [], []
+    for cluster, rate in enumerate(rates):
+        clock = clocks[layer[cluster]]
+        clock = clock * (duration / clock[-1])
+        count = random.poisson(rate * duration)
+        times = np.sort(np.interp(random.uniform(clock[0], clock[-1], count), clock, grid))
+        times = times[np.diff(times, prepend=-1.0) >= REFRACTORY]
+        all_times.append(times)
+        owners.append(np.full(len(times), cluster))
+    times, owner = np.concatenate(all_times), np.concatenate(owners)
+    order = np.argsort(times, kind="stable")
+    return times[order], owner[order]
+
+
+def _modulation(random: np.random.Generator, grid: Array, events: Array) -> Array:
+    """The relative firing rate of a layer: slow waves of its own, and a response to events."""
+    phase, period, gain = random.uniform(0, 6.28), random.uniform(40.0, 160.0), random.uniform(0, 3)
+    slow = 1.0 + 0.35 * np.sin(2 * np.pi * grid / period + phase)
+    noise = np.convolve(random.normal(0.0, 1.0, len(grid)), np.full(20, 1 / 20), mode="same")
+    last = np.searchsorted(events, grid, side="right") - 1
+    since = np.where(last >= 0, grid - events[np.maximum(last, 0)], np.inf)
+    response = gain * np.exp(-since / 0.18) * (since > 0.04)
+    return np.maximum(0.05, slow + 0.8 * noise + response)
+
+
+def templates(random: np.random.Generator, sorting: Sorting, channels: Array) -> Array:
+    """Mean waveforms in volts, (clusters, samples, channels) as 4-byte floats.
+
+    ``channels`` is (clusters, n): the sites that each cluster's waveform is given for.
+    """
+    milliseconds = (np.arange(_SAMPLES) - 28) / 30.0
+    width = np.abs(sorting.cluster_peak_to_trough)[:, None]
+    trough = -np.exp(-((milliseconds / 0.13) ** 2))
+    peak = 0.45 * np.exp(-(((milliseconds - width) / (0.5 * width)) ** 2))
+    shape = (trough + peak) * sorting.cluster_amps[:, None]
+    home = sorting.site_positions[sorting.cluster_channels][:, None, :]
+    distance = np.linalg.norm(sorting.site_positions[channels] - home, axis=2)
+    spatial = np.exp(-distance / 38.0)
+    wave = shape[:, :, None] * spatial[:, None, :]
+    noisy: Array = wave + random.normal(0.0, 4e-7, wave.shape)
+    return noisy.astype(np.float32)
+
+
+def nearest_channels(sorting: Sorting, count: int) -> Array:
+    """For each cluster the ``count`` sites nearest to its own, nearest first."""
+    home = sorting.site_positions[sorting.cluster_channels][:, None, :]
+    distance = np.linalg.norm(sorting.site_positions[None] - home, axis=2)
+    return np.argsort(distance, axis=1, kind="stable")[:, :count]
+
+
+def raw_ephys(random: np.random.Generator, megabytes: int, channels: int = 384) -> bytes:
+    """Raw voltage as 2-byte integers, channels fastest: noise, and a slow wave that travels."""
+    samples = megabytes * 2**20 // (2 * channels)
+    block = 2500
+    noise = random.normal(0.0, 12.0, (block, channels))
+    wave = 60.0 * np.sin(
+        2 * np.pi * (8 * np.arange(block)[:, None] / block + np.arange(channels) / channels)
+    )
+    one = (noise + wave).astype(np.int16)
+    repeated = np.tile(one, (samples // block + 1, 1))[:samples]
+    # each block at its own gain, so that no two are the same
+    gain = random.integers(0, 5, (samples, 1), dtype=np.int16)
+    return (repeated + gain).tobytes()

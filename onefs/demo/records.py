@@ -1,0 +1,124 @@
+"""The rows of the embedded laboratory, and the border between who has them and who serves them.
+
+``onefs.demo.rest`` (Alyx) and ``onefs.demo.flatiron`` (the file server) serve any :class:`Source`:
+the made laboratory, a folder on disk, or recorded rows. Names of fields are Alyx's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """One copy of a dataset in a repository, there or not (Alyx: ``/files``)."""
+
+    id: str
+    #: the repository's name
+    repository: str
+    #: from the subject on, without UUID: ``KS023/2019-12-10/001/alf/spikes.times.npy``
+    relative_path: str
+    exists: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRecord:
+    """One dataset (Alyx: ``/datasets``)."""
+
+    id: str
+    #: None for an aggregate
+    eid: str | None
+    name: str
+    dataset_type: str
+    collection: str = ""
+    revision: str = ""
+    default_dataset: bool = True
+    file_size: int | None = None
+    hash: str = ""
+    created_by: str | None = None
+    created_datetime: str = ""
+    auto_datetime: str = ""
+    data_format: str = "unknown"
+    version: str = ""
+    experiment_number: int | None = None
+    protected: int = 0
+    public: int = 0
+    tags: tuple[str, ...] = ()
+    qc: str = "NOT_SET"
+    json: Any = None
+    file_records: tuple[FileRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """One session (Alyx: ``/sessions``), without its datasets."""
+
+    eid: str
+    lab: str
+    subject: str
+    #: as Alyx writes it: local time, no zone, microseconds only when not 0
+    start_time: str
+    number: int | None
+    task_protocol: str = ""
+    projects: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    location: str | None = None
+    procedures: tuple[str, ...] = ()
+    type: str = "Experiment"
+    end_time: str | None = None
+    narrative: str = ""
+    parent_session: str | None = None
+    n_trials: int | None = None
+    n_correct_trials: int | None = None
+    qc: str = "NOT_SET"
+    extended_qc: Mapping[str, Any] | None = None
+    auto_datetime: str = ""
+    json: Any = None
+    #: further keys of the session's detail, as Alyx shapes them (``wateradmin_session_related``,
+    #: ``probe_insertion``, ``notes``, ``field_of_view``)
+    related: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """A laboratory: small tables whole, datasets a session at a time, files by their URL path.
+
+    Thread-safe. ``sessions`` and ``tables`` are cheap; ``datasets`` may do work the first time a
+    session is asked for (making arrays, hashing files) and remembers it.
+    """
+
+    def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Alyx-shaped rows by endpoint name: ``labs``, ``subjects``, ``users``, ``projects``,
+        ``data-repository``, ``dataset-types``, ``data-formats``, ``revisions``, ``tags``,
+        ``insertions``; a missing key is an empty table. ``{data}`` at the start of a
+        repository's ``data_url`` stands for the file server's own address."""
+
+    def sessions(self) -> Sequence[SessionRecord]:
+        """All sessions, latest start_time first; another object once they or the tables change."""
+
+    def datasets(self, eid: str) -> Sequence[DatasetRecord]:
+        """The datasets of one session, [] for an unknown one."""
+
+    def dataset(self, dataset_id: str) -> DatasetRecord | None:
+        """One dataset by its UUID."""
+
+    def aggregates(self) -> Sequence[DatasetRecord]:
+        """The datasets that belong to no session."""
+
+    def file(self, path: str) -> Path | bytes | None:
+        """What the file server has at ``path`` (decoded, starting with ``/``, UUID in the
+        name), or None. Bytes for a made file that is held in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """The accounts of the embedded laboratory: Alyx's, and the file server's own."""
+
+    username: str = "test_user"
+    password: str = "TapetesBloc18"
+    data_username: str = "iblmember"
+    data_password: str = "flatiron-demo"
+    #: further Alyx users, name -> password
+    others: Mapping[str, str] = field(default_factory=dict)

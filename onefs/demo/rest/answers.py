@@ -1,0 +1,97 @@
+"""Answers as Django REST framework gives them: negotiation, JSON, and the page for browsers."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flask import Response
+
+from onefs.demo.rest.errors import ApiError
+
+JSON = "application/json"
+HTML = "text/html; charset=utf-8"
+#: (format name, media type) of every view but the schema, the preferred first
+RENDERERS = (("json", JSON), ("api", "text/html"))
+
+_PAGE = """<!DOCTYPE html>
+<html>
+  <head><title>{title} – Django REST framework</title></head>
+  <body><h1>{title}</h1><pre>{text}</pre></body>
+</html>
+"""
+_ERROR_PAGE = """
+<!doctype html>
+<html lang="en">
+<head>
+  <title>{title}</title>
+</head>
+<body>
+  <h1>{title}</h1><p>{text}</p>
+</body>
+</html>
+"""
+
+
+def negotiate(
+    accept: str | None, wanted: str | None, renderers: Sequence[tuple[str, str]] = RENDERERS
+) -> str:
+    """The media type to answer with, by ``Accept`` and ``?format=``.
+
+    Raises ApiError 406 when nothing that is offered is accepted, 404 for an unknown format.
+    """
+    if wanted:
+        renderers = [offered for offered in renderers if offered[0] == wanted]
+        if not renderers:
+            raise ApiError(404, {"detail": "Not found."}, {"Vary": "Accept"})
+    accepted = "*/*" if accept is None else accept
+    ranges = [part.split(";")[0].strip() for part in accepted.split(",")]
+    # the more specific range first, as in RFC 9110; weights do not count
+    for media_range in sorted(ranges, key=lambda text: text.count("*")):
+        for _, media_type in renderers:
+            if _matches(media_type, media_range):
+                return media_type
+    detail = "Could not satisfy the request Accept header."
+    raise ApiError(406, {"detail": detail}, {"Vary": "Accept"})
+
+
+def _matches(media_type: str, media_range: str) -> bool:
+    if media_range in ("*/*", media_type):
+        return True
+    kind, _, subtype = media_range.partition("/")
+    return subtype == "*" and media_type.startswith(f"{kind}/")
+
+
+def dumps(body: Any) -> str:
+    """JSON without blanks, names in their own letters.
+
+    A file name that is not UTF-8 (a lone surrogate) has no letters: then all are escaped.
+    """
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(body, separators=(",", ":"))
+    return text
+
+
+def rendered(body: Any, media_type: str, title: str, status: int = 200) -> Response:
+    """``body`` as JSON, or in a page that shows it."""
+    if media_type != "text/html":
+        return Response(dumps(body), status, content_type=media_type)
+    text = html.escape(json.dumps(body, ensure_ascii=False, indent=4))
+    return Response(_PAGE.format(title=title, text=text), status, content_type=HTML)
+
+
+def error_page(status: int, title: str, text: str = "") -> Response:
+    """Django's own error page, for what never reaches the REST layer."""
+    return Response(_ERROR_PAGE.format(title=title, text=text), status, content_type=HTML)
+
+
+def with_headers(response: Response, headers: Mapping[str, str]) -> Response:
+    """``response`` with further headers."""
+    for name, value in headers.items():
+        response.headers[name] = value
+    return response

@@ -1,0 +1,240 @@
+"""The Flask application: routes, and what every request goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import flask
+from flask import Response, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter
+
+from onefs.demo.records import Login, Source
+from onefs.demo.rest import schema
+from onefs.demo.rest.access import Accounts, Throttle
+from onefs.demo.rest.answers import error_page, negotiate, rendered, with_headers
+from onefs.demo.rest.cache import CacheTables, cache_views
+from onefs.demo.rest.call import Call
+from onefs.demo.rest.database import Database
+from onefs.demo.rest.errors import ApiError, failure, forbidden, method_not_allowed
+from onefs.demo.rest.login import log_in
+from onefs.demo.rest.views import READ_METHODS, VIEWS, View
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+#: gunicorn's limit of a request line, bytes
+LINE_MAX = 4094
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+_VARY = "Accept, Cookie"
+
+
+class _LowerUuid(BaseConverter):
+    """A UUID as Alyx's routes take it: lower-case, with dashes."""
+
+    regex = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+
+class _Word(BaseConverter):
+    r"""A tag in a path: ``\w+``."""
+
+    regex = r"\w+"
+
+
+def create_app(
+    source: Source,
+    login: Login,
+    *,
+    data_url: str,
+    throttle: int | None = None,
+    public_users: Sequence[str] = ("intbrainlab",),
+    allowed_hosts: Sequence[str] = ("127.0.0.1", "localhost", "[::1]"),
+) -> flask.Flask:
+    """The REST server of a laboratory.
+
+    ``data_url`` is the file server's address without trailing slash; ``throttle`` the number of
+    requests a user may make in a minute (None: any); ``public_users`` may only GET. A request for
+    a host that is not in ``allowed_hosts`` is refused, as in Alyx.
+    """
+    app = flask.Flask("onefs.demo.rest", static_folder=None)
+    app.url_map.merge_slashes = False
+    app.url_map.converters.update(key=_LowerUuid, word=_Word)
+    server = _Server(Database(source, data_url), Accounts(login, public_users), throttle)
+    for view in (*VIEWS, *cache_views(server.tables)):
+        _route(app, view.rule, server.handler(view))
+    _route(app, "/auth-token", server.log_in)
+    _route(app, "/api/schema", server.schema)
+    _add_pages(app)
+    app.before_request(lambda: _check_host(allowed_hosts))
+    app.register_error_handler(HTTPException, _html_error)
+    app.wsgi_app = _limit_line(app.wsgi_app)  # type: ignore[assignment, method-assign]
+    return app
+
+
+class _Server:
+    """What the routes share."""
+
+    def __init__(self, db: Database, accounts: Accounts, throttle: int | None) -> None:
+        self._db = db
+        self._accounts = accounts
+        self._throttle = Throttle(throttle) if throttle is not None else None
+        self.tables = CacheTables(db)
+
+    def handler(self, view: View) -> Callable[..., Response]:
+        """The Flask view of one of ours."""
+
+        def handle(**names: str) -> Response:
+            headers = {"Vary": _VARY, "Allow": ", ".join(view.allow)}
+            media_type = "application/json"
+            try:
+                media_type = negotiate(request.headers.get("Accept"), request.args.get("format"))
+                self._admit()
+                body, status = self._answer(view, names), 200
+            except ApiError as error:
+                body, status = error.body, error.status
+                headers.update(error.headers)
+            if isinstance(body, Response):
+                return with_headers(body, headers)
+            return with_headers(rendered(body, media_type, view.title, status), headers)
+
+        return handle
+
+    def _admit(self) -> None:
+        """Who asks may ask this: authentication, permission, throttle, in DRF's order."""
+        user = self._accounts.user(request.headers.get("Authorization"))
+        if request.method != "GET" and self._accounts.is_public(user):
+            raise forbidden("You do not have permission to perform this action.")
+        if self._throttle is not None:
+            self._throttle.check(user)
+
+    def _answer(self, view: View, names: dict[str, str]) -> Any:
+        method = request.method
+        if method not in view.allow:
+            raise method_not_allowed(method)
+        if method == "OPTIONS":
+            return _options(view)
+        if method == "HEAD" and view.head_fails:
+            raise failure("'NoneType' object is not callable")
+        if method not in ("GET", "HEAD"):
+            # the laboratory is read-only, for every user
+            raise forbidden("You do not have permission to perform this action.")
+        query = dict(request.args.lists())
+        self._db = self._db.refreshed()
+        return view.get(Call(self._db, _base(), request.path, query), **names)
+
+    def log_in(self) -> Response:
+        """``/auth-token``: no token needed, never throttled, JSON only."""
+        headers = {"Allow": "POST, OPTIONS"}
+        status = 200
+        body: dict[str, Any]
+        try:
+            negotiate(request.headers.get("Accept"), None, (("json", "application/json"),))
+            headers["Vary"] = "Cookie"
+            body = dict(log_in(request, self._accounts))
+        except ApiError as error:
+            body, status = error.body, error.status
+        return with_headers(rendered(body, "application/json", "", status), headers)
+
+    def schema(self) -> Response:
+        """``/api/schema``: open to all, but throttled."""
+        headers = {"Vary": _VARY, "Allow": ", ".join(READ_METHODS)}
+        media_type = schema.RENDERERS[0][1]
+        status = 200
+        body: dict[str, Any]
+        try:
+            accept = request.headers.get("Accept")
+            media_type = negotiate(accept, request.args.get("format"), schema.RENDERERS)
+            self._throttle_anyone()
+            if request.method not in READ_METHODS:
+                raise method_not_allowed(request.method)
+            body = schema.openapi(VIEWS)
+        except ApiError as error:
+            body, status = error.body, error.status
+            headers.update(error.headers)
+        return with_headers(rendered(body, media_type, "", status), headers)
+
+    def _throttle_anyone(self) -> None:
+        if self._throttle is None:
+            return
+        authorization = request.headers.get("Authorization")
+        who = self._accounts.user(authorization) if authorization else request.remote_addr
+        self._throttle.check(who or "")
+
+
+def _options(view: View) -> dict[str, Any]:
+    if view.options_fail:
+        raise failure("'list' object has no attribute 'items'")
+    return {
+        "name": view.title,
+        "description": "",
+        "renders": ["application/json", "text/html"],
+        "parses": [
+            "application/json",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data",
+        ],
+    }
+
+
+def _base() -> str:
+    """The address as the client wrote it, or as a proxy says that it did."""
+    scheme = "https" if request.headers.get("X-Forwarded-Proto") == "https" else request.scheme
+    return f"{scheme}://{request.host}"
+
+
+def _route(app: flask.Flask, rule: str, handle: Callable[..., Response]) -> None:
+    app.add_url_rule(
+        rule, endpoint=rule, view_func=handle, methods=_METHODS, provide_automatic_options=False
+    )
+
+
+def _add_pages(app: flask.Flask) -> None:
+    """What is no REST: the root, the missing slashes, the documentation's page."""
+
+    def redirect(target: str, status: int) -> Callable[[], Response]:
+        return lambda: Response(
+            b"", status, {"Location": target}, content_type="text/html; charset=utf-8"
+        )
+
+    def docs() -> Response:
+        paths = sorted(schema.path_of(view) for view in VIEWS)
+        return rendered(paths, "text/html", "Alyx")
+
+    _route(app, "/", redirect("/admin", 302))
+    _route(app, "/cache/info", redirect("/cache/info/", 301))
+    _route(app, "/cache/info/<word:tag>", lambda tag: redirect(f"/cache/info/{tag}/", 301)())
+    _route(app, "/docs", redirect("/docs/", 301))
+    _route(app, "/docs/", docs)
+
+
+def _check_host(allowed: Sequence[str]) -> Response | None:
+    host, _, port = request.host.rpartition(":")
+    name = host if port.isdigit() else request.host
+    return None if name in allowed else error_page(400, "Bad Request (400)")
+
+
+def _html_error(error: HTTPException) -> Response:
+    if error.code == 404:
+        text = "The requested resource was not found on this server."
+        return error_page(404, "Not Found", text)
+    status = error.code or 500
+    return error_page(status, f"{error.name} ({status})")
+
+
+def _limit_line(app: WSGIApplication) -> WSGIApplication:
+    """Refuse a request line that gunicorn would not read, before anything else."""
+
+    def limited(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        target = environ.get("REQUEST_URI") or environ.get("RAW_URI") or ""
+        line = f"{environ['REQUEST_METHOD']} {target} {environ['SERVER_PROTOCOL']}\r\n"
+        if len(line) <= LINE_MAX:
+            return app(environ, start_response)
+        text = f"Request Line is too large ({len(line)} &gt; {LINE_MAX})"
+        page = (
+            "<html>\n  <head>\n    <title>URI Too Long</title>\n  </head>\n  <body>\n"
+            f"    <h1><p>URI Too Long</p></h1>\n    {text}\n  </body>\n</html>\n"
+        )
+        return Response(page, 414, content_type="text/html")(environ, start_response)
+
+    return limited

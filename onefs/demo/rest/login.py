@@ -1,0 +1,69 @@
+"""``POST /auth-token``: a user's name and password for a token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Request
+
+from onefs.demo.rest.access import Accounts
+from onefs.demo.rest.errors import ApiError, method_not_allowed
+
+_FIELDS = ("username", "password")
+
+
+def log_in(request: Request, accounts: Accounts) -> dict[str, str]:
+    """The token that a request's name and password are good for.
+
+    Raises ApiError 400 with Alyx's words for anything else, 405 for another method than POST,
+    415 for a body that is neither a form nor JSON.
+    """
+    if request.method != "POST":
+        raise method_not_allowed(request.method)
+    given = _body(request)
+    errors = {name: [text] for name in _FIELDS if (text := _complaint(given, name)) is not None}
+    if errors:
+        raise ApiError(400, errors)
+    token = accounts.token(str(given["username"]).strip(), str(given["password"]))
+    if token is None:
+        raise ApiError(400, {"non_field_errors": ["Unable to log in with provided credentials."]})
+    return {"token": token}
+
+
+def _body(request: Request) -> Mapping[str, Any]:
+    kind = request.mimetype
+    if kind in ("application/x-www-form-urlencoded", "multipart/form-data"):
+        return request.form.to_dict()
+    if kind == "application/json":
+        return _json_object(request.get_data(as_text=True))
+    if not kind and not request.get_data():
+        return {}
+    detail = f'Unsupported media type "{request.content_type or ""}" in request.'
+    raise ApiError(415, {"detail": detail})
+
+
+def _json_object(text: str) -> Mapping[str, Any]:
+    try:
+        body = json.loads(text)
+    except ValueError as error:
+        raise ApiError(400, {"detail": f"JSON parse error - {error}"}) from None
+    if not isinstance(body, dict):
+        kind = type(body).__name__
+        message = f"Invalid data. Expected a dictionary, but got {kind}."
+        raise ApiError(400, {"non_field_errors": [message]})
+    return body
+
+
+def _complaint(given: Mapping[str, Any], name: str) -> str | None:
+    if name not in given:
+        return "This field is required."
+    value = given[name]
+    if value is None:
+        return "This field may not be null."
+    if isinstance(value, (bool, dict, list)):
+        return "Not a valid string."
+    if not str(value).strip():
+        return "This field may not be blank."
+    return None

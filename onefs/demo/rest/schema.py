@@ -1,0 +1,60 @@
+"""The OpenAPI document of the server's own routes, which ONE-api reads before anything else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from onefs.demo.rest.views import View
+
+#: (format name, media type) that ``/api/schema`` offers, the preferred first
+RENDERERS = (
+    ("openapi", "application/vnd.oai.openapi"),
+    ("yaml", "application/yaml"),
+    ("openapi-json", "application/vnd.oai.openapi+json"),
+    ("json", "application/json"),
+)
+
+_PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
+_PAGING = ("limit", "offset")
+
+
+def openapi(views: Iterable[View]) -> dict[str, Any]:
+    """An OpenAPI 3.0.3 document with the GET of each view: its path, parameters and filters.
+
+    It is served as the YAML form too: every JSON text is YAML.
+    """
+    return {
+        "openapi": "3.0.3",
+        "info": {"title": "Alyx", "version": "3.6.1", "description": "Embedded laboratory"},
+        "paths": {path_of(view): {"get": _operation(view)} for view in views},
+        "components": {
+            "schemas": {},
+            "securitySchemes": {
+                "tokenAuth": {"type": "apiKey", "in": "header", "name": "Authorization"}
+            },
+        },
+    }
+
+
+def path_of(view: View) -> str:
+    """A route as OpenAPI writes it: ``/sessions/{eid}``."""
+    return _PARAMETER.sub(r"{\1}", view.rule)
+
+
+def _operation(view: View) -> dict[str, Any]:
+    in_path = [_parameter(name, "path") for name in _PARAMETER.findall(view.rule)]
+    names = () if in_path else (*view.filters, *_PAGING)
+    return {
+        "operationId": view.title.lower().replace(" ", "_"),
+        "parameters": in_path + [_parameter(name, "query") for name in names],
+        "security": [{"tokenAuth": []}],
+        "responses": {"200": {"description": "", "content": {"application/json": {"schema": {}}}}},
+    }
+
+
+def _parameter(name: str, place: str) -> dict[str, Any]:
+    kind = "integer" if name in _PAGING else "string"
+    parameter: dict[str, Any] = {"in": place, "name": name, "schema": {"type": kind}}
+    return {**parameter, "required": True} if place == "path" else parameter

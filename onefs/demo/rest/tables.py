@@ -1,0 +1,173 @@
+"""The small tables: labs, subjects, users ... and insertions, which have filters of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from onefs.demo.rest import values
+from onefs.demo.rest.database import Database, Row
+from onefs.demo.rest.django import django_test, read_lookups
+from onefs.demo.rest.rows import Link
+from onefs.demo.rest.sessions import select_sessions
+
+_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """How one endpoint lists and finds its rows. Names are as in Alyx."""
+
+    endpoint: str
+    model: str
+    #: what a row is looked up by in a path
+    key: str = "name"
+    #: what its list is sorted by; None for a list without order
+    order: str | None = None
+    #: keys that a filter of the same name compares, in their own case
+    exact: tuple[str, ...] = ()
+    #: keys that a filter of the same name compares with True or False
+    flags: tuple[str, ...] = ()
+    #: False for a list that takes no filter at all
+    django: bool = True
+    #: whether Alyx gives each row its own address
+    has_url: bool = False
+    #: keys that the detail adds
+    detail_adds: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What the browsable page calls a row."""
+        return "User" if self.endpoint == "users" else _CAPITAL.sub(" ", self.model)
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """Every filter's name."""
+        return (*self.exact, *self.flags, *(("django",) if self.django else ()))
+
+
+TABLES = (
+    Table("labs", "Lab", exact=("name",)),
+    Table(
+        "subjects",
+        "Subject",
+        key="nickname",
+        order="nickname",
+        exact=("nickname", "lab", "responsible_user", "id"),
+        flags=("alive",),
+        has_url=True,
+        detail_adds=("weighings", "water_administrations"),
+    ),
+    Table("users", "LabMember", key="username", order="username", exact=("username", "email")),
+    Table("projects", "Project", django=False),
+    Table("dataset-types", "DatasetType", order="name", django=False),
+    Table("data-formats", "DataFormat", django=False),
+    Table("data-repository", "DataRepository", exact=("name",), flags=("globus_is_personal",)),
+    Table("revisions", "Revision", exact=("name",)),
+    Table("tags", "Tag", order="name", exact=("name",)),
+)
+
+#: filters of /insertions that say what its session must be, and mean the same there
+_OF_SESSION = (
+    *("lab", "project", "task_protocol", "tag", "datasets", "dataset_types"),
+    *("atlas_acronym", "atlas_name", "atlas_id"),
+)
+INSERTION_FILTERS = (
+    *("id", "name", "session", "subject", "date", "experiment_number", "model"),
+    *_OF_SESSION,
+    "django",
+)
+
+
+def select_rows(db: Database, table: Table, args: Mapping[str, str]) -> list[Row]:
+    """The rows of a table that ``args`` leave, in its order where it has one."""
+    rows = list(db.table(table.endpoint))
+    for name in table.exact:
+        if name in args:
+            rows = [row for row in rows if row.get(name) == args[name]]
+    for name in table.flags:
+        wanted = values.boolean(args.get(name, ""))
+        if wanted is not None:
+            rows = [row for row in rows if row.get(name) is wanted]
+    if table.endpoint == "subjects":
+        rows = _by_project(rows, args)
+    if table.django and "django" in args:
+        tests = [django_test(db, table.endpoint, found) for found in read_lookups(args["django"])]
+        rows = [row for row in rows if all(test(row) for test in tests)]
+    order = table.order
+    if order is not None:
+        rows.sort(key=lambda row: str(row[order]))
+    return rows
+
+
+def _by_project(rows: list[Row], args: Mapping[str, str]) -> list[Row]:
+    if "projects" in args:
+        values.key("projects", args["projects"])
+        raise values.unknown_choice("projects")
+    if "project" not in args:
+        return rows
+    return [row for row in rows if args["project"] in row.get("projects", ())]
+
+
+def table_row(table: Table, row: Row, link: Link) -> dict[str, Any]:
+    """A row of a table's list."""
+    shown = {name: value for name, value in row.items() if name not in table.detail_adds}
+    if table.has_url:
+        shown["url"] = link(f"/{table.endpoint}/{row[table.key]}")
+    return shown
+
+
+def table_detail(table: Table, row: Row, link: Link) -> dict[str, Any]:
+    """A row by itself."""
+    return {
+        **table_row(table, row, link),
+        **{name: row.get(name, []) for name in table.detail_adds},
+    }
+
+
+def select_insertions(db: Database, args: Mapping[str, str]) -> list[Row]:
+    """The insertions that ``args`` leave: latest session first, then by name."""
+    tests: list[Callable[[Row], bool]] = []
+    for name in ("id", "session"):
+        if name in args:
+            tests.append(_equals(name, values.uuid_text(name, args[name])))
+    if "name" in args:
+        tests.append(_equals("name", args["name"]))
+    if "model" in args:
+        # the filter looks at a column that is never filled
+        tests.append(lambda row: False)
+    eids = _eids(db, args)
+    if eids is not None:
+        tests.append(lambda row: row.get("session") in eids)
+    for lookup in read_lookups(args["django"]) if "django" in args else ():
+        tests.append(django_test(db, "insertions", lookup))
+    rows = [row for row in db.table("insertions") if all(test(row) for test in tests)]
+    rows.sort(key=lambda row: str(row.get("name")))
+    rows.sort(key=lambda row: _start(db, row), reverse=True)
+    return rows
+
+
+def _eids(db: Database, args: Mapping[str, str]) -> set[str] | None:
+    """The sessions whose insertions are meant; None for all."""
+    asked = {name: args[name] for name in _OF_SESSION if name in args}
+    sessions: Sequence[Any] = select_sessions(db, asked) if asked else db.sessions
+    if "subject" in args:
+        sessions = [s for s in sessions if s.subject == args["subject"]]
+    if "date" in args:
+        day = values.day(args["date"]).isoformat()
+        sessions = [s for s in sessions if s.start_time[:10] == day]
+    if "experiment_number" in args:
+        number = values.integer("number", args["experiment_number"])
+        sessions = [s for s in sessions if s.number == number]
+    return None if sessions is db.sessions else {session.eid for session in sessions}
+
+
+def _equals(name: str, value: str) -> Callable[[Row], bool]:
+    return lambda row: row.get(name) == value
+
+
+def _start(db: Database, row: Row) -> str:
+    session = db.session(row.get("session"))
+    return session.start_time if session is not None else ""

@@ -1,0 +1,117 @@
+"""Reading query values the way Django and django-filter do, with their error texts."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from datetime import date, datetime
+from decimal import Decimal, InvalidOperation
+
+from onefs.demo.rest.errors import failure, invalid
+
+#: Alyx's quality control outcomes and their numbers (CRITICAL is the worst)
+QC = {"NOT_SET": 0, "PASS": 10, "WARNING": 30, "FAIL": 40, "CRITICAL": 50}
+
+_DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})", re.ASCII)
+
+
+def text(field: str, value: str) -> str:
+    """A text value: 400 when it holds a NUL."""
+    if "\x00" in value:
+        raise invalid(field, "Null characters are not allowed.")
+    return value
+
+
+def number(field: str, value: str) -> int | float:
+    """A number of a typed filter: 400 for text. ``002`` is 2."""
+    try:
+        parsed = Decimal(value)
+    except InvalidOperation:
+        raise invalid(field, "Enter a number.") from None
+    if not parsed.is_finite():
+        raise invalid(field, "Enter a number.")
+    return int(parsed) if parsed == parsed.to_integral_value() else float(parsed)
+
+
+def integer(name: str, value: str) -> int:
+    """An integer that the server hands to its database unchecked: 500 for text."""
+    try:
+        return int(value)
+    except ValueError:
+        raise failure(f"Field '{name}' expected a number but got '{value}'.") from None
+
+
+def uuid_text(field: str, value: str) -> str:
+    """The UUID of an ``id`` filter, lower-case with dashes: 400 when it is none."""
+    try:
+        return str(uuid.UUID(value))
+    except ValueError:
+        raise invalid(field, "Enter a valid UUID.") from None
+
+
+def key(field: str, value: str) -> str:
+    """The UUID of a related row: 400 when it is none."""
+    try:
+        return str(uuid.UUID(value))
+    except ValueError:
+        raise invalid(field, f"“{value}” is not a valid UUID.") from None
+
+
+def unknown_choice(field: str) -> Exception:
+    """400 for the key of a row that does not exist."""
+    message = "Select a valid choice. That choice is not one of the available choices."
+    return invalid(field, message)
+
+
+def timestamp(value: str) -> datetime:
+    """An ISO date and time, or a date alone (midnight), without zone.
+
+    Raises ValueError for anything else.
+    """
+    parsed = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
+    return parsed.replace(tzinfo=None)
+
+
+def moment(field: str, value: str) -> datetime:
+    """The date and time of a typed filter: 400 when it is none."""
+    try:
+        return timestamp(value)
+    except ValueError:
+        raise invalid(field, "Enter a valid date/time.") from None
+
+
+def day(value: str) -> date:
+    """A date that the server hands to its database unchecked: 500 when it is none."""
+    match = _DATE.fullmatch(value)
+    if match is None:
+        raise failure(
+            str([f"“{value}” value has an invalid date format. It must be in YYYY-MM-DD format."])
+        )
+    try:
+        return date(*(int(part) for part in match.groups()))
+    except ValueError:
+        raise failure(
+            str([f"“{value}” value has the correct format (YYYY-MM-DD) but it is an invalid date."])
+        ) from None
+
+
+def outcome(value: str) -> str:
+    """The name of a ``qc`` filter, any case: 500 for a number or another word."""
+    name = value.upper()
+    if name not in QC:
+        raise failure("Invalidqc, choices are: CRITICAL, FAIL, WARNING, NOT_SET, PASS")
+    return name
+
+
+def worst_outcome(value: str) -> int:
+    """The number of ``dataset_qc_lte``, given by name or number: 500 for anything else."""
+    if value.isascii() and value.isdigit() and int(value) in QC.values():
+        return int(value)
+    if value.upper() not in QC:
+        raise failure(f"{value} is not a valid QC")
+    return QC[value.upper()]
+
+
+def boolean(value: str) -> bool | None:
+    """``True`` or ``False`` in the spellings that count; None (no filter) for all others."""
+    return {"True": True, "true": True, "False": False, "false": False}.get(value)

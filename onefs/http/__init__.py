@@ -1,0 +1,21 @@
+"""One way to talk HTTP: deadlines, redirects, retries, and credentials that stay with their host.
+
+=============  ==================================================================
+``transport``  :class:`Transport`: JSON within a total deadline, data as a stream
+``streams``    :class:`Stream`: one answer's bytes as they come
+``auth``       :class:`HostAuth`: which file server gets the user and password
+``retry``      whether and when to try again: a pure decision
+``failures``   every exception of requests and urllib3 as one of ``onefs.errors``
+``exchange``   what ends a request from outside: the watchdog, ``abort``
+``adapter``    requests' own adapter, on connections that an exchange can end
+=============  ==================================================================
+"""
+
+from __future__ import annotations
+
+from onefs.http.auth import HostAuth
+from onefs.http.retry import retry_delay
+from onefs.http.streams import Stream
+from onefs.http.transport import Answer, Transport
+
+__all__ = ["Answer", "HostAuth", "Stream", "Transport", "retry_delay"]

@@ -1,0 +1,190 @@
+"""What can end a request from outside: a deadline, or somebody who no longer wants the answer.
+
+A socket's own timeout bounds one ``recv``; a server that sends a byte now and then never meets
+it. So each request is an :class:`Exchange` that holds a duplicate of its connection's descriptor,
+and the :class:`Watchdog` shuts that connection down when the exchange is overdue: whoever waits,
+in connect, in the TLS handshake, for headers or for the body, is woken at once. The duplicate
+makes this safe: no descriptor number can be closed and given to another file meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from enum import Enum
+from typing import Any
+
+Clock = Callable[[], float]
+#: the tuples of ``socket.getaddrinfo``
+Addresses = Sequence[tuple[int, int, int, str, Any]]
+
+
+class Verdict(Enum):
+    """Why an exchange was ended from outside."""
+
+    OVERDUE = "overdue"
+    STOPPED = "stopped"
+
+
+class Exchange:
+    """One request and its answer, redirects included. Its methods may be called by any thread."""
+
+    def __init__(self, watchdog: Watchdog) -> None:
+        self._watchdog = watchdog
+        self._lock = threading.Lock()
+        self._handle: socket.socket | None = None
+        self._changed = threading.Event()
+        #: when the watchdog ends it, on the watchdog's clock; None while nobody waits for bytes
+        self.due: float | None = None
+        #: why it was ended from outside, or None
+        self.verdict: Verdict | None = None
+        #: whether its connection had served another request before
+        self.reused = False
+
+    def expect_by(self, due: float | None) -> None:
+        """Something must have come by then; None: nobody is waiting."""
+        self._watchdog.set_due(self, due)
+
+    def attach(self, connection: socket.socket, *, reused: bool) -> None:
+        """Name the connection that carries the exchange from now on.
+
+        Raises ConnectionAbortedError when the exchange was ended before.
+        """
+        handle = socket.socket(fileno=os.dup(connection.fileno()))
+        with self._lock:
+            old, self._handle = self._handle, handle
+            self.reused = reused
+            ended = self.verdict is not None
+        if old is not None:
+            old.close()
+        if ended:
+            raise ConnectionAbortedError("ended before it was connected")
+
+    def stop(self, verdict: Verdict) -> None:
+        """End it: whoever waits for it is woken. The first verdict stands; a no-op at the end."""
+        with self._lock:
+            if self.verdict is None:
+                self.verdict = verdict
+            if self._handle is not None:
+                with suppress(OSError):  # not connected, or gone already
+                    self._handle.shutdown(socket.SHUT_RDWR)
+        self._changed.set()
+
+    def finish(self) -> None:
+        """Let go of the connection. Whoever took it over from here on is not disturbed."""
+        self._watchdog.forget(self)
+        with self._lock:
+            handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.close()
+
+    def dial(
+        self, host: str, port: int, timeout: float, options: Iterable[tuple[Any, ...]]
+    ) -> socket.socket:
+        """A connected socket. ``timeout`` seconds in all: each address gets its share.
+
+        Raises socket.gaierror, TimeoutError or another OSError.
+        """
+        end = time.monotonic() + timeout
+        addresses = self._resolve(host, port, timeout)
+        failure: OSError = OSError(f"{host} has no address")
+        for index, (family, kind, protocol, _, address) in enumerate(addresses):
+            share = max((end - time.monotonic()) / (len(addresses) - index), 0.01)
+            connection = socket.socket(family, kind, protocol)
+            try:
+                for option in options:
+                    connection.setsockopt(*option)
+                connection.settimeout(share)
+                self.attach(connection, reused=False)
+                connection.connect(address)
+            except OSError as error:
+                connection.close()
+                failure = error
+            else:
+                connection.settimeout(timeout)
+                return connection
+        raise failure
+
+    def _resolve(self, host: str, port: int, timeout: float) -> Addresses:
+        """``getaddrinfo`` that can be given up: a dead name server holds it for half a minute."""
+        with suppress(socket.gaierror):  # raised when it is a name
+            return socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+            )
+        found: list[Addresses | OSError] = []
+
+        def look_up() -> None:
+            try:
+                found.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            except OSError as error:
+                found.append(error)
+            except UnicodeError:
+                found.append(socket.gaierror(socket.EAI_NONAME, "no valid host name"))
+            self._changed.set()
+
+        threading.Thread(target=look_up, name="onefs-dns", daemon=True).start()
+        self._changed.wait(timeout)
+        if self.verdict is not None:
+            raise ConnectionAbortedError("ended while the name was looked up")
+        if not found:
+            raise TimeoutError("the name server does not answer")
+        self._changed.clear()
+        if isinstance(found[0], OSError):
+            raise found[0]
+        return found[0]
+
+
+class Watchdog:
+    """One thread that ends the exchanges that are overdue. It starts with the first of them."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self.clock = clock
+        self._condition = threading.Condition()
+        self._watched: set[Exchange] = set()
+        self._wakes_at = 0.0
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def set_due(self, exchange: Exchange, due: float | None) -> None:
+        """Watch ``exchange``, to be ended at ``due``."""
+        with self._condition:
+            exchange.due = due
+            self._watched.add(exchange)
+            if self._closed:
+                exchange.stop(Verdict.STOPPED)
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._run, name="onefs-http", daemon=True)
+                self._thread.start()
+            elif due is not None and due < self._wakes_at:
+                self._condition.notify()
+
+    def forget(self, exchange: Exchange) -> None:
+        """Do not watch it any more."""
+        with self._condition:
+            self._watched.discard(exchange)
+
+    def close(self) -> None:
+        """End every exchange, now and later, and the thread."""
+        with self._condition:
+            self._closed = True
+            for exchange in self._watched:
+                exchange.stop(Verdict.STOPPED)
+            self._condition.notify()
+
+    def _run(self) -> None:
+        with self._condition:
+            while not self._closed:
+                now = self.clock()
+                dues = []
+                for exchange in self._watched:
+                    if exchange.due is not None and exchange.due <= now:
+                        exchange.stop(Verdict.OVERDUE)
+                        exchange.due = None
+                    elif exchange.due is not None:
+                        dues.append(exchange.due)
+                self._wakes_at = min(dues, default=float("inf"))
+                self._condition.wait(min(self._wakes_at - now, threading.TIMEOUT_MAX))

@@ -1,0 +1,56 @@
+"""Whether and when to ask again: a decision, no waiting."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from onefs.errors import OnefsError, ServerError, Throttled, Unreachable
+from onefs.http.failures import is_lasting
+
+#: how often a request is sent in all, unless the caller says otherwise
+ATTEMPTS = 4
+#: seconds before the second attempt; doubled for each one after it
+FIRST_DELAY = 0.25
+LONGEST_DELAY = 8.0
+
+_AWAY = frozenset({429, 500, 502, 503, 504})
+
+
+def retry_delay(
+    outcome: OnefsError | int,
+    attempt: int,
+    retry_after: float | None = None,
+    *,
+    attempts: int = ATTEMPTS,
+    jitter: Callable[[], float] = random.random,
+) -> float | None:
+    """Seconds to wait before attempt ``attempt + 1``, or None to give up.
+
+    ``outcome`` is the error or the HTTP status that attempt number ``attempt`` (from 1) ended
+    with, ``retry_after`` the server's own wish in seconds, which is never undercut. Tried again:
+    no connection (a bad certificate or an unknown name excepted), an answer that broke off,
+    429, 502, 503, 504, and a 500 without ``detail``: Alyx's 500 with a ``detail`` is the
+    request's own fault. An expired deadline is not tried again: the time is used up.
+    """
+    if attempt >= attempts or not _may_help(outcome):
+        return None
+    backoff = min(FIRST_DELAY * 2.0 ** (attempt - 1), LONGEST_DELAY)
+    wish: float = outcome.retry_after if isinstance(outcome, Throttled) else 0.0
+    wish = max(retry_after or 0.0, wish)
+    return wish + backoff * (0.5 + 0.5 * jitter())
+
+
+def _may_help(outcome: OnefsError | int) -> bool:
+    if isinstance(outcome, int):
+        return outcome in _AWAY
+    if isinstance(outcome, ServerError):
+        return outcome.status == 0 or (outcome.status in _AWAY and not outcome.detail)
+    return isinstance(outcome, Throttled | Unreachable) and not is_lasting(outcome)
+
+
+def retry_after_seconds(value: str | None) -> float | None:
+    """The ``Retry-After`` header in seconds; None when it is absent or a date."""
+    if value is None or not value.strip().isdigit():
+        return None
+    return float(value.strip())

@@ -1,0 +1,132 @@
+"""One answer's bytes as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+
+import requests
+
+from onefs.errors import DeadlineExceeded, OnefsError, ServerError, Stopping
+from onefs.http.exchange import Clock, Exchange, Verdict
+from onefs.http.failures import RAISED, failure
+from onefs.urls import host_of, safe_url
+
+#: bytes asked of the socket at once; fewer come when fewer are there
+CHUNK = 256 * 1024
+
+
+class Stream:
+    """A context manager made by ``Transport.stream``: the request is sent on entering.
+
+    Entering raises Unreachable, DeadlineExceeded, ServerError, DataServerCredentials (a 401 for
+    good) or Stopping; any other status is the caller's to judge. ``headers`` are read without
+    regard to case. ``length`` is the number of bytes that the server promises, None when it
+    promises none: then an answer that is cut short looks like a whole one.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Exchange], tuple[requests.Response, str]],
+        exchange: Exchange,
+        clock: Clock,
+        url: str,
+        stall_timeout: float,
+    ) -> None:
+        self._send = send
+        self._exchange = exchange
+        self._clock = clock
+        self._stall = stall_timeout
+        self._response: requests.Response | None = None
+        #: what was asked for, and after redirects, who answered
+        self.url = url
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+        self.length: int | None = None
+
+    def __enter__(self) -> Stream:
+        try:
+            response, self.url = self._send(self._exchange)
+        except BaseException:
+            self._exchange.finish()
+            raise
+        self._response = response
+        self.status = response.status_code
+        self.headers = response.headers
+        self.length = response.raw.length_remaining
+        try:
+            self._refuse_encoded()
+        except OnefsError:
+            self._close()
+            raise
+        self._exchange.expect_by(None)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def iter_chunks(self, size: int = CHUNK) -> Iterator[bytes]:
+        """The body in pieces of 1 to ``size`` bytes, each as soon as it is there.
+
+        Raises DeadlineExceeded when no byte comes for ``stall_timeout`` seconds (the time that
+        the caller spends between two pieces does not count), ServerError when fewer bytes come
+        than the server promised, Unreachable when the connection breaks, Stopping after
+        :meth:`abort`.
+        """
+        assert self._response is not None, "a stream is read inside its with block"
+        received = 0
+        while chunk := self._read(size):
+            received += len(chunk)
+            yield chunk
+        if self.length is not None and received != self.length:
+            raise ServerError(
+                f"{host_of(self.url)} sent {received} of the {self.length} bytes that it promised"
+            )
+
+    def abort(self) -> None:
+        """End it from any thread, at any time: whoever waits for it gets Stopping at once."""
+        self._exchange.stop(Verdict.STOPPED)
+
+    def _read(self, size: int) -> bytes:
+        assert self._response is not None
+        self._exchange.expect_by(self._clock() + self._stall)
+        try:
+            chunk: bytes = self._response.raw.read1(size, decode_content=False)
+        except RAISED as error:
+            raise ended(self._exchange, self.url, self._stall) or failure(
+                error, host_of(self.url)
+            ) from error
+        finally:
+            self._exchange.expect_by(None)
+        # a connection that was shut down from outside reads like an end of file
+        if not chunk and (why := ended(self._exchange, self.url, self._stall)):
+            raise why
+        return chunk
+
+    def _refuse_encoded(self) -> None:
+        encoding = self.headers.get("Content-Encoding", "identity").strip().lower()
+        if self.status in (200, 206) and encoding not in ("", "identity"):
+            raise ServerError(
+                f"{host_of(self.url)} sends {safe_url(self.url)} in {encoding} though asked for "
+                "the file as it is",
+                self.status,
+            )
+
+    def _close(self) -> None:
+        if self._response is not None:
+            self._response.raw.close()
+        self._exchange.finish()
+
+
+def ended(exchange: Exchange, url: str, seconds: float) -> OnefsError | None:
+    """The error of an exchange that was ended from outside, None if it was not."""
+    if exchange.verdict is Verdict.OVERDUE:
+        return DeadlineExceeded(f"{safe_url(url)}: no answer within {seconds:g} s")
+    if exchange.verdict is Verdict.STOPPED:
+        return Stopping(f"the request to {host_of(url)} was stopped")
+    return None

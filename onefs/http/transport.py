@@ -1,0 +1,373 @@
+"""The transport: JSON within a total deadline, data as a stream, on pooled connections."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import urlencode, urljoin
+
+import requests
+
+from onefs import __version__
+from onefs.errors import (
+    DataServerCredentials,
+    DeadlineExceeded,
+    OnefsError,
+    ServerError,
+    Throttled,
+    Unreachable,
+)
+from onefs.http.adapter import Adapter, carried_by, proxies_for
+from onefs.http.auth import HostAuth
+from onefs.http.exchange import Clock, Exchange, Watchdog
+from onefs.http.failures import RAISED, failure
+from onefs.http.retry import retry_after_seconds, retry_delay
+from onefs.http.streams import Stream, ended
+from onefs.urls import host_of, keeps_authorization, origin, safe_url
+
+#: seconds that a metadata request may take in all
+DEADLINE = 10.0
+CONNECT_TIMEOUT = 10.0
+STALL_TIMEOUT = 60.0
+MAX_JSON = 256 * 1024 * 1024
+MAX_REDIRECTS = 5
+USER_AGENT = f"onefs/{__version__}"
+
+#: sockets wait this much longer than the watchdog, so that it is the watchdog that speaks
+_GRACE = 1.0
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+#: the body of an answer that leads elsewhere is read up to here, to keep its connection
+_SMALL_BODY = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer in JSON. ``headers`` are read without regard to case."""
+
+    status: int
+    headers: Mapping[str, str]
+    #: the parsed body; None when an error's body is not JSON (Django's HTML pages)
+    body: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One request, and how long each of its sockets may be silent."""
+
+    method: str
+    url: str
+    connect_timeout: float
+    read_timeout: float
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    auth: HostAuth | None = None
+
+
+class Transport:
+    """Talks HTTP for one process. Thread-safe; to be made after a fork, not before.
+
+    Proxies and certificates of the environment are honoured (loopback needs no proxy); netrc and
+    cookies are not. No message holds a user, a password or a token.
+    """
+
+    def __init__(
+        self, *, clock: Clock = time.monotonic, sleep: Callable[[float], object] | None = None
+    ) -> None:
+        self._clock = clock
+        self._closing = threading.Event()
+        self._sleep = sleep or self._closing.wait
+        self._watchdog = Watchdog(clock)
+        self._adapter = Adapter()
+
+    def __enter__(self) -> Transport:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Wake everybody who waits for an answer with Stopping, and drop the connections."""
+        self._closing.set()
+        self._watchdog.close()
+        self._adapter.close()
+
+    def get_json(
+        self,
+        url: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        deadline: float = DEADLINE,
+    ) -> Answer:
+        """GET an answer in JSON within ``deadline`` seconds in all, retries included.
+
+        Follows redirects; tries again as ``retry_delay`` says while time is left. Statuses are
+        the caller's to judge but for these: Throttled for a 429 that asks for more time than is
+        left, Unreachable for a 502, 503 or 504 that lasts. Raises Unreachable, DeadlineExceeded,
+        ServerError (not JSON, too large, broke off), Stopping.
+        """
+        full = f"{url}?{urlencode(params, safe=',')}" if params else url
+        end = self._clock() + deadline
+        attempt = 0
+        while True:
+            attempt += 1
+            answer, problem, retry_after = self._attempt(full, headers or {}, end, deadline)
+            if problem is None:
+                assert answer is not None
+                return answer
+            delay = retry_delay(problem, attempt, retry_after)
+            if delay is None or self._clock() + delay >= end:
+                if answer is not None and isinstance(problem, ServerError):
+                    return answer
+                raise problem
+            self._sleep(delay)
+
+    def post_json(
+        self,
+        url: str,
+        payload: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        deadline: float = DEADLINE,
+    ) -> Answer:
+        """POST ``payload`` as JSON, once; within ``deadline`` seconds in all.
+
+        Never follows a redirect: what is posted is for this server only (ServerError). Else
+        raises as :meth:`get_json` does.
+        """
+        sent = {"Content-Type": "application/json", **(headers or {})}
+        wait = deadline + _GRACE
+        call = _Call("POST", url, wait, wait, sent, json.dumps(payload).encode())
+        answer = self._json(call, self._clock() + deadline, deadline)
+        problem = _problem(answer, url, retry_after_seconds(answer.headers.get("Retry-After")))
+        if problem is not None and not isinstance(problem, ServerError):
+            raise problem
+        if answer.status in _REDIRECTS:
+            target = urljoin(url, answer.headers.get("Location", ""))
+            raise ServerError(
+                f"{safe_url(url)} leads to {safe_url(target)}: give that server's URL",
+                answer.status,
+            )
+        return answer
+
+    def stream(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        auth: HostAuth | None = None,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        stall_timeout: float = STALL_TIMEOUT,
+    ) -> Stream:
+        """GET bytes: ``with transport.stream(url) as stream: for chunk in stream.iter_chunks()``.
+
+        ``connect_timeout`` seconds to connect, ``stall_timeout`` for the headers and between
+        bytes; no limit on the whole. Nothing is tried again but a request whose kept connection
+        turns out closed, and one that answers a Basic challenge of ``url``'s own origin with
+        ``auth``. The bytes are never decoded.
+        """
+        sent = {"Accept-Encoding": "identity", **(headers or {})}
+        call = _Call("GET", url, connect_timeout, stall_timeout + _GRACE, sent, auth=auth)
+
+        def send(exchange: Exchange) -> tuple[requests.Response, str]:
+            exchange.expect_by(self._clock() + connect_timeout + stall_timeout)
+            return self._follow(call, exchange, stall_timeout)
+
+        return Stream(send, Exchange(self._watchdog), self._clock, url, stall_timeout)
+
+    def _attempt(
+        self, url: str, headers: Mapping[str, str], end: float, deadline: float
+    ) -> tuple[Answer | None, OnefsError | None, float | None]:
+        """One try: the answer, what is wrong if anything, and when the server wants the next."""
+        left = end - self._clock()
+        if left <= 0:
+            raise DeadlineExceeded(f"{safe_url(url)}: no answer within {deadline:g} s")
+        sent = {"Accept": "application/json", "Accept-Encoding": "gzip", **headers}
+        try:
+            call = _Call("GET", url, left + _GRACE, left + _GRACE, sent)
+            answer = self._json(call, end, deadline)
+        except (Unreachable, ServerError) as error:
+            return None, error, None
+        retry_after = retry_after_seconds(answer.headers.get("Retry-After"))
+        return answer, _problem(answer, url, retry_after), retry_after
+
+    def _json(self, call: _Call, end: float, deadline: float) -> Answer:
+        exchange = Exchange(self._watchdog)
+        exchange.expect_by(end)
+        try:
+            response, url = self._follow(call, exchange, deadline)
+            try:
+                raw = _body(response, url)
+            except RAISED as error:
+                raise failure(error, host_of(url)) from error
+            finally:
+                response.raw.close()
+            if why := ended(exchange, url, deadline):
+                raise why
+        except OnefsError as error:
+            raise ended(exchange, call.url, deadline) or error from error.__cause__
+        finally:
+            exchange.finish()
+        return Answer(response.status_code, response.headers, _parsed(raw, response, url))
+
+    def _follow(
+        self, call: _Call, exchange: Exchange, seconds: float
+    ) -> tuple[requests.Response, str]:
+        """Send ``call``, answer its challenge, follow its redirects: the answer and its URL."""
+        seen = {call.url}
+        while True:
+            response = self._challenge(call, exchange, seconds, own=len(seen) == 1)
+            target = _redirect(response, call)
+            if target is None:
+                return response, call.url
+            _discard(response)
+            if target in seen or len(seen) > MAX_REDIRECTS:
+                raise ServerError(
+                    f"{safe_url(call.url)} leads round in circles", response.status_code
+                )
+            seen.add(target)
+            headers = call.headers
+            if not keeps_authorization(call.url, target):
+                headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
+            call = replace(call, url=target, headers=headers)
+
+    def _challenge(
+        self, call: _Call, exchange: Exchange, seconds: float, *, own: bool
+    ) -> requests.Response:
+        """Send ``call`` with its host's credentials; ``own``: no redirect has led here."""
+        if call.auth is None:
+            return self._send(call, exchange, seconds)
+        sent = call.auth.header(call.url)
+        response = self._send(_authorized(call, sent), exchange, seconds)
+        if response.status_code != 401:
+            return response
+        asks = response.headers.get("WWW-Authenticate", "")
+        header = call.auth.answer(call.url, asks, sent) if own else None
+        _discard(response)
+        if header is not None:
+            sent = header
+            response = self._send(_authorized(call, sent), exchange, seconds)
+            if response.status_code != 401:
+                return response
+            _discard(response)
+        raise _refused(call.url, sent)
+
+    def _send(self, call: _Call, exchange: Exchange, seconds: float) -> requests.Response:
+        """One request, one answer, up to its headers.
+
+        A kept connection that the server has closed meanwhile is no answer: a GET goes out once
+        more, on a new one (RFC 9110, 9.2.2).
+        """
+        try:
+            return self._send_once(call, exchange, seconds)
+        except Unreachable:
+            if call.method != "GET" or not exchange.reused:
+                raise
+        return self._send_once(call, exchange, seconds)
+
+    def _send_once(self, call: _Call, exchange: Exchange, seconds: float) -> requests.Response:
+        origin(call.url)
+        try:
+            headers = {"User-Agent": USER_AGENT, **call.headers}
+            prepared = requests.Request(call.method, call.url, headers, data=call.body).prepare()
+            with carried_by(exchange):
+                return self._adapter.send(
+                    prepared,
+                    stream=True,
+                    timeout=(call.connect_timeout, call.read_timeout),
+                    verify=_certificates(),
+                    proxies=proxies_for(call.url),
+                )
+        except RAISED as error:
+            raise ended(exchange, call.url, seconds) or failure(error, host_of(call.url)) from error
+
+
+def _certificates() -> str | bool:
+    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+
+
+def _problem(answer: Answer, url: str, retry_after: float | None) -> OnefsError | None:
+    """What makes an answer worth another try: too early, the server away, or failing."""
+    if answer.status == 429:
+        wait = f" for {retry_after:g} s" if retry_after else ""
+        return Throttled(f"{host_of(url)} asks to wait{wait}: too many requests", retry_after or 0)
+    if answer.status in (502, 503, 504):
+        return Unreachable(f"{host_of(url)} is away (HTTP {answer.status})")
+    if answer.status == 500:
+        detail = answer.body.get("detail") if isinstance(answer.body, dict) else None
+        return ServerError(f"{host_of(url)} failed (HTTP 500)", 500, str(detail or ""))
+    return None
+
+
+def _redirect(response: requests.Response, call: _Call) -> str | None:
+    """Where the answer leads, None when it is to be taken as it is."""
+    location = response.headers.get("Location")
+    if call.method != "GET" or response.status_code not in _REDIRECTS or not location:
+        return None
+    target = urljoin(call.url, location)
+    if not target.lower().startswith(("http://", "https://")):
+        raise ServerError(f"{host_of(call.url)} leads to what is not HTTP", response.status_code)
+    return target
+
+
+def _authorized(call: _Call, header: str | None) -> _Call:
+    if header is None:
+        return call
+    return replace(call, headers={**call.headers, "Authorization": header})
+
+
+def _refused(url: str, sent: str | None) -> DataServerCredentials:
+    host = host_of(url)
+    if sent is None:
+        return DataServerCredentials(
+            f"the file server {host} asks for a user and password, and none are known for it: "
+            "run `onefs setup`, or set ONEFS_DATA_USERNAME and ONEFS_DATA_PASSWORD"
+        )
+    return DataServerCredentials(
+        f"the file server {host} refuses its user and password: run `onefs setup`, or check "
+        "ONEFS_DATA_USERNAME and ONEFS_DATA_PASSWORD"
+    )
+
+
+def _discard(response: requests.Response) -> None:
+    """Read a small body, so that the connection can be kept; close it over a large one."""
+    try:
+        length = response.raw.length_remaining
+        if length is not None and length <= _SMALL_BODY:
+            response.raw.read(_SMALL_BODY, decode_content=False)
+    except RAISED:  # nobody wants these bytes, and a broken connection is not kept
+        pass
+    finally:
+        response.raw.close()
+
+
+def _body(response: requests.Response, url: str) -> bytes:
+    """The whole body, decoded, up to MAX_JSON bytes."""
+    parts: list[bytes] = []
+    size = 0
+    while part := response.raw.read(1024 * 1024, decode_content=True):
+        size += len(part)
+        if size > MAX_JSON:
+            raise ServerError(
+                f"{safe_url(url)} answers with more than {MAX_JSON >> 20} MiB",
+                response.status_code,
+            )
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _parsed(raw: bytes, response: requests.Response, url: str) -> Any:
+    try:
+        return json.loads(raw)
+    except ValueError:
+        if response.status_code >= 300:
+            return None
+        raise ServerError(
+            f"{safe_url(url)} did not answer in JSON: is this an Alyx server?",
+            response.status_code,
+        ) from None

@@ -1,0 +1,133 @@
+"""Alyx tokens: got for a password, and checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from onefs.credentials import CredentialStore, alyx_password, known_token
+from onefs.errors import AlyxCredentials, ServerError
+from onefs.http import Answer, Transport
+from onefs.secret import Secret
+from onefs.settings import Settings
+
+_TOKEN = re.compile(r"[0-9a-f]{40}")
+
+
+def looks_like_token(text: str) -> bool:
+    """Whether a text given as "password or token" is a token (40 hex digits, Alyx FACTS 1)."""
+    return _TOKEN.fullmatch(text) is not None
+
+
+def fetch_token(transport: Transport, url: str, username: str, password: str) -> Secret:
+    """The token of a user, for the password. Alyx gives the same one each time.
+
+    Raises AlyxCredentials for a wrong user or password (Alyx says 400 to both), ServerError
+    when ``url`` is not an Alyx server, and what ``Transport.post_json`` raises.
+    """
+    answer = transport.post_json(
+        f"{url}/auth-token",
+        {"username": username, "password": password},
+        headers={"Accept": "application/json"},
+    )
+    token = answer.body.get("token") if isinstance(answer.body, dict) else None
+    if answer.status == 200 and isinstance(token, str) and token:
+        return Secret(token)
+    if answer.status in (400, 401, 403) and isinstance(answer.body, dict):
+        raise AlyxCredentials(f"{url} refuses the password of user {username!r}{_words(answer)}")
+    raise _no_alyx(url, answer)
+
+
+def check_token(transport: Transport, url: str, token: str) -> None:
+    """Return when Alyx accepts the token for reading.
+
+    Raises AlyxCredentials when it does not, ServerError when ``url`` is not an Alyx server, and
+    what ``Transport.get_json`` raises.
+    """
+    answer = transport.get_json(
+        f"{url}/labs", params={"limit": "1"}, headers={"Authorization": f"Token {token}"}
+    )
+    if answer.status in (401, 403) and isinstance(answer.body, dict):
+        raise AlyxCredentials(f"{url} refuses the token{_words(answer)}; run `onefs login`")
+    rows = answer.body.get("results") if isinstance(answer.body, dict) else answer.body
+    if answer.status != 200 or not isinstance(rows, list):
+        raise _no_alyx(url, answer)
+
+
+def exchange(transport: Transport, settings: Settings, given: str) -> Secret:
+    """The token for what a user gives as "password or token". Raises as the two above do."""
+    if looks_like_token(given):
+        check_token(transport, settings.url, given)
+        return Secret(given)
+    return fetch_token(transport, settings.url, settings.username, given)
+
+
+def log_in(
+    transport: Transport,
+    settings: Settings,
+    store: CredentialStore,
+    environ: Mapping[str, str] | None = None,
+    ask: Callable[[str], str] | None = None,
+) -> Secret:
+    """A token that the server accepts: the known one, else one got for the password, and kept.
+
+    Raises AlyxCredentials when the server refuses what is known and what is given, or when
+    nothing is known and ``ask`` is None, and what the requests raise.
+    """
+    refusal = AlyxCredentials(_nothing_known(settings))
+    token = known_token(settings, store, environ)
+    if token is not None:
+        try:
+            check_token(transport, settings.url, token)
+            return token
+        except AlyxCredentials as error:
+            refusal = error
+    password = alyx_password(settings, environ, ask) if settings.username else None
+    if password is None:
+        raise refusal
+    token = exchange(transport, settings, password)
+    store.set_token(settings.url, settings.username, token)
+    return token
+
+
+class GivenToken:
+    """One token that stays as it is."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def current(self) -> str:
+        """The token."""
+        return self._token
+
+    def renewed(self, refused: str) -> str | None:
+        """None: there is no other one."""
+        return None
+
+
+def _nothing_known(settings: Settings) -> str:
+    if not settings.username:
+        return (
+            f"no user name is known for {settings.url}: give --username, or set ONEFS_USERNAME "
+            "or ONEFS_TOKEN"
+        )
+    return (
+        f"nobody is logged in to {settings.url} as {settings.username!r}: run `onefs login`, or "
+        "set ONEFS_PASSWORD or ONEFS_TOKEN"
+    )
+
+
+def _words(answer: Answer) -> str:
+    """Alyx's own words, when it gives any."""
+    body = answer.body
+    errors = [body.get("detail"), *(body.get("non_field_errors") or ())]
+    said = [text for text in errors if isinstance(text, str)]
+    return f": {said[0].rstrip('.')}" if said else ""
+
+
+def _no_alyx(url: str, answer: Answer) -> ServerError:
+    return ServerError(
+        f"{url} is not an Alyx server, or does not work as one (HTTP {answer.status}): check "
+        "the URL",
+        answer.status,
+    )

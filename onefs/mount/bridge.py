@@ -1,0 +1,228 @@
+"""libfuse's callbacks, spoken through mfusepy: the only module that knows C types.
+
+mfusepy's own methods are kept where they are good. Replaced are those where its answer is slower
+or less than libfuse 3 can give: readdirplus, ``read_buf`` with a descriptor, ``getattr`` without
+a dict, ``open`` with ``keep_cache``, and the translation of errors.
+
+Importing this module loads libfuse, and raises :class:`onefs.errors.MountError` without one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from onefs.mount import limits
+from onefs.mount.files import Extent
+from onefs.mount.library import PinnedThreads, load
+from onefs.mount.mounts import SUBTYPE
+from onefs.mount.operations import ErrorNumbers, Operations
+from onefs.tree.nodes import Kind, Node
+
+mfusepy: Any = load()
+
+#: (major, minor) of libfuse
+VERSION: tuple[int, int] = (mfusepy.fuse_version_major, mfusepy.fuse_version_minor)
+
+_MODES = {
+    Kind.DIRECTORY: stat.S_IFDIR | 0o555,
+    Kind.FILE: stat.S_IFREG | 0o444,
+    Kind.LINK: stat.S_IFLNK | 0o777,
+}
+#: what a buffered reader asks for at a time: the kernel's read-ahead window
+_BLKSIZE = 128 * 1024
+#: seconds for which the kernel may answer by itself: what is there, and what is not
+_KERNEL_TIMEOUT = 60
+_NEGATIVE_TIMEOUT = 2
+_NANOSECONDS = 1_000_000_000
+#: FUSE_FILL_DIR_PLUS: the entry carries all that ``stat`` needs
+_FILL_DIR_PLUS = 2
+#: FUSE_CAP_SPLICE_WRITE: replies go from the descriptor to the kernel without a copy
+_SPLICE_WRITE = 1 << 7
+#: FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK | FUSE_BUF_FD_RETRY: a descriptor, at ``pos``, all of it
+_FROM_DESCRIPTOR = 2 | 4 | 8
+
+
+class _Buffer(ctypes.Structure):
+    """``struct fuse_bufvec`` with its one ``struct fuse_buf``.
+
+    In C the buffers stand inside the structure; mfusepy 3.1 declares a pointer there. ``spare``
+    covers the member that libfuse 3.17 added.
+    """
+
+    _fields_ = (
+        ("count", ctypes.c_size_t),
+        ("idx", ctypes.c_size_t),
+        ("off", ctypes.c_size_t),
+        ("size", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+        ("mem", ctypes.c_void_p),
+        ("fd", ctypes.c_int),
+        ("pos", ctypes.c_int64),
+        ("spare", ctypes.c_size_t),
+    )
+
+
+_calloc = ctypes.CDLL(None).calloc
+_calloc.restype = ctypes.c_void_p
+_calloc.argtypes = (ctypes.c_size_t, ctypes.c_size_t)
+_PointerPointer = ctypes.POINTER(ctypes.c_void_p)
+
+
+# libfuse 2 gets the plain ``read``.
+Operations.read_buf.libfuse_ignore = VERSION[0] < 3  # type: ignore[attr-defined]
+
+
+class Fuse(mfusepy.FUSE):  # type: ignore[misc]
+    """One mount. The constructor runs it and returns when it is unmounted."""
+
+    def __init__(
+        self,
+        operations: Operations,
+        mountpoint: str,
+        options: dict[str, Any],
+        on_ready: Callable[[Callable[[], None]], None],
+    ) -> None:
+        """``on_ready`` is called once the kernel knows the mount, with a function that ends it.
+
+        Raises RuntimeError, with libfuse's own number, when the mount fails.
+        """
+        self._ours = operations
+        self._on_ready = on_ready
+        self._pinned = PinnedThreads()
+        self._errors = ErrorNumbers()
+        self._uid, self._gid = os.getuid(), os.getgid()
+        super().__init__(
+            operations,
+            mountpoint,
+            encoding=sys.getfilesystemencoding(),
+            foreground=True,
+            **options,
+        )
+
+    def _wrapper(self, func: Callable[..., int | None], *args: Any) -> int:
+        self._pinned.pin()
+        try:
+            return func(*args) or 0
+        except BaseException as error:  # what leaves a ctypes callback is lost, and answers 0
+            return -self._errors.errno_of(error, func.__name__)
+
+    def _init(self, conn: Any, _config: Any) -> None:
+        info = conn.contents
+        info.max_background = limits.MAX_BACKGROUND
+        info.congestion_threshold = limits.MAX_BACKGROUND
+        info.want |= info.capable & _SPLICE_WRITE
+        info.want &= ~(1 << 14)
+        library = mfusepy._libfuse
+        library.fuse_exit.argtypes = (ctypes.c_void_p,)
+        running = library.fuse_get_context().contents.fuse
+        self._on_ready(lambda: library.fuse_exit(running))
+
+    def fgetattr(self, path: bytes | None, buf: Any, fip: Any) -> None:
+        if path is None:
+            node = self._ours.fgetattr(fip.contents.fh)
+        else:
+            node = self._ours.getattr(os.fsdecode(path))
+        attributes = buf.contents
+        self._fill_constant(attributes)
+        _fill(attributes, node)
+
+    def readdir_fuse_3(
+        self, _path: bytes | None, buf: Any, filler: Any, offset: int, fip: Any, _flags: int
+    ) -> None:
+        attributes = mfusepy.c_stat()
+        self._fill_constant(attributes)
+        # Offsets count from 1: with 0, libfuse 3.14 forgets that the entries are complete.
+        for place, (name, node) in self._page(offset, fip):
+            _fill(attributes, node)
+            # Without a size, the entry has a name and a kind only: the kernel asks for the rest.
+            flags = 0 if node.size is None else _FILL_DIR_PLUS
+            if filler(buf, name, attributes, place + 1, flags):
+                return
+
+    def readdir_fuse_2(
+        self, _path: bytes | None, buf: Any, filler: Any, offset: int, fip: Any
+    ) -> None:
+        attributes = mfusepy.c_stat()
+        for place, (name, node) in self._page(offset, fip):
+            _fill(attributes, node)
+            if filler(buf, name, attributes, place + 1):
+                return
+
+    def _page(self, offset: int, fip: Any) -> Iterator[tuple[int, tuple[bytes, Node]]]:
+        entries = self._ours.readdir(fip.contents.fh, first=offset == 0)
+        return enumerate(itertools.islice(entries, offset, None), offset)
+
+    def open(self, path: bytes, fip: Any) -> None:
+        info = fip.contents
+        info.fh, keep_cache = self._ours.open(os.fsdecode(path), info.flags)
+        info.keep_cache = keep_cache
+
+    def read(self, _path: bytes | None, buf: Any, size: int, offset: int, fip: Any) -> int:
+        content = self._ours.read(fip.contents.fh, offset, size)
+        ctypes.memmove(buf, content, len(content))
+        return len(content)
+
+    def read_buf(self, _path: bytes | None, out: Any, size: int, offset: int, fip: Any) -> None:
+        extent = self._ours.read_buf(fip.contents.fh, offset, size)
+        ctypes.cast(out, _PointerPointer)[0] = _buffer(extent)
+
+    def _fill_constant(self, attributes: Any) -> None:
+        attributes.st_nlink = 1
+        attributes.st_uid = self._uid
+        attributes.st_gid = self._gid
+        attributes.st_blksize = _BLKSIZE
+
+
+def mount_options(fsname: str, *, allow_other: bool) -> dict[str, Any]:
+    """What is given to libfuse as ``-o``. ``fsname`` should hold a colon, the sign of a remote."""
+    options: dict[str, Any] = {
+        "ro": True,
+        "nosuid": True,
+        "nodev": True,
+        "default_permissions": True,
+        "allow_other": allow_other,
+        "fsname": fsname.replace("\\", "\\\\").replace(",", "\\,"),
+        "subtype": SUBTYPE,
+        "use_ino": True,
+        "attr_timeout": _KERNEL_TIMEOUT,
+        "entry_timeout": _KERNEL_TIMEOUT,
+        "negative_timeout": _NEGATIVE_TIMEOUT,
+    }
+    if VERSION[0] >= 3:
+        options["max_idle_threads"] = limits.IDLE_THREADS
+    if VERSION >= (3, 12):  # before, the number of threads had no bound
+        options["max_threads"] = limits.MAX_THREADS
+    return options
+
+
+def _fill(attributes: Any, node: Node) -> None:
+    seconds = int(node.mtime // 1)
+    nanoseconds = int((node.mtime - seconds) * _NANOSECONDS)
+    attributes.st_mode = _MODES[node.kind]
+    attributes.st_ino = node.ino
+    size = node.size or 0
+    attributes.st_size = size
+    # Also for what is not cached: tar --sparse takes a file without blocks for a hole.
+    attributes.st_blocks = (size + 511) // 512
+    for time in (attributes.st_mtimespec, attributes.st_ctimespec, attributes.st_atimespec):
+        time.tv_sec = seconds
+        time.tv_nsec = nanoseconds
+
+
+def _buffer(extent: Extent) -> int:
+    """The address of a buffer that stands for ``extent``. libfuse frees it."""
+    address: int = _calloc(1, ctypes.sizeof(_Buffer))
+    buffer = _Buffer.from_address(address)
+    buffer.count = 1
+    if extent.length:
+        buffer.flags = _FROM_DESCRIPTOR
+        buffer.size = extent.length
+        buffer.fd = extent.fd
+        buffer.pos = extent.offset
+    return address

@@ -1,0 +1,194 @@
+"""A mount in the background: started by a command, answering before the command returns.
+
+The command spawns a new process rather than fork: threads, databases and connections are then
+made in the process that uses them. What the daemon is told, secrets included, goes through its
+standard input; what becomes of the mount comes back through a pipe.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import logging
+import os
+import select
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from onefs import errors
+from onefs.errors import MountError, OnefsError
+from onefs.mount import library, logs, mounts, places, records
+from onefs.mount.config import DaemonConfig
+from onefs.mount.serve import Build, Service, serve
+
+__all__ = ["Build", "DaemonConfig", "Service", "run", "serve", "start", "stop"]
+
+#: the daemon has these from its configuration
+_SECRETS = ("ONEFS_PASSWORD", "ONEFS_TOKEN", "ONEFS_DATA_PASSWORD")
+#: seconds for a daemon that is given up to end by itself
+_ABANDON = 6.0
+
+log = logging.getLogger(__name__)
+
+
+def start(config: DaemonConfig, *, module: str, timeout: float) -> int:
+    """Start a daemon and return its pid when the mount answers.
+
+    ``module`` is run with ``python -m``; it calls :func:`run`. ``config.log_file`` is required.
+    Raises the :class:`OnefsError` that the daemon met, and :class:`MountError` when it died or
+    did not answer within ``timeout`` seconds; nothing of it is left then.
+    """
+    library.check_fuse()
+    if config.allow_other:
+        places.check_allow_other()
+    if config.log_file is None:
+        raise errors.UsageError("A daemon needs a log file.")
+    deadline = time.monotonic() + timeout
+    process, answer = _spawn(config, module, Path(config.log_file))
+    try:
+        with open(answer, "rb") as pipe:
+            _tell(process, config)
+            _await_ready(pipe.fileno(), process, config, deadline)
+        _check_answers(config.mountpoint, deadline)
+    except BaseException:
+        _abandon(process, config.mountpoint)
+        raise
+    return process.pid
+
+
+def run(build: Build) -> int:
+    """The daemon itself: what the spawned module calls, and its exit code."""
+    answer = int(sys.argv[1])
+    os.set_inheritable(answer, False)
+    try:
+        config = DaemonConfig.from_json(sys.stdin.read())
+        _leave_terminal()
+        logs.set_up(config.log_file, config.log_level)
+        faulthandler.enable()
+        serve(config, build, ready=lambda: _answer(answer, {"ready": True}))
+    except OnefsError as error:
+        log.error("%s", error)
+        _answer(answer, {"error": type(error).__name__, "message": str(error)})
+        return 1
+    except Exception as error:
+        log.exception("the daemon failed in a way that nobody foresaw")
+        _answer(answer, {"error": "MountError", "message": f"The daemon failed: {error!r}."})
+        return 1
+    return 0
+
+
+def stop(mountpoint: str | os.PathLike[str], timeout: float = 30.0) -> None:
+    """Unmount (``onefs umount``): return when mount, daemon, and a folder made for it are gone.
+
+    Raises :class:`onefs.errors.UsageError` when no mount of ours is there,
+    :class:`onefs.errors.Busy` naming who uses it, and :class:`MountError` when it takes longer
+    than ``timeout`` seconds.
+    """
+    path = places.resolve(mountpoint)
+    record = records.find(path)
+    mounts.unmount(path, pid=record.pid if record else None, timeout=timeout)
+    records.forget(path)
+    if record is not None and record.made:
+        with suppress(OSError):  # somebody has put something there: it is theirs
+            os.rmdir(path)
+
+
+def _spawn(
+    config: DaemonConfig, module: str, log_file: Path
+) -> tuple[subprocess.Popen[bytes], int]:
+    logs.make(log_file)
+    answer, theirs = os.pipe()
+    try:
+        with log_file.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, str(theirs)],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                env=_environment(),
+                start_new_session=True,
+                pass_fds=(theirs,),
+            )
+    except BaseException:
+        os.close(answer)
+        raise
+    finally:
+        os.close(theirs)
+    return process, answer
+
+
+def _environment() -> dict[str, str]:
+    """Ours without secrets, and such that the daemon finds this very package."""
+    environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
+    root = Path(errors.__file__).resolve().parents[1]
+    if root.name not in ("site-packages", "dist-packages"):
+        known = environment.get("PYTHONPATH")
+        environment["PYTHONPATH"] = f"{root}{os.pathsep}{known}" if known else str(root)
+    return environment
+
+
+def _tell(process: subprocess.Popen[bytes], config: DaemonConfig) -> None:
+    assert process.stdin is not None
+    with suppress(BrokenPipeError), process.stdin as pipe:  # it died: the other pipe tells
+        pipe.write(config.to_json().encode())
+
+
+def _await_ready(
+    pipe: int, process: subprocess.Popen[bytes], config: DaemonConfig, deadline: float
+) -> None:
+    message = b""
+    while not message.endswith(b"\n"):
+        readable, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
+        if not readable:
+            raise MountError(f"The mount is not ready in time; its log is {config.log_file}.")
+        chunk = os.read(pipe, 65536)
+        if not chunk:
+            code = process.wait(_ABANDON)
+            raise MountError(f"The daemon died (code {code}); its log is {config.log_file}.")
+        message += chunk
+    _raise_failure(json.loads(message))
+
+
+def _raise_failure(message: dict[str, Any]) -> None:
+    if "error" not in message:
+        return
+    kind = getattr(errors, message["error"], MountError)
+    raise kind(message["message"])
+
+
+def _check_answers(mountpoint: str, deadline: float) -> None:
+    mounted = mounts.find_mount(mountpoint)
+    answer = mounts.probe(mountpoint, max(1.0, deadline - time.monotonic()))
+    if mounted is None or not mounted.ours or answer != 0:
+        raise MountError(f"{mountpoint} was mounted but does not answer.")
+
+
+def _abandon(process: subprocess.Popen[bytes], mountpoint: str) -> None:
+    """End a daemon that is not wanted any more, and what it mounted."""
+    process.terminate()
+    try:
+        process.wait(_ABANDON)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(_ABANDON)
+    mounted = mounts.find_mount(mountpoint)
+    if mounted is not None and mounted.ours and mounts.is_stale(mountpoint):
+        mounts.repair(mountpoint)
+
+
+def _leave_terminal() -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+
+def _answer(pipe: int, message: dict[str, Any]) -> None:
+    """Tell the command, which may have given up, and end the conversation."""
+    with suppress(OSError):
+        os.write(pipe, json.dumps(message).encode() + b"\n")
+        os.close(pipe)

@@ -1,0 +1,99 @@
+"""An open file: where its bytes are, never fewer than promised."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+from onefs.errors import BadContent
+from onefs.mount.limits import WaitingReads
+from onefs.tree.nodes import Handle, Node
+
+#: seconds that a read has to wait for its failure to be remembered
+_LONG_WAIT = 1.0
+#: seconds for which it is remembered
+_REMEMBERED = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Bytes of a descriptor."""
+
+    fd: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    error: Exception
+    start: int
+    end: int
+    until: float
+
+
+class OpenFile:
+    """One open file of the mount, shared by all threads that read it."""
+
+    def __init__(self, node: Node, handle: Handle, waiting: WaitingReads) -> None:
+        self.node = node
+        self.handle = handle
+        self._waiting = waiting
+        self._failure: _Failure | None = None
+
+    def extent(self, offset: int, size: int) -> Extent:
+        """Where the bytes from ``offset`` on are: ``size`` of them, fewer only at the end.
+
+        Waits until they are there. Raises what the handle raises, :class:`Busy` when too many
+        reads wait already, and :class:`BadContent` rather than give fewer: the reader of a short
+        read takes it for the end of the file.
+        """
+        end = min(offset + size, self.handle.size)
+        if end <= offset:
+            return Extent(-1, offset, 0)
+        length = end - offset
+        fd = self._descriptor(offset, length)
+        there = os.fstat(fd).st_size
+        if there < end:
+            raise BadContent(f"The cached file ends at byte {there}, its size should be {end}.")
+        return Extent(fd, offset, length)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """The bytes themselves, as :meth:`extent` promises them."""
+        extent = self.extent(offset, size)
+        chunks: list[bytes] = []
+        missing = extent.length
+        while missing:
+            chunk = os.pread(extent.fd, missing, extent.offset + extent.length - missing)
+            if not chunk:
+                raise BadContent(f"The cached file ends {missing} bytes early.")
+            chunks.append(chunk)
+            missing -= len(chunk)
+        return b"".join(chunks)
+
+    def _descriptor(self, offset: int, length: int) -> int:
+        if self.handle.ready(offset, length):
+            return self.handle.fd(offset, length)
+        self._raise_remembered(offset, length)
+        started = time.monotonic()
+        try:
+            with self._waiting.one():
+                return self.handle.fd(offset, length)
+        except Exception as error:
+            self._remember(error, offset, length, started)
+            raise
+
+    def _remember(self, error: Exception, offset: int, length: int, started: float) -> None:
+        # When read-ahead fails, the kernel asks again at once for the one page that the reader
+        # waits for: without this, a reader would wait for two deadlines instead of one.
+        now = time.monotonic()
+        if now - started >= _LONG_WAIT:
+            self._failure = _Failure(error, offset, offset + length, now + _REMEMBERED)
+
+    def _raise_remembered(self, offset: int, length: int) -> None:
+        failure = self._failure
+        if failure is None or time.monotonic() > failure.until:
+            return
+        if failure.start < offset + length and offset < failure.end:
+            raise failure.error

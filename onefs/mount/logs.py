@@ -1,0 +1,41 @@
+"""The daemon's log file: bounded, and with what libraries print in it too."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+from io import TextIOWrapper
+from pathlib import Path
+
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+#: bytes; with one older file, the log takes twice that at most
+_MAX_BYTES = 4 * 1024 * 1024
+
+
+class _LogFile(logging.handlers.RotatingFileHandler):
+    """Takes standard output and error along, also when it turns to a new file."""
+
+    def _open(self) -> TextIOWrapper:
+        opened = super()._open()
+        for stream in (1, 2):
+            os.dup2(opened.fileno(), stream)
+        return opened
+
+
+def set_up(log_file: str | None, level: str) -> None:
+    """Log to ``log_file`` (0600), or to standard error when it is None."""
+    handler: logging.Handler
+    if log_file is None:
+        handler = logging.StreamHandler()
+    else:
+        make(log_file)
+        handler = _LogFile(log_file, maxBytes=_MAX_BYTES, backupCount=1, encoding="utf-8")
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def make(log_file: str | os.PathLike[str]) -> None:
+    """Make the log file, readable by its owner only, unless it is there."""
+    Path(log_file).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))

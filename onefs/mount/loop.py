@@ -1,0 +1,107 @@
+"""A mount while it runs: libfuse's loop in a thread of its own, and how to end it.
+
+libfuse's own signal handlers end the loop but wait for every callback first, and Python's run
+only in a main thread that is not inside libfuse. So the loop has its thread, and the main thread
+stays free to wake what waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from onefs.errors import MountError
+from onefs.mount.operations import Operations
+
+#: interrupts the loop's wait; Python must have a handler for it, or it would end the process
+_WAKE = signal.SIGUSR1
+_POLL = 0.02
+
+log = logging.getLogger(__name__)
+
+
+class MountLoop:
+    """Runs one mount. Made and stopped in the main thread."""
+
+    def __init__(
+        self,
+        operations: Operations,
+        mountpoint: str,
+        *,
+        fsname: str,
+        allow_other: bool,
+        ended: Callable[[], None],
+    ) -> None:
+        """``ended`` is called, in the loop's thread, once it is unmounted by whomever."""
+        self._operations = operations
+        self._mountpoint = mountpoint
+        self._fsname = fsname
+        self._allow_other = allow_other
+        self._ended = ended
+        self._changed = threading.Event()
+        self._exit: Callable[[], None] | None = None
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="fuse-loop", daemon=True)
+
+    def start(self, timeout: float) -> None:
+        """Mount, and return when the kernel has taken it.
+
+        Raises :class:`MountError` when that fails or takes longer than ``timeout`` seconds.
+        """
+        signal.signal(_WAKE, _do_nothing)
+        self._thread.start()
+        self._changed.wait(timeout)
+        if self._exit is not None and self._thread.is_alive():
+            return
+        if self._thread.is_alive():
+            raise MountError(f"{self._mountpoint}: libfuse did not mount within {timeout:g} s.")
+        raise MountError(f"{self._mountpoint} could not be mounted: {self._reason()}.")
+
+    def stop(self, grace: float) -> bool:
+        """Unmount, and wait ``grace`` seconds for callbacks that run. False: some still do."""
+        deadline = time.monotonic() + grace
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            if self._exit is not None:
+                self._exit()
+            self._interrupt()
+            self._thread.join(_POLL)
+        return not self._thread.is_alive()
+
+    def _interrupt(self) -> None:
+        # The loop looks at its flag only when a signal ends its wait. One that comes just before
+        # the wait is lost, hence the repetition in stop().
+        identity = self._thread.ident
+        if identity is not None and self._thread.is_alive():
+            signal.pthread_kill(identity, _WAKE)
+
+    def _run(self) -> None:
+        try:
+            self._mount()
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._changed.set()
+            self._ended()
+
+    def _mount(self) -> None:
+        from onefs.mount.bridge import Fuse, mount_options
+
+        options = mount_options(self._fsname, allow_other=self._allow_other)
+        Fuse(self._operations, self._mountpoint, options, self._ready)
+
+    def _ready(self, exit_loop: Callable[[], None]) -> None:
+        self._exit = exit_loop
+        self._changed.set()
+
+    def _reason(self) -> str:
+        if isinstance(self._failure, RuntimeError):
+            return f"libfuse gave up with code {self._failure}"
+        return str(self._failure or "it was unmounted at once")
+
+
+def _do_nothing(_number: int, _frame: Any) -> None:
+    pass

@@ -1,0 +1,176 @@
+"""The mounts of this machine as the kernel sees them: which are ours, dead, or in use.
+
+Nothing here touches what is mounted from this process: a daemon that hangs would hang us too, and
+beyond the reach of SIGKILL. Probes run in a process of their own that is left behind when it is
+late.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
+
+from onefs.errors import Busy, MountError, UsageError
+from onefs.mount.processes import holders, started
+
+#: makes the file system's type ``fuse.onefs``
+SUBTYPE = "onefs"
+_FSTYPE = f"fuse.{SUBTYPE}"
+_MOUNTINFO = Path("/proc/self/mountinfo")
+_OCTAL = re.compile(r"\\([0-7]{3})")
+_POLL = 0.05
+#: seconds for the helper that unmounts, which only asks the kernel
+_HELPER_TIMEOUT = 10.0
+#: asks for what is never cached, and exits with the errno
+_PROBE = "import os, sys\ntry: os.statvfs(sys.argv[1])\nexcept OSError as e: sys.exit(e.errno)"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelMount:
+    """One line of ``/proc/self/mountinfo``."""
+
+    mountpoint: str
+    fstype: str
+    #: what it shows; ours is ``onefs:<host>``
+    source: str
+    #: who mounted it, None where the kernel does not say
+    uid: int | None
+
+    @property
+    def ours(self) -> bool:
+        return self.fstype == _FSTYPE
+
+
+def read_mounts(mountinfo: Path = _MOUNTINFO) -> list[KernelMount]:
+    """All mounts of this mount namespace, in the order they were made."""
+    lines = mountinfo.read_bytes().splitlines()
+    return [_parse(os.fsdecode(line)) for line in lines]
+
+
+def find_mount(mountpoint: str, mountinfo: Path = _MOUNTINFO) -> KernelMount | None:
+    """What is mounted at this very path (absolute, resolved), the topmost if several are."""
+    found = [mount for mount in read_mounts(mountinfo) if mount.mountpoint == mountpoint]
+    return found[-1] if found else None
+
+
+def probe(mountpoint: str, timeout: float) -> int | None:
+    """Ask what is mounted there for a sign of life.
+
+    Returns 0 when it answers, the errno when it fails (ENOTCONN: its daemon is dead), and None
+    when nothing came within ``timeout`` seconds.
+    """
+    command = [sys.executable, "-I", "-S", "-c", _PROBE, mountpoint]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd="/", start_new_session=True)
+    try:
+        return process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()  # not waited for: it may be stuck until the daemon answers
+        return None
+
+
+def is_stale(mountpoint: str, timeout: float = 5.0) -> bool:
+    """Whether the daemon behind a mount is dead."""
+    return probe(mountpoint, timeout) == errno.ENOTCONN
+
+
+def repair(mountpoint: str, timeout: float = 10.0) -> None:
+    """Take away a mount whose daemon is dead, whoever still uses it."""
+    _unmount_helper(mountpoint, lazy=True)
+    if not _wait_gone(mountpoint, timeout):
+        raise MountError(
+            f"The dead mount at {mountpoint} cannot be removed: try fusermount3 -uz {mountpoint}."
+        )
+
+
+def unmount(mountpoint: str, *, pid: int | None = None, timeout: float = 30.0) -> None:
+    """Unmount and return when the mount, and its daemon ``pid``, are gone.
+
+    Raises :class:`UsageError` when no mount of ours is there, :class:`Busy` naming the processes
+    that use it, :class:`MountError` when it is not gone after ``timeout`` seconds.
+    """
+    mounted = find_mount(mountpoint)
+    if mounted is None:
+        raise UsageError(f"Nothing is mounted at {mountpoint}.")
+    if not mounted.ours:
+        raise UsageError(f"{mountpoint} is a mount of {mounted.fstype}, not of onefs.")
+    refusal = _unmount_helper(mountpoint, lazy=False)
+    if refusal and find_mount(mountpoint) is not None:
+        _raise_refused(mountpoint, refusal)
+    deadline = time.monotonic() + timeout
+    gone = _wait_gone(mountpoint, timeout)
+    if not gone or not _wait_ended(pid, deadline - time.monotonic()):
+        raise MountError(f"{mountpoint} is not gone after {timeout:g} s.")
+
+
+def _parse(line: str) -> KernelMount:
+    # man 5 proc: fixed fields, optional ones, a dash, then type, source and options.
+    fields = line.split(" ")
+    dash = fields.index("-", 6)
+    fstype, source, options = fields[dash + 1 : dash + 4]
+    uid = next((o[8:] for o in options.split(",") if o.startswith("user_id=")), "")
+    return KernelMount(
+        mountpoint=_unescape(fields[4]),
+        fstype=_unescape(fstype),
+        source=_unescape(source),
+        uid=int(uid) if uid.isdigit() else None,
+    )
+
+
+def _unescape(text: str) -> str:
+    """Space, tab, newline and backslash stand as ``\\ooo``."""
+    return _OCTAL.sub(lambda match: chr(int(match.group(1), 8)), text)
+
+
+def _unmount_helper(mountpoint: str, *, lazy: bool) -> str:
+    """Run the program that unmounts. Returns '' or what it complained of."""
+    helper = which("fusermount3") or which("fusermount")
+    if helper is not None:
+        command = [helper, "-uz" if lazy else "-u", "--", mountpoint]
+    else:
+        command = ["umount", *(["-l"] if lazy else []), "--", mountpoint]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_HELPER_TIMEOUT,
+            env={**os.environ, "LC_ALL": "C"},
+            cwd="/",
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return "" if done.returncode == 0 else (done.stderr.strip() or f"code {done.returncode}")
+
+
+def _raise_refused(mountpoint: str, refusal: str) -> None:
+    if "busy" not in refusal:
+        raise MountError(f"{mountpoint} cannot be unmounted: {refusal}")
+    users = holders(mountpoint)
+    names = ", ".join(str(holder) for holder in users) or "a process of another user"
+    raise Busy(f"{mountpoint} is in use by {names}: end or leave it, then try again.")
+
+
+def _wait_gone(mountpoint: str, timeout: float) -> bool:
+    return _wait_until(lambda: find_mount(mountpoint) is None, timeout)
+
+
+def _wait_ended(pid: int | None, timeout: float) -> bool:
+    return pid is None or _wait_until(lambda: started(pid) is None, timeout)
+
+
+def _wait_until(condition: Callable[[], bool], timeout: float) -> bool:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL)
+    return True

@@ -1,0 +1,167 @@
+"""What each file operation does, in terms of a tree. Knows neither libfuse nor ctypes.
+
+Whatever is raised here becomes an errno in one place, :func:`errno_of`. Writing operations are
+absent: the mount is read-only (``ro``), and the kernel answers them with EROFS by itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import logging
+import os
+import traceback
+from dataclasses import dataclass, field
+
+from onefs.errors import OnefsError, ReadOnly
+from onefs.mount.files import Extent, OpenFile
+from onefs.mount.limits import WaitingReads, waiting_limit
+from onefs.tree.nodes import Node, Tree
+
+#: other names are refused before any path work: ``ls -l`` asks for two of them for each file
+_XATTRS = "user.onefs."
+_BLOCK = 4096
+_NAME_MAX = 255
+
+Entries = list[tuple[bytes, Node]]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Listing:
+    """An open folder."""
+
+    path: str
+    #: what it held when it was first read, or rewound
+    entries: Entries = field(default_factory=list)
+
+
+class Operations:
+    """The operations of one mount. All of them may run at once, in any thread.
+
+    Methods bear libfuse's names; :class:`onefs.mount.bridge.Fuse` calls them. ``flush``,
+    ``fsync``, ``access``, ``lock``, ``flock`` and ``lseek`` are absent on purpose: the kernel
+    then stops asking, and does locks, permissions and SEEK_HOLE by itself.
+    """
+
+    #: for mfusepy: times are integers, and calls on open files need no path
+    use_ns = True
+    flag_nopath = True
+    flag_nullpath_ok = True
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._waiting = WaitingReads(waiting_limit())
+        self._numbers = itertools.count(1)
+        self._files: dict[int, OpenFile] = {}
+        self._listings: dict[int, _Listing] = {}
+
+    def getattr(self, path: str) -> Node:
+        return self._tree.node(path)
+
+    def fgetattr(self, number: int) -> Node:
+        """What an open file is, whatever stands at its path by now."""
+        return self._file(number).node
+
+    def readlink(self, path: str) -> str:
+        return self._tree.target(path)
+
+    def opendir(self, path: str) -> int:
+        number = next(self._numbers)
+        self._listings[number] = _Listing(path)
+        return number
+
+    def readdir(self, number: int, *, first: bool) -> Entries:
+        """The whole listing, ``.`` and ``..`` first.
+
+        It is read when the ``first`` page is asked for and kept for the others, so that a folder
+        that changes meanwhile is seen as it was.
+        """
+        listing = self._listings[number]
+        if first:
+            listing.entries = self._list(listing.path)
+        return listing.entries
+
+    def releasedir(self, _path: str | None, number: int) -> None:
+        self._listings.pop(number, None)
+
+    def open(self, path: str, flags: int) -> tuple[int, bool]:
+        """The open file's number, and whether the kernel may keep the pages that it has of it."""
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise ReadOnly(f"{path} cannot be written: onefs is read-only.")
+        node = self._tree.node(path)
+        handle = self._tree.open(path)
+        number = next(self._numbers)
+        self._files[number] = OpenFile(node, handle, self._waiting)
+        return number, handle.keep_cache
+
+    def read_buf(self, number: int, offset: int, size: int) -> Extent:
+        """Where the bytes of an open file are; see :meth:`OpenFile.extent`."""
+        return self._file(number).extent(offset, size)
+
+    def read(self, number: int, offset: int, size: int) -> bytes:
+        """The bytes of an open file, for libfuse 2; see :meth:`OpenFile.read`."""
+        return self._file(number).read(offset, size)
+
+    def release(self, _path: str | None, number: int) -> None:
+        opened = self._files.pop(number, None)
+        if opened is not None:
+            opened.handle.close()
+
+    def getxattr(self, path: str, name: str) -> bytes:
+        if name.startswith(_XATTRS):
+            value = self._tree.xattrs(path).get(name)
+            if value is not None:
+                return os.fsencode(value)
+        raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+
+    def listxattr(self, path: str) -> list[str]:
+        return list(self._tree.xattrs(path))
+
+    def statfs(self, _path: str) -> dict[str, int]:
+        total, free = (space // _BLOCK for space in self._tree.space())
+        return {
+            "f_bsize": _BLOCK,
+            "f_frsize": _BLOCK,
+            "f_blocks": total,
+            "f_bfree": free,
+            "f_bavail": free,
+            "f_namemax": _NAME_MAX,
+        }
+
+    def _list(self, path: str) -> Entries:
+        here = self._tree.node(path)
+        above = here if path == "/" else self._tree.node(os.path.dirname(path))
+        listed = [(os.fsencode(name), node) for name, node in self._tree.children(path)]
+        return [(b".", here), (b"..", above), *listed]
+
+    def _file(self, number: int) -> OpenFile:
+        try:
+            return self._files[number]
+        except KeyError:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
+
+
+class ErrorNumbers:
+    """Turns exceptions into errnos. What nobody foresaw is EIO, logged once for each place."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[type[BaseException], str]] = set()
+
+    def errno_of(self, error: BaseException, operation: str) -> int:
+        """The positive errno for ``error``, which ``operation`` raised."""
+        if isinstance(error, (OnefsError, OSError)):
+            number = error.errno
+            if isinstance(number, int) and number > 0:
+                return number
+        self._log_once(error, operation)
+        return errno.EIO
+
+    def _log_once(self, error: BaseException, operation: str) -> None:
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else operation
+        if (type(error), place) in self._seen:
+            return
+        self._seen.add((type(error), place))
+        log.error("%s failed in a way that nobody foresaw (EIO)", operation, exc_info=error)

@@ -1,0 +1,102 @@
+"""Which folders can be a mount point, and which can be used beside it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from onefs.errors import MountError, UsageError
+from onefs.mount import mounts
+
+_FUSE_CONF = Path("/etc/fuse.conf")
+
+
+@dataclass(frozen=True, slots=True)
+class Mountpoint:
+    """A folder ready to be mounted on."""
+
+    path: str
+    #: it did not exist before
+    made: bool
+
+
+def resolve(mountpoint: str | os.PathLike[str]) -> str:
+    """The absolute path without links, as the kernel's table of mounts has it.
+
+    A mount point is not looked into, so this does not hang on a mount that does.
+    """
+    absolute = os.path.abspath(os.path.expanduser(os.fspath(mountpoint)))
+    folder, name = os.path.split(absolute)
+    candidate = os.path.join(os.path.realpath(folder), name)
+    if mounts.find_mount(candidate) is not None:
+        return candidate
+    return os.path.realpath(absolute)
+
+
+def prepare(mountpoint: str | os.PathLike[str]) -> Mountpoint:
+    """Make ``mountpoint`` ready: made (0700) if absent, a dead mount on it taken away.
+
+    Raises :class:`MountError` when it is in use, not an empty folder, or cannot be made.
+    """
+    path = resolve(mountpoint)
+    _clear_mount(path)
+    try:
+        made = _make(path)
+        filled = not made and bool(os.listdir(path))
+    except OSError as error:
+        raise MountError(
+            f"{path} cannot be the mount point: {os.strerror(error.errno or 0)}."
+        ) from error
+    if filled:
+        raise MountError(f"The mount point {path} is not empty: choose an empty or a new folder.")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise MountError(f"The mount point {path} is not yours to write: choose another folder.")
+    return Mountpoint(path, made)
+
+
+def check_places(mountpoint: str | os.PathLike[str], *places: str | os.PathLike[str]) -> None:
+    """Refuse folders and files of ours that lie in the mount, and a mount inside of them.
+
+    The daemon would wait for itself. Raises :class:`UsageError`.
+    """
+    mount = Path(resolve(mountpoint))
+    for place in places:
+        real = Path(os.path.realpath(os.path.expanduser(os.fspath(place))))
+        if real.is_relative_to(mount):
+            raise UsageError(f"{real} lies inside the mount point {mount}: choose another place.")
+        if mount.is_relative_to(real):
+            raise UsageError(f"The mount point {mount} lies inside {real}: choose another place.")
+
+
+def check_allow_other(conf: Path = _FUSE_CONF) -> None:
+    """Refuse ``allow_other`` where an ordinary user may not use it. Raises :class:`MountError`."""
+    if os.geteuid() == 0:
+        return
+    try:
+        lines = conf.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    if "user_allow_other" not in (line.strip() for line in lines):
+        raise MountError(
+            f"--allow-other needs the line user_allow_other in {conf}, which an administrator "
+            "has to add."
+        )
+
+
+def _clear_mount(path: str) -> None:
+    mounted = mounts.find_mount(path)
+    if mounted is None or not mounted.ours:
+        return
+    if not mounts.is_stale(path):
+        raise MountError(f"{path} is already mounted: onefs umount {path} unmounts it.")
+    mounts.repair(path)
+
+
+def _make(path: str) -> bool:
+    """Make the folder unless there is something. Returns whether it was made."""
+    try:
+        os.makedirs(path, mode=0o700)
+    except FileExistsError:
+        return False
+    return True

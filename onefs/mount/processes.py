@@ -1,0 +1,76 @@
+"""Processes, as ``/proc`` shows them: whether one still runs, and who uses a folder."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that keeps a mount busy."""
+
+    pid: int
+    command: str
+
+    def __str__(self) -> str:
+        return f"{self.command} ({self.pid})"
+
+
+def started(pid: int) -> int | None:
+    """When a process started, in clock ticks after the boot; None when it has ended.
+
+    With the boot, this tells a process from a later one that got its number.
+    """
+    try:
+        text = (_PROC / str(pid) / "stat").read_text(errors="replace")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()  # the command before may hold anything
+    state, ticks = fields[0], fields[19]
+    return None if state in "ZX" else int(ticks)
+
+
+def holders(folder: str) -> list[Holder]:
+    """The processes with something below ``folder`` open, mapped, or as their own folder.
+
+    Only those that this user may look into. Reads ``/proc`` and never the folder.
+    """
+    inside = folder.rstrip("/") + "/"
+    found = []
+    for process in _PROC.iterdir():
+        if process.name.isdigit() and _uses(process, inside):
+            found.append(Holder(int(process.name), _command(process)))
+    return sorted(found, key=lambda holder: holder.pid)
+
+
+def _uses(process: Path, inside: str) -> bool:
+    links = [process / "cwd", process / "root", process / "exe"]
+    with suppress(OSError):  # it has ended, or belongs to somebody else
+        links += (process / "fd").iterdir()
+    return any(_points_inside(link, inside) for link in links) or _maps_inside(process, inside)
+
+
+def _points_inside(link: Path, inside: str) -> bool:
+    try:
+        return (os.readlink(link) + "/").startswith(inside)
+    except OSError:
+        return False
+
+
+def _maps_inside(process: Path, inside: str) -> bool:
+    try:
+        return f" {inside}" in (process / "maps").read_text(errors="surrogateescape")
+    except OSError:
+        return False
+
+
+def _command(process: Path) -> str:
+    try:
+        return (process / "comm").read_text(errors="replace").strip()
+    except OSError:
+        return "?"

@@ -1,0 +1,219 @@
+"""The register of this user's mounts: what ``onefs status`` and ``onefs umount`` know of each.
+
+One JSON file a mount in the user's state folder, whatever ``--state-dir`` says, so that every
+command finds it. It names the host and its boot, since a home folder may be shared: records of
+other hosts are neither shown nor removed. Written by the daemon only, and atomically.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from onefs.mount import mounts
+from onefs.mount.processes import started
+
+READY = "ready"
+OFFLINE = "offline"
+STALE = "stale"
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file on its way."""
+
+    #: as the tree shows it, without the mount point
+    path: str
+    #: bytes that are here
+    done: int
+    #: bytes in all
+    size: int
+    #: bytes a second
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What changes while a mount runs."""
+
+    #: :data:`READY`, or :data:`OFFLINE` when the server cannot be reached
+    state: str = READY
+    cache_bytes: int = 0
+    downloads: tuple[Download, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MountInfo:
+    """One mount, as ``onefs status`` shows it."""
+
+    mountpoint: str
+    #: the daemon; None when it is dead
+    pid: int | None
+    url: str = ""
+    profile: str | None = None
+    cache_dir: str = ""
+    #: bytes; None is no limit
+    cache_limit: int | None = None
+    #: seconds since the epoch
+    since: float = 0.0
+    status: Status = Status()
+    log_file: str | None = None
+    #: the mount command made the folder, so that umount removes it
+    made: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The shape that ``onefs status --json`` promises."""
+        return {
+            "mountpoint": self.mountpoint,
+            "pid": self.pid,
+            "url": self.url,
+            "profile": self.profile,
+            "cache_dir": self.cache_dir,
+            "cache_bytes": self.status.cache_bytes,
+            "cache_limit": self.cache_limit,
+            "state": self.status.state,
+            "since": self.since,
+            "downloads": [asdict(download) for download in self.status.downloads],
+        }
+
+
+class Record:
+    """The daemon's own entry. Written when it changes, at most once in ``interval`` seconds."""
+
+    def __init__(self, info: MountInfo, folder: Path | None = None, interval: float = 1.0) -> None:
+        self._info = info
+        self._path = _path_of(info.mountpoint, folder or default_folder())
+        self._interval = interval
+        self._written = 0.0
+        self._write()
+
+    def update(self, status: Status) -> None:
+        """Note what changed. Too early, it does nothing: the next call notes it."""
+        if status == self._info.status or time.monotonic() - self._written < self._interval:
+            return
+        self._info = replace(self._info, status=status)
+        self._write()
+
+    def remove(self) -> None:
+        """Take the entry away, unless another daemon has taken the place over."""
+        raw = _load(self._path)
+        if raw is not None and raw.get("pid") == os.getpid():
+            self._path.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        pid = os.getpid()
+        raw = {**_here(), "started": started(pid), **asdict(self._info)}
+        _write_atomically(self._path, json.dumps(raw, indent=2))
+        self._written = time.monotonic()
+
+
+def default_folder() -> Path:
+    """Where the register is."""
+    return Path(platformdirs.user_state_dir("onefs")) / "mounts"
+
+
+def list_mounts(folder: Path | None = None) -> list[MountInfo]:
+    """This user's mounts on this machine, the dead ones too, by mount point.
+
+    Records whose daemon and mount are both gone are removed.
+    """
+    records = _read_records(folder or default_folder())
+    found = []
+    for mounted in mounts.read_mounts():
+        if mounted.ours and mounted.uid in (None, os.getuid()):
+            record = records.get(mounted.mountpoint)
+            found.append(_merge(mounted.mountpoint, record))
+    return sorted(found, key=lambda info: info.mountpoint)
+
+
+def find(mountpoint: str, folder: Path | None = None) -> MountInfo | None:
+    """The record of ``mountpoint`` (resolved), its daemon alive or not; None without one."""
+    raw = _load(_path_of(mountpoint, folder or default_folder()))
+    return None if raw is None or not _is_here(raw) else _info(raw)
+
+
+def forget(mountpoint: str, folder: Path | None = None) -> None:
+    """Remove the record of a mount that is gone."""
+    _path_of(mountpoint, folder or default_folder()).unlink(missing_ok=True)
+
+
+def _read_records(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """The records of this machine that are of use, by mount point; the others are removed."""
+    records: dict[str, Mapping[str, Any]] = {}
+    mounted = {mount.mountpoint for mount in mounts.read_mounts()}
+    for path in folder.glob("*.json"):
+        raw = _load(path)
+        if raw is None or raw["host"] != socket.gethostname():
+            continue
+        if raw["mountpoint"] in mounted or _alive(raw):
+            records[raw["mountpoint"]] = raw
+        else:
+            path.unlink(missing_ok=True)
+    return records
+
+
+def _merge(mountpoint: str, raw: Mapping[str, Any] | None) -> MountInfo:
+    if raw is not None and _alive(raw):
+        return _info(raw)
+    stale = mounts.is_stale(mountpoint)
+    info = MountInfo(mountpoint, None) if raw is None else _info(raw)
+    status = Status(STALE if stale else READY)
+    return replace(info, pid=None, status=status)
+
+
+def _info(raw: Mapping[str, Any]) -> MountInfo:
+    fields = {name: raw[name] for name in MountInfo.__dataclass_fields__}
+    status = fields["status"]
+    downloads = tuple(Download(**download) for download in status["downloads"])
+    fields["status"] = Status(status["state"], status["cache_bytes"], downloads)
+    return MountInfo(**fields)
+
+
+def _here() -> dict[str, str]:
+    return {"host": socket.gethostname(), "boot": _boot()}
+
+
+def _is_here(raw: Mapping[str, Any]) -> bool:
+    return bool(raw["host"] == socket.gethostname())
+
+
+def _boot() -> str:
+    return _BOOT_ID.read_text().strip()
+
+
+def _alive(raw: Mapping[str, Any]) -> bool:
+    """Whether the daemon that wrote this runs: the same process, not one with its number."""
+    return bool(raw["boot"] == _boot() and raw["started"] == started(raw["pid"]) is not None)
+
+
+def _path_of(mountpoint: str, folder: Path) -> Path:
+    place = f"{socket.gethostname()}\0{mountpoint}".encode("utf-8", "surrogateescape")
+    return folder / f"{hashlib.sha1(place).hexdigest()[:16]}.json"
+
+
+def _load(path: Path) -> dict[str, Any] | None:
+    """A record, None when there is none or it is not one of ours."""
+    try:
+        raw = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    needed = {"host", "boot", "started", *MountInfo.__dataclass_fields__}
+    return raw if isinstance(raw, dict) and needed <= raw.keys() else None
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)

@@ -1,0 +1,145 @@
+"""Serving a mount in this process, until a signal or an unmount ends it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from onefs.errors import MountError
+from onefs.mount import library, mounts
+from onefs.mount.config import DaemonConfig
+from onefs.mount.loop import MountLoop
+from onefs.mount.operations import Operations
+from onefs.mount.records import MountInfo, Record, Status
+from onefs.tree.nodes import Tree
+
+#: seconds for the kernel to take the mount
+_MOUNT_TIMEOUT = 10.0
+#: seconds that operations have to return when the mount ends
+_GRACE = 5.0
+#: seconds between two looks at the state
+_TICK = 1.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+#: descriptors: each libfuse thread keeps a pipe to splice through, and each open file one
+_DESCRIPTORS = 65536
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What is mounted, and how to end it."""
+
+    tree: Tree
+    #: what ``onefs status`` shows; asked once a second, so it should be cheap
+    status: Callable[[], Status]
+    #: wakes all that waits with :class:`onefs.errors.Stopping`; nothing waits afterwards
+    stop: Callable[[], None]
+    #: lets go of everything, after the last operation has returned
+    close: Callable[[], None]
+
+
+#: makes the service in the process that serves it; raises an OnefsError when it cannot
+Build = Callable[[DaemonConfig], Service]
+
+
+def serve(config: DaemonConfig, build: Build, ready: Callable[[], None] = lambda: None) -> None:
+    """Mount and serve until a signal or an unmount. Main thread only.
+
+    ``ready`` is called once the kernel has the mount. Raises what ``build`` raises, and
+    :class:`onefs.errors.MountError` when it cannot be mounted. When operations still run some
+    seconds after the end, the whole process ends at once.
+    """
+    library.tune()
+    _allow_descriptors()
+    ending = threading.Event()
+    with _signals_set(ending):
+        service = build(config)
+        try:
+            _mount(config, service, ending, ready)
+        finally:
+            service.close()
+
+
+def _mount(
+    config: DaemonConfig, service: Service, ending: threading.Event, ready: Callable[[], None]
+) -> None:
+    loop = MountLoop(
+        Operations(service.tree),
+        config.mountpoint,
+        fsname=config.fsname,
+        allow_other=config.allow_other,
+        ended=ending.set,
+    )
+    loop.start(_MOUNT_TIMEOUT)
+    try:
+        log.info("mounted %s at %s", config.fsname, config.mountpoint)
+        _watch(config, service, ending, ready)
+    finally:
+        log.info("unmounting %s", config.mountpoint)
+        service.stop()
+        if not loop.stop(_GRACE):
+            _leave_at_once(config.mountpoint)
+
+
+def _watch(
+    config: DaemonConfig, service: Service, ending: threading.Event, ready: Callable[[], None]
+) -> None:
+    record = Record(_describe(config, service.status()))
+    try:
+        ready()
+        while not ending.wait(_TICK):
+            record.update(service.status())
+    finally:
+        record.remove()
+
+
+def _describe(config: DaemonConfig, status: Status) -> MountInfo:
+    return MountInfo(
+        mountpoint=config.mountpoint,
+        pid=os.getpid(),
+        url=config.url,
+        profile=config.profile,
+        cache_dir=config.cache_dir,
+        cache_limit=config.cache_limit,
+        since=time.time(),
+        status=status,
+        log_file=config.log_file,
+        made=config.made,
+    )
+
+
+def _leave_at_once(mountpoint: str) -> None:
+    """End although operations are still running: they wait for something that ignores ``stop``."""
+    log.error("operations still run %g s after the end: leaving without them", _GRACE)
+    try:
+        mounts.repair(mountpoint)
+    except MountError as error:
+        log.error("%s", error)
+    logging.shutdown()
+    os._exit(1)
+
+
+@contextmanager
+def _signals_set(event: threading.Event) -> Iterator[None]:
+    """Let the usual signals set ``event``. libfuse leaves those alone that have a handler."""
+    before = {number: signal.signal(number, lambda *_: event.set()) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _allow_descriptors() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,268 @@
+"""Profiles and directories: defaults < settings file < environment < flags.
+
+The settings file (``<user config>/onefs/settings.json``) holds no secrets::
+
+    {"default": "ibl",
+     "profiles": {"ibl": {"url": "https://openalyx.internationalbrainlab.org",
+                          "username": "intbrainlab",
+                          "cache_dir": "/data/one",
+                          "data_url": "https://ibl.flatironinstitute.org",
+                          "data_username": "iblmember"}}}
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import platformdirs
+
+from onefs.errors import NotConfigured, UsageError
+from onefs.private import locked, read_json, write_json
+from onefs.urls import host_key, normalise
+
+#: every variable that every command reads; ``onefs.credentials`` reads those that hold secrets
+VARIABLES = (
+    "ONEFS_URL",
+    "ONEFS_USERNAME",
+    "ONEFS_PASSWORD",
+    "ONEFS_PASSWORD_FILE",
+    "ONEFS_TOKEN",
+    "ONEFS_DATA_USERNAME",
+    "ONEFS_DATA_PASSWORD",
+    "ONEFS_PROFILE",
+    "ONEFS_CACHE_DIR",
+    "ONEFS_STATE_DIR",
+)
+
+_NOT_CONFIGURED = (
+    "no database is set up: run `onefs setup`, or set ONEFS_URL, ONEFS_USERNAME and "
+    "ONEFS_PASSWORD, or try the built-in laboratory with `onefs mount --demo MOUNTPOINT` "
+    "or `onefs demo serve`"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One database as the settings file has it; '' where it says nothing."""
+
+    name: str
+    url: str
+    username: str = ""
+    cache_dir: str = ""
+    state_dir: str = ""
+    #: the file server that gets the data user and password without having to ask first
+    data_url: str = ""
+    data_username: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """The settings file: profiles by name, and the one to use when none is named."""
+
+    profiles: Mapping[str, Profile]
+    default: str = ""
+
+    def named(self, name: str) -> Profile:
+        """The profile of that name. Raises UsageError naming those that there are."""
+        if name not in self.profiles:
+            known = ", ".join(sorted(self.profiles)) or "none yet; run `onefs setup`"
+            raise UsageError(f"there is no profile {name!r} (known: {known})")
+        return self.profiles[name]
+
+    def of_url(self, url: str) -> Profile | None:
+        """The profile of that URL: the default one if it is, else the first by name."""
+        found = [self.profiles[name] for name in sorted(self.profiles)]
+        found.sort(key=lambda profile: profile.name != self.default)
+        return next((profile for profile in found if profile.url == url), None)
+
+    def fallback(self) -> Profile | None:
+        """What to use when nothing is named: the default, or the only one."""
+        if self.default:
+            return self.named(self.default)
+        return next(iter(self.profiles.values())) if len(self.profiles) == 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a command works with. ``sources`` says of each field where its value comes from."""
+
+    url: str
+    #: '' when nobody has said it
+    username: str
+    #: the profile that filled the gaps; '' for a one-off
+    profile: str
+    #: a ONE cache folder: the labs are its children
+    cache_dir: Path
+    #: for databases, on a local disk
+    state_dir: Path
+    data_url: str = ""
+    data_username: str = ""
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def log_file(self) -> Path:
+        """Where a mount in the background writes its log."""
+        return self.state_dir / "onefs.log"
+
+
+def config_dir() -> Path:
+    """The folder of settings.json and credentials.json."""
+    return Path(platformdirs.user_config_dir("onefs"))
+
+
+def settings_file() -> Path:
+    """The settings file's usual place."""
+    return config_dir() / "settings.json"
+
+
+def default_cache_dir(url: str) -> Path:
+    """Where the files of ``url`` are kept when nobody says otherwise."""
+    return Path(platformdirs.user_cache_dir("onefs")) / host_key(url)
+
+
+def default_state_dir(url: str) -> Path:
+    """Where the databases of ``url`` are kept when nobody says otherwise."""
+    return Path(platformdirs.user_state_dir("onefs")) / host_key(url)
+
+
+def load(path: Path | None = None) -> Book:
+    """The settings file; an empty book when there is none. Raises UsageError when it is broken."""
+    path = path or settings_file()
+    data = read_json(path)
+    default, profiles = data.get("default", ""), data.get("profiles", {})
+    if not isinstance(default, str) or not isinstance(profiles, dict):
+        raise UsageError(f"{path} is broken: mend it, or move it away and run `onefs setup`")
+    book = Book({name: _profile(name, row, path) for name, row in profiles.items()}, default)
+    if default and default not in book.profiles:
+        raise UsageError(f"{path}: the default profile {default!r} is not among its profiles")
+    return book
+
+
+def save_profile(profile: Profile, *, default: bool, path: Path | None = None) -> None:
+    """Add or replace a profile; the first one, and one with ``default``, becomes the default.
+
+    What the file holds besides is kept. Raises UsageError when it is broken or not writable.
+    """
+    path = path or settings_file()
+    with locked(path):
+        book = load(path)
+        data = read_json(path)
+        row = {
+            item.name: value
+            for item in fields(Profile)
+            if item.name != "name" and (value := getattr(profile, item.name))
+        }
+        data.setdefault("profiles", {})[profile.name] = row
+        if default or not book.default:
+            data["default"] = profile.name
+        write_json(path, data)
+
+
+def resolve(
+    flags: Mapping[str, str | None],
+    environ: Mapping[str, str] | None = None,
+    path: Path | None = None,
+) -> Settings:
+    """The settings of one command.
+
+    ``flags`` may hold url, username, profile, cache_dir and state_dir. A URL wins over a profile
+    of the same rank or a lower one; the profile of that URL, if there is one, fills the gaps.
+    Variables of an ``ONEFS_URL`` that is not the one in use are left alone, but for the folders.
+    Raises NotConfigured when no URL is known, UsageError for an unknown profile, for a profile
+    and a URL flag that contradict each other, and for a broken settings file.
+    """
+    environ = os.environ if environ is None else environ
+    book = load(path)
+    url, url_source, profile = _choose(flags, environ, book)
+    row = profile or Profile("", url)
+    of_profile = f"profile {row.name}"
+    concerned = applies(environ, url)
+
+    def pick(name: str, *, variable: bool = True, default: str = "") -> tuple[str, str]:
+        key = f"ONEFS_{name.upper()}"
+        candidates: tuple[tuple[str | None, str], ...] = (
+            (flags.get(name), "flag --" + name.replace("_", "-")),
+            (environ.get(key) if variable else None, key),
+            (getattr(row, name), of_profile),
+        )
+        found = ((value, source) for value, source in candidates if value)
+        return next(found, (default, "default"))
+
+    found = {
+        "username": pick("username", variable=concerned),
+        "data_username": pick("data_username", variable=concerned),
+        "data_url": pick("data_url", variable=False),
+        "cache_dir": pick("cache_dir", default=str(default_cache_dir(url))),
+        "state_dir": pick("state_dir", default=str(default_state_dir(url))),
+    }
+    sources = {name: source for name, (_, source) in found.items()} | {"url": url_source}
+    return Settings(
+        url=url,
+        profile=row.name,
+        username=found["username"][0],
+        data_username=found["data_username"][0],
+        data_url=found["data_url"][0],
+        cache_dir=_folder(found["cache_dir"][0]),
+        state_dir=_folder(found["state_dir"][0]),
+        sources=MappingProxyType(sources),
+    )
+
+
+def applies(environ: Mapping[str, str], url: str) -> bool:
+    """Whether the environment's user, password and token are for ``url``.
+
+    They are for ``ONEFS_URL`` when it is set: what belongs to one server is not sent to another.
+    """
+    given = environ.get("ONEFS_URL")
+    return not given or normalise(given) == url
+
+
+def _choose(
+    flags: Mapping[str, str | None], environ: Mapping[str, str], book: Book
+) -> tuple[str, str, Profile | None]:
+    """The URL, where it comes from, and the profile that fills the gaps."""
+    ranks = (
+        (flags.get("url"), flags.get("profile"), "flag --url"),
+        (environ.get("ONEFS_URL"), environ.get("ONEFS_PROFILE"), "ONEFS_URL"),
+    )
+    for given, name, source in ranks:
+        profile = book.named(name) if name else None
+        if given:
+            url = normalise(given)
+            if profile is not None and profile.url != url:
+                if source == "flag --url":
+                    raise UsageError(
+                        f"--url {url} is not the URL of profile {profile.name} ({profile.url}): "
+                        "give one of the two"
+                    )
+                profile = None
+            return url, source, profile or book.of_url(url)
+        if profile is not None:
+            return profile.url, f"profile {profile.name}", profile
+    profile = book.fallback()
+    if profile is None:
+        raise NotConfigured(_several(book) if book.profiles else _NOT_CONFIGURED)
+    return profile.url, f"profile {profile.name}", profile
+
+
+def _several(book: Book) -> str:
+    return f"several profiles and no default: add --profile with one of {', '.join(book.profiles)}"
+
+
+def _profile(name: str, row: Any, path: Path) -> Profile:
+    known = {item.name for item in fields(Profile)} - {"name"}
+    if not isinstance(row, dict) or not all(isinstance(row.get(key, ""), str) for key in known):
+        raise UsageError(f"{path}: profile {name!r} is broken: its values must be texts")
+    values = {key: row[key] for key in known & row.keys()}
+    if not values.get("url"):
+        raise UsageError(f"{path}: profile {name!r} has no url")
+    return Profile(name=name, **{**values, "url": normalise(values["url"])})
+
+
+def _folder(text: str) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(text)))

@@ -1,0 +1,97 @@
+"""URLs: one spelling for each server, origins, and what may be shown in a message or a log."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from onefs.errors import UsageError
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+#: parameters of signed and token URLs; everything else in a query helps whoever reads a message
+_SECRET = re.compile(
+    r"([?&;][^=&;]*(?:token|password|passwd|secret|signature|credential|key|auth)[^=&;]*=)[^&;#]*",
+    re.IGNORECASE,
+)
+
+
+def normalise(text: str) -> str:
+    """A server's URL in one spelling: scheme, lower-case host, no default port, no last slash.
+
+    ``https://`` is added when the scheme is missing. Raises UsageError for anything else than
+    an http(s) address, and for one with a user, a query or a fragment.
+    """
+    text = text.strip()
+    url = text if "://" in text else f"https://{text}"
+    base = origin(url)
+    parts = _split(url)
+    if parts.username is not None or parts.password is not None:
+        raise UsageError(f"{safe_url(url)}: give the user name apart, not inside the URL")
+    if parts.query or parts.fragment or re.search(r"\s", text):
+        raise UsageError(f"{safe_url(url)} is not a server's address: it has a query or a blank")
+    return base + parts.path.rstrip("/")
+
+
+def host_key(url: str) -> str:
+    """``host`` or ``host_port``, for the names of folders."""
+    return re.sub(r"[^\w.-]", "_", origin(url).partition("://")[2])
+
+
+def origin(url: str) -> str:
+    """``scheme://host[:port]`` in lower case, without a default port (RFC 6454).
+
+    Raises UsageError for a URL that is not http or https or that has no host.
+    """
+    parts = _split(url)
+    scheme, host = parts.scheme.lower(), parts.hostname
+    if scheme not in _DEFAULT_PORTS or not host:
+        raise UsageError(f"{safe_url(url)} is not an http:// or https:// address")
+    shown = f"[{host}]" if ":" in host else host
+    port = parts.port or _DEFAULT_PORTS[scheme]
+    return f"{scheme}://{shown}" + ("" if port == _DEFAULT_PORTS[scheme] else f":{port}")
+
+
+def host_of(url: str) -> str:
+    """``host[:port]`` for a message; never raises."""
+    return urlsplit(safe_url(url)).netloc or safe_url(url)
+
+
+def safe_url(url: str) -> str:
+    """The URL without user, password, fragment and the values of secret parameters."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "(a malformed URL)"
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
+    return _SECRET.sub(r"\1***", urlunsplit(bare))
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the host is this machine: no proxy can reach it for us."""
+    host = _split(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def keeps_authorization(source: str, target: str) -> bool:
+    """Whether a redirect from ``source`` to ``target`` may carry the Authorization header.
+
+    Only to the same origin, or from http to https of the same host on the default ports.
+    """
+    before, after = origin(source), origin(target)
+    return after in (before, re.sub(r"^http://([^:\[]+)$", r"https://\1", before))
+
+
+def _split(url: str) -> SplitResult:
+    """``urlsplit`` with a checked port. Raises UsageError."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise UsageError(f"{safe_url(url)} is not a URL: {error}") from None
+    return parts

@@ -1,0 +1,69 @@
+"""Real servers for the contract tests, and requests that change nothing on their way."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+_TIMEOUT_S = 20
+#: what a client leaves as it is in a path and query (RFC 3986's characters, and ``%``)
+_SAFE = "%/:=&?~#+!$,;'@()*[]"
+
+
+class _Quiet(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log(self, type: str, message: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server answered."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    content: bytes
+
+
+@contextlib.contextmanager
+def served(app: WSGIApplication) -> Iterator[str]:
+    """``app`` behind a port of the loopback interface: its address without trailing slash."""
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join(_TIMEOUT_S)
+        server.server_close()
+
+
+def ask(
+    address: str, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
+) -> Answer:
+    """One request with exactly these headers (and a Host, if they have none)."""
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=_TIMEOUT_S)
+    try:
+        has_host = any(name.lower() == "host" for name in headers)
+        connection.putrequest(
+            method, quote(path, safe=_SAFE), skip_host=has_host, skip_accept_encoding=True
+        )
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders(body)
+        response = connection.getresponse()
+        return Answer(response.status, response.headers, response.read())
+    finally:
+        connection.close()

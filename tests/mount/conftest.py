@@ -1,0 +1,136 @@
+"""Real mounts for the tests: each in a daemon of its own, and gone afterwards whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onefs.errors import MountError
+from onefs.mount import daemon, library, mounts, places, processes
+from onefs.mount.config import DaemonConfig
+from tests.mount.folder_tree import CALLS
+
+START_TIMEOUT = 30.0
+#: set by CI, where a machine that cannot mount is a failure
+_REQUIRED = "ONEFS_REQUIRE_FUSE"
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A mount of the folder ``root`` at ``path``."""
+
+    path: Path
+    root: Path
+    pid: int
+    log: Path
+
+    def calls(self) -> dict[str, int]:
+        """What the mount has asked of its tree so far."""
+        counted: dict[str, int] = json.loads(os.getxattr(self.path, CALLS))
+        return counted
+
+    def since(self, before: dict[str, int]) -> dict[str, int]:
+        """What was asked after ``before``."""
+        now = self.calls()
+        return {name: now[name] - before.get(name, 0) for name in now}
+
+    def ended(self) -> bool:
+        return processes.started(self.pid) is None
+
+
+def wait_until(condition: Callable[[], bool], timeout: float = 10.0) -> None:
+    """Return when ``condition`` holds, fail when it does not within ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.01)
+
+
+def drop_pages(path: Path) -> None:
+    """Make the kernel forget what it has of a file that nobody else has open."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
+
+
+@pytest.fixture(autouse=True)
+def _own_register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture(scope="session")
+def fuse() -> None:
+    """Skip where nothing can be mounted, or fail where it must be possible."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("mounts are for Linux")
+    try:
+        library.check_fuse()
+    except MountError as error:
+        if os.environ.get(_REQUIRED) == "1":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The folder that is mounted; fill it before."""
+    folder = tmp_path / "root"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def mount(fuse: None, tmp_path: Path, root: Path) -> Iterator[Callable[..., Mounted]]:
+    """Mounts ``root``; keyword arguments are settings of :mod:`tests.mount.folder_daemon`."""
+    made: list[Mounted] = []
+    places_used: list[str] = []
+
+    def start(name: str = "mnt", timeout: float = START_TIMEOUT, **settings: Any) -> Mounted:
+        place = places.prepare(tmp_path / name)
+        places_used.append(place.path)
+        log = tmp_path / f"{name}.log"
+        config = DaemonConfig(
+            mountpoint=place.path,
+            fsname="onefs:localhost",
+            log_file=str(log),
+            made=place.made,
+            settings={"root": str(root), **settings},
+        )
+        pid = daemon.start(config, module="tests.mount.folder_daemon", timeout=timeout)
+        made.append(Mounted(Path(place.path), root, pid, log))
+        return made[-1]
+
+    yield start
+    for mounted in made:
+        _end(mounted)
+    for path in places_used:
+        if mounts.find_mount(path) is not None:
+            mounts.repair(path)
+
+
+@pytest.fixture
+def mounted(mount: Callable[..., Mounted], root: Path) -> Mounted:
+    """``root`` as it is now, mounted."""
+    return mount()
+
+
+def _end(mounted: Mounted) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if mounted.ended():
+            return
+        with suppress(ProcessLookupError):
+            os.kill(mounted.pid, number)
+        with suppress(AssertionError):
+            wait_until(mounted.ended, 8.0)

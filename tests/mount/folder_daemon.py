@@ -1,0 +1,37 @@
+"""The daemon that the tests start: it serves the folder named in its settings."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from onefs import errors
+from onefs.mount import daemon
+from onefs.mount.config import DaemonConfig
+from onefs.mount.records import Status
+from onefs.mount.serve import Service
+from tests.mount.folder_tree import FolderTree
+
+
+def build(config: DaemonConfig) -> Service:
+    settings = config.settings
+    if "fails" in settings:
+        raise getattr(errors, settings["fails"])(f"{settings['fails']}, as this test asks")
+    if "dies" in settings:
+        os._exit(settings["dies"])
+    time.sleep(settings.get("slow", 0.0))
+    tree = FolderTree(
+        Path(settings["root"]), settings.get("deadline", 60.0), settings.get("xattrs")
+    )
+    stop = tree.stop if settings.get("stops", True) else _do_nothing
+    return Service(tree, status=Status, stop=stop, close=_do_nothing)
+
+
+def _do_nothing() -> None:
+    pass
+
+
+if __name__ == "__main__":
+    sys.exit(daemon.run(build))

@@ -1,0 +1,142 @@
+"""A tree for the tests of the mount: a real folder, with names that misbehave on purpose.
+
+It lives in the daemon's process, since a test that touches a mount of its own process may wait
+for itself. ``user.onefs.calls`` of the root tells what the mount has asked of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import threading
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from onefs import errors
+from onefs.tree.nodes import Handle, Kind, Node, inode_of_path
+
+#: files whose name starts so never get their bytes, until the tree is stopped
+STALLED = "stalled"
+#: ``open-Unreachable.bin`` fails so when it is opened, ``read-...`` when it is read
+OPEN_FAILS = "open-"
+READ_FAILS = "read-"
+#: folders whose listing fails so
+LIST_FAILS = "list-"
+#: files that lack the second half of what they promise
+SHORT = "short"
+#: files whose size is not known when their folder is listed
+UNSIZED = "unsized"
+#: files that the kernel may not keep
+UNKEPT = "unkept"
+CALLS = "user.onefs.calls"
+
+
+class Unforeseen(Exception):
+    """An exception that no layer expects."""
+
+
+def _fail(name: str, prefix: str) -> None:
+    if name.startswith(prefix):
+        wanted = name.removeprefix(prefix).split(".")[0]
+        raise getattr(errors, wanted, Unforeseen)(f"{wanted}, as this test asks")
+
+
+class FolderHandle:
+    """An open file of the folder."""
+
+    def __init__(self, tree: FolderTree, path: Path, size: int) -> None:
+        self.size = size
+        self.keep_cache = not path.name.startswith(UNKEPT)
+        self._tree = tree
+        self._name = path.name
+        self._fd = os.open(path, os.O_RDONLY)
+
+    def ready(self, offset: int, length: int) -> bool:
+        return not self._name.startswith(STALLED)
+
+    def fd(self, offset: int, length: int) -> int:
+        self._tree.calls["fd"] += 1
+        if self._name.startswith(STALLED):
+            self._tree.stall(self._name)
+        _fail(self._name, READ_FAILS)
+        return self._fd
+
+    def close(self) -> None:
+        self._tree.calls["close"] += 1
+        os.close(self._fd)
+
+
+class FolderTree:
+    """Shows ``root``. Stalled reads give up after ``deadline`` seconds."""
+
+    def __init__(
+        self, root: Path, deadline: float = 60.0, xattrs: dict[str, dict[str, str]] | None = None
+    ) -> None:
+        self._root = root
+        self._deadline = deadline
+        self._xattrs = xattrs or {}
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self.calls: Counter[str] = Counter()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def stall(self, name: str) -> None:
+        with self._lock:
+            self.calls["stuck"] += 1
+        if self._stopped.wait(self._deadline):
+            raise errors.Stopping(f"{name}: the mount is going down.")
+        raise errors.DeadlineExceeded(f"{name}: no bytes came.")
+
+    def node(self, path: str) -> Node:
+        self.calls["node"] += 1
+        return self._node(self._path(path))
+
+    def children(self, path: str) -> list[tuple[str, Node]]:
+        self.calls["children"] += 1
+        here = self._path(path)
+        _fail(here.name, LIST_FAILS)
+        return [(entry.name, self._listed(entry)) for entry in sorted(here.iterdir())]
+
+    def target(self, path: str) -> str:
+        return os.readlink(self._path(path))
+
+    def open(self, path: str) -> Handle:
+        self.calls["open"] += 1
+        here = self._path(path)
+        _fail(here.name, OPEN_FAILS)
+        size = self._node(here).size
+        assert size is not None
+        return FolderHandle(self, here, size)
+
+    def xattrs(self, path: str) -> dict[str, str]:
+        if path == "/":
+            return {CALLS: json.dumps(self.calls)}
+        self.calls["xattrs"] += 1
+        return self._xattrs.get(path, {})
+
+    def space(self) -> tuple[int, int]:
+        return 1 << 40, 1 << 39
+
+    def _path(self, path: str) -> Path:
+        return self._root / path.lstrip("/")
+
+    def _listed(self, here: Path) -> Node:
+        node = self._node(here)
+        return replace(node, size=None) if here.name.startswith(UNSIZED) else node
+
+    def _node(self, here: Path) -> Node:
+        try:
+            found = here.lstat()
+        except FileNotFoundError:
+            raise errors.NotFound(f"{here.name} is not there") from None
+        inode = inode_of_path(str(here.relative_to(self._root)))
+        if stat.S_ISDIR(found.st_mode):
+            return Node(Kind.DIRECTORY, inode, mtime=found.st_mtime)
+        if stat.S_ISLNK(found.st_mode):
+            return Node(Kind.LINK, inode, len(os.readlink(here)), found.st_mtime)
+        size = found.st_size * 2 if here.name.startswith(SHORT) else found.st_size
+        return Node(Kind.FILE, inode, size, found.st_mtime)

@@ -1,0 +1,75 @@
+"""Reading ``tests/data/recorded``: what a real Alyx and nginx answered."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DATA = Path(__file__).parent / "data"
+RECORDED = DATA / "recorded"
+#: addresses in the recordings: Alyx's, and the file server's with and without ranges
+ALYX = "http://127.0.0.1:8800"
+FILES = "http://127.0.0.1:8801"
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A line of INDEX.tsv."""
+
+    file: str
+    method: str
+    status: int
+    path: str
+
+    @property
+    def group(self) -> str:
+        """The folder it stands in."""
+        return self.file.split("/")[0]
+
+
+@functools.cache
+def index() -> tuple[Listed, ...]:
+    """INDEX.tsv, whole."""
+    with (RECORDED / "INDEX.tsv").open(newline="", encoding="utf-8") as lines:
+        rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return tuple(Listed(r["file"], r["method"], int(r["status"]), r["path"]) for r in rows)
+
+
+@functools.cache
+def record(file: str) -> Mapping[str, Any]:
+    """One recording: method, path, request_headers, status, headers, body ..."""
+    text = (RECORDED / file).read_text(encoding="utf-8")
+    found: Mapping[str, Any] = json.loads(text)
+    return found
+
+
+def body(file: str) -> Any:
+    """The body of one recording."""
+    return record(file)["body"]
+
+
+def results(file: str) -> list[dict[str, Any]]:
+    """The rows of a recorded list."""
+    rows: list[dict[str, Any]] = body(file)["results"]
+    return rows
+
+
+def bodies(group: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """``(file, body)`` of the recordings of a group that are here and have a JSON object."""
+    for path in sorted((RECORDED / group).glob("*.json")):
+        file = f"{group}/{path.name}"
+        found = body(file)
+        if isinstance(found, dict):
+            yield file, found
+
+
+@functools.cache
+def manifest() -> Mapping[str, Any]:
+    """The sessions and the planted traps."""
+    found: Mapping[str, Any] = json.loads((RECORDED / "_manifest.json").read_text())
+    return found
