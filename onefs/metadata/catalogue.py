@@ -292,7 +292,7 @@ class Catalogue:
     def _raise_recent_failure(self, key: str, now: float) -> None:
         error = self._failed_recently(key, now)
         if error is not None:
-            raise error
+            raise error.with_traceback(None)  # it is raised many times: let none pile up
 
     def _drop_hot(self, prefix: str) -> None:
         with self._lock:
