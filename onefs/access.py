@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onefs.content.reader import Content
@@ -45,11 +46,14 @@ class GivenLogin:
 class KeptAuth(HostAuth):
     """The file server's credentials as they are kept, also after a new login."""
 
-    def __init__(self, settings: Settings, store: CredentialStore) -> None:
+    def __init__(
+        self, settings: Settings, store: CredentialStore, environ: Mapping[str, str] | None
+    ) -> None:
         known = [settings.data_url] if settings.data_url else []
-        super().__init__(find_data_credentials(settings, store), known)
+        super().__init__(find_data_credentials(settings, store, environ), known)
         self._settings = settings
         self._store = store
+        self._environ = environ
         self._look = threading.Lock()
         self._stamp = store.stamp()
 
@@ -58,7 +62,8 @@ class KeptAuth(HostAuth):
             stamp = self._store.stamp()
             if stamp != self._stamp:
                 self._stamp = stamp
-                self.replace(find_data_credentials(self._settings, self._store))
+                found = find_data_credentials(self._settings, self._store, self._environ)
+                self.replace(found)
         return super().header(url)
 
 
@@ -66,9 +71,9 @@ class Access:
     """Everything over one laboratory, until :meth:`close`.
 
     ``database`` names the laboratory: the cache folder must be its own. Without ``login`` the
-    kept token and credentials are used, and taken up anew when ``onefs login`` writes others.
-    Raises UsageError or CacheError when the folders cannot be used; without ``login`` it asks no
-    server.
+    token and credentials of ``environ`` (None: this process's) or the kept ones are used, and
+    taken up anew when ``onefs login`` writes others. Raises UsageError or CacheError when the
+    folders cannot be used; without ``login`` it asks no server.
     """
 
     def __init__(
@@ -77,11 +82,14 @@ class Access:
         database: str,
         *,
         login: GivenLogin | None = None,
+        environ: Mapping[str, str] | None = None,
         deadlines: Deadlines | None = None,
     ) -> None:
         limits = deadlines or Deadlines()
+        #: the database's address
+        self.url = settings.url
         self._transport = Transport()
-        token, auth = self._credentials(settings, login)
+        token, auth = self._credentials(settings, login, environ)
         alyx = Alyx(self._transport, settings.url, token, limits.metadata)
         self._database = Database(settings.state_dir / "catalogue.sqlite")
         self.catalogue = Catalogue(self._database, alyx, deadline=limits.metadata)
@@ -108,10 +116,12 @@ class Access:
         self.content.release()
         self._database.close()
 
-    def _credentials(self, settings: Settings, login: GivenLogin | None) -> tuple[Token, HostAuth]:
+    def _credentials(
+        self, settings: Settings, login: GivenLogin | None, environ: Mapping[str, str] | None
+    ) -> tuple[Token, HostAuth]:
         if login is None:
             store = CredentialStore()
-            return KeptToken(settings, store), KeptAuth(settings, store)
+            return KeptToken(settings, store, environ), KeptAuth(settings, store, environ)
         token = fetch_token(self._transport, settings.url, settings.username, login.password)
         return GivenToken(token), HostAuth(login.data, [settings.data_url])
 

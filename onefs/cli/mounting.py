@@ -12,6 +12,9 @@ from onefs.mount import daemon, library, places
 from onefs.mount.config import DaemonConfig
 from onefs.settings import Settings
 
+#: what a mount may need for as long as it lives, and no child process may inherit
+_SECRETS = ("ONEFS_TOKEN", "ONEFS_DATA_PASSWORD")
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -64,6 +67,7 @@ def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
         data_username=settings.data_username,
         deadline=limits.metadata,
         stall=limits.stall,
+        environment={name: os.environ[name] for name in _SECRETS if name in os.environ},
         demo=asdict(wish.demo) if wish.demo else None,
     )
     return DaemonConfig(

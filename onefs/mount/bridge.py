@@ -44,6 +44,9 @@ _NANOSECONDS = 1_000_000_000
 _FILL_DIR_PLUS = 2
 #: FUSE_CAP_SPLICE_WRITE: replies go from the descriptor to the kernel without a copy
 _SPLICE_WRITE = 1 << 7
+#: FUSE_CAP_READDIRPLUS_AUTO: the kernel guesses whether a listing should bring attributes, and
+#: then asks for those of most files one by one; the tree has them at hand, so it always should
+_READDIRPLUS_AUTO = 1 << 14
 #: FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK | FUSE_BUF_FD_RETRY: a descriptor, at ``pos``, all of it
 _FROM_DESCRIPTOR = 2 | 4 | 8
 
@@ -117,7 +120,7 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         info.max_background = limits.MAX_BACKGROUND
         info.congestion_threshold = limits.MAX_BACKGROUND
         info.want |= info.capable & _SPLICE_WRITE
-        info.want &= ~(1 << 14)
+        info.want &= ~_READDIRPLUS_AUTO
         library = mfusepy._libfuse
         library.fuse_exit.argtypes = (ctypes.c_void_p,)
         running = library.fuse_get_context().contents.fuse

@@ -14,10 +14,11 @@ _MAX_BYTES = 4 * 1024 * 1024
 
 
 class _LogFile(logging.handlers.RotatingFileHandler):
-    """Takes standard output and error along, also when it turns to a new file."""
+    """Readable by its owner only, and takes standard output and error along when it turns."""
 
     def _open(self) -> TextIOWrapper:
         opened = super()._open()
+        os.fchmod(opened.fileno(), 0o600)
         for stream in (1, 2):
             os.dup2(opened.fileno(), stream)
         return opened

@@ -93,7 +93,7 @@ class Operations:
         node = self._tree.node(path)
         handle = self._tree.open(path)
         number = next(self._numbers)
-        self._files[number] = OpenFile(node, handle, self._waiting)
+        self._files[number] = OpenFile(path, node, handle, self._waiting)
         return number, handle.keep_cache
 
     def read_buf(self, number: int, offset: int, size: int) -> Extent:
