@@ -12,10 +12,9 @@ from onefs.credentials import CredentialStore, DataCredentials, find_data_creden
 from onefs.errors import UsageError
 from onefs.http import HostAuth, Transport
 from onefs.metadata.alyx import Alyx, Token
-from onefs.metadata.auth import fetch_token
+from onefs.metadata.auth import GivenToken, KeptToken, fetch_token
 from onefs.metadata.catalogue import Catalogue
 from onefs.metadata.database import Database
-from onefs.metadata.login import GivenToken, KeptToken
 from onefs.settings import Settings
 from onefs.tree.laboratory import Laboratory
 

@@ -11,7 +11,7 @@ import platformdirs
 from onefs.cli.embedded import DemoOptions
 from onefs.cli.options import ask_secret, at_terminal, database_options, folder_options
 from onefs.demo import demo_identity
-from onefs.errors import Unreachable, UsageError
+from onefs.errors import DeadlineExceeded, Throttled, Unreachable, UsageError
 from onefs.settings import Settings, resolve
 from onefs.urls import host_key
 
@@ -147,13 +147,13 @@ def _log_in(settings: Settings) -> None:
     """
     from onefs.credentials import CredentialStore
     from onefs.http import Transport
-    from onefs.metadata.login import log_in
+    from onefs.metadata.auth import log_in
 
     with Transport() as transport:
         try:
             log_in(
                 transport, settings, CredentialStore(), ask=ask_secret if at_terminal() else None
             )
-        except Unreachable:
+        except (Unreachable, DeadlineExceeded, Throttled):
             if not (settings.state_dir / "catalogue.sqlite").exists():
                 raise

@@ -1,8 +1,9 @@
-"""Alyx tokens: got for a password, and checked."""
+"""Alyx tokens: got for a password, checked, and which of them is sent."""
 
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Mapping
 
 from onefs.credentials import CredentialStore, alyx_password, known_token
@@ -103,6 +104,50 @@ class GivenToken:
     def renewed(self, refused: str) -> str | None:
         """None: there is no other one."""
         return None
+
+
+class KeptToken:
+    """The token of ONEFS_TOKEN or of the store; what ``onefs login`` writes is taken up at once.
+
+    Thread-safe. The store is asked again only after it has been written.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: CredentialStore,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._lock = threading.Lock()
+        self._stamp = store.stamp()
+        self._token = known_token(settings, store, environ)
+
+    def current(self) -> str:
+        """The token to send. Raises AlyxCredentials when there is none."""
+        with self._lock:
+            self._look()
+            if self._token is None:
+                raise AlyxCredentials(_nothing_known(self._settings))
+            return self._token
+
+    def renewed(self, refused: str) -> str | None:
+        """Another token than the refused one, if somebody has logged in meanwhile."""
+        with self._lock:
+            self._look()
+            if self._token == refused:
+                # ONEFS_TOKEN was refused; a kept token may be good
+                kept = self._store.token(self._settings.url, self._settings.username)
+                self._token = kept or self._token
+            return self._token if self._token != refused else None
+
+    def _look(self) -> None:
+        stamp = self._store.stamp()
+        if stamp != self._stamp:
+            self._stamp = stamp
+            kept = self._store.token(self._settings.url, self._settings.username)
+            self._token = kept or self._token
 
 
 def _nothing_known(settings: Settings) -> str:

@@ -14,8 +14,7 @@ from onefs.demo.made import MadeLaboratory
 from onefs.demo.serve import Servers
 from onefs.http import Transport
 from onefs.metadata.alyx import Alyx
-from onefs.metadata.auth import fetch_token
-from onefs.metadata.login import GivenToken
+from onefs.metadata.auth import GivenToken, fetch_token
 
 Answer = tuple[int, Any]
 

@@ -11,7 +11,7 @@ from onefs.demo.serve import Servers
 from onefs.errors import AlyxCredentials, NotFound, ServerError, Throttled
 from onefs.http import Transport
 from onefs.metadata.alyx import Alyx
-from onefs.metadata.login import GivenToken
+from onefs.metadata.auth import GivenToken
 from tests.metadata.conftest import WrittenAlyx
 
 TUTORIAL = "cf264653-2deb-44cb-aa84-89b82507028a"

@@ -18,9 +18,9 @@ from onefs.errors import DeadlineExceeded, NotFound, ServerError, Stopping, Unre
 from onefs.http import Transport
 from onefs.metadata import catalogue as rules
 from onefs.metadata.alyx import Alyx
+from onefs.metadata.auth import GivenToken
 from onefs.metadata.catalogue import Catalogue
 from onefs.metadata.database import Database
-from onefs.metadata.login import GivenToken
 from tests.metadata.conftest import WrittenAlyx
 
 TUTORIAL = "cf264653-2deb-44cb-aa84-89b82507028a"

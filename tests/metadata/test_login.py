@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 
 from onefs.credentials import CredentialStore
-from onefs.demo.serve import Servers
 from onefs.errors import AlyxCredentials
-from onefs.http import Transport
-from onefs.metadata.login import GivenToken, KeptToken, log_in
+from onefs.metadata.auth import GivenToken, KeptToken
 from onefs.settings import Settings
 
 URL = "https://alyx.example.org"
@@ -57,29 +55,3 @@ def test_a_kept_token_stands_in_for_a_refused_variable(
     token = KeptToken(settings, store, {"ONEFS_TOKEN": "variable"})
     assert token.current() == "variable"
     assert token.renewed("variable") == "kept"
-
-
-def test_log_in_keeps_the_token_and_not_the_password(
-    servers: Servers, store: CredentialStore, transport: Transport, tmp_path: Path
-) -> None:
-    url, login = servers.alyx_url, servers.login
-    settings = Settings(url, login.username, "", tmp_path, tmp_path)
-    environ = {"ONEFS_PASSWORD": login.password}
-    token = log_in(transport, settings, store, environ)
-    assert store.token(url, login.username) == token
-    assert login.password not in (tmp_path / "config" / "credentials.json").read_text()
-    servers.clear_requests()
-    assert log_in(transport, settings, store, {}) == token
-    assert servers.requests == []
-
-
-def test_log_in_asks_when_nothing_is_known(
-    servers: Servers, store: CredentialStore, transport: Transport, tmp_path: Path
-) -> None:
-    settings = Settings(servers.alyx_url, servers.login.username, "", tmp_path, tmp_path)
-    with pytest.raises(AlyxCredentials, match="ONEFS_PASSWORD"):
-        log_in(transport, settings, store, {})
-    with pytest.raises(AlyxCredentials):
-        log_in(transport, settings, store, {}, ask=lambda question: "wrong")
-    token = log_in(transport, settings, store, {}, ask=lambda question: servers.login.password)
-    assert len(token) == 40
