@@ -50,14 +50,10 @@ def mount(
     demo_data: str | None,
     demo_rate: int | None,
     demo_latency: float | None,
-    url: str | None,
-    username: str | None,
-    profile: str | None,
-    cache_dir: str | None,
-    state_dir: str | None,
     foreground: bool,
     allow_other: bool,
     log_level: str,
+    **flags: str | None,
 ) -> None:
     """Show a database as a directory at MOUNTPOINT, which is made if absent.
 
@@ -65,13 +61,6 @@ def mount(
     """
     from onefs.cli.mounting import Wish, start
 
-    flags = {
-        "url": url,
-        "username": username,
-        "profile": profile,
-        "cache_dir": cache_dir,
-        "state_dir": state_dir,
-    }
     options = _demo_options(demo, demo_data, demo_rate, demo_latency, flags)
     settings, database = _settings(flags, options)
     if options is None:
