@@ -90,13 +90,16 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         mountpoint: str,
         options: dict[str, Any],
         on_ready: Callable[[Callable[[], None]], None],
+        on_end: Callable[[], None],
     ) -> None:
         """``on_ready`` is called once the kernel knows the mount, with a function that ends it.
 
-        Raises RuntimeError, with libfuse's own number, when the mount fails.
+        That function must not be called any more after ``on_end`` has returned. Raises
+        RuntimeError, with libfuse's own number, when the mount fails.
         """
         self._ours = operations
         self._on_ready = on_ready
+        self._on_end = on_end
         self._pinned = PinnedThreads()
         self._errors = ErrorNumbers()
         self._uid, self._gid = os.getuid(), os.getgid()
@@ -125,6 +128,10 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         library.fuse_exit.argtypes = (ctypes.c_void_p,)
         running = library.fuse_get_context().contents.fuse
         self._on_ready(lambda: library.fuse_exit(running))
+
+    def destroy(self, _private_data: Any) -> None:
+        self._on_end()
+        self._ours.destroy()
 
     def fgetattr(self, path: bytes | None, buf: Any, fip: Any) -> None:
         if path is None:

@@ -42,6 +42,26 @@ def test_it_answers_when_start_returns(mounted: Mounted) -> None:
     assert known.to_json()["state"] == "ready"
 
 
+def test_mount_options(mount: Callable[..., Mounted]) -> None:
+    root_user = os.geteuid() == 0
+    mounted = mount(allow_other=root_user)
+    [line] = [
+        each for each in Path("/proc/mounts").read_text().splitlines() if str(mounted.path) in each
+    ]
+    options = line.split()[3].split(",")
+    assert {"ro", "nosuid", "nodev", "default_permissions"} <= set(options)
+    assert ("allow_other" in options) == root_user
+
+
+def test_allow_other_needs_permission(mount: Callable[..., Mounted]) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may always")
+    if "\nuser_allow_other" in Path("/etc/fuse.conf").read_text():
+        pytest.skip("this machine allows it")
+    with pytest.raises(errors.MountError, match="user_allow_other"):
+        mount(allow_other=True)
+
+
 def test_the_daemon_leaves_the_terminal(mounted: Mounted) -> None:
     process = Path(f"/proc/{mounted.pid}")
     assert os.getsid(mounted.pid) == mounted.pid
@@ -151,6 +171,7 @@ def test_unmounted_by_hand(mounted: Mounted) -> None:
 def test_signals_unmount(mounted: Mounted, number: signal.Signals) -> None:
     os.kill(mounted.pid, number)
     wait_until(mounted.ended)
+    assert os.waitpid(mounted.pid, 0) == (mounted.pid, 0)
     assert mounts.find_mount(str(mounted.path)) is None
     assert "Traceback" not in mounted.log.read_text()
 
