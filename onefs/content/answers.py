@@ -106,6 +106,4 @@ def _total(stream: Stream) -> int | None:
 
 def _check_size(found: int | None, size: int, url: str) -> None:
     if found is not None and found != size:
-        raise WrongSize(
-            f"the database says {size} bytes, the file on the server has {found}", found
-        )
+        raise WrongSize(f"the database says {size} bytes, the file has {found}", found)

@@ -120,11 +120,12 @@ class Fetcher:
             for copy in copies:
                 try:
                     while claims.blocks:
-                        self._receive(run, copy, claims, self._stall / len(copies))
+                        self._receive(run, copy, claims, self._hosts.patience(len(copies)))
                     return
                 except OF_A_COPY as error:
                     trouble = trouble if isinstance(trouble, WrongSize) else error
                     run.trouble = error
+                    self._hosts.failed(copy.url)
                     if isinstance(error, DeadlineExceeded):
                         self._hosts.overdue(copy.url)
                     attempt = 0 if claims.written > before else attempt

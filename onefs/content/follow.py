@@ -207,6 +207,7 @@ class Follower:
     def _reject(self, partial: Partial, reason: str, digest: str) -> None:
         """The state first: from here on no reader gets a byte, whatever happens to us."""
         blocks = partial.blocks
+        partial.reason = reason
         blocks.set_state(State.BAD)
         kept = None
         if digest:

@@ -85,6 +85,8 @@ class Partial:
         self.users = 0
         #: when the first block came, seconds of the monotonic clock
         self.began = time.monotonic()
+        #: why it is bad, where this process found out
+        self.reason = "the bytes are not those that the database describes"
         self._shared = shared
         self._lock = threading.Lock()
         self._proved = bytearray(blocks.count)

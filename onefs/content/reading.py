@@ -145,9 +145,7 @@ class Reading:
     def _check_state(self) -> None:
         state = self.partial.blocks.state()
         if state is State.BAD:
-            raise BadContent(
-                f"{self.partial.dataset.name}: the bytes are not those that the database describes"
-            )
+            raise BadContent(f"{self.partial.dataset.name}: {self.partial.reason}")
         if state is State.GONE:
             raise Changed(
                 f"{self.partial.dataset.name} has changed while it was read: open it again"

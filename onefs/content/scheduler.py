@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from onefs.content.hosts import Hosts
+from onefs.content.hosts import Hosts, failure_pause
 from onefs.content.partials import Partial, Partials, Ticket
 from onefs.content.window import Window
 from onefs.errors import CacheError, DeadlineExceeded, OnefsError, Stopping
@@ -30,10 +30,6 @@ WORKERS = 32
 IN_FLIGHT = 256 << 20
 #: seconds until a block that another process is fetching is looked at again
 ELSEWHERE = 0.03
-#: seconds for which a failure is the answer for everybody who asks for the same file again
-FAILURE_PAUSE = 5.0
-#: the same for trouble with our own disk, which may end at any moment
-DISK_PAUSE = 0.5
 
 
 class Run:
@@ -267,8 +263,7 @@ class Scheduler:
                 self._running.discard(run)
                 left = self._forget(run)
                 if trouble is not None and not run.stop.is_set():
-                    pause = DISK_PAUSE if isinstance(trouble, CacheError) else FAILURE_PAUSE
-                    self._fail(run.partial, left, trouble, pause)
+                    self._fail(run.partial, left, trouble, failure_pause(trouble))
                 run.partial.demand.changed()
                 self._dispatch()
             self._partials.release(run.partial)

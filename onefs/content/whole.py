@@ -20,13 +20,12 @@ from onefs.content.answers import WrongSize, expect, total_size
 from onefs.content.blocks import BLOCK_SIZE
 from onefs.content.durable import Syncer
 from onefs.content.fetch import OF_A_COPY, ROUNDS
-from onefs.content.hosts import Hosts
+from onefs.content.hosts import FAILURE_PAUSE, Hosts, failure_pause
 from onefs.content.room import Reservation, Room
 from onefs.content.store import Place, Store, disk_errors, remove
 from onefs.content.verify import CHUNK, Verdict, judge, judge_size, new_hash
 from onefs.errors import (
     BadContent,
-    CacheError,
     DeadlineExceeded,
     OnefsError,
     ServerError,
@@ -40,10 +39,6 @@ log = logging.getLogger(__name__)
 
 #: downloads at once; the rest queue
 WORKERS = 16
-#: seconds for which a failure is the answer for everybody who asks for the same dataset again
-FAILURE_PAUSE = 5.0
-#: the same for trouble with our own disk, which may end at any moment
-DISK_PAUSE = 0.5
 
 
 @dataclass(slots=True)
@@ -156,9 +151,8 @@ class WholeFetcher:
                 path = self._ensure(dataset, place)
         except OnefsError as error:
             log.warning("%s: %s", "/".join(place), error)
-            pause = DISK_PAUSE if isinstance(error, CacheError) else FAILURE_PAUSE
             with self._guard:
-                self._failures[dataset] = (error, time.monotonic() + pause)
+                self._failures[dataset] = (error, time.monotonic() + failure_pause(error))
             if isinstance(error, BadContent):
                 self._on_bad(dataset)
             raise
@@ -226,7 +220,7 @@ class WholeFetcher:
             for copy in copies:
                 try:
                     found = self._receive(
-                        dataset, copy, partial, transfer, room, self._stall / len(copies)
+                        dataset, copy, partial, transfer, room, self._hosts.patience(len(copies))
                     )
                     if found[0].good:
                         return found
@@ -235,6 +229,7 @@ class WholeFetcher:
                     bad = bad or (Verdict("bad", str(error)), "")
                 except OF_A_COPY as error:
                     trouble = transfer.trouble = error
+                    self._hosts.failed(copy.url)
                     if isinstance(error, DeadlineExceeded):
                         self._hosts.overdue(copy.url)
                     delay = retry_delay(error, attempt, attempts=ROUNDS)
