@@ -93,6 +93,8 @@ class Fetcher:
         block_size = run.partial.blocks.about.block_size
         size, least = len(claimed) * block_size, block_size if run.urgent else 0
         with self._room.reserved(size, least) as reservation:
+            if not reservation.granted:  # who has come to wait for it asks again, urgently
+                return
             if reservation.granted < size:
                 run.partial.release(block for block in claimed if block != run.first)
                 claimed.intersection_update({run.first})
@@ -106,7 +108,6 @@ class Fetcher:
                 raise
             finally:
                 claims.clean()
-                reservation.used(claims.written)
 
     def _from_any_copy(self, run: Run, claims: _Claims) -> None:
         """Every copy in turn, round and round while that can help."""
@@ -263,7 +264,7 @@ class _Claims:
             if block in self.blocks:
                 self._begun = block
                 if position == start:
-                    self._reservation.cover(self.written + end - start)
+                    self._reservation.cover(end - start)
                 checksum = 0 if position == start else self._checksum
                 _write_all(blocks.data, part, position)
                 self._checksum = zlib.crc32(part, checksum)
@@ -277,6 +278,7 @@ class _Claims:
         self.blocks.discard(block)
         self._begun = None
         self.written += size
+        self._reservation.wrote(size)
         self._run.partial.arrived(block, self._checksum)
         self._arrived(self._run, block)
 

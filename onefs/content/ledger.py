@@ -69,6 +69,12 @@ class Ledger:
         with self._guard():
             return self._total()
 
+    def reserved(self) -> int:
+        """Bytes that anybody has reserved and not written yet."""
+        with self._guard():
+            on_disk = self._read(0) if self._shared else self._count
+            return self._total() - on_disk
+
     def change(self, written: int, reserved: int = 0) -> None:
         """Count bytes that were written (or removed), and that are reserved (or no longer)."""
         if written or reserved:

@@ -20,7 +20,7 @@ from onefs.content.partials import Partial, Partials
 from onefs.content.reading import Reading
 from onefs.content.room import Limits, Room
 from onefs.content.scheduler import Run, Scheduler
-from onefs.content.store import Place, Store
+from onefs.content.store import Place, Store, disk_errors
 from onefs.content.whole import Transfer, WholeFetcher
 from onefs.content.window import FARTHEST
 from onefs.errors import BadContent, CacheError, DeadlineExceeded, Stopping
@@ -82,8 +82,8 @@ class Content:
         self._hosts = Hosts(transport, auth, stall, preferred)
         lock = threading.Lock()
         self._partials = Partials(self.store, lock, self._is_open)
-        self.evictor = Evictor(self.store, self._partials)
-        self._room = Room(cache_dir, self.store.ledger, limits or Limits(), self.evictor.evict)
+        self._evictor = Evictor(self.store, self._partials)
+        self._room = Room(cache_dir, self.store.ledger, limits or Limits(), self._evictor.evict)
         self._follower = Follower(self.store, self._partials, self._is_open, self._went_bad)
         self._fetcher = Fetcher(
             self.store,
@@ -190,6 +190,23 @@ class Content:
             path = self.store.known(dataset)
         self.store.used(dataset)
         return path
+
+    def pin(self, dataset: Dataset) -> None:
+        """Never evict this dataset. Raises CacheError."""
+        with disk_errors(self.cache_dir):
+            (self.store.private / "pins" / dataset.id).touch()
+
+    def unpin(self, dataset: Dataset) -> None:
+        """Take back :meth:`pin`. Raises CacheError."""
+        with disk_errors(self.cache_dir):
+            (self.store.private / "pins" / dataset.id).unlink(missing_ok=True)
+
+    def evict(self, dataset: Dataset) -> int:
+        """Remove what there is of a dataset, unless it is pinned or somebody reads it.
+
+        The bytes of disk that were freed. Raises CacheError.
+        """
+        return self._evictor.discard(dataset.id)
 
     def known_path(self, dataset: Dataset) -> Path | None:
         """The verified file of a dataset if it is there, without any waiting."""

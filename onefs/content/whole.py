@@ -186,7 +186,7 @@ class WholeFetcher:
                     self._reject(dataset, verdict, partial, digest, room)
                     raise BadContent(verdict.reason)
                 path = self._store.publish(dataset, place, partial, verdict)
-                room.used(transfer.done)
+                room.wrote(transfer.done)
                 return path
         finally:
             with self._guard:
@@ -200,7 +200,7 @@ class WholeFetcher:
         kept = None
         if digest:
             kept = self._store.rejected(dataset)
-            room.used(partial.stat().st_size)
+            room.wrote(partial.stat().st_size)
             partial.replace(kept)
         self._store.condemn(dataset, verdict.reason, kept, digest)
 
