@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cachetools import LRUCache
@@ -16,11 +17,12 @@ from onefs.content.follow import Follower
 from onefs.content.handle import DatasetHandle
 from onefs.content.hosts import Hosts
 from onefs.content.index import Index
+from onefs.content.keeping import Keeping
 from onefs.content.partials import Partial, Partials
 from onefs.content.reading import Reading
 from onefs.content.room import Limits, Room
 from onefs.content.scheduler import Run, Scheduler
-from onefs.content.store import Place, Store, disk_errors
+from onefs.content.store import Place, Store
 from onefs.content.whole import Transfer, WholeFetcher
 from onefs.content.window import FARTHEST
 from onefs.errors import BadContent, CacheError, DeadlineExceeded, Stopping
@@ -83,6 +85,7 @@ class Content:
         lock = threading.Lock()
         self._partials = Partials(self.store, lock, self._is_open)
         self._evictor = Evictor(self.store, self._partials)
+        self.keeping = Keeping(self.store, self._evictor)
         self._room = Room(cache_dir, self.store.ledger, limits or Limits(), self._evictor.evict)
         self._follower = Follower(self.store, self._partials, self._is_open, self._went_bad)
         self._fetcher = Fetcher(
@@ -191,22 +194,26 @@ class Content:
         self.store.used(dataset)
         return path
 
-    def pin(self, dataset: Dataset) -> None:
-        """Never evict this dataset. Raises CacheError."""
-        with disk_errors(self.cache_dir):
-            (self.store.private / "pins" / dataset.id).touch()
+    def size(self, dataset: Dataset) -> int | None:
+        """Bytes of a dataset: the database's claim, or what the user has accepted instead."""
+        entry = self.store.entry(dataset)
+        accepted = entry is not None and entry.state == "accepted"
+        return entry.size if entry is not None and accepted else dataset.size
 
-    def unpin(self, dataset: Dataset) -> None:
-        """Take back :meth:`pin`. Raises CacheError."""
-        with disk_errors(self.cache_dir):
-            (self.store.private / "pins" / dataset.id).unlink(missing_ok=True)
+    def accept(self, dataset: Dataset, place: Place) -> Path:
+        """Serve the bytes that were found bad, as they are, from now on.
 
-    def evict(self, dataset: Dataset) -> int:
-        """Remove what there is of a dataset, unless it is pinned or somebody reads it.
-
-        The bytes of disk that were freed. Raises CacheError.
+        They are fetched again when they were not kept. Raises NotFound when the dataset is not
+        known to be bad, else as :meth:`path` does.
         """
-        return self._evictor.discard(dataset.id)
+        entry, kept = self.keeping.rejected(dataset)
+        digest = entry.digest
+        if kept is None:
+            there = replace(dataset, size=self.probe(dataset), md5="")
+            kept, digest = self.path(there, place), ""
+        path = self.keeping.accept(dataset, place, kept, digest)
+        self._went_bad(dataset)  # whoever has pages of what was there before
+        return path
 
     def known_path(self, dataset: Dataset) -> Path | None:
         """The verified file of a dataset if it is there, without any waiting."""

@@ -114,9 +114,14 @@ class Store:
             verdict = judge_file(dataset, final)
             if not verdict.good:
                 return None
-            ours = self._is_ours(dataset, final)
-            self._keep(self._describe(dataset, final, final, verdict, ours=ours))
+            self.take(dataset, final, verdict, ours=self._is_ours(dataset, final))
         return final
+
+    def take(self, dataset: Dataset, path: Path, verdict: Verdict, *, ours: bool) -> Entry:
+        """Know a file that stands in the folder already. Raises OSError."""
+        entry = self._describe(dataset, path, path, verdict, ours=ours)
+        self._keep(entry)
+        return entry
 
     def publish(
         self,
@@ -140,7 +145,7 @@ class Store:
             if final.exists() and not self._is_ours(dataset, final):
                 final = self.private / "aside" / dataset.id
             final.parent.mkdir(parents=True, exist_ok=True)
-            before = allocated(final)
+            before = 0 if partial == final else allocated(final)
             os.utime(partial, (time.time(), dataset.mtime))
             entry = self._describe(dataset, partial, final, verdict, ours=True)
             entry = replace(entry, boot="" if durable else self._boot, generation=generation)

@@ -100,12 +100,12 @@ def test_pinned_and_foreign_files_are_never_evicted(open_content: Open, tmp_path
         foreign.parent.mkdir(parents=True)
         foreign.write_bytes(SMALL[1])
         read_all(content, sets[0])
-        content.pin(sets[0])
+        content.keeping.pin(sets[0].id)
         for dataset, body in zip(sets[1:], SMALL[1:], strict=True):
             assert read_all(content, dataset) == body
         assert content.known_path(sets[0]) is not None
         assert foreign.read_bytes() == SMALL[1]
-        content.unpin(sets[0])
+        content.keeping.unpin(sets[0].id)
         for dataset in sets[10:20]:
             read_all(content, dataset)
         assert content.known_path(sets[0]) is None
