@@ -88,6 +88,7 @@ class Reader:
     """A handle on a dataset, read as the mount reads it."""
 
     def __init__(self, content: Content, dataset: Dataset) -> None:
+        self.content = content
         self.handle = content.open(dataset, place(dataset))
         self.size = self.handle.size
 

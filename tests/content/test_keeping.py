@@ -155,9 +155,10 @@ def test_evict_and_clear(open_content: Open) -> None:
         assert content.state(small)[0] == "remote"
         read_all(content, small)
         content.keeping.pin(small.id)
-        assert content.keeping.clear() == BLOCK
+        # a block may just be being hashed
+        eventually(lambda: content.keeping.clear() >= 0 and content.state(large)[0] == "remote")
         assert content.state(small)[0] == "cached"
-        assert content.state(large)[0] == "remote"
+        assert content.total_bytes() < len(SMALL) + 4096
         content.keeping.unpin(small.id)
         content.keeping.clear()
         assert content.total_bytes() == 0
