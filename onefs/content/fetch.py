@@ -1,255 +1,289 @@
-"""Who downloads what, once: from a file server into the store.
-
-A dataset is fetched whole, checked against the database's size and hash, and only then given its
-name. However many threads ask, one download runs; between processes the dataset's lock sees to
-that. Readers wait for as long as bytes keep coming, and no longer.
-"""
+"""One run of blocks from the file servers to the disk: requests, retries, other copies."""
 
 from __future__ import annotations
 
 import logging
-import threading
+import os
 import time
-from concurrent.futures import wait
-from dataclasses import dataclass, field
-from pathlib import Path
+import zlib
+from collections.abc import Callable
 
-from cachetools import TTLCache
-
-from onefs.content.lock import dataset_lock
-from onefs.content.store import Place, Store, disk_errors, remove
-from onefs.content.verify import CHUNK, Verdict, judge, judge_size, new_hash
+from onefs.content.answers import Changed, WrongSize, judge_range, validator_of
+from onefs.content.blocks import State, remove_blocks
+from onefs.content.holes import punch
+from onefs.content.hosts import Hosts
+from onefs.content.partials import Partial
+from onefs.content.room import Reservation, Room
+from onefs.content.scheduler import Run, Scheduler
+from onefs.content.store import Store, disk_errors
 from onefs.errors import (
     BadContent,
     DataServerCredentials,
     DeadlineExceeded,
     OnefsError,
     ServerError,
+    Stopping,
+    Throttled,
     Unreachable,
 )
-from onefs.flights import Flights
-from onefs.http import HostAuth, Stream, Transport, retry_delay
-from onefs.model import Copy, Dataset
+from onefs.http import Stream, retry_delay
+from onefs.model import Copy
 
 log = logging.getLogger(__name__)
 
-#: downloads at once; the rest queue
-WORKERS = 16
-#: tries of one copy, when trying again can help
-TRIES = 3
-#: seconds for which a failure is the answer for everybody who asks for the same dataset again
-FAILURE_PAUSE = 5.0
-
-
-@dataclass(slots=True)
-class Transfer:
-    """One download under way, for whoever watches."""
-
-    path: str
-    size: int | None
-    done: int = 0
-    began: float = field(default_factory=time.monotonic)
-    #: when bytes last came
-    moved: float = field(default_factory=time.monotonic)
-
-    def rate(self) -> float:
-        """Bytes a second since it began."""
-        return self.done / max(time.monotonic() - self.began, 1e-3)
+#: bytes taken from the socket and written to the disk at once
+CHUNK = 256 * 1024
+#: rounds through all copies without a single block; with the pauses between them, 20 seconds
+ROUNDS = 8
+#: the troubles of one copy, after which another may do
+OF_A_COPY = (
+    Unreachable,
+    DeadlineExceeded,
+    ServerError,
+    DataServerCredentials,
+    Throttled,
+    WrongSize,
+)
 
 
 class Fetcher:
-    """Downloads for one store. Thread-safe.
+    """Does runs. Thread-safe.
 
-    ``stall`` is the number of seconds without any progress after which waiting ends.
+    ``stall`` is the number of seconds within which each block of a run has to come.
+    ``condemn`` is told of a file that cannot be what the database describes, ``dropped`` of one
+    whose blocks are worth nothing, because it changed on the server.
     """
 
     def __init__(
-        self, store: Store, transport: Transport, auth: HostAuth, lock: Path, stall: float
+        self,
+        store: Store,
+        hosts: Hosts,
+        room: Room,
+        stall: float,
+        condemn: Callable[[Partial, str], None],
+        dropped: Callable[[Partial], None],
     ) -> None:
         self._store = store
-        self._transport = transport
-        self._auth = auth
-        self._lock_file = lock
+        self._hosts = hosts
+        self._room = room
         self._stall = stall
-        self._flights: Flights[Path] = Flights("onefs-fetch", WORKERS)
-        self._guard = threading.Lock()
-        self._transfers: dict[str, Transfer] = {}
-        self._failures: TTLCache[Dataset, OnefsError] = TTLCache(65536, FAILURE_PAUSE)
-        self._moved = time.monotonic()
-        self._stopped = threading.Event()
+        self._condemn = condemn
+        self._dropped = dropped
 
-    def close(self) -> None:
-        """Wake who waits, with Stopping, and let downloads end."""
-        self._stopped.set()
-        self._flights.close()
-
-    def transfers(self) -> list[Transfer]:
-        """The downloads under way."""
-        with self._guard:
-            return list(self._transfers.values())
-
-    def failure(self, dataset: Dataset) -> OnefsError | None:
-        """Why the last download of a dataset failed, for a few seconds after it did."""
-        with self._guard:
-            return self._failures.get(dataset)
-
-    def wait(self, dataset: Dataset, place: Place) -> Path:
-        """The verified file of a dataset, downloading it if need be.
-
-        Waits while bytes come, or while others' do before its turn: DeadlineExceeded after
-        ``stall`` seconds without any. Raises BadContent, Unreachable, DataServerCredentials,
-        ServerError, CacheError or Stopping.
-        """
-        failed = self.failure(dataset)
-        if failed is not None:
-            raise failed.with_traceback(None)  # it is raised many times: let none pile up
-        asked = time.monotonic()
-        future = self._flights.start(dataset.id, lambda: self._run(dataset, place))
-        while not wait([future], timeout=min(0.5, self._stall)).done:
-            self._check_progress(dataset, asked)
-        return future.result()
-
-    def size_of(self, dataset: Dataset, deadline: float) -> int:
-        """The size that a file server gives for a dataset, for which it sends no bytes."""
-        trouble: OnefsError | None = None
-        for copy in dataset.copies:
+    def fetch(self, run: Run, scheduler: Scheduler, arrived: Callable[[Run, int], None]) -> None:
+        """Bring the blocks of a run that nobody else brings. Raises what ended it early."""
+        with disk_errors(self._store.root):
+            first, last = run.partial.claim(run.first, run.last)
+            scheduler.narrow(run, first, last)
+            if first == last:
+                return
+            claimed = set(range(first, last))
             try:
-                with self._open(copy, {"Range": "bytes=0-0"}, deadline) as stream:
-                    return _total_size(stream)
-            except OnefsError as error:
-                trouble = error
-        raise trouble or ServerError(f"{dataset.name} stands on no file server")
+                self._with_room(run, scheduler, arrived, claimed)
+            finally:
+                run.partial.release(claimed)
 
-    def _check_progress(self, dataset: Dataset, asked: float) -> None:
-        with self._guard:
-            transfer = self._transfers.get(dataset.id)
-        moved = transfer.moved if transfer is not None else self._moved
-        if time.monotonic() - max(moved, asked) > self._stall:
-            raise DeadlineExceeded(f"{dataset.name}: no byte has come for {self._stall:g} s")
-
-    def _run(self, dataset: Dataset, place: Place) -> Path:
-        try:
-            with (
-                disk_errors(self._store.root),
-                dataset_lock(self._lock_file, dataset.id, 3600.0, self._is_wanted),
-            ):
-                return self._ensure(dataset, place)
-        except OnefsError as error:
-            log.warning("%s: %s", "/".join(place), error)
-            with self._guard:
-                self._failures[dataset] = error
-            raise
-
-    def _is_wanted(self) -> bool:
-        return not self._stopped.is_set()
-
-    def _ensure(self, dataset: Dataset, place: Place) -> Path:
-        """Another process may have done it all meanwhile."""
-        verdict = self._store.verdict(dataset)
-        if verdict is not None and not verdict.good:
-            raise BadContent(verdict.reason)
-        return (
-            self._store.known(dataset)
-            or self._store.adopt(dataset, place)
-            or self._download(dataset, place)
-        )
-
-    def _download(self, dataset: Dataset, place: Place) -> Path:
-        partial = self._store.partial(dataset)
-        transfer = Transfer("/".join(place), dataset.size)
-        with self._guard:
-            self._transfers[dataset.id] = transfer
-        try:
-            verdict = self._from_any_copy(dataset, partial, transfer)
-            if not verdict.good:
-                self._store.condemn(dataset, verdict.reason)
-                raise BadContent(verdict.reason)
-            return self._store.publish(dataset, place, partial, verdict)
-        finally:
-            with self._guard:
-                del self._transfers[dataset.id]
-            remove(partial)
-
-    def _from_any_copy(self, dataset: Dataset, partial: Path, transfer: Transfer) -> Verdict:
-        """The verdict on the first copy that is good, else on one that is bad.
-
-        Raises the last copy's trouble when none could be had.
-        """
-        bad: Verdict | None = None
-        trouble: OnefsError | None = None
-        for copy in dataset.copies:
+    def _with_room(
+        self,
+        run: Run,
+        scheduler: Scheduler,
+        arrived: Callable[[Run, int], None],
+        claimed: set[int],
+    ) -> None:
+        block_size = run.partial.blocks.about.block_size
+        size, least = len(claimed) * block_size, block_size if run.urgent else 0
+        with self._room.reserved(size, least) as reservation:
+            if not reservation.granted:  # who has come to wait for it asks again, urgently
+                return
+            if reservation.granted < size:
+                run.partial.release(block for block in claimed if block != run.first)
+                claimed.intersection_update({run.first})
+                scheduler.narrow(run, run.first, run.first + 1)
+            claims = _Claims(run, scheduler, arrived, claimed, reservation)
             try:
-                verdict = self._from_copy(dataset, copy, partial, transfer)
-            except (Unreachable, DeadlineExceeded, ServerError, DataServerCredentials) as error:
-                trouble = error
-                continue
-            if verdict.good:
-                return verdict
-            bad = bad or verdict
-        if bad is not None:
-            return bad
-        raise trouble or ServerError(f"{dataset.name} stands on no file server")
+                self._from_any_copy(run, claims)
+            except Changed as error:
+                self._drop(run.partial)
+                log.warning("%s: %s; begun anew", "/".join(run.partial.place), error)
+                raise
+            finally:
+                claims.clean()
 
-    def _from_copy(
-        self, dataset: Dataset, copy: Copy, partial: Path, transfer: Transfer
-    ) -> Verdict:
-        """One copy, tried again where that can help."""
+    def _from_any_copy(self, run: Run, claims: _Claims) -> None:
+        """Every copy in turn, round and round while that can help."""
         attempt = 0
-        while True:
-            try:
-                return self._receive(dataset, copy, partial, transfer)
-            except (Unreachable, ServerError) as error:
-                attempt += 1
-                delay = retry_delay(error, attempt) if attempt < TRIES else None
-                if delay is None or self._stopped.wait(delay):
-                    raise
+        copies = self._candidates(run.partial)
+        while claims.blocks:
+            trouble: OnefsError | None = None
+            again: list[Copy] = []
+            delays: list[float] = []
+            before = claims.written
+            for copy in copies:
+                try:
+                    while claims.blocks:
+                        self._receive(run, copy, claims, self._hosts.patience(len(copies)))
+                    return
+                except OF_A_COPY as error:
+                    trouble = trouble if isinstance(trouble, WrongSize) else error
+                    run.trouble = error
+                    self._hosts.failed(copy.url)
+                    if isinstance(error, DeadlineExceeded):
+                        self._hosts.overdue(copy.url)
+                    attempt = 0 if claims.written > before else attempt
+                    delay = retry_delay(error, attempt + 1, attempts=ROUNDS)
+                    if delay is not None:
+                        again.append(copy)
+                        delays.append(delay)
+            attempt += 1
+            if not again:
+                raise self._final(run.partial, trouble)
+            copies = again
+            if run.stop.wait(min(delays)):
+                raise Stopping(f"{run.partial.dataset.name} is not wanted any more")
 
-    def _receive(self, dataset: Dataset, copy: Copy, partial: Path, transfer: Transfer) -> Verdict:
-        digest = new_hash(dataset)
-        transfer.done = 0
-        with self._open(copy, {}, self._stall) as stream:
-            _expect(stream, 200)
-            if stream.length is not None:
-                verdict = judge_size(dataset, stream.length)
-                if not verdict.good:
-                    return verdict
-            with partial.open("wb") as file:
-                for chunk in stream.iter_chunks(CHUNK):
-                    file.write(chunk)
-                    digest.update(chunk)
-                    self._note_progress(transfer, len(chunk))
-                    if dataset.size is not None and transfer.done > dataset.size:
-                        return judge_size(dataset, transfer.done)
-        return judge(dataset, transfer.done, digest.hexdigest())
+    def _final(self, partial: Partial, trouble: OnefsError | None) -> OnefsError:
+        """What the failure of every copy comes to."""
+        if isinstance(trouble, WrongSize):
+            self._condemn(partial, str(trouble))
+            return BadContent(str(trouble))
+        return trouble or ServerError(f"{partial.dataset.name} stands on no file server")
 
-    def _note_progress(self, transfer: Transfer, count: int) -> None:
-        transfer.done += count
-        transfer.moved = self._moved = time.monotonic()
+    def _candidates(self, partial: Partial) -> list[Copy]:
+        """Without an md5 nothing would prove a mixture of copies: then one copy serves all."""
+        copies = self._hosts.order(partial.dataset.copies)
+        sources = partial.blocks.about.sources
+        if not partial.dataset.md5 and sources:
+            copies = [copy for copy in copies if copy.url in sources]
+        return copies
 
-    def _open(self, copy: Copy, headers: dict[str, str], stall: float) -> Stream:
-        return self._transport.stream(
-            copy.url, headers=headers, auth=self._auth, stall_timeout=stall
-        )
+    def _receive(self, run: Run, copy: Copy, claims: _Claims, stall: float) -> None:
+        """One request: from the first block that is still missing to the end of the run."""
+        blocks = run.partial.blocks
+        start, end = blocks.span(min(claims.blocks))[0], blocks.span(run.last - 1)[1]
+        validator = blocks.about.sources.get(copy.url, "")
+        headers = {"Range": f"bytes={start}-{end - 1}"}
+        if validator:
+            headers["If-Range"] = validator
+        with self._hosts.stream(copy.url, headers, stall) as stream:
+            run.attach(stream)
+            body = judge_range(stream, blocks.about.size, start, end, validator)
+            self._name_source(run.partial, copy, stream)
+            if not body.ranged:
+                claims.widen()
+            self._write(run, copy, stream, claims, body.start, body.end, stall)
+
+    def _write(
+        self,
+        run: Run,
+        copy: Copy,
+        stream: Stream,
+        claims: _Claims,
+        position: int,
+        end: int,
+        stall: float,
+    ) -> None:
+        due = time.monotonic() + stall
+        for chunk in stream.iter_chunks(CHUNK):
+            came = claims.feed(position, memoryview(chunk)[: end - position])
+            position += len(chunk)
+            now = time.monotonic()
+            if came:
+                self._hosts.moved(copy.url)
+                due = now + stall
+            elif now > due:
+                raise DeadlineExceeded(f"{stream.url}: less than a block came in {stall:g} s")
+            if position >= end or not claims.blocks:
+                return
+            if run.stop.is_set():
+                raise Stopping(f"{run.partial.dataset.name} is not wanted any more")
+        raise ServerError(f"{stream.url}: the answer ended {end - position} bytes early")
+
+    def _name_source(self, partial: Partial, copy: Copy, stream: Stream) -> None:
+        """Remember which version of a copy our blocks come from."""
+        blocks = partial.blocks
+        if copy.url in blocks.about.sources:
+            return
+        found = validator_of(stream.headers)
+        with self._store.locks.hold(partial.dataset.id, self._stall):
+            counts = blocks.name_source(copy.url, found, alone=not partial.dataset.md5)
+        if counts is None:
+            raise ServerError(f"{stream.url}: another copy was begun, and no md5 could prove both")
+        if counts != found and counts and found:
+            raise Changed(f"{stream.url}: the file on the server has changed")
+
+    def _drop(self, partial: Partial) -> None:
+        """The remote file is another one now: what we have of the old one is worth nothing."""
+        with self._store.locks.hold(partial.dataset.id, self._stall):
+            partial.blocks.set_state(State.GONE)
+            if partial.blocks.is_current():
+                self._store.ledger.change(-partial.blocks.present_bytes())
+                remove_blocks(partial.blocks.folder, partial.dataset.id)
+        self._dropped(partial)
 
 
-def _expect(stream: Stream, *statuses: int) -> None:
-    """Raise unless the answer is a file: of these statuses, and no page for people."""
-    if stream.status in (403, 407):
-        raise DataServerCredentials(f"{stream.url}: the file server does not allow it to us")
-    if stream.status not in statuses:
-        raise ServerError(f"{stream.url}: the file server answers {stream.status}", stream.status)
-    kind = stream.headers.get("Content-Type", "")
-    if kind.startswith("text/html") and not stream.url.endswith((".html", ".htm")):
-        raise ServerError(f"{stream.url}: the file server sends a page instead of a file", 200)
+class _Claims:
+    """The blocks that a run still has to bring, and the one that is being written."""
+
+    def __init__(
+        self,
+        run: Run,
+        scheduler: Scheduler,
+        arrived: Callable[[Run, int], None],
+        blocks: set[int],
+        reservation: Reservation,
+    ) -> None:
+        self._run = run
+        self._scheduler = scheduler
+        self._arrived = arrived
+        self.blocks = blocks
+        self._reservation = reservation
+        #: bytes of the blocks that came
+        self.written = 0
+        self._checksum = 0
+        self._begun: int | None = None
+
+    def widen(self) -> None:
+        """The whole file comes: claim all that nobody else fetches."""
+        self.blocks.update(self._run.partial.claim_scattered())
+        self._scheduler.widen(self._run, sorted(self.blocks))
+
+    def clean(self) -> None:
+        """Give back the disk space of a block that was begun and will not be finished."""
+        if self._begun is not None:
+            start, end = self._run.partial.blocks.span(self._begun)
+            punch(self._run.partial.blocks.data, start, end - start)
+
+    def feed(self, position: int, data: memoryview) -> bool:
+        """Bytes that stand at ``position``; whether a block was completed by them."""
+        blocks = self._run.partial.blocks
+        came = False
+        while data:
+            block = position // blocks.about.block_size
+            start, end = blocks.span(block)
+            part, data = data[: end - position], data[end - position :]
+            if block in self.blocks:
+                self._begun = block
+                if position == start:
+                    self._reservation.cover(end - start)
+                checksum = 0 if position == start else self._checksum
+                _write_all(blocks.data, part, position)
+                self._checksum = zlib.crc32(part, checksum)
+                if position + len(part) == end:
+                    self._finish(block, end - start)
+            came = came or position + len(part) == end
+            position += len(part)
+        return came
+
+    def _finish(self, block: int, size: int) -> None:
+        self.blocks.discard(block)
+        self._begun = None
+        self.written += size
+        self._reservation.wrote(size)
+        self._run.partial.arrived(block, self._checksum)
+        self._arrived(self._run, block)
 
 
-def _total_size(stream: Stream) -> int:
-    """The size of the whole file, from an answer to a request for its first byte."""
-    _expect(stream, 200, 206, 416)  # 416: an empty file has no first byte
-    if stream.status == 200:
-        total = str(stream.length)
-    else:
-        total = stream.headers.get("Content-Range", "").rpartition("/")[2]
-    if not total.isdigit():
-        raise ServerError(f"{stream.url}: the file server does not say how large it is")
-    return int(total)
+def _write_all(descriptor: int, data: memoryview, offset: int) -> None:
+    while data:
+        count = os.pwrite(descriptor, data, offset)
+        data, offset = data[count:], offset + count

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from importlib import resources
 from pathlib import Path
 
+from onefs.content.records import Entry
 from onefs.sqlite import SqliteFile
 
-SCHEMA = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One row of the index; the fields are described in ``index.sql``."""
-
-    dataset_id: str
-    path: str
-    size: int
-    mtime_ns: int
-    inode: int
-    claimed_size: int | None
-    claimed_md5: str
-    state: str
-    reason: str
-    #: 1 or 0
-    ours: int
-    used_at: float
+SCHEMA = 2
 
 
 class Index:
-    """Thread-safe, and safe beside other processes. Raises CacheError."""
+    """Thread-safe, and safe beside other processes of the same host. Raises CacheError."""
 
     def __init__(self, path: Path) -> None:
         schema = resources.files("onefs.content").joinpath("index.sql").read_text("utf-8")
@@ -41,18 +24,21 @@ class Index:
         self._file.close()
 
     def get(self, dataset_id: str) -> Entry | None:
-        found = self._execute("SELECT * FROM files WHERE dataset_id = ?", dataset_id)
+        found = self._execute("SELECT * FROM entries WHERE dataset_id = ?", dataset_id)
         return Entry(*found[0]) if found else None
 
     def put(self, entry: Entry) -> None:
-        self._execute(f"REPLACE INTO files VALUES ({', '.join('?' * 11)})", *astuple(entry))
+        self._execute(f"REPLACE INTO entries VALUES ({', '.join('?' * 14)})", *astuple(entry))
 
     def forget(self, dataset_id: str) -> None:
-        self._execute("DELETE FROM files WHERE dataset_id = ?", dataset_id)
+        self._execute("DELETE FROM entries WHERE dataset_id = ?", dataset_id)
 
     def touch(self, dataset_id: str, now: float) -> None:
-        self._execute("UPDATE files SET used_at = ? WHERE dataset_id = ?", now, dataset_id)
+        self._execute("UPDATE entries SET used_at = ? WHERE dataset_id = ?", now, dataset_id)
+
+    def all(self) -> list[Entry]:
+        return [Entry(*row) for row in self._execute("SELECT * FROM entries ORDER BY path")]
 
     def total_bytes(self) -> int:
         """Bytes of the files that onefs downloaded."""
-        return int(self._execute("SELECT coalesce(sum(size), 0) FROM files WHERE ours")[0][0])
+        return int(self._execute("SELECT coalesce(sum(size), 0) FROM entries WHERE ours")[0][0])

@@ -1,7 +1,8 @@
-"""One lock a dataset, between threads' downloads and between processes that share a cache folder.
+"""Locks between processes that share a cache folder, and between hosts where the disk can do it.
 
-Byte-range locks of the open-file-description kind (``F_OFD_SETLK``) on one file: the kernel frees
-them when a process dies, and nothing is left behind to clean.
+Byte-range locks of the open-file-description kind (``F_OFD_SETLK``): the kernel frees them when a
+process dies, and nothing is left behind to clean. They belong to an open file, not to a process,
+so that two descriptors of one process exclude each other as two processes do.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,33 +22,95 @@ from onefs.errors import DeadlineExceeded
 
 #: seconds between two tries to get a lock that another process holds
 POLL = 0.05
+#: locks of threads that stand in for the kernel's where these do not work
+_STRIPES = 256
 
 
-@contextmanager
-def dataset_lock(
-    path: Path, dataset_id: str, deadline: float, wanted: Callable[[], bool]
-) -> Iterator[None]:
-    """Hold the lock of one dataset on the lock file ``path``.
+def try_lock(descriptor: int, start: int, length: int = 1, *, shared: bool = False) -> bool:
+    """Lock bytes of a file, or say at once that another open file holds one of them.
 
-    Waits at most ``deadline`` seconds, and stops waiting when ``wanted`` says so: raises
-    DeadlineExceeded in both cases.
+    Raises OSError where the file system has no such locks.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        end = time.monotonic() + deadline
-        while not _try_lock(descriptor, dataset_id):
-            if time.monotonic() > end or not wanted():
-                raise DeadlineExceeded(f"another process has been fetching {dataset_id} for long")
-            time.sleep(POLL)
-        yield
-    finally:
-        os.close(descriptor)
+    return _set(descriptor, fcntl.F_RDLCK if shared else fcntl.F_WRLCK, start, length)
 
 
-def _try_lock(descriptor: int, dataset_id: str) -> bool:
+def unlock(descriptor: int, start: int, length: int = 1) -> None:
+    """Free bytes of a file; those that are not locked too."""
+    _set(descriptor, fcntl.F_UNLCK, start, length)
+
+
+def locks_work(folder: Path) -> bool:
+    """Whether two open files exclude each other on the file system of ``folder``: tried out.
+
+    Raises OSError when no file can be made there.
+    """
+    with (
+        tempfile.NamedTemporaryFile(dir=folder, prefix="locktest-") as first,
+        open(first.name, "rb+") as second,
+    ):
+        try:
+            if not try_lock(first.fileno(), 0) or try_lock(second.fileno(), 0):
+                return False
+            unlock(first.fileno(), 0)
+            return try_lock(second.fileno(), 0)
+        except OSError:
+            return False
+
+
+class DatasetLocks:
+    """One lock a dataset, on one lock file. Thread-safe.
+
+    Without ``shared`` (the file system has no locks) it excludes this process's threads only.
+    """
+
+    def __init__(self, path: Path, *, shared: bool) -> None:
+        self._path = path
+        self._shared = shared
+        self._stripes = [threading.Lock() for _ in range(_STRIPES)]
+
+    @contextmanager
+    def hold(
+        self, dataset_id: str, deadline: float, wanted: Callable[[], bool] = lambda: True
+    ) -> Iterator[None]:
+        """Hold the lock of one dataset.
+
+        Waits at most ``deadline`` seconds, and stops waiting when ``wanted`` says so: raises
+        DeadlineExceeded in both cases.
+        """
+        number = uuid.UUID(dataset_id).int
+        if not self._shared:
+            with self._striped(number, dataset_id, deadline):
+                yield
+            return
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            end = time.monotonic() + deadline
+            while not try_lock(descriptor, number % (1 << 62)):
+                if time.monotonic() >= end or not wanted():
+                    raise _too_long(dataset_id)
+                time.sleep(min(POLL, max(0.001, deadline)))
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _striped(self, number: int, dataset_id: str, deadline: float) -> Iterator[None]:
+        stripe = self._stripes[number % _STRIPES]
+        if not stripe.acquire(timeout=deadline):
+            raise _too_long(dataset_id)
+        try:
+            yield
+        finally:
+            stripe.release()
+
+
+def _too_long(dataset_id: str) -> DeadlineExceeded:
+    return DeadlineExceeded(f"another process has been working on {dataset_id} for long")
+
+
+def _set(descriptor: int, kind: int, start: int, length: int) -> bool:
     # struct flock: l_type, l_whence, l_start, l_len, l_pid (0 for this kind of lock)
-    start = uuid.UUID(dataset_id).int % (1 << 62)
-    request = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, start, 1, 0)
+    request = struct.pack("hhqqi4x", kind, os.SEEK_SET, start, length, 0)
     try:
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, request)
     except (BlockingIOError, PermissionError):

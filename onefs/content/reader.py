@@ -2,29 +2,55 @@
 
 from __future__ import annotations
 
-import os
 import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cachetools import LRUCache
 
-from onefs.content.fetch import Fetcher, Transfer
+from onefs.content.blocks import State, read_about
+from onefs.content.evict import Evictor
+from onefs.content.fetch import Fetcher
+from onefs.content.follow import Follower
+from onefs.content.handle import DatasetHandle
+from onefs.content.hosts import Hosts
 from onefs.content.index import Index
-from onefs.content.store import PRIVATE, Place, Store
-from onefs.errors import BadContent, CacheError
+from onefs.content.keeping import Keeping
+from onefs.content.partials import Partial, Partials
+from onefs.content.reading import Reading
+from onefs.content.room import Limits, Room
+from onefs.content.scheduler import Run, Scheduler
+from onefs.content.store import Place, Store
+from onefs.content.whole import Transfer, WholeFetcher
+from onefs.content.window import FARTHEST
+from onefs.errors import BadContent, CacheError, DeadlineExceeded, Stopping
 from onefs.http import HostAuth, Transport
 from onefs.model import Dataset
 
 #: files whose identity at their last opening is remembered
 REMEMBERED = 65536
+#: files up to this size are fetched whole
+SMALL_FILE = 16 << 20
+#: seconds for which verifying a complete file may take the disk
+VERIFYING = 3600.0
+
+Identity = tuple[int | None, str, str]
 
 
 class Content:
     """The bytes of one laboratory's datasets, in one cache folder. Thread-safe.
 
-    ``database`` names the laboratory that the folder must belong to; ``stall`` and ``deadline``
-    are seconds: without progress on data, and for a question to a file server. Raises
-    UsageError when the folder belongs to another laboratory, CacheError when it cannot be used.
+    ``database`` names the laboratory that the folder must belong to. ``stall`` and ``deadline``
+    are seconds: without progress on data, and for a question to a file server. ``small_file`` is
+    in bytes. ``strict``: no byte is served before its whole file is verified. ``preferred`` names
+    the repositories whose copies are tried first. ``share_partials`` None: as the file system's
+    locks allow. ``on_bad`` is called, on any thread, with a dataset whose bytes turned out to be
+    wrong: pages of it that anybody keeps are to be dropped.
+
+    Raises UsageError when the folder belongs to another laboratory, CacheError when it cannot be
+    used.
     """
 
     def __init__(
@@ -37,25 +63,59 @@ class Content:
         *,
         stall: float = 60.0,
         deadline: float = 10.0,
+        small_file: int = SMALL_FILE,
+        strict: bool = False,
+        limits: Limits | None = None,
+        preferred: Sequence[str] = (),
+        share_partials: bool | None = None,
+        on_bad: Callable[[Dataset], None] = lambda dataset: None,
     ) -> None:
         self.cache_dir = cache_dir
-        self._index = Index(state_dir / "store.sqlite")
-        self._store = Store(cache_dir, self._index, database)
-        lock = cache_dir / PRIVATE / "locks"
-        self._fetcher = Fetcher(self._store, transport, auth, lock, stall)
+        self.strict = strict
+        self._small_file = small_file
+        self._stall = stall
         self._deadline = deadline
+        self._on_bad = on_bad
         self._guard = threading.Lock()
-        self._opened: LRUCache[str, tuple[int | None, str]] = LRUCache(REMEMBERED)
+        self._opened: LRUCache[str, Identity] = LRUCache(REMEMBERED)
+        self._stopping = threading.Event()
+        self._index = Index(state_dir / "store.sqlite")
+        self.store = Store(cache_dir, self._index, database, share=share_partials)
+        self._hosts = Hosts(transport, auth, stall, preferred)
+        lock = threading.Lock()
+        self._partials = Partials(self.store, lock, self._is_open)
+        self._evictor = Evictor(self.store, self._partials)
+        self.keeping = Keeping(self.store, self._evictor)
+        self._room = Room(cache_dir, self.store.ledger, limits or Limits(), self._evictor.evict)
+        self._follower = Follower(self.store, self._partials, self._is_open, self._went_bad)
+        self._fetcher = Fetcher(
+            self.store,
+            self._hosts,
+            self._room,
+            stall,
+            self._follower.condemn,
+            lambda partial: self._went_bad(partial.dataset),
+        )
+        self._scheduler = Scheduler(lock, self._partials, self._hosts, self._fetch)
+        self._whole = WholeFetcher(self.store, self._hosts, self._room, stall, self._went_bad)
 
     def open(self, dataset: Dataset, place: Place) -> DatasetHandle:
         """Open a dataset of known size at its place. Asks no server.
 
         Raises BadContent at once for a file that is known to be bad.
         """
-        verdict = self._store.verdict(dataset)
-        if verdict is not None and not verdict.good:
-            raise BadContent(verdict.reason)
-        return DatasetHandle(self, dataset, place, self._same_as_last_time(dataset))
+        entry = self.store.entry(dataset)
+        if entry is not None and entry.state == "bad":
+            raise BadContent(entry.reason)
+        size = dataset.size if entry is None else entry.size
+        if size is None:
+            raise ValueError(f"{dataset.id} is opened before its size is known")
+        if entry is not None:
+            self.store.used(dataset)
+        generation = entry.generation if entry is not None else self._generation(dataset)
+        return DatasetHandle(
+            self, dataset, place, size, self._same_as_last_time(dataset, generation)
+        )
 
     def probe(self, dataset: Dataset) -> int:
         """The size of a dataset whose size Alyx lacks, in bytes, from a file server.
@@ -63,104 +123,185 @@ class Content:
         Waits at most ``deadline`` seconds. Raises Unreachable, DeadlineExceeded, ServerError or
         DataServerCredentials; never guesses.
         """
-        return self._fetcher.size_of(dataset, self._deadline)
+        return self._whole.size_of(dataset, self._deadline)
 
     def state(self, dataset: Dataset) -> tuple[str, str]:
         """``user.onefs.state`` of a dataset, and one sentence if something is wrong with it.
 
-        The state is ``remote``, ``cached``, ``unverified`` or ``bad``.
+        The state is ``remote``, ``partial``, ``cached``, ``unverified``, ``accepted`` or ``bad``.
         """
-        verdict = self._store.verdict(dataset)
+        verdict = self.store.verdict(dataset)
         if verdict is not None:
             return verdict.state, verdict.reason
-        failure = self._fetcher.failure(dataset)
-        return "remote", str(failure) if failure else ""
+        failure = self._whole.failure(dataset)
+        state = "partial" if self._generation(dataset) else "remote"
+        return state, str(failure) if failure else ""
 
     def transfers(self) -> list[Transfer]:
         """The downloads under way."""
-        return self._fetcher.transfers()
+        found = {}
+        for run in self._scheduler.runs():
+            partial = run.partial
+            if id(partial) not in found:
+                path = "/".join(partial.place)
+                done = partial.blocks.present_bytes()
+                found[id(partial)] = Transfer(
+                    path, partial.dataset.size, done, partial.began, run.moved
+                )
+        return [*self._whole.transfers(), *found.values()]
 
     def total_bytes(self) -> int:
-        """Bytes of the files that onefs downloaded into the folder."""
-        return self._store.total_bytes()
+        """Bytes of disk that the files which onefs downloaded take, complete or not."""
+        return self.store.total_bytes()
 
     def space(self) -> tuple[int, int]:
         """``(total, free)`` bytes of the disk that the folder lies on."""
-        return self._store.space()
+        return self.store.space()
 
     def close(self) -> None:
         """Wake who waits, with Stopping."""
-        self._fetcher.close()
+        self._stopping.set()
+        self._scheduler.close()
+        self._whole.close()
+        self._follower.close()
 
     def release(self) -> None:
-        """Let go of the index, after the last use."""
+        """Let go of the index and the cache folder, after the last use."""
+        self.store.close()
         self._index.close()
 
-    def path(self, dataset: Dataset, place: Place) -> Path:
-        """The verified file of a dataset, downloaded if need be. Errors as ``Fetcher.wait``."""
-        path = self._fetcher.wait(dataset, place)
-        self._store.used(dataset)
+    def path(
+        self, dataset: Dataset, place: Place, watch: Callable[[int], None] | None = None
+    ) -> Path:
+        """The verified file of a dataset, downloaded if need be.
+
+        ``watch`` is told now and then how many bytes of a large file are there. Waits for as long
+        as bytes come. Raises BadContent, Unreachable, DataServerCredentials, DeadlineExceeded,
+        ServerError, Throttled, CacheError or Stopping.
+        """
+        path = self.store.known(dataset)
+        while path is None:
+            if self.is_small(dataset):
+                path = self._whole.wait(dataset, place)
+                break
+            reading = self.begin_reading(dataset, place)
+            if reading is not None:
+                try:
+                    self.complete(reading, watch)
+                finally:
+                    self.end_reading(reading)
+            path = self.store.known(dataset)
+        self.store.used(dataset)
+        return path
+
+    def size(self, dataset: Dataset) -> int | None:
+        """Bytes of a dataset: the database's claim, or what the user has accepted instead."""
+        entry = self.store.entry(dataset)
+        accepted = entry is not None and entry.state == "accepted"
+        return entry.size if entry is not None and accepted else dataset.size
+
+    def accept(self, dataset: Dataset, place: Place) -> Path:
+        """Serve the bytes that were found bad, as they are, from now on.
+
+        They are fetched again when they were not kept. Raises NotFound when the dataset is not
+        known to be bad, else as :meth:`path` does.
+        """
+        entry, kept = self.keeping.rejected(dataset)
+        digest = entry.digest
+        if kept is None:
+            there = replace(dataset, size=self.probe(dataset), md5="")
+            kept, digest = self.path(there, place), ""
+        path = self.keeping.accept(dataset, place, kept, digest)
+        self._went_bad(dataset)  # whoever has pages of what was there before
         return path
 
     def known_path(self, dataset: Dataset) -> Path | None:
         """The verified file of a dataset if it is there, without any waiting."""
-        return self._store.known(dataset)
+        return self.store.known(dataset)
 
-    def _same_as_last_time(self, dataset: Dataset) -> bool:
+    def is_small(self, dataset: Dataset) -> bool:
+        """Whether a dataset is fetched whole; one of unknown size is."""
+        return dataset.size is None or dataset.size <= self._small_file
+
+    def begin_reading(self, dataset: Dataset, place: Place) -> Reading | None:
+        """Read the partial file of a large dataset, until :meth:`end_reading`.
+
+        None when it is complete. Raises BadContent, CacheError or DeadlineExceeded.
+        """
+        partial = self._partials.acquire(dataset, place, self._stall)
+        if partial is None:
+            return None
+        with self._guard:
+            self._opened[dataset.id] = _identity(dataset, partial.blocks.about.generation)
+        return Reading(
+            partial,
+            self._scheduler,
+            self._hosts,
+            self._stall,
+            lambda: self._room.farthest(FARTHEST),
+        )
+
+    def end_reading(self, reading: Reading) -> None:
+        """The end of what :meth:`begin_reading` began."""
+        reading.close()
+        self._follower.forget(reading.partial)
+        self._partials.release(reading.partial)
+
+    def complete(self, reading: Reading, watch: Callable[[int], None] | None = None) -> None:
+        """Wait until a partial file is complete and verified. Raises as :meth:`path` does."""
+        partial = reading.partial
+        size, step = partial.blocks.about.size, partial.blocks.about.block_size
+        for offset in range(0, size, step):
+            length = min(step, size - offset)
+            if not reading.ready(offset, length):
+                reading.wait(offset, length)
+                if watch is not None:
+                    watch(partial.blocks.present_bytes())
+        self._follower.go_on(partial)
+        self._await_verdict(partial)
+
+    def _await_verdict(self, partial: Partial) -> None:
+        end = time.monotonic() + VERIFYING
+        while partial.blocks.state() is State.LIVE:
+            if self._stopping.is_set():
+                raise Stopping("onefs is being stopped")
+            if time.monotonic() > end:
+                raise DeadlineExceeded(f"{partial.dataset.name} takes too long to verify")
+            with partial.demand.condition:
+                partial.demand.condition.wait(0.1)
+        if partial.blocks.state() is State.BAD:
+            verdict = self.store.verdict(partial.dataset)
+            raise BadContent(verdict.reason if verdict is not None else "the bytes are wrong")
+        if partial.blocks.state() is not State.DONE:
+            raise CacheError(f"{partial.dataset.name} was removed while it was verified")
+
+    def _fetch(self, run: Run) -> None:
+        self._fetcher.fetch(run, self._scheduler, self._arrived)
+
+    def _arrived(self, run: Run, block: int) -> None:
+        self._scheduler.arrived(run, block)
+        self._follower.arrived(run.partial, block)
+
+    def _is_open(self) -> bool:
+        return not self._stopping.is_set()
+
+    def _went_bad(self, dataset: Dataset) -> None:
+        with self._guard:
+            self._opened.pop(dataset.id, None)
+        self._on_bad(dataset)
+
+    def _generation(self, dataset: Dataset) -> str:
+        about = read_about(self.store.partial_folder, dataset.id)
+        return about.generation if about is not None else ""
+
+    def _same_as_last_time(self, dataset: Dataset, generation: str) -> bool:
         """Whether the kernel's pages of this file, if it has any, are of these very bytes."""
-        identity = (dataset.size, dataset.md5)
+        identity = _identity(dataset, generation)
         with self._guard:
             same = self._opened.get(dataset.id) == identity
             self._opened[dataset.id] = identity
         return same
 
 
-class DatasetHandle:
-    """An open dataset (see ``onefs.tree.nodes.Handle``). Thread-safe."""
-
-    def __init__(self, content: Content, dataset: Dataset, place: Place, keep_cache: bool) -> None:
-        if dataset.size is None:
-            raise ValueError(f"{dataset.id} is opened before its size is known")
-        self.size = dataset.size
-        self.keep_cache = keep_cache
-        self._content = content
-        self._dataset = dataset
-        self._place = place
-        self._lock = threading.Lock()
-        self._fd: int | None = None
-
-    def ready(self, offset: int, length: int) -> bool:
-        """Whether :meth:`fd` answers without waiting for a server."""
-        if self._fd is None:
-            known = self._content.known_path(self._dataset)
-            if known is not None:
-                self._open(known)
-        return self._fd is not None
-
-    def fd(self, offset: int, length: int) -> int:
-        """A descriptor that holds these bytes at this offset; downloads them if need be."""
-        if not self.ready(offset, length):
-            self._open(self._content.path(self._dataset, self._place))
-        assert self._fd is not None
-        return self._fd
-
-    def close(self) -> None:
-        """Let go of the file. Nothing is read from this handle any more."""
-        with self._lock:
-            descriptor, self._fd = self._fd, None
-        if descriptor is not None:
-            os.close(descriptor)
-
-    def _open(self, path: Path) -> None:
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise CacheError(f"{path} was verified and cannot be opened: {error}") from error
-        found = os.fstat(descriptor).st_size
-        with self._lock:
-            if self._fd is None and found == self.size:
-                self._fd, descriptor = descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-        if found != self.size:
-            raise BadContent(f"{path} has {found} bytes, {self.size} were promised")
+def _identity(dataset: Dataset, generation: str) -> Identity:
+    return dataset.size, dataset.md5, generation

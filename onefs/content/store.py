@@ -2,29 +2,45 @@
 
 The folder is a ONE cache folder: a complete file stands at
 ``<lab>/Subjects/<subject>/<date>/<nnn>/<collection>/<name>``. What is ours alone is in ``.onefs/``:
-``database.json`` names the laboratory that the folder belongs to, ``partial/`` holds what is being
-fetched, ``aside/`` complete files whose ONE path is taken by a file that onefs did not download,
-and ``locks`` carries one byte-range lock a dataset.
+
+``database.json``  the laboratory that the folder belongs to
+``files/``         a record of each complete file (see ``records``)
+``partial/``       what is being fetched (see ``blocks``)
+``aside/``         complete files whose ONE path is taken by a file that onefs did not download
+``rejected/``      complete files that are not what the database describes, until they are accepted
+``pins/``          an empty file for each dataset that is not to be evicted
+``locks``          carries one byte-range lock a dataset
+``usage``          how many bytes all this takes (see ``ledger``)
 """
 
 from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from onefs.alf import SUBJECTS
-from onefs.content.index import Entry, Index
+from onefs.content.holes import allocated
+from onefs.content.index import Index
+from onefs.content.ledger import Ledger
+from onefs.content.lock import DatasetLocks, locks_work
+from onefs.content.records import Entry, Records, boot_id
 from onefs.content.verify import Verdict, judge_file
 from onefs.errors import CacheError, CacheFull, OnefsError, UsageError
 from onefs.model import Dataset
 
+log = logging.getLogger(__name__)
+
 #: what is ours inside a cache folder
 PRIVATE = ".onefs"
+#: seconds between two notes that a file is being used
+USED_EVERY = 30.0
 
 #: a dataset's folders from the lab on, and its name: ("cortexlab", "KS023", ..., "spikes.npy")
 Place = tuple[str, ...]
@@ -34,80 +50,181 @@ class Store:
     """The files of one laboratory in one cache folder. Thread-safe, and safe beside others.
 
     ``database`` names the laboratory (its host, or ``demo-<hash>``): a folder that belongs to
-    another is refused with UsageError. Raises CacheError or CacheFull when the disk fails.
+    another is refused with UsageError. ``share`` says whether partial files are shared with other
+    processes; None tries out whether the file system's locks allow it. Raises CacheError or
+    CacheFull when the disk fails.
     """
 
-    def __init__(self, root: Path, index: Index, database: str) -> None:
+    def __init__(
+        self, root: Path, index: Index, database: str, *, share: bool | None = None
+    ) -> None:
         self.root = root
+        self.private = root / PRIVATE
         self._index = index
+        self._boot = boot_id()
         with disk_errors(root):
-            (root / PRIVATE / "partial").mkdir(parents=True, exist_ok=True)
+            for name in ("partial", "rejected", "pins", "aside"):
+                (self.private / name).mkdir(parents=True, exist_ok=True)
             self._claim(database)
+            self.records = Records(self.private / "files")
+            self.shared = locks_work(self.private) if share is None else share
+            self.locks = DatasetLocks(self.private / "locks", shared=self.shared)
+            self.partial_folder = self._make_partial_folder()
+            self.ledger = Ledger(self.private / "usage", self.measure, shared=self.shared)
+
+    def close(self) -> None:
+        """Let other processes know that we are gone."""
+        self.ledger.close()
 
     def verdict(self, dataset: Dataset) -> Verdict | None:
         """What is known of a dataset's bytes without reading them; None when nothing is."""
-        entry = self._index.get(dataset.id)
-        if entry is None or not _claims_agree(entry, dataset):
-            return None
-        if entry.state != "bad" and not self._unchanged(entry):
-            return None
-        return Verdict(entry.state, entry.reason)
+        entry = self.entry(dataset)
+        return None if entry is None else Verdict(entry.state, entry.reason)
 
     def known(self, dataset: Dataset) -> Path | None:
         """The verified file of a dataset by the index alone; None when there is none."""
+        entry = self.entry(dataset)
+        return None if entry is None or entry.state == "bad" else self.root / entry.path
+
+    def entry(self, dataset: Dataset) -> Entry | None:
+        """What is known of a dataset, if it still holds: from the index, else from its record.
+
+        A bad verdict always comes from the record: another host may have withdrawn it.
+        """
         entry = self._index.get(dataset.id)
-        if entry is None or entry.state == "bad" or not _claims_agree(entry, dataset):
+        if entry is not None and entry.state != "bad" and self._holds(entry, dataset):
+            return entry
+        with disk_errors(self.root):
+            record = self.records.get(dataset.id)
+        if record is None or not self._holds(record, dataset):
             return None
-        return self.root / entry.path if self._unchanged(entry) else None
+        if record != entry:
+            self._index.put(record)
+        return record
 
     def adopt(self, dataset: Dataset, place: Place) -> Path | None:
         """Take the file that stands at the ONE path, if it is what the database describes.
 
         It is read whole and hashed; without a hash in the database nothing is taken.
         """
-        final = self._final(place)
+        final = self.final(place)
         with disk_errors(self.root):
             if not dataset.md5 or not final.is_file():
                 return None
             verdict = judge_file(dataset, final)
             if not verdict.good:
                 return None
-            self._record(dataset, final, verdict, ours=self._is_ours(dataset, final))
+            self.take(dataset, final, verdict, ours=self._is_ours(dataset, final))
         return final
 
-    def publish(self, dataset: Dataset, place: Place, partial: Path, verdict: Verdict) -> Path:
+    def take(self, dataset: Dataset, path: Path, verdict: Verdict, *, ours: bool) -> Entry:
+        """Know a file that stands in the folder already. Raises OSError."""
+        entry = self._describe(dataset, path, path, verdict, ours=ours)
+        self._keep(entry)
+        return entry
+
+    def publish(
+        self,
+        dataset: Dataset,
+        place: Place,
+        partial: Path,
+        verdict: Verdict,
+        *,
+        durable: bool = False,
+        generation: str = "",
+    ) -> Path:
         """Give a verified partial file its final name, with an atomic rename.
 
         What onefs did not download is never overwritten: where such a file has the name, ours
-        stands in ``.onefs/aside`` instead.
+        stands in ``.onefs/aside`` instead. ``durable``: its bytes are known to be on the disk.
+        The record comes before the name: what a crash leaves is a record without a file, which
+        says nothing, and never a file that nobody knows.
         """
         with disk_errors(self.root):
-            final = self._final(place)
+            final = self.final(place)
             if final.exists() and not self._is_ours(dataset, final):
-                final = self.root / PRIVATE / "aside" / dataset.id
+                final = self.private / "aside" / dataset.id
             final.parent.mkdir(parents=True, exist_ok=True)
+            before = 0 if partial == final else allocated(final)
             os.utime(partial, (time.time(), dataset.mtime))
+            entry = self._describe(dataset, partial, final, verdict, ours=True)
+            entry = replace(entry, boot="" if durable else self._boot, generation=generation)
+            self.records.put(entry)
             partial.replace(final)
-            self._record(dataset, final, verdict, ours=True)
+            self._index.put(entry)
+            self.ledger.change(-before)
         return final
 
-    def condemn(self, dataset: Dataset, reason: str) -> None:
-        """Remember that the server's bytes contradict the database, until the claims change."""
-        self._index.put(
-            Entry(dataset.id, "", 0, 0, 0, dataset.size, dataset.md5, "bad", reason, 0, 0.0)
+    def confirm(self, entry: Entry) -> None:
+        """The bytes of a file are known to be on the disk now."""
+        with disk_errors(self.root):
+            if self.records.get(entry.dataset_id) == entry:
+                self._keep(replace(entry, boot=""))
+
+    def condemn(
+        self, dataset: Dataset, reason: str, kept: Path | None = None, digest: str = ""
+    ) -> None:
+        """Remember that the server's bytes contradict the database, until the claims change.
+
+        The bytes may be ``kept``, for who wants to accept them.
+        """
+        entry = Entry(
+            dataset.id, "", 0, 0, 0, dataset.size, dataset.md5, "bad", reason, 0, time.time()
         )
+        with disk_errors(self.root):
+            if kept is not None:
+                found = self._describe(dataset, kept, kept, Verdict("bad", reason), ours=False)
+                entry = replace(found, digest=digest)
+            self._keep(entry)
+
+    def forget(self, dataset_id: str) -> None:
+        """Know nothing of a dataset any more; its file is not touched."""
+        with disk_errors(self.root):
+            self.records.forget(dataset_id)
+        self._index.forget(dataset_id)
 
     def used(self, dataset: Dataset) -> None:
         """Note that a file is being read, for the order of eviction."""
-        self._index.touch(dataset.id, time.time())
+        now = time.time()
+        self._index.touch(dataset.id, now)
+        with suppress(OSError):
+            self.records.touch(dataset.id, now)
 
     def partial(self, dataset: Dataset) -> Path:
-        """Where a dataset is fetched to, by whoever holds its lock."""
-        return self.root / PRIVATE / "partial" / dataset.id
+        """Where a small dataset is fetched to, by whoever holds its lock."""
+        return self.partial_folder / f"{dataset.id}.whole"
+
+    def rejected(self, dataset: Dataset) -> Path:
+        """Where bytes that contradict the database are kept."""
+        return self.private / "rejected" / dataset.id
+
+    def final(self, place: Place) -> Path:
+        """The ONE path of a dataset."""
+        lab, *rest = place
+        return self.root.joinpath(lab, SUBJECTS, *rest)
+
+    def entries(self) -> list[Entry]:
+        """Everything that is known, from the records; the index is brought up to date."""
+        with disk_errors(self.root):
+            found = list(self.records.all())
+        for entry in found:
+            if self._index.get(entry.dataset_id) != entry:
+                self._index.put(entry)
+        return found
+
+    def measure(self) -> int:
+        """Bytes of disk that our files take, counted on the disk."""
+        with disk_errors(self.root):
+            taken = sum(allocated(self.root / e.path) for e in self.records.all() if e.ours)
+            for folder in ("partial", "rejected"):
+                for path in (self.private / folder).rglob("*"):
+                    if path.is_file():
+                        taken += allocated(path)
+        return taken
 
     def total_bytes(self) -> int:
-        """Bytes of the files that onefs downloaded."""
-        return self._index.total_bytes()
+        """Bytes of disk that our files take: complete, partial and rejected ones."""
+        return self.ledger.total()
 
     def space(self) -> tuple[int, int]:
         """``(total, free)`` bytes of the disk that the folder lies on."""
@@ -133,19 +250,37 @@ class Store:
                 "give another one with --cache-dir"
             )
 
-    def _final(self, place: Place) -> Path:
-        lab, *rest = place
-        return self.root.joinpath(lab, SUBJECTS, *rest)
+    def _make_partial_folder(self) -> Path:
+        """Shared between processes, or one for ourselves where the disk has no locks."""
+        shared = self.private / "partial"
+        if self.shared:
+            return shared
+        log.warning(
+            "%s: this file system has no byte-range locks, so that files that are being fetched "
+            "are not shared between processes; complete ones are",
+            self.root,
+        )
+        host = os.uname().nodename
+        for old in shared.glob(f"{host}-*"):
+            if not Path("/proc", old.name.rpartition("-")[2]).exists():
+                _remove_folder(old)
+        own = shared / f"{host}-{os.getpid()}"
+        own.mkdir(exist_ok=True)
+        return own
 
     def _is_ours(self, dataset: Dataset, path: Path) -> bool:
         """Whether onefs downloaded the file at ``path`` (and nobody has replaced it since)."""
-        entry = self._index.get(dataset.id)
+        entry = self.records.get(dataset.id)
         relative = str(path.relative_to(self.root))
-        if entry is None or not entry.ours or entry.path != relative:
-            return False
-        return self._unchanged(entry)
+        return (
+            entry is not None
+            and bool(entry.ours)
+            and entry.path == relative
+            and self.unchanged(entry)
+        )
 
-    def _unchanged(self, entry: Entry) -> bool:
+    def unchanged(self, entry: Entry) -> bool:
+        """Whether the file is the one that the entry was written for."""
         try:
             found = (self.root / entry.path).stat()
         except OSError:
@@ -156,27 +291,36 @@ class Store:
             entry.inode,
         )
 
-    def _record(self, dataset: Dataset, path: Path, verdict: Verdict, ours: bool) -> None:
-        found = path.stat()
-        self._index.put(
-            Entry(
-                dataset_id=dataset.id,
-                path=str(path.relative_to(self.root)),
-                size=found.st_size,
-                mtime_ns=found.st_mtime_ns,
-                inode=found.st_ino,
-                claimed_size=dataset.size,
-                claimed_md5=dataset.md5,
-                state=verdict.state,
-                reason="",
-                ours=int(ours),
-                used_at=time.time(),
-            )
+    def _holds(self, entry: Entry, dataset: Dataset) -> bool:
+        """Whether an entry still says something about a dataset."""
+        if (entry.claimed_size, entry.claimed_md5) != (dataset.size, dataset.md5):
+            return False
+        if entry.state == "bad":
+            return True
+        return entry.boot in ("", self._boot) and self.unchanged(entry)
+
+    def _describe(
+        self, dataset: Dataset, now: Path, final: Path, verdict: Verdict, *, ours: bool
+    ) -> Entry:
+        """The entry of a file that stands at ``now`` and will stand at ``final``."""
+        found = now.stat()
+        return Entry(
+            dataset_id=dataset.id,
+            path=str(final.relative_to(self.root)),
+            size=found.st_size,
+            mtime_ns=found.st_mtime_ns,
+            inode=found.st_ino,
+            claimed_size=dataset.size,
+            claimed_md5=dataset.md5,
+            state=verdict.state,
+            reason=verdict.reason,
+            ours=int(ours),
+            used_at=time.time(),
         )
 
-
-def _claims_agree(entry: Entry, dataset: Dataset) -> bool:
-    return (entry.claimed_size, entry.claimed_md5) == (dataset.size, dataset.md5)
+    def _keep(self, entry: Entry) -> None:
+        self.records.put(entry)
+        self._index.put(entry)
 
 
 @contextmanager
@@ -190,6 +334,13 @@ def disk_errors(root: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CacheFull(f"the disk of the cache folder {root} is full") from error
         raise CacheError(f"the cache folder {root} cannot be used: {error}") from error
+
+
+def _remove_folder(folder: Path) -> None:
+    for path in folder.iterdir():
+        remove(path)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def remove(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,9 +59,20 @@ def judge_file(dataset: Dataset, path: Path) -> Verdict:
     verdict = judge_size(dataset, path.stat().st_size)
     if not verdict.good:
         return verdict
-    digest, size = new_hash(dataset), 0
+    return judge(dataset, path.stat().st_size, hash_file(dataset, path))
+
+
+def hash_file(
+    dataset: Dataset, path: Path, watch: Callable[[int], None] = lambda done: None
+) -> str:
+    """The digest of a file, of the kind that the database has for a dataset.
+
+    ``watch`` is told how many bytes were read. Raises OSError.
+    """
+    digest, done = new_hash(dataset), 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
-            size += len(chunk)
-    return judge(dataset, size, digest.hexdigest())
+            done += len(chunk)
+            watch(done)
+    return digest.hexdigest()

@@ -28,6 +28,10 @@ class FileServer:
         self.listener = Listener(0)
         self.asked: list[str] = []
         self.files: dict[str, Callable[[Request], Response]] = {}
+        self.start()
+
+    def start(self) -> None:
+        """Answer, after ``listener.stop()`` on the same port."""
         self.listener.start(self._app)
 
     def put(self, name: str, data: bytes, content_type: str = "application/octet-stream") -> None:
@@ -86,6 +90,7 @@ def open_content(tmp_path: Path) -> Iterator[Open]:
         cache: str = "cache",
         state: str = "state",
         credentials: DataCredentials | None = None,
+        **more: Any,
     ) -> Content:
         transport = Transport()
         content = Content(
@@ -96,6 +101,7 @@ def open_content(tmp_path: Path) -> Iterator[Open]:
             HostAuth(credentials),
             stall=stall,
             deadline=stall,
+            **more,
         )
         made.append((content, transport))
         return content

@@ -1,0 +1,116 @@
+"""Taking over files that somebody has downloaded already, from another folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from onefs.alf import SUBJECTS
+from onefs.content.holes import allocated
+from onefs.content.store import Place, Store, disk_errors, remove
+from onefs.content.verify import judge_file
+from onefs.model import Dataset
+
+#: FlatIron's and some of ONE's own names carry the dataset's UUID before the extension
+_UUID = re.compile(
+    r"\.([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?=\.|$)", re.IGNORECASE
+)
+
+#: finds the dataset of a file by its UUID, if the name has one, and its place without it
+Find = Callable[[str, Place], tuple[Dataset, Place] | None]
+
+
+class Outcome(Enum):
+    """What became of a file."""
+
+    TAKEN = "taken"
+    #: the cache has it already
+    THERE = "there already"
+    #: no dataset stands for it
+    UNKNOWN = "unknown"
+    #: it is not what the database describes
+    DIFFERS = "differs"
+    #: the database has no md5, and nobody said that it is to be trusted
+    UNPROVED = "unproved"
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """One file of the folder, and what became of it."""
+
+    path: Path
+    outcome: Outcome
+    reason: str = ""
+
+
+def split_uuid(name: str) -> tuple[str, str]:
+    """The UUID in a file name ('' when there is none), and the name without it."""
+    match = _UUID.search(name)
+    if match is None:
+        return "", name
+    return match[1].lower(), name[: match.start()] + name[match.end() :]
+
+
+def adopt_folder(
+    store: Store, folder: Path, find: Find, *, copy: bool = False, trust: bool = False
+) -> Iterator[Adoption]:
+    """Take the files below ``folder`` that are what the database describes.
+
+    They are linked into the cache (hard links, symbolic ones between disks) and stay the user's
+    own: never evicted, moved or changed. With ``copy`` the cache gets copies, which are its own.
+    ``trust`` takes a file of the right size where the database has no md5. Raises CacheError.
+    """
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name != ".onefs")
+        for name in sorted(names):
+            path = Path(root, name)
+            parts = [part for part in path.relative_to(folder).parts[:-1] if part != SUBJECTS]
+            key, plain = split_uuid(name)
+            found = find(key, (*parts, plain))
+            if found is None:
+                yield Adoption(path, Outcome.UNKNOWN)
+                continue
+            with disk_errors(store.root), store.locks.hold(found[0].id, 60.0):
+                yield _adopt(store, path, *found, copy=copy, trust=trust)
+
+
+def _adopt(
+    store: Store, path: Path, dataset: Dataset, place: Place, *, copy: bool, trust: bool
+) -> Adoption:
+    if store.known(dataset) is not None:
+        return Adoption(path, Outcome.THERE)
+    if not dataset.md5 and not trust:
+        return Adoption(path, Outcome.UNPROVED, "the database has no md5 for it")
+    verdict = judge_file(dataset, path)
+    if not verdict.good:
+        return Adoption(path, Outcome.DIFFERS, verdict.reason)
+    final = store.final(place)
+    if final.exists() and not final.samefile(path):
+        return Adoption(path, Outcome.DIFFERS, f"another file stands at {final} already")
+    if not final.exists():
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _bring(path, final, copy=copy)
+    ours = copy and not final.samefile(path)
+    entry = store.take(dataset, final, verdict, ours=ours)
+    store.ledger.change(allocated(final) if ours else 0)
+    return Adoption(path, Outcome.TAKEN, entry.path)
+
+
+def _bring(path: Path, final: Path, *, copy: bool) -> None:
+    if not copy:
+        try:
+            final.hardlink_to(path)
+        except OSError:  # another disk, or a file system without hard links
+            final.symlink_to(path.resolve())
+        return
+    fresh = final.with_name(f".{final.name}.onefs")
+    try:
+        shutil.copy2(path, fresh)
+        fresh.replace(final)
+    finally:
+        remove(fresh)

@@ -1,0 +1,109 @@
+"""What an answer of a file server means for who asked for a range of bytes. Pure decisions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from onefs.errors import DataServerCredentials, OnefsError, ServerError, Throttled
+from onefs.http import Stream
+
+_CONTENT_RANGE = re.compile(r"\s*bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)\s*", re.IGNORECASE)
+
+
+class WrongSize(OnefsError):
+    """The server's file has another size than the one asked for."""
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.size = size
+
+
+class Changed(OnefsError):
+    """The server's file is no longer the one that the blocks on disk came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The bytes that an answer carries: from ``start`` to ``end``, this one not included.
+
+    ``ranged`` is False when the server does not do ranges, and sends everything from 0 on.
+    """
+
+    start: int
+    end: int
+    ranged: bool
+
+
+def expect(stream: Stream, *statuses: int) -> None:
+    """Raise unless the answer is a file: of these statuses, and no page for people."""
+    host = stream.url
+    if stream.status in (403, 407):
+        raise DataServerCredentials(f"{host}: the file server does not allow it to us")
+    if stream.status == 429:
+        wish = stream.headers.get("Retry-After", "").strip()
+        seconds = float(wish) if wish.isdigit() else 0.0
+        raise Throttled(f"{host}: the file server asks to wait: too many requests", seconds)
+    if stream.status not in statuses:
+        raise ServerError(f"{host}: the file server answers {stream.status}", stream.status)
+    kind = stream.headers.get("Content-Type", "")
+    if kind.startswith("text/html") and not host.endswith((".html", ".htm")):
+        raise ServerError(f"{host}: the file server sends a page instead of a file", 200)
+
+
+def judge_range(stream: Stream, size: int, start: int, end: int, validator: str) -> Body:
+    """What the body of an answer to ``Range: bytes=start-(end-1)`` holds.
+
+    ``size`` is the file's as the database has it, ``validator`` the one that was sent as If-Range
+    ('' for none). Raises WrongSize, Changed, ServerError, DataServerCredentials or Throttled.
+    """
+    if stream.status == 416:
+        _check_size(_total(stream), size, stream.url)
+    expect(stream, 200, 206)
+    found = validator_of(stream.headers)
+    if validator and found and found != validator:
+        raise Changed(f"{stream.url}: the file on the server has changed")
+    if stream.status == 200:
+        _check_size(stream.length, size, stream.url)
+        return Body(0, size, ranged=False)
+    match = _CONTENT_RANGE.fullmatch(stream.headers.get("Content-Range", ""))
+    if match is None or match[1] is None:
+        raise ServerError(f"{stream.url}: the file server does not say which bytes it sends", 206)
+    _check_size(_total(stream), size, stream.url)
+    first, last = int(match[1]), int(match[2]) + 1
+    if (first, last) != (start, end):
+        raise ServerError(
+            f"{stream.url}: asked for bytes {start}-{end - 1}, the file server sends "
+            f"{first}-{last - 1}",
+            206,
+        )
+    return Body(start, last, ranged=True)
+
+
+def total_size(stream: Stream) -> int:
+    """The size of the whole file, from an answer to a request for its first byte."""
+    expect(stream, 200, 206, 416)  # 416: an empty file has no first byte
+    total = stream.length if stream.status == 200 else _total(stream)
+    if total is None:
+        raise ServerError(f"{stream.url}: the file server does not say how large it is")
+    return total
+
+
+def validator_of(headers: Mapping[str, str]) -> str:
+    """What names this very version of a file in If-Range: a strong ETag, else the date; or ''.
+
+    A weak ETag promises no equal bytes and is not allowed there (RFC 9110, 13.1.5).
+    """
+    etag = headers.get("ETag", "").strip()
+    return etag if etag.startswith('"') else headers.get("Last-Modified", "").strip()
+
+
+def _total(stream: Stream) -> int | None:
+    match = _CONTENT_RANGE.fullmatch(stream.headers.get("Content-Range", ""))
+    return int(match[3]) if match is not None and match[3] != "*" else None
+
+
+def _check_size(found: int | None, size: int, url: str) -> None:
+    if found is not None and found != size:
+        raise WrongSize(f"the database says {size} bytes, the file has {found}", found)

@@ -1,0 +1,248 @@
+"""A file that is there in parts: which of its blocks are on disk, and the proof for each.
+
+Three files in ``.onefs/partial/`` make one partial file:
+
+``<id>.json``              what it is a part of (:class:`About`); published by rename. It names the
+                           generation, and is what makes the other two count.
+``<id>.<generation>.data`` the bytes, each block at its own offset; the rest are holes.
+``<id>.<generation>.map``  64-bit words, little-endian. Word 0 is the :class:`State`. Word ``1 + i``
+                           is block i's record: 0 when it is absent, else ``1 << 32 | crc32``.
+
+A block's bytes are written before its record, and its record is cleared before its bytes are given
+up. After a crash or a power loss a record may outlive its bytes: so nobody believes a record that
+an earlier process left before the checksum has proved it.
+
+The map also carries the locks: byte i is block i's claim (exclusive: somebody is fetching or
+evicting it), byte ``PINS + i`` its pin (shared: somebody is reading it), byte ``HASHING`` the
+right to verify the whole, byte ``OPEN`` (shared) that a process has it open. Apart from the first
+ones these lie beyond the file's end; none of them has to do with the bytes there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from enum import IntEnum
+from pathlib import Path
+
+from onefs.model import Dataset
+
+BLOCK_SIZE = 512 * 1024
+PINS = 1 << 40
+HASHING = 1 << 41
+OPEN = (1 << 41) + 1
+_WORD = 8
+_PRESENT = 1 << 32
+
+
+class State(IntEnum):
+    """What has become of a partial file, told to every process that has it open."""
+
+    LIVE = 1
+    #: dropped: the remote file changed, or its bytes were evicted; open it anew
+    GONE = 2
+    #: complete, and not what the database describes
+    BAD = 3
+    #: complete and verified; the data file has been given its final name
+    DONE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a partial file is a part of."""
+
+    dataset_id: str
+    #: bytes of the whole
+    size: int
+    md5: str
+    block_size: int
+    generation: str
+    #: below the cache folder: where it will stand
+    place: tuple[str, ...]
+    #: URL of each copy that blocks came from, and its validator (see ``answers.validator_of``)
+    sources: dict[str, str] = field(default_factory=dict)
+
+
+class BlockFile:
+    """One partial file, open. Thread-safe as far as its callers hold each block's claim."""
+
+    def __init__(self, folder: Path, about: About, data: int, records: int) -> None:
+        self.folder = folder
+        self.about = about
+        #: descriptors of the data and the map; :meth:`close` ends both
+        self.data = data
+        self.map = records
+        self.count = block_count(about.size, about.block_size)
+
+    def close(self) -> None:
+        os.close(self.data)
+        os.close(self.map)
+
+    @property
+    def data_path(self) -> Path:
+        return self.folder / f"{self.about.dataset_id}.{self.about.generation}.data"
+
+    def span(self, block: int) -> tuple[int, int]:
+        """First byte of a block, and the one after its last."""
+        start = block * self.about.block_size
+        return start, min(start + self.about.block_size, self.about.size)
+
+    def state(self) -> State:
+        """GONE when the word makes no sense."""
+        word = self._words(0, 1)[0]
+        return State(word) if word in State._value2member_map_ else State.GONE
+
+    def set_state(self, state: State) -> None:
+        os.pwrite(self.map, struct.pack("<Q", state), 0)
+
+    def records(self, first: int, last: int) -> tuple[int, ...]:
+        """The records of blocks ``first`` to ``last``, this one not included; 0 means absent."""
+        return self._words(1 + first, last - first)
+
+    def set_record(self, block: int, checksum: int) -> None:
+        """Say that a block's bytes are in the data file, and what their crc32 is."""
+        os.pwrite(self.map, struct.pack("<Q", _PRESENT | checksum), (1 + block) * _WORD)
+
+    def clear(self, block: int) -> None:
+        """Say that a block is absent."""
+        os.pwrite(self.map, bytes(_WORD), (1 + block) * _WORD)
+
+    def proves(self, block: int, record: int) -> bool:
+        """Whether the block's bytes on disk are those that ``record`` was written for."""
+        start, end = self.span(block)
+        found = os.pread(self.data, end - start, start)
+        return len(found) == end - start and record == _PRESENT | zlib.crc32(found)
+
+    def present_bytes(self) -> int:
+        """Bytes of the blocks that have a record."""
+        records = self.records(0, self.count)
+        found = sum(1 for record in records if record) * self.about.block_size
+        if records and records[-1]:
+            start, end = self.span(self.count - 1)
+            found -= self.about.block_size - (end - start)
+        return found
+
+    def is_current(self) -> bool:
+        """Whether these are still the files that count for the dataset."""
+        about = read_about(self.folder, self.about.dataset_id)
+        return about is not None and about.generation == self.about.generation
+
+    def name_source(self, url: str, validator: str, *, alone: bool) -> str | None:
+        """Note the validator of a copy, unless one is known: the one that counts from now on.
+
+        None when blocks of another copy are here and ``alone`` forbids a mixture. The caller
+        holds the dataset's lock.
+        """
+        known = read_about(self.folder, self.about.dataset_id)
+        if known is not None and known.generation == self.about.generation:
+            self.about = known
+        if url not in self.about.sources:
+            if alone and self.about.sources:
+                return None
+            self.about = replace(self.about, sources={**self.about.sources, url: validator})
+            if known is not None:
+                _write_about(self.folder, self.about)
+        return self.about.sources[url]
+
+    def _words(self, first: int, count: int) -> tuple[int, ...]:
+        raw = os.pread(self.map, count * _WORD, first * _WORD)
+        return struct.unpack(f"<{count}Q", raw.ljust(count * _WORD, b"\0"))
+
+
+def block_count(size: int, block_size: int) -> int:
+    return -(-size // block_size)
+
+
+def open_blocks(folder: Path, dataset: Dataset) -> BlockFile | None:
+    """The partial file of a dataset as it stands; None when there is none that can be used.
+
+    One of another size or md5, or without its other files, is of no use. Raises OSError.
+    """
+    about = read_about(folder, dataset.id)
+    if about is None or (about.size, about.md5) != (dataset.size, dataset.md5):
+        return None
+    stem = f"{dataset.id}.{about.generation}"
+    try:
+        data = os.open(folder / f"{stem}.data", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        records = os.open(folder / f"{stem}.map", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        os.close(data)
+        if isinstance(error, FileNotFoundError):
+            return None
+        raise
+    blocks = BlockFile(folder, about, data, records)
+    if os.fstat(data).st_size != about.size or blocks.state() is not State.LIVE:
+        blocks.close()
+        return None
+    return blocks
+
+
+def create_blocks(
+    folder: Path, dataset: Dataset, place: tuple[str, ...], block_size: int = BLOCK_SIZE
+) -> BlockFile:
+    """A new partial file without any block, in place of what is left of another.
+
+    The caller holds the dataset's lock. Raises OSError.
+    """
+    assert dataset.size is not None
+    remove_blocks(folder, dataset.id)
+    about = About(dataset.id, dataset.size, dataset.md5, block_size, secrets.token_hex(8), place)
+    stem = f"{dataset.id}.{about.generation}"
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    data = os.open(folder / f"{stem}.data", flags, 0o666)
+    try:
+        os.ftruncate(data, about.size)
+        records = os.open(folder / f"{stem}.map", flags, 0o666)
+    except OSError:
+        os.close(data)
+        raise
+    blocks = BlockFile(folder, about, data, records)
+    try:
+        blocks.set_state(State.LIVE)
+        _write_about(folder, about)
+    except OSError:
+        blocks.close()
+        raise
+    return blocks
+
+
+def remove_blocks(folder: Path, dataset_id: str) -> None:
+    """Remove a dataset's partial file, in whatever condition. The caller holds its lock."""
+    (folder / f"{dataset_id}.json").unlink(missing_ok=True)
+    for path in folder.glob(f"{dataset_id}.*"):
+        path.unlink(missing_ok=True)
+
+
+def read_about(folder: Path, dataset_id: str) -> About | None:
+    """What a dataset's partial file says that it is; None when it says nothing sensible."""
+    try:
+        found = json.loads((folder / f"{dataset_id}.json").read_bytes())
+        about = About(**{**found, "place": tuple(found["place"])})
+        sane = about.dataset_id == dataset_id and about.block_size > 0 and about.size >= 0
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return about if sane else None
+
+
+def abouts(folder: Path) -> Iterator[About]:
+    """Every partial file of a folder."""
+    for path in folder.glob("*.json"):
+        with suppress(OSError):
+            about = read_about(folder, path.stem)
+            if about is not None:
+                yield about
+
+
+def _write_about(folder: Path, about: About) -> None:
+    fresh = folder / f"{about.dataset_id}.{about.generation}.{secrets.token_hex(4)}"
+    fresh.write_text(json.dumps(asdict(about)) + "\n", "utf-8")
+    fresh.replace(folder / f"{about.dataset_id}.json")

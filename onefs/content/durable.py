@@ -1,0 +1,67 @@
+"""Small files onto the disk for good, behind everybody's back.
+
+A file of a few kilobytes takes a thousand times longer to sync than to write. So it is served as
+soon as it is verified, and its entry says in which boot that was (``Entry.boot``): after a power
+loss it would be verified anew. Here one thread syncs such files one by one and strikes that out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+
+from onefs.content.store import Store
+from onefs.errors import OnefsError
+from onefs.model import Dataset
+
+log = logging.getLogger(__name__)
+
+#: files that may wait to be synced; more are left as they are
+WAITING = 10_000
+
+
+class Syncer:
+    """Syncs files. Thread-safe; its thread starts with the first file."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._queue: queue.Queue[Dataset | None] = queue.Queue(WAITING)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def add(self, dataset: Dataset) -> None:
+        """Sync the file of a dataset soon."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="onefs-sync", daemon=True)
+                self._thread.start()
+        if not self._queue.full():
+            self._queue.put(dataset)
+
+    def close(self) -> None:
+        """Sync what waits, for ten seconds at most."""
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            self._queue.put(None)
+            thread.join(10.0)
+
+    def _run(self) -> None:
+        while (dataset := self._queue.get()) is not None:
+            try:
+                self._sync(dataset)
+            except (OnefsError, OSError) as error:
+                log.debug("%s was not synced: %s", dataset.name, error)
+
+    def _sync(self, dataset: Dataset) -> None:
+        entry = self._store.entry(dataset)
+        if entry is None or not entry.boot:
+            return
+        descriptor = os.open(self._store.root / entry.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._store.confirm(entry)

@@ -1,0 +1,232 @@
+"""Verifying partial files: hashing along behind the download, the verdict, and what follows it.
+
+A file that is read in order is hashed while it comes, block after block out of the page cache, on
+threads that give way to all others. One that was filled in another order is hashed when its last
+block is there. Either way the whole is compared with the database before it gets its name.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from onefs.content.blocks import HASHING, State, remove_blocks
+from onefs.content.holes import allocated
+from onefs.content.lock import POLL
+from onefs.content.partials import Partial, Partials
+from onefs.content.store import Store, disk_errors
+from onefs.content.verify import Verdict, judge, new_hash
+from onefs.errors import OnefsError
+from onefs.model import Dataset
+
+log = logging.getLogger(__name__)
+
+#: files that are hashed at once
+WORKERS = 2
+#: how far the hashing threads give way (nice)
+NICE = 10
+
+
+class _Progress:
+    """How far one file has been hashed."""
+
+    def __init__(self, partial: Partial) -> None:
+        self.partial = partial
+        self.digest = new_hash(partial.dataset)
+        #: the records of the blocks that went into the digest
+        self.records: list[int] = []
+        #: a thread is at it; it looks again when ``again`` is set meanwhile
+        self.running = False
+        self.again = False
+
+
+class Follower:
+    """Hashes what comes, and publishes or condemns what is complete. Thread-safe.
+
+    ``on_bad`` is told of each dataset whose bytes turn out to be wrong, and of each whose bytes
+    changed on the server: whoever keeps pages of it must drop them.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        partials: Partials,
+        wanted: Callable[[], bool],
+        on_bad: Callable[[Dataset], None],
+    ) -> None:
+        self._store = store
+        self._partials = partials
+        self._wanted = wanted
+        self._on_bad = on_bad
+        self._lock = threading.Lock()
+        self._progress: dict[int, _Progress] = {}
+        self._pool = ThreadPoolExecutor(
+            WORKERS, thread_name_prefix="onefs-hash", initializer=_give_way
+        )
+
+    def close(self) -> None:
+        """End. What was hashed is hashed again another time."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def arrived(self, partial: Partial, block: int) -> None:
+        """A block has come: go on hashing, if it is the one that was waited for."""
+        with self._lock:
+            progress = self._progress.get(id(partial))
+            following = progress is not None and block == len(progress.records)
+        if following or block == 0 or partial.may_be_complete():
+            self.go_on(partial)
+
+    def go_on(self, partial: Partial) -> None:
+        """Hash what there is, and see to the file if it is complete."""
+        with self._lock:
+            progress = self._progress.get(id(partial))
+            if progress is None:
+                self._partials.hold(partial)
+                progress = self._progress[id(partial)] = _Progress(partial)
+            progress.again = True
+            if not progress.running:
+                progress.running = True
+                with suppress(RuntimeError):  # we are being stopped
+                    self._pool.submit(self._work, progress)
+
+    def forget(self, partial: Partial) -> None:
+        """Nobody reads this file any more: do not keep it open for the hash."""
+        with self._lock:
+            progress = self._progress.get(id(partial))
+            if progress is None or progress.running:
+                return
+            del self._progress[id(partial)]
+        self._partials.release(partial)
+
+    def condemn(self, partial: Partial, reason: str, digest: str = "") -> None:
+        """The server's bytes are not what the database describes; from now on nobody gets them.
+
+        Raises CacheError.
+        """
+        with disk_errors(self._store.root), self._store.locks.hold(partial.dataset.id, 60.0):
+            self._reject(partial, reason, digest)
+        self._tell(partial)
+
+    def _work(self, progress: _Progress) -> None:
+        partial = progress.partial
+        while self._goes_on(progress):
+            try:
+                with disk_errors(self._store.root):
+                    self._advance(progress)
+            except OnefsError as error:
+                log.warning("%s cannot be verified now: %s", "/".join(partial.place), error)
+            except Exception:
+                log.exception("verifying %s failed", "/".join(partial.place))
+
+    def _goes_on(self, progress: _Progress) -> bool:
+        """Whether there is something to do for a thread; at the end, let go of the file."""
+        partial = progress.partial
+        with self._lock:
+            if progress.again and self._wanted():
+                progress.again = False
+                return True
+            progress.running = False
+            ended = partial.blocks.state() is not State.LIVE or partial.users == 1
+            if ended:
+                self._progress.pop(id(partial), None)
+        if ended:
+            self._partials.release(partial)
+        return False
+
+    def _advance(self, progress: _Progress) -> None:
+        """Hash as far as the blocks go, and end the matter when they go to the end."""
+        partial = progress.partial
+        complete = partial.may_be_complete()
+        while not partial.take(HASHING):
+            if not complete or not self._wanted() or partial.blocks.state() is not State.LIVE:
+                return  # another process hashes this file
+            time.sleep(POLL)
+            complete = partial.may_be_complete()
+        try:
+            while len(progress.records) < partial.blocks.count and self._wanted():
+                if not self._hash_block(progress):
+                    return
+            if len(progress.records) == partial.blocks.count:
+                self._finish(progress)
+        finally:
+            partial.free(HASHING)
+
+    def _hash_block(self, progress: _Progress) -> bool:
+        """The next block; False when it is not here."""
+        partial, block = progress.partial, len(progress.records)
+        partial.pin(block, block + 1)
+        try:
+            if partial.missing(block, block + 1):
+                return False
+            start, end = partial.blocks.span(block)
+            record = partial.blocks.records(block, block + 1)[0]
+            progress.digest.update(os.pread(partial.blocks.data, end - start, start))
+            progress.records.append(record)
+        finally:
+            partial.unpin(block, block + 1)
+        return True
+
+    def _finish(self, progress: _Progress) -> None:
+        """All is hashed: publish or condemn, unless a block was evicted or replaced meanwhile."""
+        partial = progress.partial
+        dataset, blocks = partial.dataset, partial.blocks
+        verdict = judge(dataset, blocks.about.size, progress.digest.hexdigest())
+        if verdict.good:
+            os.fdatasync(blocks.data)
+        with self._store.locks.hold(dataset.id, 60.0, self._wanted):
+            if blocks.state() is not State.LIVE or not blocks.is_current():
+                return
+            if blocks.records(0, blocks.count) != tuple(progress.records):
+                progress.digest, progress.records = new_hash(dataset), []
+                progress.again = partial.may_be_complete()
+                return
+            if verdict.good:
+                self._publish(partial, verdict)
+            else:
+                self._reject(partial, verdict.reason, progress.digest.hexdigest())
+        self._tell(partial)
+
+    def _publish(self, partial: Partial, verdict: Verdict) -> None:
+        blocks = partial.blocks
+        self._store.publish(
+            partial.dataset,
+            partial.place,
+            blocks.data_path,
+            verdict,
+            durable=True,
+            generation=blocks.about.generation,
+        )
+        blocks.set_state(State.DONE)
+        remove_blocks(blocks.folder, partial.dataset.id)
+
+    def _reject(self, partial: Partial, reason: str, digest: str) -> None:
+        """The state first: from here on no reader gets a byte, whatever happens to us."""
+        blocks = partial.blocks
+        partial.reason = reason
+        blocks.set_state(State.BAD)
+        kept = None
+        if digest:
+            kept = self._store.rejected(partial.dataset)
+            self._store.ledger.change(-allocated(kept))
+            blocks.data_path.replace(kept)
+        else:
+            self._store.ledger.change(-blocks.present_bytes())
+        self._store.condemn(partial.dataset, reason, kept, digest)
+        remove_blocks(blocks.folder, partial.dataset.id)
+        log.warning("%s: %s", "/".join(partial.place), reason)
+
+    def _tell(self, partial: Partial) -> None:
+        if partial.blocks.state() is State.BAD:
+            self._on_bad(partial.dataset)
+        with partial.demand.condition:
+            partial.demand.changed()
+
+
+def _give_way() -> None:
+    """Lower the priority of this thread alone, as Linux allows."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)

@@ -1,0 +1,136 @@
+"""Open handles: where the bytes of a dataset are, whole or in parts."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onefs.content.answers import Changed
+from onefs.content.blocks import State
+from onefs.content.reading import Reading
+from onefs.content.store import Place
+from onefs.errors import BadContent, CacheError
+from onefs.model import Dataset
+
+if TYPE_CHECKING:
+    from onefs.content.reader import Content
+
+#: how often a read begins anew when the remote file changes before a byte was handed out
+FRESH_STARTS = 3
+
+
+class DatasetHandle:
+    """An open dataset (see ``onefs.tree.nodes.Handle``). Thread-safe."""
+
+    def __init__(
+        self, content: Content, dataset: Dataset, place: Place, size: int, keep_cache: bool
+    ) -> None:
+        self.size = size
+        self.keep_cache = keep_cache
+        self._content = content
+        self._dataset = dataset
+        self._place = place
+        self._lock = threading.Lock()
+        self._fd: int | None = None
+        self._reading: Reading | None = None
+
+    def ready(self, offset: int, length: int) -> bool:
+        """Whether :meth:`fd` answers without waiting for a server."""
+        if self._fd is not None:
+            return True
+        reading = self._reading
+        if reading is not None:
+            return self._is_ready(reading, offset, length)
+        known = self._content.known_path(self._dataset)
+        return known is not None and self._open(known)
+
+    def fd(self, offset: int, length: int) -> int:
+        """A descriptor that holds these bytes at this offset; fetches them if need be."""
+        for attempt in range(FRESH_STARTS):
+            try:
+                if self.ready(offset, length) or self._fetch(offset, length):
+                    break
+            except Changed:
+                self._start_anew(last=attempt == FRESH_STARTS - 1)
+        with self._lock:
+            descriptor = self._fd
+            if descriptor is None and self._reading is not None:
+                descriptor = self._reading.fd
+        if descriptor is None:
+            raise CacheError(f"{self._dataset.name} cannot be kept long enough to be read")
+        return descriptor
+
+    def close(self) -> None:
+        """Let go of the file. Nothing is read from this handle any more."""
+        with self._lock:
+            descriptor, self._fd = self._fd, None
+            reading, self._reading = self._reading, None
+        if descriptor is not None:
+            os.close(descriptor)
+        if reading is not None:
+            self._content.end_reading(reading)
+
+    def _is_ready(self, reading: Reading, offset: int, length: int) -> bool:
+        if not self._content.strict:
+            return reading.ready(offset, length)
+        return reading.partial.blocks.state() is State.DONE
+
+    def _fetch(self, offset: int, length: int) -> bool:
+        """Wait for the bytes; False when they went again before we had them in hand."""
+        if self._content.is_small(self._dataset):
+            return self._open(self._content.path(self._dataset, self._place))
+        reading = self._begin()
+        if reading is None:
+            known = self._content.known_path(self._dataset)
+            return known is not None and self._open(known)
+        if self._content.strict:
+            self._content.complete(reading)
+        else:
+            reading.wait(offset, length)
+        return True
+
+    def _begin(self) -> Reading | None:
+        """Our reading of the partial file; None when the file is complete."""
+        with self._lock:
+            if self._reading is not None:
+                return self._reading
+        fresh = self._content.begin_reading(self._dataset, self._place)
+        if fresh is None:
+            return None
+        with self._lock:
+            if self._reading is None:
+                self._reading = fresh
+            reading = self._reading
+        if reading is not fresh:
+            self._content.end_reading(fresh)
+        return reading
+
+    def _start_anew(self, *, last: bool) -> None:
+        """The remote file changed: no matter, if nobody has seen a byte of it yet."""
+        with self._lock:
+            reading = self._reading
+            if last or reading is None or reading.bound:
+                name = self._dataset.name
+                raise BadContent(f"{name} has changed on the server: open it again")
+            self._reading = None
+        self._content.end_reading(reading)
+
+    def _open(self, path: Path) -> bool:
+        """Take a verified file; False when it was evicted just now."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise CacheError(f"{path} was verified and cannot be opened: {error}") from error
+        found = os.fstat(descriptor).st_size
+        with self._lock:
+            if self._fd is None and found == self.size:
+                self._fd, descriptor = descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+        if found != self.size:
+            raise BadContent(f"{path} has {found} bytes, {self.size} were promised")
+        return True

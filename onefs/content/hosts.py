@@ -1,0 +1,176 @@
+"""Which file servers answer. One that let a deadline expire is not asked again until it does.
+
+So the second reader of a dead server does not wait as long as the first: it gets an error at
+once, and a small request of our own finds out when the server is back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cachetools import TTLCache
+
+from onefs.errors import CacheError, DataServerCredentials, DeadlineExceeded, OnefsError, Stopping
+from onefs.http import HostAuth, Stream, Transport
+from onefs.model import Copy
+from onefs.urls import host_of
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT = 10.0
+#: seconds for which a file that could not be had is not asked for again
+FAILURE_PAUSE = 5.0
+#: the same after trouble with our own disk
+DISK_PAUSE = 0.5
+#: seconds for which a copy that failed is tried last
+FAILED = 60.0
+#: seconds that a probe may take
+PROBE_DEADLINE = 5.0
+#: seconds between two probes; nobody probes while nobody reads
+PROBE_PAUSE = 1.0
+
+
+class Silent(DeadlineExceeded):
+    """A server is known not to answer, and was not asked."""
+
+
+@dataclass
+class _Host:
+    #: when bytes last came from it
+    moved: float = field(default_factory=time.monotonic)
+    #: the URL that did not answer; '' when all is well
+    silent: str = ""
+    probing: bool = False
+    next_probe: float = 0.0
+
+
+def failure_pause(error: OnefsError) -> float:
+    """Seconds for which a failure is the answer for everybody who asks for the same file again."""
+    if isinstance(error, Silent):  # costs nobody anything, and may end at any moment
+        return 0.0
+    return DISK_PAUSE if isinstance(error, CacheError) else FAILURE_PAUSE
+
+
+class Hosts:
+    """What is known of the file servers. Thread-safe.
+
+    ``preferred`` names repositories in the order in which their copies are tried; copies of
+    others come after them, as the database lists them.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        auth: HostAuth,
+        stall: float,
+        preferred: Sequence[str] = (),
+    ) -> None:
+        self._transport = transport
+        self._auth = auth
+        self._stall = stall
+        self._rank = {name: index for index, name in enumerate(preferred)}
+        self._lock = threading.Lock()
+        self._hosts: dict[str, _Host] = {}
+        self._failed: TTLCache[str, bool] = TTLCache(4096, FAILED)
+
+    def order(self, copies: Sequence[Copy]) -> list[Copy]:
+        """The copies to try, in order, without those on servers that do not answer.
+
+        Raises Silent when that leaves none of several.
+        """
+        ranked = sorted(copies, key=self._order)
+        usable = [copy for copy in ranked if self._answers(copy.url)]
+        if ranked and not usable:
+            host = host_of(ranked[0].url)
+            raise Silent(
+                f"{host} has not answered in time; it is asked again in a moment, and files are "
+                "fetched as soon as it answers"
+            )
+        return usable
+
+    def patience(self, copies: int) -> float:
+        """Seconds without progress for one of several copies, so that the next gets its turn."""
+        return self._stall if copies == 1 else self._stall / (copies + 1)
+
+    def stream(self, url: str, headers: dict[str, str], patience: float) -> Stream:
+        """A request for bytes, with the credentials of its host."""
+        return self._transport.stream(
+            url,
+            headers=headers,
+            auth=self._auth,
+            connect_timeout=min(CONNECT_TIMEOUT, patience / 2),
+            stall_timeout=patience,
+        )
+
+    def failed(self, url: str) -> None:
+        """A copy could not be had: others are tried before it for a while."""
+        with self._lock:
+            self._failed[url] = True
+
+    def moved(self, url: str) -> None:
+        """Bytes have come."""
+        with self._lock:
+            host = self._host(url)
+            host.moved = time.monotonic()
+            host.silent = ""
+
+    def last_moved(self, url: str) -> float:
+        """When bytes last came from the server of ``url``, or when we first heard of it."""
+        with self._lock:
+            return self._host(url).moved
+
+    def overdue(self, url: str) -> None:
+        """A deadline expired on this URL: its server is not asked until a probe succeeds."""
+        with self._lock:
+            host = self._host(url)
+            if not host.silent:
+                log.warning("%s does not answer: reads from it fail until it does", host_of(url))
+            host.silent = url
+            host.next_probe = time.monotonic() + PROBE_PAUSE
+
+    def _order(self, copy: Copy) -> tuple[bool, int]:
+        with self._lock:
+            return copy.url in self._failed, self._rank.get(copy.repository, len(self._rank))
+
+    def _answers(self, url: str) -> bool:
+        with self._lock:
+            host = self._host(url)
+            if not host.silent:
+                return True
+            if not host.probing and time.monotonic() >= host.next_probe:
+                host.probing = True
+                threading.Thread(
+                    target=self._probe, args=(host, host.silent), name="onefs-probe", daemon=True
+                ).start()
+            return False
+
+    def _probe(self, host: _Host, url: str) -> None:
+        answered = False
+        try:
+            with self._transport.stream(
+                url,
+                headers={"Range": "bytes=0-0"},
+                auth=self._auth,
+                connect_timeout=PROBE_DEADLINE,
+                stall_timeout=PROBE_DEADLINE,
+            ):
+                answered = True
+        except DataServerCredentials:
+            answered = True
+        except Stopping:
+            return
+        except OnefsError:
+            pass
+        with self._lock:
+            host.probing = False
+            host.next_probe = time.monotonic() + PROBE_PAUSE
+            if answered:
+                log.info("%s answers again", host_of(url))
+                host.silent = ""
+
+    def _host(self, url: str) -> _Host:
+        return self._hosts.setdefault(host_of(url), _Host())

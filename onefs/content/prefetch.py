@@ -1,0 +1,61 @@
+"""Fetching many datasets beforehand, several at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from onefs.content.reader import Content
+from onefs.content.store import Place
+from onefs.errors import OnefsError
+from onefs.model import Dataset
+
+#: told of a dataset and how many of its bytes are there, now and then
+Watch = Callable[[Dataset, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What fetching one dataset came to: a path, or an error."""
+
+    dataset: Dataset
+    place: Place
+    path: Path | None
+    error: OnefsError | None = None
+    #: it was complete before
+    there: bool = False
+
+
+def prefetch(
+    content: Content,
+    wanted: Iterable[tuple[Dataset, Place]],
+    jobs: int,
+    watch: Watch = lambda dataset, done: None,
+) -> Iterator[Fetched]:
+    """Fetch and verify datasets, ``jobs`` at a time, each given as it is done.
+
+    What is there is skipped, what was begun is resumed; one that fails does not stop the others.
+    When the caller stops listening, those that have not begun are not begun.
+    """
+    with ThreadPoolExecutor(jobs, thread_name_prefix="onefs-get") as pool:
+        futures = [pool.submit(_fetch, content, *item, watch) for item in wanted]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _fetch(content: Content, dataset: Dataset, place: Place, watch: Watch) -> Fetched:
+    try:
+        known = content.known_path(dataset)
+        if known is not None:
+            return Fetched(dataset, place, known, there=True)
+        path = content.path(dataset, place, lambda done: watch(dataset, done))
+    except OnefsError as error:
+        return Fetched(dataset, place, None, error)
+    watch(dataset, path.stat().st_size)
+    return Fetched(dataset, place, path)

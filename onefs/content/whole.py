@@ -1,0 +1,284 @@
+"""Small files: fetched whole with one request, verified before their first byte is served.
+
+However many threads ask, one download runs; between processes the dataset's lock sees to that.
+Readers wait for as long as bytes keep coming, and no longer.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cachetools import TTLCache
+
+from onefs.content.answers import WrongSize, expect, total_size
+from onefs.content.blocks import BLOCK_SIZE
+from onefs.content.durable import Syncer
+from onefs.content.fetch import OF_A_COPY, ROUNDS
+from onefs.content.hosts import FAILURE_PAUSE, Hosts, failure_pause
+from onefs.content.room import Reservation, Room
+from onefs.content.store import Place, Store, disk_errors, remove
+from onefs.content.verify import CHUNK, Verdict, judge, judge_size, new_hash
+from onefs.errors import (
+    BadContent,
+    DeadlineExceeded,
+    OnefsError,
+    ServerError,
+    Stopping,
+)
+from onefs.flights import Flights
+from onefs.http import retry_delay
+from onefs.model import Copy, Dataset
+
+log = logging.getLogger(__name__)
+
+#: downloads at once; the rest queue
+WORKERS = 16
+
+
+@dataclass(slots=True)
+class Transfer:
+    """One download under way, for whoever watches."""
+
+    path: str
+    size: int | None
+    done: int = 0
+    began: float = field(default_factory=time.monotonic)
+    #: when it last got on: bytes came, and not too few
+    moved: float = field(default_factory=time.monotonic)
+    #: the URL that is asked, and what went wrong last
+    url: str = ""
+    trouble: OnefsError | None = None
+
+    def rate(self) -> float:
+        """Bytes a second since it began."""
+        return self.done / max(time.monotonic() - self.began, 1e-3)
+
+
+class WholeFetcher:
+    """Downloads for one store. Thread-safe.
+
+    ``stall`` is the number of seconds without any progress after which waiting ends.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        hosts: Hosts,
+        room: Room,
+        stall: float,
+        on_bad: Callable[[Dataset], None],
+    ) -> None:
+        self._store = store
+        self._hosts = hosts
+        self._room = room
+        self._stall = stall
+        self._on_bad = on_bad
+        self._syncer = Syncer(store)
+        self._flights: Flights[Path] = Flights("onefs-fetch", WORKERS)
+        self._guard = threading.Lock()
+        self._transfers: dict[str, Transfer] = {}
+        self._failures: TTLCache[Dataset, tuple[OnefsError, float]] = TTLCache(65536, FAILURE_PAUSE)
+        self._moved = time.monotonic()
+        self._stopped = threading.Event()
+
+    def close(self) -> None:
+        """Wake who waits, with Stopping, and let downloads end."""
+        self._stopped.set()
+        self._flights.close()
+        self._syncer.close()
+
+    def transfers(self) -> list[Transfer]:
+        """The downloads under way."""
+        with self._guard:
+            return list(self._transfers.values())
+
+    def failure(self, dataset: Dataset) -> OnefsError | None:
+        """Why the last download of a dataset failed, for a few seconds after it did."""
+        with self._guard:
+            found = self._failures.get(dataset)
+        return found[0] if found is not None and time.monotonic() < found[1] else None
+
+    def wait(self, dataset: Dataset, place: Place) -> Path:
+        """The verified file of a dataset, downloading it if need be.
+
+        Waits while bytes come, or while others' do before its turn: DeadlineExceeded after
+        ``stall`` seconds without any. Raises BadContent, Unreachable, DataServerCredentials,
+        ServerError, CacheError or Stopping.
+        """
+        failed = self.failure(dataset)
+        if failed is not None:
+            raise failed.with_traceback(None)  # it is raised many times: let none pile up
+        asked = time.monotonic()
+        future = self._flights.start(dataset.id, lambda: self._run(dataset, place))
+        while not wait([future], timeout=min(0.5, self._stall)).done:
+            self._check_progress(dataset, asked)
+        return future.result()
+
+    def size_of(self, dataset: Dataset, deadline: float) -> int:
+        """The size that a file server gives for a dataset, for which it sends no bytes."""
+        trouble: OnefsError | None = None
+        for copy in self._hosts.order(dataset.copies):
+            try:
+                with self._hosts.stream(copy.url, {"Range": "bytes=0-0"}, deadline) as stream:
+                    return total_size(stream)
+            except OnefsError as error:
+                trouble = error
+        raise trouble or ServerError(f"{dataset.name} stands on no file server")
+
+    def _check_progress(self, dataset: Dataset, asked: float) -> None:
+        with self._guard:
+            transfer = self._transfers.get(dataset.id)
+        moved = transfer.moved if transfer is not None else self._moved
+        if time.monotonic() - max(moved, asked) > self._stall:
+            if transfer is not None and transfer.url:
+                self._hosts.overdue(transfer.url)
+                if transfer.trouble is not None:
+                    raise transfer.trouble.with_traceback(None)
+            raise DeadlineExceeded(f"{dataset.name}: nothing has come for {self._stall:g} s")
+
+    def _run(self, dataset: Dataset, place: Place) -> Path:
+        try:
+            with (
+                disk_errors(self._store.root),
+                self._store.locks.hold(dataset.id, 3600.0, self._is_wanted),
+            ):
+                path = self._ensure(dataset, place)
+        except OnefsError as error:
+            log.warning("%s: %s", "/".join(place), error)
+            with self._guard:
+                self._failures[dataset] = (error, time.monotonic() + failure_pause(error))
+            if isinstance(error, BadContent):
+                self._on_bad(dataset)
+            raise
+        self._syncer.add(dataset)
+        return path
+
+    def _is_wanted(self) -> bool:
+        return not self._stopped.is_set()
+
+    def _ensure(self, dataset: Dataset, place: Place) -> Path:
+        """Another process may have done it all meanwhile."""
+        verdict = self._store.verdict(dataset)
+        if verdict is not None and not verdict.good:
+            raise BadContent(verdict.reason)
+        return (
+            self._store.known(dataset)
+            or self._store.adopt(dataset, place)
+            or self._download(dataset, place)
+        )
+
+    def _download(self, dataset: Dataset, place: Place) -> Path:
+        partial = self._store.partial(dataset)
+        transfer = Transfer("/".join(place), dataset.size)
+        with self._guard:
+            self._transfers[dataset.id] = transfer
+        size = dataset.size if dataset.size is not None else BLOCK_SIZE
+        try:
+            with self._room.reserved(size, size) as room:
+                verdict, digest = self._from_any_copy(dataset, partial, transfer, room)
+                if not verdict.good:
+                    self._reject(dataset, verdict, partial, digest, room)
+                    raise BadContent(verdict.reason)
+                path = self._store.publish(dataset, place, partial, verdict)
+                room.wrote(transfer.done)
+                return path
+        finally:
+            with self._guard:
+                del self._transfers[dataset.id]
+            remove(partial)
+
+    def _reject(
+        self, dataset: Dataset, verdict: Verdict, partial: Path, digest: str, room: Reservation
+    ) -> None:
+        """Keep whole bytes that are wrong, for who wants to accept them."""
+        kept = None
+        if digest:
+            kept = self._store.rejected(dataset)
+            room.wrote(partial.stat().st_size)
+            partial.replace(kept)
+        self._store.condemn(dataset, verdict.reason, kept, digest)
+
+    def _from_any_copy(
+        self, dataset: Dataset, partial: Path, transfer: Transfer, room: Reservation
+    ) -> tuple[Verdict, str]:
+        """The verdict on the first copy that is good, else on one that is bad; and its digest.
+
+        Every copy in turn, round and round while that can help. Raises the last copy's trouble
+        when none could be had.
+        """
+        bad: tuple[Verdict, str] | None = None
+        copies = self._hosts.order(dataset.copies)
+        for attempt in range(1, ROUNDS + 1):
+            trouble: OnefsError | None = None
+            again: dict[Copy, float] = {}
+            for copy in copies:
+                try:
+                    found = self._receive(
+                        dataset, copy, partial, transfer, room, self._hosts.patience(len(copies))
+                    )
+                    if found[0].good:
+                        return found
+                    bad = bad or found
+                except WrongSize as error:
+                    bad = bad or (Verdict("bad", str(error)), "")
+                except OF_A_COPY as error:
+                    trouble = transfer.trouble = error
+                    self._hosts.failed(copy.url)
+                    if isinstance(error, DeadlineExceeded):
+                        self._hosts.overdue(copy.url)
+                    delay = retry_delay(error, attempt, attempts=ROUNDS)
+                    if delay is not None:
+                        again[copy] = delay
+            if not again:
+                break
+            copies = list(again)
+            if self._stopped.wait(min(again.values())):
+                raise Stopping("onefs is being stopped")
+        if bad is not None:
+            return bad
+        raise trouble or ServerError(f"{dataset.name} stands on no file server")
+
+    def _receive(
+        self,
+        dataset: Dataset,
+        copy: Copy,
+        partial: Path,
+        transfer: Transfer,
+        room: Reservation,
+        stall: float,
+    ) -> tuple[Verdict, str]:
+        digest = new_hash(dataset)
+        transfer.done = 0
+        transfer.url = copy.url
+        marked = 0
+        with self._hosts.stream(copy.url, {}, stall) as stream:
+            expect(stream, 200)
+            if stream.length is not None and dataset.size not in (None, stream.length):
+                raise WrongSize(judge_size(dataset, stream.length).reason, stream.length)
+            due = time.monotonic() + stall
+            with partial.open("wb") as file:
+                for chunk in stream.iter_chunks(CHUNK):
+                    room.cover(transfer.done + len(chunk))
+                    file.write(chunk)
+                    digest.update(chunk)
+                    transfer.done += len(chunk)
+                    if transfer.done - marked >= BLOCK_SIZE:
+                        marked = transfer.done
+                        due = time.monotonic() + stall
+                        self._hosts.moved(copy.url)
+                        transfer.moved = self._moved = time.monotonic()
+                    elif time.monotonic() > due:
+                        raise DeadlineExceeded(f"{copy.url}: too few bytes came in {stall:g} s")
+                    if dataset.size is not None and transfer.done > dataset.size:
+                        return judge_size(dataset, transfer.done), ""
+            if stream.length is None and transfer.done < (dataset.size or 0):
+                raise ServerError(f"{copy.url}: the answer broke off after {transfer.done} bytes")
+        self._hosts.moved(copy.url)
+        transfer.moved = self._moved = time.monotonic()
+        return judge(dataset, transfer.done, digest.hexdigest()), digest.hexdigest()

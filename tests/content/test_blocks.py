@@ -1,0 +1,248 @@
+"""Large files: a read costs its blocks, and what is complete is proved."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from onefs.content.blocks import open_blocks
+from onefs.content.reader import Content
+from onefs.errors import BadContent
+from onefs.model import Dataset
+from tests.content.conftest import Open, in_threads, place
+from tests.content.ranges import (
+    BLOCK,
+    Reader,
+    blocks_sent,
+    dataset_of,
+    eventually,
+    read_all,
+    served,
+    some_bytes,
+)
+from tests.scripted import Scripted
+
+DATA = some_bytes(12 * BLOCK + 1234)
+
+
+def final(tmp_path: Path, dataset: Dataset) -> Path:
+    return tmp_path / "cache/lab/Subjects/subject/2020-01-01/001/alf" / dataset.name
+
+
+def verified(content: Content, dataset: Dataset, state: str = "cached") -> None:
+    eventually(lambda: content.state(dataset)[0] == state, f"never {state}")
+
+
+def test_a_random_read_costs_its_blocks(open_content: Open) -> None:
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        content, dataset = open_content(small_file=0), dataset_of(server, DATA)
+        with Reader(content, dataset) as reader:
+            assert reader.read(7 * BLOCK + 5, 100) == DATA[7 * BLOCK + 5 : 7 * BLOCK + 105]
+            assert reader.read(len(DATA) - 9, 9) == DATA[-9:]
+            assert reader.read(2 * BLOCK - 1, 2) == DATA[2 * BLOCK - 1 : 2 * BLOCK + 1]
+            assert reader.read(7 * BLOCK, 100) == DATA[7 * BLOCK : 7 * BLOCK + 100]
+        assert blocks_sent(server.requests, len(DATA)) == [0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
+        assert content.state(dataset) == ("partial", "")
+        assert content.total_bytes() == 3 * BLOCK + 1234
+
+
+def test_a_file_read_in_order_is_fetched_ahead_once_and_verified(
+    open_content: Open, tmp_path: Path
+) -> None:
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        content, dataset = open_content(small_file=0), dataset_of(server, DATA)
+        assert read_all(content, dataset) == DATA
+        verified(content, dataset)
+        assert blocks_sent(server.requests, len(DATA)) == [1] * 13
+        assert final(tmp_path, dataset).read_bytes() == DATA
+        assert final(tmp_path, dataset).stat().st_mtime == dataset.mtime
+        assert list((tmp_path / "cache/.onefs/partial").iterdir()) == []
+        count = len(server.requests)
+        assert read_all(content, dataset) == DATA
+        assert len(server.requests) == count
+
+
+def test_a_handle_opened_on_a_part_reads_on_when_the_file_is_complete(open_content: Open) -> None:
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        content, dataset = open_content(small_file=0), dataset_of(server, DATA)
+        with Reader(content, dataset) as reader:
+            assert reader.all() == DATA
+            verified(content, dataset)
+            assert reader.handle.ready(0, 100)
+            assert reader.all() == DATA
+
+
+def test_path_waits_until_the_file_is_verified(open_content: Open) -> None:
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        content, dataset = open_content(small_file=0), dataset_of(server, DATA)
+        seen: list[int] = []
+        assert content.path(dataset, place(dataset), seen.append).read_bytes() == DATA
+        assert content.state(dataset) == ("cached", "")
+        assert seen == sorted(seen)
+        assert blocks_sent(server.requests, len(DATA)) == [1] * 13
+
+
+def test_what_is_there_is_used_by_the_next_process(open_content: Open) -> None:
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        dataset = dataset_of(server, DATA)
+        first = open_content(small_file=0)
+        with Reader(first, dataset) as reader:
+            reader.read(3 * BLOCK, BLOCK)
+        first.close()
+        assert read_all(open_content(small_file=0), dataset) == DATA
+        assert blocks_sent(server.requests, len(DATA)) == [1] * 13
+
+
+def test_a_block_whose_checksum_is_wrong_is_fetched_again(
+    open_content: Open, tmp_path: Path
+) -> None:
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        dataset = dataset_of(server, DATA)
+        first = open_content(small_file=0)
+        with Reader(first, dataset) as reader:
+            reader.read(3 * BLOCK, 2 * BLOCK)
+        first.close()
+        blocks = open_blocks(tmp_path / "cache/.onefs/partial", dataset)
+        assert blocks is not None
+        os.pwrite(blocks.data, b"\0" * 4096, 4 * BLOCK + 4096)
+        blocks.close()
+        assert read_all(open_content(small_file=0), dataset) == DATA
+        assert blocks_sent(server.requests, len(DATA))[2:6] == [1, 1, 2, 1]
+
+
+@pytest.mark.parametrize("damage", ["map", "about", "data"])
+def test_damaged_files_of_ours_are_made_anew(
+    open_content: Open, tmp_path: Path, damage: str
+) -> None:
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        dataset = dataset_of(server, DATA)
+        first = open_content(small_file=0)
+        with Reader(first, dataset) as reader:
+            reader.read(0, 3 * BLOCK)
+        first.close()
+        for path in (tmp_path / "cache/.onefs/partial").iterdir():
+            kind = "about" if path.suffix == ".json" else path.suffix.strip(".")
+            if kind == damage:
+                path.write_bytes(some_bytes(50))
+        assert read_all(open_content(small_file=0), dataset) == DATA
+
+
+@pytest.mark.parametrize("kind", ["rubbish records", "short"])
+def test_a_map_that_lies_yields_no_wrong_byte(
+    open_content: Open, tmp_path: Path, kind: str
+) -> None:
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        dataset = dataset_of(server, DATA)
+        first = open_content(small_file=0)
+        with Reader(first, dataset) as reader:
+            reader.read(0, 3 * BLOCK)
+        first.close()
+        (path,) = (tmp_path / "cache/.onefs/partial").glob("*.map")
+        state = path.read_bytes()[:8]
+        path.write_bytes(state if kind == "short" else state + some_bytes(13 * 8))
+        content = open_content(small_file=0)
+        assert read_all(content, dataset) == DATA
+        verified(content, dataset)
+
+
+def test_bytes_that_contradict_the_md5_are_quarantined(
+    open_content: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Dataset] = []
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        content = open_content(small_file=0, on_bad=told.append)
+        dataset = dataset_of(server, DATA, md5="0" * 32)
+        with caplog.at_level(logging.WARNING), Reader(content, dataset) as reader:
+            assert reader.all() == DATA  # not yet proved: the state said "partial"
+            verified(content, dataset, "bad")
+            for _ in range(3):
+                with pytest.raises(BadContent):
+                    reader.read(0, 10)
+        eventually(lambda: told == [dataset])
+        assert "the database says md5 000" in content.state(dataset)[1]
+        assert len(caplog.records) == 1
+        count = len(server.requests)
+        for again in (content, open_content(small_file=0, state="elsewhere")):
+            with pytest.raises(BadContent, match="the database says"):
+                again.open(dataset, place(dataset))
+        assert len(server.requests) == count
+        mended = dataset_of(server, DATA)
+        assert read_all(content, mended) == DATA
+
+
+def test_strict_serves_nothing_before_all_is_verified(open_content: Open) -> None:
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        content = open_content(small_file=0, strict=True)
+        good = dataset_of(server, DATA)
+        with Reader(content, good) as reader:
+            assert not reader.handle.ready(0, 10)
+            assert reader.read(0, 10) == DATA[:10]
+            assert content.state(good) == ("cached", "")
+            assert reader.all() == DATA
+
+
+def test_strict_refuses_wrong_bytes(open_content: Open) -> None:
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        content = open_content(small_file=0, strict=True)
+        dataset = dataset_of(server, DATA, md5="0" * 32)
+        with Reader(content, dataset) as reader, pytest.raises(BadContent, match="md5"):
+            reader.read(0, 10)
+
+
+def test_without_md5_a_complete_file_is_unverified(open_content: Open) -> None:
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        content, dataset = open_content(small_file=0), dataset_of(server, DATA, md5="")
+        assert read_all(content, dataset) == DATA
+        verified(content, dataset, "unverified")
+
+
+def test_many_readers_and_contents_cause_one_download(open_content: Open) -> None:
+    with Scripted({"/a.b.npy": served(DATA, rate=20e6)}) as server:
+        dataset = dataset_of(server, DATA)
+        contents = [open_content(small_file=0), open_content(small_file=0)]
+        found = in_threads(16, lambda: [read_all(content, dataset) for content in contents])
+        assert found == [[DATA, DATA]] * 16
+        assert blocks_sent(server.requests, len(DATA)) == [1] * 13
+
+
+def test_a_reader_that_turns_away_lets_go(open_content: Open) -> None:
+    data = some_bytes(64 * BLOCK)
+    with Scripted({"/a.b.npy": served(data, rate=8e6)}) as server:
+        content, dataset = open_content(small_file=0), dataset_of(server, data)
+        with Reader(content, dataset) as reader:
+            for at in range(0, 8 * BLOCK, 128 * 1024):
+                reader.read(at, 128 * 1024)
+            assert content.transfers()
+        eventually(lambda: content.transfers() == [], "a transfer goes on that nobody wants")
+        fetched = content.total_bytes()
+        assert 8 * BLOCK <= fetched <= 32 * BLOCK
+
+
+def test_a_small_file_is_fetched_whole(open_content: Open) -> None:
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        content = open_content(small_file=len(DATA))
+        dataset = dataset_of(server, DATA)
+        with Reader(content, dataset) as reader:
+            assert reader.read(BLOCK, 10) == DATA[BLOCK : BLOCK + 10]
+        assert content.state(dataset) == ("cached", "")
+        assert len(server.requests) == 1
+        assert "range" not in server.requests[0].headers
+
+
+def test_the_kernel_may_keep_pages_of_one_generation_only(
+    open_content: Open, tmp_path: Path
+) -> None:
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        content, dataset = open_content(small_file=0), dataset_of(server, DATA)
+        with Reader(content, dataset) as reader:
+            reader.read(0, 10)
+        kept = content.open(dataset, place(dataset))
+        assert kept.keep_cache
+        kept.close()
+        assert content.path(dataset, place(dataset)).is_file()
+        assert content.open(dataset, place(dataset)).keep_cache
+        final(tmp_path, dataset).unlink()
+        assert not content.open(dataset, place(dataset)).keep_cache

@@ -1,0 +1,375 @@
+"""A file server that misbehaves: right bytes, or an error within the deadline.
+
+Each fault is tried on a file that is fetched by the block and on one that is fetched whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from onefs.content.reader import Content
+from onefs.errors import (
+    BadContent,
+    DataServerCredentials,
+    DeadlineExceeded,
+    OnefsError,
+    ServerError,
+    Throttled,
+    Unreachable,
+)
+from onefs.model import Copy
+from tests.content.conftest import FileServer, Open
+from tests.content.ranges import (
+    BLOCK,
+    Reader,
+    dataset_of,
+    eventually,
+    read_all,
+    served,
+    some_bytes,
+    span_of,
+)
+from tests.scripted import (
+    Script,
+    Scripted,
+    Talk,
+    answer,
+    gzipped,
+    raw,
+    redirect,
+    refusing,
+    stall,
+    trickle,
+    unanswering,
+    unauthorized,
+)
+
+DATA = some_bytes(4 * BLOCK + 99)
+STALL = 1.5
+#: what a test machine may add to a deadline
+GRACE = 2.0
+PAGE = answer(b"<html>Sorry</html>", Content_Type="text/html")
+
+
+@pytest.fixture(params=[0, 1 << 30], ids=["blocks", "whole"])
+def content(request: pytest.FixtureRequest, open_content: Open) -> Iterator[Content]:
+    return open_content(stall=STALL, small_file=request.param)
+
+
+def slowly(talk: Talk) -> None:
+    """A good answer of which a byte comes now and then."""
+    size = len(DATA)
+    span = span_of(talk.request, size)
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n"
+    if span:
+        head = (
+            f"HTTP/1.1 206 OK\r\nContent-Range: bytes {span[0]}-{span[1] - 1}/{size}\r\n"
+            f"Content-Length: {span[1] - span[0]}\r\n\r\n"
+        )
+    trickle(head.encode() + DATA, 0.1)(talk)
+
+
+def in_turn(*scripts: Script) -> list[Script]:
+    return list(scripts)
+
+
+ONCE: dict[str, Script] = {
+    "resets": served(DATA, cut=BLOCK + 5000, then=Talk.reset),
+    "resets at once": lambda talk: talk.reset(),
+    "truncates": served(DATA, cut=BLOCK + 70_000),
+    "truncates the first block": served(DATA, cut=70_000),
+    "answers nonsense": raw(b"SSH-2.0-OpenSSH_9.2\r\n"),
+    "ends after the headers": served(DATA, cut=0),
+    "500": answer(b"", 500),
+    "502": answer(b"", 502),
+    "503": answer(b"", 503),
+    "429": answer(b"", 429, Retry_After=1),
+}
+
+
+@pytest.mark.parametrize("fault", ONCE)
+def test_trouble_that_passes_is_ridden_through(content: Content, fault: str) -> None:
+    with Scripted({"/a.b.npy": in_turn(ONCE[fault], served(DATA))}) as server:
+        assert read_all(content, dataset_of(server, DATA)) == DATA
+
+
+LASTING: dict[str, tuple[Script, type[OnefsError]]] = {
+    "stalls": (stall(), DeadlineExceeded),
+    "stalls in the middle": (served(DATA, cut=70_000, then=Talk.pause), DeadlineExceeded),
+    "trickles": (slowly, DeadlineExceeded),
+    "truncates": (served(DATA, cut=70_000), ServerError),
+    "resets": (lambda talk: talk.reset(), Unreachable),
+    "gzip": (gzipped(DATA), ServerError),
+    "a page": (PAGE, ServerError),
+    "a loop of redirects": (redirect("/a.b.npy"), ServerError),
+    "401": (unauthorized(), DataServerCredentials),
+    "403": (answer(b"", 403), DataServerCredentials),
+    "404": (answer(b"", 404), ServerError),
+    "429 for long": (answer(b"", 429, Retry_After=600), Throttled),
+    "500": (answer(b"", 500), ServerError),
+    "503": (answer(b"", 503), ServerError),
+}
+
+
+@pytest.mark.parametrize("fault", LASTING)
+def test_trouble_that_lasts_is_an_error_in_time(content: Content, fault: str) -> None:
+    script, expected = LASTING[fault]
+    with Scripted({"/a.b.npy": script}) as server:
+        dataset = dataset_of(server, DATA)
+        began = time.monotonic()
+        with pytest.raises(expected):
+            read_all(content, dataset)
+        assert time.monotonic() - began < STALL + GRACE
+        assert content.state(dataset)[0] in ("remote", "partial")
+
+
+@pytest.mark.parametrize("kind", ["refuses", "never connects"])
+def test_no_connection_is_an_error_in_time(content: Content, kind: str) -> None:
+    with Scripted({}) as server, refusing() if kind == "refuses" else unanswering() as url:
+        dataset = dataset_of(server, DATA, copies=(Copy("x", f"{url}/a.b.npy"),))
+        began = time.monotonic()
+        with pytest.raises((Unreachable, DeadlineExceeded)) as caught:
+            read_all(content, dataset)
+        assert time.monotonic() - began < STALL + GRACE
+        assert caught.value.errno in (errno.EHOSTUNREACH, errno.ETIMEDOUT)
+
+
+@pytest.mark.parametrize("total", [len(DATA) - 1, len(DATA) + BLOCK])
+def test_another_size_than_alyx_says_is_bad(content: Content, total: int) -> None:
+    data = some_bytes(total, seed=2)
+    with Scripted({"/a.b.npy": served(data)}) as server:
+        dataset = dataset_of(server, DATA)
+        with pytest.raises(BadContent, match=f"says {len(DATA)} bytes, the file has {total}"):
+            read_all(content, dataset)
+        assert content.state(dataset)[0] == "bad"
+
+
+def test_416_for_a_file_that_is_shorter(open_content: Open) -> None:
+    content = open_content(stall=STALL, small_file=0)
+    short = answer(b"", 416, Content_Range="bytes */17")
+    with Scripted({"/a.b.npy": short}) as server, pytest.raises(BadContent, match="has 17"):
+        read_all(content, dataset_of(server, DATA))
+
+
+def test_416_that_says_nothing_is_an_error(open_content: Open) -> None:
+    content = open_content(stall=STALL, small_file=0)
+    with (
+        Scripted({"/a.b.npy": answer(b"", 416)}) as server,
+        pytest.raises(ServerError, match="416"),
+    ):
+        read_all(content, dataset_of(server, DATA))
+
+
+def test_ranges_that_are_ignored_cost_one_download(open_content: Open) -> None:
+    """200 and the whole file: its blocks are taken where they belong, never appended."""
+    content = open_content(stall=STALL, small_file=0)
+    with Scripted({"/a.b.npy": served(DATA, ranges=False)}) as server:
+        dataset = dataset_of(server, DATA)
+        with Reader(content, dataset) as reader:
+            assert reader.read(3 * BLOCK + 7, 100) == DATA[3 * BLOCK + 7 : 3 * BLOCK + 107]
+            assert reader.read(0, 100) == DATA[:100]
+            assert reader.all() == DATA
+        assert len(server.requests) <= 2  # the first may end when its reader has its block
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"bytes 7-{BLOCK - 1}/{len(DATA)}",
+        f"bytes 0-{BLOCK - 2}/{len(DATA)}",
+        f"bytes {BLOCK}-{2 * BLOCK - 1}/{len(DATA)}",
+        f"bytes */{len(DATA)}",
+        "bytes 5-2/1",
+        "rubbish",
+        "",
+    ],
+)
+def test_a_wrong_content_range_is_an_error(open_content: Open, said: str) -> None:
+    content = open_content(stall=STALL, small_file=0)
+    lie = answer(DATA[:BLOCK], 206, Content_Range=said)
+    with Scripted({"/a.b.npy": lie}) as server:
+        with Reader(content, dataset_of(server, DATA)) as reader, pytest.raises(OnefsError):
+            reader.read(0, 100)
+        assert content.total_bytes() == 0
+
+
+def test_more_bytes_than_asked_for_are_not_taken(open_content: Open) -> None:
+    content = open_content(stall=STALL, small_file=0)
+    much = answer(DATA + b"more", 206, Content_Range=f"bytes 0-{BLOCK - 1}/{len(DATA)}")
+    with Scripted({"/a.b.npy": much}) as server:
+        with Reader(content, dataset_of(server, DATA)) as reader:
+            assert reader.read(0, BLOCK) == DATA[:BLOCK]
+        assert content.total_bytes() == BLOCK
+
+
+def no_length(talk: Talk) -> None:
+    span = span_of(talk.request, len(DATA))
+    assert span is not None
+    talk.head(206, Connection="close", Content_Range=f"bytes {span[0]}-{span[1] - 1}/{len(DATA)}")
+    talk.send(DATA[span[0] : span[1]])
+    talk.hang_up()
+
+
+def no_length_cut(talk: Talk) -> None:
+    talk.head(206, Connection="close", Content_Range=f"bytes 0-{BLOCK - 1}/{len(DATA)}")
+    talk.send(DATA[:1000])
+    talk.hang_up()
+
+
+def test_an_answer_without_length_is_taken_by_its_range(open_content: Open) -> None:
+    content = open_content(stall=STALL, small_file=0)
+    with Scripted({"/a.b.npy": in_turn(no_length_cut, no_length)}) as server:
+        assert read_all(content, dataset_of(server, DATA)) == DATA
+
+
+def test_credentials_stay_behind_when_redirected(content: Content) -> None:
+    with (
+        Scripted({"/a.b.npy": served(DATA)}) as other,
+        Scripted({"/a.b.npy": redirect(f"{other.url}/a.b.npy")}) as server,
+    ):
+        assert read_all(content, dataset_of(server, DATA)) == DATA
+        assert all("authorization" not in request.headers for request in other.requests)
+
+
+def test_a_file_that_changes_half_way_is_begun_anew(open_content: Open) -> None:
+    """The reader who has seen the old bytes gets an error, whoever comes next the new ones."""
+    told: list[object] = []
+    content = open_content(stall=STALL, small_file=0, on_bad=told.append)
+    old, new = some_bytes(len(DATA), seed=3), DATA
+    with Scripted({"/a.b.npy": in_turn(served(old, '"old"'), served(new, '"new"'))}) as server:
+        dataset = dataset_of(server, new)
+        with Reader(content, dataset) as reader:
+            assert reader.read(0, 100) == old[:100]
+            with pytest.raises(BadContent, match="changed on the server"):
+                reader.read(2 * BLOCK, 100)
+            with pytest.raises(BadContent):
+                reader.read(0, 100)
+        assert told == [dataset]
+        assert read_all(content, dataset) == new
+        eventually(lambda: content.state(dataset)[0] == "cached")
+
+
+def test_a_file_that_changed_between_two_processes(open_content: Open) -> None:
+    old, new = some_bytes(len(DATA), seed=3), DATA
+    with Scripted({"/a.b.npy": in_turn(served(old, '"old"'), served(new, '"new"'))}) as server:
+        dataset = dataset_of(server, new)
+        first = open_content(small_file=0)
+        with Reader(first, dataset) as reader:
+            reader.read(0, 100)
+        first.close()
+        content = open_content(small_file=0, stall=STALL)
+        with Reader(content, dataset) as reader:
+            # nobody can tell yet: these bytes are on the disk
+            assert reader.read(0, 100) == old[:100]
+            with pytest.raises(BadContent):
+                reader.read(2 * BLOCK, 100)
+        with Reader(content, dataset) as reader:
+            assert reader.all() == new
+
+
+def test_a_change_that_nobody_has_seen_yet_is_not_noticed(open_content: Open) -> None:
+    old, new = some_bytes(len(DATA), seed=3), DATA
+    with Scripted({"/a.b.npy": in_turn(served(old, '"old"'), served(new, '"new"'))}) as server:
+        dataset = dataset_of(server, new)
+        first = open_content(small_file=0)
+        with Reader(first, dataset) as reader:
+            reader.read(0, 100)
+        first.close()
+        with Reader(open_content(small_file=0, stall=STALL), dataset) as reader:
+            assert reader.read(3 * BLOCK, 100) == new[3 * BLOCK : 3 * BLOCK + 100]
+            assert reader.all() == new
+
+
+def test_without_validators_the_md5_must_do(open_content: Open) -> None:
+    content = open_content(stall=STALL, small_file=0)
+    old, new = some_bytes(len(DATA), seed=3), DATA
+    with Scripted({"/a.b.npy": in_turn(served(old, ""), served(new, ""))}) as server:
+        dataset = dataset_of(server, new)
+        with Reader(content, dataset) as reader:
+            reader.all()
+            eventually(lambda: content.state(dataset)[0] == "bad")
+            with pytest.raises(BadContent):
+                reader.read(0, 1)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [answer(b"", 404), answer(b"", 500), stall(), PAGE],
+    ids=["404", "500", "stall", "page"],
+)
+def test_the_next_copy_is_taken(content: Content, first: Script) -> None:
+    with Scripted({"/x": first}) as one, Scripted({"/y": served(DATA)}) as other:
+        copies = (Copy("one", f"{one.url}/x"), Copy("other", f"{other.url}/y"))
+        dataset = dataset_of(one, DATA, copies=copies)
+        began = time.monotonic()
+        assert read_all(content, dataset) == DATA
+        assert time.monotonic() - began < STALL + GRACE
+
+
+def test_copies_are_tried_in_the_order_that_is_wished_for(open_content: Open) -> None:
+    content = open_content(small_file=0, preferred=["repo1"])
+    with Scripted({"/x": served(DATA), "/y": served(DATA)}) as server:
+        assert read_all(content, dataset_of(server, DATA, "/x", "/y")) == DATA
+        assert {request.target for request in server.requests} == {"/y"}
+
+
+def test_a_copy_of_another_size_is_passed_over(content: Content) -> None:
+    with Scripted({"/x": served(DATA[:-5]), "/y": served(DATA)}) as server:
+        assert read_all(content, dataset_of(server, DATA, "/x", "/y")) == DATA
+
+
+def test_copies_are_not_mixed_where_no_md5_could_prove_it(open_content: Open) -> None:
+    content = open_content(stall=STALL, small_file=0)
+    other = some_bytes(len(DATA), seed=4)
+    scripts = {"/x": in_turn(served(DATA), answer(b"", 404)), "/y": served(other)}
+    with Scripted(scripts) as server:
+        dataset = dataset_of(server, DATA, "/x", "/y", md5="")
+        with Reader(content, dataset) as reader:
+            assert reader.read(0, 10) == DATA[:10]
+            with pytest.raises(ServerError, match="404"):
+                reader.read(3 * BLOCK, 10)
+
+
+def test_copies_are_mixed_where_the_md5_proves_it(open_content: Open) -> None:
+    content = open_content(stall=STALL, small_file=0)
+    scripts = {"/x": in_turn(served(DATA), answer(b"", 404)), "/y": served(DATA, '"y"')}
+    with Scripted(scripts) as server:
+        dataset = dataset_of(server, DATA, "/x", "/y")
+        assert read_all(content, dataset) == DATA
+        eventually(lambda: content.state(dataset)[0] == "cached")
+
+
+def test_after_a_deadline_others_fail_fast_until_a_probe_succeeds(content: Content) -> None:
+    scripts = {"/a.b.npy": in_turn(stall(), served(DATA)), "/c.d.npy": served(DATA)}
+    with Scripted(scripts) as server:
+        first, second = dataset_of(server, DATA), dataset_of(server, DATA, "/c.d.npy")
+        with pytest.raises(DeadlineExceeded):
+            read_all(content, first)
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded, match="asked again in a moment"):
+            read_all(content, second)
+        assert time.monotonic() - began < STALL / 2
+
+        def works() -> bool:
+            try:
+                return read_all(content, second) == DATA
+            except OnefsError:
+                return False
+
+        eventually(works, within=15)
+
+
+def test_a_server_that_restarts_is_ridden_through(open_content: Open, server: FileServer) -> None:
+    content, dataset = open_content(stall=20.0, small_file=0), server.dataset("a.b.npy", DATA)
+    with Reader(content, dataset) as reader:
+        assert reader.read(0, 10) == DATA[:10]
+        server.listener.stop()
+        back = threading.Timer(2.0, server.start)
+        back.start()
+        assert reader.all() == DATA
+        back.join(10)

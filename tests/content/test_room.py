@@ -1,0 +1,265 @@
+"""The cache keeps to its limits, and a full or broken disk is one file's trouble."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from onefs.content.reader import Content
+from onefs.content.room import Limits
+from onefs.errors import CacheError, CacheFull
+from tests.content.conftest import Open, place
+from tests.content.processes import Process
+from tests.content.ranges import (
+    BLOCK,
+    Reader,
+    dataset_of,
+    eventually,
+    read_all,
+    served,
+    some_bytes,
+)
+from tests.scripted import Script, Scripted
+
+LARGE = some_bytes(40 * BLOCK)
+SMALL = [some_bytes(100_000, seed=seed) for seed in range(30)]
+
+
+def taken(folder: Path) -> int:
+    """Bytes of disk of everything below a folder, what is being renamed included or not."""
+    found = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                found += os.stat(os.path.join(root, name)).st_blocks * 512
+    return found
+
+
+def small_files() -> dict[str, Script]:
+    return {f"/{number}.npy": served(body) for number, body in enumerate(SMALL)}
+
+
+def test_the_least_recently_used_go_first(open_content: Open) -> None:
+    with Scripted(small_files()) as server:
+        content = open_content(limits=Limits(1_200_000))
+        sets = [dataset_of(server, body, f"/{number}.npy") for number, body in enumerate(SMALL)]
+        for dataset, body in zip(sets, SMALL, strict=True):
+            assert read_all(content, dataset) == body
+            assert content.total_bytes() <= 1_200_000
+            assert read_all(content, sets[0]) == SMALL[0]
+            os.utime(content.store.private / f"files/{sets[0].id}.json", (4e9, 4e9))
+        assert content.known_path(sets[0]) is not None
+        assert content.known_path(sets[-1]) is not None
+        assert content.known_path(sets[5]) is None
+        asked = [request.target for request in server.requests]
+        assert asked.count("/0.npy") == 1
+
+
+def test_a_file_larger_than_the_cache_is_read_to_its_end(open_content: Open) -> None:
+    limit = 12 * BLOCK
+    with Scripted({"/a.b.npy": served(LARGE)}) as server:
+        content = open_content(small_file=0, limits=Limits(limit))
+        dataset = dataset_of(server, LARGE)
+        with Reader(content, dataset) as reader:
+            for at in range(0, len(LARGE), 128 * 1024):
+                assert reader.read(at, 128 * 1024) == LARGE[at : at + 128 * 1024]
+                assert content.total_bytes() <= limit + BLOCK
+        assert content.state(dataset)[0] == "partial"
+
+
+def test_a_large_small_file_cache(open_content: Open) -> None:
+    """A file that is fetched whole and does not fit is still served."""
+    with Scripted({"/a.b.npy": served(LARGE)}) as server:
+        content = open_content(small_file=1 << 30, limits=Limits(BLOCK))
+        assert read_all(content, dataset_of(server, LARGE)) == LARGE
+
+
+def test_an_open_file_stays_readable_when_it_is_evicted(open_content: Open) -> None:
+    with Scripted(small_files()) as server:
+        content = open_content(limits=Limits(250_000))
+        sets = [dataset_of(server, body, f"/{number}.npy") for number, body in enumerate(SMALL)]
+        with Reader(content, sets[0]) as reader:
+            assert reader.read(0, 10) == SMALL[0][:10]
+            for dataset in sets[1:5]:
+                read_all(content, dataset)
+            assert content.known_path(sets[0]) is None
+            assert reader.all() == SMALL[0]
+
+
+def test_pinned_and_foreign_files_are_never_evicted(open_content: Open, tmp_path: Path) -> None:
+    with Scripted(small_files()) as server:
+        content = open_content(limits=Limits(350_000))
+        sets = [dataset_of(server, body, f"/{number}.npy") for number, body in enumerate(SMALL)]
+        foreign = content.store.final(place(sets[1]))
+        foreign.parent.mkdir(parents=True)
+        foreign.write_bytes(SMALL[1])
+        read_all(content, sets[0])
+        content.keeping.pin(sets[0].id)
+        for dataset, body in zip(sets[1:], SMALL[1:], strict=True):
+            assert read_all(content, dataset) == body
+        assert content.known_path(sets[0]) is not None
+        assert foreign.read_bytes() == SMALL[1]
+        content.keeping.unpin(sets[0].id)
+        for dataset in sets[10:20]:
+            read_all(content, dataset)
+        assert content.known_path(sets[0]) is None
+        assert foreign.read_bytes() == SMALL[1]
+
+
+def test_blocks_of_a_file_that_nobody_reads_make_room(open_content: Open) -> None:
+    with Scripted({"/a.b.npy": served(LARGE), **small_files()}) as server:
+        content = open_content(small_file=BLOCK, limits=Limits(6 * BLOCK))
+        large = dataset_of(server, LARGE)
+        with Reader(content, large) as reader:
+            for block in range(0, 12, 2):
+                reader.read(block * BLOCK, 10)
+        header = content.store.partial_folder / f"{large.id}.json"
+        os.utime(header, (1, 1))
+        for number, body in enumerate(SMALL[:20]):
+            read_all(content, dataset_of(server, body, f"/{number}.npy"))
+        assert content.total_bytes() <= 6 * BLOCK
+        with Reader(content, large) as reader:
+            for block in range(12):
+                assert reader.read(block * BLOCK, 10) == LARGE[block * BLOCK :][:10]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 8 MiB of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a disk needs root")
+    path = tmp_path / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(path)], check=True)
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def test_a_full_disk_is_an_error_and_service_returns(
+    open_content: Open, disk: Path, tmp_path: Path
+) -> None:
+    with Scripted({"/a.b.npy": served(LARGE), **small_files()}) as server:
+        content = open_content(small_file=BLOCK, cache=str(disk))
+        large, small = dataset_of(server, LARGE), dataset_of(server, SMALL[0], "/0.npy")
+        assert read_all(content, small) == SMALL[0]
+        ballast = disk / "ballast"
+        with suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        with Reader(content, large) as reader:
+            with pytest.raises(CacheFull, match="full"):
+                reader.read(0, 10)
+            other = dataset_of(server, SMALL[1], "/1.npy")
+            with pytest.raises(CacheFull):
+                read_all(content, other)
+            assert read_all(content, small) == SMALL[0]
+            ballast.unlink()
+            eventually(lambda: works(content, reader))
+
+
+def works(content: Content, reader: Reader) -> bool:
+    try:
+        return reader.read(9 * BLOCK, 10) == LARGE[9 * BLOCK : 9 * BLOCK + 10]
+    except CacheError:
+        return False
+
+
+def test_free_space_is_left_to_others(open_content: Open, disk: Path) -> None:
+    with Scripted({"/a.b.npy": served(LARGE)}) as server:
+        content = open_content(small_file=0, cache=str(disk), limits=Limits(None, min_free=4 << 20))
+        with Reader(content, dataset_of(server, LARGE)) as reader:
+            for at in range(0, len(LARGE), 128 * 1024):
+                assert reader.read(at, 128 * 1024) == LARGE[at : at + 128 * 1024]
+                found = os.statvfs(disk)
+                assert found.f_bavail * found.f_frsize >= (4 << 20) - BLOCK
+        disk.joinpath("ballast").write_bytes(bytes(3 << 20))
+        with Reader(content, dataset_of(server, LARGE)) as reader:
+            reader.read(0, 10)
+            disk.joinpath("more").write_bytes(bytes(1 << 20))
+            with pytest.raises(CacheFull, match="no room"):
+                reader.read(20 * BLOCK, 5 * BLOCK)
+
+
+@pytest.mark.parametrize("how", ["read-only", "vanished"])
+def test_a_disk_that_fails_and_comes_back(open_content: Open, disk: Path, how: str) -> None:
+    with Scripted({"/a.b.npy": served(LARGE), **small_files()}) as server:
+        content = open_content(small_file=BLOCK, cache=str(disk))
+        small = dataset_of(server, SMALL[0], "/0.npy")
+        assert read_all(content, small) == SMALL[0]
+        folder = content.store.partial_folder
+        away = folder.with_name("away")
+        if how == "vanished":
+            folder.rename(away)
+        else:
+            subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+            subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)
+        for path, body in (("/a.b.npy", LARGE), ("/1.npy", SMALL[1])):
+            with pytest.raises(CacheError):
+                read_all(content, dataset_of(server, body, path))
+        assert read_all(content, small) == SMALL[0]
+        if how == "vanished":
+            away.rename(folder)
+        else:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+
+        def served_again() -> bool:
+            try:
+                return read_all(content, dataset_of(server, SMALL[1], "/1.npy")) == SMALL[1]
+            except CacheError:
+                return False
+
+        eventually(served_again)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(120)
+def test_four_processes_keep_to_the_limit_together(tmp_path: Path) -> None:
+    limit, processes, threads = 24 * BLOCK, 4, 3
+    bodies = [LARGE, LARGE[::-1], *SMALL]
+    scripts, origins = {}, []
+    for number, body in enumerate(bodies):
+        scripts[f"/{number}.npy"] = served(body)
+        origins.append(tmp_path / f"origin{number}")
+        origins[-1].write_bytes(body)
+    with Scripted(scripts) as server, ExitStack() as stack:
+        sets = [dataset_of(server, body, f"/{number}.npy") for number, body in enumerate(bodies)]
+        running = [
+            stack.enter_context(
+                Process(
+                    tmp_path / "cache",
+                    tmp_path / "state",
+                    sets,
+                    origins=[str(path) for path in origins],
+                    threads=threads,
+                    seconds=20,
+                    seed=number,
+                    small_file=BLOCK,
+                    cache_size=limit,
+                )
+            )
+            for number in range(processes)
+        ]
+        for process in running:
+            process.go()
+        highest, stop = [0], threading.Event()
+
+        def sample() -> None:
+            while not stop.wait(0.1):
+                highest[0] = max(highest[0], taken(tmp_path / "cache"))
+
+        sampler = threading.Thread(target=sample)
+        sampler.start()
+        results = [process.result() for process in running]
+        stop.set()
+        sampler.join()
+    assert [result["wrong"] for result in results] == [0] * processes
+    assert [result["errors"] for result in results] == [[]] * processes
+    assert min(result["reads"] for result in results) > 100
+    # one block or small file for each transfer in flight, and the folders' own small files
+    assert highest[0] <= limit + processes * threads * BLOCK + (1 << 20)

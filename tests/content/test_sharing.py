@@ -1,0 +1,156 @@
+"""Several processes, and hosts, on one cache folder: each block crosses the network once."""
+
+from __future__ import annotations
+
+import random
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from onefs.content.lock import locks_work
+from tests.content.conftest import Open, place
+from tests.content.processes import Process
+from tests.content.ranges import (
+    BLOCK,
+    Reader,
+    blocks_sent,
+    dataset_of,
+    eventually,
+    read_all,
+    served,
+    some_bytes,
+)
+from tests.scripted import Scripted
+
+DATA = some_bytes(24 * BLOCK + 77)
+
+
+@pytest.fixture
+def origin(tmp_path: Path) -> Path:
+    path = tmp_path / "origin"
+    path.write_bytes(DATA)
+    return path
+
+
+def test_four_processes_of_eight_threads_fetch_each_block_once(
+    tmp_path: Path, origin: Path
+) -> None:
+    with Scripted({"/a.b.npy": served(DATA, rate=40e6)}) as server, ExitStack() as stack:
+        dataset = dataset_of(server, DATA)
+        processes = [
+            stack.enter_context(
+                Process(
+                    tmp_path / "cache",
+                    tmp_path / "state",
+                    [dataset],
+                    origins=[str(origin)],
+                    threads=8,
+                )
+            )
+            for _ in range(4)
+        ]
+        for process in processes:
+            process.go()
+        results = [process.result() for process in processes]
+        assert [result["errors"] for result in results] == [[]] * 4
+        assert [result["wrong"] for result in results] == [0] * 4
+        assert blocks_sent(server.requests, len(DATA)) == [1] * 25
+
+
+def test_two_hosts_share_blocks_and_files(open_content: Open) -> None:
+    """Each has its index on a disk of its own; the folder alone is shared."""
+    with Scripted({"/a.b.npy": served(DATA), "/c.d.npy": served(DATA[:9999])}) as server:
+        large, small = dataset_of(server, DATA), dataset_of(server, DATA[:9999], "/c.d.npy")
+        one = open_content(small_file=BLOCK, state="host-one")
+        other = open_content(small_file=BLOCK, state="host-two")
+        with Reader(one, large) as first, Reader(other, large) as second:
+            assert first.read(5 * BLOCK, 100) == second.read(5 * BLOCK, 100)
+            assert second.read(9 * BLOCK, 100) == first.read(9 * BLOCK, 100)
+        assert other.state(large)[0] == "partial"
+        assert one.path(large, place(large)).read_bytes() == DATA
+        assert read_all(one, small) == DATA[:9999]
+        assert other.state(large) == ("cached", "")
+        assert other.known_path(large) == one.known_path(large)
+        assert other.known_path(small) == one.known_path(small)
+        assert blocks_sent(server.requests[:-1], len(DATA)) == [1] * 25
+
+
+def test_the_index_is_filled_again_from_the_folder(open_content: Open, tmp_path: Path) -> None:
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        dataset = dataset_of(server, DATA)
+        first = open_content(small_file=0)
+        first.path(dataset, place(dataset))
+        first.close()
+        first.release()
+        for path in (tmp_path / "state").iterdir():
+            path.unlink()
+        second = open_content(small_file=0)
+        assert second.state(dataset) == ("cached", "")
+        assert second.total_bytes() >= len(DATA)
+        assert len(second.store.entries()) == 1
+
+
+def test_without_locks_partial_files_are_private_and_complete_ones_shared(
+    open_content: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        dataset = dataset_of(server, DATA)
+        content = open_content(small_file=0, share_partials=False)
+        assert "no byte-range locks" in caplog.text
+        with Reader(content, dataset) as reader:
+            assert reader.read(5 * BLOCK, 100) == DATA[5 * BLOCK : 5 * BLOCK + 100]
+        other = open_content(small_file=0)
+        assert other.state(dataset)[0] == "remote"
+        assert content.path(dataset, place(dataset)).read_bytes() == DATA
+        assert other.state(dataset)[0] == "cached"
+
+
+def test_the_self_test_of_locks(tmp_path: Path) -> None:
+    assert locks_work(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_process_leaves_its_blocks_to_the_next(tmp_path: Path, origin: Path) -> None:
+    with Scripted({"/a.b.npy": served(DATA, rate=4e6)}) as server:
+        dataset = dataset_of(server, DATA)
+        job = {"origins": [str(origin)], "threads": 4}
+        with Process(tmp_path / "cache", tmp_path / "state", [dataset], **job) as process:
+            process.go()
+            eventually(lambda: sum(blocks_sent(server.requests, len(DATA))) > 6)
+            threading.Event().wait(0.5)
+            process.kill()
+        before = blocks_sent(server.requests, len(DATA))
+        with Process(tmp_path / "cache", tmp_path / "state", [dataset], **job) as process:
+            process.go()
+            result = process.result()
+        assert (result["errors"], result["wrong"]) == ([], 0)
+        after = blocks_sent(server.requests, len(DATA))
+        again = [b for b in range(25) if before[b] and after[b] > before[b]]
+        assert after[0] == 1, "what was complete is not fetched again"
+        assert len(again) < sum(map(bool, before))
+        assert max(after) == 2
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_twenty_kills_of_a_process_yield_no_wrong_byte(tmp_path: Path, origin: Path) -> None:
+    """Each remount reads right, and fetches no more again than was under way."""
+    kills, chance = 20, random.Random(5)
+    with Scripted({"/a.b.npy": served(DATA, rate=3e6)}) as server:
+        dataset = dataset_of(server, DATA)
+        job = {"origins": [str(origin)], "threads": 4, "seconds": 60, "small_file": 0}
+        for number in range(kills):
+            job["seed"] = number
+            with Process(tmp_path / "cache", tmp_path / "state", [dataset], **job) as process:
+                process.go()
+                threading.Event().wait(chance.uniform(0.05, 1.0))
+                process.kill()
+        job.pop("seconds")
+        with Process(tmp_path / "cache", tmp_path / "state", [dataset], **job) as process:
+            process.go()
+            result = process.result()
+        assert (result["errors"], result["wrong"]) == ([], 0)
+        fetched = sum(blocks_sent(server.requests, len(DATA)))
+        assert fetched <= 25 + kills * 12 * 2

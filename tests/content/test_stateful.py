@@ -1,0 +1,213 @@
+"""Reads, faults, evictions and restarts in any order: right bytes, or an error of ours."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from onefs.content.reader import Content
+from onefs.content.room import Limits
+from onefs.errors import OnefsError
+from onefs.http import HostAuth, Transport
+from onefs.model import Dataset
+from tests.content.ranges import BLOCK, Reader, dataset_of, served, some_bytes
+from tests.scripted import Script, Scripted, Talk, answer
+
+BODIES = [some_bytes(9 * BLOCK + 5, seed=1), some_bytes(6 * BLOCK, seed=2), some_bytes(77_777)]
+LIMIT = 8 * BLOCK
+
+FAULTS = st.sampled_from(["reset", "cut", "404", "500", "page", "no ranges", "range", "refuse"])
+
+
+class Remote:
+    """A server of the three files, for each of which the next fault can be chosen."""
+
+    def __init__(self) -> None:
+        self.faults: dict[int, str] = {}
+        self.server = Scripted({f"/{number}.npy": self._script(number) for number in range(3)})
+        self.server.__enter__()
+
+    def datasets(self) -> list[Dataset]:
+        return [dataset_of(self.server, body, f"/{n}.npy") for n, body in enumerate(BODIES)]
+
+    def _script(self, number: int) -> Script:
+        body = BODIES[number]
+
+        def script(talk: Talk) -> None:
+            fault = self.faults.pop(number, "")
+            scripts: dict[str, Script] = {
+                "": served(body),
+                "reset": served(body, cut=BLOCK + 100, then=Talk.reset),
+                "cut": served(body, cut=70_000),
+                "404": answer(b"", 404),
+                "500": answer(b"", 500),
+                "page": answer(b"<html>", Content_Type="text/html"),
+                "no ranges": served(body, ranges=False),
+                "range": answer(body[:BLOCK], 206, Content_Range=f"bytes 1-{BLOCK}/{len(body)}"),
+                "refuse": lambda talk: talk.hang_up(),
+            }
+            scripts[fault](talk)
+
+        return script
+
+
+class Cache(RuleBasedStateMachine):
+    """The model is simple: every byte that is handed out is the origin's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="onefs-test-"))
+        self.remote = Remote()
+        self.datasets = self.remote.datasets()
+        self.contents: list[Content] = []
+        self.transports: list[Transport] = []
+        self.readers: list[tuple[int, Reader]] = []
+        self.faulty = False
+
+    def teardown(self) -> None:
+        for _, reader in self.readers:
+            reader.handle.close()
+        for content, transport in zip(self.contents, self.transports, strict=True):
+            _close(content, transport)
+        self.remote.server.__exit__()
+        shutil.rmtree(self.folder)
+
+    @initialize()
+    def begin(self) -> None:
+        self._open(0)
+        self._open(1)
+
+    @rule(which=st.integers(0, 1), number=st.integers(0, 2))
+    def open(self, which: int, number: int) -> None:
+        dataset = self.datasets[number]
+        self.readers.append((number, Reader(self.contents[which], dataset)))
+
+    @precondition(lambda self: self.readers)
+    @rule(
+        which=st.integers(0, 99),
+        start=st.integers(0, 10 * BLOCK),
+        length=st.integers(1, 3 * BLOCK),
+    )
+    def read(self, which: int, start: int, length: int) -> None:
+        number, reader = self.readers[which % len(self.readers)]
+        body = BODIES[number]
+        try:
+            found = reader.read(start, length)
+        except OnefsError:
+            assert self.faulty, "an error without a fault"
+            return
+        assert found == body[start : start + length]
+
+    @precondition(lambda self: self.readers)
+    @rule(which=st.integers(0, 99))
+    def close(self, which: int) -> None:
+        _, reader = self.readers.pop(which % len(self.readers))
+        reader.handle.close()
+
+    @rule(number=st.integers(0, 2), fault=FAULTS)
+    def break_next_answer(self, number: int, fault: str) -> None:
+        self.faulty = True
+        self.remote.faults[number] = fault
+
+    @rule(which=st.integers(0, 1), number=st.integers(0, 2))
+    def evict(self, which: int, number: int) -> None:
+        self.contents[which].keeping.evict(self.datasets[number].id)
+
+    @rule(which=st.integers(0, 1))
+    def verify(self, which: int) -> None:
+        assert all(checked.good for checked in self.contents[which].keeping.verify())
+
+    @rule(which=st.integers(0, 1), lose=st.booleans())
+    def restart(self, which: int, lose: bool) -> None:
+        """Close one side, perhaps lose its index, and open it again."""
+        self.readers = [
+            (number, reader) for number, reader in self.readers if self._keep(which, reader)
+        ]
+        _close(self.contents[which], self.transports[which])
+        if lose:
+            shutil.rmtree(self.folder / f"state{which}")
+        self._open(which)
+
+    @rule(number=st.integers(0, 1), block=st.integers(0, 9), offset=st.integers(0, BLOCK - 1))
+    def lose_power(self, number: int, block: int, offset: int) -> None:
+        """All goes down, and a block that was on the disk is not what it was."""
+        for _, reader in self.readers:
+            reader.handle.close()
+        self.readers.clear()
+        for which in (0, 1):
+            _close(self.contents[which], self.transports[which])
+        for path in (self.folder / "cache/.onefs/partial").glob(f"{self.datasets[number].id}*data"):
+            with path.open("r+b") as file:
+                file.seek(min(block * BLOCK + offset, len(BODIES[number]) - 1))
+                file.write(b"\0")
+        for which in (0, 1):
+            self._open(which)
+
+    @invariant()
+    def keeps_to_its_limit(self) -> None:
+        if self.contents:
+            pinned = sum(3 * BLOCK + 2 * BLOCK for _ in self.readers)
+            assert self.contents[0].total_bytes() <= LIMIT + pinned + len(BODIES[2]) + BLOCK
+
+    def _keep(self, which: int, reader: Reader) -> bool:
+        mine = reader.content is self.contents[which]
+        if mine:
+            reader.handle.close()
+        return not mine
+
+    def _open(self, which: int) -> None:
+        transport = Transport()
+        content = Content(
+            self.folder / "cache",
+            self.folder / f"state{which}",
+            "lab.org",
+            transport,
+            HostAuth(None),
+            stall=5.0,
+            small_file=100_000,
+            limits=Limits(LIMIT),
+        )
+        self.contents[which : which + 1] = [content]
+        self.transports[which : which + 1] = [transport]
+
+
+def _close(content: Content, transport: Transport) -> None:
+    content.close()
+    transport.close()
+    content.release()
+
+
+def run(examples: int, steps: int) -> None:
+    run_state_machine_as_test(
+        Cache,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_any_order_of_reads_faults_evictions_and_restarts() -> None:
+    run(examples=12, steps=20)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_any_order_at_length() -> None:
+    run(examples=150, steps=50)
