@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 from cachetools import LRUCache
 
-from onefs.metadata.catalogue import Listing
+from onefs.metadata.listings import Listing
 
 L = TypeVar("L")
 S = TypeVar("S")
