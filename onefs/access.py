@@ -12,6 +12,7 @@ from onefs.errors import UsageError
 from onefs.http import HostAuth, Transport
 from onefs.metadata.alyx import Alyx, Token
 from onefs.metadata.auth import fetch_token
+from onefs.metadata.budget import Budget
 from onefs.metadata.catalogue import Catalogue
 from onefs.metadata.database import Database
 from onefs.metadata.login import GivenToken, KeptToken
@@ -82,7 +83,9 @@ class Access:
         limits = deadlines or Deadlines()
         self._transport = Transport()
         token, auth = self._credentials(settings, login)
-        alyx = Alyx(self._transport, settings.url, token, limits.metadata)
+        # the embedded laboratory, whose login is given, counts nobody's requests
+        self._budget = Budget.of(settings.url) if login is None else None
+        alyx = Alyx(self._transport, settings.url, token, limits.metadata, self._budget)
         self._database = Database(settings.state_dir / "catalogue.sqlite")
         self.catalogue = Catalogue(self._database, alyx, deadline=limits.metadata)
         self.content = Content(
@@ -107,6 +110,8 @@ class Access:
         self.wake()
         self.content.release()
         self._database.close()
+        if self._budget is not None:
+            self._budget.close()
 
     def _credentials(self, settings: Settings, login: GivenLogin | None) -> tuple[Token, HostAuth]:
         if login is None:

@@ -111,6 +111,8 @@ class Budget:
                     wait = (floor + 1.0 - state.level) / self._limits.rate
                 if wait <= 0:
                     self._write(_State(state.level - 1.0, state.at, state.not_before))
+                elif state.not_before <= state.at < self._stored().at:
+                    self._write(state)  # the clock was set back: count from now on
             finally:
                 self._let_go(locked)
         return max(0.0, wait)
