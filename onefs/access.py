@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from onefs.content.reader import Content
 from onefs.credentials import CredentialStore, DataCredentials, find_data_credentials
 from onefs.errors import UsageError
-from onefs.http import HostAuth, Transport
+from onefs.http import HostAuth, NoTransport, Transport
 from onefs.metadata.alyx import Alyx, Token
 from onefs.metadata.auth import fetch_token
 from onefs.metadata.budget import Budget
@@ -68,6 +68,7 @@ class Access:
 
     ``database`` names the laboratory: the cache folder must be its own. Without ``login`` the
     kept token and credentials are used, and taken up anew when ``onefs login`` writes others.
+    With ``offline`` no server is ever asked, and what is not known or not cached fails at once.
     Raises UsageError or CacheError when the folders cannot be used; without ``login`` it asks no
     server.
     """
@@ -79,15 +80,17 @@ class Access:
         *,
         login: GivenLogin | None = None,
         deadlines: Deadlines | None = None,
+        offline: bool = False,
     ) -> None:
         limits = deadlines or Deadlines()
-        self._transport = Transport()
+        self._transport = NoTransport() if offline else Transport()
         token, auth = self._credentials(settings, login)
         # the embedded laboratory, whose login is given, counts nobody's requests
         self._budget = Budget.of(settings.url) if login is None else None
         alyx = Alyx(self._transport, settings.url, token, limits.metadata, self._budget)
         self._database = Database(settings.state_dir / "catalogue.sqlite")
-        self.catalogue = Catalogue(self._database, alyx, deadline=limits.metadata)
+        self.catalogue = Catalogue(self._database, alyx, deadline=limits.metadata, offline=offline)
+        self.catalogue.presence.changed = self._transport.hurry
         self.content = Content(
             settings.cache_dir,
             settings.state_dir,
@@ -97,11 +100,12 @@ class Access:
             stall=limits.stall,
             deadline=limits.metadata,
         )
-        self.tree = Laboratory(self.catalogue, self.content, settings.url)
+        self.tree = Laboratory(self.catalogue, self.content, settings.url, limits.metadata)
 
     def wake(self) -> None:
         """Wake all that waits, with Stopping; nothing waits afterwards."""
         self.catalogue.close()
+        self.tree.close()
         self.content.close()
         self._transport.close()
 

@@ -35,6 +35,9 @@ READY_TIMEOUT = 60.0
 )
 @database_options
 @folder_options
+@click.option(
+    "--offline", is_flag=True, help="Ask no server: show what is known, read what is cached."
+)
 @click.option("--foreground", is_flag=True, help="Stay in the terminal; Ctrl-C unmounts.")
 @click.option("--allow-other", is_flag=True, help="Let other users of this machine read it.")
 @click.option(
@@ -55,6 +58,7 @@ def mount(
     profile: str | None,
     cache_dir: str | None,
     state_dir: str | None,
+    offline: bool,
     foreground: bool,
     allow_other: bool,
     log_level: str,
@@ -74,7 +78,7 @@ def mount(
     }
     options = _demo_options(demo, demo_data, demo_rate, demo_latency, flags)
     settings, database = _settings(flags, options)
-    if options is None:
+    if options is None and not offline:
         _log_in(settings)
     start(
         Wish(
@@ -85,6 +89,7 @@ def mount(
             foreground=foreground,
             allow_other=allow_other,
             log_level=log_level.upper(),
+            offline=offline,
         ),
         READY_TIMEOUT,
     )

@@ -33,6 +33,8 @@ from onefs.urls import host_of, keeps_authorization, origin, safe_url
 #: seconds that a metadata request may take in all
 DEADLINE = 10.0
 CONNECT_TIMEOUT = 10.0
+#: the same while the network is known to be away
+SHORT_TIMEOUT = 0.8
 STALL_TIMEOUT = 60.0
 MAX_JSON = 256 * 1024 * 1024
 MAX_REDIRECTS = 5
@@ -93,6 +95,11 @@ class Transport:
         self._sleep = sleep or self._closing.wait
         self._watchdog = Watchdog(clock)
         self._adapter = Adapter()
+        self._hurried = False
+
+    def hurry(self, away: bool) -> None:
+        """Whether the network seems to be away: then no stream waits long for a connection."""
+        self._hurried = away
 
     def __enter__(self) -> Transport:
         return self
@@ -188,6 +195,8 @@ class Transport:
         ``auth``. The bytes are never decoded.
         """
         sent = {"Accept-Encoding": "identity", **(headers or {})}
+        if self._hurried:
+            connect_timeout = min(connect_timeout, SHORT_TIMEOUT)
         call = _Call("GET", url, connect_timeout, stall_timeout + _GRACE, sent, auth=auth)
 
         def send(exchange: Exchange) -> tuple[requests.Response, str]:

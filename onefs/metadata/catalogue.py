@@ -244,9 +244,11 @@ class Catalogue:
         )
 
     def remember_size(self, dataset: Dataset, size: int) -> None:
-        """Keep the size that a file server gave for a dataset whose size Alyx lacks."""
+        """Keep the size that a file server gave for a dataset whose size Alyx lacks.
+
+        Listings that are in memory do not change: who has asked knows it.
+        """
         self._database.store_probed(dataset.id, size)
-        self._listings.drop(key_of(dataset.eid))
 
     def _labs(self) -> Wanted[list[str]]:
         def fetch(alyx: Alyx) -> None:

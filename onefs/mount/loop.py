@@ -12,6 +12,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 from onefs.errors import MountError
@@ -22,6 +24,14 @@ _WAKE = signal.SIGUSR1
 _POLL = 0.02
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """Paths that have become another file, and whom to tell when the kernel has forgotten them."""
+
+    paths: SimpleQueue[str]
+    forgotten: Callable[[str], None]
 
 
 class MountLoop:
@@ -35,13 +45,18 @@ class MountLoop:
         fsname: str,
         allow_other: bool,
         ended: Callable[[], None],
+        switches: Switches | None = None,
     ) -> None:
-        """``ended`` is called, in the loop's thread, once it is unmounted by whomever."""
+        """``ended`` is called, in the loop's thread, once it is unmounted by whomever.
+
+        The kernel is made to forget what it has of the paths that come through ``switches``.
+        """
         self._operations = operations
         self._mountpoint = mountpoint
         self._fsname = fsname
         self._allow_other = allow_other
         self._ended = ended
+        self._switches = switches
         self._changed = threading.Event()
         self._exit: Callable[[], None] | None = None
         self._failure: BaseException | None = None
@@ -93,14 +108,26 @@ class MountLoop:
         options = mount_options(self._fsname, allow_other=self._allow_other)
         Fuse(self._operations, self._mountpoint, options, self._ready)
 
-    def _ready(self, exit_loop: Callable[[], None]) -> None:
+    def _ready(self, exit_loop: Callable[[], None], forget: Callable[[str], None] | None) -> None:
         self._exit = exit_loop
         self._changed.set()
+        if self._switches is not None and forget is not None:
+            # a thread of its own: an operation on the very path would wait for itself
+            threading.Thread(
+                target=_forget_all, args=(self._switches, forget), name="fuse-forget", daemon=True
+            ).start()
 
     def _reason(self) -> str:
         if isinstance(self._failure, RuntimeError):
             return f"libfuse gave up with code {self._failure}"
         return str(self._failure or "it was unmounted at once")
+
+
+def _forget_all(switches: Switches, forget: Callable[[str], None]) -> None:
+    while True:
+        path = switches.paths.get()
+        forget(path)
+        switches.forgotten(path)
 
 
 def _do_nothing(_number: int, _frame: Any) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from onefs.errors import MountError
 from onefs.mount import library, mounts
 from onefs.mount.config import DaemonConfig
-from onefs.mount.loop import MountLoop
+from onefs.mount.loop import MountLoop, Switches
 from onefs.mount.operations import Operations
 from onefs.mount.records import MountInfo, Record, Status
 from onefs.tree.nodes import Tree
@@ -44,6 +44,8 @@ class Service:
     stop: Callable[[], None]
     #: lets go of everything, after the last operation has returned
     close: Callable[[], None]
+    #: paths of the tree that have become another file
+    switches: Switches | None = None
 
 
 #: makes the service in the process that serves it; raises an OnefsError when it cannot
@@ -77,6 +79,7 @@ def _mount(
         fsname=config.fsname,
         allow_other=config.allow_other,
         ended=ending.set,
+        switches=service.switches,
     )
     loop.start(_MOUNT_TIMEOUT)
     try:
@@ -108,6 +111,7 @@ def _describe(config: DaemonConfig, status: Status) -> MountInfo:
         url=config.url,
         profile=config.profile,
         cache_dir=config.cache_dir,
+        state_dir=config.state_dir,
         cache_limit=config.cache_limit,
         since=time.time(),
         status=status,
