@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onefs.content.reader import Content
@@ -11,11 +12,10 @@ from onefs.credentials import CredentialStore, DataCredentials, find_data_creden
 from onefs.errors import UsageError
 from onefs.http import HostAuth, NoTransport, Transport
 from onefs.metadata.alyx import Alyx, Token
-from onefs.metadata.auth import fetch_token
+from onefs.metadata.auth import GivenToken, KeptToken, fetch_token
 from onefs.metadata.budget import Budget
 from onefs.metadata.catalogue import Catalogue
 from onefs.metadata.database import Database
-from onefs.metadata.login import GivenToken, KeptToken
 from onefs.settings import Settings
 from onefs.tree.laboratory import Laboratory
 
@@ -46,11 +46,14 @@ class GivenLogin:
 class KeptAuth(HostAuth):
     """The file server's credentials as they are kept, also after a new login."""
 
-    def __init__(self, settings: Settings, store: CredentialStore) -> None:
+    def __init__(
+        self, settings: Settings, store: CredentialStore, environ: Mapping[str, str] | None
+    ) -> None:
         known = [settings.data_url] if settings.data_url else []
-        super().__init__(find_data_credentials(settings, store), known)
+        super().__init__(find_data_credentials(settings, store, environ), known)
         self._settings = settings
         self._store = store
+        self._environ = environ
         self._look = threading.Lock()
         self._stamp = store.stamp()
 
@@ -59,7 +62,8 @@ class KeptAuth(HostAuth):
             stamp = self._store.stamp()
             if stamp != self._stamp:
                 self._stamp = stamp
-                self.replace(find_data_credentials(self._settings, self._store))
+                found = find_data_credentials(self._settings, self._store, self._environ)
+                self.replace(found)
         return super().header(url)
 
 
@@ -67,10 +71,10 @@ class Access:
     """Everything over one laboratory, until :meth:`close`.
 
     ``database`` names the laboratory: the cache folder must be its own. Without ``login`` the
-    kept token and credentials are used, and taken up anew when ``onefs login`` writes others.
-    With ``offline`` no server is ever asked, and what is not known or not cached fails at once.
-    Raises UsageError or CacheError when the folders cannot be used; without ``login`` it asks no
-    server.
+    token and credentials of ``environ`` (None: this process's) or the kept ones are used, and
+    taken up anew when ``onefs login`` writes others. With ``offline`` no server is ever asked,
+    and what is not known or not cached fails at once. Raises UsageError or CacheError when the
+    folders cannot be used; without ``login`` it asks no server.
     """
 
     def __init__(
@@ -79,12 +83,15 @@ class Access:
         database: str,
         *,
         login: GivenLogin | None = None,
+        environ: Mapping[str, str] | None = None,
         deadlines: Deadlines | None = None,
         offline: bool = False,
     ) -> None:
         limits = deadlines or Deadlines()
+        #: the database's address
+        self.url = settings.url
         self._transport = NoTransport() if offline else Transport()
-        token, auth = self._credentials(settings, login)
+        token, auth = self._credentials(settings, login, environ)
         # the embedded laboratory, whose login is given, counts nobody's requests
         self._budget = Budget.of(settings.url) if login is None else None
         alyx = Alyx(self._transport, settings.url, token, limits.metadata, self._budget)
@@ -117,10 +124,12 @@ class Access:
         if self._budget is not None:
             self._budget.close()
 
-    def _credentials(self, settings: Settings, login: GivenLogin | None) -> tuple[Token, HostAuth]:
+    def _credentials(
+        self, settings: Settings, login: GivenLogin | None, environ: Mapping[str, str] | None
+    ) -> tuple[Token, HostAuth]:
         if login is None:
             store = CredentialStore()
-            return KeptToken(settings, store), KeptAuth(settings, store)
+            return KeptToken(settings, store, environ), KeptAuth(settings, store, environ)
         token = fetch_token(self._transport, settings.url, settings.username, login.password)
         return GivenToken(token), HostAuth(login.data, [settings.data_url])
 

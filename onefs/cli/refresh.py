@@ -20,14 +20,7 @@ _DEPTH = 4
 @click.argument("path", required=False, type=click.Path())
 @database_options
 @folder_options
-def refresh(
-    path: str | None,
-    url: str | None,
-    username: str | None,
-    profile: str | None,
-    cache_dir: str | None,
-    state_dir: str | None,
-) -> None:
+def refresh(path: str | None, **flags: str | None) -> None:
     """Have the server asked again for what stands at PATH and below, or for everything.
 
     PATH lies in a mount. Nothing is asked at once: each folder is when it is next looked at, by
@@ -37,13 +30,6 @@ def refresh(
         catalogue, scope = _find(path)
         _want_anew([catalogue], scope)
         return
-    flags = {
-        "url": url,
-        "username": username,
-        "profile": profile,
-        "cache_dir": cache_dir,
-        "state_dir": state_dir,
-    }
     _want_anew(_catalogues(flags), ())
 
 

@@ -6,9 +6,10 @@ Run as ``python -m onefs.cli.serve_mount`` by ``onefs.mount.daemon``.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class MountSettings:
-    """What the daemon's settings hold (``DaemonConfig.settings``): JSON values, no secrets.
+    """What the daemon's settings hold (``DaemonConfig.settings``): JSON values.
 
-    The daemon takes token and passwords from the credential store by itself.
+    Kept tokens and passwords are not in it: the daemon reads the credential store by itself.
     """
 
     #: which laboratory this is: a host, or ``demo-<hash>``
@@ -47,6 +48,8 @@ class MountSettings:
     stall: float = 60.0
     #: ask no server
     offline: bool = False
+    #: the variables of the mount command's environment that the daemon's own lacks: secrets
+    environment: dict[str, str] = field(default_factory=dict, repr=False)
     #: DemoOptions of the embedded servers to run, which then say where they are
     demo: dict[str, Any] | None = None
 
@@ -71,8 +74,14 @@ def build(config: DaemonConfig) -> Service:
         _check(access, found.offline)
         close = undo.pop_all().close
     opened = access.tree.opened
-    switches = Switches(opened.switches, opened.invalidated)
-    return Service(access.tree, lambda: _status(access), access.wake, close, switches)
+    return Service(
+        access.tree,
+        lambda: _status(access),
+        access.wake,
+        close,
+        access.url,
+        Switches(opened.switches, opened.invalidated),
+    )
 
 
 def _open(found: MountSettings, ready: dict[str, str] | None) -> Access:
@@ -98,7 +107,14 @@ def _open(found: MountSettings, ready: dict[str, str] | None) -> Access:
         data = DataCredentials(ready["data_username"], secret, "embedded laboratory")
         login = GivenLogin(Secret(ready["password"]), data)
     deadlines = Deadlines(found.deadline, found.stall)
-    return Access(settings, found.database, login=login, deadlines=deadlines, offline=found.offline)
+    return Access(
+        settings,
+        found.database,
+        login=login,
+        environ={**os.environ, **found.environment},
+        deadlines=deadlines,
+        offline=found.offline,
+    )
 
 
 def _check(access: Access, offline: bool) -> None:

@@ -18,6 +18,14 @@ from onefs.http.auth import HostAuth
 from onefs.http.offline import NoTransport
 from onefs.http.retry import retry_delay
 from onefs.http.streams import Stream
-from onefs.http.transport import Answer, Transport
+from onefs.http.transport import DEADLINE, Answer, Transport
 
-__all__ = ["Answer", "HostAuth", "NoTransport", "Stream", "Transport", "retry_delay"]
+__all__ = [
+    "DEADLINE",
+    "Answer",
+    "HostAuth",
+    "NoTransport",
+    "Stream",
+    "Transport",
+    "retry_delay",
+]

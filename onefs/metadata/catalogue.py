@@ -80,6 +80,11 @@ class Catalogue:
             database.set_fact("alyx_url", alyx.url)
 
     @property
+    def url(self) -> str:
+        """The database's address."""
+        return self._alyx.url
+
+    @property
     def offline(self) -> bool:
         """Whether the last request to Alyx found no server, or nobody is to ask it."""
         return self.presence.offline

@@ -207,7 +207,7 @@ class Listings:
         """A listing that nobody has: by the batch that brings it, or alone."""
         failure = self._failed_recently(wanted.key, now)
         if failure is not None:
-            raise failure
+            raise failure.with_traceback(None)  # raised many times: let none pile up
         what = f"listing {wanted.key}"
         patience = self._presence.patience(self._deadline, what)
         end = time.monotonic() + patience

@@ -95,14 +95,17 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         mountpoint: str,
         options: dict[str, Any],
         on_ready: Callable[[Callable[[], None], Forget | None], None],
+        on_end: Callable[[], None],
     ) -> None:
         """``on_ready`` is called once the kernel knows the mount, with a function that ends it,
         and one that makes the kernel forget what it has of a path (None with an old libfuse).
 
-        Raises RuntimeError, with libfuse's own number, when the mount fails.
+        That function must not be called any more after ``on_end`` has returned. Raises
+        RuntimeError, with libfuse's own number, when the mount fails.
         """
         self._ours = operations
         self._on_ready = on_ready
+        self._on_end = on_end
         self._pinned = PinnedThreads()
         self._errors = ErrorNumbers()
         self._uid, self._gid = os.getuid(), os.getgid()
@@ -132,6 +135,10 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         running = library.fuse_get_context().contents.fuse
         forget = _invalidate(library, running) if VERSION >= _CAN_INVALIDATE else None
         self._on_ready(lambda: library.fuse_exit(running), forget)
+
+    def destroy(self, _private_data: Any) -> None:
+        self._on_end()
+        self._ours.destroy()
 
     def fgetattr(self, path: bytes | None, buf: Any, fip: Any) -> None:
         if path is None:

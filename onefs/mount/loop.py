@@ -58,7 +58,11 @@ class MountLoop:
         self._ended = ended
         self._switches = switches
         self._changed = threading.Event()
+        #: libfuse's own, valid while the mount lives; held under the lock
         self._exit: Callable[[], None] | None = None
+        self._forget: Callable[[str], None] | None = None
+        self._mounted = False
+        self._lock = threading.Lock()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="fuse-loop", daemon=True)
 
@@ -70,7 +74,7 @@ class MountLoop:
         signal.signal(_WAKE, _do_nothing)
         self._thread.start()
         self._changed.wait(timeout)
-        if self._exit is not None and self._thread.is_alive():
+        if self._mounted:
             return
         if self._thread.is_alive():
             raise MountError(f"{self._mountpoint}: libfuse did not mount within {timeout:g} s.")
@@ -80,8 +84,9 @@ class MountLoop:
         """Unmount, and wait ``grace`` seconds for callbacks that run. False: some still do."""
         deadline = time.monotonic() + grace
         while self._thread.is_alive() and time.monotonic() < deadline:
-            if self._exit is not None:
-                self._exit()
+            with self._lock:
+                if self._exit is not None:
+                    self._exit()
             self._interrupt()
             self._thread.join(_POLL)
         return not self._thread.is_alive()
@@ -98,6 +103,8 @@ class MountLoop:
             self._mount()
         except BaseException as error:
             self._failure = error
+            if self._mounted:  # also after a stop that went well: libfuse counts it as an error
+                log.info("libfuse ended: %s", error)
         finally:
             self._changed.set()
             self._ended()
@@ -106,28 +113,38 @@ class MountLoop:
         from onefs.mount.bridge import Fuse, mount_options
 
         options = mount_options(self._fsname, allow_other=self._allow_other)
-        Fuse(self._operations, self._mountpoint, options, self._ready)
+        Fuse(self._operations, self._mountpoint, options, self._ready, self._freed)
 
     def _ready(self, exit_loop: Callable[[], None], forget: Callable[[str], None] | None) -> None:
-        self._exit = exit_loop
+        with self._lock:
+            self._exit = exit_loop
+            self._forget = forget
+        self._mounted = True
         self._changed.set()
         if self._switches is not None and forget is not None:
             # a thread of its own: an operation on the very path would wait for itself
             threading.Thread(
-                target=_forget_all, args=(self._switches, forget), name="fuse-forget", daemon=True
+                target=self._forget_all, args=(self._switches,), name="fuse-forget", daemon=True
             ).start()
+
+    def _freed(self) -> None:
+        with self._lock:
+            self._exit = None
+            self._forget = None
+
+    def _forget_all(self, switches: Switches) -> None:
+        while True:
+            path = switches.paths.get()
+            with self._lock:
+                if self._forget is None:
+                    return
+                self._forget(path)
+            switches.forgotten(path)
 
     def _reason(self) -> str:
         if isinstance(self._failure, RuntimeError):
             return f"libfuse gave up with code {self._failure}"
         return str(self._failure or "it was unmounted at once")
-
-
-def _forget_all(switches: Switches, forget: Callable[[str], None]) -> None:
-    while True:
-        path = switches.paths.get()
-        forget(path)
-        switches.forgotten(path)
 
 
 def _do_nothing(_number: int, _frame: Any) -> None:

@@ -16,11 +16,10 @@ from onefs.demo.serve import Servers
 from onefs.errors import Throttled
 from onefs.http import Transport
 from onefs.metadata.alyx import Alyx
-from onefs.metadata.auth import fetch_token
+from onefs.metadata.auth import GivenToken, fetch_token
 from onefs.metadata.budget import BURST, RATE, RESERVE, Budget, Limits
 from onefs.metadata.catalogue import Catalogue
 from onefs.metadata.database import Database
-from onefs.metadata.login import GivenToken
 from tests.scripted import Scripted, answer_json
 
 #: Alyx's limit, and what is left of it to those in a hurry
