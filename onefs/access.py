@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from onefs.content.reader import Content
 from onefs.credentials import CredentialStore, DataCredentials, find_data_credentials
 from onefs.errors import UsageError
-from onefs.http import HostAuth, Transport
+from onefs.http import HostAuth, NoTransport, Transport
 from onefs.metadata.alyx import Alyx, Token
 from onefs.metadata.auth import GivenToken, KeptToken, fetch_token
+from onefs.metadata.budget import Budget
 from onefs.metadata.catalogue import Catalogue
 from onefs.metadata.database import Database
 from onefs.settings import Settings
@@ -71,7 +72,8 @@ class Access:
 
     ``database`` names the laboratory: the cache folder must be its own. Without ``login`` the
     token and credentials of ``environ`` (None: this process's) or the kept ones are used, and
-    taken up anew when ``onefs login`` writes others. Raises UsageError or CacheError when the
+    taken up anew when ``onefs login`` writes others. With ``offline`` no server is ever asked,
+    and what is not known or not cached fails at once. Raises UsageError or CacheError when the
     folders cannot be used; without ``login`` it asks no server.
     """
 
@@ -83,15 +85,22 @@ class Access:
         login: GivenLogin | None = None,
         environ: Mapping[str, str] | None = None,
         deadlines: Deadlines | None = None,
+        offline: bool = False,
     ) -> None:
         limits = deadlines or Deadlines()
         #: the database's address
         self.url = settings.url
-        self._transport = Transport()
-        token, auth = self._credentials(settings, login, environ)
-        alyx = Alyx(self._transport, settings.url, token, limits.metadata)
+        self._transport = NoTransport() if offline else Transport()
+        token: Token = GivenToken("")
+        auth = HostAuth(None)
+        if not offline:
+            token, auth = self._credentials(settings, login, environ)
+        # the embedded laboratory, whose login is given, counts nobody's requests
+        self._budget = Budget.of(settings.url) if login is None and not offline else None
+        alyx = Alyx(self._transport, settings.url, token, limits.metadata, self._budget)
         self._database = Database(settings.state_dir / "catalogue.sqlite")
-        self.catalogue = Catalogue(self._database, alyx, deadline=limits.metadata)
+        self.catalogue = Catalogue(self._database, alyx, deadline=limits.metadata, offline=offline)
+        self.catalogue.presence.changed = self._transport.hurry
         self.content = Content(
             settings.cache_dir,
             settings.state_dir,
@@ -101,11 +110,12 @@ class Access:
             stall=limits.stall,
             deadline=limits.metadata,
         )
-        self.tree = Laboratory(self.catalogue, self.content, settings.url)
+        self.tree = Laboratory(self.catalogue, self.content, settings.url, limits.metadata)
 
     def wake(self) -> None:
         """Wake all that waits, with Stopping; nothing waits afterwards."""
         self.catalogue.close()
+        self.tree.close()
         self.content.close()
         self._transport.close()
 
@@ -114,6 +124,8 @@ class Access:
         self.wake()
         self.content.release()
         self._database.close()
+        if self._budget is not None:
+            self._budget.close()
 
     def _credentials(
         self, settings: Settings, login: GivenLogin | None, environ: Mapping[str, str] | None

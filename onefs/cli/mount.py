@@ -35,6 +35,9 @@ READY_TIMEOUT = 60.0
 )
 @database_options
 @folder_options
+@click.option(
+    "--offline", is_flag=True, help="Ask no server: show what is known, read what is cached."
+)
 @click.option("--foreground", is_flag=True, help="Stay in the terminal; Ctrl-C unmounts.")
 @click.option("--allow-other", is_flag=True, help="Let other users of this machine read it.")
 @click.option(
@@ -50,6 +53,7 @@ def mount(
     demo_data: str | None,
     demo_rate: int | None,
     demo_latency: float | None,
+    offline: bool,
     foreground: bool,
     allow_other: bool,
     log_level: str,
@@ -63,7 +67,7 @@ def mount(
 
     options = _demo_options(demo, demo_data, demo_rate, demo_latency, flags)
     settings, database = _settings(flags, options)
-    if options is None:
+    if options is None and not offline:
         _log_in(settings)
     start(
         Wish(
@@ -74,6 +78,7 @@ def mount(
             foreground=foreground,
             allow_other=allow_other,
             log_level=log_level.upper(),
+            offline=offline,
         ),
         READY_TIMEOUT,
     )

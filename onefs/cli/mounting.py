@@ -30,6 +30,7 @@ class Wish:
     foreground: bool
     allow_other: bool
     log_level: str
+    offline: bool = False
 
 
 def start(wish: Wish, timeout: float) -> None:
@@ -75,6 +76,7 @@ def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
         data_username=settings.data_username,
         deadline=limits.metadata,
         stall=limits.stall,
+        offline=wish.offline,
         environment={name: os.environ[name] for name in _SECRETS if name in os.environ},
         demo=asdict(wish.demo) if wish.demo else None,
     )
@@ -88,5 +90,6 @@ def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
         url=settings.url,
         profile=settings.profile or None,
         cache_dir=str(settings.cache_dir),
+        state_dir=str(settings.state_dir),
         settings=found.to_json(),
     )

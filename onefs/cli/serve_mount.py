@@ -16,9 +16,10 @@ from typing import Any
 from onefs.access import Access, Deadlines, GivenLogin
 from onefs.cli.embedded import DemoOptions, Embedded
 from onefs.credentials import DataCredentials
-from onefs.errors import DeadlineExceeded, Unreachable
+from onefs.errors import DeadlineExceeded, Unreachable, UsageError
 from onefs.mount import daemon
 from onefs.mount.config import DaemonConfig
+from onefs.mount.loop import Switches
 from onefs.mount.records import OFFLINE, READY, Download, Status
 from onefs.mount.serve import Service
 from onefs.secret import Secret
@@ -45,6 +46,8 @@ class MountSettings:
     data_username: str = ""
     deadline: float = 10.0
     stall: float = 60.0
+    #: ask no server
+    offline: bool = False
     #: the variables of the mount command's environment that the daemon's own lacks: secrets
     environment: dict[str, str] = field(default_factory=dict, repr=False)
     #: DemoOptions of the embedded servers to run, which then say where they are
@@ -62,15 +65,23 @@ def build(config: DaemonConfig) -> Service:
     found = MountSettings(**config.settings)
     with ExitStack() as undo:
         ready = None
-        if found.demo is not None:
+        if found.demo is not None and not found.offline:
             embedded = Embedded(DemoOptions(**found.demo), found.state_dir)
             undo.callback(embedded.close)
             ready = embedded.ready
         access = _open(found, ready)
         undo.callback(access.close)
-        _check(access)
+        _check(access, found.offline)
         close = undo.pop_all().close
-    return Service(access.tree, lambda: _status(access), access.wake, close, access.url)
+    opened = access.tree.opened
+    return Service(
+        access.tree,
+        lambda: _status(access),
+        access.wake,
+        close,
+        access.url,
+        Switches(opened.switches, opened.invalidated),
+    )
 
 
 def _open(found: MountSettings, ready: dict[str, str] | None) -> Access:
@@ -102,10 +113,16 @@ def _open(found: MountSettings, ready: dict[str, str] | None) -> Access:
         login=login,
         environ={**os.environ, **found.environment},
         deadlines=deadlines,
+        offline=found.offline,
     )
 
 
-def _check(access: Access) -> None:
+def _check(access: Access, offline: bool) -> None:
+    if offline:
+        if access.catalogue.is_empty():
+            raise UsageError("nothing of this database is known yet: mount it once with a server")
+        log.info("mounted offline: no server is asked")
+        return
     try:
         access.catalogue.check()
     except (Unreachable, DeadlineExceeded) as error:

@@ -71,6 +71,11 @@ class _Buffer(ctypes.Structure):
     )
 
 
+#: makes the kernel forget a path's attributes and pages; never called from an operation on it
+Forget = Callable[[str], None]
+#: libfuse's first version with fuse_invalidate_path
+_CAN_INVALIDATE = (3, 2)
+
 _calloc = ctypes.CDLL(None).calloc
 _calloc.restype = ctypes.c_void_p
 _calloc.argtypes = (ctypes.c_size_t, ctypes.c_size_t)
@@ -89,10 +94,11 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         operations: Operations,
         mountpoint: str,
         options: dict[str, Any],
-        on_ready: Callable[[Callable[[], None]], None],
+        on_ready: Callable[[Callable[[], None], Forget | None], None],
         on_end: Callable[[], None],
     ) -> None:
-        """``on_ready`` is called once the kernel knows the mount, with a function that ends it.
+        """``on_ready`` is called once the kernel knows the mount, with a function that ends it,
+        and one that makes the kernel forget what it has of a path (None with an old libfuse).
 
         That function must not be called any more after ``on_end`` has returned. Raises
         RuntimeError, with libfuse's own number, when the mount fails.
@@ -127,7 +133,8 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         library = mfusepy._libfuse
         library.fuse_exit.argtypes = (ctypes.c_void_p,)
         running = library.fuse_get_context().contents.fuse
-        self._on_ready(lambda: library.fuse_exit(running))
+        forget = _invalidate(library, running) if VERSION >= _CAN_INVALIDATE else None
+        self._on_ready(lambda: library.fuse_exit(running), forget)
 
     def destroy(self, _private_data: Any) -> None:
         self._on_end()
@@ -223,6 +230,16 @@ def _fill(attributes: Any, node: Node) -> None:
     for time in (attributes.st_mtimespec, attributes.st_ctimespec, attributes.st_atimespec):
         time.tv_sec = seconds
         time.tv_nsec = nanoseconds
+
+
+def _invalidate(library: Any, running: Any) -> Forget:
+    library.fuse_invalidate_path.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
+
+    def forget(path: str) -> None:
+        # what it answers is of no use: a path that the kernel does not know needs no forgetting
+        library.fuse_invalidate_path(running, os.fsencode(path))
+
+    return forget
 
 
 def _buffer(extent: Extent) -> int:

@@ -68,6 +68,8 @@ class MountInfo:
     url: str = ""
     profile: str | None = None
     cache_dir: str = ""
+    #: where its catalogue is
+    state_dir: str = ""
     #: bytes; None is no limit
     cache_limit: int | None = None
     #: seconds since the epoch

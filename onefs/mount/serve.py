@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from onefs.errors import MountError
 from onefs.mount import library, mounts, places
 from onefs.mount.config import DaemonConfig
-from onefs.mount.loop import MountLoop
+from onefs.mount.loop import MountLoop, Switches
 from onefs.mount.operations import Operations
 from onefs.mount.records import MountInfo, Record, Status
 from onefs.tree.nodes import Tree
@@ -46,6 +46,8 @@ class Service:
     close: Callable[[], None]
     #: the server, where it has no address before it is built; '' where the configuration has it
     url: str = ""
+    #: paths of the tree that have become another file
+    switches: Switches | None = None
 
 
 #: makes the service in the process that serves it; raises an OnefsError when it cannot
@@ -82,6 +84,7 @@ def _mount(
         fsname=config.fsname,
         allow_other=config.allow_other,
         ended=ending.set,
+        switches=service.switches,
     )
     loop.start(_MOUNT_TIMEOUT)
     try:
@@ -113,6 +116,7 @@ def _describe(config: DaemonConfig, service: Service) -> MountInfo:
         url=service.url or config.url,
         profile=config.profile,
         cache_dir=config.cache_dir,
+        state_dir=config.state_dir,
         cache_limit=config.cache_limit,
         since=time.time(),
         status=service.status(),

@@ -13,7 +13,7 @@ costs its own listing and no more; a name that cannot exist costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from onefs import alf
@@ -33,6 +33,7 @@ from onefs.tree.basis import (
     session_time,
 )
 from onefs.tree.nodes import Handle, Kind, Node, inode_of_path
+from onefs.tree.opened import HeldHandle
 from onefs.tree.shape import (
     Folders,
     SessionShape,
@@ -53,25 +54,28 @@ class File:
     """A dataset."""
 
     rooms: Rooms
+    #: the one that is shown, which may not be the listing's newest (see ``onefs.tree.opened``)
     dataset: Dataset
     place: Place
+    #: the other files of its folder
+    siblings: Callable[[], list[Dataset]]
 
     def node(self) -> Node:
-        return file_node(self.known())
-
-    def known(self) -> Dataset:
-        """The dataset with its size, which the file server is asked for when Alyx has none."""
-        if self.dataset.size is not None:
-            return self.dataset
-        size = self.rooms.content.probe(self.dataset)
-        self.rooms.catalogue.remember_size(self.dataset, size)
-        return replace(self.dataset, size=size)
+        return file_node(self._known())
 
     def open(self) -> Handle:
-        return self.rooms.content.open(self.known(), self.place)
+        dataset = self.rooms.opened.hold(self._known(), self.place)
+        try:
+            handle = self.rooms.content.open(dataset, self.place)
+        except BaseException:
+            self.rooms.opened.let_go(self.place)
+            raise
+        return HeldHandle(handle, self.rooms.opened, self.place)
 
     def xattrs(self) -> dict[str, str]:
-        state, error = self.rooms.content.state(self.dataset)
+        state, error = self.rooms.content.state(self.rooms.sizes.described(self.dataset))
+        if self.rooms.opened.is_replaced(self.place):
+            state = "replaced-pending"
         found = {
             "eid": self.dataset.eid,
             "dataset_id": self.dataset.id,
@@ -85,6 +89,12 @@ class File:
         if error:
             found["error"] = error
         return {PREFIX + name: value for name, value in found.items()}
+
+    def _known(self) -> Dataset:
+        """The dataset with its size, which the file server is asked for when Alyx has none."""
+        if self.dataset.size is not None:
+            return self.dataset
+        return self.rooms.sizes.find(self.dataset, self.siblings())
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +144,9 @@ class SessionFolder:
             dataset = children[name]
             if dataset is None:
                 return replace(self, folders=(*self.folders, name))
-            return File(self.rooms, dataset, (*self.place, *self.folders, name))
+            place = (*self.place, *self.folders, name)
+            shown = self.rooms.opened.shown(dataset, place)
+            return File(self.rooms, shown, place, lambda: _files(children))
         if not self.folders and name in shape.shortcuts:
             ino = inode_of_path("shortcut", self.session.eid, name)
             return fixed_link(ino, shape.shortcuts[name], session_time(self.session))
@@ -142,7 +154,7 @@ class SessionFolder:
 
     def children(self) -> list[tuple[str, Node]]:
         return [
-            (name, file_node(dataset))
+            (name, self._file_node(name, dataset))
             if dataset is not None
             else (name, session_node(self.session, (*self.folders, name)))
             for name, dataset in self._here(self._shape()).items()
@@ -155,7 +167,18 @@ class SessionFolder:
 
     def _shape(self) -> SessionShape:
         listing = self.rooms.catalogue.datasets(self.session)
-        return self.rooms.shapes.of(f"session/{self.session.eid}", listing, session_shape)
+        opened, place = self.rooms.opened, self.place
+        return self.rooms.shapes.of(
+            f"session/{self.session.eid}",
+            listing,
+            session_shape,
+            lambda before, after: opened.listed_anew(place, before, after),
+        )
+
+    def _file_node(self, name: str, dataset: Dataset) -> Node:
+        """A file as the folder lists it: without a size when nobody knows it yet."""
+        shown = self.rooms.opened.shown(dataset, (*self.place, *self.folders, name))
+        return file_node(self.rooms.sizes.described(shown))
 
     def _here(self, shape: SessionShape) -> Mapping[str, Dataset | None]:
         try:
@@ -285,3 +308,7 @@ class Root:
 
     def _labs(self) -> Mapping[str, str]:
         return self.rooms.shapes.of("labs", self.rooms.catalogue.labs(), lab_shape)
+
+
+def _files(children: Mapping[str, Dataset | None]) -> list[Dataset]:
+    return [dataset for dataset in children.values() if dataset is not None]
