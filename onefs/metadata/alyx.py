@@ -160,6 +160,8 @@ class Alyx:
                 raise ServerError(f"{self.url}/datasets sent rows of sessions not asked for")
             identifier = rows.identifier(row)
             found[eid][identifier] = rows.dataset(row, eid)
+        if len(page) < min(count, PAGE):
+            raise ServerError(f"{self.url}/datasets: {len(page)} of {count} rows came")
         if len(page) < count or sum(map(len, found.values())) < len(page):
             return None
         return {eid: list(datasets.values()) for eid, datasets in found.items()}
