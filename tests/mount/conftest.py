@@ -16,9 +16,7 @@ import pytest
 from onefs.mount import daemon, mounts, places, processes
 from onefs.mount.config import DaemonConfig
 from tests.mount.folder_tree import CALLS
-from tests.running import drop_pages, wait_until
-
-__all__ = ["drop_pages", "wait_until"]
+from tests.running import wait_until
 
 START_TIMEOUT = 30.0
 
