@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from cachetools import LRUCache
 
-from onefs.errors import DeadlineExceeded, NotFound, OnefsError, Throttled
+from onefs.errors import AlyxCredentials, DeadlineExceeded, NotFound, OnefsError, Throttled
 from onefs.flights import Flights
 from onefs.metadata.alyx import Alyx
 from onefs.metadata.database import Database
@@ -268,7 +268,9 @@ class Listings:
             wanted.fetch(alyx)
         except OnefsError as error:
             self.note([wanted.key], error)
-            if not isinstance(error, NotFound) and not self._presence.offline:
+            if isinstance(error, AlyxCredentials):
+                self._presence.refused(error)
+            elif not isinstance(error, NotFound) and not self._presence.offline:
                 level = logging.INFO if isinstance(error, Throttled) else logging.WARNING
                 log.log(level, "listing %s failed: %s", wanted.key, error)
             raise
