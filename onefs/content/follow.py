@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 #: files that are hashed at once
 WORKERS = 2
 #: how far the hashing threads give way (nice)
-NICE = 10
+NICE = 19
 
 
 class _Progress:
