@@ -23,7 +23,8 @@ from onefs.content.reading import Reading
 from onefs.content.room import Limits, Room
 from onefs.content.scheduler import Run, Scheduler
 from onefs.content.store import Place, Store
-from onefs.content.whole import Transfer, WholeFetcher
+from onefs.content.transfer import Transfer
+from onefs.content.whole import WholeFetcher
 from onefs.content.window import FARTHEST
 from onefs.errors import BadContent, CacheError, DeadlineExceeded, Stopping
 from onefs.http import HostAuth, Transport
@@ -33,6 +34,8 @@ from onefs.model import Dataset
 REMEMBERED = 65536
 #: files up to this size are fetched whole
 SMALL_FILE = 16 << 20
+#: seconds between two reports to who watches a download
+TOLD_EVERY = 0.2
 #: seconds for which verifying a complete file may take the disk
 VERIFYING = 3600.0
 
@@ -139,16 +142,7 @@ class Content:
 
     def transfers(self) -> list[Transfer]:
         """The downloads under way."""
-        found = {}
-        for run in self._scheduler.runs():
-            partial = run.partial
-            if id(partial) not in found:
-                path = "/".join(partial.place)
-                done = partial.blocks.present_bytes()
-                found[id(partial)] = Transfer(
-                    path, partial.dataset.size, done, partial.began, run.moved
-                )
-        return [*self._whole.transfers(), *found.values()]
+        return [*self._whole.transfers(), *self._scheduler.transfers()]
 
     def total_bytes(self) -> int:
         """Bytes of disk that the files which onefs downloaded take, complete or not."""
@@ -251,12 +245,14 @@ class Content:
         """Wait until a partial file is complete and verified. Raises as :meth:`path` does."""
         partial = reading.partial
         size, step = partial.blocks.about.size, partial.blocks.about.block_size
+        told = 0.0
         for offset in range(0, size, step):
             length = min(step, size - offset)
             if not reading.ready(offset, length):
                 reading.wait(offset, length)
-                if watch is not None:
-                    watch(partial.blocks.present_bytes())
+            if watch is not None and time.monotonic() > told + TOLD_EVERY:
+                told = time.monotonic()
+                watch(partial.blocks.present_bytes())
         self._follower.go_on(partial)
         self._await_verdict(partial)
 
