@@ -13,8 +13,8 @@ from onefs.http import HostAuth, Transport
 from onefs.metadata.alyx import Alyx, Token
 from onefs.metadata.auth import fetch_token
 from onefs.metadata.catalogue import Catalogue
-from onefs.metadata.database import Database
 from onefs.metadata.login import GivenToken, KeptToken
+from onefs.metadata.tabled import TabledDatabase
 from onefs.settings import Settings
 from onefs.tree.laboratory import Laboratory
 
@@ -82,9 +82,9 @@ class Access:
         limits = deadlines or Deadlines()
         self._transport = Transport()
         token, auth = self._credentials(settings, login)
-        alyx = Alyx(self._transport, settings.url, token, limits.metadata)
-        self._database = Database(settings.state_dir / "catalogue.sqlite")
-        self.catalogue = Catalogue(self._database, alyx, deadline=limits.metadata)
+        self.alyx = Alyx(self._transport, settings.url, token, limits.metadata)
+        self.database = TabledDatabase(settings.state_dir / "catalogue.sqlite")
+        self.catalogue = Catalogue(self.database, self.alyx, deadline=limits.metadata)
         self.content = Content(
             settings.cache_dir,
             settings.state_dir,
@@ -106,7 +106,7 @@ class Access:
         """Let go of everything."""
         self.wake()
         self.content.release()
-        self._database.close()
+        self.database.close()
 
     def _credentials(self, settings: Settings, login: GivenLogin | None) -> tuple[Token, HostAuth]:
         if login is None:

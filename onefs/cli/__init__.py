@@ -18,6 +18,7 @@ COMMANDS = {
     "mount": ("onefs.cli.mount:mount", "Show a database as a directory."),
     "umount": ("onefs.cli.mount:umount", "Undo a mount."),
     "status": ("onefs.cli.status:status", "Show the mounts and what they are doing."),
+    "sync": ("onefs.cli.sync:sync", "Fill the catalogue from ONE cache tables."),
     "setup": ("onefs.cli.setup:setup", "Save a database's URL, user and credentials."),
     "login": ("onefs.cli.setup:login", "Get a new token for a database."),
     "logout": ("onefs.cli.setup:logout", "Forget a database's token and password."),

@@ -17,6 +17,8 @@ from onefs.urls import host_key
 
 #: seconds for a mount to answer: the deadline of its first request, and the embedded servers
 READY_TIMEOUT = 60.0
+#: seconds more for loading cache tables, at 50,000 rows a second or better
+SYNC_TIMEOUT = 1800.0
 
 
 @click.command()
@@ -35,6 +37,9 @@ READY_TIMEOUT = 60.0
 )
 @database_options
 @folder_options
+@click.option(
+    "--sync", is_flag=True, help="First fill the catalogue from the server's cache tables, if any."
+)
 @click.option("--foreground", is_flag=True, help="Stay in the terminal; Ctrl-C unmounts.")
 @click.option("--allow-other", is_flag=True, help="Let other users of this machine read it.")
 @click.option(
@@ -55,6 +60,7 @@ def mount(
     profile: str | None,
     cache_dir: str | None,
     state_dir: str | None,
+    sync: bool,
     foreground: bool,
     allow_other: bool,
     log_level: str,
@@ -64,6 +70,7 @@ def mount(
     Returns when the mount answers; it then runs in the background until `onefs umount`.
     """
     from onefs.cli.mounting import Wish, start
+    from onefs.metadata.tables_format import check_pyarrow
 
     flags = {
         "url": url,
@@ -72,6 +79,8 @@ def mount(
         "cache_dir": cache_dir,
         "state_dir": state_dir,
     }
+    if sync:
+        check_pyarrow()
     options = _demo_options(demo, demo_data, demo_rate, demo_latency, flags)
     settings, database = _settings(flags, options)
     if options is None:
@@ -82,11 +91,12 @@ def mount(
             settings,
             database,
             options,
+            sync=sync,
             foreground=foreground,
             allow_other=allow_other,
             log_level=log_level.upper(),
         ),
-        READY_TIMEOUT,
+        READY_TIMEOUT + (SYNC_TIMEOUT if sync else 0.0),
     )
 
 

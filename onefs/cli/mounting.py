@@ -23,6 +23,7 @@ class Wish:
     database: str
     #: the embedded laboratory's options, or None for a real server
     demo: DemoOptions | None
+    sync: bool
     foreground: bool
     allow_other: bool
     log_level: str
@@ -65,6 +66,7 @@ def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
         deadline=limits.metadata,
         stall=limits.stall,
         demo=asdict(wish.demo) if wish.demo else None,
+        sync=wish.sync,
     )
     return DaemonConfig(
         mountpoint=place.path,

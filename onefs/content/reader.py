@@ -106,6 +106,10 @@ class Content:
         """The verified file of a dataset if it is there, without any waiting."""
         return self._store.known(dataset)
 
+    def may_have(self, dataset: Dataset, place: Place) -> bool:
+        """Whether reading a dataset may need no server: it is there, or a file in its place is."""
+        return self._store.known(dataset) is not None or self._store.stands(dataset, place)
+
     def _same_as_last_time(self, dataset: Dataset) -> bool:
         """Whether the kernel's pages of this file, if it has any, are of these very bytes."""
         identity = (dataset.size, dataset.md5)

@@ -75,6 +75,10 @@ class Store:
             self._record(dataset, final, verdict, ours=self._is_ours(dataset, final))
         return final
 
+    def stands(self, dataset: Dataset, place: Place) -> bool:
+        """Whether a file is at the ONE path that :meth:`adopt` would look into."""
+        return bool(dataset.md5) and self._final(place).is_file()
+
     def publish(self, dataset: Dataset, place: Place, partial: Path, verdict: Verdict) -> Path:
         """Give a verified partial file its final name, with an atomic rename.
 

@@ -19,11 +19,12 @@ from typing import Any, Generic, TypeVar, cast
 from cachetools import LRUCache
 
 from onefs import alf
-from onefs.errors import DeadlineExceeded, NotFound, OnefsError, Unreachable
+from onefs.errors import DeadlineExceeded, NotFound, OnefsError, Throttled, Unreachable
 from onefs.flights import Flights
 from onefs.metadata.alyx import Alyx
 from onefs.metadata.database import Database
-from onefs.metadata.rows import usable_copies
+from onefs.metadata.rows import DatasetRow, usable_copies
+from onefs.metadata.tables import presumed_copies
 from onefs.model import Dataset, Repository, Session
 
 log = logging.getLogger(__name__)
@@ -38,10 +39,17 @@ RECENT_AGE = 300.0
 MONTH_AGE = 3600.0
 OLD_AGE = 86400.0
 
+#: what cache tables said of sessions and of old sessions' datasets; opening a file asks anyway
+TABLES_AGE = 7 * 86400.0
+
 #: seconds during which a listing that just failed is not asked for again
 FAILURE_PAUSE = 2.0
-#: listings kept in memory
+#: failures kept in memory
 HOT_LISTINGS = 4096
+#: rows of all listings kept in memory, some 1 KB each; a listing counts as one more than its rows
+HOT_ROWS = 20_000
+#: days before the cache tables were made in which sessions may have begun that they lack
+NEWS_DAYS = 7
 
 
 class Listing(Generic[T]):
@@ -76,9 +84,10 @@ class Catalogue:
         self._clock = clock
         self._flights: Flights[Listing[Any]] = Flights("onefs-list", workers=8)
         self._lock = Lock()
-        self._hot: LRUCache[str, Listing[Any]] = LRUCache(HOT_LISTINGS)
+        self._hot: LRUCache[str, Listing[Any]] = LRUCache(HOT_ROWS, getsizeof=weight)
         self._failed: LRUCache[str, tuple[float, OnefsError]] = LRUCache(HOT_LISTINGS)
         self._offline = False
+        self._tables_version = database.tables_version()
         if database.fact("created") is None:
             database.set_fact("created", repr(clock()))
         #: when this catalogue was begun, in seconds since the epoch: the date of what has none
@@ -129,35 +138,60 @@ class Catalogue:
         def load() -> list[Session]:
             return [s for s in self._database.sessions(lab, subject) if alf.is_date(s.date)]
 
-        return self._listing(f"sessions/{lab}/{subject}", RECENT_AGE, fetch, load)
+        key = f"sessions/{lab}/{subject}"
+        if self._database.is_from_tables(key):
+            self._look_for_news(lab)
+            return self._listing(key, TABLES_AGE, fetch, load)
+        return self._listing(key, RECENT_AGE, fetch, load)
 
     def datasets(self, session: Session) -> Listing[list[Dataset]]:
-        """The datasets of a session that can be fetched, in a stable order."""
-        eid = session.eid
-        repositories = self.repositories()
+        """The datasets of a session that can be fetched, in a stable order.
 
-        def fetch(key: str) -> None:
-            self._database.store_datasets(eid, self._alyx.datasets(eid), self._clock())
+        Those known from cache tables are all there: where they can be fetched from is not known
+        before :meth:`located` has asked.
+        """
+        key = f"datasets/{session.eid}"
+        self.repositories()
+        age = self._session_age(session)
+        if age == OLD_AGE and self._database.is_from_tables(key):
+            age = TABLES_AGE
+        return self._listing(key, age, self._fetch_datasets, lambda: self._load_datasets(key))
 
-        def load() -> list[Dataset]:
-            known = repositories.value
-            found = (
-                replace(row.dataset, copies=usable_copies(row.claimed, known))
-                for row in self._database.datasets(eid)
-            )
-            return [dataset for dataset in found if dataset.copies]
+    def located(self, dataset: Dataset) -> Dataset:
+        """A dataset with all that Alyx knows of it.
 
-        return self._listing(f"datasets/{eid}", self._session_age(session), fetch, load)
+        One that is known from cache tables costs one request for its whole session, once. Raises
+        NotFound when Alyx does not have it any more.
+        """
+        if not dataset.from_tables:
+            return dataset
+        key = f"datasets/{dataset.eid}"
+        if self._database.is_from_tables(key):
+            self._list_really(key)
+        for found in self._load_datasets(key):
+            if found.id == dataset.id and not found.from_tables:
+                return found
+        raise NotFound(f"Alyx does not have {dataset.name} ({dataset.id}) any more")
+
+    def completed(self, session: Session) -> bool:
+        """Ask for a session's real listing if its datasets are those of cache tables.
+
+        The tables leave some out, so a name that is not among theirs may exist. False when there
+        was nothing to ask for, or nobody to ask: then the tables' word stands.
+        """
+        key = f"datasets/{session.eid}"
+        if not self._database.is_from_tables(key):
+            return False
+        try:
+            self._list_really(key)
+        except (Unreachable, DeadlineExceeded, Throttled, NotFound):
+            return False
+        return True
 
     def repositories(self) -> Listing[dict[str, Repository]]:
         """Every repository, by name."""
-
-        def fetch(key: str) -> None:
-            self._database.store_repositories(self._alyx.repositories(), self._clock())
-            self._drop_hot("datasets/")  # their addresses may have changed
-
         return self._listing(
-            "repositories", REPOSITORIES_AGE, fetch, lambda: self._database.repositories()
+            "repositories", REPOSITORIES_AGE, self._fetch_repositories, self._database.repositories
         )
 
     def session(self, eid: str) -> Session:
@@ -184,12 +218,9 @@ class Catalogue:
             found = self._alyx.sessions_by_ref(ref.subject, ref.date, ref.number)
             self._database.store_by_ref(ref, found, self._clock())
 
-        return self._listing(
-            f"ref/{ref.date}_{ref.number}_{ref.subject}",
-            RECENT_AGE,
-            fetch,
-            lambda: self._database.sessions_by_ref(ref),
-        ).value
+        key = f"ref/{ref.date}_{ref.number}_{ref.subject}"
+        age = TABLES_AGE if self._database.is_from_tables(key) else RECENT_AGE
+        return self._listing(key, age, fetch, lambda: self._database.sessions_by_ref(ref)).value
 
     def record(self, session: Session) -> Listing[str]:
         """The whole Alyx record of a session: JSON, sorted keys, indent 2, newline at the end."""
@@ -220,21 +251,26 @@ class Catalogue:
     ) -> Listing[T]:
         now = self._clock()
         listing = self._known(key, load, now)
+        if listing is None:
+            return self._wait(key, fetch, load)
+        if now - listing.fetched_at > max_age and not self._failed_recently(key, now):
+            self._flights.start(key, lambda: self._refresh(key, lambda: fetch(key), load))
+        return listing
+
+    def _wait(self, key: str, fetch: Callable[[str], None], load: Callable[[], T]) -> Listing[T]:
+        """The listing as Alyx gives it now, or why there is none."""
 
         def refresh() -> Listing[Any]:
             return self._refresh(key, lambda: fetch(key), load)
 
-        if listing is None:
-            self._raise_recent_failure(key, now)
-            return cast(
-                "Listing[T]", self._flights.wait(key, refresh, self._deadline, f"listing {key}")
-            )
-        if now - listing.fetched_at > max_age and not self._failed_recently(key, now):
-            self._flights.start(key, refresh)
-        return listing
+        self._raise_recent_failure(key, self._clock())
+        return cast(
+            "Listing[T]", self._flights.wait(key, refresh, self._deadline, f"listing {key}")
+        )
 
     def _known(self, key: str, load: Callable[[], T], now: float) -> Listing[T] | None:
         """The listing in memory, or else in SQLite, whatever its age."""
+        self._notice_tables()
         with self._lock:
             hot = cast("Listing[T] | None", self._hot.get(key))
         if hot is not None and now - hot.fetched_at < RECENT_AGE:
@@ -299,6 +335,54 @@ class Catalogue:
             for key in [key for key in self._hot if key.startswith(prefix)]:
                 del self._hot[key]
 
+    # -- what cache tables said, and what they do not know
+
+    def _look_for_news(self, lab: str) -> None:
+        """Find a lab's sessions that are newer than the cache tables, behind whoever asks."""
+
+        def fetch(key: str) -> None:
+            since = date.fromtimestamp(self._database.tables_created()) - timedelta(days=NEWS_DAYS)
+            found = self._alyx.sessions_since(lab, since.isoformat())
+            self._database.add_sessions(key, found, self._clock())
+            self._drop_hot(f"sessions/{lab}/")
+
+        key = f"news/{lab}"
+        self._listing(key, RECENT_AGE, fetch, lambda: None)
+
+    def _list_really(self, key: str) -> None:
+        """Take a session's listing from Alyx, and where its repositories are if need be."""
+        if not self._database.repositories():
+            self._wait("repositories", self._fetch_repositories, self._database.repositories)
+        self._wait(key, self._fetch_datasets, lambda: self._load_datasets(key))
+
+    def _notice_tables(self) -> None:
+        """Forget what is in memory when a sync has put other cache tables there."""
+        version = self._database.tables_version()
+        if version != self._tables_version:
+            self._tables_version = version
+            self._drop_hot("")
+
+    def _copies(self, row: DatasetRow, known: dict[str, Repository]) -> Dataset:
+        if row.dataset.from_tables:
+            copies = presumed_copies(row.stored, row.dataset.id, known)
+        else:
+            copies = usable_copies(row.claimed, known)
+        return replace(row.dataset, copies=copies)
+
+    def _load_datasets(self, key: str) -> list[Dataset]:
+        known = self._database.repositories()
+        rows = self._database.datasets(key.partition("/")[2])
+        found = (self._copies(row, known) for row in rows)
+        return [dataset for dataset in found if dataset.copies or dataset.from_tables]
+
+    def _fetch_datasets(self, key: str) -> None:
+        eid = key.partition("/")[2]
+        self._database.store_datasets(eid, self._alyx.datasets(eid), self._clock())
+
+    def _fetch_repositories(self, key: str) -> None:
+        self._database.store_repositories(self._alyx.repositories(), self._clock())
+        self._drop_hot("datasets/")  # their addresses may have changed
+
     def _fetch_labs(self, key: str) -> None:
         self._database.store_labs(self._alyx.labs(), self._clock())
 
@@ -310,3 +394,9 @@ class Catalogue:
         if session.date >= (today - timedelta(days=31)).isoformat():
             return MONTH_AGE
         return OLD_AGE
+
+
+def weight(listing: Listing[Any]) -> int:
+    """What a listing counts for in memory; never so much that it has no room of its own."""
+    rows = len(listing.value) if isinstance(listing.value, (list, dict)) else 1
+    return min(rows + 1, HOT_ROWS // 2)

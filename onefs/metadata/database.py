@@ -54,6 +54,26 @@ class Database:
         with self._transaction() as connection:
             connection.execute("DELETE FROM listings WHERE key = ?", (key,))
 
+    # -- cache tables beneath the catalogue: see onefs.metadata.tabled
+
+    def is_from_tables(self, key: str) -> bool:
+        """Whether a listing is what cache tables said. A plain catalogue has none beneath it."""
+        return False
+
+    def tables_version(self) -> object:
+        """Another value when other cache tables are there; None without any."""
+        return None
+
+    def tables_created(self) -> float:
+        """When what the tables say was true; 0.0 without any."""
+        return 0.0
+
+    def add_sessions(self, key: str, found: Iterable[tuple[Session, bool]], now: float) -> None:
+        """Sessions that stand beside those known, under a listing of their own."""
+        with self._transaction() as connection:
+            connection.executemany(_INSERT_SESSION, (_session_values(*item) for item in found))
+            _mark(connection, key, now)
+
     # -- listings, each replaced whole
 
     def labs(self) -> list[str]:

@@ -14,6 +14,7 @@ CREATE TABLE IF NOT EXISTS facts (
 -- When a whole listing was last taken from Alyx. `key` is one of
 --   labs | repositories | subjects/<lab> | sessions/<lab>/<subject> | datasets/<eid>
 --   session/<eid> (one session, known by its eid alone) | ref/<ref> | record/<eid>
+--   news/<lab> (the lab's sessions since its cache tables were made)
 -- A listing is replaced whole, in one transaction with the rows it names.
 CREATE TABLE IF NOT EXISTS listings (
     key        TEXT PRIMARY KEY,
@@ -78,4 +79,11 @@ CREATE INDEX IF NOT EXISTS datasets_of_session ON datasets (eid);
 CREATE TABLE IF NOT EXISTS records (
     eid  TEXT PRIMARY KEY,
     body TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- Cache tables lie beneath this file (tables.sql). What a file server said of the size of a dataset
+-- that is known from them only stands here, kept for good.
+CREATE TABLE IF NOT EXISTS probed_sizes (
+    id   TEXT PRIMARY KEY,
+    size INTEGER NOT NULL
 ) WITHOUT ROWID;

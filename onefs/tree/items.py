@@ -18,7 +18,14 @@ from dataclasses import dataclass, replace
 
 from onefs import alf
 from onefs.content.store import Place
-from onefs.errors import NotFound
+from onefs.errors import (
+    DeadlineExceeded,
+    NotFound,
+    OnefsError,
+    ServerError,
+    Throttled,
+    Unreachable,
+)
 from onefs.model import Dataset, Session
 from onefs.tree.basis import (
     PREFIX,
@@ -63,28 +70,68 @@ class File:
         """The dataset with its size, which the file server is asked for when Alyx has none."""
         if self.dataset.size is not None:
             return self.dataset
-        size = self.rooms.content.probe(self.dataset)
-        self.rooms.catalogue.remember_size(self.dataset, size)
-        return replace(self.dataset, size=size)
+        try:
+            return self._probed(self.dataset)
+        except ServerError:
+            # where it should be by the cache tables it need not be
+            if not self.dataset.from_tables:
+                raise
+        return self._probed(self.rooms.catalogue.located(self.dataset))
 
     def open(self) -> Handle:
-        return self.rooms.content.open(self.known(), self.place)
+        return self.rooms.content.open(self._to_read(), self.place)
 
     def xattrs(self) -> dict[str, str]:
         state, error = self.rooms.content.state(self.dataset)
+        dataset = self._described()
         found = {
-            "eid": self.dataset.eid,
-            "dataset_id": self.dataset.id,
-            "dataset_type": self.dataset.dataset_type,
-            "md5": self.dataset.md5,
-            "url": self.dataset.copies[0].url,
-            "revision": self.dataset.revision,
-            "qc": self.dataset.qc,
+            "eid": dataset.eid,
+            "dataset_id": dataset.id,
+            "md5": dataset.md5,
+            "revision": dataset.revision,
+            "qc": dataset.qc,
             "state": state,
         }
+        if not dataset.from_tables:
+            found["dataset_type"] = dataset.dataset_type
+        if dataset.copies:
+            found["url"] = dataset.copies[0].url
         if error:
             found["error"] = error
         return {PREFIX + name: value for name, value in found.items()}
+
+    def _probed(self, dataset: Dataset) -> Dataset:
+        if dataset.size is not None:
+            return dataset
+        size = self.rooms.content.probe(dataset)
+        self.rooms.catalogue.remember_size(dataset, size)
+        return replace(dataset, size=size)
+
+    def _to_read(self) -> Dataset:
+        """The dataset and where it is: cache tables do not say, so Alyx does, or the layout."""
+        dataset = self.known()
+        content = self.rooms.content
+        if not dataset.from_tables or content.may_have(dataset, self.place):
+            return dataset
+        try:
+            found = self.rooms.catalogue.located(dataset)
+        except (Unreachable, DeadlineExceeded, Throttled):
+            if not dataset.copies:
+                raise
+            return dataset
+        if not _same_bytes(dataset, found):
+            raise ServerError(
+                f"{dataset.name} ({dataset.id}) is another file now than the cache tables say: "
+                "look at it again"
+            )
+        return replace(found, size=dataset.size)
+
+    def _described(self) -> Dataset:
+        """The dataset with all that can be known of it now."""
+        try:
+            return self.rooms.catalogue.located(self.dataset)
+        except OnefsError:
+            return self.dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +175,12 @@ class SessionFolder:
     def child(self, name: str) -> Item:
         if not self.folders and name == SESSION_JSON:
             return SessionJson(self.rooms, self.session)
-        shape = self._shape()
-        children = self._here(shape)
-        if name in children:
-            dataset = children[name]
-            if dataset is None:
-                return replace(self, folders=(*self.folders, name))
-            return File(self.rooms, dataset, (*self.place, *self.folders, name))
-        if not self.folders and name in shape.shortcuts:
-            ino = inode_of_path("shortcut", self.session.eid, name)
-            return fixed_link(ino, shape.shortcuts[name], session_time(self.session))
+        found = self._listed(name)
+        # nobody's files are hidden, and what shows folders looks for hidden ones in each
+        if found is None and name[0] != "." and self.rooms.catalogue.completed(self.session):
+            found = self._listed(name)
+        if found is not None:
+            return found
         raise NotFound(f"session {self.session.ref} has no {'/'.join((*self.folders, name))}")
 
     def children(self) -> list[tuple[str, Node]]:
@@ -152,6 +195,20 @@ class SessionFolder:
         if self.folders:
             return {}
         return {PREFIX + "eid": self.session.eid, PREFIX + "ref": self.session.ref}
+
+    def _listed(self, name: str) -> Item | None:
+        """The child of that name by the listing that is known."""
+        shape = self._shape()
+        children = self._here(shape)
+        if name in children:
+            dataset = children[name]
+            if dataset is None:
+                return replace(self, folders=(*self.folders, name))
+            return File(self.rooms, dataset, (*self.place, *self.folders, name))
+        if not self.folders and name in shape.shortcuts:
+            ino = inode_of_path("shortcut", self.session.eid, name)
+            return fixed_link(ino, shape.shortcuts[name], session_time(self.session))
+        return None
 
     def _shape(self) -> SessionShape:
         listing = self.rooms.catalogue.datasets(self.session)
@@ -285,3 +342,10 @@ class Root:
 
     def _labs(self) -> Mapping[str, str]:
         return self.rooms.shapes.of("labs", self.rooms.catalogue.labs(), lab_shape)
+
+
+def _same_bytes(told: Dataset, found: Dataset) -> bool:
+    """Whether what Alyx says does not contradict what the cache tables said."""
+    same_size = found.size is None or told.size == found.size
+    same_hash = not told.md5 or not found.md5 or told.md5 == found.md5
+    return same_size and same_hash

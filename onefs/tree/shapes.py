@@ -8,13 +8,10 @@ from typing import Any, TypeVar, cast
 
 from cachetools import LRUCache
 
-from onefs.metadata.catalogue import Listing
+from onefs.metadata.catalogue import HOT_ROWS, Listing, weight
 
 L = TypeVar("L")
 S = TypeVar("S")
-
-#: folders whose shape is kept in memory
-HOT_SHAPES = 4096
 
 
 class Shapes:
@@ -22,7 +19,9 @@ class Shapes:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._built: LRUCache[str, tuple[Listing[Any], Any]] = LRUCache(HOT_SHAPES)
+        self._built: LRUCache[str, tuple[Listing[Any], Any]] = LRUCache(
+            HOT_ROWS, getsizeof=lambda built: weight(built[0])
+        )
 
     def of(self, key: str, listing: Listing[L], build: Callable[[L], S]) -> S:
         """The shape of a listing, built when this very listing has none yet."""
