@@ -155,7 +155,13 @@ class Catalogue:
         age = self._session_age(session)
         if age == OLD_AGE and self._database.is_from_tables(key):
             age = TABLES_AGE
-        return self._listing(key, age, self._fetch_datasets, lambda: self._load_datasets(key))
+        try:
+            return self._listing(key, age, self._fetch_datasets, lambda: self._load_datasets(key))
+        except (Unreachable, DeadlineExceeded, Throttled):
+            # the tables have the session and no dataset of it: not the last word, but the best
+            if not self._database.is_bare_in_tables(session.eid):
+                raise
+            return Listing([], self._database.tables_created())
 
     def located(self, dataset: Dataset) -> Dataset:
         """A dataset with all that Alyx knows of it.

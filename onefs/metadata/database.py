@@ -64,6 +64,10 @@ class Database:
         """Another value when other cache tables are there; None without any."""
         return None
 
+    def is_bare_in_tables(self, eid: str) -> bool:
+        """Whether cache tables have a session but no dataset of it."""
+        return False
+
     def tables_created(self) -> float:
         """When what the tables say was true; 0.0 without any."""
         return 0.0

@@ -47,6 +47,9 @@ class TabledDatabase(Database):
     def tables_version(self) -> object:
         return self.tables.version
 
+    def is_bare_in_tables(self, eid: str) -> bool:
+        return self.tables.session(eid) is not None and not self.tables.has_datasets(eid)
+
     def tables_created(self) -> float:
         return self.tables.created or 0.0
 

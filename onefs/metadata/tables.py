@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sqlite3
 import threading
@@ -45,12 +46,17 @@ class Tables:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        self._looked = -_LOOK
+        self._looked = -math.inf
         self._facts: Mapping[str, str] = {}
 
     def close(self) -> None:
         with self._lock:
             self._drop()
+
+    def forget_look(self) -> None:
+        """Look for a new file at the next use, not a second after the last look."""
+        with self._lock:
+            self._looked = -math.inf
 
     @property
     def version(self) -> tuple[int, int] | None:

@@ -220,11 +220,10 @@ class _Writer:
             self._lines += 1
             if self._lines <= _LINES:
                 log.warning(
-                    "%s of session %s is shown in %s, as the sessions table says, and fetched "
-                    "from %s, as the datasets table does",
+                    "%s is shown in %s, the folder of its session %s, and stored in %s",
                     line.path,
-                    uuid_text(line.eid),
                     place,
+                    uuid_text(line.eid),
                     line.stored,
                 )
         return self._path(line.stored)

@@ -73,8 +73,12 @@ def write(
     """Both tables in ``folder``, with ONE's note."""
     folder.mkdir(parents=True, exist_ok=True)
     said = {"date_created": created, "origin": origin, **note}
-    for name, rows in (("sessions", sessions), ("datasets", datasets)):
-        write_one(folder / f"{name}.pqt", pa.Table.from_pylist(rows), said)
+    for name, rows, like in (
+        ("sessions", sessions, session(1)),
+        ("datasets", datasets, dataset(1, 1)),
+    ):
+        table = pa.Table.from_pylist(rows or [like])
+        write_one(folder / f"{name}.pqt", table if rows else table.slice(0, 0), said)
     return folder
 
 

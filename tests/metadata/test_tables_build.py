@@ -80,7 +80,7 @@ def test_rows_that_disagree_get_a_log_line_each(
 ) -> None:
     """33 of 2021: the session row names the folder, the stored path the URL."""
     from_files(OLD, tmp_path)
-    lines = [record for record in caplog.records if "as the sessions table says" in record.message]
+    lines = [record for record in caplog.records if ", and stored in " in record.message]
     assert len(lines) == 33
     tables = Tables(tmp_path / NAME)
     flowers = tables.session("4e0b3320-47b7-416e-b842-c34dc9004cf8")
