@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onefs.content.reader import Content
 from onefs.credentials import CredentialStore, DataCredentials, find_data_credentials
 from onefs.errors import UsageError
-from onefs.http import HostAuth, Transport
+from onefs.http import HostAuth, NoTransport, Transport
 from onefs.metadata.alyx import Alyx, Token
-from onefs.metadata.auth import fetch_token
+from onefs.metadata.auth import GivenToken, KeptToken, fetch_token
+from onefs.metadata.budget import Budget
 from onefs.metadata.catalogue import Catalogue
-from onefs.metadata.login import GivenToken, KeptToken
 from onefs.metadata.tabled import TabledDatabase
 from onefs.settings import Settings
 from onefs.tree.laboratory import Laboratory
@@ -45,11 +46,14 @@ class GivenLogin:
 class KeptAuth(HostAuth):
     """The file server's credentials as they are kept, also after a new login."""
 
-    def __init__(self, settings: Settings, store: CredentialStore) -> None:
+    def __init__(
+        self, settings: Settings, store: CredentialStore, environ: Mapping[str, str] | None
+    ) -> None:
         known = [settings.data_url] if settings.data_url else []
-        super().__init__(find_data_credentials(settings, store), known)
+        super().__init__(find_data_credentials(settings, store, environ), known)
         self._settings = settings
         self._store = store
+        self._environ = environ
         self._look = threading.Lock()
         self._stamp = store.stamp()
 
@@ -58,7 +62,8 @@ class KeptAuth(HostAuth):
             stamp = self._store.stamp()
             if stamp != self._stamp:
                 self._stamp = stamp
-                self.replace(find_data_credentials(self._settings, self._store))
+                found = find_data_credentials(self._settings, self._store, self._environ)
+                self.replace(found)
         return super().header(url)
 
 
@@ -66,9 +71,10 @@ class Access:
     """Everything over one laboratory, until :meth:`close`.
 
     ``database`` names the laboratory: the cache folder must be its own. Without ``login`` the
-    kept token and credentials are used, and taken up anew when ``onefs login`` writes others.
-    Raises UsageError or CacheError when the folders cannot be used; without ``login`` it asks no
-    server.
+    token and credentials of ``environ`` (None: this process's) or the kept ones are used, and
+    taken up anew when ``onefs login`` writes others. With ``offline`` no server is ever asked,
+    and what is not known or not cached fails at once. Raises UsageError or CacheError when the
+    folders cannot be used; without ``login`` it asks no server.
     """
 
     def __init__(
@@ -77,14 +83,24 @@ class Access:
         database: str,
         *,
         login: GivenLogin | None = None,
+        environ: Mapping[str, str] | None = None,
         deadlines: Deadlines | None = None,
+        offline: bool = False,
     ) -> None:
         limits = deadlines or Deadlines()
-        self._transport = Transport()
-        token, auth = self._credentials(settings, login)
-        self.alyx = Alyx(self._transport, settings.url, token, limits.metadata)
+        #: the database's address
+        self.url = settings.url
+        self._transport = NoTransport() if offline else Transport()
+        token, auth = self._credentials(settings, login, environ)
+        # the embedded laboratory, whose login is given, counts nobody's requests
+        self._budget = Budget.of(settings.url) if login is None else None
+        #: the client and the file that the catalogue works with, for who fills it in bulk
+        self.alyx = Alyx(self._transport, settings.url, token, limits.metadata, self._budget)
         self.database = TabledDatabase(settings.state_dir / "catalogue.sqlite")
-        self.catalogue = Catalogue(self.database, self.alyx, deadline=limits.metadata)
+        self.catalogue = Catalogue(
+            self.database, self.alyx, deadline=limits.metadata, offline=offline
+        )
+        self.catalogue.presence.changed = self._transport.hurry
         self.content = Content(
             settings.cache_dir,
             settings.state_dir,
@@ -94,11 +110,12 @@ class Access:
             stall=limits.stall,
             deadline=limits.metadata,
         )
-        self.tree = Laboratory(self.catalogue, self.content, settings.url)
+        self.tree = Laboratory(self.catalogue, self.content, settings.url, limits.metadata)
 
     def wake(self) -> None:
         """Wake all that waits, with Stopping; nothing waits afterwards."""
         self.catalogue.close()
+        self.tree.close()
         self.content.close()
         self._transport.close()
 
@@ -107,11 +124,15 @@ class Access:
         self.wake()
         self.content.release()
         self.database.close()
+        if self._budget is not None:
+            self._budget.close()
 
-    def _credentials(self, settings: Settings, login: GivenLogin | None) -> tuple[Token, HostAuth]:
+    def _credentials(
+        self, settings: Settings, login: GivenLogin | None, environ: Mapping[str, str] | None
+    ) -> tuple[Token, HostAuth]:
         if login is None:
             store = CredentialStore()
-            return KeptToken(settings, store), KeptAuth(settings, store)
+            return KeptToken(settings, store, environ), KeptAuth(settings, store, environ)
         token = fetch_token(self._transport, settings.url, settings.username, login.password)
         return GivenToken(token), HostAuth(login.data, [settings.data_url])
 

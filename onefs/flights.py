@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
 from onefs.errors import DeadlineExceeded, Stopping
@@ -47,12 +46,9 @@ class Flights(Generic[R]):
         Raises what the work raised, or DeadlineExceeded naming ``what``.
         """
         future = self.start(key, work)
-        try:
-            return future.result(timeout=deadline)
-        except FutureTimeout:
-            if future.done():  # the work itself raised a TimeoutError
-                raise
-            raise DeadlineExceeded(f"{what}: no answer within {deadline:g} s") from None
+        if not wait([future], timeout=deadline).done:
+            raise DeadlineExceeded(f"{what}: no answer within {deadline:g} s")
+        return future.result()
 
     def close(self) -> None:
         """Wake everybody with Stopping; runs under way end by themselves."""

@@ -6,7 +6,7 @@ import re
 
 #: every secret of this process, so that a log line can be cleaned of it
 _known: set[str] = set()
-_SHORTEST = 4
+_SHORTEST = 6
 
 _HEADER = re.compile(
     r"\b((?:Proxy-)?Authorization['\"]?\s*[:=]\s*['\"]?)[^\r\n'\"]+", re.IGNORECASE

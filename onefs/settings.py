@@ -180,25 +180,13 @@ def resolve(
     book = load(path)
     url, url_source, profile = _choose(flags, environ, book)
     row = profile or Profile("", url)
-    of_profile = f"profile {row.name}"
-    concerned = applies(environ, url)
-
-    def pick(name: str, *, variable: bool = True, default: str = "") -> tuple[str, str]:
-        key = f"ONEFS_{name.upper()}"
-        candidates: tuple[tuple[str | None, str], ...] = (
-            (flags.get(name), "flag --" + name.replace("_", "-")),
-            (environ.get(key) if variable else None, key),
-            (getattr(row, name), of_profile),
-        )
-        found = ((value, source) for value, source in candidates if value)
-        return next(found, (default, "default"))
-
+    own = environ if applies(environ, url) else {}
     found = {
-        "username": pick("username", variable=concerned),
-        "data_username": pick("data_username", variable=concerned),
-        "data_url": pick("data_url", variable=False),
-        "cache_dir": pick("cache_dir", default=str(default_cache_dir(url))),
-        "state_dir": pick("state_dir", default=str(default_state_dir(url))),
+        "username": _pick("username", flags, own, row),
+        "data_username": _pick("data_username", flags, own, row),
+        "data_url": _pick("data_url", flags, {}, row),
+        "cache_dir": _pick("cache_dir", flags, environ, row, default_cache_dir(url)),
+        "state_dir": _pick("state_dir", flags, environ, row, default_state_dir(url)),
     }
     sources = {name: source for name, (_, source) in found.items()} | {"url": url_source}
     return Settings(
@@ -220,6 +208,24 @@ def applies(environ: Mapping[str, str], url: str) -> bool:
     """
     given = environ.get("ONEFS_URL")
     return not given or normalise(given) == url
+
+
+def _pick(
+    name: str,
+    flags: Mapping[str, str | None],
+    environ: Mapping[str, str],
+    row: Profile,
+    default: Path | str = "",
+) -> tuple[str, str]:
+    """A setting's value and where it comes from."""
+    variable = f"ONEFS_{name.upper()}"
+    candidates: tuple[tuple[str | None, str], ...] = (
+        (flags.get(name), "flag --" + name.replace("_", "-")),
+        (environ.get(variable), variable),
+        (getattr(row, name), f"profile {row.name}"),
+    )
+    found = ((value, source) for value, source in candidates if value)
+    return next(found, (str(default), "default"))
 
 
 def _choose(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,22 @@ class SqliteFile:
     """A database file with a schema of a certain version.
 
     A file that is not a database, or was written by a newer onefs, is moved aside with a log line
-    and a new one begun: nothing is lost, nothing crashes. ``what`` names it in errors. Every method
+    and a new one begun: nothing is lost, nothing crashes. ``what`` names it in errors;
+    ``migrations`` has, for each older version, the script that makes it the next one. Every method
     raises CacheError when the file cannot be used.
     """
 
-    def __init__(self, path: Path, schema: str, version: int, what: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        schema: str,
+        version: int,
+        what: str,
+        migrations: Mapping[int, str] | None = None,
+    ) -> None:
         self._path = path
         self._what = what
+        self._migrations = migrations or {}
         self._lock = threading.RLock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -68,22 +77,41 @@ class SqliteFile:
 
     def _open(self, schema: str, version: int) -> sqlite3.Connection:
         try:
-            return _connect(self._path, schema, version)
+            return _connect(self._path, schema, version, self._migrations)
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):  # locked, no permission, no space
                 raise
             self._set_aside(str(error))
-            return _connect(self._path, schema, version)
+            return _connect(self._path, schema, version, self._migrations)
 
     def _set_aside(self, reason: str) -> None:
+        aside = self._free_name()
         for suffix in ("", "-wal", "-shm"):
             part = self._path.with_name(self._path.name + suffix)
             if part.exists():
-                part.replace(part.with_name(f"{self._path.name}.unusable{suffix}"))
-        log.warning("%s %s was moved aside, a new one is begun: %s", self._what, self._path, reason)
+                part.replace(aside.with_name(aside.name + suffix))
+        log.warning(
+            "%s %s was moved aside to %s, a new one is begun: %s",
+            self._what,
+            self._path,
+            aside.name,
+            reason,
+        )
+
+    def _free_name(self) -> Path:
+        """A name that holds no file that was moved aside before."""
+        number = 0
+        while True:
+            mark = f".{number}" if number else ""
+            aside = self._path.with_name(f"{self._path.name}.unusable{mark}")
+            if not aside.exists():
+                return aside
+            number += 1
 
 
-def _connect(path: Path, schema: str, version: int) -> sqlite3.Connection:
+def _connect(
+    path: Path, schema: str, version: int, migrations: Mapping[int, str]
+) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
     try:
         found = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -91,9 +119,25 @@ def _connect(path: Path, schema: str, version: int) -> sqlite3.Connection:
             raise sqlite3.DatabaseError(f"it was written by a newer onefs (schema {found})")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
+        if 0 < found < version:
+            _migrate(connection, version, migrations)
         connection.executescript(schema)
         connection.execute(f"PRAGMA user_version = {version}")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _migrate(connection: sqlite3.Connection, version: int, migrations: Mapping[int, str]) -> None:
+    """Bring the file to ``version`` in one transaction, unless another process has just done so."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for step in range(connection.execute("PRAGMA user_version").fetchone()[0], version):
+            for statement in migrations[step].split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {step + 1}")
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")

@@ -86,7 +86,9 @@ class RecordedSource:
 
     def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """The recorded small tables."""
-        tables = {name: results(f"other/{file}.json") for name, file in _TABLES.items()}
+        tables: dict[str, Sequence[Mapping[str, Any]]] = {
+            name: results(f"other/{file}.json") for name, file in _TABLES.items()
+        }
         tables["data-repository"] = [_with_data(row) for row in tables["data-repository"]]
         tables["subjects"] = _subjects()
         tables["insertions"] = _insertions(self._sessions)

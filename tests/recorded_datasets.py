@@ -87,9 +87,11 @@ def _record(row: Mapping[str, Any]) -> DatasetRecord:
         FileRecord(r["id"], r["data_repository"], r["relative_path"], r["exists"])
         for r in row["file_records"]
     )
-    same = ("name", "dataset_type", "collection", "revision", "default_dataset", "file_size")
-    same += ("hash", "created_by", "created_datetime", "auto_datetime", "data_format", "version")
-    same += ("experiment_number", "qc", "json")
+    same = (
+        *("name", "dataset_type", "collection", "revision", "default_dataset", "file_size"),
+        *("hash", "created_by", "created_datetime", "auto_datetime", "data_format", "version"),
+        *("experiment_number", "qc", "json"),
+    )
     return DatasetRecord(
         id=row["url"][-36:],
         eid=row["session"][-36:] if row["session"] else None,

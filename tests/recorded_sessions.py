@@ -31,8 +31,10 @@ _NEUTRAL_PERFORMANCE = (100, 85)
 #: 499 of 500: the search ``n_trials=500`` finds it, that for 99.7 % does not
 _FIVE_HUNDRED = (500, 499)
 _RELATED = ("wateradmin_session_related", "probe_insertion", "field_of_view", "notes")
-_PLAIN = ("location", "type", "end_time", "narrative", "n_trials", "n_correct_trials", "qc")
-_PLAIN += ("extended_qc", "auto_datetime", "json")
+_PLAIN = (
+    *("location", "type", "end_time", "narrative", "n_trials", "n_correct_trials", "qc"),
+    *("extended_qc", "auto_datetime", "json"),
+)
 
 
 @functools.cache
@@ -181,7 +183,7 @@ class _Reconstructed:
         rig = "behavior"
         if row["id"] in {*_all("location_exact"), *_all("location_case")}:
             rig = "ephys"
-        names = [found["name"] for found in results("other/locations.json")]
+        names: list[str] = [found["name"] for found in results("other/locations.json")]
         ours = [name for name in names if row["lab"] in name]
         return next((name for name in ours if rig in name), ours[0])
 

@@ -41,6 +41,18 @@ def index() -> tuple[Listed, ...]:
 
 
 @functools.cache
+def not_served() -> Mapping[str, str]:
+    """``not_served.tsv``: the recordings that are not replayed, each with its reason."""
+    with (DATA / "not_served.tsv").open(newline="", encoding="utf-8") as lines:
+        return dict(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def replayed(*groups: str) -> list[Listed]:
+    """The recordings of some groups that are replayed."""
+    return [row for row in index() if row.group in groups and row.file not in not_served()]
+
+
+@functools.cache
 def record(file: str) -> Mapping[str, Any]:
     """One recording: method, path, request_headers, status, headers, body ..."""
     text = (RECORDED / file).read_text(encoding="utf-8")

@@ -6,8 +6,10 @@ every later one is answered. ``server.requests`` has what was asked.
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
+import os
 import socket
 import socketserver
 import ssl
@@ -59,6 +61,7 @@ class Talk:
     def reset(self) -> None:
         """Close with RST, not FIN."""
         self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        os.close(self._connection.detach())
         raise ConnectionAbortedError
 
 
@@ -90,8 +93,6 @@ def unauthorized(challenge: str = 'Basic realm="FlatIron"') -> Script:
 
 def basic(user: str, password: str, then: Script) -> Script:
     """``then`` for whoever has the credentials, else 401."""
-    import base64
-
     wanted = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
     def script(talk: Talk) -> None:
@@ -203,6 +204,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.scripted.connections += 1
         if self._tls is not None:
             connection = self._tls.wrap_socket(

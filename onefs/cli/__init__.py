@@ -17,6 +17,7 @@ from onefs.errors import OnefsError
 COMMANDS = {
     "mount": ("onefs.cli.mount:mount", "Show a database as a directory."),
     "umount": ("onefs.cli.mount:umount", "Undo a mount."),
+    "refresh": ("onefs.cli.refresh:refresh", "Have the server asked again for what is known."),
     "status": ("onefs.cli.status:status", "Show the mounts and what they are doing."),
     "sync": ("onefs.cli.sync:sync", "Fill the catalogue from ONE cache tables."),
     "setup": ("onefs.cli.setup:setup", "Save a database's URL, user and credentials."),

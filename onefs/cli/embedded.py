@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import selectors
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from onefs.errors import MountError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +48,11 @@ class Embedded:
         except BaseException:
             self.close()
             raise
+        threading.Thread(target=self._pass_on, name="onefs-embedded", daemon=True).start()
 
     def close(self) -> None:
         """End them. Never raises."""
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+        for pipe in (self._process.stdin, self._process.stdout):
             with suppress(OSError):
                 if pipe is not None:
                     pipe.close()
@@ -56,6 +61,13 @@ class Embedded:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def _pass_on(self) -> None:
+        """Put what the servers say into our log; unread, they would block on a full pipe."""
+        assert self._process.stderr is not None
+        with self._process.stderr as pipe:
+            for line in pipe:
+                log.warning("embedded laboratory: %s", line.decode(errors="replace").rstrip())
 
     def _await_ready(self, timeout: float) -> dict[str, str]:
         line = _first_line(self._process, timeout)

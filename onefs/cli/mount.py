@@ -11,7 +11,7 @@ import platformdirs
 from onefs.cli.embedded import DemoOptions
 from onefs.cli.options import ask_secret, at_terminal, database_options, folder_options
 from onefs.demo import demo_identity
-from onefs.errors import Unreachable, UsageError
+from onefs.errors import DeadlineExceeded, Throttled, Unreachable, UsageError
 from onefs.settings import Settings, resolve
 from onefs.urls import host_key
 
@@ -26,7 +26,7 @@ SYNC_TIMEOUT = 1800.0
 @click.option("--demo", is_flag=True, help="Mount the embedded laboratory: no account needed.")
 @click.option(
     "--demo-data",
-    type=click.Path(exists=True, file_okay=False),
+    type=click.Path(),
     help="With --demo: serve this ALF folder (lab/Subjects/subject/date/number/...).",
 )
 @click.option(
@@ -37,6 +37,9 @@ SYNC_TIMEOUT = 1800.0
 )
 @database_options
 @folder_options
+@click.option(
+    "--offline", is_flag=True, help="Ask no server: show what is known, read what is cached."
+)
 @click.option(
     "--sync", is_flag=True, help="First fill the catalogue from the server's cache tables, if any."
 )
@@ -55,15 +58,12 @@ def mount(
     demo_data: str | None,
     demo_rate: int | None,
     demo_latency: float | None,
-    url: str | None,
-    username: str | None,
-    profile: str | None,
-    cache_dir: str | None,
-    state_dir: str | None,
+    offline: bool,
     sync: bool,
     foreground: bool,
     allow_other: bool,
     log_level: str,
+    **flags: str | None,
 ) -> None:
     """Show a database as a directory at MOUNTPOINT, which is made if absent.
 
@@ -72,18 +72,13 @@ def mount(
     from onefs.cli.mounting import Wish, start
     from onefs.metadata.tables_format import check_pyarrow
 
-    flags = {
-        "url": url,
-        "username": username,
-        "profile": profile,
-        "cache_dir": cache_dir,
-        "state_dir": state_dir,
-    }
+    if sync and offline:
+        raise UsageError("--sync asks the server, --offline asks none: leave out one of them")
     if sync:
         check_pyarrow()
     options = _demo_options(demo, demo_data, demo_rate, demo_latency, flags)
     settings, database = _settings(flags, options)
-    if options is None:
+    if options is None and not offline:
         _log_in(settings)
     start(
         Wish(
@@ -91,10 +86,11 @@ def mount(
             settings,
             database,
             options,
-            sync=sync,
             foreground=foreground,
             allow_other=allow_other,
             log_level=log_level.upper(),
+            offline=offline,
+            sync=sync,
         ),
         READY_TIMEOUT + (SYNC_TIMEOUT if sync else 0.0),
     )
@@ -125,6 +121,8 @@ def _demo_options(
     for name in ("url", "username", "profile"):
         if flags[name]:
             raise UsageError(f"--demo has its own server: leave out --{name}")
+    if data is not None and not os.path.isdir(data):
+        raise UsageError(f"there is no folder {data}: name one that holds lab folders")
     real = os.path.realpath(data) if data is not None else None
     return DemoOptions(data=real, rate=rate, latency_ms=latency or 0.0)
 
@@ -155,15 +153,16 @@ def _log_in(settings: Settings) -> None:
 
     A server that is away is left to the daemon, which may have enough in its catalogue.
     """
+    from onefs.access import Deadlines
     from onefs.credentials import CredentialStore
     from onefs.http import Transport
-    from onefs.metadata.login import log_in
+    from onefs.metadata.auth import log_in
 
+    ask = ask_secret if at_terminal() else None
+    deadline = Deadlines.of_environment().metadata
     with Transport() as transport:
         try:
-            log_in(
-                transport, settings, CredentialStore(), ask=ask_secret if at_terminal() else None
-            )
-        except Unreachable:
+            log_in(transport, settings, CredentialStore(), ask=ask, deadline=deadline)
+        except (Unreachable, DeadlineExceeded, Throttled):
             if not (settings.state_dir / "catalogue.sqlite").exists():
                 raise

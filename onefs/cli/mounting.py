@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from onefs.access import Deadlines
@@ -11,6 +12,9 @@ from onefs.cli.serve_mount import MountSettings, build
 from onefs.mount import daemon, library, places
 from onefs.mount.config import DaemonConfig
 from onefs.settings import Settings
+
+#: what a mount may need for as long as it lives, and no child process may inherit
+_SECRETS = ("ONEFS_TOKEN", "ONEFS_DATA_PASSWORD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +27,19 @@ class Wish:
     database: str
     #: the embedded laboratory's options, or None for a real server
     demo: DemoOptions | None
-    sync: bool
     foreground: bool
     allow_other: bool
     log_level: str
+    offline: bool = False
+    #: load the server's cache tables first
+    sync: bool = False
 
 
 def start(wish: Wish, timeout: float) -> None:
     """Mount, and return when the mount answers (in the foreground: when it has ended).
 
-    Raises what stands in the way; a folder that was made for the mount is gone again then.
+    Raises what stands in the way. A folder that was made for the mount is gone again then, and
+    after a mount in the foreground.
     """
     settings = wish.settings
     library.check_fuse()
@@ -41,14 +48,20 @@ def start(wish: Wish, timeout: float) -> None:
     place = places.prepare(wish.mountpoint)
     try:
         config = _config(wish, place)
-        if wish.foreground:
-            daemon.serve(config, build)
-        else:
+        if not wish.foreground:
             daemon.start(config, module="onefs.cli.serve_mount", timeout=timeout)
+            return
+        daemon.serve(config, build)
     except BaseException:
-        if place.made:
-            os.rmdir(place.path)
+        _unmake(place)
         raise
+    _unmake(place)
+
+
+def _unmake(place: places.Mountpoint) -> None:
+    if place.made:
+        with suppress(OSError):  # gone already, or somebody has put something there
+            os.rmdir(place.path)
 
 
 def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
@@ -65,6 +78,8 @@ def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
         data_username=settings.data_username,
         deadline=limits.metadata,
         stall=limits.stall,
+        offline=wish.offline,
+        environment={name: os.environ[name] for name in _SECRETS if name in os.environ},
         demo=asdict(wish.demo) if wish.demo else None,
         sync=wish.sync,
     )
@@ -78,5 +93,6 @@ def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
         url=settings.url,
         profile=settings.profile or None,
         cache_dir=str(settings.cache_dir),
+        state_dir=str(settings.state_dir),
         settings=found.to_json(),
     )

@@ -6,20 +6,22 @@ Run as ``python -m onefs.cli.serve_mount`` by ``onefs.mount.daemon``.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from onefs.access import Access, Deadlines, GivenLogin
 from onefs.cli.embedded import DemoOptions, Embedded
 from onefs.credentials import DataCredentials
-from onefs.errors import DeadlineExceeded, OnefsError, Unreachable
+from onefs.errors import DeadlineExceeded, OnefsError, Unreachable, UsageError
 from onefs.metadata.tables_child import build_apart
-from onefs.metadata.tables_sync import complete, from_server
+from onefs.metadata.tables_sync import SYNC_DEADLINE, complete, from_server
 from onefs.mount import daemon
 from onefs.mount.config import DaemonConfig
+from onefs.mount.loop import Switches
 from onefs.mount.records import OFFLINE, READY, Download, Status
 from onefs.mount.serve import Service
 from onefs.secret import Secret
@@ -30,9 +32,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class MountSettings:
-    """What the daemon's settings hold (``DaemonConfig.settings``): JSON values, no secrets.
+    """What the daemon's settings hold (``DaemonConfig.settings``): JSON values.
 
-    The daemon takes token and passwords from the credential store by itself.
+    Kept tokens and passwords are not in it: the daemon reads the credential store by itself.
     """
 
     #: which laboratory this is: a host, or ``demo-<hash>``
@@ -46,6 +48,10 @@ class MountSettings:
     data_username: str = ""
     deadline: float = 10.0
     stall: float = 60.0
+    #: ask no server
+    offline: bool = False
+    #: the variables of the mount command's environment that the daemon's own lacks: secrets
+    environment: dict[str, str] = field(default_factory=dict, repr=False)
     #: DemoOptions of the embedded servers to run, which then say where they are
     demo: dict[str, Any] | None = None
     #: load the server's cache tables before the mount answers
@@ -63,17 +69,25 @@ def build(config: DaemonConfig) -> Service:
     found = MountSettings(**config.settings)
     with ExitStack() as undo:
         ready = None
-        if found.demo is not None:
+        if found.demo is not None and not found.offline:
             embedded = Embedded(DemoOptions(**found.demo), found.state_dir)
             undo.callback(embedded.close)
             ready = embedded.ready
         access = _open(found, ready)
         undo.callback(access.close)
-        _check(access)
+        _check(access, found.offline)
         if found.sync:
             _sync(access, found.state_dir)
         close = undo.pop_all().close
-    return Service(access.tree, lambda: _status(access), access.wake, close)
+    opened = access.tree.opened
+    return Service(
+        access.tree,
+        lambda: _status(access),
+        access.wake,
+        close,
+        access.url,
+        Switches(opened.switches, opened.invalidated),
+    )
 
 
 def _open(found: MountSettings, ready: dict[str, str] | None) -> Access:
@@ -99,10 +113,22 @@ def _open(found: MountSettings, ready: dict[str, str] | None) -> Access:
         data = DataCredentials(ready["data_username"], secret, "embedded laboratory")
         login = GivenLogin(Secret(ready["password"]), data)
     deadlines = Deadlines(found.deadline, found.stall)
-    return Access(settings, found.database, login=login, deadlines=deadlines)
+    return Access(
+        settings,
+        found.database,
+        login=login,
+        environ={**os.environ, **found.environment},
+        deadlines=deadlines,
+        offline=found.offline,
+    )
 
 
-def _check(access: Access) -> None:
+def _check(access: Access, offline: bool) -> None:
+    if offline:
+        if access.catalogue.is_empty():
+            raise UsageError("nothing of this database is known yet: mount it once with a server")
+        log.info("mounted offline: no server is asked")
+        return
     try:
         access.catalogue.check()
     except (Unreachable, DeadlineExceeded) as error:
@@ -113,12 +139,13 @@ def _check(access: Access) -> None:
 
 def _sync(access: Access, state_dir: str) -> None:
     """Load the server's cache tables in a process of their own. The mount goes on without them."""
+    alyx = access.alyx.modest(deadline=SYNC_DEADLINE)
     try:
-        built = from_server(access.alyx, Path(state_dir), builder=build_apart)
+        built = from_server(alyx, Path(state_dir), builder=build_apart)
     except OnefsError as error:
         log.warning("mounting without new cache tables: %s", error)
         return
-    trouble = complete(access.alyx, access.database)
+    trouble = complete(alyx, access.database)
     if trouble is not None:
         log.warning("labs and subjects are asked for when needed: %s", trouble)
     if built is not None:

@@ -83,14 +83,15 @@ def setup(
     with Transport() as transport:
         token = _token(transport, found, store, saved)
         data = _data_credentials(transport, found, store, token)
-    row = Profile(
-        name=given.profile or _profile_name(book, chosen),
-        url=chosen,
+    row = replace(
+        book.of_url(chosen) or Profile(_profile_name(book, chosen), chosen),
         username=found.username,
         cache_dir=_choose_cache(given, book, found, saved),
         data_url=found.data_url if data is None else data.url,
         data_username="" if data is None else data.credentials.username,
     )
+    if given.profile:
+        row = replace(row, name=given.profile)
     settings.save_profile(row, default=bool(default))
     store.set_token(chosen, found.username, token)
     if data is not None:
@@ -297,10 +298,7 @@ def _choose_cache(
 
 
 def _profile_name(book: settings.Book, url: str) -> str:
-    """The profile of that URL, else a new name: the host's first word, or all of it."""
-    profile = book.of_url(url)
-    if profile is not None:
-        return profile.name
+    """A name for a new profile: the host's first word, or all of it."""
     host = host_key(url)
     first = host.partition(".")[0]
     return host if first.isdigit() or first in book.profiles else first

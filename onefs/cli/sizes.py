@@ -82,8 +82,8 @@ def ask(catalogue: Catalogue, content: Content, path: str, meter: Meter) -> Outc
 
     with ThreadPoolExecutor(AT_ONCE, "onefs-sizes") as pool:
         try:
-            for dataset in _unknown(catalogue, path):
-                under_way.add(pool.submit(_ask, catalogue, content, dataset))
+            for session, dataset in _unknown(catalogue, path):
+                under_way.add(pool.submit(_ask, catalogue, content, session, dataset))
                 collect(_QUEUE)
             collect(0)
         except BaseException:
@@ -92,20 +92,19 @@ def ask(catalogue: Catalogue, content: Content, path: str, meter: Meter) -> Outc
     return outcome
 
 
-def _ask(catalogue: Catalogue, content: Content, dataset: Dataset) -> OnefsError | None:
+def _ask(
+    catalogue: Catalogue, content: Content, session: Session, dataset: Dataset
+) -> OnefsError | None:
     try:
-        if dataset.copies:
-            try:
-                catalogue.remember_size(dataset, content.probe(dataset))
-            except ServerError:
-                # where it should be by the cache tables it need not be
-                if not dataset.from_tables:
-                    raise
-            else:
-                return None
-        found = catalogue.located(dataset)
-        if found.size is None:
-            catalogue.remember_size(found, content.probe(found))
+        try:
+            catalogue.remember_size(dataset, content.probe(dataset))
+        except ServerError:
+            # where it should be by the cache tables it need not be
+            if not catalogue.complete(session):
+                raise
+            for found in catalogue.datasets(session).value:
+                if found.id == dataset.id and found.size is None:
+                    catalogue.remember_size(found, content.probe(found))
     except Stopping:
         raise
     except OnefsError as error:
@@ -113,7 +112,7 @@ def _ask(catalogue: Catalogue, content: Content, dataset: Dataset) -> OnefsError
     return None
 
 
-def _unknown(catalogue: Catalogue, path: str) -> Iterator[Dataset]:
+def _unknown(catalogue: Catalogue, path: str) -> Iterator[tuple[Session, Dataset]]:
     parts = [part for part in path.split("/") if part]
     if len(parts) > 1 and parts[1] == alf.SUBJECTS:
         del parts[1]
@@ -122,7 +121,7 @@ def _unknown(catalogue: Catalogue, path: str) -> Iterator[Dataset]:
         for dataset in catalogue.datasets(session).value:
             place = (*alf.dataset_folder(dataset), alf.dataset_file(dataset))
             if dataset.size is None and place[: len(inside)] == inside:
-                yield dataset
+                yield session, dataset
 
 
 def _sessions(catalogue: Catalogue, parts: list[str]) -> Iterator[Session]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +15,15 @@ from onefs.cli.progress import Meter
 from onefs.errors import NotFound, OnefsError
 from onefs.metadata.tabled import TabledDatabase
 from onefs.metadata.tables_build import Built
-from onefs.metadata.tables_sync import Reports, complete, from_files, from_server
+from onefs.metadata.tables_sync import (
+    SYNC_DEADLINE,
+    Reports,
+    complete,
+    from_files,
+    from_server,
+)
 from onefs.settings import Settings, resolve
 from onefs.urls import host_key
-
-#: seconds that Alyx has for one answer: this is no user's `ls`
-PATIENCE = 60.0
 
 
 @click.command()
@@ -44,23 +46,12 @@ PATIENCE = 60.0
 def sync(
     tables: Path | None,
     sizes: str | None,
-    url: str | None,
-    username: str | None,
-    profile: str | None,
-    cache_dir: str | None,
-    state_dir: str | None,
+    **flags: str | None,
 ) -> None:
     """Fill the catalogue from ONE cache tables: two requests for a whole database.
 
     A mount may run meanwhile, and shows what is new once it is all there.
     """
-    flags = {
-        "url": url,
-        "username": username,
-        "profile": profile,
-        "cache_dir": cache_dir,
-        "state_dir": state_dir,
-    }
     settings = resolve(flags)
     if tables is not None:
         _load_files(tables, settings)
@@ -83,15 +74,16 @@ def _load_files(tables: Path, settings: Settings) -> None:
 def _load_server(access: Access, settings: Settings, *, needed: bool) -> None:
     """Take the server's tables; that it has none is an error only where they are ``needed``."""
     began = time.monotonic()
+    alyx = access.alyx.modest(deadline=SYNC_DEADLINE)
     try:
         with Meter() as meter:
-            built = from_server(access.alyx, settings.state_dir, _Shown(meter))
+            built = from_server(alyx, settings.state_dir, _Shown(meter))
     except NotFound as error:
         if needed:
             raise
         click.echo(f"{error}; going on with what is known", err=True)
         return
-    trouble = complete(access.alyx, access.database)
+    trouble = complete(alyx, access.database)
     if trouble is not None:
         click.echo(f"onefs: labs and subjects are asked for when needed: {trouble}", err=True)
     if built is None:
@@ -138,15 +130,14 @@ def _opened(settings: Settings, *, log_in: bool) -> Iterator[Access]:
     """The laboratory, with a token where one is needed."""
     from onefs.credentials import CredentialStore
     from onefs.http import Transport
-    from onefs.metadata import login
+    from onefs.metadata import auth
 
-    if log_in:
-        ask = ask_secret if at_terminal() and sys.stderr.isatty() else None
-        with Transport() as transport:
-            login.log_in(transport, settings, CredentialStore(), ask=ask)
     limits = Deadlines.of_environment()
-    patient = Deadlines(max(limits.metadata, PATIENCE), limits.stall)
-    access = Access(settings, host_key(settings.url), deadlines=patient)
+    if log_in:
+        ask = ask_secret if at_terminal() else None
+        with Transport() as transport:
+            auth.log_in(transport, settings, CredentialStore(), ask=ask, deadline=limits.metadata)
+    access = Access(settings, host_key(settings.url), deadlines=limits)
     try:
         yield access
     finally:

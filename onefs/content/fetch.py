@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,7 +74,7 @@ class Fetcher:
         self._flights: Flights[Path] = Flights("onefs-fetch", WORKERS)
         self._guard = threading.Lock()
         self._transfers: dict[str, Transfer] = {}
-        self._failures: TTLCache[str, OnefsError] = TTLCache(65536, FAILURE_PAUSE)
+        self._failures: TTLCache[Dataset, OnefsError] = TTLCache(65536, FAILURE_PAUSE)
         self._moved = time.monotonic()
         self._stopped = threading.Event()
 
@@ -92,7 +91,7 @@ class Fetcher:
     def failure(self, dataset: Dataset) -> OnefsError | None:
         """Why the last download of a dataset failed, for a few seconds after it did."""
         with self._guard:
-            return self._failures.get(dataset.id)
+            return self._failures.get(dataset)
 
     def wait(self, dataset: Dataset, place: Place) -> Path:
         """The verified file of a dataset, downloading it if need be.
@@ -103,14 +102,12 @@ class Fetcher:
         """
         failed = self.failure(dataset)
         if failed is not None:
-            raise failed
+            raise failed.with_traceback(None)  # it is raised many times: let none pile up
         asked = time.monotonic()
         future = self._flights.start(dataset.id, lambda: self._run(dataset, place))
-        while True:
-            try:
-                return future.result(timeout=min(0.5, self._stall))
-            except FutureTimeout:
-                self._check_progress(dataset, future, asked)
+        while not wait([future], timeout=min(0.5, self._stall)).done:
+            self._check_progress(dataset, asked)
+        return future.result()
 
     def size_of(self, dataset: Dataset, deadline: float) -> int:
         """The size that a file server gives for a dataset, for which it sends no bytes."""
@@ -123,9 +120,7 @@ class Fetcher:
                 trouble = error
         raise trouble or ServerError(f"{dataset.name} stands on no file server")
 
-    def _check_progress(self, dataset: Dataset, future: Future[Path], asked: float) -> None:
-        if future.done():
-            return
+    def _check_progress(self, dataset: Dataset, asked: float) -> None:
         with self._guard:
             transfer = self._transfers.get(dataset.id)
         moved = transfer.moved if transfer is not None else self._moved
@@ -142,7 +137,7 @@ class Fetcher:
         except OnefsError as error:
             log.warning("%s: %s", "/".join(place), error)
             with self._guard:
-                self._failures[dataset.id] = error
+                self._failures[dataset] = error
             raise
 
     def _is_wanted(self) -> bool:

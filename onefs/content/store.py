@@ -20,7 +20,7 @@ from pathlib import Path
 from onefs.alf import SUBJECTS
 from onefs.content.index import Entry, Index
 from onefs.content.verify import Verdict, judge_file
-from onefs.errors import CacheError, CacheFull, UsageError
+from onefs.errors import CacheError, CacheFull, OnefsError, UsageError
 from onefs.model import Dataset
 
 #: what is ours inside a cache folder
@@ -188,7 +188,7 @@ def disk_errors(root: Path) -> Iterator[None]:
     """Turn the disk's errors into ours."""
     try:
         yield
-    except CacheError:
+    except OnefsError:  # some of ours are OSErrors too
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -2,8 +2,8 @@
 
 Basic auth with credentials of its own (nothing below ``/aws/`` asks for them), one range or
 several, conditional requests, and folder listings: a client that does not escape the ``#`` of a
-revision asks for the folder instead and gets 200 and HTML, here as there. The answers follow the
-recordings (facts sheet, section 12).
+revision asks for the folder instead and gets 200 and HTML, here as there. The answers follow those
+of a recorded nginx 1.22 (``tests/data/recorded``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from flask import Flask, Response, request
 from werkzeug.http import (
@@ -27,6 +27,7 @@ from werkzeug.http import (
     parse_if_range_header,
     parse_range_header,
 )
+from werkzeug.routing import PathConverter
 
 from onefs.demo import listings
 from onefs.demo.records import Login, Source
@@ -54,6 +55,13 @@ _REASONS = {
 
 #: first and last byte, the last one not included
 Span = tuple[int, int]
+
+
+class _AnyPath(PathConverter):
+    """Any path: names may hold line breaks, too."""
+
+    regex = r"[\s\S]*?"
+    part_isolating = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,7 @@ def create_app(
     """
     app = Flask("onefs.demo.flatiron", static_folder=None)
     app.url_map.merge_slashes = False
+    app.url_map.converters["any"] = _AnyPath
 
     @app.before_request
     def refuse_strangers() -> Response | None:
@@ -97,9 +106,9 @@ def create_app(
         return response
 
     @app.route("/", defaults={"_path": ""}, methods=["GET"], provide_automatic_options=False)
-    @app.route("/<path:_path>", methods=["GET"], provide_automatic_options=False)
+    @app.route("/<any:_path>", methods=["GET"], provide_automatic_options=False)
     def serve(_path: str) -> Response:
-        return _serve(source, _raw_path(), rate)
+        return _serve(source, _decoded_path(), rate)
 
     for status in (404, 405, 500):
         app.register_error_handler(status, lambda _error, status=status: _page(status))
@@ -116,9 +125,10 @@ def _authorized(login: Login) -> bool:
     return right_user and right_password
 
 
-def _raw_path() -> str:
-    """The decoded path; bytes that are not UTF-8 survive as ``os.fsdecode`` writes them."""
-    return os.fsdecode(request.environ["PATH_INFO"].encode("latin-1"))
+def _decoded_path() -> str:
+    """The path of the request; bytes that are not UTF-8 survive as ``os.fsdecode`` writes them."""
+    # PATH_INFO has lost them
+    return os.fsdecode(unquote_to_bytes(urlsplit(request.environ["REQUEST_URI"]).path))
 
 
 def _page(status: int) -> Response:

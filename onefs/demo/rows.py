@@ -1,6 +1,6 @@
 """What the laboratories of the demo share: ids, names on the file server, and Alyx's small tables.
 
-Row shapes and naming rules are Alyx's as recorded (facts sheet, sections 8 and 9).
+Row shapes and naming rules are those of a recorded Alyx 3.6.1 (``tests/data/recorded``).
 """
 
 from __future__ import annotations

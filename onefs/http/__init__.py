@@ -2,6 +2,7 @@
 
 =============  ==================================================================
 ``transport``  :class:`Transport`: JSON within a total deadline, data as a stream
+``offline``    :class:`NoTransport`: no network at all
 ``streams``    :class:`Stream`: one answer's bytes as they come
 ``auth``       :class:`HostAuth`: which file server gets the user and password
 ``retry``      whether and when to try again: a pure decision
@@ -14,8 +15,17 @@
 from __future__ import annotations
 
 from onefs.http.auth import HostAuth
+from onefs.http.offline import NoTransport
 from onefs.http.retry import retry_delay
 from onefs.http.streams import Stream
-from onefs.http.transport import Answer, Transport
+from onefs.http.transport import DEADLINE, Answer, Transport
 
-__all__ = ["Answer", "HostAuth", "Stream", "Transport", "retry_delay"]
+__all__ = [
+    "DEADLINE",
+    "Answer",
+    "HostAuth",
+    "NoTransport",
+    "Stream",
+    "Transport",
+    "retry_delay",
+]

@@ -26,12 +26,6 @@ class HostAuth:
         self._credentials = credentials
         self._origins = {origin(url) for url in known}
 
-    @property
-    def available(self) -> bool:
-        """Whether there is a user and password at all."""
-        with self._lock:
-            return self._credentials is not None
-
     def replace(self, credentials: DataCredentials | None) -> None:
         """Use these from now on: somebody has logged in anew."""
         with self._lock:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlencode, urljoin
 
 import requests
@@ -33,6 +33,8 @@ from onefs.urls import host_of, keeps_authorization, origin, safe_url
 #: seconds that a metadata request may take in all
 DEADLINE = 10.0
 CONNECT_TIMEOUT = 10.0
+#: the same while the network is known to be away
+SHORT_TIMEOUT = 0.8
 STALL_TIMEOUT = 60.0
 MAX_JSON = 256 * 1024 * 1024
 MAX_REDIRECTS = 5
@@ -53,6 +55,16 @@ class Answer:
     headers: Mapping[str, str]
     #: the parsed body; None when an error's body is not JSON (Django's HTML pages)
     body: Any
+
+
+class Gate(Protocol):
+    """What a request passes each time that it is sent: a budget, shared with others."""
+
+    def take(self) -> float:
+        """0 when it may go out now, else the seconds after which to ask again."""
+
+    def refused(self, seconds: float) -> None:
+        """The server has answered 429, and wants no request for so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +95,11 @@ class Transport:
         self._sleep = sleep or self._closing.wait
         self._watchdog = Watchdog(clock)
         self._adapter = Adapter()
+        self._hurried = False
+
+    def hurry(self, away: bool) -> None:
+        """Whether the network seems to be away: then no stream waits long for a connection."""
+        self._hurried = away
 
     def __enter__(self) -> Transport:
         return self
@@ -103,20 +120,26 @@ class Transport:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         deadline: float = DEADLINE,
+        gate: Gate | None = None,
     ) -> Answer:
         """GET an answer in JSON within ``deadline`` seconds in all, retries included.
 
-        Follows redirects; tries again as ``retry_delay`` says while time is left. Statuses are
-        the caller's to judge but for these: Throttled for a 429 that asks for more time than is
-        left, Unreachable for a 502, 503 or 504 that lasts. Raises Unreachable, DeadlineExceeded,
-        ServerError (not JSON, too large, broke off), Stopping.
+        Follows redirects; tries again as ``retry_delay`` says while time is left, each time after
+        passing ``gate``. Statuses are the caller's to judge but for these: Throttled for a 429, or
+        a gate, that asks for more time than is left, Unreachable for a 502, 503 or 504 that
+        lasts. Raises Unreachable, DeadlineExceeded, ServerError (not JSON, too large, broke off),
+        Stopping.
         """
         full = f"{url}?{urlencode(params, safe=',')}" if params else url
         end = self._clock() + deadline
         attempt = 0
         while True:
             attempt += 1
+            if gate is not None:
+                self._pass(gate, full, end)
             answer, problem, retry_after = self._attempt(full, headers or {}, end, deadline)
+            if gate is not None and isinstance(problem, Throttled):
+                gate.refused(problem.retry_after)
             if problem is None:
                 assert answer is not None
                 return answer
@@ -172,6 +195,8 @@ class Transport:
         ``auth``. The bytes are never decoded.
         """
         sent = {"Accept-Encoding": "identity", **(headers or {})}
+        if self._hurried:
+            connect_timeout = min(connect_timeout, SHORT_TIMEOUT)
         call = _Call("GET", url, connect_timeout, stall_timeout + _GRACE, sent, auth=auth)
 
         def send(exchange: Exchange) -> tuple[requests.Response, str]:
@@ -179,6 +204,15 @@ class Transport:
             return self._follow(call, exchange, stall_timeout)
 
         return Stream(send, Exchange(self._watchdog), self._clock, url, stall_timeout)
+
+    def _pass(self, gate: Gate, url: str, end: float) -> None:
+        """Wait until ``gate`` lets a request through. Raises Throttled when that is too late."""
+        while (wait := gate.take()) > 0 and not self._closing.is_set():
+            if self._clock() + wait >= end:
+                raise Throttled(
+                    f"{host_of(url)} has been asked enough for now: free in {wait:.0f} s", wait
+                )
+            self._sleep(min(wait, 1.0))
 
     def _attempt(
         self, url: str, headers: Mapping[str, str], end: float, deadline: float

@@ -9,18 +9,22 @@ Host header and never followed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import quote
 
 from onefs.errors import AlyxCredentials, NotFound, ServerError, Throttled
 from onefs.http import Answer, Stream, Transport
 from onefs.metadata import rows
+from onefs.metadata.budget import Budget
 from onefs.metadata.rows import DatasetRow
 from onefs.model import Repository, Session
 
 #: Alyx's cap since July 2026; older servers give as many rows as are asked for
 PAGE = 1000
+#: UUIDs in one ``__in``: quoted and escaped they must fit in the 4094 bytes of gunicorn's line
+MOST_IDS = 85
 #: how often a list whose distinct rows are fewer than its ``count`` is walked again
 WALKS = 4
 
@@ -41,17 +45,39 @@ class Token(Protocol):
 class Alyx:
     """A read-only client of one Alyx server. Thread-safe.
 
-    ``deadline`` is the number of seconds that one request may take in all. Every method raises
-    Unreachable, DeadlineExceeded, Throttled, AlyxCredentials or ServerError.
+    ``deadline`` is the number of seconds that one request may take in all; ``budget`` bounds how
+    many there are. Every method raises Unreachable, DeadlineExceeded, Throttled, AlyxCredentials
+    or ServerError.
     """
 
     def __init__(
-        self, transport: Transport, url: str, token: Token, deadline: float = 10.0
+        self,
+        transport: Transport,
+        url: str,
+        token: Token,
+        deadline: float = 10.0,
+        budget: Budget | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self._transport = transport
         self._token = token
         self._deadline = deadline
+        self._budget = budget
+        self._modest_for = 0.0
+
+    def modest(self, seconds: float = float("inf"), deadline: float | None = None) -> Alyx:
+        """This client, leaving the budget's reserve to others for so long with each request."""
+        other = copy.copy(self)
+        other._modest_for = seconds
+        other._deadline = deadline or self._deadline
+        return other
+
+    def probe(self, deadline: float = 3.0) -> None:
+        """Return when the server answers at all, whatever it says. Raises as a request does."""
+        try:
+            self.modest(deadline=deadline)._get("labs", {"limit": "1"})
+        except (AlyxCredentials, Throttled, ServerError):
+            return
 
     def labs(self) -> list[str]:
         """Names of all labs."""
@@ -77,6 +103,12 @@ class Alyx:
         found = self._list("sessions", {"lab": lab, "subject": subject}, rows.identifier)
         parsed = [rows.session(row) for row in found.values()]
         return [item for item in parsed if item[0].lab == lab and item[0].subject == subject]
+
+    def sessions_of_lab(self, lab: str) -> list[tuple[Session, bool]]:
+        """All sessions of a lab (exact name), each with whether it has a number."""
+        found = self._list("sessions", {"lab": lab}, rows.identifier)
+        parsed = [rows.session(row) for row in found.values()]
+        return [item for item in parsed if item[0].lab == lab]
 
     def sessions_by_ref(self, subject: str, date: str, number: int) -> list[tuple[Session, bool]]:
         """The sessions of one ref; more than one when two labs share a nickname."""
@@ -111,6 +143,26 @@ class Alyx:
                 raise NotFound(f"Alyx has no session {eid}") from error
             raise
         return [rows.dataset(row, eid) for row in found.values()]
+
+    def datasets_of(self, eids: Sequence[str]) -> dict[str, list[DatasetRow]] | None:
+        """The datasets of several sessions, at most MOST_IDS, in one request.
+
+        None when they are more than one page holds: pages without order lose rows, so there
+        fewer sessions must be asked for. A session that Alyx does not know has none.
+        """
+        names = ",".join(f"'{eid}'" for eid in eids)
+        query = {"django": f"session__in,[{names}]", "limit": str(PAGE)}
+        page, count, _ = self._page("datasets", {**query, "offset": "0"})
+        found: dict[str, dict[str, DatasetRow]] = {eid: {} for eid in eids}
+        for row in page:
+            eid = rows.session_of(row)
+            if eid not in found:
+                raise ServerError(f"{self.url}/datasets sent rows of sessions not asked for")
+            identifier = rows.identifier(row)
+            found[eid][identifier] = rows.dataset(row, eid)
+        if len(page) < count or sum(map(len, found.values())) < len(page):
+            return None
+        return {eid: list(datasets.values()) for eid, datasets in found.items()}
 
     # -- what cache tables need: the tables, and what they lack
 
@@ -177,17 +229,26 @@ class Alyx:
         A row that came twice within one page is a join's doing and inflates ``count``, so it is
         taken off; one that came on two pages is the missing order's doing, and is not.
         """
-        received, doubled, count = 0, 0, 0
-        while True:
-            page, count = self._page(endpoint, {**query, "offset": str(received)})
+        received, doubled, count, more = 0, 0, 0, True
+        seen: set[str] = set()
+        while more:
+            page, count, more = self._page(endpoint, {**query, "offset": str(received)})
             keys = [key(row) for row in page]
             doubled += len(keys) - len(set(keys))
             found.update(zip(keys, page, strict=True))
             received += len(page)
-            if not page or received >= count:
-                return count - doubled
+            # a page without anything new: a server that says the same again and again
+            more = more and not seen.issuperset(keys)
+            seen.update(keys)
+        return max(count - doubled, len(seen))
 
-    def _page(self, endpoint: str, query: dict[str, str]) -> tuple[list[rows.Row], int]:
+    def _page(self, endpoint: str, query: dict[str, str]) -> tuple[list[rows.Row], int, bool]:
+        """One page: its rows, the number of all rows, and whether there are more.
+
+        Alyx's ``count`` is right where pages are not. Should it be too small for once, a full
+        page whose ``next`` leads on tells.
+        """
+        reached, limit = int(query["offset"]), int(query["limit"])
         if query["offset"] == "0":
             del query["offset"]
         answer = self._get(endpoint, query)
@@ -195,9 +256,11 @@ class Alyx:
         if answer.status != 200:
             raise self._unexpected(answer, endpoint)
         if isinstance(body, list):  # before mid-2019: the bare rows, all of them
-            return _checked(body, endpoint), len(body)
+            return _checked(body, endpoint), len(body), False
         if isinstance(body, dict) and isinstance(body.get("count"), int):
-            return _checked(body.get("results"), endpoint), body["count"]
+            page, count = _checked(body.get("results"), endpoint), body["count"]
+            full = len(page) >= limit and body.get("next") is not None
+            return page, count, bool(page) and (full or reached + len(page) < count)
         raise ServerError(f"{self.url}/{endpoint} did not answer with a list: is this an Alyx?")
 
     def _get(self, path: str, query: Mapping[str, str]) -> Answer:
@@ -221,6 +284,7 @@ class Alyx:
             params=dict(query),
             headers={"Authorization": f"Token {token}", "Accept": "application/json"},
             deadline=self._deadline,
+            gate=self._budget.gate(self._modest_for) if self._budget else None,
         )
 
     def _unexpected(self, answer: Answer, what: str) -> ServerError:

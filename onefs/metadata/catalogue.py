@@ -8,66 +8,54 @@ that fails changes nothing. Network trouble is an error of its own kind, never "
 from __future__ import annotations
 
 import json
-import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
-from threading import Lock
-from typing import Any, Generic, TypeVar, cast
-
-from cachetools import LRUCache
 
 from onefs import alf
-from onefs.errors import DeadlineExceeded, NotFound, OnefsError, Throttled, Unreachable
-from onefs.flights import Flights
+from onefs.errors import DeadlineExceeded, NotFound, Throttled, Unreachable
+from onefs.metadata.ahead import Ahead, key_of
 from onefs.metadata.alyx import Alyx
 from onefs.metadata.database import Database
+from onefs.metadata.forced import Scope
+from onefs.metadata.freshness import (
+    FAILURE_PAUSE,
+    LABS_AGE,
+    NEGATIVE_AGE,
+    NEWS_DAYS,
+    OLD_AGE,
+    RECENT_AGE,
+    REPOSITORIES_AGE,
+    SUBJECTS_AGE,
+    TABLES_AGE,
+    session_age,
+)
+from onefs.metadata.listings import Listing, Listings, Wanted
+from onefs.metadata.presence import Presence
 from onefs.metadata.rows import DatasetRow, usable_copies
 from onefs.metadata.tables import presumed_copies
 from onefs.model import Dataset, Repository, Session
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-#: seconds that a listing stays fresh (docs/SEMANTICS.md promises these)
-LABS_AGE = 3600.0
-SUBJECTS_AGE = 3600.0
-REPOSITORIES_AGE = 86400.0
-RECENT_AGE = 300.0
-MONTH_AGE = 3600.0
-OLD_AGE = 86400.0
-
-#: what cache tables said of sessions and of old sessions' datasets; opening a file asks anyway
-TABLES_AGE = 7 * 86400.0
-
-#: seconds during which a listing that just failed is not asked for again
-FAILURE_PAUSE = 2.0
-#: failures kept in memory
-HOT_LISTINGS = 4096
-#: rows of all listings kept in memory, some 1 KB each; a listing counts as one more than its rows
-HOT_ROWS = 20_000
-#: days before the cache tables were made in which sessions may have begun that they lack
-NEWS_DAYS = 7
-
-
-class Listing(Generic[T]):
-    """A listing at one moment. Two reads that give the same object gave the same answer."""
-
-    __slots__ = ("fetched_at", "value")
-
-    def __init__(self, value: T, fetched_at: float) -> None:
-        self.value = value
-        self.fetched_at = fetched_at
+__all__ = [
+    "FAILURE_PAUSE",
+    "LABS_AGE",
+    "NEGATIVE_AGE",
+    "OLD_AGE",
+    "RECENT_AGE",
+    "REPOSITORIES_AGE",
+    "SUBJECTS_AGE",
+    "Catalogue",
+    "Listing",
+]
 
 
 class Catalogue:
     """What exists, by SQLite first and Alyx when need be. Thread-safe.
 
-    ``deadline`` bounds, in seconds, how long any caller waits for Alyx. Methods raise NotFound
-    only when Alyx or the catalogue has said so; otherwise Unreachable, DeadlineExceeded,
-    AlyxCredentials, Throttled, ServerError, CacheError or Stopping.
+    ``deadline`` bounds, in seconds, how long any caller waits for Alyx; with ``offline`` nobody
+    asks it. Methods raise NotFound only when Alyx or the catalogue has said so; otherwise
+    Unreachable, DeadlineExceeded, AlyxCredentials, Throttled, ServerError, CacheError or Stopping.
     """
 
     def __init__(
@@ -77,142 +65,143 @@ class Catalogue:
         *,
         deadline: float = 10.0,
         clock: Callable[[], float] = time.time,
+        offline: bool = False,
     ) -> None:
         self._database = database
         self._alyx = alyx
-        self._deadline = deadline
         self._clock = clock
-        self._flights: Flights[Listing[Any]] = Flights("onefs-list", workers=8)
-        self._lock = Lock()
-        self._hot: LRUCache[str, Listing[Any]] = LRUCache(HOT_ROWS, getsizeof=weight)
-        self._failed: LRUCache[str, tuple[float, OnefsError]] = LRUCache(HOT_LISTINGS)
-        self._offline = False
-        self._tables_version = database.tables_version()
+        #: whether Alyx is there, and who is told when that changes
+        self.presence = Presence(alyx.url, alyx.probe, clock, never=offline)
+        self._listings = Listings(database, alyx, self.presence, deadline, clock)
+        self._ahead = Ahead(database, alyx, self._listings, deadline, clock)
         if database.fact("created") is None:
             database.set_fact("created", repr(clock()))
         #: when this catalogue was begun, in seconds since the epoch: the date of what has none
         self.created = float(database.fact("created") or clock())
-        if database.fact("alyx_url") != alyx.url:
+        if not offline and database.fact("alyx_url") != alyx.url:
             # the server has moved (the embedded one does at each start): its files with it
             database.forget("repositories")
             database.set_fact("alyx_url", alyx.url)
 
     @property
+    def url(self) -> str:
+        """The database's address."""
+        return self._alyx.url
+
+    @property
     def offline(self) -> bool:
-        """Whether the last request to Alyx found no server."""
-        return self._offline
+        """Whether the last request to Alyx found no server, or nobody is to ask it."""
+        return self.presence.offline
 
     def close(self) -> None:
         """Wake who waits, with Stopping."""
-        self._flights.close()
+        self.presence.close()
+        self._listings.close()
 
     def check(self) -> None:
         """Ask Alyx for the labs now: raises what stands in the way of asking it."""
-        self._refresh("labs", lambda: self._fetch_labs("labs"))
+        self._listings.ask(self._labs())
 
     def is_empty(self) -> bool:
         """Whether nothing was ever listed, so that there is nothing to serve without a server."""
         return self._database.is_empty()
 
+    def want_anew(self, path: Scope) -> None:
+        """Have everything at and below these folders (lab, subject, date, number) asked for
+        before it is shown again, by whatever process shows it; () for all."""
+        self._listings.forced.mark(path, self._clock())
+
     def labs(self) -> Listing[list[str]]:
         """Names of all labs."""
-        return self._listing("labs", LABS_AGE, self._fetch_labs, lambda: self._database.labs())
+        return self._listings.get(self._labs())
 
     def subjects(self, lab: str) -> Listing[list[str]]:
-        """Nicknames of a lab's subjects."""
+        """Nicknames of a lab's subjects, and of those that its known sessions name."""
 
-        def fetch(key: str) -> None:
-            self._database.store_subjects(lab, self._alyx.subjects(lab), self._clock())
+        def fetch(alyx: Alyx) -> None:
+            self._database.store_subjects(lab, alyx.subjects(lab), self._clock())
 
-        return self._listing(
-            f"subjects/{lab}", SUBJECTS_AGE, fetch, lambda: self._database.subjects(lab)
+        return self._listings.get(
+            Wanted(
+                f"subjects/{lab}",
+                SUBJECTS_AGE,
+                fetch,
+                lambda: self._database.subjects(lab),
+                scope=(alf.lab_folder(lab),),
+            )
         )
 
     def sessions(self, lab: str, subject: str) -> Listing[list[Session]]:
         """A subject's sessions, by date and number. Those without a number are left out."""
 
-        def fetch(key: str) -> None:
-            found = self._alyx.sessions(lab, subject)
+        def fetch(alyx: Alyx) -> None:
+            found = alyx.sessions(lab, subject)
             self._database.store_sessions(lab, subject, found, self._clock())
 
         def load() -> list[Session]:
             return [s for s in self._database.sessions(lab, subject) if alf.is_date(s.date)]
 
-        key = f"sessions/{lab}/{subject}"
+        key, age = f"sessions/{lab}/{subject}", RECENT_AGE
         if self._database.is_from_tables(key):
+            age = TABLES_AGE
             self._look_for_news(lab)
-            return self._listing(key, TABLES_AGE, fetch, load)
-        return self._listing(key, RECENT_AGE, fetch, load)
+        return self._listings.get(
+            Wanted(
+                key,
+                age,
+                fetch,
+                load,
+                scope=(alf.lab_folder(lab), alf.subject_folder(subject)),
+                ahead=lambda: self._ahead.sessions(lab, subject),
+            )
+        )
 
     def datasets(self, session: Session) -> Listing[list[Dataset]]:
         """The datasets of a session that can be fetched, in a stable order.
 
-        Those known from cache tables are all there: where they can be fetched from is not known
-        before :meth:`located` has asked.
+        Those that only cache tables know are all there: where they can be fetched from is not
+        known before :meth:`complete`.
         """
-        key = f"datasets/{session.eid}"
-        self.repositories()
-        age = self._session_age(session)
-        if age == OLD_AGE and self._database.is_from_tables(key):
-            age = TABLES_AGE
+        wanted = self._datasets(session, self.repositories().value)
         try:
-            return self._listing(key, age, self._fetch_datasets, lambda: self._load_datasets(key))
+            return self._listings.get(wanted)
         except (Unreachable, DeadlineExceeded, Throttled):
             # the tables have the session and no dataset of it: not the last word, but the best
             if not self._database.is_bare_in_tables(session.eid):
                 raise
             return Listing([], self._database.tables_created())
 
-    def located(self, dataset: Dataset) -> Dataset:
-        """A dataset with all that Alyx knows of it.
+    def complete(self, session: Session) -> bool:
+        """Have Alyx list a session whose datasets only cache tables know; False for any other.
 
-        One that is known from cache tables costs one request for its whole session, once. Raises
-        NotFound when Alyx does not have it any more.
+        The tables do not say where a dataset is, and leave some out. One request, once for each
+        session. Raises NotFound when Alyx does not have it any more.
         """
-        if not dataset.from_tables:
-            return dataset
-        key = f"datasets/{dataset.eid}"
-        if self._database.is_from_tables(key):
-            self._list_really(key)
-        for found in self._load_datasets(key):
-            if found.id == dataset.id and not found.from_tables:
-                return found
-        raise NotFound(f"Alyx does not have {dataset.name} ({dataset.id}) any more")
-
-    def completed(self, session: Session) -> bool:
-        """Ask for a session's real listing if its datasets are those of cache tables.
-
-        The tables leave some out, so a name that is not among theirs may exist. False when there
-        was nothing to ask for, or nobody to ask: then the tables' word stands.
-        """
-        key = f"datasets/{session.eid}"
-        if not self._database.is_from_tables(key):
+        if not self._database.is_from_tables(key_of(session.eid)):
             return False
-        try:
-            self._list_really(key)
-        except (Unreachable, DeadlineExceeded, Throttled, NotFound):
-            return False
+        known = self._database.repositories()
+        if not known:
+            known = self._listings.really(self._repositories()).value
+        self._listings.really(self._datasets(session, known))
         return True
 
     def repositories(self) -> Listing[dict[str, Repository]]:
         """Every repository, by name."""
-        return self._listing(
-            "repositories", REPOSITORIES_AGE, self._fetch_repositories, self._database.repositories
-        )
+        return self._listings.get(self._repositories())
 
     def session(self, eid: str) -> Session:
         """One session by its eid. Raises NotFound when Alyx has none, or it has no number."""
 
-        def fetch(key: str) -> None:
-            found, numbered = self._alyx.session(eid)
+        def fetch(alyx: Alyx) -> None:
+            found, numbered = alyx.session(eid)
             self._database.store_session(found, numbered, self._clock())
+            self._listings.drop(f"subjects/{found.lab}")
 
         known = self._database.session(eid)
         if known is not None:
             return known
-        found = self._listing(
-            f"session/{eid}", RECENT_AGE, fetch, lambda: self._database.session(eid)
-        )
+        wanted = Wanted(f"session/{eid}", RECENT_AGE, fetch, lambda: self._database.session(eid))
+        found = self._listings.get(wanted)
         if found.value is None:
             raise NotFound(f"session {eid} has no number, so it has no folder")
         return found.value
@@ -220,189 +209,110 @@ class Catalogue:
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
         """The sessions that a ref names: none, one, or one for each lab with that nickname."""
 
-        def fetch(key: str) -> None:
-            found = self._alyx.sessions_by_ref(ref.subject, ref.date, ref.number)
+        def fetch(alyx: Alyx) -> None:
+            found = alyx.sessions_by_ref(ref.subject, ref.date, ref.number)
             self._database.store_by_ref(ref, found, self._clock())
+            for session, _ in found:
+                self._listings.drop(f"subjects/{session.lab}")
+
+        def load() -> list[Session]:
+            return self._database.sessions_by_ref(ref)
 
         key = f"ref/{ref.date}_{ref.number}_{ref.subject}"
         age = TABLES_AGE if self._database.is_from_tables(key) else RECENT_AGE
-        return self._listing(key, age, fetch, lambda: self._database.sessions_by_ref(ref)).value
+        wanted = Wanted(key, age, fetch, load)
+        found = self._listings.get(wanted)
+        aged = self._clock() - found.fetched_at > NEGATIVE_AGE
+        if not found.value and aged and self.presence.may_ask():
+            self._database.forget(key)
+            self._listings.drop(key)
+            found = self._listings.get(wanted)
+        return found.value
 
     def record(self, session: Session) -> Listing[str]:
         """The whole Alyx record of a session: JSON, sorted keys, indent 2, newline at the end."""
         eid = session.eid
 
-        def fetch(key: str) -> None:
+        def fetch(alyx: Alyx) -> None:
             body = json.dumps(
-                self._alyx.session_record(eid), sort_keys=True, indent=2, ensure_ascii=False
+                alyx.session_record(eid), sort_keys=True, indent=2, ensure_ascii=False
             )
             self._database.store_record(eid, body + "\n", self._clock())
 
-        return self._listing(
-            f"record/{eid}",
-            self._session_age(session),
-            fetch,
-            lambda: self._database.record(eid) or "",
+        return self._listings.get(
+            Wanted(
+                f"record/{eid}",
+                session_age(session, self._clock()),
+                fetch,
+                lambda: self._database.record(eid) or "",
+                scope=alf.session_folder(session),
+            )
         )
 
     def remember_size(self, dataset: Dataset, size: int) -> None:
-        """Keep the size that a file server gave for a dataset whose size Alyx lacks."""
+        """Keep the size that a file server gave for a dataset whose size Alyx lacks.
+
+        Listings that are in memory do not change: who has asked knows it.
+        """
         self._database.store_probed(dataset.id, size)
-        self._drop_hot(f"datasets/{dataset.eid}")
+        if dataset.from_tables:
+            self._database.store_probed_apart(dataset, size)
 
-    # -- how a listing comes about
+    def _labs(self) -> Wanted[list[str]]:
+        def fetch(alyx: Alyx) -> None:
+            self._database.store_labs(alyx.labs(), self._clock())
 
-    def _listing(
-        self, key: str, max_age: float, fetch: Callable[[str], None], load: Callable[[], T]
-    ) -> Listing[T]:
-        now = self._clock()
-        listing = self._known(key, load, now)
-        if listing is None:
-            return self._wait(key, fetch, load)
-        if now - listing.fetched_at > max_age and not self._failed_recently(key, now):
-            self._flights.start(key, lambda: self._refresh(key, lambda: fetch(key), load))
-        return listing
+        return Wanted("labs", LABS_AGE, fetch, lambda: self._database.labs())
 
-    def _wait(self, key: str, fetch: Callable[[str], None], load: Callable[[], T]) -> Listing[T]:
-        """The listing as Alyx gives it now, or why there is none."""
+    def _datasets(self, session: Session, known: Mapping[str, Repository]) -> Wanted[list[Dataset]]:
+        eid, scope = session.eid, alf.session_folder(session)
+        age = session_age(session, self._clock())
+        if age == OLD_AGE and self._database.is_from_tables(key_of(eid)):
+            age = TABLES_AGE
 
-        def refresh() -> Listing[Any]:
-            return self._refresh(key, lambda: fetch(key), load)
+        def fetch(alyx: Alyx) -> None:
+            found = alyx.datasets(eid)
+            self._database.store_datasets(eid, found, self._clock())
+            self._ahead.learn(session, found)
 
-        self._raise_recent_failure(key, self._clock())
-        return cast(
-            "Listing[T]", self._flights.wait(key, refresh, self._deadline, f"listing {key}")
+        def load() -> list[Dataset]:
+            found = (_with_copies(row, known) for row in self._database.datasets(eid))
+            return [dataset for dataset in found if dataset.copies or dataset.from_tables]
+
+        return Wanted(
+            key_of(eid),
+            age,
+            fetch,
+            load,
+            scope=scope,
+            ahead=lambda: self._ahead.datasets(session, scope),
+            later=lambda: self._ahead.refresh(session),
         )
 
-    def _known(self, key: str, load: Callable[[], T], now: float) -> Listing[T] | None:
-        """The listing in memory, or else in SQLite, whatever its age."""
-        self._notice_tables()
-        with self._lock:
-            hot = cast("Listing[T] | None", self._hot.get(key))
-        if hot is not None and now - hot.fetched_at < RECENT_AGE:
-            return hot
-        fetched_at = self._database.fetched_at(key)
-        if fetched_at is None:
-            return None
-        if hot is not None and hot.fetched_at == fetched_at:
-            return hot
-        return self._keep(key, Listing(load(), fetched_at))
+    def _repositories(self) -> Wanted[dict[str, Repository]]:
+        def fetch(alyx: Alyx) -> None:
+            self._database.store_repositories(alyx.repositories(), self._clock())
+            self._listings.drop_all("datasets/")  # their addresses may have changed
 
-    def _keep(self, key: str, listing: Listing[T]) -> Listing[T]:
-        with self._lock:
-            self._hot[key] = listing
-        return listing
-
-    def _refresh(
-        self, key: str, fetch: Callable[[], None], load: Callable[[], T] | None = None
-    ) -> Listing[Any]:
-        """Ask Alyx, store, and give the new listing. Failures are remembered for a moment."""
-        try:
-            fetch()
-        except OnefsError as error:
-            self._note_failure(key, error)
-            raise
-        self._note_success(key)
-        fetched_at = self._database.fetched_at(key) or self._clock()
-        listing = Listing(load() if load else None, fetched_at)
-        return self._keep(key, listing) if load else listing
-
-    def _note_failure(self, key: str, error: OnefsError) -> None:
-        with self._lock:
-            self._failed[key] = (self._clock(), error)
-        away = isinstance(error, (Unreachable, DeadlineExceeded))
-        if away and not self._offline:
-            self._offline = True
-            log.warning("%s is away, what is known is still served: %s", self._alyx.url, error)
-        elif not away and not isinstance(error, NotFound):
-            log.warning("listing %s failed: %s", key, error)
-
-    def _note_success(self, key: str) -> None:
-        with self._lock:
-            self._failed.pop(key, None)
-        if self._offline:
-            self._offline = False
-            log.info("%s answers again", self._alyx.url)
-
-    def _failed_recently(self, key: str, now: float) -> OnefsError | None:
-        with self._lock:
-            failure = self._failed.get(key)
-        if failure is None or now - failure[0] > FAILURE_PAUSE:
-            return None
-        return failure[1]
-
-    def _raise_recent_failure(self, key: str, now: float) -> None:
-        error = self._failed_recently(key, now)
-        if error is not None:
-            raise error
-
-    def _drop_hot(self, prefix: str) -> None:
-        with self._lock:
-            for key in [key for key in self._hot if key.startswith(prefix)]:
-                del self._hot[key]
-
-    # -- what cache tables said, and what they do not know
+        return Wanted("repositories", REPOSITORIES_AGE, fetch, self._database.repositories)
 
     def _look_for_news(self, lab: str) -> None:
         """Find a lab's sessions that are newer than the cache tables, behind whoever asks."""
 
-        def fetch(key: str) -> None:
-            since = date.fromtimestamp(self._database.tables_created()) - timedelta(days=NEWS_DAYS)
-            found = self._alyx.sessions_since(lab, since.isoformat())
-            self._database.add_sessions(key, found, self._clock())
-            self._drop_hot(f"sessions/{lab}/")
+        def fetch(alyx: Alyx) -> None:
+            made = date.fromtimestamp(self._database.tables_created())
+            found = alyx.sessions_since(lab, (made - timedelta(days=NEWS_DAYS)).isoformat())
+            self._database.add_sessions(f"news/{lab}", found, self._clock())
+            self._listings.drop_all(f"sessions/{lab}/")
+            self._listings.drop(f"subjects/{lab}")
 
-        key = f"news/{lab}"
-        self._listing(key, RECENT_AGE, fetch, lambda: None)
-
-    def _list_really(self, key: str) -> None:
-        """Take a session's listing from Alyx, and where its repositories are if need be."""
-        if not self._database.repositories():
-            self._wait("repositories", self._fetch_repositories, self._database.repositories)
-        self._wait(key, self._fetch_datasets, lambda: self._load_datasets(key))
-
-    def _notice_tables(self) -> None:
-        """Forget what is in memory when a sync has put other cache tables there."""
-        version = self._database.tables_version()
-        if version != self._tables_version:
-            self._tables_version = version
-            self._drop_hot("")
-
-    def _copies(self, row: DatasetRow, known: dict[str, Repository]) -> Dataset:
-        if row.dataset.from_tables:
-            copies = presumed_copies(row.stored, row.dataset.id, known)
-        else:
-            copies = usable_copies(row.claimed, known)
-        return replace(row.dataset, copies=copies)
-
-    def _load_datasets(self, key: str) -> list[Dataset]:
-        known = self._database.repositories()
-        rows = self._database.datasets(key.partition("/")[2])
-        found = (self._copies(row, known) for row in rows)
-        return [dataset for dataset in found if dataset.copies or dataset.from_tables]
-
-    def _fetch_datasets(self, key: str) -> None:
-        eid = key.partition("/")[2]
-        self._database.store_datasets(eid, self._alyx.datasets(eid), self._clock())
-
-    def _fetch_repositories(self, key: str) -> None:
-        self._database.store_repositories(self._alyx.repositories(), self._clock())
-        self._drop_hot("datasets/")  # their addresses may have changed
-
-    def _fetch_labs(self, key: str) -> None:
-        self._database.store_labs(self._alyx.labs(), self._clock())
-
-    def _session_age(self, session: Session) -> float:
-        """How long a session's listing stays fresh: the older the session, the longer."""
-        today = date.fromtimestamp(self._clock())
-        if session.date >= (today - timedelta(days=7)).isoformat():
-            return RECENT_AGE
-        if session.date >= (today - timedelta(days=31)).isoformat():
-            return MONTH_AGE
-        return OLD_AGE
+        self._listings.get(Wanted(f"news/{lab}", RECENT_AGE, fetch, lambda: None))
 
 
-def weight(listing: Listing[Any]) -> int:
-    """What a listing counts for in memory; never so much that it has no room of its own."""
-    rows = len(listing.value) if isinstance(listing.value, (list, dict)) else 1
-    return min(rows + 1, HOT_ROWS // 2)
+def _with_copies(row: DatasetRow, known: Mapping[str, Repository]) -> Dataset:
+    """A dataset with where it can be fetched; by the layout when only tables know it."""
+    if row.dataset.from_tables:
+        copies = presumed_copies(row.stored, row.dataset.id, known)
+    else:
+        copies = usable_copies(row.claimed, known)
+    return replace(row.dataset, copies=copies)

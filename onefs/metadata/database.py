@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,16 @@ from onefs.metadata.rows import DatasetRow
 from onefs.model import Dataset, Repository, Session
 from onefs.sqlite import SqliteFile
 
-SCHEMA = 1
+SCHEMA = 2
+#: what brings an older file to the next version
+_MIGRATIONS = {
+    1: """
+    CREATE TABLE IF NOT EXISTS forced (path TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS sessions_of_ref ON sessions (subject, date, number);
+    """
+}
+#: seconds after which everything is stale in any case, and a wish for it anew is forgotten
+_WISHES = 7 * 86400.0
 
 
 class Database:
@@ -22,7 +31,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         schema = resources.files("onefs.metadata").joinpath("schema.sql").read_text("utf-8")
-        self._file = SqliteFile(path, schema, SCHEMA, "the catalogue")
+        self._file = SqliteFile(path, schema, SCHEMA, "the catalogue", _MIGRATIONS)
         self._rows = self._file.rows
         self._transaction = self._file.transaction
 
@@ -54,19 +63,36 @@ class Database:
         with self._transaction() as connection:
             connection.execute("DELETE FROM listings WHERE key = ?", (key,))
 
-    # -- cache tables beneath the catalogue: see onefs.metadata.tabled
+    # -- what the user wants anew
+
+    def version(self) -> int:
+        """A number that changes whenever another process has written. Cheap."""
+        return int(self._rows("PRAGMA data_version")[0][0])
+
+    def forced(self) -> dict[tuple[str, ...], float]:
+        """When each part of the tree was last wanted anew, () for all of it."""
+        found = self._rows("SELECT path, at FROM forced")
+        return {tuple(json.loads(path)): float(at) for path, at in found}
+
+    def force(self, path: tuple[str, ...], now: float) -> None:
+        """Want what stands at and below ``path`` anew."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM forced WHERE at < ?", (now - _WISHES,))
+            connection.execute("REPLACE INTO forced VALUES (?, ?)", (json.dumps(path), now))
+
+    # -- cache tables beneath the catalogue: see onefs.metadata.tabled; here there are none
 
     def is_from_tables(self, key: str) -> bool:
-        """Whether a listing is what cache tables said. A plain catalogue has none beneath it."""
+        """Whether a listing is what cache tables said."""
+        return False
+
+    def is_bare_in_tables(self, eid: str) -> bool:
+        """Whether cache tables have a session but no dataset of it."""
         return False
 
     def tables_version(self) -> object:
         """Another value when other cache tables are there; None without any."""
         return None
-
-    def is_bare_in_tables(self, eid: str) -> bool:
-        """Whether cache tables have a session but no dataset of it."""
-        return False
 
     def tables_created(self) -> float:
         """When what the tables say was true; 0.0 without any."""
@@ -77,6 +103,12 @@ class Database:
         with self._transaction() as connection:
             connection.executemany(_INSERT_SESSION, (_session_values(*item) for item in found))
             _mark(connection, key, now)
+
+    def store_probed_apart(self, dataset: Dataset, size: int) -> None:
+        """Remember a size that a file server gave for a dataset which only tables know."""
+        with self._transaction() as connection:
+            values = (dataset.id, dataset.md5, size)
+            connection.execute("REPLACE INTO probed_sizes VALUES (?, ?, ?)", values)
 
     # -- listings, each replaced whole
 
@@ -105,8 +137,12 @@ class Database:
             _mark(connection, "repositories", now)
 
     def subjects(self, lab: str) -> list[str]:
-        query = "SELECT nickname FROM subjects WHERE lab = ? ORDER BY nickname"
-        return [str(row[0]) for row in self._rows(query, lab)]
+        """A lab's subjects, and those that its known sessions name besides."""
+        query = (
+            "SELECT nickname FROM subjects WHERE lab = ?"
+            " UNION SELECT DISTINCT subject FROM sessions WHERE lab = ? ORDER BY 1"
+        )
+        return [str(row[0]) for row in self._rows(query, lab, lab)]
 
     def store_subjects(self, lab: str, nicknames: Iterable[str], now: float) -> None:
         with self._transaction() as connection:
@@ -136,6 +172,44 @@ class Database:
             connection.executemany(_INSERT_SESSION, (_session_values(*item) for item in found))
             _mark(connection, f"sessions/{lab}/{subject}", now)
 
+    def store_lab_sessions(
+        self, lab: str, subjects: Iterable[str], found: Sequence[tuple[Session, bool]], now: float
+    ) -> None:
+        """All sessions of a lab: the listings of these subjects, and of all that have any."""
+        names = {*subjects, *(session.subject for session, _ in found)}
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM sessions WHERE lab = ?", (lab,))
+            connection.executemany(_INSERT_SESSION, (_session_values(*item) for item in found))
+            for name in names:
+                _mark(connection, f"sessions/{lab}/{name}", now)
+
+    def unlisted_subjects(self, lab: str) -> list[str]:
+        """The subjects of a lab whose sessions were never listed."""
+        query = (
+            "SELECT nickname FROM subjects WHERE lab = ? AND NOT EXISTS (SELECT 1 FROM listings"
+            " WHERE key = 'sessions/' || subjects.lab || '/' || subjects.nickname)"
+        )
+        return [str(row[0]) for row in self._rows(query, lab)]
+
+    def unlisted(self, session: Session, most: int, since: float, all_subjects: bool) -> list[str]:
+        """``session``, and up to ``most`` in all of those that come after it in its lab, or in
+        its subject alone, and whose datasets were not listed since; then of those before it."""
+        query = (
+            "SELECT eid FROM sessions AS s WHERE lab = ? {subject} AND number IS NOT NULL"
+            " AND (subject, date, number, eid) {after} (?, ?, ?, ?) AND NOT EXISTS (SELECT 1"
+            " FROM listings WHERE key = 'datasets/' || s.eid AND fetched_at >= ?)"
+            " ORDER BY subject {order}, date {order}, number {order}, eid {order} LIMIT ?"
+        )
+        subject = "" if all_subjects else "AND subject = ?"
+        where = [session.lab] if all_subjects else [session.lab, session.subject]
+        place = [session.subject, session.date, session.number, session.eid]
+        found = [session.eid]
+        for after, order in ((">", "ASC"), ("<", "DESC")):
+            text = query.format(subject=subject, after=after, order=order)
+            values = (*where, *place, since, most - len(found))
+            found += [str(row[0]) for row in self._rows(text, *values)]
+        return found
+
     def store_session(self, found: Session, numbered: bool, now: float) -> None:
         """One session, known by its eid alone."""
         with self._transaction() as connection:
@@ -162,17 +236,26 @@ class Database:
         return [_dataset(row, bases) for row in self._rows(query, eid)]
 
     def store_datasets(self, eid: str, found: Sequence[DatasetRow], now: float) -> None:
-        """Replace a session's datasets. Sizes that were probed stay while Alyx knows none."""
+        """Replace a session's datasets; see :meth:`store_datasets_of`."""
+        self.store_datasets_of({eid: found}, now)
+
+    def store_datasets_of(self, found: Mapping[str, Sequence[DatasetRow]], now: float) -> None:
+        """Replace the datasets of sessions. Sizes that were probed stay while Alyx knows none,
+        and the hash says that the bytes are the same."""
         bases = {name: known.data_url for name, known in self.repositories().items()}
-        known = "SELECT id, probed FROM datasets WHERE eid = ? AND probed IS NOT NULL"
+        known = "SELECT id, md5, probed FROM datasets WHERE eid = ? AND probed IS NOT NULL"
         with self._transaction() as connection:
-            probed = dict(connection.execute(known, (eid,)))
-            connection.execute("DELETE FROM datasets WHERE eid = ?", (eid,))
-            connection.executemany(
-                f"REPLACE INTO datasets VALUES ({', '.join('?' * 13)})",
-                (_dataset_values(row, probed.get(row.dataset.id), bases) for row in found),
-            )
-            _mark(connection, f"datasets/{eid}", now)
+            for eid, datasets in found.items():
+                probed = {row[:2]: row[2] for row in connection.execute(known, (eid,))}
+                connection.execute("DELETE FROM datasets WHERE eid = ?", (eid,))
+                connection.executemany(
+                    f"REPLACE INTO datasets VALUES ({', '.join('?' * 13)})",
+                    (
+                        _dataset_values(row, probed.get((row.dataset.id, row.dataset.md5)), bases)
+                        for row in datasets
+                    ),
+                )
+                _mark(connection, f"datasets/{eid}", now)
 
     def store_probed(self, dataset_id: str, size: int) -> None:
         """Remember the size that the file server gave for a dataset whose size Alyx lacks."""

@@ -48,6 +48,12 @@ def identifier(row: Row) -> str:
     raise ServerError(f"Alyx sent a row without a UUID: {_excerpt(row)}")
 
 
+def session_of(row: Row) -> str:
+    """The session that a row of ``/datasets`` belongs to: the end of its URL; '' without one."""
+    eid = str(row.get("session") or "")[-36:].lower()
+    return eid if alf.is_uuid(eid) else ""
+
+
 def session(row: Row) -> tuple[Session, bool]:
     """A row of ``/sessions`` or a session's detail, and whether it has a number.
 

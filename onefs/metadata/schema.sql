@@ -1,6 +1,6 @@
 -- The catalogue: what the database (Alyx) has said, and when.
 --
--- This file is the reference of the schema. PRAGMA user_version holds its number (1).
+-- This file is the reference of the schema. PRAGMA user_version holds its number (2).
 -- Times are seconds since the epoch. Nothing unknown is stored as absent: a listing that was
 -- never fetched has no row in `listings`, whatever rows the other tables hold.
 
@@ -53,6 +53,8 @@ CREATE TABLE IF NOT EXISTS sessions (
     projects      TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sessions_of_subject ON sessions (lab, subject, date, number);
+-- A ref names no lab. Since version 2.
+CREATE INDEX IF NOT EXISTS sessions_of_ref ON sessions (subject, date, number);
 
 -- size is null when Alyx does not know it; probed is what the file server said then, kept for
 -- good. md5 is '' when unknown. copies is JSON [[repository, url], ...], all records that claim
@@ -81,9 +83,19 @@ CREATE TABLE IF NOT EXISTS records (
     body TEXT NOT NULL
 ) WITHOUT ROWID;
 
--- Cache tables lie beneath this file (tables.sql). What a file server said of the size of a dataset
--- that is known from them only stands here, kept for good.
+-- What the user wants anew (`onefs refresh`), since version 2. path is a JSON list of folders from
+-- the lab on, [] for everything; a listing there or below that is older than `at` is asked for
+-- before it is shown.
+CREATE TABLE IF NOT EXISTS forced (
+    path TEXT PRIMARY KEY,
+    at   REAL NOT NULL
+) WITHOUT ROWID;
+
+-- Cache tables may lie beneath this file (tables.sql). What a file server said of the size of a
+-- dataset that only they know stands here, kept for good while the hash is this one.
 CREATE TABLE IF NOT EXISTS probed_sizes (
-    id   TEXT PRIMARY KEY,
-    size INTEGER NOT NULL
+    id   TEXT NOT NULL,
+    md5  TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    PRIMARY KEY (id, md5)
 ) WITHOUT ROWID;

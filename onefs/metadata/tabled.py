@@ -8,7 +8,7 @@ repositories whose name does not begin with ``flatiron`` or ``aws``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from onefs import alf
 from onefs.metadata.database import Database
 from onefs.metadata.rows import DatasetRow
 from onefs.metadata.tables import NAME, Tables
-from onefs.model import Session
+from onefs.model import Dataset, Session
 
 #: the age of what the tables know in part only: it is served, and asked for behind
 _ALWAYS_STALE = 1.0
@@ -110,16 +110,24 @@ class TabledDatabase(Database):
             return own
         return _overlaid(own, self._with_sizes(self.tables.datasets(eid)))
 
-    def store_datasets(self, eid: str, found: Sequence[DatasetRow], now: float) -> None:
-        super().store_datasets(eid, found, now)
-        unknown = [row.dataset.id for row in found if row.dataset.size is None]
-        for dataset_id, size in self._probed(unknown).items():
-            super().store_probed(dataset_id, size)
+    def unlisted_subjects(self, lab: str) -> list[str]:
+        found = super().unlisted_subjects(lab)
+        return [name for name in found if not self.tables.has_subject(lab, name)]
 
-    def store_probed(self, dataset_id: str, size: int) -> None:
-        super().store_probed(dataset_id, size)
-        with self._transaction() as connection:
-            connection.execute("REPLACE INTO probed_sizes VALUES (?, ?)", (dataset_id, size))
+    def unlisted(self, session: Session, most: int, since: float, all_subjects: bool) -> list[str]:
+        found = super().unlisted(session, most, since, all_subjects)
+        created = self.tables.created
+        if created is None or created < since:
+            return found
+        return [eid for eid in found if eid == session.eid or not self.tables.has_datasets(eid)]
+
+    def store_datasets_of(self, found: Mapping[str, Sequence[DatasetRow]], now: float) -> None:
+        super().store_datasets_of(found, now)
+        unknown = [
+            row.dataset for rows in found.values() for row in rows if row.dataset.size is None
+        ]
+        for dataset_id, size in self._probed(unknown).items():
+            self.store_probed(dataset_id, size)
 
     def _covers(self, key: str) -> bool:
         """Whether the tables can answer for a listing."""
@@ -143,21 +151,25 @@ class TabledDatabase(Database):
 
     def _with_sizes(self, rows: list[DatasetRow]) -> list[DatasetRow]:
         """The rows, with the sizes that file servers have told meanwhile."""
-        probed = self._probed([row.dataset.id for row in rows if row.dataset.size is None])
+        probed = self._probed([row.dataset for row in rows if row.dataset.size is None])
         return [
             replace(row, dataset=replace(row.dataset, size=probed[row.dataset.id]))
-            if row.dataset.id in probed
+            if row.dataset.size is None and row.dataset.id in probed
             else row
             for row in rows
         ]
 
-    def _probed(self, ids: Sequence[str]) -> dict[str, int]:
-        found: dict[str, int] = {}
+    def _probed(self, datasets: Sequence[Dataset]) -> dict[str, int]:
+        """Sizes that were told of these very bytes, by all that is known of their hashes."""
+        known = {dataset.id: dataset.md5 for dataset in datasets}
+        ids, found = list(known), {}
         for start in range(0, len(ids), 500):  # SQLite before 3.32 takes 999 values
             some = ids[start : start + 500]
             marks = ", ".join("?" * len(some))
-            query = f"SELECT id, size FROM probed_sizes WHERE id IN ({marks})"
-            found.update((str(id_), int(size)) for id_, size in self._rows(query, *some))
+            query = f"SELECT id, md5, size FROM probed_sizes WHERE id IN ({marks})"
+            for id_, md5, size in self._rows(query, *some):
+                if md5 in ("", known[id_]):
+                    found[str(id_)] = int(size)
         return found
 
 

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 #: the folder in which new tables are made
 _WORK = "tables.part"
 _LOCK = "tables.lock"
+#: seconds that Alyx has for one answer to a sync: nobody's `ls` waits for it
+SYNC_DEADLINE = 60.0
 
 
 class Builder(Protocol):

@@ -44,6 +44,9 @@ _NANOSECONDS = 1_000_000_000
 _FILL_DIR_PLUS = 2
 #: FUSE_CAP_SPLICE_WRITE: replies go from the descriptor to the kernel without a copy
 _SPLICE_WRITE = 1 << 7
+#: FUSE_CAP_READDIRPLUS_AUTO: the kernel guesses whether a listing should bring attributes, and
+#: then asks for those of most files one by one; the tree has them at hand, so it always should
+_READDIRPLUS_AUTO = 1 << 14
 #: FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK | FUSE_BUF_FD_RETRY: a descriptor, at ``pos``, all of it
 _FROM_DESCRIPTOR = 2 | 4 | 8
 
@@ -68,6 +71,11 @@ class _Buffer(ctypes.Structure):
     )
 
 
+#: makes the kernel forget a path's attributes and pages; never called from an operation on it
+Forget = Callable[[str], None]
+#: libfuse's first version with fuse_invalidate_path
+_CAN_INVALIDATE = (3, 2)
+
 _calloc = ctypes.CDLL(None).calloc
 _calloc.restype = ctypes.c_void_p
 _calloc.argtypes = (ctypes.c_size_t, ctypes.c_size_t)
@@ -86,14 +94,18 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         operations: Operations,
         mountpoint: str,
         options: dict[str, Any],
-        on_ready: Callable[[Callable[[], None]], None],
+        on_ready: Callable[[Callable[[], None], Forget | None], None],
+        on_end: Callable[[], None],
     ) -> None:
-        """``on_ready`` is called once the kernel knows the mount, with a function that ends it.
+        """``on_ready`` is called once the kernel knows the mount, with a function that ends it,
+        and one that makes the kernel forget what it has of a path (None with an old libfuse).
 
-        Raises RuntimeError, with libfuse's own number, when the mount fails.
+        That function must not be called any more after ``on_end`` has returned. Raises
+        RuntimeError, with libfuse's own number, when the mount fails.
         """
         self._ours = operations
         self._on_ready = on_ready
+        self._on_end = on_end
         self._pinned = PinnedThreads()
         self._errors = ErrorNumbers()
         self._uid, self._gid = os.getuid(), os.getgid()
@@ -117,11 +129,16 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         info.max_background = limits.MAX_BACKGROUND
         info.congestion_threshold = limits.MAX_BACKGROUND
         info.want |= info.capable & _SPLICE_WRITE
-        info.want &= ~(1 << 14)
+        info.want &= ~_READDIRPLUS_AUTO
         library = mfusepy._libfuse
         library.fuse_exit.argtypes = (ctypes.c_void_p,)
         running = library.fuse_get_context().contents.fuse
-        self._on_ready(lambda: library.fuse_exit(running))
+        forget = _invalidate(library, running) if VERSION >= _CAN_INVALIDATE else None
+        self._on_ready(lambda: library.fuse_exit(running), forget)
+
+    def destroy(self, _private_data: Any) -> None:
+        self._on_end()
+        self._ours.destroy()
 
     def fgetattr(self, path: bytes | None, buf: Any, fip: Any) -> None:
         if path is None:
@@ -213,6 +230,16 @@ def _fill(attributes: Any, node: Node) -> None:
     for time in (attributes.st_mtimespec, attributes.st_ctimespec, attributes.st_atimespec):
         time.tv_sec = seconds
         time.tv_nsec = nanoseconds
+
+
+def _invalidate(library: Any, running: Any) -> Forget:
+    library.fuse_invalidate_path.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
+
+    def forget(path: str) -> None:
+        # what it answers is of no use: a path that the kernel does not know needs no forgetting
+        library.fuse_invalidate_path(running, os.fsencode(path))
+
+    return forget
 
 
 def _buffer(extent: Extent) -> int:

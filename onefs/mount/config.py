@@ -27,6 +27,7 @@ class DaemonConfig:
     url: str = ""
     profile: str | None = None
     cache_dir: str = ""
+    state_dir: str = ""
     #: bytes; None is no limit
     cache_limit: int | None = None
     #: what the tree is built from; opaque here, JSON values only

@@ -21,7 +21,7 @@ from typing import Any
 
 from onefs import errors
 from onefs.errors import MountError, OnefsError
-from onefs.mount import library, logs, mounts, places, records
+from onefs.mount import logs, mounts, places, records
 from onefs.mount.config import DaemonConfig
 from onefs.mount.serve import Build, Service, serve
 
@@ -42,9 +42,6 @@ def start(config: DaemonConfig, *, module: str, timeout: float) -> int:
     Raises the :class:`OnefsError` that the daemon met, and :class:`MountError` when it died or
     did not answer within ``timeout`` seconds; nothing of it is left then.
     """
-    library.check_fuse()
-    if config.allow_other:
-        places.check_allow_other()
     if config.log_file is None:
         raise errors.UsageError("A daemon needs a log file.")
     deadline = time.monotonic() + timeout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from onefs.tree.nodes import Handle, Node
 _LONG_WAIT = 1.0
 #: seconds for which it is remembered
 _REMEMBERED = 0.5
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,13 @@ class _Failure:
 class OpenFile:
     """One open file of the mount, shared by all threads that read it."""
 
-    def __init__(self, node: Node, handle: Handle, waiting: WaitingReads) -> None:
+    def __init__(self, path: str, node: Node, handle: Handle, waiting: WaitingReads) -> None:
         self.node = node
+        self._path = path
         self.handle = handle
         self._waiting = waiting
         self._failure: _Failure | None = None
+        self._told = False
 
     def extent(self, offset: int, size: int) -> Extent:
         """Where the bytes from ``offset`` on are: ``size`` of them, fewer only at the end.
@@ -56,7 +62,7 @@ class OpenFile:
         fd = self._descriptor(offset, length)
         there = os.fstat(fd).st_size
         if there < end:
-            raise BadContent(f"The cached file ends at byte {there}, its size should be {end}.")
+            raise self._too_short(there)
         return Extent(fd, offset, length)
 
     def read(self, offset: int, size: int) -> bytes:
@@ -64,13 +70,24 @@ class OpenFile:
         extent = self.extent(offset, size)
         chunks: list[bytes] = []
         missing = extent.length
+        end = extent.offset + extent.length
         while missing:
-            chunk = os.pread(extent.fd, missing, extent.offset + extent.length - missing)
+            chunk = os.pread(extent.fd, missing, end - missing)
             if not chunk:
-                raise BadContent(f"The cached file ends {missing} bytes early.")
+                raise self._too_short(end - missing)
             chunks.append(chunk)
             missing -= len(chunk)
         return b"".join(chunks)
+
+    def _too_short(self, there: int) -> BadContent:
+        """What is wrong with the cached file: logged once for each time it is opened."""
+        problem = BadContent(
+            f"{self._path}: the cached file has {there} bytes, it should have {self.handle.size}."
+        )
+        if not self._told:
+            self._told = True
+            log.error("%s", problem)
+        return problem
 
     def _descriptor(self, offset: int, length: int) -> int:
         if self.handle.ready(offset, length):

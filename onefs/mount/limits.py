@@ -12,6 +12,7 @@ fails at once, and what is left stays free for reads that do not wait.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,12 +34,16 @@ _RESERVE = 32
 _SYSTEM_BACKGROUND = Path("/sys/module/fuse/parameters/max_user_bgreq")
 
 
+log = logging.getLogger(__name__)
+
+
 class WaitingReads:
     """Counts the reads that wait for the network, and refuses the one too many."""
 
     def __init__(self, limit: int = MAX_WAITING) -> None:
         self._limit = limit
         self._waiting = 0
+        self._told = False
         self._lock = threading.Lock()
 
     @contextmanager
@@ -46,16 +51,25 @@ class WaitingReads:
         """Hold a place while waiting. Raises :class:`Busy` at once when all are taken."""
         with self._lock:
             if self._waiting >= self._limit:
-                raise Busy(
-                    f"{self._limit} reads wait for the server already: this one is refused, "
-                    "so that cached files can still be read. Try again when it answers."
-                )
+                raise self._refusal()
             self._waiting += 1
         try:
             yield
         finally:
             with self._lock:
                 self._waiting -= 1
+                self._told = self._told and self._waiting > 0
+
+    def _refusal(self) -> Busy:
+        """Why a read is refused: logged once, until nothing waits any more."""
+        refusal = Busy(
+            f"{self._limit} reads wait for the server already: more are refused, so that cached "
+            "files can still be read. Try again when it answers."
+        )
+        if not self._told:
+            self._told = True
+            log.warning("%s", refusal)
+        return refusal
 
 
 def waiting_limit(system: Path = _SYSTEM_BACKGROUND) -> int:

@@ -8,16 +8,26 @@ import os
 from io import TextIOWrapper
 from pathlib import Path
 
+from onefs.secret import redact
+
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 #: bytes; with one older file, the log takes twice that at most
 _MAX_BYTES = 4 * 1024 * 1024
 
 
+class _Redacted(logging.Formatter):
+    """No token or password of this process reaches the log, whoever writes it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
 class _LogFile(logging.handlers.RotatingFileHandler):
-    """Takes standard output and error along, also when it turns to a new file."""
+    """Readable by its owner only, and takes standard output and error along when it turns."""
 
     def _open(self) -> TextIOWrapper:
         opened = super()._open()
+        os.fchmod(opened.fileno(), 0o600)
         for stream in (1, 2):
             os.dup2(opened.fileno(), stream)
         return opened
@@ -31,7 +41,7 @@ def set_up(log_file: str | None, level: str) -> None:
     else:
         make(log_file)
         handler = _LogFile(log_file, maxBytes=_MAX_BYTES, backupCount=1, encoding="utf-8")
-    handler.setFormatter(logging.Formatter(_FORMAT))
+    handler.setFormatter(_Redacted(_FORMAT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 

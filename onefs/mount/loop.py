@@ -12,6 +12,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 from onefs.errors import MountError
@@ -22,6 +24,14 @@ _WAKE = signal.SIGUSR1
 _POLL = 0.02
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """Paths that have become another file, and whom to tell when the kernel has forgotten them."""
+
+    paths: SimpleQueue[str]
+    forgotten: Callable[[str], None]
 
 
 class MountLoop:
@@ -35,15 +45,24 @@ class MountLoop:
         fsname: str,
         allow_other: bool,
         ended: Callable[[], None],
+        switches: Switches | None = None,
     ) -> None:
-        """``ended`` is called, in the loop's thread, once it is unmounted by whomever."""
+        """``ended`` is called, in the loop's thread, once it is unmounted by whomever.
+
+        The kernel is made to forget what it has of the paths that come through ``switches``.
+        """
         self._operations = operations
         self._mountpoint = mountpoint
         self._fsname = fsname
         self._allow_other = allow_other
         self._ended = ended
+        self._switches = switches
         self._changed = threading.Event()
+        #: libfuse's own, valid while the mount lives; held under the lock
         self._exit: Callable[[], None] | None = None
+        self._forget: Callable[[str], None] | None = None
+        self._mounted = False
+        self._lock = threading.Lock()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="fuse-loop", daemon=True)
 
@@ -55,7 +74,7 @@ class MountLoop:
         signal.signal(_WAKE, _do_nothing)
         self._thread.start()
         self._changed.wait(timeout)
-        if self._exit is not None and self._thread.is_alive():
+        if self._mounted:
             return
         if self._thread.is_alive():
             raise MountError(f"{self._mountpoint}: libfuse did not mount within {timeout:g} s.")
@@ -65,8 +84,9 @@ class MountLoop:
         """Unmount, and wait ``grace`` seconds for callbacks that run. False: some still do."""
         deadline = time.monotonic() + grace
         while self._thread.is_alive() and time.monotonic() < deadline:
-            if self._exit is not None:
-                self._exit()
+            with self._lock:
+                if self._exit is not None:
+                    self._exit()
             self._interrupt()
             self._thread.join(_POLL)
         return not self._thread.is_alive()
@@ -83,6 +103,8 @@ class MountLoop:
             self._mount()
         except BaseException as error:
             self._failure = error
+            if self._mounted:  # also after a stop that went well: libfuse counts it as an error
+                log.info("libfuse ended: %s", error)
         finally:
             self._changed.set()
             self._ended()
@@ -91,11 +113,33 @@ class MountLoop:
         from onefs.mount.bridge import Fuse, mount_options
 
         options = mount_options(self._fsname, allow_other=self._allow_other)
-        Fuse(self._operations, self._mountpoint, options, self._ready)
+        Fuse(self._operations, self._mountpoint, options, self._ready, self._freed)
 
-    def _ready(self, exit_loop: Callable[[], None]) -> None:
-        self._exit = exit_loop
+    def _ready(self, exit_loop: Callable[[], None], forget: Callable[[str], None] | None) -> None:
+        with self._lock:
+            self._exit = exit_loop
+            self._forget = forget
+        self._mounted = True
         self._changed.set()
+        if self._switches is not None and forget is not None:
+            # a thread of its own: an operation on the very path would wait for itself
+            threading.Thread(
+                target=self._forget_all, args=(self._switches,), name="fuse-forget", daemon=True
+            ).start()
+
+    def _freed(self) -> None:
+        with self._lock:
+            self._exit = None
+            self._forget = None
+
+    def _forget_all(self, switches: Switches) -> None:
+        while True:
+            path = switches.paths.get()
+            with self._lock:
+                if self._forget is None:
+                    return
+                self._forget(path)
+            switches.forgotten(path)
 
     def _reason(self) -> str:
         if isinstance(self._failure, RuntimeError):

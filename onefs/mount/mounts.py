@@ -77,8 +77,8 @@ def probe(mountpoint: str, timeout: float) -> int | None:
 
 
 def is_stale(mountpoint: str, timeout: float = 5.0) -> bool:
-    """Whether the daemon behind a mount is dead."""
-    return probe(mountpoint, timeout) == errno.ENOTCONN
+    """Whether the daemon behind a mount is dead, or dying."""
+    return probe(mountpoint, timeout) in (errno.ENOTCONN, errno.ECONNABORTED)
 
 
 def repair(mountpoint: str, timeout: float = 10.0) -> None:

@@ -57,6 +57,11 @@ class Operations:
         self._files: dict[int, OpenFile] = {}
         self._listings: dict[int, _Listing] = {}
 
+    def destroy(self) -> None:
+        """Close what is still open: after a lazy unmount, the kernel does not."""
+        for number in list(self._files):
+            self.release(None, number)
+
     def getattr(self, path: str) -> Node:
         return self._tree.node(path)
 
@@ -93,7 +98,7 @@ class Operations:
         node = self._tree.node(path)
         handle = self._tree.open(path)
         number = next(self._numbers)
-        self._files[number] = OpenFile(node, handle, self._waiting)
+        self._files[number] = OpenFile(path, node, handle, self._waiting)
         return number, handle.keep_cache
 
     def read_buf(self, number: int, offset: int, size: int) -> Extent:

@@ -31,8 +31,9 @@ def started(pid: int) -> int | None:
     except OSError:
         return None
     fields = text.rpartition(")")[2].split()  # the command before may hold anything
-    state, ticks = fields[0], fields[19]
-    return None if state in "ZX" else int(ticks)
+    state, threads, ticks = fields[0], int(fields[17]), int(fields[19])
+    # The first thread of a killed process is a zombie while others still hold its files.
+    return None if state in "ZX" and threads <= 1 else ticks
 
 
 def holders(folder: str) -> list[Holder]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import socket
 import time
@@ -19,6 +20,7 @@ from typing import Any
 
 import platformdirs
 
+from onefs.errors import MountError
 from onefs.mount import mounts
 from onefs.mount.processes import started
 
@@ -27,6 +29,9 @@ OFFLINE = "offline"
 STALE = "stale"
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,8 @@ class MountInfo:
     url: str = ""
     profile: str | None = None
     cache_dir: str = ""
+    #: where its catalogue is
+    state_dir: str = ""
     #: bytes; None is no limit
     cache_limit: int | None = None
     #: seconds since the epoch
@@ -89,21 +96,35 @@ class MountInfo:
 
 
 class Record:
-    """The daemon's own entry. Written when it changes, at most once in ``interval`` seconds."""
+    """The daemon's own entry. Written when it changes, at most once in ``interval`` seconds.
+
+    Raises :class:`MountError` when it cannot be made. Later, a full disk ends no mount: what
+    cannot be written is logged once.
+    """
 
     def __init__(self, info: MountInfo, folder: Path | None = None, interval: float = 1.0) -> None:
         self._info = info
         self._path = _path_of(info.mountpoint, folder or default_folder())
         self._interval = interval
-        self._written = 0.0
-        self._write()
+        self._written = time.monotonic()
+        self._told = False
+        try:
+            self._write()
+        except OSError as error:
+            raise MountError(f"The register of mounts cannot be written: {error}.") from error
 
     def update(self, status: Status) -> None:
         """Note what changed. Too early, it does nothing: the next call notes it."""
         if status == self._info.status or time.monotonic() - self._written < self._interval:
             return
         self._info = replace(self._info, status=status)
-        self._write()
+        self._written = time.monotonic()
+        try:
+            self._write()
+        except OSError as error:
+            if not self._told:
+                log.warning("the register of mounts cannot be written: %s", error)
+            self._told = True
 
     def remove(self) -> None:
         """Take the entry away, unless another daemon has taken the place over."""
@@ -115,7 +136,6 @@ class Record:
         pid = os.getpid()
         raw = {**_here(), "started": started(pid), **asdict(self._info)}
         _write_atomically(self._path, json.dumps(raw, indent=2))
-        self._written = time.monotonic()
 
 
 def default_folder() -> Path:
@@ -129,12 +149,12 @@ def list_mounts(folder: Path | None = None) -> list[MountInfo]:
     Records whose daemon and mount are both gone are removed.
     """
     records = _read_records(folder or default_folder())
-    found = []
-    for mounted in mounts.read_mounts():
-        if mounted.ours and mounted.uid in (None, os.getuid()):
-            record = records.get(mounted.mountpoint)
-            found.append(_merge(mounted.mountpoint, record))
-    return sorted(found, key=lambda info: info.mountpoint)
+    ours = {
+        mounted.mountpoint
+        for mounted in mounts.read_mounts()
+        if mounted.ours and mounted.uid in (None, os.getuid())
+    }
+    return [_merge(mountpoint, records.get(mountpoint)) for mountpoint in sorted(ours)]
 
 
 def find(mountpoint: str, folder: Path | None = None) -> MountInfo | None:

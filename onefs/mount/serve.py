@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from onefs.errors import MountError
-from onefs.mount import library, mounts
+from onefs.mount import library, mounts, places
 from onefs.mount.config import DaemonConfig
-from onefs.mount.loop import MountLoop
+from onefs.mount.loop import MountLoop, Switches
 from onefs.mount.operations import Operations
 from onefs.mount.records import MountInfo, Record, Status
 from onefs.tree.nodes import Tree
@@ -38,12 +38,16 @@ class Service:
     """What is mounted, and how to end it."""
 
     tree: Tree
-    #: what ``onefs status`` shows; asked once a second, so it should be cheap
+    #: what ``onefs status`` shows; asked once a second, so it is cheap, and never raises
     status: Callable[[], Status]
     #: wakes all that waits with :class:`onefs.errors.Stopping`; nothing waits afterwards
     stop: Callable[[], None]
     #: lets go of everything, after the last operation has returned
     close: Callable[[], None]
+    #: the server, where it has no address before it is built; '' where the configuration has it
+    url: str = ""
+    #: paths of the tree that have become another file
+    switches: Switches | None = None
 
 
 #: makes the service in the process that serves it; raises an OnefsError when it cannot
@@ -57,6 +61,9 @@ def serve(config: DaemonConfig, build: Build, ready: Callable[[], None] = lambda
     :class:`onefs.errors.MountError` when it cannot be mounted. When operations still run some
     seconds after the end, the whole process ends at once.
     """
+    library.check_fuse()
+    if config.allow_other:
+        places.check_allow_other()
     library.tune()
     _allow_descriptors()
     ending = threading.Event()
@@ -77,6 +84,7 @@ def _mount(
         fsname=config.fsname,
         allow_other=config.allow_other,
         ended=ending.set,
+        switches=service.switches,
     )
     loop.start(_MOUNT_TIMEOUT)
     try:
@@ -92,7 +100,7 @@ def _mount(
 def _watch(
     config: DaemonConfig, service: Service, ending: threading.Event, ready: Callable[[], None]
 ) -> None:
-    record = Record(_describe(config, service.status()))
+    record = Record(_describe(config, service))
     try:
         ready()
         while not ending.wait(_TICK):
@@ -101,16 +109,17 @@ def _watch(
         record.remove()
 
 
-def _describe(config: DaemonConfig, status: Status) -> MountInfo:
+def _describe(config: DaemonConfig, service: Service) -> MountInfo:
     return MountInfo(
         mountpoint=config.mountpoint,
         pid=os.getpid(),
-        url=config.url,
+        url=service.url or config.url,
         profile=config.profile,
         cache_dir=config.cache_dir,
+        state_dir=config.state_dir,
         cache_limit=config.cache_limit,
         since=time.time(),
-        status=status,
+        status=service.status(),
         log_file=config.log_file,
         made=config.made,
     )

@@ -12,8 +12,10 @@ from onefs.content.store import Place
 from onefs.metadata.catalogue import Catalogue
 from onefs.model import Dataset, Session
 from onefs.tree.nodes import Kind, Node, inode_of_path, inode_of_uuid
+from onefs.tree.opened import Opened
 from onefs.tree.shape import Folders
 from onefs.tree.shapes import Shapes
+from onefs.tree.sizes import Sizes
 
 #: what the names of our extended attributes begin with
 PREFIX = "user.onefs."
@@ -26,6 +28,8 @@ class Rooms:
     catalogue: Catalogue
     content: Content
     shapes: Shapes
+    sizes: Sizes
+    opened: Opened
     #: the database's address, shown on the root
     url: str
 

@@ -13,7 +13,7 @@ costs its own listing and no more; a name that cannot exist costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from onefs import alf
@@ -40,6 +40,7 @@ from onefs.tree.basis import (
     session_time,
 )
 from onefs.tree.nodes import Handle, Kind, Node, inode_of_path
+from onefs.tree.opened import HeldHandle
 from onefs.tree.shape import (
     Folders,
     SessionShape,
@@ -60,29 +61,33 @@ class File:
     """A dataset."""
 
     rooms: Rooms
+    #: the one that is shown, which may not be the listing's newest (see ``onefs.tree.opened``)
     dataset: Dataset
     place: Place
+    #: the other files of its folder
+    siblings: Callable[[], list[Dataset]]
+    #: the same name in Alyx's own listing, for one that only cache tables know
+    listed_by_alyx: Callable[[], Item]
 
     def node(self) -> Node:
-        return file_node(self.known())
-
-    def known(self) -> Dataset:
-        """The dataset with its size, which the file server is asked for when Alyx has none."""
-        if self.dataset.size is not None:
-            return self.dataset
-        try:
-            return self._probed(self.dataset)
-        except ServerError:
-            # where it should be by the cache tables it need not be
-            if not self.dataset.from_tables:
-                raise
-        return self._probed(self.rooms.catalogue.located(self.dataset))
+        return file_node(self._known())
 
     def open(self) -> Handle:
-        return self.rooms.content.open(self._to_read(), self.place)
+        really = self._located()
+        if really is not None:
+            return really.open()
+        dataset = self.rooms.opened.hold(self._known(), self.place)
+        try:
+            handle = self.rooms.content.open(dataset, self.place)
+        except BaseException:
+            self.rooms.opened.let_go(self.place)
+            raise
+        return HeldHandle(handle, self.rooms.opened, self.place)
 
     def xattrs(self) -> dict[str, str]:
-        state, error = self.rooms.content.state(self.dataset)
+        state, error = self.rooms.content.state(self.rooms.sizes.described(self.dataset))
+        if self.rooms.opened.is_replaced(self.place):
+            state = "replaced-pending"
         dataset = self._described()
         found = {
             "eid": dataset.eid,
@@ -100,38 +105,49 @@ class File:
             found["error"] = error
         return {PREFIX + name: value for name, value in found.items()}
 
-    def _probed(self, dataset: Dataset) -> Dataset:
-        if dataset.size is not None:
-            return dataset
-        size = self.rooms.content.probe(dataset)
-        self.rooms.catalogue.remember_size(dataset, size)
-        return replace(dataset, size=size)
-
-    def _to_read(self) -> Dataset:
-        """The dataset and where it is: cache tables do not say, so Alyx does, or the layout."""
-        dataset = self.known()
-        content = self.rooms.content
-        if not dataset.from_tables or content.may_have(dataset, self.place):
-            return dataset
+    def _known(self) -> Dataset:
+        """The dataset with its size, which the file server is asked for when Alyx has none."""
+        if self.dataset.size is not None:
+            return self.dataset
         try:
-            found = self.rooms.catalogue.located(dataset)
-        except (Unreachable, DeadlineExceeded, Throttled):
-            if not dataset.copies:
+            return self.rooms.sizes.find(self.dataset, self.siblings())
+        except ServerError:
+            if not self.dataset.from_tables:
                 raise
-            return dataset
-        if not _same_bytes(dataset, found):
-            raise ServerError(
-                f"{dataset.name} ({dataset.id}) is another file now than the cache tables say: "
-                "look at it again"
-            )
-        return replace(found, size=dataset.size)
+        # it is not where the layout has it, or no repository of the layout is known
+        really = self.listed_by_alyx()
+        if isinstance(really, File):
+            return really._known()
+        raise NotFound(f"Alyx does not have {self.dataset.name} ({self.dataset.id}) any more")
+
+    def _located(self) -> File | None:
+        """The file by Alyx's listing, when it must be read and only cache tables know it.
+
+        While Alyx is away the layout says where it should be.
+        """
+        if not self.dataset.from_tables or self.rooms.content.may_have(
+            self.rooms.sizes.described(self.dataset), self.place
+        ):
+            return None
+        try:
+            really = self.listed_by_alyx()
+        except (Unreachable, DeadlineExceeded, Throttled):
+            if not self.dataset.copies:
+                raise
+            return None
+        if not isinstance(really, File):
+            raise NotFound(f"Alyx does not have {self.dataset.name} ({self.dataset.id}) any more")
+        return really
 
     def _described(self) -> Dataset:
         """The dataset with all that can be known of it now."""
+        if not self.dataset.from_tables:
+            return self.dataset
         try:
-            return self.rooms.catalogue.located(self.dataset)
+            really = self.listed_by_alyx()
         except OnefsError:
             return self.dataset
+        return really.dataset if isinstance(really, File) else self.dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,17 +191,18 @@ class SessionFolder:
     def child(self, name: str) -> Item:
         if not self.folders and name == SESSION_JSON:
             return SessionJson(self.rooms, self.session)
-        found = self._listed(name)
-        # nobody's files are hidden, and what shows folders looks for hidden ones in each
-        if found is None and name[0] != "." and self.rooms.catalogue.completed(self.session):
-            found = self._listed(name)
-        if found is not None:
-            return found
-        raise NotFound(f"session {self.session.ref} has no {'/'.join((*self.folders, name))}")
+        try:
+            return self._listed(name)
+        except NotFound:
+            # Cache tables leave some datasets out, but what shows folders looks for hidden
+            # files in each of them.
+            if name.startswith(".") or not self._completed():
+                raise
+        return self._listed(name)
 
     def children(self) -> list[tuple[str, Node]]:
         return [
-            (name, file_node(dataset))
+            (name, self._file_node(name, dataset))
             if dataset is not None
             else (name, session_node(self.session, (*self.folders, name)))
             for name, dataset in self._here(self._shape()).items()
@@ -196,23 +213,53 @@ class SessionFolder:
             return {}
         return {PREFIX + "eid": self.session.eid, PREFIX + "ref": self.session.ref}
 
-    def _listed(self, name: str) -> Item | None:
-        """The child of that name by the listing that is known."""
+    def _listed(self, name: str) -> Item:
+        """The child of that name by the listing that is known. Raises NotFound."""
         shape = self._shape()
         children = self._here(shape)
         if name in children:
             dataset = children[name]
             if dataset is None:
                 return replace(self, folders=(*self.folders, name))
-            return File(self.rooms, dataset, (*self.place, *self.folders, name))
+            place = (*self.place, *self.folders, name)
+            shown = self.rooms.opened.shown(dataset, place)
+            return File(
+                self.rooms,
+                shown,
+                place,
+                lambda: _files(children),
+                lambda: self._listed_by_alyx(name),
+            )
         if not self.folders and name in shape.shortcuts:
             ino = inode_of_path("shortcut", self.session.eid, name)
             return fixed_link(ino, shape.shortcuts[name], session_time(self.session))
-        return None
+        raise NotFound(f"session {self.session.ref} has no {'/'.join((*self.folders, name))}")
+
+    def _listed_by_alyx(self, name: str) -> Item:
+        self.rooms.catalogue.complete(self.session)
+        return self._listed(name)
+
+    def _completed(self) -> bool:
+        """Whether Alyx has listed what only cache tables knew. While it cannot, theirs stands."""
+        try:
+            return self.rooms.catalogue.complete(self.session)
+        except (Unreachable, DeadlineExceeded, Throttled):
+            return False
 
     def _shape(self) -> SessionShape:
         listing = self.rooms.catalogue.datasets(self.session)
-        return self.rooms.shapes.of(f"session/{self.session.eid}", listing, session_shape)
+        opened, place = self.rooms.opened, self.place
+        return self.rooms.shapes.of(
+            f"session/{self.session.eid}",
+            listing,
+            session_shape,
+            lambda before, after: opened.listed_anew(place, before, after),
+        )
+
+    def _file_node(self, name: str, dataset: Dataset) -> Node:
+        """A file as the folder lists it: without a size when nobody knows it yet."""
+        shown = self.rooms.opened.shown(dataset, (*self.place, *self.folders, name))
+        return file_node(self.rooms.sizes.described(shown))
 
     def _here(self, shape: SessionShape) -> Mapping[str, Dataset | None]:
         try:
@@ -344,8 +391,5 @@ class Root:
         return self.rooms.shapes.of("labs", self.rooms.catalogue.labs(), lab_shape)
 
 
-def _same_bytes(told: Dataset, found: Dataset) -> bool:
-    """Whether what Alyx says does not contradict what the cache tables said."""
-    same_size = found.size is None or told.size == found.size
-    same_hash = not told.md5 or not found.md5 or told.md5 == found.md5
-    return same_size and same_hash
+def _files(children: Mapping[str, Dataset | None]) -> list[Dataset]:
+    return [dataset for dataset in children.values() if dataset is not None]

@@ -10,18 +10,30 @@ from onefs.metadata.catalogue import Catalogue
 from onefs.tree.basis import Folder, Item, Link, Rooms
 from onefs.tree.items import File, Root, SessionJson
 from onefs.tree.nodes import Handle, Node
+from onefs.tree.opened import Opened
 from onefs.tree.shapes import Shapes
+from onefs.tree.sizes import Sizes
 
 
 class Laboratory:
     """The tree over a catalogue and a store (see ``onefs.tree.nodes.Tree``). Thread-safe.
 
-    ``url`` is the database's address, shown on the root.
+    ``url`` is the database's address, shown on the root; ``deadline`` bounds, in seconds, how
+    long a file server is asked for a size.
     """
 
-    def __init__(self, catalogue: Catalogue, content: Content, url: str) -> None:
+    def __init__(
+        self, catalogue: Catalogue, content: Content, url: str, deadline: float = 10.0
+    ) -> None:
         self._content = content
-        self._root = Root(Rooms(catalogue, content, Shapes(), url))
+        self._sizes = Sizes(catalogue, content, deadline)
+        #: what is open, and which paths have become another dataset
+        self.opened = Opened()
+        self._root = Root(Rooms(catalogue, content, Shapes(), self._sizes, self.opened, url))
+
+    def close(self) -> None:
+        """Wake who waits for a size, with Stopping."""
+        self._sizes.close()
 
     def node(self, path: str) -> Node:
         return self._find(path).node()

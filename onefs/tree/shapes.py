@@ -8,10 +8,13 @@ from typing import Any, TypeVar, cast
 
 from cachetools import LRUCache
 
-from onefs.metadata.catalogue import HOT_ROWS, Listing, weight
+from onefs.metadata.listings import Listing
 
 L = TypeVar("L")
 S = TypeVar("S")
+
+#: rows of listings whose shape is kept in memory
+HOT_ROWS = 20_000
 
 
 class Shapes:
@@ -20,16 +23,28 @@ class Shapes:
     def __init__(self) -> None:
         self._lock = Lock()
         self._built: LRUCache[str, tuple[Listing[Any], Any]] = LRUCache(
-            HOT_ROWS, getsizeof=lambda built: weight(built[0])
+            HOT_ROWS, getsizeof=lambda built: built[0].weight()
         )
 
-    def of(self, key: str, listing: Listing[L], build: Callable[[L], S]) -> S:
-        """The shape of a listing, built when this very listing has none yet."""
+    def of(
+        self,
+        key: str,
+        listing: Listing[L],
+        build: Callable[[L], S],
+        changed: Callable[[S, S], None] | None = None,
+    ) -> S:
+        """The shape of a listing, built when this very listing has none yet.
+
+        ``changed`` is told the shape before, if it is known, and the new one.
+        """
         with self._lock:
             known = self._built.get(key)
         if known is not None and known[0] is listing:
             return cast("S", known[1])
         shape = build(listing.value)
-        with self._lock:
-            self._built[key] = (listing, shape)
+        if known is not None and changed is not None:
+            changed(cast("S", known[1]), shape)
+        if listing.weight() <= HOT_ROWS:
+            with self._lock:
+                self._built[key] = (listing, shape)
         return shape

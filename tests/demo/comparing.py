@@ -13,8 +13,10 @@ from tests.recorded_datasets import recorded_rows
 from tests.recorded_sessions import session_rows
 
 #: headers that are equal, or absent from both
-_HEADERS = ("Allow", "Vary", "Location", "Content-Disposition", "ETag", "Last-Modified")
-_HEADERS += ("WWW-Authenticate", "Accept-Ranges", "Access-Control-Allow-Origin", "Content-Encoding")
+_HEADERS = (
+    *("Allow", "Vary", "Location", "Content-Disposition", "ETag", "Last-Modified"),
+    *("WWW-Authenticate", "Accept-Ranges", "Access-Control-Allow-Origin", "Content-Encoding"),
+)
 #: parts of an error's text that depend on the moment or on what is served
 _VARIABLE = (
     (re.compile(r"(available in )\d+( seconds?)"), r"\1N\2"),
@@ -139,7 +141,8 @@ def _known_rows(endpoint: str) -> Mapping[str, Mapping[str, Any]]:
 def _key(row: Mapping[str, Any]) -> str:
     """What a row is known by: Alyx's key is not in every row."""
     address = row.get("url")
-    return row.get("id") or (address[-36:] if address else row.get("name") or row["username"])
+    key: str = row.get("id") or (address[-36:] if address else row.get("name") or row["username"])
+    return key
 
 
 def _link(url: str | None) -> tuple[str, list[tuple[str, str]]] | None:

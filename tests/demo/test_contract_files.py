@@ -17,9 +17,8 @@ import pytest
 
 from onefs.demo.flatiron import create_app
 from tests.demo.serving import Answer, ask, served
-from tests.demo.test_contract import not_served
 from tests.recorded import LOGIN, RecordedSource
-from tests.recordings import FILES, Listed, index, record
+from tests.recordings import FILES, Listed, record, replayed
 
 #: headers that are equal or absent from both
 _EQUAL = ("Content-Range", "Accept-Ranges", "WWW-Authenticate")
@@ -28,10 +27,6 @@ _BOTH = ("ETag", "Last-Modified")
 _CONDITIONS = ("If-Match", "If-None-Match", "If-Range", "If-Modified-Since")
 #: the recorded file that conditions ask about
 _HEAD = "nginx/head_200.json"
-
-
-def _rows() -> list[Listed]:
-    return [r for r in index() if r.group == "nginx" and r.file not in not_served()]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +58,7 @@ def _authorization() -> dict[str, str]:
     return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
 
 
-@pytest.mark.parametrize("row", _rows(), ids=lambda row: row.file.removesuffix(".json"))
+@pytest.mark.parametrize("row", replayed("nginx"), ids=lambda row: row.file.removesuffix(".json"))
 def test_answer_equals_the_recording(row: Listed, address: str) -> None:
     recorded = record(row.file)
     answer = _ask(address, recorded)

@@ -32,32 +32,31 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ONE keeps its settings in the home folder: let that be a new one."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / ".config"))
+    monkeypatch.setattr("one.params.CACHE_DIR_DEFAULT", str(tmp_path / "downloads"))
     (tmp_path / "home").mkdir()
 
 
 @pytest.fixture
-def alyx(address: str, tmp_path: Path) -> Any:
-    return webclient.AlyxClient(
-        base_url=address,
-        username=LOGIN.username,
-        password=LOGIN.password,
-        cache_dir=tmp_path / "cache",
-        silent=True,
-        cache_rest=None,
-    )
+def settings(address: str, tmp_path: Path) -> dict[str, Any]:
+    """What both of ONE's classes are made with."""
+    return {
+        "base_url": address,
+        "username": LOGIN.username,
+        "password": LOGIN.password,
+        "cache_dir": tmp_path / "cache",
+        "silent": True,
+        "cache_rest": None,
+    }
 
 
 @pytest.fixture
-def one(address: str, tmp_path: Path) -> Any:
-    return one_api.OneAlyx(
-        base_url=address,
-        username=LOGIN.username,
-        password=LOGIN.password,
-        cache_dir=tmp_path / "cache",
-        silent=True,
-        cache_rest=None,
-        mode="remote",
-    )
+def alyx(settings: dict[str, Any]) -> Any:
+    return webclient.AlyxClient(**settings)
+
+
+@pytest.fixture
+def one(settings: dict[str, Any]) -> Any:
+    return one_api.OneAlyx(**settings, mode="remote")
 
 
 def test_the_client_knows_our_endpoints(alyx: Any) -> None:
@@ -99,23 +98,16 @@ def test_a_row_by_its_key(alyx: Any) -> None:
         alyx.rest("labs", "read", id="nolab")
 
 
-def test_a_wrong_password_is_refused(address: str, tmp_path: Path) -> None:
+def test_a_wrong_password_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(Exception, match="authentication failed"):
-        webclient.AlyxClient(
-            base_url=address,
-            username=LOGIN.username,
-            password="wrong",
-            cache_dir=tmp_path / "cache",
-            silent=True,
-            cache_rest=None,
-        )
+        webclient.AlyxClient(**{**settings, "password": "wrong"})
 
 
 def test_search_and_list_in_remote_mode(one: Any) -> None:
     eids = one.search(subject="KS023", date_range="2019-12-10", query_type="remote")
     assert str(eids[-1]) == _EID
     found = one.search(
-        dataset=["spikes.times.npy", "licks.times.npy"], lab="cortexlab", query_type="remote"
+        datasets=["spikes.times.npy", "licks.times.npy"], lab="cortexlab", query_type="remote"
     )
     assert _EID in map(str, found)
     names = one.list_datasets(_EID, collection="alf/probe00", query_type="remote")

@@ -45,9 +45,7 @@ def session(number: int, /, **changes: Any) -> dict[str, Any]:
     return {**row, **changes}
 
 
-def dataset(
-    of: int, number: int, path: str = "alf/a.b.npy", /, **changes: Any
-) -> dict[str, Any]:
+def dataset(of: int, number: int, path: str = "alf/a.b.npy", /, **changes: Any) -> dict[str, Any]:
     """A dataset's row in the present format; ``of`` is its session's number."""
     row = {
         "eid": uuid(of),

@@ -38,7 +38,11 @@ def dataset_row(**changes: object) -> dict[str, object]:
 def test_a_dataset_row() -> None:
     found = rows.dataset(dataset_row(), EID).dataset
     assert found.id == DATASET
-    assert (found.name, found.collection, found.revision) == ("spikes.depths.npy", "alf/probe00", "")
+    assert (found.name, found.collection, found.revision) == (
+        "spikes.depths.npy",
+        "alf/probe00",
+        "",
+    )
     assert found.size == 48128
     assert found.md5 == "8be75b1db6142b5d760393e93c91d976"
     assert found.default is False

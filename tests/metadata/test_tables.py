@@ -146,9 +146,7 @@ def test_newer_tables_keep_what_they_cannot_know(database: TabledDatabase, put: 
     ]
 
 
-def test_a_session_that_was_renamed_stands_in_one_place(
-    database: TabledDatabase, put: Put
-) -> None:
+def test_a_session_that_was_renamed_stands_in_one_place(database: TabledDatabase, put: Put) -> None:
     database.store_sessions("labone", "mouse", [(own_session(1), True)], BEFORE)
     put([session(1, subject="renamed"), session(2)], [])
     assert [found.eid for found in database.sessions("labone", "mouse")] == [uuid(2)]
@@ -162,7 +160,9 @@ def test_tables_that_say_the_same_do_not_undo_what_is_known(
     database: TabledDatabase, put: Put
 ) -> None:
     database.store_datasets(
-        uuid(1), [own_dataset(1, 1), own_dataset(1, 2, "c.d.npy"), own_dataset(1, 3, "e.npy")], BEFORE
+        uuid(1),
+        [own_dataset(1, 1), own_dataset(1, 2, "c.d.npy"), own_dataset(1, 3, "e.npy")],
+        BEFORE,
     )
     put(
         [session(1)],
@@ -198,9 +198,7 @@ def test_a_dataset_of_the_tables_is_marked_and_dated_by_its_session(
     assert row.stored == "labone/Subjects/mouse/2020-01-01/001/alf/#r#/a.b.npy"
 
 
-def test_a_size_that_was_told_once_is_kept_for_good(
-    database: TabledDatabase, put: Put
-) -> None:
+def test_a_size_that_was_told_once_is_kept_for_good(database: TabledDatabase, put: Put) -> None:
     put([session(1)], [dataset(1, 1, file_size=None)])
     database.store_probed(uuid(1001), 77)
     [row] = database.datasets(uuid(1))

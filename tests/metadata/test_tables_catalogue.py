@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import errno
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from onefs.access import Access, Deadlines, GivenLogin
 from onefs.credentials import DataCredentials
 from onefs.demo.made import MadeLaboratory
 from onefs.demo.serve import Servers
-from onefs.errors import NotFound, OnefsError, Unreachable
+from onefs.errors import NotFound, Unreachable
 from onefs.metadata import catalogue as rules
 from onefs.metadata.tables_sync import complete, from_files, from_server
 from onefs.model import Dataset
@@ -22,14 +24,24 @@ from onefs.tree.nodes import Kind
 from tests.metadata.table_files import OLD, dataset, session, write
 
 TUTORIAL = "cf264653-2deb-44cb-aa84-89b82507028a"
+#: when tables were made that are not stale: never later than their sync
+TODAY = "2999-01-01 00:00"
 #: where the embedded laboratory has it, and where the tables of 2021 do
 HERE = "mainenlab/clns0730/2018-08-24/001"
-THERE = "mainenlab/clns0730/2018-08-24/002"
+T  #: when tables were made that are not stale: never later than their sync
+TODAY = "2999-01-01 00:00"
+HERE = "mainenlab/clns0730/2018-08-24/002"
+
+
+@pytest.fixture(scope="module")
+def laboratory() -> MadeLaboratory:
+    """Its files and tables are made once."""
+    return MadeLaboratory()
 
 
 @pytest.fixture
-def servers() -> Iterator[Servers]:
-    with Servers(MadeLaboratory()) as found:
+def servers(laboratory: MadeLaboratory) -> Iterator[Servers]:
+    with Servers(laboratory) as found:
         yield found
 
 
@@ -72,8 +84,9 @@ def opened(servers: Servers, tmp_path: Path) -> Iterator[Open]:
 def synced(opened: Open, tmp_path: Path, servers: Servers) -> Access:
     """A laboratory that was synced from its server and has been asked nothing since."""
     access = opened()
-    assert from_server(access.alyx, tmp_path / "state") is not None
-    assert complete(access.alyx, access.database) is None
+    alyx = access.alyx.modest(deadline=60.0)
+    assert from_server(alyx, tmp_path / "state") is not None
+    assert complete(alyx, access.database) is None
     servers.clear_requests()
     access.database.tables.forget_look()
     return access
@@ -120,9 +133,7 @@ def test_after_a_sync_a_walk_costs_nothing(synced: Access, servers: Servers) -> 
     assert servers.requests == []
 
 
-def test_it_shows_what_asking_alyx_shows(
-    synced: Access, opened: Open, tmp_path: Path
-) -> None:
+def test_it_shows_what_asking_alyx_shows(synced: Access, opened: Open, tmp_path: Path) -> None:
     told = files(synced)
     (tmp_path / "state" / "tables.sqlite").unlink()
     (tmp_path / "state" / "catalogue.sqlite").rename(tmp_path / "elsewhere")
@@ -159,6 +170,7 @@ def test_what_the_tables_leave_out_is_not_absent(
             tmp_path / "t",
             [session(1, id=TUTORIAL, lab="mainenlab", subject="clns0730", date=_day())],
             [dataset(1, 1, "alf/only.one.npy", eid=TUTORIAL)],
+            created=TODAY,
         ),
         tmp_path / "state",
     )
@@ -181,6 +193,7 @@ def test_a_dataset_that_alyx_has_no_more_is_not_found(
             tmp_path / "t",
             [session(1, id=TUTORIAL, lab="mainenlab", subject="clns0730", date=_day())],
             [dataset(1, 1, "alf/gone.one.npy", eid=TUTORIAL)],
+            created=TODAY,
         ),
         tmp_path / "state",
     )
@@ -198,13 +211,15 @@ def test_a_dataset_that_was_replaced_is_an_error_and_then_the_new_one(
             tmp_path / "t",
             [session(1, id=TUTORIAL, lab="mainenlab", subject="clns0730", date=_day())],
             [dataset(1, 1, "alf/spikes.times.npy", eid=TUTORIAL, id=real.id, file_size=7)],
+            created=TODAY,
         ),
         tmp_path / "state",
     )
     access = opened()
     assert access.tree.node(path).size == 7
-    with pytest.raises(OnefsError, match="another file now than the cache tables say"):
+    with pytest.raises(OSError, match="Stale") as raised:
         access.tree.open(path)
+    assert raised.value.errno == errno.ESTALE  # the kernel looks it up again and comes back
     assert access.tree.node(path).size == real.size
     assert len(read(access, path)) == real.size
 
@@ -235,7 +250,7 @@ def test_a_cached_file_needs_no_server_whatever_the_tables_lack(
             tmp_path / "t",
             [session(1, id=TUTORIAL, lab="mainenlab", subject="clns0730", date=_day())],
             [row],
-            created="2999-01-01 00:00",
+            created=TODAY,
         ),
         tmp_path / "state",
     )
@@ -304,9 +319,7 @@ def test_offline_what_is_unknown_is_left_out_of_the_attributes(old: Access) -> N
     assert shown["user.onefs.state"] == "remote"
 
 
-def test_the_stored_path_names_the_url(
-    opened: Open, tmp_path: Path, servers: Servers
-) -> None:
+def test_the_stored_path_names_the_url(opened: Open, tmp_path: Path, servers: Servers) -> None:
     """Rows of 2021: the session row says 002, the file server has it in ``1``."""
     from_files(OLD, tmp_path / "state")
     access = opened()
@@ -317,14 +330,7 @@ def test_the_stored_path_names_the_url(
     assert "/mainenlab/Subjects/clns0730/2018-08-24/1/spikes.amps." in url
 
 
-def test_memory_of_listings_is_bounded_by_their_rows() -> None:
-    assert rules.weight(rules.Listing(["x"] * 50, 0.0)) == 51
-    assert rules.weight(rules.Listing(["x"] * 10 * rules.HOT_ROWS, 0.0)) <= rules.HOT_ROWS
-
-
-def _day() -> object:
-    import datetime
-
+def _day() -> datetime.date:
     return datetime.date(2018, 8, 24)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from onefs.errors import MountError
-from onefs.mount import daemon, library, mounts, places, processes
+from onefs.mount import daemon, mounts, places, processes
 from onefs.mount.config import DaemonConfig
 from tests.mount.folder_tree import CALLS
 
@@ -70,19 +68,6 @@ def _own_register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
-@pytest.fixture(scope="session")
-def fuse() -> None:
-    """Skip where nothing can be mounted, or fail where it must be possible."""
-    if not sys.platform.startswith("linux"):
-        pytest.skip("mounts are for Linux")
-    try:
-        library.check_fuse()
-    except MountError as error:
-        if os.environ.get(_REQUIRED) == "1":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """The folder that is mounted; fill it before."""
@@ -97,7 +82,12 @@ def mount(fuse: None, tmp_path: Path, root: Path) -> Iterator[Callable[..., Moun
     made: list[Mounted] = []
     places_used: list[str] = []
 
-    def start(name: str = "mnt", timeout: float = START_TIMEOUT, **settings: Any) -> Mounted:
+    def start(
+        name: str = "mnt",
+        timeout: float = START_TIMEOUT,
+        allow_other: bool = False,
+        **settings: Any,
+    ) -> Mounted:
         place = places.prepare(tmp_path / name)
         places_used.append(place.path)
         log = tmp_path / f"{name}.log"
@@ -106,6 +96,7 @@ def mount(fuse: None, tmp_path: Path, root: Path) -> Iterator[Callable[..., Moun
             fsname="onefs:localhost",
             log_file=str(log),
             made=place.made,
+            allow_other=allow_other,
             settings={"root": str(root), **settings},
         )
         pid = daemon.start(config, module="tests.mount.folder_daemon", timeout=timeout)

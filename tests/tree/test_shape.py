@@ -16,7 +16,9 @@ from onefs.tree.shape import (
 EID = "18619a05-41c1-4ec1-9aee-e01fc22ca10b"
 
 
-def dataset(name: str, collection: str = "alf", revision: str = "", default: bool = True) -> Dataset:
+def dataset(
+    name: str, collection: str = "alf", revision: str = "", default: bool = True
+) -> Dataset:
     key = uuid.uuid5(uuid.NAMESPACE_URL, f"{collection}/{revision}/{name}/{default}")
     return Dataset(str(key), EID, name, collection, revision, default=default)
 

@@ -66,7 +66,8 @@ def make_trials(random: np.random.Generator, count: int, skill: float, blocks: b
     rewarded = (choice == np.where(left, 1, -1)) & ~lazy
     quiet = random.uniform(0.4, 0.9, count)
     rest = np.where(rewarded, 1.0, 2.0) + random.exponential(0.4, count)
-    starts = 5.0 + np.concatenate([[0.0], np.cumsum(quiet + movement + rest)[:-1]])
+    # 50 ms go between one trial and the next
+    starts = 5.0 + np.concatenate([[0.0], np.cumsum(quiet + movement + rest + 0.05)[:-1]])
     stim_on = starts + quiet
     response = stim_on + movement
     return Trials(

@@ -69,7 +69,7 @@ def make_sorting(
     scale = positions[-1, 1] / 3840.0
     centre, spread, _, log_rate = (np.array(column)[layer] for column in zip(*_LAYERS, strict=True))
     depths = np.clip(random.normal(centre, spread) * scale, 20.0, positions[-1, 1])
-    rates = np.clip(mean_rate * random.lognormal(log_rate - 0.7, 0.9), 0.05, 25.0)
+    rates = np.clip(mean_rate * random.lognormal(log_rate - 0.9, 1.1), 0.05, 25.0)
     amps = random.lognormal(np.log(1.1e-4), 0.35, clusters)
     good = random.random(clusters) < 0.6
     times, owner = _spikes(random, duration, rates, layer, events)

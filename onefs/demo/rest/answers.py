@@ -81,7 +81,7 @@ def rendered(body: Any, media_type: str, title: str, status: int = 200) -> Respo
     """``body`` as JSON, or in a page that shows it."""
     if media_type != "text/html":
         return Response(dumps(body), status, content_type=media_type)
-    text = html.escape(json.dumps(body, ensure_ascii=False, indent=4))
+    text = html.escape(json.dumps(body, indent=4))
     return Response(_PAGE.format(title=title, text=text), status, content_type=HTML)
 
 

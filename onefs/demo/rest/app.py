@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 import flask
 from flask import Response, request
@@ -119,9 +120,8 @@ class _Server:
         if method not in ("GET", "HEAD"):
             # the laboratory is read-only, for every user
             raise forbidden("You do not have permission to perform this action.")
-        query = dict(request.args.lists())
         self._db = self._db.refreshed()
-        return view.get(Call(self._db, _base(), request.path, query), **names)
+        return view.get(Call(self._db, _base(), request.path, _query()), **names)
 
     def log_in(self) -> Response:
         """``/auth-token``: no token needed, never throttled, JSON only."""
@@ -175,6 +175,12 @@ def _options(view: View) -> dict[str, Any]:
             "multipart/form-data",
         ],
     }
+
+
+def _query() -> dict[str, list[str]]:
+    """The query, in which bytes that are not UTF-8 survive as ``os.fsdecode`` writes them."""
+    text = request.query_string.decode(errors="surrogateescape")
+    return parse_qs(text, keep_blank_values=True, errors="surrogateescape")
 
 
 def _base() -> str:

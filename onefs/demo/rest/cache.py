@@ -176,7 +176,7 @@ def _parquet(
         if kind == "category":
             order = pyarrow.array(_QC)
             codes = pyarrow.array([_QC.index(text) for text in column], pyarrow.int8())
-            arrays[name] = pyarrow.DictionaryArray.from_arrays(codes, order)
+            arrays[name] = pyarrow.DictionaryArray.from_arrays(codes, order, ordered=True)
         else:
             arrays[name] = pyarrow.array(column, getattr(pyarrow, kind)())
     table = pyarrow.table(arrays)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
 from onefs.demo.records import DatasetRecord, FileRecord, SessionRecord, Source
+from onefs.demo.rows import with_uuid
 
 Row = Mapping[str, Any]
 
@@ -120,8 +120,7 @@ class Database:
         base = self.repository(record).get("data_url")
         if not base:
             return None
-        path = PurePosixPath(record.relative_path)
-        return f"{base}{path.with_name(f'{path.stem}.{dataset.id}{path.suffix}')}"
+        return f"{base}{with_uuid(record.relative_path, dataset.id)}"
 
     def best_url(self, dataset: DatasetRecord) -> str | None:
         """The address that Alyx itself would choose: servers first, then by name, last first."""

@@ -215,7 +215,7 @@ def _coerced(leaf: Leaf, value: Any) -> Any:
 def _number(value: Any) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise failure(f"Field expected a number but got '{value}'.") from None
 
 

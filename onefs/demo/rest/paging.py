@@ -89,4 +89,4 @@ def _link(url: str, args: Mapping[str, Sequence[str]], limit: int, offset: int) 
     query = {**args, "limit": [str(limit)], "offset": [str(offset)]}
     if offset <= 0:
         del query["offset"]
-    return f"{url}?{urlencode(sorted(query.items()), doseq=True)}"
+    return f"{url}?{urlencode(sorted(query.items()), doseq=True, errors='surrogateescape')}"

@@ -1,0 +1,73 @@
+"""``onefs refresh``."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import click
+
+from onefs.cli.options import database_options, folder_options
+from onefs.errors import NotConfigured, UsageError
+from onefs.settings import resolve
+
+#: folders that have a listing of their own: lab, subject, date, number
+_DEPTH = 4
+
+
+@click.command()
+@click.argument("path", required=False, type=click.Path())
+@database_options
+@folder_options
+def refresh(path: str | None, **flags: str | None) -> None:
+    """Have the server asked again for what stands at PATH and below, or for everything.
+
+    PATH lies in a mount. Nothing is asked at once: each folder is when it is next looked at, by
+    mounts that run and those to come. While the server is away, what is known stays.
+    """
+    if path is not None:
+        catalogue, scope = _find(path)
+        _want_anew([catalogue], scope)
+        return
+    _want_anew(_catalogues(flags), ())
+
+
+def _find(path: str) -> tuple[Path, tuple[str, ...]]:
+    """The catalogue of the mount that a path lies in, and its folders from the lab on."""
+    from onefs.mount.records import list_mounts
+
+    # the folder's own links (Subjects, 1 for 001) are resolved by the mount
+    real = os.path.realpath(path)
+    for mount in list_mounts():
+        if mount.state_dir and Path(real).is_relative_to(mount.mountpoint):
+            inner = Path(real).relative_to(mount.mountpoint).parts[:_DEPTH]
+            # a folder that bears a mark shares its name with another: refresh them both
+            scope = tuple(inner[: next((i for i, n in enumerate(inner) if "~" in n), _DEPTH)])
+            return Path(mount.state_dir) / "catalogue.sqlite", scope
+    raise UsageError(f"{path} lies in no mount of onefs: `onefs status` shows them")
+
+
+def _catalogues(flags: dict[str, str | None]) -> list[Path]:
+    """Those of the database that is named, or else of every mount and of the default one."""
+    from onefs.mount.records import list_mounts
+
+    found = set()
+    if not any(flags.values()):
+        found = {Path(mount.state_dir) for mount in list_mounts() if mount.state_dir}
+    try:
+        found.add(resolve(flags).state_dir)
+    except NotConfigured:
+        if not found:
+            raise
+    return [folder / "catalogue.sqlite" for folder in sorted(found)]
+
+
+def _want_anew(catalogues: list[Path], scope: tuple[str, ...]) -> None:
+    from onefs.metadata.database import Database
+
+    for path in catalogues:
+        if path.exists():
+            database = Database(path)
+            database.force(scope, time.time())
+            database.close()

@@ -1,0 +1,160 @@
+"""Asking for many listings at once: the next sessions of a walk, and what has grown stale.
+
+One request brings the datasets of as many sessions as fit in a page (25 of 40 datasets), one
+list the sessions of a whole lab. What a batch does not bring is asked for alone by whoever wants
+it: a batch never is the reason for an error.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from threading import Lock
+
+from onefs.errors import (
+    DeadlineExceeded,
+    NotFound,
+    OnefsError,
+    Stopping,
+    Throttled,
+    Unreachable,
+)
+from onefs.metadata.alyx import PAGE, Alyx
+from onefs.metadata.database import Database
+from onefs.metadata.listings import Batch, Listings
+from onefs.metadata.rows import DatasetRow
+from onefs.metadata.walks import Walks
+from onefs.model import Session
+
+log = logging.getLogger(__name__)
+
+#: seconds for which a batch that somebody waits for leaves the budget's reserve alone
+MODEST_FOR = 2.0
+#: the part of the deadline that one request of a batch may take
+_SHARE = 0.6
+
+
+def key_of(eid: str) -> str:
+    """The key of a session's datasets."""
+    return f"datasets/{eid}"
+
+
+class Ahead:
+    """The batches of one catalogue. Thread-safe."""
+
+    def __init__(
+        self,
+        database: Database,
+        alyx: Alyx,
+        listings: Listings,
+        deadline: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._database = database
+        self._awaited = alyx.modest(MODEST_FOR, deadline * _SHARE)
+        self._background = alyx.modest()
+        self._listings = listings
+        self._clock = clock
+        self._walks = Walks(clock)
+        self._lock = Lock()
+        self._stale: dict[str, Session] = {}
+
+    def datasets(self, session: Session, scope: tuple[str, ...]) -> Batch | None:
+        """What to ask for when a session's datasets are not known; None: those alone."""
+        step = self._walks.unknown_session(session)
+        if step.sessions == 1:
+            return None
+        floor = self._listings.forced.at(scope)
+        coming = self._listings.under_way()
+        most = step.sessions + len(coming)
+        found = self._database.unlisted(session, most, floor, step.across_subjects)
+        eids = [eid for eid in found if key_of(eid) not in coming][: step.sessions]
+        if len(eids) == 1:
+            return None
+        return Batch(tuple(map(key_of, eids)), lambda: self._fetch_awaited(session.lab, eids))
+
+    def sessions(self, lab: str, subject: str) -> Batch | None:
+        """What to ask for when a subject's sessions are not known; None: those alone."""
+        if not self._walks.unknown_subject(lab, subject):
+            return None
+        others = self._database.unlisted_subjects(lab)
+        names = [subject, *(name for name in others if name != subject)]
+        keys = tuple(f"sessions/{lab}/{name}" for name in names)
+        return Batch(keys, lambda: self._fetch_sessions(lab, names, keys))
+
+    def learn(self, session: Session, found: Sequence[DatasetRow]) -> None:
+        """A session has been listed alone."""
+        self._walks.learn(session.lab, len(found))
+
+    def refresh(self, session: Session) -> None:
+        """Ask for a session's datasets behind, together with whatever else is stale by then."""
+        with self._lock:
+            self._stale[session.eid] = session
+        self._listings.run(Batch(("stale datasets",), self._refresh_stale))
+
+    def _fetch_awaited(self, lab: str, eids: Sequence[str]) -> None:
+        try:
+            self._fetch(self._awaited, lab, eids)
+        except OnefsError as error:
+            # the listings themselves have not failed: who wants one asks for it alone
+            self._failed(lab, (), error)
+
+    def _fetch_sessions(self, lab: str, names: Sequence[str], keys: Iterable[str]) -> None:
+        try:
+            found = self._awaited.sessions_of_lab(lab)
+            self._database.store_lab_sessions(lab, names, found, self._clock())
+        except OnefsError as error:
+            self._failed(lab, (), error)
+        else:
+            self._listings.note([*keys, f"subjects/{lab}"], None)
+
+    def _refresh_stale(self) -> None:
+        while sessions := self._some_stale():
+            lab, eids = sessions[0].lab, [session.eid for session in sessions]
+            try:
+                self._fetch(self._background, lab, eids)
+            except OnefsError as error:
+                self._failed(lab, map(key_of, eids), error)
+                with self._lock:
+                    self._stale.clear()  # they are stale still, and come again
+
+    def _fetch(self, alyx: Alyx, lab: str, eids: Sequence[str]) -> None:
+        """Ask for the datasets of these sessions, or of the first of them when they are too many
+        for a page, and store them. Raises as Alyx does."""
+        while (found := _ask(alyx, eids)) is None:
+            self._walks.learn(lab, PAGE // len(eids) + 1)
+            eids = eids[: len(eids) // 2]
+        for eid in [eid for eid, rows in found.items() if not rows]:
+            if len(found) > 1 and self._database.datasets(eid):
+                # a session that had datasets: an empty folder needs Alyx's word on it alone
+                found[eid] = alyx.datasets(eid)
+        self._database.store_datasets_of(found, self._clock())
+        for rows in found.values():
+            self._walks.learn(lab, len(rows))
+        self._listings.note(map(key_of, found), None)
+
+    def _some_stale(self) -> list[Session]:
+        """As many stale sessions of one lab as fit in a page, taken off the list."""
+        with self._lock:
+            if not self._stale:
+                return []
+            lab = next(iter(self._stale.values())).lab
+            chosen = [session for session in self._stale.values() if session.lab == lab]
+            chosen = chosen[: self._walks.room(lab)]
+            for session in chosen:
+                del self._stale[session.eid]
+            return chosen
+
+    def _failed(self, lab: str, keys: Iterable[str], error: OnefsError) -> None:
+        """A batch has failed: a server that answers and does not like it is left in peace."""
+        if not isinstance(error, (Unreachable, DeadlineExceeded, Throttled, NotFound, Stopping)):
+            self._walks.refused(lab)
+        log.info("a batch for lab %s failed: %s", lab, error)
+        self._listings.note(keys, error)
+
+
+def _ask(alyx: Alyx, eids: Sequence[str]) -> dict[str, list[DatasetRow]] | None:
+    """The datasets of these sessions; None when they are too many for a page."""
+    if len(eids) == 1:
+        return {eids[0]: alyx.datasets(eids[0])}
+    return alyx.datasets_of(eids)

@@ -1,0 +1,35 @@
+"""How long an answer of Alyx is taken for true. ``docs/SEMANTICS.md`` promises these numbers."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+from onefs.model import Session
+
+#: seconds that a listing stays fresh
+LABS_AGE = 3600.0
+SUBJECTS_AGE = 3600.0
+REPOSITORIES_AGE = 86400.0
+#: a subject's sessions; the datasets of a session of the last 7 days, of 31 days, and older
+RECENT_AGE = 300.0
+MONTH_AGE = 3600.0
+OLD_AGE = 86400.0
+#: what cache tables said of sessions, and of the datasets of sessions older than 31 days: a new
+#: sync renews them all, and the first opening of a file asks for its session in any case
+TABLES_AGE = 7 * 86400.0
+#: days before the tables were made in which sessions may have begun that they lack
+NEWS_DAYS = 7
+#: "there is no session of that ref"
+NEGATIVE_AGE = 30.0
+#: seconds during which what has just failed is not asked for again
+FAILURE_PAUSE = 2.0
+
+
+def session_age(session: Session, now: float) -> float:
+    """How long a session's datasets and record stay fresh: the older the session, the longer."""
+    today = date.fromtimestamp(now)
+    if session.date >= (today - timedelta(days=7)).isoformat():
+        return RECENT_AGE
+    if session.date >= (today - timedelta(days=31)).isoformat():
+        return MONTH_AGE
+    return OLD_AGE

@@ -1,0 +1,315 @@
+"""How a listing comes about: from memory, from SQLite, from Alyx; once for all who want it.
+
+A listing is served while it is fresh, and served stale while one refresh runs behind. One that
+is not known is waited for; one that the user wants anew (``onefs refresh``) too, and kept when
+that fails. A refresh that fails changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sized
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, Generic, TypeVar, cast
+
+from cachetools import LRUCache
+
+from onefs.errors import DeadlineExceeded, NotFound, OnefsError, Throttled
+from onefs.flights import Flights
+from onefs.metadata.alyx import Alyx
+from onefs.metadata.database import Database
+from onefs.metadata.forced import Forced, Scope
+from onefs.metadata.freshness import FAILURE_PAUSE, RECENT_AGE
+from onefs.metadata.presence import Presence
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: rows of listings kept in memory, all listings together
+HOT_ROWS = 20_000
+#: characters of a text that count as one row
+_TEXT = 500
+#: listings whose last failure is remembered
+_FAILURES = 4096
+#: the part of the deadline that a batch may take: the rest is for asking alone
+_BATCH_SHARE = 0.6
+
+
+class Listing(Generic[T]):
+    """A listing at one moment. Two reads that give the same object gave the same answer."""
+
+    __slots__ = ("fetched_at", "value")
+
+    def __init__(self, value: T, fetched_at: float) -> None:
+        self.value = value
+        self.fetched_at = fetched_at
+
+    def weight(self) -> int:
+        """How much memory it takes, in rows."""
+        if isinstance(self.value, str):
+            return 1 + len(self.value) // _TEXT
+        return 1 + len(self.value) if isinstance(self.value, Sized) else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One piece of work that brings several listings. It never raises: what it does not bring
+    is asked for alone."""
+
+    keys: tuple[str, ...]
+    work: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted(Generic[T]):
+    """A listing, and what can be done to have it."""
+
+    key: str
+    #: seconds that it stays fresh
+    max_age: float
+    #: ask this Alyx, and store the answer
+    fetch: Callable[[Alyx], None]
+    #: take it from SQLite
+    load: Callable[[], T]
+    #: where it stands in the tree
+    scope: Scope = ()
+    #: a batch that brings it along, when it is not known
+    ahead: Callable[[], Batch | None] | None = None
+    #: another way to refresh it behind
+    later: Callable[[], None] | None = None
+
+
+class Listings:
+    """The listings of one catalogue. Thread-safe; errors as :class:`Catalogue` says."""
+
+    def __init__(
+        self,
+        database: Database,
+        alyx: Alyx,
+        presence: Presence,
+        deadline: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._database = database
+        self._alyx = alyx
+        self._presence = presence
+        self._deadline = deadline
+        self._clock = clock
+        self.forced = Forced(database)
+        self._tables_version = database.tables_version()
+        self._flights: Flights[Listing[Any]] = Flights("onefs-list", workers=8)
+        self._behind: Flights[Listing[Any]] = Flights("onefs-refresh", workers=2)
+        self._batches: Flights[None] = Flights("onefs-batch", workers=4)
+        self._lock = Lock()
+        self._planning = Lock()
+        self._expected: dict[str, Future[None]] = {}
+        self._hot: LRUCache[str, Listing[Any]] = LRUCache(HOT_ROWS, getsizeof=Listing.weight)
+        self._failed: LRUCache[str, tuple[float, OnefsError]] = LRUCache(_FAILURES)
+
+    def close(self) -> None:
+        """Wake who waits, with Stopping."""
+        for flights in (self._flights, self._behind, self._batches):
+            flights.close()
+
+    def get(self, wanted: Wanted[T]) -> Listing[T]:
+        """The listing, as the module's text says."""
+        self._notice_tables()
+        now = self._clock()
+        listing = self._known(wanted, now)
+        if listing is None:
+            return self._cold(wanted, now)
+        if listing.fetched_at < self.forced.at(wanted.scope):
+            return self._anew(wanted, now)
+        if now - listing.fetched_at > wanted.max_age and self._may_refresh(wanted.key, now):
+            self._refresh_behind(wanted)
+        return listing
+
+    def ask(self, wanted: Wanted[T]) -> Listing[T]:
+        """The listing as Alyx has it now. Raises what stands in the way of asking."""
+        return self._refresh(wanted, self._alyx)
+
+    def really(self, wanted: Wanted[T]) -> Listing[T]:
+        """The listing as Alyx has it now, asked for once by all who come at the same time."""
+        failure = self._failed_recently(wanted.key, self._clock())
+        if failure is not None:
+            raise failure.with_traceback(None)
+        what = f"listing {wanted.key}"
+        patience = self._presence.patience(self._deadline, what)
+
+        def ask() -> Listing[T]:
+            return self._refresh(wanted, self._alyx)
+
+        return cast("Listing[T]", self._flights.wait(wanted.key, ask, patience, what))
+
+    def run(self, batch: Batch) -> Future[None]:
+        """Begin a batch, unless the very same one is under way; who wants its keys waits for it."""
+        future = self._batches.start(batch.keys[0], batch.work)
+        with self._lock:
+            for key in batch.keys:
+                self._expected.setdefault(key, future)
+        future.add_done_callback(lambda done: self._ended(batch.keys, done))
+        return future
+
+    def under_way(self) -> frozenset[str]:
+        """The keys that batches are bringing."""
+        with self._lock:
+            return frozenset(self._expected)
+
+    def note(self, keys: Iterable[str], error: OnefsError | None) -> None:
+        """Remember how asking for these listings has ended."""
+        now = self._clock()
+        with self._lock:
+            for key in keys:
+                if error is None:
+                    self._hot.pop(key, None)
+                    self._failed.pop(key, None)
+                else:
+                    self._failed[key] = (now, error)
+        if error is None:
+            self._presence.answered()
+        else:
+            self._presence.failed(error)
+
+    def drop(self, key: str) -> None:
+        """Take a listing from SQLite the next time."""
+        with self._lock:
+            self._hot.pop(key, None)
+
+    def drop_all(self, prefix: str) -> None:
+        """Take all listings whose key begins so from SQLite the next time."""
+        with self._lock:
+            for key in [key for key in self._hot if key.startswith(prefix)]:
+                del self._hot[key]
+
+    # -- what is known
+
+    def _notice_tables(self) -> None:
+        """Forget what is in memory when a sync has put other cache tables there."""
+        version = self._database.tables_version()
+        if version != self._tables_version:
+            self._tables_version = version
+            self.drop_all("")
+
+    def _known(self, wanted: Wanted[T], now: float) -> Listing[T] | None:
+        """The listing in memory, or else in SQLite, whatever its age."""
+        with self._lock:
+            hot = cast("Listing[T] | None", self._hot.get(wanted.key))
+        if hot is not None and now - hot.fetched_at < RECENT_AGE:
+            return hot
+        return self._stored(wanted, hot)
+
+    def _stored(self, wanted: Wanted[T], hot: Listing[T] | None = None) -> Listing[T] | None:
+        fetched_at = self._database.fetched_at(wanted.key)
+        if fetched_at is None:
+            return None
+        if hot is not None and hot.fetched_at == fetched_at:
+            return hot
+        return self._keep(wanted.key, Listing(wanted.load(), fetched_at))
+
+    def _new_enough(self, wanted: Wanted[T]) -> Listing[T] | None:
+        """What somebody else has brought meanwhile, unless the user wants it newer."""
+        listing = self._stored(wanted)
+        fresh = listing is not None and listing.fetched_at >= self.forced.at(wanted.scope)
+        return listing if fresh else None
+
+    def _keep(self, key: str, listing: Listing[T]) -> Listing[T]:
+        if listing.weight() <= HOT_ROWS:
+            with self._lock:
+                self._hot[key] = listing
+        return listing
+
+    # -- what is asked for
+
+    def _cold(self, wanted: Wanted[T], now: float) -> Listing[T]:
+        """A listing that nobody has: by the batch that brings it, or alone."""
+        failure = self._failed_recently(wanted.key, now)
+        if failure is not None:
+            raise failure.with_traceback(None)  # raised many times: let none pile up
+        what = f"listing {wanted.key}"
+        patience = self._presence.patience(self._deadline, what)
+        end = time.monotonic() + patience
+        try:
+            return (
+                self._new_enough(wanted)
+                or self._from_batch(wanted, patience * _BATCH_SHARE)
+                or cast(
+                    "Listing[T]",
+                    self._flights.wait(
+                        wanted.key,
+                        lambda: self._new_enough(wanted) or self._refresh(wanted, self._alyx),
+                        max(end - time.monotonic(), 0.05),
+                        what,
+                    ),
+                )
+            )
+        except DeadlineExceeded:
+            if patience < self._deadline:  # it has been away, and still is
+                raise self._presence.away(what) from None
+            raise
+
+    def _from_batch(self, wanted: Wanted[T], patience: float) -> Listing[T] | None:
+        """What a batch under way, or a new one, brings in time."""
+        if wanted.ahead is None:
+            return None
+        with self._planning:  # of many who come at once, one plans
+            under_way = self._expected.get(wanted.key)
+            if under_way is None:
+                batch = wanted.ahead()
+                if batch is None:
+                    return None
+                under_way = self.run(batch)
+        wait_for([under_way], timeout=patience)
+        return self._new_enough(wanted)
+
+    def _anew(self, wanted: Wanted[T], now: float) -> Listing[T]:
+        """A listing that the user wants from the server; what is known when that fails."""
+        listing = self._stored(wanted)
+        try:
+            return self._cold(wanted, now)
+        except NotFound:
+            raise
+        except OnefsError:
+            if listing is None:
+                raise
+            return listing
+
+    def _refresh_behind(self, wanted: Wanted[Any]) -> None:
+        if wanted.later is not None:
+            wanted.later()
+        else:
+            self._behind.start(wanted.key, lambda: self._refresh(wanted, self._alyx.modest()))
+
+    def _refresh(self, wanted: Wanted[T], alyx: Alyx) -> Listing[T]:
+        """Ask Alyx, store, and give the new listing. Failures are remembered for a moment."""
+        try:
+            wanted.fetch(alyx)
+        except OnefsError as error:
+            self.note([wanted.key], error)
+            if not isinstance(error, NotFound) and not self._presence.offline:
+                level = logging.INFO if isinstance(error, Throttled) else logging.WARNING
+                log.log(level, "listing %s failed: %s", wanted.key, error)
+            raise
+        self.note([wanted.key], None)
+        fetched_at = self._database.fetched_at(wanted.key) or self._clock()
+        return self._keep(wanted.key, Listing(wanted.load(), fetched_at))
+
+    def _may_refresh(self, key: str, now: float) -> bool:
+        return self._presence.may_ask() and self._failed_recently(key, now) is None
+
+    def _failed_recently(self, key: str, now: float) -> OnefsError | None:
+        with self._lock:
+            failure = self._failed.get(key)
+        if failure is None or now - failure[0] > FAILURE_PAUSE:
+            return None
+        return failure[1]
+
+    def _ended(self, keys: tuple[str, ...], done: Future[None]) -> None:
+        with self._lock:
+            for key in keys:
+                if self._expected.get(key) is done:
+                    del self._expected[key]

@@ -1,0 +1,133 @@
+"""Whether Alyx answers: noticed once, said once, and looked for again without anybody's doing.
+
+While it is away nobody waits for it: what is not known fails at once, but for one try every
+two seconds that waits for less than one. Besides that a small request goes out now and then, so
+that coming back is noticed on a mount that nobody uses.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from onefs.errors import DeadlineExceeded, OnefsError, Stopping, Unreachable
+from onefs.metadata.freshness import FAILURE_PAUSE
+
+log = logging.getLogger(__name__)
+
+#: seconds that a caller waits for a server that has been away
+SHORT = 0.8
+#: seconds between two looks: the first pause, doubled up to the longest
+FIRST_LOOK = 5.0
+LONGEST_LOOK = 60.0
+
+
+class Presence:
+    """Whether one server is there. Thread-safe.
+
+    ``probe`` returns when the server answers, whatever it says, and raises an OnefsError when it
+    does not. With ``never`` nobody asks: the user wants to be offline.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        probe: Callable[[], None],
+        clock: Callable[[], float],
+        *,
+        never: bool = False,
+    ) -> None:
+        self._url = url
+        self._probe = probe
+        self._clock = clock
+        self._never = never
+        self._lock = threading.Lock()
+        self._offline = never
+        self._failed_at = 0.0
+        self._looking = False
+        self._closed = threading.Event()
+        #: called with each change, in whatever thread noticed it
+        self.changed: Callable[[bool], None] = lambda offline: None
+
+    @property
+    def offline(self) -> bool:
+        """Whether the server was away when it was last asked."""
+        return self._offline
+
+    def close(self) -> None:
+        """End the look-out."""
+        self._closed.set()
+
+    def may_ask(self) -> bool:
+        """Whether a request makes sense now."""
+        if not self._offline:
+            return True
+        return not self._never and self._clock() - self._failed_at > FAILURE_PAUSE
+
+    def patience(self, deadline: float, what: str) -> float:
+        """Seconds to wait for ``what``. Raises Unreachable when nobody is to be asked."""
+        if not self._offline:
+            return deadline
+        if self.may_ask():
+            return min(SHORT, deadline)
+        raise self.away(what)
+
+    def away(self, what: str) -> Unreachable:
+        """The error of who asks for what is not known."""
+        if self._never:
+            return Unreachable(f"{what} is not in the catalogue, and the mount is offline")
+        return Unreachable(f"{what} is not in the catalogue, and {self._url} is away")
+
+    def failed(self, error: OnefsError) -> None:
+        """A request has failed. One that was too slow may be the query's fault: look again."""
+        if isinstance(error, Unreachable):
+            self._leave(error)
+        elif isinstance(error, DeadlineExceeded) and not self._offline:
+            self._look_out(0.0)
+
+    def answered(self) -> None:
+        """A request has been answered."""
+        if not self._offline or self._never:
+            return
+        with self._lock:
+            before, self._offline = self._offline, False
+        if before:
+            log.info("%s answers again", self._url)
+            self.changed(False)
+
+    def _leave(self, error: OnefsError) -> None:
+        if not self._never:
+            self._note_away(error)
+            self._look_out(FIRST_LOOK)
+
+    def _note_away(self, error: OnefsError) -> None:
+        with self._lock:
+            before, self._offline = self._offline, True
+            self._failed_at = self._clock()
+        if not before:
+            log.warning("%s is away, what is known is still served: %s", self._url, error)
+            self.changed(True)
+
+    def _look_out(self, delay: float) -> None:
+        with self._lock:
+            if self._looking or self._never or self._closed.is_set():
+                return
+            self._looking = True
+        look = threading.Thread(target=self._look, args=(delay,), name="onefs-probe", daemon=True)
+        look.start()
+
+    def _look(self, delay: float) -> None:
+        while not self._closed.wait(delay):
+            try:
+                self._probe()
+            except Stopping:
+                return
+            except OnefsError as error:
+                self._note_away(error)
+            else:
+                with self._lock:
+                    self._looking = False
+                self.answered()
+                return
+            delay = min(max(delay * 2, FIRST_LOOK), LONGEST_LOOK)

@@ -1,0 +1,101 @@
+"""Sizes that Alyx does not know: asked of the file server, one small request each, once for good.
+
+Only a program that stats such a file pays. The first one starts the others of the same folder in
+the background, since the next question will be for them. A size is what the server says, or an
+error: never a guess, and never 0.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from threading import Lock
+
+from cachetools import LRUCache
+
+from onefs.content.reader import Content
+from onefs.errors import DeadlineExceeded, OnefsError, Unreachable
+from onefs.flights import Flights
+from onefs.metadata.catalogue import Catalogue
+from onefs.model import Dataset
+
+log = logging.getLogger(__name__)
+
+#: questions under way at once
+WORKERS = 8
+#: seconds for which nobody is asked after a file server did not answer
+PAUSE = 5.0
+#: sizes kept in memory; all are in the catalogue
+_REMEMBERED = 65536
+
+
+class Sizes:
+    """Finds sizes out. Thread-safe. ``deadline`` bounds in seconds how long anybody waits."""
+
+    def __init__(self, catalogue: Catalogue, content: Content, deadline: float) -> None:
+        self._catalogue = catalogue
+        self._content = content
+        self._deadline = deadline
+        self._flights: Flights[int] = Flights("onefs-size", WORKERS)
+        self._lock = Lock()
+        self._found: LRUCache[str, int] = LRUCache(_REMEMBERED)
+        self._trouble: tuple[float, OnefsError] | None = None
+
+    def close(self) -> None:
+        """Wake who waits, with Stopping."""
+        self._flights.close()
+
+    def described(self, dataset: Dataset) -> Dataset:
+        """The dataset with its size, if anybody knows it already."""
+        if dataset.size is not None:
+            return dataset
+        with self._lock:
+            size = self._found.get(dataset.id)
+        return dataset if size is None else replace(dataset, size=size)
+
+    def find(self, dataset: Dataset, siblings: Iterable[Dataset]) -> Dataset:
+        """The dataset with its size, which a file server is asked for if need be.
+
+        Raises Unreachable, DeadlineExceeded, ServerError or DataServerCredentials.
+        """
+        known = self.described(dataset)
+        if known.size is not None:
+            return known
+        self._raise_trouble()
+        for each in (dataset, *siblings):
+            if self.described(each).size is None:
+                self._flights.start(each.id, lambda each=each: self._ask(each))  # type: ignore[misc]
+        what = f"the size of {dataset.name}"
+        try:
+            size = self._flights.wait(dataset.id, lambda: self._ask(dataset), self._deadline, what)
+        except DeadlineExceeded as error:
+            if self._catalogue.offline:
+                raise Unreachable(f"{what} is not known, and its server is away") from error
+            raise
+        return replace(dataset, size=size)
+
+    def _ask(self, dataset: Dataset) -> int:
+        known = self.described(dataset)
+        if known.size is not None:  # by a question that has just been answered
+            return known.size
+        self._raise_trouble()
+        try:
+            size = self._content.probe(dataset)
+        except (Unreachable, DeadlineExceeded) as error:
+            self._trouble = (time.monotonic(), error)
+            raise
+        except OnefsError as error:
+            log.info("no size of %s: %s", dataset.name, error)
+            raise
+        self._catalogue.remember_size(dataset, size)
+        with self._lock:
+            self._found[dataset.id] = size
+        return size
+
+    def _raise_trouble(self) -> None:
+        """Fail at once where asking has just failed, so that a folder fails once, not each file."""
+        trouble = self._trouble
+        if trouble is not None and time.monotonic() - trouble[0] < PAUSE:
+            raise trouble[1]

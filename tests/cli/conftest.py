@@ -1,0 +1,37 @@
+"""A home of its own for each test, and the embedded laboratory to talk to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from onefs.demo.serve import Options as DemoOptions
+from onefs.demo.serve import Servers, make_source
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    path = tmp_path / "home"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def environ(home: Path) -> dict[str, str]:
+    """The environment of a user who has set up nothing, and has no keyring."""
+    kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in os.environ}
+    return {
+        **kept,
+        "HOME": str(home),
+        "TERM": "dumb",
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
+    }
+
+
+@pytest.fixture(scope="session")
+def laboratory() -> Iterator[Servers]:
+    with Servers(make_source(DemoOptions())) as servers:
+        yield servers

@@ -1,0 +1,103 @@
+"""A command at a terminal of its own: what it shows, and what is typed."""
+
+from __future__ import annotations
+
+import os
+import pty
+import selectors
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+#: the onefs command of the code under test
+ONEFS = (sys.executable, "-c", "from onefs.cli import main; main()")
+#: seconds for anything to be shown
+PATIENCE = 30.0
+
+
+class Terminal:
+    """``with Terminal(["setup"], environ) as terminal: terminal.answer("URL", "https://...")``."""
+
+    def __init__(self, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
+        self._master, slave = pty.openpty()
+        self._process = subprocess.Popen(
+            [*ONEFS, *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=dict(environ),
+            start_new_session=True,
+        )
+        os.close(slave)
+        self.shown = ""
+        self._seen = 0
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.wait(10)
+        os.close(self._master)
+
+    def expect(self, text: str) -> None:
+        """Wait until ``text`` is shown after what was expected last."""
+        end = time.monotonic() + PATIENCE
+        while (found := self.shown.find(text, self._seen)) < 0:
+            if not self._read(end - time.monotonic()):
+                raise AssertionError(f"{text!r} was not shown: {self.shown!r}")
+        self._seen = found + len(text)
+
+    def answer(self, question: str, typed: str) -> None:
+        """Wait for a question and its colon, and type an answer."""
+        self.expect(question)
+        self.expect(": ")
+        self.type(typed + "\n")
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def interrupt(self) -> None:
+        """Ctrl-C: the terminal is not the process's own, so the signal is sent."""
+        self._process.send_signal(2)
+
+    def code(self) -> int:
+        """The exit code, once all has been shown."""
+        end = time.monotonic() + PATIENCE
+        while self._read(end - time.monotonic()):
+            pass
+        return self._process.wait(max(1.0, end - time.monotonic()))
+
+    def _read(self, timeout: float) -> bool:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._master, selectors.EVENT_READ)
+            if timeout <= 0 or not selector.select(timeout):
+                return False
+        try:
+            data = os.read(self._master, 4096)
+        except OSError:  # EIO: the other side is closed
+            return False
+        self.shown += data.decode(errors="replace").replace("\r\n", "\n")
+        return bool(data)
+
+
+def run(
+    arguments: Sequence[str], environ: Mapping[str, str], **more: str
+) -> subprocess.CompletedProcess[str]:
+    """A command without a terminal, to its end."""
+    return subprocess.run(
+        [*ONEFS, *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env={**environ, **more},
+        check=False,
+    )

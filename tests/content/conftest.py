@@ -1,0 +1,136 @@
+"""A store over a file server whose files a test writes."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from werkzeug import Request, Response
+
+from onefs.content.reader import Content
+from onefs.content.store import Place
+from onefs.credentials import DataCredentials
+from onefs.demo.listener import Listener
+from onefs.http import HostAuth, Transport
+from onefs.model import Copy, Dataset
+from onefs.secret import Secret
+
+
+class FileServer:
+    """An HTTP server with the files that a test gives it, which remembers what was asked."""
+
+    def __init__(self) -> None:
+        self.listener = Listener(0)
+        self.asked: list[str] = []
+        self.files: dict[str, Callable[[Request], Response]] = {}
+        self.listener.start(self._app)
+
+    def put(self, name: str, data: bytes, content_type: str = "application/octet-stream") -> None:
+        """Serve ``data`` at ``/name``, with ranges."""
+
+        def serve(request: Request) -> Response:
+            response = Response(data, content_type=content_type)
+            response.headers["Accept-Ranges"] = "bytes"
+            return response.make_conditional(
+                request.environ, accept_ranges=True, complete_length=len(data)
+            )
+
+        self.files["/" + name] = serve
+
+    def dataset(self, name: str, data: bytes, **claims: Any) -> Dataset:
+        """Serve ``data`` as a dataset, whose claims are true unless given otherwise."""
+        self.put(name, data)
+        key = str(uuid.uuid5(uuid.NAMESPACE_URL, name))
+        true: dict[str, Any] = {
+            "size": len(data),
+            "md5": hashlib.md5(data).hexdigest(),
+            "mtime": 1_500_000_000.0,
+            "copies": (Copy("flatiron_x", f"{self.listener.url}/{name}"),),
+        }
+        return Dataset(id=key, eid=key, name=name, **{**true, **claims})
+
+    def close(self) -> None:
+        self.listener.stop()
+
+    def _app(self, environ: Any, start_response: Any) -> Any:
+        request = Request(environ)
+        self.asked.append(request.path)
+        found = self.files.get(request.path)
+        response = found(request) if found else Response("nothing", 404)
+        return response(environ, start_response)
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    found = FileServer()
+    yield found
+    found.close()
+
+
+Open = Callable[..., Content]
+
+
+@pytest.fixture
+def open_content(tmp_path: Path) -> Iterator[Open]:
+    """Contents over one cache folder, each with a transport of its own, closed at the end."""
+    made: list[tuple[Content, Transport]] = []
+
+    def build(
+        stall: float = 5.0,
+        database: str = "lab.org",
+        cache: str = "cache",
+        state: str = "state",
+        credentials: DataCredentials | None = None,
+    ) -> Content:
+        transport = Transport()
+        content = Content(
+            tmp_path / cache,
+            tmp_path / state,
+            database,
+            transport,
+            HostAuth(credentials),
+            stall=stall,
+            deadline=stall,
+        )
+        made.append((content, transport))
+        return content
+
+    yield build
+    for content, transport in made:
+        content.close()
+        transport.close()
+        content.release()
+
+
+def place(dataset: Dataset) -> Place:
+    return ("lab", "subject", "2020-01-01", "001", "alf", dataset.name)
+
+
+def login() -> DataCredentials:
+    return DataCredentials("user", Secret("password"), "test")
+
+
+def in_threads(count: int, work: Callable[[], Any]) -> list[Any]:
+    """What ``count`` threads that start together come to: results or errors."""
+    results: list[Any] = []
+    barrier = threading.Barrier(count)
+
+    def run() -> None:
+        barrier.wait(10)
+        try:
+            results.append(work())
+        except Exception as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(results) == count, "a thread hangs"
+    return results

@@ -1,0 +1,320 @@
+"""The promises of the store: right bytes or an error, one download, others' files untouched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from pathlib import Path
+
+import pytest
+from werkzeug import Request, Response
+
+from onefs.content.reader import Content
+from onefs.errors import (
+    BadContent,
+    DataServerCredentials,
+    DeadlineExceeded,
+    ServerError,
+    Stopping,
+    Unreachable,
+    UsageError,
+)
+from onefs.model import Copy, Dataset
+from tests.content.conftest import FileServer, Open, in_threads, login, place
+
+BYTES = bytes(range(256)) * 500
+
+
+def read(content: Content, dataset: Dataset) -> bytes:
+    """A dataset's bytes, as the mount reads them."""
+    handle = content.open(dataset, place(dataset))
+    try:
+        return os.pread(handle.fd(0, handle.size), handle.size, 0)
+    finally:
+        handle.close()
+
+
+def final(tmp_path: Path, dataset: Dataset) -> Path:
+    return tmp_path / "cache/lab/Subjects/subject/2020-01-01/001/alf" / dataset.name
+
+
+def test_a_dataset_is_downloaded_once_and_stands_at_its_one_path(
+    open_content: Open, server: FileServer, tmp_path: Path
+) -> None:
+    content, dataset = open_content(), server.dataset("a.b.npy", BYTES)
+    assert content.state(dataset) == ("remote", "")
+    assert read(content, dataset) == BYTES
+    assert read(content, dataset) == BYTES
+    assert server.asked == ["/a.b.npy"]
+    assert final(tmp_path, dataset).read_bytes() == BYTES
+    assert final(tmp_path, dataset).stat().st_mtime == dataset.mtime
+    assert content.state(dataset) == ("cached", "")
+    assert content.total_bytes() == len(BYTES)
+    assert list((tmp_path / "cache/.onefs/partial").iterdir()) == []
+
+
+def test_opening_asks_no_server(open_content: Open, server: FileServer) -> None:
+    content, dataset = open_content(), server.dataset("a.b.npy", BYTES)
+    handle = content.open(dataset, place(dataset))
+    assert not handle.ready(0, 10)
+    handle.close()
+    assert server.asked == []
+
+
+def test_an_empty_file(open_content: Open, server: FileServer) -> None:
+    content, dataset = open_content(), server.dataset("empty.x.npy", b"")
+    assert read(content, dataset) == b""
+
+
+def test_another_process_finds_it(open_content: Open, server: FileServer) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    read(open_content(), dataset)
+    assert read(open_content(), dataset) == BYTES
+    assert len(server.asked) == 1
+
+
+def test_another_host_with_its_own_index_adopts_it(open_content: Open, server: FileServer) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    read(open_content(), dataset)
+    assert read(open_content(state="elsewhere"), dataset) == BYTES
+    assert len(server.asked) == 1
+
+
+def test_many_readers_cause_one_download(open_content: Open, server: FileServer) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    one, other = open_content(), open_content()
+    results = in_threads(24, lambda: read(one, dataset) + read(other, dataset))
+    assert results == [BYTES + BYTES] * 24
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [{"md5": "0" * 32}, {"size": len(BYTES) + 17}, {"size": len(BYTES) - 1}],
+    ids=["md5", "too-big", "too-small"],
+)
+def test_wrong_bytes_are_never_given_and_never_fetched_in_a_loop(
+    open_content: Open,
+    server: FileServer,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    claims: dict[str, object],
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES, **claims)
+    content = open_content()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(4):
+            with pytest.raises(BadContent, match="the database says"):
+                read(content, dataset)
+    assert len(server.asked) == 1
+    assert len(caplog.records) == 1
+    state, reason = content.state(dataset)
+    assert state == "bad"
+    assert "the database says" in reason
+    assert not final(tmp_path, dataset).exists()
+    # the database's record changes: it is tried again
+    mended = server.dataset("a.b.npy", BYTES)
+    assert read(content, mended) == BYTES
+
+
+def test_without_md5_the_size_must_do(open_content: Open, server: FileServer) -> None:
+    content, dataset = open_content(), server.dataset("a.b.npy", BYTES, md5="")
+    assert read(content, dataset) == BYTES
+    assert content.state(dataset) == ("unverified", "")
+
+
+def test_a_missing_file_is_an_error_for_a_moment(open_content: Open, server: FileServer) -> None:
+    content, dataset = open_content(), server.dataset("a.b.npy", BYTES)
+    del server.files["/a.b.npy"]
+    for _ in range(3):
+        with pytest.raises(ServerError, match="404"):
+            read(content, dataset)
+    assert len(server.asked) == 1
+    assert content.state(dataset)[0] == "remote"
+    assert "404" in content.state(dataset)[1]
+
+
+def test_the_next_copy_is_taken(open_content: Open, server: FileServer) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    gone = Copy("flatiron_y", f"{server.listener.url}/gone.npy")
+    both = server.dataset("a.b.npy", BYTES, copies=(gone, *dataset.copies))
+    assert read(open_content(), both) == BYTES
+    assert server.asked == ["/gone.npy", "/a.b.npy"]
+
+
+def test_a_page_for_people_is_no_file(open_content: Open, server: FileServer) -> None:
+    """A URL cut at a revision's # is answered 200 with a listing (FACTS 8)."""
+    page = b"<html>Index of /</html>"
+    dataset = server.dataset("a.b.npy", page, size=None, md5="")
+    server.put("a.b.npy", page, content_type="text/html")
+    with pytest.raises(ServerError, match="page instead of a file"):
+        open_content().probe(dataset)
+
+
+def test_credentials_are_sent_when_asked_for(open_content: Open, server: FileServer) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    serve = server.files["/a.b.npy"]
+
+    def guarded(request: Request) -> Response:
+        sent = request.authorization
+        if sent is None or (sent.username, sent.password) != ("user", "password"):
+            return Response("", 401, {"WWW-Authenticate": 'Basic realm="FlatIron"'})
+        return serve(request)
+
+    server.files["/a.b.npy"] = guarded
+    with pytest.raises(DataServerCredentials, match="ONEFS_DATA_PASSWORD"):
+        read(open_content(), dataset)
+    assert read(open_content(credentials=login()), dataset) == BYTES
+
+
+def test_a_server_that_is_away(open_content: Open, server: FileServer) -> None:
+    cached, other = server.dataset("a.b.npy", BYTES), server.dataset("c.d.npy", BYTES)
+    content = open_content(stall=2.0)
+    read(content, cached)
+    server.close()
+    with pytest.raises(Unreachable):
+        read(content, other)
+    assert read(content, cached) == BYTES
+
+
+def test_waiting_ends_when_no_byte_comes(open_content: Open, server: FileServer) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+
+    def stalls(request: Request) -> Response:
+        def body() -> object:
+            yield BYTES[:1000]
+            time.sleep(3)
+
+        return Response(body(), headers={"Content-Length": str(len(BYTES))})  # type: ignore[arg-type]
+
+    server.files["/a.b.npy"] = stalls
+    began = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        read(open_content(stall=0.5), dataset)
+    assert time.monotonic() - began < 2.5
+
+
+def test_close_wakes_readers(open_content: Open, server: FileServer) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    content = open_content(stall=30.0)
+
+    def stalls(request: Request) -> Response:
+        content.close()
+        time.sleep(1)
+        return Response(BYTES)
+
+    server.files["/a.b.npy"] = stalls
+    with pytest.raises(Stopping):
+        read(content, dataset)
+
+
+def test_a_file_that_is_there_is_taken_after_its_hash_agrees(
+    open_content: Open, server: FileServer, tmp_path: Path
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = final(tmp_path, dataset)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(BYTES)
+    content = open_content()
+    assert read(content, dataset) == BYTES
+    assert server.asked == []
+    assert content.state(dataset) == ("cached", "")
+    assert content.total_bytes() == 0  # not ours
+
+
+def test_a_file_of_others_that_is_wrong_is_left_alone(
+    open_content: Open, server: FileServer, tmp_path: Path
+) -> None:
+    """ONE-api leaves truncated files under final names (one-facts 2.3)."""
+    dataset = server.dataset("a.b.npy", BYTES)
+    path = final(tmp_path, dataset)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(BYTES[:100])
+    content = open_content()
+    assert read(content, dataset) == BYTES
+    assert path.read_bytes() == BYTES[:100]
+    assert read(content, dataset) == BYTES
+    assert len(server.asked) == 1
+
+
+def test_a_cached_file_that_was_changed_is_not_served(
+    open_content: Open, server: FileServer, tmp_path: Path
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    content = open_content()
+    read(content, dataset)
+    final(tmp_path, dataset).write_bytes(b"x" * len(BYTES))
+    assert content.state(dataset)[0] == "remote"
+    assert read(content, dataset) == BYTES
+    assert len(server.asked) == 2
+
+
+def test_a_cached_file_that_was_removed_is_fetched_again(
+    open_content: Open, server: FileServer, tmp_path: Path
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    content = open_content()
+    read(content, dataset)
+    final(tmp_path, dataset).unlink()
+    assert read(content, dataset) == BYTES
+
+
+def test_the_folder_of_another_database_is_refused(open_content: Open, tmp_path: Path) -> None:
+    open_content(database="one.org")
+    label = json.loads((tmp_path / "cache/.onefs/database.json").read_text())
+    assert label["database"] == "one.org"
+    with pytest.raises(UsageError, match=r"belongs to one\.org, not to other\.org"):
+        open_content(database="other.org")
+
+
+def test_the_index_can_be_lost(open_content: Open, server: FileServer, tmp_path: Path) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    first = open_content()
+    read(first, dataset)
+    first.release()
+    (tmp_path / "state/store.sqlite").write_bytes(b"rubbish" * 1000)
+    assert read(open_content(), dataset) == BYTES
+    assert len(server.asked) == 1
+
+
+def test_a_size_that_alyx_lacks_is_asked_for(open_content: Open, server: FileServer) -> None:
+    content = open_content()
+    assert content.probe(server.dataset("a.b.npy", BYTES, size=None)) == len(BYTES)
+    assert content.probe(server.dataset("empty.x.npy", b"", size=None)) == 0
+    missing = server.dataset("gone.x.npy", BYTES, size=None)
+    del server.files["/gone.x.npy"]
+    with pytest.raises(ServerError):
+        content.probe(missing)
+
+
+def test_the_kernel_may_keep_pages_of_the_same_bytes_only(
+    open_content: Open, server: FileServer
+) -> None:
+    content, dataset = open_content(), server.dataset("a.b.npy", BYTES)
+    assert not content.open(dataset, place(dataset)).keep_cache
+    assert content.open(dataset, place(dataset)).keep_cache
+    changed = server.dataset("a.b.npy", BYTES[::-1])
+    assert not content.open(changed, place(changed)).keep_cache
+    assert content.open(changed, place(changed)).keep_cache
+
+
+def test_a_body_longer_than_it_should_be_is_cut_off(open_content: Open, server: FileServer) -> None:
+    """Without a length, a server could send for ever."""
+    dataset = server.dataset("a.b.npy", BYTES)
+
+    def endless(request: Request) -> Response:
+        return Response((BYTES for _ in range(100)), content_type="application/octet-stream")
+
+    server.files["/a.b.npy"] = endless
+    with pytest.raises(BadContent):
+        read(open_content(), dataset)
+
+
+def test_sha1_is_taken_for_what_it_is(open_content: Open, server: FileServer) -> None:
+    sha1 = hashlib.sha1(BYTES).hexdigest()
+    content, dataset = open_content(), server.dataset("a.b.npy", BYTES, md5=sha1)
+    assert read(content, dataset) == BYTES
+    assert content.state(dataset) == ("cached", "")

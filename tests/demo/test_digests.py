@@ -1,0 +1,81 @@
+"""md5 sums: computed once, kept over a restart, and never those of another file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+from onefs.demo.digests import Digests
+
+DIGEST = hashlib.md5(b"content").hexdigest()
+
+
+def old_file(path: Path, content: bytes = b"content") -> Path:
+    """A file that was not written just now: only such are remembered."""
+    path.write_bytes(content)
+    os.utime(path, ns=(10**18, 10**18))
+    return path
+
+
+def test_a_restart_does_not_hash_again(tmp_path: Path) -> None:
+    file, database = old_file(tmp_path / "file"), tmp_path / "state/md5.sqlite"
+    assert Digests(database).md5(file, file.stat()) == DIGEST
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE md5 SET md5 = 'as kept'")
+    connection.close()
+    assert Digests(database).md5(file, file.stat()) == "as kept"
+    assert Digests().md5(file, file.stat()) == DIGEST
+
+
+def test_any_sign_of_change_counts(tmp_path: Path) -> None:
+    file, database = old_file(tmp_path / "file"), tmp_path / "md5.sqlite"
+    digests = Digests(database)
+    digests.md5(file, file.stat())
+    other = hashlib.md5(b"CONTENT").hexdigest()
+    file.write_bytes(b"CONTENT")
+    assert digests.md5(file, file.stat()) == other, "another mtime"
+    new = old_file(tmp_path / "new", b"contEnt")
+    new.replace(file)
+    assert digests.md5(file, file.stat()) == hashlib.md5(b"contEnt").hexdigest(), "another inode"
+
+
+def test_a_file_that_was_just_written_is_not_remembered(tmp_path: Path) -> None:
+    """It may change again within the same tick of the file system's clock."""
+    file = tmp_path / "file"
+    file.write_bytes(b"content")
+    stat = file.stat()
+    digests = Digests()
+    assert digests.md5(file, stat) == DIGEST
+    file.write_bytes(b"CONTENT")
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert digests.md5(file, file.stat()) != DIGEST
+
+
+def test_a_file_that_is_not_the_one_described_has_no_md5(tmp_path: Path) -> None:
+    file = old_file(tmp_path / "file")
+    stat = file.stat()
+    file.write_bytes(b"longer content")
+    assert Digests().md5(file, stat) == ""
+    file.unlink()
+    assert Digests().md5(file, stat) == ""
+
+
+def test_large_files_are_hashed_in_the_background(tmp_path: Path) -> None:
+    file = old_file(tmp_path / "file", bytes(3 * 2**20))
+    digests = Digests(large=2**20)
+    assert digests.md5(file, file.stat()) == ""
+    end = time.monotonic() + 10
+    while not (found := digests.md5(file, file.stat())) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert found == hashlib.md5(bytes(3 * 2**20)).hexdigest()
+
+
+def test_without_a_database_it_goes_on(tmp_path: Path) -> None:
+    file = old_file(tmp_path / "file")
+    broken = tmp_path / "md5.sqlite"
+    broken.write_bytes(b"this is no database" * 100)
+    for database in (broken, file / "in a file" / "md5.sqlite"):
+        assert Digests(database).md5(file, file.stat()) == DIGEST

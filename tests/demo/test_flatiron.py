@@ -1,0 +1,169 @@
+"""The file server where the recordings say nothing: names, rates, files that change."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from onefs.demo.folder import FolderLaboratory
+from onefs.demo.made import MadeLaboratory
+from onefs.demo.made.plan import TUTORIAL_EID
+from onefs.demo.records import Login, Source
+from onefs.demo.rows import public_path, with_uuid
+from onefs.demo.serve import Servers
+from tests.demo.laboratory_folder import SESSION, put
+
+LOGIN = Login()
+AUTH = (LOGIN.data_username, LOGIN.data_password)
+
+
+def address(servers: Servers, source: Source, name: str) -> str:
+    """The escaped address of the one dataset of that name."""
+    rows = [row for s in source.sessions() for row in source.datasets(s.eid) if row.name == name]
+    assert len(rows) == 1
+    path = public_path("lab") + with_uuid(rows[0].file_records[0].relative_path, rows[0].id)
+    return servers.data_url + requests.utils.quote(os.fsencode(path))
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "alf/#2020-08-31#/spikes.times.npy",
+        "alf/100%25 sure?.txt",
+        "alf/näme with blanks.npy",
+        "alf/two\nlines.txt",
+        ".hidden",
+        "README",
+        "alf/ends.with.dot.",
+        "alf/a.6f2a1c34-9a0e-5d53-8a44-0c1d6b8e7f21.npy",
+        os.fsdecode(b"alf/not-utf8-\xff\xfe.npy"),
+    ],
+)
+def test_any_name_is_served(tmp_path: Path, inside: str) -> None:
+    put(tmp_path, f"{SESSION}/{inside}", b"content")
+    source = FolderLaboratory(tmp_path)
+    with Servers(source) as servers:
+        answer = requests.get(
+            address(servers, source, inside.rpartition("/")[2]), auth=AUTH, timeout=10
+        )
+    assert (answer.status_code, answer.content) == (200, b"content")
+
+
+def test_a_cut_revision_is_a_listing(tmp_path: Path) -> None:
+    put(tmp_path, f"{SESSION}/alf/#2020-08-31#/spikes.times.npy")
+    source = FolderLaboratory(tmp_path)
+    with Servers(source) as servers:
+        escaped = address(servers, source, "spikes.times.npy")
+        answer = requests.get(escaped.replace("%23", "#"), auth=AUTH, timeout=10)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "text/html"
+    assert "%232020-08-31%23/" in answer.text
+
+
+def test_several_ranges_come_as_parts(tmp_path: Path) -> None:
+    put(tmp_path, f"{SESSION}/a.b.bin")
+    source = FolderLaboratory(tmp_path)
+    with Servers(source) as servers:
+        answer = requests.get(
+            address(servers, source, "a.b.bin"),
+            auth=AUTH,
+            headers={"Range": "bytes=0-1,8-20"},
+            timeout=10,
+        )
+    assert answer.status_code == 206
+    boundary = answer.headers["Content-Type"].partition("boundary=")[2].encode()
+    parts = answer.content.split(b"--" + boundary)[1:]
+    assert parts[0].endswith(b"Content-Range: bytes 0-1/10\r\n\r\n01\r\n")
+    assert parts[1].endswith(b"Content-Range: bytes 8-9/10\r\n\r\n89\r\n")
+    assert parts[2] == b"--\r\n"
+
+
+def test_a_changed_file_has_another_etag(tmp_path: Path) -> None:
+    file = put(tmp_path, f"{SESSION}/a.b.bin")
+    source = FolderLaboratory(tmp_path)
+    with Servers(source) as servers:
+        url = address(servers, source, "a.b.bin")
+        first = requests.get(url, auth=AUTH, timeout=10)
+        file.write_bytes(b"abcdefghij")
+        os.utime(file, ns=(1, file.stat().st_mtime_ns + 1))
+        resumed = {"Range": "bytes=5-", "If-Range": first.headers["ETag"]}
+        second = requests.get(url, auth=AUTH, headers=resumed, timeout=10)
+    assert (second.status_code, second.content) == (200, b"abcdefghij")
+
+
+def test_a_file_that_shrinks_ends_the_connection(tmp_path: Path) -> None:
+    """A short body on a connection that stays open would be waited for without end."""
+    size = 40 * 2**20
+    file = put(tmp_path, f"{SESSION}/a.b.bin")
+    os.truncate(file, size)
+    source = FolderLaboratory(tmp_path)
+    with Servers(source) as servers:
+        url = address(servers, source, "a.b.bin")
+        answer = requests.get(url, auth=AUTH, stream=True, timeout=10)
+        os.truncate(file, 2**20)
+        with pytest.raises(requests.RequestException):
+            _ = answer.content
+
+
+def test_descriptors_are_given_back(tmp_path: Path) -> None:
+    put(tmp_path, f"{SESSION}/a.b.bin", bytes(2**21))
+    source = FolderLaboratory(tmp_path)
+    conditions = ({}, {"Range": "bytes=0-1"}, {"Range": "bytes=0-1,3-4"}, {"Range": "bytes=x"},
+                  {"If-None-Match": "*"}, {"If-Match": '"x"'})  # fmt: skip
+
+    def descriptors_of_the_file() -> int:
+        links = [Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd")]
+        return sum(os.path.realpath(link).endswith("a.b.bin") for link in links)
+
+    with Servers(source) as servers:
+        url = address(servers, source, "a.b.bin")
+        for headers in conditions:
+            for method in ("GET", "HEAD"):
+                requests.request(method, url, auth=AUTH, headers=headers, timeout=10)
+            requests.get(url, auth=AUTH, headers=headers, stream=True, timeout=10).close()
+        end = time.monotonic() + 10
+        while descriptors_of_the_file() and time.monotonic() < end:
+            time.sleep(0.01)
+        assert descriptors_of_the_file() == 0
+
+
+def test_the_rate_holds_for_each_connection(tmp_path: Path) -> None:
+    put(tmp_path, f"{SESSION}/a.b.bin", bytes(50_000))
+    source = FolderLaboratory(tmp_path)
+    with Servers(source, rate=100_000) as servers, requests.Session() as session:
+        url = address(servers, source, "a.b.bin")
+        session.auth = AUTH
+        start = time.monotonic()
+        answer = session.get(url, stream=True, timeout=10)
+        half = next(answer.iter_content(25_000))
+        middle = time.monotonic() - start
+        rest = b"".join(answer.iter_content(25_000))
+        for _ in range(5):
+            session.get(url, headers={"Range": "bytes=0-1999"}, timeout=10)
+        end = time.monotonic() - start
+    assert len(half + rest) == 50_000
+    assert 0.2 < middle < 0.45, "it flows, and does not wait for the end"
+    assert 0.55 < end < 1.5, "small answers on the same connection count too"
+
+
+def test_only_the_own_credentials_are_taken() -> None:
+    source = MadeLaboratory()
+    with Servers(source) as servers:
+        url = f"{servers.data_url}/public/nothing"
+        for auth in (None, ("iblmember", "wrong"), (LOGIN.username, LOGIN.password)):
+            answer = requests.get(url, auth=auth, timeout=10)
+            assert answer.status_code == 401
+            assert answer.headers["WWW-Authenticate"] == 'Basic realm="FlatIron"'
+        assert requests.get(url, auth=AUTH, timeout=10).status_code == 404
+        assert requests.get(f"{servers.data_url}/aws/nothing", timeout=10).status_code == 404
+
+
+def test_an_id_serves_its_own_path_only() -> None:
+    source = MadeLaboratory()
+    one, other = source.datasets(TUTORIAL_EID)[:2]
+    path = public_path("mainenlab") + with_uuid(one.file_records[0].relative_path, other.id)
+    assert source.file(path) is None

@@ -1,0 +1,232 @@
+"""A folder as a laboratory: what is a dataset, what it is called, and what happens on change."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+import requests
+
+from onefs.demo import rows
+from onefs.demo.folder import RESCAN, FolderLaboratory
+from onefs.demo.records import Login
+from onefs.demo.serve import Servers
+from onefs.errors import UsageError
+from tests.demo.laboratory_folder import SESSION, all_rows, inside, put
+
+
+class Clock:
+    """Time as the test says."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_every_regular_file_is_a_dataset(tmp_path: Path) -> None:
+    put(tmp_path, f"{SESSION}/alf/probe00/_ibl_trials.choice.npy", b"abc")
+    put(tmp_path, f"{SESSION}/notes.md")
+    put(tmp_path, f"{SESSION}/.hidden")
+    put(tmp_path, f"{SESSION}/alf/empty.file.npy", b"")
+    put(tmp_path, "lab/Subjects/mouse/stray.txt")
+    os.mkfifo(tmp_path / SESSION / "pipe.a.npy")
+    found = {inside(row): row for row in all_rows(FolderLaboratory(tmp_path))}
+    assert sorted(found) == [
+        ".hidden", "alf/empty.file.npy", "alf/probe00/_ibl_trials.choice.npy", "notes.md"
+    ]  # fmt: skip
+    trials = found["alf/probe00/_ibl_trials.choice.npy"]
+    assert (trials.collection, trials.dataset_type) == ("alf/probe00", "_ibl_trials.choice")
+    assert (trials.file_size, trials.hash) == (3, hashlib.md5(b"abc").hexdigest())
+    assert found[".hidden"].dataset_type == found["notes.md"].dataset_type == "unknown"
+
+
+def test_dates_are_the_files_own_in_utc(tmp_path: Path) -> None:
+    os.utime(put(tmp_path, f"{SESSION}/a.b.npy"), ns=(0, 1_577_880_000_123_456_789))
+    os.utime(put(tmp_path, f"{SESSION}/old.b.npy"), ns=(0, -5_000_000_000))
+    new, old = all_rows(FolderLaboratory(tmp_path))
+    assert new.auto_datetime == new.created_datetime == "2020-01-01T12:00:00.123456"
+    assert old.auto_datetime == "1970-01-01T00:00:00.000000"
+
+
+def test_ids_are_those_of_the_path_and_survive_a_move(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    put(here, f"{SESSION}/alf/a.b.npy")
+    first = FolderLaboratory(here)
+    before = first.sessions(), [row.id for row in all_rows(first)]
+    here.rename(there)
+    second = FolderLaboratory(there)
+    assert (second.sessions(), [row.id for row in all_rows(second)]) == before
+    assert before[1] == [str(uuid.uuid5(rows.NAMESPACE, f"{SESSION}/alf/a.b.npy"))]
+    assert before[0][0].eid == str(uuid.uuid5(rows.NAMESPACE, SESSION))
+
+
+def test_only_the_last_folder_is_a_revision(tmp_path: Path) -> None:
+    for path in (
+        "alf/a.b.npy",
+        "alf/#v1#/a.b.npy",
+        "alf/#v2#/a.b.npy",
+        "#v1#/deep/c.d.npy",
+        "##/e.f",
+    ):
+        put(tmp_path, f"{SESSION}/{path}")
+    laboratory = FolderLaboratory(tmp_path)
+    found = {inside(r): (r.collection, r.revision, r.default_dataset) for r in all_rows(laboratory)}
+    assert found == {
+        "alf/a.b.npy": ("alf", "", False),
+        "alf/#v1#/a.b.npy": ("alf", "v1", False),
+        "alf/#v2#/a.b.npy": ("alf", "v2", True),
+        "#v1#/deep/c.d.npy": ("#v1#/deep", "", True),
+        "##/e.f": ("##", "", True),
+    }
+    assert [row["name"] for row in laboratory.tables()["revisions"]] == ["v1", "v2"]
+
+
+def test_numbers_keep_their_folder(tmp_path: Path) -> None:
+    for number in ("1", "002", "x", "1234567890"):
+        put(tmp_path, f"lab/mouse/2020-01-01/{number}/a.b.npy")
+    put(tmp_path, "lab/mouse/2020-02-30/001/a.b.npy")
+    laboratory = FolderLaboratory(tmp_path)
+    assert sorted(s.number or 0 for s in laboratory.sessions()) == [1, 2]
+    paths = {row.file_records[0].relative_path: row.id for row in all_rows(laboratory)}
+    assert sorted(paths) == ["mouse/2020-01-01/002/a.b.npy", "mouse/2020-01-01/1/a.b.npy"]
+    for path, key in paths.items():
+        found = laboratory.file(rows.public_path("lab") + rows.with_uuid(path, key))
+        assert found == tmp_path.resolve() / "lab" / path
+
+
+def test_links_are_followed_only_inside(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    outside = put(tmp_path, "secret.txt", b"secret")
+    put(tmp_path, "elsewhere/2020-01-01/001/a.b.npy")
+    put(root, f"{SESSION}/alf/a.b.npy")
+    links = root / SESSION
+    (links / "inner.b.npy").symlink_to(root / SESSION / "alf/a.b.npy")
+    (links / "outer.b.npy").symlink_to(outside)
+    (links / "broken.b.npy").symlink_to("nothing")
+    (links / "alf/loop").symlink_to("..")
+    (links / "self.b.npy").symlink_to("self.b.npy")
+    (root / "lab/Subjects/stranger").symlink_to(tmp_path / "elsewhere")
+    laboratory = FolderLaboratory(root)
+    assert sorted(inside(row) for row in all_rows(laboratory)) == ["alf/a.b.npy", "inner.b.npy"]
+    assert len(laboratory.sessions()) == 1
+    name = f"{SESSION}/outer.b.npy"
+    assert laboratory.file(f"/public/{rows.with_uuid(name, rows.make_id(name))}") is None
+
+
+def test_the_file_server_has_listed_paths_only(tmp_path: Path) -> None:
+    put(tmp_path, f"{SESSION}/a.b.npy")
+    put(tmp_path, "lab/Subjects/mouse/stray.npy")
+    laboratory = FolderLaboratory(tmp_path)
+    for path in (
+        "lab/Subjects/mouse/stray.npy",
+        "lab/Subjects/../Subjects/mouse/2020-01-01/001/a.b.npy",
+        "lab/Subjects/mouse//2020-01-01/001/a.b.npy",
+        f"{SESSION}/missing.b.npy",
+    ):
+        key = rows.make_id(os.path.normpath(path))
+        assert laboratory.file("/public/" + rows.with_uuid(path, key)) is None
+    assert laboratory.file("/") is None
+
+
+def test_a_changed_file_is_hashed_again(tmp_path: Path) -> None:
+    file = put(tmp_path, f"{SESSION}/a.b.npy", b"one")
+    laboratory = FolderLaboratory(tmp_path)
+    for content in (b"one", b"two", b"three", b"owt"):
+        file.write_bytes(content)
+        (row,) = all_rows(laboratory)
+        assert (row.file_size, row.hash) == (len(content), hashlib.md5(content).hexdigest())
+
+
+def test_what_comes_and_goes_is_seen(tmp_path: Path) -> None:
+    put(tmp_path, f"{SESSION}/a.b.npy")
+    clock = Clock()
+    laboratory = FolderLaboratory(tmp_path, clock=clock)
+    before = laboratory.sessions()
+    put(tmp_path, f"{SESSION}/late.b.npy")
+    assert len(all_rows(laboratory)) == 2, "files at once"
+    put(tmp_path, "other/Subjects/rat/2021-01-01/001/a.b.npy")
+    assert laboratory.sessions() is not before, "there is a new type"
+    before = laboratory.sessions()
+    clock.now += RESCAN
+    assert {s.lab for s in laboratory.sessions()} == {"lab", "other"}
+    assert [row["name"] for row in laboratory.tables()["labs"]] == ["lab", "other"]
+    same = laboratory.sessions()
+    clock.now += RESCAN
+    assert laboratory.sessions() is same, "nothing has changed"
+
+
+def test_alyx_answers_with_what_came_later(tmp_path: Path) -> None:
+    put(tmp_path, f"{SESSION}/a.b.npy")
+    clock = Clock()
+    login = Login()
+    with Servers(FolderLaboratory(tmp_path, clock=clock), login) as servers:
+        given = {"username": login.username, "password": login.password}
+        token = requests.post(f"{servers.alyx_url}/auth-token", data=given, timeout=10).json()
+        headers = {"Authorization": f"Token {token['token']}"}
+
+        def count(table: str) -> int:
+            answer = requests.get(f"{servers.alyx_url}/{table}", headers=headers, timeout=10)
+            return int(answer.json()["count"])
+
+        assert (count("sessions"), count("labs")) == (1, 1)
+        put(tmp_path, "new/Subjects/rat/2021-01-01/001/a.b.npy")
+        clock.now += RESCAN
+        assert (count("sessions"), count("labs"), count("datasets")) == (2, 2, 2)
+
+
+def test_names_that_are_not_utf8_are_in_the_listing(tmp_path: Path) -> None:
+    name = os.fsdecode(b"bad-\xff.npy")
+    put(tmp_path, f"{SESSION}/alf/{name}")
+    login = Login()
+    laboratory = FolderLaboratory(tmp_path)
+    with Servers(laboratory, login) as servers:
+        given = {"username": login.username, "password": login.password}
+        token = requests.post(f"{servers.alyx_url}/auth-token", data=given, timeout=10).json()
+        headers = {"Authorization": f"Token {token['token']}"}
+        answer = requests.get(f"{servers.alyx_url}/datasets", headers=headers, timeout=10)
+    assert answer.json()["results"][0]["name"] == name
+    assert [row.name for row in all_rows(laboratory)] == [name]
+
+
+def test_an_unreadable_folder_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, f"{SESSION}/a.b.npy")
+    put(tmp_path, f"{SESSION}/closed/c.d.npy")
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        # root may read anything, so a permission cannot be taken away for this test
+        if path.endswith("/closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with caplog.at_level(logging.WARNING):
+        laboratory = FolderLaboratory(tmp_path)
+        assert [inside(row) for row in all_rows(laboratory)] == ["a.b.npy"]
+        assert [inside(row) for row in all_rows(laboratory)] == ["a.b.npy"]
+    assert len([r for r in caplog.records if "closed" in r.getMessage()]) == 1
+
+
+def test_a_folder_without_sessions_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no session"):
+        FolderLaboratory(tmp_path)
+    with pytest.raises(UsageError, match="there is no folder"):
+        FolderLaboratory(tmp_path / "missing")
+    with pytest.raises(UsageError, match="there is no folder"):
+        FolderLaboratory(put(tmp_path, "file"))
+
+
+def test_nothing_is_written_into_the_folder(tmp_path: Path) -> None:
+    put(tmp_path, f"data/{SESSION}/a.b.npy")
+    before = sorted(path for path in (tmp_path / "data").rglob("*"))
+    all_rows(FolderLaboratory(tmp_path / "data", tmp_path / "state"))
+    assert sorted(path for path in (tmp_path / "data").rglob("*")) == before
+    assert [path.suffix for path in (tmp_path / "state").iterdir()] == [".sqlite"]

@@ -1,0 +1,93 @@
+"""A large database: true rows, in no time."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+
+import pytest
+
+from onefs.demo import rows
+from onefs.demo.grown import GrownLaboratory
+from onefs.demo.made import MadeLaboratory
+from onefs.demo.made.plan import TUTORIAL_EID
+from onefs.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def laboratory() -> GrownLaboratory:
+    return GrownLaboratory(2500, 60)
+
+
+def test_it_has_as_many_as_asked_for(laboratory: GrownLaboratory) -> None:
+    sessions = laboratory.sessions()
+    assert len(sessions) == 2500
+    assert len({s.eid for s in sessions}) == 2500
+    assert len({(s.lab, s.subject, s.start_time[:10], s.number) for s in sessions}) == 2500
+    made = {s.eid for s in MadeLaboratory().sessions()}
+    grown = [s for s in sessions if s.eid not in made]
+    assert len(grown) == 2500 - len(made)
+    assert {len(laboratory.datasets(s.eid)) for s in grown[::100]} == {60}
+    assert max(Counter(s.lab for s in grown).values()) == 1000
+    assert max(Counter((s.lab, s.subject) for s in grown).values()) == 50
+
+
+def test_every_row_is_true(laboratory: GrownLaboratory) -> None:
+    seen = set()
+    for session in laboratory.sessions()[::300]:
+        for row in laboratory.datasets(session.eid):
+            path = rows.public_path(session.lab) + rows.with_uuid(
+                row.file_records[0].relative_path, row.id
+            )
+            content = laboratory.file(path)
+            assert isinstance(content, bytes)
+            assert (len(content), hashlib.md5(content).hexdigest()) == (row.file_size, row.hash)
+            assert laboratory.dataset(row.id) == row
+            assert row.id not in seen
+            seen.add(row.id)
+
+
+def test_it_has_the_made_laboratory_too(laboratory: GrownLaboratory) -> None:
+    made = MadeLaboratory()
+    assert laboratory.datasets(TUTORIAL_EID) == made.datasets(TUTORIAL_EID)
+    row = made.datasets(TUTORIAL_EID)[0]
+    assert laboratory.dataset(row.id) == row
+    path = rows.public_path("mainenlab") + rows.with_uuid(row.file_records[0].relative_path, row.id)
+    assert laboratory.file(path) == made.file(path)
+
+
+def test_its_tables_fit(laboratory: GrownLaboratory) -> None:
+    tables = laboratory.tables()
+    sessions = laboratory.sessions()
+    assert {s.lab for s in sessions} == {row["name"] for row in tables["labs"]}
+    assert {s.subject for s in sessions} == {row["nickname"] for row in tables["subjects"]}
+    types = [row["name"] for row in tables["dataset-types"]]
+    assert len(types) == len(set(types))
+    assert {r.dataset_type for s in sessions[:20] for r in laboratory.datasets(s.eid)} <= set(types)
+    repositories = {row["name"] for row in tables["data-repository"]}
+    assert all(record.repository in repositories
+               for s in sessions[:20] for r in laboratory.datasets(s.eid)
+               for record in r.file_records)  # fmt: skip
+
+
+def test_unknown_ids_are_nothing(laboratory: GrownLaboratory) -> None:
+    assert laboratory.dataset(rows.make_id("nobody")) is None
+    assert laboratory.dataset("not an id") is None
+    assert list(laboratory.datasets(rows.make_id("nobody"))) == []
+    row = laboratory.datasets(next(s.eid for s in laboratory.sessions() if s.lab == "lab00"))[0]
+    forged = f"{row.id[:-1]}{(int(row.id[-1], 16) + 1) % 16:x}"
+    assert laboratory.dataset(forged) is None
+
+
+def test_twenty_thousand_sessions_start_in_seconds() -> None:
+    start = time.monotonic()
+    laboratory = GrownLaboratory(20_000, 40)
+    assert len(laboratory.sessions()) == 20_000
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize(("sessions", "datasets"), [(0, 1), (2_000_000, 1), (1, 0), (1, 100_000)])
+def test_numbers_out_of_range(sessions: int, datasets: int) -> None:
+    with pytest.raises(UsageError, match="choose 1 to"):
+        GrownLaboratory(sessions, datasets)

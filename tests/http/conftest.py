@@ -1,0 +1,22 @@
+"""Transports for the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from onefs.http import Transport
+
+
+@pytest.fixture
+def client() -> Iterator[Transport]:
+    with Transport() as made:
+        yield made
+
+
+@pytest.fixture
+def hasty() -> Iterator[Transport]:
+    """A transport that does not wait between attempts."""
+    with Transport(sleep=lambda _: None) as made:
+        yield made

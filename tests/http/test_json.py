@@ -1,0 +1,182 @@
+"""Answers in JSON: right, or the right error, in time."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+
+import pytest
+
+from onefs.errors import (
+    DeadlineExceeded,
+    OnefsError,
+    ServerError,
+    Stopping,
+)
+from onefs.http import Transport, transport
+from tests import scripted
+from tests.http.asking import get, timed
+from tests.scripted import Script, Scripted, answer, answer_json
+
+
+class TestGetJson:
+    def test_answers_with_status_headers_and_body(self, client: Transport) -> None:
+        found = get(client, answer_json({"a": [1, None]}, X_Kind="test"))
+        assert (found.status, found.headers["x-kind"], found.body) == (
+            200,
+            "test",
+            {"a": [1, None]},
+        )
+
+    def test_parameters_are_quoted_and_commas_are_not(self, client: Transport) -> None:
+        with Scripted({"/x": answer_json([])}) as server:
+            client.get_json(f"{server.url}/x", params={"users": "a,b", "name": "ü #&"})
+            assert server.requests[0].target == "/x?users=a,b&name=%C3%BC+%23%26"
+
+    def test_a_connection_serves_many_requests(self, client: Transport) -> None:
+        with Scripted({"/x": answer_json([1])}) as server:
+            for _ in range(5):
+                client.get_json(f"{server.url}/x")
+            assert (server.connections, len(server.requests)) == (1, 5)
+
+    def test_a_compressed_body_is_decoded(self, client: Transport) -> None:
+        assert get(client, scripted.gzipped(b'{"a": 1}')).body == {"a": 1}
+
+    def test_a_chunked_body(self, client: Transport) -> None:
+        assert get(client, scripted.chunked(b'{"a"', b": 1}")).body == {"a": 1}
+
+    def test_an_html_error_page_has_no_body(self, client: Transport) -> None:
+        found = get(client, answer(b"<html>", 404))
+        assert (found.status, found.body) == (404, None)
+
+    def test_a_page_where_json_should_be(self, client: Transport) -> None:
+        with pytest.raises(ServerError, match="did not answer in JSON"):
+            get(client, answer(b"<html>welcome</html>"))
+
+    def test_a_body_beyond_the_bound(
+        self, client: Transport, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(transport, "MAX_JSON", 1 << 20)
+        with pytest.raises(ServerError, match="more than 1 MiB"):
+            get(client, scripted.gzipped(b" " * (3 << 20)))
+
+
+class TestDeadlines:
+    OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"
+
+    @pytest.mark.parametrize(
+        "script",
+        [
+            scripted.stall(),
+            scripted.stall_after(b"[", 10),
+            scripted.trickle(OK, 0.1),
+            scripted.raw(b""),
+        ],
+        ids=["silence", "half a body", "trickled headers", "closed"],
+    )
+    def test_the_total_deadline_holds(self, client: Transport, script: Script) -> None:
+        began = time.monotonic()
+        with pytest.raises(OnefsError):
+            get(client, script, deadline=0.6)
+        assert time.monotonic() - began < 1.2
+
+    def test_a_trickling_body_is_given_up_in_time(self, client: Transport) -> None:
+        body = b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n" + b" " * 900
+
+        def script(talk: scripted.Talk) -> None:
+            talk.send(body[:100])
+            for _ in range(400):
+                talk.send(b" ")
+                talk.pause(0.02)
+
+        took, _ = timed(lambda: get(client, script, deadline=0.5), DeadlineExceeded)
+        assert 0.45 < took < 1.0
+
+    def test_a_connection_that_is_never_made(self, client: Transport) -> None:
+        with scripted.unanswering() as url:
+            took, error = timed(lambda: client.get_json(url, deadline=0.4), DeadlineExceeded)
+        assert 0.35 < took < 0.9
+        assert "no answer within 0.4 s" in str(error)
+
+    def test_a_tls_handshake_that_is_never_answered(self, client: Transport) -> None:
+        with Scripted({}) as server:  # speaks no TLS: it waits for a request line
+            url = server.url.replace("http://", "https://")
+            took, _ = timed(lambda: client.get_json(url, deadline=0.5), OnefsError)
+        assert took < 1.0
+
+    def test_close_wakes_who_waits(self) -> None:
+        with Scripted({"/x": scripted.stall()}) as server:
+            client = Transport()
+            timer = threading.Timer(0.2, client.close)
+            timer.start()
+            took, _ = timed(lambda: client.get_json(f"{server.url}/x", deadline=30), Stopping)
+            timer.join()
+        assert took < 2.0
+
+
+TOKEN = {"Authorization": "Token 0123"}
+
+
+class TestRedirects:
+    def test_same_origin_keeps_the_token(self, client: Transport) -> None:
+        with Scripted({"/x": scripted.redirect("/y"), "/y": answer_json([1])}) as server:
+            assert client.get_json(f"{server.url}/x", headers=TOKEN).body == [1]
+            assert [r.headers.get("authorization") for r in server.requests] == ["Token 0123"] * 2
+
+    def test_another_origin_does_not_get_it(self, client: Transport) -> None:
+        with Scripted({"/y": answer_json([1])}) as other:
+            script = scripted.redirect(f"{other.url}/y")
+            assert get(client, script, headers=TOKEN).body == [1]
+            assert "authorization" not in other.requests[0].headers
+
+    def test_circles(self, client: Transport) -> None:
+        with Scripted({"/x": scripted.redirect("/y"), "/y": scripted.redirect("/x")}) as server:
+            with pytest.raises(ServerError, match="in circles"):
+                client.get_json(f"{server.url}/x")
+            assert len(server.requests) == 2
+
+    def test_at_most_five(self, client: Transport) -> None:
+        pages: dict[str, Script] = {f"/{n}": scripted.redirect(f"/{n + 1}") for n in range(9)}
+        with Scripted(pages | {"/5": answer_json([5])}) as server:
+            assert client.get_json(f"{server.url}/0").body == [5]
+        with Scripted(pages) as server:
+            with pytest.raises(ServerError, match="in circles"):
+                client.get_json(f"{server.url}/0")
+            assert len(server.requests) == 6
+
+    def test_to_what_is_not_http(self, client: Transport) -> None:
+        with pytest.raises(ServerError, match="not HTTP"):
+            get(client, scripted.redirect("file:///etc/passwd"))
+
+    def test_a_post_is_never_carried_on(self, client: Transport) -> None:
+        with Scripted({"/y": answer_json([1])}) as other:
+            with (
+                Scripted({"/x": scripted.redirect(f"{other.url}/y", 307)}) as server,
+                pytest.raises(ServerError, match=re.escape(f"leads to {other.url}/y")),
+            ):
+                client.post_json(f"{server.url}/x", {"password": "p"})
+            assert other.requests == []
+
+    @pytest.mark.parametrize(
+        ("source", "target", "kept"),
+        [
+            ("https://a/x", "https://A:443/y", True),
+            ("http://a/x", "https://a/y", True),
+            ("https://a/x", "http://a/y", False),
+            ("http://a:8000/x", "https://a/y", False),
+            ("https://a/x", "https://a.evil/y", False),
+            ("https://a/x", "https://a@b/y", False),
+        ],
+    )
+    def test_who_keeps_the_header(self, source: str, target: str, kept: bool) -> None:
+        assert transport.keeps_authorization(source, target) is kept
+
+
+def test_json_is_what_is_posted() -> None:
+    with Transport() as client, Scripted({"/t": answer_json({"token": "x"})}) as server:
+        assert client.post_json(f"{server.url}/t", {"username": "ü"}).body == {"token": "x"}
+        sent = server.requests[0]
+    assert (sent.method, json.loads(sent.body)) == ("POST", {"username": "ü"})
+    assert sent.headers["content-type"] == "application/json"

@@ -1,0 +1,113 @@
+"""What is asked again, and when."""
+
+from __future__ import annotations
+
+import pytest
+
+from onefs.errors import (
+    DataServerCredentials,
+    DeadlineExceeded,
+    OnefsError,
+    ServerError,
+    Throttled,
+    Unreachable,
+)
+from onefs.http import Transport, retry_delay
+from tests import scripted
+from tests.http.asking import get, timed
+from tests.scripted import Scripted, answer, answer_json
+
+
+class TestRetries:
+    @pytest.mark.parametrize("status", [502, 503, 504])
+    def test_a_server_that_comes_back(self, hasty: Transport, status: int) -> None:
+        assert get(hasty, answer(b"", status), answer(b"", status), answer_json([1])).body == [1]
+
+    @pytest.mark.parametrize("status", [502, 503, 504])
+    def test_a_server_that_stays_away(self, hasty: Transport, status: int) -> None:
+        with pytest.raises(Unreachable, match=f"is away .HTTP {status}"):
+            get(hasty, answer(b"", status))
+
+    def test_an_answer_that_broke_off(self, hasty: Transport) -> None:
+        assert get(hasty, scripted.truncate(b"[", 9), answer_json([1])).body == [1]
+
+    def test_a_reset(self, hasty: Transport) -> None:
+        assert get(hasty, scripted.reset_after(b"[", 9), answer_json([1])).body == [1]
+
+    def test_500_with_a_detail_is_the_request_s_fault(self, hasty: Transport) -> None:
+        with Scripted({"/x": answer_json({"status_code": 500, "detail": "bad"}, 500)}) as server:
+            found = hasty.get_json(f"{server.url}/x")
+            assert (found.status, found.body["detail"]) == (500, "bad")
+            assert len(server.requests) == 1
+
+    def test_500_without_a_detail_is_tried_again(self, hasty: Transport) -> None:
+        assert get(hasty, answer(b"<h1>oops", 500), answer_json([1])).body == [1]
+
+    def test_500_that_stays_is_an_answer(self, hasty: Transport) -> None:
+        assert get(hasty, answer(b"<h1>oops", 500)).status == 500
+
+    def test_429_waits_as_long_as_asked(self) -> None:
+        waits: list[float] = []
+        with Transport(sleep=waits.append) as client:
+            limit = answer_json({"detail": "Request was throttled."}, 429, Retry_After=3)
+            assert get(client, limit, answer_json([1])).body == [1]
+        assert len(waits) == 1
+        assert 3.0 <= waits[0] <= 3.5
+
+    def test_429_beyond_the_deadline(self, client: Transport) -> None:
+        limit = answer_json({"detail": "Request was throttled."}, 429, Retry_After=49)
+        took, error = timed(lambda: get(client, limit, deadline=2), Throttled)
+        assert isinstance(error, Throttled)
+        assert error.retry_after == 49
+        assert took < 1.0
+
+    def test_refused(self, hasty: Transport) -> None:
+        with scripted.refusing() as url, pytest.raises(Unreachable, match="Connection refused"):
+            hasty.get_json(url)
+
+    def test_the_deadline_counts_retries(self, client: Transport) -> None:
+        with scripted.refusing() as url:
+            took, _ = timed(lambda: client.get_json(url, deadline=0.3), Unreachable)
+        assert took < 0.6
+
+    def test_a_kept_connection_that_was_closed(self, client: Transport) -> None:
+        def once(talk: scripted.Talk) -> None:
+            answer(b"[1]")(talk)
+            talk.hang_up()
+
+        with Scripted({"/x": once}) as server:
+            for _ in range(3):
+                assert client.post_json(f"{server.url}/x", {}).body == [1]
+
+    @pytest.mark.parametrize(
+        ("outcome", "again"),
+        [
+            (429, True),
+            (500, True),
+            (502, True),
+            (503, True),
+            (504, True),
+            (400, False),
+            (403, False),
+            (404, False),
+            (Unreachable("x"), True),
+            (ServerError("short"), True),
+            (ServerError("x", 500), True),
+            (ServerError("x", 500, "detail"), False),
+            (ServerError("x", 404), False),
+            (DeadlineExceeded("x"), False),
+            (DataServerCredentials("x"), False),
+        ],
+    )
+    def test_what_is_worth_another_try(self, outcome: OnefsError | int, again: bool) -> None:
+        assert (retry_delay(outcome, 1) is not None) is again
+
+    def test_delays_double_and_end(self) -> None:
+        delays = [retry_delay(503, n, attempts=5, jitter=lambda: 1.0) for n in range(1, 6)]
+        assert delays == [0.25, 0.5, 1.0, 2.0, None]
+
+    def test_jitter_never_undercuts_the_server_s_wish(self) -> None:
+        delay = retry_delay(503, 1, 7.0, jitter=lambda: 0.0)
+        assert delay is not None
+        assert delay >= 7.0
+        assert retry_delay(Throttled("x", 9.0), 1, jitter=lambda: 0.0) == 9.125

@@ -1,0 +1,241 @@
+"""Bytes as they come: all of them, or the right error, in time."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+
+import pytest
+
+from onefs.errors import (
+    DeadlineExceeded,
+    OnefsError,
+    ServerError,
+    Stopping,
+    Unreachable,
+)
+from onefs.http import Transport
+from tests import scripted
+from tests.http.asking import read, timed
+from tests.scripted import Script, Scripted, answer
+
+
+class TestStream:
+    @pytest.mark.parametrize("size", [1, 7, 1 << 20])
+    def test_the_bytes_in_pieces(self, client: Transport, size: int) -> None:
+        body = bytes(range(256)) * (1 if size < 10 else 9000)
+        with (
+            Scripted({"/f": answer(body, ETag='"v1"')}) as server,
+            client.stream(f"{server.url}/f") as stream,
+        ):
+            pieces = list(stream.iter_chunks(size))
+            assert (stream.status, stream.length, stream.headers["etag"]) == (
+                200,
+                len(body),
+                '"v1"',
+            )
+        assert b"".join(pieces) == body
+        assert max(map(len, pieces)) <= size
+
+    def test_one_connection_for_many_files(self, client: Transport) -> None:
+        with Scripted({"/f": answer(b"x" * 100_000), "/empty": answer()}) as server:
+            for path in ("/f", "/empty", "/f", "/none", "/f"):
+                read(client.stream(server.url + path))
+            assert server.connections == 1
+
+    def test_asks_for_the_bytes_as_they_are(self, client: Transport) -> None:
+        with Scripted({"/f": answer(b"x")}) as server:
+            read(client.stream(f"{server.url}/f", headers={"Range": "bytes=0-0"}))
+            sent = server.requests[0].headers
+        assert sent["accept-encoding"] == "identity"
+        assert sent["range"] == "bytes=0-0"
+        assert re.fullmatch(r"onefs/\d+\.\d+\.\d+", sent["user-agent"])
+
+    def test_a_hash_sign_is_sent_escaped(self, client: Transport) -> None:
+        with Scripted({"/a/%23r%23/f": answer(b"x")}) as server:
+            assert read(client.stream(f"{server.url}/a/%23r%23/f")) == b"x"
+
+    @pytest.mark.parametrize("status", [206, 304, 403, 404, 416, 503])
+    def test_other_statuses_are_the_caller_s(self, client: Transport, status: int) -> None:
+        with (
+            Scripted({"/f": answer(b"", status)}) as server,
+            client.stream(f"{server.url}/f") as stream,
+        ):
+            assert stream.status == status
+            assert len(server.requests) == 1
+
+    def test_fewer_bytes_than_promised(self, client: Transport) -> None:
+        with (
+            Scripted({"/f": scripted.truncate(b"x" * 1000, 1001)}) as server,
+            pytest.raises(ServerError, match="broke off"),
+        ):
+            read(client.stream(f"{server.url}/f"))
+
+    def test_chunks_without_their_end(self, client: Transport) -> None:
+        with (
+            Scripted({"/f": scripted.chunked(b"x" * 1000, complete=False)}) as server,
+            pytest.raises(ServerError, match="broke off"),
+        ):
+            read(client.stream(f"{server.url}/f"))
+
+    def test_more_bytes_than_promised_are_not_read(self, client: Transport) -> None:
+        with Scripted({"/f": answer(b"good" + b"evil" * 10, Content_Length=4)}) as server:
+            assert read(client.stream(f"{server.url}/f")) == b"good"
+            assert read(client.stream(f"{server.url}/f")) == b"good"
+
+    def test_no_length(self, client: Transport) -> None:
+        with (
+            Scripted({"/f": scripted.no_length(b"x" * 5000)}) as server,
+            client.stream(f"{server.url}/f") as stream,
+        ):
+            assert (stream.length, b"".join(stream.iter_chunks())) == (None, b"x" * 5000)
+
+    @pytest.mark.parametrize("length", ["5, 6", "many", "-3"])
+    def test_a_length_that_is_none(self, client: Transport, length: str) -> None:
+        script = scripted.raw(
+            f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n".encode() + b"xx"
+        )
+        with Scripted({"/f": script}) as server:
+            try:
+                found = read(client.stream(f"{server.url}/f"))
+            except ServerError:
+                found = b""
+        assert found in (b"", b"xx")
+
+    def test_what_is_not_http(self, client: Transport) -> None:
+        with (
+            Scripted({"/f": scripted.raw(b"SSH-2.0-OpenSSH_9.2\r\n")}) as server,
+            pytest.raises(OnefsError) as caught,
+        ):
+            read(client.stream(f"{server.url}/f"))
+        assert isinstance(caught.value, ServerError | Unreachable)
+
+    def test_an_encoded_file_is_refused(self, client: Transport) -> None:
+        with (
+            Scripted({"/f": scripted.gzipped(b"x")}) as server,
+            pytest.raises(ServerError, match="in gzip though asked"),
+        ):
+            read(client.stream(f"{server.url}/f"))
+
+    def test_a_reset_half_way(self, client: Transport) -> None:
+        with (
+            Scripted({"/f": scripted.reset_after(b"x" * 1000, 5000)}) as server,
+            pytest.raises(Unreachable, match="Connection reset"),
+        ):
+            read(client.stream(f"{server.url}/f"))
+
+    @pytest.mark.parametrize(
+        "script",
+        [
+            scripted.stall(),
+            scripted.stall_after(b"x" * 100, 1000),
+            scripted.trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", 0.15),
+        ],
+        ids=["headers", "body", "trickled headers"],
+    )
+    def test_a_stall(self, client: Transport, script: Script) -> None:
+        with Scripted({"/f": script}) as server:
+            stream = client.stream(f"{server.url}/f", connect_timeout=0.5, stall_timeout=0.4)
+            took, _ = timed(lambda: read(stream), DeadlineExceeded)
+        assert took < 1.5
+
+    def test_progress_is_no_stall(self, client: Transport) -> None:
+        def slowly(talk: scripted.Talk) -> None:
+            talk.head(200, Content_Length=6)
+            for _ in range(6):
+                talk.pause(0.2)
+                talk.send(b"x")
+
+        with Scripted({"/f": slowly}) as server:
+            assert read(client.stream(f"{server.url}/f", stall_timeout=0.6)) == b"x" * 6
+
+    def test_a_slow_reader_is_no_stall(self, client: Transport) -> None:
+        with (
+            Scripted({"/f": answer(b"x" * 3_000_000)}) as server,
+            client.stream(f"{server.url}/f", stall_timeout=0.3) as stream,
+        ):
+            pieces = stream.iter_chunks()
+            first = next(pieces)
+            time.sleep(0.6)  # what is tested is that this time does not count
+            assert len(first) + sum(map(len, pieces)) == 3_000_000
+
+    def test_a_connection_that_is_never_made(self, client: Transport) -> None:
+        with scripted.unanswering() as url:
+            stream = client.stream(url, connect_timeout=0.3)
+            took, _ = timed(lambda: read(stream), Unreachable)
+        assert took < 0.8
+
+    @pytest.mark.parametrize(
+        "script", [scripted.stall(), scripted.stall_after(b"x", 9)], ids=["headers", "body"]
+    )
+    def test_abort_wakes_the_reader(self, client: Transport, script: Script) -> None:
+        with Scripted({"/f": script}) as server:
+            stream = client.stream(f"{server.url}/f", stall_timeout=30)
+            timer = threading.Timer(0.2, stream.abort)
+            timer.start()
+            took, _ = timed(lambda: read(stream), Stopping)
+            timer.join()
+        assert took < 1.0
+
+    def test_abort_of_a_body_without_length_is_no_end_of_file(self, client: Transport) -> None:
+        def script(talk: scripted.Talk) -> None:
+            talk.head(200, Connection="close")
+            talk.send(b"half")
+            talk.pause()
+
+        with Scripted({"/f": script}) as server:
+            stream = client.stream(f"{server.url}/f", stall_timeout=30)
+            timer = threading.Timer(0.2, stream.abort)
+            timer.start()
+            timed(lambda: read(stream), Stopping)
+            timer.join()
+
+    def test_abort_before_it_began(self, client: Transport) -> None:
+        with Scripted({"/f": answer(b"x")}) as server:
+            stream = client.stream(f"{server.url}/f")
+            stream.abort()
+            with pytest.raises(Stopping):
+                read(stream)
+            assert server.requests == []
+
+    def test_abort_after_the_end_harms_nobody(self, client: Transport) -> None:
+        with Scripted({"/f": answer(b"x")}) as server:
+            first = client.stream(f"{server.url}/f")
+            read(first)
+            first.abort()
+            assert read(client.stream(f"{server.url}/f")) == b"x"
+            assert server.connections == 1
+
+    def test_many_at_once(self, client: Transport) -> None:
+        body = os.urandom(400_000)
+        wrong: list[object] = []
+
+        def reader() -> None:
+            for _ in range(5):
+                try:
+                    if read(client.stream(f"{server.url}/f")) != body:
+                        wrong.append("bytes")
+                except OnefsError as error:
+                    wrong.append(error)
+
+        with Scripted({"/f": answer(body)}) as server:
+            threads = [threading.Thread(target=reader) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(30)
+        assert wrong == []
+
+    def test_no_descriptor_is_left(self, client: Transport) -> None:
+        with Scripted({"/f": answer(b"x"), "/s": scripted.stall()}) as server:
+            read(client.stream(f"{server.url}/f"))
+            before = len(os.listdir("/proc/self/fd"))
+            for _ in range(10):
+                read(client.stream(f"{server.url}/f"))
+                stream = client.stream(f"{server.url}/s", connect_timeout=0.02, stall_timeout=0.02)
+                with pytest.raises(DeadlineExceeded):
+                    read(stream)
+            # the server's own ends of the stalled ones stay open until it is closed
+            assert len(os.listdir("/proc/self/fd")) <= before + 10

@@ -1,0 +1,113 @@
+"""Laboratories for the system tests: servers in this process, and small folders to serve."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onefs.demo.listener import Access
+from onefs.demo.records import Source
+from onefs.demo.serve import Servers
+from tests import rig
+
+#: seconds for which a file server can be silent
+LONGEST = 120.0
+
+
+def account(servers: Servers, token: str = "") -> dict[str, str]:
+    """The environment of somebody who uses these servers; by password unless with a token."""
+    login = servers.login
+    secret = {"ONEFS_TOKEN": token} if token else {"ONEFS_PASSWORD": login.password}
+    return {
+        "ONEFS_URL": servers.alyx_url,
+        "ONEFS_USERNAME": login.username,
+        "ONEFS_DATA_USERNAME": login.data_username,
+        "ONEFS_DATA_PASSWORD": login.data_password,
+        **secret,
+    }
+
+
+def data_requests(servers: Servers, holding: str = "") -> list[Access]:
+    """What the file server was asked for, where the path holds a text."""
+    return [each for each in servers.requests if each.server == "data" and holding in each.path]
+
+
+def downloads(servers: Servers, holding: str = "") -> list[Access]:
+    """The requests that the file server answered with bytes of a file."""
+    return [each for each in data_requests(servers, holding) if each.status in (200, 206)]
+
+
+def alyx_requests(servers: Servers) -> list[Access]:
+    """The GETs that Alyx was asked."""
+    return [each for each in servers.requests if each.server == "alyx" and each.method == "GET"]
+
+
+#: files of :func:`small_folder` from the lab on, without ``Subjects/``
+SMALL = (
+    "labone/mouse.1/2021-03-04/001/alf/probe00/spikes.times.npy",
+    "labone/mouse.1/2021-03-04/001/alf/probe01/spikes.times.npy",
+    "labone/mouse.1/2021-03-04/001/alf/_ibl_trials.choice.npy",
+    "labone/mouse.1/2021-03-04/001/alf/#2022-01-01#/_ibl_trials.choice.npy",
+    "labone/mouse.1/2021-03-04/001/notes.md",
+    "labone/mouse.1/2021-03-04/002/alf/licks.times.npy",
+    "labone/mouse.2/2021-03-05/010/alf/licks.times.npy",
+    "labtwo/mouse.1/2021-03-04/001/alf/licks.times.npy",
+)
+
+
+def small_folder(folder: Path, size: int = 3000) -> Path:
+    """An ALF folder of two labs with :data:`SMALL` and the rig's files; files have ``size`` values.
+
+    Contents differ from file to file.
+    """
+    for path in SMALL:
+        lab, rest = path.split("/", 1)
+        file = folder / lab / "Subjects" / rest
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".npy":
+            seed = int(hashlib.sha1(path.encode()).hexdigest()[:8], 16)
+            np.save(file, np.random.default_rng(seed).random(size))
+        else:
+            file.write_text(f"# Notes of {path}\n")
+    shutil.copytree(rig.FILES, folder, dirs_exist_ok=True)
+    return folder
+
+
+def small_file(folder: Path, path: str) -> Path:
+    """The original of a file of :func:`small_folder`, by its path in the mount."""
+    lab, rest = path.split("/", 1)
+    return folder / lab / "Subjects" / rest
+
+
+class Stalling:
+    """A source whose file server falls silent for the files whose path holds ``word``.
+
+    It does so until :meth:`release`, and from :meth:`stall` on again.
+    """
+
+    def __init__(self, source: Source, word: str) -> None:
+        self._source = source
+        self._word = word
+        self._flowing = threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def stall(self) -> None:
+        """Fall silent."""
+        self._flowing.clear()
+
+    def release(self) -> None:
+        """Answer again, also those who wait."""
+        self._flowing.set()
+
+    def file(self, path: str) -> Path | bytes | None:
+        """See :class:`onefs.demo.records.Source`."""
+        if self._word in path:
+            self._flowing.wait(LONGEST)
+        return self._source.file(path)

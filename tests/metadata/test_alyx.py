@@ -1,0 +1,175 @@
+"""The Alyx client, against the embedded laboratory and against answers written for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from werkzeug import Request
+
+from onefs.demo.serve import Servers
+from onefs.errors import AlyxCredentials, NotFound, ServerError, Throttled
+from onefs.http import Transport
+from onefs.metadata.alyx import Alyx
+from onefs.metadata.auth import GivenToken
+from tests.metadata.conftest import WrittenAlyx
+
+TUTORIAL = "cf264653-2deb-44cb-aa84-89b82507028a"
+
+
+def client(written: WrittenAlyx, transport: Transport) -> Alyx:
+    return Alyx(transport, written.url, GivenToken("t" * 40), deadline=5.0)
+
+
+def page(rows: list[Any], count: int | None = None) -> dict[str, Any]:
+    return {"count": len(rows) if count is None else count, "next": None, "results": rows}
+
+
+def names(count: int) -> list[dict[str, str]]:
+    return [{"name": f"lab{number:04d}"} for number in range(count)]
+
+
+def test_the_embedded_laboratory_answers(alyx: Alyx, servers: Servers) -> None:
+    assert {"mainenlab", "zadorlab"} <= set(alyx.labs())
+    assert "clns0730" in alyx.subjects("mainenlab")
+    [(session, numbered)] = alyx.sessions("mainenlab", "clns0730")
+    assert (session.eid, session.date, session.number, numbered) == (
+        TUTORIAL,
+        "2018-08-24",
+        1,
+        True,
+    )
+    assert alyx.session(TUTORIAL)[0] == session
+    assert alyx.sessions_by_ref("clns0730", "2018-08-24", 1) == [(session, True)]
+    rows = alyx.datasets(TUTORIAL)
+    spikes = next(row for row in rows if row.dataset.name == "spikes.times.npy")
+    assert spikes.dataset.size
+    assert len(spikes.dataset.md5) == 32
+    assert alyx.session_record(TUTORIAL)["subject"] == "clns0730"
+    repositories = {found.name: found for found in alyx.repositories()}
+    assert repositories["flatiron_mainenlab"].data_url.startswith(servers.data_url)
+    assert all(request.method == "GET" for request in servers.requests)
+
+
+def test_what_alyx_does_not_have_is_not_found(alyx: Alyx) -> None:
+    unknown = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
+    with pytest.raises(NotFound, match=unknown):
+        alyx.session(unknown)
+    with pytest.raises(NotFound):
+        alyx.session_record(unknown)
+    with pytest.raises(NotFound):  # Alyx says 400 here (FACTS 7)
+        alyx.datasets(unknown)
+    assert alyx.subjects("nolab") == []
+    assert alyx.sessions_by_ref("clns0730", "2018-08-25", 1) == []
+
+
+def test_names_are_compared_with_case_here(alyx: Alyx) -> None:
+    """Alyx compares a subject without case: what it finds beside is dropped (FACTS 5)."""
+    assert alyx.sessions("mainenlab", "CLNS0730") == []
+
+
+def test_pages_are_followed_by_rows_received(written: WrittenAlyx, transport: Transport) -> None:
+    """A server that caps pages at 100, whatever is asked for, and whose next leads nowhere."""
+    rows = names(250)
+
+    def labs(request: Request) -> tuple[int, Any]:
+        offset = int(request.args.get("offset", "0"))
+        found = page(rows[offset : offset + 100], len(rows))
+        return 200, {**found, "next": "http://nowhere.invalid/labs?limit=5"}
+
+    written.answers["/labs"] = labs
+    assert client(written, transport).labs() == [row["name"] for row in rows]
+    assert len(written.paths) == 3
+
+
+def test_lost_rows_are_asked_for_again(written: WrittenAlyx, transport: Transport) -> None:
+    """Pages without order repeat and lose rows while count stays right (FACTS 3)."""
+    rows = names(30)
+
+    def labs(request: Request) -> tuple[int, Any]:
+        offset, limit = int(request.args.get("offset", "0")), int(request.args["limit"])
+        # each walk sees the rows in another order, and pages of 10
+        turn = limit * 11 % 30
+        turned = rows[turn:] + rows[:turn]
+        start = offset - 5 if offset == 10 else offset
+        return 200, page(turned[start : start + 10], 30)
+
+    written.answers["/labs"] = labs
+    assert sorted(client(written, transport).labs()) == [row["name"] for row in rows]
+
+
+def test_rows_that_stay_missing_are_an_error(written: WrittenAlyx, transport: Transport) -> None:
+    written.answers["/labs"] = lambda request: (
+        200,
+        page([] if request.args.get("offset") else names(3), 5),
+    )
+    with pytest.raises(ServerError, match="3 of 5 rows"):
+        client(written, transport).labs()
+
+
+def test_rows_doubled_by_a_join_count_once(written: WrittenAlyx, transport: Transport) -> None:
+    written.answer("/labs", 200, page([*names(3), *names(3)], 6))
+    assert client(written, transport).labs() == ["lab0000", "lab0001", "lab0002"]
+    assert len(written.paths) == 1
+
+
+def test_a_bare_list_is_taken(written: WrittenAlyx, transport: Transport) -> None:
+    written.answer("/labs", 200, names(2))
+    assert client(written, transport).labs() == ["lab0000", "lab0001"]
+
+
+@pytest.mark.parametrize("body", [{"detail": "x"}, {"count": 3, "results": [1, 2, 3]}, "null"])
+def test_an_answer_that_is_no_list_is_an_error(
+    written: WrittenAlyx, transport: Transport, body: Any
+) -> None:
+    written.answer("/labs", 200, body)
+    with pytest.raises(ServerError):
+        client(written, transport).labs()
+
+
+@pytest.mark.parametrize(
+    ("detail", "advice"),
+    [
+        ("Invalid token.", True),
+        ("Authentication credentials were not provided.", True),
+        ("You do not have permission to perform this action.", False),
+    ],
+)
+def test_403_is_told_apart_by_its_detail(
+    written: WrittenAlyx, transport: Transport, detail: str, advice: bool
+) -> None:
+    written.answer("/labs", 403, {"detail": detail, "status_code": 403})
+    with pytest.raises(AlyxCredentials) as caught:
+        client(written, transport).labs()
+    assert detail in str(caught.value)
+    assert ("onefs login" in str(caught.value)) is advice
+
+
+def test_a_500_with_detail_is_not_asked_again(written: WrittenAlyx, transport: Transport) -> None:
+    written.answer("/labs", 500, {"status_code": 500, "detail": "division by zero"})
+    with pytest.raises(ServerError, match="division by zero"):
+        client(written, transport).labs()
+    assert len(written.paths) == 1
+
+
+def test_throttling_is_its_own_error(written: WrittenAlyx, transport: Transport) -> None:
+    written.answer("/labs", 429, {"detail": "Expected available in 49 seconds."})
+    with pytest.raises(Throttled):
+        client(written, transport).labs()
+
+
+def test_a_token_that_was_renewed_is_used(written: WrittenAlyx, transport: Transport) -> None:
+    def labs(request: Request) -> tuple[int, Any]:
+        if request.headers["Authorization"] == "Token new":
+            return 200, page(names(1))
+        return 403, {"detail": "Invalid token."}
+
+    class Renewing:
+        def current(self) -> str:
+            return "old"
+
+        def renewed(self, refused: str) -> str | None:
+            return "new" if refused == "old" else None
+
+    written.answers["/labs"] = labs
+    assert Alyx(transport, written.url, Renewing()).labs() == ["lab0000"]

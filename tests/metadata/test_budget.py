@@ -1,0 +1,193 @@
+"""One budget for all who ask one Alyx: threads, processes, and those in no hurry."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from onefs.demo.made import MadeLaboratory
+from onefs.demo.serve import Servers
+from onefs.errors import Throttled
+from onefs.http import Transport
+from onefs.metadata.alyx import Alyx
+from onefs.metadata.auth import GivenToken, fetch_token
+from onefs.metadata.budget import BURST, RATE, RESERVE, Budget, Limits
+from onefs.metadata.catalogue import Catalogue
+from onefs.metadata.database import Database
+from tests.scripted import Scripted, answer_json
+
+#: Alyx's limit, and what is left of it to those in a hurry
+ALYX, BULK = 550, 400
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def taken(budget: Budget, clock: Clock, seconds: float, *, modest: bool) -> list[float]:
+    """When requests go out, of one who asks again as soon as he may."""
+    times, end = [], clock.now + seconds
+    while clock.now < end:
+        wait = budget.take(modest=modest)
+        if wait == 0:
+            times.append(clock.now)
+        clock.now += max(wait, 1e-6)
+    return times
+
+
+def most_in_a_minute(times: list[float]) -> int:
+    return max(sum(start <= each < start + 60 for each in times) for start in times)
+
+
+def test_no_minute_has_more_than_alyx_allows(tmp_path: Path) -> None:
+    clock = Clock()
+    assert most_in_a_minute(
+        taken(Budget(tmp_path / "b", clock=clock), clock, 200, modest=False)
+    ) in (range(500, ALYX))
+
+
+def test_who_is_modest_has_at_most_four_hundred(tmp_path: Path) -> None:
+    clock = Clock()
+    budget = Budget(tmp_path / "b", clock=clock)
+    times = taken(budget, clock, 200, modest=True)
+    assert most_in_a_minute(times) in range(380, BULK + 2)
+    # and whoever comes in a hurry then need not wait
+    assert [budget.take(modest=False) for _ in range(int(RESERVE))] == [0.0] * int(RESERVE)
+    assert budget.take(modest=True) > 10
+    while not (wait := budget.take(modest=False)):
+        pass
+    assert wait <= 1 / RATE
+
+
+def test_a_429_is_everybodys(tmp_path: Path) -> None:
+    clock = Clock()
+    one, other = (Budget(tmp_path / "b", clock=clock) for _ in range(2))
+    assert one.take(modest=False) == 0
+    one.refused(49.0)
+    assert other.take(modest=False) == pytest.approx(49.0)
+    assert other.waits() == pytest.approx(49.0)
+    clock.now += 49.5
+    # slowly at first: the server's own count is still high
+    assert [other.take(modest=False) == 0 for _ in range(4)] == [True, True, True, False]
+    assert one.waits() == 0
+
+
+def test_a_clock_that_is_set_back_stops_nobody(tmp_path: Path) -> None:
+    clock = Clock()
+    budget = Budget(tmp_path / "b", clock=clock)
+    budget.refused(30.0)
+    clock.now -= 86400
+    assert budget.take(modest=False) <= 1 / RATE
+    clock.now += 1
+    assert budget.take(modest=False) == 0
+
+
+@pytest.mark.parametrize("rubbish", [b"", b"x", b"rubbish" * 100])
+def test_a_broken_file_is_a_full_bucket(tmp_path: Path, rubbish: bytes) -> None:
+    (tmp_path / "b").write_bytes(rubbish)
+    budget = Budget(tmp_path / "b")
+    assert budget.take(modest=True) == 0
+
+
+def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    budget = Budget(tmp_path / "file" / "b", Limits(burst=2, rate=0.001, reserve=0))
+    assert [budget.take(modest=False) == 0 for _ in range(3)] == [True, True, False]
+
+
+def test_a_process_that_was_stopped_with_the_lock_stops_nobody(tmp_path: Path) -> None:
+    budget = Budget(tmp_path / "b")
+    held = os.open(tmp_path / "b", os.O_RDWR)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    began = time.monotonic()
+    assert budget.take(modest=False) == 0
+    assert time.monotonic() - began < 1
+    os.close(held)
+
+
+_TAKER = """
+import sys, time
+from pathlib import Path
+from onefs.metadata.budget import Budget, Limits
+budget = Budget(Path(sys.argv[1]), Limits(burst=40, rate=100, reserve=20))
+end, count = time.monotonic() + 2, 0
+while time.monotonic() < end:
+    wait = budget.take(modest=True)
+    count += wait == 0
+    time.sleep(min(wait, 0.01))
+print(count)
+"""
+
+
+def test_three_processes_share_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _TAKER, str(tmp_path / "b")]
+    began = time.monotonic()
+    takers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(3)]
+    counts = [int(taker.communicate(timeout=60)[0]) for taker in takers]
+    elapsed = time.monotonic() - began
+    assert all(count > 10 for count in counts)
+    assert sum(counts) <= 20 + 100 * elapsed + 3
+
+
+def test_retry_after_is_honoured_and_said(tmp_path: Path, transport: Transport) -> None:
+    """A foreign client uses up the limit: who does not know fails at once, and asks nobody."""
+    throttled = answer_json({"detail": "Request was throttled."}, 429, Retry_After=49)
+    with Scripted({"/labs": throttled}) as server:
+        budget = Budget(tmp_path / "b")
+        alyx = Alyx(transport, server.url, GivenToken("t"), budget=budget)
+        began = time.monotonic()
+        for _ in range(3):
+            with pytest.raises(Throttled):
+                alyx.labs()
+        assert time.monotonic() - began < 2
+        assert len(server.requests) == 1
+        assert 40 < budget.waits() <= 49
+
+
+def test_a_short_retry_after_is_waited_for(tmp_path: Path, transport: Transport) -> None:
+    throttled = answer_json({"detail": "Request was throttled."}, 429, Retry_After=1)
+    labs = answer_json({"count": 1, "results": [{"name": "a"}]})
+    with Scripted({"/labs": [throttled, labs]}) as server:
+        alyx = Alyx(transport, server.url, GivenToken("t"), budget=Budget(tmp_path / "b"))
+        began = time.monotonic()
+        assert alyx.labs() == ["a"]
+        assert 1.0 <= time.monotonic() - began < 5
+        assert len(server.requests) == 2
+
+
+def test_cached_listings_are_served_while_others_use_up_the_limit(
+    tmp_path: Path, transport: Transport
+) -> None:
+    with Servers(MadeLaboratory(), throttle=20) as servers:
+        login = servers.login
+        token = fetch_token(transport, servers.alyx_url, login.username, login.password)
+        alyx = Alyx(transport, servers.alyx_url, GivenToken(token), budget=Budget(tmp_path / "b"))
+        catalogue = Catalogue(Database(tmp_path / "c.sqlite"), alyx, deadline=3.0)
+        labs = catalogue.labs().value
+        while len(servers.requests) < 21:  # the foreign client
+            header = {"Authorization": f"Token {token}"}
+            transport.get_json(f"{servers.alyx_url}/labs", headers=header)
+        began = time.monotonic()
+        with pytest.raises(Throttled):
+            catalogue.subjects(labs[0])
+        assert time.monotonic() - began < 3.5
+        began = time.monotonic()
+        assert catalogue.labs().value == labs
+        assert time.monotonic() - began < 0.2
+        assert not catalogue.offline
+        catalogue.close()
+
+
+def test_the_numbers_keep_below_alyx() -> None:
+    assert BURST + 60 * RATE < ALYX
+    assert BURST - RESERVE + 60 * RATE <= BULK

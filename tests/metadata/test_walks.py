@@ -1,0 +1,157 @@
+"""A walk costs few requests, and what a batch does not bring is not lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from onefs.demo.grown import GrownLaboratory
+from onefs.demo.serve import Servers
+from onefs.http import Transport
+from onefs.metadata.alyx import MOST_IDS, PAGE, Alyx
+from onefs.metadata.auth import GivenToken, fetch_token
+from onefs.metadata.catalogue import Catalogue
+from onefs.metadata.database import Database
+from onefs.metadata.walks import PAUSE, REST, Walks
+from onefs.model import Session
+from tests.metadata.walking import asked, sessions_of, walk
+
+LAB = "lab00"
+Make = Callable[..., Catalogue]
+
+
+@pytest.fixture(scope="module")
+def grown() -> Iterator[Servers]:
+    """A lab of 1,000 sessions of 40 datasets, beside the made laboratory."""
+    with Servers(GrownLaboratory(1100, 40)) as servers:
+        yield servers
+
+
+@pytest.fixture
+def make(grown: Servers, transport: Transport, tmp_path: Path) -> Iterator[Make]:
+    login = grown.login
+    token = fetch_token(transport, grown.alyx_url, login.username, login.password)
+    made: list[Catalogue] = []
+
+    def build(name: str = "catalogue", **options: object) -> Catalogue:
+        alyx = Alyx(transport, grown.alyx_url, GivenToken(token))
+        made.append(Catalogue(Database(tmp_path / f"{name}.sqlite"), alyx, **options))  # type: ignore[arg-type]
+        grown.clear_requests()
+        return made[-1]
+
+    yield build
+    for catalogue in made:
+        catalogue.close()
+
+
+def test_a_find_of_a_thousand_sessions_is_sixty_requests_and_then_none(
+    make: Make, grown: Servers
+) -> None:
+    catalogue = make()
+    found = walk(catalogue, LAB)
+    assert len(found) == 1000
+    assert set(found.values()) == {40}
+    assert len(grown.requests) <= 60, asked(grown)
+    assert max(len(request.path) for request in grown.requests) < 4094
+    grown.clear_requests()
+    assert walk(catalogue, LAB) == found
+    assert walk(make(), LAB) == found  # a new process
+    assert grown.requests == []
+
+
+def test_a_walk_from_the_end_is_noticed_too(make: Make, grown: Servers) -> None:
+    catalogue = make()
+    for session in reversed(list(sessions_of(catalogue, LAB))):
+        assert len(catalogue.datasets(session).value) == 40
+    assert len(grown.requests) <= 60, asked(grown)
+
+
+def test_one_session_brings_no_other(make: Make, grown: Servers) -> None:
+    catalogue = make()
+    [session, *_] = catalogue.sessions(LAB, f"{LAB}_000").value
+    with ThreadPoolExecutor(40) as pool:
+        found = list(pool.map(lambda _: len(catalogue.datasets(session).value), range(40)))
+    assert found == [40] * 40
+    assert asked(grown)["/datasets"] == 1
+    [path] = [request.path for request in grown.requests if "/datasets" in request.path]
+    assert parse_qs(urlsplit(path).query)["session"] == [session.eid]
+
+
+def test_many_at_once_share_the_batches(make: Make, grown: Servers) -> None:
+    """A parallel walk asks for no session twice but for what two batches planned at once."""
+    catalogue = make()
+    sessions = list(sessions_of(catalogue, LAB))[:200]
+    grown.clear_requests()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda session: len(catalogue.datasets(session).value), sessions))
+    assert found == [40] * 200
+    assert asked(grown)["/datasets"] <= 18
+
+
+def test_what_is_stale_is_refreshed_in_batches(make: Make, grown: Servers) -> None:
+    now = [time.time()]
+    catalogue = make(clock=lambda: now[0])
+    found = walk(catalogue, LAB)
+    grown.clear_requests()
+    now[0] += 2 * 86400
+    assert walk(catalogue, LAB) == found
+    sessions = list(sessions_of(catalogue, LAB))
+    end = time.monotonic() + 20
+
+    def stale() -> bool:
+        return any(catalogue.datasets(session).fetched_at < now[0] for session in sessions)
+
+    while stale() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not stale()
+    assert asked(grown)["/datasets"] <= 80, asked(grown)
+    assert walk(catalogue, LAB) == found
+
+
+def session(number: int, subject: str = "s") -> Session:
+    return Session(f"00000000-0000-4000-8000-{number:012d}", "lab", subject, "2020-01-01", number)
+
+
+def test_steps_grow_and_end_with_a_pause() -> None:
+    now = [0.0]
+    walks = Walks(lambda: now[0])
+    for _ in range(5):
+        walks.learn("lab", 40)
+    assert walks.unknown_session(session(1)).sessions == 1
+    assert walks.unknown_session(session(1)).sessions == 1  # the very same one
+    assert walks.unknown_session(session(2)).sessions == 5
+    step = walks.unknown_session(session(3))
+    assert (step.sessions, step.across_subjects) == (25, False)
+    assert walks.unknown_session(session(4, "t")).across_subjects
+    now[0] += PAUSE + 1
+    assert walks.unknown_session(session(5)).sessions == 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "least", "most"),
+    [([], 1, 1), ([0, 0], MOST_IDS, MOST_IDS), ([40] * 10, 25, 25), ([20, 60] * 5, 18, 22)],
+)
+def test_a_page_is_filled_but_not_overfilled(sizes: list[int], least: int, most: int) -> None:
+    walks = Walks(lambda: 0.0)
+    for size in sizes:
+        walks.learn("lab", size)
+    assert least <= walks.room("lab") <= most
+    assert PAGE == 1000
+
+
+def test_a_server_that_refuses_batches_is_asked_one_by_one() -> None:
+    now = [0.0]
+    walks = Walks(lambda: now[0])
+    walks.learn("lab", 40)
+    walks.refused("lab")
+    for number in range(5):
+        assert walks.unknown_session(session(number)).sessions == 1
+        assert not walks.unknown_subject("lab", f"s{number}")
+    assert walks.room("lab") == 1
+    now[0] += REST
+    assert walks.room("lab") == 25

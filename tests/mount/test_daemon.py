@@ -1,0 +1,252 @@
+"""The life of a mount: started, killed, repaired, busy, stopped."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from onefs import errors
+from onefs.mount import daemon, mounts, places, records
+from onefs.mount.config import DaemonConfig
+from onefs.mount.processes import holders
+from tests.mount.conftest import Mounted, wait_until
+
+SECRET = "TapetesBloc18"
+
+
+def listed(mountpoint: Path) -> list[records.MountInfo]:
+    """What the register says of one mount; this user may have others."""
+    return [each for each in records.list_mounts() if each.mountpoint == str(mountpoint)]
+
+
+@pytest.fixture(autouse=True)
+def _filled(root: Path) -> None:
+    (root / "file").write_bytes(b"bytes")
+
+
+def test_it_answers_when_start_returns(mounted: Mounted) -> None:
+    assert (mounted.path / "file").read_bytes() == b"bytes"
+    found = mounts.find_mount(str(mounted.path))
+    assert found is not None
+    assert (found.fstype, found.source, found.uid) == ("fuse.onefs", "onefs:localhost", os.getuid())
+    [known] = listed(mounted.path)
+    assert known.pid == mounted.pid
+    assert known.to_json()["state"] == "ready"
+
+
+def test_mount_options(mount: Callable[..., Mounted]) -> None:
+    root_user = os.geteuid() == 0
+    mounted = mount(allow_other=root_user)
+    [line] = [
+        each for each in Path("/proc/mounts").read_text().splitlines() if str(mounted.path) in each
+    ]
+    options = line.split()[3].split(",")
+    assert {"ro", "nosuid", "nodev", "default_permissions"} <= set(options)
+    assert ("allow_other" in options) == root_user
+
+
+def test_allow_other_needs_permission(mount: Callable[..., Mounted]) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may always")
+    if "\nuser_allow_other" in Path("/etc/fuse.conf").read_text():
+        pytest.skip("this machine allows it")
+    with pytest.raises(errors.MountError, match="user_allow_other"):
+        mount(allow_other=True)
+
+
+def test_the_daemon_leaves_the_terminal(mounted: Mounted) -> None:
+    process = Path(f"/proc/{mounted.pid}")
+    assert os.getsid(mounted.pid) == mounted.pid
+    assert os.readlink(process / "cwd") == "/"
+    assert os.readlink(process / "fd" / "0") == "/dev/null"
+    assert os.readlink(process / "fd" / "2") == str(mounted.log)
+    assert mounted.log.stat().st_mode & 0o777 == 0o600
+
+
+def test_secrets_are_not_where_others_look(
+    mount: Callable[..., Mounted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONEFS_PASSWORD", SECRET)
+    mounted = mount(password=SECRET)
+    process = Path(f"/proc/{mounted.pid}")
+    assert SECRET not in (process / "cmdline").read_text()
+    assert SECRET not in (process / "environ").read_text()
+    assert SECRET not in mounted.log.read_text()
+    assert SECRET not in "".join(path.read_text() for path in records.default_folder().iterdir())
+
+
+@pytest.mark.parametrize("kind", ["Unreachable", "AlyxCredentials", "CacheError"])
+def test_a_failure_before_the_mount_comes_back(
+    mount: Callable[..., Mounted], tmp_path: Path, kind: str
+) -> None:
+    with pytest.raises(getattr(errors, kind), match="as this test asks"):
+        mount(fails=kind)
+    assert mounts.find_mount(str(tmp_path / "mnt")) is None
+    assert listed(tmp_path / "mnt") == []
+
+
+def test_a_daemon_that_dies_at_once(mount: Callable[..., Mounted]) -> None:
+    with pytest.raises(errors.MountError, match=r"died \(code 7\).*mnt\.log"):
+        mount(dies=7)
+
+
+def test_a_daemon_that_takes_too_long(mount: Callable[..., Mounted], tmp_path: Path) -> None:
+    with pytest.raises(errors.MountError, match="not ready in time"):
+        mount(timeout=0.5, slow=2.0)
+    assert mounts.find_mount(str(tmp_path / "mnt")) is None
+    assert "Traceback" not in (tmp_path / "mnt.log").read_text()
+
+
+def test_already_mounted(mounted: Mounted) -> None:
+    with pytest.raises(errors.MountError, match="already mounted"):
+        places.prepare(mounted.path)
+
+
+def test_stop_waits_and_removes_the_folder_that_was_made(mounted: Mounted) -> None:
+    daemon.stop(mounted.path)
+    assert mounted.ended()
+    assert not mounted.path.exists()
+    assert listed(mounted.path) == []
+    with pytest.raises(errors.UsageError, match="Nothing is mounted"):
+        daemon.stop(mounted.path)
+
+
+def test_stop_keeps_a_folder_that_was_there(mount: Callable[..., Mounted], tmp_path: Path) -> None:
+    (tmp_path / "mnt").mkdir()
+    mounted = mount()
+    daemon.stop(mounted.path)
+    assert mounted.path.is_dir()
+
+
+def test_stop_names_who_is_using_it(mounted: Mounted) -> None:
+    command = [sys.executable, "-S", "-c", "import sys; f = open(sys.argv[1]); sys.stdin.read()"]
+    reader = subprocess.Popen([*command, mounted.path / "file"], stdin=subprocess.PIPE)
+    try:
+        wait_until(lambda: [each.pid for each in holders(str(mounted.path))] == [reader.pid])
+        with pytest.raises(errors.Busy, match=rf"in use by python.* \({reader.pid}\)"):
+            daemon.stop(mounted.path)
+        assert (mounted.path / "file").read_bytes() == b"bytes"
+    finally:
+        reader.communicate(timeout=10)
+    daemon.stop(mounted.path)
+    assert not mounted.path.exists()
+
+
+def test_a_working_folder_and_a_map_keep_it_busy(mounted: Mounted) -> None:
+    code = (
+        "import mmap, os, sys\nf = open(sys.argv[1], 'rb'); m = mmap.mmap(f.fileno(), 0, prot=1)\n"
+        "f.close(); os.close(3) if os.path.exists('/proc/self/fd/3') else None\n"
+        "sys.stdin.read()"
+    )
+    mapping = subprocess.Popen(
+        [sys.executable, "-S", "-c", code, mounted.path / "file"], stdin=subprocess.PIPE
+    )
+    standing = subprocess.Popen(["cat"], cwd=mounted.path, stdin=subprocess.PIPE)
+    try:
+        both = {mapping.pid, standing.pid}
+        wait_until(lambda: {each.pid for each in holders(str(mounted.path))} == both)
+    finally:
+        for process in (mapping, standing):
+            process.communicate(timeout=10)
+    assert holders(str(mounted.path)) == []
+
+
+def test_unmounted_by_hand(mounted: Mounted) -> None:
+    subprocess.run(["fusermount3", "-u", mounted.path], check=True, timeout=20)
+    wait_until(mounted.ended)
+    assert listed(mounted.path) == []
+    assert list(records.default_folder().glob("*.json")) == []
+    assert mounted.path.is_dir()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_unmount(mounted: Mounted, number: signal.Signals) -> None:
+    os.kill(mounted.pid, number)
+    wait_until(mounted.ended)
+    assert os.waitpid(mounted.pid, 0) == (mounted.pid, 0)
+    assert mounts.find_mount(str(mounted.path)) is None
+    assert "Traceback" not in mounted.log.read_text()
+
+
+def test_killed_then_mounted_again(mounted: Mounted, mount: Callable[..., Mounted]) -> None:
+    os.kill(mounted.pid, signal.SIGKILL)
+    wait_until(mounted.ended)
+    with pytest.raises(OSError, match="not connected") as caught:
+        os.listdir(mounted.path)
+    assert caught.value.errno == errno.ENOTCONN
+    [dead] = listed(mounted.path)
+    assert (dead.pid, dead.status.state, dead.made) == (None, "stale", True)
+    again = mount()
+    assert (again.path / "file").read_bytes() == b"bytes"
+    assert [each.mountpoint for each in mounts.read_mounts()].count(str(again.path)) == 1
+
+
+def test_killed_then_stopped(mounted: Mounted) -> None:
+    os.kill(mounted.pid, signal.SIGKILL)
+    wait_until(mounted.ended)
+    daemon.stop(mounted.path)
+    assert not mounted.path.exists()
+    assert listed(mounted.path) == []
+
+
+def test_in_the_foreground(fuse: None, root: Path, tmp_path: Path) -> None:
+    place = places.prepare(tmp_path / "mnt")
+    config = DaemonConfig(place.path, "onefs:localhost", settings={"root": str(root)})
+    code = (
+        "import sys; from onefs.mount.config import DaemonConfig; from onefs.mount.serve import "
+        "serve; from tests.mount.folder_daemon import build;"
+        "serve(DaemonConfig.from_json(sys.argv[1]), build, lambda: print('ready', flush=True))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, config.to_json()], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert (tmp_path / "mnt" / "file").read_bytes() == b"bytes"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+        assert mounts.find_mount(place.path) is None
+    finally:
+        process.kill()
+        process.communicate(timeout=10)
+        if mounts.find_mount(place.path) is not None:
+            mounts.repair(place.path)
+
+
+def test_libfuse_2_serves_too(root: Path, mount: Callable[..., Mounted], tmp_path: Path) -> None:
+    libfuse2 = "import ctypes; ctypes.CDLL('libfuse.so.2')"
+    if subprocess.run([sys.executable, "-c", libfuse2], capture_output=True).returncode:
+        pytest.skip("libfuse 2 is not installed")
+    (root / "big").write_bytes(os.urandom(1_000_000))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FUSE_LIBRARY_PATH", "libfuse.so.2")
+        mounted = mount()
+    assert "libfuse.so.2" in Path(f"/proc/{mounted.pid}/maps").read_text()
+    assert (mounted.path / "big").read_bytes() == (root / "big").read_bytes()
+    assert sorted(os.listdir(mounted.path)) == ["big", "file"]
+    assert (mounted.path / "file").stat().st_blocks == 1
+    daemon.stop(mounted.path)
+    assert mounted.ended()
+
+
+def test_config_travels_as_json() -> None:
+    config = DaemonConfig("/mnt", "onefs:host", settings={"url": "http://host", "password": SECRET})
+    assert DaemonConfig.from_json(config.to_json()) == config
+    assert SECRET not in repr(config)
+
+
+@pytest.mark.parametrize("value", ["", [], {}, {"mountpoint": "/", "fsname": "", "x": 1}])
+def test_config_refuses_other_things(value: object) -> None:
+    with pytest.raises(errors.UsageError):
+        DaemonConfig.from_json(json.dumps(value))
+    with pytest.raises(errors.UsageError):
+        DaemonConfig.from_json("")

@@ -1,0 +1,55 @@
+"""Which libfuse is taken, and what is said when there is none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from onefs.errors import MountError
+from onefs.mount import library
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("FUSE_")}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_libfuse_3_is_taken_where_both_are(fuse: None) -> None:
+    found = run("from onefs.mount.bridge import VERSION; print(VERSION[0])")
+    assert found.stdout == "3\n", found.stderr
+
+
+def test_no_libfuse() -> None:
+    done = run("import onefs.mount.bridge", FUSE_LIBRARY_PATH="libnothing.so.3")
+    assert "MountError: libfuse cannot be used" in done.stderr
+    assert "sudo apt-get install fuse3" in done.stderr
+
+
+def test_no_device(tmp_path: Path) -> None:
+    with pytest.raises(MountError, match="modprobe fuse"):
+        library.check_fuse(str(tmp_path / "fuse"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root opens every device")
+def test_a_device_that_is_closed_to_us(tmp_path: Path) -> None:
+    (tmp_path / "fuse").touch(mode=0)
+    with pytest.raises(MountError, match="chmod 0666"):
+        library.check_fuse(str(tmp_path / "fuse"))
+
+
+def test_the_rest_of_the_room_loads_no_libfuse() -> None:
+    code = (
+        "import sys; import onefs.mount.daemon, onefs.mount.loop, onefs.mount.records;"
+        "print('mfusepy' in sys.modules)"
+    )
+    assert run(code).stdout == "False\n"

@@ -1,0 +1,81 @@
+"""The gate of waiting reads, and what an open file promises."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from onefs.errors import BadContent, Busy
+from onefs.mount import limits
+from onefs.mount.files import Extent, OpenFile
+from onefs.mount.limits import WaitingReads
+from onefs.tree.nodes import Kind, Node
+from tests.mount.conftest import wait_until
+from tests.mount.folder_tree import FolderTree
+
+FILE = Node(Kind.FILE, 7, 10)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> FolderTree:
+    for name in ("good", "stalled", "short"):
+        (tmp_path / name).write_bytes(b"0123456789")
+    return FolderTree(tmp_path, deadline=20)
+
+
+def test_the_read_that_is_one_too_many(tree: FolderTree) -> None:
+    waiting = WaitingReads(1)
+    first = OpenFile("/file", FILE, tree.open("/stalled"), waiting)
+    second = OpenFile("/file", FILE, tree.open("/stalled"), waiting)
+    good = OpenFile("/file", FILE, tree.open("/good"), waiting)
+    failed: list[Exception] = []
+
+    def read() -> None:
+        try:
+            first.extent(0, 10)
+        except Exception as error:
+            failed.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        wait_until(lambda: tree.calls["stuck"] == 1)
+        with pytest.raises(Busy, match="1 reads wait for the server already: more are refused"):
+            second.extent(0, 10)
+        assert good.read(2, 100) == b"23456789"
+    finally:
+        tree.stop()
+        reader.join(10)
+    assert [type(error).__name__ for error in failed] == ["Stopping"]
+    with waiting.one():  # its place is free again
+        pass
+
+
+def test_extents_end_with_the_file(tree: FolderTree) -> None:
+    opened = OpenFile("/file", FILE, tree.open("/good"), WaitingReads())
+    extent = opened.extent(4, 100)
+    assert (extent.offset, extent.length) == (4, 6)
+    assert opened.extent(10, 5) == Extent(-1, 10, 0)
+    assert opened.extent(11, 5).length == 0
+    assert opened.read(10, 5) == b""
+
+
+def test_a_cached_file_that_is_too_short(tree: FolderTree) -> None:
+    opened = OpenFile("/file", FILE, tree.open("/short"), WaitingReads())
+    assert opened.read(0, 10) == b"0123456789"
+    with pytest.raises(BadContent, match="has 10 bytes, it should have 20"):
+        opened.extent(0, 11)
+
+
+def test_machines_that_allow_fewer_requests(tmp_path: Path) -> None:
+    allowed = tmp_path / "max_user_bgreq"
+    assert limits.waiting_limit(allowed) == limits.MAX_WAITING
+    for text, wanted in (("7866\n", limits.MAX_WAITING), ("330\n", 298), ("10\n", 1), ("", 800)):
+        allowed.write_text(text)
+        assert limits.waiting_limit(allowed) == wanted
+
+
+def test_the_numbers_leave_room() -> None:
+    assert limits.MAX_WAITING < limits.MAX_BACKGROUND < limits.MAX_THREADS

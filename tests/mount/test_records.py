@@ -1,0 +1,132 @@
+"""The register of mounts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from onefs.errors import MountError
+from onefs.mount import records
+from onefs.mount.processes import started
+from onefs.mount.records import Download, MountInfo, Record, Status
+
+BUSY = Status("ready", 10, (Download("/lab/file.npy", 5, 10, 2.5),))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "mounts"
+
+
+def info(mountpoint: str = "/nowhere/mnt") -> MountInfo:
+    return MountInfo(mountpoint, os.getpid(), url="http://host", cache_limit=5, since=1.5)
+
+
+def change(folder: Path, **values: object) -> None:
+    [path] = folder.glob("*.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_what_is_written_is_read(folder: Path) -> None:
+    record = Record(info(), folder, interval=0)
+    record.update(BUSY)
+    found = records.find("/nowhere/mnt", folder)
+    assert found is not None
+    assert found.status == BUSY
+    assert found.to_json() == {
+        "mountpoint": "/nowhere/mnt",
+        "pid": os.getpid(),
+        "url": "http://host",
+        "profile": None,
+        "cache_dir": "",
+        "cache_bytes": 10,
+        "cache_limit": 5,
+        "state": "ready",
+        "since": 1.5,
+        "downloads": [{"path": "/lab/file.npy", "done": 5, "size": 10, "rate": 2.5}],
+    }
+    record.remove()
+    assert records.find("/nowhere/mnt", folder) is None
+
+
+def test_it_is_written_when_it_changes_and_not_too_often(folder: Path) -> None:
+    record = Record(info(), folder, interval=3600)
+    record.update(BUSY)
+    found = records.find("/nowhere/mnt", folder)
+    assert found is not None
+    assert found.status == Status()
+    eager = Record(info(), folder, interval=0)
+    [path] = folder.glob("*.json")
+    before = path.stat().st_ino
+    eager.update(Status())
+    assert path.stat().st_ino == before
+    eager.update(BUSY)
+    assert path.stat().st_ino != before
+    assert [each.name for each in folder.iterdir()] == [path.name]
+
+
+def test_a_register_that_cannot_be_written(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    record = Record(info(), folder, interval=0)
+    shutil.rmtree(folder)
+    folder.touch()
+    for status in (BUSY, Status(), BUSY):
+        record.update(status)
+    assert [each.levelname for each in caplog.records] == ["WARNING"]
+    with pytest.raises(MountError, match="cannot be written"):
+        Record(info(), folder)
+
+
+def test_a_record_without_daemon_and_mount_is_removed(folder: Path) -> None:
+    Record(info(), folder)
+    records.list_mounts(folder)
+    assert len(list(folder.iterdir())) == 1  # we are its daemon, and alive
+    ended = subprocess.Popen(["true"])
+    ended.wait(10)
+    change(folder, pid=ended.pid)
+    records.list_mounts(folder)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("change_of", [{"boot": "another"}, {"started": 1}])
+def test_a_number_that_was_given_again(folder: Path, change_of: dict[str, object]) -> None:
+    Record(info(), folder)
+    change(folder, **change_of)
+    records.list_mounts(folder)
+    assert list(folder.iterdir()) == []
+
+
+def test_other_hosts_are_left_alone(folder: Path) -> None:
+    Record(info(), folder)
+    change(folder, host="another", pid=1, boot="another")
+    assert "/nowhere/mnt" not in [each.mountpoint for each in records.list_mounts(folder)]
+    assert records.find("/nowhere/mnt", folder) is None
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_rubbish_is_passed_over(folder: Path) -> None:
+    folder.mkdir()
+    for name, text in (("a", ""), ("b", "[]"), ("c", "{}")):
+        (folder / f"{name}.json").write_text(text)
+    records.list_mounts(folder)
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_another_daemons_record_is_not_removed(folder: Path) -> None:
+    record = Record(info(), folder)
+    change(folder, pid=1)
+    record.remove()
+    assert len(list(folder.iterdir())) == 1
+    records.forget("/nowhere/mnt", folder)
+    assert list(folder.iterdir()) == []
+
+
+def test_started() -> None:
+    assert started(os.getpid()) == started(os.getpid())
+    child = subprocess.Popen(["true"])
+    child.wait(10)
+    assert started(child.pid) is None

@@ -1,0 +1,94 @@
+"""The documents say what is there: commands, flags, variables, and a test for each promise."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from onefs.cli import main
+from onefs.settings import VARIABLES
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+COMMANDS = (DOCS / "COMMANDS.md").read_text("utf-8")
+SEMANTICS = (DOCS / "SEMANTICS.md").read_text("utf-8")
+
+
+def commands(group: click.Group, name: str = "onefs") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for child in group.list_commands(context):
+        command = group.get_command(context, child)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{name} {child}")
+        else:
+            yield f"{name} {child}", command
+
+
+ALL = dict(commands(main))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_command_and_flag_is_documented(name: str) -> None:
+    assert f"`{name}" in COMMANDS, f"docs/COMMANDS.md does not name {name}"
+    section = next(
+        part for part in re.split(r"^## ", COMMANDS, flags=re.MULTILINE) if f"`{name}" in part[:80]
+    )
+    for parameter in ALL[name].params:
+        if isinstance(parameter, click.Option) and not parameter.hidden:
+            for flag in (*parameter.opts, *parameter.secondary_opts):
+                assert f"`{flag}" in section, f"docs/COMMANDS.md: {name} has no {flag}"
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_every_variable_is_documented(variable: str) -> None:
+    assert f"`{variable}`" in COMMANDS
+
+
+def test_no_flag_is_documented_that_does_not_exist() -> None:
+    flags = {
+        flag
+        for command in ALL.values()
+        for parameter in command.params
+        for flag in (*parameter.opts, *parameter.secondary_opts)
+    }
+    named = set(re.findall(r"`(--[a-z][a-z-]*)", COMMANDS))
+    assert named <= flags
+
+
+def test_the_readme_names_every_command() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for name in ALL:
+        assert f"`{name}" in readme
+
+
+PROMISES = [
+    line
+    for line in SEMANTICS.splitlines()
+    if re.match(r"(- |\| (?!---|what |state |listing ))", line)
+]
+
+
+def test_there_are_promises() -> None:
+    assert len(PROMISES) > 30
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_every_promise_has_a_test_that_exists(promise: str) -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", promise)
+    assert named, f"no test is named for: {promise}"
+    for path, function in named:
+        module = ast.parse((ROOT / path).read_text("utf-8"))
+        functions = {node.name for node in ast.walk(module) if isinstance(node, ast.FunctionDef)}
+        assert function in functions, f"{path} has no {function}"
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *DOCS.glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
