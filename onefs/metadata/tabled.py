@@ -55,10 +55,12 @@ class TabledDatabase(Database):
 
     def is_from_tables(self, key: str) -> bool:
         created = self.tables.created
-        if created is None or not self._covers(key):
+        if created is None:
             return False
         own = super().fetched_at(key)
-        return own is None or own < created
+        if own == created:  # a subject without sessions: see mark_bare_subjects
+            return key.startswith("sessions/")
+        return (own is None or own < created) and self._covers(key)
 
     def fetched_at(self, key: str) -> float | None:
         own = super().fetched_at(key)
@@ -109,6 +111,21 @@ class TabledDatabase(Database):
         if not self.is_from_tables(f"datasets/{eid}"):
             return own
         return _overlaid(own, self._with_sizes(self.tables.datasets(eid)))
+
+    def mark_bare_subjects(self, lab: str) -> None:
+        """Take the tables' word that a lab's subjects which they do not name have no session.
+
+        Only for subjects that were listed with the tables: a later one may have sessions. The
+        tables of a release tag give no such word.
+        """
+        created = self.tables.created
+        if created is None or created <= _ALWAYS_STALE:
+            return
+        for subject in super().subjects(lab):
+            key = f"sessions/{lab}/{subject}"
+            own = super().fetched_at(key)
+            if not self.tables.has_subject(lab, subject) and (own is None or own < created):
+                self.add_sessions(key, (), created)
 
     def unlisted_subjects(self, lab: str) -> list[str]:
         found = super().unlisted_subjects(lab)

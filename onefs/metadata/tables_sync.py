@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from onefs.errors import Busy, CacheError, CacheFull, NotFound, OnefsError
 from onefs.metadata import tables_source
 from onefs.metadata.alyx import Alyx
-from onefs.metadata.database import Database
+from onefs.metadata.tabled import TabledDatabase
 from onefs.metadata.tables import NAME, Tables
 from onefs.metadata.tables_build import Built, build
 
@@ -106,12 +106,14 @@ def from_server(
 
 
 def complete(
-    alyx: Alyx, database: Database, clock: Callable[[], float] = time.time
+    alyx: Alyx, database: TabledDatabase, clock: Callable[[], float] = time.time
 ) -> OnefsError | None:
     """Fetch what tables lack and every walk needs: labs, repositories, and subjects.
 
-    Gives what stood in the way, if anything: then it is asked for when it is needed.
+    A subject that the tables do not name has no numbered session. Gives what stood in the way, if
+    anything: then it is asked for when it is needed.
     """
+    database.tables.forget_look()
     try:
         labs = alyx.labs()
         database.store_labs(labs, clock())
@@ -119,6 +121,7 @@ def complete(
         subjects = alyx.all_subjects()
         for lab in labs:
             database.store_subjects(lab, subjects.get(lab, []), clock())
+            database.mark_bare_subjects(lab)
     except OnefsError as error:
         return error
     return None

@@ -200,12 +200,16 @@ def test_a_dataset_of_the_tables_is_marked_and_dated_by_its_session(
 
 def test_a_size_that_was_told_once_is_kept_for_good(database: TabledDatabase, put: Put) -> None:
     put([session(1)], [dataset(1, 1, file_size=None)])
-    database.store_probed(uuid(1001), 77)
+    [row] = database.datasets(uuid(1))
+    database.store_probed_apart(row.dataset, 77)
     [row] = database.datasets(uuid(1))
     assert row.dataset.size == 77
     database.store_datasets(uuid(1), [own_dataset(1, 1, size=None)], AFTER)
     [row] = database.datasets(uuid(1))
     assert (row.dataset.size, row.dataset.from_tables) == (77, False)
+    database.store_datasets(uuid(1), [own_dataset(1, 1, size=None, md5="f" * 32)], AFTER)
+    [row] = database.datasets(uuid(1))
+    assert row.dataset.size is None  # other bytes
 
 
 def test_refs_are_found_in_both(database: TabledDatabase, put: Put) -> None:

@@ -14,7 +14,7 @@ import pytest
 from onefs.demo.serve import Servers
 from onefs.errors import Busy, CacheError, NotFound, ServerError, UsageError
 from onefs.metadata.alyx import Alyx
-from onefs.metadata.login import GivenToken
+from onefs.metadata.auth import GivenToken
 from onefs.metadata.tables import NAME, Tables
 from onefs.metadata.tables_child import build_apart
 from onefs.metadata.tables_sync import Reports, from_files, from_server
@@ -246,8 +246,8 @@ def test_building_in_a_process_of_its_own(tmp_path: Path, alyx: Alyx) -> None:
     built = from_server(alyx, tmp_path, builder=build_apart)
     assert built is not None
     assert built.datasets > 1000
+    (tmp_path / "rubbish").write_bytes(b"x")
     with pytest.raises(UsageError, match=r"rubbish is no cache table"):
-        (tmp_path / "rubbish").write_bytes(b"x")
         build_apart(tmp_path / "rubbish", OLD / "datasets.pqt", tmp_path / "t", {})
 
 

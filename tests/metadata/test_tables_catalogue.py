@@ -28,9 +28,7 @@ TUTORIAL = "cf264653-2deb-44cb-aa84-89b82507028a"
 TODAY = "2999-01-01 00:00"
 #: where the embedded laboratory has it, and where the tables of 2021 do
 HERE = "mainenlab/clns0730/2018-08-24/001"
-T  #: when tables were made that are not stale: never later than their sync
-TODAY = "2999-01-01 00:00"
-HERE = "mainenlab/clns0730/2018-08-24/002"
+THERE = "mainenlab/clns0730/2018-08-24/002"
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +195,7 @@ def test_a_dataset_that_alyx_has_no_more_is_not_found(
         ),
         tmp_path / "state",
     )
-    with pytest.raises(NotFound, match="does not have gone.one.npy"):
+    with pytest.raises(NotFound, match=r"has no alf/gone\.one\.npy"):
         opened().tree.open(f"{HERE}/alf/gone.one.npy")
 
 
