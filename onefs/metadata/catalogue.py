@@ -141,20 +141,20 @@ class Catalogue:
         def load() -> list[Session]:
             return [s for s in self._database.sessions(lab, subject) if alf.is_date(s.date)]
 
-        key, age = f"sessions/{lab}/{subject}", RECENT_AGE
-        if self._database.is_from_tables(key):
-            age = TABLES_AGE
-            self._look_for_news(lab)
-        return self._listings.get(
+        listing = self._listings.get(
             Wanted(
-                key,
-                age,
+                f"sessions/{lab}/{subject}",
+                RECENT_AGE,
                 fetch,
                 load,
                 scope=(alf.lab_folder(lab), alf.subject_folder(subject)),
                 ahead=lambda: self._ahead.sessions(lab, subject),
+                tables_age=TABLES_AGE,
             )
         )
+        if listing.from_tables:
+            self._look_for_news(lab)
+        return listing
 
     def datasets(self, session: Session) -> Listing[list[Dataset]]:
         """The datasets of a session that can be fetched, in a stable order.
@@ -219,8 +219,7 @@ class Catalogue:
             return self._database.sessions_by_ref(ref)
 
         key = f"ref/{ref.date}_{ref.number}_{ref.subject}"
-        age = TABLES_AGE if self._database.is_from_tables(key) else RECENT_AGE
-        wanted = Wanted(key, age, fetch, load)
+        wanted = Wanted(key, RECENT_AGE, fetch, load, tables_age=TABLES_AGE)
         found = self._listings.get(wanted)
         aged = self._clock() - found.fetched_at > NEGATIVE_AGE
         if not found.value and aged and self.presence.may_ask():
@@ -267,8 +266,6 @@ class Catalogue:
     def _datasets(self, session: Session, known: Mapping[str, Repository]) -> Wanted[list[Dataset]]:
         eid, scope = session.eid, alf.session_folder(session)
         age = session_age(session, self._clock())
-        if age == OLD_AGE and self._database.is_from_tables(key_of(eid)):
-            age = TABLES_AGE
 
         def fetch(alyx: Alyx) -> None:
             found = alyx.datasets(eid)
@@ -287,6 +284,7 @@ class Catalogue:
             scope=scope,
             ahead=lambda: self._ahead.datasets(session, scope),
             later=lambda: self._ahead.refresh(session),
+            tables_age=TABLES_AGE if age == OLD_AGE else None,
         )
 
     def _repositories(self) -> Wanted[dict[str, Repository]]:
