@@ -91,9 +91,12 @@ class Access:
         #: the database's address
         self.url = settings.url
         self._transport = NoTransport() if offline else Transport()
-        token, auth = self._credentials(settings, login, environ)
+        token: Token = GivenToken("")
+        auth = HostAuth(None)
+        if not offline:
+            token, auth = self._credentials(settings, login, environ)
         # the embedded laboratory, whose login is given, counts nobody's requests
-        self._budget = Budget.of(settings.url) if login is None else None
+        self._budget = Budget.of(settings.url) if login is None and not offline else None
         #: the client and the file that the catalogue works with, for who fills it in bulk
         self.alyx = Alyx(self._transport, settings.url, token, limits.metadata, self._budget)
         self.database = TabledDatabase(settings.state_dir / "catalogue.sqlite")

@@ -97,10 +97,12 @@ class Alyx:
     def sessions(self, lab: str, subject: str) -> list[tuple[Session, bool]]:
         """A subject's sessions in a lab, each with whether it has a number.
 
-        Alyx compares names without case and strips blanks, so others' sessions may come along:
-        they are dropped here.
+        Alyx compares names without case, so others' sessions may come along: they are dropped
+        here. It strips blanks from what it is asked for, so a name that ends in one is never
+        found: there the lab's sessions are looked through.
         """
-        found = self._list("sessions", {"lab": lab, "subject": subject}, rows.identifier)
+        query = {"lab": lab} if subject != subject.strip() else {"lab": lab, "subject": subject}
+        found = self._list("sessions", query, rows.identifier)
         parsed = [rows.session(row) for row in found.values()]
         return [item for item in parsed if item[0].lab == lab and item[0].subject == subject]
 
@@ -160,6 +162,8 @@ class Alyx:
                 raise ServerError(f"{self.url}/datasets sent rows of sessions not asked for")
             identifier = rows.identifier(row)
             found[eid][identifier] = rows.dataset(row, eid)
+        if len(page) < min(count, PAGE):
+            raise ServerError(f"{self.url}/datasets: {len(page)} of {count} rows came")
         if len(page) < count or sum(map(len, found.values())) < len(page):
             return None
         return {eid: list(datasets.values()) for eid, datasets in found.items()}

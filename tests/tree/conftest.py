@@ -21,7 +21,7 @@ def servers() -> Iterator[Servers]:
         yield found
 
 
-def opened(servers: Servers, folder: Path) -> Access:
+def opened(servers: Servers, folder: Path, *, offline: bool = False) -> Access:
     """A laboratory opened with the embedded one's login, in folders below ``folder``."""
     login = servers.login
     data = DataCredentials(login.data_username, Secret(login.data_password), "test")
@@ -38,6 +38,7 @@ def opened(servers: Servers, folder: Path) -> Access:
         "test",
         login=GivenLogin(login.password, data),
         deadlines=Deadlines(metadata=5.0, stall=5.0),
+        offline=offline,
     )
 
 

@@ -1,0 +1,96 @@
+"""The numbers of docs/REQUESTS.md, counted at the servers of a real mount."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from onefs.demo.grown import GrownLaboratory
+from onefs.demo.serve import Servers
+from tests.laboratories import account, alyx_requests, data_requests
+from tests.running import Home, Mounted, run
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "REQUESTS.md"
+LAB, SUBJECT = "lab00", "lab00_000"
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    with Servers(GrownLaboratory(1100, 40)) as running:
+        yield running
+
+
+def told() -> dict[str, list[str]]:
+    """The document's table: action -> its four numbers."""
+    rows = re.findall(r"^\| (.+?) \|((?: [\d<= ]+ \|){4})$", DOCUMENT.read_text("utf-8"), re.M)
+    return {action: [cell.strip() for cell in cells.split("|")[:4]] for action, cells in rows}
+
+
+def actions(mounted: Mounted) -> Iterator[tuple[str, list[str | Path]]]:
+    """Each action of the table but mounting, and its command; what it needs is listed by then."""
+    root = mounted.path
+    yield "`ls` of the mount", ["ls", root]
+    yield "`ls` of a lab", ["ls", root / LAB]
+    yield "`ls` of a subject", ["ls", root / LAB / SUBJECT]
+    date = sorted((root / LAB / SUBJECT).iterdir())[0]
+    yield "`ls` of a date", ["ls", date]
+    session = date / "001"
+    yield "`ls` of the first session", ["ls", session]
+    yield "`find` in a session", ["find", session]
+    yield "`ls -lR` of a session", ["ls", "-lR", session]
+    yield "`cat` of a file", ["cksum", session / "alf/probe00/spikes.times.npy"]
+    yield "`cat` of `.session.json`", ["cat", session / ".session.json"]
+    eid = mounted.xattr("eid", str(session.relative_to(root)))
+    yield "`readlink` of a known `.by-eid`", ["readlink", root / ".by-eid" / eid]
+    ref = root / ".by-ref" / "2018-08-24_1_clns0730"
+    yield "`readlink` of another lab's `.by-ref`", ["readlink", ref]
+    yield "`ls` of another session", ["ls", date / "002"]
+    yield "a name that cannot exist", ["sh", "-c", f"! ls {root}/{LAB}/{SUBJECT}/.git {root}/.x"]
+    yield "`find` of a lab of 1,000 sessions x 40 datasets", ["find", root / LAB]
+
+
+def cost(servers: Servers) -> tuple[int, int]:
+    return len(alyx_requests(servers)), len(data_requests(servers))
+
+
+def fits(number: int, said: str) -> bool:
+    return number <= int(said[2:]) if said.startswith("<=") else number == int(said)
+
+
+def test_every_action_costs_what_the_document_says(home: Home, servers: Servers) -> None:
+    table = told()
+    assert len(table) > 10
+    servers.clear_requests()
+    mounted = home.mount(**account(servers))
+    found = {"`onefs mount`": [*cost(servers)]}
+    for action, command in actions(mounted):
+        for _ in range(2):
+            servers.clear_requests()
+            run(command)
+            found.setdefault(action, []).extend(cost(servers))
+    mounted.umount()
+    servers.clear_requests()
+    again = home.mount(**account(servers))
+    found["`onefs mount`"] += cost(servers)
+    assert found.keys() == table.keys()
+    wrong = {
+        action: (numbers, table[action])
+        for action, numbers in found.items()
+        if not all(map(fits, numbers, table[action]))
+    }
+    assert not wrong
+    # a new mount knows what the one before has learnt
+    servers.clear_requests()
+    for _, command in actions(again):
+        run(command)
+    assert cost(servers) == (0, 0)
+
+
+def test_what_was_found_of_a_lab_is_whole(home: Home, servers: Servers) -> None:
+    mounted = home.mount(**account(servers))
+    files = run(["find", mounted.path / LAB, "-type", "f"]).stdout.splitlines()
+    assert len(files) == 40_000
+    assert len(set(files)) == 40_000

@@ -1,0 +1,97 @@
+"""``onefs mount --offline``: no account and no server, only what is known already."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from onefs.demo.folder import FolderLaboratory
+from onefs.demo.serve import Servers
+from tests.laboratories import SMALL, account, small_file, small_folder
+from tests.running import Home, files_below, read_errno
+
+URL = "https://alyx.invalid"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return small_folder(tmp_path / "data")
+
+
+@pytest.fixture
+def servers(folder: Path) -> Iterator[Servers]:
+    with Servers(FolderLaboratory(folder)) as running:
+        yield running
+
+
+def test_all_that_is_known_is_listed_and_what_is_cached_is_read(
+    home: Home, servers: Servers, folder: Path
+) -> None:
+    online = home.mount(**account(servers))
+    known = files_below(online.path)
+    assert set(SMALL) <= known
+    content = (online.path / SMALL[0]).read_bytes()
+    online.umount()
+    servers.stop()
+    servers.clear_requests()
+
+    url = servers.alyx_url
+    home.run("logout", "--url", url)
+    mounted = home.mount("--offline", "--url", url)
+    assert files_below(mounted.path) == known
+    assert (mounted.path / SMALL[0]).read_bytes() == content
+    assert content == small_file(folder, SMALL[0]).read_bytes()
+    assert mounted.xattr("offline") == "1"
+    assert '"offline"' in home.run("status", "--json").stdout
+    assert len(mounted.log_lines("mounted offline")) == 1
+    for path in (SMALL[1], SMALL[5]):
+        began = time.monotonic()
+        assert read_errno(mounted.path / path) == errno.EHOSTUNREACH
+        assert time.monotonic() - began < 1
+    began = time.monotonic()
+    with pytest.raises(OSError, match=os.strerror(errno.EHOSTUNREACH)):
+        os.readlink(mounted.path / ".by-eid/aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee")
+    assert time.monotonic() - began < 1
+    # what the catalogue knows to be absent still is
+    assert not (mounted.path / "nolab").exists()
+    assert servers.requests == []
+
+
+def test_offline_with_nothing_known_says_what_to_do(home: Home) -> None:
+    done = home.run("mount", "--offline", "--url", URL, home.root / "mnt", code=2)
+    assert "mount it once with a server" in done.stderr
+    assert not (home.root / "mnt").exists()
+
+
+def test_the_demo_offline_shows_what_was_walked(home: Home) -> None:
+    online = home.mount("--demo")
+    names = sorted(os.listdir(online.path / "mainenlab/clns0730/2018-08-24/001/alf"))
+    online.umount()
+    offline = home.mount("--demo", "--offline")
+    assert sorted(os.listdir(offline.path / "mainenlab/clns0730/2018-08-24/001/alf")) == names
+
+
+def test_two_databases_side_by_side_share_nothing(
+    home: Home, servers: Servers, folder: Path
+) -> None:
+    """Each has its own catalogue and cache folder, and a cache folder of another is refused."""
+    other = small_folder(folder.parent / "other", size=77)
+    with Servers(FolderLaboratory(other)) as second:
+        one = home.mount(at="one", **account(servers))
+        two = home.mount(at="two", **account(second))
+        path = SMALL[0]
+        assert (one.path / path).read_bytes() == small_file(folder, path).read_bytes()
+        assert (two.path / path).read_bytes() == small_file(other, path).read_bytes()
+        one.umount()
+        two.umount()
+        host = servers.alyx_url.removeprefix("http://").replace(":", "_")
+        cache = home.cache / host
+        assert cache.is_dir()
+        command = ["mount", "--cache-dir", cache, home.root / "third"]
+        done = home.run(*command, code=2, **account(second))
+        assert "belongs to" in done.stderr

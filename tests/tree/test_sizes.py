@@ -1,0 +1,157 @@
+"""Sizes that Alyx does not know: who asks pays, once, and a failure is never a size."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from onefs.access import Access
+from onefs.demo.made import MadeLaboratory
+from onefs.demo.serve import Servers
+from onefs.errors import DeadlineExceeded, OnefsError, Unreachable
+from tests.changing import Changing
+from tests.laboratories import Stalling, data_requests
+from tests.tree.conftest import opened
+
+ALF = "/mainenlab/clns0730/2018-08-24/001/alf"
+
+
+@pytest.fixture(scope="module")
+def stalling() -> Stalling:
+    unsized = Changing(MadeLaboratory())
+    unsized.change = lambda record: replace(record, file_size=None)
+    found = Stalling(unsized, "clns0730")  # type: ignore[arg-type]
+    found.release()
+    return found
+
+
+@pytest.fixture(scope="module")
+def servers(stalling: Stalling) -> Iterator[Servers]:
+    with Servers(stalling) as running:
+        yield running
+        stalling.release()
+
+
+def eventually(condition: object, seconds: float = 10.0) -> bool:
+    assert callable(condition)
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def names(access: Access) -> list[str]:
+    return [name for name, node in access.tree.children(ALF)]
+
+
+def true_size(servers: Servers, access: Access, name: str) -> int:
+    handle = access.tree.open(f"{ALF}/{name}")
+    try:
+        return handle.size
+    finally:
+        handle.close()
+
+
+def test_a_listing_asks_no_file_server(access: Access, servers: Servers) -> None:
+    found = access.tree.children(ALF)
+    assert found
+    assert {node.size for _, node in found} == {None}
+    assert data_requests(servers) == []
+
+
+def test_a_look_up_asks_once_and_starts_its_siblings(access: Access, servers: Servers) -> None:
+    found = names(access)
+    size = access.tree.node(f"{ALF}/{found[0]}").size
+    assert size is not None
+    assert size > 0
+    assert eventually(lambda: all(node.size for _, node in access.tree.children(ALF)))
+    asked = data_requests(servers)
+    assert len(asked) == len(found)
+    assert {each.range for each in asked} == {"bytes=0-0"}
+    assert sum(each.bytes for each in asked) == len(found)
+    for name in found:
+        access.tree.node(f"{ALF}/{name}")
+    assert len(data_requests(servers)) == len(found)
+
+
+def test_it_is_remembered_for_good(access: Access, servers: Servers, tmp_path: Path) -> None:
+    name = names(access)[0]
+    size = access.tree.node(f"{ALF}/{name}").size
+    assert eventually(lambda: all(node.size for _, node in access.tree.children(ALF)))
+    access.close()
+    again = opened(servers, tmp_path)
+    servers.clear_requests()
+    assert dict(again.tree.children(ALF))[name].size == size
+    again.catalogue.want_anew(())  # Alyx still knows none
+    assert again.tree.node(f"{ALF}/{name}").size == size
+    assert data_requests(servers) == []
+    again.close()
+
+
+def test_what_is_read_has_that_size(access: Access, servers: Servers) -> None:
+    name = names(access)[0]
+    handle = access.tree.open(f"{ALF}/{name}")
+    handle.fd(0, handle.size)
+    handle.close()
+    assert handle.size == access.tree.node(f"{ALF}/{name}").size
+    assert access.tree.xattrs(f"{ALF}/{name}")["user.onefs.state"] == "cached"
+
+
+def test_many_who_ask_cost_one_request_each_file(access: Access, servers: Servers) -> None:
+    found = names(access)
+    with ThreadPoolExecutor(20) as pool:
+        sizes = list(pool.map(lambda name: access.tree.node(f"{ALF}/{name}").size, found * 5))
+    assert all(sizes)
+    assert len(data_requests(servers)) == len(found)
+
+
+def test_a_failure_is_an_error_and_never_a_size(access: Access, servers: Servers) -> None:
+    found = names(access)
+    servers.data.stop()
+    try:
+        began = time.monotonic()
+        for name in found:
+            with pytest.raises(OnefsError) as caught:
+                access.tree.node(f"{ALF}/{name}")
+            assert caught.value.errno in (errno.EHOSTUNREACH, errno.ETIMEDOUT)
+        # the folder fails once, not each of its files
+        assert time.monotonic() - began < 12
+        assert {node.size for _, node in access.tree.children(ALF)} == {None}
+    finally:
+        servers.data.start(servers._data_app)
+
+
+def test_a_file_server_that_is_silent_is_given_up_in_time(
+    servers: Servers, stalling: Stalling, access: Access
+) -> None:
+    found = names(access)
+    stalling.stall()
+    try:
+        began = time.monotonic()
+        with pytest.raises((DeadlineExceeded, Unreachable)):
+            access.tree.node(f"{ALF}/{found[0]}")
+        assert time.monotonic() - began < 8
+    finally:
+        stalling.release()
+
+
+def test_offline_and_unknown_is_unreachable(servers: Servers, tmp_path: Path) -> None:
+    online = opened(servers, tmp_path)
+    found = names(online)
+    online.close()
+    offline = opened(servers, tmp_path, offline=True)
+    servers.clear_requests()
+    began = time.monotonic()
+    with pytest.raises(Unreachable):
+        offline.tree.node(f"{ALF}/{found[0]}")
+    assert time.monotonic() - began < 1
+    assert servers.requests == []
+    offline.close()
