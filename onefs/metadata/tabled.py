@@ -136,7 +136,12 @@ class TabledDatabase(Database):
         created = self.tables.created
         if created is None or created < since:
             return found
-        return [eid for eid in found if eid == session.eid or not self.tables.has_datasets(eid)]
+        found = [eid for eid in found if eid == session.eid or not self.tables.has_datasets(eid)]
+        for eid in self.tables.bare_sessions(session, most, all_subjects):
+            own = super().fetched_at(f"datasets/{eid}")
+            if eid not in found and (own is None or own < since):
+                found.append(eid)
+        return found[:most]
 
     def store_datasets_of(self, found: Mapping[str, Sequence[DatasetRow]], now: float) -> None:
         super().store_datasets_of(found, now)

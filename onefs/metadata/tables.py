@@ -104,6 +104,19 @@ class Tables:
         query = f"SELECT 1 FROM datasets WHERE session = {_ROW} LIMIT 1"
         return bool(self._rows(query, _uuid_bytes(eid)))
 
+    def bare_sessions(self, after: Session, most: int, all_subjects: bool) -> list[str]:
+        """Up to ``most`` sessions without datasets that come after one in its lab, or subject."""
+        subject = "" if all_subjects else "AND subject = ?"
+        query = (
+            f"SELECT eid FROM sessions AS s WHERE lab = ? {subject}"
+            " AND (subject, date, number, eid) > (?, ?, ?, ?)"
+            " AND NOT EXISTS (SELECT 1 FROM datasets WHERE session = s.row)"
+            " ORDER BY subject, date, number, eid LIMIT ?"
+        )
+        where = [after.lab] if all_subjects else [after.lab, after.subject]
+        place = (after.subject, after.date, after.number, _uuid_bytes(after.eid))
+        return [uuid_text(row[0]) for row in self._rows(query, *where, *place, most)]
+
     def sessions(self, lab: str, subject: str) -> list[Session]:
         """A subject's sessions, by date, number and eid."""
         query = f"{_SESSION} WHERE lab = ? AND subject = ? ORDER BY date, number, eid"

@@ -218,6 +218,19 @@ def test_refs_are_found_in_both(database: TabledDatabase, put: Put) -> None:
     assert [(each.lab, each.eid) for each in found] == [("labone", uuid(1)), ("labtwo", uuid(7))]
 
 
+def test_a_walk_over_sessions_without_datasets_asks_for_many_at_once(
+    database: TabledDatabase, put: Put
+) -> None:
+    """What comes after one of them; not those that the tables know, or that were listed since."""
+    sessions = [session(number) for number in range(1, 9)]
+    put([*sessions, session(9, subject="rat")], [dataset(2, 1), dataset(5, 2)])
+    database.store_datasets(uuid(4), [], AFTER)
+    known = database.session(uuid(1))
+    assert known is not None
+    assert database.unlisted(known, 4, 0.0, False) == [uuid(n) for n in (1, 3, 6, 7)]
+    assert database.unlisted(known, 9, 0.0, True) == [uuid(n) for n in (1, 3, 6, 7, 8, 9)]
+
+
 def test_damaged_tables_are_moved_aside_with_a_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
