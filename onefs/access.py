@@ -15,7 +15,7 @@ from onefs.metadata.alyx import Alyx, Token
 from onefs.metadata.auth import GivenToken, KeptToken, fetch_token
 from onefs.metadata.budget import Budget
 from onefs.metadata.catalogue import Catalogue
-from onefs.metadata.database import Database
+from onefs.metadata.tabled import TabledDatabase
 from onefs.settings import Settings
 from onefs.tree.laboratory import Laboratory
 
@@ -97,9 +97,12 @@ class Access:
             token, auth = self._credentials(settings, login, environ)
         # the embedded laboratory, whose login is given, counts nobody's requests
         self._budget = Budget.of(settings.url) if login is None and not offline else None
-        alyx = Alyx(self._transport, settings.url, token, limits.metadata, self._budget)
-        self._database = Database(settings.state_dir / "catalogue.sqlite")
-        self.catalogue = Catalogue(self._database, alyx, deadline=limits.metadata, offline=offline)
+        #: the client and the file that the catalogue works with, for who fills it in bulk
+        self.alyx = Alyx(self._transport, settings.url, token, limits.metadata, self._budget)
+        self.database = TabledDatabase(settings.state_dir / "catalogue.sqlite")
+        self.catalogue = Catalogue(
+            self.database, self.alyx, deadline=limits.metadata, offline=offline
+        )
         self.catalogue.presence.changed = self._transport.hurry
         self.content = Content(
             settings.cache_dir,
@@ -123,7 +126,7 @@ class Access:
         """Let go of everything."""
         self.wake()
         self.content.release()
-        self._database.close()
+        self.database.close()
         if self._budget is not None:
             self._budget.close()
 

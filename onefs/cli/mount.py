@@ -17,6 +17,8 @@ from onefs.urls import host_key
 
 #: seconds for a mount to answer: the deadline of its first request, and the embedded servers
 READY_TIMEOUT = 60.0
+#: seconds more for loading cache tables, at 50,000 rows a second or better
+SYNC_TIMEOUT = 1800.0
 
 
 @click.command()
@@ -38,6 +40,9 @@ READY_TIMEOUT = 60.0
 @click.option(
     "--offline", is_flag=True, help="Ask no server: show what is known, read what is cached."
 )
+@click.option(
+    "--sync", is_flag=True, help="First fill the catalogue from the server's cache tables, if any."
+)
 @click.option("--foreground", is_flag=True, help="Stay in the terminal; Ctrl-C unmounts.")
 @click.option("--allow-other", is_flag=True, help="Let other users of this machine read it.")
 @click.option(
@@ -54,6 +59,7 @@ def mount(
     demo_rate: int | None,
     demo_latency: float | None,
     offline: bool,
+    sync: bool,
     foreground: bool,
     allow_other: bool,
     log_level: str,
@@ -64,7 +70,12 @@ def mount(
     Returns when the mount answers; it then runs in the background until `onefs umount`.
     """
     from onefs.cli.mounting import Wish, start
+    from onefs.metadata.tables_format import check_pyarrow
 
+    if sync and offline:
+        raise UsageError("--sync asks the server, --offline asks none: leave out one of them")
+    if sync:
+        check_pyarrow()
     options = _demo_options(demo, demo_data, demo_rate, demo_latency, flags)
     settings, database = _settings(flags, options)
     if options is None and not offline:
@@ -79,8 +90,9 @@ def mount(
             allow_other=allow_other,
             log_level=log_level.upper(),
             offline=offline,
+            sync=sync,
         ),
-        READY_TIMEOUT,
+        READY_TIMEOUT + (SYNC_TIMEOUT if sync else 0.0),
     )
 
 

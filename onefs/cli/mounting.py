@@ -31,6 +31,8 @@ class Wish:
     allow_other: bool
     log_level: str
     offline: bool = False
+    #: load the server's cache tables first
+    sync: bool = False
 
 
 def start(wish: Wish, timeout: float) -> None:
@@ -79,6 +81,7 @@ def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
         offline=wish.offline,
         environment={name: os.environ[name] for name in _SECRETS if name in os.environ},
         demo=asdict(wish.demo) if wish.demo else None,
+        sync=wish.sync,
     )
     return DaemonConfig(
         mountpoint=place.path,

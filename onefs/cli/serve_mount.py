@@ -16,7 +16,9 @@ from typing import Any
 from onefs.access import Access, Deadlines, GivenLogin
 from onefs.cli.embedded import DemoOptions, Embedded
 from onefs.credentials import DataCredentials
-from onefs.errors import DeadlineExceeded, Unreachable, UsageError
+from onefs.errors import DeadlineExceeded, OnefsError, Unreachable, UsageError
+from onefs.metadata.tables_child import build_apart
+from onefs.metadata.tables_sync import SYNC_DEADLINE, complete, from_server
 from onefs.mount import daemon
 from onefs.mount.config import DaemonConfig
 from onefs.mount.loop import Switches
@@ -52,6 +54,8 @@ class MountSettings:
     environment: dict[str, str] = field(default_factory=dict, repr=False)
     #: DemoOptions of the embedded servers to run, which then say where they are
     demo: dict[str, Any] | None = None
+    #: load the server's cache tables before the mount answers
+    sync: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -72,6 +76,8 @@ def build(config: DaemonConfig) -> Service:
         access = _open(found, ready)
         undo.callback(access.close)
         _check(access, found.offline)
+        if found.sync:
+            _sync(access, found.state_dir)
         close = undo.pop_all().close
     opened = access.tree.opened
     return Service(
@@ -129,6 +135,21 @@ def _check(access: Access, offline: bool) -> None:
         if access.catalogue.is_empty():
             raise Unreachable(f"{error}; nothing of it is cached") from error
         log.warning("mounting what is known already: %s", error)
+
+
+def _sync(access: Access, state_dir: str) -> None:
+    """Load the server's cache tables in a process of their own. The mount goes on without them."""
+    alyx = access.alyx.modest(deadline=SYNC_DEADLINE)
+    try:
+        built = from_server(alyx, Path(state_dir), builder=build_apart)
+    except OnefsError as error:
+        log.warning("mounting without new cache tables: %s", error)
+        return
+    trouble = complete(alyx, access.database)
+    if trouble is not None:
+        log.warning("labs and subjects are asked for when needed: %s", trouble)
+    if built is not None:
+        log.info("%d sessions and %d datasets loaded", built.sessions, built.datasets)
 
 
 def _status(access: Access) -> Status:

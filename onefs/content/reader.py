@@ -213,6 +213,10 @@ class Content:
         """The verified file of a dataset if it is there, without any waiting."""
         return self.store.known(dataset)
 
+    def may_have(self, dataset: Dataset, place: Place) -> bool:
+        """Whether reading a dataset may need no server: it is there, or a file in its place is."""
+        return self.store.known(dataset) is not None or self.store.stands(dataset, place)
+
     def is_small(self, dataset: Dataset) -> bool:
         """Whether a dataset is fetched whole; one of unknown size is."""
         return dataset.size is None or dataset.size <= self._small_file
