@@ -126,7 +126,7 @@ class Store:
 
     def stands(self, dataset: Dataset, place: Place) -> bool:
         """Whether a file is at the ONE path that :meth:`adopt` would look into."""
-        return bool(dataset.md5) and self._final(place).is_file()
+        return bool(dataset.md5) and self.final(place).is_file()
 
     def take(self, dataset: Dataset, path: Path, verdict: Verdict, *, ours: bool) -> Entry:
         """Know a file that stands in the folder already. Raises OSError."""
