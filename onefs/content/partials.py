@@ -342,11 +342,6 @@ class Partials:
                 del self._open[partial.dataset.id]
         partial.blocks.close()
 
-    def everyone(self) -> list[Partial]:
-        """What is open now. Their descriptors may be closed at any moment."""
-        with self._lock:
-            return list(self._open.values())
-
     def _add(self, dataset: Dataset, place: Place, blocks: BlockFile) -> Partial:
         condition = threading.Condition(self._scheduling)
         partial = Partial(dataset, place, blocks, condition, shared=self._store.shared)
