@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onefs.content.reader import Content
+from onefs.content.room import Limits
 from onefs.credentials import CredentialStore, DataCredentials, find_data_credentials
 from onefs.errors import UsageError
 from onefs.http import HostAuth, NoTransport, Transport
@@ -101,6 +102,7 @@ class Access:
         self._database = Database(settings.state_dir / "catalogue.sqlite")
         self.catalogue = Catalogue(self._database, alyx, deadline=limits.metadata, offline=offline)
         self.catalogue.presence.changed = self._transport.hurry
+        kept = settings.storing
         self.content = Content(
             settings.cache_dir,
             settings.state_dir,
@@ -109,6 +111,10 @@ class Access:
             auth,
             stall=limits.stall,
             deadline=limits.metadata,
+            small_file=kept.small_file,
+            strict=kept.strict,
+            limits=Limits(kept.cache_size, kept.min_free),
+            on_bad=lambda dataset: self.tree.opened.forget_bytes(dataset),
         )
         self.tree = Laboratory(self.catalogue, self.content, settings.url, limits.metadata)
 

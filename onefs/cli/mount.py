@@ -9,10 +9,17 @@ import click
 import platformdirs
 
 from onefs.cli.embedded import DemoOptions
-from onefs.cli.options import ask_secret, at_terminal, database_options, folder_options
+from onefs.cli.options import (
+    ask_secret,
+    at_terminal,
+    database_options,
+    folder_options,
+    storing_options,
+)
 from onefs.demo import demo_identity
 from onefs.errors import DeadlineExceeded, Throttled, Unreachable, UsageError
 from onefs.settings import Settings, resolve
+from onefs.storing import storing
 from onefs.urls import host_key
 
 #: seconds for a mount to answer: the deadline of its first request, and the embedded servers
@@ -35,6 +42,12 @@ READY_TIMEOUT = 60.0
 )
 @database_options
 @folder_options
+@storing_options
+@click.option(
+    "--max-fetch",
+    metavar="SIZE/h",
+    help="Fetch no more than this in any hour; default: no limit. [ONEFS_MAX_FETCH]",
+)
 @click.option(
     "--offline", is_flag=True, help="Ask no server: show what is known, read what is cached."
 )
@@ -129,6 +142,7 @@ def _settings(flags: dict[str, str | None], demo: DemoOptions | None) -> tuple[S
         profile="",
         cache_dir=_folder(cache_dir, platformdirs.user_cache_dir("onefs"), database),
         state_dir=_folder(state_dir, platformdirs.user_state_dir("onefs"), database),
+        storing=storing(flags, os.environ, {}),
     ), database
 
 

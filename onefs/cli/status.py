@@ -26,7 +26,8 @@ def status(as_json: bool) -> None:
     for each in found:
         since = datetime.fromtimestamp(each.since).strftime("%Y-%m-%d %H:%M")
         click.echo(f"{each.mountpoint}  {each.status.state}  {each.url}  since {since}")
-        click.echo(f"  cache {each.cache_dir}: {size(each.status.cache_bytes)}")
+        limit = "" if each.cache_limit is None else f" of {size(each.cache_limit)}"
+        click.echo(f"  cache {each.cache_dir}: {size(each.status.cache_bytes)}{limit}")
         for download in each.status.downloads:
             whole = f" of {size(download.size)}" if download.size else ""
             click.echo(

@@ -28,11 +28,10 @@ from onefs.content.window import FARTHEST
 from onefs.errors import BadContent, CacheError, DeadlineExceeded, Stopping
 from onefs.http import HostAuth, Transport
 from onefs.model import Dataset
+from onefs.storing import SMALL_FILE
 
 #: files whose identity at their last opening is remembered
 REMEMBERED = 65536
-#: files up to this size are fetched whole
-SMALL_FILE = 16 << 20
 #: seconds for which verifying a complete file may take the disk
 VERIFYING = 3600.0
 
