@@ -140,7 +140,9 @@ class Access:
             store = CredentialStore()
             return KeptToken(settings, store, environ), KeptAuth(settings, store, environ)
         token = fetch_token(self._transport, settings.url, settings.username, login.password)
-        return GivenToken(token), HostAuth(login.data, [settings.data_url])
+        return GivenToken(token), HostAuth(
+            login.data, [settings.data_url] if settings.data_url else []
+        )
 
 
 def _seconds(variable: str, default: float) -> float:

@@ -10,14 +10,12 @@ import platformdirs
 
 from onefs.cli.embedded import DemoOptions
 from onefs.cli.options import (
-    ask_secret,
-    at_terminal,
     database_options,
     folder_options,
     storing_options,
 )
 from onefs.demo import demo_identity
-from onefs.errors import DeadlineExceeded, Throttled, Unreachable, UsageError
+from onefs.errors import UsageError
 from onefs.settings import Settings, resolve
 from onefs.storing import storing
 from onefs.urls import host_key
@@ -77,11 +75,12 @@ def mount(
     Returns when the mount answers; it then runs in the background until `onefs umount`.
     """
     from onefs.cli.mounting import Wish, start
+    from onefs.cli.opening import log_in
 
     options = _demo_options(demo, demo_data, demo_rate, demo_latency, flags)
     settings, database = _settings(flags, options)
     if options is None and not offline:
-        _log_in(settings)
+        log_in(settings)
     start(
         Wish(
             mountpoint,
@@ -148,23 +147,3 @@ def _settings(flags: dict[str, str | None], demo: DemoOptions | None) -> tuple[S
 
 def _folder(given: str | None, parent: str, name: str) -> Path:
     return Path(given or os.path.join(parent, name)).expanduser().absolute()
-
-
-def _log_in(settings: Settings) -> None:
-    """Have a token before the daemon starts, asking on the terminal where there is one.
-
-    A server that is away is left to the daemon, which may have enough in its catalogue.
-    """
-    from onefs.access import Deadlines
-    from onefs.credentials import CredentialStore
-    from onefs.http import Transport
-    from onefs.metadata.auth import log_in
-
-    ask = ask_secret if at_terminal() else None
-    deadline = Deadlines.of_environment().metadata
-    with Transport() as transport:
-        try:
-            log_in(transport, settings, CredentialStore(), ask=ask, deadline=deadline)
-        except (Unreachable, DeadlineExceeded, Throttled):
-            if not (settings.state_dir / "catalogue.sqlite").exists():
-                raise

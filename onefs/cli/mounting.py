@@ -90,6 +90,7 @@ def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
         made=place.made,
         url=settings.url,
         profile=settings.profile or None,
+        username=settings.username,
         cache_dir=str(settings.cache_dir),
         state_dir=str(settings.state_dir),
         cache_limit=settings.storing.cache_size,

@@ -70,6 +70,8 @@ class Content:
         on_bad: Callable[[Dataset], None] = lambda dataset: None,
     ) -> None:
         self.cache_dir = cache_dir
+        self.database = database
+        self.limits = limits or Limits()
         self.strict = strict
         self._small_file = small_file
         self._stall = stall
@@ -85,7 +87,7 @@ class Content:
         self._partials = Partials(self.store, lock, self._is_open)
         self._evictor = Evictor(self.store, self._partials)
         self.keeping = Keeping(self.store, self._evictor)
-        self._room = Room(cache_dir, self.store.ledger, limits or Limits(), self._evictor.evict)
+        self._room = Room(cache_dir, self.store.ledger, self.limits, self._evictor.evict)
         self._follower = Follower(self.store, self._partials, self._is_open, self._went_bad)
         self._fetcher = Fetcher(
             self.store,

@@ -178,6 +178,10 @@ class Catalogue:
             )
         )
 
+    def session_of_dataset(self, dataset_id: str) -> str | None:
+        """The eid of the session of a dataset that was listed once; asks nobody."""
+        return self._database.session_of_dataset(dataset_id)
+
     def repositories(self) -> Listing[dict[str, Repository]]:
         """Every repository, by name."""
 
