@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onefs.content.reader import Content
+from onefs.content.room import Limits
 from onefs.credentials import CredentialStore, DataCredentials, find_data_credentials
 from onefs.errors import UsageError
 from onefs.http import HostAuth, NoTransport, Transport
@@ -104,6 +105,7 @@ class Access:
             self.database, self.alyx, deadline=limits.metadata, offline=offline
         )
         self.catalogue.presence.changed = self._transport.hurry
+        kept = settings.storing
         self.content = Content(
             settings.cache_dir,
             settings.state_dir,
@@ -112,6 +114,10 @@ class Access:
             auth,
             stall=limits.stall,
             deadline=limits.metadata,
+            small_file=kept.small_file,
+            strict=kept.strict,
+            limits=Limits(kept.cache_size, kept.min_free),
+            on_bad=lambda dataset: self.tree.opened.forget_bytes(dataset),
         )
         self.tree = Laboratory(self.catalogue, self.content, settings.url, limits.metadata)
 
@@ -137,7 +143,9 @@ class Access:
             store = CredentialStore()
             return KeptToken(settings, store, environ), KeptAuth(settings, store, environ)
         token = fetch_token(self._transport, settings.url, settings.username, login.password)
-        return GivenToken(token), HostAuth(login.data, [settings.data_url])
+        return GivenToken(token), HostAuth(
+            login.data, [settings.data_url] if settings.data_url else []
+        )
 
 
 def _seconds(variable: str, default: float) -> float:

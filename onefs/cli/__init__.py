@@ -20,6 +20,8 @@ COMMANDS = {
     "refresh": ("onefs.cli.refresh:refresh", "Have the server asked again for what is known."),
     "status": ("onefs.cli.status:status", "Show the mounts and what they are doing."),
     "sync": ("onefs.cli.sync:sync", "Fill the catalogue from ONE cache tables."),
+    "get": ("onefs.cli.get:get", "Download files, many at once."),
+    "cache": ("onefs.cli.cache:cache", "Look after the cache folder."),
     "setup": ("onefs.cli.setup:setup", "Save a database's URL, user and credentials."),
     "login": ("onefs.cli.setup:login", "Get a new token for a database."),
     "logout": ("onefs.cli.setup:logout", "Forget a database's token and password."),

@@ -26,6 +26,7 @@ from onefs.mount.records import OFFLINE, READY, Download, Status
 from onefs.mount.serve import Service
 from onefs.secret import Secret
 from onefs.settings import Settings
+from onefs.storing import INDEXERS, Storing
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ class MountSettings:
     stall: float = 60.0
     #: ask no server
     offline: bool = False
+    #: the fields of Storing; {} for its defaults
+    storing: dict[str, Any] = field(default_factory=dict)
     #: the variables of the mount command's environment that the daemon's own lacks: secrets
     environment: dict[str, str] = field(default_factory=dict, repr=False)
     #: DemoOptions of the embedded servers to run, which then say where they are
@@ -100,6 +103,7 @@ def _open(found: MountSettings, ready: dict[str, str] | None) -> Access:
         state_dir=Path(found.state_dir),
         data_url=found.data_url,
         data_username=found.data_username,
+        storing=_storing(found.storing),
     )
     login = None
     if ready is not None:
@@ -121,6 +125,10 @@ def _open(found: MountSettings, ready: dict[str, str] | None) -> Access:
         deadlines=deadlines,
         offline=found.offline,
     )
+
+
+def _storing(found: dict[str, Any]) -> Storing:
+    return Storing(**{**found, "indexers": tuple(found.get("indexers", INDEXERS))})
 
 
 def _check(access: Access, offline: bool) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from onefs import alf
-from onefs.cli.progress import Meter
+from onefs.cli.meter import Meter
 from onefs.content.reader import Content
 from onefs.errors import NotFound, OnefsError, ServerError, Stopping, UsageError
 from onefs.metadata.catalogue import Catalogue

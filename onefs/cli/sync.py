@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from onefs.access import Access, Deadlines
+from onefs.cli.meter import Meter
 from onefs.cli.options import ask_secret, at_terminal, database_options, folder_options
-from onefs.cli.progress import Meter
 from onefs.errors import NotFound, OnefsError
 from onefs.metadata.tabled import TabledDatabase
 from onefs.metadata.tables_build import Built

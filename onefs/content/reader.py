@@ -29,11 +29,10 @@ from onefs.content.window import FARTHEST
 from onefs.errors import BadContent, CacheError, DeadlineExceeded, Stopping
 from onefs.http import HostAuth, Transport
 from onefs.model import Dataset
+from onefs.storing import SMALL_FILE
 
 #: files whose identity at their last opening is remembered
 REMEMBERED = 65536
-#: files up to this size are fetched whole
-SMALL_FILE = 16 << 20
 #: seconds between two reports to who watches a download
 TOLD_EVERY = 0.2
 #: seconds for which verifying a complete file may take the disk
@@ -74,6 +73,8 @@ class Content:
         on_bad: Callable[[Dataset], None] = lambda dataset: None,
     ) -> None:
         self.cache_dir = cache_dir
+        self.database = database
+        self.limits = limits or Limits()
         self.strict = strict
         self._small_file = small_file
         self._stall = stall
@@ -89,7 +90,7 @@ class Content:
         self._partials = Partials(self.store, lock, self._is_open)
         self._evictor = Evictor(self.store, self._partials)
         self.keeping = Keeping(self.store, self._evictor)
-        self._room = Room(cache_dir, self.store.ledger, limits or Limits(), self._evictor.evict)
+        self._room = Room(cache_dir, self.store.ledger, self.limits, self._evictor.evict)
         self._follower = Follower(self.store, self._partials, self._is_open, self._went_bad)
         self._fetcher = Fetcher(
             self.store,

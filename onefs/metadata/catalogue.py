@@ -185,6 +185,10 @@ class Catalogue:
         self._listings.really(self._datasets(session, known))
         return True
 
+    def session_of_dataset(self, dataset_id: str) -> str | None:
+        """The eid of the session of a dataset that was listed once; asks nobody."""
+        return self._database.session_of_dataset(dataset_id)
+
     def repositories(self) -> Listing[dict[str, Repository]]:
         """Every repository, by name."""
         return self._listings.get(self._repositories())

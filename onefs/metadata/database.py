@@ -235,6 +235,11 @@ class Database:
         bases = {name: found.data_url for name, found in self.repositories().items()}
         return [_dataset(row, bases) for row in self._rows(query, eid)]
 
+    def session_of_dataset(self, dataset_id: str) -> str | None:
+        """The eid of a dataset's session; None when the dataset was never listed."""
+        found = self._rows("SELECT eid FROM datasets WHERE id = ?", dataset_id)
+        return str(found[0][0]) if found else None
+
     def store_datasets(self, eid: str, found: Sequence[DatasetRow], now: float) -> None:
         """Replace a session's datasets; see :meth:`store_datasets_of`."""
         self.store_datasets_of({eid: found}, now)

@@ -119,6 +119,7 @@ def _describe(config: DaemonConfig, service: Service) -> MountInfo:
         pid=os.getpid(),
         url=service.url or config.url,
         profile=config.profile,
+        username=config.username,
         cache_dir=config.cache_dir,
         state_dir=config.state_dir,
         cache_limit=config.cache_limit,

@@ -94,6 +94,13 @@ class Opened:
                 else:
                     held.replaced = True
 
+    def forget_bytes(self, dataset: Dataset) -> None:
+        """What was read of an open dataset is worth nothing: the kernel is to forget its pages."""
+        with self._lock:
+            for place, held in self._held.items():
+                if held.dataset.id == dataset.id:
+                    self.switches.put("/" + "/".join(place))
+
     def invalidated(self, path: str) -> None:
         """The kernel has forgotten what it had of a path."""
         with self._lock:
