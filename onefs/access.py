@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 from onefs.content.reader import Content
 from onefs.credentials import CredentialStore, DataCredentials, find_data_credentials
-from onefs.errors import UsageError
+from onefs.errors import DeadlineExceeded, OnefsError, ServerError, Unreachable, UsageError
 from onefs.http import HostAuth, Transport
 from onefs.metadata.alyx import Alyx, Token
-from onefs.metadata.auth import GivenToken, KeptToken, fetch_token
+from onefs.metadata.auth import GivenToken, KeptToken, NoToken, PromisedToken
 from onefs.metadata.catalogue import Catalogue
 from onefs.metadata.database import Database
+from onefs.metadata.queries import Queries
+from onefs.model import Dataset
 from onefs.settings import Settings
 from onefs.tree.laboratory import Laboratory
 
@@ -36,10 +38,14 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class GivenLogin:
-    """A login that is not to be looked up: the embedded laboratory's, or one for one use."""
+    """A login that is not to be looked up: the embedded laboratory's, or one for one use.
 
-    password: str
-    data: DataCredentials
+    '' and None for what is to be looked up all the same.
+    """
+
+    password: str = ""
+    data: DataCredentials | None = None
+    token: str = ""
 
 
 class KeptAuth(HostAuth):
@@ -71,8 +77,9 @@ class Access:
 
     ``database`` names the laboratory: the cache folder must be its own. Without ``login`` the
     token and credentials of ``environ`` (None: this process's) or the kept ones are used, and
-    taken up anew when ``onefs login`` writes others. Raises UsageError or CacheError when the
-    folders cannot be used; without ``login`` it asks no server.
+    taken up anew when ``onefs login`` writes others. With ``offline`` Alyx is never asked. Raises
+    UsageError or CacheError when the folders cannot be used, and AlyxCredentials for a wrong
+    password; without one it asks no server.
     """
 
     def __init__(
@@ -83,15 +90,19 @@ class Access:
         login: GivenLogin | None = None,
         environ: Mapping[str, str] | None = None,
         deadlines: Deadlines | None = None,
+        offline: bool = False,
     ) -> None:
         limits = deadlines or Deadlines()
         #: the database's address
         self.url = settings.url
         self._transport = Transport()
-        token, auth = self._credentials(settings, login, environ)
-        alyx = Alyx(self._transport, settings.url, token, limits.metadata)
-        self._database = Database(settings.state_dir / "catalogue.sqlite")
-        self.catalogue = Catalogue(self._database, alyx, deadline=limits.metadata)
+        login = login or GivenLogin()
+        self._auth = auth = _file_server_auth(settings, login, environ)
+        token = NoToken(settings.url) if offline else self._token(settings, login, environ)
+        self.alyx = Alyx(self._transport, settings.url, token, limits.metadata)
+        self.database = Database(settings.state_dir / "catalogue.sqlite")
+        self.catalogue = Catalogue(self.database, self.alyx, deadline=limits.metadata)
+        self.queries = Queries(self.alyx, self.database)
         self.content = Content(
             settings.cache_dir,
             settings.state_dir,
@@ -113,16 +124,61 @@ class Access:
         """Let go of everything."""
         self.wake()
         self.content.release()
-        self._database.close()
+        self.database.close()
 
-    def _credentials(
-        self, settings: Settings, login: GivenLogin | None, environ: Mapping[str, str] | None
-    ) -> tuple[Token, HostAuth]:
-        if login is None:
-            store = CredentialStore()
-            return KeptToken(settings, store, environ), KeptAuth(settings, store, environ)
-        token = fetch_token(self._transport, settings.url, settings.username, login.password)
-        return GivenToken(token), HostAuth(login.data, [settings.data_url])
+    def peek(self, dataset: Dataset, length: int) -> bytes:
+        """The first bytes of a dataset, at most ``length``: of the cached file, else asked for.
+
+        Raises what downloading raises.
+        """
+        known = self.content.known_path(dataset)
+        if known is not None:
+            with known.open("rb") as file:
+                return file.read(length)
+        trouble: OnefsError = ServerError(f"{dataset.name} stands on no file server")
+        for copy in dataset.copies:
+            try:
+                return self._head(copy.url, length)
+            except OnefsError as error:
+                trouble = error
+        raise trouble
+
+    def _head(self, url: str, length: int) -> bytes:
+        headers = {"Range": f"bytes=0-{length - 1}"}
+        found = b""
+        with self._transport.stream(url, headers=headers, auth=self._auth) as stream:
+            if stream.status == 416:  # an empty file has no first byte
+                return b""
+            if stream.status not in (200, 206):
+                raise ServerError(f"{url}: the file server answers {stream.status}", stream.status)
+            for chunk in stream.iter_chunks(length):
+                found += chunk
+                if len(found) >= length:
+                    break
+        return found[:length]
+
+    def _token(
+        self, settings: Settings, login: GivenLogin, environ: Mapping[str, str] | None
+    ) -> Token:
+        if login.token:
+            return GivenToken(login.token)
+        if not login.password:
+            return KeptToken(settings, CredentialStore(), environ)
+        token = PromisedToken(self._transport, settings.url, settings.username, login.password)
+        try:
+            token.current()
+        except (Unreachable, DeadlineExceeded):
+            if not (settings.state_dir / "catalogue.sqlite").exists():
+                raise
+        return token
+
+
+def _file_server_auth(
+    settings: Settings, login: GivenLogin, environ: Mapping[str, str] | None
+) -> HostAuth:
+    if login.data is None:
+        return KeptAuth(settings, CredentialStore(), environ)
+    return HostAuth(login.data, [settings.data_url] if settings.data_url else [])
 
 
 def _seconds(variable: str, default: float) -> float:

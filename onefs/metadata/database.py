@@ -165,6 +165,37 @@ class Database:
             connection.execute("REPLACE INTO records VALUES (?, ?)", (eid, body))
             _mark(connection, f"record/{eid}", now)
 
+    # -- searches
+
+    def sessions_where(self, condition: str, values: Iterable[object]) -> list[Session]:
+        """The known sessions, without number too, for which an SQL condition holds; latest first.
+
+        A session without number has -1.
+        """
+        query = f"SELECT * FROM sessions WHERE {condition} ORDER BY start_time DESC"
+        return [_session(row) for row in self._rows(query, *values)]
+
+    def distinct(self, table: str, column: str) -> list[str]:
+        """The values that a column has."""
+        return [str(row[0]) for row in self._rows(f"SELECT DISTINCT {column} FROM {table}")]
+
+    def store_found(self, found: Iterable[tuple[Session, bool]]) -> None:
+        """Sessions that a search has met; no listing is whole by them."""
+        with self._transaction() as connection:
+            connection.executemany(_INSERT_SESSION, (_session_values(*item) for item in found))
+
+    def answer(self, key: str) -> tuple[str, float] | None:
+        """A kept answer and when it was given; None when there is none."""
+        found = self._rows("SELECT body, fetched_at FROM answers WHERE key = ?", key)
+        return (str(found[0][0]), float(found[0][1])) if found else None
+
+    def store_answer(self, key: str, body: str, now: float, keep: int = 1000) -> None:
+        """Keep an answer, and of all answers the last ``keep``."""
+        oldest = "SELECT key FROM answers ORDER BY fetched_at DESC LIMIT -1 OFFSET ?"
+        with self._transaction() as connection:
+            connection.execute("REPLACE INTO answers VALUES (?, ?, ?)", (key, now, body))
+            connection.execute(f"DELETE FROM answers WHERE key IN ({oldest})", (keep,))
+
 
 _INSERT_SESSION = f"REPLACE INTO sessions VALUES ({', '.join('?' * 8)})"
 
@@ -180,7 +211,7 @@ def _session(row: tuple[Any, ...]) -> Session:
         lab=str(lab),
         subject=str(subject),
         date=str(date),
-        number=int(number),
+        number=int(number) if number is not None else -1,
         start_time=float(start_time),
         task_protocol=str(task_protocol),
         projects=tuple(str(projects).split(",")) if projects else (),

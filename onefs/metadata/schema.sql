@@ -79,3 +79,11 @@ CREATE TABLE IF NOT EXISTS records (
     eid  TEXT PRIMARY KEY,
     body TEXT NOT NULL
 ) WITHOUT ROWID;
+
+-- Answers that are kept for when the server is away: what a search found ('search/<query>') and the
+-- rows of a small table ('table/<endpoint>'). body is JSON. Those asked for longest ago are dropped.
+CREATE TABLE IF NOT EXISTS answers (
+    key        TEXT PRIMARY KEY,
+    fetched_at REAL NOT NULL,
+    body       TEXT NOT NULL
+) WITHOUT ROWID;

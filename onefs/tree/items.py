@@ -38,12 +38,12 @@ from onefs.tree.shape import (
     SessionShape,
     SubjectShape,
     lab_shape,
-    session_shape,
     subject_shape,
     subjects_shape,
 )
 from onefs.tree.text import TextHandle
 from onefs.tree.views import BY_EID, BY_REF, ByEid, ByRef
+from onefs.tree.ways import session_content
 
 SESSION_JSON = ".session.json"
 
@@ -154,8 +154,7 @@ class SessionFolder:
         return {PREFIX + "eid": self.session.eid, PREFIX + "ref": self.session.ref}
 
     def _shape(self) -> SessionShape:
-        listing = self.rooms.catalogue.datasets(self.session)
-        return self.rooms.shapes.of(f"session/{self.session.eid}", listing, session_shape)
+        return session_content(self.rooms.catalogue, self.rooms.shapes, self.session)
 
     def _here(self, shape: SessionShape) -> Mapping[str, Dataset | None]:
         try:
