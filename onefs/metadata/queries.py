@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -158,8 +158,10 @@ class Queries:
         owned = {rows.identifier(row) for row in self._alyx.select(_parameters(plain))}
         if not owned:
             return []
-        others = {name: value for name, value in branch.items() if name != "users"}
-        found = self._alyx.select(_parameters(others))
+        others = _parameters({name: v for name, v in branch.items() if name != "users"})
+        if len(owned) <= MOST_IDS and "django" not in others:
+            others["django"] = _ids(owned)  # the join is dear: let it be over these only
+        found = self._alyx.select(others)
         return [row for row in found if rows.identifier(row) in owned]
 
     def _owned_by_all(self, found: Mapping[str, Row], users: Sequence[str]) -> dict[str, Row]:
@@ -168,8 +170,8 @@ class Queries:
         for user in users:
             owned: set[str] = set()
             for start in range(0, len(left), MOST_IDS):
-                some = ",".join(f"'{eid}'" for eid in left[start : start + MOST_IDS])
-                answer = self._alyx.select({"users": user, "django": f"id__in,[{some}]"})
+                some = _ids(left[start : start + MOST_IDS])
+                answer = self._alyx.select({"users": user, "django": some})
                 owned.update(rows.identifier(row) for row in answer)
             left = [eid for eid in left if eid in owned]
         return {eid: found[eid] for eid in left}
@@ -219,6 +221,11 @@ def _parameters(branch: Mapping[str, str]) -> dict[str, str]:
         probe = f"probe_insertion__name,{found.pop('probe')}"
         found["django"] = f"{probe},{found['django']}" if "django" in found else probe
     return found
+
+
+def _ids(eids: Iterable[str]) -> str:
+    """The look-up of sessions by their eids."""
+    return "id__in,[" + ",".join(f"'{eid}'" for eid in eids) + "]"
 
 
 def _clear(error: ServerError, query: Query) -> ServerError:

@@ -119,9 +119,10 @@ def find_term(given: str) -> Term:
     name = given.replace("-", "_")
     term = VOCABULARY.get(ALIASES.get(name, name))
     if term is None:
+        near = difflib.get_close_matches(name.casefold(), [*VOCABULARY, *ALIASES], 1)
+        hint = f" (did you mean {ALIASES.get(near[0], near[0])!r}?)" if near else ""
         raise UsageError(
-            f"there is no search term {given!r}{nearest(given, [*VOCABULARY, *ALIASES])}; "
-            "search_terms(all=True) lists them"
+            f"there is no search term {_shown(given)}{hint}; search_terms(all=True) lists them"
         )
     return term
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from onefs import alf
 from onefs.errors import UsageError
 from onefs.metadata import terms as vocabulary
-from onefs.metadata.queries import TABLES, names_of
+from onefs.metadata.queries import TABLES, Found, names_of
 from onefs.model import Session
 from onefs.one.addresses import Addresses, only
 from onefs.one.info import SessionDataInfo
@@ -90,6 +90,11 @@ class ONE:
         self._end()
 
     @property
+    def url(self) -> str:
+        """Alyx's address."""
+        return self._settings.url
+
+    @property
     def cache_dir(self) -> Path:
         """The ONE cache folder that files are kept in."""
         return self._access.content.cache_dir
@@ -137,18 +142,26 @@ class ONE:
         """
         if not isinstance(details, bool):
             raise UsageError(f"details is {type(details).__name__}: give True or False")
-        query = vocabulary.parse(terms)
-        found = self._access.queries.search(query, vocabulary.parse_limit(limit))
-        if not found.rows and (hint := self._access.queries.suggest(query)):
-            warn(f"the search found nothing: {hint}")
+        found = self.search_sessions(limit=limit, **terms)
         if not details:
             return found.eids
         sessions = {session.eid: session for session in found.sessions()}
         rows = [
-            {**row, "local_path": self._folder(sessions.get(eid))}
+            {
+                **row,
+                "local_path": str(self.session_folder(sessions[eid])) if eid in sessions else None,
+            }
             for eid, row in zip(found.eids, found.rows, strict=True)
         ]
         return found.eids, rows
+
+    def search_sessions(self, *, limit: int | str | None = None, **terms: Any) -> Found:
+        """As :meth:`search`: what was found, as rows and as sessions."""
+        query = vocabulary.parse(terms)
+        found = self._access.queries.search(query, vocabulary.parse_limit(limit))
+        if not found.rows and (hint := self._access.queries.suggest(query)):
+            warn(f"the search found nothing: {hint}")
+        return found
 
     # -- list
 
@@ -242,6 +255,16 @@ class ONE:
             info.append(self._loader.loaded(session, order))
         return info
 
+    def describe(self, path: str | PurePath) -> dict[str, Any]:
+        """What the dataset at a path is, from its header and the database: name, type, shape,
+        dtype, rows, size in bytes, md5, state, and where it comes from.
+
+        ``path`` is one in the cache or in a mount. The file is not downloaded: its first bytes
+        are asked for where it is not in the cache. Raises UsageError, NotFound, and what asking a
+        file server raises.
+        """
+        return self._loader.described(path)
+
     # -- names
 
     def eid(self, name: Name) -> str:
@@ -253,6 +276,16 @@ class ONE:
         """A session's ref: ``2018-08-24_1_clns0730``."""
         return self._addresses.session(_single(eid)).ref
 
+    def session(self, eid: Name) -> Session:
+        """A session as it is known: lab, subject, date, number, task protocol, projects."""
+        return self._addresses.session(_single(eid))
+
+    def session_folder(self, session: Session, mount: str | os.PathLike[str] | None = None) -> Path:
+        """As :meth:`path`, without asking whether another session has the same number on that day
+        (whose folder then bears a mark)."""
+        place = alf.session_folder(session)
+        return self._addresses.cache_path(place) if mount is None else Path(mount, *place)
+
     def path(self, eid: Name, mount: str | os.PathLike[str] | None = None) -> Path:
         """A session's folder in the cache, or below the mount point ``mount``.
 
@@ -262,13 +295,6 @@ class ONE:
         if mount is not None:
             return Path(mount).joinpath(*place)
         return self._addresses.cache_path(place)
-
-    def _folder(self, session: Session | None) -> str | None:
-        """Where a session's folder is in the cache, but for the mark of one that shares its
-        number; None for a session without number."""
-        if session is None:
-            return None
-        return str(self._addresses.cache_path(alf.session_folder(session)))
 
 
 def _table_of(what: str) -> str | None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePath
 from typing import Any
 
 from onefs.access import Access
 from onefs.errors import BadContent, MissingLibrary, OnefsError, UsageError
 from onefs.metadata.terms import nearest
 from onefs.model import Dataset, Session
-from onefs.one import choice, readers
+from onefs.one import choice, headers, readers
 from onefs.one.addresses import Addresses
 from onefs.one.choice import Placed
 from onefs.one.downloads import fetch
@@ -111,6 +112,37 @@ class Loader:
                 data, warned = file, True
             rows.append(self._row(session, each, data))
         return SessionDataInfo.of(rows)
+
+    def described(self, path: str | PurePath) -> dict[str, Any]:
+        """What the dataset at a path is (``ONE.describe``)."""
+        if not isinstance(path, (str, PurePath)):
+            raise UsageError(f"{type(path).__name__} is no path")
+        session, place, dataset = self._addresses.dataset(path)
+        content = self._access.content
+        local = content.known_path(dataset)
+        if dataset.size is None and local is None and not self._offline:
+            dataset = replace(dataset, size=content.probe(dataset))
+        state, reason = content.state(dataset)
+        found: dict[str, Any] = {
+            "path": str(self._addresses.cache_path(place)),
+            "dataset_type": dataset.dataset_type,
+            "eid": dataset.eid,
+            "ref": session.ref,
+            "dataset_id": dataset.id,
+            "collection": dataset.collection,
+            "revision": dataset.revision,
+            "size": dataset.size,
+            "md5": dataset.md5,
+            "qc": dataset.qc,
+            "state": state,
+            "url": dataset.copies[0].url,
+        }
+        if reason:
+            found["error"] = reason
+        if local is None and self._offline:
+            return found
+        header = headers.describe(dataset.name, partial(self._access.peek, dataset), local)
+        return found | header
 
     def _all(self, session: Session, found: Sequence[Placed], order: Order) -> list[Placed]:
         if order.types is None:

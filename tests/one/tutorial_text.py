@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,24 +25,17 @@ class Block:
 
 def blocks() -> list[Block]:
     """Every block of the tutorial, in order."""
-    found: list[list[list[str]]] = []
+    found: list[tuple[list[str], list[str]]] = []
     into: list[str] | None = None
-    for line in [*TEXT.read_text("utf-8").splitlines(), ""]:
+    for line in TEXT.read_text("utf-8").splitlines():
         if _CODE.match(line):
-            if into is None or not found or into is not found[-1][0]:
-                found.append([[], []])
+            if into is None or into is not found[-1][0]:
+                found.append(([], []))
                 into = found[-1][0]
             into.append(line)
-        elif found and (line.startswith(("[", "]", '    "', " '")) or line.startswith("['")):
+        elif found and line.startswith(("[", "]", '    "', " '")):
             into = found[-1][1]
             into.append(line)
-        elif line and line not in ("returns",) and not line.startswith("# Example"):
-            into = None
-        elif into is not None and found and into is found[-1][0] and not line:
+        else:
             into = None
     return [Block("\n".join(code), "\n".join(printed)) for code, printed in found]
-
-
-def expressions(code: str) -> list[ast.stmt]:
-    """The statements of a block."""
-    return ast.parse(code).body
