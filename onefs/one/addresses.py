@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date
 from pathlib import Path, PurePath
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
@@ -11,12 +13,13 @@ from uuid import UUID
 from onefs import alf
 from onefs.access import Access
 from onefs.content.store import Place
-from onefs.errors import Ambiguous, NotFound, UsageError
+from onefs.errors import Ambiguous, DeadlineExceeded, NotFound, Unreachable, UsageError
 from onefs.model import Dataset, Session
 from onefs.tree.shape import SessionShape
 from onefs.tree.shapes import Shapes
 from onefs.tree.ways import datasets_by_place, session_content, session_place
 
+_UNSENDABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _EXPLAINED = (
     "give a UUID with dashes, a ref like 2018-08-24_1_clns0730, a path with "
     "lab/subject/date/number, or Alyx's URL of a session"
@@ -43,6 +46,8 @@ class Addresses:
         if not isinstance(name, str):
             raise UsageError(f"{type(name).__name__} is no eid: {_EXPLAINED}")
         text = name.strip()
+        if _UNSENDABLE.search(text):
+            raise UsageError(f"{_shown(name)} holds characters that no name has")
         path = urlsplit(text).path if "://" in text else text
         last = path.rstrip("/").rpartition("/")[2].lower()
         if alf.is_uuid(last) and not _is_below_session(path):
@@ -60,7 +65,11 @@ class Addresses:
 
     def place(self, session: Session) -> Place:
         """A session's folders from the lab on."""
-        return session_place(self._access.catalogue, self._shapes, session)
+        try:
+            return session_place(self._access.catalogue, self._shapes, session)
+        except (Unreachable, DeadlineExceeded):
+            # the subject was never listed; without its other sessions a mark cannot be known
+            return alf.session_folder(session)
 
     def content(self, session: Session) -> SessionShape:
         """What is in a session."""
@@ -91,7 +100,14 @@ class Addresses:
         raise NotFound(f"session {session.ref} has no dataset {'/'.join(below) or 'without name'}")
 
     def _by_ref(self, text: str, ref: alf.Ref) -> str:
-        found = self._access.catalogue.sessions_by_ref(ref)
+        if not _is_day(ref.date):  # Alyx answers 500
+            raise NotFound(f"there is no session {text}: {ref.date} is no day")
+        try:
+            found = self._access.catalogue.sessions_by_ref(ref)
+        except (Unreachable, DeadlineExceeded):
+            found = self._access.database.sessions_by_ref(ref)
+            if not found:
+                raise
         if not found:
             raise NotFound(f"Alyx has no session {text}")
         if len(found) > 1:
@@ -106,12 +122,29 @@ class Addresses:
             raise UsageError(f"{_shown(text)} is no path of a session: {_EXPLAINED}")
         place, _ = folders
         if len(place) == 1:
-            return self._by_view(place[0])
-        found = self._access.tree.xattrs("/" + "/".join(place))
-        return found["user.onefs.eid"]
+            return self.eid(place[0])
+        try:
+            return self._access.tree.xattrs("/" + "/".join(place))["user.onefs.eid"]
+        except (Unreachable, DeadlineExceeded):
+            known = self._known_by_place(place)
+            if known is None:
+                raise
+            return known
 
-    def _by_view(self, name: str) -> str:
-        return self.eid(name)
+    def _known_by_place(self, place: Place) -> str | None:
+        """The one session that is known to stand somewhere, without asking."""
+        _, subject, day, number = place
+        ref = alf.Ref(day, int(number.partition("~")[0]), subject)
+        known = self._access.database.sessions_by_ref(ref)
+        found = [session.eid for session in known if alf.session_folder(session) == place]
+        return found[0] if len(found) == 1 else None
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return bool(date.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 def _parts(text: str) -> tuple[str, ...]:
@@ -162,7 +195,7 @@ def only(names: object) -> tuple[list[object], bool]:
     A list of one stands for that one, as the tutorial hands on what ``search`` gave.
     Raises UsageError for an empty list.
     """
-    if isinstance(names, (str, UUID, PurePath)) or not isinstance(names, Iterable):
+    if isinstance(names, (str, bytes, UUID, PurePath, Mapping)) or not isinstance(names, Iterable):
         return [names], True
     given = list(names)
     if not given:

@@ -29,6 +29,8 @@ _OLD = {
     "offline": "give it to ONE(offline=True)",
 }
 
+_OURS = ("dataset_types", "dclass_output", "collection", "revision", "download_only", "mmap")
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -206,8 +208,7 @@ def refuse_old_arguments(given: Mapping[str, Any]) -> None:
     """Raise UsageError for an argument that ``load`` has not, saying what to do instead."""
     for name, value in given.items():
         if name not in _OLD:
-            known = ["collection", "revision", "download_only", "mmap", "dclass_output", *_OLD]
-            raise UsageError(f"load has no argument {name!r}{nearest(name, known)}")
+            raise UsageError(f"load has no argument {name!r}{nearest(name, [*_OURS, *_OLD])}")
         if value:
             raise UsageError(f"load has no {name} any more: {_OLD[name]}")
 
