@@ -17,6 +17,7 @@ from datetime import date
 from enum import Enum
 from itertools import islice
 from operator import index
+from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 from onefs.errors import UsageError
@@ -141,7 +142,7 @@ def _values(term: Term, value: object) -> tuple[str, ...]:
         value = value.split(",")  # as Alyx does: a comma cannot be a part of these names
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         value = [value]
-    given = list(islice(value, MOST_VALUES + 1))
+    given = _items(term.name, value, MOST_VALUES + 1)
     if not given:
         raise UsageError(f"{term.name} is an empty list, which would match every session")
     if len(given) > MOST_VALUES:
@@ -157,7 +158,7 @@ def _range(name: str, value: object) -> tuple[str, ...]:
     """The first and the last day; one date stands for that day."""
     if isinstance(value, str) and "," in value:
         value = [end.strip() or None for end in value.split(",")]
-    ends = list(islice(value, 3)) if _is_sequence(value) else [value]  # type: ignore[call-overload]
+    ends = _items(name, value, 3) if _is_sequence(value) else [value]
     if len(ends) == 1:
         ends = ends * 2
     if len(ends) != 2 or ends == [None, None]:
@@ -167,6 +168,13 @@ def _range(name: str, value: object) -> tuple[str, ...]:
     if first > last:
         raise UsageError(f"{name} ends ({last}) before it begins ({first})")
     return first, last
+
+
+def _items(name: str, value: Any, most: int) -> list[object]:
+    try:
+        return list(islice(value, most))
+    except Exception as error:  # whatever the caller's object raises
+        raise UsageError(f"{name}: {_shown(value)} cannot be read as a list") from error
 
 
 def _is_sequence(value: object) -> bool:
@@ -221,7 +229,7 @@ def _integer(largest: int) -> Callable[[str, object], str]:
             value = int(value)
         try:
             number = -1 if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
-        except TypeError:
+        except Exception:  # whatever the caller's object raises
             number = -1
         if not 0 <= number <= largest:
             raise UsageError(f"{name}: {_shown(value)} is no whole number from 0 to {largest}")
@@ -236,7 +244,7 @@ def _percent(name: str, value: object) -> str:
         if isinstance(value, bool):
             raise TypeError
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # whatever the caller's object raises
         number = float("nan")
     if not 0 <= number <= 100:
         raise UsageError(f"{name}: {_shown(value)} is no number of per cent from 0 to 100")

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from datetime import date
+from itertools import islice
 from pathlib import Path, PurePath
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
@@ -18,6 +19,9 @@ from onefs.model import Dataset, Session
 from onefs.tree.shape import SessionShape
 from onefs.tree.shapes import Shapes
 from onefs.tree.ways import datasets_by_place, session_content, session_place
+
+#: sessions in one call
+MOST_NAMES = 100_000
 
 _UNSENDABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _EXPLAINED = (
@@ -197,7 +201,12 @@ def only(names: object) -> tuple[list[object], bool]:
     """
     if isinstance(names, (str, bytes, UUID, PurePath, Mapping)) or not isinstance(names, Iterable):
         return [names], True
-    given = list(names)
+    try:
+        given = list(islice(names, MOST_NAMES + 1))
+    except Exception as error:  # whatever the caller's object raises
+        raise UsageError("the eids cannot be read as a list") from error
+    if len(given) > MOST_NAMES:
+        raise UsageError(f"more than {MOST_NAMES} eids are given at once")
     if not given:
         raise UsageError("the list of eids is empty: the search found no session")
     return given, len(given) == 1

@@ -25,7 +25,10 @@ def read_types(given: object) -> list[str]:
         given = [given]
     if isinstance(given, (bytes, dict)) or not isinstance(given, Iterable):
         raise UsageError(f"dataset_types is {type(given).__name__}: give a name or a list of names")
-    types = list(islice(given, MOST_TYPES + 1))
+    try:
+        types = list(islice(given, MOST_TYPES + 1))
+    except Exception as error:  # whatever the caller's object raises
+        raise UsageError("dataset_types cannot be read as a list") from error
     if len(types) > MOST_TYPES:
         raise UsageError(f"dataset_types has more than {MOST_TYPES} names")
     for name in types:

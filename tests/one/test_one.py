@@ -261,7 +261,7 @@ def test_a_path_in_one_of_two_labs_is_not_ambiguous(tmp_path: Path) -> None:
         Servers(RecordedSource(folder=tmp_path), LOGIN) as servers,
         ONE(**arguments(servers)) as one,
     ):
-        with pytest.raises(Ambiguous, match="cortexlab.*mainenlab"):
+        with pytest.raises(Ambiguous, match=r"cortexlab.*mainenlab"):
             one.eid("2022-05-05_1_dup01")
         eids = {one.eid(f"{lab}/dup01/2022-05-05/001") for lab in ("cortexlab", "mainenlab")}
         assert len(eids) == 2
