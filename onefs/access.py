@@ -112,10 +112,11 @@ class Access:
             stall=limits.stall,
             deadline=limits.metadata,
         )
-        self.tree = Laboratory(self.catalogue, self.content, settings.url)
+        self.tree = Laboratory(self.catalogue, self.content, settings.url, self.queries)
 
     def wake(self) -> None:
         """Wake all that waits, with Stopping; nothing waits afterwards."""
+        self.tree.close()
         self.catalogue.close()
         self.content.close()
         self._transport.close()

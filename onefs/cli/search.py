@@ -60,19 +60,34 @@ def _term_options(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="What is printed of each session.",
 )
+@click.option("--save", metavar="NAME", help="Save the search: it becomes .search/NAME in mounts.")
+@click.option("--forget", metavar="NAME", help="Forget a saved search, and search nothing.")
 @click.option("--terms", is_flag=True, help="Print the search terms, and search nothing.")
 @verb_options
 def search(
-    database: Database, limit: str | None, details: bool, form: str, terms: bool, **values: Any
+    database: Database,
+    limit: str | None,
+    details: bool,
+    form: str,
+    save: str | None,
+    forget: str | None,
+    terms: bool,
+    **values: Any,
 ) -> None:
     """Print the sessions that fulfil all of the terms, the latest first."""
     if terms:
         emit(list(VOCABULARY))
         return
+    if forget is not None:
+        with database.open() as one:
+            one.forget_search(forget)
+        return
     given = {name: value for name, value in values.items() if value not in (None, ())}
     if not given and limit is None:
         raise UsageError("a search needs a term, such as --subject NAME, or --limit N")
     with database.open() as one:
+        if save is not None:
+            one.save_search(save, **given)
         found = one.search_sessions(limit=limit, **given)
         rows = dict(zip(found.eids, found.rows, strict=True))
         mount = mount_of(one.url)

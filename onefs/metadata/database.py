@@ -40,6 +40,16 @@ class Database:
         with self._transaction() as connection:
             connection.execute("REPLACE INTO facts VALUES (?, ?)", (key, value))
 
+    def facts(self, prefix: str) -> dict[str, str]:
+        """The facts whose keys begin so, by the rest of their keys, sorted."""
+        query = "SELECT substr(key, ?), value FROM facts WHERE substr(key, 1, ?) = ? ORDER BY key"
+        found = self._rows(query, len(prefix) + 1, len(prefix), prefix)
+        return {str(name): str(value) for name, value in found}
+
+    def drop_fact(self, key: str) -> None:
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM facts WHERE key = ?", (key,))
+
     def fetched_at(self, key: str) -> float | None:
         """When a listing was taken; None when it never was."""
         found = self._rows("SELECT fetched_at FROM listings WHERE key = ?", key)
@@ -167,13 +177,20 @@ class Database:
 
     # -- searches
 
-    def sessions_where(self, condition: str, values: Iterable[object]) -> list[Session]:
-        """The known sessions, without number too, for which an SQL condition holds; latest first.
+    def eids_where(self, condition: str, values: Iterable[object], limit: int | None) -> list[str]:
+        """The eids of known sessions, without number too, for which an SQL condition holds; at
+        most ``limit``, the latest."""
+        query = f"SELECT eid FROM sessions WHERE {condition} ORDER BY start_time DESC LIMIT ?"
+        most = -1 if limit is None else limit
+        return [row[0] for row in self._rows(query, *values, most)]
 
-        A session without number has -1.
-        """
-        query = f"SELECT * FROM sessions WHERE {condition} ORDER BY start_time DESC"
-        return [_session(row) for row in self._rows(query, *values)]
+    def sessions_of(self, eids: Sequence[str]) -> list[Session]:
+        """The known sessions of these eids, in that order."""
+        query = (
+            "SELECT sessions.* FROM json_each(?) AS wanted JOIN sessions ON eid = wanted.value"
+            " ORDER BY wanted.key"
+        )
+        return [_session(row) for row in self._rows(query, json.dumps(eids))]
 
     def distinct(self, table: str, column: str) -> list[str]:
         """The values that a column has."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from onefs.metadata import rows
 from onefs.metadata.database import Database
 from onefs.metadata.rows import Row
 from onefs.metadata.terms import Query, nearest
 from onefs.model import Session
 
-Test = Callable[[Session, tuple[str, ...]], bool]
+Test = Callable[[Row, tuple[str, ...]], bool]
 
 #: the terms that the catalogue can answer by itself
 TERMS = (
@@ -26,24 +26,21 @@ def agrees(row: Row, query: Query) -> bool:
 
     Servers of another age know fewer filters, and ignore those that they do not know.
     """
-    session, _ = rows.session(row)
     return all(
-        _CHECKS[name](session, values)
+        _CHECKS[name](row, values)
         for name, values in query.values
         if name in _CHECKS and _is_shown(name, row)
     )
 
 
-def search(database: Database, query: Query) -> list[Session]:
-    """The known sessions that fulfil a query of :data:`TERMS` only; latest first."""
-    conditions, values = ["1"], []
+def search(database: Database, query: Query, limit: int | None = None) -> list[str]:
+    """The eids of known sessions that fulfil a query of :data:`TERMS` only; latest first."""
+    conditions, values = ["1"], list[object]()
     for name, wanted in query.values:
-        condition, given = _CONDITIONS[name](wanted)
+        condition, given = _CONDITIONS[name](database, wanted)
         conditions.append(condition)
         values.extend(given)
-    found = database.sessions_where(" AND ".join(conditions), values)
-    checks = [(_CHECKS[name], wanted) for name, wanted in query.values if name in _CHECKS]
-    return [session for session in found if all(test(session, wanted) for test, wanted in checks)]
+    return database.eids_where(" AND ".join(conditions), values, limit)
 
 
 def row(session: Session, url: str) -> Row:
@@ -88,72 +85,69 @@ def _is_shown(name: str, row: Mapping[str, Any]) -> bool:
     return name not in columns or any(column in row for column in columns[name])
 
 
-def _is_one(column: Callable[[Session], str]) -> Test:
+def _is_same(text: str, wanted: tuple[str, ...]) -> bool:
     """The whole text, in any case, as Alyx compares names."""
-    return lambda session, wanted: column(session).casefold() in map(str.casefold, wanted)
+    return text.casefold() in map(str.casefold, wanted)
 
 
-def _holds(session_text: str, wanted: tuple[str, ...]) -> bool:
-    return any(part.casefold() in session_text.casefold() for part in wanted)
+def _text(row: Row, column: str) -> str:
+    value = row.get(column)
+    return value if isinstance(value, str) else ""
+
+
+def _holds(text: str, wanted: tuple[str, ...]) -> bool:
+    return any(part.casefold() in text.casefold() for part in wanted)
+
+
+def _projects(row: Row) -> list[str]:
+    found = row.get("projects", row.get("project"))
+    return [str(each) for each in found] if isinstance(found, list) else [str(found)]
 
 
 _CHECKS: Mapping[str, Test] = {
-    "lab": _is_one(lambda session: session.lab),
-    "subject": _is_one(lambda session: session.subject),
-    "number": lambda session, wanted: str(session.number) in wanted,
-    "date_range": lambda session, wanted: wanted[0] <= session.date <= wanted[1],
-    "task_protocol": lambda session, wanted: _holds(session.task_protocol, wanted),
-    "project": lambda session, wanted: any(_holds(name, wanted) for name in session.projects),
+    "lab": lambda row, wanted: _is_same(_text(row, "lab"), wanted),
+    "subject": lambda row, wanted: _is_same(_text(row, "subject"), wanted),
+    "number": lambda row, wanted: str(row.get("number")) in wanted,
+    "date_range": lambda row, wanted: wanted[0] <= _text(row, "start_time")[:10] <= wanted[1],
+    "task_protocol": lambda row, wanted: _holds(_text(row, "task_protocol"), wanted),
+    "project": lambda row, wanted: any(_holds(name, wanted) for name in _projects(row)),
 }
 
-Condition = tuple[str, list[object]]
+Condition = Callable[[Database, tuple[str, ...]], tuple[str, list[object]]]
 
 
-def _same(column: str) -> Callable[[tuple[str, ...]], Condition]:
-    """A condition that holds at least where the check does: SQLite folds ASCII only."""
+def _among(column: str, holds: Callable[[str, tuple[str, ...]], bool]) -> Condition:
+    """A column has few values: which of them will do is found out first, as Alyx compares."""
 
-    def make(wanted: tuple[str, ...]) -> Condition:
-        if not all(value.isascii() for value in wanted):
-            return "1", []
-        places = ", ".join("?" * len(wanted))
-        return f"{column} COLLATE NOCASE IN ({places})", list(wanted)
+    def make(database: Database, wanted: tuple[str, ...]) -> tuple[str, list[object]]:
+        known = [text for text in database.distinct("sessions", column) if holds(text, wanted)]
+        return f"{column} IN (SELECT value FROM json_each(?))", [json.dumps(known)]
 
     return make
 
 
-def _part(column: str) -> Callable[[tuple[str, ...]], Condition]:
-    def make(wanted: tuple[str, ...]) -> Condition:
-        if not all(value.isascii() for value in wanted):
-            return "1", []
-        escaped = (
-            value.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") for value in wanted
-        )
-        condition = " OR ".join([f"{column} LIKE ? ESCAPE '\\'"] * len(wanted))
-        return f"({condition})", [f"%{value}%" for value in escaped]
-
-    return make
-
-
-def _datasets(column: str) -> Callable[[tuple[str, ...]], Condition]:
+def _datasets(column: str) -> Condition:
     """Sessions that have all of them, as far as their datasets were ever listed."""
 
-    def make(wanted: tuple[str, ...]) -> Condition:
+    def make(database: Database, wanted: tuple[str, ...]) -> tuple[str, list[object]]:
         one = f"eid IN (SELECT eid FROM datasets WHERE {column} = ?)"
         return " AND ".join([one] * len(wanted)), list(wanted)
 
     return make
 
 
-_CONDITIONS: Mapping[str, Callable[[tuple[str, ...]], Condition]] = {
-    "lab": _same("lab"),
-    "subject": _same("subject"),
-    "number": lambda wanted: (
+_CONDITIONS: Mapping[str, Condition] = {
+    "lab": _among("lab", _is_same),
+    "subject": _among("subject", _is_same),
+    "task_protocol": _among("task_protocol", _holds),
+    "project": _among(
+        "projects", lambda text, wanted: any(_holds(name, wanted) for name in text.split(","))
+    ),
+    "number": lambda _, wanted: (
         f"number IN ({', '.join('?' * len(wanted))})",
         [int(value) for value in wanted],
     ),
-    "date_range": lambda wanted: ("date BETWEEN ? AND ?", list(wanted)),
-    "task_protocol": _part("task_protocol"),
-    "project": _part("projects"),
+    "date_range": lambda _, wanted: ("date BETWEEN ? AND ?", list(wanted)),
     "dataset_types": _datasets("dataset_type"),
     "dataset_names": _datasets("name"),
 }

@@ -6,11 +6,12 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
-from typing import Any
+from functools import cached_property
+from itertools import islice, product
+from typing import Any, NamedTuple
 
-from onefs.errors import DeadlineExceeded, ServerError, Unreachable, UsageError
+from onefs import alf
+from onefs.errors import DeadlineExceeded, NotFound, ServerError, Unreachable, UsageError
 from onefs.metadata import known, rows
 from onefs.metadata.alyx import Alyx
 from onefs.metadata.database import Database
@@ -39,26 +40,43 @@ TABLES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a search found, in the server's order: the latest first."""
+class Hit(NamedTuple):
+    """One session of an answer."""
 
-    #: Alyx's own rows
-    rows: tuple[Row, ...]
-    #: when Alyx said so, where that is not now; None when it has just said it
-    fetched_at: float | None = None
+    row: Row
+    session: Session
+    #: a session without number has no folder
+    numbered: bool
+
+    @classmethod
+    def of(cls, row: Row) -> Hit:
+        """A row, read."""
+        return cls(row, *rows.session(row))
+
+
+class Found:
+    """What a search found, in the server's order: the latest first.
+
+    ``read`` gives the sessions, of which the eids are known already.
+    """
+
+    def __init__(self, eids: list[str], read: Callable[[], Iterable[Hit]]) -> None:
+        self.eids = eids
+        self._read = read
+
+    @cached_property
+    def hits(self) -> list[Hit]:
+        """The sessions found."""
+        return list(self._read())
 
     @property
-    def eids(self) -> list[str]:
-        """The eids."""
-        return [rows.identifier(row) for row in self.rows]
+    def rows(self) -> list[Row]:
+        """Alyx's own rows."""
+        return [hit.row for hit in self.hits]
 
     def sessions(self) -> Iterator[Session]:
         """The sessions that have a folder: those with a number."""
-        for row in self.rows:
-            found, numbered = rows.session(row)
-            if numbered:
-                yield found
+        return (hit.session for hit in self.hits if hit.numbered)
 
 
 class Queries:
@@ -88,7 +106,7 @@ class Queries:
         except (Unreachable, DeadlineExceeded) as error:
             return self._remembered(query, limit, key, error)
         self._keep(key, found)
-        return Found(tuple(found))
+        return Found(list(found), lambda: map(Hit.of, found.values()))
 
     def table(self, what: str) -> list[Row]:
         """The rows of one of :data:`TABLES`, at most an hour old while Alyx is there."""
@@ -107,23 +125,42 @@ class Queries:
         self._database.store_answer(key, json.dumps(found), self._clock())
         return found
 
+    def saved(self) -> dict[str, str]:
+        """The saved searches: their names, and their queries as texts."""
+        return self._database.facts("search/")
+
+    def save(self, name: str, query: Query) -> None:
+        """Save a search under a name, in place of one that has it. Raises UsageError."""
+        if not name or name != alf.component(name) or name.startswith(".") or "=" in name:
+            raise UsageError(
+                f"{name!a} is no name for a search: it would be a folder, and must not begin "
+                "with a dot or hold a slash, an equals sign or a control character"
+            )
+        self._database.set_fact(f"search/{name}", str(query))
+
+    def forget(self, name: str) -> None:
+        """Forget a saved search. Raises NotFound."""
+        if name not in self.saved():
+            raise NotFound(f"there is no saved search {name!a}")
+        self._database.drop_fact(f"search/{name}")
+
     def suggest(self, query: Query) -> str:
         """What a search that found nothing may have meant, by names known already; or ''."""
         return known.suggestion(self._database, query)
 
     # -- asking Alyx
 
-    def _ask(self, query: Query, limit: int | None) -> list[Row]:
+    def _ask(self, query: Query, limit: int | None) -> dict[str, Row]:
         try:
             found, cut = self._checked(query, limit)
             if limit is not None and cut and len(found) < limit:
                 found, _ = self._checked(query, None)  # what the check dropped left room
         except ServerError as error:
             raise _clear(error, query) from error
-        return found[:limit]
+        return dict(islice(found.items(), limit))
 
-    def _checked(self, query: Query, limit: int | None) -> tuple[list[Row], bool]:
-        """The rows of all queries that a search is, each once, checked against the terms; and
+    def _checked(self, query: Query, limit: int | None) -> tuple[dict[str, Row], bool]:
+        """The rows of all queries that a search is, by eid, checked against the terms; and
         whether a query may have had more of them than ``limit``."""
         branches = list(_branches(query))
         if len(branches) > MOST_QUERIES:
@@ -141,9 +178,9 @@ class Queries:
         if len(query.get("users")) > 1:
             found = self._owned_by_all(found, query.get("users"))
         if len(branches) > 1:
-            latest = sorted(found.values(), key=lambda r: str(r.get("start_time")), reverse=True)
-            return latest, cut
-        return list(found.values()), cut
+            by_start = sorted(found.items(), key=lambda item: _start(item[1]), reverse=True)
+            found = dict(by_start)
+        return found, cut
 
     def _one(self, branch: Mapping[str, str], limit: int | None) -> list[Row]:
         """The rows of one query.
@@ -178,10 +215,10 @@ class Queries:
 
     # -- remembering
 
-    def _keep(self, key: str, found: Sequence[Row]) -> None:
-        self._database.store_found([rows.session(row) for row in found])
+    def _keep(self, key: str, found: Mapping[str, Row]) -> None:
+        self._database.store_found(rows.session(row) for row in found.values())
         if len(found) <= MOST_KEPT:
-            self._database.store_answer(key, json.dumps(found), self._clock())
+            self._database.store_answer(key, json.dumps(list(found.values())), self._clock())
 
     def _remembered(self, query: Query, limit: int | None, key: str, trouble: Exception) -> Found:
         """The catalogue's answer, and a warning that it is one."""
@@ -189,16 +226,23 @@ class Queries:
         if kept is not None:
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept[1]))
             log.warning("%s; this is what the search found on %s", trouble, when)
-            return Found(tuple(json.loads(kept[0])), kept[1])
+            hits = [Hit.of(row) for row in json.loads(kept[0])]
+            return Found([hit.session.eid for hit in hits], lambda: hits)
         unknown = [name for name, _ in query.values if name not in known.TERMS]
         if unknown:
             raise Unreachable(
                 f"{trouble}; the catalogue cannot answer {', '.join(unknown)} by itself, only "
                 f"{', '.join(known.TERMS)}, and searches made before"
             ) from trouble
-        sessions = known.search(self._database, query)[:limit]
+        eids = known.search(self._database, query, limit)
+        if not eids:  # nothing known is not nothing there
+            raise Unreachable(f"{trouble}; the catalogue knows no such session") from trouble
         log.warning("%s; this is what the catalogue knows, which may not be all", trouble)
-        return Found(tuple(known.row(session, self._alyx.url) for session in sessions), 0.0)
+        return Found(eids, lambda: self._known(eids))
+
+    def _known(self, eids: Sequence[str]) -> Iterator[Hit]:
+        for session in self._database.sessions_of(eids):
+            yield Hit(known.row(session, self._alyx.url), session, session.number >= 0)
 
 
 def _branches(query: Query) -> Iterator[dict[str, str]]:
@@ -221,6 +265,10 @@ def _parameters(branch: Mapping[str, str]) -> dict[str, str]:
         probe = f"probe_insertion__name,{found.pop('probe')}"
         found["django"] = f"{probe},{found['django']}" if "django" in found else probe
     return found
+
+
+def _start(row: Row) -> str:
+    return str(row.get("start_time"))
 
 
 def _ids(eids: Iterable[str]) -> str:

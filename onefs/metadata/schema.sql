@@ -5,7 +5,7 @@
 -- never fetched has no row in `listings`, whatever rows the other tables hold.
 
 -- One row for each fact about the catalogue itself: 'database' (which laboratory this is: its
--- host, or demo-<hash>) and 'alyx_url' (where it was last asked).
+-- host, or demo-<hash>), 'alyx_url' (where it was last asked), 'search/<name>' (a saved search).
 CREATE TABLE IF NOT EXISTS facts (
     key   TEXT PRIMARY KEY,
     value TEXT NOT NULL

@@ -159,9 +159,21 @@ class ONE:
         """As :meth:`search`: what was found, as rows and as sessions."""
         query = vocabulary.parse(terms)
         found = self._access.queries.search(query, vocabulary.parse_limit(limit))
-        if not found.rows and (hint := self._access.queries.suggest(query)):
+        if not found.eids and (hint := self._access.queries.suggest(query)):
             warn(f"the search found nothing: {hint}")
         return found
+
+    def save_search(self, name: str, **terms: Any) -> None:
+        """Save a search: mounts of the database show it as ``.search/NAME``."""
+        if not isinstance(name, str):
+            raise UsageError(f"{type(name).__name__} is no name for a search")
+        if not terms:
+            raise UsageError("a search without any term cannot be saved")
+        self._access.queries.save(name, vocabulary.parse(terms))
+
+    def forget_search(self, name: str) -> None:
+        """Forget a saved search. Raises NotFound."""
+        self._access.queries.forget(name)
 
     # -- list
 

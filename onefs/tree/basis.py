@@ -12,6 +12,7 @@ from onefs.content.store import Place
 from onefs.metadata.catalogue import Catalogue
 from onefs.model import Dataset, Session
 from onefs.tree.nodes import Kind, Node, inode_of_path, inode_of_uuid
+from onefs.tree.searches import Searches
 from onefs.tree.shape import Folders
 from onefs.tree.shapes import Shapes
 
@@ -28,6 +29,7 @@ class Rooms:
     shapes: Shapes
     #: the database's address, shown on the root
     url: str
+    searches: Searches
 
 
 class Item(Protocol):

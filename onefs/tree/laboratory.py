@@ -7,10 +7,14 @@ from typing import cast
 from onefs.content.reader import Content
 from onefs.errors import NotFound, UsageError
 from onefs.metadata.catalogue import Catalogue
+from onefs.metadata.queries import Queries
+from onefs.tree import searches
 from onefs.tree.basis import Folder, Item, Link, Rooms
 from onefs.tree.items import File, Root, SessionJson
 from onefs.tree.nodes import Handle, Node
+from onefs.tree.searches import Searches
 from onefs.tree.shapes import Shapes
+from onefs.tree.sidecars import DatasetsTsv
 
 
 class Laboratory:
@@ -19,9 +23,14 @@ class Laboratory:
     ``url`` is the database's address, shown on the root.
     """
 
-    def __init__(self, catalogue: Catalogue, content: Content, url: str) -> None:
+    def __init__(self, catalogue: Catalogue, content: Content, url: str, queries: Queries) -> None:
         self._content = content
-        self._root = Root(Rooms(catalogue, content, Shapes(), url))
+        self._searches = Searches(queries)
+        self._root = Root(Rooms(catalogue, content, Shapes(), url, self._searches))
+
+    def close(self) -> None:
+        """Wake who waits for a search, with Stopping."""
+        self._searches.close()
 
     def node(self, path: str) -> Node:
         return self._find(path).node()
@@ -31,13 +40,13 @@ class Laboratory:
 
     def target(self, path: str) -> str:
         item = self._find(path)
-        if not isinstance(item, Link):
+        if not isinstance(item, Link | searches.Link):
             raise UsageError(f"{path} is no link")
         return item.follow()
 
     def open(self, path: str) -> Handle:
         item = self._find(path)
-        if not isinstance(item, File | SessionJson):
+        if not isinstance(item, File | SessionJson | DatasetsTsv | searches.Text):
             raise UsageError(f"{path} is no file")
         return item.open()
 
