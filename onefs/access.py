@@ -150,8 +150,12 @@ class Access:
         with self._transport.stream(url, headers=headers, auth=self._auth) as stream:
             if stream.status == 416:  # an empty file has no first byte
                 return b""
-            if stream.status not in (200, 206):
-                raise ServerError(f"{url}: the file server answers {stream.status}", stream.status)
+            page = stream.headers.get("Content-Type", "").startswith("text/html")
+            if stream.status not in (200, 206) or (page and not url.endswith((".html", ".htm"))):
+                raise ServerError(
+                    f"{url}: the file server answers {stream.status}, and not with the file",
+                    stream.status,
+                )
             for chunk in stream.iter_chunks(length):
                 found += chunk
                 if len(found) >= length:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice, product
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from onefs import alf
 from onefs.errors import DeadlineExceeded, NotFound, ServerError, Unreachable, UsageError
@@ -27,6 +28,8 @@ MOST_KEPT = 1000
 MOST_QUERIES = 100
 #: UUIDs in one look-up: gunicorn reads request lines of 4094 bytes
 MOST_IDS = 80
+#: characters of a query that leave room for the rest of such a line
+LONGEST_QUERY = 3800
 #: seconds for which a small table is not asked for again
 TABLE_AGE = 3600.0
 #: what each of our terms is called by Alyx, where it is another word
@@ -188,6 +191,8 @@ class Queries:
         Alyx counts the users over whatever else is joined, so users are asked for apart from
         terms that join (users=a,b&project=p finds sessions of one of them: docs/ONE-SEMANTICS.md).
         """
+        if len(urlencode(_parameters(branch))) > LONGEST_QUERY:
+            raise UsageError("the search does not fit into a request: give fewer or shorter names")
         joined = {name for name in branch if VOCABULARY[name].joins}
         if "users" not in branch or not joined:
             return self._alyx.select(_parameters(branch), limit)

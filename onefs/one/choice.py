@@ -62,19 +62,24 @@ def of_type(
 
 def only_one(wanted: str, found: Sequence[Placed], session: Session) -> Placed | None:
     """The one dataset of a type, None when there is none. Raises SeveralDatasets."""
-    if len(found) > 1:
-        paths = ", ".join("/".join(place) for place, _ in found)
-        several = {dataset.collection for _, dataset in found}
-        advice = "add collection=" if len(several) > 1 else "add revision="
-        if len({(d.collection, d.revision) for _, d in found}) < len(found):
-            advice = "load them with dclass_output=True"
-        raise SeveralDatasets(
-            f"{wanted} is {len(found)} datasets of session {session.ref}: {paths}; {advice}, or "
-            "use dclass_output=True for all of them"
-            if not advice.startswith("load")
-            else f"{wanted} is {len(found)} datasets of session {session.ref}: {paths}; {advice}"
-        )
-    return found[0] if found else None
+    if len(found) <= 1:
+        return found[0] if found else None
+    paths = ", ".join("/".join(place) for place, _ in found)
+    raise SeveralDatasets(
+        f"{wanted} is {len(found)} datasets of session {session.ref}: {paths}; {_tell_apart(found)}"
+        "dclass_output=True gives all of them"
+    )
+
+
+def _tell_apart(found: Sequence[Placed]) -> str:
+    """The argument that leaves one of several datasets, if there is one."""
+    if len({dataset.collection for _, dataset in found}) == len(found):
+        return "add collection=, or "
+    if len({dataset.revision for _, dataset in found}) == len(found):
+        return "add revision=, or "
+    if len({(dataset.collection, dataset.revision) for _, dataset in found}) == len(found):
+        return "add collection= and revision=, or "
+    return ""
 
 
 def why_missing(

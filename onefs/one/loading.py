@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from onefs.access import Access
+from onefs.content.store import Place
 from onefs.errors import BadContent, MissingLibrary, OnefsError, UsageError
 from onefs.metadata.terms import nearest
 from onefs.model import Dataset, Session
@@ -66,9 +67,9 @@ class Loader:
 
     def info(self, session: Session) -> SessionDataInfo:
         """A session's datasets, by path, without what they hold."""
-        return SessionDataInfo.of(
-            self._row(session, each, None) for each in self._addresses.datasets(session)
-        )
+        folder = self._addresses.place(session)
+        found = self._addresses.datasets(session)
+        return SessionDataInfo.of(self._row(folder, each, None) for each in found)
 
     def aligned(self, session: Session, order: Order) -> list[Any]:
         """An element for each type that is asked for; [] for what is missing, with a warning."""
@@ -98,6 +99,7 @@ class Loader:
         """
         found = self._addresses.datasets(session)
         chosen = self._all(session, found, order)
+        folder = self._addresses.place(session)
         rows = []
         warned = False
         for each, file in zip(chosen, self._files(session, chosen), strict=True):
@@ -112,7 +114,7 @@ class Loader:
                 if not warned:
                     warn(f"tables are given as paths: {error}")
                 data, warned = file, True
-            rows.append(self._row(session, each, data))
+            rows.append(self._row(folder, each, data))
         return SessionDataInfo.of(rows)
 
     def described(self, path: str | PurePath) -> dict[str, Any]:
@@ -124,6 +126,7 @@ class Loader:
         local = content.known_path(dataset)
         if dataset.size is None and local is None and not self._offline:
             dataset = replace(dataset, size=content.probe(dataset))
+            self._access.catalogue.remember_size(dataset, dataset.size or 0)
         state, reason = content.state(dataset)
         found: dict[str, Any] = {
             "path": str(self._addresses.cache_path(place)),
@@ -186,10 +189,10 @@ class Loader:
             warn(f"{file} cannot be read, so its path is given: {error}")
             return file
 
-    def _row(self, session: Session, placed: Placed, data: Any) -> DatasetInfo:
+    def _row(self, folder: Place, placed: Placed, data: Any) -> DatasetInfo:
         place, dataset = placed
         path = self._access.content.known_path(dataset)
-        path = path or self._addresses.cache_path((*self._addresses.place(session), *place))
+        path = path or self._addresses.cache_path((*folder, *place))
         return DatasetInfo(
             data=data,
             dataset_id=dataset.id,

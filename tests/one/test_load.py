@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from onefs.demo.folder import FolderLaboratory
+from onefs.demo.made import MadeLaboratory
 from onefs.demo.serve import Servers
 from onefs.errors import (
     BadContent,
@@ -25,6 +27,7 @@ from onefs.errors import (
     UsageError,
 )
 from onefs.one import ONE, OnefsWarning, SessionDataInfo
+from tests.cli.terminal import Terminal
 from tests.laboratories import downloads
 from tests.one.conftest import EID, FLOWERS, REF, Open, arguments, set_home
 from tests.recorded import LOGIN, RecordedSource
@@ -232,6 +235,26 @@ def test_offline_what_is_in_the_cache_loads(opened: Open, servers: Servers) -> N
     with pytest.raises(Unreachable, match="not in the cache"):
         away.load(EID, "spikes.times")
     assert servers.requests == []
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_long_downloads_are_shown_on_a_terminal_only(terminal: bool) -> None:
+    """Old code: a progress bar. Ours: quiet when nobody watches."""
+    code = (
+        "import json, sys; from onefs import ONE\n"
+        "with ONE(**json.loads(sys.argv[1])) as one:\n"
+        f"    print(one.load({EID!r}, 'clusters.templateWaveforms')[0].shape)"
+    )
+    with Servers(MadeLaboratory(), rate=1_200_000) as servers:
+        command = [sys.executable, "-c", code, json.dumps(arguments(servers))]
+        if terminal:
+            with Terminal([], dict(os.environ), command=command) as shown:
+                shown.expect("0 of 1 files")
+                shown.expect("(60, 82, 128)")
+                assert shown.code() == 0
+        else:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+            assert (done.stdout, done.stderr) == ("(60, 82, 128)\n", "")
 
 
 # -- what is registered, and cannot be had

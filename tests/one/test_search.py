@@ -240,6 +240,14 @@ def test_a_search_that_is_too_many_queries(shared: ONE, servers: Servers) -> Non
     assert servers.requests == []
 
 
+def test_a_search_that_is_too_long_for_a_request(shared: ONE, servers: Servers) -> None:
+    """Ours: Alyx's web server does not read such a line."""
+    servers.clear_requests()
+    with pytest.raises(UsageError, match="does not fit"):
+        shared.search(dataset_types=[f"{n:0400}" for n in range(10)])
+    assert servers.requests == []
+
+
 def test_an_unknown_name_finds_nothing_and_the_nearest_is_named(shared: ONE) -> None:
     """Old code: []. Ours: a warning too."""
     shared.search(subject="flowers")
