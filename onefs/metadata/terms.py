@@ -206,7 +206,7 @@ def _text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise UsageError(f"{name}: {_shown(value)} is no text")
     text = str(value).strip()  # Alyx strips blanks, and an empty value filters nothing
-    if not text:
+    if not text.strip(" ,"):
         raise UsageError(f"{name} is empty, which would match every session")
     if _CONTROL.search(text):
         raise UsageError(f"{name}: {_shown(text)} holds characters that no name has")
