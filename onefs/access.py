@@ -12,10 +12,11 @@ from onefs.credentials import CredentialStore, DataCredentials, find_data_creden
 from onefs.errors import DeadlineExceeded, OnefsError, ServerError, Unreachable, UsageError
 from onefs.http import HostAuth, Transport
 from onefs.metadata.alyx import Alyx, Token
-from onefs.metadata.auth import GivenToken, KeptToken, NoToken, PromisedToken
+from onefs.metadata.auth import GivenToken, KeptToken
 from onefs.metadata.catalogue import Catalogue
 from onefs.metadata.database import Database
 from onefs.metadata.queries import Queries
+from onefs.metadata.tokens import NoToken, PromisedToken
 from onefs.model import Dataset
 from onefs.settings import Settings
 from onefs.tree.laboratory import Laboratory

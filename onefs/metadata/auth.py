@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 
 from onefs.credentials import CredentialStore, alyx_password, known_token
-from onefs.errors import AlyxCredentials, ServerError, Unreachable
+from onefs.errors import AlyxCredentials, ServerError
 from onefs.http import Answer, Transport
 from onefs.secret import Secret
 from onefs.settings import Settings
@@ -103,41 +103,6 @@ class GivenToken:
 
     def renewed(self, refused: str) -> str | None:
         """None: there is no other one."""
-        return None
-
-
-class PromisedToken:
-    """The token that a user's password is good for: got at its first use. Thread-safe."""
-
-    def __init__(self, transport: Transport, url: str, username: str, password: str) -> None:
-        self._login = (transport, url, username, password)
-        self._lock = threading.Lock()
-        self._token: Secret | None = None
-
-    def current(self) -> str:
-        """The token to send. Raises as :func:`fetch_token`."""
-        with self._lock:
-            if self._token is None:
-                self._token = fetch_token(*self._login)
-            return self._token
-
-    def renewed(self, refused: str) -> str | None:
-        """None: the password is good for one token only."""
-        return None
-
-
-class NoToken:
-    """Instead of a token, where no server is to be asked."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def current(self) -> str:
-        """Raises Unreachable."""
-        raise Unreachable(f"{self._url} is not asked: offline was wanted")
-
-    def renewed(self, refused: str) -> str | None:
-        """None."""
         return None
 
 
