@@ -24,7 +24,7 @@ READY_TIMEOUT = 60.0
 @click.option("--demo", is_flag=True, help="Mount the embedded laboratory: no account needed.")
 @click.option(
     "--demo-data",
-    type=click.Path(exists=True, file_okay=False),
+    type=click.Path(),
     help="With --demo: serve this ALF folder (lab/Subjects/subject/date/number/...).",
 )
 @click.option(
@@ -50,14 +50,10 @@ def mount(
     demo_data: str | None,
     demo_rate: int | None,
     demo_latency: float | None,
-    url: str | None,
-    username: str | None,
-    profile: str | None,
-    cache_dir: str | None,
-    state_dir: str | None,
     foreground: bool,
     allow_other: bool,
     log_level: str,
+    **flags: str | None,
 ) -> None:
     """Show a database as a directory at MOUNTPOINT, which is made if absent.
 
@@ -65,13 +61,6 @@ def mount(
     """
     from onefs.cli.mounting import Wish, start
 
-    flags = {
-        "url": url,
-        "username": username,
-        "profile": profile,
-        "cache_dir": cache_dir,
-        "state_dir": state_dir,
-    }
     options = _demo_options(demo, demo_data, demo_rate, demo_latency, flags)
     settings, database = _settings(flags, options)
     if options is None:
@@ -115,6 +104,8 @@ def _demo_options(
     for name in ("url", "username", "profile"):
         if flags[name]:
             raise UsageError(f"--demo has its own server: leave out --{name}")
+    if data is not None and not os.path.isdir(data):
+        raise UsageError(f"there is no folder {data}: name one that holds lab folders")
     real = os.path.realpath(data) if data is not None else None
     return DemoOptions(data=real, rate=rate, latency_ms=latency or 0.0)
 
@@ -145,15 +136,16 @@ def _log_in(settings: Settings) -> None:
 
     A server that is away is left to the daemon, which may have enough in its catalogue.
     """
+    from onefs.access import Deadlines
     from onefs.credentials import CredentialStore
     from onefs.http import Transport
     from onefs.metadata.auth import log_in
 
+    ask = ask_secret if at_terminal() else None
+    deadline = Deadlines.of_environment().metadata
     with Transport() as transport:
         try:
-            log_in(
-                transport, settings, CredentialStore(), ask=ask_secret if at_terminal() else None
-            )
+            log_in(transport, settings, CredentialStore(), ask=ask, deadline=deadline)
         except (Unreachable, DeadlineExceeded, Throttled):
             if not (settings.state_dir / "catalogue.sqlite").exists():
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from onefs.access import Deadlines
@@ -34,7 +35,8 @@ class Wish:
 def start(wish: Wish, timeout: float) -> None:
     """Mount, and return when the mount answers (in the foreground: when it has ended).
 
-    Raises what stands in the way; a folder that was made for the mount is gone again then.
+    Raises what stands in the way. A folder that was made for the mount is gone again then, and
+    after a mount in the foreground.
     """
     settings = wish.settings
     library.check_fuse()
@@ -43,14 +45,20 @@ def start(wish: Wish, timeout: float) -> None:
     place = places.prepare(wish.mountpoint)
     try:
         config = _config(wish, place)
-        if wish.foreground:
-            daemon.serve(config, build)
-        else:
+        if not wish.foreground:
             daemon.start(config, module="onefs.cli.serve_mount", timeout=timeout)
+            return
+        daemon.serve(config, build)
     except BaseException:
-        if place.made:
-            os.rmdir(place.path)
+        _unmake(place)
         raise
+    _unmake(place)
+
+
+def _unmake(place: places.Mountpoint) -> None:
+    if place.made:
+        with suppress(OSError):  # gone already, or somebody has put something there
+            os.rmdir(place.path)
 
 
 def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:

@@ -16,6 +16,6 @@ from __future__ import annotations
 from onefs.http.auth import HostAuth
 from onefs.http.retry import retry_delay
 from onefs.http.streams import Stream
-from onefs.http.transport import Answer, Transport
+from onefs.http.transport import DEADLINE, Answer, Transport
 
-__all__ = ["Answer", "HostAuth", "Stream", "Transport", "retry_delay"]
+__all__ = ["DEADLINE", "Answer", "HostAuth", "Stream", "Transport", "retry_delay"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from onefs.credentials import CredentialStore, alyx_password, known_token
 from onefs.errors import AlyxCredentials, ServerError
-from onefs.http import Answer, Transport
+from onefs.http import DEADLINE, Answer, Transport
 from onefs.secret import Secret
 from onefs.settings import Settings
 
@@ -20,16 +20,20 @@ def looks_like_token(text: str) -> bool:
     return _TOKEN.fullmatch(text) is not None
 
 
-def fetch_token(transport: Transport, url: str, username: str, password: str) -> Secret:
+def fetch_token(
+    transport: Transport, url: str, username: str, password: str, deadline: float = DEADLINE
+) -> Secret:
     """The token of a user, for the password. Alyx gives the same one each time.
 
-    Raises AlyxCredentials for a wrong user or password (Alyx says 400 to both), ServerError
-    when ``url`` is not an Alyx server, and what ``Transport.post_json`` raises.
+    Waits at most ``deadline`` seconds, as all of these do. Raises AlyxCredentials for a wrong
+    user or password (Alyx says 400 to both), ServerError when ``url`` is not an Alyx server, and
+    what ``Transport.post_json`` raises.
     """
     answer = transport.post_json(
         f"{url}/auth-token",
         {"username": username, "password": password},
         headers={"Accept": "application/json"},
+        deadline=deadline,
     )
     token = answer.body.get("token") if isinstance(answer.body, dict) else None
     if answer.status == 200 and isinstance(token, str) and token:
@@ -39,14 +43,17 @@ def fetch_token(transport: Transport, url: str, username: str, password: str) ->
     raise _no_alyx(url, answer)
 
 
-def check_token(transport: Transport, url: str, token: str) -> None:
+def check_token(transport: Transport, url: str, token: str, deadline: float = DEADLINE) -> None:
     """Return when Alyx accepts the token for reading.
 
     Raises AlyxCredentials when it does not, ServerError when ``url`` is not an Alyx server, and
     what ``Transport.get_json`` raises.
     """
     answer = transport.get_json(
-        f"{url}/labs", params={"limit": "1"}, headers={"Authorization": f"Token {token}"}
+        f"{url}/labs",
+        params={"limit": "1"},
+        headers={"Authorization": f"Token {token}"},
+        deadline=deadline,
     )
     if answer.status in (401, 403) and isinstance(answer.body, dict):
         raise AlyxCredentials(f"{url} refuses the token{_words(answer)}; run `onefs login`")
@@ -55,12 +62,14 @@ def check_token(transport: Transport, url: str, token: str) -> None:
         raise _no_alyx(url, answer)
 
 
-def exchange(transport: Transport, settings: Settings, given: str) -> Secret:
+def exchange(
+    transport: Transport, settings: Settings, given: str, deadline: float = DEADLINE
+) -> Secret:
     """The token for what a user gives as "password or token". Raises as the two above do."""
     if looks_like_token(given):
-        check_token(transport, settings.url, given)
+        check_token(transport, settings.url, given, deadline)
         return Secret(given)
-    return fetch_token(transport, settings.url, settings.username, given)
+    return fetch_token(transport, settings.url, settings.username, given, deadline)
 
 
 def log_in(
@@ -69,6 +78,8 @@ def log_in(
     store: CredentialStore,
     environ: Mapping[str, str] | None = None,
     ask: Callable[[str], str] | None = None,
+    *,
+    deadline: float = DEADLINE,
 ) -> Secret:
     """A token that the server accepts: the known one, else one got for the password, and kept.
 
@@ -79,14 +90,14 @@ def log_in(
     token = known_token(settings, store, environ)
     if token is not None:
         try:
-            check_token(transport, settings.url, token)
+            check_token(transport, settings.url, token, deadline)
             return token
         except AlyxCredentials as error:
             refusal = error
     password = alyx_password(settings, environ, ask) if settings.username else None
     if password is None:
         raise refusal
-    token = exchange(transport, settings, password)
+    token = exchange(transport, settings, password, deadline)
     store.set_token(settings.url, settings.username, token)
     return token
 

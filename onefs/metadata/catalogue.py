@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar, cast
 from cachetools import LRUCache
 
 from onefs import alf
-from onefs.errors import DeadlineExceeded, NotFound, OnefsError, Unreachable
+from onefs.errors import AlyxCredentials, DeadlineExceeded, NotFound, OnefsError, Unreachable
 from onefs.flights import Flights
 from onefs.metadata.alyx import Alyx
 from onefs.metadata.database import Database
@@ -79,6 +79,8 @@ class Catalogue:
         self._hot: LRUCache[str, Listing[Any]] = LRUCache(HOT_LISTINGS)
         self._failed: LRUCache[str, tuple[float, OnefsError]] = LRUCache(HOT_LISTINGS)
         self._offline = False
+        #: Alyx has refused us since it last answered
+        self._refused = False
         if database.fact("created") is None:
             database.set_fact("created", repr(clock()))
         #: when this catalogue was begun, in seconds since the epoch: the date of what has none
@@ -277,12 +279,17 @@ class Catalogue:
         if away and not self._offline:
             self._offline = True
             log.warning("%s is away, what is known is still served: %s", self._alyx.url, error)
+        elif isinstance(error, AlyxCredentials):
+            if not self._refused:
+                self._refused = True
+                log.warning("%s (what is known is still served)", error)
         elif not away and not isinstance(error, NotFound):
             log.warning("listing %s failed: %s", key, error)
 
     def _note_success(self, key: str) -> None:
         with self._lock:
             self._failed.pop(key, None)
+        self._refused = False
         if self._offline:
             self._offline = False
             log.info("%s answers again", self._alyx.url)

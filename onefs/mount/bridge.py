@@ -81,6 +81,26 @@ _PointerPointer = ctypes.POINTER(ctypes.c_void_p)
 Operations.read_buf.libfuse_ignore = VERSION[0] < 3  # type: ignore[attr-defined]
 
 
+class Running:
+    """libfuse's loop while it runs."""
+
+    def __init__(self, fuse: int) -> None:
+        self._library: Any = mfusepy._libfuse
+        for function in ("fuse_exit", "fuse_get_session", "fuse_session_exited"):
+            getattr(self._library, function).argtypes = (ctypes.c_void_p,)
+        self._library.fuse_get_session.restype = ctypes.c_void_p
+        self._fuse = fuse
+        self._session: int = self._library.fuse_get_session(fuse)
+
+    def exit(self) -> None:
+        """Let it end; it notices when it is interrupted."""
+        self._library.fuse_exit(self._fuse)
+
+    def exited(self) -> bool:
+        """Whether it is to end, or the kernel has let go of the mount."""
+        return bool(self._library.fuse_session_exited(self._session))
+
+
 class Fuse(mfusepy.FUSE):  # type: ignore[misc]
     """One mount. The constructor runs it and returns when it is unmounted."""
 
@@ -89,14 +109,17 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         operations: Operations,
         mountpoint: str,
         options: dict[str, Any],
-        on_ready: Callable[[Callable[[], None]], None],
+        on_ready: Callable[[Running], None],
+        on_end: Callable[[], None],
     ) -> None:
-        """``on_ready`` is called once the kernel knows the mount, with a function that ends it.
+        """``on_ready`` is called once the kernel knows the mount, with libfuse's loop.
 
-        Raises RuntimeError, with libfuse's own number, when the mount fails.
+        That must not be used any more after ``on_end`` has returned. Raises RuntimeError, with
+        libfuse's own number, when the mount fails.
         """
         self._ours = operations
         self._on_ready = on_ready
+        self._on_end = on_end
         self._pinned = PinnedThreads()
         self._errors = ErrorNumbers()
         self._uid, self._gid = os.getuid(), os.getgid()
@@ -121,10 +144,11 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         info.congestion_threshold = limits.MAX_BACKGROUND
         info.want |= info.capable & _SPLICE_WRITE
         info.want &= ~_READDIRPLUS_AUTO
-        library = mfusepy._libfuse
-        library.fuse_exit.argtypes = (ctypes.c_void_p,)
-        running = library.fuse_get_context().contents.fuse
-        self._on_ready(lambda: library.fuse_exit(running))
+        self._on_ready(Running(mfusepy._libfuse.fuse_get_context().contents.fuse))
+
+    def destroy(self, _private_data: Any) -> None:
+        self._on_end()
+        self._ours.destroy()
 
     def fgetattr(self, path: bytes | None, buf: Any, fip: Any) -> None:
         if path is None:

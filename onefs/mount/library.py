@@ -84,16 +84,16 @@ class PinnedThreads:
 
     A callback on a thread that Python did not start builds a thread state and frees it when it
     returns. One more reference for each thread, taken once, makes 4 KiB random reads 1.6 times
-    as fast. It is given back when the thread ends.
+    as fast. It is given back when the thread ends. The thread that makes this object is left
+    alone: it is Python's own.
     """
 
     def __init__(self) -> None:
         self._local = threading.local()
+        self._local.pinned = True
         self._libc = ctypes.CDLL(None)
         self._key = ctypes.c_uint()
-        # Kept here: the C library holds the bare address for as long as threads end.
-        self._at_thread_end = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_free_state)
-        self._libc.pthread_key_create(ctypes.byref(self._key), self._at_thread_end)
+        self._libc.pthread_key_create(ctypes.byref(self._key), _at_thread_end)
 
     def pin(self) -> None:
         """Keep the calling thread's state. Cheap when it already is."""
@@ -116,6 +116,8 @@ def _free_state(state: int) -> None:
         ctypes.pythonapi.PyThreadState_Delete(ctypes.c_void_p(state))
 
 
+#: for as long as the process lives, since the C library has its bare address
+_at_thread_end = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_free_state)
 _python_state = ctypes.pythonapi.PyThreadState_Get
 _python_state.restype = ctypes.c_void_p
 

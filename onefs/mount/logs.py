@@ -8,9 +8,18 @@ import os
 from io import TextIOWrapper
 from pathlib import Path
 
+from onefs.secret import redact
+
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 #: bytes; with one older file, the log takes twice that at most
 _MAX_BYTES = 4 * 1024 * 1024
+
+
+class _Redacted(logging.Formatter):
+    """No token or password of this process reaches the log, whoever writes it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
 
 
 class _LogFile(logging.handlers.RotatingFileHandler):
@@ -32,7 +41,7 @@ def set_up(log_file: str | None, level: str) -> None:
     else:
         make(log_file)
         handler = _LogFile(log_file, maxBytes=_MAX_BYTES, backupCount=1, encoding="utf-8")
-    handler.setFormatter(logging.Formatter(_FORMAT))
+    handler.setFormatter(_Redacted(_FORMAT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 

@@ -12,10 +12,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onefs.errors import MountError
 from onefs.mount.operations import Operations
+
+if TYPE_CHECKING:
+    from onefs.mount.bridge import Running
 
 #: interrupts the loop's wait; Python must have a handler for it, or it would end the process
 _WAKE = signal.SIGUSR1
@@ -43,7 +46,10 @@ class MountLoop:
         self._allow_other = allow_other
         self._ended = ended
         self._changed = threading.Event()
-        self._exit: Callable[[], None] | None = None
+        #: libfuse's own, valid while the mount lives; used under the lock
+        self._running: Running | None = None
+        self._mounted = False
+        self._lock = threading.Lock()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="fuse-loop", daemon=True)
 
@@ -55,7 +61,7 @@ class MountLoop:
         signal.signal(_WAKE, _do_nothing)
         self._thread.start()
         self._changed.wait(timeout)
-        if self._exit is not None and self._thread.is_alive():
+        if self._mounted:
             return
         if self._thread.is_alive():
             raise MountError(f"{self._mountpoint}: libfuse did not mount within {timeout:g} s.")
@@ -65,11 +71,20 @@ class MountLoop:
         """Unmount, and wait ``grace`` seconds for callbacks that run. False: some still do."""
         deadline = time.monotonic() + grace
         while self._thread.is_alive() and time.monotonic() < deadline:
-            if self._exit is not None:
-                self._exit()
+            with self._lock:
+                if self._running is not None:
+                    self._running.exit()
             self._interrupt()
             self._thread.join(_POLL)
         return not self._thread.is_alive()
+
+    def unmounted(self) -> bool:
+        """Whether the kernel has let go of the mount, though callbacks may still wait.
+
+        libfuse waits for all of them before ``ended`` is called.
+        """
+        with self._lock:
+            return self._running is not None and self._running.exited()
 
     def _interrupt(self) -> None:
         # The loop looks at its flag only when a signal ends its wait. One that comes just before
@@ -83,6 +98,8 @@ class MountLoop:
             self._mount()
         except BaseException as error:
             self._failure = error
+            if self._mounted:  # also after a stop that went well: libfuse counts it as an error
+                log.info("libfuse ended: %s", error)
         finally:
             self._changed.set()
             self._ended()
@@ -91,11 +108,17 @@ class MountLoop:
         from onefs.mount.bridge import Fuse, mount_options
 
         options = mount_options(self._fsname, allow_other=self._allow_other)
-        Fuse(self._operations, self._mountpoint, options, self._ready)
+        Fuse(self._operations, self._mountpoint, options, self._ready, self._freed)
 
-    def _ready(self, exit_loop: Callable[[], None]) -> None:
-        self._exit = exit_loop
+    def _ready(self, running: Running) -> None:
+        with self._lock:
+            self._running = running
+        self._mounted = True
         self._changed.set()
+
+    def _freed(self) -> None:
+        with self._lock:
+            self._running = None
 
     def _reason(self) -> str:
         if isinstance(self._failure, RuntimeError):

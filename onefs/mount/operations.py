@@ -57,6 +57,11 @@ class Operations:
         self._files: dict[int, OpenFile] = {}
         self._listings: dict[int, _Listing] = {}
 
+    def destroy(self) -> None:
+        """Close what is still open: after a lazy unmount, the kernel does not."""
+        for number in list(self._files):
+            self.release(None, number)
+
     def getattr(self, path: str) -> Node:
         return self._tree.node(path)
 

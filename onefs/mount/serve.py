@@ -86,7 +86,7 @@ def _mount(
     loop.start(_MOUNT_TIMEOUT)
     try:
         log.info("mounted %s at %s", config.fsname, config.mountpoint)
-        _watch(config, service, ending, ready)
+        _watch(config, service, loop, ending, ready)
     finally:
         log.info("unmounting %s", config.mountpoint)
         service.stop()
@@ -95,12 +95,16 @@ def _mount(
 
 
 def _watch(
-    config: DaemonConfig, service: Service, ending: threading.Event, ready: Callable[[], None]
+    config: DaemonConfig,
+    service: Service,
+    loop: MountLoop,
+    ending: threading.Event,
+    ready: Callable[[], None],
 ) -> None:
     record = Record(_describe(config, service))
     try:
         ready()
-        while not ending.wait(_TICK):
+        while not ending.wait(_TICK) and not loop.unmounted():
             record.update(service.status())
     finally:
         record.remove()

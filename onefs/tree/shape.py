@@ -106,13 +106,12 @@ def _shortcuts(folders: Mapping[Folders, Mapping[str, Dataset | None]]) -> dict[
             if dataset is not None:
                 paths[dataset.id] = "/".join((*folder, name))
                 revisions[dataset.collection, dataset.name].append(dataset)
-    defaults: dict[str, list[Dataset]] = defaultdict(list)
+    defaults: dict[str, list[Dataset | None]] = defaultdict(list)
     for found in revisions.values():
-        default = default_of(found)
-        if default is not None:
-            defaults[alf.dataset_file(default)].append(default)
+        # None, for two that are flagged, takes the name from all others too
+        defaults[alf.dataset_file(found[0])].append(default_of(found))
     return {
         name: paths[found[0].id]
         for name, found in defaults.items()
-        if len(found) == 1 and name not in folders[()]
+        if len(found) == 1 and found[0] is not None and name not in folders[()]
     }

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,14 +13,12 @@ from typing import Any
 
 import pytest
 
-from onefs.errors import MountError
-from onefs.mount import daemon, library, mounts, places, processes
+from onefs.mount import daemon, mounts, places, processes
 from onefs.mount.config import DaemonConfig
 from tests.mount.folder_tree import CALLS
+from tests.running import wait_until
 
 START_TIMEOUT = 30.0
-#: set by CI, where a machine that cannot mount is a failure
-_REQUIRED = "ONEFS_REQUIRE_FUSE"
 
 
 @dataclass(frozen=True)
@@ -48,39 +44,9 @@ class Mounted:
         return processes.started(self.pid) is None
 
 
-def wait_until(condition: Callable[[], bool], timeout: float = 10.0) -> None:
-    """Return when ``condition`` holds, fail when it does not within ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.01)
-
-
-def drop_pages(path: Path) -> None:
-    """Make the kernel forget what it has of a file that nobody else has open."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(fd)
-
-
 @pytest.fixture(autouse=True)
 def _own_register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-
-
-@pytest.fixture(scope="session")
-def fuse() -> None:
-    """Skip where nothing can be mounted, or fail where it must be possible."""
-    if not sys.platform.startswith("linux"):
-        pytest.skip("mounts are for Linux")
-    try:
-        library.check_fuse()
-    except MountError as error:
-        if os.environ.get(_REQUIRED) == "1":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
 
 
 @pytest.fixture
@@ -97,7 +63,12 @@ def mount(fuse: None, tmp_path: Path, root: Path) -> Iterator[Callable[..., Moun
     made: list[Mounted] = []
     places_used: list[str] = []
 
-    def start(name: str = "mnt", timeout: float = START_TIMEOUT, **settings: Any) -> Mounted:
+    def start(
+        name: str = "mnt",
+        timeout: float = START_TIMEOUT,
+        allow_other: bool = False,
+        **settings: Any,
+    ) -> Mounted:
         place = places.prepare(tmp_path / name)
         places_used.append(place.path)
         log = tmp_path / f"{name}.log"
@@ -106,6 +77,7 @@ def mount(fuse: None, tmp_path: Path, root: Path) -> Iterator[Callable[..., Moun
             fsname="onefs:localhost",
             log_file=str(log),
             made=place.made,
+            allow_other=allow_other,
             settings={"root": str(root), **settings},
         )
         pid = daemon.start(config, module="tests.mount.folder_daemon", timeout=timeout)

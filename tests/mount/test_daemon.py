@@ -17,7 +17,8 @@ from onefs import errors
 from onefs.mount import daemon, mounts, places, records
 from onefs.mount.config import DaemonConfig
 from onefs.mount.processes import holders
-from tests.mount.conftest import Mounted, wait_until
+from tests.mount.conftest import Mounted
+from tests.running import wait_until
 
 SECRET = "TapetesBloc18"
 
@@ -40,6 +41,26 @@ def test_it_answers_when_start_returns(mounted: Mounted) -> None:
     [known] = listed(mounted.path)
     assert known.pid == mounted.pid
     assert known.to_json()["state"] == "ready"
+
+
+def test_mount_options(mount: Callable[..., Mounted]) -> None:
+    root_user = os.geteuid() == 0
+    mounted = mount(allow_other=root_user)
+    [line] = [
+        each for each in Path("/proc/mounts").read_text().splitlines() if str(mounted.path) in each
+    ]
+    options = line.split()[3].split(",")
+    assert {"ro", "nosuid", "nodev", "default_permissions"} <= set(options)
+    assert ("allow_other" in options) == root_user
+
+
+def test_allow_other_needs_permission(mount: Callable[..., Mounted]) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may always")
+    if "\nuser_allow_other" in Path("/etc/fuse.conf").read_text():
+        pytest.skip("this machine allows it")
+    with pytest.raises(errors.MountError, match="user_allow_other"):
+        mount(allow_other=True)
 
 
 def test_the_daemon_leaves_the_terminal(mounted: Mounted) -> None:
@@ -151,6 +172,7 @@ def test_unmounted_by_hand(mounted: Mounted) -> None:
 def test_signals_unmount(mounted: Mounted, number: signal.Signals) -> None:
     os.kill(mounted.pid, number)
     wait_until(mounted.ended)
+    assert os.waitpid(mounted.pid, 0) == (mounted.pid, 0)
     assert mounts.find_mount(str(mounted.path)) is None
     assert "Traceback" not in mounted.log.read_text()
 

@@ -28,3 +28,22 @@ def test_it_turns_and_takes_standard_error_along(tmp_path: Path) -> None:
     assert "INFO test: line 199" in text
     assert "not this one" not in text
     assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_secrets_do_not_reach_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "onefs.log"
+    code = """
+import logging, sys
+from onefs.mount import logs
+from onefs.secret import Secret
+logs.set_up(sys.argv[1], "info")
+token = Secret("0123456789abcdef0123456789abcdef01234567")
+try:
+    raise RuntimeError(f"sent {token}")
+except RuntimeError:
+    logging.getLogger("test").exception("Authorization: Token %s", token)
+"""
+    subprocess.run([sys.executable, "-c", code, log], check=True, timeout=60)
+    text = log.read_text()
+    assert "RuntimeError: sent ***" in text
+    assert "0123456789abcdef" not in text

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.conftest import Mounted, drop_pages, wait_until
+from tests.mount.conftest import Mounted
+from tests.running import drop_pages, wait_until
 
 GOOD = 12
 GOOD_SIZE = 4 << 20
@@ -126,6 +127,7 @@ def test_sigterm_wakes_what_waits(filled: Mounted) -> None:
         started = time.monotonic()
         os.kill(filled.pid, signal.SIGTERM)
         wait_until(filled.ended)
+        assert os.waitpid(filled.pid, 0) == (filled.pid, 0)
         assert [reader.wait(10) for reader in readers] == [1, 1, 1]
         assert time.monotonic() - started < 4
     assert not os.path.ismount(filled.path)
