@@ -1,4 +1,4 @@
-"""Tokens for one use: got for a password when first needed, or none, where nobody is to be asked."""
+"""Tokens for one use: got for a password when first needed; none where nobody is to be asked."""
 
 from __future__ import annotations
 
