@@ -40,13 +40,13 @@ from onefs.tree.shape import (
     SessionShape,
     SubjectShape,
     lab_shape,
+    session_shape,
     subject_shape,
     subjects_shape,
 )
 from onefs.tree.sidecars import DATASETS_TSV, DatasetsTsv
 from onefs.tree.text import TextHandle
 from onefs.tree.views import BY_EID, BY_REF, ByEid, ByRef
-from onefs.tree.ways import session_content
 
 SESSION_JSON = ".session.json"
 
@@ -159,7 +159,8 @@ class SessionFolder:
         return {PREFIX + "eid": self.session.eid, PREFIX + "ref": self.session.ref}
 
     def _shape(self) -> SessionShape:
-        return session_content(self.rooms.catalogue, self.rooms.shapes, self.session)
+        listing = self.rooms.catalogue.datasets(self.session)
+        return self.rooms.shapes.of(f"session/{self.session.eid}", listing, session_shape)
 
     def _here(self, shape: SessionShape) -> Mapping[str, Dataset | None]:
         try:

@@ -27,7 +27,7 @@ def session_place(catalogue: Catalogue, shapes: Shapes, session: Session) -> Pla
 def session_content(catalogue: Catalogue, shapes: Shapes, session: Session) -> SessionShape:
     """The folders and files of a session."""
     listing = catalogue.datasets(session)
-    return shapes.of(f"session/{session.eid}", listing, session_shape)
+    return shapes.of(f"content/{session.eid}", listing, session_shape)
 
 
 def datasets_by_place(shape: SessionShape) -> list[tuple[Place, Dataset]]:
