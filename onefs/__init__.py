@@ -1,6 +1,27 @@
 """onefs: the laboratory as a directory.
 
-Importing this package is cheap: it loads no numpy, requests, mfusepy or sqlite3.
+``from onefs import ONE, pprint`` gives the verbs of the ONE tutorial. Importing this package is
+cheap: it loads no numpy, requests, mfusepy or sqlite3 until one of the two is asked for.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onefs.one import ONE, pprint
+
 __version__ = "0.1.0"
+__all__ = ["ONE", "__version__", "pprint"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("ONE", "pprint"):
+        raise AttributeError(f"module 'onefs' has no attribute {name!r}")
+    # by name: what lies below imports this package, and must not seem to import what is above
+    return getattr(importlib.import_module("onefs.one"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

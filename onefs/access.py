@@ -10,15 +10,19 @@ from dataclasses import dataclass
 from onefs.content.reader import Content
 from onefs.content.room import Limits
 from onefs.credentials import CredentialStore, DataCredentials, find_data_credentials
-from onefs.errors import UsageError
+from onefs.errors import DeadlineExceeded, OnefsError, ServerError, Unreachable, UsageError
 from onefs.http import HostAuth, NoTransport, Transport
 from onefs.metadata.alyx import Alyx, Token
-from onefs.metadata.auth import GivenToken, KeptToken, fetch_token
+from onefs.metadata.auth import GivenToken, KeptToken
 from onefs.metadata.budget import Budget
 from onefs.metadata.catalogue import Catalogue
+from onefs.metadata.queries import Queries
 from onefs.metadata.tabled import TabledDatabase
+from onefs.metadata.tokens import NoToken, PromisedToken
+from onefs.model import Dataset
 from onefs.settings import Settings
 from onefs.tree.laboratory import Laboratory
+from onefs.urls import is_loopback
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,14 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class GivenLogin:
-    """A login that is not to be looked up: the embedded laboratory's, or one for one use."""
+    """A login that is not to be looked up: the embedded laboratory's, or one for one use.
 
-    password: str
-    data: DataCredentials
+    '' and None for what is to be looked up all the same.
+    """
+
+    password: str = ""
+    data: DataCredentials | None = None
+    token: str = ""
 
 
 class KeptAuth(HostAuth):
@@ -75,7 +83,8 @@ class Access:
     token and credentials of ``environ`` (None: this process's) or the kept ones are used, and
     taken up anew when ``onefs login`` writes others. With ``offline`` no server is ever asked,
     and what is not known or not cached fails at once. Raises UsageError or CacheError when the
-    folders cannot be used; without ``login`` it asks no server.
+    folders cannot be used, and AlyxCredentials for a wrong password; without one it asks no
+    server.
     """
 
     def __init__(
@@ -92,12 +101,12 @@ class Access:
         #: the database's address
         self.url = settings.url
         self._transport = NoTransport() if offline else Transport()
-        token: Token = GivenToken("")
-        auth = HostAuth(None)
-        if not offline:
-            token, auth = self._credentials(settings, login, environ)
         # the embedded laboratory, whose login is given, counts nobody's requests
-        self._budget = Budget.of(settings.url) if login is None and not offline else None
+        embedded = login is not None and is_loopback(settings.url)
+        self._budget = None if offline or embedded else Budget.of(settings.url)
+        login = login or GivenLogin()
+        self._auth = auth = _file_server_auth(settings, login, environ)
+        token = NoToken(settings.url) if offline else self._token(settings, login, environ)
         #: the client and the file that the catalogue works with, for who fills it in bulk
         self.alyx = Alyx(self._transport, settings.url, token, limits.metadata, self._budget)
         self.database = TabledDatabase(settings.state_dir / "catalogue.sqlite")
@@ -105,6 +114,7 @@ class Access:
             self.database, self.alyx, deadline=limits.metadata, offline=offline
         )
         self.catalogue.presence.changed = self._transport.hurry
+        self.queries = Queries(self.alyx, self.database)
         kept = settings.storing
         self.content = Content(
             settings.cache_dir,
@@ -119,12 +129,14 @@ class Access:
             limits=Limits(kept.cache_size, kept.min_free),
             on_bad=lambda dataset: self.tree.opened.forget_bytes(dataset),
         )
-        self.tree = Laboratory(self.catalogue, self.content, settings.url, limits.metadata)
+        self.tree = Laboratory(
+            self.catalogue, self.content, settings.url, self.queries, limits.metadata
+        )
 
     def wake(self) -> None:
         """Wake all that waits, with Stopping; nothing waits afterwards."""
-        self.catalogue.close()
         self.tree.close()
+        self.catalogue.close()
         self.content.close()
         self._transport.close()
 
@@ -136,16 +148,63 @@ class Access:
         if self._budget is not None:
             self._budget.close()
 
-    def _credentials(
-        self, settings: Settings, login: GivenLogin | None, environ: Mapping[str, str] | None
-    ) -> tuple[Token, HostAuth]:
-        if login is None:
-            store = CredentialStore()
-            return KeptToken(settings, store, environ), KeptAuth(settings, store, environ)
-        token = fetch_token(self._transport, settings.url, settings.username, login.password)
-        return GivenToken(token), HostAuth(
-            login.data, [settings.data_url] if settings.data_url else []
-        )
+    def peek(self, dataset: Dataset, length: int) -> bytes:
+        """The first bytes of a dataset, at most ``length``: of the cached file, else asked for.
+
+        Raises what downloading raises.
+        """
+        known = self.content.known_path(dataset)
+        if known is not None:
+            with known.open("rb") as file:
+                return file.read(length)
+        trouble: OnefsError = ServerError(f"{dataset.name} stands on no file server")
+        for copy in dataset.copies:
+            try:
+                return self._head(copy.url, length)
+            except OnefsError as error:
+                trouble = error
+        raise trouble
+
+    def _head(self, url: str, length: int) -> bytes:
+        headers = {"Range": f"bytes=0-{length - 1}"}
+        found = b""
+        with self._transport.stream(url, headers=headers, auth=self._auth) as stream:
+            if stream.status == 416:  # an empty file has no first byte
+                return b""
+            page = stream.headers.get("Content-Type", "").startswith("text/html")
+            if stream.status not in (200, 206) or (page and not url.endswith((".html", ".htm"))):
+                raise ServerError(
+                    f"{url}: the file server answers {stream.status}, and not with the file",
+                    stream.status,
+                )
+            for chunk in stream.iter_chunks(length):
+                found += chunk
+                if len(found) >= length:
+                    break
+        return found[:length]
+
+    def _token(
+        self, settings: Settings, login: GivenLogin, environ: Mapping[str, str] | None
+    ) -> Token:
+        if login.token:
+            return GivenToken(login.token)
+        if not login.password:
+            return KeptToken(settings, CredentialStore(), environ)
+        token = PromisedToken(self._transport, settings.url, settings.username, login.password)
+        try:
+            token.current()
+        except (Unreachable, DeadlineExceeded):
+            if not (settings.state_dir / "catalogue.sqlite").exists():
+                raise
+        return token
+
+
+def _file_server_auth(
+    settings: Settings, login: GivenLogin, environ: Mapping[str, str] | None
+) -> HostAuth:
+    if login.data is None:
+        return KeptAuth(settings, CredentialStore(), environ)
+    return HostAuth(login.data, [settings.data_url] if settings.data_url else [])
 
 
 def _seconds(variable: str, default: float) -> float:

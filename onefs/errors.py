@@ -7,6 +7,7 @@
      +- NotConfigured             EACCES        no profile and nothing in the environment
      +- NotFound                  ENOENT        the catalogue says that there is no such thing
      +- Ambiguous                 ENOTUNIQ      one name, several things: the message lists them
+     |   +- SeveralDatasets                     one type, several datasets of the session
      +- ReadOnly                  EROFS         onefs never writes
      +- CredentialsError          EACCES        a server refuses the token or password
      |   +- AlyxCredentials
@@ -20,12 +21,13 @@
      +- CacheError                EIO           the cache folder cannot be used
      |   +- CacheFull             ENOSPC
      +- MountError                EIO           a mount cannot be made or undone
+     +- MissingLibrary            EIO           an extra is not installed; the pip line is in it
      +- Busy                      EBUSY         somebody is using it
      +- Stopping                  ESHUTDOWN     the daemon is going down
 
 Where Python has an error of that kind, ours is one too: NotFound is a FileNotFoundError,
 UsageError a ValueError, CredentialsError a PermissionError, Unreachable a ConnectionError,
-DeadlineExceeded a TimeoutError.
+DeadlineExceeded a TimeoutError, MissingLibrary an ImportError.
 
 ENOENT comes from a catalogue answer only: network trouble is never "no such file".
 """
@@ -63,6 +65,10 @@ class Ambiguous(OnefsError):
     """One name stands for several things; the message lists them."""
 
     errno = errno.ENOTUNIQ
+
+
+class SeveralDatasets(Ambiguous):
+    """A dataset type stands for several datasets of a session; the message lists them."""
 
 
 class ReadOnly(OnefsError):
@@ -148,6 +154,10 @@ class CacheFull(CacheError):
 
 class MountError(OnefsError):
     """A mount cannot be made or undone; the message says why and what to do."""
+
+
+class MissingLibrary(OnefsError, ImportError):
+    """A library of one of our extras is not installed; the message has the line that does it."""
 
 
 class Busy(OnefsError):

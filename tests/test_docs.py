@@ -16,7 +16,9 @@ from onefs.settings import VARIABLES
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 COMMANDS = (DOCS / "COMMANDS.md").read_text("utf-8")
-SEMANTICS = (DOCS / "SEMANTICS.md").read_text("utf-8")
+SEMANTICS = "".join(
+    (DOCS / name).read_text("utf-8") for name in ("SEMANTICS.md", "ONE-SEMANTICS.md")
+)
 
 
 def commands(group: click.Group, name: str = "onefs") -> Iterator[tuple[str, click.Command]]:

@@ -202,6 +202,32 @@ class Alyx:
         parsed = [rows.session(row) for row in found.values()]
         return [item for item in parsed if item[0].lab == lab]
 
+    def select(self, query: Mapping[str, str], most: int | None = None) -> list[rows.Row]:
+        """Rows of ``/sessions`` by Alyx's own filters, each once, in the server's order.
+
+        With ``most`` only the first so many, for which no more pages are asked than needed.
+        """
+        if most is None:
+            return list(self._list("sessions", query, rows.identifier).values())
+        found: dict[str, rows.Row] = {}
+        received, count = 0, 1
+        while len(found) < most and received < count:
+            limit = str(min(PAGE, most - len(found)))
+            page, count, _ = self._page(
+                "sessions", {**query, "limit": limit, "offset": str(received)}
+            )
+            if not page:
+                break
+            received += len(page)
+            for row in page:
+                found.setdefault(rows.identifier(row), row)
+        return list(found.values())[:most]
+
+    def table(self, endpoint: str, column: str) -> list[rows.Row]:
+        """All rows of a small table, of which ``column`` is the name."""
+        found = self._list(endpoint, {}, lambda row: f"{row.get(column)} {row.get('lab')}")
+        return list(found.values())
+
     def _list(
         self, endpoint: str, query: Mapping[str, str], key: Callable[[rows.Row], str]
     ) -> dict[str, rows.Row]:

@@ -49,6 +49,16 @@ class Database:
         with self._transaction() as connection:
             connection.execute("REPLACE INTO facts VALUES (?, ?)", (key, value))
 
+    def facts(self, prefix: str) -> dict[str, str]:
+        """The facts whose keys begin so, by the rest of their keys, sorted."""
+        query = "SELECT substr(key, ?), value FROM facts WHERE substr(key, 1, ?) = ? ORDER BY key"
+        found = self._rows(query, len(prefix) + 1, len(prefix), prefix)
+        return {str(name): str(value) for name, value in found}
+
+    def drop_fact(self, key: str) -> None:
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM facts WHERE key = ?", (key,))
+
     def fetched_at(self, key: str) -> float | None:
         """When a listing was taken; None when it never was."""
         found = self._rows("SELECT fetched_at FROM listings WHERE key = ?", key)
@@ -277,6 +287,44 @@ class Database:
             connection.execute("REPLACE INTO records VALUES (?, ?)", (eid, body))
             _mark(connection, f"record/{eid}", now)
 
+    # -- searches
+
+    def eids_where(self, condition: str, values: Iterable[object], limit: int | None) -> list[str]:
+        """The eids of known sessions, without number too, for which an SQL condition holds; at
+        most ``limit``, the latest."""
+        query = f"SELECT eid FROM sessions WHERE {condition} ORDER BY start_time DESC LIMIT ?"
+        most = -1 if limit is None else limit
+        return [row[0] for row in self._rows(query, *values, most)]
+
+    def sessions_of(self, eids: Sequence[str]) -> list[Session]:
+        """The known sessions of these eids, in that order."""
+        query = (
+            "SELECT sessions.* FROM json_each(?) AS wanted JOIN sessions ON eid = wanted.value"
+            " ORDER BY wanted.key"
+        )
+        return [_session(row) for row in self._rows(query, json.dumps(eids))]
+
+    def distinct(self, table: str, column: str) -> list[str]:
+        """The values that a column has."""
+        return [str(row[0]) for row in self._rows(f"SELECT DISTINCT {column} FROM {table}")]
+
+    def store_found(self, found: Iterable[tuple[Session, bool]]) -> None:
+        """Sessions that a search has met; no listing is whole by them."""
+        with self._transaction() as connection:
+            connection.executemany(_INSERT_SESSION, (_session_values(*item) for item in found))
+
+    def answer(self, key: str) -> tuple[str, float] | None:
+        """A kept answer and when it was given; None when there is none."""
+        found = self._rows("SELECT body, fetched_at FROM answers WHERE key = ?", key)
+        return (str(found[0][0]), float(found[0][1])) if found else None
+
+    def store_answer(self, key: str, body: str, now: float, keep: int = 1000) -> None:
+        """Keep an answer, and of all answers the last ``keep``."""
+        oldest = "SELECT key FROM answers ORDER BY fetched_at DESC LIMIT -1 OFFSET ?"
+        with self._transaction() as connection:
+            connection.execute("REPLACE INTO answers VALUES (?, ?, ?)", (key, now, body))
+            connection.execute(f"DELETE FROM answers WHERE key IN ({oldest})", (keep,))
+
 
 _INSERT_SESSION = f"REPLACE INTO sessions VALUES ({', '.join('?' * 8)})"
 
@@ -292,7 +340,7 @@ def _session(row: tuple[Any, ...]) -> Session:
         lab=str(lab),
         subject=str(subject),
         date=str(date),
-        number=int(number),
+        number=int(number) if number is not None else -1,
         start_time=float(start_time),
         task_protocol=str(task_protocol),
         projects=tuple(str(projects).split(",")) if projects else (),

@@ -5,7 +5,7 @@
 -- never fetched has no row in `listings`, whatever rows the other tables hold.
 
 -- One row for each fact about the catalogue itself: 'database' (which laboratory this is: its
--- host, or demo-<hash>) and 'alyx_url' (where it was last asked).
+-- host, or demo-<hash>), 'alyx_url' (where it was last asked), 'search/<name>' (a saved search).
 CREATE TABLE IF NOT EXISTS facts (
     key   TEXT PRIMARY KEY,
     value TEXT NOT NULL
@@ -98,4 +98,12 @@ CREATE TABLE IF NOT EXISTS probed_sizes (
     md5  TEXT NOT NULL,
     size INTEGER NOT NULL,
     PRIMARY KEY (id, md5)
+) WITHOUT ROWID;
+
+-- Answers that are kept for when the server is away: what a search found ('search/<query>') and the
+-- rows of a small table ('table/<endpoint>'). body is JSON. Those asked for longest ago are dropped.
+CREATE TABLE IF NOT EXISTS answers (
+    key        TEXT PRIMARY KEY,
+    fetched_at REAL NOT NULL,
+    body       TEXT NOT NULL
 ) WITHOUT ROWID;

@@ -13,6 +13,7 @@ from onefs.metadata.catalogue import Catalogue
 from onefs.model import Dataset, Session
 from onefs.tree.nodes import Kind, Node, inode_of_path, inode_of_uuid
 from onefs.tree.opened import Opened
+from onefs.tree.searches import Searches
 from onefs.tree.shape import Folders
 from onefs.tree.shapes import Shapes
 from onefs.tree.sizes import Sizes
@@ -32,6 +33,7 @@ class Rooms:
     opened: Opened
     #: the database's address, shown on the root
     url: str
+    searches: Searches
 
 
 class Item(Protocol):

@@ -4,8 +4,9 @@
 
     <lab>/<subject>/<yyyy-mm-dd>/<nnn>/[<collection>/][#<revision>#/]<name>
     <lab>/Subjects -> .                 <date>/<n> -> <nnn>
-    <nnn>/<name> -> <collection>/<name>                <nnn>/.session.json
+    <nnn>/<name> -> <collection>/<name>                <nnn>/.session.json, .datasets.tsv
     .by-eid/<uuid> -> ../<lab>/...                     .by-ref/<ref> -> ../<lab>/...
+    .search/<term>=<value>&.../<ref> -> ../../<lab>/...
 
 Nothing virtual is listed, and links are relative: walkers end, and see each file once. A folder
 costs its own listing and no more; a name that cannot exist costs nothing.
@@ -41,6 +42,7 @@ from onefs.tree.basis import (
 )
 from onefs.tree.nodes import Handle, Kind, Node, inode_of_path
 from onefs.tree.opened import HeldHandle
+from onefs.tree.searches import SEARCH, SearchRoot
 from onefs.tree.shape import (
     Folders,
     SessionShape,
@@ -50,6 +52,7 @@ from onefs.tree.shape import (
     subject_shape,
     subjects_shape,
 )
+from onefs.tree.sidecars import DATASETS_TSV, DatasetsTsv
 from onefs.tree.text import TextHandle
 from onefs.tree.views import BY_EID, BY_REF, ByEid, ByRef
 
@@ -191,6 +194,8 @@ class SessionFolder:
     def child(self, name: str) -> Item:
         if not self.folders and name == SESSION_JSON:
             return SessionJson(self.rooms, self.session)
+        if not self.folders and name == DATASETS_TSV:
+            return DatasetsTsv(self.rooms, self.session)
         try:
             return self._listed(name)
         except NotFound:
@@ -375,6 +380,8 @@ class Root:
             return ByEid(self.rooms)
         if name == BY_REF:
             return ByRef(self.rooms)
+        if name == SEARCH:
+            return SearchRoot(self.rooms)
         labs = {} if name.startswith(".") else self._labs()
         if name not in labs:
             raise NotFound(f"there is no lab {name}")

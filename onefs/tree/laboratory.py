@@ -9,13 +9,17 @@ from onefs.content.reader import Content
 from onefs.content.store import Place
 from onefs.errors import NotFound, UsageError
 from onefs.metadata.catalogue import Catalogue
+from onefs.metadata.queries import Queries
 from onefs.model import Dataset
+from onefs.tree import searches
 from onefs.tree.basis import Folder, Item, Link, Rooms
 from onefs.tree.finding import expand, walk
 from onefs.tree.items import File, Root, SessionJson
 from onefs.tree.nodes import Handle, Node
 from onefs.tree.opened import Opened
+from onefs.tree.searches import Searches
 from onefs.tree.shapes import Shapes
+from onefs.tree.sidecars import DatasetsTsv
 from onefs.tree.sizes import Sizes
 
 
@@ -27,17 +31,26 @@ class Laboratory:
     """
 
     def __init__(
-        self, catalogue: Catalogue, content: Content, url: str, deadline: float = 10.0
+        self,
+        catalogue: Catalogue,
+        content: Content,
+        url: str,
+        queries: Queries,
+        deadline: float = 10.0,
     ) -> None:
         self._content = content
         self._sizes = Sizes(catalogue, content, deadline)
+        self._searches = Searches(queries)
         #: what is open, and which paths have become another dataset
         self.opened = Opened()
-        self._root = Root(Rooms(catalogue, content, Shapes(), self._sizes, self.opened, url))
+        self._root = Root(
+            Rooms(catalogue, content, Shapes(), self._sizes, self.opened, url, self._searches)
+        )
 
     def close(self) -> None:
-        """Wake who waits for a size, with Stopping."""
+        """Wake who waits for a size or a search, with Stopping."""
         self._sizes.close()
+        self._searches.close()
 
     def node(self, path: str) -> Node:
         return self._find(path).node()
@@ -47,13 +60,13 @@ class Laboratory:
 
     def target(self, path: str) -> str:
         item = self._find(path)
-        if not isinstance(item, Link):
+        if not isinstance(item, Link | searches.Link):
             raise UsageError(f"{path} is no link")
         return item.follow()
 
     def open(self, path: str) -> Handle:
         item = self._find(path)
-        if not isinstance(item, File | SessionJson):
+        if not isinstance(item, File | SessionJson | DatasetsTsv | searches.Text):
             raise UsageError(f"{path} is no file")
         return item.open()
 

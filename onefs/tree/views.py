@@ -9,7 +9,7 @@ from onefs.errors import Ambiguous, NotFound
 from onefs.model import Session
 from onefs.tree.basis import Item, Link, Rooms, plain_node
 from onefs.tree.nodes import Node, inode_of_path
-from onefs.tree.shape import subject_shape
+from onefs.tree.ways import session_place
 
 BY_EID = ".by-eid"
 BY_REF = ".by-ref"
@@ -78,14 +78,5 @@ class ByRef:
 
 
 def _way_to(rooms: Rooms, session: Session) -> str:
-    """Where a session stands, seen from a view's folder.
-
-    Its number folder may bear a mark, when two sessions share a number.
-    """
-    lab, subject, date, number = alf.session_folder(session)
-    listing = rooms.catalogue.sessions(session.lab, session.subject)
-    shape = rooms.shapes.of(f"subject/{session.lab}/{session.subject}", listing, subject_shape)
-    for name, found in shape.dates.get(session.date, {}).items():
-        if found.eid == session.eid:
-            number = name
-    return f"../{lab}/{subject}/{date}/{number}"
+    """Where a session stands, seen from a view's folder."""
+    return "../" + "/".join(session_place(rooms.catalogue, rooms.shapes, session))

@@ -22,10 +22,15 @@ PATIENCE = 30.0
 class Terminal:
     """``with Terminal(["setup"], environ) as terminal: terminal.answer("URL", "https://...")``."""
 
-    def __init__(self, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+        command: Sequence[str] = ONEFS,
+    ) -> None:
         self._master, slave = pty.openpty()
         self._process = subprocess.Popen(
-            [*ONEFS, *arguments],
+            [*command, *arguments],
             stdin=slave,
             stdout=slave,
             stderr=slave,

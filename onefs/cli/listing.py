@@ -1,0 +1,114 @@
+"""``onefs list``, ``show``, ``path`` and ``get``: what is there, where it is, and have it here."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from onefs.cli.verbs import Database, clean, emit, mount_of, table, verb_options
+from onefs.errors import UsageError
+
+_FORMAT = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="For people, or for programs.",
+)
+
+
+@click.command(name="list")
+@click.argument("session", metavar="[EID|PATH]", required=False)
+@click.option("--details", is_flag=True, help="A line for each dataset, not for each type.")
+@click.option("--all", "everything", is_flag=True, help="Alyx's whole record, as JSON.")
+@click.option("--users", "what", flag_value="users", help="All users.")
+@click.option("--subjects", "what", flag_value="subjects", help="All subjects.")
+@click.option("--labs", "what", flag_value="labs", help="All labs.")
+@click.option("--dataset-types", "what", flag_value="dataset-types", help="All dataset types.")
+@_FORMAT
+@verb_options
+def list_(
+    database: Database,
+    session: str | None,
+    details: bool,
+    everything: bool,
+    what: str | None,
+    form: str,
+) -> None:
+    """Print the dataset types of a session, or the names that the database knows.
+
+    A session is named by its eid, its ref, or a path of it or in it.
+    """
+    if (session is None) == (what is None):
+        raise UsageError("give a session, or one of --users, --subjects, --labs, --dataset-types")
+    if what is not None and (details or everything):
+        raise UsageError(f"--details and --all are for a session, not for --{what}")
+    with database.open() as one:
+        if everything:
+            emit(json.dumps(one.list(session, "all"), indent=4).splitlines())
+        elif details:
+            _emit_datasets(one.list(session, details=True), form)
+        else:
+            _emit_names(one.list(session, what or "dataset-types"), form)
+
+
+@click.command()
+@click.argument("path")
+@_FORMAT
+@verb_options
+def show(database: Database, path: str, form: str) -> None:
+    """Print what the dataset at PATH is, without downloading it.
+
+    PATH is one in the cache or in a mount, or lab/subject/date/number/... of the tree.
+    """
+    with database.open() as one:
+        found = one.describe(path)
+    if form == "json":
+        click.echo(json.dumps(found, indent=4))
+        return
+    width = max(map(len, found))
+    found["shape"] = tuple(found["shape"]) if "shape" in found else None
+    emit(
+        [f"{name.ljust(width)}  {_value(value)}".rstrip() for name, value in found.items() if value]
+    )
+
+
+@click.command()
+@click.argument("sessions", metavar="EID...", nargs=-1, required=True)
+@click.option("--cache", is_flag=True, help="The folder in the cache, also when it is mounted.")
+@verb_options
+def path(database: Database, sessions: tuple[str, ...], cache: bool) -> None:
+    """Print the folder of each session: where the database is mounted, else in the cache."""
+    with database.open() as one:
+        mount = None if cache else mount_of(one.url)
+        emit([str(one.path(session, mount)) for session in sessions])
+
+
+def _emit_names(names: list[str], form: str) -> None:
+    emit([json.dumps(names, indent=4)] if form == "json" else [clean(name) for name in names])
+
+
+def _emit_datasets(info: Any, form: str) -> None:
+    if form == "json":
+        rows = [{k: v for k, v in row._asdict().items() if k != "data"} for row in info]
+        emit([json.dumps(rows, indent=4)])
+        return
+    header = ["type", "collection", "revision", "bytes", "md5", "path"]
+    emit(
+        table(
+            [
+                [r.dataset_type, r.collection, r.revision, r.size or "?", r.md5, r.local_path]
+                for r in info
+            ],
+            header,
+        )
+    )
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(clean(str(each)) for each in value) or "()"
+    return clean(str(value))

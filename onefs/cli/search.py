@@ -1,0 +1,151 @@
+"""``onefs search``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onefs.cli.verbs import Database, clean, emit, mount_of, table, verb_options
+from onefs.errors import UsageError
+from onefs.metadata.terms import VOCABULARY, Several
+from onefs.model import Session
+
+#: term -> its flags, and what its help says
+_FLAGS: dict[str, tuple[tuple[str, ...], str]] = {
+    "users": (("--user", "--users"), "A user; of several all own the session."),
+    "date_range": (("--date", "--date-range"), "A day, or FIRST,LAST; either may be empty."),
+    "subject": (("--subject",), "A subject; of several any."),
+    "lab": (("--lab",), "A lab; of several any."),
+    "dataset_types": (("--dataset-type",), "A dataset type; of several the session has all."),
+    "location": (("--location",), "A part of the location's name."),
+    "number": (("--number",), "The session's number on its day."),
+    "performance_gte": (("--performance-gte",), "Per cent of correct trials, at least."),
+    "performance_lte": (("--performance-lte",), "Per cent of correct trials, at most."),
+    "task_protocol": (("--task-protocol",), "A part of the task protocol."),
+    "project": (("--project",), "A part of a project's name."),
+    "tag": (("--tag",), "A part of the tag of a dataset."),
+    "qc": (("--qc",), "The session's QC: NOT_SET, PASS, WARNING, FAIL, CRITICAL."),
+    "dataset_names": (("--dataset-name",), "A file name; of several the session has all."),
+    "dataset_qc_lte": (("--dataset-qc-lte",), "A dataset's QC is this or better."),
+    "probe": (("--probe",), "The name of a probe insertion."),
+    "atlas_acronym": (("--atlas-acronym",), "A brain region by acronym, with those in it."),
+    "atlas_name": (("--atlas-name",), "A part of a brain region's name."),
+    "atlas_id": (("--atlas-id",), "A brain region by its number in the atlas."),
+    "django": (("--django",), "Alyx's own look-ups: field,value[,field,value...]."),
+}
+
+
+def _term_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for name in reversed(_FLAGS):
+        flags, text = _FLAGS[name]
+        several = VOCABULARY[name].several
+        repeated = several in (Several.ANY, Several.ALL)
+        command = click.option(*flags, name, multiple=repeated, metavar="VALUE", help=text)(command)
+    return command
+
+
+@click.command()
+@_term_options
+@click.option("--limit", metavar="N", help="At most N sessions, the latest.")
+@click.option("--details", is_flag=True, help="More of each session.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "eids", "paths"]),
+    default="table",
+    show_default=True,
+    help="What is printed of each session.",
+)
+@click.option("--save", metavar="NAME", help="Save the search: it becomes .search/NAME in mounts.")
+@click.option("--forget", metavar="NAME", help="Forget a saved search, and search nothing.")
+@click.option("--terms", is_flag=True, help="Print the search terms, and search nothing.")
+@verb_options
+def search(
+    database: Database,
+    limit: str | None,
+    details: bool,
+    form: str,
+    save: str | None,
+    forget: str | None,
+    terms: bool,
+    **values: Any,
+) -> None:
+    """Print the sessions that fulfil all of the terms, the latest first."""
+    if terms:
+        emit(list(VOCABULARY))
+        return
+    if forget is not None:
+        with database.open() as one:
+            one.forget_search(forget)
+        return
+    given = {name: value for name, value in values.items() if value not in (None, ())}
+    if not given and limit is None:
+        raise UsageError("a search needs a term, such as --subject NAME, or --limit N")
+    with database.open() as one:
+        if save is not None:
+            one.save_search(save, **given)
+        found = one.search_sessions(limit=limit, **given)
+        rows = dict(zip(found.eids, found.rows, strict=True))
+        mount = mount_of(one.url)
+        folders = {
+            session.eid: (session, one.session_folder(session, mount))
+            for session in found.sessions()
+        }
+    emit(_lines(form, details, rows, folders))
+
+
+def _lines(
+    form: str,
+    details: bool,
+    rows: dict[str, Any],
+    folders: dict[str, tuple[Session, Path]],
+) -> Sequence[str]:
+    if form == "eids":
+        return list(rows)
+    if form == "paths":
+        return [str(path) for _, path in folders.values()]
+    if form == "json":
+        shown = [_object(eid, row, folders.get(eid), details) for eid, row in rows.items()]
+        return [json.dumps(shown, indent=4)]
+    known = [(eid, row, *folders.get(eid, (None, None))) for eid, row in rows.items()]
+    header = ["ref", "lab", "eid"]
+    if details:
+        header += ["start", "task protocol", "projects"]
+    return table(
+        [
+            [
+                session.ref if session else clean(f"{row.get('start_time')} {row.get('subject')}"),
+                row.get("lab") or "",
+                eid,
+                *(_more(row) if details else ()),
+            ]
+            for eid, row, session, _ in known
+        ],
+        header,
+    )
+
+
+def _more(row: dict[str, Any]) -> list[str]:
+    projects = row.get("projects") or []
+    return [str(row.get("start_time")), str(row.get("task_protocol") or ""), ",".join(projects)]
+
+
+def _object(
+    eid: str, row: dict[str, Any], found: tuple[Session, Path] | None, details: bool
+) -> dict[str, Any]:
+    """A session in JSON; a session without number has neither ref nor path."""
+    session, path = found or (None, None)
+    shown: dict[str, Any] = {
+        "eid": eid,
+        "ref": session.ref if session else None,
+        "lab": row.get("lab"),
+        "subject": row.get("subject"),
+        "date": str(row.get("start_time"))[:10],
+        "number": row.get("number"),
+        "path": str(path) if path else None,
+    }
+    return {**shown, "details": row} if details else shown

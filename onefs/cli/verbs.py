@@ -1,0 +1,111 @@
+"""What the verbs of ONE share on the command line: options, output, warnings."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, TypeVar
+
+import click
+
+from onefs import alf
+from onefs.cli.options import database_options
+from onefs.one import ONE, OnefsWarning
+from onefs.secret import redact
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Which database a command is about. Nothing of it is saved."""
+
+    url: str | None
+    username: str | None
+    profile: str | None
+    cache_dir: str | None
+    offline: bool
+
+    @contextmanager
+    def open(self) -> Iterator[ONE]:
+        """The database, and our warnings as sentences on standard error."""
+        with (
+            _warnings_as_sentences(),
+            ONE(
+                base_url=self.url,
+                username=self.username,
+                profile=self.profile,
+                cache_dir=self.cache_dir,
+                offline=self.offline,
+            ) as one,
+        ):
+            yield one
+
+
+def verb_options(command: F) -> F:
+    """``--url --username --profile --cache-dir --offline``, handed over as ``database``."""
+
+    @wraps(command)
+    def handed_over(**options: Any) -> Any:
+        names = ("url", "username", "profile", "cache_dir", "offline")
+        return command(database=Database(*(options.pop(name) for name in names)), **options)
+
+    made: Any = click.option(
+        "--cache-dir",
+        type=click.Path(file_okay=False),
+        help="Where files are kept: a ONE cache folder. [ONEFS_CACHE_DIR]",
+    )(handed_over)
+    made = click.option(
+        "--offline", is_flag=True, help="Ask no server: what is known already must do."
+    )(made)
+    return database_options(made)  # type: ignore[no-any-return]
+
+
+def emit(lines: Sequence[str]) -> None:
+    """Print lines, through a pager when they do not fit on the terminal."""
+    text = "\n".join(lines)
+    if sys.stdout.isatty() and len(lines) >= shutil.get_terminal_size().lines:
+        click.echo_via_pager(text)
+    elif lines:
+        click.echo(text)
+
+
+def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> list[str]:
+    """Rows as lines of aligned columns under a header; [] without rows."""
+    cells = [header, *([clean(str(cell)) for cell in row] for row in rows)]
+    if not rows:
+        return []
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+
+
+def clean(text: str) -> str:
+    """A server's text on one line, without what a terminal would obey."""
+    return "".join(char if char.isprintable() else "?" for char in alf.valid_text(text))
+
+
+def mount_of(url: str) -> str | None:
+    """Where a database is mounted now; None when it is not."""
+    from onefs.mount.records import READY, list_mounts
+
+    ready = (each for each in list_mounts() if each.url == url and each.pid is not None)
+    return next((each.mountpoint for each in ready if each.status.state == READY), None)
+
+
+@contextmanager
+def _warnings_as_sentences() -> Iterator[None]:
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        click.echo(f"onefs: {redact(str(message))}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", OnefsWarning)
+        warnings.showwarning = show
+        yield

@@ -1,0 +1,45 @@
+"""Tokens for one use: got for a password when first needed; none where nobody is to be asked."""
+
+from __future__ import annotations
+
+import threading
+
+from onefs.errors import Unreachable
+from onefs.http import Transport
+from onefs.metadata.auth import fetch_token
+from onefs.secret import Secret
+
+
+class PromisedToken:
+    """The token that a user's password is good for: got at its first use. Thread-safe."""
+
+    def __init__(self, transport: Transport, url: str, username: str, password: str) -> None:
+        self._login = (transport, url, username, password)
+        self._lock = threading.Lock()
+        self._token: Secret | None = None
+
+    def current(self) -> str:
+        """The token to send. Raises as :func:`fetch_token`."""
+        with self._lock:
+            if self._token is None:
+                self._token = fetch_token(*self._login)
+            return self._token
+
+    def renewed(self, refused: str) -> str | None:
+        """None: the password is good for one token only."""
+        return None
+
+
+class NoToken:
+    """Instead of a token, where no server is to be asked."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def current(self) -> str:
+        """Raises Unreachable."""
+        raise Unreachable(f"{self._url} is not asked: offline was wanted")
+
+    def renewed(self, refused: str) -> str | None:
+        """None."""
+        return None

@@ -1,0 +1,10 @@
+"""The verbs of the ONE tutorial: search, list, load (docs/tutorial.md)."""
+
+from __future__ import annotations
+
+from onefs.one.client import ONE
+from onefs.one.info import DatasetInfo, SessionDataInfo
+from onefs.one.printing import pprint
+from onefs.one.warn import OnefsWarning
+
+__all__ = ["ONE", "DatasetInfo", "OnefsWarning", "SessionDataInfo", "pprint"]

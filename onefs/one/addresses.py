@@ -1,0 +1,212 @@
+"""The names that a session goes by: eid, ref, path, URL."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date
+from itertools import islice
+from pathlib import Path, PurePath
+from urllib.parse import unquote, urlsplit
+from uuid import UUID
+
+from onefs import alf
+from onefs.access import Access
+from onefs.content.store import Place
+from onefs.errors import Ambiguous, DeadlineExceeded, NotFound, Unreachable, UsageError
+from onefs.model import Dataset, Session
+from onefs.tree.shape import SessionShape
+from onefs.tree.shapes import Shapes
+from onefs.tree.ways import datasets_by_place, session_content, session_place
+
+#: sessions in one call
+MOST_NAMES = 100_000
+
+_UNSENDABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_EXPLAINED = (
+    "give a UUID with dashes, a ref like 2018-08-24_1_clns0730, a path with "
+    "lab/subject/date/number, or Alyx's URL of a session"
+)
+
+
+class Addresses:
+    """Sessions and datasets of one laboratory by any of their names. Thread-safe.
+
+    Methods raise UsageError for what is no name of a session, NotFound when Alyx has none of that
+    name, Ambiguous for a ref that two labs share, and what asking Alyx raises.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._shapes = Shapes()
+
+    def eid(self, name: object) -> str:
+        """The eid of a session."""
+        if isinstance(name, UUID):
+            return str(name)
+        if isinstance(name, PurePath):
+            return self._by_path(str(name))
+        if not isinstance(name, str):
+            raise UsageError(f"{type(name).__name__} is no eid: {_EXPLAINED}")
+        text = name.strip()
+        if _UNSENDABLE.search(text):
+            raise UsageError(f"{_shown(name)} holds characters that no name has")
+        path = urlsplit(text).path if "://" in text else text
+        last = path.rstrip("/").rpartition("/")[2].lower()
+        if alf.is_uuid(last) and not _is_below_session(path):
+            return last
+        ref = alf.parse_ref(text) if "/" not in text else None
+        if ref is not None:
+            return self._by_ref(text, ref)
+        if "/" in text:
+            return self._by_path(unquote(path) if "://" in text else path)
+        raise UsageError(f"{_shown(name)} is no eid: {_EXPLAINED}")
+
+    def session(self, name: object) -> Session:
+        """A session that has a folder."""
+        return self._access.catalogue.session(self.eid(name))
+
+    def place(self, session: Session) -> Place:
+        """A session's folders from the lab on."""
+        try:
+            return session_place(self._access.catalogue, self._shapes, session)
+        except (Unreachable, DeadlineExceeded):
+            # the subject was never listed; without its other sessions a mark cannot be known
+            return alf.session_folder(session)
+
+    def content(self, session: Session) -> SessionShape:
+        """What is in a session."""
+        return session_content(self._access.catalogue, self._shapes, session)
+
+    def datasets(self, session: Session) -> list[tuple[Place, Dataset]]:
+        """The datasets of a session, each with where it stands below it, by that."""
+        return datasets_by_place(self.content(session))
+
+    def cache_path(self, place: Place) -> Path:
+        """Where a place of the tree is in the cache folder."""
+        return self._access.content.cache_dir.joinpath(place[0], alf.SUBJECTS, *place[1:])
+
+    def dataset(self, name: str | PurePath) -> tuple[Session, Place, Dataset]:
+        """The dataset at a path: its session, its place from the lab on, and itself."""
+        parts = _parts(str(name))
+        folders = _session_folders(parts)
+        if folders is None:
+            raise UsageError(f"{_shown(str(name))} is no path of a dataset: {_EXPLAINED}")
+        below = parts[folders[1] :]
+        session = self.session("/".join(parts[: folders[1]]))
+        shape = self.content(session)
+        if len(below) == 1 and below[0] in shape.shortcuts:
+            below = tuple(shape.shortcuts[below[0]].split("/"))
+        for place, dataset in datasets_by_place(shape):
+            if place == below:
+                return session, (*self.place(session), *place), dataset
+        raise NotFound(f"session {session.ref} has no dataset {'/'.join(below) or 'without name'}")
+
+    def _by_ref(self, text: str, ref: alf.Ref) -> str:
+        if not _is_day(ref.date):  # Alyx answers 500
+            raise NotFound(f"there is no session {text}: {ref.date} is no day")
+        try:
+            found = self._access.catalogue.sessions_by_ref(ref)
+        except (Unreachable, DeadlineExceeded):
+            found = self._access.database.sessions_by_ref(ref)
+            if not found:
+                raise
+        if not found:
+            raise NotFound(f"Alyx has no session {text}")
+        if len(found) > 1:
+            labs = ", ".join(f"{session.eid} in {session.lab}" for session in found)
+            raise Ambiguous(f"{text} is {len(found)} sessions: {labs}")
+        return found[0].eid
+
+    def _by_path(self, text: str) -> str:
+        parts = _parts(text)
+        folders = _session_folders(parts)
+        if folders is None:
+            raise UsageError(f"{_shown(text)} is no path of a session: {_EXPLAINED}")
+        place, _ = folders
+        if len(place) == 1:
+            return self.eid(place[0])
+        try:
+            return self._access.tree.xattrs("/" + "/".join(place))["user.onefs.eid"]
+        except (Unreachable, DeadlineExceeded):
+            known = self._known_by_place(place)
+            if known is None:
+                raise
+            return known
+
+    def _known_by_place(self, place: Place) -> str | None:
+        """The one session that is known to stand somewhere, without asking."""
+        _, subject, day, number = place
+        ref = alf.Ref(day, int(number.partition("~")[0]), subject)
+        known = self._access.database.sessions_by_ref(ref)
+        found = [session.eid for session in known if alf.session_folder(session) == place]
+        return found[0] if len(found) == 1 else None
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return bool(date.fromisoformat(text))
+    except ValueError:
+        return False
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    if "\0" in text:
+        raise UsageError(f"{_shown(text)} is no path: it holds a NUL")
+    parts = tuple(part for part in text.split("/") if part not in ("", "."))
+    if _session_folders(parts) is None and not text.startswith("/"):
+        # a path from inside the tree
+        parts = tuple(part for part in os.path.abspath(text).split("/") if part)
+    return parts
+
+
+def _session_folders(parts: tuple[str, ...]) -> tuple[Place, int] | None:
+    """The session's folders in a path, and the number of parts up to their end.
+
+    One folder for ``.by-eid/<eid>`` and ``.by-ref/<ref>``, which need no others.
+    """
+    for at in reversed(range(1, len(parts))):
+        if parts[at - 1] in (".by-eid", ".by-ref"):
+            return (parts[at],), at + 1
+        if alf.is_uuid(parts[at].lower()) and parts[at - 1] == "sessions":
+            return (parts[at],), at + 1
+    for at in reversed(range(2, len(parts) - 1)):
+        number = parts[at + 1]
+        if alf.is_date(parts[at]) and number.partition("~")[0].isdigit():
+            lab = parts[at - 2]
+            if lab == alf.SUBJECTS and at >= 3:
+                lab = parts[at - 3]
+            number = alf.unpadded_number(number) or number
+            return (lab, parts[at - 1], parts[at], number), at + 2
+    return None
+
+
+def _is_below_session(path: str) -> bool:
+    """Whether a UUID at the end is part of a file's name or folder, not Alyx's own."""
+    folders = _session_folders(tuple(part for part in path.split("/") if part))
+    return folders is not None and len(folders[0]) > 1
+
+
+def _shown(text: str) -> str:
+    shown = ascii(text)
+    return shown if len(shown) <= 80 else shown[:77] + "..."
+
+
+def only(names: object) -> tuple[list[object], bool]:
+    """The names that were given, and whether the answer is one, not a list.
+
+    A list of one stands for that one, as the tutorial hands on what ``search`` gave.
+    Raises UsageError for an empty list.
+    """
+    if isinstance(names, (str, bytes, UUID, PurePath, Mapping)) or not isinstance(names, Iterable):
+        return [names], True
+    try:
+        given = list(islice(names, MOST_NAMES + 1))
+    except Exception as error:  # whatever the caller's object raises
+        raise UsageError("the eids cannot be read as a list") from error
+    if len(given) > MOST_NAMES:
+        raise UsageError(f"more than {MOST_NAMES} eids are given at once")
+    if not given:
+        raise UsageError("the list of eids is empty: the search found no session")
+    return given, len(given) == 1

@@ -1,0 +1,110 @@
+"""Which datasets a dataset type stands for. Pure decisions, no I/O."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from onefs.content.store import Place
+from onefs.errors import SeveralDatasets, UsageError
+from onefs.metadata.terms import nearest
+from onefs.model import Dataset, Session
+from onefs.tree.shape import default_of
+
+#: where a dataset stands below its session, and itself
+Placed = tuple[Place, Dataset]
+
+#: dataset types in one request
+MOST_TYPES = 1000
+
+
+def read_types(given: object) -> list[str]:
+    """The dataset types that were asked for, in order. Raises UsageError."""
+    if isinstance(given, str):
+        given = [given]
+    if isinstance(given, (bytes, dict)) or not isinstance(given, Iterable):
+        raise UsageError(f"dataset_types is {type(given).__name__}: give a name or a list of names")
+    try:
+        types = list(islice(given, MOST_TYPES + 1))
+    except Exception as error:  # whatever the caller's object raises
+        raise UsageError("dataset_types cannot be read as a list") from error
+    if len(types) > MOST_TYPES:
+        raise UsageError(f"dataset_types has more than {MOST_TYPES} names")
+    for name in types:
+        if not isinstance(name, str) or not name.strip():
+            raise UsageError(f"dataset_types holds {ascii(name)[:80]}, which is no name")
+    return types
+
+
+def read_folder(argument: str, given: object) -> str | None:
+    """A collection or revision as Alyx writes it; None when any will do. Raises UsageError."""
+    if given is None:
+        return None
+    if not isinstance(given, str):
+        raise UsageError(f"{argument} is {type(given).__name__}: give a text")
+    return given.strip("/#")
+
+
+def of_type(
+    wanted: str, found: Sequence[Placed], collection: str | None, revision: str | None
+) -> list[Placed]:
+    """The datasets of a type, by path: of each file its default revision, or the one asked for.
+
+    Of a file with two revisions flagged as default both are given.
+    """
+    files: dict[tuple[str, str], list[Placed]] = defaultdict(list)
+    for place, dataset in found:
+        if dataset.dataset_type == wanted and collection in (None, dataset.collection):
+            files[dataset.collection, dataset.name].append((place, dataset))
+    return sorted(each for versions in files.values() for each in _chosen(versions, revision))
+
+
+def only_one(wanted: str, found: Sequence[Placed], session: Session) -> Placed | None:
+    """The one dataset of a type, None when there is none. Raises SeveralDatasets."""
+    if len(found) <= 1:
+        return found[0] if found else None
+    paths = ", ".join("/".join(place) for place, _ in found)
+    raise SeveralDatasets(
+        f"{wanted} is {len(found)} datasets of session {session.ref}: {paths}; {_tell_apart(found)}"
+        "dclass_output=True gives all of them"
+    )
+
+
+def _tell_apart(found: Sequence[Placed]) -> str:
+    """The argument that leaves one of several datasets, if there is one."""
+    if len({dataset.collection for _, dataset in found}) == len(found):
+        return "add collection=, or "
+    if len({dataset.revision for _, dataset in found}) == len(found):
+        return "add revision=, or "
+    if len({(dataset.collection, dataset.revision) for _, dataset in found}) == len(found):
+        return "add collection= and revision=, or "
+    return ""
+
+
+def why_missing(
+    wanted: str,
+    session: Session,
+    found: Sequence[Placed],
+    registered: Iterable[str],
+    collection: str | None,
+    revision: str | None,
+) -> str:
+    """Why a session has no dataset of a type that could be loaded, in a sentence."""
+    types = {dataset.dataset_type for _, dataset in found}
+    if wanted in types:
+        where = [f"in collection {collection!r}"] if collection is not None else []
+        where += [f"of revision {revision!r}"] if revision is not None else []
+        return f"session {session.ref} has {wanted}, but none {' '.join(where)}"
+    if wanted in set(registered):
+        return f"{wanted} of session {session.ref} is registered, but is on no server"
+    return f"session {session.ref} has no dataset of type {wanted!r}{nearest(wanted, types)}"
+
+
+def _chosen(versions: Sequence[Placed], revision: str | None) -> list[Placed]:
+    if revision is not None:
+        return [each for each in versions if each[1].revision == revision]
+    default = default_of(dataset for _, dataset in versions)
+    if default is not None:
+        return [each for each in versions if each[1] is default]
+    return [each for each in versions if each[1].default]

@@ -1,0 +1,326 @@
+"""``ONE``: the tutorial's verbs over the catalogue and the store that the mount uses too."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import weakref
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+from typing import Any, Literal, overload
+from uuid import UUID
+
+from onefs import alf
+from onefs.errors import UsageError
+from onefs.metadata import terms as vocabulary
+from onefs.metadata.queries import TABLES, Found, names_of
+from onefs.model import Session
+from onefs.one.addresses import Addresses, only
+from onefs.one.info import SessionDataInfo
+from onefs.one.loading import Loader, refuse_old_arguments
+from onefs.one.opening import Asked, open_access
+from onefs.one.warn import warn
+
+#: what a session can be called: its eid, ref, path, or Alyx's URL
+Name = str | UUID | PurePath
+Names = Name | Sequence[Name]
+
+#: keywords of ``list`` and the fields of a session that they stand for
+_FIELDS = {"subjects": "subject", "labs": "lab", "user": "users", "project": "projects"}
+_TYPES = ("dataset-types", "dataset-type", "dataset_types", "dataset_type", "datasets", "dataset")
+
+
+class ONE:
+    """One database: ``ONE()`` for the one that is set up, or with arguments for one use.
+
+    Nothing of the arguments is saved. ``username`` and ``password`` are Alyx's (or ``token`` in
+    their place), ``base_url`` its address; ``profile`` is one that ``onefs setup`` has saved;
+    ``cache_dir`` a ONE cache folder; ``data_username`` and ``data_password`` are the file server's
+    own. With ``offline`` no server is asked; with ``silent`` nobody is asked on the terminal.
+
+    Raises NotConfigured when no database is known and nobody can be asked, UsageError for
+    arguments that make no sense, AlyxCredentials, and Unreachable when Alyx is away and nothing
+    of it is known yet. Methods raise what they name; and Unreachable, DeadlineExceeded,
+    AlyxCredentials, Throttled, ServerError or CacheError (all in ``onefs.errors``).
+    """
+
+    def __init__(
+        self,
+        username: str | None = None,
+        password: str | None = None,
+        base_url: str | None = None,
+        silent: bool = False,
+        *,
+        token: str | None = None,
+        profile: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        data_username: str | None = None,
+        data_password: str | None = None,
+        offline: bool = False,
+    ) -> None:
+        asked = Asked(
+            username=username,
+            password=password,
+            base_url=base_url,
+            token=token,
+            profile=profile,
+            cache_dir=cache_dir,
+            data_username=data_username,
+            data_password=data_password,
+            offline=offline,
+            silent=silent,
+        )
+        self._access, self._settings = open_access(asked, self.setup)
+        self._end = weakref.finalize(self, self._access.close)
+        self._addresses = Addresses(self._access)
+        self._loader = Loader(self._access, self._addresses, offline=offline)
+
+    def __enter__(self) -> ONE:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<ONE {self._settings.url} as {self._settings.username or 'nobody'}>"
+
+    def close(self) -> None:
+        """Let go of connections and files. It also happens when the object is forgotten."""
+        self._end()
+
+    @property
+    def url(self) -> str:
+        """Alyx's address."""
+        return self._settings.url
+
+    @property
+    def cache_dir(self) -> Path:
+        """The ONE cache folder that files are kept in."""
+        return self._access.content.cache_dir
+
+    @staticmethod
+    def setup() -> None:
+        """Ask for a database's URL, user and passwords, test them, and save them as a profile.
+
+        It is ``onefs setup``: the profile is onefs's own, and ``~/.one_params`` stays untouched.
+        Raises NotConfigured where there is no terminal to ask on.
+        """
+        print("This writes onefs's own profile; ~/.one_params stays untouched.")
+        # the questions belong to the command line, which stands above this package
+        command = importlib.import_module("onefs.cli.setup").setup
+        command.main([], standalone_mode=False)
+
+    # -- search
+
+    @staticmethod
+    def search_terms(all: bool = False) -> list[str]:
+        """The tutorial's ten terms; with ``all`` every one that :meth:`search` knows."""
+        return list(vocabulary.VOCABULARY if all else vocabulary.TUTORIAL_TERMS)
+
+    @overload
+    def search(
+        self, *, details: Literal[False] = False, limit: int | None = None, **terms: Any
+    ) -> list[str]: ...
+    @overload
+    def search(
+        self, *, details: Literal[True], limit: int | None = None, **terms: Any
+    ) -> tuple[list[str], list[dict[str, Any]]]: ...
+
+    def search(
+        self, *, details: bool = False, limit: int | None = None, **terms: Any
+    ) -> list[str] | tuple[list[str], list[dict[str, Any]]]:
+        """The eids of the sessions that fulfil every term, the latest first.
+
+        ``users=[a, b]`` and ``dataset_types=[a, b]``: sessions that have all of them.
+        ``subject=[a, b]``, ``lab=[a, b]`` and other lists: those of either. ``date_range`` is one
+        day, or the first and the last day, None for an open end. With ``details`` also a list of
+        Alyx's rows, each with the ``local_path`` of its session. ``limit``: at most so many.
+
+        Raises UsageError for a term or value that makes no sense, naming it. When Alyx is away the
+        catalogue answers, with a line in the log, or Unreachable names the terms that it cannot.
+        """
+        if not isinstance(details, bool):
+            raise UsageError(f"details is {type(details).__name__}: give True or False")
+        found = self.search_sessions(limit=limit, **terms)
+        if not details:
+            return found.eids
+        sessions = {session.eid: session for session in found.sessions()}
+        rows = [
+            {
+                **row,
+                "local_path": str(self.session_folder(sessions[eid])) if eid in sessions else None,
+            }
+            for eid, row in zip(found.eids, found.rows, strict=True)
+        ]
+        return found.eids, rows
+
+    def search_sessions(self, *, limit: int | str | None = None, **terms: Any) -> Found:
+        """As :meth:`search`: what was found, as rows and as sessions."""
+        query = vocabulary.parse(terms)
+        found = self._access.queries.search(query, vocabulary.parse_limit(limit))
+        if not found.eids and (hint := self._access.queries.suggest(query)):
+            warn(f"the search found nothing: {hint}")
+        return found
+
+    def save_search(self, name: str, **terms: Any) -> None:
+        """Save a search: mounts of the database show it as ``.search/NAME``."""
+        if not isinstance(name, str):
+            raise UsageError(f"{type(name).__name__} is no name for a search")
+        if not terms:
+            raise UsageError("a search without any term cannot be saved")
+        self._access.queries.save(name, vocabulary.parse(terms))
+
+    def forget_search(self, name: str) -> None:
+        """Forget a saved search. Raises NotFound."""
+        self._access.queries.forget(name)
+
+    # -- list
+
+    def list(
+        self, eid: Names | None = None, keyword: str = "dataset-type", details: bool = False
+    ) -> Any:
+        """What there is.
+
+        ``list(eid)``: the dataset types of a session, each once, sorted; with ``details`` a
+        :class:`SessionDataInfo` of its datasets. ``list(eid, 'all')``: ``[record]``, Alyx's whole
+        record of the session; any field of it by its name. ``list(None, 'dataset-types')``,
+        ``'users'``, ``'subjects'`` or ``'labs'``: all names of the database; with ``details``
+        ``(names, rows)``. Several eids give a list of such answers, in order.
+
+        Raises UsageError for a keyword that there is not, NotFound for a session.
+        """
+        if not isinstance(keyword, str) or not isinstance(details, bool):
+            raise UsageError(
+                "list(eid, keyword, details): keyword is a text, details True or False"
+            )
+        what = keyword.strip().lower()
+        if eid is None:
+            return self._list_table(what, keyword, details)
+        names, one = only(eid)
+        found = [self._list_session(self._addresses.session(n), what, details) for n in names]
+        return found[0] if one else found
+
+    def _list_table(self, what: str, keyword: str, details: bool) -> Any:
+        table = _table_of(what)
+        if table is None:
+            raise UsageError(
+                f"list(None, {keyword!r}): there are {', '.join(map(repr, TABLES))}"
+                f"{vocabulary.nearest(what, TABLES)}"
+            )
+        rows = self._access.queries.table(table)
+        return (names_of(table, rows), rows) if details else names_of(table, rows)
+
+    def _list_session(self, session: Session, what: str, details: bool) -> Any:
+        if what in _TYPES:
+            if details:
+                return self._loader.info(session)
+            return sorted({d.dataset_type for _, d in self._addresses.datasets(session)})
+        record = json.loads(self._access.catalogue.record(session).value)
+        if what == "all":
+            return [record]
+        field = _FIELDS.get(what, what)
+        if field not in record:
+            raise UsageError(
+                f"a session has no field {what!r}{vocabulary.nearest(what, record)}: list(eid) "
+                "gives its dataset types, list(eid, 'all') every field"
+            )
+        return (record[field], record) if details else record[field]
+
+    # -- load
+
+    def load(
+        self,
+        eid: Names,
+        dataset_types: str | Sequence[str] | None = None,
+        dclass_output: bool = False,
+        *,
+        collection: str | None = None,
+        revision: str | None = None,
+        download_only: bool = False,
+        mmap: bool = False,
+        **old: Any,
+    ) -> Any:
+        """What a session's datasets hold, downloaded as need be (docs/tutorial.md).
+
+        With ``dataset_types`` a list with one element for each type asked for, in that order; an
+        empty list, and a warning, for what is missing. A type that stands in several collections
+        needs ``collection`` (SeveralDatasets lists them); of revisions the default is taken, or
+        ``revision``. With ``dclass_output`` a :class:`SessionDataInfo` of all of them instead, in
+        which what is missing is absent. Without types a :class:`SessionDataInfo` of everything.
+
+        ``download_only`` gives Paths in place of data, ``mmap`` maps arrays into memory. What no
+        reader is for is its Path. Several eids give a list of lists, or one SessionDataInfo.
+
+        Raises NotFound, UsageError, SeveralDatasets, BadContent, DataServerCredentials, and
+        MissingLibrary for a table without pandas.
+        """
+        refuse_old_arguments(old)
+        names, one = only(eid)
+        order = self._loader.order(dataset_types, collection, revision, download_only, mmap)
+        sessions = [self._addresses.session(name) for name in names]
+        if order.types is not None and not dclass_output:
+            found = [self._loader.aligned(session, order) for session in sessions]
+            return found[0] if one else found
+        info = SessionDataInfo()
+        for session in sessions:
+            info.append(self._loader.loaded(session, order))
+        return info
+
+    def describe(self, path: str | PurePath) -> dict[str, Any]:
+        """What the dataset at a path is, from its header and the database: name, type, shape,
+        dtype, rows, size in bytes, md5, state, and where it comes from.
+
+        ``path`` is one in the cache or in a mount. The file is not downloaded: its first bytes
+        are asked for where it is not in the cache. Raises UsageError, NotFound, and what asking a
+        file server raises.
+        """
+        return self._loader.described(path)
+
+    # -- names
+
+    def eid(self, name: Name) -> str:
+        """The eid of a session: by its path (in the cache, in a mount, of a file in it), its ref,
+        or Alyx's URL. Raises UsageError, NotFound, or Ambiguous for a ref in two labs."""
+        return self._addresses.eid(name) if _is_full(name) else self._addresses.session(name).eid
+
+    def ref(self, eid: Name) -> str:
+        """A session's ref: ``2018-08-24_1_clns0730``."""
+        return self._addresses.session(_single(eid)).ref
+
+    def session(self, eid: Name) -> Session:
+        """A session as it is known: lab, subject, date, number, task protocol, projects."""
+        return self._addresses.session(_single(eid))
+
+    def session_folder(self, session: Session, mount: str | os.PathLike[str] | None = None) -> Path:
+        """As :meth:`path`, without asking whether another session has the same number on that day
+        (whose folder then bears a mark)."""
+        place = alf.session_folder(session)
+        return self._addresses.cache_path(place) if mount is None else Path(mount, *place)
+
+    def path(self, eid: Name, mount: str | os.PathLike[str] | None = None) -> Path:
+        """A session's folder in the cache, or below the mount point ``mount``.
+
+        Files stand there once they were loaded; in a mount always.
+        """
+        place = self._addresses.place(self._addresses.session(_single(eid)))
+        if mount is not None:
+            return Path(mount).joinpath(*place)
+        return self._addresses.cache_path(place)
+
+
+def _table_of(what: str) -> str | None:
+    if what in _TYPES:
+        return "dataset-types"
+    return next((name for name in TABLES if what in (name, name.removesuffix("s"))), None)
+
+
+def _single(eid: Any) -> Any:
+    names, one = only(eid)
+    if not one:
+        raise UsageError(f"{len(names)} sessions are given, one is wanted")
+    return names[0]
+
+
+def _is_full(name: object) -> bool:
+    return isinstance(name, PurePath) or (isinstance(name, str) and not alf.is_uuid(name.lower()))

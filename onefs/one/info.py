@@ -1,0 +1,129 @@
+"""Datasets with their context: what ``list(eid, details=True)`` and ``load`` give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple, overload
+
+
+class DatasetInfo(NamedTuple):
+    """One row of a :class:`SessionDataInfo`."""
+
+    #: what was read: an array, a table, a dict, or the Path of what cannot be read; None: nothing
+    data: Any
+    #: the dataset's UUID in Alyx
+    dataset_id: str
+    #: where the file is, or would be, in the cache
+    local_path: str
+    dataset_type: str
+    #: where it is on the file server
+    url: str
+    #: the session's UUID in Alyx
+    eid: str
+    #: bytes; None when Alyx does not know
+    size: int | None
+    #: md5 (or sha1) in hex; '' when Alyx does not know
+    md5: str
+    #: the folder inside the session, '' for the session's own
+    collection: str
+    #: '' for the original
+    revision: str
+
+    @property
+    def data_url(self) -> str:
+        """``url`` by the name that the tutorial gives it."""
+        return self.url
+
+
+@dataclass(eq=False, slots=True, repr=False)
+class SessionDataInfo:
+    """Datasets as columns: each field is a list with an item for each of them.
+
+    ``info[0]`` and iteration give rows, ``info[1:3]`` some of them, ``info['data']`` a column.
+    """
+
+    data: list[Any] = field(default_factory=list)
+    dataset_id: list[str] = field(default_factory=list)
+    local_path: list[str] = field(default_factory=list)
+    dataset_type: list[str] = field(default_factory=list)
+    url: list[str] = field(default_factory=list)
+    eid: list[str] = field(default_factory=list)
+    size: list[int | None] = field(default_factory=list)
+    md5: list[str] = field(default_factory=list)
+    collection: list[str] = field(default_factory=list)
+    revision: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, rows: Iterable[DatasetInfo]) -> SessionDataInfo:
+        """The rows as columns."""
+        columns = zip(*rows, strict=True)
+        return cls(*map(list, columns))
+
+    @property
+    def data_url(self) -> list[str]:
+        """``url`` by the name that the tutorial gives it."""
+        return self.url
+
+    def keys(self) -> list[str]:
+        """The names of the columns."""
+        return [column.name for column in fields(self)]
+
+    def append(self, other: SessionDataInfo) -> None:
+        """Add another's datasets at the end."""
+        for name in self.keys():
+            self[name].extend(other[name])
+
+    def __len__(self) -> int:
+        return len(self.dataset_id)
+
+    @overload
+    def __getitem__(self, key: str) -> list[Any]: ...
+    @overload
+    def __getitem__(self, key: int) -> DatasetInfo: ...
+    @overload
+    def __getitem__(self, key: slice) -> SessionDataInfo: ...
+
+    def __getitem__(self, key: str | int | slice) -> list[Any] | DatasetInfo | SessionDataInfo:
+        if isinstance(key, str):
+            if key not in (*self.keys(), "data_url"):
+                raise KeyError(f"{key!r} is none of {', '.join(self.keys())}")
+            column: list[Any] = getattr(self, key)
+            return column
+        columns = [self[name] for name in self.keys()]
+        if isinstance(key, slice):
+            return SessionDataInfo(*(column[key] for column in columns))
+        return DatasetInfo(*(column[key] for column in columns))
+
+    def __iter__(self) -> Iterator[DatasetInfo]:
+        return (self[index] for index in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"<SessionDataInfo: {len(self)} datasets>"
+
+    def __str__(self) -> str:
+        """One line a dataset."""
+        if not len(self):
+            return "(no datasets)"
+        table = [_cells(row) for row in self]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+            for cells in table
+        )
+
+
+def _cells(row: DatasetInfo) -> list[str]:
+    folder = "/".join(filter(None, (row.collection, row.revision and f"#{row.revision}#")))
+    size = "? bytes" if row.size is None else f"{row.size} bytes"
+    return [row.dataset_type, folder or ".", size, summary(row.data), row.url]
+
+
+def summary(data: Any) -> str:
+    """What something that was read is, in a few words; '' for nothing."""
+    if data is None:
+        return ""
+    shape = getattr(data, "shape", None)
+    if shape is None:
+        return type(data).__name__
+    return f"{getattr(data, 'dtype', type(data).__name__)} {tuple(shape)}"

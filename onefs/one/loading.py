@@ -1,0 +1,220 @@
+"""``load``: from a session and dataset types to what the files hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePath
+from typing import Any
+
+from onefs.access import Access
+from onefs.content.store import Place
+from onefs.errors import BadContent, MissingLibrary, OnefsError, UsageError
+from onefs.metadata.terms import nearest
+from onefs.model import Dataset, Session
+from onefs.one import choice, headers, readers
+from onefs.one.addresses import Addresses
+from onefs.one.choice import Placed
+from onefs.one.downloads import fetch
+from onefs.one.info import DatasetInfo, SessionDataInfo
+from onefs.one.warn import warn
+
+#: arguments of the old ``load``, and what to do instead
+_OLD = {
+    "cache_dir": "give it to ONE(cache_dir=...)",
+    "clobber": "it is not needed: a file that is not what the database describes is fetched anew",
+    "dry_run": "list(eid, details=True) shows what there is",
+    "keep_uuid": "names have none; dataset_id is in list(eid, details=True)",
+    "offline": "give it to ONE(offline=True)",
+}
+
+_OURS = ("dataset_types", "dclass_output", "collection", "revision", "download_only", "mmap")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be loaded of a session, and how."""
+
+    #: in the order of the answer; None for everything
+    types: tuple[str, ...] | None
+    collection: str | None
+    revision: str | None
+    download_only: bool
+    mmap: bool
+
+
+class Loader:
+    """Loads datasets of one laboratory. Thread-safe."""
+
+    def __init__(self, access: Access, addresses: Addresses, *, offline: bool) -> None:
+        self._access = access
+        self._addresses = addresses
+        self._offline = offline
+
+    def order(
+        self, types: object, collection: object, revision: object, download_only: bool, mmap: bool
+    ) -> Order:
+        """What was asked for, checked. Raises UsageError."""
+        return Order(
+            types=None if types is None else tuple(choice.read_types(types)),
+            collection=choice.read_folder("collection", collection),
+            revision=choice.read_folder("revision", revision),
+            download_only=bool(download_only),
+            mmap=bool(mmap),
+        )
+
+    def info(self, session: Session) -> SessionDataInfo:
+        """A session's datasets, by path, without what they hold."""
+        folder = self._addresses.place(session)
+        found = self._addresses.datasets(session)
+        return SessionDataInfo.of(self._row(folder, each, None) for each in found)
+
+    def aligned(self, session: Session, order: Order) -> list[Any]:
+        """An element for each type that is asked for; [] for what is missing, with a warning."""
+        assert order.types is not None
+        found = self._addresses.datasets(session)
+        chosen: list[Placed | None] = []
+        for wanted in order.types:
+            fitting = choice.of_type(wanted, found, order.collection, order.revision)
+            chosen.append(choice.only_one(wanted, fitting, session))
+            if chosen[-1] is None:
+                self._warn_missing(wanted, session, found, order)
+        files = iter(self._files(session, [each for each in chosen if each is not None]))
+        answers: list[Any] = []
+        for each in chosen:
+            file = next(files) if each is not None else None
+            if isinstance(file, BadContent):
+                raise file
+            if isinstance(file, OnefsError):
+                warn(f"{_name(each)} of session {session.ref} is not on the server: {file}")
+            answers.append(self._read(file, order) if isinstance(file, Path) else [])
+        return answers
+
+    def loaded(self, session: Session, order: Order) -> SessionDataInfo:
+        """The datasets of the types, in that order and then by path; of all without types.
+
+        What cannot be had is absent, with a warning.
+        """
+        found = self._addresses.datasets(session)
+        chosen = self._all(session, found, order)
+        folder = self._addresses.place(session)
+        rows = []
+        warned = False
+        for each, file in zip(chosen, self._files(session, chosen), strict=True):
+            if isinstance(file, OnefsError):
+                warn(f"{_name(each)} of session {session.ref} is left out: {file}")
+                continue
+            try:
+                data = self._read(file, order)
+            except MissingLibrary as error:
+                if order.types is not None:
+                    raise
+                if not warned:
+                    warn(f"tables are given as paths: {error}")
+                data, warned = file, True
+            rows.append(self._row(folder, each, data))
+        return SessionDataInfo.of(rows)
+
+    def described(self, path: str | PurePath) -> dict[str, Any]:
+        """What the dataset at a path is (``ONE.describe``)."""
+        if not isinstance(path, (str, PurePath)):
+            raise UsageError(f"{type(path).__name__} is no path")
+        session, place, dataset = self._addresses.dataset(path)
+        content = self._access.content
+        local = content.known_path(dataset)
+        if dataset.size is None and local is None and not self._offline:
+            dataset = replace(dataset, size=content.probe(dataset))
+            self._access.catalogue.remember_size(dataset, dataset.size or 0)
+        state, reason = content.state(dataset)
+        found: dict[str, Any] = {
+            "path": str(self._addresses.cache_path(place)),
+            "dataset_type": dataset.dataset_type,
+            "eid": dataset.eid,
+            "ref": session.ref,
+            "dataset_id": dataset.id,
+            "collection": dataset.collection,
+            "revision": dataset.revision,
+            "size": dataset.size,
+            "md5": dataset.md5,
+            "qc": dataset.qc,
+            "state": state,
+            "url": dataset.copies[0].url,
+        }
+        if reason:
+            found["error"] = reason
+        if local is None and self._offline:
+            return found
+        header = headers.describe(dataset.name, partial(self._access.peek, dataset), local)
+        return found | header
+
+    def _all(self, session: Session, found: Sequence[Placed], order: Order) -> list[Placed]:
+        if order.types is None:
+            return [
+                each
+                for each in found
+                if order.collection in (None, each[1].collection)
+                and order.revision in (None, each[1].revision)
+            ]
+        chosen: list[Placed] = []
+        for wanted in order.types:
+            fitting = choice.of_type(wanted, found, order.collection, order.revision)
+            if not fitting:
+                self._warn_missing(wanted, session, found, order)
+            chosen.extend(fitting)
+        return chosen
+
+    def _warn_missing(
+        self, wanted: str, session: Session, found: Sequence[Placed], order: Order
+    ) -> None:
+        registered = (
+            row.dataset.dataset_type for row in self._access.database.datasets(session.eid)
+        )
+        warn(
+            choice.why_missing(wanted, session, found, registered, order.collection, order.revision)
+        )
+
+    def _files(self, session: Session, chosen: Sequence[Placed]) -> list[Path | OnefsError]:
+        folder = self._addresses.place(session)
+        wanted = [(dataset, (*folder, *place)) for place, dataset in chosen]
+        return fetch(self._access, wanted, offline=self._offline) if wanted else []
+
+    def _read(self, file: Path, order: Order) -> Any:
+        if order.download_only:
+            return file
+        try:
+            return readers.read(file, mmap=order.mmap)
+        except readers.Unreadable as error:
+            warn(f"{file} cannot be read, so its path is given: {error}")
+            return file
+
+    def _row(self, folder: Place, placed: Placed, data: Any) -> DatasetInfo:
+        place, dataset = placed
+        path = self._access.content.known_path(dataset)
+        path = path or self._addresses.cache_path((*folder, *place))
+        return DatasetInfo(
+            data=data,
+            dataset_id=dataset.id,
+            local_path=str(path),
+            dataset_type=dataset.dataset_type,
+            url=dataset.copies[0].url,
+            eid=dataset.eid,
+            size=dataset.size,
+            md5=dataset.md5,
+            collection=dataset.collection,
+            revision=dataset.revision,
+        )
+
+
+def refuse_old_arguments(given: Mapping[str, Any]) -> None:
+    """Raise UsageError for an argument that ``load`` has not, saying what to do instead."""
+    for name, value in given.items():
+        if name not in _OLD:
+            raise UsageError(f"load has no argument {name!r}{nearest(name, [*_OURS, *_OLD])}")
+        if value:
+            raise UsageError(f"load has no {name} any more: {_OLD[name]}")
+
+
+def _name(placed: tuple[Any, Dataset] | None) -> str:
+    return json.dumps(placed[1].name) if placed is not None else "nothing"

@@ -1,0 +1,131 @@
+"""From the arguments of ``ONE()`` to a laboratory opened."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from onefs.access import Access, Deadlines, GivenLogin
+from onefs.credentials import CredentialStore, DataCredentials, find_data_credentials, known_token
+from onefs.errors import DeadlineExceeded, NotConfigured, Throttled, Unreachable, UsageError
+from onefs.http import Transport
+from onefs.metadata.auth import log_in
+from onefs.secret import Secret
+from onefs.settings import Settings, resolve
+from onefs.urls import host_key
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What ``ONE()`` was given; None where it was given nothing."""
+
+    username: str | None = None
+    password: str | None = None
+    base_url: str | None = None
+    token: str | None = None
+    profile: str | None = None
+    cache_dir: str | os.PathLike[str] | None = None
+    data_username: str | None = None
+    data_password: str | None = None
+    #: never ask a server
+    offline: bool = False
+    #: never ask on the terminal
+    silent: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("username", "password", "base_url", "token", "profile", "data_username",
+                     "data_password"):  # fmt: skip
+            _check_text(name, getattr(self, name))
+        if self.cache_dir is not None:
+            if not isinstance(self.cache_dir, (str, os.PathLike)):
+                raise UsageError(f"cache_dir is {type(self.cache_dir).__name__}: give a path")
+            _check_text("cache_dir", os.fspath(self.cache_dir))
+
+    def settings(self) -> Settings:
+        """The settings that the arguments lead to. Raises NotConfigured or UsageError."""
+        return resolve(
+            {
+                "url": self.base_url,
+                "username": self.username,
+                "profile": self.profile,
+                "cache_dir": None if self.cache_dir is None else os.fspath(self.cache_dir),
+                "data_username": self.data_username,
+            }
+        )
+
+
+def open_access(asked: Asked, set_up: Callable[[], None]) -> tuple[Access, Settings]:
+    """The laboratory that the arguments name, and the settings that it has.
+
+    ``set_up`` asks a user at a terminal who has set up nothing. Raises NotConfigured, UsageError,
+    AlyxCredentials, Unreachable (when nothing is known of the laboratory) or CacheError.
+    """
+    try:
+        settings = asked.settings()
+    except NotConfigured:
+        if asked.silent or not _at_terminal():
+            raise
+        set_up()
+        settings = asked.settings()
+    login = _login(asked, settings)
+    if not (asked.offline or login.token or login.password):
+        _log_in(asked, settings)
+    access = Access(
+        settings,
+        host_key(settings.url),
+        login=login,
+        deadlines=Deadlines.of_environment(),
+        offline=asked.offline,
+    )
+    return access, settings
+
+
+def _login(asked: Asked, settings: Settings) -> GivenLogin:
+    if asked.password is not None and not settings.username:
+        raise UsageError("a password is given for nobody: add username=")
+    data: DataCredentials | None = None
+    if asked.data_password is not None:
+        if not settings.data_username:
+            raise UsageError("data_password is given for nobody: add data_username=")
+        data = find_data_credentials(settings, CredentialStore(), password=asked.data_password)
+    return GivenLogin(
+        password=Secret(asked.password) if asked.password else "",
+        data=data,
+        token=Secret(asked.token.strip()) if asked.token else "",
+    )
+
+
+def _log_in(asked: Asked, settings: Settings) -> None:
+    """Have a token kept; a server that is away matters only when nothing is known."""
+    store = CredentialStore()
+    if known_token(settings, store) is not None:
+        return
+    ask = None if asked.silent or not _at_terminal() else _ask_secret
+    try:
+        with Transport() as transport:
+            log_in(transport, settings, store, ask=ask)
+    except (Unreachable, DeadlineExceeded, Throttled):
+        if not (settings.state_dir / "catalogue.sqlite").exists():
+            raise
+
+
+def _ask_secret(question: str) -> str:
+    return getpass.getpass(f"{question}: ")
+
+
+def _at_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def _check_text(name: str, value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise UsageError(f"{name} is {type(value).__name__}: give a text")
+    if not value.strip():
+        raise UsageError(f"{name} is empty: leave it out, or give it a value")
+    if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
+        raise UsageError(f"{name} holds characters that cannot be sent")

@@ -1,0 +1,21 @@
+"""What is said aside: by Python's warnings, so that it can be filtered, or made an error."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+
+_PACKAGE = str(Path(__file__).parent)
+
+
+class OnefsWarning(UserWarning):
+    """Something is missing or could not be read, and the answer says so by a gap or a path."""
+
+
+def warn(sentence: str) -> None:
+    """Warn whoever called ``onefs.one``, at the caller's own line."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(sentence, OnefsWarning, stacklevel=level)

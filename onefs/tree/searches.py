@@ -1,0 +1,207 @@
+"""``.search``: searches as folders.
+
+``.search/users=olivier&date_range=2018-08-24,2018-08-24/`` holds a link for each session found, by
+its ref, and two texts: ``.eids`` and ``.paths``. Looking the name up only parses it; the query runs
+when the folder is read, or something in it is looked up. ``.search`` itself lists the searches that
+were saved.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from cachetools import LRUCache
+
+from onefs import alf
+from onefs.errors import NotFound, UsageError
+from onefs.flights import Flights
+from onefs.metadata.catalogue import Catalogue
+from onefs.metadata.queries import Queries
+from onefs.metadata.terms import Query, parse_text
+from onefs.model import Session
+from onefs.tree.nodes import Handle, Kind, Node, inode_of_path
+from onefs.tree.shapes import Shapes
+from onefs.tree.text import TextHandle
+from onefs.tree.ways import session_place
+
+log = logging.getLogger(__name__)
+
+SEARCH = ".search"
+EIDS = ".eids"
+PATHS = ".paths"
+
+#: seconds for which an answer is shown without asking again
+AGE = 60.0
+#: seconds that a search may take in all, its pages included
+DEADLINE = 60.0
+#: answers in memory
+KEPT = 256
+
+
+class Searches:
+    """The answers to searches, each asked for once by however many readers. Thread-safe."""
+
+    def __init__(self, queries: Queries) -> None:
+        self.queries = queries
+        #: why the last name that was looked up is no search; '' when none was wrong
+        self.error = ""
+        self._flights: Flights[dict[str, Session]] = Flights("onefs-search", workers=4)
+        self._lock = threading.Lock()
+        self._answers: LRUCache[str, tuple[float, dict[str, Session]]] = LRUCache(KEPT)
+
+    def parsed(self, name: str) -> Query:
+        """The query of a folder's name, saved or spelt out. Raises NotFound, and remembers why."""
+        try:
+            saved = self.queries.saved().get(name)
+            return parse_text(saved or name)
+        except UsageError as error:
+            self.error = f"{alf.valid_text(name)}: {error}"
+            log.warning("%s/%s", SEARCH, self.error)
+            raise NotFound(f"{SEARCH}/{self.error}") from error
+
+    def found(self, query: Query) -> Mapping[str, Session]:
+        """The sessions found that have a folder, by ref; with a mark where two share a ref.
+
+        Raises what asking Alyx raises: an empty answer means that there is none.
+        """
+        key = str(query)
+        with self._lock:
+            known = self._answers.get(key)
+        if known is not None and time.monotonic() - known[0] < AGE:
+            return known[1]
+        return self._flights.wait(key, partial(self._ask, query), DEADLINE, f"search {key}")
+
+    def close(self) -> None:
+        """Wake who waits, with Stopping."""
+        self._flights.close()
+
+    def _ask(self, query: Query) -> dict[str, Session]:
+        sessions = self.queries.search(query).sessions()
+        named = ((alf.component(each.ref), each.eid, each) for each in sessions)
+        answer = dict(alf.distinct(named, taken=(EIDS, PATHS)))
+        with self._lock:
+            self._answers[str(query)] = (time.monotonic(), answer)
+        return answer
+
+
+class Room(Protocol):
+    """What searches need of the tree's rooms."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The catalogue."""
+
+    @property
+    def shapes(self) -> Shapes:
+        """Shapes that were built already."""
+
+    @property
+    def searches(self) -> Searches:
+        """The searches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link to a session, which is followed when it is read."""
+
+    rooms: Room
+    session: Session
+
+    def node(self) -> Node:
+        ino = inode_of_path(SEARCH, self.session.eid)
+        return Node(Kind.LINK, ino, 0, self.rooms.catalogue.created)
+
+    def follow(self) -> str:
+        """The session's folder, seen from a folder in ``.search``."""
+        place = session_place(self.rooms.catalogue, self.rooms.shapes, self.session)
+        return "../../" + "/".join(place)
+
+    def xattrs(self) -> dict[str, str]:
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """``.eids`` or ``.paths``: a line for each session."""
+
+    rooms: Room
+    name: str
+    lines: tuple[str, ...]
+
+    def node(self) -> Node:
+        ino = inode_of_path(SEARCH, self.name, *self.lines)
+        return Node(Kind.FILE, ino, len(self._bytes()), self.rooms.catalogue.created)
+
+    def open(self) -> Handle:
+        return TextHandle(self._bytes())
+
+    def xattrs(self) -> dict[str, str]:
+        return {}
+
+    def _bytes(self) -> bytes:
+        return "".join(f"{line}\n" for line in self.lines).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFolder:
+    """One search."""
+
+    rooms: Room
+    name: str
+    query: Query
+
+    def node(self) -> Node:
+        return _folder_node(self.rooms, self.name)
+
+    def child(self, name: str) -> Link | Text:
+        found = self.rooms.searches.found(self.query)
+        if name in found:
+            return Link(self.rooms, found[name])
+        texts = self._texts(found)
+        if name in texts:
+            return texts[name]
+        raise NotFound(f"search {self.name} has not found {name}")
+
+    def children(self) -> list[tuple[str, Node]]:
+        found = self.rooms.searches.found(self.query)
+        texts = [(name, text.node()) for name, text in self._texts(found).items()]
+        return [*texts, *((name, Link(self.rooms, each).node()) for name, each in found.items())]
+
+    def xattrs(self) -> dict[str, str]:
+        return {"user.onefs.query": str(self.query)}
+
+    def _texts(self, found: Mapping[str, Session]) -> dict[str, Text]:
+        places = tuple("/".join(alf.session_folder(each)) for each in found.values())
+        eids = tuple(each.eid for each in found.values())
+        return {EIDS: Text(self.rooms, EIDS, eids), PATHS: Text(self.rooms, PATHS, places)}
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRoot:
+    """``.search``: lists the saved searches, and has a folder for every search."""
+
+    rooms: Room
+
+    def node(self) -> Node:
+        return _folder_node(self.rooms)
+
+    def child(self, name: str) -> SearchFolder:
+        return SearchFolder(self.rooms, name, self.rooms.searches.parsed(name))
+
+    def children(self) -> list[tuple[str, Node]]:
+        saved = self.rooms.searches.queries.saved()
+        return [(name, _folder_node(self.rooms, name)) for name in saved]
+
+    def xattrs(self) -> dict[str, str]:
+        error = self.rooms.searches.error
+        return {"user.onefs.error": error} if error else {}
+
+
+def _folder_node(rooms: Room, *name: str) -> Node:
+    return Node(Kind.DIRECTORY, inode_of_path(SEARCH, *name), 0, rooms.catalogue.created)

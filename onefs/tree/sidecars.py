@@ -1,0 +1,48 @@
+"""``.datasets.tsv``: what the database says of a session's datasets, as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onefs import alf
+from onefs.model import Session
+from onefs.tree.basis import Rooms
+from onefs.tree.nodes import Handle, Kind, Node, inode_of_path
+from onefs.tree.text import TextHandle
+from onefs.tree.ways import datasets_by_place, session_content
+
+DATASETS_TSV = ".datasets.tsv"
+COLUMNS = ("name", "type", "size", "md5", "revision", "qc")
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetsTsv:
+    """A line for each dataset, by its path below the session; '' for what nobody knows."""
+
+    rooms: Rooms
+    session: Session
+
+    def node(self) -> Node:
+        listing = self.rooms.catalogue.datasets(self.session)
+        ino = inode_of_path(DATASETS_TSV, self.session.eid)
+        return Node(Kind.FILE, ino, len(self._text()), listing.fetched_at)
+
+    def open(self) -> Handle:
+        return TextHandle(self._text())
+
+    def xattrs(self) -> dict[str, str]:
+        return {}
+
+    def _text(self) -> bytes:
+        shape = session_content(self.rooms.catalogue, self.rooms.shapes, self.session)
+        lines = [COLUMNS]
+        for place, dataset in datasets_by_place(shape):
+            size = "" if dataset.size is None else str(dataset.size)
+            kind, revision = _cell(dataset.dataset_type), _cell(dataset.revision)
+            lines.append(("/".join(place), kind, size, dataset.md5, revision, dataset.qc))
+        return "".join("\t".join(line) + "\n" for line in lines).encode()
+
+
+def _cell(text: str) -> str:
+    """A server's text that breaks no line."""
+    return alf.component(text) if text else ""

@@ -1,0 +1,328 @@
+"""``onefs search``, ``list``, ``show``, ``path``, ``get``: output, exit codes, hostile words."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from onefs.cli import main
+from onefs.cli.options import CREDENTIALS, UNREACHABLE, USAGE
+from onefs.cli.search import _FLAGS
+from onefs.demo.serve import Servers
+from onefs.metadata.terms import VOCABULARY
+from tests.cli.terminal import ONEFS, Terminal, run
+from tests.laboratories import account, data_requests, downloads
+from tests.one.test_fuzz import assert_nothing_whole_was_asked, texts
+
+EID = "cf264653-2deb-44cb-aa84-89b82507028a"
+REF = "2018-08-24_1_clns0730"
+SESSION = "mainenlab/clns0730/2018-08-24/001"
+DAY = ["search", "--user", "olivier", "--date", "2018-08-24"]
+
+
+@pytest.fixture
+def user(environ: dict[str, str], laboratory: Servers) -> dict[str, str]:
+    """The environment of somebody with an account."""
+    laboratory.clear_requests()
+    return {**environ, **account(laboratory)}
+
+
+def done(user: dict[str, str], *arguments: str, code: int = 0) -> str:
+    """What a command prints; fails unless it exits with ``code``."""
+    found = run(arguments, user)
+    assert found.returncode == code, found.stderr
+    assert "Traceback" not in found.stderr
+    return found.stdout
+
+
+def refused(user: dict[str, str], *arguments: str, code: int = USAGE) -> str:
+    """The one sentence with which a command fails."""
+    found = run(arguments, user)
+    assert found.returncode == code, found.stderr
+    assert found.stdout == ""
+    (line,) = found.stderr.splitlines()
+    return line.removeprefix("onefs: ")
+
+
+# -- search
+
+
+def test_search_for_people(user: dict[str, str]) -> None:
+    header, line = done(user, *DAY).splitlines()
+    assert header.split() == ["ref", "lab", "eid"]
+    assert line.split() == [REF, "mainenlab", EID]
+    assert "spontaneous_wheel1.0.0" in done(user, *DAY, "--details")
+
+
+def test_search_for_programs(user: dict[str, str], home: Path) -> None:
+    (found,) = json.loads(done(user, *DAY, "--format", "json"))
+    path = found.pop("path")
+    assert found == {
+        "eid": EID, "ref": REF, "lab": "mainenlab", "subject": "clns0730", "date": "2018-08-24",
+        "number": 1,
+    }  # fmt: skip
+    assert Path(path).parts[-5:] == ("mainenlab", "Subjects", "clns0730", "2018-08-24", "001")
+    (more,) = json.loads(done(user, *DAY, "--format", "json", "--details"))
+    assert more["details"]["task_protocol"] == "spontaneous_wheel1.0.0"
+    assert done(user, *DAY, "--format", "eids") == EID + "\n"
+    assert done(user, *DAY, "--format", "paths") == path + "\n"
+    assert json.loads(done(user, "search", "--subject", "none", "--format", "json")) == []
+
+
+def test_users_and_subjects_that_are_repeated(user: dict[str, str]) -> None:
+    both = ["search", "--user", "olivier", "--user", "test_user", "--format", "eids"]
+    assert len(done(user, *both).split()) == 2
+    either = ["search", "--subject", "clns0730", "--subject", "flowers", "--format", "eids"]
+    assert len(done(user, *either).split()) == 2
+    assert done(user, "search", "--lab", "cortexlab", "--limit", "1", "--format", "eids").split()
+
+
+def test_terms_need_no_account(environ: dict[str, str]) -> None:
+    assert done(environ, "search", "--terms").split() == list(VOCABULARY)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--date", "yesterday"], "date_range"),
+        (["--date", ","], "date_range"),
+        (["--number", "x"], "number"),
+        (["--user", ""], "users"),
+        (["--qc", "PAS"], "'PASS'"),
+        (["--limit", "0"], "limit"),
+        (["--django", "x"], "django"),
+        ([], "--subject"),
+    ],
+)
+def test_wrong_values(user: dict[str, str], arguments: list[str], word: str) -> None:
+    assert word in refused(user, "search", *arguments)
+
+
+def test_exit_codes(user: dict[str, str], environ: dict[str, str]) -> None:
+    assert "onefs setup" in refused(environ, *DAY)
+    wrong = {**user, "ONEFS_PASSWORD": "wrong"}
+    assert "test_user" in refused(wrong, *DAY, code=CREDENTIALS)
+    away = {**user, "ONEFS_URL": "http://127.0.0.1:1"}
+    assert refused(away, *DAY, code=UNREACHABLE)
+    assert refused(user, "list", "00000000-0000-4000-8000-000000000000", code=1)
+
+
+def test_flags_are_for_one_use(user: dict[str, str], laboratory: Servers, home: Path) -> None:
+    away = {**user, "ONEFS_URL": "http://127.0.0.1:1"}
+    login = laboratory.login
+    secret = {**user, "ONEFS_URL": laboratory.alyx_url}
+    cache = home / "mine"
+    out = done(
+        secret, *DAY, "--url", laboratory.alyx_url, "--username", login.username, "--cache-dir",
+        str(cache), "--format", "paths",
+    )  # fmt: skip
+    assert out.startswith(str(cache))
+    assert not (home / ".config" / "onefs" / "settings.json").exists()
+    assert refused(away, *DAY, code=UNREACHABLE)
+
+
+def test_offline(user: dict[str, str], laboratory: Servers) -> None:
+    done(user, *DAY)
+    laboratory.clear_requests()
+    found = run([*DAY, "--offline", "--format", "eids"], user)
+    assert found.stdout == EID + "\n"
+    assert "offline was wanted" in found.stderr
+    assert laboratory.requests == []
+    assert "users" in refused(user, "search", "--user", "anne", "--offline", code=UNREACHABLE)
+
+
+def test_a_hint_for_a_name_that_is_not_known(user: dict[str, str]) -> None:
+    done(user, *DAY)
+    found = run(["search", "--subject", "clns073"], user)
+    assert (found.returncode, found.stdout) == (0, "")
+    assert "did you mean 'clns0730'" in found.stderr
+
+
+def test_pipes(user: dict[str, str]) -> None:
+    command = [sys.executable, "-c", ONEFS[2], "search", "--limit", "40", "--format", "paths"]
+    with subprocess.Popen(
+        command, env=user, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+        process.wait(30)
+    out = done(user, "search", "--limit", "40", "--format", "paths")
+    counted = subprocess.run(
+        ["xargs", "-n1", "basename"], input=out, capture_output=True, text=True, check=True
+    )
+    assert set(counted.stdout.split()) == {"001", "002"}
+
+
+def test_long_lists_go_through_a_pager(user: dict[str, str]) -> None:
+    pager = {**user, "PAGER": "head -n 2", "TERM": "xterm"}
+    with Terminal(["search", "--limit", "45"], pager) as terminal:
+        assert terminal.code() == 0
+    assert len(terminal.shown.splitlines()) == 2
+
+
+# -- list, show, path, get
+
+
+def test_list(user: dict[str, str]) -> None:
+    types = done(user, "list", EID).split()
+    assert len(types) == 29
+    assert done(user, "list", REF).split() == types
+    assert done(user, "list", SESSION).split() == types
+    assert json.loads(done(user, "list", EID, "--format", "json")) == types
+    table = done(user, "list", EID, "--details").splitlines()
+    assert len(table) == 30
+    rows = json.loads(done(user, "list", EID, "--details", "--format", "json"))
+    assert {"dataset_type", "dataset_id", "url", "size", "md5"} <= rows[0].keys()
+    assert json.loads(done(user, "list", EID, "--all"))[0]["users"] == ["olivier", "test_user"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "name"),
+    [
+        ("--users", "olivier"),
+        ("--subjects", "flowers"),
+        ("--labs", "mainenlab"),
+        ("--dataset-types", "spikes.times"),
+    ],
+)
+def test_list_names(user: dict[str, str], flag: str, name: str) -> None:
+    assert name in done(user, "list", flag).split()
+
+
+def test_list_wants_one_thing(user: dict[str, str]) -> None:
+    assert "--users" in refused(user, "list")
+    assert "--users" in refused(user, "list", EID, "--users")
+    assert "--all" in refused(user, "list", "--users", "--all")
+
+
+def test_show(user: dict[str, str], laboratory: Servers) -> None:
+    shown = done(user, "show", f"{SESSION}/spikes.times.npy").splitlines()
+    found = {line.split()[0]: line.split(None, 1)[1] for line in shown}
+    assert found["dtype"] == "float64"
+    assert found["shape"] == f"({found['rows']},)"
+    assert found["state"] == "remote"
+    assert len(found["md5"]) == 32
+    assert found["url"].startswith(laboratory.data_url)
+    assert sum(each.bytes for each in data_requests(laboratory)) < 2000
+    table = json.loads(done(user, "show", f"{SESSION}/probes.description.tsv", "--format", "json"))
+    assert table["columns"] == ["description"]
+    assert "alf/none.npy" in refused(user, "show", f"{SESSION}/alf/none.npy", code=1)
+
+
+def test_get_and_path(user: dict[str, str], laboratory: Servers) -> None:
+    (folder,) = done(user, "path", REF).split()
+    out = done(user, "get", REF, "--type", "clusters.depths", "--type", "spikes.times").split()
+    # as they are complete, in whatever order
+    wanted = [f"{folder}/alf/{name}.npy" for name in ("clusters.depths", "spikes.times")]
+    assert sorted(out) == wanted
+    assert all(Path(each).is_file() for each in out)
+    done(user, "get", EID, "--type", "clusters.depths")
+    assert len(downloads(laboratory, "clusters.depths")) == 1
+    shown = done(user, "show", out[0])
+    assert "cached" in shown
+    assert done(user, "path", out[0], "--cache") == folder + "\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(user: dict[str, str], shell: str) -> None:
+    """click's own: the script, and what it asks for."""
+
+    def complete(**variables: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-c", "from onefs.cli import main; main(prog_name='onefs')"],
+            env={**user, **variables},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        ).stdout
+
+    assert "_ONEFS_COMPLETE" in complete(_ONEFS_COMPLETE=f"{shell}_source")
+    words = "sea" if shell == "fish" else "1"
+    asked = complete(_ONEFS_COMPLETE=f"{shell}_complete", COMP_WORDS="onefs sea", COMP_CWORD=words)
+    assert "search" in asked
+
+
+# -- hostile words
+
+check = settings(
+    max_examples=80,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+FLAGS = sorted(flag for flags, _ in _FLAGS.values() for flag in flags)
+
+
+@pytest.fixture(scope="module")
+def inside(laboratory: Servers, tmp_path_factory: pytest.TempPathFactory) -> CliRunner:
+    folder = tmp_path_factory.mktemp("inside")
+    environment = {
+        **account(laboratory),
+        "HOME": str(folder),
+        **{f"XDG_{name}_HOME": str(folder / name) for name in ("STATE", "CACHE", "CONFIG")},
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
+    }
+    return CliRunner(env=environment)
+
+
+def survives(runner: CliRunner, arguments: list[str]) -> None:
+    """A command ends with one of our codes, and no exception but the exit."""
+    result = runner.invoke(main, arguments, prog_name="onefs")
+    assert result.exception is None or isinstance(result.exception, SystemExit), (
+        arguments,
+        result.exception,
+    )
+    assert result.exit_code in (0, 1, USAGE, CREDENTIALS, UNREACHABLE)
+
+
+@check
+@given(pairs=st.lists(st.tuples(st.sampled_from(FLAGS), texts), min_size=1, max_size=3))
+def test_hostile_searches(
+    inside: CliRunner, laboratory: Servers, pairs: list[tuple[str, str]]
+) -> None:
+    laboratory.clear_requests()
+    survives(inside, ["search", *(f"{flag}={value}" for flag, value in pairs)])
+    assert_nothing_whole_was_asked(laboratory)
+
+
+@check
+@given(
+    verb=st.sampled_from(["list", "show", "path"]),
+    word=texts,
+    more=st.lists(st.sampled_from(["--details", "--all", "--cache", "--format=json"]), max_size=2),
+)
+def test_hostile_names(
+    inside: CliRunner, laboratory: Servers, verb: str, word: str, more: list[str]
+) -> None:
+    laboratory.clear_requests()
+    survives(inside, [verb, *more, "--", word])
+    survives(inside, ["get", "--type", word, "--", REF])
+    assert_nothing_whole_was_asked(laboratory)
+
+
+@check
+@given(
+    flag=st.sampled_from(
+        ["--url", "--username", "--profile", "--cache-dir", "--limit", "--format"]
+    ),
+    # no argument of a process holds a NUL
+    word=texts.filter(lambda text: text.strip() not in ("", ".") and not {*"/\0"} & {*text}),
+)
+def test_hostile_settings(inside: CliRunner, flag: str, word: str, tmp_path: Path) -> None:
+    before = os.getcwd()
+    os.chdir(tmp_path)
+    try:
+        survives(inside, ["search", f"{flag}={word}", "--subject", "x", "--offline"])
+    finally:
+        os.chdir(before)

@@ -1,0 +1,417 @@
+"""``load`` in all its forms. Each test says whom it follows (see ``test_search``)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pytest
+
+from onefs.demo.folder import FolderLaboratory
+from onefs.demo.made import MadeLaboratory
+from onefs.demo.serve import Servers
+from onefs.errors import (
+    BadContent,
+    DataServerCredentials,
+    NotFound,
+    SeveralDatasets,
+    Unreachable,
+    UsageError,
+)
+from onefs.one import ONE, OnefsWarning, SessionDataInfo
+from tests.cli.terminal import Terminal
+from tests.laboratories import downloads
+from tests.one.conftest import EID, FLOWERS, REF, Open, arguments, set_home
+from tests.recorded import LOGIN, RecordedSource
+
+THREE = ["clusters.templateWaveforms", "clusters.probes", "clusters.depths"]
+#: two probes, of which one was sorted three times; the default is the sorting of 2020
+TWO_PROBES = "2019-12-20_1_KS023"
+
+
+def test_in_the_order_that_was_asked_for(shared: ONE) -> None:
+    """Tutorial."""
+    waveforms, probes, depths = shared.load(EID, dataset_types=THREE)
+    assert waveforms.ndim == 3
+    assert [len(waveforms)] * 2 == [len(probes), len(depths)]
+    again = shared.load(EID, THREE[::-1])
+    assert np.array_equal(again[2], waveforms)
+    twice = shared.load(EID, ["clusters.depths", "clusters.depths"])
+    assert len(twice) == 2
+
+
+def test_one_type_gives_a_list_of_one(shared: ONE) -> None:
+    """Old code: a str is a list of one; the output is always a list."""
+    (depths,) = shared.load(EID, "clusters.depths")
+    assert len(depths) == 60
+    assert shared.load(EID, []) == []
+
+
+def test_what_is_missing_is_an_empty_list(shared: ONE) -> None:
+    """Tutorial: an empty list, to keep the order (the old code: None). Old code: a warning."""
+    with pytest.warns(OnefsWarning, match=r"has no dataset of type 'clusters.depth' \(did you"):
+        depths, empty, probes = shared.load(
+            EID, ["clusters.depths", "clusters.depth", "clusters.probes"]
+        )
+    assert empty == []
+    assert len(depths) == len(probes)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        EID.upper(),
+        UUID(EID),
+        f"/sessions/{EID}",
+        f"https://alyx.example.org/sessions/{EID}",
+        REF,
+        "2018-08-24_001_clns0730",
+        Path("/data/mainenlab/Subjects/clns0730/2018-08-24/001/alf"),
+        "mainenlab/clns0730/2018-08-24/1",
+        [EID],
+    ],
+)
+def test_a_session_by_any_name(shared: ONE, name: Any) -> None:
+    """Old code: UUID, /sessions/UUID, URL. Ours: ref, path, UUID objects, the list of one."""
+    assert len(shared.load(name, "clusters.depths")[0]) == 60
+
+
+def test_a_type_in_two_collections_is_not_two_elements(shared: ONE) -> None:
+    """Ours: the old code gave an element more, so that unpacking broke."""
+    with pytest.raises(SeveralDatasets) as caught:
+        shared.load(TWO_PROBES, ["spikes.times", "probes.description"])
+    for words in ("spikes.times", "alf/probe00/#2020-08-31#", "alf/probe01", "collection="):
+        assert words in str(caught.value)
+    (first,) = shared.load(TWO_PROBES, "spikes.times", collection="alf/probe00")
+    (second,) = shared.load(TWO_PROBES, "spikes.times", collection="alf/probe01/")
+    assert len(first) != len(second)
+
+
+def test_the_default_revision_is_loaded(shared: ONE) -> None:
+    """Ours: the old ONE had no revisions. ``revision`` picks another, '' the original."""
+    found = [
+        shared.load(
+            TWO_PROBES, "spikes.times", collection="alf/probe00", download_only=True, revision=each
+        )[0]
+        for each in (None, "2020-08-31", "#2021-07-05#", "")
+    ]
+    assert found[0] == found[1]
+    assert [path.parent.name for path in found[1:]] == ["#2020-08-31#", "#2021-07-05#", "probe00"]
+    with pytest.warns(OnefsWarning, match="none of revision '1999-01-01'"):
+        assert shared.load(TWO_PROBES, "spikes.times", revision="1999-01-01") == [[]]
+    with pytest.warns(OnefsWarning, match="none in collection 'alf/probe07'"):
+        assert shared.load(TWO_PROBES, "spikes.times", collection="alf/probe07") == [[]]
+
+
+def test_the_dataclass_is_in_the_order_of_the_request_then_of_paths(shared: ONE) -> None:
+    """Tutorial: lists in the queried order (the old code: the server's). Ours: all collections,
+    what is missing absent, with the warning."""
+    with pytest.warns(OnefsWarning, match="'no.such'"):
+        info = shared.load(
+            TWO_PROBES, ["spikes.times", "no.such", "spikes.amps"], dclass_output=True
+        )
+    assert info.dataset_type == ["spikes.times"] * 2 + ["spikes.amps"] * 2
+    assert info.collection == ["alf/probe00", "alf/probe01"] * 2
+    assert info.revision == ["2020-08-31", "", "2020-08-31", ""]
+    for times, amps in zip(info.data[:2], info.data[2:], strict=True):
+        assert len(times) == len(amps)
+    assert set(info.keys()) >= {"data", "dataset_id", "local_path", "dataset_type", "url", "eid"}
+    assert all(Path(path).is_file() for path in info.local_path)
+
+
+def test_without_types_everything(shared: ONE) -> None:
+    """Tutorial: all datasets (the old code: those below ``alf``), in a dataclass."""
+    info = shared.load(FLOWERS)
+    assert isinstance(info, SessionDataInfo)
+    assert sorted(info.dataset_type) == shared.list(FLOWERS)
+    assert all(isinstance(each, np.ndarray) for each in info.data)
+    everything = shared.load("2019-12-13_1_KS023")
+    kinds = {Path(p).suffix: d for p, d in zip(everything.local_path, everything.data, strict=True)}
+    assert isinstance(kinds[".json"], dict)
+    assert isinstance(kinds[".jsonable"], list)
+    assert "raw_behavior_data" in everything.collection
+    assert shared.load(EID, None, collection="no").dataset_id == []
+
+
+def test_lists_of_sessions(shared: ONE) -> None:
+    """Ours: a list for each, in order (the old code dropped all but the first type). Tutorial:
+    the dataclass concatenates sessions. Old code: a tuple gave None."""
+    both = shared.load((EID, FLOWERS), "licks.times")
+    assert [len(each) for each in both] == [1, 1]
+    info = shared.load([FLOWERS, EID], "licks.times", dclass_output=True)
+    assert info.eid == [FLOWERS, EID]
+    assert np.array_equal(info.data[1], both[0][0])
+
+
+def test_download_only_and_mmap(shared: ONE) -> None:
+    """Old code: download_only. Ours: it gives Paths; mmap."""
+    (path,) = shared.load(EID, "spikes.times", download_only=True)
+    assert path == shared.path(EID) / "alf" / "spikes.times.npy"
+    (mapped,) = shared.load(EID, "spikes.times", mmap=True)
+    assert isinstance(mapped, np.memmap)
+    assert np.array_equal(mapped, np.load(path))
+    info = shared.load(EID, ["spikes.times"], dclass_output=True, download_only=True)
+    assert info.data == [path]
+
+
+def test_a_file_is_downloaded_once(opened: Open, servers: Servers) -> None:
+    """Old code: what is in the cache is not downloaded again."""
+    one = opened()
+    one.load(EID, THREE)
+    one.load(EID, THREE)
+    again = opened()
+    again.load(EID, THREE)
+    assert downloads(servers) == []
+    assert len(list(one.path(EID).glob("alf/*"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"dataset_types": 5}, "int"),
+        ({"dataset_types": [5]}, "no name"),
+        ({"dataset_types": [""]}, "no name"),
+        ({"dataset_types": {"a": 1}}, "dict"),
+        ({"dataset_types": iter(["a"] * 2000)}, "1000"),
+        ({"dataset_types": "x", "collection": 5}, "collection"),
+        ({"dataset_types": "x", "revision": ["a"]}, "revision"),
+        ({"dataset_typs": "x"}, "did you mean 'dataset_types'"),
+        ({"clobber": True}, "not needed"),
+        ({"cache_dir": "/x"}, "ONE\\(cache_dir"),
+        ({"keep_uuid": True}, "dataset_id"),
+        ({"dry_run": True}, "details=True"),
+        ({"offline": True}, "ONE\\(offline"),
+    ],
+)
+def test_arguments_that_make_no_sense(shared: ONE, more: dict[str, Any], words: str) -> None:
+    """Ours: the old arguments that have no use here say what has."""
+    with pytest.raises(UsageError, match=words):
+        shared.load(EID, **more)
+
+
+def test_old_arguments_at_their_defaults_do_no_harm(shared: ONE) -> None:
+    """Old code."""
+    found = shared.load(
+        EID, "clusters.depths", dry_run=False, cache_dir=None, clobber=False, offline=False
+    )
+    assert len(found[0]) == 60
+
+
+def test_unknown_sessions(shared: ONE) -> None:
+    """Ours: NotFound for what does not exist, UsageError for what is no eid; the old: HTTPError."""
+    with pytest.raises(NotFound):
+        shared.load("00000000-0000-4000-8000-000000000000", "spikes.times")
+    with pytest.raises(NotFound):
+        shared.load("2018-08-24_7_clns0730", "spikes.times")
+    with pytest.raises(UsageError, match="malformed"):
+        shared.load("malformed", "spikes.times")
+
+
+def test_without_the_file_servers_credentials(servers: Servers) -> None:
+    """Tutorial: three arguments are enough to search and list. Ours: load names what it lacks."""
+    login = servers.login
+    with ONE(login.username, login.password, servers.alyx_url) as one:
+        assert one.list(EID)
+        with pytest.raises(DataServerCredentials) as caught:
+            one.load(EID, "clusters.depths")
+    host = servers.data_url.partition("://")[2]
+    for words in (host, "data_username", "data_password", "ONEFS_DATA_USERNAME", "onefs setup"):
+        assert words in str(caught.value)
+
+
+def test_offline_what_is_in_the_cache_loads(opened: Open, servers: Servers) -> None:
+    """Ours: the old ``offline`` asked Alyx all the same."""
+    opened().load(EID, ["clusters.depths"])
+    away = opened(offline=True)
+    assert len(away.load(EID, "clusters.depths")[0]) == 60
+    with pytest.raises(Unreachable, match="not in the cache"):
+        away.load(EID, "spikes.times")
+    assert servers.requests == []
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_long_downloads_are_shown_on_a_terminal_only(terminal: bool) -> None:
+    """Old code: a progress bar. Ours: quiet when nobody watches."""
+    code = (
+        "import json, sys; from onefs import ONE\n"
+        "with ONE(**json.loads(sys.argv[1])) as one:\n"
+        f"    print(one.load({EID!r}, 'clusters.templateWaveforms')[0].shape)"
+    )
+    with Servers(MadeLaboratory(), rate=1_200_000) as servers:
+        command = [sys.executable, "-c", code, json.dumps(arguments(servers))]
+        if terminal:
+            with Terminal([], dict(os.environ), command=command) as shown:
+                shown.expect("0 of 1 files")
+                shown.expect("(60, 82, 128)")
+                assert shown.code() == 0
+        else:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+            assert (done.stdout, done.stderr) == ("(60, 82, 128)\n", "")
+
+
+# -- what is registered, and cannot be had
+
+
+@pytest.fixture(scope="module")
+def traps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ONE]:
+    source = RecordedSource(folder=tmp_path_factory.mktemp("large"))
+    with Servers(source, LOGIN) as servers, pytest.MonkeyPatch.context() as patch:
+        set_home(tmp_path_factory.mktemp("traps"), patch)
+        with ONE(**arguments(servers)) as one:
+            yield one
+
+
+K09 = "d6ccedb7-336a-48b5-b348-32b8c5ca9ee1"
+
+
+def test_registered_but_on_no_server(traps: ONE) -> None:
+    """Tutorial: or is not on the FlatIron server."""
+    with pytest.warns(OnefsWarning, match="is registered, but is on no server"):
+        assert traps.load(K09, "_ibl_trials.included") == [[]]
+    assert "_ibl_trials.included" not in traps.list(K09)
+
+
+def test_registered_but_the_server_has_it_not(traps: ONE) -> None:
+    """Tutorial: an empty list. Ours: the record said that it exists."""
+    with pytest.warns(OnefsWarning, match="is not on the server"):
+        assert traps.load(K09, "_ibl_trials.contrastLeft") == [[]]
+
+
+def test_wrong_bytes_are_an_error(traps: ONE) -> None:
+    """Ours: the old code handed out whatever came."""
+    with pytest.raises(BadContent):
+        traps.load(K09, "_ibl_trials.contrastRight")
+
+
+def test_everything_leaves_out_what_cannot_be_had(traps: ONE) -> None:
+    """Ours: one bad file does not hide the others."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        info = traps.load(K09)
+    said = " ".join(str(each.message) for each in caught)
+    for name in ("contrastLeft", "contrastRight", "_ibl_wheel.position"):
+        assert name in said
+        assert not any(name in path for path in info.local_path)
+    assert len(info) > 20
+
+
+def test_two_defaults_are_several(traps: ONE) -> None:
+    """Ours."""
+    eid = "6db50f2e-e3d2-49fd-9f0f-de6f6fef1f93"
+    where: dict[str, Any] = {"collection": "alf/probe01", "download_only": True}
+    with pytest.raises(SeveralDatasets, match="revision=") as caught:
+        traps.load(eid, "clusters.metrics", **where)
+    revision = str(caught.value).partition("#")[2].partition("#")[0]
+    (path,) = traps.load(eid, "clusters.metrics", revision=revision, **where)
+    assert path.parent.name == f"#{revision}#"
+
+
+# -- formats
+
+
+@pytest.fixture(scope="module")
+def formats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Servers, Path]]:
+    """A laboratory with one file of each format, good and bad."""
+    root = tmp_path_factory.mktemp("formats")
+    session = root / "labone" / "Subjects" / "mouse" / "2021-03-04" / "001" / "alf"
+    session.mkdir(parents=True)
+    write_formats(session)
+    with Servers(FolderLaboratory(root, tmp_path_factory.mktemp("digests"))) as servers:
+        yield servers, session
+
+
+def write_formats(folder: Path) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame({"a": [1, 2], "b": [0.5, 1.5]})
+    np.save(folder / "good.npy.npy", np.arange(3))
+    np.save(folder / "object.npy.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    np.savez(folder / "good.npz.npz", x=np.arange(2), y=np.ones(1))
+    np.savez(folder / "object.npz.npz", x=np.array([{}], dtype=object), allow_pickle=True)
+    (folder / "good.json.json").write_text('{"a": [1]}')
+    (folder / "bad.json.json").write_text("{")
+    (folder / "good.jsonable.jsonable").write_text('{"a": 1}\n{"a": 2}\n')
+    frame.to_csv(folder / "good.csv.csv", index=False)
+    frame.to_csv(folder / "good.tsv.tsv", index=False, sep="\t")
+    frame.to_csv(folder / "good.ssv.ssv", index=False, sep=" ")
+    frame.to_parquet(folder / "good.pqt.pqt")
+    (folder / "empty.npy.npy").write_bytes(b"")
+    (folder / "bad.npy.npy").write_bytes(b"not numpy at all, but some text")
+    (folder / "video.raw.mp4").write_bytes(b"\0\1\2")
+
+
+@pytest.fixture
+def loader(formats: tuple[Servers, Path]) -> Iterator[ONE]:
+    with ONE(**arguments(formats[0])) as one:
+        yield one
+
+
+WHERE = "labone/mouse/2021-03-04/001"
+
+
+def test_formats(loader: ONE) -> None:
+    """Old code: npy, json, jsonable, csv, tsv, ssv. Ours: npz and parquet."""
+    names = ["npy", "npz", "json", "jsonable", "csv", "tsv", "ssv", "pqt"]
+    npy, npz, text, lines, *tables = loader.load(WHERE, [f"good.{name}" for name in names])
+    assert npy.tolist() == [0, 1, 2]
+    assert {name: len(each) for name, each in npz.items()} == {"x": 2, "y": 1}
+    assert text == {"a": [1]}
+    assert lines == [{"a": 1}, {"a": 2}]
+    for table in tables:
+        assert table.to_dict("list") == {"a": [1, 2], "b": [0.5, 1.5]}
+
+
+def test_what_has_no_reader_is_its_path(loader: ONE, formats: tuple[Servers, Path]) -> None:
+    """Old code, 1.4: the Path. Ours: object arrays are never unpickled."""
+    found = loader.load(WHERE, ["video.raw", "object.npy", "object.npz"])
+    assert [path.name for path in found] == ["video.raw.mp4", "object.npy.npy", "object.npz.npz"]
+    assert found[0].read_bytes() == (formats[1] / "video.raw.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["empty.npy", "bad.npy", "bad.json"])
+def test_what_cannot_be_read_is_its_path(loader: ONE, name: str) -> None:
+    """Old code: a zero-byte file is its Path (1.4.14). Ours: a warning, and so for all."""
+    with pytest.warns(OnefsWarning, match="cannot be read"):
+        (path,) = loader.load(WHERE, name)
+    assert isinstance(path, Path)
+
+
+def test_tables_without_pandas(formats: tuple[Servers, Path], tmp_path: Path) -> None:
+    """Ours: an error with the line that installs it; in ``load(eid)`` the Path and one warning."""
+    code = f"""
+import json, sys, warnings
+sys.modules["pandas"] = sys.modules["pyarrow"] = None
+from onefs import ONE
+from onefs.errors import MissingLibrary
+with ONE(**json.loads(sys.argv[1])) as one:
+    for name in ("good.csv", "good.pqt"):
+        try:
+            one.load({WHERE!r}, name)
+        except MissingLibrary as error:
+            assert 'pip install "onefs[pandas]"' in str(error), error
+        else:
+            raise AssertionError(name)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        info = one.load({WHERE!r})
+    said = [str(each.message) for each in caught if "pip install" in str(each.message)]
+    assert len(said) == 1, said
+    kinds = dict(zip(info.dataset_type, map(type, info.data)))
+    assert kinds["good.csv"].__name__ == "PosixPath", kinds
+    assert kinds["good.npy"].__name__ == "ndarray", kinds
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(arguments(formats[0]))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr

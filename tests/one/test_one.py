@@ -1,0 +1,346 @@
+"""``ONE()``: how it is opened, what a session is called, ``pprint``. Each test says whom it
+follows (see ``test_search``)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pytest
+
+from onefs import settings
+from onefs.demo.serve import Servers
+from onefs.errors import (
+    AlyxCredentials,
+    Ambiguous,
+    NotConfigured,
+    NotFound,
+    Unreachable,
+    UsageError,
+)
+from onefs.http import Transport
+from onefs.metadata.auth import fetch_token
+from onefs.one import ONE, SessionDataInfo, pprint
+from onefs.settings import Profile
+from tests.cli.terminal import Terminal
+from tests.laboratories import alyx_requests
+from tests.one.conftest import EID, FLOWERS, REF, Open, arguments
+
+HEAVY = ("numpy", "requests", "urllib3", "pyarrow", "pandas", "sqlite3", "mfusepy", "flask")
+
+
+def environment(servers: Servers, **more: str) -> dict[str, str]:
+    login = servers.login
+    return {
+        "ONEFS_URL": servers.alyx_url,
+        "ONEFS_USERNAME": login.username,
+        "ONEFS_PASSWORD": login.password,
+        **more,
+    }
+
+
+# -- opening
+
+
+def test_the_tutorials_three_arguments_save_nothing(servers: Servers, tmp_path: Path) -> None:
+    """Tutorial: single time use does not change the settings."""
+    login = servers.login
+    with ONE(username=login.username, password=login.password, base_url=servers.alyx_url) as one:
+        assert one.search(subject="flowers") == [FLOWERS]
+        assert one.list(FLOWERS)
+        assert login.username in repr(one)
+        assert login.password not in repr(one)
+    assert not (tmp_path / "config").exists()
+    assert not (tmp_path / ".one_params").exists()
+
+
+def test_positional_arguments(servers: Servers) -> None:
+    """Old code: username, password, base_url, silent."""
+    login = servers.login
+    with ONE(login.username, login.password, servers.alyx_url, True) as one:
+        assert one.url == servers.alyx_url
+
+
+def test_with_a_token(servers: Servers) -> None:
+    """Ours: accounts without a password."""
+    login = servers.login
+    with Transport() as transport:
+        token = fetch_token(transport, servers.alyx_url, login.username, login.password)
+    servers.clear_requests()
+    with ONE(base_url=servers.alyx_url, token=str(token)) as one:
+        assert one.search(subject="flowers") == [FLOWERS]
+    assert [each.path for each in servers.requests if "auth-token" in each.path] == []
+
+
+def test_what_is_set_up_is_used(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tutorial: ``ONE()`` with the default connection settings; here a profile and variables."""
+    login = servers.login
+    settings.save_profile(Profile("lab", servers.alyx_url, login.username), default=True)
+    monkeypatch.setenv("ONEFS_PASSWORD", login.password)
+    for given in ({}, {"profile": "lab"}):
+        with ONE(**given) as one:
+            assert one.search(subject="flowers") == [FLOWERS]
+    servers.clear_requests()
+    monkeypatch.delenv("ONEFS_PASSWORD")
+    with ONE() as one:  # the token was kept: it costs no request
+        assert servers.requests == []
+        assert one.search(subject="flowers") == [FLOWERS]
+
+
+def test_a_cache_folder_of_ones_own(servers: Servers, tmp_path: Path) -> None:
+    """Ours: the old code took it in ``load`` only."""
+    with ONE(**arguments(servers), cache_dir=tmp_path / "mine") as one:
+        (path,) = one.load(EID, "clusters.depths", download_only=True)
+    assert path.is_relative_to(tmp_path / "mine" / "mainenlab" / "Subjects")
+    with pytest.raises(UsageError, match="belongs to"):
+        ONE(base_url="http://localhost:1", token="0" * 40, cache_dir=tmp_path / "mine")
+
+
+def test_nothing_set_up_and_nobody_to_ask() -> None:
+    """Old code: ``silent=True`` wrote defaults, else it asked. Ours: an error that helps."""
+    for silent in (True, False):
+        with pytest.raises(NotConfigured) as caught:
+            ONE(silent=silent)
+        for words in ("onefs setup", "ONEFS_URL", "ONEFS_PASSWORD", "onefs demo serve"):
+            assert words in str(caught.value)
+
+
+def test_nothing_set_up_at_a_terminal(
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Old code: it asks. Ours: what ``onefs setup`` asks, and ``~/.one_params`` is left alone."""
+    before = '{"ALYX_LOGIN": "somebody"}'
+    (tmp_path / ".one_params").write_text(before)
+    login = servers.login
+    code = "from onefs import ONE; print(ONE().search(subject='flowers'))"
+    with Terminal([], dict(os.environ), command=[sys.executable, "-c", code]) as terminal:
+        terminal.expect("~/.one_params stays untouched")
+        terminal.answer("URL", servers.alyx_url)
+        terminal.answer("User name", login.username)
+        terminal.answer("Password", login.password)
+        terminal.answer("File server's user", login.data_username)
+        terminal.answer("Its password", login.data_password)
+        terminal.answer("Cache folder", "")
+        terminal.expect(FLOWERS)
+        assert terminal.code() == 0
+    assert (tmp_path / ".one_params").read_text() == before
+    with ONE() as one:
+        assert len(one.load(EID, "clusters.depths")[0]) == 60
+
+
+def test_setup_without_a_terminal(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tutorial: ``one.setup()``. On the class and on an object; from variables here."""
+    with pytest.raises(NotConfigured):
+        ONE.setup()
+    login = servers.login
+    more = {
+        "ONEFS_DATA_USERNAME": login.data_username,
+        "ONEFS_DATA_PASSWORD": login.data_password,
+    }
+    for name, value in environment(servers, **more).items():
+        monkeypatch.setenv(name, value)
+    with ONE() as one:
+        one.setup()
+    assert "~/.one_params stays untouched" in capsys.readouterr().out
+    assert settings.load().fallback() is not None
+
+
+def test_wrong_passwords_and_servers(servers: Servers) -> None:
+    """Ours: named errors (the old code: a bare Exception, ConnectionError)."""
+    with pytest.raises(AlyxCredentials, match="test_user"):
+        ONE("test_user", "wrong", servers.alyx_url)
+    with pytest.raises(Unreachable):
+        ONE("test_user", "wrong", "http://127.0.0.1:1")
+    with pytest.raises(AlyxCredentials):
+        ONE("test_user", base_url=servers.alyx_url, silent=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"username": 5}, "username"),
+        ({"username": " "}, "username"),
+        ({"password": b"x"}, "password"),
+        ({"base_url": ""}, "base_url"),
+        ({"base_url": "ftp://x"}, "ftp://x"),
+        ({"base_url": "http://a\0b"}, "base_url"),
+        ({"token": 1}, "token"),
+        ({"profile": "nosuch"}, "nosuch"),
+        ({"cache_dir": 5}, "cache_dir"),
+        ({"cache_dir": "a\0"}, "cache_dir"),
+        ({"base_url": "http://localhost:1", "password": "x"}, "username="),
+        ({"base_url": "http://localhost:1", "data_password": "x"}, "data_username="),
+        ({"data_username": "\udcff"}, "data_username"),
+    ],
+)
+def test_arguments_that_make_no_sense(given: dict[str, Any], word: str) -> None:
+    """Ours."""
+    with pytest.raises(UsageError, match=word):
+        ONE(**given)
+
+
+def test_known_and_the_server_away(servers: Servers) -> None:
+    """Ours: what is known is served, also to whoever has only the password."""
+    with ONE(**arguments(servers)) as one:
+        one.search(subject="flowers")
+    servers.stop()
+    try:
+        with ONE(**arguments(servers)) as one:
+            assert one.search(subject="flowers") == [FLOWERS]
+    finally:
+        servers.start()
+
+
+# -- the names of a session
+
+
+def test_between_eid_ref_and_paths(shared: ONE, tmp_path: Path) -> None:
+    """Old code: path_from_eid and eid_from_path. Ours: refs, mounts, files in it."""
+    folder = shared.path(EID)
+    assert folder == shared.cache_dir / "mainenlab" / "Subjects" / "clns0730" / "2018-08-24" / "001"
+    mounted = shared.path(EID, mount="/mnt/ibl")
+    assert str(mounted) == "/mnt/ibl/mainenlab/clns0730/2018-08-24/001"
+    for name in (
+        EID,
+        EID.upper(),
+        UUID(EID),
+        REF,
+        folder,
+        str(folder),
+        mounted,
+        mounted / "alf" / "spikes.times.npy",
+        "/mnt/ibl/mainenlab/clns0730/2018-08-24/1",
+        f"/mnt/ibl/.by-eid/{EID}/alf",
+        f"/mnt/ibl/.by-ref/{REF}",
+        "mainenlab/clns0730/2018-08-24/001",
+        f"{shared.url}/sessions/{EID}",
+        shared.list(EID, details=True).url[0],
+        [EID],
+    ):
+        assert shared.ref(name) == REF
+        assert shared.path(name) == folder
+        if not isinstance(name, list):
+            assert shared.eid(name) == EID
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("mainenlab/clns0730/2018-08-24/007", NotFound),
+        ("mainenlab/nobody/2018-08-24/001", NotFound),
+        ("nolab/clns0730/2018-08-24/001", NotFound),
+        ("/just/a/path", UsageError),
+        ("2018-08-24_9_clns0730", NotFound),
+        ("2018-08-24_1_clns\x000730", UsageError),
+        ("2018-99-24_1_clns0730", NotFound),
+        ("/\0/2018-08-24/001/", UsageError),
+        ([EID, FLOWERS], UsageError),
+        (None, UsageError),
+        (3.5, UsageError),
+    ],
+)
+def test_names_that_lead_nowhere(shared: ONE, name: Any, error: type[Exception]) -> None:
+    """Ours."""
+    with pytest.raises(error):
+        shared.ref(name)
+
+
+def test_a_path_in_one_of_two_labs_is_not_ambiguous(tmp_path: Path) -> None:
+    """Ours: a ref that two labs share is, and the message lists them."""
+    from tests.recorded import LOGIN, RecordedSource
+
+    with (
+        Servers(RecordedSource(folder=tmp_path), LOGIN) as servers,
+        ONE(**arguments(servers)) as one,
+    ):
+        with pytest.raises(Ambiguous, match=r"cortexlab.*mainenlab"):
+            one.eid("2022-05-05_1_dup01")
+        eids = {one.eid(f"{lab}/dup01/2022-05-05/001") for lab in ("cortexlab", "mainenlab")}
+        assert len(eids) == 2
+
+
+# -- describing
+
+
+def test_what_a_dataset_is(opened: Open, servers: Servers) -> None:
+    """Ours: from the header alone."""
+    one = opened()
+    path = one.path(TWO := "2019-12-20_1_KS023") / "alf" / "eye.xyPos.npy"
+    found = one.describe(path)
+    (array,) = one.load(TWO, "eye.xyPos")
+    assert found["shape"] == list(array.shape)
+    assert (found["dtype"], found["rows"]) == (str(array.dtype), len(array))
+    assert (found["state"], one.describe(path)["state"]) == ("remote", "cached")
+    short = one.describe("cortexlab/KS023/2019-12-20/1/eye.xyPos.npy")
+    assert short["dataset_id"] == found["dataset_id"]
+
+
+def test_describing_downloads_the_header_only(opened: Open, servers: Servers) -> None:
+    """Ours."""
+    one = opened()
+    path = one.path("2019-12-20_1_KS023") / "alf" / "probe01" / "templates.waveforms.npy"
+    found = one.describe(path)
+    received = sum(each.bytes for each in servers.requests if each.server == "data")
+    assert 0 < received < 5000 < found["size"]
+    assert not path.exists()
+
+
+def test_describing_what_is_not_there(shared: ONE) -> None:
+    """Ours."""
+    with pytest.raises(NotFound, match=r"alf/nothing\.npy"):
+        shared.describe(shared.path(EID) / "alf" / "nothing.npy")
+    with pytest.raises(NotFound):
+        shared.describe(shared.path(EID))
+    for wrong in (5, "nothing", ""):
+        with pytest.raises(UsageError):
+            shared.describe(wrong)  # type: ignore[arg-type]
+
+
+# -- pprint, imports
+
+
+def test_pprint(capsys: pytest.CaptureFixture[str]) -> None:
+    """Tutorial: JSON with an indent of 4. Ours: UUIDs, paths, the dataclass."""
+    things = [EID, {"a": 1, "b": [None, True, 0.5]}, "é"]
+    pprint(things)
+    assert capsys.readouterr().out == json.dumps(things, indent=4) + "\n"
+    pprint({UUID(EID): Path("/a"), "n": np.int64(3), "x": np.ones(2), "t": (1, {2})})
+    assert json.loads(capsys.readouterr().out) == {
+        EID: "/a", "n": 3, "x": "float64 (2,)", "t": [1, [2]]
+    }  # fmt: skip
+    pprint(SessionDataInfo(data=[np.ones((2, 3))], dataset_id=[EID]))
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["data"], shown["dataset_id"]) == (["float64 (2, 3)"], [EID])
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    """Ours."""
+    code = f"""
+import sys, onefs
+assert "ONE" in dir(onefs)
+print(sorted(set({HEAVY!r}) & set(sys.modules)))
+from onefs import ONE, pprint
+import onefs.one
+assert ONE is onefs.one.ONE and pprint is onefs.one.pprint
+print(sorted({{"numpy", "pandas", "pyarrow", "mfusepy", "flask"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "[]\n[]\n", done.stderr
+    assert not hasattr(sys.modules["onefs"], "nothing_of_that_name")
+
+
+def test_a_search_costs_one_request_and_a_load_two_more(opened: Open, servers: Servers) -> None:
+    """Ours."""
+    one = opened()
+    (eid,) = one.search(subject="clns0730")
+    assert len(alyx_requests(servers)) == 1
+    one.list(eid)
+    assert len(alyx_requests(servers)) == 3  # repositories, and the session's datasets

@@ -1,0 +1,369 @@
+"""``search`` and ``search_terms``: each test says whom it follows.
+
+"Tutorial": the tutorial's text. "Old code": what ibllib 1.4.14 did where the text says nothing.
+"Ours": where the old code fell short of its own text, or failed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onefs.demo.serve import Servers
+from onefs.errors import ServerError, Unreachable, UsageError
+from onefs.one import ONE, OnefsWarning
+from tests.laboratories import alyx_requests
+from tests.one.conftest import EID, FLOWERS, Open, arguments, set_home
+from tests.recorded import LOGIN, RecordedSource
+
+TEN = [
+    "dataset_types", "date_range", "lab", "location", "number", "performance_gte",
+    "performance_lte", "subject", "task_protocol", "users",
+]  # fmt: skip
+DAY = ["2018-08-24", "2018-08-24"]
+
+
+def test_terms_on_the_class_and_on_the_object(shared: ONE) -> None:
+    """Tutorial: exactly these ten."""
+    assert ONE.search_terms() == shared.search_terms() == TEN
+
+
+def test_all_terms() -> None:
+    """Ours: ``all`` shows those that came later."""
+    assert ONE.search_terms(all=True)[:10] == TEN
+    assert {"project", "tag", "qc", "probe", "django"} < set(ONE.search_terms(all=True))
+
+
+def test_eids_are_texts_in_a_list(shared: ONE) -> None:
+    """Tutorial."""
+    assert shared.search(users="olivier", date_range=DAY) == [EID]
+
+
+def test_details_are_alyx_rows_with_the_local_path(shared: ONE) -> None:
+    """Old code: a tuple of eids and rows, each with local_path since 1.4."""
+    eids, details = shared.search(users="olivier", date_range=DAY, details=True)
+    assert eids == [EID]
+    assert details[0]["subject"] == "clns0730"
+    assert details[0]["local_path"] == str(shared.path(EID))
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"user": "olivier", "date": "2018-08-24"},
+        {"users": ["olivier"], "date-range": ["2018-08-24"]},
+        {"subjects": "clns0730"},
+        {"subject": ["clns0730"], "labs": "mainenlab"},
+        {"lab_location": "_iblrig_mainenlab_ephys_0", "subject": "clns0730"},
+        {"task": "spontaneous_wheel"},
+        {"data": "clusters.templateWaveforms"},
+        {"dataset": "clusters.templateWaveforms"},
+        {"datasets": ["clusters.templateWaveforms", "licks.times"]},
+        {"dataset-types": "clusters.templateWaveforms,licks.times"},
+    ],
+)
+def test_aliases(shared: ONE, terms: dict[str, Any]) -> None:
+    """Old code: its aliases, singular and plural."""
+    assert shared.search(**terms) == [EID]
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"project": "ibl_tutorial", "subject": "clns0730"},
+        {"tag": "Behaviour", "subject": "KS023", "date": "2019-12-13"},
+        {"qc": "not_set", "subject": "clns0730"},
+        {"dataset_names": "clusters.templateWaveforms.npy"},
+        {"dataset_names": "licks.times.npy", "dataset_qc_lte": "CRITICAL", "subject": "clns0730"},
+        {"probe": "probe01", "subject": "KS023"},
+        {"django": "subject__nickname,clns0730"},
+        {"django": f"id__in,['{EID}']"},
+        {"probe": "probe01", "django": "subject__nickname,KS023"},
+    ],
+)
+def test_later_terms(shared: ONE, terms: dict[str, Any]) -> None:
+    """Ours: terms that the old ONE did not have yet."""
+    assert len(shared.search(**terms)) == 1
+
+
+def test_no_probe_was_ever_traced_here(shared: ONE) -> None:
+    """Ours: the terms of the atlas are Alyx's own."""
+    assert shared.search(atlas_acronym="VISp", lab="cortexlab") == []
+    assert shared.search(atlas_id=1, atlas_name="visual") == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2018-08-24",
+        ["2018-08-24"],
+        ("2018-08-24", "2018-08-24"),
+        ["2018-08-24", None],
+        [date(2018, 8, 24), datetime(2018, 8, 24, 23, 59)],
+        [np.datetime64("2018-08-24"), "2018-08-24"],
+        datetime(2018, 8, 24, 12),
+        "2018-08-24,2018-08-30",
+    ],
+)
+def test_date_range(shared: ONE, value: Any) -> None:
+    """Old code: both ends included, one date is that day. Ours: datetimes, and None (it failed)."""
+    assert shared.search(date_range=value, subject="clns0730") == [EID]
+
+
+def test_date_range_with_open_ends(shared: ONE) -> None:
+    """Ours: the old code failed with TypeError."""
+    assert shared.search(date_range=[None, "2018-08-24"]) == [EID, FLOWERS]
+    assert FLOWERS not in shared.search(date_range=["2018-07-14", None])
+
+
+def test_users_in_a_list_are_all_owners(shared: ONE) -> None:
+    """Tutorial: co-owned by all of the following users."""
+    assert shared.search(users=["test_user", "olivier"]) == [EID, FLOWERS]
+    assert shared.search(users=["test_user", "olivier", "anne"]) == []
+    assert shared.search(users=["olivier", "olivier"], date="2018-08-24") == [EID]
+    assert shared.search(users="test_user, olivier") == [EID, FLOWERS]
+
+
+def test_users_are_case_sensitive(shared: ONE) -> None:
+    """Tutorial."""
+    assert shared.search(users="Olivier") == []
+
+
+def test_subjects_and_labs_in_lists_are_a_union(shared: ONE) -> None:
+    """Ours: the old code sent "a,b", which found nothing, though its text allowed lists."""
+    assert shared.search(subject=["clns0730", "flowers"]) == [EID, FLOWERS]
+    both = shared.search(lab=["mainenlab", "zadorlab"])
+    assert set(both) == {*shared.search(lab="mainenlab"), *shared.search(lab="zadorlab")}
+    _, details = shared.search(lab=["mainenlab", "zadorlab"], details=True)
+    starts = [row["start_time"] for row in details]
+    assert starts == sorted(starts, reverse=True)
+    assert shared.search(subject=["clns0730", "KS023"], lab=["mainenlab"]) == [EID]
+
+
+def test_the_order_is_the_servers(shared: ONE) -> None:
+    """Old code: the latest first."""
+    _, details = shared.search(lab="cortexlab", details=True)
+    starts = [row["start_time"] for row in details]
+    assert starts == sorted(starts, reverse=True)
+
+
+def test_limit(shared: ONE) -> None:
+    """Ours: at most so many, the latest; the old one was the size of a page."""
+    everything = shared.search(lab="cortexlab")
+    assert shared.search(lab="cortexlab", limit=3) == everything[:3]
+    assert len(shared.search(limit=2)) == 2
+    assert shared.search(lab="cortexlab", limit=1000) == everything
+
+
+def test_numbers(shared: ONE) -> None:
+    """Old code: an int; text is taken too."""
+    assert shared.search(subject="clns0730", number=1) == [EID]
+    assert shared.search(subject="clns0730", number="001") == [EID]
+    assert shared.search(subject="clns0730", number=np.int64(2)) == []
+
+
+def test_performance_is_per_cent(shared: ONE) -> None:
+    """Old code: 70 works. Ours: floats too, which failed with TypeError."""
+    good = shared.search(performance_gte=70, subject="flowers")
+    assert good == shared.search(performance_gte=70.0, subject="flowers")
+    assert set(shared.search(performance_lte=100, subject="flowers")) == {FLOWERS}
+    assert shared.search(performance_lte=0.5, subject="flowers") == []
+
+
+@pytest.mark.parametrize(
+    ("terms", "words"),
+    [
+        ({"userz": "olivier"}, ("userz", "'users'")),
+        ({"Subject": "flowers"}, ("Subject", "'subject'")),
+        ({"dataset_typ": "x"}, ("dataset_typ", "'dataset_types'")),
+        ({"user": "a", "users": "b"}, ("users", "twice")),
+        ({"number": "one"}, ("number", "'one'")),
+        ({"number": True}, ("number",)),
+        ({"number": 1.5}, ("number", "1.5")),
+        ({"performance_gte": "many"}, ("performance_gte", "'many'")),
+        ({"performance_gte": 101}, ("performance_gte", "101")),
+        ({"performance_lte": float("nan")}, ("performance_lte",)),
+        ({"date_range": "2018/08/24"}, ("date_range", "2018/08/24")),
+        ({"date_range": "2018-02-30"}, ("date_range",)),
+        ({"date_range": ["2018-08-24", "2018-08-01"]}, ("date_range", "before")),
+        ({"date_range": [None, None]}, ("date_range",)),
+        ({"date_range": []}, ("date_range",)),
+        ({"date_range": ["2018-08-24"] * 3}, ("date_range",)),
+        ({"date_range": 20180824}, ("date_range",)),
+        ({"date_range": None}, ("date_range",)),
+        ({"qc": "PAS"}, ("qc", "'PASS'")),
+        ({"dataset_qc_lte": ["PASS", "FAIL"]}, ("dataset_qc_lte", "one value")),
+        ({"subject": ""}, ("subject", "every session")),
+        ({"subject": "  "}, ("subject", "every session")),
+        ({"subject": None}, ("subject",)),
+        ({"subject": []}, ("subject", "every session")),
+        ({"subject": b"flowers"}, ("subject",)),
+        ({"subject": {"a": 1}}, ("subject",)),
+        ({"users": "a,,b"}, ("users",)),
+        ({"users": ["a,b", "c"]}, ("users", "comma")),
+        ({"lab": "main\0enlab"}, ("lab",)),
+        ({"lab": "\udcff"}, ("lab",)),
+        ({"lab": "x" * 501}, ("lab", "500")),
+        ({"lab": (str(n) for n in range(1000))}, ("lab", "100")),
+        ({"django": "subject"}, ("django",)),
+        ({"django": "__import__('os'),1"}, ("django",)),
+        ({"django": "id__in,[open('x')]"}, ("django",)),
+        ({}, ("term",)),
+        ({"subject": "flowers", "limit": 0}, ("limit",)),
+        ({"subject": "flowers", "limit": -1}, ("limit",)),
+        ({"subject": "flowers", "limit": "x"}, ("limit",)),
+        ({"subject": "flowers", "details": "yes"}, ("details",)),
+    ],
+)
+def test_what_makes_no_sense_is_an_error_that_names_it(
+    shared: ONE, servers: Servers, terms: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    """Ours: the old code logged unknown terms and gave None, or sent the value as it was."""
+    servers.clear_requests()
+    with pytest.raises(UsageError) as caught:
+        shared.search(**terms)
+    for word in words:
+        assert word in str(caught.value)
+    assert servers.requests == []
+
+
+def test_a_search_that_is_too_many_queries(shared: ONE, servers: Servers) -> None:
+    """Ours."""
+    servers.clear_requests()
+    with pytest.raises(UsageError, match="queries"):
+        shared.search(subject=[f"s{n}" for n in range(20)], lab=[f"l{n}" for n in range(20)])
+    assert servers.requests == []
+
+
+def test_a_search_that_is_too_long_for_a_request(shared: ONE, servers: Servers) -> None:
+    """Ours: Alyx's web server does not read such a line."""
+    servers.clear_requests()
+    with pytest.raises(UsageError, match="does not fit"):
+        shared.search(dataset_types=[f"{n:0400}" for n in range(10)])
+    assert servers.requests == []
+
+
+def test_an_unknown_name_finds_nothing_and_the_nearest_is_named(shared: ONE) -> None:
+    """Old code: []. Ours: a warning too."""
+    shared.search(subject="flowers")
+    with pytest.warns(OnefsWarning, match="did you mean 'flowers'"):
+        assert shared.search(subject="flowrs") == []
+
+
+def test_a_search_is_one_request(shared: ONE, servers: Servers) -> None:
+    """Ours."""
+    servers.clear_requests()
+    shared.search(users="olivier", date_range=DAY, lab="mainenlab", number=1)
+    assert len(alyx_requests(servers)) == 1
+
+
+# -- the server away
+
+
+def test_a_search_made_before_is_answered_offline(opened: Open, servers: Servers) -> None:
+    """Ours."""
+    before = opened().search(users="olivier", details=True)
+    assert opened(offline=True).search(users="olivier", details=True) == before
+    assert servers.requests == []
+
+
+def test_the_catalogue_answers_what_it_can(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
+    """Ours: terms that it cannot answer are named."""
+    opened().search(lab=["mainenlab", "zadorlab"])
+    opened().list(EID)
+    away = opened(offline=True)
+    with caplog.at_level(logging.WARNING):
+        assert away.search(subject="FLOWERS") == [FLOWERS]
+    assert "what the catalogue knows" in caplog.text
+    assert away.search(date_range=["2018-08-01", "2018-08-30"]) == [EID]
+    assert away.search(dataset_types=["spikes.times", "licks.times"]) == [EID]
+    assert away.search(project="ibl_TUTORIAL", number=1) == [EID, FLOWERS]
+    assert away.search(task_protocol="spontaneous_wheel") == [EID]
+    with pytest.raises(Unreachable, match="knows no such session"):
+        away.search(task_protocol="spontaneous%wheel")
+    with pytest.raises(Unreachable, match="cannot answer users, tag"):
+        away.search(users="anne", subject="x", tag="y")
+
+
+def test_a_server_that_has_gone_away(opened: Open, servers: Servers) -> None:
+    """Ours."""
+    one = opened()
+    one.search(subject="flowers")
+    servers.alyx.stop()
+    try:
+        assert one.search(subject="flowers") == [FLOWERS]
+        assert one.search(lab="zadorlab") == [FLOWERS]
+    finally:
+        servers.stop()
+        servers.start()
+
+
+# -- Alyx's traps (docs/ONE-SEMANTICS.md)
+
+
+@pytest.fixture(scope="module")
+def trapped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    source = RecordedSource(folder=tmp_path_factory.mktemp("large"), empty_session=True)
+    with Servers(source, LOGIN) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def traps(trapped: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ONE]:
+    with pytest.MonkeyPatch.context() as patch:
+        set_home(tmp_path_factory.mktemp("traps"), patch)
+        one = ONE(**arguments(trapped))
+    yield one
+    one.close()
+
+
+def test_users_with_projects_are_checked_on_our_side(traps: ONE) -> None:
+    """Tutorial: co-owned by all. Alyx counts users over the join and finds 3 here."""
+    found = traps.search(users=["nate", "olivier"], projects="i")
+    assert set(found) == {*traps.search(users=["nate", "olivier"])} & {*traps.search(project="i")}
+    for eid in found:
+        assert {"nate", "olivier"} <= set(traps.list(eid, "users"))
+    assert len(found) == 1
+
+
+def test_rows_that_alyx_repeats_come_once(traps: ONE) -> None:
+    """Ours: a project's name that two projects of a session hold repeats the session."""
+    found = traps.search(project="i")
+    assert len(found) == len(set(found)) == 39
+
+
+def test_one_session_without_trials_breaks_performance_for_all(traps: ONE) -> None:
+    """Ours: Alyx answers 500, "division by zero"."""
+    with pytest.raises(ServerError, match="performance_gte: some session in its database has 0"):
+        traps.search(performance_gte=50)
+
+
+def test_a_nickname_in_two_labs(traps: ONE) -> None:
+    """Ours: both are found; a lab tells them apart."""
+    assert len(traps.search(subject="dup01")) == 2
+    assert len(traps.search(subject="dup01", lab="cortexlab")) == 1
+
+
+def test_names_of_subjects_are_found_in_any_case(traps: ONE) -> None:
+    """Old code: the server's way."""
+    assert traps.search(subject="DUP01") == traps.search(subject="dup01")
+
+
+def test_a_failure_of_django_names_it(traps: ONE) -> None:
+    """Ours."""
+    with pytest.raises(ServerError, match="django='nosuchfield,1'"):
+        traps.search(django="nosuchfield,1")
+
+
+def test_a_session_without_number(traps: ONE) -> None:
+    """Old code: it is found. It has no folder."""
+    eids, details = traps.search(limit=1000, details=True)
+    unnumbered = [row for row in details if row["number"] is None]
+    assert all(row["local_path"] is None for row in unnumbered)
+    assert unnumbered
+    assert len(eids) == 40

@@ -1,0 +1,148 @@
+"""The ONE tutorial, each block of its code in order, against the embedded laboratory.
+
+Changed are the imports, the server's address with its data credentials, and the cache paths (ours,
+without UUIDs); everything else that it prints must be printed, as text.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import json
+import pprint as python_pprint
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onefs.demo.serve import Servers
+from onefs.one import ONE, OnefsWarning
+from tests.one.conftest import EID, FLOWERS, set_home
+from tests.one.tutorial_text import Block, blocks
+
+BLOCKS = blocks()
+
+
+class Prompt:
+    """A Python prompt: runs blocks one after the other, in one namespace."""
+
+    def __init__(self, servers: Servers) -> None:
+        self.names: dict[str, Any] = {}
+        self._servers = servers
+
+    def run(self, block: Block) -> list[tuple[str, str]]:
+        """What a block shows: a text for each statement that shows one, in the two ways in which
+        the tutorial shows what an expression is (they are one for what is printed)."""
+        shown = []
+        for statement in ast.parse(self._changed(block.code)).body:
+            output = io.StringIO()
+            with contextlib.redirect_stdout(output):
+                value = self._do(statement)
+            if value is not None:
+                shown.append((repr(value), python_pprint.pformat(value)))
+            elif output.getvalue():
+                shown.append((output.getvalue().rstrip("\n"),) * 2)
+        return shown
+
+    def _do(self, statement: ast.stmt) -> Any:
+        if isinstance(statement, ast.Expr):
+            return eval(ast.unparse(statement.value), self.names)
+        exec(ast.unparse(statement), self.names)
+        return None
+
+    def _changed(self, code: str) -> str:
+        login, url = self._servers.login, self._servers.alyx_url
+        code = code.replace("from oneibl.one import ONE", "from onefs import ONE")
+        code = code.replace("from ibllib.misc import pprint", "from onefs import pprint")
+        return code.replace(
+            "base_url='https://test.alyx.internationalbrainlab.org'",
+            f"base_url={url!r}, data_username={login.data_username!r}, "
+            f"data_password={login.data_password!r}",
+        )
+
+
+@pytest.fixture(scope="module")
+def ran(
+    servers: Servers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Prompt, list[list[tuple[str, str]]]]]:
+    """The prompt after all blocks, and what each of them showed."""
+    login = servers.login
+    prompt = Prompt(servers)
+    with pytest.MonkeyPatch.context() as patch:
+        set_home(tmp_path_factory.mktemp("tutorial"), patch)
+        for name, value in (
+            ("URL", servers.alyx_url),
+            ("USERNAME", login.username),
+            ("PASSWORD", login.password),
+            ("DATA_USERNAME", login.data_username),
+            ("DATA_PASSWORD", login.data_password),
+        ):
+            patch.setenv(f"ONEFS_{name}", value)
+        with pytest.warns(OnefsWarning, match="has no dataset of type 'thisDataset.IveJustMadeUp'"):
+            shown = [prompt.run(block) for block in BLOCKS]
+    yield prompt, shown
+    prompt.names["one"].close()
+
+
+Ran = tuple[Prompt, list[list[tuple[str, str]]]]
+
+
+def test_the_whole_tutorial_was_found() -> None:
+    assert len(BLOCKS) == 19
+    text = "\n".join(block.code for block in BLOCKS)
+    for call in (".search(", ".search_terms(", ".list(", ".load(", "ONE(", "pprint("):
+        assert text.count(call) >= 2
+
+
+@pytest.mark.parametrize("number", [n for n, block in enumerate(BLOCKS) if block.printed])
+def test_what_it_prints_is_printed(ran: Ran, number: int) -> None:
+    printed = BLOCKS[number].printed
+    shown = ran[1][number]
+    if "FlatIronCache" in printed:
+        shown = [(_as_the_tutorial_has_paths(shown[0][0], printed),) * 2, *shown[1:]]
+    joined = {"\n".join(texts[way] for texts in shown) for way in (0, 1)}
+    assert printed in joined
+
+
+def _as_the_tutorial_has_paths(shown: str, printed: str) -> str:
+    """Our list of paths with the tutorial's folder and UUIDs, printed as the tutorial does."""
+    theirs = re.findall(r"/home/\S+\.npy", printed)
+    lines = []
+    for path, their in zip(ast.literal_eval(shown), theirs, strict=True):
+        assert Path(path).is_file()
+        bare = re.sub(r"\.[0-9a-f-]{36}\.", ".", Path(their).name)
+        assert Path(path).name == bare
+        lines.append(f'    "{their}"')
+    return "[\n" + ",\n".join(lines) + "\n]"
+
+
+def test_what_it_leaves_behind(ran: Ran) -> None:
+    names = ran[0].names
+    assert isinstance(names["one"], ONE)
+    assert names["empty"] == []
+    assert names["t"].ndim == names["cl"].ndim == 1
+    assert names["wf"].ndim == 3
+    assert len(names["wf"]) == len(names["pr"])
+    assert names["ses_info"][0]["subject"] == "clns0730"
+    assert [each["lab"] for each in names["session_details"]] == ["mainenlab", "zadorlab"]
+    assert names["eid"] == [EID]
+
+
+def test_what_its_other_searches_find(ran: Ran) -> None:
+    shown = ran[1]
+    assert shown[13][0][0] == f'[\n    "{FLOWERS}"\n]'
+    olivier = json.loads(shown[17][0][0])
+    assert olivier[-2:] == [EID, FLOWERS]
+    assert len(olivier) == 8
+
+
+def test_what_it_shows_without_saying(ran: Ran) -> None:
+    shown = ran[1]
+    assert len(shown[6][0][0].splitlines()) == 29
+    assert EID in shown[7][0][0]
+    assert [len(ast.literal_eval(texts[0])) > 3 for texts in shown[8]] == [True] * 4
+    assert shown[14] == shown[4]
+    assert "licks.times" in shown[11][0][0]

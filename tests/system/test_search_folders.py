@@ -1,0 +1,44 @@
+"""Searches as folders, and the same database from the command line, over a real mount."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from onefs.demo.made import MadeLaboratory
+from onefs.demo.serve import Servers
+from tests.laboratories import account
+from tests.running import Home, run
+
+REF = "2018-08-24_1_clns0730"
+SESSION = "mainenlab/clns0730/2018-08-24/001"
+QUERY = "users=olivier&date_range=2018-08-24,2018-08-24"
+
+
+def test_a_search_in_a_mount(home: Home) -> None:
+    with Servers(MadeLaboratory()) as servers:
+        user = account(servers)
+        mounted = home.mount(**user)
+        folder = mounted.path / ".search" / QUERY
+        assert run(["ls", folder]).stdout.split() == [REF]
+        assert (folder / REF).samefile(mounted.path / SESSION)
+        assert (folder / REF / "alf" / "licks.times.npy").stat().st_size > 100
+        assert (folder / ".paths").read_text() == SESSION + "\n"
+        with pytest.raises(FileNotFoundError):
+            os.stat(mounted.path / ".search" / "userz=olivier")
+        assert "did you mean 'users'" in mounted.xattr("error", ".search")
+        home.run("search", "--subject", "flowers", "--save", "flowers", **user)
+        assert os.listdir(mounted.path / ".search") == ["flowers"]
+        assert "2018-07-13_1_flowers" in os.listdir(mounted.path / ".search" / "flowers")
+        found = home.run("search", "--user", "olivier", "--format", "paths", **user).stdout
+        assert str(mounted.path / SESSION) in found.splitlines()
+        counted = run(["xargs", "-n1", "ls", "-d"], given=found).stdout.split()
+        assert len(counted) == 8
+        header = (mounted.path / SESSION / ".datasets.tsv").read_text().splitlines()
+        assert len(header) == 30
+        home.run("search", "--forget", "flowers", **user)
+        assert os.listdir(mounted.path / ".search") == []
+        shown = home.run("show", mounted.path / SESSION / "spikes.times.npy", **user).stdout
+        assert "float64" in shown
+        mounted.umount()
