@@ -8,7 +8,7 @@ repositories whose name does not begin with ``flatiron`` or ``aws``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,6 +105,33 @@ class TabledDatabase(Database):
         if self.is_from_tables(key):
             found |= {session.eid: session for session in self.tables.sessions_by_ref(ref)}
         return sorted(found.values(), key=lambda session: (session.lab, session.eid))
+
+    def eids_where(self, condition: str, values: Iterable[object], limit: int | None) -> list[str]:
+        """As in :class:`Database`. The tables know no dataset types: sessions whose datasets
+        they alone know are not found by them."""
+        values = list(values)
+        own = super().eids_where(condition, values, limit)
+        if self.tables.version is None or "FROM datasets" in condition:
+            return own
+        found = {session.eid: session for session in self.sessions_of(own)}
+        for session in self.tables.sessions_where(condition, values, limit):
+            found.setdefault(session.eid, session)
+        bare = [eid for eid in own if eid not in found]  # no number, so no folder
+        latest = sorted(found.values(), key=lambda each: (each.date, each.number), reverse=True)
+        return [*bare, *(session.eid for session in latest)][:limit]
+
+    def sessions_of(self, eids: Sequence[str]) -> list[Session]:
+        found = {session.eid: session for session in super().sessions_of(eids)}
+        if self.tables.version is not None:
+            for eid in eids:
+                told = None if eid in found else self.tables.session(eid)
+                if told is not None:
+                    found[eid] = told
+        return [found[eid] for eid in eids if eid in found]
+
+    def distinct(self, table: str, column: str) -> list[str]:
+        told = self.tables.distinct(column) if table == "sessions" else []
+        return sorted({*super().distinct(table, column), *told})
 
     def datasets(self, eid: str) -> list[DatasetRow]:
         own = super().datasets(eid)

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
@@ -125,6 +125,19 @@ class Tables:
     def session(self, eid: str) -> Session | None:
         found = self._rows(f"{_SESSION} WHERE eid = ?", _uuid_bytes(eid))
         return _session(found[0]) if found else None
+
+    def sessions_where(
+        self, condition: str, values: Iterable[object], limit: int | None
+    ) -> list[Session]:
+        """Sessions for which an SQL condition on their columns holds; at most ``limit``, the
+        latest."""
+        query = f"{_SESSION} WHERE {condition} ORDER BY date DESC, number DESC LIMIT ?"
+        most = -1 if limit is None else limit
+        return [_session(row) for row in self._rows(query, *values, most)]
+
+    def distinct(self, column: str) -> list[str]:
+        """The values that a column of the sessions has."""
+        return [str(row[0]) for row in self._rows(f"SELECT DISTINCT {column} FROM sessions")]
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
         """The sessions of a ref, one for each lab that has the nickname."""

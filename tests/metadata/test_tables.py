@@ -218,6 +218,15 @@ def test_refs_are_found_in_both(database: TabledDatabase, put: Put) -> None:
     assert [(each.lab, each.eid) for each in found] == [("labone", uuid(1)), ("labtwo", uuid(7))]
 
 
+def test_searches_see_what_the_tables_know(database: TabledDatabase, put: Put) -> None:
+    put([session(1), session(2, lab="labtwo"), session(3, subject="rat")], [])
+    mice = ("subject = ?", ["mouse"])
+    assert set(database.eids_where(*mice, None)) == {uuid(1), uuid(2)}
+    assert len(database.eids_where(*mice, 1)) == 1
+    assert [each.eid for each in database.sessions_of([uuid(3), uuid(1)])] == [uuid(3), uuid(1)]
+    assert database.distinct("sessions", "subject") == ["mouse", "rat"]
+
+
 def test_a_walk_over_sessions_without_datasets_asks_for_many_at_once(
     database: TabledDatabase, put: Put
 ) -> None:
