@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from scripts.benchmarks.bench import Bench, Make
@@ -104,8 +105,8 @@ def slices(bench: Bench, size: str, repetitions: int = 2) -> None:
             moved = _Moved(bench)
             with ExitStack() as stack:
                 path = bench.mount(stack, make).path(file)
-                first.add(label, _slice(moved, path, original, way, 0.5))
-                second.add(label, _slice(moved, path, original, way, 0.8))
+                for case, place in ((first, 0.5), (second, 0.8)):
+                    case.attempt(label, partial(_slice, moved, path, original, way, place))
 
 
 def small_files(bench: Bench, lab: str, *, listed: bool) -> None:

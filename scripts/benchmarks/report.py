@@ -73,7 +73,6 @@ def _machine(machine: dict[str, Any]) -> list[str]:
 
 
 def _case(case: Case) -> list[str]:
-    repetitions = max(map(len, case.values.values()))
     lines = [f"### {case.title}", ""]
     head, rule = f"| | {case.unit} (lowest to highest) |", "|---|---|"
     rated = case.unit == "s" and case.size
@@ -90,7 +89,8 @@ def _case(case: Case) -> list[str]:
         if compared:
             row += " 1 |" if name == case.baseline else f" {_show(case.speed(name))} |"
         lines.append(f"{row} {len(values)} |")
-    if case.loads and repetitions:
+    lines += [f"\n{name} failed: {why}" for name, why in case.failures.items()]
+    if case.loads:
         loads = ", ".join(f"{load:.1f}" for load in case.loads)
         lines += ["", f"Load average before each repetition: {loads}."]
     return lines

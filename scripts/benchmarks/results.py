@@ -6,7 +6,10 @@ import os
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+
+from scripts.benchmarks.processes import Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Case:
     #: the job's size in bytes, 0 where a rate would say nothing
     size: int = 0
     values: dict[str, list[float]] = field(default_factory=dict)
+    #: why a contender could not do it
+    failures: dict[str, str] = field(default_factory=dict)
     #: load average of the machine before each repetition
     loads: list[float] = field(default_factory=list)
 
@@ -75,7 +80,18 @@ class Case:
             names = list(now)
             turn = number % len(names)
             for name in names[turn:] + names[:turn]:
-                self.add(name, now[name](number))
+                self.attempt(name, partial(now[name], number))
+
+    def attempt(self, contender: str, run: Callable[[], float]) -> None:
+        """One run; a contender that fails once takes no further part. Ours must not fail."""
+        if contender in self.failures:
+            return
+        try:
+            self.add(contender, run())
+        except (Failed, OSError) as error:
+            if contender.startswith("onefs"):
+                raise
+            self.failures[contender] = str(error).splitlines()[-1]
 
     def to_json(self) -> dict[str, Any]:
         contenders = {}
@@ -94,6 +110,7 @@ class Case:
             "size": self.size,
             "loads": [round(each, 2) for each in self.loads],
             "contenders": contenders,
+            "failures": self.failures,
         }
 
 
