@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onefs.content.reader import Content
+from onefs.content.room import Limits
 from onefs.credentials import CredentialStore, DataCredentials, find_data_credentials
 from onefs.errors import UsageError
 from onefs.http import HostAuth, NoTransport, Transport
@@ -15,7 +16,7 @@ from onefs.metadata.alyx import Alyx, Token
 from onefs.metadata.auth import GivenToken, KeptToken, fetch_token
 from onefs.metadata.budget import Budget
 from onefs.metadata.catalogue import Catalogue
-from onefs.metadata.database import Database
+from onefs.metadata.tabled import TabledDatabase
 from onefs.settings import Settings
 from onefs.tree.laboratory import Laboratory
 
@@ -97,10 +98,14 @@ class Access:
             token, auth = self._credentials(settings, login, environ)
         # the embedded laboratory, whose login is given, counts nobody's requests
         self._budget = Budget.of(settings.url) if login is None and not offline else None
-        alyx = Alyx(self._transport, settings.url, token, limits.metadata, self._budget)
-        self._database = Database(settings.state_dir / "catalogue.sqlite")
-        self.catalogue = Catalogue(self._database, alyx, deadline=limits.metadata, offline=offline)
+        #: the client and the file that the catalogue works with, for who fills it in bulk
+        self.alyx = Alyx(self._transport, settings.url, token, limits.metadata, self._budget)
+        self.database = TabledDatabase(settings.state_dir / "catalogue.sqlite")
+        self.catalogue = Catalogue(
+            self.database, self.alyx, deadline=limits.metadata, offline=offline
+        )
         self.catalogue.presence.changed = self._transport.hurry
+        kept = settings.storing
         self.content = Content(
             settings.cache_dir,
             settings.state_dir,
@@ -109,6 +114,10 @@ class Access:
             auth,
             stall=limits.stall,
             deadline=limits.metadata,
+            small_file=kept.small_file,
+            strict=kept.strict,
+            limits=Limits(kept.cache_size, kept.min_free),
+            on_bad=lambda dataset: self.tree.opened.forget_bytes(dataset),
         )
         self.tree = Laboratory(self.catalogue, self.content, settings.url, limits.metadata)
 
@@ -123,7 +132,7 @@ class Access:
         """Let go of everything."""
         self.wake()
         self.content.release()
-        self._database.close()
+        self.database.close()
         if self._budget is not None:
             self._budget.close()
 
@@ -134,7 +143,9 @@ class Access:
             store = CredentialStore()
             return KeptToken(settings, store, environ), KeptAuth(settings, store, environ)
         token = fetch_token(self._transport, settings.url, settings.username, login.password)
-        return GivenToken(token), HostAuth(login.data, [settings.data_url])
+        return GivenToken(token), HostAuth(
+            login.data, [settings.data_url] if settings.data_url else []
+        )
 
 
 def _seconds(variable: str, default: float) -> float:

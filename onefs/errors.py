@@ -12,6 +12,7 @@
      |   +- AlyxCredentials
      |   +- DataServerCredentials
      +- Unreachable               EHOSTUNREACH  no connection, or the server is away
+     |   +- Offline               EHOSTUNREACH  and nobody is asked again before it is back
      +- DeadlineExceeded          ETIMEDOUT     it answered too slowly or not at all
      +- Throttled                 EBUSY         the server asks to wait beyond the deadline
      +- ServerError               EIO           the server answered nonsense or failed
@@ -88,6 +89,10 @@ class Unreachable(OnefsError, ConnectionError):
     """The server cannot be reached. What is asked for may well exist."""
 
     errno = errno.EHOSTUNREACH
+
+
+class Offline(Unreachable):
+    """The network is known to be away, or is not wanted: asking again at once is useless."""
 
 
 class DeadlineExceeded(OnefsError, TimeoutError):

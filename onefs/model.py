@@ -77,3 +77,6 @@ class Dataset:
     mtime: float = 0.0
     #: where it can be fetched, best first; a dataset without any is never listed
     copies: tuple[Copy, ...] = ()
+    #: known from cache tables only: its type, its own date and where it really is are not known
+    #: yet; ``copies`` is then where it should be, and may be empty
+    from_tables: bool = False

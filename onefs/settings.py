@@ -23,6 +23,7 @@ import platformdirs
 
 from onefs.errors import NotConfigured, UsageError
 from onefs.private import locked, read_json, write_json
+from onefs.storing import NAMES, Storing, storing
 from onefs.urls import host_key, normalise
 
 #: every variable that every command reads; ``onefs.credentials`` reads those that hold secrets
@@ -37,6 +38,7 @@ VARIABLES = (
     "ONEFS_PROFILE",
     "ONEFS_CACHE_DIR",
     "ONEFS_STATE_DIR",
+    *(f"ONEFS_{name.upper()}" for name in NAMES),
 )
 
 _NOT_CONFIGURED = (
@@ -58,6 +60,13 @@ class Profile:
     #: the file server that gets the data user and password without having to ask first
     data_url: str = ""
     data_username: str = ""
+    #: see :mod:`onefs.storing`, each written as for its flag
+    cache_size: str = ""
+    min_free: str = ""
+    small_file: str = ""
+    strict: str = ""
+    max_fetch: str = ""
+    indexers: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +111,7 @@ class Settings:
     state_dir: Path
     data_url: str = ""
     data_username: str = ""
+    storing: Storing = field(default_factory=Storing)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -170,7 +180,8 @@ def resolve(
 ) -> Settings:
     """The settings of one command.
 
-    ``flags`` may hold url, username, profile, cache_dir and state_dir. A URL wins over a profile
+    ``flags`` may hold url, username, profile, cache_dir, state_dir and what ``onefs.storing`` has
+    names for. A URL wins over a profile
     of the same rank or a lower one; the profile of that URL, if there is one, fills the gaps.
     Variables of an ``ONEFS_URL`` that is not the one in use are left alone, but for the folders.
     Raises NotConfigured when no URL is known, UsageError for an unknown profile, for a profile
@@ -197,6 +208,7 @@ def resolve(
         data_url=found["data_url"][0],
         cache_dir=_folder(found["cache_dir"][0]),
         state_dir=_folder(found["state_dir"][0]),
+        storing=storing(flags, environ, {name: getattr(row, name) for name in NAMES}),
         sources=MappingProxyType(sources),
     )
 

@@ -196,6 +196,8 @@ class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     allow_reuse_address = True
     block_on_close = False
+    # more connections at once than this are reset by the kernel, and not by any script
+    request_queue_size = 256
 
     def __init__(self, scripted: Scripted, tls: ssl.SSLContext | None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

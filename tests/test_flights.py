@@ -63,7 +63,7 @@ def test_waiting_ends_at_the_deadline(flights: Flights[int]) -> None:
         release.wait(10)
         return 1
 
-    with pytest.raises(DeadlineExceeded, match="the labs: no answer within 0.05 s"):
+    with pytest.raises(DeadlineExceeded, match=r"the labs: no answer within 0\.05 s"):
         flights.wait("k", work, 0.05, "the labs")
     release.set()
 

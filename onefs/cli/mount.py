@@ -9,14 +9,21 @@ import click
 import platformdirs
 
 from onefs.cli.embedded import DemoOptions
-from onefs.cli.options import ask_secret, at_terminal, database_options, folder_options
+from onefs.cli.options import (
+    database_options,
+    folder_options,
+    storing_options,
+)
 from onefs.demo import demo_identity
-from onefs.errors import DeadlineExceeded, Throttled, Unreachable, UsageError
+from onefs.errors import UsageError
 from onefs.settings import Settings, resolve
+from onefs.storing import storing
 from onefs.urls import host_key
 
 #: seconds for a mount to answer: the deadline of its first request, and the embedded servers
 READY_TIMEOUT = 60.0
+#: seconds more for loading cache tables, at 50,000 rows a second or better
+SYNC_TIMEOUT = 1800.0
 
 
 @click.command()
@@ -35,8 +42,17 @@ READY_TIMEOUT = 60.0
 )
 @database_options
 @folder_options
+@storing_options
+@click.option(
+    "--max-fetch",
+    metavar="SIZE/h",
+    help="Fetch no more than this in any hour; default: no limit. [ONEFS_MAX_FETCH]",
+)
 @click.option(
     "--offline", is_flag=True, help="Ask no server: show what is known, read what is cached."
+)
+@click.option(
+    "--sync", is_flag=True, help="First fill the catalogue from the server's cache tables, if any."
 )
 @click.option("--foreground", is_flag=True, help="Stay in the terminal; Ctrl-C unmounts.")
 @click.option("--allow-other", is_flag=True, help="Let other users of this machine read it.")
@@ -54,6 +70,7 @@ def mount(
     demo_rate: int | None,
     demo_latency: float | None,
     offline: bool,
+    sync: bool,
     foreground: bool,
     allow_other: bool,
     log_level: str,
@@ -64,11 +81,17 @@ def mount(
     Returns when the mount answers; it then runs in the background until `onefs umount`.
     """
     from onefs.cli.mounting import Wish, start
+    from onefs.cli.opening import log_in
+    from onefs.metadata.tables_format import check_pyarrow
 
+    if sync and offline:
+        raise UsageError("--sync asks the server, --offline asks none: leave out one of them")
+    if sync:
+        check_pyarrow()
     options = _demo_options(demo, demo_data, demo_rate, demo_latency, flags)
     settings, database = _settings(flags, options)
     if options is None and not offline:
-        _log_in(settings)
+        log_in(settings)
     start(
         Wish(
             mountpoint,
@@ -79,8 +102,9 @@ def mount(
             allow_other=allow_other,
             log_level=log_level.upper(),
             offline=offline,
+            sync=sync,
         ),
-        READY_TIMEOUT,
+        READY_TIMEOUT + (SYNC_TIMEOUT if sync else 0.0),
     )
 
 
@@ -129,28 +153,9 @@ def _settings(flags: dict[str, str | None], demo: DemoOptions | None) -> tuple[S
         profile="",
         cache_dir=_folder(cache_dir, platformdirs.user_cache_dir("onefs"), database),
         state_dir=_folder(state_dir, platformdirs.user_state_dir("onefs"), database),
+        storing=storing(flags, os.environ, {}),
     ), database
 
 
 def _folder(given: str | None, parent: str, name: str) -> Path:
     return Path(given or os.path.join(parent, name)).expanduser().absolute()
-
-
-def _log_in(settings: Settings) -> None:
-    """Have a token before the daemon starts, asking on the terminal where there is one.
-
-    A server that is away is left to the daemon, which may have enough in its catalogue.
-    """
-    from onefs.access import Deadlines
-    from onefs.credentials import CredentialStore
-    from onefs.http import Transport
-    from onefs.metadata.auth import log_in
-
-    ask = ask_secret if at_terminal() else None
-    deadline = Deadlines.of_environment().metadata
-    with Transport() as transport:
-        try:
-            log_in(transport, settings, CredentialStore(), ask=ask, deadline=deadline)
-        except (Unreachable, DeadlineExceeded, Throttled):
-            if not (settings.state_dir / "catalogue.sqlite").exists():
-                raise

@@ -31,6 +31,8 @@ class Wish:
     allow_other: bool
     log_level: str
     offline: bool = False
+    #: load the server's cache tables first
+    sync: bool = False
 
 
 def start(wish: Wish, timeout: float) -> None:
@@ -77,8 +79,10 @@ def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
         deadline=limits.metadata,
         stall=limits.stall,
         offline=wish.offline,
+        storing=asdict(settings.storing),
         environment={name: os.environ[name] for name in _SECRETS if name in os.environ},
         demo=asdict(wish.demo) if wish.demo else None,
+        sync=wish.sync,
     )
     return DaemonConfig(
         mountpoint=place.path,
@@ -89,7 +93,9 @@ def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
         made=place.made,
         url=settings.url,
         profile=settings.profile or None,
+        username=settings.username,
         cache_dir=str(settings.cache_dir),
         state_dir=str(settings.state_dir),
+        cache_limit=settings.storing.cache_size,
         settings=found.to_json(),
     )

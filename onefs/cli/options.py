@@ -64,6 +64,35 @@ def folder_options(command: F) -> F:
     return command
 
 
+def storing_options(command: F) -> F:
+    """``--cache-size`` and its kin; their values are texts (see ``onefs.storing``)."""
+    for option in (
+        click.option(
+            "--strict",
+            flag_value="yes",
+            default=None,
+            help="Serve no byte before its whole file is verified. [ONEFS_STRICT]",
+        ),
+        click.option(
+            "--small-file",
+            metavar="SIZE",
+            help="Fetch files up to this size whole; default 16M. [ONEFS_SMALL_FILE]",
+        ),
+        click.option(
+            "--min-free",
+            metavar="SIZE",
+            help="Free space to leave on the cache's disk. [ONEFS_MIN_FREE]",
+        ),
+        click.option(
+            "--cache-size",
+            metavar="SIZE",
+            help="What downloaded files may take, as 20G; default: no limit. [ONEFS_CACHE_SIZE]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def exit_code(error: OnefsError) -> int:
     """1 failed, 2 usage, 3 credentials, 4 server unreachable."""
     return next((code for kinds, code in _EXIT_CODES if isinstance(error, kinds)), FAILED)

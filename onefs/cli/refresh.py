@@ -24,27 +24,31 @@ def refresh(path: str | None, **flags: str | None) -> None:
     """Have the server asked again for what stands at PATH and below, or for everything.
 
     PATH lies in a mount. Nothing is asked at once: each folder is when it is next looked at, by
-    mounts that run and those to come. While the server is away, what is known stays.
+    mounts that run and those to come. While the server is away, what is known stays. Files that
+    were found bad are fetched again when they are next read.
     """
     if path is not None:
-        catalogue, scope = _find(path)
-        _want_anew([catalogue], scope)
+        catalogue, inner = _find(path)
+        # a folder that bears a mark shares its name with another: refresh them both
+        depth = next((i for i, name in enumerate(inner) if "~" in name), _DEPTH)
+        _want_anew([catalogue], inner[: min(depth, _DEPTH)])
+        _forgive([catalogue], inner, flags)
         return
-    _want_anew(_catalogues(flags), ())
+    catalogues = _catalogues(flags)
+    _want_anew(catalogues, ())
+    _forgive(catalogues, (), flags)
 
 
 def _find(path: str) -> tuple[Path, tuple[str, ...]]:
-    """The catalogue of the mount that a path lies in, and its folders from the lab on."""
+    """The catalogue of the mount that a path lies in, and its parts from the lab on."""
     from onefs.mount.records import list_mounts
 
     # the folder's own links (Subjects, 1 for 001) are resolved by the mount
     real = os.path.realpath(path)
     for mount in list_mounts():
         if mount.state_dir and Path(real).is_relative_to(mount.mountpoint):
-            inner = Path(real).relative_to(mount.mountpoint).parts[:_DEPTH]
-            # a folder that bears a mark shares its name with another: refresh them both
-            scope = tuple(inner[: next((i for i, n in enumerate(inner) if "~" in n), _DEPTH)])
-            return Path(mount.state_dir) / "catalogue.sqlite", scope
+            inner = Path(real).relative_to(mount.mountpoint).parts
+            return Path(mount.state_dir) / "catalogue.sqlite", inner
     raise UsageError(f"{path} lies in no mount of onefs: `onefs status` shows them")
 
 
@@ -71,3 +75,22 @@ def _want_anew(catalogues: list[Path], scope: tuple[str, ...]) -> None:
             database = Database(path)
             database.force(scope, time.time())
             database.close()
+
+
+def _forgive(catalogues: list[Path], inner: tuple[str, ...], flags: dict[str, str | None]) -> None:
+    """Withdraw the verdicts on bad files at and below a path."""
+    from onefs.cli.chosen import forgive
+    from onefs.cli.opening import sites
+    from onefs.content.store import PRIVATE
+
+    for site in sites(flags):
+        settings = site.settings
+        if settings.state_dir / "catalogue.sqlite" not in catalogues:
+            continue
+        if not (settings.cache_dir / PRIVATE).is_dir():
+            continue
+        access = site.open(offline=True)
+        try:
+            forgive(access, inner)
+        finally:
+            access.close()

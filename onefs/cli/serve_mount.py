@@ -16,7 +16,9 @@ from typing import Any
 from onefs.access import Access, Deadlines, GivenLogin
 from onefs.cli.embedded import DemoOptions, Embedded
 from onefs.credentials import DataCredentials
-from onefs.errors import DeadlineExceeded, Unreachable, UsageError
+from onefs.errors import DeadlineExceeded, OnefsError, Unreachable, UsageError
+from onefs.metadata.tables_child import build_apart
+from onefs.metadata.tables_sync import SYNC_DEADLINE, complete, from_server
 from onefs.mount import daemon
 from onefs.mount.config import DaemonConfig
 from onefs.mount.loop import Switches
@@ -24,6 +26,7 @@ from onefs.mount.records import OFFLINE, READY, Download, Status
 from onefs.mount.serve import Service
 from onefs.secret import Secret
 from onefs.settings import Settings
+from onefs.storing import INDEXERS, Storing
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +51,14 @@ class MountSettings:
     stall: float = 60.0
     #: ask no server
     offline: bool = False
+    #: the fields of Storing; {} for its defaults
+    storing: dict[str, Any] = field(default_factory=dict)
     #: the variables of the mount command's environment that the daemon's own lacks: secrets
     environment: dict[str, str] = field(default_factory=dict, repr=False)
     #: DemoOptions of the embedded servers to run, which then say where they are
     demo: dict[str, Any] | None = None
+    #: load the server's cache tables before the mount answers
+    sync: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -72,6 +79,8 @@ def build(config: DaemonConfig) -> Service:
         access = _open(found, ready)
         undo.callback(access.close)
         _check(access, found.offline)
+        if found.sync:
+            _sync(access, found.state_dir)
         close = undo.pop_all().close
     opened = access.tree.opened
     return Service(
@@ -94,6 +103,7 @@ def _open(found: MountSettings, ready: dict[str, str] | None) -> Access:
         state_dir=Path(found.state_dir),
         data_url=found.data_url,
         data_username=found.data_username,
+        storing=_storing(found.storing),
     )
     login = None
     if ready is not None:
@@ -117,6 +127,10 @@ def _open(found: MountSettings, ready: dict[str, str] | None) -> Access:
     )
 
 
+def _storing(found: dict[str, Any]) -> Storing:
+    return Storing(**{**found, "indexers": tuple(found.get("indexers", INDEXERS))})
+
+
 def _check(access: Access, offline: bool) -> None:
     if offline:
         if access.catalogue.is_empty():
@@ -129,6 +143,21 @@ def _check(access: Access, offline: bool) -> None:
         if access.catalogue.is_empty():
             raise Unreachable(f"{error}; nothing of it is cached") from error
         log.warning("mounting what is known already: %s", error)
+
+
+def _sync(access: Access, state_dir: str) -> None:
+    """Load the server's cache tables in a process of their own. The mount goes on without them."""
+    alyx = access.alyx.modest(deadline=SYNC_DEADLINE)
+    try:
+        built = from_server(alyx, Path(state_dir), builder=build_apart)
+    except OnefsError as error:
+        log.warning("mounting without new cache tables: %s", error)
+        return
+    trouble = complete(alyx, access.database)
+    if trouble is not None:
+        log.warning("labs and subjects are asked for when needed: %s", trouble)
+    if built is not None:
+        log.info("%d sessions and %d datasets loaded", built.sessions, built.datasets)
 
 
 def _status(access: Access) -> Status:

@@ -24,9 +24,13 @@ def status(as_json: bool) -> None:
     if not found:
         click.echo("Nothing is mounted. `onefs mount MOUNTPOINT` mounts a database.")
     for each in found:
+        click.echo(f"{each.mountpoint}  {each.status.state}  {each.url}".rstrip())
+        if not each.since:  # a mount of another home folder: its record is there
+            continue
         since = datetime.fromtimestamp(each.since).strftime("%Y-%m-%d %H:%M")
-        click.echo(f"{each.mountpoint}  {each.status.state}  {each.url}  since {since}")
-        click.echo(f"  cache {each.cache_dir}: {size(each.status.cache_bytes)}")
+        limit = "" if each.cache_limit is None else f" of {size(each.cache_limit)}"
+        cached = f"{size(each.status.cache_bytes)}{limit}"
+        click.echo(f"  since {since}, cache {each.cache_dir}: {cached}")
         for download in each.status.downloads:
             whole = f" of {size(download.size)}" if download.size else ""
             click.echo(

@@ -31,6 +31,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 
+from onefs.content.holes import allocated
 from onefs.model import Dataset
 
 BLOCK_SIZE = 512 * 1024
@@ -189,12 +190,11 @@ def open_blocks(folder: Path, dataset: Dataset) -> BlockFile | None:
 def create_blocks(
     folder: Path, dataset: Dataset, place: tuple[str, ...], block_size: int = BLOCK_SIZE
 ) -> BlockFile:
-    """A new partial file without any block, in place of what is left of another.
+    """A new partial file without any block.
 
-    The caller holds the dataset's lock. Raises OSError.
+    What is left of another was removed, and the caller holds the dataset's lock. Raises OSError.
     """
     assert dataset.size is not None
-    remove_blocks(folder, dataset.id)
     about = About(dataset.id, dataset.size, dataset.md5, block_size, secrets.token_hex(8), place)
     stem = f"{dataset.id}.{about.generation}"
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -215,11 +215,22 @@ def create_blocks(
     return blocks
 
 
-def remove_blocks(folder: Path, dataset_id: str) -> None:
-    """Remove a dataset's partial file, in whatever condition. The caller holds its lock."""
+def remove_blocks(folder: Path, dataset_id: str, *, retire: bool = True) -> int:
+    """Remove a dataset's partial file, in whatever condition. The caller holds its lock.
+
+    ``retire``: who has it open is told that it is GONE. Gives the bytes of disk that its blocks
+    took.
+    """
+    freed = 0
     (folder / f"{dataset_id}.json").unlink(missing_ok=True)
     for path in folder.glob(f"{dataset_id}.*"):
+        if path.suffix == ".map" and retire:
+            with path.open("r+b") as file:
+                file.write(struct.pack("<Q", State.GONE))
+        elif path.suffix == ".data":
+            freed += allocated(path)
         path.unlink(missing_ok=True)
+    return freed
 
 
 def read_about(folder: Path, dataset_id: str) -> About | None:

@@ -11,7 +11,7 @@ import logging
 import threading
 from dataclasses import dataclass
 
-from onefs.content.blocks import About, State, abouts, open_blocks, remove_blocks
+from onefs.content.blocks import About, abouts, open_blocks, remove_blocks
 from onefs.content.holes import allocated
 from onefs.content.partials import Partial, Partials
 from onefs.content.store import Store, disk_errors, remove
@@ -108,8 +108,9 @@ class Evictor:
         if partial is None:
             blocks = open_blocks(self._store.partial_folder, dataset)
             if blocks is None:
-                remove_blocks(self._store.partial_folder, about.dataset_id)
-                return 0
+                freed = remove_blocks(self._store.partial_folder, about.dataset_id)
+                self._store.ledger.change(-freed)
+                return freed
             partial = Partial(
                 dataset, about.place, blocks, threading.Condition(), shared=self._store.shared
             )
@@ -141,7 +142,6 @@ class Evictor:
         left = partial.blocks.present_bytes()
         if left and freed:
             return 0
-        partial.blocks.set_state(State.GONE)
         remove_blocks(self._store.partial_folder, partial.dataset.id)
         self._store.ledger.change(-left)
         return left

@@ -192,11 +192,13 @@ class Fetcher:
                 due = now + stall
             elif now > due:
                 raise DeadlineExceeded(f"{stream.url}: less than a block came in {stall:g} s")
-            if position >= end or not claims.blocks:
+            if not claims.blocks and (position < end or stream.length is None):
                 return
             if run.stop.is_set():
                 raise Stopping(f"{run.partial.dataset.name} is not wanted any more")
-        raise ServerError(f"{stream.url}: the answer ended {end - position} bytes early")
+        # the loop's last turn, without a chunk, is what lets the connection be used again
+        if position < end:
+            raise ServerError(f"{stream.url}: the answer ended {end - position} bytes early")
 
     def _name_source(self, partial: Partial, copy: Copy, stream: Stream) -> None:
         """Remember which version of a copy our blocks come from."""
@@ -216,8 +218,8 @@ class Fetcher:
         with self._store.locks.hold(partial.dataset.id, self._stall):
             partial.blocks.set_state(State.GONE)
             if partial.blocks.is_current():
-                self._store.ledger.change(-partial.blocks.present_bytes())
-                remove_blocks(partial.blocks.folder, partial.dataset.id)
+                freed = remove_blocks(partial.blocks.folder, partial.dataset.id)
+                self._store.ledger.change(-freed)
         self._dropped(partial)
 
 

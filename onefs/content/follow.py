@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 #: files that are hashed at once
 WORKERS = 2
 #: how far the hashing threads give way (nice)
-NICE = 10
+NICE = 19
 
 
 class _Progress:
@@ -202,7 +202,7 @@ class Follower:
             generation=blocks.about.generation,
         )
         blocks.set_state(State.DONE)
-        remove_blocks(blocks.folder, partial.dataset.id)
+        remove_blocks(blocks.folder, partial.dataset.id, retire=False)
 
     def _reject(self, partial: Partial, reason: str, digest: str) -> None:
         """The state first: from here on no reader gets a byte, whatever happens to us."""
@@ -214,10 +214,9 @@ class Follower:
             kept = self._store.rejected(partial.dataset)
             self._store.ledger.change(-allocated(kept))
             blocks.data_path.replace(kept)
-        else:
-            self._store.ledger.change(-blocks.present_bytes())
         self._store.condemn(partial.dataset, reason, kept, digest)
-        remove_blocks(blocks.folder, partial.dataset.id)
+        freed = remove_blocks(blocks.folder, partial.dataset.id, retire=False)
+        self._store.ledger.change(-freed)
         log.warning("%s: %s", "/".join(partial.place), reason)
 
     def _tell(self, partial: Partial) -> None:

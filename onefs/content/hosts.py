@@ -143,8 +143,9 @@ class Hosts:
                 return True
             if not host.probing and time.monotonic() >= host.next_probe:
                 host.probing = True
+                # with the file that is wanted now: the one that fell silent may be its own trouble
                 threading.Thread(
-                    target=self._probe, args=(host, host.silent), name="onefs-probe", daemon=True
+                    target=self._probe, args=(host, url), name="onefs-probe", daemon=True
                 ).start()
             return False
 

@@ -35,10 +35,3 @@ class Index:
 
     def touch(self, dataset_id: str, now: float) -> None:
         self._execute("UPDATE entries SET used_at = ? WHERE dataset_id = ?", now, dataset_id)
-
-    def all(self) -> list[Entry]:
-        return [Entry(*row) for row in self._execute("SELECT * FROM entries ORDER BY path")]
-
-    def total_bytes(self) -> int:
-        """Bytes of the files that onefs downloaded."""
-        return int(self._execute("SELECT coalesce(sum(size), 0) FROM entries WHERE ours")[0][0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -94,20 +94,26 @@ class Keeping:
         return max(0, before - self._store.total_bytes())
 
     def verify(
-        self, watch: Callable[[str, int], None] = lambda path, done: None
+        self,
+        watch: Callable[[str, int], None] = lambda path, done: None,
+        only: Container[str] | None = None,
     ) -> Iterator[Checked]:
-        """Read every file again and compare it with what the database claimed.
+        """Read files again and compare them with what the database claimed.
+
+        All of them, or the datasets of these ids ``only``.
 
         What is wrong is put right: our own file is removed, to be fetched again when it is read;
         of somebody else's nothing is believed any more. Blocks that contradict their checksum
         are struck out. ``watch`` is told of the bytes that were read.
         """
         for entry in self._store.entries():
-            if entry.state != "bad":
+            if entry.state != "bad" and (only is None or entry.dataset_id in only):
                 with disk_errors(self._store.root), self._store.locks.hold(entry.dataset_id, 60.0):
                     checked = self._verify_file(entry, partial(watch, entry.path))
                 yield checked
         for about in list(abouts(self._store.partial_folder)):
+            if only is not None and about.dataset_id not in only:
+                continue
             with disk_errors(self._store.root):
                 checked = self._verify_blocks(about)
             yield checked

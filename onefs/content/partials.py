@@ -16,7 +16,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from onefs.content.blocks import OPEN, PINS, BlockFile, State, create_blocks, open_blocks
+from onefs.content.blocks import (
+    OPEN,
+    PINS,
+    BlockFile,
+    State,
+    create_blocks,
+    open_blocks,
+    remove_blocks,
+)
 from onefs.content.holes import punch
 from onefs.content.lock import try_lock, unlock
 from onefs.content.store import USED_EVERY, Place, Store, disk_errors
@@ -134,6 +142,10 @@ class Partial:
             for window in self.demand.windows:
                 wanted.update(range(*window.wanted()))
         return wanted
+
+    def has(self, block: int) -> bool:
+        """Whether a block was here when last looked at."""
+        return bool(self._proved[block])
 
     def pin(self, first: int, last: int) -> None:
         """Keep these blocks from being evicted, whether they are here already or not."""
@@ -298,7 +310,10 @@ class Partials:
                 raise BadContent(verdict.reason)
             if verdict is not None or self._store.adopt(dataset, place) is not None:
                 return None
-            blocks = open_blocks(folder, dataset) or create_blocks(folder, dataset, place)
+            blocks = open_blocks(folder, dataset)
+            if blocks is None:
+                self._store.ledger.change(-remove_blocks(folder, dataset.id))
+                blocks = create_blocks(folder, dataset, place)
             return self._add(dataset, place, blocks)
 
     def find(self, dataset: Dataset) -> Partial | None:
@@ -326,11 +341,6 @@ class Partials:
             if self._open.get(partial.dataset.id) is partial:
                 del self._open[partial.dataset.id]
         partial.blocks.close()
-
-    def everyone(self) -> list[Partial]:
-        """What is open now. Their descriptors may be closed at any moment."""
-        with self._lock:
-            return list(self._open.values())
 
     def _add(self, dataset: Dataset, place: Place, blocks: BlockFile) -> Partial:
         condition = threading.Condition(self._scheduling)

@@ -57,5 +57,6 @@ def _fetch(content: Content, dataset: Dataset, place: Place, watch: Watch) -> Fe
         path = content.path(dataset, place, lambda done: watch(dataset, done))
     except OnefsError as error:
         return Fetched(dataset, place, None, error)
-    watch(dataset, path.stat().st_size)
+    if dataset.size is not None:
+        watch(dataset, dataset.size)
     return Fetched(dataset, place, path)

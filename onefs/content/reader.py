@@ -23,16 +23,18 @@ from onefs.content.reading import Reading
 from onefs.content.room import Limits, Room
 from onefs.content.scheduler import Run, Scheduler
 from onefs.content.store import Place, Store
-from onefs.content.whole import Transfer, WholeFetcher
+from onefs.content.transfer import Transfer
+from onefs.content.whole import WholeFetcher
 from onefs.content.window import FARTHEST
 from onefs.errors import BadContent, CacheError, DeadlineExceeded, Stopping
 from onefs.http import HostAuth, Transport
 from onefs.model import Dataset
+from onefs.storing import SMALL_FILE
 
 #: files whose identity at their last opening is remembered
 REMEMBERED = 65536
-#: files up to this size are fetched whole
-SMALL_FILE = 16 << 20
+#: seconds between two reports to who watches a download
+TOLD_EVERY = 0.2
 #: seconds for which verifying a complete file may take the disk
 VERIFYING = 3600.0
 
@@ -71,6 +73,8 @@ class Content:
         on_bad: Callable[[Dataset], None] = lambda dataset: None,
     ) -> None:
         self.cache_dir = cache_dir
+        self.database = database
+        self.limits = limits or Limits()
         self.strict = strict
         self._small_file = small_file
         self._stall = stall
@@ -86,7 +90,7 @@ class Content:
         self._partials = Partials(self.store, lock, self._is_open)
         self._evictor = Evictor(self.store, self._partials)
         self.keeping = Keeping(self.store, self._evictor)
-        self._room = Room(cache_dir, self.store.ledger, limits or Limits(), self._evictor.evict)
+        self._room = Room(cache_dir, self.store.ledger, self.limits, self._evictor.evict)
         self._follower = Follower(self.store, self._partials, self._is_open, self._went_bad)
         self._fetcher = Fetcher(
             self.store,
@@ -139,16 +143,7 @@ class Content:
 
     def transfers(self) -> list[Transfer]:
         """The downloads under way."""
-        found = {}
-        for run in self._scheduler.runs():
-            partial = run.partial
-            if id(partial) not in found:
-                path = "/".join(partial.place)
-                done = partial.blocks.present_bytes()
-                found[id(partial)] = Transfer(
-                    path, partial.dataset.size, done, partial.began, run.moved
-                )
-        return [*self._whole.transfers(), *found.values()]
+        return [*self._whole.transfers(), *self._scheduler.transfers()]
 
     def total_bytes(self) -> int:
         """Bytes of disk that the files which onefs downloaded take, complete or not."""
@@ -219,6 +214,10 @@ class Content:
         """The verified file of a dataset if it is there, without any waiting."""
         return self.store.known(dataset)
 
+    def may_have(self, dataset: Dataset, place: Place) -> bool:
+        """Whether reading a dataset may need no server: it is there, or a file in its place is."""
+        return self.store.known(dataset) is not None or self.store.stands(dataset, place)
+
     def is_small(self, dataset: Dataset) -> bool:
         """Whether a dataset is fetched whole; one of unknown size is."""
         return dataset.size is None or dataset.size <= self._small_file
@@ -251,12 +250,14 @@ class Content:
         """Wait until a partial file is complete and verified. Raises as :meth:`path` does."""
         partial = reading.partial
         size, step = partial.blocks.about.size, partial.blocks.about.block_size
+        told = 0.0
         for offset in range(0, size, step):
             length = min(step, size - offset)
             if not reading.ready(offset, length):
                 reading.wait(offset, length)
-                if watch is not None:
-                    watch(partial.blocks.present_bytes())
+            if watch is not None and time.monotonic() > told + TOLD_EVERY:
+                told = time.monotonic()
+                watch(partial.blocks.present_bytes())
         self._follower.go_on(partial)
         self._await_verdict(partial)
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from onefs.content.hosts import Hosts, failure_pause
 from onefs.content.partials import Partial, Partials, Ticket
+from onefs.content.transfer import Transfer
 from onefs.content.window import Window
 from onefs.errors import CacheError, DeadlineExceeded, OnefsError, Stopping
 from onefs.http import Stream
@@ -194,10 +195,16 @@ class Scheduler:
                 moved = max(moved, stamp)
         return moved
 
-    def runs(self) -> list[Run]:
-        """The runs under way."""
-        with self.lock:
-            return list(self._running)
+    def transfers(self) -> list[Transfer]:
+        """The files of which blocks are being fetched."""
+        found: dict[int, Transfer] = {}
+        with self.lock:  # a partial file is open as long as one of its runs is here
+            for run in self._running:
+                partial = run.partial
+                path, done = "/".join(partial.place), partial.blocks.present_bytes()
+                transfer = Transfer(path, partial.dataset.size, done, partial.began, run.moved)
+                found[id(partial)] = transfer
+        return list(found.values())
 
     def _add(self, partial: Partial, first: int, last: int, *, urgent: bool) -> None:
         try:
@@ -287,7 +294,9 @@ class Scheduler:
 
 
 def _wanted(run: Run) -> bool:
-    left = run.brings()
+    left = [block for block in run.brings() if not run.partial.has(block)]
+    if not left:  # its last block is here, and it is about to end by itself
+        return True
     demand = run.partial.demand
     for ticket in demand.tickets:
         if any(ticket.first <= block < ticket.last for block in left):

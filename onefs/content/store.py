@@ -62,6 +62,8 @@ class Store:
         self.private = root / PRIVATE
         self._index = index
         self._boot = boot_id()
+        #: files of others that are not what they should be, so that none is hashed twice
+        self._refused: dict[Path, tuple[str, int, int, int]] = {}
         with disk_errors(root):
             for name in ("partial", "rejected", "pins", "aside"):
                 (self.private / name).mkdir(parents=True, exist_ok=True)
@@ -111,11 +113,20 @@ class Store:
         with disk_errors(self.root):
             if not dataset.md5 or not final.is_file():
                 return None
+            found = final.stat()
+            looked_at = (dataset.md5, found.st_ino, found.st_size, found.st_mtime_ns)
+            if self._refused.get(final) == looked_at:
+                return None
             verdict = judge_file(dataset, final)
             if not verdict.good:
+                self._refused[final] = looked_at
                 return None
             self.take(dataset, final, verdict, ours=self._is_ours(dataset, final))
         return final
+
+    def stands(self, dataset: Dataset, place: Place) -> bool:
+        """Whether a file is at the ONE path that :meth:`adopt` would look into."""
+        return bool(dataset.md5) and self.final(place).is_file()
 
     def take(self, dataset: Dataset, path: Path, verdict: Verdict, *, ours: bool) -> Entry:
         """Know a file that stands in the folder already. Raises OSError."""

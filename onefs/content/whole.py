@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import wait
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from cachetools import TTLCache
@@ -23,6 +22,7 @@ from onefs.content.fetch import OF_A_COPY, ROUNDS
 from onefs.content.hosts import FAILURE_PAUSE, Hosts, failure_pause
 from onefs.content.room import Reservation, Room
 from onefs.content.store import Place, Store, disk_errors, remove
+from onefs.content.transfer import Transfer
 from onefs.content.verify import CHUNK, Verdict, judge, judge_size, new_hash
 from onefs.errors import (
     BadContent,
@@ -39,25 +39,6 @@ log = logging.getLogger(__name__)
 
 #: downloads at once; the rest queue
 WORKERS = 16
-
-
-@dataclass(slots=True)
-class Transfer:
-    """One download under way, for whoever watches."""
-
-    path: str
-    size: int | None
-    done: int = 0
-    began: float = field(default_factory=time.monotonic)
-    #: when it last got on: bytes came, and not too few
-    moved: float = field(default_factory=time.monotonic)
-    #: the URL that is asked, and what went wrong last
-    url: str = ""
-    trouble: OnefsError | None = None
-
-    def rate(self) -> float:
-        """Bytes a second since it began."""
-        return self.done / max(time.monotonic() - self.began, 1e-3)
 
 
 class WholeFetcher:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from onefs.errors import Unreachable
+from onefs.errors import Offline
 from onefs.http.transport import Transport
 from onefs.urls import host_of
 
 
 class NoTransport(Transport):
-    """A :class:`Transport` that asks nobody. Every request raises Unreachable."""
+    """A :class:`Transport` that asks nobody. Every request raises Offline."""
 
     def get_json(self, url: str, **_: Any) -> NoReturn:
         raise _refusal(url)
@@ -22,5 +22,5 @@ class NoTransport(Transport):
         raise _refusal(url)
 
 
-def _refusal(url: str) -> Unreachable:
-    return Unreachable(f"{host_of(url)} is not asked: the mount is offline")
+def _refusal(url: str) -> Offline:
+    return Offline(f"{host_of(url)} is not asked: the mount is offline")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from onefs.errors import OnefsError, ServerError, Throttled, Unreachable
+from onefs.errors import Offline, OnefsError, ServerError, Throttled, Unreachable
 from onefs.http.failures import is_lasting
 
 #: how often a request is sent in all, unless the caller says otherwise
@@ -46,6 +46,8 @@ def _may_help(outcome: OnefsError | int) -> bool:
         return outcome in _AWAY
     if isinstance(outcome, ServerError):
         return outcome.status == 0 or (outcome.status in _AWAY and not outcome.detail)
+    if isinstance(outcome, Offline):
+        return False
     return isinstance(outcome, Throttled | Unreachable) and not is_lasting(outcome)
 
 

@@ -17,6 +17,7 @@ from onefs import __version__
 from onefs.errors import (
     DataServerCredentials,
     DeadlineExceeded,
+    Offline,
     OnefsError,
     ServerError,
     Throttled,
@@ -98,7 +99,7 @@ class Transport:
         self._hurried = False
 
     def hurry(self, away: bool) -> None:
-        """Whether the network seems to be away: then no stream waits long for a connection."""
+        """Whether the network seems to be away: then a stream fails soon, with Offline."""
         self._hurried = away
 
     def __enter__(self) -> Transport:
@@ -201,7 +202,12 @@ class Transport:
 
         def send(exchange: Exchange) -> tuple[requests.Response, str]:
             exchange.expect_by(self._clock() + connect_timeout + stall_timeout)
-            return self._follow(call, exchange, stall_timeout)
+            try:
+                return self._follow(call, exchange, stall_timeout)
+            except Unreachable as error:
+                if self._hurried:
+                    raise Offline(str(error)) from error
+                raise
 
         return Stream(send, Exchange(self._watchdog), self._clock, url, stall_timeout)
 

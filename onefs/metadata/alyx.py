@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from onefs.errors import AlyxCredentials, NotFound, ServerError, Throttled
-from onefs.http import Answer, Transport
+from onefs.http import Answer, Stream, Transport
 from onefs.metadata import rows
 from onefs.metadata.budget import Budget
 from onefs.metadata.rows import DatasetRow
@@ -167,6 +167,40 @@ class Alyx:
         if len(page) < count or sum(map(len, found.values())) < len(page):
             return None
         return {eid: list(datasets.values()) for eid, datasets in found.items()}
+
+    # -- what cache tables need: the tables, and what they lack
+
+    def cache_info(self) -> dict[str, Any] | None:
+        """What the server says of its cache tables; None when it has none."""
+        answer = self._get("cache/info/", {})
+        if answer.status == 404:
+            return None
+        if answer.status != 200 or not isinstance(answer.body, dict):
+            raise self._unexpected(answer, "cache/info/")
+        return answer.body
+
+    def cache_zip(self) -> Stream:
+        """The tables' archive as it comes; its status is the caller's to judge."""
+        # Alyx answers 406 when JSON is not among what is accepted
+        accepted = {"Accept": "application/json, */*"}
+        token = {"Authorization": f"Token {self._token.current()}"}
+        return self._transport.stream(f"{self.url}/cache.zip", headers={**accepted, **token})
+
+    def all_subjects(self) -> dict[str, list[str]]:
+        """Nicknames of the subjects of each lab."""
+        found = self._list("subjects", {}, lambda row: f"{row.get('lab')}/{row.get('nickname')}")
+        subjects: dict[str, list[str]] = {}
+        for row in found.values():
+            if row.get("lab") and row.get("nickname"):
+                subjects.setdefault(str(row["lab"]), []).append(str(row["nickname"]))
+        return subjects
+
+    def sessions_since(self, lab: str, date: str) -> list[tuple[Session, bool]]:
+        """A lab's sessions on ``date`` and later, each with whether it has a number."""
+        query = {"lab": lab, "date_range": f"{date},2999-12-31"}
+        found = self._list("sessions", query, rows.identifier)
+        parsed = [rows.session(row) for row in found.values()]
+        return [item for item in parsed if item[0].lab == lab]
 
     def _list(
         self, endpoint: str, query: Mapping[str, str], key: Callable[[rows.Row], str]

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import date, timedelta
 
 from onefs import alf
-from onefs.errors import NotFound
+from onefs.errors import DeadlineExceeded, NotFound, Throttled, Unreachable
 from onefs.metadata.ahead import Ahead, key_of
 from onefs.metadata.alyx import Alyx
 from onefs.metadata.database import Database
@@ -22,15 +23,18 @@ from onefs.metadata.freshness import (
     FAILURE_PAUSE,
     LABS_AGE,
     NEGATIVE_AGE,
+    NEWS_DAYS,
     OLD_AGE,
     RECENT_AGE,
     REPOSITORIES_AGE,
     SUBJECTS_AGE,
+    TABLES_AGE,
     session_age,
 )
 from onefs.metadata.listings import Listing, Listings, Wanted
 from onefs.metadata.presence import Presence
-from onefs.metadata.rows import usable_copies
+from onefs.metadata.rows import DatasetRow, usable_copies
+from onefs.metadata.tables import presumed_copies
 from onefs.model import Dataset, Repository, Session
 
 __all__ = [
@@ -137,7 +141,7 @@ class Catalogue:
         def load() -> list[Session]:
             return [s for s in self._database.sessions(lab, subject) if alf.is_date(s.date)]
 
-        return self._listings.get(
+        listing = self._listings.get(
             Wanted(
                 f"sessions/{lab}/{subject}",
                 RECENT_AGE,
@@ -145,49 +149,49 @@ class Catalogue:
                 load,
                 scope=(alf.lab_folder(lab), alf.subject_folder(subject)),
                 ahead=lambda: self._ahead.sessions(lab, subject),
+                tables_age=TABLES_AGE,
             )
         )
+        if listing.from_tables:
+            self._look_for_news(lab)
+        return listing
 
     def datasets(self, session: Session) -> Listing[list[Dataset]]:
-        """The datasets of a session that can be fetched, in a stable order."""
-        eid, scope = session.eid, alf.session_folder(session)
-        repositories = self.repositories()
+        """The datasets of a session that can be fetched, in a stable order.
 
-        def fetch(alyx: Alyx) -> None:
-            found = alyx.datasets(eid)
-            self._database.store_datasets(eid, found, self._clock())
-            self._ahead.learn(session, found)
+        Those that only cache tables know are all there: where they can be fetched from is not
+        known before :meth:`complete`.
+        """
+        wanted = self._datasets(session, self.repositories().value)
+        try:
+            return self._listings.get(wanted)
+        except (Unreachable, DeadlineExceeded, Throttled):
+            # the tables have the session and no dataset of it: not the last word, but the best
+            if not self._database.is_bare_in_tables(session.eid):
+                raise
+            return Listing([], self._database.tables_created())
 
-        def load() -> list[Dataset]:
-            known = repositories.value
-            found = (
-                replace(row.dataset, copies=usable_copies(row.claimed, known))
-                for row in self._database.datasets(eid)
-            )
-            return [dataset for dataset in found if dataset.copies]
+    def complete(self, session: Session) -> bool:
+        """Have Alyx list a session whose datasets only cache tables know; False for any other.
 
-        return self._listings.get(
-            Wanted(
-                key_of(eid),
-                session_age(session, self._clock()),
-                fetch,
-                load,
-                scope=scope,
-                ahead=lambda: self._ahead.datasets(session, scope),
-                later=lambda: self._ahead.refresh(session),
-            )
-        )
+        The tables do not say where a dataset is, and leave some out. One request, once for each
+        session. Raises NotFound when Alyx does not have it any more.
+        """
+        if not self._database.is_from_tables(key_of(session.eid)):
+            return False
+        known = self._database.repositories()
+        if not known:
+            known = self._listings.really(self._repositories()).value
+        self._listings.really(self._datasets(session, known))
+        return True
+
+    def session_of_dataset(self, dataset_id: str) -> str | None:
+        """The eid of the session of a dataset that was listed once; asks nobody."""
+        return self._database.session_of_dataset(dataset_id)
 
     def repositories(self) -> Listing[dict[str, Repository]]:
         """Every repository, by name."""
-
-        def fetch(alyx: Alyx) -> None:
-            self._database.store_repositories(alyx.repositories(), self._clock())
-            self._listings.drop_all("datasets/")  # their addresses may have changed
-
-        return self._listings.get(
-            Wanted("repositories", REPOSITORIES_AGE, fetch, lambda: self._database.repositories())
-        )
+        return self._listings.get(self._repositories())
 
     def session(self, eid: str) -> Session:
         """One session by its eid. Raises NotFound when Alyx has none, or it has no number."""
@@ -219,7 +223,7 @@ class Catalogue:
             return self._database.sessions_by_ref(ref)
 
         key = f"ref/{ref.date}_{ref.number}_{ref.subject}"
-        wanted = Wanted(key, RECENT_AGE, fetch, load)
+        wanted = Wanted(key, RECENT_AGE, fetch, load, tables_age=TABLES_AGE)
         found = self._listings.get(wanted)
         aged = self._clock() - found.fetched_at > NEGATIVE_AGE
         if not found.value and aged and self.presence.may_ask():
@@ -254,9 +258,63 @@ class Catalogue:
         Listings that are in memory do not change: who has asked knows it.
         """
         self._database.store_probed(dataset.id, size)
+        if dataset.from_tables:
+            self._database.store_probed_apart(dataset, size)
 
     def _labs(self) -> Wanted[list[str]]:
         def fetch(alyx: Alyx) -> None:
             self._database.store_labs(alyx.labs(), self._clock())
 
         return Wanted("labs", LABS_AGE, fetch, lambda: self._database.labs())
+
+    def _datasets(self, session: Session, known: Mapping[str, Repository]) -> Wanted[list[Dataset]]:
+        eid, scope = session.eid, alf.session_folder(session)
+        age = session_age(session, self._clock())
+
+        def fetch(alyx: Alyx) -> None:
+            found = alyx.datasets(eid)
+            self._database.store_datasets(eid, found, self._clock())
+            self._ahead.learn(session, found)
+
+        def load() -> list[Dataset]:
+            found = (_with_copies(row, known) for row in self._database.datasets(eid))
+            return [dataset for dataset in found if dataset.copies or dataset.from_tables]
+
+        return Wanted(
+            key_of(eid),
+            age,
+            fetch,
+            load,
+            scope=scope,
+            ahead=lambda: self._ahead.datasets(session, scope),
+            later=lambda: self._ahead.refresh(session),
+            tables_age=TABLES_AGE if age == OLD_AGE else None,
+        )
+
+    def _repositories(self) -> Wanted[dict[str, Repository]]:
+        def fetch(alyx: Alyx) -> None:
+            self._database.store_repositories(alyx.repositories(), self._clock())
+            self._listings.drop_all("datasets/")  # their addresses may have changed
+
+        return Wanted("repositories", REPOSITORIES_AGE, fetch, self._database.repositories)
+
+    def _look_for_news(self, lab: str) -> None:
+        """Find a lab's sessions that are newer than the cache tables, behind whoever asks."""
+
+        def fetch(alyx: Alyx) -> None:
+            made = date.fromtimestamp(self._database.tables_created())
+            found = alyx.sessions_since(lab, (made - timedelta(days=NEWS_DAYS)).isoformat())
+            self._database.add_sessions(f"news/{lab}", found, self._clock())
+            self._listings.drop_all(f"sessions/{lab}/")
+            self._listings.drop(f"subjects/{lab}")
+
+        self._listings.get(Wanted(f"news/{lab}", RECENT_AGE, fetch, lambda: None))
+
+
+def _with_copies(row: DatasetRow, known: Mapping[str, Repository]) -> Dataset:
+    """A dataset with where it can be fetched; by the layout when only tables know it."""
+    if row.dataset.from_tables:
+        copies = presumed_copies(row.stored, row.dataset.id, known)
+    else:
+        copies = usable_copies(row.claimed, known)
+    return replace(row.dataset, copies=copies)

@@ -80,6 +80,36 @@ class Database:
             connection.execute("DELETE FROM forced WHERE at < ?", (now - _WISHES,))
             connection.execute("REPLACE INTO forced VALUES (?, ?)", (json.dumps(path), now))
 
+    # -- cache tables beneath the catalogue: see onefs.metadata.tabled; here there are none
+
+    def is_from_tables(self, key: str) -> bool:
+        """Whether a listing is what cache tables said."""
+        return False
+
+    def is_bare_in_tables(self, eid: str) -> bool:
+        """Whether cache tables have a session but no dataset of it."""
+        return False
+
+    def tables_version(self) -> object:
+        """Another value when other cache tables are there; None without any."""
+        return None
+
+    def tables_created(self) -> float:
+        """When what the tables say was true; 0.0 without any."""
+        return 0.0
+
+    def add_sessions(self, key: str, found: Iterable[tuple[Session, bool]], now: float) -> None:
+        """Sessions that stand beside those known, under a listing of their own."""
+        with self._transaction() as connection:
+            connection.executemany(_INSERT_SESSION, (_session_values(*item) for item in found))
+            _mark(connection, key, now)
+
+    def store_probed_apart(self, dataset: Dataset, size: int) -> None:
+        """Remember a size that a file server gave for a dataset which only tables know."""
+        with self._transaction() as connection:
+            values = (dataset.id, dataset.md5, size)
+            connection.execute("REPLACE INTO probed_sizes VALUES (?, ?, ?)", values)
+
     # -- listings, each replaced whole
 
     def labs(self) -> list[str]:
@@ -204,6 +234,11 @@ class Database:
         query = "SELECT * FROM datasets WHERE eid = ? ORDER BY collection, revision, name, id"
         bases = {name: found.data_url for name, found in self.repositories().items()}
         return [_dataset(row, bases) for row in self._rows(query, eid)]
+
+    def session_of_dataset(self, dataset_id: str) -> str | None:
+        """The eid of a dataset's session; None when the dataset was never listed."""
+        found = self._rows("SELECT eid FROM datasets WHERE id = ?", dataset_id)
+        return str(found[0][0]) if found else None
 
     def store_datasets(self, eid: str, found: Sequence[DatasetRow], now: float) -> None:
         """Replace a session's datasets; see :meth:`store_datasets_of`."""

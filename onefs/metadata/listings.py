@@ -18,11 +18,11 @@ from typing import Any, Generic, TypeVar, cast
 
 from cachetools import LRUCache
 
-from onefs.errors import DeadlineExceeded, NotFound, OnefsError, Throttled
+from onefs.errors import AlyxCredentials, DeadlineExceeded, NotFound, OnefsError, Throttled
 from onefs.flights import Flights
 from onefs.metadata.alyx import Alyx
 from onefs.metadata.database import Database
-from onefs.metadata.forced import Forced, Scope
+from onefs.metadata.forced import LOOK, Forced, Scope
 from onefs.metadata.freshness import FAILURE_PAUSE, RECENT_AGE
 from onefs.metadata.presence import Presence
 
@@ -43,11 +43,15 @@ _BATCH_SHARE = 0.6
 class Listing(Generic[T]):
     """A listing at one moment. Two reads that give the same object gave the same answer."""
 
-    __slots__ = ("fetched_at", "value")
+    __slots__ = ("checked", "fetched_at", "from_tables", "value")
 
-    def __init__(self, value: T, fetched_at: float) -> None:
+    def __init__(self, value: T, fetched_at: float, from_tables: bool = False) -> None:
         self.value = value
         self.fetched_at = fetched_at
+        #: whether it is what cache tables said
+        self.from_tables = from_tables
+        #: when SQLite was last found to have nothing newer (``time.monotonic``)
+        self.checked = time.monotonic()
 
     def weight(self) -> int:
         """How much memory it takes, in rows."""
@@ -82,6 +86,14 @@ class Wanted(Generic[T]):
     ahead: Callable[[], Batch | None] | None = None
     #: another way to refresh it behind
     later: Callable[[], None] | None = None
+    #: seconds that it stays fresh as cache tables had it; None: no longer than otherwise
+    tables_age: float | None = None
+
+    def age(self, listing: Listing[T]) -> float:
+        """Seconds that this listing stays fresh."""
+        if listing.from_tables and self.tables_age is not None:
+            return self.tables_age
+        return self.max_age
 
 
 class Listings:
@@ -101,6 +113,7 @@ class Listings:
         self._deadline = deadline
         self._clock = clock
         self.forced = Forced(database)
+        self._tables_version = database.tables_version()
         self._flights: Flights[Listing[Any]] = Flights("onefs-list", workers=8)
         self._behind: Flights[Listing[Any]] = Flights("onefs-refresh", workers=2)
         self._batches: Flights[None] = Flights("onefs-batch", workers=4)
@@ -117,19 +130,33 @@ class Listings:
 
     def get(self, wanted: Wanted[T]) -> Listing[T]:
         """The listing, as the module's text says."""
+        self._notice_tables()
         now = self._clock()
         listing = self._known(wanted, now)
         if listing is None:
             return self._cold(wanted, now)
         if listing.fetched_at < self.forced.at(wanted.scope):
             return self._anew(wanted, now)
-        if now - listing.fetched_at > wanted.max_age and self._may_refresh(wanted.key, now):
+        if now - listing.fetched_at > wanted.age(listing) and self._may_refresh(wanted.key, now):
             self._refresh_behind(wanted)
         return listing
 
     def ask(self, wanted: Wanted[T]) -> Listing[T]:
         """The listing as Alyx has it now. Raises what stands in the way of asking."""
         return self._refresh(wanted, self._alyx)
+
+    def really(self, wanted: Wanted[T]) -> Listing[T]:
+        """The listing as Alyx has it now, asked for once by all who come at the same time."""
+        failure = self._failed_recently(wanted.key, self._clock())
+        if failure is not None:
+            raise failure.with_traceback(None)
+        what = f"listing {wanted.key}"
+        patience = self._presence.patience(self._deadline, what)
+
+        def ask() -> Listing[T]:
+            return self._refresh(wanted, self._alyx)
+
+        return cast("Listing[T]", self._flights.wait(wanted.key, ask, patience, what))
 
     def run(self, batch: Batch) -> Future[None]:
         """Begin a batch, unless the very same one is under way; who wants its keys waits for it."""
@@ -173,11 +200,20 @@ class Listings:
 
     # -- what is known
 
+    def _notice_tables(self) -> None:
+        """Forget what is in memory when a sync has put other cache tables there."""
+        version = self._database.tables_version()
+        if version != self._tables_version:
+            self._tables_version = version
+            self.drop_all("")
+
     def _known(self, wanted: Wanted[T], now: float) -> Listing[T] | None:
         """The listing in memory, or else in SQLite, whatever its age."""
         with self._lock:
             hot = cast("Listing[T] | None", self._hot.get(wanted.key))
-        if hot is not None and now - hot.fetched_at < RECENT_AGE:
+        if hot is not None and (
+            now - hot.fetched_at < RECENT_AGE or time.monotonic() - hot.checked < LOOK
+        ):
             return hot
         return self._stored(wanted, hot)
 
@@ -186,8 +222,10 @@ class Listings:
         if fetched_at is None:
             return None
         if hot is not None and hot.fetched_at == fetched_at:
+            hot.checked = time.monotonic()
             return hot
-        return self._keep(wanted.key, Listing(wanted.load(), fetched_at))
+        told = self._database.is_from_tables(wanted.key)
+        return self._keep(wanted.key, Listing(wanted.load(), fetched_at, told))
 
     def _new_enough(self, wanted: Wanted[T]) -> Listing[T] | None:
         """What somebody else has brought meanwhile, unless the user wants it newer."""
@@ -268,7 +306,9 @@ class Listings:
             wanted.fetch(alyx)
         except OnefsError as error:
             self.note([wanted.key], error)
-            if not isinstance(error, NotFound) and not self._presence.offline:
+            if isinstance(error, AlyxCredentials):
+                self._presence.refused(error)
+            elif not isinstance(error, NotFound) and not self._presence.offline:
                 level = logging.INFO if isinstance(error, Throttled) else logging.WARNING
                 log.log(level, "listing %s failed: %s", wanted.key, error)
             raise

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from onefs.errors import DeadlineExceeded, OnefsError, Stopping, Unreachable
+from onefs.errors import AlyxCredentials, DeadlineExceeded, OnefsError, Stopping, Unreachable
 from onefs.metadata.freshness import FAILURE_PAUSE
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class Presence:
         self._never = never
         self._lock = threading.Lock()
         self._offline = never
+        self._refused = False
         self._failed_at = 0.0
         self._looking = False
         self._closed = threading.Event()
@@ -86,8 +87,16 @@ class Presence:
         elif isinstance(error, DeadlineExceeded) and not self._offline:
             self._look_out(0.0)
 
+    def refused(self, error: AlyxCredentials) -> None:
+        """The server is there and refuses us: said once, until it answers again."""
+        with self._lock:
+            before, self._refused = self._refused, True
+        if not before:
+            log.warning("%s (what is known is still served)", error)
+
     def answered(self) -> None:
         """A request has been answered."""
+        self._refused = False
         if not self._offline or self._never:
             return
         with self._lock:

@@ -36,6 +36,8 @@ class DatasetRow:
     dataset: Dataset
     #: (repository, data_url as Alyx wrote it)
     claimed: tuple[tuple[str, str], ...]
+    #: for a dataset known from cache tables: ``lab/Subjects/.../name`` as the file server has it
+    stored: str = ""
 
 
 def identifier(row: Row) -> str:

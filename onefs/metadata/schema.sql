@@ -14,6 +14,7 @@ CREATE TABLE IF NOT EXISTS facts (
 -- When a whole listing was last taken from Alyx. `key` is one of
 --   labs | repositories | subjects/<lab> | sessions/<lab>/<subject> | datasets/<eid>
 --   session/<eid> (one session, known by its eid alone) | ref/<ref> | record/<eid>
+--   news/<lab> (the lab's sessions since its cache tables were made)
 -- A listing is replaced whole, in one transaction with the rows it names.
 CREATE TABLE IF NOT EXISTS listings (
     key        TEXT PRIMARY KEY,
@@ -88,4 +89,13 @@ CREATE TABLE IF NOT EXISTS records (
 CREATE TABLE IF NOT EXISTS forced (
     path TEXT PRIMARY KEY,
     at   REAL NOT NULL
+) WITHOUT ROWID;
+
+-- Cache tables may lie beneath this file (tables.sql). What a file server said of the size of a
+-- dataset that only they know stands here, kept for good while the hash is this one.
+CREATE TABLE IF NOT EXISTS probed_sizes (
+    id   TEXT NOT NULL,
+    md5  TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    PRIMARY KEY (id, md5)
 ) WITHOUT ROWID;

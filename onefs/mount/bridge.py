@@ -71,8 +71,6 @@ class _Buffer(ctypes.Structure):
     )
 
 
-#: makes the kernel forget a path's attributes and pages; never called from an operation on it
-Forget = Callable[[str], None]
 #: libfuse's first version with fuse_invalidate_path
 _CAN_INVALIDATE = (3, 2)
 
@@ -86,6 +84,37 @@ _PointerPointer = ctypes.POINTER(ctypes.c_void_p)
 Operations.read_buf.libfuse_ignore = VERSION[0] < 3  # type: ignore[attr-defined]
 
 
+class Running:
+    """libfuse's loop while it runs."""
+
+    def __init__(self, fuse: int) -> None:
+        self._library: Any = mfusepy._libfuse
+        for function in ("fuse_exit", "fuse_get_session", "fuse_session_exited"):
+            getattr(self._library, function).argtypes = (ctypes.c_void_p,)
+        self._library.fuse_get_session.restype = ctypes.c_void_p
+        self._fuse = fuse
+        self._session: int = self._library.fuse_get_session(fuse)
+        #: an old libfuse cannot make the kernel forget
+        self.can_forget = VERSION >= _CAN_INVALIDATE
+        if self.can_forget:
+            self._library.fuse_invalidate_path.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
+
+    def exit(self) -> None:
+        """Let it end; it notices when it is interrupted."""
+        self._library.fuse_exit(self._fuse)
+
+    def forget(self, path: str) -> None:
+        """Make the kernel forget what it has of a path. Not from an operation on that path.
+
+        What libfuse answers is of no use: a path that the kernel does not know needs none of it.
+        """
+        self._library.fuse_invalidate_path(self._fuse, os.fsencode(path))
+
+    def exited(self) -> bool:
+        """Whether it is to end, or the kernel has let go of the mount."""
+        return bool(self._library.fuse_session_exited(self._session))
+
+
 class Fuse(mfusepy.FUSE):  # type: ignore[misc]
     """One mount. The constructor runs it and returns when it is unmounted."""
 
@@ -94,14 +123,13 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         operations: Operations,
         mountpoint: str,
         options: dict[str, Any],
-        on_ready: Callable[[Callable[[], None], Forget | None], None],
+        on_ready: Callable[[Running], None],
         on_end: Callable[[], None],
     ) -> None:
-        """``on_ready`` is called once the kernel knows the mount, with a function that ends it,
-        and one that makes the kernel forget what it has of a path (None with an old libfuse).
+        """``on_ready`` is called once the kernel knows the mount, with libfuse's loop.
 
-        That function must not be called any more after ``on_end`` has returned. Raises
-        RuntimeError, with libfuse's own number, when the mount fails.
+        That must not be used any more after ``on_end`` has returned. Raises RuntimeError, with
+        libfuse's own number, when the mount fails.
         """
         self._ours = operations
         self._on_ready = on_ready
@@ -130,11 +158,7 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         info.congestion_threshold = limits.MAX_BACKGROUND
         info.want |= info.capable & _SPLICE_WRITE
         info.want &= ~_READDIRPLUS_AUTO
-        library = mfusepy._libfuse
-        library.fuse_exit.argtypes = (ctypes.c_void_p,)
-        running = library.fuse_get_context().contents.fuse
-        forget = _invalidate(library, running) if VERSION >= _CAN_INVALIDATE else None
-        self._on_ready(lambda: library.fuse_exit(running), forget)
+        self._on_ready(Running(mfusepy._libfuse.fuse_get_context().contents.fuse))
 
     def destroy(self, _private_data: Any) -> None:
         self._on_end()
@@ -230,16 +254,6 @@ def _fill(attributes: Any, node: Node) -> None:
     for time in (attributes.st_mtimespec, attributes.st_ctimespec, attributes.st_atimespec):
         time.tv_sec = seconds
         time.tv_nsec = nanoseconds
-
-
-def _invalidate(library: Any, running: Any) -> Forget:
-    library.fuse_invalidate_path.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
-
-    def forget(path: str) -> None:
-        # what it answers is of no use: a path that the kernel does not know needs no forgetting
-        library.fuse_invalidate_path(running, os.fsencode(path))
-
-    return forget
 
 
 def _buffer(extent: Extent) -> int:

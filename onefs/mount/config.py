@@ -26,6 +26,7 @@ class DaemonConfig:
     #: what ``onefs status`` shows of this mount
     url: str = ""
     profile: str | None = None
+    username: str = ""
     cache_dir: str = ""
     state_dir: str = ""
     #: bytes; None is no limit

@@ -14,10 +14,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onefs.errors import MountError
 from onefs.mount.operations import Operations
+
+if TYPE_CHECKING:
+    from onefs.mount.bridge import Running
 
 #: interrupts the loop's wait; Python must have a handler for it, or it would end the process
 _WAKE = signal.SIGUSR1
@@ -58,9 +61,8 @@ class MountLoop:
         self._ended = ended
         self._switches = switches
         self._changed = threading.Event()
-        #: libfuse's own, valid while the mount lives; held under the lock
-        self._exit: Callable[[], None] | None = None
-        self._forget: Callable[[str], None] | None = None
+        #: libfuse's own, valid while the mount lives; used under the lock
+        self._running: Running | None = None
         self._mounted = False
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
@@ -85,11 +87,19 @@ class MountLoop:
         deadline = time.monotonic() + grace
         while self._thread.is_alive() and time.monotonic() < deadline:
             with self._lock:
-                if self._exit is not None:
-                    self._exit()
+                if self._running is not None:
+                    self._running.exit()
             self._interrupt()
             self._thread.join(_POLL)
         return not self._thread.is_alive()
+
+    def unmounted(self) -> bool:
+        """Whether the kernel has let go of the mount, though callbacks may still wait.
+
+        libfuse waits for all of them before ``ended`` is called.
+        """
+        with self._lock:
+            return self._running is not None and self._running.exited()
 
     def _interrupt(self) -> None:
         # The loop looks at its flag only when a signal ends its wait. One that comes just before
@@ -115,13 +125,12 @@ class MountLoop:
         options = mount_options(self._fsname, allow_other=self._allow_other)
         Fuse(self._operations, self._mountpoint, options, self._ready, self._freed)
 
-    def _ready(self, exit_loop: Callable[[], None], forget: Callable[[str], None] | None) -> None:
+    def _ready(self, running: Running) -> None:
         with self._lock:
-            self._exit = exit_loop
-            self._forget = forget
+            self._running = running
         self._mounted = True
         self._changed.set()
-        if self._switches is not None and forget is not None:
+        if self._switches is not None and running.can_forget:
             # a thread of its own: an operation on the very path would wait for itself
             threading.Thread(
                 target=self._forget_all, args=(self._switches,), name="fuse-forget", daemon=True
@@ -129,16 +138,15 @@ class MountLoop:
 
     def _freed(self) -> None:
         with self._lock:
-            self._exit = None
-            self._forget = None
+            self._running = None
 
     def _forget_all(self, switches: Switches) -> None:
         while True:
             path = switches.paths.get()
             with self._lock:
-                if self._forget is None:
+                if self._running is None:
                     return
-                self._forget(path)
+                self._running.forget(path)
             switches.forgotten(path)
 
     def _reason(self) -> str:

@@ -67,6 +67,7 @@ class MountInfo:
     pid: int | None
     url: str = ""
     profile: str | None = None
+    username: str = ""
     cache_dir: str = ""
     #: where its catalogue is
     state_dir: str = ""

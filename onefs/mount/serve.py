@@ -89,7 +89,7 @@ def _mount(
     loop.start(_MOUNT_TIMEOUT)
     try:
         log.info("mounted %s at %s", config.fsname, config.mountpoint)
-        _watch(config, service, ending, ready)
+        _watch(config, service, loop, ending, ready)
     finally:
         log.info("unmounting %s", config.mountpoint)
         service.stop()
@@ -98,12 +98,16 @@ def _mount(
 
 
 def _watch(
-    config: DaemonConfig, service: Service, ending: threading.Event, ready: Callable[[], None]
+    config: DaemonConfig,
+    service: Service,
+    loop: MountLoop,
+    ending: threading.Event,
+    ready: Callable[[], None],
 ) -> None:
     record = Record(_describe(config, service))
     try:
         ready()
-        while not ending.wait(_TICK):
+        while not ending.wait(_TICK) and not loop.unmounted():
             record.update(service.status())
     finally:
         record.remove()
@@ -115,6 +119,7 @@ def _describe(config: DaemonConfig, service: Service) -> MountInfo:
         pid=os.getpid(),
         url=service.url or config.url,
         profile=config.profile,
+        username=config.username,
         cache_dir=config.cache_dir,
         state_dir=config.state_dir,
         cache_limit=config.cache_limit,

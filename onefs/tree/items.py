@@ -18,7 +18,14 @@ from dataclasses import dataclass, replace
 
 from onefs import alf
 from onefs.content.store import Place
-from onefs.errors import NotFound
+from onefs.errors import (
+    DeadlineExceeded,
+    NotFound,
+    OnefsError,
+    ServerError,
+    Throttled,
+    Unreachable,
+)
 from onefs.model import Dataset, Session
 from onefs.tree.basis import (
     PREFIX,
@@ -59,11 +66,16 @@ class File:
     place: Place
     #: the other files of its folder
     siblings: Callable[[], list[Dataset]]
+    #: the same name in Alyx's own listing, for one that only cache tables know
+    listed_by_alyx: Callable[[], Item]
 
     def node(self) -> Node:
         return file_node(self._known())
 
     def open(self) -> Handle:
+        really = self._located()
+        if really is not None:
+            return really.open()
         dataset = self.rooms.opened.hold(self._known(), self.place)
         try:
             handle = self.rooms.content.open(dataset, self.place)
@@ -76,16 +88,19 @@ class File:
         state, error = self.rooms.content.state(self.rooms.sizes.described(self.dataset))
         if self.rooms.opened.is_replaced(self.place):
             state = "replaced-pending"
+        dataset = self._described()
         found = {
-            "eid": self.dataset.eid,
-            "dataset_id": self.dataset.id,
-            "dataset_type": self.dataset.dataset_type,
-            "md5": self.dataset.md5,
-            "url": self.dataset.copies[0].url,
-            "revision": self.dataset.revision,
-            "qc": self.dataset.qc,
+            "eid": dataset.eid,
+            "dataset_id": dataset.id,
+            "md5": dataset.md5,
+            "revision": dataset.revision,
+            "qc": dataset.qc,
             "state": state,
         }
+        if not dataset.from_tables:
+            found["dataset_type"] = dataset.dataset_type
+        if dataset.copies:
+            found["url"] = dataset.copies[0].url
         if error:
             found["error"] = error
         return {PREFIX + name: value for name, value in found.items()}
@@ -94,7 +109,45 @@ class File:
         """The dataset with its size, which the file server is asked for when Alyx has none."""
         if self.dataset.size is not None:
             return self.dataset
-        return self.rooms.sizes.find(self.dataset, self.siblings())
+        try:
+            return self.rooms.sizes.find(self.dataset, self.siblings())
+        except ServerError:
+            if not self.dataset.from_tables:
+                raise
+        # it is not where the layout has it, or no repository of the layout is known
+        really = self.listed_by_alyx()
+        if isinstance(really, File):
+            return really._known()
+        raise NotFound(f"Alyx does not have {self.dataset.name} ({self.dataset.id}) any more")
+
+    def _located(self) -> File | None:
+        """The file by Alyx's listing, when it must be read and only cache tables know it.
+
+        While Alyx is away the layout says where it should be.
+        """
+        if not self.dataset.from_tables or self.rooms.content.may_have(
+            self.rooms.sizes.described(self.dataset), self.place
+        ):
+            return None
+        try:
+            really = self.listed_by_alyx()
+        except (Unreachable, DeadlineExceeded, Throttled):
+            if not self.dataset.copies:
+                raise
+            return None
+        if not isinstance(really, File):
+            raise NotFound(f"Alyx does not have {self.dataset.name} ({self.dataset.id}) any more")
+        return really
+
+    def _described(self) -> Dataset:
+        """The dataset with all that can be known of it now."""
+        if not self.dataset.from_tables:
+            return self.dataset
+        try:
+            really = self.listed_by_alyx()
+        except OnefsError:
+            return self.dataset
+        return really.dataset if isinstance(really, File) else self.dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,19 +191,14 @@ class SessionFolder:
     def child(self, name: str) -> Item:
         if not self.folders and name == SESSION_JSON:
             return SessionJson(self.rooms, self.session)
-        shape = self._shape()
-        children = self._here(shape)
-        if name in children:
-            dataset = children[name]
-            if dataset is None:
-                return replace(self, folders=(*self.folders, name))
-            place = (*self.place, *self.folders, name)
-            shown = self.rooms.opened.shown(dataset, place)
-            return File(self.rooms, shown, place, lambda: _files(children))
-        if not self.folders and name in shape.shortcuts:
-            ino = inode_of_path("shortcut", self.session.eid, name)
-            return fixed_link(ino, shape.shortcuts[name], session_time(self.session))
-        raise NotFound(f"session {self.session.ref} has no {'/'.join((*self.folders, name))}")
+        try:
+            return self._listed(name)
+        except NotFound:
+            # Cache tables leave some datasets out, but what shows folders looks for hidden
+            # files in each of them.
+            if name.startswith(".") or not self._completed():
+                raise
+        return self._listed(name)
 
     def children(self) -> list[tuple[str, Node]]:
         return [
@@ -164,6 +212,39 @@ class SessionFolder:
         if self.folders:
             return {}
         return {PREFIX + "eid": self.session.eid, PREFIX + "ref": self.session.ref}
+
+    def _listed(self, name: str) -> Item:
+        """The child of that name by the listing that is known. Raises NotFound."""
+        shape = self._shape()
+        children = self._here(shape)
+        if name in children:
+            dataset = children[name]
+            if dataset is None:
+                return replace(self, folders=(*self.folders, name))
+            place = (*self.place, *self.folders, name)
+            shown = self.rooms.opened.shown(dataset, place)
+            return File(
+                self.rooms,
+                shown,
+                place,
+                lambda: _files(children),
+                lambda: self._listed_by_alyx(name),
+            )
+        if not self.folders and name in shape.shortcuts:
+            ino = inode_of_path("shortcut", self.session.eid, name)
+            return fixed_link(ino, shape.shortcuts[name], session_time(self.session))
+        raise NotFound(f"session {self.session.ref} has no {'/'.join((*self.folders, name))}")
+
+    def _listed_by_alyx(self, name: str) -> Item:
+        self.rooms.catalogue.complete(self.session)
+        return self._listed(name)
+
+    def _completed(self) -> bool:
+        """Whether Alyx has listed what only cache tables knew. While it cannot, theirs stands."""
+        try:
+            return self.rooms.catalogue.complete(self.session)
+        except (Unreachable, DeadlineExceeded, Throttled):
+            return False
 
     def _shape(self) -> SessionShape:
         listing = self.rooms.catalogue.datasets(self.session)

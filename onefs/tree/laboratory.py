@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import cast
 
 from onefs.content.reader import Content
+from onefs.content.store import Place
 from onefs.errors import NotFound, UsageError
 from onefs.metadata.catalogue import Catalogue
+from onefs.model import Dataset
 from onefs.tree.basis import Folder, Item, Link, Rooms
+from onefs.tree.finding import expand, walk
 from onefs.tree.items import File, Root, SessionJson
 from onefs.tree.nodes import Handle, Node
 from onefs.tree.opened import Opened
@@ -55,6 +59,19 @@ class Laboratory:
 
     def xattrs(self, path: str) -> dict[str, str]:
         return self._find(path).xattrs()
+
+    def datasets(self, pattern: str) -> Iterator[tuple[Dataset, Place]]:
+        """The datasets at and below a path, or all paths that a shell pattern matches.
+
+        Each once. Raises NotFound when there is no such path, and what listing raises.
+        """
+        seen = set()
+        for path in expand(self, pattern):
+            for inner in walk(self, path):
+                item = self._find(inner)
+                if isinstance(item, File) and item.dataset.id not in seen:
+                    seen.add(item.dataset.id)
+                    yield item.dataset, item.place
 
     def space(self) -> tuple[int, int]:
         return self._content.space()

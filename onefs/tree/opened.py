@@ -94,6 +94,13 @@ class Opened:
                 else:
                     held.replaced = True
 
+    def forget_bytes(self, dataset: Dataset) -> None:
+        """What was read of an open dataset is worth nothing: the kernel is to forget its pages."""
+        with self._lock:
+            for place, held in self._held.items():
+                if held.dataset.id == dataset.id:
+                    self.switches.put("/" + "/".join(place))
+
     def invalidated(self, path: str) -> None:
         """The kernel has forgotten what it had of a path."""
         with self._lock:
@@ -131,7 +138,9 @@ class HeldHandle:
 def same(one: Dataset, other: Dataset) -> bool:
     """Whether both are the same bytes by all that the database says."""
     sizes_agree = one.size == other.size or one.size is None or other.size is None
-    return sizes_agree and (one.id, one.md5) == (other.id, other.md5)
+    # a hash that cache tables do not say contradicts none
+    unsaid = any(each.from_tables and not each.md5 for each in (one, other))
+    return sizes_agree and one.id == other.id and (unsaid or one.md5 == other.md5)
 
 
 def _replaced(before: SessionShape, after: SessionShape) -> Iterator[tuple[str, ...]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import pty
 import selectors
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 
 #: the onefs command of the code under test
@@ -65,8 +67,16 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def interrupt(self) -> None:
-        """Ctrl-C: the terminal is not the process's own, so the signal is sent."""
-        self._process.send_signal(2)
+        """Ctrl-C: the terminal is not the process's own, so the signal is sent.
+
+        Pressed again when nothing happens, as people do: readline can miss one that comes just
+        before it waits.
+        """
+        for _ in range(10):
+            self._process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(2)
+                return
 
     def code(self) -> int:
         """The exit code, once all has been shown."""

@@ -75,7 +75,7 @@ class Cache(RuleBasedStateMachine):
         self.contents: list[Content] = []
         self.transports: list[Transport] = []
         self.readers: list[tuple[int, Reader]] = []
-        self.faulty = False
+        self.faulty = self.rotten = False
 
     def teardown(self) -> None:
         for _, reader in self.readers:
@@ -128,6 +128,9 @@ class Cache(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1))
     def verify(self, which: int) -> None:
+        """What is found wrong is put right, and only a power loss makes anything wrong."""
+        found = list(self.contents[which].keeping.verify())
+        assert self.rotten or all(checked.good for checked in found)
         assert all(checked.good for checked in self.contents[which].keeping.verify())
 
     @rule(which=st.integers(0, 1), lose=st.booleans())
@@ -144,6 +147,7 @@ class Cache(RuleBasedStateMachine):
     @rule(number=st.integers(0, 1), block=st.integers(0, 9), offset=st.integers(0, BLOCK - 1))
     def lose_power(self, number: int, block: int, offset: int) -> None:
         """All goes down, and a block that was on the disk is not what it was."""
+        self.rotten = True
         for _, reader in self.readers:
             reader.handle.close()
         self.readers.clear()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,10 +16,9 @@ import pytest
 from onefs.mount import daemon, mounts, places, processes
 from onefs.mount.config import DaemonConfig
 from tests.mount.folder_tree import CALLS
+from tests.running import wait_until
 
 START_TIMEOUT = 30.0
-#: set by CI, where a machine that cannot mount is a failure
-_REQUIRED = "ONEFS_REQUIRE_FUSE"
 
 
 @dataclass(frozen=True)
@@ -44,23 +42,6 @@ class Mounted:
 
     def ended(self) -> bool:
         return processes.started(self.pid) is None
-
-
-def wait_until(condition: Callable[[], bool], timeout: float = 10.0) -> None:
-    """Return when ``condition`` holds, fail when it does not within ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.01)
-
-
-def drop_pages(path: Path) -> None:
-    """Make the kernel forget what it has of a file that nobody else has open."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(fd)
 
 
 @pytest.fixture(autouse=True)

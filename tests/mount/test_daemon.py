@@ -17,7 +17,8 @@ from onefs import errors
 from onefs.mount import daemon, mounts, places, records
 from onefs.mount.config import DaemonConfig
 from onefs.mount.processes import holders
-from tests.mount.conftest import Mounted, wait_until
+from tests.mount.conftest import Mounted
+from tests.running import wait_until
 
 SECRET = "TapetesBloc18"
 

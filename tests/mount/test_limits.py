@@ -12,8 +12,8 @@ from onefs.mount import limits
 from onefs.mount.files import Extent, OpenFile
 from onefs.mount.limits import WaitingReads
 from onefs.tree.nodes import Kind, Node
-from tests.mount.conftest import wait_until
 from tests.mount.folder_tree import FolderTree
+from tests.running import wait_until
 
 FILE = Node(Kind.FILE, 7, 10)
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.mount.conftest import Mounted, drop_pages
+from tests.mount.conftest import Mounted
+from tests.running import drop_pages
 
 SIZE = 5_000_123
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.conftest import Mounted, drop_pages, wait_until
+from tests.mount.conftest import Mounted
+from tests.running import drop_pages, wait_until
 
 GOOD = 12
 GOOD_SIZE = 4 << 20

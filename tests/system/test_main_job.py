@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,20 @@ def test_every_array_can_be_mapped_into_memory(mounted: Mounted) -> None:
     ]
     done = run([sys.executable, "-c", _COMPARE, *pairs])
     assert len(done.stdout.splitlines()) == len(ARRAYS)
+
+
+def test_a_slow_laboratory_can_be_had(home: Home) -> None:
+    """``--demo-rate`` bounds each data connection, ``--demo-latency`` delays each request."""
+    largest = max(LISTED, key=lambda listed: listed.size)
+    options = ["--demo-rate", str(largest.size), "--demo-latency", "300"]
+    mounted = home.mount("--demo", "--demo-data", rig.FILES, *options)
+    began = time.monotonic()
+    assert (mounted.path / largest.path).stat().st_size == largest.size
+    listed = time.monotonic()
+    assert len((mounted.path / largest.path).read_bytes()) == largest.size
+    # four folders and one question of where the files are; then a second for the bytes
+    assert listed - began > 3 * 0.3
+    assert time.monotonic() - listed > 1 + 0.3
 
 
 def _differences(source: Path, target: Path) -> list[str]:

@@ -89,11 +89,8 @@ def test_two_databases_side_by_side_share_nothing(
         assert (two.path / path).read_bytes() == small_file(other, path).read_bytes()
         one.umount()
         two.umount()
-        cache = (
-            home.folder
-            / ".cache/onefs"
-            / servers.alyx_url.removeprefix("http://").replace(":", "_")
-        )
+        host = servers.alyx_url.removeprefix("http://").replace(":", "_")
+        cache = home.cache / host
         assert cache.is_dir()
         command = ["mount", "--cache-dir", cache, home.root / "third"]
         done = home.run(*command, code=2, **account(second))

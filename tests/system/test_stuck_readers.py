@@ -122,3 +122,13 @@ def _seconds(action: Callable[[], object]) -> float:
     began = time.perf_counter()
     action()
     return time.perf_counter() - began
+
+
+def test_an_unmount_does_not_wait_for_the_server(mounted: Mounted) -> None:
+    """The readers are gone; what they asked for is still being waited for."""
+    with _stuck(mounted.path / SESSION / "silent", 1):
+        pass
+    began = time.monotonic()
+    mounted.umount()
+    assert time.monotonic() - began < 10
+    assert mounted.has_ended()

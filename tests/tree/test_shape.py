@@ -58,6 +58,17 @@ def test_short_paths_lead_to_the_one_default() -> None:
     assert shape.shortcuts == {"a.b.npy": "alf/#2020-08-31#/a.b.npy"}
 
 
+def test_two_defaults_of_one_file_take_the_short_path_from_all() -> None:
+    shape = session_shape(
+        [
+            dataset("clusters.metrics.pqt", "alf/probe00"),
+            dataset("clusters.metrics.pqt", "alf/probe01", "2020-08-31"),
+            dataset("clusters.metrics.pqt", "alf/probe01", "2021-07-05"),
+        ]
+    )
+    assert shape.shortcuts == {}
+
+
 def test_default_of_follows_one() -> None:
     old, new = dataset("x.y.npy", revision="2020"), dataset("x.y.npy", revision="2021")
     unflagged = dataset("x.y.npy", revision="2022", default=False)

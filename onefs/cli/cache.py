@@ -1,0 +1,286 @@
+"""``onefs cache``: what is in a cache folder, and its chores, beside running mounts."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from onefs.cli.options import FAILED, database_options, folder_options
+from onefs.cli.status import size
+from onefs.errors import NotFound
+
+if TYPE_CHECKING:
+    from onefs.access import Access
+    from onefs.content.adopt import Adoption
+    from onefs.content.keeping import Kept
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+paths = click.argument("paths", metavar="PATH|EID...", nargs=-1, required=True)
+some_paths = click.argument("paths", metavar="[PATH|EID...]", nargs=-1)
+as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+
+def site_options(command: F) -> F:
+    """Which database and folders, where the paths do not say it."""
+    return database_options(folder_options(command))
+
+
+@click.group()
+def cache() -> None:
+    """Look after the cache folder, while mounts use it or not.
+
+    A PATH lies in a mount or in the cache folder, or is lab/subject/...; its parts may be
+    patterns. A folder, or an EID, stands for all that is below it.
+    """
+
+
+@cache.command()
+@as_json
+@site_options
+def info(as_json: bool, **flags: str | None) -> None:
+    """Show what the cache takes, and its limits."""
+    with _opened((), flags) as (access, _):
+        kept = access.content.keeping.listing()
+        total, free = access.content.space()
+        limits = access.content.limits
+        found: dict[str, Any] = {
+            "cache_dir": str(access.content.cache_dir),
+            "database": access.content.database,
+            "bytes": access.content.total_bytes(),
+            "limit": limits.cache_size,
+            "min_free": limits.min_free,
+            "disk_bytes": total,
+            "disk_free": free,
+            "states": dict(Counter(each.state for each in kept)),
+            "pinned": sum(each.pinned for each in kept),
+            "others": sum(not each.ours and each.state != "bad" for each in kept),
+        }
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    limit = "no limit" if limits.cache_size is None else f"of {size(limits.cache_size)}"
+    states = ", ".join(f"{count} {state}" for state, count in sorted(found["states"].items()))
+    click.echo(f"{found['cache_dir']}  of {found['database']}")
+    click.echo(f"  {size(found['bytes'])} downloaded, {limit}; {states or 'empty'}")
+    click.echo(f"  {found['pinned']} pinned; {found['others']} not downloaded by onefs")
+    reserve = f", {size(limits.min_free)} left to others" if limits.min_free else ""
+    click.echo(f"  disk: {size(free)} free of {size(total)}{reserve}")
+
+
+@cache.command("list")
+@some_paths
+@as_json
+@site_options
+def list_(paths: tuple[str, ...], as_json: bool, **flags: str | None) -> None:
+    """List what the cache holds: state, size, last use and path."""
+    from onefs.cli.chosen import kept_at, shown_path
+
+    with _opened(paths, flags) as (access, patterns):
+        found = [(kept, shown_path(access, kept)) for kept in kept_at(access, patterns)]
+    if as_json:
+        rows = [{**asdict(kept), "path": path} for kept, path in found]
+        click.echo(json.dumps({"files": rows}, indent=2))
+        return
+    for kept, path in found:
+        click.echo(_row(kept, path))
+
+
+@cache.command()
+@some_paths
+@as_json
+@site_options
+def verify(paths: tuple[str, ...], as_json: bool, **flags: str | None) -> None:
+    """Read cached files again and compare them with the database; repair what is wrong.
+
+    A wrong file of ours is removed and a wrong block struck out, to be fetched again when they are
+    read. Exit code 1 when something was wrong.
+    """
+    from onefs.cli.chosen import kept_at
+    from onefs.cli.progress import Progress, total
+
+    with _opened(paths, flags) as (access, patterns):
+        chosen = [kept for kept in kept_at(access, patterns) if kept.state != "bad"]
+        sizes = {kept.path: kept.size if kept.state != "partial" else 0 for kept in chosen}
+        only = {kept.dataset_id for kept in chosen}
+        results = []
+        with Progress(len(chosen), total(sizes.values())) as progress:
+            for checked in access.content.keeping.verify(
+                lambda path, done: progress.update(path, done, sizes.get(path, 0)), only
+            ):
+                progress.end(checked.path, sizes.get(checked.path, 0))
+                results.append(checked)
+                if checked.good is False and not as_json:
+                    progress.say(f"{checked.path}: {checked.reason}")
+        wrong = [checked.path for checked in results if checked.good is False]
+        _forget_pages(access, wrong)
+    if as_json:
+        click.echo(json.dumps({"files": [asdict(each) for each in results]}, indent=2))
+    else:
+        unproved = sum(checked.good is None for checked in results)
+        note = f", {unproved} without a hash to compare" if unproved else ""
+        click.echo(f"{len(results)} files, {len(wrong)} wrong{note}", err=True)
+    if wrong:
+        click.get_current_context().exit(FAILED)
+
+
+@cache.command()
+@paths
+@site_options
+def pin(paths: tuple[str, ...], **flags: str | None) -> None:
+    """Never evict what is at PATH, nor what will be."""
+    with _opened(paths, flags, offline=False) as (access, patterns):
+        count = 0
+        for pattern in patterns:
+            for dataset, _ in access.tree.datasets(pattern):
+                access.content.keeping.pin(dataset.id)
+                count += 1
+    click.echo(f"{count} datasets pinned", err=True)
+
+
+@cache.command()
+@paths
+@site_options
+def unpin(paths: tuple[str, ...], **flags: str | None) -> None:
+    """Take back `onefs cache pin`."""
+    with _opened(paths, flags, offline=False) as (access, patterns):
+        found = {d.id for pattern in patterns for d, _ in access.tree.datasets(pattern)}
+        for dataset_id in found:
+            access.content.keeping.unpin(dataset_id)
+    click.echo(f"{len(found)} datasets unpinned", err=True)
+
+
+@cache.command()
+@paths
+@site_options
+def evict(paths: tuple[str, ...], **flags: str | None) -> None:
+    """Remove what was downloaded of PATH. What is pinned or being read stays."""
+    from onefs.cli.chosen import kept_at
+
+    with _opened(paths, flags) as (access, patterns):
+        keeping = access.content.keeping
+        chosen = {kept.dataset_id for kept in kept_at(access, patterns)}
+        freed = sum(keeping.evict(dataset_id) for dataset_id in chosen)
+        for kept in keeping.listing():
+            if kept.dataset_id in chosen and kept.on_disk:
+                click.echo(f"{kept.path}: {_why_left(kept)}", err=True)
+    click.echo(f"freed {size(freed)}", err=True)
+
+
+@cache.command()
+@site_options
+def clear(**flags: str | None) -> None:
+    """Remove all that was downloaded. What is pinned or being read stays."""
+    with _opened((), flags) as (access, _):
+        freed = access.content.keeping.clear()
+        left = access.content.total_bytes()
+    rest = f"; {size(left)} are pinned or being read" if left else ""
+    click.echo(f"freed {size(freed)}{rest}", err=True)
+
+
+@cache.command()
+@paths
+@site_options
+def accept(paths: tuple[str, ...], **flags: str | None) -> None:
+    """Serve bytes that contradict the database, as they are, from now on.
+
+    Until the database's record changes. Prints where they stand.
+    """
+    with _opened(paths, flags, offline=False) as (access, patterns):
+        count = 0
+        for pattern in patterns:
+            for dataset, place in access.tree.datasets(pattern):
+                if access.content.state(dataset)[0] == "bad":
+                    click.echo(access.content.accept(dataset, place))
+                    count += 1
+    if not count:
+        raise NotFound(f"nothing at {', '.join(paths)} is known to be bad")
+
+
+@cache.command()
+@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False))
+@click.option("--trust", is_flag=True, help="Take files of the right size without an md5, too.")
+@click.option("--link", is_flag=True, help="Link to the files instead of copying them.")
+@as_json
+@site_options
+def adopt(folder: str, trust: bool, link: bool, as_json: bool, **flags: str | None) -> None:
+    """Take files that were downloaded before, from DIR, when they are what the database says.
+
+    DIR is a ONE cache folder, or has `lab/subject/...` below it; names may hold UUIDs.
+    """
+    from onefs.cli.finding import Finder
+    from onefs.content.adopt import adopt_folder
+
+    with _opened((), flags, offline=False) as (access, _):
+        finder = Finder(access, Path(folder))
+        found = []
+        for each in adopt_folder(
+            access.content.store, Path(folder), finder.find, copy=not link, trust=trust
+        ):
+            found.append(each)
+            if not as_json:
+                click.echo(_adopted(each))
+    if as_json:
+        rows = [
+            {"path": str(e.path), "outcome": e.outcome.value, "reason": e.reason} for e in found
+        ]
+        click.echo(json.dumps({"files": rows}, indent=2))
+        return
+    counts = Counter(each.outcome.value for each in found)
+    said = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+    click.echo(said or "no files", err=True)
+
+
+@contextmanager
+def _opened(
+    arguments: Sequence[str], flags: dict[str, str | None], *, offline: bool = True
+) -> Iterator[tuple[Access, list[str]]]:
+    """The database that the arguments are about, and the arguments as patterns of the tree."""
+    from onefs.cli.opening import locate
+
+    site, patterns = locate(arguments, flags)
+    access = site.open(offline=offline)
+    try:
+        yield access, patterns
+    finally:
+        access.close()
+
+
+def _row(kept: Kept, path: str) -> str:
+    used = datetime.fromtimestamp(kept.used_at).strftime("%Y-%m-%d %H:%M") if kept.used_at else "-"
+    amount = size(kept.on_disk)
+    if kept.state == "partial":
+        amount = f"{amount} of {size(kept.size)}"
+    marks = ", ".join(
+        name for name, holds in (("pinned", kept.pinned), ("not ours", not kept.ours)) if holds
+    )
+    reason = f"  {kept.reason}" if kept.reason else ""
+    return f"{kept.state:<10}  {amount:>22}  {used:<16}  {path}{marks and f'  [{marks}]'}{reason}"
+
+
+def _why_left(kept: Kept) -> str:
+    """Why something is still there after it was to go."""
+    if kept.pinned:
+        return "it is pinned: `onefs cache unpin` it first"
+    return "it is being read" if kept.ours else "onefs did not download it, so it stays"
+
+
+def _adopted(adoption: Adoption) -> str:
+    reason = f" ({adoption.reason})" if adoption.reason else ""
+    return f"{adoption.outcome.value}: {adoption.path}{reason}"
+
+
+def _forget_pages(access: Access, wrong: list[str]) -> None:
+    """Make the kernel forget what mounts of this cache have shown of files that have rotted."""
+    from onefs.cli.pages import forget_pages
+
+    for path in wrong:
+        forget_pages(access.content.cache_dir, path)

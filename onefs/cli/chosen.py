@@ -1,0 +1,93 @@
+"""What of a cache folder a command is about: the datasets at paths, there or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+
+from onefs import alf
+from onefs.access import Access
+from onefs.content.keeping import Kept
+from onefs.content.store import PRIVATE, Place
+from onefs.errors import NotFound, OnefsError
+from onefs.model import Dataset
+from onefs.tree.views import BY_EID
+
+
+def kept_at(access: Access, patterns: Iterable[str]) -> list[Kept]:
+    """What the cache holds at and below these patterns of the tree, by path; all without any.
+
+    Asks no server. Raises NotFound for a pattern at which the cache holds nothing.
+    """
+    listing = access.content.keeping.listing()
+    wanted = list(patterns)
+    if not wanted:
+        return listing
+    found: set[str] = set()
+    for pattern in wanted:
+        here = {kept.dataset_id for kept in listing if _matches(kept.path, pattern)}
+        # links, and bad ones, which stand nowhere
+        here |= _known_to_tree(access, pattern) & {kept.dataset_id for kept in listing}
+        if not here:
+            raise NotFound(f"the cache holds nothing of {pattern}")
+        found |= here
+    return [kept for kept in listing if kept.dataset_id in found]
+
+
+def place_of(access: Access, dataset_id: str) -> tuple[Dataset, Place] | None:
+    """A dataset that was listed once, with its place; None where the catalogue lacks it."""
+    eid = access.catalogue.session_of_dataset(dataset_id)
+    if eid is None:
+        return None
+    try:
+        datasets = access.tree.datasets(f"{BY_EID}/{eid}")
+        return next((found for found in datasets if found[0].id == dataset_id), None)
+    except OnefsError:
+        return None
+
+
+def shown_path(access: Access, kept: Kept) -> str:
+    """The ONE path of what the cache holds, also where it stands elsewhere."""
+    if kept.path and not kept.path.startswith(PRIVATE):
+        return kept.path
+    found = place_of(access, kept.dataset_id)
+    if found is None:
+        return kept.path or kept.dataset_id
+    return str(access.content.store.final(found[1]).relative_to(access.content.store.root))
+
+
+def forgive(access: Access, path: Place) -> None:
+    """Withdraw the verdicts on bad files at and below a path of the tree, () for all.
+
+    They are fetched again when they are next read.
+    """
+    for entry in access.content.store.entries():
+        if entry.state != "bad":
+            continue
+        found = place_of(access, entry.dataset_id)
+        if not path or (found is not None and found[1][: len(path)] == path):
+            claimed = Dataset(
+                entry.dataset_id, "", "", size=entry.claimed_size, md5=entry.claimed_md5
+            )
+            access.content.keeping.forgive(claimed)
+
+
+def _matches(path: str, pattern: str) -> bool:
+    parts = [part for part in PurePosixPath(path).parts if part != alf.SUBJECTS]
+    wanted = PurePosixPath(pattern).parts
+    return len(parts) >= len(wanted) and all(
+        name == part or fnmatchcase(name, part) for name, part in zip(parts, wanted, strict=False)
+    )
+
+
+def _known_to_tree(access: Access, pattern: str) -> set[str]:
+    return {dataset.id for dataset in _until_trouble(access.tree.datasets(pattern))}
+
+
+def _until_trouble(datasets: Iterator[tuple[Dataset, Place]]) -> Iterator[Dataset]:
+    try:
+        for dataset, _ in datasets:
+            yield dataset
+    except OnefsError:  # not listed, and nobody is to be asked
+        return

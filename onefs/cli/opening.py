@@ -1,0 +1,208 @@
+"""Which database and cache folder a command is about, from what its arguments name.
+
+An argument is a path in a mount, a path in a cache folder, a path of the tree
+(``lab/subject/...``), an eid or a ref; parts of paths may be shell patterns.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import platformdirs
+
+from onefs import alf
+from onefs.access import Access, Deadlines, GivenLogin
+from onefs.cli.options import ask_secret, at_terminal
+from onefs.content.store import PRIVATE
+from onefs.credentials import CredentialStore, DataCredentials
+from onefs.demo.records import Login
+from onefs.errors import DeadlineExceeded, NotConfigured, Throttled, Unreachable, UsageError
+from onefs.http import Transport
+from onefs.metadata.auth import log_in as get_token
+from onefs.mount.records import MountInfo, list_mounts
+from onefs.secret import Secret
+from onefs.settings import Settings, load, resolve
+from onefs.tree.views import BY_EID, BY_REF
+from onefs.urls import host_key
+
+#: what the embedded laboratory's name begins with
+_DEMO = "demo-"
+
+Flags = Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A database, and its folders."""
+
+    settings: Settings
+    #: the name of the laboratory: a host, or ``demo-<hash>``
+    database: str
+
+    def open(self, *, offline: bool) -> Access:
+        """Everything over it; with ``offline`` no server is asked, and no login needed."""
+        login, settings = None, self.settings
+        if not offline and self.database.startswith(_DEMO):
+            known = Login()
+            data = DataCredentials(
+                known.data_username, Secret(known.data_password), "embedded laboratory"
+            )
+            login = GivenLogin(Secret(known.password), data)
+            settings = replace(settings, username=known.username)
+        elif not offline:
+            log_in(settings)
+        deadlines = Deadlines.of_environment()
+        return Access(settings, self.database, login=login, deadlines=deadlines, offline=offline)
+
+
+def log_in(settings: Settings) -> None:
+    """Have a token before anything else, asking on the terminal where there is one.
+
+    A server that is away is no obstacle where a catalogue is, which may hold enough.
+    """
+    ask = ask_secret if at_terminal() else None
+    deadline = Deadlines.of_environment().metadata
+    with Transport() as transport:
+        try:
+            get_token(transport, settings, CredentialStore(), ask=ask, deadline=deadline)
+        except (Unreachable, DeadlineExceeded, Throttled):
+            if not (settings.state_dir / "catalogue.sqlite").exists():
+                raise
+
+
+def locate(arguments: Sequence[str], flags: Flags) -> tuple[Site, list[str]]:
+    """The database that arguments are about, and each as a pattern of the tree's paths.
+
+    Flags decide; then the mount or cache folder that arguments lie in; then the settings; then
+    the only mount. Raises UsageError for arguments of several databases, or of none.
+    """
+    known = _sites(flags)
+    patterns = []
+    implied: dict[Path, Site] = {}
+    for argument in arguments:
+        site, pattern = _place(argument, known)
+        patterns.append(pattern)
+        if site is not None:
+            implied.setdefault(site.settings.cache_dir, site)
+    if len(implied) > 1:
+        raise UsageError(f"the arguments lie in several caches: {', '.join(map(str, implied))}")
+    site = next(iter(implied.values()), None) or _default(flags, known)
+    return site, patterns
+
+
+def sites(flags: Flags) -> list[Site]:
+    """All databases that are mounted or set up, or the one that flags name; each folder once."""
+    found = {site.settings.state_dir: site for site, _ in reversed(_sites(flags))}
+    return list(found.values())
+
+
+def _sites(flags: Flags) -> list[tuple[Site, str]]:
+    """All databases that a path may lie in, with their mount points ('' for none)."""
+    if any(flags.get(name) for name in ("url", "profile", "cache_dir")):
+        site = _configured(flags)
+        return [(site, _mountpoint(site)), (site, "")]
+    mounts = [mount for mount in list_mounts() if mount.state_dir and mount.url]
+    found = [(_mounted(mount), mount.mountpoint) for mount in mounts]
+    for name in load().profiles:
+        found.append((_configured({**flags, "profile": name}), ""))
+    with suppress(NotConfigured):
+        found.append((_configured(flags), ""))
+    return found
+
+
+def _mountpoint(site: Site) -> str:
+    for mount in list_mounts():
+        if mount.cache_dir == str(site.settings.cache_dir):
+            return mount.mountpoint
+    return ""
+
+
+def _mounted(mount: MountInfo) -> Site:
+    """The database of a mount, with the cache's limit that the mount keeps to."""
+    folder = Path(mount.cache_dir)
+    settings = resolve({"url": mount.url})
+    settings = replace(
+        settings,
+        url=mount.url,
+        username=mount.username or settings.username,
+        cache_dir=folder,
+        state_dir=Path(mount.state_dir),
+        storing=replace(
+            settings.storing, cache_size=mount.cache_limit or settings.storing.cache_size
+        ),
+    )
+    return Site(settings, _owner(folder) or host_key(mount.url))
+
+
+def _configured(flags: Flags) -> Site:
+    """The database of flags, variables and the settings file. Raises NotConfigured."""
+    folder = flags.get("cache_dir") or os.environ.get("ONEFS_CACHE_DIR")
+    owner = _owner(Path(folder).expanduser()) if folder else ""
+    try:
+        settings = resolve(flags)
+    except NotConfigured:
+        if not folder or not owner:
+            raise
+        # enough for what can be done without a server
+        state = flags.get("state_dir") or os.environ.get("ONEFS_STATE_DIR")
+        settings = Settings(
+            url="",
+            username="",
+            profile="",
+            cache_dir=Path(folder).expanduser().absolute(),
+            state_dir=Path(state or os.path.join(platformdirs.user_state_dir("onefs"), owner)),
+        )
+        return Site(settings, owner)
+    return Site(settings, host_key(settings.url))
+
+
+def _default(flags: Flags, known: list[tuple[Site, str]]) -> Site:
+    try:
+        return _configured(flags)
+    except NotConfigured:
+        mounted = [site for site, mountpoint in known if mountpoint]
+        if len(mounted) != 1:
+            raise
+        return mounted[0]
+
+
+def _owner(folder: Path) -> str:
+    """The database that a cache folder belongs to; '' when it does not say."""
+    try:
+        return str(json.loads((folder / PRIVATE / "database.json").read_text("utf-8"))["database"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _place(argument: str, known: list[tuple[Site, str]]) -> tuple[Site | None, str]:
+    """The database that an argument implies, if it does, and its pattern."""
+    if alf.is_uuid(argument.lower()):
+        return None, f"{BY_EID}/{argument.lower()}"
+    # links in a mount (Subjects, 1 for 001) are resolved by the mount
+    absolute = os.path.abspath(os.path.expanduser(argument))
+    real = Path(os.path.realpath(absolute))
+    for site, mountpoint in known:
+        if mountpoint and real.is_relative_to(mountpoint):
+            return site, str(real.relative_to(mountpoint))
+    for site, _ in known:
+        for path in (Path(absolute), real):
+            for folder in (site.settings.cache_dir, site.settings.cache_dir.resolve()):
+                if path.is_relative_to(folder):
+                    return site, _without_subjects(path.relative_to(folder).parts)
+    if argument.startswith(("/", "./", "../", "~")) or argument in (".", ".."):
+        raise UsageError(
+            f"{argument} lies in no mount of onefs and no cache folder: `onefs status` shows them"
+        )
+    if alf.parse_ref(argument) is not None and "/" not in argument:
+        return None, f"{BY_REF}/{argument}"
+    return None, _without_subjects(Path(argument).parts)
+
+
+def _without_subjects(parts: Sequence[str]) -> str:
+    """A ONE path as the tree has it."""
+    return "/".join(part for index, part in enumerate(parts) if (index, part) != (1, alf.SUBJECTS))

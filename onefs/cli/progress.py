@@ -1,0 +1,156 @@
+"""Progress at a terminal: a bar for each file and a total, below what is printed. Else nothing."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from types import TracebackType
+
+import click
+
+from onefs.cli.status import size
+
+#: seconds between two looks, and how far back the rate looks
+STEP = 0.1
+BACK = 5.0
+#: characters of a bar
+WIDTH = 20
+#: bars of files at once
+MOST = 8
+
+
+class Progress:
+    """How far files are. Thread-safe. Counts everywhere, and shows it only at a terminal.
+
+    ``count`` and ``total`` are files and bytes in all. ``look`` is called before each redrawing,
+    for who has to ask how far things are.
+    """
+
+    def __init__(
+        self, count: int, total: int, look: Callable[[Progress], None] = lambda progress: None
+    ) -> None:
+        self._count = count
+        self._total = total
+        self._look = look
+        self._lock = threading.RLock()
+        #: files under way: bytes done and in all, by name
+        self._files: dict[str, tuple[int, int]] = {}
+        self._ended = 0
+        #: bytes of files that have ended, and bytes that came while we looked
+        self._done = 0
+        self._came = 0
+        self._history: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+        self._drawn = 0
+        self._stop = threading.Event()
+        self._shown = sys.stderr is not None and sys.stderr.isatty()
+        self._thread = threading.Thread(target=self._redraw, name="onefs-progress", daemon=True)
+
+    def __enter__(self) -> Progress:
+        if self._shown:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        if self._shown:
+            self._thread.join()
+            with self._lock:
+                self._clear()
+
+    def update(self, name: str, done: int, whole: int) -> None:
+        """So many bytes of a file are done, of ``whole`` (0 when nobody knows)."""
+        with self._lock:
+            before = self._files.get(name)
+            if before is not None:
+                self._came += max(0, done - before[0])
+            self._files[name] = (done, whole)
+
+    def end(self, name: str, whole: int) -> None:
+        """A file is done with, whose part of the total is ``whole``."""
+        with self._lock:
+            before = self._files.pop(name, None)
+            if before is not None:
+                self._came += max(0, whole - before[0])
+            self._ended += 1
+            self._done += whole
+
+    def say(self, line: str, *, err: bool = False) -> None:
+        """Print a line above the bars."""
+        with self._lock:
+            self._clear()
+            click.echo(line, err=err)
+
+    def lines(self) -> list[str]:
+        """The bars, and the total below them."""
+        with self._lock:
+            files = list(self._files.items())
+            done = self._done + sum(each for _, (each, _) in files)
+            rate = self._rate()
+            shown = [
+                f"{_bar(each, whole)} {size(each)} of {size(whole)}  {name}"
+                for name, (each, whole) in files[:MOST]
+            ]
+            left = max(0, self._total - done)
+            eta = f", {_clock(left / rate)} left" if rate > 0 and left else ""
+            amount = f"{size(done)} of {size(self._total)}, {size(int(rate))}/s{eta}"
+            files_done = f"{self._ended} of {self._count} files"
+            return [*shown, f"{_bar(done, self._total)} {files_done}, {amount}"]
+
+    def _rate(self) -> float:
+        """Bytes a second of late."""
+        now = time.monotonic()
+        self._history.append((now, self._came))
+        while len(self._history) > 2 and self._history[0][0] < now - BACK:
+            self._history.popleft()
+        since, before = self._history[0]
+        return (self._came - before) / max(now - since, STEP)
+
+    def _redraw(self) -> None:
+        while not self._stop.wait(STEP):
+            self._look(self)
+            lines = self.lines()
+            columns = shutil.get_terminal_size().columns
+            with self._lock:
+                self._clear()
+                sys.stderr.write("".join(f"{_fit(line, columns - 1)}\n" for line in lines))
+                sys.stderr.flush()
+                self._drawn = len(lines)
+
+    def _clear(self) -> None:
+        if self._drawn:
+            sys.stderr.write(f"\x1b[{self._drawn}A\x1b[J")
+            sys.stderr.flush()
+            self._drawn = 0
+
+
+def total(sizes: Iterable[int | None]) -> int:
+    """The sum of those that are known."""
+    return sum(each or 0 for each in sizes)
+
+
+def _bar(done: int, whole: int) -> str:
+    part = min(1.0, done / whole) if whole else 0.0
+    full = int(part * WIDTH)
+    return f"[{'#' * full}{'.' * (WIDTH - full)}] {part:4.0%}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _fit(line: str, columns: int) -> str:
+    """A line that fits, its end kept: that is where the file's name is."""
+    if len(line) <= columns or columns < 50:
+        return line[: max(columns, 1)]
+    return f"{line[:46]}...{line[len(line) - columns + 49 :]}"

@@ -1,0 +1,144 @@
+"""Sizes that the database lacks, asked of the file servers in bulk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from onefs import alf
+from onefs.cli.meter import Meter
+from onefs.content.reader import Content
+from onefs.errors import NotFound, OnefsError, ServerError, Stopping, UsageError
+from onefs.metadata.catalogue import Catalogue
+from onefs.model import Dataset, Session
+from onefs.settings import Settings
+from onefs.tree.shape import lab_shape, subject_shape, subjects_shape
+
+T = TypeVar("T")
+
+#: questions at once
+AT_ONCE = 8
+#: datasets that wait for their turn
+_QUEUE = 4 * AT_ONCE
+#: failures that are kept; the rest are counted
+_KEPT = 10
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of it."""
+
+    known: int = 0
+    failed: int = 0
+    failures: list[OnefsError] = field(default_factory=list)
+
+    def add(self, error: OnefsError | None) -> None:
+        if error is None:
+            self.known += 1
+            return
+        self.failed += 1
+        if len(self.failures) < _KEPT:
+            self.failures.append(error)
+
+
+def inside_mount(path: str, settings: Settings) -> str:
+    """``path`` as seen from the root of the tree: one in a mount of this database is cut there.
+
+    Raises UsageError for an absolute path in no such mount.
+    """
+    from onefs.mount.records import list_mounts
+
+    if not os.path.isabs(path) and not path.startswith(("./", "../")):
+        return path.strip("/")
+    real = os.path.abspath(path)
+    for mount in list_mounts():
+        if mount.url == settings.url and os.path.commonpath([mount.mountpoint, real]) == (
+            mount.mountpoint
+        ):
+            return os.path.relpath(real, mount.mountpoint).strip(".")
+    raise UsageError(f"{path} is in no mount of {settings.url}: give lab/subject/...")
+
+
+def ask(catalogue: Catalogue, content: Content, path: str, meter: Meter) -> Outcome:
+    """Ask for every unknown size below ``path`` (lab/subject/date/number/...; '': all).
+
+    Goes on past failures, and reports them. Raises NotFound when there is no such path, and what
+    listing it raises.
+    """
+    outcome = Outcome()
+    under_way: set[Future[OnefsError | None]] = set()
+
+    def collect(limit: int) -> None:
+        while len(under_way) > limit:
+            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+            under_way.difference_update(done)
+            for future in done:
+                outcome.add(future.result())
+            asked = outcome.known + outcome.failed
+            meter.show("sizes", asked, 0, "known")
+
+    with ThreadPoolExecutor(AT_ONCE, "onefs-sizes") as pool:
+        try:
+            for session, dataset in _unknown(catalogue, path):
+                under_way.add(pool.submit(_ask, catalogue, content, session, dataset))
+                collect(_QUEUE)
+            collect(0)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return outcome
+
+
+def _ask(
+    catalogue: Catalogue, content: Content, session: Session, dataset: Dataset
+) -> OnefsError | None:
+    try:
+        try:
+            catalogue.remember_size(dataset, content.probe(dataset))
+        except ServerError:
+            # where it should be by the cache tables it need not be
+            if not catalogue.complete(session):
+                raise
+            for found in catalogue.datasets(session).value:
+                if found.id == dataset.id and found.size is None:
+                    catalogue.remember_size(found, content.probe(found))
+    except Stopping:
+        raise
+    except OnefsError as error:
+        return error
+    return None
+
+
+def _unknown(catalogue: Catalogue, path: str) -> Iterator[tuple[Session, Dataset]]:
+    parts = [part for part in path.split("/") if part]
+    if len(parts) > 1 and parts[1] == alf.SUBJECTS:
+        del parts[1]
+    inside = tuple(parts[4:])
+    for session in _sessions(catalogue, parts[:4]):
+        for dataset in catalogue.datasets(session).value:
+            place = (*alf.dataset_folder(dataset), alf.dataset_file(dataset))
+            if dataset.size is None and place[: len(inside)] == inside:
+                yield session, dataset
+
+
+def _sessions(catalogue: Catalogue, parts: list[str]) -> Iterator[Session]:
+    """The sessions at and below a path of up to four folders."""
+    wanted = [*parts, *[None] * (4 - len(parts))]
+    for lab in _chosen(lab_shape(catalogue.labs().value), wanted[0]):
+        for subject in _chosen(subjects_shape(catalogue.subjects(lab).value), wanted[1]):
+            dates = subject_shape(catalogue.sessions(lab, subject).value).dates
+            for sessions in _chosen(dates, wanted[2]):
+                number = wanted[3] and (alf.unpadded_number(wanted[3]) or wanted[3])
+                yield from _chosen(sessions, number)
+
+
+def _chosen(named: Mapping[str, T], name: str | None) -> list[T]:
+    """The thing of that name, or all of them."""
+    if name is None:
+        return list(named.values())
+    if name not in named:
+        raise NotFound(f"there is no {name}: give lab/subject/date/number as the mount shows them")
+    return [named[name]]

@@ -1,0 +1,144 @@
+"""``onefs sync``: the catalogue filled in bulk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from onefs.access import Access, Deadlines
+from onefs.cli.meter import Meter
+from onefs.cli.options import ask_secret, at_terminal, database_options, folder_options
+from onefs.errors import NotFound, OnefsError
+from onefs.metadata.tabled import TabledDatabase
+from onefs.metadata.tables_build import Built
+from onefs.metadata.tables_sync import (
+    SYNC_DEADLINE,
+    Reports,
+    complete,
+    from_files,
+    from_server,
+)
+from onefs.settings import Settings, resolve
+from onefs.urls import host_key
+
+
+@click.command()
+@click.option(
+    "--tables",
+    type=click.Path(path_type=Path),
+    help="Take these tables: a folder with sessions.pqt and datasets.pqt, one of them, or "
+    "cache.zip. Without it the server's are taken.",
+)
+@click.option(
+    "--sizes",
+    metavar="[PATH]",
+    is_flag=False,
+    flag_value="",
+    help="Also ask the file servers for the sizes that the database lacks, below PATH "
+    "(lab/subject/..., or a path in a mount) or everywhere.",
+)
+@database_options
+@folder_options
+def sync(
+    tables: Path | None,
+    sizes: str | None,
+    **flags: str | None,
+) -> None:
+    """Fill the catalogue from ONE cache tables: two requests for a whole database.
+
+    A mount may run meanwhile, and shows what is new once it is all there.
+    """
+    settings = resolve(flags)
+    if tables is not None:
+        _load_files(tables, settings)
+    if tables is None or sizes is not None:
+        with _opened(settings, log_in=tables is None) as access:
+            if tables is None:
+                _load_server(access, settings, needed=sizes is None)
+            if sizes is not None:
+                _ask_sizes(access, settings, sizes)
+
+
+def _load_files(tables: Path, settings: Settings) -> None:
+    began = time.monotonic()
+    with Meter() as meter:
+        built = from_files(tables, settings.state_dir, _Shown(meter))
+    TabledDatabase(settings.state_dir / "catalogue.sqlite").close()  # what a mount looks for
+    _say(built, began)
+
+
+def _load_server(access: Access, settings: Settings, *, needed: bool) -> None:
+    """Take the server's tables; that it has none is an error only where they are ``needed``."""
+    began = time.monotonic()
+    alyx = access.alyx.modest(deadline=SYNC_DEADLINE)
+    try:
+        with Meter() as meter:
+            built = from_server(alyx, settings.state_dir, _Shown(meter))
+    except NotFound as error:
+        if needed:
+            raise
+        click.echo(f"{error}; going on with what is known", err=True)
+        return
+    trouble = complete(alyx, access.database)
+    if trouble is not None:
+        click.echo(f"onefs: labs and subjects are asked for when needed: {trouble}", err=True)
+    if built is None:
+        click.echo("The tables that are there are the server's newest.")
+    else:
+        _say(built, began)
+
+
+def _ask_sizes(access: Access, settings: Settings, path: str) -> None:
+    from onefs.cli import sizes
+
+    wanted = sizes.inside_mount(path, settings)
+    with Meter() as meter:
+        outcome = sizes.ask(access.catalogue, access.content, wanted, meter)
+    click.echo(f"{outcome.known:,} sizes were asked for and are known now.")
+    if outcome.failures:
+        first = outcome.failures[0]
+        raise OnefsError(f"{outcome.failed:,} sizes could not be had, the first: {first}")
+
+
+def _say(built: Built, began: float) -> None:
+    seconds = time.monotonic() - began
+    click.echo(
+        f"{built.sessions:,} sessions and {built.datasets:,} datasets as of {built.date_created}, "
+        f"loaded in {seconds:.1f} s."
+    )
+
+
+class _Shown(Reports):
+    """The reports on a terminal."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+
+    def bytes(self, done: int, total: int) -> None:
+        self._meter.show("downloading", done / 1e6, total / 1e6, "MB")
+
+    def rows(self, done: int, total: int) -> None:
+        self._meter.show("loading", done, total, "datasets")
+
+
+@contextmanager
+def _opened(settings: Settings, *, log_in: bool) -> Iterator[Access]:
+    """The laboratory, with a token where one is needed."""
+    from onefs.credentials import CredentialStore
+    from onefs.http import Transport
+    from onefs.metadata import auth
+
+    limits = Deadlines.of_environment()
+    if log_in:
+        ask = ask_secret if at_terminal() else None
+        with Transport() as transport:
+            auth.log_in(transport, settings, CredentialStore(), ask=ask, deadline=limits.metadata)
+    access = Access(settings, host_key(settings.url), deadlines=limits)
+    try:
+        yield access
+    finally:
+        access.close()

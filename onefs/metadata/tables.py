@@ -1,0 +1,315 @@
+"""What ONE's cache tables said, read from the SQLite file that a sync has made of them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from onefs import alf
+from onefs.errors import CacheError
+from onefs.metadata.rows import DatasetRow, escape_url
+from onefs.model import Copy, Dataset, Repository, Session
+
+log = logging.getLogger(__name__)
+
+#: the schema of tables.sql that this code reads
+SCHEMA = 1
+#: the file's name in the state folder
+NAME = "tables.sqlite"
+#: seconds between two looks whether a sync has put a new file there
+_LOOK = 1.0
+
+_SESSION = "SELECT eid, lab, subject, date, number, task_protocol, projects FROM sessions"
+_ROW = "(SELECT row FROM sessions WHERE eid = ?)"
+
+
+class Tables:
+    """The tables at ``path``, or nothing while there is no such file. Thread-safe.
+
+    A newer file is taken up within a second of its being there. One that is damaged, or that a
+    newer onefs has written, is moved aside with a log line. Methods raise CacheError when the disk
+    fails.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._looked = -math.inf
+        self._facts: Mapping[str, str] = {}
+
+    def close(self) -> None:
+        with self._lock:
+            self._drop()
+
+    def forget_look(self) -> None:
+        """Look for a new file at the next use, not a second after the last look."""
+        with self._lock:
+            self._looked = -math.inf
+
+    @property
+    def version(self) -> tuple[int, int] | None:
+        """Another value for each file; None when there is none."""
+        with self._lock:
+            self._look()
+            return self._identity
+
+    @property
+    def created(self) -> float | None:
+        """When what they say was true, in seconds since the epoch; None without tables."""
+        found = self.fact("created")
+        return float(found) if found else None
+
+    def fact(self, key: str) -> str:
+        """A fact of tables.sql; '' when it is not known."""
+        with self._lock:
+            self._look()
+            return self._facts.get(key, "")
+
+    def labs(self) -> list[str]:
+        """Labs that have a session."""
+        return [str(row[0]) for row in self._rows("SELECT DISTINCT lab FROM subjects")]
+
+    def subjects(self, lab: str) -> list[str]:
+        """A lab's subjects that have a session."""
+        query = "SELECT nickname FROM subjects WHERE lab = ? ORDER BY nickname"
+        return [str(row[0]) for row in self._rows(query, lab)]
+
+    def has_lab(self, lab: str) -> bool:
+        """Whether a session of the lab is there."""
+        return bool(self._rows("SELECT 1 FROM subjects WHERE lab = ? LIMIT 1", lab))
+
+    def has_subject(self, lab: str, subject: str) -> bool:
+        """Whether a session of the subject is there."""
+        query = "SELECT 1 FROM subjects WHERE lab = ? AND nickname = ?"
+        return bool(self._rows(query, lab, subject))
+
+    def has_datasets(self, eid: str) -> bool:
+        """Whether a dataset of the session is there.
+
+        A session without any may have datasets all the same: only those on repositories of
+        certain names are in the tables (FACTS 10).
+        """
+        query = f"SELECT 1 FROM datasets WHERE session = {_ROW} LIMIT 1"
+        return bool(self._rows(query, _uuid_bytes(eid)))
+
+    def bare_sessions(self, after: Session, most: int, all_subjects: bool) -> list[str]:
+        """Up to ``most`` sessions without datasets that come after one in its lab, or subject."""
+        subject = "" if all_subjects else "AND subject = ?"
+        query = (
+            f"SELECT eid FROM sessions AS s WHERE lab = ? {subject}"
+            " AND (subject, date, number, eid) > (?, ?, ?, ?)"
+            " AND NOT EXISTS (SELECT 1 FROM datasets WHERE session = s.row)"
+            " ORDER BY subject, date, number, eid LIMIT ?"
+        )
+        where = [after.lab] if all_subjects else [after.lab, after.subject]
+        place = (after.subject, after.date, after.number, _uuid_bytes(after.eid))
+        return [uuid_text(row[0]) for row in self._rows(query, *where, *place, most)]
+
+    def sessions(self, lab: str, subject: str) -> list[Session]:
+        """A subject's sessions, by date, number and eid."""
+        query = f"{_SESSION} WHERE lab = ? AND subject = ? ORDER BY date, number, eid"
+        return [_session(row) for row in self._rows(query, lab, subject)]
+
+    def session(self, eid: str) -> Session | None:
+        found = self._rows(f"{_SESSION} WHERE eid = ?", _uuid_bytes(eid))
+        return _session(found[0]) if found else None
+
+    def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
+        """The sessions of a ref, one for each lab that has the nickname."""
+        query = f"{_SESSION} WHERE subject = ? AND date = ? AND number = ? ORDER BY lab, eid"
+        return [_session(row) for row in self._rows(query, ref.subject, ref.date, ref.number)]
+
+    def datasets(self, eid: str) -> list[DatasetRow]:
+        """A session's datasets, in a stable order; their date is the session's."""
+        session = self.session(eid)
+        if session is None:
+            return []
+        query = (
+            "SELECT id, here.path, there.path, size, digest, is_default, qc FROM datasets"
+            " JOIN paths AS here ON here.row = datasets.path"
+            " LEFT JOIN paths AS there ON there.row = datasets.stored"
+            f" WHERE session = {_ROW} ORDER BY here.path, id"
+        )
+        mtime = _midnight(session.date)
+        own = session_place(session.lab, session.subject, session.date, session.number)
+        return [
+            _dataset(session.eid, mtime, own, row) for row in self._rows(query, _uuid_bytes(eid))
+        ]
+
+    def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        with self._lock:
+            self._look()
+            if self._connection is None:
+                return []
+            try:
+                return self._connection.execute(statement, values).fetchall()
+            except sqlite3.OperationalError as error:
+                raise CacheError(f"the cache tables {self._path}: {error}") from error
+            except sqlite3.DatabaseError as error:
+                self._set_aside(str(error))
+                return []
+
+    def _look(self) -> None:
+        """Take up the file that is there now."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK:
+            return
+        self._looked = now
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            self._drop()
+            return
+        identity = (found.st_ino, found.st_mtime_ns)
+        if identity == self._identity:
+            return
+        self._drop()
+        try:
+            self._connection, self._facts = _open(self._path)
+        except sqlite3.OperationalError as error:
+            raise CacheError(f"the cache tables {self._path}: {error}") from error
+        except sqlite3.DatabaseError as error:
+            self._set_aside(str(error))
+            return
+        self._identity = identity
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection, self._identity, self._facts = None, None, {}
+
+    def _set_aside(self, reason: str) -> None:
+        self._drop()
+        aside = self._path.with_name(f"{self._path.name}.unusable")
+        try:
+            self._path.replace(aside)
+        except OSError as error:
+            reason = f"{reason}; and it could not be moved: {error.strerror}"
+        log.warning("the cache tables %s were moved aside, sync again: %s", self._path, reason)
+
+
+def session_place(lab: str, subject: str, date: str, number: int) -> str:
+    """A session's folder on a file server, as ONE builds it."""
+    return f"{lab}/{alf.SUBJECTS}/{subject}/{date}/{alf.number_folder(number)}"
+
+
+def presumed_copies(
+    stored: str, dataset_id: str, repositories: Mapping[str, Repository]
+) -> tuple[Copy, ...]:
+    """Where a dataset that stands at ``stored`` (``lab/Subjects/...``) should be served.
+
+    The ``lab/Subjects`` part is the end of a repository's address, and the file's name has the
+    dataset's UUID before its extension (FACTS 8). The tables name no repository, so that this is
+    all that can be said without asking for the session's real listing.
+    """
+    lab, _, rest = stored.partition(f"/{alf.SUBJECTS}/")
+    folder, slash, name = rest.rpartition("/")
+    stem, dot, extension = name.rpartition(".")
+    named = f"{stem}.{dataset_id}.{extension}" if dot else f"{name}.{dataset_id}"
+    served = [
+        (name, found.data_url.rstrip("/"))
+        for name, found in sorted(repositories.items(), reverse=True)
+        if not found.personal and urlsplit(found.data_url).scheme in ("http", "https")
+    ]
+    return tuple(
+        Copy(name, escape_url(f"{base}/{folder}{slash}{named}"))
+        for name, base in served
+        if base.endswith(f"/{lab}/{alf.SUBJECTS}")
+    )
+
+
+def uuid_text(raw: bytes) -> str:
+    """A UUID's bytes as text."""
+    digits = raw.hex()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def _uuid_bytes(text: str) -> bytes:
+    return bytes.fromhex(text.replace("-", ""))
+
+
+def _open(path: Path) -> tuple[sqlite3.Connection, dict[str, str]]:
+    """The file, which nobody writes any more, so that no locks are needed."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
+    )
+    try:
+        found = connection.execute("PRAGMA user_version").fetchone()[0]
+        if found != SCHEMA:
+            raise sqlite3.DatabaseError(f"its schema is {found}, this onefs reads {SCHEMA}")
+        facts = dict(connection.execute("SELECT key, value FROM facts"))
+    except BaseException:
+        connection.close()
+        raise
+    return connection, facts
+
+
+def _session(row: tuple[Any, ...]) -> Session:
+    eid, lab, subject, date, number, task_protocol, projects = row
+    return Session(
+        eid=uuid_text(eid),
+        lab=lab,
+        subject=subject,
+        date=date,
+        number=number,
+        task_protocol=task_protocol,
+        projects=tuple(projects.split(",")) if projects else (),
+    )
+
+
+class _Parts(NamedTuple):
+    """A dataset's path, taken apart."""
+
+    collection: str
+    revision: str
+    name: str
+
+
+@lru_cache(maxsize=8192)
+def _parts(path: str) -> _Parts:
+    folder, _, name = path.rpartition("/")
+    parent, _, last = folder.rpartition("/")
+    if len(last) > 2 and last[0] == last[-1] == "#":
+        return _Parts(parent, last[1:-1], name)
+    return _Parts(folder, "", name)
+
+
+def _dataset(eid: str, mtime: float, own: str, row: tuple[Any, ...]) -> DatasetRow:
+    id_, path, stored, size, digest, default, qc = row
+    parts = _parts(path)
+    return DatasetRow(
+        Dataset(
+            id=uuid_text(id_),
+            eid=eid,
+            name=parts.name,
+            collection=parts.collection,
+            revision=parts.revision,
+            size=size,
+            md5=digest.hex() if digest is not None else "",
+            default=bool(default),
+            qc=qc or "NOT_SET",
+            mtime=mtime,
+            from_tables=True,
+        ),
+        claimed=(),
+        stored=f"{stored or own}/{path}",
+    )
+
+
+def _midnight(date: str) -> float:
+    try:
+        return datetime.fromisoformat(date).replace(tzinfo=timezone.utc).timestamp()
+    except ValueError:  # 2019-13-01 has the form of a date, too
+        return 1.0

@@ -1,0 +1,272 @@
+"""From the two files of cache tables to the SQLite file that the catalogue reads."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from onefs import alf
+from onefs.errors import CacheError, CacheFull, UsageError
+from onefs.metadata.tables import SCHEMA, session_place, uuid_text
+from onefs.metadata.tables_format import DatasetLine, SessionLine, TableFile, created_at
+
+log = logging.getLogger(__name__)
+
+#: distinct paths that are kept in mind to store each once; with more of them some are stored again
+_PATHS_IN_MIND = 200_000
+#: disagreements of the two tables that get a log line each
+_LINES = 1000
+#: SQLite's own memory while it builds, in KiB
+_CACHE_KIB = 32 * 1024
+
+_SESSION_COLUMNS = ("id", "lab", "subject", "date", "number")
+_DATASET_COLUMNS = ("eid", "id", "rel_path")
+
+#: told how many dataset rows of how many are done
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What was put into the file."""
+
+    sessions: int
+    datasets: int
+    date_created: str
+    origin: str
+
+
+def build(
+    sessions: Path,
+    datasets: Path,
+    target: Path,
+    facts: Mapping[str, str],
+    *,
+    origin: str = "",
+    progress: Progress = lambda done, total: None,
+    clock: Callable[[], float] = time.time,
+) -> Built:
+    """Write ``target``, which must not exist, from a sessions and a datasets table.
+
+    ``facts`` are added to those that the tables state; ``origin`` is the database that they must
+    be of ('': any). Rows are streamed: memory grows with the
+    number of sessions (some 200 B each), not of datasets. When it returns, the file is on the
+    disk. Raises UsageError naming the file that is no table or does not belong to the other, and
+    CacheError or CacheFull for the disk; ``target`` is to be removed then.
+    """
+    of_sessions = TableFile(sessions, _SESSION_COLUMNS)
+    with closing(of_sessions), closing(TableFile(datasets, _DATASET_COLUMNS)) as of_datasets:
+        if of_sessions.origin != of_datasets.origin:
+            raise UsageError(
+                f"{datasets} is of the database {of_datasets.origin!r}, {sessions} of "
+                f"{of_sessions.origin!r}: give two tables of one database"
+            )
+        if origin and of_sessions.origin != origin:
+            raise UsageError(
+                f"{sessions} is of another database ({of_sessions.origin!r}) than the cache "
+                f"tables that are there ({origin!r}): give another --state-dir"
+            )
+        try:
+            return _build(of_sessions, of_datasets, target, facts, progress, clock())
+        except (sqlite3.Error, OSError) as error:
+            if "full" in str(error):
+                raise CacheFull(f"the disk of {target.parent} is full") from error
+            raise CacheError(f"{target} cannot be written: {error}") from error
+
+
+def _build(
+    sessions: TableFile,
+    datasets: TableFile,
+    target: Path,
+    facts: Mapping[str, str],
+    progress: Progress,
+    now: float,
+) -> Built:
+    with closing(_create(target)) as connection:
+        writer = _Writer(connection)
+        for lines in sessions.sessions():
+            writer.add_sessions(lines)
+        total = datasets.rows
+        for rows in datasets.datasets():
+            writer.add_datasets(rows)
+            progress(writer.seen, total)
+        writer.finish(sessions, datasets)
+        date_created = min(sessions.date_created, datasets.date_created)
+        found = {
+            "created": repr(_age_from(sessions, datasets, date_created, now)),
+            "date_created": date_created,
+            "origin": sessions.origin,
+            **facts,
+        }
+        connection.executemany("INSERT INTO facts VALUES (?, ?)", found.items())
+        _script(connection, "tables_index.sql")
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        connection.commit()
+    _flush(target)
+    return Built(writer.sessions, writer.datasets, date_created, sessions.origin)
+
+
+def _age_from(sessions: TableFile, datasets: TableFile, date_created: str, now: float) -> float:
+    """The time that the tables speak of; their clock may be ahead, or in another zone."""
+    if sessions.is_part or datasets.is_part:
+        return 1.0
+    return min(created_at(date_created) or 1.0, now)
+
+
+class _Writer:
+    """Puts lines into the file, and knows what cannot be put there."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._rows: dict[bytes, int] = {}
+        self._places: dict[int, str] = {}
+        self._paths: dict[str, int] = {}
+        self._path_rows = 0
+        self._left_out: Counter[str] = Counter()
+        self._lines = 0
+        self.seen = 0
+        self.datasets = 0
+
+    @property
+    def sessions(self) -> int:
+        return len(self._rows)
+
+    def add_sessions(self, lines: Iterable[SessionLine]) -> None:
+        """Keep those that have a folder, each once."""
+        fresh = []
+        for line in lines:
+            eid, number = line.eid, line.number
+            if eid is None:
+                self._left_out["sessions without a UUID"] += 1
+            elif number is None or not (line.lab and line.subject and alf.is_date(line.date)):
+                self._left_out["sessions without lab, subject, date or number"] += 1
+            elif eid in self._rows:
+                self._left_out["sessions that stand there twice"] += 1
+            else:
+                row = len(self._rows) + 1
+                self._rows[eid] = row
+                fresh.append((row, *line))
+        marks = ", ".join("?" * 8)
+        self._connection.executemany(f"INSERT INTO sessions VALUES ({marks})", fresh)
+
+    def add_datasets(self, lines: Iterable[DatasetLine]) -> None:
+        """Keep those that exist and belong to a session."""
+        fresh = []
+        for line in lines:
+            self.seen += 1
+            session = self._rows.get(line.eid) if line.eid is not None else None
+            if not line.exists:
+                self._left_out["datasets that do not exist"] += 1
+            elif session is None:
+                self._left_out["datasets of no session in the sessions table"] += 1
+            elif line.id is None or not line.path:
+                self._left_out["datasets without a UUID or path"] += 1
+            else:
+                stored = self._elsewhere(line, session) if line.stored else None
+                path = self._path(line.path)
+                rest = (line.size, line.digest, line.default, line.qc)
+                fresh.append((session, line.id, path, stored, *rest))
+        self.datasets += len(fresh)
+        marks = ", ".join("?" * 8)
+        self._connection.executemany(f"INSERT INTO datasets VALUES ({marks})", fresh)
+
+    def finish(self, sessions: TableFile, datasets: TableFile) -> None:
+        """Say what was left out. Raises UsageError when nothing fits."""
+        for what, count in self._left_out.items():
+            log.info("%s: %d %s are left out", datasets.path.parent, count, what)
+        if self._lines > _LINES:
+            log.warning("%d more disagree like that", self._lines - _LINES)
+        if sessions.rows and not self._rows:
+            raise UsageError(
+                f"{sessions.path} is no cache table of Alyx: not one of its {sessions.rows} "
+                "sessions has a UUID, lab, subject, date and number"
+            )
+        if (
+            self.seen
+            and not self.datasets
+            and self._left_out["datasets that do not exist"] < self.seen
+        ):
+            raise UsageError(
+                f"{datasets.path} does not belong to {sessions.path}: not one of its {self.seen} "
+                "datasets is of a session there"
+            )
+
+    def _path(self, path: str) -> int:
+        known = self._paths.get(path)
+        if known is None:
+            if len(self._paths) >= _PATHS_IN_MIND:
+                self._paths.clear()
+            self._path_rows += 1
+            known = self._paths[path] = self._path_rows
+            self._connection.execute("INSERT INTO paths VALUES (?, ?)", (known, path))
+        return known
+
+    def _elsewhere(self, line: DatasetLine, session: int) -> int | None:
+        """Where the file server has a dataset, if it is not in its session's own folder."""
+        assert line.stored is not None
+        assert line.eid is not None
+        place = self._place(session)
+        if line.stored == place:
+            return None
+        if _padded(line.stored) != place:
+            self._lines += 1
+            if self._lines <= _LINES:
+                log.warning(
+                    "%s is shown in %s, the folder of its session %s, and stored in %s",
+                    line.path,
+                    place,
+                    uuid_text(line.eid),
+                    line.stored,
+                )
+        return self._path(line.stored)
+
+    def _place(self, session: int) -> str:
+        known = self._places.get(session)
+        if known is None:
+            query = "SELECT lab, subject, date, number FROM sessions WHERE row = ?"
+            found = self._connection.execute(query, (session,)).fetchone()
+            known = session_place(*found)
+            if len(self._places) >= _PATHS_IN_MIND:
+                self._places.clear()
+            self._places[session] = known
+        return known
+
+
+def _padded(place: str) -> str:
+    """A session's folder with its number in three digits."""
+    parent, _, number = place.rpartition("/")
+    return f"{parent}/{int(number):03d}" if number.isdecimal() else place
+
+
+def _create(target: Path) -> sqlite3.Connection:
+    """A new file that nobody reads yet: no journal, since an unfinished one is thrown away."""
+    connection = sqlite3.connect(target)
+    for pragma in (
+        "journal_mode = OFF",
+        "synchronous = OFF",
+        "locking_mode = EXCLUSIVE",
+        f"cache_size = -{_CACHE_KIB}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    _script(connection, "tables.sql")
+    return connection
+
+
+def _script(connection: sqlite3.Connection, name: str) -> None:
+    connection.executescript(resources.files("onefs.metadata").joinpath(name).read_text("utf-8"))
+
+
+def _flush(target: Path) -> None:
+    with target.open("rb") as file:
+        os.fsync(file.fileno())
+    # what was just written would otherwise push warmer pages out of the machine's memory
+    with suppress(OSError, AttributeError), target.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

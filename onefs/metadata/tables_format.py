@@ -1,0 +1,278 @@
+"""ONE's cache tables as they stand in Parquet files, in the present format and in older ones.
+
+=====================  ==============================  ============================================
+what                   now                             before
+=====================  ==============================  ============================================
+ids                    ``id``, ``eid``: UUIDs as text  ``id_0, id_1``: pairs of little-endian int64
+                                                       that are the UUID's bytes (until 2022)
+a session's projects   ``projects``, comma-joined      ``project``, one name or ``None``
+where a dataset is     below its session               ``session_path`` too, whose number may be
+                                                       ``1`` for ``001``
+``file_size``          unsigned, null                  floating, null or NaN
+default_revision, qc   there                           not there
+``rel_path``           ``alf/#2020-01-01#/a.npy``      ``alf/#nan#/a.npy`` without revision (made
+                                                       with pandas 3), ``#None#``
+=====================  ==============================  ============================================
+
+Files are read in batches, so that memory does not grow with them. pyarrow is imported when a file
+is first opened.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from onefs.errors import UsageError
+
+#: rows in memory at once
+BATCH = 32768
+#: bytes of each column that are read ahead; without a limit pyarrow reads whole columns
+_READ_AHEAD = 1 << 18
+
+_NO_REVISION = re.compile(r"(?:^|(?<=/))#(?:nan|None|NaT|<NA>)#/")
+_PAIR = struct.Struct("<qq")
+
+
+class SessionLine(NamedTuple):
+    """A row of the sessions table; None and '' for what it does not say."""
+
+    eid: bytes | None
+    lab: str
+    subject: str
+    #: ``yyyy-mm-dd``
+    date: str
+    number: int | None
+    task_protocol: str
+    projects: str
+
+
+class DatasetLine(NamedTuple):
+    """A row of the datasets table; None for what it does not say."""
+
+    eid: bytes | None
+    id: bytes | None
+    path: str
+    #: ``lab/Subjects/subject/date/number`` as the file server has it; None in newer tables
+    stored: str | None
+    size: int | None
+    digest: bytes | None
+    default: bool
+    qc: str | None
+    exists: bool
+
+
+class TableFile:
+    """One Parquet file of a cache table.
+
+    Raises UsageError naming the file when it is no table of ONE's, and when pyarrow is missing.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.path = path
+        parquet = _parquet()
+        try:
+            self._file = parquet.ParquetFile(path, buffer_size=_READ_AHEAD, pre_buffer=False)
+            names = set(self._file.schema_arrow.names)
+            self._note = _note(self._file.schema_arrow.metadata or {})
+        except _broken() as error:
+            raise self._unusable(f"it cannot be read as Parquet ({_short(error)})") from error
+        missing = [name for name in columns if not {name, f"{name}_0"} & names]
+        if missing:
+            self.close()
+            raise self._unusable(f"it has no column {', '.join(missing)}")
+        self._columns = names
+
+    @property
+    def date_created(self) -> str:
+        """When the table was made, in its own words. Raises UsageError when it does not say."""
+        found = self._note.get("date_created")
+        if not isinstance(found, str) or created_at(found) is None:
+            raise self._unusable("it does not say when it was made (date_created)")
+        return found
+
+    @property
+    def origin(self) -> str:
+        """The name of the database that it was made from; '' when it does not say."""
+        found = self._note.get("origin") or ""
+        return ",".join(sorted(map(str, found))) if isinstance(found, list) else str(found)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it holds a release tag's rows only."""
+        return bool(self._note.get("database_tags"))
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return int(self._file.metadata.num_rows)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def sessions(self) -> Iterator[list[SessionLine]]:
+        """The rows of a sessions table, in batches."""
+        projects = "projects" if "projects" in self._columns else "project"
+        for batch in self._batches("lab", "subject", "date", "number", "task_protocol", projects):
+            yield [
+                SessionLine(
+                    eid,
+                    lab or "",
+                    subject or "",
+                    str(date or "")[:10],
+                    _integer(number),
+                    protocol or "",
+                    "" if not project or project == "None" else project,
+                )
+                for eid, lab, subject, date, number, protocol, project in zip(
+                    _ids(batch, "id"),
+                    _values(batch, "lab"),
+                    _values(batch, "subject"),
+                    _values(batch, "date"),
+                    _values(batch, "number"),
+                    _values(batch, "task_protocol"),
+                    _values(batch, projects),
+                    strict=True,
+                )
+            ]
+
+    def datasets(self) -> Iterator[list[DatasetLine]]:
+        """The rows of a datasets table, in batches."""
+        wanted = ("rel_path", "session_path", "file_size", "hash", "default_revision", "qc")
+        for batch in self._batches(*wanted, "exists"):
+            yield [
+                DatasetLine(
+                    eid,
+                    id_,
+                    plain_path(path or ""),
+                    stored or None,
+                    _integer(size),
+                    _digest(digest),
+                    default is not False,
+                    None if not qc or qc == "NOT_SET" else str(qc),
+                    exists is not False,
+                )
+                for eid, id_, path, stored, size, digest, default, qc, exists in zip(
+                    _ids(batch, "eid"),
+                    _ids(batch, "id"),
+                    *(_values(batch, name) for name in wanted),
+                    _values(batch, "exists"),
+                    strict=True,
+                )
+            ]
+
+    def _batches(self, *names: str) -> Iterator[Any]:
+        ids = ("id", "id_0", "id_1", "eid", "eid_0", "eid_1")
+        columns = [name for name in (*ids, *names) if name in self._columns]
+        try:
+            yield from self._file.iter_batches(BATCH, columns=columns, use_threads=False)
+        except _broken() as error:
+            raise self._unusable(f"it is damaged ({_short(error)})") from error
+
+    def _unusable(self, reason: str) -> UsageError:
+        return UsageError(f"{self.path} is no cache table of ONE: {reason}")
+
+
+def created_at(text: str) -> float | None:
+    """``date_created`` in seconds since the epoch, a time without zone taken as UTC."""
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def plain_path(path: str) -> str:
+    """``rel_path`` without the folder of a revision that is none (``#nan#``, ``#None#``)."""
+    return _NO_REVISION.sub("", path) if "#" in path else path
+
+
+def check_pyarrow() -> None:
+    """Raise UsageError with what to do when pyarrow is missing."""
+    _parquet()
+
+
+def _parquet() -> Any:
+    try:
+        return importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise UsageError(
+            "cache tables need pyarrow, which is not installed: run `pip install 'onefs[tables]'`"
+        ) from error
+
+
+def _broken() -> tuple[type[BaseException], ...]:
+    """What pyarrow raises for a file that is not what it should be."""
+    arrow = importlib.import_module("pyarrow").ArrowException
+    return (arrow, OSError, UnicodeDecodeError, ValueError)
+
+
+def _note(metadata: dict[bytes, bytes]) -> dict[str, Any]:
+    """ONE's own note in the file."""
+    try:
+        found = json.loads(metadata.get(b"one_metadata", b"{}"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _values(batch: Any, name: str) -> list[Any]:
+    """A column as Python values; Nones when the table has no such column."""
+    if name not in batch.schema.names:
+        return [None] * int(batch.num_rows)
+    values: list[Any] = batch.column(name).to_pylist()
+    return values
+
+
+def _ids(batch: Any, name: str) -> list[bytes | None]:
+    """A column of UUIDs as their bytes; None for what is none."""
+    if f"{name}_0" in batch.schema.names:
+        pairs = zip(_values(batch, f"{name}_0"), _values(batch, f"{name}_1"), strict=True)
+        return [
+            None if low is None or high is None else _PAIR.pack(low, high) for low, high in pairs
+        ]
+    return [_uuid(text) for text in _values(batch, name)]
+
+
+def _uuid(text: object) -> bytes | None:
+    if not isinstance(text, str) or len(text) != 36:
+        return None
+    try:
+        found = bytes.fromhex(text.replace("-", ""))
+    except ValueError:
+        return None
+    return found if len(found) == 16 else None
+
+
+def _integer(value: Any) -> int | None:
+    """A size or number; None for null, NaN, and what is below 0."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    try:
+        found = int(value)
+    except (TypeError, ValueError):
+        return None
+    return found if 0 <= found < 1 << 63 else None
+
+
+def _digest(text: object) -> bytes | None:
+    """An md5 or sha1; None for anything else."""
+    if not isinstance(text, str) or len(text) not in (32, 40):
+        return None
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        return None
+    return found if len(found) * 2 == len(text) else None
+
+
+def _short(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]

@@ -1,0 +1,10 @@
+-- Made after the rows of tables.sql: sorting them at the end is faster than keeping them sorted.
+CREATE INDEX sessions_of_subject ON sessions (lab, subject, date, number);
+CREATE INDEX sessions_of_ref ON sessions (subject, date, number);
+CREATE INDEX datasets_of_session ON datasets (session);
+CREATE TABLE subjects (
+    lab      TEXT NOT NULL,
+    nickname TEXT NOT NULL,
+    PRIMARY KEY (lab, nickname)
+) WITHOUT ROWID;
+INSERT INTO subjects SELECT DISTINCT lab, subject FROM sessions;

@@ -1,0 +1,193 @@
+"""What cache tables cost: loading them, mounting on them, walking them.
+
+usage: tables.py [--sessions N] [--datasets M] [--work FOLDER] [--part-of-find LABS]
+
+Makes tables of N sessions with M datasets each, loads them, and mounts the catalogue that came of
+it and a small one, each over an embedded server of 20 sessions. Prints one JSON object:
+
+    load    rows a second, and the peak resident memory of the process in MB
+    ready   seconds for `onefs mount` to return, small and big, the best of three
+    find    seconds of a whole `find`, entries, and the curve of the daemon's memory
+    ls_lR   the same of `ls -lR` of one lab
+
+A point of a curve is [seconds, RSS of the daemon, 300 B for each fuse_inode of the kernel], in MB:
+libfuse keeps that much for each inode which the kernel holds, and the rest is ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from made_tables import write
+
+#: bytes that libfuse keeps for an inode which the kernel holds
+INODE = 300
+_RUN = "from onefs.cli import main; main()"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--sessions", type=int, default=100_000)
+    parser.add_argument("--datasets", type=int, default=50)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--part-of-find", type=int, metavar="LABS")
+    asked = parser.parse_args()
+    work = asked.work or Path(tempfile.mkdtemp(prefix="onefs-bench-"))
+    shutil.rmtree(work / "cache", ignore_errors=True)
+    _isolate(work / "home")
+    if not (work / "big" / "datasets.pqt").exists():
+        write(work / "big", asked.sessions, asked.datasets)
+    write(work / "small", 20, 40)
+    found: dict[str, Any] = {}
+    with _server() as url:
+        os.environ["ONEFS_URL"] = url
+        _load(work / "small", work / "state-small")
+        found["load"] = _load(work / "big", work / "state-big")
+        found["ready"] = {
+            name: min(_ready(work / f"state-{name}", work) for _ in range(3))
+            for name in ("small", "big")
+        }
+        with _mounted(work / "state-big", work) as (mountpoint, pid):
+            time.sleep(1)
+            labs = [str(lab) for lab in sorted(mountpoint.glob("lab[0-9]*"))]
+            found["ls_lR"] = _walk(["ls", "-lR", labs[-1]], pid)
+            found["find"] = _walk(["find", *labs[: asked.part_of_find]], pid)
+    print(json.dumps(found, indent=1))
+    if asked.work is None:
+        shutil.rmtree(work)
+
+
+def _isolate(home: Path) -> None:
+    home.mkdir(parents=True, exist_ok=True)
+    for name in [name for name in os.environ if name.startswith(("XDG_", "ONEFS_"))]:
+        del os.environ[name]
+    os.environ["HOME"] = str(home)
+
+
+def _onefs(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", _RUN, *arguments]
+
+
+@contextmanager
+def _server() -> Iterator[str]:
+    command = _onefs("demo", "serve", "--sessions", "20", "--datasets", "40")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        os.environ["ONEFS_USERNAME"] = ready["username"]
+        os.environ["ONEFS_PASSWORD"] = ready["password"]
+        try:
+            yield ready["alyx_url"]
+        finally:
+            process.terminate()
+
+
+def _load(tables: Path, state: Path) -> dict[str, float]:
+    shutil.rmtree(state, ignore_errors=True)
+    command = _onefs("sync", "--tables", str(tables), "--state-dir", str(state))
+    began = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    said = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - began
+    assert status == 0, said
+    datasets = int(said.split(" datasets")[0].split()[-1].replace(",", ""))
+    return {
+        "datasets": datasets,
+        "seconds": round(seconds, 1),
+        "rows_a_second": round(datasets / seconds),
+        "peak_MB": round(usage.ru_maxrss / 1024),
+        "file_MB": round((state / "tables.sqlite").stat().st_size / 1e6),
+    }
+
+
+def _mount(state: Path, work: Path) -> tuple[float, Path]:
+    mountpoint = work / "mnt"
+    folders = ["--state-dir", str(state), "--cache-dir", str(work / "cache")]
+    began = time.monotonic()
+    subprocess.run(_onefs("mount", str(mountpoint), *folders), check=True)
+    return time.monotonic() - began, mountpoint
+
+
+def _umount(mountpoint: Path) -> None:
+    subprocess.run(_onefs("umount", str(mountpoint)), check=True)
+
+
+def _ready(state: Path, work: Path) -> float:
+    seconds, mountpoint = _mount(state, work)
+    _umount(mountpoint)
+    return round(seconds, 2)
+
+
+@contextmanager
+def _mounted(state: Path, work: Path) -> Iterator[tuple[Path, int]]:
+    _, mountpoint = _mount(state, work)
+    try:
+        text = subprocess.run(_onefs("status", "--json"), capture_output=True, check=True).stdout
+        yield mountpoint, int(json.loads(text)["mounts"][0]["pid"])
+    finally:
+        _umount(mountpoint)
+
+
+def _walk(command: list[str], pid: int) -> dict[str, Any]:
+    curve: list[list[float]] = []
+    done = threading.Event()
+    began = time.monotonic()
+
+    def sample() -> None:
+        every = 0.5
+        while True:
+            curve.append([round(time.monotonic() - began, 1), _rss(pid), _inodes()])
+            if done.wait(every):
+                return
+            every = min(every * 1.3, 20)
+
+    watcher = threading.Thread(target=sample)
+    watcher.start()
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        lines = sum(chunk.count(b"\n") for chunk in iter(lambda: process.stdout.read(1 << 20), b""))
+    seconds = time.monotonic() - began
+    done.set()
+    watcher.join()
+    curve.append([round(seconds, 1), _rss(pid), _inodes()])
+    return {
+        "seconds": round(seconds, 1),
+        "lines": lines,
+        "ours_at_most_MB": round(max(rss - inodes for _, rss, inodes in curve)),
+        "curve": curve,
+    }
+
+
+def _rss(pid: int) -> float:
+    with open(f"/proc/{pid}/statm") as file:
+        return round(int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 1e6, 1)
+
+
+def _inodes() -> float:
+    """Memory for the kernel's inodes; 0 where /proc/slabinfo may not be read."""
+    try:
+        with open("/proc/slabinfo") as file:
+            for line in file:
+                if line.startswith("fuse_inode"):
+                    return round(int(line.split()[1]) * INODE / 1e6, 1)
+    except PermissionError:
+        pass
+    return 0.0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""``onefs sync`` and ``mount --sync`` as users run them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from onefs.demo.made import MadeLaboratory
+from onefs.demo.records import DatasetRecord
+from onefs.demo.rest import cache
+from onefs.demo.serve import Servers
+from tests.laboratories import account, alyx_requests, downloads
+from tests.metadata.table_files import OLD, dataset, session, write
+from tests.running import ONEFS, Home, files_below, run
+from tests.scripted import Scripted, answer_json, refusing
+
+TUTORIAL = "cf264653-2deb-44cb-aa84-89b82507028a"
+THERE = "mainenlab/clns0730/2018-08-24/002"
+
+
+@pytest.fixture(scope="module")
+def laboratory() -> MadeLaboratory:
+    return MadeLaboratory()
+
+
+@pytest.fixture
+def servers(laboratory: MadeLaboratory) -> Iterator[Servers]:
+    with Servers(laboratory) as running:
+        yield running
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    with Home(tmp_path) as made:
+        yield made
+
+
+def test_from_the_server(home: Home, servers: Servers) -> None:
+    who = account(servers)
+    done = home.run("sync", **who)
+    assert "sessions and" in done.stdout
+    assert "loaded in" in done.stdout
+    assert done.stderr == ""
+    asked = [each.path.partition("?")[0] for each in alyx_requests(servers)]
+    assert asked == ["/cache/info/", "/cache.zip", "/labs", "/data-repository", "/subjects"]
+    assert home.run("sync", **who).stdout == (
+        "The tables that are there are the server's newest.\n"
+    )
+    assert [each.path for each in alyx_requests(servers)].count("/cache.zip") == 1
+
+
+def test_a_walk_after_mount_sync_costs_no_request(home: Home, servers: Servers, fuse: None) -> None:
+    mounted = home.mount("--sync", **account(servers))
+    servers.clear_requests()
+    found = files_below(mounted.path)
+    assert len(found) > 1000
+    run(["ls", "-lR", "."], cwd=mounted.path)
+    assert servers.requests == []
+    path = next(path for path in sorted(found) if path.endswith(".npy"))
+    assert (mounted.path / path).read_bytes()[:6] == b"\x93NUMPY"
+    assert [each.path.partition("?")[0] for each in alyx_requests(servers)] == ["/datasets"]
+
+
+def test_mount_sync_of_the_embedded_laboratory(home: Home, fuse: None) -> None:
+    mounted = home.mount("--demo", "--sync")
+    assert mounted.log_lines("sessions and", "datasets loaded")
+    assert (mounted.path / "mainenlab/clns0730/2018-08-24/001/alf/spikes.times.npy").stat().st_size
+
+
+def test_mounting_goes_on_where_the_server_has_no_tables(
+    home: Home, servers: Servers, fuse: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "importlib", SimpleNamespace(import_module=_no_pyarrow))
+    mounted = home.mount("--sync", **account(servers))
+    assert "mainenlab" in os.listdir(mounted.path)
+    [line] = mounted.log_lines("has no cache tables")
+    assert "mounting without" in line
+
+
+def test_a_server_without_tables_is_one_sentence(home: Home) -> None:
+    nothing = answer_json({"detail": "Not found.", "status_code": 404}, 404)
+    labs = answer_json({"count": 0, "next": None, "previous": None, "results": []})
+    with Scripted({"/cache/info/": nothing, "/labs": labs}) as server:
+        who = {"ONEFS_URL": server.url, "ONEFS_TOKEN": "t" * 40, "ONEFS_USERNAME": "u"}
+        assert home.refused(1, "sync", **who) == f"{server.url} has no cache tables"
+
+
+def test_the_tables_of_2021_offline(home: Home, fuse: None) -> None:
+    """All 693 datasets, without a server or an account."""
+    with refusing() as url:
+        done = home.run("sync", "--tables", OLD, "--url", url)
+        assert "26 sessions and 693 datasets as of 2021-05-13 20:38" in done.stdout
+        assert len(done.stderr.splitlines()) == 33
+        mounted = home.mount("--offline", "--url", url)
+        found = files_below(mounted.path)
+        assert len(found) == 693
+        assert not any(".." in path for path in found)
+        link = mounted.path / ".by-eid" / TUTORIAL
+        assert os.readlink(link) == f"../{THERE}"
+        assert len(files_below(link.resolve())) == 28
+        listed = run(["ls", "-lR", "."], cwd=mounted.path / "cortexlab", code=1)
+        assert "Traceback" not in home.log()
+        assert "No route to host" in listed.stderr  # sizes that nobody knows are not shown as 0
+
+
+@pytest.mark.parametrize("name", ["garbage.pqt", "sessions.pqt", "cache.zip", "nothing"])
+def test_what_is_no_table_is_named(home: Home, tmp_path: Path, name: str) -> None:
+    given = tmp_path / name
+    if name != "nothing":
+        given.write_bytes(b"PK\3\4 garbage" * 100)
+    (tmp_path / "datasets.pqt").write_bytes(b"garbage")
+    said = home.refused(2, "sync", "--tables", given, "--url", "http://localhost:9")
+    assert str(given) in said
+
+
+def test_tables_of_another_database_are_refused(home: Home, tmp_path: Path) -> None:
+    url = ("--url", "http://localhost:9")
+    home.run("sync", "--tables", OLD, *url)
+    other = write(tmp_path / "other", [session(1)], [dataset(1, 1)], origin="another")
+    said = home.refused(2, "sync", "--tables", other, *url)
+    assert f"{other}/sessions.pqt is of another database ('another')" in said
+
+
+def test_without_pyarrow_one_sentence_says_what_to_do(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "shadow" / "pyarrow").mkdir(parents=True)
+    (tmp_path / "shadow" / "pyarrow" / "__init__.py").write_text("raise ImportError('none')")
+    path = f"{tmp_path / 'shadow'}:{os.environ.get('PYTHONPATH', '')}"
+    for command in (["sync", "--tables", str(OLD)], ["mount", "--sync", str(tmp_path / "mnt")]):
+        said = home.refused(2, *command, "--url", "http://localhost:9", PYTHONPATH=path)
+        assert "pip install 'onefs[tables]'" in said
+
+
+def test_a_mount_is_not_disturbed_by_a_sync_and_sees_its_end(
+    home: Home, servers: Servers, fuse: None
+) -> None:
+    who = account(servers)
+    mounted = home.mount(**who)
+    before = files_below(mounted.path / "mainenlab")
+    sync = subprocess.Popen([ONEFS, "sync"], env=home.environment | who, stdout=subprocess.PIPE)
+    try:
+        while sync.poll() is None:
+            assert files_below(mounted.path / "mainenlab") == before
+    finally:
+        sync.kill()
+        assert sync.wait(20) == 0
+    assert files_below(mounted.path / "mainenlab") == before
+
+
+class Sizeless:
+    """A laboratory that does not know the sizes of one session's datasets."""
+
+    def __init__(self, source: MadeLaboratory) -> None:
+        self._source = source
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def datasets(self, eid: str) -> list[DatasetRecord]:
+        """See :class:`onefs.demo.records.Source`."""
+        found = self._source.datasets(eid)
+        return [replace(each, file_size=None) for each in found] if eid == TUTORIAL else found
+
+
+@pytest.fixture
+def sizeless(laboratory: MadeLaboratory) -> Iterator[Servers]:
+    with Servers(Sizeless(laboratory)) as running:  # type: ignore[arg-type]
+        yield running
+
+
+def test_sizes_are_asked_for_in_bulk(home: Home, sizeless: Servers, fuse: None) -> None:
+    """Also of what only tables know; once for good; below a path or everywhere."""
+    who = account(sizeless)
+    home.run("sync", **who)
+    before = len(alyx_requests(sizeless))
+    path = "mainenlab/Subjects/clns0730/2018-08-24/1/alf/spikes.times.npy"
+    done = home.run("sync", "--sizes", path, **who)
+    assert done.stdout.splitlines()[-1] == "1 sizes were asked for and are known now."
+    assert len(downloads(sizeless)) == 1
+    done = home.run("sync", "--sizes", **who)
+    assert done.stdout.splitlines()[-1] == "28 sizes were asked for and are known now."
+    assert sum(each.bytes for each in downloads(sizeless)) == 29  # one byte of each
+    assert [each.path for each in alyx_requests(sizeless)[before:]].count("/cache.zip") == 0
+    mounted = home.mount(**who)
+    session = mounted.path / "mainenlab/clns0730/2018-08-24/001"
+    assert all((session / path).stat().st_size > 0 for path in files_below(session))
+    assert len(downloads(sizeless)) == 29
+
+
+def test_sizes_that_cannot_be_had_are_an_error(home: Home, sizeless: Servers) -> None:
+    who = account(sizeless)
+    home.run("sync", **who)
+    sizeless.data.stop()
+    done = home.run("sync", "--sizes", code=1, **who)
+    assert done.stdout.splitlines()[-1] == "0 sizes were asked for and are known now."
+    assert "29 sizes could not be had, the first: " in done.stderr
+    done = home.run("sync", "--sizes", "nolab", code=1, **who)
+    assert done.stderr.startswith("onefs: there is no nolab: ")
+
+
+def _no_pyarrow(name: str) -> object:
+    if name.startswith("pyarrow"):
+        raise ModuleNotFoundError(name)
+    return importlib.import_module(name)

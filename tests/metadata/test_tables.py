@@ -1,0 +1,309 @@
+"""The catalogue over cache tables: which of the two is believed, and what stays unknown."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from onefs import alf
+from onefs.metadata.rows import DatasetRow
+from onefs.metadata.tabled import TabledDatabase
+from onefs.metadata.tables import NAME, Tables, presumed_copies
+from onefs.metadata.tables_sync import from_files
+from onefs.model import Copy, Dataset, Repository, Session
+from tests.metadata.table_files import CREATED_AT, OLD, dataset, session, uuid, write
+
+BEFORE, AFTER = CREATED_AT - 1000, CREATED_AT + 1000
+MOUSE = "sessions/labone/mouse"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[TabledDatabase]:
+    found = TabledDatabase(tmp_path / "catalogue.sqlite")
+    yield found
+    found.close()
+
+
+Put = Callable[..., None]
+
+
+@pytest.fixture
+def put(tmp_path: Path, database: TabledDatabase) -> Put:
+    """Loads tables with these rows."""
+
+    def load(sessions: list[dict[str, object]], datasets: list[dict[str, object]]) -> None:
+        from_files(write(tmp_path / "tables", sessions, datasets), tmp_path)
+        database.tables.forget_look()
+
+    return load
+
+
+def own_session(number: int, **changes: object) -> Session:
+    values: dict[str, object] = {
+        "eid": uuid(number),
+        "lab": "labone",
+        "subject": "mouse",
+        "date": f"2020-01-{number:02d}",
+        "number": 1,
+        "start_time": 1577880000.0,
+    }
+    return Session(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def own_dataset(of: int, number: int, name: str = "a.b.npy", **changes: object) -> DatasetRow:
+    values: dict[str, object] = {
+        "id": uuid(1000 + number),
+        "eid": uuid(of),
+        "name": name,
+        "collection": "alf",
+        "dataset_type": "a.b",
+        "size": 100 + number,
+        "md5": f"{number:032x}",
+        "mtime": 1600000000.0,
+    }
+    return DatasetRow(
+        Dataset(**{**values, **changes}),  # type: ignore[arg-type]
+        (("flatiron", f"http://host/{name}"),),
+    )
+
+
+def test_without_tables_it_is_a_plain_catalogue(database: TabledDatabase) -> None:
+    assert database.is_empty()
+    assert database.fetched_at(MOUSE) is None
+    assert database.labs() == []
+    assert not database.is_from_tables(MOUSE)
+    assert database.tables_version() is None
+
+
+def test_what_the_tables_know_is_as_old_as_they_are(database: TabledDatabase, put: Put) -> None:
+    put([session(1)], [dataset(1, 1)])
+    for key in (
+        MOUSE,
+        f"session/{uuid(1)}",
+        "ref/2020-01-01_1_mouse",
+        f"datasets/{uuid(1)}",
+        "news/labone",
+    ):
+        assert database.fetched_at(key) == CREATED_AT, key
+        assert database.is_from_tables(key)
+    assert not database.is_empty()
+
+
+def test_what_they_know_in_part_is_served_and_always_stale(
+    database: TabledDatabase, put: Put
+) -> None:
+    """Labs and subjects without a numbered session are not in the tables, nor are addresses."""
+    put([session(1)], [dataset(1, 1)])
+    assert database.labs() == ["labone"]
+    assert database.subjects("labone") == ["mouse"]
+    for key in ("labs", "subjects/labone", "repositories"):
+        assert database.fetched_at(key) == 1.0, key
+    database.store_labs(["labone", "labtwo"], BEFORE)
+    database.store_subjects("labone", ["rat"], BEFORE)
+    assert database.fetched_at("labs") == BEFORE
+    assert database.labs() == ["labone", "labtwo"]
+    assert database.subjects("labone") == ["mouse", "rat"]
+
+
+def test_what_they_do_not_know_is_unknown(database: TabledDatabase, put: Put) -> None:
+    put([session(1), session(2)], [dataset(1, 1)])
+    for key in (
+        "sessions/labone/rat",
+        "sessions/labtwo/mouse",
+        "subjects/labtwo",
+        f"session/{uuid(9)}",
+        "ref/2020-01-01_2_mouse",
+        f"datasets/{uuid(9)}",
+        f"datasets/{uuid(2)}",  # datasets on other servers than flatiron and aws are left out
+        f"record/{uuid(1)}",
+        "news/labtwo",
+    ):
+        assert database.fetched_at(key) is None, key
+
+
+def test_the_newer_word_counts(database: TabledDatabase, put: Put) -> None:
+    put([session(1, task_protocol="tables")], [dataset(1, 1), dataset(1, 2, "alf/c.d.npy")])
+    database.store_sessions("labone", "mouse", [(own_session(2), True)], AFTER)
+    database.store_datasets(uuid(1), [own_dataset(1, 1)], AFTER)
+    assert database.fetched_at(MOUSE) == AFTER
+    assert [found.eid for found in database.sessions("labone", "mouse")] == [uuid(2)]
+    assert [row.dataset.name for row in database.datasets(uuid(1))] == ["a.b.npy"]
+    assert not database.is_from_tables(MOUSE)
+
+
+def test_newer_tables_keep_what_they_cannot_know(database: TabledDatabase, put: Put) -> None:
+    """Sessions that are newer than they are, and datasets on other servers."""
+    database.store_sessions("labone", "mouse", [(own_session(2), True)], BEFORE)
+    database.store_datasets(uuid(1), [own_dataset(1, 5, "other.server.npy")], BEFORE)
+    put([session(1)], [dataset(1, 1)])
+    assert [found.eid for found in database.sessions("labone", "mouse")] == [uuid(1), uuid(2)]
+    assert [row.dataset.name for row in database.datasets(uuid(1))] == [
+        "a.b.npy",
+        "other.server.npy",
+    ]
+
+
+def test_a_session_that_was_renamed_stands_in_one_place(database: TabledDatabase, put: Put) -> None:
+    database.store_sessions("labone", "mouse", [(own_session(1), True)], BEFORE)
+    put([session(1, subject="renamed"), session(2)], [])
+    assert [found.eid for found in database.sessions("labone", "mouse")] == [uuid(2)]
+    assert [found.eid for found in database.sessions("labone", "renamed")] == [uuid(1)]
+    known = database.session(uuid(1))
+    assert known is not None
+    assert known.subject == "renamed"
+
+
+def test_tables_that_say_the_same_do_not_undo_what_is_known(
+    database: TabledDatabase, put: Put
+) -> None:
+    database.store_datasets(
+        uuid(1),
+        [own_dataset(1, 1), own_dataset(1, 2, "c.d.npy"), own_dataset(1, 3, "e.npy")],
+        BEFORE,
+    )
+    put(
+        [session(1)],
+        [
+            dataset(1, 1, file_size=None, hash=None),
+            dataset(1, 2, "alf/c.d.npy", hash="f" * 32),
+            dataset(1, 4, "alf/e.npy"),
+        ],
+    )
+    same, changed, replaced = (row.dataset for row in database.datasets(uuid(1)))
+    assert (same.from_tables, same.size, same.dataset_type) == (False, 101, "a.b")
+    assert (changed.from_tables, changed.md5, changed.dataset_type) == (True, "f" * 32, "")
+    assert (replaced.from_tables, replaced.id) == (True, uuid(1004))
+
+
+def test_a_dataset_of_the_tables_is_marked_and_dated_by_its_session(
+    database: TabledDatabase, put: Put
+) -> None:
+    put([session(1)], [dataset(1, 1, "alf/#r#/a.b.npy", file_size=None, qc="PASS")])
+    [row] = database.datasets(uuid(1))
+    assert row.dataset == Dataset(
+        id=uuid(1001),
+        eid=uuid(1),
+        name="a.b.npy",
+        collection="alf",
+        revision="r",
+        size=None,
+        md5=f"{1:032x}",
+        qc="PASS",
+        mtime=1577836800.0,  # 2020-01-01, not 1970
+        from_tables=True,
+    )
+    assert row.stored == "labone/Subjects/mouse/2020-01-01/001/alf/#r#/a.b.npy"
+
+
+def test_a_size_that_was_told_once_is_kept_for_good(database: TabledDatabase, put: Put) -> None:
+    put([session(1)], [dataset(1, 1, file_size=None)])
+    [row] = database.datasets(uuid(1))
+    database.store_probed_apart(row.dataset, 77)
+    [row] = database.datasets(uuid(1))
+    assert row.dataset.size == 77
+    database.store_datasets(uuid(1), [own_dataset(1, 1, size=None)], AFTER)
+    [row] = database.datasets(uuid(1))
+    assert (row.dataset.size, row.dataset.from_tables) == (77, False)
+    database.store_datasets(uuid(1), [own_dataset(1, 1, size=None, md5="f" * 32)], AFTER)
+    [row] = database.datasets(uuid(1))
+    assert row.dataset.size is None  # other bytes
+
+
+def test_refs_are_found_in_both(database: TabledDatabase, put: Put) -> None:
+    put([session(1), session(1, id=uuid(7), lab="labtwo")], [])
+    found = database.sessions_by_ref(alf.Ref("2020-01-01", 1, "mouse"))
+    assert [(each.lab, each.eid) for each in found] == [("labone", uuid(1)), ("labtwo", uuid(7))]
+
+
+def test_a_walk_over_sessions_without_datasets_asks_for_many_at_once(
+    database: TabledDatabase, put: Put
+) -> None:
+    """What comes after one of them; not those that the tables know, or that were listed since."""
+    sessions = [session(number) for number in range(1, 9)]
+    put([*sessions, session(9, subject="rat")], [dataset(2, 1), dataset(5, 2)])
+    database.store_datasets(uuid(4), [], AFTER)
+    known = database.session(uuid(1))
+    assert known is not None
+    assert database.unlisted(known, 4, 0.0, False) == [uuid(n) for n in (1, 3, 6, 7)]
+    assert database.unlisted(known, 9, 0.0, True) == [uuid(n) for n in (1, 3, 6, 7, 8, 9)]
+
+
+def test_damaged_tables_are_moved_aside_with_a_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / NAME).write_bytes(b"no database" * 500)
+    tables = Tables(tmp_path / NAME)
+    assert tables.labs() == []
+    assert tables.created is None
+    tables.close()
+    assert (tmp_path / f"{NAME}.unusable").exists()
+    [record] = [each for each in caplog.records if each.levelno == logging.WARNING]
+    assert "moved aside" in record.message
+
+
+def test_names_with_a_slash_are_found(database: TabledDatabase, put: Put) -> None:
+    put([session(1, lab="a/b", subject="c/d")], [])
+    assert database.fetched_at("sessions/a/b/c/d") == CREATED_AT
+    assert [found.eid for found in database.sessions("a/b", "c/d")] == [uuid(1)]
+
+
+def test_hostile_paths_stay_inside_their_session(database: TabledDatabase, put: Put) -> None:
+    paths = ["../../etc/passwd", "/etc/passwd", "..", "alf/../../x", "a//b", "#r#/x", "x/", "##/y"]
+    put([session(1)], [dataset(1, number, path) for number, path in enumerate(paths)])
+    rows = database.datasets(uuid(1))
+    assert len(rows) == len(paths)
+    for row in rows:
+        for part in (*alf.dataset_folder(row.dataset), alf.dataset_file(row.dataset)):
+            assert part not in ("", ".", "..")
+            assert "/" not in part
+
+
+KNOWN = {
+    name: Repository(name, url, personal)
+    for name, url, personal in (
+        ("flatiron_labone", "http://host/public/labone/Subjects/", False),
+        ("aws_labone", "https://s3/data/labone/Subjects", False),
+        ("flatiron_labtwo", "http://host/labtwo/Subjects/", False),
+        ("rig", "http://rig/labone/Subjects/", True),
+        ("labone_tape", "", False),
+        ("odd", "ftp://host/labone/Subjects/", False),
+    )
+}
+
+
+@pytest.mark.parametrize(
+    ("stored", "urls"),
+    [
+        (
+            "labone/Subjects/mouse/2020-01-01/1/alf/#r#/a.b.npy",
+            [
+                "http://host/public/labone/Subjects/mouse/2020-01-01/1/alf/%23r%23/a.b.ID.npy",
+                "https://s3/data/labone/Subjects/mouse/2020-01-01/1/alf/%23r%23/a.b.ID.npy",
+            ],
+        ),
+        ("labtwo/Subjects/m/d/001/x", ["http://host/labtwo/Subjects/m/d/001/x.ID"]),
+        ("two/Subjects/m/d/001/x.y", []),
+        ("", []),
+    ],
+)
+def test_where_a_dataset_should_be(stored: str, urls: list[str]) -> None:
+    """The lab's folder ends a repository's address; the UUID stands before the extension."""
+    found = presumed_copies(stored, "ID", KNOWN)
+    assert [copy.url for copy in found] == urls
+    assert all(isinstance(copy, Copy) for copy in found)
+
+
+def test_a_new_file_is_taken_up_while_the_old_one_is_open(tmp_path: Path) -> None:
+    from_files(OLD, tmp_path)
+    tables = Tables(tmp_path / NAME)
+    first = tables.version
+    assert tables.has_lab("mainenlab")
+    from_files(write(tmp_path / "t", [session(1)], [], origin="ibl_test"), tmp_path)
+    assert tables.has_lab("mainenlab")  # for a moment still
+    tables.forget_look()
+    assert tables.labs() == ["labone"]
+    assert tables.version != first
+    tables.close()

@@ -1,0 +1,230 @@
+"""Each way in which ``onefs mount`` can fail: one sentence, the right code, and nothing left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from onefs.demo.folder import FolderLaboratory
+from onefs.demo.serve import Servers
+from tests import rig
+from tests.laboratories import SMALL, account, small_folder
+from tests.running import ONEFS, Home, run
+from tests.scripted import Scripted, answer, refusing, unanswering
+from tests.sweeping import inhabitants, mounts_below
+
+FAILED, USAGE, CREDENTIALS, UNREACHABLE = 1, 2, 3, 4
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_folder(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def servers(folder: Path) -> Iterator[Servers]:
+    with Servers(FolderLaboratory(folder)) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(home: Home) -> Iterator[None]:
+    """A mount that failed leaves no mount, no process and no folder that it made."""
+    yield
+    assert mounts_below(home.root) == []
+    assert inhabitants(home.root) == []
+    assert not (home.root / "mnt").exists()
+
+
+def test_nothing_is_configured(home: Home) -> None:
+    said = home.refused(USAGE, "mount", "mnt")
+    assert "onefs setup" in said
+    assert "onefs mount --demo" in said
+
+
+def test_the_profile_is_unknown(home: Home) -> None:
+    assert "'nosuch'" in home.refused(USAGE, "mount", "mnt", "--profile", "nosuch")
+
+
+def test_the_password_is_wrong(home: Home, servers: Servers) -> None:
+    variables = account(servers) | {"ONEFS_PASSWORD": "wrong"}
+    said = home.refused(CREDENTIALS, "mount", "mnt", **variables)
+    assert servers.alyx_url in said
+    assert "wrong" not in said
+
+
+def test_the_token_is_wrong(home: Home, servers: Servers) -> None:
+    said = home.refused(CREDENTIALS, "mount", "mnt", **account(servers, token="0" * 40))
+    assert "onefs login" in said
+    assert "0" * 40 not in said
+
+
+def test_nobody_is_logged_in(home: Home, servers: Servers) -> None:
+    variables = account(servers)
+    del variables["ONEFS_PASSWORD"]
+    assert "onefs login" in home.refused(CREDENTIALS, "mount", "mnt", **variables)
+
+
+def test_the_server_refuses_connections(home: Home, servers: Servers) -> None:
+    with refusing() as url:
+        variables = account(servers) | {"ONEFS_URL": url}
+        said = home.refused(UNREACHABLE, "mount", "mnt", **variables)
+    assert url.removeprefix("http://") in said
+
+
+def test_the_server_does_not_answer(home: Home, servers: Servers) -> None:
+    with unanswering() as url:
+        variables = account(servers) | {"ONEFS_URL": url, "ONEFS_DEADLINE": "1"}
+        said = home.refused(UNREACHABLE, "mount", "mnt", **variables)
+    assert url.removeprefix("http://") in said
+
+
+def test_with_a_token_the_server_refuses_connections(home: Home, servers: Servers) -> None:
+    with refusing() as url:
+        variables = account(servers, token="0" * 40) | {"ONEFS_URL": url}
+        said = home.refused(UNREACHABLE, "mount", "mnt", **variables)
+    assert url.removeprefix("http://") in said
+
+
+def test_the_server_is_no_alyx(home: Home, servers: Servers) -> None:
+    page = answer(b"<html>Welcome to nginx!</html>", Content_Type="text/html")
+    with Scripted({"/auth-token": page}) as web:
+        said = home.refused(FAILED, "mount", "mnt", **account(servers) | {"ONEFS_URL": web.url})
+    assert web.url.removeprefix("http://") in said
+
+
+def test_there_is_no_fuse_device(home: Home) -> None:
+    """In a private mount namespace with an empty /dev; the machine's own is not touched."""
+    script = f"mount -t tmpfs none /dev && exec {ONEFS} mount mnt --demo"
+    command = ["unshare", "-rm" if os.getuid() else "-m", "sh", "-c", script]
+    done = run(command, cwd=home.root, environment=home.environment, code=FAILED)
+    assert done.stdout == ""
+    assert done.stderr.startswith("onefs: There is no /dev/fuse")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_there_is_no_libfuse(home: Home) -> None:
+    said = home.refused(FAILED, "mount", "mnt", "--demo", FUSE_LIBRARY_PATH="/nowhere/libfuse.so")
+    assert "apt-get install fuse3" in said
+
+
+def test_the_mount_point_is_not_empty(home: Home) -> None:
+    place = home.root / "full"
+    place.mkdir()
+    (place / "thesis.tex").write_text("")
+    said = home.refused(FAILED, "mount", place, "--demo")
+    assert str(place) in said
+    assert "not empty" in said
+    assert os.listdir(place) == ["thesis.tex"]
+
+
+def test_the_mount_point_is_a_file(home: Home) -> None:
+    place = home.root / "file"
+    place.write_text("")
+    assert str(place) in home.refused(FAILED, "mount", place, "--demo")
+    assert place.is_file()
+
+
+def test_it_is_mounted_already(home: Home, servers: Servers) -> None:
+    mounted = home.mount(**account(servers))
+    said = home.refused(FAILED, "mount", mounted.path, **account(servers))
+    assert "already mounted" in said
+    assert f"onefs umount {mounted.path}" in said
+    # the one that is there goes on
+    assert len((mounted.path / SMALL[0]).read_bytes()) > 0
+    mounted.umount()
+
+
+@pytest.mark.parametrize("option", ["--cache-dir", "--state-dir"])
+def test_a_folder_of_ours_lies_inside_the_mount(home: Home, option: str) -> None:
+    place = home.root / "mnt"
+    said = home.refused(USAGE, "mount", place, "--demo", option, place / "inside")
+    assert str(place / "inside") in said
+
+
+@pytest.mark.parametrize("option", ["--cache-dir", "--state-dir"])
+def test_the_mount_lies_inside_a_folder_of_ours(home: Home, option: str) -> None:
+    place = home.root / "ours" / "mnt"
+    said = home.refused(USAGE, "mount", place, "--demo", option, home.root / "ours")
+    assert str(place) in said
+    assert not place.exists()
+
+
+def test_the_cache_is_found_inside_the_mount_through_a_link(home: Home) -> None:
+    (home.root / "link").symlink_to(home.root)
+    cache = home.root / "link" / "mnt" / "cache"
+    home.refused(USAGE, "mount", home.root / "mnt", "--demo", "--cache-dir", cache)
+
+
+def test_the_cache_belongs_to_another_database(home: Home, servers: Servers) -> None:
+    cache = home.root / "cache"
+    home.mount("--demo", "--demo-data", rig.FILES, "--cache-dir", cache).umount()
+    variables = account(servers) | {"ONEFS_CACHE_DIR": str(cache)}
+    said = home.refused(USAGE, "mount", "mnt", **variables)
+    assert str(cache) in said
+    assert "--cache-dir" in said
+
+
+def test_the_cache_cannot_be_made(home: Home) -> None:
+    (home.root / "occupied").write_text("")
+    cache = home.root / "occupied" / "cache"
+    said = home.refused(FAILED, "mount", "mnt", "--demo", ONEFS_CACHE_DIR=str(cache))
+    assert str(cache) in said
+
+
+def test_the_data_folder_is_missing(home: Home) -> None:
+    data = home.root / "nothing"
+    said = home.refused(USAGE, "mount", "mnt", "--demo", "--demo-data", data)
+    assert str(data) in said
+
+
+def test_the_data_folder_holds_no_session(home: Home) -> None:
+    data = home.root / "data"
+    data.mkdir()
+    said = home.refused(FAILED, "mount", "mnt", "--demo", "--demo-data", data)
+    assert str(data) in said
+    assert "Subjects" in said
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--demo-data", "."], ["--demo-rate", "5"], ["--demo", "--url", "http://localhost"]],
+    ids=" ".join,
+)
+def test_options_contradict_each_other(home: Home, options: list[str]) -> None:
+    home.refused(USAGE, "mount", "mnt", *options)
+
+
+def test_a_deadline_is_no_number(home: Home) -> None:
+    assert "ONEFS_DEADLINE" in home.refused(USAGE, "mount", "mnt", "--demo", ONEFS_DEADLINE="soon")
+
+
+def test_flask_is_missing(home: Home) -> None:
+    """The demo is an extra: without its library a sentence says what to install."""
+    blocker = home.root / "blocker"
+    blocker.mkdir()
+    (blocker / "flask.py").write_text("raise ModuleNotFoundError(name='flask')")
+    said = home.refused(FAILED, "mount", "mnt", "--demo", PYTHONPATH=str(blocker))
+    assert 'pip install "onefs[demo]"' in said
+
+
+def test_nothing_is_mounted_there(home: Home) -> None:
+    assert str(home.root) in home.refused(USAGE, "umount", home.root)
+
+
+def test_something_else_is_mounted_there(home: Home) -> None:
+    assert "onefs" in home.refused(USAGE, "umount", "/proc")
+
+
+def test_the_commands_run_without_a_path_to_python(home: Home) -> None:
+    """As from a desktop file or cron: nothing is found by PATH but what the system has."""
+    assert shutil.which(str(ONEFS))
+    mounted = home.mount("--demo", "--demo-data", rig.FILES, PATH="/usr/bin:/bin", PYTHONPATH="")
+    assert os.listdir(mounted.path) == ["iblrig"]
+    assert sys.executable in (Path("/proc") / str(mounted.pid) / "cmdline").read_text()
+    mounted.umount()

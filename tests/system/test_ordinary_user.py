@@ -1,0 +1,191 @@
+"""A user without privileges mounts, reads and unmounts; nobody else can look.
+
+The user and a ``/dev/fuse`` that is open to all, as on real machines, exist in a private mount
+namespace only: the machine's own are not touched.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests import rig
+from tests.running import ONEFS, clean_environment, process, run, wait_until
+from tests.sweeping import inhabitants, sweep
+
+_CHECKOUT = Path(__file__).parents[2]
+UID, OTHER_UID = 45678, 45679
+#: makes the namespace in which everything happens: $1 is a folder for it, $2 and $3 the users,
+#: $4 the data; folders that are closed to other users are emptied but for what is needed of them
+_PRIVATE = """
+set -e
+mount -t tmpfs -o mode=755,dev none "$1"
+mkdir "$1/home" "$1/home/mouse"
+chown "$2:$2" "$1/home/mouse"
+mknod "$1/fuse" c 10 229
+chmod 666 "$1/fuse"
+mount --bind "$1/fuse" /dev/fuse
+{ cat /etc/passwd
+  echo "mouse:x:$2:$2::$1/home/mouse:/bin/sh"
+  echo "rat:x:$3:$3::/nonexistent:/bin/sh"; } > "$1/passwd"
+mount --bind "$1/passwd" /etc/passwd
+cp -r "$4" "$1/data"
+chmod -R a+rX "$1/data"
+number=0
+for path in $NEEDED; do
+    number=$((number + 1))
+    mkdir "$1/needed$number"
+    mount --bind "$path" "$1/needed$number"
+done
+for path in $CLOSED; do mount -t tmpfs -o mode=755 none "$path"; done
+number=0
+for path in $NEEDED; do
+    number=$((number + 1))
+    mkdir -p "$path"
+    mount --bind "$1/needed$number" "$path"
+done
+echo ready
+exec sleep 600
+"""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The private mount namespace, as seen by its users."""
+
+    pid: int
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        """The ordinary user's home folder."""
+        return self.folder / "home" / "mouse"
+
+    def run_as(
+        self, uid: int, *command: str | Path, code: int = 0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program there as a user without any privilege."""
+        enter = ["nsenter", f"--mount=/proc/{self.pid}/ns/mnt", "env", "-C", self.home]
+        become = ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups"]
+        whole = [*enter, *become, *command] if uid else [*enter, *command]
+        home = self.home if uid == UID else self.folder / "elsewhere" / str(uid)
+        return run(whole, environment=clean_environment(home), code=code)
+
+    def onefs(self, *arguments: str | Path, code: int = 0) -> str:
+        """``onefs ARGUMENTS`` as the ordinary user; what it said."""
+        done = self.run_as(UID, ONEFS, *arguments, code=code)
+        return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user; all other tests run as an ordinary one")
+    before = _machine_itself()
+    folder = Path(tempfile.mkdtemp(prefix="onefs-user-"))
+    folder.chmod(0o755)
+    command = ["unshare", "--mount", "sh", "-c", _PRIVATE, "sh", folder, str(UID), str(OTHER_UID)]
+    closed, needed = _closed_folders()
+    environment = os.environ | {"CLOSED": " ".join(closed), "NEEDED": " ".join(needed)}
+    with process(
+        [*command, rig.FILES], stdout=subprocess.PIPE, text=True, env=environment
+    ) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "ready\n"
+            yield Machine(holder.pid, folder)
+        finally:
+            sweep(folder)
+    folder.rmdir()  # all that was in it was in the namespace
+    assert _machine_itself() == before
+
+
+def _closed_folders() -> tuple[list[str], list[str]]:
+    """Folders that other users cannot enter (``/root``), and what is needed of them."""
+    closed, needed = set(), set()
+    for text in (sys.base_prefix, sys.prefix, str(_CHECKOUT)):
+        path = Path(text).resolve()
+        shut = [each for each in reversed(path.parents) if not each.stat().st_mode & stat.S_IXOTH]
+        if shut:
+            closed.add(str(shut[0]))
+            needed.add(str(path))
+    return sorted(closed), sorted(needed)
+
+
+def _machine_itself() -> tuple[int, bytes]:
+    return os.stat("/dev/fuse").st_mode, Path("/etc/passwd").read_bytes()
+
+
+def test_without_access_to_the_device_a_sentence_says_so(machine: Machine) -> None:
+    machine.run_as(0, "chmod", "600", "/dev/fuse")  # the private one
+    try:
+        said = machine.onefs("mount", machine.home / "never", "--demo", code=1)
+    finally:
+        machine.run_as(0, "chmod", "666", "/dev/fuse")
+    assert said.startswith("onefs: /dev/fuse cannot be opened by this user")
+    assert len(said.splitlines()) == 1
+
+
+def test_an_ordinary_user_mounts_reads_and_unmounts(machine: Machine) -> None:
+    place = machine.home / "ibl"
+    machine.run_as(UID, "mkdir", "--mode=755", place)
+    machine.onefs("mount", place, "--demo", "--demo-data", machine.folder / "data")
+    listed = rig.manifest()
+    for each in listed:
+        (line,) = machine.run_as(UID, "md5sum", place / each.path).stdout.splitlines()
+        assert line.split()[0] == each.md5
+    owner = machine.run_as(UID, "stat", "-c", "%u %g %a", place / listed[0].path).stdout
+    assert owner.split() == [str(UID), str(UID), "444"]
+
+    # whatever the modes say, FUSE shows it to nobody else, root included
+    for other in (OTHER_UID, 0):
+        said = machine.run_as(other, "ls", place, code=2).stderr
+        assert "Permission denied" in said
+
+    assert str(place) in machine.onefs("status")
+    machine.onefs("umount", place)
+    assert machine.run_as(UID, "ls", "-A", place).stdout == ""
+    wait_until(lambda: inhabitants(machine.folder) == [], 5)
+
+
+def test_an_ordinary_user_cannot_show_it_to_others_unless_the_machine_allows_it(
+    machine: Machine,
+) -> None:
+    said = machine.onefs("mount", machine.home / "all", "--demo", "--allow-other", code=1)
+    assert "user_allow_other" in said
+    assert "Traceback" not in said
+
+
+def test_after_a_kill_an_ordinary_user_mounts_again(machine: Machine) -> None:
+    place = machine.home / "again"
+    options = ("--demo", "--demo-data", machine.folder / "data")
+    machine.onefs("mount", place, *options)
+    path = place / rig.manifest()[0].path
+    machine.run_as(UID, "md5sum", path)
+    daemon = machine.run_as(UID, "sh", "-c", f"{ONEFS} status --json | grep -o '\"pid\": [0-9]*'")
+    machine.run_as(UID, "kill", "-9", daemon.stdout.split()[-1])
+    wait_until(lambda: inhabitants(machine.folder) == [], 5)
+    machine.onefs("mount", place, *options)
+    state = machine.run_as(UID, "getfattr", "--only-values", "-n", "user.onefs.state", path)
+    assert state.stdout == "cached"
+    machine.onefs("umount", place)
+
+
+def test_root_can_show_it_to_others(machine: Machine) -> None:
+    """With ``--allow-other`` the modes decide: everybody may read."""
+    place, listed = machine.folder / "shared", rig.manifest()[0]
+    options = ["--demo", "--demo-data", machine.folder / "data", "--allow-other"]
+    machine.run_as(0, "mkdir", "--mode=755", place)
+    machine.run_as(0, ONEFS, "mount", place, *options)
+    for uid in (UID, OTHER_UID):
+        assert listed.md5 in machine.run_as(uid, "md5sum", place / listed.path).stdout
+    machine.run_as(UID, "touch", place / "mine", code=1)
+    machine.run_as(0, ONEFS, "umount", place)
