@@ -232,6 +232,8 @@ class Content:
             return None
         with self._guard:
             self._opened[dataset.id] = _identity(dataset, partial.blocks.about.generation)
+        if partial.may_be_complete():  # whoever brought the last block did not live to verify it
+            self._follower.go_on(partial)
         return Reading(
             partial,
             self._scheduler,

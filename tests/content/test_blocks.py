@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import zlib
 from pathlib import Path
 
 import pytest
 
-from onefs.content.blocks import open_blocks
+from onefs.content.blocks import create_blocks, open_blocks
 from onefs.content.reader import Content
 from onefs.errors import BadContent
 from onefs.model import Dataset
@@ -94,6 +95,24 @@ def test_what_is_there_is_used_by_the_next_process(open_content: Open) -> None:
         first.close()
         assert read_all(open_content(small_file=0), dataset) == DATA
         assert blocks_sent(server.requests, len(DATA)) == [1] * 13
+
+
+def test_what_was_complete_when_the_process_died_is_verified_by_the_next_reader(
+    open_content: Open, tmp_path: Path
+) -> None:
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        content, dataset = open_content(small_file=0), dataset_of(server, DATA)
+        blocks = create_blocks(content.store.partial_folder, dataset, place(dataset))
+        for block in range(blocks.count):
+            start, end = blocks.span(block)
+            os.pwrite(blocks.data, DATA[start:end], start)
+            blocks.set_record(block, zlib.crc32(DATA[start:end]))
+        blocks.close()
+        with Reader(content, dataset) as reader:
+            assert reader.read(3 * BLOCK, 100) == DATA[3 * BLOCK : 3 * BLOCK + 100]
+        verified(content, dataset)
+        assert final(tmp_path, dataset).read_bytes() == DATA
+        assert server.requests == []
 
 
 def test_a_block_whose_checksum_is_wrong_is_fetched_again(

@@ -1,0 +1,151 @@
+"""What is compared: onefs and the other programs that show a file server as a folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from onefs.demo.serve import Servers
+from scripts.benchmarks.laboratory import Served
+from scripts.benchmarks.processes import ROOT, Failed, run, running, wait_until
+
+ONEFS = Path(sys.executable).with_name("onefs")
+#: Debian package and command of each other program
+OTHERS = ("rclone", "httpdirfs", "bindfs")
+
+
+def installed(command: str) -> bool:
+    """Whether a program is there."""
+    return shutil.which(command) is not None
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One mounted file system."""
+
+    name: str
+    mount: Path
+    #: where it keeps what it fetched; None where it keeps nothing
+    cache: Path | None
+
+    def path(self, file: Served) -> Path:
+        """Where it shows a file."""
+        return self.mount / (file.in_mount if self.name == "onefs" else file.on_server)
+
+    def discard(self) -> None:
+        """Give back the disk space of what it fetched: nothing of that is read again."""
+        if self.cache is not None:
+            for path in self.cache.rglob("*.npy"):
+                with suppress(OSError):
+                    os.truncate(path, 0)
+
+
+class Onefs:
+    """``onefs mount``, in a home folder of its own."""
+
+    def __init__(self, work: Path, servers: Servers) -> None:
+        self.home = work
+        self.mount = work / "mnt"
+        self.cache = work / "cache"
+        login = servers.login
+        self._environment = {
+            "HOME": str(work),
+            **{f"XDG_{name}_HOME": str(work / name) for name in ("CONFIG", "CACHE", "STATE")},
+            "XDG_RUNTIME_DIR": str(work),
+            "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
+            "PYTHONPATH": str(ROOT),
+            "ONEFS_URL": servers.alyx_url,
+            "ONEFS_USERNAME": login.username,
+            "ONEFS_PASSWORD": login.password,
+            "ONEFS_CACHE_DIR": str(self.cache),
+            "ONEFS_STATE_DIR": str(work / "state"),
+        }
+
+    def run(self, *arguments: str | Path) -> str:
+        """``onefs ARGUMENTS``: what it prints."""
+        return run([ONEFS, *arguments], environment=self._environment)
+
+    def complete(self, path: Path) -> bool:
+        """Whether a file of the mount is there whole and verified."""
+        return os.getxattr(path, "user.onefs.state") == b"cached"
+
+
+@contextmanager
+def onefs(work: Path, servers: Servers) -> Iterator[Contender]:
+    """onefs as it comes, checksums and all."""
+    work.mkdir(parents=True)
+    home = Onefs(work, servers)
+    home.run("mount", home.mount)
+    try:
+        yield Contender("onefs", home.mount, home.cache)
+    finally:
+        home.run("umount", home.mount)
+
+
+@contextmanager
+def rclone(work: Path, url: str, mode: str) -> Iterator[Contender]:
+    """``rclone mount`` of the file server; ``mode`` is its ``--vfs-cache-mode``."""
+    cache = work / "cache"
+    command: list[str | Path] = [
+        "rclone", "mount", ":http:", work / "mnt", "--http-url", url + "/", "--read-only",
+        "--vfs-cache-mode", mode, "--cache-dir", cache, "--config", work / "none.conf",
+    ]  # fmt: skip
+    with _mounted(work, command):
+        yield Contender(f"rclone {mode}", work / "mnt", cache)
+
+
+@contextmanager
+def httpdirfs(work: Path, url: str) -> Iterator[Contender]:
+    """``httpdirfs --cache`` of the file server."""
+    cache = work / "cache"
+    cache.mkdir(parents=True)
+    command: list[str | Path] = [
+        # nginx names its ranges in whole answers only; httpdirfs looks into one that is partial
+        "httpdirfs", "-f", "--no-range-check", "--cache", "--cache-location", cache,
+        url + "/", work / "mnt",
+    ]  # fmt: skip
+    with _mounted(work, command):
+        yield Contender("httpdirfs", work / "mnt", cache)
+
+
+@contextmanager
+def bindfs(work: Path, source: Path, *options: str) -> Iterator[Contender]:
+    """``bindfs`` of a folder: the same way through FUSE, in C, with nothing to fetch."""
+    name = " ".join(["bindfs", *(each.lstrip("-") for each in options)])
+    with _mounted(work, ["bindfs", "-f", "-r", *options, source, work / "mnt"]):
+        yield Contender(name, work / "mnt", None)
+
+
+@contextmanager
+def _mounted(work: Path, command: list[str | Path]) -> Iterator[None]:
+    mount = work / "mnt"
+    mount.mkdir(parents=True)
+    with running(command, work / "log") as process:
+        try:
+            wait_until(lambda: process.poll() is not None or _is_mounted(mount), 20, f"{mount}")
+            if process.poll() is not None:
+                raise Failed(f"{command[0]} ended: {(work / 'log').read_text()[-500:]}")
+            yield
+        finally:
+            with suppress(Failed):
+                run(["fusermount3", "-u", mount])
+            wait_until(lambda: process.poll() is not None, 20, f"{command[0]} ends")
+
+
+def _is_mounted(path: Path) -> bool:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return any(line.split(" ")[4] == str(path) for line in lines)
+
+
+def versions(commands: Mapping[str, list[str]]) -> dict[str, str]:
+    """The first line of what each program says of its version; '' for one that is not there."""
+    found = {}
+    for name, command in commands.items():
+        with suppress(Failed, OSError):
+            found[name] = run(["sh", "-c", 'exec "$@" 2>&1', "sh", *command]).splitlines()[0]
+    return found

@@ -1,0 +1,54 @@
+"""The machine and the programs that a measurement was made with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from typing import Any
+
+from scripts.benchmarks.contenders import versions
+from scripts.benchmarks.processes import ROOT, Failed, run
+
+
+def describe(loads: list[float]) -> dict[str, Any]:
+    """Processor, memory, kernel, versions, date, and the load average while it was measured."""
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "processors": os.cpu_count(),
+        "processor": _processor(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "kernel": platform.release(),
+        "load_average": {
+            "lowest": min(loads, default=0.0),
+            "median": sorted(loads)[len(loads) // 2] if loads else 0.0,
+            "highest": max(loads, default=0.0),
+        },
+        "onefs": _commit(),
+        "versions": {
+            "python": platform.python_version(),
+            **versions(
+                {
+                    "nginx": ["nginx", "-v"],
+                    "curl": ["curl", "--version"],
+                    "rclone": ["rclone", "version"],
+                    "httpdirfs": ["dpkg-query", "-W", "httpdirfs"],
+                    "bindfs": ["bindfs", "--version"],
+                    "libfuse": ["fusermount3", "--version"],
+                }
+            ),
+        },
+    }
+
+
+def _processor() -> str:
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _commit() -> str:
+    try:
+        return run(["git", "-C", ROOT, "describe", "--always", "--dirty"]).strip()
+    except (Failed, OSError):
+        return ""

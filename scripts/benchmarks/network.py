@@ -1,0 +1,272 @@
+"""Cold reads over the network: whole files, first bytes, slices of arrays, many small files."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from scripts.benchmarks.bench import Bench, Make
+from scripts.benchmarks.contenders import Contender
+from scripts.benchmarks.laboratory import Original, Served, md5_of
+from scripts.benchmarks.processes import Failed, run, timed, wait_until
+from scripts.benchmarks.results import Case
+
+#: loads a header and one MiB from the place (0 to 1) given, one way or the other; prints its md5
+_SLICE = """
+import hashlib, sys
+import numpy as np
+path, way, place = sys.argv[1], sys.argv[2], float(sys.argv[3])
+with open(path, "rb") as file:
+    version = np.lib.format.read_magic(file)
+    (count,), _, dtype = np.lib.format.read_array_header_1_0(file)
+    header = file.tell()
+start, length = int(count * place), (1 << 20) // dtype.itemsize
+if way == "memmap":
+    part = np.array(np.load(path, mmap_mode="r")[start : start + length])
+else:
+    part = np.fromfile(path, dtype, length, offset=header + start * dtype.itemsize)
+print(hashlib.md5(part.tobytes()).hexdigest())
+"""
+_READERS = 8
+
+
+def sequential(bench: Bench, lab: str) -> None:
+    """A large file that nobody has, from end to end, against curl."""
+    plan = bench.plan
+    repetitions = plan.transfers if lab == "plain" else plan.slow_transfers
+    original = bench.original("large", plan.large)
+    case = bench.results.case(
+        f"sequential-{lab}", f"Cold sequential read, {_network(lab)}", "s", "curl", plan.large
+    )
+    files = bench.laboratory.add_session(lab, [original] * repetitions)
+    with ExitStack() as stack:
+        ours = bench.mount(stack, bench.onefs)
+        runs: dict[str, Callable[[int], float]] = {
+            "curl": lambda n: _curl(bench, files[n]),
+            "onefs": lambda n: _whole(case, ours, files[n]),
+        }
+        few: dict[str, Callable[[int], float]] = {}
+        for name, make in bench.rivals(lab).items():
+            rival = bench.mount(stack, make)
+            target = few if name == "httpdirfs" or lab == "slow" else runs
+            target[name] = _reader(case, rival, files)
+        case.measure(runs, repetitions, few, plan.few)
+
+
+def first_byte(bench: Bench, lab: str) -> None:
+    """From the start of a program to the first 64 KiB of a large file that nobody has."""
+    plan = bench.plan
+    original = bench.original("large", plan.large)
+    case = bench.results.case(
+        f"first-byte-{lab}", f"First 64 KiB of a cold large file, {_network(lab)}", "s", "curl"
+    )
+    files = bench.laboratory.add_session(lab, [original] * plan.pairs)
+    with ExitStack() as stack:
+        runs: dict[str, Callable[[int], float]] = {
+            "curl": lambda n: timed(
+                ["curl", "-sf", "-r", "0-65535", "-o", "/dev/null", bench.url(files[n])]
+            )
+        }
+        makes: dict[str, Make] = {"onefs": bench.onefs, **bench.rivals(lab)}
+        for name, make in makes.items():
+            runs[name] = _head(bench.mount(stack, make), files)
+        case.measure(runs, plan.pairs)
+
+
+def slices(bench: Bench, size: str, repetitions: int = 2) -> None:
+    """MB that cross the network for the header of an array and one MiB from its middle.
+
+    Each repetition is a mount that knows nothing; its listing counts.
+    """
+    wanted = bench.plan.array if size == "large" else bench.plan.medium
+    original = bench.original(f"array-{size}", wanted, array=True)
+    megabytes = round(original.size / 1e6)
+    first = bench.results.case(
+        f"slice-{size}", f"Header and 1 MiB of a cold {megabytes} MB array, and listing", "MB"
+    )
+    second = bench.results.case(
+        f"second-slice-{size}", f"Then another MiB of the {megabytes} MB array", "MB"
+    )
+    makes: dict[tuple[str, str], Make] = {
+        ("onefs", "fromfile"): bench.onefs,
+        ("onefs", "memmap"): bench.onefs,
+        **{(name, "fromfile"): make for name, make in bench.rivals("plain").items()},
+    }
+    [file] = bench.laboratory.add_session("plain", [original])
+    for _ in range(repetitions):
+        for (name, way), make in makes.items():
+            label = f"{name}, {way}" if name == "onefs" else name
+            moved = _Moved(bench)
+            with ExitStack() as stack:
+                path = bench.mount(stack, make).path(file)
+                for case, place in ((first, 0.5), (second, 0.8)):
+                    case.attempt(label, partial(_slice, moved, path, original, way, place))
+
+
+def small_files(bench: Bench, lab: str, *, listed: bool) -> None:
+    """Many small files that nobody has, by eight readers; onefs compares each with its md5."""
+    plan = bench.plan
+    known = "listing known" if listed else "listing included"
+    case = bench.results.case(
+        f"small-{lab}{'' if listed else '-listing'}",
+        f"{plan.small} cold small files, {_READERS} readers, {known}, {_network(lab)}",
+        "s",
+        "rclone off",
+    )
+    originals = _small_originals(bench)
+    case.size = sum(original.size for original in originals)
+    sessions = [bench.laboratory.add_session(lab, originals) for _ in range(plan.small_runs)]
+    requests: list[tuple[int, int]] = []
+    with ExitStack() as stack:
+        ours = bench.mount(stack, bench.onefs)
+        runs: dict[str, Callable[[int], float]] = {
+            "onefs": lambda n: _counted(bench, ours, sessions[n], requests, listed=listed)
+        }
+        for name, make in bench.rivals(lab, cached=False).items():
+            runs[name] = _all_of(bench.mount(stack, make), sessions, listed=listed)
+        case.measure(runs, plan.small_runs)
+        for session in sessions:
+            _verify(ours, session)
+    counted = bench.results.case(f"{case.key}-requests", f"Requests for: {case.title}", "requests")
+    for gets, others in requests:
+        counted.add("onefs, GET", gets)
+        counted.add("onefs, other than GET", others)
+
+
+def connections(bench: Bench) -> None:
+    """What the slow proxy itself can carry: eight connections of curl at once."""
+    original = bench.original("large", bench.plan.large)
+    [file] = bench.laboratory.add_session("slow", [original])
+    part = original.size // _READERS
+    case = bench.results.case(
+        "proxy", "Eight connections of curl through the slow proxy", "s", size=original.size
+    )
+    commands = [
+        f"curl -sf -r {n * part}-{(n + 1) * part - 1} -o /dev/null '{bench.url(file)}' &"
+        for n in range(_READERS)
+    ]
+    case.measure({"curl": lambda n: timed(["sh", "-c", " ".join([*commands, "wait"])])}, 3)
+
+
+def _network(lab: str) -> str:
+    return "loopback" if lab == "plain" else "20 ms and 50 MB/s a connection"
+
+
+def _curl(bench: Bench, file: Served) -> float:
+    target = bench.work / "curl.out"
+    seconds = timed(["curl", "-sf", "-o", target, bench.url(file)])
+    target.unlink()
+    return seconds
+
+
+def _whole(case: Case, ours: Contender, file: Served) -> float:
+    """onefs: what matters is when the reader has the bytes; when they are proved is noted."""
+    path = ours.path(file)
+    path.stat()
+    began = time.perf_counter()
+    seconds = _cat(path)
+    wait_until(lambda: os.getxattr(path, "user.onefs.state") == b"cached", 120, "verified")
+    case.add("onefs, until verified", time.perf_counter() - began)
+    ours.discard()
+    return seconds
+
+
+def _reader(case: Case, rival: Contender, files: list[Served]) -> Callable[[int], float]:
+    def read(number: int) -> float:
+        path = rival.path(files[number])
+        path.stat()
+        seconds = _cat(path)
+        rival.discard()
+        return seconds
+
+    return read
+
+
+def _cat(path: Path) -> float:
+    return timed(["dd", f"if={path}", "of=/dev/null", "bs=1M", "status=none"])
+
+
+def _head(contender: Contender, files: list[Served]) -> Callable[[int], float]:
+    def read(number: int) -> float:
+        path = contender.path(files[number])
+        path.stat()
+        return timed(["head", "-c", "65536", path])
+
+    return read
+
+
+class _Moved:
+    """Bytes that the file server and Alyx have sent since the last question."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._mark = bench.origin.mark()
+        bench.servers.clear_requests()
+
+    def megabytes(self) -> float:
+        sent = sum(request.sent for request in self._bench.origin.requests(self._mark))
+        sent += sum(request.bytes for request in self._bench.servers.requests)
+        self._mark = self._bench.origin.mark()
+        self._bench.servers.clear_requests()
+        return sent / 1e6
+
+
+def _slice(moved: _Moved, path: Path, original: Original, way: str, place: float) -> float:
+    def read(file: Path) -> str:
+        return run([sys.executable, "-c", _SLICE, file, way, str(place)])
+
+    if read(path) != read(original.path):
+        raise Failed(f"{path} gave other bytes than the original")
+    return moved.megabytes()
+
+
+def _small_originals(bench: Bench) -> list[Original]:
+    """Sizes spread evenly on a logarithmic scale, in no order."""
+    least, most = bench.plan.small_sizes
+    count = bench.plan.small
+    sizes = [int(least * (most / least) ** (n / (count - 1))) for n in range(count)]
+    random.Random(1).shuffle(sizes)
+    return [bench.original(f"small{n}", size) for n, size in enumerate(sizes)]
+
+
+def _all_of(
+    contender: Contender, sessions: list[list[Served]], *, listed: bool
+) -> Callable[[int], float]:
+    return lambda number: _read_session(contender, sessions[number], listed=listed)
+
+
+def _read_session(contender: Contender, session: list[Served], *, listed: bool) -> float:
+    paths = [str(contender.path(file)) for file in session]
+    if listed:
+        run(["ls", "-l", Path(paths[0]).parent])
+    each = -(-len(paths) // _READERS)
+    return timed(["xargs", "-P", str(_READERS), "-n", str(each), "cat"], given="\n".join(paths))
+
+
+def _counted(
+    bench: Bench,
+    ours: Contender,
+    session: list[Served],
+    requests: list[tuple[int, int]],
+    *,
+    listed: bool,
+) -> float:
+    mark = bench.origin.mark()
+    seconds = _read_session(ours, session, listed=listed)
+    paths = {"/" + file.on_server for file in session}
+    found = [each.method for each in bench.origin.requests(mark) if each.path in paths]
+    gets = found.count("GET")
+    requests.append((gets, len(found) - gets))
+    return seconds
+
+
+def _verify(ours: Contender, session: list[Served]) -> None:
+    for file in session:
+        if md5_of(ours.path(file)) != file.original.md5:
+            raise Failed(f"{file.in_mount} gave other bytes than the original")

@@ -1,0 +1,105 @@
+"""The results as JSON, as Markdown and as a picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from scripts.benchmarks.criteria import Judgement, judge
+from scripts.benchmarks.machine import describe
+from scripts.benchmarks.plot import draw
+from scripts.benchmarks.results import Case, Results, Spread
+
+_HOW = """\
+Made by `scripts/bench read`: one machine, one run, the contenders in turn within each repetition.
+A ratio is taken within a repetition; what is given is the median, with the lowest and the highest
+value. onefs runs as it comes: checksums, verification and the disk cache are on. All read from one
+nginx on the loopback; its slow variant is the same behind a proxy that adds 20 ms to each request
+and to each new connection, and limits a connection to 50 MB/s.
+"""
+
+
+def write(results: Results, folder: Path, *, complete: bool) -> None:
+    """``read.json``, ``read.md`` and ``read.png`` in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    loads = [load for case in results.cases.values() for load in case.loads]
+    machine = describe(loads)
+    judgements = judge(results)
+    whole = {
+        "machine": machine,
+        "complete_run": complete,
+        "criteria": [
+            {
+                "text": each.text,
+                "wanted": each.wanted,
+                "measured": each.measured.to_json(),
+                "met": each.met,
+            }
+            for each in judgements
+        ],
+        "cases": {key: case.to_json() for key, case in results.cases.items()},
+    }
+    (folder / "read.json").write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
+    (folder / "read.md").write_text(_markdown(results, machine, judgements), "utf-8")
+    draw(results, folder / "read.png")
+
+
+def _markdown(results: Results, machine: dict[str, Any], judgements: list[Judgement]) -> str:
+    lines = ["# Reading, measured", "", _HOW, *_machine(machine)]
+    lines += ["![Speeds against the baselines](read.png)", "", "## What was promised", ""]
+    lines += ["| | wanted | measured (lowest to highest) | |", "|---|---|---|---|"]
+    for each in judgements:
+        verdict = "met" if each.met else "**missed**"
+        lines.append(f"| {each.text} | {each.wanted} | {_show(each.measured)} | {verdict} |")
+    lines += ["", "## All cases", ""]
+    for case in results.cases.values():
+        lines += [*_case(case), ""]
+    return "\n".join(lines)
+
+
+def _machine(machine: dict[str, Any]) -> list[str]:
+    load = machine["load_average"]
+    versions = ", ".join(f"{name}: {text}" for name, text in machine["versions"].items())
+    processor = f"{machine['processors']} x {machine['processor']}"
+    between = f"{load['lowest']:.1f} to {load['highest']:.1f}"
+    return [
+        f"- Date: {machine['date']}; onefs at {machine['onefs']}",
+        f"- Machine: {processor}, {machine['memory_gib']} GiB, Linux {machine['kernel']}",
+        f"- Load average while it was measured: {between}, median {load['median']:.1f}",
+        f"- {versions}",
+        "",
+    ]
+
+
+def _case(case: Case) -> list[str]:
+    lines = [f"### {case.title}", ""]
+    head, rule = f"| | {case.unit} (lowest to highest) |", "|---|---|"
+    rated = case.unit == "s" and case.size
+    compared = case.unit == "s" and case.baseline in case.values
+    if rated:
+        head, rule = head + " MB/s |", rule + "---|"
+    if compared:
+        head, rule = head + f" times the speed of {case.baseline} |", rule + "---|"
+    lines += [head + " runs |", rule + "---|"]
+    for name, values in case.values.items():
+        row = f"| {name} | {_show(case.spread(name))} |"
+        if rated:
+            row += f" {case.size / 1e6 / case.spread(name).median:.0f} |"
+        if compared:
+            row += " 1 |" if name == case.baseline else f" {_show(case.speed(name))} |"
+        lines.append(f"{row} {len(values)} |")
+    lines += [f"\n{name} failed: {why}" for name, why in case.failures.items()]
+    if case.loads:
+        loads = ", ".join(f"{load:.1f}" for load in case.loads)
+        lines += ["", f"Load average before each repetition: {loads}."]
+    return lines
+
+
+def _show(spread: Spread) -> str:
+    median, low, high = (_number(v) for v in (spread.median, spread.low, spread.high))
+    return median if low == high else f"{median} ({low} to {high})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

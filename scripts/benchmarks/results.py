@@ -1,0 +1,126 @@
+"""What was measured: values by case, contender and repetition, and their ratios to a baseline."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from scripts.benchmarks.processes import Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A median with the lowest and the highest value."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> Spread:
+        return cls(statistics.median(values), min(values), max(values))
+
+    def to_json(self) -> dict[str, float]:
+        return {name: round(getattr(self, name), 4) for name in ("median", "low", "high")}
+
+
+@dataclass
+class Case:
+    """One question: the same job, done by each contender in turn, some times."""
+
+    key: str
+    title: str
+    #: ``s``, ``MB`` or ``requests``
+    unit: str
+    #: the contender whose values the others' are compared with; '' for none
+    baseline: str = ""
+    #: the job's size in bytes, 0 where a rate would say nothing
+    size: int = 0
+    values: dict[str, list[float]] = field(default_factory=dict)
+    #: why a contender could not do it
+    failures: dict[str, str] = field(default_factory=dict)
+    #: load average of the machine before each repetition
+    loads: list[float] = field(default_factory=list)
+
+    def add(self, contender: str, value: float) -> None:
+        self.values.setdefault(contender, []).append(value)
+
+    def spread(self, contender: str) -> Spread:
+        """The values of a contender."""
+        return Spread.of(self.values[contender])
+
+    def ratio(self, contender: str, baseline: str = "") -> Spread:
+        """Its value divided by the baseline's, pair by pair."""
+        pairs = zip(self.values[contender], self.values[baseline or self.baseline], strict=False)
+        return Spread.of([mine / other for mine, other in pairs])
+
+    def speed(self, contender: str, baseline: str = "") -> Spread:
+        """How many times as fast as the baseline, pair by pair."""
+        pairs = zip(self.values[contender], self.values[baseline or self.baseline], strict=False)
+        return Spread.of([other / mine for mine, other in pairs])
+
+    def measure(
+        self,
+        runs: Mapping[str, Callable[[int], float]],
+        repetitions: int,
+        rare: Mapping[str, Callable[[int], float]] | None = None,
+        few: int = 1,
+    ) -> None:
+        """Each run once in every repetition, another one first each time.
+
+        Those of ``rare`` take part in the first ``few`` repetitions only.
+        """
+        for number in range(repetitions):
+            self.loads.append(os.getloadavg()[0])
+            now = {**runs, **(rare or {})} if number < few else runs
+            names = list(now)
+            turn = number % len(names)
+            for name in names[turn:] + names[:turn]:
+                self.attempt(name, partial(now[name], number))
+
+    def attempt(self, contender: str, run: Callable[[], float]) -> None:
+        """One run; a contender that fails once takes no further part. Ours must not fail."""
+        if contender in self.failures:
+            return
+        try:
+            self.add(contender, run())
+        except (Failed, OSError) as error:
+            if contender.startswith("onefs"):
+                raise
+            self.failures[contender] = str(error).splitlines()[-1]
+
+    def to_json(self) -> dict[str, Any]:
+        contenders = {}
+        for name, values in self.values.items():
+            row: dict[str, Any] = {
+                "values": [round(value, 5) for value in values],
+                **self.spread(name).to_json(),
+            }
+            if self.baseline and name != self.baseline and self.unit == "s":
+                row["speed"] = self.speed(name).to_json()
+            contenders[name] = row
+        return {
+            "title": self.title,
+            "unit": self.unit,
+            "baseline": self.baseline,
+            "size": self.size,
+            "loads": [round(each, 2) for each in self.loads],
+            "contenders": contenders,
+            "failures": self.failures,
+        }
+
+
+class Results:
+    """All cases of one run, in the order in which they were begun."""
+
+    def __init__(self) -> None:
+        self.cases: dict[str, Case] = {}
+
+    def case(self, key: str, title: str, unit: str, baseline: str = "", size: int = 0) -> Case:
+        """A new case."""
+        self.cases[key] = Case(key, title, unit, baseline, size)
+        return self.cases[key]
