@@ -122,8 +122,9 @@ class Access:
         """Wake all that waits, with Stopping; nothing waits afterwards."""
         self.catalogue.close()
         self.tree.close()
-        self.content.close()
+        # first: closing the content waits for its downloads to end
         self._transport.close()
+        self.content.close()
 
     def close(self) -> None:
         """Let go of everything."""
