@@ -114,6 +114,7 @@ class Access:
             small_file=kept.small_file,
             strict=kept.strict,
             limits=Limits(kept.cache_size, kept.min_free),
+            max_fetch=kept.max_fetch,
             on_bad=lambda dataset: self.tree.opened.forget_bytes(dataset),
         )
         self.tree = Laboratory(self.catalogue, self.content, settings.url, limits.metadata)
