@@ -127,6 +127,7 @@ class Access:
             small_file=kept.small_file,
             strict=kept.strict,
             limits=Limits(kept.cache_size, kept.min_free),
+            max_fetch=kept.max_fetch,
             on_bad=lambda dataset: self.tree.opened.forget_bytes(dataset),
         )
         self.tree = Laboratory(
@@ -137,8 +138,9 @@ class Access:
         """Wake all that waits, with Stopping; nothing waits afterwards."""
         self.tree.close()
         self.catalogue.close()
-        self.content.close()
+        # first: closing the content waits for its downloads to end
         self._transport.close()
+        self.content.close()
 
     def close(self) -> None:
         """Let go of everything."""

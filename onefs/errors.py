@@ -20,6 +20,8 @@
      +- BadContent                EIO           the bytes are not those that the database describes
      +- CacheError                EIO           the cache folder cannot be used
      |   +- CacheFull             ENOSPC
+     +- FetchLimit                EDQUOT        --max-fetch allows no more for now
+     +- NoSurprise                EACCES        an indexer asks for what would have to be fetched
      +- MountError                EIO           a mount cannot be made or undone
      +- MissingLibrary            EIO           an extra is not installed; the pip line is in it
      +- Busy                      EBUSY         somebody is using it
@@ -150,6 +152,18 @@ class CacheFull(CacheError):
     """The disk of the cache folder is full."""
 
     errno = errno.ENOSPC
+
+
+class FetchLimit(OnefsError):
+    """More would have to be fetched than this hour allows."""
+
+    errno = errno.EDQUOT
+
+
+class NoSurprise(OnefsError):
+    """A program that reads whatever it finds asks for bytes that are not cached."""
+
+    errno = errno.EACCES
 
 
 class MountError(OnefsError):

@@ -90,6 +90,7 @@ def build(config: DaemonConfig) -> Service:
         close,
         access.url,
         Switches(opened.switches, opened.invalidated),
+        _storing(found.storing).indexers,
     )
 
 
@@ -164,6 +165,8 @@ def _status(access: Access) -> Status:
     return Status(
         state=OFFLINE if access.catalogue.offline else READY,
         cache_bytes=access.content.total_bytes(),
+        fetched=access.content.meter.spent(),
+        fetch_limit=access.content.meter.limit,
         downloads=tuple(
             Download(each.path, each.done, each.size or 0, round(each.rate()))
             for each in access.content.transfers()

@@ -31,6 +31,12 @@ def status(as_json: bool) -> None:
         limit = "" if each.cache_limit is None else f" of {size(each.cache_limit)}"
         cached = f"{size(each.status.cache_bytes)}{limit}"
         click.echo(f"  since {since}, cache {each.cache_dir}: {cached}")
+        if each.status.fetch_limit is not None:
+            full = each.status.fetched >= each.status.fetch_limit
+            click.echo(
+                f"  fetched {size(each.status.fetched)} of {size(each.status.fetch_limit)} within "
+                f"the hour{': no more is fetched for now' if full else ''}"
+            )
         for download in each.status.downloads:
             whole = f" of {size(download.size)}" if download.size else ""
             click.echo(

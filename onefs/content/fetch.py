@@ -184,6 +184,7 @@ class Fetcher:
     ) -> None:
         due = time.monotonic() + stall
         for chunk in stream.iter_chunks(CHUNK):
+            self._hosts.count(len(chunk))
             came = claims.feed(position, memoryview(chunk)[: end - position])
             position += len(chunk)
             now = time.monotonic()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onefs.content.answers import Changed
-from onefs.content.blocks import State
+from onefs.content.blocks import BLOCK_SIZE, State
 from onefs.content.reading import Reading
 from onefs.content.store import Place
 from onefs.errors import BadContent, CacheError
@@ -44,7 +44,12 @@ class DatasetHandle:
         if reading is not None:
             return self._is_ready(reading, offset, length)
         known = self._content.known_path(self._dataset)
-        return known is not None and self._open(known)
+        if known is not None:
+            return self._open(known)
+        if not self._content.is_begun(self._dataset):
+            return False
+        reading = self._begin()
+        return reading is not None and self._is_ready(reading, offset, length)
 
     def fd(self, offset: int, length: int) -> int:
         """A descriptor that holds these bytes at this offset; fetches them if need be."""
@@ -79,6 +84,10 @@ class DatasetHandle:
 
     def _fetch(self, offset: int, length: int) -> bool:
         """Wait for the bytes; False when they went again before we had them in hand."""
+        whole = self._content.strict or self._content.is_small(self._dataset)
+        blocks = -(-length // BLOCK_SIZE) * BLOCK_SIZE
+        needed = self.size if whole else min(blocks, self.size)
+        self._content.meter.check(needed, self._dataset.name)
         if self._content.is_small(self._dataset):
             return self._open(self._content.path(self._dataset, self._place))
         reading = self._begin()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cachetools import TTLCache
@@ -59,7 +59,7 @@ class Hosts:
     """What is known of the file servers. Thread-safe.
 
     ``preferred`` names repositories in the order in which their copies are tried; copies of
-    others come after them, as the database lists them.
+    others come after them, as the database lists them. ``count`` is told of the bytes that come.
     """
 
     def __init__(
@@ -68,10 +68,12 @@ class Hosts:
         auth: HostAuth,
         stall: float,
         preferred: Sequence[str] = (),
+        count: Callable[[int], None] = lambda size: None,
     ) -> None:
         self._transport = transport
         self._auth = auth
         self._stall = stall
+        self.count = count
         self._rank = {name: index for index, name in enumerate(preferred)}
         self._lock = threading.Lock()
         self._hosts: dict[str, _Host] = {}

@@ -18,6 +18,7 @@ from onefs.content.handle import DatasetHandle
 from onefs.content.hosts import Hosts
 from onefs.content.index import Index
 from onefs.content.keeping import Keeping
+from onefs.content.meter import Meter
 from onefs.content.partials import Partial, Partials
 from onefs.content.reading import Reading
 from onefs.content.room import Limits, Room
@@ -49,7 +50,8 @@ class Content:
     in bytes. ``strict``: no byte is served before its whole file is verified. ``preferred`` names
     the repositories whose copies are tried first. ``share_partials`` None: as the file system's
     locks allow. ``on_bad`` is called, on any thread, with a dataset whose bytes turned out to be
-    wrong: pages of it that anybody keeps are to be dropped.
+    wrong: pages of it that anybody keeps are to be dropped. Reads of handles fetch at most
+    ``max_fetch`` bytes in any hour, and then raise FetchLimit.
 
     Raises UsageError when the folder belongs to another laboratory, CacheError when it cannot be
     used.
@@ -71,6 +73,7 @@ class Content:
         preferred: Sequence[str] = (),
         share_partials: bool | None = None,
         on_bad: Callable[[Dataset], None] = lambda dataset: None,
+        max_fetch: int | None = None,
     ) -> None:
         self.cache_dir = cache_dir
         self.database = database
@@ -85,7 +88,8 @@ class Content:
         self._stopping = threading.Event()
         self._index = Index(state_dir / "store.sqlite")
         self.store = Store(cache_dir, self._index, database, share=share_partials)
-        self._hosts = Hosts(transport, auth, stall, preferred)
+        self.meter = Meter(max_fetch)
+        self._hosts = Hosts(transport, auth, stall, preferred, self.meter.count)
         lock = threading.Lock()
         self._partials = Partials(self.store, lock, self._is_open)
         self._evictor = Evictor(self.store, self._partials)
@@ -222,6 +226,10 @@ class Content:
         """Whether a dataset is fetched whole; one of unknown size is."""
         return dataset.size is None or dataset.size <= self._small_file
 
+    def is_begun(self, dataset: Dataset) -> bool:
+        """Whether a large dataset has a partial file, so that some of its blocks may be here."""
+        return not self.is_small(dataset) and bool(self._generation(dataset))
+
     def begin_reading(self, dataset: Dataset, place: Place) -> Reading | None:
         """Read the partial file of a large dataset, until :meth:`end_reading`.
 
@@ -240,6 +248,7 @@ class Content:
             self._hosts,
             self._stall,
             lambda: self._room.farthest(FARTHEST),
+            self.meter.allows,
         )
 
     def end_reading(self, reading: Reading) -> None:

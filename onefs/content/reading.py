@@ -12,7 +12,7 @@ from onefs.content.blocks import State
 from onefs.content.hosts import Hosts
 from onefs.content.partials import Partial, Ticket
 from onefs.content.scheduler import ELSEWHERE, Scheduler
-from onefs.content.window import Window
+from onefs.content.window import LONGEST_RUN, Window
 from onefs.errors import BadContent, DeadlineExceeded, OnefsError
 
 #: places of one file that are followed at once: threads of one reader, or a page here and there
@@ -46,6 +46,7 @@ class Reading:
         hosts: Hosts,
         stall: float,
         farthest: Callable[[], int],
+        may_fetch: Callable[[int], bool] = lambda size: True,
     ) -> None:
         self.partial = partial
         #: bytes were handed out: from here on only this generation will do
@@ -54,6 +55,7 @@ class Reading:
         self._hosts = hosts
         self._stall = stall
         self._farthest = farthest
+        self._may_fetch = may_fetch
         self._lock = threading.Lock()
         self._held: dict[int, _Hold] = {}
         self._windows: list[Window] = []
@@ -178,7 +180,8 @@ class Reading:
             self._windows.append(window)
             if jumped:
                 self._scheduler.review(self.partial)
-            self._scheduler.ahead(self.partial, window)
+            if self._may_fetch(LONGEST_RUN):
+                self._scheduler.ahead(self.partial, window)
         self.partial.touch()
 
     def _new_window(self) -> Window:

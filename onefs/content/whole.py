@@ -249,6 +249,7 @@ class WholeFetcher:
                     file.write(chunk)
                     digest.update(chunk)
                     transfer.done += len(chunk)
+                    self._hosts.count(len(chunk))
                     if transfer.done - marked >= BLOCK_SIZE:
                         marked = transfer.done
                         due = time.monotonic() + stall

@@ -132,6 +132,7 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         libfuse's own number, when the mount fails.
         """
         self._ours = operations
+        operations.reader = lambda: int(mfusepy.fuse_get_context()[2])
         self._on_ready = on_ready
         self._on_end = on_end
         self._pinned = PinnedThreads()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from onefs.errors import BadContent
 from onefs.mount.limits import WaitingReads
+from onefs.mount.readers import EVERYBODY, Readers
 from onefs.tree.nodes import Handle, Node
 
 #: seconds that a read has to wait for its failure to be remembered
@@ -40,11 +41,19 @@ class _Failure:
 class OpenFile:
     """One open file of the mount, shared by all threads that read it."""
 
-    def __init__(self, path: str, node: Node, handle: Handle, waiting: WaitingReads) -> None:
+    def __init__(
+        self,
+        path: str,
+        node: Node,
+        handle: Handle,
+        waiting: WaitingReads,
+        readers: Readers = EVERYBODY,
+    ) -> None:
         self.node = node
         self._path = path
         self.handle = handle
         self._waiting = waiting
+        self._readers = readers
         self._failure: _Failure | None = None
         self._told = False
 
@@ -92,6 +101,7 @@ class OpenFile:
     def _descriptor(self, offset: int, length: int) -> int:
         if self.handle.ready(offset, length):
             return self.handle.fd(offset, length)
+        self._readers.check(self._path)
         self._raise_remembered(offset, length)
         started = time.monotonic()
         try:

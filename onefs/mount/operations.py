@@ -11,11 +11,13 @@ import itertools
 import logging
 import os
 import traceback
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from onefs.errors import OnefsError, ReadOnly
 from onefs.mount.files import Extent, OpenFile
 from onefs.mount.limits import WaitingReads, waiting_limit
+from onefs.mount.readers import Readers
 from onefs.tree.nodes import Node, Tree
 
 #: other names are refused before any path work: ``ls -l`` asks for two of them for each file
@@ -50,8 +52,12 @@ class Operations:
     flag_nopath = True
     flag_nullpath_ok = True
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, refused: Iterable[str] = ()) -> None:
+        """``refused``: names of programs that get EACCES for what would have to be fetched."""
         self._tree = tree
+        #: the thread that the running operation is for; who runs operations sets it
+        self.reader: Callable[[], int] = lambda: 0
+        self._readers = Readers(refused, lambda: self.reader())
         self._waiting = WaitingReads(waiting_limit())
         self._numbers = itertools.count(1)
         self._files: dict[int, OpenFile] = {}
@@ -98,7 +104,7 @@ class Operations:
         node = self._tree.node(path)
         handle = self._tree.open(path)
         number = next(self._numbers)
-        self._files[number] = OpenFile(path, node, handle, self._waiting)
+        self._files[number] = OpenFile(path, node, handle, self._waiting, self._readers)
         return number, handle.keep_cache
 
     def read_buf(self, number: int, offset: int, size: int) -> Extent:

@@ -56,6 +56,9 @@ class Status:
     state: str = READY
     cache_bytes: int = 0
     downloads: tuple[Download, ...] = ()
+    #: bytes of the last hour, and how many an hour may have; None is no limit
+    fetched: int = 0
+    fetch_limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,8 @@ class MountInfo:
             "cache_limit": self.cache_limit,
             "state": self.status.state,
             "since": self.since,
+            "fetched": self.status.fetched,
+            "fetch_limit": self.status.fetch_limit,
             "downloads": [asdict(download) for download in self.status.downloads],
         }
 
@@ -197,7 +202,7 @@ def _info(raw: Mapping[str, Any]) -> MountInfo:
     fields = {name: raw[name] for name in MountInfo.__dataclass_fields__}
     status = fields["status"]
     downloads = tuple(Download(**download) for download in status["downloads"])
-    fields["status"] = Status(status["state"], status["cache_bytes"], downloads)
+    fields["status"] = Status(**{**status, "downloads": downloads})
     return MountInfo(**fields)
 
 

@@ -48,6 +48,8 @@ class Service:
     url: str = ""
     #: paths of the tree that have become another file
     switches: Switches | None = None
+    #: names of programs that get EACCES for bytes that would have to be fetched
+    indexers: tuple[str, ...] = ()
 
 
 #: makes the service in the process that serves it; raises an OnefsError when it cannot
@@ -79,7 +81,7 @@ def _mount(
     config: DaemonConfig, service: Service, ending: threading.Event, ready: Callable[[], None]
 ) -> None:
     loop = MountLoop(
-        Operations(service.tree),
+        Operations(service.tree, service.indexers),
         config.mountpoint,
         fsname=config.fsname,
         allow_other=config.allow_other,

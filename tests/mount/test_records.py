@@ -48,6 +48,8 @@ def test_what_is_written_is_read(folder: Path) -> None:
         "cache_limit": 5,
         "state": "ready",
         "since": 1.5,
+        "fetched": 0,
+        "fetch_limit": None,
         "downloads": [{"path": "/lab/file.npy", "done": 5, "size": 10, "rate": 2.5}],
     }
     record.remove()

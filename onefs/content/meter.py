@@ -1,0 +1,57 @@
+"""How many bytes were fetched of late, and whether more may be."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from onefs.errors import FetchLimit
+
+#: seconds that the limit is about, and the steps in which they are counted
+HOUR = 3600.0
+STEP = 60.0
+
+
+class Meter:
+    """Counts fetched bytes. Thread-safe. ``limit`` is in bytes an hour; None for no limit."""
+
+    def __init__(
+        self, limit: int | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.limit = limit
+        self._clock = clock
+        self._lock = threading.Lock()
+        #: bytes by the step in which they came
+        self._counts: deque[tuple[int, int]] = deque()
+        self._sum = 0
+
+    def count(self, size: int) -> None:
+        """So many bytes have come."""
+        step = int(self._clock() / STEP)
+        with self._lock:
+            self._sum += size
+            if self._counts and self._counts[-1][0] == step:
+                size += self._counts.pop()[1]
+            self._counts.append((step, size))
+
+    def spent(self) -> int:
+        """Bytes of the last hour."""
+        oldest = int((self._clock() - HOUR) / STEP)
+        with self._lock:
+            while self._counts and self._counts[0][0] <= oldest:
+                self._sum -= self._counts.popleft()[1]
+            return self._sum
+
+    def allows(self, size: int) -> bool:
+        """Whether ``size`` bytes more are within the limit."""
+        return self.limit is None or self.spent() + size <= self.limit
+
+    def check(self, size: int, name: str) -> None:
+        """Raise FetchLimit when ``size`` bytes more of a file are beyond the limit."""
+        if not self.allows(size):
+            raise FetchLimit(
+                f"{name} is not fetched: {self.spent()} bytes came within the hour, and "
+                f"--max-fetch allows {self.limit}"
+            )
