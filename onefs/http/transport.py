@@ -300,13 +300,14 @@ class Transport:
     def _send(self, call: _Call, exchange: Exchange, seconds: float) -> requests.Response:
         """One request, one answer, up to its headers.
 
-        A kept connection that the server has closed meanwhile is no answer: a GET goes out once
-        more, on a new one (RFC 9110, 9.2.2).
+        A kept connection that the server has closed meanwhile is no answer: the request goes
+        out once more, on a new one (RFC 9110, 9.2.2; all of ours may be repeated, also the POST
+        that gets a token, which is the same each time).
         """
         try:
             return self._send_once(call, exchange, seconds)
         except Unreachable:
-            if call.method != "GET" or not exchange.reused:
+            if not exchange.reused:
                 raise
         return self._send_once(call, exchange, seconds)
 

@@ -36,6 +36,8 @@ class Terminal:
             stderr=slave,
             env=dict(environ),
             start_new_session=True,
+            # whoever runs the tests in the background may have them ignore Ctrl-C
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         os.close(slave)
         self.shown = ""
