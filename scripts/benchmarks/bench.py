@@ -43,7 +43,7 @@ class Plan:
     small_sizes: tuple[int, int] = (20_000, 5_000_000)
     pairs: int = 9
     #: of the cases that fetch a large file
-    transfers: int = 7
+    transfers: int = 5
     slow_transfers: int = 3
     small_runs: int = 7
     #: of contenders that need a minute for it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -32,6 +33,13 @@ class Contender:
     mount: Path
     #: where it keeps what it fetched; None where it keeps nothing
     cache: Path | None
+    #: of the process that serves it
+    pid: int
+
+    def cpu(self) -> float:
+        """Seconds of processor time that it has taken so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def path(self, file: Served) -> Path:
         """Where it shows a file."""
@@ -70,6 +78,11 @@ class Onefs:
         """``onefs ARGUMENTS``: what it prints."""
         return run([ONEFS, *arguments], environment=self._environment)
 
+    def pid(self) -> int:
+        """The daemon."""
+        mounts = json.loads(self.run("status", "--json"))["mounts"]
+        return next(int(m["pid"]) for m in mounts if m["mountpoint"] == str(self.mount))
+
     def complete(self, path: Path) -> bool:
         """Whether a file of the mount is there whole and verified."""
         return os.getxattr(path, "user.onefs.state") == b"cached"
@@ -82,7 +95,7 @@ def onefs(work: Path, servers: Servers) -> Iterator[Contender]:
     home = Onefs(work, servers)
     home.run("mount", home.mount)
     try:
-        yield Contender("onefs", home.mount, home.cache)
+        yield Contender("onefs", home.mount, home.cache, home.pid())
     finally:
         home.run("umount", home.mount)
 
@@ -95,8 +108,8 @@ def rclone(work: Path, url: str, mode: str) -> Iterator[Contender]:
         "rclone", "mount", ":http:", work / "mnt", "--http-url", url + "/", "--read-only",
         "--vfs-cache-mode", mode, "--cache-dir", cache, "--config", work / "none.conf",
     ]  # fmt: skip
-    with _mounted(work, command):
-        yield Contender(f"rclone {mode}", work / "mnt", cache)
+    with _mounted(work, command) as pid:
+        yield Contender(f"rclone {mode}", work / "mnt", cache, pid)
 
 
 @contextmanager
@@ -109,20 +122,20 @@ def httpdirfs(work: Path, url: str) -> Iterator[Contender]:
         "httpdirfs", "-f", "--no-range-check", "--cache", "--cache-location", cache,
         url + "/", work / "mnt",
     ]  # fmt: skip
-    with _mounted(work, command):
-        yield Contender("httpdirfs", work / "mnt", cache)
+    with _mounted(work, command) as pid:
+        yield Contender("httpdirfs", work / "mnt", cache, pid)
 
 
 @contextmanager
 def bindfs(work: Path, source: Path, *options: str) -> Iterator[Contender]:
     """``bindfs`` of a folder: the same way through FUSE, in C, with nothing to fetch."""
     name = " ".join(["bindfs", *(each.lstrip("-") for each in options)])
-    with _mounted(work, ["bindfs", "-f", "-r", *options, source, work / "mnt"]):
-        yield Contender(name, work / "mnt", None)
+    with _mounted(work, ["bindfs", "-f", "-r", *options, source, work / "mnt"]) as pid:
+        yield Contender(name, work / "mnt", None, pid)
 
 
 @contextmanager
-def _mounted(work: Path, command: list[str | Path]) -> Iterator[None]:
+def _mounted(work: Path, command: list[str | Path]) -> Iterator[int]:
     mount = work / "mnt"
     mount.mkdir(parents=True)
     with running(command, work / "log") as process:
@@ -130,7 +143,7 @@ def _mounted(work: Path, command: list[str | Path]) -> Iterator[None]:
             wait_until(lambda: process.poll() is not None or _is_mounted(mount), 20, f"{mount}")
             if process.poll() is not None:
                 raise Failed(f"{command[0]} ended: {(work / 'log').read_text()[-500:]}")
-            yield
+            yield process.pid
         finally:
             with suppress(Failed):
                 run(["fusermount3", "-u", mount])

@@ -183,17 +183,13 @@ def _one_life(
     home: Onefs, path: Path, original: Original, outcome: Outcome, chance: random.Random
 ) -> None:
     """Readers on a mount until its daemon is killed at a moment of its own."""
-    [mount] = [
-        each
-        for each in json.loads(home.run("status", "--json"))["mounts"]
-        if each["mountpoint"] == str(home.mount)
-    ]
+    pid = home.pid()
     readers = _Readers(path, original, outcome, chance.randrange(1 << 30))
     try:
         time.sleep(chance.uniform(_LEAST, _MOST))
     finally:
         readers.ending()
-        os.kill(mount["pid"], signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
         outcome.kills += 1
         readers.join()
 

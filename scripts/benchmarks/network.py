@@ -126,10 +126,10 @@ def small_files(bench: Bench, lab: str, *, listed: bool) -> None:
     with ExitStack() as stack:
         ours = bench.mount(stack, bench.onefs)
         runs: dict[str, Callable[[int], float]] = {
-            "onefs": lambda n: _counted(bench, ours, sessions[n], requests, listed=listed)
+            "onefs": lambda n: _counted(bench, case, ours, sessions[n], requests, listed=listed)
         }
         for name, make in bench.rivals(lab, cached=False).items():
-            runs[name] = _all_of(bench.mount(stack, make), sessions, listed=listed)
+            runs[name] = _all_of(case, bench.mount(stack, make), sessions, listed=listed)
         case.measure(runs, plan.small_runs)
         for session in sessions:
             _verify(ours, session)
@@ -169,10 +169,11 @@ def _whole(case: Case, ours: Contender, file: Served) -> float:
     """onefs: what matters is when the reader has the bytes; when they are proved is noted."""
     path = ours.path(file)
     path.stat()
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), ours.cpu()
     seconds = _cat(path)
     wait_until(lambda: os.getxattr(path, "user.onefs.state") == b"cached", 120, "verified")
     case.add("onefs, until verified", time.perf_counter() - began)
+    case.spent("onefs", ours.cpu() - spent)
     ours.discard()
     return seconds
 
@@ -181,7 +182,9 @@ def _reader(case: Case, rival: Contender, files: list[Served]) -> Callable[[int]
     def read(number: int) -> float:
         path = rival.path(files[number])
         path.stat()
+        spent = rival.cpu()
         seconds = _cat(path)
+        case.spent(rival.name, rival.cpu() - spent)
         rival.discard()
         return seconds
 
@@ -236,21 +239,28 @@ def _small_originals(bench: Bench) -> list[Original]:
 
 
 def _all_of(
-    contender: Contender, sessions: list[list[Served]], *, listed: bool
+    case: Case, contender: Contender, sessions: list[list[Served]], *, listed: bool
 ) -> Callable[[int], float]:
-    return lambda number: _read_session(contender, sessions[number], listed=listed)
+    return lambda number: _read_session(case, contender, sessions[number], listed=listed)
 
 
-def _read_session(contender: Contender, session: list[Served], *, listed: bool) -> float:
+def _read_session(
+    case: Case, contender: Contender, session: list[Served], *, listed: bool
+) -> float:
     paths = [str(contender.path(file)) for file in session]
     if listed:
         run(["ls", "-l", Path(paths[0]).parent])
     each = -(-len(paths) // _READERS)
-    return timed(["xargs", "-P", str(_READERS), "-n", str(each), "cat"], given="\n".join(paths))
+    spent = contender.cpu()
+    readers = ["xargs", "-P", str(_READERS), "-n", str(each), "cat"]
+    seconds = timed(readers, given="\n".join(paths))
+    case.spent(contender.name, contender.cpu() - spent)
+    return seconds
 
 
 def _counted(
     bench: Bench,
+    case: Case,
     ours: Contender,
     session: list[Served],
     requests: list[tuple[int, int]],
@@ -258,7 +268,7 @@ def _counted(
     listed: bool,
 ) -> float:
     mark = bench.origin.mark()
-    seconds = _read_session(ours, session, listed=listed)
+    seconds = _read_session(case, ours, session, listed=listed)
     paths = {"/" + file.on_server for file in session}
     found = [each.method for each in bench.origin.requests(mark) if each.path in paths]
     gets = found.count("GET")

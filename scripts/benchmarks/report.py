@@ -81,6 +81,8 @@ def _case(case: Case) -> list[str]:
         head, rule = head + " MB/s |", rule + "---|"
     if compared:
         head, rule = head + f" times the speed of {case.baseline} |", rule + "---|"
+    if case.cpu:
+        head, rule = head + " CPU s of its process |", rule + "---|"
     lines += [head + " runs |", rule + "---|"]
     for name, values in case.values.items():
         row = f"| {name} | {_show(case.spread(name))} |"
@@ -88,6 +90,8 @@ def _case(case: Case) -> list[str]:
             row += f" {case.size / 1e6 / case.spread(name).median:.0f} |"
         if compared:
             row += " 1 |" if name == case.baseline else f" {_show(case.speed(name))} |"
+        if case.cpu:
+            row += f" {_show(Spread.of(case.cpu[name]))} |" if name in case.cpu else " |"
         lines.append(f"{row} {len(values)} |")
     lines += [f"\n{name} failed: {why}" for name, why in case.failures.items()]
     if case.loads:

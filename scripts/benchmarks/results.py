@@ -41,6 +41,8 @@ class Case:
     #: the job's size in bytes, 0 where a rate would say nothing
     size: int = 0
     values: dict[str, list[float]] = field(default_factory=dict)
+    #: seconds of processor time that the contender's own process took for it
+    cpu: dict[str, list[float]] = field(default_factory=dict)
     #: why a contender could not do it
     failures: dict[str, str] = field(default_factory=dict)
     #: load average of the machine before each repetition
@@ -48,6 +50,10 @@ class Case:
 
     def add(self, contender: str, value: float) -> None:
         self.values.setdefault(contender, []).append(value)
+
+    def spent(self, contender: str, seconds: float) -> None:
+        """Processor time of one run."""
+        self.cpu.setdefault(contender, []).append(seconds)
 
     def spread(self, contender: str) -> Spread:
         """The values of a contender."""
@@ -102,6 +108,8 @@ class Case:
             }
             if self.baseline and name != self.baseline and self.unit == "s":
                 row["speed"] = self.speed(name).to_json()
+            if name in self.cpu:
+                row["cpu_seconds"] = Spread.of(self.cpu[name]).to_json()
             contenders[name] = row
         return {
             "title": self.title,
