@@ -11,6 +11,8 @@ from onefs.sqlite import SqliteFile
 
 SCHEMA = 2
 
+_ACCEPTED = "SELECT * FROM entries WHERE state = 'accepted'"
+
 
 class Index:
     """Thread-safe, and safe beside other processes of the same host. Raises CacheError."""
@@ -38,6 +40,10 @@ class Index:
 
     def all(self) -> list[Entry]:
         return [Entry(*row) for row in self._execute("SELECT * FROM entries ORDER BY path")]
+
+    def accepted(self) -> list[Entry]:
+        """What the user has accepted although the database claims otherwise."""
+        return [Entry(*row) for row in self._execute(_ACCEPTED)]
 
     def total_bytes(self) -> int:
         """Bytes of the files that onefs downloaded."""
