@@ -11,6 +11,8 @@ from onefs.sqlite import SqliteFile
 
 SCHEMA = 2
 
+_ACCEPTED = "SELECT * FROM entries WHERE state = 'accepted'"
+
 
 class Index:
     """Thread-safe, and safe beside other processes of the same host. Raises CacheError."""
@@ -35,3 +37,7 @@ class Index:
 
     def touch(self, dataset_id: str, now: float) -> None:
         self._execute("UPDATE entries SET used_at = ? WHERE dataset_id = ?", now, dataset_id)
+
+    def accepted(self) -> list[Entry]:
+        """What the user has accepted although the database claims otherwise."""
+        return [Entry(*row) for row in self._execute(_ACCEPTED)]

@@ -35,3 +35,5 @@ CREATE TABLE IF NOT EXISTS entries (
     generation   TEXT NOT NULL,
     digest       TEXT NOT NULL
 ) WITHOUT ROWID;
+-- There are few of these, and their sizes are asked for with each listing.
+CREATE INDEX IF NOT EXISTS accepted ON entries (state) WHERE state = 'accepted';

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from onefs.content.keeping import Keeping
 from onefs.content.meter import Meter
 from onefs.content.partials import Partial, Partials
 from onefs.content.reading import Reading
+from onefs.content.records import Entry
 from onefs.content.room import Limits, Room
 from onefs.content.scheduler import Run, Scheduler
 from onefs.content.store import Place, Store
@@ -36,6 +37,8 @@ from onefs.storing import SMALL_FILE
 REMEMBERED = 65536
 #: seconds between two reports to who watches a download
 TOLD_EVERY = 0.2
+#: seconds until what other processes have accepted is looked at again
+ACCEPTED_AGE = 1.0
 #: seconds for which verifying a complete file may take the disk
 VERIFYING = 3600.0
 
@@ -85,6 +88,8 @@ class Content:
         self._on_bad = on_bad
         self._guard = threading.Lock()
         self._opened: LRUCache[str, Identity] = LRUCache(REMEMBERED)
+        self._accepted: Mapping[str, Entry] = {}
+        self._accepted_until = 0.0
         self._stopping = threading.Event()
         self._index = Index(state_dir / "store.sqlite")
         self.store = Store(cache_dir, self._index, database, share=share_partials)
@@ -120,6 +125,8 @@ class Content:
             raise ValueError(f"{dataset.id} is opened before its size is known")
         if entry is not None:
             self.store.used(dataset)
+            if entry.state == "accepted" and dataset.id not in self._accepted:
+                self._accepted_until = 0.0
         generation = entry.generation if entry is not None else self._generation(dataset)
         return DatasetHandle(
             self, dataset, place, size, self._same_as_last_time(dataset, generation)
@@ -194,10 +201,17 @@ class Content:
         return path
 
     def size(self, dataset: Dataset) -> int | None:
-        """Bytes of a dataset: the database's claim, or what the user has accepted instead."""
-        entry = self.store.entry(dataset)
-        accepted = entry is not None and entry.state == "accepted"
-        return entry.size if entry is not None and accepted else dataset.size
+        """Bytes of a dataset: the database's claim, or what the user has accepted instead.
+
+        Cheap; what another process has accepted counts within ACCEPTED_AGE, or once it is opened.
+        """
+        now = time.monotonic()
+        if now > self._accepted_until:
+            self._accepted_until, self._accepted = now + ACCEPTED_AGE, self.store.accepted()
+        entry = self._accepted.get(dataset.id)
+        if entry is None or (entry.claimed_size, entry.claimed_md5) != (dataset.size, dataset.md5):
+            return dataset.size
+        return entry.size
 
     def accept(self, dataset: Dataset, place: Place) -> Path:
         """Serve the bytes that were found bad, as they are, from now on.
@@ -211,6 +225,7 @@ class Content:
             there = replace(dataset, size=self.probe(dataset), md5="")
             kept, digest = self.path(there, place), ""
         path = self.keeping.accept(dataset, place, kept, digest)
+        self._accepted_until = 0.0
         self._went_bad(dataset)  # whoever has pages of what was there before
         return path
 

@@ -104,6 +104,10 @@ class Store:
             self._index.put(record)
         return record
 
+    def accepted(self) -> dict[str, Entry]:
+        """What was accepted on this host, by dataset, whether it still holds or not."""
+        return {entry.dataset_id: entry for entry in self._index.accepted()}
+
     def adopt(self, dataset: Dataset, place: Place) -> Path | None:
         """Take the file that stands at the ONE path, if it is what the database describes.
 

@@ -85,6 +85,7 @@ class MountInfo:
 
     def to_json(self) -> dict[str, Any]:
         """The shape that ``onefs status --json`` promises."""
+        fetched = {"fetched": self.status.fetched, "fetch_limit": self.status.fetch_limit}
         return {
             "mountpoint": self.mountpoint,
             "pid": self.pid,
@@ -95,8 +96,7 @@ class MountInfo:
             "cache_limit": self.cache_limit,
             "state": self.status.state,
             "since": self.since,
-            "fetched": self.status.fetched,
-            "fetch_limit": self.status.fetch_limit,
+            **(fetched if self.status.fetch_limit is not None else {}),
             "downloads": [asdict(download) for download in self.status.downloads],
         }
 

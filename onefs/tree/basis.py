@@ -77,10 +77,10 @@ def fixed_link(ino: int, target: str, mtime: float) -> Link:
     return Link(ino, len(target.encode()), mtime, lambda: target)
 
 
-def file_node(dataset: Dataset) -> Node:
+def file_node(rooms: Rooms, dataset: Dataset) -> Node:
     """A dataset's node; its size is None when nobody knows it yet."""
     mtime = dataset.mtime or 1.0
-    return Node(Kind.FILE, inode_of_uuid(dataset.id), dataset.size, mtime)
+    return Node(Kind.FILE, inode_of_uuid(dataset.id), rooms.content.size(dataset), mtime)
 
 
 def session_node(session: Session, folders: Folders = ()) -> Node:

@@ -14,6 +14,8 @@ costs its own listing and no more; a name that cannot exist costs nothing.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -73,7 +75,7 @@ class File:
     listed_by_alyx: Callable[[], Item]
 
     def node(self) -> Node:
-        return file_node(self._known())
+        return file_node(self.rooms, self._known())
 
     def open(self) -> Handle:
         really = self._located()
@@ -81,7 +83,11 @@ class File:
             return really.open()
         dataset = self.rooms.opened.hold(self._known(), self.place)
         try:
+            shown = self.rooms.content.size(dataset)
             handle = self.rooms.content.open(dataset, self.place)
+            if handle.size != shown:  # accepted just now: the kernel is to look the path up again
+                handle.close()
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         except BaseException:
             self.rooms.opened.let_go(self.place)
             raise
@@ -264,7 +270,7 @@ class SessionFolder:
     def _file_node(self, name: str, dataset: Dataset) -> Node:
         """A file as the folder lists it: without a size when nobody knows it yet."""
         shown = self.rooms.opened.shown(dataset, (*self.place, *self.folders, name))
-        return file_node(self.rooms.sizes.described(shown))
+        return file_node(self.rooms, self.rooms.sizes.described(shown))
 
     def _here(self, shape: SessionShape) -> Mapping[str, Dataset | None]:
         try:

@@ -151,6 +151,23 @@ def test_what_the_database_contradicts_can_be_accepted(
     assert mounted.xattr("state", PATH) == "accepted"
 
 
+@pytest.mark.parametrize("size", [100, 60_000], ids=["shorter", "longer"])
+def test_an_accepted_file_may_have_another_size(
+    mounted: Mounted, home: Home, source: Changing, size: int
+) -> None:
+    path, fresh = mounted.path / PATH, os.urandom(size)
+    source.replace(mounted.xattr("dataset_id", PATH), fresh, announce=False)
+    assert read_errno(path) == errno.EIO
+    home.run("cache", "accept", path)
+    wait_until(lambda: read_errno(path) == 0)
+    assert path.read_bytes() == fresh
+    assert path.stat().st_size == size
+    mounted.umount()
+    again = home.mount()
+    assert (again.path / PATH).stat().st_size == size
+    assert (again.path / PATH).read_bytes() == fresh
+
+
 def test_refresh_withdraws_a_bad_verdict(
     mounted: Mounted, home: Home, source: Changing, servers: Servers, folder: Path
 ) -> None:
