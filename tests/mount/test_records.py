@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,12 +49,16 @@ def test_what_is_written_is_read(folder: Path) -> None:
         "cache_limit": 5,
         "state": "ready",
         "since": 1.5,
-        "fetched": 0,
-        "fetch_limit": None,
         "downloads": [{"path": "/lab/file.npy", "done": 5, "size": 10, "rate": 2.5}],
     }
     record.remove()
     assert records.find("/nowhere/mnt", folder) is None
+
+
+def test_an_hours_limit_is_told_where_there_is_one() -> None:
+    limited = replace(info(), status=replace(BUSY, fetched=7, fetch_limit=100)).to_json()
+    assert (limited["fetched"], limited["fetch_limit"]) == (7, 100)
+    assert "fetch_limit" not in info().to_json()
 
 
 def test_it_is_written_when_it_changes_and_not_too_often(folder: Path) -> None:
