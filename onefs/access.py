@@ -179,7 +179,7 @@ class Access:
                     f"{url}: the file server answers {stream.status}, and not with the file",
                     stream.status,
                 )
-            for chunk in stream.iter_chunks(length):
+            for chunk in stream.iter_chunks(lambda: length):
                 found += chunk
                 if len(found) >= length:
                     break

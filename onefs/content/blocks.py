@@ -24,6 +24,7 @@ import json
 import os
 import secrets
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -38,6 +39,8 @@ BLOCK_SIZE = 512 * 1024
 PINS = 1 << 40
 HASHING = 1 << 41
 OPEN = (1 << 41) + 1
+#: seconds for which a reader believes that no other process has changed a file's state
+LOOK = 0.02
 _WORD = 8
 _PRESENT = 1 << 32
 
@@ -80,6 +83,8 @@ class BlockFile:
         self.data = data
         self.map = records
         self.count = block_count(about.size, about.block_size)
+        self._seen = State.LIVE
+        self._seen_until = 0.0
 
     def close(self) -> None:
         os.close(self.data)
@@ -99,16 +104,28 @@ class BlockFile:
         word = self._words(0, 1)[0]
         return State(word) if word in State._value2member_map_ else State.GONE
 
+    def recent_state(self) -> State:
+        """The state, in which what other processes did may be LOOK seconds late.
+
+        For who reads in order: each look at the file costs a turn in the queue for the interpreter.
+        """
+        now = time.monotonic()
+        if now > self._seen_until:
+            self._seen, self._seen_until = self.state(), now + LOOK
+        return self._seen
+
     def set_state(self, state: State) -> None:
         os.pwrite(self.map, struct.pack("<Q", state), 0)
+        self._seen_until = 0.0
 
     def records(self, first: int, last: int) -> tuple[int, ...]:
         """The records of blocks ``first`` to ``last``, this one not included; 0 means absent."""
         return self._words(1 + first, last - first)
 
-    def set_record(self, block: int, checksum: int) -> None:
-        """Say that a block's bytes are in the data file, and what their crc32 is."""
-        os.pwrite(self.map, struct.pack("<Q", _PRESENT | checksum), (1 + block) * _WORD)
+    def set_records(self, first: int, checksums: list[int]) -> None:
+        """Say that the bytes of blocks are in the data file, and what their crc32 is each."""
+        words = [_PRESENT | checksum for checksum in checksums]
+        os.pwrite(self.map, struct.pack(f"<{len(words)}Q", *words), (1 + first) * _WORD)
 
     def clear(self, block: int) -> None:
         """Say that a block is absent."""

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 
 from onefs.content.answers import Changed, WrongSize, judge_range, validator_of
-from onefs.content.blocks import State, remove_blocks
+from onefs.content.blocks import BLOCK_SIZE, State, remove_blocks
 from onefs.content.holes import punch
 from onefs.content.hosts import Hosts
 from onefs.content.partials import Partial
@@ -31,8 +31,9 @@ from onefs.model import Copy
 
 log = logging.getLogger(__name__)
 
-#: bytes taken from the socket and written to the disk at once
-CHUNK = 256 * 1024
+#: bytes taken from the socket and written to the disk at once, where nobody waits for them: each
+#: piece costs its thread several turns in the queue for the interpreter
+PIECE = 4 * BLOCK_SIZE
 #: rounds through all copies without a single block; with the pauses between them, 20 seconds
 ROUNDS = 8
 #: the troubles of one copy, after which another may do
@@ -44,6 +45,10 @@ OF_A_COPY = (
     Throttled,
     WrongSize,
 )
+
+
+#: told of the blocks that a run has brought
+Arrived = Callable[[Run, range], None]
 
 
 class Fetcher:
@@ -70,7 +75,7 @@ class Fetcher:
         self._condemn = condemn
         self._dropped = dropped
 
-    def fetch(self, run: Run, scheduler: Scheduler, arrived: Callable[[Run, int], None]) -> None:
+    def fetch(self, run: Run, scheduler: Scheduler, arrived: Arrived) -> None:
         """Bring the blocks of a run that nobody else brings. Raises what ended it early."""
         with disk_errors(self._store.root):
             first, last = run.partial.claim(run.first, run.last)
@@ -87,7 +92,7 @@ class Fetcher:
         self,
         run: Run,
         scheduler: Scheduler,
-        arrived: Callable[[Run, int], None],
+        arrived: Arrived,
         claimed: set[int],
     ) -> None:
         block_size = run.partial.blocks.about.block_size
@@ -183,7 +188,7 @@ class Fetcher:
         stall: float,
     ) -> None:
         due = time.monotonic() + stall
-        for chunk in stream.iter_chunks(CHUNK):
+        for chunk in stream.iter_chunks(lambda: BLOCK_SIZE if run.urgent else PIECE):
             self._hosts.count(len(chunk))
             came = claims.feed(position, memoryview(chunk)[: end - position])
             position += len(chunk)
@@ -225,13 +230,13 @@ class Fetcher:
 
 
 class _Claims:
-    """The blocks that a run still has to bring, and the one that is being written."""
+    """The blocks that a run still has to bring, and what has been written of the next ones."""
 
     def __init__(
         self,
         run: Run,
         scheduler: Scheduler,
-        arrived: Callable[[Run, int], None],
+        arrived: Arrived,
         blocks: set[int],
         reservation: Reservation,
     ) -> None:
@@ -242,8 +247,10 @@ class _Claims:
         self._reservation = reservation
         #: bytes of the blocks that came
         self.written = 0
+        #: where bytes stand that were written and belong to no block that is there
+        self._loose = (0, 0)
+        #: of the bytes of the block that is not complete yet
         self._checksum = 0
-        self._begun: int | None = None
 
     def widen(self) -> None:
         """The whole file comes: claim all that nobody else fetches."""
@@ -251,39 +258,59 @@ class _Claims:
         self._scheduler.widen(self._run, sorted(self.blocks))
 
     def clean(self) -> None:
-        """Give back the disk space of a block that was begun and will not be finished."""
-        if self._begun is not None:
-            start, end = self._run.partial.blocks.span(self._begun)
+        """Give back the disk space of blocks that were begun and will not be finished."""
+        start, end = self._loose
+        if start < end:
             punch(self._run.partial.blocks.data, start, end - start)
 
     def feed(self, position: int, data: memoryview) -> bool:
         """Bytes that stand at ``position``; whether a block was completed by them."""
         blocks = self._run.partial.blocks
-        came = False
-        while data:
-            block = position // blocks.about.block_size
-            start, end = blocks.span(block)
-            part, data = data[: end - position], data[end - position :]
-            if block in self.blocks:
-                self._begun = block
-                if position == start:
-                    self._reservation.cover(end - start)
-                checksum = 0 if position == start else self._checksum
-                _write_all(blocks.data, part, position)
-                self._checksum = zlib.crc32(part, checksum)
-                if position + len(part) == end:
-                    self._finish(block, end - start)
-            came = came or position + len(part) == end
-            position += len(part)
-        return came
+        at, end = position, position + len(data)
+        while at < end:
+            block = at // blocks.about.block_size
+            ours = block in self.blocks
+            stop = at
+            while stop < end and (block in self.blocks) == ours:
+                stop = min(end, blocks.span(block)[1])
+                block += 1
+            if ours:
+                self._write(at, data[at - position : stop - position])
+            at = stop
+        size = blocks.about.block_size
+        return end // size > position // size or end == blocks.about.size
 
-    def _finish(self, block: int, size: int) -> None:
-        self.blocks.discard(block)
-        self._begun = None
+    def _write(self, position: int, data: memoryview) -> None:
+        """Bytes of claimed blocks, written in one go: then each block's checksum."""
+        blocks = self._run.partial.blocks
+        first, end = position // blocks.about.block_size, position + len(data)
+        begun = blocks.span(first)[0]
+        self._reservation.cover(blocks.span((end - 1) // blocks.about.block_size)[1] - begun)
+        self._loose = (begun, end)
+        _write_all(blocks.data, data, position)
+        checksums: list[int] = []
+        at = position
+        while at < end:
+            start, stop = blocks.span(first + len(checksums))
+            part = data[at - position : stop - position]
+            self._checksum = zlib.crc32(part, 0 if at == start else self._checksum)
+            at += len(part)
+            if at < stop:
+                break
+            checksums.append(self._checksum)
+        if checksums:
+            self._finish(first, checksums)
+
+    def _finish(self, first: int, checksums: list[int]) -> None:
+        blocks = self._run.partial.blocks
+        came = range(first, first + len(checksums))
+        size = blocks.span(came[-1])[1] - blocks.span(first)[0]
+        self.blocks.difference_update(came)
+        self._loose = (blocks.span(came[-1])[1], self._loose[1])
         self.written += size
         self._reservation.wrote(size)
-        self._run.partial.arrived(block, self._checksum)
-        self._arrived(self._run, block)
+        self._run.partial.arrived(first, checksums)
+        self._arrived(self._run, came)
 
 
 def _write_all(descriptor: int, data: memoryview, offset: int) -> None:

@@ -28,6 +28,11 @@ log = logging.getLogger(__name__)
 
 #: files that are hashed at once
 WORKERS = 2
+#: blocks that are hashed in one go: between two goes a thread needs the interpreter, which it then
+#: holds although it gives way to all others
+STRETCH = 16
+#: seconds for which each stretch lets a busy reader go first, so that none is put off for ever
+PATIENCE = 2.0
 #: how far the hashing threads give way (nice)
 NICE = 19
 
@@ -73,13 +78,15 @@ class Follower:
         """End. What was hashed is hashed again another time."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def arrived(self, partial: Partial, block: int) -> None:
-        """A block has come: go on hashing, if it is the one that was waited for."""
-        with self._lock:
-            progress = self._progress.get(id(partial))
-            following = progress is not None and block == len(progress.records)
-        if following or block == 0 or partial.may_be_complete():
-            self.go_on(partial)
+    def arrived(self, partial: Partial, blocks: range) -> None:
+        """Blocks have come: go on hashing, at the end of a stretch or when no more will come."""
+        ends = blocks.stop // STRETCH > blocks.start // STRETCH
+        if ends or not partial.demand.in_flight:
+            with self._lock:
+                progress = self._progress.get(id(partial))
+                hashed = len(progress.records) if progress is not None else 0
+            if partial.has(hashed) or partial.may_be_complete():
+                self.go_on(partial)
 
     def go_on(self, partial: Partial) -> None:
         """Hash what there is, and see to the file if it is complete."""
@@ -149,26 +156,38 @@ class Follower:
             complete = partial.may_be_complete()
         try:
             while len(progress.records) < partial.blocks.count and self._wanted():
-                if not self._hash_block(progress):
+                self._let_readers_go_first(partial)
+                if not self._hash_stretch(progress):
                     return
             if len(progress.records) == partial.blocks.count:
                 self._finish(progress)
         finally:
             partial.free(HASHING)
 
-    def _hash_block(self, progress: _Progress) -> bool:
-        """The next block; False when it is not here."""
-        partial, block = progress.partial, len(progress.records)
-        partial.pin(block, block + 1)
+    def _let_readers_go_first(self, partial: Partial) -> None:
+        """Hashing takes more of the processor than all the rest of a read from a near server.
+
+        While readers wait for the network there is time enough for both.
+        """
+        end = time.monotonic() + PATIENCE
+        while partial.is_busy() and time.monotonic() < end and self._wanted():
+            time.sleep(POLL)
+
+    def _hash_stretch(self, progress: _Progress) -> bool:
+        """The next blocks, as far as they are here; False when the first of them is not."""
+        partial, first = progress.partial, len(progress.records)
+        last = min(first + STRETCH, partial.blocks.count)
+        partial.pin(first, last)
         try:
-            if partial.missing(block, block + 1):
+            here = min(partial.missing(first, last), default=last)
+            if here == first:
                 return False
-            start, end = partial.blocks.span(block)
-            record = partial.blocks.records(block, block + 1)[0]
+            start, end = partial.blocks.span(first)[0], partial.blocks.span(here - 1)[1]
+            records = partial.blocks.records(first, here)
             progress.digest.update(os.pread(partial.blocks.data, end - start, start))
-            progress.records.append(record)
+            progress.records.extend(records)
         finally:
-            partial.unpin(block, block + 1)
+            partial.unpin(first, last)
         return True
 
     def _finish(self, progress: _Progress) -> None:

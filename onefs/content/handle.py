@@ -36,26 +36,29 @@ class DatasetHandle:
         self._fd: int | None = None
         self._reading: Reading | None = None
 
-    def ready(self, offset: int, length: int) -> bool:
-        """Whether :meth:`fd` answers without waiting for a server."""
+    def ready(self, offset: int, length: int) -> int | None:
+        """The descriptor that holds these bytes; None when a server has to be waited for."""
         if self._fd is not None:
-            return True
+            return self._fd
         reading = self._reading
         if reading is not None:
             return self._is_ready(reading, offset, length)
         known = self._content.known_path(self._dataset)
         if known is not None:
-            return self._open(known)
+            return self._fd if self._open(known) else None
         if not self._content.is_begun(self._dataset):
-            return False
+            return None
         reading = self._begin()
-        return reading is not None and self._is_ready(reading, offset, length)
+        return None if reading is None else self._is_ready(reading, offset, length)
 
     def fd(self, offset: int, length: int) -> int:
         """A descriptor that holds these bytes at this offset; fetches them if need be."""
         for attempt in range(FRESH_STARTS):
             try:
-                if self.ready(offset, length) or self._fetch(offset, length):
+                found = self.ready(offset, length)
+                if found is not None:
+                    return found
+                if self._fetch(offset, length):
                     break
             except Changed:
                 self._start_anew(last=attempt == FRESH_STARTS - 1)
@@ -77,10 +80,12 @@ class DatasetHandle:
         if reading is not None:
             self._content.end_reading(reading)
 
-    def _is_ready(self, reading: Reading, offset: int, length: int) -> bool:
-        if not self._content.strict:
-            return reading.ready(offset, length)
-        return reading.partial.blocks.state() is State.DONE
+    def _is_ready(self, reading: Reading, offset: int, length: int) -> int | None:
+        if self._content.strict:
+            here = reading.partial.blocks.state() is State.DONE
+        else:
+            here = reading.ready(offset, length)
+        return reading.fd if here else None
 
     def _fetch(self, offset: int, length: int) -> bool:
         """Wait for the bytes; False when they went again before we had them in hand."""

@@ -35,6 +35,8 @@ from onefs.model import Dataset
 if TYPE_CHECKING:
     from onefs.content.scheduler import Run
 
+#: seconds after a read for which the reader is taken to be at it
+BUSY = 0.1
 #: seconds between two tries to pin a block that is being evicted at this moment
 _EVICTING = 0.002
 
@@ -93,6 +95,8 @@ class Partial:
         self.users = 0
         #: when the first block came, seconds of the monotonic clock
         self.began = time.monotonic()
+        #: when somebody last read what was here already, on the same clock
+        self.read_at = 0.0
         #: why it is bad, where this process found out
         self.reason = "the bytes are not those that the database describes"
         self._shared = shared
@@ -100,6 +104,8 @@ class Partial:
         self._proved = bytearray(blocks.count)
         self._claimed: set[int] = set()
         self._pins: dict[int, int] = {}
+        #: pinned blocks that were here when looked at since: nobody can have evicted them
+        self._kept: set[int] = set()
         self._touched = 0.0
         #: blocks before this one were here when last looked at
         self._seen = 0
@@ -117,13 +123,22 @@ class Partial:
             with suppress(OSError):
                 os.utime(self.blocks.folder / f"{self.dataset.id}.json", (now, now))
 
+    def is_busy(self) -> bool:
+        """Whether it is being read as fast as readers can, with nobody waiting for a server."""
+        return not self.demand.tickets and time.monotonic() < self.read_at + BUSY
+
     def blocks_of(self, offset: int, length: int) -> tuple[int, int]:
         """First block of some bytes, and the one after their last."""
         size = self.blocks.about.block_size
         return offset // size, -(-(offset + length) // size)
 
     def missing(self, first: int, last: int) -> list[int]:
-        """The blocks of a range that are not here; those that are have been proved."""
+        """The blocks of a range that are not here; those that are have been proved.
+
+        The caller has pinned them.
+        """
+        if all(block in self._kept for block in range(first, last)):
+            return []
         absent = []
         for block, record in enumerate(self.blocks.records(first, last), first):
             if not record:
@@ -131,6 +146,8 @@ class Partial:
                 absent.append(block)
             elif not self._proved[block] and not self._prove(block, record):
                 absent.append(block)
+            else:
+                self._keep(block)
         return absent
 
     def wanted_blocks(self) -> set[int]:
@@ -149,18 +166,24 @@ class Partial:
 
     def pin(self, first: int, last: int) -> None:
         """Keep these blocks from being evicted, whether they are here already or not."""
+        if self._try_pin(first, last):
+            return
         for block in range(first, last):
-            while not self._try_pin(block):
+            while not self._try_pin(block, block + 1):
                 time.sleep(_EVICTING)
 
     def unpin(self, first: int, last: int) -> None:
         """Let go of a pin."""
         with self._lock:
+            free = []
             for block in range(first, last):
                 self._pins[block] -= 1
                 if not self._pins[block]:
                     del self._pins[block]
-                    self.free(PINS + block)
+                    self._kept.discard(block)
+                    free.append(block)
+            for start, end in stretches(free):
+                self.free(PINS + start, end - start)
 
     def claim(self, first: int, last: int) -> tuple[int, int]:
         """Claim absent blocks for fetching: the first stretch of a range that nobody else has.
@@ -184,17 +207,22 @@ class Partial:
     def release(self, blocks: Iterable[int]) -> None:
         """Give claims up."""
         with self._lock:
-            for block in blocks:
-                self._claimed.discard(block)
-                self.free(block)
+            given = sorted(blocks)
+            self._claimed.difference_update(given)
+            for start, end in stretches(given):
+                self.free(start, end - start)
 
-    def arrived(self, block: int, checksum: int) -> None:
-        """A claimed block's bytes are in the data file: say so to everybody."""
-        self.blocks.set_record(block, checksum)
+    def arrived(self, first: int, checksums: list[int]) -> None:
+        """The bytes of claimed blocks, from ``first`` on, are in the data file: tell everybody."""
+        self.blocks.set_records(first, checksums)
+        last = first + len(checksums)
         with self._lock:
-            self._proved[block] = 1
-            self._claimed.discard(block)
-            self.free(block)
+            for block in range(first, last):
+                self._proved[block] = 1
+                if block in self._pins:
+                    self._kept.add(block)
+                self._claimed.discard(block)
+            self.free(first, last - first)
 
     def evict(self, block: int) -> bool:
         """Give back a block's disk space, unless somebody reads, fetches or evicts it.
@@ -222,12 +250,23 @@ class Partial:
         self._proved[block] = 0
         return punch(self.blocks.data, start, end - start)
 
-    def _try_pin(self, block: int) -> bool:
+    def _keep(self, block: int) -> None:
         with self._lock:
-            count = self._pins.get(block, 0)
-            if count == 0 and not self.take(PINS + block, shared=True):
-                return False
-            self._pins[block] = count + 1
+            if block in self._pins:
+                self._kept.add(block)
+
+    def _try_pin(self, first: int, last: int) -> bool:
+        """Pin all of these blocks, or none."""
+        with self._lock:
+            taken: list[tuple[int, int]] = []
+            for start, end in stretches(b for b in range(first, last) if b not in self._pins):
+                if not self.take(PINS + start, end - start, shared=True):
+                    for mine, mine_end in taken:
+                        self.free(PINS + mine, mine_end - mine)
+                    return False
+                taken.append((start, end))
+            for block in range(first, last):
+                self._pins[block] = self._pins.get(block, 0) + 1
             return True
 
     def _claim(self, block: int) -> bool:
@@ -267,14 +306,25 @@ class Partial:
                 return False
         return True
 
-    def take(self, byte: int, *, shared: bool = False) -> bool:
-        """Lock a byte of the map, or say that somebody else has it."""
-        return not self._shared or try_lock(self.blocks.map, byte, shared=shared)
+    def take(self, byte: int, count: int = 1, *, shared: bool = False) -> bool:
+        """Lock bytes of the map, or say that somebody else has one of them."""
+        return not self._shared or try_lock(self.blocks.map, byte, count, shared=shared)
 
-    def free(self, byte: int) -> None:
-        """Unlock a byte of the map."""
+    def free(self, byte: int, count: int = 1) -> None:
+        """Unlock bytes of the map."""
         if self._shared:
-            unlock(self.blocks.map, byte)
+            unlock(self.blocks.map, byte, count)
+
+
+def stretches(blocks: Iterable[int]) -> list[tuple[int, int]]:
+    """Sorted blocks as ranges of neighbours: first, and the one after the last."""
+    found: list[tuple[int, int]] = []
+    for block in blocks:
+        if found and found[-1][1] == block:
+            found[-1] = (found[-1][0], block + 1)
+        else:
+            found.append((block, block + 1))
+    return found
 
 
 class Partials:

@@ -305,9 +305,9 @@ class Content:
     def _fetch(self, run: Run) -> None:
         self._fetcher.fetch(run, self._scheduler, self._arrived)
 
-    def _arrived(self, run: Run, block: int) -> None:
-        self._scheduler.arrived(run, block)
-        self._follower.arrived(run.partial, block)
+    def _arrived(self, run: Run, blocks: range) -> None:
+        self._scheduler.arrived(run, blocks)
+        self._follower.arrived(run.partial, blocks)
 
     def _is_open(self) -> bool:
         return not self._stopping.is_set()

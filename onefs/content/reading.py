@@ -17,6 +17,8 @@ from onefs.errors import BadContent, DeadlineExceeded, OnefsError
 
 #: places of one file that are followed at once: threads of one reader, or a page here and there
 WINDOWS = 4
+#: blocks that stay pinned a little longer than for one read
+RECENT = 2
 #: seconds after which a waiter looks whether its deadline has passed
 LOOK = 0.25
 
@@ -58,6 +60,8 @@ class Reading:
         self._may_fetch = may_fetch
         self._lock = threading.Lock()
         self._held: dict[int, _Hold] = {}
+        #: the last blocks that were read, pinned too: threads take turns on them
+        self._recent: list[int] = []
         self._windows: list[Window] = []
 
     @property
@@ -70,6 +74,7 @@ class Reading:
         first, last = self.partial.blocks_of(offset, length)
         self._check_state()
         hold = self._hold(first, last)
+        self.partial.read_at = time.monotonic()
         if hold.here:
             return True
         if self.partial.missing(first, last):
@@ -106,9 +111,12 @@ class Reading:
             self._scheduler.review(self.partial)
         with self._lock:
             held = list(self._held.values())
+            recent, self._recent = self._recent, []
             self._held.clear()
         for hold in held:
             self.partial.unpin(hold.first, hold.last)
+        for block in recent:
+            self.partial.unpin(block, block + 1)
 
     def _wait(self, ticket: Ticket) -> None:
         demand = self.partial.demand
@@ -145,7 +153,7 @@ class Reading:
         return found
 
     def _check_state(self) -> None:
-        state = self.partial.blocks.state()
+        state = self.partial.blocks.recent_state()
         if state is State.BAD:
             raise BadContent(f"{self.partial.dataset.name}: {self.partial.reason}")
         if state is State.GONE:
@@ -160,6 +168,7 @@ class Reading:
             before = self._held.get(thread)
         if before is not None and before.first <= first and last <= before.last:
             return before
+        self._linger(last - 1)
         self.partial.pin(first, last)
         hold = _Hold(first, last)
         with self._lock:
@@ -167,6 +176,17 @@ class Reading:
         if before is not None:
             self.partial.unpin(before.first, before.last)
         return hold
+
+    def _linger(self, block: int) -> None:
+        """Pin one more block, in place of the oldest: pins that are shared cost no lock."""
+        if block in self._recent:
+            return
+        self.partial.pin(block, block + 1)
+        with self._lock:
+            self._recent.append(block)
+            old = self._recent.pop(0) if len(self._recent) > RECENT else None
+        if old is not None:
+            self.partial.unpin(old, old + 1)
 
     def _look_ahead(self, offset: int, length: int) -> None:
         with self._scheduler.lock:

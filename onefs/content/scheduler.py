@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from onefs.content.hosts import Hosts, failure_pause
-from onefs.content.partials import Partial, Partials, Ticket
+from onefs.content.partials import Partial, Partials, Ticket, stretches
 from onefs.content.transfer import Transfer
 from onefs.content.window import Window
 from onefs.errors import CacheError, DeadlineExceeded, OnefsError, Stopping
@@ -44,6 +44,7 @@ class Run:
         self.urgent = urgent
         #: the copy that is tried first, and counts for its server's connections
         self.url = url
+        self.host = host_of(url)
         self.running = False
         #: when it last got on: it began, or one of its blocks came
         self.moved = time.monotonic()
@@ -52,10 +53,6 @@ class Run:
         self.stream: Stream | None = None
         #: what went wrong last, while it is being tried again
         self.trouble: OnefsError | None = None
-
-    @property
-    def host(self) -> str:
-        return host_of(self.url)
 
     def attach(self, stream: Stream) -> None:
         """Name the stream that :meth:`give_up` is to end."""
@@ -128,7 +125,7 @@ class Scheduler:
                 run.urgent = True
             elif demand.elsewhere.get(block, 0.0) <= now:
                 fresh.append(block)
-        for first, last in _stretches(fresh):
+        for first, last in stretches(fresh):
             self._add(partial, first, last, urgent=True)
         self._dispatch()
 
@@ -142,7 +139,7 @@ class Scheduler:
                 for block, record in enumerate(partial.blocks.records(first, last), first)
                 if not record and block not in partial.demand.in_flight
             ]
-            for start, end in _stretches(absent):
+            for start, end in stretches(absent):
                 self._add(partial, start, end, urgent=False)
         self._dispatch()
 
@@ -156,11 +153,12 @@ class Scheduler:
                     self._forget(run)
         self._dispatch()
 
-    def arrived(self, run: Run, block: int) -> None:
-        """A block of a run is there."""
+    def arrived(self, run: Run, blocks: range) -> None:
+        """Blocks of a run are there."""
         with self.lock:
             demand = run.partial.demand
-            demand.in_flight.pop(block, None)
+            for block in blocks:
+                demand.in_flight.pop(block, None)
             demand.failure = None
             run.moved = time.monotonic()
             demand.changed()
@@ -306,17 +304,6 @@ def _wanted(run: Run) -> bool:
         for first, last in (window.wanted() for window in demand.windows)
         for block in left
     )
-
-
-def _stretches(blocks: list[int]) -> list[tuple[int, int]]:
-    """Sorted blocks as ranges of neighbours."""
-    found: list[tuple[int, int]] = []
-    for block in blocks:
-        if found and found[-1][1] == block:
-            found[-1] = (found[-1][0], block + 1)
-        else:
-            found.append((block, block + 1))
-    return found
 
 
 def _stopping() -> Stopping:

@@ -23,7 +23,7 @@ from onefs.content.hosts import FAILURE_PAUSE, Hosts, failure_pause
 from onefs.content.room import Reservation, Room
 from onefs.content.store import Place, Store, disk_errors, remove
 from onefs.content.transfer import Transfer
-from onefs.content.verify import CHUNK, Verdict, judge, judge_size, new_hash
+from onefs.content.verify import Verdict, judge, judge_size, new_hash
 from onefs.errors import (
     BadContent,
     DeadlineExceeded,
@@ -244,7 +244,7 @@ class WholeFetcher:
                 raise WrongSize(judge_size(dataset, stream.length).reason, stream.length)
             due = time.monotonic() + stall
             with partial.open("wb") as file:
-                for chunk in stream.iter_chunks(CHUNK):
+                for chunk in stream.iter_chunks():
                     room.cover(transfer.done + len(chunk))
                     file.write(chunk)
                     digest.update(chunk)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 #: bytes that a reader reads in order before anything is fetched ahead of it: a header and a slice
 #: of a large array must cost their own blocks only
-PATIENCE = 2 << 20
+PATIENCE = 3 << 20
 #: bytes ahead of a reader, at most
 FARTHEST = 64 << 20
 #: bytes of one request, at most

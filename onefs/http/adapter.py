@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -92,7 +92,7 @@ class Adapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)
-        if not proxy.lower().startswith("socks"):
+        if not _is_socks(proxy):
             manager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
         return manager
 
@@ -100,3 +100,12 @@ class Adapter(HTTPAdapter):
 def proxies_for(url: str) -> dict[str, str]:
     """The proxies that the environment names for ``url`` (``https_proxy``, ``no_proxy``)."""
     return {} if is_loopback(url) else dict(get_environ_proxies(url))
+
+
+def are_attached(proxies: Mapping[str, str]) -> bool:
+    """Whether connections through these proxies are attached to their exchange."""
+    return not any(_is_socks(proxy) for proxy in proxies.values())
+
+
+def _is_socks(proxy: str) -> bool:
+    return proxy.lower().startswith("socks")

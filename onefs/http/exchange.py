@@ -19,6 +19,8 @@ from enum import Enum
 from typing import Any
 
 Clock = Callable[[], float]
+#: seconds after which the watchdog looks at what it watches, at the latest
+LOOK = 1.0
 #: the tuples of ``socket.getaddrinfo``
 Addresses = Sequence[tuple[int, int, int, str, Any]]
 
@@ -40,6 +42,8 @@ class Exchange:
         self._changed = threading.Event()
         #: when the watchdog ends it, on the watchdog's clock; None while nobody waits for bytes
         self.due: float | None = None
+        #: the watchdog has it on its list
+        self.watched = False
         #: why it was ended from outside, or None
         self.verdict: Verdict | None = None
         #: whether its connection had served another request before
@@ -151,8 +155,13 @@ class Watchdog:
 
     def set_due(self, exchange: Exchange, due: float | None) -> None:
         """Watch ``exchange``, to be ended at ``due``."""
+        exchange.due = due
+        # Without the lock, which every transfer would want for each piece that comes: the thread
+        # looks before ``due`` by itself, or, if it is just about to sleep, within LOOK.
+        if exchange.watched and (due is None or due >= self._wakes_at):
+            return
         with self._condition:
-            exchange.due = due
+            exchange.watched = True
             self._watched.add(exchange)
             if self._closed:
                 exchange.stop(Verdict.STOPPED)
@@ -165,6 +174,7 @@ class Watchdog:
     def forget(self, exchange: Exchange) -> None:
         """Do not watch it any more."""
         with self._condition:
+            exchange.watched = False
             self._watched.discard(exchange)
 
     def close(self) -> None:
@@ -186,5 +196,6 @@ class Watchdog:
                         exchange.due = None
                     elif exchange.due is not None:
                         dues.append(exchange.due)
-                self._wakes_at = min(dues, default=float("inf"))
+                look = now + LOOK if self._watched else float("inf")
+                self._wakes_at = min([*dues, look])
                 self._condition.wait(min(self._wakes_at - now, threading.TIMEOUT_MAX))

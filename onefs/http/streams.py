@@ -12,8 +12,8 @@ from onefs.http.exchange import Clock, Exchange, Verdict
 from onefs.http.failures import RAISED, failure
 from onefs.urls import host_of, safe_url
 
-#: bytes asked of the socket at once; fewer come when fewer are there
-CHUNK = 256 * 1024
+#: bytes of one piece: each costs its reader a turn of the interpreter, whatever its size
+CHUNK = 512 * 1024
 
 
 class Stream:
@@ -70,17 +70,17 @@ class Stream:
     ) -> None:
         self._close()
 
-    def iter_chunks(self, size: int = CHUNK) -> Iterator[bytes]:
-        """The body in pieces of 1 to ``size`` bytes, each as soon as it is there.
+    def iter_chunks(self, size: Callable[[], int] = lambda: CHUNK) -> Iterator[bytes]:
+        """The body in pieces of ``size()`` bytes, the last one shorter.
 
-        Raises DeadlineExceeded when no byte comes for ``stall_timeout`` seconds (the time that
-        the caller spends between two pieces does not count), ServerError when fewer bytes come
+        Raises DeadlineExceeded when a piece takes longer than ``stall_timeout`` seconds (the time
+        that the caller spends between two pieces does not count), ServerError when fewer bytes come
         than the server promised, Unreachable when the connection breaks, Stopping after
         :meth:`abort`.
         """
         assert self._response is not None, "a stream is read inside its with block"
         received = 0
-        while chunk := self._read(size):
+        while chunk := self._read(size()):
             received += len(chunk)
             yield chunk
         if self.length is not None and received != self.length:
@@ -96,7 +96,7 @@ class Stream:
         assert self._response is not None
         self._exchange.expect_by(self._clock() + self._stall)
         try:
-            chunk: bytes = self._response.raw.read1(size, decode_content=False)
+            chunk: bytes = self._response.raw.read(size, decode_content=False)
         except RAISED as error:
             raise ended(self._exchange, self.url, self._stall) or failure(
                 error, host_of(self.url)

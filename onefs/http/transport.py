@@ -23,7 +23,7 @@ from onefs.errors import (
     Throttled,
     Unreachable,
 )
-from onefs.http.adapter import Adapter, carried_by, proxies_for
+from onefs.http.adapter import Adapter, are_attached, carried_by, proxies_for
 from onefs.http.auth import HostAuth
 from onefs.http.exchange import Clock, Exchange, Watchdog
 from onefs.http.failures import RAISED, failure
@@ -70,7 +70,7 @@ class Gate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One request, and how long each of its sockets may be silent."""
+    """One request, and how long its sockets may be silent where the watchdog cannot end them."""
 
     method: str
     url: str
@@ -316,13 +316,18 @@ class Transport:
         try:
             headers = {"User-Agent": USER_AGENT, **call.headers}
             prepared = requests.Request(call.method, call.url, headers, data=call.body).prepare()
+            proxies = proxies_for(call.url)
+            # A socket with a timeout is asked whether it has bytes before each read: where the
+            # watchdog can end the exchange that is a system call too many.
+            silent = None if are_attached(proxies) else call.read_timeout
+            timeout: Any = (call.connect_timeout, silent)
             with carried_by(exchange):
                 return self._adapter.send(
                     prepared,
                     stream=True,
-                    timeout=(call.connect_timeout, call.read_timeout),
+                    timeout=timeout,
                     verify=_certificates(),
-                    proxies=proxies_for(call.url),
+                    proxies=proxies,
                 )
         except RAISED as error:
             raise ended(exchange, call.url, seconds) or failure(error, host_of(call.url)) from error

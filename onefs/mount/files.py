@@ -16,6 +16,9 @@ from onefs.tree.nodes import Handle, Node
 _LONG_WAIT = 1.0
 #: seconds for which it is remembered
 _REMEMBERED = 0.5
+#: seconds for which a file that was long enough is taken to be: each look is a turn in the queue
+#: for the interpreter, which a busy mount feels
+_LOOK = 0.005
 
 
 log = logging.getLogger(__name__)
@@ -56,6 +59,9 @@ class OpenFile:
         self._readers = readers
         self._failure: _Failure | None = None
         self._told = False
+        #: the descriptor that was found long enough, and until when that is believed
+        self._looked_at = -1
+        self._looked_until = 0.0
 
     def extent(self, offset: int, size: int) -> Extent:
         """Where the bytes from ``offset`` on are: ``size`` of them, fewer only at the end.
@@ -69,9 +75,12 @@ class OpenFile:
             return Extent(-1, offset, 0)
         length = end - offset
         fd = self._descriptor(offset, length)
-        there = os.fstat(fd).st_size
-        if there < end:
-            raise self._too_short(there)
+        now = time.monotonic()
+        if fd != self._looked_at or now > self._looked_until:
+            there = os.fstat(fd).st_size
+            if there < self.handle.size:
+                raise self._too_short(there)
+            self._looked_at, self._looked_until = fd, now + _LOOK
         return Extent(fd, offset, length)
 
     def read(self, offset: int, size: int) -> bytes:
@@ -99,8 +108,9 @@ class OpenFile:
         return problem
 
     def _descriptor(self, offset: int, length: int) -> int:
-        if self.handle.ready(offset, length):
-            return self.handle.fd(offset, length)
+        there = self.handle.ready(offset, length)
+        if there is not None:
+            return there
         self._readers.check(self._path)
         self._raise_remembered(offset, length)
         started = time.monotonic()

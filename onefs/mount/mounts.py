@@ -43,6 +43,8 @@ class KernelMount:
     source: str
     #: who mounted it, None where the kernel does not say
     uid: int | None
+    #: ``major:minor``, the kernel's name for what is mounted
+    device: str = ""
 
     @property
     def ours(self) -> bool:
@@ -121,6 +123,7 @@ def _parse(line: str) -> KernelMount:
         fstype=_unescape(fstype),
         source=_unescape(source),
         uid=int(uid) if uid.isdigit() else None,
+        device=fields[2],
     )
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from onefs.errors import MountError
-from onefs.mount import library, mounts, places
+from onefs.mount import library, mounts, places, readahead
 from onefs.mount.config import DaemonConfig
 from onefs.mount.loop import MountLoop, Switches
 from onefs.mount.operations import Operations
@@ -26,6 +26,8 @@ _MOUNT_TIMEOUT = 10.0
 _GRACE = 5.0
 #: seconds between two looks at the state
 _TICK = 1.0
+#: seconds until kernel and libfuse have agreed on everything
+_SETTLED = 0.1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: descriptors: each libfuse thread keeps a pipe to splice through, and each open file one
 _DESCRIPTORS = 65536
@@ -109,6 +111,8 @@ def _watch(
     record = Record(_describe(config, service))
     try:
         ready()
+        if not ending.wait(_SETTLED):
+            readahead.widen(config.mountpoint)
         while not ending.wait(_TICK) and not loop.unmounted():
             record.update(service.status())
     finally:

@@ -44,9 +44,10 @@ class Handle(Protocol):
     #: the kernel may keep the pages that it has of this file (the identity is the same)
     keep_cache: bool
 
-    def ready(self, offset: int, length: int) -> bool:
-        """Whether :meth:`fd` would answer for these bytes without the network. Never waits.
+    def ready(self, offset: int, length: int) -> int | None:
+        """What :meth:`fd` would answer for these bytes without the network, else None.
 
+        Never waits.
         Who shows the tree keeps count of the reads that wait, so that these never take the
         last thread from reads that would not.
         """

@@ -16,9 +16,9 @@ class TextHandle:
         with open(os.dup(self._fd), "wb") as file:
             file.write(text)
 
-    def ready(self, offset: int, length: int) -> bool:
+    def ready(self, offset: int, length: int) -> int:
         """Nothing is ever waited for."""
-        return True
+        return self._fd
 
     def fd(self, offset: int, length: int) -> int:
         """The descriptor that holds the text."""

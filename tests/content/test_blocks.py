@@ -107,7 +107,7 @@ def test_what_was_complete_when_the_process_died_is_verified_by_the_next_reader(
         for block in range(blocks.count):
             start, end = blocks.span(block)
             os.pwrite(blocks.data, DATA[start:end], start)
-            blocks.set_record(block, zlib.crc32(DATA[start:end]))
+            blocks.set_records(block, [zlib.crc32(DATA[start:end])])
         blocks.close()
         with Reader(content, dataset) as reader:
             assert reader.read(3 * BLOCK, 100) == DATA[3 * BLOCK : 3 * BLOCK + 100]

@@ -53,8 +53,8 @@ class FolderHandle:
         self._name = path.name
         self._fd = os.open(path, os.O_RDONLY)
 
-    def ready(self, offset: int, length: int) -> bool:
-        return not self._name.startswith(STALLED)
+    def ready(self, offset: int, length: int) -> int | None:
+        return None if self._name.startswith((STALLED, READ_FAILS)) else self.fd(offset, length)
 
     def fd(self, offset: int, length: int) -> int:
         self._tree.calls["fd"] += 1
