@@ -186,7 +186,7 @@ def test_waiting_ends_when_no_byte_comes(open_content: Open, server: FileServer)
     def stalls(request: Request) -> Response:
         def body() -> object:
             yield BYTES[:1000]
-            time.sleep(3)
+            time.sleep(8)
 
         return Response(body(), headers={"Content-Length": str(len(BYTES))})  # type: ignore[arg-type]
 
@@ -194,7 +194,7 @@ def test_waiting_ends_when_no_byte_comes(open_content: Open, server: FileServer)
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded):
         read(open_content(stall=0.5), dataset)
-    assert time.monotonic() - began < 2.5
+    assert time.monotonic() - began < 6
 
 
 def test_close_wakes_readers(open_content: Open, server: FileServer) -> None:
