@@ -12,7 +12,7 @@ from pathlib import Path
 
 from onefs.alf import SUBJECTS
 from onefs.content.holes import allocated
-from onefs.content.store import Place, Store, disk_errors, remove
+from onefs.content.store import Place, Store, disk_errors, remove, stamp
 from onefs.content.verify import judge_file
 from onefs.model import Dataset
 
@@ -86,17 +86,23 @@ def _adopt(
         return Adoption(path, Outcome.THERE)
     if not dataset.md5 and not trust:
         return Adoption(path, Outcome.UNPROVED, "the database has no md5 for it")
+    found = path.stat()
     verdict = judge_file(dataset, path)
     if not verdict.good:
         return Adoption(path, Outcome.DIFFERS, verdict.reason)
     final = store.final(place)
     if final.exists() and not final.samefile(path):
         return Adoption(path, Outcome.DIFFERS, f"another file stands at {final} already")
-    if not final.exists():
+    brought = not final.exists()
+    if brought:
         final.parent.mkdir(parents=True, exist_ok=True)
         _bring(path, final, copy=copy)
+    if stamp(path.stat()) != stamp(found):  # these are not the bytes that were judged
+        if brought:
+            remove(final)
+        return Adoption(path, Outcome.DIFFERS, "it was written to meanwhile")
     ours = copy and not final.samefile(path)
-    entry = store.take(dataset, final, verdict, ours=ours)
+    entry = store.take(dataset, final, verdict, ours=ours, found=final.stat())
     store.ledger.change(allocated(final) if ours else 0)
     return Adoption(path, Outcome.TAKEN, entry.path)
 

@@ -46,7 +46,7 @@ class DatasetHandle:
         known = self._content.known_path(self._dataset)
         if known is not None:
             return self._open(known)
-        if not self._content.is_begun(self._dataset):
+        if not self._content.is_begun(self._dataset, self._place):
             return False
         reading = self._begin()
         return reading is not None and self._is_ready(reading, offset, length)
@@ -84,6 +84,10 @@ class DatasetHandle:
 
     def _fetch(self, offset: int, length: int) -> bool:
         """Wait for the bytes; False when they went again before we had them in hand."""
+        if self._reading is None:  # nothing is fetched of what somebody else has brought
+            taken = self._content.adopt(self._dataset, self._place)
+            if taken is not None:
+                return self._open(taken)
         whole = self._content.strict or self._content.is_small(self._dataset)
         blocks = -(-length // BLOCK_SIZE) * BLOCK_SIZE
         needed = self.size if whole else min(blocks, self.size)

@@ -25,6 +25,7 @@ from onefs.content.records import Entry
 from onefs.content.room import Limits, Room
 from onefs.content.scheduler import Run, Scheduler
 from onefs.content.store import Place, Store
+from onefs.content.taking import Taker
 from onefs.content.transfer import Transfer
 from onefs.content.whole import WholeFetcher
 from onefs.content.window import FARTHEST
@@ -110,6 +111,7 @@ class Content:
             lambda partial: self._went_bad(partial.dataset),
         )
         self._scheduler = Scheduler(lock, self._partials, self._hosts, self._fetch)
+        self._taker = Taker(self.store, stall)
         self._whole = WholeFetcher(self.store, self._hosts, self._room, stall, self._went_bad)
 
     def open(self, dataset: Dataset, place: Place) -> DatasetHandle:
@@ -167,6 +169,7 @@ class Content:
     def close(self) -> None:
         """Wake who waits, with Stopping."""
         self._stopping.set()
+        self._taker.close()
         self._scheduler.close()
         self._whole.close()
         self._follower.close()
@@ -185,7 +188,7 @@ class Content:
         as bytes come. Raises BadContent, Unreachable, DataServerCredentials, DeadlineExceeded,
         ServerError, Throttled, CacheError or Stopping.
         """
-        path = self.store.known(dataset)
+        path = self.store.known(dataset) or self.adopt(dataset, place)
         while path is None:
             if self.is_small(dataset):
                 path = self._whole.wait(dataset, place)
@@ -212,6 +215,13 @@ class Content:
         if entry is None or (entry.claimed_size, entry.claimed_md5) != (dataset.size, dataset.md5):
             return dataset.size
         return entry.size
+
+    def adopt(self, dataset: Dataset, place: Place) -> Path | None:
+        """The file of somebody else at a dataset's place, if it is what the database describes.
+
+        Waits while it is hashed. Raises DeadlineExceeded, CacheError or Stopping.
+        """
+        return self._taker.take(dataset, place)
 
     def accept(self, dataset: Dataset, place: Place) -> Path:
         """Serve the bytes that were found bad, as they are, from now on.
@@ -241,9 +251,10 @@ class Content:
         """Whether a dataset is fetched whole; one of unknown size is."""
         return dataset.size is None or dataset.size <= self._small_file
 
-    def is_begun(self, dataset: Dataset) -> bool:
-        """Whether a large dataset has a partial file, so that some of its blocks may be here."""
-        return not self.is_small(dataset) and bool(self._generation(dataset))
+    def is_begun(self, dataset: Dataset, place: Place) -> bool:
+        """Whether some blocks of a large dataset may be here, and no file to be checked first."""
+        begun = not self.is_small(dataset) and bool(self._generation(dataset))
+        return begun and not self.store.stands(dataset, place)
 
     def begin_reading(self, dataset: Dataset, place: Place) -> Reading | None:
         """Read the partial file of a large dataset, until :meth:`end_reading`.

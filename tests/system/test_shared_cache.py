@@ -12,7 +12,7 @@ import pytest
 from onefs.content.blocks import BLOCK_SIZE
 from onefs.demo.folder import FolderLaboratory
 from onefs.demo.serve import Servers
-from scripts.benchmarks.shared import home, reader, results, share
+from scripts.benchmarks.shared import OWN_FILES, home, reader, results, share
 from tests.laboratories import downloads
 
 THREADS = 32
@@ -29,6 +29,7 @@ def test_a_small_cache_of_two_mounts_and_two_processes_for_a_minute(tmp_path: Pa
     assert outcome.errors == []
     assert outcome.highest <= outcome.allowed
     assert outcome.limit < outcome.data
+    assert abs(outcome.there - outcome.counted) <= OWN_FILES
     assert min(outcome.end_to_end) >= 1
     assert outcome.good
 
