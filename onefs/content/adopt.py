@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 
 from onefs.alf import SUBJECTS
-from onefs.content.holes import allocated
+from onefs.content.holes import counted
 from onefs.content.store import Place, Store, disk_errors, remove, stamp
 from onefs.content.verify import judge_file
 from onefs.model import Dataset
@@ -103,7 +103,7 @@ def _adopt(
         return Adoption(path, Outcome.DIFFERS, "it was written to meanwhile")
     ours = copy and not final.samefile(path)
     entry = store.take(dataset, final, verdict, ours=ours, found=final.stat())
-    store.ledger.change(allocated(final) if ours else 0)
+    store.ledger.change(counted(final) if ours else 0)
     return Adoption(path, Outcome.TAKEN, entry.path)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from onefs.content.answers import Changed, WrongSize, judge_range, validator_of
 from onefs.content.blocks import State, remove_blocks
-from onefs.content.holes import punch
+from onefs.content.holes import disk_size, punch
 from onefs.content.hosts import Hosts
 from onefs.content.partials import Partial
 from onefs.content.room import Reservation, Room
@@ -267,7 +267,7 @@ class _Claims:
             if block in self.blocks:
                 self._begun = block
                 if position == start:
-                    self._reservation.cover(end - start)
+                    self._reservation.cover(disk_size(end - start))
                 checksum = 0 if position == start else self._checksum
                 _write_all(blocks.data, part, position)
                 self._checksum = zlib.crc32(part, checksum)
@@ -281,7 +281,7 @@ class _Claims:
         self.blocks.discard(block)
         self._begun = None
         self.written += size
-        self._reservation.wrote(size)
+        self._reservation.wrote(disk_size(size))
         self._run.partial.arrived(block, self._checksum)
         self._arrived(self._run, block)
 

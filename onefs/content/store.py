@@ -26,7 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from onefs.alf import SUBJECTS
-from onefs.content.holes import allocated
+from onefs.content.holes import allocated, counted
 from onefs.content.index import Index
 from onefs.content.ledger import Ledger
 from onefs.content.lock import DatasetLocks, locks_work
@@ -185,7 +185,7 @@ class Store:
             if final.exists() and not self._is_ours(dataset, final):
                 final = self.private / "aside" / dataset.id
             final.parent.mkdir(parents=True, exist_ok=True)
-            before = 0 if partial == final else allocated(final)
+            before = 0 if partial == final else counted(final)
             os.utime(partial, (time.time(), dataset.mtime))
             entry = self._describe(dataset, partial.stat(), final, verdict, ours=True)
             entry = replace(entry, boot="" if durable else self._boot, generation=generation)

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -278,6 +279,47 @@ def test_the_index_can_be_lost(open_content: Open, server: FileServer, tmp_path:
     (tmp_path / "state/store.sqlite").write_bytes(b"rubbish" * 1000)
     assert read(open_content(), dataset) == BYTES
     assert len(server.asked) == 1
+
+
+def test_an_index_that_turns_out_to_be_damaged_is_begun_anew(
+    open_content: Open, server: FileServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its first pages are fine, so that it opens; rows further on are rubbish."""
+    sets = [server.dataset(f"a.x{n}.npy", b"%d" % n) for n in range(60)]
+    first = open_content()
+    for dataset in sets:
+        read(first, dataset)
+    first.close()
+    first.release()
+    path = tmp_path / "state/store.sqlite"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+    content = open_content()
+    for number, dataset in enumerate(sets):
+        assert read(content, dataset) == b"%d" % number
+    assert len(server.asked) == len(sets)
+    assert "moved aside to store.sqlite.unusable" in caplog.text
+    assert len(content.store.entries()) == len(sets)
+
+
+def test_a_full_state_folder_does_not_hide_what_is_cached(
+    open_content: Open, server: FileServer, disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    known, fresh = server.dataset("a.b.npy", BYTES), server.dataset("c.d.npy", BYTES[::-1])
+    content = open_content(state=str(disk / "state"))
+    read(content, known)
+    ballast = disk / "ballast"
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    for _ in range(3):
+        assert read(content, known) == BYTES
+        assert read(content, fresh) == BYTES[::-1]
+    assert content.state(known) == ("cached", "")
+    assert len(server.asked) == 2
+    assert caplog.text.count("database or disk is full") == 1
+    ballast.unlink()
+    assert read(content, fresh) == BYTES[::-1]
 
 
 def test_a_size_that_alyx_lacks_is_asked_for(open_content: Open, server: FileServer) -> None:

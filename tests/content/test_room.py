@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -29,6 +28,10 @@ from tests.scripted import Script, Scripted
 
 LARGE = some_bytes(40 * BLOCK)
 SMALL = [some_bytes(100_000, seed=seed) for seed in range(30)]
+
+
+#: bytes of the folder's own small files: records, maps, locks
+OWN = 30 * 4096
 
 
 def taken(folder: Path) -> int:
@@ -59,6 +62,42 @@ def test_the_least_recently_used_go_first(open_content: Open) -> None:
         assert content.known_path(sets[5]) is None
         asked = [request.target for request in server.requests]
         assert asked.count("/0.npy") == 1
+
+
+def test_the_count_stays_what_is_there(open_content: Open, tmp_path: Path) -> None:
+    """Sizes that fill no page, evicted and fetched again a few hundred times."""
+    bodies = [some_bytes(9_001 + 17_777 * number, seed=number) for number in range(20)]
+    bodies += [LARGE[: size * BLOCK + 77] for size in (2, 9, 3)]
+    with Scripted({f"/{n}.npy": served(body) for n, body in enumerate(bodies)}) as server:
+        content = open_content(small_file=BLOCK, limits=Limits(5 * BLOCK))
+        sets = [dataset_of(server, body, f"/{n}.npy") for n, body in enumerate(bodies)]
+        for _ in range(10):
+            for dataset, body in zip(sets, bodies, strict=True):
+                assert read_all(content, dataset) == body
+        assert len(server.requests) > 10 * len(bodies)
+        eventually(lambda: content.store.ledger.reserved() == 0)
+        there = taken(tmp_path / "cache")
+        assert there - OWN <= content.total_bytes() <= there
+        eventually(lambda: content.keeping.clear() == 0)
+        assert content.total_bytes() == 0
+
+
+def test_what_a_killed_process_has_written_is_counted(open_content: Open, tmp_path: Path) -> None:
+    """It counts what it has written now and then; a mount beside it goes on and on."""
+    origin = tmp_path / "origin"
+    origin.write_bytes(LARGE)
+    with Scripted({"/a.b.npy": served(LARGE, rate=2e6), **small_files()}) as server:
+        content = open_content(small_file=BLOCK, limits=Limits(60 * BLOCK))
+        large, small = dataset_of(server, LARGE), dataset_of(server, SMALL[0], "/0.npy")
+        folders = tmp_path / "cache", tmp_path / "other-state"
+        with Process(*folders, [large], origins=[str(origin)]) as process:
+            process.go()
+            eventually(lambda: taken(tmp_path / "cache") > 6 * BLOCK)
+            process.kill()
+        for name in ("0", "1"):  # the first one notices
+            small = dataset_of(server, SMALL[int(name)], f"/{name}.npy")
+            assert read_all(content, small) == SMALL[int(name)]
+        assert content.total_bytes() >= taken(tmp_path / "cache") - OWN
 
 
 def test_a_file_larger_than_the_cache_is_read_to_its_end(open_content: Open) -> None:
@@ -127,18 +166,6 @@ def test_blocks_of_a_file_that_nobody_reads_make_room(open_content: Open) -> Non
         with Reader(content, large) as reader:
             for block in range(12):
                 assert reader.read(block * BLOCK, 10) == LARGE[block * BLOCK :][:10]
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 8 MiB of its own."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a disk needs root")
-    path = tmp_path / "disk"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(path)], check=True)
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 def test_a_full_disk_is_an_error_and_service_returns(
