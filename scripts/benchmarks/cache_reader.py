@@ -76,6 +76,9 @@ class _Python:
         finally:
             handle.close()
 
+    def close(self) -> None:
+        self._access.close()
+
 
 class _Job:
     def __init__(self, job: dict[str, Any]) -> None:
@@ -95,6 +98,8 @@ class _Job:
             thread.start()
         for thread in threads:
             thread.join()
+        if isinstance(self._way, _Python):
+            self._way.close()
         return asdict(self._found)
 
     def _thread(self, number: int) -> None:

@@ -312,10 +312,13 @@ def test_the_next_copy_is_taken(content: Content, first: Script) -> None:
 
 
 def test_copies_are_tried_in_the_order_that_is_wished_for(open_content: Open) -> None:
-    content = open_content(small_file=0, preferred=["repo1"])
-    with Scripted({"/x": served(DATA), "/y": served(DATA)}) as server:
-        assert read_all(content, dataset_of(server, DATA, "/x", "/y")) == DATA
-        assert {request.target for request in server.requests} == {"/y"}
+    for number, wish in enumerate((["repo1"], ["none", "*1"])):
+        content = open_content(
+            small_file=0, preferred=wish, cache=f"cache{number}", state=f"{number}"
+        )
+        with Scripted({"/x": served(DATA), "/y": served(DATA)}) as server:
+            assert read_all(content, dataset_of(server, DATA, "/x", "/y")) == DATA
+            assert {request.target for request in server.requests} == {"/y"}
 
 
 def test_a_copy_of_another_size_is_passed_over(content: Content) -> None:
