@@ -91,7 +91,11 @@ class DatasetHandle:
         whole = self._content.strict or self._content.is_small(self._dataset)
         blocks = -(-length // BLOCK_SIZE) * BLOCK_SIZE
         needed = self.size if whole else min(blocks, self.size)
-        self._content.meter.check(needed, self._dataset.name)
+        key = self._dataset.id if whole else f"{self._dataset.id} {offset // BLOCK_SIZE}"
+        with self._content.meter.expecting(key, needed, self._dataset.name):
+            return self._bring(offset, length)
+
+    def _bring(self, offset: int, length: int) -> bool:
         if self._content.is_small(self._dataset):
             return self._open(self._content.path(self._dataset, self._place))
         reading = self._begin()

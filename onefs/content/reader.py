@@ -274,7 +274,8 @@ class Content:
             self._hosts,
             self._stall,
             lambda: self._room.farthest(FARTHEST),
-            self.meter.allows,
+            # ahead only while all that a reader's window may hold is within the hour's limit
+            lambda size: self.meter.allows(max(size, FARTHEST)),
         )
 
     def end_reading(self, reading: Reading) -> None:

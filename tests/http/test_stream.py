@@ -179,6 +179,25 @@ class TestStream:
             timer.join()
         assert took < 0.2 + SLACK
 
+    def test_abort_after_the_last_byte_disturbs_nobody(self, client: Transport) -> None:
+        """The connection carries somebody else's request by then."""
+        begun = threading.Event()
+
+        def slowly(talk: scripted.Talk) -> None:
+            begun.set()
+            talk.pause(0.5)
+            answer(b"other")(talk)
+
+        with Scripted({"/f": answer(b"whole"), "/g": slowly}) as server:
+            with client.stream(f"{server.url}/f") as stream:
+                assert next(stream.iter_chunks()) == b"whole"
+                timer = threading.Thread(target=lambda: (begun.wait(10), stream.abort()))
+                timer.start()
+                assert read(client.stream(f"{server.url}/g")) == b"other"
+                timer.join(10)
+            assert [request.target for request in server.requests] == ["/f", "/g"]
+            assert server.connections == 1
+
     def test_abort_of_a_body_without_length_is_no_end_of_file(self, client: Transport) -> None:
         def script(talk: scripted.Talk) -> None:
             talk.head(200, Connection="close")

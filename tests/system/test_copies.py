@@ -13,7 +13,7 @@ from onefs.demo.folder import FolderLaboratory
 from onefs.demo.records import DatasetRecord, FileRecord, Source
 from onefs.demo.rows import flatiron_repository, make_id
 from onefs.demo.serve import Servers
-from tests.laboratories import SMALL, account, data_requests, small_file, small_folder
+from tests.laboratories import SMALL, account, data_requests, downloads, small_file, small_folder
 from tests.running import Home
 
 _COPIES = "/copies"
@@ -82,7 +82,7 @@ def test_copies_are_asked_for_as_the_user_wishes(
     mounted = home.mount(**account(servers), ONEFS_COPIES=wish)
     for path in SMALL[:3]:
         assert (mounted.path / path).read_bytes() == small_file(folder, path).read_bytes()
-    asked = [each.path.startswith(_COPIES) for each in data_requests(servers)]
+    asked = [each.path.startswith(_COPIES) for each in downloads(servers)]
     assert asked == [bool(wish)] * 3
 
 
