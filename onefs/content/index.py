@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from dataclasses import astuple
 from importlib import resources
 from pathlib import Path
@@ -21,6 +22,8 @@ from onefs.sqlite import SqliteFile
 log = logging.getLogger(__name__)
 
 SCHEMA = 2
+#: seconds between two log lines that it cannot be written
+TOLD_EVERY = 600.0
 
 _ACCEPTED = "SELECT * FROM entries WHERE state = 'accepted'"
 
@@ -35,7 +38,7 @@ class Index:
         schema = resources.files("onefs.content").joinpath("index.sql").read_text("utf-8")
         self._file = SqliteFile(path, schema, SCHEMA, "the cache index")
         self._mending = threading.Lock()
-        self._told = False
+        self._tells_at = 0.0
 
     def close(self) -> None:
         self._file.close()
@@ -62,10 +65,9 @@ class Index:
     def _note(self, statement: str, *values: object) -> None:
         try:
             self._execute(statement, *values)
-            self._told = False
         except CacheError as error:
-            if not self._told:
-                self._told = True
+            if time.monotonic() > self._tells_at:
+                self._tells_at = time.monotonic() + TOLD_EVERY
                 log.warning("%s; what is cached is looked up in the cache folder meanwhile", error)
 
     def _execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:

@@ -41,9 +41,6 @@ LARGE = (63 * MIB, 24 * MIB, 24 * MIB, 20 * MIB)
 SMALL, SMALLEST, GREATEST = 60, 20_000, BLOCK_SIZE
 #: readers of each process
 THREADS = 3
-#: transfers that one reader may have in flight: a read may end in another block than it begins
-#: in, and in a mount the kernel asks for what comes next meanwhile
-PER_READER = 3
 #: bytes of the folder's own small files: records, maps, locks
 OWN_FILES = MIB
 #: seconds between two looks at the disk
@@ -59,7 +56,7 @@ class Outcome:
     seed: int
     limit: int = LIMIT
     data: int = 0
-    #: reading threads in all, and what of them may be in flight beyond the limit, in bytes
+    #: reading threads in all, and what they wait for at the most: a block each, in bytes
     readers: int = 0
     in_flight: int = 0
     #: the most bytes of disk that were seen: of files with a name, and with those that were
@@ -131,7 +128,7 @@ def share(work: Path, seconds: float, seed: int) -> Outcome:
     outcome.there = taken(cache)
     outcome.counted = int.from_bytes((cache / ".onefs" / "usage").read_bytes()[:8], "little")
     outcome.readers = len(jobs) * THREADS
-    outcome.in_flight = outcome.readers * PER_READER * BLOCK_SIZE
+    outcome.in_flight = outcome.readers * BLOCK_SIZE
     first = next(iter(files))
     for each in found:
         outcome.reads.append(each["reads"])

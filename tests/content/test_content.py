@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from werkzeug import Request, Response
 
+from onefs.content.holes import disk_size
 from onefs.content.reader import Content
 from onefs.errors import (
     BadContent,
@@ -53,7 +54,7 @@ def test_a_dataset_is_downloaded_once_and_stands_at_its_one_path(
     assert final(tmp_path, dataset).read_bytes() == BYTES
     assert final(tmp_path, dataset).stat().st_mtime == dataset.mtime
     assert content.state(dataset) == ("cached", "")
-    assert content.total_bytes() == len(BYTES)
+    assert content.total_bytes() == disk_size(len(BYTES))
     assert list((tmp_path / "cache/.onefs/partial").iterdir()) == []
 
 
