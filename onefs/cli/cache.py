@@ -217,17 +217,28 @@ def adopt(folder: str, trust: bool, link: bool, as_json: bool, **flags: str | No
     DIR is a ONE cache folder, or has `lab/subject/...` below it; names may hold UUIDs.
     """
     from onefs.cli.finding import Finder
+    from onefs.cli.progress import Progress, total
     from onefs.content.adopt import adopt_folder
 
-    with _opened((), flags, offline=False) as (access, _):
+    sizes = {path: path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()}
+    with (
+        _opened((), flags, offline=False) as (access, _),
+        Progress(len(sizes), total(sizes.values())) as progress,
+    ):
         finder = Finder(access, Path(folder))
         found = []
         for each in adopt_folder(
-            access.content.store, Path(folder), finder.find, copy=not link, trust=trust
+            access.content.store,
+            Path(folder),
+            finder.find,
+            lambda path, done: progress.update(str(path), done, sizes.get(path, 0)),
+            copy=not link,
+            trust=trust,
         ):
             found.append(each)
+            progress.end(str(each.path), sizes.get(each.path, 0))
             if not as_json:
-                click.echo(_adopted(each))
+                progress.say(_adopted(each))
     if as_json:
         rows = [
             {"path": str(e.path), "outcome": e.outcome.value, "reason": e.reason} for e in found

@@ -8,6 +8,7 @@ The folder is a ONE cache folder: a complete file stands at
 ``partial/``       what is being fetched (see ``blocks``)
 ``aside/``         complete files whose ONE path is taken by a file that onefs did not download
 ``rejected/``      complete files that are not what the database describes, until they are accepted
+``accepted/``      an empty file for each dataset whose bytes the user has accepted as they are
 ``pins/``          an empty file for each dataset that is not to be evicted
 ``locks``          carries one byte-range lock a dataset
 ``usage``          how many bytes all this takes (see ``ledger``)
@@ -68,7 +69,7 @@ class Store:
             for name in ("partial", "rejected", "pins", "aside"):
                 (self.private / name).mkdir(parents=True, exist_ok=True)
             self._claim(database)
-            self.records = Records(self.private / "files")
+            self.records = Records(self.private / "files", self.private / "accepted")
             self.shared = locks_work(self.private) if share is None else share
             self.locks = DatasetLocks(self.private / "locks", shared=self.shared)
             self.partial_folder = self._make_partial_folder()
@@ -105,8 +106,11 @@ class Store:
         return record
 
     def accepted(self) -> dict[str, Entry]:
-        """What was accepted on this host, by dataset, whether it still holds or not."""
-        return {entry.dataset_id: entry for entry in self._index.accepted()}
+        """What was accepted, on this host or another, by dataset, whether it still holds or not."""
+        found = {entry.dataset_id: entry for entry in self._index.accepted()}
+        with suppress(OSError):  # the sizes that listings show do not depend on this disk
+            found |= {entry.dataset_id: entry for entry in self.records.accepted()}
+        return found
 
     def adopt(self, dataset: Dataset, place: Place) -> Path | None:
         """Take the file that stands at the ONE path, if it is what the database describes.

@@ -244,6 +244,39 @@ def test_a_disk_that_fails_and_comes_back(open_content: Open, disk: Path, how: s
         eventually(served_again)
 
 
+def test_a_disk_that_is_pulled_out_and_put_back(open_content: Open, disk: Path) -> None:
+    """Its place is an empty folder meanwhile, on the disk of somebody else."""
+    place_of_disk = disk.with_name("place")
+    place_of_disk.mkdir()
+
+    def mount() -> None:
+        subprocess.run(["mount", "--bind", str(disk), str(place_of_disk)], check=True)
+
+    def umount() -> None:
+        subprocess.run(["umount", "-l", str(place_of_disk)], check=True)
+
+    with Scripted({"/a.b.npy": served(LARGE), **small_files()}) as server:
+        mount()
+        try:
+            content = open_content(small_file=BLOCK, cache=str(place_of_disk))
+            small = dataset_of(server, SMALL[0], "/0.npy")
+            assert read_all(content, small) == SMALL[0]
+        finally:
+            umount()
+        for path, body in (("/a.b.npy", LARGE), ("/0.npy", SMALL[0]), ("/1.npy", SMALL[1])):
+            with pytest.raises(CacheError):
+                read_all(content, dataset_of(server, body, path))
+        assert list(place_of_disk.iterdir()) == []
+        mount()
+        try:
+            assert content.state(small) == ("cached", "")
+            eventually(lambda: content.path(small, place(small)).read_bytes() == SMALL[0])
+            other = dataset_of(server, SMALL[2], "/2.npy")
+            assert read_all(content, other) == SMALL[2]
+        finally:
+            umount()
+
+
 @pytest.mark.long
 @pytest.mark.timeout(120)
 def test_four_processes_keep_to_the_limit_together(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_a_folder_whose_file_is_written_to_while_it_is_checked(
     source.parent.mkdir()
     source.write_bytes(DATA)
 
-    def judge(dataset: Dataset, path: Path) -> verify.Verdict:
+    def judge(dataset: Dataset, path: Path, watch: object) -> verify.Verdict:
         verdict = verify.judge_file(dataset, path)
         source.write_bytes(DATA[::-1])
         return verdict
