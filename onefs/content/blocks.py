@@ -242,7 +242,7 @@ def _counted(data: Path, about: About | None) -> int:
         return allocated(data)
     records = memoryview(words[: len(words) // _WORD * _WORD]).cast("Q")
     found = sum(1 for record in records if record) * about.block_size
-    if len(records) == block_count(about.size, about.block_size) and records[-1]:
+    if records and len(records) == block_count(about.size, about.block_size) and records[-1]:
         found -= len(records) * about.block_size - about.size
     return disk_size(found)
 

@@ -29,7 +29,7 @@ from onefs.content.taking import Taker
 from onefs.content.transfer import Transfer
 from onefs.content.whole import WholeFetcher
 from onefs.content.window import FARTHEST
-from onefs.errors import BadContent, CacheError, DeadlineExceeded, Stopping
+from onefs.errors import BadContent, CacheError, CacheFull, DeadlineExceeded, Stopping
 from onefs.http import HostAuth, Transport
 from onefs.model import Dataset
 from onefs.storing import SMALL_FILE
@@ -42,6 +42,8 @@ TOLD_EVERY = 0.2
 ACCEPTED_AGE = 1.0
 #: seconds for which verifying a complete file may take the disk
 VERIFYING = 3600.0
+#: how often a whole file is fetched whose blocks are evicted before it is complete
+ROUNDS = 3
 
 Identity = tuple[int | None, str, str]
 
@@ -285,7 +287,22 @@ class Content:
         self._partials.release(reading.partial)
 
     def complete(self, reading: Reading, watch: Callable[[int], None] | None = None) -> None:
-        """Wait until a partial file is complete and verified. Raises as :meth:`path` does."""
+        """Wait until a partial file is complete and verified.
+
+        Raises as :meth:`path` does, and CacheFull for one that the cache cannot hold as a whole.
+        """
+        partial = reading.partial
+        limit = self.limits.cache_size
+        for _ in range(ROUNDS):
+            if limit is not None and partial.blocks.about.size > limit:
+                break
+            self._bring_all(reading, watch)
+            self._follower.go_on(partial)
+            if self._await_verdict(partial):
+                return
+        raise CacheFull(f"{partial.dataset.name} is larger than what the cache has room for")
+
+    def _bring_all(self, reading: Reading, watch: Callable[[int], None] | None) -> None:
         partial = reading.partial
         size, step = partial.blocks.about.size, partial.blocks.about.block_size
         told = 0.0
@@ -296,12 +313,13 @@ class Content:
             if watch is not None and time.monotonic() > told + TOLD_EVERY:
                 told = time.monotonic()
                 watch(partial.blocks.present_bytes())
-        self._follower.go_on(partial)
-        self._await_verdict(partial)
 
-    def _await_verdict(self, partial: Partial) -> None:
+    def _await_verdict(self, partial: Partial) -> bool:
+        """Wait for the verdict on a file that is good; False when blocks of it were evicted."""
         end = time.monotonic() + VERIFYING
         while partial.blocks.state() is State.LIVE:
+            if not all(partial.blocks.records(0, partial.blocks.count)):
+                return partial.blocks.state() is State.DONE
             if self._stopping.is_set():
                 raise Stopping("onefs is being stopped")
             if time.monotonic() > end:
@@ -313,6 +331,7 @@ class Content:
             raise BadContent(verdict.reason if verdict is not None else "the bytes are wrong")
         if partial.blocks.state() is not State.DONE:
             raise CacheError(f"{partial.dataset.name} was removed while it was verified")
+        return True
 
     def _fetch(self, run: Run) -> None:
         self._fetcher.fetch(run, self._scheduler, self._arrived)

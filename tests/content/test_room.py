@@ -6,6 +6,7 @@ import os
 import subprocess
 import threading
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,35 @@ def test_a_file_larger_than_the_cache_is_read_to_its_end(open_content: Open) -> 
                 assert reader.read(at, 128 * 1024) == LARGE[at : at + 128 * 1024]
                 assert content.total_bytes() <= limit + BLOCK
         assert content.state(dataset)[0] == "partial"
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_whole_file_that_does_not_fit_is_an_error_at_once(
+    open_content: Open, strict: bool
+) -> None:
+    """It would be evicted before it could be verified, again and again."""
+    with Scripted({"/a.b.npy": served(LARGE)}) as server:
+        content = open_content(small_file=0, strict=strict, limits=Limits(30 * BLOCK))
+        dataset = dataset_of(server, LARGE)
+        whole: partial[object] = partial(read_all, content, dataset)
+        if not strict:
+            whole = partial(content.path, dataset, place(dataset))
+        with pytest.raises(CacheFull, match="room"):
+            whole()
+        assert server.requests == []
+
+
+def test_a_whole_file_beside_what_is_pinned(open_content: Open) -> None:
+    one, two = LARGE[: 20 * BLOCK], LARGE[15 * BLOCK :]
+    with Scripted({"/a.b.npy": served(one), "/c.d.npy": served(two)}) as server:
+        content = open_content(small_file=0, limits=Limits(30 * BLOCK))
+        first, second = dataset_of(server, one), dataset_of(server, two, "/c.d.npy")
+        content.path(first, place(first))
+        content.keeping.pin(first.id)
+        with pytest.raises(CacheFull, match="room"):
+            content.path(second, place(second))
+        assert read_all(content, second) == two
+        assert content.known_path(first) is not None
 
 
 def test_a_large_small_file_cache(open_content: Open) -> None:
