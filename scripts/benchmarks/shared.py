@@ -14,7 +14,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ from onefs.content.blocks import BLOCK_SIZE
 from onefs.demo.folder import FolderLaboratory
 from onefs.demo.serve import Servers
 from scripts.benchmarks.contenders import Onefs
-from scripts.benchmarks.machine import describe
+from scripts.benchmarks.outcome import run, write
 from scripts.benchmarks.processes import ROOT, Failed
 
 MIB = 1 << 20
@@ -257,50 +256,26 @@ def taken(folder: Path) -> int:
 
 
 def _write(outcome: Outcome, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    machine = describe(outcome.loads)
     found = {name: value for name, value in asdict(outcome).items() if name != "loads"}
     found |= {"allowed": outcome.allowed, "good": outcome.good}
-    whole = {"machine": machine, **found}
-    (folder / "shared.json").write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
-    made = (
-        f"Made by `scripts/bench shared` on {machine['date']}, onefs at {machine['onefs']}, "
-        f"{machine['processors']} x {machine['processor']}, load average "
-        f"{machine['load_average']['lowest']:.1f} to {machine['load_average']['highest']:.1f}. "
+    how = (
         "Two mounts with a reading process each and two Python processes, "
         f"{THREADS} threads in each of the four, on one cache folder; sizes in bytes."
     )
-    lines = [
-        "# A small cache that is shared, measured",
-        "",
-        made,
-        "",
-        "| | |",
-        "|---|---|",
-        *(f"| {name.replace('_', ' ')} | {_shown(value)} |" for name, value in found.items()),
-        "",
-    ]
-    (folder / "shared.md").write_text("\n".join(lines), "utf-8")
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, list):
-        return "; ".join(map(str, value)) or "none"
-    return str(value) if isinstance(value, bool) else f"{value:,}"
+    write(folder, "shared", "A small cache that is shared, measured", how, found, outcome.loads)
 
 
 def main(arguments: list[str]) -> int:
     """The exit code: 0 when all went as promised."""
     parser = argparse.ArgumentParser(prog="scripts/bench shared", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "measured")
-    given = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="onefs-bench-") as work:
-        outcome = share(Path(work), given.seconds, given.seed)
-    _write(outcome, given.out)
-    print((given.out / "shared.md").read_text("utf-8"))
-    return 0 if outcome.good else 1
+
+    def work(folder: Path, given: argparse.Namespace) -> bool:
+        outcome = share(folder, given.seconds, given.seed)
+        _write(outcome, given.out)
+        return outcome.good
+
+    return run(parser, arguments, work)
 
 
 if __name__ == "__main__":

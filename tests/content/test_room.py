@@ -14,6 +14,7 @@ import pytest
 from onefs.content.reader import Content
 from onefs.content.room import Limits
 from onefs.errors import CacheError, CacheFull
+from scripts.benchmarks.shared import taken
 from tests.content.conftest import Open, place
 from tests.content.processes import Process
 from tests.content.ranges import (
@@ -33,16 +34,6 @@ SMALL = [some_bytes(100_000, seed=seed) for seed in range(30)]
 
 #: bytes of the folder's own small files: records, maps, locks
 OWN = 30 * 4096
-
-
-def taken(folder: Path) -> int:
-    """Bytes of disk of everything below a folder, what is being renamed included or not."""
-    found = 0
-    for root, _, names in os.walk(folder):
-        for name in names:
-            with suppress(FileNotFoundError):
-                found += os.stat(os.path.join(root, name)).st_blocks * 512
-    return found
 
 
 def small_files() -> dict[str, Script]:

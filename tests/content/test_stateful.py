@@ -24,9 +24,10 @@ from onefs.content.room import Limits
 from onefs.errors import OnefsError
 from onefs.http import HostAuth, Transport
 from onefs.model import Dataset
+from scripts.benchmarks.shared import taken
 from tests.content.conftest import place
 from tests.content.ranges import BLOCK, Reader, dataset_of, eventually, served, some_bytes
-from tests.content.test_room import OWN, taken
+from tests.content.test_room import OWN
 from tests.scripted import Script, Scripted, Talk, answer
 
 BODIES = [some_bytes(9 * BLOCK + 5, seed=1), some_bytes(6 * BLOCK, seed=2), some_bytes(77_777)]
