@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -220,7 +220,7 @@ def adopt(folder: str, trust: bool, link: bool, as_json: bool, **flags: str | No
     from onefs.cli.progress import Progress, total
     from onefs.content.adopt import adopt_folder
 
-    sizes = {path: path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()}
+    sizes = _sizes_below(Path(folder))
     with (
         _opened((), flags, offline=False) as (access, _),
         Progress(len(sizes), total(sizes.values())) as progress,
@@ -282,6 +282,16 @@ def _why_left(kept: Kept) -> str:
     if kept.pinned:
         return "it is pinned: `onefs cache unpin` it first"
     return "it is being read" if kept.ours else "onefs did not download it, so it stays"
+
+
+def _sizes_below(folder: Path) -> dict[Path, int]:
+    """The files below a folder, as far as they can be seen, and their bytes."""
+    found = {}
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            if path.is_file():
+                found[path] = path.stat().st_size
+    return found
 
 
 def _adopted(adoption: Adoption) -> str:

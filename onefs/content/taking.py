@@ -50,7 +50,8 @@ class Taker:
             if not self._store.stands(dataset, place):
                 return None
         asked = time.monotonic()
-        future = self._flights.start(dataset.id, lambda: self._run(dataset, place))
+        claims = dataset.id, dataset.size, dataset.md5
+        future = self._flights.start(claims, lambda: self._run(dataset, place))
         while not wait([future], timeout=min(_LOOK, self._stall)).done:
             if time.monotonic() - max(self._moved, asked) > self._stall:
                 raise DeadlineExceeded(
