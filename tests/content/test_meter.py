@@ -52,9 +52,12 @@ def test_readers_at_the_same_time_do_not_go_beyond_it(open_content: Open) -> Non
             return read_all(content, dataset_of(server, body, f"/{number}.npy"))
 
         found = in_threads(12, read_one)
-        assert sorted(each in bodies for each in found if isinstance(each, bytes)) == [True] * 3
-        assert sum(isinstance(each, FetchLimit) for each in found) == 9
-        assert len(server.requests) == 3
+        given = [each for each in found if isinstance(each, bytes)]
+        assert all(each in bodies for each in given)
+        # fewer when one comes late: what is on its way counts until it is there as a whole
+        assert 1 <= len(given) <= 3
+        assert sum(isinstance(each, FetchLimit) for each in found) == 12 - len(given)
+        assert len(server.requests) == len(given)
 
 
 def test_without_a_limit_everything_is_allowed() -> None:
