@@ -128,6 +128,7 @@ class Access:
             strict=kept.strict,
             limits=Limits(kept.cache_size, kept.min_free),
             max_fetch=kept.max_fetch,
+            preferred=kept.copies,
             on_bad=lambda dataset: self.tree.opened.forget_bytes(dataset),
         )
         self.tree = Laboratory(

@@ -67,6 +67,7 @@ class Profile:
     strict: str = ""
     max_fetch: str = ""
     indexers: str = ""
+    copies: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,17 +39,39 @@ class SqliteFile:
     ) -> None:
         self._path = path
         self._what = what
+        self._schema = schema
+        self._version = version
         self._migrations = migrations or {}
+        #: False when the file could not be begun anew: :meth:`begin_anew` may be tried again
+        self.usable = True
         self._lock = threading.RLock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._connection = self._open(schema, version)
+            self._connection = self._open()
+            self._inode = path.stat().st_ino
         except (sqlite3.Error, OSError) as error:
             raise CacheError(f"{what} {path} cannot be opened: {error}") from error
 
     def close(self) -> None:
         with self._lock:
             self._connection.close()
+
+    def begin_anew(self, reason: str) -> None:
+        """Move the file aside and begin a new one, unless another process has done so."""
+        with self._lock, self._errors():
+            self.usable = False  # until the end of this, which may be another call's
+            self._connection.close()
+            try:
+                if self._path.stat().st_ino == self._inode:
+                    self._set_aside(reason)
+            except FileNotFoundError:
+                pass
+            try:
+                self._connection = self._open()
+                self._inode = self._path.stat().st_ino
+                self.usable = True
+            except OSError as error:
+                raise CacheError(f"{self._what} {self._path} cannot be begun: {error}") from error
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run one statement by itself and give its rows."""
@@ -75,14 +97,14 @@ class SqliteFile:
         except sqlite3.Error as error:
             raise CacheError(f"{self._what} {self._path}: {error}") from error
 
-    def _open(self, schema: str, version: int) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         try:
-            return _connect(self._path, schema, version, self._migrations)
+            return _connect(self._path, self._schema, self._version, self._migrations)
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):  # locked, no permission, no space
                 raise
             self._set_aside(str(error))
-            return _connect(self._path, schema, version, self._migrations)
+            return _connect(self._path, self._schema, self._version, self._migrations)
 
     def _set_aside(self, reason: str) -> None:
         aside = self._free_name()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from onefs.errors import UsageError
 
 #: settings of a profile, and variables with ``ONEFS_`` before them
-NAMES = ("cache_size", "min_free", "small_file", "strict", "max_fetch", "indexers")
+NAMES = ("cache_size", "min_free", "small_file", "strict", "max_fetch", "indexers", "copies")
 
 #: files up to this size are fetched whole
 SMALL_FILE = 16 << 20
@@ -58,6 +58,8 @@ class Storing:
     max_fetch: int | None = None
     #: names of programs whose reads never cause a download
     indexers: tuple[str, ...] = INDEXERS
+    #: names or patterns of repositories whose copies are tried first, in this order
+    copies: tuple[str, ...] = ()
 
 
 def parse_size(text: str) -> int:
@@ -84,7 +86,8 @@ def storing(
 ) -> Storing:
     """What flags, variables and a profile say together; each may lack any of :data:`NAMES`.
 
-    ``none`` as a size means no limit, as ``indexers`` nobody. Raises UsageError naming the source.
+    ``none`` as a size means no limit, as ``indexers`` nobody, as ``copies`` no wish.
+    Raises UsageError naming the source.
     """
     found: dict[str, str] = {}
     for name in NAMES:
@@ -106,6 +109,7 @@ def storing(
         strict=_YES[found.get("strict", "no").lower()],
         max_fetch=_limit(found.get("max_fetch")),
         indexers=INDEXERS if indexers is None else _names(indexers),
+        copies=_names(found.get("copies", "none")),
     )
 
 
@@ -116,7 +120,7 @@ def _check(name: str, value: str, source: str) -> None:
                 raise UsageError(f"{value!r} is neither yes nor no")
         elif name == "small_file":
             parse_size(value)
-        elif name != "indexers":
+        elif name not in ("indexers", "copies"):
             _limit(value)
     except UsageError as error:
         raise UsageError(f"{source}: {error}") from error

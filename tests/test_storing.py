@@ -48,6 +48,8 @@ def test_none_is_no_limit_and_nobody() -> None:
     found = storing({"cache_size": "none", "max_fetch": "none"}, environ, {"cache_size": "1G"})
     assert (found.cache_size, found.max_fetch, found.indexers) == (None, None, ())
     assert storing({}, {"ONEFS_INDEXERS": "cat, dd"}, {}).indexers == ("cat", "dd")
+    assert storing({}, {"ONEFS_COPIES": "aws_*, x"}, {}).copies == ("aws_*", "x")
+    assert storing({}, {}, {"copies": "none"}).copies == ()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -217,17 +217,28 @@ def adopt(folder: str, trust: bool, link: bool, as_json: bool, **flags: str | No
     DIR is a ONE cache folder, or has `lab/subject/...` below it; names may hold UUIDs.
     """
     from onefs.cli.finding import Finder
+    from onefs.cli.progress import Progress, total
     from onefs.content.adopt import adopt_folder
 
-    with _opened((), flags, offline=False) as (access, _):
+    sizes = _sizes_below(Path(folder))
+    with (
+        _opened((), flags, offline=False) as (access, _),
+        Progress(len(sizes), total(sizes.values())) as progress,
+    ):
         finder = Finder(access, Path(folder))
         found = []
         for each in adopt_folder(
-            access.content.store, Path(folder), finder.find, copy=not link, trust=trust
+            access.content.store,
+            Path(folder),
+            finder.find,
+            lambda path, done: progress.update(str(path), done, sizes.get(path, 0)),
+            copy=not link,
+            trust=trust,
         ):
             found.append(each)
+            progress.end(str(each.path), sizes.get(each.path, 0))
             if not as_json:
-                click.echo(_adopted(each))
+                progress.say(_adopted(each))
     if as_json:
         rows = [
             {"path": str(e.path), "outcome": e.outcome.value, "reason": e.reason} for e in found
@@ -271,6 +282,16 @@ def _why_left(kept: Kept) -> str:
     if kept.pinned:
         return "it is pinned: `onefs cache unpin` it first"
     return "it is being read" if kept.ours else "onefs did not download it, so it stays"
+
+
+def _sizes_below(folder: Path) -> dict[Path, int]:
+    """The files below a folder, as far as they can be seen, and their bytes."""
+    found = {}
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            if path.is_file():
+                found[path] = path.stat().st_size
+    return found
 
 
 def _adopted(adoption: Adoption) -> str:

@@ -129,7 +129,11 @@ def _open(found: MountSettings, ready: dict[str, str] | None) -> Access:
 
 
 def _storing(found: dict[str, Any]) -> Storing:
-    return Storing(**{**found, "indexers": tuple(found.get("indexers", INDEXERS))})
+    names = {
+        "indexers": tuple(found.get("indexers", INDEXERS)),
+        "copies": tuple(found.get("copies", ())),
+    }
+    return Storing(**{**found, **names})
 
 
 def _check(access: Access, offline: bool) -> None:

@@ -8,12 +8,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
 from onefs.alf import SUBJECTS
-from onefs.content.holes import allocated
-from onefs.content.store import Place, Store, disk_errors, remove
-from onefs.content.verify import judge_file
+from onefs.content.holes import counted
+from onefs.content.store import Place, Store, disk_errors, remove, stamp
+from onefs.content.verify import Verdict, judge_file
 from onefs.model import Dataset
 
 #: FlatIron's and some of ONE's own names carry the dataset's UUID before the extension
@@ -56,8 +57,18 @@ def split_uuid(name: str) -> tuple[str, str]:
     return match[1].lower(), name[: match.start()] + name[match.end() :]
 
 
+#: told of a file and how many of its bytes were read
+Watch = Callable[[Path, int], None]
+
+
 def adopt_folder(
-    store: Store, folder: Path, find: Find, *, copy: bool = False, trust: bool = False
+    store: Store,
+    folder: Path,
+    find: Find,
+    watch: Watch = lambda path, done: None,
+    *,
+    copy: bool = False,
+    trust: bool = False,
 ) -> Iterator[Adoption]:
     """Take the files below ``folder`` that are what the database describes.
 
@@ -75,29 +86,59 @@ def adopt_folder(
             if found is None:
                 yield Adoption(path, Outcome.UNKNOWN)
                 continue
-            with disk_errors(store.root), store.locks.hold(found[0].id, 60.0):
-                yield _adopt(store, path, *found, copy=copy, trust=trust)
+            with disk_errors(store.root):
+                adoption = _examine(store, path, *found, watch, trust=trust)
+                if isinstance(adoption, os.stat_result):
+                    with store.locks.hold(found[0].id, 60.0):
+                        adoption = _take(store, path, *found, adoption, copy=copy)
+            yield adoption
 
 
-def _adopt(
-    store: Store, path: Path, dataset: Dataset, place: Place, *, copy: bool, trust: bool
-) -> Adoption:
+def _examine(
+    store: Store, path: Path, dataset: Dataset, place: Place, watch: Watch, *, trust: bool
+) -> Adoption | os.stat_result:
+    """Which file was found to be what the database describes, or why it is not taken.
+
+    A recording takes minutes to read: without the dataset's lock, for which its readers wait.
+    """
     if store.known(dataset) is not None:
         return Adoption(path, Outcome.THERE)
     if not dataset.md5 and not trust:
         return Adoption(path, Outcome.UNPROVED, "the database has no md5 for it")
-    verdict = judge_file(dataset, path)
+    found = path.stat()
+    verdict = judge_file(dataset, path, partial(watch, path))
     if not verdict.good:
         return Adoption(path, Outcome.DIFFERS, verdict.reason)
+    return found
+
+
+def _take(
+    store: Store,
+    path: Path,
+    dataset: Dataset,
+    place: Place,
+    found: os.stat_result,
+    *,
+    copy: bool,
+) -> Adoption:
+    """Take the file that was ``found`` good. The caller holds the dataset's lock."""
+    if store.known(dataset) is not None:  # since a moment ago
+        return Adoption(path, Outcome.THERE)
     final = store.final(place)
     if final.exists() and not final.samefile(path):
         return Adoption(path, Outcome.DIFFERS, f"another file stands at {final} already")
-    if not final.exists():
+    brought = not final.exists()
+    if brought:
         final.parent.mkdir(parents=True, exist_ok=True)
         _bring(path, final, copy=copy)
+    if stamp(path.stat()) != stamp(found):  # these are not the bytes that were judged
+        if brought:
+            remove(final)
+        return Adoption(path, Outcome.DIFFERS, "it was written to meanwhile")
     ours = copy and not final.samefile(path)
-    entry = store.take(dataset, final, verdict, ours=ours)
-    store.ledger.change(allocated(final) if ours else 0)
+    verdict = Verdict("cached" if dataset.md5 else "unverified")
+    entry = store.take(dataset, final, verdict, ours=ours, found=final.stat())
+    store.ledger.change(counted(final) if ours else 0)
     return Adoption(path, Outcome.TAKEN, entry.path)
 
 

@@ -32,7 +32,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 
-from onefs.content.holes import allocated
+from onefs.content.holes import allocated, disk_size
 from onefs.model import Dataset
 
 BLOCK_SIZE = 512 * 1024
@@ -235,19 +235,33 @@ def create_blocks(
 def remove_blocks(folder: Path, dataset_id: str, *, retire: bool = True) -> int:
     """Remove a dataset's partial file, in whatever condition. The caller holds its lock.
 
-    ``retire``: who has it open is told that it is GONE. Gives the bytes of disk that its blocks
-    took.
+    ``retire``: who has it open is told that it is GONE. Gives the bytes of disk that are counted
+    for its blocks.
     """
-    freed = 0
+    about = read_about(folder, dataset_id)
+    freed = sum(_counted(path, about) for path in folder.glob(f"{dataset_id}.*.data"))
     (folder / f"{dataset_id}.json").unlink(missing_ok=True)
     for path in folder.glob(f"{dataset_id}.*"):
         if path.suffix == ".map" and retire:
             with path.open("r+b") as file:
                 file.write(struct.pack("<Q", State.GONE))
-        elif path.suffix == ".data":
-            freed += allocated(path)
         path.unlink(missing_ok=True)
     return freed
+
+
+def _counted(data: Path, about: About | None) -> int:
+    """Bytes of disk that are counted for a data file: those of the blocks that have a record."""
+    if about is None or data.name != f"{about.dataset_id}.{about.generation}.data":
+        return allocated(data)
+    try:
+        words = data.with_suffix(".map").read_bytes()[_WORD:]
+    except FileNotFoundError:
+        return allocated(data)
+    records = memoryview(words[: len(words) // _WORD * _WORD]).cast("Q")
+    found = sum(1 for record in records if record) * about.block_size
+    if records and len(records) == block_count(about.size, about.block_size) and records[-1]:
+        found -= len(records) * about.block_size - about.size
+    return disk_size(found)
 
 
 def read_about(folder: Path, dataset_id: str) -> About | None:

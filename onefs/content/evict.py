@@ -12,7 +12,7 @@ import threading
 from dataclasses import dataclass
 
 from onefs.content.blocks import About, abouts, open_blocks, remove_blocks
-from onefs.content.holes import allocated
+from onefs.content.holes import counted, disk_size
 from onefs.content.partials import Partial, Partials
 from onefs.content.store import Store, disk_errors, remove
 from onefs.errors import DeadlineExceeded
@@ -93,7 +93,7 @@ class Evictor:
             path = self._store.private / "rejected" / dataset_id
         elif not entry.ours or not self._store.unchanged(entry):
             return 0
-        freed = allocated(path)
+        freed = counted(path)
         remove(path)
         if entry.state != "bad":
             self._store.forget(dataset_id)
@@ -133,13 +133,13 @@ class Evictor:
                 break
             if block not in kept and partial.evict(block):
                 start, end = partial.blocks.span(block)
-                freed += end - start
+                freed += disk_size(end - start)
         self._store.ledger.change(-freed)
         return freed
 
     def _remove_empty(self, partial: Partial, freed: int) -> int:
         """Remove a partial file that nobody has open, once no block is left or none can go."""
-        left = partial.blocks.present_bytes()
+        left = disk_size(partial.blocks.present_bytes())
         if left and freed:
             return 0
         remove_blocks(self._store.partial_folder, partial.dataset.id)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from onefs.content.answers import Changed, WrongSize, judge_range, validator_of
 from onefs.content.blocks import BLOCK_SIZE, State, remove_blocks
-from onefs.content.holes import punch
+from onefs.content.holes import disk_size, punch
 from onefs.content.hosts import Hosts
 from onefs.content.partials import Partial
 from onefs.content.room import Reservation, Room
@@ -285,7 +285,8 @@ class _Claims:
         blocks = self._run.partial.blocks
         first, end = position // blocks.about.block_size, position + len(data)
         begun = blocks.span(first)[0]
-        self._reservation.cover(blocks.span((end - 1) // blocks.about.block_size)[1] - begun)
+        stop = blocks.span((end - 1) // blocks.about.block_size)[1]
+        self._reservation.cover(disk_size(stop - begun))
         self._loose = (begun, end)
         _write_all(blocks.data, data, position)
         checksums: list[int] = []
@@ -308,7 +309,7 @@ class _Claims:
         self.blocks.difference_update(came)
         self._loose = (blocks.span(came[-1])[1], self._loose[1])
         self.written += size
-        self._reservation.wrote(size)
+        self._reservation.wrote(disk_size(size))
         self._run.partial.arrived(first, checksums)
         self._arrived(self._run, came)
 

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from onefs.content.blocks import HASHING, State, remove_blocks
-from onefs.content.holes import allocated
+from onefs.content.holes import counted
 from onefs.content.lock import POLL
 from onefs.content.partials import Partial, Partials
 from onefs.content.store import Store, disk_errors
@@ -231,7 +231,7 @@ class Follower:
         kept = None
         if digest:
             kept = self._store.rejected(partial.dataset)
-            self._store.ledger.change(-allocated(kept))
+            self._store.ledger.change(-counted(kept))
             blocks.data_path.replace(kept)
         self._store.condemn(partial.dataset, reason, kept, digest)
         freed = remove_blocks(blocks.folder, partial.dataset.id, retire=False)

@@ -46,7 +46,7 @@ class DatasetHandle:
         known = self._content.known_path(self._dataset)
         if known is not None:
             return self._fd if self._open(known) else None
-        if not self._content.is_begun(self._dataset):
+        if not self._content.is_begun(self._dataset, self._place):
             return None
         reading = self._begin()
         return None if reading is None else self._is_ready(reading, offset, length)
@@ -89,10 +89,18 @@ class DatasetHandle:
 
     def _fetch(self, offset: int, length: int) -> bool:
         """Wait for the bytes; False when they went again before we had them in hand."""
+        if self._reading is None:  # nothing is fetched of what somebody else has brought
+            taken = self._content.adopt(self._dataset, self._place)
+            if taken is not None:
+                return self._open(taken)
         whole = self._content.strict or self._content.is_small(self._dataset)
         blocks = -(-length // BLOCK_SIZE) * BLOCK_SIZE
         needed = self.size if whole else min(blocks, self.size)
-        self._content.meter.check(needed, self._dataset.name)
+        key = self._dataset.id if whole else f"{self._dataset.id} {offset // BLOCK_SIZE}"
+        with self._content.meter.expecting(key, needed, self._dataset.name):
+            return self._bring(offset, length)
+
+    def _bring(self, offset: int, length: int) -> bool:
         if self._content.is_small(self._dataset):
             return self._open(self._content.path(self._dataset, self._place))
         reading = self._begin()

@@ -1,4 +1,9 @@
-"""Giving back the disk space of a part of a file: ``fallocate(2)`` with FALLOC_FL_PUNCH_HOLE."""
+"""The disk space of files: giving a part back, and what is counted for them.
+
+What is *counted* for bytes (:func:`disk_size`) depends on their number alone, so that as much is
+taken from the count when they go as was added when they came. What a file is seen to take
+(:func:`allocated`) may be more, and may change by itself.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,8 @@ import ctypes
 import errno
 import os
 
+#: bytes that file systems give out at least
+_PAGE = 4096
 _KEEP_SIZE = 1
 _PUNCH_HOLE = 2
 
@@ -24,6 +31,19 @@ def punch(descriptor: int, offset: int, length: int) -> bool:
     if number in (errno.EOPNOTSUPP, errno.ENOSYS):
         return False
     raise OSError(number, os.strerror(number))
+
+
+def disk_size(size: int) -> int:
+    """Bytes of disk that are counted for so many bytes at the beginning of a page."""
+    return -(-size // _PAGE) * _PAGE
+
+
+def counted(path: str | os.PathLike[str]) -> int:
+    """Bytes of disk that are counted for a file without holes, 0 when there is none."""
+    try:
+        return disk_size(os.stat(path, follow_symlinks=False).st_size)
+    except FileNotFoundError:
+        return 0
 
 
 def allocated(path: str | os.PathLike[str]) -> int:

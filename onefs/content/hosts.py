@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from cachetools import TTLCache
 
@@ -58,8 +59,9 @@ def failure_pause(error: OnefsError) -> float:
 class Hosts:
     """What is known of the file servers. Thread-safe.
 
-    ``preferred`` names repositories in the order in which their copies are tried; copies of
-    others come after them, as the database lists them. ``count`` is told of the bytes that come.
+    ``preferred`` has names or patterns of repositories, in the order in which their copies are
+    tried; copies of others come after them, as the database lists them. ``count`` is told of the
+    bytes that come.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class Hosts:
         self._auth = auth
         self._stall = stall
         self.count = count
-        self._rank = {name: index for index, name in enumerate(preferred)}
+        self._preferred = tuple(preferred)
         self._lock = threading.Lock()
         self._hosts: dict[str, _Host] = {}
         self._failed: TTLCache[str, bool] = TTLCache(4096, FAILED)
@@ -135,8 +137,13 @@ class Hosts:
             host.next_probe = time.monotonic() + PROBE_PAUSE
 
     def _order(self, copy: Copy) -> tuple[bool, int]:
+        ranks = (
+            rank
+            for rank, pattern in enumerate(self._preferred)
+            if fnmatchcase(copy.repository, pattern)
+        )
         with self._lock:
-            return copy.url in self._failed, self._rank.get(copy.repository, len(self._rank))
+            return copy.url in self._failed, next(ranks, len(self._preferred))
 
     def _answers(self, url: str) -> bool:
         with self._lock:

@@ -1,26 +1,44 @@
-"""The store's SQLite index: rows in, rows out. Decides nothing (see ``index.sql``)."""
+"""The store's SQLite index: rows in, rows out. Decides nothing (see ``index.sql``).
+
+It is a copy of the records beside the files, and may lack any of them: a disk that is full or
+cannot be written costs time, not files. A row is struck out or the caller is told.
+"""
 
 from __future__ import annotations
 
+import logging
+import sqlite3
+import threading
+import time
 from dataclasses import astuple
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from onefs.content.records import Entry
+from onefs.errors import CacheError
 from onefs.sqlite import SqliteFile
 
+log = logging.getLogger(__name__)
+
 SCHEMA = 2
+#: seconds between two log lines that it cannot be written
+TOLD_EVERY = 600.0
 
 _ACCEPTED = "SELECT * FROM entries WHERE state = 'accepted'"
 
 
 class Index:
-    """Thread-safe, and safe beside other processes of the same host. Raises CacheError."""
+    """Thread-safe, and safe beside other processes of the same host. Raises CacheError.
+
+    A file that turns out to be damaged is moved aside and begun anew.
+    """
 
     def __init__(self, path: Path) -> None:
         schema = resources.files("onefs.content").joinpath("index.sql").read_text("utf-8")
         self._file = SqliteFile(path, schema, SCHEMA, "the cache index")
-        self._execute = self._file.rows
+        self._mending = threading.Lock()
+        self._tells_at = 0.0
 
     def close(self) -> None:
         self._file.close()
@@ -30,14 +48,44 @@ class Index:
         return Entry(*found[0]) if found else None
 
     def put(self, entry: Entry) -> None:
-        self._execute(f"REPLACE INTO entries VALUES ({', '.join('?' * 14)})", *astuple(entry))
+        """Write a row, if that is possible: the record is what counts."""
+        self._note(f"REPLACE INTO entries VALUES ({', '.join('?' * 14)})", *astuple(entry))
 
     def forget(self, dataset_id: str) -> None:
         self._execute("DELETE FROM entries WHERE dataset_id = ?", dataset_id)
 
     def touch(self, dataset_id: str, now: float) -> None:
-        self._execute("UPDATE entries SET used_at = ? WHERE dataset_id = ?", now, dataset_id)
+        """Note a use, if that is possible."""
+        self._note("UPDATE entries SET used_at = ? WHERE dataset_id = ?", now, dataset_id)
 
     def accepted(self) -> list[Entry]:
         """What the user has accepted although the database claims otherwise."""
         return [Entry(*row) for row in self._execute(_ACCEPTED)]
+
+    def _note(self, statement: str, *values: object) -> None:
+        try:
+            self._execute(statement, *values)
+        except CacheError as error:
+            if time.monotonic() > self._tells_at:
+                self._tells_at = time.monotonic() + TOLD_EVERY
+                log.warning("%s; what is cached is looked up in the cache folder meanwhile", error)
+
+    def _execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        try:
+            return self._file.rows(statement, *values)
+        except CacheError as error:
+            if not self._is_broken(error):
+                raise
+        with self._mending:
+            try:  # another thread may have begun it anew
+                return self._file.rows(statement, *values)
+            except CacheError as error:
+                if not self._is_broken(error):
+                    raise
+                self._file.begin_anew(str(error.__cause__))
+            return self._file.rows(statement, *values)
+
+    def _is_broken(self, error: CacheError) -> bool:
+        """Whether SQLite says that the file is damaged, and not the disk full or the like."""
+        # a subclass says what else it is: locked, full, a constraint, a closed connection
+        return not self._file.usable or type(error.__cause__) is sqlite3.DatabaseError

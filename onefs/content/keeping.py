@@ -10,7 +10,7 @@ from pathlib import Path
 
 from onefs.content.blocks import About, BlockFile, abouts, open_blocks
 from onefs.content.evict import Evictor
-from onefs.content.holes import allocated
+from onefs.content.holes import allocated, counted
 from onefs.content.lock import try_lock, unlock
 from onefs.content.records import Entry
 from onefs.content.store import Place, Store, disk_errors, remove
@@ -146,7 +146,7 @@ class Keeping:
         entry = self._store.entry(dataset)
         if entry is not None and entry.state == "bad":
             kept = self._store.rejected(dataset)
-            freed = allocated(kept)
+            freed = counted(kept)
             remove(kept)
             self._store.forget(dataset.id)
             self._store.ledger.change(-freed)
@@ -189,7 +189,7 @@ class Keeping:
         if found == wanted:
             return Checked(entry.path, True)
         if entry.ours:
-            freed = allocated(path)
+            freed = counted(path)
             remove(path)
             self._store.ledger.change(-freed)
         self._store.forget(entry.dataset_id)

@@ -2,8 +2,10 @@
 
 The file ``usage`` holds 64-bit words. Word 0 counts what is on the disk. Each process has a word of
 its own for what it has reserved and not written yet; a lock on that word's byte says that the
-process lives, so that the reservations of a dead one end with it. What a crash leaves wrong in
-word 0 is put right by the first process that finds itself alone.
+process lives, so that the reservations of a dead one end with it. What it had written and not told
+is missing in word 0 then: who notices looks on the disk (:meth:`Ledger.mend`), and so does the
+first process that finds itself alone. For a moment word 0 may be too low, even below nothing: when
+bytes are evicted whose writer has not told of them yet.
 """
 
 from __future__ import annotations
@@ -40,14 +42,16 @@ class Ledger:
     def __init__(self, path: Path, measure: Callable[[], int], *, shared: bool) -> None:
         self._lock = threading.RLock()
         self._shared = shared
+        self._measure = measure
         self._count = self._own = 0
+        #: a process died with reservations: what it has written is not counted
+        self._doubtful = False
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         if not shared:
             self._count = measure()
             return
         with self._guard():
-            alone = try_lock(self._file, _PRESENT)
-            if alone:
+            if try_lock(self._file, _PRESENT):  # we are alone
                 os.ftruncate(self._file, 0)
                 self._write(0, measure())
             self._slot = self._take_slot()
@@ -75,6 +79,17 @@ class Ledger:
             on_disk = self._read(0) if self._shared else self._count
             return self._total() - on_disk
 
+    def mend(self) -> None:
+        """Look on the disk if a process has died in the middle; never count less than is there.
+
+        Bytes that were reserved may be there already, so they are no reason to count more.
+        """
+        if self._doubtful:
+            self._doubtful = False
+            there = self._measure()
+            with self._guard():
+                self._change(max(0, there - self._total()), 0)
+
     def change(self, written: int, reserved: int = 0) -> None:
         """Count bytes that were written (or removed), and that are reserved (or no longer)."""
         if written or reserved:
@@ -89,33 +104,27 @@ class Ledger:
                 self._change(0, size)
             return over
 
-    def correct(self, on_disk: int) -> None:
-        """Somebody has counted on the disk: never believe in less than that."""
-        with self._guard():
-            counted = self._read(0) if self._shared else self._count
-            if on_disk > counted:
-                self._change(on_disk - counted, 0)
-
     def _change(self, written: int, reserved: int) -> None:
         if not self._shared:
-            self._count = max(0, self._count + written)
+            self._count += written
             self._own = max(0, self._own + reserved)
             return
         if written:
-            self._write(0, max(0, self._read(0) + written))
+            self._write(0, self._read(0) + written)
         if reserved:
             self._own = max(0, self._own + reserved)
             self._write(self._slot, self._own)
 
     def _total(self) -> int:
         if not self._shared:
-            return self._count + self._own
+            return max(0, self._count + self._own)
         words = self._words()
         for slot, reserved in enumerate(words):
             if slot and slot != self._slot and reserved and self._is_dead(slot):
                 self._write(slot, 0)
                 words[slot] = 0
-        return sum(words)
+                self._doubtful = True
+        return max(0, sum(words))
 
     def _is_dead(self, slot: int) -> bool:
         if not try_lock(self._file, _ALIVE + slot):
@@ -126,6 +135,7 @@ class Ledger:
     def _take_slot(self) -> int:
         for slot in range(1, SLOTS):
             if try_lock(self._file, _ALIVE + slot):
+                self._doubtful = self._doubtful or self._read(slot) != 0
                 self._write(slot, 0)
                 return slot
         raise CacheError(f"more than {SLOTS} processes use one cache folder")

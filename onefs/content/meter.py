@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from onefs.errors import FetchLimit
 
@@ -26,6 +27,8 @@ class Meter:
         #: bytes by the step in which they came
         self._counts: deque[tuple[int, int]] = deque()
         self._sum = 0
+        #: how many expect bytes of a file, and how many at most
+        self._expected: dict[str, tuple[int, int]] = {}
 
     def count(self, size: int) -> None:
         """So many bytes have come."""
@@ -48,10 +51,30 @@ class Meter:
         """Whether ``size`` bytes more are within the limit."""
         return self.limit is None or self.spent() + size <= self.limit
 
-    def check(self, size: int, name: str) -> None:
-        """Raise FetchLimit when ``size`` bytes more of a file are beyond the limit."""
-        if not self.allows(size):
-            raise FetchLimit(
-                f"{name} is not fetched: {self.spent()} bytes came within the hour, and "
-                f"--max-fetch allows {self.limit}"
-            )
+    @contextmanager
+    def expecting(self, key: str, size: int, name: str) -> Iterator[None]:
+        """Within this, ``size`` bytes are on their way, for all who expect the same ``key``.
+
+        Raises FetchLimit when they, what has come and what others expect are beyond the limit.
+        """
+        if self.limit is None:
+            yield
+            return
+        spent = self.spent()
+        with self._lock:
+            mine, most = self._expected.get(key, (0, 0))
+            most = max(most, size)
+            others = sum(each for other, (_, each) in self._expected.items() if other != key)
+            if spent + others + most > self.limit:
+                raise FetchLimit(
+                    f"{name} is not fetched: {spent} bytes came within the hour, and "
+                    f"--max-fetch allows {self.limit}"
+                )
+            self._expected[key] = mine + 1, most
+        try:
+            yield
+        finally:
+            with self._lock:
+                mine, most = self._expected.pop(key)
+                if mine > 1:
+                    self._expected[key] = mine - 1, most

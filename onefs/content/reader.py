@@ -25,10 +25,11 @@ from onefs.content.records import Entry
 from onefs.content.room import Limits, Room
 from onefs.content.scheduler import Run, Scheduler
 from onefs.content.store import Place, Store
+from onefs.content.taking import Taker
 from onefs.content.transfer import Transfer
 from onefs.content.whole import WholeFetcher
 from onefs.content.window import FARTHEST
-from onefs.errors import BadContent, CacheError, DeadlineExceeded, Stopping
+from onefs.errors import BadContent, CacheError, CacheFull, DeadlineExceeded, Stopping
 from onefs.http import HostAuth, Transport
 from onefs.model import Dataset
 from onefs.storing import SMALL_FILE
@@ -41,6 +42,8 @@ TOLD_EVERY = 0.2
 ACCEPTED_AGE = 1.0
 #: seconds for which verifying a complete file may take the disk
 VERIFYING = 3600.0
+#: how often a whole file is fetched whose blocks are evicted before it is complete
+ROUNDS = 3
 
 Identity = tuple[int | None, str, str]
 
@@ -110,6 +113,7 @@ class Content:
             lambda partial: self._went_bad(partial.dataset),
         )
         self._scheduler = Scheduler(lock, self._partials, self._hosts, self._fetch)
+        self._taker = Taker(self.store, stall)
         self._whole = WholeFetcher(self.store, self._hosts, self._room, stall, self._went_bad)
 
     def open(self, dataset: Dataset, place: Place) -> DatasetHandle:
@@ -167,6 +171,7 @@ class Content:
     def close(self) -> None:
         """Wake who waits, with Stopping."""
         self._stopping.set()
+        self._taker.close()
         self._scheduler.close()
         self._whole.close()
         self._follower.close()
@@ -185,7 +190,7 @@ class Content:
         as bytes come. Raises BadContent, Unreachable, DataServerCredentials, DeadlineExceeded,
         ServerError, Throttled, CacheError or Stopping.
         """
-        path = self.store.known(dataset)
+        path = self.store.known(dataset) or self.adopt(dataset, place)
         while path is None:
             if self.is_small(dataset):
                 path = self._whole.wait(dataset, place)
@@ -212,6 +217,13 @@ class Content:
         if entry is None or (entry.claimed_size, entry.claimed_md5) != (dataset.size, dataset.md5):
             return dataset.size
         return entry.size
+
+    def adopt(self, dataset: Dataset, place: Place) -> Path | None:
+        """The file of somebody else at a dataset's place, if it is what the database describes.
+
+        Waits while it is hashed. Raises DeadlineExceeded, CacheError or Stopping.
+        """
+        return self._taker.take(dataset, place)
 
     def accept(self, dataset: Dataset, place: Place) -> Path:
         """Serve the bytes that were found bad, as they are, from now on.
@@ -241,9 +253,10 @@ class Content:
         """Whether a dataset is fetched whole; one of unknown size is."""
         return dataset.size is None or dataset.size <= self._small_file
 
-    def is_begun(self, dataset: Dataset) -> bool:
-        """Whether a large dataset has a partial file, so that some of its blocks may be here."""
-        return not self.is_small(dataset) and bool(self._generation(dataset))
+    def is_begun(self, dataset: Dataset, place: Place) -> bool:
+        """Whether some blocks of a large dataset may be here, and no file to be checked first."""
+        begun = not self.is_small(dataset) and bool(self._generation(dataset))
+        return begun and not self.store.stands(dataset, place)
 
     def begin_reading(self, dataset: Dataset, place: Place) -> Reading | None:
         """Read the partial file of a large dataset, until :meth:`end_reading`.
@@ -263,7 +276,8 @@ class Content:
             self._hosts,
             self._stall,
             lambda: self._room.farthest(FARTHEST),
-            self.meter.allows,
+            # ahead only while all that a reader's window may hold is within the hour's limit
+            lambda size: self.meter.allows(max(size, FARTHEST)),
         )
 
     def end_reading(self, reading: Reading) -> None:
@@ -273,7 +287,22 @@ class Content:
         self._partials.release(reading.partial)
 
     def complete(self, reading: Reading, watch: Callable[[int], None] | None = None) -> None:
-        """Wait until a partial file is complete and verified. Raises as :meth:`path` does."""
+        """Wait until a partial file is complete and verified.
+
+        Raises as :meth:`path` does, and CacheFull for one that the cache cannot hold as a whole.
+        """
+        partial = reading.partial
+        limit = self.limits.cache_size
+        for _ in range(ROUNDS):
+            if limit is not None and partial.blocks.about.size > limit:
+                break
+            self._bring_all(reading, watch)
+            self._follower.go_on(partial)
+            if self._await_verdict(partial):
+                return
+        raise CacheFull(f"{partial.dataset.name} is larger than what the cache has room for")
+
+    def _bring_all(self, reading: Reading, watch: Callable[[int], None] | None) -> None:
         partial = reading.partial
         size, step = partial.blocks.about.size, partial.blocks.about.block_size
         told = 0.0
@@ -284,12 +313,13 @@ class Content:
             if watch is not None and time.monotonic() > told + TOLD_EVERY:
                 told = time.monotonic()
                 watch(partial.blocks.present_bytes())
-        self._follower.go_on(partial)
-        self._await_verdict(partial)
 
-    def _await_verdict(self, partial: Partial) -> None:
+    def _await_verdict(self, partial: Partial) -> bool:
+        """Wait for the verdict on a file that is good; False when blocks of it were evicted."""
         end = time.monotonic() + VERIFYING
         while partial.blocks.state() is State.LIVE:
+            if not all(partial.blocks.records(0, partial.blocks.count)):
+                return partial.blocks.state() is State.DONE
             if self._stopping.is_set():
                 raise Stopping("onefs is being stopped")
             if time.monotonic() > end:
@@ -301,6 +331,7 @@ class Content:
             raise BadContent(verdict.reason if verdict is not None else "the bytes are wrong")
         if partial.blocks.state() is not State.DONE:
             raise CacheError(f"{partial.dataset.name} was removed while it was verified")
+        return True
 
     def _fetch(self, run: Run) -> None:
         self._fetcher.fetch(run, self._scheduler, self._arrived)

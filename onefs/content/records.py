@@ -41,12 +41,15 @@ class Entry:
 class Records:
     """The records of one cache folder. Thread-safe, and safe beside other processes.
 
-    Raises OSError.
+    ``marks`` is a folder with an empty file for each dataset that is accepted: these few are found
+    without reading every record. Raises OSError.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, marks: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        self._marks = marks
+        for each in (folder, marks):
+            each.mkdir(parents=True, exist_ok=True)
 
     def get(self, dataset_id: str) -> Entry | None:
         """None when there is no record, or one that makes no sense."""
@@ -61,6 +64,10 @@ class Records:
         fresh = self._folder / f".{entry.dataset_id}.{secrets.token_hex(4)}"
         try:
             fresh.write_text(json.dumps(asdict(entry)) + "\n", "utf-8")
+            if entry.state == "accepted":
+                (self._marks / entry.dataset_id).touch()
+            else:
+                (self._marks / entry.dataset_id).unlink(missing_ok=True)
             fresh.replace(self._path(entry.dataset_id))
         except OSError:
             fresh.unlink(missing_ok=True)
@@ -89,6 +96,13 @@ class Records:
         for _, dataset_id in self.used():
             entry = self.get(dataset_id)
             if entry is not None:
+                yield entry
+
+    def accepted(self) -> Iterator[Entry]:
+        """What the user has accepted although the database claims otherwise."""
+        for name in os.listdir(self._marks):
+            entry = self.get(name)
+            if entry is not None and entry.state == "accepted":
                 yield entry
 
     def _path(self, dataset_id: str) -> Path:

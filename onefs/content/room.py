@@ -103,6 +103,7 @@ class Room:
 
     def reserve(self, size: int, least: int) -> int:
         """The bytes that were reserved, to be given back: ``size``, or ``least`` (0 is allowed)."""
+        self._ledger.mend()
         if self._try(size):
             return size
         if least and least < size and self._try(least):

@@ -8,6 +8,7 @@ The folder is a ONE cache folder: a complete file stands at
 ``partial/``       what is being fetched (see ``blocks``)
 ``aside/``         complete files whose ONE path is taken by a file that onefs did not download
 ``rejected/``      complete files that are not what the database describes, until they are accepted
+``accepted/``      an empty file for each dataset whose bytes the user has accepted as they are
 ``pins/``          an empty file for each dataset that is not to be evicted
 ``locks``          carries one byte-range lock a dataset
 ``usage``          how many bytes all this takes (see ``ledger``)
@@ -20,13 +21,13 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from onefs.alf import SUBJECTS
-from onefs.content.holes import allocated
+from onefs.content.holes import allocated, counted
 from onefs.content.index import Index
 from onefs.content.ledger import Ledger
 from onefs.content.lock import DatasetLocks, locks_work
@@ -68,7 +69,7 @@ class Store:
             for name in ("partial", "rejected", "pins", "aside"):
                 (self.private / name).mkdir(parents=True, exist_ok=True)
             self._claim(database)
-            self.records = Records(self.private / "files")
+            self.records = Records(self.private / "files", self.private / "accepted")
             self.shared = locks_work(self.private) if share is None else share
             self.locks = DatasetLocks(self.private / "locks", shared=self.shared)
             self.partial_folder = self._make_partial_folder()
@@ -105,36 +106,64 @@ class Store:
         return record
 
     def accepted(self) -> dict[str, Entry]:
-        """What was accepted on this host, by dataset, whether it still holds or not."""
-        return {entry.dataset_id: entry for entry in self._index.accepted()}
+        """What was accepted, on this host or another, by dataset, whether it still holds or not."""
+        found = {entry.dataset_id: entry for entry in self._index.accepted()}
+        with suppress(OSError):  # the sizes that listings show do not depend on this disk
+            found |= {entry.dataset_id: entry for entry in self.records.accepted()}
+        return found
 
     def adopt(self, dataset: Dataset, place: Place) -> Path | None:
         """Take the file that stands at the ONE path, if it is what the database describes.
 
-        It is read whole and hashed; without a hash in the database nothing is taken.
+        It is read whole and hashed; without a hash in the database nothing is taken. The caller
+        holds the dataset's lock.
+        """
+        proved = self.examine(dataset, place)
+        return None if proved is None else self.take_over(dataset, place, proved)
+
+    def examine(
+        self, dataset: Dataset, place: Place, watch: Callable[[int], None] = lambda done: None
+    ) -> os.stat_result | None:
+        """Which file at the ONE path was found to be what the database describes; None: none is.
+
+        ``watch`` is told how many bytes were read. Nothing is taken, and no lock is needed.
         """
         final = self.final(place)
         with disk_errors(self.root):
-            if not dataset.md5 or not final.is_file():
+            if not self.stands(dataset, place):
                 return None
             found = final.stat()
-            looked_at = (dataset.md5, found.st_ino, found.st_size, found.st_mtime_ns)
-            if self._refused.get(final) == looked_at:
+            if judge_file(dataset, final, watch).good:
+                return found
+            self._refused[final] = (dataset.md5, *stamp(found))
+        return None
+
+    def take_over(self, dataset: Dataset, place: Place, proved: os.stat_result) -> Path | None:
+        """Know the file that was examined; None when it is another one now, or was written to.
+
+        The caller holds the dataset's lock.
+        """
+        final = self.final(place)
+        with disk_errors(self.root):
+            if not final.is_file() or stamp(final.stat()) != stamp(proved):
                 return None
-            verdict = judge_file(dataset, final)
-            if not verdict.good:
-                self._refused[final] = looked_at
-                return None
-            self.take(dataset, final, verdict, ours=self._is_ours(dataset, final))
+            ours = self._is_ours(dataset, final)
+            self.take(dataset, final, Verdict("cached"), ours=ours, found=proved)
         return final
 
     def stands(self, dataset: Dataset, place: Place) -> bool:
-        """Whether a file is at the ONE path that :meth:`adopt` would look into."""
-        return bool(dataset.md5) and self.final(place).is_file()
+        """Whether a file is at the ONE path that :meth:`examine` would look into."""
+        final = self.final(place)
+        if not dataset.md5 or not final.is_file():
+            return False
+        refused = self._refused.get(final)
+        return refused is None or refused != (dataset.md5, *stamp(final.stat()))
 
-    def take(self, dataset: Dataset, path: Path, verdict: Verdict, *, ours: bool) -> Entry:
-        """Know a file that stands in the folder already. Raises OSError."""
-        entry = self._describe(dataset, path, path, verdict, ours=ours)
+    def take(
+        self, dataset: Dataset, path: Path, verdict: Verdict, *, ours: bool, found: os.stat_result
+    ) -> Entry:
+        """Know a file that stands in the folder already, as it was ``found``. Raises OSError."""
+        entry = self._describe(dataset, found, path, verdict, ours=ours)
         self._keep(entry)
         return entry
 
@@ -160,9 +189,9 @@ class Store:
             if final.exists() and not self._is_ours(dataset, final):
                 final = self.private / "aside" / dataset.id
             final.parent.mkdir(parents=True, exist_ok=True)
-            before = 0 if partial == final else allocated(final)
+            before = 0 if partial == final else counted(final)
             os.utime(partial, (time.time(), dataset.mtime))
-            entry = self._describe(dataset, partial, final, verdict, ours=True)
+            entry = self._describe(dataset, partial.stat(), final, verdict, ours=True)
             entry = replace(entry, boot="" if durable else self._boot, generation=generation)
             self.records.put(entry)
             partial.replace(final)
@@ -188,7 +217,8 @@ class Store:
         )
         with disk_errors(self.root):
             if kept is not None:
-                found = self._describe(dataset, kept, kept, Verdict("bad", reason), ours=False)
+                bad = Verdict("bad", reason)
+                found = self._describe(dataset, kept.stat(), kept, bad, ours=False)
                 entry = replace(found, digest=digest)
             self._keep(entry)
 
@@ -300,11 +330,7 @@ class Store:
             found = (self.root / entry.path).stat()
         except OSError:
             return False
-        return (found.st_size, found.st_mtime_ns, found.st_ino) == (
-            entry.size,
-            entry.mtime_ns,
-            entry.inode,
-        )
+        return stamp(found) == (entry.inode, entry.size, entry.mtime_ns)
 
     def _holds(self, entry: Entry, dataset: Dataset) -> bool:
         """Whether an entry still says something about a dataset."""
@@ -315,10 +341,9 @@ class Store:
         return entry.boot in ("", self._boot) and self.unchanged(entry)
 
     def _describe(
-        self, dataset: Dataset, now: Path, final: Path, verdict: Verdict, *, ours: bool
+        self, dataset: Dataset, found: os.stat_result, final: Path, verdict: Verdict, *, ours: bool
     ) -> Entry:
-        """The entry of a file that stands at ``now`` and will stand at ``final``."""
-        found = now.stat()
+        """The entry of a file that was ``found`` so, and stands or will stand at ``final``."""
         return Entry(
             dataset_id=dataset.id,
             path=str(final.relative_to(self.root)),
@@ -336,6 +361,11 @@ class Store:
     def _keep(self, entry: Entry) -> None:
         self.records.put(entry)
         self._index.put(entry)
+
+
+def stamp(found: os.stat_result) -> tuple[int, int, int]:
+    """What changes when a file is replaced or written to: its inode, size and mtime."""
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @contextmanager

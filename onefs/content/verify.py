@@ -54,12 +54,17 @@ def new_hash(dataset: Dataset) -> hashlib._Hash:
     return hashlib.new(algorithm(dataset.md5), usedforsecurity=False)
 
 
-def judge_file(dataset: Dataset, path: Path) -> Verdict:
-    """The verdict on a file on disk, read whole only when its size agrees."""
+def judge_file(
+    dataset: Dataset, path: Path, watch: Callable[[int], None] = lambda done: None
+) -> Verdict:
+    """The verdict on a file on disk, read whole only when its size agrees.
+
+    ``watch`` is told how many bytes were read. Raises OSError.
+    """
     verdict = judge_size(dataset, path.stat().st_size)
     if not verdict.good:
         return verdict
-    return judge(dataset, path.stat().st_size, hash_file(dataset, path))
+    return judge(dataset, path.stat().st_size, hash_file(dataset, path, watch))
 
 
 def hash_file(

@@ -19,6 +19,7 @@ from onefs.content.answers import WrongSize, expect, total_size
 from onefs.content.blocks import BLOCK_SIZE
 from onefs.content.durable import Syncer
 from onefs.content.fetch import OF_A_COPY, ROUNDS
+from onefs.content.holes import counted, disk_size
 from onefs.content.hosts import FAILURE_PAUSE, Hosts, failure_pause
 from onefs.content.room import Reservation, Room
 from onefs.content.store import Place, Store, disk_errors, remove
@@ -159,7 +160,7 @@ class WholeFetcher:
         transfer = Transfer("/".join(place), dataset.size)
         with self._guard:
             self._transfers[dataset.id] = transfer
-        size = dataset.size if dataset.size is not None else BLOCK_SIZE
+        size = disk_size(dataset.size if dataset.size is not None else BLOCK_SIZE)
         try:
             with self._room.reserved(size, size) as room:
                 verdict, digest = self._from_any_copy(dataset, partial, transfer, room)
@@ -167,7 +168,7 @@ class WholeFetcher:
                     self._reject(dataset, verdict, partial, digest, room)
                     raise BadContent(verdict.reason)
                 path = self._store.publish(dataset, place, partial, verdict)
-                room.wrote(transfer.done)
+                room.wrote(disk_size(transfer.done))
                 return path
         finally:
             with self._guard:
@@ -181,7 +182,8 @@ class WholeFetcher:
         kept = None
         if digest:
             kept = self._store.rejected(dataset)
-            room.wrote(partial.stat().st_size)
+            self._store.ledger.change(-counted(kept))
+            room.wrote(counted(partial))
             partial.replace(kept)
         self._store.condemn(dataset, verdict.reason, kept, digest)
 
@@ -245,7 +247,7 @@ class WholeFetcher:
             due = time.monotonic() + stall
             with partial.open("wb") as file:
                 for chunk in stream.iter_chunks():
-                    room.cover(transfer.done + len(chunk))
+                    room.cover(disk_size(transfer.done + len(chunk)))
                     file.write(chunk)
                     digest.update(chunk)
                     transfer.done += len(chunk)

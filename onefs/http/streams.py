@@ -82,6 +82,9 @@ class Stream:
         received = 0
         while chunk := self._read(size()):
             received += len(chunk)
+            if received == self.length:
+                # with the last byte the connection was given back: it is not ours to end any more
+                self._exchange.finish()
             yield chunk
         if self.length is not None and received != self.length:
             raise ServerError(

@@ -54,14 +54,19 @@ class Contender:
 
 
 class Onefs:
-    """``onefs mount``, in a home folder of its own."""
+    """``onefs mount``, in a home folder of its own.
 
-    def __init__(self, work: Path, servers: Servers) -> None:
+    ``cache`` is the cache folder where it is not its own; ``variables`` are set for it too.
+    """
+
+    def __init__(
+        self, work: Path, servers: Servers, cache: Path | None = None, **variables: str
+    ) -> None:
         self.home = work
         self.mount = work / "mnt"
-        self.cache = work / "cache"
+        self.cache = cache or work / "cache"
         login = servers.login
-        self._environment = {
+        self.environment = {
             "HOME": str(work),
             **{f"XDG_{name}_HOME": str(work / name) for name in ("CONFIG", "CACHE", "STATE")},
             "XDG_RUNTIME_DIR": str(work),
@@ -72,11 +77,12 @@ class Onefs:
             "ONEFS_PASSWORD": login.password,
             "ONEFS_CACHE_DIR": str(self.cache),
             "ONEFS_STATE_DIR": str(work / "state"),
+            **variables,
         }
 
     def run(self, *arguments: str | Path) -> str:
         """``onefs ARGUMENTS``: what it prints."""
-        return run([ONEFS, *arguments], environment=self._environment)
+        return run([ONEFS, *arguments], environment=self.environment)
 
     def pid(self) -> int:
         """The daemon."""

@@ -8,13 +8,11 @@ file server has sent is compared with the sizes of the files: each kill may cost
 from __future__ import annotations
 
 import argparse
-import json
 import mmap
 import os
 import random
 import signal
 import sys
-import tempfile
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -33,8 +31,8 @@ from scripts.benchmarks.laboratory import (
     make_original,
     md5_of,
 )
-from scripts.benchmarks.machine import describe
-from scripts.benchmarks.processes import ROOT, Failed, wait_until
+from scripts.benchmarks.outcome import run, write
+from scripts.benchmarks.processes import Failed, wait_until
 
 #: blocks that a kill may cost for each connection: one under way, one not yet recorded
 LOST = 2
@@ -204,54 +202,26 @@ def _unmount(home: Onefs) -> None:
 
 
 def _write(outcome: Outcome, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    machine = describe(outcome.loads)
-    found = {
-        **{name: value for name, value in asdict(outcome).items() if name != "loads"},
-        "surplus": outcome.surplus,
-        "allowed": outcome.allowed,
-        "good": outcome.good,
-    }
-    whole = {"machine": machine, **found}
-    (folder / "kills.json").write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
-    load = machine["load_average"]
-    made = (
-        f"Made by `scripts/bench kills` on {machine['date']}, onefs at {machine['onefs']}, "
-        f"{machine['processors']} x {machine['processor']}, load average {load['lowest']:.1f} to "
-        f"{load['highest']:.1f}. Four readers, {_RATE / 1e6:g} MB/s a connection; the daemon gets "
-        f"SIGKILL {_LEAST:g} to {_MOST:g} s after each mount."
+    found = {name: value for name, value in asdict(outcome).items() if name != "loads"}
+    found |= {name: getattr(outcome, name) for name in ("surplus", "allowed", "good")}
+    how = (
+        f"Four readers, {_RATE / 1e6:g} MB/s a connection; the daemon gets SIGKILL {_LEAST:g} to "
+        f"{_MOST:g} s after each mount."
     )
-    lines = [
-        "# Killed while downloading, measured",
-        "",
-        made,
-        "",
-        "| | |",
-        "|---|---|",
-        *(f"| {name.replace('_', ' ')} | {_shown(value)} |" for name, value in found.items()),
-        "",
-    ]
-    (folder / "kills.md").write_text("\n".join(lines), "utf-8")
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, list):
-        return "; ".join(value) or "none"
-    return f"{value:,.0f}" if isinstance(value, float) else str(value)
+    write(folder, "kills", "Killed while downloading, measured", how, found, outcome.loads)
 
 
 def main(arguments: list[str]) -> int:
     """The exit code: 0 when all went as promised."""
     parser = argparse.ArgumentParser(prog="scripts/bench kills", description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "measured")
-    given = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="onefs-bench-") as work:
-        outcome = kill_again_and_again(Path(work), given.kills, given.seed)
-    _write(outcome, given.out)
-    print((given.out / "kills.md").read_text("utf-8"))
-    return 0 if outcome.good else 1
+
+    def work(folder: Path, given: argparse.Namespace) -> bool:
+        outcome = kill_again_and_again(folder, given.kills, given.seed)
+        _write(outcome, given.out)
+        return outcome.good
+
+    return run(parser, arguments, work)
 
 
 if __name__ == "__main__":

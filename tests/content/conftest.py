@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -111,6 +113,18 @@ def open_content(tmp_path: Path) -> Iterator[Open]:
         content.close()
         transport.close()
         content.release()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 8 MiB of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a disk needs root")
+    path = tmp_path / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(path)], check=True)
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 def place(dataset: Dataset) -> Place:

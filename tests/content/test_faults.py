@@ -52,7 +52,7 @@ from tests.scripted import (
 DATA = some_bytes(4 * BLOCK + 99)
 STALL = 1.5
 #: what a test machine may add to a deadline
-GRACE = 2.0
+GRACE = 4.0
 PAGE = answer(b"<html>Sorry</html>", Content_Type="text/html")
 
 
@@ -312,10 +312,13 @@ def test_the_next_copy_is_taken(content: Content, first: Script) -> None:
 
 
 def test_copies_are_tried_in_the_order_that_is_wished_for(open_content: Open) -> None:
-    content = open_content(small_file=0, preferred=["repo1"])
-    with Scripted({"/x": served(DATA), "/y": served(DATA)}) as server:
-        assert read_all(content, dataset_of(server, DATA, "/x", "/y")) == DATA
-        assert {request.target for request in server.requests} == {"/y"}
+    for number, wish in enumerate((["repo1"], ["none", "*1"])):
+        content = open_content(
+            small_file=0, preferred=wish, cache=f"cache{number}", state=f"{number}"
+        )
+        with Scripted({"/x": served(DATA), "/y": served(DATA)}) as server:
+            assert read_all(content, dataset_of(server, DATA, "/x", "/y")) == DATA
+            assert {request.target for request in server.requests} == {"/y"}
 
 
 def test_a_copy_of_another_size_is_passed_over(content: Content) -> None:
@@ -353,7 +356,7 @@ def test_after_a_deadline_others_fail_fast_until_a_probe_succeeds(content: Conte
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded, match="asked again in a moment"):
             read_all(content, second)
-        assert time.monotonic() - began < STALL / 2
+        assert time.monotonic() - began < 0.9 * STALL
 
         def works() -> bool:
             try:

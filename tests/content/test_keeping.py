@@ -126,6 +126,25 @@ def test_a_size_that_alyx_has_wrong_can_be_accepted(open_content: Open) -> None:
         assert read_all(content, dataset) == DATA
 
 
+def test_what_another_host_has_accepted_has_its_size_here(
+    open_content: Open, tmp_path: Path
+) -> None:
+    """The kernel ends a file where the listing says; a host whose index is lost is another one."""
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        here, other = open_content(small_file=0), open_content(small_file=0, state="other")
+        dataset = dataset_of(server, DATA, size=len(DATA) - 7)
+        with pytest.raises(BadContent):
+            read_all(here, dataset)
+        assert other.size(dataset) == len(DATA) - 7
+        here.accept(dataset, place(dataset))
+        eventually(lambda: other.size(dataset) == len(DATA))
+        assert open_content(small_file=0, state="new").size(dataset) == len(DATA)
+        true = dataset_of(server, DATA)  # the database is put right
+        assert read_all(here, true) == DATA
+        eventually(lambda: other.size(true) == len(DATA))
+        assert not any((tmp_path / "cache/.onefs/accepted").iterdir())
+
+
 def test_a_verdict_can_be_withdrawn(open_content: Open) -> None:
     scripts = {"/a.b.npy": [served(SMALL[::-1]), served(SMALL)]}
     with Scripted(scripts) as server:

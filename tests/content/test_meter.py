@@ -6,6 +6,9 @@ import pytest
 
 from onefs.content.meter import HOUR, STEP, Meter
 from onefs.errors import FetchLimit
+from tests.content.conftest import Open, in_threads
+from tests.content.ranges import dataset_of, read_all, served, some_bytes
+from tests.scripted import Scripted
 
 
 def test_an_hour_s_bytes_are_counted_and_old_ones_forgotten() -> None:
@@ -17,15 +20,49 @@ def test_an_hour_s_bytes_are_counted_and_old_ones_forgotten() -> None:
     assert meter.spent() == 90
     assert meter.allows(10)
     assert not meter.allows(11)
-    with pytest.raises(FetchLimit, match=r"a\.npy is not fetched: 90 bytes"):
-        meter.check(11, "a.npy")
+    beyond = pytest.raises(FetchLimit, match=r"a\.npy is not fetched: 90 bytes")
+    with beyond, meter.expecting("a", 11, "a.npy"):
+        pass
     now[0] += HOUR / 2 + STEP
     assert meter.spent() == 30
-    meter.check(70, "a.npy")
+    with meter.expecting("a", 70, "a.npy"):
+        pass
+
+
+def test_what_is_on_its_way_counts_once_for_all_who_wait_for_it() -> None:
+    meter = Meter(100)
+    with meter.expecting("a", 60, "a"), meter.expecting("a", 60, "a"):
+        with pytest.raises(FetchLimit), meter.expecting("b", 41, "b"):
+            pass
+        with meter.expecting("b", 40, "b"):
+            pass
+    with meter.expecting("b", 100, "b"):
+        pass
+
+
+def test_readers_at_the_same_time_do_not_go_beyond_it(open_content: Open) -> None:
+    bodies = [some_bytes(100_000, seed=seed) for seed in range(12)]
+    scripts = {f"/{n}.npy": served(body, rate=200_000) for n, body in enumerate(bodies)}
+    with Scripted(scripts) as server:
+        content = open_content(max_fetch=350_000)
+        waiting = list(enumerate(bodies))
+
+        def read_one() -> bytes:
+            number, body = waiting.pop()
+            return read_all(content, dataset_of(server, body, f"/{number}.npy"))
+
+        found = in_threads(12, read_one)
+        given = [each for each in found if isinstance(each, bytes)]
+        assert all(each in bodies for each in given)
+        # fewer when one comes late: what is on its way counts until it is there as a whole
+        assert 1 <= len(given) <= 3
+        assert sum(isinstance(each, FetchLimit) for each in found) == 12 - len(given)
+        assert len(server.requests) == len(given)
 
 
 def test_without_a_limit_everything_is_allowed() -> None:
     meter = Meter()
     meter.count(1 << 50)
-    meter.check(1 << 50, "a.npy")
+    with meter.expecting("a", 1 << 50, "a.npy"):
+        pass
     assert meter.spent() == 1 << 50

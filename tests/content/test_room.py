@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from onefs.content.reader import Content
 from onefs.content.room import Limits
 from onefs.errors import CacheError, CacheFull
+from scripts.benchmarks.shared import taken
 from tests.content.conftest import Open, place
 from tests.content.processes import Process
 from tests.content.ranges import (
@@ -31,14 +32,8 @@ LARGE = some_bytes(40 * BLOCK)
 SMALL = [some_bytes(100_000, seed=seed) for seed in range(30)]
 
 
-def taken(folder: Path) -> int:
-    """Bytes of disk of everything below a folder, what is being renamed included or not."""
-    found = 0
-    for root, _, names in os.walk(folder):
-        for name in names:
-            with suppress(FileNotFoundError):
-                found += os.stat(os.path.join(root, name)).st_blocks * 512
-    return found
+#: bytes of the folder's own small files: records, maps, locks
+OWN = 30 * 4096
 
 
 def small_files() -> dict[str, Script]:
@@ -61,6 +56,42 @@ def test_the_least_recently_used_go_first(open_content: Open) -> None:
         assert asked.count("/0.npy") == 1
 
 
+def test_the_count_stays_what_is_there(open_content: Open, tmp_path: Path) -> None:
+    """Sizes that fill no page, evicted and fetched again a few hundred times."""
+    bodies = [some_bytes(9_001 + 17_777 * number, seed=number) for number in range(20)]
+    bodies += [LARGE[: size * BLOCK + 77] for size in (2, 9, 3)]
+    with Scripted({f"/{n}.npy": served(body) for n, body in enumerate(bodies)}) as server:
+        content = open_content(small_file=BLOCK, limits=Limits(5 * BLOCK))
+        sets = [dataset_of(server, body, f"/{n}.npy") for n, body in enumerate(bodies)]
+        for _ in range(10):
+            for dataset, body in zip(sets, bodies, strict=True):
+                assert read_all(content, dataset) == body
+        assert len(server.requests) > 10 * len(bodies)
+        eventually(lambda: content.store.ledger.reserved() == 0)
+        there = taken(tmp_path / "cache")
+        assert there - OWN <= content.total_bytes() <= there
+        eventually(lambda: content.keeping.clear() == 0)
+        assert content.total_bytes() == 0
+
+
+def test_what_a_killed_process_has_written_is_counted(open_content: Open, tmp_path: Path) -> None:
+    """It counts what it has written now and then; a mount beside it goes on and on."""
+    origin = tmp_path / "origin"
+    origin.write_bytes(LARGE)
+    with Scripted({"/a.b.npy": served(LARGE, rate=2e6), **small_files()}) as server:
+        content = open_content(small_file=BLOCK, limits=Limits(60 * BLOCK))
+        large, small = dataset_of(server, LARGE), dataset_of(server, SMALL[0], "/0.npy")
+        folders = tmp_path / "cache", tmp_path / "other-state"
+        with Process(*folders, [large], origins=[str(origin)]) as process:
+            process.go()
+            eventually(lambda: taken(tmp_path / "cache") > 6 * BLOCK)
+            process.kill()
+        for name in ("0", "1"):  # the first one notices
+            small = dataset_of(server, SMALL[int(name)], f"/{name}.npy")
+            assert read_all(content, small) == SMALL[int(name)]
+        assert content.total_bytes() >= taken(tmp_path / "cache") - OWN
+
+
 def test_a_file_larger_than_the_cache_is_read_to_its_end(open_content: Open) -> None:
     limit = 12 * BLOCK
     with Scripted({"/a.b.npy": served(LARGE)}) as server:
@@ -71,6 +102,35 @@ def test_a_file_larger_than_the_cache_is_read_to_its_end(open_content: Open) -> 
                 assert reader.read(at, 128 * 1024) == LARGE[at : at + 128 * 1024]
                 assert content.total_bytes() <= limit + BLOCK
         assert content.state(dataset)[0] == "partial"
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_whole_file_that_does_not_fit_is_an_error_at_once(
+    open_content: Open, strict: bool
+) -> None:
+    """It would be evicted before it could be verified, again and again."""
+    with Scripted({"/a.b.npy": served(LARGE)}) as server:
+        content = open_content(small_file=0, strict=strict, limits=Limits(30 * BLOCK))
+        dataset = dataset_of(server, LARGE)
+        whole: partial[object] = partial(read_all, content, dataset)
+        if not strict:
+            whole = partial(content.path, dataset, place(dataset))
+        with pytest.raises(CacheFull, match="room"):
+            whole()
+        assert server.requests == []
+
+
+def test_a_whole_file_beside_what_is_pinned(open_content: Open) -> None:
+    one, two = LARGE[: 20 * BLOCK], LARGE[15 * BLOCK :]
+    with Scripted({"/a.b.npy": served(one), "/c.d.npy": served(two)}) as server:
+        content = open_content(small_file=0, limits=Limits(30 * BLOCK))
+        first, second = dataset_of(server, one), dataset_of(server, two, "/c.d.npy")
+        content.path(first, place(first))
+        content.keeping.pin(first.id)
+        with pytest.raises(CacheFull, match="room"):
+            content.path(second, place(second))
+        assert read_all(content, second) == two
+        assert content.known_path(first) is not None
 
 
 def test_a_large_small_file_cache(open_content: Open) -> None:
@@ -127,18 +187,6 @@ def test_blocks_of_a_file_that_nobody_reads_make_room(open_content: Open) -> Non
         with Reader(content, large) as reader:
             for block in range(12):
                 assert reader.read(block * BLOCK, 10) == LARGE[block * BLOCK :][:10]
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 8 MiB of its own."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a disk needs root")
-    path = tmp_path / "disk"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(path)], check=True)
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 def test_a_full_disk_is_an_error_and_service_returns(
@@ -215,6 +263,39 @@ def test_a_disk_that_fails_and_comes_back(open_content: Open, disk: Path, how: s
                 return False
 
         eventually(served_again)
+
+
+def test_a_disk_that_is_pulled_out_and_put_back(open_content: Open, disk: Path) -> None:
+    """Its place is an empty folder meanwhile, on the disk of somebody else."""
+    place_of_disk = disk.with_name("place")
+    place_of_disk.mkdir()
+
+    def mount() -> None:
+        subprocess.run(["mount", "--bind", str(disk), str(place_of_disk)], check=True)
+
+    def umount() -> None:
+        subprocess.run(["umount", "-l", str(place_of_disk)], check=True)
+
+    with Scripted({"/a.b.npy": served(LARGE), **small_files()}) as server:
+        mount()
+        try:
+            content = open_content(small_file=BLOCK, cache=str(place_of_disk))
+            small = dataset_of(server, SMALL[0], "/0.npy")
+            assert read_all(content, small) == SMALL[0]
+        finally:
+            umount()
+        for path, body in (("/a.b.npy", LARGE), ("/0.npy", SMALL[0]), ("/1.npy", SMALL[1])):
+            with pytest.raises(CacheError):
+                read_all(content, dataset_of(server, body, path))
+        assert list(place_of_disk.iterdir()) == []
+        mount()
+        try:
+            assert content.state(small) == ("cached", "")
+            eventually(lambda: content.path(small, place(small)).read_bytes() == SMALL[0])
+            other = dataset_of(server, SMALL[2], "/2.npy")
+            assert read_all(content, other) == SMALL[2]
+        finally:
+            umount()
 
 
 @pytest.mark.long

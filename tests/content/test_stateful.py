@@ -18,12 +18,16 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from onefs.content.holes import allocated
 from onefs.content.reader import Content
 from onefs.content.room import Limits
 from onefs.errors import OnefsError
 from onefs.http import HostAuth, Transport
 from onefs.model import Dataset
-from tests.content.ranges import BLOCK, Reader, dataset_of, served, some_bytes
+from scripts.benchmarks.shared import taken
+from tests.content.conftest import place
+from tests.content.ranges import BLOCK, Reader, dataset_of, eventually, served, some_bytes
+from tests.content.test_room import OWN
 from tests.scripted import Script, Scripted, Talk, answer
 
 BODIES = [some_bytes(9 * BLOCK + 5, seed=1), some_bytes(6 * BLOCK, seed=2), some_bytes(77_777)]
@@ -76,10 +80,16 @@ class Cache(RuleBasedStateMachine):
         self.transports: list[Transport] = []
         self.readers: list[tuple[int, Reader]] = []
         self.faulty = self.rotten = False
+        #: what somebody else has put at ONE paths, and the datasets that are pinned and were here
+        self.foreign: dict[Path, bytes] = {}
+        self.pinned: set[int] = set()
+        self.pins: set[int] = set()
 
     def teardown(self) -> None:
         for _, reader in self.readers:
             reader.handle.close()
+        if self.contents:
+            eventually(self._counts_what_is_there, "the count is not what is there")
         for content, transport in zip(self.contents, self.transports, strict=True):
             _close(content, transport)
         self.remote.server.__exit__()
@@ -126,6 +136,29 @@ class Cache(RuleBasedStateMachine):
     def evict(self, which: int, number: int) -> None:
         self.contents[which].keeping.evict(self.datasets[number].id)
 
+    @rule(which=st.integers(0, 1), number=st.integers(0, 2), good=st.booleans())
+    def somebody_brings_a_file(self, which: int, number: int, good: bool) -> None:
+        """At its ONE path, by hand or by ONE-api; it stays as it is whatever happens."""
+        path = self.contents[which].store.final(place(self.datasets[number]))
+        if path.exists():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.foreign[path] = BODIES[number] if good else BODIES[number][::-1]
+        path.write_bytes(self.foreign[path])
+
+    @rule(which=st.integers(0, 1), number=st.integers(0, 2))
+    def pin(self, which: int, number: int) -> None:
+        self.contents[which].keeping.pin(self.datasets[number].id)
+        self.pins.add(number)
+        if self.contents[which].known_path(self.datasets[number]) is not None:
+            self.pinned.add(number)
+
+    @rule(which=st.integers(0, 1), number=st.integers(0, 2))
+    def unpin(self, which: int, number: int) -> None:
+        self.contents[which].keeping.unpin(self.datasets[number].id)
+        self.pins.discard(number)
+        self.pinned.discard(number)
+
     @rule(which=st.integers(0, 1))
     def verify(self, which: int) -> None:
         """What is found wrong is put right, and only a power loss makes anything wrong."""
@@ -163,8 +196,24 @@ class Cache(RuleBasedStateMachine):
     @invariant()
     def keeps_to_its_limit(self) -> None:
         if self.contents:
-            pinned = sum(3 * BLOCK + 2 * BLOCK for _ in self.readers)
-            assert self.contents[0].total_bytes() <= LIMIT + pinned + len(BODIES[2]) + BLOCK
+            held = sum(3 * BLOCK + 2 * BLOCK for _ in self.readers)
+            pinned = sum(len(BODIES[number]) for number in self.pins)
+            assert self.contents[0].total_bytes() <= LIMIT + held + pinned + len(BODIES[2]) + BLOCK
+
+    @invariant()
+    def leaves_alone_what_is_not_its_own(self) -> None:
+        for path, body in self.foreign.items():
+            assert path.read_bytes() == body
+
+    @invariant()
+    def keeps_what_is_pinned(self) -> None:
+        for number in self.pinned:
+            assert self.contents[0].known_path(self.datasets[number]) is not None
+
+    def _counts_what_is_there(self) -> bool:
+        ledger = self.contents[0].store.ledger
+        there = taken(self.folder / "cache") - sum(map(allocated, self.foreign))
+        return ledger.reserved() == 0 and there - OWN <= ledger.total() <= there + OWN
 
     def _keep(self, which: int, reader: Reader) -> bool:
         mine = reader.content is self.contents[which]

@@ -13,6 +13,9 @@ from onefs.errors import (
 from onefs.http import Answer, Stream, Transport
 from tests.scripted import Script, Scripted
 
+#: seconds that a busy machine may add to a deadline; what waits on without one waits longer
+SLACK = 4.0
+
 
 def get(
     client: Transport,

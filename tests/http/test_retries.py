@@ -14,7 +14,7 @@ from onefs.errors import (
 )
 from onefs.http import Transport, retry_delay
 from tests import scripted
-from tests.http.asking import get, timed
+from tests.http.asking import SLACK, get, timed
 from tests.scripted import Scripted, answer, answer_json
 
 
@@ -56,10 +56,10 @@ class TestRetries:
 
     def test_429_beyond_the_deadline(self, client: Transport) -> None:
         limit = answer_json({"detail": "Request was throttled."}, 429, Retry_After=49)
-        took, error = timed(lambda: get(client, limit, deadline=2), Throttled)
+        took, error = timed(lambda: get(client, limit, deadline=10), Throttled)
         assert isinstance(error, Throttled)
         assert error.retry_after == 49
-        assert took < 1.0
+        assert took < SLACK  # it is told at once that 49 s are too many
 
     def test_refused(self, hasty: Transport) -> None:
         with scripted.refusing() as url, pytest.raises(Unreachable, match="Connection refused"):
@@ -68,7 +68,7 @@ class TestRetries:
     def test_the_deadline_counts_retries(self, client: Transport) -> None:
         with scripted.refusing() as url:
             took, _ = timed(lambda: client.get_json(url, deadline=0.3), Unreachable)
-        assert took < 0.6
+        assert took < 0.3 + SLACK
 
     def test_a_kept_connection_that_was_closed(self, client: Transport) -> None:
         def once(talk: scripted.Talk) -> None:

@@ -111,7 +111,7 @@ def test_a_process_that_was_stopped_with_the_lock_stops_nobody(tmp_path: Path) -
     fcntl.flock(held, fcntl.LOCK_EX)
     began = time.monotonic()
     assert budget.take(modest=False) == 0
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     os.close(held)
 
 
@@ -149,7 +149,7 @@ def test_retry_after_is_honoured_and_said(tmp_path: Path, transport: Transport) 
         for _ in range(3):
             with pytest.raises(Throttled):
                 alyx.labs()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 8
         assert len(server.requests) == 1
         assert 40 < budget.waits() <= 49
 
@@ -180,10 +180,10 @@ def test_cached_listings_are_served_while_others_use_up_the_limit(
         began = time.monotonic()
         with pytest.raises(Throttled):
             catalogue.subjects(labs[0])
-        assert time.monotonic() - began < 3.5
+        assert time.monotonic() - began < 8
         began = time.monotonic()
         assert catalogue.labs().value == labs
-        assert time.monotonic() - began < 0.2
+        assert time.monotonic() - began < 2
         assert not catalogue.offline
         catalogue.close()
 

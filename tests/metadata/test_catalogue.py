@@ -194,7 +194,7 @@ def test_waiting_ends_at_the_deadline(make: Make, written: WrittenAlyx) -> None:
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded):
         catalogue.labs()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4
     release.set()
 
 

@@ -105,11 +105,11 @@ def test_others_do_not_notice_page_faults(filled: Mounted) -> None:
 
 def test_a_reader_waits_for_one_deadline_only(root: Path, mount: Callable[..., Mounted]) -> None:
     (root / "stalled.bin").write_bytes(b"x" * 3_000_000)
-    mounted = mount(deadline=1.5)
+    mounted = mount(deadline=3)
     started = time.monotonic()
     with pytest.raises(TimeoutError):
         (mounted.path / "stalled.bin").read_bytes()
-    assert 1.4 < time.monotonic() - started < 2.5
+    assert 2.9 < time.monotonic() - started < 5.5
     # Later, it is tried again.
     started = time.monotonic()
     wait_until(lambda: time.monotonic() - started > 0.6)
@@ -129,7 +129,7 @@ def test_sigterm_wakes_what_waits(filled: Mounted) -> None:
         wait_until(filled.ended)
         assert os.waitpid(filled.pid, 0) == (filled.pid, 0)
         assert [reader.wait(10) for reader in readers] == [1, 1, 1]
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 8
     assert not os.path.ismount(filled.path)
 
 

@@ -52,11 +52,11 @@ def test_all_that_is_known_is_listed_and_what_is_cached_is_read(
     for path in (SMALL[1], SMALL[5]):
         began = time.monotonic()
         assert read_errno(mounted.path / path) == errno.EHOSTUNREACH
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 3
     began = time.monotonic()
     with pytest.raises(OSError, match=os.strerror(errno.EHOSTUNREACH)):
         os.readlink(mounted.path / ".by-eid/aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3
     # what the catalogue knows to be absent still is
     assert not (mounted.path / "nolab").exists()
     assert servers.requests == []

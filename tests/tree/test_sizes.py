@@ -152,6 +152,6 @@ def test_offline_and_unknown_is_unreachable(servers: Servers, tmp_path: Path) ->
     began = time.monotonic()
     with pytest.raises(Unreachable):
         offline.tree.node(f"{ALF}/{found[0]}")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3
     assert servers.requests == []
     offline.close()
