@@ -54,6 +54,11 @@ SYNC_TIMEOUT = 1800.0
 @click.option(
     "--sync", is_flag=True, help="First fill the catalogue from the server's cache tables, if any."
 )
+@click.option(
+    "--as-of",
+    metavar="DATE",
+    help="Show each file as on that day, 2021-07-05: its last revision until then.",
+)
 @click.option("--foreground", is_flag=True, help="Stay in the terminal; Ctrl-C unmounts.")
 @click.option("--allow-other", is_flag=True, help="Let other users of this machine read it.")
 @click.option(
@@ -71,6 +76,7 @@ def mount(
     demo_latency: float | None,
     offline: bool,
     sync: bool,
+    as_of: str | None,
     foreground: bool,
     allow_other: bool,
     log_level: str,
@@ -83,9 +89,12 @@ def mount(
     from onefs.cli.mounting import Wish, start
     from onefs.cli.opening import log_in
     from onefs.metadata.tables_format import check_pyarrow
+    from onefs.tree.days import is_as_of
 
     if sync and offline:
         raise UsageError("--sync asks the server, --offline asks none: leave out one of them")
+    if as_of is not None and not is_as_of(as_of):
+        raise UsageError(f"--as-of is {ascii(as_of)[:80]}: give a day, like 2021-07-05")
     if sync:
         check_pyarrow()
     options = _demo_options(demo, demo_data, demo_rate, demo_latency, flags)
@@ -103,6 +112,7 @@ def mount(
             log_level=log_level.upper(),
             offline=offline,
             sync=sync,
+            as_of=as_of or "",
         ),
         READY_TIMEOUT + (SYNC_TIMEOUT if sync else 0.0),
     )
