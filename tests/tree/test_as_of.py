@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -286,6 +287,14 @@ def test_a_revision_that_is_added_is_shown_when_nobody_reads_the_one_before(
     tree.opened.invalidated(path)
     assert tree.xattrs(path)["user.onefs.revision"] == SECOND
     assert read(changing, path) == read(changing, f"/{PROBE}/#{SECOND}#/{NAME}")
+
+
+def test_a_revision_that_no_server_has_does_not_count(changing: Access, source: Changing) -> None:
+    source.change = lambda record: (
+        replace(record, file_records=()) if record.revision == SECOND else record
+    )
+    path = f"/.as-of/2999-12-31/{PROBE}/{NAME}"
+    assert changing.tree.xattrs(path)["user.onefs.revision"] == FIRST
 
 
 def test_other_bytes_of_one_dataset_are_noticed_at_each_of_its_paths(

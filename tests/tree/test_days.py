@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -113,6 +114,11 @@ def test_flags_of_defaults_are_not_looked_at(flags: tuple[str, ...]) -> None:
         assert last is not None
         assert shown(versions, day) == {"alf/spikes.times.npy": last.revision}
     assert shown(versions, "2022-01-01") == {"alf/spikes.times.npy": "2021-07-05"}
+
+
+def test_quality_is_not_looked_at() -> None:
+    versions = [dataset(), replace(dataset(revision="2020-08-31"), qc="CRITICAL")]
+    assert shown(versions, DAY) == {"alf/spikes.times.npy": "2020-08-31"}
 
 
 def test_what_is_younger_than_the_day_is_not_there() -> None:
