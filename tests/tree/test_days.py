@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onefs import alf
 from onefs.model import Dataset
 from onefs.tree.days import day_shape, is_as_of, last_before
-from onefs.tree.shape import datasets_by_place
+from onefs.tree.shape import datasets_by_place, session_shape
 
 EID = "18619a05-41c1-4ec1-9aee-e01fc22ca10b"
 DAY = "2021-07-05"
@@ -25,6 +26,10 @@ REVISIONS = st.sampled_from(
 DAYS = st.sampled_from(
     ["1990-01-01", "2020-08-30", "2020-08-31", "2020-12-31", "2021-07-04", "2021-07-05",
      "2021-07-05a", "2021-07-05c", "2021-07-06", "2999-12-31"]
+)  # fmt: skip
+ODD = st.text(max_size=12) | st.sampled_from(
+    ["", "/", "..", "alf", "a/b", "alf/probe00", "#r#", ".session.json", "%2Esession.json",
+     "nul\0", "\udcff", "long" * 90]
 )  # fmt: skip
 VERSIONS = st.tuples(
     st.sampled_from(["", "alf", "alf/probe00"]),
@@ -41,7 +46,7 @@ def dataset(
     default: bool = False,
     key: object = "",
 ) -> Dataset:
-    found = uuid.uuid5(uuid.NAMESPACE_URL, f"{collection}/{revision}/{name}/{key}")
+    found = uuid.uuid5(uuid.NAMESPACE_URL, ascii((collection, revision, name, key)))
     return Dataset(str(found), EID, name, collection, revision, default=default)
 
 
@@ -142,6 +147,27 @@ def test_names_stand_once_and_bytes_stay_in_ones_layout() -> None:
     # for who has it open still, when another one has taken its name
     assert shape.kept[twin.id] == ("alf", "#2020-08-31#", f"spikes.times~{twin.id[:8]}.npy")
     assert shape.kept[versions[3].id] == ("notes.md",)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(ODD, ODD, ODD | REVISIONS, st.integers(0, 3)), max_size=12, unique=True))
+def test_whatever_the_names_each_file_stands_once_at_a_safe_path(
+    versions: list[tuple[str, str, str, int]],
+) -> None:
+    datasets = [
+        dataset(name, collection, revision, default=key == 0, key=key)
+        for collection, name, revision, key in versions
+    ]
+    shape = day_shape(datasets, DAY)
+    placed = datasets_by_place(shape)
+    files = {(d.collection, d.name) for d in datasets if d.revision <= DAY}
+    assert len(placed) == len(files)
+    assert {(found.collection, found.name) for _, found in placed} == files
+    for place, _ in placed:
+        assert all(part == alf.component(part) and part not in ("", "..") for part in place)
+        assert place[0] not in alf.SESSION_FILES
+    places = {found.id: place for place, found in datasets_by_place(session_shape(datasets))}
+    assert shape.kept == places
 
 
 def test_a_file_gives_way_to_a_folder_and_our_own_names_are_ours() -> None:
