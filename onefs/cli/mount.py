@@ -26,6 +26,15 @@ READY_TIMEOUT = 60.0
 SYNC_TIMEOUT = 1800.0
 
 
+def _day(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str:
+    """The day of ``--as-of``, '' without one."""
+    from onefs.tree.days import is_as_of
+
+    if value is not None and not is_as_of(value):
+        raise UsageError(f"--as-of is {ascii(value)[:80]}: give a day, like 2021-07-05")
+    return value or ""
+
+
 @click.command()
 @click.argument("mountpoint", type=click.Path())
 @click.option("--demo", is_flag=True, help="Mount the embedded laboratory: no account needed.")
@@ -57,6 +66,7 @@ SYNC_TIMEOUT = 1800.0
 @click.option(
     "--as-of",
     metavar="DATE",
+    callback=_day,
     help="Show each file as on that day, 2021-07-05: its last revision until then.",
 )
 @click.option("--foreground", is_flag=True, help="Stay in the terminal; Ctrl-C unmounts.")
@@ -76,7 +86,7 @@ def mount(
     demo_latency: float | None,
     offline: bool,
     sync: bool,
-    as_of: str | None,
+    as_of: str,
     foreground: bool,
     allow_other: bool,
     log_level: str,
@@ -89,12 +99,9 @@ def mount(
     from onefs.cli.mounting import Wish, start
     from onefs.cli.opening import log_in
     from onefs.metadata.tables_format import check_pyarrow
-    from onefs.tree.days import is_as_of
 
     if sync and offline:
         raise UsageError("--sync asks the server, --offline asks none: leave out one of them")
-    if as_of is not None and not is_as_of(as_of):
-        raise UsageError(f"--as-of is {ascii(as_of)[:80]}: give a day, like 2021-07-05")
     if sync:
         check_pyarrow()
     options = _demo_options(demo, demo_data, demo_rate, demo_latency, flags)
@@ -112,7 +119,7 @@ def mount(
             log_level=log_level.upper(),
             offline=offline,
             sync=sync,
-            as_of=as_of or "",
+            as_of=as_of,
         ),
         READY_TIMEOUT + (SYNC_TIMEOUT if sync else 0.0),
     )

@@ -102,8 +102,8 @@ class Addresses:
         if len(below) == 1 and below[0] in shape.shortcuts:
             below = tuple(shape.shortcuts[below[0]].split("/"))
         for place, dataset in datasets_by_place(shape):
-            if place == below:
-                kept = shape.kept.get(dataset.id, place)
+            kept = shape.kept.get(dataset.id, place)
+            if below in (place, kept):
                 return session, (*self.place(session), *kept), dataset
         raise NotFound(f"session {session.ref} has no dataset {'/'.join(below) or 'without name'}")
 

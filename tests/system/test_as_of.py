@@ -27,14 +27,14 @@ DAYS = {"2020-08-30": "", "2021-07-04": FIRST, "2021-07-05": SECOND, "2999-12-31
 
 
 @pytest.fixture(scope="module")
-def servers() -> Iterator[Servers]:
-    with Servers(MadeLaboratory()) as running:
-        yield running
+def mounted(shared_home: Home, servers: Servers) -> Mounted:
+    return shared_home.mount(**account(servers))
 
 
 @pytest.fixture(scope="module")
-def mounted(shared_home: Home, servers: Servers) -> Mounted:
-    return shared_home.mount(**account(servers))
+def servers() -> Iterator[Servers]:
+    with Servers(MadeLaboratory()) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
