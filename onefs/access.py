@@ -82,7 +82,8 @@ class Access:
     ``database`` names the laboratory: the cache folder must be its own. Without ``login`` the
     token and credentials of ``environ`` (None: this process's) or the kept ones are used, and
     taken up anew when ``onefs login`` writes others. With ``offline`` no server is ever asked,
-    and what is not known or not cached fails at once. Raises UsageError or CacheError when the
+    and what is not known or not cached fails at once. ``as_of``: the day whose revisions the tree
+    shows; '' for all. Raises UsageError or CacheError when the
     folders cannot be used, and AlyxCredentials for a wrong password; without one it asks no
     server.
     """
@@ -96,6 +97,7 @@ class Access:
         environ: Mapping[str, str] | None = None,
         deadlines: Deadlines | None = None,
         offline: bool = False,
+        as_of: str = "",
     ) -> None:
         limits = deadlines or Deadlines()
         #: the database's address
@@ -132,7 +134,7 @@ class Access:
             on_bad=lambda dataset: self.tree.opened.forget_bytes(dataset),
         )
         self.tree = Laboratory(
-            self.catalogue, self.content, settings.url, self.queries, limits.metadata
+            self.catalogue, self.content, settings.url, self.queries, limits.metadata, as_of
         )
 
     def wake(self) -> None:

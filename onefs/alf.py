@@ -27,6 +27,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
+from datetime import date
 from typing import NamedTuple, TypeVar
 
 from onefs.model import Dataset, Session
@@ -64,6 +65,14 @@ def is_uuid(text: str) -> bool:
 def is_date(text: str) -> bool:
     """Whether ``text`` has the form of a session's date folder, ``yyyy-mm-dd``."""
     return _DATE.fullmatch(text) is not None
+
+
+def is_day(text: str) -> bool:
+    """Whether ``text`` is a day of the calendar, written ``yyyy-mm-dd``."""
+    try:
+        return is_date(text) and bool(date.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 def parse_ref(text: str) -> Ref | None:
@@ -160,20 +169,26 @@ def session_folder(session: Session) -> tuple[str, str, str, str]:
     )
 
 
-def dataset_folder(dataset: Dataset) -> tuple[str, ...]:
-    """The folders of a dataset inside its session: its collection's, then its revision's."""
+def collection_folder(dataset: Dataset) -> tuple[str, ...]:
+    """The folders of a dataset's collection inside its session."""
     folders = [component(part) for part in dataset.collection.split("/") if part]
     if folders and folders[0] in SESSION_FILES:
         folders[0] = reserved(folders[0])
-    if dataset.revision:
-        folders.append(component(f"#{dataset.revision}#"))
     return tuple(folders)
 
 
-def dataset_file(dataset: Dataset) -> str:
-    """The file name of a dataset."""
+def dataset_folder(dataset: Dataset) -> tuple[str, ...]:
+    """The folders of a dataset inside its session: its collection's, then its revision's."""
+    folders = collection_folder(dataset)
+    if dataset.revision:
+        return (*folders, component(f"#{dataset.revision}#"))
+    return folders
+
+
+def dataset_file(dataset: Dataset, folder: tuple[str, ...] | None = None) -> str:
+    """The file name of a dataset in a folder inside its session, its own unless one is given."""
     name = component(dataset.name) if dataset.name else "%"
-    if name in SESSION_FILES and not dataset_folder(dataset):
+    if name in SESSION_FILES and not (dataset_folder(dataset) if folder is None else folder):
         return reserved(name)
     return name
 

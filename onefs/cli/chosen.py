@@ -12,6 +12,7 @@ from onefs.content.keeping import Kept
 from onefs.content.store import PRIVATE, Place
 from onefs.errors import NotFound, OnefsError
 from onefs.model import Dataset
+from onefs.tree.days import of_day
 from onefs.tree.views import BY_EID
 
 
@@ -57,16 +58,18 @@ def shown_path(access: Access, kept: Kept) -> str:
     return str(access.content.store.final(found[1]).relative_to(access.content.store.root))
 
 
-def forgive(access: Access, path: Place) -> None:
+def forgive(access: Access, path: Place, as_of: str = "") -> None:
     """Withdraw the verdicts on bad files at and below a path of the tree, () for all.
 
-    They are fetched again when they are next read.
+    With ``as_of``, of the tree as of that day. They are fetched again when they are next read.
     """
+    here = _known_to_tree(access, of_day(as_of, "/".join(path))) if path and as_of else set()
     for entry in access.content.store.entries():
         if entry.state != "bad":
             continue
         found = place_of(access, entry.dataset_id)
-        if not path or (found is not None and found[1][: len(path)] == path):
+        stands = found is not None and found[1][: len(path)] == path and not as_of
+        if not path or stands or entry.dataset_id in here:
             claimed = Dataset(
                 entry.dataset_id, "", "", size=entry.claimed_size, md5=entry.claimed_md5
             )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from onefs.cli.verbs import Database, clean, emit, mount_of, table, verb_options
+from onefs.cli.verbs import Database, clean, emit, mount_of, table, verb_options, whole_path
 from onefs.errors import UsageError
 
 _FORMAT = click.option(
@@ -65,7 +65,7 @@ def show(database: Database, path: str, form: str) -> None:
     PATH is one in the cache or in a mount, or lab/subject/date/number/... of the tree.
     """
     with database.open() as one:
-        found = one.describe(path)
+        found = one.describe(whole_path(path))
     if form == "json":
         click.echo(json.dumps(found, indent=4))
         return

@@ -26,6 +26,15 @@ READY_TIMEOUT = 60.0
 SYNC_TIMEOUT = 1800.0
 
 
+def _day(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str:
+    """The day of ``--as-of``, '' without one."""
+    from onefs.tree.days import is_as_of
+
+    if value is not None and not is_as_of(value):
+        raise UsageError(f"--as-of is {ascii(value)[:80]}: give a day, like 2021-07-05")
+    return value or ""
+
+
 @click.command()
 @click.argument("mountpoint", type=click.Path())
 @click.option("--demo", is_flag=True, help="Mount the embedded laboratory: no account needed.")
@@ -54,6 +63,12 @@ SYNC_TIMEOUT = 1800.0
 @click.option(
     "--sync", is_flag=True, help="First fill the catalogue from the server's cache tables, if any."
 )
+@click.option(
+    "--as-of",
+    metavar="DATE",
+    callback=_day,
+    help="Show each file as on that day, 2021-07-05: its last revision until then.",
+)
 @click.option("--foreground", is_flag=True, help="Stay in the terminal; Ctrl-C unmounts.")
 @click.option("--allow-other", is_flag=True, help="Let other users of this machine read it.")
 @click.option(
@@ -71,6 +86,7 @@ def mount(
     demo_latency: float | None,
     offline: bool,
     sync: bool,
+    as_of: str,
     foreground: bool,
     allow_other: bool,
     log_level: str,
@@ -103,6 +119,7 @@ def mount(
             log_level=log_level.upper(),
             offline=offline,
             sync=sync,
+            as_of=as_of,
         ),
         READY_TIMEOUT + (SYNC_TIMEOUT if sync else 0.0),
     )

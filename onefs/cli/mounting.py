@@ -33,6 +33,8 @@ class Wish:
     offline: bool = False
     #: load the server's cache tables first
     sync: bool = False
+    #: the day whose revisions are shown; '' for all
+    as_of: str = ""
 
 
 def start(wish: Wish, timeout: float) -> None:
@@ -83,6 +85,7 @@ def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
         environment={name: os.environ[name] for name in _SECRETS if name in os.environ},
         demo=asdict(wish.demo) if wish.demo else None,
         sync=wish.sync,
+        as_of=wish.as_of,
     )
     return DaemonConfig(
         mountpoint=place.path,
@@ -97,5 +100,6 @@ def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
         cache_dir=str(settings.cache_dir),
         state_dir=str(settings.state_dir),
         cache_limit=settings.storing.cache_size,
+        as_of=wish.as_of,
         settings=found.to_json(),
     )

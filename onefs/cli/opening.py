@@ -27,6 +27,7 @@ from onefs.metadata.auth import log_in as get_token
 from onefs.mount.records import MountInfo, list_mounts
 from onefs.secret import Secret
 from onefs.settings import Settings, load, resolve
+from onefs.tree.days import of_day
 from onefs.tree.views import BY_EID, BY_REF
 from onefs.urls import host_key
 
@@ -58,6 +59,17 @@ class Site:
             log_in(settings)
         deadlines = Deadlines.of_environment()
         return Access(settings, self.database, login=login, deadlines=deadlines, offline=offline)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A database where it is mounted, or only known."""
+
+    site: Site
+    #: '' where it is not mounted
+    mountpoint: str = ""
+    #: the day whose revisions the mount shows; '' for all
+    as_of: str = ""
 
 
 def log_in(settings: Settings) -> None:
@@ -97,29 +109,24 @@ def locate(arguments: Sequence[str], flags: Flags) -> tuple[Site, list[str]]:
 
 def sites(flags: Flags) -> list[Site]:
     """All databases that are mounted or set up, or the one that flags name; each folder once."""
-    found = {site.settings.state_dir: site for site, _ in reversed(_sites(flags))}
+    found = {each.site.settings.state_dir: each.site for each in reversed(_sites(flags))}
     return list(found.values())
 
 
-def _sites(flags: Flags) -> list[tuple[Site, str]]:
-    """All databases that a path may lie in, with their mount points ('' for none)."""
+def _sites(flags: Flags) -> list[Shown]:
+    """All databases that a path may lie in, those that are mounted first."""
     if any(flags.get(name) for name in ("url", "profile", "cache_dir")):
         site = _configured(flags)
-        return [(site, _mountpoint(site)), (site, "")]
+        folder = str(site.settings.cache_dir)
+        mounts = [mount for mount in list_mounts() if mount.cache_dir == folder]
+        return [*(Shown(site, each.mountpoint, each.as_of) for each in mounts), Shown(site)]
     mounts = [mount for mount in list_mounts() if mount.state_dir and mount.url]
-    found = [(_mounted(mount), mount.mountpoint) for mount in mounts]
+    found = [Shown(_mounted(mount), mount.mountpoint, mount.as_of) for mount in mounts]
     for name in load().profiles:
-        found.append((_configured({**flags, "profile": name}), ""))
+        found.append(Shown(_configured({**flags, "profile": name})))
     with suppress(NotConfigured):
-        found.append((_configured(flags), ""))
+        found.append(Shown(_configured(flags)))
     return found
-
-
-def _mountpoint(site: Site) -> str:
-    for mount in list_mounts():
-        if mount.cache_dir == str(site.settings.cache_dir):
-            return mount.mountpoint
-    return ""
 
 
 def _mounted(mount: MountInfo) -> Site:
@@ -161,14 +168,14 @@ def _configured(flags: Flags) -> Site:
     return Site(settings, host_key(settings.url))
 
 
-def _default(flags: Flags, known: list[tuple[Site, str]]) -> Site:
+def _default(flags: Flags, known: list[Shown]) -> Site:
     try:
         return _configured(flags)
     except NotConfigured:
-        mounted = [site for site, mountpoint in known if mountpoint]
+        mounted = {each.site.settings.cache_dir: each.site for each in known if each.mountpoint}
         if len(mounted) != 1:
             raise
-        return mounted[0]
+        return next(iter(mounted.values()))
 
 
 def _owner(folder: Path) -> str:
@@ -179,17 +186,17 @@ def _owner(folder: Path) -> str:
         return ""
 
 
-def _place(argument: str, known: list[tuple[Site, str]]) -> tuple[Site | None, str]:
+def _place(argument: str, known: list[Shown]) -> tuple[Site | None, str]:
     """The database that an argument implies, if it does, and its pattern."""
     if alf.is_uuid(argument.lower()):
         return None, f"{BY_EID}/{argument.lower()}"
     # links in a mount (Subjects, 1 for 001) are resolved by the mount
     absolute = os.path.abspath(os.path.expanduser(argument))
     real = Path(os.path.realpath(absolute))
-    for site, mountpoint in known:
-        if mountpoint and real.is_relative_to(mountpoint):
-            return site, str(real.relative_to(mountpoint))
-    for site, _ in known:
+    for each in known:
+        if each.mountpoint and real.is_relative_to(each.mountpoint):
+            return each.site, of_day(each.as_of, str(real.relative_to(each.mountpoint)))
+    for site in (each.site for each in known):
         for path in (Path(absolute), real):
             for folder in (site.settings.cache_dir, site.settings.cache_dir.resolve()):
                 if path.is_relative_to(folder):

@@ -28,27 +28,30 @@ def refresh(path: str | None, **flags: str | None) -> None:
     were found bad are fetched again when they are next read.
     """
     if path is not None:
-        catalogue, inner = _find(path)
+        catalogue, inner, as_of = _find(path)
         # a folder that bears a mark shares its name with another: refresh them both
         depth = next((i for i, name in enumerate(inner) if "~" in name), _DEPTH)
         _want_anew([catalogue], inner[: min(depth, _DEPTH)])
-        _forgive([catalogue], inner, flags)
+        _forgive([catalogue], inner, flags, as_of)
         return
     catalogues = _catalogues(flags)
     _want_anew(catalogues, ())
     _forgive(catalogues, (), flags)
 
 
-def _find(path: str) -> tuple[Path, tuple[str, ...]]:
-    """The catalogue of the mount that a path lies in, and its parts from the lab on."""
+def _find(path: str) -> tuple[Path, tuple[str, ...], str]:
+    """The catalogue of the mount that a path lies in, its parts from the lab on, and its day."""
     from onefs.mount.records import list_mounts
+    from onefs.tree.days import AS_OF
 
     # the folder's own links (Subjects, 1 for 001) are resolved by the mount
     real = os.path.realpath(path)
     for mount in list_mounts():
         if mount.state_dir and Path(real).is_relative_to(mount.mountpoint):
-            inner = Path(real).relative_to(mount.mountpoint).parts
-            return Path(mount.state_dir) / "catalogue.sqlite", inner
+            inner, as_of = Path(real).relative_to(mount.mountpoint).parts, mount.as_of
+            if inner[:1] == (AS_OF,):
+                inner, as_of = inner[2:], "".join(inner[1:2])
+            return Path(mount.state_dir) / "catalogue.sqlite", inner, as_of
     raise UsageError(f"{path} lies in no mount of onefs: `onefs status` shows them")
 
 
@@ -77,7 +80,9 @@ def _want_anew(catalogues: list[Path], scope: tuple[str, ...]) -> None:
             database.close()
 
 
-def _forgive(catalogues: list[Path], inner: tuple[str, ...], flags: dict[str, str | None]) -> None:
+def _forgive(
+    catalogues: list[Path], inner: tuple[str, ...], flags: dict[str, str | None], as_of: str = ""
+) -> None:
     """Withdraw the verdicts on bad files at and below a path."""
     from onefs.cli.chosen import forgive
     from onefs.cli.opening import sites
@@ -91,6 +96,6 @@ def _forgive(catalogues: list[Path], inner: tuple[str, ...], flags: dict[str, st
             continue
         access = site.open(offline=True)
         try:
-            forgive(access, inner)
+            forgive(access, inner, as_of)
         finally:
             access.close()

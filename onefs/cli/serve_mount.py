@@ -59,6 +59,8 @@ class MountSettings:
     demo: dict[str, Any] | None = None
     #: load the server's cache tables before the mount answers
     sync: bool = False
+    #: the day whose revisions are shown; '' for all
+    as_of: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -125,6 +127,7 @@ def _open(found: MountSettings, ready: dict[str, str] | None) -> Access:
         environ={**os.environ, **found.environment},
         deadlines=deadlines,
         offline=found.offline,
+        as_of=found.as_of,
     )
 
 

@@ -24,7 +24,8 @@ def status(as_json: bool) -> None:
     if not found:
         click.echo("Nothing is mounted. `onefs mount MOUNTPOINT` mounts a database.")
     for each in found:
-        click.echo(f"{each.mountpoint}  {each.status.state}  {each.url}".rstrip())
+        as_of = f"  as of {each.as_of}" if each.as_of else ""
+        click.echo(f"{each.mountpoint}  {each.status.state}  {each.url}".rstrip() + as_of)
         if not each.since:  # a mount of another home folder: its record is there
             continue
         since = datetime.fromtimestamp(each.since).strftime("%Y-%m-%d %H:%M")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import warnings
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -93,11 +95,24 @@ def clean(text: str) -> str:
 
 
 def mount_of(url: str) -> str | None:
-    """Where a database is mounted now; None when it is not."""
+    """Where a database is mounted now, of all days if it can be; None when it is not."""
     from onefs.mount.records import READY, list_mounts
 
     ready = (each for each in list_mounts() if each.url == url and each.pid is not None)
-    return next((each.mountpoint for each in ready if each.status.state == READY), None)
+    found = [each for each in ready if each.status.state == READY]
+    return min(found, key=lambda each: each.as_of).mountpoint if found else None
+
+
+def whole_path(path: str) -> str:
+    """A path in a mount that shows one day, as the whole tree has it; others as they are."""
+    from onefs.mount.records import list_mounts
+    from onefs.tree.days import of_day
+
+    real = os.path.realpath(path)
+    for each in list_mounts():
+        if each.as_of and Path(real).is_relative_to(each.mountpoint):
+            return "/" + of_day(each.as_of, os.path.relpath(real, each.mountpoint))
+    return path
 
 
 @contextmanager

@@ -25,13 +25,20 @@ class DatasetHandle:
     """An open dataset (see ``onefs.tree.nodes.Handle``). Thread-safe."""
 
     def __init__(
-        self, content: Content, dataset: Dataset, place: Place, size: int, keep_cache: bool
+        self,
+        content: Content,
+        dataset: Dataset,
+        place: Place,
+        at: Place,
+        size: int,
+        keep_cache: bool,
     ) -> None:
         self.size = size
         self.keep_cache = keep_cache
         self._content = content
         self._dataset = dataset
         self._place = place
+        self._at = at
         self._lock = threading.Lock()
         self._fd: int | None = None
         self._reading: Reading | None = None
@@ -118,7 +125,7 @@ class DatasetHandle:
         with self._lock:
             if self._reading is not None:
                 return self._reading
-        fresh = self._content.begin_reading(self._dataset, self._place)
+        fresh = self._content.begin_reading(self._dataset, self._place, self._at)
         if fresh is None:
             return None
         with self._lock:

@@ -34,7 +34,7 @@ from onefs.http import HostAuth, Transport
 from onefs.model import Dataset
 from onefs.storing import SMALL_FILE
 
-#: files whose identity at their last opening is remembered
+#: paths with the identity of the file that was last opened there, as many as are remembered
 REMEMBERED = 65536
 #: seconds between two reports to who watches a download
 TOLD_EVERY = 0.2
@@ -45,7 +45,7 @@ VERIFYING = 3600.0
 #: how often a whole file is fetched whose blocks are evicted before it is complete
 ROUNDS = 3
 
-Identity = tuple[int | None, str, str]
+Identity = tuple[str, int | None, str, str]
 
 
 class Content:
@@ -116,11 +116,13 @@ class Content:
         self._taker = Taker(self.store, stall)
         self._whole = WholeFetcher(self.store, self._hosts, self._room, stall, self._went_bad)
 
-    def open(self, dataset: Dataset, place: Place) -> DatasetHandle:
+    def open(self, dataset: Dataset, place: Place, at: Place | None = None) -> DatasetHandle:
         """Open a dataset of known size at its place. Asks no server.
 
-        Raises BadContent at once for a file that is known to be bad.
+        ``at`` is the path that it is shown at, when that is another: the kernel keeps pages by
+        path. Raises BadContent at once for a file that is known to be bad.
         """
+        at = place if at is None else at
         entry = self.store.entry(dataset)
         if entry is not None and entry.state == "bad":
             raise BadContent(entry.reason)
@@ -132,9 +134,8 @@ class Content:
             if entry.state == "accepted" and dataset.id not in self._accepted:
                 self._accepted_until = 0.0
         generation = entry.generation if entry is not None else self._generation(dataset)
-        return DatasetHandle(
-            self, dataset, place, size, self._same_as_last_time(dataset, generation)
-        )
+        keep = self._same_as_last_time(dataset, at, generation)
+        return DatasetHandle(self, dataset, place, at, size, keep)
 
     def probe(self, dataset: Dataset) -> int:
         """The size of a dataset whose size Alyx lacks, in bytes, from a file server.
@@ -258,16 +259,21 @@ class Content:
         begun = not self.is_small(dataset) and bool(self._generation(dataset))
         return begun and not self.store.stands(dataset, place)
 
-    def begin_reading(self, dataset: Dataset, place: Place) -> Reading | None:
+    def begin_reading(
+        self, dataset: Dataset, place: Place, at: Place | None = None
+    ) -> Reading | None:
         """Read the partial file of a large dataset, until :meth:`end_reading`.
 
-        None when it is complete. Raises BadContent, CacheError or DeadlineExceeded.
+        ``at``: for the file that is open there. None when it is complete. Raises BadContent,
+        CacheError or DeadlineExceeded.
         """
         partial = self._partials.acquire(dataset, place, self._stall)
         if partial is None:
             return None
-        with self._guard:
-            self._opened[dataset.id] = _identity(dataset, partial.blocks.about.generation)
+        if at is not None:
+            with self._guard:
+                identity = _identity(dataset, partial.blocks.about.generation)
+                self._opened["/".join(at)] = identity
         if partial.may_be_complete():  # whoever brought the last block did not live to verify it
             self._follower.go_on(partial)
         return Reading(
@@ -345,21 +351,22 @@ class Content:
 
     def _went_bad(self, dataset: Dataset) -> None:
         with self._guard:
-            self._opened.pop(dataset.id, None)
+            for path in [path for path, of in self._opened.items() if of[0] == dataset.id]:
+                self._opened.pop(path, None)
         self._on_bad(dataset)
 
     def _generation(self, dataset: Dataset) -> str:
         about = read_about(self.store.partial_folder, dataset.id)
         return about.generation if about is not None else ""
 
-    def _same_as_last_time(self, dataset: Dataset, generation: str) -> bool:
-        """Whether the kernel's pages of this file, if it has any, are of these very bytes."""
-        identity = _identity(dataset, generation)
+    def _same_as_last_time(self, dataset: Dataset, at: Place, generation: str) -> bool:
+        """Whether the kernel's pages of this path, if it has any, are of these very bytes."""
+        path, identity = "/".join(at), _identity(dataset, generation)
         with self._guard:
-            same = self._opened.get(dataset.id) == identity
-            self._opened[dataset.id] = identity
+            same = self._opened.get(path) == identity
+            self._opened[path] = identity
         return same
 
 
 def _identity(dataset: Dataset, generation: str) -> Identity:
-    return dataset.size, dataset.md5, generation
+    return dataset.id, dataset.size, dataset.md5, generation

@@ -31,6 +31,8 @@ class DaemonConfig:
     state_dir: str = ""
     #: bytes; None is no limit
     cache_limit: int | None = None
+    #: the day whose revisions it shows; '' for all
+    as_of: str = ""
     #: what the tree is built from; opaque here, JSON values only
     settings: dict[str, Any] = field(default_factory=dict, repr=False)
 

@@ -82,6 +82,8 @@ class MountInfo:
     log_file: str | None = None
     #: the mount command made the folder, so that umount removes it
     made: bool = False
+    #: the day whose revisions it shows; '' for all. A record of an older onefs does not say
+    as_of: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The shape that ``onefs status --json`` promises."""
@@ -96,6 +98,7 @@ class MountInfo:
             "cache_limit": self.cache_limit,
             "state": self.status.state,
             "since": self.since,
+            **({"as_of": self.as_of} if self.as_of else {}),
             **(fetched if self.status.fetch_limit is not None else {}),
             "downloads": [asdict(download) for download in self.status.downloads],
         }
@@ -199,7 +202,7 @@ def _merge(mountpoint: str, raw: Mapping[str, Any] | None) -> MountInfo:
 
 
 def _info(raw: Mapping[str, Any]) -> MountInfo:
-    fields = {name: raw[name] for name in MountInfo.__dataclass_fields__}
+    fields = {name: raw[name] for name in MountInfo.__dataclass_fields__ if name in raw}
     status = fields["status"]
     downloads = tuple(Download(**download) for download in status["downloads"])
     fields["status"] = Status(**{**status, "downloads": downloads})
@@ -234,7 +237,7 @@ def _load(path: Path) -> dict[str, Any] | None:
         raw = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    needed = {"host", "boot", "started", *MountInfo.__dataclass_fields__}
+    needed = {"host", "boot", "started", *MountInfo.__dataclass_fields__} - {"as_of"}
     return raw if isinstance(raw, dict) and needed <= raw.keys() else None
 
 

@@ -133,6 +133,7 @@ def _describe(config: DaemonConfig, service: Service) -> MountInfo:
         status=service.status(),
         log_file=config.log_file,
         made=config.made,
+        as_of=config.as_of,
     )
 
 

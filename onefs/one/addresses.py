@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from datetime import date
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path, PurePath
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
@@ -16,9 +15,10 @@ from onefs.access import Access
 from onefs.content.store import Place
 from onefs.errors import Ambiguous, DeadlineExceeded, NotFound, Unreachable, UsageError
 from onefs.model import Dataset, Session
-from onefs.tree.shape import SessionShape
+from onefs.tree.days import AS_OF, is_as_of
+from onefs.tree.shape import SessionShape, datasets_by_place
 from onefs.tree.shapes import Shapes
-from onefs.tree.ways import datasets_by_place, session_content, session_place
+from onefs.tree.ways import session_content, session_place
 
 #: sessions in one call
 MOST_NAMES = 100_000
@@ -75,9 +75,9 @@ class Addresses:
             # the subject was never listed; without its other sessions a mark cannot be known
             return alf.session_folder(session)
 
-    def content(self, session: Session) -> SessionShape:
-        """What is in a session."""
-        return session_content(self._access.catalogue, self._shapes, session)
+    def content(self, session: Session, as_of: str = "") -> SessionShape:
+        """What is in a session, with all revisions, or as of a day."""
+        return session_content(self._access.catalogue, self._shapes, session, as_of)
 
     def datasets(self, session: Session) -> list[tuple[Place, Dataset]]:
         """The datasets of a session, each with where it stands below it, by that."""
@@ -88,23 +88,27 @@ class Addresses:
         return self._access.content.cache_dir.joinpath(place[0], alf.SUBJECTS, *place[1:])
 
     def dataset(self, name: str | PurePath) -> tuple[Session, Place, Dataset]:
-        """The dataset at a path: its session, its place from the lab on, and itself."""
+        """The dataset at a path: its session, its place in ONE's layout, and itself.
+
+        Below ``.as-of/<day>`` it is that day's.
+        """
         parts = _parts(str(name))
         folders = _session_folders(parts)
         if folders is None:
             raise UsageError(f"{_shown(str(name))} is no path of a dataset: {_EXPLAINED}")
         below = parts[folders[1] :]
         session = self.session("/".join(parts[: folders[1]]))
-        shape = self.content(session)
+        shape = self.content(session, _day(parts[: folders[1]]))
         if len(below) == 1 and below[0] in shape.shortcuts:
             below = tuple(shape.shortcuts[below[0]].split("/"))
         for place, dataset in datasets_by_place(shape):
-            if place == below:
-                return session, (*self.place(session), *place), dataset
+            kept = shape.kept.get(dataset.id, place)
+            if below in (place, kept):
+                return session, (*self.place(session), *kept), dataset
         raise NotFound(f"session {session.ref} has no dataset {'/'.join(below) or 'without name'}")
 
     def _by_ref(self, text: str, ref: alf.Ref) -> str:
-        if not _is_day(ref.date):  # Alyx answers 500
+        if not alf.is_day(ref.date):  # Alyx answers 500
             raise NotFound(f"there is no session {text}: {ref.date} is no day")
         try:
             found = self._access.catalogue.sessions_by_ref(ref)
@@ -144,13 +148,6 @@ class Addresses:
         return found[0] if len(found) == 1 else None
 
 
-def _is_day(text: str) -> bool:
-    try:
-        return bool(date.fromisoformat(text))
-    except ValueError:
-        return False
-
-
 def _parts(text: str) -> tuple[str, ...]:
     if "\0" in text:
         raise UsageError(f"{_shown(text)} is no path: it holds a NUL")
@@ -180,6 +177,14 @@ def _session_folders(parts: tuple[str, ...]) -> tuple[Place, int] | None:
             number = alf.unpadded_number(number) or number
             return (lab, parts[at - 1], parts[at], number), at + 2
     return None
+
+
+def _day(above: tuple[str, ...]) -> str:
+    """The day that a session's path says the tree is as of, '' for none."""
+    for top, day in pairwise(above):
+        if top == AS_OF and is_as_of(day):
+            return day
+    return ""
 
 
 def _is_below_session(path: str) -> bool:

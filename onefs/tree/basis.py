@@ -34,6 +34,10 @@ class Rooms:
     #: the database's address, shown on the root
     url: str
     searches: Searches
+    #: the day whose revisions are shown, each file at its plain path; '' for all revisions
+    as_of: str = ""
+    #: the folders that the labs stand in
+    above: Place = ()
 
 
 class Item(Protocol):

@@ -22,7 +22,7 @@ def expand(tree: Tree, pattern: str) -> Iterator[str]:
     Costs the listings on the way. Raises NotFound when a path does not exist, or nothing matches.
     """
     found = False
-    for path in _expand(tree, "", [part for part in pattern.split("/") if part]):
+    for path in _expand(tree, "", [part for part in pattern.split("/") if part not in ("", ".")]):
         found = True
         yield path
     if not found:

@@ -7,6 +7,7 @@
     <nnn>/<name> -> <collection>/<name>                <nnn>/.session.json, .datasets.tsv
     .by-eid/<uuid> -> ../<lab>/...                     .by-ref/<ref> -> ../<lab>/...
     .search/<term>=<value>&.../<ref> -> ../../<lab>/...
+    .as-of/<day>/<lab>/...              all of this, with the revisions of that day
 
 Nothing virtual is listed, and links are relative: walkers end, and see each file once. A folder
 costs its own listing and no more; a name that cannot exist costs nothing.
@@ -14,21 +15,13 @@ costs its own listing and no more; a name that cannot exist costs nothing.
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from onefs import alf
 from onefs.content.store import Place
-from onefs.errors import (
-    DeadlineExceeded,
-    NotFound,
-    OnefsError,
-    ServerError,
-    Throttled,
-    Unreachable,
-)
+from onefs.errors import DeadlineExceeded, NotFound, Throttled, Unreachable
 from onefs.model import Dataset, Session
 from onefs.tree.basis import (
     PREFIX,
@@ -42,146 +35,21 @@ from onefs.tree.basis import (
     session_node,
     session_time,
 )
-from onefs.tree.nodes import Handle, Kind, Node, inode_of_path
-from onefs.tree.opened import HeldHandle
+from onefs.tree.days import AS_OF, is_as_of, shape_as_of
+from onefs.tree.files import SESSION_JSON, File, SessionJson
+from onefs.tree.nodes import Node, inode_of_path
+from onefs.tree.revised import revision_folder
 from onefs.tree.searches import SEARCH, SearchRoot
 from onefs.tree.shape import (
     Folders,
     SessionShape,
     SubjectShape,
     lab_shape,
-    session_shape,
     subject_shape,
     subjects_shape,
 )
 from onefs.tree.sidecars import DATASETS_TSV, DatasetsTsv
-from onefs.tree.text import TextHandle
 from onefs.tree.views import BY_EID, BY_REF, ByEid, ByRef
-
-SESSION_JSON = ".session.json"
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A dataset."""
-
-    rooms: Rooms
-    #: the one that is shown, which may not be the listing's newest (see ``onefs.tree.opened``)
-    dataset: Dataset
-    place: Place
-    #: the other files of its folder
-    siblings: Callable[[], list[Dataset]]
-    #: the same name in Alyx's own listing, for one that only cache tables know
-    listed_by_alyx: Callable[[], Item]
-
-    def node(self) -> Node:
-        return file_node(self.rooms, self._known())
-
-    def open(self) -> Handle:
-        really = self._located()
-        if really is not None:
-            return really.open()
-        dataset = self.rooms.opened.hold(self._known(), self.place)
-        try:
-            shown = self.rooms.content.size(dataset)
-            handle = self.rooms.content.open(dataset, self.place)
-            if handle.size != shown:  # accepted just now: the kernel is to look the path up again
-                handle.close()
-                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-        except BaseException:
-            self.rooms.opened.let_go(self.place)
-            raise
-        return HeldHandle(handle, self.rooms.opened, self.place)
-
-    def xattrs(self) -> dict[str, str]:
-        state, error = self.rooms.content.state(self.rooms.sizes.described(self.dataset))
-        if self.rooms.opened.is_replaced(self.place):
-            state = "replaced-pending"
-        dataset = self._described()
-        found = {
-            "eid": dataset.eid,
-            "dataset_id": dataset.id,
-            "md5": dataset.md5,
-            "revision": dataset.revision,
-            "qc": dataset.qc,
-            "state": state,
-        }
-        if not dataset.from_tables:
-            found["dataset_type"] = dataset.dataset_type
-        if dataset.copies:
-            found["url"] = dataset.copies[0].url
-        if error:
-            found["error"] = error
-        return {PREFIX + name: value for name, value in found.items()}
-
-    def _known(self) -> Dataset:
-        """The dataset with its size, which the file server is asked for when Alyx has none."""
-        if self.dataset.size is not None:
-            return self.dataset
-        try:
-            return self.rooms.sizes.find(self.dataset, self.siblings())
-        except ServerError:
-            if not self.dataset.from_tables:
-                raise
-        # it is not where the layout has it, or no repository of the layout is known
-        really = self.listed_by_alyx()
-        if isinstance(really, File):
-            return really._known()
-        raise NotFound(f"Alyx does not have {self.dataset.name} ({self.dataset.id}) any more")
-
-    def _located(self) -> File | None:
-        """The file by Alyx's listing, when it must be read and only cache tables know it.
-
-        While Alyx is away the layout says where it should be.
-        """
-        if not self.dataset.from_tables or self.rooms.content.may_have(
-            self.rooms.sizes.described(self.dataset), self.place
-        ):
-            return None
-        try:
-            really = self.listed_by_alyx()
-        except (Unreachable, DeadlineExceeded, Throttled):
-            if not self.dataset.copies:
-                raise
-            return None
-        if not isinstance(really, File):
-            raise NotFound(f"Alyx does not have {self.dataset.name} ({self.dataset.id}) any more")
-        return really
-
-    def _described(self) -> Dataset:
-        """The dataset with all that can be known of it now."""
-        if not self.dataset.from_tables:
-            return self.dataset
-        try:
-            really = self.listed_by_alyx()
-        except OnefsError:
-            return self.dataset
-        return really.dataset if isinstance(really, File) else self.dataset
-
-
-@dataclass(frozen=True, slots=True)
-class SessionJson:
-    """The whole Alyx record of a session, as one text."""
-
-    rooms: Rooms
-    session: Session
-
-    def node(self) -> Node:
-        return Node(
-            Kind.FILE,
-            inode_of_path(SESSION_JSON, self.session.eid),
-            len(self._text()),
-            self.rooms.catalogue.record(self.session).fetched_at,
-        )
-
-    def open(self) -> Handle:
-        return TextHandle(self._text())
-
-    def xattrs(self) -> dict[str, str]:
-        return {}
-
-    def _text(self) -> bytes:
-        return self.rooms.catalogue.record(self.session).value.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,18 +100,23 @@ class SessionFolder:
             dataset = children[name]
             if dataset is None:
                 return replace(self, folders=(*self.folders, name))
-            place = (*self.place, *self.folders, name)
-            shown = self.rooms.opened.shown(dataset, place)
+            path = (*self._path(), *self.folders, name)
+            shown = self.rooms.opened.shown(dataset, path)
             return File(
                 self.rooms,
                 shown,
-                place,
+                path,
+                partial(self._kept, shape, name),
                 lambda: _files(children),
                 lambda: self._listed_by_alyx(name),
             )
         if not self.folders and name in shape.shortcuts:
             ino = inode_of_path("shortcut", self.session.eid, name)
             return fixed_link(ino, shape.shortcuts[name], session_time(self.session))
+        if self.rooms.as_of:
+            revised = revision_folder(self.session, (*self.folders, name), children)
+            if revised is not None:
+                return revised
         raise NotFound(f"session {self.session.ref} has no {'/'.join((*self.folders, name))}")
 
     def _listed_by_alyx(self, name: str) -> Item:
@@ -259,17 +132,28 @@ class SessionFolder:
 
     def _shape(self) -> SessionShape:
         listing = self.rooms.catalogue.datasets(self.session)
-        opened, place = self.rooms.opened, self.place
+        opened, path = self.rooms.opened, self._path()
         return self.rooms.shapes.of(
-            f"session/{self.session.eid}",
+            f"session/{self.session.eid}@{self.rooms.as_of}",
             listing,
-            session_shape,
-            lambda before, after: opened.listed_anew(place, before, after),
+            partial(shape_as_of, day=self.rooms.as_of),
+            lambda before, after: opened.listed_anew(path, before, after),
         )
+
+    def _path(self) -> Place:
+        """The session's folders from the root of the tree on."""
+        return (*self.rooms.above, *self.place)
+
+    def _kept(self, shape: SessionShape, name: str, dataset: Dataset) -> Place:
+        """Where the store keeps the dataset that is shown as ``name``: in ONE's layout."""
+        if not self.rooms.as_of:
+            return (*self.place, *self.folders, name)
+        own = (*alf.dataset_folder(dataset), alf.dataset_file(dataset))
+        return (*self.place, *shape.kept.get(dataset.id, own))
 
     def _file_node(self, name: str, dataset: Dataset) -> Node:
         """A file as the folder lists it: without a size when nobody knows it yet."""
-        shown = self.rooms.opened.shown(dataset, (*self.place, *self.folders, name))
+        shown = self.rooms.opened.shown(dataset, (*self._path(), *self.folders, name))
         return file_node(self.rooms, self.rooms.sizes.described(shown))
 
     def _here(self, shape: SessionShape) -> Mapping[str, Dataset | None]:
@@ -373,8 +257,29 @@ class LabFolder:
 
 
 @dataclass(frozen=True, slots=True)
+class AsOf:
+    """``.as-of``: lists nothing, and has the whole tree once more for every day."""
+
+    rooms: Rooms
+
+    def node(self) -> Node:
+        return plain_node(self.rooms, AS_OF)
+
+    def child(self, name: str) -> Item:
+        if not is_as_of(name):
+            raise NotFound(f"{name} is no day: write it as 2021-07-05")
+        return Root(replace(self.rooms, as_of=name, above=(AS_OF, name)))
+
+    def children(self) -> list[tuple[str, Node]]:
+        return []
+
+    def xattrs(self) -> dict[str, str]:
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
 class Root:
-    """The mount point: the labs, and the views, whose names all start with a dot."""
+    """The labs, and the views, whose names all start with a dot: the mount point, or a day's."""
 
     rooms: Rooms
 
@@ -388,6 +293,8 @@ class Root:
             return ByRef(self.rooms)
         if name == SEARCH:
             return SearchRoot(self.rooms)
+        if name == AS_OF and not self.rooms.as_of:
+            return AsOf(self.rooms)
         labs = {} if name.startswith(".") else self._labs()
         if name not in labs:
             raise NotFound(f"there is no lab {name}")
@@ -398,7 +305,8 @@ class Root:
 
     def xattrs(self) -> dict[str, str]:
         offline = "1" if self.rooms.catalogue.offline else "0"
-        return {PREFIX + "url": self.rooms.url, PREFIX + "offline": offline}
+        found = {PREFIX + "url": self.rooms.url, PREFIX + "offline": offline}
+        return found | ({PREFIX + "as_of": self.rooms.as_of} if self.rooms.as_of else {})
 
     def _labs(self) -> Mapping[str, str]:
         return self.rooms.shapes.of("labs", self.rooms.catalogue.labs(), lab_shape)

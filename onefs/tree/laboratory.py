@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import cast
 
 from onefs.content.reader import Content
@@ -13,9 +14,11 @@ from onefs.metadata.queries import Queries
 from onefs.model import Dataset
 from onefs.tree import searches
 from onefs.tree.basis import Folder, Item, Link, Rooms
+from onefs.tree.days import AS_OF
+from onefs.tree.files import File, SessionJson
 from onefs.tree.finding import expand, walk
-from onefs.tree.items import File, Root, SessionJson
-from onefs.tree.nodes import Handle, Node
+from onefs.tree.items import Root
+from onefs.tree.nodes import Handle, Node, inode_as_of
 from onefs.tree.opened import Opened
 from onefs.tree.searches import Searches
 from onefs.tree.shapes import Shapes
@@ -27,7 +30,8 @@ class Laboratory:
     """The tree over a catalogue and a store (see ``onefs.tree.nodes.Tree``). Thread-safe.
 
     ``url`` is the database's address, shown on the root; ``deadline`` bounds, in seconds, how
-    long a file server is asked for a size.
+    long a file server is asked for a size. ``as_of``: the day whose revisions the whole tree
+    shows (see ``onefs.tree.days``); '' for all revisions.
     """
 
     def __init__(
@@ -37,14 +41,25 @@ class Laboratory:
         url: str,
         queries: Queries,
         deadline: float = 10.0,
+        as_of: str = "",
     ) -> None:
+        self._as_of = as_of
         self._content = content
         self._sizes = Sizes(catalogue, content, deadline)
         self._searches = Searches(queries)
         #: what is open, and which paths have become another dataset
         self.opened = Opened()
         self._root = Root(
-            Rooms(catalogue, content, Shapes(), self._sizes, self.opened, url, self._searches)
+            Rooms(
+                catalogue,
+                content,
+                Shapes(),
+                self._sizes,
+                self.opened,
+                url,
+                self._searches,
+                as_of=as_of,
+            )
         )
 
     def close(self) -> None:
@@ -53,10 +68,14 @@ class Laboratory:
         self._searches.close()
 
     def node(self, path: str) -> Node:
-        return self._find(path).node()
+        node = self._find(path).node()
+        day = self._day(path)
+        return _of_day(day, node) if day and path != "/" else node
 
     def children(self, path: str) -> list[tuple[str, Node]]:
-        return self._folder(path).children()
+        found = self._folder(path).children()
+        day = self._day(path)
+        return [(name, _of_day(day, node)) for name, node in found] if day else found
 
     def target(self, path: str) -> str:
         item = self._find(path)
@@ -89,6 +108,11 @@ class Laboratory:
     def space(self) -> tuple[int, int]:
         return self._content.space()
 
+    def _day(self, path: str) -> str:
+        """The day that the tree at a path is as of, '' for none; the path exists."""
+        top, _, below = path.lstrip("/").partition("/")
+        return below.partition("/")[0] if top == AS_OF else self._as_of
+
     def _find(self, path: str) -> Item:
         item: Item = self._root
         for name in path.split("/"):
@@ -103,3 +127,7 @@ class Laboratory:
         if not hasattr(item, "children"):
             raise UsageError(f"{path} is no folder")
         return cast("Folder", item)
+
+
+def _of_day(day: str, node: Node) -> Node:
+    return replace(node, ino=inode_as_of(day, node.ino))

@@ -96,6 +96,15 @@ def inode_of_path(*parts: str) -> int:
     return _positive(int.from_bytes(hashlib.sha1(raw).digest()[:8], "big"))
 
 
+def inode_as_of(day: str, number: int) -> int:
+    """An inode number for what is ``number`` in the tree of today, as it is on a day.
+
+    Two days may show other bytes in one place, and ``diff -r`` passes over what it takes to be
+    one folder.
+    """
+    return inode_of_path("as of", day, str(number))
+
+
 def _positive(number: int) -> int:
     folded = (number ^ (number >> 64)) & 0x7FFF_FFFF_FFFF_FFFF
     return folded if folded > 1 else folded + 2

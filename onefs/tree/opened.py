@@ -35,7 +35,7 @@ class _Held:
 
 
 class Opened:
-    """The open datasets of one tree, by their place. Thread-safe."""
+    """The open datasets of one tree, by their place in it, from its root on. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()

@@ -7,8 +7,8 @@ would have one name are told apart there too.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from onefs import alf
 from onefs.model import Dataset, Session
@@ -32,6 +32,8 @@ class SessionShape:
     folders: Mapping[Folders, Mapping[str, Dataset | None]]
     #: short paths: a file name -> the one default dataset that has it, as a relative path
     shortcuts: Mapping[str, str]
+    #: by a dataset's UUID, its place below the session in ONE's layout, where that may be another
+    kept: Mapping[str, Folders] = field(default_factory=dict)
 
 
 def lab_shape(labs: Iterable[str]) -> dict[str, str]:
@@ -61,14 +63,16 @@ def subject_shape(sessions: Iterable[Session]) -> SubjectShape:
     )
 
 
-def session_shape(datasets: Iterable[Dataset]) -> SessionShape:
+def session_shape(
+    datasets: Iterable[Dataset], folder_of: Callable[[Dataset], Folders] = alf.dataset_folder
+) -> SessionShape:
     """Folders and files of a session's datasets.
 
     Of two datasets on one path the default one has the name, else the one that comes first.
     """
     files: dict[Folders, list[Dataset]] = defaultdict(list)
     for dataset in datasets:
-        files[alf.dataset_folder(dataset)].append(dataset)
+        files[folder_of(dataset)].append(dataset)
     folders: dict[Folders, dict[str, Dataset | None]] = {(): {}}
     for path in sorted(files):
         for depth in range(len(path)):
@@ -76,10 +80,20 @@ def session_shape(datasets: Iterable[Dataset]) -> SessionShape:
         folders.setdefault(path, {})
     for path, found in files.items():
         ranked = sorted(found, key=lambda dataset: not dataset.default)
-        named = ((alf.dataset_file(dataset), dataset.id, dataset) for dataset in ranked)
+        named = ((alf.dataset_file(dataset, path), dataset.id, dataset) for dataset in ranked)
         folders[path].update(alf.distinct(named, taken=list(folders[path])))
     in_order = {path: dict(sorted(children.items())) for path, children in folders.items()}
     return SessionShape(in_order, _shortcuts(in_order))
+
+
+def datasets_by_place(shape: SessionShape) -> list[tuple[Folders, Dataset]]:
+    """A session's datasets with where each stands below it, by that place."""
+    return sorted(
+        ((*folders, name), dataset)
+        for folders, children in shape.folders.items()
+        for name, dataset in children.items()
+        if dataset is not None
+    )
 
 
 def default_of(datasets: Iterable[Dataset]) -> Dataset | None:

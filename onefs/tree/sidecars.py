@@ -8,8 +8,9 @@ from onefs import alf
 from onefs.model import Session
 from onefs.tree.basis import Rooms
 from onefs.tree.nodes import Handle, Kind, Node, inode_of_path
+from onefs.tree.shape import datasets_by_place
 from onefs.tree.text import TextHandle
-from onefs.tree.ways import datasets_by_place, session_content
+from onefs.tree.ways import session_content
 
 DATASETS_TSV = ".datasets.tsv"
 COLUMNS = ("name", "type", "size", "md5", "revision", "qc")
@@ -34,7 +35,8 @@ class DatasetsTsv:
         return {}
 
     def _text(self) -> bytes:
-        shape = session_content(self.rooms.catalogue, self.rooms.shapes, self.session)
+        rooms = self.rooms
+        shape = session_content(rooms.catalogue, rooms.shapes, self.session, rooms.as_of)
         lines = [COLUMNS]
         for place, dataset in datasets_by_place(shape):
             size = "" if dataset.size is None else str(dataset.size)

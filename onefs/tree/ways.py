@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from onefs import alf
 from onefs.content.store import Place
 from onefs.metadata.catalogue import Catalogue
-from onefs.model import Dataset, Session
-from onefs.tree.shape import SessionShape, session_shape, subject_shape
+from onefs.model import Session
+from onefs.tree.days import shape_as_of
+from onefs.tree.shape import SessionShape, subject_shape
 from onefs.tree.shapes import Shapes
 
 
@@ -24,17 +27,10 @@ def session_place(catalogue: Catalogue, shapes: Shapes, session: Session) -> Pla
     return lab, subject, date, number
 
 
-def session_content(catalogue: Catalogue, shapes: Shapes, session: Session) -> SessionShape:
-    """The folders and files of a session."""
+def session_content(
+    catalogue: Catalogue, shapes: Shapes, session: Session, as_of: str = ""
+) -> SessionShape:
+    """The folders and files of a session: all revisions, or each file as of a day."""
     listing = catalogue.datasets(session)
-    return shapes.of(f"content/{session.eid}", listing, session_shape)
-
-
-def datasets_by_place(shape: SessionShape) -> list[tuple[Place, Dataset]]:
-    """A session's datasets with where each stands below it, by that place."""
-    return sorted(
-        ((*folders, name), dataset)
-        for folders, children in shape.folders.items()
-        for name, dataset in children.items()
-        if dataset is not None
-    )
+    key = f"content/{session.eid}@{as_of}"
+    return shapes.of(key, listing, partial(shape_as_of, day=as_of))

@@ -253,6 +253,19 @@ def test_a_small_file_is_fetched_whole(open_content: Open) -> None:
         assert "range" not in server.requests[0].headers
 
 
+def test_each_path_has_pages_of_its_own(open_content: Open) -> None:
+    """A dataset may be shown at several; what one has says nothing of another."""
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        content, dataset = open_content(small_file=0), dataset_of(server, DATA)
+        kept = []
+        for at in (None, ("a", "day"), None, ("a", "day"), ("another", "day")):
+            handle = content.open(dataset, place(dataset), at)
+            kept.append(handle.keep_cache)
+            assert os.pread(handle.fd(0, 10), 10, 0) == DATA[:10]
+            handle.close()
+        assert kept == [False, False, True, True, False]
+
+
 def test_the_kernel_may_keep_pages_of_one_generation_only(
     open_content: Open, tmp_path: Path
 ) -> None:

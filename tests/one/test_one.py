@@ -293,6 +293,22 @@ def test_describing_downloads_the_header_only(opened: Open, servers: Servers) ->
     assert not path.exists()
 
 
+def test_describing_what_a_day_has(opened: Open) -> None:
+    """Ours. The path of a session is that session, whatever the day."""
+    one = opened()
+    session = "cortexlab/KS023/2019-12-20/001"
+    for day, folder in (("2020-01-01", ""), ("2021-01-01", "#2020-08-31#/")):
+        inside = f"/mnt/ibl/.as-of/{day}/{session}"
+        assert one.ref(inside) == "2019-12-20_1_KS023"
+        expected = one.describe(f"{session}/alf/probe00/{folder}spikes.times.npy")
+        assert one.describe(f"{inside}/alf/probe00/spikes.times.npy") == expected
+        assert one.describe(f"{inside}/alf/probe00/{folder}spikes.times.npy") == expected
+    with pytest.raises(NotFound):
+        one.describe(
+            f"/mnt/ibl/.as-of/2020-01-01/{session}/alf/probe00/#2020-08-31#/spikes.times.npy"
+        )
+
+
 def test_describing_what_is_not_there(shared: ONE) -> None:
     """Ours."""
     with pytest.raises(NotFound, match=r"alf/nothing\.npy"):

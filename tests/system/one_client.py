@@ -1,6 +1,6 @@
 """What a user of ONE-api does, in a process with a home folder of its own.
 
-Usage: ``one_client.py http|local|remote < JSON``; prints what ONE found, as JSON.
+Usage: ``one_client.py http|local|remote|days < JSON``; prints what ONE found, as JSON.
 """
 
 from __future__ import annotations
@@ -86,6 +86,19 @@ def load_all(client: Any, given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def over_days(given: dict[str, Any]) -> dict[str, Any]:
+    """Of each day what ONE loads when it is told the day, with that day's tree as its cache."""
+    found = {}
+    for day in given["days"].split():
+        folder = Path(given["mount"], ".as-of", day)
+        client = ONE(cache_dir=folder, tables_dir=given["tables"], mode="local")
+        values = client.load_dataset(
+            given["resorted"], "spikes.times.npy", collection="alf/probe00", revision=day
+        )
+        found[day] = summary(values)
+    return found
+
+
 def summary(values: Any) -> list[float]:
     """Length and sum: what two ways to load the same array must agree on."""
     return [len(values), round(float(np.sum(values)), 3)]
@@ -102,6 +115,8 @@ def main() -> None:
     elif way == "local":
         client = ONE(cache_dir=given["mount"], tables_dir=given["tables"], mode="local")
         found = over_mount(given, client)
+    elif way == "days":
+        found = over_days(given)
     else:
         configure(given)
         options = {"cache_dir": Path(given["mount"]), "tables_dir": Path(given["tables"])}

@@ -27,6 +27,8 @@ pytest.importorskip("one.api")
 TUTORIAL = ("cf264653-2deb-44cb-aa84-89b82507028a", "mainenlab/clns0730/2018-08-24/001")
 #: two probes, and a re-sorting of the first one
 PROBES = ("5030accd-f990-5ed5-9527-6efce51fdc4c", "angelakilab/NYU-11/2019-12-27/001")
+#: a re-sorting that is the default, and a later one that is not
+RESORTED = ("c1d29b25-ac68-55ea-86a8-4ae7ad4352fa", "cortexlab/KS023/2019-12-20/001")
 #: the last revision before this date is the original
 REVISION, BEFORE = "2020-08-31", "2020-01-01"
 _CLIENT = Path(__file__).parent / "one_client.py"
@@ -122,6 +124,18 @@ def test_the_mount_is_its_cache_folder(
         "mainenlab",
         "zadorlab",
     ]
+
+
+def test_a_day_is_what_it_loads_when_it_is_told_the_day(
+    mounted: Mounted, servers: Servers, tables: Path, tmp_path: Path
+) -> None:
+    """``revision=DAY`` over ``.as-of/DAY``: ONE's own paths resolve, and are the plain file's."""
+    days = ("2019-12-31", "2020-08-30", "2020-08-31", "2021-07-04", "2021-07-05", "2999-12-31")
+    given = {"mount": str(mounted.path), "tables": str(tables), "cache": str(mounted.path)}
+    found = _one("days", servers, tmp_path, days=" ".join(days), resorted=RESORTED[0], **given)
+    file = f"{RESORTED[1]}/alf/probe00/spikes.times.npy"
+    assert found == {day: _summary(mounted.path / ".as-of" / day / file) for day in days}
+    assert len({tuple(each) for each in found.values()}) == 3
 
 
 def _one(way: str, servers: Servers, folder: Path, **more: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def servers() -> Iterator[Servers]:
         yield found
 
 
-def opened(servers: Servers, folder: Path, *, offline: bool = False) -> Access:
+def opened(servers: Servers, folder: Path, *, offline: bool = False, as_of: str = "") -> Access:
     """A laboratory opened with the embedded one's login, in folders below ``folder``."""
     login = servers.login
     data = DataCredentials(login.data_username, Secret(login.data_password), "test")
@@ -39,6 +39,7 @@ def opened(servers: Servers, folder: Path, *, offline: bool = False) -> Access:
         login=GivenLogin(login.password, data),
         deadlines=Deadlines(metadata=5.0, stall=5.0),
         offline=offline,
+        as_of=as_of,
     )
 
 
