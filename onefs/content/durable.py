@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import threading
+import time
 
 from onefs.content.store import Store
 from onefs.errors import OnefsError
@@ -20,6 +21,10 @@ log = logging.getLogger(__name__)
 
 #: files that may wait to be synced; more are left as they are
 WAITING = 10_000
+#: seconds without a new file after which it begins: syncing competes with who reads many of them
+QUIET = 1.0
+#: seconds after which it begins all the same
+LATEST = 30.0
 
 
 class Syncer:
@@ -49,11 +54,27 @@ class Syncer:
             thread.join(10.0)
 
     def _run(self) -> None:
-        while (dataset := self._queue.get()) is not None:
+        ended = False
+        while not ended:
+            batch, ended = self._gather()
+            for dataset in batch:
+                try:
+                    self._sync(dataset)
+                except (OnefsError, OSError) as error:
+                    log.debug("%s was not synced: %s", dataset.name, error)
+
+    def _gather(self) -> tuple[list[Dataset], bool]:
+        """The files of one burst, and whether they are the last."""
+        batch: list[Dataset] = []
+        first = self._queue.get()
+        end = time.monotonic() + LATEST
+        while first is not None:
+            batch.append(first)
             try:
-                self._sync(dataset)
-            except (OnefsError, OSError) as error:
-                log.debug("%s was not synced: %s", dataset.name, error)
+                first = self._queue.get(timeout=max(0.0, min(QUIET, end - time.monotonic())))
+            except queue.Empty:
+                return batch, False
+        return batch, True
 
     def _sync(self, dataset: Dataset) -> None:
         entry = self._store.entry(dataset)

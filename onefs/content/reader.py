@@ -192,6 +192,8 @@ class Content:
         ServerError, Throttled, CacheError or Stopping.
         """
         path = self.store.known(dataset) or self.adopt(dataset, place)
+        if path is not None:
+            self.store.used(dataset)
         while path is None:
             if self.is_small(dataset):
                 path = self._whole.wait(dataset, place)
@@ -203,7 +205,6 @@ class Content:
                 finally:
                     self.end_reading(reading)
             path = self.store.known(dataset)
-        self.store.used(dataset)
         return path
 
     def size(self, dataset: Dataset) -> int | None:

@@ -39,7 +39,7 @@ from onefs.model import Copy, Dataset
 log = logging.getLogger(__name__)
 
 #: downloads at once; the rest queue
-WORKERS = 16
+WORKERS = 6
 
 
 class WholeFetcher:
@@ -146,14 +146,12 @@ class WholeFetcher:
 
     def _ensure(self, dataset: Dataset, place: Place) -> Path:
         """Another process may have done it all meanwhile."""
-        verdict = self._store.verdict(dataset)
-        if verdict is not None and not verdict.good:
-            raise BadContent(verdict.reason)
-        return (
-            self._store.known(dataset)
-            or self._store.adopt(dataset, place)
-            or self._download(dataset, place)
-        )
+        entry = self._store.entry(dataset, fresh=True)
+        if entry is not None and entry.state == "bad":
+            raise BadContent(entry.reason)
+        if entry is not None:
+            return self._store.root / entry.path
+        return self._store.adopt(dataset, place) or self._download(dataset, place)
 
     def _download(self, dataset: Dataset, place: Place) -> Path:
         partial = self._store.partial(dataset)
