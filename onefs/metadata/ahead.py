@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from threading import Lock
+from threading import Event, Lock
 
 from onefs.errors import (
     DeadlineExceeded,
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 #: seconds for which a batch that somebody waits for leaves the budget's reserve alone
 MODEST_FOR = 2.0
+#: seconds for which stale listings are gathered before they are asked for together
+GATHER = 0.3
 #: the part of the deadline that one request of a batch may take
 _SHARE = 0.6
 
@@ -58,6 +60,11 @@ class Ahead:
         self._walks = Walks(clock)
         self._lock = Lock()
         self._stale: dict[str, Session] = {}
+        self._closed = Event()
+
+    def close(self) -> None:
+        """Begin no further request."""
+        self._closed.set()
 
     def datasets(self, session: Session, scope: tuple[str, ...]) -> Batch | None:
         """What to ask for when a session's datasets are not known; None: those alone."""
@@ -109,7 +116,9 @@ class Ahead:
             self._listings.note([*keys, f"subjects/{lab}"], None)
 
     def _refresh_stale(self) -> None:
-        while sessions := self._some_stale():
+        # nobody waits for this, and a slow walk's next sessions are better asked for with it
+        self._closed.wait(GATHER)
+        while not self._closed.is_set() and (sessions := self._some_stale()):
             lab, eids = sessions[0].lab, [session.eid for session in sessions]
             try:
                 self._fetch(self._background, lab, eids)

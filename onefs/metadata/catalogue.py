@@ -96,6 +96,7 @@ class Catalogue:
     def close(self) -> None:
         """Wake who waits, with Stopping."""
         self.presence.close()
+        self._ahead.close()
         self._listings.close()
 
     def check(self) -> None:
