@@ -23,8 +23,10 @@ log = logging.getLogger(__name__)
 class SqliteFile:
     """A database file with a schema of a certain version.
 
-    A file that is not a database, or was written by a newer onefs, is moved aside with a log line
-    and a new one begun: nothing is lost, nothing crashes. ``what`` names it in errors;
+    A file that is not a database, was written by a newer onefs, or has not the tables of its
+    version is moved aside with a log line and a new one begun: nothing is lost, nothing crashes.
+    So is one whose damage shows only in use, after the one CacheError that tells of it. ``what``
+    names it in errors;
     ``migrations`` has, for each older version, the script that makes it the next one. Every method
     raises CacheError when the file cannot be used.
     """
@@ -39,11 +41,13 @@ class SqliteFile:
     ) -> None:
         self._path = path
         self._what = what
+        self._schema = schema
+        self._version = version
         self._migrations = migrations or {}
         self._lock = threading.RLock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._connection = self._open(schema, version)
+            self._connection = self._open()
         except (sqlite3.Error, OSError) as error:
             raise CacheError(f"{what} {path} cannot be opened: {error}") from error
 
@@ -73,16 +77,30 @@ class SqliteFile:
         try:
             yield
         except sqlite3.Error as error:
+            if _is_damage(error):
+                self._begin_anew(str(error))
             raise CacheError(f"{self._what} {self._path}: {error}") from error
 
-    def _open(self, schema: str, version: int) -> sqlite3.Connection:
+    def _begin_anew(self, reason: str) -> None:
+        """Put a new file in the place of ours, unless another process has done so already."""
+        self._connection.close()
         try:
-            return _connect(self._path, schema, version, self._migrations)
+            if self._path.exists() and self._path.stat().st_ino == self._inode:
+                self._set_aside(reason)
+            self._connection = self._open()
+        except (sqlite3.Error, OSError) as error:
+            raise CacheError(f"{self._what} {self._path} cannot be opened: {error}") from error
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            connection = _connect(self._path, self._schema, self._version, self._migrations)
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):  # locked, no permission, no space
-                raise
+            if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
+                raise  # locked, no permission, no space
             self._set_aside(str(error))
-            return _connect(self._path, schema, version, self._migrations)
+            connection = _connect(self._path, self._schema, self._version, self._migrations)
+        self._inode = self._path.stat().st_ino
+        return connection
 
     def _set_aside(self, reason: str) -> None:
         aside = self._free_name()
@@ -121,6 +139,7 @@ def _connect(
         connection.execute("PRAGMA synchronous = NORMAL")
         if 0 < found < version:
             _migrate(connection, version, migrations)
+        _look_at_tables(connection, schema)
         connection.executescript(schema)
         connection.execute(f"PRAGMA user_version = {version}")
     except BaseException:
@@ -141,3 +160,28 @@ def _migrate(connection: sqlite3.Connection, version: int, migrations: Mapping[i
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def _look_at_tables(connection: sqlite3.Connection, schema: str) -> None:
+    """Raise DatabaseError when a table that is there has other columns than ``schema`` says."""
+    model = sqlite3.connect(":memory:")
+    try:
+        model.executescript(schema)
+        wanted = _columns(model)
+    finally:
+        model.close()
+    for table, columns in _columns(connection).items():
+        if table in wanted and columns != wanted[table]:
+            raise sqlite3.DatabaseError(f"its table {table} has other columns than ours")
+
+
+def _columns(connection: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]]:
+    names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    query = "SELECT name, type, pk FROM pragma_table_info(?)"
+    return {str(name): connection.execute(query, (name,)).fetchall() for (name,) in names}
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file is broken, not merely in use, full or forbidden."""
+    text = str(error)
+    return "malformed" in text or "not a database" in text or text.startswith("no such")
