@@ -143,8 +143,8 @@ class Alyx:
         try:
             found = self._list_of_uuids("datasets", {"session": eid})
         except ServerError as error:
-            # Alyx answers 400, not an empty list, for a session that it does not know
-            if error.status == 400:
+            # Alyx's word on a session that it does not know; another 400 is Django's, on the host
+            if error.status == 400 and error.detail.startswith("session:"):
                 raise NotFound(f"Alyx has no session {eid}") from error
             raise
         return [rows.dataset(row, eid) for row in found.values()]
@@ -383,8 +383,15 @@ def _checked(page: object, endpoint: str) -> list[rows.Row]:
 
 
 def _detail(answer: Answer) -> str:
-    detail = answer.body.get("detail") if isinstance(answer.body, dict) else None
-    return detail if isinstance(detail, str) else ""
+    """What Alyx says of an error: its ``detail``, or of a 400 the first filter and its complaint."""
+    body = answer.body if isinstance(answer.body, dict) else {}
+    detail = body.get("detail")
+    if isinstance(detail, str):
+        return detail
+    complaints = (
+        f"{name}: {said[0]}" for name, said in body.items() if isinstance(said, list) and said
+    )
+    return next(complaints, "")
 
 
 def _is_login_trouble(answer: Answer) -> bool:
