@@ -383,7 +383,7 @@ def _checked(page: object, endpoint: str) -> list[rows.Row]:
 
 
 def _detail(answer: Answer) -> str:
-    """What Alyx says of an error: its ``detail``, or of a 400 the first filter and its complaint."""
+    """What Alyx says of an error: its ``detail``, or of a 400 the filter and its complaint."""
     body = answer.body if isinstance(answer.body, dict) else {}
     detail = body.get("detail")
     if isinstance(detail, str):
