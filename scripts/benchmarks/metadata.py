@@ -6,7 +6,8 @@ usage: metadata.py [--quick] [--sessions N] [--repeats N] [--patience S] [--out 
 Rows of one table were measured in one run, in turns; compare them with one another only. Times are
 seconds, medians where there are repeats. "kernel cold": the kernel's own caches were dropped (root
 only). "hung": not ended after --patience seconds. --quick takes small numbers, to see that all of
-it works, in a minute; else it takes a quarter of an hour. With --out the results go to metadata.json and metadata.md there.
+it works, in a minute; else it takes a quarter of an hour. With --out the results go to
+metadata.json and metadata.md there.
 """
 
 from __future__ import annotations
