@@ -44,6 +44,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _REF = re.compile(r"(\d{4}-\d{2}-\d{2})_(\d{1,9})_(.+)", re.DOTALL | re.ASCII)
 _UNSAFE = re.compile("[/\x00-\x1f\x7f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPED = re.compile("%([89A-F][0-9A-F])")
 _TYPE = re.compile(r"(?:_[a-zA-Z0-9]+_)?\w+\.[a-zA-Z0-9_]+")
 
 T = TypeVar("T")
@@ -112,6 +113,11 @@ def dataset_type(name: str) -> str:
 def valid_text(text: str) -> str:
     """``text`` without lone surrogates: what UTF-8 cannot say is percent-encoded."""
     return _SURROGATE.sub(_percent, text)
+
+
+def unwritten(text: str) -> str:
+    """What :func:`valid_text` may have been given: bytes that are no UTF-8 as ``os.fsdecode``'s."""
+    return _ESCAPED.sub(lambda match: chr(0xDC00 + int(match.group(1), 16)), text)
 
 
 def component(text: str) -> str:

@@ -23,8 +23,10 @@ log = logging.getLogger(__name__)
 class SqliteFile:
     """A database file with a schema of a certain version.
 
-    A file that is not a database, or was written by a newer onefs, is moved aside with a log line
-    and a new one begun: nothing is lost, nothing crashes. ``what`` names it in errors;
+    A file that is not a database, was written by a newer onefs, or has not the tables of its
+    version is moved aside with a log line and a new one begun: nothing is lost, nothing crashes.
+    So is one whose damage shows only in use, after the one CacheError that tells of it. ``what``
+    names it in errors;
     ``migrations`` has, for each older version, the script that makes it the next one. Every method
     raises CacheError when the file cannot be used.
     """
@@ -42,36 +44,18 @@ class SqliteFile:
         self._schema = schema
         self._version = version
         self._migrations = migrations or {}
-        #: False when the file could not be begun anew: :meth:`begin_anew` may be tried again
-        self.usable = True
+        #: False when a new file could not be begun: that is tried again at the next use
+        self._usable = True
         self._lock = threading.RLock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._connection = self._open()
-            self._inode = path.stat().st_ino
         except (sqlite3.Error, OSError) as error:
             raise CacheError(f"{what} {path} cannot be opened: {error}") from error
 
     def close(self) -> None:
         with self._lock:
             self._connection.close()
-
-    def begin_anew(self, reason: str) -> None:
-        """Move the file aside and begin a new one, unless another process has done so."""
-        with self._lock, self._errors():
-            self.usable = False  # until the end of this, which may be another call's
-            self._connection.close()
-            try:
-                if self._path.stat().st_ino == self._inode:
-                    self._set_aside(reason)
-            except FileNotFoundError:
-                pass
-            try:
-                self._connection = self._open()
-                self._inode = self._path.stat().st_ino
-                self.usable = True
-            except OSError as error:
-                raise CacheError(f"{self._what} {self._path} cannot be begun: {error}") from error
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run one statement by itself and give its rows."""
@@ -95,16 +79,32 @@ class SqliteFile:
         try:
             yield
         except sqlite3.Error as error:
+            if is_damage(error) or not self._usable:
+                self._begin_anew(str(error))
             raise CacheError(f"{self._what} {self._path}: {error}") from error
+
+    def _begin_anew(self, reason: str) -> None:
+        """Put a new file in the place of ours, unless another process has done so already."""
+        self._usable = False
+        self._connection.close()
+        try:
+            if self._path.exists() and self._path.stat().st_ino == self._inode:
+                self._set_aside(reason)
+            self._connection = self._open()
+            self._usable = True
+        except (sqlite3.Error, OSError) as error:
+            raise CacheError(f"{self._what} {self._path} cannot be opened: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
         try:
-            return _connect(self._path, self._schema, self._version, self._migrations)
+            connection = _connect(self._path, self._schema, self._version, self._migrations)
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):  # locked, no permission, no space
-                raise
+            if isinstance(error, sqlite3.OperationalError) and not is_damage(error):
+                raise  # locked, no permission, no space
             self._set_aside(str(error))
-            return _connect(self._path, self._schema, self._version, self._migrations)
+            connection = _connect(self._path, self._schema, self._version, self._migrations)
+        self._inode = self._path.stat().st_ino
+        return connection
 
     def _set_aside(self, reason: str) -> None:
         aside = self._free_name()
@@ -143,6 +143,7 @@ def _connect(
         connection.execute("PRAGMA synchronous = NORMAL")
         if 0 < found < version:
             _migrate(connection, version, migrations)
+        _look_at_tables(connection, schema)
         connection.executescript(schema)
         connection.execute(f"PRAGMA user_version = {version}")
     except BaseException:
@@ -163,3 +164,28 @@ def _migrate(connection: sqlite3.Connection, version: int, migrations: Mapping[i
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def _look_at_tables(connection: sqlite3.Connection, schema: str) -> None:
+    """Raise DatabaseError when a table that is there has other columns than ``schema`` says."""
+    model = sqlite3.connect(":memory:")
+    try:
+        model.executescript(schema)
+        wanted = _columns(model)
+    finally:
+        model.close()
+    for table, columns in _columns(connection).items():
+        if table in wanted and columns != wanted[table]:
+            raise sqlite3.DatabaseError(f"its table {table} has other columns than ours")
+
+
+def _columns(connection: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]]:
+    names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    query = "SELECT name, type, pk FROM pragma_table_info(?)"
+    return {str(name): connection.execute(query, (name,)).fetchall() for (name,) in names}
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether SQLite says that a file is broken, not merely in use, full or forbidden."""
+    text = str(error) if isinstance(error, sqlite3.Error) else ""
+    return "malformed" in text or "not a database" in text or text.startswith("no such")

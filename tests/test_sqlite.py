@@ -56,6 +56,54 @@ def test_an_unusable_file_is_moved_aside(
     assert "moved aside" in caplog.text
 
 
+@pytest.mark.parametrize("columns", ["y INTEGER", "x INTEGER, y TEXT", "x TEXT"])
+def test_a_file_with_other_tables_is_moved_aside(
+    tmp_path: Path, columns: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The version is ours, the schema is not."""
+    path = tmp_path / "file.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.executescript(f"CREATE TABLE t ({columns}); PRAGMA user_version = 1")
+    connection.close()
+    schema = SCHEMA + "CREATE INDEX IF NOT EXISTS i ON t (x);"
+    file = SqliteFile(path, schema, 1, "the test file")
+    file.rows("INSERT INTO t VALUES (1)")
+    assert (tmp_path / "file.sqlite.unusable").exists()
+    assert "moved aside" in caplog.text
+
+
+def test_an_older_file_that_cannot_be_migrated_is_moved_aside(tmp_path: Path) -> None:
+    path = tmp_path / "file.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.executescript("CREATE TABLE other (x); PRAGMA user_version = 1")
+    connection.close()
+    migrations = {1: "CREATE INDEX i ON t (x)"}
+    file = SqliteFile(path, SCHEMA, 2, "the test file", migrations)
+    assert file.rows("SELECT x FROM t") == []
+    assert (tmp_path / "file.sqlite.unusable").exists()
+
+
+def test_damage_that_shows_in_use_is_said_once_and_a_new_file_begun(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "file.sqlite"
+    first = SqliteFile(path, SCHEMA, 1, "the test file")
+    with first.transaction() as connection:
+        connection.executemany("INSERT INTO t VALUES (?)", ((n,) for n in range(20_000)))
+    first.close()
+    with path.open("r+b") as raw:  # all but the first two pages
+        raw.seek(2 * 4096)
+        raw.write(b"\xff" * (path.stat().st_size - 2 * 4096))
+    one, other = (SqliteFile(path, SCHEMA, 1, "the test file") for _ in range(2))
+    for file in (one, other):
+        with pytest.raises(CacheError, match="malformed"):
+            file.rows("SELECT sum(x) FROM t")
+        assert file.rows("SELECT sum(x) FROM t") == [(None,)]
+    assert caplog.text.count("moved aside") == 1
+    one.rows("INSERT INTO t VALUES (5)")
+    assert other.rows("SELECT x FROM t") == [(5,)]
+
+
 def test_a_place_that_cannot_be_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CacheError, match="the test file"):

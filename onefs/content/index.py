@@ -7,8 +7,6 @@ cannot be written costs time, not files. A row is struck out or the caller is to
 from __future__ import annotations
 
 import logging
-import sqlite3
-import threading
 import time
 from dataclasses import astuple
 from importlib import resources
@@ -17,7 +15,7 @@ from typing import Any
 
 from onefs.content.records import Entry
 from onefs.errors import CacheError
-from onefs.sqlite import SqliteFile
+from onefs.sqlite import SqliteFile, is_damage
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +35,6 @@ class Index:
     def __init__(self, path: Path) -> None:
         schema = resources.files("onefs.content").joinpath("index.sql").read_text("utf-8")
         self._file = SqliteFile(path, schema, SCHEMA, "the cache index")
-        self._mending = threading.Lock()
         self._tells_at = 0.0
 
     def close(self) -> None:
@@ -74,18 +71,6 @@ class Index:
         try:
             return self._file.rows(statement, *values)
         except CacheError as error:
-            if not self._is_broken(error):
+            if not is_damage(error.__cause__):
                 raise
-        with self._mending:
-            try:  # another thread may have begun it anew
-                return self._file.rows(statement, *values)
-            except CacheError as error:
-                if not self._is_broken(error):
-                    raise
-                self._file.begin_anew(str(error.__cause__))
-            return self._file.rows(statement, *values)
-
-    def _is_broken(self, error: CacheError) -> bool:
-        """Whether SQLite says that the file is damaged, and not the disk full or the like."""
-        # a subclass says what else it is: locked, full, a constraint, a closed connection
-        return not self._file.usable or type(error.__cause__) is sqlite3.DatabaseError
+        return self._file.rows(statement, *values)  # of the file that has taken its place

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 
 from onefs.errors import Offline, OnefsError, ServerError, Throttled, Unreachable
 from onefs.http.failures import is_lasting
@@ -51,8 +53,12 @@ def _may_help(outcome: OnefsError | int) -> bool:
     return isinstance(outcome, Throttled | Unreachable) and not is_lasting(outcome)
 
 
-def retry_after_seconds(value: str | None) -> float | None:
-    """The ``Retry-After`` header in seconds; None when it is absent or a date."""
-    if value is None or not value.strip().isdigit():
+def retry_after_seconds(value: str | None, now: Callable[[], float] = time.time) -> float | None:
+    """The ``Retry-After`` header in seconds; None when it is absent or neither number nor date."""
+    text = (value or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now())
+    except (ValueError, OverflowError):
         return None
-    return float(value.strip())

@@ -131,7 +131,9 @@ class Transport:
         lasts. Raises Unreachable, DeadlineExceeded, ServerError (not JSON, too large, broke off),
         Stopping.
         """
-        full = f"{url}?{urlencode(params, safe=',')}" if params else url
+        # names are the server's own: bytes that are not UTF-8 go back to it as they came
+        query = urlencode(params or {}, safe=",", errors="surrogateescape")
+        full = f"{url}?{query}" if query else url
         end = self._clock() + deadline
         attempt = 0
         while True:
@@ -410,7 +412,7 @@ def _body(response: requests.Response, url: str) -> bytes:
 def _parsed(raw: bytes, response: requests.Response, url: str) -> Any:
     try:
         return json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         if response.status_code >= 300:
             return None
         raise ServerError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from threading import Lock
+from threading import Event, Lock
 
 from onefs.errors import (
     DeadlineExceeded,
@@ -20,6 +20,7 @@ from onefs.errors import (
     Unreachable,
 )
 from onefs.metadata.alyx import PAGE, Alyx
+from onefs.metadata.claims import Claims
 from onefs.metadata.database import Database
 from onefs.metadata.listings import Batch, Listings
 from onefs.metadata.rows import DatasetRow
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: seconds for which a batch that somebody waits for leaves the budget's reserve alone
 MODEST_FOR = 2.0
+#: seconds for which stale listings are gathered before they are asked for together
+GATHER = 0.3
 #: the part of the deadline that one request of a batch may take
 _SHARE = 0.6
 
@@ -56,11 +59,18 @@ class Ahead:
         self._listings = listings
         self._clock = clock
         self._walks = Walks(clock)
+        self._claims = Claims(database.path.with_name(f"{database.path.name}-claims"))
         self._lock = Lock()
         self._stale: dict[str, Session] = {}
+        self._closed = Event()
+
+    def close(self) -> None:
+        """Begin no further request."""
+        self._closed.set()
 
     def datasets(self, session: Session, scope: tuple[str, ...]) -> Batch | None:
         """What to ask for when a session's datasets are not known; None: those alone."""
+        planned = self._clock()
         step = self._walks.unknown_session(session)
         if step.sessions == 1:
             return None
@@ -71,7 +81,9 @@ class Ahead:
         eids = [eid for eid in found if key_of(eid) not in coming][: step.sessions]
         if len(eids) == 1:
             return None
-        return Batch(tuple(map(key_of, eids)), lambda: self._fetch_awaited(session.lab, eids))
+        return Batch(
+            tuple(map(key_of, eids)), lambda: self._fetch_awaited(session.lab, eids, planned)
+        )
 
     def sessions(self, lab: str, subject: str) -> Batch | None:
         """What to ask for when a subject's sessions are not known; None: those alone."""
@@ -80,7 +92,8 @@ class Ahead:
         others = self._database.unlisted_subjects(lab)
         names = [subject, *(name for name in others if name != subject)]
         keys = tuple(f"sessions/{lab}/{name}" for name in names)
-        return Batch(keys, lambda: self._fetch_sessions(lab, names, keys))
+        planned = self._clock()
+        return Batch(keys, lambda: self._fetch_sessions(lab, names, keys, planned))
 
     def learn(self, session: Session, found: Sequence[DatasetRow]) -> None:
         """A session has been listed alone."""
@@ -92,24 +105,34 @@ class Ahead:
             self._stale[session.eid] = session
         self._listings.run(Batch(("stale datasets",), self._refresh_stale))
 
-    def _fetch_awaited(self, lab: str, eids: Sequence[str]) -> None:
+    def _fetch_awaited(self, lab: str, eids: Sequence[str], planned: float) -> None:
         try:
-            self._fetch(self._awaited, lab, eids)
+            with self._claims.of(lab):
+                # what another process has brought meanwhile need not be asked for
+                if wanted := self._database.not_listed(eids, planned):
+                    self._fetch(self._awaited, lab, wanted)
         except OnefsError as error:
             # the listings themselves have not failed: who wants one asks for it alone
             self._failed(lab, (), error)
 
-    def _fetch_sessions(self, lab: str, names: Sequence[str], keys: Iterable[str]) -> None:
+    def _fetch_sessions(
+        self, lab: str, names: Sequence[str], keys: Sequence[str], planned: float
+    ) -> None:
         try:
-            found = self._awaited.sessions_of_lab(lab)
-            self._database.store_lab_sessions(lab, names, found, self._clock())
+            with self._claims.of(lab):
+                if (self._database.fetched_at(keys[0]) or 0.0) >= planned:
+                    return  # by another process, meanwhile
+                found = self._awaited.sessions_of_lab(lab)
+                self._database.store_lab_sessions(lab, names, found, self._clock())
         except OnefsError as error:
             self._failed(lab, (), error)
         else:
             self._listings.note([*keys, f"subjects/{lab}"], None)
 
     def _refresh_stale(self) -> None:
-        while sessions := self._some_stale():
+        # nobody waits for this, and a slow walk's next sessions are better asked for with it
+        self._closed.wait(GATHER)
+        while not self._closed.is_set() and (sessions := self._some_stale()):
             lab, eids = sessions[0].lab, [session.eid for session in sessions]
             try:
                 self._fetch(self._background, lab, eids)

@@ -10,10 +10,13 @@ Host header and never followed.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 from urllib.parse import quote
 
+from onefs import alf
 from onefs.errors import AlyxCredentials, NotFound, ServerError, Throttled
 from onefs.http import Answer, Stream, Transport
 from onefs.metadata import rows
@@ -25,8 +28,13 @@ from onefs.model import Repository, Session
 PAGE = 1000
 #: UUIDs in one ``__in``: quoted and escaped they must fit in the 4094 bytes of gunicorn's line
 MOST_IDS = 85
-#: how often a list whose distinct rows are fewer than its ``count`` is walked again
-WALKS = 4
+#: the page sizes of the walks over a list whose distinct rows are fewer than its ``count``: sizes
+#: that differ, so that what is lost between two pages of one walk lies inside a page of another
+SIZES = (PAGE, 701, 491, 344)
+#: rows of a list that one range of UUIDs is to hold: below PAGE, since ranges differ by chance
+_RANGE = 900
+#: a list that would take more of them is left to walks: nobody's session, but a count that lies
+_MOST_RANGES = 32
 
 #: what Alyx says in ``detail`` when the token, not the permission, is the trouble
 _LOGIN_DETAILS = ("invalid token", "authentication credentials were not provided")
@@ -81,8 +89,7 @@ class Alyx:
 
     def labs(self) -> list[str]:
         """Names of all labs."""
-        found = self._list("labs", {}, lambda row: str(row.get("name") or ""))
-        return [name for name in found if name]
+        return [name for name in self._list("labs", {}, rows.named("name")) if name]
 
     def repositories(self) -> list[Repository]:
         """All repositories, personal ones too."""
@@ -91,33 +98,29 @@ class Alyx:
 
     def subjects(self, lab: str) -> list[str]:
         """Nicknames of a lab's subjects (exact name). A subject may have no session."""
-        found = self._list("subjects", {"lab": lab}, lambda row: str(row.get("nickname") or ""))
-        return [nickname for nickname in found if nickname]
+        found = self._look_up("subjects", {"lab": lab}, rows.subject_key)
+        mine = [row for row in found.values() if alf.valid_text(str(row.get("lab", lab))) == lab]
+        return [name for name in map(rows.named("nickname"), mine) if name]
 
     def sessions(self, lab: str, subject: str) -> list[tuple[Session, bool]]:
         """A subject's sessions in a lab, each with whether it has a number.
 
         Alyx compares names without case, so others' sessions may come along: they are dropped
-        here. It strips blanks from what it is asked for, so a name that ends in one is never
-        found: there the lab's sessions are looked through.
+        here.
         """
-        query = {"lab": lab} if subject != subject.strip() else {"lab": lab, "subject": subject}
-        found = self._list("sessions", query, rows.identifier)
-        parsed = [rows.session(row) for row in found.values()]
-        return [item for item in parsed if item[0].lab == lab and item[0].subject == subject]
+        found = self._sessions({"lab": lab, "subject": subject})
+        return [item for item in found if item[0].lab == lab and item[0].subject == subject]
 
     def sessions_of_lab(self, lab: str) -> list[tuple[Session, bool]]:
         """All sessions of a lab (exact name), each with whether it has a number."""
-        found = self._list("sessions", {"lab": lab}, rows.identifier)
-        parsed = [rows.session(row) for row in found.values()]
-        return [item for item in parsed if item[0].lab == lab]
+        return [item for item in self._sessions({"lab": lab}) if item[0].lab == lab]
 
     def sessions_by_ref(self, subject: str, date: str, number: int) -> list[tuple[Session, bool]]:
         """The sessions of one ref; more than one when two labs share a nickname."""
-        query = {"subject": subject, "date_range": f"{date},{date}", "number": str(number)}
-        found = self._list("sessions", query, rows.identifier)
-        parsed = [rows.session(row) for row in found.values()]
-        return [item for item in parsed if item[0].subject == subject]
+        found = self._sessions(
+            {"subject": subject, "date_range": f"{date},{date}", "number": str(number)}
+        )
+        return [item for item in found if item[0].subject == subject]
 
     def session(self, eid: str) -> tuple[Session, bool]:
         """One session by its eid. Raises NotFound when Alyx has none."""
@@ -138,10 +141,10 @@ class Alyx:
     def datasets(self, eid: str) -> list[DatasetRow]:
         """All datasets of one session, those that nobody can fetch too. Raises NotFound."""
         try:
-            found = self._list("datasets", {"session": eid}, rows.identifier)
+            found = self._list_of_uuids("datasets", {"session": eid})
         except ServerError as error:
-            # Alyx answers 400, not an empty list, for a session that it does not know
-            if error.status == 400:
+            # Alyx's word on a session that it does not know; another 400 is Django's, on the host
+            if error.status == 400 and error.detail.startswith("session:"):
                 raise NotFound(f"Alyx has no session {eid}") from error
             raise
         return [rows.dataset(row, eid) for row in found.values()]
@@ -188,19 +191,17 @@ class Alyx:
 
     def all_subjects(self) -> dict[str, list[str]]:
         """Nicknames of the subjects of each lab."""
-        found = self._list("subjects", {}, lambda row: f"{row.get('lab')}/{row.get('nickname')}")
         subjects: dict[str, list[str]] = {}
-        for row in found.values():
-            if row.get("lab") and row.get("nickname"):
-                subjects.setdefault(str(row["lab"]), []).append(str(row["nickname"]))
+        for row in self._list("subjects", {}, rows.subject_key).values():
+            lab, nickname = rows.named("lab")(row), rows.named("nickname")(row)
+            if lab and nickname:
+                subjects.setdefault(lab, []).append(nickname)
         return subjects
 
     def sessions_since(self, lab: str, date: str) -> list[tuple[Session, bool]]:
         """A lab's sessions on ``date`` and later, each with whether it has a number."""
-        query = {"lab": lab, "date_range": f"{date},2999-12-31"}
-        found = self._list("sessions", query, rows.identifier)
-        parsed = [rows.session(row) for row in found.values()]
-        return [item for item in parsed if item[0].lab == lab]
+        found = self._sessions({"lab": lab, "date_range": f"{date},2999-12-31"})
+        return [item for item in found if item[0].lab == lab]
 
     def select(self, query: Mapping[str, str], most: int | None = None) -> list[rows.Row]:
         """Rows of ``/sessions`` by Alyx's own filters, each once, in the server's order.
@@ -228,6 +229,24 @@ class Alyx:
         found = self._list(endpoint, {}, lambda row: f"{row.get(column)} {row.get('lab')}")
         return list(found.values())
 
+    def _sessions(self, query: Mapping[str, str]) -> list[tuple[Session, bool]]:
+        found = self._look_up("sessions", query, rows.identifier)
+        return [rows.session(row) for row in found.values()]
+
+    def _look_up(
+        self, endpoint: str, query: Mapping[str, str], key: Callable[[rows.Row], str]
+    ) -> dict[str, rows.Row]:
+        """The rows that bear certain names, and others too: who asks must look at the names.
+
+        Alyx strips blanks from what it is asked for, so a name that ends in one is never found:
+        it is not asked for, and all that the other names leave comes. A name that is no UTF-8 is
+        known here as :func:`alf.valid_text` writes it, and asked for as it is.
+        """
+        told = {name: value for name, value in query.items() if value == value.strip()}
+        found = self._list(endpoint, told, key)
+        raw = {name: alf.unwritten(value) for name, value in told.items()}
+        return found if found or raw == told else self._list(endpoint, raw, key)
+
     def _list(
         self, endpoint: str, query: Mapping[str, str], key: Callable[[rows.Row], str]
     ) -> dict[str, rows.Row]:
@@ -239,13 +258,38 @@ class Alyx:
         """
         found: dict[str, rows.Row] = {}
         count = 0
-        for walk in range(WALKS):
-            count = self._walk(endpoint, {**query, "limit": str(PAGE - walk)}, key, found)
+        for size in SIZES:
+            count = self._walk(endpoint, {**query, "limit": str(size)}, key, found)
             if len(found) >= count:
                 return found
         raise ServerError(
-            f"{self.url}/{endpoint}: {len(found)} of {count} rows came in {WALKS} walks"
+            f"{self.url}/{endpoint}: {len(found)} of {count} rows came in {len(SIZES)} walks"
         )
+
+    def _list_of_uuids(self, endpoint: str, query: Mapping[str, str]) -> dict[str, rows.Row]:
+        """Every row once, by its UUID, of a list that has no order.
+
+        When one page does not hold them all the rest comes by ranges of UUIDs, each of a page or
+        less: these are spread evenly, so that no bound need be known. What ranges miss, and a
+        server that does not know them, is left to :meth:`_list`.
+        """
+        first = {**query, "limit": str(PAGE)}
+        page, count, more = self._page(endpoint, {**first, "offset": "0"})
+        found = {rows.identifier(row): row for row in page}
+        parts = -(-count // _RANGE) if more else 0
+        if not more and len(found) >= count:
+            return found
+        for span in _spans(parts if parts <= _MOST_RANGES else 0):
+            try:
+                page, _, _ = self._page(endpoint, {**first, "django": span, "offset": "0"})
+            except ServerError:
+                break
+            if not page:
+                break
+            found.update((rows.identifier(row), row) for row in page)
+        if parts and len(found) >= count:
+            return found
+        return self._list(endpoint, query, rows.identifier)
 
     def _walk(
         self,
@@ -325,6 +369,13 @@ class Alyx:
         )
 
 
+def _spans(parts: int) -> Iterator[str]:
+    """All UUIDs in so many ranges of one length, as look-ups."""
+    bounds = [(part << 128) // parts for part in range(parts + 1)] if parts else []
+    for low, high in pairwise(bounds):
+        yield f"id__range,['{uuid.UUID(int=low)}','{uuid.UUID(int=high - 1)}']"
+
+
 def _checked(page: object, endpoint: str) -> list[rows.Row]:
     if isinstance(page, list) and all(isinstance(row, dict) for row in page):
         return page
@@ -332,8 +383,15 @@ def _checked(page: object, endpoint: str) -> list[rows.Row]:
 
 
 def _detail(answer: Answer) -> str:
-    detail = answer.body.get("detail") if isinstance(answer.body, dict) else None
-    return detail if isinstance(detail, str) else ""
+    """What Alyx says of an error: its ``detail``, or of a 400 the filter and its complaint."""
+    body = answer.body if isinstance(answer.body, dict) else {}
+    detail = body.get("detail")
+    if isinstance(detail, str):
+        return detail
+    complaints = (
+        f"{name}: {said[0]}" for name, said in body.items() if isinstance(said, list) and said
+    )
+    return next(complaints, "")
 
 
 def _is_login_trouble(answer: Answer) -> bool:

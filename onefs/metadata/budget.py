@@ -31,8 +31,9 @@ RESERVE = 140.0
 
 #: seconds that a lock is waited for: who holds it longer has been stopped, not slowed
 _PATIENCE = 0.2
-#: a "not before" further away than this, in seconds, is a clock that was set, not a server's wish
-_FARTHEST = 600.0
+#: how far away a server may put its "not before", in seconds: what is further away was not written
+#: by us, or the clock was set
+_FARTHEST = 3600.0
 #: files of servers that nobody has asked for this long, in seconds, are removed
 _FORGOTTEN = 30 * 86400.0
 _STATE = struct.Struct("<8sddd")
@@ -123,7 +124,7 @@ class Budget:
             locked = self._hold()
             try:
                 state = self._read()
-                until = max(state.not_before, state.at + seconds)
+                until = max(state.not_before, state.at + min(seconds, _FARTHEST - 1.0))
                 self._write(_State(0.0, max(state.at, until), until))
             finally:
                 self._let_go(locked)

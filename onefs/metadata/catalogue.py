@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date, timedelta
 
 from onefs import alf
-from onefs.errors import DeadlineExceeded, NotFound, Throttled, Unreachable
+from onefs.errors import DeadlineExceeded, NotFound, OnefsError, Throttled, Unreachable
 from onefs.metadata.ahead import Ahead, key_of
 from onefs.metadata.alyx import Alyx
 from onefs.metadata.database import Database
@@ -96,11 +97,18 @@ class Catalogue:
     def close(self) -> None:
         """Wake who waits, with Stopping."""
         self.presence.close()
+        self._ahead.close()
         self._listings.close()
 
     def check(self) -> None:
-        """Ask Alyx for the labs now: raises what stands in the way of asking it."""
+        """Ask Alyx for the labs now: raises what stands in the way of asking it.
+
+        Also has the repositories, which every session's listing needs, so that the first one costs
+        what all others do.
+        """
         self._listings.ask(self._labs())
+        with suppress(OnefsError):  # they are asked for again when they are needed
+            self.repositories()
 
     def is_empty(self) -> bool:
         """Whether nothing was ever listed, so that there is nothing to serve without a server."""

@@ -30,6 +30,7 @@ class Database:
     """The tables of ``schema.sql``. Thread-safe. Raises CacheError when the file cannot be used."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         schema = resources.files("onefs.metadata").joinpath("schema.sql").read_text("utf-8")
         self._file = SqliteFile(path, schema, SCHEMA, "the catalogue", _MIGRATIONS)
         self._rows = self._file.rows
@@ -219,6 +220,15 @@ class Database:
             values = (*where, *place, since, most - len(found))
             found += [str(row[0]) for row in self._rows(text, *values)]
         return found
+
+    def not_listed(self, eids: Sequence[str], since: float) -> list[str]:
+        """Those of some sessions whose datasets were not listed since."""
+        query = (
+            "SELECT wanted.value FROM json_each(?) AS wanted WHERE NOT EXISTS (SELECT 1"
+            " FROM listings WHERE key = 'datasets/' || wanted.value AND fetched_at >= ?)"
+            " ORDER BY wanted.key"
+        )
+        return [str(row[0]) for row in self._rows(query, json.dumps(list(eids)), since)]
 
     def store_session(self, found: Session, numbered: bool, now: float) -> None:
         """One session, known by its eid alone."""

@@ -36,6 +36,8 @@ HOT_ROWS = 20_000
 _TEXT = 500
 #: listings whose last failure is remembered
 _FAILURES = 4096
+#: seconds by which the clocks of those who write one catalogue may differ
+_AHEAD = 60.0
 #: the part of the deadline that a batch may take: the rest is for asking alone
 _BATCH_SHARE = 0.6
 
@@ -137,7 +139,10 @@ class Listings:
             return self._cold(wanted, now)
         if listing.fetched_at < self.forced.at(wanted.scope):
             return self._anew(wanted, now)
-        if now - listing.fetched_at > wanted.age(listing) and self._may_refresh(wanted.key, now):
+        # a listing of the future was taken before the clock was set back: nobody knows its age
+        if not -_AHEAD <= now - listing.fetched_at <= wanted.age(listing) and self._may_refresh(
+            wanted.key, now
+        ):
             self._refresh_behind(wanted)
         return listing
 

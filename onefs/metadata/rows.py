@@ -8,7 +8,7 @@ UUID in a session's detail (which is therefore not used for listings); a file re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -21,6 +21,9 @@ from onefs.model import Copy, Dataset, Repository, Session
 #: characters of a path that need no escape (RFC 3986, pchar and the slash); ``#``, ``?`` and
 #: ``%`` do, because Alyx's data_url is the bare name put behind the repository's address
 _PATH_SAFE = "/:@!$&'()*+,;=~-._"
+
+#: the largest integer that SQLite keeps
+_LARGEST = 2**63 - 1
 
 Row = Mapping[str, Any]
 
@@ -48,6 +51,16 @@ def identifier(row: Row) -> str:
     raise ServerError(f"Alyx sent a row without a UUID: {_excerpt(row)}")
 
 
+def named(column: str) -> Callable[[Row], str]:
+    """What gives a row's name, which stands in ``column``; '' for a row without one."""
+    return lambda row: alf.valid_text(str(row.get(column) or ""))
+
+
+def subject_key(row: Row) -> str:
+    """What tells a row of ``/subjects`` from others: two labs may share a nickname."""
+    return f"{row.get('lab')}/{row.get('nickname')}"
+
+
 def session_of(row: Row) -> str:
     """The session that a row of ``/datasets`` belongs to: the end of its URL; '' without one."""
     eid = str(row.get("session") or "")[-36:].lower()
@@ -60,13 +73,13 @@ def session(row: Row) -> tuple[Session, bool]:
     A session without number (a base session) has no folder: its number is given as -1.
     """
     start = _text(row, "start_time")
-    number = row.get("number")
+    number = _number(row)
     return Session(
         eid=identifier(row),
         lab=_text(row, "lab"),
         subject=_text(row, "subject"),
         date=start[:10],
-        number=int(number) if number is not None else -1,
+        number=number if number is not None else -1,
         start_time=timestamp(start) or 0.0,
         task_protocol=_text(row, "task_protocol"),
         projects=_projects(row),
@@ -92,15 +105,18 @@ def dataset(row: Row, eid: str) -> DatasetRow:
         collection=_text(row, "collection"),
         revision=_text(row, "revision"),
         dataset_type=_text(row, "dataset_type"),
-        size=size if isinstance(size, int) and size >= 0 else None,
+        size=size if type(size) is int and 0 <= size <= _LARGEST else None,
         md5=_digest(row.get("hash")),
         default=row.get("default_dataset") is not False,
         qc=_text(row, "qc") or "NOT_SET",
         mtime=_first_time(row, "created_datetime", "auto_datetime"),
     )
+    records = row.get("file_records") or []
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise ServerError(f"Alyx sent 'file_records' that are none: {_excerpt(row)}")
     claimed = tuple(
-        (_text(record, "data_repository"), record.get("data_url") or "")
-        for record in row.get("file_records") or ()
+        (_text(record, "data_repository"), _url(record))
+        for record in records
         if record.get("exists") is True
     )
     return DatasetRow(found, claimed)
@@ -163,13 +179,31 @@ def _text(row: Row, key: str) -> str:
     return alf.valid_text(value)
 
 
+def _url(record: Row) -> str:
+    """``data_url`` as it came: it may hold bytes that are not UTF-8."""
+    url = record.get("data_url")
+    return url if isinstance(url, str) else ""
+
+
+def _number(row: Row) -> int | None:
+    """``number``, an integer or null; a text of digits is taken too (tables of 2021 have such)."""
+    number = row.get("number")
+    if number is None:
+        return None
+    if isinstance(number, str) and number.isascii() and number.isdigit():
+        number = int(number[:20])
+    if type(number) is not int or abs(number) > _LARGEST:
+        raise ServerError(f"Alyx sent 'number' that is none: {_excerpt(row)}")
+    return number
+
+
 def _projects(row: Row) -> tuple[str, ...]:
     """``projects`` is a list; before 2022 it was ``project``, one name."""
     projects = row.get("projects")
     if isinstance(projects, list):
-        return tuple(str(name) for name in projects)
-    project = row.get("project")
-    return (project,) if isinstance(project, str) and project else ()
+        return tuple(alf.valid_text(str(name)) for name in projects)
+    project = _text(row, "project")
+    return (project,) if project else ()
 
 
 def _digest(value: object) -> str:

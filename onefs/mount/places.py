@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onefs.errors import MountError, UsageError
-from onefs.mount import mounts
+from onefs.mount import mounts, records
 
 _FUSE_CONF = Path("/etc/fuse.conf")
 
@@ -40,9 +40,9 @@ def prepare(mountpoint: str | os.PathLike[str]) -> Mountpoint:
     Raises :class:`MountError` when it is in use, not an empty folder, or cannot be made.
     """
     path = resolve(mountpoint)
-    _clear_mount(path)
+    ours = _clear_mount(path)
     try:
-        made = _make(path)
+        made = _make(path) or ours
         filled = not made and bool(os.listdir(path))
     except OSError as error:
         raise MountError(
@@ -84,13 +84,16 @@ def check_allow_other(conf: Path = _FUSE_CONF) -> None:
         )
 
 
-def _clear_mount(path: str) -> None:
+def _clear_mount(path: str) -> bool:
+    """Take a dead mount away. Returns whether the folder was made for it."""
     mounted = mounts.find_mount(path)
     if mounted is None or not mounted.ours:
-        return
+        return False
+    record = records.find(path)
     if not mounts.is_stale(path):
         raise MountError(f"{path} is already mounted: onefs umount {path} unmounts it.")
     mounts.repair(path)
+    return record is not None and record.made and not os.listdir(path)
 
 
 def _make(path: str) -> bool:

@@ -9,6 +9,8 @@ it and a small one, each over an embedded server of 20 sessions. Prints one JSON
     ready   seconds for `onefs mount` to return, small and big, the best of three
     find    seconds of a whole `find`, entries, and the curve of the daemon's memory
     ls_lR   the same of `ls -lR` of one lab
+    listings  seconds of `ls`, first (nothing in the daemon's memory) and again, kernel cold; and
+            calls of stat a second
 
 A point of a curve is [seconds, RSS of the daemon, 300 B for each fuse_inode of the kernel], in MB:
 libfuse keeps that much for each inode which the kernel holds, and the rest is ours.
@@ -30,10 +32,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from made_tables import write
+from scripts.benchmarks import listing
+from scripts.benchmarks.listing import INODE
+from scripts.benchmarks.made_tables import write
 
-#: bytes that libfuse keeps for an inode which the kernel holds
-INODE = 300
 _RUN = "from onefs.cli import main; main()"
 
 
@@ -61,6 +63,7 @@ def main() -> None:
         }
         with _mounted(work / "state-big", work) as (mountpoint, pid):
             time.sleep(1)
+            found["listings"] = _listings(mountpoint)
             labs = [str(lab) for lab in sorted(mountpoint.glob("lab[0-9]*"))]
             found["ls_lR"] = _walk(["ls", "-lR", labs[-1]], pid)
             found["find"] = _walk(["find", *labs[: asked.part_of_find]], pid)
@@ -140,6 +143,24 @@ def _mounted(state: Path, work: Path) -> Iterator[tuple[Path, int]]:
         yield mountpoint, int(json.loads(text)["mounts"][0]["pid"])
     finally:
         _umount(mountpoint)
+
+
+def _listings(mountpoint: Path) -> dict[str, float | None]:
+    lab = min(mountpoint.glob("lab[0-9]*"))
+    subject = min(lab.iterdir())
+    date = min(subject.iterdir())
+    found: dict[str, float | None] = {}
+    folders = {"the mount": mountpoint, "a lab": lab, "a subject": subject, "a date": date}
+    for name, folder in {**folders, "a session": min(date.iterdir())}.items():
+        for when in ("first", "again"):
+            listing.drop_caches()
+            found[f"ls of {name}, {when}, s"] = listing.took(["ls", folder])
+    session = min(date.iterdir())
+    found["ls -lR of a session, s"] = listing.took(["ls", "-lR", session])
+    files = [Path(folder) for folder, _, names in os.walk(session) if names]
+    found["stat, kernel warm, a second"] = listing.stat_rate(files[0])
+    found["stat, kernel cold, a second"] = listing.first_stat_rate(files)
+    return found
 
 
 def _walk(command: list[str], pid: int) -> dict[str, Any]:

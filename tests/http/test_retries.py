@@ -13,6 +13,7 @@ from onefs.errors import (
     Unreachable,
 )
 from onefs.http import Transport, retry_delay
+from onefs.http.retry import retry_after_seconds
 from tests import scripted
 from tests.http.asking import SLACK, get, timed
 from tests.scripted import Scripted, answer, answer_json
@@ -111,3 +112,22 @@ class TestRetries:
         assert delay is not None
         assert delay >= 7.0
         assert retry_delay(Throttled("x", 9.0), 1, jitter=lambda: 0.0) == 9.125
+
+    @pytest.mark.parametrize(
+        ("written", "seconds"),
+        [
+            ("49", 49.0),
+            (" 7 ", 7.0),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", 60.0),
+            ("Sun, 06 Nov 1994 08:47:37 GMT", 0.0),
+            ("soon", None),
+            ("-5", None),
+            ("\u00b2", None),
+            ("", None),
+            (None, None),
+        ],
+    )
+    def test_what_a_server_may_write_for_when(
+        self, written: str | None, seconds: float | None
+    ) -> None:
+        assert retry_after_seconds(written, now=lambda: 784111717.0) == seconds

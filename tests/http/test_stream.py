@@ -30,7 +30,7 @@ class TestStream:
             Scripted({"/f": answer(body, ETag='"v1"')}) as server,
             client.stream(f"{server.url}/f") as stream,
         ):
-            pieces = list(stream.iter_chunks(size))
+            pieces = list(stream.iter_chunks(lambda: size))
             assert (stream.status, stream.length, stream.headers["etag"]) == (
                 200,
                 len(body),

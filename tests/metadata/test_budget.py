@@ -92,6 +92,16 @@ def test_a_clock_that_is_set_back_stops_nobody(tmp_path: Path) -> None:
     assert budget.take(modest=False) == 0
 
 
+def test_a_long_ban_is_kept_to_for_an_hour(tmp_path: Path) -> None:
+    clock = Clock()
+    budget = Budget(tmp_path / "b", clock=clock)
+    budget.refused(86400.0)
+    clock.now += 3500
+    assert budget.take(modest=False) > 60
+    clock.now += 200
+    assert budget.take(modest=False) == 0
+
+
 @pytest.mark.parametrize("rubbish", [b"", b"x", b"rubbish" * 100])
 def test_a_broken_file_is_a_full_bucket(tmp_path: Path, rubbish: bytes) -> None:
     (tmp_path / "b").write_bytes(rubbish)

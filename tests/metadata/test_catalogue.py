@@ -139,6 +139,20 @@ def test_a_stale_listing_is_served_while_one_refresh_runs(
     assert len(written.paths) == 2
 
 
+def test_a_listing_taken_before_the_clock_was_set_back_is_taken_anew(
+    make: Make, written: WrittenAlyx, clock: Clock
+) -> None:
+    written.answer("/labs", 200, labs("a"))
+    clock.now += 365 * 86400
+    assert make(written).labs().value == ["a"]
+    clock.now -= 365 * 86400
+    written.answer("/labs", 200, labs("b"))
+    catalogue = make(written)
+    assert catalogue.labs().value == ["a"]
+    assert eventually(lambda: catalogue.labs().value == ["b"])
+    assert len(written.paths) == 2
+
+
 def test_a_failed_refresh_changes_nothing(make: Make, written: WrittenAlyx, clock: Clock) -> None:
     written.answer("/labs", 200, labs("a"))
     catalogue = make(written)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from werkzeug import Request
 
 from onefs.demo.grown import GrownLaboratory
 from onefs.demo.serve import Servers
-from onefs.errors import NotFound, OnefsError, ServerError, Throttled
+from onefs.errors import NotFound, OnefsError, ServerError
 from onefs.http import Transport
 from onefs.metadata.alyx import PAGE, Alyx
 from onefs.metadata.auth import GivenToken, fetch_token
 from onefs.metadata.catalogue import Catalogue
 from onefs.metadata.database import Database
+from onefs.model import Session
 from tests.metadata.conftest import WrittenAlyx
 from tests.metadata.test_catalogue import Clock, Make, clock, make
 from tests.metadata.walking import sessions_of, walk
@@ -199,20 +200,47 @@ LISTS = {
 }
 
 
+SESSION = Session(EIDS[0], "a", "s", "2020-01-01", 1)
+ASKED: dict[str, Callable[[Catalogue], Any]] = {
+    "/labs": lambda catalogue: catalogue.labs(),
+    "/subjects": lambda catalogue: catalogue.subjects("a"),
+    "/sessions": lambda catalogue: catalogue.sessions("a", "s"),
+    "/datasets": lambda catalogue: catalogue.datasets(SESSION),
+}
+REPOSITORIES = answer_json({"count": 0, "results": []})
+
+
+@pytest.mark.parametrize("endpoint", ASKED)
 @pytest.mark.parametrize("script", LISTS.values(), ids=LISTS)
 def test_what_is_no_answer_is_an_error_and_never_absence(
-    tmp_path: Path, transport: Transport, script: Script
+    tmp_path: Path, transport: Transport, script: Script, endpoint: str
 ) -> None:
-    with Scripted({"/labs": script}) as server:
+    with Scripted({"/data-repository": REPOSITORIES, endpoint: script}) as server:
         alyx = Alyx(transport, server.url, GivenToken("t"), deadline=3.0)
         catalogue = Catalogue(Database(tmp_path / "c"), alyx, deadline=3.0)
         began = time.monotonic()
-        with pytest.raises((ServerError, Throttled, OnefsError)) as caught:
-            catalogue.labs()
+        with pytest.raises(OnefsError) as caught:
+            ASKED[endpoint](catalogue)
         assert not isinstance(caught.value, NotFound)
         assert time.monotonic() - began < 10
-        assert catalogue.is_empty()
         catalogue.close()
+
+
+@pytest.mark.parametrize("script", LISTS.values(), ids=LISTS)
+def test_what_is_no_answer_takes_nothing_away(
+    make: Make, moody: Moody, clock: Clock, transport: Transport, script: Script
+) -> None:
+    """Every listing is stale, the server gives that answer to all, and all stays listed."""
+    known = make(moody.written)
+    found = walk(known, "a")
+    clock.now += 30 * 86400
+    with Scripted(dict.fromkeys([*ASKED, "/data-repository"], script)) as server:
+        known._database.set_fact("alyx_url", server.url)  # the same server, to the catalogue
+        catalogue = make(Alyx(transport, server.url, GivenToken("t"), deadline=2.0))
+        for _ in range(3):
+            assert walk(catalogue, "a") == found
+            time.sleep(0.2)
+        assert server.requests
 
 
 def test_a_next_that_leads_in_circles_ends(written: WrittenAlyx, transport: Transport) -> None:

@@ -188,6 +188,8 @@ def test_killed_then_mounted_again(mounted: Mounted, mount: Callable[..., Mounte
     again = mount()
     assert (again.path / "file").read_bytes() == b"bytes"
     assert [each.mountpoint for each in mounts.read_mounts()].count(str(again.path)) == 1
+    daemon.stop(again.path)
+    assert not again.path.exists()  # as it was made for the mount that was killed
 
 
 def test_killed_then_stopped(mounted: Mounted) -> None:

@@ -28,8 +28,11 @@ def mounted(home: Home, servers: Servers) -> Mounted:
     return home.mount(**account(servers))
 
 
-def test_mounting_itself_asks_for_no_more_than_the_labs(mounted: Mounted, servers: Servers) -> None:
-    assert [each.path.partition("?")[0] for each in alyx_requests(servers)] == ["/labs"]
+def test_mounting_asks_for_labs_and_repositories(mounted: Mounted, servers: Servers) -> None:
+    assert [each.path.partition("?")[0] for each in alyx_requests(servers)] == [
+        "/labs",
+        "/data-repository",
+    ]
     assert data_requests(servers) == []
 
 

@@ -1,0 +1,80 @@
+"""Who asks ahead for a lab, among the processes that share a catalogue.
+
+Walks of several processes over one cold lab would ask for the same batches. So who asks for a
+batch claims the lab; another process waits for a moment, and then finds in the catalogue what the
+first one has brought. A claim saves requests and is needed for nothing: where it cannot be had in
+time, or the file system has no locks, everybody asks. The kernel ends the claim of a process that
+dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+#: seconds that another process is waited for: about two batches
+PATIENCE = 1.0
+#: seconds between two tries
+_POLL = 0.02
+
+
+@dataclass(slots=True)
+class _Held:
+    """One lab that threads of this process are asking ahead for."""
+
+    threads: int = 0
+    descriptor: int | None = None
+
+
+class Claims:
+    """The claims of one process. Thread-safe; threads of one process do not exclude each other."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._held: dict[str, _Held] = {}
+
+    @contextlib.contextmanager
+    def of(self, lab: str) -> Iterator[None]:
+        """Claim a lab while asking ahead for it; what is wanted may be there by then."""
+        with self._lock:
+            held = self._held.setdefault(lab, _Held())
+            held.threads += 1
+            first = held.threads == 1
+        try:
+            if first:
+                held.descriptor = self._claim(lab)
+            yield
+        finally:
+            with self._lock:
+                held.threads -= 1
+                if held.threads == 0:
+                    del self._held[lab]
+                    if held.descriptor is not None:
+                        os.close(held.descriptor)
+
+    def _claim(self, lab: str) -> int | None:
+        """The descriptor that holds the claim, if it could be had."""
+        name = hashlib.sha1(lab.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        descriptor = None
+        end = time.monotonic() + PATIENCE
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            descriptor = os.open(self._folder / name, flags, 0o600)
+            while time.monotonic() < end:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(_POLL)
+        except OSError:  # no such folder, or no locks there: nobody is kept from asking
+            pass
+        return descriptor
