@@ -95,6 +95,24 @@ def locate(arguments: Sequence[str], flags: Flags) -> tuple[Site, list[str]]:
     return site, patterns
 
 
+def mounted_site(arguments: Sequence[str], flags: Flags) -> Site | None:
+    """The database whose mount or cache folder an argument lies in, else the only one that is
+    mounted where none is set up; None where flags or settings decide."""
+    if any(flags.values()):
+        return None
+    known = _sites(flags)
+    for argument in arguments:
+        with suppress(ValueError):  # a UsageError, or a text that can be no path
+            site, _ = _place(argument, known)
+            if site is not None:
+                return site
+    try:
+        resolve(flags)
+    except NotConfigured:
+        return _only_mounted(known)
+    return None
+
+
 def sites(flags: Flags) -> list[Site]:
     """All databases that are mounted or set up, or the one that flags name; each folder once."""
     found = {site.settings.state_dir: site for site, _ in reversed(_sites(flags))}
@@ -165,10 +183,14 @@ def _default(flags: Flags, known: list[tuple[Site, str]]) -> Site:
     try:
         return _configured(flags)
     except NotConfigured:
-        mounted = [site for site, mountpoint in known if mountpoint]
-        if len(mounted) != 1:
+        if (mounted := _only_mounted(known)) is None:
             raise
-        return mounted[0]
+        return mounted
+
+
+def _only_mounted(known: list[tuple[Site, str]]) -> Site | None:
+    mounted = [site for site, mountpoint in known if mountpoint]
+    return mounted[0] if len(mounted) == 1 else None
 
 
 def _owner(folder: Path) -> str:
