@@ -98,7 +98,7 @@ def locate(arguments: Sequence[str], flags: Flags) -> tuple[Site, list[str]]:
 def mounted_site(arguments: Sequence[str], flags: Flags) -> Site | None:
     """The database whose mount or cache folder an argument lies in, else the only one that is
     mounted where none is set up; None where flags or settings decide."""
-    if any(flags.values()):
+    if any(flags.values()) or (not arguments and _is_set_up(flags)):
         return None
     known = _sites(flags)
     for argument in arguments:
@@ -106,11 +106,15 @@ def mounted_site(arguments: Sequence[str], flags: Flags) -> Site | None:
             site, _ = _place(argument, known)
             if site is not None:
                 return site
+    return None if _is_set_up(flags) else _only_mounted(known)
+
+
+def _is_set_up(flags: Flags) -> bool:
     try:
         resolve(flags)
     except NotConfigured:
-        return _only_mounted(known)
-    return None
+        return False
+    return True
 
 
 def sites(flags: Flags) -> list[Site]:

@@ -166,7 +166,9 @@ def test_dir_has_exact_sizes_with_the_dots_first(
     assert [name for _, _, name in rows[:2]] == [".", ".."]
     assert [is_folder for _, is_folder, _ in rows] == ["1", "1", *["0"] * (len(rows) - 2)]
     sizes = {name: int(size) for size, _, name in rows[2:]}
-    assert sizes == {each.name: each.stat().st_size for each in (folder / SESSION / "alf").iterdir()}
+    assert sizes == {
+        each.name: each.stat().st_size for each in (folder / SESSION / "alf").iterdir()
+    }
 
 
 _R = """
