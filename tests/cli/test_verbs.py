@@ -233,24 +233,18 @@ def test_get_and_path(user: dict[str, str], laboratory: Servers) -> None:
     assert done(user, "path", out[0], "--cache") == folder + "\n"
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion(user: dict[str, str], shell: str) -> None:
-    """click's own: the script, and what it asks for."""
-
-    def complete(**variables: str) -> str:
-        return subprocess.run(
-            [sys.executable, "-c", "from onefs.cli import main; main(prog_name='onefs')"],
-            env={**user, **variables},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-        ).stdout
-
-    assert "_ONEFS_COMPLETE" in complete(_ONEFS_COMPLETE=f"{shell}_source")
-    words = "sea" if shell == "fish" else "1"
-    asked = complete(_ONEFS_COMPLETE=f"{shell}_complete", COMP_WORDS="onefs sea", COMP_CWORD=words)
-    assert "search" in asked
+def test_get_offline(user: dict[str, str], laboratory: Servers) -> None:
+    """What is there is printed, for the rest it fails; no server is asked."""
+    there = done(user, "get", REF, "--type", "licks.times")
+    laboratory.clear_requests()
+    assert done(user, "get", REF, "--type", "licks.times", "--offline") == there
+    both = ["get", REF, "--type", "licks.times", "--type", "clusters.depths", "--offline"]
+    found = run(both, user)
+    assert (found.returncode, found.stdout) == (UNREACHABLE, there)
+    assert "clusters.depths.npy" in found.stderr
+    assert "clusters.depths" in done(user, *both, "--dry-run")
+    assert refused(user, "get", "2018-07-13_1_flowers", "--offline", code=UNREACHABLE)
+    assert laboratory.requests == []
 
 
 # -- hostile words
