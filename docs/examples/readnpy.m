@@ -54,11 +54,15 @@ function header = read_header(fid, filename)
   end
 end
 
-function [class_name, byte_order, is_logical] = read_type(header, filename)
-  found = regexp(header, '''descr''\s*:\s*''([<>|=])([biuf])(\d+)''', 'tokens', 'once');
+function found = read_field(header, pattern, filename)
+  found = regexp(header, pattern, 'tokens', 'once');
   if isempty(found)
     error('readnpy:type', '%s holds no plain array of numbers: %s', filename, strtrim(header));
   end
+end
+
+function [class_name, byte_order, is_logical] = read_type(header, filename)
+  found = read_field(header, '''descr''\s*:\s*''([<>|=])([biuf])(\d+)''', filename);
   types = struct('b1', 'uint8', 'i1', 'int8', 'i2', 'int16', 'i4', 'int32', 'i8', 'int64', ...
                  'u1', 'uint8', 'u2', 'uint16', 'u4', 'uint32', 'u8', 'uint64', ...
                  'f4', 'single', 'f8', 'double');
@@ -75,17 +79,11 @@ function [class_name, byte_order, is_logical] = read_type(header, filename)
 end
 
 function shape = read_shape(header, filename)
-  found = regexp(header, '''shape''\s*:\s*\(([\d\s,L]*)\)', 'tokens', 'once');
-  if isempty(found)
-    error('readnpy:format', '%s: its header names no shape: %s', filename, strtrim(header));
-  end
+  found = read_field(header, '''shape''\s*:\s*\(([\d\s,L]*)\)', filename);
   shape = reshape(str2double(regexp(found{1}, '\d+', 'match')), 1, []);
 end
 
 function answer = is_fortran(header, filename)
-  found = regexp(header, '''fortran_order''\s*:\s*(True|False)', 'tokens', 'once');
-  if isempty(found)
-    error('readnpy:format', '%s: its header names no order: %s', filename, strtrim(header));
-  end
+  found = read_field(header, '''fortran_order''\s*:\s*(True|False)', filename);
   answer = strcmp(found{1}, 'True');
 end

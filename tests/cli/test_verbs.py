@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click import Context
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -127,6 +128,26 @@ def test_flags_are_for_one_use(user: dict[str, str], laboratory: Servers, home: 
     assert out.startswith(str(cache))
     assert not (home / ".config" / "onefs" / "settings.json").exists()
     assert refused(away, *DAY, code=UNREACHABLE)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [DAY, ["list", REF], ["show", f"{SESSION}/licks.times.npy"], ["path", REF], ["get", REF]],
+    ids=lambda arguments: arguments[0],
+)
+def test_every_verb_takes_the_five_flags(
+    user: dict[str, str], laboratory: Servers, home: Path, arguments: list[str]
+) -> None:
+    """And keeps none of them."""
+    verb = main.get_command(Context(main), arguments[0])
+    assert verb is not None
+    flags = {flag for each in verb.params for flag in each.opts}
+    assert {"--url", "--username", "--profile", "--cache-dir", "--offline"} <= flags
+    url = user.pop("ONEFS_URL")
+    username = user.pop("ONEFS_USERNAME")
+    given_flags = ["--url", url, "--username", username, "--cache-dir", str(home / "mine")]
+    done({**user, "ONEFS_URL": url}, *arguments, *given_flags)
+    assert not list(home.rglob("settings.json"))
 
 
 def test_offline(user: dict[str, str], laboratory: Servers) -> None:
