@@ -76,7 +76,7 @@ def test_the_readme_names_every_command() -> None:
 PROMISES = [
     line
     for line in SEMANTICS.splitlines()
-    if re.match(r"(- |\| (?!-|what |state |listing |the server ))", line)
+    if re.match(r"(- |\| (?!-|what |state |listing |the server |row ))", line)
 ]
 
 
@@ -92,6 +92,25 @@ def test_every_promise_has_a_test_that_exists(promise: str) -> None:
         module = ast.parse((ROOT / path).read_text("utf-8"))
         functions = {node.name for node in ast.walk(module) if isinstance(node, ast.FunctionDef)}
         assert function in functions, f"{path} has no {function}"
+
+
+ROWS = [line for line in PROMISES if re.match(r"\| 1\.[1-5] \|", line)]
+
+
+def test_every_row_of_the_old_one_has_a_test_that_says_whom_it_follows() -> None:
+    """The table's third column is a word of the test's docstring."""
+    assert len(ROWS) > 60
+    for row in ROWS:
+        who = row.split(" | ")[2]
+        assert who in ("tutorial", "old code", "ours"), row
+        ((path, function),) = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", row)
+        module = ast.parse((ROOT / path).read_text("utf-8"))
+        said = next(
+            ast.get_docstring(node) or ast.get_docstring(module) or ""
+            for node in ast.walk(module)
+            if isinstance(node, ast.FunctionDef) and node.name == function
+        )
+        assert who in said.casefold(), f"{path}::{function} does not say {who!r}"
 
 
 def test_links_between_documents_lead_somewhere() -> None:

@@ -6,6 +6,8 @@ A module for each family of commands; what they share is in ``onefs.cli.options`
 from __future__ import annotations
 
 import importlib
+import io
+import sys
 
 import click
 
@@ -52,6 +54,9 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # paths that are not UTF-8 are printed as the bytes that they are
+            sys.stdout.reconfigure(errors="surrogateescape")
         try:
             return super().invoke(ctx)
         except OnefsError as error:

@@ -33,9 +33,15 @@ if TYPE_CHECKING:
     help="Files at once.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be fetched.")
+@click.option("--offline", is_flag=True, help="Ask no server: print what is there already.")
 @site_options
 def get(
-    paths: tuple[str, ...], types: tuple[str, ...], jobs: int, dry_run: bool, **flags: str | None
+    paths: tuple[str, ...],
+    types: tuple[str, ...],
+    jobs: int,
+    dry_run: bool,
+    offline: bool,
+    **flags: str | None,
 ) -> None:
     """Download what stands at PATH and below, and verify it; print where each file is.
 
@@ -46,7 +52,7 @@ def get(
     from onefs.cli.opening import locate
 
     site, patterns = locate(paths, flags)
-    access = site.open(offline=False)
+    access = site.open(offline=offline)
     try:
         with _wakes(access):
             wanted = _wanted(access, patterns, types)

@@ -1,4 +1,4 @@
-"""``onefs list``, ``show``, ``path`` and ``get``: what is there, where it is, and have it here."""
+"""``onefs list``, ``show`` and ``path``: what is there, and where it is."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def list_(
         raise UsageError("give a session, or one of --users, --subjects, --labs, --dataset-types")
     if what is not None and (details or everything):
         raise UsageError(f"--details and --all are for a session, not for --{what}")
-    with database.open() as one:
+    with database.open(*filter(None, [session])) as one:
         if everything:
             emit(json.dumps(one.list(session, "all"), indent=4).splitlines())
         elif details:
@@ -64,7 +64,7 @@ def show(database: Database, path: str, form: str) -> None:
 
     PATH is one in the cache or in a mount, or lab/subject/date/number/... of the tree.
     """
-    with database.open() as one:
+    with database.open(path) as one:
         found = one.describe(whole_path(path))
     if form == "json":
         click.echo(json.dumps(found, indent=4))
@@ -82,7 +82,7 @@ def show(database: Database, path: str, form: str) -> None:
 @verb_options
 def path(database: Database, sessions: tuple[str, ...], cache: bool) -> None:
     """Print the folder of each session: where the database is mounted, else in the cache."""
-    with database.open() as one:
+    with database.open(*sessions) as one:
         mount = None if cache else mount_of(one.url)
         emit([str(one.path(session, mount)) for session in sessions])
 

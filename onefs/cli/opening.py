@@ -107,6 +107,28 @@ def locate(arguments: Sequence[str], flags: Flags) -> tuple[Site, list[str]]:
     return site, patterns
 
 
+def mounted_site(arguments: Sequence[str], flags: Flags) -> Site | None:
+    """The database whose mount or cache folder an argument lies in, else the only one that is
+    mounted where none is set up; None where flags or settings decide."""
+    if any(flags.values()) or (not arguments and _is_set_up(flags)):
+        return None
+    known = _sites(flags)
+    for argument in arguments:
+        with suppress(ValueError):  # a UsageError, or a text that can be no path
+            site, _ = _place(argument, known)
+            if site is not None:
+                return site
+    return None if _is_set_up(flags) else _only_mounted(known)
+
+
+def _is_set_up(flags: Flags) -> bool:
+    try:
+        resolve(flags)
+    except NotConfigured:
+        return False
+    return True
+
+
 def sites(flags: Flags) -> list[Site]:
     """All databases that are mounted or set up, or the one that flags name; each folder once."""
     found = {each.site.settings.state_dir: each.site for each in reversed(_sites(flags))}
@@ -172,10 +194,14 @@ def _default(flags: Flags, known: list[Shown]) -> Site:
     try:
         return _configured(flags)
     except NotConfigured:
-        mounted = {each.site.settings.cache_dir: each.site for each in known if each.mountpoint}
-        if len(mounted) != 1:
+        if (mounted := _only_mounted(known)) is None:
             raise
-        return next(iter(mounted.values()))
+        return mounted
+
+
+def _only_mounted(known: list[Shown]) -> Site | None:
+    mounted = {each.site.settings.cache_dir: each.site for each in known if each.mountpoint}
+    return next(iter(mounted.values())) if len(mounted) == 1 else None
 
 
 def _owner(folder: Path) -> str:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from onefs.cli.completing import completes, profiles
 from onefs.errors import (
     CredentialsError,
     DeadlineExceeded,
@@ -37,7 +38,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 def database_options(command: F) -> F:
     """``--url``, ``--username`` and ``--profile``."""
     for option in (
-        click.option("--profile", metavar="NAME", help="A saved database. [ONEFS_PROFILE]"),
+        click.option(
+            "--profile",
+            metavar="NAME",
+            help="A saved database. [ONEFS_PROFILE]",
+            shell_complete=completes(profiles),
+        ),
         click.option("--username", metavar="NAME", help="The Alyx user. [ONEFS_USERNAME]"),
         click.option("--url", metavar="URL", help="The Alyx server. [ONEFS_URL]"),
     ):

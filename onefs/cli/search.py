@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
+from onefs.cli.completing import Complete, completes, known
 from onefs.cli.verbs import Database, clean, emit, mount_of, table, verb_options
 from onefs.errors import UsageError
-from onefs.metadata.terms import VOCABULARY, Several
+from onefs.metadata.terms import OUTCOMES, VOCABULARY, Several
 from onefs.model import Session
 
 #: term -> its flags, and what its help says
@@ -39,12 +40,31 @@ _FLAGS: dict[str, tuple[tuple[str, ...], str]] = {
 }
 
 
+#: what a shell offers for a term's value
+_COMPLETIONS: dict[str, Complete] = {
+    "subject": completes(known("sessions", "subject")),
+    "lab": completes(known("sessions", "lab")),
+    "task_protocol": completes(known("sessions", "task_protocol")),
+    "dataset_types": completes(known("datasets", "dataset_type")),
+    "dataset_names": completes(known("datasets", "name")),
+    "qc": completes(lambda _: list(OUTCOMES)),
+    "dataset_qc_lte": completes(lambda _: list(OUTCOMES)),
+}
+
+
 def _term_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for name in reversed(_FLAGS):
         flags, text = _FLAGS[name]
         several = VOCABULARY[name].several
         repeated = several in (Several.ANY, Several.ALL)
-        command = click.option(*flags, name, multiple=repeated, metavar="VALUE", help=text)(command)
+        command = click.option(
+            *flags,
+            name,
+            multiple=repeated,
+            metavar="VALUE",
+            help=text,
+            shell_complete=_COMPLETIONS.get(name),
+        )(command)
     return command
 
 

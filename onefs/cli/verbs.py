@@ -34,19 +34,34 @@ class Database:
     offline: bool
 
     @contextmanager
-    def open(self) -> Iterator[ONE]:
-        """The database, and our warnings as sentences on standard error."""
-        with (
-            _warnings_as_sentences(),
-            ONE(
-                base_url=self.url,
-                username=self.username,
-                profile=self.profile,
-                cache_dir=self.cache_dir,
-                offline=self.offline,
-            ) as one,
-        ):
+    def open(self, *names: str) -> Iterator[ONE]:
+        """The database, and our warnings as sentences on standard error.
+
+        ``names`` are what the command is about: one may be a path in a mount of another database.
+        """
+        with _warnings_as_sentences(), self._one(names) as one:
             yield one
+
+    def _one(self, names: Sequence[str]) -> ONE:
+        from onefs.cli.opening import mounted_site
+
+        flags = {
+            "url": self.url,
+            "username": self.username,
+            "profile": self.profile,
+            "cache_dir": self.cache_dir,
+        }
+        site = mounted_site(names, flags)
+        if site is not None:
+            access = site.open(offline=self.offline)
+            return ONE.over(access, site.settings, offline=self.offline)
+        return ONE(
+            base_url=self.url,
+            username=self.username,
+            profile=self.profile,
+            cache_dir=self.cache_dir,
+            offline=self.offline,
+        )
 
 
 def verb_options(command: F) -> F:

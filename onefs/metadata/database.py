@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from onefs import alf
 from onefs.metadata.rows import DatasetRow
@@ -22,6 +22,9 @@ _MIGRATIONS = {
     CREATE INDEX IF NOT EXISTS sessions_of_ref ON sessions (subject, date, number);
     """
 }
+#: datasets that a session must have: columns of ``datasets``, and their values
+Having = Sequence[tuple[Literal["dataset_type", "name"], str]]
+
 #: seconds after which everything is stale in any case, and a wish for it anew is forgotten
 _WISHES = 7 * 86400.0
 
@@ -299,12 +302,17 @@ class Database:
 
     # -- searches
 
-    def eids_where(self, condition: str, values: Iterable[object], limit: int | None) -> list[str]:
-        """The eids of known sessions, without number too, for which an SQL condition holds; at
-        most ``limit``, the latest."""
-        query = f"SELECT eid FROM sessions WHERE {condition} ORDER BY start_time DESC LIMIT ?"
-        most = -1 if limit is None else limit
-        return [row[0] for row in self._rows(query, *values, most)]
+    def found_where(
+        self, condition: str, values: Iterable[object], having: Having = ()
+    ) -> list[tuple[str, int, str]]:
+        """Date, number and eid of known sessions for which an SQL condition on their columns holds
+        and which have all these datasets; the latest first. The number is -1 for none."""
+        has = "".join(f" AND eid IN (SELECT eid FROM datasets WHERE {c} = ?)" for c, _ in having)
+        query = (
+            f"SELECT date, ifnull(number, -1), eid FROM sessions WHERE {condition}{has}"
+            " ORDER BY start_time DESC"
+        )
+        return self._rows(query, *values, *(value for _, value in having))
 
     def sessions_of(self, eids: Sequence[str]) -> list[Session]:
         """The known sessions of these eids, in that order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Literal
 
 from onefs.metadata.database import Database
 from onefs.metadata.rows import Row
@@ -36,11 +36,16 @@ def agrees(row: Row, query: Query) -> bool:
 def search(database: Database, query: Query, limit: int | None = None) -> list[str]:
     """The eids of known sessions that fulfil a query of :data:`TERMS` only; latest first."""
     conditions, values = ["1"], list[object]()
+    having: list[tuple[Literal["dataset_type", "name"], str]] = []
     for name, wanted in query.values:
+        if (column := _DATASETS.get(name)) is not None:
+            having.extend((column, value) for value in wanted)
+            continue
         condition, given = _CONDITIONS[name](database, wanted)
         conditions.append(condition)
         values.extend(given)
-    return database.eids_where(" AND ".join(conditions), values, limit)
+    found = database.found_where(" AND ".join(conditions), values, having)
+    return [eid for _, _, eid in found[:limit]]
 
 
 def row(session: Session, url: str) -> Row:
@@ -126,16 +131,11 @@ def _among(column: str, holds: Callable[[str, tuple[str, ...]], bool]) -> Condit
     return make
 
 
-def _datasets(column: str) -> Condition:
-    """Sessions that have all of them, as far as their datasets were ever listed."""
-
-    def make(database: Database, wanted: tuple[str, ...]) -> tuple[str, list[object]]:
-        one = f"eid IN (SELECT eid FROM datasets WHERE {column} = ?)"
-        return " AND ".join([one] * len(wanted)), list(wanted)
-
-    return make
-
-
+#: terms about the datasets of a session, all of which it has, and their columns
+_DATASETS: Mapping[str, Literal["dataset_type", "name"]] = {
+    "dataset_types": "dataset_type",
+    "dataset_names": "name",
+}
 _CONDITIONS: Mapping[str, Condition] = {
     "lab": _among("lab", _is_same),
     "subject": _among("subject", _is_same),
@@ -148,6 +148,4 @@ _CONDITIONS: Mapping[str, Condition] = {
         [int(value) for value in wanted],
     ),
     "date_range": lambda _, wanted: ("date BETWEEN ? AND ?", list(wanted)),
-    "dataset_types": _datasets("dataset_type"),
-    "dataset_names": _datasets("name"),
 }

@@ -243,6 +243,8 @@ class Queries:
         if not eids:  # nothing known is not nothing there
             raise Unreachable(f"{trouble}; the catalogue knows no such session") from trouble
         log.warning("%s; this is what the catalogue knows, which may not be all", trouble)
+        if "dataset_types" in query and self._database.tables_version() is not None:
+            log.warning("the cache tables have no dataset types: file names stood for them")
         return Found(eids, lambda: self._known(eids))
 
     def _known(self, eids: Sequence[str]) -> Iterator[Hit]:

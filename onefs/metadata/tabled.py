@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from onefs import alf
-from onefs.metadata.database import Database
+from onefs.metadata.database import Database, Having
 from onefs.metadata.rows import DatasetRow
 from onefs.metadata.tables import NAME, Tables
+from onefs.metadata.tables_names import rows_having
 from onefs.model import Dataset, Session
 
 #: the age of what the tables know in part only: it is served, and asked for behind
@@ -106,19 +107,30 @@ class TabledDatabase(Database):
             found |= {session.eid: session for session in self.tables.sessions_by_ref(ref)}
         return sorted(found.values(), key=lambda session: (session.lab, session.eid))
 
-    def eids_where(self, condition: str, values: Iterable[object], limit: int | None) -> list[str]:
-        """As in :class:`Database`. The tables know no dataset types: sessions whose datasets
-        they alone know are not found by them."""
+    def found_where(
+        self, condition: str, values: Iterable[object], having: Having = ()
+    ) -> list[tuple[str, int, str]]:
+        """As in :class:`Database`. The tables know no dataset types: see ``tables_names``."""
         values = list(values)
-        own = super().eids_where(condition, values, limit)
-        if self.tables.version is None or "FROM datasets" in condition:
+        own = super().found_where(condition, values, having)
+        created = self.tables.created
+        if created is None:
             return own
-        found = {session.eid: session for session in self.sessions_of(own)}
-        for session in self.tables.sessions_where(condition, values, limit):
-            found.setdefault(session.eid, session)
-        bare = [eid for eid in own if eid not in found]  # no number, so no folder
-        latest = sorted(found.values(), key=lambda each: (each.date, each.number), reverse=True)
-        return [*bare, *(session.eid for session in latest)][:limit]
+        known = {eid for _, _, eid in own}
+        if having:  # what Alyx listed since is known, also that it lacks them
+            known |= self._listed_since(created)
+        rows = rows_having(having, self.tables.paths(), self._rows) if having else ()
+        told = self.tables.found_where(condition, values, rows)
+        found = own + [line for line in told if line[2] not in known]
+        return sorted(found, key=lambda line: line[:2], reverse=True)
+
+    def _listed_since(self, moment: float) -> set[str]:
+        """The sessions whose datasets Alyx has listed since then."""
+        query = (
+            "SELECT substr(key, 10) FROM listings"
+            " WHERE key > 'datasets/' AND key < 'datasets0' AND fetched_at >= ?"
+        )
+        return {str(eid) for (eid,) in self._rows(query, moment)}
 
     def sessions_of(self, eids: Sequence[str]) -> list[Session]:
         found = {session.eid: session for session in super().sessions_of(eids)}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
@@ -126,14 +127,28 @@ class Tables:
         found = self._rows(f"{_SESSION} WHERE eid = ?", _uuid_bytes(eid))
         return _session(found[0]) if found else None
 
-    def sessions_where(
-        self, condition: str, values: Iterable[object], limit: int | None
-    ) -> list[Session]:
-        """Sessions for which an SQL condition on their columns holds; at most ``limit``, the
-        latest."""
-        query = f"{_SESSION} WHERE {condition} ORDER BY date DESC, number DESC LIMIT ?"
-        most = -1 if limit is None else limit
-        return [_session(row) for row in self._rows(query, *values, most)]
+    def found_where(
+        self, condition: str, values: Iterable[object], having: Sequence[Set[int]] = ()
+    ) -> list[tuple[str, int, str]]:
+        """Date, number and eid of the sessions for which an SQL condition on their columns holds,
+        and which have a dataset at one of the paths (by row) of each of ``having``."""
+        query = f"SELECT row, date, number, eid FROM sessions WHERE {condition}"
+        found = self._rows(query, *values)
+        if having:
+            wanted = self._rows_having(having)
+            found = [line for line in found if line[0] in wanted]
+        return [(date, number, uuid_text(eid)) for _, date, number, eid in found]
+
+    def paths(self) -> list[tuple[int, str]]:
+        """All paths, by row."""
+        return self._rows("SELECT row, path FROM paths")
+
+    def _rows_having(self, having: Sequence[Set[int]]) -> set[int]:
+        """The rows of the sessions that have a dataset of each: one scan, however many they are."""
+        query = "SELECT session, path FROM datasets WHERE path IN (SELECT value FROM json_each(?))"
+        found = self._rows(query, json.dumps(sorted(set[int]().union(*having))))
+        sessions = [{session for session, path in found if path in rows} for rows in having]
+        return set.intersection(*sessions)
 
     def distinct(self, column: str) -> list[str]:
         """The values that a column of the sessions has."""

@@ -12,6 +12,7 @@ from typing import Any, Literal, overload
 from uuid import UUID
 
 from onefs import alf
+from onefs.access import Access
 from onefs.errors import UsageError
 from onefs.metadata import terms as vocabulary
 from onefs.metadata.queries import TABLES, Found, names_of
@@ -21,6 +22,7 @@ from onefs.one.info import SessionDataInfo
 from onefs.one.loading import Loader, refuse_old_arguments
 from onefs.one.opening import Asked, open_access
 from onefs.one.warn import warn
+from onefs.settings import Settings
 
 #: what a session can be called: its eid, ref, path, or Alyx's URL
 Name = str | UUID | PurePath
@@ -71,10 +73,20 @@ class ONE:
             offline=offline,
             silent=silent,
         )
-        self._access, self._settings = open_access(asked, self.setup)
-        self._end = weakref.finalize(self, self._access.close)
-        self._addresses = Addresses(self._access)
-        self._loader = Loader(self._access, self._addresses, offline=offline)
+        self._begin(*open_access(asked, self.setup), offline=offline)
+
+    @classmethod
+    def over(cls, access: Access, settings: Settings, *, offline: bool = False) -> ONE:
+        """The verbs over a laboratory that is open already, and ends with this object."""
+        made = cls.__new__(cls)
+        made._begin(access, settings, offline=offline)
+        return made
+
+    def _begin(self, access: Access, settings: Settings, *, offline: bool) -> None:
+        self._access, self._settings = access, settings
+        self._end = weakref.finalize(self, access.close)
+        self._addresses = Addresses(access)
+        self._loader = Loader(access, self._addresses, offline=offline)
 
     def __enter__(self) -> ONE:
         return self

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click import Context
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -129,6 +130,26 @@ def test_flags_are_for_one_use(user: dict[str, str], laboratory: Servers, home: 
     assert refused(away, *DAY, code=UNREACHABLE)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [DAY, ["list", REF], ["show", f"{SESSION}/licks.times.npy"], ["path", REF], ["get", REF]],
+    ids=lambda arguments: arguments[0],
+)
+def test_every_verb_takes_the_five_flags(
+    user: dict[str, str], laboratory: Servers, home: Path, arguments: list[str]
+) -> None:
+    """And keeps none of them."""
+    verb = main.get_command(Context(main), arguments[0])
+    assert verb is not None
+    flags = {flag for each in verb.params for flag in each.opts}
+    assert {"--url", "--username", "--profile", "--cache-dir", "--offline"} <= flags
+    url = user.pop("ONEFS_URL")
+    username = user.pop("ONEFS_USERNAME")
+    given_flags = ["--url", url, "--username", username, "--cache-dir", str(home / "mine")]
+    done({**user, "ONEFS_URL": url}, *arguments, *given_flags)
+    assert not list(home.rglob("settings.json"))
+
+
 def test_offline(user: dict[str, str], laboratory: Servers) -> None:
     done(user, *DAY)
     laboratory.clear_requests()
@@ -233,24 +254,18 @@ def test_get_and_path(user: dict[str, str], laboratory: Servers) -> None:
     assert done(user, "path", out[0], "--cache") == folder + "\n"
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion(user: dict[str, str], shell: str) -> None:
-    """click's own: the script, and what it asks for."""
-
-    def complete(**variables: str) -> str:
-        return subprocess.run(
-            [sys.executable, "-c", "from onefs.cli import main; main(prog_name='onefs')"],
-            env={**user, **variables},
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-        ).stdout
-
-    assert "_ONEFS_COMPLETE" in complete(_ONEFS_COMPLETE=f"{shell}_source")
-    words = "sea" if shell == "fish" else "1"
-    asked = complete(_ONEFS_COMPLETE=f"{shell}_complete", COMP_WORDS="onefs sea", COMP_CWORD=words)
-    assert "search" in asked
+def test_get_offline(user: dict[str, str], laboratory: Servers) -> None:
+    """What is there is printed, for the rest it fails; no server is asked."""
+    there = done(user, "get", REF, "--type", "licks.times")
+    laboratory.clear_requests()
+    assert done(user, "get", REF, "--type", "licks.times", "--offline") == there
+    both = ["get", REF, "--type", "licks.times", "--type", "clusters.depths", "--offline"]
+    found = run(both, user)
+    assert (found.returncode, found.stdout) == (UNREACHABLE, there)
+    assert "clusters.depths.npy" in found.stderr
+    assert "clusters.depths" in done(user, *both, "--dry-run")
+    assert refused(user, "get", "2018-07-13_1_flowers", "--offline", code=UNREACHABLE)
+    assert laboratory.requests == []
 
 
 # -- hostile words

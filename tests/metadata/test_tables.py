@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from onefs import alf
+from onefs.metadata import known
 from onefs.metadata.rows import DatasetRow
 from onefs.metadata.tabled import TabledDatabase
 from onefs.metadata.tables import NAME, Tables, presumed_copies
 from onefs.metadata.tables_sync import from_files
+from onefs.metadata.terms import parse
 from onefs.model import Copy, Dataset, Repository, Session
 from tests.metadata.table_files import CREATED_AT, OLD, dataset, session, uuid, write
 
@@ -220,11 +222,47 @@ def test_refs_are_found_in_both(database: TabledDatabase, put: Put) -> None:
 
 def test_searches_see_what_the_tables_know(database: TabledDatabase, put: Put) -> None:
     put([session(1), session(2, lab="labtwo"), session(3, subject="rat")], [])
-    mice = ("subject = ?", ["mouse"])
-    assert set(database.eids_where(*mice, None)) == {uuid(1), uuid(2)}
-    assert len(database.eids_where(*mice, 1)) == 1
+    found = database.found_where("subject = ?", ["mouse"])
+    assert found == [("2020-01-02", 1, uuid(2)), ("2020-01-01", 1, uuid(1))]
     assert [each.eid for each in database.sessions_of([uuid(3), uuid(1)])] == [uuid(3), uuid(1)]
     assert database.distinct("sessions", "subject") == ["mouse", "rat"]
+
+
+def test_searches_see_the_datasets_that_the_tables_know(database: TabledDatabase, put: Put) -> None:
+    """By name as Alyx does; by type as ALF names say, unless Alyx has said otherwise of a name."""
+    put(
+        [session(number) for number in range(1, 6)],
+        [
+            dataset(1, 1, "alf/probe00/spikes.times.npy"),
+            dataset(1, 2, "alf/#2020-01-01#/licks.times.npy"),
+            dataset(2, 3, "alf/_ibl_spikes.times.npy"),
+            dataset(3, 4, "spikes.times.npy.bak"),
+            dataset(3, 5, "alf/myspikes.times.npy"),
+            dataset(4, 6, "alf/spikes.times.npy"),
+            dataset(5, 7, "alf/_ibl_leftCamera.times.npy"),
+        ],
+    )
+
+    def found(**terms: object) -> list[int]:
+        return sorted(int(eid[-4:], 16) for eid in known.search(database, parse(terms)))
+
+    assert found(dataset_names="spikes.times.npy") == [1, 4]
+    assert found(dataset_names="SPIKES.times.npy") == []
+    assert found(dataset_names=["spikes.times.npy", "licks.times.npy"]) == [1]
+    assert found(dataset_names=["spikes.times.npy", "none.npy"]) == []
+    assert found(dataset_types="spikes.times") == [1, 2, 3, 4]
+    assert found(dataset_types="spikes.times", date="2020-01-04") == [4]
+    assert found(dataset_types="_ibl_spikes.times") == [2]
+    assert found(dataset_types="camera.times") == []
+    # Alyx lists two sessions: what it says of names holds for the others too
+    camera = own_dataset(2, 8, "_ibl_leftCamera.times.npy", dataset_type="camera.times")
+    database.store_found([(Session(uuid(2), "labone", "mouse", "2020-01-02", 1), True)])
+    database.store_datasets(uuid(2), [camera], AFTER)
+    database.store_datasets(uuid(4), [], AFTER)
+    assert found(dataset_types="camera.times") == [2, 5]
+    assert found(dataset_types="leftCamera.times") == []
+    assert found(dataset_types="spikes.times") == [1, 3]
+    assert found(dataset_names="spikes.times.npy") == [1]
 
 
 def test_a_walk_over_sessions_without_datasets_asks_for_many_at_once(

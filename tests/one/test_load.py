@@ -273,7 +273,8 @@ K09 = "d6ccedb7-336a-48b5-b348-32b8c5ca9ee1"
 
 
 def test_registered_but_on_no_server(traps: ONE) -> None:
-    """Tutorial: or is not on the FlatIron server."""
+    """Tutorial: or is not on the FlatIron server. Old code: a search finds its session."""
+    assert K09 in traps.search(dataset_types="_ibl_trials.included")
     with pytest.warns(OnefsWarning, match="is registered, but is on no server"):
         assert traps.load(K09, "_ibl_trials.included") == [[]]
     assert "_ibl_trials.included" not in traps.list(K09)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,11 @@ import pytest
 
 from onefs.demo.serve import Servers
 from onefs.errors import ServerError, Unreachable, UsageError
+from onefs.metadata.tables_sync import from_files
 from onefs.one import ONE, OnefsWarning
+from onefs.settings import resolve
 from tests.laboratories import alyx_requests
+from tests.metadata.table_files import dataset, session, uuid, write
 from tests.one.conftest import EID, FLOWERS, Open, arguments, set_home
 from tests.recorded import LOGIN, RecordedSource
 
@@ -288,6 +292,27 @@ def test_the_catalogue_answers_what_it_can(opened: Open, caplog: pytest.LogCaptu
         away.search(task_protocol="spontaneous%wheel")
     with pytest.raises(Unreachable, match="cannot answer users, tag"):
         away.search(users="anne", subject="x", tag="y")
+
+
+def test_what_cache_tables_know_is_found_offline(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ours: by file name; by type as far as file names tell it, which is said."""
+    url = "http://127.0.0.1:1"
+    datasets = [dataset(1, 1, "alf/spikes.times.npy"), dataset(2, 2, "alf/licks.times.npy")]
+    folder = write(tmp_path / "tables", [session(1), session(2)], datasets)
+    state = resolve({"url": url}).state_dir
+    state.mkdir(parents=True)
+    from_files(folder, state)
+    with ONE(base_url=url, offline=True) as away, caplog.at_level(logging.WARNING):
+        assert away.search(dataset_names="spikes.times.npy") == [uuid(1)]
+        assert "file names" not in caplog.text
+        assert away.search(dataset_types="licks.times", lab="labone") == [uuid(2)]
+        assert "no dataset types: file names stood for them" in caplog.text
+        with pytest.raises(Unreachable, match="knows no such session"):
+            away.search(dataset_types="camera.times")  # who knows: no name tells it
+        with pytest.raises(Unreachable, match="cannot answer users"):
+            away.search(users="anne")
 
 
 def test_a_server_that_has_gone_away(opened: Open, servers: Servers) -> None:

@@ -42,3 +42,20 @@ def test_a_search_in_a_mount(home: Home) -> None:
         shown = home.run("show", mounted.path / SESSION / "spikes.times.npy", **user).stdout
         assert "float64" in shown
         mounted.umount()
+
+
+def test_the_verbs_see_the_database_that_is_mounted(home: Home) -> None:
+    """Without any settings: the only mount's, or that in which a path lies."""
+    assert "no database is set up" in home.refused(2, "search", "--subject", "flowers")
+    mounted = home.mount("--demo")
+    found = home.run("search", "--user", "olivier", "--date", "2018-08-24", "--format", "paths")
+    assert found.stdout == f"{mounted.path / SESSION}\n"
+    assert home.run("path", REF).stdout == f"{mounted.path / SESSION}\n"
+    assert "licks.times" in home.run("list", REF).stdout.split()
+    # another database is set up, and away
+    other = {"ONEFS_URL": "http://127.0.0.1:1", "ONEFS_USERNAME": "x", "ONEFS_PASSWORD": "x"}
+    assert "127.0.0.1" in home.refused(4, "list", REF, **other)
+    assert "licks.times" in home.run("list", mounted.path / SESSION, **other).stdout.split()
+    shown = home.run("show", mounted.path / SESSION / "alf" / "licks.times.npy", **other).stdout
+    assert "float64" in shown
+    mounted.umount()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.laboratories import SMALL, small_folder
+from tests.programs import octave
 from tests.rig import manifest
 from tests.running import Home, Mounted, files_below, run
 
@@ -22,7 +23,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def mounted(shared_home: Home, folder: Path) -> Mounted:
-    return shared_home.mount("--demo", "--demo-data", folder)
+    """A mount with a saved search, whose links would lead round in circles if they were met."""
+    made = shared_home.mount("--demo", "--demo-data", folder)
+    shared_home.run("search", "--subject", "mouse.1", "--save", "mice")
+    links = {".eids", ".paths"} ^ set(os.listdir(made.path / ".search" / "mice"))
+    assert len(links) == 3
+    return made
 
 
 def _find(mounted: Path, _target: Path) -> list[str]:
@@ -64,13 +70,34 @@ def _tar(mounted: Path, target: Path) -> list[str]:
     return _copied(target)
 
 
+_GENPATH = """
+folders = strsplit(genpath('{root}'), pathsep);
+for k = 1:numel(folders)
+  found = dir(folders{{k}});
+  for n = find(~[found.isdir])
+    disp(fullfile(folders{{k}}, found(n).name));
+  end
+end
+"""
+
+
+def _genpath(mounted: Path, target: Path) -> list[str]:
+    """What Octave's ``addpath(genpath(...))`` walks."""
+    script = target / "walk.m"
+    script.write_text(_GENPATH.format(root=mounted))
+    done = run([octave(), "--no-init-file", "--no-history", "--quiet", script])
+    return [os.path.relpath(path, mounted) for path in done.stdout.splitlines()]
+
+
 def _copied(target: Path) -> list[str]:
     run(["chmod", "-R", "u+w", target])  # so that it can be removed again
     return list(files_below(target))
 
 
 @pytest.mark.parametrize(
-    "walk", [_find, _find_following, _grep, _os_walk, _rsync, _cp, _tar], ids=lambda f: f.__name__
+    "walk",
+    [_find, _find_following, _grep, _os_walk, _rsync, _cp, _tar, _genpath],
+    ids=lambda f: f.__name__,
 )
 def test_a_walker_ends_and_sees_each_file_once(
     mounted: Mounted, tmp_path: Path, walk: Callable[[Path, Path], list[str]]

@@ -1,0 +1,55 @@
+"""What a shell offers for the value of a flag: names that the catalogue knows; nobody is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+
+from onefs.errors import OnefsError
+from onefs.settings import load, resolve
+
+#: reads the names for the flags that stand on the line
+Names = Callable[[dict[str, str | None]], list[str]]
+#: as click wants it
+Complete = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+def completes(names: Names) -> Complete:
+    """Offers those names that begin as typed, in any case; nothing where they cannot be read."""
+
+    def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+        flags = {name: context.params.get(name) for name in ("url", "profile", "cache_dir")}
+        try:
+            found = names(flags)
+        except OnefsError:
+            return []  # a shell has no place for errors
+        return [name for name in found if name.casefold().startswith(incomplete.casefold())]
+
+    return complete
+
+
+def known(table: str, column: str) -> Names:
+    """The values that a column of the catalogue has."""
+
+    def read(flags: dict[str, str | None]) -> list[str]:
+        from onefs.cli.opening import mounted_site
+        from onefs.metadata.tabled import TabledDatabase
+
+        site = mounted_site((), flags)
+        settings = site.settings if site else resolve(flags)
+        path = settings.state_dir / "catalogue.sqlite"
+        if not path.exists():
+            return []
+        database = TabledDatabase(path)
+        try:
+            return database.distinct(table, column)
+        finally:
+            database.close()
+
+    return read
+
+
+def profiles(_: dict[str, str | None]) -> list[str]:
+    """The names of saved databases."""
+    return sorted(load().profiles)

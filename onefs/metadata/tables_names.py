@@ -1,0 +1,56 @@
+"""Which paths of the cache tables are of a dataset that is searched for.
+
+The tables have no dataset types. What the catalogue has learnt of a name wherever Alyx listed it
+goes first; of other names ALF's own form tells the type: ``spikes.times.npy`` and
+``_ibl_spikes.times.npy`` are ``spikes.times``. Alyx's types match files by patterns that nobody
+else knows, so a type that is told by a name may be wrong, and one may be missed: whoever shows
+what was found has to say so.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from onefs import alf
+from onefs.metadata.database import Having
+
+_NAMESPACE = re.compile("_[a-zA-Z0-9]+_")
+
+
+class Rows(Protocol):
+    """Reads rows of the catalogue."""
+
+    def __call__(self, statement: str, *values: object) -> list[tuple[Any, ...]]: ...
+
+
+def rows_having(having: Having, paths: Iterable[tuple[int, str]], rows: Rows) -> list[set[int]]:
+    """For each of ``having``, the rows of the paths (of the tables) that it may be."""
+    by_name: dict[str, list[int]] = {}
+    for row, path in paths:
+        by_name.setdefault(path.rpartition("/")[2], []).append(row)
+    found = []
+    for column, value in having:
+        names = {value} if column == "name" else _names_of_type(value, by_name, rows)
+        found.append({row for name in names & by_name.keys() for row in by_name[name]})
+    return found
+
+
+def _names_of_type(dataset_type: str, names: Iterable[str], rows: Rows) -> set[str]:
+    """The names that files of a type have, as far as can be told."""
+    sure = rows("SELECT DISTINCT name FROM datasets WHERE dataset_type = ?", dataset_type)
+    found = {str(name) for (name,) in sure}
+    likely = [name for name in names if name not in found and _says(name, dataset_type)]
+    others = rows(
+        "SELECT DISTINCT name FROM datasets WHERE name IN (SELECT value FROM json_each(?))",
+        json.dumps(likely),
+    )
+    return found | (set(likely) - {str(name) for (name,) in others})
+
+
+def _says(name: str, dataset_type: str) -> bool:
+    """Whether a name is of a type by ALF's form, with its namespace or without."""
+    told = alf.dataset_type(name)
+    return dataset_type in (told, _NAMESPACE.sub("", told, count=1))

@@ -1,0 +1,184 @@
+"""Hostile words for the verbs that look after files and mounts: one of our exit codes, and a
+sentence; never a traceback, and never a query for the whole table.
+
+``search``, ``list``, ``show`` and ``path`` are in ``test_verbs.py``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from onefs.cli import COMMANDS
+from onefs.demo.serve import Servers
+from tests.cli.test_verbs import REF, survives
+from tests.laboratories import account
+from tests.one.test_fuzz import assert_nothing_whole_was_asked, texts
+
+check = settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+def can_be_an_argument(text: str) -> bool:
+    """Whether a process can be given it: no NUL; of surrogates those that stand for bytes."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+words = st.one_of(texts.filter(can_be_an_argument), st.just("\udcff/\udc80"))
+paths = st.one_of(
+    words,
+    words.map(lambda text: f"mainenlab/clns0730/{text}"),
+    words.map(lambda text: f"mainenlab/clns0730/2018-08-24/001/{text}"),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hostile")
+
+
+@pytest.fixture(scope="module")
+def inside(laboratory: Servers, folder: Path) -> CliRunner:
+    """Somebody with an account and one cached file."""
+    runner = runner_of(folder, account(laboratory))
+    survives(runner, ["get", REF, "--type", "licks.times"])
+    return runner
+
+
+@pytest.fixture(scope="module")
+def away(folder: Path) -> CliRunner:
+    """Somebody whose server is never there, so that nothing is mounted."""
+    return runner_of(folder / "away", {"ONEFS_URL": "http://127.0.0.1:1", "ONEFS_USERNAME": "x",
+                                       "ONEFS_PASSWORD": "x"})  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path) -> Iterator[None]:
+    """Words that are paths lead into it."""
+    before = os.getcwd()
+    os.chdir(tmp_path)
+    yield
+    os.chdir(before)
+
+
+def runner_of(home: Path, environment: dict[str, str]) -> CliRunner:
+    return CliRunner(
+        env={
+            **environment,
+            "HOME": str(home),
+            **{f"XDG_{name}_HOME": str(home / name) for name in ("STATE", "CACHE", "CONFIG")},
+            "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
+        }
+    )
+
+
+@check
+@given(
+    path=paths,
+    flag=st.sampled_from(["--type", "--jobs", "--profile", "--username"]),
+    word=words,
+)
+def test_get(inside: CliRunner, laboratory: Servers, path: str, flag: str, word: str) -> None:
+    laboratory.clear_requests()
+    survives(inside, ["get", "--dry-run", f"{flag}={word}", "--", path])
+    survives(inside, ["get", "--offline", "--", path])
+    assert_nothing_whole_was_asked(laboratory)
+
+
+@check
+@given(
+    command=st.sampled_from(["list", "verify", "pin", "unpin", "evict", "accept", "adopt"]),
+    path=paths,
+    more=st.lists(st.sampled_from(["--json", "--trust", "--link", "--profile=x"]), max_size=2),
+)
+def test_cache(
+    inside: CliRunner, laboratory: Servers, command: str, path: str, more: list[str]
+) -> None:
+    laboratory.clear_requests()
+    survives(inside, ["cache", command, *more, "--", path])
+    assert_nothing_whole_was_asked(laboratory)
+
+
+@check
+@given(
+    flag=st.sampled_from(["--url", "--username", "--profile", "--cache-dir", "--state-dir"]),
+    word=words,
+)
+def test_cache_settings(away: CliRunner, flag: str, word: str) -> None:
+    survives(away, ["cache", "info", f"{flag}={word}"])
+    survives(away, ["cache", "clear", f"{flag}={word}"])
+
+
+@check
+@given(path=paths, word=words)
+def test_refresh_and_sync(inside: CliRunner, laboratory: Servers, path: str, word: str) -> None:
+    laboratory.clear_requests()
+    survives(inside, ["refresh", "--", path])
+    survives(inside, ["refresh", f"--profile={word}"])
+    survives(inside, ["sync", f"--tables={path}"])
+    survives(inside, ["sync", f"--tables={path}", f"--sizes={word}"])
+    assert_nothing_whole_was_asked(laboratory)
+
+
+MOUNT_FLAGS = [
+    "--url", "--username", "--profile", "--cache-dir", "--state-dir", "--cache-size", "--min-free",
+    "--small-file", "--max-fetch", "--log-level", "--demo-data", "--demo-rate", "--demo-latency",
+]  # fmt: skip
+
+
+@check
+@given(
+    pairs=st.lists(st.tuples(st.sampled_from(MOUNT_FLAGS), words), min_size=1, max_size=2),
+    plain=st.lists(st.sampled_from(["--demo", "--sync", "--strict", "--allow-other"]), max_size=2),
+)
+def test_flags_of_mount(
+    away: CliRunner, pairs: list[tuple[str, str]], plain: list[str], tmp_path: Path
+) -> None:
+    """At a mount point that is none, so that nothing is mounted when the flags are good."""
+    point = tmp_path / "file"
+    point.touch()
+    given_flags = [f"{flag}={word}" for flag, word in pairs]
+    survives(away, ["mount", *plain, *given_flags, str(point)])
+
+
+@check
+@given(word=words.filter(lambda text: text.strip(" .") != ""))
+def test_mount_points(away: CliRunner, word: str) -> None:
+    survives(away, ["mount", "--", word])
+    survives(away, ["umount", "--", word])
+
+
+@check
+@given(word=words)
+def test_names_of_saved_searches_and_logins(
+    inside: CliRunner, laboratory: Servers, word: str
+) -> None:
+    laboratory.clear_requests()
+    survives(inside, ["search", "--subject", "flowers", f"--save={word}"])
+    survives(inside, ["search", f"--forget={word}"])
+    survives(inside, ["login", f"--profile={word}"])
+    survives(inside, ["logout", f"--profile={word}"])
+    assert_nothing_whole_was_asked(laboratory)
+
+
+def test_every_verb_is_met_by_the_fuzz() -> None:
+    """A new verb is to be added here or there."""
+    texts_of_tests = "".join(
+        (Path(__file__).parent / name).read_text() for name in ("test_hostile.py", "test_verbs.py")
+    )
+    # status takes no value; setup and demo have tests of their own
+    for verb in COMMANDS.keys() - {"status", "setup", "demo"}:
+        assert f'"{verb}"' in texts_of_tests, verb

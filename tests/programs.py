@@ -1,0 +1,32 @@
+"""Programs of the machine that some tests need: GNU Octave, R."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+#: set by ``scripts/test --all``, which installs them: then one that is absent is a failure
+_REQUIRED = "ONEFS_REQUIRE_PROGRAMS"
+
+
+def program(name: str, package: str) -> str:
+    """The path of a program; where it is not installed the test is skipped, or fails."""
+    found = shutil.which(name)
+    if found is None:
+        reason = f"{name} is not installed (Debian's package {package})"
+        if os.environ.get(_REQUIRED) == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+def octave() -> str:
+    """GNU Octave without its windows."""
+    return program("octave-cli", "octave")
+
+
+def rscript() -> str:
+    """R for scripts."""
+    return program("Rscript", "r-base-core")
