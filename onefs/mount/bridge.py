@@ -10,6 +10,7 @@ Importing this module loads libfuse, and raises :class:`onefs.errors.MountError`
 from __future__ import annotations
 
 import ctypes
+import errno
 import itertools
 import os
 import stat
@@ -21,7 +22,7 @@ from onefs.mount import limits
 from onefs.mount.files import Extent
 from onefs.mount.library import PinnedThreads, load
 from onefs.mount.mounts import SUBTYPE
-from onefs.mount.operations import ErrorNumbers, Operations
+from onefs.mount.operations import XATTRS, ErrorNumbers, Operations
 from onefs.tree.nodes import Kind, Node
 
 mfusepy: Any = load()
@@ -40,6 +41,7 @@ _BLKSIZE = 128 * 1024
 _KERNEL_TIMEOUT = 60
 _NEGATIVE_TIMEOUT = 2
 _NANOSECONDS = 1_000_000_000
+_OURS = XATTRS.encode()
 #: FUSE_FILL_DIR_PLUS: the entry carries all that ``stat`` needs
 _FILL_DIR_PLUS = 2
 #: FUSE_CAP_SPLICE_WRITE: replies go from the descriptor to the kernel without a copy
@@ -173,6 +175,12 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         attributes = buf.contents
         self._fill_constant(attributes)
         _fill(attributes, node)
+
+    def getxattr(self, path: bytes, name: bytes, value: Any, size: int, *more: Any) -> int:
+        # ``ls -l`` asks two of others' for each file: no path is looked at, no exception raised
+        if not name.startswith(_OURS):
+            return -errno.ENODATA
+        return int(super().getxattr(path, name, value, size, *more))
 
     def readdir_fuse_3(
         self, _path: bytes | None, buf: Any, filler: Any, offset: int, fip: Any, _flags: int

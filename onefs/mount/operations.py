@@ -21,7 +21,7 @@ from onefs.mount.readers import Readers
 from onefs.tree.nodes import Node, Tree
 
 #: other names are refused before any path work: ``ls -l`` asks for two of them for each file
-_XATTRS = "user.onefs."
+XATTRS = "user.onefs."
 _BLOCK = 4096
 _NAME_MAX = 255
 
@@ -121,7 +121,7 @@ class Operations:
             opened.handle.close()
 
     def getxattr(self, path: str, name: str) -> bytes:
-        if name.startswith(_XATTRS):
+        if name.startswith(XATTRS):
             value = self._tree.xattrs(path).get(name)
             if value is not None:
                 return os.fsencode(value)
