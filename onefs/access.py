@@ -134,7 +134,13 @@ class Access:
             on_bad=lambda dataset: self.tree.opened.forget_bytes(dataset),
         )
         self.tree = Laboratory(
-            self.catalogue, self.content, settings.url, self.queries, limits.metadata, as_of
+            self.catalogue,
+            self.content,
+            settings.url,
+            self.queries,
+            limits.metadata,
+            as_of,
+            settings.state_dir / "rest",
         )
 
     def wake(self) -> None:

@@ -36,6 +36,8 @@ from onefs.model import Dataset, Session
 NAME_MAX = 255
 #: the unlisted alias of a lab's own folder, which ONE's paths contain
 SUBJECTS = "Subjects"
+#: files of ours in the root: ONE's tables
+ROOT_FILES = frozenset({"sessions.pqt", "datasets.pqt"})
 #: files of ours in a session's folder
 SESSION_FILES = frozenset({".session.json", ".datasets.tsv"})
 
@@ -154,9 +156,9 @@ def reserved(name: str) -> str:
 
 
 def lab_folder(lab: str) -> str:
-    """A lab's folder in the root, where every name that starts with a dot is ours."""
+    """A lab's folder in the root, where every name that starts with a dot is ours, and two more."""
     name = component(lab)
-    return reserved(name) if name.startswith(".") else name
+    return reserved(name) if name.startswith(".") or name in ROOT_FILES else name
 
 
 def subject_folder(subject: str) -> str:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from onefs.access import Access, Deadlines, GivenLogin
+from onefs.cli import one_tables
 from onefs.cli.embedded import DemoOptions, Embedded
 from onefs.credentials import DataCredentials
 from onefs.errors import DeadlineExceeded, OnefsError, Unreachable, UsageError
-from onefs.metadata.tables_child import build_apart
+from onefs.metadata.tables_child import build_apart, export_apart
 from onefs.metadata.tables_sync import SYNC_DEADLINE, complete, from_server
 from onefs.mount import daemon
 from onefs.mount.config import DaemonConfig
@@ -82,7 +83,7 @@ def build(config: DaemonConfig) -> Service:
         undo.callback(access.close)
         _check(access, found.offline)
         if found.sync:
-            _sync(access, found.state_dir)
+            _sync(access, found)
         close = undo.pop_all().close
     opened = access.tree.opened
     return Service(
@@ -153,11 +154,12 @@ def _check(access: Access, offline: bool) -> None:
         log.warning("mounting what is known already: %s", error)
 
 
-def _sync(access: Access, state_dir: str) -> None:
+def _sync(access: Access, found: MountSettings) -> None:
     """Load the server's cache tables in a process of their own. The mount goes on without them."""
     alyx = access.alyx.modest(deadline=SYNC_DEADLINE)
+    state_dir = Path(found.state_dir)
     try:
-        built = from_server(alyx, Path(state_dir), builder=build_apart)
+        built = from_server(alyx, state_dir, builder=build_apart)
     except OnefsError as error:
         log.warning("mounting without new cache tables: %s", error)
         return
@@ -166,6 +168,10 @@ def _sync(access: Access, state_dir: str) -> None:
         log.warning("labs and subjects are asked for when needed: %s", trouble)
     if built is not None:
         log.info("%d sessions and %d datasets loaded", built.sessions, built.datasets)
+    try:
+        one_tables.put(state_dir, Path(found.cache_dir), found.database, export_apart)
+    except OnefsError as error:
+        log.warning("no new tables for ONE-api: %s", error)
 
 
 def _status(access: Access) -> Status:

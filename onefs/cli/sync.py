@@ -10,9 +10,10 @@ from pathlib import Path
 import click
 
 from onefs.access import Access, Deadlines
+from onefs.cli import one_tables
 from onefs.cli.meter import Meter
 from onefs.cli.options import ask_secret, at_terminal, database_options, folder_options
-from onefs.errors import NotFound, OnefsError
+from onefs.errors import NotFound, OnefsError, UsageError
 from onefs.metadata.tabled import TabledDatabase
 from onefs.metadata.tables_build import Built
 from onefs.metadata.tables_sync import (
@@ -50,7 +51,8 @@ def sync(
 ) -> None:
     """Fill the catalogue from ONE cache tables: two requests for a whole database.
 
-    A mount may run meanwhile, and shows what is new once it is all there.
+    A mount may run meanwhile, and shows what is new once it is all there. The cache folder gets
+    sessions.pqt and datasets.pqt, with which it, and the mount, are a cache folder for ONE-api.
     """
     settings = resolve(flags)
     if tables is not None:
@@ -69,6 +71,7 @@ def _load_files(tables: Path, settings: Settings) -> None:
         built = from_files(tables, settings.state_dir, _Shown(meter))
     TabledDatabase(settings.state_dir / "catalogue.sqlite").close()  # what a mount looks for
     _say(built, began)
+    _put_tables(settings, anew=True)
 
 
 def _load_server(access: Access, settings: Settings, *, needed: bool) -> None:
@@ -90,6 +93,19 @@ def _load_server(access: Access, settings: Settings, *, needed: bool) -> None:
         click.echo("The tables that are there are the server's newest.")
     else:
         _say(built, began)
+    _put_tables(settings, anew=built is not None)
+
+
+def _put_tables(settings: Settings, *, anew: bool) -> None:
+    """ONE's own tables. That the folder has somebody else's is told, and is no failure."""
+    database = host_key(settings.url)
+    try:
+        done = one_tables.put(settings.state_dir, settings.cache_dir, database, anew=anew)
+    except UsageError as error:
+        click.echo(f"onefs: no tables for ONE-api: {error}", err=True)
+        return
+    if done is not None:
+        click.echo(f"ONE-api finds them in {settings.cache_dir}, and in a mount.")
 
 
 def _ask_sizes(access: Access, settings: Settings, path: str) -> None:

@@ -19,6 +19,7 @@ from onefs.content.hosts import Hosts
 from onefs.content.index import Index
 from onefs.content.keeping import Keeping
 from onefs.content.meter import Meter
+from onefs.content.one_tables import OneTables
 from onefs.content.partials import Partial, Partials
 from onefs.content.reading import Reading
 from onefs.content.records import Entry
@@ -96,6 +97,8 @@ class Content:
         self._stopping = threading.Event()
         self._index = Index(state_dir / "store.sqlite")
         self.store = Store(cache_dir, self._index, database, share=share_partials)
+        #: ONE's own tables in the folder
+        self.one_tables = OneTables(cache_dir)
         self.meter = Meter(max_fetch)
         self._hosts = Hosts(transport, auth, stall, preferred, self.meter.count)
         lock = threading.Lock()
@@ -179,6 +182,7 @@ class Content:
 
     def release(self) -> None:
         """Let go of the index and the cache folder, after the last use."""
+        self.one_tables.close()
         self.store.close()
         self._index.close()
 

@@ -12,6 +12,7 @@ The folder is a ONE cache folder: a complete file stands at
 ``pins/``          an empty file for each dataset that is not to be evicted
 ``locks``          carries one byte-range lock a dataset
 ``usage``          how many bytes all this takes (see ``ledger``)
+``tables.json``    which ``sessions.pqt`` and ``datasets.pqt`` of the root are ours (``one_tables``)
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Store:
         with disk_errors(root):
             for name in ("partial", "rejected", "pins", "aside"):
                 (self.private / name).mkdir(parents=True, exist_ok=True)
-            self._claim(database)
+            claim(root, database)
             self.records = Records(self.private / "files", self.private / "accepted")
             self.shared = locks_work(self.private) if share is None else share
             self.locks = DatasetLocks(self.private / "locks", shared=self.shared)
@@ -292,24 +293,6 @@ class Store:
             found = os.statvfs(self.root)
         return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
 
-    def _claim(self, database: str) -> None:
-        """Write our laboratory's name into a new folder, or compare it with the one there."""
-        label = self.root / PRIVATE / "database.json"
-        try:
-            owner = json.loads(label.read_text("utf-8"))["database"]
-        except FileNotFoundError:
-            fresh = label.with_suffix(f".{os.getpid()}")
-            fresh.write_text(json.dumps({"database": database}) + "\n", "utf-8")
-            fresh.replace(label)
-            return
-        except (ValueError, KeyError, TypeError) as error:
-            raise CacheError(f"{label} is not readable: remove it if the folder is ours") from error
-        if owner != database:
-            raise UsageError(
-                f"the cache folder {self.root} belongs to {owner}, not to {database}: "
-                "give another one with --cache-dir"
-            )
-
     def _make_partial_folder(self) -> Path:
         """Shared between processes, or one for ourselves where the disk has no locks."""
         shared = self.private / "partial"
@@ -386,6 +369,28 @@ class Store:
 def stamp(found: os.stat_result) -> tuple[int, int, int]:
     """What changes when a file is replaced or written to: its inode, size and mtime."""
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def claim(root: Path, database: str) -> None:
+    """Write a laboratory's name into a new cache folder, or compare it with the one there.
+
+    Raises UsageError when the folder belongs to another, CacheError when that cannot be told.
+    """
+    label = root / PRIVATE / "database.json"
+    try:
+        owner = json.loads(label.read_text("utf-8"))["database"]
+    except FileNotFoundError:
+        fresh = label.with_suffix(f".{os.getpid()}")
+        fresh.write_text(json.dumps({"database": database}) + "\n", "utf-8")
+        fresh.replace(label)
+        return
+    except (ValueError, KeyError, TypeError) as error:
+        raise CacheError(f"{label} is not readable: remove it if the folder is ours") from error
+    if owner != database:
+        raise UsageError(
+            f"the cache folder {root} belongs to {owner}, not to {database}: "
+            "give another one with --cache-dir"
+        )
 
 
 @contextmanager

@@ -78,6 +78,12 @@ class Tables:
             self._look()
             return self._facts.get(key, "")
 
+    def facts(self) -> dict[str, str]:
+        """All of them; {} without tables."""
+        with self._lock:
+            self._look()
+            return dict(self._facts)
+
     def labs(self) -> list[str]:
         """Labs that have a session."""
         return [str(row[0]) for row in self._rows("SELECT DISTINCT lab FROM subjects")]
@@ -205,7 +211,7 @@ class Tables:
             return
         self._drop()
         try:
-            self._connection, self._facts = _open(self._path)
+            self._connection, self._facts = open_tables(self._path)
         except sqlite3.OperationalError as error:
             raise CacheError(f"the cache tables {self._path}: {error}") from error
         except sqlite3.DatabaseError as error:
@@ -261,15 +267,18 @@ def presumed_copies(
 def uuid_text(raw: bytes) -> str:
     """A UUID's bytes as text."""
     digits = raw.hex()
-    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _uuid_bytes(text: str) -> bytes:
     return bytes.fromhex(text.replace("-", ""))
 
 
-def _open(path: Path) -> tuple[sqlite3.Connection, dict[str, str]]:
-    """The file, which nobody writes any more, so that no locks are needed."""
+def open_tables(path: Path) -> tuple[sqlite3.Connection, dict[str, str]]:
+    """The file and its facts. Nobody writes it any more, so that no locks are needed.
+
+    Raises sqlite3.Error.
+    """
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
     )
@@ -297,7 +306,7 @@ def _session(row: tuple[Any, ...]) -> Session:
     )
 
 
-class _Parts(NamedTuple):
+class PathParts(NamedTuple):
     """A dataset's path, taken apart."""
 
     collection: str
@@ -306,17 +315,18 @@ class _Parts(NamedTuple):
 
 
 @lru_cache(maxsize=8192)
-def _parts(path: str) -> _Parts:
+def split_path(path: str) -> PathParts:
+    """A dataset's path below its session, taken apart."""
     folder, _, name = path.rpartition("/")
     parent, _, last = folder.rpartition("/")
     if len(last) > 2 and last[0] == last[-1] == "#":
-        return _Parts(parent, last[1:-1], name)
-    return _Parts(folder, "", name)
+        return PathParts(parent, last[1:-1], name)
+    return PathParts(folder, "", name)
 
 
 def _dataset(eid: str, mtime: float, own: str, row: tuple[Any, ...]) -> DatasetRow:
     id_, path, stored, size, digest, default, qc = row
-    parts = _parts(path)
+    parts = split_path(path)
     return DatasetRow(
         Dataset(
             id=uuid_text(id_),

@@ -1,4 +1,4 @@
-"""Building the tables' file in a process of its own, which takes pyarrow's memory with it.
+"""Reading and writing Parquet in a process of its own, which takes pyarrow's memory with it.
 
 Run as ``python -m onefs.metadata.tables_child``: what to do comes as JSON on standard input, what
 became of it goes as JSON to standard output, log lines go to standard error.
@@ -13,10 +13,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from onefs import errors
 from onefs.errors import CacheError, OnefsError
 from onefs.metadata.tables_build import Built, build
+from onefs.metadata.tables_export import Exported, export
 
 
 def build_apart(
@@ -36,6 +38,16 @@ def build_apart(
         "facts": facts,
         "origin": origin,
     }
+    return Built(**_run({"build": wish}, datasets))
+
+
+def export_apart(source: Path, folder: Path) -> Exported:
+    """As :func:`onefs.metadata.tables_export.export`."""
+    return Exported(**_run({"export": {"source": str(source), "folder": str(folder)}}, source))
+
+
+def _run(wish: dict[str, Any], what: Path) -> dict[str, Any]:
+    """What the child answers. Raises what it raised."""
     done = subprocess.run(
         [sys.executable, "-m", "onefs.metadata.tables_child"],
         input=json.dumps(wish).encode(),
@@ -43,14 +55,14 @@ def build_apart(
         check=False,
     )
     try:
-        found = json.loads(done.stdout)
+        found: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
         raise CacheError(
-            f"loading {datasets} ended unexpectedly (exit code {done.returncode})"
+            f"loading {what} ended unexpectedly (exit code {done.returncode})"
         ) from None
     if "error" in found:
         raise _error(found["error"], found["message"])
-    return Built(**found)
+    return found
 
 
 def main() -> None:
@@ -59,12 +71,20 @@ def main() -> None:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     wish = json.loads(sys.stdin.read())
-    sessions, datasets, target = (Path(wish[name]) for name in ("sessions", "datasets", "target"))
     try:
-        found = asdict(build(sessions, datasets, target, wish["facts"], origin=wish["origin"]))
+        found = asdict(_build(wish["build"]) if "build" in wish else _export(wish["export"]))
     except OnefsError as error:
         found = {"error": type(error).__name__, "message": str(error)}
     print(json.dumps(found))
+
+
+def _build(wish: dict[str, Any]) -> Built:
+    sessions, datasets, target = (Path(wish[name]) for name in ("sessions", "datasets", "target"))
+    return build(sessions, datasets, target, wish["facts"], origin=wish["origin"])
+
+
+def _export(wish: dict[str, str]) -> Exported:
+    return export(Path(wish["source"]), Path(wish["folder"]))
 
 
 def _error(name: str, message: str) -> OnefsError:

@@ -76,7 +76,7 @@ class Operations:
         return self._file(number).node
 
     def readlink(self, path: str) -> str:
-        return self._tree.target(path)
+        return self._tree.target(path, self.reader())
 
     def opendir(self, path: str) -> int:
         number = next(self._numbers)

@@ -12,6 +12,7 @@ from onefs.content.store import Place
 from onefs.metadata.catalogue import Catalogue
 from onefs.model import Dataset, Session
 from onefs.tree.nodes import Kind, Node, inode_of_path, inode_of_uuid
+from onefs.tree.one_folder import OneFolder
 from onefs.tree.opened import Opened
 from onefs.tree.searches import Searches
 from onefs.tree.shape import Folders
@@ -34,6 +35,7 @@ class Rooms:
     #: the database's address, shown on the root
     url: str
     searches: Searches
+    one_folder: OneFolder
     #: the day whose revisions are shown, each file at its plain path; '' for all revisions
     as_of: str = ""
     #: the folders that the labs stand in

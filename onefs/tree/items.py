@@ -8,9 +8,11 @@
     .by-eid/<uuid> -> ../<lab>/...                     .by-ref/<ref> -> ../<lab>/...
     .search/<term>=<value>&.../<ref> -> ../../<lab>/...
     .as-of/<day>/<lab>/...              all of this, with the revisions of that day
+    sessions.pqt, datasets.pqt          .rest -> a folder that can be written
 
-Nothing virtual is listed, and links are relative: walkers end, and see each file once. A folder
-costs its own listing and no more; a name that cannot exist costs nothing.
+Nothing virtual is listed but the two tables, and links are relative but for ``.rest``: walkers
+end, and see each file once. A folder costs its own listing and no more; a name that cannot exist
+costs nothing.
 """
 
 from __future__ import annotations
@@ -295,13 +297,20 @@ class Root:
             return SearchRoot(self.rooms)
         if name == AS_OF and not self.rooms.as_of:
             return AsOf(self.rooms)
+        for_one = None if self.rooms.as_of else self.rooms.one_folder.child(name)
+        if for_one is not None:
+            return for_one
         labs = {} if name.startswith(".") else self._labs()
         if name not in labs:
             raise NotFound(f"there is no lab {name}")
         return LabFolder(self.rooms, labs[name], (name,))
 
     def children(self) -> list[tuple[str, Node]]:
-        return [(name, plain_node(self.rooms, "lab", lab)) for name, lab in self._labs().items()]
+        tables = {} if self.rooms.as_of else self.rooms.one_folder.children()
+        return [
+            *((name, plain_node(self.rooms, "lab", lab)) for name, lab in self._labs().items()),
+            *((name, table.node()) for name, table in tables.items()),
+        ]
 
     def xattrs(self) -> dict[str, str]:
         offline = "1" if self.rooms.catalogue.offline else "0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 from onefs.content.reader import Content
@@ -19,7 +20,9 @@ from onefs.tree.files import File, SessionJson
 from onefs.tree.finding import expand, walk
 from onefs.tree.items import Root
 from onefs.tree.nodes import Handle, Node, inode_as_of
+from onefs.tree.one_folder import OneFolder, TableFile
 from onefs.tree.opened import Opened
+from onefs.tree.rest import RestLink
 from onefs.tree.searches import Searches
 from onefs.tree.shapes import Shapes
 from onefs.tree.sidecars import DatasetsTsv
@@ -31,7 +34,8 @@ class Laboratory:
 
     ``url`` is the database's address, shown on the root; ``deadline`` bounds, in seconds, how
     long a file server is asked for a size. ``as_of``: the day whose revisions the whole tree
-    shows (see ``onefs.tree.days``); '' for all revisions.
+    shows (see ``onefs.tree.days``); '' for all revisions. ``rest`` is where ``.rest`` leads;
+    None: there is none.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Laboratory:
         queries: Queries,
         deadline: float = 10.0,
         as_of: str = "",
+        rest: Path | None = None,
     ) -> None:
         self._as_of = as_of
         self._content = content
@@ -49,6 +54,8 @@ class Laboratory:
         self._searches = Searches(queries)
         #: what is open, and which paths have become another dataset
         self.opened = Opened()
+        rest_link = RestLink(rest, catalogue.created) if rest is not None else None
+        one_folder = OneFolder(content.one_tables, self.opened, rest_link)
         self._root = Root(
             Rooms(
                 catalogue,
@@ -58,6 +65,7 @@ class Laboratory:
                 self.opened,
                 url,
                 self._searches,
+                one_folder,
                 as_of=as_of,
             )
         )
@@ -77,15 +85,17 @@ class Laboratory:
         day = self._day(path)
         return [(name, _of_day(day, node)) for name, node in found] if day else found
 
-    def target(self, path: str) -> str:
+    def target(self, path: str, caller: int = 0) -> str:
         item = self._find(path)
+        if isinstance(item, RestLink):
+            return item.follow(caller)
         if not isinstance(item, Link | searches.Link):
             raise UsageError(f"{path} is no link")
         return item.follow()
 
     def open(self, path: str) -> Handle:
         item = self._find(path)
-        if not isinstance(item, File | SessionJson | DatasetsTsv | searches.Text):
+        if not isinstance(item, File | SessionJson | DatasetsTsv | searches.Text | TableFile):
             raise UsageError(f"{path} is no file")
         return item.open()
 

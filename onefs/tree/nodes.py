@@ -72,8 +72,11 @@ class Tree(Protocol):
     def children(self, path: str) -> list[tuple[str, Node]]:
         """The listed children of a folder, without ``.`` and ``..``, in a stable order."""
 
-    def target(self, path: str) -> str:
-        """What a link points to (relative)."""
+    def target(self, path: str, caller: int = 0) -> str:
+        """What a link points to (relative, but for ``.rest``).
+
+        ``caller`` is the thread that follows it, 0 when nobody knows.
+        """
 
     def open(self, path: str) -> Handle:
         """Open a file. Asks no file server: the first read does."""

@@ -101,7 +101,7 @@ class FolderTree:
         _fail(here.name, LIST_FAILS)
         return [(entry.name, self._listed(entry)) for entry in sorted(here.iterdir())]
 
-    def target(self, path: str) -> str:
+    def target(self, path: str, caller: int = 0) -> str:
         return os.readlink(self._path(path))
 
     def open(self, path: str) -> Handle:

@@ -1,0 +1,309 @@
+"""From the catalogue's tables to ONE's own: ``sessions.pqt`` and ``datasets.pqt``.
+
+They are what a current Alyx writes, whatever format the tables came in: ids as text and sorted (ONE
+sorts unsorted ones), ``rel_path`` as the tree names it, qc an ordered category. What ONE could not
+find, or would find something else for, is left out: sessions whose lab or subject is no folder's
+name, two sessions in one folder, two datasets on one path of which not exactly one is the default.
+
+A size that nobody knows is null. ONE-api cannot use a null among pandas's integers (``boolean value
+of NA is ambiguous``), so that pandas is then told to take the column for floats: ONE warns of such
+a file's size, and loads it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import date, datetime, timezone
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from onefs import alf
+from onefs.errors import CacheError, CacheFull
+from onefs.metadata.tables import open_tables, split_path, uuid_text
+from onefs.metadata.tables_format import created_at
+from onefs.metadata.tables_source import DATASETS, SESSIONS
+from onefs.model import Dataset
+
+#: changes with what is written for the same tables
+FORMAT = 1
+#: rows in memory at once, and of a row group
+BATCH = 32768
+#: distinct paths whose names are kept in mind
+_PATHS_IN_MIND = 200_000
+#: the oldest ONE-api that reads this format
+_MIN_API_VERSION = "2.10"
+_QC = ("NOT_SET", "PASS", "WARNING", "FAIL", "CRITICAL")
+_QC_CODES = {name: code for code, name in enumerate(_QC)}
+_MAX_NUMBER = (1 << 16) - 1
+
+#: how a column is kept, and what pandas makes of it: (pyarrow's type, pandas's, numpy's)
+_TEXT = ("string", "unicode", "object")
+_BOOL = ("bool_", "bool", "bool")
+_CATEGORY = ("", "categorical", "int8")
+_SESSION_COLUMNS = {
+    "id": _TEXT,
+    "lab": _TEXT,
+    "subject": _TEXT,
+    "date": ("date32", "date", "object"),
+    "number": ("uint16", "uint16", "uint16"),
+    "task_protocol": _TEXT,
+    "projects": _TEXT,
+}
+_DATASET_COLUMNS = {
+    "eid": _TEXT,
+    "id": _TEXT,
+    "file_size": ("uint64", "uint64", "UInt64"),
+    "hash": _TEXT,
+    "default_revision": _BOOL,
+    "qc": _CATEGORY,
+    "exists": _BOOL,
+    "rel_path": _TEXT,
+}
+_SOME_SIZES = ("uint64", "uint64", "float64")
+
+Columns = Mapping[str, tuple[str, str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written."""
+
+    sessions: int
+    datasets: int
+    #: how many were left out, by what they are
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+def export(source: Path, folder: Path) -> Exported:
+    """Write both tables into ``folder``, from the file that a sync has made.
+
+    Rows are streamed: memory does not grow with them. When it returns, the files are on the disk.
+    Raises CacheError or CacheFull for the disk, UsageError without pyarrow.
+    """
+    try:
+        connection, facts = open_tables(source)
+        with closing(connection):
+            return _Exporter(connection, facts, folder).run()
+    except (sqlite3.Error, OSError) as error:
+        if "full" in str(error) or "No space" in str(error):
+            raise CacheFull(f"the disk of {folder} is full") from error
+        raise CacheError(f"{folder}: the tables for ONE cannot be made: {error}") from error
+
+
+class _Path(NamedTuple):
+    """A dataset's path below its session, as the tree has it."""
+
+    text: str
+    #: the folders that lead to it
+    folders: tuple[str, ...]
+
+
+class _Exporter:
+    """One export."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, facts: Mapping[str, str], folder: Path
+    ) -> None:
+        self._connection = connection
+        self._folder = folder
+        self._note = {
+            "date_created": _moment(facts),
+            "origin": facts.get("origin", ""),
+            "min_api_version": _MIN_API_VERSION,
+        }
+        self._paths: dict[int, _Path] = {}
+        self._left_out: Counter[str] = Counter()
+        self._nowhere: set[bytes] = set()
+
+    def run(self) -> Exported:
+        """Sessions first: they say which datasets have a folder."""
+        sessions = self._write(SESSIONS, _SESSION_COLUMNS, ["id"], self._sessions())
+        columns = _DATASET_COLUMNS
+        if self._has_unknown_sizes():
+            columns = {**columns, "file_size": _SOME_SIZES}
+        datasets = self._write(DATASETS, columns, ["eid", "id"], self._datasets())
+        return Exported(sessions, datasets, dict(self._left_out))
+
+    def _sessions(self) -> Iterator[tuple[Any, ...]]:
+        query = (
+            "SELECT eid, lab, subject, date, number, task_protocol, projects FROM sessions"
+            " ORDER BY eid"
+        )
+        crowded = self._crowded()
+        for eid, lab, subject, day, number, *rest in self._connection.execute(query):
+            begun = _date(day)
+            named = alf.lab_folder(lab) == lab and alf.subject_folder(subject) == subject
+            if eid in crowded:
+                self._leave_out("sessions that share a folder", eid)
+            elif begun is None or not named or number > _MAX_NUMBER:
+                self._leave_out("sessions that ONE has no path for", eid)
+            else:
+                yield (uuid_text(eid), lab, subject, begun, number, *rest)
+
+    def _datasets(self) -> Iterator[tuple[Any, ...]]:
+        # CROSS keeps SQLite from reading the datasets first, and sorting them all
+        query = (
+            "SELECT eid, id, path, size, digest, is_default, qc FROM sessions"
+            " CROSS JOIN datasets ON session = sessions.row ORDER BY eid, id"
+        )
+        for eid, rows in groupby(self._connection.execute(query), itemgetter(0)):
+            if eid in self._nowhere:
+                continue
+            text = uuid_text(eid)
+            for path, (_, id_, _, size, digest, default, qc) in self._placed(list(rows)):
+                yield (
+                    text,
+                    uuid_text(id_),
+                    size,
+                    digest.hex() if digest is not None else None,
+                    bool(default),
+                    _QC_CODES.get(qc, 0),
+                    True,
+                    path,
+                )
+
+    def _placed(self, rows: list[tuple[Any, ...]]) -> Iterable[tuple[str, tuple[Any, ...]]]:
+        """A session's rows with their paths, without those whose path is another's as well."""
+        found = [self._path(row[2]) for row in rows]
+        taken = Counter([path.text for path in found])
+        folders = {folder for path in found for folder in path.folders}
+        if len(taken) == len(found) and folders.isdisjoint(taken):
+            return zip(taken, rows, strict=True)
+        defaults = Counter(path.text for path, row in zip(found, rows, strict=True) if row[5])
+        alone = [
+            (path.text, row)
+            for path, row in zip(found, rows, strict=True)
+            if path.text not in folders
+            and (taken[path.text] == 1 or (row[5] and defaults[path.text] == 1))
+        ]
+        self._left_out["datasets that share a path"] += len(rows) - len(alone)
+        return alone
+
+    def _path(self, row: int) -> _Path:
+        known = self._paths.get(row)
+        if known is None:
+            if len(self._paths) >= _PATHS_IN_MIND:
+                self._paths.clear()
+            query = "SELECT path FROM paths WHERE row = ?"
+            known = self._paths[row] = _named(self._connection.execute(query, (row,)).fetchone()[0])
+        return known
+
+    def _crowded(self) -> set[bytes]:
+        """The sessions that have their folder not for themselves."""
+        query = (
+            "SELECT eid FROM sessions JOIN (SELECT lab, subject, date, number FROM sessions"
+            " GROUP BY 1, 2, 3, 4 HAVING count(*) > 1) USING (lab, subject, date, number)"
+        )
+        return {row[0] for row in self._connection.execute(query)}
+
+    def _has_unknown_sizes(self) -> bool:
+        query = "SELECT 1 FROM datasets WHERE size IS NULL LIMIT 1"
+        return self._connection.execute(query).fetchone() is not None
+
+    def _leave_out(self, what: str, eid: bytes) -> None:
+        self._left_out[what] += 1
+        self._nowhere.add(eid)
+
+    def _write(
+        self, name: str, columns: Columns, index: list[str], rows: Iterator[tuple[Any, ...]]
+    ) -> int:
+        """A Parquet file as pandas would write it, with ONE's own note; how many rows it has."""
+        arrow = importlib.import_module("pyarrow")
+        parquet = importlib.import_module("pyarrow.parquet")
+        schema = _schema(arrow, columns, index, self._note)
+        # ids and hashes never repeat: a dictionary of them is only in the way
+        repeated = [name for name in columns if name not in (index[-1], "hash")]
+        count = 0
+        path = self._folder / name
+        with (
+            path.open("wb") as file,
+            parquet.ParquetWriter(
+                file, schema, compression="zstd", use_dictionary=repeated
+            ) as writer,
+        ):
+            for batch in _batches(rows):
+                writer.write_table(_table(arrow, schema, batch), row_group_size=BATCH)
+                count += len(batch)
+        with path.open("rb") as written:
+            os.fsync(written.fileno())
+        return count
+
+
+def is_complete(facts: Mapping[str, str]) -> bool:
+    """Whether tables are of a whole database: those of a release tag are a part of one."""
+    return facts.get("created") != "1.0"
+
+
+def _batches(rows: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
+    batch: list[tuple[Any, ...]] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _table(arrow: Any, schema: Any, batch: Sequence[tuple[Any, ...]]) -> Any:
+    arrays = []
+    for kept, values in zip(schema, zip(*batch, strict=True), strict=True):
+        if arrow.types.is_dictionary(kept.type):
+            codes = arrow.array(values, arrow.int8())
+            arrays.append(arrow.DictionaryArray.from_arrays(codes, arrow.array(_QC), ordered=True))
+        else:
+            arrays.append(arrow.array(values, kept.type))
+    return arrow.Table.from_arrays(arrays, schema=schema)
+
+
+def _schema(arrow: Any, columns: Columns, index: list[str], note: Mapping[str, str]) -> Any:
+    category = arrow.dictionary(arrow.int8(), arrow.string(), ordered=True)
+    fields = [
+        arrow.field(name, getattr(arrow, kind)() if kind else category)
+        for name, (kind, _, _) in columns.items()
+    ]
+    notes = [
+        {
+            "name": name,
+            "field_name": name,
+            "pandas_type": pandas_type,
+            "numpy_type": numpy_type,
+            "metadata": None if kind else {"num_categories": len(_QC), "ordered": True},
+        }
+        for name, (kind, pandas_type, numpy_type) in columns.items()
+    ]
+    pandas_note = {"index_columns": index, "column_indexes": [], "columns": notes}
+    return arrow.schema(
+        fields, metadata={"pandas": json.dumps(pandas_note), "one_metadata": json.dumps(note)}
+    )
+
+
+def _named(path: str) -> _Path:
+    """A path of the tables as the tree has it."""
+    collection, revision, name = split_path(path)
+    dataset = Dataset("", "", name, collection=collection, revision=revision)
+    folders = alf.dataset_folder(dataset)
+    text = "/".join((*folders, alf.dataset_file(dataset)))
+    return _Path(text, tuple("/".join(folders[: n + 1]) for n in range(len(folders))))
+
+
+def _date(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:  # 2019-13-01 has the form of a date, too
+        return None
+
+
+def _moment(facts: Mapping[str, str]) -> str:
+    """When the tables were made, as ONE compares it with the server's: without a zone."""
+    made = datetime.fromtimestamp(created_at(facts["date_created"]) or 1.0, timezone.utc)
+    return made.strftime("%Y-%m-%d %H:%M")

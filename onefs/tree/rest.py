@@ -1,0 +1,64 @@
+"""``.rest``: where ONE-api keeps Alyx's answers, and the one link that leads out of the mount.
+
+Each process gets a folder of its own. ONE writes an answer in place, takes a half-written one for
+broken and removes it, and fails when another process has removed it first: eight processes that
+share a folder lose answers, and now and then one ends with FileNotFoundError.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from onefs.tree.nodes import Kind, Node, inode_of_path
+
+log = logging.getLogger(__name__)
+
+REST = ".rest"
+
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class RestLink:
+    """The link, to a folder below ``root`` that is made when it is followed."""
+
+    root: Path
+    #: seconds since the epoch
+    mtime: float
+
+    def node(self) -> Node:
+        return Node(Kind.LINK, inode_of_path(REST), 0, self.mtime)
+
+    def follow(self, caller: int) -> str:
+        """The folder of the process that the thread ``caller`` is of; 0 when it is unknown."""
+        own = self.root / str(_process_of(caller))
+        if not own.is_dir():
+            try:
+                _make(self.root, own)
+            except OSError as error:
+                log.warning("%s, where %s leads, cannot be made: %s", own, REST, error.strerror)
+        return str(own)
+
+    def xattrs(self) -> dict[str, str]:
+        return {}
+
+
+def _make(root: Path, own: Path) -> None:
+    """The folder; those of processes that have ended go."""
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in list(root.iterdir()):
+        if folder.name.isdigit() and folder.name != "0" and not (_PROC / folder.name).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+    own.mkdir(mode=0o700, exist_ok=True)
+
+
+def _process_of(thread: int) -> int:
+    """The process of a thread; the thread itself when that cannot be seen."""
+    try:
+        with (_PROC / str(thread) / "status").open(errors="replace") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("Tgid:"))
+    except (OSError, StopIteration, ValueError):
+        return thread if thread > 0 else 0
