@@ -48,6 +48,8 @@ class _Progress:
         #: a thread is at it; it looks again when ``again`` is set meanwhile
         self.running = False
         self.again = False
+        #: nobody read the file any more when a thread was at it
+        self.unwanted = False
 
 
 class Follower:
@@ -95,7 +97,7 @@ class Follower:
             if progress is None:
                 self._partials.hold(partial)
                 progress = self._progress[id(partial)] = _Progress(partial)
-            progress.again = True
+            progress.again, progress.unwanted = True, False
             if not progress.running:
                 progress.running = True
                 with suppress(RuntimeError):  # we are being stopped
@@ -105,7 +107,10 @@ class Follower:
         """Nobody reads this file any more: do not keep it open for the hash."""
         with self._lock:
             progress = self._progress.get(id(partial))
-            if progress is None or progress.running:
+            if progress is None:
+                return
+            if progress.running:
+                progress.unwanted = True
                 return
             del self._progress[id(partial)]
         self._partials.release(partial)
@@ -138,7 +143,8 @@ class Follower:
                 progress.again = False
                 return True
             progress.running = False
-            ended = partial.blocks.state() is not State.LIVE or partial.users == 1
+            live = partial.blocks.state() is State.LIVE
+            ended = not live or progress.unwanted or partial.users == 1
             if ended:
                 self._progress.pop(id(partial), None)
         if ended:

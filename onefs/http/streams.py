@@ -14,6 +14,10 @@ from onefs.urls import host_of, safe_url
 
 #: bytes of one piece: each costs its reader a turn of the interpreter, whatever its size
 CHUNK = 512 * 1024
+#: seconds within which a whole piece has to be expected for it to be waited for
+QUICK = 0.2
+#: bytes that came at once, from which that can be told
+TELLING = 64 * 1024
 
 
 class Stream:
@@ -38,6 +42,8 @@ class Stream:
         self._clock = clock
         self._stall = stall_timeout
         self._response: requests.Response | None = None
+        #: the last piece came soon
+        self._quick = False
         #: what was asked for, and after redirects, who answered
         self.url = url
         self.status = 0
@@ -71,10 +77,10 @@ class Stream:
         self._close()
 
     def iter_chunks(self, size: Callable[[], int] = lambda: CHUNK) -> Iterator[bytes]:
-        """The body in pieces of ``size()`` bytes, the last one shorter.
+        """The body in pieces of 1 to ``size()`` bytes; while it comes slowly, each byte at once.
 
-        Raises DeadlineExceeded when a piece takes longer than ``stall_timeout`` seconds (the time
-        that the caller spends between two pieces does not count), ServerError when fewer bytes come
+        Raises DeadlineExceeded when no piece comes for ``stall_timeout`` seconds (the time that
+        the caller spends between two pieces does not count), ServerError when fewer bytes come
         than the server promised, Unreachable when the connection breaks, Stopping after
         :meth:`abort`.
         """
@@ -97,15 +103,19 @@ class Stream:
 
     def _read(self, size: int) -> bytes:
         assert self._response is not None
-        self._exchange.expect_by(self._clock() + self._stall)
+        began = self._clock()
+        self._exchange.expect_by(began + self._stall)
+        receive = self._response.raw.read if self._quick else self._response.raw.read1
         try:
-            chunk: bytes = self._response.raw.read(size, decode_content=False)
+            chunk: bytes = receive(size, decode_content=False)
         except RAISED as error:
             raise ended(self._exchange, self.url, self._stall) or failure(
                 error, host_of(self.url)
             ) from error
         finally:
             self._exchange.expect_by(None)
+        whole = (self._clock() - began) * size / max(1, len(chunk))
+        self._quick = len(chunk) >= TELLING and whole < QUICK
         # a connection that was shut down from outside reads like an end of file
         if not chunk and (why := ended(self._exchange, self.url, self._stall)):
             raise why

@@ -64,9 +64,9 @@ def test_extents_end_with_the_file(tree: FolderTree) -> None:
 
 def test_a_cached_file_that_is_too_short(tree: FolderTree) -> None:
     opened = OpenFile("/file", FILE, tree.open("/short"), WaitingReads())
-    assert opened.read(0, 10) == b"0123456789"
-    with pytest.raises(BadContent, match="has 10 bytes, it should have 20"):
-        opened.extent(0, 11)
+    for length in (10, 11):  # not even what is there: it is not the file that was verified
+        with pytest.raises(BadContent, match="has 10 bytes, it should have 20"):
+            opened.extent(0, length)
 
 
 def test_machines_that_allow_fewer_requests(tmp_path: Path) -> None:

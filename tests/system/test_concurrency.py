@@ -81,8 +81,7 @@ def test_many_listers_of_a_cold_folder_cause_one_request(
     assert len(answers) == 1
     assert b"_ibl_trials.choice.npy" in answers.pop()
     requests = Counter(each.path.partition("?")[0] for each in alyx_requests(servers))
-    # where the files are is asked once for the whole mount
-    assert requests == {"/datasets": 1, "/data-repository": 1}
+    assert requests == {"/datasets": 1}
 
 
 def test_two_mounts_of_one_cache_download_once(home: Home, servers: Servers, folder: Path) -> None:

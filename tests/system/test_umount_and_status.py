@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import onefs
+from onefs.content.holes import disk_size
 from onefs.demo.folder import FolderLaboratory
 from onefs.demo.serve import Servers
 from tests.laboratories import SMALL, account, small_file, small_folder
@@ -110,7 +111,7 @@ class TestStatus:
             "url": servers.alyx_url,
             "profile": None,
             "cache_dir": str(next(mounted.home.cache.iterdir())),
-            "cache_bytes": len(content),
+            "cache_bytes": disk_size(len(content)),
             "cache_limit": None,
             "state": "ready",
             "since": 0,
