@@ -182,7 +182,13 @@ class Follower:
     def _hash_stretch(self, progress: _Progress) -> bool:
         """The next blocks, as far as they are here; False when the first of them is not."""
         partial, first = progress.partial, len(progress.records)
-        last = min(first + STRETCH, partial.blocks.count)
+        most = min(first + STRETCH, partial.blocks.count)
+        absent = (
+            n for n, record in enumerate(partial.blocks.records(first, most), first) if not record
+        )
+        last = next(absent, most)  # only what is here is pinned: the rest may have to make room
+        if last == first:
+            return False
         partial.pin(first, last)
         try:
             here = min(partial.missing(first, last), default=last)

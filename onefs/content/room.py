@@ -16,6 +16,8 @@ from onefs.errors import CacheFull
 SPARE = 0.02
 #: seconds to wait for room that other transfers have reserved
 PATIENCE = 2.0
+#: seconds to wait for blocks that somebody looks at for a moment
+MOMENT = 0.3
 #: bytes that a transfer writes between two entries in the ledger
 TOLD_EVERY = 2 << 20
 
@@ -110,13 +112,15 @@ class Room:
             return least
         if not least:
             return 0
-        end = time.monotonic() + PATIENCE
+        began = time.monotonic()
         while True:
             if not self._lacks_free(least):
                 self._ledger.reserve(least, None)
                 return least
-            # what others have reserved may be given back, or written and evicted
-            if not self._ledger.reserved() or time.monotonic() > end:
+            # what others have reserved may be given back, or written and evicted, and what is
+            # being hashed at this moment may be evicted in the next
+            patience = PATIENCE if self._ledger.reserved() else MOMENT
+            if time.monotonic() > began + patience:
                 break
             time.sleep(0.02)
             self._evict(least)

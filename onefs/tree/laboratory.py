@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import cast
+
+from cachetools import TTLCache
 
 from onefs.content.reader import Content
 from onefs.content.store import Place
@@ -18,7 +21,7 @@ from onefs.tree.basis import Folder, Item, Link, Rooms
 from onefs.tree.days import AS_OF
 from onefs.tree.files import File, SessionJson
 from onefs.tree.finding import expand, walk
-from onefs.tree.items import Root
+from onefs.tree.items import LabFolder, Root, SessionFolder, SubjectFolder
 from onefs.tree.nodes import Handle, Node, inode_as_of
 from onefs.tree.one_folder import OneFolder, TableFile
 from onefs.tree.opened import Opened
@@ -27,6 +30,10 @@ from onefs.tree.searches import Searches
 from onefs.tree.shapes import Shapes
 from onefs.tree.sidecars import DatasetsTsv
 from onefs.tree.sizes import Sizes
+
+#: seconds for which a folder that was found is taken to be still there; what it holds is looked
+#: up each time
+NEAR = 0.5
 
 
 class Laboratory:
@@ -52,6 +59,9 @@ class Laboratory:
         self._content = content
         self._sizes = Sizes(catalogue, content, deadline)
         self._searches = Searches(queries)
+        #: folders that were found a moment ago: a walk looks up all that a folder holds
+        self._near: TTLCache[str, Folder] = TTLCache(1024, NEAR)
+        self._guard = Lock()
         #: what is open, and which paths have become another dataset
         self.opened = Opened()
         rest_link = RestLink(rest, catalogue.created) if rest is not None else None
@@ -124,13 +134,24 @@ class Laboratory:
         return below.partition("/")[0] if top == AS_OF else self._as_of
 
     def _find(self, path: str) -> Item:
-        item: Item = self._root
-        for name in path.split("/"):
-            if name:
-                if not hasattr(item, "child"):
-                    raise NotFound(f"{path}: what contains it is no folder")
-                item = cast("Folder", item).child(name)
-        return item
+        above, _, name = path.rpartition("/")
+        if name:
+            return self._folder_at(above).child(name)
+        return self._find(above) if above else self._root
+
+    def _folder_at(self, path: str) -> Folder:
+        """The folder that something below it is looked up in."""
+        with self._guard:
+            found: Folder | None = self._near.get(path)
+        if found is None:
+            item = self._find(path)
+            if not hasattr(item, "child"):
+                raise NotFound(f"{path} is no folder, and holds nothing")
+            found = cast("Folder", item)
+            if isinstance(item, LabFolder | SubjectFolder | SessionFolder):
+                with self._guard:
+                    self._near[path] = found
+        return found
 
     def _folder(self, path: str) -> Folder:
         item = self._find(path)
