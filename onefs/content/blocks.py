@@ -85,6 +85,8 @@ class BlockFile:
         self.count = block_count(about.size, about.block_size)
         self._seen = State.LIVE
         self._seen_until = 0.0
+        #: what this process has made of it, if that is the end
+        self._ended: State | None = None
 
     def close(self) -> None:
         os.close(self.data)
@@ -112,11 +114,11 @@ class BlockFile:
         now = time.monotonic()
         if now > self._seen_until:
             self._seen, self._seen_until = self.state(), now + LOOK
-        return self._seen
+        return self._ended or self._seen
 
     def set_state(self, state: State) -> None:
         os.pwrite(self.map, struct.pack("<Q", state), 0)
-        self._seen_until = 0.0
+        self._ended = state if state is not State.LIVE else None
 
     def records(self, first: int, last: int) -> tuple[int, ...]:
         """The records of blocks ``first`` to ``last``, this one not included; 0 means absent."""

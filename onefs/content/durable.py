@@ -12,6 +12,7 @@ import os
 import queue
 import threading
 import time
+from contextlib import suppress
 
 from onefs.content.store import Store
 from onefs.errors import OnefsError
@@ -42,16 +43,18 @@ class Syncer:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="onefs-sync", daemon=True)
                 self._thread.start()
-        if not self._queue.full():
-            self._queue.put(dataset)
+        with suppress(queue.Full):
+            self._queue.put_nowait(dataset)
 
     def close(self) -> None:
         """Sync what waits, for ten seconds at most."""
         with self._lock:
             thread = self._thread
         if thread is not None:
-            self._queue.put(None)
-            thread.join(10.0)
+            end = time.monotonic() + 10.0
+            with suppress(queue.Full):
+                self._queue.put(None, timeout=10.0)
+            thread.join(max(0.0, end - time.monotonic()))
 
     def _run(self) -> None:
         ended = False

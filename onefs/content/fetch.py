@@ -254,6 +254,7 @@ class _Claims:
 
     def widen(self) -> None:
         """The whole file comes: claim all that nobody else fetches."""
+        self.clean()
         self.blocks.update(self._run.partial.claim_scattered())
         self._scheduler.widen(self._run, sorted(self.blocks))
 
@@ -262,6 +263,7 @@ class _Claims:
         start, end = self._loose
         if start < end:
             punch(self._run.partial.blocks.data, start, end - start)
+        self._loose = (0, 0)
 
     def feed(self, position: int, data: memoryview) -> bool:
         """Bytes that stand at ``position``; whether a block was completed by them."""
@@ -306,11 +308,12 @@ class _Claims:
         blocks = self._run.partial.blocks
         came = range(first, first + len(checksums))
         size = blocks.span(came[-1])[1] - blocks.span(first)[0]
+        # the record first: what fails before it leaves the claims to whoever gives them up
+        self._run.partial.arrived(first, checksums)
         self.blocks.difference_update(came)
         self._loose = (blocks.span(came[-1])[1], self._loose[1])
         self.written += size
         self._reservation.wrote(disk_size(size))
-        self._run.partial.arrived(first, checksums)
         self._arrived(self._run, came)
 
 

@@ -32,7 +32,7 @@ WORKERS = 2
 #: holds although it gives way to all others
 STRETCH = 16
 #: seconds for which each stretch lets a busy reader go first, so that none is put off for ever
-PATIENCE = 2.0
+PATIENCE = 0.25
 #: how far the hashing threads give way (nice)
 NICE = 19
 
@@ -48,8 +48,6 @@ class _Progress:
         #: a thread is at it; it looks again when ``again`` is set meanwhile
         self.running = False
         self.again = False
-        #: nobody read the file any more when a thread was at it
-        self.unwanted = False
 
 
 class Follower:
@@ -97,20 +95,17 @@ class Follower:
             if progress is None:
                 self._partials.hold(partial)
                 progress = self._progress[id(partial)] = _Progress(partial)
-            progress.again, progress.unwanted = True, False
+            progress.again = True
             if not progress.running:
                 progress.running = True
                 with suppress(RuntimeError):  # we are being stopped
                     self._pool.submit(self._work, progress)
 
-    def forget(self, partial: Partial) -> None:
-        """Nobody reads this file any more: do not keep it open for the hash."""
+    def let_go(self, partial: Partial) -> None:
+        """Nobody else has this file open any more: do not keep it open for the hash."""
         with self._lock:
             progress = self._progress.get(id(partial))
-            if progress is None:
-                return
-            if progress.running:
-                progress.unwanted = True
+            if progress is None or progress.running or partial.users != 1:
                 return
             del self._progress[id(partial)]
         self._partials.release(partial)
@@ -143,8 +138,7 @@ class Follower:
                 progress.again = False
                 return True
             progress.running = False
-            live = partial.blocks.state() is State.LIVE
-            ended = not live or progress.unwanted or partial.users == 1
+            ended = partial.blocks.state() is not State.LIVE or partial.users == 1
             if ended:
                 self._progress.pop(id(partial), None)
         if ended:

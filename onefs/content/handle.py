@@ -62,10 +62,7 @@ class DatasetHandle:
         """A descriptor that holds these bytes at this offset; fetches them if need be."""
         for attempt in range(FRESH_STARTS):
             try:
-                found = self.ready(offset, length)
-                if found is not None:
-                    return found
-                if self._fetch(offset, length):
+                if self._fd is not None or self._fetch(offset, length):
                     break
             except Changed:
                 self._start_anew(last=attempt == FRESH_STARTS - 1)
@@ -91,7 +88,10 @@ class DatasetHandle:
         if self._content.strict:
             here = reading.partial.blocks.state() is State.DONE
         else:
-            here = reading.ready(offset, length)
+            try:
+                here = reading.ready(offset, length)
+            except Changed:  # fd() begins anew, or says why it cannot
+                return None
         return reading.fd if here else None
 
     def _fetch(self, offset: int, length: int) -> bool:

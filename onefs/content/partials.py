@@ -162,7 +162,7 @@ class Partial:
 
     def has(self, block: int) -> bool:
         """Whether a block was here when last looked at."""
-        return bool(self._proved[block])
+        return block < len(self._proved) and bool(self._proved[block])
 
     def pin(self, first: int, last: int) -> None:
         """Keep these blocks from being evicted, whether they are here already or not."""
@@ -297,11 +297,12 @@ class Partial:
 
     def may_be_complete(self) -> bool:
         """Whether every block was here when last looked at; cheap, asked at each arrival."""
-        count = self.blocks.count
-        while self._seen < count:
-            records = self.blocks.records(self._seen, min(self._seen + 1024, count))
+        count, seen = self.blocks.count, self._seen
+        while seen < count:
+            records = self.blocks.records(seen, min(seen + 1024, count))
             here = next((i for i, record in enumerate(records) if not record), len(records))
-            self._seen += here
+            seen += here
+            self._seen = max(self._seen, seen)
             if here < len(records):
                 return False
         return True
@@ -337,6 +338,8 @@ class Partials:
         self._wanted = wanted
         self._lock = threading.Lock()
         self._open: dict[str, Partial] = {}
+        #: told of a partial file that has one user left: who hashes it may be that
+        self.on_last: Callable[[Partial], None] = lambda partial: None
 
     def acquire(self, dataset: Dataset, place: Place, deadline: float) -> Partial | None:
         """The partial file of a dataset, made if need be; None when the file is complete.
@@ -386,11 +389,13 @@ class Partials:
         """One user fewer; the last one closes it."""
         with self._lock:
             partial.users -= 1
-            if partial.users:
-                return
-            if self._open.get(partial.dataset.id) is partial:
+            left = partial.users
+            if not left and self._open.get(partial.dataset.id) is partial:
                 del self._open[partial.dataset.id]
-        partial.blocks.close()
+        if left == 1:
+            self.on_last(partial)
+        elif not left:
+            partial.blocks.close()
 
     def _add(self, dataset: Dataset, place: Place, blocks: BlockFile) -> Partial:
         condition = threading.Condition(self._scheduling)

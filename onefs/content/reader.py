@@ -107,6 +107,7 @@ class Content:
         self.keeping = Keeping(self.store, self._evictor)
         self._room = Room(cache_dir, self.store.ledger, self.limits, self._evictor.evict)
         self._follower = Follower(self.store, self._partials, self._is_open, self._went_bad)
+        self._partials.on_last = self._follower.let_go
         self._fetcher = Fetcher(
             self.store,
             self._hosts,
@@ -294,7 +295,6 @@ class Content:
     def end_reading(self, reading: Reading) -> None:
         """The end of what :meth:`begin_reading` began."""
         reading.close()
-        self._follower.forget(reading.partial)
         self._partials.release(reading.partial)
 
     def complete(self, reading: Reading, watch: Callable[[int], None] | None = None) -> None:
@@ -346,6 +346,9 @@ class Content:
 
     def _fetch(self, run: Run) -> None:
         self._fetcher.fetch(run, self._scheduler, self._arrived)
+        # what others have brought meanwhile may have been the last of it
+        if not run.partial.demand.in_flight and run.partial.may_be_complete():
+            self._follower.go_on(run.partial)
 
     def _arrived(self, run: Run, blocks: range) -> None:
         self._scheduler.arrived(run, blocks)

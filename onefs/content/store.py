@@ -21,14 +21,11 @@ import errno
 import json
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-
-from cachetools import TTLCache
 
 from onefs.alf import SUBJECTS
 from onefs.content.holes import allocated, counted
@@ -46,8 +43,6 @@ log = logging.getLogger(__name__)
 PRIVATE = ".onefs"
 #: seconds between two notes that a file is being used
 USED_EVERY = 30.0
-#: seconds for which it is remembered that nothing is known of a dataset
-ABSENT = 0.05
 
 #: a dataset's folders from the lab on, and its name: ("cortexlab", "KS023", ..., "spikes.npy")
 Place = tuple[str, ...]
@@ -69,9 +64,6 @@ class Store:
         self.private = root / PRIVATE
         self._index = index
         self._boot = boot_id()
-        #: datasets of which nothing was known a moment ago
-        self._absent: TTLCache[str, Dataset] = TTLCache(4096, ABSENT)
-        self._guard = threading.Lock()
         #: files of others that are not what they should be, so that none is hashed twice
         self._refused: dict[Path, tuple[str, int, int, int]] = {}
         with disk_errors(root):
@@ -90,7 +82,7 @@ class Store:
 
     def verdict(self, dataset: Dataset) -> Verdict | None:
         """What is known of a dataset's bytes without reading them; None when nothing is."""
-        entry = self.entry(dataset, fresh=True)
+        entry = self.entry(dataset)
         return None if entry is None else Verdict(entry.state, entry.reason)
 
     def known(self, dataset: Dataset) -> Path | None:
@@ -98,24 +90,17 @@ class Store:
         entry = self.entry(dataset)
         return None if entry is None or entry.state == "bad" else self.root / entry.path
 
-    def entry(self, dataset: Dataset, *, fresh: bool = False) -> Entry | None:
+    def entry(self, dataset: Dataset) -> Entry | None:
         """What is known of a dataset, if it still holds: from the index, else from its record.
 
-        That nothing is known is remembered for ABSENT seconds, unless a ``fresh`` look is wanted:
-        the first read of a file asks several times.
         A bad verdict always comes from the record: another host may have withdrawn it.
         """
-        with self._guard:
-            if not fresh and self._absent.get(dataset.id) == dataset:
-                return None
         entry = self._index.get(dataset.id)
         if entry is not None and entry.state != "bad" and self._holds(entry, dataset):
             return entry
         with disk_errors(self.root):
             record = self.records.get(dataset.id)
         if record is None or not self._holds(record, dataset):
-            with self._guard:
-                self._absent[dataset.id] = dataset
             return None
         if record != entry:
             self._index.put(record)
@@ -211,7 +196,7 @@ class Store:
             entry = replace(entry, boot="" if durable else self._boot, generation=generation)
             self.records.put(entry)
             partial.replace(final)
-            self._know(entry)
+            self._index.put(entry)
             self.ledger.change(-before)
         return final
 
@@ -358,12 +343,7 @@ class Store:
 
     def _keep(self, entry: Entry) -> None:
         self.records.put(entry)
-        self._know(entry)
-
-    def _know(self, entry: Entry) -> None:
         self._index.put(entry)
-        with self._guard:
-            self._absent.pop(entry.dataset_id, None)
 
 
 def stamp(found: os.stat_result) -> tuple[int, int, int]:

@@ -166,8 +166,9 @@ class Watchdog:
             if self._closed:
                 exchange.stop(Verdict.STOPPED)
             if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._run, name="onefs-http", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="onefs-http", daemon=True)
+                thread.start()
+                self._thread = thread
             elif due is not None and due < self._wakes_at:
                 self._condition.notify()
 
@@ -191,11 +192,12 @@ class Watchdog:
                 now = self.clock()
                 dues = []
                 for exchange in self._watched:
-                    if exchange.due is not None and exchange.due <= now:
+                    due = exchange.due
+                    if due is not None and due <= now:
                         exchange.stop(Verdict.OVERDUE)
                         exchange.due = None
-                    elif exchange.due is not None:
-                        dues.append(exchange.due)
+                    elif due is not None:
+                        dues.append(due)
                 look = now + LOOK if self._watched else float("inf")
                 self._wakes_at = min([*dues, look])
                 self._condition.wait(min(self._wakes_at - now, threading.TIMEOUT_MAX))

@@ -12,9 +12,9 @@ from onefs.http.exchange import Clock, Exchange, Verdict
 from onefs.http.failures import RAISED, failure
 from onefs.urls import host_of, safe_url
 
-#: bytes of one piece: each costs its reader a turn of the interpreter, whatever its size
+#: bytes of one chunk: each costs its reader a turn of the interpreter, whatever its size
 CHUNK = 512 * 1024
-#: seconds within which a whole piece has to be expected for it to be waited for
+#: seconds within which a whole chunk has to be expected for it to be waited for
 QUICK = 0.2
 #: bytes that came at once, from which that can be told
 TELLING = 64 * 1024
@@ -44,6 +44,8 @@ class Stream:
         self._response: requests.Response | None = None
         #: the last piece came soon
         self._quick = False
+        #: what ended it behind the piece that was given last
+        self._trouble: OnefsError | None = None
         #: what was asked for, and after redirects, who answered
         self.url = url
         self.status = 0
@@ -86,7 +88,7 @@ class Stream:
         """
         assert self._response is not None, "a stream is read inside its with block"
         received = 0
-        while chunk := self._read(size()):
+        while chunk := self._read(min(size(), self._left(received))):
             received += len(chunk)
             if received == self.length:
                 # with the last byte the connection was given back: it is not ours to end any more
@@ -101,7 +103,28 @@ class Stream:
         """End it from any thread, at any time: whoever waits for it gets Stopping at once."""
         self._exchange.stop(Verdict.STOPPED)
 
+    def _left(self, received: int) -> int:
+        """Bytes that are still to come; after the last one, as many as show that it was that."""
+        if self.length is None or received >= self.length:
+            return CHUNK
+        return self.length - received
+
     def _read(self, size: int) -> bytes:
+        """A piece, of several chunks while they come quickly: each has its own deadline."""
+        if self._trouble is not None:
+            raise self._trouble
+        parts = [self._receive(min(size, CHUNK))]
+        got = len(parts[0])
+        while parts[-1] and got < size and self._quick:
+            try:
+                parts.append(self._receive(min(size - got, CHUNK)))
+            except OnefsError as error:  # what came before it counts
+                self._trouble = error
+                break
+            got += len(parts[-1])
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _receive(self, size: int) -> bytes:
         assert self._response is not None
         began = self._clock()
         self._exchange.expect_by(began + self._stall)
