@@ -9,6 +9,7 @@ import re
 import threading
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from onefs.content.blocks import BLOCK_SIZE
@@ -134,3 +135,12 @@ def eventually(
             return
         waiter.wait(0.02)
     raise AssertionError(what)
+
+
+def open_files() -> list[str]:
+    """The paths of what this process has open."""
+    found = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the listing's own
+            found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return found

@@ -21,6 +21,7 @@ from tests.content.ranges import (
     blocks_sent,
     dataset_of,
     eventually,
+    open_files,
     read_all,
     served,
     some_bytes,
@@ -280,3 +281,14 @@ def test_the_kernel_may_keep_pages_of_one_generation_only(
         assert content.open(dataset, place(dataset)).keep_cache
         final(tmp_path, dataset).unlink()
         assert not content.open(dataset, place(dataset)).keep_cache
+
+
+def test_a_file_that_nobody_reads_is_closed(open_content: Open) -> None:
+    """Also when its reader left in the middle, with requests on their way and hashing behind."""
+    with Scripted({"/a.b.npy": served(DATA, rate=40e6)}) as server:
+        content, dataset = open_content(small_file=0), dataset_of(server, DATA)
+        for end in (4, 5, 6, 7, 8):
+            with Reader(content, dataset) as reader:
+                for at in range(end * BLOCK // 2, end * BLOCK, 128 * 1024):
+                    assert reader.read(at, 1000) == DATA[at : at + 1000]
+        eventually(lambda: not [path for path in open_files() if dataset.id in path])

@@ -151,6 +151,24 @@ class TestStream:
         with Scripted({"/f": slowly}) as server:
             assert read(client.stream(f"{server.url}/f", stall_timeout=1.6)) == b"x" * 6
 
+    def test_a_link_that_slows_down_is_no_stall(self, client: Transport) -> None:
+        """A piece of several chunks may take longer than a stall, each chunk may not."""
+        first, rest = 256 * 1024, 1536 * 1024
+
+        def slower_and_slower(talk: scripted.Talk) -> None:
+            talk.head(200, Content_Length=first + rest)
+            talk.send(b"x" * first)
+            for _ in range(24):
+                talk.pause(0.15)
+                talk.send(b"y" * (rest // 24))
+
+        with (
+            Scripted({"/f": slower_and_slower}) as server,
+            client.stream(f"{server.url}/f", stall_timeout=2.5) as stream,
+        ):
+            body = b"".join(stream.iter_chunks(lambda: 4 << 20))
+            assert body == b"x" * first + b"y" * rest
+
     def test_a_slow_reader_is_no_stall(self, client: Transport) -> None:
         with (
             Scripted({"/f": answer(b"x" * 3_000_000)}) as server,
