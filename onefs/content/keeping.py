@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from onefs.content.blocks import PINS, About, BlockFile, abouts, open_blocks
+from onefs.content.blocks import About, BlockFile, abouts, open_blocks
 from onefs.content.evict import Evictor
 from onefs.content.holes import allocated, counted
 from onefs.content.lock import try_lock, unlock
@@ -213,11 +213,9 @@ class Keeping:
         record = blocks.records(block, block + 1)[0]
         if not record or blocks.proves(block, record):
             return False
-        claim_and_pin = (block, PINS + block) if self._store.shared else ()
-        if not all(try_lock(blocks.map, byte) for byte in claim_and_pin):
-            unlock(blocks.map, block)
+        if self._store.shared and not try_lock(blocks.map, block):
             return False
         blocks.clear(block)
-        for byte in claim_and_pin:
-            unlock(blocks.map, byte)
+        if self._store.shared:
+            unlock(blocks.map, block)
         return True

@@ -70,8 +70,8 @@ def test_the_count_stays_what_is_there(open_content: Open, tmp_path: Path) -> No
         eventually(lambda: content.store.ledger.reserved() == 0)
         there = taken(tmp_path / "cache")
         assert there - OWN <= content.total_bytes() <= there
-        eventually(lambda: content.keeping.clear() == 0)
-        assert content.total_bytes() == 0
+        # one may just be being hashed
+        eventually(lambda: content.keeping.clear() >= 0 and content.total_bytes() == 0)
 
 
 def test_what_a_killed_process_has_written_is_counted(open_content: Open, tmp_path: Path) -> None:
