@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import zlib
 from collections.abc import Callable
 
 from onefs.content.answers import Changed, WrongSize, judge_range, validator_of
 from onefs.content.blocks import BLOCK_SIZE, State, remove_blocks
-from onefs.content.holes import disk_size, punch
+from onefs.content.holes import disk_size, punch, write_all
 from onefs.content.hosts import Hosts
 from onefs.content.partials import Partial
 from onefs.content.room import Reservation, Room
@@ -290,7 +289,7 @@ class _Claims:
         stop = blocks.span((end - 1) // blocks.about.block_size)[1]
         self._reservation.cover(disk_size(stop - begun))
         self._loose = (begun, end)
-        _write_all(blocks.data, data, position)
+        write_all(blocks.data, data, position)
         checksums: list[int] = []
         at = position
         while at < end:
@@ -315,9 +314,3 @@ class _Claims:
         self.written += size
         self._reservation.wrote(disk_size(size))
         self._arrived(self._run, came)
-
-
-def _write_all(descriptor: int, data: memoryview, offset: int) -> None:
-    while data:
-        count = os.pwrite(descriptor, data, offset)
-        data, offset = data[count:], offset + count

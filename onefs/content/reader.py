@@ -364,6 +364,8 @@ class Content:
         self._on_bad(dataset)
 
     def _generation(self, dataset: Dataset) -> str:
+        if self.is_small(dataset):  # it has no partial file
+            return ""
         about = read_about(self.store.partial_folder, dataset.id)
         return about.generation if about is not None else ""
 

@@ -16,6 +16,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from onefs.content.holes import created, write_all
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -63,7 +65,8 @@ class Records:
     def put(self, entry: Entry) -> None:
         fresh = self._folder / f".{entry.dataset_id}.{secrets.token_hex(4)}"
         try:
-            fresh.write_text(json.dumps(asdict(entry)) + "\n", "utf-8")
+            with created(fresh) as file:
+                write_all(file, memoryview(json.dumps(asdict(entry)).encode() + b"\n"), 0)
             if entry.state == "accepted":
                 (self._marks / entry.dataset_id).touch()
             else:

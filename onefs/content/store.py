@@ -133,9 +133,12 @@ class Store:
         with disk_errors(self.root):
             if not self.stands(dataset, place):
                 return None
-            found = final.stat()
-            if judge_file(dataset, final, watch).good:
-                return found
+            try:
+                found = final.stat()
+                if judge_file(dataset, final, watch).good:
+                    return found
+            except FileNotFoundError:  # removed, or evicted by another process, meanwhile
+                return None
             self._refused[final] = (dataset.md5, *stamp(found))
         return None
 
@@ -187,15 +190,14 @@ class Store:
         """
         with disk_errors(self.root):
             final = self.final(place)
-            if final.exists() and not self._is_ours(dataset, final):
+            if os.path.lexists(final) and not self._is_ours(dataset, final):
                 final = self.private / "aside" / dataset.id
-            final.parent.mkdir(parents=True, exist_ok=True)
-            before = 0 if partial == final else counted(final)
+            before = counted(final) if os.path.lexists(final) and partial != final else 0
             os.utime(partial, (time.time(), dataset.mtime))
             entry = self._describe(dataset, partial.stat(), final, verdict, ours=True)
             entry = replace(entry, boot="" if durable else self._boot, generation=generation)
             self.records.put(entry)
-            partial.replace(final)
+            _rename(partial, final)
             self._index.put(entry)
             self.ledger.change(-before)
         return final
@@ -384,6 +386,15 @@ def disk_errors(root: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CacheFull(f"the disk of the cache folder {root} is full") from error
         raise CacheError(f"the cache folder {root} cannot be used: {error}") from error
+
+
+def _rename(source: Path, target: Path) -> None:
+    """Give a file another name, in a folder that may have to be made first."""
+    try:
+        source.replace(target)
+    except FileNotFoundError:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.replace(target)
 
 
 def _remove_folder(folder: Path) -> None:

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import wait
+from concurrent import futures
 from pathlib import Path
 
 from cachetools import TTLCache
@@ -18,8 +18,8 @@ from cachetools import TTLCache
 from onefs.content.answers import WrongSize, expect, total_size
 from onefs.content.blocks import BLOCK_SIZE
 from onefs.content.durable import Syncer
-from onefs.content.fetch import OF_A_COPY, ROUNDS
-from onefs.content.holes import counted, disk_size
+from onefs.content.fetch import OF_A_COPY, PIECE, ROUNDS
+from onefs.content.holes import counted, created, disk_size, write_all
 from onefs.content.hosts import FAILURE_PAUSE, Hosts, failure_pause
 from onefs.content.room import Reservation, Room
 from onefs.content.store import Place, Store, disk_errors, remove
@@ -39,7 +39,7 @@ from onefs.model import Copy, Dataset
 log = logging.getLogger(__name__)
 
 #: downloads at once; the rest queue
-WORKERS = 6
+WORKERS = 16
 
 
 class WholeFetcher:
@@ -98,9 +98,13 @@ class WholeFetcher:
             raise failed.with_traceback(None)  # it is raised many times: let none pile up
         asked = time.monotonic()
         future = self._flights.start(dataset.id, lambda: self._run(dataset, place))
-        while not wait([future], timeout=min(0.5, self._stall)).done:
+        while True:
+            try:
+                return future.result(min(0.5, self._stall))
+            except futures.TimeoutError:
+                if future.done():
+                    return future.result()
             self._check_progress(dataset, asked)
-        return future.result()
 
     def size_of(self, dataset: Dataset, deadline: float) -> int:
         """The size that a file server gives for a dataset, for which it sends no bytes."""
@@ -168,10 +172,12 @@ class WholeFetcher:
                 path = self._store.publish(dataset, place, partial, verdict)
                 room.wrote(disk_size(transfer.done))
                 return path
+        except BaseException:
+            remove(partial)
+            raise
         finally:
             with self._guard:
                 del self._transfers[dataset.id]
-            remove(partial)
 
     def _reject(
         self, dataset: Dataset, verdict: Verdict, partial: Path, digest: str, room: Reservation
@@ -243,10 +249,10 @@ class WholeFetcher:
             if stream.length is not None and dataset.size not in (None, stream.length):
                 raise WrongSize(judge_size(dataset, stream.length).reason, stream.length)
             due = time.monotonic() + stall
-            with partial.open("wb") as file:
-                for chunk in stream.iter_chunks():
+            with created(partial) as file:
+                for chunk in stream.iter_chunks(lambda: PIECE):
                     room.cover(disk_size(transfer.done + len(chunk)))
-                    file.write(chunk)
+                    write_all(file, memoryview(chunk), transfer.done)
                     digest.update(chunk)
                     transfer.done += len(chunk)
                     self._hosts.count(len(chunk))
