@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from pathlib import Path
 from scripts.benchmarks.bench import Bench, Make
 from scripts.benchmarks.contenders import Contender
 from scripts.benchmarks.laboratory import Original, Served, md5_of
-from scripts.benchmarks.processes import Failed, run, timed, wait_until
+from scripts.benchmarks.processes import ROOT, Failed, run, timed, wait_until
 from scripts.benchmarks.results import Case
 
 #: loads a header and one MiB from the place (0 to 1) given, one way or the other; prints its md5
@@ -34,6 +35,7 @@ else:
 print(hashlib.md5(part.tobytes()).hexdigest())
 """
 _READERS = 8
+_BARE = ROOT / "scripts/benchmarks/bare.py"
 
 
 def sequential(bench: Bench, lab: str) -> None:
@@ -126,7 +128,8 @@ def small_files(bench: Bench, lab: str, *, listed: bool) -> None:
     with ExitStack() as stack:
         ours = bench.mount(stack, bench.onefs)
         runs: dict[str, Callable[[int], float]] = {
-            "onefs": lambda n: _counted(bench, case, ours, sessions[n], requests, listed=listed)
+            "a bare loop, no mount": lambda n: _bare(bench, sessions[n]),
+            "onefs": lambda n: _counted(bench, case, ours, sessions[n], requests, listed=listed),
         }
         for name, make in bench.rivals(lab, cached=False).items():
             runs[name] = _all_of(case, bench.mount(stack, make), sessions, listed=listed)
@@ -236,6 +239,12 @@ def _small_originals(bench: Bench) -> list[Original]:
     sizes = [int(least * (most / least) ** (n / (count - 1))) for n in range(count)]
     random.Random(1).shuffle(sizes)
     return [bench.original(f"small{n}", size) for n, size in enumerate(sizes)]
+
+
+def _bare(bench: Bench, session: list[Served]) -> float:
+    with tempfile.TemporaryDirectory(dir=bench.work) as folder:
+        urls = "\n".join(bench.url(file) for file in session)
+        return timed([sys.executable, _BARE, folder, str(_READERS)], given=urls)
 
 
 def _all_of(
