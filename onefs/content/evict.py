@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from onefs.content.blocks import About, abouts, open_blocks, remove_blocks
 from onefs.content.holes import counted, disk_size
-from onefs.content.partials import Partial, Partials
+from onefs.content.partial import Partial
+from onefs.content.partials import Partials
 from onefs.content.store import Store, disk_errors, remove
 from onefs.errors import DeadlineExceeded
 from onefs.model import Dataset

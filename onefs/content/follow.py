@@ -18,7 +18,8 @@ from contextlib import suppress
 from onefs.content.blocks import HASHING, State, remove_blocks
 from onefs.content.holes import counted
 from onefs.content.lock import POLL
-from onefs.content.partials import Partial, Partials
+from onefs.content.partial import Partial
+from onefs.content.partials import Partials
 from onefs.content.store import Store, disk_errors
 from onefs.content.verify import Verdict, judge, new_hash
 from onefs.errors import OnefsError

@@ -42,6 +42,8 @@ class DatasetHandle:
         self._lock = threading.Lock()
         self._fd: int | None = None
         self._reading: Reading | None = None
+        #: readings of files that have changed since, to be ended with the last read
+        self._outdated: list[Reading] = []
 
     def ready(self, offset: int, length: int) -> int | None:
         """The descriptor that holds these bytes; None when a server has to be waited for."""
@@ -78,10 +80,13 @@ class DatasetHandle:
         """Let go of the file. Nothing is read from this handle any more."""
         with self._lock:
             descriptor, self._fd = self._fd, None
-            reading, self._reading = self._reading, None
+            readings, self._outdated = self._outdated, []
+            if self._reading is not None:
+                readings.append(self._reading)
+            self._reading = None
         if descriptor is not None:
             os.close(descriptor)
-        if reading is not None:
+        for reading in readings:
             self._content.end_reading(reading)
 
     def _is_ready(self, reading: Reading, offset: int, length: int) -> int | None:
@@ -137,14 +142,19 @@ class DatasetHandle:
         return reading
 
     def _start_anew(self, *, last: bool) -> None:
-        """The remote file changed: no matter, if nobody has seen a byte of it yet."""
+        """The remote file changed: no matter, if nobody has seen a byte of it yet.
+
+        Several threads may notice, and some of them late: the first has begun anew for all. What
+        they read of the old one stays open while they may still look at it.
+        """
         with self._lock:
             reading = self._reading
-            if last or reading is None or reading.bound:
+            if last or (reading is not None and reading.bound):
                 name = self._dataset.name
                 raise BadContent(f"{name} has changed on the server: open it again")
-            self._reading = None
-        self._content.end_reading(reading)
+            if reading is not None and reading.partial.blocks.state() is not State.LIVE:
+                self._outdated.append(reading)
+                self._reading = None
 
     def _open(self, path: Path) -> bool:
         """Take a verified file; False when it was evicted just now."""

@@ -20,7 +20,8 @@ from onefs.content.index import Index
 from onefs.content.keeping import Keeping
 from onefs.content.meter import Meter
 from onefs.content.one_tables import OneTables
-from onefs.content.partials import Partial, Partials
+from onefs.content.partial import Partial
+from onefs.content.partials import Partials
 from onefs.content.reading import Reading
 from onefs.content.records import Entry
 from onefs.content.room import Limits, Room

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from onefs.content.answers import Changed
 from onefs.content.blocks import State
 from onefs.content.hosts import Hosts
-from onefs.content.partials import Partial, Ticket
+from onefs.content.partial import Partial, Ticket
 from onefs.content.scheduler import ELSEWHERE, Scheduler
 from onefs.content.window import LONGEST_RUN, Window
 from onefs.errors import BadContent, DeadlineExceeded, OnefsError

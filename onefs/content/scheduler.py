@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from onefs.content.hosts import Hosts, failure_pause
-from onefs.content.partials import Partial, Partials, Ticket, stretches
+from onefs.content.partial import Partial, Ticket, stretches
+from onefs.content.partials import Partials
 from onefs.content.transfer import Transfer
 from onefs.content.window import Window
 from onefs.errors import CacheError, DeadlineExceeded, OnefsError, Stopping

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlencode, urljoin
 
 import requests
 
-from onefs import __version__
 from onefs.errors import (
-    DataServerCredentials,
     DeadlineExceeded,
     Offline,
     OnefsError,
@@ -23,13 +20,13 @@ from onefs.errors import (
     Throttled,
     Unreachable,
 )
-from onefs.http.adapter import Adapter, are_attached, carried_by, proxies_for
 from onefs.http.auth import HostAuth
 from onefs.http.exchange import Clock, Exchange, Watchdog
 from onefs.http.failures import RAISED, failure
 from onefs.http.retry import retry_after_seconds, retry_delay
+from onefs.http.sending import REDIRECTS, Call, Sender
 from onefs.http.streams import Stream, ended
-from onefs.urls import host_of, keeps_authorization, origin, safe_url
+from onefs.urls import host_of, safe_url
 
 #: seconds that a metadata request may take in all
 DEADLINE = 10.0
@@ -38,14 +35,9 @@ CONNECT_TIMEOUT = 10.0
 SHORT_TIMEOUT = 0.8
 STALL_TIMEOUT = 60.0
 MAX_JSON = 256 * 1024 * 1024
-MAX_REDIRECTS = 5
-USER_AGENT = f"onefs/{__version__}"
 
 #: sockets wait this much longer than the watchdog, so that it is the watchdog that speaks
 _GRACE = 1.0
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-#: the body of an answer that leads elsewhere is read up to here, to keep its connection
-_SMALL_BODY = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +60,6 @@ class Gate(Protocol):
         """The server has answered 429, and wants no request for so long."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One request, and how long its sockets may be silent where the watchdog cannot end them."""
-
-    method: str
-    url: str
-    connect_timeout: float
-    read_timeout: float
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
-    auth: HostAuth | None = None
-
-
 class Transport:
     """Talks HTTP for one process. Thread-safe; to be made after a fork, not before.
 
@@ -95,7 +74,7 @@ class Transport:
         self._closing = threading.Event()
         self._sleep = sleep or self._closing.wait
         self._watchdog = Watchdog(clock)
-        self._adapter = Adapter()
+        self._sender = Sender()
         self._hurried = False
 
     def hurry(self, away: bool) -> None:
@@ -112,7 +91,7 @@ class Transport:
         """Wake everybody who waits for an answer with Stopping, and drop the connections."""
         self._closing.set()
         self._watchdog.close()
-        self._adapter.close()
+        self._sender.close()
 
     def get_json(
         self,
@@ -168,12 +147,12 @@ class Transport:
         """
         sent = {"Content-Type": "application/json", **(headers or {})}
         wait = deadline + _GRACE
-        call = _Call("POST", url, wait, wait, sent, json.dumps(payload).encode())
+        call = Call("POST", url, wait, wait, sent, json.dumps(payload).encode())
         answer = self._json(call, self._clock() + deadline, deadline)
         problem = _problem(answer, url, retry_after_seconds(answer.headers.get("Retry-After")))
         if problem is not None and not isinstance(problem, ServerError):
             raise problem
-        if answer.status in _REDIRECTS:
+        if answer.status in REDIRECTS:
             target = urljoin(url, answer.headers.get("Location", ""))
             raise ServerError(
                 f"{safe_url(url)} leads to {safe_url(target)}: give that server's URL",
@@ -200,12 +179,12 @@ class Transport:
         sent = {"Accept-Encoding": "identity", **(headers or {})}
         if self._hurried:
             connect_timeout = min(connect_timeout, SHORT_TIMEOUT)
-        call = _Call("GET", url, connect_timeout, stall_timeout + _GRACE, sent, auth=auth)
+        call = Call("GET", url, connect_timeout, stall_timeout + _GRACE, sent, auth=auth)
 
         def send(exchange: Exchange) -> tuple[requests.Response, str]:
             exchange.expect_by(self._clock() + connect_timeout + stall_timeout)
             try:
-                return self._follow(call, exchange, stall_timeout)
+                return self._sender.follow(call, exchange, stall_timeout)
             except Unreachable as error:
                 if self._hurried:
                     raise Offline(str(error)) from error
@@ -231,18 +210,18 @@ class Transport:
             raise DeadlineExceeded(f"{safe_url(url)}: no answer within {deadline:g} s")
         sent = {"Accept": "application/json", "Accept-Encoding": "gzip", **headers}
         try:
-            call = _Call("GET", url, left + _GRACE, left + _GRACE, sent)
+            call = Call("GET", url, left + _GRACE, left + _GRACE, sent)
             answer = self._json(call, end, deadline)
         except (Unreachable, ServerError) as error:
             return None, error, None
         retry_after = retry_after_seconds(answer.headers.get("Retry-After"))
         return answer, _problem(answer, url, retry_after), retry_after
 
-    def _json(self, call: _Call, end: float, deadline: float) -> Answer:
+    def _json(self, call: Call, end: float, deadline: float) -> Answer:
         exchange = Exchange(self._watchdog)
         exchange.expect_by(end)
         try:
-            response, url = self._follow(call, exchange, deadline)
+            response, url = self._sender.follow(call, exchange, deadline)
             try:
                 raw = _body(response, url)
             except RAISED as error:
@@ -257,87 +236,6 @@ class Transport:
             exchange.finish()
         return Answer(response.status_code, response.headers, _parsed(raw, response, url))
 
-    def _follow(
-        self, call: _Call, exchange: Exchange, seconds: float
-    ) -> tuple[requests.Response, str]:
-        """Send ``call``, answer its challenge, follow its redirects: the answer and its URL."""
-        seen = {call.url}
-        while True:
-            response = self._challenge(call, exchange, seconds, own=len(seen) == 1)
-            target = _redirect(response, call)
-            if target is None:
-                return response, call.url
-            _discard(response)
-            if target in seen or len(seen) > MAX_REDIRECTS:
-                raise ServerError(
-                    f"{safe_url(call.url)} leads round in circles", response.status_code
-                )
-            seen.add(target)
-            headers = call.headers
-            if not keeps_authorization(call.url, target):
-                headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
-            call = replace(call, url=target, headers=headers)
-
-    def _challenge(
-        self, call: _Call, exchange: Exchange, seconds: float, *, own: bool
-    ) -> requests.Response:
-        """Send ``call`` with its host's credentials; ``own``: no redirect has led here."""
-        if call.auth is None:
-            return self._send(call, exchange, seconds)
-        sent = call.auth.header(call.url)
-        response = self._send(_authorized(call, sent), exchange, seconds)
-        if response.status_code != 401:
-            return response
-        asks = response.headers.get("WWW-Authenticate", "")
-        header = call.auth.answer(call.url, asks, sent) if own else None
-        _discard(response)
-        if header is not None:
-            sent = header
-            response = self._send(_authorized(call, sent), exchange, seconds)
-            if response.status_code != 401:
-                return response
-            _discard(response)
-        raise _refused(call.url, sent)
-
-    def _send(self, call: _Call, exchange: Exchange, seconds: float) -> requests.Response:
-        """One request, one answer, up to its headers.
-
-        A kept connection that the server has closed meanwhile is no answer: the request goes
-        out once more, on a new one (RFC 9110, 9.2.2; all of ours may be repeated, also the POST
-        that gets a token, which is the same each time).
-        """
-        try:
-            return self._send_once(call, exchange, seconds)
-        except Unreachable:
-            if not exchange.reused:
-                raise
-        return self._send_once(call, exchange, seconds)
-
-    def _send_once(self, call: _Call, exchange: Exchange, seconds: float) -> requests.Response:
-        origin(call.url)
-        try:
-            headers = {"User-Agent": USER_AGENT, **call.headers}
-            prepared = requests.Request(call.method, call.url, headers, data=call.body).prepare()
-            proxies = proxies_for(call.url)
-            # A socket with a timeout is asked whether it has bytes before each read: where the
-            # watchdog can end the exchange that is a system call too many.
-            silent = None if are_attached(proxies) else call.read_timeout
-            timeout: Any = (call.connect_timeout, silent)
-            with carried_by(exchange):
-                return self._adapter.send(
-                    prepared,
-                    stream=True,
-                    timeout=timeout,
-                    verify=_certificates(),
-                    proxies=proxies,
-                )
-        except RAISED as error:
-            raise ended(exchange, call.url, seconds) or failure(error, host_of(call.url)) from error
-
-
-def _certificates() -> str | bool:
-    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-
 
 def _problem(answer: Answer, url: str, retry_after: float | None) -> OnefsError | None:
     """What makes an answer worth another try: too early, the server away, or failing."""
@@ -350,48 +248,6 @@ def _problem(answer: Answer, url: str, retry_after: float | None) -> OnefsError 
         detail = answer.body.get("detail") if isinstance(answer.body, dict) else None
         return ServerError(f"{host_of(url)} failed (HTTP 500)", 500, str(detail or ""))
     return None
-
-
-def _redirect(response: requests.Response, call: _Call) -> str | None:
-    """Where the answer leads, None when it is to be taken as it is."""
-    location = response.headers.get("Location")
-    if call.method != "GET" or response.status_code not in _REDIRECTS or not location:
-        return None
-    target = urljoin(call.url, location)
-    if not target.lower().startswith(("http://", "https://")):
-        raise ServerError(f"{host_of(call.url)} leads to what is not HTTP", response.status_code)
-    return target
-
-
-def _authorized(call: _Call, header: str | None) -> _Call:
-    if header is None:
-        return call
-    return replace(call, headers={**call.headers, "Authorization": header})
-
-
-def _refused(url: str, sent: str | None) -> DataServerCredentials:
-    host = host_of(url)
-    if sent is None:
-        return DataServerCredentials(
-            f"the file server {host} asks for a user and password, and none are known for it: "
-            "run `onefs setup`, or set ONEFS_DATA_USERNAME and ONEFS_DATA_PASSWORD"
-        )
-    return DataServerCredentials(
-        f"the file server {host} refuses its user and password: run `onefs setup`, or check "
-        "ONEFS_DATA_USERNAME and ONEFS_DATA_PASSWORD"
-    )
-
-
-def _discard(response: requests.Response) -> None:
-    """Read a small body, so that the connection can be kept; close it over a large one."""
-    try:
-        length = response.raw.length_remaining
-        if length is not None and length <= _SMALL_BODY:
-            response.raw.read(_SMALL_BODY, decode_content=False)
-    except RAISED:  # nobody wants these bytes, and a broken connection is not kept
-        pass
-    finally:
-        response.raw.close()
 
 
 def _body(response: requests.Response, url: str) -> bytes:

@@ -24,7 +24,7 @@ from onefs.errors import (
     Unreachable,
 )
 from onefs.model import Copy
-from tests.content.conftest import FileServer, Open
+from tests.content.conftest import FileServer, Open, in_threads
 from tests.content.ranges import (
     BLOCK,
     Reader,
@@ -284,6 +284,20 @@ def test_a_change_that_nobody_has_seen_yet_is_not_noticed(open_content: Open) ->
         with Reader(open_content(small_file=0, stall=STALL), dataset) as reader:
             assert reader.read(3 * BLOCK, 100) == new[3 * BLOCK : 3 * BLOCK + 100]
             assert reader.all() == new
+
+
+def test_threads_that_notice_a_change_together_begin_anew_once(open_content: Open) -> None:
+    old, new = some_bytes(len(DATA), seed=3), DATA
+    with Scripted({"/a.b.npy": in_turn(served(old, '"old"'), served(new, '"new"'))}) as server:
+        dataset = dataset_of(server, new)
+        first = open_content(small_file=0)
+        with Reader(first, dataset) as reader:
+            reader.read(0, 100)
+        first.close()
+        places = [number * BLOCK for number in range(1, len(DATA) // BLOCK)]
+        with Reader(open_content(small_file=0, stall=STALL), dataset) as reader:
+            found = in_threads(8, lambda: [reader.read(place, 100) for place in places])
+        assert found == [[new[place : place + 100] for place in places]] * 8
 
 
 def test_without_validators_the_md5_must_do(open_content: Open) -> None:

@@ -1,0 +1,173 @@
+"""Sending one request: its credentials, its redirects, a kept connection that was closed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import urljoin
+
+import requests
+
+from onefs import __version__
+from onefs.errors import DataServerCredentials, ServerError, Unreachable
+from onefs.http.adapter import Adapter, are_attached, carried_by, proxies_for
+from onefs.http.auth import HostAuth
+from onefs.http.exchange import Exchange
+from onefs.http.failures import RAISED, failure
+from onefs.http.streams import ended
+from onefs.urls import host_of, keeps_authorization, origin, safe_url
+
+MAX_REDIRECTS = 5
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+USER_AGENT = f"onefs/{__version__}"
+#: the body of an answer that leads elsewhere is read up to here, to keep its connection
+_SMALL_BODY = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, and how long its sockets may be silent where the watchdog cannot end them."""
+
+    method: str
+    url: str
+    connect_timeout: float
+    read_timeout: float
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    auth: HostAuth | None = None
+
+
+class Sender:
+    """Sends calls over pooled connections. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._adapter = Adapter()
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self._adapter.close()
+
+    def follow(
+        self, call: Call, exchange: Exchange, seconds: float
+    ) -> tuple[requests.Response, str]:
+        """Send ``call``, answer its challenge, follow its redirects: the answer and its URL."""
+        seen = {call.url}
+        while True:
+            response = self._challenge(call, exchange, seconds, own=len(seen) == 1)
+            target = _redirect(response, call)
+            if target is None:
+                return response, call.url
+            _discard(response)
+            if target in seen or len(seen) > MAX_REDIRECTS:
+                raise ServerError(
+                    f"{safe_url(call.url)} leads round in circles", response.status_code
+                )
+            seen.add(target)
+            headers = call.headers
+            if not keeps_authorization(call.url, target):
+                headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
+            call = replace(call, url=target, headers=headers)
+
+    def _challenge(
+        self, call: Call, exchange: Exchange, seconds: float, *, own: bool
+    ) -> requests.Response:
+        """Send ``call`` with its host's credentials; ``own``: no redirect has led here."""
+        if call.auth is None:
+            return self._send(call, exchange, seconds)
+        sent = call.auth.header(call.url)
+        response = self._send(_authorized(call, sent), exchange, seconds)
+        if response.status_code != 401:
+            return response
+        asks = response.headers.get("WWW-Authenticate", "")
+        header = call.auth.answer(call.url, asks, sent) if own else None
+        _discard(response)
+        if header is not None:
+            sent = header
+            response = self._send(_authorized(call, sent), exchange, seconds)
+            if response.status_code != 401:
+                return response
+            _discard(response)
+        raise _refused(call.url, sent)
+
+    def _send(self, call: Call, exchange: Exchange, seconds: float) -> requests.Response:
+        """One request, one answer, up to its headers.
+
+        A kept connection that the server has closed meanwhile is no answer: the request goes
+        out once more, on a new one (RFC 9110, 9.2.2; all of ours may be repeated, also the POST
+        that gets a token, which is the same each time).
+        """
+        try:
+            return self._send_once(call, exchange, seconds)
+        except Unreachable:
+            if not exchange.reused:
+                raise
+        return self._send_once(call, exchange, seconds)
+
+    def _send_once(self, call: Call, exchange: Exchange, seconds: float) -> requests.Response:
+        origin(call.url)
+        try:
+            headers = {"User-Agent": USER_AGENT, **call.headers}
+            prepared = requests.Request(call.method, call.url, headers, data=call.body).prepare()
+            proxies = proxies_for(call.url)
+            # A socket with a timeout is asked whether it has bytes before each read: where the
+            # watchdog can end the exchange that is a system call too many.
+            silent = None if are_attached(proxies) else call.read_timeout
+            timeout: Any = (call.connect_timeout, silent)
+            with carried_by(exchange):
+                return self._adapter.send(
+                    prepared,
+                    stream=True,
+                    timeout=timeout,
+                    verify=_certificates(),
+                    proxies=proxies,
+                )
+        except RAISED as error:
+            raise ended(exchange, call.url, seconds) or failure(error, host_of(call.url)) from error
+
+
+def _certificates() -> str | bool:
+    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+
+
+def _redirect(response: requests.Response, call: Call) -> str | None:
+    """Where the answer leads, None when it is to be taken as it is."""
+    location = response.headers.get("Location")
+    if call.method != "GET" or response.status_code not in REDIRECTS or not location:
+        return None
+    target = urljoin(call.url, location)
+    if not target.lower().startswith(("http://", "https://")):
+        raise ServerError(f"{host_of(call.url)} leads to what is not HTTP", response.status_code)
+    return target
+
+
+def _authorized(call: Call, header: str | None) -> Call:
+    if header is None:
+        return call
+    return replace(call, headers={**call.headers, "Authorization": header})
+
+
+def _refused(url: str, sent: str | None) -> DataServerCredentials:
+    host = host_of(url)
+    if sent is None:
+        return DataServerCredentials(
+            f"the file server {host} asks for a user and password, and none are known for it: "
+            "run `onefs setup`, or set ONEFS_DATA_USERNAME and ONEFS_DATA_PASSWORD"
+        )
+    return DataServerCredentials(
+        f"the file server {host} refuses its user and password: run `onefs setup`, or check "
+        "ONEFS_DATA_USERNAME and ONEFS_DATA_PASSWORD"
+    )
+
+
+def _discard(response: requests.Response) -> None:
+    """Read a small body, so that the connection can be kept; close it over a large one."""
+    try:
+        length = response.raw.length_remaining
+        if length is not None and length <= _SMALL_BODY:
+            response.raw.read(_SMALL_BODY, decode_content=False)
+    except RAISED:  # nobody wants these bytes, and a broken connection is not kept
+        pass
+    finally:
+        response.raw.close()
