@@ -12,7 +12,8 @@ from onefs.content.room import Limits
 from onefs.credentials import CredentialStore, DataCredentials, find_data_credentials
 from onefs.errors import DeadlineExceeded, OnefsError, ServerError, Unreachable, UsageError
 from onefs.http import HostAuth, NoTransport, Transport
-from onefs.metadata.alyx import Alyx, Token
+from onefs.metadata.alyx import Alyx
+from onefs.metadata.asking import Token
 from onefs.metadata.auth import GivenToken, KeptToken
 from onefs.metadata.budget import Budget
 from onefs.metadata.catalogue import Catalogue
@@ -99,7 +100,7 @@ class Access:
         offline: bool = False,
         as_of: str = "",
     ) -> None:
-        limits = deadlines or Deadlines()
+        waits = deadlines or Deadlines()
         #: the database's address
         self.url = settings.url
         self._transport = NoTransport() if offline else Transport()
@@ -107,38 +108,23 @@ class Access:
         embedded = login is not None and is_loopback(settings.url)
         self._budget = None if offline or embedded else Budget.of(settings.url)
         login = login or GivenLogin()
-        self._auth = auth = _file_server_auth(settings, login, environ)
+        self._auth = _file_server_auth(settings, login, environ)
         token = NoToken(settings.url) if offline else self._token(settings, login, environ)
         #: the client and the file that the catalogue works with, for who fills it in bulk
-        self.alyx = Alyx(self._transport, settings.url, token, limits.metadata, self._budget)
+        self.alyx = Alyx(self._transport, settings.url, token, waits.metadata, self._budget)
         self.database = TabledDatabase(settings.state_dir / "catalogue.sqlite")
         self.catalogue = Catalogue(
-            self.database, self.alyx, deadline=limits.metadata, offline=offline
+            self.database, self.alyx, deadline=waits.metadata, offline=offline
         )
         self.catalogue.presence.changed = self._transport.hurry
         self.queries = Queries(self.alyx, self.database)
-        kept = settings.storing
-        self.content = Content(
-            settings.cache_dir,
-            settings.state_dir,
-            database,
-            self._transport,
-            auth,
-            stall=limits.stall,
-            deadline=limits.metadata,
-            small_file=kept.small_file,
-            strict=kept.strict,
-            limits=Limits(kept.cache_size, kept.min_free),
-            max_fetch=kept.max_fetch,
-            preferred=kept.copies,
-            on_bad=lambda dataset: self.tree.opened.forget_bytes(dataset),
-        )
+        self.content = self._content(settings, database, waits)
         self.tree = Laboratory(
             self.catalogue,
             self.content,
             settings.url,
             self.queries,
-            limits.metadata,
+            waits.metadata,
             as_of,
             settings.state_dir / "rest",
         )
@@ -193,6 +179,24 @@ class Access:
                 if len(found) >= length:
                     break
         return found[:length]
+
+    def _content(self, settings: Settings, database: str, waits: Deadlines) -> Content:
+        kept = settings.storing
+        return Content(
+            settings.cache_dir,
+            settings.state_dir,
+            database,
+            self._transport,
+            self._auth,
+            stall=waits.stall,
+            deadline=waits.metadata,
+            small_file=kept.small_file,
+            strict=kept.strict,
+            limits=Limits(kept.cache_size, kept.min_free),
+            max_fetch=kept.max_fetch,
+            preferred=kept.copies,
+            on_bad=lambda dataset: self.tree.opened.forget_bytes(dataset),
+        )
 
     def _token(
         self, settings: Settings, login: GivenLogin, environ: Mapping[str, str] | None
