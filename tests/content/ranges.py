@@ -6,7 +6,6 @@ import hashlib
 import os
 import random
 import re
-import threading
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -123,18 +122,6 @@ def blocks_sent(requests: Iterable[Request], size: int) -> list[int]:
         for block in range(start // BLOCK, -(-end // BLOCK)):
             counts[block] += 1
     return counts
-
-
-def eventually(
-    condition: Callable[[], bool], what: str = "it never came true", within: float = 10.0
-) -> None:
-    """Poll until a condition holds."""
-    waiter = threading.Event()
-    for _ in range(int(within / 0.02)):
-        if condition():
-            return
-        waiter.wait(0.02)
-    raise AssertionError(what)
 
 
 def open_files() -> list[str]:

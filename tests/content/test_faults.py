@@ -29,12 +29,12 @@ from tests.content.ranges import (
     BLOCK,
     Reader,
     dataset_of,
-    eventually,
     read_all,
     served,
     some_bytes,
     span_of,
 )
+from tests.running import wait_until
 from tests.scripted import (
     Script,
     Scripted,
@@ -252,7 +252,7 @@ def test_a_file_that_changes_half_way_is_begun_anew(open_content: Open) -> None:
                 reader.read(0, 100)
         assert told == [dataset]
         assert read_all(content, dataset) == new
-        eventually(lambda: content.state(dataset)[0] == "cached")
+        wait_until(lambda: content.state(dataset)[0] == "cached")
 
 
 def test_a_file_that_changed_between_two_processes(open_content: Open) -> None:
@@ -294,7 +294,7 @@ def test_without_validators_the_md5_must_do(open_content: Open) -> None:
         with Reader(content, dataset) as reader:
             with suppress(BadContent):  # the verdict may come before the reader's last read
                 reader.all()
-            eventually(lambda: content.state(dataset)[0] == "bad")
+            wait_until(lambda: content.state(dataset)[0] == "bad")
             with pytest.raises(BadContent):
                 reader.read(0, 1)
 
@@ -346,7 +346,7 @@ def test_copies_are_mixed_where_the_md5_proves_it(open_content: Open) -> None:
     with Scripted(scripts) as server:
         dataset = dataset_of(server, DATA, "/x", "/y")
         assert read_all(content, dataset) == DATA
-        eventually(lambda: content.state(dataset)[0] == "cached")
+        wait_until(lambda: content.state(dataset)[0] == "cached")
 
 
 def test_after_a_deadline_others_fail_fast_until_a_probe_succeeds(content: Content) -> None:
@@ -366,7 +366,7 @@ def test_after_a_deadline_others_fail_fast_until_a_probe_succeeds(content: Conte
             except OnefsError:
                 return False
 
-        eventually(works, within=15)
+        wait_until(works, timeout=15)
 
 
 def test_a_server_that_restarts_is_ridden_through(open_content: Open, server: FileServer) -> None:

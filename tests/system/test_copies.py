@@ -13,21 +13,26 @@ from onefs.demo.folder import FolderLaboratory
 from onefs.demo.records import DatasetRecord, FileRecord, Source
 from onefs.demo.rows import flatiron_repository, make_id
 from onefs.demo.serve import Servers
-from tests.laboratories import SMALL, account, data_requests, downloads, small_file, small_folder
+from tests.laboratories import (
+    SMALL,
+    Altered,
+    account,
+    data_requests,
+    downloads,
+    small_file,
+    small_folder,
+)
 from tests.running import Home
 
 _COPIES = "/copies"
 
 
-class TwoCopies:
+class TwoCopies(Altered):
     """A source each of whose datasets also stands on ``aws_<lab>``; ``lost``: only there."""
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        super().__init__(source)
         self.lost = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
 
     def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """See :class:`onefs.demo.records.Source`."""
