@@ -69,6 +69,7 @@ def test_a_walk_after_mount_sync_costs_no_request(home: Home, servers: Servers, 
     assert [each.path.partition("?")[0] for each in alyx_requests(servers)] == ["/datasets"]
 
 
+@pytest.mark.long  # the walk above is over a mount that was synced too
 def test_mount_sync_of_the_embedded_laboratory(home: Home, fuse: None) -> None:
     mounted = home.mount("--demo", "--sync")
     assert mounted.log_lines("sessions and", "datasets loaded")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from onefs.content import hosts, whole
 from onefs.content.adopt import Outcome, adopt_folder, split_uuid
 from onefs.content.prefetch import prefetch
 from onefs.content.reader import Content
@@ -145,7 +146,10 @@ def test_what_another_host_has_accepted_has_its_size_here(
         assert not any((tmp_path / "cache/.onefs/accepted").iterdir())
 
 
-def test_a_verdict_can_be_withdrawn(open_content: Open) -> None:
+def test_a_verdict_can_be_withdrawn(open_content: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    # as long as a file that has failed is let be
+    monkeypatch.setattr(whole, "FAILURE_PAUSE", 0.3)
+    monkeypatch.setattr(hosts, "FAILURE_PAUSE", 0.3)
     scripts = {"/a.b.npy": [served(SMALL[::-1]), served(SMALL)]}
     with Scripted(scripts) as server:
         content, dataset = open_content(), dataset_of(server, SMALL)

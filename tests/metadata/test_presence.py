@@ -107,8 +107,8 @@ def test_what_is_not_known_fails_within_a_second(
 ) -> None:
     """Of a network that swallows everything: the first waits, the others do not."""
     with unanswering() as url:
-        alyx = Alyx(transport, url, GivenToken("t"), deadline=4.0)
-        catalogue = Catalogue(Database(tmp_path / "c"), alyx, deadline=4.0, clock=clock)
+        alyx = Alyx(transport, url, GivenToken("t"), deadline=1.0)
+        catalogue = Catalogue(Database(tmp_path / "c"), alyx, deadline=1.0, clock=clock)
         with pytest.raises((Unreachable, DeadlineExceeded)):
             catalogue.labs()
         wait_until(lambda: catalogue.offline, 20)

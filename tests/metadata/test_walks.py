@@ -52,6 +52,7 @@ def make(grown: Servers, transport: Transport, tmp_path: Path) -> Iterator[Make]
         catalogue.close()
 
 
+@pytest.mark.long  # tests/system/test_costs.py has it through a mount
 def test_a_find_of_a_thousand_sessions_is_sixty_requests_and_then_none(
     make: Make, grown: Servers
 ) -> None:

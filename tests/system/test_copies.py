@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from tests.laboratories import (
     data_requests,
     downloads,
     small_file,
-    small_folder,
 )
 from tests.running import Home
 
@@ -64,20 +63,9 @@ def _with_copy(row: DatasetRecord) -> DatasetRecord:
     return replace(row, file_records=(first, copy))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_folder(tmp_path_factory.mktemp("data"))
-
-
 @pytest.fixture
 def source(folder: Path) -> TwoCopies:
     return TwoCopies(FolderLaboratory(folder))
-
-
-@pytest.fixture
-def servers(source: TwoCopies) -> Iterator[Servers]:
-    with Servers(source) as running:
-        yield running
 
 
 @pytest.mark.parametrize("wish", ["", "x, aws_*"])
