@@ -100,7 +100,7 @@ class Access:
         offline: bool = False,
         as_of: str = "",
     ) -> None:
-        waits = deadlines or Deadlines()
+        limits = deadlines or Deadlines()
         #: the database's address
         self.url = settings.url
         self._transport = NoTransport() if offline else Transport()
@@ -108,23 +108,38 @@ class Access:
         embedded = login is not None and is_loopback(settings.url)
         self._budget = None if offline or embedded else Budget.of(settings.url)
         login = login or GivenLogin()
-        self._auth = _file_server_auth(settings, login, environ)
+        self._auth = auth = _file_server_auth(settings, login, environ)
         token = NoToken(settings.url) if offline else self._token(settings, login, environ)
         #: the client and the file that the catalogue works with, for who fills it in bulk
-        self.alyx = Alyx(self._transport, settings.url, token, waits.metadata, self._budget)
+        self.alyx = Alyx(self._transport, settings.url, token, limits.metadata, self._budget)
         self.database = TabledDatabase(settings.state_dir / "catalogue.sqlite")
         self.catalogue = Catalogue(
-            self.database, self.alyx, deadline=waits.metadata, offline=offline
+            self.database, self.alyx, deadline=limits.metadata, offline=offline
         )
         self.catalogue.presence.changed = self._transport.hurry
         self.queries = Queries(self.alyx, self.database)
-        self.content = self._content(settings, database, waits)
+        kept = settings.storing
+        self.content = Content(
+            settings.cache_dir,
+            settings.state_dir,
+            database,
+            self._transport,
+            auth,
+            stall=limits.stall,
+            deadline=limits.metadata,
+            small_file=kept.small_file,
+            strict=kept.strict,
+            limits=Limits(kept.cache_size, kept.min_free),
+            max_fetch=kept.max_fetch,
+            preferred=kept.copies,
+            on_bad=lambda dataset: self.tree.opened.forget_bytes(dataset),
+        )
         self.tree = Laboratory(
             self.catalogue,
             self.content,
             settings.url,
             self.queries,
-            waits.metadata,
+            limits.metadata,
             as_of,
             settings.state_dir / "rest",
         )
@@ -179,24 +194,6 @@ class Access:
                 if len(found) >= length:
                     break
         return found[:length]
-
-    def _content(self, settings: Settings, database: str, waits: Deadlines) -> Content:
-        kept = settings.storing
-        return Content(
-            settings.cache_dir,
-            settings.state_dir,
-            database,
-            self._transport,
-            self._auth,
-            stall=waits.stall,
-            deadline=waits.metadata,
-            small_file=kept.small_file,
-            strict=kept.strict,
-            limits=Limits(kept.cache_size, kept.min_free),
-            max_fetch=kept.max_fetch,
-            preferred=kept.copies,
-            on_bad=lambda dataset: self.tree.opened.forget_bytes(dataset),
-        )
 
     def _token(
         self, settings: Settings, login: GivenLogin, environ: Mapping[str, str] | None
