@@ -114,6 +114,13 @@ def read_all(content: Content, dataset: Dataset) -> bytes:
         return reader.all()
 
 
+def begin(content: Content, dataset: Dataset, length: int) -> None:
+    """Read the first bytes, and close: what another process has left behind."""
+    with Reader(content, dataset) as reader:
+        reader.read(0, length)
+    content.close()
+
+
 def blocks_sent(requests: Iterable[Request], size: int) -> list[int]:
     """How often each block was asked for, by index."""
     counts = [0] * -(-size // BLOCK)

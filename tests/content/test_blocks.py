@@ -18,6 +18,7 @@ from tests.content.conftest import Open, in_threads, place
 from tests.content.ranges import (
     BLOCK,
     Reader,
+    begin,
     blocks_sent,
     dataset_of,
     open_files,
@@ -141,10 +142,7 @@ def test_damaged_files_of_ours_are_made_anew(
 ) -> None:
     with Scripted({"/a.b.npy": served(DATA)}) as server:
         dataset = dataset_of(server, DATA)
-        first = open_content(small_file=0)
-        with Reader(first, dataset) as reader:
-            reader.read(0, 3 * BLOCK)
-        first.close()
+        begin(open_content(small_file=0), dataset, 3 * BLOCK)
         for path in (tmp_path / "cache/.onefs/partial").iterdir():
             kind = "about" if path.suffix == ".json" else path.suffix.strip(".")
             if kind == damage:
@@ -158,10 +156,7 @@ def test_a_map_that_lies_yields_no_wrong_byte(
 ) -> None:
     with Scripted({"/a.b.npy": served(DATA)}) as server:
         dataset = dataset_of(server, DATA)
-        first = open_content(small_file=0)
-        with Reader(first, dataset) as reader:
-            reader.read(0, 3 * BLOCK)
-        first.close()
+        begin(open_content(small_file=0), dataset, 3 * BLOCK)
         (path,) = (tmp_path / "cache/.onefs/partial").glob("*.map")
         state = path.read_bytes()[:8]
         path.write_bytes(state if kind == "short" else state + some_bytes(13 * 8))

@@ -28,6 +28,7 @@ from tests.content.conftest import FileServer, Open
 from tests.content.ranges import (
     BLOCK,
     Reader,
+    begin,
     dataset_of,
     read_all,
     served,
@@ -266,10 +267,7 @@ def test_a_file_that_changed_between_two_processes(open_content: Open) -> None:
     old, new = some_bytes(len(DATA), seed=3), DATA
     with Scripted({"/a.b.npy": in_turn(served(old, '"old"'), served(new, '"new"'))}) as server:
         dataset = dataset_of(server, new)
-        first = open_content(small_file=0)
-        with Reader(first, dataset) as reader:
-            reader.read(0, 100)
-        first.close()
+        begin(open_content(small_file=0), dataset, 100)
         content = open_content(small_file=0, stall=STALL)
         with Reader(content, dataset) as reader:
             # nobody can tell yet: these bytes are on the disk
@@ -284,10 +282,7 @@ def test_a_change_that_nobody_has_seen_yet_is_not_noticed(open_content: Open) ->
     old, new = some_bytes(len(DATA), seed=3), DATA
     with Scripted({"/a.b.npy": in_turn(served(old, '"old"'), served(new, '"new"'))}) as server:
         dataset = dataset_of(server, new)
-        first = open_content(small_file=0)
-        with Reader(first, dataset) as reader:
-            reader.read(0, 100)
-        first.close()
+        begin(open_content(small_file=0), dataset, 100)
         with Reader(open_content(small_file=0, stall=STALL), dataset) as reader:
             assert reader.read(3 * BLOCK, 100) == new[3 * BLOCK : 3 * BLOCK + 100]
             assert reader.all() == new

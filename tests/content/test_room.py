@@ -17,14 +17,7 @@ from onefs.errors import CacheError, CacheFull
 from scripts.benchmarks.shared import taken
 from tests.content.conftest import Open, place
 from tests.content.processes import Process
-from tests.content.ranges import (
-    BLOCK,
-    Reader,
-    dataset_of,
-    read_all,
-    served,
-    some_bytes,
-)
+from tests.content.ranges import BLOCK, Reader, dataset_of, read_all, served, some_bytes
 from tests.running import wait_until
 from tests.scripted import Script, Scripted
 

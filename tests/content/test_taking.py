@@ -18,14 +18,7 @@ from onefs.content.room import Limits
 from onefs.errors import DeadlineExceeded, Stopping
 from onefs.model import Dataset
 from tests.content.conftest import Open, place
-from tests.content.ranges import (
-    BLOCK,
-    Reader,
-    dataset_of,
-    read_all,
-    served,
-    some_bytes,
-)
+from tests.content.ranges import BLOCK, Reader, dataset_of, read_all, served, some_bytes
 from tests.running import wait_until
 from tests.scripted import Scripted
 
