@@ -12,7 +12,8 @@ from onefs.content.room import Limits
 from onefs.credentials import CredentialStore, DataCredentials, find_data_credentials
 from onefs.errors import DeadlineExceeded, OnefsError, ServerError, Unreachable, UsageError
 from onefs.http import HostAuth, NoTransport, Transport
-from onefs.metadata.alyx import Alyx, Token
+from onefs.metadata.alyx import Alyx
+from onefs.metadata.asking import Token
 from onefs.metadata.auth import GivenToken, KeptToken
 from onefs.metadata.budget import Budget
 from onefs.metadata.catalogue import Catalogue

@@ -10,22 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from onefs.demo.records import DatasetRecord, Source
+from tests.laboratories import Altered
 
 Change = Callable[[DatasetRecord], DatasetRecord | None]
 
 
-class Changing:
+class Changing(Altered):
     """``source``, its datasets changed by ``change`` (None: left out), and files replaced."""
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        super().__init__(source)
         self._lock = threading.Lock()
         self.change: Change = lambda record: record
         self._bytes: dict[str, bytes] = {}
         self._new: dict[str, dict[str, Any]] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
 
     def replace(self, dataset_id: str, content: bytes, *, announce: bool = True) -> None:
         """Other bytes for a dataset; Alyx says so, unless it is not announced."""

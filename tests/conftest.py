@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import sys
 
@@ -12,6 +14,23 @@ from onefs.mount import library
 
 #: set by CI, where a machine that cannot mount is a failure
 _REQUIRED = "ONEFS_REQUIRE_FUSE"
+#: glibc's mallopt. Tests start many threads, and each arena keeps what its thread has freed: with
+#: two of them, and large blocks given back, a process that runs tests stays at half of its size
+_ARENA_MAX, _MMAP_THRESHOLD = (-8, 2), (-3, 1 << 20)
+
+
+def pytest_configure() -> None:
+    """See :data:`_ARENA_MAX`."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(*_ARENA_MAX)
+        mallopt(*_MMAP_THRESHOLD)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from onefs.demo.listener import Access
+from onefs.access import Access, Deadlines, GivenLogin
+from onefs.credentials import DataCredentials
+from onefs.demo import listener
 from onefs.demo.records import Source
 from onefs.demo.serve import Servers
+from onefs.secret import Secret
+from onefs.settings import Settings
 from tests import rig
 
 #: seconds for which a file server can be silent
@@ -32,17 +36,39 @@ def account(servers: Servers, token: str = "") -> dict[str, str]:
     }
 
 
-def data_requests(servers: Servers, holding: str = "") -> list[Access]:
+def opened(servers: Servers, folder: Path, *, offline: bool = False, as_of: str = "") -> Access:
+    """A laboratory opened with the embedded one's login, in folders below ``folder``."""
+    login = servers.login
+    data = DataCredentials(login.data_username, Secret(login.data_password), "test")
+    settings = Settings(
+        url=servers.alyx_url,
+        username=login.username,
+        profile="",
+        cache_dir=folder / "cache",
+        state_dir=folder / "state",
+        data_url=servers.data_url,
+    )
+    return Access(
+        settings,
+        "test",
+        login=GivenLogin(login.password, data),
+        deadlines=Deadlines(metadata=5.0, stall=5.0),
+        offline=offline,
+        as_of=as_of,
+    )
+
+
+def data_requests(servers: Servers, holding: str = "") -> list[listener.Access]:
     """What the file server was asked for, where the path holds a text."""
     return [each for each in servers.requests if each.server == "data" and holding in each.path]
 
 
-def downloads(servers: Servers, holding: str = "") -> list[Access]:
+def downloads(servers: Servers, holding: str = "") -> list[listener.Access]:
     """The requests that the file server answered with bytes of a file."""
     return [each for each in data_requests(servers, holding) if each.status in (200, 206)]
 
 
-def alyx_requests(servers: Servers) -> list[Access]:
+def alyx_requests(servers: Servers) -> list[listener.Access]:
     """The GETs that Alyx was asked."""
     return [each for each in servers.requests if each.server == "alyx" and each.method == "GET"]
 
@@ -84,19 +110,26 @@ def small_file(folder: Path, path: str) -> Path:
     return folder / lab / "Subjects" / rest
 
 
-class Stalling:
+class Altered:
+    """A source of which a test alters what it likes: everything else is as ``source`` has it."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+
+class Stalling(Altered):
     """A source whose file server falls silent for the files whose path holds ``word``.
 
     It does so until :meth:`release`, and from :meth:`stall` on again.
     """
 
     def __init__(self, source: Source, word: str) -> None:
-        self._source = source
+        super().__init__(source)
         self._word = word
         self._flowing = threading.Event()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
 
     def stall(self) -> None:
         """Fall silent."""

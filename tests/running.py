@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onefs.mount import processes
+from onefs.mount import processes, records
 from tests.sweeping import sweep
 
 ONEFS = Path(sys.executable).with_name("onefs")
@@ -174,9 +174,11 @@ class Home:
         """``onefs mount ARGUMENTS``: returns when the mount answers."""
         path = self.root / at
         self.run("mount", path, *arguments, **variables)
-        status = self.status_of(path)
-        assert status is not None
-        return Mounted(self, path, status["pid"])
+        # what `onefs status` reads, without the start of another program
+        record = records.find(os.path.realpath(path), self.state / "mounts")
+        assert record is not None
+        assert record.pid is not None
+        return Mounted(self, path, record.pid)
 
     def status(self) -> dict[str, Any]:
         """``onefs status --json``."""

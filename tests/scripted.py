@@ -249,11 +249,12 @@ class Scripted:
             return scripts.pop(0) if len(scripts) > 1 else scripts[0]
 
     def __enter__(self) -> Scripted:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.closing.set()
+        self._server.socket.shutdown(socket.SHUT_RDWR)  # wakes who waits for connections
         self._server.shutdown()
         self._server.server_close()
 

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 #: connections that wait to be accepted: more than readers that start at once
 _BACKLOG = 1024
-#: how long a stop may go unnoticed, in seconds
-_POLL = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +248,7 @@ class Listener:
         bound.close()  # the server has a descriptor of its own
         self._server.socket.listen(_BACKLOG)
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(_POLL,), name=f"demo-{self.port}", daemon=True
+            target=self._server.serve_forever, name=f"demo-{self.port}", daemon=True
         )
         self._thread.start()
 
@@ -261,6 +259,8 @@ class Listener:
             self._bound = None
         if self._server is None or self._thread is None:
             return
+        # a port that accepts no more wakes who waits for it
+        self._server.socket.shutdown(socket.SHUT_RDWR)
         self._server.shutdown()
         self._thread.join()
         self._server.break_connections()

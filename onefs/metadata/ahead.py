@@ -19,10 +19,11 @@ from onefs.errors import (
     Throttled,
     Unreachable,
 )
-from onefs.metadata.alyx import PAGE, Alyx
+from onefs.metadata.alyx import Alyx
 from onefs.metadata.claims import Claims
 from onefs.metadata.database import Database
 from onefs.metadata.listings import Batch, Listings
+from onefs.metadata.pages import PAGE
 from onefs.metadata.rows import DatasetRow
 from onefs.metadata.walks import Walks
 from onefs.model import Session

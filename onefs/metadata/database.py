@@ -7,9 +7,17 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from onefs import alf
+from onefs.metadata.columns import (
+    INSERT_DATASET,
+    INSERT_SESSION,
+    as_dataset,
+    as_session,
+    dataset_values,
+    session_values,
+)
 from onefs.metadata.rows import DatasetRow
 from onefs.model import Dataset, Repository, Session
 from onefs.sqlite import SqliteFile
@@ -115,7 +123,7 @@ class Database:
     def add_sessions(self, key: str, found: Iterable[tuple[Session, bool]], now: float) -> None:
         """Sessions that stand beside those known, under a listing of their own."""
         with self._transaction() as connection:
-            connection.executemany(_INSERT_SESSION, (_session_values(*item) for item in found))
+            _add(connection, found)
             _mark(connection, key, now)
 
     def store_probed_apart(self, dataset: Dataset, size: int) -> None:
@@ -172,18 +180,18 @@ class Database:
             "SELECT * FROM sessions WHERE lab = ? AND subject = ? AND number IS NOT NULL"
             " ORDER BY date, number, start_time, eid"
         )
-        return [_session(row) for row in self._rows(query, lab, subject)]
+        return [as_session(row) for row in self._rows(query, lab, subject)]
 
     def session(self, eid: str) -> Session | None:
         found = self._rows("SELECT * FROM sessions WHERE eid = ? AND number IS NOT NULL", eid)
-        return _session(found[0]) if found else None
+        return as_session(found[0]) if found else None
 
     def store_sessions(
         self, lab: str, subject: str, found: Iterable[tuple[Session, bool]], now: float
     ) -> None:
         with self._transaction() as connection:
             connection.execute("DELETE FROM sessions WHERE lab = ? AND subject = ?", (lab, subject))
-            connection.executemany(_INSERT_SESSION, (_session_values(*item) for item in found))
+            _add(connection, found)
             _mark(connection, f"sessions/{lab}/{subject}", now)
 
     def store_lab_sessions(
@@ -193,7 +201,7 @@ class Database:
         names = {*subjects, *(session.subject for session, _ in found)}
         with self._transaction() as connection:
             connection.execute("DELETE FROM sessions WHERE lab = ?", (lab,))
-            connection.executemany(_INSERT_SESSION, (_session_values(*item) for item in found))
+            _add(connection, found)
             for name in names:
                 _mark(connection, f"sessions/{lab}/{name}", now)
 
@@ -236,7 +244,7 @@ class Database:
     def store_session(self, found: Session, numbered: bool, now: float) -> None:
         """One session, known by its eid alone."""
         with self._transaction() as connection:
-            connection.execute(_INSERT_SESSION, _session_values(found, numbered))
+            _add(connection, [(found, numbered)])
             _mark(connection, f"session/{found.eid}", now)
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
@@ -244,19 +252,19 @@ class Database:
         query = (
             "SELECT * FROM sessions WHERE subject = ? AND date = ? AND number = ? ORDER BY lab, eid"
         )
-        return [_session(row) for row in self._rows(query, ref.subject, ref.date, ref.number)]
+        return [as_session(row) for row in self._rows(query, ref.subject, ref.date, ref.number)]
 
     def store_by_ref(self, ref: alf.Ref, found: Iterable[tuple[Session, bool]], now: float) -> None:
         """The sessions that Alyx has for a ref, in whatever lab."""
         with self._transaction() as connection:
-            connection.executemany(_INSERT_SESSION, (_session_values(*item) for item in found))
+            _add(connection, found)
             _mark(connection, f"ref/{ref.date}_{ref.number}_{ref.subject}", now)
 
     def datasets(self, eid: str) -> list[DatasetRow]:
         """All datasets of a session, reachable or not, in a stable order."""
         query = "SELECT * FROM datasets WHERE eid = ? ORDER BY collection, revision, name, id"
         bases = {name: found.data_url for name, found in self.repositories().items()}
-        return [_dataset(row, bases) for row in self._rows(query, eid)]
+        return [as_dataset(row, bases) for row in self._rows(query, eid)]
 
     def session_of_dataset(self, dataset_id: str) -> str | None:
         """The eid of a dataset's session; None when the dataset was never listed."""
@@ -277,9 +285,9 @@ class Database:
                 probed = {row[:2]: row[2] for row in connection.execute(known, (eid,))}
                 connection.execute("DELETE FROM datasets WHERE eid = ?", (eid,))
                 connection.executemany(
-                    f"REPLACE INTO datasets VALUES ({', '.join('?' * 13)})",
+                    INSERT_DATASET,
                     (
-                        _dataset_values(row, probed.get((row.dataset.id, row.dataset.md5)), bases)
+                        dataset_values(row, probed.get((row.dataset.id, row.dataset.md5)), bases)
                         for row in datasets
                     ),
                 )
@@ -320,7 +328,7 @@ class Database:
             "SELECT sessions.* FROM json_each(?) AS wanted JOIN sessions ON eid = wanted.value"
             " ORDER BY wanted.key"
         )
-        return [_session(row) for row in self._rows(query, json.dumps(eids))]
+        return [as_session(row) for row in self._rows(query, json.dumps(eids))]
 
     def distinct(self, table: str, column: str) -> list[str]:
         """The values that a column has."""
@@ -329,7 +337,7 @@ class Database:
     def store_found(self, found: Iterable[tuple[Session, bool]]) -> None:
         """Sessions that a search has met; no listing is whole by them."""
         with self._transaction() as connection:
-            connection.executemany(_INSERT_SESSION, (_session_values(*item) for item in found))
+            _add(connection, found)
 
     def answer(self, key: str) -> tuple[str, float] | None:
         """A kept answer and when it was given; None when there is none."""
@@ -344,90 +352,9 @@ class Database:
             connection.execute(f"DELETE FROM answers WHERE key IN ({oldest})", (keep,))
 
 
-_INSERT_SESSION = f"REPLACE INTO sessions VALUES ({', '.join('?' * 8)})"
+def _add(connection: sqlite3.Connection, found: Iterable[tuple[Session, bool]]) -> None:
+    connection.executemany(INSERT_SESSION, (session_values(*item) for item in found))
 
 
 def _mark(connection: sqlite3.Connection, key: str, now: float) -> None:
     connection.execute("REPLACE INTO listings VALUES (?, ?)", (key, now))
-
-
-def _session(row: tuple[Any, ...]) -> Session:
-    eid, lab, subject, date, number, start_time, task_protocol, projects = row
-    return Session(
-        eid=str(eid),
-        lab=str(lab),
-        subject=str(subject),
-        date=str(date),
-        number=int(number) if number is not None else -1,
-        start_time=float(start_time),
-        task_protocol=str(task_protocol),
-        projects=tuple(str(projects).split(",")) if projects else (),
-    )
-
-
-def _session_values(found: Session, numbered: bool) -> tuple[object, ...]:
-    return (
-        found.eid,
-        found.lab,
-        found.subject,
-        found.date,
-        found.number if numbered else None,
-        found.start_time,
-        found.task_protocol,
-        ",".join(found.projects),
-    )
-
-
-def _dataset(row: tuple[Any, ...], bases: dict[str, str]) -> DatasetRow:
-    id_, eid, name, collection, revision, type_, size, probed, md5, default, qc, mtime, copies = row
-    known = size if size is not None else probed
-    claimed = tuple(
-        (str(repository), _whole_url(str(url), bases.get(repository, "")))
-        for repository, url in json.loads(copies)
-    )
-    return DatasetRow(
-        Dataset(
-            id=str(id_),
-            eid=str(eid),
-            name=str(name),
-            collection=str(collection),
-            revision=str(revision),
-            dataset_type=str(type_),
-            size=int(known) if known is not None else None,
-            md5=str(md5),
-            default=bool(default),
-            qc=str(qc),
-            mtime=float(mtime),
-        ),
-        claimed,
-    )
-
-
-def _dataset_values(
-    row: DatasetRow, probed: int | None, bases: dict[str, str]
-) -> tuple[object, ...]:
-    found = row.dataset
-    copies = [[name, _short_url(url, bases.get(name, ""))] for name, url in row.claimed]
-    return (
-        found.id,
-        found.eid,
-        found.name,
-        found.collection,
-        found.revision,
-        found.dataset_type,
-        found.size,
-        probed,
-        found.md5,
-        found.default,
-        found.qc,
-        found.mtime,
-        json.dumps(copies),
-    )
-
-
-def _short_url(url: str, base: str) -> str:
-    return url[len(base) :] if base and url.startswith(base) else url
-
-
-def _whole_url(url: str, base: str) -> str:
-    return url if "://" in url or not base else base + url

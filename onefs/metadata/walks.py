@@ -11,7 +11,8 @@ from threading import Lock
 
 from cachetools import LRUCache
 
-from onefs.metadata.alyx import MOST_IDS, PAGE
+from onefs.metadata.alyx import MOST_IDS
+from onefs.metadata.pages import PAGE
 from onefs.model import Session
 
 #: seconds after which the next unknown session is no longer part of the same walk

@@ -7,7 +7,6 @@ file server has sent is compared with the sizes of the files: each kill may cost
 
 from __future__ import annotations
 
-import argparse
 import mmap
 import os
 import random
@@ -16,7 +15,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from onefs.content.blocks import BLOCK_SIZE
@@ -31,7 +30,7 @@ from scripts.benchmarks.laboratory import (
     make_original,
     md5_of,
 )
-from scripts.benchmarks.outcome import run, write
+from scripts.benchmarks.outcome import Report
 from scripts.benchmarks.processes import Failed, wait_until
 
 #: blocks that a kill may cost for each connection: one under way, one not yet recorded
@@ -201,27 +200,21 @@ def _unmount(home: Onefs) -> None:
         home.run("umount", home.mount)
 
 
-def _write(outcome: Outcome, folder: Path) -> None:
-    found = {name: value for name, value in asdict(outcome).items() if name != "loads"}
-    found |= {name: getattr(outcome, name) for name in ("surplus", "allowed", "good")}
-    how = (
-        f"Four readers, {_RATE / 1e6:g} MB/s a connection; the daemon gets SIGKILL {_LEAST:g} to "
-        f"{_MOST:g} s after each mount."
-    )
-    write(folder, "kills", "Killed while downloading, measured", how, found, outcome.loads)
+_REPORT = Report(
+    "kills",
+    "Killed while downloading, measured",
+    f"Four readers, {_RATE / 1e6:g} MB/s a connection; the daemon gets SIGKILL {_LEAST:g} to "
+    f"{_MOST:g} s after each mount.",
+    ("surplus", "allowed", "good"),
+)
 
 
 def main(arguments: list[str]) -> int:
     """The exit code: 0 when all went as promised."""
-    parser = argparse.ArgumentParser(prog="scripts/bench kills", description=__doc__)
+    parser = _REPORT.parser(__doc__)
     parser.add_argument("--kills", type=int, default=100)
-
-    def work(folder: Path, given: argparse.Namespace) -> bool:
-        outcome = kill_again_and_again(folder, given.kills, given.seed)
-        _write(outcome, given.out)
-        return outcome.good
-
-    return run(parser, arguments, work)
+    given = parser.parse_args(arguments)
+    return _REPORT.run(given.out, lambda at: kill_again_and_again(at, given.kills, given.seed))
 
 
 if __name__ == "__main__":

@@ -6,47 +6,68 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from scripts.benchmarks.machine import describe
 from scripts.benchmarks.processes import ROOT
 
 
-def write(
-    folder: Path, name: str, title: str, how: str, found: Mapping[str, Any], loads: list[float]
-) -> None:
-    """``name.json`` and ``name.md`` in ``folder``, the latter printed too.
+class Outcome(Protocol):
+    """What a run came to: a dataclass with the load averages meanwhile."""
 
-    ``how`` says what was done, ``loads`` the load average meanwhile.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    machine = describe(loads)
-    whole = {"machine": machine, **found}
-    (folder / f"{name}.json").write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
-    load = machine["load_average"]
-    made = (
-        f"Made by `scripts/bench {name}` on {machine['date']}, onefs at {machine['onefs']}, "
-        f"{machine['processors']} x {machine['processor']}, load average {load['lowest']:.1f} to "
-        f"{load['highest']:.1f}. {how}"
-    )
-    rows = [f"| {key.replace('_', ' ')} | {_shown(value)} |" for key, value in found.items()]
-    text = "\n".join([f"# {title}", "", made, "", "| | |", "|---|---|", *rows, ""])
-    (folder / f"{name}.md").write_text(text, "utf-8")
-    print(text)
+    loads: list[float]
+
+    @property
+    def good(self) -> bool:
+        """Whether all went as promised."""
 
 
-def run(
-    parser: argparse.ArgumentParser,
-    arguments: list[str],
-    work: Callable[[Path, argparse.Namespace], bool],
-) -> int:
-    """Parse the arguments, do ``work`` in an empty folder; the exit code: 0 when all was good."""
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "measured")
-    given = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="onefs-bench-") as folder:
-        return 0 if work(Path(folder), given) else 1
+@dataclass(frozen=True)
+class Report:
+    """How the outcomes of one benchmark are told."""
+
+    #: of the benchmark and its files
+    name: str
+    title: str
+    #: what was done
+    how: str
+    #: properties of the outcome that are told beside its fields
+    derived: tuple[str, ...]
+
+    def parser(self, description: str | None) -> argparse.ArgumentParser:
+        """A parser of what all such benchmarks take."""
+        made = argparse.ArgumentParser(prog=f"scripts/bench {self.name}", description=description)
+        made.add_argument("--seed", type=int, default=1)
+        made.add_argument("--out", type=Path, default=ROOT / "docs" / "measured")
+        return made
+
+    def run(self, out: Path, work: Callable[[Path], Outcome]) -> int:
+        """Do ``work`` in an empty folder and tell of it in ``out``; the exit code: 0 when good."""
+        with tempfile.TemporaryDirectory(prefix="onefs-bench-") as folder:
+            outcome = work(Path(folder))
+        found = {name: value for name, value in asdict(outcome).items() if name != "loads"}
+        found |= {name: getattr(outcome, name) for name in self.derived}
+        self._write(out, found, outcome.loads)
+        return 0 if outcome.good else 1
+
+    def _write(self, folder: Path, found: Mapping[str, Any], loads: list[float]) -> None:
+        """``name.json`` and ``name.md``, the latter printed too."""
+        folder.mkdir(parents=True, exist_ok=True)
+        machine = describe(loads)
+        whole = {"machine": machine, **found}
+        (folder / f"{self.name}.json").write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
+        load = machine["load_average"]
+        made = (
+            f"Made by `scripts/bench {self.name}` on {machine['date']}, onefs at "
+            f"{machine['onefs']}, {machine['processors']} x {machine['processor']}, load average "
+            f"{load['lowest']:.1f} to {load['highest']:.1f}. {self.how}"
+        )
+        rows = [f"| {key.replace('_', ' ')} | {_shown(value)} |" for key, value in found.items()]
+        text = "\n".join([f"# {self.title}", "", made, "", "| | |", "|---|---|", *rows, ""])
+        (folder / f"{self.name}.md").write_text(text, "utf-8")
+        print(text)
 
 
 def _shown(value: object) -> str:

@@ -9,7 +9,6 @@ times a second. Writes ``shared.json`` and ``shared.md``.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -18,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from onefs.content.blocks import BLOCK_SIZE
 from onefs.demo.folder import FolderLaboratory
 from onefs.demo.serve import Servers
 from scripts.benchmarks.contenders import Onefs
-from scripts.benchmarks.outcome import run, write
+from scripts.benchmarks.outcome import Report
 from scripts.benchmarks.processes import ROOT, Failed
 
 MIB = 1 << 20
@@ -255,27 +254,21 @@ def taken(folder: Path) -> int:
     return found
 
 
-def _write(outcome: Outcome, folder: Path) -> None:
-    found = {name: value for name, value in asdict(outcome).items() if name != "loads"}
-    found |= {"allowed": outcome.allowed, "good": outcome.good}
-    how = (
-        "Two mounts with a reading process each and two Python processes, "
-        f"{THREADS} threads in each of the four, on one cache folder; sizes in bytes."
-    )
-    write(folder, "shared", "A small cache that is shared, measured", how, found, outcome.loads)
+_REPORT = Report(
+    "shared",
+    "A small cache that is shared, measured",
+    "Two mounts with a reading process each and two Python processes, "
+    f"{THREADS} threads in each of the four, on one cache folder; sizes in bytes.",
+    ("allowed", "good"),
+)
 
 
 def main(arguments: list[str]) -> int:
     """The exit code: 0 when all went as promised."""
-    parser = argparse.ArgumentParser(prog="scripts/bench shared", description=__doc__)
+    parser = _REPORT.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=60)
-
-    def work(folder: Path, given: argparse.Namespace) -> bool:
-        outcome = share(folder, given.seconds, given.seed)
-        _write(outcome, given.out)
-        return outcome.good
-
-    return run(parser, arguments, work)
+    given = parser.parse_args(arguments)
+    return _REPORT.run(given.out, lambda at: share(at, given.seconds, given.seed))
 
 
 if __name__ == "__main__":

@@ -58,11 +58,11 @@ def inside(laboratory: Servers, folder: Path) -> CliRunner:
     return runner
 
 
-@pytest.fixture(scope="module")
-def away(folder: Path) -> CliRunner:
-    """Somebody whose server is never there, so that nothing is mounted."""
-    return runner_of(folder / "away", {"ONEFS_URL": "http://127.0.0.1:1", "ONEFS_USERNAME": "x",
-                                       "ONEFS_PASSWORD": "x"})  # fmt: skip
+@pytest.fixture
+def away(tmp_path: Path) -> CliRunner:
+    """Somebody whose server is never there, and who knows nothing of it: nothing is mounted."""
+    return runner_of(tmp_path / "away", {"ONEFS_URL": "http://127.0.0.1:1", "ONEFS_USERNAME": "x",
+                                         "ONEFS_PASSWORD": "x"})  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ def runner_of(home: Path, environment: dict[str, str]) -> CliRunner:
     )
 
 
-@check
+@settings(check, max_examples=15)  # some of them name the whole database
 @given(
     path=paths,
     flag=st.sampled_from(["--type", "--jobs", "--profile", "--username"]),

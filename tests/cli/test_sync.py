@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from onefs.demo.made import MadeLaboratory
-from onefs.demo.records import DatasetRecord
 from onefs.demo.rest import cache
 from onefs.demo.serve import Servers
+from tests.changing import Changing
 from tests.laboratories import account, alyx_requests, downloads
 from tests.metadata.table_files import OLD, dataset, session, write
 from tests.running import ONEFS, Home, files_below, run
@@ -70,6 +69,7 @@ def test_a_walk_after_mount_sync_costs_no_request(home: Home, servers: Servers, 
     assert [each.path.partition("?")[0] for each in alyx_requests(servers)] == ["/datasets"]
 
 
+@pytest.mark.long  # the walk above is over a mount that was synced too
 def test_mount_sync_of_the_embedded_laboratory(home: Home, fuse: None) -> None:
     mounted = home.mount("--demo", "--sync")
     assert mounted.log_lines("sessions and", "datasets loaded")
@@ -156,24 +156,12 @@ def test_a_mount_is_not_disturbed_by_a_sync_and_sees_its_end(
     assert files_below(mounted.path / "mainenlab") == before
 
 
-class Sizeless:
-    """A laboratory that does not know the sizes of one session's datasets."""
-
-    def __init__(self, source: MadeLaboratory) -> None:
-        self._source = source
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
-
-    def datasets(self, eid: str) -> list[DatasetRecord]:
-        """See :class:`onefs.demo.records.Source`."""
-        found = self._source.datasets(eid)
-        return [replace(each, file_size=None) for each in found] if eid == TUTORIAL else found
-
-
 @pytest.fixture
 def sizeless(laboratory: MadeLaboratory) -> Iterator[Servers]:
-    with Servers(Sizeless(laboratory)) as running:  # type: ignore[arg-type]
+    """Alyx does not know the sizes of one session's datasets."""
+    source = Changing(laboratory)
+    source.change = lambda row: replace(row, file_size=None) if row.eid == TUTORIAL else row
+    with Servers(source) as running:
         yield running
 
 

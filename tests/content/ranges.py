@@ -6,7 +6,6 @@ import hashlib
 import os
 import random
 import re
-import threading
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -115,6 +114,13 @@ def read_all(content: Content, dataset: Dataset) -> bytes:
         return reader.all()
 
 
+def begin(content: Content, dataset: Dataset, length: int) -> None:
+    """Read the first bytes, and close: what another process has left behind."""
+    with Reader(content, dataset) as reader:
+        reader.read(0, length)
+    content.close()
+
+
 def blocks_sent(requests: Iterable[Request], size: int) -> list[int]:
     """How often each block was asked for, by index."""
     counts = [0] * -(-size // BLOCK)
@@ -123,18 +129,6 @@ def blocks_sent(requests: Iterable[Request], size: int) -> list[int]:
         for block in range(start // BLOCK, -(-end // BLOCK)):
             counts[block] += 1
     return counts
-
-
-def eventually(
-    condition: Callable[[], bool], what: str = "it never came true", within: float = 10.0
-) -> None:
-    """Poll until a condition holds."""
-    waiter = threading.Event()
-    for _ in range(int(within / 0.02)):
-        if condition():
-            return
-        waiter.wait(0.02)
-    raise AssertionError(what)
 
 
 def open_files() -> list[str]:

@@ -18,14 +18,15 @@ from tests.content.conftest import Open, in_threads, place
 from tests.content.ranges import (
     BLOCK,
     Reader,
+    begin,
     blocks_sent,
     dataset_of,
-    eventually,
     open_files,
     read_all,
     served,
     some_bytes,
 )
+from tests.running import wait_until
 from tests.scripted import Scripted
 
 DATA = some_bytes(12 * BLOCK + 1234)
@@ -36,7 +37,7 @@ def final(tmp_path: Path, dataset: Dataset) -> Path:
 
 
 def verified(content: Content, dataset: Dataset, state: str = "cached") -> None:
-    eventually(lambda: content.state(dataset)[0] == state, f"never {state}")
+    wait_until(lambda: content.state(dataset)[0] == state, what=f"never {state}")
 
 
 def test_a_random_read_costs_its_blocks(open_content: Open) -> None:
@@ -63,7 +64,7 @@ def test_a_file_read_in_order_is_fetched_ahead_once_and_verified(
         assert final(tmp_path, dataset).read_bytes() == DATA
         assert final(tmp_path, dataset).stat().st_mtime == dataset.mtime
         partial = tmp_path / "cache/.onefs/partial"
-        eventually(lambda: list(partial.iterdir()) == [], "the partial file stays")
+        wait_until(lambda: list(partial.iterdir()) == [], what="the partial file stays")
         count = len(server.requests)
         assert read_all(content, dataset) == DATA
         assert len(server.requests) == count
@@ -141,10 +142,7 @@ def test_damaged_files_of_ours_are_made_anew(
 ) -> None:
     with Scripted({"/a.b.npy": served(DATA)}) as server:
         dataset = dataset_of(server, DATA)
-        first = open_content(small_file=0)
-        with Reader(first, dataset) as reader:
-            reader.read(0, 3 * BLOCK)
-        first.close()
+        begin(open_content(small_file=0), dataset, 3 * BLOCK)
         for path in (tmp_path / "cache/.onefs/partial").iterdir():
             kind = "about" if path.suffix == ".json" else path.suffix.strip(".")
             if kind == damage:
@@ -158,10 +156,7 @@ def test_a_map_that_lies_yields_no_wrong_byte(
 ) -> None:
     with Scripted({"/a.b.npy": served(DATA)}) as server:
         dataset = dataset_of(server, DATA)
-        first = open_content(small_file=0)
-        with Reader(first, dataset) as reader:
-            reader.read(0, 3 * BLOCK)
-        first.close()
+        begin(open_content(small_file=0), dataset, 3 * BLOCK)
         (path,) = (tmp_path / "cache/.onefs/partial").glob("*.map")
         state = path.read_bytes()[:8]
         path.write_bytes(state if kind == "short" else state + some_bytes(13 * 8))
@@ -183,7 +178,7 @@ def test_bytes_that_contradict_the_md5_are_quarantined(
             for _ in range(3):
                 with pytest.raises(BadContent):
                     reader.read(0, 10)
-        eventually(lambda: told == [dataset])
+        wait_until(lambda: told == [dataset])
         assert "the database says md5 000" in content.state(dataset)[1]
         assert len(caplog.records) == 1
         count = len(server.requests)
@@ -238,7 +233,7 @@ def test_a_reader_that_turns_away_lets_go(open_content: Open) -> None:
             for at in range(0, 8 * BLOCK, 128 * 1024):
                 reader.read(at, 128 * 1024)
             assert content.transfers()
-        eventually(lambda: content.transfers() == [], "a transfer goes on that nobody wants")
+        wait_until(lambda: content.transfers() == [], what="a transfer goes on that nobody wants")
         fetched = content.total_bytes()
         assert 8 * BLOCK <= fetched <= 32 * BLOCK
 
@@ -291,4 +286,4 @@ def test_a_file_that_nobody_reads_is_closed(open_content: Open) -> None:
             with Reader(content, dataset) as reader:
                 for at in range(end * BLOCK // 2, end * BLOCK, 128 * 1024):
                     assert reader.read(at, 1000) == DATA[at : at + 1000]
-        eventually(lambda: not [path for path in open_files() if dataset.id in path])
+        wait_until(lambda: not [path for path in open_files() if dataset.id in path])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from onefs.content import hosts, whole
 from onefs.content.adopt import Outcome, adopt_folder, split_uuid
 from onefs.content.prefetch import prefetch
 from onefs.content.reader import Content
@@ -19,11 +20,11 @@ from tests.content.ranges import (
     Reader,
     blocks_sent,
     dataset_of,
-    eventually,
     read_all,
     served,
     some_bytes,
 )
+from tests.running import wait_until
 from tests.scripted import Scripted, answer
 
 DATA = some_bytes(5 * BLOCK + 11)
@@ -101,7 +102,7 @@ def test_bytes_that_alyx_contradicts_can_be_accepted(
             read_all(content, dataset)
         if not kept:
             # the reader that was woken may still let go of it
-            eventually(lambda: content.keeping.evict(dataset.id) >= len(DATA))
+            wait_until(lambda: content.keeping.evict(dataset.id) >= len(DATA))
         assert content.accept(dataset, place(dataset)).read_bytes() == DATA
         assert content.state(dataset)[0] == "accepted"
         assert read_all(content, dataset) == DATA
@@ -137,15 +138,18 @@ def test_what_another_host_has_accepted_has_its_size_here(
             read_all(here, dataset)
         assert other.size(dataset) == len(DATA) - 7
         here.accept(dataset, place(dataset))
-        eventually(lambda: other.size(dataset) == len(DATA))
+        wait_until(lambda: other.size(dataset) == len(DATA))
         assert open_content(small_file=0, state="new").size(dataset) == len(DATA)
         true = dataset_of(server, DATA)  # the database is put right
         assert read_all(here, true) == DATA
-        eventually(lambda: other.size(true) == len(DATA))
+        wait_until(lambda: other.size(true) == len(DATA))
         assert not any((tmp_path / "cache/.onefs/accepted").iterdir())
 
 
-def test_a_verdict_can_be_withdrawn(open_content: Open) -> None:
+def test_a_verdict_can_be_withdrawn(open_content: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    # as long as a file that has failed is let be
+    monkeypatch.setattr(whole, "FAILURE_PAUSE", 0.3)
+    monkeypatch.setattr(hosts, "FAILURE_PAUSE", 0.3)
     scripts = {"/a.b.npy": [served(SMALL[::-1]), served(SMALL)]}
     with Scripted(scripts) as server:
         content, dataset = open_content(), dataset_of(server, SMALL)
@@ -153,7 +157,7 @@ def test_a_verdict_can_be_withdrawn(open_content: Open) -> None:
             with pytest.raises(BadContent):
                 read_all(content, dataset)
         content.keeping.forgive(dataset)
-        eventually(lambda: _reads(content, dataset) == SMALL)
+        wait_until(lambda: _reads(content, dataset) == SMALL)
         assert len(server.requests) == 2
 
 
@@ -176,7 +180,7 @@ def test_evict_and_clear(open_content: Open) -> None:
         read_all(content, small)
         content.keeping.pin(small.id)
         # a block may just be being hashed
-        eventually(lambda: content.keeping.clear() >= 0 and content.state(large)[0] == "remote")
+        wait_until(lambda: content.keeping.clear() >= 0 and content.state(large)[0] == "remote")
         assert content.state(small)[0] == "cached"
         assert content.total_bytes() < len(SMALL) + 4096
         content.keeping.unpin(small.id)

@@ -17,15 +17,8 @@ from onefs.errors import CacheError, CacheFull
 from scripts.benchmarks.shared import taken
 from tests.content.conftest import Open, place
 from tests.content.processes import Process
-from tests.content.ranges import (
-    BLOCK,
-    Reader,
-    dataset_of,
-    eventually,
-    read_all,
-    served,
-    some_bytes,
-)
+from tests.content.ranges import BLOCK, Reader, dataset_of, read_all, served, some_bytes
+from tests.running import wait_until
 from tests.scripted import Script, Scripted
 
 LARGE = some_bytes(40 * BLOCK)
@@ -67,11 +60,11 @@ def test_the_count_stays_what_is_there(open_content: Open, tmp_path: Path) -> No
             for dataset, body in zip(sets, bodies, strict=True):
                 assert read_all(content, dataset) == body
         assert len(server.requests) > 10 * len(bodies)
-        eventually(lambda: content.store.ledger.reserved() == 0)
+        wait_until(lambda: content.store.ledger.reserved() == 0)
         there = taken(tmp_path / "cache")
         assert there - OWN <= content.total_bytes() <= there
         # one may just be being hashed
-        eventually(lambda: content.keeping.clear() >= 0 and content.total_bytes() == 0)
+        wait_until(lambda: content.keeping.clear() >= 0 and content.total_bytes() == 0)
 
 
 def test_what_a_killed_process_has_written_is_counted(open_content: Open, tmp_path: Path) -> None:
@@ -84,7 +77,7 @@ def test_what_a_killed_process_has_written_is_counted(open_content: Open, tmp_pa
         folders = tmp_path / "cache", tmp_path / "other-state"
         with Process(*folders, [large], origins=[str(origin)]) as process:
             process.go()
-            eventually(lambda: taken(tmp_path / "cache") > 6 * BLOCK)
+            wait_until(lambda: taken(tmp_path / "cache") > 6 * BLOCK)
             process.kill()
         for name in ("0", "1"):  # the first one notices
             small = dataset_of(server, SMALL[int(name)], f"/{name}.npy")
@@ -208,7 +201,7 @@ def test_a_full_disk_is_an_error_and_service_returns(
                 read_all(content, other)
             assert read_all(content, small) == SMALL[0]
             ballast.unlink()
-            eventually(lambda: works(content, reader))
+            wait_until(lambda: works(content, reader))
 
 
 def works(content: Content, reader: Reader) -> bool:
@@ -262,7 +255,7 @@ def test_a_disk_that_fails_and_comes_back(open_content: Open, disk: Path, how: s
             except CacheError:
                 return False
 
-        eventually(served_again)
+        wait_until(served_again)
 
 
 def test_a_disk_that_is_pulled_out_and_put_back(open_content: Open, disk: Path) -> None:
@@ -291,7 +284,7 @@ def test_a_disk_that_is_pulled_out_and_put_back(open_content: Open, disk: Path) 
         mount()
         try:
             assert content.state(small) == ("cached", "")
-            eventually(lambda: content.path(small, place(small)).read_bytes() == SMALL[0])
+            wait_until(lambda: content.path(small, place(small)).read_bytes() == SMALL[0])
             other = dataset_of(server, SMALL[2], "/2.npy")
             assert read_all(content, other) == SMALL[2]
         finally:

@@ -17,11 +17,11 @@ from tests.content.ranges import (
     Reader,
     blocks_sent,
     dataset_of,
-    eventually,
     read_all,
     served,
     some_bytes,
 )
+from tests.running import wait_until
 from tests.scripted import Scripted
 
 DATA = some_bytes(24 * BLOCK + 77)
@@ -118,7 +118,7 @@ def test_a_killed_process_leaves_its_blocks_to_the_next(tmp_path: Path, origin: 
         job = {"origins": [str(origin)], "threads": 4}
         with Process(tmp_path / "cache", tmp_path / "state", [dataset], **job) as process:
             process.go()
-            eventually(lambda: sum(blocks_sent(server.requests, len(DATA))) > 6)
+            wait_until(lambda: sum(blocks_sent(server.requests, len(DATA))) > 6)
             threading.Event().wait(0.5)
             process.kill()
         before = blocks_sent(server.requests, len(DATA))

@@ -26,8 +26,9 @@ from onefs.http import HostAuth, Transport
 from onefs.model import Dataset
 from scripts.benchmarks.shared import taken
 from tests.content.conftest import place
-from tests.content.ranges import BLOCK, Reader, dataset_of, eventually, served, some_bytes
+from tests.content.ranges import BLOCK, Reader, dataset_of, served, some_bytes
 from tests.content.test_room import OWN
+from tests.running import wait_until
 from tests.scripted import Script, Scripted, Talk, answer
 
 BODIES = [some_bytes(9 * BLOCK + 5, seed=1), some_bytes(6 * BLOCK, seed=2), some_bytes(77_777)]
@@ -89,7 +90,7 @@ class Cache(RuleBasedStateMachine):
         for _, reader in self.readers:
             reader.handle.close()
         if self.contents:
-            eventually(self._counts_what_is_there, "the count is not what is there")
+            wait_until(self._counts_what_is_there, what="the count is not what is there")
         for content, transport in zip(self.contents, self.transports, strict=True):
             _close(content, transport)
         self.remote.server.__exit__()

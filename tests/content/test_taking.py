@@ -18,15 +18,8 @@ from onefs.content.room import Limits
 from onefs.errors import DeadlineExceeded, Stopping
 from onefs.model import Dataset
 from tests.content.conftest import Open, place
-from tests.content.ranges import (
-    BLOCK,
-    Reader,
-    dataset_of,
-    eventually,
-    read_all,
-    served,
-    some_bytes,
-)
+from tests.content.ranges import BLOCK, Reader, dataset_of, read_all, served, some_bytes
+from tests.running import wait_until
 from tests.scripted import Scripted
 
 DATA = some_bytes(9 * BLOCK + 11)
@@ -82,7 +75,7 @@ def test_while_one_file_is_checked_others_are_read(
     put(content, mine, DATA)
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(read_all, content, mine) for _ in range(7)]
-        eventually(lambda: disk.hashed == 1)
+        wait_until(lambda: disk.hashed == 1)
         # neither another process nor the chores wait for the hash
         with content.store.locks.hold(mine.id, 0.0):
             pass
@@ -106,7 +99,7 @@ def test_a_disk_that_gives_nothing_is_an_error_in_time(
         read_all(content, mine)
     assert 0.9 < time.monotonic() - began < 8
     disk.goes.set()
-    eventually(lambda: content.state(mine)[0] == "cached")
+    wait_until(lambda: content.state(mine)[0] == "cached")
     assert read_all(content, mine) == DATA
     assert server.requests == []
 
@@ -119,7 +112,7 @@ def test_who_waits_for_a_check_is_woken_at_the_end(
     put(content, mine, DATA)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(read_all, content, mine)
-        eventually(lambda: disk.hashed == 1)
+        wait_until(lambda: disk.hashed == 1)
         content.close()
         with pytest.raises(Stopping):
             waiting.result(10)
@@ -200,6 +193,6 @@ def test_one_that_is_wrong_is_looked_at_once(
             assert reader.read(BLOCK, 10) == DATA[BLOCK : BLOCK + 10]
     assert disk.hashed == 1
     assert read_all(content, mine) == DATA
-    eventually(lambda: content.state(mine)[0] == "cached")
+    wait_until(lambda: content.state(mine)[0] == "cached")
     assert path.read_bytes() == DATA[::-1]
     assert os.fspath(content.path(mine, place(mine))).endswith(f"aside/{mine.id}")

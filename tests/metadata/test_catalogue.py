@@ -22,6 +22,7 @@ from onefs.metadata.auth import GivenToken
 from onefs.metadata.catalogue import Catalogue
 from onefs.metadata.database import Database
 from tests.metadata.conftest import WrittenAlyx
+from tests.running import wait_until
 
 TUTORIAL = "cf264653-2deb-44cb-aa84-89b82507028a"
 
@@ -59,15 +60,6 @@ def make(tmp_path: Path, clock: Clock, transport: Transport) -> Iterator[Make]:
     yield build
     for catalogue in made:
         catalogue.close()
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def labs(*names: str) -> dict[str, Any]:
@@ -108,7 +100,7 @@ def test_forty_callers_cost_one_request(make: Make, written: WrittenAlyx) -> Non
     catalogue = make(written)
     with ThreadPoolExecutor(40) as pool:
         futures = [pool.submit(lambda: catalogue.labs().value) for _ in range(40)]
-        assert eventually(lambda: len(written.paths) == 1)
+        wait_until(lambda: len(written.paths) == 1)
         release.set()
         assert {tuple(future.result(10)) for future in futures} == {("a",)}
     assert len(written.paths) == 1
@@ -133,9 +125,9 @@ def test_a_stale_listing_is_served_while_one_refresh_runs(
     clock.now += 2
     for _ in range(5):
         assert catalogue.labs().value == ["a"]
-    assert eventually(lambda: len(written.paths) == 2)
+    wait_until(lambda: len(written.paths) == 2)
     release.set()
-    assert eventually(lambda: catalogue.labs().value == ["a", "b"])
+    wait_until(lambda: catalogue.labs().value == ["a", "b"])
     assert len(written.paths) == 2
 
 
@@ -149,7 +141,7 @@ def test_a_listing_taken_before_the_clock_was_set_back_is_taken_anew(
     written.answer("/labs", 200, labs("b"))
     catalogue = make(written)
     assert catalogue.labs().value == ["a"]
-    assert eventually(lambda: catalogue.labs().value == ["b"])
+    wait_until(lambda: catalogue.labs().value == ["b"])
     assert len(written.paths) == 2
 
 
@@ -160,7 +152,7 @@ def test_a_failed_refresh_changes_nothing(make: Make, written: WrittenAlyx, cloc
     written.answer("/labs", 500, {"detail": "division by zero"})
     clock.now += rules.LABS_AGE + 1
     assert catalogue.labs().value == ["a"]
-    assert eventually(lambda: len(written.paths) == 2)
+    wait_until(lambda: len(written.paths) == 2)
     assert catalogue.labs().value == ["a"]
 
 
@@ -218,7 +210,7 @@ def test_close_wakes_who_waits(make: Make, written: WrittenAlyx) -> None:
     catalogue = make(written)
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(catalogue.labs)
-        assert eventually(lambda: len(written.paths) == 1)
+        wait_until(lambda: len(written.paths) == 1)
         catalogue.close()
         with pytest.raises(Stopping):
             future.result(5)

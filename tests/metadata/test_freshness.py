@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.metadata.conftest import WrittenAlyx
-from tests.metadata.test_catalogue import Clock, Make, clock, eventually, make
+from tests.metadata.test_catalogue import Clock, Make, clock, make
+from tests.running import wait_until
 
 __all__ = ["clock", "make"]  # fixtures of this module too
 
@@ -41,7 +42,7 @@ def test_a_subject_stays_fresh_for_five_minutes(
     assert times(1)()
     clock.now += 2
     catalogue.sessions("x", "s")
-    assert eventually(times(2))
+    wait_until(times(2))
 
 
 @pytest.mark.parametrize(
@@ -62,4 +63,4 @@ def test_the_older_a_session_the_longer_its_listing_stays_fresh(
     assert times(1)()
     clock.now += 2
     catalogue.datasets(session)
-    assert eventually(times(2))
+    wait_until(times(2))

@@ -20,7 +20,8 @@ from onefs.metadata.database import Database
 from onefs.metadata.freshness import FAILURE_PAUSE, LABS_AGE
 from onefs.metadata.presence import SHORT, Presence
 from tests.metadata.conftest import WrittenAlyx
-from tests.metadata.test_catalogue import Clock, Make, clock, eventually, labs, make
+from tests.metadata.test_catalogue import Clock, Make, clock, labs, make
+from tests.running import wait_until
 from tests.scripted import unanswering
 
 __all__ = ["clock", "make"]  # fixtures of this module too
@@ -56,7 +57,7 @@ def test_leaving_and_coming_back_are_said_once(
             found.failed(Unreachable("gone"))
         assert found.offline
         answers.set()
-        assert eventually(lambda: not found.offline)
+        wait_until(lambda: not found.offline)
     assert changes == [True, False]
     said = [record.getMessage() for record in caplog.records]
     assert [text for text in said if "is away" in text] == [said[0]]
@@ -76,7 +77,7 @@ def test_who_is_slow_once_is_not_away(clock: Clock) -> None:
 def test_who_is_slow_and_does_not_answer_a_small_question_is_away(clock: Clock) -> None:
     found = made(clock, failing)
     found.failed(DeadlineExceeded("a long query"))
-    assert eventually(lambda: found.offline)
+    wait_until(lambda: found.offline)
     found.close()
 
 
@@ -106,11 +107,11 @@ def test_what_is_not_known_fails_within_a_second(
 ) -> None:
     """Of a network that swallows everything: the first waits, the others do not."""
     with unanswering() as url:
-        alyx = Alyx(transport, url, GivenToken("t"), deadline=4.0)
-        catalogue = Catalogue(Database(tmp_path / "c"), alyx, deadline=4.0, clock=clock)
+        alyx = Alyx(transport, url, GivenToken("t"), deadline=1.0)
+        catalogue = Catalogue(Database(tmp_path / "c"), alyx, deadline=1.0, clock=clock)
         with pytest.raises((Unreachable, DeadlineExceeded)):
             catalogue.labs()
-        assert eventually(lambda: catalogue.offline, 20)
+        wait_until(lambda: catalogue.offline, 20)
         for number in range(3):
             began = time.monotonic()
             with pytest.raises(Unreachable):
@@ -147,7 +148,7 @@ def test_coming_back_is_noticed_although_nobody_asks(
         catalogue.labs()
     assert catalogue.offline
     written.listener.start(written._app)
-    assert eventually(lambda: not catalogue.offline)
+    wait_until(lambda: not catalogue.offline)
 
 
 def test_an_offline_catalogue_serves_what_it_knows_at_any_age(

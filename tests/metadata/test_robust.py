@@ -15,10 +15,11 @@ from onefs.demo.grown import GrownLaboratory
 from onefs.demo.serve import Servers
 from onefs.errors import NotFound, OnefsError, ServerError
 from onefs.http import Transport
-from onefs.metadata.alyx import PAGE, Alyx
+from onefs.metadata.alyx import Alyx
 from onefs.metadata.auth import GivenToken, fetch_token
 from onefs.metadata.catalogue import Catalogue
 from onefs.metadata.database import Database
+from onefs.metadata.pages import PAGE
 from onefs.model import Session
 from tests.metadata.conftest import WrittenAlyx
 from tests.metadata.test_catalogue import Clock, Make, clock, make

@@ -10,18 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from onefs.access import Access, Deadlines, GivenLogin
-from onefs.credentials import DataCredentials
+from onefs.access import Access
 from onefs.demo.made import MadeLaboratory
 from onefs.demo.serve import Servers
 from onefs.errors import NotFound, Unreachable
 from onefs.metadata import catalogue as rules
 from onefs.metadata.tables_sync import complete, from_files, from_server
 from onefs.model import Dataset
-from onefs.secret import Secret
-from onefs.settings import Settings
 from onefs.tree.nodes import Kind
+from tests import laboratories
 from tests.metadata.table_files import OLD, dataset, session, write
+from tests.running import wait_until
 
 TUTORIAL = "cf264653-2deb-44cb-aa84-89b82507028a"
 #: when tables were made that are not stale: never later than their sync
@@ -52,24 +51,7 @@ def opened(servers: Servers, tmp_path: Path) -> Iterator[Open]:
     made: list[Access] = []
 
     def make() -> Access:
-        login = servers.login
-        data = DataCredentials(login.data_username, Secret(login.data_password), "test")
-        settings = Settings(
-            url=servers.alyx_url,
-            username=login.username,
-            profile="",
-            cache_dir=tmp_path / "cache",
-            state_dir=tmp_path / "state",
-            data_url=servers.data_url,
-        )
-        made.append(
-            Access(
-                settings,
-                "test",
-                login=GivenLogin(login.password, data),
-                deadlines=Deadlines(metadata=5.0, stall=5.0),
-            )
-        )
+        made.append(laboratories.opened(servers, tmp_path))
         servers.clear_requests()
         return made[-1]
 
@@ -88,15 +70,6 @@ def synced(opened: Open, tmp_path: Path, servers: Servers) -> Access:
     servers.clear_requests()
     access.database.tables.forget_look()
     return access
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def files(access: Access, path: str = "") -> dict[str, int | None]:
@@ -268,7 +241,7 @@ def test_sessions_that_are_newer_than_the_tables_are_found(
     for _ in range(2):
         for subject in synced.catalogue.subjects("mainenlab").value:
             synced.catalogue.sessions("mainenlab", subject)
-        assert eventually(lambda: synced.database.fetched_at("news/mainenlab") > known - 400)
+        wait_until(lambda: synced.database.fetched_at("news/mainenlab") > known - 400)
     news = [each.path for each in servers.requests if each.path.startswith("/sessions?")]
     assert len(news) == 1
     assert "lab=mainenlab&date_range=" in news[0]
@@ -322,7 +295,7 @@ def test_the_stored_path_names_the_url(opened: Open, tmp_path: Path, servers: Se
     from_files(OLD, tmp_path / "state")
     access = opened()
     access.catalogue.repositories()
-    assert eventually(lambda: bool(access.catalogue.repositories().value))
+    wait_until(lambda: bool(access.catalogue.repositories().value))
     servers.alyx.stop()
     url = access.tree.xattrs(f"/{THERE}/spikes.amps.npy")["user.onefs.url"]
     assert "/mainenlab/Subjects/clns0730/2018-08-24/1/spikes.amps." in url

@@ -150,6 +150,7 @@ def test_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert export_apart(tmp_path / NAME, tmp_path) == Exported(1, 1)
 
 
+@pytest.mark.long  # the measure of it is in SEMANTICS, "What it costs"
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     """Nor with three times as many: some batches are there at a time."""
     peaks = [_peak(tmp_path / str(count), count) for count in (100_000, 300_000)]

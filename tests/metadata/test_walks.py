@@ -13,10 +13,11 @@ import pytest
 from onefs.demo.grown import GrownLaboratory
 from onefs.demo.serve import Servers
 from onefs.http import Transport
-from onefs.metadata.alyx import MOST_IDS, PAGE, Alyx
+from onefs.metadata.alyx import MOST_IDS, Alyx
 from onefs.metadata.auth import GivenToken, fetch_token
 from onefs.metadata.catalogue import Catalogue
 from onefs.metadata.database import Database
+from onefs.metadata.pages import PAGE
 from onefs.metadata.walks import PAUSE, REST, Walks
 from onefs.model import Session
 from tests.metadata.walking import asked, sessions_of, walk
@@ -51,6 +52,7 @@ def make(grown: Servers, transport: Transport, tmp_path: Path) -> Iterator[Make]
         catalogue.close()
 
 
+@pytest.mark.long  # tests/system/test_costs.py has it through a mount
 def test_a_find_of_a_thousand_sessions_is_sixty_requests_and_then_none(
     make: Make, grown: Servers
 ) -> None:

@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from onefs.demo.folder import FolderLaboratory
+from onefs.demo.records import Source
+from onefs.demo.serve import Servers
+from tests.changing import Changing
+from tests.laboratories import small_folder
 from tests.running import Home
 
 _CHECKOUT = Path(__file__).parents[2]
@@ -27,6 +32,25 @@ def home(tmp_path: Path) -> Iterator[Home]:
     """A home folder for one test."""
     with Home(tmp_path) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a small laboratory; nobody changes them."""
+    return small_folder(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def source(folder: Path) -> Changing:
+    """That laboratory, whose datasets a test may change."""
+    return Changing(FolderLaboratory(folder))
+
+
+@pytest.fixture
+def servers(source: Source) -> Iterator[Servers]:
+    """The servers of ``source``, which a module may have a fixture of its own for."""
+    with Servers(source) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

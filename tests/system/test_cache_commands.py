@@ -12,31 +12,14 @@ from typing import Any
 
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
 from onefs.demo.serve import Servers
 from tests.changing import Changing
-from tests.laboratories import SMALL, account, downloads, small_file, small_folder
+from tests.laboratories import SMALL, account, downloads, small_file
 from tests.running import Home, Mounted, drop_pages, read_errno, wait_until
 
 PATH = SMALL[0]
 OTHER = SMALL[1]
 SESSION = "labone/mouse.1/2021-03-04/001"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return small_folder(tmp_path / "data")
-
-
-@pytest.fixture
-def source(folder: Path) -> Changing:
-    return Changing(FolderLaboratory(folder))
-
-
-@pytest.fixture
-def servers(source: Changing) -> Iterator[Servers]:
-    with Servers(source) as running:
-        yield running
 
 
 @pytest.fixture

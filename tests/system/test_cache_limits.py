@@ -6,14 +6,13 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from onefs.demo.folder import FolderLaboratory
 from onefs.demo.records import Source
 from onefs.demo.serve import Servers
-from tests.laboratories import SMALL, account, downloads, small_file, small_folder
+from tests.laboratories import SMALL, Altered, account, downloads, small_file, small_folder
 from tests.running import Home, read_errno, wait_until
 
 #: values in each file: 2.4 MB, three blocks
@@ -22,18 +21,15 @@ MIB = 1 << 20
 FILES = [path for path in SMALL if path.endswith(".npy")]
 
 
-class Rotten:
+class Rotten(Altered):
     """A source whose file server sends the file whose path holds ``word`` with one byte changed.
 
     The byte is the last one, so that all blocks but the last are what they should be.
     """
 
     def __init__(self, source: Source, word: str) -> None:
-        self._source = source
+        super().__init__(source)
         self._word = word
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
 
     def file(self, path: str) -> Path | bytes | None:
         """See :class:`onefs.demo.records.Source`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,25 @@ from onefs.demo.folder import FolderLaboratory
 from onefs.demo.records import DatasetRecord, FileRecord, Source
 from onefs.demo.rows import flatiron_repository, make_id
 from onefs.demo.serve import Servers
-from tests.laboratories import SMALL, account, data_requests, downloads, small_file, small_folder
+from tests.laboratories import (
+    SMALL,
+    Altered,
+    account,
+    data_requests,
+    downloads,
+    small_file,
+)
 from tests.running import Home
 
 _COPIES = "/copies"
 
 
-class TwoCopies:
+class TwoCopies(Altered):
     """A source each of whose datasets also stands on ``aws_<lab>``; ``lost``: only there."""
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        super().__init__(source)
         self.lost = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
 
     def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """See :class:`onefs.demo.records.Source`."""
@@ -59,20 +63,9 @@ def _with_copy(row: DatasetRecord) -> DatasetRecord:
     return replace(row, file_records=(first, copy))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_folder(tmp_path_factory.mktemp("data"))
-
-
 @pytest.fixture
 def source(folder: Path) -> TwoCopies:
     return TwoCopies(FolderLaboratory(folder))
-
-
-@pytest.fixture
-def servers(source: TwoCopies) -> Iterator[Servers]:
-    with Servers(source) as running:
-        yield running
 
 
 @pytest.mark.parametrize("wish", ["", "x, aws_*"])

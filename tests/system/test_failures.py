@@ -13,17 +13,12 @@ import pytest
 from onefs.demo.folder import FolderLaboratory
 from onefs.demo.serve import Servers
 from tests import rig
-from tests.laboratories import SMALL, account, small_folder
+from tests.laboratories import SMALL, account
 from tests.running import ONEFS, Home, run
 from tests.scripted import Scripted, answer, refusing, unanswering
 from tests.sweeping import inhabitants, mounts_below
 
 FAILED, USAGE, CREDENTIALS, UNREACHABLE = 1, 2, 3, 4
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_folder(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

@@ -37,12 +37,6 @@ def source(folder: Path) -> Stalling:
 
 
 @pytest.fixture
-def servers(source: Stalling) -> Iterator[Servers]:
-    with Servers(source) as running:
-        yield running
-
-
-@pytest.fixture
 def home(tmp_path: Path, servers: Servers) -> Iterator[Home]:
     with Home(tmp_path, ONEFS_SMALL_FILE="64K", **account(servers)) as made:
         yield made

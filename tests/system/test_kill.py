@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import DEVNULL
 
@@ -18,21 +18,9 @@ from tests.laboratories import (
     alyx_requests,
     data_requests,
     small_file,
-    small_folder,
 )
 from tests.running import Home, Mounted, files_below, process, wait_until
 from tests.sweeping import inhabitants, mounts_below
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_folder(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture
-def servers(folder: Path) -> Iterator[Servers]:
-    with Servers(FolderLaboratory(folder)) as running:
-        yield running
 
 
 def test_after_a_kill_the_same_place_is_mounted_again_with_all_that_was_cached(

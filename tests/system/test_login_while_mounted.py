@@ -15,16 +15,11 @@ from onefs.demo.folder import FolderLaboratory
 from onefs.demo.serve import Servers
 from onefs.http import Transport
 from onefs.metadata.auth import fetch_token
-from tests.laboratories import SMALL, account, small_file, small_folder
+from tests.laboratories import SMALL, account, small_file
 from tests.running import Home, read_errno, wait_until
 
 #: what the mount has seen before, and what it has not
 KNOWN, UNKNOWN = SMALL[0], ("labtwo/mouse.1/2021-03-04", "labone/mouse.2/2021-03-05/010/alf")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_folder(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

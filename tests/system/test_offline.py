@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,17 +15,6 @@ from tests.laboratories import SMALL, account, small_file, small_folder
 from tests.running import Home, files_below, read_errno
 
 URL = "https://alyx.invalid"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return small_folder(tmp_path / "data")
-
-
-@pytest.fixture
-def servers(folder: Path) -> Iterator[Servers]:
-    with Servers(FolderLaboratory(folder)) as running:
-        yield running
 
 
 def test_all_that_is_known_is_listed_and_what_is_cached_is_read(

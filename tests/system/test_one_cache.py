@@ -18,7 +18,7 @@ from onefs.demo.listener import Access
 from onefs.demo.made import MadeLaboratory
 from onefs.demo.records import DatasetRecord
 from onefs.demo.serve import Servers
-from tests.laboratories import account, data_requests
+from tests.laboratories import Altered, account, data_requests
 from tests.running import Home, Mounted, clean_environment, run
 
 pytest.importorskip("one.api")
@@ -53,14 +53,8 @@ ONE(base_url=url, username=user, password=password)  # ONE keeps the token
 """
 
 
-class Bare:
+class Bare(Altered):
     """A laboratory with one session whose datasets are in no collection."""
-
-    def __init__(self, source: MadeLaboratory) -> None:
-        self._source = source
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._source, name)
 
     def datasets(self, eid: str) -> list[DatasetRecord]:
         """See :class:`onefs.demo.records.Source`."""

@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
 from onefs.demo.serve import Servers
 from tests.changing import Changing
-from tests.laboratories import SMALL, account, alyx_requests, small_file, small_folder
+from tests.laboratories import SMALL, account, alyx_requests, small_file
 from tests.running import Home, Mounted, read_errno, run, wait_until
 
 PATH = SMALL[0]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return small_folder(tmp_path / "data")
-
-
-@pytest.fixture
-def source(folder: Path) -> Changing:
-    return Changing(FolderLaboratory(folder))
-
-
-@pytest.fixture
-def servers(source: Changing) -> Iterator[Servers]:
-    with Servers(source) as running:
-        yield running
 
 
 @pytest.fixture

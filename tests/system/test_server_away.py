@@ -12,18 +12,13 @@ import pytest
 
 from onefs.demo.folder import FolderLaboratory
 from onefs.demo.serve import Servers
-from tests.laboratories import SMALL, Stalling, account, small_file, small_folder
+from tests.laboratories import SMALL, Stalling, account, small_file
 from tests.running import Home, Mounted, read_errno, wait_until
 
 #: seconds: of a request to Alyx, and without progress on data
-DEADLINE, STALL = 2.0, 2.0
+DEADLINE, STALL = 1.0, 1.0
 #: what a busy machine may add
 SLACK = 3.0
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return small_folder(tmp_path / "data")
 
 
 @pytest.fixture
@@ -32,12 +27,6 @@ def source(folder: Path) -> Iterator[Stalling]:
     stalling.release()
     yield stalling
     stalling.release()
-
-
-@pytest.fixture
-def servers(source: Stalling) -> Iterator[Servers]:
-    with Servers(source) as running:
-        yield running
 
 
 @pytest.fixture

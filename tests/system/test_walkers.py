@@ -8,17 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.laboratories import SMALL, small_folder
+from tests.laboratories import SMALL
 from tests.programs import octave
 from tests.rig import manifest
 from tests.running import Home, Mounted, files_below, run
 
 EXPECTED = sorted([*SMALL, *(listed.short for listed in manifest())])
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_folder(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

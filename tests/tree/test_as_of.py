@@ -17,9 +17,8 @@ from onefs.metadata.tables_sync import complete, from_server
 from onefs.tree.finding import expand
 from onefs.tree.nodes import Kind, Tree
 from tests.changing import Changing
-from tests.laboratories import alyx_requests, data_requests, downloads
+from tests.laboratories import alyx_requests, data_requests, downloads, opened
 from tests.recorded import LOGIN, RecordedSource
-from tests.tree.conftest import opened
 
 #: an original, a default of 2020-08-31, and a later revision that is not the default
 EID = "c1d29b25-ac68-55ea-86a8-4ae7ad4352fa"

@@ -12,7 +12,7 @@ from onefs.access import Access
 from onefs.demo.serve import Servers
 from onefs.errors import NotFound, Unreachable, UsageError
 from onefs.tree.nodes import Kind, Tree, inode_of_path, inode_of_uuid
-from tests.tree.conftest import opened
+from tests.laboratories import opened
 
 TUTORIAL = "cf264653-2deb-44cb-aa84-89b82507028a"
 SESSION = "/mainenlab/clns0730/2018-08-24/001"

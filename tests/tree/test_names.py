@@ -16,8 +16,8 @@ from onefs.demo.records import DatasetRecord, SessionRecord
 from onefs.demo.serve import Servers
 from onefs.errors import Ambiguous
 from onefs.tree.nodes import Kind
+from tests.laboratories import opened
 from tests.recordings import bodies
-from tests.tree.conftest import opened
 
 SERVER = "flatiron_lab"
 #: what names are made of, by people and by mistake

@@ -16,9 +16,8 @@ from onefs.demo.serve import Servers
 from onefs.errors import NotFound, OnefsError, Unreachable, UsageError
 from onefs.metadata.terms import parse
 from onefs.tree.nodes import Kind
-from tests.laboratories import alyx_requests
+from tests.laboratories import alyx_requests, opened
 from tests.one.test_fuzz import assert_nothing_whole_was_asked, terms, texts
-from tests.tree.conftest import opened
 
 EID = "cf264653-2deb-44cb-aa84-89b82507028a"
 REF = "2018-08-24_1_clns0730"

@@ -16,8 +16,8 @@ from onefs.demo.made import MadeLaboratory
 from onefs.demo.serve import Servers
 from onefs.errors import DeadlineExceeded, OnefsError, Unreachable
 from tests.changing import Changing
-from tests.laboratories import Stalling, data_requests
-from tests.tree.conftest import opened
+from tests.laboratories import Stalling, data_requests, opened
+from tests.running import wait_until
 
 ALF = "/mainenlab/clns0730/2018-08-24/001/alf"
 
@@ -36,16 +36,6 @@ def servers(stalling: Stalling) -> Iterator[Servers]:
     with Servers(stalling) as running:
         yield running
         stalling.release()
-
-
-def eventually(condition: object, seconds: float = 10.0) -> bool:
-    assert callable(condition)
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def names(access: Access) -> list[str]:
@@ -72,7 +62,7 @@ def test_a_look_up_asks_once_and_starts_its_siblings(access: Access, servers: Se
     size = access.tree.node(f"{ALF}/{found[0]}").size
     assert size is not None
     assert size > 0
-    assert eventually(lambda: all(node.size for _, node in access.tree.children(ALF)))
+    wait_until(lambda: all(node.size for _, node in access.tree.children(ALF)))
     asked = data_requests(servers)
     assert len(asked) == len(found)
     assert {each.range for each in asked} == {"bytes=0-0"}
@@ -85,7 +75,7 @@ def test_a_look_up_asks_once_and_starts_its_siblings(access: Access, servers: Se
 def test_it_is_remembered_for_good(access: Access, servers: Servers, tmp_path: Path) -> None:
     name = names(access)[0]
     size = access.tree.node(f"{ALF}/{name}").size
-    assert eventually(lambda: all(node.size for _, node in access.tree.children(ALF)))
+    wait_until(lambda: all(node.size for _, node in access.tree.children(ALF)))
     access.close()
     again = opened(servers, tmp_path)
     servers.clear_requests()
