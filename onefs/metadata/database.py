@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +33,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        schema = resources.files("onefs.metadata").joinpath("schema.sql").read_text("utf-8")
+        schema = Path(__file__).with_name("schema.sql").read_text("utf-8")
         self._file = SqliteFile(path, schema, SCHEMA, "the catalogue", _MIGRATIONS)
         self._rows = self._file.rows
         self._transaction = self._file.transaction
