@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
+from onefs.http.direct import certificates
 from onefs.http.exchange import Exchange
 from onefs.urls import is_loopback
 
@@ -95,6 +97,31 @@ class Adapter(HTTPAdapter):
         if not _is_socks(proxy):
             manager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
         return manager
+
+    def send_one(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeouts: tuple[float, float],
+        exchange: Exchange,
+    ) -> requests.Response:
+        """One request, and its answer up to the headers. ``timeouts``: to connect, to read."""
+        prepared = requests.Request(method, url, headers, data=body).prepare()
+        proxies = proxies_for(url)
+        # A socket with a timeout is asked whether it has bytes before each read: where the
+        # watchdog can end the exchange that is a system call too many.
+        silent = None if are_attached(proxies) else timeouts[1]
+        wanted: Any = (timeouts[0], silent)
+        with carried_by(exchange):
+            return self.send(
+                prepared,
+                stream=True,
+                timeout=wanted,
+                verify=certificates() or True,
+                proxies=proxies,
+            )
 
 
 def proxies_for(url: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Every exception of requests, urllib3, ssl and the sockets as one of ``onefs.errors``.
+"""Every exception of HTTP libraries, ssl and the sockets as one of ``onefs.errors``.
 
 The sentences are ours: theirs may hold URLs with credentials.
 """
@@ -9,29 +9,32 @@ import http.client
 import os
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterator
-
-import requests
-import urllib3.exceptions as u3
 
 from onefs.errors import DeadlineExceeded, OnefsError, ServerError, Unreachable, UsageError
 
-#: what sending a request and reading its answer may raise
-RAISED: tuple[type[BaseException], ...] = (
-    requests.RequestException,
-    u3.HTTPError,
-    http.client.HTTPException,
-    OSError,
-    ValueError,
-)
-
 _Sentence = Callable[[BaseException, str], OnefsError]
+_Kinds = tuple[type[BaseException], ...]
+_REQUESTS, _URLLIB3 = "requests.exceptions", "urllib3.exceptions"
+
+
+def raised() -> _Kinds:
+    """What sending a request and reading its answer may raise."""
+    libraries = (*_of(_REQUESTS, "RequestException"), *_of(_URLLIB3, "HTTPError"))
+    return (*libraries, http.client.HTTPException, OSError, ValueError)
+
+
+def _of(module: str, *names: str) -> _Kinds:
+    """Exceptions of a library; none while it is not loaded, since it has raised none then."""
+    loaded = sys.modules.get(module)
+    return () if loaded is None else tuple(getattr(loaded, name) for name in names)
 
 
 def failure(error: BaseException, host: str) -> OnefsError:
     """What ``error``, raised while talking to ``host``, means for onefs."""
     causes = list(causes_of(error))
-    for kinds, sentence in _RULES:
+    for kinds, sentence in _rules():
         for cause in causes:
             if isinstance(cause, kinds):
                 return sentence(cause, host)
@@ -120,49 +123,51 @@ def _request(error: BaseException, host: str) -> OnefsError:
     return UsageError(f"no request can be made for {host}: the address or a header is not valid")
 
 
-#: looked through in order: the first kind that any of the causes is says what happened
-_RULES: tuple[tuple[tuple[type[BaseException], ...], _Sentence], ...] = (
-    ((ssl.SSLCertVerificationError,), _certificate),
-    ((u3.ProxyError, requests.exceptions.ProxyError), _proxy),
-    (
-        (u3.ProxySchemeUnknown, u3.ProxySchemeUnsupported, requests.exceptions.InvalidProxyURL),
-        _proxy,
-    ),
-    ((socket.gaierror, u3.NameResolutionError), _name),
-    ((ConnectionError,), _socket),
-    ((u3.NewConnectionError,), _no_connection),
-    ((http.client.IncompleteRead, requests.exceptions.ChunkedEncodingError), _short),
-    ((u3.ReadTimeoutError, requests.exceptions.ReadTimeout), _read_timeout),
-    ((TimeoutError, u3.TimeoutError, requests.exceptions.Timeout), _connect_timeout),
-    ((ssl.SSLError, u3.SSLError, requests.exceptions.SSLError), _tls),
-    (
+def _rules() -> tuple[tuple[_Kinds, _Sentence], ...]:
+    """Looked through in order: the first kind that any of the causes is says what happened."""
+    return (
+        ((ssl.SSLCertVerificationError,), _certificate),
         (
-            u3.LocationValueError,
-            requests.exceptions.InvalidURL,
-            requests.exceptions.InvalidSchema,
-            requests.exceptions.MissingSchema,
-            requests.exceptions.URLRequired,
-            UnicodeError,
+            (
+                *_of(_URLLIB3, "ProxyError", "ProxySchemeUnknown", "ProxySchemeUnsupported"),
+                *_of(_REQUESTS, "ProxyError", "InvalidProxyURL"),
+            ),
+            _proxy,
         ),
-        _request,
-    ),
-    (
+        ((socket.gaierror, *_of(_URLLIB3, "NameResolutionError")), _name),
+        ((ConnectionError,), _socket),
+        (_of(_URLLIB3, "NewConnectionError"), _no_connection),
+        ((http.client.IncompleteRead, *_of(_REQUESTS, "ChunkedEncodingError")), _short),
+        ((*_of(_URLLIB3, "ReadTimeoutError"), *_of(_REQUESTS, "ReadTimeout")), _read_timeout),
         (
-            http.client.HTTPException,
-            u3.InvalidHeader,
-            u3.HeaderParsingError,
-            u3.DecodeError,
-            u3.ResponseError,
-            u3.ResponseNotChunked,
-            requests.exceptions.InvalidHeader,
-            requests.exceptions.InvalidJSONError,
-            requests.exceptions.ContentDecodingError,
-            requests.exceptions.TooManyRedirects,
+            (TimeoutError, *_of(_URLLIB3, "TimeoutError"), *_of(_REQUESTS, "Timeout")),
+            _connect_timeout,
         ),
-        _nonsense,
-    ),
-    ((requests.exceptions.ConnectionError, u3.ProtocolError, u3.PoolError), _closed),
-    ((requests.RequestException,), _nonsense),
-    ((OSError,), _socket),
-    ((ValueError,), _request),
-)
+        ((ssl.SSLError, *_of(_URLLIB3, "SSLError"), *_of(_REQUESTS, "SSLError")), _tls),
+        (
+            (
+                http.client.InvalidURL,
+                UnicodeError,
+                *_of(_URLLIB3, "LocationValueError"),
+                *_of(_REQUESTS, "InvalidURL", "InvalidSchema", "MissingSchema", "URLRequired"),
+            ),
+            _request,
+        ),
+        (
+            (
+                http.client.HTTPException,
+                *_of(_URLLIB3, "InvalidHeader", "HeaderParsingError", "DecodeError"),
+                *_of(_URLLIB3, "ResponseError", "ResponseNotChunked"),
+                *_of(_REQUESTS, "InvalidHeader", "InvalidJSONError"),
+                *_of(_REQUESTS, "ContentDecodingError", "TooManyRedirects"),
+            ),
+            _nonsense,
+        ),
+        (
+            (*_of(_REQUESTS, "ConnectionError"), *_of(_URLLIB3, "ProtocolError", "PoolError")),
+            _closed,
+        ),
+        (_of(_REQUESTS, "RequestException"), _nonsense),
+        ((OSError,), _socket),
+        ((ValueError,), _request),
+    )

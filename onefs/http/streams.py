@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 
-import requests
-
 from onefs.errors import DeadlineExceeded, OnefsError, ServerError, Stopping
+from onefs.http.direct import Response
 from onefs.http.exchange import Clock, Exchange, Verdict
-from onefs.http.failures import RAISED, failure
+from onefs.http.failures import failure, raised
 from onefs.urls import host_of, safe_url
 
 #: bytes of one chunk: each costs its reader a turn of the interpreter, whatever its size
@@ -33,7 +32,7 @@ class Stream:
 
     def __init__(
         self,
-        send: Callable[[Exchange], tuple[requests.Response, str]],
+        send: Callable[[Exchange], tuple[Response, str]],
         exchange: Exchange,
         clock: Clock,
         url: str,
@@ -43,7 +42,7 @@ class Stream:
         self._exchange = exchange
         self._clock = clock
         self._stall = stall_timeout
-        self._response: requests.Response | None = None
+        self._response: Response | None = None
         #: the last piece came soon
         self._quick = False
         #: what ended it behind the piece that was given last
@@ -134,7 +133,7 @@ class Stream:
         receive = self._response.raw.read if self._quick else self._response.raw.read1
         try:
             chunk: bytes = receive(size, decode_content=False)
-        except RAISED as error:
+        except raised() as error:
             raise ended(self._exchange, self.url, self._stall) or failure(
                 error, host_of(self.url)
             ) from error

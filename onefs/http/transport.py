@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode, urljoin
-
-import requests
 
 from onefs import __version__
 from onefs.errors import (
@@ -23,13 +20,17 @@ from onefs.errors import (
     Throttled,
     Unreachable,
 )
-from onefs.http.adapter import Adapter, are_attached, carried_by, proxies_for
 from onefs.http.auth import HostAuth
+from onefs.http.direct import Direct, Response, is_for
 from onefs.http.exchange import Clock, Exchange, Watchdog
-from onefs.http.failures import RAISED, failure
+from onefs.http.failures import failure, raised
 from onefs.http.retry import retry_after_seconds, retry_delay
 from onefs.http.streams import Stream, ended
+from onefs.once import Once
 from onefs.urls import host_of, keeps_authorization, origin, safe_url
+
+if TYPE_CHECKING:
+    from onefs.http.adapter import Adapter
 
 #: seconds that a metadata request may take in all
 DEADLINE = 10.0
@@ -79,6 +80,8 @@ class _Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     auth: HostAuth | None = None
+    #: a file, not a small answer
+    large: bool = False
 
 
 class Transport:
@@ -95,7 +98,8 @@ class Transport:
         self._closing = threading.Event()
         self._sleep = sleep or self._closing.wait
         self._watchdog = Watchdog(clock)
-        self._adapter = Adapter()
+        self._direct = Direct()
+        self._adapter: Once[Adapter] = Once(_load_adapter)
         self._hurried = False
 
     def hurry(self, away: bool) -> None:
@@ -112,7 +116,9 @@ class Transport:
         """Wake everybody who waits for an answer with Stopping, and drop the connections."""
         self._closing.set()
         self._watchdog.close()
-        self._adapter.close()
+        self._direct.close()
+        if (adapter := self._adapter.end()) is not None:
+            adapter.close()
 
     def get_json(
         self,
@@ -200,9 +206,11 @@ class Transport:
         sent = {"Accept-Encoding": "identity", **(headers or {})}
         if self._hurried:
             connect_timeout = min(connect_timeout, SHORT_TIMEOUT)
-        call = _Call("GET", url, connect_timeout, stall_timeout + _GRACE, sent, auth=auth)
+        call = _Call(
+            "GET", url, connect_timeout, stall_timeout + _GRACE, sent, auth=auth, large=True
+        )
 
-        def send(exchange: Exchange) -> tuple[requests.Response, str]:
+        def send(exchange: Exchange) -> tuple[Response, str]:
             exchange.expect_by(self._clock() + connect_timeout + stall_timeout)
             try:
                 return self._follow(call, exchange, stall_timeout)
@@ -245,7 +253,7 @@ class Transport:
             response, url = self._follow(call, exchange, deadline)
             try:
                 raw = _body(response, url)
-            except RAISED as error:
+            except raised() as error:
                 raise failure(error, host_of(url)) from error
             finally:
                 response.raw.close()
@@ -257,9 +265,7 @@ class Transport:
             exchange.finish()
         return Answer(response.status_code, response.headers, _parsed(raw, response, url))
 
-    def _follow(
-        self, call: _Call, exchange: Exchange, seconds: float
-    ) -> tuple[requests.Response, str]:
+    def _follow(self, call: _Call, exchange: Exchange, seconds: float) -> tuple[Response, str]:
         """Send ``call``, answer its challenge, follow its redirects: the answer and its URL."""
         seen = {call.url}
         while True:
@@ -278,9 +284,7 @@ class Transport:
                 headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
             call = replace(call, url=target, headers=headers)
 
-    def _challenge(
-        self, call: _Call, exchange: Exchange, seconds: float, *, own: bool
-    ) -> requests.Response:
+    def _challenge(self, call: _Call, exchange: Exchange, seconds: float, *, own: bool) -> Response:
         """Send ``call`` with its host's credentials; ``own``: no redirect has led here."""
         if call.auth is None:
             return self._send(call, exchange, seconds)
@@ -299,7 +303,7 @@ class Transport:
             _discard(response)
         raise _refused(call.url, sent)
 
-    def _send(self, call: _Call, exchange: Exchange, seconds: float) -> requests.Response:
+    def _send(self, call: _Call, exchange: Exchange, seconds: float) -> Response:
         """One request, one answer, up to its headers.
 
         A kept connection that the server has closed meanwhile is no answer: the request goes
@@ -313,30 +317,30 @@ class Transport:
                 raise
         return self._send_once(call, exchange, seconds)
 
-    def _send_once(self, call: _Call, exchange: Exchange, seconds: float) -> requests.Response:
+    def _send_once(self, call: _Call, exchange: Exchange, seconds: float) -> Response:
         origin(call.url)
+        headers = {"User-Agent": USER_AGENT, **call.headers}
         try:
-            headers = {"User-Agent": USER_AGENT, **call.headers}
-            prepared = requests.Request(call.method, call.url, headers, data=call.body).prepare()
-            proxies = proxies_for(call.url)
-            # A socket with a timeout is asked whether it has bytes before each read: where the
-            # watchdog can end the exchange that is a system call too many.
-            silent = None if are_attached(proxies) else call.read_timeout
-            timeout: Any = (call.connect_timeout, silent)
-            with carried_by(exchange):
-                return self._adapter.send(
-                    prepared,
-                    stream=True,
-                    timeout=timeout,
-                    verify=_certificates(),
-                    proxies=proxies,
+            if not call.large and is_for(call.url):
+                return self._direct.send(
+                    call.method, call.url, headers, call.body, call.connect_timeout, exchange
                 )
-        except RAISED as error:
+            return self._adapter().send_one(
+                call.method,
+                call.url,
+                headers,
+                call.body,
+                (call.connect_timeout, call.read_timeout),
+                exchange,
+            )
+        except raised() as error:
             raise ended(exchange, call.url, seconds) or failure(error, host_of(call.url)) from error
 
 
-def _certificates() -> str | bool:
-    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+def _load_adapter() -> Adapter:
+    from onefs.http.adapter import Adapter
+
+    return Adapter()
 
 
 def _problem(answer: Answer, url: str, retry_after: float | None) -> OnefsError | None:
@@ -352,7 +356,7 @@ def _problem(answer: Answer, url: str, retry_after: float | None) -> OnefsError 
     return None
 
 
-def _redirect(response: requests.Response, call: _Call) -> str | None:
+def _redirect(response: Response, call: _Call) -> str | None:
     """Where the answer leads, None when it is to be taken as it is."""
     location = response.headers.get("Location")
     if call.method != "GET" or response.status_code not in _REDIRECTS or not location:
@@ -382,19 +386,19 @@ def _refused(url: str, sent: str | None) -> DataServerCredentials:
     )
 
 
-def _discard(response: requests.Response) -> None:
+def _discard(response: Response) -> None:
     """Read a small body, so that the connection can be kept; close it over a large one."""
     try:
         length = response.raw.length_remaining
         if length is not None and length <= _SMALL_BODY:
             response.raw.read(_SMALL_BODY, decode_content=False)
-    except RAISED:  # nobody wants these bytes, and a broken connection is not kept
+    except raised():  # nobody wants these bytes, and a broken connection is not kept
         pass
     finally:
         response.raw.close()
 
 
-def _body(response: requests.Response, url: str) -> bytes:
+def _body(response: Response, url: str) -> bytes:
     """The whole body, decoded, up to MAX_JSON bytes."""
     parts: list[bytes] = []
     size = 0
@@ -409,7 +413,7 @@ def _body(response: requests.Response, url: str) -> bytes:
     return b"".join(parts)
 
 
-def _parsed(raw: bytes, response: requests.Response, url: str) -> Any:
+def _parsed(raw: bytes, response: Response, url: str) -> Any:
     try:
         return json.loads(raw)
     except (ValueError, RecursionError):
