@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from onefs.errors import Stopping
 
-T = TypeVar("T")
+T = TypeVar("T", covariant=True)
 
 
 class Once(Generic[T]):
@@ -33,8 +34,17 @@ class Once(Generic[T]):
                     self._made = self._make()
         return self._made
 
+    def begin(self) -> None:
+        """Make it behind the caller, if nobody has. What fails then is told at the next call."""
+        if self._made is None:
+            threading.Thread(target=self._try, name="onefs-once", daemon=True).start()
+
     def end(self) -> T | None:
         """What was made, None when nothing was and nothing will be."""
         self._ended = True
         with self._lock:
             return self._made
+
+    def _try(self) -> None:
+        with suppress(Exception):
+            self()

@@ -19,6 +19,7 @@ from onefs.metadata.database import Database
 from onefs.metadata.rows import Row
 from onefs.metadata.terms import VOCABULARY, Query, Several
 from onefs.model import Session
+from onefs.once import Once
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class Queries:
     """
 
     def __init__(
-        self, alyx: Alyx, database: Callable[[], Database], clock: Callable[[], float] = time.time
+        self, alyx: Alyx, database: Once[Database], clock: Callable[[], float] = time.time
     ) -> None:
         self._alyx = alyx
         self._database = database
@@ -104,6 +105,7 @@ class Queries:
                 "the latest sessions"
             )
         key = f"search/{query}" + (f" limit {limit}" if limit else "")
+        self._database.begin()  # while Alyx is at it
         try:
             found = self._ask(query, limit)
         except (Unreachable, DeadlineExceeded) as error:
