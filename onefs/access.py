@@ -179,7 +179,10 @@ class Access:
     def _open_database(self) -> TabledDatabase:
         from onefs.metadata.tabled import TabledDatabase
 
-        return TabledDatabase(self._settings.state_dir / "catalogue.sqlite")
+        made = TabledDatabase(self._settings.state_dir / "catalogue.sqlite")
+        if not self._offline:
+            made.stand_at(self.url)  # before anybody fills it
+        return made
 
     def _open_catalogue(self) -> Catalogue:
         from onefs.metadata.catalogue import Catalogue

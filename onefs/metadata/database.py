@@ -52,6 +52,13 @@ class Database:
         with self._transaction() as connection:
             connection.execute("REPLACE INTO facts VALUES (?, ?)", (key, value))
 
+    def stand_at(self, url: str) -> None:
+        """Note where the server is. When it has moved, as the embedded one does at each start, its
+        files have moved with it, and are asked for anew."""
+        if self.fact("alyx_url") != url:
+            self.forget("repositories")
+            self.set_fact("alyx_url", url)
+
     def facts(self, prefix: str) -> dict[str, str]:
         """The facts whose keys begin so, by the rest of their keys, sorted."""
         query = "SELECT substr(key, ?), value FROM facts WHERE substr(key, 1, ?) = ? ORDER BY key"
