@@ -59,8 +59,8 @@ def test_a_search_takes_the_servers_time() -> None:
 def test_a_cold_search_from_the_shell_takes_the_servers_time(tmp_path: Path) -> None:
     """A new process that knows nothing but a token. Besides the one request it costs its own
     processor time, which is set against a query that Alyx takes 2 s for with 20,000 sessions
-    (dataset names do), and so do both together. What is needed for nothing is not loaded: on a busy
-    machine that tells more than the time (``scripts/bench starting`` measures it on a quiet one)."""
+    (dataset names do), and so do both together. What is needed for nothing is not loaded: on a
+    busy machine that tells more than the time (``scripts/bench starting`` is for a quiet one)."""
     with Servers(MadeLaboratory(), latency_ms=2000) as servers, ONE(**arguments(servers)) as one:
         bare = _bare(servers, one)
         server = statistics.median(seconds(bare, 3))
