@@ -47,6 +47,14 @@ class TestGetJson:
     def test_a_chunked_body(self, client: Transport) -> None:
         assert get(client, scripted.chunked(b'{"a"', b": 1}")).body == {"a": 1}
 
+    @pytest.mark.parametrize(
+        "script", [scripted.truncate(b"[1]", 4), scripted.chunked(b"[1]", complete=False)]
+    )
+    def test_what_is_cut_short_is_no_answer(self, client: Transport, script: Script) -> None:
+        """Also where what came could be read."""
+        with pytest.raises(ServerError, match="broke off"):
+            get(client, script, deadline=1.0)
+
     def test_an_html_error_page_has_no_body(self, client: Transport) -> None:
         found = get(client, answer(b"<html>", 404))
         assert (found.status, found.body) == (404, None)
