@@ -1,4 +1,8 @@
-"""A laboratory opened: its catalogue, store and tree over one server, one cache and one login."""
+"""A laboratory opened: its catalogue, store and tree over one server, one cache and one login.
+
+Each of its parts is loaded and opened when it is first asked for: a search needs neither the store
+nor the tree, and to load them takes longer than many a search.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,8 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from onefs.content.reader import Content
-from onefs.content.room import Limits
 from onefs.credentials import CredentialStore, DataCredentials, find_data_credentials
 from onefs.errors import DeadlineExceeded, OnefsError, ServerError, Unreachable, UsageError
 from onefs.http import HostAuth, NoTransport, Transport
@@ -16,14 +19,19 @@ from onefs.metadata.alyx import Alyx
 from onefs.metadata.asking import Token
 from onefs.metadata.auth import GivenToken, KeptToken
 from onefs.metadata.budget import Budget
-from onefs.metadata.catalogue import Catalogue
 from onefs.metadata.queries import Queries
-from onefs.metadata.tabled import TabledDatabase
 from onefs.metadata.tokens import NoToken, PromisedToken
 from onefs.model import Dataset
+from onefs.once import Once
+from onefs.owner import check_owner
 from onefs.settings import Settings
-from onefs.tree.laboratory import Laboratory
 from onefs.urls import is_loopback
+
+if TYPE_CHECKING:
+    from onefs.content.reader import Content
+    from onefs.metadata.catalogue import Catalogue
+    from onefs.metadata.tabled import TabledDatabase
+    from onefs.tree.laboratory import Laboratory
 
 
 @dataclass(frozen=True)
@@ -84,9 +92,10 @@ class Access:
     token and credentials of ``environ`` (None: this process's) or the kept ones are used, and
     taken up anew when ``onefs login`` writes others. With ``offline`` no server is ever asked,
     and what is not known or not cached fails at once. ``as_of``: the day whose revisions the tree
-    shows; '' for all. Raises UsageError or CacheError when the
-    folders cannot be used, and AlyxCredentials for a wrong password; without one it asks no
-    server.
+    shows; '' for all. It asks no server, but with the password of ``login``. Raises AlyxCredentials
+    when that is wrong, and UsageError when the cache folder belongs to another. What its parts
+    raise, CacheError when the folders cannot be used, they raise when they are first asked for, or
+    in :meth:`complete`.
     """
 
     def __init__(
@@ -100,33 +109,103 @@ class Access:
         offline: bool = False,
         as_of: str = "",
     ) -> None:
-        limits = deadlines or Deadlines()
         #: the database's address
         self.url = settings.url
+        #: the ONE cache folder that files are kept in
+        self.cache_dir = settings.cache_dir
+        check_owner(settings.cache_dir, database)
+        self._settings, self._laboratory, self._environ = settings, database, environ
+        self._login = login or GivenLogin()
+        self._limits = limits = deadlines or Deadlines()
+        self._offline, self._as_of = offline, as_of
         self._transport = NoTransport() if offline else Transport()
         # the embedded laboratory, whose login is given, counts nobody's requests
         embedded = login is not None and is_loopback(settings.url)
         self._budget = None if offline or embedded else Budget.of(settings.url)
-        login = login or GivenLogin()
-        self._auth = auth = _file_server_auth(settings, login, environ)
-        token = NoToken(settings.url) if offline else self._token(settings, login, environ)
-        #: the client and the file that the catalogue works with, for who fills it in bulk
+        token = NoToken(settings.url) if offline else self._token()
+        #: the client that the catalogue works with, for who fills it in bulk
         self.alyx = Alyx(self._transport, settings.url, token, limits.metadata, self._budget)
-        self.database = TabledDatabase(settings.state_dir / "catalogue.sqlite")
-        self.catalogue = Catalogue(
-            self.database, self.alyx, deadline=limits.metadata, offline=offline
-        )
-        self.catalogue.presence.changed = self._transport.hurry
-        self.queries = Queries(self.alyx, self.database)
-        kept = settings.storing
-        self.content = Content(
+        self._auth = Once(self._file_server_auth)
+        self._database = Once(self._open_database)
+        self._catalogue = Once(self._open_catalogue)
+        self._content = Once(self._open_content)
+        self._tree = Once(self._open_tree)
+        self.queries = Queries(self.alyx, self._database)
+
+    @property
+    def database(self) -> TabledDatabase:
+        """The file that the catalogue works with, for who fills it in bulk."""
+        return self._database()
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What there is."""
+        return self._catalogue()
+
+    @property
+    def content(self) -> Content:
+        """The cache folder, and what fills it."""
+        return self._content()
+
+    @property
+    def tree(self) -> Laboratory:
+        """The names of all."""
+        return self._tree()
+
+    def complete(self) -> Access:
+        """Have every part opened now, so that what stands in the way is told."""
+        self._tree()
+        return self
+
+    def wake(self) -> None:
+        """Wake all that waits, with Stopping; nothing waits afterwards."""
+        for part in (self._tree, self._catalogue):
+            if (opened := part.end()) is not None:
+                opened.close()
+        # first: closing the content waits for its downloads to end
+        self._transport.close()
+        if (content := self._content.end()) is not None:
+            content.close()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.wake()
+        if (content := self._content.end()) is not None:
+            content.release()
+        if (database := self._database.end()) is not None:
+            database.close()
+        if self._budget is not None:
+            self._budget.close()
+
+    def _open_database(self) -> TabledDatabase:
+        from onefs.metadata.tabled import TabledDatabase
+
+        made = TabledDatabase(self._settings.state_dir / "catalogue.sqlite")
+        if not self._offline:
+            made.stand_at(self.url)  # before anybody fills it
+        return made
+
+    def _open_catalogue(self) -> Catalogue:
+        from onefs.metadata.catalogue import Catalogue
+
+        deadline = self._limits.metadata
+        made = Catalogue(self.database, self.alyx, deadline=deadline, offline=self._offline)
+        made.presence.changed = self._transport.hurry
+        return made
+
+    def _open_content(self) -> Content:
+        from onefs.content.reader import Content
+        from onefs.content.room import Limits
+
+        settings, kept = self._settings, self._settings.storing
+        return Content(
             settings.cache_dir,
             settings.state_dir,
-            database,
+            self._laboratory,
             self._transport,
-            auth,
-            stall=limits.stall,
-            deadline=limits.metadata,
+            self._auth(),
+            stall=self._limits.stall,
+            deadline=self._limits.metadata,
             small_file=kept.small_file,
             strict=kept.strict,
             limits=Limits(kept.cache_size, kept.min_free),
@@ -134,31 +213,25 @@ class Access:
             preferred=kept.copies,
             on_bad=lambda dataset: self.tree.opened.forget_bytes(dataset),
         )
-        self.tree = Laboratory(
+
+    def _open_tree(self) -> Laboratory:
+        from onefs.tree.laboratory import Laboratory
+
+        return Laboratory(
             self.catalogue,
             self.content,
-            settings.url,
+            self.url,
             self.queries,
-            limits.metadata,
-            as_of,
-            settings.state_dir / "rest",
+            self._limits.metadata,
+            self._as_of,
+            self._settings.state_dir / "rest",
         )
 
-    def wake(self) -> None:
-        """Wake all that waits, with Stopping; nothing waits afterwards."""
-        self.tree.close()
-        self.catalogue.close()
-        # first: closing the content waits for its downloads to end
-        self._transport.close()
-        self.content.close()
-
-    def close(self) -> None:
-        """Let go of everything."""
-        self.wake()
-        self.content.release()
-        self.database.close()
-        if self._budget is not None:
-            self._budget.close()
+    def _file_server_auth(self) -> HostAuth:
+        settings, data = self._settings, self._login.data
+        if data is None:
+            return KeptAuth(settings, CredentialStore(), self._environ)
+        return HostAuth(data, [settings.data_url] if settings.data_url else [])
 
     def peek(self, dataset: Dataset, length: int) -> bytes:
         """The first bytes of a dataset, at most ``length``: of the cached file, else asked for.
@@ -180,7 +253,7 @@ class Access:
     def _head(self, url: str, length: int) -> bytes:
         headers = {"Range": f"bytes=0-{length - 1}"}
         found = b""
-        with self._transport.stream(url, headers=headers, auth=self._auth) as stream:
+        with self._transport.stream(url, headers=headers, auth=self._auth()) as stream:
             if stream.status == 416:  # an empty file has no first byte
                 return b""
             page = stream.headers.get("Content-Type", "").startswith("text/html")
@@ -195,13 +268,12 @@ class Access:
                     break
         return found[:length]
 
-    def _token(
-        self, settings: Settings, login: GivenLogin, environ: Mapping[str, str] | None
-    ) -> Token:
+    def _token(self) -> Token:
+        settings, login = self._settings, self._login
         if login.token:
             return GivenToken(login.token)
         if not login.password:
-            return KeptToken(settings, CredentialStore(), environ)
+            return KeptToken(settings, CredentialStore(), self._environ)
         token = PromisedToken(self._transport, settings.url, settings.username, login.password)
         try:
             token.current()
@@ -209,14 +281,6 @@ class Access:
             if not (settings.state_dir / "catalogue.sqlite").exists():
                 raise
         return token
-
-
-def _file_server_auth(
-    settings: Settings, login: GivenLogin, environ: Mapping[str, str] | None
-) -> HostAuth:
-    if login.data is None:
-        return KeptAuth(settings, CredentialStore(), environ)
-    return HostAuth(login.data, [settings.data_url] if settings.data_url else [])
 
 
 def _seconds(variable: str, default: float) -> float:

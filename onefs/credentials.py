@@ -86,11 +86,14 @@ class CredentialStore:
         return str(self._path)
 
     def _get(self, key: str) -> str | None:
-        with suppress(KeyringAway):
-            if (kept := self._keyring.get(key)) is not None:
-                return kept
+        # What the keyring takes goes from the file, so what is in the file is the latest; and to
+        # load and ask a keyring takes as long as all else that a search does.
         found = self._entries().get(key)
-        return found if isinstance(found, str) else None
+        if isinstance(found, str):
+            return found
+        with suppress(KeyringAway):
+            return self._keyring.get(key)
+        return None
 
     def _set(self, key: str, secret: str) -> None:
         try:

@@ -34,6 +34,14 @@ def site_options(command: F) -> F:
     return database_options(folder_options(command))
 
 
+def cache_options(command: F) -> F:
+    """The same, and ``--offline``."""
+    offline = click.option(
+        "--offline", is_flag=True, help="Ask no server: what is known already must do."
+    )
+    return offline(site_options(command))
+
+
 @click.group()
 def cache() -> None:
     """Look after the cache folder, while mounts use it or not.
@@ -45,8 +53,8 @@ def cache() -> None:
 
 @cache.command()
 @as_json
-@site_options
-def info(as_json: bool, **flags: str | None) -> None:
+@cache_options
+def info(as_json: bool, **flags: Any) -> None:
     """Show what the cache takes, and its limits."""
     with _opened((), flags) as (access, _):
         kept = access.content.keeping.listing()
@@ -79,8 +87,8 @@ def info(as_json: bool, **flags: str | None) -> None:
 @cache.command("list")
 @some_paths
 @as_json
-@site_options
-def list_(paths: tuple[str, ...], as_json: bool, **flags: str | None) -> None:
+@cache_options
+def list_(paths: tuple[str, ...], as_json: bool, **flags: Any) -> None:
     """List what the cache holds: state, size, last use and path."""
     from onefs.cli.chosen import kept_at, shown_path
 
@@ -97,8 +105,8 @@ def list_(paths: tuple[str, ...], as_json: bool, **flags: str | None) -> None:
 @cache.command()
 @some_paths
 @as_json
-@site_options
-def verify(paths: tuple[str, ...], as_json: bool, **flags: str | None) -> None:
+@cache_options
+def verify(paths: tuple[str, ...], as_json: bool, **flags: Any) -> None:
     """Read cached files again and compare them with the database; repair what is wrong.
 
     A wrong file of ours is removed and a wrong block struck out, to be fetched again when they are
@@ -134,10 +142,10 @@ def verify(paths: tuple[str, ...], as_json: bool, **flags: str | None) -> None:
 
 @cache.command()
 @paths
-@site_options
-def pin(paths: tuple[str, ...], **flags: str | None) -> None:
+@cache_options
+def pin(paths: tuple[str, ...], **flags: Any) -> None:
     """Never evict what is at PATH, nor what will be."""
-    with _opened(paths, flags, offline=False) as (access, patterns):
+    with _opened(paths, flags, asks=True) as (access, patterns):
         count = 0
         for pattern in patterns:
             for dataset, _ in access.tree.datasets(pattern):
@@ -148,10 +156,10 @@ def pin(paths: tuple[str, ...], **flags: str | None) -> None:
 
 @cache.command()
 @paths
-@site_options
-def unpin(paths: tuple[str, ...], **flags: str | None) -> None:
+@cache_options
+def unpin(paths: tuple[str, ...], **flags: Any) -> None:
     """Take back `onefs cache pin`."""
-    with _opened(paths, flags, offline=False) as (access, patterns):
+    with _opened(paths, flags, asks=True) as (access, patterns):
         found = {d.id for pattern in patterns for d, _ in access.tree.datasets(pattern)}
         for dataset_id in found:
             access.content.keeping.unpin(dataset_id)
@@ -160,8 +168,8 @@ def unpin(paths: tuple[str, ...], **flags: str | None) -> None:
 
 @cache.command()
 @paths
-@site_options
-def evict(paths: tuple[str, ...], **flags: str | None) -> None:
+@cache_options
+def evict(paths: tuple[str, ...], **flags: Any) -> None:
     """Remove what was downloaded of PATH. What is pinned or being read stays."""
     from onefs.cli.chosen import kept_at
 
@@ -176,8 +184,8 @@ def evict(paths: tuple[str, ...], **flags: str | None) -> None:
 
 
 @cache.command()
-@site_options
-def clear(**flags: str | None) -> None:
+@cache_options
+def clear(**flags: Any) -> None:
     """Remove all that was downloaded. What is pinned or being read stays."""
     with _opened((), flags) as (access, _):
         freed = access.content.keeping.clear()
@@ -188,13 +196,13 @@ def clear(**flags: str | None) -> None:
 
 @cache.command()
 @paths
-@site_options
-def accept(paths: tuple[str, ...], **flags: str | None) -> None:
+@cache_options
+def accept(paths: tuple[str, ...], **flags: Any) -> None:
     """Serve bytes that contradict the database, as they are, from now on.
 
     Until the database's record changes. Prints where they stand.
     """
-    with _opened(paths, flags, offline=False) as (access, patterns):
+    with _opened(paths, flags, asks=True) as (access, patterns):
         count = 0
         for pattern in patterns:
             for dataset, place in access.tree.datasets(pattern):
@@ -210,8 +218,8 @@ def accept(paths: tuple[str, ...], **flags: str | None) -> None:
 @click.option("--trust", is_flag=True, help="Take files of the right size without an md5, too.")
 @click.option("--link", is_flag=True, help="Link to the files instead of copying them.")
 @as_json
-@site_options
-def adopt(folder: str, trust: bool, link: bool, as_json: bool, **flags: str | None) -> None:
+@cache_options
+def adopt(folder: str, trust: bool, link: bool, as_json: bool, **flags: Any) -> None:
     """Take files that were downloaded before, from DIR, when they are what the database says.
 
     DIR is a ONE cache folder, or has `lab/subject/...` below it; names may hold UUIDs.
@@ -222,7 +230,7 @@ def adopt(folder: str, trust: bool, link: bool, as_json: bool, **flags: str | No
 
     sizes = _sizes_below(Path(folder))
     with (
-        _opened((), flags, offline=False) as (access, _),
+        _opened((), flags, asks=True) as (access, _),
         Progress(len(sizes), total(sizes.values())) as progress,
     ):
         finder = Finder(access, Path(folder))
@@ -252,12 +260,17 @@ def adopt(folder: str, trust: bool, link: bool, as_json: bool, **flags: str | No
 
 @contextmanager
 def _opened(
-    arguments: Sequence[str], flags: dict[str, str | None], *, offline: bool = True
+    arguments: Sequence[str], flags: dict[str, Any], *, asks: bool = False
 ) -> Iterator[tuple[Access, list[str]]]:
-    """The database that the arguments are about, and the arguments as patterns of the tree."""
+    """The database that the arguments are about, and the arguments as patterns of the tree.
+
+    Its server is asked only where the command ``asks``, and without ``--offline``.
+    """
     from onefs.cli.opening import locate
 
-    site, patterns = locate(arguments, flags)
+    wanted = dict(flags)
+    offline = wanted.pop("offline") or not asks
+    site, patterns = locate(arguments, wanted)
     access = site.open(offline=offline)
     try:
         yield access, patterns

@@ -9,9 +9,10 @@ from pathlib import PurePosixPath
 from onefs import alf
 from onefs.access import Access
 from onefs.content.keeping import Kept
-from onefs.content.store import PRIVATE, Place
+from onefs.content.store import Place
 from onefs.errors import NotFound, OnefsError
 from onefs.model import Dataset
+from onefs.owner import PRIVATE
 from onefs.tree.days import of_day
 from onefs.tree.views import BY_EID
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import click
 
+from onefs.cli.deciding import mounted_site
 from onefs.errors import OnefsError
 from onefs.settings import load, resolve
 
@@ -33,7 +34,6 @@ def known(table: str, column: str) -> Names:
     """The values that a column of the catalogue has."""
 
     def read(flags: dict[str, str | None]) -> list[str]:
-        from onefs.cli.opening import mounted_site
         from onefs.metadata.tabled import TabledDatabase
 
         site = mounted_site((), flags)

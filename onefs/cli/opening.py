@@ -6,7 +6,6 @@ An argument is a path in a mount, a path in a cache folder, a path of the tree
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,15 +17,22 @@ import platformdirs
 from onefs import alf
 from onefs.access import Access, Deadlines, GivenLogin
 from onefs.cli.options import ask_secret, at_terminal
-from onefs.content.store import PRIVATE
 from onefs.credentials import CredentialStore, DataCredentials
 from onefs.demo.records import Login
-from onefs.errors import DeadlineExceeded, NotConfigured, Throttled, Unreachable, UsageError
+from onefs.errors import (
+    CacheError,
+    DeadlineExceeded,
+    NotConfigured,
+    Throttled,
+    Unreachable,
+    UsageError,
+)
 from onefs.http import Transport
 from onefs.metadata.auth import log_in as get_token
 from onefs.mount.records import MountInfo, list_mounts
+from onefs.owner import read_owner
 from onefs.secret import Secret
-from onefs.settings import Settings, load, resolve
+from onefs.settings import Settings, is_set_up, load, resolve
 from onefs.tree.days import of_day
 from onefs.tree.views import BY_EID, BY_REF
 from onefs.urls import host_key
@@ -107,26 +113,16 @@ def locate(arguments: Sequence[str], flags: Flags) -> tuple[Site, list[str]]:
     return site, patterns
 
 
-def mounted_site(arguments: Sequence[str], flags: Flags) -> Site | None:
+def site_of_mount(arguments: Sequence[str], flags: Flags) -> Site | None:
     """The database whose mount or cache folder an argument lies in, else the only one that is
-    mounted where none is set up; None where flags or settings decide."""
-    if any(flags.values()) or (not arguments and _is_set_up(flags)):
-        return None
+    mounted where none is set up; None where settings decide (see ``onefs.cli.deciding``)."""
     known = _sites(flags)
     for argument in arguments:
         with suppress(ValueError):  # a UsageError, or a text that can be no path
             site, _ = _place(argument, known)
             if site is not None:
                 return site
-    return None if _is_set_up(flags) else _only_mounted(known)
-
-
-def _is_set_up(flags: Flags) -> bool:
-    try:
-        resolve(flags)
-    except NotConfigured:
-        return False
-    return True
+    return None if is_set_up(flags) else _only_mounted(known)
 
 
 def sites(flags: Flags) -> list[Site]:
@@ -206,10 +202,9 @@ def _only_mounted(known: list[Shown]) -> Site | None:
 
 def _owner(folder: Path) -> str:
     """The database that a cache folder belongs to; '' when it does not say."""
-    try:
-        return str(json.loads((folder / PRIVATE / "database.json").read_text("utf-8"))["database"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    with suppress(CacheError):
+        return read_owner(folder) or ""
+    return ""
 
 
 def _place(argument: str, known: list[Shown]) -> tuple[Site | None, str]:

@@ -86,7 +86,7 @@ def _forgive(
     """Withdraw the verdicts on bad files at and below a path."""
     from onefs.cli.chosen import forgive
     from onefs.cli.opening import sites
-    from onefs.content.store import PRIVATE
+    from onefs.owner import PRIVATE
 
     for site in sites(flags):
         settings = site.settings

@@ -81,6 +81,7 @@ def build(config: DaemonConfig) -> Service:
             ready = embedded.ready
         access = _open(found, ready)
         undo.callback(access.close)
+        access.complete()
         _check(access, found.offline)
         if found.sync:
             _sync(access, found)

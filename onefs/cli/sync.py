@@ -55,27 +55,30 @@ def sync(
     sessions.pqt and datasets.pqt, with which it, and the mount, are a cache folder for ONE-api.
     """
     settings = resolve(flags)
-    if tables is not None:
-        _load_files(tables, settings)
+    built = tables is not None and _load_files(tables, settings)
     if tables is None or sizes is not None:
         with _opened(settings, log_in=tables is None) as access:
             if tables is None:
-                _load_server(access, settings, needed=sizes is None)
+                built = _load_server(access, settings, needed=sizes is None)
             if sizes is not None:
-                _ask_sizes(access, settings, sizes)
+                _ask_sizes(access, settings, sizes, built=built)
+                return
+    _put_tables(settings, anew=built)
 
 
-def _load_files(tables: Path, settings: Settings) -> None:
+def _load_files(tables: Path, settings: Settings) -> bool:
+    """True: they are new."""
     began = time.monotonic()
     with Meter() as meter:
         built = from_files(tables, settings.state_dir, _Shown(meter))
     TabledDatabase(settings.state_dir / "catalogue.sqlite").close()  # what a mount looks for
     _say(built, began)
-    _put_tables(settings, anew=True)
+    return True
 
 
-def _load_server(access: Access, settings: Settings, *, needed: bool) -> None:
-    """Take the server's tables; that it has none is an error only where they are ``needed``."""
+def _load_server(access: Access, settings: Settings, *, needed: bool) -> bool:
+    """Take the server's tables, and tell whether they are new; that it has none is an error only
+    where they are ``needed``."""
     began = time.monotonic()
     alyx = access.alyx.modest(deadline=SYNC_DEADLINE)
     try:
@@ -85,7 +88,7 @@ def _load_server(access: Access, settings: Settings, *, needed: bool) -> None:
         if needed:
             raise
         click.echo(f"{error}; going on with what is known", err=True)
-        return
+        return False
     trouble = complete(alyx, access.database)
     if trouble is not None:
         click.echo(f"onefs: labs and subjects are asked for when needed: {trouble}", err=True)
@@ -93,7 +96,7 @@ def _load_server(access: Access, settings: Settings, *, needed: bool) -> None:
         click.echo("The tables that are there are the server's newest.")
     else:
         _say(built, began)
-    _put_tables(settings, anew=built is not None)
+    return built is not None
 
 
 def _put_tables(settings: Settings, *, anew: bool) -> None:
@@ -108,12 +111,18 @@ def _put_tables(settings: Settings, *, anew: bool) -> None:
         click.echo(f"ONE-api finds them in {settings.cache_dir}, and in a mount.")
 
 
-def _ask_sizes(access: Access, settings: Settings, path: str) -> None:
+def _ask_sizes(access: Access, settings: Settings, path: str, *, built: bool) -> None:
+    """Ask for sizes, and then write ONE's tables, once, with all that is known."""
     from onefs.cli import sizes
 
-    wanted = sizes.inside_mount(path, settings)
-    with Meter() as meter:
-        outcome = sizes.ask(access.catalogue, access.content, wanted, meter)
+    try:
+        wanted = sizes.inside_mount(path, settings)
+        with Meter() as meter:
+            outcome = sizes.ask(access.catalogue, access.content, wanted, meter)
+    except OnefsError:
+        _put_tables(settings, anew=built)
+        raise
+    _put_tables(settings, anew=built or outcome.known > 0)
     click.echo(f"{outcome.known:,} sizes were asked for and are known now.")
     if outcome.failures:
         first = outcome.failures[0]

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import click
 
 from onefs import alf
+from onefs.cli.deciding import mounted_site
 from onefs.cli.options import database_options
 from onefs.one import ONE, OnefsWarning
 from onefs.secret import redact
@@ -43,8 +44,6 @@ class Database:
             yield one
 
     def _one(self, names: Sequence[str]) -> ONE:
-        from onefs.cli.opening import mounted_site
-
         flags = {
             "url": self.url,
             "username": self.username,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import astuple
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ class Index:
     """
 
     def __init__(self, path: Path) -> None:
-        schema = resources.files("onefs.content").joinpath("index.sql").read_text("utf-8")
+        schema = Path(__file__).with_name("index.sql").read_text("utf-8")
         self._file = SqliteFile(path, schema, SCHEMA, "the cache index")
         self._tells_at = 0.0
 

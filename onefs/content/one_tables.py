@@ -26,8 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from onefs.content.store import PRIVATE, claim, disk_errors
+from onefs.content.store import disk_errors
 from onefs.errors import Busy, UsageError
+from onefs.owner import PRIVATE, claim
 
 #: the files, in the order in which they are published
 NAMES = ("datasets.pqt", "sessions.pqt")

@@ -18,7 +18,6 @@ The folder is a ONE cache folder: a complete file stands at
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import time
@@ -34,13 +33,12 @@ from onefs.content.ledger import Ledger
 from onefs.content.lock import DatasetLocks, locks_work
 from onefs.content.records import Entry, Records, boot_id
 from onefs.content.verify import Verdict, judge_file
-from onefs.errors import CacheError, CacheFull, OnefsError, UsageError
+from onefs.errors import CacheError, CacheFull, OnefsError
 from onefs.model import Dataset
+from onefs.owner import PRIVATE, claim
 
 log = logging.getLogger(__name__)
 
-#: what is ours inside a cache folder
-PRIVATE = ".onefs"
 #: seconds between two notes that a file is being used
 USED_EVERY = 30.0
 
@@ -351,28 +349,6 @@ class Store:
 def stamp(found: os.stat_result) -> tuple[int, int, int]:
     """What changes when a file is replaced or written to: its inode, size and mtime."""
     return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def claim(root: Path, database: str) -> None:
-    """Write a laboratory's name into a new cache folder, or compare it with the one there.
-
-    Raises UsageError when the folder belongs to another, CacheError when that cannot be told.
-    """
-    label = root / PRIVATE / "database.json"
-    try:
-        owner = json.loads(label.read_text("utf-8"))["database"]
-    except FileNotFoundError:
-        fresh = label.with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps({"database": database}) + "\n", "utf-8")
-        fresh.replace(label)
-        return
-    except (ValueError, KeyError, TypeError) as error:
-        raise CacheError(f"{label} is not readable: remove it if the folder is ours") from error
-    if owner != database:
-        raise UsageError(
-            f"the cache folder {root} belongs to {owner}, not to {database}: "
-            "give another one with --cache-dir"
-        )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Every exception of requests, urllib3, ssl and the sockets as one of ``onefs.errors``.
+"""Every exception of HTTP libraries, ssl and the sockets as one of ``onefs.errors``.
 
 The sentences are ours: theirs may hold URLs with credentials.
 """
@@ -9,29 +9,31 @@ import http.client
 import os
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 
-import requests
 import urllib3.exceptions as u3
 
 from onefs.errors import DeadlineExceeded, OnefsError, ServerError, Unreachable, UsageError
 
-#: what sending a request and reading its answer may raise
-RAISED: tuple[type[BaseException], ...] = (
-    requests.RequestException,
-    u3.HTTPError,
-    http.client.HTTPException,
-    OSError,
-    ValueError,
-)
-
 _Sentence = Callable[[BaseException, str], OnefsError]
+_Kinds = tuple[type[BaseException], ...]
+
+
+#: what sending a request and reading its answer may raise; all of requests' are OSErrors
+RAISED: _Kinds = (u3.HTTPError, http.client.HTTPException, OSError, ValueError)
+
+
+def _of_requests(*names: str) -> _Kinds:
+    """Exceptions of requests; none while it is not loaded, since it has raised none then."""
+    loaded = sys.modules.get("requests.exceptions")
+    return () if loaded is None else tuple(getattr(loaded, name) for name in names)
 
 
 def failure(error: BaseException, host: str) -> OnefsError:
     """What ``error``, raised while talking to ``host``, means for onefs."""
     causes = list(causes_of(error))
-    for kinds, sentence in _RULES:
+    for kinds, sentence in _rules():
         for cause in causes:
             if isinstance(cause, kinds):
                 return sentence(cause, host)
@@ -120,49 +122,56 @@ def _request(error: BaseException, host: str) -> OnefsError:
     return UsageError(f"no request can be made for {host}: the address or a header is not valid")
 
 
-#: looked through in order: the first kind that any of the causes is says what happened
-_RULES: tuple[tuple[tuple[type[BaseException], ...], _Sentence], ...] = (
-    ((ssl.SSLCertVerificationError,), _certificate),
-    ((u3.ProxyError, requests.exceptions.ProxyError), _proxy),
-    (
-        (u3.ProxySchemeUnknown, u3.ProxySchemeUnsupported, requests.exceptions.InvalidProxyURL),
-        _proxy,
-    ),
-    ((socket.gaierror, u3.NameResolutionError), _name),
-    ((ConnectionError,), _socket),
-    ((u3.NewConnectionError,), _no_connection),
-    ((http.client.IncompleteRead, requests.exceptions.ChunkedEncodingError), _short),
-    ((u3.ReadTimeoutError, requests.exceptions.ReadTimeout), _read_timeout),
-    ((TimeoutError, u3.TimeoutError, requests.exceptions.Timeout), _connect_timeout),
-    ((ssl.SSLError, u3.SSLError, requests.exceptions.SSLError), _tls),
-    (
+def _rules() -> tuple[tuple[_Kinds, _Sentence], ...]:
+    """Looked through in order: the first kind that any of the causes is says what happened."""
+    return (
+        ((ssl.SSLCertVerificationError,), _certificate),
         (
-            u3.LocationValueError,
-            requests.exceptions.InvalidURL,
-            requests.exceptions.InvalidSchema,
-            requests.exceptions.MissingSchema,
-            requests.exceptions.URLRequired,
-            UnicodeError,
+            (
+                u3.ProxyError,
+                u3.ProxySchemeUnknown,
+                u3.ProxySchemeUnsupported,
+                *_of_requests("ProxyError", "InvalidProxyURL"),
+            ),
+            _proxy,
         ),
-        _request,
-    ),
-    (
+        ((socket.gaierror, u3.NameResolutionError), _name),
+        ((ConnectionError,), _socket),
+        ((u3.NewConnectionError,), _no_connection),
+        ((http.client.IncompleteRead, *_of_requests("ChunkedEncodingError")), _short),
+        ((u3.ReadTimeoutError, *_of_requests("ReadTimeout")), _read_timeout),
         (
-            http.client.HTTPException,
-            u3.InvalidHeader,
-            u3.HeaderParsingError,
-            u3.DecodeError,
-            u3.ResponseError,
-            u3.ResponseNotChunked,
-            requests.exceptions.InvalidHeader,
-            requests.exceptions.InvalidJSONError,
-            requests.exceptions.ContentDecodingError,
-            requests.exceptions.TooManyRedirects,
+            (TimeoutError, u3.TimeoutError, *_of_requests("Timeout")),
+            _connect_timeout,
         ),
-        _nonsense,
-    ),
-    ((requests.exceptions.ConnectionError, u3.ProtocolError, u3.PoolError), _closed),
-    ((requests.RequestException,), _nonsense),
-    ((OSError,), _socket),
-    ((ValueError,), _request),
-)
+        ((ssl.SSLError, u3.SSLError, *_of_requests("SSLError")), _tls),
+        (
+            (
+                http.client.InvalidURL,
+                UnicodeError,
+                u3.LocationValueError,
+                *_of_requests("InvalidURL", "InvalidSchema", "MissingSchema", "URLRequired"),
+            ),
+            _request,
+        ),
+        (
+            (
+                http.client.HTTPException,
+                u3.InvalidHeader,
+                u3.HeaderParsingError,
+                u3.DecodeError,
+                u3.ResponseError,
+                u3.ResponseNotChunked,
+                *_of_requests("InvalidHeader", "InvalidJSONError"),
+                *_of_requests("ContentDecodingError", "TooManyRedirects"),
+            ),
+            _nonsense,
+        ),
+        (
+            (*_of_requests("ConnectionError"), u3.ProtocolError, u3.PoolError),
+            _closed,
+        ),
+        (_of_requests("RequestException"), _nonsense),
+        ((OSError,), _socket),
+        ((ValueError,), _request),
+    )

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
-from urllib.parse import urljoin
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
 
-import requests
+from urllib3 import BaseHTTPResponse
 
 from onefs import __version__
 from onefs.errors import DataServerCredentials, ServerError, Unreachable
-from onefs.http.adapter import Adapter, are_attached, carried_by, proxies_for
 from onefs.http.auth import HostAuth
 from onefs.http.exchange import Exchange
 from onefs.http.failures import RAISED, failure
+from onefs.http.pools import Pools
 from onefs.http.streams import ended
-from onefs.urls import host_of, keeps_authorization, origin, safe_url
+from onefs.once import Once
+from onefs.urls import host_of, is_loopback, keeps_authorization, origin, safe_url
+
+if TYPE_CHECKING:
+    from onefs.http.adapter import Adapter
 
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -43,15 +47,18 @@ class Sender:
     """Sends calls over pooled connections. Thread-safe."""
 
     def __init__(self) -> None:
-        self._adapter = Adapter()
+        self._pools = Pools()
+        self._adapter: Once[Adapter] = Once(_load_adapter)
 
     def close(self) -> None:
         """Drop the connections."""
-        self._adapter.close()
+        self._pools.close()
+        if (adapter := self._adapter.end()) is not None:
+            adapter.close()
 
     def follow(
         self, call: Call, exchange: Exchange, seconds: float
-    ) -> tuple[requests.Response, str]:
+    ) -> tuple[BaseHTTPResponse, str]:
         """Send ``call``, answer its challenge, follow its redirects: the answer and its URL."""
         seen = {call.url}
         while True:
@@ -61,9 +68,7 @@ class Sender:
                 return response, call.url
             _discard(response)
             if target in seen or len(seen) > MAX_REDIRECTS:
-                raise ServerError(
-                    f"{safe_url(call.url)} leads round in circles", response.status_code
-                )
+                raise ServerError(f"{safe_url(call.url)} leads round in circles", response.status)
             seen.add(target)
             headers = call.headers
             if not keeps_authorization(call.url, target):
@@ -72,13 +77,13 @@ class Sender:
 
     def _challenge(
         self, call: Call, exchange: Exchange, seconds: float, *, own: bool
-    ) -> requests.Response:
+    ) -> BaseHTTPResponse:
         """Send ``call`` with its host's credentials; ``own``: no redirect has led here."""
         if call.auth is None:
             return self._send(call, exchange, seconds)
         sent = call.auth.header(call.url)
         response = self._send(_authorized(call, sent), exchange, seconds)
-        if response.status_code != 401:
+        if response.status != 401:
             return response
         asks = response.headers.get("WWW-Authenticate", "")
         header = call.auth.answer(call.url, asks, sent) if own else None
@@ -86,12 +91,12 @@ class Sender:
         if header is not None:
             sent = header
             response = self._send(_authorized(call, sent), exchange, seconds)
-            if response.status_code != 401:
+            if response.status != 401:
                 return response
             _discard(response)
         raise _refused(call.url, sent)
 
-    def _send(self, call: Call, exchange: Exchange, seconds: float) -> requests.Response:
+    def _send(self, call: Call, exchange: Exchange, seconds: float) -> BaseHTTPResponse:
         """One request, one answer, up to its headers.
 
         A kept connection that the server has closed meanwhile is no answer: the request goes
@@ -105,40 +110,45 @@ class Sender:
                 raise
         return self._send_once(call, exchange, seconds)
 
-    def _send_once(self, call: Call, exchange: Exchange, seconds: float) -> requests.Response:
+    def _send_once(self, call: Call, exchange: Exchange, seconds: float) -> BaseHTTPResponse:
         origin(call.url)
+        headers = {"User-Agent": USER_AGENT, **call.headers}
         try:
-            headers = {"User-Agent": USER_AGENT, **call.headers}
-            prepared = requests.Request(call.method, call.url, headers, data=call.body).prepare()
-            proxies = proxies_for(call.url)
-            # A socket with a timeout is asked whether it has bytes before each read: where the
-            # watchdog can end the exchange that is a system call too many.
-            silent = None if are_attached(proxies) else call.read_timeout
-            timeout: Any = (call.connect_timeout, silent)
-            with carried_by(exchange):
-                return self._adapter.send(
-                    prepared,
-                    stream=True,
-                    timeout=timeout,
-                    verify=_certificates(),
-                    proxies=proxies,
+            if _is_plain(call.url):
+                return self._pools.send_one(
+                    call.method, call.url, headers, call.body, call.connect_timeout, exchange
                 )
+            timeouts = call.connect_timeout, call.read_timeout
+            return self._adapter().send_one(
+                call.method, call.url, headers, call.body, timeouts, exchange
+            )
         except RAISED as error:
             raise ended(exchange, call.url, seconds) or failure(error, host_of(call.url)) from error
 
 
-def _certificates() -> str | bool:
-    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+def _is_plain(url: str) -> bool:
+    """Whether ``url`` can be asked for without a proxy, and as it is written."""
+    server = urlsplit(url).netloc
+    if not server.isascii() or "@" in server:
+        return False
+    proxies = any(name.lower().endswith("_proxy") for name in os.environ)
+    return not proxies or is_loopback(url)
 
 
-def _redirect(response: requests.Response, call: Call) -> str | None:
+def _load_adapter() -> Adapter:
+    from onefs.http.adapter import Adapter
+
+    return Adapter()
+
+
+def _redirect(response: BaseHTTPResponse, call: Call) -> str | None:
     """Where the answer leads, None when it is to be taken as it is."""
     location = response.headers.get("Location")
-    if call.method != "GET" or response.status_code not in REDIRECTS or not location:
+    if call.method != "GET" or response.status not in REDIRECTS or not location:
         return None
     target = urljoin(call.url, location)
     if not target.lower().startswith(("http://", "https://")):
-        raise ServerError(f"{host_of(call.url)} leads to what is not HTTP", response.status_code)
+        raise ServerError(f"{host_of(call.url)} leads to what is not HTTP", response.status)
     return target
 
 
@@ -161,13 +171,13 @@ def _refused(url: str, sent: str | None) -> DataServerCredentials:
     )
 
 
-def _discard(response: requests.Response) -> None:
+def _discard(response: BaseHTTPResponse) -> None:
     """Read a small body, so that the connection can be kept; close it over a large one."""
     try:
-        length = response.raw.length_remaining
+        length = response.length_remaining
         if length is not None and length <= _SMALL_BODY:
-            response.raw.read(_SMALL_BODY, decode_content=False)
+            response.read(_SMALL_BODY, decode_content=False)
     except RAISED:  # nobody wants these bytes, and a broken connection is not kept
         pass
     finally:
-        response.raw.close()
+        response.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 
-import requests
+from urllib3 import BaseHTTPResponse
 
 from onefs.errors import DeadlineExceeded, OnefsError, ServerError, Stopping
 from onefs.http.exchange import Clock, Exchange, Verdict
@@ -33,7 +33,7 @@ class Stream:
 
     def __init__(
         self,
-        send: Callable[[Exchange], tuple[requests.Response, str]],
+        send: Callable[[Exchange], tuple[BaseHTTPResponse, str]],
         exchange: Exchange,
         clock: Clock,
         url: str,
@@ -43,7 +43,7 @@ class Stream:
         self._exchange = exchange
         self._clock = clock
         self._stall = stall_timeout
-        self._response: requests.Response | None = None
+        self._response: BaseHTTPResponse | None = None
         #: the last piece came soon
         self._quick = False
         #: what ended it behind the piece that was given last
@@ -61,9 +61,9 @@ class Stream:
             self._exchange.finish()
             raise
         self._response = response
-        self.status = response.status_code
+        self.status = response.status
         self.headers = response.headers
-        self.length = response.raw.length_remaining
+        self.length = response.length_remaining
         try:
             self._refuse_encoded()
         except OnefsError:
@@ -131,7 +131,7 @@ class Stream:
         assert self._response is not None
         began = self._clock()
         self._exchange.expect_by(began + self._stall)
-        receive = self._response.raw.read if self._quick else self._response.raw.read1
+        receive = self._response.read if self._quick else self._response.read1
         try:
             chunk: bytes = receive(size, decode_content=False)
         except RAISED as error:
@@ -158,7 +158,7 @@ class Stream:
 
     def _close(self) -> None:
         if self._response is not None:
-            self._response.raw.close()
+            self._response.close()
         self._exchange.finish()
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlencode, urljoin
 
-import requests
+from urllib3 import BaseHTTPResponse
 
 from onefs.errors import (
     DeadlineExceeded,
@@ -181,7 +181,7 @@ class Transport:
             connect_timeout = min(connect_timeout, SHORT_TIMEOUT)
         call = Call("GET", url, connect_timeout, stall_timeout + _GRACE, sent, auth=auth)
 
-        def send(exchange: Exchange) -> tuple[requests.Response, str]:
+        def send(exchange: Exchange) -> tuple[BaseHTTPResponse, str]:
             exchange.expect_by(self._clock() + connect_timeout + stall_timeout)
             try:
                 return self._sender.follow(call, exchange, stall_timeout)
@@ -227,14 +227,14 @@ class Transport:
             except RAISED as error:
                 raise failure(error, host_of(url)) from error
             finally:
-                response.raw.close()
+                response.close()
             if why := ended(exchange, url, deadline):
                 raise why
         except OnefsError as error:
             raise ended(exchange, call.url, deadline) or error from error.__cause__
         finally:
             exchange.finish()
-        return Answer(response.status_code, response.headers, _parsed(raw, response, url))
+        return Answer(response.status, response.headers, _parsed(raw, response, url))
 
 
 def _problem(answer: Answer, url: str, retry_after: float | None) -> OnefsError | None:
@@ -250,28 +250,28 @@ def _problem(answer: Answer, url: str, retry_after: float | None) -> OnefsError 
     return None
 
 
-def _body(response: requests.Response, url: str) -> bytes:
+def _body(response: BaseHTTPResponse, url: str) -> bytes:
     """The whole body, decoded, up to MAX_JSON bytes."""
     parts: list[bytes] = []
     size = 0
-    while part := response.raw.read(1024 * 1024, decode_content=True):
+    while part := response.read(1024 * 1024, decode_content=True):
         size += len(part)
         if size > MAX_JSON:
             raise ServerError(
                 f"{safe_url(url)} answers with more than {MAX_JSON >> 20} MiB",
-                response.status_code,
+                response.status,
             )
         parts.append(part)
     return b"".join(parts)
 
 
-def _parsed(raw: bytes, response: requests.Response, url: str) -> Any:
+def _parsed(raw: bytes, response: BaseHTTPResponse, url: str) -> Any:
     try:
         return json.loads(raw)
     except (ValueError, RecursionError):
-        if response.status_code >= 300:
+        if response.status >= 300:
             return None
         raise ServerError(
             f"{safe_url(url)} did not answer in JSON: is this an Alyx server?",
-            response.status_code,
+            response.status,
         ) from None

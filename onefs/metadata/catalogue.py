@@ -79,10 +79,8 @@ class Catalogue:
             database.set_fact("created", repr(clock()))
         #: when this catalogue was begun, in seconds since the epoch: the date of what has none
         self.created = float(database.fact("created") or clock())
-        if not offline and database.fact("alyx_url") != alyx.url:
-            # the server has moved (the embedded one does at each start): its files with it
-            database.forget("repositories")
-            database.set_fact("alyx_url", alyx.url)
+        if not offline:
+            database.stand_at(alyx.url)
 
     @property
     def url(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -42,7 +41,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        schema = resources.files("onefs.metadata").joinpath("schema.sql").read_text("utf-8")
+        schema = Path(__file__).with_name("schema.sql").read_text("utf-8")
         self._file = SqliteFile(path, schema, SCHEMA, "the catalogue", _MIGRATIONS)
         self._rows = self._file.rows
         self._transaction = self._file.transaction
@@ -60,6 +59,13 @@ class Database:
     def set_fact(self, key: str, value: str) -> None:
         with self._transaction() as connection:
             connection.execute("REPLACE INTO facts VALUES (?, ?)", (key, value))
+
+    def stand_at(self, url: str) -> None:
+        """Note where the server is. When it has moved, as the embedded one does at each start, its
+        files have moved with it, and are asked for anew."""
+        if self.fact("alyx_url") != url:
+            self.forget("repositories")
+            self.set_fact("alyx_url", url)
 
     def facts(self, prefix: str) -> dict[str, str]:
         """The facts whose keys begin so, by the rest of their keys, sorted."""

@@ -19,6 +19,7 @@ from onefs.metadata.database import Database
 from onefs.metadata.rows import Row
 from onefs.metadata.terms import VOCABULARY, Query, Several
 from onefs.model import Session
+from onefs.once import Once
 
 log = logging.getLogger(__name__)
 
@@ -83,14 +84,14 @@ class Found:
 
 
 class Queries:
-    """Searches over one database. Thread-safe.
+    """Searches over one database. Thread-safe. The catalogue's file is opened when it is needed.
 
     Methods raise UsageError, and what asking Alyx raises; Unreachable when it is away and the
     catalogue cannot tell.
     """
 
     def __init__(
-        self, alyx: Alyx, database: Database, clock: Callable[[], float] = time.time
+        self, alyx: Alyx, database: Once[Database], clock: Callable[[], float] = time.time
     ) -> None:
         self._alyx = alyx
         self._database = database
@@ -104,6 +105,7 @@ class Queries:
                 "the latest sessions"
             )
         key = f"search/{query}" + (f" limit {limit}" if limit else "")
+        self._database.begin()  # while Alyx is at it
         try:
             found = self._ask(query, limit)
         except (Unreachable, DeadlineExceeded) as error:
@@ -115,7 +117,7 @@ class Queries:
         """The rows of one of :data:`TABLES`, at most an hour old while Alyx is there."""
         endpoint, column = TABLES[what]
         key = f"table/{endpoint}"
-        kept = self._database.answer(key)
+        kept = self._database().answer(key)
         if kept is not None and self._clock() - kept[1] < TABLE_AGE:
             return list(json.loads(kept[0]))
         try:
@@ -125,12 +127,12 @@ class Queries:
                 raise
             log.warning("%s; what was known is given", error)
             return list(json.loads(kept[0]))
-        self._database.store_answer(key, json.dumps(found), self._clock())
+        self._database().store_answer(key, json.dumps(found), self._clock())
         return found
 
     def saved(self) -> dict[str, str]:
         """The saved searches: their names, and their queries as texts."""
-        return self._database.facts("search/")
+        return self._database().facts("search/")
 
     def save(self, name: str, query: Query) -> None:
         """Save a search under a name, in place of one that has it. Raises UsageError."""
@@ -139,17 +141,17 @@ class Queries:
                 f"{name!a} is no name for a search: it would be a folder, and must not begin "
                 "with a dot or hold a slash, an equals sign or a control character"
             )
-        self._database.set_fact(f"search/{name}", str(query))
+        self._database().set_fact(f"search/{name}", str(query))
 
     def forget(self, name: str) -> None:
         """Forget a saved search. Raises NotFound."""
         if name not in self.saved():
             raise NotFound(f"there is no saved search {name!a}")
-        self._database.drop_fact(f"search/{name}")
+        self._database().drop_fact(f"search/{name}")
 
     def suggest(self, query: Query) -> str:
         """What a search that found nothing may have meant, by names known already; or ''."""
-        return known.suggestion(self._database, query)
+        return known.suggestion(self._database(), query)
 
     # -- asking Alyx
 
@@ -221,13 +223,13 @@ class Queries:
     # -- remembering
 
     def _keep(self, key: str, found: Mapping[str, Row]) -> None:
-        self._database.store_found(rows.session(row) for row in found.values())
+        self._database().store_found(rows.session(row) for row in found.values())
         if len(found) <= MOST_KEPT:
-            self._database.store_answer(key, json.dumps(list(found.values())), self._clock())
+            self._database().store_answer(key, json.dumps(list(found.values())), self._clock())
 
     def _remembered(self, query: Query, limit: int | None, key: str, trouble: Exception) -> Found:
         """The catalogue's answer, and a warning that it is one."""
-        kept = self._database.answer(key)
+        kept = self._database().answer(key)
         if kept is not None:
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept[1]))
             log.warning("%s; this is what the search found on %s", trouble, when)
@@ -239,16 +241,16 @@ class Queries:
                 f"{trouble}; the catalogue cannot answer {', '.join(unknown)} by itself, only "
                 f"{', '.join(known.TERMS)}, and searches made before"
             ) from trouble
-        eids = known.search(self._database, query, limit)
+        eids = known.search(self._database(), query, limit)
         if not eids:  # nothing known is not nothing there
             raise Unreachable(f"{trouble}; the catalogue knows no such session") from trouble
         log.warning("%s; this is what the catalogue knows, which may not be all", trouble)
-        if "dataset_types" in query and self._database.tables_version() is not None:
+        if "dataset_types" in query and self._database().tables_version() is not None:
             log.warning("the cache tables have no dataset types: file names stood for them")
         return Found(eids, lambda: self._known(eids))
 
     def _known(self, eids: Sequence[str]) -> Iterator[Hit]:
-        for session in self._database.sessions_of(eids):
+        for session in self._database().sessions_of(eids):
             yield Hit(known.row(session, self._alyx.url), session, session.number >= 0)
 
 

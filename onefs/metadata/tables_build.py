@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from onefs import alf
@@ -261,7 +260,7 @@ def _create(target: Path) -> sqlite3.Connection:
 
 
 def _script(connection: sqlite3.Connection, name: str) -> None:
-    connection.executescript(resources.files("onefs.metadata").joinpath(name).read_text("utf-8"))
+    connection.executescript(Path(__file__).with_name(name).read_text("utf-8"))
 
 
 def _flush(target: Path) -> None:

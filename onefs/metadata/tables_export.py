@@ -5,9 +5,10 @@ sorts unsorted ones), ``rel_path`` as the tree names it, qc an ordered category.
 find, or would find something else for, is left out: sessions whose lab or subject is no folder's
 name, two sessions in one folder, two datasets on one path of which not exactly one is the default.
 
-A size that nobody knows is null. ONE-api cannot use a null among pandas's integers (``boolean value
-of NA is ambiguous``), so that pandas is then told to take the column for floats: ONE warns of such
-a file's size, and loads it.
+A size that the tables lack is what the catalogue beside them was told of the same bytes, by Alyx
+or by a file server (``onefs sync --sizes``). One that nobody knows is null. ONE-api cannot use a
+null among pandas's integers (``boolean value of NA is ambiguous``), so that pandas is then told to
+take the column for floats: ONE warns of such a file's size, and loads it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from onefs.metadata.tables_source import DATASETS, SESSIONS
 from onefs.model import Dataset
 
 #: changes with what is written for the same tables
-FORMAT = 1
+FORMAT = 2
 #: rows in memory at once, and of a row group
 BATCH = 32768
 #: distinct paths whose names are kept in mind
@@ -70,6 +71,14 @@ _DATASET_COLUMNS = {
 }
 _SOME_SIZES = ("uint64", "uint64", "float64")
 
+#: what a catalogue knows of a dataset's size, the fuller hash first
+_TOLD = """
+    SELECT size, md5 FROM probed_sizes WHERE id = :id
+    UNION ALL SELECT coalesce(size, probed), md5 FROM datasets
+        WHERE id = :id AND coalesce(size, probed) IS NOT NULL
+    ORDER BY md5 DESC
+"""
+
 Columns = Mapping[str, tuple[str, str, str]]
 
 
@@ -91,8 +100,8 @@ def export(source: Path, folder: Path) -> Exported:
     """
     try:
         connection, facts = open_tables(source)
-        with closing(connection):
-            return _Exporter(connection, facts, folder).run()
+        with closing(connection), closing(_catalogue_of(source)) as catalogue:
+            return _Exporter(connection, facts, folder, catalogue).run()
     except (sqlite3.Error, OSError) as error:
         if "full" in str(error) or "No space" in str(error):
             raise CacheFull(f"the disk of {folder} is full") from error
@@ -111,9 +120,14 @@ class _Exporter:
     """One export."""
 
     def __init__(
-        self, connection: sqlite3.Connection, facts: Mapping[str, str], folder: Path
+        self,
+        connection: sqlite3.Connection,
+        facts: Mapping[str, str],
+        folder: Path,
+        catalogue: sqlite3.Connection,
     ) -> None:
         self._connection = connection
+        self._catalogue = catalogue
         self._folder = folder
         self._note = {
             "date_created": _moment(facts),
@@ -163,7 +177,7 @@ class _Exporter:
                 yield (
                     text,
                     uuid_text(id_),
-                    size,
+                    size if size is not None else self._told(id_, digest),
                     digest.hex() if digest is not None else None,
                     bool(default),
                     _QC_CODES.get(qc, 0),
@@ -206,8 +220,16 @@ class _Exporter:
         return {row[0] for row in self._connection.execute(query)}
 
     def _has_unknown_sizes(self) -> bool:
-        query = "SELECT 1 FROM datasets WHERE size IS NULL LIMIT 1"
-        return self._connection.execute(query).fetchone() is not None
+        query = "SELECT id, digest FROM datasets WHERE size IS NULL"
+        return any(self._told(*row) is None for row in self._connection.execute(query))
+
+    def _told(self, id_: bytes, digest: bytes | None) -> int | None:
+        """The size that the catalogue was told of these bytes, by all that is known of them."""
+        md5s = {"", digest.hex() if digest is not None else ""}
+        for size, md5 in self._catalogue.execute(_TOLD, {"id": uuid_text(id_)}):
+            if md5 in md5s:
+                return int(size)
+        return None
 
     def _leave_out(self, what: str, eid: bytes) -> None:
         self._left_out[what] += 1
@@ -236,6 +258,20 @@ class _Exporter:
         with path.open("rb") as written:
             os.fsync(written.fileno())
         return count
+
+
+def _catalogue_of(source: Path) -> sqlite3.Connection:
+    """The catalogue that lies over these tables, to be read; an empty one where there is none."""
+    path = source.with_name("catalogue.sqlite")
+    connection = sqlite3.connect(path if path.exists() else ":memory:", timeout=10)
+    wanted = {"probed_sizes", "datasets"}
+    query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    if not wanted <= {name for (name,) in connection.execute(query)}:
+        connection.close()
+        connection = sqlite3.connect(":memory:")
+        connection.execute("CREATE TABLE probed_sizes (id, md5, size)")
+        connection.execute("CREATE TABLE datasets (id, md5, size, probed)")
+    return connection
 
 
 def is_complete(facts: Mapping[str, str]) -> bool:

@@ -197,7 +197,8 @@ def _merge(mountpoint: str, raw: Mapping[str, Any] | None) -> MountInfo:
         return _info(raw)
     stale = mounts.is_stale(mountpoint)
     info = MountInfo(mountpoint, None) if raw is None else _info(raw)
-    status = Status(STALE if stale else READY)
+    # nothing comes any more, but what the cache had is still there
+    status = replace(info.status, state=STALE if stale else READY, downloads=())
     return replace(info, pid=None, status=status)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path, PurePath
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
@@ -15,13 +14,11 @@ from onefs.access import Access
 from onefs.content.store import Place
 from onefs.errors import Ambiguous, DeadlineExceeded, NotFound, Unreachable, UsageError
 from onefs.model import Dataset, Session
+from onefs.one.names import cache_path
 from onefs.tree.days import AS_OF, is_as_of
 from onefs.tree.shape import SessionShape, datasets_by_place
 from onefs.tree.shapes import Shapes
 from onefs.tree.ways import session_content, session_place
-
-#: sessions in one call
-MOST_NAMES = 100_000
 
 _UNSENDABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _EXPLAINED = (
@@ -85,7 +82,7 @@ class Addresses:
 
     def cache_path(self, place: Place) -> Path:
         """Where a place of the tree is in the cache folder."""
-        return self._access.content.cache_dir.joinpath(place[0], alf.SUBJECTS, *place[1:])
+        return cache_path(self._access.cache_dir, place)
 
     def dataset(self, name: str | PurePath) -> tuple[Session, Place, Dataset]:
         """The dataset at a path: its session, its place in ONE's layout, and itself.
@@ -196,22 +193,3 @@ def _is_below_session(path: str) -> bool:
 def _shown(text: str) -> str:
     shown = ascii(text)
     return shown if len(shown) <= 80 else shown[:77] + "..."
-
-
-def only(names: object) -> tuple[list[object], bool]:
-    """The names that were given, and whether the answer is one, not a list.
-
-    A list of one stands for that one, as the tutorial hands on what ``search`` gave.
-    Raises UsageError for an empty list.
-    """
-    if isinstance(names, (str, bytes, UUID, PurePath, Mapping)) or not isinstance(names, Iterable):
-        return [names], True
-    try:
-        given = list(islice(names, MOST_NAMES + 1))
-    except Exception as error:  # whatever the caller's object raises
-        raise UsageError("the eids cannot be read as a list") from error
-    if len(given) > MOST_NAMES:
-        raise UsageError(f"more than {MOST_NAMES} eids are given at once")
-    if not given:
-        raise UsageError("the list of eids is empty: the search found no session")
-    return given, len(given) == 1

@@ -6,9 +6,10 @@ import importlib
 import json
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path, PurePath
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 from uuid import UUID
 
 from onefs import alf
@@ -17,12 +18,16 @@ from onefs.errors import UsageError
 from onefs.metadata import terms as vocabulary
 from onefs.metadata.queries import TABLES, Found, names_of
 from onefs.model import Session
-from onefs.one.addresses import Addresses, only
+from onefs.once import Once
 from onefs.one.info import SessionDataInfo
-from onefs.one.loading import Loader, refuse_old_arguments
+from onefs.one.names import cache_path, only
 from onefs.one.opening import Asked, open_access
 from onefs.one.warn import warn
 from onefs.settings import Settings
+
+if TYPE_CHECKING:
+    from onefs.one.addresses import Addresses
+    from onefs.one.loading import Loader
 
 #: what a session can be called: its eid, ref, path, or Alyx's URL
 Name = str | UUID | PurePath
@@ -85,8 +90,9 @@ class ONE:
     def _begin(self, access: Access, settings: Settings, *, offline: bool) -> None:
         self._access, self._settings = access, settings
         self._end = weakref.finalize(self, access.close)
-        self._addresses = Addresses(access)
-        self._loader = Loader(access, self._addresses, offline=offline)
+        # what they need is dear to load, and a search needs none of it
+        self._names = Once(partial(_addresses_over, access))
+        self._loading = Once(partial(_loader_over, access, self._names, offline))
 
     def __enter__(self) -> ONE:
         return self
@@ -109,7 +115,15 @@ class ONE:
     @property
     def cache_dir(self) -> Path:
         """The ONE cache folder that files are kept in."""
-        return self._access.content.cache_dir
+        return self._access.cache_dir
+
+    @property
+    def _addresses(self) -> Addresses:
+        return self._names()
+
+    @property
+    def _loader(self) -> Loader:
+        return self._loading()
 
     @staticmethod
     def setup() -> None:
@@ -267,7 +281,7 @@ class ONE:
         Raises NotFound, UsageError, SeveralDatasets, BadContent, DataServerCredentials, and
         MissingLibrary for a table without pandas.
         """
-        refuse_old_arguments(old)
+        self._loader.refuse_old(old)
         names, one = only(eid)
         order = self._loader.order(dataset_types, collection, revision, download_only, mmap)
         sessions = [self._addresses.session(name) for name in names]
@@ -308,7 +322,7 @@ class ONE:
         """As :meth:`path`, without asking whether another session has the same number on that day
         (whose folder then bears a mark)."""
         place = alf.session_folder(session)
-        return self._addresses.cache_path(place) if mount is None else Path(mount, *place)
+        return cache_path(self.cache_dir, place) if mount is None else Path(mount, *place)
 
     def path(self, eid: Name, mount: str | os.PathLike[str] | None = None) -> Path:
         """A session's folder in the cache, or below the mount point ``mount``.
@@ -318,7 +332,19 @@ class ONE:
         place = self._addresses.place(self._addresses.session(_single(eid)))
         if mount is not None:
             return Path(mount).joinpath(*place)
-        return self._addresses.cache_path(place)
+        return cache_path(self.cache_dir, place)
+
+
+def _addresses_over(access: Access) -> Addresses:
+    from onefs.one.addresses import Addresses
+
+    return Addresses(access)
+
+
+def _loader_over(access: Access, names: Callable[[], Addresses], offline: bool) -> Loader:
+    from onefs.one.loading import Loader
+
+    return Loader(access, names(), offline=offline)
 
 
 def _table_of(what: str) -> str | None:

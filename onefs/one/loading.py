@@ -53,6 +53,15 @@ class Loader:
         self._addresses = addresses
         self._offline = offline
 
+    @staticmethod
+    def refuse_old(given: Mapping[str, Any]) -> None:
+        """Raise UsageError for an argument that ``load`` has not, saying what to do instead."""
+        for name, value in given.items():
+            if name not in _OLD:
+                raise UsageError(f"load has no argument {name!r}{nearest(name, [*_OURS, *_OLD])}")
+            if value:
+                raise UsageError(f"load has no {name} any more: {_OLD[name]}")
+
     def order(
         self, types: object, collection: object, revision: object, download_only: bool, mmap: bool
     ) -> Order:
@@ -205,15 +214,6 @@ class Loader:
             collection=dataset.collection,
             revision=dataset.revision,
         )
-
-
-def refuse_old_arguments(given: Mapping[str, Any]) -> None:
-    """Raise UsageError for an argument that ``load`` has not, saying what to do instead."""
-    for name, value in given.items():
-        if name not in _OLD:
-            raise UsageError(f"load has no argument {name!r}{nearest(name, [*_OURS, *_OLD])}")
-        if value:
-            raise UsageError(f"load has no {name} any more: {_OLD[name]}")
 
 
 def _name(placed: tuple[Any, Dataset] | None) -> str:

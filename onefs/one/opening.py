@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import sys
 from collections.abc import Callable
@@ -113,7 +112,9 @@ def _log_in(asked: Asked, settings: Settings) -> None:
 
 
 def _ask_secret(question: str) -> str:
-    return getpass.getpass(f"{question}: ")
+    from getpass import getpass
+
+    return getpass(f"{question}: ")
 
 
 def _at_terminal() -> bool:

@@ -184,6 +184,26 @@ def test_sizes_are_asked_for_in_bulk(home: Home, sizeless: Servers, fuse: None) 
     assert len(downloads(sizeless)) == 29
 
 
+def test_one_is_told_the_sizes_that_were_asked_for(
+    home: Home, sizeless: Servers, laboratory: MadeLaboratory
+) -> None:
+    """In its tables in the cache folder."""
+    pd = pytest.importorskip("pandas")
+    who = account(sizeless)
+    said = home.run("sync", **who).stdout.splitlines()[-1]
+    table = Path(said.removeprefix("ONE-api finds them in ").partition(",")[0]) / "datasets.pqt"
+    assert pd.read_parquet(table).loc[TUTORIAL]["file_size"].isna().all()
+    home.run("sync", "--sizes", "mainenlab/clns0730", **who)
+    found = pd.read_parquet(table)["file_size"]
+    assert str(found.dtype) == "UInt64"  # none is unknown any more
+    known = {each.id: each.file_size for each in laboratory.datasets(TUTORIAL)}
+    assert len(found.loc[TUTORIAL]) == 29
+    assert found.loc[TUTORIAL].to_dict().items() <= known.items()
+    before = table.stat()
+    home.run("sync", "--sizes", "mainenlab/clns0730", **who)
+    assert table.stat().st_ino == before.st_ino  # nothing new was told, so nothing is written
+
+
 def test_sizes_that_cannot_be_had_are_an_error(home: Home, sizeless: Servers) -> None:
     who = account(sizeless)
     home.run("sync", **who)

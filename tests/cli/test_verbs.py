@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onefs.cli import main
-from onefs.cli.options import CREDENTIALS, UNREACHABLE, USAGE
+from onefs.cli.options import CREDENTIALS, FAILED, UNREACHABLE, USAGE
 from onefs.cli.search import _FLAGS
 from onefs.demo.serve import Servers
 from onefs.metadata.terms import VOCABULARY
@@ -266,6 +266,21 @@ def test_get_offline(user: dict[str, str], laboratory: Servers) -> None:
     assert "clusters.depths" in done(user, *both, "--dry-run")
     assert refused(user, "get", "2018-07-13_1_flowers", "--offline", code=UNREACHABLE)
     assert laboratory.requests == []
+
+
+def test_cache_commands_offline(user: dict[str, str], laboratory: Servers) -> None:
+    """Those that ask a server otherwise, too: what is known already does, the rest fails."""
+    path = f"{SESSION}/licks.times.npy"
+    done(user, "cache", "pin", path)  # what leads there is known from now on
+    laboratory.clear_requests()
+    done(user, "cache", "pin", path, "--offline")
+    done(user, "cache", "unpin", path, "--offline")
+    assert "known to be bad" in refused(user, "cache", "accept", path, "--offline", code=FAILED)
+    for command in ("pin", "unpin", "accept"):
+        refused(user, "cache", command, "2018-07-13_1_flowers", "--offline", code=UNREACHABLE)
+    assert laboratory.requests == []
+    for name in main.get_command(Context(main), "cache").commands:  # type: ignore[union-attr]
+        assert "--offline" in done(user, "cache", name, "--help")
 
 
 # -- hostile words

@@ -16,6 +16,7 @@ from onefs.errors import (
     Stopping,
 )
 from onefs.http import Transport, transport
+from onefs.urls import keeps_authorization
 from tests import scripted
 from tests.http.asking import SLACK, get, timed
 from tests.scripted import Script, Scripted, answer, answer_json
@@ -46,6 +47,14 @@ class TestGetJson:
 
     def test_a_chunked_body(self, client: Transport) -> None:
         assert get(client, scripted.chunked(b'{"a"', b": 1}")).body == {"a": 1}
+
+    @pytest.mark.parametrize(
+        "script", [scripted.truncate(b"[1]", 4), scripted.chunked(b"[1]", complete=False)]
+    )
+    def test_what_is_cut_short_is_no_answer(self, client: Transport, script: Script) -> None:
+        """Also where what came could be read."""
+        with pytest.raises(ServerError, match="broke off"):
+            get(client, script, deadline=1.0)
 
     def test_an_html_error_page_has_no_body(self, client: Transport) -> None:
         found = get(client, answer(b"<html>", 404))
@@ -171,7 +180,7 @@ class TestRedirects:
         ],
     )
     def test_who_keeps_the_header(self, source: str, target: str, kept: bool) -> None:
-        assert transport.keeps_authorization(source, target) is kept
+        assert keeps_authorization(source, target) is kept
 
 
 def test_json_is_what_is_posted() -> None:

@@ -14,10 +14,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from onefs.metadata.tabled import TabledDatabase
 from onefs.metadata.tables import NAME, Tables
 from onefs.metadata.tables_child import export_apart
 from onefs.metadata.tables_export import Exported, export, is_complete
 from onefs.metadata.tables_sync import from_files
+from onefs.model import Dataset
 from tests.metadata.table_files import CREATED, OLD, dataset, session, uuid, write
 
 
@@ -78,6 +80,23 @@ def test_the_tables_of_2021_become_those_of_today(tmp_path: Path) -> None:
     assert "cf264653-2deb-44cb-aa84-89b82507028a" in datasets["eid"].to_pylist()
     assert not any("nan" in path for path in datasets["rel_path"].to_pylist())
     assert "session_path" not in datasets.column_names
+
+
+def test_a_size_that_the_catalogue_was_told_is_written(tmp_path: Path) -> None:
+    """Where it is of the same bytes."""
+    rows = [dataset(1, number, f"alf/a.b{number}.npy", file_size=None) for number in range(4)]
+    rows[3]["hash"] = None
+    from_files(write(tmp_path / "given", [session(1)], rows), tmp_path)
+    catalogue = TabledDatabase(tmp_path / "catalogue.sqlite")
+    told = {0: (rows[0]["hash"], 1000), 1: ("", 1001), 2: ("another", 1002), 3: ("", 1003)}
+    for number, (md5, size) in told.items():
+        known = Dataset(rows[number]["id"], uuid(1), f"a.b{number}.npy", "alf", md5=md5)
+        catalogue.store_probed_apart(known, size)
+    catalogue.close()
+    export(tmp_path / NAME, tmp_path)
+    written = pq.read_table(tmp_path / "datasets.pqt").to_pydict()
+    sizes = dict(zip(written["id"], written["file_size"], strict=True))
+    assert list(sizes.values()) == [1000, 1001, None, 1003]
 
 
 def test_one_api_loads_a_file_whose_size_nobody_knows(tmp_path: Path) -> None:

@@ -120,12 +120,16 @@ class TestStatus:
         assert abs(status["since"] - time.time()) < 60
 
     def test_the_pid_is_of_the_process_whose_death_ends_the_mount(self, mounted: Mounted) -> None:
+        before = mounted.home.status_of(mounted.path)
         os.kill(mounted.pid, signal.SIGKILL)
         wait_until(mounted.has_ended)
         status = mounted.home.status_of(mounted.path)
         assert status is not None
         assert set(status) == MOUNT_KEYS
         assert (status["state"], status["pid"]) == ("stale", None)
+        # what its cache has is there still
+        assert before is not None
+        assert status["cache_bytes"] == before["cache_bytes"]
         with pytest.raises(OSError, match="endpoint"):
             os.listdir(mounted.path)
 

@@ -1,0 +1,157 @@
+"""Kept connections to servers, over urllib3; each tells its exchange which socket it uses.
+
+requests, which knows about proxies, is loaded where one is set (``onefs.http.adapter``): a command
+that asks one question would spend more time on loading it than most servers on the answer.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import certifi
+from urllib3 import BaseHTTPResponse, PoolManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util import Timeout, create_urllib3_context
+
+from onefs.http.exchange import Exchange
+
+#: connections kept open for each host, and hosts with any
+POOL_SIZE = 32
+POOLS = 16
+
+_thread = threading.local()
+
+
+@contextmanager
+def carried_by(exchange: Exchange) -> Iterator[None]:
+    """Requests sent by this thread belong to ``exchange``."""
+    _thread.exchange = exchange
+    try:
+        yield
+    finally:
+        _thread.exchange = None
+
+
+class _Watched(HTTPConnection):
+    """A connection that attaches itself to the exchange of the thread that uses it."""
+
+    #: connected for the request that comes next, and so attached already
+    _fresh = False
+
+    def _new_conn(self) -> socket.socket:
+        exchange: Exchange = _thread.exchange
+        timeout = self.timeout if isinstance(self.timeout, int | float) else 30.0
+        host, port = self._dns_host.strip("[]"), self.port
+        try:
+            return exchange.dial(host, port, timeout, self.socket_options or ())
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, "connection timed out") from error
+        except OSError as error:
+            raise NewConnectionError(self, "connection failed") from error
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is not None and not self._fresh:
+            _thread.exchange.attach(self.sock, reused=True)
+        super().request(*args, **kwargs)
+        self._fresh = False
+
+    def connect(self) -> None:
+        super().connect()
+        self._fresh = True
+
+
+class _WatchedTLS(_Watched, HTTPSConnection):
+    """The same over TLS."""
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Watched
+
+
+class _TLSPool(HTTPSConnectionPool):
+    ConnectionCls = _WatchedTLS
+
+
+#: of a urllib3 manager whose connections are watched
+WATCHED = {"http": _Pool, "https": _TLSPool}
+
+
+def certificates() -> str | None:
+    """The file or folder of certificates that the environment names; None for the usual ones."""
+    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or None
+
+
+class Pools:
+    """Sends one request; follows no redirect, keeps no cookie, retries nothing. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._plain = _manager(None)
+        #: by the certificates that they go by
+        self._tls: dict[str | None, PoolManager] = {}
+
+    def send_one(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        connect_timeout: float,
+        exchange: Exchange,
+    ) -> BaseHTTPResponse:
+        """The answer up to its headers. Raises what urllib3 raises.
+
+        A socket with a timeout would be asked whether it has bytes before each read. The watchdog
+        ends what takes too long, so that none is set once there is a connection.
+        """
+        manager = self._secure() if url.lower().startswith("https:") else self._plain
+        with carried_by(exchange):
+            return manager.urlopen(
+                method,
+                url,
+                headers=headers,
+                body=body,
+                timeout=Timeout(connect=connect_timeout, read=None),
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+            )
+
+    def close(self) -> None:
+        """Drop the connections."""
+        with self._lock:
+            managers = [self._plain, *self._tls.values()]
+        for manager in managers:
+            manager.clear()
+
+    def _secure(self) -> PoolManager:
+        named = certificates()
+        with self._lock:
+            if named not in self._tls:
+                self._tls[named] = _manager(_context(named))
+            return self._tls[named]
+
+
+def _manager(context: ssl.SSLContext | None) -> PoolManager:
+    made = PoolManager(POOLS, maxsize=POOL_SIZE, ssl_context=context)
+    made.pool_classes_by_scheme = WATCHED
+    return made
+
+
+def _context(named: str | None) -> ssl.SSLContext:
+    """What a TLS connection must prove, by the certificates that requests takes too."""
+    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
+    file = named or certifi.where()
+    context.load_verify_locations(**{"capath" if os.path.isdir(file) else "cafile": file})
+    return context
