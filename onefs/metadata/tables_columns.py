@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 import struct
+from array import array
 from binascii import unhexlify
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -19,6 +20,7 @@ T = TypeVar("T")
 _PAIR = struct.Struct("<qq")
 _UUID_LENGTH = 36
 _DASHES = (8, 13, 18, 23)
+_DIGITS = [place for place in range(_UUID_LENGTH) if place not in _DASHES]
 #: hexadecimal digits of an md5
 _MD5_LENGTH = 32
 
@@ -83,6 +85,16 @@ def integer(value: Any) -> int | None:
     except (TypeError, ValueError):
         return None
     return found if 0 <= found < 1 << 63 else None
+
+
+def uuid_texts(arrow: Any, raw: Sequence[bytes]) -> Any:
+    """The UUIDs as pyarrow's array of texts."""
+    digits = b"".join(raw).hex().encode()
+    text = bytearray(b"-" * (_UUID_LENGTH * len(raw)))
+    for number, place in enumerate(_DIGITS):
+        text[place::_UUID_LENGTH] = digits[number :: len(_DIGITS)]
+    ends = array("i", range(0, len(text) + 1, _UUID_LENGTH))
+    return arrow.StringArray.from_buffers(len(raw), arrow.py_buffer(ends), arrow.py_buffer(text))
 
 
 def _of_one_length(batch: Any, name: str, length: int) -> bytes | None:
