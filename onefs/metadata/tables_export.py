@@ -240,9 +240,7 @@ class _Exporter:
         self._left_out[what] += 1
         self._nowhere.add(eid)
 
-    def _write(
-        self, name: str, columns: Columns, index: list[str], rows: Iterator[Rows]
-    ) -> int:
+    def _write(self, name: str, columns: Columns, index: list[str], rows: Iterator[Rows]) -> int:
         """A Parquet file as pandas would write it, with ONE's own note; how many rows it has."""
         arrow = importlib.import_module("pyarrow")
         parquet = importlib.import_module("pyarrow.parquet")
