@@ -1,9 +1,9 @@
 """Columns of cache tables as Python values, a batch at a time.
 
 Millions of rows go through here, and a call of Python for each value is what loading them would
-mostly cost. So a column of texts that all have one length (ids, hashes) is decoded in one piece, and
-one that repeats a few values (paths, qc) is converted value by value, not row by row. Whatever does
-not have the usual form is looked at one by one.
+mostly cost. So a column of texts that all have one length (ids, hashes) is decoded in one piece,
+and one that repeats a few values (paths, qc) is converted value by value, not row by row. Whatever
+does not have the usual form is looked at one by one.
 """
 
 from __future__ import annotations

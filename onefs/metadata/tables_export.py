@@ -18,7 +18,7 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 from onefs import alf
 from onefs.errors import CacheError, CacheFull
-from onefs.metadata.tables import open_tables, split_path
+from onefs.metadata.tables import open_tables, split_path, uuid_text
 from onefs.metadata.tables_columns import uuid_texts
 from onefs.metadata.tables_format import created_at
 from onefs.metadata.tables_source import DATASETS, SESSIONS

@@ -13,7 +13,6 @@ from enum import Enum
 from functools import lru_cache
 from typing import Protocol
 
-
 _INODES_IN_MIND = 20_000
 
 

@@ -1,13 +1,16 @@
 """What listing costs: onefs over the embedded server and over cache tables, bindfs, and HTTP mounts
 over nginx listings, and ONE-api for searches.
 
-usage: scripts/bench metadata [--quick] [--sessions N] [--repeats N] [--patience S] [--out FOLDER]
+usage: scripts/bench metadata [--quick] [--sessions N] [--repeats N] [--patience S]
+                              [--find-patience S] [--part PART] [--out FOLDER]
 
 Rows of one table were measured in one run, in turns; compare them with one another only. "kernel
 cold": the kernel's own caches were dropped (root only). "hung": not ended after --patience seconds;
 that program takes no further part. --quick takes small numbers, to see that all of it works, in a
-minute; else it takes a quarter of an hour. The results go to metadata.json and metadata.md in
---out, again after each step, so that a run that is broken off has what it measured.
+minute; else it takes a quarter of an hour. A ``find`` of everything is ended after --find-patience
+seconds. The results go to metadata.json and metadata.md in --out, again after each step, so that a
+run that is broken off has what it measured. --part measures one of the two parts, and keeps what
+metadata.json has of the other.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ LAB = "lab00"
 OTHER = "lab01"
 #: subjects of 50 sessions of 40 datasets: 10,000 files
 SUBJECTS = 5
+PARTS = ("embedded", "tables")
 ONEFS = [sys.executable, "-c", "from onefs.cli import main; main()"]
 _AS_WRITTEN = argparse.RawDescriptionHelpFormatter
 
@@ -45,10 +49,14 @@ _AS_WRITTEN = argparse.RawDescriptionHelpFormatter
 class Run:
     """The results, written anew after each step."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, goes_on: bool) -> None:
         self._out = out
         self._loads = [os.getloadavg()[0]]
-        self.results: dict[str, Any] = {"machine": {}, "complete_run": False, "steps, s": {}}
+        self.results: dict[str, Any] = {}
+        if goes_on and (out / "metadata.json").exists():
+            self.results = json.loads((out / "metadata.json").read_text("utf-8"))
+        self.results |= {"machine": {}, "complete_run": False}
+        self.results.setdefault("steps, s", {})
         self.failed = False
 
     def step(self, name: str, work: Callable[[], Any]) -> None:
@@ -164,15 +172,15 @@ def embedded(given: argparse.Namespace, run: Run) -> None:
         others = [place / OTHER / f"{OTHER}_{n:03d}" for n in subjects]
         run.step("over nginx listings", lambda: trees.over_http(others, given.patience))
         if not given.quick:
-            run.step("find of everything", lambda: everything(mounted))
+            run.step("find of everything", lambda: everything(mounted, given.find_patience))
 
 
-def everything(mounted: Mounted) -> dict[str, Any]:
+def everything(mounted: Mounted, patience: float) -> dict[str, Any]:
     """A ``find`` of the whole mount, of which one lab is known."""
     before = mounted.requests()
-    seconds, curve = listing.curve_of(["find", mounted.place], mounted.pid)
+    seconds, ended, curve = listing.curve_of(["find", mounted.place], mounted.pid, patience)
     asked = sum((mounted.requests() - before).values())
-    return {"seconds": seconds, "requests": asked, "curve": curve}
+    return {"seconds": seconds, "ended": ended, "requests": asked, "curve": curve}
 
 
 def main() -> int:
@@ -182,6 +190,8 @@ def main() -> int:
     parser.add_argument("--sessions", type=int, help="of the embedded server (20000)")
     parser.add_argument("--repeats", type=int, help="of each walk (5)")
     parser.add_argument("--patience", type=float, default=40.0)
+    parser.add_argument("--find-patience", type=float, default=180.0)
+    parser.add_argument("--part", choices=PARTS)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "measured")
     given = parser.parse_args()
     small = given.quick
@@ -189,12 +199,18 @@ def main() -> int:
     given.sessions = given.sessions or (1100 if small else 20_000)
     given.repeats = given.repeats or (2 if small else 5)
     given.subjects = 1 if small else SUBJECTS
-    run = Run(given.out)
-    embedded(given, run)
-    sizes = (300, 50) if small else (100_000, 50)
-    found: dict[str, Any] = {}
-    run.step("tables", lambda: tables.measure(*sizes, run.results.setdefault("tables", found)))
-    run.results["complete_run"] = whole and not run.failed
+    run = Run(given.out, given.part is not None)
+    try:
+        if given.part != "tables":
+            embedded(given, run)
+        if given.part != "embedded":
+            sizes = (300, 50) if small else (100_000, 50)
+            found = run.results["tables"] = {}
+            run.step("tables", lambda: tables.measure(*sizes, found, patience=given.find_patience))
+    finally:
+        run.save()
+    there = {"find of everything", "tables"} <= run.results.keys()
+    run.results["complete_run"] = whole and there and not run.failed
     run.save()
     print((given.out / "metadata.md").read_text("utf-8"))
     return int(run.failed)

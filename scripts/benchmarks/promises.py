@@ -32,7 +32,8 @@ def _from_tables(found: dict[str, Any]) -> Iterator[Judgement]:
         yield at_most("Mounting on them, s more than on a small catalogue", 1, more)
     for key, what in (("find", "a full `find`"), ("ls_lR", "`ls -lR` of a lab")):
         if key in found:
-            text = f"MB of the daemon during {what}, less 300 B an inode"
+            part = "" if found[key]["ended"] else f" (its first {found[key]['lines']:,} lines)"
+            text = f"MB of the daemon during {what}{part}, less 300 B an inode"
             yield at_most(text, 150, _one(found[key]["ours_at_most_MB"]))
 
 

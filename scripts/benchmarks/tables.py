@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -60,8 +61,10 @@ def measure(
     found: dict[str, Any],
     work: Path | None = None,
     part_of_find: int | None = None,
+    patience: float = math.inf,
 ) -> dict[str, Any]:
-    """Put all of it into ``found``, as it is measured. Tables that are in ``work`` are taken.
+    """Put all of it into ``found``, as it is measured. Tables that are in ``work`` are taken; a
+    ``find`` is ended after ``patience`` seconds.
 
     Changes the environment of this process.
     """
@@ -83,11 +86,11 @@ def measure(
         pairs = [[_ready(work / f"state-{name}", work) for name in SIZES] for _ in range(3)]
         found["ready"] = dict(zip(SIZES, map(min, zip(*pairs, strict=True)), strict=True))
         _say(f"{found['ready']}")
-        _walks(found, work, part_of_find)
+        _walks(found, work, part_of_find, patience)
     return found
 
 
-def _walks(found: dict[str, Any], work: Path, part_of_find: int | None) -> None:
+def _walks(found: dict[str, Any], work: Path, part_of_find: int | None, patience: float) -> None:
     listing.drop_caches()
     others = _inodes()
     with _mounted(work / "state-big", work) as (mountpoint, pid):
@@ -95,9 +98,9 @@ def _walks(found: dict[str, Any], work: Path, part_of_find: int | None) -> None:
         found["listings"] = _listings(mountpoint)
         _say("walking a lab")
         labs = [str(lab) for lab in sorted(mountpoint.glob("lab[0-9]*"))]
-        found["ls_lR"] = _walk(["ls", "-lR", labs[-1]], pid, others)
+        found["ls_lR"] = _walk(["ls", "-lR", labs[-1]], pid, others, patience)
         _say("walking all of it")
-        found["find"] = _walk(["find", *labs[:part_of_find]], pid, others)
+        found["find"] = _walk(["find", *labs[:part_of_find]], pid, others, patience)
 
 
 def _say(what: str) -> None:
@@ -196,7 +199,7 @@ def _listings(mountpoint: Path) -> dict[str, float | None]:
     return found
 
 
-def _walk(command: list[str], pid: int, others: float) -> dict[str, Any]:
+def _walk(command: list[str], pid: int, others: float, patience: float) -> dict[str, Any]:
     """``others`` is the memory for inodes of other mounts, in MB."""
     curve: list[list[float]] = []
     done = threading.Event()
@@ -216,7 +219,11 @@ def _walk(command: list[str], pid: int, others: float) -> dict[str, Any]:
     watcher.start()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        lines = sum(chunk.count(b"\n") for chunk in iter(lambda: process.stdout.read(1 << 20), b""))
+        lines = 0
+        while time.monotonic() - began < patience and (chunk := process.stdout.read(1 << 16)):
+            lines += chunk.count(b"\n")
+        ended = time.monotonic() - began < patience
+        process.kill()
     seconds = time.monotonic() - began
     done.set()
     watcher.join()
@@ -224,6 +231,7 @@ def _walk(command: list[str], pid: int, others: float) -> dict[str, Any]:
     return {
         "seconds": round(seconds, 1),
         "lines": lines,
+        "ended": ended,
         "ours_at_most_MB": round(max(rss - inodes for _, rss, inodes in curve)),
         "curve": curve,
     }

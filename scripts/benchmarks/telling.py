@@ -73,6 +73,7 @@ def _numbers(results: dict[str, Any]) -> Iterator[str]:
     if everything is not None:
         curve = " ".join(map(str, everything["curve"]))
         took = f"{everything['seconds']:.0f} s, {everything['requests']} requests"
+        took += "" if everything["ended"] else ", then it was ended"
         yield f"| `find` of the whole embedded laboratory, one lab known | {took} |"
         yield f"| the daemon's MiB meanwhile, less 300 B an inode, every 2 s | {curve} |"
 
@@ -102,7 +103,8 @@ def _walk(name: str, walk: dict[str, Any]) -> Iterator[str]:
     curve = " ".join(f"{rss - inodes:.0f}" for _, rss, inodes in walk["curve"])
     whole = " ".join(f"{rss:.0f}" for _, rss, _ in walk["curve"])
     times = " ".join(f"{moment:.0f}" for moment, _, _ in walk["curve"])
-    yield f"| {name}: {walk['lines']:,} lines, s | {walk['seconds']} |"
+    ended = "" if walk["ended"] else ", then it was ended"
+    yield f"| {name}: {walk['lines']:,} lines, s | {walk['seconds']}{ended} |"
     yield f"| the daemon's MB less 300 B an inode, at most | {walk['ours_at_most_MB']} |"
     yield f"| its curve | {curve} |"
     yield f"| all of its memory | {whole} |"
