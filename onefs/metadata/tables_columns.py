@@ -34,13 +34,19 @@ def values(batch: Any, name: str) -> list[Any]:
 
 
 def each(batch: Any, name: str, convert: Callable[[Any], T]) -> list[T]:
-    """A column's values converted, each distinct one once; as for None when there is no column."""
+    """A column's values converted, each distinct one once.
+
+    As for None when there is no such column, or one of lists and the like.
+    """
     nothing = convert(None)
     if name not in batch.schema.names:
         return [nothing] * int(batch.num_rows)
     column = batch.column(name)
     if not hasattr(column, "indices"):
-        column = column.dictionary_encode()
+        try:
+            column = column.dictionary_encode()
+        except NotImplementedError:
+            return [nothing] * int(batch.num_rows)
     known = [convert(value) for value in column.dictionary.to_pylist()]
     return [nothing if index is None else known[index] for index in column.indices.to_pylist()]
 

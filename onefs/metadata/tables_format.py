@@ -149,8 +149,8 @@ class TableFile:
             columns = (
                 ids(batch, "eid"),
                 ids(batch, "id"),
-                each(batch, "rel_path", lambda path: plain_path(path or "")),
-                each(batch, "session_path", lambda stored: stored or None),
+                each(batch, "rel_path", lambda path: plain_path(_text(path))),
+                each(batch, "session_path", lambda stored: _text(stored) or None),
                 integers(batch, "file_size"),
                 digests(batch, "hash"),
                 each(batch, "default_revision", _is_not_false),
@@ -212,6 +212,10 @@ def _note(metadata: dict[bytes, bytes]) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _is_not_false(value: object) -> bool:
