@@ -96,7 +96,7 @@ def walked(mounted: Mounted) -> tuple[Listed, dict[str, int], float]:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    with Servers(GrownLaboratory(440, 10), latency_ms=40) as running:
+    with Servers(GrownLaboratory(160, 40), latency_ms=120) as running:
         yield running
 
 
