@@ -64,14 +64,14 @@ def ids(batch: Any, name: str) -> list[bytes | None]:
         found = _unhexed(text.replace(b"-", b""), 16) if dashes else None
         if found is not None and len(found) == batch.num_rows:
             return list(found)
-    return [_uuid(each) for each in values(batch, name)]
+    return [_uuid(value) for value in values(batch, name)]
 
 
 def digests(batch: Any, name: str) -> list[bytes | None]:
     """A column of md5s or sha1s as their bytes; None for what is neither."""
     text = _of_one_length(batch, name, _MD5_LENGTH)
     found = _unhexed(text, _MD5_LENGTH // 2) if text is not None else None
-    return list(found) if found is not None else [_digest(each) for each in values(batch, name)]
+    return list(found) if found is not None else [_digest(value) for value in values(batch, name)]
 
 
 def integers(batch: Any, name: str) -> list[int | None]:

@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,7 @@ def embedded(given: argparse.Namespace, run: Run) -> None:
         run.step("a real tree of the same shape", trees.make)
         for cold in (True, False):
             name = f"kernel {'cold' if cold else 'warm'}"
-            run.step(name, lambda cold=cold: trees.contest(given.repeats, cold=cold))  # type: ignore[misc]
+            run.step(name, partial(trees.contest, given.repeats, cold=cold))
         others = [place / OTHER / f"{OTHER}_{n:03d}" for n in subjects]
         run.step("over nginx listings", lambda: trees.over_http(others, given.patience))
         if not given.quick:

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -121,13 +122,11 @@ class Trees:
                     raise Failed("hung")
                 return seconds
 
-            case.measure(
-                {
-                    mount: lambda number, root=root, a=before, b=after: run(number, root, a, b)  # type: ignore[misc]
-                    for mount, root in self._mounts.items()
-                },
-                repeats,
-            )
+            runs = {
+                mount: partial(run, root=root, before=before, after=after)
+                for mount, root in self._mounts.items()
+            }
+            case.measure(runs, repeats)
             found[name] = case.to_json() | {"ratio": _ratio(case)}
         return found
 

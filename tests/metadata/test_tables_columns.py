@@ -42,7 +42,7 @@ odd = st.one_of(st.none(), st.sampled_from(NO_UUIDS), st.text(max_size=40), uuid
 def test_ids_in_one_piece(texts: list[str]) -> None:
     found = ids(batch(id=texts), "id")
     assert found == [UUID(text).bytes for text in texts]
-    assert uuid_texts(pa, [each for each in found if each]).to_pylist() == texts
+    assert uuid_texts(pa, [raw for raw in found if raw]).to_pylist() == texts
 
 
 @given(st.lists(st.one_of(uuids, odd), min_size=1, max_size=20))
@@ -76,7 +76,7 @@ def test_a_slice_is_read_where_it_begins() -> None:
 )
 def test_digests(texts: list[str | None], found: list[Any]) -> None:
     told = digests(batch(hash=pa.array(texts, pa.string())), "hash")
-    wanted = [bytes.fromhex(MD5 + "01234567") if each == MD5 + "4" else each for each in found]
+    wanted = [bytes.fromhex(MD5 + "01234567") if value == MD5 + "4" else value for value in found]
     assert told == wanted
 
 
