@@ -96,7 +96,7 @@ def walked(mounted: Mounted) -> tuple[Listed, dict[str, int], float]:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    with Servers(GrownLaboratory(160, 40), latency_ms=120) as running:
+    with Servers(GrownLaboratory(130, 40), latency_ms=120) as running:
         yield running
 
 
@@ -107,7 +107,7 @@ def truth(shared_home: Home, servers: Servers) -> Listed:
     listed, failed, _ = walked(mounted)
     mounted.umount()
     assert not failed
-    assert sum(len(names) for names in listed.values()) > 4000
+    assert sum(len(names) for names in listed.values()) > 3000
     return listed
 
 
@@ -139,6 +139,10 @@ STORMS = {
     "truncated": truncated,
     "no rows": answering(200, '{"count": 1000000, "next": "x", "results": []}'),
 }
+
+#: after this one batches go on; after the others each session is asked for alone for a while
+QUICK = "500 of the proxy"
+SLOW = [storm for storm in STORMS if storm != QUICK]
 
 
 def begun(servers: Servers) -> Callable[[], bool]:
@@ -177,7 +181,7 @@ def test_a_server_that_is_killed_and_restarted_during_a_walk(
     assert_nothing_hidden(result, truth, mounted)
 
 
-@pytest.mark.parametrize("storm", STORMS)
+@pytest.mark.parametrize("storm", [QUICK, *(pytest.param(s, marks=pytest.mark.long) for s in SLOW)])
 def test_a_storm_during_a_walk(
     mounted: Mounted, servers: Servers, truth: Listed, storm: str
 ) -> None:
