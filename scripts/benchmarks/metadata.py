@@ -50,11 +50,12 @@ _AS_WRITTEN = argparse.RawDescriptionHelpFormatter
 class Run:
     """The results, written anew after each step."""
 
-    def __init__(self, out: Path, goes_on: bool) -> None:
+    def __init__(self, out: Path, part: str | None) -> None:
         self._out = out
+        self._part = part or "all"
         self._loads = [os.getloadavg()[0]]
         self.results: dict[str, Any] = {}
-        if goes_on and (out / "metadata.json").exists():
+        if part is not None and (out / "metadata.json").exists():
             self.results = json.loads((out / "metadata.json").read_text("utf-8"))
         self.results |= {"machine": {}, "complete_run": False}
         self.results.setdefault("steps, s", {})
@@ -78,7 +79,9 @@ class Run:
     def save(self) -> None:
         """``metadata.json`` and ``metadata.md``."""
         judgements = judge(self.results)
-        self.results["machine"] = describe(self._loads)
+        machine = self.results["machine"] = describe(self._loads)
+        when = f"{machine['date']}, onefs at {machine['onefs']}"
+        self.results.setdefault("parts", {})[self._part] = when
         self.results["criteria"] = to_json(judgements)
         self._out.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.results, indent=1)
@@ -200,7 +203,7 @@ def main() -> int:
     given.sessions = given.sessions or (1100 if small else 20_000)
     given.repeats = given.repeats or (2 if small else 5)
     given.subjects = 1 if small else SUBJECTS
-    run = Run(given.out, given.part is not None)
+    run = Run(given.out, given.part)
     try:
         if given.part in (None, "embedded"):
             embedded(given, run)

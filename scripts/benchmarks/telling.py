@@ -10,10 +10,10 @@ from scripts.benchmarks.machine import lines as machine_lines
 from scripts.benchmarks.results import Spread, number
 
 _HOW = """\
-Made by `scripts/bench metadata`: one machine, one run, programs in turn. Times are seconds, medians
-where there are repeats. "Kernel cold": the kernel's names and attributes were dropped before;
-"warm": they were not. "Nothing known": the catalogue had never asked for it. All talk to servers on
-the loopback; onefs runs as it comes, with extended attributes.
+Made by `scripts/bench metadata`: one machine, programs in turn, each table from one run. Times are
+seconds, medians where there are repeats. "Kernel cold": the kernel's names and attributes were
+dropped before; "warm": they were not. "Nothing known": the catalogue had never asked for it. All
+talk to servers on the loopback; onefs runs as it comes, with extended attributes.
 """
 _TABLES = {
     "first walks": "A lab of 1,000 sessions of 40 datasets, over the embedded server",
@@ -33,6 +33,8 @@ def tell(results: dict[str, Any], judgements: Sequence[Judgement]) -> str:
     lines = ["# Listings and walks, measured", "", _HOW]
     if not results["complete_run"]:
         lines += ["This is no complete run.", ""]
+    parts = "; ".join(f"{name}: {when}" for name, when in results["parts"].items())
+    lines += [f"Measured in these parts: {parts}.", ""]
     lines += [*machine_lines(results["machine"]), *promised(judgements)]
     for key, title in _TABLES.items():
         if results.get(key):
