@@ -23,7 +23,7 @@ def state(tmp_path: Path, fuse: None) -> Iterator[Path]:
 def test_a_mount_with_its_state_on_a_network_disk(state: Path, tmp_path: Path) -> None:
     """Listings and files are there, also for a second process, and it says that it is slower."""
     folder = small_folder(tmp_path / "data")
-    with Home(tmp_path) as home, Servers(FolderLaboratory(folder)) as servers:
+    with Home(tmp_path / "home") as home, Servers(FolderLaboratory(folder)) as servers:
         mounted = home.mount("--state-dir", state, **account(servers))
         known = files_below(mounted.path)
         assert set(SMALL) <= known
