@@ -28,6 +28,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from datetime import date
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 from onefs.model import Dataset, Session
@@ -48,6 +49,9 @@ _UNSAFE = re.compile("[/\x00-\x1f\x7f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED = re.compile("%([89A-F][0-9A-F])")
 _TYPE = re.compile(r"(?:_[a-zA-Z0-9]+_)?\w+\.[a-zA-Z0-9_]+")
+
+#: labs and subjects whose folders are kept in mind
+_NAMES_IN_MIND = 4096
 
 T = TypeVar("T")
 
@@ -155,12 +159,14 @@ def reserved(name: str) -> str:
     return f"%{ord(name[0]):02X}{name[1:]}"
 
 
+@lru_cache(maxsize=_NAMES_IN_MIND)
 def lab_folder(lab: str) -> str:
     """A lab's folder in the root, where every name that starts with a dot is ours, and two more."""
     name = component(lab)
     return reserved(name) if name.startswith(".") or name in ROOT_FILES else name
 
 
+@lru_cache(maxsize=_NAMES_IN_MIND)
 def subject_folder(subject: str) -> str:
     """A subject's folder in its lab, where ``Subjects`` is ours."""
     name = component(subject)

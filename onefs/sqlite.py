@@ -1,8 +1,9 @@
 """One way to keep a SQLite file: WAL, one connection behind a lock, no crash on a bad file.
 
 Transactions here are short and threads many, so one connection serves them all. Other processes
-may use the same file at the same time. It must lie on a local disk: WAL does not work between
-hosts on a network file system (sqlite.org/wal.html).
+may use the same file at the same time. It should lie on a local disk: WAL does not work between
+hosts on a network file system (sqlite.org/wal.html). There the journal is DELETE, which is slower
+and works as well as that file system's locks do; the log says so.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from onefs.disks import network_disk
 from onefs.errors import CacheError
 
 log = logging.getLogger(__name__)
@@ -97,18 +100,25 @@ class SqliteFile:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            connection = _connect(self._path, self._schema, self._version, self._migrations)
+            connection = self._connect()
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError) and not is_damage(error):
                 raise  # locked, no permission, no space
             self._set_aside(str(error))
-            connection = _connect(self._path, self._schema, self._version, self._migrations)
+            connection = self._connect()
         self._inode = self._path.stat().st_ino
         return connection
 
+    def _connect(self) -> sqlite3.Connection:
+        disk = network_disk(self._path.parent)
+        if disk:
+            _say_once(self._path.parent, disk)
+        journal = "DELETE" if disk else "WAL"
+        return _connect(self._path, journal, self._schema, self._version, self._migrations)
+
     def _set_aside(self, reason: str) -> None:
         aside = self._free_name()
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", "-wal", "-shm", "-journal"):
             part = self._path.with_name(self._path.name + suffix)
             if part.exists():
                 part.replace(aside.with_name(aside.name + suffix))
@@ -131,16 +141,27 @@ class SqliteFile:
             number += 1
 
 
+@lru_cache(maxsize=256)  # one line a folder: several files lie in it, and are opened again
+def _say_once(folder: Path, disk: str) -> None:
+    log.warning(
+        "%s lies on a network file system (%s): its databases are kept with a slower journal "
+        "(DELETE). A state folder on a local disk (--state-dir) is faster, and safer",
+        folder,
+        disk,
+    )
+
+
 def _connect(
-    path: Path, schema: str, version: int, migrations: Mapping[int, str]
+    path: Path, journal: str, schema: str, version: int, migrations: Mapping[int, str]
 ) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
     try:
         found = connection.execute("PRAGMA user_version").fetchone()[0]
         if found > version:
             raise sqlite3.DatabaseError(f"it was written by a newer onefs (schema {found})")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA journal_mode = {journal}")
+        # without WAL, NORMAL may damage the file at a power loss
+        connection.execute(f"PRAGMA synchronous = {'NORMAL' if journal == 'WAL' else 'FULL'}")
         if 0 < found < version:
             _migrate(connection, version, migrations)
         _look_at_tables(connection, schema)

@@ -14,7 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import which
 from typing import Any
+
+import pytest
 
 from onefs.mount import processes, records
 from tests.sweeping import sweep
@@ -210,6 +213,24 @@ def clean_environment(home: Path, **variables: str) -> dict[str, str]:
         "LC_ALL": "C.UTF-8",
         **variables,
     }
+
+
+@contextmanager
+def network_disk(root: Path) -> Iterator[Path]:
+    """A folder that can be written, on what the kernel knows as ``fuse.sshfs``; skips without
+    bindfs."""
+    if which("bindfs") is None:
+        pytest.skip("bindfs is not installed")
+    place = root / "network"
+    for folder in (place, root / "disk"):
+        folder.mkdir()
+    run(["bindfs", "-o", "subtype=sshfs", root / "disk", place], timeout=20)
+    try:
+        yield place
+    finally:
+        # a home in the same folder may have swept it away already
+        command = ["fusermount3", "-u", "-z", place]
+        subprocess.run(command, timeout=20, capture_output=True, check=False)
 
 
 @contextmanager

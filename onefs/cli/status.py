@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from onefs import __version__
+from onefs.disks import network_disk
+
+if TYPE_CHECKING:
+    from onefs.mount.records import MountInfo
 
 
 @click.command()
@@ -18,7 +24,10 @@ def status(as_json: bool) -> None:
 
     found = list_mounts()
     if as_json:
-        mounts = [each.to_json() for each in found]
+        mounts = [
+            each.to_json() | ({"state_disk": disk} if (disk := _state_disk(each)) else {})
+            for each in found
+        ]
         click.echo(json.dumps({"version": __version__, "mounts": mounts}, indent=2))
         return
     if not found:
@@ -32,6 +41,9 @@ def status(as_json: bool) -> None:
         limit = "" if each.cache_limit is None else f" of {size(each.cache_limit)}"
         cached = f"{size(each.status.cache_bytes)}{limit}"
         click.echo(f"  since {since}, cache {each.cache_dir}: {cached}")
+        disk = _state_disk(each)
+        if disk:
+            click.echo(f"  state {each.state_dir}: on a network file system ({disk}), slower")
         if each.status.fetch_limit is not None:
             full = each.status.fetched >= each.status.fetch_limit
             click.echo(
@@ -43,6 +55,11 @@ def status(as_json: bool) -> None:
             click.echo(
                 f"  {download.path}: {size(download.done)}{whole}, {size(int(download.rate))}/s"
             )
+
+
+def _state_disk(mount: MountInfo) -> str:
+    """The network file system on which a mount's databases lie; '' for a local disk."""
+    return network_disk(Path(mount.state_dir)) if mount.state_dir else ""
 
 
 def size(count: int) -> str:

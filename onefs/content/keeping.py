@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from onefs.content.blocks import About, BlockFile, abouts, open_blocks
+from onefs.content.blocks import About, BlockFile, abouts, open_blocks, read_about
 from onefs.content.evict import Evictor
 from onefs.content.holes import allocated, counted
 from onefs.content.lock import try_lock, unlock
@@ -115,15 +115,18 @@ class Keeping:
             if only is not None and about.dataset_id not in only:
                 continue
             with disk_errors(self._store.root):
-                checked = self._verify_blocks(about)
-            yield checked
+                found = self._verify_blocks(about)
+            if found is not None:
+                yield found
 
     def rejected(self, dataset: Dataset) -> tuple[Entry, Path | None]:
         """The bad verdict on a dataset, and the bytes that it was on, if they are still here.
 
         Raises NotFound when there is no such verdict.
         """
-        entry = self._store.entry(dataset)
+        # readers are told of a bad file a moment before its verdict is written down
+        with disk_errors(self._store.root), self._store.locks.hold(dataset.id, 60.0):
+            entry = self._store.entry(dataset)
         if entry is None or entry.state != "bad":
             raise NotFound(f"{dataset.name} is not known to be bad: there is nothing to accept")
         kept = self._store.rejected(dataset)
@@ -195,10 +198,14 @@ class Keeping:
         self._store.forget(entry.dataset_id)
         return Checked(entry.path, False, f"its bytes have {found} instead of {wanted}")
 
-    def _verify_blocks(self, about: About) -> Checked:
+    def _verify_blocks(self, about: About) -> Checked | None:
+        """None for a file that was completed or dropped since it was listed."""
         dataset = Dataset(about.dataset_id, "", about.place[-1], size=about.size, md5=about.md5)
         path = str(self._store.final(about.place).relative_to(self._store.root))
-        blocks = open_blocks(self._store.partial_folder, dataset)
+        with self._store.locks.hold(about.dataset_id, 60.0):  # nobody completes it just now
+            blocks = open_blocks(self._store.partial_folder, dataset)
+            if blocks is None and read_about(self._store.partial_folder, about.dataset_id) is None:
+                return None
         if blocks is None:
             return Checked(path, False, "its block map cannot be used")
         try:

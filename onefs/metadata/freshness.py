@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from functools import lru_cache
 
 from onefs.model import Session
 
@@ -27,9 +28,15 @@ FAILURE_PAUSE = 2.0
 
 def session_age(session: Session, now: float) -> float:
     """How long a session's datasets and record stay fresh: the older the session, the longer."""
-    today = date.fromtimestamp(now)
-    if session.date >= (today - timedelta(days=7)).isoformat():
+    recent, month = _days(int(now // 60))
+    if session.date >= recent:
         return RECENT_AGE
-    if session.date >= (today - timedelta(days=31)).isoformat():
-        return MONTH_AGE
-    return OLD_AGE
+    return MONTH_AGE if session.date >= month else OLD_AGE
+
+
+@lru_cache(maxsize=4)  # each look at a session asks
+def _days(minute: int) -> tuple[str, str]:
+    """The days a week and a month ago."""
+    today = date.fromtimestamp(minute * 60)
+    week, month = timedelta(days=7), timedelta(days=31)
+    return (today - week).isoformat(), (today - month).isoformat()

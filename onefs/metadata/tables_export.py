@@ -18,7 +18,7 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
@@ -30,13 +30,14 @@ from typing import Any, NamedTuple
 from onefs import alf
 from onefs.errors import CacheError, CacheFull
 from onefs.metadata.tables import open_tables, split_path, uuid_text
+from onefs.metadata.tables_columns import uuid_texts
 from onefs.metadata.tables_format import created_at
 from onefs.metadata.tables_source import DATASETS, SESSIONS
 from onefs.model import Dataset
 
 #: changes with what is written for the same tables
 FORMAT = 2
-#: rows in memory at once, and of a row group
+#: rows in memory at once, and of a row group, and those of one session more
 BATCH = 32768
 #: distinct paths whose names are kept in mind
 _PATHS_IN_MIND = 200_000
@@ -48,10 +49,12 @@ _MAX_NUMBER = (1 << 16) - 1
 
 #: how a column is kept, and what pandas makes of it: (pyarrow's type, pandas's, numpy's)
 _TEXT = ("string", "unicode", "object")
+#: text too, but given as 16 bytes
+_UUID = ("uuid", "unicode", "object")
 _BOOL = ("bool_", "bool", "bool")
 _CATEGORY = ("", "categorical", "int8")
 _SESSION_COLUMNS = {
-    "id": _TEXT,
+    "id": _UUID,
     "lab": _TEXT,
     "subject": _TEXT,
     "date": ("date32", "date", "object"),
@@ -60,8 +63,8 @@ _SESSION_COLUMNS = {
     "projects": _TEXT,
 }
 _DATASET_COLUMNS = {
-    "eid": _TEXT,
-    "id": _TEXT,
+    "eid": _UUID,
+    "id": _UUID,
     "file_size": ("uint64", "uint64", "UInt64"),
     "hash": _TEXT,
     "default_revision": _BOOL,
@@ -80,6 +83,7 @@ _TOLD = """
 """
 
 Columns = Mapping[str, tuple[str, str, str]]
+Rows = list[tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +151,7 @@ class _Exporter:
         datasets = self._write(DATASETS, columns, ["eid", "id"], self._datasets())
         return Exported(sessions, datasets, dict(self._left_out))
 
-    def _sessions(self) -> Iterator[tuple[Any, ...]]:
+    def _sessions(self) -> Iterator[Rows]:
         query = (
             "SELECT eid, lab, subject, date, number, task_protocol, projects FROM sessions"
             " ORDER BY eid"
@@ -161,55 +165,56 @@ class _Exporter:
             elif begun is None or not named or number > _MAX_NUMBER:
                 self._leave_out("sessions that ONE has no path for", eid)
             else:
-                yield (uuid_text(eid), lab, subject, begun, number, *rest)
+                yield [(eid, lab, subject, begun, number, *rest)]
 
-    def _datasets(self) -> Iterator[tuple[Any, ...]]:
+    def _datasets(self) -> Iterator[Rows]:
+        """Session by session."""
         # CROSS keeps SQLite from reading the datasets first, and sorting them all
         query = (
             "SELECT eid, id, path, size, digest, is_default, qc FROM sessions"
             " CROSS JOIN datasets ON session = sessions.row ORDER BY eid, id"
         )
+        codes = _QC_CODES.get
         for eid, rows in groupby(self._connection.execute(query), itemgetter(0)):
             if eid in self._nowhere:
                 continue
-            text = uuid_text(eid)
-            for path, (_, id_, _, size, digest, default, qc) in self._placed(list(rows)):
-                yield (
-                    text,
-                    uuid_text(id_),
+            yield [
+                (
+                    eid,
+                    id_,
                     size if size is not None else self._told(id_, digest),
                     digest.hex() if digest is not None else None,
-                    bool(default),
-                    _QC_CODES.get(qc, 0),
+                    default == 1,
+                    codes(qc, 0),
                     True,
                     path,
                 )
+                for path, (_, id_, _, size, digest, default, qc) in self._placed(list(rows))
+            ]
 
-    def _placed(self, rows: list[tuple[Any, ...]]) -> Iterable[tuple[str, tuple[Any, ...]]]:
+    def _placed(self, rows: Rows) -> Iterable[tuple[str, tuple[Any, ...]]]:
         """A session's rows with their paths, without those whose path is another's as well."""
-        found = [self._path(row[2]) for row in rows]
-        taken = Counter([path.text for path in found])
-        folders = {folder for path in found for folder in path.folders}
-        if len(taken) == len(found) and folders.isdisjoint(taken):
-            return zip(taken, rows, strict=True)
-        defaults = Counter(path.text for path, row in zip(found, rows, strict=True) if row[5])
+        found = [self._paths.get(row[2]) or self._path(row[2]) for row in rows]
+        texts = [path.text for path in found]
+        folders = set[str]().union(*[path.folders for path in found])
+        if len(set(texts)) == len(texts) and folders.isdisjoint(texts):
+            return zip(texts, rows, strict=True)
+        taken = Counter(texts)
+        defaults = Counter(text for text, row in zip(texts, rows, strict=True) if row[5])
         alone = [
-            (path.text, row)
-            for path, row in zip(found, rows, strict=True)
-            if path.text not in folders
-            and (taken[path.text] == 1 or (row[5] and defaults[path.text] == 1))
+            (text, row)
+            for text, row in zip(texts, rows, strict=True)
+            if text not in folders and (taken[text] == 1 or (row[5] and defaults[text] == 1))
         ]
         self._left_out["datasets that share a path"] += len(rows) - len(alone)
         return alone
 
     def _path(self, row: int) -> _Path:
-        known = self._paths.get(row)
-        if known is None:
-            if len(self._paths) >= _PATHS_IN_MIND:
-                self._paths.clear()
-            query = "SELECT path FROM paths WHERE row = ?"
-            known = self._paths[row] = _named(self._connection.execute(query, (row,)).fetchone()[0])
-        return known
+        if len(self._paths) >= _PATHS_IN_MIND:
+            self._paths.clear()
+        query = "SELECT path FROM paths WHERE row = ?"
+        found = self._paths[row] = _named(self._connection.execute(query, (row,)).fetchone()[0])
+        return found
 
     def _crowded(self) -> set[bytes]:
         """The sessions that have their folder not for themselves."""
@@ -235,9 +240,7 @@ class _Exporter:
         self._left_out[what] += 1
         self._nowhere.add(eid)
 
-    def _write(
-        self, name: str, columns: Columns, index: list[str], rows: Iterator[tuple[Any, ...]]
-    ) -> int:
+    def _write(self, name: str, columns: Columns, index: list[str], rows: Iterator[Rows]) -> int:
         """A Parquet file as pandas would write it, with ONE's own note; how many rows it has."""
         arrow = importlib.import_module("pyarrow")
         parquet = importlib.import_module("pyarrow.parquet")
@@ -253,7 +256,7 @@ class _Exporter:
             ) as writer,
         ):
             for batch in _batches(rows):
-                writer.write_table(_table(arrow, schema, batch), row_group_size=BATCH)
+                writer.write_table(_table(arrow, columns, schema, batch), row_group_size=len(batch))
                 count += len(batch)
         with path.open("rb") as written:
             os.fsync(written.fileno())
@@ -279,21 +282,23 @@ def is_complete(facts: Mapping[str, str]) -> bool:
     return facts.get("created") != "1.0"
 
 
-def _batches(rows: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
-    batch: list[tuple[Any, ...]] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == BATCH:
+def _batches(rows: Iterator[Rows]) -> Iterator[Rows]:
+    batch: Rows = []
+    for some in rows:
+        batch += some
+        if len(batch) >= BATCH:
             yield batch
             batch = []
     if batch:
         yield batch
 
 
-def _table(arrow: Any, schema: Any, batch: Sequence[tuple[Any, ...]]) -> Any:
+def _table(arrow: Any, columns: Columns, schema: Any, batch: Rows) -> Any:
     arrays = []
-    for kept, values in zip(schema, zip(*batch, strict=True), strict=True):
-        if arrow.types.is_dictionary(kept.type):
+    for kind, kept, values in zip(columns.values(), schema, zip(*batch, strict=True), strict=True):
+        if kind == _UUID:
+            arrays.append(uuid_texts(arrow, values))
+        elif kind == _CATEGORY:
             codes = arrow.array(values, arrow.int8())
             arrays.append(arrow.DictionaryArray.from_arrays(codes, arrow.array(_QC), ordered=True))
         else:
@@ -303,8 +308,9 @@ def _table(arrow: Any, schema: Any, batch: Sequence[tuple[Any, ...]]) -> Any:
 
 def _schema(arrow: Any, columns: Columns, index: list[str], note: Mapping[str, str]) -> Any:
     category = arrow.dictionary(arrow.int8(), arrow.string(), ordered=True)
+    own = {"": category, "uuid": arrow.string()}
     fields = [
-        arrow.field(name, getattr(arrow, kind)() if kind else category)
+        arrow.field(name, own[kind] if kind in own else getattr(arrow, kind)())
         for name, (kind, _, _) in columns.items()
     ]
     notes = [

@@ -22,15 +22,14 @@ from __future__ import annotations
 
 import importlib
 import json
-import math
 import re
-import struct
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from onefs.errors import UsageError
+from onefs.metadata.tables_columns import digests, each, ids, integer, integers, values
 
 #: rows in memory at once
 BATCH = 32768
@@ -38,7 +37,6 @@ BATCH = 32768
 _READ_AHEAD = 1 << 18
 
 _NO_REVISION = re.compile(r"(?:^|(?<=/))#(?:nan|None|NaT|<NA>)#/")
-_PAIR = struct.Struct("<qq")
 
 
 class SessionLine(NamedTuple):
@@ -128,50 +126,42 @@ class TableFile:
                     lab or "",
                     subject or "",
                     str(date or "")[:10],
-                    _integer(number),
+                    integer(number),
                     protocol or "",
                     "" if not project or project == "None" else project,
                 )
                 for eid, lab, subject, date, number, protocol, project in zip(
-                    _ids(batch, "id"),
-                    _values(batch, "lab"),
-                    _values(batch, "subject"),
-                    _values(batch, "date"),
-                    _values(batch, "number"),
-                    _values(batch, "task_protocol"),
-                    _values(batch, projects),
+                    ids(batch, "id"),
+                    values(batch, "lab"),
+                    values(batch, "subject"),
+                    values(batch, "date"),
+                    values(batch, "number"),
+                    values(batch, "task_protocol"),
+                    values(batch, projects),
                     strict=True,
                 )
             ]
 
     def datasets(self) -> Iterator[list[DatasetLine]]:
         """The rows of a datasets table, in batches."""
-        wanted = ("rel_path", "session_path", "file_size", "hash", "default_revision", "qc")
-        for batch in self._batches(*wanted, "exists"):
-            yield [
-                DatasetLine(
-                    eid,
-                    id_,
-                    plain_path(path or ""),
-                    stored or None,
-                    _integer(size),
-                    _digest(digest),
-                    default is not False,
-                    None if not qc or qc == "NOT_SET" else str(qc),
-                    exists is not False,
-                )
-                for eid, id_, path, stored, size, digest, default, qc, exists in zip(
-                    _ids(batch, "eid"),
-                    _ids(batch, "id"),
-                    *(_values(batch, name) for name in wanted),
-                    _values(batch, "exists"),
-                    strict=True,
-                )
-            ]
+        names = ("rel_path", "session_path", "file_size", "hash", "default_revision", "qc")
+        for batch in self._batches(*names, "exists"):
+            columns = (
+                ids(batch, "eid"),
+                ids(batch, "id"),
+                each(batch, "rel_path", lambda path: plain_path(_text(path))),
+                each(batch, "session_path", lambda stored: _text(stored) or None),
+                integers(batch, "file_size"),
+                digests(batch, "hash"),
+                each(batch, "default_revision", _is_not_false),
+                each(batch, "qc", lambda qc: None if not qc or qc == "NOT_SET" else str(qc)),
+                each(batch, "exists", _is_not_false),
+            )
+            yield list(map(DatasetLine._make, zip(*columns, strict=True)))
 
     def _batches(self, *names: str) -> Iterator[Any]:
-        ids = ("id", "id_0", "id_1", "eid", "eid_0", "eid_1")
-        columns = [name for name in (*ids, *names) if name in self._columns]
+        of_ids = ("id", "id_0", "id_1", "eid", "eid_0", "eid_1")
+        columns = [name for name in (*of_ids, *names) if name in self._columns]
         try:
             yield from self._file.iter_batches(BATCH, columns=columns, use_threads=False)
         except _broken() as error:
@@ -224,54 +214,12 @@ def _note(metadata: dict[bytes, bytes]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _values(batch: Any, name: str) -> list[Any]:
-    """A column as Python values; Nones when the table has no such column."""
-    if name not in batch.schema.names:
-        return [None] * int(batch.num_rows)
-    values: list[Any] = batch.column(name).to_pylist()
-    return values
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
-def _ids(batch: Any, name: str) -> list[bytes | None]:
-    """A column of UUIDs as their bytes; None for what is none."""
-    if f"{name}_0" in batch.schema.names:
-        pairs = zip(_values(batch, f"{name}_0"), _values(batch, f"{name}_1"), strict=True)
-        return [
-            None if low is None or high is None else _PAIR.pack(low, high) for low, high in pairs
-        ]
-    return [_uuid(text) for text in _values(batch, name)]
-
-
-def _uuid(text: object) -> bytes | None:
-    if not isinstance(text, str) or len(text) != 36:
-        return None
-    try:
-        found = bytes.fromhex(text.replace("-", ""))
-    except ValueError:
-        return None
-    return found if len(found) == 16 else None
-
-
-def _integer(value: Any) -> int | None:
-    """A size or number; None for null, NaN, and what is below 0."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return None
-    try:
-        found = int(value)
-    except (TypeError, ValueError):
-        return None
-    return found if 0 <= found < 1 << 63 else None
-
-
-def _digest(text: object) -> bytes | None:
-    """An md5 or sha1; None for anything else."""
-    if not isinstance(text, str) or len(text) not in (32, 40):
-        return None
-    try:
-        found = bytes.fromhex(text)
-    except ValueError:
-        return None
-    return found if len(found) * 2 == len(text) else None
+def _is_not_false(value: object) -> bool:
+    return value is not False
 
 
 def _short(error: BaseException) -> str:

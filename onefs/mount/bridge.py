@@ -185,11 +185,16 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
     def readdir_fuse_3(
         self, _path: bytes | None, buf: Any, filler: Any, offset: int, fip: Any, _flags: int
     ) -> None:
+        page = self._page(offset, fip)
         attributes = mfusepy.c_stat()
         self._fill_constant(attributes)
         # Offsets count from 1: with 0, libfuse 3.14 forgets that the entries are complete.
-        for place, (name, node) in self._page(offset, fip):
-            _fill(attributes, node)
+        mtime = None
+        for place, (name, node) in page:
+            if node.mtime != mtime:  # most often that of the file before
+                mtime = node.mtime
+                _fill_times(attributes, mtime)
+            _fill_what(attributes, node)
             # Without a size, the entry has a name and a kind only: the kernel asks for the rest.
             flags = 0 if node.size is None else _FILL_DIR_PLUS
             if filler(buf, name, attributes, place + 1, flags):
@@ -252,14 +257,22 @@ def mount_options(fsname: str, *, allow_other: bool) -> dict[str, Any]:
 
 
 def _fill(attributes: Any, node: Node) -> None:
-    seconds = int(node.mtime // 1)
-    nanoseconds = int((node.mtime - seconds) * _NANOSECONDS)
+    _fill_what(attributes, node)
+    _fill_times(attributes, node.mtime)
+
+
+def _fill_what(attributes: Any, node: Node) -> None:
     attributes.st_mode = _MODES[node.kind]
     attributes.st_ino = node.ino
     size = node.size or 0
     attributes.st_size = size
     # Also for what is not cached: tar --sparse takes a file without blocks for a hole.
     attributes.st_blocks = (size + 511) // 512
+
+
+def _fill_times(attributes: Any, mtime: float) -> None:
+    seconds = int(mtime // 1)
+    nanoseconds = int((mtime - seconds) * _NANOSECONDS)
     for time in (attributes.st_mtimespec, attributes.st_ctimespec, attributes.st_atimespec):
         time.tv_sec = seconds
         time.tv_nsec = nanoseconds

@@ -155,8 +155,10 @@ class SessionFolder:
 
     def _file_node(self, name: str, dataset: Dataset) -> Node:
         """A file as the folder lists it: without a size when nobody knows it yet."""
-        shown = self.rooms.opened.shown(dataset, (*self._path(), *self.folders, name))
-        return file_node(self.rooms, self.rooms.sizes.described(shown))
+        opened = self.rooms.opened
+        if opened.any():
+            dataset = opened.shown(dataset, (*self._path(), *self.folders, name))
+        return file_node(self.rooms, self.rooms.sizes.described(dataset))
 
     def _here(self, shape: SessionShape) -> Mapping[str, Dataset | None]:
         try:

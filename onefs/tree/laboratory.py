@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
+from time import monotonic
 from typing import cast
-
-from cachetools import TTLCache
 
 from onefs.content.reader import Content
 from onefs.content.store import Place
@@ -34,6 +32,7 @@ from onefs.tree.sizes import Sizes
 #: seconds for which a folder that was found is taken to be still there; what it holds is looked
 #: up each time
 NEAR = 0.5
+_MOST_NEAR = 1024
 
 
 class Laboratory:
@@ -59,9 +58,7 @@ class Laboratory:
         self._content = content
         self._sizes = Sizes(catalogue, content, deadline)
         self._searches = Searches(queries)
-        #: folders that were found a moment ago: a walk looks up all that a folder holds
-        self._near: TTLCache[str, Folder] = TTLCache(1024, NEAR)
-        self._guard = Lock()
+        self._near = _Near()
         #: what is open, and which paths have become another dataset
         self.opened = Opened()
         rest_link = RestLink(rest, catalogue.created) if rest is not None else None
@@ -134,30 +131,47 @@ class Laboratory:
         return below.partition("/")[0] if top == AS_OF else self._as_of
 
     def _find(self, path: str) -> Item:
+        near = self._near.get(path)
+        if near is not None:
+            return near
         above, _, name = path.rpartition("/")
-        if name:
-            return self._folder_at(above).child(name)
-        return self._find(above) if above else self._root
+        if not name:
+            return self._find(above) if above else self._root
+        found = self._folder_at(above).child(name)
+        if isinstance(found, LabFolder | SubjectFolder | SessionFolder):
+            self._near.put(path, found)
+        return found
 
     def _folder_at(self, path: str) -> Folder:
         """The folder that something below it is looked up in."""
-        with self._guard:
-            found: Folder | None = self._near.get(path)
-        if found is None:
-            item = self._find(path)
-            if not hasattr(item, "child"):
-                raise NotFound(f"{path} is no folder, and holds nothing")
-            found = cast("Folder", item)
-            if isinstance(item, LabFolder | SubjectFolder | SessionFolder):
-                with self._guard:
-                    self._near[path] = found
-        return found
+        item = self._find(path)
+        if not hasattr(item, "child"):
+            raise NotFound(f"{path} is no folder, and holds nothing")
+        return cast("Folder", item)
 
     def _folder(self, path: str) -> Folder:
         item = self._find(path)
         if not hasattr(item, "children"):
             raise UsageError(f"{path} is no folder")
         return cast("Folder", item)
+
+
+class _Near:
+    """Folders that were found a moment ago, by path: a walk looks up all that a folder holds, and
+    a listing looks at the folder and at the one above. Thread-safe, by single steps of a dict.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[float, Folder]] = {}
+
+    def get(self, path: str) -> Folder | None:
+        known = self._found.get(path)
+        return known[1] if known is not None and monotonic() - known[0] < NEAR else None
+
+    def put(self, path: str, folder: Folder) -> None:
+        if len(self._found) >= _MOST_NEAR:
+            self._found.clear()
+        self._found[path] = (monotonic(), folder)
 
 
 def _of_day(day: str, node: Node) -> Node:

@@ -10,7 +10,10 @@ import hashlib
 import uuid
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Protocol
+
+_INODES_IN_MIND = 20_000
 
 
 class Kind(Enum):
@@ -88,11 +91,14 @@ class Tree(Protocol):
         """``(total, free)`` bytes of the disk that the cache lies on."""
 
 
+# a walk asks for the same ones again: when it lists a folder, and when it looks into it
+@lru_cache(maxsize=_INODES_IN_MIND)
 def inode_of_uuid(text: str) -> int:
     """An inode number for a thing with a UUID: 63 bits of it, never 0 or 1."""
     return _positive(uuid.UUID(text).int)
 
 
+@lru_cache(maxsize=_INODES_IN_MIND)
 def inode_of_path(*parts: str) -> int:
     """An inode number for a thing that only has a place."""
     raw = "\0".join(parts).encode("utf-8", "surrogatepass")

@@ -52,6 +52,10 @@ class Opened:
         held.replaced = True
         return held.dataset
 
+    def any(self) -> bool:
+        """Whether :meth:`shown` may be anything but the dataset that it is given."""
+        return bool(self._held)
+
     def is_replaced(self, place: Place) -> bool:
         """Whether the listing has another dataset than the one that is shown."""
         held = self._held.get(place)

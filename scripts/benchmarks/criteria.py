@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from scripts.benchmarks.results import Case, Results, Spread
 
@@ -26,7 +28,7 @@ def judge(results: Results) -> list[Judgement]:
     def fast(key: str, baseline: str, limit: float, text: str) -> None:
         case = cases.get(key)
         if case is not None and baseline in case.values:
-            found.append(_at_least(text, limit, case.speed("onefs", baseline)))
+            found.append(at_least(text, limit, case.speed("onefs", baseline)))
 
     fast("sequential-plain", "curl", 0.9, "Cold sequential read, times curl's speed")
     fast("sequential-slow", "curl", 3.0, "The same, 20 ms and 50 MB/s a connection")
@@ -34,7 +36,7 @@ def judge(results: Results) -> list[Judgement]:
         case = cases.get(f"first-byte-{key}")
         if case is not None:
             text = f"First 64 KiB of a cold large file, {network}, times curl's time"
-            found.append(_at_most(text, 2.0, case.ratio("onefs")))
+            found.append(at_most(text, 2.0, case.ratio("onefs")))
     for size, name in (("large", "500 MB"), ("medium", "17 MB")):
         found += _slices(cases, size, name)
     for readers in (1, 8):
@@ -60,7 +62,7 @@ def _slices(cases: dict[str, Case], size: str, name: str) -> list[Judgement]:
         case = cases.get(key)
         for way in ("fromfile", "memmap"):
             if case is not None and f"onefs, {way}" in case.values:
-                found.append(_at_most(f"{text} ({way})", limit, case.spread(f"onefs, {way}")))
+                found.append(at_most(f"{text} ({way})", limit, case.spread(f"onefs, {way}")))
     return found
 
 
@@ -75,9 +77,34 @@ def _requests(cases: dict[str, Case], key: str, how: str) -> list[Judgement]:
     return [Judgement(text, f"{files} GET, no other", gets, met)]
 
 
-def _at_least(text: str, limit: float, measured: Spread) -> Judgement:
+def at_least(text: str, limit: float, measured: Spread) -> Judgement:
+    """More is better."""
     return Judgement(text, f"at least {limit:g}", measured, measured.median >= limit)
 
 
-def _at_most(text: str, limit: float, measured: Spread) -> Judgement:
+def at_most(text: str, limit: float, measured: Spread) -> Judgement:
+    """Less is better."""
     return Judgement(text, f"at most {limit:g}", measured, measured.median <= limit)
+
+
+def to_json(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
+    """All of them as JSON values."""
+    return [
+        {
+            "text": each.text,
+            "wanted": each.wanted,
+            "measured": each.measured.to_json(),
+            "met": each.met,
+        }
+        for each in judgements
+    ]
+
+
+def promised(judgements: Sequence[Judgement]) -> list[str]:
+    """All of them as a table in Markdown."""
+    lines = ["## What was promised", ""]
+    lines += ["| | wanted | measured (lowest to highest) | |", "|---|---|---|---|"]
+    for each in judgements:
+        verdict = "met" if each.met else "**missed**"
+        lines.append(f"| {each.text} | {each.wanted} | {each.measured} | {verdict} |")
+    return lines

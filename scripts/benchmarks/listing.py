@@ -76,16 +76,21 @@ def own_memory(pid: int) -> float:
     return resident(pid) - kernel_inodes() * INODE / 2**20
 
 
-def curve_of(command: list[str | Path], pid: int, every: float = 2.0) -> tuple[float, list[int]]:
-    """Seconds that a command takes, and the daemon's own memory in MiB on the way."""
+def curve_of(
+    command: list[str | Path], pid: int, patience: float, every: float = 2.0
+) -> tuple[float, bool, list[int]]:
+    """Seconds that a command takes, whether it ended by itself within ``patience``, and the
+    daemon's own memory in MiB on the way."""
     curve = []
     began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        while process.poll() is None:
+        while process.poll() is None and time.perf_counter() - began < patience:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(every)
             curve.append(round(own_memory(pid)))
-    return time.perf_counter() - began, curve
+        ended = process.poll() is not None
+        process.kill()
+    return time.perf_counter() - began, ended, curve
 
 
 def stat_rate(folder: Path, look: Callable[[Path], object] = os.stat) -> float:

@@ -41,6 +41,21 @@ def describe(loads: list[float]) -> dict[str, Any]:
     }
 
 
+def lines(machine: dict[str, Any]) -> list[str]:
+    """What :func:`describe` gives, in Markdown."""
+    load = machine["load_average"]
+    versions = ", ".join(f"{name}: {text}" for name, text in machine["versions"].items())
+    processor = f"{machine['processors']} x {machine['processor']}"
+    between = f"{load['lowest']:.1f} to {load['highest']:.1f}"
+    return [
+        f"- Date: {machine['date']}; onefs at {machine['onefs']}",
+        f"- Machine: {processor}, {machine['memory_gib']} GiB, Linux {machine['kernel']}",
+        f"- Load average while it was measured: {between}, median {load['median']:.1f}",
+        f"- {versions}",
+        "",
+    ]
+
+
 def _processor() -> str:
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scripts.benchmarks.criteria import Judgement, judge
+from scripts.benchmarks.criteria import Judgement, judge, promised, to_json
 from scripts.benchmarks.machine import describe
+from scripts.benchmarks.machine import lines as machine_lines
 from scripts.benchmarks.plot import draw
 from scripts.benchmarks.results import Case, Results, Spread
 
@@ -30,15 +31,7 @@ def write(results: Results, folder: Path, *, complete: bool) -> None:
     whole = {
         "machine": machine,
         "complete_run": complete,
-        "criteria": [
-            {
-                "text": each.text,
-                "wanted": each.wanted,
-                "measured": each.measured.to_json(),
-                "met": each.met,
-            }
-            for each in judgements
-        ],
+        "criteria": to_json(judgements),
         "cases": {key: case.to_json() for key, case in results.cases.items()},
     }
     (folder / "read.json").write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
@@ -47,30 +40,12 @@ def write(results: Results, folder: Path, *, complete: bool) -> None:
 
 
 def _markdown(results: Results, machine: dict[str, Any], judgements: list[Judgement]) -> str:
-    lines = ["# Reading, measured", "", _HOW, *_machine(machine)]
-    lines += ["![Speeds against the baselines](read.png)", "", "## What was promised", ""]
-    lines += ["| | wanted | measured (lowest to highest) | |", "|---|---|---|---|"]
-    for each in judgements:
-        verdict = "met" if each.met else "**missed**"
-        lines.append(f"| {each.text} | {each.wanted} | {_show(each.measured)} | {verdict} |")
+    lines = ["# Reading, measured", "", _HOW, *machine_lines(machine)]
+    lines += ["![Speeds against the baselines](read.png)", "", *promised(judgements)]
     lines += ["", "## All cases", ""]
     for case in results.cases.values():
         lines += [*_case(case), ""]
     return "\n".join(lines)
-
-
-def _machine(machine: dict[str, Any]) -> list[str]:
-    load = machine["load_average"]
-    versions = ", ".join(f"{name}: {text}" for name, text in machine["versions"].items())
-    processor = f"{machine['processors']} x {machine['processor']}"
-    between = f"{load['lowest']:.1f} to {load['highest']:.1f}"
-    return [
-        f"- Date: {machine['date']}; onefs at {machine['onefs']}",
-        f"- Machine: {processor}, {machine['memory_gib']} GiB, Linux {machine['kernel']}",
-        f"- Load average while it was measured: {between}, median {load['median']:.1f}",
-        f"- {versions}",
-        "",
-    ]
 
 
 def _case(case: Case) -> list[str]:
@@ -86,25 +61,16 @@ def _case(case: Case) -> list[str]:
         head, rule = head + " CPU s of its process |", rule + "---|"
     lines += [head + " runs |", rule + "---|"]
     for name, values in case.values.items():
-        row = f"| {name} | {_show(case.spread(name))} |"
+        row = f"| {name} | {case.spread(name)} |"
         if rated:
             row += f" {case.size / 1e6 / case.spread(name).median:.0f} |"
         if compared:
-            row += " 1 |" if name == case.baseline else f" {_show(case.speed(name))} |"
+            row += " 1 |" if name == case.baseline else f" {case.speed(name)} |"
         if case.cpu:
-            row += f" {_show(Spread.of(case.cpu[name]))} |" if name in case.cpu else " |"
+            row += f" {Spread.of(case.cpu[name])} |" if name in case.cpu else " |"
         lines.append(f"{row} {len(values)} |")
     lines += [f"\n{name} failed: {why}" for name, why in case.failures.items()]
     if case.loads:
         loads = ", ".join(f"{load:.1f}" for load in case.loads)
         lines += ["", f"Load average before each repetition: {loads}."]
     return lines
-
-
-def _show(spread: Spread) -> str:
-    median, low, high = (_number(v) for v in (spread.median, spread.low, spread.high))
-    return median if low == high else f"{median} ({low} to {high})"
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

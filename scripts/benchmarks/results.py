@@ -12,6 +12,11 @@ from typing import Any
 from scripts.benchmarks.processes import Failed
 
 
+def number(value: float) -> str:
+    """As many digits as mean something."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 @dataclass(frozen=True, slots=True)
 class Spread:
     """A median with the lowest and the highest value."""
@@ -23,6 +28,10 @@ class Spread:
     @classmethod
     def of(cls, values: list[float]) -> Spread:
         return cls(statistics.median(values), min(values), max(values))
+
+    def __str__(self) -> str:
+        median, low, high = map(number, (self.median, self.low, self.high))
+        return median if low == high else f"{median} ({low} to {high})"
 
     def to_json(self) -> dict[str, float]:
         return {name: round(getattr(self, name), 4) for name in ("median", "low", "high")}

@@ -1,6 +1,6 @@
 """What cache tables cost: loading them, mounting on them, walking them.
 
-usage: tables.py [--sessions N] [--datasets M] [--work FOLDER] [--part-of-find LABS]
+usage: scripts/bench tables [--sessions N] [--datasets M] [--work FOLDER] [--part-of-find LABS]
 
 Makes tables of N sessions with M datasets each, loads them, and mounts the catalogue that came of
 it and a small one, each over an embedded server of 20 sessions. Prints one JSON object:
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -28,7 +29,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,12 @@ from scripts.benchmarks import listing
 from scripts.benchmarks.listing import INODE
 from scripts.benchmarks.made_tables import write
 
+SIZES = ("small", "big")
+#: as its last line; ``ru_maxrss`` would count what the process was forked from
+_TELL_PEAK = (
+    "import atexit; atexit.register(lambda: print(next("
+    "line for line in open('/proc/self/status') if line.startswith('VmHWM'))))"
+)
 _RUN = "from onefs.cli import main; main()"
 
 
@@ -46,30 +53,66 @@ def main() -> None:
     parser.add_argument("--work", type=Path)
     parser.add_argument("--part-of-find", type=int, metavar="LABS")
     asked = parser.parse_args()
-    work = asked.work or Path(tempfile.mkdtemp(prefix="onefs-bench-"))
-    shutil.rmtree(work / "cache", ignore_errors=True)
-    _isolate(work / "home")
-    if not (work / "big" / "datasets.pqt").exists():
-        write(work / "big", asked.sessions, asked.datasets)
-    write(work / "small", 20, 40)
     found: dict[str, Any] = {}
-    with _server() as url:
-        os.environ["ONEFS_URL"] = url
-        _load(work / "small", work / "state-small")
-        found["load"] = _load(work / "big", work / "state-big")
-        found["ready"] = {
-            name: min(_ready(work / f"state-{name}", work) for _ in range(3))
-            for name in ("small", "big")
-        }
-        with _mounted(work / "state-big", work) as (mountpoint, pid):
-            time.sleep(1)
-            found["listings"] = _listings(mountpoint)
-            labs = [str(lab) for lab in sorted(mountpoint.glob("lab[0-9]*"))]
-            found["ls_lR"] = _walk(["ls", "-lR", labs[-1]], pid)
-            found["find"] = _walk(["find", *labs[: asked.part_of_find]], pid)
-    print(json.dumps(found, indent=1))
-    if asked.work is None:
-        shutil.rmtree(work)
+    try:
+        measure(asked.sessions, asked.datasets, found, asked.work, asked.part_of_find)
+    finally:
+        print(json.dumps(found, indent=1))
+
+
+def measure(
+    sessions: int,
+    datasets: int,
+    found: dict[str, Any],
+    work: Path | None = None,
+    part_of_find: int | None = None,
+    patience: float = math.inf,
+    only_load: bool = False,
+) -> dict[str, Any]:
+    """Put all of it into ``found``, as it is measured. Tables that are in ``work`` are taken; a
+    ``find`` is ended after ``patience`` seconds.
+
+    Changes the environment of this process.
+    """
+    with ExitStack() as stack:
+        temporary = tempfile.TemporaryDirectory(prefix="onefs-bench-")
+        work = work or Path(stack.enter_context(temporary))
+        shutil.rmtree(work / "cache", ignore_errors=True)
+        _isolate(work / "home")
+        if not (work / "big" / "datasets.pqt").exists():
+            _say(f"making tables of {sessions:,} sessions")
+            write(work / "big", sessions, datasets)
+        write(work / "small", 20, 40)
+        os.environ["ONEFS_URL"] = stack.enter_context(_server())
+        _say("loading")
+        _load(work / "small", work / "state-small", work)
+        found["load"] = _load(work / "big", work / "state-big", work)
+        _say(f"{found['load']}")
+        if only_load:
+            return found
+        # turns, so that both meet the same moods of the machine
+        pairs = [[_ready(work / f"state-{name}", work) for name in SIZES] for _ in range(3)]
+        found["ready"] = dict(zip(SIZES, map(min, zip(*pairs, strict=True)), strict=True))
+        _say(f"{found['ready']}")
+        _walks(found, work, part_of_find, patience)
+    return found
+
+
+def _walks(found: dict[str, Any], work: Path, part_of_find: int | None, patience: float) -> None:
+    listing.drop_caches()
+    others = _inodes()
+    with _mounted(work / "state-big", work) as (mountpoint, pid):
+        time.sleep(1)
+        found["listings"] = _listings(mountpoint)
+        _say("walking a lab")
+        labs = [str(lab) for lab in sorted(mountpoint.glob("lab[0-9]*"))]
+        found["ls_lR"] = _walk(["ls", "-lR", labs[-1]], pid, others, patience)
+        _say("walking all of it")
+        found["find"] = _walk(["find", *labs[:part_of_find]], pid, others, patience)
+
+
+def _say(what: str) -> None:
+    print(f"  {what}", file=sys.stderr, flush=True)
 
 
 def _isolate(home: Path) -> None:
@@ -97,22 +140,25 @@ def _server() -> Iterator[str]:
             process.terminate()
 
 
-def _load(tables: Path, state: Path) -> dict[str, float]:
+def _load(tables: Path, state: Path, work: Path) -> dict[str, float]:
     shutil.rmtree(state, ignore_errors=True)
-    command = _onefs("sync", "--tables", str(tables), "--state-dir", str(state))
+    folders = ["--state-dir", str(state), "--cache-dir", str(work / "cache")]
+    arguments = ["sync", "--tables", str(tables), *folders]
+    command = [sys.executable, "-c", f"{_TELL_PEAK}; {_RUN}", *arguments]
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     said = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    code = process.wait()
     seconds = time.monotonic() - began
-    assert status == 0, said
+    assert code == 0, said
+    peak_kib = int(said.split()[-2])
     datasets = int(said.split(" datasets")[0].split()[-1].replace(",", ""))
     return {
         "datasets": datasets,
         "seconds": round(seconds, 1),
         "rows_a_second": round(datasets / seconds),
-        "peak_MB": round(usage.ru_maxrss / 1024),
+        "peak_MB": round(peak_kib * 1024 / 1e6),
         "file_MB": round((state / "tables.sqlite").stat().st_size / 1e6),
     }
 
@@ -163,7 +209,8 @@ def _listings(mountpoint: Path) -> dict[str, float | None]:
     return found
 
 
-def _walk(command: list[str], pid: int) -> dict[str, Any]:
+def _walk(command: list[str], pid: int, others: float, patience: float) -> dict[str, Any]:
+    """``others`` is the memory for inodes of other mounts, in MB."""
     curve: list[list[float]] = []
     done = threading.Event()
     began = time.monotonic()
@@ -171,7 +218,9 @@ def _walk(command: list[str], pid: int) -> dict[str, Any]:
     def sample() -> None:
         every = 0.5
         while True:
-            curve.append([round(time.monotonic() - began, 1), _rss(pid), _inodes()])
+            curve.append(
+                [round(time.monotonic() - began, 1), _rss(pid), max(_inodes() - others, 0.0)]
+            )
             if done.wait(every):
                 return
             every = min(every * 1.3, 20)
@@ -180,14 +229,19 @@ def _walk(command: list[str], pid: int) -> dict[str, Any]:
     watcher.start()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        lines = sum(chunk.count(b"\n") for chunk in iter(lambda: process.stdout.read(1 << 20), b""))
+        lines = 0
+        while time.monotonic() - began < patience and (chunk := process.stdout.read(1 << 16)):
+            lines += chunk.count(b"\n")
+        ended = time.monotonic() - began < patience
+        process.kill()
     seconds = time.monotonic() - began
     done.set()
     watcher.join()
-    curve.append([round(seconds, 1), _rss(pid), _inodes()])
+    curve.append([round(seconds, 1), _rss(pid), max(_inodes() - others, 0.0)])
     return {
         "seconds": round(seconds, 1),
         "lines": lines,
+        "ended": ended,
         "ours_at_most_MB": round(max(rss - inodes for _, rss, inodes in curve)),
         "curve": curve,
     }

@@ -1,0 +1,45 @@
+"""What a folder lies on, as the kernel's table of mounts says: a disk of this machine, or not."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+_MOUNTINFO = Path("/proc/self/mountinfo")
+_OCTAL = re.compile(rb"\\([0-7]{3})")
+#: file systems that several hosts may have at once
+_SHARED = {
+    *("9p", "afs", "acfs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs", "gfs2", "glusterfs"),
+    *("gpfs", "juicefs", "kafs", "lustre", "moosefs", "nfs", "nfs4", "ocfs2", "orangefs", "panfs"),
+    *("pvfs2", "quobyte", "smb3", "smbfs", "virtiofs", "weka", "wekafs"),
+}
+#: those of them, and more, that run in user space: ``fuse.sshfs``
+_SHARED_BY_FUSE = _SHARED | {"ceph-fuse", "gcsfuse", "goofys", "mfs", "rclone", "s3fs", "sshfs"}
+
+
+def network_disk(folder: Path, mountinfo: Path = _MOUNTINFO) -> str:
+    """The type of the network file system that a folder lies on, like ``nfs4``; '' for any other.
+
+    The folder need not be there yet. Asks the kernel only: a server that is away holds nobody up.
+    """
+    try:
+        lines = mountinfo.read_bytes().splitlines()
+    except OSError:
+        return ""
+    place = os.fsencode(os.path.realpath(folder)) + b"/"
+    found, longest = "", -1
+    for line in lines:
+        mountpoint, kind = _parse(line)
+        if place.startswith(mountpoint) and len(mountpoint) >= longest:  # the topmost of two
+            found, longest = kind, len(mountpoint)
+    family, _, program = found.partition(".")
+    shared = program in _SHARED_BY_FUSE if family == "fuse" else found in _SHARED
+    return found if shared else ""
+
+
+def _parse(line: bytes) -> tuple[bytes, str]:
+    """Where something is mounted, with a slash at the end, and its type."""
+    before, _, after = line.partition(b" - ")
+    place = _OCTAL.sub(lambda match: bytes([int(match.group(1), 8)]), before.split(b" ")[4])
+    return place.rstrip(b"/") + b"/", os.fsdecode(after.split(b" ")[0])
