@@ -16,8 +16,6 @@ from onefs.urls import host_of, safe_url
 CHUNK = 512 * 1024
 #: seconds within which a whole chunk has to be expected for it to be waited for
 QUICK = 0.2
-#: bytes that may have been read together with the headers, the size of http.client's buffer
-LEFTOVER = 8192
 #: bytes that came at once, from which that can be told
 TELLING = 64 * 1024
 
@@ -117,8 +115,7 @@ class Stream:
             raise self._trouble
         parts = [self._receive(min(size, CHUNK))]
         got = len(parts[0])
-        # what came with the headers tells nothing of how quickly more comes
-        while parts[-1] and got < size and (self._quick or (len(parts) == 1 and got <= LEFTOVER)):
+        while parts[-1] and got < size and self._quick:
             try:
                 parts.append(self._receive(min(size - got, CHUNK)))
             except OnefsError as error:  # what came before it counts
