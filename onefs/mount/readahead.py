@@ -1,7 +1,7 @@
 """The kernel's read-ahead of a mount: wider than it comes, where this user may say so.
 
 The kernel asks a FUSE daemon for 128 KiB at a time. Each request costs a turn of the interpreter,
-so that twice as much at once is read up to one and a half times as fast. The window stands in
+so that three times as much at once is read up to one and a half times as fast. The window stands in
 sysfs, which root alone may write: other users' mounts keep what the kernel gives.
 """
 
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from onefs.mount.mounts import find_mount
 
-#: half a block of a partial file: with more, a slice of an array costs the network a block that
-#: nobody asked for
-KIBIBYTES = 256
+#: less than a block of a partial file: with as much, a slice of an array costs the network a block
+#: that nobody asked for
+KIBIBYTES = 384
 
 _DEVICES = Path("/sys/class/bdi")
 

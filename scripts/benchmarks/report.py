@@ -18,7 +18,7 @@ A ratio is taken within a repetition; what is given is the median, with the lowe
 value. onefs runs as it comes: checksums, verification and the disk cache are on. All read from one
 nginx on the loopback; its slow variant is the same behind a proxy that adds 20 ms to each request
 and to each new connection, and limits a connection to 50 MB/s. It was run as root: then onefs
-widens the read-ahead of its own mount to 256 KiB; the other mounts keep the kernel's 128.
+widens the read-ahead of its own mount to 384 KiB; the other mounts keep the kernel's 128.
 """
 
 

@@ -31,7 +31,7 @@ def test_a_wider_one_stays_and_a_forbidden_one_is_no_error(
     window = _window(tmp_path, mounted)
     assert not readahead.widen(str(mounted.path), tmp_path)
     window.parent.mkdir()
-    for before, after in (("128\n", "256"), ("4096\n", "4096\n")):
+    for before, after in (("128\n", "384"), ("4096\n", "4096\n")):
         window.write_text(before)
         assert readahead.widen(str(mounted.path), tmp_path)
         assert window.read_text() == after
