@@ -278,7 +278,7 @@ def test_the_kernel_may_keep_pages_of_one_generation_only(
         assert not content.open(dataset, place(dataset)).keep_cache
 
 
-def test_a_file_that_nobody_reads_is_closed(open_content: Open) -> None:
+def test_a_file_that_nobody_reads_is_closed(open_content: Open, tmp_path: Path) -> None:
     """Also when its reader left in the middle, with requests on their way and hashing behind."""
     with Scripted({"/a.b.npy": served(DATA, rate=40e6)}) as server:
         content, dataset = open_content(small_file=0), dataset_of(server, DATA)
@@ -286,4 +286,6 @@ def test_a_file_that_nobody_reads_is_closed(open_content: Open) -> None:
             with Reader(content, dataset) as reader:
                 for at in range(end * BLOCK // 2, end * BLOCK, 128 * 1024):
                     assert reader.read(at, 1000) == DATA[at : at + 1000]
-        wait_until(lambda: not [path for path in open_files() if dataset.id in path])
+        # of this test alone: others' datasets have the same id
+        ours = f"{tmp_path}/"
+        wait_until(lambda: not [p for p in open_files() if p.startswith(ours) and dataset.id in p])
