@@ -190,7 +190,7 @@ class Store:
             final = self.final(place)
             if os.path.lexists(final) and not self._is_ours(dataset, final):
                 final = self.private / "aside" / dataset.id
-            before = counted(final) if os.path.lexists(final) and partial != final else 0
+            before = 0 if partial == final else counted(final)
             os.utime(partial, (time.time(), dataset.mtime))
             entry = self._describe(dataset, partial.stat(), final, verdict, ours=True)
             entry = replace(entry, boot="" if durable else self._boot, generation=generation)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import requests
@@ -10,6 +9,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 from urllib3 import BaseHTTPResponse
 
+from onefs.http.call import Call
 from onefs.http.exchange import Exchange
 from onefs.http.pools import POOL_SIZE, POOLS, WATCHED, carried_by, certificates
 from onefs.urls import is_loopback
@@ -35,21 +35,13 @@ class Adapter(HTTPAdapter):
             manager.pool_classes_by_scheme = WATCHED
         return manager
 
-    def send_one(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        timeouts: tuple[float, float],
-        exchange: Exchange,
-    ) -> BaseHTTPResponse:
-        """The answer up to its headers. ``timeouts``: to connect, to read. Raises as requests."""
-        prepared = requests.Request(method, url, headers, data=body).prepare()
-        proxies = _proxies_for(url)
+    def send_one(self, call: Call, exchange: Exchange) -> BaseHTTPResponse:
+        """The answer up to its headers. Raises what requests raises."""
+        prepared = requests.Request(call.method, call.url, call.headers, data=call.body).prepare()
+        proxies = _proxies_for(call.url)
         # see Pools.send_one; through SOCKS nobody but the socket itself ends a read
-        silent = timeouts[1] if any(_is_socks(proxy) for proxy in proxies.values()) else None
-        wanted: Any = (timeouts[0], silent)
+        silent = call.read_timeout if any(_is_socks(proxy) for proxy in proxies.values()) else None
+        wanted: Any = (call.connect_timeout, silent)
         with carried_by(exchange):
             answer = self.send(
                 prepared,

@@ -10,7 +10,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util import Timeout, create_urllib3_context
 
+from onefs.http.call import Call
 from onefs.http.exchange import Exchange
 
 #: connections kept open for each host, and hosts with any
@@ -100,28 +101,20 @@ class Pools:
         #: by the certificates that they go by
         self._tls: dict[str | None, PoolManager] = {}
 
-    def send_one(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        connect_timeout: float,
-        exchange: Exchange,
-    ) -> BaseHTTPResponse:
+    def send_one(self, call: Call, exchange: Exchange) -> BaseHTTPResponse:
         """The answer up to its headers. Raises what urllib3 raises.
 
         A socket with a timeout would be asked whether it has bytes before each read. The watchdog
         ends what takes too long, so that none is set once there is a connection.
         """
-        manager = self._secure() if url.lower().startswith("https:") else self._plain
+        manager = self._secure() if call.url.lower().startswith("https:") else self._plain
         with carried_by(exchange):
             return manager.urlopen(
-                method,
-                url,
-                headers=headers,
-                body=body,
-                timeout=Timeout(connect=connect_timeout, read=None),
+                call.method,
+                call.url,
+                headers=call.headers,
+                body=call.body,
+                timeout=Timeout(connect=call.connect_timeout, read=None),
                 redirect=False,
                 retries=False,
                 preload_content=False,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
@@ -12,7 +11,7 @@ from urllib3 import BaseHTTPResponse
 
 from onefs import __version__
 from onefs.errors import DataServerCredentials, ServerError, Unreachable
-from onefs.http.auth import HostAuth
+from onefs.http.call import Call
 from onefs.http.exchange import Exchange
 from onefs.http.failures import RAISED, failure
 from onefs.http.pools import Pools
@@ -28,19 +27,6 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 USER_AGENT = f"onefs/{__version__}"
 #: the body of an answer that leads elsewhere is read up to here, to keep its connection
 _SMALL_BODY = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request, and how long its sockets may be silent where the watchdog cannot end them."""
-
-    method: str
-    url: str
-    connect_timeout: float
-    read_timeout: float
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
-    auth: HostAuth | None = None
 
 
 class Sender:
@@ -112,16 +98,10 @@ class Sender:
 
     def _send_once(self, call: Call, exchange: Exchange, seconds: float) -> BaseHTTPResponse:
         origin(call.url)
-        headers = {"User-Agent": USER_AGENT, **call.headers}
+        call = replace(call, headers={"User-Agent": USER_AGENT, **call.headers})
         try:
-            if _is_plain(call.url):
-                return self._pools.send_one(
-                    call.method, call.url, headers, call.body, call.connect_timeout, exchange
-                )
-            timeouts = call.connect_timeout, call.read_timeout
-            return self._adapter().send_one(
-                call.method, call.url, headers, call.body, timeouts, exchange
-            )
+            way = self._pools if _is_plain(call.url) else self._adapter()
+            return way.send_one(call, exchange)
         except RAISED as error:
             raise ended(exchange, call.url, seconds) or failure(error, host_of(call.url)) from error
 

@@ -21,10 +21,11 @@ from onefs.errors import (
     Unreachable,
 )
 from onefs.http.auth import HostAuth
+from onefs.http.call import Call
 from onefs.http.exchange import Clock, Exchange, Watchdog
 from onefs.http.failures import RAISED, failure
 from onefs.http.retry import retry_after_seconds, retry_delay
-from onefs.http.sending import REDIRECTS, Call, Sender
+from onefs.http.sending import REDIRECTS, Sender
 from onefs.http.streams import Stream, ended
 from onefs.urls import host_of, safe_url
 

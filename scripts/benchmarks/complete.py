@@ -28,21 +28,21 @@ def complete(bench: Bench) -> None:
     [one, *eight] = bench.laboratory.add_session("plain", [large, *eighths])
     with ExitStack() as stack:
         ours = bench.mount(stack, bench.onefs)
+        assert ours.cache is not None
         for file in (one, *eight):
             timed_together([_read(ours.path(file))])
             wait_until(partial(_verified, ours.path(file)), 120, "the file is verified")
         shown = [ours]
         if installed("bindfs"):
-            assert ours.cache is not None
             for options in ((), ("--multithreaded",)):
                 shown.append(bench.mount(stack, _bindfs(ours.cache, *options)))
         for readers, files in ((1, [one]), (_READERS, eight)):
             _cold(bench, readers, files, shown)
-            # the kernel keeps its pages, as it does onefs's: only for what FUSE itself costs then
-            kept = bench.mount(stack, _bindfs(ours.cache, "-o", "kernel_cache"))
-            _warm(bench, one, [ours, kept])
-        else:
-            _warm(bench, one, [ours])
+        warm = [ours]
+        if installed("bindfs"):
+            # the kernel keeps its pages, as it does onefs's: what FUSE itself costs then
+            warm.append(bench.mount(stack, _bindfs(ours.cache, "-o", "kernel_cache")))
+        _warm(bench, one, warm)
 
 
 def _cold(bench: Bench, readers: int, files: list[Served], shown: list[Contender]) -> None:

@@ -33,7 +33,7 @@ from typing import Any
 from scripts.benchmarks import listing, searching, tables, walking
 from scripts.benchmarks.criteria import to_json
 from scripts.benchmarks.machine import describe
-from scripts.benchmarks.processes import ROOT, Failed
+from scripts.benchmarks.processes import ROOT, Failed, embedded_servers
 from scripts.benchmarks.promises import judge
 from scripts.benchmarks.telling import tell
 
@@ -109,17 +109,9 @@ class Mounted:
 def demo(folder: Path, sessions: int) -> Iterator[tuple[dict[str, str], Path]]:
     """The embedded servers in a process of their own: where they are, and their access log."""
     log = folder / "access.log"
-    command = [sys.executable, "-m", "onefs.demo", "--sessions", str(sessions), "--datasets", "40"]
-    with subprocess.Popen(
-        [*command, "--access-log", str(log), "--until-stdin-closes"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        yield json.loads(process.stdout.readline()), log
-        process.stdin.close()
+    options = ["--sessions", str(sessions), "--datasets", "40", "--access-log", log]
+    with embedded_servers(*options) as ready:
+        yield ready, log
 
 
 def environment(folder: Path, ready: dict[str, str]) -> dict[str, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -61,6 +63,19 @@ def running(command: Command, log: Path) -> Iterator[subprocess.Popen[bytes]]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(15)
+
+
+@contextmanager
+def embedded_servers(*options: str | Path) -> Iterator[dict[str, str]]:
+    """The embedded servers in a process of their own, until the block is left: what they say."""
+    command = [sys.executable, "-m", "onefs.demo", "--until-stdin-closes", *options]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        yield json.loads(process.stdout.readline())
+        process.stdin.close()
 
 
 def run(command: Command, *, environment: Mapping[str, str] | None = None) -> str:

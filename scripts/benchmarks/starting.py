@@ -22,11 +22,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from scripts.benchmarks.machine import describe
+from scripts.benchmarks.processes import embedded_servers
 
 #: seconds that the server takes for a query
 DELAYS = (0.5, 1.0, 2.0)
@@ -41,22 +41,6 @@ def took(call: Callable[[], object]) -> float:
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
-
-
-@contextmanager
-def server(delay: float) -> Iterator[dict[str, str]]:
-    """The embedded laboratory, which waits before each answer: what it says of itself."""
-    command = [sys.executable, "-m", "onefs.demo", "--until-stdin-closes"]
-    with subprocess.Popen(
-        [*command, "--latency", str(delay * 1000)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        yield json.loads(process.stdout.readline())
-        process.stdin.close()
 
 
 def environment(folder: Path, ready: Mapping[str, str], token: str) -> dict[str, str]:
@@ -90,7 +74,7 @@ def log_in(connection: http.client.HTTPConnection, ready: Mapping[str, str]) -> 
 
 def cold_search(folder: Path, delay: float, repeats: int) -> Row:
     """A cold search as a whole process, beside the bare request."""
-    with server(delay) as ready:
+    with embedded_servers("--latency", str(delay * 1000)) as ready:
         connection = http.client.HTTPConnection(urlsplit(ready["alyx_url"]).netloc)
         token = log_in(connection, ready)
         own = environment(folder, ready, token)
@@ -114,7 +98,7 @@ def cold_search(folder: Path, delay: float, repeats: int) -> Row:
 
 def commands(folder: Path, repeats: int) -> dict[str, Row]:
     """Commands over a server that answers at once, warm and as whole processes, in turns."""
-    with server(0) as ready:
+    with embedded_servers() as ready:
         connection = http.client.HTTPConnection(urlsplit(ready["alyx_url"]).netloc)
         own = environment(folder, ready, log_in(connection, ready))
         connection.close()
