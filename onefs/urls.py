@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from onefs.errors import UsageError
@@ -52,6 +53,7 @@ def origin(url: str) -> str:
     return f"{scheme}://{shown}" + ("" if port == _DEFAULT_PORTS[scheme] else f":{port}")
 
 
+@lru_cache(maxsize=1024)  # asked for several times in the course of each download
 def host_of(url: str) -> str:
     """``host[:port]`` for a message; never raises."""
     return urlsplit(safe_url(url)).netloc or safe_url(url)

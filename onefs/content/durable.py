@@ -80,7 +80,7 @@ class Syncer:
         return batch, True
 
     def _sync(self, dataset: Dataset) -> None:
-        entry = self._store.entry(dataset)
+        entry = self._store.recorded(dataset)
         if entry is None or not entry.boot:
             return
         descriptor = os.open(self._store.root / entry.path, os.O_RDONLY | os.O_CLOEXEC)

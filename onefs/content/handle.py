@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,12 @@ from onefs.model import Dataset
 if TYPE_CHECKING:
     from onefs.content.reader import Content
 
+#: seconds for which nothing is there yet if nothing was there on opening
+_STILL_ABSENT = 0.1
 #: how often a read begins anew when the remote file changes before a byte was handed out
 FRESH_STARTS = 3
+#: how often a file is fetched that others evict, to make room for theirs, before it can be opened
+TRIES = 8
 
 
 class DatasetHandle:
@@ -32,13 +37,17 @@ class DatasetHandle:
         at: Place,
         size: int,
         keep_cache: bool,
+        *,
+        absent: bool,
     ) -> None:
+        """``absent``: nothing of it is in the cache folder just now."""
         self.size = size
         self.keep_cache = keep_cache
         self._content = content
         self._dataset = dataset
         self._place = place
         self._at = at
+        self._absent_until = time.monotonic() + _STILL_ABSENT if absent else 0.0
         self._lock = threading.Lock()
         self._fd: int | None = None
         self._reading: Reading | None = None
@@ -52,6 +61,8 @@ class DatasetHandle:
         reading = self._reading
         if reading is not None:
             return self._is_ready(reading, offset, length)
+        if self._is_absent():
+            return None
         known = self._content.known_path(self._dataset)
         if known is not None:
             return self._fd if self._open(known) else None
@@ -62,12 +73,14 @@ class DatasetHandle:
 
     def fd(self, offset: int, length: int) -> int:
         """A descriptor that holds these bytes at this offset; fetches them if need be."""
-        for attempt in range(FRESH_STARTS):
+        changes = 0
+        for _ in range(TRIES):
             try:
                 if self._fd is not None or self._fetch(offset, length):
                     break
             except Changed:
-                self._start_anew(last=attempt == FRESH_STARTS - 1)
+                changes += 1
+                self._start_anew(last=changes == FRESH_STARTS)
         with self._lock:
             descriptor = self._fd
             if descriptor is None and self._reading is not None:
@@ -114,7 +127,8 @@ class DatasetHandle:
 
     def _bring(self, offset: int, length: int) -> bool:
         if self._content.is_small(self._dataset):
-            return self._open(self._content.path(self._dataset, self._place))
+            bring = self._content.fetch_whole if self._is_absent() else self._content.path
+            return self._open(bring(self._dataset, self._place))
         reading = self._begin()
         if reading is None:
             known = self._content.known_path(self._dataset)
@@ -124,6 +138,10 @@ class DatasetHandle:
         else:
             reading.wait(offset, length)
         return True
+
+    def _is_absent(self) -> bool:
+        """Whether nothing of it was there a moment ago: looking again would be a waste."""
+        return time.monotonic() < self._absent_until
 
     def _begin(self) -> Reading | None:
         """Our reading of the partial file; None when the file is complete."""

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from onefs.content.records import Entry
+from onefs.content.records import Entry, values_of
 from onefs.errors import CacheError
 from onefs.sqlite import SqliteFile, is_damage
 
@@ -45,7 +44,7 @@ class Index:
 
     def put(self, entry: Entry) -> None:
         """Write a row, if that is possible: the record is what counts."""
-        self._note(f"REPLACE INTO entries VALUES ({', '.join('?' * 14)})", *astuple(entry))
+        self._note(f"REPLACE INTO entries VALUES ({', '.join('?' * 14)})", *values_of(entry))
 
     def forget(self, dataset_id: str) -> None:
         self._execute("DELETE FROM entries WHERE dataset_id = ?", dataset_id)

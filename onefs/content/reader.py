@@ -140,7 +140,8 @@ class Content:
                 self._accepted_until = 0.0
         generation = entry.generation if entry is not None else self._generation(dataset)
         keep = self._same_as_last_time(dataset, at, generation)
-        return DatasetHandle(self, dataset, place, at, size, keep)
+        absent = entry is None and not generation
+        return DatasetHandle(self, dataset, place, at, size, keep, absent=absent)
 
     def probe(self, dataset: Dataset) -> int:
         """The size of a dataset whose size Alyx lacks, in bytes, from a file server.
@@ -202,7 +203,7 @@ class Content:
             self.store.used(dataset)
         while path is None:
             if self.is_small(dataset):
-                path = self._whole.wait(dataset, place)
+                path = self.fetch_whole(dataset, place)
                 break
             reading = self.begin_reading(dataset, place)
             if reading is not None:
@@ -212,6 +213,10 @@ class Content:
                     self.end_reading(reading)
             path = self.store.known(dataset)
         return path
+
+    def fetch_whole(self, dataset: Dataset, place: Place) -> Path:
+        """The same for a small dataset that does not seem to be there."""
+        return self._whole.wait(dataset, place)
 
     def size(self, dataset: Dataset) -> int | None:
         """Bytes of a dataset: the database's claim, or what the user has accepted instead.

@@ -8,12 +8,14 @@ last used (to the minute), for the order of eviction.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from pathlib import Path
 
 from onefs.content.holes import created, write_all
@@ -40,6 +42,13 @@ class Entry:
     digest: str = ""
 
 
+#: bytes that a record has at most: its path and its reason are bounded
+_MOST = 1 << 16
+_NAMES = tuple(field.name for field in fields(Entry))
+#: the values of an entry, in the order of its fields
+values_of = attrgetter(*_NAMES)
+
+
 class Records:
     """The records of one cache folder. Thread-safe, and safe beside other processes.
 
@@ -50,34 +59,55 @@ class Records:
     def __init__(self, folder: Path, marks: Path) -> None:
         self._folder = folder
         self._marks = marks
+        #: what tells our own fresh records from those of other processes, and from each other
+        self._own = secrets.token_hex(4)
+        self._numbers = itertools.count()
         for each in (folder, marks):
             each.mkdir(parents=True, exist_ok=True)
 
     def get(self, dataset_id: str) -> Entry | None:
         """None when there is no record, or one that makes no sense."""
         try:
-            found = json.loads(self._path(dataset_id).read_bytes())
-            entry = Entry(**found)
-        except (FileNotFoundError, ValueError, TypeError):
+            entry = _entry(_content(self._path(dataset_id)))
+        except (FileNotFoundError, ValueError, TypeError, AttributeError):
             return None
         return entry if entry.dataset_id == dataset_id else None
 
     def put(self, entry: Entry) -> None:
-        fresh = self._folder / f".{entry.dataset_id}.{secrets.token_hex(4)}"
+        fresh = f"{self._folder}/.{entry.dataset_id}.{self._own}.{next(self._numbers)}"
         try:
             with created(fresh) as file:
-                write_all(file, memoryview(json.dumps(asdict(entry)).encode() + b"\n"), 0)
-            if entry.state == "accepted":
-                (self._marks / entry.dataset_id).touch()
-            else:
-                (self._marks / entry.dataset_id).unlink(missing_ok=True)
-            fresh.replace(self._path(entry.dataset_id))
+                write_all(file, memoryview(_text(entry)), 0)
+            self._mark(entry)
+            os.replace(fresh, self._path(entry.dataset_id))
         except OSError:
-            fresh.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(fresh)
             raise
 
+    def settle(self, entry: Entry) -> bool:
+        """Strike out an entry's boot where it stands; False when the record is another by now.
+
+        No file is made for it, and whoever reads meanwhile finds a boot that never was at worst:
+        then the file is verified once more.
+        """
+        try:
+            descriptor = os.open(self._path(entry.dataset_id), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            text = os.pread(descriptor, _MOST, 0)
+            if not entry.boot or text != _text(entry):
+                return False
+            boot = entry.boot.encode()
+            write_all(descriptor, memoryview(b" " * len(boot)), text.rindex(boot))
+        finally:
+            os.close(descriptor)
+        return True
+
     def forget(self, dataset_id: str) -> None:
-        self._path(dataset_id).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(self._path(dataset_id))
 
     def touch(self, dataset_id: str, now: float) -> None:
         """The file is being read."""
@@ -108,8 +138,35 @@ class Records:
             if entry is not None and entry.state == "accepted":
                 yield entry
 
-    def _path(self, dataset_id: str) -> Path:
-        return self._folder / f"{dataset_id}.json"
+    def _mark(self, entry: Entry) -> None:
+        mark = f"{self._marks}/{entry.dataset_id}"
+        if entry.state == "accepted":
+            Path(mark).touch()
+        else:
+            with suppress(FileNotFoundError):
+                os.unlink(mark)
+
+    def _path(self, dataset_id: str) -> str:
+        return f"{self._folder}/{dataset_id}.json"
+
+
+def _content(path: str) -> bytes:
+    """All bytes of a small file. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.pread(descriptor, _MOST, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _text(entry: Entry) -> bytes:
+    return json.dumps(dict(zip(_NAMES, values_of(entry), strict=True))).encode() + b"\n"
+
+
+def _entry(text: bytes) -> Entry:
+    """Raises ValueError, TypeError or AttributeError."""
+    entry = Entry(**json.loads(text))
+    return replace(entry, boot="") if not entry.boot.strip() else entry
 
 
 def boot_id() -> str:

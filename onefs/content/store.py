@@ -20,6 +20,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -96,13 +97,16 @@ class Store:
         entry = self._index.get(dataset.id)
         if entry is not None and entry.state != "bad" and self._holds(entry, dataset):
             return entry
-        with disk_errors(self.root):
-            record = self.records.get(dataset.id)
-        if record is None or not self._holds(record, dataset):
-            return None
-        if record != entry:
+        record = self.recorded(dataset)
+        if record is not None and record != entry:
             self._index.put(record)
         return record
+
+    def recorded(self, dataset: Dataset) -> Entry | None:
+        """The same from its record alone, which is what counts."""
+        with disk_errors(self.root):
+            record = self.records.get(dataset.id)
+        return record if record is not None and self._holds(record, dataset) else None
 
     def accepted(self) -> dict[str, Entry]:
         """What was accepted, on this host or another, by dataset, whether it still holds or not."""
@@ -127,10 +131,10 @@ class Store:
 
         ``watch`` is told how many bytes were read. Nothing is taken, and no lock is needed.
         """
-        final = self.final(place)
         with disk_errors(self.root):
             if not self.stands(dataset, place):
                 return None
+            final = self.final(place)
             try:
                 found = final.stat()
                 if judge_file(dataset, final, watch).good:
@@ -155,11 +159,17 @@ class Store:
 
     def stands(self, dataset: Dataset, place: Place) -> bool:
         """Whether a file is at the ONE path that :meth:`examine` would look into."""
-        final = self.final(place)
-        if not dataset.md5 or not final.is_file():
+        if not dataset.md5:
             return False
+        final = self.final(place)
+        try:
+            found = os.stat(final)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return False
+            raise
         refused = self._refused.get(final)
-        return refused is None or refused != (dataset.md5, *stamp(final.stat()))
+        return stat.S_ISREG(found.st_mode) and refused != (dataset.md5, *stamp(found))
 
     def take(
         self, dataset: Dataset, path: Path, verdict: Verdict, *, ours: bool, found: os.stat_result
@@ -188,23 +198,23 @@ class Store:
         """
         with disk_errors(self.root):
             final = self.final(place)
-            if os.path.lexists(final) and not self._is_ours(dataset, final):
+            there = os.path.lexists(final)
+            if there and not self._is_ours(dataset, final):
                 final = self.private / "aside" / dataset.id
-            before = 0 if partial == final else counted(final)
+            before = counted(final) if there and partial != final else 0
             os.utime(partial, (time.time(), dataset.mtime))
-            entry = self._describe(dataset, partial.stat(), final, verdict, ours=True)
+            entry = self._describe(dataset, os.stat(partial), final, verdict, ours=True)
             entry = replace(entry, boot="" if durable else self._boot, generation=generation)
-            self.records.put(entry)
+            self.records.put(entry)  # the index takes it from there when it is first asked for
             _rename(partial, final)
-            self._index.put(entry)
             self.ledger.change(-before)
         return final
 
     def confirm(self, entry: Entry) -> None:
         """The bytes of a file are known to be on the disk now."""
         with disk_errors(self.root):
-            if self.records.get(entry.dataset_id) == entry:
-                self._keep(replace(entry, boot=""))
+            if self.records.settle(entry):
+                self._index.put(replace(entry, boot=""))
 
     def condemn(
         self, dataset: Dataset, reason: str, kept: Path | None = None, digest: str = ""
@@ -310,7 +320,7 @@ class Store:
     def unchanged(self, entry: Entry) -> bool:
         """Whether the file is the one that the entry was written for."""
         try:
-            found = (self.root / entry.path).stat()
+            found = os.stat(f"{self.root}/{entry.path}")
         except OSError:
             return False
         return stamp(found) == (entry.inode, entry.size, entry.mtime_ns)
@@ -367,10 +377,10 @@ def disk_errors(root: Path) -> Iterator[None]:
 def _rename(source: Path, target: Path) -> None:
     """Give a file another name, in a folder that may have to be made first."""
     try:
-        source.replace(target)
+        os.replace(source, target)
     except FileNotFoundError:
         target.parent.mkdir(parents=True, exist_ok=True)
-        source.replace(target)
+        os.replace(source, target)
 
 
 def _remove_folder(folder: Path) -> None:

@@ -150,7 +150,7 @@ class WholeFetcher:
 
     def _ensure(self, dataset: Dataset, place: Place) -> Path:
         """Another process may have done it all meanwhile."""
-        entry = self._store.entry(dataset)
+        entry = self._store.recorded(dataset)
         if entry is not None and entry.state == "bad":
             raise BadContent(entry.reason)
         if entry is not None:

@@ -1,10 +1,9 @@
 """What can end a request from outside: a deadline, or somebody who no longer wants the answer.
 
 A socket's own timeout bounds one ``recv``; a server that sends a byte now and then never meets
-it. So each request is an :class:`Exchange` that holds a duplicate of its connection's descriptor,
-and the :class:`Watchdog` shuts that connection down when the exchange is overdue: whoever waits,
-in connect, in the TLS handshake, for headers or for the body, is woken at once. The duplicate
-makes this safe: no descriptor number can be closed and given to another file meanwhile.
+it. So each request is an :class:`Exchange` that holds the :class:`Line` of its connection, and the
+:class:`Watchdog` shuts that down when the exchange is overdue: whoever waits, in connect, in the
+TLS handshake, for headers or for the body, is woken at once.
 """
 
 from __future__ import annotations
@@ -32,13 +31,43 @@ class Verdict(Enum):
     STOPPED = "stopped"
 
 
+class Line:
+    """A duplicate of a connection's descriptor, by which any thread may shut the connection down.
+
+    It belongs to the connection and to the exchanges that it carries, and is closed when none of
+    them needs it any more: so no number can be closed and given to another file meanwhile.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._lock = threading.Lock()
+        self._socket = socket.socket(fileno=os.dup(connection.fileno()))
+        self._holders = 1
+
+    def hold(self) -> None:
+        """One more needs it."""
+        with self._lock:
+            self._holders += 1
+
+    def release(self) -> None:
+        """One of those who need it does so no longer."""
+        with self._lock:
+            self._holders -= 1
+            if not self._holders:
+                self._socket.close()
+
+    def end(self) -> None:
+        """Shut the connection down. By a holder only."""
+        with suppress(OSError):  # not connected, or gone already
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+
 class Exchange:
     """One request and its answer, redirects included. Its methods may be called by any thread."""
 
     def __init__(self, watchdog: Watchdog) -> None:
         self._watchdog = watchdog
         self._lock = threading.Lock()
-        self._handle: socket.socket | None = None
+        self._line: Line | None = None
         self._changed = threading.Event()
         #: when the watchdog ends it, on the watchdog's clock; None while nobody waits for bytes
         self.due: float | None = None
@@ -53,18 +82,18 @@ class Exchange:
         """Something must have come by then; None: nobody is waiting."""
         self._watchdog.set_due(self, due)
 
-    def attach(self, connection: socket.socket, *, reused: bool) -> None:
-        """Name the connection that carries the exchange from now on.
+    def attach(self, line: Line, *, reused: bool) -> None:
+        """Name the line of the connection that carries the exchange from now on.
 
         Raises ConnectionAbortedError when the exchange was ended before.
         """
-        handle = socket.socket(fileno=os.dup(connection.fileno()))
+        line.hold()
         with self._lock:
-            old, self._handle = self._handle, handle
+            old, self._line = self._line, line
             self.reused = reused
             ended = self.verdict is not None
         if old is not None:
-            old.close()
+            old.release()
         if ended:
             raise ConnectionAbortedError("ended before it was connected")
 
@@ -73,23 +102,24 @@ class Exchange:
         with self._lock:
             if self.verdict is None:
                 self.verdict = verdict
-            if self._handle is not None:
-                with suppress(OSError):  # not connected, or gone already
-                    self._handle.shutdown(socket.SHUT_RDWR)
+            if self._line is not None:
+                self._line.end()
         self._changed.set()
 
     def finish(self) -> None:
         """Let go of the connection. Whoever took it over from here on is not disturbed."""
         self._watchdog.forget(self)
         with self._lock:
-            handle, self._handle = self._handle, None
-        if handle is not None:
-            handle.close()
+            line, self._line = self._line, None
+        if line is not None:
+            line.release()
 
     def dial(
         self, host: str, port: int, timeout: float, options: Iterable[tuple[Any, ...]]
-    ) -> socket.socket:
-        """A connected socket. ``timeout`` seconds in all: each address gets its share.
+    ) -> tuple[socket.socket, Line]:
+        """A connected socket and its line, which belong to the caller.
+
+        ``timeout`` seconds in all: each address gets its share.
 
         Raises socket.gaierror, TimeoutError or another OSError.
         """
@@ -99,18 +129,20 @@ class Exchange:
         for index, (family, kind, protocol, _, address) in enumerate(addresses):
             share = max((end - time.monotonic()) / (len(addresses) - index), 0.01)
             connection = socket.socket(family, kind, protocol)
+            line = Line(connection)
             try:
                 for option in options:
                     connection.setsockopt(*option)
                 connection.settimeout(share)
-                self.attach(connection, reused=False)
+                self.attach(line, reused=False)
                 connection.connect(address)
             except OSError as error:
                 connection.close()
+                line.release()
                 failure = error
             else:
                 connection.settimeout(timeout)
-                return connection
+                return connection, line
         raise failure
 
     def _resolve(self, host: str, port: int, timeout: float) -> Addresses:

@@ -22,7 +22,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from urllib3.util import Timeout, create_urllib3_context
 
 from onefs.http.call import Call
-from onefs.http.exchange import Exchange
+from onefs.http.exchange import Exchange, Line
 
 #: connections kept open for each host, and hosts with any
 POOL_SIZE = 32
@@ -42,8 +42,9 @@ def carried_by(exchange: Exchange) -> Iterator[None]:
 
 
 class _Watched(HTTPConnection):
-    """A connection that attaches itself to the exchange of the thread that uses it."""
+    """A connection that attaches its line to the exchange of the thread that uses it."""
 
+    _line: Line | None = None
     #: connected for the request that comes next, and so attached already
     _fresh = False
 
@@ -51,8 +52,10 @@ class _Watched(HTTPConnection):
         exchange: Exchange = _thread.exchange
         timeout = self.timeout if isinstance(self.timeout, int | float) else 30.0
         host, port = self._dns_host.strip("[]"), self.port
+        self._drop_line()
         try:
-            return exchange.dial(host, port, timeout, self.socket_options or ())
+            made, self._line = exchange.dial(host, port, timeout, self.socket_options or ())
+            return made
         except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error
         except TimeoutError as error:
@@ -61,14 +64,23 @@ class _Watched(HTTPConnection):
             raise NewConnectionError(self, "connection failed") from error
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock is not None and not self._fresh:
-            _thread.exchange.attach(self.sock, reused=True)
+        if self._line is not None and not self._fresh:
+            _thread.exchange.attach(self._line, reused=True)
         super().request(*args, **kwargs)
         self._fresh = False
 
     def connect(self) -> None:
         super().connect()
         self._fresh = True
+
+    def close(self) -> None:
+        super().close()
+        self._drop_line()
+
+    def _drop_line(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            line.release()
 
 
 class _WatchedTLS(_Watched, HTTPSConnection):

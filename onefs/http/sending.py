@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 USER_AGENT = f"onefs/{__version__}"
+#: what names a proxy for a URL of ours in the environment (``urllib.request.getproxies``)
+_PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 #: the body of an answer that leads elsewhere is read up to here, to keep its connection
 _SMALL_BODY = 64 * 1024
 
@@ -47,6 +49,7 @@ class Sender:
     ) -> tuple[BaseHTTPResponse, str]:
         """Send ``call``, answer its challenge, follow its redirects: the answer and its URL."""
         seen = {call.url}
+        call = replace(call, headers={"User-Agent": USER_AGENT, **call.headers})
         while True:
             response = self._challenge(call, exchange, seconds, own=len(seen) == 1)
             target = _redirect(response, call)
@@ -98,7 +101,6 @@ class Sender:
 
     def _send_once(self, call: Call, exchange: Exchange, seconds: float) -> BaseHTTPResponse:
         origin(call.url)
-        call = replace(call, headers={"User-Agent": USER_AGENT, **call.headers})
         try:
             way = self._pools if _is_plain(call.url) else self._adapter()
             return way.send_one(call, exchange)
@@ -111,8 +113,7 @@ def _is_plain(url: str) -> bool:
     server = urlsplit(url).netloc
     if not server.isascii() or "@" in server:
         return False
-    proxies = any(name.lower().endswith("_proxy") for name in os.environ)
-    return not proxies or is_loopback(url)
+    return not any(map(os.environ.get, _PROXIES)) or is_loopback(url)
 
 
 def _load_adapter() -> Adapter:

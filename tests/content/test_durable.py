@@ -1,0 +1,91 @@
+"""Small files and power loss: what was not known to be on the disk is verified once more."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from onefs.content.records import Records, boot_id
+from onefs.model import Dataset
+from tests.content.conftest import Open, place
+from tests.content.ranges import dataset_of, read_all, served, some_bytes
+from tests.running import wait_until
+from tests.scripted import Scripted
+
+DATA = some_bytes(30_000)
+ANOTHER_BOOT = "0" * 8 + boot_id()[8:]
+
+
+def _record(cache: Path, dataset: Dataset) -> Path:
+    return cache / ".onefs" / "files" / f"{dataset.id}.json"
+
+
+def _boot(record: Path) -> str:
+    return str(json.loads(record.read_bytes())["boot"])
+
+
+def test_a_file_that_was_synced_needs_no_second_look_after_a_power_loss(
+    open_content: Open,
+) -> None:
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        content = open_content()
+        dataset = dataset_of(server, DATA)
+        assert read_all(content, dataset) == DATA
+        record = _record(content.cache_dir, dataset)
+        before = record.stat().st_ino
+        assert _boot(record) == boot_id()
+        wait_until(lambda: not _boot(record).strip())
+        # where it stands: a new file for each would cost more than the sync
+        assert record.stat().st_ino == before
+        entry = content.store.entry(dataset)
+        assert entry is not None
+        assert entry.boot == ""
+
+
+@pytest.mark.parametrize("boot", [ANOTHER_BOOT, " " * 20 + boot_id()[20:]], ids=["older", "torn"])
+@pytest.mark.parametrize("damaged", [False, True], ids=["whole", "damaged"])
+def test_a_file_of_another_boot_is_verified_anew(
+    open_content: Open, boot: str, damaged: bool
+) -> None:
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        content = open_content()
+        dataset = dataset_of(server, DATA)
+        path = content.path(dataset, place(dataset))
+        content.close()  # what waits to be synced is
+        record = _record(content.cache_dir, dataset)
+        found = json.loads(record.read_bytes())
+        record.write_text(json.dumps({**found, "boot": boot}))
+        if damaged:
+            as_it_was = path.stat()
+            path.write_bytes(bytes(len(DATA)))
+            os.utime(path, ns=(as_it_was.st_atime_ns, as_it_was.st_mtime_ns))
+        after = open_content(state="after")  # its index is lost, too
+        assert after.known_path(dataset) is None
+        assert read_all(after, dataset) == DATA
+        assert len(server.requests) == 1 + damaged
+        kept = after.store.entry(dataset)
+        assert kept is not None
+        assert kept.ours == 1
+
+
+def test_only_the_record_that_was_meant_is_settled(tmp_path: Path, open_content: Open) -> None:
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        content = open_content()
+        dataset = dataset_of(server, DATA)
+        read_all(content, dataset)
+        entry = content.store.entry(dataset)
+        assert entry is not None
+        records = Records(tmp_path / "files", tmp_path / "marks")
+        meant = replace(entry, boot=ANOTHER_BOOT)
+        assert not records.settle(meant)  # there is none
+        records.put(replace(meant, inode=entry.inode + 1))
+        assert not records.settle(meant)
+        assert records.get(dataset.id) == replace(meant, inode=entry.inode + 1)
+        records.put(meant)
+        assert records.settle(meant)
+        assert records.get(dataset.id) == replace(meant, boot="")
+        assert not records.settle(meant)  # it is settled already
