@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import threading
 import time
-from contextlib import suppress
 
 from onefs.content.store import Store
 from onefs.errors import OnefsError
@@ -29,55 +27,56 @@ LATEST = 30.0
 
 
 class Syncer:
-    """Syncs files. Thread-safe; its thread starts with the first file."""
+    """Syncs files. Thread-safe; its thread lives while there are files for it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._queue: queue.Queue[Dataset | None] = queue.Queue(WAITING)
         self._lock = threading.Lock()
+        self._waiting: list[Dataset] = []
+        #: when the last of them came
+        self._came = 0.0
+        self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
     def add(self, dataset: Dataset) -> None:
-        """Sync the file of a dataset soon."""
+        """Sync the file of a dataset soon. Wakes nobody: that would cost who reads many files."""
         with self._lock:
+            if len(self._waiting) < WAITING:
+                self._waiting.append(dataset)
+                self._came = time.monotonic()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="onefs-sync", daemon=True)
                 self._thread.start()
-        with suppress(queue.Full):
-            self._queue.put_nowait(dataset)
 
     def close(self) -> None:
         """Sync what waits, for ten seconds at most."""
+        self._closing.set()
         with self._lock:
             thread = self._thread
         if thread is not None:
-            end = time.monotonic() + 10.0
-            with suppress(queue.Full):
-                self._queue.put(None, timeout=10.0)
-            thread.join(max(0.0, end - time.monotonic()))
+            thread.join(10.0)
 
     def _run(self) -> None:
-        ended = False
-        while not ended:
-            batch, ended = self._gather()
+        while batch := self._gather():
             for dataset in batch:
                 try:
                     self._sync(dataset)
                 except (OnefsError, OSError) as error:
                     log.debug("%s was not synced: %s", dataset.name, error)
 
-    def _gather(self) -> tuple[list[Dataset], bool]:
-        """The files of one burst, and whether they are the last."""
-        batch: list[Dataset] = []
-        first = self._queue.get()
-        end = time.monotonic() + LATEST
-        while first is not None:
-            batch.append(first)
-            try:
-                first = self._queue.get(timeout=max(0.0, min(QUIET, end - time.monotonic())))
-            except queue.Empty:
-                return batch, False
-        return batch, True
+    def _gather(self) -> list[Dataset]:
+        """The files of one burst; none when there are no more, and the thread is to end."""
+        latest = time.monotonic() + LATEST
+        while True:
+            now = time.monotonic()
+            with self._lock:
+                quiet = min(self._came + QUIET, latest)
+                if now >= quiet or self._closing.is_set():
+                    batch, self._waiting = self._waiting, []
+                    if not batch:
+                        self._thread = None
+                    return batch
+            self._closing.wait(quiet - now)
 
     def _sync(self, dataset: Dataset) -> None:
         entry = self._store.recorded(dataset)

@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 from onefs.content.answers import Changed, WrongSize, judge_range, validator_of
 from onefs.content.blocks import BLOCK_SIZE, State, remove_blocks
-from onefs.content.holes import disk_size, punch, write_all
+from onefs.content.holes import disk_size, punch
 from onefs.content.hosts import Hosts
 from onefs.content.partial import Partial
 from onefs.content.room import Reservation, Room
 from onefs.content.scheduler import Run, Scheduler
 from onefs.content.store import Store, disk_errors
+from onefs.descriptors import write_all
 from onefs.errors import (
     BadContent,
     DataServerCredentials,

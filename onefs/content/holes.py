@@ -10,8 +10,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 #: bytes that file systems give out at least
 _PAGE = 4096
@@ -54,24 +52,3 @@ def allocated(path: str | os.PathLike[str]) -> int:
         return os.stat(path, follow_symlinks=False).st_blocks * 512
     except FileNotFoundError:
         return 0
-
-
-@contextmanager
-def created(path: str | os.PathLike[str]) -> Iterator[int]:
-    """A new, empty file's descriptor.
-
-    Python's file objects ask the system three things about each file that they open, and with each
-    a thread gives the interpreter to others and waits for it again.
-    """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def write_all(descriptor: int, data: memoryview, offset: int) -> None:
-    """Write bytes where they belong, all of them: a disk that gets full takes some first."""
-    while data:
-        count = os.pwrite(descriptor, data, offset)
-        data, offset = data[count:], offset + count

@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from pathlib import Path
 
-from onefs.content.holes import created, write_all
+from onefs.descriptors import SMALL, created, read_small, write_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,6 @@ class Entry:
     digest: str = ""
 
 
-#: bytes that a record has at most: its path and its reason are bounded
-_MOST = 1 << 16
 _NAMES = tuple(field.name for field in fields(Entry))
 #: the values of an entry, in the order of its fields
 values_of = attrgetter(*_NAMES)
@@ -68,7 +66,7 @@ class Records:
     def get(self, dataset_id: str) -> Entry | None:
         """None when there is no record, or one that makes no sense."""
         try:
-            entry = _entry(_content(self._path(dataset_id)))
+            entry = _entry(read_small(self._path(dataset_id)))
         except (FileNotFoundError, ValueError, TypeError, AttributeError):
             return None
         return entry if entry.dataset_id == dataset_id else None
@@ -96,7 +94,7 @@ class Records:
         except FileNotFoundError:
             return False
         try:
-            text = os.pread(descriptor, _MOST, 0)
+            text = os.pread(descriptor, SMALL, 0)
             if not entry.boot or text != _text(entry):
                 return False
             boot = entry.boot.encode()
@@ -148,15 +146,6 @@ class Records:
 
     def _path(self, dataset_id: str) -> str:
         return f"{self._folder}/{dataset_id}.json"
-
-
-def _content(path: str) -> bytes:
-    """All bytes of a small file. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.pread(descriptor, _MOST, 0)
-    finally:
-        os.close(descriptor)
 
 
 def _text(entry: Entry) -> bytes:

@@ -19,12 +19,13 @@ from onefs.content.answers import WrongSize, expect, total_size
 from onefs.content.blocks import BLOCK_SIZE
 from onefs.content.durable import Syncer
 from onefs.content.fetch import OF_A_COPY, PIECE, ROUNDS
-from onefs.content.holes import counted, created, disk_size, write_all
+from onefs.content.holes import counted, disk_size
 from onefs.content.hosts import FAILURE_PAUSE, Hosts, failure_pause
 from onefs.content.room import Reservation, Room
 from onefs.content.store import Place, Store, disk_errors, remove
 from onefs.content.transfer import Transfer
 from onefs.content.verify import Verdict, judge, judge_size, new_hash
+from onefs.descriptors import created, write_all
 from onefs.errors import (
     BadContent,
     DeadlineExceeded,

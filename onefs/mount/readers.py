@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
+from onefs.descriptors import read_small
 from onefs.errors import NoSurprise
 
 #: the kernel cuts a program's name (comm) off here
 _COMM = 15
-_PROC = Path("/proc")
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +56,11 @@ def names(thread: int) -> list[str]:
     if thread <= 0:
         return []
     try:
-        lines = (_PROC / str(thread) / "status").read_text("utf-8", "replace").splitlines()
-        status = dict(line.split(":\t", 1) for line in lines[:6] if ":\t" in line)
-        process = status["Tgid"]
-        found = [(_PROC / str(thread) / "comm").read_text("utf-8", "replace").rstrip("\n")]
+        head = read_small(f"/proc/{thread}/status").decode("utf-8", "replace").splitlines()[:6]
+        status = dict(line.split(":\t", 1) for line in head if ":\t" in line)
+        found, process = [status["Name"]], status["Tgid"]
         if process != str(thread):
-            found.append((_PROC / process / "comm").read_text("utf-8", "replace").rstrip("\n"))
+            found.append(read_small(f"/proc/{process}/comm").decode("utf-8", "replace").rstrip())
     except (OSError, KeyError):
         return []
     return found
