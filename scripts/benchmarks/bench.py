@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from scripts.benchmarks.origin import Origin
 from scripts.benchmarks.results import Results
 
 MIB = 1 << 20
+#: how much of the machine's memory files fill before a repetition, as on one that is long up
+FULL = 0.75
 #: what the slow proxy adds: seconds, and bytes a second for each connection
 LATENCY = 0.020
 RATE = 50e6
@@ -48,6 +51,8 @@ class Plan:
     small_runs: int = 7
     #: of contenders that need a minute for it
     few: int = 1
+    #: whether files fill the memory before each repetition of what writes much
+    fill: bool = True
 
 
 QUICK = Plan(
@@ -58,6 +63,7 @@ QUICK = Plan(
     transfers=3,
     slow_transfers=2,
     small_runs=3,
+    fill=False,
 )
 
 
@@ -103,6 +109,22 @@ class Bench:
     def onefs(self, work: Path) -> AbstractContextManager[Contender]:
         """onefs over the whole laboratory."""
         return contenders.onefs(work, self.servers)
+
+    def fill_memory(self) -> None:
+        """Leave the machine with its memory full of files' pages.
+
+        Memory that nobody uses may not be there: a virtual machine gives it back to its host, and
+        gets it again, page by page, at a tenth of the speed of writing to it.
+        """
+        if not self.plan.fill:
+            return
+        zeros = self.work / "zeros"
+        zeros.touch()
+        os.truncate(zeros, int(FULL * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
+        part = bytearray(8 * MIB)
+        with zeros.open("rb", buffering=0) as file:
+            while file.readinto(part):
+                pass
 
     def mount(self, stack: ExitStack, make: Make) -> Contender:
         """A contender that knows nothing yet, in a folder of its own."""

@@ -58,7 +58,7 @@ def sequential(bench: Bench, lab: str) -> None:
             rival = bench.mount(stack, make)
             target = few if name == "httpdirfs" or lab == "slow" else runs
             target[name] = _reader(case, rival, files)
-        case.measure(runs, repetitions, few, plan.few)
+        case.measure(runs, repetitions, few, plan.few, bench.fill_memory)
 
 
 def first_byte(bench: Bench, lab: str) -> None:
@@ -133,7 +133,7 @@ def small_files(bench: Bench, lab: str, *, listed: bool) -> None:
         }
         for name, make in bench.rivals(lab, cached=False).items():
             runs[name] = _all_of(case, bench.mount(stack, make), sessions, listed=listed)
-        case.measure(runs, plan.small_runs)
+        case.measure(runs, plan.small_runs, before=bench.fill_memory)
         for session in sessions:
             _verify(ours, session)
     counted = bench.results.case(f"{case.key}-requests", f"Requests for: {case.title}", "requests")

@@ -84,12 +84,15 @@ class Case:
         repetitions: int,
         rare: Mapping[str, Callable[[int], float]] | None = None,
         few: int = 1,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
         """Each run once in every repetition, another one first each time.
 
-        Those of ``rare`` take part in the first ``few`` repetitions only.
+        Those of ``rare`` take part in the first ``few`` repetitions only. ``before`` prepares the
+        machine for a repetition.
         """
         for number in range(repetitions):
+            before()
             self.loads.append(os.getloadavg()[0])
             now = {**runs, **(rare or {})} if number < few else runs
             names = list(now)
