@@ -53,7 +53,7 @@ def origin(url: str) -> str:
     return f"{scheme}://{shown}" + ("" if port == _DEFAULT_PORTS[scheme] else f":{port}")
 
 
-@lru_cache(maxsize=1024)  # asked for several times in the course of each download
+@lru_cache(maxsize=256)  # asked for several times in the course of each download
 def host_of(url: str) -> str:
     """``host[:port]`` for a message; never raises."""
     return urlsplit(safe_url(url)).netloc or safe_url(url)

@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 import time
+from contextlib import suppress
 
 from onefs.content.store import Store
 from onefs.errors import OnefsError
@@ -18,8 +19,9 @@ from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
 
-#: files that may wait to be synced; more are left as they are
-WAITING = 10_000
+#: files that are not waited with any longer, and those beyond which more are left as they are
+MANY = 10_000
+WAITING = 100_000
 #: seconds without a new file after which it begins: syncing competes with who reads many of them
 QUIET = 1.0
 #: seconds after which it begins all the same
@@ -45,8 +47,10 @@ class Syncer:
                 self._waiting.append(dataset)
                 self._came = time.monotonic()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="onefs-sync", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="onefs-sync", daemon=True)
+                with suppress(RuntimeError):  # no more threads just now: with the next file
+                    thread.start()
+                    self._thread = thread
 
     def close(self) -> None:
         """Sync what waits, for ten seconds at most."""
@@ -71,7 +75,7 @@ class Syncer:
             now = time.monotonic()
             with self._lock:
                 quiet = min(self._came + QUIET, latest)
-                if now >= quiet or self._closing.is_set():
+                if now >= quiet or len(self._waiting) >= MANY or self._closing.is_set():
                     batch, self._waiting = self._waiting, []
                     if not batch:
                         self._thread = None

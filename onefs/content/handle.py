@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from onefs.content.reader import Content
 
 #: seconds for which nothing is there yet if nothing was there on opening
-_STILL_ABSENT = 0.1
+_STILL_ABSENT = 0.02
 #: how often a read begins anew when the remote file changes before a byte was handed out
 FRESH_STARTS = 3
 #: how often a file is fetched that others evict, to make room for theirs, before it can be opened
@@ -81,12 +81,14 @@ class DatasetHandle:
             except Changed:
                 changes += 1
                 self._start_anew(last=changes == FRESH_STARTS)
+        else:  # another thread's reading may be there, which holds other bytes than ours
+            raise self._gone()
         with self._lock:
             descriptor = self._fd
             if descriptor is None and self._reading is not None:
                 descriptor = self._reading.fd
         if descriptor is None:
-            raise CacheError(f"{self._dataset.name} cannot be kept long enough to be read")
+            raise self._gone()
         return descriptor
 
     def close(self) -> None:
@@ -138,6 +140,9 @@ class DatasetHandle:
         else:
             reading.wait(offset, length)
         return True
+
+    def _gone(self) -> CacheError:
+        return CacheError(f"{self._dataset.name} cannot be kept long enough to be read")
 
     def _is_absent(self) -> bool:
         """Whether nothing of it was there a moment ago: looking again would be a waste."""

@@ -46,6 +46,18 @@ class Index:
         """Write a row, if that is possible: the record is what counts."""
         self._note(f"REPLACE INTO entries VALUES ({', '.join('?' * 14)})", *values_of(entry))
 
+    def renew(self, entry: Entry) -> None:
+        """Bring a row up to date if there is one, and that is possible.
+
+        An old one would vouch for a new file of the same size and date, should it get the same
+        inode.
+        """
+        try:
+            if self.get(entry.dataset_id) is not None:
+                self.put(entry)
+        except CacheError as error:
+            self._tell(error)
+
     def forget(self, dataset_id: str) -> None:
         self._execute("DELETE FROM entries WHERE dataset_id = ?", dataset_id)
 
@@ -61,9 +73,12 @@ class Index:
         try:
             self._execute(statement, *values)
         except CacheError as error:
-            if time.monotonic() > self._tells_at:
-                self._tells_at = time.monotonic() + TOLD_EVERY
-                log.warning("%s; what is cached is looked up in the cache folder meanwhile", error)
+            self._tell(error)
+
+    def _tell(self, error: CacheError) -> None:
+        if time.monotonic() > self._tells_at:
+            self._tells_at = time.monotonic() + TOLD_EVERY
+            log.warning("%s; what is cached is looked up in the cache folder meanwhile", error)
 
     def _execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         try:

@@ -93,6 +93,8 @@ class Records:
             descriptor = os.open(self._path(entry.dataset_id), os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
+        except PermissionError:  # another user's, in a folder that is written by several
+            return self._settle_anew(entry)
         try:
             text = os.pread(descriptor, SMALL, 0)
             if not entry.boot or text != _text(entry):
@@ -101,6 +103,12 @@ class Records:
             write_all(descriptor, memoryview(b" " * len(boot)), text.rindex(boot))
         finally:
             os.close(descriptor)
+        return True
+
+    def _settle_anew(self, entry: Entry) -> bool:
+        if self.get(entry.dataset_id) != entry:
+            return False
+        self.put(replace(entry, boot=""))
         return True
 
     def forget(self, dataset_id: str) -> None:

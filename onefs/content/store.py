@@ -205,8 +205,10 @@ class Store:
             os.utime(partial, (time.time(), dataset.mtime))
             entry = self._describe(dataset, os.stat(partial), final, verdict, ours=True)
             entry = replace(entry, boot="" if durable else self._boot, generation=generation)
-            self.records.put(entry)  # the index takes it from there when it is first asked for
+            self.records.put(entry)
             _rename(partial, final)
+            # one without a row takes it from the record when it is first asked for
+            self._index.renew(entry)
             self.ledger.change(-before)
         return final
 

@@ -28,6 +28,7 @@ from onefs.content.verify import Verdict, judge, judge_size, new_hash
 from onefs.descriptors import created, write_all
 from onefs.errors import (
     BadContent,
+    CacheError,
     DeadlineExceeded,
     OnefsError,
     ServerError,
@@ -137,10 +138,13 @@ class WholeFetcher:
             ):
                 path = self._ensure(dataset, place)
         except OnefsError as error:
-            log.warning("%s: %s", "/".join(place), error)
+            bad = isinstance(error, BadContent)
+            # whoever asked for it is told: this is for who finds out later why a read failed
+            level = logging.WARNING if bad or isinstance(error, CacheError) else logging.INFO
+            log.log(level, "%s: %s", "/".join(place), error)
             with self._guard:
                 self._failures[dataset] = (error, time.monotonic() + failure_pause(error))
-            if isinstance(error, BadContent):
+            if bad:
                 self._on_bad(dataset)
             raise
         self._syncer.add(dataset)

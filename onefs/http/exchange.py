@@ -107,8 +107,12 @@ class Exchange:
         self._changed.set()
 
     def finish(self) -> None:
-        """Let go of the connection. Whoever took it over from here on is not disturbed."""
+        """The end of it. Whoever takes the connection over from here on is not disturbed."""
         self._watchdog.forget(self)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """The connection serves another exchange from now on."""
         with self._lock:
             line, self._line = self._line, None
         if line is not None:
@@ -129,7 +133,11 @@ class Exchange:
         for index, (family, kind, protocol, _, address) in enumerate(addresses):
             share = max((end - time.monotonic()) / (len(addresses) - index), 0.01)
             connection = socket.socket(family, kind, protocol)
-            line = Line(connection)
+            try:
+                line = Line(connection)
+            except OSError:  # too many files are open
+                connection.close()
+                raise
             try:
                 for option in options:
                     connection.setsockopt(*option)

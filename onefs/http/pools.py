@@ -66,8 +66,10 @@ class _Watched(HTTPConnection):
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self._line is not None and not self._fresh:
             _thread.exchange.attach(self._line, reused=True)
-        super().request(*args, **kwargs)
-        self._fresh = False
+        try:  # urllib3 takes a broken pipe for no failure, and keeps the connection
+            super().request(*args, **kwargs)
+        finally:
+            self._fresh = False
 
     def connect(self) -> None:
         super().connect()

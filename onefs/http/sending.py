@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 USER_AGENT = f"onefs/{__version__}"
-#: what names a proxy for a URL of ours in the environment (``urllib.request.getproxies``)
+#: what names a proxy in the environment, as programs write it; to look at each variable for other
+#: spellings would take a tenth of a small file's time
 _PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 #: the body of an answer that leads elsewhere is read up to here, to keep its connection
 _SMALL_BODY = 64 * 1024
@@ -55,7 +56,7 @@ class Sender:
             target = _redirect(response, call)
             if target is None:
                 return response, call.url
-            _discard(response)
+            _discard(response, exchange)
             if target in seen or len(seen) > MAX_REDIRECTS:
                 raise ServerError(f"{safe_url(call.url)} leads round in circles", response.status)
             seen.add(target)
@@ -76,13 +77,13 @@ class Sender:
             return response
         asks = response.headers.get("WWW-Authenticate", "")
         header = call.auth.answer(call.url, asks, sent) if own else None
-        _discard(response)
+        _discard(response, exchange)
         if header is not None:
             sent = header
             response = self._send(_authorized(call, sent), exchange, seconds)
             if response.status != 401:
                 return response
-            _discard(response)
+            _discard(response, exchange)
         raise _refused(call.url, sent)
 
     def _send(self, call: Call, exchange: Exchange, seconds: float) -> BaseHTTPResponse:
@@ -152,8 +153,11 @@ def _refused(url: str, sent: str | None) -> DataServerCredentials:
     )
 
 
-def _discard(response: BaseHTTPResponse) -> None:
-    """Read a small body, so that the connection can be kept; close it over a large one."""
+def _discard(response: BaseHTTPResponse, exchange: Exchange) -> None:
+    """Read a small body, so that the connection can be kept; close it over a large one.
+
+    Either way it is not the exchange's any more.
+    """
     try:
         length = response.length_remaining
         if length is not None and length <= _SMALL_BODY:
@@ -162,3 +166,4 @@ def _discard(response: BaseHTTPResponse) -> None:
         pass
     finally:
         response.close()
+        exchange.let_go()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,3 +90,40 @@ def test_only_the_record_that_was_meant_is_settled(tmp_path: Path, open_content:
         assert records.settle(meant)
         assert records.get(dataset.id) == replace(meant, boot="")
         assert not records.settle(meant)  # it is settled already
+
+
+def test_an_old_row_does_not_vouch_for_a_new_file(open_content: Open) -> None:
+    """A file system may give the new file the inode of the one that was removed."""
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        content = open_content()
+        dataset = dataset_of(server, DATA)
+        path = content.path(dataset, place(dataset))
+        wait_until(lambda: (entry := content.store.entry(dataset)) is not None and not entry.boot)
+        path.unlink()
+        content.path(dataset, place(dataset))
+        row = content._index.get(dataset.id)
+        assert row is not None
+        assert row == content.store.recorded(dataset)
+        assert row.boot == boot_id()
+
+
+def test_a_thread_that_cannot_be_started_delays_the_sync_only(
+    open_content: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Scripted({"/a.b.npy": served(DATA), "/c.d.npy": served(DATA)}) as server:
+        content = open_content()
+        first, second = dataset_of(server, DATA), dataset_of(server, DATA, "/c.d.npy")
+        start = threading.Thread.start
+
+        def refuse(thread: threading.Thread) -> None:
+            if thread.name == "onefs-sync":
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            assert read_all(content, first) == DATA
+        assert read_all(content, second) == DATA
+        for dataset in (first, second):
+            record = _record(content.cache_dir, dataset)
+            wait_until(lambda record=record: not _boot(record).strip())
