@@ -18,12 +18,13 @@ from scripts.benchmarks.laboratory import (
     make_array,
     make_original,
 )
+from scripts.benchmarks.machine import free_memory
 from scripts.benchmarks.origin import Origin
 from scripts.benchmarks.results import Results
 
 MIB = 1 << 20
-#: how much of the machine's memory files fill before a repetition, as on one that is long up
-FULL = 0.75
+#: bytes of memory that are left free before a run of what writes much
+FREE = 1536 * MIB
 #: what the slow proxy adds: seconds, and bytes a second for each connection
 LATENCY = 0.020
 RATE = 50e6
@@ -51,7 +52,7 @@ class Plan:
     small_runs: int = 7
     #: of contenders that need a minute for it
     few: int = 1
-    #: whether files fill the memory before each repetition of what writes much
+    #: whether a file fills the memory before each run of what writes much
     fill: bool = True
 
 
@@ -81,6 +82,8 @@ class Bench:
     results: Results
     _originals: dict[str, Original]
     _mounts: int = 0
+    #: how much of a file has filled the memory
+    _filled: int = 0
 
     def original(self, name: str, size: int, *, array: bool = False) -> Original:
         """Bytes to serve, made when they are first asked for."""
@@ -111,20 +114,25 @@ class Bench:
         return contenders.onefs(work, self.servers)
 
     def fill_memory(self) -> None:
-        """Leave the machine with its memory full of files' pages.
+        """Leave no memory free: it is full of a file's pages, as on a machine that is long up.
 
-        Memory that nobody uses may not be there: a virtual machine gives it back to its host, and
+        Memory that nobody uses may not be there. A virtual machine gives it back to its host, and
         gets it again, page by page, at a tenth of the speed of writing to it.
         """
         if not self.plan.fill:
             return
         zeros = self.work / "zeros"
         zeros.touch()
-        os.truncate(zeros, int(FULL * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
-        part = bytearray(8 * MIB)
+        size = 2 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        os.truncate(zeros, size)
+        part = bytearray(64 * MIB)
         with zeros.open("rb", buffering=0) as file:
-            while file.readinto(part):
-                pass
+            # half of the file is as much as there is memory: the kernel may keep more of it free
+            for _ in range(0, size // 2, len(part)):
+                if free_memory() < FREE:
+                    break
+                file.seek(self._filled)
+                self._filled = (self._filled + file.readinto(part)) % size
 
     def mount(self, stack: ExitStack, make: Make) -> Contender:
         """A contender that knows nothing yet, in a folder of its own."""

@@ -19,9 +19,9 @@ value. onefs runs as it comes: checksums, verification and the disk cache are on
 nginx on the loopback; its slow variant is the same behind a proxy that adds 20 ms to each request
 and to each new connection, and limits a connection to 50 MB/s. It was run as root: then onefs
 widens the read-ahead of its own mount to 384 KiB; the other mounts keep the kernel's 128.
-Before each repetition of a case that writes much, files' pages fill three quarters of the memory,
-as on a machine that has been up for long: a virtual one gives memory that nobody uses back to its
-host, and gets it again at a tenth of the speed of writing to it.
+Before each cold read of whole files, a file's pages fill the memory, as on a machine that is long
+up: a virtual one gives memory that nobody uses back to its host, and gets it again at a tenth of
+the speed of writing to it.
 """
 
 

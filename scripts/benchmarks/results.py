@@ -89,15 +89,15 @@ class Case:
         """Each run once in every repetition, another one first each time.
 
         Those of ``rare`` take part in the first ``few`` repetitions only. ``before`` prepares the
-        machine for a repetition.
+        machine for a run.
         """
         for number in range(repetitions):
-            before()
             self.loads.append(os.getloadavg()[0])
             now = {**runs, **(rare or {})} if number < few else runs
             names = list(now)
             turn = number % len(names)
             for name in names[turn:] + names[:turn]:
+                before()
                 self.attempt(name, partial(now[name], number))
 
     def attempt(self, contender: str, run: Callable[[], float]) -> None:
