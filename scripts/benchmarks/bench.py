@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -133,6 +134,8 @@ class Bench:
                     break
                 file.seek(self._filled)
                 self._filled = (self._filled + file.readinto(part)) % size
+        # what is left free is written to: then the machine has that as well, for some seconds
+        mmap.mmap(-1, FREE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
 
     def mount(self, stack: ExitStack, make: Make) -> Contender:
         """A contender that knows nothing yet, in a folder of its own."""
