@@ -56,11 +56,15 @@ def names(thread: int) -> list[str]:
     if thread <= 0:
         return []
     try:
-        head = read_small(f"/proc/{thread}/status").decode("utf-8", "replace").splitlines()[:6]
+        head = _text(f"/proc/{thread}/status").splitlines()[:6]
         status = dict(line.split(":\t", 1) for line in head if ":\t" in line)
         found, process = [status["Name"]], status["Tgid"]
         if process != str(thread):
-            found.append(read_small(f"/proc/{process}/comm").decode("utf-8", "replace").rstrip())
+            found.append(_text(f"/proc/{process}/comm").rstrip("\n"))
     except (OSError, KeyError):
         return []
     return found
+
+
+def _text(path: str) -> str:
+    return read_small(path).decode("utf-8", "replace")
