@@ -29,6 +29,8 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 _POLL = 0.05
 #: seconds for the helper that unmounts, which only asks the kernel
 _HELPER_TIMEOUT = 10.0
+#: seconds in which whoever keeps a mount busy, and is not found, may be on its way out
+_LEAVING = 2.0
 #: asks for what is never cached, and exits with the errno
 _PROBE = "import os, sys\ntry: os.statvfs(sys.argv[1])\nexcept OSError as e: sys.exit(e.errno)"
 
@@ -103,10 +105,8 @@ def unmount(mountpoint: str, *, pid: int | None = None, timeout: float = 30.0) -
         raise UsageError(f"Nothing is mounted at {mountpoint}.")
     if not mounted.ours:
         raise UsageError(f"{mountpoint} is a mount of {mounted.fstype}, not of onefs.")
-    refusal = _unmount_helper(mountpoint, lazy=False)
-    if refusal and find_mount(mountpoint) is not None:
-        _raise_refused(mountpoint, refusal)
     deadline = time.monotonic() + timeout
+    _ask_to_unmount(mountpoint)
     gone = _wait_gone(mountpoint, timeout)
     if not gone or not _wait_ended(pid, deadline - time.monotonic()):
         raise MountError(f"{mountpoint} is not gone after {timeout:g} s.")
@@ -154,12 +154,31 @@ def _unmount_helper(mountpoint: str, *, lazy: bool) -> str:
     return "" if done.returncode == 0 else (done.stderr.strip() or f"code {done.returncode}")
 
 
-def _raise_refused(mountpoint: str, refusal: str) -> None:
-    if "busy" not in refusal:
-        raise MountError(f"{mountpoint} cannot be unmounted: {refusal}")
-    users = holders(mountpoint)
-    names = ", ".join(str(holder) for holder in users) or "a process of another user"
-    raise Busy(f"{mountpoint} is in use by {names}: end or leave it, then try again.")
+def _ask_to_unmount(mountpoint: str) -> None:
+    """Have it unmounted, with more tries while it is busy and nobody is seen to use it.
+
+    Who used it may be gone when it is looked for: a process that ends, a file that the kernel has
+    not let go of yet.
+    """
+    deadline = time.monotonic() + _LEAVING
+    while True:
+        refusal = _unmount_helper(mountpoint, lazy=False)
+        if not refusal or find_mount(mountpoint) is None:
+            return
+        if "busy" not in refusal:
+            raise MountError(f"{mountpoint} cannot be unmounted: {refusal}")
+        users = _users(mountpoint)
+        if users or time.monotonic() >= deadline:
+            names = ", ".join(users) or "a process of another user"
+            raise Busy(f"{mountpoint} is in use by {names}: end or leave it, then try again.")
+        time.sleep(_POLL)
+
+
+def _users(mountpoint: str) -> list[str]:
+    """What keeps a mount from going: processes, and what is mounted below it."""
+    inside = mountpoint.rstrip("/") + "/"
+    below = [mount.mountpoint for mount in read_mounts() if mount.mountpoint.startswith(inside)]
+    return [str(holder) for holder in holders(mountpoint)] + [f"the mount at {m}" for m in below]
 
 
 def _wait_gone(mountpoint: str, timeout: float) -> bool:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,6 +142,49 @@ def test_stop_names_who_is_using_it(mounted: Mounted) -> None:
         reader.communicate(timeout=10)
     daemon.stop(mounted.path)
     assert not mounted.path.exists()
+
+
+def _send_away(path: Path) -> socket.socket:
+    """Opens a file and posts it: it is open, and belongs to no process until it is received."""
+    here, there = socket.socketpair()
+    with here, path.open() as file:
+        socket.send_fds(here, [b"x"], [file.fileno()])
+    return there
+
+
+def test_stop_waits_for_who_is_on_the_way_out(mounted: Mounted) -> None:
+    held = _send_away(mounted.path / "file")
+    assert holders(str(mounted.path)) == []
+    leaving = threading.Timer(0.3, held.close)
+    leaving.start()
+    try:
+        daemon.stop(mounted.path)
+    finally:
+        leaving.join(10)
+    assert mounted.ended()
+
+
+def test_stop_gives_up_on_who_stays_and_is_not_seen(mounted: Mounted) -> None:
+    with (
+        _send_away(mounted.path / "file"),
+        pytest.raises(errors.Busy, match="in use by a process of another user"),
+    ):
+        daemon.stop(mounted.path)
+    daemon.stop(mounted.path)
+    assert mounted.ended()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may mount what is not FUSE")
+def test_stop_names_what_is_mounted_inside(mounted: Mounted, root: Path) -> None:
+    (root / "folder").mkdir()
+    inside = mounted.path / "folder"
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", inside], check=True, timeout=20)
+    try:
+        with pytest.raises(errors.Busy, match=f"in use by the mount at {re.escape(str(inside))}:"):
+            daemon.stop(mounted.path)
+    finally:
+        subprocess.run(["umount", inside], check=True, timeout=20)
+    daemon.stop(mounted.path)
 
 
 def test_a_working_folder_and_a_map_keep_it_busy(mounted: Mounted) -> None:
