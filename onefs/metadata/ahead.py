@@ -63,6 +63,8 @@ class Ahead:
         self._claims = Claims(database.path.with_name(f"{database.path.name}-claims"))
         self._lock = Lock()
         self._stale: dict[str, Session] = {}
+        #: the stale sessions that are being asked for
+        self._asking: frozenset[str] = frozenset()
         self._closed = Event()
 
     def close(self) -> None:
@@ -103,6 +105,8 @@ class Ahead:
     def refresh(self, session: Session) -> None:
         """Ask for a session's datasets behind, together with whatever else is stale by then."""
         with self._lock:
+            if session.eid in self._asking:
+                return
             self._stale[session.eid] = session
         self._listings.run(Batch(("stale datasets",), self._refresh_stale))
 
@@ -131,8 +135,7 @@ class Ahead:
             self._listings.note([*keys, f"subjects/{lab}"], None)
 
     def _refresh_stale(self) -> None:
-        # nobody waits for this, and a slow walk's next sessions are better asked for with it
-        self._closed.wait(GATHER)
+        self._gather()
         while not self._closed.is_set() and (sessions := self._some_stale()):
             lab, eids = sessions[0].lab, [session.eid for session in sessions]
             try:
@@ -141,6 +144,19 @@ class Ahead:
                 self._failed(lab, map(key_of, eids), error)
                 with self._lock:
                     self._stale.clear()  # they are stale still, and come again
+            finally:
+                with self._lock:
+                    self._asking = frozenset()
+            self._gather()
+
+    def _gather(self) -> None:
+        """Let less than a page of stale sessions grow: nobody waits for them, and a slow walk's
+        next sessions are better asked for with them."""
+        with self._lock:
+            lab = next((session.lab for session in self._stale.values()), None)
+            waiting = len(self._stale)
+        if lab is None or waiting < self._walks.room(lab):
+            self._closed.wait(GATHER)
 
     def _fetch(self, alyx: Alyx, lab: str, eids: Sequence[str]) -> None:
         """Ask for the datasets of these sessions, or of the first of them when they are too many
@@ -167,6 +183,7 @@ class Ahead:
             chosen = chosen[: self._walks.room(lab)]
             for session in chosen:
                 del self._stale[session.eid]
+            self._asking = frozenset(session.eid for session in chosen)
             return chosen
 
     def _failed(self, lab: str, keys: Iterable[str], error: OnefsError) -> None:

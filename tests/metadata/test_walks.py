@@ -13,6 +13,7 @@ import pytest
 from onefs.demo.grown import GrownLaboratory
 from onefs.demo.serve import Servers
 from onefs.http import Transport
+from onefs.metadata.ahead import GATHER
 from onefs.metadata.alyx import MOST_IDS, Alyx
 from onefs.metadata.auth import GivenToken, fetch_token
 from onefs.metadata.catalogue import Catalogue
@@ -21,6 +22,7 @@ from onefs.metadata.pages import PAGE
 from onefs.metadata.walks import PAUSE, REST, Walks
 from onefs.model import Session
 from tests.metadata.walking import asked, sessions_of, walk
+from tests.running import wait_until
 
 LAB = "lab00"
 Make = Callable[..., Catalogue]
@@ -117,6 +119,27 @@ def test_what_is_stale_is_refreshed_in_batches(make: Make, grown: Servers) -> No
     assert not stale()
     assert asked(grown)["/datasets"] <= 80, asked(grown)
     assert walk(catalogue, LAB) == found
+
+
+def test_a_slow_walk_over_what_is_stale_is_refreshed_in_batches_too(
+    make: Make, grown: Servers
+) -> None:
+    now = [time.time()]
+    catalogue = make(clock=lambda: now[0])
+    sessions = list(sessions_of(catalogue, LAB))[:200]
+    for session in sessions:
+        catalogue.datasets(session)
+    grown.clear_requests()
+    now[0] += 2 * 86400
+    begun = time.monotonic()
+    for session in sessions:
+        for _ in range(3):  # as who looks at its files one by one
+            catalogue.datasets(session)
+            time.sleep(0.005)
+    took = time.monotonic() - begun
+    wait_until(lambda: catalogue.datasets(sessions[-1]).fetched_at >= now[0])
+    # each is a page of 25, or after a pause
+    assert asked(grown)["/datasets"] <= len(sessions) // 25 + took / GATHER + 2
 
 
 def session(number: int, subject: str = "s") -> Session:
