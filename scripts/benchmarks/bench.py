@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,13 +17,10 @@ from scripts.benchmarks.laboratory import (
     make_array,
     make_original,
 )
-from scripts.benchmarks.machine import free_memory
+from scripts.benchmarks.memory import MIB, Filler
 from scripts.benchmarks.origin import Origin
 from scripts.benchmarks.results import Results
 
-MIB = 1 << 20
-#: bytes of memory that are left free before a run of what writes much
-FREE = 1536 * MIB
 #: what the slow proxy adds: seconds, and bytes a second for each connection
 LATENCY = 0.020
 RATE = 50e6
@@ -81,10 +76,9 @@ class Bench:
     laboratory: BenchLaboratory
     servers: Servers
     results: Results
+    filler: Filler
     _originals: dict[str, Original]
     _mounts: int = 0
-    #: how much of a file has filled the memory
-    _filled: int = 0
 
     def original(self, name: str, size: int, *, array: bool = False) -> Original:
         """Bytes to serve, made when they are first asked for."""
@@ -115,27 +109,9 @@ class Bench:
         return contenders.onefs(work, self.servers)
 
     def fill_memory(self) -> None:
-        """Leave no memory free: it is full of a file's pages, as on a machine that is long up.
-
-        Memory that nobody uses may not be there. A virtual machine gives it back to its host, and
-        gets it again, page by page, at a tenth of the speed of writing to it.
-        """
-        if not self.plan.fill:
-            return
-        zeros = self.work / "zeros"
-        zeros.touch()
-        size = 2 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        os.truncate(zeros, size)
-        part = bytearray(64 * MIB)
-        with zeros.open("rb", buffering=0) as file:
-            # half of the file is as much as there is memory: the kernel may keep more of it free
-            for _ in range(0, size // 2, len(part)):
-                if free_memory() < FREE:
-                    break
-                file.seek(self._filled)
-                self._filled = (self._filled + file.readinto(part)) % size
-        # what is left free is written to: then the machine has that as well, for some seconds
-        mmap.mmap(-1, FREE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
+        """Leave no memory free, unless that would be for little."""
+        if self.plan.fill:
+            self.filler.fill()
 
     def mount(self, stack: ExitStack, make: Make) -> Contender:
         """A contender that knows nothing yet, in a folder of its own."""
@@ -152,4 +128,4 @@ def prepared(work: Path, plan: Plan) -> Iterator[Bench]:
         urls = {"plain": source.url, "slow": f"http://127.0.0.1:{port}"}
         laboratory = BenchLaboratory(source.root, urls)
         servers = stack.enter_context(Servers(laboratory))
-        yield Bench(work, plan, source, urls, laboratory, servers, Results(), {})
+        yield Bench(work, plan, source, urls, laboratory, servers, Results(), Filler(work), {})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import time
-from pathlib import Path
 from typing import Any
 
 from scripts.benchmarks.contenders import versions
@@ -40,13 +39,6 @@ def describe(loads: list[float]) -> dict[str, Any]:
             ),
         },
     }
-
-
-def free_memory() -> int:
-    """Bytes of memory that nothing is in."""
-    lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-    [free] = [line.split()[1] for line in lines if line.startswith("MemFree:")]
-    return int(free) << 10
 
 
 def lines(machine: dict[str, Any]) -> list[str]:
