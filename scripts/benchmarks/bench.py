@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -108,8 +109,9 @@ class Bench:
         """onefs over the whole laboratory."""
         return contenders.onefs(work, self.servers)
 
-    def fill_memory(self) -> None:
-        """Leave no memory free, unless that would be for little."""
+    def settle(self) -> None:
+        """What earlier runs wrote is on the disk, and no memory is free, unless for little."""
+        os.sync()
         if self.plan.fill:
             self.filler.fill()
 

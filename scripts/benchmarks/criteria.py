@@ -45,7 +45,11 @@ def judge(results: Results) -> list[Judgement]:
             fast(f"complete-{readers}", baseline, 0.85, text)
     text = "Complete file, warm pages, free memory in one piece, times the native file's speed"
     fast("complete-warm", "native", 0.7, text)
-    for key, how in (("small-plain", "listing known"), ("small-plain-listing", "listing included")):
+    for key, how in (
+        ("small-plain", "listing known"),
+        ("small-plain-listing", "listing included"),
+        ("small-slow", "20 ms and 50 MB/s, listing known"),
+    ):
         for mode in ("off", "full"):
             text = f"Cold small files, {how}, times the speed of rclone, cache {mode}"
             fast(key, f"rclone {mode}", 1.0, text)

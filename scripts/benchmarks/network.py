@@ -15,7 +15,7 @@ from pathlib import Path
 from scripts.benchmarks.bench import Bench, Make
 from scripts.benchmarks.contenders import Contender
 from scripts.benchmarks.laboratory import Original, Served, md5_of
-from scripts.benchmarks.processes import ROOT, Failed, run, timed, wait_until
+from scripts.benchmarks.processes import ROOT, Command, Failed, run, timed, wait_until
 from scripts.benchmarks.results import Case
 
 #: loads a header and one MiB from the place (0 to 1) given, one way or the other; prints its md5
@@ -60,7 +60,7 @@ def sequential(bench: Bench, lab: str) -> None:
             rival = bench.mount(stack, make)
             target = few if name == "httpdirfs" or lab == "slow" else runs
             target[name] = _reader(case, rival, files)
-        case.measure(runs, repetitions, few, plan.few, bench.fill_memory)
+        case.measure(runs, repetitions, few, plan.few, bench.settle)
 
 
 def first_byte(bench: Bench, lab: str) -> None:
@@ -136,7 +136,7 @@ def small_files(bench: Bench, lab: str, *, listed: bool) -> None:
         }
         for name, make in bench.rivals(lab, cached=False).items():
             runs[name] = _all_of(case, bench.mount(stack, make), sessions, listed=listed)
-        case.measure(runs, plan.small_runs, before=bench.fill_memory)
+        case.measure(runs, plan.small_runs, before=bench.settle)
         for session in sessions:
             _verify(ours, session)
             _forget_pages(ours, session)
@@ -248,17 +248,27 @@ def _small_originals(bench: Bench) -> list[Original]:
 
 
 def _bare(bench: Bench, session: list[Served]) -> float:
-    with tempfile.TemporaryDirectory(dir=bench.work) as folder:
-        urls = "\n".join(bench.url(file) for file in session)
-        return timed([sys.executable, _BARE, folder, str(_READERS)], given=urls)
+    return _fetched(bench, session, lambda folder: [sys.executable, _BARE, folder, str(_READERS)])
 
 
 def _in_c(bench: Bench, session: list[Served]) -> float:
-    with tempfile.TemporaryDirectory(dir=bench.work) as folder:
-        urls = "\n".join(bench.url(file) for file in session)
-        each = str(-(-len(session) // _READERS))
-        readers = ["xargs", "-P", str(_READERS), "-n", each, "sh", "-c", _IN_C, folder]
-        return timed(readers, given=urls)
+    each = str(-(-len(session) // _READERS))
+    readers = ["xargs", "-P", str(_READERS), "-n", each, "sh", "-c", _IN_C]
+    return _fetched(bench, session, lambda folder: [*readers, folder])
+
+
+def _fetched(bench: Bench, session: list[Served], command: Callable[[Path], Command]) -> float:
+    """Seconds of a program that puts what it fetches into a folder.
+
+    The files stay, without their bytes: an ext4 without a journal makes new ones slowly for
+    minutes after others were deleted, and those who come next would pay for it.
+    """
+    folder = Path(tempfile.mkdtemp(dir=bench.work))
+    urls = "\n".join(bench.url(file) for file in session)
+    seconds = timed(command(folder), given=urls)
+    for path in folder.rglob("*.npy"):
+        os.truncate(path, 0)
+    return seconds
 
 
 def _all_of(

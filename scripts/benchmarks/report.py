@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ value. onefs runs as it comes: checksums, verification and the disk cache are on
 nginx on the loopback; its slow variant is the same behind a proxy that adds 20 ms to each request
 and to each new connection, and limits a connection to 50 MB/s. It was run as root: then onefs
 widens the read-ahead of its own mount to 384 KiB; the other mounts keep the kernel's 128.
-Before each cold read of whole files, a file's pages fill the memory, as on a machine that is long
-up: a virtual one gives memory that nobody uses back to its host, and gets it again at a tenth of
-the speed of writing to it. Before a file is read again from the kernel's pages, free memory is
-brought together; the same in memory that is free in single pages only stands beside it. A disk's
-pages are had by the megabyte, those of FUSE (of this kernel) one by one: so the latter costs every
-FUSE file system a third of its speed.
+Before each cold read of whole files, what was written is synced, and a file's pages fill the
+memory, as on a machine that is long up: a virtual one gives memory that nobody uses back to its
+host, and gets it again at a tenth of the speed of writing to it. Before a file is read again from
+the kernel's pages, free memory is brought together; the same in memory that is free in single pages
+only stands beside it. A disk's pages are had by the megabyte, those of FUSE (of this kernel) one by
+one: so the latter costs every FUSE file system a third of its speed.
 """
 
 
@@ -55,28 +56,35 @@ def _markdown(results: Results, machine: dict[str, Any], judgements: list[Judgem
 
 
 def _case(case: Case) -> list[str]:
+    columns = _columns(case)
     lines = [f"### {case.title}", ""]
-    head, rule = f"| | {case.unit} (lowest to highest) |", "|---|---|"
-    rated = case.unit == "s" and case.size
-    compared = case.unit == "s" and case.baseline in case.values
-    if rated:
-        head, rule = head + " MB/s |", rule + "---|"
-    if compared:
-        head, rule = head + f" times the speed of {case.baseline} |", rule + "---|"
-    if case.cpu:
-        head, rule = head + " CPU s of its process |", rule + "---|"
-    lines += [head + " runs |", rule + "---|"]
-    for name, values in case.values.items():
-        row = f"| {name} | {case.spread(name)} |"
-        if rated:
-            row += f" {case.size / 1e6 / case.spread(name).median:.0f} |"
-        if compared:
-            row += " 1 |" if name == case.baseline else f" {case.speed(name)} |"
-        if case.cpu:
-            row += f" {Spread.of(case.cpu[name])} |" if name in case.cpu else " |"
-        lines.append(f"{row} {len(values)} |")
+    lines += [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for name in case.values:
+        lines.append(f"| {name} | {' | '.join(cell(name) for cell in columns.values())} |")
     lines += [f"\n{name} failed: {why}" for name, why in case.failures.items()]
     if case.loads:
         loads = ", ".join(f"{load:.1f}" for load in case.loads)
         lines += ["", f"Load average before each repetition: {loads}."]
     return lines
+
+
+def _columns(case: Case) -> dict[str, Callable[[str], str]]:
+    """What a case's table says of each contender."""
+    columns: dict[str, Callable[[str], str]] = {
+        f"{case.unit} (lowest to highest)": lambda name: str(case.spread(name))
+    }
+    if case.unit == "s" and case.size:
+        columns["MB/s"] = lambda name: f"{case.size / 1e6 / case.spread(name).median:.0f}"
+    if case.unit == "s" and case.baseline in case.values:
+        columns[f"times the speed of {case.baseline}"] = lambda name: (
+            "1" if name == case.baseline else str(case.speed(name))
+        )
+    if case.cpu:
+        columns["CPU s of its process"] = lambda name: _spent(case.cpu, name)
+        columns["of the machine"] = lambda name: _spent(case.busy, name)
+    columns["runs"] = lambda name: str(len(case.values[name]))
+    return columns
+
+
+def _spent(seconds: dict[str, list[float]], name: str) -> str:
+    return str(Spread.of(seconds[name])) if name in seconds else ""

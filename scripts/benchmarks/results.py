@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from scripts.benchmarks.machine import busy_seconds
 from scripts.benchmarks.processes import Failed
 
 
@@ -52,6 +53,8 @@ class Case:
     values: dict[str, list[float]] = field(default_factory=dict)
     #: seconds of processor time that the contender's own process took for it
     cpu: dict[str, list[float]] = field(default_factory=dict)
+    #: the same of the whole machine, the readers and the server included
+    busy: dict[str, list[float]] = field(default_factory=dict)
     #: why a contender could not do it
     failures: dict[str, str] = field(default_factory=dict)
     #: load average of the machine before each repetition
@@ -104,8 +107,10 @@ class Case:
         """One run; a contender that fails once takes no further part. Ours must not fail."""
         if contender in self.failures:
             return
+        began = busy_seconds()
         try:
             self.add(contender, run())
+            self.busy.setdefault(contender, []).append(busy_seconds() - began)
         except (Failed, OSError) as error:
             if contender.startswith("onefs"):
                 raise
@@ -122,6 +127,8 @@ class Case:
                 row["speed"] = self.speed(name).to_json()
             if name in self.cpu:
                 row["cpu_seconds"] = Spread.of(self.cpu[name]).to_json()
+            if name in self.busy:
+                row["machine_cpu_seconds"] = Spread.of(self.busy[name]).to_json()
             contenders[name] = row
         return {
             "title": self.title,
