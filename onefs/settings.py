@@ -214,15 +214,6 @@ def resolve(
     )
 
 
-def is_set_up(flags: Mapping[str, str | None]) -> bool:
-    """Whether :func:`resolve` knows a database. Raises UsageError as it does."""
-    try:
-        resolve(flags)
-    except NotConfigured:
-        return False
-    return True
-
-
 def applies(environ: Mapping[str, str], url: str) -> bool:
     """Whether the environment's user, password and token are for ``url``.
 

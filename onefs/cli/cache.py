@@ -266,12 +266,12 @@ def _opened(
 
     Its server is asked only where the command ``asks``, and without ``--offline``.
     """
-    from onefs.cli.opening import locate
+    from onefs.cli.opening import access_to, locate
 
     wanted = dict(flags)
     offline = wanted.pop("offline") or not asks
     site, patterns = locate(arguments, wanted)
-    access = site.open(offline=offline)
+    access = access_to(site, offline=offline)
     try:
         yield access, patterns
     finally:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import click
 
-from onefs.cli.deciding import mounted_site
 from onefs.errors import OnefsError
-from onefs.settings import load, resolve
+from onefs.settings import load
+from onefs.sites import decide
 
 #: reads the names for the flags that stand on the line
 Names = Callable[[dict[str, str | None]], list[str]]
@@ -36,9 +36,7 @@ def known(table: str, column: str) -> Names:
     def read(flags: dict[str, str | None]) -> list[str]:
         from onefs.metadata.tabled import TabledDatabase
 
-        site = mounted_site((), flags)
-        settings = site.settings if site else resolve(flags)
-        path = settings.state_dir / "catalogue.sqlite"
+        path = decide(flags).settings.state_dir / "catalogue.sqlite"
         if not path.exists():
             return []
         database = TabledDatabase(path)

@@ -49,10 +49,10 @@ def get(
     patterns (quote them). What is there is skipped, what was begun is resumed. Works with and
     without a mount. The exit code is not 0 when a file could not be had.
     """
-    from onefs.cli.opening import locate
+    from onefs.cli.opening import access_to, locate
 
     site, patterns = locate(paths, flags)
-    access = site.open(offline=offline)
+    access = access_to(site, offline=offline)
     try:
         with _wakes(access):
             wanted = _wanted(access, patterns, types)

@@ -9,18 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
 from onefs import alf
-from onefs.access import Access, Deadlines, GivenLogin
+from onefs.access import Access, Deadlines
 from onefs.cli.options import ask_secret, at_terminal
-from onefs.credentials import CredentialStore, DataCredentials
-from onefs.demo.records import Login
+from onefs.credentials import CredentialStore
 from onefs.errors import (
-    CacheError,
     DeadlineExceeded,
     NotConfigured,
     Throttled,
@@ -29,42 +27,14 @@ from onefs.errors import (
 )
 from onefs.http import Transport
 from onefs.metadata.auth import log_in as get_token
-from onefs.mount.records import MountInfo, list_mounts
-from onefs.owner import read_owner
-from onefs.secret import Secret
-from onefs.settings import Settings, is_set_up, load, resolve
+from onefs.mount.records import list_mounts
+from onefs.settings import Settings, load, resolve
+from onefs.sites import Site, mounted, of_mount, only, owner_of
 from onefs.tree.days import of_day
 from onefs.tree.views import BY_EID, BY_REF
 from onefs.urls import host_key
 
-#: what the embedded laboratory's name begins with
-_DEMO = "demo-"
-
 Flags = Mapping[str, str | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """A database, and its folders."""
-
-    settings: Settings
-    #: the name of the laboratory: a host, or ``demo-<hash>``
-    database: str
-
-    def open(self, *, offline: bool) -> Access:
-        """Everything over it; with ``offline`` no server is asked, and no login needed."""
-        login, settings = None, self.settings
-        if not offline and self.database.startswith(_DEMO):
-            known = Login()
-            data = DataCredentials(
-                known.data_username, Secret(known.data_password), "embedded laboratory"
-            )
-            login = GivenLogin(Secret(known.password), data)
-            settings = replace(settings, username=known.username)
-        elif not offline:
-            log_in(settings)
-        deadlines = Deadlines.of_environment()
-        return Access(settings, self.database, login=login, deadlines=deadlines, offline=offline)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +46,17 @@ class Shown:
     mountpoint: str = ""
     #: the day whose revisions the mount shows; '' for all
     as_of: str = ""
+
+
+def access_to(site: Site, *, offline: bool) -> Access:
+    """Everything over a database; with ``offline`` no server is asked, and no login needed."""
+    login, settings = None, site.settings
+    if not offline and (known := site.embedded()) is not None:
+        settings, login = known
+    elif not offline:
+        log_in(settings)
+    deadlines = Deadlines.of_environment()
+    return Access(settings, site.database, login=login, deadlines=deadlines, offline=offline)
 
 
 def log_in(settings: Settings) -> None:
@@ -113,16 +94,15 @@ def locate(arguments: Sequence[str], flags: Flags) -> tuple[Site, list[str]]:
     return site, patterns
 
 
-def site_of_mount(arguments: Sequence[str], flags: Flags) -> Site | None:
-    """The database whose mount or cache folder an argument lies in, else the only one that is
-    mounted where none is set up; None where settings decide (see ``onefs.cli.deciding``)."""
+def site_of(arguments: Sequence[str], flags: Flags) -> Site | None:
+    """The database whose mount or cache folder an argument lies in; None where none does."""
     known = _sites(flags)
     for argument in arguments:
         with suppress(ValueError):  # a UsageError, or a text that can be no path
             site, _ = _place(argument, known)
             if site is not None:
                 return site
-    return None if is_set_up(flags) else _only_mounted(known)
+    return None
 
 
 def sites(flags: Flags) -> list[Site]:
@@ -138,8 +118,7 @@ def _sites(flags: Flags) -> list[Shown]:
         folder = str(site.settings.cache_dir)
         mounts = [mount for mount in list_mounts() if mount.cache_dir == folder]
         return [*(Shown(site, each.mountpoint, each.as_of) for each in mounts), Shown(site)]
-    mounts = [mount for mount in list_mounts() if mount.state_dir and mount.url]
-    found = [Shown(_mounted(mount), mount.mountpoint, mount.as_of) for mount in mounts]
+    found = [Shown(of_mount(mount), mount.mountpoint, mount.as_of) for mount in mounted()]
     for name in load().profiles:
         found.append(Shown(_configured({**flags, "profile": name})))
     with suppress(NotConfigured):
@@ -147,27 +126,10 @@ def _sites(flags: Flags) -> list[Shown]:
     return found
 
 
-def _mounted(mount: MountInfo) -> Site:
-    """The database of a mount, with the cache's limit that the mount keeps to."""
-    folder = Path(mount.cache_dir)
-    settings = resolve({"url": mount.url})
-    settings = replace(
-        settings,
-        url=mount.url,
-        username=mount.username or settings.username,
-        cache_dir=folder,
-        state_dir=Path(mount.state_dir),
-        storing=replace(
-            settings.storing, cache_size=mount.cache_limit or settings.storing.cache_size
-        ),
-    )
-    return Site(settings, _owner(folder) or host_key(mount.url))
-
-
 def _configured(flags: Flags) -> Site:
     """The database of flags, variables and the settings file. Raises NotConfigured."""
     folder = flags.get("cache_dir") or os.environ.get("ONEFS_CACHE_DIR")
-    owner = _owner(Path(folder).expanduser()) if folder else ""
+    owner = owner_of(Path(folder).expanduser()) if folder else ""
     try:
         settings = resolve(flags)
     except NotConfigured:
@@ -190,21 +152,10 @@ def _default(flags: Flags, known: list[Shown]) -> Site:
     try:
         return _configured(flags)
     except NotConfigured:
-        if (mounted := _only_mounted(known)) is None:
+        mounted_here = only(each.site for each in known if each.mountpoint)
+        if mounted_here is None:
             raise
-        return mounted
-
-
-def _only_mounted(known: list[Shown]) -> Site | None:
-    mounted = {each.site.settings.cache_dir: each.site for each in known if each.mountpoint}
-    return next(iter(mounted.values())) if len(mounted) == 1 else None
-
-
-def _owner(folder: Path) -> str:
-    """The database that a cache folder belongs to; '' when it does not say."""
-    with suppress(CacheError):
-        return read_owner(folder) or ""
-    return ""
+        return mounted_here
 
 
 def _place(argument: str, known: list[Shown]) -> tuple[Site | None, str]:

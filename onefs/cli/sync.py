@@ -16,6 +16,7 @@ from onefs.cli.options import ask_secret, at_terminal, database_options, folder_
 from onefs.errors import NotFound, OnefsError, UsageError
 from onefs.metadata.tabled import TabledDatabase
 from onefs.metadata.tables_build import Built
+from onefs.metadata.tables_format import check_pyarrow
 from onefs.metadata.tables_sync import (
     SYNC_DEADLINE,
     Reports,
@@ -55,6 +56,8 @@ def sync(
     sessions.pqt and datasets.pqt, with which it, and the mount, are a cache folder for ONE-api.
     """
     settings = resolve(flags)
+    if tables is not None or sizes is None:
+        check_pyarrow()  # before a server is asked: an embedded one has no tables without it, too
     built = tables is not None and _load_files(tables, settings)
     if tables is None or sizes is not None:
         with _opened(settings, log_in=tables is None) as access:

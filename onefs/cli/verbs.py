@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import click
 
 from onefs import alf
-from onefs.cli.deciding import mounted_site
 from onefs.cli.options import database_options
 from onefs.one import ONE, OnefsWarning
 from onefs.secret import redact
@@ -50,10 +49,12 @@ class Database:
             "profile": self.profile,
             "cache_dir": self.cache_dir,
         }
-        site = mounted_site(names, flags)
-        if site is not None:
-            access = site.open(offline=self.offline)
-            return ONE.over(access, site.settings, offline=self.offline)
+        if names and not any(flags.values()):
+            from onefs.cli.opening import access_to, site_of  # mounts are looked at: seldom needed
+
+            if (site := site_of(names, flags)) is not None:
+                access = access_to(site, offline=self.offline)
+                return ONE.over(access, site.settings, offline=self.offline)
         return ONE(
             base_url=self.url,
             username=self.username,

@@ -13,8 +13,8 @@ from onefs.errors import DeadlineExceeded, NotConfigured, Throttled, Unreachable
 from onefs.http import Transport
 from onefs.metadata.auth import log_in
 from onefs.secret import Secret
-from onefs.settings import Settings, resolve
-from onefs.urls import host_key
+from onefs.settings import Settings
+from onefs.sites import Site, decide
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,43 +43,47 @@ class Asked:
                 raise UsageError(f"cache_dir is {type(self.cache_dir).__name__}: give a path")
             _check_text("cache_dir", os.fspath(self.cache_dir))
 
-    def settings(self) -> Settings:
-        """The settings that the arguments lead to. Raises NotConfigured or UsageError."""
-        return resolve(
-            {
-                "url": self.base_url,
-                "username": self.username,
-                "profile": self.profile,
-                "cache_dir": None if self.cache_dir is None else os.fspath(self.cache_dir),
-                "data_username": self.data_username,
-            }
-        )
+    def flags(self) -> dict[str, str | None]:
+        """What of it says which database is meant."""
+        return {
+            "url": self.base_url,
+            "username": self.username,
+            "profile": self.profile,
+            "cache_dir": None if self.cache_dir is None else os.fspath(self.cache_dir),
+            "data_username": self.data_username,
+        }
 
 
 def open_access(asked: Asked, set_up: Callable[[], None]) -> tuple[Access, Settings]:
     """The laboratory that the arguments name, and the settings that it has.
 
-    ``set_up`` asks a user at a terminal who has set up nothing. Raises NotConfigured, UsageError,
-    AlyxCredentials, Unreachable (when nothing is known of the laboratory) or CacheError.
+    Where nothing is named or set up it is the one that is mounted, if there is only one; else
+    ``set_up`` asks a user at a terminal. Raises NotConfigured, UsageError, AlyxCredentials,
+    Unreachable (when nothing is known of the laboratory) or CacheError.
     """
+    site = _site(asked, set_up)
+    known = None if asked.offline else site.embedded()
+    if known is not None:
+        settings, login = known
+    else:
+        settings, login = site.settings, _login(asked, site.settings)
+        if not (asked.offline or login.token or login.password):
+            _log_in(asked, settings)
+    deadlines = Deadlines.of_environment()
+    access = Access(
+        settings, site.database, login=login, deadlines=deadlines, offline=asked.offline
+    )
+    return access, settings
+
+
+def _site(asked: Asked, set_up: Callable[[], None]) -> Site:
     try:
-        settings = asked.settings()
+        return decide(asked.flags())
     except NotConfigured:
         if asked.silent or not _at_terminal():
             raise
         set_up()
-        settings = asked.settings()
-    login = _login(asked, settings)
-    if not (asked.offline or login.token or login.password):
-        _log_in(asked, settings)
-    access = Access(
-        settings,
-        host_key(settings.url),
-        login=login,
-        deadlines=Deadlines.of_environment(),
-        offline=asked.offline,
-    )
-    return access, settings
+        return decide(asked.flags())
 
 
 def _login(asked: Asked, settings: Settings) -> GivenLogin:

@@ -135,7 +135,11 @@ def test_without_pyarrow_one_sentence_says_what_to_do(home: Home, tmp_path: Path
     (tmp_path / "shadow" / "pyarrow").mkdir(parents=True)
     (tmp_path / "shadow" / "pyarrow" / "__init__.py").write_text("raise ImportError('none')")
     path = f"{tmp_path / 'shadow'}:{os.environ.get('PYTHONPATH', '')}"
-    for command in (["sync", "--tables", str(OLD)], ["mount", "--sync", str(tmp_path / "mnt")]):
+    for command in (
+        ["sync"],
+        ["sync", "--tables", str(OLD)],
+        ["mount", "--sync", str(tmp_path / "mnt")],
+    ):
         said = home.refused(2, *command, "--url", "http://localhost:9", PYTHONPATH=path)
         assert "pip install 'onefs[tables]'" in said
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
@@ -14,6 +15,15 @@ from tests.running import Home, run
 REF = "2018-08-24_1_clns0730"
 SESSION = "mainenlab/clns0730/2018-08-24/001"
 QUERY = "users=olivier&date_range=2018-08-24,2018-08-24"
+
+#: ``ONE()`` as a program has it where nothing is set up
+_LOAD = """
+from onefs import ONE
+with ONE() as one:
+    [eid] = one.search(users="olivier", date_range=["2018-08-24", "2018-08-24"])
+    [path] = one.load(eid, ["licks.times"], download_only=True)
+    print(path)
+"""
 
 
 def test_a_search_in_a_mount(home: Home) -> None:
@@ -52,6 +62,8 @@ def test_the_verbs_see_the_database_that_is_mounted(home: Home) -> None:
     assert found.stdout == f"{mounted.path / SESSION}\n"
     assert home.run("path", REF).stdout == f"{mounted.path / SESSION}\n"
     assert "licks.times" in home.run("list", REF).stdout.split()
+    loaded = run([sys.executable, "-c", _LOAD], environment=home.environment)
+    assert loaded.stdout == f"{mounted.path / SESSION / 'alf' / 'licks.times.npy'}\n"
     # another database is set up, and away
     other = {"ONEFS_URL": "http://127.0.0.1:1", "ONEFS_USERNAME": "x", "ONEFS_PASSWORD": "x"}
     assert "127.0.0.1" in home.refused(4, "list", REF, **other)

@@ -1,0 +1,101 @@
+"""Which laboratory is meant: what is named or set up, else the one that is mounted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onefs.access import GivenLogin
+from onefs.credentials import DataCredentials
+from onefs.errors import CacheError, NotConfigured
+from onefs.owner import read_owner
+from onefs.secret import Secret
+from onefs.settings import Settings, resolve
+from onefs.urls import host_key
+
+if TYPE_CHECKING:
+    from onefs.mount.records import MountInfo
+
+#: what the embedded laboratory's name begins with
+_EMBEDDED = "demo-"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A database, and its folders."""
+
+    settings: Settings
+    #: the name of the laboratory: a host, or ``demo-<hash>``
+    database: str
+
+    def embedded(self) -> tuple[Settings, GivenLogin] | None:
+        """How to log in at an embedded laboratory, which everybody may; None for any other."""
+        if not self.database.startswith(_EMBEDDED):
+            return None
+        from onefs.demo.records import Login  # dear to load, and few need it
+
+        known = Login()
+        data = DataCredentials(
+            known.data_username, Secret(known.data_password), "embedded laboratory"
+        )
+        login = GivenLogin(Secret(known.password), data)
+        return replace(self.settings, username=known.username), login
+
+
+def decide(flags: Mapping[str, str | None]) -> Site:
+    """The database that flags (as :func:`onefs.settings.resolve` has them), variables or the
+    settings file name; where there is none, the only one that is mounted.
+
+    Raises NotConfigured, and UsageError as ``resolve`` does.
+    """
+    try:
+        settings = resolve(flags)
+    except NotConfigured:
+        site = None
+        if not (flags.get("profile") or flags.get("cache_dir")):
+            site = only(map(of_mount, mounted()))
+        if site is None:
+            raise
+        username = flags.get("username") or site.settings.username
+        return replace(site, settings=replace(site.settings, username=username))
+    return Site(settings, host_key(settings.url))
+
+
+def mounted() -> list[MountInfo]:
+    """This user's mounts that say which database they show."""
+    from onefs.mount.records import list_mounts  # dear to load, and few need it
+
+    return [mount for mount in list_mounts() if mount.state_dir and mount.url]
+
+
+def of_mount(mount: MountInfo) -> Site:
+    """The database of a mount, with the cache's limit that the mount keeps to."""
+    folder = Path(mount.cache_dir)
+    settings = resolve({"url": mount.url})
+    settings = replace(
+        settings,
+        url=mount.url,
+        username=mount.username or settings.username,
+        cache_dir=folder,
+        state_dir=Path(mount.state_dir),
+        storing=replace(
+            settings.storing, cache_size=mount.cache_limit or settings.storing.cache_size
+        ),
+    )
+    return Site(settings, owner_of(folder) or host_key(mount.url))
+
+
+def only(sites: Iterable[Site]) -> Site | None:
+    """The one that all of them are, mounted once or several times."""
+    found = {site.settings.cache_dir: site for site in sites}
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
+def owner_of(folder: Path) -> str:
+    """The database that a cache folder belongs to; '' when it does not say."""
+    with suppress(CacheError):
+        return read_owner(folder) or ""
+    return ""
