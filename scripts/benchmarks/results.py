@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,10 @@ from typing import Any
 
 from scripts.benchmarks.machine import busy_seconds
 from scripts.benchmarks.processes import Failed
+
+
+#: the folder that a run has made for itself, in what a program complains of
+_WORK = re.compile(r"/[^ ']*/onefs-bench-[^/ ']+/")
 
 
 def number(value: float) -> str:
@@ -114,7 +119,7 @@ class Case:
         except (Failed, OSError) as error:
             if contender.startswith("onefs"):
                 raise
-            self.failures[contender] = str(error).splitlines()[-1]
+            self.failures[contender] = _WORK.sub("", str(error).splitlines()[-1])
 
     def to_json(self) -> dict[str, Any]:
         contenders = {}
