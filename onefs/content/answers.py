@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onefs.errors import DataServerCredentials, OnefsError, ServerError, Throttled
-from onefs.http import Stream
+from onefs.http import Stream, retry_after_seconds
 
 _CONTENT_RANGE = re.compile(r"\s*bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)\s*", re.IGNORECASE)
 
@@ -42,8 +42,7 @@ def expect(stream: Stream, *statuses: int) -> None:
     if stream.status in (403, 407):
         raise DataServerCredentials(f"{host}: the file server does not allow it to us")
     if stream.status == 429:
-        wish = stream.headers.get("Retry-After", "").strip()
-        seconds = float(wish) if wish.isdigit() else 0.0
+        seconds = retry_after_seconds(stream.headers.get("Retry-After")) or 0.0
         raise Throttled(f"{host}: the file server asks to wait: too many requests", seconds)
     if stream.status not in statuses:
         raise ServerError(f"{host}: the file server answers {stream.status}", stream.status)

@@ -8,11 +8,11 @@ loss it would be verified anew. Here one thread syncs such files one by one and 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from contextlib import suppress
 
+from onefs.content.files import sync
 from onefs.content.store import Store
 from onefs.errors import OnefsError
 from onefs.model import Dataset
@@ -86,9 +86,5 @@ class Syncer:
         entry = self._store.recorded(dataset)
         if entry is None or not entry.boot:
             return
-        descriptor = os.open(self._store.root / entry.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(self._store.root / entry.path)
         self._store.confirm(entry)

@@ -2,7 +2,8 @@
 
 Complete files go whole: who has one open keeps it until it is closed. Partial files go block by
 block, from the beginning (what a reader in order has behind it), leaving out what somebody reads.
-Pinned datasets, and files that onefs did not download, are never touched.
+Pinned datasets, and files that onefs did not download, are never touched. What the user has
+accepted goes only when it is named: with the file would go the word that it is wanted.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import threading
 from dataclasses import dataclass
 
 from onefs.content.blocks import About, abouts, open_blocks, remove_blocks
-from onefs.content.holes import counted, disk_size
+from onefs.content.holes import can_punch, disk_size
 from onefs.content.partial import Partial
 from onefs.content.partials import Partials
-from onefs.content.store import Store, disk_errors, remove
+from onefs.content.store import Store, disk_errors
 from onefs.errors import DeadlineExceeded
 from onefs.model import Dataset
 
@@ -40,6 +41,8 @@ class Evictor:
         self._store = store
         self._partials = partials
         self._lock = threading.Lock()
+        #: None: nobody has tried it yet
+        self._can_punch: bool | None = None
 
     def evict(self, need: int) -> None:
         """Remove files and blocks of at least ``need`` bytes, as far as that is possible."""
@@ -47,10 +50,12 @@ class Evictor:
         before = store.ledger.total()
         with self._lock, disk_errors(store.root):
             need -= before - store.ledger.total()  # somebody else has just made room
+            accepted = store.records.marked()
             for candidate in self._candidates():
                 if need <= 0:
                     return
-                need -= self._remove(candidate, need)
+                if candidate.about is not None or candidate.dataset_id not in accepted:
+                    need -= self._remove(candidate, need)
 
     def discard(self, dataset_id: str) -> int:
         """Remove what there is of one dataset, if nobody reads it; the bytes that were freed."""
@@ -94,11 +99,9 @@ class Evictor:
             path = self._store.private / "rejected" / dataset_id
         elif not entry.ours or not self._store.unchanged(entry):
             return 0
-        freed = counted(path)
-        remove(path)
+        freed = self._store.discard(path)
         if entry.state != "bad":
             self._store.forget(dataset_id)
-        self._store.ledger.change(-freed)
         return freed
 
     def _remove_blocks(self, about: About, need: int) -> int:
@@ -116,7 +119,7 @@ class Evictor:
                 dataset, about.place, blocks, threading.Condition(), shared=self._store.shared
             )
         try:
-            freed = self._punch(partial, need)
+            freed = self._punch(partial, need) if self._punches() else 0
             if not ours and partial.alone():
                 freed += self._remove_empty(partial, freed)
             return freed
@@ -140,9 +143,14 @@ class Evictor:
 
     def _remove_empty(self, partial: Partial, freed: int) -> int:
         """Remove a partial file that nobody has open, once no block is left or none can go."""
-        left = disk_size(partial.blocks.present_bytes())
-        if left and freed:
+        if freed and partial.blocks.present_bytes():
             return 0
-        remove_blocks(self._store.partial_folder, partial.dataset.id)
+        left = remove_blocks(self._store.partial_folder, partial.dataset.id)
         self._store.ledger.change(-left)
         return left
+
+    def _punches(self) -> bool:
+        """Whether a part of a file can be given back here: else blocks would go for nothing."""
+        if self._can_punch is None:
+            self._can_punch = can_punch(self._store.partial_folder)
+        return self._can_punch

@@ -47,6 +47,9 @@ OF_A_COPY = (
 )
 
 
+#: statuses of a copy that was there and will not come back
+_REMOVED = (404, 410)
+
 #: told of the blocks that a run has brought
 Arrived = Callable[[Run, range], None]
 
@@ -134,13 +137,15 @@ class Fetcher:
                     self._hosts.failed(copy.url)
                     if isinstance(error, DeadlineExceeded):
                         self._hosts.overdue(copy.url)
+                    elif isinstance(error, Throttled):
+                        self._hosts.throttled(copy.url, error.retry_after)
                     attempt = 0 if claims.written > before else attempt
                     delay = retry_delay(error, attempt + 1, attempts=ROUNDS)
                     if delay is not None:
                         again.append(copy)
                         delays.append(delay)
             attempt += 1
-            if not again:
+            if not again or self._hosts.is_too_long(min(delays)):
                 raise self._final(run.partial, trouble)
             copies = again
             if run.stop.wait(min(delays)):
@@ -151,15 +156,24 @@ class Fetcher:
         if isinstance(trouble, WrongSize):
             self._condemn(partial, str(trouble))
             return BadContent(str(trouble))
+        others = any(not self._may_serve(partial, copy) for copy in partial.dataset.copies)
+        if others and isinstance(trouble, ServerError) and trouble.status in _REMOVED:
+            return Changed(f"{partial.dataset.name} stands on another server only: {trouble}")
         return trouble or ServerError(f"{partial.dataset.name} stands on no file server")
 
     def _candidates(self, partial: Partial) -> list[Copy]:
-        """Without an md5 nothing would prove a mixture of copies: then one copy serves all."""
-        copies = self._hosts.order(partial.dataset.copies)
+        """Without an md5 nothing would prove a mixture of copies: then one copy serves all.
+
+        Raises Changed when that copy is none of the dataset's any more.
+        """
+        copies = [copy for copy in partial.dataset.copies if self._may_serve(partial, copy)]
+        if partial.dataset.copies and not copies:
+            raise Changed(f"{partial.dataset.name} has moved, and no md5 could prove both copies")
+        return self._hosts.order(copies)
+
+    def _may_serve(self, partial: Partial, copy: Copy) -> bool:
         sources = partial.blocks.about.sources
-        if not partial.dataset.md5 and sources:
-            copies = [copy for copy in copies if copy.url in sources]
-        return copies
+        return bool(partial.dataset.md5) or not sources or copy.url in sources
 
     def _receive(self, run: Run, copy: Copy, claims: _Claims, stall: float) -> None:
         """One request: from the first block that is still missing to the end of the run."""

@@ -7,6 +7,7 @@ block is there. Either way the whole is compared with the database before it get
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -22,7 +23,7 @@ from onefs.content.partial import Partial
 from onefs.content.partials import Partials
 from onefs.content.store import Store, disk_errors
 from onefs.content.verify import Verdict, judge, new_hash
-from onefs.errors import OnefsError
+from onefs.errors import CacheError, OnefsError
 from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
@@ -128,8 +129,16 @@ class Follower:
                     self._advance(progress)
             except OnefsError as error:
                 log.warning("%s cannot be verified now: %s", "/".join(partial.place), error)
-            except Exception:
+                self._failed(partial, error)
+            except Exception as error:
                 log.exception("verifying %s failed", "/".join(partial.place))
+                self._failed(partial, CacheError(f"verifying failed: {error!r}"))
+
+    def _failed(self, partial: Partial, error: OnefsError) -> None:
+        """Tell who waits for the verdict that there will be none now."""
+        with partial.demand.condition:
+            partial.unverified = error
+            partial.demand.changed()
 
     def _goes_on(self, progress: _Progress) -> bool:
         """Whether there is something to do for a thread; at the end, let go of the file."""
@@ -191,7 +200,10 @@ class Follower:
                 return False
             start, end = partial.blocks.span(first)[0], partial.blocks.span(here - 1)[1]
             records = partial.blocks.records(first, here)
-            progress.digest.update(os.pread(partial.blocks.data, end - start, start))
+            found = os.pread(partial.blocks.data, end - start, start)
+            if len(found) != end - start:  # the disk fails further on: its bytes prove nothing
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(partial.blocks.data_path))
+            progress.digest.update(found)
             progress.records.extend(records)
         finally:
             partial.unpin(first, last)

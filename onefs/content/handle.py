@@ -12,6 +12,7 @@ from onefs.content.answers import Changed
 from onefs.content.blocks import BLOCK_SIZE, State
 from onefs.content.reading import Reading
 from onefs.content.store import Place
+from onefs.content.versions import of_file
 from onefs.errors import BadContent, CacheError
 from onefs.model import Dataset
 
@@ -187,12 +188,15 @@ class DatasetHandle:
             return False
         except OSError as error:
             raise CacheError(f"{path} was verified and cannot be opened: {error}") from error
-        found = os.fstat(descriptor).st_size
+        found = os.fstat(descriptor)
         with self._lock:
-            if self._fd is None and found == self.size:
-                self._fd, descriptor = descriptor, -1
-        if descriptor >= 0:
+            taken = self._fd is None and found.st_size == self.size
+            if taken:
+                self._fd = descriptor
+        if taken and self._content.is_small(self._dataset):
+            self._content.versions.begin(self._at, self._dataset, of_file(found))
+        if not taken:
             os.close(descriptor)
-        if found != self.size:
-            raise BadContent(f"{path} has {found} bytes, {self.size} were promised")
+        if found.st_size != self.size:
+            raise BadContent(f"{path} has {found.st_size} bytes, {self.size} were promised")
         return True

@@ -10,6 +10,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import tempfile
+from pathlib import Path
 
 #: bytes that file systems give out at least
 _PAGE = 4096
@@ -31,6 +33,13 @@ def punch(descriptor: int, offset: int, length: int) -> bool:
     if number in (errno.EOPNOTSUPP, errno.ENOSYS):
         return False
     raise OSError(number, os.strerror(number))
+
+
+def can_punch(folder: Path) -> bool:
+    """Whether the file system of a folder gives back a part of a file: NFS before 4.2 does not."""
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        file.write(bytes(2 * _PAGE))
+        return punch(file.fileno(), 0, _PAGE)
 
 
 def disk_size(size: int) -> int:

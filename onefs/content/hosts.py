@@ -15,7 +15,14 @@ from fnmatch import fnmatchcase
 
 from cachetools import TTLCache
 
-from onefs.errors import CacheError, DataServerCredentials, DeadlineExceeded, OnefsError, Stopping
+from onefs.errors import (
+    CacheError,
+    DataServerCredentials,
+    DeadlineExceeded,
+    OnefsError,
+    Stopping,
+    Throttled,
+)
 from onefs.http import HostAuth, Stream, Transport
 from onefs.model import Copy
 from onefs.urls import host_of
@@ -33,6 +40,8 @@ FAILED = 60.0
 PROBE_DEADLINE = 5.0
 #: seconds between two probes; nobody probes while nobody reads
 PROBE_PAUSE = 1.0
+#: seconds for which a server that asks to wait is believed, however long it says
+LONGEST_WISH = 600.0
 
 
 class Silent(DeadlineExceeded):
@@ -45,6 +54,8 @@ class _Host:
     moved: float = field(default_factory=time.monotonic)
     #: the URL that did not answer; '' when all is well
     silent: str = ""
+    #: it wants no request before this moment of the monotonic clock
+    free_at: float = 0.0
     probing: bool = False
     next_probe: float = 0.0
 
@@ -82,11 +93,16 @@ class Hosts:
         self._failed: TTLCache[str, bool] = TTLCache(4096, FAILED)
 
     def order(self, copies: Sequence[Copy]) -> list[Copy]:
-        """The copies to try, in order, without those on servers that do not answer.
+        """The copies to try, in order, without those on servers that do not answer, or that have
+        asked to wait for longer than anybody here would.
 
-        Raises Silent when that leaves none of several.
+        Raises Throttled or Silent when that leaves none of several.
         """
-        ranked = sorted(copies, key=self._order)
+        free = [copy for copy in copies if self._free_in(copy.url) <= 0]
+        if copies and not free:
+            wait = min(self._free_in(copy.url) for copy in copies)
+            raise Throttled(f"{host_of(copies[0].url)} asks to wait: free in {wait:.0f} s", wait)
+        ranked = sorted(free, key=self._order)
         usable = [copy for copy in ranked if self._answers(copy.url)]
         if ranked and not usable:
             host = host_of(ranked[0].url)
@@ -109,6 +125,16 @@ class Hosts:
             connect_timeout=min(CONNECT_TIMEOUT, patience / 2),
             stall_timeout=patience,
         )
+
+    def is_too_long(self, delay: float) -> bool:
+        """Whether readers will have given up before a pause of so many seconds ends."""
+        return delay > self._stall
+
+    def throttled(self, url: str, seconds: float) -> None:
+        """A server asks to wait. When that is too long to be waited for, nobody asks it before."""
+        if self.is_too_long(seconds):
+            with self._lock:
+                self._host(url).free_at = time.monotonic() + min(seconds, LONGEST_WISH)
 
     def failed(self, url: str) -> None:
         """A copy could not be had: others are tried before it for a while."""
@@ -144,6 +170,10 @@ class Hosts:
         )
         with self._lock:
             return copy.url in self._failed, next(ranks, len(self._preferred))
+
+    def _free_in(self, url: str) -> float:
+        with self._lock:
+            return self._host(url).free_at - time.monotonic()
 
     def _answers(self, url: str) -> bool:
         with self._lock:

@@ -59,7 +59,8 @@ class Index:
             self._tell(error)
 
     def forget(self, dataset_id: str) -> None:
-        self._execute("DELETE FROM entries WHERE dataset_id = ?", dataset_id)
+        """Strike out a row, if that is possible: one without its file says nothing."""
+        self._note("DELETE FROM entries WHERE dataset_id = ?", dataset_id)
 
     def touch(self, dataset_id: str, now: float) -> None:
         """Note a use, if that is possible."""

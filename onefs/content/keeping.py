@@ -10,10 +10,11 @@ from pathlib import Path
 
 from onefs.content.blocks import About, BlockFile, abouts, open_blocks, read_about
 from onefs.content.evict import Evictor
-from onefs.content.holes import allocated, counted
+from onefs.content.files import sync
+from onefs.content.holes import allocated
 from onefs.content.lock import try_lock, unlock
 from onefs.content.records import Entry
-from onefs.content.store import Place, Store, disk_errors, remove
+from onefs.content.store import Place, Store, disk_errors
 from onefs.content.verify import Verdict, hash_file
 from onefs.errors import BadContent, NotFound
 from onefs.model import Dataset
@@ -142,17 +143,15 @@ class Keeping:
             if digest and hash_file(dataset, kept) != digest:
                 raise BadContent(f"{kept} is not what it was when it was rejected")
             verdict = Verdict("accepted", "the user has accepted these bytes")
-            return self._store.publish(dataset, place, kept, verdict)
+            sync(kept)  # that they are wanted holds on every host, and after a power loss
+            return self._store.publish(dataset, place, kept, verdict, durable=True)
 
     def forgive(self, dataset: Dataset) -> None:
         """Withdraw a bad verdict: the next read fetches the file again."""
         entry = self._store.entry(dataset)
         if entry is not None and entry.state == "bad":
-            kept = self._store.rejected(dataset)
-            freed = counted(kept)
-            remove(kept)
+            self._store.discard(self._store.rejected(dataset))
             self._store.forget(dataset.id)
-            self._store.ledger.change(-freed)
 
     def _kept(self, entry: Entry, used_at: float, pinned: bool) -> Kept:
         path = self._store.root / entry.path
@@ -192,9 +191,7 @@ class Keeping:
         if found == wanted:
             return Checked(entry.path, True)
         if entry.ours:
-            freed = counted(path)
-            remove(path)
-            self._store.ledger.change(-freed)
+            self._store.discard(path)
         self._store.forget(entry.dataset_id)
         return Checked(entry.path, False, f"its bytes have {found} instead of {wanted}")
 

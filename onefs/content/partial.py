@@ -95,6 +95,8 @@ class Partial:
         self.read_at = 0.0
         #: why it is bad, where this process found out
         self.reason = "the bytes are not those that the database describes"
+        #: why it could not be verified, when that was last tried and has failed
+        self.unverified: OnefsError | None = None
         self._shared = shared
         self._lock = threading.Lock()
         self._proved = bytearray(blocks.count)

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cachetools import LRUCache
-
 from onefs.content.blocks import State, read_about
 from onefs.content.evict import Evictor
 from onefs.content.fetch import Fetcher
@@ -29,6 +27,7 @@ from onefs.content.scheduler import Run, Scheduler
 from onefs.content.store import Place, Store
 from onefs.content.taking import Taker
 from onefs.content.transfer import Transfer
+from onefs.content.versions import Versions, of_entry
 from onefs.content.whole import WholeFetcher
 from onefs.content.window import FARTHEST
 from onefs.errors import BadContent, CacheError, CacheFull, DeadlineExceeded, Stopping
@@ -36,8 +35,6 @@ from onefs.http import HostAuth, Transport
 from onefs.model import Dataset
 from onefs.storing import SMALL_FILE
 
-#: paths with the identity of the file that was last opened there, as many as are remembered
-REMEMBERED = 65536
 #: seconds between two reports to who watches a download
 TOLD_EVERY = 0.2
 #: seconds until what other processes have accepted is looked at again
@@ -46,8 +43,6 @@ ACCEPTED_AGE = 1.0
 VERIFYING = 3600.0
 #: how often a whole file is fetched whose blocks are evicted before it is complete
 ROUNDS = 3
-
-Identity = tuple[str, int | None, str, str]
 
 
 class Content:
@@ -91,8 +86,7 @@ class Content:
         self._stall = stall
         self._deadline = deadline
         self._on_bad = on_bad
-        self._guard = threading.Lock()
-        self._opened: LRUCache[str, Identity] = LRUCache(REMEMBERED)
+        self.versions = Versions()
         self._accepted: Mapping[str, Entry] = {}
         self._accepted_until = 0.0
         self._stopping = threading.Event()
@@ -138,9 +132,9 @@ class Content:
             self.store.used(dataset)
             if entry.state == "accepted" and dataset.id not in self._accepted:
                 self._accepted_until = 0.0
-        generation = entry.generation if entry is not None else self._generation(dataset)
-        keep = self._same_as_last_time(dataset, at, generation)
-        absent = entry is None and not generation
+        version = self._generation(dataset) if entry is None else of_entry(entry)
+        keep = self.versions.open(at, dataset, version)
+        absent = entry is None and not version
         return DatasetHandle(self, dataset, place, at, size, keep, absent=absent)
 
     def probe(self, dataset: Dataset) -> int:
@@ -283,9 +277,7 @@ class Content:
         if partial is None:
             return None
         if at is not None:
-            with self._guard:
-                identity = _identity(dataset, partial.blocks.about.generation)
-                self._opened["/".join(at)] = identity
+            self.versions.begin(at, dataset, partial.blocks.about.generation)
         if partial.may_be_complete():  # whoever brought the last block did not live to verify it
             self._follower.go_on(partial)
         return Reading(
@@ -314,6 +306,7 @@ class Content:
             if limit is not None and partial.blocks.about.size > limit:
                 break
             self._bring_all(reading, watch)
+            partial.unverified = None
             self._follower.go_on(partial)
             if self._await_verdict(partial):
                 return
@@ -339,6 +332,8 @@ class Content:
                 return partial.blocks.state() is State.DONE
             if self._stopping.is_set():
                 raise Stopping("onefs is being stopped")
+            if partial.unverified is not None:
+                raise partial.unverified.with_traceback(None)  # it may be raised by many
             if time.monotonic() > end:
                 raise DeadlineExceeded(f"{partial.dataset.name} takes too long to verify")
             with partial.demand.condition:
@@ -364,9 +359,7 @@ class Content:
         return not self._stopping.is_set()
 
     def _went_bad(self, dataset: Dataset) -> None:
-        with self._guard:
-            for path in [path for path, of in self._opened.items() if of[0] == dataset.id]:
-                self._opened.pop(path, None)
+        self.versions.forget(dataset.id)
         self._on_bad(dataset)
 
     def _generation(self, dataset: Dataset) -> str:
@@ -374,15 +367,3 @@ class Content:
             return ""
         about = read_about(self.store.partial_folder, dataset.id)
         return about.generation if about is not None else ""
-
-    def _same_as_last_time(self, dataset: Dataset, at: Place, generation: str) -> bool:
-        """Whether the kernel's pages of this path, if it has any, are of these very bytes."""
-        path, identity = "/".join(at), _identity(dataset, generation)
-        with self._guard:
-            same = self._opened.get(path) == identity
-            self._opened[path] = identity
-        return same
-
-
-def _identity(dataset: Dataset, generation: str) -> Identity:
-    return dataset.id, dataset.size, dataset.md5, generation

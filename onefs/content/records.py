@@ -137,9 +137,13 @@ class Records:
             if entry is not None:
                 yield entry
 
+    def marked(self) -> frozenset[str]:
+        """The datasets that are accepted, it may be under claims that are none any more."""
+        return frozenset(os.listdir(self._marks))
+
     def accepted(self) -> Iterator[Entry]:
         """What the user has accepted although the database claims otherwise."""
-        for name in os.listdir(self._marks):
+        for name in self.marked():
             entry = self.get(name)
             if entry is not None and entry.state == "accepted":
                 yield entry

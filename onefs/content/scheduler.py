@@ -17,7 +17,7 @@ from onefs.content.partial import Partial, Ticket, stretches
 from onefs.content.partials import Partials
 from onefs.content.transfer import Transfer
 from onefs.content.window import Window
-from onefs.errors import CacheError, DeadlineExceeded, OnefsError, Stopping
+from onefs.errors import CacheError, DeadlineExceeded, OnefsError, Stopping, Throttled
 from onefs.http import Stream
 from onefs.urls import host_of
 
@@ -111,7 +111,7 @@ class Scheduler:
         """Somebody waits for these blocks. The lock is held.
 
         Raises the error of the last run, for a while, DeadlineExceeded when the file server is
-        known not to answer, and Stopping.
+        known not to answer, Throttled when it has asked to wait, and Stopping.
         """
         if self._closed:
             raise _stopping()
@@ -208,7 +208,7 @@ class Scheduler:
     def _add(self, partial: Partial, first: int, last: int, *, urgent: bool) -> None:
         try:
             url = self._hosts.order(partial.dataset.copies)[0].url
-        except (DeadlineExceeded, IndexError):
+        except (DeadlineExceeded, Throttled, IndexError):
             if urgent:
                 raise
             return

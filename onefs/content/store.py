@@ -28,6 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from onefs.alf import SUBJECTS
+from onefs.content.files import remove, remove_folder, rename, stamp
 from onefs.content.holes import allocated, counted
 from onefs.content.index import Index
 from onefs.content.ledger import Ledger
@@ -202,11 +203,12 @@ class Store:
             if there and not self._is_ours(dataset, final):
                 final = self.private / "aside" / dataset.id
             before = counted(final) if there and partial != final else 0
+            self._discard_former(dataset, keep=(final, partial))
             os.utime(partial, (time.time(), dataset.mtime))
             entry = self._describe(dataset, os.stat(partial), final, verdict, ours=True)
             entry = replace(entry, boot="" if durable else self._boot, generation=generation)
             self.records.put(entry)
-            _rename(partial, final)
+            rename(partial, final)
             # one without a row takes it from the record when it is first asked for
             self._index.renew(entry)
             self.ledger.change(-before)
@@ -233,7 +235,15 @@ class Store:
                 bad = Verdict("bad", reason)
                 found = self._describe(dataset, kept.stat(), kept, bad, ours=False)
                 entry = replace(found, digest=digest)
+            self._discard_former(dataset, keep=(kept,))
             self._keep(entry)
+
+    def discard(self, path: Path) -> int:
+        """Remove a whole file of ours; the bytes that are no longer counted for it."""
+        freed = counted(path)
+        remove(path)
+        self.ledger.change(-freed)
+        return freed
 
     def forget(self, dataset_id: str) -> None:
         """Know nothing of a dataset any more; its file is not touched."""
@@ -303,7 +313,7 @@ class Store:
         host = os.uname().nodename
         for old in shared.glob(f"{host}-*"):
             if not Path("/proc", old.name.rpartition("-")[2]).exists():
-                _remove_folder(old)
+                remove_folder(old)
         own = shared / f"{host}-{os.getpid()}"
         own.mkdir(exist_ok=True)
         return own
@@ -312,12 +322,30 @@ class Store:
         """Whether onefs downloaded the file at ``path`` (and nobody has replaced it since)."""
         entry = self.records.get(dataset.id)
         relative = str(path.relative_to(self.root))
-        return (
-            entry is not None
-            and bool(entry.ours)
-            and entry.path == relative
-            and self.unchanged(entry)
-        )
+        if entry is None or not entry.ours or entry.path != relative:
+            return False
+        if entry.boot in ("", self._boot):
+            return self.unchanged(entry)
+        # it was never synced: a power loss may have left less of it, in the same file
+        return os.stat(path, follow_symlinks=False).st_ino == entry.inode
+
+    def _discard_former(self, dataset: Dataset, keep: tuple[Path | None, ...]) -> None:
+        """Remove what we have of a dataset under a record that is about to be replaced.
+
+        Without its record it would be somebody else's file, which nobody may touch. The caller
+        holds the dataset's lock.
+        """
+        former = self.records.get(dataset.id)
+        if former is None:
+            return
+        if former.state == "bad":
+            path = self.rejected(dataset)
+        elif former.ours and self.unchanged(former):
+            path = self.root / former.path
+        else:
+            return
+        if path not in keep:
+            self.discard(path)
 
     def unchanged(self, entry: Entry) -> bool:
         """Whether the file is the one that the entry was written for."""
@@ -358,11 +386,6 @@ class Store:
         self._index.put(entry)
 
 
-def stamp(found: os.stat_result) -> tuple[int, int, int]:
-    """What changes when a file is replaced or written to: its inode, size and mtime."""
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
 @contextmanager
 def disk_errors(root: Path) -> Iterator[None]:
     """Turn the disk's errors into ours."""
@@ -374,25 +397,3 @@ def disk_errors(root: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CacheFull(f"the disk of the cache folder {root} is full") from error
         raise CacheError(f"the cache folder {root} cannot be used: {error}") from error
-
-
-def _rename(source: Path, target: Path) -> None:
-    """Give a file another name, in a folder that may have to be made first."""
-    try:
-        os.replace(source, target)
-    except FileNotFoundError:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(source, target)
-
-
-def _remove_folder(folder: Path) -> None:
-    for path in folder.iterdir():
-        remove(path)
-    with suppress(OSError):
-        folder.rmdir()
-
-
-def remove(path: Path) -> None:
-    """Remove a file of ours that may not be there."""
-    with suppress(OSError):
-        path.unlink()

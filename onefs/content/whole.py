@@ -19,10 +19,11 @@ from onefs.content.answers import WrongSize, expect, total_size
 from onefs.content.blocks import BLOCK_SIZE
 from onefs.content.durable import Syncer
 from onefs.content.fetch import OF_A_COPY, PIECE, ROUNDS
+from onefs.content.files import remove
 from onefs.content.holes import counted, disk_size
 from onefs.content.hosts import FAILURE_PAUSE, Hosts, failure_pause
 from onefs.content.room import Reservation, Room
-from onefs.content.store import Place, Store, disk_errors, remove
+from onefs.content.store import Place, Store, disk_errors
 from onefs.content.transfer import Transfer
 from onefs.content.verify import Verdict, judge, judge_size, new_hash
 from onefs.descriptors import created, write_all
@@ -33,6 +34,7 @@ from onefs.errors import (
     OnefsError,
     ServerError,
     Stopping,
+    Throttled,
 )
 from onefs.flights import Flights
 from onefs.http import retry_delay
@@ -42,6 +44,9 @@ log = logging.getLogger(__name__)
 
 #: downloads at once; the rest queue
 WORKERS = 16
+
+#: which bytes are fetched: a dataset's id, size and md5, since an id may get others at any time
+Bytes = tuple[str, int | None, str]
 
 
 class WholeFetcher:
@@ -66,7 +71,7 @@ class WholeFetcher:
         self._syncer = Syncer(store)
         self._flights: Flights[Path] = Flights("onefs-fetch", WORKERS)
         self._guard = threading.Lock()
-        self._transfers: dict[str, Transfer] = {}
+        self._transfers: dict[Bytes, Transfer] = {}
         self._failures: TTLCache[Dataset, tuple[OnefsError, float]] = TTLCache(65536, FAILURE_PAUSE)
         self._moved = time.monotonic()
         self._stopped = threading.Event()
@@ -99,7 +104,7 @@ class WholeFetcher:
         if failed is not None:
             raise failed.with_traceback(None)  # it is raised many times: let none pile up
         asked = time.monotonic()
-        future = self._flights.start(dataset.id, lambda: self._run(dataset, place))
+        future = self._flights.start(_bytes_of(dataset), lambda: self._run(dataset, place))
         while True:
             try:
                 return future.result(min(0.5, self._stall))
@@ -121,7 +126,7 @@ class WholeFetcher:
 
     def _check_progress(self, dataset: Dataset, asked: float) -> None:
         with self._guard:
-            transfer = self._transfers.get(dataset.id)
+            transfer = self._transfers.get(_bytes_of(dataset))
         moved = transfer.moved if transfer is not None else self._moved
         if time.monotonic() - max(moved, asked) > self._stall:
             if transfer is not None and transfer.url:
@@ -166,7 +171,7 @@ class WholeFetcher:
         partial = self._store.partial(dataset)
         transfer = Transfer("/".join(place), dataset.size)
         with self._guard:
-            self._transfers[dataset.id] = transfer
+            self._transfers[_bytes_of(dataset)] = transfer
         size = disk_size(dataset.size if dataset.size is not None else BLOCK_SIZE)
         try:
             with self._room.reserved(size, size) as room:
@@ -182,7 +187,7 @@ class WholeFetcher:
             raise
         finally:
             with self._guard:
-                del self._transfers[dataset.id]
+                del self._transfers[_bytes_of(dataset)]
 
     def _reject(
         self, dataset: Dataset, verdict: Verdict, partial: Path, digest: str, room: Reservation
@@ -224,11 +229,13 @@ class WholeFetcher:
                     self._hosts.failed(copy.url)
                     if isinstance(error, DeadlineExceeded):
                         self._hosts.overdue(copy.url)
+                    elif isinstance(error, Throttled):
+                        self._hosts.throttled(copy.url, error.retry_after)
                     delay = retry_delay(error, attempt, attempts=ROUNDS)
                     if delay is not None:
                         again[copy] = delay
-            if not again:
-                break
+            if not again or self._hosts.is_too_long(min(again.values())):
+                break  # a worker that waited longer than its readers would be missed by others
             copies = list(again)
             if self._stopped.wait(min(again.values())):
                 raise Stopping("onefs is being stopped")
@@ -275,3 +282,7 @@ class WholeFetcher:
         self._hosts.moved(copy.url)
         transfer.moved = self._moved = time.monotonic()
         return judge(dataset, transfer.done, digest.hexdigest()), digest.hexdigest()
+
+
+def _bytes_of(dataset: Dataset) -> Bytes:
+    return dataset.id, dataset.size, dataset.md5

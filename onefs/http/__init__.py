@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from onefs.http.auth import HostAuth
 from onefs.http.offline import NoTransport
-from onefs.http.retry import retry_delay
+from onefs.http.retry import retry_after_seconds, retry_delay
 from onefs.http.streams import Stream
 from onefs.http.transport import DEADLINE, Answer, Transport
 
@@ -27,5 +27,6 @@ __all__ = [
     "NoTransport",
     "Stream",
     "Transport",
+    "retry_after_seconds",
     "retry_delay",
 ]

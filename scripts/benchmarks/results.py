@@ -13,7 +13,6 @@ from typing import Any
 from scripts.benchmarks.machine import busy_seconds
 from scripts.benchmarks.processes import Failed
 
-
 #: the folder that a run has made for itself, in what a program complains of
 _WORK = re.compile(r"/[^ ']*/onefs-bench-[^/ ']+/")
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from onefs.content.blocks import create_blocks, open_blocks
+from onefs.content.blocks import HASHING, create_blocks, open_blocks
 from onefs.content.holes import disk_size
+from onefs.content.lock import try_lock, unlock
 from onefs.content.reader import Content
-from onefs.errors import BadContent
+from onefs.errors import BadContent, CacheError
 from onefs.model import Dataset
 from tests.content.conftest import Open, in_threads, place
 from tests.content.ranges import (
@@ -88,6 +90,33 @@ def test_path_waits_until_the_file_is_verified(open_content: Open) -> None:
         assert content.state(dataset) == ("cached", "")
         assert seen == sorted(seen)
         assert blocks_sent(server.requests, len(DATA)) == [1] * 13
+
+
+def test_a_disk_that_gives_less_than_it_should_proves_nothing(
+    open_content: Open, tmp_path: Path
+) -> None:
+    """As a bad page behind good ones: who waits for the verdict is told, nothing is rejected."""
+    with Scripted({"/a.b.npy": served(DATA)}) as server, ThreadPoolExecutor(1) as pool:
+        content, dataset = open_content(small_file=0), dataset_of(server, DATA)
+        with Reader(content, dataset) as reader:
+            reader.read(12 * BLOCK, 10)
+            blocks = open_blocks(content.store.partial_folder, dataset)
+            assert blocks is not None
+            assert try_lock(blocks.map, HASHING)  # another process is about to verify it
+            waiting = pool.submit(content.path, dataset, place(dataset))
+            wait_until(lambda: all(blocks.records(0, blocks.count)))
+            os.truncate(blocks.data_path, len(DATA) - 5 * BLOCK)
+            unlock(blocks.map, HASHING)
+            blocks.close()
+            with pytest.raises(CacheError, match="Input/output error"):
+                waiting.result(10)
+            assert content.state(dataset)[0] == "partial"
+            assert list((content.store.private / "rejected").iterdir()) == []
+            os.truncate(tmp_path / "cache/.onefs/partial" / blocks.data_path.name, len(DATA))
+        # what the disk has lost is found by its checksums, and fetched again
+        content.close()
+        after = open_content(small_file=0, state="after")
+        assert after.path(dataset, place(dataset)).read_bytes() == DATA
 
 
 def test_what_is_there_is_used_by_the_next_process(open_content: Open) -> None:

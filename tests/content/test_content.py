@@ -6,7 +6,9 @@ import hashlib
 import json
 import logging
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -342,6 +344,57 @@ def test_the_kernel_may_keep_pages_of_the_same_bytes_only(
     changed = server.dataset("a.b.npy", BYTES[::-1])
     assert not content.open(changed, place(changed)).keep_cache
     assert content.open(changed, place(changed)).keep_cache
+
+
+@pytest.mark.parametrize("md5", [True, False], ids=["md5", "no md5"])
+def test_the_kernel_keeps_no_pages_of_what_was_here_before(
+    open_content: Open, server: FileServer, md5: bool
+) -> None:
+    """Without an md5 the server's file may change; and ours may be edited while it is read."""
+    content = open_content()
+    claims = {} if md5 else {"md5": ""}
+    dataset = server.dataset("a.b.npy", BYTES, **claims)
+    assert read(content, dataset) == BYTES
+    again = content.open(dataset, place(dataset))
+    assert again.keep_cache  # what has come on the first read is still there
+    again.close()
+    if md5:
+        path = content.known_path(dataset)
+        assert path is not None
+        path.write_bytes(BYTES[::-1])
+    else:
+        content.keeping.evict(dataset.id)
+        server.put("a.b.npy", BYTES[::-1])
+    handle = content.open(dataset, place(dataset))
+    assert not handle.keep_cache
+    expected = BYTES if md5 else BYTES[::-1]
+    assert os.pread(handle.fd(0, handle.size), handle.size, 0) == expected
+    handle.close()
+    assert content.open(dataset, place(dataset)).keep_cache
+
+
+def test_who_wants_the_new_bytes_does_not_get_those_under_way(
+    open_content: Open, server: FileServer
+) -> None:
+    """A dataset gets a new md5 while its old bytes are being fetched."""
+    content = open_content()
+    old, asked, go_on = server.dataset("a.b.npy", BYTES), threading.Event(), threading.Event()
+
+    def slow(request: Request) -> Response:
+        asked.set()
+        assert go_on.wait(10)
+        return Response(BYTES)
+
+    server.files["/a.b.npy"] = slow
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(read, content, old)
+        assert asked.wait(10)
+        new = server.dataset("a.b.npy", BYTES[::-1])
+        second = pool.submit(read, content, new)
+        time.sleep(0.2)  # it may join what is under way, or wait for its end
+        go_on.set()
+        assert second.result(20) == BYTES[::-1]
+        assert first.result(20) == BYTES
 
 
 def test_a_body_longer_than_it_should_be_is_cut_off(open_content: Open, server: FileServer) -> None:

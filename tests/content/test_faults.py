@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
 from onefs.content.reader import Content
+from onefs.content.whole import WORKERS
 from onefs.errors import (
     BadContent,
     DataServerCredentials,
@@ -352,8 +354,45 @@ def test_copies_are_not_mixed_where_no_md5_could_prove_it(open_content: Open) ->
         dataset = dataset_of(server, DATA, "/x", "/y", md5="")
         with Reader(content, dataset) as reader:
             assert reader.read(0, 10) == DATA[:10]
-            with pytest.raises(ServerError, match="404"):
+            with pytest.raises(BadContent, match="open it again"):
                 reader.read(3 * BLOCK, 10)
+        assert read_all(content, dataset) == other  # opened again, and all of it from one copy
+
+
+def test_a_begun_file_whose_copy_has_moved_is_begun_anew(open_content: Open) -> None:
+    """Without an md5: the address of a repository changes, and blocks of the old one are here."""
+    content = open_content(stall=STALL, small_file=0)
+    with Scripted({"/x": served(DATA), "/y": served(DATA)}) as server:
+        before = dataset_of(server, DATA, "/x", md5="")
+        begin(content, before, 10)
+        moved = replace(before, copies=dataset_of(server, DATA, "/y").copies)
+        after = open_content(stall=STALL, small_file=0)
+        with Reader(after, moved) as reader:
+            assert reader.read(0, 10) == DATA[:10]  # it is here, and may be all that is wanted
+            with pytest.raises(BadContent, match="open it again"):
+                reader.read(3 * BLOCK, 10)
+        assert read_all(after, moved) == DATA
+
+
+@pytest.mark.parametrize("small_file", [0, 1 << 30], ids=["blocks", "whole"])
+def test_a_server_that_asks_to_wait_for_long_holds_up_nobody_else(
+    open_content: Open, small_file: int
+) -> None:
+    content = open_content(stall=STALL, small_file=small_file)
+    count = WORKERS + 4
+    names = [f"/{number}" for number in range(count)]
+    busy = {name: answer(b"", 429, Retry_After=3600) for name in names}
+    with Scripted(busy) as throttled, Scripted({"/a.b.npy": served(DATA)}) as other:
+        sets = [dataset_of(throttled, DATA, name) for name in names]
+        waiting = iter(sets)
+        errors = in_threads(count, lambda: read_all(content, next(waiting)))
+        assert {type(error) for error in errors} == {Throttled}
+        assert read_all(content, dataset_of(other, DATA)) == DATA
+        asked = len(throttled.requests)
+        assert asked <= count
+        with pytest.raises(Throttled, match="asks to wait"):  # and is left in peace
+            read_all(content, dataset_of(throttled, DATA, "/more"))
+        assert len(throttled.requests) == asked
 
 
 def test_copies_are_mixed_where_the_md5_proves_it(open_content: Open) -> None:

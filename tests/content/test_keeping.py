@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from onefs.content import hosts, whole
 from onefs.content.adopt import Outcome, adopt_folder, split_uuid
 from onefs.content.prefetch import prefetch
 from onefs.content.reader import Content
+from onefs.content.room import Limits
 from onefs.content.store import Place
-from onefs.errors import BadContent, NotFound
+from onefs.errors import BadContent, CacheFull, NotFound
 from onefs.model import Dataset
 from tests.content.conftest import Open, place
 from tests.content.ranges import (
@@ -113,6 +115,27 @@ def test_bytes_that_alyx_contradicts_can_be_accepted(
         changed = dataset_of(server, DATA)
         assert read_all(content, changed) == DATA
         assert content.state(changed)[0] == "cached"
+
+
+@pytest.mark.parametrize("small_file", [0, 1 << 30], ids=["blocks", "whole"])
+def test_what_was_accepted_stays_accepted(open_content: Open, small_file: int) -> None:
+    """After a restart of the machine, on other hosts, and when room is made."""
+    with Scripted({"/a.b.npy": served(DATA), "/c.d.npy": served(DATA)}) as server:
+        content = open_content(small_file=small_file, limits=Limits(len(DATA) + BLOCK))
+        dataset = dataset_of(server, DATA, size=len(DATA) - 7)
+        with pytest.raises(BadContent):
+            read_all(content, dataset)
+        content.accept(dataset, place(dataset))
+        entry = content.store.recorded(dataset)
+        assert entry is not None
+        assert entry.boot == ""  # it is on the disk: no boot vouches for it
+        with suppress(CacheFull):  # there is room for one of them
+            read_all(content, dataset_of(server, DATA, "/c.d.npy"))
+        content.keeping.clear()
+        assert content.state(dataset)[0] == "accepted"
+        assert read_all(content, dataset) == DATA
+        assert content.keeping.evict(dataset.id) >= len(DATA)  # who names it means it
+        assert content.state(dataset)[0] == "remote"
 
 
 def test_a_size_that_alyx_has_wrong_can_be_accepted(open_content: Open) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from onefs.content.holes import can_punch
 from onefs.content.reader import Content
 from onefs.content.room import Limits
 from onefs.errors import CacheError, CacheFull
@@ -18,7 +19,7 @@ from scripts.benchmarks.shared import taken
 from tests.content.conftest import Open, place
 from tests.content.processes import Process
 from tests.content.ranges import BLOCK, Reader, dataset_of, read_all, served, some_bytes
-from tests.running import wait_until
+from tests.running import network_disk, wait_until
 from tests.scripted import Script, Scripted
 
 LARGE = some_bytes(40 * BLOCK)
@@ -124,6 +125,49 @@ def test_a_whole_file_beside_what_is_pinned(open_content: Open) -> None:
             content.path(second, place(second))
         assert read_all(content, second) == two
         assert content.known_path(first) is not None
+
+
+def test_a_full_state_folder_does_not_stop_eviction(open_content: Open, disk: Path) -> None:
+    with Scripted(small_files()) as server:
+        limit = 1_200_000
+        content = open_content(state=str(disk / "state"), limits=Limits(limit))
+        sets = [dataset_of(server, body, f"/{number}.npy") for number, body in enumerate(SMALL)]
+        for dataset, body in zip(sets[:5], SMALL, strict=False):
+            assert read_all(content, dataset) == body
+            assert content.store.entry(dataset) is not None
+        with suppress(OSError), (disk / "ballast").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        for dataset, body in zip(sets, SMALL, strict=True):
+            assert read_all(content, dataset) == body
+            assert content.total_bytes() <= limit
+        assert content.total_bytes() == content.store.measure()
+
+
+def test_blocks_make_room_where_a_file_has_no_holes(open_content: Open, tmp_path: Path) -> None:
+    """As on NFS before 4.2: a file goes whole, and nothing is struck out for nothing."""
+    with (
+        network_disk(tmp_path) as network,
+        Scripted({"/0": served(LARGE), "/1": served(LARGE)}) as s,
+    ):
+        if can_punch(network):
+            pytest.skip("this bindfs can punch holes")
+        content = open_content(cache=str(network), small_file=0, limits=Limits(30 * BLOCK))
+        first, second = dataset_of(s, LARGE, "/0"), dataset_of(s, LARGE, "/1")
+        with Reader(content, first) as reader:
+            assert reader.read(0, 8 * BLOCK) == LARGE[: 8 * BLOCK]
+            wait_until(lambda: content.store.ledger.reserved() == 0)
+            content.keeping.clear()  # it is open: nothing can be given back
+            assert content.total_bytes() >= 8 * BLOCK
+            asked = len(s.requests)
+            assert reader.read(0, 8 * BLOCK) == LARGE[: 8 * BLOCK]
+            assert len(s.requests) == asked
+        with Reader(content, second) as reader:
+            for at in range(0, 28 * BLOCK, BLOCK):
+                assert reader.read(at, BLOCK) == LARGE[at : at + BLOCK]
+        wait_until(lambda: content.store.ledger.reserved() == 0)
+        content.keeping.clear()
+        wait_until(lambda: content.keeping.clear() >= 0 and content.total_bytes() == 0)
 
 
 def test_a_large_small_file_cache(open_content: Open) -> None:

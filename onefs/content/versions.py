@@ -1,0 +1,64 @@
+"""Which bytes were last opened at a path: whether the kernel may show its pages of them again."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from cachetools import LRUCache
+
+from onefs.content.records import Entry
+from onefs.content.store import Place
+from onefs.model import Dataset
+
+#: paths of which it is known, as many as are remembered
+REMEMBERED = 65536
+
+#: a dataset's id, and its claimed size and md5; and the version of the bytes that it has here
+Identity = tuple[str, int | None, str, str]
+
+
+class Versions:
+    """The version of each path. Thread-safe.
+
+    A *version* tells a file's bytes from others that were or will be served under the same claims:
+    without an md5 the server's file may change, and a file in the cache folder may be edited. It is
+    '' while nothing of a dataset is here.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._opened: LRUCache[str, Identity] = LRUCache(REMEMBERED)
+
+    def open(self, at: Place, dataset: Dataset, version: str) -> bool:
+        """A path is opened: whether it has the very bytes that it had the last time."""
+        path, identity = "/".join(at), _identity(dataset, version)
+        with self._guard:
+            same = self._opened.get(path) == identity
+            self._opened[path] = identity
+        return same
+
+    def begin(self, at: Place, dataset: Dataset, version: str) -> None:
+        """What is open there, and of which nothing was here, is read from now on."""
+        with self._guard:
+            self._opened["/".join(at)] = _identity(dataset, version)
+
+    def forget(self, dataset_id: str) -> None:
+        """Nothing that was opened of a dataset may be shown again."""
+        with self._guard:
+            for path in [path for path, of in self._opened.items() if of[0] == dataset_id]:
+                self._opened.pop(path, None)
+
+
+def of_entry(entry: Entry) -> str:
+    """The version of a complete file; one that came in parts has had it since its first block."""
+    return entry.generation or f"{entry.inode} {entry.mtime_ns}"
+
+
+def of_file(found: os.stat_result) -> str:
+    """The same of a small file that has just come."""
+    return f"{found.st_ino} {found.st_mtime_ns}"
+
+
+def _identity(dataset: Dataset, version: str) -> Identity:
+    return dataset.id, dataset.size, dataset.md5, version

@@ -1,0 +1,100 @@
+"""A record that is replaced takes with it the file that it was about: none of ours is orphaned."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from onefs.content.reader import Content
+from onefs.content.records import boot_id
+from onefs.errors import BadContent
+from onefs.model import Dataset
+from tests.content.conftest import Open, place
+from tests.content.ranges import BLOCK, dataset_of, read_all, served, some_bytes
+from tests.scripted import Scripted
+
+OLD = some_bytes(3 * BLOCK + 17)
+NEW = some_bytes(3 * BLOCK + 17, seed=2)
+ANOTHER_BOOT = "0" * 8 + boot_id()[8:]
+
+SIZES = pytest.mark.parametrize("small_file", [0, 1 << 30], ids=["blocks", "whole"])
+
+
+def stands_alone(content: Content, dataset: Dataset, data: bytes) -> None:
+    """The file is at its ONE path, and nothing else is kept or counted."""
+    assert content.known_path(dataset) == content.store.final(place(dataset))
+    assert content.store.final(place(dataset)).read_bytes() == data
+    for folder in ("aside", "rejected"):
+        assert list((content.store.private / folder).iterdir()) == []
+    assert content.total_bytes() == content.store.measure()
+    assert len(data) <= content.total_bytes() < len(data) + 4096
+
+
+@SIZES
+def test_the_old_version_goes_when_the_new_one_is_bad_at_first(
+    open_content: Open, small_file: int
+) -> None:
+    """The database has the new md5 before the file server has the new bytes."""
+    now = [OLD]
+    with Scripted({"/a.b.npy": lambda talk: served(now[0])(talk)}) as server:
+        content = open_content(small_file=small_file, strict=True)
+        old, new = dataset_of(server, OLD), dataset_of(server, NEW)
+        assert read_all(content, old) == OLD
+        with pytest.raises(BadContent):
+            read_all(content, new)
+        # whoever reads the folder without onefs must not get the old version for the new one
+        assert not content.store.final(place(old)).exists()
+        content.keeping.forgive(new)
+        now[0] = NEW
+        again = open_content(small_file=small_file, strict=True)  # which remembers no failure
+        assert read_all(again, new) == NEW
+        stands_alone(again, new, NEW)
+
+
+@SIZES
+def test_rejected_bytes_go_when_the_database_is_put_right(
+    open_content: Open, small_file: int
+) -> None:
+    with Scripted({"/a.b.npy": served(NEW)}) as server:
+        content = open_content(small_file=small_file, strict=True)
+        with pytest.raises(BadContent):
+            read_all(content, dataset_of(server, NEW, md5="0" * 32))
+        right = dataset_of(server, NEW)
+        assert read_all(content, right) == NEW
+        stands_alone(content, right, NEW)
+
+
+def test_a_file_that_a_power_loss_has_cut_is_still_ours(open_content: Open) -> None:
+    with Scripted({"/a.b.npy": served(OLD)}) as server:
+        content = open_content()
+        dataset = dataset_of(server, OLD)
+        path = content.path(dataset, place(dataset))
+        content.close()
+        _as_of_another_boot(content, dataset)
+        os.truncate(path, 4096)
+        after = open_content(state="after")
+        assert read_all(after, dataset) == OLD
+        assert len(server.requests) == 2
+        assert after.known_path(dataset) == path
+        assert list((after.store.private / "aside").iterdir()) == []
+
+
+def _as_of_another_boot(content: Content, dataset: Dataset) -> None:
+    record: Path = content.cache_dir / ".onefs" / "files" / f"{dataset.id}.json"
+    record.write_text(json.dumps({**json.loads(record.read_bytes()), "boot": ANOTHER_BOOT}))
+
+
+def test_a_file_that_somebody_else_has_put_there_stays(open_content: Open) -> None:
+    with Scripted({"/a.b.npy": served(NEW)}) as server:
+        content = open_content()
+        dataset = dataset_of(server, NEW)
+        path = content.path(dataset, place(dataset))
+        theirs = path.with_name("theirs")
+        theirs.write_bytes(b"theirs")
+        theirs.replace(path)
+        assert read_all(content, dataset) == NEW
+        assert path.read_bytes() == b"theirs"
+        assert content.known_path(dataset) == content.store.private / "aside" / dataset.id
