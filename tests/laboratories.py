@@ -36,10 +36,21 @@ def account(servers: Servers, token: str = "") -> dict[str, str]:
     }
 
 
-def opened(servers: Servers, folder: Path, *, offline: bool = False, as_of: str = "") -> Access:
-    """A laboratory opened with the embedded one's login, in folders below ``folder``."""
+def opened(
+    servers: Servers,
+    folder: Path,
+    *,
+    offline: bool = False,
+    as_of: str = "",
+    data_password: str = "",
+) -> Access:
+    """A laboratory opened with the embedded one's login, in folders below ``folder``.
+
+    ``data_password`` is tried on the file server in place of the right one.
+    """
     login = servers.login
-    data = DataCredentials(login.data_username, Secret(login.data_password), "test")
+    secret = Secret(data_password or login.data_password)
+    data = DataCredentials(login.data_username, secret, "test")
     settings = Settings(
         url=servers.alyx_url,
         username=login.username,

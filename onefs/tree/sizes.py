@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from threading import Lock
 
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
 
 from onefs.content.reader import Content
 from onefs.errors import DeadlineExceeded, OnefsError, Unreachable
@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 
 #: questions under way at once
 WORKERS = 8
-#: seconds for which nobody is asked after a file server did not answer
+#: seconds for which nobody is asked after a file server did not answer, and not again for a file
+#: of which it has given no size
 PAUSE = 5.0
 #: sizes kept in memory; all are in the catalogue
 _REMEMBERED = 65536
@@ -41,6 +42,7 @@ class Sizes:
         self._flights: Flights[int] = Flights("onefs-size", WORKERS)
         self._lock = Lock()
         self._found: LRUCache[str, int] = LRUCache(_REMEMBERED)
+        self._failed: TTLCache[str, OnefsError] = TTLCache(_REMEMBERED, PAUSE, time.monotonic)
         self._trouble: tuple[float, OnefsError] | None = None
 
     def close(self) -> None:
@@ -63,9 +65,9 @@ class Sizes:
         known = self.described(dataset)
         if known.size is not None:
             return known
-        self._raise_trouble()
+        self._raise_trouble(dataset)
         for each in (dataset, *siblings):
-            if self.described(each).size is None:
+            if self.described(each).size is None and self._failure(each) is None:
                 self._flights.start(each.id, lambda each=each: self._ask(each))  # type: ignore[misc]
         what = f"the size of {dataset.name}"
         try:
@@ -80,7 +82,7 @@ class Sizes:
         known = self.described(dataset)
         if known.size is not None:  # by a question that has just been answered
             return known.size
-        self._raise_trouble()
+        self._raise_trouble(dataset)
         try:
             size = self._content.probe(dataset)
         except (Unreachable, DeadlineExceeded) as error:
@@ -88,14 +90,24 @@ class Sizes:
             raise
         except OnefsError as error:
             log.info("no size of %s: %s", dataset.name, error)
+            with self._lock:
+                self._failed[dataset.id] = error
             raise
         self._catalogue.remember_size(dataset, size)
         with self._lock:
             self._found[dataset.id] = size
         return size
 
-    def _raise_trouble(self) -> None:
-        """Fail at once where asking has just failed, so that a folder fails once, not each file."""
-        trouble = self._trouble
+    def _failure(self, dataset: Dataset) -> OnefsError | None:
+        """Why a file server has just given no size of this very file."""
+        with self._lock:
+            return self._failed.get(dataset.id)
+
+    def _raise_trouble(self, dataset: Dataset) -> None:
+        """Fail at once where asking has just failed, so that a folder fails once, not each file,
+        and what a server refuses is refused once, not at each look at a file beside it."""
+        trouble, failure = self._trouble, self._failure(dataset)
         if trouble is not None and time.monotonic() - trouble[0] < PAUSE:
             raise trouble[1]
+        if failure is not None:
+            raise failure.with_traceback(None)  # raised many times: let none pile up

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,6 +16,7 @@ from onefs.access import Access
 from onefs.demo.made import MadeLaboratory
 from onefs.demo.serve import Servers
 from onefs.errors import DeadlineExceeded, OnefsError, Unreachable
+from onefs.tree.sizes import PAUSE
 from tests.changing import Changing
 from tests.laboratories import Stalling, data_requests, opened
 from tests.running import wait_until
@@ -117,6 +119,31 @@ def test_a_failure_is_an_error_and_never_a_size(access: Access, servers: Servers
         assert {node.size for _, node in access.tree.children(ALF)} == {None}
     finally:
         servers.data.start(servers._data_app)
+
+
+@pytest.mark.parametrize("refusal", ["missing", "password"])
+def test_what_is_refused_is_refused_once_and_not_at_each_look(
+    servers: Servers, stalling: Stalling, tmp_path: Path, refusal: str
+) -> None:
+    """``ls -l`` of a folder looks at each file: that is one request a file, not n for each."""
+    password = "wrong" if refusal == "password" else ""
+    with pytest.MonkeyPatch.context() as patch:
+        if refusal == "missing":
+            patch.setattr(stalling, "file", lambda path: None)
+        access = opened(servers, tmp_path, data_password=password)
+        found = names(access)
+        assert len(found) > 20
+        access.tree.xattrs(f"{ALF}/{found[0]}")  # the repositories are known
+        servers.clear_requests()
+        began = time.monotonic()
+        for name in found * 2:
+            with pytest.raises(OnefsError) as caught:
+                access.tree.node(f"{ALF}/{name}")
+            assert caught.value.errno == (errno.EACCES if password else errno.EIO)
+        asked = Counter(each.path for each in data_requests(servers))
+        access.close()
+        assert time.monotonic() - began < PAUSE, "too slow to tell"
+    assert sum(asked.values()) <= len(found) + 10  # the first few are challenged, too
 
 
 def test_a_file_server_that_is_silent_is_given_up_in_time(
