@@ -205,7 +205,7 @@ class Catalogue:
         def fetch(alyx: Alyx) -> None:
             found, numbered = alyx.session(eid)
             self._database.store_session(found, numbered, self._clock())
-            self._listings.drop(f"subjects/{found.lab}")
+            self.met(found)
 
         known = self._database.session(eid)
         if known is not None:
@@ -223,7 +223,7 @@ class Catalogue:
             found = alyx.sessions_by_ref(ref.subject, ref.date, ref.number)
             self._database.store_by_ref(ref, found, self._clock())
             for session, _ in found:
-                self._listings.drop(f"subjects/{session.lab}")
+                self.met(session)
 
         def load() -> list[Session]:
             return self._database.sessions_by_ref(ref)
@@ -237,6 +237,18 @@ class Catalogue:
             self._listings.drop(key)
             found = self._listings.get(wanted)
         return found.value
+
+    def met(self, session: Session) -> None:
+        """Have a session that was stored by itself, by a search or a look-up, in its listings.
+
+        Asks nobody: a listing in memory that lacks it is taken from SQLite, which has it, the
+        next time. Otherwise a link to the session would lead nowhere until the listing ages.
+        """
+        lab, subject, eid = session.lab, session.subject, session.eid
+        self._listings.drop_unless(f"subjects/{lab}", lambda names: subject in names)
+        self._listings.drop_unless(
+            f"sessions/{lab}/{subject}", lambda found: any(each.eid == eid for each in found)
+        )
 
     def record(self, session: Session) -> Listing[str]:
         """The whole Alyx record of a session: JSON, sorted keys, indent 2, newline at the end."""

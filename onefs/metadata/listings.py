@@ -197,6 +197,13 @@ class Listings:
         with self._lock:
             self._hot.pop(key, None)
 
+    def drop_unless(self, key: str, is_right: Callable[[Any], bool]) -> None:
+        """Take a listing from SQLite the next time, if what is in memory is not right."""
+        with self._lock:
+            hot = self._hot.get(key)
+        if hot is not None and not is_right(hot.value):
+            self.drop(key)
+
     def drop_all(self, prefix: str) -> None:
         """Take all listings whose key begins so from SQLite the next time."""
         with self._lock:

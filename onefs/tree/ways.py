@@ -19,6 +19,7 @@ def session_place(catalogue: Catalogue, shapes: Shapes, session: Session) -> Pla
     Its number folder may bear a mark, when two sessions share a number.
     """
     lab, subject, date, number = alf.session_folder(session)
+    catalogue.met(session)
     listing = catalogue.sessions(session.lab, session.subject)
     shape = shapes.of(f"subject/{session.lab}/{session.subject}", listing, subject_shape)
     for name, found in shape.dates.get(session.date, {}).items():
