@@ -180,8 +180,6 @@ class Queries:
             for row in answer:
                 if known.agrees(row, query):
                     found.setdefault(rows.identifier(row), row)
-        if len(query.get("users")) > 1:
-            found = self._owned_by_all(found, query.get("users"))
         if len(branches) > 1:
             by_start = sorted(found.items(), key=lambda item: _start(item[1]), reverse=True)
             found = dict(by_start)
@@ -207,18 +205,6 @@ class Queries:
             others["django"] = _ids(owned)  # the join is dear: let it be over these only
         found = self._alyx.select(others)
         return [row for row in found if rows.identifier(row) in owned]
-
-    def _owned_by_all(self, found: Mapping[str, Row], users: Sequence[str]) -> dict[str, Row]:
-        """Of these sessions those that each user owns, asked for one user at a time."""
-        left = list(found)
-        for user in users:
-            owned: set[str] = set()
-            for start in range(0, len(left), MOST_IDS):
-                some = _ids(left[start : start + MOST_IDS])
-                answer = self._alyx.select({"users": user, "django": some})
-                owned.update(rows.identifier(row) for row in answer)
-            left = [eid for eid in left if eid in owned]
-        return {eid: found[eid] for eid in left}
 
     # -- remembering
 

@@ -266,6 +266,13 @@ def test_a_search_is_one_request(shared: ONE, servers: Servers) -> None:
     assert len(alyx_requests(servers)) == 1
 
 
+def test_a_list_of_users_is_one_request(shared: ONE, servers: Servers) -> None:
+    """Ours: Alyx counts users rightly where nothing else joins, so nobody is asked for again."""
+    servers.clear_requests()
+    assert shared.search(users=["test_user", "olivier"], lab=["mainenlab"]) == [EID]
+    assert len(alyx_requests(servers)) == 1
+
+
 # -- the server away
 
 
