@@ -174,9 +174,10 @@ class Alyx:
         found: dict[str, rows.Row] = {}
         received, count = 0, 1
         while len(found) < most and received < count:
-            limit = str(min(PAGE, most - len(found)))
+            # where rows are repeated, what is left to find may be many rows away
+            limit = PAGE if len(found) < received else min(PAGE, most - len(found))
             page, count, _ = self._pages.page(
-                "sessions", {**query, "limit": limit, "offset": str(received)}
+                "sessions", {**query, "limit": str(limit), "offset": str(received)}
             )
             if not page:
                 break

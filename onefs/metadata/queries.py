@@ -33,6 +33,10 @@ MOST_IDS = 80
 LONGEST_QUERY = 3800
 #: seconds for which a small table is not asked for again
 TABLE_AGE = 3600.0
+#: terms for which Alyx repeats a session, once for each project, dataset or trajectory that fits
+_REPEATING = frozenset({"project", "dataset_qc_lte", "atlas_acronym", "atlas_name", "atlas_id"})
+#: a look-up that every session passes: with any, Alyx makes its answer distinct
+_EVERY = "id__isnull,False"
 #: what each of our terms is called by Alyx, where it is another word
 _PARAMETERS = {"dataset_names": "datasets"}
 #: the small tables that can be listed, by what they are called, and the column of their names
@@ -195,7 +199,7 @@ class Queries:
             raise UsageError("the search does not fit into a request: give fewer or shorter names")
         joined = {name for name in branch if VOCABULARY[name].joins}
         if "users" not in branch or not joined:
-            return self._alyx.select(_parameters(branch), limit)
+            return self._alyx.select(_distinct(_parameters(branch)), limit)
         plain = {name: value for name, value in branch.items() if name not in joined}
         owned = {rows.identifier(row) for row in self._alyx.select(_parameters(plain))}
         if not owned:
@@ -203,7 +207,7 @@ class Queries:
         others = _parameters({name: v for name, v in branch.items() if name != "users"})
         if len(owned) <= MOST_IDS and "django" not in others:
             others["django"] = _ids(owned)  # the join is dear: let it be over these only
-        found = self._alyx.select(others)
+        found = self._alyx.select(_distinct(others))
         return [row for row in found if rows.identifier(row) in owned]
 
     # -- remembering
@@ -260,6 +264,14 @@ def _parameters(branch: Mapping[str, str]) -> dict[str, str]:
         probe = f"probe_insertion__name,{found.pop('probe')}"
         found["django"] = f"{probe},{found['django']}" if "django" in found else probe
     return found
+
+
+def _distinct(parameters: dict[str, str]) -> dict[str, str]:
+    """The query with each session once: repeated ones fill pages, and cross their borders, where
+    nobody can tell them from rows that pages without order lose."""
+    if "django" in parameters or _REPEATING.isdisjoint(parameters):
+        return parameters
+    return {**parameters, "django": _EVERY}
 
 
 def _start(row: Row) -> str:

@@ -113,6 +113,22 @@ def test_rows_doubled_by_a_join_count_once(written: WrittenAlyx, transport: Tran
     assert len(written.paths) == 1
 
 
+def test_the_first_of_repeated_rows_cost_few_pages(
+    written: WrittenAlyx, transport: Transport
+) -> None:
+    """A server that repeats each session for each of its datasets, and knows no ``django=``."""
+    rows = [{"id": f"00000000-0000-4000-8000-{n // 50:012d}"} for n in range(1500)]
+
+    def sessions(request: Request) -> tuple[int, Any]:
+        offset, limit = int(request.args.get("offset", "0")), int(request.args["limit"])
+        return 200, page(rows[offset : offset + limit], len(rows))
+
+    written.answers["/sessions"] = sessions
+    found = client(written, transport).select({"dataset_qc_lte": "PASS"}, 10)
+    assert [row["id"] for row in found] == [row["id"] for row in rows[:500:50]]
+    assert len(written.paths) == 2
+
+
 def test_a_bare_list_is_taken(written: WrittenAlyx, transport: Transport) -> None:
     written.answer("/labs", 200, names(2))
     assert client(written, transport).labs() == ["lab0000", "lab0001"]

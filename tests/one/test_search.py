@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onefs.demo.serve import Servers
+from onefs.demo.serve import Options, Servers, make_source
 from onefs.errors import ServerError, Unreachable, UsageError
 from onefs.metadata.tables_sync import from_files
 from onefs.one import ONE, OnefsWarning
@@ -367,6 +367,30 @@ def test_rows_that_alyx_repeats_come_once(traps: ONE) -> None:
     """Ours: a project's name that two projects of a session hold repeats the session."""
     found = traps.search(project="i")
     assert len(found) == len(set(found)) == 39
+
+
+def test_what_would_be_repeated_is_asked_for_distinct(traps: ONE, trapped: Servers) -> None:
+    """Ours: 43 rows are 39 sessions, of which ten are the first ten rows."""
+    everything = traps.search(project="i")
+    trapped.clear_requests()
+    assert traps.search(project="i", limit=10) == everything[:10]
+    assert len(alyx_requests(trapped)) == 1
+
+
+def test_sessions_that_alyx_repeats_across_pages_are_all_found(tmp_path: Path) -> None:
+    """Ours: of thousands of datasets that are good enough each is a row of its session's."""
+    source = make_source(Options(sessions=400, datasets=7, state_dir=tmp_path))
+    good = {each.eid for each in source.sessions() if source.datasets(each.eid)}
+    assert sum(len(source.datasets(eid)) for eid in good) > 2500
+    with Servers(source) as servers, ONE(**arguments(servers)) as one:
+        servers.clear_requests()
+        found = one.search(dataset_qc_lte="CRITICAL")
+        assert len(found) == len(set(found))
+        assert set(found) == good
+        assert len(alyx_requests(servers)) == 1
+        servers.clear_requests()
+        assert one.search(dataset_qc_lte="CRITICAL", limit=10) == found[:10]
+        assert len(alyx_requests(servers)) == 1
 
 
 def test_one_session_without_trials_breaks_performance_for_all(traps: ONE) -> None:

@@ -14,6 +14,8 @@ from onefs.demo.rest.errors import failure
 Test = Callable[[SessionRecord], bool]
 Make = Callable[[Database, str, str], Test]
 
+#: the filters that make Alyx's answer DISTINCT, whatever else joins
+_DISTINCT = ("django", "tag", "datasets")
 #: the relation that makes a look-up of ``django=`` dear
 _DATASETS = "data_dataset_session_related"
 
@@ -34,9 +36,11 @@ def select_sessions(db: Database, args: Mapping[str, str]) -> list[SessionRecord
     tests = cheap + dear
     rows = [s for s in _candidates(db, args) if all(test(s) for test in tests)]
     rows = _joined(rows, args)
-    if worst is None or "datasets" in args:
-        return rows
-    return [s for s in rows for d in db.datasets(s.eid) if values.QC[d.qc] <= worst]
+    if worst is not None and "datasets" not in args:
+        rows = [s for s in rows for d in db.datasets(s.eid) if values.QC[d.qc] <= worst]
+    if any(name in args for name in _DISTINCT):
+        return list({session.eid: session for session in rows}.values())
+    return rows
 
 
 def _candidates(db: Database, args: Mapping[str, str]) -> Sequence[SessionRecord]:
