@@ -241,10 +241,18 @@ def _overlaid(own: list[DatasetRow], told: list[DatasetRow]) -> list[DatasetRow]
     for row in told:
         key = (row.dataset.id, _place(row))
         fuller = known.get(key)
-        found[key] = fuller if fuller is not None and _confirms(row, fuller) else row
+        confirmed = fuller is not None and _confirms(row, fuller)
+        found[key] = _told_of(row, fuller) if fuller is not None and confirmed else row
     taken = {place for _, place in found}
     found.update((key, row) for key, row in known.items() if key[1] not in taken)
     return sorted(found.values(), key=lambda row: (*_place(row), row.dataset.id))
+
+
+def _told_of(told: DatasetRow, own: DatasetRow) -> DatasetRow:
+    """The catalogue's row with what newer tables say of it: flag and QC change while bytes do not,
+    and by the flag of an older day a revision would be loaded that is the default no more."""
+    newer = replace(own.dataset, default=told.dataset.default, qc=told.dataset.qc)
+    return own if newer == own.dataset else replace(own, dataset=newer)
 
 
 def _confirms(told: DatasetRow, own: DatasetRow) -> bool:

@@ -16,6 +16,7 @@ from onefs.metadata.tables import NAME, Tables, presumed_copies
 from onefs.metadata.tables_sync import from_files
 from onefs.metadata.terms import parse
 from onefs.model import Copy, Dataset, Repository, Session
+from onefs.tree.shape import default_of
 from tests.metadata.table_files import CREATED_AT, OLD, dataset, session, uuid, write
 
 BEFORE, AFTER = CREATED_AT - 1000, CREATED_AT + 1000
@@ -178,6 +179,29 @@ def test_tables_that_say_the_same_do_not_undo_what_is_known(
     assert (same.from_tables, same.size, same.dataset_type) == (False, 101, "a.b")
     assert (changed.from_tables, changed.md5, changed.dataset_type) == (True, "f" * 32, "")
     assert (replaced.from_tables, replaced.id) == (True, uuid(1004))
+
+
+def test_newer_tables_move_the_default_and_the_verdict(database: TabledDatabase, put: Put) -> None:
+    """The bytes of both revisions are what Alyx has said, and another is the default now."""
+    database.store_datasets(
+        uuid(1),
+        [
+            own_dataset(1, 1, revision="2020-01-01", default=True, qc="PASS"),
+            own_dataset(1, 2, revision="2021-01-01", default=False),
+        ],
+        BEFORE,
+    )
+    told = [
+        dataset(1, 1, "alf/#2020-01-01#/a.b.npy", default_revision=False, qc="CRITICAL"),
+        dataset(1, 2, "alf/#2021-01-01#/a.b.npy"),
+    ]
+    put([session(1)], told)
+    old, new = (row.dataset for row in database.datasets(uuid(1)))
+    assert (old.default, old.qc, new.default, new.qc) == (False, "CRITICAL", True, "NOT_SET")
+    # and Alyx's fuller words stay: where the files are, and what type they have
+    assert [(each.from_tables, each.dataset_type) for each in (old, new)] == [(False, "a.b")] * 2
+    assert all(row.claimed for row in database.datasets(uuid(1)))
+    assert default_of([old, new]) == new
 
 
 def test_a_dataset_of_the_tables_is_marked_and_dated_by_its_session(
