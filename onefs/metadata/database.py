@@ -184,7 +184,7 @@ class Database:
         """A subject's numbered sessions, by date, number and eid."""
         query = (
             "SELECT * FROM sessions WHERE lab = ? AND subject = ? AND number IS NOT NULL"
-            " ORDER BY date, number, start_time, eid"
+            " ORDER BY date, number, eid"
         )
         return [as_session(row) for row in self._rows(query, lab, subject)]
 

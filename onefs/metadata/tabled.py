@@ -267,8 +267,10 @@ def _place(row: DatasetRow) -> _Place:
     return (row.dataset.collection, row.dataset.revision, row.dataset.name)
 
 
-def _order(session: Session) -> tuple[str, int, float, str]:
-    return (session.date, session.number, session.start_time, session.eid)
+def _order(session: Session) -> tuple[str, int, str]:
+    """As SQLite orders them; not by start, which the tables do not know: which of two sessions
+    has the plain ``001`` must not depend on who was asked last."""
+    return (session.date, session.number, session.eid)
 
 
 def _splits(rest: str) -> list[tuple[str, str]]:

@@ -51,7 +51,7 @@ def subjects_shape(subjects: Iterable[str]) -> dict[str, str]:
 
 
 def subject_shape(sessions: Iterable[Session]) -> SubjectShape:
-    """Date and number folders of a subject's sessions, which come by date, number and start."""
+    """Date and number folders of a subject's sessions, which come by date, number and eid."""
     by_date: dict[str, list[Session]] = defaultdict(list)
     for session in sessions:
         by_date[session.date].append(session)

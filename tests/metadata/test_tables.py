@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from onefs.metadata.tables import NAME, Tables, presumed_copies
 from onefs.metadata.tables_sync import from_files
 from onefs.metadata.terms import parse
 from onefs.model import Copy, Dataset, Repository, Session
-from onefs.tree.shape import default_of
+from onefs.tree.shape import default_of, subject_shape
 from tests.metadata.table_files import CREATED_AT, OLD, dataset, session, uuid, write
 
 BEFORE, AFTER = CREATED_AT - 1000, CREATED_AT + 1000
@@ -202,6 +203,25 @@ def test_newer_tables_move_the_default_and_the_verdict(database: TabledDatabase,
     assert [(each.from_tables, each.dataset_type) for each in (old, new)] == [(False, "a.b")] * 2
     assert all(row.claimed for row in database.datasets(uuid(1)))
     assert default_of([old, new]) == new
+
+
+@pytest.mark.parametrize("when", [BEFORE, AFTER])
+def test_two_sessions_on_one_number_keep_their_names(
+    database: TabledDatabase, put: Put, when: float
+) -> None:
+    """Whoever was asked last: the tables do not know which of them began first."""
+    day = {"date": "2020-01-01"}
+    late, early = own_session(1, **day, start_time=1577890000.0), own_session(2, **day)
+
+    def named() -> dict[str, str]:
+        shape = subject_shape(database.sessions("labone", "mouse"))
+        return {name: found.eid for name, found in shape.dates["2020-01-01"].items()}
+
+    database.store_sessions("labone", "mouse", [(early, True), (late, True)], when)
+    before = named()
+    assert before == {"001": uuid(1), f"001~{uuid(2)[:8]}": uuid(2)}
+    put([session(1), session(2, date=datetime.date(2020, 1, 1), task_protocol="x")], [])
+    assert named() == before
 
 
 def test_a_dataset_of_the_tables_is_marked_and_dated_by_its_session(
