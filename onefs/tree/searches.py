@@ -82,9 +82,12 @@ class Searches:
         self._flights.close()
 
     def _ask(self, query: Query) -> dict[str, Session]:
-        sessions = self.queries.search(query).sessions()
-        named = ((alf.component(each.ref), each.eid, each) for each in sessions)
-        answer = dict(alf.distinct(named, taken=(EIDS, PATHS)))
+        sessions = list(self.queries.search(query).sessions())
+        # of two on one ref the one is marked whose folder is, whatever order they came in
+        by_eid = sorted(sessions, key=lambda each: each.eid)
+        named = ((alf.component(each.ref), each.eid, each.eid) for each in by_eid)
+        names = {eid: name for name, eid in alf.distinct(named, taken=(EIDS, PATHS))}
+        answer = {names[each.eid]: each for each in sessions}
         with self._lock:
             self._answers[str(query)] = (time.monotonic(), answer)
         return answer

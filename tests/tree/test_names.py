@@ -203,6 +203,17 @@ def test_two_sessions_on_one_date_and_number_are_told_apart(
         assert access.tree.xattrs(target)["user.onefs.eid"] == twin.eid
 
 
+def test_a_search_marks_the_session_that_its_folder_marks(access: Access, source: Hostile) -> None:
+    """The twins began at one time, so that a server may give them in any order."""
+    folder = "/.search/subject=mouse&number=2"
+    names = [name for name, _ in access.tree.children(folder) if not name.startswith(".")]
+    leads = {name: access.tree.target(f"{folder}/{name}").rpartition("/")[2] for name in names}
+    assert len(leads) == 2
+    assert leads["2021-03-04_2_mouse"] == "002"
+    for name, number in leads.items():
+        assert number == name.replace("2021-03-04_2_mouse", "002")
+
+
 def test_one_nickname_in_two_labs_is_two_subjects_and_an_ambiguous_ref(access: Access) -> None:
     assert {"lab", "other", "%2Edotted"} <= {name for name, _ in access.tree.children("/")}
     for lab in ("lab", "other"):
