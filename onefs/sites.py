@@ -32,12 +32,15 @@ class Site:
     database: str
 
     def embedded(self) -> tuple[Settings, GivenLogin] | None:
-        """How to log in at an embedded laboratory, which everybody may; None for any other."""
+        """How this user logs in at an embedded laboratory; None for any other.
+
+        Raises UsageError when what its servers have kept for that is broken or not ours.
+        """
         if not self.database.startswith(_EMBEDDED):
             return None
-        from onefs.demo.records import Login  # dear to load, and few need it
+        from onefs.demo.logins import known_login  # few need it
 
-        known = Login()
+        known = known_login(self.database, self.settings.state_dir)
         data = DataCredentials(
             known.data_username, Secret(known.data_password), "embedded laboratory"
         )

@@ -57,7 +57,7 @@ def demo() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     envvar="ONEFS_STATE_DIR",
     metavar="DIR",
-    help="Where the md5 sums of --data are kept for the next time.",
+    help="Where the md5 sums and passwords of --data are kept for the next time.",
 )
 @click.option("--until-stdin-closes", is_flag=True, hidden=True)
 def serve(**options: object) -> None:

@@ -99,7 +99,8 @@ def create_app(
 
     @app.before_request
     def refuse_strangers() -> Response | None:
-        if request.path.startswith("/aws/") or _authorized(login):
+        # as it is served: what Flask has made of the path may be another one
+        if _decoded_path().startswith("/aws/") or _authorized(login):
             return None
         response = _page(401)
         response.headers["WWW-Authenticate"] = f'Basic realm="{realm}"'

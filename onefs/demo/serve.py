@@ -15,6 +15,7 @@ from typing import IO
 
 from onefs.demo import flatiron, rest
 from onefs.demo.listener import Access, Listener, Observed, Record
+from onefs.demo.logins import make_login
 from onefs.demo.records import Login, Source
 from onefs.errors import OnefsError, UsageError
 
@@ -163,6 +164,7 @@ def run(options: Options) -> None:
     source = make_source(options)
     servers = Servers(
         source,
+        make_login(options.data, options.state_dir),
         rate=options.rate,
         latency_ms=options.latency_ms,
         alyx_port=options.port,

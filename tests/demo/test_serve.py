@@ -18,12 +18,15 @@ from pathlib import Path
 import pytest
 import requests
 
+from onefs.demo import demo_identity
+from onefs.demo.logins import known_login
 from onefs.demo.made import MadeLaboratory
 from onefs.demo.made.plan import TUTORIAL_EID
 from onefs.demo.records import Login
 from onefs.demo.rows import public_path, with_uuid
 from onefs.demo.serve import Servers
 from onefs.errors import OnefsError
+from tests.demo.laboratory_folder import SESSION, put
 
 ROOT = Path(__file__).parents[2]
 LOGIN = Login()
@@ -242,6 +245,28 @@ def test_signals_end_it_quietly(number: signal.Signals) -> None:
     assert requests.get(f"{said['alyx_url']}/labs", timeout=10).status_code == 403
     process.send_signal(number)
     assert finish(process) == (0, b"")
+
+
+def passwords(*arguments: str) -> tuple[str, str]:
+    """What servers that are asked for say that theirs are."""
+    process = start(*arguments, "--until-stdin-closes")
+    said = ready(process)
+    finish(process)
+    return said["password"], said["data_password"]
+
+
+def test_a_folders_passwords_are_its_own(tmp_path: Path) -> None:
+    """A folder may be private; whoever is on this machine reaches its servers."""
+    put(tmp_path / "data", f"{SESSION}/a.b.npy")
+    folder, state = f"--data={tmp_path / 'data'}", tmp_path / "state"
+    published = (LOGIN.password, LOGIN.data_password)
+    assert passwords() == published
+    first, second = passwords(folder), passwords(folder)
+    assert len({*published, *first, *second}) == 6
+    kept = passwords(folder, f"--state-dir={state}")
+    assert kept == passwords(folder, f"--state-dir={state}")
+    assert not {*kept} & {*published, *first, *second}
+    assert known_login(demo_identity(tmp_path / "data"), state).password == kept[0]
 
 
 def test_it_ends_with_its_stdin() -> None:
