@@ -18,6 +18,10 @@ from onefs.errors import MountError
 
 log = logging.getLogger(__name__)
 
+#: seconds for the servers to answer. All folders of a laboratory are listed first, which takes
+#: minutes where they are many and their disk is slow; servers that die end the wait at once.
+READY_TIMEOUT = 900.0
+
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
@@ -36,7 +40,9 @@ class Embedded:
     with their own sentence when they cannot be started within ``timeout`` seconds.
     """
 
-    def __init__(self, options: DemoOptions, state_dir: str, timeout: float = 30.0) -> None:
+    def __init__(
+        self, options: DemoOptions, state_dir: str, timeout: float = READY_TIMEOUT
+    ) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "onefs.demo", *_arguments(options, state_dir)],
             stdin=subprocess.PIPE,

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import platformdirs
 
+from onefs.cli import embedded
 from onefs.cli.embedded import DemoOptions
 from onefs.cli.options import (
     database_options,
@@ -20,7 +21,7 @@ from onefs.settings import Settings, resolve
 from onefs.storing import storing
 from onefs.urls import host_key
 
-#: seconds for a mount to answer: the deadline of its first request, and the embedded servers
+#: seconds for a mount to answer: the deadline of its first request, and more
 READY_TIMEOUT = 60.0
 #: seconds more for loading cache tables, at 50,000 rows a second or better
 SYNC_TIMEOUT = 1800.0
@@ -121,7 +122,7 @@ def mount(
             sync=sync,
             as_of=as_of,
         ),
-        READY_TIMEOUT + (SYNC_TIMEOUT if sync else 0.0),
+        _timeout(sync=sync, demo=demo),
     )
 
 
@@ -132,6 +133,12 @@ def umount(mountpoint: str) -> None:
     from onefs.mount.daemon import stop
 
     stop(mountpoint)
+
+
+def _timeout(*, sync: bool, demo: bool) -> float:
+    """Seconds for the mount to answer; one that fails says so at once."""
+    more = SYNC_TIMEOUT if sync else 0.0
+    return READY_TIMEOUT + more + (embedded.READY_TIMEOUT if demo else 0.0)
 
 
 def _demo_options(

@@ -24,6 +24,10 @@ from onefs.errors import UsageError
 
 #: seconds for which the list of sessions is taken as it is
 RESCAN = 3.0
+#: on a slow disk longer: so many times as long as the last look at all folders took
+_PAUSES = 10
+#: seconds that one waits for what is found out on a thread of its own; then it goes on without
+PATIENCE = 2.0
 #: the last moment that a date can be, in microseconds
 _LATEST = 253_402_300_799_000_000
 
@@ -37,6 +41,10 @@ class FolderLaboratory:
     laboratory. md5 sums are computed when a session's datasets are first asked for and kept in
     ``state_dir`` where one is given; those of large files are computed in the background and ''
     until then. ``clock`` is in seconds.
+
+    A folder may be large and its disk slow. Nobody waits long for what takes long: sessions are
+    looked for anew while the last ones found are served, and the names of types and revisions, for
+    which each file is looked at, are complete a while later than the rest.
     """
 
     def __init__(
@@ -54,8 +62,10 @@ class FolderLaboratory:
         self._digests = Digests(database)
         self._clock = clock
         self._lock = threading.Lock()
+        self._scanning = False
+        began = clock()
         self._scan = Scan(self._root)
-        self._scanned_at = clock()
+        self._rest(began)
         if not self._scan.places:
             raise UsageError(
                 f"the folder {path} holds no session: expected "
@@ -63,9 +73,8 @@ class FolderLaboratory:
             )
         self._types: set[str] = set()
         self._revisions: set[str] = set()
-        for place in self._scan.places.values():
-            self._learn(files(place.path, self._root))
         self._publish()
+        self._apart(self._learn_all)
 
     def tables(self) -> Tables:
         """See :class:`onefs.demo.records.Source`."""
@@ -83,9 +92,7 @@ class FolderLaboratory:
         if place is None:
             return ()
         found = list(files(place.path, self._root))
-        with self._lock:
-            if self._learn(found):
-                self._publish()
+        self._learn(found)
         newest = _newest_revisions(found)
         return [self._row(eid, place, file, newest) for file in found]
 
@@ -119,29 +126,59 @@ class FolderLaboratory:
         return path if os.path.isfile(path) and is_inside(path, self._root) else None
 
     def _current(self) -> Scan:
+        """The last scan. Who finds it old has another one made, and waits for it a little."""
         with self._lock:
-            if self._clock() - self._scanned_at >= RESCAN:
-                fresh = Scan(self._root)
+            due = not self._scanning and self._clock() >= self._scan_at
+            self._scanning = self._scanning or due
+        if due:
+            self._apart(self._rescan)
+        return self._scan
+
+    def _rescan(self) -> None:
+        began = self._clock()
+        try:
+            fresh = Scan(self._root)
+            with self._lock:
                 if fresh.places != self._scan.places:
                     self._scan = fresh
                     self._publish()
-                self._scanned_at = self._clock()
-            return self._scan
+        finally:
+            with self._lock:
+                self._rest(began)
+                self._scanning = False
+
+    def _rest(self, began: float) -> None:
+        """Decide when to look again, after a scan that ``began`` then."""
+        now = self._clock()
+        self._scan_at = now + max(RESCAN, _PAUSES * (now - began))
+
+    def _learn_all(self) -> None:
+        for place in self._scan.places.values():
+            self._learn(files(place.path, self._root))
+
+    @staticmethod
+    def _apart(work: Callable[[], None]) -> None:
+        """Do what may take minutes on a thread of its own, and wait for it a little."""
+        thread = threading.Thread(target=work, name="demo-folder", daemon=True)
+        thread.start()
+        thread.join(PATIENCE)
 
     def _publish(self) -> None:
         """What others see from now on: new objects, by which they know that something changed."""
         self._sessions: Sequence[SessionRecord] = list(self._scan.sessions)
         self._tables: Tables = self._make_tables()
 
-    def _learn(self, found: Iterable[Found]) -> bool:
-        """Takes up the types and revisions of files; whether there were new ones."""
-        before = len(self._types) + len(self._revisions)
-        for file in found:
-            _, revision, name = rows.split_path(file.inside)
-            self._types.add(alf.dataset_type(name))
-            if revision:
-                self._revisions.add(revision)
-        return len(self._types) + len(self._revisions) > before
+    def _learn(self, found: Iterable[Found]) -> None:
+        """Take up the types and revisions of files; what is new is published."""
+        split = [rows.split_path(file.inside) for file in found]
+        types = {alf.dataset_type(name) for _, _, name in split}
+        revisions = {revision for _, revision, _ in split if revision}
+        with self._lock:
+            if types <= self._types and revisions <= self._revisions:
+                return
+            self._types |= types
+            self._revisions |= revisions
+            self._publish()
 
     def _make_tables(self) -> Tables:
         subjects: defaultdict[str, set[str]] = defaultdict(set)

@@ -86,7 +86,8 @@ class Source(Protocol):
     """A laboratory: small tables whole, datasets a session at a time, files by their URL path.
 
     Thread-safe. ``sessions`` and ``tables`` are cheap; ``datasets`` may do work the first time a
-    session is asked for (making arrays, hashing files) and remembers it.
+    session is asked for (making arrays, hashing files) and remembers it. ``tables`` may get a
+    dataset type or a revision only when it is met.
     """
 
     def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,9 @@ from onefs.demo.listener import Access, Listener, Observed, Record
 from onefs.demo.logins import make_login
 from onefs.demo.records import Login, Source
 from onefs.errors import OnefsError, UsageError
+
+#: the exit code of who is stopped before it serves, see docs/COMMANDS.md
+_INTERRUPTED = 130
 
 
 class Servers:
@@ -156,12 +160,20 @@ def run(options: Options) -> None:
     Prints one JSON line on stdout when both servers answer. Raises OnefsError with one sentence
     when they cannot be started.
     """
-    stop = threading.Event()
+    stop, begun = threading.Event(), threading.Event()
+
+    def end(*_: object) -> None:
+        stop.set()
+        if not begun.is_set():
+            # a large folder is looked through for minutes, for nobody; nothing is served yet
+            os._exit(_INTERRUPTED)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, end)
     if options.until_stdin_closes:
-        threading.Thread(target=_watch_stdin, args=(stop,), daemon=True).start()
+        threading.Thread(target=_watch_stdin, args=(end,), daemon=True).start()
     source = make_source(options)
+    begun.set()
     servers = Servers(
         source,
         make_login(options.data, options.state_dir),
@@ -178,12 +190,12 @@ def run(options: Options) -> None:
         stop.wait()
 
 
-def _watch_stdin(stop: threading.Event) -> None:
+def _watch_stdin(end: Callable[[], None]) -> None:
     """The process that started us holds the other end: when it dies, however, we read EOF."""
     with contextlib.suppress(OSError):
         while os.read(sys.stdin.fileno(), 4096):
             pass
-    stop.set()
+    end()
 
 
 def _open_log(path: Path | None) -> IO[str] | None:

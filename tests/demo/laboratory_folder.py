@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from onefs.demo.folder import FolderLaboratory
@@ -26,3 +27,22 @@ def all_rows(laboratory: FolderLaboratory) -> list[DatasetRecord]:
 def inside(row: DatasetRecord) -> str:
     """A dataset's path from its session folder on."""
     return row.file_records[0].relative_path.split("/", 3)[3]
+
+
+def slow_disk(site: Path, folder: Path, seconds: float) -> dict[str, str]:
+    """An environment whose Python programs wait so long before they list ``folder``.
+
+    ``site`` is an empty folder for what tells them.
+    """
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import os, time\n"
+        "_scan = os.scandir\n"
+        "def scandir(path='.'):\n"
+        f"    if path == {os.path.realpath(folder)!r}:\n"
+        f"        time.sleep({seconds})\n"
+        "    return _scan(path)\n"
+        "os.scandir = scandir\n"
+    )
+    known = os.environ.get("PYTHONPATH", "")
+    return {"PYTHONPATH": f"{site}{os.pathsep}{known}"}

@@ -5,18 +5,24 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import threading
+import time
 import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
 from onefs.demo import rows
-from onefs.demo.folder import RESCAN, FolderLaboratory
+from onefs.demo.folder import PATIENCE, RESCAN, FolderLaboratory
 from onefs.demo.records import Login
 from onefs.demo.serve import Servers
 from onefs.errors import UsageError
 from tests.demo.laboratory_folder import SESSION, all_rows, inside, put
+from tests.running import wait_until
 
 
 class Clock:
@@ -230,3 +236,87 @@ def test_nothing_is_written_into_the_folder(tmp_path: Path) -> None:
     all_rows(FolderLaboratory(tmp_path / "data", tmp_path / "state"))
     assert sorted(path for path in (tmp_path / "data").rglob("*")) == before
     assert [path.suffix for path in (tmp_path / "state").iterdir()] == [".sqlite"]
+
+
+class Slow:
+    """``os.scandir`` of a disk that is slow below ``folder``, from ``stop`` to ``go_on``."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._folder = str(folder)
+        self._flowing = threading.Event()
+        self._scan = os.scandir
+        monkeypatch.setattr(os, "scandir", self._wait)
+        self.go_on = self._flowing.set
+        self.stop = self._flowing.clear
+        self.go_on()
+
+    def _wait(self, path: str) -> object:
+        if str(path).startswith(self._folder):
+            assert self._flowing.wait(20)
+        return self._scan(path)
+
+
+def within(seconds: float, work: Callable[[], Any]) -> Any:
+    """What ``work`` gives, which must be there in time."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result(seconds)
+
+
+def test_it_serves_before_each_file_was_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of many files on a slow disk: their types and revisions are learned behind."""
+    put(tmp_path, f"{SESSION}/alf/#v1#/a.b.npy")
+    put(tmp_path, "lab/Subjects/mouse/2020-01-02/001/c.d.npy")
+    slow = Slow(tmp_path / SESSION, monkeypatch)
+    slow.stop()
+    try:
+        laboratory = within(PATIENCE + 5, lambda: FolderLaboratory(tmp_path))
+        assert len(laboratory.sessions()) == 2
+    finally:
+        slow.go_on()
+
+    def names(table: str) -> list[str]:
+        return [row["name"] for row in laboratory.tables()[table]]
+
+    wait_until(lambda: names("dataset-types") == ["a.b", "c.d", "unknown"], what="all types")
+    assert names("revisions") == ["v1"]
+
+
+def test_a_revision_that_is_met_only_now_is_in_the_answer(tmp_path: Path) -> None:
+    put(tmp_path, f"{SESSION}/alf/a.b.npy")
+    laboratory = FolderLaboratory(tmp_path)
+    login = Login()
+    with Servers(laboratory, login) as servers:
+        given = {"username": login.username, "password": login.password}
+        token = requests.post(f"{servers.alyx_url}/auth-token", data=given, timeout=10).json()
+        headers = {"Authorization": f"Token {token['token']}"}
+        eid = laboratory.sessions()[0].eid
+        put(tmp_path, f"{SESSION}/alf/#v1#/a.b.npy")
+        answer = requests.get(f"{servers.alyx_url}/sessions/{eid}", headers=headers, timeout=10)
+    found = {row["revision"] for row in answer.json()["data_dataset_session_related"]}
+    assert found == {"", rows.make_id("revision", "v1")}
+
+
+def test_nobody_waits_for_a_scan_of_a_slow_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, f"{SESSION}/a.b.npy")
+    clock = Clock()
+    laboratory = FolderLaboratory(tmp_path, clock=clock)
+    slow = Slow(tmp_path / "lab" / "Subjects" / "mouse", monkeypatch)
+    put(tmp_path, "other/Subjects/rat/2021-01-01/001/a.b.npy")
+    slow.stop()
+    try:
+        clock.now += RESCAN
+        # who finds the list old has it renewed, and goes on with the old one when that takes long
+        assert len(within(PATIENCE + 5, laboratory.sessions)) == 1
+        for _ in range(3):
+            clock.now += RESCAN
+            began = time.monotonic()
+            assert len(within(5, laboratory.sessions)) == 1
+            assert [row["name"] for row in laboratory.tables()["labs"]] == ["lab"]
+            assert time.monotonic() - began < PATIENCE / 2, "one scan at a time, and no waiting"
+    finally:
+        slow.go_on()
+    wait_until(lambda: len(laboratory.sessions()) == 2, what="the scan's end")

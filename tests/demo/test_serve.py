@@ -26,7 +26,7 @@ from onefs.demo.records import Login
 from onefs.demo.rows import public_path, with_uuid
 from onefs.demo.serve import Servers
 from onefs.errors import OnefsError
-from tests.demo.laboratory_folder import SESSION, put
+from tests.demo.laboratory_folder import SESSION, put, slow_disk
 
 ROOT = Path(__file__).parents[2]
 LOGIN = Login()
@@ -203,7 +203,7 @@ def test_ports_are_kept_over_a_restart(servers: Servers) -> None:
 # -- as a process ------------------------------------------------------------------------------
 
 
-def start(*arguments: str) -> subprocess.Popen[bytes]:
+def start(*arguments: str, **variables: str) -> subprocess.Popen[bytes]:
     pipe = subprocess.PIPE
     return subprocess.Popen(
         [sys.executable, "-m", "onefs.demo", *arguments],
@@ -211,6 +211,7 @@ def start(*arguments: str) -> subprocess.Popen[bytes]:
         stdout=pipe,
         stderr=pipe,
         cwd=ROOT,
+        env={**os.environ, **variables},
     )
 
 
@@ -277,6 +278,25 @@ def test_it_ends_with_its_stdin() -> None:
     process.wait(PATIENCE)
     process.stdin = None
     assert finish(process) == (0, b"")
+
+
+@pytest.mark.parametrize("end", ["stdin", "SIGINT", "SIGTERM"])
+def test_it_ends_while_a_slow_folder_is_looked_through(tmp_path: Path, end: str) -> None:
+    put(tmp_path / "data", f"{SESSION}/a.b.npy")
+    slow = slow_disk(tmp_path / "site", tmp_path / "data" / "lab", 60)
+    process = start(f"--data={tmp_path / 'data'}", "--until-stdin-closes", **slow)
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)  # until it is at it
+        assert process.stdin is not None
+        if end == "stdin":
+            process.stdin.close()
+            process.stdin = None
+        else:
+            process.send_signal(signal.Signals[end])
+        assert process.wait(PATIENCE) == 130
+    finally:
+        assert finish(process)[1] == b""
 
 
 def start_on_a_port() -> tuple[int, subprocess.Popen[bytes], dict[str, str]]:

@@ -62,6 +62,17 @@ class Database:
         """One row of a small table by what Alyx looks it up by (a name, mostly)."""
         return None if key is None else self._rows.get(table, {}).get(key)
 
+    def revision(self, name: str) -> Row:
+        """The row of a revision, {} where there is none.
+
+        A source may have met it only now, when it was asked for the datasets that bear it.
+        """
+        known = self.row("revisions", name)
+        if known is None and name:
+            fresh = self._source.tables().get("revisions", ())
+            known = next((row for row in fresh if row["name"] == name), None)
+        return known or {}
+
     # -- sessions ----------------------------------------------------------------------------
 
     def session(self, eid: str | None) -> SessionRecord | None:

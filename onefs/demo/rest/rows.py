@@ -63,7 +63,7 @@ def session_detail(db: Database, session: SessionRecord, link: Link) -> dict[str
 
 def _dataset_of_session(db: Database, dataset: DatasetRecord, link: Link) -> dict[str, Any]:
     """Not the row of ``/datasets``: the revision by UUID, the default as a text."""
-    revision = db.row("revisions", dataset.revision) or {}
+    revision = db.revision(dataset.revision)
     return {
         "id": dataset.id,
         "name": dataset.name,
