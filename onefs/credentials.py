@@ -1,7 +1,8 @@
 """Tokens and passwords: where they are kept, and which of them is used.
 
 The Alyx token is kept, the Alyx password never. Secrets lie in the system keyring where there is
-one, else in ``<user config>/onefs/credentials.json`` (0600 in a 0700 folder).
+one, else in ``<user config>/onefs/credentials.json`` (0600 in a 0700 folder). That file also names
+what the keyring was given: where the keyring cannot be asked, as over SSH, it tells what stays.
 """
 
 from __future__ import annotations
@@ -49,9 +50,12 @@ class CredentialStore:
         """Keep a user's Alyx token."""
         self._set(_token_key(url, username), token)
 
-    def delete_token(self, url: str, username: str) -> None:
-        """Forget a user's Alyx token."""
-        self._delete(_token_key(url, username))
+    def delete_token(self, url: str, username: str) -> str:
+        """Forget a user's Alyx token. Its name in the keyring, where it stays there; else ''.
+
+        It stays where the keyring has been given it and cannot be asked now.
+        """
+        return self._delete(_token_key(url, username))
 
     def data(self, url: str) -> tuple[str, Secret] | None:
         """User and password of the file server that belongs to the database ``url``."""
@@ -66,9 +70,9 @@ class CredentialStore:
         """Keep user and password of a database's file server."""
         self._set(_data_key(url), json.dumps([username, password]))
 
-    def delete_data(self, url: str) -> None:
-        """Forget user and password of a database's file server."""
-        self._delete(_data_key(url))
+    def delete_data(self, url: str) -> str:
+        """Forget user and password of a database's file server. As :meth:`delete_token`."""
+        return self._delete(_data_key(url))
 
     def stamp(self) -> tuple[int, ...]:
         """Changes whenever any process writes a secret; costs one stat."""
@@ -101,27 +105,45 @@ class CredentialStore:
         except KeyringAway:
             self._write(key, secret)
         else:
-            self._write(key, None)
+            self._write(key, None, in_keyring=True)
 
-    def _delete(self, key: str) -> None:
-        with suppress(KeyringAway):
+    def _delete(self, key: str) -> str:
+        try:
             self._keyring.delete(key)
-        self._write(key, None)
+        except KeyringAway:
+            return key if self._write(key, None) else ""
+        self._write(key, None, in_keyring=False)
+        return ""
 
     def _entries(self) -> dict[str, object]:
-        entries = read_json(self._path).get("secrets", {})
-        if not isinstance(entries, dict):
-            raise UsageError(f"{self._path} is broken: move it away and run `onefs login`")
-        return entries
+        return self._read()[0]
 
-    def _write(self, key: str, secret: str | None) -> None:
-        """Rewrite the file, also when the keyring has the secret: it is what ``stamp`` watches."""
+    def _read(self) -> tuple[dict[str, object], set[str]]:
+        """The secrets in the file, and the names of those that the keyring was given."""
+        found = read_json(self._path)
+        entries, given = found.get("secrets", {}), found.get("in keyring", [])
+        if not isinstance(entries, dict) or not isinstance(given, list):
+            raise UsageError(f"{self._path} is broken: move it away and run `onefs login`")
+        return entries, {str(name) for name in given}
+
+    def _write(self, key: str, secret: str | None, in_keyring: bool | None = None) -> bool:
+        """Rewrite the file, also when the keyring has the secret: it is what ``stamp`` watches.
+
+        ``in_keyring`` says whether the keyring has it now, None where it could not be asked.
+        Returns whether it has it, as far as is known.
+        """
         with locked(self._path):
-            entries = self._entries()
+            entries, given = self._read()
             entries.pop(key, None)
             if secret is not None:
                 entries[key] = secret
-            write_json(self._path, {"secrets": entries})
+            if in_keyring is not None:
+                given = given | {key} if in_keyring else given - {key}
+            kept: dict[str, object] = {"secrets": entries}
+            if given:
+                kept["in keyring"] = sorted(given)
+            write_json(self._path, kept)
+        return key in given
 
 
 def known_token(

@@ -194,6 +194,31 @@ class TestKeyring:
         store.delete_token(URL, "olivier")
         assert CredentialStore(path).token(URL, "olivier") is None
 
+    def test_what_stays_in_one_that_cannot_be_asked_is_told(
+        self, path: Path, backend: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """Kept on the desktop, forgotten over SSH: the keyring still has it."""
+        import keyring
+
+        use_backend(backend, tmp_path, WORKING)
+        CredentialStore(path).set_token(URL, "olivier", "token-in-ring")
+        backend.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
+        keyring.core.init_backend()
+        away = CredentialStore(path)
+        away.set_token(URL, "olivier", "token-in-file")
+        name = away.delete_token(URL, "olivier")
+        assert "olivier" in name
+        assert away.delete_token(URL, "olivier") == name, "it is still there"
+        assert away.delete_token(URL, "nate") == away.delete_data(URL) == "", "never was there"
+        assert away.token(URL, "olivier") is None
+        backend.setenv("PYTHON_KEYRING_BACKEND", "kept_rings.Ring")
+        keyring.core.init_backend()
+        again = CredentialStore(path)
+        assert again.token(URL, "olivier") == "token-in-ring"
+        assert again.delete_token(URL, "olivier") == ""
+        assert json.loads(path.read_text()) == {"secrets": {}}
+        assert again.token(URL, "olivier") is None
+
     @pytest.mark.parametrize("name", ["null", "fail"])
     def test_backends_that_keep_nothing_do_not_count(
         self, path: Path, backend: pytest.MonkeyPatch, name: str

@@ -8,6 +8,7 @@ are never arguments.
 from __future__ import annotations
 
 import os
+import shlex
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import NoReturn
@@ -32,6 +33,7 @@ from onefs.errors import (
     UsageError,
 )
 from onefs.http import Transport
+from onefs.keyrings import SERVICE
 from onefs.metadata.auth import check_token, exchange, fetch_token
 from onefs.oneparams import OneSettings
 from onefs.secret import Secret
@@ -126,9 +128,15 @@ def logout(url: str | None, username: str | None, profile: str | None) -> None:
     """Forget a database's Alyx token and its file server's password."""
     found = settings.resolve({"url": url, "username": username, "profile": profile})
     store = CredentialStore()
-    if found.username:
-        store.delete_token(found.url, found.username)
-    store.delete_data(found.url)
+    names = [store.delete_token(found.url, found.username)] if found.username else []
+    names.append(store.delete_data(found.url))
+    if stay := [name for name in names if name]:
+        commands = " and ".join(f"`keyring del {SERVICE} {shlex.quote(name)}`" for name in stay)
+        raise OnefsError(
+            f"what the system keyring has of {found.url} stays in it, since it cannot be asked "
+            "here: run `onefs logout` again where it can, as on the desktop where you logged in, "
+            f"or remove it there by {commands}"
+        )
     click.echo(f"forgot the token and the file server's password of {found.url}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,22 @@ from tests.scripted import Scripted, answer_json
 
 ALYX_PASSWORD = "TapetesBloc18"
 DATA_PASSWORD = "flatiron-demo"
+#: a keyring for programs: a file beside the module
+_KEYRING = """
+import json, pathlib
+from keyring.backend import KeyringBackend
+class Ring(KeyringBackend):
+    priority = 1
+    file = pathlib.Path(__file__).with_name("ring.json")
+    def kept(self):
+        return json.loads(self.file.read_text()) if self.file.exists() else {}
+    def get_password(self, service, key):
+        return self.kept().get(key)
+    def set_password(self, service, key, secret):
+        self.file.write_text(json.dumps({**self.kept(), key: secret}))
+    def delete_password(self, service, key):
+        self.file.write_text(json.dumps({k: v for k, v in self.kept().items() if k != key}))
+"""
 
 
 @pytest.fixture
@@ -272,6 +289,29 @@ class TestLogin:
         assert (done.returncode, done.stderr) == (0, "")
         assert "token test_user" in secrets(home)
         assert ALYX_PASSWORD not in secrets(home)
+
+    def test_logout_tells_what_a_keyring_keeps_that_cannot_be_asked(
+        self, given: dict[str, str], home: Path
+    ) -> None:
+        """Logged in on the desktop, logged out over SSH, where no keyring answers."""
+        (home / "desk").mkdir()
+        (home / "desk" / "desk_ring.py").write_text(_KEYRING)
+        path = f"{home / 'desk'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        desktop = {"PYTHONPATH": path, "PYTHON_KEYRING_BACKEND": "desk_ring.Ring"}
+        done = run(["setup"], given, **desktop)
+        assert (done.returncode, "the system keyring" in done.stdout) == (0, True)
+        ring = home / "desk" / "ring.json"
+        names = sorted(json.loads(ring.read_text()))
+        assert len(names) == 2
+        done = run(["logout"], given)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert len(done.stderr.splitlines()) == 1
+        assert all(f"`keyring del onefs '{name}'`" in done.stderr for name in names)
+        assert sorted(json.loads(ring.read_text())) == names
+        done = run(["logout"], given, **desktop)
+        assert (done.returncode, "forgot the token" in done.stdout) == (0, True)
+        assert json.loads(ring.read_text()) == {}
+        assert run(["logout"], given).returncode == 0
 
     def test_at_a_terminal(self, environ: dict[str, str], home: Path, laboratory: Servers) -> None:
         with Terminal(["login", "--url", laboratory.alyx_url], environ) as terminal:
