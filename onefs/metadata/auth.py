@@ -16,7 +16,7 @@ _TOKEN = re.compile(r"[0-9a-f]{40}")
 
 
 def looks_like_token(text: str) -> bool:
-    """Whether a text given as "password or token" is a token (40 hex digits, Alyx FACTS 1)."""
+    """Whether a text given as "password or token" is a token (40 hex digits in Alyx)."""
     return _TOKEN.fullmatch(text) is not None
 
 

@@ -207,7 +207,7 @@ def _projects(row: Row) -> tuple[str, ...]:
 
 
 def _digest(value: object) -> str:
-    """md5 by habit, sha1 allowed (FACTS 8); anything else is as good as none."""
+    """md5 by habit, sha1 allowed by Alyx; anything else is as good as none."""
     text = value.lower() if isinstance(value, str) else ""
     if len(text) in (32, 40) and all(digit in "0123456789abcdef" for digit in text):
         return text

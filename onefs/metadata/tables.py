@@ -105,8 +105,8 @@ class Tables:
     def has_datasets(self, eid: str) -> bool:
         """Whether a dataset of the session is there.
 
-        A session without any may have datasets all the same: only those on repositories of
-        certain names are in the tables (FACTS 10).
+        A session without any may have datasets all the same: Alyx puts only those into the tables
+        that are on repositories whose names begin with flatiron or aws.
         """
         query = f"SELECT 1 FROM datasets WHERE session = {_ROW} LIMIT 1"
         return bool(self._rows(query, _uuid_bytes(eid)))
@@ -245,7 +245,7 @@ def presumed_copies(
     """Where a dataset that stands at ``stored`` (``lab/Subjects/...``) should be served.
 
     The ``lab/Subjects`` part is the end of a repository's address, and the file's name has the
-    dataset's UUID before its extension (FACTS 8). The tables name no repository, so that this is
+    dataset's UUID before its extension. The tables name no repository, so that this is
     all that can be said without asking for the session's real listing.
     """
     lab, _, rest = stored.partition(f"/{alf.SUBJECTS}/")

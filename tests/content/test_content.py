@@ -150,7 +150,7 @@ def test_the_next_copy_is_taken(open_content: Open, server: FileServer) -> None:
 
 
 def test_a_page_for_people_is_no_file(open_content: Open, server: FileServer) -> None:
-    """A URL cut at a revision's # is answered 200 with a listing (FACTS 8)."""
+    """A URL cut at a revision's # is answered 200 with a listing."""
     page = b"<html>Index of /</html>"
     dataset = server.dataset("a.b.npy", page, size=None, md5="")
     server.put("a.b.npy", page, content_type="text/html")
@@ -232,7 +232,7 @@ def test_a_file_that_is_there_is_taken_after_its_hash_agrees(
 def test_a_file_of_others_that_is_wrong_is_left_alone(
     open_content: Open, server: FileServer, tmp_path: Path
 ) -> None:
-    """ONE-api leaves truncated files under final names (one-facts 2.3)."""
+    """A ONE-api that was interrupted leaves a truncated file under the final name."""
     dataset = server.dataset("a.b.npy", BYTES)
     path = final(tmp_path, dataset)
     path.parent.mkdir(parents=True)

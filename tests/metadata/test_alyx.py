@@ -57,14 +57,14 @@ def test_what_alyx_does_not_have_is_not_found(alyx: Alyx) -> None:
         alyx.session(unknown)
     with pytest.raises(NotFound):
         alyx.session_record(unknown)
-    with pytest.raises(NotFound):  # Alyx says 400 here (FACTS 7)
+    with pytest.raises(NotFound):  # Alyx says 400 here: datasets/session_unknown.json
         alyx.datasets(unknown)
     assert alyx.subjects("nolab") == []
     assert alyx.sessions_by_ref("clns0730", "2018-08-25", 1) == []
 
 
 def test_names_are_compared_with_case_here(alyx: Alyx) -> None:
-    """Alyx compares a subject without case: what it finds beside is dropped (FACTS 5)."""
+    """Alyx compares a subject without case: what it finds beside is dropped."""
     assert alyx.sessions("mainenlab", "CLNS0730") == []
 
 
@@ -83,7 +83,7 @@ def test_pages_are_followed_by_rows_received(written: WrittenAlyx, transport: Tr
 
 
 def test_lost_rows_are_asked_for_again(written: WrittenAlyx, transport: Transport) -> None:
-    """Pages without order repeat and lose rows while count stays right (FACTS 3)."""
+    """Pages without order repeat and lose rows while count stays right."""
     rows = names(30)
 
     def labs(request: Request) -> tuple[int, Any]:

@@ -1,7 +1,7 @@
 """Quirks of Alyx that no other test names, and the list of all of them (tests/data/quirks.tsv).
 
 The server is the embedded one with the recorded rows, which ``tests/demo/test_contract.py`` holds
-to the recordings; numbers in brackets are sections of the fact sheet of Alyx.
+to the recordings; numbers in brackets are what quirks.tsv sorts by.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def test_pairs_of_integers_are_the_bytes_of_a_uuid(tmp_path: Path) -> None:
     ],
 )
 def test_a_revision_that_is_none_is_dropped(written: str, path: str) -> None:
-    """Tables made with pandas 3 have ``#nan#`` for no revision (FACTS 10)."""
+    """Tables made with pandas 3 have ``#nan#`` for no revision."""
     assert plain_path(written) == path
 
 

@@ -1,4 +1,4 @@
-"""Lists of more than a page, from a server that loses and repeats rows between pages (FACTS 3)."""
+"""Lists of more than a page, from a server that loses and repeats rows between pages."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ def test_a_subject_named_as_our_alias_has_its_own_folder(access: Access) -> None
 
 
 def test_a_nan_revision_is_a_revision_as_alyx_names_it(access: Access) -> None:
-    """Alyx's REST answers have names; ``#nan#`` is made by cache tables alone (FACTS 10)."""
+    """Alyx's REST answers have names; ``#nan#`` is made by cache tables alone."""
     folder = "/lab/mouse/2021-03-04/001/alf/#nan#"
     assert [name for name, _ in access.tree.children(folder)] == ["x.y.npy"]
 
