@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from onefs.content.blocks import BLOCK_SIZE
 from onefs.mount import mounts, readahead
 from tests.mount.conftest import Mounted
 from tests.running import wait_until
@@ -37,6 +38,20 @@ def test_a_wider_one_stays_and_a_forbidden_one_is_no_error(
         assert window.read_text() == after
     window.write_text("rubbish\n")
     assert not readahead.widen(str(mounted.path), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("docs/SEMANTICS.md", "told to read ahead by {} KiB instead of 128, which is less than a"),
+        ("docs/ARCHITECTURE.md", "from\n  128 to {} KiB"),
+        ("CHANGELOG.md", "reads ahead by {} KiB instead of 128"),
+    ],
+)
+def test_the_documents_name_the_right_window(page: str, words: str) -> None:
+    text = (Path(__file__).parents[2] / page).read_text("utf-8")
+    assert words.format(readahead.KIBIBYTES) in text
+    assert readahead.KIBIBYTES * 1024 < BLOCK_SIZE
 
 
 def test_what_is_not_mounted_has_none(tmp_path: Path) -> None:
