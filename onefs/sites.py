@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onefs.access import GivenLogin
 from onefs.credentials import DataCredentials
 from onefs.errors import CacheError, NotConfigured
 from onefs.owner import read_owner
@@ -17,6 +16,7 @@ from onefs.settings import Settings, resolve
 from onefs.urls import host_key
 
 if TYPE_CHECKING:
+    from onefs.access import GivenLogin
     from onefs.mount.records import MountInfo
 
 #: what the embedded laboratory's name begins with
@@ -38,7 +38,8 @@ class Site:
         """
         if not self.database.startswith(_EMBEDDED):
             return None
-        from onefs.demo.logins import known_login  # few need it
+        from onefs.access import GivenLogin  # dear to load, and few need it
+        from onefs.demo.logins import known_login
 
         known = known_login(self.database, self.settings.state_dir)
         data = DataCredentials(
