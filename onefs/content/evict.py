@@ -119,7 +119,7 @@ class Evictor:
                 dataset, about.place, blocks, threading.Condition(), shared=self._store.shared
             )
         try:
-            freed = self._punch(partial, need) if self._punches() else 0
+            freed = self._punch(partial, need) if self._punches(partial) else 0
             if not ours and partial.alone():
                 freed += self._remove_empty(partial, freed)
             return freed
@@ -149,8 +149,8 @@ class Evictor:
         self._store.ledger.change(-left)
         return left
 
-    def _punches(self) -> bool:
+    def _punches(self, partial: Partial) -> bool:
         """Whether a part of a file can be given back here: else blocks would go for nothing."""
         if self._can_punch is None:
-            self._can_punch = can_punch(self._store.partial_folder)
+            self._can_punch = can_punch(partial.blocks.data)
         return self._can_punch

@@ -394,7 +394,8 @@ def test_who_wants_the_new_bytes_does_not_get_those_under_way(
         time.sleep(0.2)  # it may join what is under way, or wait for its end
         go_on.set()
         assert second.result(20) == BYTES[::-1]
-        assert first.result(20) == BYTES
+        # whole: what it wanted, or what has replaced it before it could be opened
+        assert first.result(20) in (BYTES, BYTES[::-1])
 
 
 def test_a_body_longer_than_it_should_be_is_cut_off(open_content: Open, server: FileServer) -> None:
