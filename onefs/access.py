@@ -238,11 +238,13 @@ class Access:
 
         Raises what downloading raises.
         """
+        from onefs.content.hosts import stands_nowhere
+
         known = self.content.known_path(dataset)
         if known is not None:
             with known.open("rb") as file:
                 return file.read(length)
-        trouble: OnefsError = ServerError(f"{dataset.name} stands on no file server")
+        trouble = stands_nowhere(dataset)
         for copy in dataset.copies:
             try:
                 return self._head(copy.url, length)

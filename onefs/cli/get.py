@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from onefs.content.store import Place
     from onefs.model import Dataset
 
+#: sessions that Alyx is asked for at once
+_AT_ONCE = 8
+
 
 @click.command()
 @click.argument("paths", metavar="PATH|EID|GLOB...", nargs=-1, required=True)
@@ -72,13 +75,47 @@ def _wanted(
     """The datasets to fetch, each once. Raises NotFound when there are none."""
     found: dict[str, tuple[Dataset, Place]] = {}
     for pattern in patterns:
-        for dataset, place in access.tree.datasets(pattern):
+        for dataset, place in _listed(access, pattern, typed=bool(types)):
             if not types or any(fnmatchcase(dataset.dataset_type, each) for each in types):
                 found.setdefault(dataset.id, (dataset, place))
     if not found:
         kind = f" of type {' or '.join(types)}" if types else ""
         raise NotFound(f"there is no dataset{kind} at {', '.join(patterns)}")
     return list(found.values())
+
+
+def _listed(access: Access, pattern: str, *, typed: bool) -> list[tuple[Dataset, Place]]:
+    """The datasets at a pattern, with their types if they are to be ``typed``.
+
+    Cache tables do not say what type a dataset is or where: Alyx is asked for those that only they
+    know, one request for each session, unless their files are here and no type is wanted.
+    """
+    found = list(access.tree.datasets(pattern))
+    unsaid = {
+        dataset.eid
+        for dataset, _ in found
+        if dataset.from_tables and (typed or access.content.known_path(dataset) is None)
+    }
+    if _completed(access, sorted(unsaid)):
+        found = list(access.tree.datasets(pattern))
+    if not typed:
+        return found
+    datasets = access.catalogue.typed([dataset for dataset, _ in found])
+    return [(dataset, place) for dataset, (_, place) in zip(datasets, found, strict=True)]
+
+
+def _completed(access: Access, eids: Sequence[str]) -> bool:
+    """Whether Alyx has listed any of these sessions, which only cache tables know."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def completed(eid: str) -> bool:
+        try:
+            return access.catalogue.completed(access.catalogue.session(eid))
+        except NotFound:  # its files will fail, and do not stop the others
+            return False
+
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="onefs-get") as pool:
+        return any(list(pool.map(completed, eids)))
 
 
 def _say_what(access: Access, wanted: Iterable[tuple[Dataset, Place]]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from onefs.content.answers import Changed, WrongSize, judge_range, validator_of
 from onefs.content.blocks import BLOCK_SIZE, State, remove_blocks
 from onefs.content.holes import disk_size, punch
-from onefs.content.hosts import Hosts
+from onefs.content.hosts import Hosts, stands_nowhere
 from onefs.content.partial import Partial
 from onefs.content.room import Reservation, Room
 from onefs.content.scheduler import Run, Scheduler
@@ -159,7 +159,7 @@ class Fetcher:
         others = any(not self._may_serve(partial, copy) for copy in partial.dataset.copies)
         if others and isinstance(trouble, ServerError) and trouble.status in _REMOVED:
             return Changed(f"{partial.dataset.name} stands on another server only: {trouble}")
-        return trouble or ServerError(f"{partial.dataset.name} stands on no file server")
+        return trouble or stands_nowhere(partial.dataset)
 
     def _candidates(self, partial: Partial) -> list[Copy]:
         """Without an md5 nothing would prove a mixture of copies: then one copy serves all.

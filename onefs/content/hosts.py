@@ -20,11 +20,13 @@ from onefs.errors import (
     DataServerCredentials,
     DeadlineExceeded,
     OnefsError,
+    ServerError,
     Stopping,
     Throttled,
+    Unreachable,
 )
 from onefs.http import HostAuth, Stream, Transport
-from onefs.model import Copy
+from onefs.model import Copy, Dataset
 from onefs.urls import host_of
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,13 @@ def failure_pause(error: OnefsError) -> float:
     if isinstance(error, Silent):  # costs nobody anything, and may end at any moment
         return 0.0
     return DISK_PAUSE if isinstance(error, CacheError) else FAILURE_PAUSE
+
+
+def stands_nowhere(dataset: Dataset) -> OnefsError:
+    """The error of who wants the bytes of a dataset without any copy."""
+    if dataset.from_tables:
+        return Unreachable(f"only cache tables know {dataset.name}, and Alyx has not said where")
+    return ServerError(f"{dataset.name} stands on no file server")
 
 
 class Hosts:

@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from onefs.content.hosts import Hosts, failure_pause
+from onefs.content.hosts import Hosts, failure_pause, stands_nowhere
 from onefs.content.partial import Partial, Ticket, stretches
 from onefs.content.partials import Partials
 from onefs.content.transfer import Transfer
 from onefs.content.window import Window
-from onefs.errors import CacheError, DeadlineExceeded, OnefsError, Stopping, Throttled
+from onefs.errors import CacheError, OnefsError, Stopping
 from onefs.http import Stream
 from onefs.urls import host_of
 
@@ -111,7 +111,8 @@ class Scheduler:
         """Somebody waits for these blocks. The lock is held.
 
         Raises the error of the last run, for a while, DeadlineExceeded when the file server is
-        known not to answer, Throttled when it has asked to wait, and Stopping.
+        known not to answer, Throttled when it has asked to wait, Unreachable or ServerError when
+        there is no copy, and Stopping.
         """
         if self._closed:
             raise _stopping()
@@ -207,12 +208,14 @@ class Scheduler:
 
     def _add(self, partial: Partial, first: int, last: int, *, urgent: bool) -> None:
         try:
-            url = self._hosts.order(partial.dataset.copies)[0].url
-        except (DeadlineExceeded, Throttled, IndexError):
+            copies = self._hosts.order(partial.dataset.copies)
+            if not copies:
+                raise stands_nowhere(partial.dataset)
+        except OnefsError:
             if urgent:
                 raise
             return
-        run = Run(partial, first, last, urgent=urgent, url=url)
+        run = Run(partial, first, last, urgent=urgent, url=copies[0].url)
         for block in range(first, last):
             partial.demand.in_flight[block] = run
         self._queue.append(run)

@@ -21,7 +21,7 @@ from onefs.content.durable import Syncer
 from onefs.content.fetch import OF_A_COPY, PIECE, ROUNDS
 from onefs.content.files import remove
 from onefs.content.holes import counted, disk_size
-from onefs.content.hosts import FAILURE_PAUSE, Hosts, failure_pause
+from onefs.content.hosts import FAILURE_PAUSE, Hosts, failure_pause, stands_nowhere
 from onefs.content.room import Reservation, Room
 from onefs.content.store import Place, Store, disk_errors
 from onefs.content.transfer import Transfer
@@ -241,7 +241,7 @@ class WholeFetcher:
                 raise Stopping("onefs is being stopped")
         if bad is not None:
             return bad
-        raise trouble or ServerError(f"{dataset.name} stands on no file server")
+        raise trouble or stands_nowhere(dataset)
 
     def _receive(
         self,

@@ -8,8 +8,9 @@ that fails changes nothing. Network trouble is an error of its own kind, never "
 from __future__ import annotations
 
 import json
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date, timedelta
@@ -50,6 +51,8 @@ __all__ = [
     "Listing",
 ]
 
+log = logging.getLogger(__name__)
+
 
 class Catalogue:
     """What exists, by SQLite first and Alyx when need be. Thread-safe.
@@ -75,6 +78,7 @@ class Catalogue:
         self.presence = Presence(alyx.url, alyx.probe, clock, never=offline)
         self._listings = Listings(database, alyx, self.presence, deadline, clock)
         self._ahead = Ahead(database, alyx, self._listings, deadline, clock)
+        self._told_of_types = False
         if database.fact("created") is None:
             database.set_fact("created", repr(clock()))
         #: when this catalogue was begun, in seconds since the epoch: the date of what has none
@@ -190,6 +194,30 @@ class Catalogue:
             known = self._listings.really(self._repositories()).value
         self._listings.really(self._datasets(session, known))
         return True
+
+    def completed(self, session: Session) -> bool:
+        """As :meth:`complete`; False, too, while Alyx cannot be asked: the tables' word stands."""
+        try:
+            return self.complete(session)
+        except (Unreachable, DeadlineExceeded, Throttled):
+            return False
+
+    def typed(self, datasets: Sequence[Dataset]) -> list[Dataset]:
+        """The datasets; those that only cache tables know with the types that they likely have.
+
+        A line in the log says so, once: names of files are no proof.
+        """
+        names = {dataset.name for dataset in datasets if dataset.from_tables}
+        if not names:
+            return list(datasets)
+        if not self._told_of_types:
+            self._told_of_types = True
+            log.warning("the cache tables have no dataset types: file names stood for them")
+        likely = self._database.likely_types(names)
+        return [
+            replace(each, dataset_type=likely.get(each.name, "")) if each.from_tables else each
+            for each in datasets
+        ]
 
     def session_of_dataset(self, dataset_id: str) -> str | None:
         """The eid of the session of a dataset that was listed once; asks nobody."""

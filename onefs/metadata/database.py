@@ -126,6 +126,10 @@ class Database:
         """When what the tables say was true; 0.0 without any."""
         return 0.0
 
+    def likely_types(self, names: Iterable[str]) -> dict[str, str]:
+        """The dataset types that files of these names, which only tables know, likely have."""
+        return {}
+
     def add_sessions(self, key: str, found: Iterable[tuple[Session, bool]], now: float) -> None:
         """Sessions that stand beside those known, under a listing of their own."""
         with self._transaction() as connection:

@@ -16,7 +16,7 @@ from onefs import alf
 from onefs.metadata.database import Database, Having
 from onefs.metadata.rows import DatasetRow
 from onefs.metadata.tables import NAME, Tables
-from onefs.metadata.tables_names import rows_having
+from onefs.metadata.tables_names import likely_types, rows_having
 from onefs.model import Dataset, Session
 
 #: the age of what the tables know in part only: it is served, and asked for behind
@@ -150,6 +150,9 @@ class TabledDatabase(Database):
         if not self.is_from_tables(f"datasets/{eid}"):
             return own
         return _overlaid(own, self._with_sizes(self.tables.datasets(eid)))
+
+    def likely_types(self, names: Iterable[str]) -> dict[str, str]:
+        return likely_types(names, self._rows)
 
     def mark_bare_subjects(self, lab: str) -> None:
         """Take the tables' word that a lab's subjects which they do not name have no session.

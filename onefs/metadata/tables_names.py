@@ -38,6 +38,18 @@ def rows_having(having: Having, paths: Iterable[tuple[int, str]], rows: Rows) ->
     return found
 
 
+def likely_types(names: Iterable[str], rows: Rows) -> dict[str, str]:
+    """The type that files of each name likely have: what Alyx said of most files of that name."""
+    wanted = sorted(set(names))
+    said = rows(
+        "SELECT name, dataset_type FROM datasets WHERE dataset_type != ''"
+        " AND name IN (SELECT value FROM json_each(?)) GROUP BY 1, 2 ORDER BY count(*)",
+        json.dumps(wanted),
+    )
+    by_form = {name: alf.dataset_type(name) for name in wanted}
+    return by_form | {str(name): str(dataset_type) for name, dataset_type in said}
+
+
 def _names_of_type(dataset_type: str, names: Iterable[str], rows: Rows) -> set[str]:
     """The names that files of a type have, as far as can be told."""
     sure = rows("SELECT DISTINCT name FROM datasets WHERE dataset_type = ?", dataset_type)

@@ -73,12 +73,19 @@ class Addresses:
             return alf.session_folder(session)
 
     def content(self, session: Session, as_of: str = "") -> SessionShape:
-        """What is in a session, with all revisions, or as of a day."""
-        return session_content(self._access.catalogue, self._shapes, session, as_of)
+        """What is in a session, with all revisions, or as of a day.
+
+        Cache tables leave datasets out, and say of none what type it is or where: what only they
+        know is asked of Alyx, one request for the session. While it is away, their word stands.
+        """
+        catalogue = self._access.catalogue
+        if any(dataset.from_tables for dataset in catalogue.datasets(session).value):
+            catalogue.completed(session)
+        return session_content(catalogue, self._shapes, session, as_of)
 
     def datasets(self, session: Session) -> list[tuple[Place, Dataset]]:
         """The datasets of a session, each with where it stands below it, by that."""
-        return datasets_by_place(self.content(session))
+        return self._typed(self.content(session))
 
     def cache_path(self, place: Place) -> Path:
         """Where a place of the tree is in the cache folder."""
@@ -98,11 +105,16 @@ class Addresses:
         shape = self.content(session, _day(parts[: folders[1]]))
         if len(below) == 1 and below[0] in shape.shortcuts:
             below = tuple(shape.shortcuts[below[0]].split("/"))
-        for place, dataset in datasets_by_place(shape):
+        for place, dataset in self._typed(shape):
             kept = shape.kept.get(dataset.id, place)
             if below in (place, kept):
                 return session, (*self.place(session), *kept), dataset
         raise NotFound(f"session {session.ref} has no dataset {'/'.join(below) or 'without name'}")
+
+    def _typed(self, shape: SessionShape) -> list[tuple[Place, Dataset]]:
+        found = datasets_by_place(shape)
+        typed = self._access.catalogue.typed([dataset for _, dataset in found])
+        return [(place, dataset) for (place, _), dataset in zip(found, typed, strict=True)]
 
     def _by_ref(self, text: str, ref: alf.Ref) -> str:
         if not alf.is_day(ref.date):  # Alyx answers 500

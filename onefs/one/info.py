@@ -17,7 +17,7 @@ class DatasetInfo(NamedTuple):
     #: where the file is, or would be, in the cache
     local_path: str
     dataset_type: str
-    #: where it is on the file server
+    #: where it is on the file server; '' while only cache tables know it and Alyx is away
     url: str
     #: the session's UUID in Alyx
     eid: str

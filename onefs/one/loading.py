@@ -149,7 +149,7 @@ class Loader:
             "md5": dataset.md5,
             "qc": dataset.qc,
             "state": state,
-            "url": dataset.copies[0].url,
+            "url": _url(dataset),
         }
         if reason:
             found["error"] = reason
@@ -207,13 +207,18 @@ class Loader:
             dataset_id=dataset.id,
             local_path=str(path),
             dataset_type=dataset.dataset_type,
-            url=dataset.copies[0].url,
+            url=_url(dataset),
             eid=dataset.eid,
             size=dataset.size,
             md5=dataset.md5,
             collection=dataset.collection,
             revision=dataset.revision,
         )
+
+
+def _url(dataset: Dataset) -> str:
+    """Where it is on the file server; '' when only cache tables know it, and Alyx is away."""
+    return dataset.copies[0].url if dataset.copies else ""
 
 
 def _name(placed: tuple[Any, Dataset] | None) -> str:

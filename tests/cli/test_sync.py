@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -16,12 +17,13 @@ from onefs.demo.made import MadeLaboratory
 from onefs.demo.rest import cache
 from onefs.demo.serve import Servers
 from tests.changing import Changing
-from tests.laboratories import account, alyx_requests, downloads
+from tests.laboratories import Altered, account, alyx_requests, downloads
 from tests.metadata.table_files import OLD, dataset, session, write
 from tests.running import ONEFS, Home, files_below, run
 from tests.scripted import Scripted, answer_json, refusing
 
 TUTORIAL = "cf264653-2deb-44cb-aa84-89b82507028a"
+HERE = "mainenlab/clns0730/2018-08-24/001"
 THERE = "mainenlab/clns0730/2018-08-24/002"
 TABLES = {"datasets.pqt", "sessions.pqt"}
 
@@ -217,6 +219,59 @@ def test_sizes_that_cannot_be_had_are_an_error(home: Home, sizeless: Servers) ->
     assert "29 sizes could not be had, the first: " in done.stderr
     done = home.run("sync", "--sizes", "nolab", code=1, **who)
     assert done.stderr.startswith("onefs: there is no nolab: ")
+
+
+class Elsewhere(Altered):
+    """A laboratory whose repositories do not end in ``<lab>/Subjects``, where ONE would have it."""
+
+    def tables(self) -> dict[str, Any]:
+        """See :class:`onefs.demo.records.Source`."""
+        found = dict(self._source.tables())
+        found["data-repository"] = [
+            {**row, "data_url": row["data_url"] and row["data_url"].replace("/Subjects/", "/mice/")}
+            for row in found["data-repository"]
+        ]
+        return found
+
+    def file(self, path: str) -> Path | bytes | None:
+        """See :class:`onefs.demo.records.Source`."""
+        return self._source.file(path.replace("/mice/", "/Subjects/"))
+
+
+def test_after_a_sync_files_are_fetched_by_type_and_from_wherever_they_are(
+    home: Home, laboratory: MadeLaboratory
+) -> None:
+    """Alyx says both, which costs one request for each session that only the tables know."""
+    with Servers(Elsewhere(laboratory)) as servers:
+        who = account(servers)
+        home.run("sync", **who)
+        servers.clear_requests()
+        [path] = home.run("get", TUTORIAL, "--type", "clusters.d*", **who).stdout.split()
+        assert path.endswith("/alf/clusters.depths.npy")
+        fetched = home.run("get", HERE, "mainenlab/clns0730", **who)
+        assert len(fetched.stdout.split()) == 29
+        asked = [each.path for each in alyx_requests(servers)]
+        assert len([each for each in asked if each.startswith("/datasets")]) == 1
+
+
+def test_what_tables_say_offline(home: Home, laboratory: MadeLaboratory, tmp_path: Path) -> None:
+    """Nobody has said what repositories there are: that is no traceback, and no type is lost."""
+    rows = [session(1, id=TUTORIAL, lab="mainenlab", subject="clns0730")]
+    told = [dataset(1, 1, "alf/spikes.times.npy", eid=TUTORIAL)]
+    url = ("--url", "http://127.0.0.1:1")
+    home.run("sync", "--tables", write(tmp_path / "told", rows, told), *url)
+    file = "mainenlab/clns0730/2020-01-01/001/alf/spikes.times.npy"
+    assert home.run("list", TUTORIAL, "--offline", *url).stdout == "spikes.times\n"
+    details = home.run("list", TUTORIAL, "--details", "--offline", *url)
+    assert details.stdout.splitlines()[1].split()[0] == "spikes.times"
+    assert "file names stood for them" in details.stderr
+    assert "remote" in home.run("show", file, "--offline", *url).stdout
+    for type_ in ([], ["--type", "spikes.times"]):
+        done = home.run("get", TUTORIAL, *type_, "--offline", *url, code=4)
+        assert f"{file}: " in done.stderr
+    assert "no dataset of type" in home.run(
+        "get", TUTORIAL, "--type", "licks.times", "--offline", *url, code=1
+    ).stderr  # fmt: skip
 
 
 def _no_pyarrow(name: str) -> object:

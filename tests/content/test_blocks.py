@@ -14,7 +14,7 @@ from onefs.content.blocks import HASHING, create_blocks, open_blocks
 from onefs.content.holes import disk_size
 from onefs.content.lock import try_lock, unlock
 from onefs.content.reader import Content
-from onefs.errors import BadContent, CacheError
+from onefs.errors import BadContent, CacheError, Unreachable
 from onefs.model import Dataset
 from tests.content.conftest import Open, in_threads, place
 from tests.content.ranges import (
@@ -53,6 +53,16 @@ def test_a_random_read_costs_its_blocks(open_content: Open) -> None:
         assert blocks_sent(server.requests, len(DATA)) == [0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
         assert content.state(dataset) == ("partial", "")
         assert content.total_bytes() == 3 * BLOCK + disk_size(1234)
+
+
+def test_blocks_without_any_copy_are_an_error_of_ours(open_content: Open) -> None:
+    """Only cache tables know the file, and Alyx has not said where it stands."""
+    dataset = Dataset("1" * 32, "e", "a.b.npy", size=5 * BLOCK, from_tables=True)
+    content = open_content(small_file=0)
+    with Reader(content, dataset) as reader, pytest.raises(Unreachable, match="has not said where"):
+        reader.read(0, 100)
+    with pytest.raises(Unreachable, match="has not said where"):
+        open_content().path(dataset, place(dataset))
 
 
 def test_a_file_read_in_order_is_fetched_ahead_once_and_verified(

@@ -272,6 +272,24 @@ def test_searches_see_what_the_tables_know(database: TabledDatabase, put: Put) -
     assert database.distinct("sessions", "subject") == ["mouse", "rat"]
 
 
+def test_a_type_is_what_alyx_said_of_a_name_else_what_its_form_says(
+    database: TabledDatabase,
+) -> None:
+    rows = [
+        own_dataset(1, number, "_ibl_leftCamera.times.npy", dataset_type=kind)
+        for number, kind in enumerate(["camera.times", "unknown", "camera.times"])
+    ]
+    database.store_datasets(uuid(1), rows, AFTER)
+    assert database.likely_types(
+        ["_ibl_leftCamera.times.npy", "_ibl_trials.choice.npy", "notes.md"]
+    ) == {
+        "_ibl_leftCamera.times.npy": "camera.times",
+        "_ibl_trials.choice.npy": "_ibl_trials.choice",
+        "notes.md": "unknown",
+    }
+    assert database.likely_types([]) == {}
+
+
 def test_searches_see_the_datasets_that_the_tables_know(database: TabledDatabase, put: Put) -> None:
     """By name as Alyx does; by type as ALF names say, unless Alyx has said otherwise of a name."""
     put(

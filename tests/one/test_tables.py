@@ -1,0 +1,116 @@
+"""The verbs over cache tables, which say of a dataset neither what type it is nor where it stands.
+
+Each test says whom it follows (see ``test_search``).
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from onefs.demo.serve import Servers
+from onefs.errors import Unreachable
+from onefs.metadata.tables_sync import complete, from_files, from_server
+from onefs.one import ONE, OnefsWarning
+from onefs.settings import resolve
+from tests.laboratories import alyx_requests
+from tests.metadata.table_files import dataset, session, uuid, write
+from tests.one.conftest import EID, FLOWERS, Open
+from tests.one.test_list import TYPES
+
+AWAY = "http://127.0.0.1:1"
+REF = "2020-01-01_1_mouse"
+
+
+@pytest.fixture
+def synced(opened: Open, servers: Servers) -> ONE:
+    """A database of which nothing is known but what its tables say."""
+    one = opened()
+    alyx = one._access.alyx.modest(deadline=60.0)
+    assert from_server(alyx, resolve({"url": servers.alyx_url}).state_dir) is not None
+    assert complete(alyx, one._access.database) is None
+    one.close()
+    return opened()
+
+
+def listings(servers: Servers) -> list[str]:
+    """The questions for the datasets of sessions."""
+    asked = [each.path for each in alyx_requests(servers)]
+    return [path for path in asked if path.startswith("/datasets")]
+
+
+def test_a_session_is_asked_for_once(synced: ONE, servers: Servers) -> None:
+    """Tutorial: the types of a session; ours: they cost one request after a sync."""
+    assert synced.list(EID) == TYPES
+    assert synced.list(EID) == TYPES
+    info = synced.list(EID, details=True)
+    assert sorted(info.dataset_type) == TYPES
+    assert all(url.startswith(servers.data_url) for url in info.url)
+    assert len(listings(servers)) == 1
+
+
+def test_loading_by_type(synced: ONE, servers: Servers) -> None:
+    """Tutorial."""
+    (depths,) = synced.load(EID, ["clusters.depths"])
+    assert len(depths) == 60
+    with pytest.warns(OnefsWarning, match="did you mean 'clusters.depths'"):
+        assert synced.load(EID, ["clusters.depth"]) == [[]]
+    assert len(listings(servers)) == 1
+
+
+def test_describing(synced: ONE, servers: Servers) -> None:
+    """Ours."""
+    found = synced.describe("mainenlab/clns0730/2018-08-24/001/alf/clusters.depths.npy")
+    assert found["dataset_type"] == "clusters.depths"
+    assert found["url"].startswith(servers.data_url)
+    assert len(listings(servers)) == 1
+
+
+def test_what_the_tables_leave_out_is_listed(
+    opened: Open, servers: Servers, tmp_path: Path
+) -> None:
+    """Ours: they have datasets of some repositories only."""
+    rows = [session(1, id=EID, lab="mainenlab", subject="clns0730")]
+    folder = write(tmp_path / "tables", rows, [dataset(1, 1, "alf/only.one.npy", eid=EID)])
+    from_files(folder, resolve({"url": servers.alyx_url}).state_dir)
+    assert opened().list(EID) == TYPES
+
+
+def test_while_alyx_is_away_names_of_files_tell_the_types(
+    synced: ONE, servers: Servers, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ours: it is said, once; and files are read from where the layout has them."""
+    servers.alyx.stop()
+    try:
+        with caplog.at_level(logging.WARNING):
+            assert synced.list(EID) == TYPES
+            (depths,) = synced.load(EID, "clusters.depths")
+            assert len(synced.list(FLOWERS)) > 1
+        assert len(depths) == 60
+    finally:
+        servers.stop()
+        servers.start()
+    assert caplog.text.count("no dataset types: file names stood for them") == 1
+
+
+def test_offline_without_any_repository(tmp_path: Path) -> None:
+    """Ours: where a file stands is not known then, which is no reason to fail."""
+    folder = write(tmp_path / "tables", [session(1)], [dataset(1, 1, "alf/spikes.times.npy")])
+    from_files(folder, resolve({"url": AWAY}).state_dir)
+    with ONE(base_url=AWAY, offline=True) as one:
+        info = one.list(REF, details=True)
+        assert (info.dataset_type, info.url) == (["spikes.times"], [""])
+        assert str(info).split()[0] == "spikes.times"
+        found = one.describe("labone/mouse/2020-01-01/001/alf/spikes.times.npy")
+        assert (found["url"], found["state"]) == ("", "remote")
+        for types in (None, "spikes.times"):
+            with pytest.raises(Unreachable, match=r"spikes\.times\.npy is not in the cache"):
+                one.load(uuid(1), types)
+    with ONE(base_url=AWAY, token="t" * 40) as one:
+        for types in (None, "spikes.times"):
+            with pytest.raises(Unreachable, match="Alyx has not said where"):
+                one.load(uuid(1), types)
+        with pytest.raises(Unreachable, match="Alyx has not said where"):
+            one.describe("labone/mouse/2020-01-01/001/alf/spikes.times.npy")
