@@ -110,11 +110,14 @@ def clean(text: str) -> str:
 
 
 def mount_of(url: str) -> str | None:
-    """Where a database is mounted now, of all days if it can be; None when it is not."""
-    from onefs.mount.records import READY, list_mounts
+    """Where a database is mounted now, of all days if it can be; None when it is not.
 
-    ready = (each for each in list_mounts() if each.url == url and each.pid is not None)
-    found = [each for each in ready if each.status.state == READY]
+    A mount whose server is away still shows what is known.
+    """
+    from onefs.mount.records import STALE, list_mounts
+
+    served = (each for each in list_mounts() if each.url == url and each.pid is not None)
+    found = [each for each in served if each.status.state != STALE]
     return min(found, key=lambda each: each.as_of).mountpoint if found else None
 
 

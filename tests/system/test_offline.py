@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from onefs.demo.folder import FolderLaboratory
 from onefs.demo.serve import Servers
 from tests.laboratories import SMALL, account, small_file, small_folder
-from tests.running import Home, files_below, read_errno
+from tests.running import Home, Mounted, files_below, read_errno, wait_until
 
 URL = "https://alyx.invalid"
 
@@ -48,6 +49,33 @@ def test_all_that_is_known_is_listed_and_what_is_cached_is_read(
     # what the catalogue knows to be absent still is
     assert not (mounted.path / "nolab").exists()
     assert servers.requests == []
+
+
+def test_paths_lie_in_the_mount_also_while_the_server_is_away(home: Home, servers: Servers) -> None:
+    ref = "2021-03-04_2_mouse.1"
+    user = account(servers)
+    mounted = home.mount(**user)
+    folder = mounted.path / "labone/mouse.1/2021-03-04/002"
+    search = ["search", "--subject", "mouse.1", "--lab", "labone", "--number", "2"]
+    home.run(*search, **user)
+    assert folder.is_dir()
+    servers.stop()
+    with pytest.raises(OSError, match=os.strerror(errno.EHOSTUNREACH)):
+        os.readlink(mounted.path / ".by-eid/aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee")
+    wait_until(lambda: _state(home, mounted) == "offline", 20)
+    assert home.run("path", ref, **user).stdout == f"{folder}\n"
+    assert home.run(*search, "--format", "paths", **user).stdout == f"{folder}\n"
+    mounted.umount()
+    url = ("--url", servers.alyx_url)
+    mounted = home.mount("--offline", *url)
+    assert home.run("path", ref, "--offline", *url).stdout == f"{folder}\n"
+    [found] = json.loads(home.run(*search, "--offline", "--format", "json", *url).stdout)
+    assert found["path"] == str(folder)
+
+
+def _state(home: Home, mounted: Mounted) -> str:
+    status = home.status_of(mounted.path)
+    return status["state"] if status is not None else ""
 
 
 def test_offline_with_nothing_known_says_what_to_do(home: Home) -> None:
