@@ -344,6 +344,10 @@ class Database:
         """The values that a column has."""
         return [str(row[0]) for row in self._rows(f"SELECT DISTINCT {column} FROM {table}")]
 
+    def dataset_types(self) -> list[str]:
+        """The dataset types that are known."""
+        return [name for name in self.distinct("datasets", "dataset_type") if name]
+
     def store_found(self, found: Iterable[tuple[Session, bool]]) -> None:
         """Sessions that a search has met; no listing is whole by them."""
         with self._transaction() as connection:

@@ -118,21 +118,44 @@ class Queries:
         return Found(list(found), lambda: map(Hit.of, found.values()))
 
     def table(self, what: str) -> list[Row]:
-        """The rows of one of :data:`TABLES`, at most an hour old while Alyx is there."""
+        """The rows of one of :data:`TABLES`, at most an hour old while Alyx is there, and not
+        older than the wish to have everything anew.
+
+        While it is away those that were kept; else the names that the catalogue has, as rows.
+        """
         endpoint, column = TABLES[what]
         key = f"table/{endpoint}"
         kept = self._database().answer(key)
-        if kept is not None and self._clock() - kept[1] < TABLE_AGE:
+        if kept is not None and self._is_fresh(kept[1]):
             return list(json.loads(kept[0]))
         try:
             found = self._alyx.table(endpoint, column)
         except (Unreachable, DeadlineExceeded) as error:
-            if kept is None:
+            if kept is not None:
+                log.warning("%s; what was known is given", error)
+                return list(json.loads(kept[0]))
+            names = self._known_names(what)
+            if not names:
                 raise
-            log.warning("%s; what was known is given", error)
-            return list(json.loads(kept[0]))
+            log.warning("%s; this is what the catalogue knows, which may not be all", error)
+            return [{column: name} for name in names]
         self._database().store_answer(key, json.dumps(found), self._clock())
         return found
+
+    def _is_fresh(self, fetched_at: float) -> bool:
+        """Whether a small table of that age need not be asked for."""
+        wanted_anew = self._database().forced().get((), 0.0)
+        return fetched_at >= wanted_anew and self._clock() - fetched_at < TABLE_AGE
+
+    def _known_names(self, what: str) -> list[str]:
+        """The names of one of :data:`TABLES` that listings and cache tables have brought."""
+        database = self._database()
+        if what == "dataset-types":
+            return database.dataset_types()
+        labs = {*database.labs(), *database.distinct("sessions", "lab")}
+        if what == "subjects":
+            return sorted({name for lab in labs for name in database.subjects(lab)})
+        return sorted(labs) if what == "labs" else []
 
     def saved(self) -> dict[str, str]:
         """The saved searches: their names, and their queries as texts."""

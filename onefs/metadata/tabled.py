@@ -15,7 +15,7 @@ from pathlib import Path
 from onefs import alf
 from onefs.metadata.database import Database, Having
 from onefs.metadata.rows import DatasetRow
-from onefs.metadata.tables import NAME, Tables
+from onefs.metadata.tables import NAME, Tables, split_path
 from onefs.metadata.tables_names import likely_types, rows_having
 from onefs.model import Dataset, Session
 
@@ -144,6 +144,11 @@ class TabledDatabase(Database):
     def distinct(self, table: str, column: str) -> list[str]:
         told = self.tables.distinct(column) if table == "sessions" else []
         return sorted({*super().distinct(table, column), *told})
+
+    def dataset_types(self) -> list[str]:
+        """As in :class:`Database`, and those that the names of the tables' files likely mean."""
+        names = {split_path(path).name for _, path in self.tables.paths()}
+        return sorted({*super().dataset_types(), *self.likely_types(names).values()})
 
     def datasets(self, eid: str) -> list[DatasetRow]:
         own = super().datasets(eid)

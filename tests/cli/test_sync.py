@@ -266,6 +266,9 @@ def test_what_tables_say_offline(home: Home, laboratory: MadeLaboratory, tmp_pat
     assert details.stdout.splitlines()[1].split()[0] == "spikes.times"
     assert "file names stood for them" in details.stderr
     assert "remote" in home.run("show", file, "--offline", *url).stdout
+    assert home.run("list", "--labs", "--offline", *url).stdout == "mainenlab\n"
+    assert home.run("list", "--subjects", "--offline", *url).stdout == "clns0730\n"
+    assert home.run("list", "--dataset-types", "--offline", *url).stdout == "spikes.times\n"
     for type_ in ([], ["--type", "spikes.times"]):
         done = home.run("get", TUTORIAL, *type_, "--offline", *url, code=4)
         assert f"{file}: " in done.stderr

@@ -20,7 +20,7 @@ from onefs.cli.search import _FLAGS
 from onefs.demo.serve import Servers
 from onefs.metadata.terms import VOCABULARY
 from tests.cli.terminal import ONEFS, Terminal, run
-from tests.laboratories import account, data_requests, downloads
+from tests.laboratories import account, alyx_requests, data_requests, downloads
 from tests.one.test_fuzz import assert_nothing_whole_was_asked, texts
 
 EID = "cf264653-2deb-44cb-aa84-89b82507028a"
@@ -218,6 +218,18 @@ def test_list(user: dict[str, str]) -> None:
 )
 def test_list_names(user: dict[str, str], flag: str, name: str) -> None:
     assert name in done(user, "list", flag).split()
+
+
+def test_refresh_has_names_asked_for_again(user: dict[str, str], laboratory: Servers) -> None:
+    names = done(user, "list", "--labs")
+    assert done(user, "list", "--labs") == names
+    asked = [each.path for each in alyx_requests(laboratory)]
+    assert len([path for path in asked if path.startswith("/labs?")]) == 1
+    done(user, "refresh")
+    laboratory.clear_requests()
+    assert done(user, "list", "--labs") == names
+    asked = [each.path for each in alyx_requests(laboratory)]
+    assert len([path for path in asked if path.startswith("/labs?")]) == 1
 
 
 def test_list_wants_one_thing(user: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from onefs.demo.serve import Servers
-from onefs.errors import NotFound, UsageError
+from onefs.errors import NotFound, Unreachable, UsageError
 from onefs.one import ONE, SessionDataInfo
 from tests.laboratories import alyx_requests, data_requests
 from tests.one.conftest import EID, FLOWERS, REF, Open
@@ -173,6 +173,28 @@ def test_a_table_is_asked_for_once_an_hour(opened: Open, servers: Servers) -> No
     one.list(None, "subjects")
     one.list(None, "subjects", details=True)
     assert len(alyx_requests(servers)) == 1
+
+
+def test_names_of_what_was_listed_are_known_offline(opened: Open) -> None:
+    """Ours: also without cache tables; where nothing is known, that is an error."""
+    opened().list(EID)
+    away = opened(offline=True)
+    assert away.list(None, "dataset-types") == TYPES
+    assert away.list(None, "labs") == ["mainenlab"]
+    assert "clns0730" in away.list(None, "subjects")
+    with pytest.raises(Unreachable):
+        away.list(None, "users")
+
+
+def test_a_table_that_is_wanted_anew_is_asked_for(opened: Open, servers: Servers) -> None:
+    """Ours: `onefs refresh` of everything, by whatever process; what was kept stands offline."""
+    one, other = opened(), opened()
+    labs = one.list(None, "labs")
+    other._access.catalogue.want_anew(())
+    assert opened(offline=True).list(None, "labs") == labs
+    assert one.list(None, "labs") == labs
+    assert one.list(None, "labs") == labs
+    assert len([each for each in alyx_requests(servers) if each.path.startswith("/labs")]) == 1
 
 
 def test_listing_downloads_nothing(opened: Open, servers: Servers) -> None:

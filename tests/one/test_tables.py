@@ -114,3 +114,27 @@ def test_offline_without_any_repository(tmp_path: Path) -> None:
                 one.load(uuid(1), types)
         with pytest.raises(Unreachable, match="Alyx has not said where"):
             one.describe("labone/mouse/2020-01-01/001/alf/spikes.times.npy")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "some"),
+    [
+        ("labs", {"mainenlab", "zadorlab"}),
+        ("subjects", {"clns0730", "flowers"}),
+        ("dataset-types", {"spikes.times", "clusters.depths"}),
+    ],
+)
+def test_names_of_the_database_offline(
+    synced: ONE, opened: Open, keyword: str, some: set[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ours: nobody has asked for these tables; the catalogue has the names all the same."""
+    with caplog.at_level(logging.WARNING):
+        away = opened(offline=True)
+        names, rows = away.list(None, keyword, details=True)
+    assert some <= set(names)
+    assert "" not in names
+    assert len(rows) >= len(names)
+    assert "may not be all" in caplog.text
+    assert names == opened().list(None, keyword) or keyword == "dataset-types"
+    with pytest.raises(Unreachable):
+        away.list(None, "users")  # no listing has any
