@@ -13,6 +13,7 @@ from onefs.cli.embedded import DemoOptions
 from onefs.cli.options import (
     database_options,
     folder_options,
+    named,
     storing_options,
 )
 from onefs.demo import demo_identity
@@ -37,7 +38,7 @@ def _day(_context: click.Context, _parameter: click.Parameter, value: str | None
 
 
 @click.command()
-@click.argument("mountpoint", type=click.Path())
+@click.argument("mountpoint", type=click.Path(), callback=named)
 @click.option("--demo", is_flag=True, help="Mount the embedded laboratory: no account needed.")
 @click.option(
     "--demo-data",
@@ -127,7 +128,7 @@ def mount(
 
 
 @click.command()
-@click.argument("mountpoint", type=click.Path())
+@click.argument("mountpoint", type=click.Path(), callback=named)
 def umount(mountpoint: str) -> None:
     """Undo the mount at MOUNTPOINT, and wait until it is gone."""
     from onefs.mount.daemon import stop

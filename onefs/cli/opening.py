@@ -16,7 +16,7 @@ import platformdirs
 
 from onefs import alf
 from onefs.access import Access, Deadlines
-from onefs.cli.options import ask_secret, at_terminal
+from onefs.cli.options import ask_secret, at_terminal, refuse_empty
 from onefs.credentials import CredentialStore
 from onefs.errors import (
     DeadlineExceeded,
@@ -159,7 +159,11 @@ def _default(flags: Flags, known: list[Shown]) -> Site:
 
 
 def _place(argument: str, known: list[Shown]) -> tuple[Site | None, str]:
-    """The database that an argument implies, if it does, and its pattern."""
+    """The database that an argument implies, if it does, and its pattern.
+
+    Raises UsageError for one that names nothing, which would stand for the whole database.
+    """
+    refuse_empty(argument)
     if alf.is_uuid(argument.lower()):
         return None, f"{BY_EID}/{argument.lower()}"
     # links in a mount (Subjects, 1 for 001) are resolved by the mount

@@ -112,6 +112,19 @@ def report(error: OnefsError) -> int:
     return exit_code(error)
 
 
+def refuse_empty(argument: str) -> None:
+    """Raise UsageError for an argument that names nothing: a variable that is not set."""
+    if not argument.strip():
+        raise UsageError(f"{argument!r} names nothing: is it a variable that is not set?")
+
+
+def named(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """The callback of a path that must not be empty: that would be the folder one is in."""
+    if value is not None:
+        refuse_empty(value)
+    return value
+
+
 def at_terminal() -> bool:
     """Whether there is somebody to ask."""
     return sys.stdin is not None and sys.stdin.isatty()

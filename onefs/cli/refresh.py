@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from onefs.cli.options import database_options, folder_options
+from onefs.cli.options import database_options, folder_options, named
 from onefs.errors import NotConfigured, UsageError
 from onefs.settings import resolve
 
@@ -17,7 +17,7 @@ _DEPTH = 4
 
 
 @click.command()
-@click.argument("path", required=False, type=click.Path())
+@click.argument("path", required=False, type=click.Path(), callback=named)
 @database_options
 @folder_options
 def refresh(path: str | None, **flags: str | None) -> None:

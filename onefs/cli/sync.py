@@ -12,7 +12,13 @@ import click
 from onefs.access import Access, Deadlines
 from onefs.cli import one_tables
 from onefs.cli.meter import Meter
-from onefs.cli.options import ask_secret, at_terminal, database_options, folder_options
+from onefs.cli.options import (
+    ask_secret,
+    at_terminal,
+    database_options,
+    folder_options,
+    named,
+)
 from onefs.errors import NotFound, OnefsError, UsageError
 from onefs.metadata.tabled import TabledDatabase
 from onefs.metadata.tables_build import Built
@@ -27,6 +33,9 @@ from onefs.metadata.tables_sync import (
 from onefs.settings import Settings, resolve
 from onefs.urls import host_key
 
+#: what stands for every path of ``--sizes``
+_EVERYWHERE = "*"
+
 
 @click.command()
 @click.option(
@@ -39,7 +48,8 @@ from onefs.urls import host_key
     "--sizes",
     metavar="[PATH]",
     is_flag=False,
-    flag_value="",
+    flag_value=_EVERYWHERE,
+    callback=named,
     help="Also ask the file servers for the sizes that the database lacks, below PATH "
     "(lab/subject/..., or a path in a mount) or everywhere.",
 )
@@ -119,7 +129,7 @@ def _ask_sizes(access: Access, settings: Settings, path: str, *, built: bool) ->
     from onefs.cli import sizes
 
     try:
-        wanted = sizes.inside_mount(path, settings)
+        wanted = "" if path == _EVERYWHERE else sizes.inside_mount(path, settings)
         with Meter() as meter:
             outcome = sizes.ask(access.catalogue, access.content, wanted, meter)
     except OnefsError:

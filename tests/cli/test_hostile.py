@@ -15,9 +15,10 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from onefs.cli import COMMANDS
+from onefs.cli import COMMANDS, main
+from onefs.cli.options import USAGE
 from onefs.demo.serve import Servers
-from tests.cli.test_verbs import REF, survives
+from tests.cli.test_verbs import REF, SESSION, survives
 from tests.laboratories import account
 from tests.one.test_fuzz import assert_nothing_whole_was_asked, texts
 
@@ -27,6 +28,9 @@ check = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+
+#: the file that :func:`inside` has in its cache
+CACHED = f"{SESSION}/alf/licks.times.npy"
 
 
 def can_be_an_argument(text: str) -> bool:
@@ -85,7 +89,34 @@ def runner_of(home: Path, environment: dict[str, str]) -> CliRunner:
     )
 
 
-@settings(check, max_examples=15)  # some of them name the whole database
+@pytest.mark.parametrize("word", ["", " ", "\t\n"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(["cache", name] for name in ("list", "verify", "pin", "unpin", "evict", "accept")),
+        ["get"], ["refresh"], ["umount"], ["mount", "--demo"], ["sync", "--sizes"],
+        ["list"], ["list", "--details"], ["path"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_names_nothing_is_not_everything(
+    inside: CliRunner, laboratory: Servers, command: list[str], word: str
+) -> None:
+    """A variable that is not set: nothing is asked, and what is cached and pinned stays."""
+    survives(inside, ["cache", "pin", CACHED])
+    kept = inside.invoke(main, ["cache", "list", "--json"]).output
+    laboratory.clear_requests()
+    beside_a_path = [] if command[0] in ("refresh", "umount", "mount", "list", "sync") else [CACHED]
+    result = inside.invoke(main, [*command, *beside_a_path, word], prog_name="onefs")
+    assert result.exit_code == USAGE, result.output
+    assert result.output.startswith("onefs: ")
+    assert ascii(word)[:3] in result.output
+    assert laboratory.requests == []
+    assert inside.invoke(main, ["cache", "list", "--json"]).output == kept
+    assert '"pinned": true' in kept
+
+
+@settings(check, max_examples=15)  # `*` among them names the whole database
 @given(
     path=paths,
     flag=st.sampled_from(["--type", "--jobs", "--profile", "--username"]),
