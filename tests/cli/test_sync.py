@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import os
 import subprocess
@@ -252,6 +253,22 @@ def test_after_a_sync_files_are_fetched_by_type_and_from_wherever_they_are(
         assert len(fetched.stdout.split()) == 29
         asked = [each.path for each in alyx_requests(servers)]
         assert len([each for each in asked if each.startswith("/datasets")]) == 1
+
+
+def test_a_session_that_alyx_has_no_more_does_not_stop_the_others(
+    home: Home, servers: Servers, tmp_path: Path
+) -> None:
+    """The tables still have it: its files fail, those of others are fetched."""
+    at = {"lab": "mainenlab", "subject": "clns0730"}
+    rows = [session(1, id=TUTORIAL, date=datetime.date(2018, 8, 24), **at), session(2, **at)]
+    told = [dataset(1, 1, "alf/licks.times.npy", eid=TUTORIAL), dataset(2, 2, "alf/gone.times.npy")]
+    who = account(servers)
+    home.run("sync", "--tables", write(tmp_path / "told", rows, told, created="2999-01-01"), **who)
+    done = home.run("get", "mainenlab/clns0730", **who, code=1)
+    assert len(done.stdout.split()) == 29
+    assert "1 failed" in done.stderr
+    [line] = [line for line in done.stderr.splitlines() if "gone.times.npy: " in line]
+    assert line.startswith("onefs: mainenlab/clns0730/2020-01-02/001/")
 
 
 def test_what_tables_say_offline(home: Home, laboratory: MadeLaboratory, tmp_path: Path) -> None:
