@@ -35,17 +35,34 @@ _EXIT_CODES: tuple[tuple[tuple[type[OnefsError], ...], int], ...] = (
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def refuse_empty(argument: str) -> None:
+    """Raise UsageError for an argument that names nothing: a variable that is not set."""
+    if not argument.strip():
+        raise UsageError(f"{argument!r} names nothing: is it a variable that is not set?")
+
+
+def named(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """The callback of an argument or flag that must not be empty: it would stand for the folder
+    one is in, or for what settings say."""
+    if value is not None:
+        refuse_empty(value)
+    return value
+
+
 def database_options(command: F) -> F:
     """``--url``, ``--username`` and ``--profile``."""
     for option in (
         click.option(
             "--profile",
             metavar="NAME",
+            callback=named,
             help="A saved database. [ONEFS_PROFILE]",
             shell_complete=completes(profiles),
         ),
-        click.option("--username", metavar="NAME", help="The Alyx user. [ONEFS_USERNAME]"),
-        click.option("--url", metavar="URL", help="The Alyx server. [ONEFS_URL]"),
+        click.option(
+            "--username", metavar="NAME", callback=named, help="The Alyx user. [ONEFS_USERNAME]"
+        ),
+        click.option("--url", metavar="URL", callback=named, help="The Alyx server. [ONEFS_URL]"),
     ):
         command = option(command)
     return command
@@ -58,11 +75,13 @@ def folder_options(command: F) -> F:
         click.option(
             "--state-dir",
             type=folder,
+            callback=named,
             help="Where the databases lie, on a local disk. [ONEFS_STATE_DIR]",
         ),
         click.option(
             "--cache-dir",
             type=folder,
+            callback=named,
             help="Where files are kept: a ONE cache folder. [ONEFS_CACHE_DIR]",
         ),
     ):
@@ -110,19 +129,6 @@ def report(error: OnefsError) -> int:
         click.echo(redact("".join(traceback.format_exception(error))), err=True, nl=False)
     click.echo(f"onefs: {redact(str(error))}", err=True)
     return exit_code(error)
-
-
-def refuse_empty(argument: str) -> None:
-    """Raise UsageError for an argument that names nothing: a variable that is not set."""
-    if not argument.strip():
-        raise UsageError(f"{argument!r} names nothing: is it a variable that is not set?")
-
-
-def named(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """The callback of a path that must not be empty: that would be the folder one is in."""
-    if value is not None:
-        refuse_empty(value)
-    return value
 
 
 def at_terminal() -> bool:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import click
 
 from onefs import alf
-from onefs.cli.options import database_options
+from onefs.cli.options import database_options, named
 from onefs.one import ONE, OnefsWarning
 from onefs.secret import redact
 
@@ -75,6 +75,7 @@ def verb_options(command: F) -> F:
     made: Any = click.option(
         "--cache-dir",
         type=click.Path(file_okay=False),
+        callback=named,
         help="Where files are kept: a ONE cache folder. [ONEFS_CACHE_DIR]",
     )(handed_over)
     made = click.option(

@@ -116,6 +116,19 @@ def test_what_names_nothing_is_not_everything(
     assert '"pinned": true' in kept
 
 
+@pytest.mark.parametrize("flag", ["--url", "--username", "--profile", "--cache-dir", "--state-dir"])
+def test_a_flag_without_a_value_does_not_mean_another_folder(
+    inside: CliRunner, laboratory: Servers, flag: str
+) -> None:
+    """`cache clear --cache-dir "$X"` of a variable that is not set cleared the default one."""
+    laboratory.clear_requests()
+    result = inside.invoke(main, ["cache", "clear", flag, ""], prog_name="onefs")
+    assert result.exit_code == USAGE, result.output
+    assert "names nothing" in result.output
+    assert laboratory.requests == []
+    assert CACHED.split("/")[-1] in inside.invoke(main, ["cache", "list"]).output
+
+
 @settings(check, max_examples=15)  # `*` among them names the whole database
 @given(
     path=paths,
