@@ -91,9 +91,9 @@ class PinnedThreads:
     def __init__(self) -> None:
         self._local = threading.local()
         self._local.pinned = True
-        self._libc = ctypes.CDLL(None)
         self._key = ctypes.c_uint()
-        self._libc.pthread_key_create(ctypes.byref(self._key), _at_thread_end)
+        _libc.pthread_key_create(ctypes.byref(self._key), _at_thread_end)
+        _libc.pthread_key_create(ctypes.byref(_cleared), _delete_state)
 
     def pin(self) -> None:
         """Keep the calling thread's state. Cheap when it already is."""
@@ -102,22 +102,29 @@ class PinnedThreads:
         self._local.pinned = True
         ctypes.pythonapi.PyGILState_Ensure()
         state = ctypes.c_void_p(_python_state())
-        self._libc.pthread_setspecific(self._key, state)
+        _libc.pthread_setspecific(self._key, state)
 
 
-def _free_state(state: int) -> None:
-    """Free the state of a thread that ends: a destructor of thread-local storage.
+def _clear_state(state: int) -> None:
+    """Empty the state of a thread that ends: a destructor of thread-local storage.
 
     The C library has emptied Python's own slot by now (POSIX: each value is set to NULL, then
     its destructor runs), so this very callback runs in a new state, and the old one is nobody's.
+    From Python 3.12 on, to delete any state empties the slot of the thread that does it, and this
+    callback could not return. So that is left to a destructor that runs after it and is no Python.
     """
     if state != _python_state():
         ctypes.pythonapi.PyThreadState_Clear(ctypes.c_void_p(state))
-        ctypes.pythonapi.PyThreadState_Delete(ctypes.c_void_p(state))
+        _libc.pthread_setspecific(_cleared, ctypes.c_void_p(state))
 
 
+_libc = ctypes.CDLL(None)
 #: for as long as the process lives, since the C library has its bare address
-_at_thread_end = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_free_state)
+_at_thread_end = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_clear_state)
+#: where a thread has its state once that is cleared
+_cleared = ctypes.c_uint()
+#: needs no GIL
+_delete_state = ctypes.cast(ctypes.pythonapi.PyThreadState_Delete, ctypes.c_void_p)
 _python_state = ctypes.pythonapi.PyThreadState_Get
 _python_state.restype = ctypes.c_void_p
 

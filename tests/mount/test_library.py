@@ -47,6 +47,38 @@ def test_a_device_that_is_closed_to_us(tmp_path: Path) -> None:
         library.check_fuse(str(tmp_path / "fuse"))
 
 
+THREADS = """
+import ctypes
+from onefs.mount.library import PinnedThreads
+
+libc, python, state = ctypes.CDLL(None), ctypes.pythonapi, ctypes.c_void_p
+for function in (python.PyInterpreterState_Get, python.PyInterpreterState_ThreadHead):
+    function.restype = state
+python.PyThreadState_Next.restype = state
+interpreter = state(python.PyInterpreterState_Get())
+
+def states():
+    found, number = python.PyInterpreterState_ThreadHead(interpreter), 0
+    while found:
+        found, number = python.PyThreadState_Next(state(found)), number + 1
+    return number
+
+pinned = PinnedThreads()
+callback = ctypes.CFUNCTYPE(state, state)(lambda _: pinned.pin())
+before = states()
+for _ in range(20):
+    thread = ctypes.c_ulong()
+    libc.pthread_create(ctypes.byref(thread), None, callback, None)
+    libc.pthread_join(thread, None)
+print(states() - before)
+"""
+
+
+def test_a_thread_of_libfuse_leaves_nothing_in_python_when_it_ends() -> None:
+    done = run(THREADS)
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+
+
 def test_the_rest_of_the_room_loads_no_libfuse() -> None:
     code = (
         "import sys; import onefs.mount.daemon, onefs.mount.loop, onefs.mount.records;"
