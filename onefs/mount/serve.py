@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from onefs.errors import MountError
+from onefs.errors import MountError, OnefsError
 from onefs.mount import library, mounts, places, readahead
 from onefs.mount.config import DaemonConfig
 from onefs.mount.loop import MountLoop, Switches
@@ -40,7 +40,8 @@ class Service:
     """What is mounted, and how to end it."""
 
     tree: Tree
-    #: what ``onefs status`` shows; asked once a second, so it is cheap, and never raises
+    #: what ``onefs status`` shows; asked once a second, so it is cheap. An OSError or OnefsError
+    #: is logged, and what it said before stands
     status: Callable[[], Status]
     #: wakes all that waits with :class:`onefs.errors.Stopping`; nothing waits afterwards
     stop: Callable[[], None]
@@ -108,18 +109,40 @@ def _watch(
     ending: threading.Event,
     ready: Callable[[], None],
 ) -> None:
-    record = Record(_describe(config, service))
+    looks = _Looks(service.status)
+    record = Record(_describe(config, service, looks.now()))
     try:
         ready()
         if not ending.wait(_SETTLED):
             readahead.widen(config.mountpoint)
         while not ending.wait(_TICK) and not loop.unmounted():
-            record.update(service.status())
+            record.update(looks.now())
     finally:
         record.remove()
 
 
-def _describe(config: DaemonConfig, service: Service) -> MountInfo:
+class _Looks:
+    """What a service says of itself; while it cannot tell, what it said last."""
+
+    def __init__(self, ask: Callable[[], Status]) -> None:
+        self._ask = ask
+        self._last = Status()
+        self._told = False
+
+    def now(self) -> Status:
+        """No trouble with a number that is shown may end the mount: it is logged once."""
+        try:
+            self._last = self._ask()
+        except (OSError, OnefsError) as error:
+            if not self._told:
+                log.warning("what the mount is doing cannot be told: %s", error)
+            self._told = True
+        else:
+            self._told = False
+        return self._last
+
+
+def _describe(config: DaemonConfig, service: Service, status: Status) -> MountInfo:
     return MountInfo(
         mountpoint=config.mountpoint,
         pid=os.getpid(),
@@ -130,7 +153,7 @@ def _describe(config: DaemonConfig, service: Service) -> MountInfo:
         state_dir=config.state_dir,
         cache_limit=config.cache_limit,
         since=time.time(),
-        status=service.status(),
+        status=status,
         log_file=config.log_file,
         made=config.made,
         as_of=config.as_of,

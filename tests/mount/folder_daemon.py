@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -26,7 +27,19 @@ def build(config: DaemonConfig) -> Service:
         Path(settings["root"]), settings.get("deadline", 60.0), settings.get("xattrs")
     )
     stop = tree.stop if settings.get("stops", True) else _do_nothing
-    return Service(tree, status=Status, stop=stop, close=_do_nothing)
+    return Service(
+        tree,
+        status=lambda: _status(settings.get("trouble", "")),
+        stop=stop,
+        close=lambda: time.sleep(settings.get("closing", 0.0)),
+    )
+
+
+def _status(trouble: str) -> Status:
+    """Cannot be told while there is a file ``trouble``."""
+    if trouble and os.path.exists(trouble):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return Status(cache_bytes=1)
 
 
 def _do_nothing() -> None:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -244,6 +245,24 @@ def test_killed_then_stopped(mounted: Mounted) -> None:
     daemon.stop(mounted.path)
     assert not mounted.path.exists()
     assert listed(mounted.path) == []
+
+
+def test_a_status_that_cannot_be_told_ends_no_mount(
+    mount: Callable[..., Mounted], tmp_path: Path
+) -> None:
+    trouble = tmp_path / "trouble"
+    trouble.touch()
+    mounted = mount(trouble=str(trouble))
+    wait_until(lambda: "cannot be told" in mounted.log.read_text())
+    time.sleep(2.5)  # two more looks
+    assert (mounted.path / "file").read_bytes() == b"bytes"
+    assert mounted.log.read_text().count("cannot be told") == 1
+    trouble.unlink()
+    wait_until(lambda: listed(mounted.path)[0].status.cache_bytes == 1)
+    trouble.touch()
+    wait_until(lambda: mounted.log.read_text().count("cannot be told") == 2)
+    assert listed(mounted.path)[0].status.cache_bytes == 1
+    assert not mounted.ended()
 
 
 def test_in_the_foreground(fuse: None, root: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,15 @@ MOUNT_KEYS = {
     "since", "downloads",
 }  # fmt: skip
 DOWNLOAD_KEYS = {"path", "done", "size", "rate"}
+#: takes the lock under which the cache's bytes are counted, and keeps it
+HOLD = """
+import os, sys
+from onefs.content import ledger, lock
+file = os.open(sys.argv[1], os.O_RDWR)
+while not lock.try_lock(file, ledger._GUARD): pass
+print("held", flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +165,28 @@ class TestStatus:
                     mounted, lambda f: f["downloads"] and f["downloads"][0]["done"] > 0
                 )
                 assert 0 < grown["downloads"][0]["rate"] < 2 * size
+
+    def test_while_another_process_is_frozen_with_the_count_of_bytes(
+        self, mounted: Mounted
+    ) -> None:
+        content = (mounted.path / SMALL[0]).read_bytes()
+        _wait_for(mounted, lambda found: found["cache_bytes"] > 0)
+        usage = next(mounted.home.cache.glob("*/.onefs/usage"))
+        command: list[str | Path] = [sys.executable, "-c", HOLD, usage]
+        pipe = subprocess.PIPE
+        with process(command, stdin=pipe, stdout=pipe) as frozen:
+            assert frozen.stdout is not None
+            assert frozen.stdout.readline() == b"held\n"
+            frozen.send_signal(signal.SIGSTOP)
+            wait_until(lambda: mounted.log_lines("WARNING", "cannot be told"), 25)
+            assert not mounted.has_ended()
+            assert (mounted.path / SMALL[0]).read_bytes() == content
+            status = mounted.home.status_of(mounted.path)
+            assert status is not None
+            assert (status["state"], status["cache_bytes"] > 0) == ("ready", True)
+        known = status["cache_bytes"]
+        (mounted.path / SMALL[1]).read_bytes()
+        _wait_for(mounted, lambda found: found["cache_bytes"] > known)
 
     def test_for_people(self, mounted: Mounted) -> None:
         text = mounted.home.run("status").stdout
