@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 
 from onefs.access import Deadlines
 from onefs.cli.embedded import DemoOptions
 from onefs.cli.serve_mount import MountSettings, build
-from onefs.mount import daemon, library, places
+from onefs.mount import daemon, library, places, records
 from onefs.mount.config import DaemonConfig
 from onefs.settings import Settings
 
@@ -47,17 +48,25 @@ def start(wish: Wish, timeout: float) -> None:
     library.check_fuse()
     folders = (settings.cache_dir, settings.state_dir, settings.log_file)
     places.check_places(wish.mountpoint, *folders)
-    place = places.prepare(wish.mountpoint)
-    try:
-        config = _config(wish, place)
-        if not wish.foreground:
-            daemon.start(config, module="onefs.cli.serve_mount", timeout=timeout)
-            return
-        daemon.serve(config, build)
-    except BaseException:
+    with ExitStack() as claim:
+        claim.enter_context(records.claimed(places.resolve(wish.mountpoint)))
+        place = places.prepare(wish.mountpoint)
+        try:
+            _serve(wish, place, timeout, claim.close)
+        except BaseException:
+            _unmake(place)
+            raise
+    if wish.foreground:
         _unmake(place)
-        raise
-    _unmake(place)
+
+
+def _serve(wish: Wish, place: places.Mountpoint, timeout: float, ready: Callable[[], None]) -> None:
+    """In the foreground ``ready`` is called when it is mounted."""
+    config = _config(wish, place)
+    if wish.foreground:
+        daemon.serve(config, build, ready)
+    else:
+        daemon.start(config, module="onefs.cli.serve_mount", timeout=timeout)
 
 
 def _unmake(place: places.Mountpoint) -> None:

@@ -23,6 +23,7 @@ from onefs import errors
 from onefs.errors import MountError, OnefsError
 from onefs.mount import logs, mounts, places, records
 from onefs.mount.config import DaemonConfig
+from onefs.mount.processes import await_end
 from onefs.mount.serve import Build, Service, serve
 
 __all__ = ["Build", "DaemonConfig", "Service", "run", "serve", "start", "stop"]
@@ -83,15 +84,24 @@ def stop(mountpoint: str | os.PathLike[str], timeout: float = 30.0) -> None:
 
     Raises :class:`onefs.errors.UsageError` when no mount of ours is there,
     :class:`onefs.errors.Busy` naming who uses it, and :class:`MountError` when it takes longer
-    than ``timeout`` seconds.
+    than ``timeout`` seconds. A daemon that takes longer leaves neither record nor folder: it may
+    have gigabytes to put on a slow disk, and needs neither.
     """
+    deadline = time.monotonic() + timeout
     path = places.resolve(mountpoint)
     record = records.find(path)
-    mounts.unmount(path, pid=record.pid if record else None, timeout=timeout)
+    mounts.unmount(path, timeout=timeout)
     records.forget(path)
-    if record is not None and record.made:
+    if record is None:
+        return
+    if record.made:
         with suppress(OSError):  # somebody has put something there: it is theirs
             os.rmdir(path)
+    if record.pid is not None and not await_end(record.pid, deadline - time.monotonic()):
+        raise MountError(
+            f"{path} is unmounted, but its daemon ({record.pid}) still runs after {timeout:g} s: "
+            "it may still be writing to the disk what was downloaded."
+        )
 
 
 def _spawn(

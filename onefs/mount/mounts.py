@@ -13,13 +13,12 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 
 from onefs.errors import Busy, MountError, UsageError
-from onefs.mount.processes import holders, started
+from onefs.mount.processes import holders
 
 #: makes the file system's type ``fuse.onefs``
 SUBTYPE = "onefs"
@@ -94,8 +93,8 @@ def repair(mountpoint: str, timeout: float = 10.0) -> None:
         )
 
 
-def unmount(mountpoint: str, *, pid: int | None = None, timeout: float = 30.0) -> None:
-    """Unmount and return when the mount, and its daemon ``pid``, are gone.
+def unmount(mountpoint: str, *, timeout: float = 30.0) -> None:
+    """Unmount and return when the mount is gone; its daemon may still be ending.
 
     Raises :class:`UsageError` when no mount of ours is there, :class:`Busy` naming the processes
     that use it, :class:`MountError` when it is not gone after ``timeout`` seconds.
@@ -105,10 +104,8 @@ def unmount(mountpoint: str, *, pid: int | None = None, timeout: float = 30.0) -
         raise UsageError(f"Nothing is mounted at {mountpoint}.")
     if not mounted.ours:
         raise UsageError(f"{mountpoint} is a mount of {mounted.fstype}, not of onefs.")
-    deadline = time.monotonic() + timeout
     _ask_to_unmount(mountpoint)
-    gone = _wait_gone(mountpoint, timeout)
-    if not gone or not _wait_ended(pid, deadline - time.monotonic()):
+    if not _wait_gone(mountpoint, timeout):
         raise MountError(f"{mountpoint} is not gone after {timeout:g} s.")
 
 
@@ -182,16 +179,8 @@ def _users(mountpoint: str) -> list[str]:
 
 
 def _wait_gone(mountpoint: str, timeout: float) -> bool:
-    return _wait_until(lambda: find_mount(mountpoint) is None, timeout)
-
-
-def _wait_ended(pid: int | None, timeout: float) -> bool:
-    return pid is None or _wait_until(lambda: started(pid) is None, timeout)
-
-
-def _wait_until(condition: Callable[[], bool], timeout: float) -> bool:
     deadline = time.monotonic() + timeout
-    while not condition():
+    while find_mount(mountpoint) is not None:
         if time.monotonic() >= deadline:
             return False
         time.sleep(_POLL)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
+_POLL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,17 @@ def started(pid: int) -> int | None:
     state, threads, ticks = fields[0], int(fields[17]), int(fields[19])
     # The first thread of a killed process is a zombie while others still hold its files.
     return None if state in "ZX" and threads <= 1 else ticks
+
+
+def await_end(pid: int, timeout: float) -> bool:
+    """Wait for a process to end: False when it still runs after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    born = started(pid)
+    while born is not None and started(pid) == born:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL)
+    return True
 
 
 def holders(folder: str) -> list[Holder]:

@@ -13,13 +13,15 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
+from onefs.content.lock import try_lock
 from onefs.errors import MountError
 from onefs.mount import mounts
 from onefs.mount.processes import started
@@ -167,14 +169,46 @@ def list_mounts(folder: Path | None = None) -> list[MountInfo]:
 
 
 def find(mountpoint: str, folder: Path | None = None) -> MountInfo | None:
-    """The record of ``mountpoint`` (resolved), its daemon alive or not; None without one."""
+    """The record of ``mountpoint`` (resolved); None without one. Its pid is None when the daemon
+    is dead, whoever has that number now."""
     raw = _load(_path_of(mountpoint, folder or default_folder()))
-    return None if raw is None or not _is_here(raw) else _info(raw)
+    if raw is None or not _is_here(raw):
+        return None
+    return _info(raw) if _alive(raw) else replace(_info(raw), pid=None)
 
 
 def forget(mountpoint: str, folder: Path | None = None) -> None:
     """Remove the record of a mount that is gone."""
     _path_of(mountpoint, folder or default_folder()).unlink(missing_ok=True)
+
+
+@contextmanager
+def claimed(mountpoint: str, folder: Path | None = None) -> Iterator[None]:
+    """Keep this user's other processes from mounting at ``mountpoint`` (resolved) meanwhile.
+
+    The kernel would put one mount over the other. Raises :class:`MountError` at once when another
+    process has claimed it.
+    """
+    path = _path_of(mountpoint, folder or default_folder())
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # one file for all places, each with a byte of its own: no file stays for each place
+        lock = os.open(path.with_name("claims"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise MountError(f"The register of mounts cannot be written: {error}.") from error
+    try:
+        if not _try_claim(lock, int(path.stem[:15], 16)):
+            raise MountError(f"Another process is just mounting at {mountpoint}.")
+        yield
+    finally:
+        os.close(lock)
+
+
+def _try_claim(lock: int, place: int) -> bool:
+    try:
+        return try_lock(lock, place)
+    except OSError:  # a network disk without locks: as well as it goes
+        return True
 
 
 def _read_records(folder: Path) -> dict[str, Mapping[str, Any]]:

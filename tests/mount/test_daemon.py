@@ -145,6 +145,19 @@ def test_stop_names_who_is_using_it(mounted: Mounted) -> None:
     assert not mounted.path.exists()
 
 
+def test_stop_says_when_the_mount_is_gone_and_its_daemon_is_not(
+    mount: Callable[..., Mounted],
+) -> None:
+    mounted = mount(closing=4.0)
+    with pytest.raises(errors.MountError, match=rf"is unmounted.*\({mounted.pid}\).*still"):
+        daemon.stop(mounted.path, timeout=1.0)
+    assert not mounted.ended()
+    assert mounts.find_mount(str(mounted.path)) is None
+    assert not mounted.path.exists()
+    assert records.find(str(mounted.path)) is None
+    wait_until(mounted.ended)
+
+
 def _send_away(path: Path) -> socket.socket:
     """Opens a file and posts it: it is open, and belongs to no process until it is received."""
     here, there = socket.socketpair()
@@ -243,6 +256,16 @@ def test_killed_then_stopped(mounted: Mounted) -> None:
     os.kill(mounted.pid, signal.SIGKILL)
     wait_until(mounted.ended)
     daemon.stop(mounted.path)
+    assert not mounted.path.exists()
+    assert listed(mounted.path) == []
+
+
+def test_the_number_of_a_killed_daemon_is_another_process_by_now(mounted: Mounted) -> None:
+    os.kill(mounted.pid, signal.SIGKILL)
+    wait_until(mounted.ended)
+    [record] = records.default_folder().glob("*.json")
+    record.write_text(json.dumps({**json.loads(record.read_text()), "pid": os.getpid()}))
+    daemon.stop(mounted.path, timeout=5.0)
     assert not mounted.path.exists()
     assert listed(mounted.path) == []
 

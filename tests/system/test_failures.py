@@ -6,7 +6,9 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -14,7 +16,7 @@ from onefs.demo.folder import FolderLaboratory
 from onefs.demo.serve import Servers
 from tests import rig
 from tests.laboratories import SMALL, account
-from tests.running import ONEFS, Home, run
+from tests.running import ONEFS, Home, process, run
 from tests.scripted import Scripted, answer, refusing, unanswering
 from tests.sweeping import inhabitants, mounts_below
 
@@ -170,6 +172,24 @@ def test_the_cache_cannot_be_made(home: Home) -> None:
     cache = home.root / "occupied" / "cache"
     said = home.refused(FAILED, "mount", "mnt", "--demo", ONEFS_CACHE_DIR=str(cache))
     assert str(cache) in said
+
+
+def test_two_at_once_at_one_place(home: Home, servers: Servers) -> None:
+    place, environment = home.root / "mnt", home.environment | account(servers)
+    with ExitStack() as stack:
+        both = [
+            stack.enter_context(
+                process([ONEFS, "mount", place], env=environment, stderr=PIPE, text=True)
+            )
+            for _ in range(2)
+        ]
+        said = {each.wait(60): each.stderr.read() for each in both if each.stderr is not None}
+    assert said.keys() == {0, FAILED}
+    assert "mount" in said[FAILED]
+    assert len(said[FAILED].splitlines()) == 1
+    assert mounts_below(home.root) == [str(place)]
+    assert len((place / SMALL[0]).read_bytes()) > 0
+    home.run("umount", place)
 
 
 def test_the_data_folder_is_missing(home: Home) -> None:
