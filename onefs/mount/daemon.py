@@ -107,7 +107,10 @@ def stop(mountpoint: str | os.PathLike[str], timeout: float = 30.0) -> None:
 def _spawn(
     config: DaemonConfig, module: str, log_file: Path
 ) -> tuple[subprocess.Popen[bytes], int]:
-    logs.make(log_file)
+    try:
+        logs.make(log_file)
+    except OSError as error:
+        raise MountError(f"The log cannot be written: {error}.") from error
     answer, theirs = os.pipe()
     try:
         with log_file.open("ab") as output:

@@ -174,6 +174,22 @@ def test_the_cache_cannot_be_made(home: Home) -> None:
     assert str(cache) in said
 
 
+@pytest.mark.parametrize("options", [[], ["--foreground"]], ids=["", "foreground"])
+def test_the_state_folder_cannot_be_made(home: Home, options: list[str]) -> None:
+    (home.root / "occupied").write_text("")
+    state = home.root / "occupied" / "state"
+    said = home.refused(FAILED, "mount", "mnt", "--demo", "--state-dir", state, *options)
+    assert str(state) in said
+
+
+def test_the_register_of_mounts_cannot_be_made(home: Home) -> None:
+    (home.root / "occupied").write_text("")
+    variables = {"XDG_STATE_HOME": str(home.root / "occupied")}
+    state = home.root / "state"
+    said = home.refused(FAILED, "mount", "mnt", "--demo", "--state-dir", state, **variables)
+    assert str(home.root / "occupied") in said
+
+
 def test_two_at_once_at_one_place(home: Home, servers: Servers) -> None:
     place, environment = home.root / "mnt", home.environment | account(servers)
     with ExitStack() as stack:
