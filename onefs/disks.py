@@ -24,7 +24,7 @@ def network_disk(folder: Path, mountinfo: Path = _MOUNTINFO) -> str:
     The folder need not be there yet. Asks the kernel only: a server that is away holds nobody up.
     """
     try:
-        lines = mountinfo.read_bytes().splitlines()
+        lines = mountinfo.read_bytes().split(b"\n")  # a carriage return is part of a name
     except OSError:
         return ""
     place = os.fsencode(os.path.realpath(folder)) + b"/"
@@ -39,7 +39,10 @@ def network_disk(folder: Path, mountinfo: Path = _MOUNTINFO) -> str:
 
 
 def _parse(line: bytes) -> tuple[bytes, str]:
-    """Where something is mounted, with a slash at the end, and its type."""
+    """Where something is mounted, with a slash at the end, and its type; b'' of no such line."""
     before, _, after = line.partition(b" - ")
-    place = _OCTAL.sub(lambda match: bytes([int(match.group(1), 8)]), before.split(b" ")[4])
+    fields = before.split(b" ")
+    if len(fields) < 6:
+        return b"", ""
+    place = _OCTAL.sub(lambda match: bytes([int(match.group(1), 8)]), fields[4])
     return place.rstrip(b"/") + b"/", os.fsdecode(after.split(b" ")[0])

@@ -36,6 +36,13 @@ def test_a_network_file_system_is_told_by_its_type(tmp_path: Path, kind: str) ->
         assert disks.network_disk(Path(local), mounts) == ""
 
 
+def test_lines_that_say_nothing_are_passed_over(tmp_path: Path) -> None:
+    mounts = table(tmp_path, ("/", "ext4"), ("/a\rb", "nfs4"))
+    mounts.write_bytes(b"rubbish\n\n" + mounts.read_bytes())
+    assert disks.network_disk(Path("/a\rb/state"), mounts) == "nfs4"
+    assert disks.network_disk(Path("/a/state"), mounts) == ""
+
+
 def test_of_two_mounts_at_one_place_the_topmost_counts(tmp_path: Path) -> None:
     mounts = table(tmp_path, ("/", "ext4"), ("/a", "nfs4"), ("/a", "tmpfs"))
     assert disks.network_disk(Path("/a/b"), mounts) == ""

@@ -53,9 +53,14 @@ class KernelMount:
 
 
 def read_mounts(mountinfo: Path = _MOUNTINFO) -> list[KernelMount]:
-    """All mounts of this mount namespace, in the order they were made."""
-    lines = mountinfo.read_bytes().splitlines()
-    return [_parse(os.fsdecode(line)) for line in lines]
+    """All mounts of this mount namespace, in the order they were made.
+
+    Lines end with a newline alone: a carriage return is part of a name. What is no such line is
+    passed over.
+    """
+    lines = mountinfo.read_bytes().split(b"\n")
+    found = (_parse(os.fsdecode(line)) for line in lines)
+    return [mount for mount in found if mount is not None]
 
 
 def find_mount(mountpoint: str, mountinfo: Path = _MOUNTINFO) -> KernelMount | None:
@@ -109,11 +114,14 @@ def unmount(mountpoint: str, *, timeout: float = 30.0) -> None:
         raise MountError(f"{mountpoint} is not gone after {timeout:g} s.")
 
 
-def _parse(line: str) -> KernelMount:
+def _parse(line: str) -> KernelMount | None:
     # man 5 proc: fixed fields, optional ones, a dash, then type, source and options.
     fields = line.split(" ")
-    dash = fields.index("-", 6)
-    fstype, source, options = fields[dash + 1 : dash + 4]
+    try:
+        dash = fields.index("-", 6)
+        fstype, source, options = fields[dash + 1 : dash + 4]
+    except ValueError:
+        return None
     uid = next((o[8:] for o in options.split(",") if o.startswith("user_id=")), "")
     return KernelMount(
         mountpoint=_unescape(fields[4]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,9 +38,11 @@ def resolve(mountpoint: str | os.PathLike[str]) -> str:
 def prepare(mountpoint: str | os.PathLike[str]) -> Mountpoint:
     """Make ``mountpoint`` ready: made (0700) if absent, a dead mount on it taken away.
 
-    Raises :class:`MountError` when it is in use, not an empty folder, or cannot be made.
+    Raises :class:`MountError` when it is in use, not an empty folder, or cannot be made, and
+    :class:`UsageError` when its name holds control characters.
     """
     path = resolve(mountpoint)
+    _check_name(path)
     ours = _clear_mount(path)
     try:
         made = _make(path) or ours
@@ -81,6 +84,15 @@ def check_allow_other(conf: Path = _FUSE_CONF) -> None:
         raise MountError(
             f"--allow-other needs the line user_allow_other in {conf}, which an administrator "
             "has to add."
+        )
+
+
+def _check_name(path: str) -> None:
+    """Refuse what no list of mounts shows as it is, and nobody meant to type."""
+    if any(unicodedata.category(character) == "Cc" for character in path):
+        raise UsageError(
+            f"The mount point {path!a} holds a control character, as from a script with the "
+            "line ends of Windows: choose another name."
         )
 
 

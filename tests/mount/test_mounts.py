@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from onefs import disks
 from onefs.errors import UsageError
 from onefs.mount import mounts
 
@@ -38,6 +40,27 @@ def test_fields_and_escapes(table: Path) -> None:
 def test_names_that_are_not_utf8(table: Path) -> None:
     table.write_bytes(b"1 1 0:1 / /mnt/caf\xe9 rw - tmpfs none rw\n")
     assert os.fsencode(mounts.read_mounts(table)[0].mountpoint) == b"/mnt/caf\xe9"
+
+
+def test_a_carriage_return_in_a_name(table: Path) -> None:
+    table.write_bytes(b"1 1 0:1 / /mnt/a\rb\x0cc rw - tmpfs none rw\n\rrubbish\n" + TABLE.encode())
+    found = [mount.mountpoint for mount in mounts.read_mounts(table)]
+    assert found[0] == "/mnt/a\rb\x0cc"
+    assert len(found) == 6
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may mount what is not FUSE")
+def test_somebody_elses_mount_at_a_carriage_return(tmp_path: Path) -> None:
+    place = tmp_path / "mnt\r"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True, timeout=20)
+    try:
+        found = mounts.find_mount(str(place))
+        assert found is not None
+        assert found.fstype == "tmpfs"
+        assert disks.network_disk(place / "below") == ""
+    finally:
+        subprocess.run(["umount", place], check=True, timeout=20)
 
 
 def test_the_topmost_counts(table: Path) -> None:

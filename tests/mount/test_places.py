@@ -35,6 +35,14 @@ def test_what_cannot_be_mounted_on(tmp_path: Path) -> None:
         places.prepare(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["mnt\r", "a\nb", "\x1b[2J", "c\x7f/below"])
+def test_control_characters_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="control character") as caught:
+        places.prepare(tmp_path / name)
+    assert str(caught.value).isprintable()
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_is_not_ours(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir(mode=0o555)

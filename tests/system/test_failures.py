@@ -190,6 +190,12 @@ def test_the_register_of_mounts_cannot_be_made(home: Home) -> None:
     assert str(home.root / "occupied") in said
 
 
+def test_a_script_with_the_line_ends_of_windows(home: Home) -> None:
+    said = home.refused(USAGE, "mount", "mnt\r", "--demo")
+    assert r"mnt\r" in said
+    assert os.listdir(home.root) == ["home"]
+
+
 def test_two_at_once_at_one_place(home: Home, servers: Servers) -> None:
     place, environment = home.root / "mnt", home.environment | account(servers)
     with ExitStack() as stack:
