@@ -47,7 +47,8 @@ def start(wish: Wish, timeout: float) -> None:
     settings = wish.settings
     library.check_fuse()
     folders = (settings.cache_dir, settings.state_dir, settings.log_file)
-    places.check_places(wish.mountpoint, *folders)
+    served = (wish.demo.data,) if wish.demo is not None and wish.demo.data else ()
+    places.check_places(wish.mountpoint, *folders, *served)
     with ExitStack() as claim:
         claim.enter_context(records.claimed(places.resolve(wish.mountpoint)))
         place = places.prepare(wish.mountpoint)

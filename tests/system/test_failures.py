@@ -15,7 +15,7 @@ import pytest
 from onefs.demo.folder import FolderLaboratory
 from onefs.demo.serve import Servers
 from tests import rig
-from tests.laboratories import SMALL, account
+from tests.laboratories import SMALL, account, small_folder
 from tests.running import ONEFS, Home, process, run
 from tests.scripted import Scripted, answer, refusing, unanswering
 from tests.sweeping import inhabitants, mounts_below
@@ -212,6 +212,14 @@ def test_two_at_once_at_one_place(home: Home, servers: Servers) -> None:
     assert mounts_below(home.root) == [str(place)]
     assert len((place / SMALL[0]).read_bytes()) > 0
     home.run("umount", place)
+
+
+def test_the_mount_lies_inside_the_data_folder(home: Home) -> None:
+    data = small_folder(home.root / "data", size=1000)
+    place = data / "mnt"
+    said = home.refused(USAGE, "mount", place, "--demo", "--demo-data", data)
+    assert str(place) in said
+    assert not place.exists()
 
 
 def test_the_data_folder_is_missing(home: Home) -> None:
