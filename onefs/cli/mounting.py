@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from onefs.access import Deadlines
 from onefs.cli.embedded import DemoOptions
 from onefs.cli.serve_mount import MountSettings, build
-from onefs.mount import daemon, library, places, records
+from onefs.mount import daemon, library, logs, places, records
 from onefs.mount.config import DaemonConfig
 from onefs.settings import Settings
 
@@ -65,6 +65,7 @@ def _serve(wish: Wish, place: places.Mountpoint, timeout: float, ready: Callable
     """In the foreground ``ready`` is called when it is mounted."""
     config = _config(wish, place)
     if wish.foreground:
+        logs.set_up(None, wish.log_level)
         daemon.serve(config, build, ready)
     else:
         daemon.start(config, module="onefs.cli.serve_mount", timeout=timeout)

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
+from typing import NoReturn
 
 from onefs.errors import MountError, OnefsError
 from onefs.mount import library, mounts, places, readahead
@@ -72,12 +74,13 @@ def serve(config: DaemonConfig, build: Build, ready: Callable[[], None] = lambda
     library.tune()
     _allow_descriptors()
     ending = threading.Event()
-    with _signals_set(ending):
+    with _signals_call(_interrupt):  # nothing of what is built looks at an event
         service = build(config)
-        try:
-            _mount(config, service, ending, ready)
-        finally:
-            service.close()
+        with _signals_call(lambda *_: ending.set()):
+            try:
+                _mount(config, service, ending, ready)
+            finally:
+                service.close()
 
 
 def _mount(
@@ -171,15 +174,20 @@ def _leave_at_once(mountpoint: str) -> None:
     os._exit(1)
 
 
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    """End what runs in the main thread, with the exit code of a shell's command."""
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+
 @contextmanager
-def _signals_set(event: threading.Event) -> Iterator[None]:
-    """Let the usual signals set ``event``. libfuse leaves those alone that have a handler."""
-    before = {number: signal.signal(number, lambda *_: event.set()) for number in _SIGNALS}
+def _signals_call(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Let the usual signals call ``handler``. libfuse leaves those alone that have one."""
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, usual in before.items():
+            signal.signal(number, usual)
 
 
 def _allow_descriptors() -> None:

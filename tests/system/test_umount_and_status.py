@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from onefs.demo.folder import FolderLaboratory
 from onefs.demo.serve import Servers
 from tests.laboratories import SMALL, account, small_file, small_folder
 from tests.running import ONEFS, Home, Mounted, process, wait_until
+from tests.scripted import Scripted, answer_json, stall
 from tests.sweeping import mounts_below
 
 #: what ``onefs status --json`` promises of each mount, and of each download
@@ -213,6 +215,45 @@ class TestForeground:
             assert "Traceback" not in running.stderr.read()
         assert mounts_below(home.root) == []
         assert not place.exists()
+
+    @pytest.mark.parametrize("level", ["debug", "info", "error"])
+    def test_it_logs_to_the_terminal(self, home: Home, servers: Servers, level: str) -> None:
+        place, said = home.root / "mnt", home.root / "stderr"
+        environment = home.environment | account(servers)
+        command = [ONEFS, "mount", place, "--foreground", "--log-level", level]
+        with said.open("w") as file, process(command, env=environment, stderr=file) as running:
+            wait_until(lambda: home.status_of(place), 20)
+            assert (place / SMALL[0]).stat().st_size > 0
+            running.send_signal(signal.SIGINT)
+            assert running.wait(15) == 0
+        text = said.read_text()
+        mounted = re.findall(r" INFO onefs\.mount\.\w+: mounted onefs:\S+ at ", text)
+        assert len(mounted) == (level != "error")
+        assert (" DEBUG " in text) == (level == "debug")
+        assert servers.login.password not in text
+
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_a_signal_ends_it_before_it_is_mounted(
+        self, home: Home, number: int, code: int
+    ) -> None:
+        token = answer_json({"token": "0" * 40})
+        with Scripted({"/auth-token": token, "/labs": stall()}) as web:
+            variables = {
+                "ONEFS_URL": web.url,
+                "ONEFS_USERNAME": "somebody",
+                "ONEFS_PASSWORD": "secret",
+                "ONEFS_DEADLINE": "60",
+            }
+            command = [ONEFS, "mount", home.root / "mnt", "--foreground"]
+            environment = home.environment | variables
+            with process(command, env=environment, stderr=subprocess.PIPE, text=True) as running:
+                wait_until(lambda: any("/labs" in each.target for each in web.requests), 20)
+                running.send_signal(number)
+                assert running.wait(10) == code
+                assert running.stderr is not None
+                assert "Traceback" not in running.stderr.read()
+        assert mounts_below(home.root) == []
+        assert not (home.root / "mnt").exists()
 
 
 def _wait_for(mounted: Mounted, condition: Any) -> dict[str, Any]:
