@@ -75,10 +75,10 @@ class MountLoop:
         """
         signal.signal(_WAKE, _do_nothing)
         self._thread.start()
-        self._changed.wait(timeout)
+        in_time = self._changed.wait(timeout)
         if self._mounted:
             return
-        if self._thread.is_alive():
+        if not in_time:
             raise MountError(f"{self._mountpoint}: libfuse did not mount within {timeout:g} s.")
         raise MountError(f"{self._mountpoint} could not be mounted: {self._reason()}.")
 

@@ -35,6 +35,16 @@ def test_no_libfuse() -> None:
     assert "sudo apt-get install fuse3" in done.stderr
 
 
+def test_why_it_fails_is_told_while_its_thread_still_ends() -> None:
+    code = (
+        "import time; from onefs.mount.loop import MountLoop;"
+        "MountLoop(None, '/nowhere', fsname='x', allow_other=False, ended=lambda: time.sleep(2))"
+        ".start(30)"
+    )
+    done = run(code, FUSE_LIBRARY_PATH="libnothing.so.3")
+    assert "/nowhere could not be mounted: libfuse cannot be used" in done.stderr
+
+
 def test_no_device(tmp_path: Path) -> None:
     with pytest.raises(MountError, match="modprobe fuse"):
         library.check_fuse(str(tmp_path / "fuse"))
