@@ -21,7 +21,6 @@ from typing import Any
 
 import platformdirs
 
-from onefs.content.lock import try_lock
 from onefs.errors import MountError
 from onefs.mount import mounts
 from onefs.mount.processes import started
@@ -205,6 +204,8 @@ def claimed(mountpoint: str, folder: Path | None = None) -> Iterator[None]:
 
 
 def _try_claim(lock: int, place: int) -> bool:
+    from onefs.content.lock import try_lock  # commands that look at mounts do without
+
     try:
         return try_lock(lock, place)
     except OSError:  # a network disk without locks: as well as it goes

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onefs.cli.opening import locate
+from onefs.cli.opening import access_to, locate
 from onefs.errors import OnefsError
 from onefs.mount.files import OpenFile
 from onefs.mount.limits import WaitingReads
@@ -64,7 +64,7 @@ class _Python:
 
     def __init__(self, path: str) -> None:
         site, _ = locate([path], {})
-        self._access = site.open(offline=False)
+        self._access = access_to(site, offline=False)
         self._waiting = WaitingReads(1 << 10)
 
     @contextmanager

@@ -49,6 +49,8 @@ def start(clone: Path, ls: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(
         ["bash", "scripts/demo"], cwd=clone, env=environment, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        # as at a terminal, whatever started the tests
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
