@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from onefs.alf import SUBJECTS
-from onefs.content.files import remove, stamp
+from onefs.content.files import disk_errors, remove, stamp
 from onefs.content.holes import counted
-from onefs.content.store import Place, Store, disk_errors
+from onefs.content.store import Place, Store
 from onefs.content.verify import Verdict, judge_file
 from onefs.model import Dataset
 

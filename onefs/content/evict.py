@@ -13,10 +13,11 @@ import threading
 from dataclasses import dataclass
 
 from onefs.content.blocks import About, abouts, open_blocks, remove_blocks
+from onefs.content.files import disk_errors
 from onefs.content.holes import can_punch, disk_size
 from onefs.content.partial import Partial
 from onefs.content.partials import Partials
-from onefs.content.store import Store, disk_errors
+from onefs.content.store import Store
 from onefs.errors import DeadlineExceeded
 from onefs.model import Dataset
 

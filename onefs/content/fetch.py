@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 from onefs.content.answers import Changed, WrongSize, judge_range, validator_of
 from onefs.content.blocks import BLOCK_SIZE, State, remove_blocks
+from onefs.content.files import disk_errors
 from onefs.content.holes import disk_size, punch
 from onefs.content.hosts import Hosts, stands_nowhere
 from onefs.content.partial import Partial
 from onefs.content.room import Reservation, Room
 from onefs.content.scheduler import Run, Scheduler
-from onefs.content.store import Store, disk_errors
+from onefs.content.store import Store
 from onefs.descriptors import write_all
 from onefs.errors import (
     BadContent,
@@ -48,7 +49,7 @@ OF_A_COPY = (
 
 
 #: statuses of a copy that was there and will not come back
-_REMOVED = (404, 410)
+_GONE = (404, 410)
 
 #: told of the blocks that a run has brought
 Arrived = Callable[[Run, range], None]
@@ -120,7 +121,11 @@ class Fetcher:
     def _from_any_copy(self, run: Run, claims: _Claims) -> None:
         """Every copy in turn, round and round while that can help."""
         attempt = 0
-        copies = self._candidates(run.partial)
+        allowed = self._candidates(run.partial)
+        copies = self._hosts.order(allowed)
+        unheard: OnefsError | None = None
+        if len(copies) < len(allowed):
+            unheard = ServerError(f"{run.partial.dataset.name}: not all its copies can be asked")
         while claims.blocks:
             trouble: OnefsError | None = None
             again: list[Copy] = []
@@ -141,39 +146,46 @@ class Fetcher:
                         self._hosts.throttled(copy.url, error.retry_after)
                     attempt = 0 if claims.written > before else attempt
                     delay = retry_delay(error, attempt + 1, attempts=ROUNDS)
-                    if delay is not None:
+                    if delay is not None and self._hosts.is_too_long(delay):
+                        unheard = error
+                    elif delay is not None:
                         again.append(copy)
                         delays.append(delay)
             attempt += 1
-            if not again or self._hosts.is_too_long(min(delays)):
-                raise self._final(run.partial, trouble)
+            if not again and _is_gone(trouble) and (others := self._others(run.partial, allowed)):
+                allowed = again = others
+                delays = [0.0]
+            if not again:
+                raise self._final(run.partial, trouble, unheard)
             copies = again
             if run.stop.wait(min(delays)):
                 raise Stopping(f"{run.partial.dataset.name} is not wanted any more")
 
-    def _final(self, partial: Partial, trouble: OnefsError | None) -> OnefsError:
-        """What the failure of every copy comes to."""
-        if isinstance(trouble, WrongSize):
+    def _final(
+        self, partial: Partial, trouble: OnefsError | None, unheard: OnefsError | None
+    ) -> OnefsError:
+        """What the failure of every copy comes to; one that was ``unheard`` may be the good one."""
+        if isinstance(trouble, WrongSize) and unheard is None:
             self._condemn(partial, str(trouble))
             return BadContent(str(trouble))
-        others = any(not self._may_serve(partial, copy) for copy in partial.dataset.copies)
-        if others and isinstance(trouble, ServerError) and trouble.status in _REMOVED:
-            return Changed(f"{partial.dataset.name} stands on another server only: {trouble}")
-        return trouble or stands_nowhere(partial.dataset)
+        if isinstance(trouble, WrongSize):
+            return unheard or trouble
+        return trouble or unheard or stands_nowhere(partial.dataset)
 
     def _candidates(self, partial: Partial) -> list[Copy]:
         """Without an md5 nothing would prove a mixture of copies: then one copy serves all.
 
-        Raises Changed when that copy is none of the dataset's any more.
+        Where that is none of the dataset's any more, all of them: who answers shows that it moved.
         """
-        copies = [copy for copy in partial.dataset.copies if self._may_serve(partial, copy)]
-        if partial.dataset.copies and not copies:
-            raise Changed(f"{partial.dataset.name} has moved, and no md5 could prove both copies")
-        return self._hosts.order(copies)
-
-    def _may_serve(self, partial: Partial, copy: Copy) -> bool:
+        copies = list(partial.dataset.copies)
         sources = partial.blocks.about.sources
-        return bool(partial.dataset.md5) or not sources or copy.url in sources
+        if partial.dataset.md5 or not sources:
+            return copies
+        return [copy for copy in copies if copy.url in sources] or copies
+
+    def _others(self, partial: Partial, tried: list[Copy]) -> list[Copy]:
+        """The copies to try when the only one that might serve has gone."""
+        return [copy for copy in partial.dataset.copies if copy not in tried]
 
     def _receive(self, run: Run, copy: Copy, claims: _Claims, stall: float) -> None:
         """One request: from the first block that is still missing to the end of the run."""
@@ -186,7 +198,7 @@ class Fetcher:
         with self._hosts.stream(copy.url, headers, stall) as stream:
             run.attach(stream)
             body = judge_range(stream, blocks.about.size, start, end, validator)
-            self._name_source(run.partial, copy, stream)
+            self._name_source(run, copy, stream)
             if not body.ranged:
                 claims.widen()
             self._write(run, copy, stream, claims, body.start, body.end, stall)
@@ -220,16 +232,21 @@ class Fetcher:
         if position < end:
             raise ServerError(f"{stream.url}: the answer ended {end - position} bytes early")
 
-    def _name_source(self, partial: Partial, copy: Copy, stream: Stream) -> None:
-        """Remember which version of a copy our blocks come from."""
-        blocks = partial.blocks
+    def _name_source(self, run: Run, copy: Copy, stream: Stream) -> None:
+        """Remember which version of a copy our blocks come from.
+
+        Raises Changed when they are worth nothing beside those that this copy has; but nothing is
+        given up for what is only fetched ahead.
+        """
+        partial, blocks = run.partial, run.partial.blocks
         if copy.url in blocks.about.sources:
             return
         found = validator_of(stream.headers)
         with self._store.locks.hold(partial.dataset.id, self._stall):
             counts = blocks.name_source(copy.url, found, alone=not partial.dataset.md5)
         if counts is None:
-            raise ServerError(f"{stream.url}: another copy was begun, and no md5 could prove both")
+            why = f"{stream.url}: another copy was begun, and no md5 could prove both"
+            raise Changed(why) if run.urgent else ServerError(why)
         if counts != found and counts and found:
             raise Changed(f"{stream.url}: the file on the server has changed")
 
@@ -241,6 +258,10 @@ class Fetcher:
                 freed = remove_blocks(partial.blocks.folder, partial.dataset.id)
                 self._store.ledger.change(-freed)
         self._dropped(partial)
+
+
+def _is_gone(trouble: OnefsError | None) -> bool:
+    return isinstance(trouble, ServerError) and trouble.status in _GONE
 
 
 class _Claims:

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from onefs.errors import CacheError, CacheFull, OnefsError
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def disk_errors(root: Path) -> Iterator[None]:
+    """Turn the disk's errors into ours."""
+    try:
+        yield
+    except OnefsError:  # some of ours are OSErrors too
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise CacheFull(f"the disk of the cache folder {root} is full") from error
+        raise CacheError(f"the cache folder {root} cannot be used: {error}") from error
 
 
 def stamp(found: os.stat_result) -> tuple[int, int, int]:
@@ -30,7 +50,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have the bytes of a file on the disk for good."""
+    """Have the bytes of a file, or the names in a folder, on the disk for good."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fdatasync(descriptor)
@@ -42,3 +62,22 @@ def remove(path: Path) -> None:
     """Remove a file of ours that may not be there."""
     with suppress(OSError):
         path.unlink()
+
+
+def folder_of_this_process(shared: Path) -> Path:
+    """A folder for partial files in ``shared``, where a file system has no byte-range locks.
+
+    Those that dead processes of this host have left are removed.
+    """
+    log.warning(
+        "%s: this file system has no byte-range locks, so that files that are being fetched "
+        "are not shared between processes; complete ones are",
+        shared,
+    )
+    host = os.uname().nodename
+    for old in shared.glob(f"{host}-*"):
+        if not Path("/proc", old.name.rpartition("-")[2]).exists():
+            remove_folder(old)
+    own = shared / f"{host}-{os.getpid()}"
+    own.mkdir(exist_ok=True)
+    return own

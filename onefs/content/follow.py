@@ -17,11 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from onefs.content.blocks import HASHING, State, remove_blocks
+from onefs.content.files import disk_errors
 from onefs.content.holes import counted
 from onefs.content.lock import POLL
 from onefs.content.partial import Partial
 from onefs.content.partials import Partials
-from onefs.content.store import Store, disk_errors
+from onefs.content.store import Store
 from onefs.content.verify import Verdict, judge, new_hash
 from onefs.errors import CacheError, OnefsError
 from onefs.model import Dataset
@@ -118,7 +119,8 @@ class Follower:
         Raises CacheError.
         """
         with disk_errors(self._store.root), self._store.locks.hold(partial.dataset.id, 60.0):
-            self._reject(partial, reason, digest)
+            if partial.blocks.is_current():  # else what it was a part of is no more
+                self._reject(partial, reason, digest)
         self._tell(partial)
 
     def _work(self, progress: _Progress) -> None:

@@ -12,7 +12,7 @@ from onefs.content.answers import Changed
 from onefs.content.blocks import BLOCK_SIZE, State
 from onefs.content.reading import Reading
 from onefs.content.store import Place
-from onefs.content.versions import of_file
+from onefs.content.versions import of_entry, of_file
 from onefs.errors import BadContent, CacheError
 from onefs.model import Dataset
 
@@ -193,10 +193,16 @@ class DatasetHandle:
             taken = self._fd is None and found.st_size == self.size
             if taken:
                 self._fd = descriptor
-        if taken and self._content.is_small(self._dataset):
-            self._content.versions.begin(self._at, self._dataset, of_file(found))
-        if not taken:
+        if taken:
+            self._note_version(found)
+        else:
             os.close(descriptor)
         if found.st_size != self.size:
             raise BadContent(f"{path} has {found.st_size} bytes, {self.size} were promised")
         return True
+
+    def _note_version(self, found: os.stat_result) -> None:
+        """The kernel may show again what it reads of this file from now on."""
+        content, dataset = self._content, self._dataset
+        entry = None if content.is_small(dataset) else content.store.entry(dataset)
+        content.versions.begin(self._at, dataset, of_entry(entry) if entry else of_file(found))

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from onefs.content.blocks import About, BlockFile, abouts, open_blocks, read_about
 from onefs.content.evict import Evictor
-from onefs.content.files import sync
+from onefs.content.files import disk_errors, sync
 from onefs.content.holes import allocated
 from onefs.content.lock import try_lock, unlock
 from onefs.content.records import Entry
-from onefs.content.store import Place, Store, disk_errors
+from onefs.content.store import Place, Store
 from onefs.content.verify import Verdict, hash_file
 from onefs.errors import BadContent, NotFound
 from onefs.model import Dataset
@@ -144,7 +144,10 @@ class Keeping:
                 raise BadContent(f"{kept} is not what it was when it was rejected")
             verdict = Verdict("accepted", "the user has accepted these bytes")
             sync(kept)  # that they are wanted holds on every host, and after a power loss
-            return self._store.publish(dataset, place, kept, verdict, durable=True)
+            final = self._store.publish(dataset, place, kept, verdict, durable=True)
+            self._store.records.sync(dataset.id)
+            sync(final.parent)
+            return final
 
     def forgive(self, dataset: Dataset) -> None:
         """Withdraw a bad verdict: the next read fetches the file again."""

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from onefs.content.store import disk_errors
+from onefs.content.files import disk_errors
 from onefs.errors import Busy, UsageError
 from onefs.owner import PRIVATE, claim
 

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable
 
 from onefs.content.blocks import BlockFile, State, create_blocks, open_blocks, remove_blocks
+from onefs.content.files import disk_errors
 from onefs.content.partial import Partial
-from onefs.content.store import Place, Store, disk_errors
+from onefs.content.store import Place, Store
 from onefs.errors import BadContent
 from onefs.model import Dataset
 
@@ -45,7 +46,7 @@ class Partials:
             verdict = self._store.verdict(dataset)
             if verdict is not None and not verdict.good:
                 raise BadContent(verdict.reason)
-            if verdict is not None:
+            if verdict is not None or self._store.vindicate(dataset, place) is not None:
                 return None
             blocks = open_blocks(folder, dataset)
             if blocks is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from onefs.content.blocks import State, read_about
 from onefs.content.evict import Evictor
 from onefs.content.fetch import Fetcher
+from onefs.content.files import disk_errors
 from onefs.content.follow import Follower
 from onefs.content.handle import DatasetHandle
 from onefs.content.hosts import Hosts
@@ -167,7 +169,9 @@ class Content:
 
     def space(self) -> tuple[int, int]:
         """``(total, free)`` bytes of the disk that the folder lies on."""
-        return self.store.space()
+        with disk_errors(self.cache_dir):
+            found = os.statvfs(self.cache_dir)
+        return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
 
     def close(self) -> None:
         """Wake who waits, with Stopping."""

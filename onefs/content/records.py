@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from pathlib import Path
 
+from onefs.content.files import sync
 from onefs.descriptors import SMALL, created, read_small, write_all
 
 
@@ -82,6 +83,12 @@ class Records:
             with suppress(FileNotFoundError):
                 os.unlink(fresh)
             raise
+
+    def sync(self, dataset_id: str) -> None:
+        """Have a record, and whether it is accepted, on the disk for good."""
+        sync(Path(self._path(dataset_id)))
+        for folder in (self._folder, self._marks):
+            sync(folder)
 
     def settle(self, entry: Entry) -> bool:
         """Strike out an entry's boot where it stands; False when the record is another by now.

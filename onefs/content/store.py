@@ -22,20 +22,26 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from onefs.alf import SUBJECTS
-from onefs.content.files import remove, remove_folder, rename, stamp
-from onefs.content.holes import allocated, counted
+from onefs.content.files import (
+    disk_errors,
+    folder_of_this_process,
+    remove,
+    rename,
+    stamp,
+    sync,
+)
+from onefs.content.holes import allocated, counted, disk_size
 from onefs.content.index import Index
 from onefs.content.ledger import Ledger
 from onefs.content.lock import DatasetLocks, locks_work
 from onefs.content.records import Entry, Records, boot_id
 from onefs.content.verify import Verdict, judge_file
-from onefs.errors import CacheError, CacheFull, OnefsError
 from onefs.model import Dataset
 from onefs.owner import PRIVATE, claim
 
@@ -73,7 +79,9 @@ class Store:
             self.records = Records(self.private / "files", self.private / "accepted")
             self.shared = locks_work(self.private) if share is None else share
             self.locks = DatasetLocks(self.private / "locks", shared=self.shared)
-            self.partial_folder = self._make_partial_folder()
+            partial = self.private / "partial"
+            #: shared between processes, or one for ourselves where the disk has no locks
+            self.partial_folder = partial if self.shared else folder_of_this_process(partial)
             self.ledger = Ledger(self.private / "usage", self.measure, shared=self.shared)
 
     def close(self) -> None:
@@ -154,7 +162,7 @@ class Store:
         with disk_errors(self.root):
             if not final.is_file() or stamp(final.stat()) != stamp(proved):
                 return None
-            ours = self._is_ours(dataset, final)
+            ours = self._ours_at(dataset, final) is not None
             self.take(dataset, final, Verdict("cached"), ours=ours, found=proved)
         return final
 
@@ -199,10 +207,10 @@ class Store:
         """
         with disk_errors(self.root):
             final = self.final(place)
-            there = os.path.lexists(final)
-            if there and not self._is_ours(dataset, final):
+            former = self._ours_at(dataset, final)
+            if former is None and os.path.lexists(final):
                 final = self.private / "aside" / dataset.id
-            before = counted(final) if there and partial != final else 0
+            before = disk_size(former.size) if former is not None and partial != final else 0
             self._discard_former(dataset, keep=(final, partial))
             os.utime(partial, (time.time(), dataset.mtime))
             entry = self._describe(dataset, os.stat(partial), final, verdict, ours=True)
@@ -213,6 +221,23 @@ class Store:
             self._index.renew(entry)
             self.ledger.change(-before)
         return final
+
+    def vindicate(self, dataset: Dataset, place: Place) -> Path | None:
+        """Publish the bytes that were rejected, when they are what the database describes by now.
+
+        So it is when it was put right, or when who rejected them knew an older state of it. The
+        caller holds the dataset's lock.
+        """
+        with disk_errors(self.root):
+            record = self.records.get(dataset.id)
+            if record is None or record.state != "bad" or not record.digest:
+                return None
+            claims = dataset.size in (None, record.size) and dataset.md5 == record.digest
+            if not claims or not self.unchanged(record):
+                return None
+            kept = self.rejected(dataset)
+            sync(kept)
+        return self.publish(dataset, place, kept, Verdict("cached"), durable=True)
 
     def confirm(self, entry: Entry) -> None:
         """The bytes of a file are known to be on the disk now."""
@@ -294,40 +319,27 @@ class Store:
         """Bytes of disk that our files take: complete, partial and rejected ones."""
         return self.ledger.total()
 
-    def space(self) -> tuple[int, int]:
-        """``(total, free)`` bytes of the disk that the folder lies on."""
-        with disk_errors(self.root):
-            found = os.statvfs(self.root)
-        return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
-
-    def _make_partial_folder(self) -> Path:
-        """Shared between processes, or one for ourselves where the disk has no locks."""
-        shared = self.private / "partial"
-        if self.shared:
-            return shared
-        log.warning(
-            "%s: this file system has no byte-range locks, so that files that are being fetched "
-            "are not shared between processes; complete ones are",
-            self.root,
-        )
-        host = os.uname().nodename
-        for old in shared.glob(f"{host}-*"):
-            if not Path("/proc", old.name.rpartition("-")[2]).exists():
-                remove_folder(old)
-        own = shared / f"{host}-{os.getpid()}"
-        own.mkdir(exist_ok=True)
-        return own
-
-    def _is_ours(self, dataset: Dataset, path: Path) -> bool:
-        """Whether onefs downloaded the file at ``path`` (and nobody has replaced it since)."""
+    def _ours_at(self, dataset: Dataset, path: Path) -> Entry | None:
+        """The record of the file at ``path`` if onefs downloaded it, and nobody has replaced it."""
         entry = self.records.get(dataset.id)
         relative = str(path.relative_to(self.root))
         if entry is None or not entry.ours or entry.path != relative:
-            return False
+            return None
+        return entry if self.unchanged(entry) or self._is_cut(entry, path) else None
+
+    def _is_cut(self, entry: Entry, path: Path) -> bool:
+        """Whether a file was never synced, and may be what a power loss has left of it.
+
+        What somebody wrote to it since has a later date.
+        """
         if entry.boot in ("", self._boot):
-            return self.unchanged(entry)
-        # it was never synced: a power loss may have left less of it, in the same file
-        return os.stat(path, follow_symlinks=False).st_ino == entry.inode
+            return False
+        try:
+            found = os.stat(path, follow_symlinks=False)
+        except OSError:
+            return False
+        same = found.st_ino == entry.inode and found.st_size <= entry.size
+        return same and found.st_mtime <= entry.used_at
 
     def _discard_former(self, dataset: Dataset, keep: tuple[Path | None, ...]) -> None:
         """Remove what we have of a dataset under a record that is about to be replaced.
@@ -340,6 +352,8 @@ class Store:
             return
         if former.state == "bad":
             path = self.rejected(dataset)
+        elif former.state == "accepted" or (self.private / "pins" / dataset.id).exists():
+            return  # whoever wished for it may do so still
         elif former.ours and self.unchanged(former):
             path = self.root / former.path
         else:
@@ -384,16 +398,3 @@ class Store:
     def _keep(self, entry: Entry) -> None:
         self.records.put(entry)
         self._index.put(entry)
-
-
-@contextmanager
-def disk_errors(root: Path) -> Iterator[None]:
-    """Turn the disk's errors into ours."""
-    try:
-        yield
-    except OnefsError:  # some of ours are OSErrors too
-        raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise CacheFull(f"the disk of the cache folder {root} is full") from error
-        raise CacheError(f"the cache folder {root} cannot be used: {error}") from error

@@ -10,7 +10,8 @@ import time
 from concurrent.futures import wait
 from pathlib import Path
 
-from onefs.content.store import Place, Store, disk_errors
+from onefs.content.files import disk_errors
+from onefs.content.store import Place, Store
 from onefs.errors import DeadlineExceeded, Stopping
 from onefs.flights import Flights
 from onefs.model import Dataset

@@ -19,11 +19,11 @@ from onefs.content.answers import WrongSize, expect, total_size
 from onefs.content.blocks import BLOCK_SIZE
 from onefs.content.durable import Syncer
 from onefs.content.fetch import OF_A_COPY, PIECE, ROUNDS
-from onefs.content.files import remove
+from onefs.content.files import disk_errors, remove
 from onefs.content.holes import counted, disk_size
 from onefs.content.hosts import FAILURE_PAUSE, Hosts, failure_pause, stands_nowhere
 from onefs.content.room import Reservation, Room
-from onefs.content.store import Place, Store, disk_errors
+from onefs.content.store import Place, Store
 from onefs.content.transfer import Transfer
 from onefs.content.verify import Verdict, judge, judge_size, new_hash
 from onefs.descriptors import created, write_all
@@ -122,6 +122,8 @@ class WholeFetcher:
                     return total_size(stream)
             except OnefsError as error:
                 trouble = error
+                if isinstance(error, Throttled):
+                    self._hosts.throttled(copy.url, error.retry_after)
         raise trouble or ServerError(f"{dataset.name} stands on no file server")
 
     def _check_progress(self, dataset: Dataset, asked: float) -> None:
@@ -165,7 +167,11 @@ class WholeFetcher:
             raise BadContent(entry.reason)
         if entry is not None:
             return self._store.root / entry.path
-        return self._store.adopt(dataset, place) or self._download(dataset, place)
+        return (
+            self._store.adopt(dataset, place)
+            or self._store.vindicate(dataset, place)
+            or self._download(dataset, place)
+        )
 
     def _download(self, dataset: Dataset, place: Place) -> Path:
         partial = self._store.partial(dataset)
@@ -211,6 +217,9 @@ class WholeFetcher:
         """
         bad: tuple[Verdict, str] | None = None
         copies = self._hosts.order(dataset.copies)
+        unheard: OnefsError | None = None  # of a copy that may be the good one
+        if len(copies) < len(dataset.copies):
+            unheard = ServerError(f"{dataset.name}: not all its copies can be asked")
         for attempt in range(1, ROUNDS + 1):
             trouble: OnefsError | None = None
             again: dict[Copy, float] = {}
@@ -232,16 +241,18 @@ class WholeFetcher:
                     elif isinstance(error, Throttled):
                         self._hosts.throttled(copy.url, error.retry_after)
                     delay = retry_delay(error, attempt, attempts=ROUNDS)
-                    if delay is not None:
+                    if delay is not None and self._hosts.is_too_long(delay):
+                        unheard = error  # a worker that waited so long would be missed by others
+                    elif delay is not None:
                         again[copy] = delay
-            if not again or self._hosts.is_too_long(min(again.values())):
-                break  # a worker that waited longer than its readers would be missed by others
+            if not again:
+                break
             copies = list(again)
             if self._stopped.wait(min(again.values())):
                 raise Stopping("onefs is being stopped")
-        if bad is not None:
+        if bad is not None and unheard is None:
             return bad
-        raise trouble or stands_nowhere(dataset)
+        raise unheard or trouble or stands_nowhere(dataset)
 
     def _receive(
         self,

@@ -42,7 +42,8 @@ class Sizes:
         self._flights: Flights[int] = Flights("onefs-size", WORKERS)
         self._lock = Lock()
         self._found: LRUCache[str, int] = LRUCache(_REMEMBERED)
-        self._failed: TTLCache[str, OnefsError] = TTLCache(_REMEMBERED, PAUSE, time.monotonic)
+        #: by what is known of the file: Alyx may give other copies of it, which may do
+        self._failed: TTLCache[Dataset, OnefsError] = TTLCache(_REMEMBERED, PAUSE, time.monotonic)
         self._trouble: tuple[float, OnefsError] | None = None
 
     def close(self) -> None:
@@ -68,10 +69,10 @@ class Sizes:
         self._raise_trouble(dataset)
         for each in (dataset, *siblings):
             if self.described(each).size is None and self._failure(each) is None:
-                self._flights.start(each.id, lambda each=each: self._ask(each))  # type: ignore[misc]
+                self._flights.start(each, lambda each=each: self._ask(each))  # type: ignore[misc]
         what = f"the size of {dataset.name}"
         try:
-            size = self._flights.wait(dataset.id, lambda: self._ask(dataset), self._deadline, what)
+            size = self._flights.wait(dataset, lambda: self._ask(dataset), self._deadline, what)
         except DeadlineExceeded as error:
             if self._catalogue.offline:
                 raise Unreachable(f"{what} is not known, and its server is away") from error
@@ -91,7 +92,7 @@ class Sizes:
         except OnefsError as error:
             log.info("no size of %s: %s", dataset.name, error)
             with self._lock:
-                self._failed[dataset.id] = error
+                self._failed[dataset] = error
             raise
         self._catalogue.remember_size(dataset, size)
         with self._lock:
@@ -101,7 +102,7 @@ class Sizes:
     def _failure(self, dataset: Dataset) -> OnefsError | None:
         """Why a file server has just given no size of this very file."""
         with self._lock:
-            return self._failed.get(dataset.id)
+            return self._failed.get(dataset)
 
     def _raise_trouble(self, dataset: Dataset) -> None:
         """Fail at once where asking has just failed, so that a folder fails once, not each file,

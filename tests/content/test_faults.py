@@ -54,6 +54,7 @@ from tests.scripted import (
 )
 
 DATA = some_bytes(4 * BLOCK + 99)
+LONG = some_bytes(40 * BLOCK)
 STALL = 1.5
 #: of the faults that last until then: each of them is waited out
 SHORT = 0.8
@@ -372,6 +373,45 @@ def test_a_begun_file_whose_copy_has_moved_is_begun_anew(open_content: Open) -> 
             with pytest.raises(BadContent, match="open it again"):
                 reader.read(3 * BLOCK, 10)
         assert read_all(after, moved) == DATA
+
+
+@pytest.mark.parametrize("away", ["refuses", "is gone"])
+def test_blocks_stay_while_nobody_has_the_file(open_content: Open, away: str) -> None:
+    """Without an md5: its copy has moved, or has gone, and the other cannot be had."""
+    content = open_content(stall=STALL, small_file=0)
+    now: list[Script] = [served(LONG)]
+    with refusing() as nobody, Scripted({"/x": lambda talk: now[0](talk)}) as server:
+        before = dataset_of(server, LONG, "/x", md5="")
+        other = Copy("other", f"{nobody}/y")
+        with Reader(content, before) as reader:
+            assert reader.read(0, 8 * BLOCK) == LONG[: 8 * BLOCK]
+        content.close()
+        now[0] = answer(b"", 404)
+        copies = (other,) if away == "refuses" else (*before.copies, other)
+        after = open_content(stall=STALL, small_file=0)
+        with Reader(after, replace(before, copies=copies)) as reader:
+            for at in range(0, 8 * BLOCK, BLOCK):  # in order: more would be fetched ahead
+                assert reader.read(at, BLOCK) == LONG[at : at + BLOCK]
+            with pytest.raises((Unreachable, ServerError)):
+                reader.read(30 * BLOCK, 10)
+            assert reader.read(0, 8 * BLOCK) == LONG[: 8 * BLOCK]
+
+
+@pytest.mark.parametrize("small_file", [0, 1 << 30], ids=["blocks", "whole"])
+def test_no_verdict_while_a_copy_that_may_be_good_is_not_heard(
+    open_content: Open, small_file: int
+) -> None:
+    busy = answer(b"", 429, Retry_After=3600)
+    scripts = {"/wrong": served(DATA[:-7]), "/good": in_turn(busy, served(DATA))}
+    with Scripted(scripts) as server:
+        dataset = dataset_of(server, DATA, "/wrong", "/good")
+        content = open_content(stall=STALL, small_file=small_file)
+        with pytest.raises(Throttled):
+            read_all(content, dataset)
+        assert content.state(dataset)[0] != "bad"
+        # it is free again
+        after = open_content(stall=STALL, small_file=small_file, state="after")
+        assert read_all(after, dataset) == DATA
 
 
 @pytest.mark.parametrize("small_file", [0, 1 << 30], ids=["blocks", "whole"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,9 +63,48 @@ def test_rejected_bytes_go_when_the_database_is_put_right(
         content = open_content(small_file=small_file, strict=True)
         with pytest.raises(BadContent):
             read_all(content, dataset_of(server, NEW, md5="0" * 32))
+        asked = len(server.requests)
         right = dataset_of(server, NEW)
         assert read_all(content, right) == NEW
+        assert len(server.requests) == asked  # they are what it describes now
         stands_alone(content, right, NEW)
+
+
+@SIZES
+def test_who_knows_an_old_state_costs_who_knows_the_new_one_no_download(
+    open_content: Open, small_file: int
+) -> None:
+    """Two hosts share the folder, and the listing of one is of before the file was replaced."""
+    with Scripted({"/a.b.npy": served(NEW)}) as server:
+        fresh = open_content(small_file=small_file, strict=True)
+        late = open_content(small_file=small_file, strict=True, state="other")
+        new = dataset_of(server, NEW)
+        assert read_all(fresh, new) == NEW
+        with pytest.raises(BadContent):
+            read_all(late, dataset_of(server, OLD))
+        asked = len(server.requests)
+        assert read_all(fresh, new) == NEW
+        assert len(server.requests) == asked
+        stands_alone(fresh, new, NEW)
+
+
+@SIZES
+def test_what_is_pinned_or_accepted_outlasts_new_claims(
+    open_content: Open, small_file: int
+) -> None:
+    with Scripted({"/a.b.npy": served(NEW), "/c.d.npy": served(NEW)}) as server:
+        content = open_content(small_file=small_file, strict=True)
+        pinned = dataset_of(server, NEW)
+        accepted = dataset_of(server, NEW, "/c.d.npy", md5="0" * 32)
+        read_all(content, pinned)
+        content.keeping.pin(pinned.id)
+        with pytest.raises(BadContent):
+            read_all(content, accepted)
+        content.accept(accepted, place(accepted))
+        for dataset in (pinned, accepted):
+            with pytest.raises(BadContent):
+                read_all(content, replace(dataset, md5="1" * 32))
+            assert content.store.final(place(dataset)).read_bytes() == NEW
 
 
 def test_a_file_that_a_power_loss_has_cut_is_still_ours(open_content: Open) -> None:
@@ -74,12 +114,31 @@ def test_a_file_that_a_power_loss_has_cut_is_still_ours(open_content: Open) -> N
         path = content.path(dataset, place(dataset))
         content.close()
         _as_of_another_boot(content, dataset)
+        before = content.store.recorded(dataset)
         os.truncate(path, 4096)
+        os.utime(path, (0, dataset.mtime))  # as it was set when it was published
+        assert before is None
         after = open_content(state="after")
+        counted = after.total_bytes()
         assert read_all(after, dataset) == OLD
         assert len(server.requests) == 2
         assert after.known_path(dataset) == path
         assert list((after.store.private / "aside").iterdir()) == []
+        assert after.total_bytes() == counted  # as much as it was counted with before
+
+
+def test_a_file_that_was_edited_before_it_was_synced_is_not_ours(open_content: Open) -> None:
+    with Scripted({"/a.b.npy": served(OLD)}) as server:
+        content = open_content()
+        dataset = dataset_of(server, OLD)
+        path = content.path(dataset, place(dataset))
+        content.close()
+        _as_of_another_boot(content, dataset)
+        with path.open("r+b") as file:  # in place: it is the same file, of a later date
+            file.write(b"theirs")
+        after = open_content(state="after")
+        assert read_all(after, dataset) == OLD
+        assert path.read_bytes()[:6] == b"theirs"
 
 
 def _as_of_another_boot(content: Content, dataset: Dataset) -> None:
