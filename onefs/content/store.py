@@ -162,7 +162,8 @@ class Store:
         with disk_errors(self.root):
             if not final.is_file() or stamp(final.stat()) != stamp(proved):
                 return None
-            ours = self._ours_at(dataset, final) is not None
+            former = self.records.get(dataset.id)
+            ours = former is not None and self._is_ours(former, final)
             self.take(dataset, final, Verdict("cached"), ours=ours, found=proved)
         return final
 
@@ -207,11 +208,12 @@ class Store:
         """
         with disk_errors(self.root):
             final = self.final(place)
-            former = self._ours_at(dataset, final)
-            if former is None and os.path.lexists(final):
+            former = self.records.get(dataset.id)
+            ours = former is not None and self._is_ours(former, final)
+            if not ours and os.path.lexists(final):
                 final = self.private / "aside" / dataset.id
-            before = disk_size(former.size) if former is not None and partial != final else 0
-            self._discard_former(dataset, keep=(final, partial))
+            before = disk_size(former.size) if former and ours and partial != final else 0
+            self._discard_former(dataset, former, keep=(final, partial))
             os.utime(partial, (time.time(), dataset.mtime))
             entry = self._describe(dataset, os.stat(partial), final, verdict, ours=True)
             entry = replace(entry, boot="" if durable else self._boot, generation=generation)
@@ -260,7 +262,7 @@ class Store:
                 bad = Verdict("bad", reason)
                 found = self._describe(dataset, kept.stat(), kept, bad, ours=False)
                 entry = replace(found, digest=digest)
-            self._discard_former(dataset, keep=(kept,))
+            self._discard_former(dataset, self.records.get(dataset.id), keep=(kept,))
             self._keep(entry)
 
     def discard(self, path: Path) -> int:
@@ -319,13 +321,11 @@ class Store:
         """Bytes of disk that our files take: complete, partial and rejected ones."""
         return self.ledger.total()
 
-    def _ours_at(self, dataset: Dataset, path: Path) -> Entry | None:
-        """The record of the file at ``path`` if onefs downloaded it, and nobody has replaced it."""
-        entry = self.records.get(dataset.id)
-        relative = str(path.relative_to(self.root))
-        if entry is None or not entry.ours or entry.path != relative:
-            return None
-        return entry if self.unchanged(entry) or self._is_cut(entry, path) else None
+    def _is_ours(self, entry: Entry, path: Path) -> bool:
+        """Whether onefs downloaded the file at ``path``, and nobody has replaced it since."""
+        if not entry.ours or entry.path != str(path.relative_to(self.root)):
+            return False
+        return self.unchanged(entry) or self._is_cut(entry, path)
 
     def _is_cut(self, entry: Entry, path: Path) -> bool:
         """Whether a file was never synced, and may be what a power loss has left of it.
@@ -341,20 +341,19 @@ class Store:
         same = found.st_ino == entry.inode and found.st_size <= entry.size
         return same and found.st_mtime <= entry.used_at
 
-    def _discard_former(self, dataset: Dataset, keep: tuple[Path | None, ...]) -> None:
+    def _discard_former(
+        self, dataset: Dataset, former: Entry | None, keep: tuple[Path | None, ...]
+    ) -> None:
         """Remove what we have of a dataset under a record that is about to be replaced.
 
         Without its record it would be somebody else's file, which nobody may touch. The caller
         holds the dataset's lock.
         """
-        former = self.records.get(dataset.id)
         if former is None:
             return
         if former.state == "bad":
             path = self.rejected(dataset)
-        elif former.state == "accepted" or (self.private / "pins" / dataset.id).exists():
-            return  # whoever wished for it may do so still
-        elif former.ours and self.unchanged(former):
+        elif former.ours and former.state != "accepted" and self.unchanged(former):
             path = self.root / former.path
         else:
             return

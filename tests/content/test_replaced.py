@@ -89,22 +89,16 @@ def test_who_knows_an_old_state_costs_who_knows_the_new_one_no_download(
 
 
 @SIZES
-def test_what_is_pinned_or_accepted_outlasts_new_claims(
-    open_content: Open, small_file: int
-) -> None:
-    with Scripted({"/a.b.npy": served(NEW), "/c.d.npy": served(NEW)}) as server:
+def test_what_the_user_has_accepted_is_not_removed(open_content: Open, small_file: int) -> None:
+    with Scripted({"/c.d.npy": served(NEW)}) as server:
         content = open_content(small_file=small_file, strict=True)
-        pinned = dataset_of(server, NEW)
         accepted = dataset_of(server, NEW, "/c.d.npy", md5="0" * 32)
-        read_all(content, pinned)
-        content.keeping.pin(pinned.id)
         with pytest.raises(BadContent):
             read_all(content, accepted)
         content.accept(accepted, place(accepted))
-        for dataset in (pinned, accepted):
-            with pytest.raises(BadContent):
-                read_all(content, replace(dataset, md5="1" * 32))
-            assert content.store.final(place(dataset)).read_bytes() == NEW
+        with pytest.raises(BadContent):
+            read_all(content, replace(accepted, md5="1" * 32))
+        assert content.store.final(place(accepted)).read_bytes() == NEW
 
 
 def test_a_file_that_a_power_loss_has_cut_is_still_ours(open_content: Open) -> None:
