@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 #: seconds for the servers to answer. All folders of a laboratory are listed first, which takes
 #: minutes where they are many and their disk is slow; servers that die end the wait at once.
 READY_TIMEOUT = 900.0
+#: lines of what servers said last that are in the error when they die
+_LAST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +52,15 @@ class Embedded:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+        self._said: deque[str] = deque(maxlen=_LAST)
+        # from the start: a large folder can have more warnings than a pipe holds
+        self._listener = threading.Thread(target=self._listen, name="onefs-embedded", daemon=True)
+        self._listener.start()
         try:
             self.ready = self._await_ready(timeout)
         except BaseException:
             self.close()
             raise
-        threading.Thread(target=self._pass_on, name="onefs-embedded", daemon=True).start()
 
     def close(self) -> None:
         """End them. Never raises."""
@@ -68,22 +74,25 @@ class Embedded:
             self._process.kill()
             self._process.wait()
 
-    def _pass_on(self) -> None:
+    def _listen(self) -> None:
         """Put what the servers say into our log; unread, they would block on a full pipe."""
         assert self._process.stderr is not None
         with self._process.stderr as pipe:
-            for line in pipe:
-                log.warning("embedded laboratory: %s", line.decode(errors="replace").rstrip())
+            for raw in pipe:
+                line = raw.decode(errors="replace").rstrip()
+                self._said.append(line)
+                log.warning("embedded laboratory: %s", line)
 
     def _await_ready(self, timeout: float) -> dict[str, str]:
         line = _first_line(self._process, timeout)
         if line:
             found: dict[str, Any] = json.loads(line)
             return {name: str(value) for name, value in found.items()}
-        said = b""
-        if self._process.poll() is not None and self._process.stderr is not None:
-            said = self._process.stderr.read().strip()
-        reason = said.decode(errors="replace") or f"no answer within {timeout:g} s"
+        reason = ""
+        if self._process.poll() is not None:
+            self._listener.join(1)  # its end of the pipe is all that is left
+            reason = "\n".join(self._said).strip()
+        reason = reason or f"no answer within {timeout:g} s"
         raise MountError(f"the embedded laboratory could not be started: {reason}")
 
 

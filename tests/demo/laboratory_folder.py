@@ -34,13 +34,32 @@ def slow_disk(site: Path, folder: Path, seconds: float) -> dict[str, str]:
 
     ``site`` is an empty folder for what tells them.
     """
+    return _disk(
+        site,
+        f"    if path == {os.path.realpath(folder)!r}:\n        time.sleep({seconds})\n",
+    )
+
+
+def unreadable_disk(site: Path, name: str) -> dict[str, str]:
+    """An environment whose Python programs, root's too, may not list a folder of that name.
+
+    ``site`` is an empty folder for what tells them.
+    """
+    return _disk(
+        site,
+        f"    if str(path).endswith({'/' + name!r}):\n"
+        "        raise PermissionError(errno.EACCES, 'Permission denied', path)\n",
+    )
+
+
+def _disk(site: Path, before: str) -> dict[str, str]:
+    """Python programs do ``before`` when they list ``path``."""
     site.mkdir()
     (site / "sitecustomize.py").write_text(
-        "import os, time\n"
+        "import errno, os, time\n"
         "_scan = os.scandir\n"
         "def scandir(path='.'):\n"
-        f"    if path == {os.path.realpath(folder)!r}:\n"
-        f"        time.sleep({seconds})\n"
+        f"{before}"
         "    return _scan(path)\n"
         "os.scandir = scandir\n"
     )
