@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from onefs.credentials import DataCredentials
 from onefs.errors import CacheError, NotConfigured
 from onefs.owner import read_owner
 from onefs.secret import Secret
-from onefs.settings import Settings, resolve
+from onefs.settings import Settings, load, resolve
 from onefs.urls import host_key
 
 if TYPE_CHECKING:
@@ -49,23 +50,41 @@ class Site:
         return replace(self.settings, username=known.username), login
 
 
-def decide(flags: Mapping[str, str | None]) -> Site:
+def decide(flags: Mapping[str, str | None], *, or_mounted: bool = True) -> Site:
     """The database that flags (as :func:`onefs.settings.resolve` has them), variables or the
-    settings file name; where there is none, the only one that is mounted.
+    settings file name; where there is none, the only one that is mounted, unless not
+    ``or_mounted``: what is secret is for nobody who was not named.
 
     Raises NotConfigured, and UsageError as ``resolve`` does.
     """
     try:
         settings = resolve(flags)
     except NotConfigured:
-        site = None
-        if not (flags.get("profile") or flags.get("cache_dir")):
-            site = only(map(of_mount, mounted()))
+        site = stand_in(flags, map(of_mount, mounted())) if or_mounted else None
         if site is None:
             raise
-        username = flags.get("username") or site.settings.username
-        return replace(site, settings=replace(site.settings, username=username))
+        return site
     return Site(settings, host_key(settings.url))
+
+
+def stand_in(flags: Mapping[str, str | None], sites: Iterable[Site]) -> Site | None:
+    """What is meant where ``resolve`` finds no database: the only one of those that are mounted.
+
+    None where profiles are saved, of which one has to be named, and where the cache folder that
+    is named is another one.
+    """
+    if load().profiles:
+        return None
+    named = flags.get("cache_dir") or os.environ.get("ONEFS_CACHE_DIR")
+    site = only(sites)
+    if site is None or (named and not _same(Path(named).expanduser(), site.settings.cache_dir)):
+        return None
+    given = {name: value for name in ("username", "data_username") if (value := flags.get(name))}
+    return replace(site, settings=replace(site.settings, **given))  # type: ignore[arg-type]
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
 
 
 def mounted() -> list[MountInfo]:

@@ -29,7 +29,7 @@ from onefs.http import Transport
 from onefs.metadata.auth import log_in as get_token
 from onefs.mount.records import list_mounts
 from onefs.settings import Settings, load, resolve
-from onefs.sites import Site, mounted, of_mount, only, owner_of
+from onefs.sites import Site, mounted, of_mount, owner_of, stand_in
 from onefs.tree.days import of_day
 from onefs.tree.views import BY_EID, BY_REF
 from onefs.urls import host_key
@@ -152,7 +152,7 @@ def _default(flags: Flags, known: list[Shown]) -> Site:
     try:
         return _configured(flags)
     except NotConfigured:
-        mounted_here = only(each.site for each in known if each.mountpoint)
+        mounted_here = stand_in(flags, (each.site for each in known if each.mountpoint))
         if mounted_here is None:
             raise
         return mounted_here

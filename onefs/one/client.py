@@ -41,7 +41,8 @@ _TYPES = ("dataset-types", "dataset-type", "dataset_types", "dataset_type", "dat
 class ONE:
     """One database: ``ONE()`` for the one that is set up, or with arguments for one use.
 
-    Where nothing is set up or named, and one laboratory is mounted, it is that one.
+    Where nothing is set up or named, and one laboratory is mounted (in the cache folder, if that
+    is named), it is that one; but not with a password or token, which need ``base_url`` then.
     Nothing of the arguments is saved. ``username`` and ``password`` are Alyx's (or ``token`` in
     their place), ``base_url`` its address; ``profile`` is one that ``onefs setup`` has saved;
     ``cache_dir`` a ONE cache folder; ``data_username`` and ``data_password`` are the file server's

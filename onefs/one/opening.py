@@ -53,13 +53,17 @@ class Asked:
             "data_username": self.data_username,
         }
 
+    def has_secret(self) -> bool:
+        """Whether there is something that only the server that is meant may see."""
+        return any(each is not None for each in (self.password, self.token, self.data_password))
+
 
 def open_access(asked: Asked, set_up: Callable[[], None]) -> tuple[Access, Settings]:
     """The laboratory that the arguments name, and the settings that it has.
 
-    Where nothing is named or set up it is the one that is mounted, if there is only one; else
-    ``set_up`` asks a user at a terminal. Raises NotConfigured, UsageError, AlyxCredentials,
-    Unreachable (when nothing is known of the laboratory) or CacheError.
+    Where nothing is named or set up it is the one that is mounted, if there is only one and no
+    secret is given; else ``set_up`` asks a user at a terminal. Raises NotConfigured, UsageError,
+    AlyxCredentials, Unreachable (when nothing is known of the laboratory) or CacheError.
     """
     site = _site(asked, set_up)
     known = None if asked.offline else site.embedded()
@@ -78,12 +82,12 @@ def open_access(asked: Asked, set_up: Callable[[], None]) -> tuple[Access, Setti
 
 def _site(asked: Asked, set_up: Callable[[], None]) -> Site:
     try:
-        return decide(asked.flags())
+        return decide(asked.flags(), or_mounted=not asked.has_secret())
     except NotConfigured:
         if asked.silent or not _at_terminal():
             raise
         set_up()
-        return decide(asked.flags())
+        return decide(asked.flags(), or_mounted=False)
 
 
 def _login(asked: Asked, settings: Settings) -> GivenLogin:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,19 @@ with ONE() as one:
     [eid] = one.search(users="olivier", date_range=["2018-08-24", "2018-08-24"])
     [path] = one.load(eid, ["licks.times"], download_only=True)
     print(path)
+"""
+
+#: what ``ONE(**arguments)`` of a program opens: its address, or the sentence why it does not
+_OPEN = """
+import json, sys
+from onefs import ONE
+from onefs.errors import NotConfigured
+try:
+    with ONE(**json.loads(sys.argv[1])) as one:
+        [path] = one.load("2018-08-24_1_clns0730", ["licks.times"], download_only=True)
+        print(one.url, path.stat().st_size)
+except NotConfigured as error:
+    print("NotConfigured", error)
 """
 
 
@@ -73,4 +88,55 @@ def test_the_verbs_see_the_database_that_is_mounted(home: Home) -> None:
     assert "licks.times" in home.run("list", mounted.path / SESSION, **other).stdout.split()
     shown = home.run("show", mounted.path / SESSION / "alf" / "licks.times.npy", **other).stdout
     assert "float64" in shown
+    mounted.umount()
+
+
+def open_one(home: Home, variables: dict[str, str] | None = None, **arguments: str) -> str:
+    """What a program opens where nothing is set up."""
+    command: list[str | Path] = [sys.executable, "-c", _OPEN, json.dumps(arguments)]
+    return run(command, environment=home.environment | (variables or {})).stdout
+
+
+def test_what_is_mounted_stands_in_for_nothing_that_is_named(home: Home) -> None:
+    """Ours: secrets go to nobody who is not named; another cache folder is another database's."""
+    with Servers(MadeLaboratory()) as servers:
+        login = servers.login
+        mounted = home.mount(**account(servers))
+        status = home.status_of(mounted.path)
+        assert status is not None
+        password = {"ONEFS_DATA_PASSWORD": login.data_password}
+        same = password | {"ONEFS_CACHE_DIR": status["cache_dir"]}
+        other = password | {"ONEFS_CACHE_DIR": str(home.root / "other")}
+        opened = f"{servers.alyx_url} "
+        name = login.data_username
+        # the file server refuses without a user, so that the name has arrived where this loads
+        assert open_one(home, password, data_username=name).startswith(opened)
+        servers.clear_requests()
+        for given in (
+            {"username": "me", "password": "secret"},
+            {"token": "0" * 40},
+            {"data_username": name, "data_password": "secret"},
+        ):
+            assert open_one(home, **given).startswith("NotConfigured no database is set up")
+        assert "NotConfigured" in open_one(home, other, data_username=name)
+        folder = str(home.root / "other")
+        assert "NotConfigured" in open_one(home, password, data_username=name, cache_dir=folder)
+        assert servers.requests == []
+        assert "no database is set up" in home.refused(2, "list", REF, **other)
+        assert open_one(home, same, data_username=name).startswith(opened)
+        assert "licks.times" in home.run("list", REF, **same).stdout.split()
+        assert home.run("search", "--subject", "flowers", **same).stdout
+        mounted.umount()
+
+
+def test_what_is_mounted_is_not_one_of_several_that_are_saved(home: Home) -> None:
+    mounted = home.mount("--demo")
+    assert "licks.times" in home.run("list", REF).stdout.split()
+    profiles = {name: {"url": f"http://{name}.invalid"} for name in ("one", "two")}
+    path = Path(home.environment["XDG_CONFIG_HOME"]) / "onefs" / "settings.json"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.write_text(json.dumps({"profiles": profiles}))
+    path.chmod(0o600)
+    assert "several profiles and no default" in open_one(home)
+    assert "several profiles and no default" in home.refused(2, "list", REF)
     mounted.umount()
