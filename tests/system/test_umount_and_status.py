@@ -197,7 +197,7 @@ class TestStatus:
 
 
 class TestForeground:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_a_signal_unmounts(self, home: Home, servers: Servers, number: int) -> None:
         place = home.root / "mnt"
         environment = home.environment | account(servers)
@@ -232,7 +232,10 @@ class TestForeground:
         assert (" DEBUG " in text) == (level == "debug")
         assert servers.login.password not in text
 
-    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    @pytest.mark.parametrize(
+        ("number", "code"),
+        [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    )
     def test_a_signal_ends_it_before_it_is_mounted(
         self, home: Home, number: int, code: int
     ) -> None:
