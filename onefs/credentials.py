@@ -16,7 +16,7 @@ from pathlib import Path
 
 from onefs import oneparams
 from onefs.errors import UsageError
-from onefs.keyrings import Keyring, KeyringAway
+from onefs.keyrings import Keyring, KeyringAway, NoKeyring
 from onefs.private import locked, read_json, write_json
 from onefs.secret import Secret
 from onefs.settings import Settings, applies, config_dir
@@ -88,6 +88,16 @@ class CredentialStore:
             self._keyring.get("probe")
             return "the system keyring"
         return str(self._path)
+
+    def unasked(self) -> bool:
+        """Whether a keyring is installed that cannot be asked now: what it has is not known."""
+        try:
+            self._keyring.get("probe")
+        except NoKeyring:
+            return False
+        except KeyringAway:
+            return True
+        return False
 
     def _get(self, key: str) -> str | None:
         # What the keyring takes goes from the file, so what is in the file is the latest; and to

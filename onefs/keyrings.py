@@ -22,13 +22,17 @@ class KeyringAway(Exception):
     """No keyring, or one that fails or does not answer: use the file."""
 
 
+class NoKeyring(KeyringAway):
+    """None to ask: it is not installed, or its user has turned it off."""
+
+
 class Keyring:
     """The keyring of this user. Given up for the rest of the process once it fails."""
 
     def __init__(self, timeout: float = TIMEOUT) -> None:
         self._timeout = timeout
         self._backend: Any = None
-        self._given_up = False
+        self._given_up: type[KeyringAway] | None = None
 
     def get(self, key: str) -> str | None:
         """The secret of ``key``, None when there is none. Raises KeyringAway."""
@@ -45,8 +49,8 @@ class Keyring:
             self._call(lambda backend: backend.delete_password(SERVICE, key))
 
     def _call(self, action: Callable[[Any], object]) -> object:
-        if self._given_up:
-            raise KeyringAway
+        if self._given_up is not None:
+            raise self._given_up
         answers: list[object] = []
         failures: list[Exception] = []
 
@@ -62,24 +66,27 @@ class Keyring:
         thread.join(self._timeout)
         if answers:
             return answers[0]
-        self._given_up = True
+        none = bool(failures) and isinstance(failures[0], NoKeyring | ImportError)
+        self._given_up = NoKeyring if none else KeyringAway
         if not failures:
             _log.warning("the keyring did not answer within %g s", self._timeout)
         elif not isinstance(failures[0], KeyringAway | ImportError):
             _log.warning("the keyring fails (%s)", type(failures[0]).__name__)
-        raise KeyringAway
+        raise self._given_up
 
 
 def _working_backend() -> Any:
     """The backend that keyring chooses, null and fail excepted.
 
-    Raises ImportError (the extra is not installed) or KeyringAway.
+    Raises ImportError (the extra is not installed), NoKeyring or KeyringAway.
     """
     import keyring
     from keyring.backends import chainer, fail, null
 
     backend = keyring.get_keyring()
-    if isinstance(backend, fail.Keyring | null.Keyring):
+    if isinstance(backend, null.Keyring):
+        raise NoKeyring
+    if isinstance(backend, fail.Keyring):
         raise KeyringAway
     if isinstance(backend, chainer.ChainerBackend) and not backend.backends:
         raise KeyringAway

@@ -210,10 +210,12 @@ class TestKeyring:
         assert "olivier" in name
         assert away.delete_token(URL, "olivier") == name, "it is still there"
         assert away.delete_token(URL, "nate") == away.delete_data(URL) == "", "never was there"
+        assert away.unasked()
         assert away.token(URL, "olivier") is None
         backend.setenv("PYTHON_KEYRING_BACKEND", "kept_rings.Ring")
         keyring.core.init_backend()
         again = CredentialStore(path)
+        assert not again.unasked()
         assert again.token(URL, "olivier") == "token-in-ring"
         assert again.delete_token(URL, "olivier") == ""
         assert json.loads(path.read_text()) == {"secrets": {}}
@@ -231,6 +233,7 @@ class TestKeyring:
         store.set_token(URL, "olivier", "token-1")
         assert "token-1" in path.read_text()
         assert store.where() == str(path)
+        assert store.unasked() == (name == "fail"), "null is none at all: somebody has chosen it"
 
     def test_one_that_fails(
         self,

@@ -8,7 +8,6 @@ are never arguments.
 from __future__ import annotations
 
 import os
-import shlex
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import NoReturn
@@ -33,7 +32,6 @@ from onefs.errors import (
     UsageError,
 )
 from onefs.http import Transport
-from onefs.keyrings import SERVICE
 from onefs.metadata.auth import check_token, exchange, fetch_token
 from onefs.oneparams import OneSettings
 from onefs.secret import Secret
@@ -130,13 +128,17 @@ def logout(url: str | None, username: str | None, profile: str | None) -> None:
     store = CredentialStore()
     names = [store.delete_token(found.url, found.username)] if found.username else []
     names.append(store.delete_data(found.url))
-    if stay := [name for name in names if name]:
-        commands = " and ".join(f"`keyring del {SERVICE} {shlex.quote(name)}`" for name in stay)
+    if any(names):
         raise OnefsError(
             f"what the system keyring has of {found.url} stays in it, since it cannot be asked "
-            "here: run `onefs logout` again where it can, as on the desktop where you logged in, "
-            f"or remove it there by {commands}"
+            "here: run `onefs logout` where it can, as on the desktop where you logged in"
         )
+    if store.unasked():
+        click.echo(
+            f"nothing of {found.url} is in {store.where()}; the system keyring could not be asked: "
+            "where you have logged in with it, as on a desktop, run `onefs logout` there"
+        )
+        return
     click.echo(f"forgot the token and the file server's password of {found.url}")
 
 
