@@ -70,7 +70,8 @@ def write_json(path: Path, data: Any) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other processes from writing ``path`` between our read and our write.
+    """Keep other processes from writing ``path`` between our read and our write, where the disk
+    has locks.
 
     Raises UsageError when another one holds it for LOCK_TIMEOUT seconds.
     """
@@ -96,6 +97,8 @@ def _lock(descriptor: int, path: Path) -> None:
             if time.monotonic() >= end:
                 raise UsageError(f"{path} is held by another process: try again") from None
             time.sleep(0.02)
+        except OSError:  # a network disk without locks: as well as it goes
+            return
         else:
             return
 
