@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from threading import Lock
 
@@ -33,17 +33,25 @@ _REMEMBERED = 65536
 
 
 class Sizes:
-    """Finds sizes out. Thread-safe. ``deadline`` bounds in seconds how long anybody waits."""
+    """Finds sizes out. Thread-safe. ``deadline`` bounds in seconds how long anybody waits;
+    ``clock`` tells how long ago a file server gave no answer."""
 
-    def __init__(self, catalogue: Catalogue, content: Content, deadline: float) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        content: Content,
+        deadline: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._catalogue = catalogue
         self._content = content
         self._deadline = deadline
         self._flights: Flights[int] = Flights("onefs-size", WORKERS)
         self._lock = Lock()
         self._found: LRUCache[str, int] = LRUCache(_REMEMBERED)
+        self._clock = clock
         #: by what is known of the file: Alyx may give other copies of it, which may do
-        self._failed: TTLCache[Dataset, OnefsError] = TTLCache(_REMEMBERED, PAUSE, time.monotonic)
+        self._failed: TTLCache[Dataset, OnefsError] = TTLCache(_REMEMBERED, PAUSE, clock)
         self._trouble: tuple[float, OnefsError] | None = None
 
     def close(self) -> None:
@@ -87,7 +95,7 @@ class Sizes:
         try:
             size = self._content.probe(dataset)
         except (Unreachable, DeadlineExceeded) as error:
-            self._trouble = (time.monotonic(), error)
+            self._trouble = (self._clock(), error)
             raise
         except OnefsError as error:
             log.info("no size of %s: %s", dataset.name, error)
@@ -108,7 +116,7 @@ class Sizes:
         """Fail at once where asking has just failed, so that a folder fails once, not each file,
         and what a server refuses is refused once, not at each look at a file beside it."""
         trouble, failure = self._trouble, self._failure(dataset)
-        if trouble is not None and time.monotonic() - trouble[0] < PAUSE:
+        if trouble is not None and self._clock() - trouble[0] < PAUSE:
             raise trouble[1]
         if failure is not None:
             raise failure.with_traceback(None)  # raised many times: let none pile up
