@@ -6,14 +6,16 @@ import errno
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from shutil import which
 
 import pytest
 
@@ -148,14 +150,14 @@ def test_stop_names_who_is_using_it(mounted: Mounted) -> None:
 def test_stop_says_when_the_mount_is_gone_and_its_daemon_is_not(
     mount: Callable[..., Mounted],
 ) -> None:
-    mounted = mount(closing=4.0)
+    mounted = mount(closing=15.0)
     with pytest.raises(errors.MountError, match=rf"is unmounted.*\({mounted.pid}\).*still"):
-        daemon.stop(mounted.path, timeout=1.0)
+        daemon.stop(mounted.path, timeout=3.0)
     assert not mounted.ended()
     assert mounts.find_mount(str(mounted.path)) is None
     assert not mounted.path.exists()
     assert records.find(str(mounted.path)) is None
-    wait_until(mounted.ended)
+    wait_until(mounted.ended, 30)
 
 
 def _send_away(path: Path) -> socket.socket:
@@ -166,15 +168,38 @@ def _send_away(path: Path) -> socket.socket:
     return there
 
 
-def test_stop_waits_for_who_is_on_the_way_out(mounted: Mounted) -> None:
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that is there once the program that unmounts has been refused."""
+    real = which("fusermount3") or which("fusermount")
+    assert real is not None
+    note, helper = tmp_path / "refused", tmp_path / "bin" / "fusermount3"
+    helper.parent.mkdir()
+    helper.write_text(
+        f'#!/bin/sh\n{shlex.quote(real)} "$@" && exit\n: > {shlex.quote(str(note))}\nexit 1\n'
+    )
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{helper.parent}{os.pathsep}{os.environ['PATH']}")
+    return note
+
+
+def test_stop_waits_for_who_is_on_the_way_out(
+    mounted: Mounted, refused: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mounts, "_LEAVING", 20.0)  # programs may be slow to start
     held = _send_away(mounted.path / "file")
     assert holders(str(mounted.path)) == []
-    leaving = threading.Timer(0.3, held.close)
-    leaving.start()
-    try:
+
+    def leave() -> None:
+        try:
+            wait_until(refused.exists, 15)
+        finally:
+            held.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        leaving = pool.submit(leave)
         daemon.stop(mounted.path)
-    finally:
-        leaving.join(10)
+        leaving.result(20)
     assert mounted.ended()
 
 
