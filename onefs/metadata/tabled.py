@@ -8,7 +8,7 @@ repositories whose name does not begin with ``flatiron`` or ``aws``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,7 +154,8 @@ class TabledDatabase(Database):
         own = super().datasets(eid)
         if not self.is_from_tables(f"datasets/{eid}"):
             return own
-        return _overlaid(own, self._with_sizes(self.tables.datasets(eid)))
+        told = self._with_sizes(self.tables.datasets(eid))
+        return _overlaid(own, told, self.tables.said())
 
     def likely_types(self, names: Iterable[str]) -> dict[str, str]:
         return likely_types(names, self._rows)
@@ -242,7 +243,7 @@ class TabledDatabase(Database):
         return found
 
 
-def _overlaid(own: list[DatasetRow], told: list[DatasetRow]) -> list[DatasetRow]:
+def _overlaid(own: list[DatasetRow], told: list[DatasetRow], said: Set[str]) -> list[DatasetRow]:
     """What newer tables say, in the fuller words of the catalogue where both mean the same."""
     known = {(row.dataset.id, _place(row)): row for row in own}
     found: dict[tuple[str, _Place], DatasetRow] = {}
@@ -250,16 +251,23 @@ def _overlaid(own: list[DatasetRow], told: list[DatasetRow]) -> list[DatasetRow]
         key = (row.dataset.id, _place(row))
         fuller = known.get(key)
         confirmed = fuller is not None and _confirms(row, fuller)
-        found[key] = _told_of(row, fuller) if fuller is not None and confirmed else row
+        found[key] = _told_of(row, fuller, said) if fuller is not None and confirmed else row
     taken = {place for _, place in found}
     found.update((key, row) for key, row in known.items() if key[1] not in taken)
     return sorted(found.values(), key=lambda row: (*_place(row), row.dataset.id))
 
 
-def _told_of(told: DatasetRow, own: DatasetRow) -> DatasetRow:
+def _told_of(told: DatasetRow, own: DatasetRow, said: Set[str]) -> DatasetRow:
     """The catalogue's row with what newer tables say of it: flag and QC change while bytes do not,
-    and by the flag of an older day a revision would be loaded that is the default no more."""
-    newer = replace(own.dataset, default=told.dataset.default, qc=told.dataset.qc)
+    and by the flag of an older day a revision would be loaded that is the default no more.
+
+    What the tables do not say (``said``) stays: older ones would make each revision the default.
+    """
+    newer = own.dataset
+    if "default_revision" in said:
+        newer = replace(newer, default=told.dataset.default)
+    if "qc" in said:
+        newer = replace(newer, qc=told.dataset.qc)
     return own if newer == own.dataset else replace(own, dataset=newer)
 
 

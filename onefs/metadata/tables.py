@@ -78,6 +78,10 @@ class Tables:
             self._look()
             return self._facts.get(key, "")
 
+    def said(self) -> frozenset[str]:
+        """Which of default_revision and qc they state, and are not only read as."""
+        return frozenset(self.fact("said").split())
+
     def facts(self) -> dict[str, str]:
         """All of them; {} without tables."""
         with self._lock:

@@ -7,7 +7,8 @@
 -- 'created': when the tables were made, seconds since the epoch, never later than the sync; 1.0
 -- for the tables of a release tag, which are a part of the database: whatever else is known wins.
 -- 'date_created' and 'origin' (which database): the tables' own words. 'source': the file or server
--- that they came from. 'info': the server's /cache/info/ as JSON, '' for files.
+-- that they came from. 'info': the server's /cache/info/ as JSON, '' for files. 'said': which of
+-- default_revision and qc the tables state of every dataset; older ones have neither, or some.
 CREATE TABLE facts (
     key   TEXT PRIMARY KEY,
     value TEXT NOT NULL
@@ -34,7 +35,7 @@ CREATE TABLE paths (
 
 -- Datasets that exist. id is not unique: a dataset may stand at two paths. stored is the session's
 -- folder on the file server where it is another than the session row names. digest is the bytes of
--- an md5 or sha1; qc is null for NOT_SET.
+-- an md5 or sha1; qc is null for NOT_SET. What is not 'said' stands as the default and as NOT_SET.
 CREATE TABLE datasets (
     session    INTEGER NOT NULL,
     id         BLOB NOT NULL,

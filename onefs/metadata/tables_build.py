@@ -108,6 +108,7 @@ def _build(
             "created": repr(_age_from(sessions, datasets, date_created, now)),
             "date_created": date_created,
             "origin": sessions.origin,
+            "said": " ".join(datasets.said),
             **facts,
         }
         connection.executemany("INSERT INTO facts VALUES (?, ?)", found.items())

@@ -9,7 +9,8 @@ a session's projects   ``projects``, comma-joined      ``project``, one name or 
 where a dataset is     below its session               ``session_path`` too, whose number may be
                                                        ``1`` for ``001``
 ``file_size``          unsigned, null                  floating, null or NaN
-default_revision, qc   there                           not there
+default_revision, qc   there                           not there: read as the default and not set,
+                                                       and ``said`` tells
 ``rel_path``           ``alf/#2020-01-01#/a.npy``      ``alf/#nan#/a.npy`` without revision (made
                                                        with pandas 3), ``#None#``
 =====================  ==============================  ============================================
@@ -35,6 +36,9 @@ from onefs.metadata.tables_columns import digests, each, ids, integer, integers,
 BATCH = 32768
 #: bytes of each column that are read ahead; without a limit pyarrow reads whole columns
 _READ_AHEAD = 1 << 18
+
+#: what may be said of a dataset, or not
+_VERDICTS = ("default_revision", "qc")
 
 _NO_REVISION = re.compile(r"(?:^|(?<=/))#(?:nan|None|NaT|<NA>)#/")
 
@@ -87,6 +91,7 @@ class TableFile:
             self.close()
             raise self._unusable(f"it has no column {', '.join(missing)}")
         self._columns = names
+        self._unsaid = {name for name in _VERDICTS if name not in names}
 
     @property
     def date_created(self) -> str:
@@ -101,6 +106,11 @@ class TableFile:
         """The name of the database that it was made from; '' when it does not say."""
         found = self._note.get("origin") or ""
         return ",".join(sorted(map(str, found))) if isinstance(found, list) else str(found)
+
+    @property
+    def said(self) -> list[str]:
+        """Which of default_revision and qc each row read so far states, and is not only read as."""
+        return [name for name in _VERDICTS if name not in self._unsaid]
 
     @property
     def is_part(self) -> bool:
@@ -146,6 +156,7 @@ class TableFile:
         """The rows of a datasets table, in batches."""
         names = ("rel_path", "session_path", "file_size", "hash", "default_revision", "qc")
         for batch in self._batches(*names, "exists"):
+            self._unsaid |= {name for name in self.said if batch.column(name).null_count}
             columns = (
                 ids(batch, "eid"),
                 ids(batch, "id"),

@@ -205,6 +205,33 @@ def test_newer_tables_move_the_default_and_the_verdict(database: TabledDatabase,
     assert default_of([old, new]) == new
 
 
+@pytest.mark.parametrize("lacking", ["default_revision", "qc"])
+@pytest.mark.parametrize("nulls", [False, True])
+def test_newer_tables_that_do_not_say_the_default_or_the_verdict_change_neither(
+    database: TabledDatabase, put: Put, lacking: str, nulls: bool
+) -> None:
+    """Older formats have no such column: both revisions would be the default, and QC be lost."""
+    revisions = ("2020-01-01", "2021-01-01")
+    own = [
+        own_dataset(1, number, revision=revision, default=number == 2, qc="FAIL")
+        for number, revision in enumerate(revisions, 1)
+    ]
+    database.store_datasets(uuid(1), own, BEFORE)
+    told = [
+        dataset(1, number, f"alf/#{revision}#/a.b.npy", default_revision=number == 1, qc="PASS")
+        for number, revision in enumerate(revisions, 1)
+    ]
+    for row in told[:1] if nulls else told:
+        row.update({lacking: None}) if nulls else row.pop(lacking)
+    put([session(1)], told)
+    found = [row.dataset for row in database.datasets(uuid(1))]
+    said = {
+        "default_revision": ([False, True], ["PASS", "PASS"]),
+        "qc": ([True, False], ["FAIL", "FAIL"]),
+    }
+    assert ([each.default for each in found], [each.qc for each in found]) == said[lacking]
+
+
 @pytest.mark.parametrize("when", [BEFORE, AFTER])
 def test_two_sessions_on_one_number_keep_their_names(
     database: TabledDatabase, put: Put, when: float
