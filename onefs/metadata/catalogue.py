@@ -16,7 +16,14 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 from onefs import alf
-from onefs.errors import DeadlineExceeded, NotFound, OnefsError, Throttled, Unreachable
+from onefs.errors import (
+    DeadlineExceeded,
+    NotFound,
+    OnefsError,
+    Stopping,
+    Throttled,
+    Unreachable,
+)
 from onefs.metadata.ahead import Ahead, key_of
 from onefs.metadata.alyx import Alyx
 from onefs.metadata.database import Database
@@ -78,7 +85,7 @@ class Catalogue:
         self.presence = Presence(alyx.url, alyx.probe, clock, never=offline)
         self._listings = Listings(database, alyx, self.presence, deadline, clock)
         self._ahead = Ahead(database, alyx, self._listings, deadline, clock)
-        self._told_of_types = False
+        self._told_of_types = self._told_of_trouble = False
         if database.fact("created") is None:
             database.set_fact("created", repr(clock()))
         #: when this catalogue was begun, in seconds since the epoch: the date of what has none
@@ -196,10 +203,17 @@ class Catalogue:
         return True
 
     def completed(self, session: Session) -> bool:
-        """As :meth:`complete`; False, too, while Alyx cannot be asked: the tables' word stands."""
+        """As :meth:`complete`; False, too, where Alyx does not tell, or what it tells cannot be
+        kept: the tables' word stands. The log says so, once, where Alyx is not merely away."""
         try:
             return self.complete(session)
-        except (Unreachable, DeadlineExceeded, Throttled):
+        except (NotFound, Stopping):
+            raise
+        except OnefsError as error:
+            away = isinstance(error, (Unreachable, DeadlineExceeded, Throttled))
+            if not away and not self._told_of_trouble:
+                self._told_of_trouble = True
+                log.warning("what the cache tables say stands: %s", error)
             return False
 
     def typed(self, datasets: Sequence[Dataset]) -> list[Dataset]:

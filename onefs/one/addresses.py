@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path, PurePath
 from urllib.parse import unquote, urlsplit
@@ -76,11 +77,13 @@ class Addresses:
         """What is in a session, with all revisions, or as of a day.
 
         Cache tables leave datasets out, and say of none what type it is or where: what only they
-        know is asked of Alyx, one request for the session. While it is away, their word stands.
+        know is asked of Alyx, one request for the session. Where it does not tell, and also where
+        it has the session no more, their word stands: what is in the cache can be loaded.
         """
         catalogue = self._access.catalogue
         if any(dataset.from_tables for dataset in catalogue.datasets(session).value):
-            catalogue.completed(session)
+            with suppress(NotFound):
+                catalogue.completed(session)
         return session_content(catalogue, self._shapes, session, as_of)
 
     def datasets(self, session: Session) -> list[tuple[Place, Dataset]]:

@@ -6,18 +6,23 @@ Each test says whom it follows (see ``test_search``).
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from onefs.demo.made import MadeLaboratory
+from onefs.demo.records import DatasetRecord
+from onefs.demo.rest.errors import ApiError
+from onefs.demo.rest.values import unknown_choice
 from onefs.demo.serve import Servers
 from onefs.errors import Unreachable
 from onefs.metadata.tables_sync import complete, from_files, from_server
 from onefs.one import ONE, OnefsWarning
 from onefs.settings import resolve
-from tests.laboratories import alyx_requests
+from tests.laboratories import Altered, alyx_requests
 from tests.metadata.table_files import dataset, session, uuid, write
-from tests.one.conftest import EID, FLOWERS, Open
+from tests.one.conftest import EID, FLOWERS, Open, arguments
 from tests.one.test_list import TYPES
 
 AWAY = "http://127.0.0.1:1"
@@ -93,6 +98,64 @@ def test_while_alyx_is_away_names_of_files_tell_the_types(
         servers.stop()
         servers.start()
     assert caplog.text.count("no dataset types: file names stood for them") == 1
+
+
+class Troubled(Altered):
+    """A laboratory whose Alyx answers questions for datasets with ``trouble``, if there is any."""
+
+    trouble: ApiError | None = None
+
+    def datasets(self, eid: str) -> Sequence[DatasetRecord]:
+        """See :class:`onefs.demo.records.Source`."""
+        if self.trouble is not None:
+            raise self.trouble
+        found: Sequence[DatasetRecord] = self._source.datasets(eid)
+        return found
+
+
+@pytest.fixture(scope="module")
+def laboratory() -> MadeLaboratory:
+    """Its files and tables are made once."""
+    return MadeLaboratory()
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        ApiError(403, {"detail": "Invalid token."}),
+        ApiError(500, {"detail": "division by zero"}),
+        unknown_choice("session"),
+        None,
+    ],
+    ids=["a revoked token", "a failing server", "a deleted session", "a full state folder"],
+)
+def test_what_is_in_the_cache_is_loaded_whatever_alyx_says(
+    laboratory: MadeLaboratory, trouble: ApiError | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ours: what the tables say stands, and the log says why."""
+    source = Troubled(laboratory)
+    with Servers(source) as servers:
+        state = resolve({"url": servers.alyx_url}).state_dir
+        with ONE(**arguments(servers)) as one:
+            (depths,) = one.load(EID, "clusters.depths")
+            alyx = one._access.alyx.modest(deadline=60.0)
+            assert from_server(alyx, state) is not None
+        for path in state.glob("catalogue.sqlite*"):  # what only the tables know now
+            path.unlink()
+        with ONE(**arguments(servers)) as one:
+            assert complete(one._access.alyx, one._access.database) is None
+            source.trouble = trouble
+            if trouble is None:
+                pages = one._access.database._file._connection.execute("PRAGMA page_count")
+                limit = f"PRAGMA max_page_count = {pages.fetchone()[0]}"
+                one._access.database._file._connection.execute(limit)
+            for _ in range(2):
+                assert (one.load(EID, "clusters.depths")[0] == depths).all()
+                assert one.list(EID) == TYPES
+            found = one.describe("mainenlab/clns0730/2018-08-24/001/alf/clusters.depths.npy")
+            assert found["state"] == "cached"
+    told = [line for line in caplog.messages if line.startswith("what the cache tables say stands")]
+    assert len(told) == (not isinstance(trouble, ApiError) or trouble.status != 400)
 
 
 def test_offline_without_any_repository(tmp_path: Path) -> None:
