@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy as np
 from onefs.access import Access, Deadlines, GivenLogin
 from onefs.credentials import DataCredentials
 from onefs.demo import listener
-from onefs.demo.records import Source
+from onefs.demo.records import DatasetRecord, Source
+from onefs.demo.rest.errors import ApiError
 from onefs.demo.serve import Servers
 from onefs.secret import Secret
 from onefs.settings import Settings
@@ -129,6 +131,21 @@ class Altered:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
+
+
+class Troubled(Altered):
+    """A source whose Alyx answers questions for datasets with ``trouble``, if there is any."""
+
+    trouble: ApiError | None = None
+    #: the only session that it is about; '' for all
+    about: str = ""
+
+    def datasets(self, eid: str) -> Sequence[DatasetRecord]:
+        """See :class:`onefs.demo.records.Source`."""
+        if self.trouble is not None and self.about in ("", eid):
+            raise self.trouble
+        found: Sequence[DatasetRecord] = self._source.datasets(eid)
+        return found
 
 
 class Stalling(Altered):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,10 @@ from onefs.errors import NotFound, OnefsError
 if TYPE_CHECKING:
     from onefs.access import Access
     from onefs.content.store import Place
-    from onefs.model import Dataset
+    from onefs.model import Dataset, Session
 
-#: sessions that Alyx is asked for at once
-_AT_ONCE = 8
+#: sessions that take so long to ask for that the user is told
+_MANY = 40
 
 
 @click.command()
@@ -56,66 +56,81 @@ def get(
 
     site, patterns = locate(paths, flags)
     access = access_to(site, offline=offline)
+    unasked: dict[str, OnefsError] = {}
     try:
         with _wakes(access):
-            wanted = _wanted(access, patterns, types)
+            found = _listed(access, patterns)
+            # where files stand matters to who fetches them, and what types they have to who chooses
+            if not offline and (types or not dry_run):
+                sessions = _from_tables(access, found, whatever_is_here=bool(types))
+                unasked = _complete(access, sessions)
+                if len(unasked) < len(sessions):
+                    found = _listed(access, patterns)
+            wanted = _chosen(access, found, patterns, types)
             if dry_run:
                 _say_what(access, wanted)
                 return
             code = _fetch(access, wanted, jobs)
     finally:
+        _tell_unasked(unasked)
         access.close()
     if code:
         click.get_current_context().exit(code)
 
 
-def _wanted(
-    access: Access, patterns: Sequence[str], types: Sequence[str]
-) -> list[tuple[Dataset, Place]]:
-    """The datasets to fetch, each once. Raises NotFound when there are none."""
+Found = list[tuple["Dataset", "Place"]]
+
+
+def _listed(access: Access, patterns: Sequence[str]) -> Found:
+    """The datasets at the patterns, each once."""
     found: dict[str, tuple[Dataset, Place]] = {}
     for pattern in patterns:
-        for dataset, place in _listed(access, pattern, typed=bool(types)):
-            if not types or any(fnmatchcase(dataset.dataset_type, each) for each in types):
-                found.setdefault(dataset.id, (dataset, place))
-    if not found:
-        kind = f" of type {' or '.join(types)}" if types else ""
-        raise NotFound(f"there is no dataset{kind} at {', '.join(patterns)}")
+        for dataset, place in access.tree.datasets(pattern):
+            found.setdefault(dataset.id, (dataset, place))
     return list(found.values())
 
 
-def _listed(access: Access, pattern: str, *, typed: bool) -> list[tuple[Dataset, Place]]:
-    """The datasets at a pattern, with their types if they are to be ``typed``.
-
-    Cache tables do not say what type a dataset is or where: Alyx is asked for those that only they
-    know, one request for each session, unless their files are here and no type is wanted.
-    """
-    found = list(access.tree.datasets(pattern))
+def _from_tables(access: Access, found: Found, *, whatever_is_here: bool) -> list[Session]:
+    """The sessions of those datasets that only cache tables know, which do not say what type a
+    dataset is or where; without those whose files are here, unless ``whatever_is_here``."""
     unsaid = {
         dataset.eid
         for dataset, _ in found
-        if dataset.from_tables and (typed or access.content.known_path(dataset) is None)
+        if dataset.from_tables and (whatever_is_here or access.content.known_path(dataset) is None)
     }
-    if _completed(access, sorted(unsaid)):
-        found = list(access.tree.datasets(pattern))
-    if not typed:
-        return found
-    datasets = access.catalogue.typed([dataset for dataset, _ in found])
-    return [(dataset, place) for dataset, (_, place) in zip(datasets, found, strict=True)]
+    return access.database.sessions_of(sorted(unsaid))
 
 
-def _completed(access: Access, eids: Sequence[str]) -> bool:
-    """Whether Alyx has listed any of these sessions, which only cache tables know."""
-    from concurrent.futures import ThreadPoolExecutor
+def _complete(access: Access, sessions: Sequence[Session]) -> dict[str, OnefsError]:
+    """Have Alyx list these sessions; those that it could not be asked for, and why."""
+    if len(sessions) >= _MANY:
+        click.echo(f"asking Alyx for {len(sessions)} sessions ...", err=True)
+    return access.catalogue.complete_all(sessions) if sessions else {}
 
-    def completed(eid: str) -> bool:
-        try:
-            return access.catalogue.completed(access.catalogue.session(eid))
-        except NotFound:  # its files will fail, and do not stop the others
-            return False
 
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="onefs-get") as pool:
-        return any(list(pool.map(completed, eids)))
+def _tell_unasked(unasked: Mapping[str, OnefsError]) -> None:
+    if unasked:
+        count = "1 session" if len(unasked) == 1 else f"{len(unasked)} sessions"
+        click.echo(
+            f"onefs: {count} could not be asked for, what the cache tables say of their types and "
+            f"places stands: {next(iter(unasked.values()))}",
+            err=True,
+        )
+
+
+def _chosen(access: Access, found: Found, patterns: Sequence[str], types: Sequence[str]) -> Found:
+    """The datasets that have one of the types, if any are given. Raises NotFound for none."""
+    if types:
+        typed = access.catalogue.typed([dataset for dataset, _ in found])
+        found = [
+            (dataset, place)
+            for dataset, (_, place) in zip(typed, found, strict=True)
+            if any(fnmatchcase(dataset.dataset_type, each) for each in types)
+        ]
+    if not found:
+        kind = f" of type {' or '.join(types)}" if types else ""
+        raise NotFound(f"there is no dataset{kind} at {', '.join(patterns)}")
+    return found
 
 
 def _say_what(access: Access, wanted: Iterable[tuple[Dataset, Place]]) -> None:

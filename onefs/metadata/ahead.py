@@ -8,7 +8,7 @@ it: a batch never is the reason for an error.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from threading import Event, Lock
 
 from onefs.errors import (
@@ -20,6 +20,7 @@ from onefs.errors import (
     Unreachable,
 )
 from onefs.metadata.alyx import Alyx
+from onefs.metadata.bulk import Bulk
 from onefs.metadata.claims import Claims
 from onefs.metadata.database import Database
 from onefs.metadata.listings import Batch, Listings
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 MODEST_FOR = 2.0
 #: seconds for which stale listings are gathered before they are asked for together
 GATHER = 0.3
+#: sessions of a lab that tell how many fit in a page
+_SAMPLES = 30
 #: the part of the deadline that one request of a batch may take
 _SHARE = 0.6
 
@@ -57,6 +60,7 @@ class Ahead:
         self._database = database
         self._awaited = alyx.modest(MODEST_FOR, deadline * _SHARE)
         self._background = alyx.modest()
+        self._in_bulk = alyx.modest(MODEST_FOR)
         self._listings = listings
         self._clock = clock
         self._walks = Walks(clock)
@@ -110,6 +114,28 @@ class Ahead:
             self._stale[session.eid] = session
         self._listings.run(Batch(("stale datasets",), self._refresh_stale))
 
+    def complete(self, sessions: Sequence[Session]) -> dict[str, OnefsError]:
+        """Ask for the datasets of sessions that only cache tables know; see :meth:`Bulk.run`."""
+        of_lab: dict[str, list[str]] = {}
+        for session in sessions:
+            of_lab.setdefault(session.lab, []).append(session.eid)
+        for lab, eids in of_lab.items():
+            for eid in eids[:_SAMPLES]:
+                self._walks.learn(lab, len(self._database.datasets(eid)))
+        return Bulk(sessions, self._fetch_from_tables, self._walks.room).run()
+
+    def _fetch_from_tables(self, lab: str, eids: Sequence[str]) -> Set[str]:
+        if self._closed.is_set():
+            raise Stopping("onefs is being stopped")
+        # what another process has brought meanwhile need not be asked for
+        wanted = [eid for eid in eids if self._database.is_from_tables(key_of(eid))]
+        try:
+            found = self._fetch(self._in_bulk, lab, wanted) if wanted else frozenset[str]()
+        except OnefsError as error:
+            self._listings.note((), error)
+            raise
+        return found | (set(eids) - set(wanted))
+
     def _fetch_awaited(self, lab: str, eids: Sequence[str], planned: float) -> None:
         try:
             with self._claims.of(lab):
@@ -158,20 +184,26 @@ class Ahead:
         if lab is None or waiting < self._walks.room(lab):
             self._closed.wait(GATHER)
 
-    def _fetch(self, alyx: Alyx, lab: str, eids: Sequence[str]) -> None:
+    def _fetch(self, alyx: Alyx, lab: str, eids: Sequence[str]) -> Set[str]:
         """Ask for the datasets of these sessions, or of the first of them when they are too many
-        for a page, and store them. Raises as Alyx does."""
+        for a page, and store them. Gives those that were asked for. Raises as Alyx does."""
         while (found := _ask(alyx, eids)) is None:
             self._walks.learn(lab, PAGE // len(eids) + 1)
             eids = eids[: len(eids) // 2]
+        asked = frozenset(found)
         for eid in [eid for eid, rows in found.items() if not rows]:
-            if len(found) > 1 and self._database.datasets(eid):
+            if len(asked) > 1 and self._database.datasets(eid):
                 # a session that had datasets: an empty folder needs Alyx's word on it alone
-                found[eid] = alyx.datasets(eid)
+                try:
+                    found[eid] = alyx.datasets(eid)
+                except NotFound as error:  # the others' datasets have come all the same
+                    del found[eid]
+                    self._listings.note([key_of(eid)], error)
         self._database.store_datasets_of(found, self._clock())
         for rows in found.values():
             self._walks.learn(lab, len(rows))
         self._listings.note(map(key_of, found), None)
+        return asked
 
     def _some_stale(self) -> list[Session]:
         """As many stale sessions of one lab as fit in a page, taken off the list."""

@@ -196,10 +196,7 @@ class Catalogue:
         """
         if not self._database.is_from_tables(key_of(session.eid)):
             return False
-        known = self._database.repositories()
-        if not known:
-            known = self._listings.really(self._repositories()).value
-        self._listings.really(self._datasets(session, known))
+        self._listings.really(self._datasets(session, self._known_repositories()))
         return True
 
     def completed(self, session: Session) -> bool:
@@ -215,6 +212,26 @@ class Catalogue:
                 self._told_of_trouble = True
                 log.warning("what the cache tables say stands: %s", error)
             return False
+
+    def complete_all(self, sessions: Sequence[Session]) -> dict[str, OnefsError]:
+        """As :meth:`complete` for many sessions, as many with a request as fit in a page.
+
+        Gives the eids of those that could not be asked for, with why: the tables' word stands. It
+        leaves the budget's reserve to others. Raises Stopping.
+        """
+        wanted = [each for each in sessions if self._database.is_from_tables(key_of(each.eid))]
+        try:
+            self._known_repositories()
+        except Stopping:
+            raise
+        except OnefsError as error:
+            return {session.eid: error for session in wanted}
+        return self._ahead.complete(wanted)
+
+    def _known_repositories(self) -> Mapping[str, Repository]:
+        """Those that are known; Alyx is asked when none is."""
+        known = self._database.repositories()
+        return known or self._listings.really(self._repositories()).value
 
     def typed(self, datasets: Sequence[Dataset]) -> list[Dataset]:
         """The datasets; those that only cache tables know with the types that they likely have.

@@ -16,9 +16,10 @@ import pytest
 
 from onefs.demo.made import MadeLaboratory
 from onefs.demo.rest import cache
+from onefs.demo.rest.errors import ApiError
 from onefs.demo.serve import Servers
 from tests.changing import Changing
-from tests.laboratories import Altered, account, alyx_requests, downloads
+from tests.laboratories import Altered, Troubled, account, alyx_requests, downloads
 from tests.metadata.table_files import OLD, dataset, session, write
 from tests.running import ONEFS, Home, files_below, run
 from tests.scripted import Scripted, answer_json, refusing
@@ -253,6 +254,58 @@ def test_after_a_sync_files_are_fetched_by_type_and_from_wherever_they_are(
         assert len(fetched.stdout.split()) == 29
         asked = [each.path for each in alyx_requests(servers)]
         assert len([each for each in asked if each.startswith("/datasets")]) == 1
+
+
+def questions(servers: Servers) -> list[str]:
+    """The requests for datasets."""
+    asked = [each.path for each in alyx_requests(servers)]
+    return [path for path in asked if path.startswith("/datasets")]
+
+
+def test_many_sessions_are_asked_for_together_and_only_where_it_matters(
+    home: Home, servers: Servers
+) -> None:
+    """The tables say all that a dry run tells, but for types."""
+    who = account(servers)
+    home.run("sync", **who)
+    servers.clear_requests()
+    [said] = home.run("get", "*", "--dry-run", **who).stderr.splitlines()
+    assert "files to fetch" in said
+    assert questions(servers) == []
+    done = home.run("get", "*", "--dry-run", "--type", "clusters.depths", **who)
+    asking, said = done.stderr.splitlines()
+    count = int(asking.removeprefix("asking Alyx for ").removesuffix(" sessions ..."))
+    assert count >= 40
+    assert f"{len(done.stdout.split())} files to fetch" in said
+    assert len(questions(servers)) <= 10
+    servers.clear_requests()
+    again = home.run("get", "*", "--dry-run", "--type", "clusters.depths", **who)
+    assert (again.stdout, again.stderr.splitlines()) == (done.stdout, [said])
+    assert questions(servers) == []
+
+
+@pytest.mark.parametrize(
+    "trouble", [ApiError(500, {"detail": "no"}), ApiError(403, {"detail": "Invalid token."})]
+)
+def test_sessions_that_alyx_does_not_tell_are_fetched_by_the_tables_word(
+    home: Home, laboratory: MadeLaboratory, trouble: ApiError
+) -> None:
+    """It is asked a few times, and not once for each session; the end says how many there are."""
+    source = Troubled(laboratory)
+    with Servers(source) as servers:
+        who = account(servers)
+        home.run("sync", **who)
+        source.trouble = trouble
+        servers.clear_requests()
+        done = home.run("get", "*", "--type", "clusters.depths", **who)
+        asked = questions(servers)
+    assert len(done.stdout.split()) > 1
+    *_, summary, told = done.stderr.splitlines()
+    assert f"{len(done.stdout.split())} files fetched" in summary
+    words = told.split(" sessions could not be asked for, ")
+    assert int(words[0].removeprefix("onefs: ")) >= 40
+    assert words[1].startswith("what the cache tables say of their types and places stands: ")
+    assert len(asked) < 16
 
 
 def test_a_session_that_alyx_has_no_more_does_not_stop_the_others(

@@ -6,19 +6,27 @@ import datetime
 import errno
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from onefs.access import Access
 from onefs.demo.made import MadeLaboratory
+from onefs.demo.rest.errors import ApiError
 from onefs.demo.serve import Servers
-from onefs.errors import NotFound, Unreachable
+from onefs.errors import NotFound, ServerError, Unreachable
+from onefs.http import Transport
 from onefs.metadata import catalogue as rules
+from onefs.metadata.alyx import Alyx
+from onefs.metadata.auth import GivenToken, fetch_token
+from onefs.metadata.budget import Budget, Limits
+from onefs.metadata.catalogue import Catalogue
 from onefs.metadata.tables_sync import complete, from_files, from_server
-from onefs.model import Dataset
+from onefs.model import Dataset, Session
 from onefs.tree.nodes import Kind
 from tests import laboratories
+from tests.laboratories import Troubled, alyx_requests
 from tests.metadata.table_files import OLD, dataset, session, write
 from tests.running import wait_until
 
@@ -246,6 +254,89 @@ def test_sessions_that_are_newer_than_the_tables_are_found(
     assert len(news) == 1
     assert "lab=mainenlab&date_range=" in news[0]
     assert synced.database.fetched_at("news/mainenlab") is not None
+
+
+def sessions_of(access: Access) -> list[Session]:
+    """All sessions that have a dataset."""
+    labs = access.catalogue.labs().value
+    subjects = [(lab, name) for lab in labs for name in access.catalogue.subjects(lab).value]
+    found = [each for where in subjects for each in access.catalogue.sessions(*where).value]
+    return [each for each in found if access.database.tables.has_datasets(each.eid)]
+
+
+def from_tables(access: Access, sessions: list[Session]) -> set[str]:
+    """The eids of those of which only tables have told."""
+    keys = {each.eid: f"datasets/{each.eid}" for each in sessions}
+    return {eid for eid, key in keys.items() if access.database.is_from_tables(key)}
+
+
+def test_many_sessions_are_asked_for_by_the_page(synced: Access, servers: Servers) -> None:
+    sessions = sessions_of(synced)
+    assert from_tables(synced, sessions) == {each.eid for each in sessions}
+    assert synced.catalogue.complete_all(sessions) == {}
+    assert from_tables(synced, sessions) == set()
+    assert set(asked(servers)) == {"/datasets"}
+    assert len(servers.requests) <= 10 < len(sessions)
+    servers.clear_requests()
+    assert synced.catalogue.complete_all(sessions) == {}
+    assert servers.requests == []
+    for each in sessions:
+        assert all(found.dataset_type for found in synced.catalogue.datasets(each).value)
+
+
+def test_one_that_alyx_cannot_tell_does_not_cost_the_others_theirs(
+    laboratory: MadeLaboratory, tmp_path: Path
+) -> None:
+    source = Troubled(laboratory)
+    with Servers(source) as servers, closing(laboratories.opened(servers, tmp_path)) as access:
+        assert from_server(access.alyx.modest(deadline=60.0), tmp_path / "state") is not None
+        assert complete(access.alyx, access.database) is None
+        access.database.tables.forget_look()
+        sessions = sessions_of(access)
+        source.trouble, source.about = ApiError(500, {"detail": "no"}), TUTORIAL
+        servers.clear_requests()
+        unasked = access.catalogue.complete_all(sessions)
+        assert list(unasked) == [TUTORIAL]
+        assert isinstance(unasked[TUTORIAL], ServerError)
+        assert from_tables(access, sessions) == {TUTORIAL}
+        assert len(servers.requests) < 25
+
+
+def test_one_that_alyx_has_no_more_does_not_cost_the_others_theirs(
+    synced: Access, opened: Open, tmp_path: Path, servers: Servers
+) -> None:
+    """Alyx was asked for it, and its answer is no."""
+    known = sessions_of(synced)[:5]
+    at = [session(1, id=each.eid, lab="l", subject="s", number=n) for n, each in enumerate(known)]
+    rows = [dataset(1, n, eid=each.eid) for n, each in enumerate(known)]
+    told = write(tmp_path / "t", [session(9, lab="l"), *at], [dataset(9, 9), *rows], TODAY)
+    from_files(told, tmp_path / "state")
+    access = opened()
+    sessions = access.catalogue.sessions("l", "s").value
+    gone = access.catalogue.sessions("l", "mouse").value
+    assert (len(sessions), len(gone)) == (5, 1)
+    assert access.catalogue.complete_all([*gone, *sessions]) == {}
+    assert from_tables(access, [*gone, *sessions]) == {gone[0].eid}
+    assert asked(servers).count("/datasets") <= 3
+
+
+def test_the_budgets_reserve_is_left_to_others(
+    synced: Access, servers: Servers, tmp_path: Path
+) -> None:
+    sessions = sessions_of(synced)
+    limits = Limits(burst=12, rate=5, reserve=10)
+    login = servers.login
+    with Transport() as transport, closing(Budget(tmp_path / "budget", limits)) as budget:
+        token = fetch_token(transport, servers.alyx_url, login.username, login.password)
+        alyx = Alyx(transport, servers.alyx_url, GivenToken(token), 60.0, budget)
+        with closing(Catalogue(synced.database, alyx, deadline=60.0)) as catalogue:
+            servers.clear_requests()
+            assert catalogue.complete_all(sessions) == {}
+        assert len(alyx_requests(servers)) > limits.burst - limits.reserve
+        left = 0
+        while budget.take(modest=False) == 0:
+            left += 1
+        assert left >= limits.reserve
 
 
 @pytest.fixture

@@ -6,13 +6,11 @@ Each test says whom it follows (see ``test_search``).
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from onefs.demo.made import MadeLaboratory
-from onefs.demo.records import DatasetRecord
 from onefs.demo.rest.errors import ApiError
 from onefs.demo.rest.values import unknown_choice
 from onefs.demo.serve import Servers
@@ -20,7 +18,7 @@ from onefs.errors import Unreachable
 from onefs.metadata.tables_sync import complete, from_files, from_server
 from onefs.one import ONE, OnefsWarning
 from onefs.settings import resolve
-from tests.laboratories import Altered, alyx_requests
+from tests.laboratories import Troubled, alyx_requests
 from tests.metadata.table_files import dataset, session, uuid, write
 from tests.one.conftest import EID, FLOWERS, Open, arguments
 from tests.one.test_list import TYPES
@@ -98,19 +96,6 @@ def test_while_alyx_is_away_names_of_files_tell_the_types(
         servers.stop()
         servers.start()
     assert caplog.text.count("no dataset types: file names stood for them") == 1
-
-
-class Troubled(Altered):
-    """A laboratory whose Alyx answers questions for datasets with ``trouble``, if there is any."""
-
-    trouble: ApiError | None = None
-
-    def datasets(self, eid: str) -> Sequence[DatasetRecord]:
-        """See :class:`onefs.demo.records.Source`."""
-        if self.trouble is not None:
-            raise self.trouble
-        found: Sequence[DatasetRecord] = self._source.datasets(eid)
-        return found
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,98 @@
+"""Asking for the datasets of many sessions, for who needs all of them before going on.
+
+As many sessions as fit in a page with each request, a few requests at once. One that fails is asked
+again in halves, so that one session which Alyx cannot tell does not cost the others theirs; after
+some failures in a row, or when nothing else can be expected, the rest is not asked for.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+
+from onefs.errors import DeadlineExceeded, NotFound, OnefsError, ServerError, Stopping
+from onefs.model import Session
+
+#: requests at once
+_AT_ONCE = 4
+#: failures in a row after which no more is asked: to find one session among those of a page takes 6
+_ENOUGH = 8
+
+
+class Bulk:
+    """One such piece of work.
+
+    ``fetch`` asks for sessions of one lab, and gives the eids of those that it is done with: all,
+    or the first of them. ``room`` tells how many of a lab to ask for with one request.
+    """
+
+    def __init__(
+        self,
+        sessions: Iterable[Session],
+        fetch: Callable[[str, Sequence[str]], Set[str]],
+        room: Callable[[str], int],
+    ) -> None:
+        self._fetch = fetch
+        self._room = room
+        self._lock = Lock()
+        self._waiting: dict[str, deque[str]] = {}
+        for session in sessions:
+            self._waiting.setdefault(session.lab, deque()).append(session.eid)
+        self._left = {eid for waiting in self._waiting.values() for eid in waiting}
+        self._failures = 0
+        self._trouble: OnefsError | None = None
+
+    def run(self) -> dict[str, OnefsError]:
+        """Ask; the sessions that could not be asked for, with the last trouble. Raises Stopping.
+
+        A session that Alyx has no more was asked for.
+        """
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="onefs-bulk") as pool:
+            for done in [pool.submit(self._work) for _ in range(_AT_ONCE)]:
+                done.result()
+        return {} if self._trouble is None else dict.fromkeys(self._left, self._trouble)
+
+    def _work(self) -> None:
+        while chosen := self._next():
+            self._ask(*chosen)
+
+    def _next(self) -> tuple[str, list[str]] | None:
+        """A lab and sessions of it that one request may bring; None when there is no more to do."""
+        with self._lock:
+            if self._failures >= _ENOUGH:
+                return None
+            for lab, waiting in self._waiting.items():
+                if waiting:
+                    count = min(self._room(lab), len(waiting))
+                    return lab, [waiting.popleft() for _ in range(count)]
+        return None
+
+    def _ask(self, lab: str, eids: list[str]) -> None:
+        if self._failures >= _ENOUGH:
+            return
+        try:
+            done = self._fetch(lab, eids)
+        except Stopping:
+            raise
+        except OnefsError as error:
+            if not (isinstance(error, NotFound) and len(eids) == 1):
+                self._failed(error)
+                if len(eids) > 1:
+                    half = len(eids) // 2
+                    self._ask(lab, eids[:half])
+                    self._ask(lab, eids[half:])
+                return
+            done = frozenset(eids)
+        with self._lock:
+            self._failures = 0
+            self._left -= done
+            self._waiting[lab].extendleft(eid for eid in reversed(eids) if eid not in done)
+
+    def _failed(self, error: OnefsError) -> None:
+        with self._lock:
+            self._trouble = error
+            # a smaller question may be answered; one that is refused, or cannot be kept, will not
+            smaller = isinstance(error, (DeadlineExceeded, NotFound, ServerError))
+            self._failures = self._failures + 1 if smaller else _ENOUGH
