@@ -23,7 +23,7 @@ from functools import partial
 
 from onefs import alf
 from onefs.content.store import Place
-from onefs.errors import NotFound
+from onefs.errors import DeadlineExceeded, NotFound, Throttled, Unreachable
 from onefs.model import Dataset, Session
 from onefs.tree.basis import (
     PREFIX,
@@ -77,7 +77,7 @@ class SessionFolder:
         except NotFound:
             # Cache tables leave some datasets out, but what shows folders looks for hidden
             # files in each of them.
-            if name.startswith(".") or not self.rooms.catalogue.completed(self.session):
+            if name.startswith(".") or not self._completed():
                 raise
         return self._listed(name)
 
@@ -124,6 +124,14 @@ class SessionFolder:
     def _listed_by_alyx(self, name: str) -> Item:
         self.rooms.catalogue.complete(self.session)
         return self._listed(name)
+
+    def _completed(self) -> bool:
+        """Whether Alyx has listed what only cache tables knew. While it is away, theirs stands;
+        an answer that is none, or a refusal, is not taken for "no such file"."""
+        try:
+            return self.rooms.catalogue.complete(self.session)
+        except (Unreachable, DeadlineExceeded, Throttled):
+            return False
 
     def _shape(self) -> SessionShape:
         listing = self.rooms.catalogue.datasets(self.session)
