@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 from onefs.content.answers import Changed, WrongSize, judge_range, validator_of
 from onefs.content.blocks import BLOCK_SIZE, State, remove_blocks
+from onefs.content.copies import Copies
 from onefs.content.files import disk_errors
 from onefs.content.holes import disk_size, punch
 from onefs.content.hosts import Hosts, stands_nowhere
@@ -27,7 +28,7 @@ from onefs.errors import (
     Throttled,
     Unreachable,
 )
-from onefs.http import Stream, retry_delay
+from onefs.http import Stream
 from onefs.model import Copy
 
 log = logging.getLogger(__name__)
@@ -35,8 +36,6 @@ log = logging.getLogger(__name__)
 #: bytes taken from the socket and written to the disk at once, where nobody waits for them: each
 #: piece costs its thread several turns in the queue for the interpreter
 PIECE = 4 * BLOCK_SIZE
-#: rounds through all copies without a single block; with the pauses between them, 20 seconds
-ROUNDS = 8
 #: the troubles of one copy, after which another may do
 OF_A_COPY = (
     Unreachable,
@@ -47,9 +46,6 @@ OF_A_COPY = (
     WrongSize,
 )
 
-
-#: statuses of a copy that was there and will not come back
-_GONE = (404, 410)
 
 #: told of the blocks that a run has brought
 Arrived = Callable[[Run, range], None]
@@ -121,73 +117,55 @@ class Fetcher:
     def _from_any_copy(self, run: Run, claims: _Claims) -> None:
         """Every copy in turn, round and round while that can help."""
         attempt = 0
-        allowed = self._candidates(run.partial)
-        copies = self._hosts.order(allowed)
-        unheard: OnefsError | None = None
-        if len(copies) < len(allowed):
-            unheard = ServerError(f"{run.partial.dataset.name}: not all its copies can be asked")
+        copies = Copies(self._hosts, run.partial.dataset)
+        waiting = copies.next(self._candidates(run.partial, copies.gone))
         while claims.blocks:
-            trouble: OnefsError | None = None
-            again: list[Copy] = []
-            delays: list[float] = []
+            again: dict[Copy, float] = {}
             before = claims.written
-            for copy in copies:
+            for copy in waiting:
                 try:
                     while claims.blocks:
-                        self._receive(run, copy, claims, self._hosts.patience(len(copies)))
+                        patience = self._hosts.patience(len(waiting))
+                        self._receive(run, copy, claims, copies.gone, patience)
                     return
                 except OF_A_COPY as error:
-                    trouble = trouble if isinstance(trouble, WrongSize) else error
                     run.trouble = error
-                    self._hosts.failed(copy.url)
-                    if isinstance(error, DeadlineExceeded):
-                        self._hosts.overdue(copy.url)
-                    elif isinstance(error, Throttled):
-                        self._hosts.throttled(copy.url, error.retry_after)
                     attempt = 0 if claims.written > before else attempt
-                    delay = retry_delay(error, attempt + 1, attempts=ROUNDS)
-                    if delay is not None and self._hosts.is_too_long(delay):
-                        unheard = error
-                    elif delay is not None:
-                        again.append(copy)
-                        delays.append(delay)
+                    delay = copies.failed(copy, error, attempt + 1)
+                    if delay is not None:
+                        again[copy] = delay
             attempt += 1
-            if not again and _is_gone(trouble) and (others := self._others(run.partial, allowed)):
-                allowed = again = others
-                delays = [0.0]
-            if not again:
-                raise self._final(run.partial, trouble, unheard)
-            copies = again
-            if run.stop.wait(min(delays)):
+            allowed = self._candidates(run.partial, copies.gone)
+            # what we fetch may have got a copy of its own meanwhile, or lost it
+            waiting = [copy for copy in again if copy in allowed]
+            pause = min((again[copy] for copy in waiting), default=0.0)
+            waiting = waiting or copies.next(allowed)
+            if not waiting:
+                raise self._final(run.partial, copies, claims.written)
+            if run.stop.wait(pause):
                 raise Stopping(f"{run.partial.dataset.name} is not wanted any more")
 
-    def _final(
-        self, partial: Partial, trouble: OnefsError | None, unheard: OnefsError | None
-    ) -> OnefsError:
-        """What the failure of every copy comes to; one that was ``unheard`` may be the good one."""
-        if isinstance(trouble, WrongSize) and unheard is None:
-            self._condemn(partial, str(trouble))
-            return BadContent(str(trouble))
-        if isinstance(trouble, WrongSize):
-            return unheard or trouble
-        return trouble or unheard or stands_nowhere(partial.dataset)
+    def _final(self, partial: Partial, copies: Copies, written: int) -> OnefsError:
+        """What the failure of every copy comes to."""
+        if copies.wrong is None or written:
+            return copies.trouble or copies.unheard or stands_nowhere(partial.dataset)
+        if copies.unheard is not None:
+            return copies.unheard
+        self._condemn(partial, str(copies.wrong))
+        return BadContent(str(copies.wrong))
 
-    def _candidates(self, partial: Partial) -> list[Copy]:
-        """Without an md5 nothing would prove a mixture of copies: then one copy serves all.
-
-        Where that is none of the dataset's any more, all of them: who answers shows that it moved.
+    def _candidates(self, partial: Partial, gone: Set[str]) -> list[Copy]:
+        """The copies that may serve: without an md5 nothing would prove a mixture, and only the
+        one that was begun may. Where that is ``gone``, or none of the dataset's any more, the
+        others: who answers shows that the file has moved.
         """
-        copies = list(partial.dataset.copies)
+        copies = [copy for copy in partial.dataset.copies if copy.url not in gone]
         sources = partial.blocks.about.sources
         if partial.dataset.md5 or not sources:
             return copies
         return [copy for copy in copies if copy.url in sources] or copies
 
-    def _others(self, partial: Partial, tried: list[Copy]) -> list[Copy]:
-        """The copies to try when the only one that might serve has gone."""
-        return [copy for copy in partial.dataset.copies if copy not in tried]
-
-    def _receive(self, run: Run, copy: Copy, claims: _Claims, stall: float) -> None:
+    def _receive(self, run: Run, copy: Copy, claims: _Claims, gone: Set[str], stall: float) -> None:
         """One request: from the first block that is still missing to the end of the run."""
         blocks = run.partial.blocks
         start, end = blocks.span(min(claims.blocks))[0], blocks.span(run.last - 1)[1]
@@ -198,7 +176,7 @@ class Fetcher:
         with self._hosts.stream(copy.url, headers, stall) as stream:
             run.attach(stream)
             body = judge_range(stream, blocks.about.size, start, end, validator)
-            self._name_source(run, copy, stream)
+            self._name_source(run, copy, stream, gone)
             if not body.ranged:
                 claims.widen()
             self._write(run, copy, stream, claims, body.start, body.end, stall)
@@ -232,11 +210,11 @@ class Fetcher:
         if position < end:
             raise ServerError(f"{stream.url}: the answer ended {end - position} bytes early")
 
-    def _name_source(self, run: Run, copy: Copy, stream: Stream) -> None:
+    def _name_source(self, run: Run, copy: Copy, stream: Stream, gone: Set[str]) -> None:
         """Remember which version of a copy our blocks come from.
 
         Raises Changed when they are worth nothing beside those that this copy has; but nothing is
-        given up for what is only fetched ahead.
+        given up for what is only fetched ahead, or while the copy that was begun may serve.
         """
         partial, blocks = run.partial, run.partial.blocks
         if copy.url in blocks.about.sources:
@@ -246,7 +224,8 @@ class Fetcher:
             counts = blocks.name_source(copy.url, found, alone=not partial.dataset.md5)
         if counts is None:
             why = f"{stream.url}: another copy was begun, and no md5 could prove both"
-            raise Changed(why) if run.urgent else ServerError(why)
+            moved = copy in self._candidates(partial, gone)
+            raise Changed(why) if moved and run.urgent else ServerError(why, stream.status)
         if counts != found and counts and found:
             raise Changed(f"{stream.url}: the file on the server has changed")
 
@@ -258,10 +237,6 @@ class Fetcher:
                 freed = remove_blocks(partial.blocks.folder, partial.dataset.id)
                 self._store.ledger.change(-freed)
         self._dropped(partial)
-
-
-def _is_gone(trouble: OnefsError | None) -> bool:
-    return isinstance(trouble, ServerError) and trouble.status in _GONE
 
 
 class _Claims:

@@ -205,4 +205,7 @@ class DatasetHandle:
         """The kernel may show again what it reads of this file from now on."""
         content, dataset = self._content, self._dataset
         entry = None if content.is_small(dataset) else content.store.entry(dataset)
-        content.versions.begin(self._at, dataset, of_entry(entry) if entry else of_file(found))
+        if entry is not None and (entry.inode, entry.mtime_ns) == (found.st_ino, found.st_mtime_ns):
+            content.versions.begin(self._at, dataset, of_entry(entry))
+        else:
+            content.versions.begin(self._at, dataset, of_file(found))

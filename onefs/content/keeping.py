@@ -10,7 +10,7 @@ from pathlib import Path
 
 from onefs.content.blocks import About, BlockFile, abouts, open_blocks, read_about
 from onefs.content.evict import Evictor
-from onefs.content.files import disk_errors, sync
+from onefs.content.files import disk_errors, sync, sync_folder
 from onefs.content.holes import allocated
 from onefs.content.lock import try_lock, unlock
 from onefs.content.records import Entry
@@ -146,7 +146,7 @@ class Keeping:
             sync(kept)  # that they are wanted holds on every host, and after a power loss
             final = self._store.publish(dataset, place, kept, verdict, durable=True)
             self._store.records.sync(dataset.id)
-            sync(final.parent)
+            sync_folder(final.parent)
             return final
 
     def forgive(self, dataset: Dataset) -> None:

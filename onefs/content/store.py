@@ -34,7 +34,6 @@ from onefs.content.files import (
     remove,
     rename,
     stamp,
-    sync,
 )
 from onefs.content.holes import allocated, counted, disk_size
 from onefs.content.index import Index
@@ -212,7 +211,9 @@ class Store:
             ours = former is not None and self._is_ours(former, final)
             if not ours and os.path.lexists(final):
                 final = self.private / "aside" / dataset.id
-            before = disk_size(former.size) if former and ours and partial != final else 0
+            relative = str(final.relative_to(self.root))
+            replaced = former if former and former.ours and former.path == relative else None
+            before = disk_size(replaced.size) if replaced and partial != final else 0
             self._discard_former(dataset, former, keep=(final, partial))
             os.utime(partial, (time.time(), dataset.mtime))
             entry = self._describe(dataset, os.stat(partial), final, verdict, ours=True)
@@ -234,11 +235,12 @@ class Store:
             record = self.records.get(dataset.id)
             if record is None or record.state != "bad" or not record.digest:
                 return None
-            claims = dataset.size in (None, record.size) and dataset.md5 == record.digest
-            if not claims or not self.unchanged(record):
+            if dataset.size not in (None, record.size) or dataset.md5 != record.digest:
                 return None
             kept = self.rejected(dataset)
-            sync(kept)
+            # of another user's, the date could not be set
+            if not self.unchanged(record) or kept.stat().st_uid != os.geteuid():
+                return None
         return self.publish(dataset, place, kept, Verdict("cached"), durable=True)
 
     def confirm(self, entry: Entry) -> None:
@@ -338,8 +340,8 @@ class Store:
             found = os.stat(path, follow_symlinks=False)
         except OSError:
             return False
-        same = found.st_ino == entry.inode and found.st_size <= entry.size
-        return same and found.st_mtime <= entry.used_at
+        same = found.st_ino == entry.inode
+        return same and found.st_size <= entry.size and found.st_mtime <= entry.used_at
 
     def _discard_former(
         self, dataset: Dataset, former: Entry | None, keep: tuple[Path | None, ...]
@@ -353,11 +355,13 @@ class Store:
             return
         if former.state == "bad":
             path = self.rejected(dataset)
-        elif former.ours and former.state != "accepted" and self.unchanged(former):
+        elif former.ours and self.unchanged(former):
             path = self.root / former.path
         else:
             return
-        if path not in keep:
+        if path not in keep and former.state == "accepted" and self.private not in path.parents:
+            self.ledger.change(-counted(path))  # the user wanted these bytes: they are the user's
+        elif path not in keep:
             self.discard(path)
 
     def unchanged(self, entry: Entry) -> bool:

@@ -17,9 +17,10 @@ from cachetools import TTLCache
 
 from onefs.content.answers import WrongSize, expect, total_size
 from onefs.content.blocks import BLOCK_SIZE
+from onefs.content.copies import ROUNDS, Copies
 from onefs.content.durable import Syncer
-from onefs.content.fetch import OF_A_COPY, PIECE, ROUNDS
-from onefs.content.files import disk_errors, remove
+from onefs.content.fetch import OF_A_COPY, PIECE
+from onefs.content.files import disk_errors, remove, sync
 from onefs.content.holes import counted, disk_size
 from onefs.content.hosts import FAILURE_PAUSE, Hosts, failure_pause, stands_nowhere
 from onefs.content.room import Reservation, Room
@@ -37,7 +38,6 @@ from onefs.errors import (
     Throttled,
 )
 from onefs.flights import Flights
-from onefs.http import retry_delay
 from onefs.model import Copy, Dataset
 
 log = logging.getLogger(__name__)
@@ -204,6 +204,7 @@ class WholeFetcher:
             kept = self._store.rejected(dataset)
             self._store.ledger.change(-counted(kept))
             room.wrote(counted(partial))
+            sync(partial)  # somebody may want just these bytes
             partial.replace(kept)
         self._store.condemn(dataset, verdict.reason, kept, digest)
 
@@ -216,43 +217,39 @@ class WholeFetcher:
         when none could be had.
         """
         bad: tuple[Verdict, str] | None = None
-        copies = self._hosts.order(dataset.copies)
-        unheard: OnefsError | None = None  # of a copy that may be the good one
-        if len(copies) < len(dataset.copies):
-            unheard = ServerError(f"{dataset.name}: not all its copies can be asked")
+        copies = Copies(self._hosts, dataset)
+        waiting = copies.next(dataset.copies)
         for attempt in range(1, ROUNDS + 1):
-            trouble: OnefsError | None = None
             again: dict[Copy, float] = {}
-            for copy in copies:
+            for copy in waiting:
                 try:
                     found = self._receive(
-                        dataset, copy, partial, transfer, room, self._hosts.patience(len(copies))
+                        dataset, copy, partial, transfer, room, self._hosts.patience(len(waiting))
                     )
                     if found[0].good:
                         return found
+                    copies.heard(copy)
                     bad = bad or found
                 except WrongSize as error:
+                    copies.heard(copy)
                     bad = bad or (Verdict("bad", str(error)), "")
                 except OF_A_COPY as error:
-                    trouble = transfer.trouble = error
-                    self._hosts.failed(copy.url)
-                    if isinstance(error, DeadlineExceeded):
-                        self._hosts.overdue(copy.url)
-                    elif isinstance(error, Throttled):
-                        self._hosts.throttled(copy.url, error.retry_after)
-                    delay = retry_delay(error, attempt, attempts=ROUNDS)
-                    if delay is not None and self._hosts.is_too_long(delay):
-                        unheard = error  # a worker that waited so long would be missed by others
-                    elif delay is not None:
+                    transfer.trouble = error
+                    delay = copies.failed(copy, error, attempt)
+                    if delay is not None:
                         again[copy] = delay
             if not again:
                 break
-            copies = list(again)
+            waiting = list(again)
             if self._stopped.wait(min(again.values())):
                 raise Stopping("onefs is being stopped")
-        if bad is not None and unheard is None:
+        if bad is not None and copies.unheard is None:
             return bad
-        raise unheard or trouble or stands_nowhere(dataset)
+        raise (
+            (copies.unheard if bad is not None else copies.trouble)
+            or copies.unheard
+            or stands_nowhere(dataset)
+        )
 
     def _receive(
         self,

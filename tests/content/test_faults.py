@@ -397,6 +397,50 @@ def test_blocks_stay_while_nobody_has_the_file(open_content: Open, away: str) ->
             assert reader.read(0, 8 * BLOCK) == LONG[: 8 * BLOCK]
 
 
+def test_a_file_that_is_gone_everywhere_is_asked_for_once_of_each(open_content: Open) -> None:
+    content = open_content(stall=STALL, small_file=0)
+    now: list[Script] = [served(DATA)]
+    scripts = {"/x": lambda talk: now[0](talk), "/y": answer(b"", 404)}
+    with Scripted(scripts) as server:
+        dataset = dataset_of(server, DATA, "/x", "/y", md5="")
+        with Reader(content, dataset) as reader:
+            assert reader.read(0, 10) == DATA[:10]
+        now[0] = answer(b"", 410)
+        asked = len(server.requests)
+        with (
+            Reader(content, dataset) as reader,
+            pytest.raises(ServerError, match=r"answers 4(04|10)"),
+        ):
+            reader.read(4 * BLOCK, 10)
+        assert len(server.requests) - asked <= 4  # who reads on may have had more fetched ahead
+
+
+def test_a_copy_that_stumbles_is_not_given_up_for_another(open_content: Open) -> None:
+    """Without an md5: what is here of the one is worth more than what the other may have."""
+    content = open_content(stall=STALL, small_file=0)
+    scripts = {"/x": in_turn(served(DATA), answer(b"", 503), served(DATA)), "/y": served(DATA)}
+    with Scripted(scripts) as server:
+        dataset = dataset_of(server, DATA, "/x", "/y", md5="")
+        with Reader(content, dataset) as reader:
+            assert reader.read(0, 10) == DATA[:10]
+            assert reader.read(4 * BLOCK, 10) == DATA[4 * BLOCK : 4 * BLOCK + 10]
+        assert "/y" not in [request.target for request in server.requests]
+
+
+@pytest.mark.parametrize("small_file", [0, 1 << 30], ids=["blocks", "whole"])
+@pytest.mark.parametrize("away", [answer(b"", 503), stall()], ids=["503", "silent"])
+def test_no_verdict_while_the_other_copy_may_come_back(
+    open_content: Open, small_file: int, away: Script
+) -> None:
+    content = open_content(stall=SHORT, small_file=small_file)
+    with Scripted({"/wrong": served(DATA[:-7]), "/away": away}) as server:
+        dataset = dataset_of(server, DATA, "/wrong", "/away")
+        with pytest.raises(OnefsError) as caught:
+            read_all(content, dataset)
+        assert not isinstance(caught.value, BadContent)
+        assert content.state(dataset)[0] != "bad"
+
+
 @pytest.mark.parametrize("small_file", [0, 1 << 30], ids=["blocks", "whole"])
 def test_no_verdict_while_a_copy_that_may_be_good_is_not_heard(
     open_content: Open, small_file: int
