@@ -15,6 +15,7 @@ from onefs.errors import BadContent
 from onefs.model import Dataset
 from tests.content.conftest import Open, place
 from tests.content.ranges import BLOCK, dataset_of, read_all, served, some_bytes
+from tests.running import wait_until
 from tests.scripted import Scripted
 
 OLD = some_bytes(3 * BLOCK + 17)
@@ -47,6 +48,8 @@ def test_the_old_version_goes_when_the_new_one_is_bad_at_first(
         with pytest.raises(BadContent):
             read_all(content, new)
         # whoever reads the folder without onefs must not get the old version for the new one
+        # (a reader is told of bad bytes a moment before their verdict is written down)
+        wait_until(lambda: content.state(new)[0] == "bad")
         assert not content.store.final(place(old)).exists()
         content.keeping.forgive(new)
         now[0] = NEW
