@@ -34,6 +34,15 @@ def created(path: str | os.PathLike[str]) -> Iterator[int]:
         os.close(descriptor)
 
 
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Have the names in a folder on the disk for good. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_all(descriptor: int, data: memoryview, offset: int) -> None:
     """Write bytes where they belong, all of them: a disk that gets full takes some first."""
     while data:

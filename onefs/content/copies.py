@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from onefs.content.answers import WrongSize
-from onefs.content.hosts import Hosts
+from onefs.content.hosts import Hosts, stands_nowhere
 from onefs.errors import DeadlineExceeded, OnefsError, ServerError, Throttled
 from onefs.http import retry_delay
 from onefs.model import Copy, Dataset
@@ -74,6 +74,10 @@ class Copies:
             self.heard(copy)
         delay = retry_delay(error, attempt, attempts=ROUNDS)
         return None if delay is None or self._hosts.is_too_long(delay) else delay
+
+    def failure(self) -> OnefsError:
+        """What it comes to when none could be had."""
+        return self.trouble or self.unheard or stands_nowhere(self._dataset)
 
     @property
     def unheard(self) -> OnefsError | None:

@@ -12,7 +12,7 @@ from onefs.content.blocks import BLOCK_SIZE, State, remove_blocks
 from onefs.content.copies import Copies
 from onefs.content.files import disk_errors
 from onefs.content.holes import disk_size, punch
-from onefs.content.hosts import Hosts, stands_nowhere
+from onefs.content.hosts import Hosts
 from onefs.content.partial import Partial
 from onefs.content.room import Reservation, Room
 from onefs.content.scheduler import Run, Scheduler
@@ -148,7 +148,7 @@ class Fetcher:
     def _final(self, partial: Partial, copies: Copies, written: int) -> OnefsError:
         """What the failure of every copy comes to."""
         if copies.wrong is None or written:
-            return copies.trouble or copies.unheard or stands_nowhere(partial.dataset)
+            return copies.failure()
         if copies.unheard is not None:
             return copies.unheard
         self._condemn(partial, str(copies.wrong))

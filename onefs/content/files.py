@@ -49,12 +49,6 @@ def remove_folder(folder: Path) -> None:
         folder.rmdir()
 
 
-def sync_folder(path: Path) -> None:
-    """Have the names in a folder on the disk for good, where its file system can do that."""
-    with suppress(OSError):
-        sync(path)
-
-
 def sync(path: Path) -> None:
     """Have the bytes of a file on the disk for good."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from onefs.content.blocks import About, BlockFile, abouts, open_blocks, read_about
 from onefs.content.evict import Evictor
-from onefs.content.files import disk_errors, sync, sync_folder
+from onefs.content.files import disk_errors, sync
 from onefs.content.holes import allocated
 from onefs.content.lock import try_lock, unlock
 from onefs.content.records import Entry
 from onefs.content.store import Place, Store
 from onefs.content.verify import Verdict, hash_file
+from onefs.descriptors import sync_folder
 from onefs.errors import BadContent, NotFound
 from onefs.model import Dataset
 
@@ -146,7 +147,8 @@ class Keeping:
             sync(kept)  # that they are wanted holds on every host, and after a power loss
             final = self._store.publish(dataset, place, kept, verdict, durable=True)
             self._store.records.sync(dataset.id)
-            sync_folder(final.parent)
+            with suppress(OSError):  # not every file system can
+                sync_folder(final.parent)
             return final
 
     def forgive(self, dataset: Dataset) -> None:

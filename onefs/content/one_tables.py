@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from onefs.content.files import disk_errors
+from onefs.descriptors import sync_folder
 from onefs.errors import Busy, UsageError
 from onefs.owner import PRIVATE, claim
 
@@ -210,10 +211,10 @@ def _publish(root: Path, work: Path, source: str, mtime: float) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(root / PRIVATE / _RECORD)
-    _sync_folder(root / PRIVATE)
+    sync_folder(root / PRIVATE)
     for name in NAMES:
         (work / name).replace(root / name)
-    _sync_folder(root)
+    sync_folder(root)
 
 
 def _refuse_others(root: Path) -> None:
@@ -274,11 +275,3 @@ def _take_lock(lock: IO[bytes], root: Path) -> None:
         if error.errno == errno.EWOULDBLOCK:
             raise Busy(f"another sync writes the tables in {root}: wait until it ends") from None
         # a file system without locks: then nobody else is kept out
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,8 +18,8 @@ from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from pathlib import Path
 
-from onefs.content.files import sync, sync_folder
-from onefs.descriptors import SMALL, created, read_small, write_all
+from onefs.content.files import sync
+from onefs.descriptors import SMALL, created, read_small, sync_folder, write_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,8 @@ class Records:
         """Have a record, and whether it is accepted, on the disk for good."""
         sync(Path(self._path(dataset_id)))
         for folder in (self._folder, self._marks):
-            sync_folder(folder)
+            with suppress(OSError):  # not every file system can
+                sync_folder(folder)
 
     def settle(self, entry: Entry) -> bool:
         """Strike out an entry's boot where it stands; False when the record is another by now.

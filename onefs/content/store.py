@@ -18,7 +18,6 @@ The folder is a ONE cache folder: a complete file stands at
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
 import time
@@ -43,8 +42,6 @@ from onefs.content.records import Entry, Records, boot_id
 from onefs.content.verify import Verdict, judge_file
 from onefs.model import Dataset
 from onefs.owner import PRIVATE, claim
-
-log = logging.getLogger(__name__)
 
 #: seconds between two notes that a file is being used
 USED_EVERY = 30.0
@@ -161,8 +158,7 @@ class Store:
         with disk_errors(self.root):
             if not final.is_file() or stamp(final.stat()) != stamp(proved):
                 return None
-            former = self.records.get(dataset.id)
-            ours = former is not None and self._is_ours(former, final)
+            ours = self._is_ours(self.records.get(dataset.id), final)
             self.take(dataset, final, Verdict("cached"), ours=ours, found=proved)
         return final
 
@@ -208,8 +204,7 @@ class Store:
         with disk_errors(self.root):
             final = self.final(place)
             former = self.records.get(dataset.id)
-            ours = former is not None and self._is_ours(former, final)
-            if not ours and os.path.lexists(final):
+            if not self._is_ours(former, final) and os.path.lexists(final):
                 final = self.private / "aside" / dataset.id
             relative = str(final.relative_to(self.root))
             replaced = former if former and former.ours and former.path == relative else None
@@ -323,9 +318,9 @@ class Store:
         """Bytes of disk that our files take: complete, partial and rejected ones."""
         return self.ledger.total()
 
-    def _is_ours(self, entry: Entry, path: Path) -> bool:
+    def _is_ours(self, entry: Entry | None, path: Path) -> bool:
         """Whether onefs downloaded the file at ``path``, and nobody has replaced it since."""
-        if not entry.ours or entry.path != str(path.relative_to(self.root)):
+        if entry is None or not entry.ours or entry.path != str(path.relative_to(self.root)):
             return False
         return self.unchanged(entry) or self._is_cut(entry, path)
 

@@ -52,12 +52,16 @@ class Versions:
 
 def of_entry(entry: Entry) -> str:
     """The version of a complete file; one that came in parts has had it since its first block."""
-    return entry.generation or f"{entry.inode} {entry.mtime_ns}"
+    return entry.generation or _version(entry.inode, entry.mtime_ns)
 
 
 def of_file(found: os.stat_result) -> str:
     """The same of a small file that has just come."""
-    return f"{found.st_ino} {found.st_mtime_ns}"
+    return _version(found.st_ino, found.st_mtime_ns)
+
+
+def _version(inode: int, mtime_ns: int) -> str:
+    return f"{inode} {mtime_ns}"
 
 
 def _identity(dataset: Dataset, version: str) -> Identity:

@@ -22,7 +22,7 @@ from onefs.content.durable import Syncer
 from onefs.content.fetch import OF_A_COPY, PIECE
 from onefs.content.files import disk_errors, remove, sync
 from onefs.content.holes import counted, disk_size
-from onefs.content.hosts import FAILURE_PAUSE, Hosts, failure_pause, stands_nowhere
+from onefs.content.hosts import FAILURE_PAUSE, Hosts, failure_pause
 from onefs.content.room import Reservation, Room
 from onefs.content.store import Place, Store
 from onefs.content.transfer import Transfer
@@ -243,13 +243,11 @@ class WholeFetcher:
             waiting = list(again)
             if self._stopped.wait(min(again.values())):
                 raise Stopping("onefs is being stopped")
-        if bad is not None and copies.unheard is None:
-            return bad
-        raise (
-            (copies.unheard if bad is not None else copies.trouble)
-            or copies.unheard
-            or stands_nowhere(dataset)
-        )
+        if bad is None:
+            raise copies.failure()
+        if copies.unheard is not None:
+            raise copies.unheard
+        return bad
 
     def _receive(
         self,

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from onefs.descriptors import sync_folder
 from onefs.errors import Busy, CacheError, CacheFull, NotFound, OnefsError
 from onefs.metadata import tables_source
 from onefs.metadata.alyx import Alyx
@@ -159,11 +160,7 @@ def _take(lock: Any, state_dir: Path) -> None:
 def _publish(work: Path, state_dir: Path) -> None:
     """Put the new file in the place of the old one."""
     os.replace(work / NAME, state_dir / NAME)
-    folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(state_dir)
 
 
 def _origin(state_dir: Path) -> str:

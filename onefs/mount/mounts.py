@@ -18,7 +18,7 @@ from pathlib import Path
 from shutil import which
 
 from onefs.errors import Busy, MountError, UsageError
-from onefs.mount.processes import holders
+from onefs.mount.processes import await_that, holders
 
 #: makes the file system's type ``fuse.onefs``
 SUBTYPE = "onefs"
@@ -187,9 +187,4 @@ def _users(mountpoint: str) -> list[str]:
 
 
 def _wait_gone(mountpoint: str, timeout: float) -> bool:
-    deadline = time.monotonic() + timeout
-    while find_mount(mountpoint) is not None:
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(_POLL)
-    return True
+    return await_that(lambda: find_mount(mountpoint) is None, timeout)

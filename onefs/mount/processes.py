@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,9 +41,14 @@ def started(pid: int) -> int | None:
 
 def await_end(pid: int, timeout: float) -> bool:
     """Wait for a process to end: False when it still runs after ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
     born = started(pid)
-    while born is not None and started(pid) == born:
+    return born is None or await_that(lambda: started(pid) != born, timeout)
+
+
+def await_that(condition: Callable[[], bool], timeout: float) -> bool:
+    """Wait until something holds: False when it does not after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
         if time.monotonic() >= deadline:
             return False
         time.sleep(_POLL)

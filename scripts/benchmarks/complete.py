@@ -76,7 +76,7 @@ def _warm(bench: Bench, file: Served, shown: list[Contender]) -> None:
     memory.join()
     _again(bench, "complete-warm", "", paths)
     for path in paths.values():
-        _drop(path)
+        memory.drop_pages(path)
     # each of them is read into pieces, and some are left over
     with memory.scattered((len(paths) + 1) * bench.plan.large):
         _again(bench, "complete-warm-pieces", ", memory in pieces", paths)
@@ -113,17 +113,8 @@ def _verified(path: Path) -> bool:
 
 def _without_pages(paths: list[Path], _repetition: int) -> float:
     for path in paths:
-        _drop(path)
+        memory.drop_pages(path)
     return timed_together([_read(path) for path in paths])
-
-
-def _drop(path: Path) -> None:
-    """The kernel lets go of a file's pages."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)
 
 
 def _once_more(path: Path, _repetition: int) -> float:

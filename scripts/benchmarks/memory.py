@@ -48,6 +48,15 @@ class Filler:
         mmap.mmap(-1, FREE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
 
 
+def drop_pages(path: Path) -> None:
+    """The kernel lets go of what it has of a file."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
 def join() -> None:
     """Bring what is free together, as it is after a start. Only root may: else nothing happens.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from scripts.benchmarks.bench import Bench, Make
 from scripts.benchmarks.contenders import Contender
 from scripts.benchmarks.laboratory import Original, Served, md5_of
+from scripts.benchmarks.memory import drop_pages
 from scripts.benchmarks.processes import ROOT, Command, Failed, run, timed, wait_until
 from scripts.benchmarks.results import Case
 
@@ -298,9 +299,7 @@ def _seconds(contender: Contender, session: list[Served]) -> float:
 def _forget_pages(contender: Contender, session: list[Served]) -> None:
     """What the kernel has of these files by now, it asks for again."""
     for file in session:
-        descriptor = os.open(contender.path(file), os.O_RDONLY)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(descriptor)
+        drop_pages(contender.path(file))
 
 
 def _counted(
