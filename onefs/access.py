@@ -9,10 +9,16 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from onefs.credentials import CredentialStore, DataCredentials, find_data_credentials
+from onefs.credentials import (
+    CredentialStore,
+    DataCredentials,
+    data_servers,
+    find_data_credentials,
+)
 from onefs.errors import DeadlineExceeded, OnefsError, ServerError, Unreachable, UsageError
 from onefs.http import HostAuth, NoTransport, Transport
 from onefs.metadata.alyx import Alyx
@@ -24,7 +30,7 @@ from onefs.metadata.tokens import NoToken, PromisedToken
 from onefs.model import Dataset
 from onefs.once import Once
 from onefs.owner import check_owner
-from onefs.settings import Settings
+from onefs.settings import Settings, resolve
 from onefs.urls import is_loopback
 
 if TYPE_CHECKING:
@@ -59,6 +65,8 @@ class GivenLogin:
     password: str = ""
     data: DataCredentials | None = None
     token: str = ""
+    #: it is the embedded laboratory's, whose file server may have any port of this machine
+    embedded: bool = False
 
 
 class KeptAuth(HostAuth):
@@ -67,8 +75,8 @@ class KeptAuth(HostAuth):
     def __init__(
         self, settings: Settings, store: CredentialStore, environ: Mapping[str, str] | None
     ) -> None:
-        known = [settings.data_url] if settings.data_url else []
-        super().__init__(find_data_credentials(settings, store, environ), known)
+        found = find_data_credentials(settings, store, environ)
+        super().__init__(found, data_servers(settings), settings.data_hosts)
         self._settings = settings
         self._store = store
         self._environ = environ
@@ -80,9 +88,16 @@ class KeptAuth(HostAuth):
             stamp = self._store.stamp()
             if stamp != self._stamp:
                 self._stamp = stamp
-                found = find_data_credentials(self._settings, self._store, self._environ)
-                self.replace(found)
+                self._look_again()
         return super().header(url)
+
+    def _look_again(self) -> None:
+        """Take up what ``onefs login`` or ``setup`` has saved."""
+        self.replace(find_data_credentials(self._settings, self._store, self._environ))
+        flags = {"url": self._settings.url, "profile": self._settings.profile or None}
+        with suppress(OnefsError):  # no such profile any more: what was confirmed stays
+            settings = resolve(flags, self._environ)
+            self.trust(data_servers(settings), settings.data_hosts)
 
 
 class Access:
@@ -231,7 +246,8 @@ class Access:
         settings, data = self._settings, self._login.data
         if data is None:
             return KeptAuth(settings, CredentialStore(), self._environ)
-        return HostAuth(data, [settings.data_url] if settings.data_url else [])
+        loopback = self._login.embedded
+        return HostAuth(data, data_servers(settings), settings.data_hosts, loopback=loopback)
 
     def peek(self, dataset: Dataset, length: int) -> bytes:
         """The first bytes of a dataset, at most ``length``: of the cached file, else asked for.

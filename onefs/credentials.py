@@ -20,6 +20,7 @@ from onefs.keyrings import Keyring, KeyringAway, NoKeyring
 from onefs.private import locked, read_json, write_json
 from onefs.secret import Secret
 from onefs.settings import Settings, applies, config_dir
+from onefs.urls import normalise
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +216,20 @@ def find_data_credentials(
     if saved is not None and saved.data_username and saved.data_password:
         return DataCredentials(saved.data_username, saved.data_password, str(saved.source))
     return None
+
+
+def data_servers(settings: Settings, home: Path | None = None) -> list[str]:
+    """The file server that the pair belongs to: the profile's, else the one that ONE has saved.
+
+    [] when neither names one.
+    """
+    if settings.data_url:
+        return [settings.data_url]
+    saved = oneparams.of_url(settings.url, home)
+    with suppress(UsageError):
+        if saved is not None and saved.data_url:
+            return [normalise(saved.data_url)]
+    return []
 
 
 def _password_file(path: Path) -> Secret:

@@ -24,7 +24,7 @@ import platformdirs
 from onefs.errors import NotConfigured, UsageError
 from onefs.private import locked, read_json, write_json
 from onefs.storing import NAMES, Storing, storing
-from onefs.urls import host_key, normalise
+from onefs.urls import host_key, is_loopback, normalise, origin
 
 #: every variable that every command reads; ``onefs.credentials`` reads those that hold secrets
 VARIABLES = (
@@ -35,6 +35,7 @@ VARIABLES = (
     "ONEFS_TOKEN",
     "ONEFS_DATA_USERNAME",
     "ONEFS_DATA_PASSWORD",
+    "ONEFS_DATA_HOSTS",
     "ONEFS_PROFILE",
     "ONEFS_CACHE_DIR",
     "ONEFS_STATE_DIR",
@@ -60,6 +61,8 @@ class Profile:
     #: the file server that gets the data user and password without having to ask first
     data_url: str = ""
     data_username: str = ""
+    #: other file servers that get them when they ask, separated by commas (see :func:`data_hosts`)
+    data_hosts: str = ""
     #: see :mod:`onefs.storing`, each written as for its flag
     cache_size: str = ""
     min_free: str = ""
@@ -112,6 +115,8 @@ class Settings:
     state_dir: Path
     data_url: str = ""
     data_username: str = ""
+    #: origins of other file servers that get the data user and password when they ask
+    data_hosts: tuple[str, ...] = ()
     storing: Storing = field(default_factory=Storing)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -197,6 +202,7 @@ def resolve(
         "username": _pick("username", flags, own, row),
         "data_username": _pick("data_username", flags, own, row),
         "data_url": _pick("data_url", flags, {}, row),
+        "data_hosts": _pick("data_hosts", flags, own, row),
         "cache_dir": _pick("cache_dir", flags, environ, row, default_cache_dir(url)),
         "state_dir": _pick("state_dir", flags, environ, row, default_state_dir(url)),
     }
@@ -207,6 +213,7 @@ def resolve(
         username=found["username"][0],
         data_username=found["data_username"][0],
         data_url=found["data_url"][0],
+        data_hosts=data_hosts(*found["data_hosts"]),
         cache_dir=_folder(found["cache_dir"][0]),
         state_dir=_folder(found["state_dir"][0]),
         storing=storing(flags, environ, {name: getattr(row, name) for name in NAMES}),
@@ -221,6 +228,28 @@ def applies(environ: Mapping[str, str], url: str) -> bool:
     """
     given = environ.get("ONEFS_URL")
     return not given or normalise(given) == url
+
+
+def data_hosts(text: str, source: str) -> tuple[str, ...]:
+    """The origins that ``text`` names, separated by commas; ``none`` names none.
+
+    An origin is scheme, host and port. Without a scheme https is meant, on the loopback interface
+    http too. There are no patterns: each host is named. Raises UsageError naming ``source``.
+    """
+    found: list[str] = []
+    for word in filter(None, (word.strip() for word in text.split(","))):
+        if word.lower() == "none":
+            continue
+        if "*" in word:
+            raise UsageError(f"{source}: {word!r} is a pattern: name each host that may be trusted")
+        try:
+            base = origin(normalise(word))
+        except UsageError as error:
+            raise UsageError(f"{source}: {error}") from error
+        found.append(base)
+        if "://" not in word and is_loopback(base):
+            found.append(origin(f"http{base.removeprefix('https')}"))
+    return tuple(dict.fromkeys(found))
 
 
 def _pick(

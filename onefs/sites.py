@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onefs.credentials import DataCredentials
 from onefs.errors import CacheError, NotConfigured
 from onefs.owner import read_owner
 from onefs.secret import Secret
-from onefs.settings import Settings, load, resolve
+from onefs.settings import Settings, data_hosts, load, resolve
 from onefs.urls import host_key
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Site:
         data = DataCredentials(
             known.data_username, Secret(known.data_password), "embedded laboratory"
         )
-        login = GivenLogin(Secret(known.password), data)
+        login = GivenLogin(Secret(known.password), data, embedded=True)
         return replace(self.settings, username=known.username), login
 
 
@@ -79,8 +79,12 @@ def stand_in(flags: Mapping[str, str | None], sites: Iterable[Site]) -> Site | N
     site = only(sites)
     if site is None or (named and not _same(Path(named).expanduser(), site.settings.cache_dir)):
         return None
-    given = {name: value for name in ("username", "data_username") if (value := flags.get(name))}
-    return replace(site, settings=replace(site.settings, **given))  # type: ignore[arg-type]
+    given: dict[str, Any] = {
+        name: value for name in ("username", "data_username") if (value := flags.get(name))
+    }
+    if hosts := flags.get("data_hosts"):
+        given["data_hosts"] = data_hosts(hosts, "data_hosts")
+    return replace(site, settings=replace(site.settings, **given))
 
 
 def _same(one: Path, other: Path) -> bool:

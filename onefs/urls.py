@@ -10,9 +10,11 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from onefs.errors import UsageError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+#: in the authority of a URL they mean one host to Python's parser and another to urllib3's
+_AMBIGUOUS = re.compile(r"[^:/?#]*://[^/?#]*[\\\s\x00-\x20\x7f]")
 #: parameters of signed and token URLs; everything else in a query helps whoever reads a message
 _SECRET = re.compile(
-    r"([?&;][^=&;]*(?:token|password|passwd|secret|signature|credential|key|auth)[^=&;]*=)[^&;#]*",
+    r"([?&;][^=&;]*(?:token|password|passwd|secret|sig|credential|key|auth|pwd|jwt)[^=&;]*=)[^&;#]*",
     re.IGNORECASE,
 )
 
@@ -80,6 +82,12 @@ def is_loopback(url: str) -> bool:
         return False
 
 
+def secured(url: str) -> str:
+    """``url`` by https: same host, path and port; http's default port becomes https's."""
+    base = re.sub("^http:", "https:", origin(url))
+    return urlunsplit(_split(url)._replace(scheme="https", netloc=base.partition("://")[2]))
+
+
 def keeps_authorization(source: str, target: str) -> bool:
     """Whether a redirect from ``source`` to ``target`` may carry the Authorization header.
 
@@ -91,6 +99,8 @@ def keeps_authorization(source: str, target: str) -> bool:
 
 def _split(url: str) -> SplitResult:
     """``urlsplit`` with a checked port. Raises UsageError."""
+    if _AMBIGUOUS.match(url):
+        raise UsageError(f"{safe_url(url)} is not a URL: its host holds a backslash or a blank")
     try:
         parts = urlsplit(url)
         _ = parts.port

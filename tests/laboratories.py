@@ -34,6 +34,7 @@ def account(servers: Servers, token: str = "") -> dict[str, str]:
         "ONEFS_USERNAME": login.username,
         "ONEFS_DATA_USERNAME": login.data_username,
         "ONEFS_DATA_PASSWORD": login.data_password,
+        "ONEFS_DATA_HOSTS": servers.data_url,
         **secret,
     }
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import stat
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from onefs import settings
 from onefs.errors import NotConfigured, UsageError
-from onefs.settings import Profile, load, resolve, save_profile
+from onefs.settings import Profile, data_hosts, load, resolve, save_profile
 from onefs.urls import host_key, normalise
 
 IBL = Profile("ibl", "https://alyx.example.org", "olivier", "/data/one", "/var/onefs")
@@ -223,3 +224,40 @@ class TestFile:
         assert [path.name for path in saved.parent.iterdir() if "settings.json." in path.name] == [
             ".settings.json.lock"
         ]
+
+
+class TestDataHosts:
+    @pytest.mark.parametrize(
+        ("text", "origins"),
+        [
+            ("", ()),
+            ("none", ()),
+            ("a.org", ("https://a.org",)),
+            (" A.org:443 ,https://a.org/public/,", ("https://a.org",)),
+            ("http://a.org:8080, b.org:8443", ("http://a.org:8080", "https://b.org:8443")),
+            ("127.0.0.1:80", ("https://127.0.0.1:80", "http://127.0.0.1")),
+            ("[::1]:8080", ("https://[::1]:8080", "http://[::1]:8080")),
+        ],
+    )
+    def test_origins(self, text: str, origins: tuple[str, ...]) -> None:
+        assert data_hosts(text, "ONEFS_DATA_HOSTS") == origins
+
+    @pytest.mark.parametrize("text", ["*.simons.org", "*", "ftp://a.org", "a b", "u@a.org"])
+    def test_what_is_no_host_is_refused(self, text: str) -> None:
+        with pytest.raises(UsageError, match="ONEFS_DATA_HOSTS"):
+            data_hosts(text, "ONEFS_DATA_HOSTS")
+
+    def test_the_variable_is_for_its_database_only(self, tmp_path: Path) -> None:
+        path = tmp_path / "settings.json"
+        environ = {"ONEFS_URL": "https://alyx.org", "ONEFS_DATA_HOSTS": "data.org"}
+        assert resolve({}, environ, path).data_hosts == ("https://data.org",)
+        assert resolve({"url": "https://other.org"}, environ, path).data_hosts == ()
+
+    def test_a_profile_of_an_older_version_confirms_none(self, tmp_path: Path) -> None:
+        path = tmp_path / "settings.json"
+        row = {"url": "https://alyx.org", "data_url": "https://data.org", "data_username": "d"}
+        path.write_text(json.dumps({"default": "a", "profiles": {"a": row}}))
+        found = resolve({}, {}, path)
+        assert (found.data_url, found.data_hosts) == ("https://data.org", ())
+        save_profile(replace(load(path).profiles["a"], data_hosts="x.org"), default=True, path=path)
+        assert resolve({}, {}, path).data_hosts == ("https://x.org",)

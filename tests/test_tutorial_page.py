@@ -34,7 +34,8 @@ def test_every_block_prints_what_the_page_says(
                 continue
             output = io.StringIO()
             with contextlib.redirect_stdout(output):
-                exec(text.replace("ALYX_URL", servers.alyx_url), names)
+                text = text.replace("ALYX_URL", servers.alyx_url)
+                exec(text.replace("DATA_URL", servers.data_url), names)
             printed = output.getvalue()
         names["one"].close()
     assert ["no.suchType" in str(each.message) for each in caught] == [True]

@@ -89,6 +89,7 @@ def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
         state_dir=str(settings.state_dir),
         data_url=settings.data_url,
         data_username=settings.data_username,
+        data_hosts=settings.data_hosts,
         deadline=limits.metadata,
         stall=limits.stall,
         offline=wish.offline,

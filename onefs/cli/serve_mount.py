@@ -48,6 +48,7 @@ class MountSettings:
     profile: str = ""
     data_url: str = ""
     data_username: str = ""
+    data_hosts: tuple[str, ...] = ()
     deadline: float = 10.0
     stall: float = 60.0
     #: ask no server
@@ -108,6 +109,7 @@ def _open(found: MountSettings, ready: dict[str, str] | None) -> Access:
         state_dir=Path(found.state_dir),
         data_url=found.data_url,
         data_username=found.data_username,
+        data_hosts=tuple(found.data_hosts),
         storing=_storing(found.storing),
     )
     login = None
@@ -120,7 +122,7 @@ def _open(found: MountSettings, ready: dict[str, str] | None) -> Access:
         )
         secret = Secret(ready["data_password"])
         data = DataCredentials(ready["data_username"], secret, "embedded laboratory")
-        login = GivenLogin(Secret(ready["password"]), data)
+        login = GivenLogin(Secret(ready["password"]), data, embedded=True)
     deadlines = Deadlines(found.deadline, found.stall)
     return Access(
         settings,

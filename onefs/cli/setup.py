@@ -8,6 +8,7 @@ are never arguments.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import NoReturn
@@ -16,11 +17,12 @@ import click
 
 from onefs import oneparams, settings
 from onefs.cli.options import ask, ask_secret, at_terminal, database_options
-from onefs.cli.trial import Trial, try_file_servers
+from onefs.cli.trial import FileServer, find_file_servers, try_login
 from onefs.credentials import (
     CredentialStore,
     DataCredentials,
     alyx_password,
+    data_servers,
     find_data_credentials,
     known_token,
 )
@@ -36,7 +38,7 @@ from onefs.metadata.auth import check_token, exchange, fetch_token
 from onefs.oneparams import OneSettings
 from onefs.secret import Secret
 from onefs.settings import Profile, Settings
-from onefs.urls import host_key, normalise
+from onefs.urls import host_key, normalise, origin
 
 #: how often a password is asked for
 TRIES = 3
@@ -89,6 +91,7 @@ def setup(
         cache_dir=_choose_cache(given, book, found, saved),
         data_url=found.data_url if data is None else data.url,
         data_username="" if data is None else data.credentials.username,
+        data_hosts=",".join(found.data_hosts if data is None else data.hosts),
     )
     if given.profile:
         row = replace(row, name=given.profile)
@@ -99,6 +102,8 @@ def setup(
     elif store.data(chosen) is not None:
         store.delete_data(chosen)
     click.echo(f"saved profile {row.name}: {row.username} at {row.url}")
+    if data is not None and (servers := [*filter(None, [data.url]), *data.hosts]):
+        click.echo(f"the file server's login goes to {', '.join(servers)}, and to no other host")
     click.echo(f"secrets are kept in {store.where()}")
 
 
@@ -149,6 +154,8 @@ class _Data:
     credentials: DataCredentials
     #: the origin that accepted them; '' when none has answered
     url: str
+    #: other origins that may have them
+    hosts: tuple[str, ...]
 
 
 def _choose_url(given: _Given, book: settings.Book) -> str:
@@ -235,17 +242,99 @@ def _data_credentials(
     known = find_data_credentials(found, store)
     if known is not None and found.data_username not in ("", known.username):
         known = None  # saved for another user than the one that is named now
+    servers = find_file_servers(
+        transport, found.url, token, [*data_servers(found), *found.data_hosts]
+    )
     for left in reversed(range(TRIES)):
         offered = _ask_data(known, found) if at_terminal() else known
-        trial = try_file_servers(transport, found.url, token, offered)
+        if offered is None:
+            _warn_of(servers)
+            return None
         try:
-            return _judged(trial, offered)
+            return _tried(transport, found, servers, offered)
         except DataServerCredentials as error:
             if not left or not at_terminal():
                 raise
             click.echo(str(error), err=True)
             known = None
     raise AssertionError("the last try returns or raises")
+
+
+def _warn_of(servers: Sequence[FileServer]) -> None:
+    for server in servers:
+        if server.asks:
+            click.echo(f"warning: {server.trouble}", err=True)
+
+
+def _tried(
+    transport: Transport,
+    found: Settings,
+    servers: Sequence[FileServer],
+    offered: DataCredentials,
+) -> _Data:
+    """What to keep of a login that was offered, after sending it to the servers that may have it.
+
+    Raises DataServerCredentials when the data server refuses it, a server's own trouble when none
+    can be reached and nobody says to go on, and UsageError when several servers ask for it.
+    """
+    main = _data_server(found, servers)
+    if main is None:
+        away = [each.trouble for each in servers if each.trouble is not None and not each.asks]
+        if away and len(away) == len(servers):
+            _go_on(away[0])
+        sole = [server.origin for server in servers] if len(servers) == 1 else []
+        return _Data(offered, "", tuple(dict.fromkeys([*sole, *found.data_hosts])))
+    if main.asks:
+        try_login(transport, main, offered)
+    elif main.trouble is not None:
+        _go_on(main.trouble)
+    others = [server.origin for server in servers if server is not main]
+    return _Data(offered, main.origin, _confirmed(found, others))
+
+
+def _data_server(found: Settings, servers: Sequence[FileServer]) -> FileServer | None:
+    """The one that the login belongs to: named by settings, else the only one that asks for it.
+
+    None when none asks. Raises UsageError when several do and none of them is named.
+    """
+    asking = [server for server in servers if server.asks]
+    for known, among in ((data_servers(found), servers), (found.data_hosts, asking)):
+        origins = {origin(url) for url in known}
+        if named := [server for server in among if server.origin in origins]:
+            return named[0]
+    if len(asking) < 2:
+        return asking[0] if asking else None
+    origins_asking = ", ".join(server.origin for server in asking)
+    if not at_terminal():
+        raise UsageError(
+            f"several file servers ask for a login: {origins_asking}: name the one that yours is "
+            "for in ONEFS_DATA_HOSTS"
+        )
+    click.echo(f"several file servers ask for a login: {origins_asking}", err=True)
+    chosen = _ask_hosts("Which of them is yours for", "", [server.origin for server in asking])
+    return next((server for server in asking if server.origin in chosen), None)
+
+
+def _confirmed(found: Settings, others: Sequence[str]) -> tuple[str, ...]:
+    """The origins besides the data server's that may have the login: asked for at a terminal."""
+    before = found.data_hosts
+    if not others or not at_terminal():
+        return before
+    click.echo(f"other file servers of this database: {', '.join(others)}", err=True)
+    kept = [base for base in before if base in others]
+    chosen = _ask_hosts("Which of them may get the login too", ",".join(kept), others)
+    return tuple(dict.fromkeys([*chosen, *(base for base in before if base not in others)]))
+
+
+def _ask_hosts(question: str, default: str, among: Sequence[str]) -> tuple[str, ...]:
+    """Some of the origins ``among``; typed separated by commas, with or without scheme."""
+    while True:
+        typed = ask(f"{question} (separated by commas, - for none)", default or "-")
+        words = [] if typed == "-" else [word.strip() for word in typed.split(",")]
+        chosen = [base for base in among if base in words or base.partition("://")[2] in words]
+        if len(chosen) >= len(set(words)):
+            return tuple(chosen)
+        click.echo(f"give some of {', '.join(among)}, or -", err=True)
 
 
 def _ask_data(known: DataCredentials | None, found: Settings) -> DataCredentials | None:
@@ -262,25 +351,6 @@ def _ask_data(known: DataCredentials | None, found: Settings) -> DataCredentials
     if known is not None and keeps and not typed:
         return known
     return DataCredentials(user, Secret(typed), "typed")
-
-
-def _judged(trial: Trial, offered: DataCredentials | None) -> _Data | None:
-    """What to keep after the trial.
-
-    Raises DataServerCredentials when a server refuses the credentials that were offered, and a
-    server's own trouble when none can be reached and nobody says to go on.
-    """
-    if offered is None:
-        for error in trial.refused:
-            click.echo(f"warning: {error}", err=True)
-        return None
-    if trial.accepted:
-        return _Data(offered, trial.accepted[0])
-    if trial.refused:
-        raise trial.refused[0]
-    if trial.away and not trial.open:
-        _go_on(trial.away[0])
-    return _Data(offered, "")
 
 
 def _go_on(error: OnefsError) -> None:

@@ -1,8 +1,10 @@
-"""Whether the file servers of a database accept a user and password."""
+"""The file servers that a database names, and whether they accept a user and password."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 from onefs.credentials import DataCredentials
 from onefs.errors import DataServerCredentials, OnefsError
@@ -16,54 +18,54 @@ PATIENCE = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """What the file servers said; each by its origin."""
+class FileServer:
+    """A file server of the database's repositories, and what it says to a request without login."""
 
-    #: those that answered with the file server's credentials sent
-    accepted: tuple[str, ...] = ()
-    #: those that answered without asking who we are
-    open: tuple[str, ...] = ()
-    refused: tuple[DataServerCredentials, ...] = ()
-    #: those that did not answer
-    away: tuple[OnefsError, ...] = ()
+    origin: str
+    #: one of its folders
+    root: str
+    #: why it does not answer; None when it does
+    trouble: OnefsError | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks for a user and password."""
+        return isinstance(self.trouble, DataServerCredentials)
 
 
-def try_file_servers(
-    transport: Transport, url: str, token: str, credentials: DataCredentials | None
-) -> Trial:
-    """Ask each file server that the database ``url`` names for its top folder.
+def find_file_servers(
+    transport: Transport, url: str, token: str, known: Sequence[str]
+) -> list[FileServer]:
+    """The file servers that the database ``url`` names, each asked for its top folder, no login.
 
-    The credentials go to a server only after it has asked for them. Raises what listing the
-    database's repositories raises.
+    A host that is ``known`` by https, or that another repository names so, is asked by https.
+    Personal and malformed addresses are left out. Raises what listing the database's repositories
+    raises.
     """
-    trial = Trial()
-    for root in _roots(Alyx(transport, url, GivenToken(token))):
-        trial = _add(trial, transport, root, HostAuth(credentials))
-    return trial
-
-
-def _roots(alyx: Alyx) -> list[str]:
-    """One served folder for each origin; personal and malformed addresses are left out."""
-    roots: dict[str, str] = {}
-    for repository in alyx.repositories():
+    named: dict[str, str] = {}
+    for repository in Alyx(transport, url, GivenToken(token)).repositories():
         if repository.data_url and not repository.personal:
-            try:
-                roots.setdefault(origin(repository.data_url), repository.data_url)
-            except OnefsError:
-                continue
-    return list(roots.values())
+            with suppress(OnefsError):
+                named.setdefault(origin(repository.data_url), repository.data_url)
+    nothing = HostAuth(None, known, [base for base in named if base.startswith("https:")])
+    roots: dict[str, str] = {}
+    for address in map(nothing.address, named.values()):
+        roots.setdefault(origin(address), address)
+    return [
+        FileServer(base, root, _trouble(transport, root, nothing)) for base, root in roots.items()
+    ]
 
 
-def _add(trial: Trial, transport: Transport, root: str, auth: HostAuth) -> Trial:
-    known = origin(root)
+def try_login(transport: Transport, server: FileServer, credentials: DataCredentials) -> None:
+    """Send user and password to ``server``. Raises DataServerCredentials when it refuses them."""
+    trouble = _trouble(transport, server.root, HostAuth(credentials, [server.origin]))
+    if trouble is not None:
+        raise trouble
+
+
+def _trouble(transport: Transport, root: str, auth: HostAuth) -> OnefsError | None:
     try:
-        stream = transport.stream(root, auth=auth, connect_timeout=PATIENCE, stall_timeout=PATIENCE)
-        with stream:
-            asked = auth.header(root) is not None
-    except DataServerCredentials as error:
-        return replace(trial, refused=(*trial.refused, error))
+        with transport.stream(root, auth=auth, connect_timeout=PATIENCE, stall_timeout=PATIENCE):
+            return None
     except OnefsError as error:
-        return replace(trial, away=(*trial.away, error))
-    if asked:
-        return replace(trial, accepted=(*trial.accepted, known))
-    return replace(trial, open=(*trial.open, known))
+        return error

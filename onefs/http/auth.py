@@ -8,7 +8,8 @@ from base64 import b64encode
 from collections.abc import Iterable
 
 from onefs.credentials import DataCredentials
-from onefs.urls import origin
+from onefs.errors import DataServerCredentials
+from onefs.urls import host_of, is_loopback, origin, secured
 
 _BASIC = re.compile(r"(?:^|,)\s*basic(?:\s|,|$)", re.IGNORECASE)
 
@@ -16,26 +17,56 @@ _BASIC = re.compile(r"(?:^|,)\s*basic(?:\s|,|$)", re.IGNORECASE)
 class HostAuth:
     """One user and password, and the origins that may have them. Thread-safe.
 
-    They go at once to the origins named beforehand (``known``: the data server of the profile)
-    and to those that asked for them before with a Basic challenge; to nobody else, so neither
-    to Alyx, nor to a host that a redirect leads to.
+    An origin is scheme, host and port. The pair goes at once to the origins named beforehand
+    (``known``: the data server of the profile), and to those of ``confirmed`` after they have asked
+    for it with a Basic challenge; to no other, whatever it asks. An http origin gets it only if it
+    is named as http itself. With ``loopback`` every port of this machine counts as confirmed: the
+    embedded laboratory's file server has another one at each start.
     """
 
-    def __init__(self, credentials: DataCredentials | None, known: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        credentials: DataCredentials | None,
+        known: Iterable[str] = (),
+        confirmed: Iterable[str] = (),
+        *,
+        loopback: bool = False,
+    ) -> None:
         self._lock = threading.Lock()
         self._credentials = credentials
-        self._origins = {origin(url) for url in known}
+        self._loopback = loopback
+        self.trust(known, confirmed)
 
     def replace(self, credentials: DataCredentials | None) -> None:
         """Use these from now on: somebody has logged in anew."""
         with self._lock:
             self._credentials = credentials
 
+    def trust(self, known: Iterable[str], confirmed: Iterable[str]) -> None:
+        """Let these origins have the pair from now on, and no others."""
+        at_once = _with_https(known)
+        with self._lock:
+            #: origins that get the pair with the first request
+            self._at_once = at_once
+            self._trusted = at_once | _with_https(confirmed)
+
+    def address(self, url: str) -> str:
+        """``url``, by https where its host may have the pair by https only."""
+        base = origin(url)
+        if base.startswith("https:") or self._is_trusted(base):
+            return url
+        by_https = secured(url)
+        return by_https if self._is_trusted(origin(by_https)) else url
+
+    def withheld(self) -> HostAuth:
+        """The same without the pair: https has led to http, where everybody could read it."""
+        return _Withheld(None)
+
     def header(self, url: str) -> str | None:
         """The Authorization header for ``url``, or None when its origin is not to have it."""
         with self._lock:
             credentials = self._credentials
-            if credentials is None or origin(url) not in self._origins:
+            if credentials is None or origin(url) not in self._at_once:
                 return None
         pair = f"{credentials.username}:{credentials.password}".encode()
         return f"Basic {b64encode(pair).decode('ascii')}"
@@ -46,8 +77,52 @@ class HostAuth:
         ``sent`` is the header that was refused (None: there was none). None: nothing else is
         known, so that asking again is useless.
         """
-        if _BASIC.search(challenge):
+        base = origin(url)
+        if _BASIC.search(challenge) and self._is_trusted(base):
             with self._lock:
-                self._origins.add(origin(url))
+                self._at_once.add(base)
         header = self.header(url)
         return None if header == sent else header
+
+    def refusal(self, url: str, sent: str | None) -> DataServerCredentials:
+        """The error after a 401 for good; ``sent`` as for :meth:`answer`."""
+        host = host_of(url)
+        if sent is not None:
+            return DataServerCredentials(
+                f"the file server {host} refuses its user and password: run `onefs setup`, or "
+                "check ONEFS_DATA_USERNAME and ONEFS_DATA_PASSWORD"
+            )
+        if self._credentials is None:
+            return DataServerCredentials(
+                f"the file server {host} asks for a user and password, and none are known for it: "
+                "run `onefs setup`, or set ONEFS_DATA_USERNAME and ONEFS_DATA_PASSWORD"
+            )
+        base = origin(url)
+        if self._is_trusted(base):
+            return DataServerCredentials(
+                f"the file server {host} asks for a login of another kind than user and password"
+            )
+        return DataServerCredentials(
+            f"the file server {host} asks for a user and password, and is not confirmed to get "
+            f"them: run `onefs setup`, or add {base} to ONEFS_DATA_HOSTS"
+        )
+
+    def _is_trusted(self, base: str) -> bool:
+        with self._lock:
+            return base in self._trusted or (self._loopback and is_loopback(base))
+
+
+def _with_https(urls: Iterable[str]) -> set[str]:
+    """The origins of ``urls``; an http server may have moved to https."""
+    origins = {origin(url) for url in urls}
+    return origins | {secured(base) for base in origins}
+
+
+class _Withheld(HostAuth):
+    """No pair, because a redirect has led from https to http."""
+
+    def refusal(self, url: str, sent: str | None) -> DataServerCredentials:
+        return DataServerCredentials(
+            f"{host_of(url)} asks for a user and password after a redirect from https to http: "
+            "they are not sent in clear; tell the administrator of the file server"
+        )

@@ -10,7 +10,7 @@ from urllib.parse import urljoin, urlsplit
 from urllib3 import BaseHTTPResponse
 
 from onefs import __version__
-from onefs.errors import DataServerCredentials, ServerError, Unreachable
+from onefs.errors import ServerError, Unreachable
 from onefs.http.call import Call
 from onefs.http.exchange import Exchange
 from onefs.http.failures import RAISED, failure
@@ -49,10 +49,12 @@ class Sender:
         self, call: Call, exchange: Exchange, seconds: float
     ) -> tuple[BaseHTTPResponse, str]:
         """Send ``call``, answer its challenge, follow its redirects: the answer and its URL."""
-        seen = {call.url}
         call = replace(call, headers={"User-Agent": USER_AGENT, **call.headers})
+        if call.auth is not None:
+            call = replace(call, url=call.auth.address(call.url))
+        seen = {call.url}
         while True:
-            response = self._challenge(call, exchange, seconds, own=len(seen) == 1)
+            response = self._challenge(call, exchange, seconds)
             target = _redirect(response, call)
             if target is None:
                 return response, call.url
@@ -60,15 +62,10 @@ class Sender:
             if target in seen or len(seen) > MAX_REDIRECTS:
                 raise ServerError(f"{safe_url(call.url)} leads round in circles", response.status)
             seen.add(target)
-            headers = call.headers
-            if not keeps_authorization(call.url, target):
-                headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
-            call = replace(call, url=target, headers=headers)
+            call = _redirected(call, target)
 
-    def _challenge(
-        self, call: Call, exchange: Exchange, seconds: float, *, own: bool
-    ) -> BaseHTTPResponse:
-        """Send ``call`` with its host's credentials; ``own``: no redirect has led here."""
+    def _challenge(self, call: Call, exchange: Exchange, seconds: float) -> BaseHTTPResponse:
+        """Send ``call`` with its host's credentials."""
         if call.auth is None:
             return self._send(call, exchange, seconds)
         sent = call.auth.header(call.url)
@@ -76,7 +73,7 @@ class Sender:
         if response.status != 401:
             return response
         asks = response.headers.get("WWW-Authenticate", "")
-        header = call.auth.answer(call.url, asks, sent) if own else None
+        header = call.auth.answer(call.url, asks, sent)
         _discard(response, exchange)
         if header is not None:
             sent = header
@@ -84,7 +81,7 @@ class Sender:
             if response.status != 401:
                 return response
             _discard(response, exchange)
-        raise _refused(call.url, sent)
+        raise call.auth.refusal(call.url, sent)
 
     def _send(self, call: Call, exchange: Exchange, seconds: float) -> BaseHTTPResponse:
         """One request, one answer, up to its headers.
@@ -128,29 +125,33 @@ def _redirect(response: BaseHTTPResponse, call: Call) -> str | None:
     location = response.headers.get("Location")
     if call.method != "GET" or response.status not in REDIRECTS or not location:
         return None
-    target = urljoin(call.url, location)
+    try:
+        target = urljoin(call.url, location)
+    except ValueError:
+        target = ""
     if not target.lower().startswith(("http://", "https://")):
         raise ServerError(f"{host_of(call.url)} leads to what is not HTTP", response.status)
-    return target
+    return target if call.auth is None else call.auth.address(target)
+
+
+def _redirected(call: Call, target: str) -> Call:
+    """``call`` for the ``target`` of a redirect, with the credentials that may go there."""
+    headers, auth = call.headers, call.auth
+    if not keeps_authorization(call.url, target):
+        headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
+    if auth is not None and _is_https(call.url) and not _is_https(target):
+        auth = auth.withheld()
+    return replace(call, url=target, headers=headers, auth=auth)
+
+
+def _is_https(url: str) -> bool:
+    return url.lower().startswith("https:")
 
 
 def _authorized(call: Call, header: str | None) -> Call:
     if header is None:
         return call
     return replace(call, headers={**call.headers, "Authorization": header})
-
-
-def _refused(url: str, sent: str | None) -> DataServerCredentials:
-    host = host_of(url)
-    if sent is None:
-        return DataServerCredentials(
-            f"the file server {host} asks for a user and password, and none are known for it: "
-            "run `onefs setup`, or set ONEFS_DATA_USERNAME and ONEFS_DATA_PASSWORD"
-        )
-    return DataServerCredentials(
-        f"the file server {host} refuses its user and password: run `onefs setup`, or check "
-        "ONEFS_DATA_USERNAME and ONEFS_DATA_PASSWORD"
-    )
 
 
 def _discard(response: BaseHTTPResponse, exchange: Exchange) -> None:

@@ -46,7 +46,8 @@ class ONE:
     Nothing of the arguments is saved. ``username`` and ``password`` are Alyx's (or ``token`` in
     their place), ``base_url`` its address; ``profile`` is one that ``onefs setup`` has saved;
     ``cache_dir`` a ONE cache folder; ``data_username`` and ``data_password`` are the file server's
-    own. With ``offline`` no server is asked; with ``silent`` nobody is asked on the terminal.
+    own, ``data_hosts`` the servers that may get them (``https://host``, separated by commas).
+    With ``offline`` no server is asked; with ``silent`` nobody is asked on the terminal.
 
     Raises NotConfigured when no database is known and nobody can be asked, UsageError for
     arguments that make no sense, AlyxCredentials, and Unreachable when Alyx is away and nothing
@@ -66,6 +67,7 @@ class ONE:
         cache_dir: str | os.PathLike[str] | None = None,
         data_username: str | None = None,
         data_password: str | None = None,
+        data_hosts: str | None = None,
         offline: bool = False,
     ) -> None:
         asked = Asked(
@@ -77,6 +79,7 @@ class ONE:
             cache_dir=cache_dir,
             data_username=data_username,
             data_password=data_password,
+            data_hosts=data_hosts,
             offline=offline,
             silent=silent,
         )

@@ -40,7 +40,7 @@ def fetch(access: Access, wanted: Sequence[Wanted], *, offline: bool) -> list[Pa
             return access.content.path(dataset, place)
         except DataServerCredentials as error:
             raise DataServerCredentials(
-                f"{error}; in Python: ONE(data_username=..., data_password=...)"
+                f"{error}; in Python: ONE(data_username=..., data_password=..., data_hosts=...)"
             ) from error
         except BadContent as error:
             return error

@@ -13,7 +13,7 @@ from onefs.errors import DeadlineExceeded, NotConfigured, Throttled, Unreachable
 from onefs.http import Transport
 from onefs.metadata.auth import log_in
 from onefs.secret import Secret
-from onefs.settings import Settings
+from onefs.settings import Settings, data_hosts
 from onefs.sites import Site, decide
 
 
@@ -29,6 +29,8 @@ class Asked:
     cache_dir: str | os.PathLike[str] | None = None
     data_username: str | None = None
     data_password: str | None = None
+    #: file servers that may have them, as in ONEFS_DATA_HOSTS
+    data_hosts: str | None = None
     #: never ask a server
     offline: bool = False
     #: never ask on the terminal
@@ -36,8 +38,10 @@ class Asked:
 
     def __post_init__(self) -> None:
         for name in ("username", "password", "base_url", "token", "profile", "data_username",
-                     "data_password"):  # fmt: skip
+                     "data_password", "data_hosts"):  # fmt: skip
             _check_text(name, getattr(self, name))
+        if self.data_hosts is not None:
+            data_hosts(self.data_hosts, "data_hosts")
         if self.cache_dir is not None:
             if not isinstance(self.cache_dir, (str, os.PathLike)):
                 raise UsageError(f"cache_dir is {type(self.cache_dir).__name__}: give a path")
@@ -51,6 +55,7 @@ class Asked:
             "profile": self.profile,
             "cache_dir": None if self.cache_dir is None else os.fspath(self.cache_dir),
             "data_username": self.data_username,
+            "data_hosts": self.data_hosts,
         }
 
     def has_secret(self) -> bool:

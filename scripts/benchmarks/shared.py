@@ -148,6 +148,7 @@ def home(work: Path, servers: Servers, cache: Path) -> Iterator[Onefs]:
         cache,
         ONEFS_DATA_USERNAME=login.data_username,
         ONEFS_DATA_PASSWORD=login.data_password,
+        ONEFS_DATA_HOSTS=servers.data_url,
         ONEFS_CACHE_SIZE=str(LIMIT),
         ONEFS_SMALL_FILE=str(BLOCK_SIZE),
     )

@@ -14,7 +14,7 @@ import pytest
 from onefs.demo.serve import Servers
 from tests import scripted
 from tests.cli.terminal import Terminal, run
-from tests.scripted import Scripted, answer_json
+from tests.scripted import Scripted, answer, answer_json, basic
 
 ALYX_PASSWORD = "TapetesBloc18"
 DATA_PASSWORD = "flatiron-demo"
@@ -347,10 +347,85 @@ class TestLogin:
         assert (done.returncode, "ONEFS_PASSWORD" in done.stderr) == (2, True)
 
 
-def alyx_with(data_url: str) -> Scripted:
-    """An Alyx that accepts everybody and names one file server."""
-    repository = {"name": "r", "data_url": f"{data_url}/public/", "globus_is_personal": False}
-    listing = {"count": 1, "next": None, "previous": None, "results": [repository]}
+PAIR = basic("iblmember", DATA_PASSWORD, answer(b"files"))
+LOGIN = {
+    "ONEFS_USERNAME": "me",
+    "ONEFS_PASSWORD": "whatever-it-is",
+    "ONEFS_DATA_USERNAME": "iblmember",
+    "ONEFS_DATA_PASSWORD": DATA_PASSWORD,
+}
+
+
+def given_the_pair(server: Scripted) -> bool:
+    return any("authorization" in request.headers for request in server.requests)
+
+
+class TestWhichHostsGetThePair:
+    """Repositories name hosts; only those that the user confirms get the file server's login."""
+
+    def test_no_other_host_without_a_terminal(self, environ: dict[str, str], home: Path) -> None:
+        with (
+            Scripted({"/public/": PAIR}) as own,
+            Scripted({"/public/": answer(b"open")}) as other,
+            alyx_with(own.url, other.url) as alyx,
+        ):
+            done = run(["setup"], environ, **LOGIN, ONEFS_URL=alyx.url)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert f"goes to {own.url}, and to no other host" in done.stdout
+            assert not given_the_pair(other)
+        assert only_profile(home)["data_url"] == own.url
+        assert "data_hosts" not in only_profile(home)
+
+    def test_several_that_ask_are_told_apart_by_the_user(
+        self, environ: dict[str, str], home: Path
+    ) -> None:
+        with (
+            Scripted({"/public/": PAIR}) as own,
+            Scripted({"/public/": PAIR}) as other,
+            alyx_with(other.url, own.url) as alyx,
+        ):
+            done = run(["setup"], environ, **LOGIN, ONEFS_URL=alyx.url)
+            assert (done.returncode, "ONEFS_DATA_HOSTS" in done.stderr) == (2, True)
+            assert not any(map(given_the_pair, (own, other)))
+            assert list(home.rglob("*.json")) == []
+
+            done = run(["setup"], environ, **LOGIN, ONEFS_URL=alyx.url, ONEFS_DATA_HOSTS=own.url)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert only_profile(home)["data_url"] == own.url
+            # known from now on
+            done = run(["setup"], environ, **LOGIN, ONEFS_URL=alyx.url)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert not given_the_pair(other)
+
+    @pytest.mark.parametrize("yes", [True, False])
+    def test_a_terminal_is_asked(self, environ: dict[str, str], home: Path, yes: bool) -> None:
+        with (
+            Scripted({"/public/": PAIR}) as own,
+            Scripted({"/public/": PAIR}) as other,
+            alyx_with(other.url, own.url) as alyx,
+        ):
+            with Terminal(["setup", "--url", alyx.url], {**environ, **LOGIN}) as terminal:
+                terminal.answer("User name", "")
+                terminal.answer("Which of them is yours for", "http://nobody.invalid")
+                terminal.expect("give some of")
+                terminal.answer("Which of them is yours for", own.url)
+                terminal.expect(f"other file servers of this database: {other.url}")
+                host = other.url.partition("://")[2]
+                terminal.answer("Which of them may get the login too", host if yes else "")
+                terminal.answer("Cache folder", "")
+                assert terminal.code() == 0
+            assert not given_the_pair(other)
+        assert only_profile(home)["data_url"] == own.url
+        assert only_profile(home).get("data_hosts", "") == (other.url if yes else "")
+
+
+def alyx_with(*data_urls: str) -> Scripted:
+    """An Alyx that accepts everybody and names these file servers."""
+    repositories = [
+        {"name": f"r{number}", "data_url": f"{url}/public/", "globus_is_personal": False}
+        for number, url in enumerate(data_urls)
+    ]
+    listing = {"count": len(repositories), "next": None, "previous": None, "results": repositories}
     return Scripted(
         {
             "/auth-token": answer_json({"token": "0" * 40}),

@@ -100,7 +100,7 @@ def open_content(tmp_path: Path) -> Iterator[Open]:
             tmp_path / state,
             database,
             transport,
-            HostAuth(credentials),
+            HostAuth(credentials, loopback=True),
             stall=stall,
             deadline=stall,
             **more,

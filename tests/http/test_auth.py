@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import ssl
 import threading
+from pathlib import Path
 
 import pytest
 
 from onefs.credentials import DataCredentials
 from onefs.errors import (
     DataServerCredentials,
+    UsageError,
 )
 from onefs.http import HostAuth, Transport
 from onefs.secret import Secret
@@ -16,6 +20,8 @@ from tests import scripted
 from tests.http.asking import read
 from tests.scripted import Script, Scripted, answer
 
+TLS = Path(__file__).parent.parent / "data" / "tls"
+CERTIFICATE = TLS / "cert.pem"
 PAIR = DataCredentials("iblmember", Secret("s3cr3t-pass"), "test")
 
 
@@ -27,8 +33,8 @@ class TestHostAuth:
         return ["authorization" in request.headers for request in server.requests]
 
     def test_sent_after_a_challenge_and_then_at_once(self, client: Transport) -> None:
-        auth = HostAuth(PAIR)
         with Scripted({"/f": self.secret()}) as server:
+            auth = HostAuth(PAIR, confirmed=[server.url])
             assert read(client.stream(f"{server.url}/f", auth=auth)) == b"data"
             assert read(client.stream(f"{server.url}/f", auth=auth)) == b"data"
             assert self.sent(server) == [False, True, True]
@@ -41,14 +47,16 @@ class TestHostAuth:
 
     def test_never_sent_where_nobody_asks(self, client: Transport) -> None:
         with Scripted({"/f": answer(b"open")}) as server:
-            read(client.stream(f"{server.url}/f", auth=HostAuth(PAIR)))
+            auth = HostAuth(PAIR, confirmed=[server.url])
+            read(client.stream(f"{server.url}/f", auth=auth))
             assert self.sent(server) == [False]
 
     @pytest.mark.parametrize("challenge", ["Bearer", "Digest realm=x", ""])
     def test_never_sent_for_another_challenge(self, client: Transport, challenge: str) -> None:
         with Scripted({"/f": scripted.unauthorized(challenge)}) as server:
-            with pytest.raises(DataServerCredentials):
-                read(client.stream(f"{server.url}/f", auth=HostAuth(PAIR)))
+            auth = HostAuth(PAIR, confirmed=[server.url])
+            with pytest.raises(DataServerCredentials, match="another kind"):
+                read(client.stream(f"{server.url}/f", auth=auth))
             assert self.sent(server) == [False]
 
     def test_never_sent_to_where_a_redirect_leads(self, client: Transport) -> None:
@@ -57,15 +65,17 @@ class TestHostAuth:
                 PAIR.username, PAIR.password, scripted.redirect(f"{other.url}/f")
             )
             with Scripted({"/f": script}) as server:
-                with pytest.raises(DataServerCredentials):
-                    read(client.stream(f"{server.url}/f", auth=HostAuth(PAIR)))
+                auth = HostAuth(PAIR, confirmed=[server.url])
+                with pytest.raises(DataServerCredentials, match="not confirmed"):
+                    read(client.stream(f"{server.url}/f", auth=auth))
                 assert self.sent(server) == [False, True]
             assert self.sent(other) == [False]
 
     def test_refused(self, client: Transport) -> None:
         with Scripted({"/f": scripted.unauthorized()}) as server:
+            auth = HostAuth(PAIR, confirmed=[server.url])
             with pytest.raises(DataServerCredentials, match="refuses its user") as caught:
-                read(client.stream(f"{server.url}/f", auth=HostAuth(PAIR)))
+                read(client.stream(f"{server.url}/f", auth=auth))
             assert len(server.requests) == 2
         assert PAIR.password not in str(caught.value)
 
@@ -77,17 +87,18 @@ class TestHostAuth:
             read(client.stream(f"{server.url}/f", auth=HostAuth(None)))
 
     def test_new_credentials_are_taken_up(self, client: Transport) -> None:
-        auth = HostAuth(DataCredentials("iblmember", Secret("wrong-one"), "test"))
+        wrong = DataCredentials("iblmember", Secret("wrong-one"), "test")
         with Scripted({"/f": self.secret()}) as server:
+            auth = HostAuth(wrong, confirmed=[server.url])
             with pytest.raises(DataServerCredentials):
                 read(client.stream(f"{server.url}/f", auth=auth))
             auth.replace(PAIR)
             assert read(client.stream(f"{server.url}/f", auth=auth)) == b"data"
 
     def test_eight_at_once_all_get_in(self, client: Transport) -> None:
-        auth = HostAuth(PAIR)
         bodies: list[bytes] = []
         with Scripted({"/f": self.secret()}) as server:
+            auth = HostAuth(PAIR, confirmed=[server.url])
             threads = [
                 threading.Thread(
                     target=lambda: bodies.append(read(client.stream(f"{server.url}/f", auth=auth)))
@@ -99,3 +110,120 @@ class TestHostAuth:
             for thread in threads:
                 thread.join(20)
         assert bodies == [b"data"] * 8
+
+
+@pytest.fixture
+def tls() -> ssl.SSLContext:
+    found = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    found.load_cert_chain(CERTIFICATE, TLS / "key.pem")
+    return found
+
+
+class TestOrigins:
+    """Scheme, host and port decide; the pair never travels over http for a host of https."""
+
+    def secret(self) -> Script:
+        return scripted.basic(PAIR.username, PAIR.password, answer(b"data"))
+
+    def sent(self, server: Scripted) -> list[bool]:
+        return ["authorization" in request.headers for request in server.requests]
+
+    def test_a_host_that_is_not_confirmed_does_not_get_the_pair(self, client: Transport) -> None:
+        with Scripted({"/f": self.secret()}) as server, Scripted({}) as own:
+            auth = HostAuth(PAIR, [own.url])
+            for _ in range(2):
+                with pytest.raises(DataServerCredentials) as caught:
+                    read(client.stream(f"{server.url}/f", auth=auth))
+                assert f"add {server.url} to ONEFS_DATA_HOSTS" in str(caught.value)
+                assert "onefs setup" in str(caught.value)
+            assert self.sent(server) == [False, False]
+
+    def test_another_port_or_name_of_a_host_is_another_origin(self, client: Transport) -> None:
+        with Scripted({"/f": self.secret()}) as server:
+            _, _, port = server.url.rpartition(":")
+            for url in (f"http://localhost:{port}/f", f"http://own@127.0.0.1:{port}/f"):
+                auth = HostAuth(PAIR, ["http://127.0.0.1:1", "http://own"], ["http://127.0.0.1"])
+                with pytest.raises(DataServerCredentials):
+                    read(client.stream(url, auth=auth))
+            own = f"Basic {base64.b64encode(b'own:').decode()}"
+            assert {each.headers.get("authorization", own) for each in server.requests} == {own}
+
+    @pytest.mark.parametrize("how", [0, 1], ids=["data server", "confirmed"])
+    def test_an_http_record_of_an_https_host_is_asked_by_https(
+        self, client: Transport, tls: ssl.SSLContext, how: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
+        with Scripted({"/f%20g": self.secret()}, tls) as server:
+            named: list[list[str]] = [[], []]
+            named[how] = [server.url]
+            url = f"http{server.url.removeprefix('https')}/f%20g?x=1"
+            with client.stream(url, auth=HostAuth(PAIR, *named)) as stream:
+                assert b"".join(stream.iter_chunks()) == b"data"
+                assert stream.url == f"{server.url}/f%20g?x=1"
+
+    def test_a_redirect_from_https_to_http_takes_no_pair_along(
+        self, client: Transport, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
+        with Scripted({"/f": self.secret(), "/g": answer(b"open")}) as plain:
+            scripts = {f"/{name}": scripted.redirect(f"{plain.url}/{name}") for name in "fg"}
+            with Scripted(scripts, tls) as server:
+                auth = HostAuth(PAIR, [server.url, plain.url])
+                with pytest.raises(DataServerCredentials, match="redirect from https to http"):
+                    read(client.stream(f"{server.url}/f", auth=auth))
+                assert read(client.stream(f"{server.url}/g", auth=auth)) == b"open"
+                assert self.sent(server) == [True, True]
+            assert self.sent(plain) == [False, False]
+            assert read(client.stream(f"{plain.url}/f", auth=auth)) == b"data"
+
+    def test_a_redirect_to_http_of_the_same_host_stays_on_https(
+        self, client: Transport, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
+        scripts: dict[str, Script] = {"/f": self.secret()}
+        with Scripted(scripts, tls) as server:
+            away = f"http{server.url.removeprefix('https')}/f"
+            with Scripted({"/old": scripted.redirect(away)}) as old:
+                auth = HostAuth(PAIR, [server.url])
+                assert read(client.stream(f"{old.url}/old", auth=auth)) == b"data"
+            assert self.sent(old) == [False]
+
+    def test_a_redirect_to_a_confirmed_host_gets_the_pair_there(self, client: Transport) -> None:
+        with (
+            Scripted({"/f": self.secret()}) as mirror,
+            Scripted({"/f": scripted.redirect(f"{mirror.url}/f")}) as server,
+        ):
+            auth = HostAuth(PAIR, confirmed=[mirror.url])
+            assert read(client.stream(f"{server.url}/f", auth=auth)) == b"data"
+            assert self.sent(server) == [False]
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            r"http://evil.invalid\@127.0.0.1:1/f",
+            r"http://evil.invalid:1\@127.0.0.1:1/f",
+            "http://evil.invalid\t@127.0.0.1:1/f",
+            "http://evil.invalid @127.0.0.1:1/f",
+            "http://127.0.0.1:1\n.evil.invalid/f",
+        ],
+    )
+    def test_an_address_that_parsers_read_in_two_ways_is_refused(
+        self, client: Transport, url: str
+    ) -> None:
+        """urllib3 ends the host at the backslash, Python's parser at the @."""
+        with pytest.raises(UsageError, match="is not a URL"):
+            read(client.stream(url, auth=HostAuth(PAIR, ["http://127.0.0.1:1"])))
+
+    def test_the_loopback_of_an_embedded_laboratory(self, client: Transport) -> None:
+        with Scripted({"/f": self.secret()}) as server:
+            auth = HostAuth(PAIR, loopback=True)
+            assert read(client.stream(f"{server.url}/f", auth=auth)) == b"data"
+        assert auth.answer("http://lab.org/f", "Basic", None) is None
+
+    def test_what_is_withdrawn_is_not_sent_any_more(self) -> None:
+        auth = HostAuth(PAIR, confirmed=["https://a.org"])
+        assert auth.answer("https://a.org/f", "Basic realm=x", None) is not None
+        assert auth.header("https://a.org/g") is not None
+        auth.trust([], ["https://b.org"])
+        assert auth.header("https://a.org/g") is None
+        assert auth.answer("https://a.org/f", "Basic realm=x", None) is None

@@ -49,6 +49,7 @@ def arguments(servers: Servers) -> dict[str, Any]:
         "base_url": servers.alyx_url,
         "data_username": login.data_username,
         "data_password": login.data_password,
+        "data_hosts": servers.data_url,
     }
 
 

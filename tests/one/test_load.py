@@ -227,6 +227,16 @@ def test_without_the_file_servers_credentials(servers: Servers) -> None:
         assert words in str(caught.value)
 
 
+def test_a_file_server_that_is_not_named_does_not_get_the_login(
+    opened: Open, servers: Servers
+) -> None:
+    """Ours: the old code sent it to the server that its settings name, and to no other."""
+    with pytest.raises(DataServerCredentials, match="not confirmed") as caught:
+        opened(data_hosts="https://other.org").load(EID, "clusters.depths")
+    assert f"add {servers.data_url} to ONEFS_DATA_HOSTS" in str(caught.value)
+    assert [each.status for each in servers.requests if each.server == "data"] == [401]
+
+
 def test_offline_what_is_in_the_cache_loads(opened: Open, servers: Servers) -> None:
     """Ours: the old ``offline`` asked Alyx all the same."""
     opened().load(EID, ["clusters.depths"])

@@ -179,6 +179,7 @@ def test_wrong_passwords_and_servers(servers: Servers) -> None:
         ({"base_url": "http://localhost:1", "password": "x"}, "username="),
         ({"base_url": "http://localhost:1", "data_password": "x"}, "data_username="),
         ({"data_username": "\udcff"}, "data_username"),
+        ({"data_hosts": "*.org"}, "data_hosts"),
     ],
 )
 def test_arguments_that_make_no_sense(given: dict[str, Any], word: str) -> None:

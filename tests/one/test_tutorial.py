@@ -60,7 +60,7 @@ class Prompt:
         return code.replace(
             "base_url='https://test.alyx.internationalbrainlab.org'",
             f"base_url={url!r}, data_username={login.data_username!r}, "
-            f"data_password={login.data_password!r}",
+            f"data_password={login.data_password!r}, data_hosts={self._servers.data_url!r}",
         )
 
 
@@ -79,6 +79,7 @@ def ran(
             ("PASSWORD", login.password),
             ("DATA_USERNAME", login.data_username),
             ("DATA_PASSWORD", login.data_password),
+            ("DATA_HOSTS", servers.data_url),
         ):
             patch.setenv(f"ONEFS_{name}", value)
         with pytest.warns(OnefsWarning, match="has no dataset of type 'thisDataset.IveJustMadeUp'"):

@@ -105,6 +105,7 @@ def test_what_is_mounted_stands_in_for_nothing_that_is_named(home: Home) -> None
         status = home.status_of(mounted.path)
         assert status is not None
         password = {"ONEFS_DATA_PASSWORD": login.data_password}
+        password["ONEFS_DATA_HOSTS"] = servers.data_url
         same = password | {"ONEFS_CACHE_DIR": status["cache_dir"]}
         other = password | {"ONEFS_CACHE_DIR": str(home.root / "other")}
         opened = f"{servers.alyx_url} "
