@@ -38,11 +38,19 @@ from __future__ import annotations
 
 import errno
 
+from onefs.printable import printable
+
 
 class OnefsError(Exception):
-    """The root of the tree. ``errno`` is what a file operation returns for it."""
+    """The root of the tree. ``errno`` is what a file operation returns for it.
+
+    As a text it is one line without control characters, whatever a server said.
+    """
 
     errno: int = errno.EIO
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UsageError(OnefsError, ValueError):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
+
+from onefs.printable import printable
 
 #: every secret of this process, so that a log line can be cleaned of it
 _known: set[str] = set()
@@ -40,3 +43,17 @@ def redact(text: str) -> str:
     for secret in sorted(_known, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
+
+
+class RedactedFormatter(logging.Formatter):
+    """Formats log records without secrets and control characters, each on one line.
+
+    The lines of a traceback come indented below it, so that none looks like another record.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        first, *more = redact(super().format(record)).split("\n")
+        return "\n".join([first, *(f"  {printable(line)}" for line in more)])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import sys
 
 import click
@@ -14,6 +15,8 @@ import click
 from onefs import __version__
 from onefs.cli.options import report
 from onefs.errors import OnefsError
+from onefs.printable import printable
+from onefs.secret import RedactedFormatter
 
 #: name -> where the command is, and its line in ``onefs --help``
 COMMANDS = {
@@ -57,10 +60,15 @@ class LazyGroup(click.Group):
         if isinstance(sys.stdout, io.TextIOWrapper):
             # paths that are not UTF-8 are printed as the bytes that they are
             sys.stdout.reconfigure(errors="surrogateescape")
+        if logging.lastResort is not None:  # prints warnings where no log is set up
+            logging.lastResort.setFormatter(RedactedFormatter("%(message)s"))
         try:
             return super().invoke(ctx)
         except OnefsError as error:
             ctx.exit(report(error))
+        except click.ClickException as error:
+            error.message = printable(error.message)  # type: ignore[misc]
+            raise
         except KeyboardInterrupt:
             ctx.exit(130)
         except click.Abort as abort:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from onefs.cli.options import FAILED, database_options, folder_options
+from onefs.cli.options import FAILED, database_options, folder_options, say, say_path
 from onefs.cli.status import size
 from onefs.errors import NotFound
 
@@ -77,11 +77,11 @@ def info(as_json: bool, **flags: Any) -> None:
         return
     limit = "no limit" if limits.cache_size is None else f"of {size(limits.cache_size)}"
     states = ", ".join(f"{count} {state}" for state, count in sorted(found["states"].items()))
-    click.echo(f"{found['cache_dir']}  of {found['database']}")
-    click.echo(f"  {size(found['bytes'])} downloaded, {limit}; {states or 'empty'}")
-    click.echo(f"  {found['pinned']} pinned; {found['others']} not downloaded by onefs")
+    say(f"{found['cache_dir']}  of {found['database']}")
+    say(f"  {size(found['bytes'])} downloaded, {limit}; {states or 'empty'}")
+    say(f"  {found['pinned']} pinned; {found['others']} not downloaded by onefs")
     reserve = f", {size(limits.min_free)} left to others" if limits.min_free else ""
-    click.echo(f"  disk: {size(free)} free of {size(total)}{reserve}")
+    say(f"  disk: {size(free)} free of {size(total)}{reserve}")
 
 
 @cache.command("list")
@@ -99,7 +99,7 @@ def list_(paths: tuple[str, ...], as_json: bool, **flags: Any) -> None:
         click.echo(json.dumps({"files": rows}, indent=2))
         return
     for kept, path in found:
-        click.echo(_row(kept, path))
+        say(_row(kept, path))
 
 
 @cache.command()
@@ -135,7 +135,7 @@ def verify(paths: tuple[str, ...], as_json: bool, **flags: Any) -> None:
     else:
         unproved = sum(checked.good is None for checked in results)
         note = f", {unproved} without a hash to compare" if unproved else ""
-        click.echo(f"{len(results)} files, {len(wrong)} wrong{note}", err=True)
+        say(f"{len(results)} files, {len(wrong)} wrong{note}", err=True)
     if wrong:
         click.get_current_context().exit(FAILED)
 
@@ -151,7 +151,7 @@ def pin(paths: tuple[str, ...], **flags: Any) -> None:
             for dataset, _ in access.tree.datasets(pattern):
                 access.content.keeping.pin(dataset.id)
                 count += 1
-    click.echo(f"{count} datasets pinned", err=True)
+    say(f"{count} datasets pinned", err=True)
 
 
 @cache.command()
@@ -163,7 +163,7 @@ def unpin(paths: tuple[str, ...], **flags: Any) -> None:
         found = {d.id for pattern in patterns for d, _ in access.tree.datasets(pattern)}
         for dataset_id in found:
             access.content.keeping.unpin(dataset_id)
-    click.echo(f"{len(found)} datasets unpinned", err=True)
+    say(f"{len(found)} datasets unpinned", err=True)
 
 
 @cache.command()
@@ -179,8 +179,8 @@ def evict(paths: tuple[str, ...], **flags: Any) -> None:
         freed = sum(keeping.evict(dataset_id) for dataset_id in chosen)
         for kept in keeping.listing():
             if kept.dataset_id in chosen and kept.on_disk:
-                click.echo(f"{kept.path}: {_why_left(kept)}", err=True)
-    click.echo(f"freed {size(freed)}", err=True)
+                say(f"{kept.path}: {_why_left(kept)}", err=True)
+    say(f"freed {size(freed)}", err=True)
 
 
 @cache.command()
@@ -191,7 +191,7 @@ def clear(**flags: Any) -> None:
         freed = access.content.keeping.clear()
         left = access.content.total_bytes()
     rest = f"; {size(left)} are pinned or being read" if left else ""
-    click.echo(f"freed {size(freed)}{rest}", err=True)
+    say(f"freed {size(freed)}{rest}", err=True)
 
 
 @cache.command()
@@ -207,7 +207,7 @@ def accept(paths: tuple[str, ...], **flags: Any) -> None:
         for pattern in patterns:
             for dataset, place in access.tree.datasets(pattern):
                 if access.content.state(dataset)[0] == "bad":
-                    click.echo(access.content.accept(dataset, place))
+                    say_path(access.content.accept(dataset, place))
                     count += 1
     if not count:
         raise NotFound(f"nothing at {', '.join(paths)} is known to be bad")
@@ -255,7 +255,7 @@ def adopt(folder: str, trust: bool, link: bool, as_json: bool, **flags: Any) -> 
         return
     counts = Counter(each.outcome.value for each in found)
     said = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
-    click.echo(said or "no files", err=True)
+    say(said or "no files", err=True)
 
 
 @contextmanager

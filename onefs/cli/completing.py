@@ -7,6 +7,7 @@ from collections.abc import Callable
 import click
 
 from onefs.errors import OnefsError
+from onefs.printable import printable
 from onefs.settings import load
 from onefs.sites import decide
 
@@ -25,7 +26,9 @@ def completes(names: Names) -> Complete:
             found = names(flags)
         except OnefsError:
             return []  # a shell has no place for errors
-        return [name for name in found if name.casefold().startswith(incomplete.casefold())]
+        begun = [name for name in found if name.casefold().startswith(incomplete.casefold())]
+        # a shell prints them as they are, and takes each line for one
+        return [name for name in begun if printable(name) == name]
 
     return complete
 

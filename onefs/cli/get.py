@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onefs.cli.cache import site_options
-from onefs.cli.options import FAILED, exit_code
+from onefs.cli.options import FAILED, exit_code, say, say_path
 from onefs.cli.status import size
 from onefs.errors import NotFound, OnefsError
 
@@ -104,14 +104,14 @@ def _from_tables(access: Access, found: Found, *, whatever_is_here: bool) -> lis
 def _complete(access: Access, sessions: Sequence[Session]) -> dict[str, OnefsError]:
     """Have Alyx list these sessions; those that it could not be asked for, and why."""
     if len(sessions) >= _MANY:
-        click.echo(f"asking Alyx for {len(sessions)} sessions ...", err=True)
+        say(f"asking Alyx for {len(sessions)} sessions ...", err=True)
     return access.catalogue.complete_all(sessions) if sessions else {}
 
 
 def _tell_unasked(unasked: Mapping[str, OnefsError]) -> None:
     if unasked:
         count = "1 session" if len(unasked) == 1 else f"{len(unasked)} sessions"
-        click.echo(
+        say(
             f"onefs: {count} could not be asked for, what the cache tables say of their types and "
             f"places stands: {next(iter(unasked.values()))}",
             err=True,
@@ -141,8 +141,8 @@ def _say_what(access: Access, wanted: Iterable[tuple[Dataset, Place]]) -> None:
             continue
         count += 1
         amount += dataset.size or 0
-        click.echo(access.content.store.final(place))
-    click.echo(f"{count} files to fetch, {size(amount)}; {there} there already", err=True)
+        say_path(access.content.store.final(place))
+    say(f"{count} files to fetch, {size(amount)}; {there} there already", err=True)
 
 
 def _fetch(access: Access, wanted: list[tuple[Dataset, Place]], jobs: int) -> int:
@@ -166,12 +166,12 @@ def _fetch(access: Access, wanted: list[tuple[Dataset, Place]], jobs: int) -> in
                 troubles.append(each.error)
                 progress.say(f"onefs: {name}: {each.error}", err=True)
                 continue
-            progress.say(str(each.path))
+            progress.say_path(each.path)
             there += each.there
             fetched += 0 if each.there else sizes[name]
     failed = f", {len(troubles)} failed" if troubles else ""
     count = len(wanted) - there - len(troubles)
-    click.echo(f"{count} files fetched, {size(fetched)}; {there} there already{failed}", err=True)
+    say(f"{count} files fetched, {size(fetched)}; {there} there already{failed}", err=True)
     return _code(troubles)
 
 

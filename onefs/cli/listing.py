@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from onefs.cli.verbs import Database, clean, emit, mount_of, table, verb_options, whole_path
+from onefs.cli.verbs import Database, emit, mount_of, table, verb_options, whole_path
 from onefs.errors import UsageError
+from onefs.printable import printable
 
 _FORMAT = click.option(
     "--format",
@@ -88,7 +89,7 @@ def path(database: Database, sessions: tuple[str, ...], cache: bool) -> None:
 
 
 def _emit_names(names: list[str], form: str) -> None:
-    emit([json.dumps(names, indent=4)] if form == "json" else [clean(name) for name in names])
+    emit([json.dumps(names, indent=4)] if form == "json" else [printable(name) for name in names])
 
 
 def _emit_datasets(info: Any, form: str) -> None:
@@ -110,5 +111,5 @@ def _emit_datasets(info: Any, form: str) -> None:
 
 def _value(value: object) -> str:
     if isinstance(value, list):
-        return ", ".join(clean(str(each)) for each in value) or "()"
-    return clean(str(value))
+        return ", ".join(printable(str(each)) for each in value) or "()"
+    return printable(str(value))

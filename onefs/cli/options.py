@@ -19,6 +19,7 @@ from onefs.errors import (
     Unreachable,
     UsageError,
 )
+from onefs.printable import printable
 from onefs.secret import redact
 
 FAILED = 1
@@ -33,6 +34,19 @@ _EXIT_CODES: tuple[tuple[tuple[type[OnefsError], ...], int], ...] = (
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def say(text: object, *, err: bool = False) -> None:
+    """Print a text for people on one line, without secrets and control characters."""
+    click.echo(printable(redact(str(text))), err=err)
+
+
+def say_path(path: object) -> None:
+    """Print a path: at a terminal as one that can be shown, else as it is, for a program."""
+    if sys.stdout.isatty():
+        say(path)
+    else:
+        click.echo(str(path))
 
 
 def refuse_empty(argument: str) -> None:
@@ -126,8 +140,10 @@ def exit_code(error: OnefsError) -> int:
 def report(error: OnefsError) -> int:
     """Print the error's sentence on stderr (ONEFS_DEBUG=1: its traceback too); its exit code."""
     if os.environ.get("ONEFS_DEBUG") == "1":
-        click.echo(redact("".join(traceback.format_exception(error))), err=True, nl=False)
-    click.echo(f"onefs: {redact(str(error))}", err=True)
+        for part in traceback.format_exception(error):
+            for line in part.splitlines():
+                say(line, err=True)
+    say(f"onefs: {error}", err=True)
     return exit_code(error)
 
 
@@ -138,8 +154,14 @@ def at_terminal() -> bool:
 
 def ask(question: str, default: str = "") -> str:
     """An answer in one line; '' only when ``default`` is ''."""
+    if printable(default) != default:  # it could not be shown as what it is
+        default = ""
     answer: str = click.prompt(
-        question, default=default, show_default=bool(default), err=True, prompt_suffix=": "
+        printable(question),
+        default=default,
+        show_default=bool(default),
+        err=True,
+        prompt_suffix=": ",
     )
     return answer.strip()
 
@@ -147,6 +169,11 @@ def ask(question: str, default: str = "") -> str:
 def ask_secret(question: str) -> str:
     """An answer that is not shown; '' when nothing is typed."""
     answer: str = click.prompt(
-        question, default="", hide_input=True, show_default=False, err=True, prompt_suffix=": "
+        printable(question),
+        default="",
+        hide_input=True,
+        show_default=False,
+        err=True,
+        prompt_suffix=": ",
     )
     return answer

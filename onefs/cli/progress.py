@@ -8,11 +8,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import TracebackType
 
-import click
-
+from onefs.cli.options import say, say_path
 from onefs.cli.status import size
+from onefs.printable import printable
 
 #: seconds between two looks, and how far back the rate looks
 STEP = 0.1
@@ -87,7 +88,13 @@ class Progress:
         """Print a line above the bars."""
         with self._lock:
             self._clear()
-            click.echo(line, err=err)
+            say(line, err=err)
+
+    def say_path(self, path: Path | None) -> None:
+        """Print a path above the bars."""
+        with self._lock:
+            self._clear()
+            say_path(path)
 
     def lines(self) -> list[str]:
         """The bars, and the total below them."""
@@ -96,7 +103,7 @@ class Progress:
             done = self._done + sum(each for _, (each, _) in files)
             rate = self._rate()
             shown = [
-                f"{_bar(each, whole)} {size(each)} of {size(whole)}  {name}"
+                f"{_bar(each, whole)} {size(each)} of {size(whole)}  {printable(name)}"
                 for name, (each, whole) in files[:MOST]
             ]
             left = max(0, self._total - done)

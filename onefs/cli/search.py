@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from onefs.cli.completing import Complete, completes, known
-from onefs.cli.verbs import Database, clean, emit, mount_of, table, verb_options
+from onefs.cli.verbs import Database, emit, mount_of, table, verb_options
 from onefs.errors import UsageError
 from onefs.metadata.terms import OUTCOMES, VOCABULARY, Several
 from onefs.model import Session
@@ -138,7 +138,7 @@ def _lines(
     return table(
         [
             [
-                session.ref if session else clean(f"{row.get('start_time')} {row.get('subject')}"),
+                session.ref if session else f"{row.get('start_time')} {row.get('subject')}",
                 row.get("lab") or "",
                 eid,
                 *(_more(row) if details else ()),

@@ -16,7 +16,7 @@ from typing import NoReturn
 import click
 
 from onefs import oneparams, settings
-from onefs.cli.options import ask, ask_secret, at_terminal, database_options
+from onefs.cli.options import ask, ask_secret, at_terminal, database_options, say
 from onefs.cli.trial import FileServer, find_file_servers, try_login
 from onefs.credentials import (
     CredentialStore,
@@ -101,10 +101,10 @@ def setup(
         store.set_data(chosen, data.credentials.username, data.credentials.password)
     elif store.data(chosen) is not None:
         store.delete_data(chosen)
-    click.echo(f"saved profile {row.name}: {row.username} at {row.url}")
+    say(f"saved profile {row.name}: {row.username} at {row.url}")
     if data is not None and (servers := [*filter(None, [data.url]), *data.hosts]):
-        click.echo(f"the file server's login goes to {', '.join(servers)}, and to no other host")
-    click.echo(f"secrets are kept in {store.where()}")
+        say(f"the file server's login goes to {', '.join(servers)}, and to no other host")
+    say(f"secrets are kept in {store.where()}")
 
 
 @click.command()
@@ -122,7 +122,7 @@ def login(url: str | None, username: str | None, profile: str | None) -> None:
     with Transport() as transport:
         token = _given_token(transport, found) or _asked_token(transport, found)
     store.set_token(found.url, found.username, token)
-    click.echo(f"logged in to {found.url} as {found.username}; the token is in {store.where()}")
+    say(f"logged in to {found.url} as {found.username}; the token is in {store.where()}")
 
 
 @click.command()
@@ -139,12 +139,12 @@ def logout(url: str | None, username: str | None, profile: str | None) -> None:
             "here: run `onefs logout` where it can, as on the desktop where you logged in"
         )
     if store.unasked():
-        click.echo(
+        say(
             f"nothing of {found.url} is in {store.where()}; the system keyring could not be asked: "
             "where you have logged in with it, as on a desktop, run `onefs logout` there"
         )
         return
-    click.echo(f"forgot the token and the file server's password of {found.url}")
+    say(f"forgot the token and the file server's password of {found.url}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ def _choose_url(given: _Given, book: settings.Book) -> str:
         try:
             return normalise(ask("URL of the Alyx server", default))
         except UsageError as error:
-            click.echo(str(error), err=True)
+            say(str(error), err=True)
 
 
 def _choose_user(given: _Given, url: str, saved: OneSettings | None) -> Settings:
@@ -203,12 +203,12 @@ def _token(
         with suppress(AlyxCredentials):
             if kept:
                 check_token(transport, found.url, kept)
-                click.echo(f"the saved token of {found.username} still works")
+                say(f"the saved token of {found.username} still works")
                 return kept
     if saved is not None and saved.password and saved.username == found.username:
         with suppress(AlyxCredentials):
             token = fetch_token(transport, found.url, found.username, saved.password)
-            click.echo(f"the password that ONE has saved for {found.username} works")
+            say(f"the password that ONE has saved for {found.username} works")
             return token
     return _asked_token(transport, found)
 
@@ -231,7 +231,7 @@ def _asked_token(transport: Transport, found: Settings) -> Secret:
         except AlyxCredentials as error:
             if not left:
                 raise
-            click.echo(str(error), err=True)
+            say(str(error), err=True)
     raise AssertionError("the last try returns or raises")
 
 
@@ -255,7 +255,7 @@ def _data_credentials(
         except DataServerCredentials as error:
             if not left or not at_terminal():
                 raise
-            click.echo(str(error), err=True)
+            say(str(error), err=True)
             known = None
     raise AssertionError("the last try returns or raises")
 
@@ -263,7 +263,7 @@ def _data_credentials(
 def _warn_of(servers: Sequence[FileServer]) -> None:
     for server in servers:
         if server.asks:
-            click.echo(f"warning: {server.trouble}", err=True)
+            say(f"warning: {server.trouble}", err=True)
 
 
 def _tried(
@@ -310,7 +310,7 @@ def _data_server(found: Settings, servers: Sequence[FileServer]) -> FileServer |
             f"several file servers ask for a login: {origins_asking}: name the one that yours is "
             "for in ONEFS_DATA_HOSTS"
         )
-    click.echo(f"several file servers ask for a login: {origins_asking}", err=True)
+    say(f"several file servers ask for a login: {origins_asking}", err=True)
     chosen = _ask_hosts("Which of them is yours for", "", [server.origin for server in asking])
     return next((server for server in asking if server.origin in chosen), None)
 
@@ -320,7 +320,7 @@ def _confirmed(found: Settings, others: Sequence[str]) -> tuple[str, ...]:
     before = found.data_hosts
     if not others or not at_terminal():
         return before
-    click.echo(f"other file servers of this database: {', '.join(others)}", err=True)
+    say(f"other file servers of this database: {', '.join(others)}", err=True)
     kept = [base for base in before if base in others]
     chosen = _ask_hosts("Which of them may get the login too", ",".join(kept), others)
     return tuple(dict.fromkeys([*chosen, *(base for base in before if base not in others)]))
@@ -334,7 +334,7 @@ def _ask_hosts(question: str, default: str, among: Sequence[str]) -> tuple[str, 
         chosen = [base for base in among if base in words or base.partition("://")[2] in words]
         if len(chosen) >= len(set(words)):
             return tuple(chosen)
-        click.echo(f"give some of {', '.join(among)}, or -", err=True)
+        say(f"give some of {', '.join(among)}, or -", err=True)
 
 
 def _ask_data(known: DataCredentials | None, found: Settings) -> DataCredentials | None:
@@ -357,7 +357,7 @@ def _go_on(error: OnefsError) -> None:
     """Ask whether to keep what could not be tested; raise ``error`` unless somebody says yes."""
     if not at_terminal():
         raise error
-    click.echo(str(error), err=True)
+    say(str(error), err=True)
     if not click.confirm("The file server could not be asked. Keep the password anyway?", err=True):
         raise error
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from onefs import __version__
+from onefs.cli.options import say
 from onefs.disks import network_disk
 
 if TYPE_CHECKING:
@@ -31,30 +32,28 @@ def status(as_json: bool) -> None:
         click.echo(json.dumps({"version": __version__, "mounts": mounts}, indent=2))
         return
     if not found:
-        click.echo("Nothing is mounted. `onefs mount MOUNTPOINT` mounts a database.")
+        say("Nothing is mounted. `onefs mount MOUNTPOINT` mounts a database.")
     for each in found:
         as_of = f"  as of {each.as_of}" if each.as_of else ""
-        click.echo(f"{each.mountpoint}  {each.status.state}  {each.url}".rstrip() + as_of)
+        say(f"{each.mountpoint}  {each.status.state}  {each.url}".rstrip() + as_of)
         if not each.since:  # a mount of another home folder: its record is there
             continue
         since = datetime.fromtimestamp(each.since).strftime("%Y-%m-%d %H:%M")
         limit = "" if each.cache_limit is None else f" of {size(each.cache_limit)}"
         cached = f"{size(each.status.cache_bytes)}{limit}"
-        click.echo(f"  since {since}, cache {each.cache_dir}: {cached}")
+        say(f"  since {since}, cache {each.cache_dir}: {cached}")
         disk = _state_disk(each)
         if disk:
-            click.echo(f"  state {each.state_dir}: on a network file system ({disk}), slower")
+            say(f"  state {each.state_dir}: on a network file system ({disk}), slower")
         if each.status.fetch_limit is not None:
             full = each.status.fetched >= each.status.fetch_limit
-            click.echo(
+            say(
                 f"  fetched {size(each.status.fetched)} of {size(each.status.fetch_limit)} within "
                 f"the hour{': no more is fetched for now' if full else ''}"
             )
         for download in each.status.downloads:
             whole = f" of {size(download.size)}" if download.size else ""
-            click.echo(
-                f"  {download.path}: {size(download.done)}{whole}, {size(int(download.rate))}/s"
-            )
+            say(f"  {download.path}: {size(download.done)}{whole}, {size(int(download.rate))}/s")
 
 
 def _state_disk(mount: MountInfo) -> str:

@@ -18,6 +18,7 @@ from onefs.cli.options import (
     database_options,
     folder_options,
     named,
+    say,
 )
 from onefs.errors import NotFound, OnefsError, UsageError
 from onefs.metadata.tabled import TabledDatabase
@@ -100,13 +101,13 @@ def _load_server(access: Access, settings: Settings, *, needed: bool) -> bool:
     except NotFound as error:
         if needed:
             raise
-        click.echo(f"{error}; going on with what is known", err=True)
+        say(f"{error}; going on with what is known", err=True)
         return False
     trouble = complete(alyx, access.database)
     if trouble is not None:
-        click.echo(f"onefs: labs and subjects are asked for when needed: {trouble}", err=True)
+        say(f"onefs: labs and subjects are asked for when needed: {trouble}", err=True)
     if built is None:
-        click.echo("The tables that are there are the server's newest.")
+        say("The tables that are there are the server's newest.")
     else:
         _say(built, began)
     return built is not None
@@ -118,10 +119,10 @@ def _put_tables(settings: Settings, *, anew: bool) -> None:
     try:
         done = one_tables.put(settings.state_dir, settings.cache_dir, database, anew=anew)
     except UsageError as error:
-        click.echo(f"onefs: no tables for ONE-api: {error}", err=True)
+        say(f"onefs: no tables for ONE-api: {error}", err=True)
         return
     if done is not None:
-        click.echo(f"ONE-api finds them in {settings.cache_dir}, and in a mount.")
+        say(f"ONE-api finds them in {settings.cache_dir}, and in a mount.")
 
 
 def _ask_sizes(access: Access, settings: Settings, path: str, *, built: bool) -> None:
@@ -136,7 +137,7 @@ def _ask_sizes(access: Access, settings: Settings, path: str, *, built: bool) ->
         _put_tables(settings, anew=built)
         raise
     _put_tables(settings, anew=built or outcome.known > 0)
-    click.echo(f"{outcome.known:,} sizes were asked for and are known now.")
+    say(f"{outcome.known:,} sizes were asked for and are known now.")
     if outcome.failures:
         first = outcome.failures[0]
         raise OnefsError(f"{outcome.failed:,} sizes could not be had, the first: {first}")
@@ -144,7 +145,7 @@ def _ask_sizes(access: Access, settings: Settings, path: str, *, built: bool) ->
 
 def _say(built: Built, began: float) -> None:
     seconds = time.monotonic() - began
-    click.echo(
+    say(
         f"{built.sessions:,} sessions and {built.datasets:,} datasets as of {built.date_created}, "
         f"loaded in {seconds:.1f} s."
     )

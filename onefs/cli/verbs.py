@@ -15,10 +15,9 @@ from typing import Any, TypeVar
 
 import click
 
-from onefs import alf
-from onefs.cli.options import database_options, named
+from onefs.cli.options import database_options, named, say
 from onefs.one import ONE, OnefsWarning
-from onefs.secret import redact
+from onefs.printable import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -85,17 +84,24 @@ def verb_options(command: F) -> F:
 
 
 def emit(lines: Sequence[str]) -> None:
-    """Print lines, through a pager when they do not fit on the terminal."""
-    text = "\n".join(lines)
-    if sys.stdout.isatty() and len(lines) >= shutil.get_terminal_size().lines:
-        click.echo_via_pager(text)
+    """Print lines, through a pager when they do not fit on the terminal.
+
+    A program gets them as they are: what is no path has been made :func:`printable` before.
+    """
+    if not sys.stdout.isatty():
+        if lines:
+            click.echo("\n".join(lines))
+        return
+    shown = [printable(part) for line in lines for part in line.split("\n")]
+    if len(shown) >= shutil.get_terminal_size().lines:
+        click.echo_via_pager("\n".join(shown))
     elif lines:
-        click.echo(text)
+        click.echo("\n".join(shown))
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> list[str]:
     """Rows as lines of aligned columns under a header; [] without rows."""
-    cells = [header, *([clean(str(cell)) for cell in row] for row in rows)]
+    cells = [header, *([printable(str(cell)) for cell in row] for row in rows)]
     if not rows:
         return []
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -103,11 +109,6 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in cells
     ]
-
-
-def clean(text: str) -> str:
-    """A server's text on one line, without what a terminal would obey."""
-    return "".join(char if char.isprintable() else "?" for char in alf.valid_text(text))
 
 
 def mount_of(url: str) -> str | None:
@@ -137,7 +138,7 @@ def whole_path(path: str) -> str:
 @contextmanager
 def _warnings_as_sentences() -> Iterator[None]:
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        click.echo(f"onefs: {redact(str(message))}", err=True)
+        say(f"onefs: {message}", err=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", OnefsWarning)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from onefs.errors import DataServerCredentials, OnefsError, ServerError, Throttled
 from onefs.http import Stream, retry_after_seconds
+from onefs.urls import safe_url
 
 _CONTENT_RANGE = re.compile(r"\s*bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)\s*", re.IGNORECASE)
 
@@ -38,7 +39,7 @@ class Body:
 
 def expect(stream: Stream, *statuses: int) -> None:
     """Raise unless the answer is a file: of these statuses, and no page for people."""
-    host = stream.url
+    host = safe_url(stream.url)
     if stream.status in (403, 407):
         raise DataServerCredentials(f"{host}: the file server does not allow it to us")
     if stream.status == 429:
@@ -62,18 +63,20 @@ def judge_range(stream: Stream, size: int, start: int, end: int, validator: str)
     expect(stream, 200, 206)
     found = validator_of(stream.headers)
     if validator and found and found != validator:
-        raise Changed(f"{stream.url}: the file on the server has changed")
+        raise Changed(f"{safe_url(stream.url)}: the file on the server has changed")
     if stream.status == 200:
         _check_size(stream.length, size, stream.url)
         return Body(0, size, ranged=False)
     match = _CONTENT_RANGE.fullmatch(stream.headers.get("Content-Range", ""))
     if match is None or match[1] is None:
-        raise ServerError(f"{stream.url}: the file server does not say which bytes it sends", 206)
+        raise ServerError(
+            f"{safe_url(stream.url)}: the file server does not say which bytes it sends", 206
+        )
     _check_size(_total(stream), size, stream.url)
     first, last = int(match[1]), int(match[2]) + 1
     if (first, last) != (start, end):
         raise ServerError(
-            f"{stream.url}: asked for bytes {start}-{end - 1}, the file server sends "
+            f"{safe_url(stream.url)}: asked for bytes {start}-{end - 1}, the file server sends "
             f"{first}-{last - 1}",
             206,
         )
@@ -85,7 +88,7 @@ def total_size(stream: Stream) -> int:
     expect(stream, 200, 206, 416)  # 416: an empty file has no first byte
     total = stream.length if stream.status == 200 else _total(stream)
     if total is None:
-        raise ServerError(f"{stream.url}: the file server does not say how large it is")
+        raise ServerError(f"{safe_url(stream.url)}: the file server does not say how large it is")
     return total
 
 

@@ -5,21 +5,17 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import os
+import threading
 from io import TextIOWrapper
 from pathlib import Path
 
-from onefs.secret import redact
+from onefs.secret import RedactedFormatter
+
+log = logging.getLogger(__name__)
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 #: bytes; with one older file, the log takes twice that at most
 _MAX_BYTES = 4 * 1024 * 1024
-
-
-class _Redacted(logging.Formatter):
-    """No token or password of this process reaches the log, whoever writes it."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
 
 
 class _LogFile(logging.handlers.RotatingFileHandler):
@@ -41,8 +37,18 @@ def set_up(log_file: str | None, level: str) -> None:
     else:
         make(log_file)
         handler = _LogFile(log_file, maxBytes=_MAX_BYTES, backupCount=1, encoding="utf-8")
-    handler.setFormatter(_Redacted(_FORMAT))
+    handler.setFormatter(RedactedFormatter(_FORMAT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # else they would be printed as they are
+    logging.captureWarnings(True)
+    threading.excepthook = _log_thread
+
+
+def _log_thread(ended: threading.ExceptHookArgs) -> None:
+    """Log what a thread has died of."""
+    if ended.exc_value is not None and not isinstance(ended.exc_value, SystemExit):
+        name = ended.thread.name if ended.thread is not None else "unknown"
+        log.error("thread %s has died", name, exc_info=ended.exc_value)
 
 
 def make(log_file: str | os.PathLike[str]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, overload
 
+from onefs.printable import printable
+
 
 class DatasetInfo(NamedTuple):
     """One row of a :class:`SessionDataInfo`."""
@@ -116,7 +118,8 @@ class SessionDataInfo:
 def _cells(row: DatasetInfo) -> list[str]:
     folder = "/".join(filter(None, (row.collection, row.revision and f"#{row.revision}#")))
     size = "? bytes" if row.size is None else f"{row.size} bytes"
-    return [row.dataset_type, folder or ".", size, summary(row.data), row.url]
+    cells = [row.dataset_type, folder or ".", size, summary(row.data), row.url]
+    return list(map(printable, cells))
 
 
 def summary(data: Any) -> str:

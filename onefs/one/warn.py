@@ -6,6 +6,8 @@ import sys
 import warnings
 from pathlib import Path
 
+from onefs.printable import printable
+
 _PACKAGE = str(Path(__file__).parent)
 
 
@@ -18,4 +20,4 @@ def warn(sentence: str) -> None:
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         level, frame = level + 1, frame.f_back
-    warnings.warn(sentence, OnefsWarning, stacklevel=level)
+    warnings.warn(printable(sentence), OnefsWarning, stacklevel=level)

@@ -21,6 +21,7 @@ from onefs.tree.basis import PREFIX, Item, Rooms, file_node
 from onefs.tree.nodes import Handle, Kind, Node, inode_of_path
 from onefs.tree.opened import HeldHandle
 from onefs.tree.text import TextHandle
+from onefs.urls import safe_url
 
 SESSION_JSON = ".session.json"
 
@@ -81,7 +82,7 @@ class File:
         if not dataset.from_tables:
             found["dataset_type"] = dataset.dataset_type
         if dataset.copies:
-            found["url"] = dataset.copies[0].url
+            found["url"] = safe_url(dataset.copies[0].url)
         if error:
             found["error"] = error
         return {PREFIX + name: value for name, value in found.items()}

@@ -14,6 +14,8 @@ from onefs.errors import NotFound, UsageError
 from onefs.metadata.catalogue import Catalogue
 from onefs.metadata.queries import Queries
 from onefs.model import Dataset
+from onefs.printable import printable
+from onefs.secret import redact
 from onefs.tree import searches
 from onefs.tree.basis import Folder, Item, Link, Rooms
 from onefs.tree.days import AS_OF
@@ -107,7 +109,8 @@ class Laboratory:
         return item.open()
 
     def xattrs(self, path: str) -> dict[str, str]:
-        return self._find(path).xattrs()
+        found = self._find(path).xattrs()
+        return {name: printable(redact(value)) for name, value in found.items()}
 
     def datasets(self, pattern: str) -> Iterator[tuple[Dataset, Place]]:
         """The datasets at and below a path, or all paths that a shell pattern matches.

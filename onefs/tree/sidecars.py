@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from onefs import alf
 from onefs.model import Session
+from onefs.printable import printable
 from onefs.tree.basis import Rooms
 from onefs.tree.nodes import Handle, Kind, Node, inode_of_path
 from onefs.tree.shape import datasets_by_place
@@ -41,10 +42,11 @@ class DatasetsTsv:
         for place, dataset in datasets_by_place(shape):
             size = "" if dataset.size is None else str(dataset.size)
             kind, revision = _cell(dataset.dataset_type), _cell(dataset.revision)
-            lines.append(("/".join(place), kind, size, dataset.md5, revision, dataset.qc))
+            md5, qc = _cell(dataset.md5), _cell(dataset.qc)
+            lines.append(("/".join(place), kind, size, md5, revision, qc))
         return "".join("\t".join(line) + "\n" for line in lines).encode()
 
 
 def _cell(text: str) -> str:
     """A server's text that breaks no line."""
-    return alf.component(text) if text else ""
+    return printable(alf.component(text)) if text else ""

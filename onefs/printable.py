@@ -1,0 +1,30 @@
+"""Texts of servers, files and variables as they may be shown: one line, nothing to obey."""
+
+from __future__ import annotations
+
+import re
+
+#: what ends a line or leaves a column
+_BLANKS = "\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"
+#: control characters (ESC, BS, NUL, C1 ...), what changes the direction of writing or is not seen,
+#: tags, and lone surrogates; not the joiners (U+200C, U+200D), which languages and emoji need
+_CONTROLS = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
+)
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, without any character that a terminal or a log reader obeys.
+
+    Blanks that are no space become one, a byte that is no UTF-8 its percent-code (``%FF``), every
+    other such character ``?``.
+    """
+    return _CONTROLS.sub(_shown, text)
+
+
+def _shown(match: re.Match[str]) -> str:
+    char = match.group()
+    if "\udc80" <= char <= "\udcff":
+        return f"%{ord(char) - 0xDC00:02X}"
+    return " " if char in _BLANKS else "?"
