@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from onefs.errors import (
     BadContent,
     DataServerCredentials,
     DeadlineExceeded,
+    OnefsError,
     ServerError,
     Stopping,
     Unreachable,
@@ -172,6 +174,31 @@ def test_credentials_are_sent_when_asked_for(open_content: Open, server: FileSer
     with pytest.raises(DataServerCredentials, match="ONEFS_DATA_PASSWORD"):
         read(open_content(), dataset)
     assert read(open_content(credentials=login()), dataset) == BYTES
+
+
+@pytest.mark.parametrize("status", [403, 404, 200, 429])
+def test_a_signed_url_is_not_shown_with_its_signature(
+    open_content: Open, server: FileServer, status: int
+) -> None:
+    """Neither the record's own, nor one that a redirect leads to."""
+    signed = "?X-Amz-Credential=AKIA1234&X-Amz-Signature=5ecre7&sig=5ecre7&jwt=5ecre7&pwd=5ecre7"
+    dataset = server.dataset("a.b.npy", BYTES)
+    (copy,) = dataset.copies
+    dataset = replace(dataset, copies=(replace(copy, url=copy.url + signed),))
+
+    def lead(request: Request) -> Response:
+        if request.path == "/a.b.npy":
+            return Response("", 302, {"Location": "/elsewhere" + signed})
+        kind = {"Content-Type": "text/html", "Retry-After": "100"}
+        return Response("<html>no</html>", status, kind)
+
+    server.files["/a.b.npy"] = server.files["/elsewhere"] = lead
+    content = open_content(stall=2.0)
+    with pytest.raises(OnefsError) as caught:
+        read(content, dataset)
+    for text in (str(caught.value), *content.state(dataset)):
+        assert "5ecre7" not in text
+        assert "AKIA" not in text
 
 
 def test_a_server_that_is_away(open_content: Open, server: FileServer) -> None:
