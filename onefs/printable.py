@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 #: what ends a line or leaves a column
@@ -21,6 +22,16 @@ def printable(text: str) -> str:
     other such character ``?``.
     """
     return _CONTROLS.sub(_shown, text)
+
+
+def printable_json(text: str) -> str:
+    """JSON that means the same, with those characters in its strings written as ``\\u001b``."""
+    return _CONTROLS.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    char = match.group()
+    return char if char == "\n" else json.dumps(char)[1:-1]
 
 
 def _shown(match: re.Match[str]) -> str:

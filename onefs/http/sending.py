@@ -127,10 +127,10 @@ def _redirect(response: BaseHTTPResponse, call: Call) -> str | None:
         return None
     try:
         target = urljoin(call.url, location)
-    except ValueError:
-        target = ""
-    if not target.lower().startswith(("http://", "https://")):
-        raise ServerError(f"{host_of(call.url)} leads to what is not HTTP", response.status)
+        origin(target)
+    except ValueError as error:
+        why = f"{host_of(call.url)} leads to what is not HTTP"
+        raise ServerError(why, response.status) from error
     return target if call.auth is None else call.auth.address(target)
 
 

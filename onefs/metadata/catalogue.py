@@ -45,6 +45,7 @@ from onefs.metadata.presence import Presence
 from onefs.metadata.rows import DatasetRow, usable_copies
 from onefs.metadata.tables import presumed_copies
 from onefs.model import Dataset, Repository, Session
+from onefs.printable import printable_json
 
 __all__ = [
     "FAILURE_PAUSE",
@@ -317,7 +318,7 @@ class Catalogue:
             body = json.dumps(
                 alyx.session_record(eid), sort_keys=True, indent=2, ensure_ascii=False
             )
-            self._database.store_record(eid, body + "\n", self._clock())
+            self._database.store_record(eid, printable_json(body) + "\n", self._clock())
 
         return self._listings.get(
             Wanted(

@@ -12,6 +12,7 @@ import pytest
 from onefs.credentials import DataCredentials
 from onefs.errors import (
     DataServerCredentials,
+    ServerError,
     UsageError,
 )
 from onefs.http import HostAuth, Transport
@@ -227,3 +228,14 @@ class TestOrigins:
         auth.trust([], ["https://b.org"])
         assert auth.header("https://a.org/g") is None
         assert auth.answer("https://a.org/f", "Basic realm=x", None) is None
+
+    @pytest.mark.parametrize(
+        "location", ["http://h:99999/", "http://[::1/", r"http://a\@b/", "ftp://h/"]
+    )
+    def test_a_redirect_to_no_address_is_the_servers_fault(
+        self, client: Transport, location: str
+    ) -> None:
+        with Scripted({"/f": scripted.redirect(location)}) as server:
+            for auth in (None, HostAuth(PAIR, [server.url])):
+                with pytest.raises(ServerError, match="leads to what is not HTTP"):
+                    read(client.stream(f"{server.url}/f", auth=auth))

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.hostile import obeyed
+
 CODE = """
 import logging, os, sys
 from onefs.mount import logs
@@ -47,3 +49,31 @@ except RuntimeError:
     text = log.read_text()
     assert "RuntimeError: sent ***" in text
     assert "0123456789abcdef" not in text
+
+
+def test_no_text_makes_a_record_of_its_own(tmp_path: Path) -> None:
+    """Messages, tracebacks, warnings and what threads die of."""
+    log = tmp_path / "onefs.log"
+    code = """
+import logging, sys, threading, warnings
+from onefs.mount import logs
+logs.set_up(sys.argv[1], "info")
+evil = "\\x1b]0;t\\x07\\x9b2J\\u202e\\u2028" + "\\r\\n2026-01-01 00:00:00 INFO forged: all is well"
+logging.getLogger("test").warning("%s", evil)
+try:
+    raise RuntimeError(evil)
+except RuntimeError:
+    logging.getLogger("test").exception("failed")
+warnings.warn(evil)
+def die():
+    raise ValueError(evil)
+thread = threading.Thread(target=die)
+thread.start()
+thread.join()
+"""
+    subprocess.run([sys.executable, "-c", code, log], check=True, timeout=60)
+    text = log.read_text()
+    assert obeyed(text) == []
+    assert text.count("forged") >= 4
+    assert [line for line in text.splitlines() if line.startswith("2026-01-01 00:00:00")] == []
+    assert "ValueError" in text

@@ -5,6 +5,7 @@ Each command is run with its output in pipes and at a terminal.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -180,6 +181,10 @@ def _look_at_files(mounted: Mounted, session: str) -> None:
     assert {line.count("\t") for line in lines} == {5}
     for line in lines:
         check("".join(line.split("\t")[1:]))
+    with open(os.path.join(session, ".session.json"), "rb") as file:
+        record = file.read().decode()
+    check(record)
+    assert json.loads(record)["narrative"] == EVIL
     seen = 0
     for folder, _, files in os.walk(session):
         for name in files[:3]:
