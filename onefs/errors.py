@@ -17,6 +17,7 @@
      +- DeadlineExceeded          ETIMEDOUT     it answered too slowly or not at all
      +- Throttled                 EBUSY         the server asks to wait beyond the deadline
      +- ServerError               EIO           the server answered nonsense or failed
+     |   +- TooLarge                            it answers with more than is read
      +- BadContent                EIO           the bytes are not those that the database describes
      +- CacheError                EIO           the cache folder cannot be used
      |   +- CacheFull             ENOSPC
@@ -134,6 +135,10 @@ class ServerError(OnefsError):
         super().__init__(message)
         self.status = status
         self.detail = detail
+
+
+class TooLarge(ServerError):
+    """The answer has more bytes, values, pages or rows than are read; ask for less at once."""
 
 
 class BadContent(OnefsError):

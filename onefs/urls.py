@@ -12,9 +12,14 @@ from onefs.errors import UsageError
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 #: parameters of signed and token URLs; everything else in a query helps whoever reads a message
 _SECRET = re.compile(
-    r"([?&;][^=&;]*(?:token|password|passwd|secret|signature|credential|key|auth)[^=&;]*=)[^&;#]*",
+    # linear: a name ends at the next "?", and is looked through only where "=" follows it
+    r"([?&;](?=[^?=&;]*=)[^?=&;]*?"
+    r"(?:token|password|passwd|secret|signature|credential|key|auth)[^?=&;]*=)[^&;#]*",
     re.IGNORECASE,
 )
+_MALFORMED = "(a malformed URL)"
+#: characters of a URL that a message may hold
+_LONGEST = 1000
 
 
 def normalise(text: str) -> str:
@@ -56,17 +61,28 @@ def origin(url: str) -> str:
 @lru_cache(maxsize=256)  # asked for several times in the course of each download
 def host_of(url: str) -> str:
     """``host[:port]`` for a message; never raises."""
-    return urlsplit(safe_url(url)).netloc or safe_url(url)
+    try:
+        server = urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        return _MALFORMED
+    return _cut(server) or safe_url(url)
 
 
 def safe_url(url: str) -> str:
-    """The URL without user, password, fragment and the values of secret parameters."""
+    """The URL without user, password, fragment and the values of secret parameters, on one line.
+
+    Of a URL longer than 1,000 characters only the beginning.
+    """
     try:
         parts = urlsplit(url)
     except ValueError:
-        return "(a malformed URL)"
+        return _MALFORMED
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
-    return _SECRET.sub(r"\1***", urlunsplit(bare))
+    return _SECRET.sub(r"\1***", _cut(urlunsplit(bare)))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def is_loopback(url: str) -> bool:

@@ -10,13 +10,14 @@ from urllib.parse import urljoin, urlsplit
 from urllib3 import BaseHTTPResponse
 
 from onefs import __version__
-from onefs.errors import DataServerCredentials, ServerError, Unreachable
+from onefs.errors import DataServerCredentials, ServerError, Unreachable, UsageError
 from onefs.http.call import Call
 from onefs.http.exchange import Exchange
 from onefs.http.failures import RAISED, failure
 from onefs.http.pools import Pools
 from onefs.http.streams import ended
 from onefs.once import Once
+from onefs.secret import excerpt
 from onefs.urls import host_of, is_loopback, keeps_authorization, origin, safe_url
 
 if TYPE_CHECKING:
@@ -52,7 +53,13 @@ class Sender:
         seen = {call.url}
         call = replace(call, headers={"User-Agent": USER_AGENT, **call.headers})
         while True:
-            response = self._challenge(call, exchange, seconds, own=len(seen) == 1)
+            try:
+                response = self._challenge(call, exchange, seconds, own=len(seen) == 1)
+            except UsageError as error:
+                if len(seen) == 1:
+                    raise
+                # an address that a server has named is no mistake of the user
+                raise ServerError(f"a redirect leads to no address: {error}") from error
             target = _redirect(response, call)
             if target is None:
                 return response, call.url
@@ -128,9 +135,21 @@ def _redirect(response: BaseHTTPResponse, call: Call) -> str | None:
     location = response.headers.get("Location")
     if call.method != "GET" or response.status not in REDIRECTS or not location:
         return None
-    target = urljoin(call.url, location)
-    if not target.lower().startswith(("http://", "https://")):
-        raise ServerError(f"{host_of(call.url)} leads to what is not HTTP", response.status)
+    return leads_to(call.url, location, response.status)
+
+
+def leads_to(url: str, location: str, status: int) -> str:
+    """The address that an answer of ``url`` leads to. Raises ServerError when it is none."""
+    try:
+        target = urljoin(url, location)
+        if "@" in urlsplit(target).netloc:
+            raise ServerError(f"{host_of(url)} leads to an address with a user in it", status)
+        origin(target)
+    except ValueError:  # a UsageError is one too
+        shown = excerpt(location)
+        raise ServerError(
+            f"{host_of(url)} leads to {shown!r}, which is not HTTP or no address", status
+        ) from None
     return target
 
 

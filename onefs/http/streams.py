@@ -10,6 +10,7 @@ from urllib3 import BaseHTTPResponse
 from onefs.errors import DeadlineExceeded, OnefsError, ServerError, Stopping
 from onefs.http.exchange import Clock, Exchange, Verdict
 from onefs.http.failures import RAISED, failure
+from onefs.secret import excerpt
 from onefs.urls import host_of, safe_url
 
 #: bytes of one chunk: each costs its reader a turn of the interpreter, whatever its size
@@ -148,8 +149,8 @@ class Stream:
         encoding = self.headers.get("Content-Encoding", "identity").strip().lower()
         if self.status in (200, 206) and encoding not in ("", "identity"):
             raise ServerError(
-                f"{host_of(self.url)} sends {safe_url(self.url)} in {encoding} though asked for "
-                "the file as it is",
+                f"{host_of(self.url)} sends {safe_url(self.url)} in {excerpt(encoding)} though "
+                "asked for the file as it is",
                 self.status,
             )
 
