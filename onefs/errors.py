@@ -38,12 +38,27 @@ ENOENT comes from a catalogue answer only: network trouble is never "no such fil
 from __future__ import annotations
 
 import errno
+from typing import TypeVar
 
 
 class OnefsError(Exception):
     """The root of the tree. ``errno`` is what a file operation returns for it."""
 
     errno: int = errno.EIO
+
+
+E = TypeVar("E", bound=BaseException)
+
+
+def without_frames(error: E) -> E:
+    """``error`` without tracebacks, for one that is kept: frames hold whole answers in memory."""
+    todo: list[BaseException | None] = [error]
+    while todo:
+        each = todo.pop()
+        if each is not None and each.__traceback__ is not None:
+            each.__traceback__ = None
+            todo += [each.__cause__, each.__context__]
+    return error
 
 
 class UsageError(OnefsError, ValueError):
