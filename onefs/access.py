@@ -25,7 +25,7 @@ from onefs.model import Dataset
 from onefs.once import Once
 from onefs.owner import check_owner
 from onefs.settings import Settings
-from onefs.urls import is_loopback
+from onefs.urls import is_loopback, safe_url
 
 if TYPE_CHECKING:
     from onefs.content.reader import Content
@@ -261,7 +261,8 @@ class Access:
             page = stream.headers.get("Content-Type", "").startswith("text/html")
             if stream.status not in (200, 206) or (page and not url.endswith((".html", ".htm"))):
                 raise ServerError(
-                    f"{url}: the file server answers {stream.status}, and not with the file",
+                    f"{safe_url(url)}: the file server answers {stream.status}, and not with "
+                    "the file",
                     stream.status,
                 )
             for chunk in stream.iter_chunks(lambda: length):

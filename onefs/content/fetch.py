@@ -30,6 +30,7 @@ from onefs.errors import (
 )
 from onefs.http import Stream
 from onefs.model import Copy
+from onefs.urls import safe_url
 
 log = logging.getLogger(__name__)
 
@@ -191,6 +192,7 @@ class Fetcher:
         end: int,
         stall: float,
     ) -> None:
+        url = safe_url(stream.url)
         due = time.monotonic() + stall
         for chunk in stream.iter_chunks(lambda: BLOCK_SIZE if run.urgent else PIECE):
             self._hosts.count(len(chunk))
@@ -201,14 +203,14 @@ class Fetcher:
                 self._hosts.moved(copy.url)
                 due = now + stall
             elif now > due:
-                raise DeadlineExceeded(f"{stream.url}: less than a block came in {stall:g} s")
+                raise DeadlineExceeded(f"{url}: less than a block came in {stall:g} s")
             if not claims.blocks and (position < end or stream.length is None):
                 return
             if run.stop.is_set():
                 raise Stopping(f"{run.partial.dataset.name} is not wanted any more")
         # the loop's last turn, without a chunk, is what lets the connection be used again
         if position < end:
-            raise ServerError(f"{stream.url}: the answer ended {end - position} bytes early")
+            raise ServerError(f"{url}: the answer ended {end - position} bytes early")
 
     def _name_source(self, run: Run, copy: Copy, stream: Stream, gone: Set[str]) -> None:
         """Remember which version of a copy our blocks come from.
@@ -223,11 +225,11 @@ class Fetcher:
         with self._store.locks.hold(partial.dataset.id, self._stall):
             counts = blocks.name_source(copy.url, found, alone=not partial.dataset.md5)
         if counts is None:
-            why = f"{stream.url}: another copy was begun, and no md5 could prove both"
+            why = f"{safe_url(stream.url)}: another copy was begun, and no md5 could prove both"
             moved = copy in self._candidates(partial, gone)
             raise Changed(why) if moved and run.urgent else ServerError(why, stream.status)
         if counts != found and counts and found:
-            raise Changed(f"{stream.url}: the file on the server has changed")
+            raise Changed(f"{safe_url(stream.url)}: the file on the server has changed")
 
     def _drop(self, partial: Partial) -> None:
         """The remote file is another one now: what we have of the old one is worth nothing."""

@@ -17,6 +17,8 @@ from onefs.urls import host_of, safe_url
 CHUNK = 512 * 1024
 #: seconds within which a whole chunk has to be expected for it to be waited for
 QUICK = 0.2
+#: bytes of the longest body: SQLite and the kernel keep no larger number
+LONGEST = 2**63 - 1
 #: bytes that came at once, from which that can be told
 TELLING = 64 * 1024
 
@@ -65,6 +67,7 @@ class Stream:
         self.length = response.length_remaining
         try:
             self._refuse_encoded()
+            self._refuse_endless()
         except OnefsError:
             self._close()
             raise
@@ -153,6 +156,10 @@ class Stream:
                 "asked for the file as it is",
                 self.status,
             )
+
+    def _refuse_endless(self) -> None:
+        if self.length is not None and self.length > LONGEST:
+            raise ServerError(f"{host_of(self.url)} promises more bytes than a file has")
 
     def _close(self) -> None:
         if self._response is not None:

@@ -277,6 +277,8 @@ class Catalogue:
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
         """The sessions that a ref names: none, one, or one for each lab with that nickname."""
+        if not alf.is_day(ref.date):  # Alyx answers 500
+            return []
 
         def fetch(alyx: Alyx) -> None:
             found = alyx.sessions_by_ref(ref.subject, ref.date, ref.number)
@@ -317,7 +319,7 @@ class Catalogue:
             body = json.dumps(
                 alyx.session_record(eid), sort_keys=True, indent=2, ensure_ascii=False
             )
-            self._database.store_record(eid, body + "\n", self._clock())
+            self._database.store_record(eid, alf.valid_text(body) + "\n", self._clock())
 
         return self._listings.get(
             Wanted(

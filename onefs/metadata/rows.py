@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from onefs import alf
 from onefs.errors import ServerError
+from onefs.foreign import whole_number
 from onefs.model import Copy, Dataset, Repository, Session
 
 #: characters of a path that need no escape (RFC 3986, pchar and the slash); ``#``, ``?`` and
@@ -190,8 +191,8 @@ def _number(row: Row) -> int | None:
     number = row.get("number")
     if number is None:
         return None
-    if isinstance(number, str) and number.isascii() and number.isdigit():
-        number = int(number[:20])
+    if isinstance(number, str):
+        number = whole_number(number)
     if type(number) is not int or abs(number) > _LARGEST:
         raise ServerError(f"Alyx sent 'number' that is none: {_excerpt(row)}")
     return number

@@ -154,7 +154,7 @@ class Addresses:
     def _known_by_place(self, place: Place) -> str | None:
         """The one session that is known to stand somewhere, without asking."""
         _, subject, day, number = place
-        ref = alf.Ref(day, int(number.partition("~")[0]), subject)
+        ref = alf.Ref(day, alf.marked_number(number) or 0, subject)
         known = self._access.database.sessions_by_ref(ref)
         found = [session.eid for session in known if alf.session_folder(session) == place]
         return found[0] if len(found) == 1 else None
@@ -182,7 +182,7 @@ def _session_folders(parts: tuple[str, ...]) -> tuple[Place, int] | None:
             return (parts[at],), at + 1
     for at in reversed(range(2, len(parts) - 1)):
         number = parts[at + 1]
-        if alf.is_date(parts[at]) and number.partition("~")[0].isdigit():
+        if alf.is_date(parts[at]) and alf.marked_number(number) is not None:
             lab = parts[at - 2]
             if lab == alf.SUBJECTS and at >= 3:
                 lab = parts[at - 3]
