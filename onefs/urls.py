@@ -17,9 +17,15 @@ _SECRET = re.compile(
     r"(?:token|password|passwd|secret|signature|credential|key|auth)[^?=&;]*=)[^&;#]*",
     re.IGNORECASE,
 )
+_BLANK = re.compile(r"\s")
+_ODD = re.compile(r"[^\w.-]")
+#: an origin over http on the default port
+_PLAIN = re.compile(r"^http://([^:\[]+)$")
 _MALFORMED = "(a malformed URL)"
 #: characters of a URL that a message may hold
-_LONGEST = 1000
+_SHOWN = 1000
+#: characters of the longest URL: ``urlsplit`` takes time as the square of some of them
+LONGEST = 16 * 1024
 
 
 def normalise(text: str) -> str:
@@ -34,14 +40,14 @@ def normalise(text: str) -> str:
     parts = _split(url)
     if parts.username is not None or parts.password is not None:
         raise UsageError(f"{safe_url(url)}: give the user name apart, not inside the URL")
-    if parts.query or parts.fragment or re.search(r"\s", text):
+    if parts.query or parts.fragment or _BLANK.search(text):
         raise UsageError(f"{safe_url(url)} is not a server's address: it has a query or a blank")
     return base + parts.path.rstrip("/")
 
 
 def host_key(url: str) -> str:
     """``host`` or ``host_port``, for the names of folders."""
-    return re.sub(r"[^\w.-]", "_", origin(url).partition("://")[2])
+    return _ODD.sub("_", origin(url).partition("://")[2])
 
 
 def origin(url: str) -> str:
@@ -62,7 +68,7 @@ def origin(url: str) -> str:
 def host_of(url: str) -> str:
     """``host[:port]`` for a message; never raises."""
     try:
-        server = urlsplit(url).netloc.rpartition("@")[2]
+        server = split(url).netloc.rpartition("@")[2]
     except ValueError:
         return _MALFORMED
     return _cut(server) or safe_url(url)
@@ -74,7 +80,7 @@ def safe_url(url: str) -> str:
     Of a URL longer than 1,000 characters only the beginning.
     """
     try:
-        parts = urlsplit(url)
+        parts = split(url)
     except ValueError:
         return _MALFORMED
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
@@ -82,7 +88,7 @@ def safe_url(url: str) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def is_loopback(url: str) -> bool:
@@ -102,13 +108,20 @@ def keeps_authorization(source: str, target: str) -> bool:
     Only to the same origin, or from http to https of the same host on the default ports.
     """
     before, after = origin(source), origin(target)
-    return after in (before, re.sub(r"^http://([^:\[]+)$", r"https://\1", before))
+    return after in (before, _PLAIN.sub(r"https://\1", before))
+
+
+def split(url: str) -> SplitResult:
+    """``urlsplit`` of a URL of bounded length. Raises ValueError."""
+    if len(url) > LONGEST:
+        raise ValueError(f"it is longer than {LONGEST} characters")
+    return urlsplit(url)
 
 
 def _split(url: str) -> SplitResult:
-    """``urlsplit`` with a checked port. Raises UsageError."""
+    """:func:`split` with a checked port. Raises UsageError."""
     try:
-        parts = urlsplit(url)
+        parts = split(url)
         _ = parts.port
     except ValueError as error:
         raise UsageError(f"{safe_url(url)} is not a URL: {error}") from None

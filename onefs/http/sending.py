@@ -18,7 +18,7 @@ from onefs.http.pools import Pools
 from onefs.http.streams import ended
 from onefs.once import Once
 from onefs.secret import excerpt
-from onefs.urls import host_of, is_loopback, keeps_authorization, origin, safe_url
+from onefs.urls import LONGEST, host_of, is_loopback, keeps_authorization, origin, safe_url
 
 if TYPE_CHECKING:
     from onefs.http.adapter import Adapter
@@ -141,6 +141,8 @@ def _redirect(response: BaseHTTPResponse, call: Call) -> str | None:
 def leads_to(url: str, location: str, status: int) -> str:
     """The address that an answer of ``url`` leads to. Raises ServerError when it is none."""
     try:
+        if len(location) > LONGEST:
+            raise ValueError
         target = urljoin(url, location)
         if "@" in urlsplit(target).netloc:
             raise ServerError(f"{host_of(url)} leads to an address with a user in it", status)

@@ -53,7 +53,7 @@ def test_numbers_that_are_none(access: Access, servers: Servers, number: str) ->
     refused(access, f"{SESSION}/{number}")
 
 
-@pytest.mark.parametrize("mark", ["\udcff", "\ud800", "\x01", "\n", "ü", "x" * 250, "%00", "'"])
+@pytest.mark.parametrize("mark", ["\udcff", "\x01", "\n", "ü", "x" * 250, "%00", "'"])
 def test_odd_letters(access: Access, mark: str) -> None:
     for path in (
         f"/{mark}",
