@@ -277,7 +277,8 @@ class Access:
             page = stream.headers.get("Content-Type", "").startswith("text/html")
             if stream.status not in (200, 206) or (page and not url.endswith((".html", ".htm"))):
                 raise ServerError(
-                    f"{safe_url(url)}: the file server answers {stream.status}, not with the file",
+                    f"{safe_url(url)}: the file server answers {stream.status}, and not with "
+                    "the file",
                     stream.status,
                 )
             for chunk in stream.iter_chunks(lambda: length):

@@ -31,6 +31,7 @@ from datetime import date
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
+from onefs.foreign import whole_number
 from onefs.model import Dataset, Session
 
 #: longest name that Linux file systems take, in bytes
@@ -44,6 +45,8 @@ SESSION_FILES = frozenset({".session.json", ".datasets.tsv"})
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+#: digits of the longest session number that a path or a ref may have; Alyx keeps 32 bits
+_NUMBER_DIGITS = 9
 _REF = re.compile(r"(\d{4}-\d{2}-\d{2})_(\d{1,9})_(.+)", re.DOTALL | re.ASCII)
 _UNSAFE = re.compile("[/\x00-\x1f\x7f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -90,6 +93,12 @@ def parse_ref(text: str) -> Ref | None:
     return Ref(match.group(1), int(match.group(2)), match.group(3))
 
 
+def marked_number(name: str) -> int | None:
+    """The number of a session's folder, which may have a mark (``001~0123abcd``); or None."""
+    digits = name.partition("~")[0]
+    return whole_number(digits) if len(digits) <= _NUMBER_DIGITS else None
+
+
 def number_folder(number: int) -> str:
     """A session number as its folder: three digits or more (ONE: ``%03d``)."""
     return f"{number:03d}"
@@ -97,9 +106,10 @@ def number_folder(number: int) -> str:
 
 def unpadded_number(name: str) -> str | None:
     """The folder that ``1`` or ``01`` stands for (``001``); None when ``name`` is no alias."""
-    if not (name.isascii() and name.isdigit()) or len(name) > 9:
+    number = whole_number(name) if len(name) <= _NUMBER_DIGITS else None
+    if number is None:
         return None
-    folder = number_folder(int(name))
+    folder = number_folder(number)
     return folder if folder != name else None
 
 

@@ -17,6 +17,7 @@
      +- DeadlineExceeded          ETIMEDOUT     it answered too slowly or not at all
      +- Throttled                 EBUSY         the server asks to wait beyond the deadline
      +- ServerError               EIO           the server answered nonsense or failed
+     |   +- TooLarge                            it answers with more than is read
      +- BadContent                EIO           the bytes are not those that the database describes
      +- CacheError                EIO           the cache folder cannot be used
      |   +- CacheFull             ENOSPC
@@ -37,6 +38,7 @@ ENOENT comes from a catalogue answer only: network trouble is never "no such fil
 from __future__ import annotations
 
 import errno
+from typing import TypeVar
 
 from onefs.printable import printable
 
@@ -51,6 +53,20 @@ class OnefsError(Exception):
 
     def __str__(self) -> str:
         return printable(super().__str__())
+
+
+E = TypeVar("E", bound=BaseException)
+
+
+def without_frames(error: E) -> E:
+    """``error`` without tracebacks, for one that is kept: frames hold whole answers in memory."""
+    todo: list[BaseException | None] = [error]
+    while todo:
+        each = todo.pop()
+        if each is not None and each.__traceback__ is not None:
+            each.__traceback__ = None
+            todo += [each.__cause__, each.__context__]
+    return error
 
 
 class UsageError(OnefsError, ValueError):
@@ -142,6 +158,10 @@ class ServerError(OnefsError):
         super().__init__(message)
         self.status = status
         self.detail = detail
+
+
+class TooLarge(ServerError):
+    """The answer has more bytes, values, pages or rows than are read; ask for less at once."""
 
 
 class BadContent(OnefsError):

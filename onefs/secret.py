@@ -7,6 +7,13 @@ import re
 
 from onefs.printable import printable
 
+#: characters of the longest text that is cleaned: a traceback is far shorter
+_LONGEST = 100_000
+#: characters of a server's text that a message may hold
+_EXCERPT = 500
+#: characters that are left off the end of a text that was cut: they may be half of a secret
+_MARGIN = 256
+
 #: every secret of this process, so that a log line can be cleaned of it
 _known: set[str] = set()
 _SHORTEST = 6
@@ -15,7 +22,8 @@ _HEADER = re.compile(
     r"\b((?:Proxy-)?Authorization['\"]?\s*[:=]\s*['\"]?)[^\r\n'\"]+", re.IGNORECASE
 )
 _SCHEME = re.compile(r"\b(Token|Basic|Bearer) +[A-Za-z0-9+/=_.-]{8,}")
-_USERINFO = re.compile(r"(\w+://)[^/\s@]+@")
+# begins at the slashes: a search for the scheme would begin anew at each letter of a long word
+_USERINFO = re.compile(r"(://)[^/\s]+@")
 
 
 class Secret(str):
@@ -36,7 +44,26 @@ class Secret(str):
 
 
 def redact(text: str) -> str:
-    """``text`` without any secret of this process, authorization header or URL user."""
+    """``text`` without any secret of this process, authorization header or URL user.
+
+    Of a text longer than 100,000 characters only the beginning.
+    """
+    return _cleaned(text, _LONGEST)
+
+
+def excerpt(text: str) -> str:
+    """The beginning of a text that a server sent, on one line, as messages and logs hold it."""
+    return " ".join(_cleaned(text, _EXCERPT).split())
+
+
+def _cleaned(text: str, most: int) -> str:
+    """``text`` without secrets, cut to ``most`` characters before any pattern is matched."""
+    if len(text) > most:
+        return _without_secrets(text[: most + _MARGIN])[:-_MARGIN] + "..."
+    return _without_secrets(text)
+
+
+def _without_secrets(text: str) -> str:
     text = _HEADER.sub(r"\1***", text)
     text = _SCHEME.sub(r"\1 ***", text)
     text = _USERINFO.sub(r"\1***@", text)

@@ -38,7 +38,7 @@ INDEXERS = (
     "evince-thumbnailer",
 )
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTP]?)(?:i?B)?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([KMGTP]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
 _YES = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
 
 

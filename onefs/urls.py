@@ -14,9 +14,20 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _AMBIGUOUS = re.compile(r"[^:/?#]*://[^/?#]*[\\\s\x00-\x20\x7f]")
 #: parameters of signed and token URLs; everything else in a query helps whoever reads a message
 _SECRET = re.compile(
-    r"([?&;][^=&;]*(?:token|password|passwd|secret|sig|credential|key|auth|pwd|jwt)[^=&;]*=)[^&;#]*",
+    # linear: a name ends at the next "?", and is looked through only where "=" follows it
+    r"([?&;](?=[^?=&;]*=)[^?=&;]*?"
+    r"(?:token|password|passwd|secret|sig|credential|key|auth|pwd|jwt)[^?=&;]*=)[^&;#]*",
     re.IGNORECASE,
 )
+_BLANK = re.compile(r"\s")
+_ODD = re.compile(r"[^\w.-]")
+#: an origin over http on the default port
+_PLAIN = re.compile(r"^http://([^:\[]+)$")
+_MALFORMED = "(a malformed URL)"
+#: characters of a URL that a message may hold
+_SHOWN = 1000
+#: characters of the longest URL: ``urlsplit`` takes time as the square of some of them
+LONGEST = 16 * 1024
 
 
 def normalise(text: str) -> str:
@@ -31,14 +42,14 @@ def normalise(text: str) -> str:
     parts = _split(url)
     if parts.username is not None or parts.password is not None:
         raise UsageError(f"{safe_url(url)}: give the user name apart, not inside the URL")
-    if parts.query or parts.fragment or re.search(r"\s", text):
+    if parts.query or parts.fragment or _BLANK.search(text):
         raise UsageError(f"{safe_url(url)} is not a server's address: it has a query or a blank")
     return base + parts.path.rstrip("/")
 
 
 def host_key(url: str) -> str:
     """``host`` or ``host_port``, for the names of folders."""
-    return re.sub(r"[^\w.-]", "_", origin(url).partition("://")[2])
+    return _ODD.sub("_", origin(url).partition("://")[2])
 
 
 def origin(url: str) -> str:
@@ -58,17 +69,28 @@ def origin(url: str) -> str:
 @lru_cache(maxsize=256)  # asked for several times in the course of each download
 def host_of(url: str) -> str:
     """``host[:port]`` for a message; never raises."""
-    return urlsplit(safe_url(url)).netloc or safe_url(url)
+    try:
+        server = split(url).netloc.rpartition("@")[2]
+    except ValueError:
+        return _MALFORMED
+    return _cut(server) or safe_url(url)
 
 
 def safe_url(url: str) -> str:
-    """The URL without user, password, fragment and the values of secret parameters."""
+    """The URL without user, password, fragment and the values of secret parameters, on one line.
+
+    Of a URL longer than 1,000 characters only the beginning.
+    """
     try:
-        parts = urlsplit(url)
+        parts = split(url)
     except ValueError:
-        return "(a malformed URL)"
+        return _MALFORMED
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
-    return _SECRET.sub(r"\1***", urlunsplit(bare))
+    return _SECRET.sub(r"\1***", _cut(urlunsplit(bare)))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def is_loopback(url: str) -> bool:
@@ -94,15 +116,22 @@ def keeps_authorization(source: str, target: str) -> bool:
     Only to the same origin, or from http to https of the same host on the default ports.
     """
     before, after = origin(source), origin(target)
-    return after in (before, re.sub(r"^http://([^:\[]+)$", r"https://\1", before))
+    return after in (before, _PLAIN.sub(r"https://\1", before))
+
+
+def split(url: str) -> SplitResult:
+    """``urlsplit`` of a URL of bounded length. Raises ValueError."""
+    if len(url) > LONGEST:
+        raise ValueError(f"it is longer than {LONGEST} characters")
+    return urlsplit(url)
 
 
 def _split(url: str) -> SplitResult:
-    """``urlsplit`` with a checked port. Raises UsageError."""
+    """:func:`split` with a checked port. Raises UsageError."""
     if _AMBIGUOUS.match(url):
         raise UsageError(f"{safe_url(url)} is not a URL: its host holds a backslash or a blank")
     try:
-        parts = urlsplit(url)
+        parts = split(url)
         _ = parts.port
     except ValueError as error:
         raise UsageError(f"{safe_url(url)} is not a URL: {error}") from None

@@ -33,6 +33,7 @@ from onefs.errors import (
     OnefsError,
     UsageError,
 )
+from onefs.foreign import whole_number
 from onefs.http import Transport
 from onefs.metadata.auth import check_token, exchange, fetch_token
 from onefs.oneparams import OneSettings
@@ -381,7 +382,7 @@ def _profile_name(book: settings.Book, url: str) -> str:
     """A name for a new profile: the host's first word, or all of it."""
     host = host_key(url)
     first = host.partition(".")[0]
-    return host if first.isdigit() or first in book.profiles else first
+    return host if whole_number(first) is not None or first in book.profiles else first
 
 
 def _missing(what: str) -> NoReturn:

@@ -10,7 +10,10 @@ from onefs.errors import DataServerCredentials, OnefsError, ServerError, Throttl
 from onefs.http import Stream, retry_after_seconds
 from onefs.urls import safe_url
 
-_CONTENT_RANGE = re.compile(r"\s*bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)\s*", re.IGNORECASE)
+#: no longer numbers: SQLite and the kernel keep 64 bits, and ``int`` takes 4,300 digits
+_CONTENT_RANGE = re.compile(
+    r"\s*bytes\s+(?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)\s*", re.IGNORECASE | re.ASCII
+)
 
 
 class WrongSize(OnefsError):
@@ -29,7 +32,7 @@ class Changed(OnefsError):
 class Body:
     """The bytes that an answer carries: from ``start`` to ``end``, this one not included.
 
-    ``ranged`` is False when the server does not do ranges, and sends everything from 0 on.
+    ``ranged`` is False when the server sends the whole file, whatever was asked for.
     """
 
     start: int
@@ -48,7 +51,7 @@ def expect(stream: Stream, *statuses: int) -> None:
     if stream.status not in statuses:
         raise ServerError(f"{host}: the file server answers {stream.status}", stream.status)
     kind = stream.headers.get("Content-Type", "")
-    if kind.startswith("text/html") and not host.endswith((".html", ".htm")):
+    if kind.startswith("text/html") and not stream.url.endswith((".html", ".htm")):
         raise ServerError(f"{host}: the file server sends a page instead of a file", 200)
 
 
@@ -67,20 +70,30 @@ def judge_range(stream: Stream, size: int, start: int, end: int, validator: str)
     if stream.status == 200:
         _check_size(stream.length, size, stream.url)
         return Body(0, size, ranged=False)
+    return _judge_206(stream, size, start, end)
+
+
+def _judge_206(stream: Stream, size: int, start: int, end: int) -> Body:
+    """What a 206 holds: the range asked for, one around it, or the whole file under any name."""
+    url = safe_url(stream.url)
     match = _CONTENT_RANGE.fullmatch(stream.headers.get("Content-Range", ""))
     if match is None or match[1] is None:
-        raise ServerError(
-            f"{safe_url(stream.url)}: the file server does not say which bytes it sends", 206
-        )
+        raise ServerError(f"{url}: the file server does not say which bytes it sends", 206)
     _check_size(_total(stream), size, stream.url)
     first, last = int(match[1]), int(match[2]) + 1
-    if (first, last) != (start, end):
+    if not first <= start < end <= last <= size:
         raise ServerError(
-            f"{safe_url(stream.url)}: asked for bytes {start}-{end - 1}, the file server sends "
-            f"{first}-{last - 1}",
+            f"{url}: asked for bytes {start}-{end - 1}, the file server sends {first}-{last - 1}",
             206,
         )
-    return Body(start, last, ranged=True)
+    surplus = stream.length is not None and stream.length > last - first
+    if surplus and stream.length == size:
+        return Body(0, size, ranged=False)
+    if surplus and first > 0:
+        raise ServerError(
+            f"{url}: the file server calls {stream.length} bytes the range {first}-{last - 1}", 206
+        )
+    return Body(first, last, ranged=(first, last) != (0, size))
 
 
 def total_size(stream: Stream) -> int:

@@ -192,6 +192,7 @@ class Fetcher:
         end: int,
         stall: float,
     ) -> None:
+        url = safe_url(stream.url)
         due = time.monotonic() + stall
         for chunk in stream.iter_chunks(lambda: BLOCK_SIZE if run.urgent else PIECE):
             self._hosts.count(len(chunk))
@@ -202,18 +203,14 @@ class Fetcher:
                 self._hosts.moved(copy.url)
                 due = now + stall
             elif now > due:
-                raise DeadlineExceeded(
-                    f"{safe_url(stream.url)}: less than a block came in {stall:g} s"
-                )
+                raise DeadlineExceeded(f"{url}: less than a block came in {stall:g} s")
             if not claims.blocks and (position < end or stream.length is None):
                 return
             if run.stop.is_set():
                 raise Stopping(f"{run.partial.dataset.name} is not wanted any more")
         # the loop's last turn, without a chunk, is what lets the connection be used again
         if position < end:
-            raise ServerError(
-                f"{safe_url(stream.url)}: the answer ended {end - position} bytes early"
-            )
+            raise ServerError(f"{url}: the answer ended {end - position} bytes early")
 
     def _name_source(self, run: Run, copy: Copy, stream: Stream, gone: Set[str]) -> None:
         """Remember which version of a copy our blocks come from.

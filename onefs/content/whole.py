@@ -262,6 +262,7 @@ class WholeFetcher:
         digest = new_hash(dataset)
         transfer.done = 0
         transfer.url = copy.url
+        url = safe_url(copy.url)
         marked = 0
         with self._hosts.stream(copy.url, {}, stall) as stream:
             expect(stream, 200)
@@ -281,15 +282,11 @@ class WholeFetcher:
                         self._hosts.moved(copy.url)
                         transfer.moved = self._moved = time.monotonic()
                     elif time.monotonic() > due:
-                        raise DeadlineExceeded(
-                            f"{safe_url(copy.url)}: too few bytes came in {stall:g} s"
-                        )
+                        raise DeadlineExceeded(f"{url}: too few bytes came in {stall:g} s")
                     if dataset.size is not None and transfer.done > dataset.size:
                         return judge_size(dataset, transfer.done), ""
             if stream.length is None and transfer.done < (dataset.size or 0):
-                raise ServerError(
-                    f"{safe_url(copy.url)}: the answer broke off after {transfer.done} bytes"
-                )
+                raise ServerError(f"{url}: the answer broke off after {transfer.done} bytes")
         self._hosts.moved(copy.url)
         transfer.moved = self._moved = time.monotonic()
         return judge(dataset, transfer.done, digest.hexdigest()), digest.hexdigest()

@@ -23,6 +23,7 @@ from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wsgi import LimitedStream
 
 from onefs.errors import OnefsError
+from onefs.foreign import whole_number
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -174,8 +175,8 @@ class _Handler(WSGIRequestHandler):
     def run_wsgi(self) -> None:
         environ = self.make_environ()
         length = self.headers.get("Content-Length", "0")
-        body = LimitedStream(cast("IO[bytes]", self.rfile), int(length) if length.isdigit() else 0)
-        if "Transfer-Encoding" in self.headers or not length.isdigit():
+        body = LimitedStream(cast("IO[bytes]", self.rfile), whole_number(length) or 0)
+        if "Transfer-Encoding" in self.headers or whole_number(length) is None:
             # where such a request ends is not known, so nothing can follow it
             self.close_connection = True
         else:

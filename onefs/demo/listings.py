@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from onefs.demo.records import SessionRecord, Source
 from onefs.demo.rows import with_uuid
+from onefs.foreign import whole_number
 
 #: stands before a file server's own address in a repository's data_url
 DATA = "{data}"
@@ -73,4 +74,4 @@ def _leads_to(session: SessionRecord, wanted: list[str]) -> bool:
     if folders[: len(wanted)] != wanted[:2]:
         return False
     number = wanted[2] if len(wanted) > 2 else ""
-    return not number or (number.isdigit() and int(number) == session.number)
+    return not number or whole_number(number) == session.number

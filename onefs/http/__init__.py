@@ -2,6 +2,7 @@
 
 =============  ==================================================================
 ``transport``  :class:`Transport`: JSON within a total deadline, data as a stream
+``body``       a body in JSON: unpacked, bounded, parsed
 ``offline``    :class:`NoTransport`: no network at all
 ``streams``    :class:`Stream`: one answer's bytes as they come
 ``auth``       :class:`HostAuth`: which file server gets the user and password
@@ -15,6 +16,7 @@
 from __future__ import annotations
 
 from onefs.http.auth import HostAuth
+from onefs.http.body import MAX_JSON, MAX_PARTS
 from onefs.http.offline import NoTransport
 from onefs.http.retry import retry_after_seconds, retry_delay
 from onefs.http.streams import Stream
@@ -22,6 +24,8 @@ from onefs.http.transport import DEADLINE, Answer, Transport
 
 __all__ = [
     "DEADLINE",
+    "MAX_JSON",
+    "MAX_PARTS",
     "Answer",
     "HostAuth",
     "NoTransport",

@@ -6,6 +6,8 @@ that asks one question would spend more time on loading it than most servers on 
 
 from __future__ import annotations
 
+import http.client
+import io
 import os
 import socket
 import ssl
@@ -27,6 +29,10 @@ from onefs.http.exchange import Exchange, Line
 #: connections kept open for each host, and hosts with any
 POOL_SIZE = 32
 POOLS = 16
+#: bytes of one line of an answer's head, and of those between chunks
+_LONGEST_LINE = 64 * 1024
+#: answers with a status from 100 to 199 before the answer itself
+_MOST_INTERIM = 32
 
 _thread = threading.local()
 
@@ -41,8 +47,42 @@ def carried_by(exchange: Exchange) -> Iterator[None]:
         _thread.exchange = None
 
 
+class _BoundedLines(io.BufferedReader):
+    """What a server sends; no line of it is longer than 64 KiB."""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size >= 0:
+            return super().readline(size)
+        line = super().readline(_LONGEST_LINE + 1)
+        if len(line) > _LONGEST_LINE:
+            raise http.client.LineTooLong("line")
+        return line
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer; interim ones (102 Processing, 103 Early Hints) before it are skipped."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        # urllib3 reads the lines between chunks without any bound
+        self.fp.close()
+        self.fp = _BoundedLines(sock.makefile("rb", buffering=0))
+
+    def _read_status(self) -> tuple[str, int, str]:
+        for _ in range(_MOST_INTERIM):
+            found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            if not 100 <= found[1] < 200:
+                return found
+            if found[1] == http.client.SWITCHING_PROTOCOLS:
+                raise http.client.HTTPException("another protocol, which was not asked for")
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException(f"more than {_MOST_INTERIM} interim answers")
+
+
 class _Watched(HTTPConnection):
     """A connection that attaches its line to the exchange of the thread that uses it."""
+
+    response_class = _Response
 
     _line: Line | None = None
     #: connected for the request that comes next, and so attached already

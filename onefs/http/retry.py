@@ -15,6 +15,10 @@ ATTEMPTS = 4
 #: seconds before the second attempt; doubled for each one after it
 FIRST_DELAY = 0.25
 LONGEST_DELAY = 8.0
+#: seconds for which a server can ask to wait
+LONGEST_WISH_SECONDS = 86400.0
+#: characters of a ``Retry-After`` that are read
+_LONGEST_WISH = 100
 
 _AWAY = frozenset({429, 500, 502, 503, 504})
 
@@ -54,11 +58,16 @@ def _may_help(outcome: OnefsError | int) -> bool:
 
 
 def retry_after_seconds(value: str | None, now: Callable[[], float] = time.time) -> float | None:
-    """The ``Retry-After`` header in seconds; None when it is absent or neither number nor date."""
-    text = (value or "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text)
+    """The ``Retry-After`` header in seconds, at most a day.
+
+    None when it is absent or neither a number nor a date.
+    """
+    text = (value or "")[:_LONGEST_WISH].strip()
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now())
-    except (ValueError, OverflowError):
+        if text.isascii() and text.isdigit():
+            seconds = float(text)
+        else:
+            seconds = parsedate_to_datetime(text).timestamp() - now()
+    except (ValueError, OverflowError, TypeError, IndexError):  # email.utils raises all of them
         return None
+    return min(max(0.0, seconds), LONGEST_WISH_SECONDS)

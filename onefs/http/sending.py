@@ -10,14 +10,15 @@ from urllib.parse import urljoin, urlsplit
 from urllib3 import BaseHTTPResponse
 
 from onefs import __version__
-from onefs.errors import ServerError, Unreachable
+from onefs.errors import ServerError, Unreachable, UsageError
 from onefs.http.call import Call
 from onefs.http.exchange import Exchange
 from onefs.http.failures import RAISED, failure
 from onefs.http.pools import Pools
 from onefs.http.streams import ended
 from onefs.once import Once
-from onefs.urls import host_of, is_loopback, keeps_authorization, origin, safe_url
+from onefs.secret import excerpt
+from onefs.urls import LONGEST, host_of, is_loopback, keeps_authorization, origin, safe_url
 
 if TYPE_CHECKING:
     from onefs.http.adapter import Adapter
@@ -54,7 +55,13 @@ class Sender:
             call = replace(call, url=call.auth.address(call.url))
         seen = {call.url}
         while True:
-            response = self._challenge(call, exchange, seconds)
+            try:
+                response = self._challenge(call, exchange, seconds)
+            except UsageError as error:
+                if len(seen) == 1:
+                    raise
+                # an address that a server has named is no mistake of the user
+                raise ServerError(f"a redirect leads to no address: {error}") from error
             target = _redirect(response, call)
             if target is None:
                 return response, call.url
@@ -125,12 +132,7 @@ def _redirect(response: BaseHTTPResponse, call: Call) -> str | None:
     location = response.headers.get("Location")
     if call.method != "GET" or response.status not in REDIRECTS or not location:
         return None
-    try:
-        target = urljoin(call.url, location)
-        origin(target)
-    except ValueError as error:
-        why = f"{host_of(call.url)} leads to what is not HTTP"
-        raise ServerError(why, response.status) from error
+    target = leads_to(call.url, location, response.status)
     return target if call.auth is None else call.auth.address(target)
 
 
@@ -146,6 +148,23 @@ def _redirected(call: Call, target: str) -> Call:
 
 def _is_https(url: str) -> bool:
     return url.lower().startswith("https:")
+
+
+def leads_to(url: str, location: str, status: int) -> str:
+    """The address that an answer of ``url`` leads to. Raises ServerError when it is none."""
+    try:
+        if len(location) > LONGEST:
+            raise ValueError
+        target = urljoin(url, location)
+        if "@" in urlsplit(target).netloc:
+            raise ServerError(f"{host_of(url)} leads to an address with a user in it", status)
+        origin(target)
+    except ValueError:  # a UsageError is one too
+        shown = excerpt(location)
+        raise ServerError(
+            f"{host_of(url)} leads to {shown!r}, which is not HTTP or no address", status
+        ) from None
+    return target
 
 
 def _authorized(call: Call, header: str | None) -> Call:

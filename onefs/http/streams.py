@@ -10,12 +10,15 @@ from urllib3 import BaseHTTPResponse
 from onefs.errors import DeadlineExceeded, OnefsError, ServerError, Stopping
 from onefs.http.exchange import Clock, Exchange, Verdict
 from onefs.http.failures import RAISED, failure
+from onefs.secret import excerpt
 from onefs.urls import host_of, safe_url
 
 #: bytes of one chunk: each costs its reader a turn of the interpreter, whatever its size
 CHUNK = 512 * 1024
 #: seconds within which a whole chunk has to be expected for it to be waited for
 QUICK = 0.2
+#: bytes of the longest body: SQLite and the kernel keep no larger number
+LONGEST = 2**63 - 1
 #: bytes that came at once, from which that can be told
 TELLING = 64 * 1024
 
@@ -64,6 +67,7 @@ class Stream:
         self.length = response.length_remaining
         try:
             self._refuse_encoded()
+            self._refuse_endless()
         except OnefsError:
             self._close()
             raise
@@ -148,10 +152,14 @@ class Stream:
         encoding = self.headers.get("Content-Encoding", "identity").strip().lower()
         if self.status in (200, 206) and encoding not in ("", "identity"):
             raise ServerError(
-                f"{host_of(self.url)} sends {safe_url(self.url)} in {encoding} though asked for "
-                "the file as it is",
+                f"{host_of(self.url)} sends {safe_url(self.url)} in {excerpt(encoding)} though "
+                "asked for the file as it is",
                 self.status,
             )
+
+    def _refuse_endless(self) -> None:
+        if self.length is not None and self.length > LONGEST:
+            raise ServerError(f"{host_of(self.url)} promises more bytes than a file has")
 
     def _close(self) -> None:
         if self._response is not None:

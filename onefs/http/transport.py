@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode
 
 from urllib3 import BaseHTTPResponse
 
@@ -21,12 +21,14 @@ from onefs.errors import (
     Unreachable,
 )
 from onefs.http.auth import HostAuth
+from onefs.http.body import read_json
 from onefs.http.call import Call
 from onefs.http.exchange import Clock, Exchange, Watchdog
 from onefs.http.failures import RAISED, failure
 from onefs.http.retry import retry_after_seconds, retry_delay
-from onefs.http.sending import REDIRECTS, Sender
+from onefs.http.sending import REDIRECTS, Sender, leads_to
 from onefs.http.streams import Stream, ended
+from onefs.secret import excerpt
 from onefs.urls import host_of, safe_url
 
 #: seconds that a metadata request may take in all
@@ -35,7 +37,6 @@ CONNECT_TIMEOUT = 10.0
 #: the same while the network is known to be away
 SHORT_TIMEOUT = 0.8
 STALL_TIMEOUT = 60.0
-MAX_JSON = 256 * 1024 * 1024
 
 #: sockets wait this much longer than the watchdog, so that it is the watchdog that speaks
 _GRACE = 1.0
@@ -49,6 +50,10 @@ class Answer:
     headers: Mapping[str, str]
     #: the parsed body; None when an error's body is not JSON (Django's HTML pages)
     body: Any
+    #: bytes of the body, unpacked
+    size: int = 0
+    #: brackets, braces and commas of the body: at least the number of its values
+    parts: int = 0
 
 
 class Gate(Protocol):
@@ -108,7 +113,7 @@ class Transport:
         Follows redirects; tries again as ``retry_delay`` says while time is left, each time after
         passing ``gate``. Statuses are the caller's to judge but for these: Throttled for a 429, or
         a gate, that asks for more time than is left, Unreachable for a 502, 503 or 504 that
-        lasts. Raises Unreachable, DeadlineExceeded, ServerError (not JSON, too large, broke off),
+        lasts. Raises Unreachable, DeadlineExceeded, ServerError (not JSON, broke off), TooLarge,
         Stopping.
         """
         # names are the server's own: bytes that are not UTF-8 go back to it as they came
@@ -154,7 +159,7 @@ class Transport:
         if problem is not None and not isinstance(problem, ServerError):
             raise problem
         if answer.status in REDIRECTS:
-            target = urljoin(url, answer.headers.get("Location", ""))
+            target = leads_to(url, answer.headers.get("Location", ""), answer.status)
             raise ServerError(
                 f"{safe_url(url)} leads to {safe_url(target)}: give that server's URL",
                 answer.status,
@@ -224,7 +229,7 @@ class Transport:
         try:
             response, url = self._sender.follow(call, exchange, deadline)
             try:
-                raw = _body(response, url)
+                body = read_json(response, url)
             except RAISED as error:
                 raise failure(error, host_of(url)) from error
             finally:
@@ -235,7 +240,7 @@ class Transport:
             raise ended(exchange, call.url, deadline) or error from error.__cause__
         finally:
             exchange.finish()
-        return Answer(response.status, response.headers, _parsed(raw, response, url))
+        return Answer(response.status, response.headers, body.value, body.size, body.parts)
 
 
 def _problem(answer: Answer, url: str, retry_after: float | None) -> OnefsError | None:
@@ -247,32 +252,5 @@ def _problem(answer: Answer, url: str, retry_after: float | None) -> OnefsError 
         return Unreachable(f"{host_of(url)} is away (HTTP {answer.status})")
     if answer.status == 500:
         detail = answer.body.get("detail") if isinstance(answer.body, dict) else None
-        return ServerError(f"{host_of(url)} failed (HTTP 500)", 500, str(detail or ""))
+        return ServerError(f"{host_of(url)} failed (HTTP 500)", 500, excerpt(str(detail or "")))
     return None
-
-
-def _body(response: BaseHTTPResponse, url: str) -> bytes:
-    """The whole body, decoded, up to MAX_JSON bytes."""
-    parts: list[bytes] = []
-    size = 0
-    while part := response.read(1024 * 1024, decode_content=True):
-        size += len(part)
-        if size > MAX_JSON:
-            raise ServerError(
-                f"{safe_url(url)} answers with more than {MAX_JSON >> 20} MiB",
-                response.status,
-            )
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _parsed(raw: bytes, response: BaseHTTPResponse, url: str) -> Any:
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
-        if response.status >= 300:
-            return None
-        raise ServerError(
-            f"{safe_url(url)} did not answer in JSON: is this an Alyx server?",
-            response.status,
-        ) from None

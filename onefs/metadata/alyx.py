@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onefs import alf
-from onefs.errors import AlyxCredentials, NotFound, ServerError, Throttled
+from onefs.errors import AlyxCredentials, NotFound, ServerError, Throttled, TooLarge
 from onefs.http import Stream, Transport
 from onefs.metadata import rows
 from onefs.metadata.asking import Asker, Token
@@ -52,7 +52,8 @@ class Alyx:
         return other
 
     def probe(self, deadline: float = 3.0) -> None:
-        """Return when the server answers at all, whatever it says. Raises as a request does."""
+        """Return when the server answers, whatever it says. Raises as a request does, also when
+        it fails whatever it is asked (see :meth:`Asker.get`)."""
         try:
             self.modest(deadline=deadline)._asker.get("labs", {"limit": "1"})
         except (AlyxCredentials, Throttled, ServerError):
@@ -121,22 +122,30 @@ class Alyx:
     def datasets_of(self, eids: Sequence[str]) -> dict[str, list[DatasetRow]] | None:
         """The datasets of several sessions, at most MOST_IDS, in one request.
 
-        None when they are more than one page holds: pages without order lose rows, so there
-        fewer sessions must be asked for. A session that Alyx does not know has none.
+        None when they are more than one page or one answer holds: pages without order lose rows,
+        so there fewer sessions must be asked for. A session that Alyx does not know has none.
         """
         names = ",".join(f"'{eid}'" for eid in eids)
         query = {"django": f"session__in,[{names}]", "limit": str(PAGE)}
-        page, count, _ = self._pages.page("datasets", {**query, "offset": "0"})
+        cost = self._pages.cost("datasets")
+        try:
+            page = self._pages.page("datasets", {**query, "offset": "0"}, cost)
+        except TooLarge:
+            if len(eids) == 1:
+                raise
+            return None
+        count = page.count
         found: dict[str, dict[str, DatasetRow]] = {eid: {} for eid in eids}
-        for row in page:
+        for row in page.rows:
             eid = rows.session_of(row)
             if eid not in found:
                 raise ServerError(f"{self.url}/datasets sent rows of sessions not asked for")
             identifier = rows.identifier(row)
             found[eid][identifier] = rows.dataset(row, eid)
-        if len(page) < min(count, PAGE):
-            raise ServerError(f"{self.url}/datasets: {len(page)} of {count} rows came")
-        if len(page) < count or sum(map(len, found.values())) < len(page):
+        came = len(page.rows)
+        if came < min(count, PAGE):
+            raise ServerError(f"{self.url}/datasets: {came} of {count} rows came")
+        if came < count or sum(map(len, found.values())) < came:
             return None
         return {eid: list(datasets.values()) for eid, datasets in found.items()}
 
@@ -173,17 +182,18 @@ class Alyx:
             return list(self._pages.whole("sessions", query, rows.identifier).values())
         found: dict[str, rows.Row] = {}
         received, count = 0, 1
+        cost = self._pages.cost("sessions")
         while len(found) < most and received < count:
             # where rows are repeated, what is left to find may be many rows away
             limit = PAGE if len(found) < received else min(PAGE, most - len(found))
-            page, count, _ = self._pages.page(
-                "sessions", {**query, "limit": str(limit), "offset": str(received)}
+            page = self._pages.page(
+                "sessions", {**query, "limit": str(limit), "offset": str(received)}, cost
             )
-            if not page:
+            if not page.rows:
                 break
-            received += len(page)
-            for row in page:
-                found.setdefault(rows.identifier(row), row)
+            count = page.count
+            received += len(page.rows)
+            cost.add_rows(found, page, rows.identifier)
         return list(found.values())[:most]
 
     def table(self, endpoint: str, column: str) -> list[rows.Row]:

@@ -1,7 +1,8 @@
 """One question to Alyx: the token it goes with, the budget it counts in, what a refusal means.
 
 A bad token is 403, told apart from "not allowed" by ``detail``; a 500 with a ``detail`` is the
-query's fault and asking again is useless.
+query's fault and asking again is useless. Where the plainest query fails in the same way, it is the
+server's database that is away.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from onefs.errors import AlyxCredentials, ServerError, Throttled
+from onefs.errors import AlyxCredentials, ServerError, Throttled, Unreachable
 from onefs.http import Answer, Stream, Transport
 from onefs.metadata.budget import Budget
+from onefs.secret import excerpt
 
 #: what Alyx says in ``detail`` when the token, not the permission, is the trouble
+#: a question that nothing can be wrong with, and the seconds that its answer may take
+_PLAIN, _PLAIN_QUERY, _PLAIN_DEADLINE = "labs", {"limit": "1"}, 3.0
+
 _LOGIN_DETAILS = ("invalid token", "authentication credentials were not provided")
 
 
@@ -57,7 +62,8 @@ class Asker:
     def get(self, path: str, query: Mapping[str, str]) -> Answer:
         """The answer, which is no refusal.
 
-        Raises AlyxCredentials, Throttled, and what the transport raises.
+        Raises AlyxCredentials, Throttled, Unreachable when Alyx fails whatever it is asked, and
+        what the transport raises.
         """
         token = self._token.current()
         answer = self._send(path, query, token)
@@ -65,6 +71,8 @@ class Asker:
             renewed = self._token.renewed(token)
             if renewed is not None:
                 answer = self._send(path, query, renewed)
+        if answer.status == 500 and self._fails_always(path, token):
+            raise database_away(self.url, answer)
         if answer.status in (401, 403):
             detail = _detail(answer)
             advice = "; run `onefs login`" if _is_login_trouble(answer) else ""
@@ -97,6 +105,14 @@ class Asker:
             f"{self.url}: {what}: answer {answer.status}{says}", answer.status, detail
         )
 
+    def _fails_always(self, path: str, token: str) -> bool:
+        """Whether a 500 to ``path`` is not the question's fault: the plainest one gets it too."""
+        if path == _PLAIN:
+            return True
+        plain = copy.copy(self)
+        plain._deadline = min(self._deadline, _PLAIN_DEADLINE)
+        return plain._send(_PLAIN, _PLAIN_QUERY, token).status == 500
+
     def _send(self, path: str, query: Mapping[str, str], token: str) -> Answer:
         return self._transport.get_json(
             f"{self.url}/{quote(path)}",
@@ -107,16 +123,28 @@ class Asker:
         )
 
 
+def database_away(url: str, answer: Answer) -> Unreachable:
+    """The error of an Alyx that answers 500 to whatever it is asked."""
+    detail = _detail(answer)
+    says = f": {detail}" if detail else ""
+    return Unreachable(
+        f"{url} answers, but its own database seems to be away (HTTP 500{says}); try again later"
+    )
+
+
 def _detail(answer: Answer) -> str:
-    """What Alyx says of an error: its ``detail``, or of a 400 the filter and its complaint."""
+    """What Alyx says of an error: its ``detail``, or of a 400 the filter and its complaint.
+
+    Cut, on one line and without secrets, as messages hold it.
+    """
     body = answer.body if isinstance(answer.body, dict) else {}
     detail = body.get("detail")
     if isinstance(detail, str):
-        return detail
+        return excerpt(detail)
     complaints = (
         f"{name}: {said[0]}" for name, said in body.items() if isinstance(said, list) and said
     )
-    return next(complaints, "")
+    return excerpt(next(complaints, ""))
 
 
 def _is_login_trouble(answer: Answer) -> bool:

@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable, Mapping
 
 from onefs.credentials import CredentialStore, alyx_password, known_token
-from onefs.errors import AlyxCredentials, ServerError
+from onefs.errors import AlyxCredentials, OnefsError, ServerError
 from onefs.http import DEADLINE, Answer, Transport
-from onefs.secret import Secret
+from onefs.metadata.asking import database_away
+from onefs.secret import Secret, excerpt
 from onefs.settings import Settings
 
 _TOKEN = re.compile(r"[0-9a-f]{40}")
@@ -176,12 +177,16 @@ def _nothing_known(settings: Settings) -> str:
 def _words(answer: Answer) -> str:
     """Alyx's own words, when it gives any."""
     body = answer.body
-    errors = [body.get("detail"), *(body.get("non_field_errors") or ())]
+    others = body.get("non_field_errors")
+    errors = [body.get("detail"), *(others if isinstance(others, list) else ())]
     said = [text for text in errors if isinstance(text, str)]
-    return f": {said[0].rstrip('.')}" if said else ""
+    return f": {excerpt(said[0]).rstrip('.')}" if said else ""
 
 
-def _no_alyx(url: str, answer: Answer) -> ServerError:
+def _no_alyx(url: str, answer: Answer) -> OnefsError:
+    """The error of a server that does not answer as Alyx does."""
+    if answer.status == 500:
+        return database_away(url, answer)
     return ServerError(
         f"{url} is not an Alyx server, or does not work as one (HTTP {answer.status}): check "
         "the URL",

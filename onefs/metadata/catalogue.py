@@ -278,6 +278,8 @@ class Catalogue:
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
         """The sessions that a ref names: none, one, or one for each lab with that nickname."""
+        if not alf.is_day(ref.date):  # Alyx answers 500
+            return []
 
         def fetch(alyx: Alyx) -> None:
             found = alyx.sessions_by_ref(ref.subject, ref.date, ref.number)

@@ -18,7 +18,14 @@ from typing import Any, Generic, TypeVar, cast
 
 from cachetools import LRUCache
 
-from onefs.errors import AlyxCredentials, DeadlineExceeded, NotFound, OnefsError, Throttled
+from onefs.errors import (
+    AlyxCredentials,
+    DeadlineExceeded,
+    NotFound,
+    OnefsError,
+    Throttled,
+    without_frames,
+)
 from onefs.flights import Flights
 from onefs.metadata.alyx import Alyx
 from onefs.metadata.database import Database
@@ -180,6 +187,8 @@ class Listings:
     def note(self, keys: Iterable[str], error: OnefsError | None) -> None:
         """Remember how asking for these listings has ended."""
         now = self._clock()
+        if error is not None:
+            without_frames(error)
         with self._lock:
             for key in keys:
                 if error is None:

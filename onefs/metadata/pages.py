@@ -2,17 +2,21 @@
 
 Lists are capped at 1,000 rows whatever limit is asked for; most have no order, so walking pages
 loses and repeats rows while ``count`` stays right; ``next`` is built from the Host header and never
-followed. A listing is whole here, or it is an error.
+followed. A listing is whole here, or it is an error; one that takes more rows, pages or time than
+any list of Alyx is one too (TooLarge), also when no caller waits for it any more.
 """
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 
 from onefs import alf
-from onefs.errors import ServerError
+from onefs.errors import ServerError, TooLarge
+from onefs.http import MAX_JSON, MAX_PARTS
 from onefs.metadata import rows
 from onefs.metadata.asking import Asker
 
@@ -26,8 +30,62 @@ _RANGE = 900
 #: a list that would take more of them is left to walks: nobody's session, but a count that lies
 _MOST_RANGES = 32
 
+#: rows of the largest list that is read; the largest Alyx has 20,000 sessions
+MAX_ROWS = 200_000
+#: requests for one list, all its walks together
+MAX_PAGES = 1000
+#: seconds after which no more pages of a list are asked for
+MAX_SECONDS = 300.0
+#: the largest ``count`` that can be one: joins repeat rows, so that it may be above MAX_ROWS
+_LARGEST_COUNT = 10**9
+
 #: what tells a row from others
 Key = Callable[[rows.Row], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list."""
+
+    rows: list[rows.Row]
+    #: the number of all rows of the list, as Alyx says
+    count: int
+    #: whether there are more pages
+    more: bool
+    #: bytes of the answer, and its values
+    size: int
+    parts: int
+
+
+class Cost:
+    """What one list has cost so far. Its methods raise TooLarge beyond the bounds of a list."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._end = time.monotonic() + MAX_SECONDS
+        self._pages = 0
+        self._size = self._parts = 0.0
+
+    def add_page(self) -> None:
+        """Count a page that is about to be asked for."""
+        self._pages += 1
+        if self._pages > MAX_PAGES:
+            raise TooLarge(f"{self._name} does not end within {MAX_PAGES} pages")
+        if time.monotonic() > self._end:
+            raise TooLarge(f"{self._name} does not end within {MAX_SECONDS:g} s")
+
+    def add_rows(self, found: dict[str, rows.Row], page: Page, key: Key) -> None:
+        """Add the rows of a page to ``found`` and count those that are new."""
+        known = len(found)
+        for row in page.rows:
+            found.setdefault(key(row), row)
+        share = (len(found) - known) / max(1, len(page.rows))
+        self._size += page.size * share
+        self._parts += page.parts * share
+        if len(found) > MAX_ROWS:
+            raise TooLarge(f"{self._name} has more than {MAX_ROWS:,} rows")
+        if self._size > MAX_JSON or self._parts > MAX_PARTS:
+            raise TooLarge(f"{self._name} is larger than {MAX_JSON >> 20} MiB")
 
 
 class Pages:
@@ -54,12 +112,21 @@ class Pages:
 
         Pages by the rows received, never by the limit asked for; walks again with another page
         size while distinct rows are fewer than ``count``, since pages without order lose rows.
-        Raises ServerError when rows stay missing: a listing is whole or it is none.
+        Raises ServerError when rows stay missing: a listing is whole or it is none; TooLarge.
         """
+        return self._whole(endpoint, query, key, self.cost(endpoint))
+
+    def cost(self, endpoint: str) -> Cost:
+        """The cost of a list that is about to be asked for."""
+        return Cost(f"{self._url}/{endpoint}")
+
+    def _whole(
+        self, endpoint: str, query: Mapping[str, str], key: Key, cost: Cost
+    ) -> dict[str, rows.Row]:
         found: dict[str, rows.Row] = {}
         count = 0
         for size in SIZES:
-            count = self._walk(endpoint, {**query, "limit": str(size)}, key, found)
+            count = self._walk(endpoint, {**query, "limit": str(size)}, key, found, cost)
             if len(found) >= count:
                 return found
         raise ServerError(
@@ -73,23 +140,26 @@ class Pages:
         less: these are spread evenly, so that no bound need be known. What ranges miss, and a
         server that does not know them, is left to :meth:`whole`.
         """
+        cost = self.cost(endpoint)
         first = {**query, "limit": str(PAGE)}
-        page, count, more = self.page(endpoint, {**first, "offset": "0"})
-        found = {rows.identifier(row): row for row in page}
-        parts = -(-count // _RANGE) if more else 0
-        if not more and len(found) >= count:
+        page = self.page(endpoint, {**first, "offset": "0"}, cost)
+        count = page.count
+        found: dict[str, rows.Row] = {}
+        cost.add_rows(found, page, rows.identifier)
+        parts = -(-count // _RANGE) if page.more else 0
+        if not page.more and len(found) >= count:
             return found
         for span in _spans(parts if parts <= _MOST_RANGES else 0):
             try:
-                page, _, _ = self.page(endpoint, {**first, "django": span, "offset": "0"})
+                page = self.page(endpoint, {**first, "django": span, "offset": "0"}, cost)
             except ServerError:
                 break
-            if not page:
+            if not page.rows:
                 break
-            found.update((rows.identifier(row), row) for row in page)
+            cost.add_rows(found, page, rows.identifier)
         if parts and len(found) >= count:
             return found
-        return self.whole(endpoint, query, rows.identifier)
+        return self._whole(endpoint, query, rows.identifier, cost)
 
     def _walk(
         self,
@@ -97,6 +167,7 @@ class Pages:
         query: Mapping[str, str],
         key: Key,
         found: dict[str, rows.Row],
+        cost: Cost,
     ) -> int:
         """One walk over all pages, adding to ``found``; the distinct rows there should be.
 
@@ -106,18 +177,19 @@ class Pages:
         received, doubled, count, more = 0, 0, 0, True
         seen: set[str] = set()
         while more:
-            page, count, more = self.page(endpoint, {**query, "offset": str(received)})
-            keys = [key(row) for row in page]
+            page = self.page(endpoint, {**query, "offset": str(received)}, cost)
+            count, more = page.count, page.more
+            keys = [key(row) for row in page.rows]
             doubled += len(keys) - len(set(keys))
-            found.update(zip(keys, page, strict=True))
-            received += len(page)
+            cost.add_rows(found, page, key)
+            received += len(page.rows)
             # a page without anything new: a server that says the same again and again
             more = more and not seen.issuperset(keys)
             seen.update(keys)
         return max(count - doubled, len(seen))
 
-    def page(self, endpoint: str, query: dict[str, str]) -> tuple[list[rows.Row], int, bool]:
-        """One page: its rows, the number of all rows, and whether there are more.
+    def page(self, endpoint: str, query: dict[str, str], cost: Cost) -> Page:
+        """One page, of the list that has cost ``cost`` so far.
 
         Alyx's ``count`` is right where pages are not. Should it be too small for once, a full
         page whose ``next`` leads on tells.
@@ -125,16 +197,21 @@ class Pages:
         reached, limit = int(query["offset"]), int(query["limit"])
         if query["offset"] == "0":
             del query["offset"]
+        cost.add_page()
         answer = self._asker.get(endpoint, query)
-        body = answer.body
+        body, size, parts = answer.body, answer.size, answer.parts
         if answer.status != 200:
             raise self._asker.unexpected(answer, endpoint)
         if isinstance(body, list):  # before mid-2019: the bare rows, all of them
-            return _checked(body, endpoint), len(body), False
-        if isinstance(body, dict) and isinstance(body.get("count"), int):
-            page, count = _checked(body.get("results"), endpoint), body["count"]
+            return Page(_checked(body, endpoint), len(body), False, size, parts)
+        count = body.get("count") if isinstance(body, dict) else None
+        if isinstance(body, dict) and type(count) is int:
+            if not 0 <= count <= _LARGEST_COUNT:
+                raise ServerError(f"{self._url}/{endpoint} counts its rows as {count}")
+            page = _checked(body.get("results"), endpoint)
             full = len(page) >= limit and body.get("next") is not None
-            return page, count, bool(page) and (full or reached + len(page) < count)
+            more = bool(page) and (full or reached + len(page) < count)
+            return Page(page, count, more, size, parts)
         raise ServerError(f"{self._url}/{endpoint} did not answer with a list: is this an Alyx?")
 
 

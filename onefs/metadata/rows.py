@@ -16,7 +16,9 @@ from urllib.parse import quote, urlsplit
 
 from onefs import alf
 from onefs.errors import ServerError
+from onefs.foreign import whole_number
 from onefs.model import Copy, Dataset, Repository, Session
+from onefs.urls import LONGEST
 
 #: characters of a path that need no escape (RFC 3986, pchar and the slash); ``#``, ``?`` and
 #: ``%`` do, because Alyx's data_url is the bare name put behind the repository's address
@@ -88,9 +90,10 @@ def session(row: Row) -> tuple[Session, bool]:
 
 def repository(row: Row) -> Repository:
     """A row of ``/data-repository``. ``globus_is_personal`` null (tape) counts as personal."""
+    url = _text(row, "data_url")
     return Repository(
         name=_text(row, "name"),
-        data_url=_text(row, "data_url"),
+        data_url=url if len(url) <= LONGEST else "",
         personal=row.get("globus_is_personal") is not False,
     )
 
@@ -180,9 +183,9 @@ def _text(row: Row, key: str) -> str:
 
 
 def _url(record: Row) -> str:
-    """``data_url`` as it came: it may hold bytes that are not UTF-8."""
+    """``data_url`` as it came: it may hold bytes that are not UTF-8. '' when it is too long."""
     url = record.get("data_url")
-    return url if isinstance(url, str) else ""
+    return url if isinstance(url, str) and len(url) <= LONGEST else ""
 
 
 def _number(row: Row) -> int | None:
@@ -190,8 +193,8 @@ def _number(row: Row) -> int | None:
     number = row.get("number")
     if number is None:
         return None
-    if isinstance(number, str) and number.isascii() and number.isdigit():
-        number = int(number[:20])
+    if isinstance(number, str):
+        number = whole_number(number)
     if type(number) is not int or abs(number) > _LARGEST:
         raise ServerError(f"Alyx sent 'number' that is none: {_excerpt(row)}")
     return number

@@ -15,6 +15,7 @@ from typing import Any
 
 from onefs import alf
 from onefs.errors import CacheError, CacheFull, UsageError
+from onefs.foreign import whole_number
 from onefs.metadata.tables import SCHEMA, session_place, uuid_text
 from onefs.metadata.tables_format import DatasetLine, SessionLine, TableFile, created_at
 
@@ -267,7 +268,8 @@ def _reason(line: DatasetLine, session: int | None) -> str:
 def _padded(place: str) -> str:
     """A session's folder with its number in three digits."""
     parent, _, number = place.rpartition("/")
-    return f"{parent}/{int(number):03d}" if number.isdecimal() else place
+    found = whole_number(number)
+    return place if found is None else f"{parent}/{found:03d}"
 
 
 def _create(target: Path) -> sqlite3.Connection:

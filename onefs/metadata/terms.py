@@ -33,6 +33,7 @@ OUTCOMES = ("NOT_SET", "PASS", "WARNING", "FAIL", "CRITICAL")
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_INTEGER = re.compile(r"\s*\d{1,10}\s*", re.ASCII)
 _LOOKUP = re.compile(r"~?[a-zA-Z]\w*", re.ASCII)
 
 
@@ -225,7 +226,7 @@ def _name(name: str, value: object) -> str:
 
 def _integer(largest: int) -> Callable[[str, object], str]:
     def read(name: str, value: object) -> str:
-        if isinstance(value, str) and re.fullmatch(r"\s*\d{1,10}\s*", value, re.ASCII):
+        if isinstance(value, str) and _INTEGER.fullmatch(value):
             value = int(value)
         try:
             number = -1 if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
@@ -276,17 +277,16 @@ def _lookups(name: str, value: object) -> str:
 
 def _split(text: str) -> list[str]:
     """The parts between commas that are not in brackets."""
-    parts, closing = [""], ""
-    for char in text:
+    parts, start, closing = [], 0, ""
+    for at, char in enumerate(text):
         if char == "," and not closing:
-            parts.append("")
-            continue
-        if char == closing:
+            parts.append(text[start:at])
+            start = at + 1
+        elif char == closing:
             closing = ""
         elif not closing:
             closing = {"[": "]", "(": ")"}.get(char, "")
-        parts[-1] += char
-    return parts
+    return [*parts, text[start:]]
 
 
 def _is_literal(text: str) -> bool:

@@ -18,6 +18,7 @@ from pathlib import Path
 from shutil import which
 
 from onefs.errors import Busy, MountError, UsageError
+from onefs.foreign import whole_number
 from onefs.mount.processes import await_that, holders
 
 #: makes the file system's type ``fuse.onefs``
@@ -127,7 +128,7 @@ def _parse(line: str) -> KernelMount | None:
         mountpoint=_unescape(fields[4]),
         fstype=_unescape(fstype),
         source=_unescape(source),
-        uid=int(uid) if uid.isdigit() else None,
+        uid=whole_number(uid),
         device=fields[2],
     )
 

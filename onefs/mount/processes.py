@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from onefs.foreign import whole_number
+
 _PROC = Path("/proc")
 _POLL = 0.05
 
@@ -63,8 +65,9 @@ def holders(folder: str) -> list[Holder]:
     inside = folder.rstrip("/") + "/"
     found = []
     for process in _PROC.iterdir():
-        if process.name.isdigit() and _uses(process, inside):
-            found.append(Holder(int(process.name), _command(process)))
+        pid = whole_number(process.name)
+        if pid is not None and _uses(process, inside):
+            found.append(Holder(pid, _command(process)))
     return sorted(found, key=lambda holder: holder.pid)
 
 

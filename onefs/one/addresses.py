@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path, PurePath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 from uuid import UUID
 
 from onefs import alf
@@ -20,6 +20,7 @@ from onefs.tree.days import AS_OF, is_as_of
 from onefs.tree.shape import SessionShape, datasets_by_place
 from onefs.tree.shapes import Shapes
 from onefs.tree.ways import session_content, session_place
+from onefs.urls import split
 
 _UNSENDABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _EXPLAINED = (
@@ -50,7 +51,7 @@ class Addresses:
         text = name.strip()
         if _UNSENDABLE.search(text):
             raise UsageError(f"{_shown(name)} holds characters that no name has")
-        path = urlsplit(text).path if "://" in text else text
+        path = _path_of(text) if "://" in text else text
         last = path.rstrip("/").rpartition("/")[2].lower()
         if alf.is_uuid(last) and not _is_below_session(path):
             return last
@@ -154,10 +155,17 @@ class Addresses:
     def _known_by_place(self, place: Place) -> str | None:
         """The one session that is known to stand somewhere, without asking."""
         _, subject, day, number = place
-        ref = alf.Ref(day, int(number.partition("~")[0]), subject)
+        ref = alf.Ref(day, alf.marked_number(number) or 0, subject)
         known = self._access.database.sessions_by_ref(ref)
         found = [session.eid for session in known if alf.session_folder(session) == place]
         return found[0] if len(found) == 1 else None
+
+
+def _path_of(url: str) -> str:
+    try:
+        return split(url).path
+    except ValueError as error:
+        raise UsageError(f"{_shown(url)} is no URL: {error}") from None
 
 
 def _parts(text: str) -> tuple[str, ...]:
@@ -182,7 +190,7 @@ def _session_folders(parts: tuple[str, ...]) -> tuple[Place, int] | None:
             return (parts[at],), at + 1
     for at in reversed(range(2, len(parts) - 1)):
         number = parts[at + 1]
-        if alf.is_date(parts[at]) and number.partition("~")[0].isdigit():
+        if alf.is_date(parts[at]) and alf.marked_number(number) is not None:
             lab = parts[at - 2]
             if lab == alf.SUBJECTS and at >= 3:
                 lab = parts[at - 3]

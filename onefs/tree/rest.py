@@ -12,6 +12,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from onefs.foreign import whole_number
 from onefs.tree.nodes import Kind, Node, inode_of_path
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def _make(root: Path, own: Path) -> None:
     """The folder; those of processes that have ended go."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     for folder in list(root.iterdir()):
-        if folder.name.isdigit() and folder.name != "0" and not (_PROC / folder.name).exists():
+        if whole_number(folder.name) and not (_PROC / folder.name).exists():
             shutil.rmtree(folder, ignore_errors=True)
     own.mkdir(mode=0o700, exist_ok=True)
 

@@ -55,8 +55,10 @@ class ByRef:
 
     def child(self, name: str) -> Item:
         ref = alf.parse_ref(name)
-        if ref is None:
-            raise NotFound(f"{name} is no ref: a ref is like 2019-12-10_1_KS023")
+        written = alf.valid_text(name)
+        # Alyx answers 500 to what is no day, and no ref of ours holds what is no UTF-8
+        if ref is None or not alf.is_day(ref.date) or written != name:
+            raise NotFound(f"{written} is no ref: a ref is like 2019-12-10_1_KS023")
         wanted = ref
 
         def follow() -> str:

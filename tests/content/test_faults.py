@@ -219,6 +219,52 @@ def test_more_bytes_than_asked_for_are_not_taken(open_content: Open) -> None:
         assert content.total_bytes() == BLOCK
 
 
+@pytest.mark.parametrize("named", ["the whole", "the range asked for", "more"])
+def test_a_206_with_more_than_its_range_is_taken_where_it_belongs(
+    open_content: Open, named: str
+) -> None:
+    """The whole file under its own name or under that of the range, or a range around it."""
+    content = open_content(stall=STALL, small_file=0)
+
+    def script(talk: Talk) -> None:
+        start, end = span_of(talk.request, len(DATA)) or (0, len(DATA))
+        first, last = (start // 2, len(DATA)) if named == "more" else (0, len(DATA))
+        said = (start, end) if named == "the range asked for" else (first, last)
+        about = {"Content_Range": f"bytes {said[0]}-{said[1] - 1}/{len(DATA)}"}
+        answer(DATA[first:last], 206, ETag='"one"', **about)(talk)
+
+    with (
+        Scripted({"/a.b.npy": script}) as server,
+        Reader(content, dataset_of(server, DATA)) as reader,
+    ):
+        at = 3 * BLOCK + 7
+        assert reader.read(at, 100) == DATA[at : at + 100]
+        assert reader.read(0, 100) == DATA[:100]
+        assert reader.all() == DATA
+
+
+@pytest.mark.parametrize("digits", ["9" * 30, "9" * 5000, "\xb2", "-1", "+1", "1_0"])
+def test_numbers_of_a_range_that_cannot_be(open_content: Open, digits: str) -> None:
+    content = open_content(stall=STALL, small_file=0)
+    for said in (f"bytes 0-{digits}/{len(DATA)}", f"bytes 0-{BLOCK - 1}/{digits}"):
+        lie = answer(DATA[:BLOCK], 206, Content_Range=said)
+        with (
+            Scripted({"/a.b.npy": lie}) as server,
+            Reader(content, dataset_of(server, DATA)) as reader,
+            pytest.raises(OnefsError),
+        ):
+            reader.read(0, 100)
+
+
+@pytest.mark.parametrize("length", ["9" * 30, "9" * 4000, str(2**63)])
+def test_a_size_that_no_file_has(content: Content, length: str) -> None:
+    """Asked for where the database knows none: SQLite and the kernel could not keep it."""
+    with Scripted({"/a.b.npy": answer(b"", Content_Length=length)}) as server:
+        dataset = replace(dataset_of(server, DATA), size=None)
+        with pytest.raises(ServerError):
+            content.probe(dataset)
+
+
 def no_length(talk: Talk) -> None:
     span = span_of(talk.request, len(DATA))
     assert span is not None

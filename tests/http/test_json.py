@@ -15,7 +15,7 @@ from onefs.errors import (
     ServerError,
     Stopping,
 )
-from onefs.http import Transport, transport
+from onefs.http import Transport, body
 from onefs.urls import keeps_authorization
 from tests import scripted
 from tests.http.asking import SLACK, get, timed
@@ -67,7 +67,7 @@ class TestGetJson:
     def test_a_body_beyond_the_bound(
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(transport, "MAX_JSON", 1 << 20)
+        monkeypatch.setattr(body, "MAX_JSON", 1 << 20)
         with pytest.raises(ServerError, match="more than 1 MiB"):
             get(client, scripted.gzipped(b" " * (3 << 20)))
 

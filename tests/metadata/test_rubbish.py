@@ -95,3 +95,11 @@ def _key(endpoint: str) -> str:
         "/sessions": "sessions/a/s",
         "/datasets": f"datasets/{EIDS[0]}",
     }[endpoint]
+
+
+@pytest.mark.parametrize("value", RUBBISH, ids=lambda value: repr(value)[:20])
+def test_a_record_that_is_odd_is_kept_as_text(make: Make, moody: Moody, value: Any) -> None:
+    moody.written.answer(f"/sessions/{EIDS[0]}", 200, {"id": EIDS[0], "json": value, "ü": [value]})
+    text = make(moody.written).record(SESSION).value
+    assert text.encode().startswith(b"{")
+    assert text.endswith("}\n")

@@ -21,6 +21,7 @@ from onefs.demo.rest.database import Database
 from onefs.demo.rest.errors import ApiError, failure, forbidden, method_not_allowed
 from onefs.demo.rest.login import log_in
 from onefs.demo.rest.views import READ_METHODS, VIEWS, View
+from onefs.foreign import whole_number
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -216,7 +217,7 @@ def _add_pages(app: flask.Flask) -> None:
 
 def _check_host(allowed: Sequence[str]) -> Response | None:
     host, _, port = request.host.rpartition(":")
-    name = host if port.isdigit() else request.host
+    name = host if whole_number(port) is not None else request.host
     return None if name in allowed else error_page(400, "Bad Request (400)")
 
 

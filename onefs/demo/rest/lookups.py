@@ -13,6 +13,7 @@ from onefs.demo.rest.database import Database
 from onefs.demo.rest.errors import failure
 from onefs.demo.rest.fields import MODELS, Field, Leaf, Relation
 from onefs.demo.rest.values import day, timestamp
+from onefs.foreign import whole_number
 
 Test = Callable[[Any], bool]
 
@@ -239,8 +240,8 @@ def _inside(value: Any, keys: Sequence[str]) -> Any:
     for key in keys:
         if isinstance(value, Mapping):
             value = value.get(key)
-        elif isinstance(value, list) and key.isdigit() and int(key) < len(value):
-            value = value[int(key)]
+        elif isinstance(value, list) and (at := whole_number(key)) is not None and at < len(value):
+            value = value[at]
         else:
             return None
     return value

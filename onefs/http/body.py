@@ -1,0 +1,153 @@
+"""Bodies in JSON: unpacked step by step and counted before they are parsed, so that no answer
+takes more than a bounded time and memory, whatever the server sends.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from urllib3 import BaseHTTPResponse
+
+from onefs import memory
+from onefs.errors import ServerError, TooLarge
+from onefs.secret import excerpt
+from onefs.urls import host_of, safe_url
+
+#: bytes of the largest answer, as it comes and unpacked
+MAX_JSON = 32 * 1024 * 1024
+#: brackets, braces and commas of an answer: each stands for at most one value in memory
+MAX_PARTS = 2_000_000
+#: levels of an answer's values; Alyx has five
+MAX_DEPTH = 64
+#: bytes taken from the socket, or unpacked, in one step
+_STEP = 1024 * 1024
+#: zlib's word for gzip, and how each gzip stream begins
+_GZIP, _GZIP_MARK = zlib.MAX_WBITS | 16, b"\x1f\x8b"
+#: gzip streams one after another in one answer; servers send one
+_MAX_MEMBERS = 16
+#: bytes of an answer from which on its memory is given back to the system afterwards
+_LARGE = 1024 * 1024
+#: keeps answers of 32 MiB from being parsed at the same time
+_parsing = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A parsed body, and what it takes."""
+
+    #: None when an error's body is not JSON (Django's HTML pages)
+    value: Any
+    size: int
+    #: brackets, braces and commas
+    parts: int
+
+
+def read_json(response: BaseHTTPResponse, url: str) -> Body:
+    """Read and parse the body of an answer.
+
+    Raises TooLarge, ServerError for what is not JSON unless the answer is an error anyway, and
+    what urllib3 raises.
+    """
+    raw = bytearray()
+    for piece in _unpacked(response, url):
+        raw += piece
+        if len(raw) > MAX_JSON:
+            raise _too_large(url, response, f"{MAX_JSON >> 20} MiB")
+    parts = sum(raw.count(mark) for mark in (b"[", b"{", b","))
+    if parts >= MAX_PARTS:
+        raise _too_large(url, response, f"{MAX_PARTS:,} values")
+    size = len(raw)
+    if size < _LARGE:
+        return Body(_parsed(raw, response, url), size, parts)
+    memory.give_back_soon()
+    with _parsing:
+        return Body(_parsed(raw, response, url), size, parts)
+
+
+def _unpacked(response: BaseHTTPResponse, url: str) -> Iterator[bytes]:
+    """The body in pieces of at most 1 MiB, of which none is larger unpacked than that."""
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        yield from _pieces(response, url)
+    elif encoding in ("gzip", "x-gzip"):
+        yield from _gunzipped(response, url)
+    elif response.status < 300:
+        raise ServerError(f"{host_of(url)} answers in {excerpt(encoding)}, not in gzip", 200)
+
+
+def _pieces(response: BaseHTTPResponse, url: str) -> Iterator[bytes]:
+    received = 0
+    while piece := response.read(_STEP, decode_content=False):
+        received += len(piece)
+        if received > MAX_JSON:
+            raise _too_large(url, response, f"{MAX_JSON >> 20} MiB")
+        yield piece
+
+
+def _gunzipped(response: BaseHTTPResponse, url: str) -> Iterator[bytes]:
+    """Like :func:`_pieces`, unpacked. What follows the last gzip stream is left out."""
+    members = 1
+    unpacker = zlib.decompressobj(_GZIP)
+    try:
+        for piece in _pieces(response, url):
+            rest = piece
+            while rest:
+                yield unpacker.decompress(rest, _STEP)
+                rest = unpacker.unconsumed_tail
+                if unpacker.eof:
+                    rest = unpacker.unused_data
+                    if rest and not rest.startswith(_GZIP_MARK):
+                        return
+                    unpacker = zlib.decompressobj(_GZIP) if rest else unpacker
+                    members += bool(rest)
+                if members > _MAX_MEMBERS:
+                    raise _too_large(url, response, f"{_MAX_MEMBERS} gzip streams")
+        while more := unpacker.decompress(b"", _STEP):
+            yield more
+    except zlib.error:
+        raise ServerError(f"{host_of(url)} sends what is no gzip", response.status) from None
+    if not unpacker.eof:
+        raise ServerError(f"{host_of(url)} broke off in the middle of its answer")
+
+
+def _parsed(raw: bytearray, response: BaseHTTPResponse, url: str) -> Any:
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError):
+        if response.status >= 300:
+            return None
+        raise ServerError(
+            f"{safe_url(url)} did not answer in JSON: is this an Alyx server?",
+            response.status,
+        ) from None
+    if _is_deep(found):
+        raise ServerError(
+            f"{safe_url(url)} answers with more than {MAX_DEPTH} values inside one another",
+            response.status,
+        )
+    return found
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether values are nested so deeply that code which shows or writes them may fail."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _too_large(url: str, response: BaseHTTPResponse, bound: str) -> TooLarge:
+    return TooLarge(f"{safe_url(url)} answers with more than {bound}", response.status)

@@ -1,0 +1,290 @@
+"""Answers that are huge, deep, endless or odd: one of our errors, soon, and memory that falls."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import subprocess
+import sys
+import time
+import zlib
+
+import pytest
+
+from onefs.errors import OnefsError, ServerError, TooLarge
+from onefs.http import Transport
+from onefs.http.retry import LONGEST_WISH_SECONDS, retry_after_seconds
+from tests import scripted
+from tests.http.asking import get, read
+from tests.scripted import Scripted, Talk, answer, answer_json, raw
+
+#: seconds in which a bounded answer is dealt with on a busy machine; unbounded ones take minutes
+SOON = 60.0
+
+
+class TestUnpacked:
+    @pytest.mark.parametrize("unit", [b"[],", b"{},", b'"",', b" ", b"0,", b"[[", b'{"a":'])
+    def test_a_small_answer_that_unpacks_to_a_huge_one(
+        self, client: Transport, unit: bytes
+    ) -> None:
+        packed = scripted.gzipped(b"[" + unit * (60 * 1024 * 1024 // len(unit)))
+        began = time.monotonic()
+        with pytest.raises(TooLarge, match="more than 32 MiB"):
+            get(client, packed, deadline=30.0)
+        assert time.monotonic() - began < SOON
+
+    def test_it_is_not_unpacked_beyond_the_bound(self, client: Transport) -> None:
+        """5 GB in 5 MB: were it unpacked first and looked at then, that would show."""
+        packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+        block = packer.compress(b" " * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+        again = packer.compress(b" " * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+        began = time.monotonic()
+        with pytest.raises(TooLarge):
+            get(client, answer(block + again * 5000, Content_Encoding="gzip"), deadline=30.0)
+        assert time.monotonic() - began < SOON
+
+    @pytest.mark.parametrize("unit", ["[]", "{}", "0", '{"a":0}'])
+    def test_more_values_than_are_parsed(self, client: Transport, unit: str) -> None:
+        text = f"[{','.join([unit] * 2_000_000)}]"
+        with pytest.raises(TooLarge, match="more than 2,000,000 values"):
+            get(client, scripted.gzipped(text.encode()), deadline=30.0)
+
+    def test_what_is_just_below_the_bounds_is_read(self, client: Transport) -> None:
+        rows = [{"a": number} for number in range(900_000)]
+        assert get(client, scripted.gzipped(json.dumps(rows).encode()), deadline=60.0).body == rows
+
+    def test_several_gzip_streams_are_one_body(self, client: Transport) -> None:
+        packed = gzip.compress(b"[1,") + gzip.compress(b"2]") + b"what follows is left out"
+        assert get(client, answer(packed, Content_Encoding="gzip")).body == [1, 2]
+
+    def test_very_many_gzip_streams(self, client: Transport) -> None:
+        packed = gzip.compress(b"") * 1000
+        with pytest.raises(TooLarge, match="gzip streams"):
+            get(client, answer(packed, Content_Encoding="gzip"))
+
+    @pytest.mark.parametrize(
+        ("packed", "says"),
+        [
+            (b"no gzip at all", "no gzip"),
+            (gzip.compress(b"[1]" * 999)[:-12], "broke off"),
+            (gzip.compress(b"[1]")[:-8] + b"\xff" * 8, "no gzip"),
+            (b"", "broke off"),
+        ],
+        ids=["other bytes", "cut short", "a wrong checksum", "nothing"],
+    )
+    def test_what_cannot_be_unpacked(self, client: Transport, packed: bytes, says: str) -> None:
+        with pytest.raises(ServerError, match=says):
+            get(client, answer(packed, Content_Encoding="gzip"), deadline=1.0)
+
+    def test_an_encoding_that_was_not_asked_for(self, client: Transport) -> None:
+        with pytest.raises(ServerError, match="not in gzip"):
+            get(client, answer(b"[]", Content_Encoding="br\\" + "x" * 9000))
+        assert get(client, answer(b"[]", 404, Content_Encoding="br")).body is None
+
+    def test_memory_is_given_back(self) -> None:
+        """After an answer just below the bounds, and after one beyond them."""
+        done = subprocess.run(
+            [sys.executable, "-c", _MEASURE], capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        before, *after = map(int, done.stdout.split())
+        assert max(after) - before < 100 * 1024, "kB"
+
+
+_MEASURE = """
+import gzip, json, time
+from onefs import memory
+from onefs.errors import OnefsError
+from onefs.http import Transport
+from tests.scripted import Scripted, answer
+
+def rss():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+memory.DELAY_SECONDS = 0.2
+good = gzip.compress(b"[" + b",".join([b'{"a":"bcdefgh"}'] * 900_000) + b"]")
+bomb = gzip.compress(b"[" + b"[]," * (20 << 20))
+scripts = {path: answer(body, Content_Encoding="gzip") for path, body in
+           {"/good": good, "/bomb": bomb}.items()}
+with Scripted(scripts) as server, Transport() as client:
+    print(rss())
+    for path in ("/good", "/bomb", "/good"):
+        errors = []
+        try:
+            client.get_json(server.url + path, deadline=60.0)
+        except OnefsError as error:
+            errors.append(error)  # as a failure is remembered for a while
+        end = time.monotonic() + 30
+        while memory._timer is not None and time.monotonic() < end:
+            time.sleep(0.05)
+        print(rss())
+"""
+
+
+class TestValues:
+    @pytest.mark.parametrize("text", ["[" * 900 + "]" * 900, '{"a":' * 70 + "1" + "}" * 70])
+    def test_values_deep_inside_one_another(self, client: Transport, text: str) -> None:
+        with pytest.raises(ServerError, match="more than 64 values inside one another"):
+            get(client, answer(text.encode()))
+
+    @pytest.mark.parametrize(
+        "text",
+        ["[" * 1_000_000, '{"a":' * 300_000, "[" + "9" * 5000 + "]", "[1" + "0" * 1_000_000 + "]"],
+    )
+    def test_what_python_does_not_parse(self, client: Transport, text: str) -> None:
+        with pytest.raises(ServerError, match="did not answer in JSON"):
+            get(client, answer(text.encode()))
+
+    def test_what_is_odd_is_taken(self, client: Transport) -> None:
+        """Duplicate keys, not-a-number, halves of characters: the rows' reader judges them."""
+        found = get(client, answer(rb'{"a":1,"a":[NaN,-Infinity,1e999],"b":"\ud800"}')).body
+        assert str(found["a"]) == "[nan, -inf, inf]"
+        assert found["b"] == "\ud800"
+
+
+class TestHeads:
+    OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"
+
+    @pytest.mark.parametrize("status", [100, 102, 103, 199])
+    def test_interim_answers_are_skipped(self, client: Transport, status: int) -> None:
+        interim = b"HTTP/1.1 %d Wait\r\nLink: </a>; rel=preload\r\n\r\n" % status
+        assert get(client, raw(interim + interim + self.OK)).body == []
+        with Scripted({"/x": raw(interim + self.OK)}) as server:
+            assert read(client.stream(f"{server.url}/x")) == b"[]"
+
+    def test_the_connection_is_kept_after_an_interim_answer(self, client: Transport) -> None:
+        def script(talk: Talk) -> None:
+            talk.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + self.OK)
+
+        with Scripted({"/x": script}) as server:
+            for _ in range(3):
+                assert client.get_json(f"{server.url}/x").body == []
+            assert server.connections == 1
+
+    @pytest.mark.parametrize("status", [100, 102, 103])
+    def test_interim_answers_without_end(self, client: Transport, status: int) -> None:
+        def script(talk: Talk) -> None:
+            for _ in range(100_000):
+                talk.send(b"HTTP/1.1 %d Wait\r\n\r\n" % status * 100)
+
+        with pytest.raises(ServerError, match="did not answer in HTTP"):
+            get(client, script, deadline=30.0)
+
+    def test_another_protocol(self, client: Transport) -> None:
+        upgrade = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n"
+        with pytest.raises(ServerError, match="did not answer in HTTP"):
+            get(client, raw(upgrade + self.OK))
+
+    def test_a_line_between_chunks_that_never_ends(self, client: Transport) -> None:
+        def script(talk: Talk) -> None:
+            talk.head(200, Transfer_Encoding="chunked")
+            for _ in range(4096):
+                talk.send(b"0" * (1 << 20))
+
+        with pytest.raises(ServerError):
+            get(client, script, deadline=60.0)
+
+    @pytest.mark.parametrize("length", ["-1", "9" * 30, "9" * 5000, "x", "²", "1e3", "2,2"])
+    def test_lengths_that_cannot_be(self, client: Transport, length: str) -> None:
+        """The body up to the end of the connection, or an error; never any other exception."""
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n[]".encode("latin-1")
+        with contextlib.suppress(ServerError):
+            assert get(client, raw(head), deadline=1.0).body == []
+        with Scripted({"/x": raw(head)}) as server, contextlib.suppress(ServerError):
+            assert read(client.stream(f"{server.url}/x", stall_timeout=1.0)) == b"[]"
+
+    def test_two_lengths(self, client: Transport) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 7\r\n\r\n[]"
+        with pytest.raises(ServerError):
+            get(client, raw(head), deadline=1.0)
+
+
+class TestRedirects:
+    @pytest.mark.parametrize(
+        "location",
+        [
+            *("http://127.0.0.1:99999/", "http://127.0.0.1:-1/", "http://127.0.0.1:x/"),
+            *("http://[::1/", "http://[x]/", "http://]/", "//", "http://", "http:///x", "https:x"),
+            *("ftp://h/", "file:///etc/passwd", "javascript:1", "data:,x", "http://h:²/"),
+            *("http://me:secret@127.0.0.1/", "http://" + "a" * 300 + "/", "http://.../"),
+            *("http://a b/", "http://\xff\xfe/", "http://h\\@x/", "?" * 20_000 + "://["),
+            "http://[" + "?token=" * 5000,
+        ],
+    )
+    def test_to_what_is_no_address(self, hasty: Transport, location: str) -> None:
+        """The server's mistake, an input or output error; not the user's, and soon."""
+        script = raw(f"HTTP/1.1 302 F\r\nLocation: {location}\r\n\r\n".encode("latin-1"))
+        for ask in (_get, _stream, _post):
+            with Scripted({"/x": script}) as server, pytest.raises(OnefsError) as caught:
+                ask(hasty, f"{server.url}/x")
+            assert not isinstance(caught.value, ValueError), ask
+            assert "secret" not in str(caught.value)
+            assert len(str(caught.value)) < 3000
+
+    @pytest.mark.parametrize("location", ["", " "])
+    def test_to_nowhere(self, client: Transport, location: str) -> None:
+        with Scripted({"/x": answer(b"", 302, Location=location)}) as server:
+            assert client.get_json(f"{server.url}/x").status == 302
+
+    def test_blanks_in_a_path_are_escaped(self, client: Transport) -> None:
+        with Scripted({"/x": scripted.redirect("/y z"), "/y%20z": answer_json([1])}) as server:
+            assert client.get_json(f"{server.url}/x").body == [1]
+
+
+def _get(client: Transport, url: str) -> object:
+    return client.get_json(url, deadline=3.0)
+
+
+def _post(client: Transport, url: str) -> object:
+    return client.post_json(url, {}, deadline=3.0)
+
+
+def _stream(client: Transport, url: str) -> object:
+    with client.stream(url, connect_timeout=3.0, stall_timeout=3.0) as stream:
+        if stream.status >= 300:
+            raise ServerError("not followed", stream.status)
+        return b"".join(stream.iter_chunks())
+
+
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [
+        ("7", 7.0, 7.0),
+        *((header, 86400.0, 86400.0) for header in ("9" * 50, "9" * 5000)),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86400.0, 86400.0),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0, 86400.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0, 0.0),
+    ],
+)
+def test_a_wait_is_a_day_at_most(header: str, least: float, most: float) -> None:
+    seconds = retry_after_seconds(header)
+    assert seconds is None or least <= seconds <= most
+    assert LONGEST_WISH_SECONDS == 86400.0
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "-1",
+        "nan",
+        "inf",
+        "1e9",
+        "²",
+        "٣",
+        "0x10",
+        "Mon",
+        "Mon,,",
+        "0 0 0 0:0:0",
+        ";" * 90000,
+        "Fri, 31 Dec 99999 23:59:59 GMT",
+        "Fri, 99 Foo 2020",
+        "1 Jan 2020 1:2:3:4 GMT",
+        "\x00",
+    ],
+)
+def test_a_wait_that_is_none(header: str) -> None:
+    seconds = retry_after_seconds(header)
+    assert seconds is None or 0.0 <= seconds <= 86400.0

@@ -1,0 +1,117 @@
+"""An Alyx that is up while its own database is down: away, to the users of commands and mounts."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onefs.demo.made import MadeLaboratory
+from onefs.demo.serve import Servers
+from tests.laboratories import account
+from tests.running import Home, Mounted, read_errno, wait_until
+
+DETAIL = (
+    'connection to server at "localhost", port 5432 failed: FATAL:  the database system is '
+    "starting up\n"
+)
+SESSION = "mainenlab/clns0730/2018-08-24/001"
+SAID = "its own database seems to be away"
+#: seconds that a command may take beside its deadlines
+SOON = 60.0
+
+
+@pytest.fixture(scope="module")
+def laboratory() -> MadeLaboratory:
+    return MadeLaboratory()
+
+
+@pytest.fixture
+def servers(laboratory: MadeLaboratory) -> Iterator[Servers]:
+    with Servers(laboratory) as running:
+        yield running
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    with Home(tmp_path) as made:
+        yield made
+
+
+def take_database_down(servers: Servers) -> None:
+    """From now on Alyx says 500 with a ``detail`` to everything."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        body = json.dumps({"status_code": 500, "detail": DETAIL}).encode()
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        start_response("500 Internal Server Error", headers)
+        return [body]
+
+    servers.alyx.stop()
+    servers.alyx.start(app)
+
+
+def bring_database_back(servers: Servers) -> None:
+    servers.alyx.stop()
+    servers.alyx.start(servers._alyx_app)
+
+
+def test_a_mount_comes_up_with_what_is_known(home: Home, servers: Servers) -> None:
+    who = account(servers)
+    mounted = home.mount(**who)
+    listed = sorted(os.listdir(mounted.path / SESSION))
+    mounted.umount()
+    take_database_down(servers)
+
+    began = time.monotonic()
+    again = home.mount(**who)
+    assert sorted(os.listdir(again.path / SESSION)) == listed
+    assert read_errno(again.path / "zadorlab") == errno.EHOSTUNREACH
+    assert time.monotonic() - began < SOON
+    assert len(again.log_lines("is away, what is known is still served", "starting up")) == 1
+    assert "Traceback" not in home.log()
+
+    bring_database_back(servers)
+    wait_until(lambda: _is_back(again), 90.0)
+
+
+def _is_back(mounted: Mounted) -> bool:
+    try:
+        return bool(os.listdir(mounted.path / "zadorlab"))
+    except OSError:
+        return False
+
+
+def test_while_it_is_mounted_it_is_said_once(home: Home, servers: Servers) -> None:
+    mounted = home.mount(**account(servers))
+    listed = sorted(os.listdir(mounted.path / SESSION))
+    take_database_down(servers)
+    for name in (
+        ".by-ref/2018-08-24_1_nobody",
+        "zadorlab",
+        ".search/lab=zadorlab",
+    ):
+        assert read_errno(mounted.path / name) == errno.EHOSTUNREACH, name
+    assert sorted(os.listdir(mounted.path / SESSION)) == listed
+    assert len(mounted.log_lines("WARNING")) == 1, home.log()
+
+
+def test_commands_say_one_sentence(home: Home, servers: Servers) -> None:
+    who = account(servers)
+    take_database_down(servers)
+    for command in (
+        ("search", "--lab", "mainenlab"),
+        ("get", f"{SESSION}/alf/spikes.times.npy"),
+        ("sync",),
+        ("login",),
+        ("mount", home.root / "mnt"),
+    ):
+        said = home.refused(4, *command, **who)
+        assert SAID in said, command
+        assert "starting up" in said
