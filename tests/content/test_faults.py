@@ -233,12 +233,14 @@ def test_a_206_with_more_than_its_range_is_taken_where_it_belongs(
         about = {"Content_Range": f"bytes {said[0]}-{said[1] - 1}/{len(DATA)}"}
         answer(DATA[first:last], 206, ETag='"one"', **about)(talk)
 
-    with Scripted({"/a.b.npy": script}) as server:
-        with Reader(content, dataset_of(server, DATA)) as reader:
-            at = 3 * BLOCK + 7
-            assert reader.read(at, 100) == DATA[at : at + 100]
-            assert reader.read(0, 100) == DATA[:100]
-            assert reader.all() == DATA
+    at = 3 * BLOCK + 7
+    with (
+        Scripted({"/a.b.npy": script}) as server,
+        Reader(content, dataset_of(server, DATA)) as reader,
+    ):
+        assert reader.read(at, 100) == DATA[at : at + 100]
+        assert reader.read(0, 100) == DATA[:100]
+        assert reader.all() == DATA
 
 
 @pytest.mark.parametrize("digits", ["9" * 30, "9" * 5000, "\xb2", "-1", "+1", "1_0"])
@@ -246,9 +248,12 @@ def test_numbers_of_a_range_that_cannot_be(open_content: Open, digits: str) -> N
     content = open_content(stall=STALL, small_file=0)
     for said in (f"bytes 0-{digits}/{len(DATA)}", f"bytes 0-{BLOCK - 1}/{digits}"):
         lie = answer(DATA[:BLOCK], 206, Content_Range=said)
-        with Scripted({"/a.b.npy": lie}) as server:
-            with Reader(content, dataset_of(server, DATA)) as reader, pytest.raises(OnefsError):
-                reader.read(0, 100)
+        with (
+            Scripted({"/a.b.npy": lie}) as server,
+            Reader(content, dataset_of(server, DATA)) as reader,
+            pytest.raises(OnefsError),
+        ):
+            reader.read(0, 100)
 
 
 @pytest.mark.parametrize("length", ["9" * 30, "9" * 4000, str(2**63)])
