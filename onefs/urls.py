@@ -106,8 +106,8 @@ def is_loopback(url: str) -> bool:
 
 def secured(url: str) -> str:
     """``url`` by https: same host, path and port; http's default port becomes https's."""
-    base = re.sub("^http:", "https:", origin(url))
-    return urlunsplit(_split(url)._replace(scheme="https", netloc=base.partition("://")[2]))
+    server = origin(url).partition("://")[2]
+    return urlunsplit(_split(url)._replace(scheme="https", netloc=server))
 
 
 def keeps_authorization(source: str, target: str) -> bool:

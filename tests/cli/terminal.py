@@ -101,7 +101,8 @@ class Terminal:
             data = os.read(self._master, 4096)
         except OSError:  # EIO: the other side is closed
             return False
-        self.shown += data.decode(errors="replace").replace("\r\n", "\n")
+        # together with what came before: a line's end may come in two pieces
+        self.shown = (self.shown + data.decode(errors="replace")).replace("\r\n", "\n")
         return bool(data)
 
 

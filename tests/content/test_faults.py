@@ -233,11 +233,11 @@ def test_a_206_with_more_than_its_range_is_taken_where_it_belongs(
         about = {"Content_Range": f"bytes {said[0]}-{said[1] - 1}/{len(DATA)}"}
         answer(DATA[first:last], 206, ETag='"one"', **about)(talk)
 
+    at = 3 * BLOCK + 7
     with (
         Scripted({"/a.b.npy": script}) as server,
         Reader(content, dataset_of(server, DATA)) as reader,
     ):
-        at = 3 * BLOCK + 7
         assert reader.read(at, 100) == DATA[at : at + 100]
         assert reader.read(0, 100) == DATA[:100]
         assert reader.all() == DATA

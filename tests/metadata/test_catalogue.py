@@ -159,7 +159,7 @@ def test_a_failed_refresh_changes_nothing(make: Make, written: WrittenAlyx, cloc
 def test_a_listing_that_failed_is_not_asked_for_at_once_again(
     make: Make, written: WrittenAlyx, clock: Clock
 ) -> None:
-    written.answer("/labs", 500, {"detail": "no"})
+    written.answer("/labs", 400, {"detail": "no"})
     catalogue = make(written)
     for _ in range(5):
         with pytest.raises(ServerError):
