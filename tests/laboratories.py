@@ -65,7 +65,7 @@ def opened(
         settings,
         "test",
         login=GivenLogin(login.password, data),
-        deadlines=Deadlines(metadata=5.0, stall=5.0),
+        deadlines=Deadlines(metadata=60.0, stall=5.0),
         offline=offline,
         as_of=as_of,
     )
