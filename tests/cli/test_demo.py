@@ -30,15 +30,15 @@ def test_it_serves_and_logs_until_interrupted(tmp_path: Path) -> None:
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())
         login = {key: ready[key] for key in ("username", "password")}
-        token = requests.post(f"{ready['alyx_url']}/auth-token", data=login, timeout=10).json()
+        token = requests.post(f"{ready['alyx_url']}/auth-token", data=login, timeout=60).json()
         answer = requests.get(
             f"{ready['alyx_url']}/sessions?limit=1",
             headers={"Authorization": f"Token {token['token']}"},
-            timeout=10,
+            timeout=60,
         )
         assert answer.json()["count"] == 60
         auth = (ready["data_username"], ready["data_password"])
-        assert requests.get(f"{ready['data_url']}/public/", auth=auth, timeout=10).ok
+        assert requests.get(f"{ready['data_url']}/public/", auth=auth, timeout=60).ok
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
     finally:

@@ -144,9 +144,7 @@ def test_three_processes_share_it(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _TAKER, str(tmp_path / "b")]
     began = time.monotonic()
     with ExitStack() as stack:
-        takers = [
-            stack.enter_context(process(command, stdout=subprocess.PIPE)) for _ in range(3)
-        ]
+        takers = [stack.enter_context(process(command, stdout=subprocess.PIPE)) for _ in range(3)]
         counts = [int(taker.communicate(timeout=90)[0]) for taker in takers]
     elapsed = time.monotonic() - began
     assert counts == [60] * 3  # each has its turn

@@ -243,11 +243,11 @@ def exhaust(servers: Servers) -> None:
     login = servers.login
     given = {"username": login.username, "password": login.password}
     with requests.Session() as session:
-        token = session.post(f"{servers.alyx_url}/auth-token", data=given, timeout=10).json()
+        token = session.post(f"{servers.alyx_url}/auth-token", data=given, timeout=60).json()
         headers = {"Authorization": f"Token {token['token']}", "Accept": "application/json"}
         for _ in range(70):
             url = f"{servers.alyx_url}/labs"
-            status = session.get(url, headers=headers, timeout=10).status_code
+            status = session.get(url, headers=headers, timeout=60).status_code
             if status == 429:
                 return
             assert status == 200
