@@ -25,6 +25,8 @@ from tests.sweeping import sweep
 ONEFS = Path(sys.executable).with_name("onefs")
 #: seconds for one command
 TIMEOUT = 90.0
+#: seconds that a command waits for Alyx, which answers more slowly on a busy machine
+PATIENT = "60"
 #: seconds that a busy machine may take for what is done at once: what hangs takes longer
 BUSY_SECONDS = 30.0
 #: what tests must not inherit from whoever runs them
@@ -222,6 +224,7 @@ def clean_environment(home: Path, **variables: str) -> dict[str, str]:
         "XDG_RUNTIME_DIR": str(home),
         "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
         "LC_ALL": "C.UTF-8",
+        "ONEFS_DEADLINE": PATIENT,
         **variables,
     }
 

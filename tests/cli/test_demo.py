@@ -40,7 +40,7 @@ def test_it_serves_and_logs_until_interrupted(tmp_path: Path) -> None:
         auth = (ready["data_username"], ready["data_password"])
         assert requests.get(f"{ready['data_url']}/public/", auth=auth, timeout=60).ok
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.communicate()
@@ -65,7 +65,7 @@ def test_wrong_options_exit_with_2(arguments: list[str], words: str) -> None:
         [*ONEFS, "demo", "serve", *arguments],
         cwd=ROOT,
         capture_output=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 2
@@ -81,7 +81,7 @@ def test_its_help_loads_nothing_heavy() -> None:
         "print({'numpy', 'flask', 'requests', 'sqlite3', 'mfusepy'} & set(sys.modules))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=30, check=True
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60, check=True
     )
     assert b"--access-log" in done.stdout
     assert done.stdout.decode().splitlines()[-1] == "set()"

@@ -114,7 +114,7 @@ def test_it_goes_on_where_it_was_killed(tmp_path: Path, folder: Path) -> None:
         Home(tmp_path, ONEFS_SMALL_FILE="64K", **account(servers)) as home,
     ):
         with process([ONEFS, "get", PATH], env=home.environment, stdout=subprocess.DEVNULL) as get:
-            wait_until(lambda: _blocks(home) >= 1 << 20, 20)
+            wait_until(lambda: _blocks(home) >= 1 << 20)
             get.kill()
         here = _blocks(home)
         servers.clear_requests()
@@ -136,7 +136,7 @@ def test_ctrl_c_ends_it_at_once(home: Home, source: Stalling) -> None:
     with process(
         [ONEFS, "get", "labtwo"], env=home.environment, stderr=subprocess.PIPE, text=True
     ) as get:
-        wait_until(lambda: list(home.cache.glob("*/.onefs/partial/*.data")), 20)
+        wait_until(lambda: list(home.cache.glob("*/.onefs/partial/*.data")))
         get.send_signal(signal.SIGINT)
         assert get.wait(BUSY_SECONDS) == 130  # the server is silent for longer
     source.release()

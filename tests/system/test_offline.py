@@ -57,7 +57,7 @@ def test_paths_lie_in_the_mount_also_while_the_server_is_away(home: Home, server
     servers.stop()
     with pytest.raises(OSError, match=os.strerror(errno.EHOSTUNREACH)):
         os.readlink(mounted.path / ".by-eid/aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee")
-    wait_until(lambda: _state(home, mounted) == "offline", 20)
+    wait_until(lambda: _state(home, mounted) == "offline")
     assert home.run("path", ref, **user).stdout == f"{folder}\n"
     assert home.run(*search, "--format", "paths", **user).stdout == f"{folder}\n"
     mounted.umount()
