@@ -46,10 +46,12 @@ def opened(
     offline: bool = False,
     as_of: str = "",
     data_password: str = "",
+    deadline: float = 60.0,
 ) -> Access:
     """A laboratory opened with the embedded one's login, in folders below ``folder``.
 
-    ``data_password`` is tried on the file server in place of the right one.
+    ``data_password`` is tried on the file server in place of the right one; ``deadline`` is of a
+    request to Alyx, in seconds: a busy machine answers in that.
     """
     login = servers.login
     secret = Secret(data_password or login.data_password)
@@ -66,7 +68,7 @@ def opened(
         settings,
         "test",
         login=GivenLogin(login.password, data),
-        deadlines=Deadlines(metadata=5.0, stall=5.0),
+        deadlines=Deadlines(metadata=deadline, stall=5.0),
         offline=offline,
         as_of=as_of,
     )

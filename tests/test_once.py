@@ -21,7 +21,7 @@ def test_it_is_made_once_for_all_who_ask() -> None:
         return made[-1]
 
     def ask(_: int) -> object:
-        barrier.wait(10)
+        barrier.wait(60)
         return once()
 
     once = Once(make)
@@ -35,7 +35,7 @@ def test_it_is_made_behind_who_wants_it_soon() -> None:
     made = threading.Event()
     once = Once(lambda: made.set() or "here")
     once.begin()
-    assert made.wait(10)
+    assert made.wait(60)
     assert once() == "here"
 
 

@@ -90,9 +90,10 @@ def test_every_truncation_is_survived(home: Path, name: str) -> None:
     whole = (home / name).read_bytes()
     for length in range(0, len(whole), 7):
         (home / name).write_bytes(whole[:length])
-        oneparams.default(home)
-        oneparams.of_url(URL, home)
-        oneparams.of_url("https://old.example.org", home)
+        for found in (oneparams.default(home), oneparams.of_url(URL, home)):
+            assert found is None or found.url in (URL, "https://old.example.org")
+        found = oneparams.of_url("https://old.example.org", home)
+        assert found is None or found.url == "https://old.example.org"
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,9 @@ GATHER = 0.3
 _SAMPLES = 30
 #: the part of the deadline that one request of a batch may take
 _SHARE = 0.6
+#: the part of the deadline for which a batch of another process is waited for: a slow server, or
+#: a busy machine, takes longer for a batch, and this must not make each process ask for it
+_CLAIM_SHARE = 0.3
 
 
 def key_of(eid: str) -> str:
@@ -64,12 +67,13 @@ class Ahead:
         self._listings = listings
         self._clock = clock
         self._walks = Walks(clock)
-        self._claims = Claims(database.path.with_name(f"{database.path.name}-claims"))
         self._lock = Lock()
         self._stale: dict[str, Session] = {}
         #: the stale sessions that are being asked for
         self._asking: frozenset[str] = frozenset()
         self._closed = Event()
+        folder = database.path.with_name(f"{database.path.name}-claims")
+        self._claims = Claims(folder, deadline * _CLAIM_SHARE, self._closed)
 
     def close(self) -> None:
         """Begin no further request."""

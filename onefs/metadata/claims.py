@@ -19,8 +19,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-#: seconds that another process is waited for: about two batches
-PATIENCE = 1.0
 #: seconds between two tries
 _POLL = 0.02
 
@@ -34,10 +32,16 @@ class _Held:
 
 
 class Claims:
-    """The claims of one process. Thread-safe; threads of one process do not exclude each other."""
+    """The claims of one process. Thread-safe; threads of one process do not exclude each other.
 
-    def __init__(self, folder: Path) -> None:
+    ``patience`` is the longest time in seconds that another process is waited for; waits end when
+    ``stopping`` is set.
+    """
+
+    def __init__(self, folder: Path, patience: float, stopping: threading.Event) -> None:
         self._folder = folder
+        self._patience = patience
+        self._stopping = stopping
         self._lock = threading.Lock()
         self._held: dict[str, _Held] = {}
 
@@ -64,7 +68,7 @@ class Claims:
         """The descriptor that holds the claim, if it could be had."""
         name = hashlib.sha1(lab.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         descriptor = None
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + self._patience
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
@@ -74,7 +78,8 @@ class Claims:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
-                    time.sleep(_POLL)
+                    if self._stopping.wait(_POLL):
+                        break
         except OSError:  # no such folder, or no locks there: nobody is kept from asking
             pass
         return descriptor

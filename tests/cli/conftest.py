@@ -10,6 +10,7 @@ import pytest
 
 from onefs.demo.serve import Options as DemoOptions
 from onefs.demo.serve import Servers, make_source
+from tests.running import PATIENT
 
 
 @pytest.fixture
@@ -27,6 +28,7 @@ def environ(home: Path) -> dict[str, str]:
         **kept,
         "HOME": str(home),
         "TERM": "dumb",
+        "ONEFS_DEADLINE": PATIENT,
         "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
     }
 

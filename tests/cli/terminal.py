@@ -16,7 +16,7 @@ from types import TracebackType
 #: the onefs command of the code under test
 ONEFS = (sys.executable, "-c", "from onefs.cli import main; main()")
 #: seconds for anything to be shown
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 class Terminal:
@@ -53,7 +53,7 @@ class Terminal:
         traceback: TracebackType | None,
     ) -> None:
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
         os.close(self._master)
 
     def expect(self, text: str) -> None:
@@ -82,7 +82,7 @@ class Terminal:
         for _ in range(10):
             self._process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(2)
+                self._process.wait(5)
                 return
 
     def code(self) -> int:

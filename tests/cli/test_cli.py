@@ -31,7 +31,7 @@ except SystemExit:
 print(sorted({HEAVY!r} & set(sys.modules)))
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, env=environ
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environ
     )
     assert done.stdout.splitlines()[-1] == "[]"
     assert len(done.stdout) + len(done.stderr) > 10
@@ -39,7 +39,7 @@ print(sorted({HEAVY!r} & set(sys.modules)))
 
 def test_importing_the_package_is_cheap() -> None:
     code = f"import sys, onefs; print(sorted({HEAVY!r} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n"
 
 
@@ -130,5 +130,5 @@ def test_a_broken_pipe_is_quiet(environ: dict[str, str]) -> None:
         assert process.stderr is not None
         process.stdout.close()
         shown = process.stderr.read()
-        process.wait(30)
+        process.wait(60)
     assert shown == b""

@@ -30,17 +30,17 @@ def test_it_serves_and_logs_until_interrupted(tmp_path: Path) -> None:
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())
         login = {key: ready[key] for key in ("username", "password")}
-        token = requests.post(f"{ready['alyx_url']}/auth-token", data=login, timeout=10).json()
+        token = requests.post(f"{ready['alyx_url']}/auth-token", data=login, timeout=60).json()
         answer = requests.get(
             f"{ready['alyx_url']}/sessions?limit=1",
             headers={"Authorization": f"Token {token['token']}"},
-            timeout=10,
+            timeout=60,
         )
         assert answer.json()["count"] == 60
         auth = (ready["data_username"], ready["data_password"])
-        assert requests.get(f"{ready['data_url']}/public/", auth=auth, timeout=10).ok
+        assert requests.get(f"{ready['data_url']}/public/", auth=auth, timeout=60).ok
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.communicate()
@@ -65,7 +65,7 @@ def test_wrong_options_exit_with_2(arguments: list[str], words: str) -> None:
         [*ONEFS, "demo", "serve", *arguments],
         cwd=ROOT,
         capture_output=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 2
@@ -81,7 +81,7 @@ def test_its_help_loads_nothing_heavy() -> None:
         "print({'numpy', 'flask', 'requests', 'sqlite3', 'mfusepy'} & set(sys.modules))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=30, check=True
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=60, check=True
     )
     assert b"--access-log" in done.stdout
     assert done.stdout.decode().splitlines()[-1] == "set()"

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onefs.cli import COMMANDS, main
-from onefs.cli.options import USAGE
+from onefs.cli.options import CREDENTIALS, UNREACHABLE, USAGE
 from onefs.demo.serve import Servers
 from tests.cli.test_verbs import REF, SESSION, survives
 from tests.laboratories import account
@@ -137,8 +137,8 @@ def test_a_flag_without_a_value_does_not_mean_another_folder(
 )
 def test_get(inside: CliRunner, laboratory: Servers, path: str, flag: str, word: str) -> None:
     laboratory.clear_requests()
-    survives(inside, ["get", "--dry-run", f"{flag}={word}", "--", path])
-    survives(inside, ["get", "--offline", "--", path])
+    survives(inside, ["get", "--dry-run", f"{flag}={word}", "--", path], CREDENTIALS)
+    survives(inside, ["get", "--offline", "--", path], UNREACHABLE)
     assert_nothing_whole_was_asked(laboratory)
 
 
@@ -152,7 +152,7 @@ def test_cache(
     inside: CliRunner, laboratory: Servers, command: str, path: str, more: list[str]
 ) -> None:
     laboratory.clear_requests()
-    survives(inside, ["cache", command, *more, "--", path])
+    survives(inside, ["cache", command, *more, "--", path], UNREACHABLE)
     assert_nothing_whole_was_asked(laboratory)
 
 
@@ -195,13 +195,13 @@ def test_flags_of_mount(
     point = tmp_path / "file"
     point.touch()
     given_flags = [f"{flag}={word}" for flag, word in pairs]
-    survives(away, ["mount", *plain, *given_flags, str(point)])
+    survives(away, ["mount", *plain, *given_flags, str(point)], UNREACHABLE, CREDENTIALS)
 
 
 @check
 @given(word=words.filter(lambda text: text.strip(" .") != ""))
 def test_mount_points(away: CliRunner, word: str) -> None:
-    survives(away, ["mount", "--", word])
+    survives(away, ["mount", "--", word], UNREACHABLE)
     survives(away, ["umount", "--", word])
 
 

@@ -87,7 +87,7 @@ def open_content(tmp_path: Path) -> Iterator[Open]:
     made: list[tuple[Content, Transport]] = []
 
     def build(
-        stall: float = 5.0,
+        stall: float = 60.0,
         database: str = "lab.org",
         cache: str = "cache",
         state: str = "state",
@@ -141,7 +141,7 @@ def in_threads(count: int, work: Callable[[], Any]) -> list[Any]:
     barrier = threading.Barrier(count)
 
     def run() -> None:
-        barrier.wait(10)
+        barrier.wait(60)
         try:
             results.append(work())
         except Exception as error:
@@ -151,6 +151,6 @@ def in_threads(count: int, work: Callable[[], Any]) -> list[Any]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(90)
     assert len(results) == count, "a thread hangs"
     return results

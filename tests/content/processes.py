@@ -67,7 +67,7 @@ class Process:
         """SIGKILL: nothing is cleaned up."""
         with suppress(ProcessLookupError):
             self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with suppress(OSError):

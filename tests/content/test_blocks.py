@@ -117,7 +117,7 @@ def test_a_disk_that_gives_less_than_it_should_proves_nothing(open_content: Open
             unlock(blocks.map, HASHING)
             blocks.close()
             with pytest.raises(CacheError, match="Input/output error"):
-                waiting.result(10)
+                waiting.result(60)
             assert content.state(dataset)[0] == "partial"
             assert list((content.store.private / "rejected").iterdir()) == []
         content.close()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -37,7 +36,7 @@ from tests.content.ranges import (
     some_bytes,
     span_of,
 )
-from tests.running import wait_until
+from tests.running import wait_until, within
 from tests.scripted import (
     Script,
     Scripted,
@@ -55,11 +54,9 @@ from tests.scripted import (
 
 DATA = some_bytes(4 * BLOCK + 99)
 LONG = some_bytes(40 * BLOCK)
-STALL = 1.5
+STALL = 4.0
 #: of the faults that last until then: each of them is waited out
 SHORT = 0.8
-#: what a test machine may add to a deadline
-GRACE = 4.0
 PAGE = answer(b"<html>Sorry</html>", Content_Type="text/html")
 
 
@@ -83,7 +80,7 @@ def slowly(talk: Talk) -> None:
             f"HTTP/1.1 206 OK\r\nContent-Range: bytes {span[0]}-{span[1] - 1}/{size}\r\n"
             f"Content-Length: {span[1] - span[0]}\r\n\r\n"
         )
-    trickle(head.encode() + DATA, 0.1)(talk)
+    trickle(head.encode() + DATA, 0.2)(talk)
 
 
 def in_turn(*scripts: Script) -> list[Script]:
@@ -133,10 +130,8 @@ def test_trouble_that_lasts_is_an_error_in_time(hasty: Content, fault: str) -> N
     script, expected = LASTING[fault]
     with Scripted({"/a.b.npy": script}) as server:
         dataset = dataset_of(server, DATA)
-        began = time.monotonic()
-        with pytest.raises(expected):
+        with within(), pytest.raises(expected):
             read_all(hasty, dataset)
-        assert time.monotonic() - began < SHORT + GRACE
         assert hasty.state(dataset)[0] in ("remote", "partial")
 
 
@@ -144,10 +139,8 @@ def test_trouble_that_lasts_is_an_error_in_time(hasty: Content, fault: str) -> N
 def test_no_connection_is_an_error_in_time(hasty: Content, kind: str) -> None:
     with Scripted({}) as server, refusing() if kind == "refuses" else unanswering() as url:
         dataset = dataset_of(server, DATA, copies=(Copy("x", f"{url}/a.b.npy"),))
-        began = time.monotonic()
-        with pytest.raises((Unreachable, DeadlineExceeded)) as caught:
+        with within(), pytest.raises((Unreachable, DeadlineExceeded)) as caught:
             read_all(hasty, dataset)
-        assert time.monotonic() - began < SHORT + GRACE
         assert caught.value.errno in (errno.EHOSTUNREACH, errno.ETIMEDOUT)
 
 
@@ -373,9 +366,8 @@ def test_the_next_copy_is_taken(content: Content, first: Script) -> None:
     with Scripted({"/x": first}) as one, Scripted({"/y": served(DATA)}) as other:
         copies = (Copy("one", f"{one.url}/x"), Copy("other", f"{other.url}/y"))
         dataset = dataset_of(one, DATA, copies=copies)
-        began = time.monotonic()
-        assert read_all(content, dataset) == DATA
-        assert time.monotonic() - began < STALL + GRACE
+        with within():
+            assert read_all(content, dataset) == DATA
 
 
 def test_copies_are_tried_in_the_order_that_is_wished_for(open_content: Open) -> None:
@@ -540,10 +532,8 @@ def test_after_a_deadline_others_fail_fast_until_a_probe_succeeds(content: Conte
         first, second = dataset_of(server, DATA), dataset_of(server, DATA, "/c.d.npy")
         with pytest.raises(DeadlineExceeded):
             read_all(content, first)
-        began = time.monotonic()
         with pytest.raises(DeadlineExceeded, match="asked again in a moment"):
             read_all(content, second)
-        assert time.monotonic() - began < 0.9 * STALL
 
         def works() -> bool:
             try:
@@ -551,15 +541,15 @@ def test_after_a_deadline_others_fail_fast_until_a_probe_succeeds(content: Conte
             except OnefsError:
                 return False
 
-        wait_until(works, timeout=15)
+        wait_until(works)
 
 
 def test_a_server_that_restarts_is_ridden_through(open_content: Open, server: FileServer) -> None:
-    content, dataset = open_content(stall=20.0, small_file=0), server.dataset("a.b.npy", DATA)
+    content, dataset = open_content(stall=60.0, small_file=0), server.dataset("a.b.npy", DATA)
     with Reader(content, dataset) as reader:
         assert reader.read(0, 10) == DATA[:10]
         server.listener.stop()
         back = threading.Timer(2.0, server.start)
         back.start()
         assert reader.all() == DATA
-        back.join(10)
+        back.join(60)

@@ -32,11 +32,13 @@ def inside(row: DatasetRecord) -> str:
 def slow_disk(site: Path, folder: Path, seconds: float) -> dict[str, str]:
     """An environment whose Python programs wait so long before they list ``folder``.
 
-    ``site`` is an empty folder for what tells them.
+    ``site`` is a new folder for what tells them; it has a file ``waits`` once one of them does.
     """
     return _disk(
         site,
-        f"    if path == {os.path.realpath(folder)!r}:\n        time.sleep({seconds})\n",
+        f"    if path == {os.path.realpath(folder)!r}:\n"
+        f"        open({str(site / 'waits')!r}, 'w').close()\n"
+        f"        time.sleep({seconds})\n",
     )
 
 

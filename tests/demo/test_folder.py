@@ -173,11 +173,11 @@ def test_alyx_answers_with_what_came_later(tmp_path: Path) -> None:
     login = Login()
     with Servers(FolderLaboratory(tmp_path, clock=clock), login) as servers:
         given = {"username": login.username, "password": login.password}
-        token = requests.post(f"{servers.alyx_url}/auth-token", data=given, timeout=10).json()
+        token = requests.post(f"{servers.alyx_url}/auth-token", data=given, timeout=60).json()
         headers = {"Authorization": f"Token {token['token']}"}
 
         def count(table: str) -> int:
-            answer = requests.get(f"{servers.alyx_url}/{table}", headers=headers, timeout=10)
+            answer = requests.get(f"{servers.alyx_url}/{table}", headers=headers, timeout=60)
             return int(answer.json()["count"])
 
         assert (count("sessions"), count("labs")) == (1, 1)
@@ -193,9 +193,9 @@ def test_names_that_are_not_utf8_are_in_the_listing(tmp_path: Path) -> None:
     laboratory = FolderLaboratory(tmp_path)
     with Servers(laboratory, login) as servers:
         given = {"username": login.username, "password": login.password}
-        token = requests.post(f"{servers.alyx_url}/auth-token", data=given, timeout=10).json()
+        token = requests.post(f"{servers.alyx_url}/auth-token", data=given, timeout=60).json()
         headers = {"Authorization": f"Token {token['token']}"}
-        answer = requests.get(f"{servers.alyx_url}/datasets", headers=headers, timeout=10)
+        answer = requests.get(f"{servers.alyx_url}/datasets", headers=headers, timeout=60)
     assert answer.json()["results"][0]["name"] == name
     assert [row.name for row in all_rows(laboratory)] == [name]
 
@@ -289,11 +289,11 @@ def test_a_revision_that_is_met_only_now_is_in_the_answer(tmp_path: Path) -> Non
     login = Login()
     with Servers(laboratory, login) as servers:
         given = {"username": login.username, "password": login.password}
-        token = requests.post(f"{servers.alyx_url}/auth-token", data=given, timeout=10).json()
+        token = requests.post(f"{servers.alyx_url}/auth-token", data=given, timeout=60).json()
         headers = {"Authorization": f"Token {token['token']}"}
         eid = laboratory.sessions()[0].eid
         put(tmp_path, f"{SESSION}/alf/#v1#/a.b.npy")
-        answer = requests.get(f"{servers.alyx_url}/sessions/{eid}", headers=headers, timeout=10)
+        answer = requests.get(f"{servers.alyx_url}/sessions/{eid}", headers=headers, timeout=60)
     found = {row["revision"] for row in answer.json()["data_dataset_session_related"]}
     assert found == {"", rows.make_id("revision", "v1")}
 

@@ -187,7 +187,7 @@ def test_names_that_are_not_utf8_come_through(serve: Serve) -> None:
 
 
 def test_a_connection_serves_several_requests(client: Client) -> None:
-    connection = http.client.HTTPConnection(client.address.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(client.address.removeprefix("http://"), timeout=60)
     for _ in range(2):
         connection.request("GET", "/labs", headers={"Authorization": f"Token {client.token}"})
         response = connection.getresponse()

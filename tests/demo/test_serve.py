@@ -27,12 +27,13 @@ from onefs.demo.rows import public_path, with_uuid
 from onefs.demo.serve import Servers
 from onefs.errors import OnefsError
 from tests.demo.laboratory_folder import SESSION, put, slow_disk
+from tests.running import wait_until, within
 
 ROOT = Path(__file__).parents[2]
 LOGIN = Login()
 AUTH = (LOGIN.data_username, LOGIN.data_password)
 #: seconds after which a process that should have ended has not
-PATIENCE = 10
+PATIENCE = 30
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def spikes(source: MadeLaboratory) -> str:
 
 def token(servers: Servers) -> dict[str, str]:
     login = {"username": LOGIN.username, "password": LOGIN.password}
-    answer = requests.post(f"{servers.alyx_url}/auth-token", data=login, timeout=10)
+    answer = requests.post(f"{servers.alyx_url}/auth-token", data=login, timeout=60)
     return {"Authorization": f"Token {answer.json()['token']}"}
 
 
@@ -65,7 +66,7 @@ def test_a_client_finds_and_loads_a_dataset(servers: Servers) -> None:
     assert len(rows) == 29
     for row in rows:
         assert row["data_url"].startswith(servers.data_url)
-        answer = requests.get(row["data_url"], auth=AUTH, timeout=10)
+        answer = requests.get(row["data_url"], auth=AUTH, timeout=60)
         assert len(answer.content) == row["file_size"]
 
 
@@ -74,10 +75,10 @@ def test_each_request_is_recorded_before_its_answer_ends(
 ) -> None:
     url = servers.data_url + spikes(source)
     agent = {"User-Agent": "reader/1"}
-    size = int(requests.head(url, auth=AUTH, headers=agent, timeout=10).headers["Content-Length"])
+    size = int(requests.head(url, auth=AUTH, headers=agent, timeout=60).headers["Content-Length"])
     for _ in range(20):
         servers.clear_requests()
-        requests.get(url, auth=AUTH, headers={"Range": "bytes=10-19", **agent}, timeout=10)
+        requests.get(url, auth=AUTH, headers={"Range": "bytes=10-19", **agent}, timeout=60)
         (one,) = servers.requests
         assert (one.server, one.method, one.range, one.status) == (
             "data",
@@ -87,15 +88,15 @@ def test_each_request_is_recorded_before_its_answer_ends(
         )
         assert (one.path, one.bytes, one.agent) == (spikes(source), 10, "reader/1")
     servers.clear_requests()
-    requests.head(url, auth=AUTH, timeout=10)
-    requests.get(url, auth=AUTH, timeout=10)
-    requests.get(f"{servers.alyx_url}/labs?limit=1", timeout=10)
+    requests.head(url, auth=AUTH, timeout=60)
+    requests.get(url, auth=AUTH, timeout=60)
+    requests.get(f"{servers.alyx_url}/labs?limit=1", timeout=60)
     assert [(r.method, r.bytes) for r in servers.requests[:2]] == [("HEAD", 0), ("GET", size)]
     assert (servers.requests[2].path, servers.requests[2].status) == ("/labs?limit=1", 403)
 
 
 def test_a_connection_is_kept(servers: Servers, source: MadeLaboratory) -> None:
-    connection = http.client.HTTPConnection(servers.data_url.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(servers.data_url.removeprefix("http://"), timeout=60)
     answer = requests.Request("GET", servers.data_url, auth=AUTH).prepare()
     headers = {"Authorization": answer.headers["Authorization"]}
     connection.connect()
@@ -117,28 +118,28 @@ def test_a_stopped_server_refuses_and_breaks_connections(
     with requests.Session() as session:
         session.auth = AUTH
         url = servers.data_url + spikes(source)
-        assert session.get(url, timeout=10).status_code == 200
+        assert session.get(url, timeout=60).status_code == 200
         servers.data.stop()
         with pytest.raises(requests.ConnectionError):
-            session.get(url, timeout=10)
-        assert requests.get(f"{servers.alyx_url}/labs", timeout=10).status_code == 403
+            session.get(url, timeout=60)
+        assert requests.get(f"{servers.alyx_url}/labs", timeout=60).status_code == 403
         servers.data.start()
-        assert session.get(url, timeout=10).status_code == 200
+        assert session.get(url, timeout=60).status_code == 200
 
 
 def test_a_stop_ends_transfers(source: MadeLaboratory) -> None:
     with Servers(source, rate=1000) as servers:
         url = servers.data_url + spikes(source)
-        answer = requests.get(url, auth=AUTH, stream=True, timeout=10)
-        start = time.monotonic()
-        servers.stop()
-        with pytest.raises(requests.RequestException):
-            _ = answer.content
-        assert time.monotonic() - start < PATIENCE
-        while not servers.requests and time.monotonic() - start < PATIENCE:
-            time.sleep(0.01)
+        answer = requests.get(url, auth=AUTH, stream=True, timeout=60)
+        size = int(answer.headers["Content-Length"])
+        assert size > 100_000
+        with within():  # all of it would take minutes
+            servers.stop()
+            with pytest.raises(requests.RequestException):
+                _ = answer.content
+        wait_until(lambda: servers.requests)
         (one,) = servers.requests
-        assert one.bytes < 5000
+        assert one.bytes < size
 
 
 def test_many_connections_at_once(servers: Servers, source: MadeLaboratory) -> None:
@@ -153,7 +154,7 @@ def test_many_connections_at_once(servers: Servers, source: MadeLaboratory) -> N
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert found == [206] * 150
 
 
@@ -161,17 +162,17 @@ def test_latency_is_for_each_request_of_both(source: MadeLaboratory) -> None:
     with Servers(source, latency_ms=100) as servers:
         for url in (servers.alyx_url, servers.data_url):
             start = time.monotonic()
-            requests.get(url, timeout=10)
-            assert 0.1 <= time.monotonic() - start < PATIENCE
+            requests.get(url, timeout=60)
+            assert time.monotonic() - start >= 0.1
 
 
 def test_the_access_log_has_a_line_for_each_request(source: MadeLaboratory, tmp_path: Path) -> None:
     log = tmp_path / "access.jsonl"
     with Servers(source, access_log=log) as servers:
         url = servers.data_url + spikes(source)
-        requests.get(url, auth=AUTH, headers={"Range": "bytes=-5"}, timeout=10)
+        requests.get(url, auth=AUTH, headers={"Range": "bytes=-5"}, timeout=60)
         (line,) = log.read_text().splitlines()
-        requests.get(f"{servers.alyx_url}/labs", timeout=10)
+        requests.get(f"{servers.alyx_url}/labs", timeout=60)
         assert len(log.read_text().splitlines()) == 2
     found = json.loads(line)
     assert found.pop("agent").startswith("python-requests")
@@ -197,7 +198,7 @@ def test_ports_are_kept_over_a_restart(servers: Servers) -> None:
     servers.stop()
     servers.start()
     assert servers.ready() == before
-    assert requests.get(f"{before['alyx_url']}/labs", timeout=10).status_code == 403
+    assert requests.get(f"{before['alyx_url']}/labs", timeout=60).status_code == 403
 
 
 # -- as a process ------------------------------------------------------------------------------
@@ -243,7 +244,7 @@ def test_signals_end_it_quietly(number: signal.Signals) -> None:
         "password",
         "username",
     ]
-    assert requests.get(f"{said['alyx_url']}/labs", timeout=10).status_code == 403
+    assert requests.get(f"{said['alyx_url']}/labs", timeout=60).status_code == 403
     process.send_signal(number)
     assert finish(process) == (0, b"")
 
@@ -286,8 +287,7 @@ def test_it_ends_while_a_slow_folder_is_looked_through(tmp_path: Path, end: str)
     slow = slow_disk(tmp_path / "site", tmp_path / "data" / "lab", 60)
     process = start(f"--data={tmp_path / 'data'}", "--until-stdin-closes", **slow)
     try:
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(2)  # until it is at it
+        wait_until((tmp_path / "site" / "waits").exists)
         assert process.stdin is not None
         if end == "stdin":
             process.stdin.close()

@@ -11,10 +11,11 @@ from onefs.errors import (
     OnefsError,
 )
 from onefs.http import Answer, Stream, Transport
+from tests.running import BUSY_SECONDS
 from tests.scripted import Script, Scripted
 
-#: seconds that a busy machine may add to a deadline; what waits on without one waits longer
-SLACK = 4.0
+#: seconds that a busy machine may add to a deadline; scripts that wait do so for twice as long
+SLACK = BUSY_SECONDS
 
 
 def get(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 
 import pytest
 
@@ -19,6 +18,7 @@ from onefs.http import Transport, body
 from onefs.urls import keeps_authorization
 from tests import scripted
 from tests.http.asking import SLACK, get, timed
+from tests.running import within
 from tests.scripted import Script, Scripted, answer, answer_json
 
 
@@ -51,10 +51,10 @@ class TestGetJson:
     @pytest.mark.parametrize(
         "script", [scripted.truncate(b"[1]", 4), scripted.chunked(b"[1]", complete=False)]
     )
-    def test_what_is_cut_short_is_no_answer(self, client: Transport, script: Script) -> None:
+    def test_what_is_cut_short_is_no_answer(self, hasty: Transport, script: Script) -> None:
         """Also where what came could be read."""
         with pytest.raises(ServerError, match="broke off"):
-            get(client, script, deadline=1.0)
+            get(hasty, script)
 
     def test_an_html_error_page_has_no_body(self, client: Transport) -> None:
         found = get(client, answer(b"<html>", 404))
@@ -80,23 +80,21 @@ class TestDeadlines:
         [
             scripted.stall(),
             scripted.stall_after(b"[", 10),
-            scripted.trickle(OK, 0.1),
+            scripted.trickle(OK, 2.0),  # more than a minute in all
             scripted.raw(b""),
         ],
         ids=["silence", "half a body", "trickled headers", "closed"],
     )
     def test_the_total_deadline_holds(self, client: Transport, script: Script) -> None:
-        began = time.monotonic()
-        with pytest.raises(OnefsError):
+        with within(0.6 + SLACK), pytest.raises(OnefsError):
             get(client, script, deadline=0.6)
-        assert time.monotonic() - began < 0.6 + SLACK
 
     def test_a_trickling_body_is_given_up_in_time(self, client: Transport) -> None:
-        body = b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n" + b" " * 900
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n"
 
         def script(talk: scripted.Talk) -> None:
-            talk.send(body[:100])
-            for _ in range(400):
+            talk.send(head)
+            for _ in range(4000):
                 talk.send(b" ")
                 talk.pause(0.02)
 
@@ -120,7 +118,7 @@ class TestDeadlines:
             client = Transport()
             timer = threading.Timer(0.2, client.close)
             timer.start()
-            took, _ = timed(lambda: client.get_json(f"{server.url}/x", deadline=30), Stopping)
+            took, _ = timed(lambda: client.get_json(f"{server.url}/x", deadline=60), Stopping)
             timer.join()
         assert took < 0.2 + SLACK
 

@@ -73,4 +73,4 @@ def alyx(servers: Servers, transport: Transport) -> Alyx:
     login = servers.login
     token = fetch_token(transport, servers.alyx_url, login.username, login.password)
     servers.clear_requests()
-    return Alyx(transport, servers.alyx_url, GivenToken(token), deadline=10.0)
+    return Alyx(transport, servers.alyx_url, GivenToken(token), deadline=60.0)

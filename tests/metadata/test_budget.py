@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from onefs.metadata.auth import GivenToken, fetch_token
 from onefs.metadata.budget import BURST, RATE, RESERVE, Budget, Limits
 from onefs.metadata.catalogue import Catalogue
 from onefs.metadata.database import Database
+from tests.running import process, within
 from tests.scripted import Scripted, answer_json
 
 #: Alyx's limit, and what is left of it to those in a hurry
@@ -119,9 +121,8 @@ def test_a_process_that_was_stopped_with_the_lock_stops_nobody(tmp_path: Path) -
     budget = Budget(tmp_path / "b")
     held = os.open(tmp_path / "b", os.O_RDWR)
     fcntl.flock(held, fcntl.LOCK_EX)
-    began = time.monotonic()
-    assert budget.take(modest=False) == 0
-    assert time.monotonic() - began < 5
+    with within():
+        assert budget.take(modest=False) == 0
     os.close(held)
 
 
@@ -130,8 +131,8 @@ import sys, time
 from pathlib import Path
 from onefs.metadata.budget import Budget, Limits
 budget = Budget(Path(sys.argv[1]), Limits(burst=40, rate=100, reserve=20))
-end, count = time.monotonic() + 2, 0
-while time.monotonic() < end:
+count = 0
+while count < 60:
     wait = budget.take(modest=True)
     count += wait == 0
     time.sleep(min(wait, 0.01))
@@ -142,58 +143,61 @@ print(count)
 def test_three_processes_share_it(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _TAKER, str(tmp_path / "b")]
     began = time.monotonic()
-    takers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(3)]
-    counts = [int(taker.communicate(timeout=60)[0]) for taker in takers]
+    with ExitStack() as stack:
+        takers = [stack.enter_context(process(command, stdout=subprocess.PIPE)) for _ in range(3)]
+        counts = [int(taker.communicate(timeout=90)[0]) for taker in takers]
     elapsed = time.monotonic() - began
-    assert all(count > 10 for count in counts)
-    assert sum(counts) <= 20 + 100 * elapsed + 3
+    assert counts == [60] * 3  # each has its turn
+    # a slow machine only makes this more: three buckets would be empty after 0.4 s
+    assert 100 * elapsed >= sum(counts) - 20 - 3
 
 
 def test_retry_after_is_honoured_and_said(tmp_path: Path, transport: Transport) -> None:
     """A foreign client uses up the limit: who does not know fails at once, and asks nobody."""
     throttled = answer_json({"detail": "Request was throttled."}, 429, Retry_After=49)
     with Scripted({"/labs": throttled}) as server:
-        budget = Budget(tmp_path / "b")
+        budget = Budget(tmp_path / "b", clock=Clock())
         alyx = Alyx(transport, server.url, GivenToken("t"), budget=budget)
-        began = time.monotonic()
-        for _ in range(3):
-            with pytest.raises(Throttled):
-                alyx.labs()
-        assert time.monotonic() - began < 8
+        with within():
+            for _ in range(3):
+                with pytest.raises(Throttled):
+                    alyx.labs()
         assert len(server.requests) == 1
-        assert 40 < budget.waits() <= 49
+        assert budget.waits() == pytest.approx(49)
 
 
 def test_a_short_retry_after_is_waited_for(tmp_path: Path, transport: Transport) -> None:
     throttled = answer_json({"detail": "Request was throttled."}, 429, Retry_After=1)
     labs = answer_json({"count": 1, "results": [{"name": "a"}]})
     with Scripted({"/labs": [throttled, labs]}) as server:
-        alyx = Alyx(transport, server.url, GivenToken("t"), budget=Budget(tmp_path / "b"))
+        budget = Budget(tmp_path / "b")
+        alyx = Alyx(transport, server.url, GivenToken("t"), deadline=60.0, budget=budget)
         began = time.monotonic()
         assert alyx.labs() == ["a"]
-        assert 1.0 <= time.monotonic() - began < 5
+        assert time.monotonic() - began >= 1.0
         assert len(server.requests) == 2
 
 
 def test_cached_listings_are_served_while_others_use_up_the_limit(
     tmp_path: Path, transport: Transport
 ) -> None:
+    deadline = 20.0  # less than the server asks to wait for
     with Servers(MadeLaboratory(), throttle=20) as servers:
         login = servers.login
         token = fetch_token(transport, servers.alyx_url, login.username, login.password)
-        alyx = Alyx(transport, servers.alyx_url, GivenToken(token), budget=Budget(tmp_path / "b"))
-        catalogue = Catalogue(Database(tmp_path / "c.sqlite"), alyx, deadline=3.0)
+        budget = Budget(tmp_path / "b")
+        alyx = Alyx(
+            transport, servers.alyx_url, GivenToken(token), deadline=deadline, budget=budget
+        )
+        catalogue = Catalogue(Database(tmp_path / "c.sqlite"), alyx, deadline=deadline)
         labs = catalogue.labs().value
         while len(servers.requests) < 21:  # the foreign client
             header = {"Authorization": f"Token {token}"}
             transport.get_json(f"{servers.alyx_url}/labs", headers=header)
-        began = time.monotonic()
-        with pytest.raises(Throttled):
+        with within(deadline * 0.75), pytest.raises(Throttled):  # at once, not at the deadline
             catalogue.subjects(labs[0])
-        assert time.monotonic() - began < 8
-        began = time.monotonic()
-        assert catalogue.labs().value == labs
-        assert time.monotonic() - began < 2
+        with within(deadline * 0.75):
+            assert catalogue.labs().value == labs
         assert not catalogue.offline
         catalogue.close()
 

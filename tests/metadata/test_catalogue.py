@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +21,7 @@ from onefs.metadata.auth import GivenToken
 from onefs.metadata.catalogue import Catalogue
 from onefs.metadata.database import Database
 from tests.metadata.conftest import WrittenAlyx
-from tests.running import wait_until
+from tests.running import BUSY_SECONDS, wait_until, within
 
 TUTORIAL = "cf264653-2deb-44cb-aa84-89b82507028a"
 
@@ -50,7 +49,7 @@ def make(tmp_path: Path, clock: Clock, transport: Transport) -> Iterator[Make]:
     """Catalogues over one file, closed at the end."""
     made: list[Catalogue] = []
 
-    def build(alyx: Alyx | WrittenAlyx, deadline: float = 5.0) -> Catalogue:
+    def build(alyx: Alyx | WrittenAlyx, deadline: float = 60.0) -> Catalogue:
         if isinstance(alyx, WrittenAlyx):
             alyx = Alyx(transport, alyx.url, GivenToken("t"), deadline=deadline)
         database = Database(tmp_path / "catalogue.sqlite")
@@ -195,26 +194,28 @@ def test_a_server_that_is_away_is_never_absence(
 
 def test_waiting_ends_at_the_deadline(make: Make, written: WrittenAlyx) -> None:
     release = threading.Event()
-    written.answers["/labs"] = lambda request: (200, labs("a")) if release.wait(5) else (500, "")
+    written.answers["/labs"] = lambda request: (200, labs("a")) if release.wait(60) else (500, "")
     catalogue = make(written, deadline=0.3)
-    began = time.monotonic()
-    with pytest.raises(DeadlineExceeded):
-        catalogue.labs()
-    assert time.monotonic() - began < 4
-    release.set()
+    try:
+        with within(), pytest.raises(DeadlineExceeded):
+            catalogue.labs()
+    finally:
+        release.set()
 
 
 def test_close_wakes_who_waits(make: Make, written: WrittenAlyx) -> None:
     release = threading.Event()
-    written.answers["/labs"] = lambda request: (200, labs("a")) if release.wait(5) else (500, "")
+    written.answers["/labs"] = lambda request: (200, labs("a")) if release.wait(60) else (500, "")
     catalogue = make(written)
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(catalogue.labs)
-        wait_until(lambda: len(written.paths) == 1)
-        catalogue.close()
-        with pytest.raises(Stopping):
-            future.result(5)
-        release.set()
+        try:
+            wait_until(lambda: len(written.paths) == 1)
+            catalogue.close()
+            with pytest.raises(Stopping):
+                future.result(BUSY_SECONDS)
+        finally:
+            release.set()
 
 
 def test_only_what_can_be_fetched_is_listed(make: Make, written: WrittenAlyx) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -15,8 +16,8 @@ from onefs.demo.grown import GrownLaboratory
 from onefs.demo.serve import Servers
 from onefs.http import Transport
 from onefs.metadata.auth import fetch_token
-from onefs.metadata.claims import PATIENCE, Claims
-from tests.metadata.walking import asked
+from onefs.metadata.claims import Claims
+from tests.running import process, within
 
 #: walks a lab over a catalogue that others use too; prints how many datasets it has found
 _WALKER = """
@@ -39,50 +40,59 @@ with Transport() as transport:
 """
 
 
-@pytest.fixture(scope="module")
-def grown() -> Iterator[Servers]:
-    """A lab of 300 sessions of 20 datasets, beside the made laboratory."""
-    with Servers(GrownLaboratory(350, 20)) as servers:
-        yield servers
-
-
+@pytest.mark.parametrize(("sessions", "latency"), [(350, 0), (200, 1300)], ids=["quick", "slow"])
 def test_three_processes_walk_a_lab_for_the_price_of_one(
-    grown: Servers, transport: Transport, tmp_path: Path
+    transport: Transport, tmp_path: Path, sessions: int, latency: int
 ) -> None:
-    login = grown.login
-    token = fetch_token(transport, grown.alyx_url, login.username, login.password)
-    command = [sys.executable, "-c", _WALKER, grown.alyx_url, token, str(tmp_path / "c.sqlite")]
-    walkers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    for walker in walkers:
-        assert walker.stdout is not None
-        assert walker.stdout.readline() == "ready\n"
-    grown.clear_requests()
-    found = []
-    for walker in walkers:
-        assert walker.stdin is not None
-        walker.stdin.write("\n")
-        walker.stdin.flush()
-    for walker in walkers:
-        found.append(walker.communicate(timeout=120)[0].strip())
-    assert found == ["6000"] * 3
-    # 14 for one; each also asks alone for what it comes to first, and small lists once
-    assert len(grown.requests) <= 30, asked(grown)
+    """No session is asked for in two batches, however long the server takes for each."""
+    source = GrownLaboratory(sessions, 20)
+    lab = [each.eid for each in source.sessions() if each.lab == "lab00"]
+    with Servers(source, latency_ms=latency) as servers, ExitStack() as stack:
+        login = servers.login
+        token = fetch_token(transport, servers.alyx_url, login.username, login.password)
+        command: list[str | Path] = [sys.executable, "-c", _WALKER]
+        command += [servers.alyx_url, token, tmp_path / "c.sqlite"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        walkers = [stack.enter_context(process(command, **pipes)) for _ in range(3)]
+        assert [walker.stdout.readline() for walker in walkers] == ["ready\n"] * 3
+        servers.clear_requests()
+        for walker in walkers:
+            walker.stdin.write("\n")
+            walker.stdin.flush()
+        found = [int(walker.communicate(timeout=110)[0]) for walker in walkers]
+        requests = [request.path for request in servers.requests]
+    assert found == [20 * len(lab)] * 3
+    batches = [eid for path in requests for eid in batched(path)]
+    assert len(batches) > len(lab) - 20, requests  # the first few are asked for alone
+    assert len(set(batches)) == len(batches), requests
+    assert len([path for path in requests if of_a_whole_lab(path)]) == 1, requests
+
+
+def batched(path: str) -> list[str]:
+    """The sessions whose datasets a request asks for together."""
+    asked_for = parse_qs(urlsplit(path).query).get("django", [""])[0]
+    return re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", asked_for) if "/datasets" in path else []
+
+
+def of_a_whole_lab(path: str) -> bool:
+    """Whether a request asks for the sessions of a lab, whatever their subject."""
+    query = parse_qs(urlsplit(path).query)
+    return "/sessions" in path and "lab" in query and "subject" not in query
+
+
+def claims(folder: Path, patience: float, stopping: threading.Event | None = None) -> Claims:
+    return Claims(folder / "claims", patience, stopping or threading.Event())
 
 
 def test_threads_of_one_process_do_not_exclude_each_other(tmp_path: Path) -> None:
-    claims = Claims(tmp_path / "claims")
-    began = time.monotonic()
-    with claims.of("lab"), claims.of("lab"), claims.of("other"):
+    found = claims(tmp_path, 90.0)
+    with within(), found.of("lab"), found.of("lab"), found.of("other"):
         pass
-    assert time.monotonic() - began < PATIENCE / 2
 
 
-def test_another_process_is_waited_for_and_not_for_long(tmp_path: Path) -> None:
+def test_another_process_is_waited_for(tmp_path: Path) -> None:
     """Two open files exclude each other as two processes do."""
-    one, other = Claims(tmp_path / "claims"), Claims(tmp_path / "claims")
+    one, other = claims(tmp_path, 90.0), claims(tmp_path, 90.0)
     order: list[str] = []
 
     def second() -> None:
@@ -92,17 +102,29 @@ def test_another_process_is_waited_for_and_not_for_long(tmp_path: Path) -> None:
     thread = threading.Thread(target=second)
     with one.of("lab"):
         thread.start()
-        time.sleep(PATIENCE / 4)
+        thread.join(0.3)  # it is at it, or comes later: it is second either way
         order.append("first")
-    thread.join(10)
+    thread.join(60)
     assert order == ["first", "second"]
-    with one.of("lab"):
-        began = time.monotonic()
-        with other.of("lab"):  # who holds it does not let go
-            assert PATIENCE * 0.9 < time.monotonic() - began < PATIENCE * 3
+
+
+def test_a_process_that_keeps_its_claim_is_not_waited_for_for_long(tmp_path: Path) -> None:
+    one, other = claims(tmp_path, 90.0), claims(tmp_path, 0.5)
+    with one.of("lab"), within(), other.of("lab"):
+        pass
+
+
+def test_a_wait_ends_when_we_are_stopping(tmp_path: Path) -> None:
+    stopping = threading.Event()
+    one, other = claims(tmp_path, 90.0), claims(tmp_path, 90.0, stopping)
+    timer = threading.Timer(0.2, stopping.set)
+    timer.start()
+    with one.of("lab"), within(), other.of("lab"):
+        assert stopping.is_set()
+    timer.join()
 
 
 def test_a_folder_that_cannot_be_made_keeps_nobody_from_asking(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with Claims(tmp_path / "file" / "claims").of("lab"):
+    with claims(tmp_path / "file", 0.5).of("lab"):
         pass

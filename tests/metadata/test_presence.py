@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from onefs.metadata.freshness import FAILURE_PAUSE, LABS_AGE
 from onefs.metadata.presence import SHORT, Presence
 from tests.metadata.conftest import WrittenAlyx
 from tests.metadata.test_catalogue import Clock, Make, clock, labs, make
-from tests.running import wait_until
+from tests.running import wait_until, within
 from tests.scripted import unanswering
 
 __all__ = ["clock", "make"]  # fixtures of this module too
@@ -69,7 +68,7 @@ def test_who_is_slow_once_is_not_away(clock: Clock) -> None:
     asked = threading.Event()
     found = made(clock, asked.set)
     found.failed(DeadlineExceeded("a long query"))
-    assert asked.wait(5)
+    assert asked.wait(60)
     assert not found.offline
     found.close()
 
@@ -108,15 +107,18 @@ def test_what_is_not_known_fails_within_a_second(
     """Of a network that swallows everything: the first waits, the others do not."""
     with unanswering() as url:
         alyx = Alyx(transport, url, GivenToken("t"), deadline=1.0)
-        catalogue = Catalogue(Database(tmp_path / "c"), alyx, deadline=1.0, clock=clock)
+        first = Catalogue(Database(tmp_path / "first"), alyx, deadline=1.0, clock=clock)
         with pytest.raises((Unreachable, DeadlineExceeded)):
-            catalogue.labs()
-        wait_until(lambda: catalogue.offline, 20)
+            first.labs()
+        wait_until(lambda: first.offline)
+        first.close()
+        # deadlines that are told from a second on a busy machine, too
+        alyx = Alyx(transport, url, GivenToken("t"), deadline=60.0)
+        catalogue = Catalogue(Database(tmp_path / "c"), alyx, deadline=60.0, clock=clock)
+        catalogue.presence.failed(Unreachable("gone"))
         for number in range(3):
-            began = time.monotonic()
-            with pytest.raises(Unreachable):
+            with within(), pytest.raises(Unreachable):
                 catalogue.subjects(f"lab{number}")
-            assert time.monotonic() - began < 3
             clock.now += FAILURE_PAUSE + 1
         catalogue.close()
 
@@ -131,10 +133,9 @@ def test_stale_listings_are_served_and_nobody_waits(
     with pytest.raises(Unreachable):
         catalogue.subjects("a")
     clock.now += LABS_AGE + 1
-    began = time.monotonic()
-    for _ in range(100):
-        assert catalogue.labs().value == ["a"]
-    assert time.monotonic() - began < 3
+    with within():  # who waits for a refresh waits a hundred times
+        for _ in range(100):
+            assert catalogue.labs().value == ["a"]
 
 
 def test_coming_back_is_noticed_although_nobody_asks(
@@ -162,9 +163,7 @@ def test_an_offline_catalogue_serves_what_it_knows_at_any_age(
     offline = Catalogue(Database(tmp_path / "catalogue.sqlite"), alyx, clock=clock, offline=True)
     assert offline.offline
     assert offline.labs().value == ["a"]
-    began = time.monotonic()
     with pytest.raises(Unreachable):
         offline.subjects("a")
-    assert time.monotonic() - began < 3
     assert len(written.paths) == asked
     offline.close()

@@ -165,8 +165,15 @@ def test_a_release_tag_is_not_the_whole(tmp_path: Path) -> None:
 
 
 def test_in_a_process_of_its_own(tmp_path: Path) -> None:
-    from_files(write(tmp_path / "given", [session(1)], [dataset(1, 1)]), tmp_path)
-    assert export_apart(tmp_path / NAME, tmp_path) == Exported(1, 1)
+    _, sessions, datasets = exported(
+        tmp_path, [session(1), session(2)], [dataset(1, 1), dataset(2, 2, qc="PASS")]
+    )
+    for name in ("sessions", "datasets"):
+        (tmp_path / f"{name}.pqt").unlink()
+    assert export_apart(tmp_path / NAME, tmp_path) == Exported(2, 2)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "sessions.pqt"), sessions)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "datasets.pqt"), datasets)
+    assert list(datasets["file_size"]) == [101, 102]
 
 
 @pytest.mark.long  # the measure of it is in SEMANTICS, "What it costs"

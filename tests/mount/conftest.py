@@ -18,7 +18,7 @@ from onefs.mount.config import DaemonConfig
 from tests.mount.folder_tree import CALLS
 from tests.running import wait_until
 
-START_TIMEOUT = 30.0
+START_TIMEOUT = 90.0
 
 
 @dataclass(frozen=True)

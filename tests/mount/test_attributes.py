@@ -72,7 +72,7 @@ def test_inodes_survive_a_remount(filled: Mounted, mount: Callable[..., Mounted]
 
 
 def test_dot_and_dotdot_come_first(filled: Mounted) -> None:
-    listed = subprocess.check_output(["ls", "-f", filled.path], text=True, timeout=20).split()
+    listed = subprocess.check_output(["ls", "-f", filled.path], text=True, timeout=60).split()
     assert listed == [".", "..", "empty", "folder", "link", "unsized.bin"]
 
 
@@ -122,7 +122,7 @@ def test_xattrs(filled: Mounted) -> None:
     assert os.getxattr(file, "user.onefs.qc") == b""
     assert os.listxattr(filled.path / "empty") == []
     tool = ["getfattr", "--absolute-names", "-n", "user.onefs.eid", "--only-values", file]
-    assert subprocess.check_output(tool, text=True, timeout=20) == "é" * 3
+    assert subprocess.check_output(tool, text=True, timeout=60) == "é" * 3
 
 
 @pytest.mark.parametrize("name", ["user.onefs.nothing", "security.selinux", "user.other"])

@@ -47,7 +47,7 @@ def test_the_read_that_is_one_too_many(tree: FolderTree) -> None:
         assert good.read(2, 100) == b"23456789"
     finally:
         tree.stop()
-        reader.join(10)
+        reader.join(60)
     assert [type(error).__name__ for error in failed] == ["Stopping"]
     with waiting.one():  # its place is free again
         pass

@@ -53,14 +53,14 @@ def test_a_carriage_return_in_a_name(table: Path) -> None:
 def test_somebody_elses_mount_at_a_carriage_return(tmp_path: Path) -> None:
     place = tmp_path / "mnt\r"
     place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True, timeout=20)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True, timeout=60)
     try:
         found = mounts.find_mount(str(place))
         assert found is not None
         assert found.fstype == "tmpfs"
         assert disks.network_disk(place / "below") == ""
     finally:
-        subprocess.run(["umount", place], check=True, timeout=20)
+        subprocess.run(["umount", place], check=True, timeout=60)
 
 
 def test_the_topmost_counts(table: Path) -> None:

@@ -68,7 +68,7 @@ def test_many_readers_at_once(filled: Mounted, content: bytes) -> None:
         for _ in range(8)
     ]
     wanted = hashlib.md5(content).hexdigest()
-    assert [reader.communicate(timeout=30)[0].split()[0] for reader in readers] == [wanted] * 8
+    assert [reader.communicate(timeout=60)[0].split()[0] for reader in readers] == [wanted] * 8
 
 
 def test_mmap(filled: Mounted, content: bytes) -> None:

@@ -93,7 +93,7 @@ def test_a_record_without_daemon_and_mount_is_removed(folder: Path) -> None:
     records.list_mounts(folder)
     assert len(list(folder.iterdir())) == 1  # we are its daemon, and alive
     ended = subprocess.Popen(["true"])
-    ended.wait(10)
+    ended.wait(60)
     change(folder, pid=ended.pid)
     records.list_mounts(folder)
     assert list(folder.iterdir()) == []
@@ -135,5 +135,5 @@ def test_another_daemons_record_is_not_removed(folder: Path) -> None:
 def test_started() -> None:
     assert started(os.getpid()) == started(os.getpid())
     child = subprocess.Popen(["true"])
-    child.wait(10)
+    child.wait(60)
     assert started(child.pid) is None

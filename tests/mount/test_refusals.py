@@ -77,7 +77,7 @@ def test_access(filled: Mounted) -> None:
 def test_programs_are_told(filled: Mounted) -> None:
     assert shutil.which("touch")
     done = subprocess.run(
-        ["touch", filled.path / "new"], capture_output=True, text=True, timeout=20
+        ["touch", filled.path / "new"], capture_output=True, text=True, timeout=60
     )
     assert "Read-only file system" in done.stderr
 

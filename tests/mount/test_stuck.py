@@ -6,7 +6,6 @@ import errno
 import mmap
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.mount.conftest import Mounted
-from tests.running import drop_pages, wait_until
+from tests.running import BUSY_SECONDS, drop_pages, wait_until, within
 
 GOOD = 12
 GOOD_SIZE = 4 << 20
@@ -52,64 +51,58 @@ def stuck(mounted: Mounted, commands: list[list[str]]) -> Iterator[list[subproce
             os.kill(mounted.pid, signal.SIGTERM)
             wait_until(mounted.ended)
         for reader in readers:
-            reader.wait(10)
+            reader.wait(60)
 
 
 def cats(mounted: Mounted, number: int) -> list[list[str]]:
     return [["cat", str(mounted.path / f"stalled-{each}.bin")] for each in range(number)]
 
 
-def timings(mounted: Mounted, run: str) -> dict[str, list[float]]:
-    """Seconds for a listing, the stat of a name never asked for, and a cold read."""
+def use(mounted: Mounted, run: str) -> None:
+    """A listing, the stat of a name never asked for, and a cold read; again and again."""
     good = mounted.path / "good"
-
-    def listing(_number: int) -> None:
-        subprocess.run(["ls", "-l", good], stdout=subprocess.DEVNULL, check=True, timeout=60)
-
-    def missing(number: int) -> None:
-        assert not (good / f"{run}-{number}").exists()
-
-    def cold_read(number: int) -> None:
-        assert len((good / f"{number}.bin").read_bytes()) == GOOD_SIZE
-
-    taken: dict[str, list[float]] = {}
     for number in range(GOOD):
         drop_pages(good / f"{number}.bin")
-        for action in (listing, missing, cold_read):
-            started = time.perf_counter()
-            action(number)
-            taken.setdefault(action.__name__, []).append(time.perf_counter() - started)
-    return taken
+        subprocess.run(["ls", "-l", good], stdout=subprocess.DEVNULL, check=True, timeout=60)
+        assert not (good / f"{run}-{number}").exists()
+        assert len((good / f"{number}.bin").read_bytes()) == GOOD_SIZE
 
 
 @pytest.mark.parametrize("readers", [14, 40, 200])
 def test_others_do_not_notice(filled: Mounted, readers: int) -> None:
-    idle = timings(filled, "idle")
+    """What others do is done while each of the readers still waits, and asks as much as before."""
+    idle = calls_of(filled, lambda: use(filled, "idle"))
     with stuck(filled, cats(filled, readers)) as waiting:
-        under = timings(filled, "stuck")
+        with within():  # who waits for a stuck reader waits for a minute
+            under = calls_of(filled, lambda: use(filled, "stuck"))
         assert all(reader.poll() is None for reader in waiting)
-    for action, taken in under.items():
-        allowed = 3 * statistics.median(idle[action]) + 0.050
-        assert statistics.median(taken) <= allowed, action
-        assert max(taken) < 2.0, action
+        assert filled.calls()["stuck"] >= readers
+    assert under == idle
 
 
 def test_others_do_not_notice_page_faults(filled: Mounted) -> None:
-    idle = timings(filled, "idle")
     files = [filled.path / f"stalled-{number}.bin" for number in range(40)]
-    with stuck(filled, [[sys.executable, "-S", "-c", TOUCH, str(file)] for file in files]):
-        under = timings(filled, "stuck")
-    for action, taken in under.items():
-        assert statistics.median(taken) <= 3 * statistics.median(idle[action]) + 0.050, action
+    touching = [[sys.executable, "-S", "-c", TOUCH, str(file)] for file in files]
+    with stuck(filled, touching) as waiting:
+        with within():
+            use(filled, "stuck")
+        assert all(reader.poll() is None for reader in waiting)
+
+
+def calls_of(mounted: Mounted, action: Callable[[], object]) -> dict[str, int]:
+    """What a mount asks of its tree for an action, but for what is read ahead."""
+    before = mounted.calls()
+    action()
+    return {name: n for name, n in mounted.since(before).items() if name in ("open", "children")}
 
 
 def test_a_reader_waits_for_one_deadline_only(root: Path, mount: Callable[..., Mounted]) -> None:
     (root / "stalled.bin").write_bytes(b"x" * 3_000_000)
-    mounted = mount(deadline=3)
+    mounted = mount(deadline=8)
     started = time.monotonic()
     with pytest.raises(TimeoutError):
         (mounted.path / "stalled.bin").read_bytes()
-    assert 2.9 < time.monotonic() - started < 5.5
+    assert 7.9 < time.monotonic() - started < 15  # two would be 16
     # Later, it is tried again.
     started = time.monotonic()
     wait_until(lambda: time.monotonic() - started > 0.6)
@@ -124,13 +117,12 @@ def test_a_reader_waits_for_one_deadline_only(root: Path, mount: Callable[..., M
 
 def test_sigterm_wakes_what_waits(filled: Mounted) -> None:
     with stuck(filled, cats(filled, 3)) as readers:
-        started = time.monotonic()
         os.kill(filled.pid, signal.SIGTERM)
-        wait_until(filled.ended)
+        wait_until(filled.ended, BUSY_SECONDS)
         assert os.waitpid(filled.pid, 0) == (filled.pid, 0)
-        assert [reader.wait(10) for reader in readers] == [1, 1, 1]
-        assert time.monotonic() - started < 8
+        assert [reader.wait(BUSY_SECONDS) for reader in readers] == [1, 1, 1]
     assert not os.path.ismount(filled.path)
+    assert "leaving without them" not in filled.log.read_text()
 
 
 def test_the_daemon_ends_even_when_waits_do_not(root: Path, mount: Callable[..., Mounted]) -> None:
@@ -138,8 +130,8 @@ def test_the_daemon_ends_even_when_waits_do_not(root: Path, mount: Callable[...,
     mounted = mount(stops=False)
     with stuck(mounted, cats(mounted, 1)) as readers:
         os.kill(mounted.pid, signal.SIGTERM)
-        wait_until(mounted.ended, 15)
-        assert readers[0].wait(10) == 1
+        wait_until(mounted.ended)
+        assert readers[0].wait(60) == 1
     assert not os.path.ismount(mounted.path)
     assert "leaving without them" in mounted.log.read_text()
 
@@ -153,4 +145,4 @@ def test_the_error_of_a_read_that_is_woken(filled: Mounted) -> None:
     with stuck(filled, [reader]) as waiting:
         os.kill(filled.pid, signal.SIGTERM)
         # Its own answer, or the end of the connection when that is quicker.
-        assert waiting[0].wait(10) in (errno.ESHUTDOWN, errno.ECONNABORTED, errno.ENOTCONN)
+        assert waiting[0].wait(60) in (errno.ESHUTDOWN, errno.ECONNABORTED, errno.ENOTCONN)

@@ -35,6 +35,8 @@ def set_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("config", "state", "cache", "data"):
         monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(folder / name))
     monkeypatch.setenv("HOME", str(folder))
+    # a busy machine takes longer to make the laboratory's files than a user waits for an answer
+    monkeypatch.setenv("ONEFS_DEADLINE", "60")
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
     for name in ("ONEFS_URL", "ONEFS_USERNAME", "ONEFS_PASSWORD", "ONEFS_TOKEN"):
         monkeypatch.delenv(name, raising=False)

@@ -53,7 +53,7 @@ def address(mounted: Mounted) -> str:
 
 def log_in(alyx: str, password: str) -> requests.Response:
     given = {"username": PUBLISHED.username, "password": password}
-    return requests.post(f"{alyx}/auth-token", data=given, timeout=10)
+    return requests.post(f"{alyx}/auth-token", data=given, timeout=60)
 
 
 def test_a_stranger_gets_in_nowhere(mounted: Mounted, folder: Path) -> None:
@@ -65,12 +65,12 @@ def test_a_stranger_gets_in_nowhere(mounted: Mounted, folder: Path) -> None:
     assert PUBLISHED.data_password not in kept.values()
     token = log_in(alyx, kept["password"]).json()["token"]
     headers = {"Authorization": f"Token {token}"}
-    answer = requests.get(f"{alyx}/datasets?name=spikes.times.npy", headers=headers, timeout=10)
+    answer = requests.get(f"{alyx}/datasets?name=spikes.times.npy", headers=headers, timeout=60)
     record = answer.json()["results"][0]["file_records"][0]
     pair = (PUBLISHED.data_username, PUBLISHED.data_password)
-    assert requests.get(record["data_url"], auth=pair, timeout=10).status_code == 401
+    assert requests.get(record["data_url"], auth=pair, timeout=60).status_code == 401
     right = (PUBLISHED.data_username, kept["data_password"])
-    assert requests.get(record["data_url"], auth=right, timeout=10).status_code == 200
+    assert requests.get(record["data_url"], auth=right, timeout=60).status_code == 200
 
 
 def test_the_passwords_are_where_only_this_user_reads(mounted: Mounted, folder: Path) -> None:

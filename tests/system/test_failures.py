@@ -155,7 +155,9 @@ def test_the_mount_lies_inside_a_folder_of_ours(home: Home, option: str) -> None
 def test_the_cache_is_found_inside_the_mount_through_a_link(home: Home) -> None:
     (home.root / "link").symlink_to(home.root)
     cache = home.root / "link" / "mnt" / "cache"
-    home.refused(USAGE, "mount", home.root / "mnt", "--demo", "--cache-dir", cache)
+    said = home.refused(USAGE, "mount", home.root / "mnt", "--demo", "--cache-dir", cache)
+    assert str(home.root / "mnt") in said
+    assert not (home.root / "mnt").exists()
 
 
 def test_the_cache_belongs_to_another_database(home: Home, servers: Servers) -> None:
@@ -242,7 +244,9 @@ def test_the_data_folder_holds_no_session(home: Home) -> None:
     ids=" ".join,
 )
 def test_options_contradict_each_other(home: Home, options: list[str]) -> None:
-    home.refused(USAGE, "mount", "mnt", *options)
+    said = home.refused(USAGE, "mount", "mnt", *options)
+    assert [option for option in options if option.startswith("--") and option in said]
+    assert not (home.root / "mnt").exists()
 
 
 def test_a_deadline_is_no_number(home: Home) -> None:

@@ -51,7 +51,7 @@ def test_a_kill_during_a_download_leaves_nothing_wrong(home: Home, folder: Path)
         with process(["cat", mounted.path / path], stdout=DEVNULL, stderr=DEVNULL) as reader:
             wait_until(lambda: list(home.cache.glob("*/.onefs/partial/*")), what="it began")
             os.kill(mounted.pid, signal.SIGKILL)
-            assert reader.wait(10) != 0
+            assert reader.wait(60) != 0
         wait_until(mounted.has_ended)
 
         again = home.mount(**account(servers))

@@ -59,7 +59,7 @@ def test_what_is_known_is_served_and_the_rest_is_eacces_until_somebody_logs_in(
         assert "onefs login" in mounted.log_lines("refuses")[0]
 
         home.run("login", **account(later))
-        wait_until(lambda: read_errno(mounted.path / UNKNOWN[0]) == 0, 10)
+        wait_until(lambda: read_errno(mounted.path / UNKNOWN[0]) == 0)
         for path in SMALL:
             wait_until(lambda path=path: read_errno(mounted.path / path) == 0, 10)
             assert (mounted.path / path).read_bytes() == small_file(folder, path).read_bytes()
@@ -75,7 +75,7 @@ def test_a_second_revocation_is_said_again(
     with _revoked(servers, source, password="second") as second:
         assert read_errno(mounted.path / "labone/mouse.1") == errno.EACCES
         home.run("login", **account(second))
-        wait_until(lambda: read_errno(mounted.path / "labone/mouse.1") == 0, 10)
+        wait_until(lambda: read_errno(mounted.path / "labone/mouse.1") == 0)
         with _revoked(second, source, password="third"):
             assert read_errno(mounted.path / "labtwo/mouse.1") == errno.EACCES
             assert len(mounted.log_lines("refuses")) == 2
@@ -90,7 +90,7 @@ def test_a_token_of_the_environment_works_and_gives_way_to_a_login(
     with _revoked(servers, source, password="another one") as later:
         assert read_errno(mounted.path / UNKNOWN[0]) == errno.EACCES
         home.run("login", **account(later))
-        wait_until(lambda: read_errno(mounted.path / UNKNOWN[0]) == 0, 10)
+        wait_until(lambda: read_errno(mounted.path / UNKNOWN[0]) == 0)
         mounted.umount()
 
 

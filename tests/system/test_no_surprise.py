@@ -50,7 +50,7 @@ def program(tmp_path: Path, name: str) -> Path:
 def reads(program: Path, path: Path, size: int = 0) -> bytes:
     """What a program reads of a file, its first bytes or all; b'' when it is refused."""
     some = ["bs=4096", f"count={size // 4096}"] if size else ["bs=64k"]
-    done = subprocess.run([program, f"if={path}", *some], capture_output=True, timeout=30)
+    done = subprocess.run([program, f"if={path}", *some], capture_output=True, timeout=60)
     if done.returncode:
         assert b"Permission denied" in done.stderr
         assert done.stdout == b""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -26,11 +25,11 @@ def test_all_that_is_known_is_listed_and_what_is_cached_is_read(
     assert set(SMALL) <= known
     content = (online.path / SMALL[0]).read_bytes()
     online.umount()
-    servers.stop()
-    servers.clear_requests()
-
     url = servers.alyx_url
     home.run("logout", "--url", url)
+    servers.clear_requests()
+
+    # the servers would answer: that there is no request shows that nothing waits for one
     mounted = home.mount("--offline", "--url", url)
     assert files_below(mounted.path) == known
     assert (mounted.path / SMALL[0]).read_bytes() == content
@@ -39,13 +38,9 @@ def test_all_that_is_known_is_listed_and_what_is_cached_is_read(
     assert '"offline"' in home.run("status", "--json").stdout
     assert len(mounted.log_lines("mounted offline")) == 1
     for path in (SMALL[1], SMALL[5]):
-        began = time.monotonic()
         assert read_errno(mounted.path / path) == errno.EHOSTUNREACH
-        assert time.monotonic() - began < 3
-    began = time.monotonic()
     with pytest.raises(OSError, match=os.strerror(errno.EHOSTUNREACH)):
         os.readlink(mounted.path / ".by-eid/aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee")
-    assert time.monotonic() - began < 3
     # what the catalogue knows to be absent still is
     assert not (mounted.path / "nolab").exists()
     assert servers.requests == []
@@ -62,7 +57,7 @@ def test_paths_lie_in_the_mount_also_while_the_server_is_away(home: Home, server
     servers.stop()
     with pytest.raises(OSError, match=os.strerror(errno.EHOSTUNREACH)):
         os.readlink(mounted.path / ".by-eid/aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee")
-    wait_until(lambda: _state(home, mounted) == "offline", 20)
+    wait_until(lambda: _state(home, mounted) == "offline")
     assert home.run("path", ref, **user).stdout == f"{folder}\n"
     assert home.run(*search, "--format", "paths", **user).stdout == f"{folder}\n"
     mounted.umount()

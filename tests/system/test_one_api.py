@@ -52,7 +52,7 @@ def tables(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Transport() as transport:
         token = fetch_token(transport, servers.alyx_url, login.username, login.password)
     answer = requests.get(
-        f"{servers.alyx_url}/cache.zip", headers={"Authorization": f"Token {token}"}, timeout=30
+        f"{servers.alyx_url}/cache.zip", headers={"Authorization": f"Token {token}"}, timeout=60
     )
     folder = tmp_path_factory.mktemp("tables")
     zipfile.ZipFile(io.BytesIO(answer.content)).extractall(folder)

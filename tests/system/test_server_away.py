@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +12,10 @@ import pytest
 from onefs.demo.folder import FolderLaboratory
 from onefs.demo.serve import Servers
 from tests.laboratories import SMALL, Stalling, account, small_file
-from tests.running import Home, Mounted, read_errno, wait_until
+from tests.running import Home, Mounted, read_errno, wait_until, within
 
-#: seconds: of a request to Alyx, and without progress on data
-DEADLINE, STALL = 1.0, 1.0
-#: what a busy machine may add
-SLACK = 3.0
+#: seconds: of a request to Alyx, and without progress on data; a busy machine answers in these
+DEADLINE, STALL = 10.0, 4.0
 
 
 @pytest.fixture
@@ -50,11 +47,9 @@ def test_what_is_cached_is_served_and_the_rest_fails_in_time(
         lambda: os.stat(mounted.path / "labtwo/mouse.1/2021-03-04"),
         lambda: os.readlink(mounted.path / ".by-ref/2021-03-04_7_mouse.1"),
     ):
-        began = time.monotonic()
-        with pytest.raises(OSError) as failure:  # noqa: PT011
+        with within(), pytest.raises(OSError) as failure:  # noqa: PT011
             attempt()
         assert failure.value.errno in (errno.EHOSTUNREACH, errno.ETIMEDOUT)
-        assert time.monotonic() - began < max(DEADLINE, STALL) + SLACK
     # what the catalogue knows to be absent still is
     assert not (mounted.path / "labone/mouse.1/2021-03-04/001/alf/absent.npy").exists()
 
@@ -74,9 +69,9 @@ def test_it_says_so_once_and_works_again_by_itself(
     assert mounted.xattr("state", SMALL[1]) == "remote"
 
     servers.start()
-    wait_until(lambda: read_errno(remote) == 0, 10)
+    wait_until(lambda: read_errno(remote) == 0)
     assert remote.read_bytes() == small_file(folder, SMALL[1]).read_bytes()
-    wait_until(lambda: os.path.isdir(mounted.path / "labtwo/mouse.1/2021-03-04"), 10)
+    wait_until(lambda: os.path.isdir(mounted.path / "labtwo/mouse.1/2021-03-04"))
     assert mounted.xattr("offline") == "0"
     wait_until(lambda: state_of(mounted) == "ready")
 
@@ -87,13 +82,12 @@ def test_a_silent_file_server_gives_an_error_in_time(
     silent = mounted.path / "labone/mouse.2/2021-03-05/010/alf/licks.times.npy"
     assert silent.stat().st_size > 0
     source.stall()
-    began = time.monotonic()
-    assert read_errno(silent) == errno.ETIMEDOUT
-    assert time.monotonic() - began < STALL + SLACK
+    with within():  # the server is silent for longer
+        assert read_errno(silent) == errno.ETIMEDOUT
     # others of the same server fail fast until it has answered somebody else
-    wait_until(lambda: read_errno(mounted.path / SMALL[0]) == 0, 10)
+    wait_until(lambda: read_errno(mounted.path / SMALL[0]) == 0)
     source.release()
-    wait_until(lambda: read_errno(silent) == 0, 15)
+    wait_until(lambda: read_errno(silent) == 0)
 
 
 def test_a_mount_starts_without_its_server_when_it_knows_something(

@@ -21,11 +21,11 @@ from werkzeug import Response
 from onefs.demo.grown import GrownLaboratory
 from onefs.demo.serve import Servers
 from tests.laboratories import account, alyx_requests
-from tests.running import Home, Mounted, process, wait_until
+from tests.running import BUSY_SECONDS, Home, Mounted, process, wait_until, within
 
 LAB = "lab00"
 #: seconds: of a request to Alyx, and what a busy machine may add
-DEADLINE, SLACK = 3.0, 4.0
+DEADLINE, SLACK = 3.0, BUSY_SECONDS
 #: seconds for which the server misbehaves
 TROUBLE = 2.0
 #: batches of datasets that are answered well before
@@ -158,7 +158,7 @@ def assert_nothing_hidden(
     assert set(failed.values()) <= FAILURES
     assert listed == {path: truth[path] for path in listed}
     assert slowest < DEADLINE + SLACK
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while (again := walked(mounted))[1] and time.monotonic() < end:
         assert set(again[1].values()) <= FAILURES
         time.sleep(0.2)
@@ -170,7 +170,7 @@ def test_a_server_that_is_killed_and_restarted_during_a_walk(
     mounted: Mounted, servers: Servers, truth: Listed
 ) -> None:
     with walking(mounted) as walk:
-        wait_until(begun(servers), 30)
+        wait_until(begun(servers))
         servers.alyx.stop()
         try:
             time.sleep(DEADLINE + TROUBLE)
@@ -198,7 +198,7 @@ def test_a_storm_during_a_walk(
     servers.alyx.start(app)
     try:
         with walking(mounted) as walk:
-            wait_until(begun(servers), 30)
+            wait_until(begun(servers))
             raging.set()
             time.sleep(TROUBLE)
             raging.clear()
@@ -213,7 +213,8 @@ def test_a_storm_during_a_walk(
 def test_a_foreign_client_that_uses_up_the_limit(home: Home) -> None:
     """What is known is listed at once; the rest fails in time, and the server is left alone."""
     with Servers(GrownLaboratory(440, 10), throttle=60) as servers:
-        mounted = home.mount(**account(servers), ONEFS_DEADLINE=str(DEADLINE))
+        deadline = 20.0
+        mounted = home.mount(**account(servers), ONEFS_DEADLINE=str(deadline))
         lab = mounted.path / LAB
         known = lab / f"{LAB}_000"
         names = sorted(os.listdir(known))
@@ -222,15 +223,15 @@ def test_a_foreign_client_that_uses_up_the_limit(home: Home) -> None:
         exhaust(servers)
         servers.clear_requests()
         for number in range(1, 4):
-            began = time.monotonic()
-            with pytest.raises(OSError) as failure:  # noqa: PT011
+            with (
+                within(deadline + BUSY_SECONDS),
+                pytest.raises(OSError) as failure,  # noqa: PT011
+            ):
                 os.listdir(lab / f"{LAB}_{number:03d}")
             assert failure.value.errno in (errno.EBUSY, errno.ETIMEDOUT)
-            assert time.monotonic() - began < DEADLINE + SLACK
-            began = time.monotonic()
-            assert sorted(os.listdir(known)) == names
-            assert len(os.listdir(lab)) >= 4
-            assert time.monotonic() - began < 1
+            with within(deadline * 0.75):  # they do not wait for the server, not even once
+                assert sorted(os.listdir(known)) == names
+                assert len(os.listdir(lab)) >= 4
         # Retry-After tells of most of a minute: after one 429 nobody asks again
         asked = alyx_requests(servers)
         assert {each.status for each in asked} == {429}
@@ -242,11 +243,11 @@ def exhaust(servers: Servers) -> None:
     login = servers.login
     given = {"username": login.username, "password": login.password}
     with requests.Session() as session:
-        token = session.post(f"{servers.alyx_url}/auth-token", data=given, timeout=10).json()
+        token = session.post(f"{servers.alyx_url}/auth-token", data=given, timeout=60).json()
         headers = {"Authorization": f"Token {token['token']}", "Accept": "application/json"}
         for _ in range(70):
             url = f"{servers.alyx_url}/labs"
-            status = session.get(url, headers=headers, timeout=10).status_code
+            status = session.get(url, headers=headers, timeout=60).status_code
             if status == 429:
                 return
             assert status == 200

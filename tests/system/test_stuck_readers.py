@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import pytest
@@ -17,13 +15,11 @@ import pytest
 from onefs.demo.folder import FolderLaboratory
 from onefs.demo.serve import Servers
 from tests.laboratories import Stalling, account
-from tests.running import Home, Mounted, drop_pages, process, wait_until
+from tests.running import Home, Mounted, drop_pages, process, wait_until, within
 
 SESSION = "lab/mouse/2021-03-04/001"
 READERS = (14, 40, 200)
 TIMES = 15
-#: what stuck readers may cost others: this many times the idle median, and seconds
-FACTOR, EXTRA = 3, 0.050
 _READER = Path(__file__).parent / "stuck_readers.py"
 
 
@@ -32,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One session: files that will be silent, a good one, and many that nobody has looked at."""
     folder = tmp_path_factory.mktemp("stuck")
     session = folder / "lab/Subjects/mouse/2021-03-04/001"
-    for name, count in {"silent": max(READERS), "fresh": TIMES * (len(READERS) + 1)}.items():
+    for name, count in {"silent": max(READERS), "fresh": TIMES * len(READERS)}.items():
         (session / name).mkdir(parents=True)
         for number in range(count):
             (session / name / f"raw.part{number:03d}.bin").write_bytes(bytes(300_000))
@@ -51,50 +47,35 @@ def mounted(shared_home: Home, folder: Path) -> Iterator[Mounted]:
             source.release()
 
 
-class Clock:
-    """Measures the worst of what others do on a mount: list, ask for attributes, read."""
+class User:
+    """Does what others do on a mount: list, ask for attributes, read."""
 
     def __init__(self, session: Path) -> None:
         self._session = session
-        fresh = sorted(f"raw.part{n:03d}.bin" for n in range(TIMES * (len(READERS) + 1)))
+        fresh = sorted(f"raw.part{n:03d}.bin" for n in range(TIMES * len(READERS)))
         self._fresh = iter([session / "fresh" / name for name in fresh])
         self._good = session / "alf/good.times.npy"
         self._content = self._good.read_bytes()
 
-    def measure(self) -> dict[str, list[float]]:
-        """Seconds of each try, by what was done."""
-        kinds: dict[str, Callable[[], object]] = {
-            "ls": lambda: os.listdir(self._session / "silent"),
-            "stat": lambda: next(self._fresh).stat(),
-            "read": self._read_cold,
-        }
-        return {name: [_seconds(action) for _ in range(TIMES)] for name, action in kinds.items()}
-
-    def _read_cold(self) -> None:
-        drop_pages(self._good)
-        assert self._good.read_bytes() == self._content
+    def works(self) -> None:
+        """Each of it, some times."""
+        for _ in range(TIMES):
+            assert len(os.listdir(self._session / "silent")) == max(READERS)
+            assert next(self._fresh).stat().st_size == 300_000
+            drop_pages(self._good)
+            assert self._good.read_bytes() == self._content
 
 
 @pytest.fixture(scope="module")
-def clock(mounted: Mounted) -> Clock:
-    return Clock(mounted.path / SESSION)
-
-
-@pytest.fixture(scope="module")
-def idle(clock: Clock) -> dict[str, float]:
-    """The medians when nobody is stuck."""
-    return {name: median(times) for name, times in clock.measure().items()}
+def user(mounted: Mounted) -> User:
+    return User(mounted.path / SESSION)
 
 
 @pytest.mark.parametrize("count", READERS)
-def test_stuck_readers_cost_others_nothing(
-    mounted: Mounted, clock: Clock, idle: dict[str, float], count: int
-) -> None:
-    with _stuck(mounted.path / SESSION / "silent", count):
-        found = clock.measure()
-    worst = {name: max(times) for name, times in found.items()}
-    limits = {name: FACTOR * idle[name] + EXTRA for name in worst}
-    assert all(worst[name] <= limits[name] for name in worst), (worst, limits)
+def test_stuck_readers_cost_others_nothing(mounted: Mounted, user: User, count: int) -> None:
+    """All is done while each of them still waits: for as long as the server may be silent."""
+    with _stuck(mounted.path / SESSION / "silent", count), within():
+        user.works()
 
 
 @contextmanager
@@ -107,7 +88,7 @@ def _stuck(folder: Path, count: int) -> Iterator[None]:
         reader.stdin.write("\n".join(str(path) for path in sorted(folder.iterdir())[:count]))
         reader.stdin.close()
         assert reader.stdout.readline() == "reading\n"
-        wait_until(lambda: _waiting(reader.pid) == count, 20, f"{count} readers wait")
+        wait_until(lambda: _waiting(reader.pid) == count, what=f"{count} readers wait")
         yield
         assert _waiting(reader.pid) == count
 
@@ -118,17 +99,10 @@ def _waiting(pid: int) -> int:
     return sum((task / "stat").read_text().rpartition(")")[2].split()[0] == "D" for task in tasks)
 
 
-def _seconds(action: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
-
-
 def test_an_unmount_does_not_wait_for_the_server(mounted: Mounted) -> None:
     """The readers are gone; what they asked for is still being waited for."""
     with _stuck(mounted.path / SESSION / "silent", 1):
         pass
-    began = time.monotonic()
-    mounted.umount()
-    assert time.monotonic() - began < 10
+    with within():
+        mounted.umount()
     assert mounted.has_ended()

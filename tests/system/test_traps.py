@@ -127,7 +127,7 @@ def test_trap(
     for _ in range(2):
         assert read_errno(mounted.path / path) == expected.errno
     # a large file is verified behind the last of its blocks
-    wait_until(lambda: mounted.xattr("state", str(path)) == expected.state, 30)
+    wait_until(lambda: mounted.xattr("state", str(path)) == expected.state)
     reason = mounted.xattr("error", str(path))
     assert bool(reason) == bool(expected.error)
     assert all(word in reason for word in expected.error), reason

@@ -203,14 +203,14 @@ class TestForeground:
         environment = home.environment | account(servers)
         command = [ONEFS, "mount", place, "--foreground"]
         with process(command, env=environment, stderr=subprocess.PIPE, text=True) as running:
-            wait_until(lambda: mounts_below(home.root) == [str(place)], 20)
+            wait_until(lambda: mounts_below(home.root) == [str(place)])
             wait_until(lambda: home.status_of(place), 5)
             status = home.status_of(place)
             assert status is not None
             assert status["pid"] == running.pid
             assert (place / SMALL[0]).stat().st_size > 0
             running.send_signal(number)
-            assert running.wait(15) == 0
+            assert running.wait(60) == 0
             assert running.stderr is not None
             assert "Traceback" not in running.stderr.read()
         assert mounts_below(home.root) == []
@@ -222,10 +222,10 @@ class TestForeground:
         environment = home.environment | account(servers)
         command = [ONEFS, "mount", place, "--foreground", "--log-level", level]
         with said.open("w") as file, process(command, env=environment, stderr=file) as running:
-            wait_until(lambda: home.status_of(place), 20)
+            wait_until(lambda: home.status_of(place))
             assert (place / SMALL[0]).stat().st_size > 0
             running.send_signal(signal.SIGINT)
-            assert running.wait(15) == 0
+            assert running.wait(60) == 0
         text = said.read_text()
         mounted = re.findall(r" INFO onefs\.mount\.\w+: mounted onefs:\S+ at ", text)
         assert len(mounted) == (level != "error")
@@ -250,9 +250,9 @@ class TestForeground:
             command = [ONEFS, "mount", home.root / "mnt", "--foreground"]
             environment = home.environment | variables
             with process(command, env=environment, stderr=subprocess.PIPE, text=True) as running:
-                wait_until(lambda: any("/labs" in each.target for each in web.requests), 20)
+                wait_until(lambda: any("/labs" in each.target for each in web.requests))
                 running.send_signal(number)
-                assert running.wait(10) == code
+                assert running.wait(30) == code
                 assert running.stderr is not None
                 assert "Traceback" not in running.stderr.read()
         assert mounts_below(home.root) == []

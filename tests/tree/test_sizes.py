@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import errno
-import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from werkzeug import Response
 
 from onefs.access import Access
 from onefs.demo.made import MadeLaboratory
@@ -21,7 +22,7 @@ from onefs.tree import laboratory
 from onefs.tree.sizes import PAUSE, Sizes
 from tests.changing import Changing
 from tests.laboratories import Stalling, data_requests, opened
-from tests.running import wait_until
+from tests.running import wait_until, within
 
 ALF = "/mainenlab/clns0730/2018-08-24/001/alf"
 
@@ -111,16 +112,38 @@ def test_a_failure_is_an_error_and_never_a_size(access: Access, servers: Servers
     found = names(access)
     servers.data.stop()
     try:
-        began = time.monotonic()
         for name in found:
             with pytest.raises(OnefsError) as caught:
                 access.tree.node(f"{ALF}/{name}")
             assert caught.value.errno in (errno.EHOSTUNREACH, errno.ETIMEDOUT)
-        # the folder fails once, not each of its files
-        assert time.monotonic() - began < 12
         assert {node.size for _, node in access.tree.children(ALF)} == {None}
     finally:
         servers.data.start(servers._data_app)
+
+
+def test_a_folder_fails_once_and_not_each_of_its_files(servers: Servers, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(laboratory, "Sizes", partial(Sizes, clock=lambda: 0.0))
+        access = opened(servers, tmp_path)
+        found = names(access)
+        asked: list[str] = []
+
+        def unavailable(environ: Any, start: Any) -> Iterable[bytes]:
+            asked.append(environ["PATH_INFO"])
+            return Response(status=503)(environ, start)
+
+        servers.data.stop()
+        servers.data.start(unavailable)
+        try:
+            for name in found * 3:
+                with pytest.raises(OnefsError):
+                    access.tree.node(f"{ALF}/{name}")
+        finally:
+            servers.data.stop()
+            servers.data.start(servers._data_app)
+        access.close()
+    print(len(asked), len(found))
+    assert 0 < len(asked) <= len(found)
 
 
 @pytest.mark.parametrize("refusal", ["missing", "password"])
@@ -154,17 +177,17 @@ def test_what_is_refused_is_refused_once_and_not_at_each_look(
 
 
 def test_a_file_server_that_is_silent_is_given_up_in_time(
-    servers: Servers, stalling: Stalling, access: Access
+    servers: Servers, stalling: Stalling, tmp_path: Path
 ) -> None:
+    access = opened(servers, tmp_path, deadline=5.0)
     found = names(access)
     stalling.stall()
     try:
-        began = time.monotonic()
-        with pytest.raises((DeadlineExceeded, Unreachable)):
+        with within(), pytest.raises((DeadlineExceeded, Unreachable)):
             access.tree.node(f"{ALF}/{found[0]}")
-        assert time.monotonic() - began < 8
     finally:
         stalling.release()
+        access.close()
 
 
 def test_offline_and_unknown_is_unreachable(servers: Servers, tmp_path: Path) -> None:
@@ -173,9 +196,7 @@ def test_offline_and_unknown_is_unreachable(servers: Servers, tmp_path: Path) ->
     online.close()
     offline = opened(servers, tmp_path, offline=True)
     servers.clear_requests()
-    began = time.monotonic()
     with pytest.raises(Unreachable):
         offline.tree.node(f"{ALF}/{found[0]}")
-    assert time.monotonic() - began < 3
     assert servers.requests == []
     offline.close()
