@@ -7,6 +7,7 @@ that asks one question would spend more time on loading it than most servers on 
 from __future__ import annotations
 
 import os
+import queue
 import socket
 import ssl
 import threading
@@ -21,8 +22,9 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util import Timeout, create_urllib3_context
 
+from onefs.forking import Member, register
 from onefs.http.call import Call
-from onefs.http.exchange import Exchange, Line
+from onefs.http.exchange import Exchange, Line, close_copy
 
 #: connections kept open for each host, and hosts with any
 POOL_SIZE = 32
@@ -41,7 +43,7 @@ def carried_by(exchange: Exchange) -> Iterator[None]:
         _thread.exchange = None
 
 
-class _Watched(HTTPConnection):
+class _Watched(HTTPConnection, Member):
     """A connection that attaches its line to the exchange of the thread that uses it."""
 
     _line: Line | None = None
@@ -74,10 +76,14 @@ class _Watched(HTTPConnection):
     def connect(self) -> None:
         super().connect()
         self._fresh = True
+        register(self)
 
     def close(self) -> None:
         super().close()
         self._drop_line()
+
+    def after_fork_in_child(self) -> None:
+        close_copy(self.sock)
 
     def _drop_line(self) -> None:
         line, self._line = self._line, None
@@ -89,16 +95,32 @@ class _WatchedTLS(_Watched, HTTPSConnection):
     """The same over TLS."""
 
 
-class _Pool(HTTPConnectionPool):
+class _ForkedPool(HTTPConnectionPool, Member):
+    """A pool whose connections a child made by a fork does not have.
+
+    urllib3 empties a pool when it is forgotten, under a lock that another thread may have held
+    during the fork: so the child gets a new lock.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        register(self)
+
+    def after_fork_in_child(self) -> None:
+        if self.pool is not None:
+            vars(self.pool).update(vars(queue.LifoQueue(self.pool.maxsize)))
+
+
+class _Pool(_ForkedPool):
     ConnectionCls = _Watched
 
 
-class _TLSPool(HTTPSConnectionPool):
+class _TLSPool(_ForkedPool, HTTPSConnectionPool):
     ConnectionCls = _WatchedTLS
 
 
 #: of a urllib3 manager whose connections are watched
-WATCHED = {"http": _Pool, "https": _TLSPool}
+WATCHED: dict[str, type] = {"http": _Pool, "https": _TLSPool}
 
 
 def certificates() -> str | None:
