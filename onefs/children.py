@@ -12,15 +12,18 @@ import os
 import sys
 from pathlib import Path
 
-#: runs the module of its second argument; the first is the folder that has the package
+#: runs the module of its second argument; the first is the folder that has the package. What lies
+#: beside the package, in a checkout or a user's folder, comes last.
 _START = """
-import runpy, sys
+import importlib.util, runpy, sys
 root, module = sys.argv[1:3]
-sys.path[:] = [path for path in sys.path if path]
-if root not in sys.path:
-    ends = ("site-packages", "dist-packages")
-    sites = [i for i, path in enumerate(sys.path) if path.endswith(ends)]
-    sys.path.insert(sites[0] if sites else len(sys.path), root)
+sys.path[:] = [path for path in sys.path if path not in ("", root)] + [root]
+folder = root + "/onefs"
+found = importlib.util.spec_from_file_location(
+    "onefs", folder + "/__init__.py", submodule_search_locations=[folder]
+)
+sys.modules["onefs"] = package = importlib.util.module_from_spec(found)
+found.loader.exec_module(package)
 sys.argv[:] = [module, *sys.argv[3:]]
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """

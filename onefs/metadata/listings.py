@@ -18,7 +18,14 @@ from typing import Any, Generic, TypeVar, cast
 
 from cachetools import LRUCache
 
-from onefs.errors import AlyxCredentials, DeadlineExceeded, NotFound, OnefsError, Throttled
+from onefs.errors import (
+    AlyxCredentials,
+    DeadlineExceeded,
+    NotFound,
+    OnefsError,
+    Stopping,
+    Throttled,
+)
 from onefs.flights import Flights
 from onefs.metadata.alyx import Alyx
 from onefs.metadata.database import Database
@@ -321,7 +328,8 @@ class Listings:
             if isinstance(error, AlyxCredentials):
                 self._presence.refused(error)
             elif not isinstance(error, NotFound) and not self._presence.offline:
-                level = logging.INFO if isinstance(error, Throttled) else logging.WARNING
+                expected = isinstance(error, Throttled | Stopping)
+                level = logging.INFO if expected else logging.WARNING
                 log.log(level, "listing %s failed: %s", wanted.key, error)
             raise
         self.note([wanted.key], None)
