@@ -22,6 +22,9 @@ from onefs.once import Once
 from onefs.sqlite import SqliteFile
 from tests.running import wait_until
 
+# a warning of Python from 3.12 on: that is what is tested
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
 SCHEMA = "CREATE TABLE IF NOT EXISTS t (x INTEGER);"
 
 

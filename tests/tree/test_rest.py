@@ -11,8 +11,8 @@ from shutil import which
 
 import pytest
 
-from onefs.tree import rest
-from onefs.tree.rest import UNUSED_DAYS, RestLink
+from onefs.pids import UNUSED_DAYS, pid_space
+from onefs.tree.rest import RestLink
 from tests.running import run
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def made(root: Path, name: str, used: float = 0.0) -> Path:
 
 
 def test_a_process_that_has_ended_here_loses_its_folder(tmp_path: Path) -> None:
-    space = rest._pid_space()
+    space = pid_space()
     gone = made(tmp_path, f"{ended()}-{space}")
     running = made(tmp_path, f"{os.getppid()}-{space}", OLD)
     unknown = made(tmp_path, f"0-{space}")
@@ -81,17 +81,15 @@ def test_a_folder_that_is_used_says_so_once_a_day(tmp_path: Path) -> None:
 
 def test_two_containers_with_the_same_numbers(tmp_path: Path) -> None:
     """Two pid namespaces over one folder: each has a process 1, which the other does not see."""
-    if (
-        which("unshare") is None
-        or subprocess.run(["unshare", "--pid", "--fork", "true"]).returncode
-    ):
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if which("unshare") is None or subprocess.run([*unshare, "true"], check=False).returncode:
         pytest.skip("no pid namespaces here")
     code = (
         "import os, sys; from pathlib import Path; from onefs.tree.rest import RestLink\n"
         "print(os.getpid(), RestLink(Path(sys.argv[1]), 0.0).follow(os.getpid()), flush=True)\n"
         "sys.stdin.read()\n"
     )
-    command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code]
+    command = [*unshare, sys.executable, "-c", code]
     pipe = subprocess.PIPE
     first = subprocess.Popen([*command, tmp_path], stdin=pipe, stdout=pipe, cwd=ROOT)
     try:
