@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from onefs.credentials import (
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from onefs.metadata.catalogue import Catalogue
     from onefs.metadata.tabled import TabledDatabase
     from onefs.tree.laboratory import Laboratory
+
+
+#: seconds that a new cache folder's owner waits for the one that was interrupted
+ENDING_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -131,21 +136,40 @@ class Access:
         check_owner(settings.cache_dir, database)
         self._settings, self._laboratory, self._environ = settings, database, environ
         self._login = login or GivenLogin()
-        self._limits = limits = deadlines or Deadlines()
+        self._limits = deadlines or Deadlines()
         self._offline, self._as_of = offline, as_of
-        self._transport = NoTransport() if offline else Transport()
+        # Each part in a Once, and nothing else that has locks, threads or connections: these must
+        # not outlive a fork, nor interrupt().
+        self._transport: Once[Transport] = Once(NoTransport if offline else Transport)
         # the embedded laboratory, whose login is given, counts nobody's requests
         embedded = login is not None and is_loopback(settings.url)
-        self._budget = None if offline or embedded else Budget.of(settings.url)
-        token = NoToken(settings.url) if offline else self._token()
-        #: the client that the catalogue works with, for who fills it in bulk
-        self.alyx = Alyx(self._transport, settings.url, token, limits.metadata, self._budget)
+        self._counted = not (offline or embedded)
+        self._budget = Once(partial(Budget.of, settings.url))
+        self._promised = PromisedToken(
+            self._transport, settings.url, settings.username, self._login.password
+        )
+        self._token = Once(self._open_token)
+        self._alyx = Once(self._open_alyx)
         self._auth = Once(self._file_server_auth)
         self._database = Once(self._open_database)
         self._catalogue = Once(self._open_catalogue)
         self._content = Once(self._open_content)
         self._tree = Once(self._open_tree)
-        self.queries = Queries(self.alyx, self._database)
+        self._queries = Once(lambda: Queries(self.alyx, self._database))
+        #: ends what interrupt() has dropped
+        self._ending: threading.Thread | None = None
+        if not offline and self._login.password and not self._login.token:
+            self._check_password()
+
+    @property
+    def alyx(self) -> Alyx:
+        """The client that the catalogue works with, for who fills it in bulk."""
+        return self._alyx()
+
+    @property
+    def queries(self) -> Queries:
+        """The answers to searches."""
+        return self._queries()
 
     @property
     def database(self) -> TabledDatabase:
@@ -174,23 +198,37 @@ class Access:
 
     def wake(self) -> None:
         """Wake all that waits, with Stopping; nothing waits afterwards."""
-        for part in (self._tree, self._catalogue):
-            if (opened := part.end()) is not None:
-                opened.close()
-        # first: closing the content waits for its downloads to end
-        self._transport.close()
-        if (content := self._content.end()) is not None:
-            content.close()
+        _wake(self._tree.end(), self._catalogue.end(), self._transport.end(), self._content.end())
 
     def close(self) -> None:
         """Let go of everything."""
         self.wake()
-        if (content := self._content.end()) is not None:
-            content.release()
-        if (database := self._database.end()) is not None:
-            database.close()
-        if self._budget is not None:
-            self._budget.close()
+        _release(self._content.end(), self._database.end(), self._budget.end())
+
+    def interrupt(self) -> None:
+        """End what is under way, with Stopping where it is waited for; return at once.
+
+        What is asked for afterwards begins anew.
+        """
+        tree, catalogue = self._tree.renew(), self._catalogue.renew()
+        transport, content = self._transport.renew(), self._content.renew()
+        database, budget = self._database.renew(), self._budget.renew()
+        for part in (self._token, self._alyx, self._auth, self._queries):
+            part.renew()
+        before = self._ending
+
+        def end() -> None:
+            if before is not None:
+                before.join()
+            _wake(tree, catalogue, transport, content)
+            _release(content, database, budget)
+
+        self._ending = threading.Thread(target=end, name="onefs-interrupt")
+        self._ending.start()
+
+    def _open_alyx(self) -> Alyx:
+        budget = self._budget() if self._counted else None
+        return Alyx(self._transport(), self.url, self._token(), self._limits.metadata, budget)
 
     def _open_database(self) -> TabledDatabase:
         from onefs.metadata.tabled import TabledDatabase
@@ -205,7 +243,7 @@ class Access:
 
         deadline = self._limits.metadata
         made = Catalogue(self.database, self.alyx, deadline=deadline, offline=self._offline)
-        made.presence.changed = self._transport.hurry
+        made.presence.changed = self._transport().hurry
         return made
 
     def _open_content(self) -> Content:
@@ -213,11 +251,13 @@ class Access:
         from onefs.content.room import Limits
 
         settings, kept = self._settings, self._settings.storing
+        if self._ending is not None:  # on a disk without locks both would write the same files
+            self._ending.join(ENDING_SECONDS)
         return Content(
             settings.cache_dir,
             settings.state_dir,
             self._laboratory,
-            self._transport,
+            self._transport(),
             self._auth(),
             stall=self._limits.stall,
             deadline=self._limits.metadata,
@@ -271,7 +311,7 @@ class Access:
     def _head(self, url: str, length: int) -> bytes:
         headers = {"Range": f"bytes=0-{length - 1}"}
         found = b""
-        with self._transport.stream(url, headers=headers, auth=self._auth()) as stream:
+        with self._transport().stream(url, headers=headers, auth=self._auth()) as stream:
             if stream.status == 416:  # an empty file has no first byte
                 return b""
             page = stream.headers.get("Content-Type", "").startswith("text/html")
@@ -287,19 +327,46 @@ class Access:
                     break
         return found[:length]
 
-    def _token(self) -> Token:
+    def _open_token(self) -> Token:
         settings, login = self._settings, self._login
+        if self._offline:
+            return NoToken(settings.url)
         if login.token:
             return GivenToken(login.token)
         if not login.password:
             return KeptToken(settings, CredentialStore(), self._environ)
-        token = PromisedToken(self._transport, settings.url, settings.username, login.password)
+        return self._promised
+
+    def _check_password(self) -> None:
+        """Raise what stands in the way of the given login, unless the catalogue can answer."""
         try:
-            token.current()
+            self._promised.current()
         except (Unreachable, DeadlineExceeded):
-            if not (settings.state_dir / "catalogue.sqlite").exists():
+            if not (self._settings.state_dir / "catalogue.sqlite").exists():
                 raise
-        return token
+
+
+def _wake(
+    tree: Laboratory | None,
+    catalogue: Catalogue | None,
+    transport: Transport | None,
+    content: Content | None,
+) -> None:
+    """Wake all that waits for these, with Stopping."""
+    for part in (tree, catalogue, transport, content):
+        if part is not None:  # the content last: it waits for its downloads to end
+            part.close()
+
+
+def _release(
+    content: Content | None, database: TabledDatabase | None, budget: Budget | None
+) -> None:
+    """Let go of the files of these."""
+    if content is not None:
+        content.release()
+    for part in (database, budget):
+        if part is not None:
+            part.close()
 
 
 def _seconds(variable: str, default: float) -> float:

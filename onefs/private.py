@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from onefs.errors import UsageError
+from onefs.forking import close_lock_file, open_lock_file
 
 #: seconds to wait for another process that writes the same file
 LOCK_TIMEOUT = 10.0
@@ -78,14 +79,14 @@ def locked(path: Path) -> Iterator[None]:
     name = path.with_name(f".{path.name}.lock")
     try:
         _make_folder(path.parent)
-        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = open_lock_file(name, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise UsageError(f"{name} cannot be written: {error.strerror}") from error
     try:
         _lock(descriptor, path)
         yield
     finally:
-        os.close(descriptor)
+        close_lock_file(descriptor)
 
 
 def _lock(descriptor: int, path: Path) -> None:

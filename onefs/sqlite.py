@@ -8,9 +8,11 @@ and works as well as that file system's locks do; the log says so.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -19,11 +21,15 @@ from typing import Any
 
 from onefs.disks import network_disk
 from onefs.errors import CacheError
+from onefs.forking import Member, register
 
 log = logging.getLogger(__name__)
 
+#: files whose connection was in use when this process was forked: see :class:`SqliteFile`
+_in_use_at_fork: set[Path] = set()
 
-class SqliteFile:
+
+class SqliteFile(Member):
     """A database file with a schema of a certain version.
 
     A file that is not a database, was written by a newer onefs, or has not the tables of its
@@ -32,6 +38,10 @@ class SqliteFile:
     names it in errors;
     ``migrations`` has, for each older version, the script that makes it the next one. Every method
     raises CacheError when the file cannot be used.
+
+    A fork finds the file closed, and it is opened again at its next use. Where it is in use for
+    longer than a fork waits, the child works on an empty database in memory instead: SQLite cannot
+    open a file twice in a process whose parent's connection it has inherited.
     """
 
     def __init__(
@@ -50,32 +60,77 @@ class SqliteFile:
         #: False when a new file could not be begun: that is tried again at the next use
         self._usable = True
         self._lock = threading.RLock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._connection = self._open()
-        except (sqlite3.Error, OSError) as error:
-            raise CacheError(f"{what} {path} cannot be opened: {error}") from error
+        #: None after a fork, until the next use
+        self._open_connection: sqlite3.Connection | None = None
+        self._paused = self._closed = False
+        with self._lock:  # a fork waits until it is open
+            register(self)
+            self._connected()
 
     def close(self) -> None:
         with self._lock:
-            self._connection.close()
+            self._closed = True
+            if self._open_connection is not None:
+                self._open_connection.close()
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run one statement by itself and give its rows."""
         with self._lock, self._errors():
-            return self._connection.execute(statement, values).fetchall()
+            return self._connected().execute(statement, values).fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Several statements, all or none of which take effect."""
         with self._lock, self._errors():
-            self._connection.execute("BEGIN IMMEDIATE")
+            connection = self._connected()
+            connection.execute("BEGIN IMMEDIATE")
             try:
-                yield self._connection
-                self._connection.execute("COMMIT")
+                yield connection
+                connection.execute("COMMIT")
             finally:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    def before_fork(self, end: float) -> None:
+        """Close the connection, so that both processes open one of their own."""
+        self._paused = self._lock.acquire(timeout=max(0.0, end - time.monotonic()))
+        connection = self._open_connection
+        if not self._paused or connection is None or self._closed:
+            return
+        if connection.in_transaction:  # of the very thread that forks
+            self._paused = False
+            self._lock.release()
+        else:
+            connection.close()
+            self._open_connection = None
+
+    def after_fork_in_parent(self) -> None:
+        """Let the other threads go on."""
+        if self._paused:
+            self._paused = False
+            self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Drop a connection that could not be closed, without SQLite's noticing."""
+        if not self._paused:
+            _in_use_at_fork.add(self._path)
+            leak(self._open_connection)
+            self._open_connection = None
+        self._paused = False
+        self._lock = threading.RLock()
+
+    def _connected(self) -> sqlite3.Connection:
+        """The connection, opened if need be."""
+        if self._open_connection is None:
+            if self._closed:
+                raise CacheError(f"{self._what} {self._path} is closed")
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._open_connection = self._open()
+            except (sqlite3.Error, OSError) as error:
+                what = f"{self._what} {self._path}"
+                raise CacheError(f"{what} cannot be opened: {error}") from error
+        return self._open_connection
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -89,16 +144,21 @@ class SqliteFile:
     def _begin_anew(self, reason: str) -> None:
         """Put a new file in the place of ours, unless another process has done so already."""
         self._usable = False
-        self._connection.close()
+        if self._open_connection is not None:
+            self._open_connection.close()
         try:
             if self._path.exists() and self._path.stat().st_ino == self._inode:
                 self._set_aside(reason)
-            self._connection = self._open()
+            self._open_connection = self._open()
             self._usable = True
         except (sqlite3.Error, OSError) as error:
             raise CacheError(f"{self._what} {self._path} cannot be opened: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
+        if self._path in _in_use_at_fork:
+            log.warning("%s was in use during a fork: this process goes without", self._path)
+            self._inode = -1
+            return _connect(":memory:", "MEMORY", self._schema, self._version, {})
         try:
             connection = self._connect()
         except sqlite3.DatabaseError as error:
@@ -151,8 +211,17 @@ def _say_once(folder: Path, disk: str) -> None:
     )
 
 
+def leak(connection: sqlite3.Connection | None) -> None:
+    """Keep a connection of the parent open for ever, in a child made by a fork.
+
+    To close it would free its locks, remove the WAL that the parent writes to, or wait for a lock
+    that no thread here holds.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
 def _connect(
-    path: Path, journal: str, schema: str, version: int, migrations: Mapping[int, str]
+    path: Path | str, journal: str, schema: str, version: int, migrations: Mapping[int, str]
 ) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
     try:
@@ -166,7 +235,8 @@ def _connect(
             _migrate(connection, version, migrations)
         _look_at_tables(connection, schema)
         connection.executescript(schema)
-        connection.execute(f"PRAGMA user_version = {version}")
+        if found != version:  # it is a write, for which processes would queue
+            connection.execute(f"PRAGMA user_version = {version}")
     except BaseException:
         connection.close()
         raise

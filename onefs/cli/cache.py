@@ -266,16 +266,13 @@ def _opened(
 
     Its server is asked only where the command ``asks``, and without ``--offline``.
     """
-    from onefs.cli.opening import access_to, locate
+    from onefs.cli.opening import access_to, locate, using
 
     wanted = dict(flags)
     offline = wanted.pop("offline") or not asks
     site, patterns = locate(arguments, wanted)
-    access = access_to(site, offline=offline)
-    try:
+    with using(access_to(site, offline=offline)) as access:
         yield access, patterns
-    finally:
-        access.close()
 
 
 def _row(kept: Kept, path: str) -> str:

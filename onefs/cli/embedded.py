@@ -7,7 +7,6 @@ import logging
 import os
 import selectors
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -15,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from onefs.children import CHILD_FOLDER, child_command, child_environment
 from onefs.errors import MountError
 
 log = logging.getLogger(__name__)
@@ -47,10 +47,12 @@ class Embedded:
         self, options: DemoOptions, state_dir: str, timeout: float = READY_TIMEOUT
     ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "onefs.demo", *_arguments(options, state_dir)],
+            child_command("onefs.demo", *_arguments(options, state_dir)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            cwd=CHILD_FOLDER,
+            env=child_environment(),
         )
         self._said: deque[str] = deque(maxlen=_LAST)
         # from the start: a large folder can have more warnings than a pipe holds
@@ -117,10 +119,10 @@ def _first_line(process: subprocess.Popen[bytes], timeout: float) -> bytes:
 
 def _arguments(options: DemoOptions, state_dir: str) -> list[str]:
     given = {
-        "--data": options.data,
+        "--data": options.data and os.path.abspath(options.data),
         "--rate": options.rate,
         "--latency": options.latency_ms or None,
-        "--state-dir": state_dir,
+        "--state-dir": os.path.abspath(state_dir),
     }
     asked = [f"{flag}={value}" for flag, value in given.items() if value is not None]
     return [*asked, "--until-stdin-closes"]

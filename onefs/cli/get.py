@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -52,13 +49,12 @@ def get(
     patterns (quote them). What is there is skipped, what was begun is resumed. Works with and
     without a mount. The exit code is not 0 when a file could not be had.
     """
-    from onefs.cli.opening import access_to, locate
+    from onefs.cli.opening import access_to, locate, using
 
     site, patterns = locate(paths, flags)
-    access = access_to(site, offline=offline)
     unasked: dict[str, OnefsError] = {}
-    try:
-        with _wakes(access):
+    with using(access_to(site, offline=offline)) as access:
+        try:
             found = _listed(access, patterns)
             # where files stand matters to who fetches them, and what types they have to who chooses
             if not offline and (types or not dry_run):
@@ -71,9 +67,8 @@ def get(
                 _say_what(access, wanted)
                 return
             code = _fetch(access, wanted, jobs)
-    finally:
-        _tell_unasked(unasked)
-        access.close()
+        finally:
+            _tell_unasked(unasked)
     if code:
         click.get_current_context().exit(code)
 
@@ -179,19 +174,3 @@ def _code(troubles: Sequence[OnefsError]) -> int:
     """0 without trouble; the code of all troubles when they have one, else FAILED."""
     codes = {exit_code(trouble) for trouble in troubles}
     return codes.pop() if len(codes) == 1 else FAILED if codes else 0
-
-
-@contextmanager
-def _wakes(access: Access) -> Iterator[None]:
-    """Ctrl-C ends downloads that run, instead of waiting for them."""
-
-    def interrupted(*_: Any) -> None:
-        # in a thread: the main one may hold any of the locks that this takes
-        threading.Thread(target=access.wake, name="onefs-wake").start()
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupted)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -7,8 +7,10 @@ An argument is a path in a mount, a path in a cache folder, a path of the tree
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +59,27 @@ def access_to(site: Site, *, offline: bool) -> Access:
         log_in(settings)
     deadlines = Deadlines.of_environment()
     return Access(settings, site.database, login=login, deadlines=deadlines, offline=offline)
+
+
+@contextmanager
+def using(access: Access) -> Iterator[Access]:
+    """A laboratory until the end of the block. Ctrl-C ends what is under way, without waiting."""
+
+    def interrupted(*_: object) -> None:
+        # in a thread: the main one may hold any of the locks that this takes
+        threading.Thread(target=access.wake, name="onefs-wake").start()
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, interrupted) if main else None
+    try:
+        yield access
+    finally:
+        try:
+            access.close()
+        finally:
+            if main:
+                signal.signal(signal.SIGINT, before)
 
 
 def log_in(settings: Settings) -> None:

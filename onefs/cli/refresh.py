@@ -85,7 +85,7 @@ def _forgive(
 ) -> None:
     """Withdraw the verdicts on bad files at and below a path."""
     from onefs.cli.chosen import forgive
-    from onefs.cli.opening import access_to, sites
+    from onefs.cli.opening import access_to, sites, using
     from onefs.owner import PRIVATE
 
     for site in sites(flags):
@@ -94,8 +94,5 @@ def _forgive(
             continue
         if not (settings.cache_dir / PRIVATE).is_dir():
             continue
-        access = access_to(site, offline=True)
-        try:
+        with using(access_to(site, offline=True)) as access:
             forgive(access, inner, as_of)
-        finally:
-            access.close()

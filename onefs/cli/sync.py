@@ -12,6 +12,7 @@ import click
 from onefs.access import Access, Deadlines
 from onefs.cli import one_tables
 from onefs.cli.meter import Meter
+from onefs.cli.opening import using
 from onefs.cli.options import (
     ask_secret,
     at_terminal,
@@ -176,8 +177,5 @@ def _opened(settings: Settings, *, log_in: bool) -> Iterator[Access]:
         ask = ask_secret if at_terminal() else None
         with Transport() as transport:
             auth.log_in(transport, settings, CredentialStore(), ask=ask, deadline=limits.metadata)
-    access = Access(settings, host_key(settings.url), deadlines=limits)
-    try:
+    with using(Access(settings, host_key(settings.url), deadlines=limits)) as access:
         yield access
-    finally:
-        access.close()

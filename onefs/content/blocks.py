@@ -33,6 +33,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from onefs.content.holes import allocated, disk_size
+from onefs.forking import close_lock_file, open_lock_file
 from onefs.model import Dataset
 
 BLOCK_SIZE = 512 * 1024
@@ -89,8 +90,8 @@ class BlockFile:
         self._ended: State | None = None
 
     def close(self) -> None:
-        os.close(self.data)
-        os.close(self.map)
+        close_lock_file(self.data)
+        close_lock_file(self.map)
 
     @property
     def data_path(self) -> Path:
@@ -189,13 +190,13 @@ def open_blocks(folder: Path, dataset: Dataset) -> BlockFile | None:
         return None
     stem = f"{dataset.id}.{about.generation}"
     try:
-        data = os.open(folder / f"{stem}.data", os.O_RDWR | os.O_CLOEXEC)
+        data = open_lock_file(folder / f"{stem}.data", os.O_RDWR)
     except FileNotFoundError:
         return None
     try:
-        records = os.open(folder / f"{stem}.map", os.O_RDWR | os.O_CLOEXEC)
+        records = open_lock_file(folder / f"{stem}.map", os.O_RDWR)
     except OSError as error:
-        os.close(data)
+        close_lock_file(data)
         if isinstance(error, FileNotFoundError):
             return None
         raise
@@ -216,13 +217,13 @@ def create_blocks(
     assert dataset.size is not None
     about = About(dataset.id, dataset.size, dataset.md5, block_size, secrets.token_hex(8), place)
     stem = f"{dataset.id}.{about.generation}"
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    data = os.open(folder / f"{stem}.data", flags, 0o666)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+    data = open_lock_file(folder / f"{stem}.data", flags, 0o666)
     try:
         os.ftruncate(data, about.size)
-        records = os.open(folder / f"{stem}.map", flags, 0o666)
+        records = open_lock_file(folder / f"{stem}.map", flags, 0o666)
     except OSError:
-        os.close(data)
+        close_lock_file(data)
         raise
     blocks = BlockFile(folder, about, data, records)
     try:

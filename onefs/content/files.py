@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from onefs.errors import CacheError, CacheFull, OnefsError
+from onefs.pids import is_forsaken, pid_space
 
 log = logging.getLogger(__name__)
 
@@ -67,17 +68,18 @@ def remove(path: Path) -> None:
 def folder_of_this_process(shared: Path) -> Path:
     """A folder for partial files in ``shared``, where a file system has no byte-range locks.
 
-    Those that dead processes of this host have left are removed.
+    Those that dead processes of this host have left are removed, and what is long unused.
     """
     log.warning(
         "%s: this file system has no byte-range locks, so that files that are being fetched "
         "are not shared between processes; complete ones are",
         shared,
     )
-    host = os.uname().nodename
-    for old in shared.glob(f"{host}-*"):
-        if not Path("/proc", old.name.rpartition("-")[2]).exists():
+    for old in shared.glob("*-*"):
+        # names began with the host before: another container may have the same
+        space, _, pid = old.name.rpartition("-")
+        if pid.isdecimal() and old.is_dir() and is_forsaken(old, pid, space):
             remove_folder(old)
-    own = shared / f"{host}-{os.getpid()}"
+    own = shared / f"{pid_space()}-{os.getpid()}"
     own.mkdir(exist_ok=True)
     return own

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from onefs.content.lock import try_lock, unlock
 from onefs.errors import CacheError
+from onefs.forking import close_lock_file, open_lock_file
 
 #: processes that may share a folder
 SLOTS = 1024
@@ -46,7 +47,7 @@ class Ledger:
         self._count = self._own = 0
         #: a process died with reservations: what it has written is not counted
         self._doubtful = False
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._file = open_lock_file(path, os.O_RDWR | os.O_CREAT, 0o666)
         if not shared:
             self._count = measure()
             return
@@ -65,7 +66,7 @@ class Ledger:
             if self._shared:
                 with self._guard():
                     self._write(self._slot, 0)
-            os.close(self._file)
+            close_lock_file(self._file)
             self._file = -1
 
     def total(self) -> int:

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from onefs.errors import DeadlineExceeded
+from onefs.forking import lock_file
 
 #: seconds between two tries to get a lock that another process holds
 POLL = 0.05
@@ -82,16 +83,13 @@ class DatasetLocks:
             with self._striped(number, dataset_id, deadline):
                 yield
             return
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
+        with lock_file(self._path, 0o666) as descriptor:
             end = time.monotonic() + deadline
             while not try_lock(descriptor, number % (1 << 62)):
                 if time.monotonic() >= end or not wanted():
                     raise _too_long(dataset_id)
                 time.sleep(min(POLL, max(0.001, deadline)))
             yield
-        finally:
-            os.close(descriptor)
 
     @contextmanager
     def _striped(self, number: int, dataset_id: str, deadline: float) -> Iterator[None]:

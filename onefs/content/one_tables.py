@@ -24,11 +24,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from onefs.content.files import disk_errors
 from onefs.descriptors import sync_folder
 from onefs.errors import Busy, UsageError
+from onefs.forking import lock_file
 from onefs.owner import PRIVATE, claim
 
 #: the files, in the order in which they are published
@@ -173,7 +174,7 @@ def making(root: Path, database: str, source: str, mtime: float) -> Iterator[Pat
     with disk_errors(root):
         private.mkdir(parents=True, exist_ok=True)
         claim(root, database)
-        with (private / _LOCK).open("wb") as lock:
+        with lock_file(private / _LOCK, 0o666) as lock:
             _take_lock(lock, root)
             _refuse_others(root)
             shutil.rmtree(work, ignore_errors=True)
@@ -268,7 +269,7 @@ def _is_whole(table: Table) -> bool:
     return _of(os.fstat(table.fd)) == table.identity
 
 
-def _take_lock(lock: IO[bytes], root: Path) -> None:
+def _take_lock(lock: int, root: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

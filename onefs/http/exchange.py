@@ -17,6 +17,8 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any
 
+from onefs.forking import Member, register
+
 Clock = Callable[[], float]
 #: seconds after which the watchdog looks at what it watches, at the latest
 LOOK = 1.0
@@ -31,7 +33,7 @@ class Verdict(Enum):
     STOPPED = "stopped"
 
 
-class Line:
+class Line(Member):
     """A duplicate of a connection's descriptor, by which any thread may shut the connection down.
 
     It belongs to the connection and to the exchanges that it carries, and is closed when none of
@@ -42,6 +44,11 @@ class Line:
         self._lock = threading.Lock()
         self._socket = socket.socket(fileno=os.dup(connection.fileno()))
         self._holders = 1
+        register(self)
+
+    def after_fork_in_child(self) -> None:
+        """Have no part in a connection of the parent."""
+        close_copy(self._socket)
 
     def hold(self) -> None:
         """One more needs it."""
@@ -59,6 +66,12 @@ class Line:
         """Shut the connection down. By a holder only."""
         with suppress(OSError):  # not connected, or gone already
             self._socket.shutdown(socket.SHUT_RDWR)
+
+
+def close_copy(connection: socket.socket | None) -> None:
+    """Close this process's descriptor of a connection that goes on in another process."""
+    if connection is not None and connection.fileno() >= 0:
+        os.close(connection.detach())
 
 
 class Exchange:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import io
 import os
+import queue
 import socket
 import ssl
 import threading
@@ -23,8 +24,9 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util import Timeout, create_urllib3_context
 
+from onefs.forking import Member, register
 from onefs.http.call import Call
-from onefs.http.exchange import Exchange, Line
+from onefs.http.exchange import Exchange, Line, close_copy
 
 #: connections kept open for each host, and hosts with any
 POOL_SIZE = 32
@@ -79,7 +81,7 @@ class _Response(http.client.HTTPResponse):
         raise http.client.HTTPException(f"more than {_MOST_INTERIM} interim answers")
 
 
-class _Watched(HTTPConnection):
+class _Watched(HTTPConnection, Member):
     """A connection that attaches its line to the exchange of the thread that uses it."""
 
     response_class = _Response
@@ -114,10 +116,14 @@ class _Watched(HTTPConnection):
     def connect(self) -> None:
         super().connect()
         self._fresh = True
+        register(self)
 
     def close(self) -> None:
         super().close()
         self._drop_line()
+
+    def after_fork_in_child(self) -> None:
+        close_copy(self.sock)
 
     def _drop_line(self) -> None:
         line, self._line = self._line, None
@@ -129,16 +135,32 @@ class _WatchedTLS(_Watched, HTTPSConnection):
     """The same over TLS."""
 
 
-class _Pool(HTTPConnectionPool):
+class _ForkedPool(HTTPConnectionPool, Member):
+    """A pool whose connections a child made by a fork does not have.
+
+    urllib3 empties a pool when it is forgotten, under a lock that another thread may have held
+    during the fork: so the child gets a new lock.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        register(self)
+
+    def after_fork_in_child(self) -> None:
+        if self.pool is not None:
+            vars(self.pool).update(vars(queue.LifoQueue(self.pool.maxsize)))
+
+
+class _Pool(_ForkedPool):
     ConnectionCls = _Watched
 
 
-class _TLSPool(HTTPSConnectionPool):
+class _TLSPool(_ForkedPool, HTTPSConnectionPool):
     ConnectionCls = _WatchedTLS
 
 
 #: of a urllib3 manager whose connections are watched
-WATCHED = {"http": _Pool, "https": _TLSPool}
+WATCHED: dict[str, type] = {"http": _Pool, "https": _TLSPool}
 
 
 def certificates() -> str | None:

@@ -21,6 +21,7 @@ from threading import Lock
 
 import platformdirs
 
+from onefs.forking import close_lock_file, open_lock_file
 from onefs.urls import host_key
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class Budget:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _tidy(path, clock())
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._file = open_lock_file(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             log.warning("%s cannot be used, requests are counted here only: %s", path, error)
 
@@ -93,7 +94,7 @@ class Budget:
         """Let go of the file."""
         with self._lock:
             if self._file is not None:
-                os.close(self._file)
+                close_lock_file(self._file)
             self._file = None
 
     def gate(self, modest_for: float = 0.0) -> Gate:

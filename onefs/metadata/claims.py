@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from onefs.forking import close_lock_file, open_lock_file
+
 #: seconds between two tries
 _POLL = 0.02
 
@@ -62,7 +64,7 @@ class Claims:
                 if held.threads == 0:
                     del self._held[lab]
                     if held.descriptor is not None:
-                        os.close(held.descriptor)
+                        close_lock_file(held.descriptor)
 
     def _claim(self, lab: str) -> int | None:
         """The descriptor that holds the claim, if it could be had."""
@@ -71,8 +73,7 @@ class Claims:
         end = time.monotonic() + self._patience
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            descriptor = os.open(self._folder / name, flags, 0o600)
+            descriptor = open_lock_file(self._folder / name, os.O_RDWR | os.O_CREAT)
             while time.monotonic() < end:
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -23,6 +23,7 @@ from onefs.errors import (
     DeadlineExceeded,
     NotFound,
     OnefsError,
+    Stopping,
     Throttled,
     without_frames,
 )
@@ -330,7 +331,8 @@ class Listings:
             if isinstance(error, AlyxCredentials):
                 self._presence.refused(error)
             elif not isinstance(error, NotFound) and not self._presence.offline:
-                level = logging.INFO if isinstance(error, Throttled) else logging.WARNING
+                expected = isinstance(error, Throttled | Stopping)
+                level = logging.INFO if expected else logging.WARNING
                 log.log(level, "listing %s failed: %s", wanted.key, error)
             raise
         self.note([wanted.key], None)

@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 
 from onefs import alf
 from onefs.errors import CacheError
+from onefs.forking import Member, register
 from onefs.metadata.rows import DatasetRow, escape_url
 from onefs.model import Copy, Dataset, Repository, Session
+from onefs.sqlite import leak
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ _SESSION = "SELECT eid, lab, subject, date, number, task_protocol, projects FROM
 _ROW = "(SELECT row FROM sessions WHERE eid = ?)"
 
 
-class Tables:
+class Tables(Member):
     """The tables at ``path``, or nothing while there is no such file. Thread-safe.
 
     A newer file is taken up within a second of its being there. One that is damaged, or that a
@@ -49,6 +51,28 @@ class Tables:
         self._identity: tuple[int, int] | None = None
         self._looked = -math.inf
         self._facts: Mapping[str, str] = {}
+        self._paused = False
+        register(self)
+
+    def before_fork(self, end: float) -> None:
+        """Close the file, so that no child has our connection."""
+        self._paused = self._lock.acquire(timeout=max(0.0, end - time.monotonic()))
+        if self._paused:
+            self._drop()
+            self._looked = -math.inf
+
+    def after_fork_in_parent(self) -> None:
+        """Let the other threads go on."""
+        if self._paused:
+            self._paused = False
+            self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Drop a connection that is in use in the parent; it is read-only, and without locks."""
+        self._lock = threading.Lock()
+        self._paused = False
+        leak(self._connection)
+        self._connection, self._identity, self._looked = None, None, -math.inf
 
     def close(self) -> None:
         with self._lock:

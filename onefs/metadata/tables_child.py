@@ -1,6 +1,6 @@
 """Reading and writing Parquet in a process of its own, which takes pyarrow's memory with it.
 
-Run as ``python -m onefs.metadata.tables_child``: what to do comes as JSON on standard input, what
+Run by ``onefs.children``: what to do comes as JSON on standard input, what
 became of it goes as JSON to standard output, log lines go to standard error.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from onefs import errors
+from onefs.children import CHILD_FOLDER, child_command, child_environment
 from onefs.errors import CacheError, OnefsError
 from onefs.metadata.tables_build import Built, build
 from onefs.metadata.tables_export import Exported, export
@@ -32,9 +34,9 @@ def build_apart(
 ) -> Built:
     """As :func:`onefs.metadata.tables_build.build`, but for ``progress``, which is not told."""
     wish = {
-        "sessions": str(sessions),
-        "datasets": str(datasets),
-        "target": str(target),
+        "sessions": os.path.abspath(sessions),
+        "datasets": os.path.abspath(datasets),
+        "target": os.path.abspath(target),
         "facts": facts,
         "origin": origin,
     }
@@ -43,15 +45,19 @@ def build_apart(
 
 def export_apart(source: Path, folder: Path) -> Exported:
     """As :func:`onefs.metadata.tables_export.export`."""
-    return Exported(**_run({"export": {"source": str(source), "folder": str(folder)}}, source))
+    wish = {"source": os.path.abspath(source), "folder": os.path.abspath(folder)}
+    return Exported(**_run({"export": wish}, source))
 
 
 def _run(wish: dict[str, Any], what: Path) -> dict[str, Any]:
     """What the child answers. Raises what it raised."""
     done = subprocess.run(
-        [sys.executable, "-m", "onefs.metadata.tables_child"],
+        child_command("onefs.metadata.tables_child"),
         input=json.dumps(wish).encode(),
         stdout=subprocess.PIPE,
+        cwd=CHILD_FOLDER,
+        env=child_environment(),
+        start_new_session=True,  # Ctrl-C is ours: it ends this call, which ends the child
         check=False,
     )
     try:

@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from onefs.descriptors import sync_folder
 from onefs.errors import Busy, CacheError, CacheFull, NotFound, OnefsError
+from onefs.forking import lock_file
 from onefs.metadata import tables_source
 from onefs.metadata.alyx import Alyx
 from onefs.metadata.tabled import TabledDatabase
@@ -134,7 +135,7 @@ def _working(state_dir: Path) -> Iterator[Path]:
     work = state_dir / _WORK
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (state_dir / _LOCK).open("wb") as lock:
+        with lock_file(state_dir / _LOCK, 0o666) as lock:
             _take(lock, state_dir)
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir(mode=0o700)
@@ -150,7 +151,7 @@ def _working(state_dir: Path) -> Iterator[Path]:
         raise CacheError(f"the state folder {state_dir} cannot be used: {error}") from error
 
 
-def _take(lock: Any, state_dir: Path) -> None:
+def _take(lock: int, state_dir: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from onefs.errors import Unreachable
+from onefs.forking import Member, register
 from onefs.http import Transport
 from onefs.metadata.auth import fetch_token
 from onefs.secret import Secret
 
 
-class PromisedToken:
-    """The token that a user's password is good for: got at its first use. Thread-safe."""
+class PromisedToken(Member):
+    """The token that a user's password is good for: got at its first use. Thread-safe.
 
-    def __init__(self, transport: Transport, url: str, username: str, password: str) -> None:
-        self._login = (transport, url, username, password)
+    A child made by a fork keeps it.
+    """
+
+    def __init__(
+        self, transport: Callable[[], Transport], url: str, username: str, password: str
+    ) -> None:
+        self._transport = transport
+        self._login = (url, username, password)
         self._lock = threading.Lock()
         self._token: Secret | None = None
+        register(self)
+
+    def after_fork_in_child(self) -> None:
+        self._lock = threading.Lock()
 
     def current(self) -> str:
         """The token to send. Raises as :func:`fetch_token`."""
         with self._lock:
             if self._token is None:
-                self._token = fetch_token(*self._login)
+                self._token = fetch_token(self._transport(), *self._login)
             return self._token
 
     def renewed(self, refused: str) -> str | None:

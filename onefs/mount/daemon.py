@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from onefs import errors
+from onefs.children import CHILD_FOLDER, child_command, child_environment
 from onefs.errors import MountError, OnefsError
 from onefs.mount import logs, mounts, places, records
 from onefs.mount.config import DaemonConfig
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 def start(config: DaemonConfig, *, module: str, timeout: float) -> int:
     """Start a daemon and return its pid when the mount answers.
 
-    ``module`` is run with ``python -m``; it calls :func:`run`. ``config.log_file`` is required.
+    ``module`` is run as ``__main__``; it calls :func:`run`. ``config.log_file`` is required.
     Raises the :class:`OnefsError` that the daemon met, and :class:`MountError` when it died or
     did not answer within ``timeout`` seconds; nothing of it is left then.
     """
@@ -115,12 +116,12 @@ def _spawn(
     try:
         with log_file.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", module, str(theirs)],
+                child_command(module, str(theirs)),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
-                cwd="/",
-                env=_environment(),
+                cwd=CHILD_FOLDER,
+                env=child_environment(_SECRETS),
                 start_new_session=True,
                 pass_fds=(theirs,),
             )
@@ -130,16 +131,6 @@ def _spawn(
     finally:
         os.close(theirs)
     return process, answer
-
-
-def _environment() -> dict[str, str]:
-    """Ours without secrets, and such that the daemon finds this very package."""
-    environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
-    root = Path(errors.__file__).resolve().parents[1]
-    if root.name not in ("site-packages", "dist-packages"):
-        known = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = f"{root}{os.pathsep}{known}" if known else str(root)
-    return environment
 
 
 def _tell(process: subprocess.Popen[bytes], config: DaemonConfig) -> None:

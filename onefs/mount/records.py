@@ -22,6 +22,7 @@ from typing import Any
 import platformdirs
 
 from onefs.errors import MountError
+from onefs.forking import close_lock_file, open_lock_file
 from onefs.mount import mounts
 from onefs.mount.processes import started
 
@@ -192,7 +193,7 @@ def claimed(mountpoint: str, folder: Path | None = None) -> Iterator[None]:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # one file for all places, each with a byte of its own: no file stays for each place
-        lock = os.open(path.with_name("claims"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = open_lock_file(path.with_name("claims"), os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise MountError(f"The register of mounts cannot be written: {error}.") from error
     try:
@@ -200,7 +201,7 @@ def claimed(mountpoint: str, folder: Path | None = None) -> Iterator[None]:
             raise MountError(f"Another process is just mounting at {mountpoint}.")
         yield
     finally:
-        os.close(lock)
+        close_lock_file(lock)
 
 
 def _try_claim(lock: int, place: int) -> bool:

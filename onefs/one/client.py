@@ -20,6 +20,7 @@ from onefs.metadata.queries import TABLES, Found, names_of
 from onefs.model import Session
 from onefs.once import Once
 from onefs.one.info import SessionDataInfo
+from onefs.one.interrupting import Interruptible, interruptible
 from onefs.one.names import cache_path, only
 from onefs.one.opening import Asked, open_access
 from onefs.one.warn import warn
@@ -38,7 +39,7 @@ _FIELDS = {"subjects": "subject", "labs": "lab", "user": "users", "project": "pr
 _TYPES = ("dataset-types", "dataset-type", "dataset_types", "dataset_type", "datasets", "dataset")
 
 
-class ONE:
+class ONE(Interruptible):
     """One database: ``ONE()`` for the one that is set up, or with arguments for one use.
 
     Where nothing is set up or named, and one laboratory is mounted (in the cache folder, if that
@@ -142,6 +143,12 @@ class ONE:
         command = importlib.import_module("onefs.cli.setup").setup
         command.main([], standalone_mode=False)
 
+    def _interrupt(self) -> None:
+        """End what is under way; what is asked for afterwards begins anew."""
+        self._access.interrupt()
+        self._names.renew()
+        self._loading.renew()
+
     # -- search
 
     @staticmethod
@@ -158,6 +165,7 @@ class ONE:
         self, *, details: Literal[True], limit: int | None = None, **terms: Any
     ) -> tuple[list[str], list[dict[str, Any]]]: ...
 
+    @interruptible
     def search(
         self, *, details: bool = False, limit: int | None = None, **terms: Any
     ) -> list[str] | tuple[list[str], list[dict[str, Any]]]:
@@ -186,6 +194,7 @@ class ONE:
         ]
         return found.eids, rows
 
+    @interruptible
     def search_sessions(self, *, limit: int | str | None = None, **terms: Any) -> Found:
         """As :meth:`search`: what was found, as rows and as sessions."""
         query = vocabulary.parse(terms)
@@ -194,6 +203,7 @@ class ONE:
             warn(f"the search found nothing: {hint}")
         return found
 
+    @interruptible
     def save_search(self, name: str, **terms: Any) -> None:
         """Save a search: mounts of the database show it as ``.search/NAME``."""
         if not isinstance(name, str):
@@ -208,6 +218,7 @@ class ONE:
 
     # -- list
 
+    @interruptible
     def list(
         self, eid: Names | None = None, keyword: str = "dataset-type", details: bool = False
     ) -> Any:
@@ -260,6 +271,7 @@ class ONE:
 
     # -- load
 
+    @interruptible
     def load(
         self,
         eid: Names,
@@ -298,6 +310,7 @@ class ONE:
             info.append(self._loader.loaded(session, order))
         return info
 
+    @interruptible
     def describe(self, path: str | PurePath) -> dict[str, Any]:
         """What the dataset at a path is, from its header and the database: name, type, shape,
         dtype, rows, size in bytes, md5, state, and where it comes from.
@@ -310,15 +323,18 @@ class ONE:
 
     # -- names
 
+    @interruptible
     def eid(self, name: Name) -> str:
         """The eid of a session: by its path (in the cache, in a mount, of a file in it), its ref,
         or Alyx's URL. Raises UsageError, NotFound, or Ambiguous for a ref in two labs."""
         return self._addresses.eid(name) if _is_full(name) else self._addresses.session(name).eid
 
+    @interruptible
     def ref(self, eid: Name) -> str:
         """A session's ref: ``2018-08-24_1_clns0730``."""
         return self._addresses.session(_single(eid)).ref
 
+    @interruptible
     def session(self, eid: Name) -> Session:
         """A session as it is known: lab, subject, date, number, task protocol, projects."""
         return self._addresses.session(_single(eid))
@@ -329,6 +345,7 @@ class ONE:
         place = alf.session_folder(session)
         return cache_path(self.cache_dir, place) if mount is None else Path(mount, *place)
 
+    @interruptible
     def path(self, eid: Name, mount: str | os.PathLike[str] | None = None) -> Path:
         """A session's folder in the cache, or below the mount point ``mount``.
 

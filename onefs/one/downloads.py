@@ -49,13 +49,13 @@ def fetch(access: Access, wanted: Sequence[Wanted], *, offline: bool) -> list[Pa
                 return error
             raise
 
-    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+    pool = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="onefs-load")
+    try:
         futures = [pool.submit(one, dataset, place) for dataset, place in wanted]
-        try:
-            _watch(access, futures)
-            return [future.result() for future in futures]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        _watch(access, futures)
+        return [future.result() for future in futures]
+    finally:  # not waited for: an error or Ctrl-C is for now, not for when the last file is there
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _watch(access: Access, futures: Sequence[Future[Path | OnefsError]]) -> None:

@@ -2,7 +2,8 @@
 
 Each process gets a folder of its own. ONE writes an answer in place, takes a half-written one for
 broken and removes it, and fails when another process has removed it first: eight processes that
-share a folder lose answers, and now and then one ends with FileNotFoundError.
+share a folder lose answers, and now and then one ends with FileNotFoundError. Hosts and containers
+may share the state folder, so a folder's name is ``<pid>-<what the pid is of>``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onefs.foreign import whole_number
+from onefs.pids import is_forsaken, mark_used, pid_space
 from onefs.tree.nodes import Kind, Node, inode_of_path
 
 log = logging.getLogger(__name__)
@@ -35,8 +37,10 @@ class RestLink:
 
     def follow(self, caller: int) -> str:
         """The folder of the process that the thread ``caller`` is of; 0 when it is unknown."""
-        own = self.root / str(_process_of(caller))
-        if not own.is_dir():
+        own = self.root / f"{_process_of(caller)}-{pid_space()}"
+        try:
+            mark_used(own)
+        except OSError:
             try:
                 _make(self.root, own)
             except OSError as error:
@@ -48,10 +52,12 @@ class RestLink:
 
 
 def _make(root: Path, own: Path) -> None:
-    """The folder; those of processes that have ended go."""
+    """Make the folder, and remove those of processes that have ended."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     for folder in list(root.iterdir()):
-        if whole_number(folder.name) and not (_PROC / folder.name).exists():
+        # names were numbers only before, whichever host's
+        pid, _, space = folder.name.partition("-")
+        if folder != own and whole_number(pid) is not None and is_forsaken(folder, pid, space):
             shutil.rmtree(folder, ignore_errors=True)
     own.mkdir(mode=0o700, exist_ok=True)
 

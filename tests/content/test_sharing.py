@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
 import threading
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from onefs.content.files import folder_of_this_process
 from onefs.content.lock import locks_work
+from onefs.pids import pid_space
 from tests.content.conftest import Open, place
 from tests.content.processes import Process
 from tests.content.ranges import (
@@ -154,3 +158,20 @@ def test_twenty_kills_of_a_process_yield_no_wrong_byte(tmp_path: Path, origin: P
         assert (result["errors"], result["wrong"]) == ([], 0)
         fetched = sum(blocks_sent(server.requests, len(DATA)))
         assert fetched <= 25 + kills * 12 * 2
+
+
+def test_folders_of_processes_elsewhere_stay_on_a_disk_without_locks(tmp_path: Path) -> None:
+    """Another container may have the same host name, and a process of the same number."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    gone = tmp_path / f"{pid_space()}-{ended.pid}"
+    elsewhere = [tmp_path / f"0123456789ab-{ended.pid}", tmp_path / f"{os.getpid()}-notes"]
+    before = tmp_path / f"{os.uname().nodename}-{ended.pid}"
+    for folder in (gone, before, *elsewhere):
+        folder.mkdir()
+        (folder / "block").write_bytes(b"x")
+    own = folder_of_this_process(tmp_path)
+    assert own.is_dir()
+    assert own not in (gone, before, *elsewhere)
+    assert not gone.exists()
+    assert all((folder / "block").exists() for folder in (before, *elsewhere))

@@ -1,0 +1,204 @@
+"""Ctrl-C ends at once what waits for a server, in Python and on the command line.
+
+The servers are stopped by SIGSTOP: they take connections and answer nothing. No deadline would end
+the wait within what a test waits for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onefs.children import CHILD_FOLDER, child_command
+from tests.one.conftest import EID
+from tests.running import ONEFS
+
+ROOT = Path(__file__).parents[2]
+#: seconds after which the programs' own deadlines would end a wait
+FAR = 900
+#: seconds within which an interrupted program ends; for a machine that is busy
+SOON = 30.0
+#: seconds for a program to have sent its requests
+UNDER_WAY = 1.5
+
+
+class Server:
+    """Both servers in a process that can be stopped."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        assert process.stdout is not None
+        self.ready: dict[str, str] = json.loads(process.stdout.readline())
+
+    @contextmanager
+    def stalling(self) -> Iterator[None]:
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    process = subprocess.Popen(
+        child_command("onefs.demo", "--until-stdin-closes"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=CHILD_FOLDER,
+    )
+    try:
+        yield Server(process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def environment(server: Server, tmp_path: Path) -> dict[str, str]:
+    names = ("username", "password", "data_username", "data_password")
+    return {
+        **os.environ,
+        **{f"ONEFS_{name.upper()}": server.ready[name] for name in names},
+        "ONEFS_URL": server.ready["alyx_url"],
+        "ONEFS_CACHE_DIR": str(tmp_path / "ONE"),
+        "ONEFS_DEADLINE": str(FAR),
+        "ONEFS_STALL": str(FAR),
+        "ONEFS_SMALL_FILE": "200000",  # some of the files come in blocks
+    }
+
+
+class Program:
+    """``tests.one.interrupted``."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.one.interrupted"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            env=environment,
+        )
+        self.tell({})
+        self.await_word("ready", 60)
+
+    def tell(self, what: Any) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(what).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def await_word(self, word: str, seconds: float = SOON) -> None:
+        assert self.process.stdout is not None
+        readable, _, _ = select.select([self.process.stdout], [], [], seconds)
+        assert readable, f"not {word} within {seconds:g} s"
+        assert self.process.stdout.readline().decode().strip() == word
+
+    def do(self, method: str, *arguments: Any, **keywords: Any) -> None:
+        self.tell([method, arguments, keywords])
+        self.await_word("begun")
+
+    def interrupt(self) -> None:
+        time.sleep(UNDER_WAY)
+        self.process.send_signal(signal.SIGINT)
+        self.await_word("interrupted")
+
+
+@pytest.fixture
+def program(environment: dict[str, str]) -> Iterator[Program]:
+    made = Program(environment)
+    try:
+        yield made
+    finally:
+        made.process.kill()
+        made.process.communicate()
+
+
+CALLS: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
+    "load of many files": ("load", [EID], {}),
+    "load of a file in blocks": ("load", [EID, "clusters.templateWaveforms"], {}),
+    "list": ("list", [EID], {}),
+    "tables": ("list", [None, "labs"], {}),
+    "search": ("search", [], {"subject": "clns0730"}),
+    "ref": ("ref", [EID], {}),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_method_ends_at_once_and_the_object_works_on(
+    server: Server, program: Program, call: str
+) -> None:
+    method, arguments, keywords = CALLS[call]
+    if method == "load":  # so that it waits for the file server
+        program.do("list", EID, details=True)
+        program.await_word("done", 60)
+    with server.stalling():
+        for _ in range(2):
+            program.do(method, *arguments, **keywords)
+            program.interrupt()
+    program.do(method, *arguments, **keywords)
+    program.await_word("done", 90)
+
+
+@pytest.mark.parametrize("call", ["load of many files", "load of a file in blocks", "list"])
+def test_the_program_can_end_after_it(server: Server, program: Program, call: str) -> None:
+    """Nothing that was begun is waited for when Python ends."""
+    method, arguments, keywords = CALLS[call]
+    if method == "load":
+        program.do("list", EID, details=True)
+        program.await_word("done", 60)
+    with server.stalling():
+        program.do(method, *arguments, **keywords)
+        program.interrupt()
+        _, said = program.process.communicate(timeout=SOON)
+    assert (program.process.returncode, said) == (0, b"")
+
+
+COMMANDS = {
+    "search": ["search", "--subject", "clns0730"],
+    "list": ["list", EID],
+    "get a session": ["get", EID],
+    "get a file": ["get", f"{EID}", "--type", "clusters.templateWaveforms"],
+    "sync": ["sync"],
+    "accept": ["cache", "accept", EID],
+    "path": ["path", EID],
+    "show": ["show", "mainenlab/Subjects/clns0730/2018-08-24/001/alf/eye.area.npy"],
+}
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["nothing known", "listed"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_ends_at_once(
+    server: Server, environment: dict[str, str], command: str, known: bool
+) -> None:
+    if known:
+        subprocess.run(
+            [ONEFS, "get", "--dry-run", EID], env=environment, check=True, capture_output=True
+        )
+    with server.stalling():
+        process = subprocess.Popen(
+            [ONEFS, *COMMANDS[command]],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            time.sleep(UNDER_WAY)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=SOON)
+        finally:
+            process.kill()
+    assert b"Traceback" not in said
+    assert process.returncode in (0, 1, 130), said
