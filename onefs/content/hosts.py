@@ -24,10 +24,11 @@ from onefs.errors import (
     Stopping,
     Throttled,
     Unreachable,
+    UsageError,
 )
 from onefs.http import HostAuth, Stream, Transport
 from onefs.model import Copy, Dataset
-from onefs.urls import host_of
+from onefs.urls import host_of, origin
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,14 @@ class Hosts:
         return self._stall if copies == 1 else self._stall / (copies + 1)
 
     def stream(self, url: str, headers: dict[str, str], patience: float) -> Stream:
-        """A request for bytes, with the credentials of its host."""
+        """A request for bytes, with the credentials of its host.
+
+        Raises ServerError for an address that is none, and what the transport raises.
+        """
+        try:
+            origin(url)
+        except UsageError as error:
+            raise ServerError(f"the database has no usable address of the file: {error}") from None
         return self._transport.stream(
             url,
             headers=headers,

@@ -14,11 +14,10 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from onefs import alf
 from onefs.errors import CacheError
-from onefs.metadata.rows import DatasetRow, escape_url
+from onefs.metadata.rows import DatasetRow, escape_url, is_served
 from onefs.model import Copy, Dataset, Repository, Session
 
 log = logging.getLogger(__name__)
@@ -259,7 +258,7 @@ def presumed_copies(
     served = [
         (name, found.data_url.rstrip("/"))
         for name, found in sorted(repositories.items(), reverse=True)
-        if not found.personal and urlsplit(found.data_url).scheme in ("http", "https")
+        if not found.personal and is_served(found.data_url)
     ]
     return tuple(
         Copy(name, escape_url(f"{base}/{folder}{slash}{named}"))
