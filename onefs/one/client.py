@@ -216,7 +216,9 @@ class ONE:
         ``'users'``, ``'subjects'`` or ``'labs'``: all names of the database; with ``details``
         ``(names, rows)``. Several eids give a list of such answers, in order.
 
-        Raises UsageError for a keyword that there is not, NotFound for a session.
+        A session without a folder (it has no number, for example) has no types, and a warning says
+        so; its record is given. Raises UsageError for a keyword that there is not, NotFound for a
+        session.
         """
         if not isinstance(keyword, str) or not isinstance(details, bool):
             raise UsageError(
@@ -226,7 +228,7 @@ class ONE:
         if eid is None:
             return self._list_table(what, keyword, details)
         names, one = only(eid)
-        found = [self._list_session(self._addresses.session(n), what, details) for n in names]
+        found = [self._list_session(self._addresses.any_session(n), what, details) for n in names]
         return found[0] if one else found
 
     def _list_table(self, what: str, keyword: str, details: bool) -> Any:
@@ -241,6 +243,8 @@ class ONE:
 
     def _list_session(self, session: Session, what: str, details: bool) -> Any:
         if what in _TYPES:
+            if not self._loader.has_datasets(session):
+                return SessionDataInfo() if details else []
             if details:
                 return self._loader.info(session)
             return sorted({d.dataset_type for _, d in self._addresses.datasets(session)})
@@ -286,7 +290,7 @@ class ONE:
         self._loader.refuse_old(old)
         names, one = only(eid)
         order = self._loader.order(dataset_types, collection, revision, download_only, mmap)
-        sessions = [self._addresses.session(name) for name in names]
+        sessions = [self._addresses.any_session(name) for name in names]
         if order.types is not None and not dclass_output:
             found = [self._loader.aligned(session, order) for session in sessions]
             return found[0] if one else found
