@@ -26,7 +26,6 @@ from onefs.errors import CacheError, OnefsError
 from onefs.metadata.tables_build import Built, build
 from onefs.metadata.tables_export import Exported, export
 
-
 #: seconds without any progress after which the child is given up
 SILENCE_SECONDS = 300.0
 #: seconds after which it ends in any case
