@@ -134,7 +134,8 @@ class Hosts:
         try:
             origin(url)
         except UsageError as error:
-            raise ServerError(f"the database has no usable address of the file: {error}") from None
+            # as a server would answer: to ask again is useless
+            raise ServerError(f"the database has no usable address: {error}", 400) from None
         return self._transport.stream(
             url,
             headers=headers,

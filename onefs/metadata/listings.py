@@ -267,8 +267,8 @@ class Listings:
                 return None
             told = self._database.is_from_tables(wanted.key)
             return self._keep(wanted.key, Listing(wanted.load(self._database), fetched_at, told))
-        except CacheError as error:
-            self._tell(error, "what it cannot give is asked for anew")
+        except (CacheError, ValueError, TypeError) as error:  # the latter: values we never wrote
+            self._tell(error, "what the catalogue cannot give is asked for anew")
             return hot
 
     def _new_enough(self, wanted: Wanted[T]) -> Listing[T] | None:
@@ -378,7 +378,7 @@ class Listings:
         finally:
             scratch.close()
 
-    def _tell(self, error: CacheError, result: str) -> None:
+    def _tell(self, error: Exception, result: str) -> None:
         if time.monotonic() > self._tells_at:
             self._tells_at = time.monotonic() + _TOLD_EVERY
             log.warning("%s; %s", error, result)

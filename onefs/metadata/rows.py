@@ -128,7 +128,7 @@ def repository(row: Row) -> Repository:
     """A row of ``/data-repository``. ``globus_is_personal`` null (tape) counts as personal."""
     return Repository(
         name=named("name")(row),
-        data_url=_url(row),
+        data_url=alf.valid_text(_url(row)),
         personal=row.get("globus_is_personal") is not False,
     )
 
