@@ -201,7 +201,11 @@ def escape_url(url: str) -> str:
     """
     scheme, _, rest = url.partition("://")
     host, slash, path = rest.partition("/")
-    return f"{scheme}://{host}{slash}{quote(path, safe=_PATH_SAFE, errors='surrogateescape')}"
+    try:
+        raw = path.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # JSON can say surrogates that stand for no byte
+        raw = path.encode("utf-8", "surrogatepass")
+    return f"{scheme}://{host}{slash}{quote(raw, safe=_PATH_SAFE)}"
 
 
 def timestamp(text: str) -> float | None:

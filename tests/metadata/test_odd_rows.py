@@ -36,6 +36,7 @@ ADDRESSES: list[Any] = [
         "http://",
         "http:///",
     ),
+    *("http://h/\ud800", "http://h/\udcff\ud800"),
     *("http://[fe80::1%25eth0]/a", "https://\ud800/a", "http://h\0/a", "http://\n/a", "//h/a"),
     *(5, True, 1e400, [], {}, ["http://h/"], "http://" + "a" * 70_000, "HTTP://]/"),
 ]
