@@ -239,56 +239,60 @@ def test_an_archive_that_never_ends_is_given_up(
     assert is_untouched(state)
 
 
-class TestChild:
-    """pyarrow works in a process of its own, which may die, hang, or want too much."""
+# -- pyarrow works in a process of its own, which may die, hang, or want too much
 
-    def test_its_answer_and_progress_come_through(self, folder: Path, state: Path) -> None:
-        told: list[tuple[int, int]] = []
-        pair = folder / "sessions.pqt", folder / "datasets.pqt"
-        built = build_apart(
-            *pair, state / "new", {}, progress=lambda done, total: told.append((done, total))
-        )
-        assert (built.sessions, built.datasets) == (4, 12)
-        assert told == [(12, 12)]
 
-    def test_its_log_lines_come_through(
-        self, folder: Path, state: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        write(folder, [session(2), session(2)], [dataset(2, 1)])
-        with caplog.at_level(logging.INFO):
-            from_files(folder, state, builder=build_apart)
-        assert "sessions that stand there twice" in caplog.text
+def test_the_answer_and_progress_of_the_child_come_through(folder: Path, state: Path) -> None:
+    told: list[tuple[int, int]] = []
+    pair = folder / "sessions.pqt", folder / "datasets.pqt"
+    built = build_apart(
+        *pair, state / "new", {}, progress=lambda done, total: told.append((done, total))
+    )
+    assert (built.sessions, built.datasets) == (4, 12)
+    assert told == [(12, 12)]
 
-    @pytest.mark.parametrize("name", TABLES)
-    def test_one_that_hangs_is_given_up(
-        self, folder: Path, state: Path, monkeypatch: pytest.MonkeyPatch, name: str
-    ) -> None:
-        (folder / name).unlink()
-        os.mkfifo(folder / name)  # to open it waits for a writer
-        monkeypatch.setattr(tables_child, "SILENCE_SECONDS", 3.0)
-        pair = folder / "sessions.pqt", folder / "datasets.pqt"
-        with pytest.raises(CacheError, match="no progress for 3 s"):
-            build_apart(*pair, state / "new", {})
 
-    def test_one_that_dies_is_an_error(
-        self, folder: Path, state: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(tables_child.sys, "executable", "/bin/false")
-        with pytest.raises(CacheError, match="ended unexpectedly"):
-            from_files(folder, state, builder=build_apart)
-        assert is_untouched(state)
+def test_the_log_lines_of_the_child_come_through(
+    folder: Path, state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(folder, [session(2), session(2)], [dataset(2, 1)])
+    with caplog.at_level(logging.INFO):
+        from_files(folder, state, builder=build_apart)
+    assert "sessions that stand there twice" in caplog.text
 
-    def test_one_that_wants_too_much_memory_is_an_error(self, folder: Path, state: Path) -> None:
-        """A few megabytes that unpack to many gigabytes of text."""
-        path = folder / "sessions.pqt"
-        table = pq.read_table(path).take([0] * 2000)
-        labs = pa.DictionaryArray.from_arrays([0] * 2000, ["x" * (4 << 20)])
-        place = table.schema.get_field_index("lab")
-        pq.write_table(table.set_column(place, "lab", labs), path)
-        assert path.stat().st_size < 8 << 20
-        with pytest.raises(OnefsError, match=r"memory|cannot be used|damaged"):
-            from_files(folder, state, builder=build_apart)
-        assert is_untouched(state)
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_child_that_hangs_is_given_up(
+    folder: Path, state: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)  # to open it waits for a writer
+    monkeypatch.setattr(tables_child, "SILENCE_SECONDS", 3.0)
+    pair = folder / "sessions.pqt", folder / "datasets.pqt"
+    with pytest.raises(CacheError, match="no progress for 3 s"):
+        build_apart(*pair, state / "new", {})
+
+
+def test_a_child_that_dies_is_an_error(
+    folder: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables_child.sys, "executable", "/bin/false")
+    with pytest.raises(CacheError, match="ended unexpectedly"):
+        from_files(folder, state, builder=build_apart)
+    assert is_untouched(state)
+
+
+def test_a_child_that_wants_too_much_memory_is_an_error(folder: Path, state: Path) -> None:
+    """A few megabytes that unpack to many gigabytes of text."""
+    path = folder / "sessions.pqt"
+    table = pq.read_table(path).take([0] * 2000)
+    labs = pa.DictionaryArray.from_arrays([0] * 2000, ["x" * (4 << 20)])
+    place = table.schema.get_field_index("lab")
+    pq.write_table(table.set_column(place, "lab", labs), path)
+    assert path.stat().st_size < 8 << 20
+    with pytest.raises(OnefsError, match=r"memory|cannot be used|damaged"):
+        from_files(folder, state, builder=build_apart)
+    assert is_untouched(state)
 
 
 def test_a_disk_without_locks_stops_no_sync(
