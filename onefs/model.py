@@ -40,6 +40,11 @@ class Session:
         """ONE's short name: ``2019-12-10_1_KS023``."""
         return f"{self.date}_{self.number}_{self.subject}"
 
+    @property
+    def has_folder(self) -> bool:
+        """Whether it has all that its folder's path is made of; ``number`` is -1 for none."""
+        return bool(self.lab and self.subject and self.date) and self.number >= 0
+
 
 @dataclass(frozen=True, slots=True)
 class Copy:

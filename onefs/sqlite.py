@@ -9,22 +9,39 @@ and works as well as that file system's locks do; the log says so.
 from __future__ import annotations
 
 import ctypes
+import errno
+import fcntl
 import logging
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from onefs.disks import network_disk
-from onefs.errors import CacheError
-from onefs.forking import Member, register
+from onefs.errors import CacheError, CacheFull
+from onefs.forking import Member, close_lock_file, open_lock_file, register
 
 log = logging.getLogger(__name__)
 
+#: the path of a database that is in memory only
+MEMORY = Path(":memory:")
+#: seconds that a new or older file is waited for while another process brings it up to date
+_OPENING_SECONDS = 10.0
+#: seconds that SQLite itself waits for another process's lock: our own lock is held meanwhile
+_BUSY_SECONDS = 0.05
+#: seconds for which a statement is tried again while another process has the file locked
+PATIENCE_SECONDS = 1.5
+#: seconds after such a failure for which statements are tried once: a walk must not wait each time
+_HURRIED_SECONDS = 10.0
+#: seconds between two tries, in which other threads have their turn
+_PAUSE_SECONDS = 0.02
+#: seconds that another process is waited for while it moves a file aside
+_REPLACING_SECONDS = 5.0
 #: files whose connection was in use when this process was forked: see :class:`SqliteFile`
 _in_use_at_fork: set[Path] = set()
 
@@ -37,7 +54,8 @@ class SqliteFile(Member):
     So is one whose damage shows only in use, after the one CacheError that tells of it. ``what``
     names it in errors;
     ``migrations`` has, for each older version, the script that makes it the next one. Every method
-    raises CacheError when the file cannot be used.
+    raises CacheError when the file cannot be used or another process has it locked for more than
+    PATIENCE_SECONDS, and CacheFull when its disk is full. ``path`` may be MEMORY.
 
     A fork finds the file closed, and it is opened again at its next use. Where it is in use for
     longer than a fork waits, the child works on an empty database in memory instead: SQLite cannot
@@ -59,6 +77,8 @@ class SqliteFile(Member):
         self._migrations = migrations or {}
         #: False when a new file could not be begun: that is tried again at the next use
         self._usable = True
+        #: until when a locked file is not waited for (``time.monotonic``)
+        self._hurried_until = 0.0
         self._lock = threading.RLock()
         #: None after a fork, until the next use
         self._open_connection: sqlite3.Connection | None = None
@@ -75,27 +95,34 @@ class SqliteFile(Member):
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run one statement by itself and give its rows."""
-        with self._lock, self._errors():
-            return self._connected().execute(statement, values).fetchall()
+        end = self._end_of_patience()
+        while True:
+            try:
+                with self._lock, self._errors():
+                    return self._connected().execute(statement, values).fetchall()
+            except CacheError as error:
+                self._wait_or_raise(error, end)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Several statements, all or none of which take effect."""
-        with self._lock, self._errors():
-            connection = self._connected()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+        end = self._end_of_patience()
+        connection = self._begin(end)
+        try:
+            with self._errors():
                 yield connection
-                connection.execute("COMMIT")
-            finally:
+                self._commit(connection, end)
+        finally:
+            with suppress(sqlite3.Error):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+            self._lock.release()
 
     def before_fork(self, end: float) -> None:
         """Close the connection, so that both processes open one of their own."""
         self._paused = self._lock.acquire(timeout=max(0.0, end - time.monotonic()))
         connection = self._open_connection
-        if not self._paused or connection is None or self._closed:
+        if not self._paused or connection is None or self._closed or self._path == MEMORY:
             return
         if connection.in_transaction:  # of the very thread that forks
             self._paused = False
@@ -128,9 +155,49 @@ class SqliteFile(Member):
                 self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 self._open_connection = self._open()
             except (sqlite3.Error, OSError) as error:
-                what = f"{self._what} {self._path}"
-                raise CacheError(f"{what} cannot be opened: {error}") from error
+                raise self._failure(error, " cannot be opened") from error
         return self._open_connection
+
+    def _begin(self, end: float) -> sqlite3.Connection:
+        """Begin a transaction, with our lock held; between two tries others have the lock."""
+        while True:
+            self._lock.acquire()
+            try:
+                with self._errors():
+                    connection = self._connected()
+                    connection.execute("BEGIN IMMEDIATE")
+                return connection
+            except CacheError as error:
+                self._lock.release()
+                self._wait_or_raise(error, end)
+            except BaseException:
+                self._lock.release()
+                raise
+
+    def _commit(self, connection: sqlite3.Connection, end: float) -> None:
+        """Commit; where the journal is DELETE, readers of other processes may be in the way."""
+        while True:
+            try:
+                connection.execute("COMMIT")
+                break
+            except sqlite3.OperationalError as error:
+                if not is_locked(error) or time.monotonic() >= end:
+                    raise
+                time.sleep(_PAUSE_SECONDS)
+        self._hurried_until = 0.0
+
+    def _end_of_patience(self) -> float:
+        now = time.monotonic()
+        return now if now < self._hurried_until else now + PATIENCE_SECONDS
+
+    def _wait_or_raise(self, error: CacheError, end: float) -> None:
+        """Pause before the next try at a file that another process has locked, or raise."""
+        if not is_locked(error.__cause__):
+            raise error
+        if time.monotonic() >= end:
+            self._hurried_until = time.monotonic() + _HURRIED_SECONDS
+            raise error
+        time.sleep(_PAUSE_SECONDS)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -139,7 +206,16 @@ class SqliteFile(Member):
         except sqlite3.Error as error:
             if is_damage(error) or not self._usable:
                 self._begin_anew(str(error))
-            raise CacheError(f"{self._what} {self._path}: {error}") from error
+            raise self._failure(error) from error
+        except (OverflowError, UnicodeError) as error:  # a number or text that SQLite cannot hold
+            raise self._failure(error) from error
+
+    def _failure(self, error: Exception, doing: str = "") -> CacheError:
+        """What an error of SQLite or of the disk is to callers."""
+        folder = self._path.parent
+        if _is_full(folder, error):
+            return CacheFull(f"{self._what} {self._path}: the disk of {folder} is full")
+        return CacheError(f"{self._what} {self._path}{doing}: {error}")
 
     def _begin_anew(self, reason: str) -> None:
         """Put a new file in the place of ours, unless another process has done so already."""
@@ -147,12 +223,13 @@ class SqliteFile(Member):
         if self._open_connection is not None:
             self._open_connection.close()
         try:
-            if self._path.exists() and self._path.stat().st_ino == self._inode:
-                self._set_aside(reason)
+            with replacing(self._path):
+                if _inode(self._path) == self._inode:
+                    self._set_aside(reason)
             self._open_connection = self._open()
             self._usable = True
         except (sqlite3.Error, OSError) as error:
-            raise CacheError(f"{self._what} {self._path} cannot be opened: {error}") from error
+            raise self._failure(error, " cannot be opened") from error
 
     def _open(self) -> sqlite3.Connection:
         if self._path in _in_use_at_fork:
@@ -162,12 +239,22 @@ class SqliteFile(Member):
         try:
             connection = self._connect()
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and not is_damage(error):
-                raise  # locked, no permission, no space
-            self._set_aside(str(error))
-            connection = self._connect()
-        self._inode = self._path.stat().st_ino
+            if not _is_unusable(error):
+                raise
+            connection = self._open_anew()
+        self._inode = _inode(self._path)
         return connection
+
+    def _open_anew(self) -> sqlite3.Connection:
+        """Move a file aside that cannot be used, unless another process has done so already."""
+        with replacing(self._path):
+            try:
+                return self._connect()
+            except sqlite3.DatabaseError as error:
+                if not _is_unusable(error):
+                    raise
+                self._set_aside(str(error))
+                return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
         disk = network_disk(self._path.parent)
@@ -178,6 +265,7 @@ class SqliteFile(Member):
 
     def _set_aside(self, reason: str) -> None:
         aside = self._free_name()
+        # the caller holds the lock of ``replacing``
         for suffix in ("", "-wal", "-shm", "-journal"):
             part = self._path.with_name(self._path.name + suffix)
             if part.exists():
@@ -220,10 +308,48 @@ def leak(connection: sqlite3.Connection | None) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[None]:
+    """Keep other processes from replacing the file at ``path``, or moving it aside, meanwhile.
+
+    Goes on without the lock where it cannot be had in time, or the disk has no locks.
+    """
+    descriptor = None
+    with suppress(OSError):
+        lock = path.with_name(f"{path.name}.lock")
+        descriptor = open_lock_file(lock, os.O_RDWR | os.O_CREAT)
+        _take(descriptor)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            close_lock_file(descriptor)
+
+
+def _take(descriptor: int) -> None:
+    end = time.monotonic() + _REPLACING_SECONDS
+    while time.monotonic() < end:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            time.sleep(_PAUSE_SECONDS)
+
+
+def _inode(path: Path) -> int:
+    """The inode of a file; 0 when there is none."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
 def _connect(
     path: Path | str, journal: str, schema: str, version: int, migrations: Mapping[int, str]
 ) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        path, timeout=_OPENING_SECONDS, isolation_level=None, check_same_thread=False
+    )
     try:
         found = connection.execute("PRAGMA user_version").fetchone()[0]
         if found > version:
@@ -235,8 +361,9 @@ def _connect(
             _migrate(connection, version, migrations)
         _look_at_tables(connection, schema)
         connection.executescript(schema)
-        if found != version:  # it is a write, for which processes would queue
+        if found != version:  # else nothing is written, and another process's lock not waited for
             connection.execute(f"PRAGMA user_version = {version}")
+        connection.execute(f"PRAGMA busy_timeout = {round(_BUSY_SECONDS * 1000)}")
     except BaseException:
         connection.close()
         raise
@@ -274,6 +401,31 @@ def _columns(connection: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]]
     names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
     query = "SELECT name, type, pk FROM pragma_table_info(?)"
     return {str(name): connection.execute(query, (name,)).fetchall() for (name,) in names}
+
+
+def is_locked(error: BaseException | None) -> bool:
+    """Whether SQLite says that another process has the file locked."""
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+
+
+def _is_unusable(error: sqlite3.DatabaseError) -> bool:
+    """Whether a file will never do; one that is locked, forbidden or on a full disk may."""
+    return not isinstance(error, sqlite3.OperationalError) or is_damage(error)
+
+
+def _is_full(folder: Path, error: Exception) -> bool:
+    """Whether an error comes of a full disk; for some SQLite gives only a general reason."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    text = str(error)
+    if "database or disk is full" in text:
+        return True
+    if "disk I/O" not in text and "unable to open" not in text:
+        return False
+    try:
+        return os.statvfs(folder).f_bavail == 0
+    except OSError:
+        return False
 
 
 def is_damage(error: BaseException | None) -> bool:

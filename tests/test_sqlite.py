@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from onefs.errors import CacheError
+from onefs.errors import CacheError, CacheFull
 from onefs.sqlite import SqliteFile
+from tests.disturbing import fill, holding, small_disk
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS t (x INTEGER);"
 
@@ -116,3 +122,103 @@ def test_two_processes_worth_of_connections_share_a_file(tmp_path: Path) -> None
     one.rows("INSERT INTO t VALUES (1)")
     other.rows("INSERT INTO t VALUES (2)")
     assert one.rows("SELECT x FROM t ORDER BY x") == [(1,), (2,)]
+
+
+def test_what_sqlite_cannot_hold_is_an_error_of_ours(tmp_path: Path) -> None:
+    file = SqliteFile(tmp_path / "f", SCHEMA, 1, "the test file")
+    for value in (2**63, -(2**70), "\ud800", "a\udcff", [], {}):
+        with pytest.raises(CacheError, match="the test file"):
+            file.rows("INSERT INTO t VALUES (?)", value)
+        with pytest.raises(CacheError, match="the test file"), file.transaction() as connection:
+            connection.execute("INSERT INTO t VALUES (?)", (value,))
+    assert file.rows("SELECT x FROM t") == []
+
+
+def test_many_that_find_a_bad_file_move_it_aside_once(tmp_path: Path) -> None:
+    """The new file of one of them is not moved aside by another, nor are its rows lost."""
+    for number in range(15):
+        path = tmp_path / str(number) / "file.sqlite"
+        path.parent.mkdir()
+        path.write_bytes(b"this is no database" * 100)
+        at_once = threading.Barrier(6)
+
+        def work(value: int, path: Path = path, at_once: threading.Barrier = at_once) -> None:
+            at_once.wait(20)
+            file = SqliteFile(path, SCHEMA, 1, "the test file")
+            file.rows("INSERT INTO t VALUES (?)", value)
+            file.close()
+
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(work, range(6)))
+        file = SqliteFile(path, SCHEMA, 1, "the test file")
+        assert file.rows("SELECT x FROM t ORDER BY x") == [(value,) for value in range(6)]
+        file.close()
+        aside = [name.name for name in path.parent.iterdir() if ".unusable" in name.name]
+        assert aside == ["file.sqlite.unusable"]
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A file on which another process holds the lock of a writer."""
+    path = tmp_path / "f.sqlite"
+    SqliteFile(path, SCHEMA, 1, "the test file").close()
+    with holding(path):
+        yield path
+
+
+def test_a_lock_of_another_process_stops_no_reader(locked: Path) -> None:
+    """Opening needs no lock either, and while one thread waits for it others read."""
+    file = SqliteFile(locked, SCHEMA, 1, "the test file")
+    writer = threading.Thread(target=lambda: write_in_vain(file))
+    writer.start()
+    reads = 0
+    while writer.is_alive():
+        assert file.rows("SELECT x FROM t") == []
+        reads += 1
+    writer.join()
+    assert reads > 10
+
+
+def write_in_vain(file: SqliteFile) -> None:
+    with suppress(CacheError), file.transaction() as connection:
+        connection.execute("INSERT INTO t VALUES (1)")
+
+
+def test_a_lock_that_does_not_end_is_waited_for_once(locked: Path) -> None:
+    file = SqliteFile(locked, SCHEMA, 1, "the test file")
+    began = time.monotonic()
+    for _ in range(40):
+        with pytest.raises(CacheError, match="locked"):
+            file.rows("INSERT INTO t VALUES (1)")
+    assert time.monotonic() - began < 20  # each alone would wait for 1.5 s and more
+
+
+def test_a_lock_that_ends_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "f.sqlite"
+    file = SqliteFile(path, SCHEMA, 1, "the test file")
+    with holding(path) as let_go:
+        threading.Timer(0.3, let_go).start()
+        file.rows("INSERT INTO t VALUES (1)")
+        with file.transaction() as connection:
+            connection.execute("INSERT INTO t VALUES (2)")
+    assert file.rows("SELECT x FROM t ORDER BY x") == [(1,), (2,)]
+
+
+def insert_many(file: SqliteFile) -> None:
+    with file.transaction() as connection:
+        rows = ((number,) for number in range(100_000))
+        connection.executemany("INSERT INTO t VALUES (?)", rows)
+
+
+def test_a_full_disk_is_said_to_be_full(tmp_path: Path) -> None:
+    with small_disk(tmp_path) as disk:
+        file = SqliteFile(disk / "f.sqlite", SCHEMA, 1, "the test file")
+        file.rows("INSERT INTO t VALUES (1)")
+        fill(disk)
+        with pytest.raises(CacheFull, match="is full"):
+            insert_many(file)
+        assert file.rows("SELECT min(x) FROM t") != [(None,)]
+        (disk / "filler").unlink()
+        file.rows("INSERT INTO t VALUES (-1)")
+        assert file.rows("SELECT min(x) FROM t") == [(-1,)]
+        file.close()

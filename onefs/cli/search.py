@@ -139,7 +139,7 @@ def _lines(
         [
             [
                 session.ref if session else f"{row.get('start_time')} {row.get('subject')}",
-                row.get("lab") or "",
+                str(row.get("lab") or ""),
                 eid,
                 *(_more(row) if details else ()),
             ]
@@ -151,7 +151,8 @@ def _lines(
 
 def _more(row: dict[str, Any]) -> list[str]:
     projects = row.get("projects") or []
-    return [str(row.get("start_time")), str(row.get("task_protocol") or ""), ",".join(projects)]
+    names = ",".join(map(str, projects)) if isinstance(projects, list) else str(projects)
+    return [str(row.get("start_time")), str(row.get("task_protocol") or ""), names]
 
 
 def _object(

@@ -24,6 +24,7 @@ from onefs.cli.options import (
 from onefs.errors import NotFound, OnefsError, UsageError
 from onefs.metadata.tabled import TabledDatabase
 from onefs.metadata.tables_build import Built
+from onefs.metadata.tables_child import build_apart
 from onefs.metadata.tables_format import check_pyarrow
 from onefs.metadata.tables_sync import (
     SYNC_DEADLINE,
@@ -85,7 +86,7 @@ def _load_files(tables: Path, settings: Settings) -> bool:
     """True: they are new."""
     began = time.monotonic()
     with Meter() as meter:
-        built = from_files(tables, settings.state_dir, _Shown(meter))
+        built = from_files(tables, settings.state_dir, _Shown(meter), build_apart)
     TabledDatabase(settings.state_dir / "catalogue.sqlite").close()  # what a mount looks for
     _say(built, began)
     return True
@@ -98,7 +99,7 @@ def _load_server(access: Access, settings: Settings, *, needed: bool) -> bool:
     alyx = access.alyx.modest(deadline=SYNC_DEADLINE)
     try:
         with Meter() as meter:
-            built = from_server(alyx, settings.state_dir, _Shown(meter))
+            built = from_server(alyx, settings.state_dir, _Shown(meter), build_apart)
     except NotFound as error:
         if needed:
             raise

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from onefs.errors import CacheError, CacheFull, OnefsError
+from onefs.foreign import whole_number
 from onefs.pids import is_forsaken, pid_space
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def folder_of_this_process(shared: Path) -> Path:
     for old in shared.glob("*-*"):
         # names began with the host before: another container may have the same
         space, _, pid = old.name.rpartition("-")
-        if pid.isdecimal() and old.is_dir() and is_forsaken(old, pid, space):
+        if whole_number(pid) is not None and old.is_dir() and is_forsaken(old, pid, space):
             remove_folder(old)
     own = shared / f"{pid_space()}-{os.getpid()}"
     own.mkdir(exist_ok=True)

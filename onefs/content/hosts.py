@@ -7,11 +7,13 @@ once, and a small request of our own finds out when the server is back.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from urllib.parse import urlsplit
 
 from cachetools import TTLCache
 
@@ -24,10 +26,11 @@ from onefs.errors import (
     Stopping,
     Throttled,
     Unreachable,
+    UsageError,
 )
 from onefs.http import HostAuth, Stream, Transport
 from onefs.model import Copy, Dataset
-from onefs.urls import host_of
+from onefs.urls import host_of, origin, safe_url
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,10 @@ PROBE_DEADLINE = 5.0
 PROBE_PAUSE = 1.0
 #: seconds for which a server that asks to wait is believed, however long it says
 LONGEST_WISH = 600.0
+
+
+#: what no host's name holds
+_NO_HOST = re.compile(r"[\x00-\x20\x7f%\\]")
 
 
 class Silent(DeadlineExceeded):
@@ -74,6 +81,22 @@ def stands_nowhere(dataset: Dataset) -> OnefsError:
     if dataset.from_tables:
         return Unreachable(f"only cache tables know {dataset.name}, and Alyx has not said where")
     return ServerError(f"{dataset.name} stands on no file server")
+
+
+def _check(url: str) -> None:
+    """Raise ServerError for an address of the database that no request can be sent to."""
+    try:
+        origin(url)
+        host = urlsplit(url).hostname or ""
+        if ":" not in host:
+            host.encode("idna")
+        if not _NO_HOST.search(host):
+            return
+        reason = f"{safe_url(url)} names no host"
+    except (UsageError, UnicodeError) as error:
+        reason = str(error)
+    # a status as a server would give it: to ask again is useless
+    raise ServerError(f"the database has no usable address: {reason}"[:300], 400)
 
 
 class Hosts:
@@ -126,7 +149,11 @@ class Hosts:
         return self._stall if copies == 1 else self._stall / (copies + 1)
 
     def stream(self, url: str, headers: dict[str, str], patience: float) -> Stream:
-        """A request for bytes, with the credentials of its host."""
+        """A request for bytes, with the credentials of its host.
+
+        Raises ServerError for an address that is none, and what the transport raises.
+        """
+        _check(url)
         return self._transport.stream(
             url,
             headers=headers,

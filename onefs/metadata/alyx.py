@@ -7,7 +7,7 @@ What the server does is recorded in ``tests/data/recorded``. How one question is
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from onefs import alf
@@ -61,18 +61,20 @@ class Alyx:
 
     def labs(self) -> list[str]:
         """Names of all labs."""
-        return [name for name in self._pages.whole("labs", {}, rows.named("name")) if name]
+        name = rows.named("name")
+        found = rows.readable(self._pages.whole("labs", {}, name).values(), name, "labs")
+        return list(dict.fromkeys(found))
 
     def repositories(self) -> list[Repository]:
         """All repositories, personal ones too."""
-        found = self._pages.whole("data-repository", {}, lambda row: str(row.get("name") or ""))
-        return [rows.repository(row) for row in found.values()]
+        found = self._pages.whole("data-repository", {}, rows.named("name"))
+        return rows.readable(found.values(), rows.repository, "data-repository")
 
     def subjects(self, lab: str) -> list[str]:
         """Nicknames of a lab's subjects (exact name). A subject may have no session."""
         found = self._pages.look_up("subjects", {"lab": lab}, rows.subject_key)
         mine = [row for row in found.values() if alf.valid_text(str(row.get("lab", lab))) == lab]
-        return [name for name in map(rows.named("nickname"), mine) if name]
+        return rows.readable(mine, rows.named("nickname"), f"subjects of {lab}")
 
     def sessions(self, lab: str, subject: str) -> list[tuple[Session, bool]]:
         """A subject's sessions in a lab, each with whether it has a number.
@@ -117,7 +119,7 @@ class Alyx:
             if error.status == 400 and error.detail.startswith("session:"):
                 raise NotFound(f"Alyx has no session {eid}") from error
             raise
-        return [rows.dataset(row, eid) for row in found.values()]
+        return self._read_datasets(eid, found.values())
 
     def datasets_of(self, eids: Sequence[str]) -> dict[str, list[DatasetRow]] | None:
         """The datasets of several sessions, at most MOST_IDS, in one request.
@@ -134,20 +136,18 @@ class Alyx:
             if len(eids) == 1:
                 raise
             return None
-        count = page.count
-        found: dict[str, dict[str, DatasetRow]] = {eid: {} for eid in eids}
+        found: dict[str, dict[str, rows.Row]] = {eid: {} for eid in eids}
         for row in page.rows:
             eid = rows.session_of(row)
             if eid not in found:
                 raise ServerError(f"{self.url}/datasets sent rows of sessions not asked for")
-            identifier = rows.identifier(row)
-            found[eid][identifier] = rows.dataset(row, eid)
+            found[eid][rows.identifier(row)] = row
         came = len(page.rows)
-        if came < min(count, PAGE):
-            raise ServerError(f"{self.url}/datasets: {came} of {count} rows came")
-        if came < count or sum(map(len, found.values())) < came:
+        if came < min(page.count, PAGE):
+            raise ServerError(f"{self.url}/datasets: {came} of {page.count} rows came")
+        if came < page.count or sum(map(len, found.values())) < came:
             return None
-        return {eid: list(datasets.values()) for eid, datasets in found.items()}
+        return {eid: self._read_datasets(eid, of_one.values()) for eid, of_one in found.items()}
 
     # -- what cache tables need: the tables, and what they lack
 
@@ -162,10 +162,10 @@ class Alyx:
     def all_subjects(self) -> dict[str, list[str]]:
         """Nicknames of the subjects of each lab."""
         subjects: dict[str, list[str]] = {}
-        for row in self._pages.whole("subjects", {}, rows.subject_key).values():
-            lab, nickname = rows.named("lab")(row), rows.named("nickname")(row)
-            if lab and nickname:
-                subjects.setdefault(lab, []).append(nickname)
+        found = self._pages.whole("subjects", {}, rows.subject_key).values()
+        lab, nickname = rows.named("lab"), rows.named("nickname")
+        for where, name in rows.readable(found, lambda row: (lab(row), nickname(row)), "subjects"):
+            subjects.setdefault(where, []).append(name)
         return subjects
 
     def sessions_since(self, lab: str, date: str) -> list[tuple[Session, bool]]:
@@ -203,4 +203,9 @@ class Alyx:
 
     def _sessions(self, query: Mapping[str, str]) -> list[tuple[Session, bool]]:
         found = self._pages.look_up("sessions", query, rows.identifier)
-        return [rows.session(row) for row in found.values()]
+        return rows.readable(found.values(), rows.session, "sessions")
+
+    @staticmethod
+    def _read_datasets(eid: str, found: Iterable[rows.Row]) -> list[DatasetRow]:
+        what = f"datasets of session {eid}"
+        return rows.readable(found, lambda row: rows.dataset(row, eid), what)

@@ -17,9 +17,11 @@ from datetime import date, timedelta
 
 from onefs import alf
 from onefs.errors import (
+    CacheError,
     DeadlineExceeded,
     NotFound,
     OnefsError,
+    ServerError,
     Stopping,
     Throttled,
     Unreachable,
@@ -40,7 +42,7 @@ from onefs.metadata.freshness import (
     TABLES_AGE,
     session_age,
 )
-from onefs.metadata.listings import Listing, Listings, Wanted
+from onefs.metadata.listings import Listing, Listings, Store, Wanted
 from onefs.metadata.presence import Presence
 from onefs.metadata.rows import DatasetRow, usable_copies
 from onefs.metadata.tables import presumed_copies
@@ -87,10 +89,8 @@ class Catalogue:
         self._listings = Listings(database, alyx, self.presence, deadline, clock)
         self._ahead = Ahead(database, alyx, self._listings, deadline, clock)
         self._told_of_types = self._told_of_trouble = False
-        if database.fact("created") is None:
-            database.set_fact("created", repr(clock()))
         #: when this catalogue was begun, in seconds since the epoch: the date of what has none
-        self.created = float(database.fact("created") or clock())
+        self.created = _begun(database, clock())
         if not offline:
             database.stand_at(alyx.url)
 
@@ -136,15 +136,16 @@ class Catalogue:
     def subjects(self, lab: str) -> Listing[list[str]]:
         """Nicknames of a lab's subjects, and of those that its known sessions name."""
 
-        def fetch(alyx: Alyx) -> None:
-            self._database.store_subjects(lab, alyx.subjects(lab), self._clock())
+        def fetch(alyx: Alyx) -> Store:
+            found = alyx.subjects(lab)
+            return lambda database: database.store_subjects(lab, found, self._clock())
 
         return self._listings.get(
             Wanted(
                 f"subjects/{lab}",
                 SUBJECTS_AGE,
                 fetch,
-                lambda: self._database.subjects(lab),
+                lambda database: database.subjects(lab),
                 scope=(alf.lab_folder(lab),),
             )
         )
@@ -152,12 +153,12 @@ class Catalogue:
     def sessions(self, lab: str, subject: str) -> Listing[list[Session]]:
         """A subject's sessions, by date and number. Those without a number are left out."""
 
-        def fetch(alyx: Alyx) -> None:
+        def fetch(alyx: Alyx) -> Store:
             found = alyx.sessions(lab, subject)
-            self._database.store_sessions(lab, subject, found, self._clock())
+            return lambda database: database.store_sessions(lab, subject, found, self._clock())
 
-        def load() -> list[Session]:
-            return [s for s in self._database.sessions(lab, subject) if alf.is_date(s.date)]
+        def load(database: Database) -> list[Session]:
+            return [s for s in database.sessions(lab, subject) if alf.is_date(s.date)]
 
         listing = self._listings.get(
             Wanted(
@@ -260,20 +261,28 @@ class Catalogue:
         return self._listings.get(self._repositories())
 
     def session(self, eid: str) -> Session:
-        """One session by its eid. Raises NotFound when Alyx has none, or it has no number."""
+        """One session by its eid. Raises NotFound when Alyx has none, or it has no folder."""
+        found = self.any_session(eid)
+        if not found.has_folder:
+            raise NotFound(f"session {eid} has no folder: it lacks {lacking(found)}")
+        return found
 
-        def fetch(alyx: Alyx) -> None:
+    def any_session(self, eid: str) -> Session:
+        """One session by its eid, with or without a folder. Raises NotFound when Alyx has none."""
+
+        def fetch(alyx: Alyx) -> Store:
             found, numbered = alyx.session(eid)
-            self._database.store_session(found, numbered, self._clock())
             self.met(found)
+            return lambda database: database.store_session(found, numbered, self._clock())
 
-        known = self._database.session(eid)
-        if known is not None:
-            return known
-        wanted = Wanted(f"session/{eid}", RECENT_AGE, fetch, lambda: self._database.session(eid))
+        with suppress(CacheError):  # a row that cannot be read is asked for anew
+            known = self._database.session(eid)
+            if known is not None and known.has_folder:
+                return known
+        wanted = Wanted(f"session/{eid}", RECENT_AGE, fetch, lambda each: each.session(eid))
         found = self._listings.get(wanted)
         if found.value is None:
-            raise NotFound(f"session {eid} has no number, so it has no folder")
+            raise NotFound(f"Alyx has no session {eid}")
         return found.value
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
@@ -281,21 +290,22 @@ class Catalogue:
         if not alf.is_day(ref.date):  # Alyx answers 500
             return []
 
-        def fetch(alyx: Alyx) -> None:
+        def fetch(alyx: Alyx) -> Store:
             found = alyx.sessions_by_ref(ref.subject, ref.date, ref.number)
-            self._database.store_by_ref(ref, found, self._clock())
             for session, _ in found:
                 self.met(session)
+            return lambda database: database.store_by_ref(ref, found, self._clock())
 
-        def load() -> list[Session]:
-            return self._database.sessions_by_ref(ref)
+        def load(database: Database) -> list[Session]:
+            return database.sessions_by_ref(ref)
 
         key = f"ref/{ref.date}_{ref.number}_{ref.subject}"
         wanted = Wanted(key, RECENT_AGE, fetch, load, tables_age=TABLES_AGE)
         found = self._listings.get(wanted)
         aged = self._clock() - found.fetched_at > NEGATIVE_AGE
         if not found.value and aged and self.presence.may_ask():
-            self._database.forget(key)
+            with suppress(CacheError):
+                self._database.forget(key)
             self._listings.drop(key)
             found = self._listings.get(wanted)
         return found.value
@@ -316,18 +326,16 @@ class Catalogue:
         """The whole Alyx record of a session: JSON, sorted keys, indent 2, newline at the end."""
         eid = session.eid
 
-        def fetch(alyx: Alyx) -> None:
-            body = json.dumps(
-                alyx.session_record(eid), sort_keys=True, indent=2, ensure_ascii=False
-            )
-            self._database.store_record(eid, printable_json(body) + "\n", self._clock())
+        def fetch(alyx: Alyx) -> Store:
+            body = _written(alyx.session_record(eid))
+            return lambda database: database.store_record(eid, body, self._clock())
 
         return self._listings.get(
             Wanted(
                 f"record/{eid}",
                 session_age(session, self._clock()),
                 fetch,
-                lambda: self._database.record(eid) or "",
+                lambda database: database.record(eid) or "",
                 scope=alf.session_folder(session),
             )
         )
@@ -337,27 +345,31 @@ class Catalogue:
 
         Listings that are in memory do not change: who has asked knows it.
         """
-        self._database.store_probed(dataset.id, size)
-        if dataset.from_tables:
-            self._database.store_probed_apart(dataset, size)
+        try:
+            self._database.store_probed(dataset.id, size)
+            if dataset.from_tables:
+                self._database.store_probed_apart(dataset, size)
+        except CacheError as error:
+            log.warning("the size of %s is asked for again another time: %s", dataset.name, error)
 
     def _labs(self) -> Wanted[list[str]]:
-        def fetch(alyx: Alyx) -> None:
-            self._database.store_labs(alyx.labs(), self._clock())
+        def fetch(alyx: Alyx) -> Store:
+            found = alyx.labs()
+            return lambda database: database.store_labs(found, self._clock())
 
-        return Wanted("labs", LABS_AGE, fetch, lambda: self._database.labs())
+        return Wanted("labs", LABS_AGE, fetch, lambda database: database.labs())
 
     def _datasets(self, session: Session, known: Mapping[str, Repository]) -> Wanted[list[Dataset]]:
         eid, scope = session.eid, alf.session_folder(session)
         age = session_age(session, self._clock())
 
-        def fetch(alyx: Alyx) -> None:
+        def fetch(alyx: Alyx) -> Store:
             found = alyx.datasets(eid)
-            self._database.store_datasets(eid, found, self._clock())
             self._ahead.learn(session, found)
+            return lambda database: database.store_datasets(eid, found, self._clock())
 
-        def load() -> list[Dataset]:
-            found = (_with_copies(row, known) for row in self._database.datasets(eid))
+        def load(database: Database) -> list[Dataset]:
+            found = (_with_copies(row, known) for row in database.datasets(eid))
             return [dataset for dataset in found if dataset.copies or dataset.from_tables]
 
         return Wanted(
@@ -372,23 +384,64 @@ class Catalogue:
         )
 
     def _repositories(self) -> Wanted[dict[str, Repository]]:
-        def fetch(alyx: Alyx) -> None:
-            self._database.store_repositories(alyx.repositories(), self._clock())
-            self._listings.drop_all("datasets/")  # their addresses may have changed
+        def fetch(alyx: Alyx) -> Store:
+            found = alyx.repositories()
 
-        return Wanted("repositories", REPOSITORIES_AGE, fetch, self._database.repositories)
+            def store(database: Database) -> None:
+                database.store_repositories(found, self._clock())
+                self._listings.drop_all("datasets/")  # their addresses may have changed
+
+            return store
+
+        return Wanted("repositories", REPOSITORIES_AGE, fetch, lambda each: each.repositories())
 
     def _look_for_news(self, lab: str) -> None:
         """Find a lab's sessions that are newer than the cache tables, behind whoever asks."""
 
-        def fetch(alyx: Alyx) -> None:
+        def fetch(alyx: Alyx) -> Store:
             made = date.fromtimestamp(self._database.tables_created())
             found = alyx.sessions_since(lab, (made - timedelta(days=NEWS_DAYS)).isoformat())
-            self._database.add_sessions(f"news/{lab}", found, self._clock())
-            self._listings.drop_all(f"sessions/{lab}/")
-            self._listings.drop(f"subjects/{lab}")
 
-        self._listings.get(Wanted(f"news/{lab}", RECENT_AGE, fetch, lambda: None))
+            def store(database: Database) -> None:
+                database.add_sessions(f"news/{lab}", found, self._clock())
+                self._listings.drop_all(f"sessions/{lab}/")
+                self._listings.drop(f"subjects/{lab}")
+
+            return store
+
+        self._listings.get(Wanted(f"news/{lab}", RECENT_AGE, fetch, lambda _: None))
+
+
+def lacking(session: Session) -> str:
+    """What a session lacks to have a folder, for a message."""
+    parts = {
+        "a lab": session.lab,
+        "a subject": session.subject,
+        "a date": session.date,
+        "a number": session.number >= 0,
+    }
+    return ", ".join(name for name, known in parts.items() if not known)
+
+
+def _begun(database: Database, now: float) -> float:
+    """When a catalogue was begun; now where it does not say, and cannot be told."""
+    try:
+        known = database.fact("created")
+        if known is None:
+            database.set_fact("created", repr(now))
+        return float(known or now)
+    except (CacheError, ValueError) as error:
+        log.warning("the catalogue does not say when it was begun: %s", error)
+        return now
+
+
+def _written(record: Mapping[str, object]) -> str:
+    """A record as JSON, with control characters and lone surrogates as JSON's escapes."""
+    try:
+        text = json.dumps(record, sort_keys=True, indent=2, ensure_ascii=False)
+    except (RecursionError, ValueError) as error:
+        raise ServerError(f"Alyx sent a record that cannot be written as JSON: {error}") from error
+    return printable_json(text) + "\n"
 
 
 def _with_copies(row: DatasetRow, known: Mapping[str, Repository]) -> Dataset:

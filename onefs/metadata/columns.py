@@ -9,15 +9,26 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from onefs.metadata.rows import DatasetRow
+from onefs.errors import CacheError
+from onefs.metadata.rows import UNUSABLE, DatasetRow
 from onefs.model import Dataset, Session
+
+#: what comes of reading a row that this code has not written
+_UNREADABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 INSERT_SESSION = f"REPLACE INTO sessions VALUES ({', '.join('?' * 8)})"
 INSERT_DATASET = f"REPLACE INTO datasets VALUES ({', '.join('?' * 13)})"
 
 
 def as_session(row: tuple[Any, ...]) -> Session:
-    """A row of ``sessions``."""
+    """A row of ``sessions``. Raises CacheError when it cannot be read."""
+    try:
+        return _session(row)
+    except _UNREADABLE as error:
+        raise _unreadable("session", row, error) from error
+
+
+def _session(row: tuple[Any, ...]) -> Session:
     eid, lab, subject, date, number, start_time, task_protocol, projects = row
     return Session(
         eid=str(eid),
@@ -46,7 +57,17 @@ def session_values(found: Session, numbered: bool) -> tuple[object, ...]:
 
 
 def as_dataset(row: tuple[Any, ...], bases: dict[str, str]) -> DatasetRow:
-    """A row of ``datasets``; ``bases``: where each repository's files begin."""
+    """A row of ``datasets``; ``bases``: where each repository's files begin.
+
+    Raises CacheError when it cannot be read.
+    """
+    try:
+        return _dataset(row, bases)
+    except _UNREADABLE as error:
+        raise _unreadable("dataset", row, error) from error
+
+
+def _dataset(row: tuple[Any, ...], bases: dict[str, str]) -> DatasetRow:
     id_, eid, name, collection, revision, type_, size, probed, md5, default, qc, mtime, copies = row
     known = size if size is not None else probed
     claimed = tuple(
@@ -94,9 +115,14 @@ def dataset_values(
     )
 
 
+def _unreadable(what: str, row: tuple[Any, ...], error: Exception) -> CacheError:
+    return CacheError(f"the catalogue's row of {what} {row[0]!a} cannot be read: {error}")
+
+
 def _short_url(url: str, base: str) -> str:
     return url[len(base) :] if base and url.startswith(base) else url
 
 
 def _whole_url(url: str, base: str) -> str:
-    return url if "://" in url or not base else base + url
+    """An address as Alyx has it. Without its repository's it is unusable, not absent."""
+    return url if "://" in url or not url else (base or UNUSABLE) + url

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from onefs import alf
+from onefs.errors import CacheError
 from onefs.metadata.columns import (
     INSERT_DATASET,
     INSERT_SESSION,
@@ -20,6 +22,8 @@ from onefs.metadata.columns import (
 from onefs.metadata.rows import DatasetRow
 from onefs.model import Dataset, Repository, Session
 from onefs.sqlite import SqliteFile
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 2
 #: what brings an older file to the next version
@@ -63,9 +67,12 @@ class Database:
     def stand_at(self, url: str) -> None:
         """Note where the server is. When it has moved, as the embedded one does at each start, its
         files have moved with it, and are asked for anew."""
-        if self.fact("alyx_url") != url:
-            self.forget("repositories")
-            self.set_fact("alyx_url", url)
+        try:
+            if self.fact("alyx_url") != url:
+                self.forget("repositories")
+                self.set_fact("alyx_url", url)
+        except CacheError as error:
+            log.warning("where the database is now cannot be noted: %s", error)
 
     def facts(self, prefix: str) -> dict[str, str]:
         """The facts whose keys begin so, by the rest of their keys, sorted."""
@@ -193,7 +200,8 @@ class Database:
         return [as_session(row) for row in self._rows(query, lab, subject)]
 
     def session(self, eid: str) -> Session | None:
-        found = self._rows("SELECT * FROM sessions WHERE eid = ? AND number IS NOT NULL", eid)
+        """A session by its eid, with or without a folder."""
+        found = self._rows("SELECT * FROM sessions WHERE eid = ?", eid)
         return as_session(found[0]) if found else None
 
     def store_sessions(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from threading import Lock
 
+from onefs.errors import CacheError
 from onefs.metadata.database import Database
 
 #: folders from the lab on: where a listing stands in the tree, () for what stands nowhere
@@ -44,10 +45,13 @@ class Forced:
     def _look(self) -> None:
         with self._lock:
             self._looked = time.monotonic()
-            version = self._database.version()
-            if version != self._version:
-                self._version = version
-                self._marks = self._database.forced()
+            try:
+                version = self._database.version()
+                if version != self._version:
+                    self._marks = self._database.forced()
+                    self._version = version
+            except CacheError:  # locked, or damaged: what was wanted before still is
+                return
 
 
 def _concerns(path: Scope, scope: Scope) -> bool:

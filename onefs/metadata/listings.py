@@ -2,7 +2,9 @@
 
 A listing is served while it is fresh, and served stale while one refresh runs behind. One that
 is not known is waited for; one that the user wants anew (``onefs refresh``) too, and kept when
-that fails. A refresh that fails changes nothing.
+that fails. A refresh that fails changes nothing. An answer that cannot be stored, since the disk is
+full or another process has the file locked, is served from memory and stored the next time; a
+stored row that cannot be read makes its listing unknown, so that it is asked for anew.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from cachetools import LRUCache
 
 from onefs.errors import (
     AlyxCredentials,
+    CacheError,
     DeadlineExceeded,
     NotFound,
     OnefsError,
@@ -33,10 +36,14 @@ from onefs.metadata.database import Database
 from onefs.metadata.forced import LOOK, Forced, Scope
 from onefs.metadata.freshness import FAILURE_PAUSE, RECENT_AGE
 from onefs.metadata.presence import Presence
+from onefs.sqlite import MEMORY
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: stores an answer of Alyx in a database
+Store = Callable[[Database], None]
 
 #: rows of listings kept in memory, all listings together
 HOT_ROWS = 20_000
@@ -46,6 +53,8 @@ _TEXT = 500
 _FAILURES = 4096
 #: seconds by which the clocks of those who write one catalogue may differ
 _AHEAD = 60.0
+#: seconds between two log lines that the catalogue's file cannot be used
+_TOLD_EVERY = 600.0
 #: the part of the deadline that a batch may take: the rest is for asking alone
 _BATCH_SHARE = 0.6
 
@@ -53,11 +62,15 @@ _BATCH_SHARE = 0.6
 class Listing(Generic[T]):
     """A listing at one moment. Two reads that give the same object gave the same answer."""
 
-    __slots__ = ("checked", "fetched_at", "from_tables", "value")
+    __slots__ = ("checked", "fetched_at", "from_tables", "unstored", "value")
 
-    def __init__(self, value: T, fetched_at: float, from_tables: bool = False) -> None:
+    def __init__(
+        self, value: T, fetched_at: float, from_tables: bool = False, unstored: bool = False
+    ) -> None:
         self.value = value
         self.fetched_at = fetched_at
+        #: whether SQLite lacks it, since it could not be stored
+        self.unstored = unstored
         #: whether it is what cache tables said
         self.from_tables = from_tables
         #: when SQLite was last found to have nothing newer (``time.monotonic``)
@@ -86,10 +99,10 @@ class Wanted(Generic[T]):
     key: str
     #: seconds that it stays fresh
     max_age: float
-    #: ask this Alyx, and store the answer
-    fetch: Callable[[Alyx], None]
-    #: take it from SQLite
-    load: Callable[[], T]
+    #: ask this Alyx, and give what stores the answer
+    fetch: Callable[[Alyx], Store]
+    #: take it from a database
+    load: Callable[[Database], T]
     #: where it stands in the tree
     scope: Scope = ()
     #: a batch that brings it along, when it is not known
@@ -132,6 +145,7 @@ class Listings:
         self._expected: dict[str, Future[None]] = {}
         self._hot: LRUCache[str, Listing[Any]] = LRUCache(HOT_ROWS, getsizeof=Listing.weight)
         self._failed: LRUCache[str, tuple[float, OnefsError]] = LRUCache(_FAILURES)
+        self._tells_at = 0.0
 
     def close(self) -> None:
         """Wake who waits, with Stopping."""
@@ -231,23 +245,35 @@ class Listings:
 
     def _known(self, wanted: Wanted[T], now: float) -> Listing[T] | None:
         """The listing in memory, or else in SQLite, whatever its age."""
-        with self._lock:
-            hot = cast("Listing[T] | None", self._hot.get(wanted.key))
+        hot = self._in_memory(wanted)
         if hot is not None and (
             now - hot.fetched_at < RECENT_AGE or time.monotonic() - hot.checked < LOOK
         ):
             return hot
-        return self._stored(wanted, hot)
+        return self._stored(wanted)
 
-    def _stored(self, wanted: Wanted[T], hot: Listing[T] | None = None) -> Listing[T] | None:
-        fetched_at = self._database.fetched_at(wanted.key)
-        if fetched_at is None:
-            return None
-        if hot is not None and hot.fetched_at == fetched_at:
-            hot.checked = time.monotonic()
+    def _in_memory(self, wanted: Wanted[T]) -> Listing[T] | None:
+        with self._lock:
+            return cast("Listing[T] | None", self._hot.get(wanted.key))
+
+    def _stored(self, wanted: Wanted[T]) -> Listing[T] | None:
+        """The listing in SQLite; the one in memory where SQLite has nothing newer."""
+        hot = self._in_memory(wanted)
+        try:
+            fetched_at = self._database.fetched_at(wanted.key)
+            if hot is not None and (
+                hot.fetched_at == fetched_at
+                or (hot.unstored and hot.fetched_at > (fetched_at or 0.0))
+            ):
+                hot.checked = time.monotonic()
+                return hot
+            if fetched_at is None:
+                return None
+            told = self._database.is_from_tables(wanted.key)
+            return self._keep(wanted.key, Listing(wanted.load(self._database), fetched_at, told))
+        except (CacheError, ValueError, TypeError) as error:  # the latter: values we never wrote
+            self._tell(error, "what the catalogue cannot give is asked for anew")
             return hot
-        told = self._database.is_from_tables(wanted.key)
-        return self._keep(wanted.key, Listing(wanted.load(), fetched_at, told))
 
     def _new_enough(self, wanted: Wanted[T]) -> Listing[T] | None:
         """What somebody else has brought meanwhile, unless the user wants it newer."""
@@ -295,9 +321,13 @@ class Listings:
         if wanted.ahead is None:
             return None
         with self._planning:  # of many who come at once, one plans
-            under_way = self._expected.get(wanted.key)
+            with self._lock:
+                under_way = self._expected.get(wanted.key)
             if under_way is None:
-                batch = wanted.ahead()
+                try:
+                    batch = wanted.ahead()
+                except CacheError:  # then it is asked for alone
+                    return None
                 if batch is None:
                     return None
                 under_way = self.run(batch)
@@ -325,7 +355,7 @@ class Listings:
     def _refresh(self, wanted: Wanted[T], alyx: Alyx) -> Listing[T]:
         """Ask Alyx, store, and give the new listing. Failures are remembered for a moment."""
         try:
-            wanted.fetch(alyx)
+            store = wanted.fetch(alyx)
         except OnefsError as error:
             self.note([wanted.key], error)
             if isinstance(error, AlyxCredentials):
@@ -336,8 +366,27 @@ class Listings:
                 log.log(level, "listing %s failed: %s", wanted.key, error)
             raise
         self.note([wanted.key], None)
-        fetched_at = self._database.fetched_at(wanted.key) or self._clock()
-        return self._keep(wanted.key, Listing(wanted.load(), fetched_at))
+        return self._keep(wanted.key, self._answered(wanted, store))
+
+    def _answered(self, wanted: Wanted[T], store: Store) -> Listing[T]:
+        """What Alyx has answered: stored and read back, or by way of memory where that fails."""
+        try:
+            store(self._database)
+            fetched_at = self._database.fetched_at(wanted.key) or self._clock()
+            return Listing(wanted.load(self._database), fetched_at)
+        except CacheError as error:
+            self._tell(error, "what Alyx answers is kept in memory only")
+        scratch = Database(MEMORY)
+        try:
+            store(scratch)
+            return Listing(wanted.load(scratch), self._clock(), unstored=True)
+        finally:
+            scratch.close()
+
+    def _tell(self, error: Exception, result: str) -> None:
+        if time.monotonic() > self._tells_at:
+            self._tells_at = time.monotonic() + _TOLD_EVERY
+            log.warning("%s; %s", error, result)
 
     def _may_refresh(self, key: str, now: float) -> bool:
         return self._presence.may_ask() and self._failed_recently(key, now) is None

@@ -6,13 +6,21 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice, product
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from onefs import alf
-from onefs.errors import DeadlineExceeded, NotFound, ServerError, Unreachable, UsageError
+from onefs.errors import (
+    CacheError,
+    DeadlineExceeded,
+    NotFound,
+    ServerError,
+    Unreachable,
+    UsageError,
+)
 from onefs.metadata import known, rows
 from onefs.metadata.alyx import Alyx
 from onefs.metadata.database import Database
@@ -83,8 +91,8 @@ class Found:
         return [hit.row for hit in self.hits]
 
     def sessions(self) -> Iterator[Session]:
-        """The sessions that have a folder: those with a number."""
-        return (hit.session for hit in self.hits if hit.numbered)
+        """The sessions that have a folder."""
+        return (hit.session for hit in self.hits if hit.session.has_folder)
 
 
 class Queries:
@@ -125,22 +133,33 @@ class Queries:
         """
         endpoint, column = TABLES[what]
         key = f"table/{endpoint}"
-        kept = self._database().answer(key)
+        kept = self._kept_answer(key)
         if kept is not None and self._is_fresh(kept[1]):
-            return list(json.loads(kept[0]))
+            return kept[0]
         try:
             found = self._alyx.table(endpoint, column)
         except (Unreachable, DeadlineExceeded) as error:
             if kept is not None:
                 log.warning("%s; what was known is given", error)
-                return list(json.loads(kept[0]))
+                return kept[0]
             names = self._known_names(what)
             if not names:
                 raise
             log.warning("%s; this is what the catalogue knows, which may not be all", error)
             return [{column: name} for name in names]
-        self._database().store_answer(key, json.dumps(found), self._clock())
+        with self._as_far_as_it_goes():
+            self._database().store_answer(key, json.dumps(found), self._clock())
         return found
+
+    def _kept_answer(self, key: str) -> tuple[list[Row], float] | None:
+        """The rows of a kept answer and when it was given; None when it cannot be read either."""
+        try:
+            kept = self._database().answer(key)
+            found = json.loads(kept[0]) if kept is not None else None
+        except (CacheError, ValueError, RecursionError) as error:
+            log.warning("the answer that was kept cannot be read: %s", error)
+            return None
+        return (found, kept[1]) if kept is not None and isinstance(found, list) else None
 
     def _is_fresh(self, fetched_at: float) -> bool:
         """Whether a small table of that age need not be asked for."""
@@ -204,9 +223,9 @@ class Queries:
         for branch in branches:
             answer = self._one(branch, limit)
             cut = cut or len(answer) == limit
-            for row in answer:
-                if known.agrees(row, query):
-                    found.setdefault(rows.identifier(row), row)
+            for hit in rows.readable(answer, Hit.of, "a search"):
+                if known.agrees(hit.row, query):
+                    found.setdefault(hit.session.eid, hit.row)
         if len(branches) > 1:
             by_start = sorted(found.items(), key=lambda item: _start(item[1]), reverse=True)
             found = dict(by_start)
@@ -236,17 +255,26 @@ class Queries:
     # -- remembering
 
     def _keep(self, key: str, found: Mapping[str, Row]) -> None:
-        self._database().store_found(rows.session(row) for row in found.values())
-        if len(found) <= MOST_KEPT:
-            self._database().store_answer(key, json.dumps(list(found.values())), self._clock())
+        with self._as_far_as_it_goes():
+            self._database().store_found([rows.session(row) for row in found.values()])
+            if len(found) <= MOST_KEPT:
+                self._database().store_answer(key, json.dumps(list(found.values())), self._clock())
+
+    @contextmanager
+    def _as_far_as_it_goes(self) -> Iterator[None]:
+        """Store an answer, if that is possible: it is given all the same."""
+        try:
+            yield
+        except CacheError as error:
+            log.warning("the answer is not kept for when Alyx is away: %s", error)
 
     def _remembered(self, query: Query, limit: int | None, key: str, trouble: Exception) -> Found:
         """The catalogue's answer, and a warning that it is one."""
-        kept = self._database().answer(key)
+        kept = self._kept_answer(key)
         if kept is not None:
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept[1]))
             log.warning("%s; this is what the search found on %s", trouble, when)
-            hits = [Hit.of(row) for row in json.loads(kept[0])]
+            hits = rows.readable(kept[0], Hit.of, "a search that was kept")
             return Found([hit.session.eid for hit in hits], lambda: hits)
         unknown = [name for name, _ in query.values if name not in known.TERMS]
         if unknown:

@@ -4,15 +4,20 @@ Sources are the server's own behaviour, recorded in ``tests/data/recorded``: an 
 at the end of ``url``; times are local, without zone; ``revision`` is a name in ``/datasets`` but a
 UUID in a session's detail (which is therefore not used for listings); a file record says
 ``exists`` of repositories nobody can reach.
+
+A value that is not as Alyx sends it harms its own row only. Where it decides on the place in the
+tree (ids, names, dates, numbers) the row is left out of its list, see :func:`readable`; an address
+that is none makes a file unreachable, not absent; any other value is taken as unknown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
-from urllib.parse import quote, urlsplit
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 from onefs import alf
 from onefs.errors import ServerError
@@ -26,8 +31,14 @@ _PATH_SAFE = "/:@!$&'()*+,;=~-._"
 
 #: the largest integer that SQLite keeps
 _LARGEST = 2**63 - 1
+#: stands for an address that is no text: no request can be sent to it, so that its file is listed
+#: and unreachable
+UNUSABLE = "http:///"
 
 Row = Mapping[str, Any]
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,26 @@ class DatasetRow:
     stored: str = ""
 
 
+def readable(found: Iterable[Row], read: Callable[[Row], T], what: str) -> list[T]:
+    """What ``read`` makes of rows. Those that it cannot read are left out, with one log line.
+
+    ``what`` names the list. Raises ServerError when there are rows and none of them can be read:
+    a list of nothing but odd rows is no empty one.
+    """
+    values: list[T] = []
+    odd: list[ServerError] = []
+    for row in found:
+        try:
+            values.append(read(row))
+        except ServerError as error:
+            odd.append(error)
+    if odd and not values:
+        raise odd[0]
+    if odd:
+        log.warning("%s: %d rows are left out, the first: %s", what, len(odd), odd[0])
+    return values
+
+
 def identifier(row: Row) -> str:
     """The UUID of a row: its ``id``, or the end of its ``url`` (Alyx before May 2022)."""
     for text in (row.get("id"), str(row.get("url") or "")[-36:]):
@@ -54,8 +85,15 @@ def identifier(row: Row) -> str:
 
 
 def named(column: str) -> Callable[[Row], str]:
-    """What gives a row's name, which stands in ``column``; '' for a row without one."""
-    return lambda row: alf.valid_text(str(row.get(column) or ""))
+    """What gives a row's name, which stands in ``column``; it raises ServerError without one."""
+
+    def name(row: Row) -> str:
+        found = _text(row, column)
+        if not found:
+            raise ServerError(f"Alyx sent a row without {column!r}: {_excerpt(row)}")
+        return found
+
+    return name
 
 
 def subject_key(row: Row) -> str:
@@ -80,20 +118,19 @@ def session(row: Row) -> tuple[Session, bool]:
         eid=identifier(row),
         lab=_text(row, "lab"),
         subject=_text(row, "subject"),
-        date=start[:10],
+        date=start[:10] if alf.is_date(start[:10]) else "",
         number=number if number is not None else -1,
         start_time=timestamp(start) or 0.0,
-        task_protocol=_text(row, "task_protocol"),
+        task_protocol=_text_or_none(row, "task_protocol"),
         projects=_projects(row),
     ), number is not None
 
 
 def repository(row: Row) -> Repository:
     """A row of ``/data-repository``. ``globus_is_personal`` null (tape) counts as personal."""
-    url = _text(row, "data_url")
     return Repository(
-        name=_text(row, "name"),
-        data_url=url if len(url) <= LONGEST else "",
+        name=named("name")(row),
+        data_url=alf.valid_text(_url(row)),
         personal=row.get("globus_is_personal") is not False,
     )
 
@@ -104,25 +141,37 @@ def dataset(row: Row, eid: str) -> DatasetRow:
     found = Dataset(
         id=identifier(row),
         eid=eid,
-        name=_text(row, "name"),
+        name=named("name")(row),
         collection=_text(row, "collection"),
         revision=_text(row, "revision"),
-        dataset_type=_text(row, "dataset_type"),
+        dataset_type=_text_or_none(row, "dataset_type"),
         size=size if type(size) is int and 0 <= size <= _LARGEST else None,
         md5=_digest(row.get("hash")),
         default=row.get("default_dataset") is not False,
-        qc=_text(row, "qc") or "NOT_SET",
+        qc=_text_or_none(row, "qc") or "NOT_SET",
         mtime=_first_time(row, "created_datetime", "auto_datetime"),
     )
+    return DatasetRow(found, _claimed(row))
+
+
+def _claimed(row: Row) -> tuple[tuple[str, str], ...]:
+    """The records that say a file exists. Odd ones are left out while there are others."""
     records = row.get("file_records") or []
-    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise ServerError(f"Alyx sent 'file_records' that are none: {_excerpt(row)}")
+    given = records if isinstance(records, list) else [records]
+    known = [record for record in given if _is_record(record)]
     claimed = tuple(
         (_text(record, "data_repository"), _url(record))
-        for record in records
+        for record in known
         if record.get("exists") is True
     )
-    return DatasetRow(found, claimed)
+    if len(known) < len(given) and not claimed:
+        raise ServerError(f"Alyx sent 'file_records' that are none: {_excerpt(row)}")
+    return claimed
+
+
+def _is_record(record: object) -> bool:
+    """Whether it can be told which repository it is about."""
+    return isinstance(record, dict) and isinstance(record.get("data_repository"), (str, type(None)))
 
 
 def usable_copies(
@@ -131,16 +180,20 @@ def usable_copies(
     """The copies that can be fetched, in Alyx's own order (``flatiron_*`` before ``aws_*``).
 
     Trusted are records on a repository that is known, not personal, and serves files: personal
-    ones claim to exist too, with addresses that lead nowhere.
+    ones claim to exist too, with addresses that lead nowhere. A malformed address of a server
+    counts: asking for it fails with a sentence.
     """
     copies = [
         Copy(name, escape_url(url))
         for name, url in claimed
-        if name in repositories
-        and not repositories[name].personal
-        and urlsplit(url).scheme in ("http", "https")
+        if name in repositories and not repositories[name].personal and is_served(url)
     ]
     return tuple(sorted(copies, key=lambda copy: copy.repository, reverse=True))
+
+
+def is_served(url: str) -> bool:
+    """Whether an address, malformed or not, is one of a file server."""
+    return url.lower().startswith(("http://", "https://"))
 
 
 def escape_url(url: str) -> str:
@@ -150,18 +203,22 @@ def escape_url(url: str) -> str:
     """
     scheme, _, rest = url.partition("://")
     host, slash, path = rest.partition("/")
-    return f"{scheme}://{host}{slash}{quote(path, safe=_PATH_SAFE, errors='surrogateescape')}"
+    try:
+        raw = path.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # JSON can say surrogates that stand for no byte
+        raw = path.encode("utf-8", "surrogatepass")
+    return f"{scheme}://{host}{slash}{quote(raw, safe=_PATH_SAFE)}"
 
 
 def timestamp(text: str) -> float | None:
     """Seconds since the epoch of Alyx's local time without zone, taken as UTC; None if unusable."""
     try:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=timezone.utc)
+        return moment.astimezone(timezone.utc).timestamp()
+    except (ValueError, OverflowError):  # the latter: a zone leads out of the years 1 to 9999
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return moment.timestamp()
 
 
 def _first_time(row: Row, *keys: str) -> float:
@@ -182,20 +239,28 @@ def _text(row: Row, key: str) -> str:
     return alf.valid_text(value)
 
 
-def _url(record: Row) -> str:
-    """``data_url`` as it came: it may hold bytes that are not UTF-8. '' when it is too long."""
-    url = record.get("data_url")
-    return url if isinstance(url, str) and len(url) <= LONGEST else ""
+def _text_or_none(row: Row, key: str) -> str:
+    """A text that decides on nothing: '' for whatever is no text."""
+    value = row.get(key)
+    return alf.valid_text(value) if isinstance(value, str) else ""
+
+
+def _url(row: Row) -> str:
+    """``data_url`` as it came: it may hold bytes that are not UTF-8."""
+    url = row.get("data_url")
+    if url is None:
+        return ""
+    return url if isinstance(url, str) and len(url) <= LONGEST else UNUSABLE
 
 
 def _number(row: Row) -> int | None:
-    """``number``, an integer or null; a text of digits is taken too (tables of 2021 have such)."""
+    """``number``, 0 or more, or null; a text of digits is taken too (tables of 2021 have such)."""
     number = row.get("number")
     if number is None:
         return None
     if isinstance(number, str):
         number = whole_number(number)
-    if type(number) is not int or abs(number) > _LARGEST:
+    if type(number) is not int or not 0 <= number <= _LARGEST:
         raise ServerError(f"Alyx sent 'number' that is none: {_excerpt(row)}")
     return number
 
@@ -204,8 +269,8 @@ def _projects(row: Row) -> tuple[str, ...]:
     """``projects`` is a list; before 2022 it was ``project``, one name."""
     projects = row.get("projects")
     if isinstance(projects, list):
-        return tuple(alf.valid_text(str(name)) for name in projects)
-    project = _text(row, "project")
+        return tuple(alf.valid_text(name) for name in projects if isinstance(name, str))
+    project = _text_or_none(row, "project")
     return (project,) if project else ()
 
 

@@ -14,14 +14,13 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from onefs import alf
 from onefs.errors import CacheError
 from onefs.forking import Member, register
-from onefs.metadata.rows import DatasetRow, escape_url
+from onefs.metadata.rows import DatasetRow, escape_url, is_served
 from onefs.model import Copy, Dataset, Repository, Session
-from onefs.sqlite import leak
+from onefs.sqlite import leak, replacing
 
 log = logging.getLogger(__name__)
 
@@ -220,7 +219,7 @@ class Tables(Member):
             except sqlite3.OperationalError as error:
                 raise CacheError(f"the cache tables {self._path}: {error}") from error
             except sqlite3.DatabaseError as error:
-                self._set_aside(str(error))
+                self._set_aside(str(error), self._identity)
                 return []
 
     def _look(self) -> None:
@@ -234,7 +233,7 @@ class Tables(Member):
         except OSError:
             self._drop()
             return
-        identity = (found.st_ino, found.st_mtime_ns)
+        identity = _identity(found)
         if identity == self._identity:
             return
         self._drop()
@@ -243,7 +242,7 @@ class Tables(Member):
         except sqlite3.OperationalError as error:
             raise CacheError(f"the cache tables {self._path}: {error}") from error
         except sqlite3.DatabaseError as error:
-            self._set_aside(str(error))
+            self._set_aside(str(error), identity)
             return
         self._identity = identity
 
@@ -252,14 +251,23 @@ class Tables(Member):
             self._connection.close()
         self._connection, self._identity, self._facts = None, None, {}
 
-    def _set_aside(self, reason: str) -> None:
+    def _set_aside(self, reason: str, damaged: tuple[int, int] | None) -> None:
+        """Move the file aside that ``damaged`` identifies, unless a sync has put another there."""
         self._drop()
         aside = self._path.with_name(f"{self._path.name}.unusable")
         try:
-            self._path.replace(aside)
+            with replacing(self._path):
+                if _identity(os.stat(self._path)) != damaged:
+                    self._looked = -math.inf  # take up the new one at the next use
+                    return
+                self._path.replace(aside)
         except OSError as error:
             reason = f"{reason}; and it could not be moved: {error.strerror}"
         log.warning("the cache tables %s were moved aside, sync again: %s", self._path, reason)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_ino, found.st_mtime_ns
 
 
 def session_place(lab: str, subject: str, date: str, number: int) -> str:
@@ -283,7 +291,7 @@ def presumed_copies(
     served = [
         (name, found.data_url.rstrip("/"))
         for name, found in sorted(repositories.items(), reverse=True)
-        if not found.personal and urlsplit(found.data_url).scheme in ("http", "https")
+        if not found.personal and is_served(found.data_url)
     ]
     return tuple(
         Copy(name, escape_url(f"{base}/{folder}{slash}{named}"))

@@ -1,7 +1,8 @@
 """Reading and writing Parquet in a process of its own, which takes pyarrow's memory with it.
 
-Run by ``onefs.children``: what to do comes as JSON on standard input, what
-became of it goes as JSON to standard output, log lines go to standard error.
+Run by ``onefs.children``: what to do comes as JSON on standard input; its progress, log lines and
+what became of it go as lines of JSON to standard output.
+Its memory and its time are bounded: tables may be damaged, or made to do harm.
 """
 
 from __future__ import annotations
@@ -9,18 +10,35 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
+import select
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from onefs import errors
 from onefs.children import CHILD_FOLDER, child_command, child_environment
 from onefs.errors import CacheError, OnefsError
 from onefs.metadata.tables_build import Built, build
 from onefs.metadata.tables_export import Exported, export
+
+#: seconds without any progress after which the child is given up
+SILENCE_SECONDS = 300.0
+#: seconds after which it ends in any case
+MOST_SECONDS = 3600
+#: seconds in which it exits after its last line
+_ENDING_SECONDS = 10.0
+#: bytes of memory that it may have: loading 500,000 sessions takes some 400 MB
+MOST_MEMORY = 2 << 30
+
+
+def _tell_nothing(done: int, total: int) -> None:
+    """Progress that is shown nowhere."""
 
 
 def build_apart(
@@ -30,9 +48,9 @@ def build_apart(
     facts: dict[str, str],
     *,
     origin: str = "",
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = _tell_nothing,
 ) -> Built:
-    """As :func:`onefs.metadata.tables_build.build`, but for ``progress``, which is not told."""
+    """As :func:`onefs.metadata.tables_build.build`."""
     wish = {
         "sessions": os.path.abspath(sessions),
         "datasets": os.path.abspath(datasets),
@@ -40,7 +58,7 @@ def build_apart(
         "facts": facts,
         "origin": origin,
     }
-    return Built(**_run({"build": wish}, datasets))
+    return Built(**_run({"build": wish}, datasets, progress))
 
 
 def export_apart(source: Path, folder: Path) -> Exported:
@@ -49,44 +67,122 @@ def export_apart(source: Path, folder: Path) -> Exported:
     return Exported(**_run({"export": wish}, source))
 
 
-def _run(wish: dict[str, Any], what: Path) -> dict[str, Any]:
-    """What the child answers. Raises what it raised."""
-    done = subprocess.run(
+def _run(
+    wish: dict[str, Any], what: Path, progress: Callable[[int, int], None] = _tell_nothing
+) -> dict[str, Any]:
+    """What the child answers. Raises what it raised, and CacheError when it ends without an answer
+    or does not say anything for SILENCE_SECONDS."""
+    with subprocess.Popen(
         child_command("onefs.metadata.tables_child"),
-        input=json.dumps(wish).encode(),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=CHILD_FOLDER,
-        env=child_environment(),
+        # memory that pyarrow's own allocators reserve would count as used
+        env={**child_environment(), "ARROW_DEFAULT_MEMORY_POOL": "system"},
         start_new_session=True,  # Ctrl-C is ours: it ends this call, which ends the child
-        check=False,
-    )
-    try:
-        found: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
-        raise CacheError(
-            f"loading {what} ended unexpectedly (exit code {done.returncode})"
-        ) from None
-    if "error" in found:
-        raise _error(found["error"], found["message"])
-    return found
+    ) as child:
+        try:
+            return _answer(child, wish, what, progress)
+        finally:
+            child.kill()  # it has ended, or is given up
+
+
+def _answer(
+    child: subprocess.Popen[bytes],
+    wish: dict[str, Any],
+    what: Path,
+    progress: Callable[[int, int], None],
+) -> dict[str, Any]:
+    assert child.stdin is not None
+    assert child.stdout is not None
+    with suppress(BrokenPipeError):  # it has died: its answer, which is none, tells
+        child.stdin.write(json.dumps(wish).encode())
+        child.stdin.close()
+    for line in _lines(child.stdout, what):
+        try:
+            found: dict[str, Any] = json.loads(line)
+        except ValueError:
+            break
+        if "done" in found:
+            progress(found["done"], found["total"])
+        elif "log" in found:
+            logging.getLogger(found["name"]).log(found["log"], "%s", found["line"])
+        elif "error" in found:
+            raise _error(found["error"], found["message"])
+        else:
+            return found
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(_ENDING_SECONDS)
+    raise CacheError(f"loading {what} ended unexpectedly (exit code {child.returncode})")
+
+
+def _lines(pipe: IO[bytes], what: Path) -> Iterator[bytes]:
+    """What the child writes, line by line. Raises CacheError when it is silent for too long."""
+    waiting = b""
+    while True:
+        ready, _, _ = select.select([pipe], [], [], SILENCE_SECONDS)
+        if not ready:
+            raise CacheError(f"loading {what} was given up: no progress for {SILENCE_SECONDS:g} s")
+        piece = os.read(pipe.fileno(), 1 << 16)
+        if not piece:
+            return
+        *lines, waiting = (waiting + piece).split(b"\n")
+        yield from lines
 
 
 def main() -> None:
     """The child."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=logging.INFO, handlers=[_Sent()])
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is the parent's to report
+    signal.alarm(MOST_SECONDS)  # also when the parent has died meanwhile
     wish = json.loads(sys.stdin.read())
     try:
+        _limit_memory()
         found = asdict(_build(wish["build"]) if "build" in wish else _export(wish["export"]))
     except OnefsError as error:
         found = {"error": type(error).__name__, "message": str(error)}
-    print(json.dumps(found))
+    except MemoryError:
+        found = {"error": "UsageError", "message": f"{_subject(wish)} needs too much memory"}
+    except Exception as error:  # pyarrow raises more kinds for damaged files than it documents
+        reason = f"{type(error).__name__}: {error}"[:200]
+        found = {"error": "UsageError", "message": f"{_subject(wish)} cannot be used: {reason}"}
+    _send(found)
+
+
+def _limit_memory() -> None:
+    """Bound this process's memory to MOST_MEMORY bytes."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = MOST_MEMORY if hard == resource.RLIM_INFINITY else min(MOST_MEMORY, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+
+
+def _subject(wish: dict[str, Any]) -> str:
+    """What the child works on, for a message."""
+    return str(wish["build"]["datasets"] if "build" in wish else wish["export"]["source"])
+
+
+class _Sent(logging.Handler):
+    """Sends log lines to the parent, which logs them in its own way."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See :class:`logging.Handler`."""
+        _send({"log": record.levelno, "name": record.name, "line": record.getMessage()})
+
+
+def _send(found: dict[str, Any]) -> None:
+    print(json.dumps(found), flush=True)
 
 
 def _build(wish: dict[str, Any]) -> Built:
     sessions, datasets, target = (Path(wish[name]) for name in ("sessions", "datasets", "target"))
-    return build(sessions, datasets, target, wish["facts"], origin=wish["origin"])
+    return build(
+        sessions,
+        datasets,
+        target,
+        wish["facts"],
+        origin=wish["origin"],
+        progress=lambda done, total: _send({"done": done, "total": total}),
+    )
 
 
 def _export(wish: dict[str, str]) -> Exported:

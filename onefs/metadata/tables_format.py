@@ -27,7 +27,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from onefs.errors import UsageError
 from onefs.metadata.tables_columns import digests, each, ids, integer, integers, values
@@ -36,6 +36,11 @@ from onefs.metadata.tables_columns import digests, each, ids, integer, integers,
 BATCH = 32768
 #: bytes of each column that are read ahead; without a limit pyarrow reads whole columns
 _READ_AHEAD = 1 << 18
+
+#: rows of the largest table that is read: a few damaged bytes may claim any number
+_MOST_ROWS = 100_000_000
+
+T = TypeVar("T")
 
 #: what may be said of a dataset, or not
 _VERDICTS = ("default_revision", "qc")
@@ -128,17 +133,31 @@ class TableFile:
 
     def sessions(self) -> Iterator[list[SessionLine]]:
         """The rows of a sessions table, in batches."""
+        return self._converted(self._sessions())
+
+    def datasets(self) -> Iterator[list[DatasetLine]]:
+        """The rows of a datasets table, in batches."""
+        return self._converted(self._datasets())
+
+    def _converted(self, batches: Iterator[list[T]]) -> Iterator[list[T]]:
+        """The batches; values that cannot be converted are the file's damage too."""
+        try:
+            yield from batches
+        except _broken() as error:
+            raise self._unusable(f"it is damaged ({_short(error)})") from error
+
+    def _sessions(self) -> Iterator[list[SessionLine]]:
         projects = "projects" if "projects" in self._columns else "project"
         for batch in self._batches("lab", "subject", "date", "number", "task_protocol", projects):
             yield [
                 SessionLine(
                     eid,
-                    lab or "",
-                    subject or "",
+                    _text(lab),
+                    _text(subject),
                     str(date or "")[:10],
                     integer(number),
-                    protocol or "",
-                    "" if not project or project == "None" else project,
+                    _text(protocol),
+                    "" if project == "None" else _text(project),
                 )
                 for eid, lab, subject, date, number, protocol, project in zip(
                     ids(batch, "id"),
@@ -152,8 +171,7 @@ class TableFile:
                 )
             ]
 
-    def datasets(self) -> Iterator[list[DatasetLine]]:
-        """The rows of a datasets table, in batches."""
+    def _datasets(self) -> Iterator[list[DatasetLine]]:
         names = ("rel_path", "session_path", "file_size", "hash", "default_revision", "qc")
         for batch in self._batches(*names, "exists"):
             self._unsaid |= {name for name in self.said if batch.column(name).null_count}
@@ -173,10 +191,9 @@ class TableFile:
     def _batches(self, *names: str) -> Iterator[Any]:
         of_ids = ("id", "id_0", "id_1", "eid", "eid_0", "eid_1")
         columns = [name for name in (*of_ids, *names) if name in self._columns]
-        try:
-            yield from self._file.iter_batches(BATCH, columns=columns, use_threads=False)
-        except _broken() as error:
-            raise self._unusable(f"it is damaged ({_short(error)})") from error
+        if self.rows > _MOST_ROWS:
+            raise self._unusable(f"it has {self.rows} rows, more than {_MOST_ROWS}")
+        return iter(self._file.iter_batches(BATCH, columns=columns, use_threads=False))
 
     def _unusable(self, reason: str) -> UsageError:
         return UsageError(f"{self.path} is no cache table of ONE: {reason}")
@@ -213,14 +230,14 @@ def _parquet() -> Any:
 def _broken() -> tuple[type[BaseException], ...]:
     """What pyarrow raises for a file that is not what it should be."""
     arrow = importlib.import_module("pyarrow").ArrowException
-    return (arrow, OSError, UnicodeDecodeError, ValueError)
+    return (arrow, OSError, UnicodeDecodeError, ValueError, OverflowError)
 
 
 def _note(metadata: dict[bytes, bytes]) -> dict[str, Any]:
     """ONE's own note in the file."""
     try:
         found = json.loads(metadata.get(b"one_metadata", b"{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

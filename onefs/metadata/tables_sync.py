@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Protocol
 
 from onefs.descriptors import sync_folder
-from onefs.errors import Busy, CacheError, CacheFull, NotFound, OnefsError
+from onefs.errors import Busy, CacheError, CacheFull, NotFound, OnefsError, ServerError, UsageError
 from onefs.forking import lock_file
 from onefs.metadata import tables_source
 from onefs.metadata.alyx import Alyx
 from onefs.metadata.tabled import TabledDatabase
 from onefs.metadata.tables import NAME, Tables
 from onefs.metadata.tables_build import Built, build
+from onefs.sqlite import replacing
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,9 @@ class Reports:
         """Rows of the datasets table."""
 
 
-def from_files(given: Path, state_dir: Path, reports: Reports | None = None) -> Built:
+def from_files(
+    given: Path, state_dir: Path, reports: Reports | None = None, builder: Builder = build
+) -> Built:
     """Load the tables in a folder, of an archive, or in a file. Asks no server.
 
     Raises UsageError naming the file that is no table, or that is of another database than the
@@ -71,7 +74,7 @@ def from_files(given: Path, state_dir: Path, reports: Reports | None = None) -> 
     with _working(state_dir) as work:
         pair = tables_source.find(given, work)
         facts = {"source": str(given.absolute()), "info": ""}
-        built = build(
+        built = builder(
             *pair,
             work / NAME,
             facts,
@@ -87,8 +90,9 @@ def from_server(
 ) -> Built | None:
     """Load the server's tables; None when those that are there are the same.
 
-    Raises NotFound when the server has none, Busy while another sync runs, CacheError for the
-    disk, and what asking Alyx raises.
+    Raises NotFound when the server has none, ServerError naming its archive when that is damaged
+    or no archive of tables, Busy while another sync runs, CacheError for the disk, and what asking
+    Alyx raises.
     """
     reports = reports or Reports()
     info = alyx.cache_info()
@@ -100,11 +104,20 @@ def from_server(
             return None
         archive = work / tables_source.ARCHIVE
         tables_source.download(alyx, archive, reports.bytes)
-        pair = tables_source.unpack(archive, work)
-        archive.unlink()
-        built = builder(*pair, work / NAME, facts, progress=reports.rows)
+        try:
+            pair = tables_source.unpack(archive, work)
+            archive.unlink()
+            built = builder(*pair, work / NAME, facts, progress=reports.rows)
+        except UsageError as error:
+            raise ServerError(_by_url(str(error), work, alyx.url)) from error
         _publish(work, state_dir)
     return built
+
+
+def _by_url(sentence: str, work: Path, url: str) -> str:
+    """A sentence about files that were downloaded, with the archive's URL for their paths."""
+    archive = f"{url}/{tables_source.ARCHIVE}"
+    return sentence.replace(str(work / tables_source.ARCHIVE), archive).replace(str(work), archive)
 
 
 def complete(
@@ -156,11 +169,17 @@ def _take(lock: int, state_dir: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise Busy(f"another sync into {state_dir} is running: wait until it ends") from None
+    except OSError as error:  # a disk without locks: as well as it goes
+        log.warning(
+            "%s has no locks (%s): do not sync twice at the same time", state_dir, error.strerror
+        )
 
 
 def _publish(work: Path, state_dir: Path) -> None:
     """Put the new file in the place of the old one."""
-    os.replace(work / NAME, state_dir / NAME)
+    target = state_dir / NAME
+    with replacing(target):
+        os.replace(work / NAME, target)
     sync_folder(state_dir)
 
 

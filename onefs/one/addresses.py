@@ -62,6 +62,10 @@ class Addresses:
             return self._by_path(unquote(path) if "://" in text else path)
         raise UsageError(f"{_shown(name)} is no eid: {_EXPLAINED}")
 
+    def any_session(self, name: object) -> Session:
+        """A session, with or without a folder."""
+        return self._access.catalogue.any_session(self.eid(name))
+
     def session(self, name: object) -> Session:
         """A session that has a folder."""
         return self._access.catalogue.session(self.eid(name))

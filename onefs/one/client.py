@@ -230,7 +230,9 @@ class ONE(Interruptible):
         ``'users'``, ``'subjects'`` or ``'labs'``: all names of the database; with ``details``
         ``(names, rows)``. Several eids give a list of such answers, in order.
 
-        Raises UsageError for a keyword that there is not, NotFound for a session.
+        A session without a folder (it has no number, for example) has no types, and a warning says
+        so; its record is given. Raises UsageError for a keyword that there is not, NotFound for a
+        session.
         """
         if not isinstance(keyword, str) or not isinstance(details, bool):
             raise UsageError(
@@ -240,7 +242,7 @@ class ONE(Interruptible):
         if eid is None:
             return self._list_table(what, keyword, details)
         names, one = only(eid)
-        found = [self._list_session(self._addresses.session(n), what, details) for n in names]
+        found = [self._list_session(self._addresses.any_session(n), what, details) for n in names]
         return found[0] if one else found
 
     def _list_table(self, what: str, keyword: str, details: bool) -> Any:
@@ -255,6 +257,8 @@ class ONE(Interruptible):
 
     def _list_session(self, session: Session, what: str, details: bool) -> Any:
         if what in _TYPES:
+            if not self._loader.has_datasets(session):
+                return SessionDataInfo() if details else []
             if details:
                 return self._loader.info(session)
             return sorted({d.dataset_type for _, d in self._addresses.datasets(session)})
@@ -301,7 +305,7 @@ class ONE(Interruptible):
         self._loader.refuse_old(old)
         names, one = only(eid)
         order = self._loader.order(dataset_types, collection, revision, download_only, mmap)
-        sessions = [self._addresses.session(name) for name in names]
+        sessions = [self._addresses.any_session(name) for name in names]
         if order.types is not None and not dclass_output:
             found = [self._loader.aligned(session, order) for session in sessions]
             return found[0] if one else found

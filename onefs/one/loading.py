@@ -12,6 +12,7 @@ from typing import Any
 from onefs.access import Access
 from onefs.content.store import Place
 from onefs.errors import BadContent, MissingLibrary, OnefsError, UsageError
+from onefs.metadata.catalogue import lacking
 from onefs.metadata.terms import nearest
 from onefs.model import Dataset, Session
 from onefs.one import choice, headers, readers
@@ -74,6 +75,16 @@ class Loader:
             mmap=bool(mmap),
         )
 
+    @staticmethod
+    def has_datasets(session: Session) -> bool:
+        """Whether datasets of a session can be listed and loaded; a warning says why not."""
+        if not session.has_folder:
+            warn(
+                f"session {session.eid} is empty here, it has no folder: it lacks "
+                f"{lacking(session)}"
+            )
+        return session.has_folder
+
     def info(self, session: Session) -> SessionDataInfo:
         """A session's datasets, by path, without what they hold."""
         folder = self._addresses.place(session)
@@ -83,6 +94,8 @@ class Loader:
     def aligned(self, session: Session, order: Order) -> list[Any]:
         """An element for each type that is asked for; [] for what is missing, with a warning."""
         assert order.types is not None
+        if not self.has_datasets(session):
+            return [[] for _ in order.types]
         found = self._addresses.datasets(session)
         chosen: list[Placed | None] = []
         for wanted in order.types:
@@ -106,6 +119,8 @@ class Loader:
 
         What cannot be had is absent, with a warning.
         """
+        if not self.has_datasets(session):
+            return SessionDataInfo()
         found = self._addresses.datasets(session)
         chosen = self._all(session, found, order)
         folder = self._addresses.place(session)

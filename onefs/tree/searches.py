@@ -44,6 +44,16 @@ DEADLINE = 60.0
 KEPT = 256
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a search has found."""
+
+    #: the sessions that have a folder, by ref; with a mark where two share a ref
+    sessions: Mapping[str, Session]
+    #: the eids of all that were found
+    eids: tuple[str, ...]
+
+
 class Searches:
     """The answers to searches, each asked for once by however many readers. Thread-safe."""
 
@@ -51,9 +61,9 @@ class Searches:
         self.queries = queries
         #: why the last name that was looked up is no search; '' when none was wrong
         self.error = ""
-        self._flights: Flights[dict[str, Session]] = Flights("onefs-search", workers=4)
+        self._flights: Flights[Answer] = Flights("onefs-search", workers=4)
         self._lock = threading.Lock()
-        self._answers: LRUCache[str, tuple[float, dict[str, Session]]] = LRUCache(KEPT)
+        self._answers: LRUCache[str, tuple[float, Answer]] = LRUCache(KEPT)
 
     def parsed(self, name: str) -> Query:
         """The query of a folder's name, saved or spelt out. Raises NotFound, and remembers why."""
@@ -65,8 +75,8 @@ class Searches:
             log.warning("%s/%s", SEARCH, self.error)
             raise NotFound(f"{SEARCH}/{self.error}") from error
 
-    def found(self, query: Query) -> Mapping[str, Session]:
-        """The sessions found that have a folder, by ref; with a mark where two share a ref.
+    def found(self, query: Query) -> Answer:
+        """What a search has found.
 
         Raises what asking Alyx raises: an empty answer means that there is none.
         """
@@ -81,13 +91,14 @@ class Searches:
         """Wake who waits, with Stopping."""
         self._flights.close()
 
-    def _ask(self, query: Query) -> dict[str, Session]:
-        sessions = list(self.queries.search(query).sessions())
+    def _ask(self, query: Query) -> Answer:
+        found = self.queries.search(query)
+        sessions = list(found.sessions())
         # of two on one ref the one is marked whose folder is, whatever order they came in
         by_eid = sorted(sessions, key=lambda each: each.eid)
         named = ((alf.component(each.ref), each.eid, each.eid) for each in by_eid)
         names = {eid: name for name, eid in alf.distinct(named, taken=(EIDS, PATHS))}
-        answer = {names[each.eid]: each for each in sessions}
+        answer = Answer({names[each.eid]: each for each in sessions}, tuple(found.eids))
         with self._lock:
             self._answers[str(query)] = (time.monotonic(), answer)
         return answer
@@ -164,8 +175,8 @@ class SearchFolder:
 
     def child(self, name: str) -> Link | Text:
         found = self.rooms.searches.found(self.query)
-        if name in found:
-            return Link(self.rooms, found[name])
+        if name in found.sessions:
+            return Link(self.rooms, found.sessions[name])
         texts = self._texts(found)
         if name in texts:
             return texts[name]
@@ -174,15 +185,16 @@ class SearchFolder:
     def children(self) -> list[tuple[str, Node]]:
         found = self.rooms.searches.found(self.query)
         texts = [(name, text.node()) for name, text in self._texts(found).items()]
-        return [*texts, *((name, Link(self.rooms, each).node()) for name, each in found.items())]
+        links = ((name, Link(self.rooms, each).node()) for name, each in found.sessions.items())
+        return [*texts, *links]
 
     def xattrs(self) -> dict[str, str]:
         return {"user.onefs.query": str(self.query)}
 
-    def _texts(self, found: Mapping[str, Session]) -> dict[str, Text]:
-        places = tuple("/".join(alf.session_folder(each)) for each in found.values())
-        eids = tuple(each.eid for each in found.values())
-        return {EIDS: Text(self.rooms, EIDS, eids), PATHS: Text(self.rooms, PATHS, places)}
+    def _texts(self, found: Answer) -> dict[str, Text]:
+        sessions = found.sessions.values()
+        places = tuple("/".join(alf.session_folder(each)) for each in sessions)
+        return {EIDS: Text(self.rooms, EIDS, found.eids), PATHS: Text(self.rooms, PATHS, places)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from onefs import alf
@@ -10,6 +11,8 @@ from onefs.model import Session
 from onefs.tree.basis import Item, Link, Rooms, plain_node
 from onefs.tree.nodes import Node, inode_of_path
 from onefs.tree.ways import session_place
+
+log = logging.getLogger(__name__)
 
 BY_EID = ".by-eid"
 BY_REF = ".by-ref"
@@ -33,7 +36,12 @@ class ByEid:
         eid = name.lower()
 
         def follow() -> str:
-            return _way_to(self.rooms, self.rooms.catalogue.session(eid))
+            try:
+                session = self.rooms.catalogue.session(eid)
+            except NotFound as error:  # the kernel says no more than that there is no such file
+                log.warning("%s/%s: %s", BY_EID, eid, error)
+                raise
+            return _way_to(self.rooms, session)
 
         return Link(inode_of_path(BY_EID, name), 0, self.rooms.catalogue.created, follow)
 

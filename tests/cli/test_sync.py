@@ -92,6 +92,37 @@ def test_mounting_goes_on_where_the_server_has_no_tables(
     assert "mounting without" in line
 
 
+@pytest.fixture
+def damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of the archive that the server sends a byte is flipped."""
+    whole = cache.CacheTables.zip
+
+    def flipped(tables: cache.CacheTables) -> bytes:
+        content = whole(tables)
+        at = len(content) // 2
+        return content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :]
+
+    monkeypatch.setattr(cache.CacheTables, "zip", flipped)
+
+
+def test_a_damaged_archive_is_one_sentence_and_leaves_nothing(
+    home: Home, servers: Servers, damaged: None
+) -> None:
+    said = home.refused(1, "sync", **account(servers))
+    assert f"{servers.alyx_url}/cache.zip" in said
+    assert [path.name for path in home.folder.rglob("tables*")] == ["tables.lock"]
+
+
+def test_mounting_goes_on_where_the_archive_is_damaged(
+    home: Home, servers: Servers, fuse: None, damaged: None
+) -> None:
+    mounted = home.mount("--sync", **account(servers))
+    assert "mainenlab" in os.listdir(mounted.path)
+    [line] = mounted.log_lines("cache.zip")
+    assert "mounting without new cache tables" in line
+    assert "Traceback" not in home.log()
+
+
 def test_a_server_without_tables_is_one_sentence(home: Home) -> None:
     nothing = answer_json({"detail": "Not found.", "status_code": 404}, 404)
     labs = answer_json({"count": 0, "next": None, "previous": None, "results": []})

@@ -117,7 +117,10 @@ def laboratory() -> MadeLaboratory:
 def test_what_is_in_the_cache_is_loaded_whatever_alyx_says(
     laboratory: MadeLaboratory, trouble: ApiError | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ours: what the tables say stands, and the log says why."""
+    """Ours: what the tables say stands, and the log says why.
+
+    What Alyx answers is used where it cannot be stored, too.
+    """
     source = Troubled(laboratory)
     with Servers(source) as servers:
         state = resolve({"url": servers.alyx_url}).state_dir
@@ -140,7 +143,8 @@ def test_what_is_in_the_cache_is_loaded_whatever_alyx_says(
             found = one.describe("mainenlab/clns0730/2018-08-24/001/alf/clusters.depths.npy")
             assert found["state"] == "cached"
     told = [line for line in caplog.messages if line.startswith("what the cache tables say stands")]
-    assert len(told) == (not isinstance(trouble, ApiError) or trouble.status != 400)
+    assert len(told) == (isinstance(trouble, ApiError) and trouble.status != 400)
+    assert ("kept in memory only" in caplog.text) == (trouble is None)
 
 
 def test_offline_without_any_repository(tmp_path: Path) -> None:
