@@ -238,10 +238,15 @@ def remove_blocks(folder: Path, dataset_id: str, *, retire: bool = True) -> int:
     """Remove a dataset's partial file, in whatever condition. The caller holds its lock.
 
     ``retire``: who has it open is told that it is GONE. Gives the bytes of disk that are counted
-    for its blocks.
+    for its blocks. Raises OSError, with the file's name, when its bytes cannot be removed.
     """
     about = read_about(folder, dataset_id)
-    freed = sum(_counted(path, about) for path in folder.glob(f"{dataset_id}.*.data"))
+    freed = 0
+    for path in folder.glob(f"{dataset_id}.*.data"):
+        size = _counted(path, about)
+        # the bytes first: what names them stays for as long as they cannot be removed
+        path.unlink(missing_ok=True)
+        freed += size
     (folder / f"{dataset_id}.json").unlink(missing_ok=True)
     for path in folder.glob(f"{dataset_id}.*"):
         if path.suffix == ".map" and retire:

@@ -32,11 +32,17 @@ def stamp(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
+def identity(found: os.stat_result) -> tuple[int, int, int, int]:
+    """What changes when a file is replaced, written to with its mtime put back, linked or moved."""
+    return *stamp(found), found.st_ctime_ns
+
+
 def rename(source: Path, target: Path) -> None:
     """Give a file another name, in a folder that may have to be made first."""
     try:
         os.replace(source, target)
     except FileNotFoundError:
+        source.lstat()  # no folders are made for a file that is gone
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(source, target)
 

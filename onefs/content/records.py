@@ -42,6 +42,26 @@ class Entry:
     generation: str = ""
     digest: str = ""
 
+    @property
+    def origin(self) -> str:
+        """The generation of the partial file that this one grew from; '' for none."""
+        return self.generation.partition("@")[0]
+
+    @property
+    def ctime_ns(self) -> int | None:
+        """The ctime of the file as it was proved; None in an entry of an older onefs."""
+        text = self.generation.partition("@")[2]
+        return int(text) if text.isascii() and text.isdigit() else None
+
+    @property
+    def wanted_digest(self) -> str:
+        """What the bytes must have: the database's claim, or what was accepted; '' for unknown."""
+        return self.digest if self.state in ("accepted", "unverified") else self.claimed_md5
+
+    def with_ctime(self, ctime_ns: int) -> Entry:
+        """The same entry of a file whose ctime is another one."""
+        return replace(self, generation=f"{self.origin}@{ctime_ns}")
+
 
 _NAMES = tuple(field.name for field in fields(Entry))
 #: the values of an entry, in the order of its fields
@@ -97,26 +117,30 @@ class Records:
         No file is made for it, and whoever reads meanwhile finds a boot that never was at worst:
         then the file is verified once more.
         """
+        return bool(entry.boot) and self.amend(entry, replace(entry, boot=" " * len(entry.boot)))
+
+    def amend(self, entry: Entry, fresh: Entry) -> bool:
+        """Put an entry in the place of another; False when the record is another by now.
+
+        One of the same length is written where the other stands.
+        """
         try:
             descriptor = os.open(self._path(entry.dataset_id), os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         except PermissionError:  # another user's, in a folder that is written by several
-            return self._settle_anew(entry)
-        try:
-            text = os.pread(descriptor, SMALL, 0)
-            if not entry.boot or text != _text(entry):
-                return False
-            boot = entry.boot.encode()
-            write_all(descriptor, memoryview(b" " * len(boot)), text.rindex(boot))
-        finally:
-            os.close(descriptor)
-        return True
-
-    def _settle_anew(self, entry: Entry) -> bool:
+            descriptor = -1
+        if descriptor >= 0:
+            try:
+                before, after = os.pread(descriptor, SMALL, 0), _text(fresh)
+                if before == _text(entry) and len(before) == len(after):
+                    write_all(descriptor, memoryview(after), 0)
+                    return True
+            finally:
+                os.close(descriptor)
         if self.get(entry.dataset_id) != entry:
             return False
-        self.put(replace(entry, boot=""))
+        self.put(replace(fresh, boot=fresh.boot.strip()))
         return True
 
     def forget(self, dataset_id: str) -> None:
