@@ -111,9 +111,8 @@ def test_on_a_disk_that_is_read_only_nothing_is_called_freed(
     content.store.close()  # what is open for writing keeps a disk from being made read-only
     content = open_content(cache=str(disk / "cache"))
     content.store.close()
-    with read_only(disk):
-        with pytest.raises(CacheError):
-            content.keeping.evict(dataset.id)
+    with read_only(disk), pytest.raises(CacheError):
+        content.keeping.evict(dataset.id)
     again = open_content(cache=str(disk / "cache"))
     assert again.total_bytes() == counted
     assert again.keeping.evict(dataset.id) == counted
