@@ -25,6 +25,7 @@ from onefs.model import Dataset
 from onefs.once import Once
 from onefs.owner import check_owner
 from onefs.settings import Settings
+from onefs.trust import check_folders
 from onefs.urls import is_loopback
 
 if TYPE_CHECKING:
@@ -93,9 +94,9 @@ class Access:
     taken up anew when ``onefs login`` writes others. With ``offline`` no server is ever asked,
     and what is not known or not cached fails at once. ``as_of``: the day whose revisions the tree
     shows; '' for all. It asks no server, but with the password of ``login``. Raises AlyxCredentials
-    when that is wrong, and UsageError when the cache folder belongs to another. What its parts
-    raise, CacheError when the folders cannot be used, they raise when they are first asked for, or
-    in :meth:`complete`.
+    when that is wrong, and UsageError when the cache folder belongs to another, or when others may
+    have planted something in the folders (``onefs.trust``). What its parts raise, CacheError when
+    the folders cannot be used, they raise when they are first asked for, or in :meth:`complete`.
     """
 
     def __init__(
@@ -113,6 +114,8 @@ class Access:
         self.url = settings.url
         #: the ONE cache folder that files are kept in
         self.cache_dir = settings.cache_dir
+        if not settings.storing.trust_cache_dir:
+            check_folders(settings.cache_dir, settings.state_dir)
         check_owner(settings.cache_dir, database)
         self._settings, self._laboratory, self._environ = settings, database, environ
         self._login = login or GivenLogin()
@@ -210,6 +213,7 @@ class Access:
             strict=kept.strict,
             limits=Limits(kept.cache_size, kept.min_free),
             max_fetch=kept.max_fetch,
+            trusted=kept.trust_cache_dir,
             preferred=kept.copies,
             on_bad=lambda dataset: self.tree.opened.forget_bytes(dataset),
         )

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import click
 
 from onefs import alf
-from onefs.cli.options import database_options, named
+from onefs.cli.options import database_options, named, trust_option
 from onefs.one import ONE, OnefsWarning
 from onefs.secret import redact
 
@@ -65,7 +65,8 @@ class Database:
 
 
 def verb_options(command: F) -> F:
-    """``--url --username --profile --cache-dir --offline``, handed over as ``database``."""
+    """``--url --username --profile --cache-dir --offline``, handed over as ``database``; and
+    ``--trust-cache-dir``."""
 
     @wraps(command)
     def handed_over(**options: Any) -> Any:
@@ -77,7 +78,7 @@ def verb_options(command: F) -> F:
         type=click.Path(file_okay=False),
         callback=named,
         help="Where files are kept: a ONE cache folder. [ONEFS_CACHE_DIR]",
-    )(handed_over)
+    )(trust_option(handed_over))
     made = click.option(
         "--offline", is_flag=True, help="Ask no server: what is known already must do."
     )(made)

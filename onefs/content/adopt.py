@@ -16,6 +16,7 @@ from onefs.content.files import disk_errors, identity, remove, stamp
 from onefs.content.holes import counted
 from onefs.content.store import Place, Store
 from onefs.content.verify import Verdict, judge_file
+from onefs.descriptors import share_like
 from onefs.model import Dataset
 
 #: FlatIron's and some of ONE's own names carry the dataset's UUID before the extension
@@ -151,7 +152,7 @@ def _take(
     if identity(path.stat()) != identity(found):  # these are not the bytes that were judged
         return Adoption(path, Outcome.DIFFERS, "it was written to meanwhile")
     if brought:
-        final.parent.mkdir(parents=True, exist_ok=True)
+        store.make_way(final)
         _bring(path, final, copy=copy)
     if stamp(path.stat()) != stamp(found):  # linking it has changed its ctime
         if brought:
@@ -174,6 +175,7 @@ def _bring(path: Path, final: Path, *, copy: bool) -> None:
     fresh = final.with_name(f".{final.name}.onefs")
     try:
         shutil.copy2(path, fresh)
+        share_like(fresh, fresh.parent.stat(), 0o666)
         fresh.replace(final)
     finally:
         remove(fresh)

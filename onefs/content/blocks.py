@@ -33,6 +33,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from onefs.content.holes import allocated, disk_size
+from onefs.descriptors import create, created, write_all
 from onefs.model import Dataset
 
 BLOCK_SIZE = 512 * 1024
@@ -189,11 +190,11 @@ def open_blocks(folder: Path, dataset: Dataset) -> BlockFile | None:
         return None
     stem = f"{dataset.id}.{about.generation}"
     try:
-        data = os.open(folder / f"{stem}.data", os.O_RDWR | os.O_CLOEXEC)
+        data = os.open(folder / f"{stem}.data", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
-        records = os.open(folder / f"{stem}.map", os.O_RDWR | os.O_CLOEXEC)
+        records = os.open(folder / f"{stem}.map", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         os.close(data)
         if isinstance(error, FileNotFoundError):
@@ -216,11 +217,11 @@ def create_blocks(
     assert dataset.size is not None
     about = About(dataset.id, dataset.size, dataset.md5, block_size, secrets.token_hex(8), place)
     stem = f"{dataset.id}.{about.generation}"
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    data = os.open(folder / f"{stem}.data", flags, 0o666)
+    flags = os.O_RDWR | os.O_EXCL
+    data = create(folder / f"{stem}.data", flags)
     try:
         os.ftruncate(data, about.size)
-        records = os.open(folder / f"{stem}.map", flags, 0o666)
+        records = create(folder / f"{stem}.map", flags)
     except OSError:
         os.close(data)
         raise
@@ -250,8 +251,11 @@ def remove_blocks(folder: Path, dataset_id: str, *, retire: bool = True) -> int:
     (folder / f"{dataset_id}.json").unlink(missing_ok=True)
     for path in folder.glob(f"{dataset_id}.*"):
         if path.suffix == ".map" and retire:
-            with path.open("r+b") as file:
-                file.write(struct.pack("<Q", State.GONE))
+            records = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.pwrite(records, struct.pack("<Q", State.GONE), 0)
+            finally:
+                os.close(records)
         path.unlink(missing_ok=True)
     return freed
 
@@ -293,5 +297,6 @@ def abouts(folder: Path) -> Iterator[About]:
 
 def _write_about(folder: Path, about: About) -> None:
     fresh = folder / f"{about.dataset_id}.{about.generation}.{secrets.token_hex(4)}"
-    fresh.write_text(json.dumps(asdict(about)) + "\n", "utf-8")
+    with created(fresh) as file:
+        write_all(file, memoryview(json.dumps(asdict(about)).encode() + b"\n"), 0)
     fresh.replace(folder / f"{about.dataset_id}.json")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from onefs.descriptors import make_folder
 from onefs.errors import CacheError, CacheFull, OnefsError
 
 log = logging.getLogger(__name__)
@@ -35,16 +36,6 @@ def stamp(found: os.stat_result) -> tuple[int, int, int]:
 def identity(found: os.stat_result) -> tuple[int, int, int, int]:
     """What changes when a file is replaced, written to with its mtime put back, linked or moved."""
     return *stamp(found), found.st_ctime_ns
-
-
-def rename(source: Path, target: Path) -> None:
-    """Give a file another name, in a folder that may have to be made first."""
-    try:
-        os.replace(source, target)
-    except FileNotFoundError:
-        source.lstat()  # no folders are made for a file that is gone
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(source, target)
 
 
 def remove_folder(folder: Path) -> None:
@@ -85,5 +76,5 @@ def folder_of_this_process(shared: Path) -> Path:
         if not Path("/proc", old.name.rpartition("-")[2]).exists():
             remove_folder(old)
     own = shared / f"{host}-{os.getpid()}"
-    own.mkdir(exist_ok=True)
+    make_folder(own, shared)
     return own

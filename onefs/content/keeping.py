@@ -17,7 +17,7 @@ from onefs.content.lock import try_lock, unlock
 from onefs.content.records import Entry
 from onefs.content.store import Place, Store
 from onefs.content.verify import Verdict, hash_file
-from onefs.descriptors import sync_folder
+from onefs.descriptors import created, sync_folder
 from onefs.errors import BadContent, DeadlineExceeded, NotFound
 from onefs.model import Dataset
 
@@ -86,8 +86,11 @@ class Keeping:
 
     def pin(self, dataset_id: str) -> None:
         """Never evict this dataset, whether it is here yet or not."""
-        with disk_errors(self._store.root):
-            (self._store.private / "pins" / dataset_id).touch()
+        with (
+            disk_errors(self._store.root),
+            created(self._store.private / "pins" / dataset_id),
+        ):
+            pass
 
     def unpin(self, dataset_id: str) -> None:
         """Take back :meth:`pin`."""

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from onefs.content.lock import try_lock, unlock
+from onefs.descriptors import create
 from onefs.errors import CacheError
 
 #: processes that may share a folder
@@ -46,10 +47,11 @@ class Ledger:
         self._count = self._own = 0
         #: a process died with reservations: what it has written is not counted
         self._doubtful = False
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._file = -1
         if not shared:
             self._count = measure()
             return
+        self._file = create(path, os.O_RDWR)
         with self._guard():
             if try_lock(self._file, _PRESENT):  # we are alone
                 os.ftruncate(self._file, 0)
@@ -62,9 +64,8 @@ class Ledger:
         with self._lock, suppress(OSError, CacheError):
             if self._file < 0:
                 return
-            if self._shared:
-                with self._guard():
-                    self._write(self._slot, 0)
+            with self._guard():
+                self._write(self._slot, 0)
             os.close(self._file)
             self._file = -1
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from onefs.descriptors import create
 from onefs.errors import DeadlineExceeded
 
 #: seconds between two tries to get a lock that another process holds
@@ -82,7 +83,7 @@ class DatasetLocks:
             with self._striped(number, dataset_id, deadline):
                 yield
             return
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = create(self._path, os.O_RDWR)
         try:
             end = time.monotonic() + deadline
             while not try_lock(descriptor, number % (1 << 62)):

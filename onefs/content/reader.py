@@ -56,7 +56,8 @@ class Content:
     the repositories whose copies are tried first. ``share_partials`` None: as the file system's
     locks allow. ``on_bad`` is called, on any thread, with a dataset whose bytes turned out to be
     wrong: pages of it that anybody keeps are to be dropped. Reads of handles fetch at most
-    ``max_fetch`` bytes in any hour, and then raise FetchLimit.
+    ``max_fetch`` bytes in any hour, and then raise FetchLimit. ``trusted``: links
+    in the folder may lead out of it.
 
     Raises UsageError when the folder belongs to another laboratory, CacheError when it cannot be
     used.
@@ -79,6 +80,7 @@ class Content:
         share_partials: bool | None = None,
         on_bad: Callable[[Dataset], None] = lambda dataset: None,
         max_fetch: int | None = None,
+        trusted: bool = False,
     ) -> None:
         self.cache_dir = cache_dir
         self.database = database
@@ -93,7 +95,7 @@ class Content:
         self._accepted_until = 0.0
         self._stopping = threading.Event()
         self._index = Index(state_dir / "store.sqlite")
-        self.store = Store(cache_dir, self._index, database, share=share_partials)
+        self.store = Store(cache_dir, self._index, database, share=share_partials, trusted=trusted)
         #: ONE's own tables in the folder
         self.one_tables = OneTables(cache_dir)
         self.meter = Meter(max_fetch)

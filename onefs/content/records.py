@@ -81,8 +81,6 @@ class Records:
         #: what tells our own fresh records from those of other processes, and from each other
         self._own = secrets.token_hex(4)
         self._numbers = itertools.count()
-        for each in (folder, marks):
-            each.mkdir(parents=True, exist_ok=True)
 
     def get(self, dataset_id: str) -> Entry | None:
         """None when there is no record, or one that makes no sense."""
@@ -183,7 +181,8 @@ class Records:
     def _mark(self, entry: Entry) -> None:
         mark = f"{self._marks}/{entry.dataset_id}"
         if entry.state == "accepted":
-            Path(mark).touch()
+            with created(mark):
+                pass
         else:
             with suppress(FileNotFoundError):
                 os.unlink(mark)

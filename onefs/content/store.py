@@ -28,21 +28,25 @@ from dataclasses import replace
 from pathlib import Path
 
 from onefs.alf import SUBJECTS
-from onefs.content.files import disk_errors, folder_of_this_process, identity, rename, stamp
+from onefs.content.files import disk_errors, folder_of_this_process, identity, stamp
 from onefs.content.holes import allocated, counted, disk_size
 from onefs.content.index import Index
 from onefs.content.ledger import Ledger
 from onefs.content.lock import DatasetLocks, locks_work
 from onefs.content.records import Entry, Records, boot_id
 from onefs.content.verify import Verdict, judge_file
-from onefs.errors import OnefsError
+from onefs.descriptors import make_folder, share_like
+from onefs.errors import CacheError, OnefsError
 from onefs.model import Dataset
-from onefs.owner import PRIVATE, claim
+from onefs.owner import PRIVATE, check_owner, claim
+from onefs.trust import is_inside
 
 log = logging.getLogger(__name__)
 
 #: seconds between two notes that a file is being used
 USED_EVERY = 30.0
+#: our own folders; "" is the one that holds them
+_FOLDERS = ("", "partial", "rejected", "pins", "aside", "files", "accepted")
 
 #: a dataset's folders from the lab on, and its name: ("cortexlab", "KS023", ..., "spikes.npy")
 Place = tuple[str, ...]
@@ -58,25 +62,74 @@ class Store:
     """
 
     def __init__(
-        self, root: Path, index: Index, database: str, *, share: bool | None = None
+        self,
+        root: Path,
+        index: Index,
+        database: str,
+        *,
+        share: bool | None = None,
+        trusted: bool = False,
     ) -> None:
         self.root = root
+        self._trusted = trusted
         self.private = root / PRIVATE
         self._index = index
         self._boot = boot_id()
         #: files of others that are not what they should be, so that none is hashed twice
         self._refused: dict[Path, tuple[str, int, int, int]] = {}
+        self.records = Records(self.private / "files", self.private / "accepted")
+        partial = self.private / "partial"
         with disk_errors(root):
-            for name in ("partial", "rejected", "pins", "aside"):
-                (self.private / name).mkdir(parents=True, exist_ok=True)
-            claim(root, database)
-            self.records = Records(self.private / "files", self.private / "accepted")
-            self.shared = locks_work(self.private) if share is None else share
+            #: another user's, who lets us look at it: what is there is read, and nothing fetched
+            self.read_only = self.private.is_dir() and not os.access(
+                self.private, os.W_OK | os.X_OK, effective_ids=True
+            )
+            if self.read_only:
+                check_owner(root, database)
+                log.warning("%s cannot be written: what it holds is read, nothing is fetched", root)
+                self.shared = False
+            else:
+                self._make_folders()
+                claim(root, database)
+                self.shared = locks_work(self.private) if share is None else share
             self.locks = DatasetLocks(self.private / "locks", shared=self.shared)
-            partial = self.private / "partial"
             #: shared between processes, or one for ourselves where the disk has no locks
-            self.partial_folder = partial if self.shared else folder_of_this_process(partial)
+            self.partial_folder = (
+                partial if self.shared or self.read_only else folder_of_this_process(partial)
+            )
             self.ledger = Ledger(self.private / "usage", self.measure, shared=self.shared)
+
+    def _make_folders(self) -> None:
+        """Make what is ours; where a group shares the folder, that too is open to the group."""
+        root_is = None
+        for name in _FOLDERS:
+            folder = self.private / name
+            make_folder(folder, self.root)
+            root_is = root_is or self.root.stat()
+            if root_is.st_mode & stat.S_IWGRP and folder.stat().st_uid == os.geteuid():
+                share_like(folder, root_is, 0o2777)
+
+    def make_way(self, final: Path) -> None:
+        """Make the folder of a file. Raises CacheError for a link out of the cache folder."""
+        self._check_way(final.parent)
+        make_folder(final.parent, self.root)
+
+    def _check_way(self, folder: Path) -> None:
+        if not self._trusted and not is_inside(self.root, folder):
+            raise CacheError(
+                f"{folder} is reached through a symbolic link that leads elsewhere: remove the "
+                "link, or give --trust-cache-dir if that is meant"
+            )
+
+    def _move(self, source: Path, final: Path) -> None:
+        """Give a file its final name, in a folder that may have to be made first."""
+        self._check_way(final.parent)
+        try:
+            os.replace(source, final)
+        except FileNotFoundError:
+            source.lstat()  # no folders are made for a file that is gone
+            make_folder(final.parent, self.root)
+            os.replace(source, final)
 
     def close(self) -> None:
         """Let other processes know that we are gone."""
@@ -221,7 +274,8 @@ class Store:
             replaced = former if former and former.ours and former.path == relative else None
             before = disk_size(replaced.size) if replaced and partial != final else 0
             self._discard_former(dataset, former, keep=(final, partial))
-            os.utime(partial, (time.time(), dataset.mtime))
+            with suppress(PermissionError):  # another user, who shares the folder, has begun it
+                os.utime(partial, (time.time(), dataset.mtime))
             entry = self._describe(dataset, os.stat(partial), final, verdict, ours=True)
             entry = replace(
                 entry,
@@ -230,7 +284,7 @@ class Store:
                 digest=digest if verdict.state in ("accepted", "unverified") else "",
             )
             self.records.put(entry)
-            rename(partial, final)
+            self._move(partial, final)
             entry = self._restamp(entry, os.stat(final))  # the rename has changed its ctime
             # one without a row takes it from the record when it is first asked for
             self._index.renew(entry)
@@ -326,6 +380,8 @@ class Store:
         """The entry as it is recorded with the ctime that was ``found``; None for one that no
         file has."""
         fresh = (fresh or entry).with_ctime(0 if found is None else found.st_ctime_ns)
+        if self.read_only:
+            return fresh
         if fresh == entry or self.records.amend(entry, fresh):
             return fresh
         return entry
@@ -375,7 +431,11 @@ class Store:
             for folder in ("partial", "rejected"):
                 # files and folders may vanish meanwhile: os.walk goes on without them
                 for top, _, names in os.walk(self.private / folder):
-                    taken += sum(allocated(os.path.join(top, name)) for name in names)
+                    taken += sum(
+                        allocated(os.path.join(top, name))
+                        for name in names
+                        if not name.endswith((".json", ".map"))  # what goes uncounted with them
+                    )
         return taken
 
     def total_bytes(self) -> int:
@@ -479,5 +539,6 @@ class Store:
         )
 
     def _keep(self, entry: Entry) -> None:
-        self.records.put(entry)
+        if not self.read_only:
+            self.records.put(entry)
         self._index.put(entry)
