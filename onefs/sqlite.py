@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -19,8 +20,12 @@ from typing import Any
 
 from onefs.disks import network_disk
 from onefs.errors import CacheError
+from onefs.ground import Ground
 
 log = logging.getLogger(__name__)
+
+#: seconds between two looks whether a file was deleted
+LOOK_EVERY = 1.0
 
 
 class SqliteFile:
@@ -53,22 +58,32 @@ class SqliteFile:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._connection = self._open()
+            self._ground = Ground(path.parent, "the state folder")
         except (sqlite3.Error, OSError) as error:
             raise CacheError(f"{what} {path} cannot be opened: {error}") from error
+        self._looked_until = time.monotonic() + LOOK_EVERY
+
+    @property
+    def said(self) -> str:
+        """What became of the folder, if it was deleted or its disk was away; '' else."""
+        return self._ground.said
 
     def close(self) -> None:
         with self._lock:
             self._connection.close()
+            self._ground.close()
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run one statement by itself and give its rows."""
         with self._lock, self._errors():
+            self._look()
             return self._connection.execute(statement, values).fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Several statements, all or none of which take effect."""
         with self._lock, self._errors():
+            self._look()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -76,6 +91,30 @@ class SqliteFile:
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
+
+    def _look(self) -> None:
+        """See that the file is still the one that is open: SQLite goes on with one that is deleted.
+
+        Raises CacheError while its disk is away.
+        """
+        now = time.monotonic()
+        if now < self._looked_until:
+            return
+        try:
+            if self._path.exists() and self._path.stat().st_ino == self._inode:
+                self._looked_until = now + LOOK_EVERY
+                self._ground.is_same()
+                return
+            self._ground.check()
+            made = not self._path.exists()
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._connection.close()
+            self._usable = False
+            self._connection = self._open()
+            self._usable = True
+            self._ground.is_back(made=made)
+        except (sqlite3.Error, OSError) as error:
+            raise CacheError(f"{self._what} {self._path} cannot be opened: {error}") from error
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -47,15 +47,28 @@ class Ledger:
         self._count = self._own = 0
         #: a process died with reservations: what it has written is not counted
         self._doubtful = False
+        self._path = path
         self._file = -1
-        if not shared:
-            self._count = measure()
+        self._begin()
+
+    def begin_again(self) -> None:
+        """Count in the file that is there now: the folder was deleted, or its disk was away."""
+        with self._lock:
+            if self._file >= 0:
+                os.close(self._file)
+            self._begin()
+            if self._shared:
+                self._write(self._slot, self._own)
+
+    def _begin(self) -> None:
+        if not self._shared:
+            self._count = self._measure()
             return
-        self._file = create(path, os.O_RDWR)
+        self._file = create(self._path, os.O_RDWR)
         with self._guard():
             if try_lock(self._file, _PRESENT):  # we are alone
                 os.ftruncate(self._file, 0)
-                self._write(0, measure())
+                self._write(0, self._measure())
             self._slot = self._take_slot()
             try_lock(self._file, _PRESENT, shared=True)
 

@@ -62,10 +62,14 @@ class DatasetLocks:
     """One lock a dataset, on one lock file. Thread-safe.
 
     Without ``shared`` (the file system has no locks) it excludes this process's threads only.
+    ``before`` is called before each, and may raise.
     """
 
-    def __init__(self, path: Path, *, shared: bool) -> None:
+    def __init__(
+        self, path: Path, *, shared: bool, before: Callable[[], None] = lambda: None
+    ) -> None:
         self._path = path
+        self._before = before
         self._shared = shared
         self._stripes = [threading.Lock() for _ in range(_STRIPES)]
 
@@ -78,6 +82,7 @@ class DatasetLocks:
         Waits at most ``deadline`` seconds, and stops waiting when ``wanted`` says so: raises
         DeadlineExceeded in both cases.
         """
+        self._before()
         number = uuid.UUID(dataset_id).int
         if not self._shared:
             with self._striped(number, dataset_id, deadline):

@@ -164,6 +164,15 @@ class Content:
         state = "partial" if self._generation(dataset) else "remote"
         return state, str(failure) if failure else ""
 
+    def look(self) -> str:
+        """What became of the cache folder, if it was deleted or its disk was away; '' else.
+
+        One that was deleted is made anew. Raises CacheError while it cannot be used.
+        """
+        with disk_errors(self.cache_dir):
+            self.store.regain()
+        return self.store.said
+
     def transfers(self) -> list[Transfer]:
         """The downloads under way."""
         return [*self._whole.transfers(), *self._scheduler.transfers()]

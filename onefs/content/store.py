@@ -21,6 +21,7 @@ import errno
 import logging
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,9 +38,10 @@ from onefs.content.records import Entry, Records, boot_id
 from onefs.content.verify import Verdict, judge_file
 from onefs.descriptors import make_folder, share_like
 from onefs.errors import CacheError, OnefsError
+from onefs.ground import Ground
 from onefs.model import Dataset
 from onefs.owner import PRIVATE, check_owner, claim
-from onefs.trust import is_inside
+from onefs.trust import check_cache_folder, is_inside
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +74,7 @@ class Store:
     ) -> None:
         self.root = root
         self._trusted = trusted
+        self._database = database
         self.private = root / PRIVATE
         self._index = index
         self._boot = boot_id()
@@ -92,7 +95,13 @@ class Store:
                 self._make_folders()
                 claim(root, database)
                 self.shared = locks_work(self.private) if share is None else share
-            self.locks = DatasetLocks(self.private / "locks", shared=self.shared)
+            self._ground = Ground(self.private, "the cache folder")
+            self._regaining = threading.Lock()
+            #: called when the folder was made anew, or is back with its disk
+            self.on_new_folder: Callable[[], None] = lambda: None
+            self.locks = DatasetLocks(
+                self.private / "locks", shared=self.shared, before=self.regain
+            )
             #: shared between processes, or one for ourselves where the disk has no locks
             self.partial_folder = (
                 partial if self.shared or self.read_only else folder_of_this_process(partial)
@@ -108,6 +117,33 @@ class Store:
             root_is = root_is or self.root.stat()
             if root_is.st_mode & stat.S_IWGRP and folder.stat().st_uid == os.geteuid():
                 share_like(folder, root_is, 0o2777)
+
+    @property
+    def said(self) -> str:
+        """What became of the folder, if it was deleted or its disk was away; '' else."""
+        return self._ground.said
+
+    def regain(self) -> None:
+        """Have the folder that was deleted made anew; nothing when it is there.
+
+        Raises CacheError while it is gone because its disk is, and OSError.
+        """
+        if self.read_only or self._ground.is_same():
+            return
+        with self._regaining:
+            if self._ground.is_same():
+                return
+            self._ground.check()
+            if not self._trusted:
+                check_cache_folder(self.root)
+            made = not self.private.is_dir()
+            self._make_folders()
+            claim(self.root, self._database)
+            if self.partial_folder != self.private / "partial":
+                make_folder(self.partial_folder, self.root)
+            self.ledger.begin_again()
+            self._ground.is_back(made=made)
+            self.on_new_folder()
 
     def make_way(self, final: Path) -> None:
         """Make the folder of a file. Raises CacheError for a link out of the cache folder."""
@@ -134,6 +170,7 @@ class Store:
     def close(self) -> None:
         """Let other processes know that we are gone."""
         self.ledger.close()
+        self._ground.close()
 
     def verdict(self, dataset: Dataset) -> Verdict | None:
         """What is known of a dataset's bytes without reading them; None when nothing is."""

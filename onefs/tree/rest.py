@@ -48,7 +48,7 @@ class RestLink:
 
 def _make(root: Path, own: Path) -> None:
     """The folder; those of processes that have ended go."""
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    root.mkdir(mode=0o700, exist_ok=True)  # the folder above is there, or its disk is away
     for folder in list(root.iterdir()):
         if folder.name.isdigit() and folder.name != "0" and not (_PROC / folder.name).exists():
             shutil.rmtree(folder, ignore_errors=True)
