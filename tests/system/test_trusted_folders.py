@@ -23,7 +23,7 @@ COMMANDS = (
     ["cache", "info"],
     ["cache", "list"],
     ["cache", "verify"],
-    ["search"],
+    ["search", "--limit", "3"],
     ["list", SESSION],
     ["show", PATH],
     ["refresh"],
@@ -45,7 +45,7 @@ def test_every_command_refuses_a_folder_that_others_may_write_to(
     shared.chmod(0o1777)
     there = {f"ONEFS_{which.upper()}_DIR": str(shared)}
     trusting = {**there, "ONEFS_TRUST_CACHE_DIR": "1"}
-    for command in ([*COMMANDS[0], "--dry-run"], *COMMANDS):
+    for command in ([*COMMANDS[0], "--dry-run"], *COMMANDS[:-1]):
         said = home.refused(2, *command, **there)
         assert said.startswith(f"every user may write to {shared} of the {which} folder")
         assert "--trust-cache-dir" in said
@@ -58,6 +58,8 @@ def test_every_command_refuses_a_folder_that_others_may_write_to(
         home.run(*command, **trusting)
     mounted = home.mount("--trust-cache-dir", **there)
     assert (mounted.path / PATH).read_bytes() == small_file(folder, PATH).read_bytes()
+    said = home.refused(2, "refresh", mounted.path / PATH, **there)
+    assert "every user may write to" in said
     # what the file is for others is what the folder is
     mode = stat.S_IMODE(next(shared.rglob("*")).stat().st_mode)
     assert mode & 0o077 == 0o077 if which == "cache" else mode & 0o700
@@ -73,7 +75,8 @@ def test_a_profile_may_say_so(home: Home, tmp_path: Path) -> None:
     assert saved["profiles"]["lab"]["trust_cache_dir"] == "1"
     home.run("cache", "info")
     mounted = home.mount()
-    assert "0 wrong" in home.run("cache", "verify", mounted.path).stderr
+    assert (mounted.path / PATH).read_bytes()
+    assert "0 wrong" in home.run("cache", "verify", PATH).stderr
     mounted.umount()
 
 
@@ -89,9 +92,7 @@ def test_python_refuses_it_too(
         ONE(cache_dir=cache, silent=True)
     monkeypatch.setenv("ONEFS_TRUST_CACHE_DIR", "1")
     with ONE(cache_dir=cache, silent=True) as one:
-        [path] = one.load(
-            SESSION, ["spikes.times"], collection="alf/probe00", download_only=True
-        )
+        [path] = one.load(SESSION, ["spikes.times"], collection="alf/probe00", download_only=True)
         assert path.read_bytes() == small_file(folder, PATH).read_bytes()
 
 
