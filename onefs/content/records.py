@@ -71,8 +71,8 @@ values_of = attrgetter(*_NAMES)
 class Records:
     """The records of one cache folder. Thread-safe, and safe beside other processes.
 
-    Both folders are there, or made before anything is written. ``marks`` is a folder with an empty file for each dataset that is accepted: these few are found
-    without reading every record. Raises OSError.
+    Both folders are there, or made before anything is written. ``marks`` has an empty file for each
+    dataset that is accepted: these few are found without reading every record. Raises OSError.
     """
 
     def __init__(self, folder: Path, marks: Path) -> None:
