@@ -32,6 +32,7 @@ from onefs.model import Dataset
 from onefs.once import Once
 from onefs.owner import check_owner
 from onefs.settings import Settings, resolve
+from onefs.trust import check_folders
 from onefs.urls import is_loopback, safe_url
 
 if TYPE_CHECKING:
@@ -113,9 +114,9 @@ class Access:
     taken up anew when ``onefs login`` writes others. With ``offline`` no server is ever asked,
     and what is not known or not cached fails at once. ``as_of``: the day whose revisions the tree
     shows; '' for all. It asks no server, but with the password of ``login``. Raises AlyxCredentials
-    when that is wrong, and UsageError when the cache folder belongs to another. What its parts
-    raise, CacheError when the folders cannot be used, they raise when they are first asked for, or
-    in :meth:`complete`.
+    when that is wrong, and UsageError when the cache folder belongs to another, or when others may
+    have planted something in the folders (``onefs.trust``). What its parts raise, CacheError when
+    the folders cannot be used, they raise when they are first asked for, or in :meth:`complete`.
     """
 
     def __init__(
@@ -133,6 +134,8 @@ class Access:
         self.url = settings.url
         #: the ONE cache folder that files are kept in
         self.cache_dir = settings.cache_dir
+        if not settings.storing.trust_cache_dir:
+            check_folders(settings.cache_dir, settings.state_dir)
         check_owner(settings.cache_dir, database)
         self._settings, self._laboratory, self._environ = settings, database, environ
         self._login = login or GivenLogin()
@@ -265,6 +268,7 @@ class Access:
             strict=kept.strict,
             limits=Limits(kept.cache_size, kept.min_free),
             max_fetch=kept.max_fetch,
+            trusted=kept.trust_cache_dir,
             preferred=kept.copies,
             on_bad=lambda dataset: self.tree.opened.forget_bytes(dataset),
         )

@@ -8,8 +8,10 @@ small files, that is most of their time.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 #: bytes that a small file has at most
 SMALL = 1 << 16
@@ -24,10 +26,58 @@ def read_small(path: str) -> bytes:
         os.close(descriptor)
 
 
+def create(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a file, made if need be: for its owner, and for whom its folder is open to.
+
+    It has its folder's group then, and what group and others may do with the folder, whatever the
+    umask is. A symbolic link is not followed. Raises OSError.
+    """
+    flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        share_like(descriptor, os.stat(os.path.dirname(path) or "."), 0o666)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def make_folder(path: Path, root: Path) -> None:
+    """Make a folder and those above it, where they are not there yet. Raises OSError.
+
+    What lies below ``root`` has its parent's group, and what group and others may do with that;
+    all others are for their owner only. The umask has no say.
+    """
+    missing = []
+    at = path
+    while not at.is_dir():
+        missing.append(at)
+        at = at.parent
+    for folder in reversed(missing):
+        with suppress(FileExistsError):  # another process is doing the same
+            folder.mkdir(mode=0o700)
+            if root in folder.parents:
+                share_like(folder, folder.parent.stat(), 0o2777)
+
+
+def share_like(made: int | Path, folder: os.stat_result, most: int) -> None:
+    """Give what lies in a folder the folder's group, and its permissions as far as ``most``.
+
+    Those of another user stay as they are.
+    """
+    shared = folder.st_mode & 0o2077 & most
+    if not shared & 0o77:  # it was made for its owner only
+        return
+    with suppress(PermissionError):
+        if not folder.st_mode & stat.S_ISGID:
+            os.chown(made, -1, folder.st_gid)
+        os.chmod(made, 0o700 & most | shared)
+
+
 @contextmanager
 def created(path: str | os.PathLike[str]) -> Iterator[int]:
-    """A new, empty file's descriptor. Raises OSError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    """A new, empty file's descriptor (see :func:`create`). Raises OSError."""
+    descriptor = create(path, os.O_WRONLY | os.O_TRUNC)
     try:
         yield descriptor
     finally:

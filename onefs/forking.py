@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 #: seconds that a fork waits for all members together
@@ -58,15 +58,24 @@ def register(member: Member) -> None:
     _members.add(weakref.ref(member, _members.discard))
 
 
-def open_lock_file(path: str | os.PathLike[str], flags: int, mode: int = 0o600) -> int:
+def _private(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a file for its owner only, and no symbolic link."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def open_lock_file(
+    path: str | os.PathLike[str],
+    flags: int,
+    opener: Callable[[str | os.PathLike[str], int], int] = _private,
+) -> int:
     """A descriptor for locks, which no child keeps; :func:`close_lock_file` ends it.
 
-    Raises OSError.
+    ``opener`` opens the file. Raises OSError.
     """
     name = os.path.basename(os.fspath(path))
     while True:
         before = _forks
-        descriptor = os.open(path, flags | os.O_CLOEXEC, mode)
+        descriptor = opener(path, flags)
         entry = (descriptor, name, next(_serials))
         _entries[descriptor] = entry
         _lock_files.add(entry)
@@ -88,9 +97,12 @@ def close_lock_file(descriptor: int) -> None:
 
 
 @contextmanager
-def lock_file(path: str | os.PathLike[str], mode: int = 0o600) -> Iterator[int]:
+def lock_file(
+    path: str | os.PathLike[str],
+    opener: Callable[[str | os.PathLike[str], int], int] = _private,
+) -> Iterator[int]:
     """The descriptor of a file for locks, made if need be. Raises OSError."""
-    descriptor = open_lock_file(path, os.O_RDWR | os.O_CREAT, mode)
+    descriptor = open_lock_file(path, os.O_RDWR | os.O_CREAT, opener)
     try:
         yield descriptor
     finally:

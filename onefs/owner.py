@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from onefs.descriptors import created, write_all
 from onefs.errors import CacheError, UsageError
 
 #: what is ours inside a cache folder
@@ -49,7 +50,8 @@ def claim(root: Path, database: str) -> None:
         return
     label = _label(root)
     fresh = label.with_suffix(f".{os.getpid()}")
-    fresh.write_text(json.dumps({"database": database}) + "\n", "utf-8")
+    with created(fresh) as file:
+        write_all(file, memoryview(json.dumps({"database": database}).encode() + b"\n"), 0)
     fresh.replace(label)
 
 

@@ -71,6 +71,7 @@ class Profile:
     max_fetch: str = ""
     indexers: str = ""
     copies: str = ""
+    trust_cache_dir: str = ""
 
 
 @dataclass(frozen=True, slots=True)

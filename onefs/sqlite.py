@@ -25,6 +25,7 @@ from typing import Any
 from onefs.disks import network_disk
 from onefs.errors import CacheError, CacheFull
 from onefs.forking import Member, close_lock_file, open_lock_file, register
+from onefs.ground import Ground
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,10 @@ _HURRIED_SECONDS = 10.0
 _PAUSE_SECONDS = 0.02
 #: seconds that another process is waited for while it moves a file aside
 _REPLACING_SECONDS = 5.0
+#: what messages call the folder of a file
+_FOLDER = "the state folder"
+#: seconds between two looks whether a file was deleted
+LOOK_EVERY = 1.0
 #: files whose connection was in use when this process was forked: see :class:`SqliteFile`
 _in_use_at_fork: set[Path] = set()
 
@@ -83,6 +88,9 @@ class SqliteFile(Member):
         #: None after a fork, until the next use
         self._open_connection: sqlite3.Connection | None = None
         self._paused = self._closed = False
+        #: the folder, once it is there; None in memory
+        self._ground: Ground | None = None
+        self._looked_until = 0.0
         with self._lock:  # a fork waits until it is open
             register(self)
             self._connected()
@@ -92,6 +100,13 @@ class SqliteFile(Member):
             self._closed = True
             if self._open_connection is not None:
                 self._open_connection.close()
+            if self._ground is not None:
+                self._ground.close()
+
+    @property
+    def said(self) -> str:
+        """What became of the folder, if it was deleted or its disk was away; '' else."""
+        return "" if self._ground is None else self._ground.said
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run one statement by itself and give its rows."""
@@ -147,16 +162,54 @@ class SqliteFile(Member):
         self._lock = threading.RLock()
 
     def _connected(self) -> sqlite3.Connection:
-        """The connection, opened if need be."""
-        if self._open_connection is None:
-            if self._closed:
-                raise CacheError(f"{self._what} {self._path} is closed")
+        """The connection to the file that is there: SQLite goes on with one that was deleted.
+
+        Raises CacheError while the disk of the file is away.
+        """
+        if self._closed:
+            raise CacheError(f"{self._what} {self._path} is closed")
+        if self._open_connection is None or not self._is_current():
             try:
-                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                self._open_connection = self._open()
+                self._reopen()
             except (sqlite3.Error, OSError) as error:
                 raise self._failure(error, " cannot be opened") from error
+        assert self._open_connection is not None
         return self._open_connection
+
+    def _is_current(self) -> bool:
+        """Whether the file that is open is the one at our path; looked at once a second."""
+        now = time.monotonic()
+        if now < self._looked_until or self._path == MEMORY or self._path in _in_use_at_fork:
+            return True
+        if self._open_connection is not None and self._open_connection.in_transaction:
+            return True
+        with suppress(OSError):
+            if _inode(self._path) == self._inode:
+                self._looked_until = now + LOOK_EVERY
+                if self._ground is not None:
+                    self._ground.is_same()
+                return True
+        return False
+
+    def _reopen(self) -> None:
+        """Open the file, made if need be, unless its disk is away.
+
+        Raises CacheError, sqlite3.Error, OSError.
+        """
+        if self._ground is not None:
+            self._ground.check()
+        lost, made = self._open_connection, not self._path.exists()
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if lost is not None:
+            lost.close()
+            self._usable = False
+        self._open_connection = self._open()
+        self._usable = True
+        self._looked_until = time.monotonic() + LOOK_EVERY
+        if self._ground is None:
+            self._ground = None if self._path == MEMORY else Ground(self._path.parent, _FOLDER)
+        elif lost is not None:
+            self._ground.is_back(made=made)
 
     def _begin(self, end: float) -> sqlite3.Connection:
         """Begin a transaction, with our lock held; between two tries others have the lock."""

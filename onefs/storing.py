@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from onefs.errors import UsageError
 
 #: settings of a profile, and variables with ``ONEFS_`` before them
-NAMES = ("cache_size", "min_free", "small_file", "strict", "max_fetch", "indexers", "copies")
+NAMES = (
+    *("cache_size", "min_free", "small_file", "strict", "max_fetch", "indexers", "copies"),
+    "trust_cache_dir",
+)
+#: those of them that are yes or no
+_FLAGS = ("strict", "trust_cache_dir")
 
 #: files up to this size are fetched whole
 SMALL_FILE = 16 << 20
@@ -60,6 +65,8 @@ class Storing:
     indexers: tuple[str, ...] = INDEXERS
     #: names or patterns of repositories whose copies are tried first, in this order
     copies: tuple[str, ...] = ()
+    #: use the folders although others may have planted something in them (see ``onefs.trust``)
+    trust_cache_dir: bool = False
 
 
 def parse_size(text: str) -> int:
@@ -107,6 +114,7 @@ def storing(
         min_free=_limit(found.get("min_free")) or 0,
         small_file=parse_size(found.get("small_file", str(SMALL_FILE))),
         strict=_YES[found.get("strict", "no").lower()],
+        trust_cache_dir=_YES[found.get("trust_cache_dir", "no").lower()],
         max_fetch=_limit(found.get("max_fetch")),
         indexers=INDEXERS if indexers is None else _names(indexers),
         copies=_names(found.get("copies", "none")),
@@ -115,7 +123,7 @@ def storing(
 
 def _check(name: str, value: str, source: str) -> None:
     try:
-        if name == "strict":
+        if name in _FLAGS:
             if value.lower() not in _YES:
                 raise UsageError(f"{value!r} is neither yes nor no")
         elif name == "small_file":

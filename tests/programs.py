@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -15,11 +16,15 @@ def program(name: str, package: str) -> str:
     """The path of a program; where it is not installed the test is skipped, or fails."""
     found = shutil.which(name)
     if found is None:
-        reason = f"{name} is not installed (Debian's package {package})"
-        if os.environ.get(_REQUIRED) == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        absent(f"{name} is not installed (Debian's package {package})")
     return found
+
+
+def absent(reason: str) -> NoReturn:
+    """Skip a test that needs what is not there; fail it where that must be there."""
+    if os.environ.get(_REQUIRED) == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def octave() -> str:

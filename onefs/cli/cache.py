@@ -15,7 +15,7 @@ import click
 
 from onefs.cli.options import FAILED, database_options, folder_options, say, say_path
 from onefs.cli.status import size
-from onefs.errors import NotFound
+from onefs.errors import CacheError, NotFound
 
 if TYPE_CHECKING:
     from onefs.access import Access
@@ -170,28 +170,48 @@ def unpin(paths: tuple[str, ...], **flags: Any) -> None:
 @paths
 @cache_options
 def evict(paths: tuple[str, ...], **flags: Any) -> None:
-    """Remove what was downloaded of PATH. What is pinned or being read stays."""
+    """Remove what was downloaded of PATH. What is pinned or being read stays.
+
+    Exit code 1 when something could not be removed.
+    """
     from onefs.cli.chosen import kept_at
 
     with _opened(paths, flags) as (access, patterns):
         keeping = access.content.keeping
         chosen = {kept.dataset_id for kept in kept_at(access, patterns)}
-        freed = sum(keeping.evict(dataset_id) for dataset_id in chosen)
+        freed, failed = 0, set()
+        for dataset_id in sorted(chosen):
+            try:
+                freed += keeping.evict(dataset_id)
+            except CacheError as error:
+                failed.add(dataset_id)
+                say(f"onefs: {error}", err=True)
         for kept in keeping.listing():
-            if kept.dataset_id in chosen and kept.on_disk:
+            if kept.dataset_id in chosen - failed and kept.on_disk:
                 say(f"{kept.path}: {_why_left(kept)}", err=True)
     say(f"freed {size(freed)}", err=True)
+    if failed:
+        click.get_current_context().exit(FAILED)
 
 
 @cache.command()
 @cache_options
 def clear(**flags: Any) -> None:
-    """Remove all that was downloaded. What is pinned or being read stays."""
+    """Remove all that was downloaded. What is pinned or being read stays.
+
+    Exit code 1 when something could not be removed.
+    """
+    failures: list[str] = []
     with _opened((), flags) as (access, _):
-        freed = access.content.keeping.clear()
+        freed = access.content.keeping.clear(failures.append)
         left = access.content.total_bytes()
-    rest = f"; {size(left)} are pinned or being read" if left else ""
+    for failure in failures:
+        say(f"onefs: {failure}", err=True)
+    why = "are pinned, being read or cannot be removed" if failures else "are pinned or being read"
+    rest = f"; {size(left)} {why}" if left else ""
     say(f"freed {size(freed)}{rest}", err=True)
+    if failures:
+        click.get_current_context().exit(FAILED)
 
 
 @cache.command()

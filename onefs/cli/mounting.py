@@ -13,6 +13,7 @@ from onefs.cli.serve_mount import MountSettings, build
 from onefs.mount import daemon, library, logs, places, records
 from onefs.mount.config import DaemonConfig
 from onefs.settings import Settings
+from onefs.trust import check_folders
 
 #: what a mount may need for as long as it lives, and no child process may inherit
 _SECRETS = ("ONEFS_TOKEN", "ONEFS_DATA_PASSWORD")
@@ -46,6 +47,8 @@ def start(wish: Wish, timeout: float) -> None:
     """
     settings = wish.settings
     library.check_fuse()
+    if not settings.storing.trust_cache_dir:  # before the log is written
+        check_folders(settings.cache_dir, settings.state_dir)
     folders = (settings.cache_dir, settings.state_dir, settings.log_file)
     served = (wish.demo.data,) if wish.demo is not None and wish.demo.data else ()
     places.check_places(wish.mountpoint, *folders, *served)

@@ -32,6 +32,7 @@ from onefs.metadata.auth import log_in as get_token
 from onefs.mount.records import list_mounts
 from onefs.settings import Settings, load, resolve
 from onefs.sites import Site, mounted, of_mount, owner_of, stand_in
+from onefs.storing import storing
 from onefs.tree.days import of_day
 from onefs.tree.views import BY_EID, BY_REF
 from onefs.urls import host_key
@@ -166,6 +167,7 @@ def _configured(flags: Flags) -> Site:
             profile="",
             cache_dir=Path(folder).expanduser().absolute(),
             state_dir=Path(state or os.path.join(platformdirs.user_state_dir("onefs"), owner)),
+            storing=storing(flags, os.environ, {}),
         )
         return Site(settings, owner)
     return Site(settings, host_key(settings.url))

@@ -22,6 +22,9 @@ from onefs.errors import (
 from onefs.printable import printable
 from onefs.secret import redact
 
+#: the variable of ``--trust-cache-dir``
+TRUST = "ONEFS_TRUST_CACHE_DIR"
+
 FAILED = 1
 USAGE = 2
 CREDENTIALS = 3
@@ -82,10 +85,35 @@ def database_options(command: F) -> F:
     return command
 
 
+def _trust(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    """Set the flag's variable while the command runs: whatever opens the folder looks at it."""
+    if value:
+        before = os.environ.get(TRUST)
+        os.environ[TRUST] = "1"
+        context.call_on_close(lambda: _put_back(before))
+
+
+def _put_back(before: str | None) -> None:
+    os.environ.pop(TRUST, None)
+    if before is not None:
+        os.environ[TRUST] = before
+
+
+#: goes with each ``--cache-dir``
+trust_option = click.option(
+    "--trust-cache-dir",
+    is_flag=True,
+    expose_value=False,
+    callback=_trust,
+    help=f"Use folders that others may write to, and links in them. [{TRUST}]",
+)
+
+
 def folder_options(command: F) -> F:
-    """``--cache-dir`` and ``--state-dir``."""
+    """``--cache-dir``, ``--state-dir`` and ``--trust-cache-dir``."""
     folder = click.Path(file_okay=False)
     for option in (
+        trust_option,
         click.option(
             "--state-dir",
             type=folder,

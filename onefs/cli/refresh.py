@@ -11,6 +11,7 @@ import click
 from onefs.cli.options import database_options, folder_options, named
 from onefs.errors import NotConfigured, UsageError
 from onefs.settings import resolve
+from onefs.storing import storing
 
 #: folders that have a listing of their own: lab, subject, date, number
 _DEPTH = 4
@@ -31,11 +32,11 @@ def refresh(path: str | None, **flags: str | None) -> None:
         catalogue, inner, as_of = _find(path)
         # a folder that bears a mark shares its name with another: refresh them both
         depth = next((i for i, name in enumerate(inner) if "~" in name), _DEPTH)
-        _want_anew([catalogue], inner[: min(depth, _DEPTH)])
+        _want_anew([catalogue], inner[: min(depth, _DEPTH)], flags)
         _forgive([catalogue], inner, flags, as_of)
         return
     catalogues = _catalogues(flags)
-    _want_anew(catalogues, ())
+    _want_anew(catalogues, (), flags)
     _forgive(catalogues, (), flags)
 
 
@@ -55,6 +56,14 @@ def _find(path: str) -> tuple[Path, tuple[str, ...], str]:
     raise UsageError(f"{path} lies in no mount of onefs: `onefs status` shows them")
 
 
+def _trusts(flags: dict[str, str | None]) -> bool:
+    """Whether folders are used that others may write to."""
+    try:
+        return resolve(flags).storing.trust_cache_dir
+    except NotConfigured:
+        return storing(flags, os.environ, {}).trust_cache_dir
+
+
 def _catalogues(flags: dict[str, str | None]) -> list[Path]:
     """Those of the database that is named, or else of every mount and of the default one."""
     from onefs.mount.records import list_mounts
@@ -70,11 +79,17 @@ def _catalogues(flags: dict[str, str | None]) -> list[Path]:
     return [folder / "catalogue.sqlite" for folder in sorted(found)]
 
 
-def _want_anew(catalogues: list[Path], scope: tuple[str, ...]) -> None:
+def _want_anew(
+    catalogues: list[Path], scope: tuple[str, ...], flags: dict[str, str | None]
+) -> None:
     from onefs.metadata.database import Database
+    from onefs.trust import check_folder
 
+    trusted = _trusts(flags)
     for path in catalogues:
         if path.exists():
+            if not trusted:
+                check_folder(path.parent, "state")
             database = Database(path)
             database.force(scope, time.time())
             database.close()

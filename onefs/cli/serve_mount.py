@@ -179,6 +179,7 @@ def _sync(access: Access, found: MountSettings) -> None:
 
 def _status(access: Access) -> Status:
     return Status(
+        folders=_folders(access),
         state=OFFLINE if access.catalogue.offline else READY,
         cache_bytes=access.content.total_bytes(),
         fetched=access.content.meter.spent(),
@@ -188,6 +189,17 @@ def _status(access: Access) -> Status:
             for each in access.content.transfers()
         ),
     )
+
+
+def _folders(access: Access) -> tuple[str, ...]:
+    """What became of the cache and the state folder; what was deleted is made anew on the way."""
+    found = []
+    for look in (access.content.look, access.database.look):
+        try:
+            found.append(look())
+        except OnefsError as error:
+            found.append(str(error))
+    return tuple(sentence for sentence in found if sentence)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,15 @@ from typing import NoReturn
 import click
 
 from onefs import oneparams, settings
-from onefs.cli.options import ask, ask_secret, at_terminal, database_options, say
+from onefs.cli.options import (
+    TRUST,
+    ask,
+    ask_secret,
+    at_terminal,
+    database_options,
+    say,
+    trust_option,
+)
 from onefs.cli.trial import FileServer, find_file_servers, try_login
 from onefs.credentials import (
     CredentialStore,
@@ -62,6 +70,7 @@ class _Given:
 @click.command()
 @database_options
 @click.option("--cache-dir", type=click.Path(file_okay=False), help="Where files are kept.")
+@trust_option
 @click.option("--data-username", metavar="NAME", help="The file server's user.")
 @click.option("--default/--no-default", "default", default=None, help="Use it when none is named.")
 def setup(
@@ -96,6 +105,8 @@ def setup(
     )
     if given.profile:
         row = replace(row, name=given.profile)
+    if trust := os.environ.get(TRUST):
+        row = replace(row, trust_cache_dir=trust)
     settings.save_profile(row, default=bool(default))
     store.set_token(chosen, found.username, token)
     if data is not None:

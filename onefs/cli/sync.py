@@ -34,6 +34,7 @@ from onefs.metadata.tables_sync import (
     from_server,
 )
 from onefs.settings import Settings, resolve
+from onefs.trust import check_folders
 from onefs.urls import host_key
 
 #: what stands for every path of ``--sizes``
@@ -69,6 +70,8 @@ def sync(
     sessions.pqt and datasets.pqt, with which it, and the mount, are a cache folder for ONE-api.
     """
     settings = resolve(flags)
+    if not settings.storing.trust_cache_dir:
+        check_folders(settings.cache_dir, settings.state_dir)
     if tables is not None or sizes is None:
         check_pyarrow()  # before a server is asked: an embedded one has no tables without it, too
     built = tables is not None and _load_files(tables, settings)

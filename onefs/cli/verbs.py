@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-from onefs.cli.options import database_options, named, say
+from onefs.cli.options import database_options, named, say, trust_option
 from onefs.one import ONE, OnefsWarning
 from onefs.printable import printable
 
@@ -64,7 +64,8 @@ class Database:
 
 
 def verb_options(command: F) -> F:
-    """``--url --username --profile --cache-dir --offline``, handed over as ``database``."""
+    """``--url --username --profile --cache-dir --offline``, handed over as ``database``; and
+    ``--trust-cache-dir``."""
 
     @wraps(command)
     def handed_over(**options: Any) -> Any:
@@ -76,7 +77,7 @@ def verb_options(command: F) -> F:
         type=click.Path(file_okay=False),
         callback=named,
         help="Where files are kept: a ONE cache folder. [ONEFS_CACHE_DIR]",
-    )(handed_over)
+    )(trust_option(handed_over))
     made = click.option(
         "--offline", is_flag=True, help="Ask no server: what is known already must do."
     )(made)

@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 
 from onefs.alf import SUBJECTS
-from onefs.content.files import disk_errors, remove, stamp
+from onefs.content.files import disk_errors, identity, remove, stamp
 from onefs.content.holes import counted
 from onefs.content.store import Place, Store
 from onefs.content.verify import Verdict, judge_file
+from onefs.descriptors import share_like
 from onefs.model import Dataset
 
 #: FlatIron's and some of ONE's own names carry the dataset's UUID before the extension
@@ -88,11 +89,30 @@ def adopt_folder(
                 yield Adoption(path, Outcome.UNKNOWN)
                 continue
             with disk_errors(store.root):
-                adoption = _examine(store, path, *found, watch, trust=trust)
-                if isinstance(adoption, os.stat_result):
-                    with store.locks.hold(found[0].id, 60.0):
-                        adoption = _take(store, path, *found, adoption, copy=copy)
-            yield adoption
+                yield _adopt(store, path, *found, watch, copy=copy, trust=trust)
+
+
+def _adopt(
+    store: Store,
+    path: Path,
+    dataset: Dataset,
+    place: Place,
+    watch: Watch,
+    *,
+    copy: bool,
+    trust: bool,
+) -> Adoption:
+    """What becomes of one file. Raises OSError for what is wrong with the cache folder."""
+    try:
+        adoption = _examine(store, path, dataset, place, watch, trust=trust)
+        if isinstance(adoption, os.stat_result):
+            with store.locks.hold(dataset.id, 60.0):
+                adoption = _take(store, path, dataset, place, adoption, copy=copy)
+        return adoption
+    except (FileNotFoundError, PermissionError) as error:
+        if error.filename is None or Path(error.filename) != path:
+            raise
+        return Adoption(path, Outcome.DIFFERS, f"it cannot be read: {error.strerror}")
 
 
 def _examine(
@@ -126,13 +146,15 @@ def _take(
     if store.known(dataset) is not None:  # since a moment ago
         return Adoption(path, Outcome.THERE)
     final = store.final(place)
-    if final.exists() and not final.samefile(path):
-        return Adoption(path, Outcome.DIFFERS, f"another file stands at {final} already")
     brought = not final.exists()
+    if not brought and not final.samefile(path):
+        return Adoption(path, Outcome.DIFFERS, f"another file stands at {final} already")
+    if identity(path.stat()) != identity(found):  # these are not the bytes that were judged
+        return Adoption(path, Outcome.DIFFERS, "it was written to meanwhile")
     if brought:
-        final.parent.mkdir(parents=True, exist_ok=True)
+        store.make_way(final)
         _bring(path, final, copy=copy)
-    if stamp(path.stat()) != stamp(found):  # these are not the bytes that were judged
+    if stamp(path.stat()) != stamp(found):  # linking it has changed its ctime
         if brought:
             remove(final)
         return Adoption(path, Outcome.DIFFERS, "it was written to meanwhile")
@@ -153,6 +175,7 @@ def _bring(path: Path, final: Path, *, copy: bool) -> None:
     fresh = final.with_name(f".{final.name}.onefs")
     try:
         shutil.copy2(path, fresh)
+        share_like(fresh, fresh.parent.stat(), 0o666)
         fresh.replace(final)
     finally:
         remove(fresh)

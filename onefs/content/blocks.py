@@ -33,6 +33,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from onefs.content.holes import allocated, disk_size
+from onefs.descriptors import create, created, write_all
 from onefs.forking import close_lock_file, open_lock_file
 from onefs.model import Dataset
 
@@ -217,11 +218,11 @@ def create_blocks(
     assert dataset.size is not None
     about = About(dataset.id, dataset.size, dataset.md5, block_size, secrets.token_hex(8), place)
     stem = f"{dataset.id}.{about.generation}"
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
-    data = open_lock_file(folder / f"{stem}.data", flags, 0o666)
+    flags = os.O_RDWR | os.O_EXCL
+    data = open_lock_file(folder / f"{stem}.data", flags, create)
     try:
         os.ftruncate(data, about.size)
-        records = open_lock_file(folder / f"{stem}.map", flags, 0o666)
+        records = open_lock_file(folder / f"{stem}.map", flags, create)
     except OSError:
         close_lock_file(data)
         raise
@@ -239,15 +240,23 @@ def remove_blocks(folder: Path, dataset_id: str, *, retire: bool = True) -> int:
     """Remove a dataset's partial file, in whatever condition. The caller holds its lock.
 
     ``retire``: who has it open is told that it is GONE. Gives the bytes of disk that are counted
-    for its blocks.
+    for its blocks. Raises OSError, with the file's name, when its bytes cannot be removed.
     """
     about = read_about(folder, dataset_id)
-    freed = sum(_counted(path, about) for path in folder.glob(f"{dataset_id}.*.data"))
+    freed = 0
+    for path in folder.glob(f"{dataset_id}.*.data"):
+        size = _counted(path, about)
+        # the bytes first: what names them stays for as long as they cannot be removed
+        path.unlink(missing_ok=True)
+        freed += size
     (folder / f"{dataset_id}.json").unlink(missing_ok=True)
     for path in folder.glob(f"{dataset_id}.*"):
         if path.suffix == ".map" and retire:
-            with path.open("r+b") as file:
-                file.write(struct.pack("<Q", State.GONE))
+            records = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.pwrite(records, struct.pack("<Q", State.GONE), 0)
+            finally:
+                os.close(records)
         path.unlink(missing_ok=True)
     return freed
 
@@ -289,5 +298,6 @@ def abouts(folder: Path) -> Iterator[About]:
 
 def _write_about(folder: Path, about: About) -> None:
     fresh = folder / f"{about.dataset_id}.{about.generation}.{secrets.token_hex(4)}"
-    fresh.write_text(json.dumps(asdict(about)) + "\n", "utf-8")
+    with created(fresh) as file:
+        write_all(file, memoryview(json.dumps(asdict(about)).encode() + b"\n"), 0)
     fresh.replace(folder / f"{about.dataset_id}.json")

@@ -8,9 +8,11 @@ accepted goes only when it is named: with the file would go the word that it is 
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from onefs.content.blocks import About, abouts, open_blocks, remove_blocks
 from onefs.content.files import disk_errors
@@ -18,7 +20,7 @@ from onefs.content.holes import can_punch, disk_size
 from onefs.content.partial import Partial
 from onefs.content.partials import Partials
 from onefs.content.store import Store
-from onefs.errors import DeadlineExceeded
+from onefs.errors import CacheError, DeadlineExceeded, OnefsError
 from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,16 @@ class Candidate:
     about: About | None = None
 
 
+@dataclass(slots=True)
+class Evicted:
+    """What an eviction came to."""
+
+    #: bytes of disk that were given back
+    freed: int = 0
+    #: one sentence for each file that could not be removed; its bytes stay counted
+    failures: list[str] = field(default_factory=list)
+
+
 class Evictor:
     """Evicts. Thread-safe; one thread of a process does it at a time."""
 
@@ -44,28 +56,64 @@ class Evictor:
         self._lock = threading.Lock()
         #: None: nobody has tried it yet
         self._can_punch: bool | None = None
+        #: failures that the log has told of already
+        self._told: set[str] = set()
 
-    def evict(self, need: int) -> None:
-        """Remove files and blocks of at least ``need`` bytes, as far as that is possible."""
+    def evict(self, need: int) -> Evicted:
+        """Remove files and blocks of at least ``need`` bytes, as far as that is possible.
+
+        What cannot be removed is left out, and the log names it once.
+        """
+        outcome = Evicted()
         store = self._store
         before = store.ledger.total()
         with self._lock, disk_errors(store.root):
             need -= before - store.ledger.total()  # somebody else has just made room
             accepted = store.records.marked()
             for candidate in self._candidates():
-                if need <= 0:
-                    return
+                if need <= outcome.freed:
+                    break
                 if candidate.about is not None or candidate.dataset_id not in accepted:
-                    need -= self._remove(candidate, need)
+                    self._try(candidate, need - outcome.freed, outcome)
+        self._tell(outcome.failures)
+        return outcome
 
     def discard(self, dataset_id: str) -> int:
-        """Remove what there is of one dataset, if nobody reads it; the bytes that were freed."""
+        """Remove what there is of one dataset, if nobody reads it; the bytes that were freed.
+
+        Raises CacheError that names what could not be removed.
+        """
+        outcome = Evicted()
         with disk_errors(self._store.root):
-            return sum(
-                self._remove(candidate, 1 << 62)
-                for candidate in self._candidates()
-                if candidate.dataset_id == dataset_id
-            )
+            for candidate in self._candidates():
+                if candidate.dataset_id == dataset_id:
+                    self._try(candidate, 1 << 62, outcome)
+        if outcome.failures:
+            raise CacheError("; ".join(outcome.failures))
+        return outcome.freed
+
+    def _try(self, candidate: Candidate, need: int, outcome: Evicted) -> None:
+        """Remove a candidate; when that fails, say why and leave it counted."""
+        try:
+            self._remove(candidate, need, outcome)
+        except OnefsError:  # some of ours are OSErrors too
+            raise
+        except OSError as error:
+            path = error.filename or self._path(candidate)
+            outcome.failures.append(f"{os.fsdecode(path)} cannot be removed: {error.strerror}")
+
+    def _path(self, candidate: Candidate) -> str:
+        if candidate.about is not None:
+            return str(self._store.final(candidate.about.place))
+        entry = self._store.records.get(candidate.dataset_id)
+        return str(self._store.root / (entry.path if entry else candidate.dataset_id))
+
+    def _tell(self, failures: list[str]) -> None:
+        fresh = [failure for failure in failures if failure not in self._told]
+        self._told.update(fresh)
+        if fresh:
+            more = f", nor can {len(fresh) - 1} other files" if len(fresh) > 1 else ""
+            log.warning("%s%s: their bytes stay counted", fresh[0], more)
 
     def _candidates(self) -> list[Candidate]:
         store = self._store
@@ -82,14 +130,16 @@ class Evictor:
         except FileNotFoundError:
             return 0.0
 
-    def _remove(self, candidate: Candidate, need: int) -> int:
+    def _remove(self, candidate: Candidate, need: int, outcome: Evicted) -> None:
+        """Raises OSError when bytes are still there that were to be removed."""
         try:
             with self._store.locks.hold(candidate.dataset_id, 0.0):
                 if candidate.about is None:
-                    return self._remove_file(candidate.dataset_id)
-                return self._remove_blocks(candidate.about, need)
+                    outcome.freed += self._remove_file(candidate.dataset_id)
+                else:
+                    self._remove_blocks(candidate.about, need, outcome)
         except DeadlineExceeded:  # somebody is working on it
-            return 0
+            return
 
     def _remove_file(self, dataset_id: str) -> int:
         entry = self._store.records.get(dataset_id)
@@ -98,14 +148,18 @@ class Evictor:
         path = self._store.root / entry.path
         if entry.state == "bad":  # the verdict stays, the bytes go
             path = self._store.private / "rejected" / dataset_id
-        elif not entry.ours or not self._store.unchanged(entry):
+        elif not entry.ours:
+            return 0
+        elif not self._store.unchanged(entry):
+            if os.path.lexists(path):
+                raise OSError(errno.EEXIST, "it is not what onefs downloaded any more", str(path))
             return 0
         freed = self._store.discard(path)
         if entry.state != "bad":
             self._store.forget(dataset_id)
         return freed
 
-    def _remove_blocks(self, about: About, need: int) -> int:
+    def _remove_blocks(self, about: About, need: int, outcome: Evicted) -> None:
         size = about.size
         dataset = Dataset(about.dataset_id, "", about.place[-1], size=size, md5=about.md5)
         partial = self._partials.find(dataset)
@@ -113,42 +167,47 @@ class Evictor:
         if partial is None:
             blocks = open_blocks(self._store.partial_folder, dataset)
             if blocks is None:
-                freed = remove_blocks(self._store.partial_folder, about.dataset_id)
-                self._store.ledger.change(-freed)
-                return freed
+                outcome.freed += self._remove_partial(about.dataset_id)
+                return
             partial = Partial(
                 dataset, about.place, blocks, threading.Condition(), shared=self._store.shared
             )
         try:
-            freed = self._punch(partial, need) if self._punches(partial) else 0
+            before = outcome.freed
+            if self._punches(partial):
+                self._punch(partial, need, outcome)
             if not ours and partial.alone():
-                freed += self._remove_empty(partial, freed)
-            return freed
+                outcome.freed += self._remove_empty(partial, outcome.freed - before)
         finally:
             if ours:
                 self._partials.release(partial)
             else:
                 partial.blocks.close()
 
-    def _punch(self, partial: Partial, need: int) -> int:
+    def _punch(self, partial: Partial, need: int, outcome: Evicted) -> None:
         freed = 0
         kept = partial.wanted_blocks()
-        for block in range(partial.blocks.count):
-            if freed >= need:
-                break
-            if block not in kept and partial.evict(block):
-                start, end = partial.blocks.span(block)
-                freed += disk_size(end - start)
-        self._store.ledger.change(-freed)
-        return freed
+        try:
+            for block in range(partial.blocks.count):
+                if freed >= need:
+                    break
+                if block not in kept and partial.evict(block):
+                    start, end = partial.blocks.span(block)
+                    freed += disk_size(end - start)
+        finally:  # some may be gone when the disk refuses the next
+            self._store.ledger.change(-freed)
+            outcome.freed += freed
 
     def _remove_empty(self, partial: Partial, freed: int) -> int:
         """Remove a partial file that nobody has open, once no block is left or none can go."""
         if freed and partial.blocks.present_bytes():
             return 0
-        left = remove_blocks(self._store.partial_folder, partial.dataset.id)
-        self._store.ledger.change(-left)
-        return left
+        return self._remove_partial(partial.dataset.id)
+
+    def _remove_partial(self, dataset_id: str) -> int:
+        freed = remove_blocks(self._store.partial_folder, dataset_id)
+        self._store.ledger.change(-freed)
+        return freed
 
     def _punches(self, partial: Partial) -> bool:
         """Whether a part of a file can be given back here: else blocks would go for nothing."""

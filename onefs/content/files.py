@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from onefs.descriptors import make_folder
 from onefs.errors import CacheError, CacheFull, OnefsError
 from onefs.foreign import whole_number
 from onefs.pids import is_forsaken, pid_space
@@ -34,13 +35,9 @@ def stamp(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def rename(source: Path, target: Path) -> None:
-    """Give a file another name, in a folder that may have to be made first."""
-    try:
-        os.replace(source, target)
-    except FileNotFoundError:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(source, target)
+def identity(found: os.stat_result) -> tuple[int, int, int, int]:
+    """What changes when a file is replaced, written to with its mtime put back, linked or moved."""
+    return *stamp(found), found.st_ctime_ns
 
 
 def remove_folder(folder: Path) -> None:
@@ -82,5 +79,5 @@ def folder_of_this_process(shared: Path) -> Path:
         if whole_number(pid) is not None and old.is_dir() and is_forsaken(old, pid, space):
             remove_folder(old)
     own = shared / f"{pid_space()}-{os.getpid()}"
-    own.mkdir(exist_ok=True)
+    make_folder(own, shared)
     return own

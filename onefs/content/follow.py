@@ -225,12 +225,12 @@ class Follower:
                 progress.again = partial.may_be_complete()
                 return
             if verdict.good:
-                self._publish(partial, verdict)
+                self._publish(partial, verdict, progress.digest.hexdigest())
             else:
                 self._reject(partial, verdict.reason, progress.digest.hexdigest())
         self._tell(partial)
 
-    def _publish(self, partial: Partial, verdict: Verdict) -> None:
+    def _publish(self, partial: Partial, verdict: Verdict, digest: str) -> None:
         blocks = partial.blocks
         self._store.publish(
             partial.dataset,
@@ -239,6 +239,7 @@ class Follower:
             verdict,
             durable=True,
             generation=blocks.about.generation,
+            digest=digest,
         )
         blocks.set_state(State.DONE)
         remove_blocks(blocks.folder, partial.dataset.id, retire=False)

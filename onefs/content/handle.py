@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onefs.content.answers import Changed
-from onefs.content.blocks import BLOCK_SIZE, State
+from onefs.content.blocks import BLOCK_SIZE, LOOK, State
+from onefs.content.files import identity, stamp
 from onefs.content.reading import Reading
 from onefs.content.store import Place
+from onefs.content.verify import judge_file
 from onefs.content.versions import of_entry, of_file
 from onefs.errors import BadContent, CacheError
 from onefs.model import Dataset
@@ -51,6 +53,12 @@ class DatasetHandle:
         self._absent_until = time.monotonic() + _STILL_ABSENT if absent else 0.0
         self._lock = threading.Lock()
         self._fd: int | None = None
+        #: the file of ``_fd`` as it was when its bytes were proved, and until when that is believed
+        self._proved: os.stat_result | None = None
+        self._believed_until = 0.0
+        self._proving = threading.Lock()
+        #: the open file turned out to have been changed
+        self._spoiled = False
         self._reading: Reading | None = None
         #: readings of files that have changed since, to be ended with the last read
         self._outdated: list[Reading] = []
@@ -58,7 +66,7 @@ class DatasetHandle:
     def ready(self, offset: int, length: int) -> int | None:
         """The descriptor that holds these bytes; None when a server has to be waited for."""
         if self._fd is not None:
-            return self._fd
+            return self._fd if self._is_unchanged() else None
         reading = self._reading
         if reading is not None:
             return self._is_ready(reading, offset, length)
@@ -74,6 +82,8 @@ class DatasetHandle:
 
     def fd(self, offset: int, length: int) -> int:
         """A descriptor that holds these bytes at this offset; fetches them if need be."""
+        if self._fd is not None and not self._is_unchanged():
+            self._prove_again(self._fd)
         changes = 0
         for _ in range(TRIES):
             try:
@@ -192,6 +202,7 @@ class DatasetHandle:
         with self._lock:
             taken = self._fd is None and found.st_size == self.size
             if taken:
+                self._proved = found
                 self._fd = descriptor
         if taken:
             self._note_version(found)
@@ -200,6 +211,45 @@ class DatasetHandle:
         if found.st_size != self.size:
             raise BadContent(f"{path} has {found.st_size} bytes, {self.size} were promised")
         return True
+
+    def _is_unchanged(self) -> bool:
+        """Whether nothing was done to the open file since its bytes were proved.
+
+        That it lost its last name is an eviction, which leaves its bytes as they are.
+        """
+        now = time.monotonic()
+        if now < self._believed_until or self._fd is None or self._proved is None:
+            return True
+        found = os.fstat(self._fd)
+        evicted = not found.st_nlink and stamp(found) == stamp(self._proved)
+        if not evicted and identity(found) != identity(self._proved):
+            return False
+        self._believed_until = now + LOOK
+        return True
+
+    def _prove_again(self, descriptor: int) -> None:
+        """Hash the open file once more; raises BadContent when its bytes are not what they were."""
+        dataset = self._dataset
+        with self._proving:
+            if not self._spoiled:
+                if self._is_unchanged():  # another thread has proved it
+                    return
+                found = os.fstat(descriptor)
+                self._content.adopt(dataset, self._place)
+                entry = self._content.store.entry(dataset)
+                known = entry and (entry.inode, entry.size, entry.mtime_ns, entry.ctime_ns)
+                if known == identity(found) or self._is_described(descriptor):
+                    self._proved = found
+                    return
+                self._spoiled = True
+            raise BadContent(f"{dataset.name} was changed in the cache folder: open it again")
+
+    def _is_described(self, descriptor: int) -> bool:
+        """Whether the open file, which may have no name any more, is what the database says."""
+        good = judge_file(self._dataset, Path(f"/proc/self/fd/{descriptor}")).state == "cached"
+        if not good:
+            self._content.went_bad(self._dataset)
+        return good
 
     def _note_version(self, found: os.stat_result) -> None:
         """The kernel may show again what it reads of this file from now on."""

@@ -17,8 +17,10 @@
 -- used_at: seconds since the epoch.
 -- boot:    '' once the bytes are known to be on the disk; else the boot id of the machine that
 --          wrote them: after a power loss they would be checked again.
--- generation: that of the partial file which it grew from (see blocks.py), '' for none.
--- digest:  of the bytes, where it was computed and differs from the claim; '' otherwise.
+-- generation: that of the partial file which it grew from (see blocks.py), '' for none; then an @
+--          and the file's ctime in ns as it was when its bytes were proved. Another ctime means
+--          that it is hashed before it is served. An older onefs writes no @: then it is believed.
+-- digest:  of the bytes, where it was computed and the database claims none or another; else ''.
 CREATE TABLE IF NOT EXISTS entries (
     dataset_id   TEXT PRIMARY KEY,
     path         TEXT NOT NULL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Container, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,9 +17,12 @@ from onefs.content.lock import try_lock, unlock
 from onefs.content.records import Entry
 from onefs.content.store import Place, Store
 from onefs.content.verify import Verdict, hash_file
-from onefs.descriptors import sync_folder
-from onefs.errors import BadContent, NotFound
+from onefs.descriptors import created, sync_folder
+from onefs.errors import BadContent, DeadlineExceeded, NotFound
 from onefs.model import Dataset
+
+#: seconds to wait for another process that works on a dataset which is to be verified
+LOCKED = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,12 @@ class Checked:
     reason: str = ""
 
 
+#: told of a path and how many of its bytes were read
+Watch = Callable[[str, int], None]
+#: verifies one dataset whose lock is held
+Check = Callable[[str, Watch], Checked | None]
+
+
 class Keeping:
     """The chores of one cache folder; other processes may use it meanwhile. Raises CacheError."""
 
@@ -67,6 +77,8 @@ class Keeping:
             found = [
                 self._kept(entry, used.get(entry.dataset_id, 0.0), entry.dataset_id in pinned)
                 for entry in store.entries()
+                # one without its file was removed by a process that did not live to forget it
+                if entry.state == "bad" or os.path.lexists(store.root / entry.path)
             ]
             for about in abouts(store.partial_folder):
                 found.append(self._partial(about, about.dataset_id in pinned))
@@ -74,8 +86,11 @@ class Keeping:
 
     def pin(self, dataset_id: str) -> None:
         """Never evict this dataset, whether it is here yet or not."""
-        with disk_errors(self._store.root):
-            (self._store.private / "pins" / dataset_id).touch()
+        with (
+            disk_errors(self._store.root),
+            created(self._store.private / "pins" / dataset_id),
+        ):
+            pass
 
     def unpin(self, dataset_id: str) -> None:
         """Take back :meth:`pin`."""
@@ -85,19 +100,24 @@ class Keeping:
     def evict(self, dataset_id: str) -> int:
         """Remove what onefs downloaded of a dataset; the bytes of disk that were freed.
 
-        Nothing happens to a pinned dataset, nor to blocks that somebody reads.
+        Nothing happens to a pinned dataset, nor to blocks that somebody reads. Raises CacheError
+        that names what could not be removed; its bytes stay counted.
         """
         return self._evictor.discard(dataset_id)
 
-    def clear(self) -> int:
-        """Remove all that may be removed, as :meth:`evict` does; the bytes that were freed."""
-        before = self._store.total_bytes()
-        self._evictor.evict(1 << 62)
-        return max(0, before - self._store.total_bytes())
+    def clear(self, failed: Callable[[str], None] = lambda reason: None) -> int:
+        """Remove all that may be removed, as :meth:`evict` does; the bytes that were freed.
+
+        ``failed`` is called with a sentence for each file that could not be removed.
+        """
+        outcome = self._evictor.evict(1 << 62)
+        for reason in outcome.failures:
+            failed(reason)
+        return outcome.freed
 
     def verify(
         self,
-        watch: Callable[[str, int], None] = lambda path, done: None,
+        watch: Watch = lambda path, done: None,
         only: Container[str] | None = None,
     ) -> Iterator[Checked]:
         """Read files again and compare them with what the database claimed.
@@ -106,20 +126,27 @@ class Keeping:
 
         What is wrong is put right: our own file is removed, to be fetched again when it is read;
         of somebody else's nothing is believed any more. Blocks that contradict their checksum
-        are struck out. ``watch`` is told of the bytes that were read.
+        are struck out. ``watch`` is told of the bytes that were read. What other processes
+        remove, replace or fetch meanwhile is left out.
         """
         for entry in self._store.entries():
             if entry.state != "bad" and (only is None or entry.dataset_id in only):
-                with disk_errors(self._store.root), self._store.locks.hold(entry.dataset_id, 60.0):
-                    checked = self._verify_file(entry, partial(watch, entry.path))
-                yield checked
+                checked = self._checked(entry.dataset_id, self._verify_file, watch)
+                if checked is not None:
+                    yield checked
         for about in list(abouts(self._store.partial_folder)):
-            if only is not None and about.dataset_id not in only:
-                continue
-            with disk_errors(self._store.root):
-                found = self._verify_blocks(about)
-            if found is not None:
-                yield found
+            if only is None or about.dataset_id in only:
+                checked = self._checked(about.dataset_id, self._verify_blocks, watch)
+                if checked is not None:
+                    yield checked
+
+    def _checked(self, dataset_id: str, check: Check, watch: Watch) -> Checked | None:
+        """What a check comes to; None for what another process is at, or has removed."""
+        try:
+            with disk_errors(self._store.root), self._store.locks.hold(dataset_id, LOCKED):
+                return check(dataset_id, watch)
+        except DeadlineExceeded:
+            return None
 
     def rejected(self, dataset: Dataset) -> tuple[Entry, Path | None]:
         """The bad verdict on a dataset, and the bytes that it was on, if they are still here.
@@ -141,11 +168,17 @@ class Keeping:
         one now. The state is ``accepted`` until the database claims something else.
         """
         with disk_errors(self._store.root), self._store.locks.hold(dataset.id, 60.0):
-            if digest and hash_file(dataset, kept) != digest:
+            try:
+                found = hash_file(dataset, kept)
+                sync(kept)  # that they are wanted holds on every host, and after a power loss
+            except FileNotFoundError as error:
+                raise NotFound(
+                    f"another process has just removed the bytes of {dataset.name}: accept it again"
+                ) from error
+            if digest not in ("", found):
                 raise BadContent(f"{kept} is not what it was when it was rejected")
             verdict = Verdict("accepted", "the user has accepted these bytes")
-            sync(kept)  # that they are wanted holds on every host, and after a power loss
-            final = self._store.publish(dataset, place, kept, verdict, durable=True)
+            final = self._store.publish(dataset, place, kept, verdict, durable=True, digest=found)
             self._store.records.sync(dataset.id)
             with suppress(OSError):  # not every file system can
                 sync_folder(final.parent)
@@ -155,7 +188,8 @@ class Keeping:
         """Withdraw a bad verdict: the next read fetches the file again."""
         entry = self._store.entry(dataset)
         if entry is not None and entry.state == "bad":
-            self._store.discard(self._store.rejected(dataset))
+            with disk_errors(self._store.root):
+                self._store.discard(self._store.rejected(dataset))
             self._store.forget(dataset.id)
 
     def _kept(self, entry: Entry, used_at: float, pinned: bool) -> Kept:
@@ -183,31 +217,45 @@ class Keeping:
             about.dataset_id, path, "partial", about.size, allocated(stem), used_at, True, pinned
         )
 
-    def _verify_file(self, entry: Entry, watch: Callable[[int], None]) -> Checked:
+    def _verify_file(self, dataset_id: str, watch: Watch) -> Checked | None:
+        """None for a file that is not there any more, without a word of what became of it."""
+        entry = self._store.records.get(dataset_id)
+        if entry is None or entry.state == "bad":
+            return None
         path = self._store.root / entry.path
-        if not self._store.unchanged(entry):
-            self._store.forget(entry.dataset_id)
-            return Checked(entry.path, False, "it was changed or removed")
-        wanted = entry.digest if entry.state == "accepted" else entry.claimed_md5
-        if not wanted:
-            return Checked(entry.path, None)
-        dataset = Dataset(entry.dataset_id, "", path.name, size=entry.size, md5=wanted)
-        found = hash_file(dataset, path, watch)
-        if found == wanted:
+        try:
+            found = path.stat()
+            if not self._store.unchanged(entry):
+                self._store.forget(dataset_id)
+                return Checked(entry.path, False, "it was changed")
+            if not entry.wanted_digest:
+                return Checked(entry.path, None)
+            dataset = Dataset(dataset_id, "", path.name, size=entry.size, md5=entry.wanted_digest)
+            digest = hash_file(dataset, path, partial(watch, entry.path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if digest == entry.wanted_digest:
+            self._store.renew(entry, found)
             return Checked(entry.path, True)
-        if entry.ours:
-            self._store.discard(path)
-        self._store.forget(entry.dataset_id)
-        return Checked(entry.path, False, f"its bytes have {found} instead of {wanted}")
+        reason = f"its bytes have {digest} instead of {entry.wanted_digest}"
+        return Checked(entry.path, False, reason + self._drop(entry, path))
 
-    def _verify_blocks(self, about: About) -> Checked | None:
+    def _drop(self, entry: Entry, path: Path) -> str:
+        """Give up a file that is wrong; why it is still there, if it is."""
+        try:
+            self._store.give_up(entry)
+        except OSError as error:
+            return f", and it cannot be removed: {path}: {error.strerror}"
+        return ""
+
+    def _verify_blocks(self, dataset_id: str, watch: Watch) -> Checked | None:
         """None for a file that was completed or dropped since it was listed."""
-        dataset = Dataset(about.dataset_id, "", about.place[-1], size=about.size, md5=about.md5)
+        about = read_about(self._store.partial_folder, dataset_id)
+        if about is None:
+            return None
+        dataset = Dataset(dataset_id, "", about.place[-1], size=about.size, md5=about.md5)
         path = str(self._store.final(about.place).relative_to(self._store.root))
-        with self._store.locks.hold(about.dataset_id, 60.0):  # nobody completes it just now
-            blocks = open_blocks(self._store.partial_folder, dataset)
-            if blocks is None and read_about(self._store.partial_folder, about.dataset_id) is None:
-                return None
+        blocks = open_blocks(self._store.partial_folder, dataset)
         if blocks is None:
             return Checked(path, False, "its block map cannot be used")
         try:
@@ -224,7 +272,12 @@ class Keeping:
             return False
         if self._store.shared and not try_lock(blocks.map, block):
             return False
-        blocks.clear(block)
-        if self._store.shared:
-            unlock(blocks.map, block)
-        return True
+        try:  # another process may have struck it out, and fetched it again, meanwhile
+            now = blocks.records(block, block + 1)[0]
+            wrong = bool(now) and not blocks.proves(block, now)
+            if wrong:
+                blocks.clear(block)
+            return wrong
+        finally:
+            if self._store.shared:
+                unlock(blocks.map, block)

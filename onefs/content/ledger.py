@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from onefs.content.lock import try_lock, unlock
+from onefs.descriptors import create
 from onefs.errors import CacheError
 from onefs.forking import close_lock_file, open_lock_file
 
@@ -47,14 +48,28 @@ class Ledger:
         self._count = self._own = 0
         #: a process died with reservations: what it has written is not counted
         self._doubtful = False
-        self._file = open_lock_file(path, os.O_RDWR | os.O_CREAT, 0o666)
-        if not shared:
-            self._count = measure()
+        self._path = path
+        self._file = -1
+        self._begin()
+
+    def begin_again(self) -> None:
+        """Count in the file that is there now: the folder was deleted, or its disk was away."""
+        with self._lock:
+            if self._file >= 0:
+                close_lock_file(self._file)
+            self._begin()
+            if self._shared:
+                self._write(self._slot, self._own)
+
+    def _begin(self) -> None:
+        if not self._shared:
+            self._count = self._measure()
             return
+        self._file = open_lock_file(self._path, os.O_RDWR, create)
         with self._guard():
             if try_lock(self._file, _PRESENT):  # we are alone
                 os.ftruncate(self._file, 0)
-                self._write(0, measure())
+                self._write(0, self._measure())
             self._slot = self._take_slot()
             try_lock(self._file, _PRESENT, shared=True)
 
@@ -63,9 +78,8 @@ class Ledger:
         with self._lock, suppress(OSError, CacheError):
             if self._file < 0:
                 return
-            if self._shared:
-                with self._guard():
-                    self._write(self._slot, 0)
+            with self._guard():
+                self._write(self._slot, 0)
             close_lock_file(self._file)
             self._file = -1
 

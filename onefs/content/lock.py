@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from onefs.descriptors import create
 from onefs.errors import DeadlineExceeded
 from onefs.forking import lock_file
 
@@ -62,10 +63,14 @@ class DatasetLocks:
     """One lock a dataset, on one lock file. Thread-safe.
 
     Without ``shared`` (the file system has no locks) it excludes this process's threads only.
+    ``before`` is called before each, and may raise.
     """
 
-    def __init__(self, path: Path, *, shared: bool) -> None:
+    def __init__(
+        self, path: Path, *, shared: bool, before: Callable[[], None] = lambda: None
+    ) -> None:
         self._path = path
+        self._before = before
         self._shared = shared
         self._stripes = [threading.Lock() for _ in range(_STRIPES)]
 
@@ -78,12 +83,13 @@ class DatasetLocks:
         Waits at most ``deadline`` seconds, and stops waiting when ``wanted`` says so: raises
         DeadlineExceeded in both cases.
         """
+        self._before()
         number = uuid.UUID(dataset_id).int
         if not self._shared:
             with self._striped(number, dataset_id, deadline):
                 yield
             return
-        with lock_file(self._path, 0o666) as descriptor:
+        with lock_file(self._path, create) as descriptor:
             end = time.monotonic() + deadline
             while not try_lock(descriptor, number % (1 << 62)):
                 if time.monotonic() >= end or not wanted():

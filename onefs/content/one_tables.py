@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from onefs.content.files import disk_errors
-from onefs.descriptors import sync_folder
+from onefs.descriptors import create, make_folder, share_like, sync_folder
 from onefs.errors import Busy, UsageError
 from onefs.forking import lock_file
 from onefs.owner import PRIVATE, claim
@@ -172,13 +172,13 @@ def making(root: Path, database: str, source: str, mtime: float) -> Iterator[Pat
     private = root / PRIVATE
     work = private / _WORK
     with disk_errors(root):
-        private.mkdir(parents=True, exist_ok=True)
+        make_folder(private, root)
         claim(root, database)
-        with lock_file(private / _LOCK, 0o666) as lock:
+        with lock_file(private / _LOCK, create) as lock:
             _take_lock(lock, root)
             _refuse_others(root)
             shutil.rmtree(work, ignore_errors=True)
-            work.mkdir()
+            make_folder(work, root)
             try:
                 yield work
                 _publish(root, work, source, mtime)
@@ -214,6 +214,7 @@ def _publish(root: Path, work: Path, source: str, mtime: float) -> None:
     fresh.replace(root / PRIVATE / _RECORD)
     sync_folder(root / PRIVATE)
     for name in NAMES:
+        share_like(work / name, root.stat(), 0o666)
         (work / name).replace(root / name)
     sync_folder(root)
 

@@ -241,12 +241,17 @@ class Partial:
                 self.free(block)
 
     def _punch(self, block: int) -> bool:
-        if not self.blocks.records(block, block + 1)[0]:
+        record = self.blocks.records(block, block + 1)[0]
+        if not record:
             return False
         start, end = self.blocks.span(block)
         self.blocks.clear(block)
         self._proved[block] = 0
-        return punch(self.blocks.data, start, end - start)
+        try:
+            return punch(self.blocks.data, start, end - start)
+        except OSError:  # the bytes are still there, and count
+            self.blocks.set_records(block, [record & 0xFFFFFFFF])
+            raise
 
     def _keep(self, block: int) -> None:
         with self._lock:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from onefs.content.blocks import BlockFile, State, create_blocks, open_blocks, remove_blocks
 from onefs.content.files import disk_errors
@@ -23,6 +25,7 @@ class Partials:
         self._wanted = wanted
         self._lock = threading.Lock()
         self._open: dict[str, Partial] = {}
+        store.on_new_folder = self.drop_deleted
         #: told of a partial file that has one user left: who hashes it may be that
         self.on_last: Callable[[Partial], None] = lambda partial: None
 
@@ -64,6 +67,17 @@ class Partials:
                 return None
             found.users += 1
             return found
+
+    def drop_deleted(self) -> None:
+        """Tell readers of each partial file that was deleted that it is GONE."""
+        with self._lock:
+            found = list(self._open.values())
+        for partial in found:
+            with suppress(OSError):  # it has just been closed
+                if not os.fstat(partial.blocks.data).st_nlink:
+                    partial.blocks.set_state(State.GONE)
+            with partial.demand.condition:
+                partial.demand.changed()
 
     def hold(self, partial: Partial) -> None:
         """Keep a partial file open for one more user."""

@@ -56,7 +56,8 @@ class Content:
     the repositories whose copies are tried first. ``share_partials`` None: as the file system's
     locks allow. ``on_bad`` is called, on any thread, with a dataset whose bytes turned out to be
     wrong: pages of it that anybody keeps are to be dropped. Reads of handles fetch at most
-    ``max_fetch`` bytes in any hour, and then raise FetchLimit.
+    ``max_fetch`` bytes in any hour, and then raise FetchLimit. ``trusted``: links
+    in the folder may lead out of it.
 
     Raises UsageError when the folder belongs to another laboratory, CacheError when it cannot be
     used.
@@ -79,6 +80,7 @@ class Content:
         share_partials: bool | None = None,
         on_bad: Callable[[Dataset], None] = lambda dataset: None,
         max_fetch: int | None = None,
+        trusted: bool = False,
     ) -> None:
         self.cache_dir = cache_dir
         self.database = database
@@ -93,7 +95,7 @@ class Content:
         self._accepted_until = 0.0
         self._stopping = threading.Event()
         self._index = Index(state_dir / "store.sqlite")
-        self.store = Store(cache_dir, self._index, database, share=share_partials)
+        self.store = Store(cache_dir, self._index, database, share=share_partials, trusted=trusted)
         #: ONE's own tables in the folder
         self.one_tables = OneTables(cache_dir)
         self.meter = Meter(max_fetch)
@@ -103,7 +105,7 @@ class Content:
         self._evictor = Evictor(self.store, self._partials)
         self.keeping = Keeping(self.store, self._evictor)
         self._room = Room(cache_dir, self.store.ledger, self.limits, self._evictor.evict)
-        self._follower = Follower(self.store, self._partials, self._is_open, self._went_bad)
+        self._follower = Follower(self.store, self._partials, self._is_open, self.went_bad)
         self._partials.on_last = self._follower.let_go
         self._fetcher = Fetcher(
             self.store,
@@ -111,11 +113,11 @@ class Content:
             self._room,
             stall,
             self._follower.condemn,
-            lambda partial: self._went_bad(partial.dataset),
+            lambda partial: self.went_bad(partial.dataset),
         )
         self._scheduler = Scheduler(lock, self._partials, self._hosts, self._fetch)
-        self._taker = Taker(self.store, stall)
-        self._whole = WholeFetcher(self.store, self._hosts, self._room, stall, self._went_bad)
+        self._taker = Taker(self.store, stall, self.went_bad)
+        self._whole = WholeFetcher(self.store, self._hosts, self._room, stall, self.went_bad)
 
     def open(self, dataset: Dataset, place: Place, at: Place | None = None) -> DatasetHandle:
         """Open a dataset of known size at its place. Asks no server.
@@ -124,7 +126,7 @@ class Content:
         path. Raises BadContent at once for a file that is known to be bad.
         """
         at = place if at is None else at
-        entry = self.store.entry(dataset)
+        entry, doubted = self.store.look(dataset)
         if entry is not None and entry.state == "bad":
             raise BadContent(entry.reason)
         size = dataset.size if entry is None else entry.size
@@ -132,9 +134,12 @@ class Content:
             raise ValueError(f"{dataset.id} is opened before its size is known")
         if entry is not None:
             self.store.used(dataset)
+            self.store.stamp_old(dataset, entry)
             if entry.state == "accepted" and dataset.id not in self._accepted:
                 self._accepted_until = 0.0
         version = self._generation(dataset) if entry is None else of_entry(entry)
+        if doubted:  # the kernel's pages may be of bytes that nobody has proved
+            version = f"{version}@"
         keep = self.versions.open(at, dataset, version)
         absent = entry is None and not version
         return DatasetHandle(self, dataset, place, at, size, keep, absent=absent)
@@ -152,12 +157,21 @@ class Content:
 
         The state is ``remote``, ``partial``, ``cached``, ``unverified``, ``accepted`` or ``bad``.
         """
-        verdict = self.store.verdict(dataset)
-        if verdict is not None:
-            return verdict.state, verdict.reason
+        entry, _ = self.store.look(dataset)
+        if entry is not None:
+            return entry.state, entry.reason
         failure = self._whole.failure(dataset)
         state = "partial" if self._generation(dataset) else "remote"
         return state, str(failure) if failure else ""
+
+    def look(self) -> str:
+        """What became of the cache folder, if it was deleted or its disk was away; '' else.
+
+        One that was deleted is made anew. Raises CacheError while it cannot be used.
+        """
+        with disk_errors(self.cache_dir):
+            self.store.regain()
+        return self.store.said
 
     def transfers(self) -> list[Transfer]:
         """The downloads under way."""
@@ -199,6 +213,8 @@ class Content:
         path = self.store.known(dataset) or self.adopt(dataset, place)
         if path is not None:
             self.store.used(dataset)
+            if (entry := self.store.entry(dataset)) is not None:
+                self.store.stamp_old(dataset, entry)
         while path is None:
             if self.is_small(dataset):
                 path = self.fetch_whole(dataset, place)
@@ -249,7 +265,7 @@ class Content:
             kept, digest = self.path(there, place), ""
         path = self.keeping.accept(dataset, place, kept, digest)
         self._accepted_until = 0.0
-        self._went_bad(dataset)  # whoever has pages of what was there before
+        self.went_bad(dataset)  # whoever has pages of what was there before
         return path
 
     def known_path(self, dataset: Dataset) -> Path | None:
@@ -258,7 +274,7 @@ class Content:
 
     def may_have(self, dataset: Dataset, place: Place) -> bool:
         """Whether reading a dataset may need no server: it is there, or a file in its place is."""
-        return self.store.known(dataset) is not None or self.store.stands(dataset, place)
+        return self.store.look(dataset)[0] is not None or self.store.stands(dataset, place)
 
     def is_small(self, dataset: Dataset) -> bool:
         """Whether a dataset is fetched whole; one of unknown size is."""
@@ -362,7 +378,8 @@ class Content:
     def _is_open(self) -> bool:
         return not self._stopping.is_set()
 
-    def _went_bad(self, dataset: Dataset) -> None:
+    def went_bad(self, dataset: Dataset) -> None:
+        """Have all pages of a dataset dropped, since its bytes are wrong."""
         self.versions.forget(dataset.id)
         self._on_bad(dataset)
 

@@ -42,6 +42,26 @@ class Entry:
     generation: str = ""
     digest: str = ""
 
+    @property
+    def origin(self) -> str:
+        """The generation of the partial file that this one grew from; '' for none."""
+        return self.generation.partition("@")[0]
+
+    @property
+    def ctime_ns(self) -> int | None:
+        """The ctime of the file as it was proved; None in an entry of an older onefs."""
+        text = self.generation.partition("@")[2]
+        return int(text) if text.isascii() and text.isdigit() else None
+
+    @property
+    def wanted_digest(self) -> str:
+        """What the bytes must have: the database's claim, or what was accepted; '' for unknown."""
+        return self.digest if self.state in ("accepted", "unverified") else self.claimed_md5
+
+    def with_ctime(self, ctime_ns: int) -> Entry:
+        """The same entry of a file whose ctime is another one."""
+        return replace(self, generation=f"{self.origin}@{ctime_ns}")
+
 
 _NAMES = tuple(field.name for field in fields(Entry))
 #: the values of an entry, in the order of its fields
@@ -51,8 +71,8 @@ values_of = attrgetter(*_NAMES)
 class Records:
     """The records of one cache folder. Thread-safe, and safe beside other processes.
 
-    ``marks`` is a folder with an empty file for each dataset that is accepted: these few are found
-    without reading every record. Raises OSError.
+    Both folders are there, or made before anything is written. ``marks`` has an empty file for each
+    dataset that is accepted: these few are found without reading every record. Raises OSError.
     """
 
     def __init__(self, folder: Path, marks: Path) -> None:
@@ -61,8 +81,6 @@ class Records:
         #: what tells our own fresh records from those of other processes, and from each other
         self._own = secrets.token_hex(4)
         self._numbers = itertools.count()
-        for each in (folder, marks):
-            each.mkdir(parents=True, exist_ok=True)
 
     def get(self, dataset_id: str) -> Entry | None:
         """None when there is no record, or one that makes no sense."""
@@ -97,26 +115,30 @@ class Records:
         No file is made for it, and whoever reads meanwhile finds a boot that never was at worst:
         then the file is verified once more.
         """
+        return bool(entry.boot) and self.amend(entry, replace(entry, boot=" " * len(entry.boot)))
+
+    def amend(self, entry: Entry, fresh: Entry) -> bool:
+        """Put an entry in the place of another; False when the record is another by now.
+
+        One of the same length is written where the other stands.
+        """
         try:
             descriptor = os.open(self._path(entry.dataset_id), os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         except PermissionError:  # another user's, in a folder that is written by several
-            return self._settle_anew(entry)
-        try:
-            text = os.pread(descriptor, SMALL, 0)
-            if not entry.boot or text != _text(entry):
-                return False
-            boot = entry.boot.encode()
-            write_all(descriptor, memoryview(b" " * len(boot)), text.rindex(boot))
-        finally:
-            os.close(descriptor)
-        return True
-
-    def _settle_anew(self, entry: Entry) -> bool:
+            descriptor = -1
+        if descriptor >= 0:
+            try:
+                before, after = os.pread(descriptor, SMALL, 0), _text(fresh)
+                if before == _text(entry) and len(before) == len(after):
+                    write_all(descriptor, memoryview(after), 0)
+                    return True
+            finally:
+                os.close(descriptor)
         if self.get(entry.dataset_id) != entry:
             return False
-        self.put(replace(entry, boot=""))
+        self.put(replace(fresh, boot=fresh.boot.strip()))
         return True
 
     def forget(self, dataset_id: str) -> None:
@@ -159,7 +181,8 @@ class Records:
     def _mark(self, entry: Entry) -> None:
         mark = f"{self._marks}/{entry.dataset_id}"
         if entry.state == "accepted":
-            Path(mark).touch()
+            with created(mark):
+                pass
         else:
             with suppress(FileNotFoundError):
                 os.unlink(mark)

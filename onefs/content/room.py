@@ -72,7 +72,7 @@ class Room:
     """
 
     def __init__(
-        self, root: Path, ledger: Ledger, limits: Limits, evict: Callable[[int], None]
+        self, root: Path, ledger: Ledger, limits: Limits, evict: Callable[[int], object]
     ) -> None:
         self._root = root
         self._ledger = ledger

@@ -18,8 +18,10 @@ The folder is a ONE cache folder: a complete file stands at
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,24 +29,26 @@ from dataclasses import replace
 from pathlib import Path
 
 from onefs.alf import SUBJECTS
-from onefs.content.files import (
-    disk_errors,
-    folder_of_this_process,
-    remove,
-    rename,
-    stamp,
-)
+from onefs.content.files import disk_errors, folder_of_this_process, identity, stamp
 from onefs.content.holes import allocated, counted, disk_size
 from onefs.content.index import Index
 from onefs.content.ledger import Ledger
 from onefs.content.lock import DatasetLocks, locks_work
 from onefs.content.records import Entry, Records, boot_id
 from onefs.content.verify import Verdict, judge_file
+from onefs.descriptors import make_folder, share_like
+from onefs.errors import CacheError, OnefsError
+from onefs.ground import Ground
 from onefs.model import Dataset
-from onefs.owner import PRIVATE, claim
+from onefs.owner import PRIVATE, check_owner, claim
+from onefs.trust import check_cache_folder, is_inside
+
+log = logging.getLogger(__name__)
 
 #: seconds between two notes that a file is being used
 USED_EVERY = 30.0
+#: our own folders; "" is the one that holds them
+_FOLDERS = ("", "partial", "rejected", "pins", "aside", "files", "accepted")
 
 #: a dataset's folders from the lab on, and its name: ("cortexlab", "KS023", ..., "spikes.npy")
 Place = tuple[str, ...]
@@ -60,29 +64,113 @@ class Store:
     """
 
     def __init__(
-        self, root: Path, index: Index, database: str, *, share: bool | None = None
+        self,
+        root: Path,
+        index: Index,
+        database: str,
+        *,
+        share: bool | None = None,
+        trusted: bool = False,
     ) -> None:
         self.root = root
+        self._trusted = trusted
+        self._database = database
         self.private = root / PRIVATE
         self._index = index
         self._boot = boot_id()
         #: files of others that are not what they should be, so that none is hashed twice
         self._refused: dict[Path, tuple[str, int, int, int]] = {}
+        self.records = Records(self.private / "files", self.private / "accepted")
+        partial = self.private / "partial"
         with disk_errors(root):
-            for name in ("partial", "rejected", "pins", "aside"):
-                (self.private / name).mkdir(parents=True, exist_ok=True)
-            claim(root, database)
-            self.records = Records(self.private / "files", self.private / "accepted")
-            self.shared = locks_work(self.private) if share is None else share
-            self.locks = DatasetLocks(self.private / "locks", shared=self.shared)
-            partial = self.private / "partial"
+            #: another user's, who lets us look at it: what is there is read, and nothing fetched
+            self.read_only = self.private.is_dir() and not os.access(
+                self.private, os.W_OK | os.X_OK, effective_ids=True
+            )
+            if self.read_only:
+                check_owner(root, database)
+                log.warning("%s cannot be written: what it holds is read, nothing is fetched", root)
+                self.shared = False
+            else:
+                self._make_folders()
+                claim(root, database)
+                self.shared = locks_work(self.private) if share is None else share
+            self._ground = Ground(self.private, "the cache folder")
+            self._regaining = threading.Lock()
+            #: called when the folder was made anew, or is back with its disk
+            self.on_new_folder: Callable[[], None] = lambda: None
+            self.locks = DatasetLocks(
+                self.private / "locks", shared=self.shared, before=self.regain
+            )
             #: shared between processes, or one for ourselves where the disk has no locks
-            self.partial_folder = partial if self.shared else folder_of_this_process(partial)
+            self.partial_folder = (
+                partial if self.shared or self.read_only else folder_of_this_process(partial)
+            )
             self.ledger = Ledger(self.private / "usage", self.measure, shared=self.shared)
+
+    def _make_folders(self) -> None:
+        """Make what is ours; where a group shares the folder, that too is open to the group."""
+        root_is = None
+        for name in _FOLDERS:
+            folder = self.private / name
+            make_folder(folder, self.root)
+            root_is = root_is or self.root.stat()
+            if root_is.st_mode & stat.S_IWGRP and folder.stat().st_uid == os.geteuid():
+                share_like(folder, root_is, 0o2777)
+
+    @property
+    def said(self) -> str:
+        """What became of the folder, if it was deleted or its disk was away; '' else."""
+        return self._ground.said
+
+    def regain(self) -> None:
+        """Have the folder that was deleted made anew; nothing when it is there.
+
+        Raises CacheError while it is gone because its disk is, and OSError.
+        """
+        if self.read_only or self._ground.is_same():
+            return
+        with self._regaining:
+            if self._ground.is_same():
+                return
+            self._ground.check()
+            if not self._trusted:
+                check_cache_folder(self.root)
+            made = not self.private.is_dir()
+            self._make_folders()
+            claim(self.root, self._database)
+            if self.partial_folder != self.private / "partial":
+                make_folder(self.partial_folder, self.root)
+            self.ledger.begin_again()
+            self._ground.is_back(made=made)
+            self.on_new_folder()
+
+    def make_way(self, final: Path) -> None:
+        """Make the folder of a file. Raises CacheError for a link out of the cache folder."""
+        self._check_way(final.parent)
+        make_folder(final.parent, self.root)
+
+    def _check_way(self, folder: Path) -> None:
+        if not self._trusted and not is_inside(self.root, folder):
+            raise CacheError(
+                f"{folder} is reached through a symbolic link that leads elsewhere: remove the "
+                "link, or give --trust-cache-dir if that is meant"
+            )
+
+    def _move(self, source: Path, final: Path) -> None:
+        """Give a file its final name, in a folder that may have to be made first."""
+        self._check_way(final.parent)
+        try:
+            os.replace(source, final)
+        except FileNotFoundError:
+            source.lstat()  # no folders are made for a file that is gone
+            make_folder(final.parent, self.root)
+            os.replace(source, final)
 
     def close(self) -> None:
         """Let other processes know that we are gone."""
         self.ledger.close()
+        self._ground.close()
 
     def verdict(self, dataset: Dataset) -> Verdict | None:
         """What is known of a dataset's bytes without reading them; None when nothing is."""
@@ -99,13 +187,24 @@ class Store:
 
         A bad verdict always comes from the record: another host may have withdrawn it.
         """
+        entry, doubted = self.look(dataset)
+        return None if doubted else entry
+
+    def look(self, dataset: Dataset) -> tuple[Entry | None, bool]:
+        """What is known of a dataset, and whether its file must be hashed before it is served.
+
+        That is so when nothing but its ctime has changed (see ``rehash``).
+        """
         entry = self._index.get(dataset.id)
         if entry is not None and entry.state != "bad" and self._holds(entry, dataset):
-            return entry
-        record = self.recorded(dataset)
-        if record is not None and record != entry:
+            return entry, False
+        with disk_errors(self.root):
+            record = self.records.get(dataset.id)
+        if record is None or not self._describes(record, dataset):
+            return None, False
+        if record != entry:
             self._index.put(record)
-        return record
+        return record, not self._holds(record, dataset)
 
     def recorded(self, dataset: Dataset) -> Entry | None:
         """The same from its record alone, which is what counts."""
@@ -156,7 +255,7 @@ class Store:
         """
         final = self.final(place)
         with disk_errors(self.root):
-            if not final.is_file() or stamp(final.stat()) != stamp(proved):
+            if not final.is_file() or identity(final.stat()) != identity(proved):
                 return None
             ours = self._is_ours(self.records.get(dataset.id), final)
             self.take(dataset, final, Verdict("cached"), ours=ours, found=proved)
@@ -193,11 +292,13 @@ class Store:
         *,
         durable: bool = False,
         generation: str = "",
+        digest: str = "",
     ) -> Path:
         """Give a verified partial file its final name, with an atomic rename.
 
         What onefs did not download is never overwritten: where such a file has the name, ours
         stands in ``.onefs/aside`` instead. ``durable``: its bytes are known to be on the disk.
+        ``digest`` is theirs, which is kept where the database claims none, or another one.
         The record comes before the name: what a crash leaves is a record without a file, which
         says nothing, and never a file that nobody knows.
         """
@@ -210,11 +311,18 @@ class Store:
             replaced = former if former and former.ours and former.path == relative else None
             before = disk_size(replaced.size) if replaced and partial != final else 0
             self._discard_former(dataset, former, keep=(final, partial))
-            os.utime(partial, (time.time(), dataset.mtime))
+            with suppress(PermissionError):  # another user, who shares the folder, has begun it
+                os.utime(partial, (time.time(), dataset.mtime))
             entry = self._describe(dataset, os.stat(partial), final, verdict, ours=True)
-            entry = replace(entry, boot="" if durable else self._boot, generation=generation)
+            entry = replace(
+                entry,
+                boot="" if durable else self._boot,
+                generation=generation + entry.generation,
+                digest=digest if verdict.state in ("accepted", "unverified") else "",
+            )
             self.records.put(entry)
-            rename(partial, final)
+            self._move(partial, final)
+            entry = self._restamp(entry, os.stat(final))  # the rename has changed its ctime
             # one without a row takes it from the record when it is first asked for
             self._index.renew(entry)
             self.ledger.change(-before)
@@ -234,7 +342,7 @@ class Store:
                 return None
             kept = self.rejected(dataset)
             # of another user's, the date could not be set
-            if not self.unchanged(record) or kept.stat().st_uid != os.geteuid():
+            if not self._is_same(record) or kept.stat().st_uid != os.geteuid():
                 return None
         return self.publish(dataset, place, kept, Verdict("cached"), durable=True)
 
@@ -263,11 +371,16 @@ class Store:
             self._keep(entry)
 
     def discard(self, path: Path) -> int:
-        """Remove a whole file of ours; the bytes that are no longer counted for it."""
+        """Remove a whole file of ours; return the bytes that are no longer counted for it.
+
+        Raises OSError when the file is still there: then its bytes stay counted.
+        """
         freed = counted(path)
-        remove(path)
-        self.ledger.change(-freed)
-        return freed
+        with suppress(FileNotFoundError):
+            path.unlink()
+            self.ledger.change(-freed)
+            return freed
+        return 0
 
     def forget(self, dataset_id: str) -> None:
         """Know nothing of a dataset any more; its file is not touched."""
@@ -275,12 +388,56 @@ class Store:
             self.records.forget(dataset_id)
         self._index.forget(dataset_id)
 
+    def give_up(self, entry: Entry) -> None:
+        """Remove a file whose bytes are wrong if it is ours, and know nothing of it any more.
+
+        The caller holds the dataset's lock. Raises OSError when it is still there: it is counted
+        then, and hashed again before it would be served.
+        """
+        if entry.ours:
+            try:
+                self.discard(self.root / entry.path)
+            except OSError:
+                self._restamp(entry, None)
+                self._index.forget(entry.dataset_id)
+                raise
+        self.forget(entry.dataset_id)
+
+    def renew(self, entry: Entry, found: os.stat_result, fresh: Entry | None = None) -> None:
+        """Keep the ctime of a file that was ``found`` good, with what else is ``fresh``.
+
+        The caller holds the dataset's lock. Raises OSError.
+        """
+        renewed = self._restamp(entry, found, fresh)
+        self._index.renew(renewed)
+
+    def _restamp(
+        self, entry: Entry, found: os.stat_result | None, fresh: Entry | None = None
+    ) -> Entry:
+        """The entry as it is recorded with the ctime that was ``found``; None for one that no
+        file has."""
+        fresh = (fresh or entry).with_ctime(0 if found is None else found.st_ctime_ns)
+        if self.read_only:
+            return fresh
+        if fresh == entry or self.records.amend(entry, fresh):
+            return fresh
+        return entry
+
     def used(self, dataset: Dataset) -> None:
         """Note that a file is being read, for the order of eviction."""
         now = time.time()
         self._index.touch(dataset.id, now)
         with suppress(OSError):
             self.records.touch(dataset.id, now)
+
+    def stamp_old(self, dataset: Dataset, entry: Entry) -> None:
+        """Believe a record of an older onefs, which has no ctime, this once: keep the ctime."""
+        if entry.ctime_ns is not None or entry.state == "bad":
+            return
+        with suppress(OSError, OnefsError), self.locks.hold(dataset.id, 0.0):
+            record = self.records.get(dataset.id)
+            if record is not None and record.ctime_ns is None and self.unchanged(record):
+                self.renew(record, os.stat(self.root / record.path))
 
     def partial(self, dataset: Dataset) -> Path:
         """Where a small dataset is fetched to, by whoever holds its lock."""
@@ -309,9 +466,13 @@ class Store:
         with disk_errors(self.root):
             taken = sum(allocated(self.root / e.path) for e in self.records.all() if e.ours)
             for folder in ("partial", "rejected"):
-                for path in (self.private / folder).rglob("*"):
-                    if path.is_file():
-                        taken += allocated(path)
+                # files and folders may vanish meanwhile: os.walk goes on without them
+                for top, _, names in os.walk(self.private / folder):
+                    taken += sum(
+                        allocated(os.path.join(top, name))
+                        for name in names
+                        if not name.endswith((".json", ".map"))  # what goes uncounted with them
+                    )
         return taken
 
     def total_bytes(self) -> int:
@@ -357,7 +518,10 @@ class Store:
         if path not in keep and former.state == "accepted" and self.private not in path.parents:
             self.ledger.change(-counted(path))  # the user wanted these bytes: they are the user's
         elif path not in keep:
-            self.discard(path)
+            try:
+                self.discard(path)
+            except OSError as error:  # the new file is of more use than this one is a burden
+                log.warning("%s cannot be removed, and stays counted: %s", path, error.strerror)
 
     def unchanged(self, entry: Entry) -> bool:
         """Whether the file is the one that the entry was written for."""
@@ -367,13 +531,30 @@ class Store:
             return False
         return stamp(found) == (entry.inode, entry.size, entry.mtime_ns)
 
-    def _holds(self, entry: Entry, dataset: Dataset) -> bool:
-        """Whether an entry still says something about a dataset."""
+    def _is_same(self, entry: Entry) -> bool:
+        """Whether not even the file's ctime has changed."""
+        try:
+            found = os.stat(f"{self.root}/{entry.path}")
+        except OSError:
+            return False
+        same = stamp(found) == (entry.inode, entry.size, entry.mtime_ns)
+        return same and entry.ctime_ns in (None, found.st_ctime_ns)
+
+    def _describes(self, entry: Entry, dataset: Dataset) -> bool:
+        """Whether an entry still says something about a dataset, if its bytes are unchanged."""
         if (entry.claimed_size, entry.claimed_md5) != (dataset.size, dataset.md5):
             return False
         if entry.state == "bad":
             return True
         return entry.boot in ("", self._boot) and self.unchanged(entry)
+
+    def _holds(self, entry: Entry, dataset: Dataset) -> bool:
+        """Whether an entry's file may be served as it is."""
+        if (entry.claimed_size, entry.claimed_md5) != (dataset.size, dataset.md5):
+            return False
+        if entry.state == "bad":
+            return True
+        return entry.boot in ("", self._boot) and self._is_same(entry)
 
     def _describe(
         self, dataset: Dataset, found: os.stat_result, final: Path, verdict: Verdict, *, ours: bool
@@ -391,8 +572,10 @@ class Store:
             reason=verdict.reason,
             ours=int(ours),
             used_at=time.time(),
+            generation=f"@{found.st_ctime_ns}",
         )
 
     def _keep(self, entry: Entry) -> None:
-        self.records.put(entry)
+        if not self.read_only:
+            self.records.put(entry)
         self._index.put(entry)

@@ -52,7 +52,7 @@ class Versions:
 
 def of_entry(entry: Entry) -> str:
     """The version of a complete file; one that came in parts has had it since its first block."""
-    return entry.generation or _version(entry.inode, entry.mtime_ns)
+    return entry.origin or _version(entry.inode, entry.mtime_ns)
 
 
 def of_file(found: os.stat_result) -> str:

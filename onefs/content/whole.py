@@ -23,6 +23,7 @@ from onefs.content.fetch import OF_A_COPY, PIECE
 from onefs.content.files import disk_errors, remove, sync
 from onefs.content.holes import counted, disk_size
 from onefs.content.hosts import FAILURE_PAUSE, Hosts, failure_pause
+from onefs.content.rehash import conclude, rehash
 from onefs.content.room import Reservation, Room
 from onefs.content.store import Place, Store
 from onefs.content.transfer import Transfer
@@ -169,10 +170,18 @@ class WholeFetcher:
         if entry is not None:
             return self._store.root / entry.path
         return (
-            self._store.adopt(dataset, place)
+            self._prove_again(dataset)
+            or self._store.adopt(dataset, place)
             or self._store.vindicate(dataset, place)
             or self._download(dataset, place)
         )
+
+    def _prove_again(self, dataset: Dataset) -> Path | None:
+        """The file that is there, if its bytes are still good though its ctime is another."""
+        entry, doubted = self._store.look(dataset)
+        if entry is None or not doubted:
+            return None
+        return conclude(self._store, dataset, entry, rehash(self._store, entry))
 
     def _download(self, dataset: Dataset, place: Place) -> Path:
         partial = self._store.partial(dataset)
@@ -186,7 +195,7 @@ class WholeFetcher:
                 if not verdict.good:
                     self._reject(dataset, verdict, partial, digest, room)
                     raise BadContent(verdict.reason)
-                path = self._store.publish(dataset, place, partial, verdict)
+                path = self._store.publish(dataset, place, partial, verdict, digest=digest)
                 room.wrote(disk_size(transfer.done))
                 return path
         except BaseException:

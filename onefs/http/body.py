@@ -22,8 +22,8 @@ from onefs.urls import host_of, safe_url
 MAX_JSON = 32 * 1024 * 1024
 #: brackets, braces and commas of an answer: each stands for at most one value in memory
 MAX_PARTS = 2_000_000
-#: levels of an answer's values. Alyx has five; a row with more harms itself only, but what writes or
-#: shows values fails at about a thousand
+#: levels of an answer's values. Alyx has five; a row with more harms itself only, but code that
+#: writes or shows values fails at about a thousand
 MAX_DEPTH = 600
 #: bytes taken from the socket, or unpacked, in one step
 _STEP = 1024 * 1024

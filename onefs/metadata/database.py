@@ -53,6 +53,14 @@ class Database:
     def close(self) -> None:
         self._file.close()
 
+    def look(self) -> str:
+        """What became of the folder, if it was deleted or its disk was away; '' else.
+
+        Raises CacheError while it cannot be used.
+        """
+        self._rows("SELECT 1")
+        return self._file.said
+
     # -- facts and ages
 
     def fact(self, key: str) -> str | None:

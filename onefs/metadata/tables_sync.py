@@ -148,7 +148,7 @@ def _working(state_dir: Path) -> Iterator[Path]:
     work = state_dir / _WORK
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with lock_file(state_dir / _LOCK, 0o666) as lock:
+        with lock_file(state_dir / _LOCK) as lock:
             _take(lock, state_dir)
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir(mode=0o700)

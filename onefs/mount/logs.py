@@ -6,6 +6,7 @@ import logging
 import logging.handlers
 import os
 import threading
+from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -19,7 +20,23 @@ _MAX_BYTES = 4 * 1024 * 1024
 
 
 class _LogFile(logging.handlers.RotatingFileHandler):
-    """Readable by its owner only, and takes standard output and error along when it turns."""
+    """Readable by its owner only, and takes standard output and error along when it turns.
+
+    Where its folder was deleted and made anew it is begun again; not on another disk.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):
+            if self.stream is not None and self._is_lost(self.stream):
+                self.stream.close()
+                self.stream = self._open()
+        super().emit(record)
+
+    def _is_lost(self, stream: TextIOWrapper) -> bool:
+        """Whether the file was deleted, and can be begun again in its folder. Raises OSError."""
+        here = os.fstat(stream.fileno())
+        folder = os.stat(os.path.dirname(self.baseFilename))
+        return not here.st_nlink and folder.st_dev == here.st_dev
 
     def _open(self) -> TextIOWrapper:
         opened = super()._open()

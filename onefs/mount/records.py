@@ -61,6 +61,8 @@ class Status:
     #: bytes of the last hour, and how many an hour may have; None is no limit
     fetched: int = 0
     fetch_limit: int | None = None
+    #: one sentence each on a cache or state folder that was deleted, or whose disk is away
+    folders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ class MountInfo:
             "since": self.since,
             **({"as_of": self.as_of} if self.as_of else {}),
             **(fetched if self.status.fetch_limit is not None else {}),
+            **({"folders": list(self.status.folders)} if self.status.folders else {}),
             "downloads": [asdict(download) for download in self.status.downloads],
         }
 
@@ -146,6 +149,8 @@ class Record:
     def _write(self) -> None:
         pid = os.getpid()
         raw = {**_here(), "started": started(pid), **asdict(self._info)}
+        if not self._info.status.folders:  # an older `onefs status` knows no such field
+            del raw["status"]["folders"]
         _write_atomically(self._path, json.dumps(raw, indent=2))
 
 
@@ -242,7 +247,8 @@ def _info(raw: Mapping[str, Any]) -> MountInfo:
     fields = {name: raw[name] for name in MountInfo.__dataclass_fields__ if name in raw}
     status = fields["status"]
     downloads = tuple(Download(**download) for download in status["downloads"])
-    fields["status"] = Status(**{**status, "downloads": downloads})
+    folders = tuple(status.get("folders", ()))
+    fields["status"] = Status(**{**status, "downloads": downloads, "folders": folders})
     return MountInfo(**fields)
 
 

@@ -53,7 +53,7 @@ class RestLink:
 
 def _make(root: Path, own: Path) -> None:
     """Make the folder, and remove those of processes that have ended."""
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    root.mkdir(mode=0o700, exist_ok=True)  # the folder above is there, or its disk is away
     for folder in list(root.iterdir()):
         # names were numbers only before, whichever host's
         pid, _, space = folder.name.partition("-")

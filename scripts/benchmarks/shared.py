@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,15 +102,28 @@ def make_files(folder: Path, seed: int) -> dict[str, str]:
     return found
 
 
-def share(work: Path, seconds: float, seed: int) -> Outcome:
-    """The whole run, in the empty folder ``work``."""
+def share(
+    work: Path,
+    seconds: float,
+    seed: int,
+    second: Path = ROOT,
+    afterwards: Callable[[Sequence[Onefs]], None] = lambda homes: None,
+) -> Outcome:
+    """The whole run, in the empty folder ``work``.
+
+    ``second`` is the checkout whose code one mount of the two, and one Python process, run.
+    ``afterwards`` is called with both mounts before they end.
+    """
     outcome = Outcome(seconds, seed)
     files = make_files(work / "data", seed)
     outcome.data = sum(os.path.getsize(original) for original in files.values())
     cache = work / "cache"
     with ExitStack() as stack:
         servers = stack.enter_context(Servers(FolderLaboratory(work / "data")))
-        homes = [stack.enter_context(home(work / f"host{n}", servers, cache)) for n in (1, 2)]
+        homes = [
+            stack.enter_context(home(work / f"host{n}", servers, cache, root))
+            for n, root in ((1, ROOT), (2, second))
+        ]
         servers.clear_requests()
         jobs = [(each, str(mount)) for each in homes for mount in (each.mount, "")]
         readers = [
@@ -123,6 +136,7 @@ def share(work: Path, seconds: float, seed: int) -> Outcome:
         looking.pids += [process.pid for process in readers]
         found = results(readers, seconds + 120)
         outcome.bytes_fetched = sum(r.bytes for r in servers.requests if r.server == "data")
+        afterwards(homes)
     outcome.there = taken(cache)
     outcome.counted = int.from_bytes((cache / ".onefs" / "usage").read_bytes()[:8], "little")
     outcome.readers = len(jobs) * THREADS
@@ -138,8 +152,8 @@ def share(work: Path, seconds: float, seed: int) -> Outcome:
 
 
 @contextmanager
-def home(work: Path, servers: Servers, cache: Path) -> Iterator[Onefs]:
-    """A mount with databases of its own on the shared cache folder."""
+def home(work: Path, servers: Servers, cache: Path, root: Path = ROOT) -> Iterator[Onefs]:
+    """A mount of a checkout's code, with databases of its own on the shared cache folder."""
     work.mkdir()
     login = servers.login
     made = Onefs(
@@ -151,6 +165,7 @@ def home(work: Path, servers: Servers, cache: Path) -> Iterator[Onefs]:
         ONEFS_DATA_HOSTS=servers.data_url,
         ONEFS_CACHE_SIZE=str(LIMIT),
         ONEFS_SMALL_FILE=str(BLOCK_SIZE),
+        PYTHONPATH=str(root),
     )
     made.run("mount", made.mount)
     try:
@@ -169,7 +184,7 @@ def reader(
         [sys.executable, "-m", "scripts.benchmarks.cache_reader"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        cwd=ROOT,
+        cwd=home.environment["PYTHONPATH"],
         env={**os.environ, **home.environment},
         text=True,
     )

@@ -80,6 +80,8 @@ def test_only_the_record_that_was_meant_is_settled(tmp_path: Path, open_content:
         read_all(content, dataset)
         entry = content.store.entry(dataset)
         assert entry is not None
+        for folder in ("files", "marks"):
+            (tmp_path / folder).mkdir()
         records = Records(tmp_path / "files", tmp_path / "marks")
         meant = replace(entry, boot=ANOTHER_BOOT)
         assert not records.settle(meant)  # there is none

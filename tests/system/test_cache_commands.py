@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,14 +110,48 @@ def test_verify_repairs_what_has_rotted_and_the_mount_shows_it(
     (mounted.path / OTHER).read_bytes()
     assert "2 files, 0 wrong" in home.run("cache", "verify").stderr
     rot(cached(home, PATH))
-    drop_pages(mounted.path / PATH)
-    assert (mounted.path / PATH).read_bytes() != good  # nobody can know it yet
     assert "1 files, 0 wrong" in home.run("cache", "verify", OTHER).stderr
     done = home.run("cache", "verify", code=1)
     assert "instead of" in done.stdout
     assert (mounted.path / PATH).read_bytes() == good
     checked = json.loads(home.run("cache", "verify", "--json").stdout)["files"]
     assert [each["good"] for each in checked] == [True, True]
+
+
+def test_a_mount_does_not_serve_what_was_changed_with_its_date_put_back(
+    mounted: Mounted, home: Home, folder: Path, servers: Servers
+) -> None:
+    good = small_file(folder, PATH).read_bytes()
+    assert (mounted.path / PATH).read_bytes() == good
+    with (mounted.path / PATH).open("rb", buffering=0) as held:
+        assert held.read(10) == good[:10]
+        rot(cached(home, PATH))
+        drop_pages(mounted.path / PATH)
+        assert (mounted.path / PATH).read_bytes() == good
+    before = len(downloads(servers))
+    os.link(cached(home, PATH), home.root / "backup")
+    drop_pages(mounted.path / PATH)
+    assert (mounted.path / PATH).read_bytes() == good
+    assert len(downloads(servers)) == before
+    assert mounted.log_lines("was changed in the cache folder")
+
+
+def test_what_cannot_be_removed_is_an_error(mounted: Mounted, home: Home) -> None:
+    for path in (PATH, OTHER):
+        (mounted.path / path).read_bytes()
+    place = cached(home, PATH)
+    if subprocess.run(["chattr", "+i", place], capture_output=True, check=False).returncode:
+        pytest.skip("files cannot be made immutable here")
+    try:
+        for command in (["evict", SESSION], ["clear"]):
+            done = home.run("cache", *command, code=1)
+            assert f"{place} cannot be removed: Operation not permitted" in done.stderr
+            assert set(listed(home)) == {PATH}
+            (mounted.path / OTHER).read_bytes()
+    finally:
+        subprocess.run(["chattr", "-i", place], check=True)
+    home.run("cache", "clear")
+    assert listed(home) == {}
 
 
 def test_what_the_database_contradicts_can_be_accepted(

@@ -227,7 +227,7 @@ def test_a_full_disk_leaves_the_old_ones_and_is_told(home: Home, url: str, tmp_p
         pytest.skip("mounting a disk needs root")
     disk = tmp_path / "disk"
     disk.mkdir()
-    run(["mount", "-t", "tmpfs", "-o", "size=96k", "none", disk])
+    run(["mount", "-t", "tmpfs", "-o", "size=96k,mode=755", "none", disk])
     try:
         folder = ("--cache-dir", disk)
         home.run("sync", "--tables", tables(tmp_path, 2), "--url", url, *folder)

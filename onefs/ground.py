@@ -1,0 +1,91 @@
+"""Where a folder of ours lies, and whether it may be made anew when it is gone.
+
+A folder that was deleted is made again. Where its disk was unmounted it is not: its files would
+fill the disk that its mount point lies on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+
+from onefs.errors import CacheError
+
+log = logging.getLogger(__name__)
+
+
+class Ground:
+    """One folder, as it was when it was first used. ``what`` names it: "the cache folder".
+
+    Raises OSError when the folder is not there yet.
+    """
+
+    def __init__(self, folder: Path, what: str) -> None:
+        self._folder = folder
+        self._what = what
+        #: one sentence on what became of it, for ``onefs status``; '' while all is as it was
+        self.said = ""
+        self._held = -1
+        self._away = False
+        self._note()
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._held >= 0:
+            os.close(self._held)
+        self._held = -1
+
+    def is_same(self) -> bool:
+        """Whether it is the very folder of before. Raises OSError."""
+        found = _stat(self._folder)
+        same = found is not None and (found.st_dev, found.st_ino) == self._identity
+        if same and self._away:
+            self.is_back(made=False)
+        return same
+
+    def check(self) -> None:
+        """Raise CacheError unless it lies on the disk of before, or may be made anew there."""
+        at, found = self._folder, _stat(self._folder)
+        while found is None:
+            at = at.parent
+            found = _stat(at)
+        device, inode = self._identity
+        # some file systems get another number whenever they are mounted, as NFS and btrfs do
+        if found.st_dev != device and (at != self._folder or found.st_ino != inode):
+            self._say(
+                f"{self._what} {self._folder} is gone with its disk: it is used again as soon as "
+                "the disk is mounted"
+            )
+            self._away = True
+            raise CacheError(self.said)
+
+    def is_back(self, *, made: bool) -> None:
+        """Note that it is in use again: ``made`` anew, or as it was."""
+        self._note()
+        self._away = False
+        if made:
+            at = time.strftime("%Y-%m-%d %H:%M:%S")
+            self._say(f"{self._what} {self._folder} was deleted, and made anew at {at}")
+        else:
+            self._say(f"{self._what} {self._folder} is back")
+
+    def _note(self) -> None:
+        held = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.close()
+        self._held = held  # or a new folder might get its inode
+        found = os.fstat(held)
+        self._identity = found.st_dev, found.st_ino
+
+    def _say(self, sentence: str) -> None:
+        if sentence != self.said:
+            log.warning("%s", sentence)
+        self.said = sentence
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
