@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
-from onefs.errors import DeadlineExceeded, Stopping
+from onefs.errors import DeadlineExceeded, Stopping, again
 
 R = TypeVar("R")
 
@@ -48,7 +48,7 @@ class Flights(Generic[R]):
         future = self.start(key, work)
         if not wait([future], timeout=deadline).done:
             raise DeadlineExceeded(f"{what}: no answer within {deadline:g} s")
-        return future.result()
+        return outcome(future)
 
     def close(self) -> None:
         """Wake everybody with Stopping; runs under way end by themselves."""
@@ -72,6 +72,14 @@ class Flights(Generic[R]):
     def _forget(self, key: Hashable) -> None:
         with self._lock:
             self._under_way.pop(key, None)
+
+
+def outcome(future: Future[R]) -> R:
+    """Return the result of a run that has ended, or raise a copy of its failure."""
+    error = future.exception(0)
+    if error is not None:
+        raise again(error)
+    return future.result(0)
 
 
 def _settle(future: Future[R], result: R | None = None, error: BaseException | None = None) -> None:

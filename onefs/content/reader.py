@@ -32,7 +32,7 @@ from onefs.content.transfer import Transfer
 from onefs.content.versions import Versions, of_entry
 from onefs.content.whole import WholeFetcher
 from onefs.content.window import FARTHEST
-from onefs.errors import BadContent, CacheError, CacheFull, DeadlineExceeded, Stopping
+from onefs.errors import BadContent, CacheError, CacheFull, DeadlineExceeded, Stopping, again
 from onefs.http import HostAuth, Transport
 from onefs.model import Dataset
 from onefs.storing import SMALL_FILE
@@ -337,7 +337,7 @@ class Content:
             if self._stopping.is_set():
                 raise Stopping("onefs is being stopped")
             if partial.unverified is not None:
-                raise partial.unverified.with_traceback(None)  # it may be raised by many
+                raise again(partial.unverified)
             if time.monotonic() > end:
                 raise DeadlineExceeded(f"{partial.dataset.name} takes too long to verify")
             with partial.demand.condition:

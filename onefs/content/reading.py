@@ -13,7 +13,7 @@ from onefs.content.hosts import Hosts
 from onefs.content.partial import Partial, Ticket
 from onefs.content.scheduler import ELSEWHERE, Scheduler
 from onefs.content.window import LONGEST_RUN, Window
-from onefs.errors import BadContent, DeadlineExceeded, OnefsError
+from onefs.errors import BadContent, DeadlineExceeded, OnefsError, again
 
 #: places of one file that are followed at once: threads of one reader, or a page here and there
 WINDOWS = 4
@@ -131,7 +131,7 @@ class Reading:
                 got_on, left = time.monotonic(), len(missing)
             with self._scheduler.lock:
                 if ticket.error is not None:
-                    raise ticket.error
+                    raise again(ticket.error)
                 self._scheduler.want(self.partial, ticket, missing)
                 moved = max(got_on, self._scheduler.waiting_since(self.partial, missing))
                 due = moved + self._stall - time.monotonic()
@@ -149,7 +149,7 @@ class Reading:
             run = self.partial.demand.in_flight.get(block)
             if run is not None and run.running:
                 self._hosts.overdue(run.url)
-                found = run.trouble or found
+                found = again(run.trouble) if run.trouble is not None else found
         return found
 
     def _check_state(self) -> None:

@@ -17,7 +17,7 @@ from onefs.content.partial import Partial, Ticket, stretches
 from onefs.content.partials import Partials
 from onefs.content.transfer import Transfer
 from onefs.content.window import Window
-from onefs.errors import CacheError, OnefsError, Stopping
+from onefs.errors import CacheError, OnefsError, Stopping, again
 from onefs.http import Stream
 from onefs.urls import host_of
 
@@ -119,7 +119,7 @@ class Scheduler:
         demand = partial.demand
         now = time.monotonic()
         if demand.failure is not None and now < demand.failure[1]:
-            raise demand.failure[0]
+            raise again(demand.failure[0])
         fresh = []
         for block in missing:
             run = demand.in_flight.get(block)

@@ -13,7 +13,7 @@ from pathlib import Path
 from onefs.content.files import disk_errors
 from onefs.content.store import Place, Store
 from onefs.errors import DeadlineExceeded, Stopping
-from onefs.flights import Flights
+from onefs.flights import Flights, outcome
 from onefs.model import Dataset
 
 #: files that are hashed at once; the rest queue
@@ -58,7 +58,7 @@ class Taker:
                 raise DeadlineExceeded(
                     f"{'/'.join(place)}: the disk has given nothing for {self._stall:g} s"
                 )
-        return future.result()
+        return outcome(future)
 
     def _run(self, dataset: Dataset, place: Place) -> Path | None:
         proved = self._store.examine(dataset, place, self._watch)

@@ -36,8 +36,9 @@ from onefs.errors import (
     ServerError,
     Stopping,
     Throttled,
+    again,
 )
-from onefs.flights import Flights
+from onefs.flights import Flights, outcome
 from onefs.model import Copy, Dataset
 
 log = logging.getLogger(__name__)
@@ -102,15 +103,12 @@ class WholeFetcher:
         """
         failed = self.failure(dataset)
         if failed is not None:
-            raise failed.with_traceback(None)  # it is raised many times: let none pile up
+            raise again(failed)
         asked = time.monotonic()
         future = self._flights.start(_bytes_of(dataset), lambda: self._run(dataset, place))
         while True:
-            try:
-                return future.result(min(0.5, self._stall))
-            except futures.TimeoutError:
-                if future.done():
-                    return future.result()
+            if futures.wait([future], timeout=min(0.5, self._stall)).done:
+                return outcome(future)
             self._check_progress(dataset, asked)
 
     def size_of(self, dataset: Dataset, deadline: float) -> int:
@@ -134,7 +132,7 @@ class WholeFetcher:
             if transfer is not None and transfer.url:
                 self._hosts.overdue(transfer.url)
                 if transfer.trouble is not None:
-                    raise transfer.trouble.with_traceback(None)
+                    raise again(transfer.trouble)
             raise DeadlineExceeded(f"{dataset.name}: nothing has come for {self._stall:g} s")
 
     def _run(self, dataset: Dataset, place: Place) -> Path:

@@ -18,7 +18,14 @@ from typing import Any, Generic, TypeVar, cast
 
 from cachetools import LRUCache
 
-from onefs.errors import AlyxCredentials, DeadlineExceeded, NotFound, OnefsError, Throttled
+from onefs.errors import (
+    AlyxCredentials,
+    DeadlineExceeded,
+    NotFound,
+    OnefsError,
+    Throttled,
+    again,
+)
 from onefs.flights import Flights
 from onefs.metadata.alyx import Alyx
 from onefs.metadata.database import Database
@@ -154,7 +161,7 @@ class Listings:
         """The listing as Alyx has it now, asked for once by all who come at the same time."""
         failure = self._failed_recently(wanted.key, self._clock())
         if failure is not None:
-            raise failure.with_traceback(None)
+            raise again(failure)
         what = f"listing {wanted.key}"
         patience = self._presence.patience(self._deadline, what)
 
@@ -257,7 +264,7 @@ class Listings:
         """A listing that nobody has: by the batch that brings it, or alone."""
         failure = self._failed_recently(wanted.key, now)
         if failure is not None:
-            raise failure.with_traceback(None)  # raised many times: let none pile up
+            raise again(failure)
         what = f"listing {wanted.key}"
         patience = self._presence.patience(self._deadline, what)
         end = time.monotonic() + patience
