@@ -176,6 +176,7 @@ class Content:
     def close(self) -> None:
         """Wake who waits, with Stopping."""
         self._stopping.set()
+        self._hosts.close()
         self._taker.close()
         self._scheduler.close()
         self._whole.close()

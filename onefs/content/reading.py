@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from onefs.content.answers import Changed
 from onefs.content.blocks import State
-from onefs.content.hosts import Hosts
+from onefs.content.hosts import Hosts, Silent
 from onefs.content.partial import Partial, Ticket
 from onefs.content.scheduler import ELSEWHERE, Scheduler
 from onefs.content.window import LONGEST_RUN, Window
@@ -97,7 +97,12 @@ class Reading:
         with self._scheduler.lock:
             demand.tickets.add(ticket)
         try:
-            self._wait(ticket)
+            try:
+                self._wait(ticket)
+            except Silent:
+                self._hosts.await_probe(self.partial.dataset.copies)
+                ticket.error = None
+                self._wait(ticket)
         finally:
             with self._scheduler.lock:
                 demand.tickets.discard(ticket)

@@ -22,7 +22,7 @@ from onefs.content.durable import Syncer
 from onefs.content.fetch import OF_A_COPY, PIECE
 from onefs.content.files import disk_errors, remove, sync
 from onefs.content.holes import counted, disk_size
-from onefs.content.hosts import FAILURE_PAUSE, Hosts, failure_pause
+from onefs.content.hosts import FAILURE_PAUSE, Hosts, Silent, failure_pause
 from onefs.content.room import Reservation, Room
 from onefs.content.store import Place, Store
 from onefs.content.transfer import Transfer
@@ -104,15 +104,23 @@ class WholeFetcher:
         failed = self.failure(dataset)
         if failed is not None:
             raise again(failed)
+        try:
+            return self._join(dataset, place)
+        except Silent:
+            self._hosts.await_probe(dataset.copies)
+            return self._join(dataset, place)
+
+    def _join(self, dataset: Dataset, place: Place) -> Path:
+        """Wait for the download that is under way, or a new one."""
         asked = time.monotonic()
         future = self._flights.start(_bytes_of(dataset), lambda: self._run(dataset, place))
-        while True:
-            if futures.wait([future], timeout=min(0.5, self._stall)).done:
-                return outcome(future)
+        while not futures.wait([future], timeout=min(0.5, self._stall)).done:
             self._check_progress(dataset, asked)
+        return outcome(future)
 
     def size_of(self, dataset: Dataset, deadline: float) -> int:
         """The size that a file server gives for a dataset, for which it sends no bytes."""
+        self._hosts.await_probe(dataset.copies)
         trouble: OnefsError | None = None
         for copy in self._hosts.order(dataset.copies):
             try:

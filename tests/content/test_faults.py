@@ -9,12 +9,13 @@ import errno
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pytest
 
 from onefs.content.reader import Content
+from onefs.content.silence import PROBE_WAIT_SECONDS, Silences
 from onefs.content.whole import WORKERS
 from onefs.errors import (
     BadContent,
@@ -22,6 +23,7 @@ from onefs.errors import (
     DeadlineExceeded,
     OnefsError,
     ServerError,
+    Stopping,
     Throttled,
     Unreachable,
 )
@@ -84,6 +86,16 @@ def slowly(talk: Talk) -> None:
             f"Content-Length: {span[1] - span[0]}\r\n\r\n"
         )
     trickle(head.encode() + DATA, 0.1)(talk)
+
+
+@contextmanager
+def suppress_thread_errors() -> Iterator[None]:
+    """Let threads of this test die quietly."""
+    before, threading.excepthook = threading.excepthook, lambda _: None
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def in_turn(*scripts: Script) -> list[Script]:
@@ -488,8 +500,35 @@ def test_copies_are_mixed_where_the_md5_proves_it(open_content: Open) -> None:
         wait_until(lambda: content.state(dataset)[0] == "cached")
 
 
-def test_after_a_deadline_others_fail_fast_until_a_probe_succeeds(content: Content) -> None:
-    scripts = {"/a.b.npy": in_turn(stall(), served(DATA)), "/c.d.npy": served(DATA)}
+def test_a_file_that_stalls_does_not_fail_its_neighbours(content: Content) -> None:
+    """They are the probe: their server answers, so that they are read at once."""
+    names = [f"/{number}" for number in range(3)]
+    with Scripted({"/a.b.npy": stall(), **{name: served(DATA) for name in names}}) as server:
+        bad = dataset_of(server, DATA)
+        with pytest.raises(DeadlineExceeded):
+            read_all(content, bad)
+        good = iter([dataset_of(server, DATA, name) for name in names])
+        assert in_threads(3, lambda: read_all(content, next(good))) == [DATA] * 3
+        with pytest.raises(DeadlineExceeded):
+            read_all(content, bad)
+        assert read_all(content, dataset_of(server, DATA, "/0")) == DATA
+
+
+def test_a_server_that_delivered_other_bytes_is_not_probed(content: Content) -> None:
+    with Scripted({"/x": stall(), "/y": served(LONG, rate=5 << 20), "/z": served(DATA)}) as server:
+        slow = threading.Thread(target=read_all, args=(content, dataset_of(server, LONG, "/y")))
+        slow.start()
+        with pytest.raises(DeadlineExceeded):
+            read_all(content, dataset_of(server, DATA, "/x"))
+        assert read_all(content, dataset_of(server, DATA, "/z")) == DATA
+        slow.join(30)
+        probes = [each for each in server.requests if each.headers.get("range") == "bytes=0-0"]
+        assert probes == []
+
+
+def test_after_a_deadline_others_wait_for_a_probe_then_fail(content: Content) -> None:
+    now: list[Script] = [stall()]
+    scripts = {"/a.b.npy": stall(), "/c.d.npy": lambda talk: now[0](talk)}
     with Scripted(scripts) as server:
         first, second = dataset_of(server, DATA), dataset_of(server, DATA, "/c.d.npy")
         with pytest.raises(DeadlineExceeded):
@@ -497,7 +536,8 @@ def test_after_a_deadline_others_fail_fast_until_a_probe_succeeds(content: Conte
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded, match="asked again in a moment"):
             read_all(content, second)
-        assert time.monotonic() - began < 0.9 * STALL
+        assert time.monotonic() - began < PROBE_WAIT_SECONDS + GRACE
+        now[0] = served(DATA)
 
         def works() -> bool:
             try:
@@ -505,7 +545,58 @@ def test_after_a_deadline_others_fail_fast_until_a_probe_succeeds(content: Conte
             except OnefsError:
                 return False
 
-        wait_until(works, timeout=15)
+        wait_until(works, timeout=20)
+
+
+def test_readers_that_wait_for_a_probe_are_woken_by_the_end(content: Content) -> None:
+    with Scripted({"/x": stall(), "/y": stall()}) as server:
+        with pytest.raises(DeadlineExceeded):
+            read_all(content, dataset_of(server, DATA, "/x"))
+        threading.Timer(0.3, content.close).start()
+        with pytest.raises(Stopping):
+            read_all(content, dataset_of(server, DATA, "/y"))
+
+
+def test_a_probe_that_cannot_begin_does_not_end_all_probes(
+    content: Content, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "onefs-probe":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with Scripted({"/x": stall(), "/y": served(DATA)}) as server:
+        good = dataset_of(server, DATA, "/y")
+        with pytest.raises(DeadlineExceeded):
+            read_all(content, dataset_of(server, DATA, "/x"))
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(DeadlineExceeded):
+                read_all(content, good)
+
+        def works() -> bool:
+            with suppress(OnefsError):
+                return read_all(content, good) == DATA
+            return False
+
+        wait_until(works, timeout=20)
+
+
+def test_a_probe_that_dies_does_not_end_all_probes() -> None:
+    asked: list[str] = []
+
+    def probe(url: str) -> None:
+        asked.append(url)
+        if len(asked) == 1:
+            raise ZeroDivisionError("not foreseen")
+
+    silences = Silences(probe, lately=1.0)
+    silences.overdue("http://host/a")
+    with suppress_thread_errors():
+        wait_until(lambda: silences.wait(["http://host/b"]), timeout=20)
+    assert len(asked) == 2
 
 
 def test_a_server_that_restarts_is_ridden_through(open_content: Open, server: FileServer) -> None:
