@@ -79,7 +79,7 @@ class DatasetLocks:
         """
         number = uuid.UUID(dataset_id).int
         if not self._shared:
-            with self._striped(number, dataset_id, deadline):
+            with self._striped(number, dataset_id, deadline, wanted):
                 yield
             return
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -94,10 +94,14 @@ class DatasetLocks:
             os.close(descriptor)
 
     @contextmanager
-    def _striped(self, number: int, dataset_id: str, deadline: float) -> Iterator[None]:
+    def _striped(
+        self, number: int, dataset_id: str, deadline: float, wanted: Callable[[], bool]
+    ) -> Iterator[None]:
         stripe = self._stripes[number % _STRIPES]
-        if not stripe.acquire(timeout=deadline):
-            raise _too_long(dataset_id)
+        end = time.monotonic() + deadline
+        while not stripe.acquire(timeout=min(POLL, deadline)):
+            if time.monotonic() >= end or not wanted():
+                raise _too_long(dataset_id)
         try:
             yield
         finally:
