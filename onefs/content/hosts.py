@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 
 from cachetools import TTLCache
 
+from onefs.content.doubts import Unconfirmed
 from onefs.content.silence import Silences
 from onefs.errors import (
     CacheError,
@@ -56,7 +57,7 @@ class _Host:
 
 def failure_pause(error: OnefsError) -> float:
     """Seconds for which a failure is the answer for everybody who asks for the same file again."""
-    if isinstance(error, Silent):  # costs nobody anything, and may end at any moment
+    if isinstance(error, Silent | Unconfirmed):  # each has a pause of its own
         return 0.0
     return DISK_PAUSE if isinstance(error, CacheError) else FAILURE_PAUSE
 

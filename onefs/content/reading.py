@@ -75,20 +75,31 @@ class Reading:
         self._check_state()
         hold = self._hold(first, last)
         self.partial.read_at = time.monotonic()
-        if hold.here:
+        if hold.here and self.partial.is_readable():
             return True
-        if self.partial.missing(first, last):
+        if self.partial.missing(first, last) or not self.partial.is_readable():
             return False
         hold.here = self.bound = True
         self._look_ahead(offset, length)
         return True
 
-    def wait(self, offset: int, length: int) -> None:
-        """Wait until these bytes are here.
+    def wait(self, offset: int, length: int) -> bool:
+        """Wait until these bytes are here; False when the whole file has to be proved first.
 
         For as long as blocks keep coming: raises DeadlineExceeded after ``stall`` seconds in which
         none of them came, else what the scheduler or the file server has to say.
         """
+        hold = self._bring(offset, length, unproved=False)
+        if hold is None:
+            return False
+        hold.here = self.bound = True
+        return True
+
+    def bring(self, offset: int, length: int) -> None:
+        """Wait for bytes as :meth:`wait` does, though they may not be read before the whole is."""
+        self._bring(offset, length, unproved=True)
+
+    def _bring(self, offset: int, length: int, *, unproved: bool) -> _Hold | None:
         first, last = self.partial.blocks_of(offset, length)
         hold = self._hold(first, last)
         self._look_ahead(offset, length)
@@ -98,16 +109,16 @@ class Reading:
             demand.tickets.add(ticket)
         try:
             try:
-                self._wait(ticket)
+                here = self._wait(ticket, unproved=unproved)
             except Silent:
                 self._hosts.await_probe(self.partial.dataset.copies)
                 ticket.error = None
-                self._wait(ticket)
+                here = self._wait(ticket, unproved=unproved)
         finally:
             with self._scheduler.lock:
                 demand.tickets.discard(ticket)
                 self._scheduler.review(self.partial)
-        hold.here = self.bound = True
+        return hold if here else None
 
     def close(self) -> None:
         """Let go of everything."""
@@ -123,15 +134,18 @@ class Reading:
         for block in recent:
             self.partial.unpin(block, block + 1)
 
-    def _wait(self, ticket: Ticket) -> None:
+    def _wait(self, ticket: Ticket, *, unproved: bool) -> bool:
+        """Wait for the blocks of a ticket; False when they may not be read unproved."""
         demand = self.partial.demand
         got_on, left = time.monotonic(), ticket.last - ticket.first
         while True:
             seen = demand.changes
             self._check_state()
             missing = self.partial.missing(ticket.first, ticket.last)
+            if not unproved and not self.partial.is_readable():
+                return False
             if not missing:
-                return
+                return True
             if len(missing) < left:
                 got_on, left = time.monotonic(), len(missing)
             with self._scheduler.lock:
@@ -162,9 +176,7 @@ class Reading:
         if state is State.BAD:
             raise BadContent(f"{self.partial.dataset.name}: {self.partial.reason}")
         if state is State.GONE:
-            raise Changed(
-                f"{self.partial.dataset.name} has changed while it was read: open it again"
-            )
+            raise Changed(f"{self.partial.dataset.name} {self.partial.gone}: open it again")
 
     def _hold(self, first: int, last: int) -> _Hold:
         """Pin these blocks for this thread, in place of what it read before."""

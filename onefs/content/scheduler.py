@@ -105,6 +105,7 @@ class Scheduler:
             for run in runs:
                 run.give_up()
                 self._fail(run.partial, range(run.first, run.last), _stopping(), pause=0.0)
+        # no limit: every run was told to stop, and waits for nothing but the disk
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def want(self, partial: Partial, ticket: Ticket, missing: list[int]) -> None:

@@ -8,6 +8,7 @@ The folder is a ONE cache folder: a complete file stands at
 ``partial/``       what is being fetched (see ``blocks``)
 ``aside/``         complete files whose ONE path is taken by a file that onefs did not download
 ``rejected/``      complete files that are not what the database describes, until they are accepted
+``doubts/``        which answers contradicted the database, and how often (see ``doubts``)
 ``accepted/``      an empty file for each dataset whose bytes the user has accepted as they are
 ``pins/``          an empty file for each dataset that is not to be evicted
 ``locks``          carries one byte-range lock a dataset
@@ -27,6 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from onefs.alf import SUBJECTS
+from onefs.content.doubts import Doubts
 from onefs.content.files import (
     disk_errors,
     folder_of_this_process,
@@ -78,6 +80,8 @@ class Store:
             partial = self.private / "partial"
             #: shared between processes, or one for ourselves where the disk has no locks
             self.partial_folder = partial if self.shared else folder_of_this_process(partial)
+            #: answers that contradict the database, and are no verdict yet
+            self.doubts = Doubts(self.private / "doubts")
             self.ledger = Ledger(self.private / "usage", self.measure, shared=self.shared)
 
     def close(self) -> None:

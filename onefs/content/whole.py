@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent import futures
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cachetools import TTLCache
@@ -18,6 +19,7 @@ from cachetools import TTLCache
 from onefs.content.answers import WrongSize, expect, total_size
 from onefs.content.blocks import BLOCK_SIZE
 from onefs.content.copies import ROUNDS, Copies
+from onefs.content.doubts import SIGHTINGS, Unconfirmed
 from onefs.content.durable import Syncer
 from onefs.content.fetch import OF_A_COPY, PIECE
 from onefs.content.files import disk_errors, remove, sync
@@ -46,8 +48,34 @@ log = logging.getLogger(__name__)
 #: downloads at once; the rest queue
 WORKERS = 16
 
+#: seconds until a copy whose bytes have a wrong hash is asked once more
+SECOND_LOOK = 0.5
+
 #: which bytes are fetched: a dataset's id, size and md5, since an id may get others at any time
 Bytes = tuple[str, int | None, str]
+
+
+@dataclass
+class _Found:
+    """What came of asking the copies of one dataset."""
+
+    verdict: Verdict = field(default_factory=lambda: Verdict("bad"))
+    #: of the wrong bytes that are on disk; '' when there are none
+    digest: str = ""
+    #: each copy gave the same wrong bytes twice
+    confirmed: bool = False
+    #: of the last wrong bytes of each copy, by URL
+    digests: dict[str, str] = field(default_factory=dict)
+    #: URLs of the copies that gave the same wrong bytes twice
+    repeated: set[str] = field(default_factory=set)
+
+    def note(self, copy: Copy, digest: str) -> bool:
+        """Note the wrong bytes that are on disk now; whether the copy gave none before."""
+        known = self.digests.get(copy.url)
+        self.digest = self.digests[copy.url] = digest
+        if known == digest:
+            self.repeated.add(copy.url)
+        return known is None
 
 
 class WholeFetcher:
@@ -151,7 +179,7 @@ class WholeFetcher:
             ):
                 path = self._ensure(dataset, place)
         except OnefsError as error:
-            bad = isinstance(error, BadContent)
+            bad = isinstance(error, BadContent) and not isinstance(error, Unconfirmed)
             # whoever asked for it is told: this is for who finds out later why a read failed
             level = logging.WARNING if bad or isinstance(error, CacheError) else logging.INFO
             log.log(level, "%s: %s", "/".join(place), error)
@@ -180,6 +208,7 @@ class WholeFetcher:
         )
 
     def _download(self, dataset: Dataset, place: Place) -> Path:
+        doubted = self._store.doubts.check(dataset)
         partial = self._store.partial(dataset)
         transfer = Transfer("/".join(place), dataset.size)
         with self._guard:
@@ -187,11 +216,12 @@ class WholeFetcher:
         size = disk_size(dataset.size if dataset.size is not None else BLOCK_SIZE)
         try:
             with self._room.reserved(size, size) as room:
-                verdict, digest = self._from_any_copy(dataset, partial, transfer, room)
-                if not verdict.good:
-                    self._reject(dataset, verdict, partial, digest, room)
-                    raise BadContent(verdict.reason)
-                path = self._store.publish(dataset, place, partial, verdict)
+                found = self._from_any_copy(dataset, partial, transfer, room)
+                if not found.verdict.good:
+                    raise BadContent(self._reject(dataset, found, partial, room))
+                path = self._store.publish(dataset, place, partial, found.verdict)
+                if doubted:
+                    self._store.doubts.clear(dataset.id)
                 room.wrote(disk_size(transfer.done))
                 return path
         except BaseException:
@@ -201,44 +231,51 @@ class WholeFetcher:
             with self._guard:
                 del self._transfers[_bytes_of(dataset)]
 
-    def _reject(
-        self, dataset: Dataset, verdict: Verdict, partial: Path, digest: str, room: Reservation
-    ) -> None:
-        """Keep whole bytes that are wrong, for who wants to accept them."""
+    def _reject(self, dataset: Dataset, found: _Found, partial: Path, room: Reservation) -> str:
+        """Remember a verdict, and keep whole bytes that are wrong, for who wants to accept them.
+
+        Returns the reason. Raises Unconfirmed when this was not seen often enough.
+        """
+        evidence = found.verdict.reason
+        needed = 1 if found.confirmed else SIGHTINGS
+        reason = self._store.doubts.confirm(dataset, evidence, evidence, needed)
         kept = None
-        if digest:
+        if found.digest:
             kept = self._store.rejected(dataset)
             self._store.ledger.change(-counted(kept))
             room.wrote(counted(partial))
             sync(partial)  # somebody may want just these bytes
             partial.replace(kept)
-        self._store.condemn(dataset, verdict.reason, kept, digest)
+        self._store.condemn(dataset, reason, kept, found.digest)
+        return reason
 
     def _from_any_copy(
         self, dataset: Dataset, partial: Path, transfer: Transfer, room: Reservation
-    ) -> tuple[Verdict, str]:
-        """The verdict on the first copy that is good, else on one that is bad; and its digest.
+    ) -> _Found:
+        """What came of the first copy that is good, else of all.
 
-        Every copy in turn, round and round while that can help. Raises the last copy's trouble
-        when none could be had.
+        Every copy in turn, round and round while that can help. One whose bytes have a wrong hash
+        is asked once more. Raises the last copy's trouble when none could be had.
         """
-        bad: tuple[Verdict, str] | None = None
+        found = _Found()
         copies = Copies(self._hosts, dataset)
         waiting = copies.next(dataset.copies)
         for attempt in range(1, ROUNDS + 1):
             again: dict[Copy, float] = {}
             for copy in waiting:
+                found.digest = ""  # what is on disk is about to be written over
                 try:
-                    found = self._receive(
-                        dataset, copy, partial, transfer, room, self._hosts.patience(len(waiting))
+                    patience = self._hosts.patience(len(waiting))
+                    verdict, digest = self._receive(
+                        dataset, copy, partial, transfer, room, patience
                     )
-                    if found[0].good:
-                        return found
-                    copies.heard(copy)
-                    bad = bad or found
+                    if verdict.good:
+                        return _Found(verdict)
+                    copies.contradicted(copy, verdict.reason)
+                    if found.note(copy, digest) and not self._hosts.is_too_long(SECOND_LOOK):
+                        again[copy] = SECOND_LOOK
                 except WrongSize as error:
-                    copies.heard(copy)
-                    bad = bad or (Verdict("bad", str(error)), "")
+                    copies.contradicted(copy, str(error))
                 except OF_A_COPY as error:
                     transfer.trouble = error
                     delay = copies.failed(copy, error, attempt)
@@ -249,11 +286,13 @@ class WholeFetcher:
             waiting = list(again)
             if self._stopped.wait(min(again.values())):
                 raise Stopping("onefs is being stopped")
-        if bad is None:
+        if not copies.wrong:
             raise copies.failure()
         if copies.unheard is not None:
             raise copies.unheard
-        return bad
+        found.verdict = Verdict("bad", copies.evidence())
+        found.confirmed = dataset.size is not None and found.repeated.issuperset(copies.wrong)
+        return found
 
     def _receive(
         self,
@@ -288,7 +327,8 @@ class WholeFetcher:
                     elif time.monotonic() > due:
                         raise DeadlineExceeded(f"{copy.url}: too few bytes came in {stall:g} s")
                     if dataset.size is not None and transfer.done > dataset.size:
-                        return judge_size(dataset, transfer.done), ""
+                        why = f"the database says {dataset.size} bytes, the file has more"
+                        raise WrongSize(why, transfer.done)
             if stream.length is None and transfer.done < (dataset.size or 0):
                 raise ServerError(f"{copy.url}: the answer broke off after {transfer.done} bytes")
         self._hosts.moved(copy.url)

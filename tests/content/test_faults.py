@@ -6,6 +6,8 @@ Each fault is tried on a file that is fetched by the block and on one that is fe
 from __future__ import annotations
 
 import errno
+import itertools
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +16,8 @@ from dataclasses import replace
 
 import pytest
 
+from onefs.content.blocks import TO_BE_PROVED, About, read_about
+from onefs.content.doubts import SIGHTINGS, Unconfirmed
 from onefs.content.reader import Content
 from onefs.content.silence import PROBE_WAIT_SECONDS, Silences
 from onefs.content.whole import WORKERS
@@ -27,8 +31,8 @@ from onefs.errors import (
     Throttled,
     Unreachable,
 )
-from onefs.model import Copy
-from tests.content.conftest import FileServer, Open, in_threads
+from onefs.model import Copy, Dataset
+from tests.content.conftest import FileServer, Open, in_threads, make_bad, pass_time
 from tests.content.ranges import (
     BLOCK,
     Reader,
@@ -168,16 +172,63 @@ def test_another_size_than_alyx_says_is_bad(content: Content, total: int) -> Non
     data = some_bytes(total, seed=2)
     with Scripted({"/a.b.npy": served(data)}) as server:
         dataset = dataset_of(server, DATA)
+        with pytest.raises(Unconfirmed, match=f"says {len(DATA)} bytes, the file has {total}"):
+            read_all(content, dataset)
+        assert content.state(dataset)[0] != "bad"
+        make_bad(content, dataset)
         with pytest.raises(BadContent, match=f"says {len(DATA)} bytes, the file has {total}"):
             read_all(content, dataset)
-        assert content.state(dataset)[0] == "bad"
+        assert len(server.requests) == SIGHTINGS
 
 
 def test_416_for_a_file_that_is_shorter(open_content: Open) -> None:
     content = open_content(stall=STALL, small_file=0)
     short = answer(b"", 416, Content_Range="bytes */17")
-    with Scripted({"/a.b.npy": short}) as server, pytest.raises(BadContent, match="has 17"):
-        read_all(content, dataset_of(server, DATA))
+    with Scripted({"/a.b.npy": short}) as server:
+        dataset = dataset_of(server, DATA)
+        with pytest.raises(Unconfirmed, match="has 17"):
+            read_all(content, dataset)
+        make_bad(content, dataset)
+        with pytest.raises(BadContent, match="has 17"):
+            read_all(content, dataset)
+
+
+def test_a_range_of_a_file_of_another_size_is_no_verdict_at_once(open_content: Open) -> None:
+    content = open_content(stall=STALL, small_file=0)
+    lie = answer(DATA[:BLOCK], 206, Content_Range=f"bytes 0-{BLOCK - 1}/{len(DATA) + 1}")
+    with Scripted({"/a.b.npy": in_turn(lie, served(DATA))}) as server:
+        dataset = dataset_of(server, DATA)
+        with Reader(content, dataset) as reader, pytest.raises(Unconfirmed, match="this may pass"):
+            reader.read(0, 100)
+        assert len(server.requests) == 1
+        pass_time(content)
+        wait_until(lambda: _reads(content, dataset) == DATA, timeout=20)
+        wait_until(lambda: content.store.doubts.datasets() == [])
+
+
+def test_a_sentence_with_a_date_of_its_own_gives_up_no_block(open_content: Open) -> None:
+    """A server that fails in the middle of a file, with 200 and a validator of that page."""
+    content = open_content(stall=STALL, small_file=0)
+    page = answer(b"Service temporarily unavailable", ETag='"page"', Content_Type="text/plain")
+    now: list[Script] = [served(LONG)]
+    with Scripted({"/a.b.npy": lambda talk: now[0](talk)}) as server:
+        dataset = dataset_of(server, LONG)
+        with Reader(content, dataset) as reader:
+            assert reader.read(0, 100) == LONG[:100]
+            now[0] = page
+            with pytest.raises(ServerError):
+                reader.read(35 * BLOCK, 100)
+            assert reader.read(0, 100) == LONG[:100]
+            now[0] = served(LONG)
+            pass_time(content)
+            wait_until(lambda: _reads(content, dataset) == LONG, timeout=20)
+            assert reader.read(35 * BLOCK, 100) == LONG[35 * BLOCK : 35 * BLOCK + 100]
+
+
+def _reads(content: Content, dataset: Dataset) -> bytes:
+    with suppress(OnefsError):
+        return read_all(content, dataset)
+    return b""
 
 
 def test_416_that_says_nothing_is_an_error(open_content: Open) -> None:
@@ -278,6 +329,115 @@ def test_a_file_that_changes_half_way_is_begun_anew(open_content: Open) -> None:
         wait_until(lambda: content.state(dataset)[0] == "cached")
 
 
+def in_rotation(*scripts: Script) -> Script:
+    """Servers that share a load: each request is answered by the next of them."""
+    turns = itertools.cycle(scripts)
+    return lambda talk: next(turns)(talk)
+
+
+MANY_NAMES = {
+    "two ETags": lambda data: in_rotation(served(data, '"a"'), served(data, '"b"')),
+    "two dates": lambda data: in_rotation(
+        served(data, "", Last_Modified="Mon, 02 Mar 2020 10:00:00 GMT"),
+        served(data, "", Last_Modified="Mon, 02 Mar 2020 10:00:07 GMT"),
+    ),
+    "without ranges for another version": lambda data: in_rotation(
+        served(data, '"a"'), served(data, '"b"', ranges=False)
+    ),
+    "a new ETag each time": lambda data: (
+        lambda talk: served(data, f'"{random.random()}"')(talk)  # type: ignore[no-any-return]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MANY_NAMES)
+@pytest.mark.parametrize("strict", [False, True])
+def test_servers_that_name_the_same_bytes_differently(
+    open_content: Open, kind: str, strict: bool
+) -> None:
+    content = open_content(stall=10.0, small_file=0, strict=strict)
+    with Scripted({"/a.b.npy": MANY_NAMES[kind](LONG)}) as server:
+        dataset = dataset_of(server, LONG)
+        with Reader(content, dataset) as reader:
+            assert reader.read(0, 100) == LONG[:100]
+            assert reader.read(30 * BLOCK, 100) == LONG[30 * BLOCK : 30 * BLOCK + 100]
+            assert reader.all() == LONG
+        wait_until(lambda: content.state(dataset)[0] == "cached")
+
+
+def test_no_byte_is_given_while_parts_may_be_of_several_versions(open_content: Open) -> None:
+    """Every request gets another ETag; one reader here, one in another process."""
+    contents = [open_content(stall=10.0, small_file=0) for _ in range(2)]
+    fast, slow = threading.Event(), some_bytes(12 * BLOCK)
+
+    def script(talk: Talk) -> None:
+        wanted = span_of(talk.request, len(slow))
+        if wanted is not None and wanted[1] > 11 * BLOCK and not fast.wait(20):
+            talk.hang_up()
+        served(slow, f'"{random.random()}"')(talk)
+
+    with Scripted({"/a.b.npy": script}) as server:
+        dataset = dataset_of(server, slow)
+        with Reader(contents[0], dataset) as reader, Reader(contents[1], dataset) as other:
+            assert reader.read(0, 100) == slow[:100]
+            found: list[bytes] = []
+            late = threading.Thread(target=lambda: found.append(reader.read(5 * BLOCK, 100)))
+            late.start()
+            wait_until(lambda: _is_to_be_proved(contents[0], dataset), timeout=20)
+            wait_until(lambda: _blocks_here(contents[0], dataset) >= 6, timeout=20)
+            assert other.handle.ready(5 * BLOCK, 100) is None
+            assert not found
+            fast.set()
+            late.join(30)
+            assert found == [slow[5 * BLOCK : 5 * BLOCK + 100]]
+            assert other.all() == slow
+
+
+def _about(content: Content, dataset: Dataset) -> About | None:
+    return read_about(content.store.partial_folder, dataset.id)
+
+
+def _is_to_be_proved(content: Content, dataset: Dataset) -> bool:
+    about = _about(content, dataset)
+    return about is not None and TO_BE_PROVED in about.sources
+
+
+def _blocks_here(content: Content, dataset: Dataset) -> int:
+    return sum(each.done for each in content.transfers()) // BLOCK
+
+
+def test_old_and_new_bytes_are_never_mixed(open_content: Open) -> None:
+    """Two servers, one of which has the old file still; their first blocks are equal."""
+    content = open_content(stall=10.0, small_file=0)
+    old = DATA[: 2 * BLOCK] + some_bytes(len(DATA) - 2 * BLOCK, seed=5)
+    with Scripted({"/a.b.npy": in_rotation(served(old, '"old"'), served(DATA, '"new"'))}) as server:
+        dataset = dataset_of(server, DATA)
+        given: list[bytes] = []
+        with Reader(content, dataset) as reader, suppress(OnefsError):
+            for block in (0, 3, 1, 4, 2):
+                given.append(reader.read(block * BLOCK, 100))
+        versions = [[v[n * BLOCK : n * BLOCK + 100] for n in (0, 3, 1, 4, 2)] for v in (old, DATA)]
+        assert any(given == version[: len(given)] for version in versions)
+
+        def comes_right() -> bool:
+            pass_time(content)
+            return _reads(content, dataset) == DATA and content.state(dataset)[0] == "cached"
+
+        wait_until(comes_right, timeout=40)
+
+
+def test_without_md5_another_version_is_begun_anew(open_content: Open) -> None:
+    content = open_content(stall=10.0, small_file=0)
+    old, new = some_bytes(len(DATA), seed=3), DATA
+    with Scripted({"/a.b.npy": in_turn(served(old, '"old"'), served(new, '"new"'))}) as server:
+        dataset = dataset_of(server, new, md5="")
+        with Reader(content, dataset) as reader:
+            assert reader.read(0, 100) == old[:100]
+            with pytest.raises(BadContent, match="changed on the server"):
+                reader.read(2 * BLOCK, 100)
+        assert read_all(content, dataset) == new
+
+
 def test_a_file_that_changed_between_two_processes(open_content: Open) -> None:
     old, new = some_bytes(len(DATA), seed=3), DATA
     with Scripted({"/a.b.npy": in_turn(served(old, '"old"'), served(new, '"new"'))}) as server:
@@ -325,9 +485,11 @@ def test_without_validators_the_md5_must_do(open_content: Open) -> None:
         with Reader(content, dataset) as reader:
             with suppress(BadContent):  # the verdict may come before the reader's last read
                 reader.all()
-            wait_until(lambda: content.state(dataset)[0] == "bad")
+            wait_until(lambda: content.store.doubts.datasets() == [dataset.id])
             with pytest.raises(BadContent):
                 reader.read(0, 1)
+        pass_time(content)
+        assert read_all(content, dataset) == new
 
 
 @pytest.mark.parametrize(
