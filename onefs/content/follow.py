@@ -13,8 +13,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 from onefs.content.blocks import HASHING, State, remove_blocks
 from onefs.content.doubts import DIGEST, NEVER, SAME_DIGESTS, Unconfirmed
@@ -26,6 +24,7 @@ from onefs.content.partials import Partials
 from onefs.content.store import Store
 from onefs.content.verify import Verdict, judge, new_hash
 from onefs.errors import CacheError, DeadlineExceeded, OnefsError
+from onefs.flights import Workers
 from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
@@ -78,9 +77,7 @@ class Follower:
         self._on_bad = on_bad
         self._lock = threading.Lock()
         self._progress: dict[int, _Progress] = {}
-        self._pool = ThreadPoolExecutor(
-            WORKERS, thread_name_prefix="onefs-hash", initializer=_give_way
-        )
+        self._pool = Workers(WORKERS, thread_name_prefix="onefs-hash", initializer=_give_way)
 
     def close(self) -> None:
         """End. What was hashed is hashed again another time."""
@@ -107,8 +104,11 @@ class Follower:
             progress.again = True
             if not progress.running:
                 progress.running = True
-                with suppress(RuntimeError):  # we are being stopped
-                    self._pool.submit(self._work, progress)
+                self._pool.begin(self._work, progress)
+
+    def nudge(self) -> None:
+        """Begin what could not begin for want of a thread."""
+        self._pool.nudge()
 
     def let_go(self, partial: Partial) -> None:
         """Nobody else has this file open any more: do not keep it open for the hash."""

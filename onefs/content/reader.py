@@ -353,6 +353,7 @@ class Content:
                 raise again(partial.unverified)
             if time.monotonic() > end:
                 raise DeadlineExceeded(f"{partial.dataset.name} takes too long to verify")
+            self._follower.nudge()
             with partial.demand.condition:
                 partial.demand.condition.wait(0.1)
         if partial.blocks.state() is State.BAD:

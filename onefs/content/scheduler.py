@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 from onefs.content.hosts import Hosts, failure_pause, stands_nowhere
 from onefs.content.partial import Partial, Ticket, stretches
@@ -18,6 +17,7 @@ from onefs.content.partials import Partials
 from onefs.content.transfer import Transfer
 from onefs.content.window import Window
 from onefs.errors import CacheError, OnefsError, Stopping, again
+from onefs.flights import Workers
 from onefs.http import Stream
 from onefs.urls import host_of
 
@@ -91,7 +91,7 @@ class Scheduler:
         self._partials = partials
         self._hosts = hosts
         self._fetch = fetch
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="onefs-blocks")
+        self._pool = Workers(WORKERS, thread_name_prefix="onefs-blocks")
         self._queue: list[Run] = []
         self._running: set[Run] = set()
         self._closed = False
@@ -128,6 +128,7 @@ class Scheduler:
                 run.urgent = True
             elif demand.elsewhere.get(block, 0.0) <= now:
                 fresh.append(block)
+        self._pool.nudge()
         for first, last in stretches(fresh):
             self._add(partial, first, last, urgent=True)
         self._dispatch()
@@ -228,7 +229,7 @@ class Scheduler:
             run.moved = time.monotonic()
             self._running.add(run)
             self._partials.hold(run.partial)
-            self._pool.submit(self._work, run)
+            self._pool.begin(self._work, run)
 
     def _next(self) -> Run | None:
         if len(self._running) >= WORKERS:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from enum import Enum
 from typing import Any
 
-from onefs.errors import again
+from onefs.errors import Unreachable, again
 from onefs.http.names import RESOLVER, Addresses
 
 Clock = Callable[[], float]
@@ -198,7 +198,10 @@ class Watchdog:
                 exchange.stop(Verdict.STOPPED)
             if self._thread is None and not self._closed:
                 thread = threading.Thread(target=self._run, name="onefs-http", daemon=True)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError as error:  # nothing would end a request
+                    raise Unreachable("no thread can be started to watch requests") from error
                 self._thread = thread
             elif due is not None and due < self._wakes_at:
                 self._condition.notify()

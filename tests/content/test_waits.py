@@ -88,3 +88,21 @@ def test_the_end_does_not_wait_for_a_lock_of_another_process(
             thread.join(20)
         assert not thread.is_alive()
         assert failed
+
+
+@pytest.mark.parametrize("name", ["onefs-blocks", "onefs-hash"])
+def test_work_waits_while_no_thread_can_be_started(
+    open_content: Open, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A limit on processes is met for a moment, when the first block or the hash is due."""
+    start, until = threading.Thread.start, time.monotonic() + 1.5
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith(name) and time.monotonic() < until:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with Scripted({"/a.b.npy": served(DATA)}) as server:
+        content, dataset = open_content(stall=10.0, small_file=0), dataset_of(server, DATA)
+        assert content.path(dataset, place(dataset)).read_bytes() == DATA
