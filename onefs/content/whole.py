@@ -41,6 +41,7 @@ from onefs.errors import (
     again,
 )
 from onefs.flights import Flights, outcome
+from onefs.http import Stream
 from onefs.model import Copy, Dataset
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,9 @@ WORKERS = 16
 
 #: seconds until a copy whose bytes have a wrong hash is asked once more
 SECOND_LOOK = 0.5
+
+#: bytes of an answer that may be a sentence in the place of a file
+SENTENCE_SIZE = 1 << 16
 
 #: which bytes are fetched: a dataset's id, size and md5, since an id may get others at any time
 Bytes = tuple[str, int | None, str]
@@ -153,7 +157,10 @@ class WholeFetcher:
         for copy in self._hosts.order(dataset.copies):
             try:
                 with self._hosts.stream(copy.url, {"Range": "bytes=0-0"}, deadline) as stream:
-                    return total_size(stream)
+                    size = total_size(stream)
+                    if stream.status == 200 and size <= SENTENCE_SIZE and dataset.md5:
+                        _prove(dataset, stream)
+                    return size
             except OnefsError as error:
                 trouble = error
                 if isinstance(error, Throttled):
@@ -334,6 +341,18 @@ class WholeFetcher:
         self._hosts.moved(copy.url)
         transfer.moved = self._moved = time.monotonic()
         return judge(dataset, transfer.done, digest.hexdigest()), digest.hexdigest()
+
+
+def _prove(dataset: Dataset, stream: Stream) -> None:
+    """Raise ServerError unless the bytes that came, though one was asked for, are the dataset's.
+
+    A server in trouble sends a sentence, whose length would be kept as the size of the file.
+    """
+    digest = new_hash(dataset)
+    for chunk in stream.iter_chunks():
+        digest.update(chunk)
+    if digest.hexdigest() != dataset.md5:
+        raise ServerError(f"{stream.url}: the file server sends something else than the file", 200)
 
 
 def _bytes_of(dataset: Dataset) -> Bytes:

@@ -516,3 +516,18 @@ def test_sha1_is_taken_for_what_it_is(open_content: Open, server: FileServer) ->
     content, dataset = open_content(), server.dataset("a.b.npy", BYTES, md5=sha1)
     assert read(content, dataset) == BYTES
     assert content.state(dataset) == ("cached", "")
+
+
+def test_the_length_of_a_sentence_is_not_taken_for_a_size(
+    open_content: Open, server: FileServer
+) -> None:
+    dataset, content = server.dataset("a.b.npy", BYTES, size=None), open_content()
+    good = server.files["/a.b.npy"]
+    server.files["/a.b.npy"] = lambda request: Response(b"Service temporarily unavailable")
+    with pytest.raises(ServerError, match="something else than the file"):
+        content.probe(dataset)
+    server.files["/a.b.npy"] = good
+    assert content.probe(dataset) == len(BYTES)
+    short = server.dataset("c.d.npy", b"short", size=None)
+    server.files["/c.d.npy"] = lambda request: Response(b"short")  # it does no ranges
+    assert content.probe(short) == len(b"short")
