@@ -38,9 +38,12 @@ ENOENT comes from a catalogue answer only: network trouble is never "no such fil
 from __future__ import annotations
 
 import errno
+from copy import copy
 from typing import TypeVar
 
 from onefs.printable import printable
+
+E = TypeVar("E", bound=BaseException)
 
 
 class OnefsError(Exception):
@@ -53,9 +56,6 @@ class OnefsError(Exception):
 
     def __str__(self) -> str:
         return printable(super().__str__())
-
-
-E = TypeVar("E", bound=BaseException)
 
 
 def without_frames(error: E) -> E:
@@ -212,3 +212,25 @@ class Stopping(OnefsError):
     """The daemon is going down, and what waited for it is woken."""
 
     errno = errno.ESHUTDOWN
+
+
+def again(error: E) -> E:
+    """Return a copy of an exception, for each time that a stored one is raised.
+
+    Each ``raise`` of one object adds to its traceback, and other threads may be raising it at the
+    same moment. The copy has the class, the message, the attributes and the cause. Where one of
+    our own errors was raised first is left out: it would keep what those frames hold alive.
+    """
+    fresh: E
+    if isinstance(error, OnefsError):  # what its constructor takes is not all in ``args``
+        fresh = type(error).__new__(type(error), *error.args)
+        fresh.__dict__.update(error.__dict__)
+    else:
+        try:
+            fresh = copy(error)
+        except Exception:  # of a library, and it cannot be copied
+            return error
+        fresh.__traceback__ = error.__traceback__
+    fresh.__cause__ = error.__cause__
+    fresh.__suppress_context__ = error.__suppress_context__
+    return fresh

@@ -11,9 +11,33 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
-from onefs.errors import DeadlineExceeded, Stopping
+from onefs.errors import Busy, DeadlineExceeded, Stopping, again
 
 R = TypeVar("R")
+
+
+class Workers(ThreadPoolExecutor):
+    """Threads for work that is not to get lost where no thread can be started just now."""
+
+    #: work is queued, and there may be no thread for it
+    _waiting = False
+
+    def begin(self, work: Callable[..., object], *args: object) -> None:
+        """Queue work; the next call of this or of :meth:`nudge` starts a thread if this cannot."""
+        self._waiting = False
+        try:
+            self.submit(work, *args)
+        except RuntimeError:  # queued all the same, but after the end
+            self._waiting = True
+
+    def nudge(self) -> None:
+        """Try again to start a thread, if that failed the last time."""
+        if self._waiting:
+            self.begin(_do_nothing)
+
+
+def _do_nothing() -> None:
+    """Work that needs a thread and nothing else."""
 
 
 class Flights(Generic[R]):
@@ -29,7 +53,10 @@ class Flights(Generic[R]):
         self._closed = False
 
     def start(self, key: Hashable, work: Callable[[], R]) -> Future[R]:
-        """The run of ``key`` that is under way, or a new one. Raises Stopping after close."""
+        """The run of ``key`` that is under way, or a new one.
+
+        Raises Stopping after close, and Busy when no thread can be started for it.
+        """
         with self._lock:
             if self._closed:
                 raise Stopping("onefs is being stopped")
@@ -37,7 +64,11 @@ class Flights(Generic[R]):
             if future is None:
                 future = Future()
                 self._under_way[key] = future
-                self._pool.submit(self._run, key, work, future)
+                try:
+                    self._pool.submit(self._run, key, work, future)
+                except RuntimeError as error:  # else the key would be under way for good
+                    del self._under_way[key]
+                    raise Busy("no more threads can be started now; try again later") from error
             return future
 
     def wait(self, key: Hashable, work: Callable[[], R], deadline: float, what: str) -> R:
@@ -48,7 +79,7 @@ class Flights(Generic[R]):
         future = self.start(key, work)
         if not wait([future], timeout=deadline).done:
             raise DeadlineExceeded(f"{what}: no answer within {deadline:g} s")
-        return future.result()
+        return outcome(future)
 
     def close(self) -> None:
         """Wake everybody with Stopping; runs under way end by themselves."""
@@ -63,15 +94,24 @@ class Flights(Generic[R]):
         try:
             result = work()
         except BaseException as error:
-            self._forget(key)
+            self._forget(key, future)
             _settle(future, error=error)
         else:
-            self._forget(key)
+            self._forget(key, future)
             _settle(future, result=result)
 
-    def _forget(self, key: Hashable) -> None:
+    def _forget(self, key: Hashable, future: Future[R]) -> None:
         with self._lock:
-            self._under_way.pop(key, None)
+            if self._under_way.get(key) is future:
+                del self._under_way[key]
+
+
+def outcome(future: Future[R]) -> R:
+    """Return the result of a run that has ended, or raise a copy of its failure."""
+    error = future.exception(0)
+    if error is not None:
+        raise again(error)
+    return future.result(0)
 
 
 def _settle(future: Future[R], result: R | None = None, error: BaseException | None = None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from onefs.errors import DeadlineExceeded, NotFound, Stopping
+from onefs.errors import Busy, DeadlineExceeded, NotFound, Stopping
 from onefs.flights import Flights
 
 
@@ -92,3 +92,17 @@ def test_close_wakes_who_waits(flights: Flights[int]) -> None:
     with pytest.raises(Stopping):
         flights.start("other", work)
     release.set()
+
+
+def test_a_run_without_a_thread_is_an_error_and_the_next_one_runs(
+    flights: Flights[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for _ in range(2):
+            with pytest.raises(Busy):
+                flights.wait("k", lambda: 1, 10, "k")
+    assert flights.wait("k", lambda: 2, 10, "k") == 2

@@ -60,20 +60,22 @@ def shown_path(access: Access, kept: Kept) -> str:
 
 
 def forgive(access: Access, path: Place, as_of: str = "") -> None:
-    """Withdraw the verdicts on bad files at and below a path of the tree, () for all.
+    """Withdraw the verdicts on bad files, and doubts, at and below a path of the tree, () for all.
 
     With ``as_of``, of the tree as of that day. They are fetched again when they are next read.
     """
     here = _known_to_tree(access, of_day(as_of, "/".join(path))) if path and as_of else set()
-    for entry in access.content.store.entries():
-        if entry.state != "bad":
-            continue
-        found = place_of(access, entry.dataset_id)
+    store = access.content.store
+    bad = {entry.dataset_id: entry for entry in store.entries() if entry.state == "bad"}
+    for dataset_id in {*bad, *store.doubts.datasets()}:
+        found = place_of(access, dataset_id)
         stands = found is not None and found[1][: len(path)] == path and not as_of
-        if not path or stands or entry.dataset_id in here:
-            claimed = Dataset(
-                entry.dataset_id, "", "", size=entry.claimed_size, md5=entry.claimed_md5
-            )
+        if path and not stands and dataset_id not in here:
+            continue
+        store.doubts.clear(dataset_id)
+        entry = bad.get(dataset_id)
+        if entry is not None:
+            claimed = Dataset(dataset_id, "", "", size=entry.claimed_size, md5=entry.claimed_md5)
             access.content.keeping.forgive(claimed)
 
 

@@ -74,7 +74,8 @@ class Embedded:
             self._process.wait(3)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            with suppress(subprocess.TimeoutExpired):  # the kernel may keep it a while
+                self._process.wait(3)
 
     def _listen(self) -> None:
         """Put what the servers say into our log; unread, they would block on a full pipe."""

@@ -63,6 +63,7 @@ class Progress:
     ) -> None:
         self._stop.set()
         if self._shown:
+            # no limit: it ends within STEP, unless the terminal takes nothing more
             self._thread.join()
             with self._lock:
                 self._clear()

@@ -73,6 +73,7 @@ def ask(catalogue: Catalogue, content: Content, path: str, meter: Meter) -> Outc
 
     def collect(limit: int) -> None:
         while len(under_way) > limit:
+            # no limit: each question has its own deadline
             done, _ = wait(under_way, return_when=FIRST_COMPLETED)
             under_way.difference_update(done)
             for future in done:

@@ -28,6 +28,10 @@ class Changed(OnefsError):
     """The server's file is no longer the one that the blocks on disk came from."""
 
 
+class OtherVersion(Changed):
+    """An answer has another ETag or date than the blocks on disk came with."""
+
+
 @dataclass(frozen=True, slots=True)
 class Body:
     """The bytes that an answer carries: from ``start`` to ``end``, this one not included.
@@ -51,7 +55,8 @@ def expect(stream: Stream, *statuses: int) -> None:
     if stream.status not in statuses:
         raise ServerError(f"{host}: the file server answers {stream.status}", stream.status)
     kind = stream.headers.get("Content-Type", "")
-    if kind.startswith("text/html") and not stream.url.endswith((".html", ".htm")):
+    page = kind.startswith(("text/html", "application/xhtml"))
+    if page and not stream.url.endswith((".html", ".htm")):
         raise ServerError(f"{host}: the file server sends a page instead of a file", 200)
 
 
@@ -64,11 +69,12 @@ def judge_range(stream: Stream, size: int, start: int, end: int, validator: str)
     if stream.status == 416:
         _check_size(_total(stream), size, stream.url)
     expect(stream, 200, 206)
+    # the size first: a sentence in the place of the file has a validator of its own
+    _check_size(stream.length if stream.status == 200 else _total(stream), size, stream.url)
     found = validator_of(stream.headers)
     if validator and found and found != validator:
-        raise Changed(f"{safe_url(stream.url)}: the file on the server has changed")
+        raise OtherVersion(f"{safe_url(stream.url)}: the file on the server has changed")
     if stream.status == 200:
-        _check_size(stream.length, size, stream.url)
         return Body(0, size, ranged=False)
     return _judge_206(stream, size, start, end)
 
@@ -79,7 +85,6 @@ def _judge_206(stream: Stream, size: int, start: int, end: int) -> Body:
     match = _CONTENT_RANGE.fullmatch(stream.headers.get("Content-Range", ""))
     if match is None or match[1] is None:
         raise ServerError(f"{url}: the file server does not say which bytes it sends", 206)
-    _check_size(_total(stream), size, stream.url)
     first, last = int(match[1]), int(match[2]) + 1
     if not first <= start < end <= last <= size:
         raise ServerError(

@@ -43,6 +43,9 @@ HASHING = 1 << 41
 OPEN = (1 << 41) + 1
 #: seconds for which a reader believes that no other process has changed a file's state
 LOOK = 0.02
+#: among the sources of a file: blocks of it may be of several versions, so that the whole has to be
+#: proved before more of it is read. (No copy has this URL; earlier versions do not look for it.)
+TO_BE_PROVED = ""
 _WORD = 8
 _PRESENT = 1 << 32
 
@@ -141,6 +144,10 @@ class BlockFile:
         found = os.pread(self.data, end - start, start)
         return len(found) == end - start and record == _PRESENT | zlib.crc32(found)
 
+    def has_checksum(self, block: int, checksum: int) -> bool:
+        """Whether a block is here, and its record is of bytes with this crc32."""
+        return self.records(block, block + 1)[0] == _PRESENT | checksum
+
     def present_bytes(self) -> int:
         """Bytes of the blocks that have a record."""
         records = self.records(0, self.count)
@@ -161,16 +168,21 @@ class BlockFile:
         None when blocks of another copy are here and ``alone`` forbids a mixture. The caller
         holds the dataset's lock.
         """
-        known = read_about(self.folder, self.about.dataset_id)
-        if known is not None and known.generation == self.about.generation:
-            self.about = known
+        known = self.refresh()
         if url not in self.about.sources:
             if alone and self.about.sources:
                 return None
             self.about = replace(self.about, sources={**self.about.sources, url: validator})
-            if known is not None:
+            if known:
                 _write_about(self.folder, self.about)
         return self.about.sources[url]
+
+    def refresh(self) -> bool:
+        """Read what other processes have noted of the sources; False when there is nothing."""
+        known = read_about(self.folder, self.about.dataset_id)
+        if known is not None and known.generation == self.about.generation:
+            self.about = known
+        return known is not None
 
     def _words(self, first: int, count: int) -> tuple[int, ...]:
         raw = os.pread(self.map, count * _WORD, first * _WORD)

@@ -32,8 +32,8 @@ class Copies:
         self.gone: set[str] = set()
         #: the last that went wrong with any
         self.trouble: OnefsError | None = None
-        #: a copy has another size than the database says
-        self.wrong: WrongSize | None = None
+        #: what was wrong with copies that are not what the database says, by URL
+        self.wrong: dict[str, str] = {}
 
     def next(self, copies: Iterable[Copy]) -> list[Copy]:
         """Those that were not asked yet, in the order to ask them.
@@ -53,6 +53,11 @@ class Copies:
         """A copy was had, whatever it is worth."""
         self._unheard.pop(copy.url, None)
 
+    def contradicted(self, copy: Copy, reason: str) -> None:
+        """A copy was had, and is not what the database says."""
+        self.heard(copy)
+        self.wrong[copy.url] = reason
+
     def failed(self, copy: Copy, error: OnefsError, attempt: int) -> float | None:
         """Note what went wrong; the seconds after which to try again, None when that is useless.
 
@@ -65,7 +70,7 @@ class Copies:
         elif isinstance(error, Throttled):
             self._hosts.throttled(copy.url, error.retry_after)
         elif isinstance(error, WrongSize):
-            self.wrong = self.wrong or error
+            self.wrong[copy.url] = str(error)
         if isinstance(error, WrongSize) or _is_gone(error):
             self.gone.add(copy.url)
         if _may_pass(error):
@@ -74,6 +79,10 @@ class Copies:
             self.heard(copy)
         delay = retry_delay(error, attempt, attempts=ROUNDS)
         return None if delay is None or self._hosts.is_too_long(delay) else delay
+
+    def evidence(self) -> str:
+        """What was wrong with the copies, in words that are the same whoever is asked first."""
+        return "; ".join(sorted({*self.wrong.values()}))
 
     def failure(self) -> OnefsError:
         """What it comes to when none could be had."""

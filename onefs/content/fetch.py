@@ -6,9 +6,10 @@ import logging
 import time
 import zlib
 from collections.abc import Callable, Set
+from contextlib import AbstractContextManager
 
-from onefs.content.answers import Changed, WrongSize, judge_range, validator_of
-from onefs.content.blocks import BLOCK_SIZE, State, remove_blocks
+from onefs.content.answers import Changed, OtherVersion, WrongSize, judge_range, validator_of
+from onefs.content.blocks import BLOCK_SIZE
 from onefs.content.copies import Copies
 from onefs.content.files import disk_errors
 from onefs.content.holes import disk_size, punch
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 #: bytes taken from the socket and written to the disk at once, where nobody waits for them: each
 #: piece costs its thread several turns in the queue for the interpreter
 PIECE = 4 * BLOCK_SIZE
+#: how often the version that was begun with is asked for again
+VERSION_TRIES = 3
 #: the troubles of one copy, after which another may do
 OF_A_COPY = (
     Unreachable,
@@ -56,8 +59,8 @@ class Fetcher:
     """Does runs. Thread-safe.
 
     ``stall`` is the number of seconds within which each block of a run has to come.
-    ``condemn`` is told of a file that cannot be what the database describes, ``dropped`` of one
-    whose blocks are worth nothing, because it changed on the server.
+    ``condemn`` rejects a file that cannot be what the database describes, ``drop`` gives up blocks
+    that are worth nothing, because the file changed on the server; both are told why.
     """
 
     def __init__(
@@ -67,14 +70,14 @@ class Fetcher:
         room: Room,
         stall: float,
         condemn: Callable[[Partial, str], None],
-        dropped: Callable[[Partial], None],
+        drop: Callable[[Partial, str], None],
     ) -> None:
         self._store = store
         self._hosts = hosts
         self._room = room
         self._stall = stall
         self._condemn = condemn
-        self._dropped = dropped
+        self._drop = drop
 
     def fetch(self, run: Run, scheduler: Scheduler, arrived: Arrived) -> None:
         """Bring the blocks of a run that nobody else brings. Raises what ended it early."""
@@ -109,7 +112,7 @@ class Fetcher:
             try:
                 self._from_any_copy(run, claims)
             except Changed as error:
-                self._drop(run.partial)
+                self._drop(run.partial, "has changed on the server")
                 log.warning("%s: %s; begun anew", "/".join(run.partial.place), error)
                 raise
             finally:
@@ -118,6 +121,7 @@ class Fetcher:
     def _from_any_copy(self, run: Run, claims: _Claims) -> None:
         """Every copy in turn, round and round while that can help."""
         attempt = 0
+        doubted = self._store.doubts.check(run.partial.dataset)
         copies = Copies(self._hosts, run.partial.dataset)
         waiting = copies.next(self._candidates(run.partial, copies.gone))
         while claims.blocks:
@@ -127,7 +131,9 @@ class Fetcher:
                 try:
                     while claims.blocks:
                         patience = self._hosts.patience(len(waiting))
-                        self._receive(run, copy, claims, copies.gone, patience)
+                        self._insist(run, copy, claims, copies.gone, patience)
+                    if doubted:
+                        self._store.doubts.relieve(run.partial.dataset)
                     return
                 except OF_A_COPY as error:
                     run.trouble = error
@@ -147,13 +153,15 @@ class Fetcher:
                 raise Stopping(f"{run.partial.dataset.name} is not wanted any more")
 
     def _final(self, partial: Partial, copies: Copies, written: int) -> OnefsError:
-        """What the failure of every copy comes to."""
-        if copies.wrong is None or written:
+        """What the failure of every copy comes to. Raises Unconfirmed."""
+        if not copies.wrong or written:
             return copies.failure()
         if copies.unheard is not None:
             return copies.unheard
-        self._condemn(partial, str(copies.wrong))
-        return BadContent(str(copies.wrong))
+        evidence = copies.evidence()
+        reason = self._store.doubts.confirm(partial.dataset, evidence, evidence)
+        self._condemn(partial, reason)
+        return BadContent(reason)
 
     def _candidates(self, partial: Partial, gone: Set[str]) -> list[Copy]:
         """The copies that may serve: without an md5 nothing would prove a mixture, and only the
@@ -166,11 +174,74 @@ class Fetcher:
             return copies
         return [copy for copy in copies if copy.url in sources] or copies
 
+    def _insist(self, run: Run, copy: Copy, claims: _Claims, gone: Set[str], stall: float) -> None:
+        """One request, sent again while a server answers with another version of the file.
+
+        Servers that share a load may name the same bytes differently. Where none has the version
+        that was begun with, the file is to be proved before more of it is read. Raises Changed
+        where that is of no use: no md5, or the bytes differ.
+        """
+        for tries_left in range(VERSION_TRIES, -1, -1):
+            try:
+                self._receive(run, copy, claims, gone, stall)
+                return
+            except OtherVersion:
+                if not tries_left and not self._may_be_the_same(run, copy, stall):
+                    raise
+        self._prove_first(run)
+        self._receive(run, copy, claims, gone, stall)
+
+    def _may_be_the_same(self, run: Run, copy: Copy, stall: float) -> bool:
+        """Whether what a copy has now may be the file that was begun: compares one block.
+
+        That saves fetching the rest of a file that has changed; the md5 proves what is the same.
+        """
+        blocks = run.partial.blocks
+        if not run.partial.dataset.md5:
+            return False
+        present = (n for n, record in enumerate(blocks.records(0, blocks.count)) if record)
+        block = next(present, None)
+        if block is None:
+            return True
+        start, end = blocks.span(block)
+        checksum, position = 0, 0
+        with self._hosts.stream(copy.url, {"Range": f"bytes={start}-{end - 1}"}, stall) as stream:
+            run.attach(stream)
+            position = judge_range(stream, blocks.about.size, start, end, "").start
+            for chunk in stream.iter_chunks():
+                self._hosts.count(len(chunk))
+                part = memoryview(chunk)[max(0, start - position) : max(0, end - position)]
+                checksum = zlib.crc32(part, checksum)
+                position += len(chunk)
+                if position >= end:
+                    break
+        return position >= end and blocks.has_checksum(block, checksum)
+
+    def _prove_first(self, run: Run) -> None:
+        partial = run.partial
+        with self._locked(run):
+            partial.prove_first()
+        log.warning(
+            "%s: its servers name several versions of it: it is fetched whole, and verified before "
+            "more of it is read",
+            "/".join(partial.place),
+        )
+        with partial.demand.condition:
+            partial.demand.changed()
+
+    def _locked(self, run: Run) -> AbstractContextManager[None]:
+        """The dataset's lock, waited for while the run is wanted."""
+        return self._store.locks.hold(
+            run.partial.dataset.id, self._stall, lambda: not run.stop.is_set()
+        )
+
     def _receive(self, run: Run, copy: Copy, claims: _Claims, gone: Set[str], stall: float) -> None:
         """One request: from the first block that is still missing to the end of the run."""
         blocks = run.partial.blocks
         start, end = blocks.span(min(claims.blocks))[0], blocks.span(run.last - 1)[1]
         validator = blocks.about.sources.get(copy.url, "")
+        if run.partial.is_to_be_proved():
+            validator = ""
         headers = {"Range": f"bytes={start}-{end - 1}"}
         if validator:
             headers["If-Range"] = validator
@@ -219,26 +290,17 @@ class Fetcher:
         given up for what is only fetched ahead, or while the copy that was begun may serve.
         """
         partial, blocks = run.partial, run.partial.blocks
-        if copy.url in blocks.about.sources:
+        if copy.url in blocks.about.sources or partial.is_to_be_proved():
             return
         found = validator_of(stream.headers)
-        with self._store.locks.hold(partial.dataset.id, self._stall):
+        with self._locked(run):
             counts = blocks.name_source(copy.url, found, alone=not partial.dataset.md5)
         if counts is None:
             why = f"{safe_url(stream.url)}: another copy was begun, and no md5 could prove both"
             moved = copy in self._candidates(partial, gone)
             raise Changed(why) if moved and run.urgent else ServerError(why, stream.status)
         if counts != found and counts and found:
-            raise Changed(f"{safe_url(stream.url)}: the file on the server has changed")
-
-    def _drop(self, partial: Partial) -> None:
-        """The remote file is another one now: what we have of the old one is worth nothing."""
-        with self._store.locks.hold(partial.dataset.id, self._stall):
-            partial.blocks.set_state(State.GONE)
-            if partial.blocks.is_current():
-                freed = remove_blocks(partial.blocks.folder, partial.dataset.id)
-                self._store.ledger.change(-freed)
-        self._dropped(partial)
+            raise OtherVersion(f"{safe_url(stream.url)}: the file on the server has changed")
 
 
 class _Claims:

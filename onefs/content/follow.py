@@ -13,10 +13,9 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 from onefs.content.blocks import HASHING, State, remove_blocks
+from onefs.content.doubts import DIGEST, NEVER, SAME_DIGESTS, Unconfirmed
 from onefs.content.files import disk_errors
 from onefs.content.holes import counted
 from onefs.content.lock import POLL
@@ -24,7 +23,8 @@ from onefs.content.partial import Partial
 from onefs.content.partials import Partials
 from onefs.content.store import Store
 from onefs.content.verify import Verdict, judge, new_hash
-from onefs.errors import CacheError, OnefsError
+from onefs.errors import CacheError, DeadlineExceeded, OnefsError
+from onefs.flights import Workers
 from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,10 @@ WORKERS = 2
 STRETCH = 16
 #: seconds for which each stretch lets a busy reader go first, so that none is put off for ever
 PATIENCE = 0.25
+#: seconds for which another process may hold a dataset's lock
+LOCK_WAIT_SECONDS = 60.0
+#: seconds for which another process may hash a file: 40 GB from a slow disk take many minutes
+HASHING_WAIT_SECONDS = 3600.0
 #: how far the hashing threads give way (nice)
 NICE = 19
 
@@ -73,12 +77,11 @@ class Follower:
         self._on_bad = on_bad
         self._lock = threading.Lock()
         self._progress: dict[int, _Progress] = {}
-        self._pool = ThreadPoolExecutor(
-            WORKERS, thread_name_prefix="onefs-hash", initializer=_give_way
-        )
+        self._pool = Workers(WORKERS, thread_name_prefix="onefs-hash", initializer=_give_way)
 
     def close(self) -> None:
         """End. What was hashed is hashed again another time."""
+        # no limit: hashing looks after each stretch whether it is wanted
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def arrived(self, partial: Partial, blocks: range) -> None:
@@ -101,8 +104,11 @@ class Follower:
             progress.again = True
             if not progress.running:
                 progress.running = True
-                with suppress(RuntimeError):  # we are being stopped
-                    self._pool.submit(self._work, progress)
+                self._pool.begin(self._work, progress)
+
+    def nudge(self) -> None:
+        """Begin what could not begin for want of a thread."""
+        self._pool.nudge()
 
     def let_go(self, partial: Partial) -> None:
         """Nobody else has this file open any more: do not keep it open for the hash."""
@@ -118,7 +124,10 @@ class Follower:
 
         Raises CacheError.
         """
-        with disk_errors(self._store.root), self._store.locks.hold(partial.dataset.id, 60.0):
+        with (
+            disk_errors(self._store.root),
+            self._store.locks.hold(partial.dataset.id, LOCK_WAIT_SECONDS, self._wanted),
+        ):
             if partial.blocks.is_current():  # else what it was a part of is no more
                 self._reject(partial, reason, digest)
         self._tell(partial)
@@ -161,7 +170,10 @@ class Follower:
         """Hash as far as the blocks go, and end the matter when they go to the end."""
         partial = progress.partial
         complete = partial.may_be_complete()
+        end = time.monotonic() + HASHING_WAIT_SECONDS
         while not partial.take(HASHING):
+            if time.monotonic() > end:
+                raise DeadlineExceeded("another process has been hashing it for too long")
             if not complete or not self._wanted() or partial.blocks.state() is not State.LIVE:
                 return  # another process hashes this file
             time.sleep(POLL)
@@ -217,7 +229,7 @@ class Follower:
         dataset, blocks = partial.dataset, partial.blocks
         verdict = judge(dataset, blocks.about.size, progress.digest.hexdigest())
         os.fdatasync(blocks.data)  # of a bad one, too: somebody may want just these bytes
-        with self._store.locks.hold(dataset.id, 60.0, self._wanted):
+        with self._store.locks.hold(dataset.id, LOCK_WAIT_SECONDS, self._wanted):
             if blocks.state() is not State.LIVE or not blocks.is_current():
                 return
             if blocks.records(0, blocks.count) != tuple(progress.records):
@@ -226,9 +238,42 @@ class Follower:
                 return
             if verdict.good:
                 self._publish(partial, verdict, progress.digest.hexdigest())
+                self._store.doubts.clear(dataset.id)
             else:
-                self._reject(partial, verdict.reason, progress.digest.hexdigest())
+                self._judge(partial, verdict.reason, progress.digest.hexdigest())
         self._tell(partial)
+
+    def _judge(self, partial: Partial, reason: str, digest: str) -> None:
+        """Reject wrong bytes that came before; begin anew with those that are new."""
+        # of a file whose parts may be of several versions the hash says nothing about any of them
+        needed = NEVER if partial.is_to_be_proved() else SAME_DIGESTS
+        try:
+            last = self._store.doubts.confirm(partial.dataset, DIGEST + digest, reason, needed)
+        except Unconfirmed as error:
+            partial.gone = f"was not what the database describes ({reason})"
+            partial.unverified = error
+            self._drop(partial)
+        else:
+            self._reject(partial, last, digest)
+
+    def drop(self, partial: Partial, gone: str) -> None:
+        """Give up the blocks of a file: the next read begins anew. Raises CacheError.
+
+        ``gone`` says to the readers of the file what has become of it.
+        """
+        partial.gone = gone
+        with (
+            disk_errors(self._store.root),
+            self._store.locks.hold(partial.dataset.id, LOCK_WAIT_SECONDS, self._wanted),
+        ):
+            self._drop(partial)
+        self._tell(partial)
+
+    def _drop(self, partial: Partial) -> None:
+        partial.blocks.set_state(State.GONE)
+        if partial.blocks.is_current():
+            freed = remove_blocks(partial.blocks.folder, partial.dataset.id)
+            self._store.ledger.change(-freed)
 
     def _publish(self, partial: Partial, verdict: Verdict, digest: str) -> None:
         blocks = partial.blocks
@@ -260,7 +305,7 @@ class Follower:
         log.warning("%s: %s", "/".join(partial.place), reason)
 
     def _tell(self, partial: Partial) -> None:
-        if partial.blocks.state() is State.BAD:
+        if partial.blocks.state() in (State.BAD, State.GONE):
             self._on_bad(partial.dataset)
         with partial.demand.condition:
             partial.demand.changed()

@@ -146,10 +146,8 @@ class DatasetHandle:
         if reading is None:
             known = self._content.known_path(self._dataset)
             return known is not None and self._open(known)
-        if self._content.strict:
+        if self._content.strict or not reading.wait(offset, length):
             self._content.complete(reading)
-        else:
-            reading.wait(offset, length)
         return True
 
     def _gone(self) -> CacheError:
@@ -184,8 +182,8 @@ class DatasetHandle:
         with self._lock:
             reading = self._reading
             if last or (reading is not None and reading.bound):
-                name = self._dataset.name
-                raise BadContent(f"{name} has changed on the server: open it again")
+                why = "has changed on the server" if reading is None else reading.partial.gone
+                raise BadContent(f"{self._dataset.name} {why}: open it again")
             if reading is not None and reading.partial.blocks.state() is not State.LIVE:
                 self._outdated.append(reading)
                 self._reading = None

@@ -1,29 +1,30 @@
-"""Which file servers answer. One that let a deadline expire is not asked again until it does.
+"""What is known of the file servers: which answer, which ask to wait, which copies failed.
 
-So the second reader of a dead server does not wait as long as the first: it gets an error at
-once, and a small request of our own finds out when the server is back.
+After an expired deadline a file, or its whole server, is not asked again until a probe succeeds
+(see ``silence``): the second reader of a dead server does not wait as long as the first.
 """
 
 from __future__ import annotations
 
-import logging
 import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
 from cachetools import TTLCache
 
+from onefs.content.doubts import Unconfirmed
+from onefs.content.silence import Silences
 from onefs.errors import (
     CacheError,
     DataServerCredentials,
     DeadlineExceeded,
     OnefsError,
     ServerError,
-    Stopping,
     Throttled,
     Unreachable,
     UsageError,
@@ -31,8 +32,6 @@ from onefs.errors import (
 from onefs.http import HostAuth, Stream, Transport
 from onefs.model import Copy, Dataset
 from onefs.urls import host_of, origin, safe_url
-
-log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 10.0
 #: seconds for which a file that could not be had is not asked for again
@@ -43,8 +42,6 @@ DISK_PAUSE = 0.5
 FAILED = 60.0
 #: seconds that a probe may take
 PROBE_DEADLINE = 5.0
-#: seconds between two probes; nobody probes while nobody reads
-PROBE_PAUSE = 1.0
 #: seconds for which a server that asks to wait is believed, however long it says
 LONGEST_WISH = 600.0
 
@@ -54,24 +51,20 @@ _NO_HOST = re.compile(r"[\x00-\x20\x7f%\\]")
 
 
 class Silent(DeadlineExceeded):
-    """A server is known not to answer, and was not asked."""
+    """A file or its server is known not to answer, and was not asked."""
 
 
 @dataclass
 class _Host:
     #: when bytes last came from it
     moved: float = field(default_factory=time.monotonic)
-    #: the URL that did not answer; '' when all is well
-    silent: str = ""
     #: it wants no request before this moment of the monotonic clock
     free_at: float = 0.0
-    probing: bool = False
-    next_probe: float = 0.0
 
 
 def failure_pause(error: OnefsError) -> float:
     """Seconds for which a failure is the answer for everybody who asks for the same file again."""
-    if isinstance(error, Silent):  # costs nobody anything, and may end at any moment
+    if isinstance(error, Silent | Unconfirmed):  # each has a pause of its own
         return 0.0
     return DISK_PAUSE if isinstance(error, CacheError) else FAILURE_PAUSE
 
@@ -123,6 +116,11 @@ class Hosts:
         self._lock = threading.Lock()
         self._hosts: dict[str, _Host] = {}
         self._failed: TTLCache[str, bool] = TTLCache(4096, FAILED)
+        self._silences = Silences(self._probe, lately=stall)
+
+    def close(self) -> None:
+        """Wake the readers that wait for a probe, with Stopping."""
+        self._silences.close()
 
     def order(self, copies: Sequence[Copy]) -> list[Copy]:
         """The copies to try, in order, without those on servers that do not answer, or that have
@@ -135,14 +133,18 @@ class Hosts:
             wait = min(self._free_in(copy.url) for copy in copies)
             raise Throttled(f"{host_of(copies[0].url)} asks to wait: free in {wait:.0f} s", wait)
         ranked = sorted(free, key=self._order)
-        usable = [copy for copy in ranked if self._answers(copy.url)]
+        usable = [copy for copy in ranked if self._silences.may_ask(copy.url)]
         if ranked and not usable:
-            host = host_of(ranked[0].url)
-            raise Silent(
-                f"{host} has not answered in time; it is asked again in a moment, and files are "
-                "fetched as soon as it answers"
-            )
+            raise _silent(ranked)
         return usable
+
+    def await_probe(self, copies: Sequence[Copy]) -> None:
+        """Wait until a probe shows that one of these copies can be asked, but not for long.
+
+        For readers that met Silent. Raises Silent when no copy can be asked, and Stopping.
+        """
+        if copies and not self._silences.wait(copy.url for copy in copies):
+            raise _silent(copies)
 
     def patience(self, copies: int) -> float:
         """Seconds without progress for one of several copies, so that the next gets its turn."""
@@ -180,9 +182,8 @@ class Hosts:
     def moved(self, url: str) -> None:
         """Bytes have come."""
         with self._lock:
-            host = self._host(url)
-            host.moved = time.monotonic()
-            host.silent = ""
+            self._host(url).moved = time.monotonic()
+        self._silences.moved(url)
 
     def last_moved(self, url: str) -> float:
         """When bytes last came from the server of ``url``, or when we first heard of it."""
@@ -190,13 +191,8 @@ class Hosts:
             return self._host(url).moved
 
     def overdue(self, url: str) -> None:
-        """A deadline expired on this URL: its server is not asked until a probe succeeds."""
-        with self._lock:
-            host = self._host(url)
-            if not host.silent:
-                log.warning("%s does not answer: reads from it fail until it does", host_of(url))
-            host.silent = url
-            host.next_probe = time.monotonic() + PROBE_PAUSE
+        """A deadline expired on this URL: it is not asked until a probe succeeds."""
+        self._silences.overdue(url)
 
     def _order(self, copy: Copy) -> tuple[bool, int]:
         ranks = (
@@ -211,42 +207,26 @@ class Hosts:
         with self._lock:
             return self._host(url).free_at - time.monotonic()
 
-    def _answers(self, url: str) -> bool:
-        with self._lock:
-            host = self._host(url)
-            if not host.silent:
-                return True
-            if not host.probing and time.monotonic() >= host.next_probe:
-                host.probing = True
-                # with the file that is wanted now: the one that fell silent may be its own trouble
-                threading.Thread(
-                    target=self._probe, args=(host, url), name="onefs-probe", daemon=True
-                ).start()
-            return False
-
-    def _probe(self, host: _Host, url: str) -> None:
-        answered = False
-        try:
-            with self._transport.stream(
+    def _probe(self, url: str) -> None:
+        """Ask for one byte. Raises an OnefsError when the server does not answer."""
+        with (
+            suppress(DataServerCredentials),  # that is an answer
+            self._transport.stream(
                 url,
                 headers={"Range": "bytes=0-0"},
                 auth=self._auth,
                 connect_timeout=PROBE_DEADLINE,
                 stall_timeout=PROBE_DEADLINE,
-            ):
-                answered = True
-        except DataServerCredentials:
-            answered = True
-        except Stopping:
-            return
-        except OnefsError:
+            ),
+        ):
             pass
-        with self._lock:
-            host.probing = False
-            host.next_probe = time.monotonic() + PROBE_PAUSE
-            if answered:
-                log.info("%s answers again", host_of(url))
-                host.silent = ""
 
     def _host(self, url: str) -> _Host:
         return self._hosts.setdefault(host_of(url), _Host())
+
+
+def _silent(copies: Sequence[Copy]) -> Silent:
+    return Silent(
+        f"{host_of(copies[0].url)} has not answered in time; it is asked again in a moment, and "
+        "files are fetched as soon as it answers"
+    )

@@ -86,7 +86,7 @@ class DatasetLocks:
         self._before()
         number = uuid.UUID(dataset_id).int
         if not self._shared:
-            with self._striped(number, dataset_id, deadline):
+            with self._striped(number, dataset_id, deadline, wanted):
                 yield
             return
         with lock_file(self._path, create) as descriptor:
@@ -98,10 +98,14 @@ class DatasetLocks:
             yield
 
     @contextmanager
-    def _striped(self, number: int, dataset_id: str, deadline: float) -> Iterator[None]:
+    def _striped(
+        self, number: int, dataset_id: str, deadline: float, wanted: Callable[[], bool]
+    ) -> Iterator[None]:
         stripe = self._stripes[number % _STRIPES]
-        if not stripe.acquire(timeout=deadline):
-            raise _too_long(dataset_id)
+        end = time.monotonic() + deadline
+        while not stripe.acquire(timeout=min(POLL, deadline)):
+            if time.monotonic() >= end or not wanted():
+                raise _too_long(dataset_id)
         try:
             yield
         finally:

@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING
 from onefs.content.blocks import (
     OPEN,
     PINS,
+    TO_BE_PROVED,
     BlockFile,
+    State,
 )
 from onefs.content.holes import punch
 from onefs.content.lock import try_lock, unlock
 from onefs.content.store import USED_EVERY, Place
 from onefs.content.window import Window
-from onefs.errors import OnefsError
+from onefs.errors import DeadlineExceeded, OnefsError
 from onefs.model import Dataset
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 BUSY = 0.1
 #: seconds between two tries to pin a block that is being evicted at this moment
 _EVICTING = 0.002
+#: seconds that evicting a block may take: another process that stands still may hold its lock
+EVICTION_WAIT_SECONDS = 10.0
 
 
 @dataclass(eq=False)
@@ -95,6 +99,8 @@ class Partial:
         self.read_at = 0.0
         #: why it is bad, where this process found out
         self.reason = "the bytes are not those that the database describes"
+        #: what has become of it, once it was given up
+        self.gone = "has changed on the server"
         #: why it could not be verified, when that was last tried and has failed
         self.unverified: OnefsError | None = None
         self._shared = shared
@@ -120,6 +126,21 @@ class Partial:
             self._touched = now
             with suppress(OSError):
                 os.utime(self.blocks.folder / f"{self.dataset.id}.json", (now, now))
+
+    def is_to_be_proved(self) -> bool:
+        """Whether the whole has to be verified before more of it is read."""
+        return TO_BE_PROVED in self.blocks.about.sources
+
+    def is_readable(self) -> bool:
+        """Whether blocks that are here may be read: the file is proved, or need not be."""
+        return not self.is_to_be_proved() or self.blocks.state() is State.DONE
+
+    def prove_first(self) -> None:
+        """Have the whole verified before more of it is read, here and in other processes.
+
+        The caller holds the dataset's lock.
+        """
+        self.blocks.name_source(TO_BE_PROVED, "yes", alone=False)
 
     def is_busy(self) -> bool:
         """Whether it is being read as fast as readers can, with nobody waiting for a server."""
@@ -163,11 +184,21 @@ class Partial:
         return block < len(self._proved) and bool(self._proved[block])
 
     def pin(self, first: int, last: int) -> None:
-        """Keep these blocks from being evicted, whether they are here already or not."""
+        """Keep these blocks from being evicted, whether they are here already or not.
+
+        Raises DeadlineExceeded when another process does not end evicting one of them.
+        """
         if self._try_pin(first, last):
             return
+        end = time.monotonic() + EVICTION_WAIT_SECONDS
         for block in range(first, last):
             while not self._try_pin(block, block + 1):
+                if time.monotonic() > end:
+                    self.unpin(first, block)
+                    raise DeadlineExceeded(
+                        f"{self.dataset.name}: another process has been evicting a block of it for "
+                        f"{EVICTION_WAIT_SECONDS:g} s"
+                    )
                 time.sleep(_EVICTING)
 
     def unpin(self, first: int, last: int) -> None:
@@ -284,6 +315,7 @@ class Partial:
 
     def _prove(self, block: int, record: int) -> bool:
         """Believe a record that somebody else wrote, or strike it out."""
+        self.blocks.refresh()  # whether the file is to be proved was noted before the record
         if self.blocks.proves(block, record):
             self._proved[block] = 1
             return True

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from onefs.content.answers import Changed
 from onefs.content.blocks import State, read_about
 from onefs.content.evict import Evictor
 from onefs.content.fetch import Fetcher
@@ -32,7 +33,7 @@ from onefs.content.transfer import Transfer
 from onefs.content.versions import Versions, of_entry
 from onefs.content.whole import WholeFetcher
 from onefs.content.window import FARTHEST
-from onefs.errors import BadContent, CacheError, CacheFull, DeadlineExceeded, Stopping
+from onefs.errors import BadContent, CacheFull, DeadlineExceeded, Stopping, again
 from onefs.http import HostAuth, Transport
 from onefs.model import Dataset
 from onefs.storing import SMALL_FILE
@@ -113,7 +114,7 @@ class Content:
             self._room,
             stall,
             self._follower.condemn,
-            lambda partial: self.went_bad(partial.dataset),
+            self._follower.drop,
         )
         self._scheduler = Scheduler(lock, self._partials, self._hosts, self._fetch)
         self._taker = Taker(self.store, stall, self.went_bad)
@@ -160,9 +161,9 @@ class Content:
         entry, _ = self.store.look(dataset)
         if entry is not None:
             return entry.state, entry.reason
-        failure = self._whole.failure(dataset)
+        failure = self._whole.failure(dataset) or self.store.doubts.failure(dataset)
         state = "partial" if self._generation(dataset) else "remote"
-        return state, str(failure) if failure else ""
+        return state, str(failure or "")
 
     def look(self) -> str:
         """What became of the cache folder, if it was deleted or its disk was away; '' else.
@@ -190,6 +191,7 @@ class Content:
     def close(self) -> None:
         """Wake who waits, with Stopping."""
         self._stopping.set()
+        self._hosts.close()
         self._taker.close()
         self._scheduler.close()
         self._whole.close()
@@ -215,18 +217,30 @@ class Content:
             self.store.used(dataset)
             if (entry := self.store.entry(dataset)) is not None:
                 self.store.stamp_old(dataset, entry)
-        while path is None:
-            if self.is_small(dataset):
-                path = self.fetch_whole(dataset, place)
-                break
-            reading = self.begin_reading(dataset, place)
-            if reading is not None:
-                try:
-                    self.complete(reading, watch)
-                finally:
-                    self.end_reading(reading)
+            return path
+        if self.is_small(dataset):
+            return self.fetch_whole(dataset, place)
+        for tries_left in range(ROUNDS - 1, -1, -1):
+            try:
+                self._complete_anew(dataset, place, watch)
+            except Changed:  # not a byte of the old file was handed out
+                if not tries_left:
+                    raise
             path = self.store.known(dataset)
-        return path
+            if path is not None:
+                return path
+        raise CacheFull(f"{dataset.name} was evicted before it could be read: raise --cache-size")
+
+    def _complete_anew(
+        self, dataset: Dataset, place: Place, watch: Callable[[int], None] | None
+    ) -> None:
+        reading = self.begin_reading(dataset, place)
+        if reading is None:
+            return
+        try:
+            self.complete(reading, watch)
+        finally:
+            self.end_reading(reading)
 
     def fetch_whole(self, dataset: Dataset, place: Place) -> Path:
         """The same for a small dataset that does not seem to be there."""
@@ -338,8 +352,7 @@ class Content:
         told = 0.0
         for offset in range(0, size, step):
             length = min(step, size - offset)
-            if not reading.ready(offset, length):
-                reading.wait(offset, length)
+            reading.bring(offset, length)
             if watch is not None and time.monotonic() > told + TOLD_EVERY:
                 told = time.monotonic()
                 watch(partial.blocks.present_bytes())
@@ -353,16 +366,19 @@ class Content:
             if self._stopping.is_set():
                 raise Stopping("onefs is being stopped")
             if partial.unverified is not None:
-                raise partial.unverified.with_traceback(None)  # it may be raised by many
+                raise again(partial.unverified)
             if time.monotonic() > end:
                 raise DeadlineExceeded(f"{partial.dataset.name} takes too long to verify")
+            self._follower.nudge()
             with partial.demand.condition:
                 partial.demand.condition.wait(0.1)
         if partial.blocks.state() is State.BAD:
             verdict = self.store.verdict(partial.dataset)
             raise BadContent(verdict.reason if verdict is not None else "the bytes are wrong")
+        if partial.unverified is not None:
+            raise again(partial.unverified)
         if partial.blocks.state() is not State.DONE:
-            raise CacheError(f"{partial.dataset.name} was removed while it was verified")
+            raise Changed(f"{partial.dataset.name} {partial.gone}: open it again")
         return True
 
     def _fetch(self, run: Run) -> None:

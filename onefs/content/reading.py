@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from onefs.content.answers import Changed
 from onefs.content.blocks import State
-from onefs.content.hosts import Hosts
+from onefs.content.hosts import Hosts, Silent
 from onefs.content.partial import Partial, Ticket
 from onefs.content.scheduler import ELSEWHERE, Scheduler
 from onefs.content.window import LONGEST_RUN, Window
-from onefs.errors import BadContent, DeadlineExceeded, OnefsError
+from onefs.errors import BadContent, DeadlineExceeded, OnefsError, again
 
 #: places of one file that are followed at once: threads of one reader, or a page here and there
 WINDOWS = 4
@@ -75,20 +75,31 @@ class Reading:
         self._check_state()
         hold = self._hold(first, last)
         self.partial.read_at = time.monotonic()
-        if hold.here:
+        if hold.here and self.partial.is_readable():
             return True
-        if self.partial.missing(first, last):
+        if self.partial.missing(first, last) or not self.partial.is_readable():
             return False
         hold.here = self.bound = True
         self._look_ahead(offset, length)
         return True
 
-    def wait(self, offset: int, length: int) -> None:
-        """Wait until these bytes are here.
+    def wait(self, offset: int, length: int) -> bool:
+        """Wait until these bytes are here; False when the whole file has to be proved first.
 
         For as long as blocks keep coming: raises DeadlineExceeded after ``stall`` seconds in which
         none of them came, else what the scheduler or the file server has to say.
         """
+        hold = self._bring(offset, length, unproved=False)
+        if hold is None:
+            return False
+        hold.here = self.bound = True
+        return True
+
+    def bring(self, offset: int, length: int) -> None:
+        """Wait for bytes as :meth:`wait` does, though they may not be read before the whole is."""
+        self._bring(offset, length, unproved=True)
+
+    def _bring(self, offset: int, length: int, *, unproved: bool) -> _Hold | None:
         first, last = self.partial.blocks_of(offset, length)
         hold = self._hold(first, last)
         self._look_ahead(offset, length)
@@ -97,12 +108,17 @@ class Reading:
         with self._scheduler.lock:
             demand.tickets.add(ticket)
         try:
-            self._wait(ticket)
+            try:
+                here = self._wait(ticket, unproved=unproved)
+            except Silent:
+                self._hosts.await_probe(self.partial.dataset.copies)
+                ticket.error = None
+                here = self._wait(ticket, unproved=unproved)
         finally:
             with self._scheduler.lock:
                 demand.tickets.discard(ticket)
                 self._scheduler.review(self.partial)
-        hold.here = self.bound = True
+        return hold if here else None
 
     def close(self) -> None:
         """Let go of everything."""
@@ -118,20 +134,23 @@ class Reading:
         for block in recent:
             self.partial.unpin(block, block + 1)
 
-    def _wait(self, ticket: Ticket) -> None:
+    def _wait(self, ticket: Ticket, *, unproved: bool) -> bool:
+        """Wait for the blocks of a ticket; False when they may not be read unproved."""
         demand = self.partial.demand
         got_on, left = time.monotonic(), ticket.last - ticket.first
         while True:
             seen = demand.changes
             self._check_state()
             missing = self.partial.missing(ticket.first, ticket.last)
+            if not unproved and not self.partial.is_readable():
+                return False
             if not missing:
-                return
+                return True
             if len(missing) < left:
                 got_on, left = time.monotonic(), len(missing)
             with self._scheduler.lock:
                 if ticket.error is not None:
-                    raise ticket.error
+                    raise again(ticket.error)
                 self._scheduler.want(self.partial, ticket, missing)
                 moved = max(got_on, self._scheduler.waiting_since(self.partial, missing))
                 due = moved + self._stall - time.monotonic()
@@ -149,7 +168,7 @@ class Reading:
             run = self.partial.demand.in_flight.get(block)
             if run is not None and run.running:
                 self._hosts.overdue(run.url)
-                found = run.trouble or found
+                found = again(run.trouble) if run.trouble is not None else found
         return found
 
     def _check_state(self) -> None:
@@ -157,9 +176,7 @@ class Reading:
         if state is State.BAD:
             raise BadContent(f"{self.partial.dataset.name}: {self.partial.reason}")
         if state is State.GONE:
-            raise Changed(
-                f"{self.partial.dataset.name} has changed while it was read: open it again"
-            )
+            raise Changed(f"{self.partial.dataset.name} {self.partial.gone}: open it again")
 
     def _hold(self, first: int, last: int) -> _Hold:
         """Pin these blocks for this thread, in place of what it read before."""

@@ -10,14 +10,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 from onefs.content.hosts import Hosts, failure_pause, stands_nowhere
 from onefs.content.partial import Partial, Ticket, stretches
 from onefs.content.partials import Partials
 from onefs.content.transfer import Transfer
 from onefs.content.window import Window
-from onefs.errors import CacheError, OnefsError, Stopping
+from onefs.errors import CacheError, OnefsError, Stopping, again
+from onefs.flights import Workers
 from onefs.http import Stream
 from onefs.urls import host_of
 
@@ -91,7 +91,7 @@ class Scheduler:
         self._partials = partials
         self._hosts = hosts
         self._fetch = fetch
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="onefs-blocks")
+        self._pool = Workers(WORKERS, thread_name_prefix="onefs-blocks")
         self._queue: list[Run] = []
         self._running: set[Run] = set()
         self._closed = False
@@ -105,6 +105,7 @@ class Scheduler:
             for run in runs:
                 run.give_up()
                 self._fail(run.partial, range(run.first, run.last), _stopping(), pause=0.0)
+        # no limit: every run was told to stop, and waits for nothing but the disk
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def want(self, partial: Partial, ticket: Ticket, missing: list[int]) -> None:
@@ -119,7 +120,7 @@ class Scheduler:
         demand = partial.demand
         now = time.monotonic()
         if demand.failure is not None and now < demand.failure[1]:
-            raise demand.failure[0]
+            raise again(demand.failure[0])
         fresh = []
         for block in missing:
             run = demand.in_flight.get(block)
@@ -127,6 +128,7 @@ class Scheduler:
                 run.urgent = True
             elif demand.elsewhere.get(block, 0.0) <= now:
                 fresh.append(block)
+        self._pool.nudge()
         for first, last in stretches(fresh):
             self._add(partial, first, last, urgent=True)
         self._dispatch()
@@ -227,7 +229,7 @@ class Scheduler:
             run.moved = time.monotonic()
             self._running.add(run)
             self._partials.hold(run.partial)
-            self._pool.submit(self._work, run)
+            self._pool.begin(self._work, run)
 
     def _next(self) -> Run | None:
         if len(self._running) >= WORKERS:

@@ -8,6 +8,7 @@ The folder is a ONE cache folder: a complete file stands at
 ``partial/``       what is being fetched (see ``blocks``)
 ``aside/``         complete files whose ONE path is taken by a file that onefs did not download
 ``rejected/``      complete files that are not what the database describes, until they are accepted
+``doubts/``        which answers contradicted the database, and how often (see ``doubts``)
 ``accepted/``      an empty file for each dataset whose bytes the user has accepted as they are
 ``pins/``          an empty file for each dataset that is not to be evicted
 ``locks``          carries one byte-range lock a dataset
@@ -29,6 +30,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from onefs.alf import SUBJECTS
+from onefs.content.doubts import Doubts
 from onefs.content.files import disk_errors, folder_of_this_process, identity, stamp
 from onefs.content.holes import allocated, counted, disk_size
 from onefs.content.index import Index
@@ -48,7 +50,7 @@ log = logging.getLogger(__name__)
 #: seconds between two notes that a file is being used
 USED_EVERY = 30.0
 #: our own folders; "" is the one that holds them
-_FOLDERS = ("", "partial", "rejected", "pins", "aside", "files", "accepted")
+_FOLDERS = ("", "partial", "rejected", "pins", "aside", "files", "accepted", "doubts")
 
 #: a dataset's folders from the lab on, and its name: ("cortexlab", "KS023", ..., "spikes.npy")
 Place = tuple[str, ...]
@@ -106,6 +108,8 @@ class Store:
             self.partial_folder = (
                 partial if self.shared or self.read_only else folder_of_this_process(partial)
             )
+            #: answers that contradict the database, and are no verdict yet
+            self.doubts = Doubts(self.private / "doubts")
             self.ledger = Ledger(self.private / "usage", self.measure, shared=self.shared)
 
     def _make_folders(self) -> None:

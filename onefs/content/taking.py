@@ -16,7 +16,7 @@ from onefs.content.records import Entry
 from onefs.content.rehash import conclude, rehash
 from onefs.content.store import Place, Store
 from onefs.errors import DeadlineExceeded, Stopping
-from onefs.flights import Flights
+from onefs.flights import Flights, outcome
 from onefs.model import Dataset
 
 #: files that are hashed at once; the rest queue
@@ -66,7 +66,7 @@ class Taker:
                 raise DeadlineExceeded(
                     f"{'/'.join(place)}: the disk has given nothing for {self._stall:g} s"
                 )
-        return future.result()
+        return outcome(future)
 
     def _run(self, dataset: Dataset, place: Place) -> Path | None:
         entry, doubted = self._store.look(dataset)

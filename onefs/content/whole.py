@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent import futures
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cachetools import TTLCache
@@ -18,11 +19,12 @@ from cachetools import TTLCache
 from onefs.content.answers import WrongSize, expect, total_size
 from onefs.content.blocks import BLOCK_SIZE
 from onefs.content.copies import ROUNDS, Copies
+from onefs.content.doubts import SIGHTINGS, Unconfirmed
 from onefs.content.durable import Syncer
 from onefs.content.fetch import OF_A_COPY, PIECE
 from onefs.content.files import disk_errors, remove, sync
 from onefs.content.holes import counted, disk_size
-from onefs.content.hosts import FAILURE_PAUSE, Hosts, failure_pause
+from onefs.content.hosts import FAILURE_PAUSE, Hosts, Silent, failure_pause
 from onefs.content.rehash import conclude, rehash
 from onefs.content.room import Reservation, Room
 from onefs.content.store import Place, Store
@@ -37,8 +39,10 @@ from onefs.errors import (
     ServerError,
     Stopping,
     Throttled,
+    again,
 )
-from onefs.flights import Flights
+from onefs.flights import Flights, outcome
+from onefs.http import Stream
 from onefs.model import Copy, Dataset
 from onefs.urls import safe_url
 
@@ -47,8 +51,37 @@ log = logging.getLogger(__name__)
 #: downloads at once; the rest queue
 WORKERS = 16
 
+#: seconds until a copy whose bytes have a wrong hash is asked once more
+SECOND_LOOK = 0.5
+
+#: bytes of an answer that may be a sentence in the place of a file
+SENTENCE_SIZE = 1 << 16
+
 #: which bytes are fetched: a dataset's id, size and md5, since an id may get others at any time
 Bytes = tuple[str, int | None, str]
+
+
+@dataclass
+class _Found:
+    """What came of asking the copies of one dataset."""
+
+    verdict: Verdict = field(default_factory=lambda: Verdict("bad"))
+    #: of the bytes that are on disk; '' when there are none, or not all
+    digest: str = ""
+    #: each copy gave the same wrong bytes twice
+    confirmed: bool = False
+    #: of the last wrong bytes of each copy, by URL
+    digests: dict[str, str] = field(default_factory=dict)
+    #: URLs of the copies that gave the same wrong bytes twice
+    repeated: set[str] = field(default_factory=set)
+
+    def note(self, copy: Copy, digest: str) -> bool:
+        """Note the wrong bytes that are on disk now; whether the copy gave none before."""
+        known = self.digests.get(copy.url)
+        self.digest = self.digests[copy.url] = digest
+        if known == digest:
+            self.repeated.add(copy.url)
+        return known is None
 
 
 class WholeFetcher:
@@ -104,24 +137,32 @@ class WholeFetcher:
         """
         failed = self.failure(dataset)
         if failed is not None:
-            raise failed.with_traceback(None)  # it is raised many times: let none pile up
+            raise again(failed)
+        try:
+            return self._join(dataset, place)
+        except Silent:
+            self._hosts.await_probe(dataset.copies)
+            return self._join(dataset, place)
+
+    def _join(self, dataset: Dataset, place: Place) -> Path:
+        """Wait for the download that is under way, or a new one."""
         asked = time.monotonic()
         future = self._flights.start(_bytes_of(dataset), lambda: self._run(dataset, place))
-        while True:
-            try:
-                return future.result(min(0.5, self._stall))
-            except futures.TimeoutError:
-                if future.done():
-                    return future.result()
+        while not futures.wait([future], timeout=min(0.5, self._stall)).done:
             self._check_progress(dataset, asked)
+        return outcome(future)
 
     def size_of(self, dataset: Dataset, deadline: float) -> int:
         """The size that a file server gives for a dataset, for which it sends no bytes."""
+        self._hosts.await_probe(dataset.copies)
         trouble: OnefsError | None = None
         for copy in self._hosts.order(dataset.copies):
             try:
                 with self._hosts.stream(copy.url, {"Range": "bytes=0-0"}, deadline) as stream:
-                    return total_size(stream)
+                    size = total_size(stream)
+                    if stream.status == 200 and size <= SENTENCE_SIZE and dataset.md5:
+                        _prove(dataset, stream)
+                    return size
             except OnefsError as error:
                 trouble = error
                 if isinstance(error, Throttled):
@@ -136,7 +177,7 @@ class WholeFetcher:
             if transfer is not None and transfer.url:
                 self._hosts.overdue(transfer.url)
                 if transfer.trouble is not None:
-                    raise transfer.trouble.with_traceback(None)
+                    raise again(transfer.trouble)
             raise DeadlineExceeded(f"{dataset.name}: nothing has come for {self._stall:g} s")
 
     def _run(self, dataset: Dataset, place: Place) -> Path:
@@ -147,7 +188,7 @@ class WholeFetcher:
             ):
                 path = self._ensure(dataset, place)
         except OnefsError as error:
-            bad = isinstance(error, BadContent)
+            bad = isinstance(error, BadContent) and not isinstance(error, Unconfirmed)
             # whoever asked for it is told: this is for who finds out later why a read failed
             level = logging.WARNING if bad or isinstance(error, CacheError) else logging.INFO
             log.log(level, "%s: %s", "/".join(place), error)
@@ -184,6 +225,7 @@ class WholeFetcher:
         return conclude(self._store, dataset, entry, rehash(self._store, entry))
 
     def _download(self, dataset: Dataset, place: Place) -> Path:
+        doubted = self._store.doubts.check(dataset)
         partial = self._store.partial(dataset)
         transfer = Transfer("/".join(place), dataset.size)
         with self._guard:
@@ -191,11 +233,14 @@ class WholeFetcher:
         size = disk_size(dataset.size if dataset.size is not None else BLOCK_SIZE)
         try:
             with self._room.reserved(size, size) as room:
-                verdict, digest = self._from_any_copy(dataset, partial, transfer, room)
-                if not verdict.good:
-                    self._reject(dataset, verdict, partial, digest, room)
-                    raise BadContent(verdict.reason)
-                path = self._store.publish(dataset, place, partial, verdict, digest=digest)
+                found = self._from_any_copy(dataset, partial, transfer, room)
+                if not found.verdict.good:
+                    raise BadContent(self._reject(dataset, found, partial, room))
+                path = self._store.publish(
+                    dataset, place, partial, found.verdict, digest=found.digest
+                )
+                if doubted:
+                    self._store.doubts.clear(dataset.id)
                 room.wrote(disk_size(transfer.done))
                 return path
         except BaseException:
@@ -205,44 +250,51 @@ class WholeFetcher:
             with self._guard:
                 del self._transfers[_bytes_of(dataset)]
 
-    def _reject(
-        self, dataset: Dataset, verdict: Verdict, partial: Path, digest: str, room: Reservation
-    ) -> None:
-        """Keep whole bytes that are wrong, for who wants to accept them."""
+    def _reject(self, dataset: Dataset, found: _Found, partial: Path, room: Reservation) -> str:
+        """Remember a verdict, and keep whole bytes that are wrong, for who wants to accept them.
+
+        Returns the reason. Raises Unconfirmed when this was not seen often enough.
+        """
+        evidence = found.verdict.reason
+        needed = 1 if found.confirmed else SIGHTINGS
+        reason = self._store.doubts.confirm(dataset, evidence, evidence, needed)
         kept = None
-        if digest:
+        if found.digest:
             kept = self._store.rejected(dataset)
             self._store.ledger.change(-counted(kept))
             room.wrote(counted(partial))
             sync(partial)  # somebody may want just these bytes
             partial.replace(kept)
-        self._store.condemn(dataset, verdict.reason, kept, digest)
+        self._store.condemn(dataset, reason, kept, found.digest)
+        return reason
 
     def _from_any_copy(
         self, dataset: Dataset, partial: Path, transfer: Transfer, room: Reservation
-    ) -> tuple[Verdict, str]:
-        """The verdict on the first copy that is good, else on one that is bad; and its digest.
+    ) -> _Found:
+        """What came of the first copy that is good, else of all.
 
-        Every copy in turn, round and round while that can help. Raises the last copy's trouble
-        when none could be had.
+        Every copy in turn, round and round while that can help. One whose bytes have a wrong hash
+        is asked once more. Raises the last copy's trouble when none could be had.
         """
-        bad: tuple[Verdict, str] | None = None
+        found = _Found()
         copies = Copies(self._hosts, dataset)
         waiting = copies.next(dataset.copies)
         for attempt in range(1, ROUNDS + 1):
             again: dict[Copy, float] = {}
             for copy in waiting:
+                found.digest = ""  # what is on disk is about to be written over
                 try:
-                    found = self._receive(
-                        dataset, copy, partial, transfer, room, self._hosts.patience(len(waiting))
+                    patience = self._hosts.patience(len(waiting))
+                    verdict, digest = self._receive(
+                        dataset, copy, partial, transfer, room, patience
                     )
-                    if found[0].good:
-                        return found
-                    copies.heard(copy)
-                    bad = bad or found
+                    if verdict.good:
+                        return _Found(verdict, digest)
+                    copies.contradicted(copy, verdict.reason)
+                    if found.note(copy, digest) and not self._hosts.is_too_long(SECOND_LOOK):
+                        again[copy] = SECOND_LOOK
                 except WrongSize as error:
-                    copies.heard(copy)
-                    bad = bad or (Verdict("bad", str(error)), "")
+                    copies.contradicted(copy, str(error))
                 except OF_A_COPY as error:
                     transfer.trouble = error
                     delay = copies.failed(copy, error, attempt)
@@ -253,11 +305,13 @@ class WholeFetcher:
             waiting = list(again)
             if self._stopped.wait(min(again.values())):
                 raise Stopping("onefs is being stopped")
-        if bad is None:
+        if not copies.wrong:
             raise copies.failure()
         if copies.unheard is not None:
             raise copies.unheard
-        return bad
+        found.verdict = Verdict("bad", copies.evidence())
+        found.confirmed = dataset.size is not None and found.repeated.issuperset(copies.wrong)
+        return found
 
     def _receive(
         self,
@@ -293,12 +347,27 @@ class WholeFetcher:
                     elif time.monotonic() > due:
                         raise DeadlineExceeded(f"{url}: too few bytes came in {stall:g} s")
                     if dataset.size is not None and transfer.done > dataset.size:
-                        return judge_size(dataset, transfer.done), ""
+                        why = f"the database says {dataset.size} bytes, the file has more"
+                        raise WrongSize(why, transfer.done)
             if stream.length is None and transfer.done < (dataset.size or 0):
                 raise ServerError(f"{url}: the answer broke off after {transfer.done} bytes")
         self._hosts.moved(copy.url)
         transfer.moved = self._moved = time.monotonic()
         return judge(dataset, transfer.done, digest.hexdigest()), digest.hexdigest()
+
+
+def _prove(dataset: Dataset, stream: Stream) -> None:
+    """Raise ServerError unless the bytes that came, though one was asked for, are the dataset's.
+
+    A server in trouble sends a sentence, whose length would be kept as the size of the file.
+    """
+    digest = new_hash(dataset)
+    for chunk in stream.iter_chunks():
+        digest.update(chunk)
+    if digest.hexdigest() != dataset.md5:
+        raise ServerError(
+            f"{safe_url(stream.url)}: the file server sends something else than the file", 200
+        )
 
 
 def _bytes_of(dataset: Dataset) -> Bytes:

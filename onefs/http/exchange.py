@@ -12,18 +12,18 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import Enum
 from typing import Any
 
+from onefs.errors import Unreachable, again
 from onefs.forking import Member, register
+from onefs.http.names import RESOLVER, Addresses
 
 Clock = Callable[[], float]
 #: seconds after which the watchdog looks at what it watches, at the latest
 LOOK = 1.0
-#: the tuples of ``socket.getaddrinfo``
-Addresses = Sequence[tuple[int, int, int, str, Any]]
 
 
 class Verdict(Enum):
@@ -172,27 +172,17 @@ class Exchange:
             return socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
             )
-        found: list[Addresses | OSError] = []
-
-        def look_up() -> None:
-            try:
-                found.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-            except OSError as error:
-                found.append(error)
-            except UnicodeError:
-                found.append(socket.gaierror(socket.EAI_NONAME, "no valid host name"))
-            self._changed.set()
-
-        threading.Thread(target=look_up, name="onefs-dns", daemon=True).start()
+        lookup = RESOLVER.begin(host, port, self._changed)
         self._changed.wait(timeout)
+        RESOLVER.leave(lookup, self._changed)
         if self.verdict is not None:
             raise ConnectionAbortedError("ended while the name was looked up")
-        if not found:
+        if lookup.answer is None:
             raise TimeoutError("the name server does not answer")
         self._changed.clear()
-        if isinstance(found[0], OSError):
-            raise found[0]
-        return found[0]
+        if isinstance(lookup.answer, OSError):
+            raise again(lookup.answer)
+        return lookup.answer
 
 
 class Watchdog:
@@ -220,7 +210,10 @@ class Watchdog:
                 exchange.stop(Verdict.STOPPED)
             if self._thread is None and not self._closed:
                 thread = threading.Thread(target=self._run, name="onefs-http", daemon=True)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError as error:  # nothing would end a request
+                    raise Unreachable("no thread can be started to watch requests") from error
                 self._thread = thread
             elif due is not None and due < self._wakes_at:
                 self._condition.notify()

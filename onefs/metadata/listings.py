@@ -28,6 +28,7 @@ from onefs.errors import (
     OnefsError,
     Stopping,
     Throttled,
+    again,
     without_frames,
 )
 from onefs.flights import Flights
@@ -176,7 +177,7 @@ class Listings:
         """The listing as Alyx has it now, asked for once by all who come at the same time."""
         failure = self._failed_recently(wanted.key, self._clock())
         if failure is not None:
-            raise failure.with_traceback(None)
+            raise again(failure)
         what = f"listing {wanted.key}"
         patience = self._presence.patience(self._deadline, what)
 
@@ -293,7 +294,7 @@ class Listings:
         """A listing that nobody has: by the batch that brings it, or alone."""
         failure = self._failed_recently(wanted.key, now)
         if failure is not None:
-            raise failure.with_traceback(None)  # raised many times: let none pile up
+            raise again(failure)
         what = f"listing {wanted.key}"
         patience = self._presence.patience(self._deadline, what)
         end = time.monotonic() + patience

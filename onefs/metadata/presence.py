@@ -124,19 +124,35 @@ class Presence:
                 return
             self._looking = True
         look = threading.Thread(target=self._look, args=(delay,), name="onefs-probe", daemon=True)
-        look.start()
+        try:
+            look.start()
+        except RuntimeError:  # no more threads just now: with the next request that fails
+            self._end_look()
 
     def _look(self, delay: float) -> None:
+        try:
+            answers = self._await_answer(delay)
+        finally:  # whatever ends it, the next request that fails begins another
+            self._end_look()
+        if answers:
+            self.answered()
+
+    def _end_look(self) -> None:
+        with self._lock:
+            self._looking = False
+
+    def _await_answer(self, delay: float) -> bool:
+        """Whether the server answers in the end; False when this is being stopped."""
         while not self._closed.wait(delay):
             try:
                 self._probe()
             except Stopping:
-                return
+                return False
             except OnefsError as error:
                 self._note_away(error)
+            except Exception:  # nothing may end the look-out of a mount that is not used
+                log.exception("asking whether %s answers has failed", self._url)
             else:
-                with self._lock:
-                    self._looking = False
-                self.answered()
-                return
+                return True
             delay = min(max(delay * 2, FIRST_LOOK), LONGEST_LOOK)
+        return False

@@ -7,7 +7,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from onefs.errors import BadContent
+from onefs.errors import BadContent, again
 from onefs.mount.limits import WaitingReads
 from onefs.mount.readers import EVERYBODY, Readers
 from onefs.tree.nodes import Handle, Node
@@ -133,4 +133,4 @@ class OpenFile:
         if failure is None or time.monotonic() > failure.until:
             return
         if failure.start < offset + length and offset < failure.end:
-            raise failure.error
+            raise again(failure.error)

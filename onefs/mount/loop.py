@@ -61,10 +61,15 @@ class MountLoop:
         self._ended = ended
         self._switches = switches
         self._changed = threading.Event()
-        #: libfuse's own, valid while the mount lives; used under the lock
+        #: libfuse's own, valid while the mount lives; used under one of the two locks
         self._running: Running | None = None
         self._mounted = False
+        #: libfuse is about to be freed
+        self._gone = False
         self._lock = threading.Lock()
+        #: held while the kernel is made to forget: that waits for reads of the same path, and so
+        #: the main thread must never need it
+        self._forgetting = threading.Lock()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="fuse-loop", daemon=True)
 
@@ -99,7 +104,7 @@ class MountLoop:
         libfuse waits for all of them before ``ended`` is called.
         """
         with self._lock:
-            return self._running is not None and self._running.exited()
+            return self._gone or (self._running is not None and self._running.exited())
 
     def _interrupt(self) -> None:
         # The loop looks at its flag only when a signal ends its wait. One that comes just before
@@ -139,14 +144,21 @@ class MountLoop:
     def _freed(self) -> None:
         with self._lock:
             self._running = None
+            self._gone = True
+        # Without a time limit: libfuse is freed when this returns. The main thread sees that the
+        # mount is gone, and leaves without this thread when its grace is over.
+        with self._forgetting:
+            pass
 
     def _forget_all(self, switches: Switches) -> None:
         while True:
-            path = switches.paths.get()
-            with self._lock:
-                if self._running is None:
+            path = switches.paths.get()  # for as long as the process lives: a daemon thread
+            with self._forgetting:
+                with self._lock:
+                    running = self._running
+                if running is None:
                     return
-                self._running.forget(path)
+                running.forget(path)
             switches.forgotten(path)
 
     def _reason(self) -> str:

@@ -16,7 +16,7 @@ from threading import Lock
 from cachetools import LRUCache, TTLCache
 
 from onefs.content.reader import Content
-from onefs.errors import DeadlineExceeded, OnefsError, Unreachable
+from onefs.errors import DeadlineExceeded, OnefsError, Unreachable, again
 from onefs.flights import Flights
 from onefs.metadata.catalogue import Catalogue
 from onefs.model import Dataset
@@ -117,6 +117,6 @@ class Sizes:
         and what a server refuses is refused once, not at each look at a file beside it."""
         trouble, failure = self._trouble, self._failure(dataset)
         if trouble is not None and self._clock() - trouble[0] < PAUSE:
-            raise trouble[1]
+            raise again(trouble[1])
         if failure is not None:
-            raise failure.with_traceback(None)  # raised many times: let none pile up
+            raise again(failure)

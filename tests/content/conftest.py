@@ -6,18 +6,23 @@ import hashlib
 import os
 import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from werkzeug import Request, Response
 
+from onefs.content.answers import Changed
+from onefs.content.doubts import LONGEST_PAUSE_SECONDS
 from onefs.content.reader import Content
 from onefs.content.store import Place
 from onefs.credentials import DataCredentials
 from onefs.demo.listener import Listener
+from onefs.errors import BadContent
 from onefs.http import HostAuth, Transport
 from onefs.model import Copy, Dataset
 from onefs.secret import Secret
@@ -129,6 +134,22 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 def place(dataset: Dataset) -> Place:
     return ("lab", "subject", "2020-01-01", "001", "alf", dataset.name)
+
+
+def pass_time(content: Content, seconds: float = LONGEST_PAUSE_SECONDS) -> None:
+    """Let so much time pass for answers that contradict the database."""
+    before = content.store.doubts.clock
+    content.store.doubts.clock = lambda: before() + seconds
+
+
+def make_bad(content: Content, dataset: Dataset) -> None:
+    """Read a file that its server has wrong, again after each pause, until its state is bad."""
+    end = time.monotonic() + 60
+    while content.state(dataset)[0] != "bad":
+        assert time.monotonic() < end, f"{content.state(dataset)} never becomes bad"
+        with suppress(BadContent, Changed):
+            content.path(dataset, place(dataset))
+        pass_time(content)
 
 
 def login() -> DataCredentials:

@@ -6,17 +6,19 @@ import logging
 import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from onefs.content.blocks import HASHING, create_blocks, open_blocks
+from onefs.content.doubts import Unconfirmed
 from onefs.content.holes import disk_size
 from onefs.content.lock import try_lock, unlock
 from onefs.content.reader import Content
 from onefs.errors import BadContent, CacheError, Unreachable
 from onefs.model import Dataset
-from tests.content.conftest import Open, in_threads, place
+from tests.content.conftest import Open, in_threads, pass_time, place
 from tests.content.ranges import (
     BLOCK,
     Reader,
@@ -211,13 +213,27 @@ def test_bytes_that_contradict_the_md5_are_quarantined(
         dataset = dataset_of(server, DATA, md5="0" * 32)
         with caplog.at_level(logging.WARNING), Reader(content, dataset) as reader:
             assert reader.all() == DATA  # not yet proved: the state said "partial"
-            verified(content, dataset, "bad")
+            wait_until(lambda: told == [dataset])  # its pages are dropped
             for _ in range(3):
-                with pytest.raises(BadContent):
+                with pytest.raises(BadContent, match="not what the database describes"):
                     reader.read(0, 10)
-        wait_until(lambda: told == [dataset])
+            assert content.state(dataset)[0] == "remote"
+            assert content.total_bytes() == 0
+        first = len(server.requests)
+        with Reader(content, dataset) as reader, pytest.raises(Unconfirmed, match="onefs refresh"):
+            reader.read(0, 10)
+        assert len(server.requests) == first
+        pass_time(content)
+        with caplog.at_level(logging.WARNING), Reader(content, dataset) as reader:
+            with suppress(BadContent):  # the verdict may come before the last read
+                assert reader.all() == DATA
+            verified(content, dataset, "bad")
+            with pytest.raises(BadContent):
+                reader.read(0, 10)
+        wait_until(lambda: told == [dataset, dataset])
         assert "the database says md5 000" in content.state(dataset)[1]
-        assert len(caplog.records) == 1
+        assert "onefs refresh" in content.state(dataset)[1]
+        assert len(caplog.records) == 2
         count = len(server.requests)
         for again in (content, open_content(small_file=0, state="elsewhere")):
             with pytest.raises(BadContent, match="the database says"):
@@ -242,6 +258,9 @@ def test_strict_refuses_wrong_bytes(open_content: Open) -> None:
     with Scripted({"/a.b.npy": served(DATA)}) as server:
         content = open_content(small_file=0, strict=True)
         dataset = dataset_of(server, DATA, md5="0" * 32)
+        with Reader(content, dataset) as reader, pytest.raises(Unconfirmed, match="md5"):
+            reader.read(0, 10)
+        pass_time(content)
         with Reader(content, dataset) as reader, pytest.raises(BadContent, match="md5"):
             reader.read(0, 10)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from werkzeug import Request, Response
 
+from onefs.content.doubts import FIRST_PAUSE_SECONDS, SIGHTINGS, Unconfirmed
 from onefs.content.holes import disk_size
 from onefs.content.reader import Content
 from onefs.errors import (
@@ -29,8 +30,8 @@ from onefs.errors import (
     UsageError,
 )
 from onefs.model import Copy, Dataset
-from tests.content.conftest import FileServer, Open, in_threads, login, place
-from tests.running import within
+from tests.content.conftest import FileServer, Open, in_threads, login, pass_time, place
+from tests.running import wait_until, within
 
 BYTES = bytes(range(256)) * 500
 
@@ -100,23 +101,122 @@ def test_many_readers_cause_one_download(open_content: Open, server: FileServer)
 
 @pytest.mark.parametrize(
     "claims",
-    [{"md5": "0" * 32}, {"size": len(BYTES) + 17}, {"size": len(BYTES) - 1}],
-    ids=["md5", "too-big", "too-small"],
+    [{"size": len(BYTES) + 17}, {"size": len(BYTES) - 1}],
+    ids=["too-big", "too-small"],
 )
+def test_a_wrong_size_is_a_verdict_when_it_was_seen_again_later(
+    open_content: Open, server: FileServer, claims: dict[str, object]
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES, **claims)
+    content = open_content()
+    for asked in range(1, SIGHTINGS):
+        for _ in range(4):
+            with pytest.raises(Unconfirmed, match=r"the database says .* asked again in"):
+                read(content, dataset)
+        assert len(server.asked) == asked
+        assert content.state(dataset)[0] == "remote"
+        assert "the database says" in content.state(dataset)[1]
+        pass_time(content)
+    for _ in range(4):
+        with pytest.raises(BadContent, match=r"the database says .* run `onefs refresh`"):
+            read(content, dataset)
+    assert len(server.asked) == SIGHTINGS
+    assert content.state(dataset)[0] == "bad"
+
+
+def test_wrong_sizes_that_differ_are_no_verdict(open_content: Open, server: FileServer) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    content = open_content()
+    for length in range(1, 8):
+        server.put("a.b.npy", BYTES[:length])
+        with pytest.raises(Unconfirmed, match="this may pass"):
+            read(content, dataset)
+        pass_time(content)
+    server.put("a.b.npy", BYTES)
+    assert read(content, dataset) == BYTES
+    assert list(content.store.doubts.datasets()) == []
+
+
+@pytest.mark.parametrize("small_file", [0, 1 << 30], ids=["blocks", "whole"])
+@pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream", "application/json"])
+def test_a_server_that_is_out_of_order_does_not_make_a_file_bad(
+    open_content: Open, server: FileServer, small_file: int, kind: str
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    content = open_content(small_file=small_file)
+    good = server.files["/a.b.npy"]
+    server.put("a.b.npy", b"Service temporarily unavailable", content_type=kind)
+    for _ in range(3):
+        with pytest.raises(Unconfirmed, match="this may pass"):
+            read(content, dataset)
+    server.files["/a.b.npy"] = good
+    pass_time(content, FIRST_PAUSE_SECONDS)
+    wait_until(lambda: _succeeds(content, dataset), timeout=20)
+    wait_until(lambda: content.store.doubts.datasets() == [])
+
+
+def _succeeds(content: Content, dataset: Dataset) -> bool:
+    with suppress(Unconfirmed):
+        return read(content, dataset) == BYTES
+    return False
+
+
+def test_the_evidence_of_several_processes_is_counted_together(
+    open_content: Open, server: FileServer
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES, size=len(BYTES) - 1)
+    for number in range(SIGHTINGS):
+        content = open_content(state=f"state{number}")
+        if number:
+            with pytest.raises(Unconfirmed, match="asked again in"):
+                read(content, dataset)
+        pass_time(content, number * 30.0)
+        with pytest.raises(BadContent if number == SIGHTINGS - 1 else Unconfirmed):
+            read(content, dataset)
+        assert len(server.asked) == number + 1
+
+
+def test_bytes_that_are_wrong_once_are_asked_for_again(
+    open_content: Open, server: FileServer
+) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    good, content = server.files["/a.b.npy"], open_content()
+
+    def wrong_once(request: Request) -> Response:
+        server.files["/a.b.npy"] = good
+        return Response(BYTES[::-1])
+
+    server.files["/a.b.npy"] = wrong_once
+    assert read(content, dataset) == BYTES
+    assert len(server.asked) == 2
+
+
+def test_wrong_bytes_that_differ_are_no_verdict(open_content: Open, server: FileServer) -> None:
+    dataset = server.dataset("a.b.npy", BYTES)
+    good, content = server.files["/a.b.npy"], open_content()
+    server.files["/a.b.npy"] = lambda request: Response(os.urandom(len(BYTES)))
+    for _ in range(4):
+        with pytest.raises(Unconfirmed, match="this may pass"):
+            read(content, dataset)
+        pass_time(content)
+    assert len(server.asked) == 8
+    server.files["/a.b.npy"] = good
+    assert read(content, dataset) == BYTES
+
+
 def test_wrong_bytes_are_never_given_and_never_fetched_in_a_loop(
     open_content: Open,
     server: FileServer,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
-    claims: dict[str, object],
 ) -> None:
-    dataset = server.dataset("a.b.npy", BYTES, **claims)
+    dataset = server.dataset("a.b.npy", BYTES, md5="0" * 32)
     content = open_content()
     with caplog.at_level(logging.WARNING):
         for _ in range(4):
             with pytest.raises(BadContent, match="the database says"):
                 read(content, dataset)
-    assert len(server.asked) == 1
+    assert len(server.asked) == 2  # the second answer confirms the first
     assert len(caplog.records) == 1
     state, reason = content.state(dataset)
     assert state == "bad"
@@ -438,7 +538,7 @@ def test_a_body_longer_than_it_should_be_is_cut_off(open_content: Open, server: 
         return Response((BYTES for _ in range(100)), content_type="application/octet-stream")
 
     server.files["/a.b.npy"] = endless
-    with pytest.raises(BadContent):
+    with pytest.raises(Unconfirmed, match="the file has more"):
         read(open_content(), dataset)
 
 
@@ -447,3 +547,18 @@ def test_sha1_is_taken_for_what_it_is(open_content: Open, server: FileServer) ->
     content, dataset = open_content(), server.dataset("a.b.npy", BYTES, md5=sha1)
     assert read(content, dataset) == BYTES
     assert content.state(dataset) == ("cached", "")
+
+
+def test_the_length_of_a_sentence_is_not_taken_for_a_size(
+    open_content: Open, server: FileServer
+) -> None:
+    dataset, content = server.dataset("a.b.npy", BYTES, size=None), open_content()
+    good = server.files["/a.b.npy"]
+    server.files["/a.b.npy"] = lambda request: Response(b"Service temporarily unavailable")
+    with pytest.raises(ServerError, match="something else than the file"):
+        content.probe(dataset)
+    server.files["/a.b.npy"] = good
+    assert content.probe(dataset) == len(BYTES)
+    short = server.dataset("c.d.npy", b"short", size=None)
+    server.files["/c.d.npy"] = lambda request: Response(b"short")  # it does no ranges
+    assert content.probe(short) == len(b"short")

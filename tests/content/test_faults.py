@@ -6,14 +6,19 @@ Each fault is tried on a file that is fetched by the block and on one that is fe
 from __future__ import annotations
 
 import errno
+import itertools
+import random
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pytest
 
+from onefs.content.blocks import TO_BE_PROVED, About, read_about
+from onefs.content.doubts import SIGHTINGS, Unconfirmed
 from onefs.content.reader import Content
+from onefs.content.silence import Silences
 from onefs.content.whole import WORKERS
 from onefs.errors import (
     BadContent,
@@ -21,11 +26,12 @@ from onefs.errors import (
     DeadlineExceeded,
     OnefsError,
     ServerError,
+    Stopping,
     Throttled,
     Unreachable,
 )
-from onefs.model import Copy
-from tests.content.conftest import FileServer, Open, in_threads
+from onefs.model import Copy, Dataset
+from tests.content.conftest import FileServer, Open, in_threads, make_bad, pass_time
 from tests.content.ranges import (
     BLOCK,
     Reader,
@@ -81,6 +87,16 @@ def slowly(talk: Talk) -> None:
             f"Content-Length: {span[1] - span[0]}\r\n\r\n"
         )
     trickle(head.encode() + DATA, 0.2)(talk)
+
+
+@contextmanager
+def suppress_thread_errors() -> Iterator[None]:
+    """Let threads of this test die quietly."""
+    before, threading.excepthook = threading.excepthook, lambda _: None
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def in_turn(*scripts: Script) -> list[Script]:
@@ -149,16 +165,67 @@ def test_another_size_than_alyx_says_is_bad(content: Content, total: int) -> Non
     data = some_bytes(total, seed=2)
     with Scripted({"/a.b.npy": served(data)}) as server:
         dataset = dataset_of(server, DATA)
+        with pytest.raises(Unconfirmed, match=f"says {len(DATA)} bytes, the file has {total}"):
+            read_all(content, dataset)
+        assert content.state(dataset)[0] != "bad"
+        make_bad(content, dataset)
         with pytest.raises(BadContent, match=f"says {len(DATA)} bytes, the file has {total}"):
             read_all(content, dataset)
-        assert content.state(dataset)[0] == "bad"
+        assert len(server.requests) == SIGHTINGS
 
 
 def test_416_for_a_file_that_is_shorter(open_content: Open) -> None:
     content = open_content(stall=STALL, small_file=0)
     short = answer(b"", 416, Content_Range="bytes */17")
-    with Scripted({"/a.b.npy": short}) as server, pytest.raises(BadContent, match="has 17"):
-        read_all(content, dataset_of(server, DATA))
+    with Scripted({"/a.b.npy": short}) as server:
+        dataset = dataset_of(server, DATA)
+        with pytest.raises(Unconfirmed, match="has 17"):
+            read_all(content, dataset)
+        make_bad(content, dataset)
+        with pytest.raises(BadContent, match="has 17"):
+            read_all(content, dataset)
+
+
+def test_a_range_of_a_file_of_another_size_is_no_verdict_at_once(open_content: Open) -> None:
+    content = open_content(stall=STALL, small_file=0)
+    lie = answer(DATA[:BLOCK], 206, Content_Range=f"bytes 0-{BLOCK - 1}/{len(DATA) + 1}")
+    with Scripted({"/a.b.npy": in_turn(lie, served(DATA))}) as server:
+        dataset = dataset_of(server, DATA)
+        with Reader(content, dataset) as reader, pytest.raises(Unconfirmed, match="this may pass"):
+            reader.read(0, 100)
+        assert len(server.requests) == 1
+        pass_time(content)
+        wait_until(lambda: _reads(content, dataset) == DATA, timeout=20)
+        wait_until(lambda: content.store.doubts.datasets() == [])
+
+
+def test_a_sentence_with_a_date_of_its_own_gives_up_no_block(open_content: Open) -> None:
+    """A server that fails in the middle of a file, with 200 and a validator of that page."""
+    content = open_content(stall=STALL, small_file=0)
+    page = answer(b"Service temporarily unavailable", ETag='"page"', Content_Type="text/plain")
+    now: list[Script] = [served(LONG)]
+    with Scripted({"/a.b.npy": lambda talk: now[0](talk)}) as server:
+        dataset = dataset_of(server, LONG)
+        with Reader(content, dataset) as reader:
+            assert reader.read(0, 100) == LONG[:100]
+            now[0] = page
+            with pytest.raises(Unconfirmed):
+                reader.read(35 * BLOCK, 100)
+            assert reader.read(0, 100) == LONG[:100]
+            now[0] = served(LONG)
+
+            def comes_right() -> bool:
+                pass_time(content)  # what was fetched ahead may have met the sentence again
+                return _reads(content, dataset) == LONG
+
+            wait_until(comes_right, timeout=20)
+            assert reader.read(35 * BLOCK, 100) == LONG[35 * BLOCK : 35 * BLOCK + 100]
+
+
+def _reads(content: Content, dataset: Dataset) -> bytes:
+    with suppress(OnefsError):
+        return read_all(content, dataset)
+    return b""
 
 
 def test_416_that_says_nothing_is_an_error(open_content: Open) -> None:
@@ -305,6 +372,115 @@ def test_a_file_that_changes_half_way_is_begun_anew(open_content: Open) -> None:
         wait_until(lambda: content.state(dataset)[0] == "cached")
 
 
+def in_rotation(*scripts: Script) -> Script:
+    """Servers that share a load: each request is answered by the next of them."""
+    turns = itertools.cycle(scripts)
+    return lambda talk: next(turns)(talk)
+
+
+MANY_NAMES = {
+    "two ETags": lambda data: in_rotation(served(data, '"a"'), served(data, '"b"')),
+    "two dates": lambda data: in_rotation(
+        served(data, "", Last_Modified="Mon, 02 Mar 2020 10:00:00 GMT"),
+        served(data, "", Last_Modified="Mon, 02 Mar 2020 10:00:07 GMT"),
+    ),
+    "without ranges for another version": lambda data: in_rotation(
+        served(data, '"a"'), served(data, '"b"', ranges=False)
+    ),
+    "a new ETag each time": lambda data: (
+        lambda talk: served(data, f'"{random.random()}"')(talk)  # type: ignore[no-any-return]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MANY_NAMES)
+@pytest.mark.parametrize("strict", [False, True])
+def test_servers_that_name_the_same_bytes_differently(
+    open_content: Open, kind: str, strict: bool
+) -> None:
+    content = open_content(stall=10.0, small_file=0, strict=strict)
+    with Scripted({"/a.b.npy": MANY_NAMES[kind](LONG)}) as server:
+        dataset = dataset_of(server, LONG)
+        with Reader(content, dataset) as reader:
+            assert reader.read(0, 100) == LONG[:100]
+            assert reader.read(30 * BLOCK, 100) == LONG[30 * BLOCK : 30 * BLOCK + 100]
+            assert reader.all() == LONG
+        wait_until(lambda: content.state(dataset)[0] == "cached")
+
+
+def test_no_byte_is_given_while_parts_may_be_of_several_versions(open_content: Open) -> None:
+    """Every request gets another ETag; one reader here, one in another process."""
+    contents = [open_content(stall=10.0, small_file=0) for _ in range(2)]
+    fast, slow = threading.Event(), some_bytes(12 * BLOCK)
+
+    def script(talk: Talk) -> None:
+        wanted = span_of(talk.request, len(slow))
+        if wanted is not None and wanted[1] > 11 * BLOCK and not fast.wait(20):
+            talk.hang_up()
+        served(slow, f'"{random.random()}"')(talk)
+
+    with Scripted({"/a.b.npy": script}) as server:
+        dataset = dataset_of(server, slow)
+        with Reader(contents[0], dataset) as reader, Reader(contents[1], dataset) as other:
+            assert reader.read(0, 100) == slow[:100]
+            found: list[bytes] = []
+            late = threading.Thread(target=lambda: found.append(reader.read(5 * BLOCK, 100)))
+            late.start()
+            wait_until(lambda: _is_to_be_proved(contents[0], dataset), timeout=20)
+            wait_until(lambda: _blocks_here(contents[0], dataset) >= 6, timeout=20)
+            assert other.handle.ready(5 * BLOCK, 100) is None
+            assert not found
+            fast.set()
+            late.join(30)
+            assert found == [slow[5 * BLOCK : 5 * BLOCK + 100]]
+            assert other.all() == slow
+
+
+def _about(content: Content, dataset: Dataset) -> About | None:
+    return read_about(content.store.partial_folder, dataset.id)
+
+
+def _is_to_be_proved(content: Content, dataset: Dataset) -> bool:
+    about = _about(content, dataset)
+    return about is not None and TO_BE_PROVED in about.sources
+
+
+def _blocks_here(content: Content, dataset: Dataset) -> int:
+    return sum(each.done for each in content.transfers()) // BLOCK
+
+
+def test_old_and_new_bytes_are_never_mixed(open_content: Open) -> None:
+    """Two servers, one of which has the old file still; their first blocks are equal."""
+    content = open_content(stall=10.0, small_file=0)
+    old = DATA[: 2 * BLOCK] + some_bytes(len(DATA) - 2 * BLOCK, seed=5)
+    with Scripted({"/a.b.npy": in_rotation(served(old, '"old"'), served(DATA, '"new"'))}) as server:
+        dataset = dataset_of(server, DATA)
+        given: list[bytes] = []
+        with Reader(content, dataset) as reader, suppress(OnefsError):
+            for block in (0, 3, 1, 4, 2):
+                given.append(reader.read(block * BLOCK, 100))
+        versions = [[v[n * BLOCK : n * BLOCK + 100] for n in (0, 3, 1, 4, 2)] for v in (old, DATA)]
+        assert any(given == version[: len(given)] for version in versions)
+
+        def comes_right() -> bool:
+            pass_time(content)
+            return _reads(content, dataset) == DATA and content.state(dataset)[0] == "cached"
+
+        wait_until(comes_right, timeout=40)
+
+
+def test_without_md5_another_version_is_begun_anew(open_content: Open) -> None:
+    content = open_content(stall=10.0, small_file=0)
+    old, new = some_bytes(len(DATA), seed=3), DATA
+    with Scripted({"/a.b.npy": in_turn(served(old, '"old"'), served(new, '"new"'))}) as server:
+        dataset = dataset_of(server, new, md5="")
+        with Reader(content, dataset) as reader:
+            assert reader.read(0, 100) == old[:100]
+            with pytest.raises(BadContent, match="changed on the server"):
+                reader.read(2 * BLOCK, 100)
+        assert read_all(content, dataset) == new
+
+
 def test_a_file_that_changed_between_two_processes(open_content: Open) -> None:
     old, new = some_bytes(len(DATA), seed=3), DATA
     with Scripted({"/a.b.npy": in_turn(served(old, '"old"'), served(new, '"new"'))}) as server:
@@ -352,9 +528,11 @@ def test_without_validators_the_md5_must_do(open_content: Open) -> None:
         with Reader(content, dataset) as reader:
             with suppress(BadContent):  # the verdict may come before the reader's last read
                 reader.all()
-            wait_until(lambda: content.state(dataset)[0] == "bad")
+            wait_until(lambda: content.store.doubts.datasets() == [dataset.id])
             with pytest.raises(BadContent):
                 reader.read(0, 1)
+        pass_time(content)
+        assert read_all(content, dataset) == new
 
 
 @pytest.mark.parametrize(
@@ -526,14 +704,42 @@ def test_copies_are_mixed_where_the_md5_proves_it(open_content: Open) -> None:
         wait_until(lambda: content.state(dataset)[0] == "cached")
 
 
-def test_after_a_deadline_others_fail_fast_until_a_probe_succeeds(content: Content) -> None:
-    scripts = {"/a.b.npy": in_turn(stall(), served(DATA)), "/c.d.npy": served(DATA)}
+def test_a_file_that_stalls_does_not_fail_its_neighbours(content: Content) -> None:
+    """They are the probe: their server answers, so that they are read at once."""
+    names = [f"/{number}" for number in range(3)]
+    with Scripted({"/a.b.npy": stall(), **{name: served(DATA) for name in names}}) as server:
+        bad = dataset_of(server, DATA)
+        with pytest.raises(DeadlineExceeded):
+            read_all(content, bad)
+        good = iter([dataset_of(server, DATA, name) for name in names])
+        assert in_threads(3, lambda: read_all(content, next(good))) == [DATA] * 3
+        with pytest.raises(DeadlineExceeded):
+            read_all(content, bad)
+        assert read_all(content, dataset_of(server, DATA, "/0")) == DATA
+
+
+def test_a_server_that_delivered_other_bytes_is_not_probed(content: Content) -> None:
+    with Scripted({"/x": stall(), "/y": served(LONG, rate=5 << 20), "/z": served(DATA)}) as server:
+        slow = threading.Thread(target=read_all, args=(content, dataset_of(server, LONG, "/y")))
+        slow.start()
+        with pytest.raises(DeadlineExceeded):
+            read_all(content, dataset_of(server, DATA, "/x"))
+        assert read_all(content, dataset_of(server, DATA, "/z")) == DATA
+        slow.join(30)
+        probes = [each for each in server.requests if each.headers.get("range") == "bytes=0-0"]
+        assert probes == []
+
+
+def test_after_a_deadline_others_wait_for_a_probe_then_fail(content: Content) -> None:
+    now: list[Script] = [stall()]
+    scripts = {"/a.b.npy": stall(), "/c.d.npy": lambda talk: now[0](talk)}
     with Scripted(scripts) as server:
         first, second = dataset_of(server, DATA), dataset_of(server, DATA, "/c.d.npy")
         with pytest.raises(DeadlineExceeded):
             read_all(content, first)
         with pytest.raises(DeadlineExceeded, match="asked again in a moment"):
             read_all(content, second)
+        now[0] = served(DATA)
 
         def works() -> bool:
             try:
@@ -541,7 +747,58 @@ def test_after_a_deadline_others_fail_fast_until_a_probe_succeeds(content: Conte
             except OnefsError:
                 return False
 
-        wait_until(works)
+        wait_until(works, timeout=20)
+
+
+def test_readers_that_wait_for_a_probe_are_woken_by_the_end(content: Content) -> None:
+    with Scripted({"/x": stall(), "/y": stall()}) as server:
+        with pytest.raises(DeadlineExceeded):
+            read_all(content, dataset_of(server, DATA, "/x"))
+        threading.Timer(0.3, content.close).start()
+        with pytest.raises(Stopping):
+            read_all(content, dataset_of(server, DATA, "/y"))
+
+
+def test_a_probe_that_cannot_begin_does_not_end_all_probes(
+    content: Content, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "onefs-probe":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with Scripted({"/x": stall(), "/y": served(DATA)}) as server:
+        good = dataset_of(server, DATA, "/y")
+        with pytest.raises(DeadlineExceeded):
+            read_all(content, dataset_of(server, DATA, "/x"))
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(DeadlineExceeded):
+                read_all(content, good)
+
+        def works() -> bool:
+            with suppress(OnefsError):
+                return read_all(content, good) == DATA
+            return False
+
+        wait_until(works, timeout=20)
+
+
+def test_a_probe_that_dies_does_not_end_all_probes() -> None:
+    asked: list[str] = []
+
+    def probe(url: str) -> None:
+        asked.append(url)
+        if len(asked) == 1:
+            raise ZeroDivisionError("not foreseen")
+
+    silences = Silences(probe, lately=1.0)
+    silences.overdue("http://host/a")
+    with suppress_thread_errors():
+        wait_until(lambda: silences.wait(["http://host/b"]), timeout=20)
+    assert len(asked) == 2
 
 
 def test_a_server_that_restarts_is_ridden_through(open_content: Open, server: FileServer) -> None:

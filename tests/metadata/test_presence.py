@@ -56,8 +56,8 @@ def test_leaving_and_coming_back_are_said_once(
             found.failed(Unreachable("gone"))
         assert found.offline
         answers.set()
-        wait_until(lambda: not found.offline)
-    assert changes == [True, False]
+        wait_until(lambda: changes == [True, False])
+    assert not found.offline
     said = [record.getMessage() for record in caplog.records]
     assert [text for text in said if "is away" in text] == [said[0]]
     assert [text for text in said if "answers again" in text] == [said[-1]]
@@ -167,3 +167,28 @@ def test_an_offline_catalogue_serves_what_it_knows_at_any_age(
         offline.subjects("a")
     assert len(written.paths) == asked
     offline.close()
+
+
+def test_a_look_that_dies_or_cannot_begin_is_not_the_last(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "FIRST_LOOK", 0.05)
+    asked: list[int] = []
+
+    def probe() -> None:
+        asked.append(1)
+        if len(asked) == 1:
+            raise ZeroDivisionError("not foreseen")
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    found = made(clock, probe)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        found.failed(Unreachable("gone"))
+    assert found.offline
+    found.failed(Unreachable("gone"))
+    wait_until(lambda: not found.offline)
+    assert len(asked) == 2
+    found.close()

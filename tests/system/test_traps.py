@@ -46,20 +46,21 @@ FINE = Expected(listed=True)
 LARGE = Expected(listed=True, answers=(206,))
 
 
-def _bad(*words: str) -> Expected:
-    return Expected(True, errno.EIO, "bad", words)
+def _doubted(*words: str) -> Expected:
+    """A wrong size is no verdict before it was seen again later."""
+    return Expected(True, errno.EIO, "remote", words)
 
 
 EXPECTED: Mapping[str, Expected] = {
     "server_exists_false": ABSENT,
     "no_file_records": ABSENT,
     "stale_exists_true_404": Expected(True, errno.EIO, "remote", ("404",), (404,)),
-    "wrong_hash": _bad("md5"),
-    "wrong_size": _bad("bytes"),
+    "wrong_hash": Expected(True, errno.EIO, "bad", ("md5",), (200, 200)),
+    "wrong_size": _doubted("bytes"),
     # its size is asked of the file server, for one byte, when its attributes are
     "no_hash_no_size": Expected(True, 0, "unverified", (), (206, 200)),
-    "truncated_on_server": _bad("bytes"),
-    "empty_on_server": _bad("0"),
+    "truncated_on_server": _doubted("bytes"),
+    "empty_on_server": _doubted("0"),
     "personal_with_rubbish_data_url": ABSENT,
     "server_without_data_url": ABSENT,
     "tape_only": ABSENT,

@@ -1,0 +1,61 @@
+"""The main thread of a mount: never kept by what libfuse waits for."""
+
+from __future__ import annotations
+
+import threading
+from queue import SimpleQueue
+from typing import Any
+
+from onefs.mount.loop import MountLoop, Switches
+from tests.running import wait_until
+
+
+class StuckLibrary:
+    """Stands in for libfuse's loop: an invalidation waits for a read of the same path."""
+
+    can_forget = True
+
+    def __init__(self) -> None:
+        self.asked, self.release = threading.Event(), threading.Event()
+
+    def forget(self, path: str) -> None:
+        self.asked.set()
+        assert self.release.wait(30)
+
+    def exit(self) -> None:
+        """Nothing to end."""
+
+    def exited(self) -> bool:
+        return False
+
+
+def test_an_invalidation_that_hangs_keeps_no_other_thread() -> None:
+    paths: SimpleQueue[str] = SimpleQueue()
+    forgotten: list[str] = []
+    operations: Any = None
+    loop = MountLoop(
+        operations,
+        "/nowhere",
+        fsname="x",
+        allow_other=False,
+        ended=lambda: None,
+        switches=Switches(paths, forgotten.append),
+    )
+    library: Any = StuckLibrary()
+    loop._ready(library)
+    paths.put("/a")
+    assert library.asked.wait(10)
+    answers: list[bool] = []
+    main = threading.Thread(target=lambda: answers.append(loop.unmounted()), daemon=True)
+    main.start()
+    main.join(10)
+    assert answers == [False]
+    # libfuse is not freed before the invalidation has ended, and the main thread sees why
+    freed = threading.Thread(target=loop._freed, daemon=True)
+    freed.start()
+    wait_until(loop.unmounted)
+    assert freed.is_alive()
+    library.release.set()
+    freed.join(10)
+    assert not freed.is_alive()
+    wait_until(lambda: forgotten == ["/a"])

@@ -1,0 +1,109 @@
+"""Errors that are stored and raised later, by many threads at once."""
+
+from __future__ import annotations
+
+import errno
+import ssl
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import pytest
+
+from onefs import errors
+from onefs.content.answers import Changed, WrongSize
+from onefs.content.hosts import Silent
+from onefs.errors import OnefsError, ServerError, Throttled, Unreachable, again
+from onefs.flights import Flights, outcome
+
+
+def _all_errors(root: type[OnefsError]) -> list[type[OnefsError]]:
+    return [root, *(found for each in root.__subclasses__() for found in _all_errors(each))]
+
+
+@pytest.mark.parametrize("kind", _all_errors(OnefsError))
+def test_a_copy_is_of_the_same_class_and_says_the_same(kind: type[OnefsError]) -> None:
+    error = kind.__new__(kind)
+    error.args = ("what went wrong",)
+    copy = again(error)
+    assert type(copy) is kind
+    assert copy is not error
+    assert (str(copy), copy.errno, copy.args) == (str(error), error.errno, error.args)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ServerError("no", 503, "detail"),
+        Throttled("wait", 7.5),
+        WrongSize("wrong", 17),
+        Changed("another"),
+        Silent("no answer"),
+        errors.NotFound("nothing"),
+        OSError(errno.ENOSPC, "full", "/some/file"),
+        ssl.SSLCertVerificationError(1, "no"),
+        UnicodeDecodeError("utf-8", b"x", 0, 1, "no"),
+        KeyError("name"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_copy_has_the_attributes_and_the_cause(error: BaseException) -> None:
+    cause = ValueError("below")
+    error.__cause__ = cause
+    copy = again(error)
+    assert type(copy) is type(error)
+    assert str(copy) == str(error)
+    assert vars(copy) == vars(error)
+    assert getattr(copy, "errno", None) == getattr(error, "errno", None)
+    assert copy.__cause__ is cause
+
+
+def _grows(raise_it: Callable[[], object], stored: BaseException) -> int:
+    """Return the length of the stored error's traceback after a hundred threads raised it."""
+
+    def provoke() -> None:
+        with pytest.raises(type(stored)):
+            raise_it()
+
+    threads = [threading.Thread(target=provoke) for _ in range(100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    return len(traceback.extract_tb(stored.__traceback__))
+
+
+def test_the_waiters_of_one_run_share_no_traceback() -> None:
+    future: Future[int] = Future()
+    stored = Unreachable("the server is away")
+    future.set_exception(stored)
+    assert _grows(lambda: outcome(future), stored) == 0
+
+
+def test_a_run_that_fails_keeps_its_traceback_as_it_was() -> None:
+    flights: Flights[int] = Flights("test", workers=1)
+    release, stored = threading.Event(), Unreachable("the server is away")
+
+    def work() -> int:
+        release.wait(10)
+        raise stored
+
+    found: list[BaseException] = []
+
+    def provoke() -> None:
+        try:
+            flights.wait("key", work, 10, "it")
+        except Unreachable as error:
+            found.append(error)
+
+    threads = [threading.Thread(target=provoke) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    release.set()
+    for thread in threads:
+        thread.join(10)
+    flights.close()
+    assert len(found) == 50
+    assert all(len(traceback.extract_tb(error.__traceback__)) < 6 for error in found)
+    assert len({id(error) for error in found}) == 50
