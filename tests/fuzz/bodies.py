@@ -25,7 +25,7 @@ def damaged(body: bytes, how: Json) -> bytes:
         return _with_field(body, how)
     if kind == "tables":
         return _with_column(body, how)
-    at = how.get("at", 0) % (len(body) + 1)
+    at = how.get("offset", 0) % (len(body) + 1)
     if kind == "cut":
         return body[:at]
     if kind == "flip":
@@ -34,7 +34,7 @@ def damaged(body: bytes, how: Json) -> bytes:
         piece = text(how["text"])[:LONGEST].encode("utf-8", "surrogatepass")
         return body[:at] + piece + body[at + how.get("removed", 0) :]
     if kind == "twice":
-        return body * how["times"]
+        return body * int(how["copies"])
     raise ValueError(f"there is no way {kind!r} to damage a body")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import random
 import sys
 import tempfile
@@ -27,7 +28,7 @@ from tests.fuzz.watched import Finding, Watched
 
 KEPT = Path(__file__).parents[1] / "data" / "fuzz"
 #: inputs of one run of hypothesis; then the next begins with another seed
-_BATCH = 200
+_BATCH = 60
 #: seconds in which an input is made smaller
 _SHRINKING = 25.0
 _MOST_EXAMPLES = 10**6
@@ -57,6 +58,7 @@ class Campaign:
         while time.monotonic() < end:
             self.batch(number, _BATCH, end)
             number += 1
+            self.say(f"{time.monotonic() - self.began:6.0f} s, {self.ran} inputs")
 
     def batch(self, number: int, most: int, end: float = float("inf")) -> None:
         """Run at most so many inputs of one seed, until one is wrong in a way that is new."""
@@ -124,7 +126,9 @@ class _Search:
             campaign.again[finding.signature] += 1
             return None
         if self.smallest is None:
-            finding = campaign.watched.confirmed(found)
+            once, finding = finding, campaign.watched.confirmed(found)
+            if finding is None:
+                campaign.say(f"not again when run alone: {once.signature}; {once.detail[:200]}")
             if finding is None or finding.signature in campaign.found:
                 return None
             self.first = finding, found
@@ -169,7 +173,12 @@ def main(arguments: list[str]) -> int:
     given_ = parser.parse_args(arguments)
     first = given_.seed if given_.seed is not None else random.SystemRandom().randrange(10**9)
     print(f"fuzzing for {given_.minutes:g} minutes, seed {first}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="onefs-fuzz-") as folder, Watched(Path(folder)) as run:
+    # in memory, where that is possible: thousands of small databases are synced
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with (
+        tempfile.TemporaryDirectory(prefix="onefs-fuzz-", dir=memory) as folder,
+        Watched(Path(folder)) as run,
+    ):
         campaign = Campaign(run, given_.keep, lambda line: print(line, flush=True))
         campaign.run(given_.minutes * 60, first)
     print(f"{campaign.ran} inputs, {len(campaign.found)} faults")

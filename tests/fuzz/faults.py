@@ -40,7 +40,7 @@ SIZES = (0, 1, 10, 300, 5_000, 30_000, 60_000, 100_000, 300_000, 1_000_000)
 #: the same of bodies, which may be packed: up to 64 MiB
 LARGE_SIZES = (0, 100, 100_000, 1 << 20, 8 << 20, 32 << 20, 60 << 20)
 STATUSES = (
-    100, 101, 102, 103, 150, 199, 200, 200, 200, 201, 202, 203, 204, 205, 206, 206, 226, 299, 300,
+    200, 100, 101, 102, 103, 150, 199, 200, 200, 201, 202, 203, 204, 205, 206, 206, 226, 299, 300,
     301, 302, 303, 304, 305, 307, 308, 399, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410,
     411, 412, 413, 414, 416, 418, 421, 422, 425, 426, 429, 431, 451, 499, 500, 501, 502, 503, 504,
     505, 507, 509, 520, 599, 600, 999, 0,
@@ -160,7 +160,7 @@ def _in_json(key: str, inner: Json) -> Json:
 
 
 def _bodies() -> st.SearchStrategy[Json]:
-    at = st.integers(0, 3000)
+    offset = st.integers(0, 3000)
     field = st.fixed_dictionaries(
         {
             "how": st.just("field"),
@@ -172,12 +172,19 @@ def _bodies() -> st.SearchStrategy[Json]:
     )
     bodies = st.one_of(
         field,
-        st.fixed_dictionaries({"how": st.just("cut"), "at": at}),
-        st.fixed_dictionaries({"how": st.just("flip"), "at": at, "mask": st.integers(1, 255)}),
+        st.fixed_dictionaries({"how": st.just("cut"), "offset": offset}),
         st.fixed_dictionaries(
-            {"how": st.just("insert"), "at": at, "removed": st.integers(0, 9), "text": texts()}
+            {"how": st.just("flip"), "offset": offset, "mask": st.integers(1, 255)}
         ),
-        st.fixed_dictionaries({"how": st.just("twice"), "times": st.sampled_from((0, 2, 1000))}),
+        st.fixed_dictionaries(
+            {
+                "how": st.just("insert"),
+                "offset": offset,
+                "removed": st.integers(0, 9),
+                "text": texts(),
+            }
+        ),
+        st.fixed_dictionaries({"how": st.just("twice"), "copies": st.sampled_from((0, 2, 1000))}),
         st.fixed_dictionaries({"how": st.just("text"), "text": texts(LARGE_SIZES)}),
     )
     return st.one_of(field, field, bodies).map(lambda how: {"what": "body", **how})

@@ -243,8 +243,10 @@ def _changed(answer: Answer, fault: Json) -> Answer:
     if what == "body":
         return replace(answer, body=damaged(answer.body, fault))
     if what == "encoding":
-        headers = (*answer.headers, ("Content-Encoding", fault["says"]))
-        return replace(answer, headers=headers, body=encoded(answer.body, fault["is"]))
+        said = ("Content-Encoding", fault["says"])
+        return replace(
+            answer, headers=(*answer.headers, said), body=encoded(answer.body, fault["is"])
+        )
     return answer
 
 

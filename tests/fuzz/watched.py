@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,7 +41,6 @@ _MUCH_TOO_LARGE = 1500 << 20
 _LARGE = 160 << 20
 _POLL = 0.05
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 _UUID = re.compile(r"\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(?=\.|$)")
 _FRAME = re.compile(r'File "([^"]*)", line \d+,? in (\S+)')
 #: what a thread does that waits
@@ -177,6 +177,7 @@ class _Child:
             stdout=subprocess.PIPE,
             stderr=self._log,
             cwd=_CHECKOUT,
+            start_new_session=True,
             env={**os.environ, "HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config")},
         )
         assert self._process.stdin is not None
@@ -184,9 +185,11 @@ class _Child:
         self._wishes, self._reports = self._process.stdin, self._process.stdout
         self._doing = "start"
         self._buffer = b""
+        self._below = 0
 
     def begin(self) -> None:
         """Forget what was logged and how much memory there was."""
+        self._below = 0
         self._log.seek(0)
         self._log.truncate()
         with suppress(OSError):
@@ -231,16 +234,16 @@ class _Child:
         return Finding("traceback", f"{names[-1] if names else '?'} in {where}", text[-1500:])
 
     def peak(self) -> int:
-        """Bytes of memory at the most since :meth:`begin`."""
-        return self._status("VmHWM")
+        """Bytes of memory at the most since :meth:`begin`, of it or a process that it started."""
+        return max(_status(self._process.pid, "VmHWM"), self._below)
 
     def resident(self) -> int:
         """Bytes of memory now."""
-        return self._status("VmRSS")
+        return _status(self._process.pid, "VmRSS")
 
     def end(self) -> None:
-        """Kill it."""
-        self._process.kill()
+        """Kill it, and the processes that it has started."""
+        os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         for each in (self._wishes, self._reports, self._log, self._file):
             with suppress(OSError):
@@ -255,6 +258,8 @@ class _Child:
         if computed > FROZEN_SECONDS or since_beat > STUCK_SECONDS:
             detail = f"{self._doing}: no other thread ran for {since_beat:.1f} s"
             raise _Ended(Finding("freeze", self._where(), detail))
+        for started in self._started() if self._doing == "sync" else ():
+            self._below = max(self._below, _status(started, "VmHWM"))
         if self.resident() > _MUCH_TOO_LARGE:
             raise _Ended(Finding("memory", "peak", f"{self.peak() >> 20} MiB in {self._doing}"))
         if running > LONGEST_OPERATION:
@@ -287,13 +292,23 @@ class _Child:
         fields = text.rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
-    def _status(self, name: str) -> int:
-        try:
-            text = Path(f"/proc/{self._process.pid}/status").read_text()
-        except OSError:
-            return 0
-        match = re.search(rf"{name}:\s*(\d+) kB", text)
-        return int(match[1]) << 10 if match else 0
+    def _started(self) -> Iterator[int]:
+        """The processes that it has started, and that run."""
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with suppress(OSError):
+                fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
+                if int(fields[3]) == self._process.pid != int(name):
+                    yield int(name)
+
+
+def _status(pid: int, name: str) -> int:
+    """Bytes that the kernel states of a process; 0 of one that has gone."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    match = re.search(rf"{name}:\s*(\d+) kB", text)
+    return int(match[1]) << 10 if match else 0
 
 
 def _finding(text: str) -> Finding:
