@@ -10,6 +10,16 @@ import string
 
 from hypothesis import strategies as st
 
+from tests.fuzz.odd import (
+    FIELDS,
+    LARGE_SIZES,
+    LINES,
+    PIECES,
+    lists_of_json,
+    texts,
+    urls,
+    values,
+)
 from tests.fuzz.server import ALWAYS
 from tests.fuzz.specs import Json
 
@@ -18,27 +28,6 @@ PLACES = (
     "data", "data", "alyx", "all", "sessions", "datasets", "datasets", "subjects", "labs",
     "data-repository", "auth-token",
 )  # fmt: skip
-#: fields of Alyx's rows and pages; others are found by their number
-FIELDS = (
-    "id", "url", "name", "lab", "subject", "nickname", "number", "start_time", "projects",
-    "task_protocol", "count", "next", "results", "file_size", "hash", "collection", "revision",
-    "dataset_type", "default_dataset", "qc", "file_records", "data_url", "exists",
-    "data_repository", "globus_is_personal", "session", "created_datetime", "auto_datetime",
-    "token", "detail", "date_created", "min_api_version", "tables",
-)  # fmt: skip
-#: pieces that mean something to a parser of texts, URLs, headers, JSON or terminals
-PIECES = (
-    "a", "0", "é", "?", "&", "=", ";", " ", "\t", "%", "%zz", "%00", "[", "]", "[]", "{", "}",
-    "[],", "{},", '"', "'", "\\", "/", "//", "..", ":", "://", "@", "#", ",", ".", "-", "_", "*",
-    "<b>", "a=", "?a", "&token=", "&key", "a://", "a@", "a:b@", "Token ", "Basic ",
-    "Authorization:", "Authorization: a ", "\n", "\r\n", "\r", "\x1b[2J", "\x00", "\x7f", "\u202e",
-    "\ufeff", "\ud800", "²", "nan", "null", "1e9", "0x1", "::1", "127.0.0.1", "localhost", "99999",
-    "true",
-)  # fmt: skip
-#: lengths of what is one piece again and again: up to 1 MB
-SIZES = (0, 1, 10, 300, 5_000, 30_000, 60_000, 100_000, 300_000, 1_000_000)
-#: the same of bodies, which may be packed: up to 64 MiB
-LARGE_SIZES = (0, 100, 100_000, 1 << 20, 8 << 20, 32 << 20, 60 << 20)
 STATUSES = (
     200, 100, 101, 102, 103, 150, 199, 200, 200, 201, 202, 203, 204, 205, 206, 206, 226, 299, 300,
     301, 302, 303, 304, 305, 307, 308, 399, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410,
@@ -56,53 +45,6 @@ FRAMES = ("chunked", "close", "trickle", "stall", "nothing", "reset")
 _UNNOTICED_FRAMES = ("chunked", "close", "trickle")
 _PRINTABLE = frozenset(string.ascii_letters + string.digits + string.punctuation + " ")
 _MODEST = 500
-
-
-def texts(sizes: tuple[int, ...] = SIZES) -> st.SearchStrategy[Json]:
-    """Short texts as they are, and long ones that repeat a piece."""
-    pieces = st.one_of(
-        st.sampled_from(PIECES), st.lists(st.sampled_from(PIECES), max_size=4).map("".join)
-    )
-    free = st.text(max_size=12)
-    repeated = st.fixed_dictionaries(
-        {"token": st.one_of(pieces, pieces, free), "size": st.sampled_from(sizes)},
-        optional={"before": pieces, "after": pieces},
-    )
-    return st.one_of(pieces, free, repeated, repeated)
-
-
-def hosts() -> st.SearchStrategy[str]:
-    """Hosts of URLs, whole and broken."""
-    return st.lists(st.sampled_from(PIECES), min_size=0, max_size=4).map("".join)
-
-
-def values() -> st.SearchStrategy[Json]:
-    """Any value of JSON in the place of another."""
-    urls = st.one_of(
-        hosts().map(lambda host: {"$url": {"host": host}}),
-        hosts().map(lambda path: {"$url": {"path": path}}),
-        st.sampled_from(("ftp", "file", "", "HTTPS", "https", "javascript", "h ttp")).map(
-            lambda scheme: {"$url": {"scheme": scheme}}
-        ),
-    )
-    edits = st.tuples(st.integers(0, 200), st.integers(0, 3), st.sampled_from(PIECES)).map(
-        lambda edit: {"$edit": list(edit)}
-    )
-    numbers = st.one_of(
-        st.integers(-5, 5),
-        st.sampled_from((2**31, 2**53, 2**63 - 1, 2**63, 2**64, -(2**63), -1)),
-        st.sampled_from((20, 400, 4299, 4301, 100_000)).map(lambda n: {"$integer": "9" * n}),
-        st.sampled_from(("1e999", "NaN", "-Infinity", "1.5", "-0")).map(
-            lambda literal: {"$integer": literal}
-        ),
-    )
-    nested = st.sampled_from((3, 900, 5_000, 100_000)).map(lambda depth: {"$nested": depth})
-    plain = st.one_of(st.none(), st.booleans(), numbers, texts().map(lambda t: {"$text": t}))
-    small = st.one_of(st.none(), st.booleans(), st.integers(-2, 2), st.text(max_size=4))
-    some = st.one_of(
-        st.lists(small, max_size=3), st.dictionaries(st.sampled_from(FIELDS), small, max_size=3)
-    )
-    return st.one_of(plain, plain, urls, edits, nested, some)
 
 
 def _headers(most: int = 3) -> st.SearchStrategy[Json]:
@@ -133,9 +75,8 @@ def _joined(scheme: str, rest: Json) -> Json:
 
 def _answers() -> st.SearchStrategy[Json]:
     """Whole answers in place of the true one."""
-    details = st.tuples(st.sampled_from(("detail", "message", "session", "token")), texts()).map(
-        lambda both: _in_json(*both)
-    )
+    keys = st.sampled_from(("detail", "detail", "detail", "message", "session", "token"))
+    details = st.tuples(keys, texts()).map(lambda both: _in_json(*both))
     pages = st.sampled_from(
         ("", "{}", "[]", "null", "0", "<html>", "Service temporarily unavailable", '{"count":1}')
     )
@@ -143,10 +84,11 @@ def _answers() -> st.SearchStrategy[Json]:
         {
             "what": st.just("answer"),
             "status": st.sampled_from(STATUSES),
-            "reason": st.one_of(st.just("OK"), texts(SIZES[:6])),
+            "reason": st.one_of(st.just("OK"), texts(LINES)),
             "headers": _headers(),
-            "body": st.one_of(details, pages, texts(LARGE_SIZES)),
-        }
+            "body": st.one_of(details, details, pages, texts(), lists_of_json()),
+        },
+        optional={"packed": st.just("gzip")},
     )
 
 
@@ -171,7 +113,6 @@ def _bodies() -> st.SearchStrategy[Json]:
         }
     )
     bodies = st.one_of(
-        field,
         st.fixed_dictionaries({"how": st.just("cut"), "offset": offset}),
         st.fixed_dictionaries(
             {"how": st.just("flip"), "offset": offset, "mask": st.integers(1, 255)}
@@ -190,14 +131,26 @@ def _bodies() -> st.SearchStrategy[Json]:
     return st.one_of(field, field, bodies).map(lambda how: {"what": "body", **how})
 
 
+def _of_urls() -> st.SearchStrategy[Json]:
+    """A URL in a row that leads elsewhere, or nowhere."""
+    return st.fixed_dictionaries(
+        {
+            "what": st.just("body"),
+            "how": st.just("field"),
+            "key": st.sampled_from(("data_url", "data_url", "data_url", "url", "next", "session")),
+            "row": st.integers(0, 40),
+            "change": st.just("set"),
+            "value": urls(),
+        }
+    )
+
+
 def _interims() -> st.SearchStrategy[Json]:
     statuses = st.sampled_from([status for status in STATUSES if 100 <= status < 200])
     head = st.fixed_dictionaries(
         {
             "status": st.one_of(statuses, st.integers(100, 199)),
-            "reason": st.one_of(
-                st.sampled_from(("Processing", "Early Hints", "")), texts(SIZES[:6])
-            ),
+            "reason": st.one_of(st.sampled_from(("Processing", "Early Hints", "")), texts(LINES)),
             "headers": _headers(2),
         }
     )
@@ -229,7 +182,7 @@ def _columns() -> st.SearchStrategy[Json]:
     """Cache tables with an odd column, or odd bytes."""
     small = st.one_of(
         st.none(), st.integers(-(2**63), 2**63 - 1), st.floats(), st.sampled_from(PIECES),
-        texts(SIZES[:6]).map(lambda t: {"$text": t}), st.booleans(),
+        texts(LINES).map(lambda t: {"$text": t}), st.booleans(),
     )  # fmt: skip
     return st.fixed_dictionaries(
         {
@@ -238,7 +191,7 @@ def _columns() -> st.SearchStrategy[Json]:
             "change": st.sampled_from(("set", "set", "rename", "delete")),
             "table": st.integers(0, 1),
             "column": st.integers(0, 20),
-            "text": texts(SIZES[:5]),
+            "text": texts(LINES),
             "values": st.lists(small, min_size=1, max_size=3),
         }
     )
@@ -257,13 +210,20 @@ def faults() -> st.SearchStrategy[Json]:
         {
             "what": st.just("status"),
             "status": st.sampled_from(STATUSES),
-            "reason": st.one_of(st.just("OK"), texts(SIZES[:6])),
+            "reason": st.one_of(st.just("OK"), texts(LINES)),
         }
     )
     what = st.one_of(
-        _answers(), _answers(), _bodies(), _bodies(), header, status, _interims(), _of_the_wire()
+        _answers(), _answers(), _answers(), _bodies(), _bodies(), _bodies(), header, status,
+        _interims(), _of_the_wire()
+    )  # fmt: skip
+    of_urls = _of_urls().map(
+        lambda how: {"at": "data-repository" if how["row"] % 7 == 0 else "datasets", **how}
     )
-    return st.tuples(where, what).map(lambda both: {**both[0], **both[1]})
+    rest = st.fixed_dictionaries({"first": st.sampled_from((0, 0, 1)), "times": times})
+    led_astray = st.tuples(of_urls, rest).map(lambda both: {**both[0], **both[1]})
+    anything = st.tuples(where, what).map(lambda both: {**both[0], **both[1]})
+    return st.one_of(*[anything] * 7, led_astray)
 
 
 def faults_of_tables() -> st.SearchStrategy[Json]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from onefs.metadata.terms import ALIASES, VOCABULARY
-from tests.fuzz.faults import PIECES, SIZES, faults, faults_of_tables, texts, values
+from tests.fuzz.faults import faults, faults_of_tables
+from tests.fuzz.odd import PIECES, SIZES, texts, values
 from tests.fuzz.specs import Json
 
 _TREE = (

@@ -233,6 +233,10 @@ def _changed(answer: Answer, fault: Json) -> Answer:
     if what == "answer":
         headers = [(name, text(value)) for name, value in fault["headers"]]
         body = text(fault["body"]).encode("utf-8", "surrogatepass")
+        packing = fault.get("packed", "")
+        if packing:
+            headers.append(("Content-Encoding", packing))
+        body = encoded(body, packing)
         return Answer(fault["status"], text(fault["reason"]), tuple(headers), body)
     if what == "status":
         return replace(answer, status=fault["status"], reason=text(fault["reason"]))

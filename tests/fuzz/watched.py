@@ -243,7 +243,8 @@ class _Child:
 
     def end(self) -> None:
         """Kill it, and the processes that it has started."""
-        os.killpg(self._process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         for each in (self._wishes, self._reports, self._log, self._file):
             with suppress(OSError):
