@@ -56,6 +56,10 @@ _PAUSES = {
     "FIRST_DELAY": 0.01,
     "LONGEST_DELAY": 0.2,
     "LONGEST_WISH": 1.0,
+    "FIRST_PAUSE_SECONDS": 0.2,
+    "LONGEST_PAUSE_SECONDS": 0.5,
+    "PROBE_PAUSE_SECONDS": 0.2,
+    "SECOND_LOOK": 0.1,
 }
 _PAUSES_OF_ONE = {("onefs.tree.searches", "AGE"): 0.2, ("onefs.tree.sizes", "PAUSE"): 0.2}
 
