@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 from onefs.access import Access
 from onefs.errors import OnefsError
@@ -122,6 +124,23 @@ def _refresh(operation: Json, place: Place) -> None:
     place.access.catalogue.want_anew(())
 
 
+def _misbehave(operation: Json, place: Place) -> None:
+    """What no operation may do: for the tests of the watching process."""
+    how = operation["how"]
+    if how == "freeze":
+        sum(range(10**11))  # one call of C, which keeps the interpreter to itself
+    elif how == "memory":
+        bytearray(b"x") * (400 << 20)
+    elif how == "raised":
+        raise LookupError("on purpose")
+    elif how == "traceback":
+        thread = Thread(target=_misbehave, args=({"how": "raised"}, place))
+        thread.start()
+        thread.join()
+    elif how == "died":
+        os._exit(3)
+
+
 _OPERATIONS: dict[str, Callable[[Json, Place], None]] = {
     "walk": _walk,
     "path": _path,
@@ -130,4 +149,5 @@ _OPERATIONS: dict[str, Callable[[Json, Place], None]] = {
     "sync": _sync,
     "reader": _reader,
     "refresh": _refresh,
+    "misbehave": _misbehave,
 }

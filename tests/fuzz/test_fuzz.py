@@ -13,6 +13,7 @@ from tests.fuzz.watched import Watched
 #: inputs of the short run, in half a minute
 _FEW = 60
 _LONG_SECONDS = 600.0
+_PLAIN = {"early": False, "reopen": False}
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,26 @@ def test_ten_minutes_of_inputs_that_nobody_has_seen(watched: Watched) -> None:
     assert not campaign.found
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", ["freeze", "memory", "raised", "traceback", "died"])
+def test_the_watching_process_notices(watched: Watched, kind: str) -> None:
+    found = {"faults": [], "operations": [{"do": "misbehave", "how": kind}], **_PLAIN}
+    finding = watched.confirmed(found)
+    assert finding is not None
+    assert finding.kind == kind
+
+
+@pytest.mark.timeout(300)
+def test_a_wrong_row_is_right_after_a_refresh(watched: Watched) -> None:
+    """A fault that strikes, and leaves nothing."""
+    row = {"what": "body", "how": "field", "key": "file_size", "row": 0, "change": "set"}
+    fault = {"at": "datasets", "first": 0, "times": 1, **row, "value": 3}
+    found = {"faults": [fault], "operations": [{"do": "walk"}], **_PLAIN}
+    assert watched.confirmed(found) is None
+
+
 def test_a_laboratory_without_faults_is_right(watched: Watched) -> None:
     """Otherwise whatever follows would prove nothing."""
     everything = [{"do": "walk"}, {"do": "load", "types": None}, {"do": "sync"}]
-    found = {"faults": [], "operations": everything, "early": False, "reopen": True}
+    found = {"faults": [], "operations": everything, **_PLAIN}
     assert watched.run(found) is None
