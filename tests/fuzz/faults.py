@@ -15,10 +15,13 @@ from tests.fuzz.odd import (
     LARGE_SIZES,
     LINES,
     PIECES,
+    SIZES,
     lists_of_json,
+    long_texts,
     texts,
     urls,
     values,
+    weighted,
 )
 from tests.fuzz.server import ALWAYS
 from tests.fuzz.specs import Json
@@ -64,7 +67,7 @@ def header_values() -> st.SearchStrategy[Json]:
     addresses = st.tuples(st.sampled_from(("http://", "//", "https://", "/")), texts()).map(
         lambda both: _joined(*both)
     )
-    return st.one_of(right, texts(), addresses)
+    return weighted((1, right), (1, texts()), (1, addresses))
 
 
 def _joined(scheme: str, rest: Json) -> Json:
@@ -76,7 +79,9 @@ def _joined(scheme: str, rest: Json) -> Json:
 def _answers() -> st.SearchStrategy[Json]:
     """Whole answers in place of the true one."""
     keys = st.sampled_from(("detail", "detail", "detail", "message", "session", "token"))
-    details = st.tuples(keys, texts()).map(lambda both: _in_json(*both))
+    details = st.tuples(keys, weighted((1, texts()), (2, long_texts(SIZES[3:])))).map(
+        lambda both: _in_json(*both)
+    )
     pages = st.sampled_from(
         ("", "{}", "[]", "null", "0", "<html>", "Service temporarily unavailable", '{"count":1}')
     )
@@ -84,9 +89,9 @@ def _answers() -> st.SearchStrategy[Json]:
         {
             "what": st.just("answer"),
             "status": st.sampled_from(STATUSES),
-            "reason": st.one_of(st.just("OK"), texts(LINES)),
+            "reason": weighted((2, st.just("OK")), (1, texts(LINES))),
             "headers": _headers(),
-            "body": st.one_of(details, details, pages, texts(), lists_of_json()),
+            "body": weighted((4, details), (2, pages), (1, texts()), (2, lists_of_json())),
         },
         optional={"packed": st.just("gzip")},
     )
@@ -128,7 +133,7 @@ def _bodies() -> st.SearchStrategy[Json]:
         st.fixed_dictionaries({"how": st.just("twice"), "copies": st.sampled_from((0, 2, 1000))}),
         st.fixed_dictionaries({"how": st.just("text"), "text": texts(LARGE_SIZES)}),
     )
-    return st.one_of(field, field, bodies).map(lambda how: {"what": "body", **how})
+    return weighted((2, field), (1, bodies)).map(lambda how: {"what": "body", **how})
 
 
 def _of_urls() -> st.SearchStrategy[Json]:
@@ -150,7 +155,9 @@ def _interims() -> st.SearchStrategy[Json]:
     head = st.fixed_dictionaries(
         {
             "status": st.one_of(statuses, st.integers(100, 199)),
-            "reason": st.one_of(st.sampled_from(("Processing", "Early Hints", "")), texts(LINES)),
+            "reason": weighted(
+                (3, st.sampled_from(("Processing", "Early Hints", ""))), (1, texts(LINES))
+            ),
             "headers": _headers(2),
         }
     )
@@ -210,25 +217,29 @@ def faults() -> st.SearchStrategy[Json]:
         {
             "what": st.just("status"),
             "status": st.sampled_from(STATUSES),
-            "reason": st.one_of(st.just("OK"), texts(LINES)),
+            "reason": weighted((2, st.just("OK")), (1, texts(LINES))),
         }
     )
-    what = st.one_of(
-        _answers(), _answers(), _answers(), _bodies(), _bodies(), _bodies(), header, status,
-        _interims(), _of_the_wire()
-    )  # fmt: skip
+    what = weighted(
+        (4, _answers()),
+        (3, _bodies()),
+        (1, header),
+        (1, status),
+        (1, _interims()),
+        (1, _of_the_wire()),
+    )
     of_urls = _of_urls().map(
         lambda how: {"at": "data-repository" if how["row"] % 7 == 0 else "datasets", **how}
     )
     rest = st.fixed_dictionaries({"first": st.sampled_from((0, 0, 1)), "times": times})
     led_astray = st.tuples(of_urls, rest).map(lambda both: {**both[0], **both[1]})
     anything = st.tuples(where, what).map(lambda both: {**both[0], **both[1]})
-    return st.one_of(*[anything] * 7, led_astray)
+    return weighted((8, anything), (2, led_astray))
 
 
 def faults_of_tables() -> st.SearchStrategy[Json]:
     """One fault of the cache tables, in their bytes or in a column."""
-    what = st.one_of(_columns(), _columns(), _bodies(), _answers(), _of_the_wire())
+    what = weighted((4, _columns()), (2, _bodies()), (1, _answers()), (1, _of_the_wire()))
     where = st.sampled_from(("cache.zip", "cache.zip", "cache.zip", "cache"))
     return st.tuples(where, what).map(
         lambda both: {"at": both[0], "first": 0, "times": 1, **both[1]}

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from onefs.metadata.terms import ALIASES, VOCABULARY
 from tests.fuzz.faults import faults, faults_of_tables
-from tests.fuzz.odd import PIECES, SIZES, texts, values
+from tests.fuzz.odd import PIECES, SIZES, texts, values, weighted
 from tests.fuzz.specs import Json
 
 _TREE = (
@@ -85,7 +85,7 @@ def _questions() -> st.SearchStrategy[Json]:
             "mmap": st.booleans(),
         }
     )
-    return st.one_of(path, search, verb, asked, reader)
+    return weighted((3, path), (2, search), (2, verb), (2, asked), (2, reader))
 
 
 def _uses() -> st.SearchStrategy[Json]:
@@ -93,20 +93,26 @@ def _uses() -> st.SearchStrategy[Json]:
     types = st.sampled_from((None, "licks.times", "spikes.times", "*"))
     load = types.map(lambda given: {"do": "load", "types": given})
     found = {"do": "path", "path": [".search", "lab=labone"]}
-    return st.one_of(
-        *[st.just({"do": "walk"})] * 5, load, load, st.just({"do": "refresh"}), st.just(found)
+    return weighted(
+        (5, st.just({"do": "walk"})),
+        (2, load),
+        (1, st.just({"do": "refresh"})),
+        (1, st.just(found)),
     )
 
 
 def inputs() -> st.SearchStrategy[Json]:
     """Whole inputs: most are about what servers say to everyday questions."""
-    lied = _input(
-        st.lists(faults(), min_size=1, max_size=3), st.lists(_uses(), min_size=1, max_size=2)
-    )
+    some = weighted((1, faults().map(_alone)), (1, st.lists(faults(), min_size=1, max_size=3)))
+    lied = _input(some, st.lists(_uses(), min_size=1, max_size=2))
     asked = _input(st.lists(faults(), max_size=1), st.lists(_questions(), min_size=1, max_size=3))
     sync = st.just([{"do": "sync"}])
     tables = _input(st.lists(faults_of_tables(), min_size=1, max_size=2), sync)
-    return st.one_of(*[lied] * 12, asked, asked, asked, tables)
+    return weighted((12, lied), (3, asked), (1, tables))
+
+
+def _alone(fault: Json) -> Json:
+    return [fault]
 
 
 def _input(

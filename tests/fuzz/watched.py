@@ -328,8 +328,9 @@ def _where(difference: str) -> str:
     if match is None:
         return re.sub(r"\d+", "N", difference)[:80]
     path, _, seen = match.groups()
-    depth = path.count("/") if path.startswith("/") else path
-    return f"{seen} at {depth}"
+    if not path.startswith("/"):
+        return f"{seen} at {path}"
+    return f"{seen} at a {'file' if '.' in path.rpartition('/')[2] else 'folder'}"
 
 
 def _spared(record: Record) -> list[str]:
