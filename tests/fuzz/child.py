@@ -60,6 +60,7 @@ _PAUSES = {
     "LONGEST_PAUSE_SECONDS": 0.5,
     "PROBE_PAUSE_SECONDS": 0.2,
     "SECOND_LOOK": 0.1,
+    "LOGIN_PAUSE_SECONDS": 0.2,
 }
 _PAUSES_OF_ONE = {("onefs.tree.searches", "AGE"): 0.2, ("onefs.tree.sizes", "PAUSE"): 0.2}
 
