@@ -152,13 +152,13 @@ def _of_urls() -> st.SearchStrategy[Json]:
 
 def _interims() -> st.SearchStrategy[Json]:
     statuses = st.sampled_from([status for status in STATUSES if 100 <= status < 200])
+    reasons = st.sampled_from(("Processing", "Early Hints", "OK", ""))
+    links = st.lists(st.just(["Link", "</a>; rel=preload"]), max_size=2)
     head = st.fixed_dictionaries(
         {
-            "status": st.one_of(statuses, st.integers(100, 199)),
-            "reason": weighted(
-                (3, st.sampled_from(("Processing", "Early Hints", ""))), (1, texts(LINES))
-            ),
-            "headers": _headers(2),
+            "status": weighted((3, statuses), (1, st.integers(100, 199))),
+            "reason": weighted((5, reasons), (1, texts(LINES))),
+            "headers": weighted((3, links), (1, _headers(2))),
         }
     )
     return st.lists(head, min_size=1, max_size=3).map(
@@ -225,7 +225,7 @@ def faults() -> st.SearchStrategy[Json]:
         (3, _bodies()),
         (1, header),
         (1, status),
-        (1, _interims()),
+        (2, _interims()),
         (1, _of_the_wire()),
     )
     of_urls = _of_urls().map(
