@@ -14,6 +14,8 @@ from onefs.secret import Secret, excerpt
 from onefs.settings import Settings
 
 _TOKEN = re.compile(r"[0-9a-f]{40}")
+#: letters; Alyx's have 40
+_LONGEST_TOKEN = 1000
 
 
 def looks_like_token(text: str) -> bool:
@@ -37,11 +39,16 @@ def fetch_token(
         deadline=deadline,
     )
     token = answer.body.get("token") if isinstance(answer.body, dict) else None
-    if answer.status == 200 and isinstance(token, str) and token:
+    if answer.status == 200 and isinstance(token, str) and _can_be_sent(token):
         return Secret(token)
     if answer.status in (400, 401, 403) and isinstance(answer.body, dict):
         raise AlyxCredentials(f"{url} refuses the password of user {username!r}{_words(answer)}")
     raise _no_alyx(url, answer)
+
+
+def _can_be_sent(token: str) -> bool:
+    """Whether a header can hold the token."""
+    return 0 < len(token) <= _LONGEST_TOKEN and token.isascii() and token.isprintable()
 
 
 def check_token(transport: Transport, url: str, token: str, deadline: float = DEADLINE) -> None:

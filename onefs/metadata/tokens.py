@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from onefs.errors import Unreachable
@@ -11,9 +12,13 @@ from onefs.http import Transport
 from onefs.metadata.auth import fetch_token
 from onefs.secret import Secret
 
+#: seconds after a log-in in which there is no other, since it would give the same
+LOGIN_PAUSE_SECONDS = 5.0
+
 
 class PromisedToken(Member):
-    """The token that a user's password is good for: got at its first use. Thread-safe.
+    """The token that a user's password is good for: got at its first use, and again when Alyx
+    refuses it. Thread-safe.
 
     A child made by a fork keeps it.
     """
@@ -25,6 +30,7 @@ class PromisedToken(Member):
         self._login = (url, username, password)
         self._lock = threading.Lock()
         self._token: Secret | None = None
+        self._got_at = 0.0
         register(self)
 
     def after_fork_in_child(self) -> None:
@@ -34,12 +40,23 @@ class PromisedToken(Member):
         """The token to send. Raises as :func:`fetch_token`."""
         with self._lock:
             if self._token is None:
-                self._token = fetch_token(self._transport(), *self._login)
+                self._token = self._fetch()
             return self._token
 
     def renewed(self, refused: str) -> str | None:
-        """None: the password is good for one token only."""
-        return None
+        """Another token than the refused one; None while the password gives the same.
+
+        Raises as :func:`fetch_token`.
+        """
+        with self._lock:
+            paused = time.monotonic() - self._got_at < LOGIN_PAUSE_SECONDS
+            if self._token in (refused, None) and not paused:
+                self._token = self._fetch()
+            return self._token if self._token != refused else None
+
+    def _fetch(self) -> Secret:
+        self._got_at = time.monotonic()
+        return fetch_token(self._transport(), *self._login)
 
 
 class NoToken:

@@ -10,7 +10,9 @@ import pytest
 from onefs.credentials import CredentialStore
 from onefs.errors import AlyxCredentials, ServerError
 from onefs.http import Transport
+from onefs.metadata import tokens
 from onefs.metadata.auth import check_token, fetch_token, log_in, looks_like_token
+from onefs.metadata.tokens import PromisedToken
 from onefs.settings import Settings
 from tests.recordings import record
 from tests.scripted import Script, Scripted, Talk, answer, answer_json
@@ -49,6 +51,30 @@ def alyx(valid: str = TOKEN) -> Scripted:
 
 def settings_of(server: Scripted, username: str = "test_user") -> Settings:
     return Settings(server.url, username, "", Path("/c"), Path("/s"))
+
+
+def test_a_password_gives_another_token_when_the_first_is_refused(client: Transport) -> None:
+    """One odd answer at the log-in would else be the last word until the process ends."""
+    wrong, right = answer_json({"token": "http"}), answer_json({"token": TOKEN})
+    with Scripted({"/auth-token": [wrong, right]}) as server:
+        token = PromisedToken(lambda: client, server.url, "test_user", "right")
+        first = token.current()
+        assert token.renewed(first) is None  # just got: it would be the same
+        token._got_at -= tokens.LOGIN_PAUSE_SECONDS
+        assert token.renewed(first) == TOKEN
+        assert token.current() == TOKEN
+        assert token.renewed(first) == TOKEN
+        token._got_at -= tokens.LOGIN_PAUSE_SECONDS
+        assert token.renewed(TOKEN) is None
+
+
+@pytest.mark.parametrize("odd", ["", "a\nb", "\x00", "é", "a" * 5000, "\ud800", 3, None, ["a"]])
+def test_a_token_that_no_header_can_hold(client: Transport, odd: object) -> None:
+    with (
+        Scripted({"/auth-token": answer_json({"token": odd})}) as server,
+        pytest.raises(ServerError),
+    ):
+        fetch_token(client, server.url, "test_user", "right")
 
 
 @pytest.mark.parametrize(
