@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import logging
 import os
 import queue
 import socket
@@ -37,6 +38,20 @@ _LONGEST_LINE = 64 * 1024
 _MOST_INTERIM = 32
 
 _thread = threading.local()
+
+
+def _without_headers(record: logging.LogRecord) -> bool:
+    """Leave the server's text and the traceback out of urllib3's line about odd headers."""
+    if record.msg.startswith("Failed to parse headers"):
+        record.msg, record.args, record.exc_info = (
+            "an answer has lines that are no headers",
+            (),
+            None,
+        )
+    return True
+
+
+logging.getLogger("urllib3.connection").addFilter(_without_headers)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 
 import pytest
 import requests
@@ -18,7 +19,22 @@ from onefs.errors import (
 from onefs.http import Transport
 from onefs.http.failures import failure
 from tests.http.asking import get
-from tests.scripted import Scripted, answer, answer_json
+from tests.scripted import Scripted, answer, answer_json, raw
+
+
+def test_lines_that_are_no_headers_are_one_short_line_of_the_log(
+    client: Transport, caplog: pytest.LogCaptureFixture
+) -> None:
+    """urllib3 logs the server's text, however long, and a traceback."""
+    body = (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + b"odd \x1b[2J " * 3000 + b"\r\nA: b\r\n\r\n{}"
+    )
+    with suppress(ServerError):
+        get(client, raw(body))
+    assert [record.getMessage() for record in caplog.records] == [
+        "an answer has lines that are no headers"
+    ]
+    assert not any(record.exc_info for record in caplog.records)
 
 
 class TestMessages:
