@@ -230,7 +230,7 @@ class _Child:
             return None
         ours = [frame for frame in _FRAME.findall(text) if "/onefs/" in frame[0]]
         where = f"{Path(ours[-1][0]).name}:{ours[-1][1]}" if ours else "elsewhere"
-        names = re.findall(r"^([A-Za-z_.]*(?:Error|Exception|Interrupt|Exit)\w*)\b", text, re.M)
+        names = re.findall(r"^([\w.]*(?:Error|Exception|Interrupt|Exit)\w*)\b", text, re.M)
         return Finding("traceback", f"{names[-1] if names else '?'} in {where}", text[-1500:])
 
     def peak(self) -> int:
