@@ -113,10 +113,11 @@ class Access:
     token and credentials of ``environ`` (None: this process's) or the kept ones are used, and
     taken up anew when ``onefs login`` writes others. With ``offline`` no server is ever asked,
     and what is not known or not cached fails at once. ``as_of``: the day whose revisions the tree
-    shows; '' for all. It asks no server, but with the password of ``login``. Raises AlyxCredentials
-    when that is wrong, and UsageError when the cache folder belongs to another, or when others may
-    have planted something in the folders (``onefs.trust``). What its parts raise, CacheError when
-    the folders cannot be used, they raise when they are first asked for, or in :meth:`complete`.
+    shows; '' for all. ``flat``: the tree shows default datasets without their folders. It asks no
+    server, but with the password of ``login``. Raises AlyxCredentials when that is wrong, and
+    UsageError when the cache folder belongs to another, or when others may have planted something
+    in the folders (``onefs.trust``). What its parts raise, CacheError when the folders cannot be
+    used, they raise when they are first asked for, or in :meth:`complete`.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class Access:
         deadlines: Deadlines | None = None,
         offline: bool = False,
         as_of: str = "",
+        flat: bool = False,
     ) -> None:
         #: the database's address
         self.url = settings.url
@@ -140,7 +142,7 @@ class Access:
         self._settings, self._laboratory, self._environ = settings, database, environ
         self._login = login or GivenLogin()
         self._limits = deadlines or Deadlines()
-        self._offline, self._as_of = offline, as_of
+        self._offline, self._as_of, self._flat = offline, as_of, flat
         # Each part in a Once, and nothing else that has locks, threads or connections: these must
         # not outlive a fork, nor interrupt().
         self._transport: Once[Transport] = Once(NoTransport if offline else Transport)
@@ -275,6 +277,7 @@ class Access:
 
     def _open_tree(self) -> Laboratory:
         from onefs.tree.laboratory import Laboratory
+        from onefs.tree.variant import Variant
 
         return Laboratory(
             self.catalogue,
@@ -282,7 +285,7 @@ class Access:
             self.url,
             self.queries,
             self._limits.metadata,
-            self._as_of,
+            Variant(self._as_of, self._flat),
             self._settings.state_dir / "rest",
         )
 

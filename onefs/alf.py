@@ -44,6 +44,7 @@ ROOT_FILES = frozenset({"sessions.pqt", "datasets.pqt"})
 SESSION_FILES = frozenset({".session.json", ".datasets.tsv"})
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_UUID_PART = re.compile(rf"\.({_UUID.pattern})(?=\.|\Z)", re.IGNORECASE)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 #: digits of the longest session number that a path or a ref may have; Alyx keeps 32 bits
 _NUMBER_DIGITS = 9
@@ -70,6 +71,17 @@ class Ref(NamedTuple):
 def is_uuid(text: str) -> bool:
     """Whether ``text`` is a UUID as Alyx writes it: lower-case, with dashes."""
     return _UUID.fullmatch(text) is not None
+
+
+def names_with_uuid(name: str) -> list[tuple[str, str]]:
+    """``(uuid, name without it)`` for each UUID that is a part of a file name; often none.
+
+    FlatIron's names carry the dataset's UUID before the extension. It may be in upper case.
+    """
+    return [
+        (match[1].lower(), name[: match.start()] + name[match.end() :])
+        for match in _UUID_PART.finditer(name)
+    ]
 
 
 def is_date(text: str) -> bool:

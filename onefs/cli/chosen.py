@@ -13,7 +13,7 @@ from onefs.content.store import Place
 from onefs.errors import NotFound, OnefsError
 from onefs.model import Dataset
 from onefs.owner import PRIVATE
-from onefs.tree.days import of_day
+from onefs.tree.variant import EVERYTHING, Variant
 from onefs.tree.views import BY_EID
 
 
@@ -59,17 +59,19 @@ def shown_path(access: Access, kept: Kept) -> str:
     return str(access.content.store.final(found[1]).relative_to(access.content.store.root))
 
 
-def forgive(access: Access, path: Place, as_of: str = "") -> None:
-    """Withdraw the verdicts on bad files, and doubts, at and below a path of the tree, () for all.
+def forgive(access: Access, path: Place, variant: Variant = EVERYTHING) -> None:
+    """Withdraw the verdicts on bad files, and doubts, at and below a path of a variant of the
+    tree, () for all.
 
-    With ``as_of``, of the tree as of that day. They are fetched again when they are next read.
+    They are fetched again when they are next read.
     """
-    here = _known_to_tree(access, of_day(as_of, "/".join(path))) if path and as_of else set()
+    plain = variant.is_everything
+    here = set() if plain or not path else _known_to_tree(access, variant.path("/".join(path)))
     store = access.content.store
     bad = {entry.dataset_id: entry for entry in store.entries() if entry.state == "bad"}
     for dataset_id in {*bad, *store.doubts.datasets()}:
         found = place_of(access, dataset_id)
-        stands = found is not None and found[1][: len(path)] == path and not as_of
+        stands = found is not None and found[1][: len(path)] == path and plain
         if path and not stands and dataset_id not in here:
             continue
         store.doubts.clear(dataset_id)

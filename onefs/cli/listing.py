@@ -48,6 +48,7 @@ def list_(
     if what is not None and (details or everything):
         raise UsageError(f"--details and --all are for a session, not for --{what}")
     with database.open(*filter(None, [session])) as one:
+        session = whole_path(session) if session is not None else None
         if everything:
             emit(json.dumps(one.list(session, "all"), indent=4).splitlines())
         elif details:
@@ -85,7 +86,7 @@ def path(database: Database, sessions: tuple[str, ...], cache: bool) -> None:
     """Print the folder of each session: where the database is mounted, else in the cache."""
     with database.open(*sessions) as one:
         mount = None if cache else mount_of(one.url)
-        emit([str(one.path(session, mount)) for session in sessions])
+        emit([str(one.path(whole_path(session), mount)) for session in sessions])
 
 
 def _emit_names(names: list[str], form: str) -> None:

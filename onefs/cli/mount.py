@@ -71,6 +71,12 @@ def _day(_context: click.Context, _parameter: click.Parameter, value: str | None
     callback=_day,
     help="Show each file as on that day, 2021-07-05: its last revision until then.",
 )
+@click.option(
+    "--flat",
+    is_flag=True,
+    envvar="ONEFS_FLAT",
+    help="Show default datasets in their session's own folder, without collections. [ONEFS_FLAT]",
+)
 @click.option("--foreground", is_flag=True, help="Stay in the terminal; Ctrl-C unmounts.")
 @click.option("--allow-other", is_flag=True, help="Let other users of this machine read it.")
 @click.option(
@@ -89,6 +95,7 @@ def mount(
     offline: bool,
     sync: bool,
     as_of: str,
+    flat: bool,
     foreground: bool,
     allow_other: bool,
     log_level: str,
@@ -122,6 +129,7 @@ def mount(
             offline=offline,
             sync=sync,
             as_of=as_of,
+            flat=flat,
         ),
         _timeout(sync=sync, demo=demo),
     )

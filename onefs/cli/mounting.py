@@ -37,6 +37,8 @@ class Wish:
     sync: bool = False
     #: the day whose revisions are shown; '' for all
     as_of: str = ""
+    #: show default datasets without their folders
+    flat: bool = False
 
 
 def start(wish: Wish, timeout: float) -> None:
@@ -101,6 +103,7 @@ def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
         demo=asdict(wish.demo) if wish.demo else None,
         sync=wish.sync,
         as_of=wish.as_of,
+        flat=wish.flat,
     )
     return DaemonConfig(
         mountpoint=place.path,
@@ -116,5 +119,6 @@ def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
         state_dir=str(settings.state_dir),
         cache_limit=settings.storing.cache_size,
         as_of=wish.as_of,
+        flat=wish.flat,
         settings=found.to_json(),
     )

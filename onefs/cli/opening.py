@@ -33,7 +33,7 @@ from onefs.mount.records import list_mounts
 from onefs.settings import Settings, load, resolve
 from onefs.sites import Site, mounted, of_mount, owner_of, stand_in
 from onefs.storing import storing
-from onefs.tree.days import of_day
+from onefs.tree.variant import EVERYTHING, Variant
 from onefs.tree.views import BY_EID, BY_REF
 from onefs.urls import host_key
 
@@ -47,8 +47,8 @@ class Shown:
     site: Site
     #: '' where it is not mounted
     mountpoint: str = ""
-    #: the day whose revisions the mount shows; '' for all
-    as_of: str = ""
+    #: what the mount shows
+    variant: Variant = EVERYTHING
 
 
 def access_to(site: Site, *, offline: bool) -> Access:
@@ -141,8 +141,8 @@ def _sites(flags: Flags) -> list[Shown]:
         site = _configured(flags)
         folder = str(site.settings.cache_dir)
         mounts = [mount for mount in list_mounts() if mount.cache_dir == folder]
-        return [*(Shown(site, each.mountpoint, each.as_of) for each in mounts), Shown(site)]
-    found = [Shown(of_mount(mount), mount.mountpoint, mount.as_of) for mount in mounted()]
+        return [*(Shown(site, each.mountpoint, each.variant) for each in mounts), Shown(site)]
+    found = [Shown(of_mount(mount), mount.mountpoint, mount.variant) for mount in mounted()]
     for name in load().profiles:
         found.append(Shown(_configured({**flags, "profile": name})))
     with suppress(NotConfigured):
@@ -196,7 +196,7 @@ def _place(argument: str, known: list[Shown]) -> tuple[Site | None, str]:
     real = Path(os.path.realpath(absolute))
     for each in known:
         if each.mountpoint and real.is_relative_to(each.mountpoint):
-            return each.site, of_day(each.as_of, str(real.relative_to(each.mountpoint)))
+            return each.site, each.variant.path(str(real.relative_to(each.mountpoint)))
     for site in (each.site for each in known):
         for path in (Path(absolute), real):
             for folder in (site.settings.cache_dir, site.settings.cache_dir.resolve()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,9 @@ from onefs.cli.options import database_options, folder_options, named
 from onefs.errors import NotConfigured, UsageError
 from onefs.settings import resolve
 from onefs.storing import storing
+
+if TYPE_CHECKING:
+    from onefs.tree.variant import Variant
 
 #: folders that have a listing of their own: lab, subject, date, number
 _DEPTH = 4
@@ -29,30 +33,29 @@ def refresh(path: str | None, **flags: str | None) -> None:
     were found bad are fetched again when they are next read.
     """
     if path is not None:
-        catalogue, inner, as_of = _find(path)
+        catalogue, inner, variant = _find(path)
         # a folder that bears a mark shares its name with another: refresh them both
         depth = next((i for i, name in enumerate(inner) if "~" in name), _DEPTH)
         _want_anew([catalogue], inner[: min(depth, _DEPTH)], flags)
-        _forgive([catalogue], inner, flags, as_of)
+        _forgive([catalogue], inner, flags, variant)
         return
     catalogues = _catalogues(flags)
     _want_anew(catalogues, (), flags)
     _forgive(catalogues, (), flags)
 
 
-def _find(path: str) -> tuple[Path, tuple[str, ...], str]:
-    """The catalogue of the mount that a path lies in, its parts from the lab on, and its day."""
+def _find(path: str) -> tuple[Path, tuple[str, ...], Variant]:
+    """The catalogue of the mount that a path lies in, its parts from the lab on, its variant."""
     from onefs.mount.records import list_mounts
-    from onefs.tree.days import AS_OF
+    from onefs.tree.variant import split_variant
 
     # the folder's own links (Subjects, 1 for 001) are resolved by the mount
     real = os.path.realpath(path)
     for mount in list_mounts():
         if mount.state_dir and Path(real).is_relative_to(mount.mountpoint):
-            inner, as_of = Path(real).relative_to(mount.mountpoint).parts, mount.as_of
-            if inner[:1] == (AS_OF,):
-                inner, as_of = inner[2:], "".join(inner[1:2])
-            return Path(mount.state_dir) / "catalogue.sqlite", inner, as_of
+            below = Path(real).relative_to(mount.mountpoint).parts
+            variant, inner = split_variant((*mount.variant.folders, *below))
+            return Path(mount.state_dir) / "catalogue.sqlite", inner, variant
     raise UsageError(f"{path} lies in no mount of onefs: `onefs status` shows them")
 
 
@@ -96,12 +99,16 @@ def _want_anew(
 
 
 def _forgive(
-    catalogues: list[Path], inner: tuple[str, ...], flags: dict[str, str | None], as_of: str = ""
+    catalogues: list[Path],
+    inner: tuple[str, ...],
+    flags: dict[str, str | None],
+    variant: Variant | None = None,
 ) -> None:
     """Withdraw the verdicts on bad files at and below a path."""
     from onefs.cli.chosen import forgive
     from onefs.cli.opening import access_to, sites, using
     from onefs.owner import PRIVATE
+    from onefs.tree.variant import EVERYTHING
 
     for site in sites(flags):
         settings = site.settings
@@ -110,4 +117,4 @@ def _forgive(
         if not (settings.cache_dir / PRIVATE).is_dir():
             continue
         with using(access_to(site, offline=True)) as access:
-            forgive(access, inner, as_of)
+            forgive(access, inner, variant or EVERYTHING)

@@ -110,43 +110,51 @@ def search(
             one.save_search(save, **given)
         found = one.search_sessions(limit=limit, **given)
         rows = dict(zip(found.eids, found.rows, strict=True))
-        mount = mount_of(one.url)
-        folders = {
-            session.eid: (session, one.session_folder(session, mount))
-            for session in found.sessions()
-        }
-    emit(_lines(form, details, rows, folders))
+        sessions = {session.eid: session for session in found.sessions()}
+        paths: dict[str, Path] = {}
+        if form in ("json", "paths"):  # where a session is depends on others of its subject
+            mount = mount_of(one.url)
+            paths = {eid: one.session_folder(each, mount) for eid, each in sessions.items()}
+    emit(_lines(form, details, rows, sessions, paths))
 
 
 def _lines(
     form: str,
     details: bool,
     rows: dict[str, Any],
-    folders: dict[str, tuple[Session, Path]],
+    sessions: dict[str, Session],
+    paths: dict[str, Path],
 ) -> Sequence[str]:
     if form == "eids":
         return list(rows)
     if form == "paths":
-        return [str(path) for _, path in folders.values()]
+        return [str(path) for path in paths.values()]
     if form == "json":
-        shown = [_object(eid, row, folders.get(eid), details) for eid, row in rows.items()]
+        shown = [
+            _object(eid, row, sessions.get(eid), paths.get(eid), details)
+            for eid, row in rows.items()
+        ]
         return [json.dumps(shown, indent=4)]
-    known = [(eid, row, *folders.get(eid, (None, None))) for eid, row in rows.items()]
     header = ["ref", "lab", "eid"]
     if details:
         header += ["start", "task protocol", "projects"]
     return table(
         [
             [
-                session.ref if session else f"{row.get('start_time')} {row.get('subject')}",
+                _ref(sessions.get(eid), row),
                 str(row.get("lab") or ""),
                 eid,
                 *(_more(row) if details else ()),
             ]
-            for eid, row, session, _ in known
+            for eid, row in rows.items()
         ],
         header,
     )
+
+
+def _ref(session: Session | None, row: dict[str, Any]) -> str:
+    """A session's ref; start and subject of one without number."""
+    return session.ref if session else f"{row.get('start_time')} {row.get('subject')}"
 
 
 def _more(row: dict[str, Any]) -> list[str]:
@@ -156,10 +164,9 @@ def _more(row: dict[str, Any]) -> list[str]:
 
 
 def _object(
-    eid: str, row: dict[str, Any], found: tuple[Session, Path] | None, details: bool
+    eid: str, row: dict[str, Any], session: Session | None, path: Path | None, details: bool
 ) -> dict[str, Any]:
     """A session in JSON; a session without number has neither ref nor path."""
-    session, path = found or (None, None)
     shown: dict[str, Any] = {
         "eid": eid,
         "ref": session.ref if session else None,

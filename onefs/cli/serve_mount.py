@@ -63,6 +63,8 @@ class MountSettings:
     sync: bool = False
     #: the day whose revisions are shown; '' for all
     as_of: str = ""
+    #: show default datasets without their folders
+    flat: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -132,6 +134,7 @@ def _open(found: MountSettings, ready: dict[str, str] | None) -> Access:
         deadlines=deadlines,
         offline=found.offline,
         as_of=found.as_of,
+        flat=found.flat,
     )
 
 

@@ -16,6 +16,7 @@ from onefs.metadata.catalogue import Catalogue
 from onefs.model import Dataset, Session
 from onefs.settings import Settings
 from onefs.tree.shape import lab_shape, subject_shape, subjects_shape
+from onefs.tree.variant import split_variant
 
 T = TypeVar("T")
 
@@ -58,7 +59,9 @@ def inside_mount(path: str, settings: Settings) -> str:
         if mount.url == settings.url and os.path.commonpath([mount.mountpoint, real]) == (
             mount.mountpoint
         ):
-            return os.path.relpath(real, mount.mountpoint).strip(".")
+            inner = os.path.relpath(real, mount.mountpoint).split("/")
+            _, below = split_variant([part for part in inner if part != "."])
+            return "/".join(below)
     raise UsageError(f"{path} is in no mount of {settings.url}: give lab/subject/...")
 
 

@@ -34,8 +34,9 @@ def status(as_json: bool) -> None:
     if not found:
         say("Nothing is mounted. `onefs mount MOUNTPOINT` mounts a database.")
     for each in found:
-        as_of = f"  as of {each.as_of}" if each.as_of else ""
-        say(f"{each.mountpoint}  {each.status.state}  {each.url}".rstrip() + as_of)
+        shown = f"  as of {each.as_of}" if each.as_of else ""
+        shown += "  flat" if each.flat else ""
+        say(f"{each.mountpoint}  {each.status.state}  {each.url}".rstrip() + shown)
         if not each.since:  # a mount of another home folder: its record is there
             continue
         since = datetime.fromtimestamp(each.since).strftime("%Y-%m-%d %H:%M")

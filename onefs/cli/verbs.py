@@ -113,7 +113,7 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> list[str]:
 
 
 def mount_of(url: str) -> str | None:
-    """Where a database is mounted now, of all days if it can be; None when it is not.
+    """Where a database is mounted now, if it can be with everything; None when it is not.
 
     A mount whose server is away still shows what is known.
     """
@@ -121,19 +121,23 @@ def mount_of(url: str) -> str | None:
 
     served = (each for each in list_mounts() if each.url == url and each.pid is not None)
     found = [each for each in served if each.status.state != STALE]
-    return min(found, key=lambda each: each.as_of).mountpoint if found else None
+    return min(found, key=lambda each: (each.flat, each.as_of)).mountpoint if found else None
 
 
-def whole_path(path: str) -> str:
-    """A path in a mount that shows one day, as the whole tree has it; others as they are."""
+def whole_path(name: str) -> str:
+    """A path in a mount that shows a variant of the tree, as the whole tree has it.
+
+    Other paths, and names of sessions that are no path, are given as they are.
+    """
     from onefs.mount.records import list_mounts
-    from onefs.tree.days import of_day
 
-    real = os.path.realpath(path)
+    if "/" not in name and not os.path.lexists(name):
+        return name
+    real = os.path.realpath(name)
     for each in list_mounts():
-        if each.as_of and Path(real).is_relative_to(each.mountpoint):
-            return "/" + of_day(each.as_of, os.path.relpath(real, each.mountpoint))
-    return path
+        if not each.variant.is_everything and Path(real).is_relative_to(each.mountpoint):
+            return "/" + each.variant.path(os.path.relpath(real, each.mountpoint))
+    return name
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,18 +10,13 @@ from enum import Enum
 from functools import partial
 from pathlib import Path
 
-from onefs.alf import SUBJECTS
+from onefs.alf import SUBJECTS, names_with_uuid
 from onefs.content.files import disk_errors, identity, remove, stamp
 from onefs.content.holes import counted
 from onefs.content.store import Place, Store
 from onefs.content.verify import Verdict, judge_file
 from onefs.descriptors import share_like
 from onefs.model import Dataset
-
-#: FlatIron's and some of ONE's own names carry the dataset's UUID before the extension
-_UUID = re.compile(
-    r"\.([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?=\.|$)", re.IGNORECASE
-)
 
 #: finds the dataset of a file by its UUID, if the name has one, and its place without it
 Find = Callable[[str, Place], tuple[Dataset, Place] | None]
@@ -53,10 +47,7 @@ class Adoption:
 
 def split_uuid(name: str) -> tuple[str, str]:
     """The UUID in a file name ('' when there is none), and the name without it."""
-    match = _UUID.search(name)
-    if match is None:
-        return "", name
-    return match[1].lower(), name[: match.start()] + name[match.end() :]
+    return next(iter(names_with_uuid(name)), ("", name))
 
 
 #: told of a file and how many of its bytes were read

@@ -157,15 +157,12 @@ class Catalogue:
             found = alyx.sessions(lab, subject)
             return lambda database: database.store_sessions(lab, subject, found, self._clock())
 
-        def load(database: Database) -> list[Session]:
-            return [s for s in database.sessions(lab, subject) if alf.is_date(s.date)]
-
         listing = self._listings.get(
             Wanted(
                 f"sessions/{lab}/{subject}",
                 RECENT_AGE,
                 fetch,
-                load,
+                lambda database: _dated_sessions(database, lab, subject),
                 scope=(alf.lab_folder(lab), alf.subject_folder(subject)),
                 ahead=lambda: self._ahead.sessions(lab, subject),
                 tables_age=TABLES_AGE,
@@ -174,6 +171,10 @@ class Catalogue:
         if listing.from_tables:
             self._look_for_news(lab)
         return listing
+
+    def known_sessions(self, lab: str, subject: str) -> list[Session]:
+        """Those of a subject's sessions that are known, by date, number and eid; asks nobody."""
+        return _dated_sessions(self._database, lab, subject)
 
     def datasets(self, session: Session) -> Listing[list[Dataset]]:
         """The datasets of a session that can be fetched, in a stable order.
@@ -442,6 +443,10 @@ def _written(record: Mapping[str, object]) -> str:
     except (RecursionError, ValueError) as error:
         raise ServerError(f"Alyx sent a record that cannot be written as JSON: {error}") from error
     return printable_json(text) + "\n"
+
+
+def _dated_sessions(database: Database, lab: str, subject: str) -> list[Session]:
+    return [each for each in database.sessions(lab, subject) if alf.is_date(each.date)]
 
 
 def _with_copies(row: DatasetRow, known: Mapping[str, Repository]) -> Dataset:

@@ -33,6 +33,8 @@ class DaemonConfig:
     cache_limit: int | None = None
     #: the day whose revisions it shows; '' for all
     as_of: str = ""
+    #: it shows default datasets without their folders
+    flat: bool = False
     #: what the tree is built from; opaque here, JSON values only
     settings: dict[str, Any] = field(default_factory=dict, repr=False)
 

@@ -25,6 +25,7 @@ from onefs.errors import MountError
 from onefs.forking import close_lock_file, open_lock_file
 from onefs.mount import mounts
 from onefs.mount.processes import started
+from onefs.tree.variant import Variant
 
 READY = "ready"
 OFFLINE = "offline"
@@ -88,6 +89,13 @@ class MountInfo:
     made: bool = False
     #: the day whose revisions it shows; '' for all. A record of an older onefs does not say
     as_of: str = ""
+    #: it shows default datasets without their folders; not said by an older onefs either
+    flat: bool = False
+
+    @property
+    def variant(self) -> Variant:
+        """What of the tree it shows."""
+        return Variant(self.as_of, self.flat)
 
     def to_json(self) -> dict[str, Any]:
         """The shape that ``onefs status --json`` promises."""
@@ -103,6 +111,7 @@ class MountInfo:
             "state": self.status.state,
             "since": self.since,
             **({"as_of": self.as_of} if self.as_of else {}),
+            **({"flat": True} if self.flat else {}),
             **(fetched if self.status.fetch_limit is not None else {}),
             **({"folders": list(self.status.folders)} if self.status.folders else {}),
             "downloads": [asdict(download) for download in self.status.downloads],
@@ -280,7 +289,7 @@ def _load(path: Path) -> dict[str, Any] | None:
         raw = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    needed = {"host", "boot", "started", *MountInfo.__dataclass_fields__} - {"as_of"}
+    needed = {"host", "boot", "started", *MountInfo.__dataclass_fields__} - {"as_of", "flat"}
     return raw if isinstance(raw, dict) and needed <= raw.keys() else None
 
 

@@ -160,6 +160,7 @@ def _describe(config: DaemonConfig, service: Service, status: Status) -> MountIn
         log_file=config.log_file,
         made=config.made,
         as_of=config.as_of,
+        flat=config.flat,
     )
 
 

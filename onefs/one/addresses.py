@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path, PurePath
 from urllib.parse import unquote
 from uuid import UUID
@@ -13,13 +12,26 @@ from uuid import UUID
 from onefs import alf
 from onefs.access import Access
 from onefs.content.store import Place
-from onefs.errors import Ambiguous, DeadlineExceeded, NotFound, Unreachable, UsageError
+from onefs.errors import (
+    Ambiguous,
+    DeadlineExceeded,
+    NotFound,
+    OnefsError,
+    Unreachable,
+    UsageError,
+)
 from onefs.model import Dataset, Session
 from onefs.one.names import cache_path
-from onefs.tree.days import AS_OF, is_as_of
-from onefs.tree.shape import SessionShape, datasets_by_place
+from onefs.tree.shape import (
+    SessionShape,
+    datasets_by_place,
+    no_such_name,
+    place_by_uuid,
+    places_of_name,
+)
 from onefs.tree.shapes import Shapes
-from onefs.tree.ways import session_content, session_place
+from onefs.tree.variant import EVERYTHING, Variant, variant_above
+from onefs.tree.ways import known_place, likely_place, session_content
 from onefs.urls import split
 
 _UNSENDABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
@@ -63,23 +75,26 @@ class Addresses:
         raise UsageError(f"{_shown(name)} is no eid: {_EXPLAINED}")
 
     def any_session(self, name: object) -> Session:
-        """A session, with or without a folder."""
-        return self._access.catalogue.any_session(self.eid(name))
+        """A session, with or without a folder.
+
+        Raises NotFound for the path of a file that stands in another folder of the session.
+        """
+        session = self._access.catalogue.any_session(self.eid(name))
+        self._refuse_misplaced(session, name)
+        return session
 
     def session(self, name: object) -> Session:
-        """A session that has a folder."""
-        return self._access.catalogue.session(self.eid(name))
+        """A session that has a folder. Raises as :meth:`any_session`."""
+        session = self._access.catalogue.session(self.eid(name))
+        self._refuse_misplaced(session, name)
+        return session
 
     def place(self, session: Session) -> Place:
         """A session's folders from the lab on."""
-        try:
-            return session_place(self._access.catalogue, self._shapes, session)
-        except (Unreachable, DeadlineExceeded):
-            # the subject was never listed; without its other sessions a mark cannot be known
-            return alf.session_folder(session)
+        return likely_place(self._access.catalogue, self._shapes, session)
 
-    def content(self, session: Session, as_of: str = "") -> SessionShape:
-        """What is in a session, with all revisions, or as of a day.
+    def content(self, session: Session, variant: Variant = EVERYTHING) -> SessionShape:
+        """What is in a session, as a variant of the tree has it.
 
         Cache tables leave datasets out, and say of none what type it is or where: what only they
         know is asked of Alyx, one request for the session. Where it does not tell, and also where
@@ -89,7 +104,7 @@ class Addresses:
         if any(dataset.from_tables for dataset in catalogue.datasets(session).value):
             with suppress(NotFound):
                 catalogue.completed(session)
-        return session_content(catalogue, self._shapes, session, as_of)
+        return session_content(catalogue, self._shapes, session, variant)
 
     def datasets(self, session: Session) -> list[tuple[Place, Dataset]]:
         """The datasets of a session, each with where it stands below it, by that."""
@@ -102,7 +117,7 @@ class Addresses:
     def dataset(self, name: str | PurePath) -> tuple[Session, Place, Dataset]:
         """The dataset at a path: its session, its place in ONE's layout, and itself.
 
-        Below ``.as-of/<day>`` it is that day's.
+        Below ``.as-of/<day>`` it is that day's, below ``.flat`` the default one.
         """
         parts = _parts(str(name))
         folders = _session_folders(parts)
@@ -110,14 +125,32 @@ class Addresses:
             raise UsageError(f"{_shown(str(name))} is no path of a dataset: {_EXPLAINED}")
         below = parts[folders[1] :]
         session = self.session("/".join(parts[: folders[1]]))
-        shape = self.content(session, _day(parts[: folders[1]]))
-        if len(below) == 1 and below[0] in shape.shortcuts:
-            below = tuple(shape.shortcuts[below[0]].split("/"))
+        shape = self.content(session, variant_above(parts[: folders[1]]))
+        if below:
+            below = place_by_uuid(shape, below[:-1], below[-1]) or below
         for place, dataset in self._typed(shape):
             kept = shape.kept.get(dataset.id, place)
             if below in (place, kept):
                 return session, (*self.place(session), *kept), dataset
-        raise NotFound(f"session {session.ref} has no dataset {'/'.join(below) or 'without name'}")
+        if not below:
+            raise NotFound(f"session {session.ref} has no dataset without name")
+        raise NotFound(no_such_name(shape, f"session {session.ref}", below[:-1], below[-1]))
+
+    def _refuse_misplaced(self, session: Session, name: object) -> None:
+        """Raise NotFound for a path that names a file in the session's own folder which is in
+        another one; whatever else may be below a session is the user's own matter."""
+        text = str(name) if isinstance(name, (str, PurePath)) else ""
+        parts = _parts(text) if "/" in text and "://" not in text else ()
+        folders = _session_folders(parts)
+        below = parts[folders[1] :] if folders is not None else ()
+        if folders is None or len(below) != 1:
+            return
+        try:
+            shape = self.content(session, variant_above(parts[: folders[1]]))
+        except OnefsError:  # the session's name is good, and all that can be known
+            return
+        if below[0] not in shape.folders[()] and places_of_name(shape, below[0]):
+            raise NotFound(no_such_name(shape, f"session {session.ref}", (), below[0]))
 
     def _typed(self, shape: SessionShape) -> list[tuple[Place, Dataset]]:
         found = datasets_by_place(shape)
@@ -161,7 +194,10 @@ class Addresses:
         _, subject, day, number = place
         ref = alf.Ref(day, alf.marked_number(number) or 0, subject)
         known = self._access.database.sessions_by_ref(ref)
-        found = [session.eid for session in known if alf.session_folder(session) == place]
+        labs = {lab: [each for each in known if each.lab == lab] for lab in {s.lab for s in known}}
+        found = [
+            session.eid for session in known if known_place(session, labs[session.lab]) == place
+        ]
         return found[0] if len(found) == 1 else None
 
 
@@ -201,14 +237,6 @@ def _session_folders(parts: tuple[str, ...]) -> tuple[Place, int] | None:
             number = alf.unpadded_number(number) or number
             return (lab, parts[at - 1], parts[at], number), at + 2
     return None
-
-
-def _day(above: tuple[str, ...]) -> str:
-    """The day that a session's path says the tree is as of, '' for none."""
-    for top, day in pairwise(above):
-        if top == AS_OF and is_as_of(day):
-            return day
-    return ""
 
 
 def _is_below_session(path: str) -> bool:

@@ -344,9 +344,8 @@ class ONE(Interruptible):
         return self._addresses.session(_single(eid))
 
     def session_folder(self, session: Session, mount: str | os.PathLike[str] | None = None) -> Path:
-        """As :meth:`path`, without asking whether another session has the same number on that day
-        (whose folder then bears a mark)."""
-        place = alf.session_folder(session)
+        """As :meth:`path`, for a session that :meth:`session` or a search has given."""
+        place = self._addresses.place(session)
         return cache_path(self.cache_dir, place) if mount is None else Path(mount, *place)
 
     @interruptible
@@ -355,10 +354,7 @@ class ONE(Interruptible):
 
         Files stand there once they were loaded; in a mount always.
         """
-        place = self._addresses.place(self._addresses.session(_single(eid)))
-        if mount is not None:
-            return Path(mount).joinpath(*place)
-        return cache_path(self.cache_dir, place)
+        return self.session_folder(self._addresses.session(_single(eid)), mount)
 
 
 def _addresses_over(access: Access) -> Addresses:

@@ -18,6 +18,7 @@ from onefs.tree.searches import Searches
 from onefs.tree.shape import Folders
 from onefs.tree.shapes import Shapes
 from onefs.tree.sizes import Sizes
+from onefs.tree.variant import EVERYTHING, Variant
 
 #: what the names of our extended attributes begin with
 PREFIX = "user.onefs."
@@ -36,8 +37,8 @@ class Rooms:
     url: str
     searches: Searches
     one_folder: OneFolder
-    #: the day whose revisions are shown, each file at its plain path; '' for all revisions
-    as_of: str = ""
+    #: what of the datasets is shown, and at which paths
+    variant: Variant = EVERYTHING
     #: the folders that the labs stand in
     above: Place = ()
 

@@ -16,6 +16,7 @@ from onefs import alf
 from onefs.model import Dataset
 from onefs.tree.shape import SessionShape, datasets_by_place, session_shape
 
+#: the folder of the root that holds a tree for each day
 AS_OF = ".as-of"
 
 
@@ -29,11 +30,6 @@ def is_as_of(text: str) -> bool:
     return alf.is_day(text[:10]) and (not letter or letter in tuple(string.ascii_lowercase))
 
 
-def of_day(day: str, path: str) -> str:
-    """A path of a tree as of ``day``, '' for all revisions, as the whole tree has it."""
-    return f"{AS_OF}/{day}/{path}" if day else path
-
-
 def last_before(versions: Iterable[Dataset], day: str) -> Dataset | None:
     """The revision of one file that ``day`` has; None when all are later.
 
@@ -41,11 +37,6 @@ def last_before(versions: Iterable[Dataset], day: str) -> Dataset | None:
     """
     there = (dataset for dataset in versions if dataset.revision <= day)
     return max(there, key=lambda dataset: dataset.revision, default=None)
-
-
-def shape_as_of(datasets: Iterable[Dataset], day: str) -> SessionShape:
-    """:func:`day_shape`, or without a day that of all revisions."""
-    return day_shape(datasets, day) if day else session_shape(datasets)
 
 
 def day_shape(datasets: Iterable[Dataset], day: str) -> SessionShape:

@@ -4,19 +4,23 @@
 
     <lab>/<subject>/<yyyy-mm-dd>/<nnn>/[<collection>/][#<revision>#/]<name>
     <lab>/Subjects -> .                 <date>/<n> -> <nnn>
-    <nnn>/<name> -> <collection>/<name>                <nnn>/.session.json, .datasets.tsv
+    <nnn>/[<collection>/]<name with its UUID> -> the file
+    <nnn>/.session.json, .datasets.tsv
     .by-eid/<uuid> -> ../<lab>/...                     .by-ref/<ref> -> ../<lab>/...
     .search/<term>=<value>&.../<ref> -> ../../<lab>/...
     .as-of/<day>/<lab>/...              all of this, with the revisions of that day
+    .flat/<lab>/.../<nnn>/<name>        default datasets, without collections and revisions
     sessions.pqt, datasets.pqt          .rest -> a folder that can be written
 
 Nothing virtual is listed but the two tables, and links are relative but for ``.rest``: walkers
-end, and see each file once. A folder costs its own listing and no more; a name that cannot exist
-costs nothing.
+end, and see each file once. Names that are not listed begin with a dot, are numbers or hold a UUID,
+but for a few folders: a pattern for files, which looks literal names up in each folder, asks for
+none of them. A folder costs its own listing and no more; a name that cannot exist costs nothing.
 """
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,7 +41,7 @@ from onefs.tree.basis import (
     session_node,
     session_time,
 )
-from onefs.tree.days import AS_OF, is_as_of, shape_as_of
+from onefs.tree.days import AS_OF, is_as_of
 from onefs.tree.files import SESSION_JSON, File, SessionJson
 from onefs.tree.nodes import Node, inode_of_path
 from onefs.tree.revised import revision_folder
@@ -47,10 +51,13 @@ from onefs.tree.shape import (
     SessionShape,
     SubjectShape,
     lab_shape,
+    no_such_name,
+    place_by_uuid,
     subject_shape,
     subjects_shape,
 )
 from onefs.tree.sidecars import DATASETS_TSV, DatasetsTsv
+from onefs.tree.variant import FLAT
 from onefs.tree.views import BY_EID, BY_REF, ByEid, ByRef
 
 
@@ -112,14 +119,20 @@ class SessionFolder:
                 lambda: _files(children),
                 lambda: self._listed_by_alyx(name),
             )
-        if not self.folders and name in shape.shortcuts:
-            ino = inode_of_path("shortcut", self.session.eid, name)
-            return fixed_link(ino, shape.shortcuts[name], session_time(self.session))
-        if self.rooms.as_of:
+        place = place_by_uuid(shape, self.folders, name)
+        if place is not None:
+            return self._link_to(name, place)
+        if self.rooms.variant.day:
             revised = revision_folder(self.session, (*self.folders, name), children)
             if revised is not None:
                 return revised
-        raise NotFound(f"session {self.session.ref} has no {'/'.join((*self.folders, name))}")
+        raise NotFound(no_such_name(shape, f"session {self.session.ref}", self.folders, name))
+
+    def _link_to(self, name: str, place: Folders) -> Item:
+        """A link from here to a file of the session."""
+        ino = inode_of_path("uuid", self.session.eid, *self.folders, name)
+        target = posixpath.relpath("/".join(place), "/".join(self.folders) or ".")
+        return fixed_link(ino, target, session_time(self.session))
 
     def _listed_by_alyx(self, name: str) -> Item:
         self.rooms.catalogue.complete(self.session)
@@ -137,9 +150,9 @@ class SessionFolder:
         listing = self.rooms.catalogue.datasets(self.session)
         opened, path = self.rooms.opened, self._path()
         return self.rooms.shapes.of(
-            f"session/{self.session.eid}@{self.rooms.as_of}",
+            f"session/{self.session.eid}@{self.rooms.variant}",
             listing,
-            partial(shape_as_of, day=self.rooms.as_of),
+            self.rooms.variant.shape,
             lambda before, after: opened.listed_anew(path, before, after),
         )
 
@@ -149,7 +162,7 @@ class SessionFolder:
 
     def _kept(self, shape: SessionShape, name: str, dataset: Dataset) -> Place:
         """Where the store keeps the dataset that is shown as ``name``: in ONE's layout."""
-        if not self.rooms.as_of:
+        if self.rooms.variant.is_everything:
             return (*self.place, *self.folders, name)
         own = (*alf.dataset_folder(dataset), alf.dataset_file(dataset))
         return (*self.place, *shape.kept.get(dataset.id, own))
@@ -273,7 +286,8 @@ class AsOf:
     def child(self, name: str) -> Item:
         if not is_as_of(name):
             raise NotFound(f"{name} is no day: write it as 2021-07-05")
-        return Root(replace(self.rooms, as_of=name, above=(AS_OF, name)))
+        variant = replace(self.rooms.variant, day=name)
+        return Root(replace(self.rooms, variant=variant, above=(*self.rooms.above, AS_OF, name)))
 
     def children(self) -> list[tuple[str, Node]]:
         return []
@@ -284,7 +298,7 @@ class AsOf:
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """The labs, and the views, whose names all start with a dot: the mount point, or a day's."""
+    """The labs, and the views, whose names all start with a dot: the mount point or a variant."""
 
     rooms: Rooms
 
@@ -298,9 +312,13 @@ class Root:
             return ByRef(self.rooms)
         if name == SEARCH:
             return SearchRoot(self.rooms)
-        if name == AS_OF and not self.rooms.as_of:
+        variant = self.rooms.variant
+        if name == AS_OF and variant.is_everything:
             return AsOf(self.rooms)
-        for_one = None if self.rooms.as_of else self.rooms.one_folder.child(name)
+        if name == FLAT and not variant.flat:
+            above = (*self.rooms.above, FLAT)
+            return Root(replace(self.rooms, variant=replace(variant, flat=True), above=above))
+        for_one = self.rooms.one_folder.child(name) if variant.is_everything else None
         if for_one is not None:
             return for_one
         labs = {} if name.startswith(".") else self._labs()
@@ -309,7 +327,8 @@ class Root:
         return LabFolder(self.rooms, labs[name], (name,))
 
     def children(self) -> list[tuple[str, Node]]:
-        tables = {} if self.rooms.as_of else self.rooms.one_folder.children()
+        everything = self.rooms.variant.is_everything
+        tables = self.rooms.one_folder.children() if everything else {}
         return [
             *((name, plain_node(self.rooms, "lab", lab)) for name, lab in self._labs().items()),
             *((name, table.node()) for name, table in tables.items()),
@@ -318,7 +337,11 @@ class Root:
     def xattrs(self) -> dict[str, str]:
         offline = "1" if self.rooms.catalogue.offline else "0"
         found = {PREFIX + "url": self.rooms.url, PREFIX + "offline": offline}
-        return found | ({PREFIX + "as_of": self.rooms.as_of} if self.rooms.as_of else {})
+        if self.rooms.variant.day:
+            found[PREFIX + "as_of"] = self.rooms.variant.day
+        if self.rooms.variant.flat:
+            found[PREFIX + "flat"] = "1"
+        return found
 
     def _labs(self) -> Mapping[str, str]:
         return self.rooms.shapes.of("labs", self.rooms.catalogue.labs(), lab_shape)

@@ -18,11 +18,10 @@ from onefs.printable import printable
 from onefs.secret import redact
 from onefs.tree import searches
 from onefs.tree.basis import Folder, Item, Link, Rooms
-from onefs.tree.days import AS_OF
 from onefs.tree.files import File, SessionJson
 from onefs.tree.finding import expand, walk
 from onefs.tree.items import LabFolder, Root, SessionFolder, SubjectFolder
-from onefs.tree.nodes import Handle, Node, inode_as_of
+from onefs.tree.nodes import Handle, Node, inode_as_of, inode_in_flat
 from onefs.tree.one_folder import OneFolder, TableFile
 from onefs.tree.opened import Opened
 from onefs.tree.rest import RestLink
@@ -30,6 +29,7 @@ from onefs.tree.searches import Searches
 from onefs.tree.shapes import Shapes
 from onefs.tree.sidecars import DatasetsTsv
 from onefs.tree.sizes import Sizes
+from onefs.tree.variant import EVERYTHING, Variant, split_variant
 
 #: seconds for which a folder that was found is taken to be still there; what it holds is looked
 #: up each time
@@ -41,9 +41,8 @@ class Laboratory:
     """The tree over a catalogue and a store (see ``onefs.tree.nodes.Tree``). Thread-safe.
 
     ``url`` is the database's address, shown on the root; ``deadline`` bounds, in seconds, how
-    long a file server is asked for a size. ``as_of``: the day whose revisions the whole tree
-    shows (see ``onefs.tree.days``); '' for all revisions. ``rest`` is where ``.rest`` leads;
-    None: there is none.
+    long a file server is asked for a size. ``variant`` is what the whole tree shows. ``rest`` is
+    where ``.rest`` leads; None: there is none.
     """
 
     def __init__(
@@ -53,10 +52,10 @@ class Laboratory:
         url: str,
         queries: Queries,
         deadline: float = 10.0,
-        as_of: str = "",
+        variant: Variant = EVERYTHING,
         rest: Path | None = None,
     ) -> None:
-        self._as_of = as_of
+        self._variant = variant
         self._content = content
         self._sizes = Sizes(catalogue, content, deadline)
         self._searches = Searches(queries)
@@ -75,7 +74,7 @@ class Laboratory:
                 url,
                 self._searches,
                 one_folder,
-                as_of=as_of,
+                variant=variant,
             )
         )
 
@@ -86,13 +85,14 @@ class Laboratory:
 
     def node(self, path: str) -> Node:
         node = self._find(path).node()
-        day = self._day(path)
-        return _of_day(day, node) if day and path != "/" else node
+        return node if path == "/" else _in_variant(self._variant_at(path), node)
 
     def children(self, path: str) -> list[tuple[str, Node]]:
         found = self._folder(path).children()
-        day = self._day(path)
-        return [(name, _of_day(day, node)) for name, node in found] if day else found
+        variant = self._variant_at(path)
+        if variant.is_everything:
+            return found
+        return [(name, _in_variant(variant, node)) for name, node in found]
 
     def target(self, path: str, caller: int = 0) -> str:
         item = self._find(path)
@@ -128,10 +128,11 @@ class Laboratory:
     def space(self) -> tuple[int, int]:
         return self._content.space()
 
-    def _day(self, path: str) -> str:
-        """The day that the tree at a path is as of, '' for none; the path exists."""
-        top, _, below = path.lstrip("/").partition("/")
-        return below.partition("/")[0] if top == AS_OF else self._as_of
+    def _variant_at(self, path: str) -> Variant:
+        """The variant of the tree that a path lies in; the path exists."""
+        if not path.startswith("/."):
+            return self._variant
+        return split_variant(self._variant.path(path.lstrip("/")).split("/"))[0]
 
     def _find(self, path: str) -> Item:
         near = self._near.get(path)
@@ -177,5 +178,9 @@ class _Near:
         self._found[path] = (monotonic(), folder)
 
 
-def _of_day(day: str, node: Node) -> Node:
-    return replace(node, ino=inode_as_of(day, node.ino))
+def _in_variant(variant: Variant, node: Node) -> Node:
+    """A node with the inode that it has in a variant: each variant has its own."""
+    if variant.is_everything:
+        return node
+    ino = inode_as_of(variant.day, node.ino) if variant.day else node.ino
+    return replace(node, ino=inode_in_flat(ino) if variant.flat else ino)

@@ -114,6 +114,11 @@ def inode_as_of(day: str, number: int) -> int:
     return inode_of_path("as of", day, str(number))
 
 
+def inode_in_flat(number: int) -> int:
+    """An inode number for what is ``number`` in the tree, as the flat tree has it."""
+    return inode_of_path("flat", str(number))
+
+
 def _positive(number: int) -> int:
     folded = (number ^ (number >> 64)) & 0x7FFF_FFFF_FFFF_FFFF
     return folded if folded > 1 else folded + 2

@@ -124,4 +124,4 @@ def _identity(dataset: Dataset) -> tuple[int, int, int]:
 
 
 def _shape(pair: Mapping[str, Table]) -> SessionShape:
-    return SessionShape({(): {name: _dataset(table) for name, table in pair.items()}}, {})
+    return SessionShape({(): {name: _dataset(table) for name, table in pair.items()}})

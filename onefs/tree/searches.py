@@ -11,14 +11,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
 from cachetools import LRUCache
 
 from onefs import alf
+from onefs.content.store import Place
 from onefs.errors import NotFound, UsageError
 from onefs.flights import Flights
 from onefs.metadata.catalogue import Catalogue
@@ -28,7 +29,7 @@ from onefs.model import Session
 from onefs.tree.nodes import Handle, Kind, Node, inode_of_path
 from onefs.tree.shapes import Shapes
 from onefs.tree.text import TextHandle
-from onefs.tree.ways import session_place
+from onefs.tree.ways import likely_place, session_place
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +63,11 @@ class Searches:
         #: why the last name that was looked up is no search; '' when none was wrong
         self.error = ""
         self._flights: Flights[Answer] = Flights("onefs-search", workers=4)
+        self._path_flights: Flights[tuple[str, ...]] = Flights("onefs-search-paths", workers=2)
         self._lock = threading.Lock()
         self._answers: LRUCache[str, tuple[float, Answer]] = LRUCache(KEPT)
+        #: the paths of an answer's sessions, with the answer
+        self._paths: LRUCache[str, tuple[Answer, tuple[str, ...]]] = LRUCache(KEPT)
 
     def parsed(self, name: str) -> Query:
         """The query of a folder's name, saved or spelt out. Raises NotFound, and remembers why."""
@@ -87,9 +91,29 @@ class Searches:
             return known[1]
         return self._flights.wait(key, partial(self._ask, query), DEADLINE, f"search {key}")
 
+    def paths(self, query: Query, place_of: Callable[[Session], Place]) -> tuple[str, ...]:
+        """The paths of the sessions found, looked up once for each answer. Raises as :meth:`found`.
+
+        Where a session is depends on the others of its subject, which have to be listed.
+        """
+        key, answer = str(query), self.found(query)
+        with self._lock:
+            known = self._paths.get(key)
+        if known is not None and known[0] is answer:
+            return known[1]
+
+        def look_up() -> tuple[str, ...]:
+            paths = tuple("/".join(place_of(session)) for session in answer.sessions.values())
+            with self._lock:
+                self._paths[key] = (answer, paths)
+            return paths
+
+        return self._path_flights.wait(key, look_up, DEADLINE, f"paths of search {key}")
+
     def close(self) -> None:
         """Wake who waits, with Stopping."""
         self._flights.close()
+        self._path_flights.close()
 
     def _ask(self, query: Query) -> Answer:
         found = self.queries.search(query)
@@ -146,11 +170,16 @@ class Text:
 
     rooms: Room
     name: str
-    lines: tuple[str, ...]
+    eids: tuple[str, ...]
+    lines: Callable[[], tuple[str, ...]]
+
+    def listed(self) -> Node:
+        """The node as the folder lists it: without a size, for which lines would be looked up."""
+        ino = inode_of_path(SEARCH, self.name, *self.eids)
+        return Node(Kind.FILE, ino, None, self.rooms.catalogue.created)
 
     def node(self) -> Node:
-        ino = inode_of_path(SEARCH, self.name, *self.lines)
-        return Node(Kind.FILE, ino, len(self._bytes()), self.rooms.catalogue.created)
+        return replace(self.listed(), size=len(self._bytes()))
 
     def open(self) -> Handle:
         return TextHandle(self._bytes())
@@ -159,7 +188,7 @@ class Text:
         return {}
 
     def _bytes(self) -> bytes:
-        return "".join(f"{line}\n" for line in self.lines).encode()
+        return "".join(f"{line}\n" for line in self.lines()).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +213,7 @@ class SearchFolder:
 
     def children(self) -> list[tuple[str, Node]]:
         found = self.rooms.searches.found(self.query)
-        texts = [(name, text.node()) for name, text in self._texts(found).items()]
+        texts = [(name, text.listed()) for name, text in self._texts(found).items()]
         links = ((name, Link(self.rooms, each).node()) for name, each in found.sessions.items())
         return [*texts, *links]
 
@@ -192,9 +221,14 @@ class SearchFolder:
         return {"user.onefs.query": str(self.query)}
 
     def _texts(self, found: Answer) -> dict[str, Text]:
-        sessions = found.sessions.values()
-        places = tuple("/".join(alf.session_folder(each)) for each in sessions)
-        return {EIDS: Text(self.rooms, EIDS, found.eids), PATHS: Text(self.rooms, PATHS, places)}
+        rooms = self.rooms
+        place_of = partial(likely_place, rooms.catalogue, rooms.shapes)
+        return {
+            EIDS: Text(rooms, EIDS, found.eids, lambda: found.eids),
+            PATHS: Text(
+                rooms, PATHS, found.eids, lambda: rooms.searches.paths(self.query, place_of)
+            ),
+        }
 
 
 @dataclass(frozen=True, slots=True)

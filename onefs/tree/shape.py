@@ -16,6 +16,9 @@ from onefs.model import Dataset, Session
 #: folders below a session, () for the session's own
 Folders = tuple[str, ...]
 
+#: places of one file name that an error names
+_NAMED = 3
+
 
 @dataclass(frozen=True, slots=True)
 class SubjectShape:
@@ -30,8 +33,6 @@ class SessionShape:
 
     #: every folder below the session with its children: a dataset for a file, None for a folder
     folders: Mapping[Folders, Mapping[str, Dataset | None]]
-    #: short paths: a file name -> the one default dataset that has it, as a relative path
-    shortcuts: Mapping[str, str]
     #: by a dataset's UUID, its place below the session in ONE's layout, where that may be another
     kept: Mapping[str, Folders] = field(default_factory=dict)
 
@@ -83,7 +84,7 @@ def session_shape(
         named = ((alf.dataset_file(dataset, path), dataset.id, dataset) for dataset in ranked)
         folders[path].update(alf.distinct(named, taken=list(folders[path])))
     in_order = {path: dict(sorted(children.items())) for path, children in folders.items()}
-    return SessionShape(in_order, _shortcuts(in_order))
+    return SessionShape(in_order)
 
 
 def datasets_by_place(shape: SessionShape) -> list[tuple[Folders, Dataset]]:
@@ -111,21 +112,67 @@ def default_of(datasets: Iterable[Dataset]) -> Dataset | None:
     return max(found, key=lambda dataset: dataset.revision, default=None)
 
 
-def _shortcuts(folders: Mapping[Folders, Mapping[str, Dataset | None]]) -> dict[str, str]:
-    """Names of one default dataset only, and where below the session it stands."""
-    paths: dict[str, str] = {}
+def flat_shape(shape: SessionShape) -> SessionShape:
+    """The default datasets of a session by their names alone, without any folder.
+
+    A name that stands twice, in two collections or flagged as default twice, is left out.
+    """
     revisions: dict[tuple[str, str], list[Dataset]] = defaultdict(list)
-    for folder, children in folders.items():
-        for name, dataset in children.items():
-            if dataset is not None:
-                paths[dataset.id] = "/".join((*folder, name))
-                revisions[dataset.collection, dataset.name].append(dataset)
-    defaults: dict[str, list[Dataset | None]] = defaultdict(list)
+    kept: dict[str, Folders] = {}
+    for place, dataset in datasets_by_place(shape):
+        kept[dataset.id] = shape.kept.get(dataset.id, place)
+        revisions[dataset.collection, dataset.name].append(dataset)
+    named: dict[str, list[Dataset | None]] = defaultdict(list)
     for found in revisions.values():
         # None, for two that are flagged, takes the name from all others too
-        defaults[alf.dataset_file(found[0])].append(default_of(found))
-    return {
-        name: paths[found[0].id]
-        for name, found in defaults.items()
-        if len(found) == 1 and found[0] is not None and name not in folders[()]
+        named[alf.dataset_file(found[0], ())].append(default_of(found))
+    files = {
+        name: found[0]
+        for name, found in sorted(named.items())
+        if len(found) == 1 and found[0] is not None
     }
+    return SessionShape({(): files}, kept)
+
+
+def places_of_name(shape: SessionShape, name: str) -> list[Folders]:
+    """Where the default datasets of a file name stand, in all of a session's folders."""
+    collections: dict[str, list[tuple[Folders, Dataset]]] = defaultdict(list)
+    for folder, children in shape.folders.items():
+        dataset = children.get(name)
+        if dataset is not None:
+            collections[dataset.collection].append(((*folder, name), dataset))
+    found = []
+    for versions in collections.values():
+        default = default_of(dataset for _, dataset in versions)
+        found += [
+            place
+            for place, dataset in versions
+            if dataset is default or (default is None and dataset.default)
+        ]
+    return sorted(found)
+
+
+def no_such_name(shape: SessionShape, what: str, folders: Folders, name: str) -> str:
+    """The sentence that ``what``, a session, lacks a name, and where it has a file of that name."""
+    missing = f"{what} has no {'/'.join((*folders, name))}"
+    places = ["/".join(place) for place in places_of_name(shape, name)]
+    if not places:
+        return missing
+    more = f" and {len(places) - _NAMED} other places" if len(places) > _NAMED else ""
+    return f"{missing}: {name} is at {', '.join(places[:_NAMED])}{more}"
+
+
+def place_by_uuid(shape: SessionShape, folders: Folders, name: str) -> Folders | None:
+    """The place of the dataset that ``name``, a file name with a UUID in it, is at ``folders``.
+
+    Alyx's URLs and MATLAB's old loaders name files so: ``spikes.times.<uuid>.npy``. It is looked
+    for in the session's own folder, in the dataset's collection and in its revision's folder.
+    None when no dataset of the session has that UUID and that name there.
+    """
+    for uuid, plain in alf.names_with_uuid(name):
+        for place, dataset in datasets_by_place(shape):
+            folder, shown = place[:-1], place[-1]
+            named = dataset.id == uuid and plain in (shown, alf.dataset_file(dataset, folder))
+            if named and folders in ((), alf.collection_folder(dataset), folder):
+                return place
+    return None

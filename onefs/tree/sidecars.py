@@ -37,7 +37,7 @@ class DatasetsTsv:
 
     def _text(self) -> bytes:
         rooms = self.rooms
-        shape = session_content(rooms.catalogue, rooms.shapes, self.session, rooms.as_of)
+        shape = session_content(rooms.catalogue, rooms.shapes, self.session, rooms.variant)
         lines = [COLUMNS]
         for place, dataset in datasets_by_place(shape):
             size = "" if dataset.size is None else str(dataset.size)

@@ -1,37 +1,57 @@
-"""Where sessions and datasets stand in the tree, for whoever knows them by another name."""
+"""Where sessions and datasets stand in the tree: the one place that decides it for all who ask."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterable
 
 from onefs import alf
 from onefs.content.store import Place
+from onefs.errors import NotFound, OnefsError, Stopping
 from onefs.metadata.catalogue import Catalogue
 from onefs.model import Session
-from onefs.tree.days import shape_as_of
-from onefs.tree.shape import SessionShape, subject_shape
+from onefs.tree.shape import SessionShape, SubjectShape, subject_shape
 from onefs.tree.shapes import Shapes
+from onefs.tree.variant import EVERYTHING, Variant
 
 
 def session_place(catalogue: Catalogue, shapes: Shapes, session: Session) -> Place:
     """The folders of a session from the lab on.
 
-    Its number folder may bear a mark, when two sessions share a number.
+    Its number folder may bear a mark, when two sessions share a number. So the subject's sessions
+    are listed. Raises what listing raises.
     """
-    lab, subject, date, number = alf.session_folder(session)
     catalogue.met(session)
     listing = catalogue.sessions(session.lab, session.subject)
-    shape = shapes.of(f"subject/{session.lab}/{session.subject}", listing, subject_shape)
+    key = f"subject/{session.lab}/{session.subject}"
+    return _place_in(shapes.of(key, listing, subject_shape), session)
+
+
+def likely_place(catalogue: Catalogue, shapes: Shapes, session: Session) -> Place:
+    """As :func:`session_place`; by the sessions that are known where listing them fails."""
+    try:
+        return session_place(catalogue, shapes, session)
+    except (NotFound, Stopping):
+        raise
+    except OnefsError:
+        return known_place(session, catalogue.known_sessions(session.lab, session.subject))
+
+
+def known_place(session: Session, others: Iterable[Session]) -> Place:
+    """The folders of a session from the lab on, if these are all of its subject's sessions."""
+    return _place_in(subject_shape(others), session)
+
+
+def session_content(
+    catalogue: Catalogue, shapes: Shapes, session: Session, variant: Variant = EVERYTHING
+) -> SessionShape:
+    """The folders and files of a session, as a variant of the tree has them."""
+    listing = catalogue.datasets(session)
+    return shapes.of(f"content/{session.eid}@{variant}", listing, variant.shape)
+
+
+def _place_in(shape: SubjectShape, session: Session) -> Place:
+    lab, subject, date, number = alf.session_folder(session)
     for name, found in shape.dates.get(session.date, {}).items():
         if found.eid == session.eid:
             number = name
     return lab, subject, date, number
-
-
-def session_content(
-    catalogue: Catalogue, shapes: Shapes, session: Session, as_of: str = ""
-) -> SessionShape:
-    """The folders and files of a session: all revisions, or each file as of a day."""
-    listing = catalogue.datasets(session)
-    key = f"content/{session.eid}@{as_of}"
-    return shapes.of(key, listing, partial(shape_as_of, day=as_of))

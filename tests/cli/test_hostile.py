@@ -30,7 +30,7 @@ check = settings(
 )
 
 #: the file that :func:`inside` has in its cache
-CACHED = f"{SESSION}/alf/licks.times.npy"
+CACHED = f"{SESSION}/licks.times.npy"
 
 
 def can_be_an_argument(text: str) -> bool:

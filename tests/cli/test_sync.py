@@ -78,7 +78,7 @@ def test_a_walk_after_mount_sync_costs_no_request(home: Home, servers: Servers, 
 def test_mount_sync_of_the_embedded_laboratory(home: Home, fuse: None) -> None:
     mounted = home.mount("--demo", "--sync")
     assert mounted.log_lines("sessions and", "datasets loaded")
-    spikes = mounted.path / "mainenlab/clns0730/2018-08-24/001/alf/spikes.times.npy"
+    spikes = mounted.path / "mainenlab/clns0730/2018-08-24/001/spikes.times.npy"
     assert spikes.stat().st_size == len(spikes.read_bytes()) > 1000
 
 
@@ -213,7 +213,7 @@ def test_sizes_are_asked_for_in_bulk(
     who = account(sizeless)
     home.run("sync", **who)
     before = len(alyx_requests(sizeless))
-    path = "mainenlab/Subjects/clns0730/2018-08-24/1/alf/spikes.times.npy"
+    path = "mainenlab/Subjects/clns0730/2018-08-24/1/spikes.times.npy"
     done = home.run("sync", "--sizes", path, **who)
     assert done.stdout.splitlines()[-1] == "1 sizes were asked for and are known now."
     assert len(downloads(sizeless)) == 1
@@ -285,7 +285,7 @@ def test_after_a_sync_files_are_fetched_by_type_and_from_wherever_they_are(
         home.run("sync", **who)
         servers.clear_requests()
         [path] = home.run("get", TUTORIAL, "--type", "clusters.d*", **who).stdout.split()
-        assert path.endswith("/alf/clusters.depths.npy")
+        assert path.endswith("/001/clusters.depths.npy")
         fetched = home.run("get", HERE, "mainenlab/clns0730", **who)
         assert len(fetched.stdout.split()) == 29
         asked = [each.path for each in alyx_requests(servers)]

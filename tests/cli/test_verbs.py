@@ -251,14 +251,14 @@ def test_show(user: dict[str, str], laboratory: Servers) -> None:
     assert sum(each.bytes for each in data_requests(laboratory)) < 2000
     table = json.loads(done(user, "show", f"{SESSION}/probes.description.tsv", "--format", "json"))
     assert table["columns"] == ["description"]
-    assert "alf/none.npy" in refused(user, "show", f"{SESSION}/alf/none.npy", code=1)
+    assert "none.npy" in refused(user, "show", f"{SESSION}/none.npy", code=1)
 
 
 def test_get_and_path(user: dict[str, str], laboratory: Servers) -> None:
     (folder,) = done(user, "path", REF).split()
     out = done(user, "get", REF, "--type", "clusters.depths", "--type", "spikes.times").split()
     # as they are complete, in whatever order
-    wanted = [f"{folder}/alf/{name}.npy" for name in ("clusters.depths", "spikes.times")]
+    wanted = [f"{folder}/{name}.npy" for name in ("clusters.depths", "spikes.times")]
     assert sorted(out) == wanted
     assert all(Path(each).is_file() for each in out)
     done(user, "get", EID, "--type", "clusters.depths")

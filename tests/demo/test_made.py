@@ -99,7 +99,7 @@ def test_the_tutorials_session(laboratory: MadeLaboratory) -> None:
     assert {row.dataset_type: row.name for row in rows} == {
         name: NOT_NPY.get(name, f"{name}.npy") for name in TYPES
     }
-    assert {row.collection for row in rows} == {"alf"}
+    assert {row.collection for row in rows} == {""}
 
 
 def test_the_flowers_session(laboratory: MadeLaboratory) -> None:
@@ -112,7 +112,7 @@ def test_the_flowers_session(laboratory: MadeLaboratory) -> None:
 
 
 def test_the_tutorials_arrays_agree(laboratory: MadeLaboratory, load: Loader) -> None:
-    arrays = {name: load(TUTORIAL_EID, f"alf/{name}.npy") for name in TYPES if name not in NOT_NPY}
+    arrays = {name: load(TUTORIAL_EID, f"{name}.npy") for name in TYPES if name not in NOT_NPY}
     assert all(array.dtype != object for array in arrays.values())
     for thing in ("spikes", "clusters", "eye", "channels", "_ibl_lickPiezo"):
         lengths = {len(a) for name, a in arrays.items() if name.startswith(f"{thing}.")}

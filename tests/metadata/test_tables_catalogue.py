@@ -107,7 +107,7 @@ def asked(servers: Servers) -> list[str]:
 def test_after_a_sync_a_walk_costs_nothing(synced: Access, servers: Servers) -> None:
     found = files(synced)
     assert len(found) > 1000
-    assert f"{HERE}/alf/spikes.times.npy" in found or any(HERE in path for path in found)
+    assert f"{HERE}/spikes.times.npy" in found or any(HERE in path for path in found)
     assert servers.requests == []
 
 
@@ -155,10 +155,10 @@ def test_what_the_tables_leave_out_is_not_absent(
     access = opened()
     assert list(files(access, HERE)) == [f"{HERE}/alf/only.one.npy"]
     assert "/datasets" not in asked(servers)
-    assert access.tree.node(f"{HERE}/alf/spikes.times.npy").size is not None
+    assert access.tree.node(f"{HERE}/spikes.times.npy").size is not None
     for _ in range(3):
         with pytest.raises(NotFound):
-            access.tree.node(f"{HERE}/alf/nothing.npy")
+            access.tree.node(f"{HERE}/nothing.npy")
     assert asked(servers).count("/datasets") == 1
     assert len(files(access, HERE)) == 29
 
@@ -182,13 +182,13 @@ def test_a_dataset_that_alyx_has_no_more_is_not_found(
 def test_a_dataset_that_was_replaced_is_an_error_and_then_the_new_one(
     synced: Access, opened: Open, tmp_path: Path
 ) -> None:
-    path = f"{HERE}/alf/spikes.times.npy"
+    path = f"{HERE}/spikes.times.npy"
     real = _dataset(synced, path)
     from_files(
         write(
             tmp_path / "t",
             [session(1, id=TUTORIAL, lab="mainenlab", subject="clns0730", date=_day())],
-            [dataset(1, 1, "alf/spikes.times.npy", eid=TUTORIAL, id=real.id, file_size=7)],
+            [dataset(1, 1, "spikes.times.npy", eid=TUTORIAL, id=real.id, file_size=7)],
             created=TODAY,
         ),
         tmp_path / "state",
@@ -207,22 +207,22 @@ def test_without_alyx_a_file_is_read_from_where_it_should_be(
 ) -> None:
     """The layout gives the address while the file server answers; else it is unreachable."""
     servers.alyx.stop()
-    path = f"{HERE}/alf/spikes.times.npy"
+    path = f"{HERE}/spikes.times.npy"
     assert len(read(synced, path)) == synced.tree.node(path).size
     servers.data.stop()
     assert len(read(synced, path)) == synced.tree.node(path).size  # it is cached by now
     with pytest.raises(Unreachable):
-        read(synced, f"{HERE}/alf/spikes.depths.npy")
+        read(synced, f"{HERE}/spikes.depths.npy")
 
 
 def test_a_cached_file_needs_no_server_whatever_the_tables_lack(
     opened: Open, tmp_path: Path, servers: Servers
 ) -> None:
     access = opened()
-    path = f"{HERE}/alf/spikes.times.npy"
+    path = f"{HERE}/spikes.times.npy"
     content = read(access, path)
     real = _dataset(access, path)
-    row = dataset(1, 1, "alf/spikes.times.npy", eid=TUTORIAL, id=real.id, file_size=None, hash=None)
+    row = dataset(1, 1, "spikes.times.npy", eid=TUTORIAL, id=real.id, file_size=None, hash=None)
     from_files(
         write(
             tmp_path / "t",

@@ -67,11 +67,11 @@ def test_details_are_the_dataclass(shared: ONE) -> None:
     assert all(url.startswith("http") for url in info.url)
     assert set(info.eid) == {EID}
     assert all(len(each) == 36 for each in info.dataset_id)
-    assert set(info.collection) == {"alf"}
+    assert set(info.collection) == {""}
     assert info.data == [None] * 29
     row = info[TYPES.index("clusters.depths")]
     assert (row.dataset_type, row.size, len(row.md5)) == ("clusters.depths", 608, 32)
-    assert Path(row.local_path) == shared.path(EID) / "alf" / "clusters.depths.npy"
+    assert Path(row.local_path) == shared.path(EID) / "clusters.depths.npy"
 
 
 def test_the_dataclass_behaves(shared: ONE) -> None:

@@ -74,7 +74,7 @@ def test_what_is_missing_is_an_empty_list(shared: ONE) -> None:
         f"https://alyx.example.org/sessions/{EID}",
         REF,
         "2018-08-24_001_clns0730",
-        Path("/data/mainenlab/Subjects/clns0730/2018-08-24/001/alf"),
+        Path("/data/mainenlab/Subjects/clns0730/2018-08-24/001/alf/spikes"),
         "mainenlab/clns0730/2018-08-24/1",
         [EID],
     ],
@@ -154,7 +154,7 @@ def test_lists_of_sessions(shared: ONE) -> None:
 def test_download_only_and_mmap(shared: ONE) -> None:
     """Old code: download_only. Ours: it gives Paths; mmap."""
     (path,) = shared.load(EID, "spikes.times", download_only=True)
-    assert path == shared.path(EID) / "alf" / "spikes.times.npy"
+    assert path == shared.path(EID) / "spikes.times.npy"
     (mapped,) = shared.load(EID, "spikes.times", mmap=True)
     assert isinstance(mapped, np.memmap)
     assert np.array_equal(mapped, np.load(path))
@@ -170,7 +170,7 @@ def test_a_file_is_downloaded_once(opened: Open, servers: Servers) -> None:
     again = opened()
     again.load(EID, THREE)
     assert downloads(servers) == []
-    assert len(list(one.path(EID).glob("alf/*"))) == 3
+    assert len(list(one.path(EID).glob("*"))) == 3
 
 
 @pytest.mark.parametrize(

@@ -217,9 +217,9 @@ def test_between_eid_ref_and_paths(shared: ONE, tmp_path: Path) -> None:
         folder,
         str(folder),
         mounted,
-        mounted / "alf" / "spikes.times.npy",
+        mounted / "spikes.times.npy",
         "/mnt/ibl/mainenlab/clns0730/2018-08-24/1",
-        f"/mnt/ibl/.by-eid/{EID}/alf",
+        f"/mnt/ibl/.by-eid/{EID}/spikes.times.npy",
         f"/mnt/ibl/.by-ref/{REF}",
         "mainenlab/clns0730/2018-08-24/001",
         f"{shared.url}/sessions/{EID}",
@@ -312,8 +312,8 @@ def test_describing_what_a_day_has(opened: Open) -> None:
 
 def test_describing_what_is_not_there(shared: ONE) -> None:
     """Ours."""
-    with pytest.raises(NotFound, match=r"alf/nothing\.npy"):
-        shared.describe(shared.path(EID) / "alf" / "nothing.npy")
+    with pytest.raises(NotFound, match=r"has no nothing\.npy"):
+        shared.describe(shared.path(EID) / "nothing.npy")
     with pytest.raises(NotFound):
         shared.describe(shared.path(EID))
     for wrong in (5, "nothing", ""):

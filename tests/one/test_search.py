@@ -266,6 +266,20 @@ def test_a_search_is_one_request(shared: ONE, servers: Servers) -> None:
     assert len(alyx_requests(servers)) == 1
 
 
+def test_paths_of_what_is_found_cost_the_listings_of_its_subjects_once(
+    opened: Open, servers: Servers
+) -> None:
+    """Ours: a session's folder bears a mark when another one of its subject has its number."""
+    one = opened()
+    servers.clear_requests()
+    for requests in (3, 1):
+        eids, rows = one.search(lab="cortexlab", details=True)
+        assert len(eids) == len({row["local_path"] for row in rows}) > 10
+        assert {row["subject"] for row in rows} == {"KS014", "KS023"}
+        assert len(alyx_requests(servers)) == requests
+        servers.clear_requests()
+
+
 def test_a_list_of_users_is_one_request(shared: ONE, servers: Servers) -> None:
     """Ours: Alyx counts users rightly where nothing else joins, so nobody is asked for again."""
     servers.clear_requests()

@@ -65,7 +65,7 @@ def test_loading_by_type(synced: ONE, servers: Servers) -> None:
 
 def test_describing(synced: ONE, servers: Servers) -> None:
     """Ours."""
-    found = synced.describe("mainenlab/clns0730/2018-08-24/001/alf/clusters.depths.npy")
+    found = synced.describe("mainenlab/clns0730/2018-08-24/001/clusters.depths.npy")
     assert found["dataset_type"] == "clusters.depths"
     assert found["url"].startswith(servers.data_url)
     assert len(listings(servers)) == 1
@@ -140,7 +140,7 @@ def test_what_is_in_the_cache_is_loaded_whatever_alyx_says(
             for _ in range(2):
                 assert (one.load(EID, "clusters.depths")[0] == depths).all()
                 assert one.list(EID) == TYPES
-            found = one.describe("mainenlab/clns0730/2018-08-24/001/alf/clusters.depths.npy")
+            found = one.describe("mainenlab/clns0730/2018-08-24/001/clusters.depths.npy")
             assert found["state"] == "cached"
     told = [line for line in caplog.messages if line.startswith("what the cache tables say stands")]
     assert len(told) == (isinstance(trouble, ApiError) and trouble.status != 400)

@@ -66,7 +66,7 @@ def over_mount(given: dict[str, Any], client: Any) -> dict[str, Any]:
 
 def load_all(client: Any, given: dict[str, Any]) -> dict[str, Any]:
     """Datasets and objects of a plain session, and of one with two probes and a revision."""
-    spikes = client.load_object(given["eid"], "spikes", collection="alf")
+    spikes = client.load_object(given["eid"], "spikes")
     probes = [
         client.load_object(given["probes"], "spikes", collection=f"alf/{probe}")
         for probe in ("probe00", "probe01")

@@ -81,10 +81,10 @@ def test_offline_with_nothing_known_says_what_to_do(home: Home) -> None:
 
 def test_the_demo_offline_shows_what_was_walked(home: Home) -> None:
     online = home.mount("--demo")
-    names = sorted(os.listdir(online.path / "mainenlab/clns0730/2018-08-24/001/alf"))
+    names = sorted(os.listdir(online.path / "mainenlab/clns0730/2018-08-24/001"))
     online.umount()
     offline = home.mount("--demo", "--offline")
-    assert sorted(os.listdir(offline.path / "mainenlab/clns0730/2018-08-24/001/alf")) == names
+    assert sorted(os.listdir(offline.path / "mainenlab/clns0730/2018-08-24/001")) == names
 
 
 def test_two_databases_side_by_side_share_nothing(

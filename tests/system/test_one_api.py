@@ -63,7 +63,7 @@ def tables(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def truth(mounted: Mounted) -> Mapping[str, Any]:
     """What must be loaded, by the files of the mount themselves."""
-    spikes = mounted.path / TUTORIAL[1] / "alf"
+    spikes = mounted.path / TUTORIAL[1]
     probe = mounted.path / PROBES[1] / "alf"
     return {
         "spikes": {
@@ -93,7 +93,7 @@ def test_its_rest_client_searches_lists_and_loads(
     assert {name: found[name] for name in truth} == truth
     # it downloaded by itself, from our file server, with our credentials
     assert {each.agent.partition("/")[0] for each in downloads(servers)} != {"onefs"}
-    assert (cache / "mainenlab/Subjects/clns0730/2018-08-24/001/alf/spikes.times.npy").is_file()
+    assert (cache / "mainenlab/Subjects/clns0730/2018-08-24/001/spikes.times.npy").is_file()
 
 
 @pytest.mark.parametrize("way", ["local", "remote"])

@@ -48,7 +48,7 @@ def test_a_search_in_a_mount(home: Home) -> None:
         folder = mounted.path / ".search" / QUERY
         assert run(["ls", folder]).stdout.split() == [REF]
         assert (folder / REF).samefile(mounted.path / SESSION)
-        assert (folder / REF / "alf" / "licks.times.npy").stat().st_size > 100
+        assert (folder / REF / "licks.times.npy").stat().st_size > 100
         assert (folder / ".paths").read_text() == SESSION + "\n"
         with pytest.raises(FileNotFoundError):
             os.stat(mounted.path / ".search" / "userz=olivier")
@@ -80,13 +80,13 @@ def test_the_verbs_see_the_database_that_is_mounted(home: Home) -> None:
     loaded = run([sys.executable, "-c", _LOAD], environment=home.environment)
     status = home.status_of(mounted.path)
     assert status is not None
-    one_path = SESSION.replace("/", "/Subjects/", 1) + "/alf/licks.times.npy"
+    one_path = SESSION.replace("/", "/Subjects/", 1) + "/licks.times.npy"
     assert loaded.stdout == f"{status['cache_dir']}/{one_path}\n"  # one cache, not two
     # another database is set up, and away
     other = {"ONEFS_URL": "http://127.0.0.1:1", "ONEFS_USERNAME": "x", "ONEFS_PASSWORD": "x"}
     assert "127.0.0.1" in home.refused(4, "list", REF, **other)
     assert "licks.times" in home.run("list", mounted.path / SESSION, **other).stdout.split()
-    shown = home.run("show", mounted.path / SESSION / "alf" / "licks.times.npy", **other).stdout
+    shown = home.run("show", mounted.path / SESSION / "licks.times.npy", **other).stdout
     assert "float64" in shown
     mounted.umount()
 

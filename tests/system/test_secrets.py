@@ -36,5 +36,5 @@ def test_a_profile_of_before_needs_no_new_setup(home: Home, servers: Servers) ->
 def test_an_embedded_laboratory_needs_no_names(home: Home) -> None:
     mounted = home.mount("--demo")
     assert mounted.path.is_dir()
-    done = home.run("get", "mainenlab/clns0730/2018-08-24/001/alf/licks.times.npy")
+    done = home.run("get", "mainenlab/clns0730/2018-08-24/001/licks.times.npy")
     assert done.returncode == 0

@@ -166,11 +166,12 @@ def test_the_default_need_not_be_the_latest_revision(mounted: Mounted) -> None:
     assert (mounted.path / original).read_bytes() != (mounted.path / later).read_bytes()
 
 
-def test_two_defaults_have_no_short_path(mounted: Mounted) -> None:
+def test_two_defaults_are_not_in_the_flat_tree(mounted: Mounted) -> None:
     (first, second) = _of_kind("two_defaults")
-    short = mounted.path / _session(first["session"]) / first["name"]
     assert first["session"] == second["session"]
-    assert not short.exists()
+    flat = mounted.path / ".flat" / _session(first["session"])
+    assert os.listdir(flat)
+    assert not (flat / first["name"]).exists()
 
 
 def test_a_session_without_number_is_nowhere(mounted: Mounted) -> None:

@@ -13,7 +13,7 @@ from tests.running import Home, Mounted, run
 
 EID = "cf264653-2deb-44cb-aa84-89b82507028a"
 SESSION = "mainenlab/clns0730/2018-08-24/001"
-#: the dataset types that the tutorial lists; each is one file in ``alf``
+#: the dataset types that the tutorial lists; each is one file of no collection
 TYPES = (
     "_ibl_lickPiezo.raw", "_ibl_lickPiezo.timestamps", "_ibl_wheel.position",
     "channels.brainLocation", "channels.probe", "channels.rawRow", "channels.site",
@@ -36,14 +36,14 @@ def mounted(shared_home: Home) -> Mounted:
 
 
 def test_its_files_are_listed(mounted: Mounted) -> None:
-    listed = run(["ls", mounted.path / SESSION / "alf"]).stdout.split()
+    listed = run(["ls", mounted.path / SESSION]).stdout.split()
     expected = [f"{name}.{'tsv' if name in TABLES else 'npy'}" for name in TYPES]
     assert sorted(listed) == sorted([*expected, "notes.md"])
 
 
 def test_its_types_are_those_of_the_tutorial(mounted: Mounted) -> None:
-    alf = mounted.path / SESSION / "alf"
-    found = {mounted.xattr("dataset_type", str(path)) for path in alf.iterdir()}
+    folder = mounted.path / SESSION
+    found = {mounted.xattr("dataset_type", str(path)) for path in folder.iterdir()}
     assert found == {*TYPES, "unknown"}
 
 
@@ -58,8 +58,7 @@ def test_eid_and_ref_lead_there(mounted: Mounted, view: str) -> None:
     "path",
     [
         f"{SESSION}/spikes.times.npy",
-        f"{SESSION}/alf/spikes.times.npy",
-        "mainenlab/Subjects/clns0730/2018-08-24/001/alf/spikes.times.npy",
+        "mainenlab/Subjects/clns0730/2018-08-24/001/spikes.times.npy",
         "mainenlab/clns0730/2018-08-24/1/spikes.times.npy",
         f".by-eid/{EID}/spikes.times.npy",
     ],
@@ -71,13 +70,13 @@ def test_spike_times_load_by_every_path(mounted: Mounted, path: str) -> None:
 
 
 def test_its_arrays_fit_together(mounted: Mounted) -> None:
-    alf = mounted.path / SESSION / "alf"
+    folder = mounted.path / SESSION
     rows: dict[str, set[int]] = {"spikes": set(), "clusters": set()}
-    for path in alf.glob("*.npy"):
+    for path in folder.glob("*.npy"):
         array = np.load(path, allow_pickle=False)
         assert array.dtype != object
         rows.setdefault(path.name.split(".")[0], set()).add(len(array))
-    waveforms = np.load(alf / "clusters.templateWaveforms.npy")
+    waveforms = np.load(folder / "clusters.templateWaveforms.npy")
     assert waveforms.dtype == np.dtype("f4")
     assert waveforms.ndim == 3
     assert len(rows["spikes"]) == len(rows["clusters"]) == 1
@@ -103,6 +102,6 @@ def test_the_second_session_of_the_tutorial(mounted: Mounted) -> None:
 
 def test_its_arrays_can_be_mapped_into_memory(mounted: Mounted) -> None:
     code = "import sys, numpy as np; print(np.load(sys.argv[1], mmap_mode='r').sum())"
-    path = mounted.path / SESSION / "alf/spikes.times.npy"
+    path = mounted.path / SESSION / "spikes.times.npy"
     mapped = float(run([sys.executable, "-c", code, path]).stdout)
     assert mapped == pytest.approx(np.load(path).sum())

@@ -120,10 +120,11 @@ def test_aliases_lead_to_the_same_day(access: Access) -> None:
         f"{PROBE}/#{FIRST}#/{NAME}".replace("cortexlab", f"{day}/cortexlab", 1),
     ):
         assert list(expand(access.tree, alias)) == [f"{day}/{PROBE}/{NAME}"]
-    # a session of one probe; without a day the short path leads to the default of 2021
+    # a session of one probe; without a day the flat tree has the default of 2021
     single = "cortexlab/KS014/2019-08-29/001"
-    assert access.tree.target(f"{day}/{single}/{NAME}") == f"alf/probe00/{NAME}"
-    assert access.tree.target(f"/{single}/{NAME}") == f"alf/probe00/#{SECOND}#/{NAME}"
+    flat = access.tree.xattrs(f"{day}/.flat/{single}/{NAME}")
+    assert flat["user.onefs.revision"] == FIRST
+    assert access.tree.xattrs(f"/.flat/{single}/{NAME}")["user.onefs.revision"] == SECOND
 
 
 def test_a_folder_of_the_days_revision_resolves_and_no_other(access: Access) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onefs import alf
 from onefs.model import Dataset
 from onefs.tree.days import day_shape, is_as_of, last_before
-from onefs.tree.shape import datasets_by_place, session_shape
+from onefs.tree.shape import datasets_by_place, flat_shape, session_shape
 
 EID = "18619a05-41c1-4ec1-9aee-e01fc22ca10b"
 DAY = "2021-07-05"
@@ -178,16 +178,16 @@ def test_a_file_gives_way_to_a_folder_and_our_own_names_are_ours() -> None:
     assert shape.folders[()] == {"%2Esession.json": ours, "alf": None}
 
 
-def test_short_paths_are_of_the_days_files() -> None:
+def test_the_flat_tree_has_the_days_files() -> None:
     versions = [
         dataset(revision="2020-08-31", default=True),
         dataset(revision="2021-07-05", default=True),
         dataset(collection="alf/probe01", revision="2021-07-05"),
     ]
-    assert day_shape(versions, "2021-07-04").shortcuts == {
-        "spikes.times.npy": "alf/spikes.times.npy"
-    }
-    assert day_shape(versions, DAY).shortcuts == {}
+    before = flat_shape(day_shape(versions, "2021-07-04"))
+    assert before.folders == {(): {"spikes.times.npy": versions[0]}}
+    assert before.kept[versions[0].id] == ("alf", "#2020-08-31#", "spikes.times.npy")
+    assert flat_shape(day_shape(versions, DAY)).folders == {(): {}}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,10 @@ from onefs.tree.nodes import Kind, Tree, inode_of_path, inode_of_uuid
 from tests.laboratories import opened
 
 TUTORIAL = "cf264653-2deb-44cb-aa84-89b82507028a"
+#: the tutorial's, whose datasets have no collection
 SESSION = "/mainenlab/clns0730/2018-08-24/001"
+#: one of two probes, of which the first was sorted three times
+COLLECTIONS = "/cortexlab/KS023/2019-12-20/001"
 
 
 def names(tree: Tree, path: str) -> list[str]:
@@ -38,13 +41,14 @@ def test_the_layout(access: Access) -> None:
     assert "clns0730" in names(tree, "/mainenlab")
     assert names(tree, "/mainenlab/clns0730") == ["2018-08-24"]
     assert names(tree, "/mainenlab/clns0730/2018-08-24") == ["001"]
-    assert names(tree, SESSION) == ["alf"]
-    assert "spikes.times.npy" in names(tree, SESSION + "/alf")
+    assert "spikes.times.npy" in names(tree, SESSION)
+    assert names(tree, COLLECTIONS) == ["alf", "raw_behavior_data", "raw_ephys_data"]
+    assert "spikes.times.npy" in names(tree, COLLECTIONS + "/alf/probe00")
 
 
 def test_every_listed_child_is_what_its_node_says(access: Access) -> None:
     tree = access.tree
-    for path in ("/", "/mainenlab", "/mainenlab/clns0730", SESSION, SESSION + "/alf"):
+    for path in ("/", "/mainenlab", "/mainenlab/clns0730", SESSION, COLLECTIONS + "/alf"):
         for name, node in tree.children(path):
             assert tree.node(f"{path.rstrip('/')}/{name}") == node
 
@@ -62,7 +66,6 @@ def test_aliases_are_relative_links(access: Access) -> None:
         "/mainenlab/Subjects": ".",
         "/mainenlab/clns0730/2018-08-24/1": "001",
         "/mainenlab/clns0730/2018-08-24/01": "001",
-        SESSION + "/spikes.times.npy": "alf/spikes.times.npy",
         f"/.by-eid/{TUTORIAL}": "../mainenlab/clns0730/2018-08-24/001",
         f"/.by-eid/{TUTORIAL.upper()}": "../mainenlab/clns0730/2018-08-24/001",
         "/.by-ref/2018-08-24_1_clns0730": "../mainenlab/clns0730/2018-08-24/001",
@@ -96,8 +99,8 @@ def test_short_paths_of_two_probes_do_not_exist(access: Access, servers: Servers
         "/mainenlab/clns0730/2018-08-24/002",
         "/mainenlab/clns0730/2018-08-24/2",
         SESSION + "/nothing.npy",
-        SESSION + "/alf/nothing",
-        SESSION + "/alf/spikes.times.npy/below",
+        SESSION + "/nothing/more",
+        SESSION + "/spikes.times.npy/below",
         "/.by-eid/not-a-uuid",
         "/.by-ref/not-a-ref",
     ],
@@ -130,12 +133,12 @@ def test_opening_and_following_the_wrong_things_is_refused(access: Access) -> No
     with pytest.raises(UsageError):
         access.tree.target(SESSION)
     with pytest.raises(UsageError):
-        access.tree.children(SESSION + "/alf/spikes.times.npy")
+        access.tree.children(SESSION + "/spikes.times.npy")
 
 
 def test_attributes_come_from_the_database(access: Access, servers: Servers) -> None:
-    node = access.tree.node(SESSION + "/alf/spikes.times.npy")
-    handle = access.tree.open(SESSION + "/alf/spikes.times.npy")
+    node = access.tree.node(SESSION + "/spikes.times.npy")
+    handle = access.tree.open(SESSION + "/spikes.times.npy")
     assert node.size == handle.size
     assert node.mtime > 1_500_000_000
     assert not [request for request in servers.requests if request.server == "data"]
@@ -148,7 +151,7 @@ def test_inodes_are_the_same_in_another_process(
 ) -> None:
     other = opened(servers, tmp_path / "other")
     try:
-        for path in ("/", "/mainenlab", SESSION, SESSION + "/alf", SESSION + "/alf/notes.md"):
+        for path in ("/", "/mainenlab", SESSION, COLLECTIONS + "/alf", SESSION + "/notes.md"):
             assert access.tree.node(path).ino == other.tree.node(path).ino
     finally:
         other.close()
@@ -162,7 +165,7 @@ def test_inodes_are_never_0_and_differ() -> None:
 
 
 def test_xattrs(access: Access, servers: Servers) -> None:
-    found = access.tree.xattrs(SESSION + "/alf/spikes.times.npy")
+    found = access.tree.xattrs(SESSION + "/spikes.times.npy")
     assert found["user.onefs.eid"] == TUTORIAL
     assert found["user.onefs.dataset_type"] == "spikes.times"
     assert found["user.onefs.url"].startswith(servers.data_url)

@@ -7,7 +7,10 @@ import uuid
 from onefs.model import Dataset, Session
 from onefs.tree.shape import (
     default_of,
+    flat_shape,
     lab_shape,
+    no_such_name,
+    place_by_uuid,
     session_shape,
     subject_shape,
     subjects_shape,
@@ -44,7 +47,7 @@ def test_an_empty_session_is_an_empty_folder() -> None:
     assert session_shape([]).folders == {(): {}}
 
 
-def test_short_paths_lead_to_the_one_default() -> None:
+def test_the_flat_shape_has_the_default_of_each_name() -> None:
     shape = session_shape(
         [
             dataset("a.b.npy", "alf", "2020-08-31"),
@@ -52,13 +55,22 @@ def test_short_paths_lead_to_the_one_default() -> None:
             dataset("spikes.times.npy", "alf/probe00"),
             dataset("spikes.times.npy", "alf/probe01"),
             dataset("root.file.npy", ""),
+            dataset("twice.here.npy", ""),
+            dataset("twice.here.npy", "alf"),
+            dataset(".session.json", "alf"),
         ]
     )
-    # two probes: no short path; at the session's own level: the file itself
-    assert shape.shortcuts == {"a.b.npy": "alf/#2020-08-31#/a.b.npy"}
+    flat = flat_shape(shape)
+    # in two collections, the session's own folder among them: left out
+    assert list(flat.folders) == [()]
+    assert list(flat.folders[()]) == ["%2Esession.json", "a.b.npy", "root.file.npy"]
+    default = flat.folders[()]["a.b.npy"]
+    assert default is not None
+    assert default.revision == "2020-08-31"
+    assert flat.kept[default.id] == ("alf", "#2020-08-31#", "a.b.npy")
 
 
-def test_two_defaults_of_one_file_take_the_short_path_from_all() -> None:
+def test_a_file_with_two_defaults_takes_its_name_from_all_in_the_flat_shape() -> None:
     shape = session_shape(
         [
             dataset("clusters.metrics.pqt", "alf/probe00"),
@@ -66,7 +78,40 @@ def test_two_defaults_of_one_file_take_the_short_path_from_all() -> None:
             dataset("clusters.metrics.pqt", "alf/probe01", "2021-07-05"),
         ]
     )
-    assert shape.shortcuts == {}
+    assert flat_shape(shape).folders == {(): {}}
+
+
+def test_a_name_that_is_missing_is_told_with_the_places_that_it_has() -> None:
+    shape = session_shape(
+        [
+            dataset("a.b.npy", "alf", "2020-08-31"),
+            dataset("a.b.npy", "alf", default=False),
+            *(dataset("x.y.npy", f"alf/probe{n:02d}") for n in range(5)),
+        ]
+    )
+    assert no_such_name(shape, "it", (), "a.b.npy") == (
+        "it has no a.b.npy: a.b.npy is at alf/#2020-08-31#/a.b.npy"
+    )
+    assert no_such_name(shape, "it", ("alf",), "x.y.npy") == (
+        "it has no alf/x.y.npy: x.y.npy is at alf/probe00/x.y.npy, alf/probe01/x.y.npy, "
+        "alf/probe02/x.y.npy and 2 other places"
+    )
+    assert no_such_name(shape, "it", (), "none.npy") == "it has no none.npy"
+
+
+def test_a_name_with_the_datasets_uuid_is_found_in_its_folders_alone() -> None:
+    file = dataset("x.y.npy", "alf/probe00", "2021")
+    other = dataset("x.z", "alf/probe00")
+    shape = session_shape([file, other])
+    place = ("alf", "probe00", "#2021#", "x.y.npy")
+    name = f"x.y.{file.id}.npy"
+    for folders in ((), place[:2], place[:3]):
+        assert place_by_uuid(shape, folders, name) == place
+        assert place_by_uuid(shape, folders, name.replace(file.id, file.id.upper())) == place
+    assert place_by_uuid(shape, (), f"x.z.{other.id}") == ("alf", "probe00", "x.z")
+    assert place_by_uuid(shape, ("alf",), name) is None
+    for wrong in (f"x.z.{file.id}.npy", f"x.y.{other.id}.npy", f"x.y.{EID}.npy", "x.y.npy"):
+        assert place_by_uuid(shape, (), wrong) is None
 
 
 def test_default_of_follows_one() -> None:

@@ -24,7 +24,7 @@ from tests.changing import Changing
 from tests.laboratories import Stalling, data_requests, opened
 from tests.running import wait_until, within
 
-ALF = "/mainenlab/clns0730/2018-08-24/001/alf"
+SESSION = "/mainenlab/clns0730/2018-08-24/001"
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +44,11 @@ def servers(stalling: Stalling) -> Iterator[Servers]:
 
 
 def names(access: Access) -> list[str]:
-    return [name for name, node in access.tree.children(ALF)]
+    return [name for name, node in access.tree.children(SESSION)]
 
 
 def true_size(servers: Servers, access: Access, name: str) -> int:
-    handle = access.tree.open(f"{ALF}/{name}")
+    handle = access.tree.open(f"{SESSION}/{name}")
     try:
         return handle.size
     finally:
@@ -56,7 +56,7 @@ def true_size(servers: Servers, access: Access, name: str) -> int:
 
 
 def test_a_listing_asks_no_file_server(access: Access, servers: Servers) -> None:
-    found = access.tree.children(ALF)
+    found = access.tree.children(SESSION)
     assert found
     assert {node.size for _, node in found} == {None}
     assert data_requests(servers) == []
@@ -64,46 +64,46 @@ def test_a_listing_asks_no_file_server(access: Access, servers: Servers) -> None
 
 def test_a_look_up_asks_once_and_starts_its_siblings(access: Access, servers: Servers) -> None:
     found = names(access)
-    size = access.tree.node(f"{ALF}/{found[0]}").size
+    size = access.tree.node(f"{SESSION}/{found[0]}").size
     assert size is not None
     assert size > 0
-    wait_until(lambda: all(node.size for _, node in access.tree.children(ALF)))
+    wait_until(lambda: all(node.size for _, node in access.tree.children(SESSION)))
     asked = data_requests(servers)
     assert len(asked) == len(found)
     assert {each.range for each in asked} == {"bytes=0-0"}
     assert sum(each.bytes for each in asked) == len(found)
     for name in found:
-        access.tree.node(f"{ALF}/{name}")
+        access.tree.node(f"{SESSION}/{name}")
     assert len(data_requests(servers)) == len(found)
 
 
 def test_it_is_remembered_for_good(access: Access, servers: Servers, tmp_path: Path) -> None:
     name = names(access)[0]
-    size = access.tree.node(f"{ALF}/{name}").size
-    wait_until(lambda: all(node.size for _, node in access.tree.children(ALF)))
+    size = access.tree.node(f"{SESSION}/{name}").size
+    wait_until(lambda: all(node.size for _, node in access.tree.children(SESSION)))
     access.close()
     again = opened(servers, tmp_path)
     servers.clear_requests()
-    assert dict(again.tree.children(ALF))[name].size == size
+    assert dict(again.tree.children(SESSION))[name].size == size
     again.catalogue.want_anew(())  # Alyx still knows none
-    assert again.tree.node(f"{ALF}/{name}").size == size
+    assert again.tree.node(f"{SESSION}/{name}").size == size
     assert data_requests(servers) == []
     again.close()
 
 
 def test_what_is_read_has_that_size(access: Access, servers: Servers) -> None:
     name = names(access)[0]
-    handle = access.tree.open(f"{ALF}/{name}")
+    handle = access.tree.open(f"{SESSION}/{name}")
     handle.fd(0, handle.size)
     handle.close()
-    assert handle.size == access.tree.node(f"{ALF}/{name}").size
-    assert access.tree.xattrs(f"{ALF}/{name}")["user.onefs.state"] == "cached"
+    assert handle.size == access.tree.node(f"{SESSION}/{name}").size
+    assert access.tree.xattrs(f"{SESSION}/{name}")["user.onefs.state"] == "cached"
 
 
 def test_many_who_ask_cost_one_request_each_file(access: Access, servers: Servers) -> None:
     found = names(access)
     with ThreadPoolExecutor(20) as pool:
-        sizes = list(pool.map(lambda name: access.tree.node(f"{ALF}/{name}").size, found * 5))
+        sizes = list(pool.map(lambda name: access.tree.node(f"{SESSION}/{name}").size, found * 5))
     assert all(sizes)
     assert len(data_requests(servers)) == len(found)
 
@@ -114,9 +114,9 @@ def test_a_failure_is_an_error_and_never_a_size(access: Access, servers: Servers
     try:
         for name in found:
             with pytest.raises(OnefsError) as caught:
-                access.tree.node(f"{ALF}/{name}")
+                access.tree.node(f"{SESSION}/{name}")
             assert caught.value.errno in (errno.EHOSTUNREACH, errno.ETIMEDOUT)
-        assert {node.size for _, node in access.tree.children(ALF)} == {None}
+        assert {node.size for _, node in access.tree.children(SESSION)} == {None}
     finally:
         servers.data.start(servers._data_app)
 
@@ -137,7 +137,7 @@ def test_a_folder_fails_once_and_not_each_of_its_files(servers: Servers, tmp_pat
         try:
             for name in found * 3:
                 with pytest.raises(OnefsError):
-                    access.tree.node(f"{ALF}/{name}")
+                    access.tree.node(f"{SESSION}/{name}")
         finally:
             servers.data.stop()
             servers.data.start(servers._data_app)
@@ -160,17 +160,17 @@ def test_what_is_refused_is_refused_once_and_not_at_each_look(
         access = opened(servers, tmp_path, data_password=password)
         found = names(access)
         assert len(found) > 20
-        access.tree.xattrs(f"{ALF}/{found[0]}")  # the repositories are known
+        access.tree.xattrs(f"{SESSION}/{found[0]}")  # the repositories are known
         servers.clear_requests()
         for name in found * 2:
             with pytest.raises(OnefsError) as caught:
-                access.tree.node(f"{ALF}/{name}")
+                access.tree.node(f"{SESSION}/{name}")
             assert caught.value.errno == (errno.EACCES if password else errno.EIO)
         asked = Counter(each.path for each in data_requests(servers))
         servers.clear_requests()
         now[0] += PAUSE
         with pytest.raises(OnefsError):
-            access.tree.node(f"{ALF}/{found[0]}")
+            access.tree.node(f"{SESSION}/{found[0]}")
         access.close()
     assert sum(asked.values()) <= len(found) + 10  # the first few are challenged, too
     assert data_requests(servers), "nobody is asked again"
@@ -184,7 +184,7 @@ def test_a_file_server_that_is_silent_is_given_up_in_time(
     stalling.stall()
     try:
         with within(), pytest.raises((DeadlineExceeded, Unreachable)):
-            access.tree.node(f"{ALF}/{found[0]}")
+            access.tree.node(f"{SESSION}/{found[0]}")
     finally:
         stalling.release()
         access.close()
@@ -197,6 +197,6 @@ def test_offline_and_unknown_is_unreachable(servers: Servers, tmp_path: Path) ->
     offline = opened(servers, tmp_path, offline=True)
     servers.clear_requests()
     with pytest.raises(Unreachable):
-        offline.tree.node(f"{ALF}/{found[0]}")
+        offline.tree.node(f"{SESSION}/{found[0]}")
     assert servers.requests == []
     offline.close()

@@ -58,13 +58,13 @@ def standard_files(recording: Recording) -> Files:
     return files
 
 
-def eye(recording: Recording) -> Files:
+def eye(recording: Recording, folder: str = "alf/") -> Files:
     """``eye.*``, one row a frame."""
     return {
-        "alf/eye.area.npy": lambda: recording.eye.area,
-        "alf/eye.blink.npy": lambda: recording.eye.blink,
-        "alf/eye.timestamps.npy": lambda: recording.eye.timestamps,
-        "alf/eye.xyPos.npy": lambda: recording.eye.position,
+        f"{folder}eye.area.npy": lambda: recording.eye.area,
+        f"{folder}eye.blink.npy": lambda: recording.eye.blink,
+        f"{folder}eye.timestamps.npy": lambda: recording.eye.timestamps,
+        f"{folder}eye.xyPos.npy": lambda: recording.eye.position,
     }
 
 

@@ -78,16 +78,18 @@ class _TwoProbes:
 
 
 def tutorial_files(recording: Recording) -> Files:
-    """Subject clns0730, 2018-08-24: 29 dataset types, one file each, all in ``alf/``."""
+    """Subject clns0730, 2018-08-24: 29 dataset types, one file each, none in a
+    collection: in the real test database too its files are in the session's own folder.
+    """
     return {
         **_channels_and_probes(),
         **_spikes_and_clusters(_TwoProbes(recording)),
-        **eye(recording),
+        **eye(recording, ""),
         **_piezo(recording),
-        "alf/_ibl_wheel.position.npy": lambda: _even_wheel(recording),
-        "alf/licks.times.npy": lambda: recording.licks,
-        "alf/spontaneous.intervals.npy": lambda: np.array([[0.0, 2.0], [560.0, 600.0]]),
-        "alf/notes.md": lambda: (
+        "_ibl_wheel.position.npy": lambda: _even_wheel(recording),
+        "licks.times.npy": lambda: recording.licks,
+        "spontaneous.intervals.npy": lambda: np.array([[0.0, 2.0], [560.0, 600.0]]),
+        "notes.md": lambda: (
             "# clns0730, 2018-08-24\n\nTwo probes. The mouse was calm; the wheel was turned "
             "throughout.\nThe last 40 s are without stimulus.\n"
         ),
@@ -118,42 +120,38 @@ def _channels_and_probes() -> Files:
     count = len(_PROBES) * _SITES
     sites = neural.sites(_SITES)
     return {
-        "alf/channels.brainLocation.tsv": lambda: brain_location(
+        "channels.brainLocation.tsv": lambda: brain_location(
             np.concatenate([sites[:, 1]] * len(_PROBES))
         ),
-        "alf/channels.probe.npy": lambda: np.repeat(np.arange(len(_PROBES)), _SITES),
-        "alf/channels.rawRow.npy": lambda: np.tile(np.arange(_SITES), len(_PROBES)),
-        "alf/channels.site.npy": lambda: np.tile(np.arange(_SITES), len(_PROBES)),
-        "alf/channels.sitePositions.npy": lambda: np.tile(sites, (len(_PROBES), 1)).reshape(
-            count, 2
-        ),
-        "alf/probes.description.tsv": lambda: "description\n" + "".join(f"{p}\n" for p in _PROBES),
+        "channels.probe.npy": lambda: np.repeat(np.arange(len(_PROBES)), _SITES),
+        "channels.rawRow.npy": lambda: np.tile(np.arange(_SITES), len(_PROBES)),
+        "channels.site.npy": lambda: np.tile(np.arange(_SITES), len(_PROBES)),
+        "channels.sitePositions.npy": lambda: np.tile(sites, (len(_PROBES), 1)).reshape(count, 2),
+        "probes.description.tsv": lambda: "description\n" + "".join(f"{p}\n" for p in _PROBES),
         # entry point and direction: x, y in mm from bregma, depth in mm, three angles in degrees
-        "alf/probes.insertion.npy": lambda: np.array(
+        "probes.insertion.npy": lambda: np.array(
             [[-2.2, -2.0, 3.8, 15.0, 0.0, 0.0], [2.1, -2.1, 3.7, 15.0, 180.0, 0.0]]
         ),
-        "alf/probes.rawFilename.tsv": lambda: (
+        "probes.rawFilename.tsv": lambda: (
             "rawFilename\n"
             + "".join(f"clns0730_2018-08-24_g0_t0.imec{n}.ap.bin\n" for n in range(len(_PROBES)))
         ),
-        "alf/probes.sitePositions.npy": lambda: np.stack([sites] * len(_PROBES)),
+        "probes.sitePositions.npy": lambda: np.stack([sites] * len(_PROBES)),
     }
 
 
 def _spikes_and_clusters(both: _TwoProbes) -> Files:
     return {
-        "alf/clusters._phy_annotation.tsv": both.annotation,
-        "alf/clusters.depths.npy": lambda: both.clusters("cluster_depths"),
-        "alf/clusters.peakChannel.npy": lambda: both.clusters("cluster_channels", _SITES),
-        "alf/clusters.probes.npy": lambda: np.repeat(np.arange(len(_PROBES)), _CLUSTERS),
-        "alf/clusters.templateWaveforms.npy": both.waveforms,
-        "alf/clusters.waveformDuration.npy": lambda: np.abs(
-            both.clusters("cluster_peak_to_trough")
-        ),
-        "alf/spikes.amps.npy": lambda: both.spikes("spike_amps"),
-        "alf/spikes.clusters.npy": lambda: both.spikes("spike_clusters", _CLUSTERS),
-        "alf/spikes.depths.npy": lambda: both.spikes("spike_depths"),
-        "alf/spikes.times.npy": lambda: both.spikes("spike_times"),
+        "clusters._phy_annotation.tsv": both.annotation,
+        "clusters.depths.npy": lambda: both.clusters("cluster_depths"),
+        "clusters.peakChannel.npy": lambda: both.clusters("cluster_channels", _SITES),
+        "clusters.probes.npy": lambda: np.repeat(np.arange(len(_PROBES)), _CLUSTERS),
+        "clusters.templateWaveforms.npy": both.waveforms,
+        "clusters.waveformDuration.npy": lambda: np.abs(both.clusters("cluster_peak_to_trough")),
+        "spikes.amps.npy": lambda: both.spikes("spike_amps"),
+        "spikes.clusters.npy": lambda: both.spikes("spike_clusters", _CLUSTERS),
+        "spikes.depths.npy": lambda: both.spikes("spike_depths"),
+        "spikes.times.npy": lambda: both.spikes("spike_times"),
     }
 
 
@@ -162,10 +160,10 @@ def _piezo(recording: Recording) -> Files:
         return np.arange(0.0, recording.duration, 1 / 200)
 
     return {
-        "alf/_ibl_lickPiezo.raw.npy": lambda: behaviour.make_piezo(
+        "_ibl_lickPiezo.raw.npy": lambda: behaviour.make_piezo(
             generator(recording.plan.key, "piezo"), timestamps(), recording.licks
         ),
-        "alf/_ibl_lickPiezo.timestamps.npy": timestamps,
+        "_ibl_lickPiezo.timestamps.npy": timestamps,
     }
 
 
