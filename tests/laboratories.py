@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from onefs.access import Access, Deadlines, GivenLogin
 from onefs.credentials import DataCredentials
 from onefs.demo import listener
-from onefs.demo.records import DatasetRecord, Source
+from onefs.demo.records import DatasetRecord, SessionRecord, Source
 from onefs.demo.rest.errors import ApiError
 from onefs.demo.serve import Servers
 from onefs.secret import Secret
@@ -175,3 +176,27 @@ class Stalling(Altered):
         if self._word in path:
             self._flowing.wait(LONGEST)
         return self._source.file(path)
+
+
+class Twins(Altered):
+    """A source in which the session of subject flowers has another one on its day and number.
+
+    The other one has the higher UUID, and so the mark, and has no datasets.
+    """
+
+    first = "4e0b3320-47b7-416e-b842-c34dc9004cf8"
+    other = "fe0b3320-47b7-416e-b842-c34dc9004cf8"
+    eids = (first, other)
+
+    def __init__(self, source: Source, users: tuple[str, ...] = ("olivier",)) -> None:
+        """``users`` are the other one's."""
+        super().__init__(source)
+        found = [(each, replace(each, eid=self.other, users=users)) for each in source.sessions()]
+        #: the server's order: the latest first
+        self._sessions = [
+            session for pair in found for session in pair[: 1 + (pair[0].eid == self.first)]
+        ]
+
+    def sessions(self) -> Sequence[SessionRecord]:
+        """See :class:`onefs.demo.records.Source`."""
+        return self._sessions

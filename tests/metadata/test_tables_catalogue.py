@@ -170,13 +170,13 @@ def test_a_dataset_that_alyx_has_no_more_is_not_found(
         write(
             tmp_path / "t",
             [session(1, id=TUTORIAL, lab="mainenlab", subject="clns0730", date=_day())],
-            [dataset(1, 1, "alf/gone.one.npy", eid=TUTORIAL)],
+            [dataset(1, 1, "gone.one.npy", eid=TUTORIAL)],
             created=TODAY,
         ),
         tmp_path / "state",
     )
-    with pytest.raises(NotFound, match=r"has no alf/gone\.one\.npy"):
-        opened().tree.open(f"{HERE}/alf/gone.one.npy")
+    with pytest.raises(NotFound, match=r"has no gone\.one\.npy"):
+        opened().tree.open(f"{HERE}/gone.one.npy")
 
 
 def test_a_dataset_that_was_replaced_is_an_error_and_then_the_new_one(

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from onefs import settings
+from onefs.demo.made import MadeLaboratory
 from onefs.demo.serve import Servers
 from onefs.errors import (
     AlyxCredentials,
@@ -29,7 +30,7 @@ from onefs.metadata.auth import fetch_token
 from onefs.one import ONE, SessionDataInfo, pprint
 from onefs.settings import Profile
 from tests.cli.terminal import Terminal
-from tests.laboratories import alyx_requests
+from tests.laboratories import Twins, alyx_requests
 from tests.one.conftest import EID, FLOWERS, REF, Open, arguments
 
 HEAVY = ("numpy", "requests", "urllib3", "pyarrow", "pandas", "sqlite3", "mfusepy", "flask")
@@ -280,8 +281,54 @@ def test_what_a_dataset_is(opened: Open, servers: Servers) -> None:
     assert found["shape"] == list(array.shape)
     assert (found["dtype"], found["rows"]) == (str(array.dtype), len(array))
     assert (found["state"], one.describe(path)["state"]) == ("remote", "cached")
-    short = one.describe("cortexlab/KS023/2019-12-20/1/eye.xyPos.npy")
-    assert short["dataset_id"] == found["dataset_id"]
+    assert one.describe("/mnt/.flat/cortexlab/KS023/2019-12-20/1/eye.xyPos.npy") == {
+        **found,
+        "state": "cached",
+    }
+    by_uuid = one.describe(path.with_name(f"eye.xyPos.{found['dataset_id']}.npy"))
+    assert by_uuid["path"] == found["path"]
+
+
+def test_a_path_that_leaves_the_collection_out_is_told_the_real_one(shared: ONE) -> None:
+    """Ours."""
+    session = "cortexlab/KS023/2019-12-20/1"
+    wanted = r"eye\.xyPos\.npy is at alf/eye\.xyPos\.npy$"
+    for ask in (shared.describe, shared.list, shared.path, shared.ref):
+        with pytest.raises(NotFound, match=wanted):
+            ask(f"{session}/eye.xyPos.npy")
+    # what is no dataset's name is the user's own, and names the session as ever
+    assert shared.ref(f"{session}/results.csv") == shared.ref(session)
+
+
+def test_two_sessions_on_one_number_have_the_paths_of_their_folders(tmp_path: Path) -> None:
+    """Ours."""
+    with Servers(twins := Twins(MadeLaboratory())) as servers:
+        for words in ({"subject": "flowers"}, {"subject": "flowers", "number": 1}):
+            with ONE(**arguments(servers), cache_dir=tmp_path / str(len(words))) as one:
+                eids, rows = one.search(details=True, **words)
+                assert sorted(eids) == sorted(twins.eids)
+                found = {row["id"]: row["local_path"] for row in rows}
+                assert found == {eid: str(one.path(eid)) for eid in eids}
+                assert len(set(found.values())) == 2
+                assert found[max(eids)].endswith(f"001~{max(eids)[:8]}")
+                assert {eid: one.eid(found[eid]) for eid in eids} == {eid: eid for eid in eids}
+
+
+def test_one_of_two_sessions_on_one_number_has_its_mark_though_the_other_is_not_found(
+    tmp_path: Path,
+) -> None:
+    """Ours."""
+    with Servers(twins := Twins(MadeLaboratory(), users=("nate",))) as servers:
+        with ONE(**arguments(servers), cache_dir=tmp_path) as one:
+            ((marked,), (row,)) = one.search(
+                details=True, users="nate", date_range=["2018-07-13", "2018-07-13"]
+            )
+            assert marked == max(twins.eids)
+            assert row["local_path"].endswith(f"001~{marked[:8]}")
+        servers.stop()
+        with ONE(**arguments(servers), cache_dir=tmp_path, offline=True) as one:
+            assert one.path(marked).name == f"001~{marked[:8]}"
+            assert one.eid(one.path(marked)) == marked
 
 
 def test_describing_downloads_the_header_only(opened: Open, servers: Servers) -> None:
