@@ -62,7 +62,9 @@ def mounted(shared_home: Home) -> Mounted:
     return shared_home.mount("--demo")
 
 
-@pytest.mark.parametrize("where", ["cortexlab", "mainenlab/clns0730", ".flat/cortexlab"])
+@pytest.mark.parametrize(
+    "where", ["cortexlab", "mainenlab/clns0730", ".flat/cortexlab", ".as-of/2021-01-01/cortexlab"]
+)
 @pytest.mark.parametrize("search", [_rglob, _path_glob, _glob, _bash, _fsspec, _duckdb])
 def test_a_literal_name_is_found_as_often_as_a_walk_finds_it(
     mounted: Mounted, search: Callable[[Path, str], list[str]], where: str
