@@ -113,8 +113,7 @@ def search(
         sessions = {session.eid: session for session in found.sessions()}
         paths: dict[str, Path] = {}
         if form in ("json", "paths"):  # where a session is depends on others of its subject
-            mount = mount_of(one.url)
-            paths = {eid: one.session_folder(each, mount) for eid, each in sessions.items()}
+            paths = one.folders(found, mount_of(one.url))
     emit(_lines(form, details, rows, sessions, paths))
 
 

@@ -43,6 +43,8 @@ LONGEST_QUERY = 3800
 TABLE_AGE = 3600.0
 #: terms for which Alyx repeats a session, once for each project, dataset or trajectory that fits
 _REPEATING = frozenset({"project", "dataset_qc_lte", "atlas_acronym", "atlas_name", "atlas_id"})
+#: terms that hold for all sessions of one subject, day and number, or for none of them
+_OF_NUMBERS = frozenset({"lab", "subject", "date_range", "number"})
 #: a look-up that every session passes: with any, Alyx makes its answer distinct
 _EVERY = "id__isnull,False"
 #: what each of our terms is called by Alyx, where it is another word
@@ -73,11 +75,15 @@ class Hit(NamedTuple):
 class Found:
     """What a search found, in the server's order: the latest first.
 
-    ``read`` gives the sessions, of which the eids are known already.
+    ``read`` gives the sessions, of which the eids are known already. ``numbers_whole``: of each day
+    and number of a subject either all sessions were found or none.
     """
 
-    def __init__(self, eids: list[str], read: Callable[[], Iterable[Hit]]) -> None:
+    def __init__(
+        self, eids: list[str], read: Callable[[], Iterable[Hit]], *, numbers_whole: bool = False
+    ) -> None:
         self.eids = eids
+        self.numbers_whole = numbers_whole
         self._read = read
 
     @cached_property
@@ -123,7 +129,8 @@ class Queries:
         except (Unreachable, DeadlineExceeded) as error:
             return self._remembered(query, limit, key, error)
         self._keep(key, found)
-        return Found(list(found), lambda: map(Hit.of, found.values()))
+        whole = limit is None and all(name in _OF_NUMBERS for name, _ in query.values)
+        return Found(list(found), lambda: map(Hit.of, found.values()), numbers_whole=whole)
 
     def table(self, what: str) -> list[Row]:
         """The rows of one of :data:`TABLES`, at most an hour old while Alyx is there, and not

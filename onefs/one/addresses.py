@@ -20,6 +20,7 @@ from onefs.errors import (
     Unreachable,
     UsageError,
 )
+from onefs.metadata.queries import Found
 from onefs.model import Dataset, Session
 from onefs.one.names import cache_path
 from onefs.tree.shape import (
@@ -31,7 +32,7 @@ from onefs.tree.shape import (
 )
 from onefs.tree.shapes import Shapes
 from onefs.tree.variant import EVERYTHING, Variant, variant_above
-from onefs.tree.ways import known_place, likely_place, session_content
+from onefs.tree.ways import known_place, likely_place, likely_places, session_content
 from onefs.urls import split
 
 _UNSENDABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
@@ -92,6 +93,11 @@ class Addresses:
     def place(self, session: Session) -> Place:
         """A session's folders from the lab on."""
         return likely_place(self._access.catalogue, self._shapes, session)
+
+    def places(self, found: Found) -> dict[str, Place]:
+        """The folders from the lab on of the sessions that a search has found, by eid."""
+        catalogue, whole = self._access.catalogue, found.numbers_whole
+        return likely_places(catalogue, self._shapes, found.sessions(), numbers_whole=whole)
 
     def content(self, session: Session, variant: Variant = EVERYTHING) -> SessionShape:
         """What is in a session, as a variant of the tree has it.

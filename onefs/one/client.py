@@ -184,12 +184,9 @@ class ONE(Interruptible):
         found = self.search_sessions(limit=limit, **terms)
         if not details:
             return found.eids
-        sessions = {session.eid: session for session in found.sessions()}
+        folders = self.folders(found)
         rows = [
-            {
-                **row,
-                "local_path": str(self.session_folder(sessions[eid])) if eid in sessions else None,
-            }
+            {**row, "local_path": str(folders[eid]) if eid in folders else None}
             for eid, row in zip(found.eids, found.rows, strict=True)
         ]
         return found.eids, rows
@@ -343,10 +340,11 @@ class ONE(Interruptible):
         """A session as it is known: lab, subject, date, number, task protocol, projects."""
         return self._addresses.session(_single(eid))
 
-    def session_folder(self, session: Session, mount: str | os.PathLike[str] | None = None) -> Path:
-        """As :meth:`path`, for a session that :meth:`session` or a search has given."""
-        place = self._addresses.place(session)
-        return cache_path(self.cache_dir, place) if mount is None else Path(mount, *place)
+    @interruptible
+    def folders(self, found: Found, mount: str | os.PathLike[str] | None = None) -> dict[str, Path]:
+        """As :meth:`path`, for the sessions that :meth:`search_sessions` has found, by eid."""
+        places = self._addresses.places(found)
+        return {eid: self._folder(place, mount) for eid, place in places.items()}
 
     @interruptible
     def path(self, eid: Name, mount: str | os.PathLike[str] | None = None) -> Path:
@@ -354,7 +352,10 @@ class ONE(Interruptible):
 
         Files stand there once they were loaded; in a mount always.
         """
-        return self.session_folder(self._addresses.session(_single(eid)), mount)
+        return self._folder(self._addresses.place(self._addresses.session(_single(eid))), mount)
+
+    def _folder(self, place: Sequence[str], mount: str | os.PathLike[str] | None) -> Path:
+        return cache_path(self.cache_dir, place) if mount is None else Path(mount, *place)
 
 
 def _addresses_over(access: Access) -> Addresses:

@@ -19,7 +19,6 @@ from typing import Protocol
 from cachetools import LRUCache
 
 from onefs import alf
-from onefs.content.store import Place
 from onefs.errors import NotFound, UsageError
 from onefs.flights import Flights
 from onefs.metadata.catalogue import Catalogue
@@ -29,7 +28,7 @@ from onefs.model import Session
 from onefs.tree.nodes import Handle, Kind, Node, inode_of_path
 from onefs.tree.shapes import Shapes
 from onefs.tree.text import TextHandle
-from onefs.tree.ways import likely_place, session_place
+from onefs.tree.ways import likely_places, session_place
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +52,8 @@ class Answer:
     sessions: Mapping[str, Session]
     #: the eids of all that were found
     eids: tuple[str, ...]
+    #: as of :class:`onefs.metadata.queries.Found`
+    numbers_whole: bool
 
 
 class Searches:
@@ -91,7 +92,7 @@ class Searches:
             return known[1]
         return self._flights.wait(key, partial(self._ask, query), DEADLINE, f"search {key}")
 
-    def paths(self, query: Query, place_of: Callable[[Session], Place]) -> tuple[str, ...]:
+    def paths(self, query: Query, catalogue: Catalogue, shapes: Shapes) -> tuple[str, ...]:
         """The paths of the sessions found, looked up once for each answer. Raises as :meth:`found`.
 
         Where a session is depends on the others of its subject, which have to be listed.
@@ -103,7 +104,9 @@ class Searches:
             return known[1]
 
         def look_up() -> tuple[str, ...]:
-            paths = tuple("/".join(place_of(session)) for session in answer.sessions.values())
+            sessions, whole = answer.sessions.values(), answer.numbers_whole
+            places = likely_places(catalogue, shapes, sessions, numbers_whole=whole)
+            paths = tuple("/".join(place) for place in places.values())
             with self._lock:
                 self._paths[key] = (answer, paths)
             return paths
@@ -122,7 +125,9 @@ class Searches:
         by_eid = sorted(sessions, key=lambda each: each.eid)
         named = ((alf.component(each.ref), each.eid, each.eid) for each in by_eid)
         names = {eid: name for name, eid in alf.distinct(named, taken=(EIDS, PATHS))}
-        answer = Answer({names[each.eid]: each for each in sessions}, tuple(found.eids))
+        answer = Answer(
+            {names[each.eid]: each for each in sessions}, tuple(found.eids), found.numbers_whole
+        )
         with self._lock:
             self._answers[str(query)] = (time.monotonic(), answer)
         return answer
@@ -222,12 +227,10 @@ class SearchFolder:
 
     def _texts(self, found: Answer) -> dict[str, Text]:
         rooms = self.rooms
-        place_of = partial(likely_place, rooms.catalogue, rooms.shapes)
+        paths = partial(rooms.searches.paths, self.query, rooms.catalogue, rooms.shapes)
         return {
             EIDS: Text(rooms, EIDS, found.eids, lambda: found.eids),
-            PATHS: Text(
-                rooms, PATHS, found.eids, lambda: rooms.searches.paths(self.query, place_of)
-            ),
+            PATHS: Text(rooms, PATHS, found.eids, paths),
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 from onefs import alf
@@ -34,6 +35,23 @@ def likely_place(catalogue: Catalogue, shapes: Shapes, session: Session) -> Plac
         raise
     except OnefsError:
         return known_place(session, catalogue.known_sessions(session.lab, session.subject))
+
+
+def likely_places(
+    catalogue: Catalogue, shapes: Shapes, sessions: Iterable[Session], *, numbers_whole: bool
+) -> dict[str, Place]:
+    """The folders of sessions, by eid, in their order: :func:`likely_place` of each.
+
+    With ``numbers_whole`` these are all sessions of their days and numbers: none is listed.
+    """
+    found = list(sessions)
+    if not numbers_whole:
+        return {each.eid: likely_place(catalogue, shapes, each) for each in found}
+    subjects: dict[tuple[str, str], list[Session]] = defaultdict(list)
+    for session in sorted(found, key=lambda each: each.eid):
+        subjects[session.lab, session.subject].append(session)
+    built = {subject: subject_shape(theirs) for subject, theirs in subjects.items()}
+    return {each.eid: _place_in(built[each.lab, each.subject], each) for each in found}
 
 
 def known_place(session: Session, others: Iterable[Session]) -> Place:

@@ -114,9 +114,9 @@ def test_nothing_virtual_is_listed(mounted: Mounted) -> None:
     assert links == ""
     # although it is there
     session = mounted.path / os.path.dirname(os.path.dirname(SMALL[2]))
-    for virtual in (".session.json", "_ibl_trials.choice.npy"):
+    for virtual in (".session.json", ".datasets.tsv"):
         assert (session / virtual).is_file()
-    for virtual in (".by-eid", ".by-ref", "labone/Subjects"):
+    for virtual in (".by-eid", ".by-ref", ".flat", "labone/Subjects"):
         assert (mounted.path / virtual).is_dir()
 
 
