@@ -173,7 +173,7 @@ COMMANDS = {
     "sync": ["sync"],
     "accept": ["cache", "accept", EID],
     "path": ["path", EID],
-    "show": ["show", "mainenlab/Subjects/clns0730/2018-08-24/001/alf/eye.area.npy"],
+    "show": ["show", "mainenlab/Subjects/clns0730/2018-08-24/001/eye.area.npy"],
 }
 
 

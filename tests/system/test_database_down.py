@@ -107,7 +107,7 @@ def test_commands_say_one_sentence(home: Home, servers: Servers) -> None:
     take_database_down(servers)
     for command in (
         ("search", "--lab", "mainenlab"),
-        ("get", f"{SESSION}/alf/spikes.times.npy"),
+        ("get", f"{SESSION}/spikes.times.npy"),
         ("sync",),
         ("login",),
         ("mount", home.root / "mnt"),
