@@ -277,6 +277,7 @@ class Access:
 
     def _open_tree(self) -> Laboratory:
         from onefs.tree.laboratory import Laboratory
+        from onefs.tree.own_folders import OwnFolders
         from onefs.tree.variant import Variant
 
         return Laboratory(
@@ -287,6 +288,7 @@ class Access:
             self._limits.metadata,
             Variant(self._as_of, self._flat),
             self._settings.state_dir / "rest",
+            OwnFolders(self._laboratory, self._settings.storing.writable, self.catalogue.created),
         )
 
     def _file_server_auth(self) -> HostAuth:

@@ -72,6 +72,7 @@ class Profile:
     indexers: str = ""
     copies: str = ""
     trust_cache_dir: str = ""
+    writable: str = ""
 
 
 @dataclass(frozen=True, slots=True)

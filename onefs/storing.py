@@ -15,7 +15,7 @@ from onefs.errors import UsageError
 #: settings of a profile, and variables with ``ONEFS_`` before them
 NAMES = (
     *("cache_size", "min_free", "small_file", "strict", "max_fetch", "indexers", "copies"),
-    "trust_cache_dir",
+    *("trust_cache_dir", "writable"),
 )
 #: those of them that are yes or no
 _FLAGS = ("strict", "trust_cache_dir")
@@ -43,7 +43,22 @@ INDEXERS = (
     "evince-thumbnailer",
 )
 
+#: names in the root of a mount that lead to folders of the user's own: what IBL's code writes
+#: below ONE's cache folder, and the tag of ONE's tables that has no date
+WRITABLE = (
+    "histology",
+    "cache",
+    "bwm_res",
+    "bwm_tables",
+    "granger",
+    "manifold",
+    "dmn",
+    "fr_performance",
+    "Brainwidemap",
+)
+
 _SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([KMGTP]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
+_FOLDER = re.compile(r"\w[\w -]{0,99}")
 _YES = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false": False}
 
 
@@ -67,6 +82,8 @@ class Storing:
     copies: tuple[str, ...] = ()
     #: use the folders although others may have planted something in them (see ``onefs.trust``)
     trust_cache_dir: bool = False
+    #: names in the root of a mount that lead to folders of the user's own
+    writable: tuple[str, ...] = WRITABLE
 
 
 def parse_size(text: str) -> int:
@@ -93,7 +110,8 @@ def storing(
 ) -> Storing:
     """What flags, variables and a profile say together; each may lack any of :data:`NAMES`.
 
-    ``none`` as a size means no limit, as ``indexers`` nobody, as ``copies`` no wish.
+    ``none`` as a size means no limit, as ``indexers`` nobody, as ``copies`` no wish,
+    as ``writable`` no name but :data:`WRITABLE`.
     Raises UsageError naming the source.
     """
     found: dict[str, str] = {}
@@ -118,6 +136,7 @@ def storing(
         max_fetch=_limit(found.get("max_fetch")),
         indexers=INDEXERS if indexers is None else _names(indexers),
         copies=_names(found.get("copies", "none")),
+        writable=(*WRITABLE, *_names(found.get("writable", "none"))),
     )
 
 
@@ -128,10 +147,22 @@ def _check(name: str, value: str, source: str) -> None:
                 raise UsageError(f"{value!r} is neither yes nor no")
         elif name == "small_file":
             parse_size(value)
+        elif name == "writable":
+            _check_writable(value)
         elif name not in ("indexers", "copies"):
             _limit(value)
     except UsageError as error:
         raise UsageError(f"{source}: {error}") from error
+
+
+def _check_writable(text: str) -> None:
+    """Refuse names that are none of a folder, or that a glob for files might ask for."""
+    for name in [] if text.lower() == "none" else text.split(","):
+        if not _FOLDER.fullmatch(name.strip()):
+            raise UsageError(
+                f"{name.strip()!r} cannot be the name of a folder to write to: use letters, "
+                "digits, spaces, - and _, at most 100 of them, with commas between names"
+            )
 
 
 def _limit(text: str | None) -> int | None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from onefs.errors import UsageError
-from onefs.storing import INDEXERS, SMALL_FILE, Storing, parse_rate, parse_size, storing
+from onefs.storing import (
+    INDEXERS,
+    SMALL_FILE,
+    WRITABLE,
+    Storing,
+    parse_rate,
+    parse_size,
+    storing,
+)
 
 
 @pytest.mark.parametrize(
@@ -66,3 +74,11 @@ def test_who_said_what_makes_no_sense_is_named(
 ) -> None:
     with pytest.raises(UsageError, match=named):
         storing(flags, environ, profile)
+
+
+def test_names_to_write_to_come_on_top_of_the_usual_ones() -> None:
+    assert storing({}, {}, {}).writable == WRITABLE
+    assert storing({}, {"ONEFS_WRITABLE": "none"}, {}).writable == WRITABLE
+    assert storing({}, {"ONEFS_WRITABLE": "a b, ü"}, {}).writable == (*WRITABLE, "a b", "ü")
+    with pytest.raises(UsageError, match="the profile's writable: 'a/b' cannot be the name"):
+        storing({}, {}, {"writable": "a/b"})

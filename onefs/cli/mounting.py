@@ -13,6 +13,7 @@ from onefs.cli.serve_mount import MountSettings, build
 from onefs.mount import daemon, library, logs, places, records
 from onefs.mount.config import DaemonConfig
 from onefs.settings import Settings
+from onefs.tree.own_folders import own_folder
 from onefs.trust import check_folders
 
 #: what a mount may need for as long as it lives, and no child process may inherit
@@ -51,7 +52,8 @@ def start(wish: Wish, timeout: float) -> None:
     library.check_fuse()
     if not settings.storing.trust_cache_dir:  # before the log is written
         check_folders(settings.cache_dir, settings.state_dir)
-    folders = (settings.cache_dir, settings.state_dir, settings.log_file)
+    own = own_folder(wish.database)
+    folders = (settings.cache_dir, settings.state_dir, settings.log_file, own)
     served = (wish.demo.data,) if wish.demo is not None and wish.demo.data else ()
     places.check_places(wish.mountpoint, *folders, *served)
     with ExitStack() as claim:

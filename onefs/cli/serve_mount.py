@@ -27,7 +27,7 @@ from onefs.mount.records import OFFLINE, READY, Download, Status
 from onefs.mount.serve import Service
 from onefs.secret import Secret
 from onefs.settings import Settings
-from onefs.storing import INDEXERS, Storing
+from onefs.storing import Storing
 
 log = logging.getLogger(__name__)
 
@@ -139,11 +139,11 @@ def _open(found: MountSettings, ready: dict[str, str] | None) -> Access:
 
 
 def _storing(found: dict[str, Any]) -> Storing:
-    names = {
-        "indexers": tuple(found.get("indexers", INDEXERS)),
-        "copies": tuple(found.get("copies", ())),
+    # what was a tuple has become a list on the way through JSON
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in found.items()
     }
-    return Storing(**{**found, **names})
+    return Storing(**values)
 
 
 def _check(access: Access, offline: bool) -> None:

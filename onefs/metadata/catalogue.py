@@ -133,6 +133,10 @@ class Catalogue:
         """Names of all labs."""
         return self._listings.get(self._labs())
 
+    def known_labs(self) -> list[str]:
+        """Names of the labs that are known already; asks no server."""
+        return self._database.labs()
+
     def subjects(self, lab: str) -> Listing[list[str]]:
         """Nicknames of a lab's subjects, and of those that its known sessions name."""
 

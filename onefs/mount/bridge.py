@@ -135,6 +135,7 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         """
         self._ours = operations
         operations.reader = lambda: int(mfusepy.fuse_get_context()[2])
+        operations.user = lambda: int(mfusepy.fuse_get_context()[0])
         self._on_ready = on_ready
         self._on_end = on_end
         self._pinned = PinnedThreads()

@@ -57,6 +57,8 @@ class Operations:
         self._tree = tree
         #: the thread that the running operation is for; who runs operations sets it
         self.reader: Callable[[], int] = lambda: 0
+        #: the id of that thread's user
+        self.user: Callable[[], int | None] = lambda: None
         self._readers = Readers(refused, lambda: self.reader())
         self._waiting = WaitingReads(waiting_limit())
         self._numbers = itertools.count(1)
@@ -76,7 +78,7 @@ class Operations:
         return self._file(number).node
 
     def readlink(self, path: str) -> str:
-        return self._tree.target(path, self.reader())
+        return self._tree.target(path, self.reader(), self.user())
 
     def opendir(self, path: str) -> int:
         number = next(self._numbers)

@@ -14,6 +14,7 @@ from onefs.model import Dataset, Session
 from onefs.tree.nodes import Kind, Node, inode_of_path, inode_of_uuid
 from onefs.tree.one_folder import OneFolder
 from onefs.tree.opened import Opened
+from onefs.tree.own_folders import OwnFolders
 from onefs.tree.searches import Searches
 from onefs.tree.shape import Folders
 from onefs.tree.shapes import Shapes
@@ -37,6 +38,8 @@ class Rooms:
     url: str
     searches: Searches
     one_folder: OneFolder
+    #: the folders that code of users writes to; None where there are none
+    own: OwnFolders | None = None
     #: what of the datasets is shown, and at which paths
     variant: Variant = EVERYTHING
     #: the folders that the labs stand in

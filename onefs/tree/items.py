@@ -11,11 +11,13 @@
     .as-of/<day>/<lab>/...              all of this, with the revisions of that day
     .flat/<lab>/.../<nnn>/<name>        default datasets, without collections and revisions
     sessions.pqt, datasets.pqt          .rest -> a folder that can be written
+    histology, cache ... -> folders of the user's own
 
-Nothing virtual is listed but the two tables, and links are relative but for ``.rest``: walkers
-end, and see each file once. Names that are not listed begin with a dot, are numbers or hold a UUID,
-but for a few folders: a pattern for files, which looks literal names up in each folder, asks for
-none of them. A folder costs its own listing and no more; a name that cannot exist costs nothing.
+Nothing virtual is listed but the two tables, and links are relative unless they lead out of the
+tree: walkers end, and see each file once. Names that are not listed begin with a dot, are numbers
+or hold a UUID, but for a few folders: a pattern for files, which looks literal names up in each
+folder, asks for none of them. A folder costs its own listing and no more; a name that cannot exist
+costs nothing.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ from onefs.tree.basis import (
 from onefs.tree.days import AS_OF, is_as_of
 from onefs.tree.files import SESSION_JSON, File, SessionJson
 from onefs.tree.nodes import Node, inode_of_path
+from onefs.tree.own_folders import OwnLink
 from onefs.tree.revised import revision_folder
 from onefs.tree.searches import SEARCH, SearchRoot
 from onefs.tree.shape import (
@@ -321,6 +324,9 @@ class Root:
         for_one = self.rooms.one_folder.child(name) if variant.is_everything else None
         if for_one is not None:
             return for_one
+        own = self._own(name)
+        if own is not None:
+            return own
         labs = {} if name.startswith(".") else self._labs()
         if name not in labs:
             raise NotFound(f"there is no lab {name}")
@@ -342,6 +348,16 @@ class Root:
         if self.rooms.variant.flat:
             found[PREFIX + "flat"] = "1"
         return found
+
+    def _own(self, name: str) -> OwnLink | None:
+        """The link to a folder of the user's. A lab that is known has its name; none is asked
+        for, so that what is written needs no network."""
+        if self.rooms.own is None or self.rooms.above:
+            return None
+        link = self.rooms.own.child(name)
+        if link is not None and name in lab_shape(self.rooms.catalogue.known_labs()):
+            return None
+        return link
 
     def _labs(self) -> Mapping[str, str]:
         return self.rooms.shapes.of("labs", self.rooms.catalogue.labs(), lab_shape)

@@ -24,6 +24,7 @@ from onefs.tree.items import LabFolder, Root, SessionFolder, SubjectFolder
 from onefs.tree.nodes import Handle, Node, inode_as_of, inode_in_flat
 from onefs.tree.one_folder import OneFolder, TableFile
 from onefs.tree.opened import Opened
+from onefs.tree.own_folders import OwnFolders, OwnLink
 from onefs.tree.rest import RestLink
 from onefs.tree.searches import Searches
 from onefs.tree.shapes import Shapes
@@ -42,7 +43,7 @@ class Laboratory:
 
     ``url`` is the database's address, shown on the root; ``deadline`` bounds, in seconds, how
     long a file server is asked for a size. ``variant`` is what the whole tree shows. ``rest`` is
-    where ``.rest`` leads; None: there is none.
+    where ``.rest`` leads; None: there is none. ``own`` has the folders that users' code writes to.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class Laboratory:
         deadline: float = 10.0,
         variant: Variant = EVERYTHING,
         rest: Path | None = None,
+        own: OwnFolders | None = None,
     ) -> None:
         self._variant = variant
         self._content = content
         self._sizes = Sizes(catalogue, content, deadline)
         self._searches = Searches(queries)
+        self._own = own
         self._near = _Near()
         #: what is open, and which paths have become another dataset
         self.opened = Opened()
@@ -74,14 +77,17 @@ class Laboratory:
                 url,
                 self._searches,
                 one_folder,
+                own,
                 variant=variant,
             )
         )
 
     def close(self) -> None:
-        """Wake who waits for a size or a search, with Stopping."""
+        """Wake all that waits for a size, a search or a folder, with Stopping."""
         self._sizes.close()
         self._searches.close()
+        if self._own is not None:
+            self._own.close()
 
     def node(self, path: str) -> Node:
         node = self._find(path).node()
@@ -94,8 +100,10 @@ class Laboratory:
             return found
         return [(name, _in_variant(variant, node)) for name, node in found]
 
-    def target(self, path: str, caller: int = 0) -> str:
+    def target(self, path: str, caller: int = 0, user: int | None = None) -> str:
         item = self._find(path)
+        if isinstance(item, OwnLink):
+            return item.follow(user)
         if isinstance(item, RestLink):
             return item.follow(caller)
         if not isinstance(item, Link | searches.Link):

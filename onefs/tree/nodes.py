@@ -75,10 +75,11 @@ class Tree(Protocol):
     def children(self, path: str) -> list[tuple[str, Node]]:
         """The listed children of a folder, without ``.`` and ``..``, in a stable order."""
 
-    def target(self, path: str, caller: int = 0) -> str:
-        """What a link points to (relative, but for ``.rest``).
+    def target(self, path: str, caller: int = 0, user: int | None = None) -> str:
+        """What a link points to: relative, unless it leads out of the tree.
 
-        ``caller`` is the thread that follows it, 0 when nobody knows.
+        ``caller`` is the thread that follows it, 0 when it is unknown; ``user`` is the id of its
+        user, None for the user of this process.
         """
 
     def open(self, path: str) -> Handle:

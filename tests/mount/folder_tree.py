@@ -101,7 +101,7 @@ class FolderTree:
         _fail(here.name, LIST_FAILS)
         return [(entry.name, self._listed(entry)) for entry in sorted(here.iterdir())]
 
-    def target(self, path: str, caller: int = 0) -> str:
+    def target(self, path: str, caller: int = 0, user: int | None = None) -> str:
         return os.readlink(self._path(path))
 
     def open(self, path: str) -> Handle:

@@ -22,20 +22,21 @@ from tests.running import ONEFS, clean_environment, process, run, wait_until
 from tests.sweeping import inhabitants, sweep
 
 _CHECKOUT = Path(__file__).parents[2]
-UID, OTHER_UID = 45678, 45679
+UID, OTHER_UID, NO_HOME_UID = 45678, 45679, 45680
 #: makes the namespace in which everything happens: $1 is a folder for it, $2 and $3 the users,
 #: $4 the data; folders that are closed to other users are emptied but for what is needed of them
 _PRIVATE = """
 set -e
 mount -t tmpfs -o mode=755,dev none "$1"
-mkdir "$1/home" "$1/home/mouse"
+mkdir "$1/home" "$1/home/mouse" "$1/home/rat"
 chown "$2:$2" "$1/home/mouse"
+chown "$3:$3" "$1/home/rat"
 mknod "$1/fuse" c 10 229
 chmod 666 "$1/fuse"
 mount --bind "$1/fuse" /dev/fuse
 { cat /etc/passwd
   echo "mouse:x:$2:$2::$1/home/mouse:/bin/sh"
-  echo "rat:x:$3:$3::/nonexistent:/bin/sh"; } > "$1/passwd"
+  echo "rat:x:$3:$3::$1/home/rat:/bin/sh"; } > "$1/passwd"
 mount --bind "$1/passwd" /etc/passwd
 cp -r "$4" "$1/data"
 chmod -R a+rX "$1/data"
@@ -177,6 +178,53 @@ def test_after_a_kill_an_ordinary_user_mounts_again(machine: Machine) -> None:
     state = machine.run_as(UID, "getfattr", "--only-values", "-n", "user.onefs.state", path)
     assert state.stdout == "cached"
     machine.onefs("umount", place)
+
+
+def test_each_user_writes_to_a_folder_of_its_own(machine: Machine) -> None:
+    """Below a mount of root's that others see: never to root's, or to another user's."""
+    place = machine.folder / "written"
+    options = ["--demo", "--demo-data", machine.folder / "data", "--allow-other"]
+    machine.run_as(0, "mkdir", "--mode=755", place)
+    machine.run_as(0, ONEFS, "mount", place, *options)
+    try:
+        led = {}
+        for uid, name in ((UID, "mouse"), (OTHER_UID, "rat"), (0, "")):
+            machine.run_as(uid, "mkdir", "-p", place / "histology" / "atlas")
+            folder = machine.run_as(uid, "readlink", place / "histology").stdout.strip()
+            owner = machine.run_as(0, "stat", "-c", "%u %a", folder).stdout
+            assert owner.split() == [str(uid), "700"]
+            assert not name or Path(folder).is_relative_to(machine.folder / "home" / name)
+            led[folder] = uid
+        assert len(led) == 3
+        machine.run_as(NO_HOME_UID, "ls", f"{place}/histology/", code=2)
+        link = machine.folder / "home" / "rat" / ".local" / "share" / "onefs"
+        machine.run_as(OTHER_UID, "rm", "-r", link)
+        machine.run_as(OTHER_UID, "ln", "-s", machine.folder, link)  # root is not led astray
+        before = machine.run_as(0, "ls", machine.folder).stdout
+        machine.run_as(OTHER_UID, "mkdir", "-p", place / "cache" / "x", code=1)
+        assert machine.run_as(0, "ls", machine.folder).stdout == before
+        machine.run_as(OTHER_UID, "rm", link)
+    finally:
+        machine.run_as(0, ONEFS, "umount", place)
+
+
+def test_a_mount_of_an_ordinary_user_leads_others_to_their_own_homes(machine: Machine) -> None:
+    """It cannot make anything there: the other user makes the folder once."""
+    place, allowed = machine.home / "open", machine.folder / "fuse.conf"
+    machine.run_as(0, "sh", "-c", f"echo user_allow_other > {allowed}")
+    machine.run_as(0, "mount", "--bind", allowed, "/etc/fuse.conf")
+    machine.run_as(UID, "mkdir", "--mode=755", place)
+    machine.onefs("mount", place, "--demo", "--allow-other")
+    try:
+        machine.run_as(OTHER_UID, "mkdir", "-p", place / "dmn" / "x", code=1)
+        folder = machine.run_as(OTHER_UID, "readlink", place / "dmn").stdout.strip()
+        assert Path(folder).is_relative_to(machine.folder / "home" / "rat")
+        machine.run_as(OTHER_UID, "mkdir", "-p", folder)
+        machine.run_as(OTHER_UID, "mkdir", "-p", place / "dmn" / "x")
+        assert machine.run_as(OTHER_UID, "ls", folder).stdout == "x\n"
+    finally:
+        machine.onefs("umount", place)
+        machine.run_as(0, "umount", "/etc/fuse.conf")
 
 
 def test_root_can_show_it_to_others(machine: Machine) -> None:
