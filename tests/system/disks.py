@@ -52,7 +52,6 @@ NAMES = (
     "SPIKES.times.npy",
     "x" * 240 + ".npy",
     "sessions.pqt",
-    "1",
 )
 COLLECTIONS = (
     "",
