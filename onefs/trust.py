@@ -50,7 +50,7 @@ def check_cache_folder(root: Path) -> None:
 def check_folder(folder: Path, kind: str) -> None:
     """Raise UsageError for a folder that others may write to without need, or may replace.
 
-    ``kind`` is what it is: ``cache`` or ``state``. One that is not there yet may be made.
+    ``kind`` is what it is: ``cache``, ``state`` or ``data``. One that is not there yet may be made.
     """
     real = Path(os.path.realpath(folder))
     here = _stat(real)

@@ -14,7 +14,7 @@ from onefs.mount import daemon, library, logs, places, records
 from onefs.mount.config import DaemonConfig
 from onefs.settings import Settings
 from onefs.tree.own_folders import own_folder
-from onefs.trust import check_folders
+from onefs.trust import check_folder, check_folders
 
 #: what a mount may need for as long as it lives, and no child process may inherit
 _SECRETS = ("ONEFS_TOKEN", "ONEFS_DATA_PASSWORD")
@@ -50,9 +50,10 @@ def start(wish: Wish, timeout: float) -> None:
     """
     settings = wish.settings
     library.check_fuse()
+    own = own_folder(wish.database)
     if not settings.storing.trust_cache_dir:  # before the log is written
         check_folders(settings.cache_dir, settings.state_dir)
-    own = own_folder(wish.database)
+        check_folder(own, "data")
     folders = (settings.cache_dir, settings.state_dir, settings.log_file, own)
     served = (wish.demo.data,) if wish.demo is not None and wish.demo.data else ()
     places.check_places(wish.mountpoint, *folders, *served)

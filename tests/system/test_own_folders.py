@@ -179,6 +179,16 @@ print(sorted(each.name for each in (one.cache_dir / tag).iterdir()))
 """
 
 
+def test_a_folder_that_others_may_have_made_is_refused(home: Home, folder: Path) -> None:
+    shared = home.root / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)  # and not sticky
+    said = home.refused(
+        2, "mount", home.root / "mnt", "--demo", "--demo-data", folder, XDG_DATA_HOME=str(shared)
+    )
+    assert said.startswith("every user may replace the data folder")
+
+
 def test_one_writes_below_its_cache_folder(home: Home, tmp_path: Path) -> None:
     """What IBL's code does with ``one.cache_dir``, and ONE with the tables of a tag."""
     pytest.importorskip("one.api")
