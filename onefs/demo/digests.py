@@ -25,7 +25,7 @@ _TICK = 50_000_000
 Key = tuple[bytes, int, int, int, int]
 
 # A row says that a file with this path, size, mtime and ctime (ns) and inode had this
-# md5 (hex; '' when it has not been hashed yet). The path is bytes: names need not be UTF-8. Only one
+# md5 (hex; '' when it was not hashed yet). The path is bytes: names need not be UTF-8. Only one
 # version of each path is kept. Version 0.1 has a table ``md5``, which knew no change times.
 _SCHEMA = """CREATE TABLE IF NOT EXISTS digests (
     path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER,
