@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 #: seconds for which a batch that somebody waits for leaves the budget's reserve alone
 MODEST_FOR = 2.0
+#: seconds that a subject's listing waits for that of the whole lab, which takes many where it has
+#: thousands of sessions, before it is asked for alone
+LAB_WAIT = 0.5
 #: seconds for which stale listings are gathered before they are asked for together
 GATHER = 0.3
 #: sessions of a lab that tell how many fit in a page
@@ -97,7 +100,10 @@ class Ahead:
         )
 
     def sessions(self, lab: str, subject: str) -> Batch | None:
-        """What to ask for when a subject's sessions are not known; None: those alone."""
+        """What to ask for besides when a subject's sessions are not known; None: nothing.
+
+        The subject's own are asked for alone at the same time: a lab may have thousands.
+        """
         if not self._walks.unknown_subject(lab, subject):
             return None
         others = self._database.unlisted_subjects(lab)
@@ -155,7 +161,8 @@ class Ahead:
     ) -> None:
         try:
             with self._claims.of(lab):
-                if (self._database.fetched_at(keys[0]) or 0.0) >= planned:
+                others = keys[1:]  # the first subject is asked for alone, too
+                if others and (self._database.fetched_at(others[-1]) or 0.0) >= planned:
                     return  # by another process, meanwhile
                 found = self._awaited.sessions_of_lab(lab)
                 self._database.store_lab_sessions(lab, names, found, self._clock())

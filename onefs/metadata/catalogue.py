@@ -25,7 +25,7 @@ from onefs.errors import (
     Throttled,
     Unreachable,
 )
-from onefs.metadata.ahead import Ahead, key_of
+from onefs.metadata.ahead import LAB_WAIT, Ahead, key_of
 from onefs.metadata.alyx import Alyx
 from onefs.metadata.database import Database
 from onefs.metadata.forced import Scope
@@ -165,6 +165,7 @@ class Catalogue:
                 lambda database: _dated_sessions(database, lab, subject),
                 scope=(alf.lab_folder(lab), alf.subject_folder(subject)),
                 ahead=lambda: self._ahead.sessions(lab, subject),
+                batch_wait=LAB_WAIT,
                 tables_age=TABLES_AGE,
             )
         )

@@ -108,6 +108,9 @@ class Wanted(Generic[T]):
     scope: Scope = ()
     #: a batch that brings it along, when it is not known
     ahead: Callable[[], Batch | None] | None = None
+    #: seconds that a batch which is under way is waited for, and one that begins not at all; None:
+    #: as long as leaves time for asking alone
+    batch_wait: float | None = None
     #: another way to refresh it behind
     later: Callable[[], None] | None = None
     #: seconds that it stays fresh as cache tables had it; None: no longer than otherwise
@@ -353,6 +356,8 @@ class Listings:
         """What a batch under way, or a new one, brings in time."""
         if wanted.ahead is None:
             return None
+        if wanted.batch_wait is not None:
+            patience = min(patience, wanted.batch_wait)
         with self._planning:  # of many who come at once, one plans
             with self._lock:
                 under_way = self._expected.get(wanted.key)
@@ -364,6 +369,8 @@ class Listings:
                 if batch is None:
                     return None
                 under_way = self.run(batch)
+                if wanted.batch_wait is not None:
+                    return None
         wait_for([under_way], timeout=patience)
         return self._new_enough(wanted)
 
