@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import parse_qs
@@ -10,11 +11,12 @@ from urllib.parse import parse_qs
 import pytest
 
 from onefs.demo.serve import Servers
+from onefs.metadata.forced import LOOK
 from tests.laboratories import account, alyx_requests
 from tests.registering import Registering
 from tests.running import Home, Mounted, run, wait_until
 
-SUBJECTS = [f"mouse{number}" for number in range(8)]
+SUBJECTS = [f"mouse{number}" for number in range(60)]
 #: seconds for which the list of the whole lab is held at most
 LONGEST = 60.0
 
@@ -70,6 +72,19 @@ def test_when_it_has_come_the_others_cost_nothing(home: Home, held: Held) -> Non
     wait_until(lambda: any(bulk in each.path for each in alyx_requests(held.servers)))
     listed(mounted, SUBJECTS[3])  # waits for what has just come to be stored
     held.servers.clear_requests()
-    for subject in SUBJECTS[4:]:
+    for subject in SUBJECTS[4:8]:
         assert listed(mounted, subject) == ["2022-01-05"]
     assert not alyx_requests(held.servers)
+
+
+def test_a_lab_that_is_wanted_anew_is_listed_as_a_whole(home: Home, held: Held) -> None:
+    held.release.set()
+    mounted = home.mount(**account(held.servers))
+    walk = ["find", mounted.path / "labone", "-maxdepth", "2"]
+    run(walk)
+    home.run("refresh", mounted.path / "labone")
+    time.sleep(2 * LOOK)  # seconds between two looks of the mount at what is wanted anew
+    held.servers.clear_requests()
+    run(walk)
+    asked = [each.path for each in alyx_requests(held.servers) if "/sessions?" in each.path]
+    assert 0 < len(asked) < len(SUBJECTS) / 2
