@@ -11,7 +11,6 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,6 @@ RESCAN = 3.0
 _PAUSES = 10
 #: seconds that one waits for what is found out on a thread of its own; then it goes on without
 PATIENCE = 2.0
-#: the last moment that a date can be, in microseconds
-_LATEST = 253_402_300_799_000_000
 
 Tables = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -218,7 +215,7 @@ class FolderLaboratory:
         if not digest and self._digests.changed(path, file.stat):
             identity = interim
         relative = f"{place.subject}/{place.date}/{place.number}/{file.inside}"
-        modified = _date(file.stat.st_mtime_ns)
+        modified = rows.moment(file.stat.st_mtime_ns)
         return DatasetRecord(
             id=identity,
             eid=eid,
@@ -244,10 +241,3 @@ def _newest_revisions(found: Iterable[Found]) -> dict[tuple[str, str], str]:
         collection, revision, name = rows.split_path(file.inside)
         newest[collection, name] = max(revision, newest.get((collection, name), ""))
     return newest
-
-
-def _date(nanoseconds: int) -> str:
-    """A time since the epoch as Alyx writes it: UTC here, without zone, with microseconds."""
-    microseconds = min(max(nanoseconds // 1000, 0), _LATEST)
-    moment = datetime(1970, 1, 1) + timedelta(microseconds=microseconds)
-    return moment.isoformat(timespec="microseconds")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from onefs.demo.folder import RESCAN
 from onefs.demo.serve import Servers
 from tests.laboratories import account, alyx_requests
 from tests.registering import Registering
@@ -101,6 +103,19 @@ def test_a_date_of_a_thousand_subjects_costs_one_request(
         )
         assert done.stdout.splitlines() == [f"{mounted.path}/labone/mouse0500/2022-01-06"]
     assert len(asked(servers)) == 1
+
+
+def test_a_session_that_comes_into_a_folder_is_found(home: Home, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    lab = data / "labone/Subjects/mouse"
+    for session in ("2022-01-05/001", "2019-03-04/002"):
+        if session.startswith("2019"):
+            mounted = home.mount("--demo", "--demo-data", data, "--sync")
+        (lab / session).mkdir(parents=True)
+        (lab / session / "a.values.bin").write_bytes(session.encode())
+    time.sleep(2 * RESCAN)  # seconds for which the server's last look at its folder counts
+    found = mounted.path / "labone/mouse/2019-03-04/002/a.values.bin"
+    assert found.read_bytes() == b"2019-03-04/002"
 
 
 def test_names_that_cannot_be_ask_nothing(mounted: Mounted, servers: Servers) -> None:
