@@ -85,6 +85,8 @@ def build(config: DaemonConfig) -> Service:
         access = _open(found, ready)
         undo.callback(access.close)
         access.complete()
+        if found.demo is not None and found.demo.get("data") and not found.offline:
+            access.catalogue.want_anew(())  # the folder may have changed while it was not mounted
         _check(access, found.offline)
         if found.sync:
             _sync(access, found)

@@ -18,20 +18,23 @@ log = logging.getLogger(__name__)
 #: files above this are hashed in the background, in bytes
 LARGE = 64 * 2**20
 _BLOCK = 2**20
-#: a file that changed within this may change again without a new mtime, in ns
+#: a file that changed within this may change again without a new time, in ns
 _TICK = 50_000_000
-#: what says that a file is still the one that was hashed: path, size, mtime in ns, inode
-Key = tuple[bytes, int, int, int]
+#: what says that a file is still the one that was hashed: path, size, mtime and ctime in ns, inode.
+#: The ctime also tells when a file was written to and its mtime put back.
+Key = tuple[bytes, int, int, int, int]
 
-# A row says that a file with this path, size, modification time (ns) and inode had this md5 (hex).
-# The path is bytes: names need not be UTF-8. Only one version of each path is kept.
-_SCHEMA = """CREATE TABLE IF NOT EXISTS md5 (
-    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER, md5 TEXT NOT NULL
+# A row says that a file with this path, size, mtime and ctime (ns) and inode had this
+# md5 (hex; '' when it was not hashed yet). The path is bytes: names need not be UTF-8. Only one
+# version of each path is kept. Version 0.1 has a table ``md5``, which knew no change times.
+_SCHEMA = """CREATE TABLE IF NOT EXISTS digests (
+    path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER,
+    md5 TEXT NOT NULL
 ) WITHOUT ROWID"""
 
 
 class Digests:
-    """md5 sums by (path, size, mtime, inode); in memory, and in a file where one is given."""
+    """md5 sums by (path, size, times, inode); in memory, and in a file where one is given."""
 
     def __init__(self, database: Path | None = None, large: int = LARGE) -> None:
         self._large = large
@@ -48,45 +51,54 @@ class Digests:
         '' while a large file is being hashed in the background, and for a file that cannot be
         read or changes while it is read; it is asked for again then.
         """
-        key = (os.fsencode(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
-        found = self._look_up(key)
-        if found:
-            return found
+        key = _key(path, stat)
+        with self._lock:
+            known, digest = self._last(key[0]) or (None, "")
+        if known == key and digest:
+            return digest
         if stat.st_size > self._large:
-            self._enqueue(key, path)
+            self._enqueue(key, path, seen=known is not None)
             return ""
         return self._compute(key, path)
 
-    def _look_up(self, key: Key) -> str:
+    def changed(self, path: Path, stat: os.stat_result) -> bool:
+        """Whether a file is another one than when it was last hashed, or first seen."""
+        key = _key(path, stat)
         with self._lock:
-            known, digest = self._known.get(key[0], (None, ""))
-            if known == key:
-                return digest
-            if self._database is None:
-                return ""
+            known = self._last(key[0])
+        return known is not None and known[0] != key
+
+    def _last(self, path: bytes) -> tuple[Key, str] | None:
+        """What is known of the file that was last hashed, or first seen, at a path."""
+        if path not in self._known and self._database is not None:
             with _survived("read"):
                 row = self._database.execute(
-                    "SELECT md5 FROM md5 WHERE path=? AND size=? AND mtime_ns=? AND inode=?", key
+                    "SELECT size, mtime_ns, ctime_ns, inode, md5 FROM digests WHERE path=?", (path,)
                 ).fetchone()
                 if row is not None:
-                    self._known[key[0]] = key, row[0]
-                    return str(row[0])
-        return ""
+                    self._known[path] = (path, *row[:4]), str(row[4])
+        return self._known.get(path)
+
+    def _note(self, key: Key, digest: str) -> None:
+        with self._lock:
+            self._known[key[0]] = key, digest
+            if self._database is not None:
+                with _survived("written"), self._database:
+                    self._database.execute(
+                        "REPLACE INTO digests VALUES (?, ?, ?, ?, ?, ?)", (*key, digest)
+                    )
 
     def _compute(self, key: Key, path: Path) -> str:
-        settled = abs(time.time_ns() - key[2]) > _TICK
+        now = time.time_ns()
+        settled = min(abs(now - key[2]), abs(now - key[3])) > _TICK
         digest = _hash(key, path)
         if digest and settled:
-            with self._lock:
-                self._known[key[0]] = key, digest
-                if self._database is not None:
-                    with _survived("written"), self._database:
-                        self._database.execute(
-                            "REPLACE INTO md5 VALUES (?, ?, ?, ?, ?)", (*key, digest)
-                        )
+            self._note(key, digest)
         return digest
 
-    def _enqueue(self, key: Key, path: Path) -> None:
+    def _enqueue(self, key: Key, path: Path, *, seen: bool) -> None:
+        if not seen:  # so that a later one is known to be another, also after a restart
+            self._note(key, "")
         with self._lock:
             if key in self._waiting:
                 return
@@ -115,8 +127,12 @@ def _hash(key: Key, path: Path) -> str:
     except OSError as error:
         log.warning("%r cannot be read, so it has no md5: %s", str(path), error.strerror)
         return ""
-    same = (stat.st_size, stat.st_mtime_ns, stat.st_ino) == key[1:]
-    return digest.hexdigest() if same else ""
+    return digest.hexdigest() if _key(path, stat) == key else ""
+
+
+def _key(path: Path, stat: os.stat_result) -> Key:
+    times = (stat.st_mtime_ns, stat.st_ctime_ns)
+    return (os.fsencode(path), stat.st_size, *times, stat.st_ino)
 
 
 def _connect(path: Path | None) -> sqlite3.Connection | None:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,6 @@ RESCAN = 3.0
 _PAUSES = 10
 #: seconds that one waits for what is found out on a thread of its own; then it goes on without
 PATIENCE = 2.0
-#: the last moment that a date can be, in microseconds
-_LATEST = 253_402_300_799_000_000
 
 Tables = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -40,7 +37,9 @@ class FolderLaboratory:
     Ids are uuid5 of the path relative to the folder, so that a restart serves the same
     laboratory. md5 sums are computed when a session's datasets are first asked for and kept in
     ``state_dir`` where one is given; those of large files are computed in the background and ''
-    until then. ``clock`` is in seconds.
+    until then. A large file that has changed is a dataset with an id of its own until its md5 is
+    known, so that what a client has kept of the old one is not taken for it. ``clock`` is in
+    seconds.
 
     A folder may be large and its disk slow. Nobody waits long for what takes long: sessions are
     looked for anew while the last ones found are served, and the names of types and revisions, for
@@ -99,7 +98,8 @@ class FolderLaboratory:
     def dataset(self, dataset_id: str) -> DatasetRecord | None:
         """See :class:`onefs.demo.records.Source`. Looks through all sessions, hashing one."""
         for eid, place in self._current().places.items():
-            if any(self._id(file.path) == dataset_id for file in files(place.path, self._root)):
+            found = files(place.path, self._root)
+            if any(dataset_id in self._ids(file.path, file.stat) for file in found):
                 return next((row for row in self.datasets(eid) if row.id == dataset_id), None)
         return None
 
@@ -112,7 +112,7 @@ class FolderLaboratory:
         labs = self._current().labs
         for plain, uuid in rows.without_uuid(path):
             found = self._locate(labs, plain.split("/"))
-            if found is not None and self._id(found) == uuid:
+            if found is not None and uuid in self._ids(found, os.stat(found)):
                 return Path(found)
         return None
 
@@ -199,16 +199,23 @@ class FolderLaboratory:
             "revisions": rows.revision_rows(self._revisions),
         }
 
-    def _id(self, path: str) -> str:
-        return rows.make_id(os.path.relpath(path, self._root))
+    def _ids(self, path: str, stat: os.stat_result) -> tuple[str, str]:
+        """The id of a file, and the one that it has while it has changed and has no md5 yet."""
+        relative = os.path.relpath(path, self._root)
+        version = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+        return rows.make_id(relative), rows.make_id(relative, *map(str, version))
 
     def _row(
         self, eid: str, place: Place, file: Found, newest: Mapping[tuple[str, str], str]
     ) -> DatasetRecord:
         collection, revision, name = rows.split_path(file.inside)
-        identity = self._id(file.path)
+        path = Path(file.path)
+        digest = self._digests.md5(path, file.stat)
+        identity, interim = self._ids(file.path, file.stat)
+        if not digest and self._digests.changed(path, file.stat):
+            identity = interim
         relative = f"{place.subject}/{place.date}/{place.number}/{file.inside}"
-        modified = _date(file.stat.st_mtime_ns)
+        modified = rows.moment(file.stat.st_mtime_ns)
         return DatasetRecord(
             id=identity,
             eid=eid,
@@ -218,7 +225,7 @@ class FolderLaboratory:
             revision=revision,
             default_dataset=newest[collection, name] == revision,
             file_size=file.stat.st_size,
-            hash=self._digests.md5(Path(file.path), file.stat),
+            hash=digest,
             created_datetime=modified,
             auto_datetime=modified,
             data_format=rows.format_of(name),
@@ -234,10 +241,3 @@ def _newest_revisions(found: Iterable[Found]) -> dict[tuple[str, str], str]:
         collection, revision, name = rows.split_path(file.inside)
         newest[collection, name] = max(revision, newest.get((collection, name), ""))
     return newest
-
-
-def _date(nanoseconds: int) -> str:
-    """A time since the epoch as Alyx writes it: UTC here, without zone, with microseconds."""
-    microseconds = min(max(nanoseconds // 1000, 0), _LATEST)
-    moment = datetime(1970, 1, 1) + timedelta(microseconds=microseconds)
-    return moment.isoformat(timespec="microseconds")

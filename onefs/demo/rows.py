@@ -9,6 +9,7 @@ import hashlib
 import os
 import posixpath
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,8 @@ from onefs.demo.records import FileRecord
 #: the namespace of every id that the demo makes up
 NAMESPACE = UUID("6f2a1c34-9a0e-5d53-8a44-0c1d6b8e7f21")
 
+#: the last moment that a date can be, in microseconds since the epoch
+_LATEST = 253_402_300_799_000_000
 #: extension -> the name of Alyx's data format
 _FORMATS = {
     ".bin": "bin", ".cbin": "cbin", ".ch": "ch", ".csv": "csv", ".htsv": "htsv", ".json": "json",
@@ -34,6 +37,13 @@ def make_id(*parts: str) -> str:
     """The uuid5 of ``parts`` joined by ``/``; also for names that are not UTF-8."""
     name = os.fsencode("/".join(parts))
     return str(UUID(bytes=hashlib.sha1(NAMESPACE.bytes + name).digest()[:16], version=5))
+
+
+def moment(nanoseconds: int) -> str:
+    """A time since the epoch as Alyx writes it: UTC here, without zone, with microseconds."""
+    microseconds = min(max(nanoseconds // 1000, 0), _LATEST)
+    found = datetime(1970, 1, 1) + timedelta(microseconds=microseconds)
+    return found.isoformat(timespec="microseconds")
 
 
 def with_uuid(path: str, uuid: str) -> str:

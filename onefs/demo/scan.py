@@ -131,6 +131,14 @@ def _walk(folder: str, prefix: str, root: str, above: tuple[str, ...]) -> Iterat
                 yield from _walk(entry.path, f"{prefix}{entry.name}/", root, (*above, real))
 
 
+def _registered(place: Place) -> str:
+    """When a session came into the folder, or was changed there; its own date when unknown."""
+    try:
+        return rows.moment(os.stat(place.path).st_ctime_ns)
+    except OSError:
+        return f"{place.date}T00:00:00.000000"
+
+
 def _session(eid: str, place: Place) -> SessionRecord:
     return SessionRecord(
         eid=eid,
@@ -138,7 +146,7 @@ def _session(eid: str, place: Place) -> SessionRecord:
         subject=place.subject,
         start_time=f"{place.date}T00:00:00",
         number=int(place.number),
-        auto_datetime=f"{place.date}T00:00:00.000000",
+        auto_datetime=_registered(place),
         related={
             "wateradmin_session_related": [],
             "probe_insertion": [],

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence, Set
 from threading import Event, Lock
 
+from onefs import alf
 from onefs.errors import (
     DeadlineExceeded,
     NotFound,
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 
 #: seconds for which a batch that somebody waits for leaves the budget's reserve alone
 MODEST_FOR = 2.0
+#: seconds that a subject's listing waits for that of the whole lab, which takes many where it has
+#: thousands of sessions, before it is asked for alone
+LAB_WAIT = 0.5
 #: seconds for which stale listings are gathered before they are asked for together
 GATHER = 0.3
 #: sessions of a lab that tell how many fit in a page
@@ -47,6 +51,10 @@ _CLAIM_SHARE = 0.3
 def key_of(eid: str) -> str:
     """The key of a session's datasets."""
     return f"datasets/{eid}"
+
+
+def _sessions_key(lab: str, subject: str) -> str:
+    return f"sessions/{lab}/{subject}"
 
 
 class Ahead:
@@ -81,7 +89,6 @@ class Ahead:
 
     def datasets(self, session: Session, scope: tuple[str, ...]) -> Batch | None:
         """What to ask for when a session's datasets are not known; None: those alone."""
-        planned = self._clock()
         step = self._walks.unknown_session(session)
         if step.sessions == 1:
             return None
@@ -93,18 +100,29 @@ class Ahead:
         if len(eids) == 1:
             return None
         return Batch(
-            tuple(map(key_of, eids)), lambda: self._fetch_awaited(session.lab, eids, planned)
+            tuple(map(key_of, eids)), lambda: self._fetch_awaited(session.lab, eids, floor)
         )
 
     def sessions(self, lab: str, subject: str) -> Batch | None:
-        """What to ask for when a subject's sessions are not known; None: those alone."""
+        """What to ask for besides when a subject's sessions are not known; None: nothing.
+
+        The subject's own are asked for alone at the same time: a lab may have thousands.
+        """
         if not self._walks.unknown_subject(lab, subject):
             return None
-        others = self._database.unlisted_subjects(lab)
-        names = [subject, *(name for name in others if name != subject)]
-        keys = tuple(f"sessions/{lab}/{name}" for name in names)
-        planned = self._clock()
-        return Batch(keys, lambda: self._fetch_sessions(lab, names, keys, planned))
+        floor = self._listings.forced.at((alf.lab_folder(lab), alf.subject_folder(subject)))
+        unlisted = self._database.unlisted_subjects(lab)
+        names = [name for name in unlisted or self._aged(lab, floor) if name != subject]
+        if not names:
+            return None
+        keys = tuple(_sessions_key(lab, name) for name in names)
+        return Batch(keys, lambda: self._fetch_sessions(lab, names, keys, floor))
+
+    def _aged(self, lab: str, floor: float) -> list[str]:
+        """The subjects of a lab that are wanted anew: listed before ``floor``."""
+        names = self._database.subjects(lab) if floor else []
+        age = self._database.fetched_at
+        return [name for name in names if (age(_sessions_key(lab, name)) or 0.0) < floor]
 
     def learn(self, session: Session, found: Sequence[DatasetRow]) -> None:
         """A session has been listed alone."""
@@ -140,22 +158,23 @@ class Ahead:
             raise
         return found | (set(eids) - set(wanted))
 
-    def _fetch_awaited(self, lab: str, eids: Sequence[str], planned: float) -> None:
+    def _fetch_awaited(self, lab: str, eids: Sequence[str], floor: float) -> None:
         try:
             with self._claims.of(lab):
                 # what another process has brought meanwhile need not be asked for
-                if wanted := self._database.not_listed(eids, planned):
+                if wanted := self._database.not_listed(eids, floor):
                     self._fetch(self._awaited, lab, wanted)
         except OnefsError as error:
             # the listings themselves have not failed: who wants one asks for it alone
             self._failed(lab, (), error)
 
     def _fetch_sessions(
-        self, lab: str, names: Sequence[str], keys: Sequence[str], planned: float
+        self, lab: str, names: Sequence[str], keys: Sequence[str], floor: float
     ) -> None:
         try:
-            with self._claims.of(lab):
-                if (self._database.fetched_at(keys[0]) or 0.0) >= planned:
+            # a claim of its own: datasets are asked for meanwhile
+            with self._claims.of(f"{lab}/sessions"):
+                if (self._database.fetched_at(keys[-1]) or -1.0) >= floor:
                     return  # by another process, meanwhile
                 found = self._awaited.sessions_of_lab(lab)
                 self._database.store_lab_sessions(lab, names, found, self._clock())

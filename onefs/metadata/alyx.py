@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from onefs import alf
@@ -168,9 +169,16 @@ class Alyx:
             subjects.setdefault(where, []).append(name)
         return subjects
 
-    def sessions_since(self, lab: str, date: str) -> list[tuple[Session, bool]]:
-        """A lab's sessions on ``date`` and later, each with whether it has a number."""
-        found = self._sessions({"lab": lab, "date_range": f"{date},2999-12-31"})
+    def sessions_since(self, lab: str, moment: datetime) -> list[tuple[Session, bool]]:
+        """A lab's sessions registered or changed since then, by Alyx's clock, whatever their date;
+        each with whether it has a number."""
+        since = f"auto_datetime__gte,{moment.isoformat(timespec='seconds')}"
+        try:
+            found = self._sessions({"lab": lab, "django": since})
+        except ServerError as error:
+            if error.status != 500:
+                raise
+            return self.sessions_of_lab(lab)  # an Alyx that does not know this look-up
         return [item for item in found if item[0].lab == lab]
 
     def select(self, query: Mapping[str, str], most: int | None = None) -> list[rows.Row]:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import date, timedelta
 
 from onefs import alf
 from onefs.errors import (
@@ -26,7 +25,7 @@ from onefs.errors import (
     Throttled,
     Unreachable,
 )
-from onefs.metadata.ahead import Ahead, key_of
+from onefs.metadata.ahead import LAB_WAIT, Ahead, key_of
 from onefs.metadata.alyx import Alyx
 from onefs.metadata.database import Database
 from onefs.metadata.forced import Scope
@@ -34,7 +33,6 @@ from onefs.metadata.freshness import (
     FAILURE_PAUSE,
     LABS_AGE,
     NEGATIVE_AGE,
-    NEWS_DAYS,
     OLD_AGE,
     RECENT_AGE,
     REPOSITORIES_AGE,
@@ -43,6 +41,7 @@ from onefs.metadata.freshness import (
     session_age,
 )
 from onefs.metadata.listings import Listing, Listings, Store, Wanted
+from onefs.metadata.news import News
 from onefs.metadata.presence import Presence
 from onefs.metadata.rows import DatasetRow, usable_copies
 from onefs.metadata.tables import presumed_copies
@@ -87,6 +86,7 @@ class Catalogue:
         #: whether Alyx is there, and who is told when that changes
         self.presence = Presence(alyx.url, alyx.probe, clock, never=offline)
         self._listings = Listings(database, alyx, self.presence, deadline, clock)
+        self._news = News(database, self._listings, self.presence, clock)
         self._ahead = Ahead(database, alyx, self._listings, deadline, clock)
         self._told_of_types = self._told_of_trouble = False
         #: when this catalogue was begun, in seconds since the epoch: the date of what has none
@@ -169,16 +169,35 @@ class Catalogue:
                 lambda database: _dated_sessions(database, lab, subject),
                 scope=(alf.lab_folder(lab), alf.subject_folder(subject)),
                 ahead=lambda: self._ahead.sessions(lab, subject),
+                batch_wait=LAB_WAIT,
                 tables_age=TABLES_AGE,
             )
         )
         if listing.from_tables:
-            self._look_for_news(lab)
+            self._news.look(lab)
         return listing
 
     def known_sessions(self, lab: str, subject: str) -> list[Session]:
         """Those of a subject's sessions that are known, by date, number and eid; asks nobody."""
         return _dated_sessions(self._database, lab, subject)
+
+    def sought(self, lab: str, subject: str) -> bool:
+        """Have Alyx asked for sessions that cache tables cannot know, before one of a subject is
+        reported absent. False where its sessions are not the tables' word; raises as
+        :meth:`News.ask` does."""
+        return self._database.is_from_tables(f"sessions/{lab}/{subject}") and self._news.ask(lab)
+
+    def sought_subject(self, lab: str) -> bool:
+        """The same, before a subject of a lab is reported absent."""
+        return self._news.ask(lab)
+
+    def sought_lab(self) -> bool:
+        """The same, before a lab is reported absent."""
+        before = set(self.labs().value)
+        asked = self._news.ask_labs(self._labs())
+        if asked and set(self.labs().value) - before:  # a new lab has a repository of its own
+            self._listings.really(self._repositories())
+        return asked
 
     def datasets(self, session: Session) -> Listing[list[Dataset]]:
         """The datasets of a session that can be fetched, in a stable order.
@@ -399,22 +418,6 @@ class Catalogue:
             return store
 
         return Wanted("repositories", REPOSITORIES_AGE, fetch, lambda each: each.repositories())
-
-    def _look_for_news(self, lab: str) -> None:
-        """Find a lab's sessions that are newer than the cache tables, behind whoever asks."""
-
-        def fetch(alyx: Alyx) -> Store:
-            made = date.fromtimestamp(self._database.tables_created())
-            found = alyx.sessions_since(lab, (made - timedelta(days=NEWS_DAYS)).isoformat())
-
-            def store(database: Database) -> None:
-                database.add_sessions(f"news/{lab}", found, self._clock())
-                self._listings.drop_all(f"sessions/{lab}/")
-                self._listings.drop(f"subjects/{lab}")
-
-            return store
-
-        self._listings.get(Wanted(f"news/{lab}", RECENT_AGE, fetch, lambda _: None))
 
 
 def lacking(session: Session) -> str:

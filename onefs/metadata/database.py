@@ -141,9 +141,21 @@ class Database:
         """When what the tables say was true; 0.0 without any."""
         return 0.0
 
+    def has_tables_of(self, lab: str) -> bool:
+        """Whether cache tables have sessions of a lab."""
+        return False
+
     def likely_types(self, names: Iterable[str]) -> dict[str, str]:
         """The dataset types that files of these names, which only tables know, likely have."""
         return {}
+
+    def add_news(self, lab: str, found: Sequence[tuple[Session, bool]], now: float) -> None:
+        """Sessions of a lab that are newer than what cache tables say of them."""
+        with self._transaction() as connection:
+            _add(connection, found)
+            for session, _ in found:
+                _mark(connection, f"session/{session.eid}", now)
+            _mark(connection, f"news/{lab}", now)
 
     def add_sessions(self, key: str, found: Iterable[tuple[Session, bool]], now: float) -> None:
         """Sessions that stand beside those known, under a listing of their own."""

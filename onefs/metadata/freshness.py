@@ -18,7 +18,7 @@ OLD_AGE = 86400.0
 #: what cache tables said of sessions, and of the datasets of sessions older than 31 days: a new
 #: sync renews them all, and the first opening of a file asks for its session in any case
 TABLES_AGE = 7 * 86400.0
-#: days before the tables were made in which sessions may have begun that they lack
+#: days before the tables were made in which sessions may have been registered that they lack
 NEWS_DAYS = 7
 #: "there is no session of that ref"
 NEGATIVE_AGE = 30.0

@@ -108,6 +108,9 @@ class Wanted(Generic[T]):
     scope: Scope = ()
     #: a batch that brings it along, when it is not known
     ahead: Callable[[], Batch | None] | None = None
+    #: seconds that a batch which is under way is waited for, and one that begins not at all; None:
+    #: as long as leaves time for asking alone
+    batch_wait: float | None = None
     #: another way to refresh it behind
     later: Callable[[], None] | None = None
     #: seconds that it stays fresh as cache tables had it; None: no longer than otherwise
@@ -162,10 +165,7 @@ class Listings:
             return self._cold(wanted, now)
         if listing.fetched_at < self.forced.at(wanted.scope):
             return self._anew(wanted, now)
-        # a listing of the future was taken before the clock was set back: nobody knows its age
-        if not -_AHEAD <= now - listing.fetched_at <= wanted.age(listing) and self._may_refresh(
-            wanted.key, now
-        ):
+        if not _is_young(wanted, listing, now) and self._may_refresh(wanted.key, now):
             self._refresh_behind(wanted)
         return listing
 
@@ -175,15 +175,42 @@ class Listings:
 
     def really(self, wanted: Wanted[T]) -> Listing[T]:
         """The listing as Alyx has it now, asked for once by all who come at the same time."""
+        return self._once(wanted, lambda: self._refresh(wanted, self._alyx))
+
+    def current(self, wanted: Wanted[T]) -> Listing[T]:
+        """The listing, asked for and waited for when it has aged.
+
+        When that fails, an older answer of Alyx stands; what cache tables said does not, since
+        they cannot know what is newer.
+        """
+        listing = self._fresh(wanted)
+        if listing is not None:
+            return listing
+        try:
+            return self._once(
+                wanted, lambda: self._fresh(wanted) or self._refresh(wanted, self._alyx)
+            )
+        except Stopping:
+            raise
+        except OnefsError:
+            known = self._stored(wanted)
+            if known is None or known.fetched_at <= self._database.tables_created():
+                raise
+            return known
+
+    def begin(self, wanted: Wanted[Any]) -> None:
+        """Ask for a listing in the background; :meth:`current` waits for the same request."""
+        self._flights.start(
+            wanted.key, lambda: self._fresh(wanted) or self._refresh(wanted, self._alyx)
+        )
+
+    def _once(self, wanted: Wanted[T], ask: Callable[[], Listing[T]]) -> Listing[T]:
+        """What ``ask`` gives, once for all who come at the same time."""
         failure = self._failed_recently(wanted.key, self._clock())
         if failure is not None:
             raise again(failure)
         what = f"listing {wanted.key}"
         patience = self._presence.patience(self._deadline, what)
-
-        def ask() -> Listing[T]:
-            return self._refresh(wanted, self._alyx)
-
         return cast("Listing[T]", self._flights.wait(wanted.key, ask, patience, what))
 
     def run(self, batch: Batch) -> Future[None]:
@@ -253,6 +280,14 @@ class Listings:
             return hot
         return self._stored(wanted)
 
+    def _fresh(self, wanted: Wanted[T]) -> Listing[T] | None:
+        """The listing that is known, if it has not aged and is not wanted anew."""
+        now = self._clock()
+        listing = self._known(wanted, now)
+        if listing is None or listing.fetched_at < self.forced.at(wanted.scope):
+            return None
+        return listing if _is_young(wanted, listing, now) else None
+
     def _in_memory(self, wanted: Wanted[T]) -> Listing[T] | None:
         with self._lock:
             return cast("Listing[T] | None", self._hot.get(wanted.key))
@@ -321,6 +356,8 @@ class Listings:
         """What a batch under way, or a new one, brings in time."""
         if wanted.ahead is None:
             return None
+        if wanted.batch_wait is not None:
+            patience = min(patience, wanted.batch_wait)
         with self._planning:  # of many who come at once, one plans
             with self._lock:
                 under_way = self._expected.get(wanted.key)
@@ -332,6 +369,8 @@ class Listings:
                 if batch is None:
                     return None
                 under_way = self.run(batch)
+                if wanted.batch_wait is not None:
+                    return None
         wait_for([under_way], timeout=patience)
         return self._new_enough(wanted)
 
@@ -404,3 +443,9 @@ class Listings:
             for key in keys:
                 if self._expected.get(key) is done:
                     del self._expected[key]
+
+
+def _is_young(wanted: Wanted[T], listing: Listing[T], now: float) -> bool:
+    """Whether a listing has not aged; one of the future was taken before the clock was set back,
+    and its age is not known."""
+    return -_AHEAD <= now - listing.fetched_at <= wanted.age(listing)

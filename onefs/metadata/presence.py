@@ -41,7 +41,8 @@ class Presence:
         self._url = url
         self._probe = probe
         self._clock = clock
-        self._never = never
+        #: whether no server is ever asked
+        self.never = never
         self._lock = threading.Lock()
         self._offline = never
         self._refused = False
@@ -64,7 +65,7 @@ class Presence:
         """Whether a request makes sense now."""
         if not self._offline:
             return True
-        return not self._never and self._clock() - self._failed_at > FAILURE_PAUSE
+        return not self.never and self._clock() - self._failed_at > FAILURE_PAUSE
 
     def patience(self, deadline: float, what: str) -> float:
         """Seconds to wait for ``what``. Raises Unreachable when nobody is to be asked."""
@@ -76,7 +77,7 @@ class Presence:
 
     def away(self, what: str) -> Unreachable:
         """The error of who asks for what is not known."""
-        if self._never:
+        if self.never:
             return Unreachable(f"{what} is not in the catalogue, and the mount is offline")
         return Unreachable(f"{what} is not in the catalogue, and {self._url} is away")
 
@@ -97,7 +98,7 @@ class Presence:
     def answered(self) -> None:
         """A request has been answered."""
         self._refused = False
-        if not self._offline or self._never:
+        if not self._offline or self.never:
             return
         with self._lock:
             before, self._offline = self._offline, False
@@ -106,7 +107,7 @@ class Presence:
             self.changed(False)
 
     def _leave(self, error: OnefsError) -> None:
-        if not self._never:
+        if not self.never:
             self._note_away(error)
             self._look_out(FIRST_LOOK)
 
@@ -120,7 +121,7 @@ class Presence:
 
     def _look_out(self, delay: float) -> None:
         with self._lock:
-            if self._looking or self._never or self._closed.is_set():
+            if self._looking or self.never or self._closed.is_set():
                 return
             self._looking = True
         look = threading.Thread(target=self._look, args=(delay,), name="onefs-probe", daemon=True)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from onefs import alf
+from onefs.metadata.columns import as_session
 from onefs.metadata.database import Database, Having
 from onefs.metadata.rows import DatasetRow
 from onefs.metadata.tables import NAME, Tables, split_path
@@ -74,6 +75,9 @@ class TabledDatabase(Database):
             return _ALWAYS_STALE
         return own
 
+    def has_tables_of(self, lab: str) -> bool:
+        return self.tables.has_lab(lab)
+
     def labs(self) -> list[str]:
         return sorted({*super().labs(), *self.tables.labs()})
 
@@ -85,6 +89,7 @@ class TabledDatabase(Database):
         if not self.is_from_tables(f"sessions/{lab}/{subject}"):
             return own
         found = {session.eid: session for session in self.tables.sessions(lab, subject)}
+        newer = self._newer({*found, *(session.eid for session in own)})
         for session in own:
             told = found.get(session.eid)
             # one that the tables have elsewhere was renamed; one that they lack has begun since
@@ -92,11 +97,31 @@ class TabledDatabase(Database):
                 told is None and self.tables.session(session.eid) is None
             ):
                 found[session.eid] = session
+        for eid, session in newer.items():
+            found.pop(eid, None)
+            if session.number >= 0 and (session.lab, session.subject) == (lab, subject):
+                found[eid] = session
         return sorted(found.values(), key=_order)
+
+    def _newer(self, eids: Iterable[str]) -> dict[str, Session]:
+        """Those of some sessions that Alyx has told since the tables were made."""
+        created, wanted = self.tables.created or 0.0, list(eids)
+        found = {}
+        for start in range(0, len(wanted), 500):  # SQLite before 3.32 takes 999 values
+            some = wanted[start : start + 500]
+            query = (
+                "SELECT sessions.* FROM sessions JOIN listings ON key = 'session/' || eid"
+                f" WHERE fetched_at >= ? AND eid IN ({', '.join('?' * len(some))})"
+            )
+            for session in map(as_session, self._rows(query, created, *some)):
+                found[session.eid] = session
+        return found
 
     def session(self, eid: str) -> Session | None:
         own = super().session(eid)
-        if own is not None and not self.is_from_tables(f"sessions/{own.lab}/{own.subject}"):
+        if own is not None and (
+            self._newer([eid]) or not self.is_from_tables(f"sessions/{own.lab}/{own.subject}")
+        ):
             return own
         return self.tables.session(eid) or own
 
@@ -104,7 +129,10 @@ class TabledDatabase(Database):
         found = {session.eid: session for session in super().sessions_by_ref(ref)}
         key = f"ref/{ref.date}_{ref.number}_{ref.subject}"
         if self.is_from_tables(key):
-            found |= {session.eid: session for session in self.tables.sessions_by_ref(ref)}
+            told = {session.eid: session for session in self.tables.sessions_by_ref(ref)}
+            for eid in self._newer(told):  # where it is now, ``found`` has it
+                del told[eid]
+            found |= told
         return sorted(found.values(), key=lambda session: (session.lab, session.eid))
 
     def found_where(

@@ -52,7 +52,6 @@ from onefs.tree.searches import SEARCH, SearchRoot
 from onefs.tree.shape import (
     Folders,
     SessionShape,
-    SubjectShape,
     lab_shape,
     no_such_name,
     place_by_uuid,
@@ -192,14 +191,26 @@ class DateFolder:
     rooms: Rooms
     place: Place
     sessions: Mapping[str, Session]
+    subject: SubjectFolder
 
     def node(self) -> Node:
         return date_node(self.place)
 
     def child(self, name: str) -> Item:
+        padded = alf.unpadded_number(name)
+        number = padded or name
+        if (
+            number not in self.sessions
+            and alf.marked_number(number) is not None
+            and self.subject.sought()
+        ):
+            sessions = self.subject.dates().get(self.place[-1], {})
+            return replace(self, sessions=sessions)._listed(name, padded)
+        return self._listed(name, padded)
+
+    def _listed(self, name: str, padded: str | None) -> Item:
         if name in self.sessions:
             return SessionFolder(self.rooms, self.sessions[name], (*self.place, name))
-        padded = alf.unpadded_number(name)
         if padded is not None and padded in self.sessions:
             return fixed_link(
                 inode_of_path("number", *self.place, name), padded, date_time(self.place[-1])
@@ -227,20 +238,28 @@ class SubjectFolder:
 
     def child(self, name: str) -> Item:
         # a name that is no date cannot be here, and asking for it costs nothing
-        sessions = self._shape().dates.get(name) if alf.is_date(name) else None
+        sessions = self.dates().get(name) if alf.is_date(name) else None
+        if sessions is None and alf.is_day(name) and self.sought():
+            sessions = self.dates().get(name)
         if sessions is None:
             raise NotFound(f"subject {self.subject} has no session on {name}")
-        return DateFolder(self.rooms, (*self.place, name), sessions)
+        return DateFolder(self.rooms, (*self.place, name), sessions, self)
 
     def children(self) -> list[tuple[str, Node]]:
-        return [(date, date_node((*self.place, date))) for date in self._shape().dates]
+        return [(date, date_node((*self.place, date))) for date in self.dates()]
 
     def xattrs(self) -> dict[str, str]:
         return {}
 
-    def _shape(self) -> SubjectShape:
+    def dates(self) -> Mapping[str, Mapping[str, Session]]:
+        """The sessions of each date, by the names of their folders."""
         listing = self.rooms.catalogue.sessions(self.lab, self.subject)
-        return self.rooms.shapes.of(f"subject/{self.lab}/{self.subject}", listing, subject_shape)
+        key = f"subject/{self.lab}/{self.subject}"
+        return self.rooms.shapes.of(key, listing, subject_shape).dates
+
+    def sought(self) -> bool:
+        """Whether :meth:`dates` may have more now, after Alyx was asked for newer sessions."""
+        return self.rooms.catalogue.sought(self.lab, self.subject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +278,9 @@ class LabFolder:
             ino = inode_of_path("subjects", self.lab)
             return fixed_link(ino, ".", self.rooms.catalogue.created)
         subjects = self._subjects()
+        seekable = name not in subjects and not name.startswith(".")
+        if seekable and self.rooms.catalogue.sought_subject(self.lab):
+            subjects = self._subjects()
         if name not in subjects:
             raise NotFound(f"lab {self.lab} has no subject {name}")
         return SubjectFolder(self.rooms, self.lab, subjects[name], (*self.place, name))
@@ -328,6 +350,8 @@ class Root:
         if own is not None:
             return own
         labs = {} if name.startswith(".") else self._labs()
+        if labs and name not in labs and self.rooms.catalogue.sought_lab():
+            labs = self._labs()
         if name not in labs:
             raise NotFound(f"there is no lab {name}")
         return LabFolder(self.rooms, labs[name], (name,))

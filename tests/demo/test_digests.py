@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
 
-from onefs.demo.digests import Digests
+from onefs.demo.digests import _TICK, Digests
 from tests.running import wait_until
 
 DIGEST = hashlib.md5(b"content").hexdigest()
@@ -19,6 +20,7 @@ def old_file(path: Path, content: bytes = b"content") -> Path:
     """A file that was not written just now: only such are remembered."""
     path.write_bytes(content)
     os.utime(path, ns=(10**18, 10**18))
+    time.sleep(2 * _TICK / 1e9)
     return path
 
 
@@ -26,7 +28,7 @@ def test_a_restart_does_not_hash_again(tmp_path: Path) -> None:
     file, database = old_file(tmp_path / "file"), tmp_path / "state/md5.sqlite"
     assert Digests(database).md5(file, file.stat()) == DIGEST
     with sqlite3.connect(database) as connection:
-        connection.execute("UPDATE md5 SET md5 = 'as kept'")
+        connection.execute("UPDATE digests SET md5 = 'as kept'")
     connection.close()
     assert Digests(database).md5(file, file.stat()) == "as kept"
     assert Digests().md5(file, file.stat()) == DIGEST
@@ -42,6 +44,8 @@ def test_any_sign_of_change_counts(tmp_path: Path) -> None:
     new = old_file(tmp_path / "new", b"contEnt")
     new.replace(file)
     assert digests.md5(file, file.stat()) == hashlib.md5(b"contEnt").hexdigest(), "another inode"
+    old_file(file, b"conTENT")
+    assert digests.md5(file, file.stat()) == hashlib.md5(b"conTENT").hexdigest(), "same mtime"
 
 
 def test_a_file_that_was_just_written_is_not_remembered(
@@ -75,6 +79,19 @@ def test_large_files_are_hashed_in_the_background(tmp_path: Path) -> None:
     assert digests.md5(file, file.stat()) == ""
     wait_until(lambda: digests.md5(file, file.stat()))
     assert digests.md5(file, file.stat()) == hashlib.md5(bytes(3 * 2**20)).hexdigest()
+
+
+def test_a_large_file_that_has_changed_is_known_to_be_another(tmp_path: Path) -> None:
+    """Also after a restart, and when the one before was never hashed to its end."""
+    file, database = old_file(tmp_path / "file", bytes(2**20)), tmp_path / "md5.sqlite"
+    first = Digests(database, large=2**10)
+    first.md5(file, file.stat())
+    assert not first.changed(file, file.stat())
+    old_file(file, bytes(2**20 - 1) + b"1")
+    again = Digests(database, large=2**10)
+    assert again.changed(file, file.stat())
+    wait_until(lambda: again.md5(file, file.stat()))
+    assert not again.changed(file, file.stat())
 
 
 def test_without_a_database_it_goes_on(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -61,6 +62,44 @@ def test_what_alyx_does_not_have_is_not_found(alyx: Alyx) -> None:
         alyx.datasets(unknown)
     assert alyx.subjects("nolab") == []
     assert alyx.sessions_by_ref("clns0730", "2018-08-25", 1) == []
+
+
+def test_newer_sessions_are_those_that_were_registered_or_changed_since(
+    alyx: Alyx,
+) -> None:
+    """Whatever their date: the embedded laboratory registers a session on the day after it."""
+    known = alyx.sessions_of_lab("mainenlab")
+    last = datetime.fromisoformat(max(session.date for session, _ in known))
+    found = alyx.sessions_since("mainenlab", last)
+    assert 0 < len(found) < len(known)
+    assert all(
+        last - datetime.fromisoformat(session.date) <= timedelta(days=1) for session, _ in found
+    )
+    assert alyx.sessions_since("mainenlab", datetime(2100, 1, 1)) == []
+    assert len(alyx.sessions_since("mainenlab", datetime(1900, 1, 1))) == len(known)
+
+
+def test_newer_sessions_of_an_alyx_without_the_lookup(
+    written: WrittenAlyx, transport: Transport
+) -> None:
+    """It answers 500 to that question, and all of the lab's sessions are asked for."""
+    row = {
+        "id": "0b1c7a5e-52a4-4a51-9d0e-6f1f7b0c2d01",
+        "lab": "labone",
+        "subject": "mouse",
+        "number": 1,
+        "start_time": "2019-03-04T11:22:33",
+    }
+
+    def sessions(request: Request) -> tuple[int, Any]:
+        if "django" in request.args:
+            return 500, {"detail": "Cannot resolve keyword 'auto_datetime'", "status_code": 500}
+        return 200, page([row])
+
+    written.answers["/sessions"] = sessions
+    written.answer("/labs", 200, page([{"name": "labone"}]))
+    found = client(written, transport).sessions_since("labone", datetime(2022, 1, 1))
+    assert [session.date for session, _ in found] == ["2019-03-04"]
 
 
 def test_names_are_compared_with_case_here(alyx: Alyx) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ LISTS: dict[str, Callable[[Alyx], Any]] = {
     "all subjects": lambda alyx: alyx.all_subjects(),
     "sessions": lambda alyx: alyx.sessions("a", "s"),
     "sessions of a lab": lambda alyx: alyx.sessions_of_lab("a"),
-    "sessions since": lambda alyx: alyx.sessions_since("a", "2020-01-01"),
+    "sessions since": lambda alyx: alyx.sessions_since("a", datetime(2020, 1, 1)),
     "sessions of a ref": lambda alyx: alyx.sessions_by_ref("s", "2020-01-01", 1),
     "session": lambda alyx: alyx.session(EIDS[0]),
     "datasets": lambda alyx: alyx.datasets(EIDS[0]),

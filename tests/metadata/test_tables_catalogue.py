@@ -16,7 +16,7 @@ from onefs.demo.rest.errors import ApiError
 from onefs.demo.serve import Servers
 from onefs.errors import NotFound, ServerError, Unreachable
 from onefs.http import Transport
-from onefs.metadata import catalogue as rules
+from onefs.metadata import news as rules
 from onefs.metadata.alyx import Alyx
 from onefs.metadata.auth import GivenToken, fetch_token
 from onefs.metadata.budget import Budget, Limits
@@ -251,7 +251,7 @@ def test_sessions_that_are_newer_than_the_tables_are_found(
         wait_until(lambda: synced.database.fetched_at("news/mainenlab") > known - 400)
     news = [each.path for each in servers.requests if each.path.startswith("/sessions?")]
     assert len(news) == 1
-    assert "lab=mainenlab&date_range=" in news[0]
+    assert "lab=mainenlab&django=auto_datetime__gte," in news[0]
     assert synced.database.fetched_at("news/mainenlab") is not None
 
 
