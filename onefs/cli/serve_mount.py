@@ -65,6 +65,8 @@ class MountSettings:
     as_of: str = ""
     #: show default datasets without their folders
     flat: bool = False
+    #: inode numbers that 32-bit programs can hold
+    inode32: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
