@@ -256,10 +256,12 @@ class Content:
         return dataset.size if entry is None else entry.size
 
     def identity(self, dataset: Dataset) -> bytes:
-        """Return what tells the bytes that are shown from others: accepted ones are others."""
-        identity = dataset_identity(dataset)
+        """Return what tells the bytes that are shown from others, accepted ones included."""
         entry = self._accepted_entry(dataset)
-        return identity if entry is None else b"accepted %d %b" % (entry.size, identity)
+        if entry is None:
+            return dataset_identity(dataset)
+        # an older onefs has not noted the digest
+        return entry.digest.encode() or b"accepted %d" % entry.size + dataset_identity(dataset)
 
     def adopt(self, dataset: Dataset, place: Place) -> Path | None:
         """The file of somebody else at a dataset's place, if it is what the database describes.
