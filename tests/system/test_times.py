@@ -16,7 +16,12 @@ from tests.programs import program
 from tests.running import Home, Mounted, run
 
 SESSION = "mainenlab/clns0730/2018-08-24/001"
-TEXTS = (".session.json", ".datasets.tsv")
+TEXTS = (
+    f"{SESSION}/.session.json",
+    f"{SESSION}/.datasets.tsv",
+    ".search/subject=clns0730/.eids",
+    ".search/subject=clns0730/.paths",
+)
 Stats = dict[str, tuple[int, ...]]
 
 
@@ -121,11 +126,11 @@ def test_other_bytes_of_the_same_size_have_another_date(
 
 def test_texts_keep_their_dates_as_long_as_their_bytes(home: Home, servers: Servers) -> None:
     mounted = home.mount(**account(servers))
-    before = [(mounted.path / SESSION / name).stat().st_mtime for name in TEXTS]
+    before = [(mounted.path / name).stat().st_mtime for name in TEXTS]
     home.run("refresh", mounted.path / SESSION)
     mounted.umount()
     again = home.mount(**account(servers))
-    assert [(again.path / SESSION / name).stat().st_mtime for name in TEXTS] == before
+    assert [(again.path / name).stat().st_mtime for name in TEXTS] == before
 
 
 def test_a_file_in_the_cache_folder_has_the_date_of_the_mount(home: Home, servers: Servers) -> None:
