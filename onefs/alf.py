@@ -29,6 +29,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import date
 from functools import lru_cache
+from string import ascii_lowercase
 from typing import NamedTuple, TypeVar
 
 from onefs.foreign import whole_number
@@ -95,6 +96,12 @@ def is_day(text: str) -> bool:
         return is_date(text) and bool(date.fromisoformat(text))
     except ValueError:
         return False
+
+
+def is_revision_day(text: str) -> bool:
+    """Whether a revision's name is a day, ``2021-07-05``, or a later one of it, ``2021-07-05a``."""
+    letter = text[10:]
+    return is_day(text[:10]) and (not letter or letter in tuple(ascii_lowercase))
 
 
 def parse_ref(text: str) -> Ref | None:

@@ -78,7 +78,8 @@ class Dataset:
     #: Alyx's flag: this revision is the one to use
     default: bool = True
     qc: str = "NOT_SET"
-    #: seconds since the epoch
+    #: the database's date of it, in seconds since the epoch, 0 when it says none: never shown
+    #: (see ``onefs.dates``)
     mtime: float = 0.0
     #: where it can be fetched, best first; a dataset without any is never listed
     copies: tuple[Copy, ...] = ()

@@ -21,6 +21,8 @@ from typing import Any
 
 import platformdirs
 
+from onefs.appearance import NAMES as APPEARANCE
+from onefs.appearance import Appearance, appearance
 from onefs.errors import NotConfigured, UsageError
 from onefs.private import locked, read_json, write_json
 from onefs.storing import NAMES, Storing, storing
@@ -39,7 +41,7 @@ VARIABLES = (
     "ONEFS_PROFILE",
     "ONEFS_CACHE_DIR",
     "ONEFS_STATE_DIR",
-    *(f"ONEFS_{name.upper()}" for name in NAMES),
+    *(f"ONEFS_{name.upper()}" for name in (*NAMES, *APPEARANCE)),
 )
 
 _NOT_CONFIGURED = (
@@ -73,6 +75,11 @@ class Profile:
     copies: str = ""
     trust_cache_dir: str = ""
     writable: str = ""
+    #: see :mod:`onefs.appearance`, each written as for its flag
+    umask: str = ""
+    uid: str = ""
+    gid: str = ""
+    inode32: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +127,7 @@ class Settings:
     #: origins of other file servers that get the data user and password when they ask
     data_hosts: tuple[str, ...] = ()
     storing: Storing = field(default_factory=Storing)
+    appearance: Appearance = field(default_factory=Appearance)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -188,8 +196,8 @@ def resolve(
 ) -> Settings:
     """The settings of one command.
 
-    ``flags`` may hold url, username, profile, cache_dir, state_dir and what ``onefs.storing`` has
-    names for. A URL wins over a profile
+    ``flags`` may hold url, username, profile, cache_dir, state_dir and what ``onefs.storing`` and
+    ``onefs.appearance`` have names for. A URL wins over a profile
     of the same rank or a lower one; the profile of that URL, if there is one, fills the gaps.
     Variables of an ``ONEFS_URL`` that is not the one in use are left alone, but for the folders.
     Raises NotConfigured when no URL is known, UsageError for an unknown profile, for a profile
@@ -219,6 +227,7 @@ def resolve(
         cache_dir=_folder(found["cache_dir"][0]),
         state_dir=_folder(found["state_dir"][0]),
         storing=storing(flags, environ, {name: getattr(row, name) for name in NAMES}),
+        appearance=appearance(flags, environ, {name: getattr(row, name) for name in APPEARANCE}),
         sources=MappingProxyType(sources),
     )
 

@@ -7,7 +7,7 @@ Said by flags, variables (``ONEFS_CACHE_SIZE`` ...) and profiles, in this order,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from onefs.errors import UsageError
@@ -105,6 +105,34 @@ def parse_rate(text: str) -> int:
     return parse_size(amount)
 
 
+def yes_or_no(text: str) -> bool:
+    """Return what ``yes``, ``1``, ``no`` and the like mean. Raises UsageError for other texts."""
+    if text.lower() not in _YES:
+        raise UsageError(f"{text!r} is neither yes nor no")
+    return _YES[text.lower()]
+
+
+def first_given(
+    names: Iterable[str],
+    flags: Mapping[str, str | None],
+    environ: Mapping[str, str],
+    profile: Mapping[str, str],
+) -> dict[str, tuple[str, str]]:
+    """Return value and source of each setting that a flag, a variable or the profile has."""
+    found: dict[str, tuple[str, str]] = {}
+    for name in names:
+        variable = f"ONEFS_{name.upper()}"
+        for value, source in (
+            (flags.get(name), "--" + name.replace("_", "-")),
+            (environ.get(variable), variable),
+            (profile.get(name), f"the profile's {name}"),
+        ):
+            if value:
+                found[name] = value, source
+                break
+    return found
+
+
 def storing(
     flags: Mapping[str, str | None], environ: Mapping[str, str], profile: Mapping[str, str]
 ) -> Storing:
@@ -115,24 +143,16 @@ def storing(
     Raises UsageError naming the source.
     """
     found: dict[str, str] = {}
-    for name in NAMES:
-        variable = f"ONEFS_{name.upper()}"
-        for value, source in (
-            (flags.get(name), "--" + name.replace("_", "-")),
-            (environ.get(variable), variable),
-            (profile.get(name), f"the profile's {name}"),
-        ):
-            if value:
-                found[name] = value
-                _check(name, value, source)
-                break
+    for name, (value, source) in first_given(NAMES, flags, environ, profile).items():
+        _check(name, value, source)
+        found[name] = value
     indexers = found.get("indexers")
     return Storing(
         cache_size=_limit(found.get("cache_size")),
         min_free=_limit(found.get("min_free")) or 0,
         small_file=parse_size(found.get("small_file", str(SMALL_FILE))),
-        strict=_YES[found.get("strict", "no").lower()],
-        trust_cache_dir=_YES[found.get("trust_cache_dir", "no").lower()],
+        strict=yes_or_no(found.get("strict", "no")),
+        trust_cache_dir=yes_or_no(found.get("trust_cache_dir", "no")),
         max_fetch=_limit(found.get("max_fetch")),
         indexers=INDEXERS if indexers is None else _names(indexers),
         copies=_names(found.get("copies", "none")),
@@ -143,8 +163,7 @@ def storing(
 def _check(name: str, value: str, source: str) -> None:
     try:
         if name in _FLAGS:
-            if value.lower() not in _YES:
-                raise UsageError(f"{value!r} is neither yes nor no")
+            yes_or_no(value)
         elif name == "small_file":
             parse_size(value)
         elif name == "writable":

@@ -1,9 +1,11 @@
-"""Programs of the machine that some tests need: GNU Octave, R."""
+"""Programs of the machine that some tests need: GNU Octave, R, a C compiler."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -35,3 +37,13 @@ def octave() -> str:
 def rscript() -> str:
     """R for scripts."""
     return program("Rscript", "r-base-core")
+
+
+def program_of_32_bits(source: Path, target: Path) -> Path:
+    """A C program compiled for 32 bits; skips, or fails, where the compiler cannot do it."""
+    compiler = program("gcc", "gcc-multilib")
+    command = [compiler, "-m32", "-o", target, source]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        absent("gcc compiles nothing for 32 bits (Debian's package gcc-multilib)")
+    return target

@@ -63,7 +63,7 @@ def test_no_flag_is_documented_that_does_not_exist() -> None:
         for parameter in command.params
         for flag in (*parameter.opts, *parameter.secondary_opts)
     }
-    named = set(re.findall(r"`(--[a-z][a-z-]*)", COMMANDS))
+    named = set(re.findall(r"`(--[a-z][a-z0-9-]*)", COMMANDS))
     assert named <= flags
 
 

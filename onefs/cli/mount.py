@@ -8,9 +8,11 @@ from pathlib import Path
 import click
 import platformdirs
 
+from onefs.appearance import appearance
 from onefs.cli import embedded
 from onefs.cli.embedded import DemoOptions
 from onefs.cli.options import (
+    appearance_options,
     database_options,
     folder_options,
     named,
@@ -54,6 +56,7 @@ def _day(_context: click.Context, _parameter: click.Parameter, value: str | None
 @database_options
 @folder_options
 @storing_options
+@appearance_options
 @click.option(
     "--max-fetch",
     metavar="SIZE/h",
@@ -187,6 +190,7 @@ def _settings(flags: dict[str, str | None], demo: DemoOptions | None) -> tuple[S
         cache_dir=_folder(cache_dir, platformdirs.user_cache_dir("onefs"), database),
         state_dir=_folder(state_dir, platformdirs.user_state_dir("onefs"), database),
         storing=storing(flags, os.environ, {}),
+        appearance=appearance(flags, os.environ, {}),
     ), database
 
 

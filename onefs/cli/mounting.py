@@ -87,6 +87,7 @@ def _unmake(place: places.Mountpoint) -> None:
 
 def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
     settings = wish.settings
+    look = settings.appearance
     limits = Deadlines.of_environment()
     found = MountSettings(
         database=wish.database,
@@ -107,6 +108,7 @@ def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
         sync=wish.sync,
         as_of=wish.as_of,
         flat=wish.flat,
+        inode32=look.inode32,
     )
     return DaemonConfig(
         mountpoint=place.path,
@@ -121,6 +123,9 @@ def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
         cache_dir=str(settings.cache_dir),
         state_dir=str(settings.state_dir),
         cache_limit=settings.storing.cache_size,
+        umask=look.umask,
+        uid=look.uid,
+        gid=look.gid,
         as_of=wish.as_of,
         flat=wish.flat,
         settings=found.to_json(),

@@ -160,6 +160,38 @@ def storing_options(command: F) -> F:
     return command
 
 
+def appearance_options(command: F) -> F:
+    """``--umask`` and its kin; their values are texts (see ``onefs.appearance``)."""
+    for option in (
+        click.option(
+            "--inode32",
+            flag_value="yes",
+            default=None,
+            help="Give out inode numbers that 32-bit programs can hold. [ONEFS_INODE32]",
+        ),
+        click.option(
+            "--gid",
+            metavar="NUMBER",
+            callback=named,
+            help="The group of all files; default: yours. [ONEFS_GID]",
+        ),
+        click.option(
+            "--uid",
+            metavar="NUMBER",
+            callback=named,
+            help="The owner of all files; default: you. [ONEFS_UID]",
+        ),
+        click.option(
+            "--umask",
+            metavar="OCTAL",
+            callback=named,
+            help="Mode bits to take from files (0644) and folders (0755). [ONEFS_UMASK]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def exit_code(error: OnefsError) -> int:
     """1 failed, 2 usage, 3 credentials, 4 server unreachable."""
     return next((code for kinds, code in _EXIT_CODES if isinstance(error, kinds)), FAILED)

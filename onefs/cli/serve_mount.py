@@ -28,6 +28,8 @@ from onefs.mount.serve import Service
 from onefs.secret import Secret
 from onefs.settings import Settings
 from onefs.storing import Storing
+from onefs.tree.inode32 import INODES, InodeNumbers, NarrowTree
+from onefs.tree.nodes import Tree
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +67,8 @@ class MountSettings:
     as_of: str = ""
     #: show default datasets without their folders
     flat: bool = False
+    #: inode numbers that 32-bit programs can hold
+    inode32: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -90,10 +94,11 @@ def build(config: DaemonConfig) -> Service:
         _check(access, found.offline)
         if found.sync:
             _sync(access, found)
+        tree = _tree(access, found, undo)
         close = undo.pop_all().close
     opened = access.tree.opened
     return Service(
-        access.tree,
+        tree,
         lambda: _status(access),
         access.wake,
         close,
@@ -101,6 +106,15 @@ def build(config: DaemonConfig) -> Service:
         Switches(opened.switches, opened.invalidated),
         _storing(found.storing).indexers,
     )
+
+
+def _tree(access: Access, found: MountSettings, undo: ExitStack) -> Tree:
+    """Return the tree that is shown, with inode numbers as the settings want them."""
+    if not found.inode32:
+        return access.tree
+    numbers = InodeNumbers(Path(found.state_dir) / INODES)
+    undo.callback(numbers.close)
+    return NarrowTree(access.tree, numbers)
 
 
 def _open(found: MountSettings, ready: dict[str, str] | None) -> Access:

@@ -33,6 +33,7 @@ from onefs.content.transfer import Transfer
 from onefs.content.versions import Versions, of_entry
 from onefs.content.whole import WholeFetcher
 from onefs.content.window import FARTHEST
+from onefs.dates import dataset_identity
 from onefs.errors import BadContent, CacheFull, DeadlineExceeded, Stopping, again
 from onefs.http import HostAuth, Transport
 from onefs.model import Dataset
@@ -251,13 +252,16 @@ class Content:
 
         Cheap; what another process has accepted counts within ACCEPTED_AGE, or once it is opened.
         """
-        now = time.monotonic()
-        if now > self._accepted_until:
-            self._accepted_until, self._accepted = now + ACCEPTED_AGE, self.store.accepted()
-        entry = self._accepted.get(dataset.id)
-        if entry is None or (entry.claimed_size, entry.claimed_md5) != (dataset.size, dataset.md5):
-            return dataset.size
-        return entry.size
+        entry = self._accepted_entry(dataset)
+        return dataset.size if entry is None else entry.size
+
+    def identity(self, dataset: Dataset) -> bytes:
+        """Return what tells the bytes that are shown from others, accepted ones included."""
+        entry = self._accepted_entry(dataset)
+        if entry is None:
+            return dataset_identity(dataset)
+        # an older onefs has not noted the digest
+        return entry.digest.encode() or b"accepted %d" % entry.size + dataset_identity(dataset)
 
     def adopt(self, dataset: Dataset, place: Place) -> Path | None:
         """The file of somebody else at a dataset's place, if it is what the database describes.
@@ -398,6 +402,16 @@ class Content:
         """Have all pages of a dataset dropped, since its bytes are wrong."""
         self.versions.forget(dataset.id)
         self._on_bad(dataset)
+
+    def _accepted_entry(self, dataset: Dataset) -> Entry | None:
+        """The entry of the bytes that the user has accepted for a dataset, if any."""
+        now = time.monotonic()
+        if now > self._accepted_until:
+            self._accepted_until, self._accepted = now + ACCEPTED_AGE, self.store.accepted()
+        entry = self._accepted.get(dataset.id)
+        if entry is None or (entry.claimed_size, entry.claimed_md5) != (dataset.size, dataset.md5):
+            return None
+        return entry
 
     def _generation(self, dataset: Dataset) -> str:
         if self.is_small(dataset):  # it has no partial file

@@ -38,6 +38,7 @@ from onefs.content.ledger import Ledger
 from onefs.content.lock import DatasetLocks, locks_work
 from onefs.content.records import Entry, Records, boot_id
 from onefs.content.verify import Verdict, judge_file
+from onefs.dates import dataset_time
 from onefs.descriptors import make_folder, share_like
 from onefs.errors import CacheError, OnefsError
 from onefs.ground import Ground
@@ -316,7 +317,7 @@ class Store:
             before = disk_size(replaced.size) if replaced and partial != final else 0
             self._discard_former(dataset, former, keep=(final, partial))
             with suppress(PermissionError):  # another user, who shares the folder, has begun it
-                os.utime(partial, (time.time(), dataset.mtime))
+                os.utime(partial, (time.time(), dataset_time(place, dataset)))
             entry = self._describe(dataset, os.stat(partial), final, verdict, ours=True)
             entry = replace(
                 entry,
@@ -501,7 +502,9 @@ class Store:
         except OSError:
             return False
         same = found.st_ino == entry.inode
-        return same and found.st_size <= entry.size and found.st_mtime <= entry.used_at
+        # ours may be later than its download, since it is made of the session's day
+        older = found.st_mtime <= entry.used_at or found.st_mtime_ns == entry.mtime_ns
+        return same and found.st_size <= entry.size and older
 
     def _discard_former(
         self, dataset: Dataset, former: Entry | None, keep: tuple[Path | None, ...]

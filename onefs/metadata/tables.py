@@ -10,7 +10,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence, Set
-from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -203,11 +202,8 @@ class Tables(Member):
             " LEFT JOIN paths AS there ON there.row = datasets.stored"
             f" WHERE session = {_ROW} ORDER BY here.path, id"
         )
-        mtime = _midnight(session.date)
         own = session_place(session.lab, session.subject, session.date, session.number)
-        return [
-            _dataset(session.eid, mtime, own, row) for row in self._rows(query, _uuid_bytes(eid))
-        ]
+        return [_dataset(session.eid, own, row) for row in self._rows(query, _uuid_bytes(eid))]
 
     def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:
@@ -360,7 +356,7 @@ def split_path(path: str) -> PathParts:
     return PathParts(folder, "", name)
 
 
-def _dataset(eid: str, mtime: float, own: str, row: tuple[Any, ...]) -> DatasetRow:
+def _dataset(eid: str, own: str, row: tuple[Any, ...]) -> DatasetRow:
     id_, path, stored, size, digest, default, qc = row
     parts = split_path(path)
     return DatasetRow(
@@ -374,16 +370,8 @@ def _dataset(eid: str, mtime: float, own: str, row: tuple[Any, ...]) -> DatasetR
             md5=digest.hex() if digest is not None else "",
             default=bool(default),
             qc=qc or "NOT_SET",
-            mtime=mtime,
             from_tables=True,
         ),
         claimed=(),
         stored=f"{stored or own}/{path}",
     )
-
-
-def _midnight(date: str) -> float:
-    try:
-        return datetime.fromisoformat(date).replace(tzinfo=timezone.utc).timestamp()
-    except ValueError:  # 2019-13-01 has the form of a date, too
-        return 1.0

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from onefs.appearance import Appearance
 from onefs.mount import limits
 from onefs.mount.files import Extent
 from onefs.mount.library import PinnedThreads, load
@@ -30,11 +31,8 @@ mfusepy: Any = load()
 #: (major, minor) of libfuse
 VERSION: tuple[int, int] = (mfusepy.fuse_version_major, mfusepy.fuse_version_minor)
 
-_MODES = {
-    Kind.DIRECTORY: stat.S_IFDIR | 0o555,
-    Kind.FILE: stat.S_IFREG | 0o444,
-    Kind.LINK: stat.S_IFLNK | 0o777,
-}
+#: the owner may write, for the sake of copies: the mount itself is read-only
+_FOLDER_MODE, _FILE_MODE, _LINK_MODE = 0o755, 0o644, 0o777
 #: what a buffered reader asks for at a time: the kernel's read-ahead window
 _BLKSIZE = 128 * 1024
 #: seconds for which the kernel may answer by itself: what is there, and what is not
@@ -125,6 +123,7 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         operations: Operations,
         mountpoint: str,
         options: dict[str, Any],
+        appearance: Appearance,
         on_ready: Callable[[Running], None],
         on_end: Callable[[], None],
     ) -> None:
@@ -140,7 +139,9 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         self._on_end = on_end
         self._pinned = PinnedThreads()
         self._errors = ErrorNumbers()
-        self._uid, self._gid = os.getuid(), os.getgid()
+        self._uid = os.getuid() if appearance.uid is None else appearance.uid
+        self._gid = os.getgid() if appearance.gid is None else appearance.gid
+        self._modes = _modes(appearance.umask)
         super().__init__(
             operations,
             mountpoint,
@@ -175,7 +176,7 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
             node = self._ours.getattr(os.fsdecode(path))
         attributes = buf.contents
         self._fill_constant(attributes)
-        _fill(attributes, node)
+        self._fill(attributes, node)
 
     def getxattr(self, path: bytes, name: bytes, value: Any, size: int, *more: Any) -> int:
         # ``ls -l`` asks two of others' for each file: no path is looked at, no exception raised
@@ -195,7 +196,7 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
             if node.mtime != mtime:  # most often that of the file before
                 mtime = node.mtime
                 _fill_times(attributes, mtime)
-            _fill_what(attributes, node)
+            self._fill_what(attributes, node)
             # Without a size, the entry has a name and a kind only: the kernel asks for the rest.
             flags = 0 if node.size is None else _FILL_DIR_PLUS
             if filler(buf, name, attributes, place + 1, flags):
@@ -206,7 +207,7 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
     ) -> None:
         attributes = mfusepy.c_stat()
         for place, (name, node) in self._page(offset, fip):
-            _fill(attributes, node)
+            self._fill(attributes, node)
             if filler(buf, name, attributes, place + 1):
                 return
 
@@ -234,6 +235,18 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         attributes.st_gid = self._gid
         attributes.st_blksize = _BLKSIZE
 
+    def _fill(self, attributes: Any, node: Node) -> None:
+        self._fill_what(attributes, node)
+        _fill_times(attributes, node.mtime)
+
+    def _fill_what(self, attributes: Any, node: Node) -> None:
+        attributes.st_mode = self._modes[node.kind]
+        attributes.st_ino = node.ino
+        size = node.size or 0
+        attributes.st_size = size
+        # Also for what is not cached: tar --sparse takes a file without blocks for a hole.
+        attributes.st_blocks = (size + 511) // 512
+
 
 def mount_options(fsname: str, *, allow_other: bool) -> dict[str, Any]:
     """What is given to libfuse as ``-o``. ``fsname`` should hold a colon, the sign of a remote."""
@@ -257,18 +270,13 @@ def mount_options(fsname: str, *, allow_other: bool) -> dict[str, Any]:
     return options
 
 
-def _fill(attributes: Any, node: Node) -> None:
-    _fill_what(attributes, node)
-    _fill_times(attributes, node.mtime)
-
-
-def _fill_what(attributes: Any, node: Node) -> None:
-    attributes.st_mode = _MODES[node.kind]
-    attributes.st_ino = node.ino
-    size = node.size or 0
-    attributes.st_size = size
-    # Also for what is not cached: tar --sparse takes a file without blocks for a hole.
-    attributes.st_blocks = (size + 511) // 512
+def _modes(umask: int) -> dict[Kind, int]:
+    """Return the modes of all kinds of entry, less ``umask``; links have no modes of their own."""
+    return {
+        Kind.DIRECTORY: stat.S_IFDIR | _FOLDER_MODE & ~umask,
+        Kind.FILE: stat.S_IFREG | _FILE_MODE & ~umask,
+        Kind.LINK: stat.S_IFLNK | _LINK_MODE,
+    }
 
 
 def _fill_times(attributes: Any, mtime: float) -> None:

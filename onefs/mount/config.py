@@ -31,6 +31,10 @@ class DaemonConfig:
     state_dir: str = ""
     #: bytes; None is no limit
     cache_limit: int | None = None
+    #: how files look (see ``onefs.appearance``); without a number they are of who mounts
+    umask: int = 0
+    uid: int | None = None
+    gid: int | None = None
     #: the day whose revisions it shows; '' for all
     as_of: str = ""
     #: it shows default datasets without their folders

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from onefs.appearance import Appearance
 from onefs.errors import MountError
 from onefs.mount.operations import Operations
 
@@ -48,9 +49,12 @@ class MountLoop:
         fsname: str,
         allow_other: bool,
         ended: Callable[[], None],
+        appearance: Appearance | None = None,
         switches: Switches | None = None,
     ) -> None:
-        """``ended`` is called, in the loop's thread, once it is unmounted by whomever.
+        """``appearance`` says how files look; None: as by default.
+
+        ``ended`` is called, in the loop's thread, once it is unmounted by whomever.
 
         The kernel is made to forget what it has of the paths that come through ``switches``.
         """
@@ -59,6 +63,7 @@ class MountLoop:
         self._fsname = fsname
         self._allow_other = allow_other
         self._ended = ended
+        self._appearance = appearance or Appearance()
         self._switches = switches
         self._changed = threading.Event()
         #: libfuse's own, valid while the mount lives; used under one of the two locks
@@ -128,7 +133,14 @@ class MountLoop:
         from onefs.mount.bridge import Fuse, mount_options
 
         options = mount_options(self._fsname, allow_other=self._allow_other)
-        Fuse(self._operations, self._mountpoint, options, self._ready, self._freed)
+        Fuse(
+            self._operations,
+            self._mountpoint,
+            options,
+            self._appearance,
+            self._ready,
+            self._freed,
+        )
 
     def _ready(self, running: Running) -> None:
         with self._lock:

@@ -24,6 +24,8 @@ from onefs.tree.nodes import Node, Tree
 XATTRS = "user.onefs."
 _BLOCK = 4096
 _NAME_MAX = 255
+#: characters of a name that is surely not longer than that in UTF-8
+_SHORT_NAME = _NAME_MAX // 4
 
 Entries = list[tuple[bytes, Node]]
 
@@ -71,6 +73,7 @@ class Operations:
             self.release(None, number)
 
     def getattr(self, path: str) -> Node:
+        _check_length(path)
         return self._tree.node(path)
 
     def fgetattr(self, number: int) -> Node:
@@ -154,6 +157,16 @@ class Operations:
             return self._files[number]
         except KeyError:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
+
+
+def _check_length(path: str) -> None:
+    """Raise ENAMETOOLONG if the path's last name is longer than ``statfs`` says that names are.
+
+    The kernel looks up each name of a path by itself, and passes on names of 1,024 bytes and more.
+    """
+    name = path[path.rfind("/") + 1 :]
+    if len(name) > _SHORT_NAME and len(os.fsencode(name)) > _NAME_MAX:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
 
 
 class ErrorNumbers:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
+from onefs.appearance import Appearance
 from onefs.errors import MountError, OnefsError
 from onefs.mount import library, mounts, places, readahead
 from onefs.mount.config import DaemonConfig
@@ -92,6 +93,7 @@ def _mount(
         fsname=config.fsname,
         allow_other=config.allow_other,
         ended=ending.set,
+        appearance=Appearance(config.umask, config.uid, config.gid),
         switches=service.switches,
     )
     loop.start(_MOUNT_TIMEOUT)

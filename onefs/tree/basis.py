@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Protocol
 
 from onefs.content.reader import Content
 from onefs.content.store import Place
+from onefs.dates import dataset_day, file_time, midnight
 from onefs.metadata.catalogue import Catalogue
 from onefs.model import Dataset, Session
 from onefs.tree.nodes import Kind, Node, inode_of_path, inode_of_uuid
@@ -87,10 +87,11 @@ def fixed_link(ino: int, target: str, mtime: float) -> Link:
     return Link(ino, len(target.encode()), mtime, lambda: target)
 
 
-def file_node(rooms: Rooms, dataset: Dataset) -> Node:
-    """A dataset's node; its size is None when nobody knows it yet."""
-    mtime = dataset.mtime or 1.0
-    return Node(Kind.FILE, inode_of_uuid(dataset.id), rooms.content.size(dataset), mtime)
+def file_node(rooms: Rooms, dataset: Dataset, date: str) -> Node:
+    """The node of a dataset in a session of ``date``; its size is None when it is not known yet."""
+    size, identity = rooms.content.size(dataset), rooms.content.identity(dataset)
+    mtime = file_time(dataset_day(date, dataset), identity)
+    return Node(Kind.FILE, inode_of_uuid(dataset.id), size, mtime)
 
 
 def session_node(session: Session, folders: Folders = ()) -> Node:
@@ -101,7 +102,7 @@ def session_node(session: Session, folders: Folders = ()) -> Node:
 
 def date_node(place: Place) -> Node:
     """A date's folder."""
-    return Node(Kind.DIRECTORY, inode_of_path("date", *place), 0, date_time(place[-1]))
+    return Node(Kind.DIRECTORY, inode_of_path("date", *place), 0, midnight(place[-1]))
 
 
 def plain_node(rooms: Rooms, *what: str) -> Node:
@@ -110,13 +111,5 @@ def plain_node(rooms: Rooms, *what: str) -> Node:
 
 
 def session_time(session: Session) -> float:
-    """When a session began, in seconds since the epoch; its date when that is unknown."""
-    return session.start_time or date_time(session.date)
-
-
-def date_time(date: str) -> float:
-    """Midnight of a date folder, in seconds since the epoch (UTC)."""
-    try:
-        return datetime.fromisoformat(date).replace(tzinfo=timezone.utc).timestamp()
-    except ValueError:  # a date folder is whatever Alyx's start_time began with
-        return 1.0
+    """Midnight of a session's date: when it began is not known to every listing."""
+    return midnight(session.date)

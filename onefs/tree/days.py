@@ -7,7 +7,6 @@ all. It does not look at the flags of defaults then, so that none and two make n
 
 from __future__ import annotations
 
-import string
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
@@ -26,8 +25,7 @@ def is_as_of(text: str) -> bool:
     The letter is that of the second, third ... revision of one day: ONE's order of texts puts it
     after the day itself.
     """
-    letter = text[10:]
-    return alf.is_day(text[:10]) and (not letter or letter in tuple(string.ascii_lowercase))
+    return alf.is_revision_day(text)
 
 
 def last_before(versions: Iterable[Dataset], day: str) -> Dataset | None:

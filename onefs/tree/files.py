@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from onefs.content.store import Place
+from onefs.dates import file_time
 from onefs.errors import (
     DeadlineExceeded,
     NotFound,
@@ -48,7 +49,7 @@ class File:
         return self.kept(self.dataset)
 
     def node(self) -> Node:
-        return file_node(self.rooms, self._known())
+        return file_node(self.rooms, self._known(), self.place[2])
 
     def open(self) -> Handle:
         really = self._located()
@@ -140,11 +141,12 @@ class SessionJson:
     session: Session
 
     def node(self) -> Node:
+        text = self._text()
         return Node(
             Kind.FILE,
             inode_of_path(SESSION_JSON, self.session.eid),
-            len(self._text()),
-            self.rooms.catalogue.record(self.session).fetched_at,
+            len(text),
+            file_time(self.session.date, text),
         )
 
     def open(self) -> Handle:

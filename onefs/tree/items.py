@@ -29,6 +29,7 @@ from functools import partial
 
 from onefs import alf
 from onefs.content.store import Place
+from onefs.dates import midnight
 from onefs.errors import DeadlineExceeded, NotFound, Throttled, Unreachable
 from onefs.model import Dataset, Session
 from onefs.tree.basis import (
@@ -36,7 +37,6 @@ from onefs.tree.basis import (
     Item,
     Rooms,
     date_node,
-    date_time,
     file_node,
     fixed_link,
     plain_node,
@@ -174,7 +174,7 @@ class SessionFolder:
         opened = self.rooms.opened
         if opened.any():
             dataset = opened.shown(dataset, (*self._path(), *self.folders, name))
-        return file_node(self.rooms, self.rooms.sizes.described(dataset))
+        return file_node(self.rooms, self.rooms.sizes.described(dataset), self.place[2])
 
     def _here(self, shape: SessionShape) -> Mapping[str, Dataset | None]:
         try:
@@ -213,7 +213,7 @@ class DateFolder:
             return SessionFolder(self.rooms, self.sessions[name], (*self.place, name))
         if padded is not None and padded in self.sessions:
             return fixed_link(
-                inode_of_path("number", *self.place, name), padded, date_time(self.place[-1])
+                inode_of_path("number", *self.place, name), padded, midnight(self.place[-1])
             )
         raise NotFound(f"{'/'.join(self.place)} has no session {name}")
 

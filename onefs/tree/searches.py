@@ -19,6 +19,7 @@ from typing import Protocol
 from cachetools import LRUCache
 
 from onefs import alf
+from onefs.dates import file_time
 from onefs.errors import NotFound, UsageError
 from onefs.flights import Flights
 from onefs.metadata.catalogue import Catalogue
@@ -184,7 +185,8 @@ class Text:
         return Node(Kind.FILE, ino, None, self.rooms.catalogue.created)
 
     def node(self) -> Node:
-        return replace(self.listed(), size=len(self._bytes()))
+        text = self._bytes()
+        return replace(self.listed(), size=len(text), mtime=file_time("", text))
 
     def open(self) -> Handle:
         return TextHandle(self._bytes())

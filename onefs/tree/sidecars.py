@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onefs import alf
+from onefs.dates import file_time
 from onefs.model import Session
 from onefs.printable import printable
 from onefs.tree.basis import Rooms
@@ -25,9 +26,9 @@ class DatasetsTsv:
     session: Session
 
     def node(self) -> Node:
-        listing = self.rooms.catalogue.datasets(self.session)
+        text = self._text()
         ino = inode_of_path(DATASETS_TSV, self.session.eid)
-        return Node(Kind.FILE, ino, len(self._text()), listing.fetched_at)
+        return Node(Kind.FILE, ino, len(text), file_time(self.session.date, text))
 
     def open(self) -> Handle:
         return TextHandle(self._text())

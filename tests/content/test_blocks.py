@@ -16,6 +16,7 @@ from onefs.content.doubts import Unconfirmed
 from onefs.content.holes import disk_size
 from onefs.content.lock import try_lock, unlock
 from onefs.content.reader import Content
+from onefs.dates import dataset_time
 from onefs.errors import BadContent, CacheError, Unreachable
 from onefs.model import Dataset
 from tests.content.conftest import Open, in_threads, pass_time, place
@@ -76,7 +77,7 @@ def test_a_file_read_in_order_is_fetched_ahead_once_and_verified(
         verified(content, dataset)
         assert blocks_sent(server.requests, len(DATA)) == [1] * 13
         assert final(tmp_path, dataset).read_bytes() == DATA
-        assert final(tmp_path, dataset).stat().st_mtime == dataset.mtime
+        assert final(tmp_path, dataset).stat().st_mtime == dataset_time(place(dataset), dataset)
         partial = tmp_path / "cache/.onefs/partial"
         wait_until(lambda: list(partial.iterdir()) == [], what="the partial file stays")
         count = len(server.requests)

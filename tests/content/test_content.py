@@ -19,6 +19,7 @@ from werkzeug import Request, Response
 from onefs.content.doubts import FIRST_PAUSE_SECONDS, SIGHTINGS, Unconfirmed
 from onefs.content.holes import disk_size
 from onefs.content.reader import Content
+from onefs.dates import dataset_time
 from onefs.errors import (
     BadContent,
     DataServerCredentials,
@@ -58,7 +59,7 @@ def test_a_dataset_is_downloaded_once_and_stands_at_its_one_path(
     assert read(content, dataset) == BYTES
     assert server.asked == ["/a.b.npy"]
     assert final(tmp_path, dataset).read_bytes() == BYTES
-    assert final(tmp_path, dataset).stat().st_mtime == dataset.mtime
+    assert final(tmp_path, dataset).stat().st_mtime == dataset_time(place(dataset), dataset)
     assert content.state(dataset) == ("cached", "")
     assert content.total_bytes() == disk_size(len(BYTES))
     assert list((tmp_path / "cache/.onefs/partial").iterdir()) == []

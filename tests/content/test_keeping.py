@@ -104,8 +104,10 @@ def test_bytes_that_alyx_contradicts_can_be_accepted(
         if not kept:
             # the reader that was woken may still let go of it
             wait_until(lambda: content.keeping.evict(dataset.id) >= len(DATA))
+        identity = content.identity(dataset)
         assert content.accept(dataset, place(dataset)).read_bytes() == DATA
         assert content.state(dataset)[0] == "accepted"
+        assert content.identity(dataset) != identity  # the mtime differs from the right bytes'
         assert read_all(content, dataset) == DATA
         other_host = open_content(small_file=small_file, state="elsewhere")
         assert read_all(other_host, dataset) == DATA

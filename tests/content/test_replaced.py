@@ -95,18 +95,21 @@ def test_what_the_user_has_accepted_is_not_removed(open_content: Open, small_fil
         assert content.store.final(place(accepted)).read_bytes() == NEW
 
 
-def test_a_file_that_a_power_loss_has_cut_is_still_ours(open_content: Open) -> None:
+@pytest.mark.parametrize("day", ["2020-01-01", "2199-01-01"], ids=["past", "future"])
+def test_a_file_that_a_power_loss_has_cut_is_still_ours(open_content: Open, day: str) -> None:
     with Scripted({"/a.b.npy": served(OLD)}) as server:
         content = open_content()
         dataset = dataset_of(server, OLD)
-        path = content.path(dataset, place(dataset))
+        at = ("lab", "subject", day, *place(dataset)[3:])
+        path = content.path(dataset, at)
+        modified = path.stat().st_mtime
         content.close()
         _as_of_another_boot(content, dataset)
         os.truncate(path, 4096)
-        os.utime(path, (0, dataset.mtime))  # as it was set when it was published
+        os.utime(path, (0, modified))  # as it was set when it was published
         after = open_content(state="after")
         counted = after.total_bytes()
-        assert read_all(after, dataset) == OLD
+        assert after.path(dataset, at).read_bytes() == OLD
         assert len(server.requests) == 2
         assert after.known_path(dataset) == path
         assert list((after.store.private / "aside").iterdir()) == []

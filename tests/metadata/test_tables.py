@@ -265,7 +265,6 @@ def test_a_dataset_of_the_tables_is_marked_and_dated_by_its_session(
         size=None,
         md5=f"{1:032x}",
         qc="PASS",
-        mtime=1577836800.0,  # 2020-01-01, not 1970
         from_tables=True,
     )
     assert row.stored == "labone/Subjects/mouse/2020-01-01/001/alf/#r#/a.b.npy"

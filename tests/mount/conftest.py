@@ -67,6 +67,9 @@ def mount(fuse: None, tmp_path: Path, root: Path) -> Iterator[Callable[..., Moun
         name: str = "mnt",
         timeout: float = START_TIMEOUT,
         allow_other: bool = False,
+        umask: int = 0,
+        uid: int | None = None,
+        gid: int | None = None,
         **settings: Any,
     ) -> Mounted:
         place = places.prepare(tmp_path / name)
@@ -78,6 +81,9 @@ def mount(fuse: None, tmp_path: Path, root: Path) -> Iterator[Callable[..., Moun
             log_file=str(log),
             made=place.made,
             allow_other=allow_other,
+            umask=umask,
+            uid=uid,
+            gid=gid,
             settings={"root": str(root), **settings},
         )
         pid = daemon.start(config, module="tests.mount.folder_daemon", timeout=timeout)

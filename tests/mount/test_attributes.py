@@ -30,7 +30,7 @@ def filled(root: Path, mount: Callable[..., Mounted]) -> Mounted:
 
 def test_file(filled: Mounted) -> None:
     found = (filled.path / "folder" / "file.npy").stat()
-    assert stat.filemode(found.st_mode) == "-r--r--r--"
+    assert stat.filemode(found.st_mode) == "-rw-r--r--"
     assert (found.st_size, found.st_nlink) == (1000, 1)
     assert found.st_blocks == 2  # 0 would make tar --sparse archive zeros
     assert found.st_blksize >= 128 * 1024
@@ -42,9 +42,30 @@ def test_file(filled: Mounted) -> None:
 def test_folder_and_root(filled: Mounted) -> None:
     for place in (filled.path, filled.path / "folder"):
         found = place.stat()
-        assert stat.filemode(found.st_mode) == "dr-xr-xr-x"
+        assert stat.filemode(found.st_mode) == "drwxr-xr-x"
         assert found.st_nlink == 1
     assert filled.path.stat().st_ino == inode_of_path(".")
+
+
+def test_umask_uid_and_gid(filled: Mounted, mount: Callable[..., Mounted]) -> None:
+    shown = mount("shown", umask=0o027, uid=1234, gid=5678)
+    kinds = {"folder": "drwxr-x---", "folder/file.npy": "-rw-r-----", "link": "lrwxrwxrwx"}
+    for name, mode in kinds.items():
+        found = (shown.path / name).lstat()
+        assert (stat.filemode(found.st_mode), found.st_uid, found.st_gid) == (mode, 1234, 5678)
+    listed = {each.name: each.stat(follow_symlinks=False) for each in os.scandir(shown.path)}
+    assert stat.filemode(listed["empty"].st_mode) == "-rw-r-----"
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "é" * 127, "日" * 85, "\udce9" * 255])
+def test_a_name_of_the_greatest_length(
+    root: Path, mount: Callable[..., Mounted], name: str
+) -> None:
+    (root / name).write_bytes(b"bytes")
+    mounted = mount()
+    assert (mounted.path / name).read_bytes() == b"bytes"
+    with pytest.raises(FileNotFoundError):
+        (mounted.path / f"{name[:-1]}x").stat()
 
 
 def test_link(filled: Mounted) -> None:

@@ -144,7 +144,7 @@ def test_an_ordinary_user_mounts_reads_and_unmounts(machine: Machine) -> None:
         (line,) = machine.run_as(UID, "md5sum", place / each.path).stdout.splitlines()
         assert line.split()[0] == each.md5
     owner = machine.run_as(UID, "stat", "-c", "%u %g %a", place / listed[0].path).stdout
-    assert owner.split() == [str(UID), str(UID), "444"]
+    assert owner.split() == [str(UID), str(UID), "644"]
 
     # whatever the modes say, FUSE shows it to nobody else, root included
     for other in (OTHER_UID, 0):
@@ -155,6 +155,24 @@ def test_an_ordinary_user_mounts_reads_and_unmounts(machine: Machine) -> None:
     machine.onefs("umount", place)
     assert machine.run_as(UID, "ls", "-A", place).stdout == ""
     wait_until(lambda: inhabitants(machine.folder) == [], 5)
+
+
+def test_an_ordinary_users_copy_can_be_written_and_removed(machine: Machine) -> None:
+    """Root may write to anything: a user without privileges is who the modes are for."""
+    place, copy = machine.home / "copied", machine.home / "copy"
+    machine.onefs("mount", place, "--demo", "--demo-data", machine.folder / "data")
+    path = place / rig.manifest()[0].path
+    machine.run_as(UID, "cp", "-r", path.parent, copy)
+    machine.run_as(UID, "sh", "-c", f"echo more >> {copy / path.name} && touch {copy}/new")
+    machine.run_as(UID, "rm", "-r", copy)
+    assert writes_that_are_not_refused(machine, UID, path) == ""
+    machine.onefs("umount", place)
+
+
+def writes_that_are_not_refused(machine: Machine, uid: int, path: Path) -> str:
+    """Which ways to write to ``path``, its folder and beside it do not end with EROFS."""
+    tries = [sys.executable, "-m", "tests.write_tries", path, path.parent, path.with_name("new")]
+    return machine.run_as(uid, "env", "-C", str(_CHECKOUT), *tries).stdout
 
 
 def test_an_ordinary_user_cannot_show_it_to_others_unless_the_machine_allows_it(
@@ -235,5 +253,17 @@ def test_root_can_show_it_to_others(machine: Machine) -> None:
     machine.run_as(0, ONEFS, "mount", place, *options)
     for uid in (UID, OTHER_UID):
         assert listed.md5 in machine.run_as(uid, "md5sum", place / listed.path).stdout
-    machine.run_as(UID, "touch", place / "mine", code=1)
+    for uid in (0, UID):  # the owner of all, and another
+        assert writes_that_are_not_refused(machine, uid, place / listed.path) == ""
+    machine.run_as(0, ONEFS, "umount", place)
+
+
+def test_a_mount_can_belong_to_one_of_its_users(machine: Machine) -> None:
+    place, listed = machine.folder / "theirs", rig.manifest()[0]
+    options = ["--demo", "--demo-data", machine.folder / "data", "--allow-other"]
+    machine.run_as(0, "mkdir", "--mode=755", place)
+    machine.run_as(0, ONEFS, "mount", place, *options, "--uid", str(UID), "--umask", "077")
+    assert listed.md5 in machine.run_as(UID, "md5sum", place / listed.path).stdout
+    said = machine.run_as(OTHER_UID, "ls", place, code=2).stderr
+    assert "Permission denied" in said
     machine.run_as(0, ONEFS, "umount", place)

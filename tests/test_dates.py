@@ -1,0 +1,78 @@
+"""The dates that files are shown with: the day in the path, and seconds that the bytes decide."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timezone
+
+import pytest
+
+from onefs.dates import dataset_time, file_time, midnight
+from onefs.model import Dataset
+
+PLACE = ("lab", "subject", "2020-02-29", "001", "alf", "a.b.npy")
+DATASET = Dataset("1" * 32, "e", "a.b.npy", size=3, md5="a" * 32)
+
+
+def day_of(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).date().isoformat()
+
+
+def test_what_only_alyx_says_does_not_matter() -> None:
+    from_alyx = replace(DATASET, mtime=1.6e9, dataset_type="a.b", qc="PASS")
+    assert dataset_time(PLACE, from_alyx) == dataset_time(PLACE, replace(DATASET, from_tables=True))
+    assert day_of(dataset_time(PLACE, from_alyx)) == "2020-02-29"
+    assert dataset_time(PLACE, from_alyx) % 1 == 0  # what copies keep on any file system
+
+
+def test_other_bytes_have_another_mtime() -> None:
+    others = [
+        replace(DATASET, md5="b" * 32),
+        replace(DATASET, md5=""),
+        replace(DATASET, md5="", size=4),
+        replace(DATASET, md5="", id="2" * 32),
+    ]
+    assert len({dataset_time(PLACE, each) for each in (DATASET, *others)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("revision", "day"),
+    [
+        ("2021-07-05", "2021-07-05"),
+        ("2021-07-05a", "2021-07-05"),
+        ("", "2020-02-29"),
+        ("test", "2020-02-29"),
+        ("2021-13-05", "2020-02-29"),
+        ("2021-07-05_v2", "2020-02-29"),
+    ],
+)
+def test_a_revision_that_is_a_day_has_its_own(revision: str, day: str) -> None:
+    assert day_of(dataset_time(PLACE, replace(DATASET, revision=revision))) == day
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "2019-13-01",
+        "2021-02-29",
+        "0000-00-00",
+        "0001-01-01",
+        "1969-12-31",
+        "1970-01-01",
+        "2446-01-01",
+        "9999-12-31",
+        "20190101",
+        "2019-W01-1",
+        "2019-01-01T10:00",
+        "\u0662\u0660\u0661\u0669-01-01",
+        "nonsense",
+    ],
+)
+def test_a_date_that_cannot_be_is_never_1970(text: str) -> None:
+    assert day_of(midnight(text)) == "2000-01-01"
+    assert day_of(file_time(text, b"bytes")) == "2000-01-01"
+
+
+def test_a_place_without_a_date() -> None:
+    assert day_of(dataset_time(("a.b.npy",), DATASET)) == "2000-01-01"
