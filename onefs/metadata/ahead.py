@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence, Set
 from threading import Event, Lock
 
+from onefs import alf
 from onefs.errors import (
     DeadlineExceeded,
     NotFound,
@@ -81,7 +82,6 @@ class Ahead:
 
     def datasets(self, session: Session, scope: tuple[str, ...]) -> Batch | None:
         """What to ask for when a session's datasets are not known; None: those alone."""
-        planned = self._clock()
         step = self._walks.unknown_session(session)
         if step.sessions == 1:
             return None
@@ -93,7 +93,7 @@ class Ahead:
         if len(eids) == 1:
             return None
         return Batch(
-            tuple(map(key_of, eids)), lambda: self._fetch_awaited(session.lab, eids, planned)
+            tuple(map(key_of, eids)), lambda: self._fetch_awaited(session.lab, eids, floor)
         )
 
     def sessions(self, lab: str, subject: str) -> Batch | None:
@@ -103,8 +103,8 @@ class Ahead:
         others = self._database.unlisted_subjects(lab)
         names = [subject, *(name for name in others if name != subject)]
         keys = tuple(f"sessions/{lab}/{name}" for name in names)
-        planned = self._clock()
-        return Batch(keys, lambda: self._fetch_sessions(lab, names, keys, planned))
+        floor = self._listings.forced.at((alf.lab_folder(lab), alf.subject_folder(subject)))
+        return Batch(keys, lambda: self._fetch_sessions(lab, names, keys, floor))
 
     def learn(self, session: Session, found: Sequence[DatasetRow]) -> None:
         """A session has been listed alone."""
@@ -140,25 +140,27 @@ class Ahead:
             raise
         return found | (set(eids) - set(wanted))
 
-    def _fetch_awaited(self, lab: str, eids: Sequence[str], planned: float) -> None:
+    def _fetch_awaited(self, lab: str, eids: Sequence[str], floor: float) -> None:
         try:
             with self._claims.of(lab):
                 # what another process has brought meanwhile need not be asked for
-                if wanted := self._database.not_listed(eids, planned):
+                if wanted := self._database.not_listed(eids, floor):
                     self._fetch(self._awaited, lab, wanted)
         except OnefsError as error:
             # the listings themselves have not failed: who wants one asks for it alone
             self._failed(lab, (), error)
 
     def _fetch_sessions(
-        self, lab: str, names: Sequence[str], keys: Sequence[str], planned: float
+        self, lab: str, names: Sequence[str], keys: Sequence[str], floor: float
     ) -> None:
         try:
             with self._claims.of(lab):
-                if (self._database.fetched_at(keys[0]) or 0.0) >= planned:
+                known = self._database.fetched_at(keys[0])
+                if known is not None and known >= floor:
                     return  # by another process, meanwhile
+                asked = self._clock()
                 found = self._awaited.sessions_of_lab(lab)
-                self._database.store_lab_sessions(lab, names, found, self._clock())
+                self._database.store_lab_sessions(lab, names, found, asked)
         except OnefsError as error:
             self._failed(lab, (), error)
         else:
@@ -191,6 +193,7 @@ class Ahead:
     def _fetch(self, alyx: Alyx, lab: str, eids: Sequence[str]) -> Set[str]:
         """Ask for the datasets of these sessions, or of the first of them when they are too many
         for a page, and store them. Gives those that were asked for. Raises as Alyx does."""
+        began = self._clock()
         while (found := _ask(alyx, eids)) is None:
             self._walks.learn(lab, PAGE // len(eids) + 1)
             eids = eids[: len(eids) // 2]
@@ -203,7 +206,7 @@ class Ahead:
                 except NotFound as error:  # the others' datasets have come all the same
                     del found[eid]
                     self._listings.note([key_of(eid)], error)
-        self._database.store_datasets_of(found, self._clock())
+        self._database.store_datasets_of(found, began)
         for rows in found.values():
             self._walks.learn(lab, len(rows))
         self._listings.note(map(key_of, found), None)
