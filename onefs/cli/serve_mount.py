@@ -104,6 +104,7 @@ def build(config: DaemonConfig) -> Service:
         close,
         access.url,
         Switches(opened.switches, opened.invalidated),
+        access.tree.look_again,
         _storing(found.storing).indexers,
     )
 

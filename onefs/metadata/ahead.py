@@ -176,8 +176,9 @@ class Ahead:
             with self._claims.of(f"{lab}/sessions"):
                 if (self._database.fetched_at(keys[-1]) or -1.0) >= floor:
                     return  # by another process, meanwhile
+                asked = self._clock()
                 found = self._awaited.sessions_of_lab(lab)
-                self._database.store_lab_sessions(lab, names, found, self._clock())
+                self._database.store_lab_sessions(lab, names, found, asked)
         except OnefsError as error:
             self._failed(lab, (), error)
         else:
@@ -210,6 +211,7 @@ class Ahead:
     def _fetch(self, alyx: Alyx, lab: str, eids: Sequence[str]) -> Set[str]:
         """Ask for the datasets of these sessions, or of the first of them when they are too many
         for a page, and store them. Gives those that were asked for. Raises as Alyx does."""
+        began = self._clock()
         while (found := _ask(alyx, eids)) is None:
             self._walks.learn(lab, PAGE // len(eids) + 1)
             eids = eids[: len(eids) // 2]
@@ -222,7 +224,7 @@ class Ahead:
                 except NotFound as error:  # the others' datasets have come all the same
                     del found[eid]
                     self._listings.note([key_of(eid)], error)
-        self._database.store_datasets_of(found, self._clock())
+        self._database.store_datasets_of(found, began)
         for rows in found.values():
             self._walks.learn(lab, len(rows))
         self._listings.note(map(key_of, found), None)

@@ -62,6 +62,9 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+#: subjects of a lab whose sessions are asked for one by one: those of the whole lab for more
+_MOST_ALONE = 5
+
 
 class Catalogue:
     """What exists, by SQLite first and Alyx when need be. Thread-safe.
@@ -129,6 +132,10 @@ class Catalogue:
         before it is shown again, by whatever process shows it; () for all."""
         self._listings.forced.mark(path, self._clock())
 
+    def look_again(self) -> None:
+        """Read what other processes want anew, and forget which requests have just failed."""
+        self._listings.look_again()
+
     def labs(self) -> Listing[list[str]]:
         """Names of all labs."""
         return self._listings.get(self._labs())
@@ -142,7 +149,13 @@ class Catalogue:
 
         def fetch(alyx: Alyx) -> Store:
             found = alyx.subjects(lab)
-            return lambda database: database.store_subjects(lab, found, self._clock())
+            store_others = self._sessions_of_others(alyx, lab, frozenset(found))
+
+            def store(database: Database, asked: float) -> None:
+                database.store_subjects(lab, found, asked)
+                store_others(database, asked)
+
+            return store
 
         return self._listings.get(
             Wanted(
@@ -159,7 +172,7 @@ class Catalogue:
 
         def fetch(alyx: Alyx) -> Store:
             found = alyx.sessions(lab, subject)
-            return lambda database: database.store_sessions(lab, subject, found, self._clock())
+            return lambda database, asked: database.store_sessions(lab, subject, found, asked)
 
         listing = self._listings.get(
             Wanted(
@@ -297,13 +310,16 @@ class Catalogue:
         def fetch(alyx: Alyx) -> Store:
             found, numbered = alyx.session(eid)
             self.met(found)
-            return lambda database: database.store_session(found, numbered, self._clock())
+            return lambda database, asked: database.store_session(found, numbered, asked)
 
         with suppress(CacheError):  # a row that cannot be read is asked for anew
             known = self._database.session(eid)
             if known is not None and known.has_folder:
+                known = self._confirmed(known)
+            if known is not None and known.has_folder:
                 return known
-        wanted = Wanted(f"session/{eid}", RECENT_AGE, fetch, lambda each: each.session(eid))
+        key = f"session/{eid}"
+        wanted = Wanted(key, RECENT_AGE, fetch, lambda each: each.session(eid), scope=None)
         found = self._listings.get(wanted)
         if found.value is None:
             raise NotFound(f"Alyx has no session {eid}")
@@ -318,13 +334,13 @@ class Catalogue:
             found = alyx.sessions_by_ref(ref.subject, ref.date, ref.number)
             for session, _ in found:
                 self.met(session)
-            return lambda database: database.store_by_ref(ref, found, self._clock())
+            return lambda database, asked: database.store_by_ref(ref, found, asked)
 
         def load(database: Database) -> list[Session]:
             return database.sessions_by_ref(ref)
 
         key = f"ref/{ref.date}_{ref.number}_{ref.subject}"
-        wanted = Wanted(key, RECENT_AGE, fetch, load, tables_age=TABLES_AGE)
+        wanted = Wanted(key, RECENT_AGE, fetch, load, scope=None, tables_age=TABLES_AGE)
         found = self._listings.get(wanted)
         aged = self._clock() - found.fetched_at > NEGATIVE_AGE
         if not found.value and aged and self.presence.may_ask():
@@ -352,7 +368,7 @@ class Catalogue:
 
         def fetch(alyx: Alyx) -> Store:
             body = _written(alyx.session_record(eid))
-            return lambda database: database.store_record(eid, body, self._clock())
+            return lambda database, asked: database.store_record(eid, body, asked)
 
         return self._listings.get(
             Wanted(
@@ -376,10 +392,53 @@ class Catalogue:
         except CacheError as error:
             log.warning("the size of %s is asked for again another time: %s", dataset.name, error)
 
+    def _sessions_of_others(self, alyx: Alyx, lab: str, listed: frozenset[str]) -> Store:
+        """Ask for the sessions of the subjects that Alyx does not list in a lab, where they are
+        wanted anew: known sessions name them, and are gone with a subject that is deleted."""
+        others: list[str] = []
+        found: list[tuple[Session, bool]] = []
+        try:
+            others = [
+                name
+                for name in self._database.subjects(lab)
+                if name not in listed and self._is_wanted_anew(lab, name)
+            ]
+            if len(others) > _MOST_ALONE:
+                found = alyx.sessions_of_lab(lab)
+            else:
+                found = [each for name in others for each in alyx.sessions(lab, name)]
+        except (Unreachable, DeadlineExceeded, Throttled, ServerError, CacheError) as error:
+            log.info("which other subjects lab %s still has is not known: %s", lab, error)
+            others = []
+
+        def store(database: Database, asked: float) -> None:
+            for name in others:
+                own = [each for each in found if each[0].subject == name]
+                database.store_sessions(lab, name, own, asked)
+                self._listings.drop(f"sessions/{lab}/{name}")
+
+        return store
+
+    def _is_wanted_anew(self, lab: str, subject: str) -> bool:
+        """Whether a subject's sessions are to be asked for before they are shown again."""
+        wanted_at = self._listings.forced.at((alf.lab_folder(lab), alf.subject_folder(subject)))
+        return (self._database.fetched_at(f"sessions/{lab}/{subject}") or 0.0) < wanted_at
+
+    def _confirmed(self, session: Session) -> Session | None:
+        """A known session as it is after the last wish to have it anew; None: it is not there.
+
+        While Alyx is away, what is known stays.
+        """
+        if not self._listings.forced.at(alf.session_folder(session)):
+            return session
+        with suppress(Unreachable, DeadlineExceeded, Throttled, ServerError):
+            self.sessions(session.lab, session.subject)
+        return self._database.session(session.eid)
+
     def _labs(self) -> Wanted[list[str]]:
         def fetch(alyx: Alyx) -> Store:
             found = alyx.labs()
-            return lambda database: database.store_labs(found, self._clock())
+            return lambda database, asked: database.store_labs(found, asked)
 
         return Wanted("labs", LABS_AGE, fetch, lambda database: database.labs())
 
@@ -390,7 +449,7 @@ class Catalogue:
         def fetch(alyx: Alyx) -> Store:
             found = alyx.datasets(eid)
             self._ahead.learn(session, found)
-            return lambda database: database.store_datasets(eid, found, self._clock())
+            return lambda database, asked: database.store_datasets(eid, found, asked)
 
         def load(database: Database) -> list[Dataset]:
             found = (_with_copies(row, known) for row in database.datasets(eid))
@@ -411,8 +470,8 @@ class Catalogue:
         def fetch(alyx: Alyx) -> Store:
             found = alyx.repositories()
 
-            def store(database: Database) -> None:
-                database.store_repositories(found, self._clock())
+            def store(database: Database, asked: float) -> None:
+                database.store_repositories(found, asked)
                 self._listings.drop_all("datasets/")  # their addresses may have changed
 
             return store

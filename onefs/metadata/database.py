@@ -293,8 +293,11 @@ class Database:
         return [as_session(row) for row in self._rows(query, ref.subject, ref.date, ref.number)]
 
     def store_by_ref(self, ref: alf.Ref, found: Iterable[tuple[Session, bool]], now: float) -> None:
-        """The sessions that Alyx has for a ref, in whatever lab."""
+        """The sessions that Alyx has for a ref, in whatever lab, in place of those known."""
+        where = "subject = ? AND date = ? AND number = ?"
         with self._transaction() as connection:
+            values = (ref.subject, ref.date, ref.number)
+            connection.execute(f"DELETE FROM sessions WHERE {where}", values)
             _add(connection, found)
             _mark(connection, f"ref/{ref.date}_{ref.number}_{ref.subject}", now)
 

@@ -8,7 +8,7 @@ from threading import Lock
 from onefs.errors import CacheError
 from onefs.metadata.database import Database
 
-#: folders from the lab on: where a listing stands in the tree, () for what stands nowhere
+#: folders from the lab on: where a listing stands in the tree, () for the labs themselves
 Scope = tuple[str, ...]
 
 #: seconds between two looks at what other processes have written
@@ -27,10 +27,13 @@ class Forced:
         self._version = -1
         self._marks: dict[Scope, float] = {}
 
-    def at(self, scope: Scope) -> float:
-        """When the listing at ``scope`` was last wanted anew, in seconds since the epoch; or 0."""
+    def at(self, scope: Scope | None) -> float:
+        """When the listing at ``scope`` was last wanted anew, in seconds since the epoch; or 0.
+
+        None stands for a listing without a place in the tree, which every wish is for.
+        """
         if time.monotonic() - self._looked > LOOK:
-            self._look()
+            self.look()
         marks = self._marks
         if not marks:
             return 0.0
@@ -42,7 +45,8 @@ class Forced:
         with self._lock:
             self._marks = self._database.forced()
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Read what other processes have written until now."""
         with self._lock:
             self._looked = time.monotonic()
             try:
@@ -54,10 +58,12 @@ class Forced:
                 return
 
 
-def _concerns(path: Scope, scope: Scope) -> bool:
+def _concerns(path: Scope, scope: Scope | None) -> bool:
     """Whether wanting ``path`` anew is wanting the listing at ``scope`` anew.
 
-    It is for all below, and, since a date's or a session's folder is part of its subject's
-    listing, for that one too.
+    It is for all below, and for the listing that the path itself is in: the labs, a lab's
+    subjects, or, for the folders of dates and numbers, a subject's sessions.
     """
-    return scope[: len(path)] == path or (len(scope) == _SUBJECT and path[:_SUBJECT] == scope)
+    if scope is None or scope[: len(path)] == path:
+        return True
+    return path[: min(len(path) - 1, _SUBJECT)] == scope

@@ -43,8 +43,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: stores an answer of Alyx in a database
-Store = Callable[[Database], None]
+#: stores an answer of Alyx in a database, with the time of the question: what has changed between
+#: question and answer need not be in it
+Store = Callable[[Database, float], None]
 
 #: rows of listings kept in memory, all listings together
 HOT_ROWS = 20_000
@@ -104,8 +105,8 @@ class Wanted(Generic[T]):
     fetch: Callable[[Alyx], Store]
     #: take it from a database
     load: Callable[[Database], T]
-    #: where it stands in the tree
-    scope: Scope = ()
+    #: where it stands in the tree; None: nowhere, and every ``onefs refresh`` is for it
+    scope: Scope | None = ()
     #: a batch that brings it along, when it is not known
     ahead: Callable[[], Batch | None] | None = None
     #: seconds that a batch which is under way is waited for, and one that begins not at all; None:
@@ -155,6 +156,13 @@ class Listings:
         """Wake who waits, with Stopping."""
         for flights in (self._flights, self._behind, self._batches):
             flights.close()
+
+    def look_again(self) -> None:
+        """Read what is wanted anew, and forget failures: the next look may ask at once."""
+        self._presence.forget_failure()
+        with self._lock:
+            self._failed.clear()
+        self.forced.look()
 
     def get(self, wanted: Wanted[T]) -> Listing[T]:
         """The listing, as the module's text says."""
@@ -337,20 +345,28 @@ class Listings:
             return (
                 self._new_enough(wanted)
                 or self._from_batch(wanted, patience * _BATCH_SHARE)
-                or cast(
-                    "Listing[T]",
-                    self._flights.wait(
-                        wanted.key,
-                        lambda: self._new_enough(wanted) or self._refresh(wanted, self._alyx),
-                        max(end - time.monotonic(), 0.05),
-                        what,
-                    ),
-                )
+                or self._alone(wanted, end, what)
             )
         except DeadlineExceeded:
             if patience < self._deadline:  # it has been away, and still is
                 raise self._presence.away(what) from None
             raise
+
+    def _alone(self, wanted: Wanted[T], end: float, what: str) -> Listing[T]:
+        """What one request brings, by the one that is under way if it is new enough."""
+
+        def ask() -> Listing[T]:
+            return self._new_enough(wanted) or self._refresh(wanted, self._alyx)
+
+        def wait() -> Listing[T]:
+            patience = max(end - time.monotonic(), 0.05)
+            return cast("Listing[T]", self._flights.wait(wanted.key, ask, patience, what))
+
+        began, listing = self._clock(), wait()
+        if listing.fetched_at < min(began, self.forced.at(wanted.scope)):
+            # asked for by somebody else before it was wanted anew: the answer may be the old one
+            listing = wait()
+        return listing
 
     def _from_batch(self, wanted: Wanted[T], patience: float) -> Listing[T] | None:
         """What a batch under way, or a new one, brings in time."""
@@ -394,6 +410,7 @@ class Listings:
 
     def _refresh(self, wanted: Wanted[T], alyx: Alyx) -> Listing[T]:
         """Ask Alyx, store, and give the new listing. Failures are remembered for a moment."""
+        asked = self._clock()
         try:
             store = wanted.fetch(alyx)
         except OnefsError as error:
@@ -406,20 +423,20 @@ class Listings:
                 log.log(level, "listing %s failed: %s", wanted.key, error)
             raise
         self.note([wanted.key], None)
-        return self._keep(wanted.key, self._answered(wanted, store))
+        return self._keep(wanted.key, self._answered(wanted, store, asked))
 
-    def _answered(self, wanted: Wanted[T], store: Store) -> Listing[T]:
+    def _answered(self, wanted: Wanted[T], store: Store, asked: float) -> Listing[T]:
         """What Alyx has answered: stored and read back, or by way of memory where that fails."""
         try:
-            store(self._database)
-            fetched_at = self._database.fetched_at(wanted.key) or self._clock()
+            store(self._database, asked)
+            fetched_at = self._database.fetched_at(wanted.key) or asked
             return Listing(wanted.load(self._database), fetched_at)
         except CacheError as error:
             self._tell(error, "what Alyx answers is kept in memory only")
         scratch = Database(MEMORY)
         try:
-            store(scratch)
-            return Listing(wanted.load(scratch), self._clock(), unstored=True)
+            store(scratch, asked)
+            return Listing(wanted.load(scratch), asked, unstored=True)
         finally:
             scratch.close()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from onefs import alf
 from onefs.metadata.alyx import Alyx
 from onefs.metadata.database import Database
 from onefs.metadata.freshness import NEWS_DAYS, RECENT_AGE
@@ -66,9 +67,10 @@ class News:
         def fetch(alyx: Alyx) -> Store:
             made = datetime.fromtimestamp(self._database.tables_created(), UTC).replace(tzinfo=None)
             found = alyx.sessions_since(lab, made - timedelta(days=NEWS_DAYS))
-            return lambda database: database.add_news(lab, found, self._clock())
+            return lambda database, asked: database.add_news(lab, found, asked)
 
-        wanted: Wanted[None] = Wanted(f"news/{lab}", RECENT_AGE, fetch, lambda _: None)
+        scope = (alf.lab_folder(lab),)
+        wanted: Wanted[None] = Wanted(f"news/{lab}", RECENT_AGE, fetch, lambda _: None, scope=scope)
         # one request, also when it is waited for as well
         return replace(wanted, later=lambda: self._listings.begin(wanted))
 

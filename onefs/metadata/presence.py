@@ -67,6 +67,11 @@ class Presence:
             return True
         return not self.never and self._clock() - self._failed_at > FAILURE_PAUSE
 
+    def forget_failure(self) -> None:
+        """Let the next request go out at once, though the last one has just failed."""
+        with self._lock:
+            self._failed_at = float("-inf")
+
     def patience(self, deadline: float, what: str) -> float:
         """Seconds to wait for ``what``. Raises Unreachable when nobody is to be asked."""
         if not self._offline:

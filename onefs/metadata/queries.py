@@ -170,7 +170,7 @@ class Queries:
 
     def _is_fresh(self, fetched_at: float) -> bool:
         """Whether a small table of that age need not be asked for."""
-        wanted_anew = self._database().forced().get((), 0.0)
+        wanted_anew = max(self._database().forced().values(), default=0.0)
         return fetched_at >= wanted_anew and self._clock() - fetched_at < TABLE_AGE
 
     def _known_names(self, what: str) -> list[str]:

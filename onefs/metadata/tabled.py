@@ -79,10 +79,16 @@ class TabledDatabase(Database):
         return self.tables.has_lab(lab)
 
     def labs(self) -> list[str]:
+        created = self.tables.created
+        if created is None or (super().fetched_at("labs") or 0.0) >= created:
+            return super().labs()
         return sorted({*super().labs(), *self.tables.labs()})
 
     def subjects(self, lab: str) -> list[str]:
-        return sorted({*super().subjects(lab), *self.tables.subjects(lab)})
+        told = set(self.tables.subjects(lab))
+        # where Alyx has listed the sessions since, they name the subject or it has none
+        told -= self._listed_since(f"sessions/{lab}/", self.tables.created or 0.0)
+        return sorted({*super().subjects(lab), *told})
 
     def sessions(self, lab: str, subject: str) -> list[Session]:
         own = super().sessions(lab, subject)
@@ -123,7 +129,7 @@ class TabledDatabase(Database):
             self._newer([eid]) or not self.is_from_tables(f"sessions/{own.lab}/{own.subject}")
         ):
             return own
-        return self.tables.session(eid) or own
+        return self._told(eid) or own
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
         found = {session.eid: session for session in super().sessions_by_ref(ref)}
@@ -146,19 +152,26 @@ class TabledDatabase(Database):
             return own
         known = {eid for _, _, eid in own}
         if having:  # what Alyx listed since is known, also that it lacks them
-            known |= self._listed_since(created)
+            known |= self._listed_since("datasets/", created)
         rows = rows_having(having, self.tables.paths(), self._rows) if having else ()
         told = self.tables.found_where(condition, values, rows)
         found = own + [line for line in told if line[2] not in known]
         return sorted(found, key=lambda line: line[:2], reverse=True)
 
-    def _listed_since(self, moment: float) -> set[str]:
-        """The sessions whose datasets Alyx has listed since then."""
-        query = (
-            "SELECT substr(key, 10) FROM listings"
-            " WHERE key > 'datasets/' AND key < 'datasets0' AND fetched_at >= ?"
-        )
-        return {str(eid) for (eid,) in self._rows(query, moment)}
+    def _told(self, eid: str) -> Session | None:
+        """A session as the tables have it; None where Alyx has listed its subject since."""
+        told = self.tables.session(eid)
+        if told is None or not self.is_from_tables(f"sessions/{told.lab}/{told.subject}"):
+            return None
+        return told
+
+    def _listed_since(self, prefix: str, moment: float) -> set[str]:
+        """What follows ``prefix``, which ends with a slash, in the keys of listings that Alyx has
+        answered since then."""
+        query = "SELECT substr(key, ?) FROM listings WHERE key > ? AND key < ? AND fetched_at >= ?"
+        after = prefix.removesuffix("/") + "0"  # the character after the slash
+        rows = self._rows(query, len(prefix) + 1, prefix, after, moment)
+        return {str(rest) for (rest,) in rows}
 
     def sessions_of(self, eids: Sequence[str]) -> list[Session]:
         found = {session.eid: session for session in super().sessions_of(eids)}

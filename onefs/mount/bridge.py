@@ -14,8 +14,10 @@ import errno
 import itertools
 import os
 import stat
+import struct
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from onefs.appearance import Appearance
@@ -38,6 +40,13 @@ _BLKSIZE = 128 * 1024
 #: seconds for which the kernel may answer by itself: what is there, and what is not
 _KERNEL_TIMEOUT = 60
 _NEGATIVE_TIMEOUT = 2
+#: the same for both, where the kernel cannot be told to drop names: a refresh waits for it
+_SHORT_TIMEOUT = 1
+#: FUSE_NOTIFY_INC_EPOCH, a ``struct fuse_out_header``: its length, the code, and no request. From
+#: protocol 7.44 (Linux 6.16) on, all names that the kernel has of the mount expire with it
+_EXPIRE_NAMES = struct.pack("=IiQ", 16, 8, 0)
+#: when this variable is set, the kernel is taken for an older one; for tests
+_OLD_KERNEL = "ONEFS_TEST_OLD_KERNEL"
 _NANOSECONDS = 1_000_000_000
 _OURS = XATTRS.encode()
 #: FUSE_FILL_DIR_PLUS: the entry carries all that ``stat`` needs
@@ -84,16 +93,26 @@ _PointerPointer = ctypes.POINTER(ctypes.c_void_p)
 Operations.read_buf.libfuse_ignore = VERSION[0] < 3  # type: ignore[attr-defined]
 
 
+_SESSION_FUNCTIONS = (
+    "fuse_exit",
+    "fuse_get_session",
+    "fuse_session_exited",
+    *(("fuse_session_fd",) if VERSION[0] >= 3 else ()),
+)
+
+
 class Running:
     """libfuse's loop while it runs."""
 
     def __init__(self, fuse: int) -> None:
         self._library: Any = mfusepy._libfuse
-        for function in ("fuse_exit", "fuse_get_session", "fuse_session_exited"):
+        for function in _SESSION_FUNCTIONS:
             getattr(self._library, function).argtypes = (ctypes.c_void_p,)
         self._library.fuse_get_session.restype = ctypes.c_void_p
         self._fuse = fuse
         self._session: int = self._library.fuse_get_session(fuse)
+        #: seconds after which the kernel has dropped the names that it does not drop when told
+        self.names_last = 0 if self.expire_names() else _SHORT_TIMEOUT
         #: an old libfuse cannot make the kernel forget
         self.can_forget = VERSION >= _CAN_INVALIDATE
         if self.can_forget:
@@ -109,6 +128,18 @@ class Running:
         What libfuse answers is of no use: a path that the kernel does not know needs none of it.
         """
         self._library.fuse_invalidate_path(self._fuse, os.fsencode(path))
+
+    def expire_names(self) -> bool:
+        """Make the kernel look up all names again, also those of what is not there.
+
+        False where the kernel cannot: it is older, or libfuse is.
+        """
+        if VERSION[0] < 3 or os.environ.get(_OLD_KERNEL):
+            return False
+        with suppress(OSError):
+            os.write(self._library.fuse_session_fd(self._session), _EXPIRE_NAMES)
+            return True
+        return False
 
     def exited(self) -> bool:
         """Whether it is to end, or the kernel has let go of the mount."""
@@ -157,13 +188,17 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         except BaseException as error:  # what leaves a ctypes callback is lost, and answers 0
             return -self._errors.errno_of(error, func.__name__)
 
-    def _init(self, conn: Any, _config: Any) -> None:
+    def _init(self, conn: Any, config: Any) -> None:
         info = conn.contents
         info.max_background = limits.MAX_BACKGROUND
         info.congestion_threshold = limits.MAX_BACKGROUND
         info.want |= info.capable & _SPLICE_WRITE
         info.want &= ~_READDIRPLUS_AUTO
-        self._on_ready(Running(mfusepy._libfuse.fuse_get_context().contents.fuse))
+        running = Running(mfusepy._libfuse.fuse_get_context().contents.fuse)
+        if config and running.names_last:
+            for timeout in ("entry_timeout", "attr_timeout", "negative_timeout"):
+                setattr(config.contents, timeout, running.names_last)
+        self._on_ready(running)
 
     def destroy(self, _private_data: Any) -> None:
         self._on_end()
@@ -250,6 +285,9 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
 
 def mount_options(fsname: str, *, allow_other: bool) -> dict[str, Any]:
     """What is given to libfuse as ``-o``. ``fsname`` should hold a colon, the sign of a remote."""
+    # libfuse 2 takes no other value once it is mounted, and knows no way to drop names
+    settable = VERSION[0] >= 3
+    timeout = _KERNEL_TIMEOUT if settable else _SHORT_TIMEOUT
     options: dict[str, Any] = {
         "ro": True,
         "nosuid": True,
@@ -259,9 +297,9 @@ def mount_options(fsname: str, *, allow_other: bool) -> dict[str, Any]:
         "fsname": fsname.replace("\\", "\\\\").replace(",", "\\,"),
         "subtype": SUBTYPE,
         "use_ino": True,
-        "attr_timeout": _KERNEL_TIMEOUT,
-        "entry_timeout": _KERNEL_TIMEOUT,
-        "negative_timeout": _NEGATIVE_TIMEOUT,
+        "attr_timeout": timeout,
+        "entry_timeout": timeout,
+        "negative_timeout": _NEGATIVE_TIMEOUT if settable else _SHORT_TIMEOUT,
     }
     if VERSION[0] >= 3:
         options["max_idle_threads"] = limits.IDLE_THREADS

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from onefs.appearance import Appearance
 from onefs.errors import MountError
 from onefs.mount.operations import Operations
+from onefs.mount.refresher import Refresher
 
 if TYPE_CHECKING:
     from onefs.mount.bridge import Running
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 #: interrupts the loop's wait; Python must have a handler for it, or it would end the process
 _WAKE = signal.SIGUSR1
 _POLL = 0.02
+#: seconds beyond the kernel's own, for an answer on its way when names began to be dropped
+_MARGIN = 0.2
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +54,14 @@ class MountLoop:
         ended: Callable[[], None],
         appearance: Appearance | None = None,
         switches: Switches | None = None,
+        refresher: Refresher | None = None,
     ) -> None:
         """``appearance`` says how files look; None: as by default.
 
         ``ended`` is called, in the loop's thread, once it is unmounted by whomever.
 
-        The kernel is made to forget what it has of the paths that come through ``switches``.
+        The kernel is made to forget what it has of the paths that come through ``switches``, and
+        all names when ``refresher`` says so.
         """
         self._operations = operations
         self._mountpoint = mountpoint
@@ -65,6 +70,7 @@ class MountLoop:
         self._ended = ended
         self._appearance = appearance or Appearance()
         self._switches = switches
+        self._refresher = refresher
         self._changed = threading.Event()
         #: libfuse's own, valid while the mount lives; used under one of the two locks
         self._running: Running | None = None
@@ -147,11 +153,11 @@ class MountLoop:
             self._running = running
         self._mounted = True
         self._changed.set()
+        # threads of their own: an operation on the very path would wait for itself
         if self._switches is not None and running.can_forget:
-            # a thread of its own: an operation on the very path would wait for itself
-            threading.Thread(
-                target=self._forget_all, args=(self._switches,), name="fuse-forget", daemon=True
-            ).start()
+            _start(self._forget_all, self._switches, name="fuse-forget")
+        if self._refresher is not None:
+            _start(self._refresher.run, self._drop_names, name="fuse-refresh")
 
     def _freed(self) -> None:
         with self._lock:
@@ -173,10 +179,25 @@ class MountLoop:
                 running.forget(path)
             switches.forgotten(path)
 
+    def _drop_names(self) -> bool:
+        """Return when the kernel has dropped all names. False: the mount has ended."""
+        with self._lock:
+            running = self._running
+            told = running is not None and running.expire_names()
+        if running is None:
+            return False
+        if not told:
+            time.sleep(running.names_last + _MARGIN)
+        return True
+
     def _reason(self) -> str:
         if isinstance(self._failure, RuntimeError):
             return f"libfuse gave up with code {self._failure}"
         return str(self._failure or "it was unmounted at once")
+
+
+def _start(work: Callable[..., None], argument: Any, *, name: str) -> None:
+    threading.Thread(target=work, args=(argument,), name=name, daemon=True).start()
 
 
 def _do_nothing(_number: int, _frame: Any) -> None:

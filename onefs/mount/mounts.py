@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
@@ -20,6 +21,7 @@ from shutil import which
 from onefs.errors import Busy, MountError, UsageError
 from onefs.foreign import whole_number
 from onefs.mount.processes import await_that, holders
+from onefs.mount.refresher import REFRESH, REFRESHED
 
 #: makes the file system's type ``fuse.onefs``
 SUBTYPE = "onefs"
@@ -31,8 +33,37 @@ _POLL = 0.05
 _HELPER_TIMEOUT = 10.0
 #: seconds in which whoever keeps a mount busy, and is not found, may be on its way out
 _LEAVING = 2.0
+#: seconds in which a script that has ended is seen to have
+_ENDED = 0.1
 #: asks for what is never cached, and exits with the errno
 _PROBE = "import os, sys\ntry: os.statvfs(sys.argv[1])\nexcept OSError as e: sys.exit(e.errno)"
+#: begins a refresh, waits for its end, and exits with the errno; see ``onefs.mount.refresher``
+_REFRESH = """
+import os, sys, time
+root, begin, done = sys.argv[1:]
+try:
+    number = int(os.getxattr(root, begin))
+    while int(os.getxattr(root, done)) < number:
+        time.sleep(0.01)
+except OSError as error:
+    sys.exit(error.errno)
+"""
+#: writes how many of a path's last names are not there, and its real path
+_LOOK = """
+import os, sys
+path = real = os.path.realpath(sys.argv[1])
+missing = 0
+while True:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        path, missing = os.path.dirname(path), missing + 1
+    except OSError:
+        break
+    else:
+        break
+sys.stdout.buffer.write(b"%d %s" % (missing, os.fsencode(real)))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +107,33 @@ def probe(mountpoint: str, timeout: float) -> int | None:
     Returns 0 when it answers, the errno when it fails (ENOTCONN: its daemon is dead), and None
     when nothing came within ``timeout`` seconds.
     """
-    command = [sys.executable, "-I", "-S", "-c", _PROBE, mountpoint]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd="/", start_new_session=True)
-    try:
-        return process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()  # not waited for: it may be stuck until the daemon answers
+    return _outcome(_start_apart(_PROBE, mountpoint), timeout)[0]
+
+
+def refresh(mountpoints: Iterable[str], timeout: float) -> dict[str, int | None]:
+    """Have each mount, and the kernel for it, drop what it keeps in memory.
+
+    Returns 0 for each that has, the errno that it answered (ENODATA: its daemon is too old to
+    know of this), and None where nothing came within ``timeout`` seconds.
+    """
+    end = time.monotonic() + timeout
+    asked = {each: _start_apart(_REFRESH, each, REFRESH, REFRESHED) for each in mountpoints}
+    return {
+        mountpoint: _outcome(process, max(end - time.monotonic(), _ENDED))[0]
+        for mountpoint, process in asked.items()
+    }
+
+
+def look(path: str, timeout: float) -> tuple[str, int] | None:
+    """The real path of an absolute one, and how many of its last names are not there.
+
+    None when nothing came within ``timeout`` seconds. What cannot be told counts as there.
+    """
+    code, answer = _outcome(_start_apart(_LOOK, path), timeout)
+    if code != 0:
         return None
+    missing, _, real = answer.partition(b" ")
+    return os.fsdecode(real), int(missing)
 
 
 def is_stale(mountpoint: str, timeout: float = 5.0) -> bool:
@@ -113,6 +164,27 @@ def unmount(mountpoint: str, *, timeout: float = 30.0) -> None:
     _ask_to_unmount(mountpoint)
     if not _wait_gone(mountpoint, timeout):
         raise MountError(f"{mountpoint} is not gone after {timeout:g} s.")
+
+
+def _start_apart(script: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """Run a script that touches a mount."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", script, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        cwd="/",
+        start_new_session=True,
+    )
+
+
+def _outcome(process: subprocess.Popen[bytes], timeout: float) -> tuple[int | None, bytes]:
+    """The exit code of a script and what it wrote; None when it is late, and is left behind."""
+    try:
+        written, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()  # not waited for: it may be stuck until the daemon answers
+        return None, b""
+    return process.returncode, written
 
 
 def _parse(line: str) -> KernelMount | None:

@@ -18,6 +18,7 @@ from onefs.errors import OnefsError, ReadOnly
 from onefs.mount.files import Extent, OpenFile
 from onefs.mount.limits import WaitingReads, waiting_limit
 from onefs.mount.readers import Readers
+from onefs.mount.refresher import Refresher
 from onefs.tree.nodes import Node, Tree
 
 #: other names are refused before any path work: ``ls -l`` asks for two of them for each file
@@ -54,9 +55,12 @@ class Operations:
     flag_nopath = True
     flag_nullpath_ok = True
 
-    def __init__(self, tree: Tree, refused: Iterable[str] = ()) -> None:
+    def __init__(
+        self, tree: Tree, refused: Iterable[str] = (), refresher: Refresher | None = None
+    ) -> None:
         """``refused``: names of programs that get EACCES for what would have to be fetched."""
         self._tree = tree
+        self._refresher = refresher
         #: the thread that the running operation is for; who runs operations sets it
         self.reader: Callable[[], int] = lambda: 0
         #: the id of that thread's user
@@ -127,7 +131,8 @@ class Operations:
 
     def getxattr(self, path: str, name: str) -> bytes:
         if name.startswith(XATTRS):
-            value = self._tree.xattrs(path).get(name)
+            refresh = self._refresher.value(name) if path == "/" and self._refresher else None
+            value = refresh or self._tree.xattrs(path).get(name)
             if value is not None:
                 return os.fsencode(value)
         raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))

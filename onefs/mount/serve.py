@@ -21,6 +21,7 @@ from onefs.mount.config import DaemonConfig
 from onefs.mount.loop import MountLoop, Switches
 from onefs.mount.operations import Operations
 from onefs.mount.records import MountInfo, Record, Status
+from onefs.mount.refresher import Refresher
 from onefs.tree.nodes import Tree
 
 #: seconds for the kernel to take the mount
@@ -54,6 +55,8 @@ class Service:
     url: str = ""
     #: paths of the tree that have become another file
     switches: Switches | None = None
+    #: drops what is kept in memory, so that the next look finds what is new; waits for nothing
+    drop_cached: Callable[[], None] = lambda: None
     #: names of programs that get EACCES for bytes that would have to be fetched
     indexers: tuple[str, ...] = ()
 
@@ -87,14 +90,16 @@ def serve(config: DaemonConfig, build: Build, ready: Callable[[], None] = lambda
 def _mount(
     config: DaemonConfig, service: Service, ending: threading.Event, ready: Callable[[], None]
 ) -> None:
+    refresher = Refresher(service.drop_cached)
     loop = MountLoop(
-        Operations(service.tree, service.indexers),
+        Operations(service.tree, service.indexers, refresher),
         config.mountpoint,
         fsname=config.fsname,
         allow_other=config.allow_other,
         ended=ending.set,
         appearance=Appearance(config.umask, config.uid, config.gid),
         switches=service.switches,
+        refresher=refresher,
     )
     loop.start(_MOUNT_TIMEOUT)
     try:

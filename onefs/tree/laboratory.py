@@ -58,6 +58,7 @@ class Laboratory:
         own: OwnFolders | None = None,
     ) -> None:
         self._variant = variant
+        self._catalogue = catalogue
         self._content = content
         self._sizes = Sizes(catalogue, content, deadline)
         self._searches = Searches(queries)
@@ -88,6 +89,16 @@ class Laboratory:
         self._searches.close()
         if self._own is not None:
             self._own.close()
+
+    def look_again(self) -> None:
+        """Drop what is kept in memory, so that the next look finds what ``onefs refresh`` wants.
+
+        Waits for nothing. What is open stays as it is.
+        """
+        self._near = _Near()
+        self._searches.drop()
+        self._sizes.forget_failures()
+        self._catalogue.look_again()
 
     def node(self, path: str) -> Node:
         node = self._find(path).node()
@@ -143,15 +154,16 @@ class Laboratory:
         return split_variant(self._variant.path(path.lstrip("/")).split("/"))[0]
 
     def _find(self, path: str) -> Item:
-        near = self._near.get(path)
-        if near is not None:
-            return near
+        near = self._near  # of before, if it is dropped meanwhile
+        known = near.get(path)
+        if known is not None:
+            return known
         above, _, name = path.rpartition("/")
         if not name:
             return self._find(above) if above else self._root
         found = self._folder_at(above).child(name)
         if isinstance(found, LabFolder | SubjectFolder | SessionFolder):
-            self._near.put(path, found)
+            near.put(path, found)
         return found
 
     def _folder_at(self, path: str) -> Folder:

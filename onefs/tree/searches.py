@@ -44,6 +44,9 @@ DEADLINE = 60.0
 #: answers in memory
 KEPT = 256
 
+#: a query, and how often answers had been dropped when it was asked
+_Key = tuple[int, str]
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -67,9 +70,11 @@ class Searches:
         self._flights: Flights[Answer] = Flights("onefs-search", workers=4)
         self._path_flights: Flights[tuple[str, ...]] = Flights("onefs-search-paths", workers=2)
         self._lock = threading.Lock()
-        self._answers: LRUCache[str, tuple[float, Answer]] = LRUCache(KEPT)
+        self._answers: LRUCache[_Key, tuple[float, Answer]] = LRUCache(KEPT)
         #: the paths of an answer's sessions, with the answer
-        self._paths: LRUCache[str, tuple[Answer, tuple[str, ...]]] = LRUCache(KEPT)
+        self._paths: LRUCache[_Key, tuple[Answer, tuple[str, ...]]] = LRUCache(KEPT)
+        #: how often answers were dropped: one that was asked for before is of no use afterwards
+        self._dropped = 0
 
     def parsed(self, name: str) -> Query:
         """The query of a folder's name, saved or spelt out. Raises NotFound, and remembers why."""
@@ -86,19 +91,26 @@ class Searches:
 
         Raises what asking Alyx raises: an empty answer means that there is none.
         """
-        key = str(query)
+        key = (self._dropped, str(query))
         with self._lock:
             known = self._answers.get(key)
         if known is not None and time.monotonic() - known[0] < AGE:
             return known[1]
-        return self._flights.wait(key, partial(self._ask, query), DEADLINE, f"search {key}")
+        return self._flights.wait(key, partial(self._ask, query, key), DEADLINE, f"search {query}")
+
+    def drop(self) -> None:
+        """Ask again for each search when it is next looked at."""
+        with self._lock:
+            self._dropped += 1
+            self._answers.clear()
+            self._paths.clear()
 
     def paths(self, query: Query, catalogue: Catalogue, shapes: Shapes) -> tuple[str, ...]:
         """The paths of the sessions found, looked up once for each answer. Raises as :meth:`found`.
 
         Where a session is depends on the others of its subject, which have to be listed.
         """
-        key, answer = str(query), self.found(query)
+        key, answer = (self._dropped, str(query)), self.found(query)
         with self._lock:
             known = self._paths.get(key)
         if known is not None and known[0] is answer:
@@ -112,14 +124,14 @@ class Searches:
                 self._paths[key] = (answer, paths)
             return paths
 
-        return self._path_flights.wait(key, look_up, DEADLINE, f"paths of search {key}")
+        return self._path_flights.wait(key, look_up, DEADLINE, f"paths of search {query}")
 
     def close(self) -> None:
         """Wake who waits, with Stopping."""
         self._flights.close()
         self._path_flights.close()
 
-    def _ask(self, query: Query) -> Answer:
+    def _ask(self, query: Query, key: _Key) -> Answer:
         found = self.queries.search(query)
         sessions = list(found.sessions())
         # of two on one ref the one is marked whose folder is, whatever order they came in
@@ -130,7 +142,7 @@ class Searches:
             {names[each.eid]: each for each in sessions}, tuple(found.eids), found.numbers_whole
         )
         with self._lock:
-            self._answers[str(query)] = (time.monotonic(), answer)
+            self._answers[key] = (time.monotonic(), answer)
         return answer
 
 

@@ -48,7 +48,8 @@ class Sizes:
         self._deadline = deadline
         self._flights: Flights[int] = Flights("onefs-size", WORKERS)
         self._lock = Lock()
-        self._found: LRUCache[str, int] = LRUCache(_REMEMBERED)
+        #: by the dataset and its hash
+        self._found: LRUCache[tuple[str, str], int] = LRUCache(_REMEMBERED)
         self._clock = clock
         #: by what is known of the file: Alyx may give other copies of it, which may do
         self._failed: TTLCache[Dataset, OnefsError] = TTLCache(_REMEMBERED, PAUSE, clock)
@@ -58,12 +59,18 @@ class Sizes:
         """Wake who waits, with Stopping."""
         self._flights.close()
 
+    def forget_failures(self) -> None:
+        """Forget which questions have just failed."""
+        with self._lock:
+            self._failed.clear()
+        self._trouble = None
+
     def described(self, dataset: Dataset) -> Dataset:
         """The dataset with its size, if anybody knows it already."""
         if dataset.size is not None:
             return dataset
         with self._lock:
-            size = self._found.get(dataset.id)
+            size = self._found.get((dataset.id, dataset.md5))
         return dataset if size is None else replace(dataset, size=size)
 
     def find(self, dataset: Dataset, siblings: Iterable[Dataset]) -> Dataset:
@@ -104,7 +111,7 @@ class Sizes:
             raise
         self._catalogue.remember_size(dataset, size)
         with self._lock:
-            self._found[dataset.id] = size
+            self._found[dataset.id, dataset.md5] = size
         return size
 
     def _failure(self, dataset: Dataset) -> OnefsError | None:

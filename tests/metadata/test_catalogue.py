@@ -20,6 +20,7 @@ from onefs.metadata.alyx import Alyx
 from onefs.metadata.auth import GivenToken
 from onefs.metadata.catalogue import Catalogue
 from onefs.metadata.database import Database
+from onefs.model import Session
 from tests.metadata.conftest import WrittenAlyx
 from tests.running import BUSY_SECONDS, wait_until, within
 
@@ -103,6 +104,64 @@ def test_forty_callers_cost_one_request(make: Make, written: WrittenAlyx) -> Non
         release.set()
         assert {tuple(future.result(10)) for future in futures} == {("a",)}
     assert len(written.paths) == 1
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["awaited", "in the background"])
+def test_an_answer_under_way_is_no_answer_to_a_refresh(
+    make: Make, written: WrittenAlyx, clock: Clock, known: bool
+) -> None:
+    """The server has made it before the change, and it comes after the wish for a new one."""
+    catalogue, release = make(written), threading.Event()
+    if known:
+        written.answer("/labs", 200, labs("old"))
+        assert catalogue.labs().value == ["old"]
+        clock.now += rules.LABS_AGE + 1
+
+    def slow(request: Request) -> tuple[int, Any]:
+        written.answer("/labs", 200, labs("new"))
+        assert release.wait(30)
+        return 200, labs("old")
+
+    asked = len(written.paths)
+    written.answers["/labs"] = slow
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(lambda: catalogue.labs().value)
+        wait_until(lambda: len(written.paths) == asked + 1)
+        clock.now += 1
+        catalogue.want_anew(())
+        second = pool.submit(lambda: catalogue.labs().value)
+        if not known:  # in the other case it is not waited for
+            wait_until(lambda: catalogue._listings._flights._under_way)
+            release.set()
+        assert second.result(30) == ["new"]
+        release.set()
+        assert first.result(30) == ["old"]
+    wait_until(lambda: not catalogue._listings._behind._under_way)
+    assert catalogue.labs().value == ["new"]
+
+
+@pytest.mark.parametrize(("gone", "requests"), [(2, 2), (12, 1)])
+def test_subjects_that_only_sessions_name_are_asked_for_by_a_refresh(
+    make: Make, written: WrittenAlyx, clock: Clock, gone: int, requests: int
+) -> None:
+    """A subject of another lab may have sessions here, which keep it; a deleted one has none."""
+    written.answer("/subjects", 200, {"count": 0, "results": []})
+    written.answer("/sessions", 200, {"count": 0, "results": []})
+    catalogue = make(written)
+    names = [f"mouse{number:02}" for number in range(gone)]
+    catalogue._database.store_found(
+        (Session(f"{name}-eid", "lab", name, "2020-01-01", 1), True) for name in names
+    )
+    assert catalogue.subjects("lab").value == names
+    assert written.paths == [path for path in written.paths if path.startswith("/subjects")]
+    clock.now += 1
+    catalogue.want_anew(("lab",))
+    assert catalogue.subjects("lab").value == []
+    asked = [path for path in written.paths if path.startswith("/sessions")]
+    assert len(asked) == requests
+    clock.now += rules.SUBJECTS_AGE + 1
+    assert catalogue.subjects("lab").value == []
+    assert [path for path in written.paths if path.startswith("/sessions")] == asked
 
 
 def test_a_stale_listing_is_served_while_one_refresh_runs(

@@ -1,0 +1,141 @@
+"""What the kernel keeps of a mount, and how a refresh has it dropped."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from onefs.mount import mounts
+from onefs.mount.refresher import REFRESH, REFRESHED, Refresher
+from tests.mount.conftest import Mounted
+from tests.running import within
+
+Mount = Callable[..., Mounted]
+
+
+@pytest.fixture(params=["", "1"], ids=["epochs", "timeouts"])
+def mounted(
+    root: Path, mount: Mount, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Mounted]:
+    """A mount on this kernel, and on one that is taken for an older one."""
+    if request.param:
+        monkeypatch.setenv("ONEFS_TEST_OLD_KERNEL", request.param)
+    (root / "lab" / "subject").mkdir(parents=True)
+    (root / "lab" / "file").write_bytes(b"x" * 10)
+    return mount()
+
+
+def refreshed(mounted: Mounted) -> None:
+    assert mounts.refresh([str(mounted.path)], 30.0) == {str(mounted.path): 0}
+
+
+def test_names_come_and_go(mounted: Mounted) -> None:
+    here, there = mounted.path / "lab", mounted.root / "lab"
+    for name in map(str, range(5)):
+        assert not (here / name).exists()
+        assert (here / "subject").exists()
+        (there / name).mkdir()
+        (there / "subject").rmdir()
+        refreshed(mounted)
+        assert (here / name).exists()
+        assert not (here / "subject").exists()
+        (there / "subject").mkdir()
+        refreshed(mounted)
+        assert (here / "subject").exists()
+
+
+def test_attributes_are_asked_for_again(mounted: Mounted) -> None:
+    file = mounted.path / "lab" / "file"
+    for size in (20, 5, 300):
+        file.stat()
+        (mounted.root / "lab" / "file").write_bytes(b"y" * size)
+        refreshed(mounted)
+        assert file.stat().st_size == size
+
+
+def test_a_process_keeps_the_folder_that_it_is_in(mounted: Mounted) -> None:
+    """A folder that was taken from under a process has no name for ``getcwd``."""
+    script = "import os; input(); print(os.getcwd(), os.listdir('.'))"
+    with subprocess.Popen(
+        ["python3", "-c", script],
+        cwd=mounted.path / "lab" / "subject",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        refreshed(mounted)
+        said, _ = process.communicate("\n", timeout=60)
+    assert said == f"{mounted.path}/lab/subject []\n"
+
+
+def test_many_at_once_while_names_are_looked_up(mounted: Mounted) -> None:
+    """Neither waits for the other, nor a refresh for itself."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            os.listdir(mounted.path / "lab")
+            (mounted.path / "lab" / "none").exists()
+
+    with within(60.0), ThreadPoolExecutor(8) as pool:
+        looking = [pool.submit(look) for _ in range(4)]
+        refreshes = [pool.submit(refreshed, mounted) for _ in range(4)]
+        for each in refreshes:
+            each.result(60)
+        ended.set()
+        for each in looking:
+            each.result(60)
+
+
+def test_the_attributes_are_not_listed_and_only_the_roots(mounted: Mounted) -> None:
+    assert REFRESH not in os.listxattr(mounted.path)
+    assert int(os.getxattr(mounted.path, REFRESHED)) == 0
+    with pytest.raises(OSError, match="No data") as caught:
+        os.getxattr(mounted.path / "lab", REFRESH)
+    assert caught.value.errno == errno.ENODATA
+
+
+def test_a_mount_that_knows_no_refresh_says_so(tmp_path: Path) -> None:
+    """As that of an older onefs: to it, the attribute is one that is not there."""
+    answers = mounts.refresh([str(tmp_path), str(tmp_path / "none")], 30.0)
+    assert list(answers.values()) == [errno.ENODATA, errno.ENOENT]
+
+
+def test_a_look_counts_what_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "file").touch()
+    assert mounts.look(str(tmp_path / "link" / "file"), 30.0) == (str(tmp_path / "file"), 0)
+    assert mounts.look(str(tmp_path / "file" / "a"), 30.0) == (str(tmp_path / "file" / "a"), 1)
+    odd = tmp_path / "no\udce9 \n" / "b"
+    assert mounts.look(str(odd), 30.0) == (str(odd), 2)
+
+
+def test_a_refresh_that_fails_in_part_still_drops_names() -> None:
+    dropped = threading.Semaphore(0)
+    ending = threading.Event()
+
+    def fails() -> None:
+        raise OSError(errno.EIO, "the catalogue cannot be read")
+
+    def drop() -> bool:
+        dropped.release()
+        return not ending.is_set()
+
+    refresher = Refresher(fails)
+    thread = threading.Thread(target=refresher.run, args=(drop,), daemon=True)
+    thread.start()
+    assert refresher.value("user.onefs.other") is None
+    for number in (1, 2):
+        assert refresher.value(REFRESH) == str(number)
+        assert dropped.acquire(timeout=30)
+    ending.set()
+    refresher.value(REFRESH)
+    thread.join(30)
+    assert not thread.is_alive()
