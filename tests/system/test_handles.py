@@ -58,7 +58,7 @@ def test_a_handle_is_good_for_one_mount(home: Home, flags: list[str]) -> None:
     if os.getuid() != 0:
         pytest.skip("only root may open files by their handles")
     mounted = home.mount("--demo", *flags)
-    file = mounted.path / "mainenlab/clns0730/2018-08-24/001/alf/spikes.times.npy"
+    file = mounted.path / "mainenlab/clns0730/2018-08-24/001/spikes.times.npy"
     handle = handle_of(file)
     assert path_of(handle, mounted.path) == file
     mounted.umount()

@@ -13,7 +13,7 @@ from tests.running import Home, Mounted, run, within
 from tests.tree.test_inode32 import locked
 
 SESSION = "mainenlab/clns0730/2018-08-24/001"
-FILE = f"{SESSION}/alf/spikes.times.npy"
+FILE = f"{SESSION}/spikes.times.npy"
 _SOURCE = Path(__file__).parents[1] / "data" / "small_inodes.c"
 
 
@@ -37,7 +37,7 @@ def inodes(mounted: Mounted, below: str = "") -> dict[str, int]:
 @pytest.mark.parametrize("narrow", [True, False], ids=["inode32", "as ever"])
 def test_a_program_of_32_bits(home: Home, small: Path, narrow: bool) -> None:
     mounted = home.mount("--demo", *(["--inode32"] if narrow else []))
-    for folder in ("", SESSION, f"{SESSION}/alf"):
+    for folder in ("", "mainenlab", SESSION):
         said = run([small, mounted.path / FILE, mounted.path / folder]).stdout.splitlines()
         if narrow:
             assert said[0] == f"stat {(mounted.path / FILE).stat().st_ino}"

@@ -18,7 +18,7 @@ FOLDERS = (
     "mainenlab/clns0730",
     "mainenlab/clns0730/2018-08-24",
     SESSION,
-    f"{SESSION}/alf",
+    ".flat",
     ".by-eid",
     ".by-ref",
     ".search",

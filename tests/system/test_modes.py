@@ -22,7 +22,7 @@ def test_a_copy_can_be_written_and_removed(home: Home) -> None:
     mounted = home.mount("--demo")
     for number, option in enumerate(("-r", "-a")):
         copy = home.root / f"copy{number}"
-        run(["cp", option, mounted.path / SESSION / "alf", copy])
+        run(["cp", option, mounted.path / SESSION, copy])
         assert modes(copy) == {"drwxr-xr-x", "-rw-r--r--"}
         run(["sh", "-c", f"for f in {copy}/*.npy; do echo more >> $f; done; rm -r {copy}"])
         assert not copy.exists()
