@@ -27,6 +27,7 @@ from onefs.access import Access, Deadlines, GivenLogin
 from onefs.cli.chosen import forgive
 from onefs.credentials import DataCredentials
 from onefs.errors import OnefsError
+from onefs.http import Transport
 from onefs.metadata.tables_child import build_apart
 from onefs.metadata.tables_sync import from_server
 from onefs.mount import library, logs
@@ -118,6 +119,8 @@ def _shorten_pauses() -> None:
                 setattr(module, constant, seconds)
     for (name, constant), seconds in _PAUSES_OF_ONE.items():
         setattr(sys.modules[name], constant, seconds)
+    # of the cache tables' archive, which waits a minute for a byte as everything else does
+    Transport.stream.__kwdefaults__["stall_timeout"] = 1.5
 
 
 class _Run:
