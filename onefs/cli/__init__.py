@@ -74,6 +74,7 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         if logging.lastResort is not None:  # prints warnings where no log is set up
             logging.lastResort.setFormatter(RedactedFormatter("onefs: %(message)s"))
+            logging.lastResort.addFilter(_is_told_here_only)
         try:
             return super().invoke(ctx)
         except OnefsError as error:
@@ -87,6 +88,11 @@ class LazyGroup(click.Group):
             if not isinstance(abort.__context__, KeyboardInterrupt):
                 raise  # the end of the input at a question: click says "Aborted!"
             ctx.exit(130)
+
+
+def _is_told_here_only(record: logging.LogRecord) -> bool:
+    """Whether a warning is not also a command's own sentence, as that of a server that is away."""
+    return record.name != "onefs.metadata.presence"
 
 
 def _unforeseen(error: OSError) -> OnefsError:

@@ -81,7 +81,14 @@ class Operations:
 
     def getattr(self, path: str) -> Node:
         _check_length(path)
-        return self._tree.node(path)
+        try:
+            node = self._tree.node(path)
+        except Exception as error:  # most likely, its folder could not be listed
+            self.troubles.note(os.path.dirname(path), error)
+            raise
+        if self.troubles.any():
+            self.troubles.clear(os.path.dirname(path))
+        return node
 
     def fgetattr(self, number: int) -> Node:
         """What an open file is, whatever stands at its path by now."""

@@ -2,7 +2,7 @@
 
 The sentence is shown as ``user.onefs.error`` of the path until an operation on it succeeds. What
 concerns more than one file (a full disk, ``--max-fetch``, a server's refusal) is also shown by
-``onefs status``, and logged when it begins.
+``onefs status``.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ class Troubles:
             if len(self._by_path) > _MOST_PATHS:
                 self._by_path.popitem(last=False)
             begins = self._share(error)
-        if begins:
+        if begins and isinstance(error, FetchLimit):  # the others are logged where they are met
             log.warning("%s: %s", path, error)
 
     def clear(self, path: str) -> None:
         """Forget the failure of ``path``: an operation on it has succeeded."""
-        if self._by_path:
+        if self.any():
             with self._lock:
                 self._by_path.pop(path, None)
 
@@ -93,6 +93,10 @@ class Troubles:
             self.note(path, error)
             raise
         self.clear(path)
+
+    def any(self) -> bool:
+        """Whether an operation on some path has failed last."""
+        return bool(self._by_path)
 
     def error(self, path: str) -> str:
         """The sentence of the last failure of ``path``, '' without one."""

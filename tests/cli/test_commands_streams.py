@@ -180,7 +180,7 @@ def test_names_that_the_locale_cannot_express(
         done = shell(home, "$ONEFS get $1", session)
         assert done.returncode == 0, done.stderr
         assert shown in done.stdout
-        kept = [path for path in home.cache.rglob("*.npy")]
+        kept = list(home.cache.rglob("*.npy"))
         assert kept
         assert all("/m-Ω/" in str(path) for path in kept)
         done = shell(home, "$ONEFS mount $1", tmp_path / "m-Ω")

@@ -13,7 +13,7 @@ from tests.cli.commands_table import commands, named
 TESTED = 12
 
 
-def tested_rows() -> set[str]:
+def rows_of_tests() -> set[str]:
     """The rows that tests in this folder name."""
     found = set()
     for path in Path(__file__).parent.glob("test_commands_*.py"):
@@ -25,4 +25,4 @@ def tested_rows() -> set[str]:
 
 @pytest.mark.parametrize("command", commands()[:TESTED])
 def test_a_row_has_a_test(command: str) -> None:
-    assert command in tested_rows()
+    assert command in rows_of_tests()
