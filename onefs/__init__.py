@@ -7,6 +7,8 @@ cheap: it loads no numpy, requests, mfusepy or sqlite3 until one of the two is a
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +16,21 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["ONE", "__version__", "pprint"]
+
+
+def _forget_deleted_folder() -> None:
+    """Take the working directory off the module path where it was deleted.
+
+    Nothing can be imported from it, and libraries that look through the path fail at it.
+    """
+    if "" in sys.path:
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            sys.path[:] = [folder for folder in sys.path if folder]
+
+
+_forget_deleted_folder()
 
 
 def __getattr__(name: str) -> Any:

@@ -343,7 +343,7 @@ class Access:
         if login.token:
             return GivenToken(login.token)
         if not login.password:
-            return KeptToken(settings, CredentialStore(), self._environ)
+            return KeptToken(settings, CredentialStore(), self._environ, self._transport)
         return self._promised
 
     def _check_password(self) -> None:

@@ -14,6 +14,7 @@
      |   +- DataServerCredentials
      +- Unreachable               EHOSTUNREACH  no connection, or the server is away
      |   +- Offline               EHOSTUNREACH  and nobody is asked again before it is back
+     |   +- WrongScheme           EHOSTUNREACH  https:// of a server that speaks http
      +- DeadlineExceeded          ETIMEDOUT     it answered too slowly or not at all
      +- Throttled                 EBUSY         the server asks to wait beyond the deadline
      +- ServerError               EIO           the server answered nonsense or failed
@@ -26,6 +27,7 @@
      +- MountError                EIO           a mount cannot be made or undone
      +- MissingLibrary            EIO           an extra is not installed; the pip line is in it
      +- Busy                      EBUSY         somebody is using it
+     +- OutputError               EIO           standard output cannot be written
      +- Stopping                  ESHUTDOWN     the daemon is going down
 
 Where Python has an error of that kind, ours is one too: NotFound is a FileNotFoundError,
@@ -127,6 +129,10 @@ class Offline(Unreachable):
     """The network is known to be away, or is not wanted: asking again at once is useless."""
 
 
+class WrongScheme(Unreachable):
+    """The server is there and does not speak TLS: the URL is wrong, and will stay so."""
+
+
 class DeadlineExceeded(OnefsError, TimeoutError):
     """No answer, or no progress, within the deadline."""
 
@@ -183,9 +189,16 @@ class CacheFull(CacheError):
 
 
 class FetchLimit(OnefsError):
-    """More would have to be fetched than this hour allows."""
+    """More would have to be fetched than this hour allows.
+
+    ``until`` is when it will be allowed, in seconds since the epoch; 0 for never.
+    """
 
     errno = errno.EDQUOT
+
+    def __init__(self, message: str, until: float = 0.0) -> None:
+        super().__init__(message)
+        self.until = until
 
 
 class NoSurprise(OnefsError):
@@ -206,6 +219,10 @@ class Busy(OnefsError):
     """Somebody is using it; the message names them."""
 
     errno = errno.EBUSY
+
+
+class OutputError(OnefsError):
+    """Standard output cannot be written; the message says why."""
 
 
 class Stopping(OnefsError):

@@ -33,7 +33,7 @@ def read_json(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             _narrow(file.fileno(), path)
             data = json.load(file)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
@@ -66,7 +66,7 @@ def write_json(path: Path, data: Any) -> None:
                 os.unlink(name)
             raise
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+        raise _unwritable(path, error) from error
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def locked(path: Path) -> Iterator[None]:
         _make_folder(path.parent)
         descriptor = open_lock_file(name, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        raise UsageError(f"{name} cannot be written: {error.strerror}") from error
+        raise _unwritable(path, error) from error
     try:
         _lock(descriptor, path)
         yield
@@ -102,6 +102,12 @@ def _lock(descriptor: int, path: Path) -> None:
             return
         else:
             return
+
+
+def _unwritable(path: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"{path} cannot be written: {error.strerror}; set XDG_CONFIG_HOME to a folder of yours"
+    )
 
 
 def _make_folder(folder: Path) -> None:

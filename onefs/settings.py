@@ -24,6 +24,7 @@ import platformdirs
 from onefs.appearance import NAMES as APPEARANCE
 from onefs.appearance import Appearance, appearance
 from onefs.errors import NotConfigured, UsageError
+from onefs.paths import absolute
 from onefs.private import locked, read_json, write_json
 from onefs.storing import NAMES, Storing, storing
 from onefs.urls import host_key, is_loopback, normalise, origin
@@ -324,4 +325,4 @@ def _profile(name: str, row: Any, path: Path) -> Profile:
 
 
 def _folder(text: str) -> Path:
-    return Path(os.path.abspath(os.path.expanduser(text)))
+    return Path(absolute(text))

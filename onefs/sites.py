@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from onefs.credentials import DataCredentials
 from onefs.errors import CacheError, NotConfigured
 from onefs.owner import read_owner
+from onefs.paths import resolved
 from onefs.secret import Secret
 from onefs.settings import Settings, data_hosts, load, resolve
 from onefs.urls import host_key
@@ -88,7 +89,7 @@ def stand_in(flags: Mapping[str, str | None], sites: Iterable[Site]) -> Site | N
 
 
 def _same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()
+    return resolved(one) == resolved(other)
 
 
 def mounted() -> list[MountInfo]:

@@ -6,14 +6,17 @@ A module for each family of commands; what they share is in ``onefs.cli.options`
 from __future__ import annotations
 
 import importlib
-import io
 import logging
+import os
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from onefs import __version__
 from onefs.cli.options import report
+from onefs.cli.streams import standard_streams, start_in_utf8_mode
 from onefs.errors import OnefsError
 from onefs.printable import printable
 from onefs.secret import RedactedFormatter
@@ -56,12 +59,22 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
+    def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
+        """Run a command; ``args`` None: that of the command line."""
+        if args is None:
+            start_in_utf8_mode()
+        with standard_streams():
+            try:
+                return super().main(args, *more, **named)
+            except OnefsError as error:  # help that could not be printed
+                sys.exit(report(error))
+            except OSError as error:
+                sys.exit(report(_unforeseen(error)))
+
     def invoke(self, ctx: click.Context) -> object:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            # paths that are not UTF-8 are printed as the bytes that they are
-            sys.stdout.reconfigure(errors="surrogateescape")
         if logging.lastResort is not None:  # prints warnings where no log is set up
-            logging.lastResort.setFormatter(RedactedFormatter("%(message)s"))
+            logging.lastResort.setFormatter(RedactedFormatter("onefs: %(message)s"))
+            logging.lastResort.addFilter(_is_told_here_only)
         try:
             return super().invoke(ctx)
         except OnefsError as error:
@@ -75,6 +88,19 @@ class LazyGroup(click.Group):
             if not isinstance(abort.__context__, KeyboardInterrupt):
                 raise  # the end of the input at a question: click says "Aborted!"
             ctx.exit(130)
+
+
+def _is_told_here_only(record: logging.LogRecord) -> bool:
+    """Whether a warning is not also a command's own sentence, as that of a server that is away."""
+    return record.name != "onefs.metadata.presence"
+
+
+def _unforeseen(error: OSError) -> OnefsError:
+    """The sentence of a system's error that no layer has put into words."""
+    why = os.strerror(error.errno) if error.errno else str(error)
+    sentence = OnefsError(f"{os.fsdecode(error.filename)}: {why}" if error.filename else why)
+    sentence.__cause__ = error
+    return sentence
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,6 +10,7 @@ from onefs.cli.chosen import place_of
 from onefs.content.store import Place
 from onefs.errors import NotFound
 from onefs.model import Dataset
+from onefs.paths import absolute
 
 #: lab, subject, date, number
 _SESSION = 4
@@ -49,7 +50,7 @@ class Finder:
 
 def _above(folder: Path) -> Place:
     """What stands above a folder that lies inside a ONE cache: its lab, subject, ..."""
-    parts = folder.absolute().parts
+    parts = Path(absolute(folder)).parts
     if alf.SUBJECTS not in parts:
         return ()
     at = len(parts) - 1 - parts[::-1].index(alf.SUBJECTS)

@@ -20,6 +20,7 @@ from onefs.cli.options import (
 )
 from onefs.demo import demo_identity
 from onefs.errors import UsageError
+from onefs.paths import absolute, resolved
 from onefs.settings import Settings, resolve
 from onefs.storing import storing
 from onefs.urls import host_key
@@ -118,8 +119,7 @@ def mount(
         check_pyarrow()
     options = _demo_options(demo, demo_data, demo_rate, demo_latency, flags)
     settings, database = _settings(flags, options)
-    if options is None and not offline:
-        log_in(settings)
+    token = log_in(settings) if options is None and not offline else ""
     start(
         Wish(
             mountpoint,
@@ -133,6 +133,7 @@ def mount(
             sync=sync,
             as_of=as_of,
             flat=flat,
+            token=token,
         ),
         _timeout(sync=sync, demo=demo),
     )
@@ -171,7 +172,7 @@ def _demo_options(
             raise UsageError(f"--demo has its own server: leave out --{name}")
     if data is not None and not os.path.isdir(data):
         raise UsageError(f"there is no folder {data}: name one that holds lab folders")
-    real = os.path.realpath(data) if data is not None else None
+    real = resolved(data) if data is not None else None
     return DemoOptions(data=real, rate=rate, latency_ms=latency or 0.0)
 
 
@@ -195,4 +196,4 @@ def _settings(flags: dict[str, str | None], demo: DemoOptions | None) -> tuple[S
 
 
 def _folder(given: str | None, parent: str, name: str) -> Path:
-    return Path(given or os.path.join(parent, name)).expanduser().absolute()
+    return Path(absolute(given or os.path.join(parent, name)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from onefs.access import Deadlines
 from onefs.cli.embedded import DemoOptions
@@ -40,6 +40,8 @@ class Wish:
     as_of: str = ""
     #: show default datasets without their folders
     flat: bool = False
+    #: the login that could not be saved; '' for the one that is kept
+    token: str = field(default="", repr=False)
 
 
 def start(wish: Wish, timeout: float) -> None:
@@ -57,16 +59,17 @@ def start(wish: Wish, timeout: float) -> None:
     folders = (settings.cache_dir, settings.state_dir, settings.log_file, own)
     served = (wish.demo.data,) if wish.demo is not None and wish.demo.data else ()
     places.check_places(wish.mountpoint, *folders, *served)
+    place = places.resolve(wish.mountpoint)
     with ExitStack() as claim:
-        claim.enter_context(records.claimed(places.resolve(wish.mountpoint)))
-        place = places.prepare(wish.mountpoint)
+        claim.enter_context(records.claimed(place, state_dir=str(settings.state_dir)))
+        ready = places.prepare(wish.mountpoint)
         try:
-            _serve(wish, place, timeout, claim.close)
+            _serve(wish, ready, timeout, claim.close)
         except BaseException:
-            _unmake(place)
+            _unmake(ready)
             raise
     if wish.foreground:
-        _unmake(place)
+        _unmake(ready)
 
 
 def _serve(wish: Wish, place: places.Mountpoint, timeout: float, ready: Callable[[], None]) -> None:
@@ -109,6 +112,7 @@ def _config(wish: Wish, place: places.Mountpoint) -> DaemonConfig:
         as_of=wish.as_of,
         flat=wish.flat,
         inode32=look.inode32,
+        token=wish.token,
     )
     return DaemonConfig(
         mountpoint=place.path,

@@ -17,7 +17,7 @@ from pathlib import Path
 import platformdirs
 
 from onefs import alf
-from onefs.access import Access, Deadlines
+from onefs.access import Access, Deadlines, GivenLogin
 from onefs.cli.options import ask_secret, at_terminal, refuse_empty
 from onefs.credentials import CredentialStore
 from onefs.errors import (
@@ -26,10 +26,14 @@ from onefs.errors import (
     Throttled,
     Unreachable,
     UsageError,
+    WrongScheme,
 )
 from onefs.http import Transport
 from onefs.metadata.auth import log_in as get_token
+from onefs.metadata.auth import unsaved
 from onefs.mount.records import list_mounts
+from onefs.paths import absolute
+from onefs.secret import Secret
 from onefs.settings import Settings, load, resolve
 from onefs.sites import Site, mounted, of_mount, owner_of, stand_in
 from onefs.storing import storing
@@ -56,8 +60,8 @@ def access_to(site: Site, *, offline: bool) -> Access:
     login, settings = None, site.settings
     if not offline and (known := site.embedded()) is not None:
         settings, login = known
-    elif not offline:
-        log_in(settings)
+    elif not offline and (token := log_in(settings)):
+        login = GivenLogin(token=token)
     deadlines = Deadlines.of_environment()
     return Access(settings, site.database, login=login, deadlines=deadlines, offline=offline)
 
@@ -83,19 +87,25 @@ def using(access: Access) -> Iterator[Access]:
                 signal.signal(signal.SIGINT, before)
 
 
-def log_in(settings: Settings) -> None:
+def log_in(settings: Settings) -> Secret:
     """Have a token before anything else, asking on the terminal where there is one.
 
-    A server that is away is no obstacle where a catalogue is, which may hold enough.
+    Returns it where it could not be kept, else ''. A server that is away is no obstacle where a
+    catalogue is, which may hold enough.
     """
+    store = CredentialStore()
     ask = ask_secret if at_terminal() else None
     deadline = Deadlines.of_environment().metadata
     with Transport() as transport:
         try:
-            get_token(transport, settings, CredentialStore(), ask=ask, deadline=deadline)
+            token = get_token(transport, settings, store, ask=ask, deadline=deadline)
+        except WrongScheme:
+            raise
         except (Unreachable, DeadlineExceeded, Throttled):
             if not (settings.state_dir / "catalogue.sqlite").exists():
                 raise
+            return Secret("")
+    return unsaved(settings, store, token)
 
 
 def locate(arguments: Sequence[str], flags: Flags) -> tuple[Site, list[str]]:
@@ -165,7 +175,7 @@ def _configured(flags: Flags) -> Site:
             url="",
             username="",
             profile="",
-            cache_dir=Path(folder).expanduser().absolute(),
+            cache_dir=Path(absolute(folder)),
             state_dir=Path(state or os.path.join(platformdirs.user_state_dir("onefs"), owner)),
             storing=storing(flags, os.environ, {}),
         )
@@ -191,24 +201,37 @@ def _place(argument: str, known: list[Shown]) -> tuple[Site | None, str]:
     refuse_empty(argument)
     if alf.is_uuid(argument.lower()):
         return None, f"{BY_EID}/{argument.lower()}"
-    # links in a mount (Subjects, 1 for 001) are resolved by the mount
-    absolute = os.path.abspath(os.path.expanduser(argument))
-    real = Path(os.path.realpath(absolute))
-    for each in known:
-        if each.mountpoint and real.is_relative_to(each.mountpoint):
-            return each.site, each.variant.path(str(real.relative_to(each.mountpoint)))
-    for site in (each.site for each in known):
-        for path in (Path(absolute), real):
-            for folder in (site.settings.cache_dir, site.settings.cache_dir.resolve()):
-                if path.is_relative_to(folder):
-                    return site, _without_subjects(path.relative_to(folder).parts)
-    if argument.startswith(("/", "./", "../", "~")) or argument in (".", ".."):
+    is_path = argument.startswith(("/", "./", "../", "~")) or argument in (".", "..")
+    try:
+        within = _within(absolute(argument), known)
+    except UsageError:  # the working directory was deleted, and a path of the tree needs none
+        if is_path:
+            raise
+        within = None
+    if within is not None:
+        return within
+    if is_path:
         raise UsageError(
             f"{argument} lies in no mount of onefs and no cache folder: `onefs status` shows them"
         )
     if alf.parse_ref(argument) is not None and "/" not in argument:
         return None, f"{BY_REF}/{argument}"
     return None, _without_subjects(Path(argument).parts)
+
+
+def _within(path: str, known: list[Shown]) -> tuple[Site, str] | None:
+    """The database whose mount or cache folder an absolute path lies in, and the path there."""
+    # links in a mount (Subjects, 1 for 001) are resolved by the mount
+    real = Path(os.path.realpath(path))
+    for each in known:
+        if each.mountpoint and real.is_relative_to(each.mountpoint):
+            return each.site, each.variant.path(str(real.relative_to(each.mountpoint)))
+    for site in (each.site for each in known):
+        for place in (Path(path), real):
+            for folder in (site.settings.cache_dir, site.settings.cache_dir.resolve()):
+                if place.is_relative_to(folder):
+                    return site, _without_subjects(place.relative_to(folder).parts)
+    return None
 
 
 def _without_subjects(parts: Sequence[str]) -> str:

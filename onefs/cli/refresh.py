@@ -15,6 +15,7 @@ import click
 
 from onefs.cli.options import FAILED, database_options, folder_options, named, say
 from onefs.errors import NotConfigured, NotFound, UsageError
+from onefs.paths import joined
 from onefs.settings import resolve
 from onefs.sites import owner_of
 from onefs.storing import storing
@@ -101,7 +102,7 @@ def _find(path: str, mounts: Iterable[MountInfo]) -> _Target:
     from onefs.tree.variant import split_variant
 
     # the folder's own links (Subjects, 1 for 001) are resolved by the mount, if it answers
-    whole = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+    whole = path if os.path.isabs(path) else joined(path)
     real, missing = look(whole, _LOOK_SECONDS) or (os.path.normpath(whole), 0)
     inside = [
         mount for mount in mounts if mount.state_dir and Path(real).is_relative_to(mount.mountpoint)

@@ -23,7 +23,7 @@ from onefs.metadata.tables_sync import SYNC_DEADLINE, complete, from_server
 from onefs.mount import daemon
 from onefs.mount.config import DaemonConfig
 from onefs.mount.loop import Switches
-from onefs.mount.records import OFFLINE, READY, Download, Status
+from onefs.mount.records import OFFLINE, READY, REFUSED, Download, Status
 from onefs.mount.serve import Service
 from onefs.secret import Secret
 from onefs.settings import Settings
@@ -69,6 +69,8 @@ class MountSettings:
     flat: bool = False
     #: inode numbers that 32-bit programs can hold
     inode32: bool = False
+    #: the login that could not be saved; '' for the one that is kept
+    token: str = field(default="", repr=False)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -131,7 +133,7 @@ def _open(found: MountSettings, ready: dict[str, str] | None) -> Access:
         data_hosts=tuple(found.data_hosts),
         storing=_storing(found.storing),
     )
-    login = None
+    login = GivenLogin(token=Secret(found.token)) if found.token else None
     if ready is not None:
         settings = replace(
             settings,
@@ -198,9 +200,12 @@ def _sync(access: Access, found: MountSettings) -> None:
 
 
 def _status(access: Access) -> Status:
+    refusal = access.catalogue.presence.refusal
+    state = REFUSED if refusal else READY
     return Status(
         folders=_folders(access),
-        state=OFFLINE if access.catalogue.offline else READY,
+        troubles=(refusal,) if refusal else (),
+        state=OFFLINE if access.catalogue.offline else state,
         cache_bytes=access.content.total_bytes(),
         fetched=access.content.meter.spent(),
         fetch_limit=access.content.meter.limit,

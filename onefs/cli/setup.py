@@ -37,14 +37,17 @@ from onefs.credentials import (
 from onefs.errors import (
     AlyxCredentials,
     DataServerCredentials,
+    DeadlineExceeded,
     NotConfigured,
     OnefsError,
+    Unreachable,
     UsageError,
 )
 from onefs.foreign import whole_number
 from onefs.http import Transport
 from onefs.metadata.auth import check_token, exchange, fetch_token
 from onefs.oneparams import OneSettings
+from onefs.paths import absolute
 from onefs.secret import Secret
 from onefs.settings import Profile, Settings
 from onefs.urls import host_key, normalise, origin
@@ -184,9 +187,23 @@ def _choose_url(given: _Given, book: settings.Book) -> str:
         default = saved.url
     while True:
         try:
-            return normalise(ask("URL of the Alyx server", default))
-        except UsageError as error:
+            url = normalise(ask("URL of the Alyx server", default))
+            _check_server(url)
+        except OnefsError as error:
             say(str(error), err=True)
+        else:
+            return url
+
+
+def _check_server(url: str) -> None:
+    """Raise what is in the way of talking to the server, before anything secret is asked for."""
+    with Transport() as transport:
+        try:
+            transport.get_json(f"{url}/labs", params={"limit": "1"})
+        except (Unreachable, DeadlineExceeded) as error:
+            raise Unreachable(f"{url} was tried: {error}") from error
+        except OnefsError:  # it answers: what is wrong with it is told with the first log-in
+            return
 
 
 def _choose_user(given: _Given, url: str, saved: OneSettings | None) -> Settings:
@@ -257,8 +274,9 @@ def _data_credentials(
     servers = find_file_servers(
         transport, found.url, token, [*data_servers(found), *found.data_hosts]
     )
+    needed = any(server.asks for server in servers)
     for left in reversed(range(TRIES)):
-        offered = _ask_data(known, found) if at_terminal() else known
+        offered = _ask_data(known, found, needed=needed) if at_terminal() else known
         if offered is None:
             _warn_of(servers)
             return None
@@ -349,13 +367,15 @@ def _ask_hosts(question: str, default: str, among: Sequence[str]) -> tuple[str, 
         say(f"give some of {', '.join(among)}, or -", err=True)
 
 
-def _ask_data(known: DataCredentials | None, found: Settings) -> DataCredentials | None:
+def _ask_data(
+    known: DataCredentials | None, found: Settings, *, needed: bool
+) -> DataCredentials | None:
+    """User and password of the file server, asked for until they are given or declined with -."""
     if known is not None and known.source == "environment":
         return known
-    user = ask(
-        "File server's user name (- for none)",
-        known.username if known is not None else found.data_username or "-",
-    )
+    default = known.username if known is not None else found.data_username
+    while not (user := ask("File server's user name (- for none)", default or "-" * (not needed))):
+        say("the file server asks for a user name: give it, or - to go on without one", err=True)
     if user == "-":
         return None
     keeps = known is not None and known.username == user
@@ -384,9 +404,18 @@ def _choose_cache(
     if not chosen and profile is not None:
         chosen = profile.cache_dir
     if at_terminal() and not given.cache_dir:
-        chosen = ask("Cache folder", chosen or (saved.cache_dir if saved else "") or usual)
-    absolute = os.path.abspath(os.path.expanduser(chosen)) if chosen else ""
-    return "" if absolute == usual else absolute
+        chosen = _ask_folder(chosen or (saved.cache_dir if saved else "") or usual)
+    folder = absolute(chosen) if chosen else ""
+    return "" if folder == usual else folder
+
+
+def _ask_folder(default: str) -> str:
+    """A folder that is plainly one: an answer to another question would make a folder, too."""
+    while True:
+        typed = ask("Cache folder", default)
+        if typed == default or typed.startswith(("/", "~", "./", "../")):
+            return typed
+        say("a cache folder begins with /, ~ or ./", err=True)
 
 
 def _profile_name(book: settings.Book, url: str) -> str:

@@ -14,6 +14,7 @@ from onefs.content.reader import Content
 from onefs.errors import NotFound, OnefsError, ServerError, Stopping, UsageError
 from onefs.metadata.catalogue import Catalogue
 from onefs.model import Dataset, Session
+from onefs.paths import absolute
 from onefs.settings import Settings
 from onefs.tree.shape import lab_shape, subject_shape, subjects_shape
 from onefs.tree.variant import split_variant
@@ -54,7 +55,7 @@ def inside_mount(path: str, settings: Settings) -> str:
 
     if not os.path.isabs(path) and not path.startswith(("./", "../")):
         return path.strip("/")
-    real = os.path.abspath(path)
+    real = absolute(path)
     for mount in list_mounts():
         if mount.url == settings.url and os.path.commonpath([mount.mountpoint, real]) == (
             mount.mountpoint

@@ -43,7 +43,7 @@ def status(as_json: bool) -> None:
         limit = "" if each.cache_limit is None else f" of {size(each.cache_limit)}"
         cached = f"{size(each.status.cache_bytes)}{limit}"
         say(f"  since {since}, cache {each.cache_dir}: {cached}")
-        for sentence in each.status.folders:
+        for sentence in (*each.status.folders, *each.status.troubles):
             say(f"  {sentence}")
         disk = _state_disk(each)
         if disk:

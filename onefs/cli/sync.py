@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from onefs.access import Access, Deadlines
+from onefs.access import Access, Deadlines, GivenLogin
 from onefs.cli import one_tables
 from onefs.cli.meter import Meter
 from onefs.cli.opening import using
@@ -177,9 +177,12 @@ def _opened(settings: Settings, *, log_in: bool) -> Iterator[Access]:
     from onefs.metadata import auth
 
     limits = Deadlines.of_environment()
+    login = None
     if log_in:
-        ask = ask_secret if at_terminal() else None
+        ask, store = ask_secret if at_terminal() else None, CredentialStore()
         with Transport() as transport:
-            auth.log_in(transport, settings, CredentialStore(), ask=ask, deadline=limits.metadata)
-    with using(Access(settings, host_key(settings.url), deadlines=limits)) as access:
+            token = auth.log_in(transport, settings, store, ask=ask, deadline=limits.metadata)
+        if left := auth.unsaved(settings, store, token):
+            login = GivenLogin(token=left)
+    with using(Access(settings, host_key(settings.url), login=login, deadlines=limits)) as access:
         yield access

@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 import click
 
 from onefs.cli.options import database_options, named, say, trust_option
+from onefs.errors import UsageError
 from onefs.one import ONE, OnefsWarning
+from onefs.paths import resolved
 from onefs.printable import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -133,7 +135,10 @@ def whole_path(name: str) -> str:
 
     if "/" not in name and not os.path.lexists(name):
         return name
-    real = os.path.realpath(name)
+    try:
+        real = resolved(name)
+    except UsageError:  # the working directory was deleted, and a path of the tree needs none
+        return name
     for each in list_mounts():
         if not each.variant.is_everything and Path(real).is_relative_to(each.mountpoint):
             return "/" + each.variant.path(os.path.relpath(real, each.mountpoint))

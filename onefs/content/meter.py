@@ -51,6 +51,31 @@ class Meter:
         """Whether ``size`` bytes more are within the limit."""
         return self.limit is None or self.spent() + size <= self.limit
 
+    def _refusal(self, name: str, spent: int, size: int) -> FetchLimit:
+        """The error of a file that is beyond the limit, with when it will be within."""
+        sentence = (
+            f"{name} is not fetched: {spent} bytes came within the hour, and --max-fetch allows "
+            f"{self.limit}"
+        )
+        left = self._seconds_until(size)
+        if left is None:
+            return FetchLimit(f"{sentence}, fewer than the {size} that are needed at once")
+        until = time.time() + left
+        at = time.strftime("%H:%M", time.localtime(until))
+        return FetchLimit(f"{sentence}; it is refused until {at}", until)
+
+    def _seconds_until(self, size: int) -> float | None:
+        """Seconds until ``size`` bytes are within the limit; None for more than it ever allows."""
+        assert self.limit is not None
+        if size > self.limit:
+            return None
+        left = self._sum
+        for step, count in self._counts:
+            left -= count
+            if left + size <= self.limit:
+                return max(0.0, (step + 1) * STEP + HOUR - self._clock())
+        return STEP  # what others expect is in the way, and is counted within moments
+
     @contextmanager
     def expecting(self, key: str, size: int, name: str) -> Iterator[None]:
         """Within this, ``size`` bytes are on their way, for all who expect the same ``key``.
@@ -66,10 +91,7 @@ class Meter:
             most = max(most, size)
             others = sum(each for other, (_, each) in self._expected.items() if other != key)
             if spent + others + most > self.limit:
-                raise FetchLimit(
-                    f"{name} is not fetched: {spent} bytes came within the hour, and "
-                    f"--max-fetch allows {self.limit}"
-                )
+                raise self._refusal(name, spent, most)
             self._expected[key] = mine + 1, most
         try:
             yield

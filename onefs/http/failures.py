@@ -14,10 +14,22 @@ from collections.abc import Callable, Iterator
 
 import urllib3.exceptions as u3
 
-from onefs.errors import DeadlineExceeded, OnefsError, ServerError, Unreachable, UsageError
+from onefs.errors import (
+    DeadlineExceeded,
+    OnefsError,
+    ServerError,
+    Unreachable,
+    UsageError,
+    WrongScheme,
+)
 
 _Sentence = Callable[[BaseException, str], OnefsError]
 _Kinds = tuple[type[BaseException], ...]
+
+
+#: what OpenSSL says of an answer that is no TLS, by its version
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG",
+            "HTTP_REQUEST", "UNKNOWN_PROTOCOL")  # fmt: skip
 
 
 #: what sending a request and reading its answer may raise; all of requests' are OSErrors
@@ -42,7 +54,7 @@ def failure(error: BaseException, host: str) -> OnefsError:
 
 def is_lasting(error: OnefsError) -> bool:
     """Whether trying again cannot help: a bad certificate, a name that does not exist."""
-    return any(
+    return isinstance(error, WrongScheme) or any(
         isinstance(cause, ssl.SSLCertVerificationError)
         or (isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME)
         for cause in causes_of(error)
@@ -75,6 +87,8 @@ def _certificate(error: BaseException, host: str) -> OnefsError:
 
 def _tls(error: BaseException, host: str) -> OnefsError:
     why = str(getattr(error, "reason", "") or "") if isinstance(error, ssl.SSLError) else ""
+    if why in _NOT_TLS:
+        return WrongScheme(f"no TLS connection with {host}: does it speak http?")
     return Unreachable(f"no TLS connection with {host}" + (f": {why}" if why else ""))
 
 
@@ -101,7 +115,8 @@ def _short(error: BaseException, host: str) -> OnefsError:
 
 
 def _nonsense(error: BaseException, host: str) -> OnefsError:
-    return ServerError(f"{host} did not answer in HTTP ({type(error).__name__})")
+    advice = ": does it speak https?" if isinstance(error, http.client.BadStatusLine) else ""
+    return ServerError(f"{host} did not answer in HTTP ({type(error).__name__}){advice}")
 
 
 def _socket(error: BaseException, host: str) -> OnefsError:
@@ -144,7 +159,8 @@ def _rules() -> tuple[tuple[_Kinds, _Sentence], ...]:
             (TimeoutError, u3.TimeoutError, *_of_requests("Timeout")),
             _connect_timeout,
         ),
-        ((ssl.SSLError, u3.SSLError, *_of_requests("SSLError")), _tls),
+        ((ssl.SSLError,), _tls),  # it has the reason, and the others wrap it
+        ((u3.SSLError, *_of_requests("SSLError")), _tls),
         (
             (
                 http.client.InvalidURL,

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 
 from onefs.credentials import CredentialStore, alyx_password, known_token
-from onefs.errors import AlyxCredentials, OnefsError, ServerError
+from onefs.errors import (
+    AlyxCredentials,
+    OnefsError,
+    ServerError,
+    UsageError,
+    again,
+    without_frames,
+)
 from onefs.http import DEADLINE, Answer, Transport
 from onefs.metadata.asking import database_away
 from onefs.secret import Secret, excerpt
@@ -16,6 +25,10 @@ from onefs.settings import Settings
 _TOKEN = re.compile(r"[0-9a-f]{40}")
 #: letters; Alyx's have 40
 _LONGEST_TOKEN = 1000
+#: seconds after a log-in in which there is no other, since it would give the same
+LOGIN_PAUSE_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
 
 
 def looks_like_token(text: str) -> bool:
@@ -91,8 +104,9 @@ def log_in(
 ) -> Secret:
     """A token that the server accepts: the known one, else one got for the password, and kept.
 
-    Raises AlyxCredentials when the server refuses what is known and what is given, or when
-    nothing is known and ``ask`` is None, and what the requests raise.
+    Where it cannot be kept, the log says so. Raises AlyxCredentials when the server refuses what
+    is known and what is given, or when nothing is known and ``ask`` is None, and what the requests
+    raise.
     """
     refusal = AlyxCredentials(_nothing_known(settings))
     token = known_token(settings, store, environ)
@@ -106,8 +120,21 @@ def log_in(
     if password is None:
         raise refusal
     token = exchange(transport, settings, password, deadline)
-    store.set_token(settings.url, settings.username, token)
+    _keep(settings, store, token)
     return token
+
+
+def unsaved(settings: Settings, store: CredentialStore, token: Secret) -> Secret:
+    """The token of a log-in where it could not be kept, to be handed on; '' where it is kept."""
+    return Secret("") if known_token(settings, store) == token else token
+
+
+def _keep(settings: Settings, store: CredentialStore, token: Secret) -> None:
+    """Keep a token for later commands; one that cannot be kept serves this one all the same."""
+    try:
+        store.set_token(settings.url, settings.username, token)
+    except UsageError as error:
+        log.warning("the login is not saved: %s", error)
 
 
 class GivenToken:
@@ -128,7 +155,9 @@ class GivenToken:
 class KeptToken:
     """The token of ONEFS_TOKEN or of the store; what ``onefs login`` writes is taken up at once.
 
-    Thread-safe. The store is asked again only after it has been written.
+    Where there is none, or the server refuses it, the password of ONEFS_PASSWORD or
+    ONEFS_PASSWORD_FILE gets another, over ``transport``. Thread-safe. The store is asked again
+    only after it has been written.
     """
 
     def __init__(
@@ -136,30 +165,67 @@ class KeptToken:
         settings: Settings,
         store: CredentialStore,
         environ: Mapping[str, str] | None = None,
+        transport: Callable[[], Transport] | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
+        self._environ = environ
+        self._transport = transport
+        #: when the password was sent last, and what came of it where it got no token
+        self._sent_at = -LOGIN_PAUSE_SECONDS
+        self._trouble: OnefsError | None = None
         self._lock = threading.Lock()
         self._stamp = store.stamp()
         self._token = known_token(settings, store, environ)
 
     def current(self) -> str:
-        """The token to send. Raises AlyxCredentials when there is none."""
+        """The token to send. Raises AlyxCredentials when there is none, and as fetch_token."""
         with self._lock:
             self._look()
+            if self._token is None:
+                self._token = self._log_in()
             if self._token is None:
                 raise AlyxCredentials(_nothing_known(self._settings))
             return self._token
 
     def renewed(self, refused: str) -> str | None:
-        """Another token than the refused one, if somebody has logged in meanwhile."""
+        """Another token than the refused one: of a later login, or for the password.
+
+        Raises as :func:`fetch_token`.
+        """
         with self._lock:
             self._look()
             if self._token == refused:
                 # ONEFS_TOKEN was refused; a kept token may be good
                 kept = self._store.token(self._settings.url, self._settings.username)
                 self._token = kept or self._token
+            if self._token == refused:
+                self._token = self._log_in() or self._token
             return self._token if self._token != refused else None
+
+    def _log_in(self) -> Secret | None:
+        """A token for the password that the environment gives; None without one.
+
+        Soon after a log-in it does what that one did. Raises as :func:`fetch_token`.
+        """
+        if self._transport is None or not self._settings.username:
+            return None
+        if time.monotonic() - self._sent_at < LOGIN_PAUSE_SECONDS:
+            if self._trouble is not None:
+                raise again(self._trouble)
+            return None
+        password = alyx_password(self._settings, self._environ)
+        if password is None:
+            return None
+        self._sent_at, self._trouble = time.monotonic(), None
+        try:
+            token = exchange(self._transport(), self._settings, password)
+        except OnefsError as error:
+            self._trouble = without_frames(error)
+            raise again(error) from None
+        _keep(self._settings, self._store, token)
+        self._stamp = self._store.stamp()
+        return token
 
     def _look(self) -> None:
         stamp = self._store.stamp()

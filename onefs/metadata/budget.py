@@ -83,7 +83,7 @@ class Budget:
             _tidy(path, clock())
             self._file = open_lock_file(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            log.warning("%s cannot be used, requests are counted here only: %s", path, error)
+            log.info("%s cannot be used, requests are counted here only: %s", path, error)
 
     @classmethod
     def of(cls, url: str) -> Budget:

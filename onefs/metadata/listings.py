@@ -415,9 +415,8 @@ class Listings:
             store = wanted.fetch(alyx)
         except OnefsError as error:
             self.note([wanted.key], error)
-            if isinstance(error, AlyxCredentials):
-                self._presence.refused(error)
-            elif not isinstance(error, NotFound) and not self._presence.offline:
+            said = isinstance(error, AlyxCredentials | NotFound)  # the first by the presence
+            if not said and not self._presence.offline:
                 expected = isinstance(error, Throttled | Stopping)
                 level = logging.INFO if expected else logging.WARNING
                 log.log(level, "listing %s failed: %s", wanted.key, error)

@@ -45,7 +45,8 @@ class Presence:
         self.never = never
         self._lock = threading.Lock()
         self._offline = never
-        self._refused = False
+        #: the sentence of the server's refusal, '' where it does not refuse us
+        self.refusal = ""
         self._failed_at = 0.0
         self._looking = False
         self._closed = threading.Event()
@@ -88,21 +89,23 @@ class Presence:
 
     def failed(self, error: OnefsError) -> None:
         """A request has failed. One that was too slow may be the query's fault: look again."""
-        if isinstance(error, Unreachable):
+        if isinstance(error, AlyxCredentials):
+            self._note_refusal(error)
+        elif isinstance(error, Unreachable):
             self._leave(error)
         elif isinstance(error, DeadlineExceeded) and not self._offline:
             self._look_out(0.0)
 
-    def refused(self, error: AlyxCredentials) -> None:
+    def _note_refusal(self, error: AlyxCredentials) -> None:
         """The server is there and refuses us: said once, until it answers again."""
         with self._lock:
-            before, self._refused = self._refused, True
+            before, self.refusal = self.refusal, str(error)
         if not before:
             log.warning("%s (what is known is still served)", error)
 
     def answered(self) -> None:
         """A request has been answered."""
-        self._refused = False
+        self.refusal = ""
         if not self._offline or self.never:
             return
         with self._lock:

@@ -26,6 +26,7 @@ from onefs.metadata.alyx import Alyx
 from onefs.metadata.tabled import TabledDatabase
 from onefs.metadata.tables import NAME, Tables
 from onefs.metadata.tables_build import Built, build
+from onefs.paths import absolute
 from onefs.sqlite import replacing
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def from_files(
     reports = reports or Reports()
     with _working(state_dir) as work:
         pair = tables_source.find(given, work)
-        facts = {"source": str(given.absolute()), "info": ""}
+        facts = {"source": absolute(given), "info": ""}
         built = builder(
             *pair,
             work / NAME,

@@ -9,11 +9,8 @@ from collections.abc import Callable
 from onefs.errors import Unreachable
 from onefs.forking import Member, register
 from onefs.http import Transport
-from onefs.metadata.auth import fetch_token
+from onefs.metadata.auth import LOGIN_PAUSE_SECONDS, fetch_token
 from onefs.secret import Secret
-
-#: seconds after a log-in in which there is no other, since it would give the same
-LOGIN_PAUSE_SECONDS = 5.0
 
 
 class PromisedToken(Member):

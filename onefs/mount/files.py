@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from onefs.errors import BadContent, again
 from onefs.mount.limits import WaitingReads
 from onefs.mount.readers import EVERYBODY, Readers
+from onefs.mount.troubles import Troubles
 from onefs.tree.nodes import Handle, Node
 
 #: seconds that a read has to wait for its failure to be remembered
@@ -51,12 +52,14 @@ class OpenFile:
         handle: Handle,
         waiting: WaitingReads,
         readers: Readers = EVERYBODY,
+        troubles: Troubles | None = None,
     ) -> None:
         self.node = node
         self._path = path
         self.handle = handle
         self._waiting = waiting
         self._readers = readers
+        self._troubles = troubles or Troubles()
         self._failure: _Failure | None = None
         self._told = False
         #: the descriptor that was found long enough, and until when that is believed
@@ -110,16 +113,20 @@ class OpenFile:
     def _descriptor(self, offset: int, length: int) -> int:
         there = self.handle.ready(offset, length)
         if there is not None:
+            self._troubles.clear(self._path)
             return there
         self._readers.check(self._path)
         self._raise_remembered(offset, length)
         started = time.monotonic()
         try:
             with self._waiting.one():
-                return self.handle.fd(offset, length)
+                descriptor = self.handle.fd(offset, length)
         except Exception as error:
             self._remember(error, offset, length, started)
+            self._troubles.note(self._path, error)
             raise
+        self._troubles.fetched(self._path)
+        return descriptor
 
     def _remember(self, error: Exception, offset: int, length: int, started: float) -> None:
         # When read-ahead fails, the kernel asks again at once for the one page that the reader

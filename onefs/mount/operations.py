@@ -19,6 +19,7 @@ from onefs.mount.files import Extent, OpenFile
 from onefs.mount.limits import WaitingReads, waiting_limit
 from onefs.mount.readers import Readers
 from onefs.mount.refresher import Refresher
+from onefs.mount.troubles import Troubles
 from onefs.tree.nodes import Node, Tree
 
 #: other names are refused before any path work: ``ls -l`` asks for two of them for each file
@@ -66,6 +67,8 @@ class Operations:
         #: the id of that thread's user
         self.user: Callable[[], int | None] = lambda: None
         self._readers = Readers(refused, lambda: self.reader())
+        #: why operations on paths have failed
+        self.troubles = Troubles()
         self._waiting = WaitingReads(waiting_limit())
         self._numbers = itertools.count(1)
         self._files: dict[int, OpenFile] = {}
@@ -78,7 +81,14 @@ class Operations:
 
     def getattr(self, path: str) -> Node:
         _check_length(path)
-        return self._tree.node(path)
+        try:
+            node = self._tree.node(path)
+        except Exception as error:  # most likely, its folder could not be listed
+            self.troubles.note(os.path.dirname(path), error)
+            raise
+        if self.troubles.any():
+            self.troubles.clear(os.path.dirname(path))
+        return node
 
     def fgetattr(self, number: int) -> Node:
         """What an open file is, whatever stands at its path by now."""
@@ -111,9 +121,12 @@ class Operations:
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly(f"{path} cannot be written: onefs is read-only.")
         node = self._tree.node(path)
-        handle = self._tree.open(path)
+        with self.troubles.of(path):
+            handle = self._tree.open(path)
         number = next(self._numbers)
-        self._files[number] = OpenFile(path, node, handle, self._waiting, self._readers)
+        self._files[number] = OpenFile(
+            path, node, handle, self._waiting, self._readers, self.troubles
+        )
         return number, handle.keep_cache
 
     def read_buf(self, number: int, offset: int, size: int) -> Extent:
@@ -132,13 +145,13 @@ class Operations:
     def getxattr(self, path: str, name: str) -> bytes:
         if name.startswith(XATTRS):
             refresh = self._refresher.value(name) if path == "/" and self._refresher else None
-            value = refresh or self._tree.xattrs(path).get(name)
+            value = refresh or self._xattrs(path).get(name)
             if value is not None:
                 return os.fsencode(value)
         raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
 
     def listxattr(self, path: str) -> list[str]:
-        return list(self._tree.xattrs(path))
+        return list(self._xattrs(path))
 
     def statfs(self, _path: str) -> dict[str, int]:
         total, free = (space // _BLOCK for space in self._tree.space())
@@ -151,10 +164,18 @@ class Operations:
             "f_namemax": _NAME_MAX,
         }
 
+    def _xattrs(self, path: str) -> dict[str, str]:
+        """The tree's attributes, and why the last operation on ``path`` has failed."""
+        found = self._tree.xattrs(path)
+        error = self.troubles.error(path)
+        return {XATTRS + "error": error, **found} if error else found
+
     def _list(self, path: str) -> Entries:
         here = self._tree.node(path)
         above = here if path == "/" else self._tree.node(os.path.dirname(path))
-        listed = [(os.fsencode(name), node) for name, node in self._tree.children(path)]
+        with self.troubles.of(path):
+            children = self._tree.children(path)
+        listed = [(os.fsencode(name), node) for name, node in children]
         return [(b".", here), (b"..", above), *listed]
 
     def _file(self, number: int) -> OpenFile:

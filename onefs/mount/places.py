@@ -7,6 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from onefs import paths
 from onefs.errors import MountError, UsageError
 from onefs.mount import mounts, records
 
@@ -27,7 +28,7 @@ def resolve(mountpoint: str | os.PathLike[str]) -> str:
 
     A mount point is not looked into, so this does not hang on a mount that does.
     """
-    absolute = os.path.abspath(os.path.expanduser(os.fspath(mountpoint)))
+    absolute = paths.absolute(mountpoint)
     folder, name = os.path.split(absolute)
     candidate = os.path.join(os.path.realpath(folder), name)
     if mounts.find_mount(candidate) is not None:
@@ -65,7 +66,7 @@ def check_places(mountpoint: str | os.PathLike[str], *places: str | os.PathLike[
     """
     mount = Path(resolve(mountpoint))
     for place in places:
-        real = Path(os.path.realpath(os.path.expanduser(os.fspath(place))))
+        real = Path(paths.resolved(place))
         if real.is_relative_to(mount):
             raise UsageError(f"{real} lies inside the mount point {mount}: choose another place.")
         if mount.is_relative_to(real):

@@ -1,8 +1,10 @@
 """The register of this user's mounts: what ``onefs status`` and ``onefs umount`` know of each.
 
 One JSON file a mount in the user's state folder, whatever ``--state-dir`` says, so that every
-command finds it. It names the host and its boot, since a home folder may be shared: records of
-other hosts are neither shown nor removed. Written by the daemon only, and atomically.
+command finds it; where that folder cannot be written, in the mount's own state folder, which
+commands look through when ONEFS_STATE_DIR names it. It names the host and its boot, since a home
+folder may be shared: records of other hosts are neither shown nor removed. Written by the daemon
+only, and atomically.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,12 @@ from onefs.errors import MountError
 from onefs.forking import close_lock_file, open_lock_file
 from onefs.mount import mounts
 from onefs.mount.processes import started
+from onefs.paths import absolute
 from onefs.tree.variant import Variant
 
 READY = "ready"
 OFFLINE = "offline"
+REFUSED = "refused"
 STALE = "stale"
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -55,7 +59,8 @@ class Download:
 class Status:
     """What changes while a mount runs."""
 
-    #: :data:`READY`, or :data:`OFFLINE` when the server cannot be reached
+    #: :data:`READY`, :data:`OFFLINE` when the server cannot be reached, or :data:`REFUSED` when it
+    #: refuses the login
     state: str = READY
     cache_bytes: int = 0
     downloads: tuple[Download, ...] = ()
@@ -64,6 +69,8 @@ class Status:
     fetch_limit: int | None = None
     #: one sentence each on a cache or state folder that was deleted, or whose disk is away
     folders: tuple[str, ...] = ()
+    #: one sentence each on what keeps files from being read: a full disk, --max-fetch, a refusal
+    troubles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +121,7 @@ class MountInfo:
             **({"flat": True} if self.flat else {}),
             **(fetched if self.status.fetch_limit is not None else {}),
             **({"folders": list(self.status.folders)} if self.status.folders else {}),
+            **({"troubles": list(self.status.troubles)} if self.status.troubles else {}),
             "downloads": [asdict(download) for download in self.status.downloads],
         }
 
@@ -127,14 +135,10 @@ class Record:
 
     def __init__(self, info: MountInfo, folder: Path | None = None, interval: float = 1.0) -> None:
         self._info = info
-        self._path = _path_of(info.mountpoint, folder or default_folder())
         self._interval = interval
         self._written = time.monotonic()
         self._told = False
-        try:
-            self._write()
-        except OSError as error:
-            raise MountError(f"The register of mounts cannot be written: {error}.") from error
+        self._path = _first_that_works(info.mountpoint, folder, info.state_dir, self._write)
 
     def update(self, status: Status) -> None:
         """Note what changed. Too early, it does nothing: the next call notes it."""
@@ -155,12 +159,13 @@ class Record:
         if raw is not None and raw.get("pid") == os.getpid():
             self._path.unlink(missing_ok=True)
 
-    def _write(self) -> None:
+    def _write(self, path: Path | None = None) -> None:
         pid = os.getpid()
         raw = {**_here(), "started": started(pid), **asdict(self._info)}
         if not self._info.status.folders:  # an older `onefs status` knows no such field
             del raw["status"]["folders"]
-        _write_atomically(self._path, json.dumps(raw, indent=2))
+        raw["troubles"] = raw["status"].pop("troubles")  # nor this one
+        _write_atomically(path or self._path, json.dumps(raw, indent=2))
 
 
 def default_folder() -> Path:
@@ -168,12 +173,45 @@ def default_folder() -> Path:
     return Path(platformdirs.user_state_dir("onefs")) / "mounts"
 
 
+def _folders(folder: Path | None) -> list[Path]:
+    """Where the records are looked for."""
+    if folder is not None:
+        return [folder]
+    state = os.environ.get("ONEFS_STATE_DIR")
+    return [default_folder(), *([Path(absolute(state)) / "mounts"] if state else [])]
+
+
+def _first_that_works(
+    mountpoint: str, folder: Path | None, state_dir: str, use: Callable[[Path], object]
+) -> Path:
+    """The record's path in the register, or in the mount's own state folder where ``use`` fails
+    with the register. Raises MountError."""
+    places = [folder or default_folder()]
+    if folder is None and state_dir:
+        places.append(Path(state_dir) / "mounts")
+    trouble: OSError | None = None
+    for place in places:
+        path = _path_of(mountpoint, place)
+        try:
+            use(path)
+        except OSError as error:
+            trouble = trouble or error
+        else:
+            return path
+    raise MountError(
+        f"The register of mounts cannot be written: {trouble}; set XDG_STATE_HOME or "
+        "ONEFS_STATE_DIR to a folder of yours."
+    ) from trouble
+
+
 def list_mounts(folder: Path | None = None) -> list[MountInfo]:
     """This user's mounts on this machine, the dead ones too, by mount point.
 
     Records whose daemon and mount are both gone are removed.
     """
-    records = _read_records(folder or default_folder())
+    records: dict[str, Mapping[str, Any]] = {}
+    for place in reversed(_folders(folder)):
+        records.update(_read_records(place))
     ours = {
         mounted.mountpoint
         for mounted in mounts.read_mounts()
@@ -185,31 +223,36 @@ def list_mounts(folder: Path | None = None) -> list[MountInfo]:
 def find(mountpoint: str, folder: Path | None = None) -> MountInfo | None:
     """The record of ``mountpoint`` (resolved); None without one. Its pid is None when the daemon
     is dead, whoever has that number now."""
-    raw = _load(_path_of(mountpoint, folder or default_folder()))
-    if raw is None or not _is_here(raw):
+    raws = (_load(_path_of(mountpoint, place)) for place in _folders(folder))
+    raw = next((raw for raw in raws if raw is not None and _is_here(raw)), None)
+    if raw is None:
         return None
     return _info(raw) if _alive(raw) else replace(_info(raw), pid=None)
 
 
 def forget(mountpoint: str, folder: Path | None = None) -> None:
     """Remove the record of a mount that is gone."""
-    _path_of(mountpoint, folder or default_folder()).unlink(missing_ok=True)
+    for place in _folders(folder):
+        with suppress(OSError):  # gone already, or in a folder that cannot be written
+            _path_of(mountpoint, place).unlink()
 
 
 @contextmanager
-def claimed(mountpoint: str, folder: Path | None = None) -> Iterator[None]:
+def claimed(mountpoint: str, folder: Path | None = None, state_dir: str = "") -> Iterator[None]:
     """Keep this user's other processes from mounting at ``mountpoint`` (resolved) meanwhile.
 
     The kernel would put one mount over the other. Raises :class:`MountError` at once when another
     process has claimed it.
     """
-    path = _path_of(mountpoint, folder or default_folder())
-    try:
+    opened: list[int] = []
+
+    def open_in(path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # one file for all places, each with a byte of its own: no file stays for each place
-        lock = open_lock_file(path.with_name("claims"), os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise MountError(f"The register of mounts cannot be written: {error}.") from error
+        opened.append(open_lock_file(path.with_name("claims"), os.O_RDWR | os.O_CREAT))
+
+    path = _first_that_works(mountpoint, folder, state_dir, open_in)
+    lock = opened[0]
     try:
         if not _try_claim(lock, int(path.stem[:15], 16)):
             raise MountError(f"Another process is just mounting at {mountpoint}.")
@@ -238,7 +281,8 @@ def _read_records(folder: Path) -> dict[str, Mapping[str, Any]]:
         if raw["mountpoint"] in mounted or _alive(raw):
             records[raw["mountpoint"]] = raw
         else:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
     return records
 
 
@@ -257,7 +301,9 @@ def _info(raw: Mapping[str, Any]) -> MountInfo:
     status = fields["status"]
     downloads = tuple(Download(**download) for download in status["downloads"])
     folders = tuple(status.get("folders", ()))
-    fields["status"] = Status(**{**status, "downloads": downloads, "folders": folders})
+    troubles = tuple(raw.get("troubles", ()))
+    lists = {"downloads": downloads, "folders": folders, "troubles": troubles}
+    fields["status"] = Status(**{**status, **lists})
     return MountInfo(**fields)
 
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import NoReturn
 
@@ -20,8 +20,9 @@ from onefs.mount import library, mounts, places, readahead
 from onefs.mount.config import DaemonConfig
 from onefs.mount.loop import MountLoop, Switches
 from onefs.mount.operations import Operations
-from onefs.mount.records import MountInfo, Record, Status
+from onefs.mount.records import READY, REFUSED, MountInfo, Record, Status
 from onefs.mount.refresher import Refresher
+from onefs.mount.troubles import Troubles
 from onefs.tree.nodes import Tree
 
 #: seconds for the kernel to take the mount
@@ -91,8 +92,9 @@ def _mount(
     config: DaemonConfig, service: Service, ending: threading.Event, ready: Callable[[], None]
 ) -> None:
     refresher = Refresher(service.drop_cached)
+    operations = Operations(service.tree, service.indexers, refresher)
     loop = MountLoop(
-        Operations(service.tree, service.indexers, refresher),
+        operations,
         config.mountpoint,
         fsname=config.fsname,
         allow_other=config.allow_other,
@@ -104,7 +106,7 @@ def _mount(
     loop.start(_MOUNT_TIMEOUT)
     try:
         log.info("mounted %s at %s", config.fsname, config.mountpoint)
-        _watch(config, service, loop, ending, ready)
+        _watch(config, service, loop, ending, ready, operations.troubles)
     finally:
         log.info("unmounting %s", config.mountpoint)
         service.stop()
@@ -118,8 +120,9 @@ def _watch(
     loop: MountLoop,
     ending: threading.Event,
     ready: Callable[[], None],
+    troubles: Troubles,
 ) -> None:
-    looks = _Looks(service.status)
+    looks = _Looks(lambda: _with_troubles(service.status(), troubles))
     record = Record(_describe(config, service, looks.now()))
     try:
         ready()
@@ -129,6 +132,16 @@ def _watch(
             record.update(looks.now())
     finally:
         record.remove()
+
+
+def _with_troubles(status: Status, troubles: Troubles) -> Status:
+    """What a service says of itself, and what has stood in the way of reading files."""
+    refused = status.state == READY and troubles.refused()
+    return replace(
+        status,
+        state=REFUSED if refused else status.state,
+        troubles=(*status.troubles, *troubles.sentences()),
+    )
 
 
 class _Looks:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from contextlib import suppress
 from pathlib import Path, PurePath
@@ -23,6 +22,7 @@ from onefs.errors import (
 from onefs.metadata.queries import Found
 from onefs.model import Dataset, Session
 from onefs.one.names import cache_path
+from onefs.paths import absolute
 from onefs.tree.shape import (
     SessionShape,
     datasets_by_place,
@@ -220,7 +220,7 @@ def _parts(text: str) -> tuple[str, ...]:
     parts = tuple(part for part in text.split("/") if part not in ("", "."))
     if _session_folders(parts) is None and not text.startswith("/"):
         # a path from inside the tree
-        parts = tuple(part for part in os.path.abspath(text).split("/") if part)
+        parts = tuple(part for part in absolute(text).split("/") if part)
     return parts
 
 

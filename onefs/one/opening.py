@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onefs.access import Access, Deadlines, GivenLogin
 from onefs.credentials import CredentialStore, DataCredentials, find_data_credentials, known_token
-from onefs.errors import DeadlineExceeded, NotConfigured, Throttled, Unreachable, UsageError
+from onefs.errors import (
+    DeadlineExceeded,
+    NotConfigured,
+    Throttled,
+    Unreachable,
+    UsageError,
+    WrongScheme,
+)
 from onefs.http import Transport
-from onefs.metadata.auth import log_in
+from onefs.metadata.auth import log_in, unsaved
 from onefs.secret import Secret
 from onefs.settings import Settings, data_hosts
 from onefs.sites import Site, decide
@@ -77,7 +84,7 @@ def open_access(asked: Asked, set_up: Callable[[], None]) -> tuple[Access, Setti
     else:
         settings, login = site.settings, _login(asked, site.settings)
         if not (asked.offline or login.token or login.password):
-            _log_in(asked, settings)
+            login = replace(login, token=_log_in(asked, settings))
     deadlines = Deadlines.of_environment()
     access = Access(
         settings, site.database, login=login, deadlines=deadlines, offline=asked.offline
@@ -110,18 +117,23 @@ def _login(asked: Asked, settings: Settings) -> GivenLogin:
     )
 
 
-def _log_in(asked: Asked, settings: Settings) -> None:
-    """Have a token kept; a server that is away matters only when nothing is known."""
+def _log_in(asked: Asked, settings: Settings) -> Secret:
+    """Have a token kept, and return it where it cannot be; a server that is away matters only
+    when nothing is known."""
     store = CredentialStore()
     if known_token(settings, store) is not None:
-        return
+        return Secret("")
     ask = None if asked.silent or not _at_terminal() else _ask_secret
     try:
         with Transport() as transport:
-            log_in(transport, settings, store, ask=ask)
+            token = log_in(transport, settings, store, ask=ask)
+    except WrongScheme:
+        raise
     except (Unreachable, DeadlineExceeded, Throttled):
         if not (settings.state_dir / "catalogue.sqlite").exists():
             raise
+        return Secret("")
+    return unsaved(settings, store, token)
 
 
 def _ask_secret(question: str) -> str:

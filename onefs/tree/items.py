@@ -371,6 +371,8 @@ class Root:
             found[PREFIX + "as_of"] = self.rooms.variant.day
         if self.rooms.variant.flat:
             found[PREFIX + "flat"] = "1"
+        if refusal := self.rooms.catalogue.presence.refusal:
+            found[PREFIX + "error"] = refusal
         return found
 
     def _own(self, name: str) -> OwnLink | None:

@@ -1,0 +1,155 @@
+"""Standard input, output and error of a command, in whatever state the command inherits them.
+
+A full disk below standard output is one sentence and not a traceback. What standard error does not
+take is dropped. A closed descriptor is opened on /dev/null first, so that no file, socket or pipe
+gets its number. File names are read and written as UTF-8, whatever the locale says.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+from onefs.errors import OutputError
+
+#: the error handler of standard output
+_ESCAPES = "onefs.escapes"
+
+
+@contextmanager
+def standard_streams() -> Iterator[None]:
+    """Replace ``sys.stdout`` and ``sys.stderr`` within the block.
+
+    Writing to standard output raises OutputError where it fails, and BrokenPipeError where the
+    reader has ended. A character that the terminal's encoding lacks is written as ``\\u03a9``, and
+    a byte of a file name that is not UTF-8 as it is.
+    """
+    _open_closed_descriptors()
+    before = sys.stdout, sys.stderr
+    codecs.register_error(_ESCAPES, _escaped)
+    sys.stdout = _wrapped(before[0], 1, _Output, _ESCAPES)
+    sys.stderr = _wrapped(before[1], 2, _Messages, "backslashreplace")
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, (_Output, _Messages)):
+                with suppress(OutputError, OSError):
+                    stream.detach()  # the stream before goes on with its buffer
+        sys.stdout, sys.stderr = before
+
+
+def start_in_utf8_mode() -> None:
+    """Start the command again in Python's UTF-8 mode, where the locale has another encoding.
+
+    File names are bytes, and a Latin-1 locale could not express most of those that a database has.
+    What is printed keeps the locale's encoding.
+    """
+    encoding = sys.getfilesystemencoding()
+    if encoding == "utf-8" or not sys.executable:
+        return
+    environment = {**os.environ, "PYTHONUTF8": "1"}
+    if sys.stdout is not None and not _is_ascii(sys.stdout.encoding):
+        environment.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    command = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
+    with suppress(OSError):  # as well as it goes in the locale's encoding
+        os.execve(sys.executable, command, environment)
+
+
+class _Output(io.TextIOWrapper):
+    """Standard output: raises OutputError where it cannot be written."""
+
+    def write(self, text: str, /) -> int:
+        with _failures_as_errors():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with _failures_as_errors():
+            super().flush()
+
+
+class _Messages(io.TextIOWrapper):
+    """Standard error: what it does not take is dropped, since no message may end the work."""
+
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            _discard(2)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError:
+            _discard(2)
+
+
+def _wrapped(
+    stream: TextIO | None, descriptor: int, kind: type[io.TextIOWrapper], errors: str
+) -> TextIO:
+    """``stream`` as a ``kind``; one over ``descriptor`` where it was closed."""
+    if stream is None:
+        raw = io.FileIO(descriptor, "w", closefd=False)
+        return kind(io.BufferedWriter(raw), "utf-8", errors, line_buffering=descriptor == 2)
+    if not isinstance(stream, io.TextIOWrapper):  # of a program that has put its own in place
+        return stream
+    encoding = "utf-8" if _is_ascii(stream.encoding) else stream.encoding
+    # a line at a time to a terminal, as Python's own does
+    return kind(stream.buffer, encoding, errors, line_buffering=stream.line_buffering)
+
+
+def _is_ascii(encoding: str | None) -> bool:
+    return codecs.lookup(encoding or "ascii").name == "ascii"
+
+
+@contextmanager
+def _failures_as_errors() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # click ends the command in silence
+        _discard(1)
+        raise
+    except OSError as error:
+        _discard(1)
+        closed = error.errno == errno.EBADF
+        why = "it is closed" if closed else os.strerror(error.errno or errno.EIO)
+        raise OutputError(f"cannot write to standard output: {why}") from error
+
+
+def _discard(descriptor: int) -> None:
+    """Lead a descriptor to /dev/null: Python writes what is left in the buffer once more at its
+    end, and would change the exit code where that fails again."""
+    with suppress(OSError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, descriptor)
+        os.close(nothing)
+
+
+def _open_closed_descriptors() -> None:
+    """Open /dev/null at 0, 1 and 2 where they are closed; standard output cannot be written then,
+    so that a command that has something to print says so."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # the lowest number that is free is this one
+            os.open(os.devnull, os.O_WRONLY if descriptor == 2 else os.O_RDONLY)
+            os.set_inheritable(descriptor, True)
+
+
+def _escaped(error: UnicodeError) -> tuple[bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return b"".join(map(_escape, error.object[error.start : error.end])), error.end
+
+
+def _escape(char: str) -> bytes:
+    if "\udc80" <= char <= "\udcff":
+        return bytes([ord(char) - 0xDC00])
+    return char.encode("ascii", "backslashreplace")

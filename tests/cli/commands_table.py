@@ -1,0 +1,35 @@
+"""``tests/data/commands.tsv``: commands, what 0.1 printed, and what is wanted.
+
+A test names its row with ``pytestmark`` or a decorator: ``@row("onefs list REF --details")``, by
+the beginning of the row's first column.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+TABLE = Path(__file__).parents[1] / "data" / "commands.tsv"
+
+
+def commands() -> list[str]:
+    """The first column of each row."""
+    with TABLE.open(newline="", encoding="utf-8") as file:
+        rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return [fields[0] for fields in rows][1:]
+
+
+def named(beginning: str) -> str:
+    """The only row that begins so. Fails when there is none, or several."""
+    (found,) = [command for command in commands() if command.startswith(beginning)]
+    return found
+
+
+def row(beginning: str) -> Callable[[F], F]:
+    """Name the row that a test is of."""
+    named(beginning)
+    return lambda test: test
