@@ -43,7 +43,7 @@ def fetch(access: Access, wanted: Sequence[Wanted], *, offline: bool) -> list[Pa
                 f"{error}; in Python: ONE(data_username=..., data_password=..., data_hosts=...)"
             ) from error
         except BadContent as error:
-            return error
+            return BadContent(f"{'/'.join(place)}: {error}")
         except ServerError as error:
             if error.status in (404, 410):
                 return error
