@@ -188,8 +188,9 @@ class WholeFetcher:
                 path = self._ensure(dataset, place)
         except OnefsError as error:
             bad = isinstance(error, BadContent) and not isinstance(error, Unconfirmed)
-            # the error is raised where the file is wanted; the line is for a mount's log
-            log.info("%s: %s", "/".join(place), error)
+            if not isinstance(error, Unconfirmed):  # those are in the log already
+                # the error is raised where the file is wanted; the line is for a mount's log
+                log.info("%s: %s", "/".join(place), error)
             with self._guard:
                 self._failures[dataset] = (error, time.monotonic() + failure_pause(error))
             if bad:
