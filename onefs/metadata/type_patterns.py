@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from fnmatch import translate
+from contextlib import suppress
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ _CLOCK = re.compile(r"(\.[a-zA-Z0-9]+(?:_times|_intervals)?)_[^.]*", re.DOTALL)
 
 class _Pattern(NamedTuple):
     dataset_type: str
-    matches: re.Pattern[str]
+    wildcards: str
     #: characters that are no wildcards
     certain: int
 
@@ -57,18 +58,17 @@ class TypePatterns:
         if not pattern:
             self._plain.add(name)
         elif len(pattern) <= _LONGEST:
-            certain = len(re.sub(r"[*?]|\[[^]]*\]", "", pattern))
-            try:
-                self._patterns.append(_Pattern(name, re.compile(translate(pattern)), certain))
-            except re.error:  # a range that runs backwards, in older Pythons
-                return
+            with suppress(re.error):  # a range that runs backwards, in older Pythons
+                fnmatchcase("", pattern)
+                certain = len(pattern) - pattern.count("*") - pattern.count("?")
+                self._patterns.append(_Pattern(name, pattern, certain))
 
     def _find(self, name: str) -> str:
         for form in forms(name):
             if form in self._plain:
                 return form
         folded = name.casefold()
-        fitting = [each for each in self._patterns if each.matches.match(folded)]
+        fitting = [each for each in self._patterns if fnmatchcase(folded, each.wildcards)]
         best = min(fitting, key=lambda each: (-each.certain, each.dataset_type), default=None)
         return best.dataset_type if best is not None else ""
 

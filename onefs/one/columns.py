@@ -10,6 +10,7 @@ from onefs import alf
 from onefs.model import Dataset
 
 _NAME = re.compile(r"(?P<namespace>_[a-zA-Z0-9]+_)?(?P<object>[^.]+)\.(?P<attribute>.+)", re.DOTALL)
+_NUMBER = re.compile(r"_\d+\Z")
 
 
 class Name(NamedTuple):
@@ -51,7 +52,7 @@ def column(table: Any, attribute: str) -> Any:
 
 def names(table: Any) -> list[str]:
     """The attributes that a table has columns of, sorted."""
-    return sorted({re.sub(r"_\d+$", "", str(name)) for name in table.columns})
+    return sorted({_NUMBER.sub("", str(name)) for name in table.columns})
 
 
 def _parts(table: Any, attribute: str) -> Iterator[str]:
