@@ -19,7 +19,7 @@ from onefs.cli.embedded import DemoOptions, Embedded
 from onefs.credentials import DataCredentials
 from onefs.errors import DeadlineExceeded, OnefsError, Unreachable, UsageError
 from onefs.metadata.tables_child import build_apart, export_apart
-from onefs.metadata.tables_sync import SYNC_DEADLINE, complete, from_server
+from onefs.metadata.tables_sync import SYNC_DEADLINE, complete, from_server, learn_types
 from onefs.mount import daemon
 from onefs.mount.config import DaemonConfig
 from onefs.mount.loop import Switches
@@ -191,6 +191,9 @@ def _sync(access: Access, found: MountSettings) -> None:
     trouble = complete(alyx, access.database)
     if trouble is not None:
         log.warning("labs and subjects are asked for when needed: %s", trouble)
+    trouble = learn_types(alyx, access.database)
+    if trouble is not None:
+        log.warning("offline, types are what was known of names of files: %s", trouble)
     if built is not None:
         log.info("%d sessions and %d datasets loaded", built.sessions, built.datasets)
     try:

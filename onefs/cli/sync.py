@@ -32,6 +32,7 @@ from onefs.metadata.tables_sync import (
     complete,
     from_files,
     from_server,
+    learn_types,
 )
 from onefs.settings import Settings, resolve
 from onefs.trust import check_folders
@@ -111,6 +112,9 @@ def _load_server(access: Access, settings: Settings, *, needed: bool) -> bool:
     trouble = complete(alyx, access.database)
     if trouble is not None:
         say(f"onefs: labs and subjects are asked for when needed: {trouble}", err=True)
+    trouble = learn_types(alyx, access.database)
+    if trouble is not None:
+        say(f"onefs: offline, types are what was known of names of files: {trouble}", err=True)
     if built is None:
         say("The tables that are there are the server's newest.")
     else:

@@ -108,7 +108,7 @@ class Doubts:
         with suppress(OSError):
             self._put(dataset, doubt)
         error = _unconfirmed(dataset, reason, pause)
-        log.warning("%s", error)
+        log.info("%s", error)  # it is raised, too: the line is for a mount's log
         raise error
 
     def relieve(self, dataset: Dataset) -> None:

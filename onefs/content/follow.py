@@ -302,7 +302,8 @@ class Follower:
         self._store.condemn(partial.dataset, reason, kept, digest)
         freed = remove_blocks(blocks.folder, partial.dataset.id, retire=False)
         self._store.ledger.change(-freed)
-        log.warning("%s: %s", "/".join(partial.place), reason)
+        # readers get it as an error; the line is for a mount's log
+        log.info("%s: %s", "/".join(partial.place), reason)
 
     def _tell(self, partial: Partial) -> None:
         if partial.blocks.state() in (State.BAD, State.GONE):

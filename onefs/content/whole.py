@@ -33,7 +33,6 @@ from onefs.content.verify import Verdict, judge, judge_size, new_hash
 from onefs.descriptors import created, write_all
 from onefs.errors import (
     BadContent,
-    CacheError,
     DeadlineExceeded,
     OnefsError,
     ServerError,
@@ -189,9 +188,9 @@ class WholeFetcher:
                 path = self._ensure(dataset, place)
         except OnefsError as error:
             bad = isinstance(error, BadContent) and not isinstance(error, Unconfirmed)
-            # whoever asked for it is told: this is for who finds out later why a read failed
-            level = logging.WARNING if bad or isinstance(error, CacheError) else logging.INFO
-            log.log(level, "%s: %s", "/".join(place), error)
+            if not isinstance(error, Unconfirmed):  # those are in the log already
+                # the error is raised where the file is wanted; the line is for a mount's log
+                log.info("%s: %s", "/".join(place), error)
             with self._guard:
                 self._failures[dataset] = (error, time.monotonic() + failure_pause(error))
             if bad:

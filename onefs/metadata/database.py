@@ -38,6 +38,8 @@ Having = Sequence[tuple[Literal["dataset_type", "name"], str]]
 
 #: seconds after which everything is stale in any case, and a wish for it anew is forgotten
 _WISHES = 7 * 86400.0
+#: the kept answer that has Alyx's dataset types, and their patterns for names of files
+TYPES_KEY = "table/dataset-types"
 
 
 class Database:
@@ -390,8 +392,11 @@ class Database:
         return (str(found[0][0]), float(found[0][1])) if found else None
 
     def store_answer(self, key: str, body: str, now: float, keep: int = 1000) -> None:
-        """Keep an answer, and of all answers the last ``keep``."""
-        oldest = "SELECT key FROM answers ORDER BY fetched_at DESC LIMIT -1 OFFSET ?"
+        """Keep an answer, and of the answers to searches the last ``keep``."""
+        oldest = (
+            "SELECT key FROM answers WHERE key NOT LIKE 'table/%'"
+            " ORDER BY fetched_at DESC LIMIT -1 OFFSET ?"
+        )
         with self._transaction() as connection:
             connection.execute("REPLACE INTO answers VALUES (?, ?, ?)", (key, now, body))
             connection.execute(f"DELETE FROM answers WHERE key IN ({oldest})", (keep,))

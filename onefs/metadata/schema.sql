@@ -101,7 +101,8 @@ CREATE TABLE IF NOT EXISTS probed_sizes (
 ) WITHOUT ROWID;
 
 -- Answers that are kept for when the server is away: what a search found ('search/<query>') and the
--- rows of a small table ('table/<endpoint>'). body is JSON. Those asked for longest ago are dropped.
+-- rows of a small table ('table/<endpoint>'; those of dataset-types tell types from names of files).
+-- body is JSON. Searches asked for longest ago are dropped.
 CREATE TABLE IF NOT EXISTS answers (
     key        TEXT PRIMARY KEY,
     fetched_at REAL NOT NULL,

@@ -13,11 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from onefs import alf
+from onefs.metadata import type_patterns
 from onefs.metadata.columns import as_session
-from onefs.metadata.database import Database, Having
+from onefs.metadata.database import TYPES_KEY, Database, Having
 from onefs.metadata.rows import DatasetRow
 from onefs.metadata.tables import NAME, Tables, split_path
 from onefs.metadata.tables_names import likely_types, rows_having
+from onefs.metadata.type_patterns import TypePatterns
 from onefs.model import Dataset, Session
 
 #: the age of what the tables know in part only: it is served, and asked for behind
@@ -153,7 +155,9 @@ class TabledDatabase(Database):
         known = {eid for _, _, eid in own}
         if having:  # what Alyx listed since is known, also that it lacks them
             known |= self._listed_since("datasets/", created)
-        rows = rows_having(having, self.tables.paths(), self._rows) if having else ()
+        rows: Sequence[Set[int]] = ()
+        if having:
+            rows = rows_having(having, self.tables.paths(), self._rows, self._patterns())
         told = self.tables.found_where(condition, values, rows)
         found = own + [line for line in told if line[2] not in known]
         return sorted(found, key=lambda line: line[:2], reverse=True)
@@ -199,7 +203,12 @@ class TabledDatabase(Database):
         return _overlaid(own, told, self.tables.said())
 
     def likely_types(self, names: Iterable[str]) -> dict[str, str]:
-        return likely_types(names, self._rows)
+        return likely_types(names, self._rows, self._patterns())
+
+    def _patterns(self) -> TypePatterns:
+        """Alyx's patterns for file names, as they were listed last; none when they never were."""
+        kept = self.answer(TYPES_KEY)
+        return type_patterns.read(kept[0] if kept is not None else "")
 
     def mark_bare_subjects(self, lab: str) -> None:
         """Take the tables' word that a lab's subjects which they do not name have no session.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import logging
 import os
 import shutil
@@ -23,6 +24,7 @@ from onefs.errors import Busy, CacheError, CacheFull, NotFound, OnefsError, Serv
 from onefs.forking import lock_file
 from onefs.metadata import tables_source
 from onefs.metadata.alyx import Alyx
+from onefs.metadata.database import TYPES_KEY
 from onefs.metadata.tabled import TabledDatabase
 from onefs.metadata.tables import NAME, Tables
 from onefs.metadata.tables_build import Built, build
@@ -138,6 +140,21 @@ def complete(
         for lab in labs:
             database.store_subjects(lab, subjects.get(lab, []), clock())
             database.mark_bare_subjects(lab)
+    except OnefsError as error:
+        return error
+    return None
+
+
+def learn_types(
+    alyx: Alyx, database: TabledDatabase, clock: Callable[[], float] = time.time
+) -> OnefsError | None:
+    """Fetch the dataset types, whose patterns tell types from names while Alyx is away.
+
+    Gives what stood in the way, if anything: then those that are kept stay.
+    """
+    try:
+        found = alyx.table("dataset-types", "name")
+        database.store_answer(TYPES_KEY, json.dumps(found), clock())
     except OnefsError as error:
         return error
     return None

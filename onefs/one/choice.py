@@ -10,6 +10,7 @@ from onefs.content.store import Place
 from onefs.errors import SeveralDatasets, UsageError
 from onefs.metadata.terms import nearest
 from onefs.model import Dataset, Session
+from onefs.one import columns
 from onefs.tree.shape import default_of
 
 #: where a dataset stands below its session, and itself
@@ -53,9 +54,27 @@ def of_type(
 
     Of a file with two revisions flagged as default both are given.
     """
+    fitting = [each for each in found if each[1].dataset_type == wanted]
+    return _of_files(fitting, collection, revision)
+
+
+def tables_of(
+    wanted: str, found: Sequence[Placed], collection: str | None, revision: str | None
+) -> list[Placed]:
+    """The tables in which a type may be a column, chosen as in :func:`of_type`."""
+    name = columns.parse(wanted)
+    if name is None or name.attribute == "table":
+        return []
+    fitting = [each for each in found if columns.may_hold(each[1], name)]
+    return _of_files(fitting, collection, revision)
+
+
+def _of_files(
+    found: Sequence[Placed], collection: str | None, revision: str | None
+) -> list[Placed]:
     files: dict[tuple[str, str], list[Placed]] = defaultdict(list)
     for place, dataset in found:
-        if dataset.dataset_type == wanted and collection in (None, dataset.collection):
+        if collection in (None, dataset.collection):
             files[dataset.collection, dataset.name].append((place, dataset))
     return sorted(each for versions in files.values() for each in _chosen(versions, revision))
 

@@ -43,7 +43,8 @@ def fetch(access: Access, wanted: Sequence[Wanted], *, offline: bool) -> list[Pa
                 f"{error}; in Python: ONE(data_username=..., data_password=..., data_hosts=...)"
             ) from error
         except BadContent as error:
-            return error
+            reason = str(error).removeprefix(f"{dataset.name}: ")
+            return BadContent(f"{'/'.join(place)}: {reason}")
         except ServerError as error:
             if error.status in (404, 410):
                 return error

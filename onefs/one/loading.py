@@ -15,9 +15,10 @@ from onefs.errors import BadContent, MissingLibrary, OnefsError, UsageError
 from onefs.metadata.catalogue import lacking
 from onefs.metadata.terms import nearest
 from onefs.model import Dataset, Session
-from onefs.one import choice, headers, readers
+from onefs.one import choice, headers
 from onefs.one.addresses import Addresses
 from onefs.one.choice import Placed
+from onefs.one.contents import Contents, NoColumn
 from onefs.one.downloads import fetch
 from onefs.one.info import DatasetInfo, SessionDataInfo
 from onefs.one.warn import warn
@@ -44,6 +45,15 @@ class Order:
     revision: str | None
     download_only: bool
     mmap: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """A dataset that is to be loaded."""
+
+    placed: Placed
+    #: the type that may be a column of it, which is wanted alone; '' for the whole of it
+    column_type: str = ""
 
 
 class Loader:
@@ -97,21 +107,26 @@ class Loader:
         if not self.has_datasets(session):
             return [[] for _ in order.types]
         found = self._addresses.datasets(session)
-        chosen: list[Placed | None] = []
-        for wanted in order.types:
-            fitting = choice.of_type(wanted, found, order.collection, order.revision)
-            chosen.append(choice.only_one(wanted, fitting, session))
-            if chosen[-1] is None:
-                self._warn_missing(wanted, session, found, order)
-        files = iter(self._files(session, [each for each in chosen if each is not None]))
+        chosen = [self._one(wanted, session, found, order) for wanted in order.types]
+        files = iter(self._files(session, [each.placed for each in chosen if each is not None]))
+        contents = _contents(order)
         answers: list[Any] = []
         for each in chosen:
             file = next(files) if each is not None else None
             if isinstance(file, BadContent):
                 raise file
-            if isinstance(file, OnefsError):
+            if each is None or file is None:
+                answers.append([])
+            elif isinstance(file, OnefsError):
                 warn(f"{_name(each)} of session {session.ref} is not on the server: {file}")
-            answers.append(self._read(file, order) if isinstance(file, Path) else [])
+                answers.append([])
+            else:
+                try:
+                    answers.append(_read(contents, file, each))
+                except NoColumn as error:
+                    warn(f"{self._why_missing(each.column_type, session, found, order)}; {error}")
+                    answers.append([])
+        contents.tell()
         return answers
 
     def loaded(self, session: Session, order: Order) -> SessionDataInfo:
@@ -124,21 +139,27 @@ class Loader:
         found = self._addresses.datasets(session)
         chosen = self._all(session, found, order)
         folder = self._addresses.place(session)
+        files = self._files(session, [each.placed for each in chosen])
+        contents = _contents(order)
         rows = []
         warned = False
-        for each, file in zip(chosen, self._files(session, chosen), strict=True):
+        for each, file in zip(chosen, files, strict=True):
             if isinstance(file, OnefsError):
                 warn(f"{_name(each)} of session {session.ref} is left out: {file}")
                 continue
             try:
-                data = self._read(file, order)
+                data = _read(contents, file, each)
             except MissingLibrary as error:
                 if order.types is not None:
                     raise
                 if not warned:
                     warn(f"tables are given as paths: {error}")
                 data, warned = file, True
-            rows.append(self._row(folder, each, data))
+            except NoColumn as error:
+                warn(f"{self._why_missing(each.column_type, session, found, order)}; {error}")
+                continue
+            rows.append(self._row(folder, each.placed, data))
+        contents.tell()
         return SessionDataInfo.of(rows)
 
     def described(self, path: str | PurePath) -> dict[str, Any]:
@@ -173,45 +194,55 @@ class Loader:
         header = headers.describe(dataset.name, partial(self._access.peek, dataset), local)
         return found | header
 
-    def _all(self, session: Session, found: Sequence[Placed], order: Order) -> list[Placed]:
+    def _one(
+        self, wanted: str, session: Session, found: Sequence[Placed], order: Order
+    ) -> _Chosen | None:
+        """The dataset of a type, or the table that may have it as a column; None, with a warning,
+        when there is none. Raises SeveralDatasets."""
+        fitting = choice.of_type(wanted, found, order.collection, order.revision)
+        if fitting:
+            one = choice.only_one(wanted, fitting, session)
+            return _Chosen(one) if one is not None else None
+        tables = choice.tables_of(wanted, found, order.collection, order.revision)
+        table = choice.only_one(wanted, tables, session)
+        if table is not None:
+            return _Chosen(table, wanted)
+        warn(self._why_missing(wanted, session, found, order))
+        return None
+
+    def _all(self, session: Session, found: Sequence[Placed], order: Order) -> list[_Chosen]:
         if order.types is None:
             return [
-                each
+                _Chosen(each)
                 for each in found
                 if order.collection in (None, each[1].collection)
                 and order.revision in (None, each[1].revision)
             ]
-        chosen: list[Placed] = []
+        chosen: list[_Chosen] = []
         for wanted in order.types:
             fitting = choice.of_type(wanted, found, order.collection, order.revision)
-            if not fitting:
-                self._warn_missing(wanted, session, found, order)
-            chosen.extend(fitting)
+            tables = choice.tables_of(wanted, found, order.collection, order.revision)
+            if not fitting and not tables:
+                warn(self._why_missing(wanted, session, found, order))
+            chosen.extend(
+                map(_Chosen, fitting) if fitting else (_Chosen(t, wanted) for t in tables)
+            )
         return chosen
 
-    def _warn_missing(
+    def _why_missing(
         self, wanted: str, session: Session, found: Sequence[Placed], order: Order
-    ) -> None:
+    ) -> str:
         registered = (
             row.dataset.dataset_type for row in self._access.database.datasets(session.eid)
         )
-        warn(
-            choice.why_missing(wanted, session, found, registered, order.collection, order.revision)
+        return choice.why_missing(
+            wanted, session, found, registered, order.collection, order.revision
         )
 
     def _files(self, session: Session, chosen: Sequence[Placed]) -> list[Path | OnefsError]:
         folder = self._addresses.place(session)
         wanted = [(dataset, (*folder, *place)) for place, dataset in chosen]
         return fetch(self._access, wanted, offline=self._offline) if wanted else []
-
-    def _read(self, file: Path, order: Order) -> Any:
-        if order.download_only:
-            return file
-        try:
-            return readers.read(file, mmap=order.mmap)
-        except readers.Unreadable as error:
-            warn(f"{file} cannot be read, so its path is given: {error}")
-            return file
 
     def _row(self, folder: Place, placed: Placed, data: Any) -> DatasetInfo:
         place, dataset = placed
@@ -236,5 +267,16 @@ def _url(dataset: Dataset) -> str:
     return dataset.copies[0].url if dataset.copies else ""
 
 
-def _name(placed: tuple[Any, Dataset] | None) -> str:
-    return json.dumps(placed[1].name) if placed is not None else "nothing"
+def _name(chosen: _Chosen) -> str:
+    return json.dumps(chosen.placed[1].name)
+
+
+def _contents(order: Order) -> Contents:
+    return Contents(download_only=order.download_only, mmap=order.mmap)
+
+
+def _read(contents: Contents, file: Path, chosen: _Chosen) -> Any:
+    """What was asked for of a file. Raises NoColumn and MissingLibrary."""
+    if chosen.column_type:
+        return contents.of_column(file, chosen.column_type)
+    return contents.of(file)

@@ -7,20 +7,23 @@
 ``.jsonable``                          list, one item a line
 ``.csv``, ``.tsv``, ``.htsv``, ``.ssv``  pandas DataFrame
 ``.pqt``, ``.parquet``                 pandas DataFrame
-anything else, and object arrays       the Path
+anything else                          the Path
 =====================================  ====================================================
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from onefs.errors import MissingLibrary
+from onefs.one import frames, texts
+from onefs.one.headers import numpy_limit
+from onefs.one.warn import warn
 
-_TABLES = {".csv": ",", ".tsv": "\t", ".htsv": "\t", ".ssv": " "}
 _PARQUET = (".pqt", ".parquet")
 
 
@@ -34,12 +37,15 @@ def read(path: Path, *, mmap: bool = False) -> Any:
     With ``mmap`` an ``.npy`` file is mapped, not read. Raises MissingLibrary for a table when
     pandas is not installed, and Unreadable for a file that is not what its name says.
     """
-    reader = _READERS.get(path.suffix.lower())
+    suffix = path.suffix.lower()
+    reader = _READERS.get(suffix)
     if reader is None:
         return path
     try:
+        if suffix != ".jsonable" and path.stat().st_size == 0:
+            raise Unreadable("the file is empty")
         return reader(path, mmap)
-    except MissingLibrary:
+    except (MissingLibrary, Unreadable):
         raise
     except Exception as error:
         # readers raise whatever they like for a file that is not of their kind
@@ -49,43 +55,66 @@ def read(path: Path, *, mmap: bool = False) -> Any:
 def _npy(path: Path, mmap: bool) -> Any:
     import numpy as np
 
-    with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        header = _header(np.lib.format, version)(file)
-    if header[2].hasobject:
-        return path
-    return np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
-
-
-def _header(numpy_format: Any, version: tuple[int, int]) -> Callable[..., Any]:
-    if version == (1, 0):
-        return numpy_format.read_array_header_1_0  # type: ignore[no-any-return]
-    return numpy_format.read_array_header_2_0  # type: ignore[no-any-return]
+    with _no_objects(path):
+        return np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False, **numpy_limit())
 
 
 def _npz(path: Path, mmap: bool) -> Any:
     import numpy as np
 
-    with np.load(path, allow_pickle=False) as archive:
-        try:
-            return {name: archive[name] for name in archive.files}
-        except ValueError as error:
-            if "allow_pickle" in str(error):  # an object array is in it
-                return path
-            raise
+    with _no_objects(path), np.load(path, allow_pickle=False, **numpy_limit()) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+@contextmanager
+def _no_objects(path: Path) -> Iterator[None]:
+    """Have numpy's refusal to unpickle say what to do."""
+    try:
+        yield
+    except ValueError as error:
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
+            raise Unreadable(_unpickled(path)) from error
+        raise
+
+
+def _unpickled(path: Path) -> str:
+    return (
+        "it holds Python objects, and to read these may run any code: if you trust the file, "
+        f"numpy.load({path.name!r}, allow_pickle=True) reads it"
+    )
 
 
 def _json(path: Path, mmap: bool) -> Any:
-    return json.loads(path.read_text("utf-8"))
+    return json.loads(_text(path))
 
 
 def _jsonable(path: Path, mmap: bool) -> Any:
-    lines = path.read_text("utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.strip()]
+    items = []
+    # only \n ends a line: JSON may hold what str.splitlines() takes for an end
+    for number, line in enumerate(_text(path).split("\n"), 1):
+        try:
+            if line.strip(" \t\r"):
+                items.append(json.loads(line))
+        except ValueError as error:
+            raise Unreadable(f"line {number} is no JSON: {error}") from error
+    return items
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode(_encoding(path))
+
+
+def _encoding(path: Path) -> str:
+    """The encoding of a text; a warning says when it is only likely."""
+    encoding = texts.encoding_of(path)
+    if texts.is_guess(encoding):
+        warn(f"{path} is no UTF-8 text: it is read as {encoding}")
+    return encoding
 
 
 def _table(path: Path, mmap: bool) -> Any:
-    return _pandas(path).read_csv(path, sep=_TABLES[path.suffix.lower()])
+    pandas = _pandas(path)  # before a warning about the encoding
+    return frames.read(pandas, path, _encoding(path))
 
 
 def _parquet(path: Path, mmap: bool) -> Any:
@@ -115,6 +144,6 @@ _READERS: Mapping[str, Callable[[Path, bool], Any]] = {
     ".npz": _npz,
     ".json": _json,
     ".jsonable": _jsonable,
-    **dict.fromkeys(_TABLES, _table),
+    **dict.fromkeys(texts.SEPARATORS, _table),
     **dict.fromkeys(_PARQUET, _parquet),
 }

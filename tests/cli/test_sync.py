@@ -14,14 +14,23 @@ from typing import Any
 
 import pytest
 
+from onefs.demo.folder import FolderLaboratory
 from onefs.demo.made import MadeLaboratory
 from onefs.demo.rest import cache
 from onefs.demo.rest.errors import ApiError
 from onefs.demo.serve import Servers
+from onefs.errors import OnefsError
+from onefs.http.transport import Transport
+from onefs.metadata.alyx import Alyx
+from onefs.metadata.auth import GivenToken
+from onefs.metadata.database import TYPES_KEY
+from onefs.metadata.tabled import TabledDatabase
+from onefs.metadata.tables_sync import learn_types
 from tests.changing import Changing
 from tests.demo.laboratory_folder import inside
 from tests.laboratories import Altered, Troubled, account, alyx_requests, downloads
 from tests.metadata.table_files import OLD, dataset, session, write
+from tests.recordings import results
 from tests.running import ONEFS, Home, files_below, run
 from tests.scripted import Scripted, answer_json, refusing
 
@@ -55,7 +64,8 @@ def test_from_the_server(home: Home, servers: Servers) -> None:
     assert "loaded in" in done.stdout
     assert done.stderr == ""
     asked = [each.path.partition("?")[0] for each in alyx_requests(servers)]
-    assert asked == ["/cache/info/", "/cache.zip", "/labs", "/data-repository", "/subjects"]
+    lists = ["/labs", "/data-repository", "/subjects", "/dataset-types"]
+    assert asked == ["/cache/info/", "/cache.zip", *lists]
     assert home.run("sync", **who).stdout == (
         "The tables that are there are the server's newest.\n"
     )
@@ -387,3 +397,45 @@ def _no_pyarrow(name: str) -> object:
     if name.startswith("pyarrow"):
         raise ModuleNotFoundError(name)
     return importlib.import_module(name)
+
+
+class Typed(Altered):
+    """A folder's laboratory whose dataset types have the patterns of a real Alyx."""
+
+    def tables(self) -> dict[str, Any]:
+        """See :class:`onefs.demo.records.Source`."""
+        found = results("other/dataset_types.json")
+        return {**self._source.tables(), "dataset-types": found}
+
+
+def test_types_offline_are_by_the_patterns_of_alyx(home: Home, tmp_path: Path) -> None:
+    """A sync brings them; names alone tell neither of these types."""
+    folder = tmp_path / "data" / "labone" / "Subjects" / "mouse" / "2021-03-04" / "001"
+    for name in ("_spikeglx_ephysData_g0_t0.imec0.ap.cbin", "_iblrig_leftCamera.raw.mp4"):
+        (folder / "raw").mkdir(parents=True, exist_ok=True)
+        (folder / "raw" / name).write_bytes(b"data")
+    with Servers(Typed(FolderLaboratory(tmp_path / "data", tmp_path / "digests"))) as servers:
+        who = account(servers)
+        home.run("sync", **who)
+        [row] = home.run("search", "--subject", "mouse", **who).stdout.splitlines()[1:]
+    eid = "2021-03-04_1_mouse"
+    assert eid in row
+    types = {"_iblrig_Camera.raw", "ephysData.raw.ap"}
+    assert set(home.run("list", eid, "--offline", **who).stdout.split()) == types
+    details = home.run("list", eid, "--details", "--offline", **who).stdout
+    assert {line.split()[0] for line in details.splitlines()[1:]} == types
+    for name in types:
+        found = home.run("search", "--dataset-type", name, "--offline", **who).stdout
+        assert eid in found.splitlines()[1]
+    known = home.run("list", "--dataset-types", "--offline", **who).stdout.splitlines()
+    assert known == sorted(row["name"] for row in results("other/dataset_types.json"))
+
+
+def test_patterns_stay_where_alyx_does_not_tell_them_anew(tmp_path: Path) -> None:
+    database = TabledDatabase(tmp_path / "catalogue.sqlite")
+    database.store_answer(TYPES_KEY, '[{"name": "c.d", "filename_pattern": "a*"}]', 1.0)
+    with Scripted({"/dataset-types": answer_json({"detail": "Not found."}, 404)}) as server:
+        alyx = Alyx(Transport(), server.url, GivenToken("t"), 10.0)
+        assert isinstance(learn_types(alyx, database), OnefsError)
+    assert database.likely_types(["a.b.npy"]) == {"a.b.npy": "c.d"}
+    database.close()

@@ -271,11 +271,17 @@ def test_long_downloads_are_shown_on_a_terminal_only(terminal: bool) -> None:
 
 
 @pytest.fixture(scope="module")
-def traps(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ONE]:
+def trapping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     source = RecordedSource(folder=tmp_path_factory.mktemp("large"))
-    with Servers(source, LOGIN) as servers, pytest.MonkeyPatch.context() as patch:
+    with Servers(source, LOGIN) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def traps(trapping: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ONE]:
+    with pytest.MonkeyPatch.context() as patch:
         set_home(tmp_path_factory.mktemp("traps"), patch)
-        with ONE(**arguments(servers)) as one:
+        with ONE(**arguments(trapping)) as one:
             yield one
 
 
@@ -297,9 +303,25 @@ def test_registered_but_the_server_has_it_not(traps: ONE) -> None:
 
 
 def test_wrong_bytes_are_an_error(traps: ONE) -> None:
-    """Ours: the old code handed out whatever came."""
-    with pytest.raises(BadContent):
-        traps.load(K09, "_ibl_trials.contrastRight")
+    """Ours: the old code handed out whatever came. The error names the file."""
+    path = "cortexlab/KS023/2019-12-09/001/alf/_ibl_trials.contrastRight.npy"
+    for _ in range(2):  # downloaded, and known
+        with pytest.raises(BadContent, match=f"^{path}: the database says") as caught:
+            traps.load(K09, "_ibl_trials.contrastRight")
+        assert str(caught.value).count("contrastRight") == 1
+
+
+def test_wrong_bytes_are_told_once(trapping: Servers, tmp_path: Path) -> None:
+    """Ours: by the error, and not by a line on standard error besides."""
+    given = {**arguments(trapping), "cache_dir": str(tmp_path / "other")}
+    code = (
+        "import json, sys\nfrom onefs import ONE\n"
+        "with ONE(**json.loads(sys.argv[1])) as one:\n"
+        f"    one.load({K09!r}, '_ibl_trials.contrastRight')"
+    )
+    command = [sys.executable, "-c", code, json.dumps(given)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr.count("the bytes have") == 1
 
 
 def test_everything_leaves_out_what_cannot_be_had(traps: ONE) -> None:
@@ -381,10 +403,95 @@ def test_formats(loader: ONE) -> None:
 
 
 def test_what_has_no_reader_is_its_path(loader: ONE, formats: tuple[Servers, Path]) -> None:
-    """Old code, 1.4: the Path. Ours: object arrays are never unpickled."""
-    found = loader.load(WHERE, ["video.raw", "object.npy", "object.npz"])
-    assert [path.name for path in found] == ["video.raw.mp4", "object.npy.npy", "object.npz.npz"]
-    assert found[0].read_bytes() == (formats[1] / "video.raw.mp4").read_bytes()
+    """Old code, 1.4: the Path."""
+    (found,) = loader.load(WHERE, ["video.raw"])
+    assert found.read_bytes() == (formats[1] / "video.raw.mp4").read_bytes()
+
+
+def test_what_would_be_unpickled_is_its_path(loader: ONE) -> None:
+    """Ours: object arrays are never unpickled, and the warning says how it can be done."""
+    for name in ("object.npy.npy", "object.npz.npz"):
+        with pytest.warns(OnefsWarning, match=f"numpy.load\\('{name}', allow_pickle=True"):
+            (found,) = loader.load(WHERE, name.rpartition(".")[0])
+        assert found.name == name
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """A laboratory in which attributes are columns of tables."""
+    import pandas as pd
+
+    root = tmp_path_factory.mktemp("tabled")
+    frame = pd.DataFrame(
+        {"choice": [1, -1], "intervals_0": [0.0, 2.0], "intervals_1": [1.0, 3.0], "q_0": [1, 2]}
+    )
+    for folder in ("alf", "alf/task_00", "other"):
+        session = root / "labone" / "Subjects" / "mouse" / "2021-03-04" / "001" / folder
+        session.mkdir(parents=True)
+        if folder != "other":
+            frame.to_parquet(session / "_ibl_trials.table.pqt")
+    (session / "_ibl_bad.table.pqt").write_bytes(b"no parquet")
+    np.save(session / "trials.own.npy", np.arange(5))
+    frame.to_csv(session / "_ibl_passiveGabor.table.csv", index=False)
+    with Servers(FolderLaboratory(root, tmp_path_factory.mktemp("digests"))) as servers:
+        yield servers
+
+
+@pytest.fixture
+def tabled(trials: Servers) -> Iterator[ONE]:
+    with ONE(**arguments(trials)) as one:
+        yield one
+
+
+def test_an_attribute_that_is_a_column(tabled: ONE, trials: Servers) -> None:
+    """Ours, by ONE-api's load_object: ``trials.choice`` may live in ``trials.table``."""
+    wanted = ["trials.intervals", "trials.own", "trials.choice", "_ibl_trials.choice"]
+    trials.clear_requests()
+    with pytest.warns(OnefsWarning) as caught:
+        found = tabled.load(WHERE, wanted[:1] + wanted[2:], collection="alf")
+    assert [each.tolist() for each in found] == [[[0, 1], [2, 3]], [1, -1], [1, -1]]
+    (line,) = [str(each.message) for each in caught]
+    assert line.startswith("taken from the table ")
+    assert "/001/alf/_ibl_trials.table.pqt: " in line
+    assert line.endswith(": trials.intervals, trials.choice, _ibl_trials.choice")
+    assert len(downloads(trials, "_ibl_trials.table")) == 1
+    with pytest.warns(OnefsWarning, match="passiveGabor.table.csv"):
+        (csv,) = tabled.load(WHERE, "passiveGabor.q_0")
+    assert csv.tolist() == [1, 2]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert tabled.load(WHERE, "trials.own")[0].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_column_in_the_dataclass(tabled: ONE) -> None:
+    """Ours: the row is the table's, and its data the column; each table has a row."""
+    with pytest.warns(OnefsWarning, match="from the table"):
+        info = tabled.load(WHERE, "trials.choice", dclass_output=True)
+    assert [each.tolist() for each in info.data] == [[1, -1]] * 2
+    assert info.collection == ["alf", "alf/task_00"]
+    with pytest.warns(OnefsWarning, match="from the table"):
+        (path,) = tabled.load(WHERE, "trials.choice", collection="alf", download_only=True)
+    assert path.name == "_ibl_trials.table.pqt"
+
+
+def test_a_column_that_is_not_there(tabled: ONE) -> None:
+    """Ours: the table is named."""
+    for dclass_output in (False, True):
+        with pytest.warns(
+            OnefsWarning,
+            match=r"no dataset of type 'trials.choices'.*; .*alf/_ibl_"
+            r"trials.table.pqt has no column 'choices' \(did you mean 'choice'",
+        ):
+            found = tabled.load(
+                WHERE, "trials.choices", collection="alf", dclass_output=dclass_output
+            )
+        assert len(found) == (0 if dclass_output else 1)
+    with pytest.warns(OnefsWarning, match=r"no dataset of type 'bad.x'.*; .*cannot be read"):
+        assert tabled.load(WHERE, "bad.x") == [[]]
+    with pytest.raises(SeveralDatasets, match="add collection="):
+        tabled.load(WHERE, "trials.choice")
+    with pytest.warns(OnefsWarning, match="no dataset of type '_other_trials.choice'"):
+        assert tabled.load(WHERE, "_other_trials.choice", collection="alf") == [[]]
 
 
 @pytest.mark.parametrize("name", ["empty.npy", "bad.npy", "bad.json"])

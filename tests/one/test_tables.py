@@ -134,9 +134,9 @@ def test_what_is_in_the_cache_is_loaded_whatever_alyx_says(
             assert complete(one._access.alyx, one._access.database) is None
             source.trouble = trouble
             if trouble is None:
-                pages = one._access.database._file._connection.execute("PRAGMA page_count")
+                pages = one._access.database._file._open_connection.execute("PRAGMA page_count")
                 limit = f"PRAGMA max_page_count = {pages.fetchone()[0]}"
-                one._access.database._file._connection.execute(limit)
+                one._access.database._file._open_connection.execute(limit)
             for _ in range(2):
                 assert (one.load(EID, "clusters.depths")[0] == depths).all()
                 assert one.list(EID) == TYPES
