@@ -19,7 +19,7 @@ from tests.test_patterns import PATTERNS
 
 SOURCES = Path(onefs.__file__).parent
 #: where texts are bounded and ASCII by another check beside it
-OWN = {"foreign.py", "http/retry.py", "demo/scan.py", "demo/rest/values.py"}
+OWN = {"content/records.py", "foreign.py", "http/retry.py", "demo/scan.py", "demo/rest/values.py"}
 ODD = ["²", "٣", "①", "𝟏", "1²", "٣1", "", " 1", "1 ", "+1", "-1", "1.0", "1_0", "0x1", "１"]
 EID = str(UUID(int=1))
 

@@ -51,7 +51,8 @@ class Entry:
     def ctime_ns(self) -> int | None:
         """The ctime of the file as it was proved; None in an entry of an older onefs."""
         text = self.generation.partition("@")[2]
-        return int(text) if text.isascii() and text.isdigit() else None
+        is_number = text.isascii() and text.isdigit() and len(text) < 20  # of a foreign file
+        return int(text) if is_number else None
 
     @property
     def wanted_digest(self) -> str:

@@ -10,7 +10,7 @@ from onefs import alf
 from onefs.model import Dataset
 
 _NAME = re.compile(r"(?P<namespace>_[a-zA-Z0-9]+_)?(?P<object>[^.]+)\.(?P<attribute>.+)", re.DOTALL)
-_NUMBER = re.compile(r"_\d+\Z")
+_NUMBER = re.compile(r"_[0-9]+\Z")
 
 
 class Name(NamedTuple):
