@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from onefs.demo.folder import FolderLaboratory
 from onefs.demo.serve import Servers
 from tests.cli.terminal import Terminal
 from tests.laboratories import SMALL, account, small_folder
-from tests.running import ONEFS, TIMEOUT, Home
+from tests.running import ONEFS, TIMEOUT, Home, wait_until
 from tests.scripted import Scripted, refusing, stall
 
 pytestmark = pytest.mark.usefixtures("fuse")
@@ -125,6 +124,7 @@ def test_each_command_is_in_the_table() -> None:
     assert set(ARGUMENTS) == set(COMMANDS)
 
 
+@pytest.mark.long  # some 400 processes
 @pytest.mark.parametrize("name", CONDITIONS)
 def test_commands_end_with_a_sentence(user: Home, servers: Servers, name: str) -> None:
     condition = CONDITIONS[name]
@@ -160,8 +160,7 @@ def test_ctrl_c_ends_a_command_that_waits_for_a_server(user: Home, line: list[st
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         try:
-            while not server.requests and process.poll() is None:
-                os.sched_yield()
+            wait_until(lambda: bool(server.requests) or process.poll() is not None)
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=TIMEOUT)
         finally:
