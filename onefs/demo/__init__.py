@@ -8,15 +8,20 @@ from pathlib import Path
 
 from onefs.errors import OnefsError
 
+#: number of times that the ids of the embedded laboratory were assigned; part of its name, so that
+#: no cache or catalogue has the ids of two assignments
+GENERATION = 2
+
 
 def demo_identity(data: Path | None) -> str:
-    """A name for the laboratory that stays the same across restarts and ports.
+    """Return a name for the laboratory that stays the same across restarts and ports.
 
-    ``demo-`` and the first 12 hex digits of the sha1 of the data folder's real path, or of
-    ``made`` where ``data`` is None. Caches and databases of the demo are named by it.
+    ``demo-``, the first 12 hex digits of the sha1 of the data folder's real path (of ``made``
+    where ``data`` is None), ``-`` and the generation of its ids. Caches and databases of the
+    demo are named by it.
     """
     source = b"made" if data is None else os.fsencode(os.path.realpath(data))
-    return f"demo-{hashlib.sha1(source).hexdigest()[:12]}"
+    return f"demo-{hashlib.sha1(source).hexdigest()[:12]}-{GENERATION}"
 
 
 def missing_library(error: ModuleNotFoundError) -> Exception:

@@ -34,7 +34,7 @@ Tables = Mapping[str, Sequence[Mapping[str, Any]]]
 class FolderLaboratory:
     """A Source over a folder. Sizes, dates and md5 sums are the files' own.
 
-    Ids are uuid5 of the path relative to the folder, so that a restart serves the same
+    Ids are made from the path relative to the folder, so that a restart serves the same
     laboratory. md5 sums are computed when a session's datasets are first asked for and kept in
     ``state_dir`` where one is given; those of large files are computed in the background and ''
     until then. A large file that has changed is a dataset with an id of its own until its md5 is

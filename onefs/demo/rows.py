@@ -34,9 +34,12 @@ Row = dict[str, Any]
 
 
 def make_id(*parts: str) -> str:
-    """The uuid5 of ``parts`` joined by ``/``; also for names that are not UTF-8."""
+    """Return the UUID that stands for ``parts``, the same at each start; names need not be UTF-8.
+
+    It is hashed, but says that it is of version 4: ONE-api takes no other for a UUID.
+    """
     name = os.fsencode("/".join(parts))
-    return str(UUID(bytes=hashlib.sha1(NAMESPACE.bytes + name).digest()[:16], version=5))
+    return str(UUID(bytes=hashlib.sha1(NAMESPACE.bytes + name).digest()[:16], version=4))
 
 
 def moment(nanoseconds: int) -> str:

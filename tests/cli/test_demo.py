@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from onefs.demo import demo_identity
+from onefs.demo import GENERATION, demo_identity
 
 ROOT = Path(__file__).parents[2]
 #: the program ``onefs``, whether installed or not
@@ -91,6 +91,6 @@ def test_a_laboratory_is_named_by_its_folder(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "link").symlink_to("data")
     digest = hashlib.sha1(str((tmp_path / "data").resolve()).encode()).hexdigest()[:12]
-    assert demo_identity(tmp_path / "data") == f"demo-{digest}"
-    assert demo_identity(tmp_path / "link") == f"demo-{digest}"
-    assert demo_identity(None) == f"demo-{hashlib.sha1(b'made').hexdigest()[:12]}"
+    assert demo_identity(tmp_path / "data") == f"demo-{digest}-{GENERATION}"
+    assert demo_identity(tmp_path / "link") == f"demo-{digest}-{GENERATION}"
+    assert demo_identity(None) == f"demo-{hashlib.sha1(b'made').hexdigest()[:12]}-{GENERATION}"

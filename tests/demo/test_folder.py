@@ -7,7 +7,6 @@ import logging
 import os
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -68,8 +67,8 @@ def test_ids_are_those_of_the_path_and_survive_a_move(tmp_path: Path) -> None:
     here.rename(there)
     second = FolderLaboratory(there)
     assert (second.sessions(), [row.id for row in all_rows(second)]) == before
-    assert before[1] == [str(uuid.uuid5(rows.NAMESPACE, f"{SESSION}/alf/a.b.npy"))]
-    assert before[0][0].eid == str(uuid.uuid5(rows.NAMESPACE, SESSION))
+    assert before[1] == [rows.make_id(f"{SESSION}/alf/a.b.npy")]
+    assert before[0][0].eid == rows.make_id(SESSION)
 
 
 def test_only_the_last_folder_is_a_revision(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.running import Home, Mounted, files_below, read_errno, run, wait_unti
 
 #: an original, a default of 2020-08-31, and a later revision that is not the default
 SESSION = "cortexlab/KS023/2019-12-20/001"
-EID = "c1d29b25-ac68-55ea-86a8-4ae7ad4352fa"
+EID = "c1d29b25-ac68-45ea-86a8-4ae7ad4352fa"
 PROBE = f"{SESSION}/alf/probe00"
 NAME = "spikes.times.npy"
 FIRST, SECOND = "2020-08-31", "2021-07-05"

@@ -26,9 +26,9 @@ pytest.importorskip("one.api")
 
 TUTORIAL = ("cf264653-2deb-44cb-aa84-89b82507028a", "mainenlab/clns0730/2018-08-24/001")
 #: two probes, and a re-sorting of the first one
-PROBES = ("5030accd-f990-5ed5-9527-6efce51fdc4c", "angelakilab/NYU-11/2019-12-27/001")
+PROBES = ("5030accd-f990-4ed5-9527-6efce51fdc4c", "angelakilab/NYU-11/2019-12-27/001")
 #: a re-sorting that is the default, and a later one that is not
-RESORTED = ("c1d29b25-ac68-55ea-86a8-4ae7ad4352fa", "cortexlab/KS023/2019-12-20/001")
+RESORTED = ("c1d29b25-ac68-45ea-86a8-4ae7ad4352fa", "cortexlab/KS023/2019-12-20/001")
 #: the last revision before this date is the original
 REVISION, BEFORE = "2020-08-31", "2020-01-01"
 _CLIENT = Path(__file__).parent / "one_client.py"

@@ -25,23 +25,23 @@ pytest.importorskip("one.api")
 
 TUTORIAL = "cf264653-2deb-44cb-aa84-89b82507028a"
 #: two probes, and a re-sorting of the first one
-PROBES = "5030accd-f990-5ed5-9527-6efce51fdc4c"
+PROBES = "5030accd-f990-4ed5-9527-6efce51fdc4c"
 #: two revisions
-REVISIONS = "e0e972cd-cd41-524d-90b8-c08e5dbe06b5"
+REVISIONS = "e0e972cd-cd41-424d-90b8-c08e5dbe06b5"
 #: a session whose datasets are in no collection, as those of 2018
-BARE = "16260574-edb7-590d-8792-3cc52fb9b3d6"
+BARE = "16260574-edb7-490d-8792-3cc52fb9b3d6"
 _BARE_PLACE = "NYU-11/2019-12-27/002/"
 TEN = (
     TUTORIAL,
     PROBES,
     REVISIONS,
     BARE,
-    "15f7c2cb-e2ff-5391-9391-951f99b6c252",
-    "9e7661e5-1d37-5ada-9274-747596a365a3",
-    "96e3a6fe-9f94-5b92-8eca-d89afd3027e1",
-    "0368a69d-ec87-53a5-bb0d-1c839b1ca8f3",
-    "759569b5-d31b-5baf-a00d-9678d382ecb9",
-    "e1ce107c-9a6e-54ee-adcb-4ef987a5a8d1",
+    "15f7c2cb-e2ff-4391-9391-951f99b6c252",
+    "9e7661e5-1d37-4ada-9274-747596a365a3",
+    "96e3a6fe-9f94-4b92-8eca-d89afd3027e1",
+    "0368a69d-ec87-43a5-bb0d-1c839b1ca8f3",
+    "759569b5-d31b-4baf-a00d-9678d382ecb9",
+    "e1ce107c-9a6e-44ee-adcb-4ef987a5a8d1",
 )
 _WORKER = Path(__file__).with_name("one_worker.py")
 _SET_UP = """

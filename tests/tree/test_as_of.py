@@ -21,7 +21,7 @@ from tests.laboratories import alyx_requests, data_requests, downloads, opened
 from tests.recorded import LOGIN, RecordedSource
 
 #: an original, a default of 2020-08-31, and a later revision that is not the default
-EID = "c1d29b25-ac68-55ea-86a8-4ae7ad4352fa"
+EID = "c1d29b25-ac68-45ea-86a8-4ae7ad4352fa"
 SESSION = "cortexlab/KS023/2019-12-20/001"
 PROBE = f"{SESSION}/alf/probe00"
 NAME = "spikes.times.npy"
