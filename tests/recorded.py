@@ -45,6 +45,10 @@ _TABLES = {
     "data-formats": "data_formats",
     "revisions": "revisions",
     "tags": "tags",
+    "notes": "notes",
+    "trajectories": "trajectories",
+    "channels": "channels",
+    "brain-regions": "brain_regions",
 }
 _UUID = re.compile(r"\.([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?=\.|$)")
 

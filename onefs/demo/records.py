@@ -93,8 +93,9 @@ class Source(Protocol):
     def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """Alyx-shaped rows by endpoint name: ``labs``, ``subjects``, ``users``, ``projects``,
         ``data-repository``, ``dataset-types``, ``data-formats``, ``revisions``, ``tags``,
-        ``insertions``; a missing key is an empty table. ``{data}`` at the start of a
-        repository's ``data_url`` stands for the file server's own address."""
+        ``notes``, ``insertions``, ``trajectories``, ``channels``, ``brain-regions``; a missing
+        key is an empty table. ``{data}`` at the start of a repository's ``data_url`` stands for
+        the file server's own address."""
 
     def sessions(self) -> Sequence[SessionRecord]:
         """All sessions, latest start_time first; another object once they or the tables change."""

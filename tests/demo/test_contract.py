@@ -24,7 +24,8 @@ GROUPS = (*REST_GROUPS, "nginx")
 #: further recordings of the endpoints that are served
 _EXTRA = re.compile(
     r"other/(labs?|subjects?|users?|projects?|data_repository|dataset_types?|data_formats?"
-    r"|revisions?|tags?|files?|insertions?|root|no_such)(_|\.)(?!type|water|atlas|exists_false)"
+    r"|revisions?|tags?|files?|insertions?|trajectories|channels|notes|brain_regions?|root|no_such)"
+    r"(_|\.)(?!type|water|atlas|exists_false)"
 )
 #: recorded tokens
 _USERS = {

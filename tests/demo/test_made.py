@@ -162,7 +162,7 @@ def test_it_is_as_large_and_as_mixed_as_promised(laboratory: MadeLaboratory) -> 
     )
     probes = Counter(r.eid for r in rows if r.name == "spikes.times.npy" and not r.revision)
     assert 2 in probes.values()
-    assert {r.revision for r in rows} == {"", "2020-08-31", "2021-07-05"}
+    assert {r.revision for r in rows} == {"", "2020-08-31", "2021-07-05", "2024-05-06"}
     assert any(s.n_trials and not probes[s.eid] for s in sessions), "behaviour only"
     assert any(s.n_trials is None and s.number == 2 for s in sessions), "passive"
     assert {r.data_format for r in rows} >= {"npy", "json", "jsonable", "csv", "tsv", "ssv", "bin"}

@@ -59,7 +59,7 @@ def _dataset_row(
 def _default_revision(plan: SessionPlan, path: str) -> str:
     """The revision that is the default among those of a file: the newest, or the one before."""
     collection, _, name = rows.split_path(path)
-    if not plan.revisions or collection != f"alf/{plan.probes[0]}":
+    if not plan.revisions or collection != plan.sorting_folder(0):
         return ""
     if not name.startswith(("spikes.", "clusters.")):
         return ""

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from onefs.demo.made import neural
+from onefs.demo.made import histology, neural
 from onefs.demo.made.neural import Sorting
 from onefs.demo.made.plan import Kind
 from onefs.demo.made.randomness import generator
@@ -45,7 +45,7 @@ def standard_files(recording: Recording) -> Files:
         files["alf/_ibl_leftCamera.times.npy"] = lambda: recording.eye.timestamps
     for index, probe in enumerate(plan.probes):
         for revision in ("", *plan.revisions) if index == 0 else ("",):
-            files |= _probe(recording, probe, revision)
+            files |= _probe(recording, probe, revision, plan.sorting_folder(index))
     if plan.probes:
         files["alf/probes.description.tsv"] = lambda: (
             "label\tmodel\tserial\n"
@@ -159,9 +159,9 @@ def _passive(recording: Recording) -> Files:
     }
 
 
-def _probe(recording: Recording, probe: str, revision: str) -> Files:
+def _probe(recording: Recording, probe: str, revision: str, collection: str) -> Files:
     """One sorting. A re-sorting replaces what depends on the spikes, not the probe's channels."""
-    folder = f"alf/{probe}/" + (f"#{revision}#/" if revision else "")
+    folder = f"{collection}/" + (f"#{revision}#/" if revision else "")
 
     def sorting() -> Sorting:
         return recording.sorting(probe, revision)
@@ -188,7 +188,10 @@ def _probe(recording: Recording, probe: str, revision: str) -> Files:
     )
     files[f"{folder}channels.localCoordinates.npy"] = lambda: sorting().site_positions
     files[f"{folder}channels.rawInd.npy"] = lambda: np.arange(len(sorting().site_positions))
-    files[f"{folder}channels.brainLocation.tsv"] = lambda: brain_location(
+    files[f"{folder}channels.mlapdv.npy"] = lambda: histology.coordinates(
+        sorting().site_positions[:, 1]
+    )
+    files[f"{folder}channels.brainLocationIds_ccf_2017.npy"] = lambda: histology.region_ids(
         sorting().site_positions[:, 1]
     )
     return files
@@ -206,14 +209,10 @@ def metrics(sorting: Sorting, duration: float) -> str:
     return "cluster_id,spike_count,firing_rate,amp_median,label\n" + "".join(rows)
 
 
-#: brain regions from the tip of the probe up: the depth where each ends, and its acronym
-_REGIONS = ((900.0, "PO"), (1300.0, "LP"), (1700.0, "DG-mo"), (2300.0, "CA1"), (9999.0, "VISa2/3"))
-
-
 def brain_location(depths: NDArray[Any]) -> str:
     """A row per channel: coordinates in the Allen atlas in micrometres, and the region there."""
     rows = []
     for depth in depths:
-        region = next(acronym for end, acronym in _REGIONS if depth < end)
+        region = histology.region_at(depth)
         rows.append(f"{-2000.0:.1f}\t{-4200.0 + depth:.1f}\t{-2243.1:.1f}\t{region}\n")
     return "ccf_ap\tccf_dv\tccf_lr\tallen_ontology\n" + "".join(rows)

@@ -62,6 +62,8 @@ class SessionPlan:
     probes: tuple[str, ...] = ()
     #: re-sortings of the first probe, oldest first
     revisions: tuple[str, ...] = ()
+    #: folder of the first probe's sorting, inside the probe's; '' for the probe's own
+    sorter: str = ""
     #: the default is an older revision, not the newest
     old_default: bool = False
     #: size of a raw recording to include, in MiB
@@ -74,6 +76,11 @@ class SessionPlan:
     def key(self) -> str:
         """``lab/subject/date/number``: the name that ids and random numbers come from."""
         return f"{self.lab}/{self.subject}/{self.date}/{self.number:03d}"
+
+    def sorting_folder(self, index: int) -> str:
+        """Return the collection that has the sorting of a probe, by its place in ``probes``."""
+        folder = f"alf/{self.probes[index]}"
+        return f"{folder}/{self.sorter}" if self.sorter and index == 0 else folder
 
 
 LABS = (
@@ -122,6 +129,7 @@ FLOWERS = SessionPlan(
 
 _ONE, _TWO = ("probe00",), ("probe00", "probe01")
 _RESORTED = ("2020-08-31", "2021-07-05")
+_NEW_SORTING = ("2024-05-06",)
 
 
 def all_sessions() -> Iterator[SessionPlan]:
@@ -145,7 +153,10 @@ def _story(subject: Subject, first: date) -> Iterator[SessionPlan]:
     yield session(0, 1, 10, Kind.TRAINING, skill=0.35)
     yield session(7, 1, 9, Kind.TRAINING, skill=0.7)
     yield session(18, 1, 16, Kind.BIASED, eye=story == 1)
-    yield session(24, 1, 11, Kind.EPHYS, probes=_ONE, revisions=_RESORTED if story == 0 else ())
+    yield session(
+        24, 1, 11, Kind.EPHYS, probes=_ONE, sorter="pykilosort" if story == 1 else "",
+        revisions=_RESORTED if story == 0 else _NEW_SORTING if story == 1 else (),
+    )  # fmt: skip
     yield session(
         25, 1, 11, Kind.EPHYS, probes=_TWO, eye=True,
         revisions=_RESORTED if story == 3 else _RESORTED[:1] if story == 2 else (),

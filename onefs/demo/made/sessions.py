@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from onefs.demo import rows
+from onefs.demo.made import histology
 from onefs.demo.made.files import Files, standard_files
 from onefs.demo.made.plan import FLOWERS, TUTORIAL, Kind, SessionPlan
 from onefs.demo.made.recording import Recording
@@ -86,7 +87,7 @@ def session_row(plan: SessionPlan) -> SessionRecord:
             "wateradmin_session_related": [],
             "probe_insertion": insertions(plan, eid, start.isoformat()),
             "field_of_view": [],
-            "notes": [],
+            "notes": notes(plan, eid),
         },
     )
 
@@ -98,6 +99,24 @@ def projects(plan: SessionPlan) -> tuple[str, ...]:
     if plan.kind in (Kind.TRAINING, Kind.BIASED):
         return ("ibl_behaviour_pilot",)
     return ("ibl_neuropixel_brainwide_01",)
+
+
+def notes(plan: SessionPlan, eid: str) -> list[rows.Row]:
+    """The notes on a session, as ``/notes`` and the session's detail show them."""
+    if len(plan.probes) < 2:
+        return []
+    return [
+        {
+            "id": rows.make_id("note", plan.key),
+            "user": plan.users[0],
+            "date_time": f"{plan.date}T{plan.hour + 3:02d}:00:00",
+            "content_type": "actions.session",
+            "object_id": eid,
+            "text": f"{plan.probes[1]} was lowered twice",
+            "image": None,
+            "json": None,
+        }
+    ]
 
 
 def insertions(plan: SessionPlan, eid: str, start_time: str) -> list[rows.Row]:
@@ -117,7 +136,7 @@ def insertions(plan: SessionPlan, eid: str, start_time: str) -> list[rows.Row]:
                 "task_protocol": _PROTOCOLS[plan.kind],
             },
             "name": probe,
-            "json": {"qc": "PASS", "extended_qc": {"tracing_exists": True, "alignment_count": 2}},
+            "json": histology.insertion_json(),
             "serial": f"19108300{position:03d}",
             "auto_datetime": f"{plan.date}T23:00:00.000000",
             "chronic_insertion": None,

@@ -8,6 +8,7 @@ from typing import Any
 
 from onefs import alf
 from onefs.demo import rows
+from onefs.demo.made import histology
 from onefs.demo.made import plan as people
 from onefs.demo.made.plan import SessionPlan
 from onefs.demo.made.sessions import session_files
@@ -16,6 +17,8 @@ from onefs.demo.records import SessionRecord
 _DESCRIPTIONS = {
     "_ibl_wheel.position": "Absolute position of the wheel in radians, increasing means left turn",
     "_ibl_trials.choice": "Which way the mouse turned the wheel: 1 counter-clockwise, -1 clockwise",
+    "channels.brainLocationIds_ccf_2017": "Number of the brain region of each channel, CCF 2017",
+    "channels.mlapdv": "Coordinates of each channel in micrometres from bregma",
     "clusters.depths": "Depth of each cluster in micrometres from the tip of the probe",
     "clusters.templateWaveforms": "Mean waveform of each cluster: (clusters, samples, channels)",
     "licks.times": "Times of licks in seconds",
@@ -31,6 +34,8 @@ def make_tables(
     plans: Iterable[SessionPlan], sessions: Sequence[SessionRecord]
 ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
     """The tables by endpoint."""
+    insertions = [row for s in sessions for row in s.related["probe_insertion"]]
+    trajectories = histology.trajectory_rows(insertions)
     names = {path.rpartition("/")[2] for plan in plans for path in session_files(plan)}
     return {
         "labs": [
@@ -54,7 +59,11 @@ def make_tables(
             rows.tag_row(people.BEHAVIOUR_TAG, protected=True, public=True),
             rows.tag_row(people.REPEATED_SITE_TAG, protected=True, public=True),
         ],
-        "insertions": [row for s in sessions for row in s.related["probe_insertion"]],
+        "notes": [row for s in sessions for row in s.related["notes"]],
+        "insertions": insertions,
+        "trajectories": trajectories,
+        "channels": histology.channel_rows(trajectories),
+        "brain-regions": histology.brain_region_rows(),
     }
 
 

@@ -12,7 +12,11 @@ from onefs.demo.rows import with_uuid
 Row = Mapping[str, Any]
 
 #: what Alyx looks rows up by; all other tables have a ``name``
-_KEYS = {"subjects": "nickname", "users": "username", "insertions": "id"}
+_KEYS = {
+    "subjects": "nickname",
+    "users": "username",
+    **dict.fromkeys(("insertions", "trajectories", "channels", "notes", "brain-regions"), "id"),
+}
 
 
 class Database:
@@ -58,7 +62,7 @@ class Database:
         """The rows of a small table."""
         return self._tables.get(name, ())
 
-    def row(self, table: str, key: str | None) -> Row | None:
+    def row(self, table: str, key: str | int | None) -> Row | None:
         """One row of a small table by what Alyx looks it up by (a name, mostly)."""
         return None if key is None else self._rows.get(table, {}).get(key)
 

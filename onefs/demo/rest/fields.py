@@ -8,7 +8,7 @@ from typing import Any
 
 from onefs.demo.records import DatasetRecord, FileRecord, SessionRecord
 from onefs.demo.rest.database import Database
-from onefs.demo.rest.values import QC
+from onefs.demo.rest.values import PROVENANCES, QC
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,28 @@ def _session(db: Database, eid: str | None) -> Sequence[SessionRecord]:
 
 def _insertions(db: Database, session: SessionRecord) -> Sequence[Any]:
     return [row for row in db.table("insertions") if row.get("session") == session.eid]
+
+
+def _datasets_of_insertion(db: Database, row: Any) -> Sequence[DatasetRecord]:
+    found = (db.dataset(dataset_id) for dataset_id in row.get("datasets", ()))
+    return [dataset for dataset in found if dataset is not None]
+
+
+def _row_of(table: str, key: str) -> Relation:
+    """The row of a table whose id is the value of ``key``."""
+
+    def get(db: Database, row: Any) -> Sequence[Any]:
+        found = db.row(table, row.get(key))
+        return [found] if found is not None else []
+
+    return Relation(table, get)
+
+
+def _pointing_here(table: str, key: str) -> Relation:
+    """The rows of a table whose ``key`` is the id of the row at hand."""
+    return Relation(
+        table, lambda db, row: [each for each in db.table(table) if each.get(key) == row["id"]]
+    )
 
 
 def _texts(*names: str) -> dict[str, Field]:
@@ -199,6 +221,40 @@ MODELS: Mapping[str, Mapping[str, Field]] = {
         **_NAMED,
         **_texts("serial"),
         "session": Relation("session", lambda db, row: _session(db, row.get("session"))),
+        "datasets": Relation("dataset", _datasets_of_insertion),
+        "trajectory_estimate": _pointing_here("trajectories", "probe_insertion"),
+        "auto_datetime": column("datetime", "auto_datetime"),
+        "json": column("json", "json"),
+    },
+    "trajectories": {
+        "id": column("uuid", "id"),
+        "probe_insertion": _row_of("insertions", "probe_insertion"),
+        "channels": _pointing_here("channels", "trajectory_estimate"),
+        "provenance": Leaf("number", lambda row: PROVENANCES.get(row.get("provenance", ""))),
+        "datetime": column("datetime", "datetime"),
+        "json": column("json", "json"),
+        **{name: column("number", name) for name in ("x", "y", "z", "depth", "theta", "phi")},
+        "roll": column("number", "roll"),
+    },
+    "channels": {
+        **_NAMED,
+        "trajectory_estimate": _row_of("trajectories", "trajectory_estimate"),
+        "brain_region": _row_of("brain-regions", "brain_region"),
+        "json": column("json", "json"),
+        **{name: column("number", name) for name in ("axial", "lateral", "x", "y", "z")},
+    },
+    "brain-regions": {
+        "id": column("number", "id"),
+        **_texts("acronym", "name", "description"),
+        "parent": _row_of("brain-regions", "parent"),
+        "channels": _pointing_here("channels", "brain_region"),
+    },
+    "notes": {
+        "id": column("uuid", "id"),
+        "user": _named("users", lambda row: row.get("user")),
+        "date_time": column("datetime", "date_time"),
+        "object_id": column("uuid", "object_id"),
+        "text": column("text", "text"),
         "json": column("json", "json"),
     },
     "projects": {**_NAMED, **_texts("description")},

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
 from onefs.demo.records import SessionRecord
-from onefs.demo.rest import values
+from onefs.demo.rest import regions, values
 from onefs.demo.rest.database import Database
 from onefs.demo.rest.django import django_test, json_test, read_lookups
 from onefs.demo.rest.errors import failure
@@ -174,15 +174,13 @@ def _performance(db: Database, name: str, value: str) -> Test:
 
 
 def _histology(db: Database, name: str, value: str) -> Test:
-    # the laboratory holds no traced probes: True finds nothing, anything else is no filter
+    # Alyx looks for the procedure 'Histology', which no session has; only True is a filter
     return lambda session: value != "True"
 
 
 def _atlas(db: Database, name: str, value: str) -> Test:
-    if name == "atlas_id":
-        values.number(name, value)
-    # as above: no channels, so no region has any session
-    return lambda session: False
+    eids = regions.sessions_in(db, name, value)
+    return lambda session: session.eid in eids
 
 
 def _dataset_types(db: Database, name: str, value: str) -> Test:

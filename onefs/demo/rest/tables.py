@@ -1,9 +1,9 @@
-"""The small tables: labs, subjects, users ... and insertions, which have filters of their own."""
+"""The small tables: labs, subjects, users and the like."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,6 @@ from onefs.demo.rest import values
 from onefs.demo.rest.database import Database, Row
 from onefs.demo.rest.django import django_test, read_lookups
 from onefs.demo.rest.rows import Link
-from onefs.demo.rest.sessions import select_sessions
 
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -69,17 +68,6 @@ TABLES = (
     Table("tags", "Tag", order="name", exact=("name",)),
 )
 
-#: filters of /insertions that say what its session must be, and mean the same there
-_OF_SESSION = (
-    *("lab", "project", "task_protocol", "tag", "datasets", "dataset_types"),
-    *("atlas_acronym", "atlas_name", "atlas_id"),
-)
-INSERTION_FILTERS = (
-    *("id", "name", "session", "subject", "date", "experiment_number", "model"),
-    *_OF_SESSION,
-    "django",
-)
-
 
 def select_rows(db: Database, table: Table, args: Mapping[str, str]) -> list[Row]:
     """The rows of a table that ``args`` leave, in its order where it has one."""
@@ -125,49 +113,3 @@ def table_detail(table: Table, row: Row, link: Link) -> dict[str, Any]:
         **table_row(table, row, link),
         **{name: row.get(name, []) for name in table.detail_adds},
     }
-
-
-def select_insertions(db: Database, args: Mapping[str, str]) -> list[Row]:
-    """The insertions that ``args`` leave: latest session first, then by name."""
-    tests: list[Callable[[Row], bool]] = []
-    for name in ("id", "session"):
-        if name in args:
-            tests.append(_equals(name, values.uuid_text(name, args[name])))
-    if "name" in args:
-        tests.append(_equals("name", args["name"]))
-    if "model" in args:
-        # the filter looks at a column that is never filled
-        tests.append(lambda row: False)
-    eids = _eids(db, args)
-    if eids is not None:
-        tests.append(lambda row: row.get("session") in eids)
-    for lookup in read_lookups(args["django"]) if "django" in args else ():
-        tests.append(django_test(db, "insertions", lookup))
-    rows = [row for row in db.table("insertions") if all(test(row) for test in tests)]
-    rows.sort(key=lambda row: str(row.get("name")))
-    rows.sort(key=lambda row: _start(db, row), reverse=True)
-    return rows
-
-
-def _eids(db: Database, args: Mapping[str, str]) -> set[str] | None:
-    """The sessions whose insertions are meant; None for all."""
-    asked = {name: args[name] for name in _OF_SESSION if name in args}
-    sessions: Sequence[Any] = select_sessions(db, asked) if asked else db.sessions
-    if "subject" in args:
-        sessions = [s for s in sessions if s.subject == args["subject"]]
-    if "date" in args:
-        day = values.day(args["date"]).isoformat()
-        sessions = [s for s in sessions if s.start_time[:10] == day]
-    if "experiment_number" in args:
-        number = values.integer("number", args["experiment_number"])
-        sessions = [s for s in sessions if s.number == number]
-    return None if sessions is db.sessions else {session.eid for session in sessions}
-
-
-def _equals(name: str, value: str) -> Callable[[Row], bool]:
-    return lambda row: row.get(name) == value
-
-
-def _start(db: Database, row: Row) -> str:
-    session = db.session(row.get("session"))
-    return session.start_time if session is not None else ""

@@ -11,6 +11,13 @@ from onefs.demo.rest.errors import failure, invalid
 
 #: Alyx's quality control outcomes and their numbers (CRITICAL is the worst)
 QC = {"NOT_SET": 0, "PASS": 10, "WARNING": 30, "FAIL": 40, "CRITICAL": 50}
+#: where a trajectory is known from, and Alyx's numbers for that
+PROVENANCES = {
+    "Ephys aligned histology track": 70,
+    "Histology track": 50,
+    "Micro-manipulator": 30,
+    "Planned": 10,
+}
 
 _DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})", re.ASCII)
 

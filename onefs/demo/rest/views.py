@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onefs.demo.rest import paging, rows
+from onefs.demo.rest import paging, probes, rows
 from onefs.demo.rest.call import Call
+from onefs.demo.rest.database import Database, Row
 from onefs.demo.rest.datasets import (
     DATASET_FILTERS,
     FILE_FILTERS,
@@ -18,10 +19,8 @@ from onefs.demo.rest.datasets import (
 from onefs.demo.rest.errors import failure, not_found
 from onefs.demo.rest.sessions import SESSION_FILTERS, select_sessions
 from onefs.demo.rest.tables import (
-    INSERTION_FILTERS,
     TABLES,
     Table,
-    select_insertions,
     select_rows,
     table_detail,
     table_row,
@@ -101,7 +100,7 @@ def read_file(call: Call, file_id: str) -> Any:
 def list_insertions(call: Call) -> Any:
     """``/insertions``: latest session first, then by name."""
     return call.listed(
-        select_insertions(call.db, call.args),
+        probes.select_insertions(call.db, call.args),
         lambda row: rows.insertion_row(call.db, row, call.link),
         paging.ordered,
     )
@@ -113,6 +112,42 @@ def read_insertion(call: Call, pid: str) -> Any:
     if row is None:
         raise not_found("ProbeInsertion")
     return rows.insertion_detail(call.db, row, call.link)
+
+
+def _trajectory(call: Call, row: Row) -> Any:
+    return probes.trajectory_row(call.db, row, call.link)
+
+
+def _as_it_is(call: Call, row: Row) -> Any:
+    return row
+
+
+def _simple_views(
+    endpoint: str,
+    model: str,
+    select: Callable[[Database, Mapping[str, str]], Sequence[Row]],
+    filters: tuple[str, ...],
+    *,
+    show: Callable[[Call, Row], Any] = _as_it_is,
+    key: str = "key",
+    cut: Callable[..., Sequence[Row]] = paging.unordered,
+    allow: tuple[tuple[str, ...], tuple[str, ...]] = (LIST_METHODS, DETAIL_METHODS),
+) -> list[View]:
+    """The list and the detail of a table whose detail shows what the list does."""
+
+    def list_rows(call: Call) -> Any:
+        return call.listed(select(call.db, call.args), lambda row: show(call, row), cut)
+
+    def read_row(call: Call, row_id: str | int) -> Any:
+        row = call.db.row(endpoint, row_id)
+        if row is None:
+            raise not_found(model.replace(" ", ""))
+        return show(call, row)
+
+    return [
+        View(f"/{endpoint}", f"{model} List", list_rows, allow[0], filters),
+        View(f"/{endpoint}/<{key}:row_id>", f"{model} Detail", read_row, allow[1]),
+    ]
 
 
 def _table_views(table: Table) -> list[View]:
@@ -160,7 +195,26 @@ VIEWS = (
     View("/datasets/<key:dataset_id>", "Dataset Detail", read_dataset, DETAIL_METHODS),
     View("/files", "File Record List", list_files, filters=FILE_FILTERS),
     View("/files/<key:file_id>", "File Record Detail", read_file, DETAIL_METHODS),
-    View("/insertions", "Probe Insertion List", list_insertions, filters=INSERTION_FILTERS),
+    View("/insertions", "Probe Insertion List", list_insertions, filters=probes.INSERTION_FILTERS),
     View("/insertions/<key:pid>", "Probe Insertion Detail", read_insertion, DETAIL_METHODS),
+    *_simple_views(
+        "trajectories",
+        "Trajectory Estimate",
+        probes.select_trajectories,
+        probes.TRAJECTORY_FILTERS,
+        show=_trajectory,
+    ),
+    *_simple_views("channels", "Channel", probes.select_channels, probes.CHANNEL_FILTERS),
+    *_simple_views("notes", "Note", probes.select_notes, probes.NOTE_FILTERS),
+    *_simple_views(
+        "brain-regions",
+        "Brain Region",
+        probes.select_regions,
+        probes.REGION_FILTERS,
+        key="int",
+        cut=paging.ordered,
+        # regions are neither made nor deleted
+        allow=(READ_METHODS, ("GET", "PUT", "PATCH", "HEAD", "OPTIONS")),
+    ),
     *(view for table in TABLES for view in _table_views(table)),
 )
