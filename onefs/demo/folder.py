@@ -7,6 +7,7 @@ written into the folder. Files and sessions that come, go or change while it is 
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections import defaultdict
@@ -27,6 +28,8 @@ RESCAN = 3.0
 _PAUSES = 10
 #: seconds that one waits for what is found out on a thread of its own; then it goes on without
 PATIENCE = 2.0
+#: the folder of a probe, from its session's folder on
+_PROBE = re.compile(r"(?:alf|raw_ephys_data)/(probe[^/]*)/")
 
 Tables = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -72,6 +75,8 @@ class FolderLaboratory:
             )
         self._types: set[str] = set()
         self._revisions: set[str] = set()
+        #: eid -> the names of its probes, and the ids of their datasets
+        self._probes: dict[str, dict[str, list[str]]] = {}
         self._publish()
         self._apart(self._learn_all)
 
@@ -91,7 +96,7 @@ class FolderLaboratory:
         if place is None:
             return ()
         found = list(files(place.path, self._root))
-        self._learn(found)
+        self._learn(eid, found)
         newest = _newest_revisions(found)
         return [self._row(eid, place, file, newest) for file in found]
 
@@ -153,8 +158,8 @@ class FolderLaboratory:
         self._scan_at = now + max(RESCAN, _PAUSES * (now - began))
 
     def _learn_all(self) -> None:
-        for place in self._scan.places.values():
-            self._learn(files(place.path, self._root))
+        for eid, place in self._scan.places.items():
+            self._learn(eid, list(files(place.path, self._root)))
 
     @staticmethod
     def _apart(work: Callable[[], None]) -> None:
@@ -168,14 +173,20 @@ class FolderLaboratory:
         self._sessions: Sequence[SessionRecord] = list(self._scan.sessions)
         self._tables: Tables = self._make_tables()
 
-    def _learn(self, found: Iterable[Found]) -> None:
-        """Take up the types and revisions of files; what is new is published."""
+    def _learn(self, eid: str, found: Sequence[Found]) -> None:
+        """Take up types, revisions and probes of a session's files; what is new is published."""
         split = [rows.split_path(file.inside) for file in found]
         types = {alf.dataset_type(name) for _, _, name in split}
         revisions = {revision for _, revision, _ in split if revision}
+        probes = self._probes_of(found)
         with self._lock:
-            if types <= self._types and revisions <= self._revisions:
+            if (
+                types <= self._types
+                and revisions <= self._revisions
+                and probes == self._probes.get(eid, {})
+            ):
                 return
+            self._probes[eid] = probes
             self._types |= types
             self._revisions |= revisions
             self._publish()
@@ -197,7 +208,22 @@ class FolderLaboratory:
             "dataset-types": rows.dataset_type_rows({*self._types, "unknown"}, {}),
             "data-formats": rows.data_format_rows(),
             "revisions": rows.revision_rows(self._revisions),
+            "insertions": [
+                rows.insertion_row(eid, name, datasets)
+                for eid, probes in self._probes.items()
+                if eid in self._scan.places
+                for name, datasets in probes.items()
+            ],
         }
+
+    def _probes_of(self, found: Iterable[Found]) -> dict[str, list[str]]:
+        """The probes that have a folder among a session's files, and the datasets in it."""
+        probes: defaultdict[str, list[str]] = defaultdict(list)
+        for file in found:
+            probe = _PROBE.match(file.inside)
+            if probe is not None:
+                probes[probe[1]].append(self._ids(file.path, file.stat)[0])
+        return dict(probes)
 
     def _ids(self, path: str, stat: os.stat_result) -> tuple[str, str]:
         """The id of a file, and the one that it has while it has changed and has no md5 yet."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -187,6 +187,21 @@ def dataset_type_rows(types: Iterable[str], descriptions: Mapping[str, str]) -> 
         }
         for name in sorted(set(types))
     ]
+
+
+def insertion_row(eid: str, name: str, datasets: Sequence[str]) -> Row:
+    """One row of ``/insertions``: a probe of which nothing but its datasets is known."""
+    return {
+        "id": make_id("insertion", eid, name),
+        "session": eid,
+        "model": None,
+        "name": name,
+        "json": {},
+        "serial": "",
+        "auto_datetime": "",
+        "chronic_insertion": None,
+        "datasets": list(datasets),
+    }
 
 
 def data_format_rows() -> list[Row]:

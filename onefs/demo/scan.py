@@ -147,10 +147,4 @@ def _session(eid: str, place: Place) -> SessionRecord:
         start_time=f"{place.date}T00:00:00",
         number=int(place.number),
         auto_datetime=_registered(place),
-        related={
-            "wateradmin_session_related": [],
-            "probe_insertion": [],
-            "field_of_view": [],
-            "notes": [],
-        },
     )

@@ -322,3 +322,19 @@ def test_nobody_waits_for_a_scan_of_a_slow_disk(
     finally:
         slow.go_on()
     wait_until(lambda: len(laboratory.sessions()) == 2, what="the scan's end")
+
+
+def test_a_folder_of_a_probe_is_an_insertion(tmp_path: Path) -> None:
+    inside = ("alf/probe00/pykilosort/a.b.npy", "raw_ephys_data/probe01/c.d.cbin", "alf/e.f.npy")
+    for path in inside:
+        put(tmp_path, f"{SESSION}/{path}")
+    laboratory = FolderLaboratory(tmp_path)
+    eid = laboratory.sessions()[0].eid
+    insertions = {row["name"]: row for row in laboratory.tables()["insertions"]}
+    assert sorted(insertions) == ["probe00", "probe01"]
+    assert {row["session"] for row in insertions.values()} == {eid}
+    [sorted_file] = [row.id for row in all_rows(laboratory) if row.name == "a.b.npy"]
+    assert insertions["probe00"]["datasets"] == [sorted_file]
+    put(tmp_path, f"{SESSION}/alf/probe02/g.h.npy")
+    laboratory.datasets(eid)
+    assert len(laboratory.tables()["insertions"]) == 3

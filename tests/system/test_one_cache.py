@@ -128,7 +128,7 @@ def test_the_cache_folder_by_itself(servers: Servers, mounted: Mounted, tmp_path
     [alone] = _workers("local", 1, given, tmp_path / "home")
     [over_mount] = _workers("local", 1, {**given, "cache": str(mounted.path)}, tmp_path / "home")
     assert alone == over_mount
-    assert alone["sessions"][REVISIONS]["datasets"] == 48
+    assert alone["sessions"][REVISIONS]["datasets"] == 49
     assert data_requests(servers) == []
 
 

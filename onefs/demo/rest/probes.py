@@ -25,7 +25,9 @@ _OF_SESSION = ("lab", "project", "task_protocol", "tag", "datasets", "dataset_ty
 def select(db: Database, model: str, filters: Mapping[str, Make], args: Mapping[str, str]) -> Any:
     """Return the rows of a table that ``args`` leave, in the table's order."""
     tests = [make(db, name, args[name]) for name, make in filters.items() if name in args]
-    for lookup in read_lookups(args["django"]) if "django" in args else ():
+    lookups = read_lookups(args["django"]) if "django" in args else []
+    # datasets may have to be made first, so those of few rows are looked at
+    for lookup in sorted(lookups, key=lambda each: "datasets" in each.path.split("__")):
         tests.append(django_test(db, model, lookup))
     return [row for row in db.table(model) if all(test(row) for test in tests)]
 

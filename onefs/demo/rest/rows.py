@@ -34,6 +34,12 @@ def session_detail(db: Database, session: SessionRecord, link: Link) -> dict[str
     parent = session.parent_session
     datasets = [d for d in db.datasets(session.eid) if db.reachable(d)]
     related: dict[str, Any] = {name: session.related.get(name, []) for name in _RELATED}
+    if not related["probe_insertion"]:
+        related["probe_insertion"] = [
+            insertion_row(db, row, link)
+            for row in db.table("insertions")
+            if row.get("session") == session.eid
+        ]
     return {
         "subject": session.subject,
         "users": list(session.users),

@@ -17,20 +17,25 @@ RENDERERS = (
 )
 
 _PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
+_WRITING = ("post", "put", "patch", "delete")
+#: the schema of rows that are sent; which fields they have is not described
+_ANY_ROW = "Row"
 _PAGING = ("limit", "offset")
 
 
 def openapi(views: Iterable[View]) -> dict[str, Any]:
-    """An OpenAPI 3.0.3 document with the GET of each view: its path, parameters and filters.
+    """Return an OpenAPI 3.0.3 document with the methods of each view, its parameters and filters.
+
+    ONE-api learns from it what it can ask for. What would write is in it, and refused when asked.
 
     It is served as the YAML form too: every JSON text is YAML.
     """
     return {
         "openapi": "3.0.3",
         "info": {"title": "Alyx", "version": "3.6.1", "description": "Embedded laboratory"},
-        "paths": {path_of(view): {"get": _operation(view)} for view in views},
+        "paths": {path_of(view): _operations(view) for view in views},
         "components": {
-            "schemas": {},
+            "schemas": {_ANY_ROW: {"type": "object", "properties": {}}},
             "securitySchemes": {
                 "tokenAuth": {"type": "apiKey", "in": "header", "name": "Authorization"}
             },
@@ -41,6 +46,21 @@ def openapi(views: Iterable[View]) -> dict[str, Any]:
 def path_of(view: View) -> str:
     """A route as OpenAPI writes it: ``/sessions/{eid}``."""
     return _PARAMETER.sub(r"{\1}", view.rule)
+
+
+def _operations(view: View) -> dict[str, Any]:
+    """The operations of a path by method; those that write have a body of unspecified fields."""
+    read = _operation(view)
+    reference = {"$ref": f"#/components/schemas/{_ANY_ROW}"}
+    body = {"requestBody": {"content": {"application/json": {"schema": reference}}}}
+    in_path = [each for each in read["parameters"] if each["in"] == "path"]
+    operations = {"get": read}
+    for method in _WRITING:
+        if method.upper() in view.allow:
+            named = {**read, "operationId": f"{read['operationId']}_{method}"}
+            sent = body if method != "delete" else {}
+            operations[method] = {**named, "parameters": in_path, **sent}
+    return operations
 
 
 def _operation(view: View) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class Table:
     exact: tuple[str, ...] = ()
     #: keys that a filter of the same name compares with True or False
     flags: tuple[str, ...] = ()
-    #: False for a list that takes no filter at all
+    #: whether the list takes ``django=``
     django: bool = True
     #: whether Alyx gives each row its own address
     has_url: bool = False
@@ -63,9 +63,15 @@ TABLES = (
     Table("projects", "Project", django=False),
     Table("dataset-types", "DatasetType", order="name", django=False),
     Table("data-formats", "DataFormat", django=False),
-    Table("data-repository", "DataRepository", exact=("name",), flags=("globus_is_personal",)),
-    Table("revisions", "Revision", exact=("name",)),
-    Table("tags", "Tag", order="name", exact=("name",)),
+    Table(
+        "data-repository",
+        "DataRepository",
+        exact=("name",),
+        flags=("globus_is_personal",),
+        django=False,
+    ),
+    Table("revisions", "Revision", exact=("name",), django=False),
+    Table("tags", "Tag", order="name", exact=("name",), django=False),
 )
 
 

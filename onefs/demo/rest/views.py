@@ -28,6 +28,14 @@ from onefs.demo.rest.tables import (
 
 LIST_METHODS = ("GET", "POST", "HEAD", "OPTIONS")
 DETAIL_METHODS = ("GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+#: lists of what no laboratory of the demo has, and what Alyx calls a row of them
+_EMPTY = (
+    ("chronic-insertions", "Chronic Insertion"),
+    ("fields-of-view", "FOV"),
+    ("surgeries", "Surgery"),
+    ("water-administrations", "Water Administration"),
+    ("weighings", "Weighing"),
+)
 READ_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -120,6 +128,10 @@ def _trajectory(call: Call, row: Row) -> Any:
 
 def _as_it_is(call: Call, row: Row) -> Any:
     return row
+
+
+def _no_rows(db: Database, args: Mapping[str, str]) -> Sequence[Row]:
+    return ()
 
 
 def _simple_views(
@@ -216,5 +228,6 @@ VIEWS = (
         # regions are neither made nor deleted
         allow=(READ_METHODS, ("GET", "PUT", "PATCH", "HEAD", "OPTIONS")),
     ),
+    *(view for name, model in _EMPTY for view in _simple_views(name, model, _no_rows, ())),
     *(view for table in TABLES for view in _table_views(table)),
 )
