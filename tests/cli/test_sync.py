@@ -17,6 +17,7 @@ import pytest
 from onefs.demo.folder import FolderLaboratory
 from onefs.demo.made import MadeLaboratory
 from onefs.demo.rest import cache
+from onefs.demo.rest.database import Database
 from onefs.demo.rest.errors import ApiError
 from onefs.demo.serve import Servers
 from onefs.errors import OnefsError
@@ -107,8 +108,8 @@ def damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the middle of the archive that the server sends a byte is flipped."""
     whole = cache.CacheTables.zip
 
-    def flipped(tables: cache.CacheTables) -> bytes:
-        content = whole(tables)
+    def flipped(tables: cache.CacheTables, db: Database) -> bytes:
+        content = whole(tables, db)
         at = len(content) // 2
         return content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :]
 

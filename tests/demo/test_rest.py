@@ -16,6 +16,7 @@ import pytest
 
 from onefs.demo.records import DatasetRecord, Login, SessionRecord
 from onefs.demo.rest import create_app
+from onefs.demo.rest.cache import CacheTables
 from onefs.demo.rest.database import Database
 from onefs.demo.rest.errors import ApiError
 from onefs.demo.rest.sessions import select_sessions
@@ -301,3 +302,12 @@ def test_lookups_that_make_no_sense(database: Database, lookup: str, detail: str
         select_sessions(database, {"django": lookup})
     assert refused.value.status == 500
     assert detail in refused.value.body["detail"]
+
+
+def test_cache_tables_follow_the_database() -> None:
+    tables = CacheTables()
+    known = Database(RecordedSource(), FILES)
+    made = tables.get(known)
+    assert tables.get(known) is made
+    source = _Simultaneous()
+    assert tables.get(Database(source, FILES)).files["sessions.pqt"] != made.files["sessions.pqt"]

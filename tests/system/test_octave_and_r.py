@@ -11,6 +11,7 @@ import pytest
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from onefs.demo.rows import make_id
 from tests.laboratories import small_folder
 from tests.programs import octave, rscript
 from tests.running import Home, Mounted, run
@@ -168,6 +169,65 @@ def test_dir_has_exact_sizes_with_the_dots_first(
     sizes = {name: int(size) for size, _, name in rows[2:]}
     assert sizes == {
         each.name: each.stat().st_size for each in (folder / SESSION / "alf").iterdir()
+    }
+
+
+# the calls that kwikteam's npy-matlab and IBL's ibllib-matlab make, in their order
+_OLD_LOADERS = """
+path = '{path}';
+printf('%d %d\\n', exist(path, 'file'), numel(dir(path)));
+fid = fopen(path);
+magic = fread(fid, [1 6], 'uint8=>uint8');
+version = fread(fid, [1 2], 'uint8=>uint8');
+total = 10 + double(fread(fid, [1 1], 'uint16=>uint16'));
+fclose(fid);
+fid = fopen(path, 'r', 'l');
+[~] = fread(fid, total, 'uint8');
+data = fread(fid, {count}, 'double=>double');
+printf('%d\\n', feof(fid), ftell(fid), fseek(fid, 0, 'bof'));
+fclose(fid);
+fid = fopen('{out}', 'w');
+fwrite(fid, data, 'double');
+fclose(fid);
+"""
+
+
+@pytest.mark.parametrize("name", ["vector.f8.npy", "vector.f8.{id}.npy"])
+def test_old_loaders_read_a_name_with_and_without_its_uuid(
+    mounted: Mounted, tmp_path: Path, name: str
+) -> None:
+    inside = f"{SESSION}/alf/{name.format(id=make_id(f'{SESSION}/alf/vector.f8.npy'))}"
+    array, out = ARRAYS["vector.f8"][0], tmp_path / "data"
+    code = _OLD_LOADERS.format(path=mounted.path / inside, count=array.size, out=out)
+    shown = octave_lines(tmp_path / "old.m", code)
+    assert shown == ["2 1", "0", str((mounted.path / inside).stat().st_size), "0"]
+    np.testing.assert_array_equal(np.fromfile(out), array)
+
+
+_WALK = """
+function found = walk(folder)
+  entries = dir(folder);
+  found = {{}};
+  for k = 1:numel(entries)
+    if all(entries(k).name == '.') continue; end
+    inner = [entries(k).folder filesep entries(k).name];
+    if entries(k).isdir
+      found = [found, walk(inner)];
+    else
+      found{{end + 1}} = inner;
+    end
+  end
+end
+printf('%s\\n', walk('{folder}'){{:}});
+"""
+
+
+def test_a_recursive_dir_finds_every_file(mounted: Mounted, folder: Path, tmp_path: Path) -> None:
+    code = "1;\n" + _WALK.format(folder=mounted.path / SESSION)
+    found = {line.rpartition("/003/")[2] for line in octave_lines(tmp_path / "walk.m", code)}
+    session = folder / SESSION
+    assert found == {
+        str(path.relative_to(session)) for path in session.rglob("*") if path.is_file()
     }
 
 

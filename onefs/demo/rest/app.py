@@ -15,7 +15,7 @@ from onefs.demo.records import Login, Source
 from onefs.demo.rest import schema
 from onefs.demo.rest.access import Accounts, Throttle
 from onefs.demo.rest.answers import error_page, negotiate, rendered, with_headers
-from onefs.demo.rest.cache import CacheTables, cache_views
+from onefs.demo.rest.cache import cache_views
 from onefs.demo.rest.call import Call
 from onefs.demo.rest.database import Database
 from onefs.demo.rest.errors import ApiError, failure, forbidden, method_not_allowed
@@ -63,7 +63,7 @@ def create_app(
     app.url_map.merge_slashes = False
     app.url_map.converters.update(key=_LowerUuid, word=_Word)
     server = _Server(Database(source, data_url), Accounts(login, public_users), throttle)
-    for view in (*VIEWS, *cache_views(server.tables)):
+    for view in (*VIEWS, *cache_views()):
         _route(app, view.rule, server.handler(view))
     _route(app, "/auth-token", server.log_in)
     _route(app, "/api/schema", server.schema)
@@ -81,7 +81,6 @@ class _Server:
         self._db = db
         self._accounts = accounts
         self._throttle = Throttle(throttle) if throttle is not None else None
-        self.tables = CacheTables(db)
 
     def handler(self, view: View) -> Callable[..., Response]:
         """The Flask view of one of ours."""

@@ -40,33 +40,40 @@ class _Made:
 
 
 class CacheTables:
-    """The tables, made once for each tag that is asked for. Thread-safe."""
+    """The tables, made for each tag that is asked for, and again when the database is another.
 
-    def __init__(self, db: Database) -> None:
-        self._db = db
-        self._created = datetime.now().strftime("%Y-%m-%d %H:%M")
+    Thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._db: Database | None = None
+        self._created = ""
         self._made: dict[str | None, _Made] = {}
         self._lock = threading.Lock()
 
-    def get(self, tag: str | None = None) -> _Made:
+    def get(self, db: Database, tag: str | None = None) -> _Made:
         """The tables of ``tag`` (None: all). Raises ApiError 404 without pyarrow."""
         with self._lock:
+            if db is not self._db:
+                self._db = db
+                self._created = datetime.now().strftime("%Y-%m-%d %H:%M")
+                self._made.clear()
             if tag not in self._made:
-                self._made[tag] = self._make(tag)
+                self._made[tag] = self._make(db, tag)
             return self._made[tag]
 
-    def zip(self) -> bytes:
+    def zip(self, db: Database) -> bytes:
         """``cache.zip``: the tables of everything."""
         buffer = io.BytesIO()
-        made = self.get()
+        made = self.get(db)
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, data in made.files.items():
                 archive.writestr(name, data)
             archive.writestr("cache_info.json", json.dumps(made.info))
         return buffer.getvalue()
 
-    def _make(self, tag: str | None) -> _Made:
-        sessions, datasets = self._rows(tag)
+    def _make(self, db: Database, tag: str | None) -> _Made:
+        sessions, datasets = _rows(db, tag)
         info: dict[str, Any] = {
             "date_created": self._created,
             "origin": "alyx",
@@ -88,35 +95,37 @@ class CacheTables:
         }
         return _Made(info, files)
 
-    def _rows(self, tag: str | None) -> tuple[list[SessionRecord], list[DatasetRecord]]:
-        sessions: list[SessionRecord] = []
-        datasets: list[DatasetRecord] = []
-        for session in self._db.sessions:
-            rows = [d for d in self._db.datasets(session.eid) if _is_listed(d, tag)]
-            if session.number is not None and (rows or tag is None):
-                sessions.append(session)
-                datasets += rows
-        return (
-            sorted(sessions, key=lambda session: session.eid),
-            sorted(datasets, key=lambda dataset: (dataset.eid or "", dataset.id)),
-        )
+
+def _rows(db: Database, tag: str | None) -> tuple[list[SessionRecord], list[DatasetRecord]]:
+    sessions: list[SessionRecord] = []
+    datasets: list[DatasetRecord] = []
+    for session in db.sessions:
+        rows = [d for d in db.datasets(session.eid) if _is_listed(d, tag)]
+        if session.number is not None and (rows or tag is None):
+            sessions.append(session)
+            datasets += rows
+    return (
+        sorted(sessions, key=lambda session: session.eid),
+        sorted(datasets, key=lambda dataset: (dataset.eid or "", dataset.id)),
+    )
 
 
-def cache_views(tables: CacheTables) -> Iterator[View]:
+def cache_views() -> Iterator[View]:
     """The routes of the tables."""
+    tables = CacheTables()
 
     def info(call: Call) -> Any:
-        return tables.get().info
+        return tables.get(call.db).info
 
     def info_of_tag(call: Call, tag: str) -> Any:
         if call.db.row("tags", tag) is None:
             text = "Tag matching query does not exist."
             return Response(text, 404, content_type="text/html; charset=utf-8")
-        return tables.get(tag).info
+        return tables.get(call.db, tag).info
 
     def archive(call: Call) -> Any:
         headers = {"Content-Disposition": 'inline; filename="cache.zip"'}
-        return Response(tables.zip(), 200, headers, content_type="application/zip")
+        return Response(tables.zip(call.db), 200, headers, content_type="application/zip")
 
     routes: Sequence[tuple[str, str, Callable[..., Any]]] = (
         ("/cache/info/", "Cache Version", info),
