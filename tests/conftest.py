@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import signal
 import sys
 
 import pytest
@@ -20,7 +21,12 @@ _ARENA_MAX, _MMAP_THRESHOLD = (-8, 2), (-3, 1 << 20)
 
 
 def pytest_configure() -> None:
-    """See :data:`_ARENA_MAX`."""
+    """See :data:`_ARENA_MAX`; and have Ctrl-C end the programs that tests start.
+
+    A shell has what it starts in the background ignore it, and their children too.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(*_ARENA_MAX)
