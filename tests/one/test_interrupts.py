@@ -72,6 +72,7 @@ def environment(server: Server, tmp_path: Path) -> dict[str, str]:
         **os.environ,
         **{f"ONEFS_{name.upper()}": server.ready[name] for name in names},
         "ONEFS_URL": server.ready["alyx_url"],
+        "ONEFS_DATA_HOSTS": server.ready["data_url"],
         "ONEFS_CACHE_DIR": str(tmp_path / "ONE"),
         "ONEFS_DEADLINE": str(FAR),
         "ONEFS_STALL": str(FAR),
@@ -122,7 +123,7 @@ def program(environment: dict[str, str]) -> Iterator[Program]:
         yield made
     finally:
         made.process.kill()
-        made.process.communicate()
+        print(made.process.communicate()[1].decode(errors="replace"))  # shown when a test fails
 
 
 CALLS: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
@@ -201,4 +202,5 @@ def test_a_command_ends_at_once(
         finally:
             process.kill()
     assert b"Traceback" not in said
-    assert process.returncode in (0, 1, 130), said
+    # the last where the signal meets an interpreter that has not begun, or is ending
+    assert process.returncode in (0, 1, 130, -signal.SIGINT), said
