@@ -201,6 +201,11 @@ class Queries:
             return sorted({name for lab in labs for name in database.subjects(lab)})
         return sorted(labs) if what == "labs" else []
 
+    def session_of_dataset(self, dataset_id: str) -> str:
+        """The eid of a dataset's session; Alyx is asked unless it is known. Raises NotFound."""
+        known = self._database().session_of_dataset(dataset_id)
+        return known or self._alyx.session_of_dataset(dataset_id)
+
     def saved(self) -> dict[str, str]:
         """The saved searches: their names, and their queries as texts."""
         return self._database().facts("search/")
