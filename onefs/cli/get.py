@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from onefs import alf
 from onefs.cli.cache import site_options
 from onefs.cli.notices import reported
 from onefs.cli.options import FAILED, exit_code, say, say_path
 from onefs.cli.status import size
 from onefs.errors import NotFound, OnefsError
+from onefs.tree.views import BY_EID
 
 if TYPE_CHECKING:
     from onefs.access import Access
@@ -128,6 +130,7 @@ def _tell_unasked(unasked: Mapping[str, OnefsError]) -> None:
 
 def _chosen(access: Access, found: Found, patterns: Sequence[str], types: Sequence[str]) -> Found:
     """The datasets that have one of the types, if any are given. Raises NotFound for none."""
+    everything = found
     if types:
         typed = access.catalogue.typed([dataset for dataset, _ in found])
         found = [
@@ -137,8 +140,23 @@ def _chosen(access: Access, found: Found, patterns: Sequence[str], types: Sequen
         ]
     if not found:
         kind = f" of type {' or '.join(types)}" if types else ""
+        _refuse_unserved(access, everything, patterns, types)
         raise NotFound(f"there is no dataset{kind} at {', '.join(patterns)}")
     return found
+
+
+def _refuse_unserved(
+    access: Access, found: Found, patterns: Sequence[str], types: Sequence[str]
+) -> None:
+    """Raise NotFound where the sessions have datasets of these types, but on no server."""
+    from onefs.metadata.catalogue import unserved_sentence
+
+    named = (pattern.removeprefix(f"{BY_EID}/") for pattern in patterns)
+    eids = {dataset.eid for dataset, _ in found} | {each for each in named if alf.is_uuid(each)}
+    for session in access.database.sessions_of(sorted(eids)):
+        for dataset, repositories in access.catalogue.unserved(session):
+            if any(fnmatchcase(dataset.dataset_type, each) for each in types):
+                raise NotFound(unserved_sentence(dataset.name, repositories))
 
 
 def _say_what(access: Access, wanted: Iterable[tuple[Dataset, Place]]) -> None:

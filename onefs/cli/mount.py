@@ -157,8 +157,11 @@ def mount(
 def umount(mountpoint: str) -> None:
     """Undo the mount at MOUNTPOINT, and wait until it is gone."""
     from onefs.mount.daemon import stop
+    from onefs.mount.places import resolve
 
-    stop(mountpoint)
+    path = resolve(mountpoint)
+    os.chdir("/")  # so that this process does not keep the mount busy
+    stop(path)
 
 
 def _timeout(*, sync: bool, demo: bool) -> float:

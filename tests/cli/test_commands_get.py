@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from subprocess import PIPE
 
@@ -13,11 +14,12 @@ import pytest
 from onefs.alf import dataset_file
 from onefs.cli.options import UNREACHABLE
 from onefs.demo.folder import FolderLaboratory
+from onefs.demo.records import DatasetRecord
 from onefs.demo.serve import Servers
 from onefs.tree.finding import DATASET
 from tests.cli.commands_table import row
 from tests.cli.terminal import Terminal
-from tests.laboratories import SMALL, account, downloads, opened, small_folder
+from tests.laboratories import SMALL, Altered, account, downloads, opened, small_folder
 from tests.running import ONEFS, TIMEOUT, Home, Mounted, process
 from tests.scripted import Scripted, answer_json, stall
 
@@ -180,3 +182,32 @@ def test_a_long_listing_shows_what_is_listed(tmp_path: Path, environ: dict[str, 
             terminal.expect("listing lab/*: 0 files so far")
             terminal.interrupt()
             assert terminal.code() == 130
+
+
+class OnNoServer(Altered):
+    """A laboratory whose repositories lack the licks, though they are registered."""
+
+    def datasets(self, eid: str) -> list[DatasetRecord]:
+        """See :class:`onefs.demo.records.Source`."""
+        return [
+            replace(
+                each,
+                file_records=tuple(replace(copy, exists=False) for copy in each.file_records),
+            )
+            if each.name.startswith("licks.")
+            else each
+            for each in self._source.datasets(eid)
+        ]
+
+
+@row("file registered in Alyx but on no server")
+def test_a_file_on_no_server_is_told_from_one_that_is_not_registered(tmp_path: Path) -> None:
+    source = FolderLaboratory(small_folder(tmp_path / "data"))
+    with Servers(OnNoServer(source)) as servers, Home(tmp_path, **account(servers)) as home:
+        (eid,) = [each.eid for each in source.sessions() if each.subject == "mouse.2"]
+        sentence = "licks.times.npy is registered in Alyx, but on no server that can be reached"
+        assert sentence in home.refused(1, "show", LICKS)
+        assert sentence in home.refused(1, "get", eid, "--type", "licks.*")
+        other = home.refused(1, "show", LICKS.replace("licks", "clicks"))
+        assert "registered" not in other
+        assert "there is no dataset of type" in home.refused(1, "get", eid, "--type", "clicks.*")
