@@ -32,6 +32,16 @@ class DataCredentials:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What became of a secret that was to be forgotten."""
+
+    #: it was kept, and is gone
+    removed: bool
+    #: the keyring was given it and cannot be asked now
+    stays: bool = False
+
+
 class CredentialStore:
     """The secrets of this user, in the keyring or the file. Thread- and process-safe.
 
@@ -51,11 +61,8 @@ class CredentialStore:
         """Keep a user's Alyx token."""
         self._set(_token_key(url, username), token)
 
-    def delete_token(self, url: str, username: str) -> str:
-        """Forget a user's Alyx token. Its name in the keyring, where it stays there; else ''.
-
-        It stays where the keyring has been given it and cannot be asked now.
-        """
+    def delete_token(self, url: str, username: str) -> Removal:
+        """Forget a user's Alyx token."""
         return self._delete(_token_key(url, username))
 
     def data(self, url: str) -> tuple[str, Secret] | None:
@@ -71,8 +78,8 @@ class CredentialStore:
         """Keep user and password of a database's file server."""
         self._set(_data_key(url), json.dumps([username, password]))
 
-    def delete_data(self, url: str) -> str:
-        """Forget user and password of a database's file server. As :meth:`delete_token`."""
+    def delete_data(self, url: str) -> Removal:
+        """Forget user and password of a database's file server."""
         return self._delete(_data_key(url))
 
     def stamp(self) -> tuple[int, ...]:
@@ -118,13 +125,14 @@ class CredentialStore:
         else:
             self._write(key, None, in_keyring=True)
 
-    def _delete(self, key: str) -> str:
+    def _delete(self, key: str) -> Removal:
+        in_file = key in self._entries()
         try:
-            self._keyring.delete(key)
+            in_keyring = self._keyring.delete(key)
         except KeyringAway:
-            return key if self._write(key, None) else ""
+            return Removal(in_file, stays=self._write(key, None))
         self._write(key, None, in_keyring=False)
-        return ""
+        return Removal(in_file or in_keyring)
 
     def _entries(self) -> dict[str, object]:
         return self._read()[0]

@@ -43,10 +43,12 @@ class Keyring:
         """Keep a secret. Raises KeyringAway."""
         self._call(lambda backend: backend.set_password(SERVICE, key, secret))
 
-    def delete(self, key: str) -> None:
-        """Forget a secret; fine when there is none. Raises KeyringAway."""
-        if self.get(key) is not None:
-            self._call(lambda backend: backend.delete_password(SERVICE, key))
+    def delete(self, key: str) -> bool:
+        """Forget a secret. Returns whether there was one. Raises KeyringAway."""
+        if self.get(key) is None:
+            return False
+        self._call(lambda backend: backend.delete_password(SERVICE, key))
+        return True
 
     def _call(self, action: Callable[[Any], object]) -> object:
         if self._given_up is not None:

@@ -16,6 +16,7 @@ import pytest
 from onefs.credentials import (
     CredentialStore,
     DataCredentials,
+    Removal,
     alyx_password,
     find_data_credentials,
     known_token,
@@ -206,10 +207,9 @@ class TestKeyring:
         keyring.core.init_backend()
         away = CredentialStore(path)
         away.set_token(URL, "olivier", "token-in-file")
-        name = away.delete_token(URL, "olivier")
-        assert "olivier" in name
-        assert away.delete_token(URL, "olivier") == name, "it is still there"
-        assert away.delete_token(URL, "nate") == away.delete_data(URL) == "", "never was there"
+        assert away.delete_token(URL, "olivier") == Removal(True, stays=True)
+        assert away.delete_token(URL, "olivier") == Removal(False, stays=True), "it is still there"
+        assert away.delete_token(URL, "nate") == away.delete_data(URL) == Removal(False)
         assert away.unasked()
         assert away.token(URL, "olivier") is None
         backend.setenv("PYTHON_KEYRING_BACKEND", "kept_rings.Ring")
@@ -217,7 +217,7 @@ class TestKeyring:
         again = CredentialStore(path)
         assert not again.unasked()
         assert again.token(URL, "olivier") == "token-in-ring"
-        assert again.delete_token(URL, "olivier") == ""
+        assert again.delete_token(URL, "olivier") == Removal(True)
         assert json.loads(path.read_text()) == {"secrets": {}}
         assert again.token(URL, "olivier") is None
 

@@ -15,11 +15,11 @@ from typing import Any
 import click
 
 from onefs import __version__
+from onefs.cli.notices import Notices
 from onefs.cli.options import report
 from onefs.cli.streams import standard_streams, start_in_utf8_mode
+from onefs.cli.usage import UsageGroup, shown_as_sentences
 from onefs.errors import OnefsError
-from onefs.printable import printable
-from onefs.secret import RedactedFormatter
 
 #: name -> where the command is, and its line in ``onefs --help``
 COMMANDS = {
@@ -41,7 +41,7 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(UsageGroup):
     """A group that knows its commands by name, and prints errors as one sentence."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -71,17 +71,19 @@ class LazyGroup(click.Group):
             except OSError as error:
                 sys.exit(report(_unforeseen(error)))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with shown_as_sentences():
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> object:
-        if logging.lastResort is not None:  # prints warnings where no log is set up
-            logging.lastResort.setFormatter(RedactedFormatter("onefs: %(message)s"))
-            logging.lastResort.addFilter(_is_told_here_only)
         try:
-            return super().invoke(ctx)
-        except OnefsError as error:
-            ctx.exit(report(error))
-        except click.ClickException as error:
-            error.message = printable(error.message)  # type: ignore[misc]
-            raise
+            with Notices() as notices, shown_as_sentences():
+                notices.addFilter(_is_told_here_only)
+                try:
+                    return super().invoke(ctx)
+                except OnefsError as error:
+                    notices.reported(str(error))
+                    ctx.exit(report(error))
         except KeyboardInterrupt:
             ctx.exit(130)
         except click.Abort as abort:

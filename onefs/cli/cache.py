@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ import click
 
 from onefs.cli.options import FAILED, database_options, folder_options, say, say_path
 from onefs.cli.status import size
+from onefs.cli.usage import UsageGroup
 from onefs.errors import CacheError, NotFound
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def cache_options(command: F) -> F:
     return offline(site_options(command))
 
 
-@click.group()
+@click.group(cls=UsageGroup)
 def cache() -> None:
     """Look after the cache folder, while mounts use it or not.
 
@@ -145,7 +147,7 @@ def verify(paths: tuple[str, ...], as_json: bool, **flags: Any) -> None:
 @cache_options
 def pin(paths: tuple[str, ...], **flags: Any) -> None:
     """Never evict what is at PATH, nor what will be."""
-    with _opened(paths, flags, asks=True) as (access, patterns):
+    with _opened(paths, flags, asks=True, makes=True) as (access, patterns):
         count = 0
         for pattern in patterns:
             for dataset, _ in access.tree.datasets(pattern):
@@ -250,7 +252,7 @@ def adopt(folder: str, trust: bool, link: bool, as_json: bool, **flags: Any) -> 
 
     sizes = _sizes_below(Path(folder))
     with (
-        _opened((), flags, asks=True) as (access, _),
+        _opened((), flags, asks=True, makes=True) as (access, _),
         Progress(len(sizes), total(sizes.values())) as progress,
     ):
         finder = Finder(access, Path(folder))
@@ -278,16 +280,26 @@ def adopt(folder: str, trust: bool, link: bool, as_json: bool, **flags: Any) -> 
     say(said or "no files", err=True)
 
 
+def _check_cache_dir(flags: dict[str, Any]) -> None:
+    """Raise NotFound for a cache folder that was named and does not exist."""
+    named = flags.get("cache_dir") or os.environ.get("ONEFS_CACHE_DIR")
+    if named and not os.path.isdir(os.path.expanduser(named)):
+        raise NotFound(f"there is no cache folder {named}: check --cache-dir (ONEFS_CACHE_DIR)")
+
+
 @contextmanager
 def _opened(
-    arguments: Sequence[str], flags: dict[str, Any], *, asks: bool = False
+    arguments: Sequence[str], flags: dict[str, Any], *, asks: bool = False, makes: bool = False
 ) -> Iterator[tuple[Access, list[str]]]:
     """The database that the arguments are about, and the arguments as patterns of the tree.
 
-    Its server is asked only where the command ``asks``, and without ``--offline``.
+    Its server is asked only where the command ``asks``, and without ``--offline``. A cache folder
+    that is named must exist, unless the command ``makes`` one.
     """
     from onefs.cli.opening import access_to, locate, using
 
+    if not makes:
+        _check_cache_dir(flags)
     wanted = dict(flags)
     offline = wanted.pop("offline") or not asks
     site, patterns = locate(arguments, wanted)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from onefs.cli.usage import UsageGroup
 
-@click.group()
+
+@click.group(cls=UsageGroup)
 def demo() -> None:
     """The embedded laboratory: an Alyx and a file server that need no account."""
 

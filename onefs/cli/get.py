@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import click
 
+from onefs import alf
 from onefs.cli.cache import site_options
+from onefs.cli.notices import reported
 from onefs.cli.options import FAILED, exit_code, say, say_path
 from onefs.cli.status import size
 from onefs.errors import NotFound, OnefsError
+from onefs.tree.views import BY_EID
 
 if TYPE_CHECKING:
     from onefs.access import Access
@@ -20,6 +25,8 @@ if TYPE_CHECKING:
 
 #: sessions that take so long to ask for that the user is told
 _MANY = 40
+#: seconds after which the command shows what it lists
+PLANNING_SECONDS = 1.0
 
 
 @click.command()
@@ -32,6 +39,7 @@ _MANY = 40
     show_default=True,
     help="Files at once.",
 )
+@click.option("--verbose", is_flag=True, help="Name each file that failed, and why.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be fetched.")
 @click.option("--offline", is_flag=True, help="Ask no server: print what is there already.")
 @site_options
@@ -39,6 +47,7 @@ def get(
     paths: tuple[str, ...],
     types: tuple[str, ...],
     jobs: int,
+    verbose: bool,
     dry_run: bool,
     offline: bool,
     **flags: str | None,
@@ -66,7 +75,7 @@ def get(
             if dry_run:
                 _say_what(access, wanted)
                 return
-            code = _fetch(access, wanted, jobs)
+            code = _fetch(access, wanted, jobs, verbose=verbose)
         finally:
             _tell_unasked(unasked)
     if code:
@@ -78,10 +87,16 @@ Found = list[tuple["Dataset", "Place"]]
 
 def _listed(access: Access, patterns: Sequence[str]) -> Found:
     """The datasets at the patterns, each once."""
+    from onefs.cli.meter import Meter
+
     found: dict[str, tuple[Dataset, Place]] = {}
-    for pattern in patterns:
-        for dataset, place in access.tree.datasets(pattern):
-            found.setdefault(dataset.id, (dataset, place))
+    with Meter(after=PLANNING_SECONDS) as meter:
+        for pattern in patterns:
+            meter.show(f"listing {pattern}:", len(found), 0, "files so far")
+            for dataset, place in access.tree.datasets(pattern):
+                found.setdefault(dataset.id, (dataset, place))
+                where = "/".join(place[:4])
+                meter.show(f"listing {where}:", len(found), 0, "files so far")
     return list(found.values())
 
 
@@ -115,6 +130,7 @@ def _tell_unasked(unasked: Mapping[str, OnefsError]) -> None:
 
 def _chosen(access: Access, found: Found, patterns: Sequence[str], types: Sequence[str]) -> Found:
     """The datasets that have one of the types, if any are given. Raises NotFound for none."""
+    everything = found
     if types:
         typed = access.catalogue.typed([dataset for dataset, _ in found])
         found = [
@@ -124,8 +140,23 @@ def _chosen(access: Access, found: Found, patterns: Sequence[str], types: Sequen
         ]
     if not found:
         kind = f" of type {' or '.join(types)}" if types else ""
+        _refuse_unserved(access, everything, patterns, types)
         raise NotFound(f"there is no dataset{kind} at {', '.join(patterns)}")
     return found
+
+
+def _refuse_unserved(
+    access: Access, found: Found, patterns: Sequence[str], types: Sequence[str]
+) -> None:
+    """Raise NotFound where the sessions have datasets of these types, but on no server."""
+    from onefs.metadata.catalogue import unserved_sentence
+
+    named = (pattern.removeprefix(f"{BY_EID}/") for pattern in patterns)
+    eids = {dataset.eid for dataset, _ in found} | {each for each in named if alf.is_uuid(each)}
+    for session in access.database.sessions_of(sorted(eids)):
+        for dataset, repositories in access.catalogue.unserved(session):
+            if any(fnmatchcase(dataset.dataset_type, each) for each in types):
+                raise NotFound(unserved_sentence(dataset.name, repositories))
 
 
 def _say_what(access: Access, wanted: Iterable[tuple[Dataset, Place]]) -> None:
@@ -140,34 +171,80 @@ def _say_what(access: Access, wanted: Iterable[tuple[Dataset, Place]]) -> None:
     say(f"{count} files to fetch, {size(amount)}; {there} there already", err=True)
 
 
-def _fetch(access: Access, wanted: list[tuple[Dataset, Place]], jobs: int) -> int:
-    """Fetch, telling how far it is; the exit code."""
+def _fetch(access: Access, wanted: Found, jobs: int, *, verbose: bool) -> int:
+    """Fetch, and report how far it is; the exit code."""
     from onefs.cli.progress import Progress, total
     from onefs.content.prefetch import prefetch
 
     sizes = {"/".join(place): dataset.size or 0 for dataset, place in wanted}
     names = {dataset.id: "/".join(place) for dataset, place in wanted}
-    there, fetched, troubles = 0, 0, list[OnefsError]()
+    done = _Outcome(len(wanted))
 
     def look(progress: Progress) -> None:
         for transfer in access.content.transfers():
             progress.update(transfer.path, transfer.done, transfer.size or 0)
 
-    with Progress(len(wanted), total(sizes.values()), look) as progress:
-        for each in prefetch(access.content, wanted, jobs):
-            name = names[each.dataset.id]
-            progress.end(name, sizes[name])
-            if each.error is not None:
-                troubles.append(each.error)
-                progress.say(f"onefs: {name}: {each.error}", err=True)
-                continue
-            progress.say_path(each.path)
-            there += each.there
-            fetched += 0 if each.there else sizes[name]
-    failed = f", {len(troubles)} failed" if troubles else ""
-    count = len(wanted) - there - len(troubles)
-    say(f"{count} files fetched, {size(fetched)}; {there} there already{failed}", err=True)
-    return _code(troubles)
+    try:
+        with Progress(len(wanted), total(sizes.values()), look) as progress:
+            for each in prefetch(access.content, wanted, jobs):
+                name = names[each.dataset.id]
+                progress.end(name, sizes[name])
+                if each.error is not None:
+                    done.fail(name, each.error)
+                    continue
+                progress.say_path(each.path)
+                done.there += each.there
+                done.fetched += not each.there
+    except KeyboardInterrupt:
+        here = done.there + done.fetched
+        say(
+            f"stopped: {here} of {done.wanted} files are here; run the same command to go on",
+            err=True,
+        )
+        raise
+    done.report(access.content.meter.received, verbose=verbose)
+    return _code(list(done.troubles.values()))
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What became of the files that were wanted."""
+
+    wanted: int
+    there: int = 0
+    fetched: int = 0
+    troubles: dict[str, OnefsError] = field(default_factory=dict)
+
+    def fail(self, name: str, error: OnefsError) -> None:
+        """Note a file that could not be had."""
+        self.troubles[name] = error
+        reported(error)
+
+    def report(self, received: int, *, verbose: bool) -> None:
+        """Print the failures, alike ones as one, and the counts."""
+        alike: dict[str, list[str]] = {}
+        for name, error in self.troubles.items():
+            alike.setdefault(_without_name(str(error), name), []).append(name)
+        for why, names in alike.items():
+            which = names[0] if len(names) == 1 else f"{len(names)} files"
+            hint = "" if verbose or len(names) == 1 else "; --verbose names them"
+            say(f"onefs: {which}: {why}{hint}", err=True)
+            for name in names if verbose and len(names) > 1 else ():
+                say(f"  {name}: {self.troubles[name]}", err=True)
+        failed = f", {len(self.troubles)} failed" if self.troubles else ""
+        say(
+            f"{self.fetched} files fetched, {size(received)}; {self.there} there already{failed}",
+            err=True,
+        )
+
+
+def _without_name(why: str, name: str) -> str:
+    """An error's sentence without the file that it is about, so that alike ones are equal."""
+    file = name.rpartition("/")[2]
+    stem, _, end = file.rpartition(".")
+    # on a file server a name has a UUID
+    of_server = rf"(?:\S*/)?{re.escape(stem)}(?:\.[0-9a-f-]{{36}})?\.{re.escape(end)}"
+    return re.sub(rf"(?:of |from )?(?:{of_server})(?:: )?", "", why) or why
 
 
 def _code(troubles: Sequence[OnefsError]) -> int:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import threading
 import time
 from types import TracebackType
 
 import click
+
+from onefs.printable import printable
 
 #: seconds between two lines
 _EVERY = 0.2
@@ -14,13 +18,25 @@ _WIDTH = 24
 
 
 class Meter:
-    """One line on standard error, rewritten in place, and gone at the end of the block."""
+    """One line on standard error, rewritten in place, and gone at the end of the block.
 
-    def __init__(self) -> None:
+    With ``after`` it first appears that many seconds after the beginning, also while the command
+    waits. Thread-safe.
+    """
+
+    def __init__(self, after: float = 0.0) -> None:
         self._shown = sys.stderr is not None and sys.stderr.isatty()
-        self._next = 0.0
+        self._after = after
+        self._next = time.monotonic() + after
+        self._drawn = False
+        self._text = ""
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._keep_drawing, name="onefs-meter", daemon=True)
 
     def __enter__(self) -> Meter:
+        if self._shown and self._after:
+            self._thread.start()
         return self
 
     def __exit__(
@@ -29,17 +45,31 @@ class Meter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._shown and self._next:
-            click.echo("\r\033[K", nl=False, err=True)
+        self._stop.set()
+        with self._lock:
+            self._shown = False
+            if self._drawn:
+                click.echo("\r\033[K", nl=False, err=True)
 
     def show(self, what: str, done: float, total: float, unit: str) -> None:
         """``done`` of ``total`` (0: nobody knows of how many)."""
-        now = time.monotonic()
-        if not self._shown or now < self._next:
-            return
-        self._next = now + _EVERY
         text = f"{what} {done:,.0f}"
         if total:
             full = int(_WIDTH * min(1.0, done / total))
             text = f"{what} [{'#' * full}{'.' * (_WIDTH - full)}] {done:,.0f} of {total:,.0f}"
-        click.echo(f"\r\033[K{text} {unit}", nl=False, err=True)
+        self._text = f"{text} {unit}"
+        self._draw()
+
+    def _keep_drawing(self) -> None:
+        while not self._stop.wait(_EVERY):
+            self._draw()
+
+    def _draw(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if not self._shown or not self._text or now < self._next:
+                return
+            self._next = now + _EVERY
+            self._drawn = True
+            columns = shutil.get_terminal_size().columns
+            click.echo(f"\r\033[K{printable(self._text)[: columns - 1]}", nl=False, err=True)

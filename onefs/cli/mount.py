@@ -40,8 +40,21 @@ def _day(_context: click.Context, _parameter: click.Parameter, value: str | None
     return value or ""
 
 
+def _mountpoint(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Refuse the name of a command as a mount point: `onefs mount help` asks for help."""
+    from onefs.cli import COMMANDS
+
+    named(context, parameter, value)
+    if value == "help" or (value in COMMANDS and value != "demo"):
+        raise UsageError(
+            f"{value} is a word of the command line: write ./{value} if a folder of that name is "
+            f"meant, or run `onefs mount --help`"
+        )
+    return value
+
+
 @click.command()
-@click.argument("mountpoint", type=click.Path(), callback=named)
+@click.argument("mountpoint", type=click.Path(), callback=_mountpoint)
 @click.option("--demo", is_flag=True, help="Mount the embedded laboratory: no account needed.")
 @click.option(
     "--demo-data",
@@ -144,8 +157,11 @@ def mount(
 def umount(mountpoint: str) -> None:
     """Undo the mount at MOUNTPOINT, and wait until it is gone."""
     from onefs.mount.daemon import stop
+    from onefs.mount.places import resolve
 
-    stop(mountpoint)
+    path = resolve(mountpoint)
+    os.chdir("/")  # so that this process does not keep the mount busy
+    stop(path)
 
 
 def _timeout(*, sync: bool, demo: bool) -> float:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 import platformdirs
 
@@ -37,9 +38,10 @@ from onefs.secret import Secret
 from onefs.settings import Settings, load, resolve
 from onefs.sites import Site, mounted, of_mount, owner_of, stand_in
 from onefs.storing import storing
+from onefs.tree.finding import DATASET
 from onefs.tree.variant import EVERYTHING, Variant
 from onefs.tree.views import BY_EID, BY_REF
-from onefs.urls import host_key
+from onefs.urls import host_key, safe_url, split
 
 Flags = Mapping[str, str | None]
 
@@ -199,6 +201,8 @@ def _place(argument: str, known: list[Shown]) -> tuple[Site | None, str]:
     Raises UsageError for one that names nothing, which would stand for the whole database.
     """
     refuse_empty(argument)
+    if "://" in argument:
+        return None, _of_url(argument)
     if alf.is_uuid(argument.lower()):
         return None, f"{BY_EID}/{argument.lower()}"
     is_path = argument.startswith(("/", "./", "../", "~")) or argument in (".", "..")
@@ -216,7 +220,32 @@ def _place(argument: str, known: list[Shown]) -> tuple[Site | None, str]:
         )
     if alf.parse_ref(argument) is not None and "/" not in argument:
         return None, f"{BY_REF}/{argument}"
-    return None, _without_subjects(Path(argument).parts)
+    parts = Path(argument).parts
+    if alf.parse_ref(parts[0]) is not None:
+        return None, "/".join((BY_REF, *parts))
+    return None, _without_subjects(parts)
+
+
+def _of_url(url: str) -> str:
+    """The pattern of a URL: Alyx's of a session or dataset, or a file server's of a file.
+
+    Raises UsageError for any other.
+    """
+    try:
+        parts = [unquote(part) for part in split(url).path.split("/") if part]
+    except ValueError as error:
+        raise UsageError(f"{safe_url(url)} is not a URL: {error}") from None
+    kind, name = parts[-2:] if len(parts) > 1 else ("", "")
+    if alf.is_uuid(name.lower()) and kind in ("sessions", "datasets"):
+        return (f"{BY_EID}/" if kind == "sessions" else DATASET) + name.lower()
+    day = next((at for at in reversed(range(len(parts))) if alf.is_date(parts[at])), 0)
+    lab = day - 3 if parts[day - 2 : day - 1] == [alf.SUBJECTS] else day - 2
+    if day < 2 or lab < 0:
+        raise UsageError(
+            f"{safe_url(url)} is not the URL of a session, a dataset or a file of one: give a "
+            "path (lab/subject/date/number/...) or an eid"
+        )
+    return "/".join((parts[lab], *parts[day - 1 :]))
 
 
 def _within(path: str, known: list[Shown]) -> tuple[Site, str] | None:

@@ -135,7 +135,7 @@ class Progress:
 
     def _clear(self) -> None:
         if self._drawn:
-            sys.stderr.write(f"\x1b[{self._drawn}A\x1b[J")
+            sys.stderr.write(f"\r\x1b[{self._drawn}A\x1b[J")  # the ^C of Ctrl-C stands in the line
             sys.stderr.flush()
             self._drawn = 0
 

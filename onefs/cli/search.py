@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from onefs.cli.completing import Complete, completes, known
+from onefs.cli.options import say
 from onefs.cli.verbs import Database, emit, mount_of, table, verb_options
 from onefs.errors import UsageError
 from onefs.metadata.terms import OUTCOMES, VOCABULARY, Several
@@ -114,6 +115,8 @@ def search(
         paths: dict[str, Path] = {}
         if form in ("json", "paths"):  # where a session is depends on others of its subject
             paths = one.folders(found, mount_of(one.url))
+    if not found.eids and not found.hint:
+        say("onefs: no session fulfils all of the terms", err=True)
     emit(_lines(form, details, rows, sessions, paths))
 
 

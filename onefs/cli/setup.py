@@ -29,6 +29,7 @@ from onefs.cli.trial import FileServer, find_file_servers, try_login
 from onefs.credentials import (
     CredentialStore,
     DataCredentials,
+    Removal,
     alyx_password,
     data_servers,
     find_data_credentials,
@@ -136,8 +137,9 @@ def login(url: str | None, username: str | None, profile: str | None) -> None:
     store = CredentialStore()
     with Transport() as transport:
         token = _given_token(transport, found) or _asked_token(transport, found)
-    store.set_token(found.url, found.username, token)
-    say(f"logged in to {found.url} as {found.username}; the token is in {store.where()}")
+        store.set_token(found.url, found.username, token)
+        say(f"logged in to {found.url} as {found.username}; the token is in {store.where()}")
+        _ask_missing_data(transport, found, store, token)
 
 
 @click.command()
@@ -146,20 +148,28 @@ def logout(url: str | None, username: str | None, profile: str | None) -> None:
     """Forget a database's Alyx token and its file server's password."""
     found = settings.resolve({"url": url, "username": username, "profile": profile})
     store = CredentialStore()
-    names = [store.delete_token(found.url, found.username)] if found.username else []
-    names.append(store.delete_data(found.url))
-    if any(names):
+    token = store.delete_token(found.url, found.username) if found.username else Removal(False)
+    data = store.delete_data(found.url)
+    secrets = {"the token": token, "the file server's password": data}
+    gone = [name for name, removal in secrets.items() if removal.removed]
+    absent = [name for name, removal in secrets.items() if removal == Removal(False)]
+    if gone:
+        say(f"forgot {' and '.join(gone)} of {found.url}")
+    if token.stays or data.stays:
         raise OnefsError(
             f"what the system keyring has of {found.url} stays in it, since it cannot be asked "
             "here: run `onefs logout` where it can, as on the desktop where you logged in"
         )
-    if store.unasked():
-        say(
-            f"nothing of {found.url} is in {store.where()}; the system keyring could not be asked: "
-            "where you have logged in with it, as on a desktop, run `onefs logout` there"
-        )
-        return
-    say(f"forgot the token and the file server's password of {found.url}")
+    if absent:
+        say(f"{store.where()} holds no copy of {' or '.join(absent)}")
+        if store.unasked():
+            say(
+                "the system keyring could not be asked: where you have logged in with it, as on a "
+                "desktop, run `onefs logout` there"
+            )
+    for name in ("ONEFS_TOKEN", "ONEFS_PASSWORD", "ONEFS_PASSWORD_FILE", "ONEFS_DATA_PASSWORD"):
+        if os.environ.get(name):
+            say(f"{name} is still set, and is used")
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +298,27 @@ def _data_credentials(
             say(str(error), err=True)
             known = None
     raise AssertionError("the last try returns or raises")
+
+
+def _ask_missing_data(
+    transport: Transport, found: Settings, store: CredentialStore, token: Secret
+) -> None:
+    """Ask for the file server's password, and keep it, where a saved database lacks one that it
+    needs; without a terminal nothing is asked."""
+    saved = settings.load().of_url(found.url)
+    if saved is None or not at_terminal() or find_data_credentials(found, store) is not None:
+        return
+    bases = [*data_servers(found), *found.data_hosts]
+    if not any(each.asks for each in find_file_servers(transport, found.url, token, bases)):
+        return
+    data = _data_credentials(transport, found, store, token)
+    if data is None:
+        return
+    user, hosts = data.credentials.username, ",".join(data.hosts)
+    row = replace(saved, data_url=data.url, data_username=user, data_hosts=hosts)
+    settings.save_profile(row, default=False)
+    store.set_data(found.url, user, data.credentials.password)
+    say(f"the file server's password of {user} is in {store.where()}")
 
 
 def _warn_of(servers: Sequence[FileServer]) -> None:

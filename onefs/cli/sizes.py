@@ -18,6 +18,7 @@ from onefs.paths import absolute
 from onefs.settings import Settings
 from onefs.tree.shape import lab_shape, subject_shape, subjects_shape
 from onefs.tree.variant import split_variant
+from onefs.tree.views import BY_EID, BY_REF
 
 T = TypeVar("T")
 
@@ -53,9 +54,10 @@ def inside_mount(path: str, settings: Settings) -> str:
     """
     from onefs.mount.records import list_mounts
 
-    if not os.path.isabs(path) and not path.startswith(("./", "../")):
+    of_tree = not os.path.isabs(path) and not path.startswith(("./", "../"))
+    if of_tree and not os.path.lexists(path):
         return path.strip("/")
-    real = absolute(path)
+    real = os.path.realpath(absolute(path))  # links in a mount are resolved by the mount
     for mount in list_mounts():
         if mount.url == settings.url and os.path.commonpath([mount.mountpoint, real]) == (
             mount.mountpoint
@@ -63,6 +65,8 @@ def inside_mount(path: str, settings: Settings) -> str:
             inner = os.path.relpath(real, mount.mountpoint).split("/")
             _, below = split_variant([part for part in inner if part != "."])
             return "/".join(below)
+    if of_tree:
+        return path.strip("/")
     raise UsageError(f"{path} is in no mount of {settings.url}: give lab/subject/...")
 
 
@@ -121,12 +125,28 @@ def _unknown(catalogue: Catalogue, path: str) -> Iterator[tuple[Session, Dataset
     parts = [part for part in path.split("/") if part]
     if len(parts) > 1 and parts[1] == alf.SUBJECTS:
         del parts[1]
-    inside = tuple(parts[4:])
-    for session in _sessions(catalogue, parts[:4]):
+    named = _named(catalogue, parts)
+    inside = tuple(parts[4:] if named is None else parts[2:])
+    for session in named or _sessions(catalogue, parts[:4]):
         for dataset in catalogue.datasets(session).value:
             place = (*alf.dataset_folder(dataset), alf.dataset_file(dataset))
             if dataset.size is None and place[: len(inside)] == inside:
                 yield session, dataset
+
+
+def _named(catalogue: Catalogue, parts: list[str]) -> list[Session] | None:
+    """The sessions of ``.by-eid/EID`` or ``.by-ref/REF``; None for a path from the lab on.
+
+    Raises NotFound when there is no such session.
+    """
+    if len(parts) < 2 or parts[0] not in (BY_EID, BY_REF):
+        return None
+    ref = alf.parse_ref(parts[1])
+    if parts[0] == BY_EID and alf.is_uuid(parts[1].lower()):
+        return [catalogue.session(parts[1].lower())]
+    if ref is None or not (found := catalogue.sessions_by_ref(ref)):
+        raise NotFound(f"there is no session {parts[1]}")
+    return found
 
 
 def _sessions(catalogue: Catalogue, parts: list[str]) -> Iterator[Session]:

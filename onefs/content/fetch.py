@@ -86,6 +86,7 @@ class Fetcher:
             scheduler.narrow(run, first, last)
             if first == last:
                 return
+            self._store.fetches(run.partial.dataset)
             claimed = set(range(first, last))
             try:
                 self._with_room(run, scheduler, arrived, claimed)

@@ -27,6 +27,8 @@ class Meter:
         #: bytes by the step in which they came
         self._counts: deque[tuple[int, int]] = deque()
         self._sum = 0
+        #: bytes that have come in all
+        self.received = 0
         #: how many expect bytes of a file, and how many at most
         self._expected: dict[str, tuple[int, int]] = {}
 
@@ -34,6 +36,7 @@ class Meter:
         """So many bytes have come."""
         step = int(self._clock() / STEP)
         with self._lock:
+            self.received += size
             self._sum += size
             if self._counts and self._counts[-1][0] == step:
                 size += self._counts.pop()[1]

@@ -24,7 +24,7 @@ class Fetched:
     place: Place
     path: Path | None
     error: OnefsError | None = None
-    #: it was complete before
+    #: it was complete before, or other processes fetched all of it
     there: bool = False
 
 
@@ -39,8 +39,9 @@ def prefetch(
     What is there is skipped, what was begun is resumed; one that fails does not stop the others.
     When the caller stops listening, those that have not begun are not begun.
     """
+    content.store.fetched_here = fetched = set[str]()
     with ThreadPoolExecutor(jobs, thread_name_prefix="onefs-get") as pool:
-        futures = [pool.submit(_fetch, content, *item, watch) for item in wanted]
+        futures = [pool.submit(_fetch, content, *item, watch, fetched) for item in wanted]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -49,7 +50,9 @@ def prefetch(
                 future.cancel()
 
 
-def _fetch(content: Content, dataset: Dataset, place: Place, watch: Watch) -> Fetched:
+def _fetch(
+    content: Content, dataset: Dataset, place: Place, watch: Watch, fetched: set[str]
+) -> Fetched:
     try:
         known = content.known_path(dataset)
         if known is not None:
@@ -59,4 +62,4 @@ def _fetch(content: Content, dataset: Dataset, place: Place, watch: Watch) -> Fe
         return Fetched(dataset, place, None, error)
     if dataset.size is not None:
         watch(dataset, dataset.size)
-    return Fetched(dataset, place, path)
+    return Fetched(dataset, place, path, there=dataset.id not in fetched)

@@ -111,7 +111,14 @@ class Store:
             )
             #: answers that contradict the database, and are no verdict yet
             self.doubts = Doubts(self.private / "doubts")
+            #: ids of datasets of which this process fetches bytes; None where that is not counted
+            self.fetched_here: set[str] | None = None
             self.ledger = Ledger(self.private / "usage", self.measure, shared=self.shared)
+
+    def fetches(self, dataset: Dataset) -> None:
+        """Note that this process fetches bytes of a dataset, where that is counted."""
+        if self.fetched_here is not None:
+            self.fetched_here.add(dataset.id)
 
     def _make_folders(self) -> None:
         """Make what is ours; where a group shares the folder, that too is open to the group."""

@@ -225,6 +225,7 @@ class WholeFetcher:
 
     def _download(self, dataset: Dataset, place: Place) -> Path:
         doubted = self._store.doubts.check(dataset)
+        self._store.fetches(dataset)
         partial = self._store.partial(dataset)
         transfer = Transfer("/".join(place), dataset.size)
         with self._guard:

@@ -111,6 +111,14 @@ class Alyx:
             raise NotFound(f"Alyx has no session {eid}")
         return record
 
+    def session_of_dataset(self, dataset_id: str) -> str:
+        """The eid of the session that a dataset belongs to. Raises NotFound."""
+        record = self._asker.record(f"datasets/{dataset_id}", f"dataset {dataset_id}")
+        eid = "" if record is None else rows.session_of(record)
+        if not eid:
+            raise NotFound(f"Alyx has no dataset {dataset_id} of a session")
+        return eid
+
     def datasets(self, eid: str) -> list[DatasetRow]:
         """All datasets of one session, those that nobody can fetch too. Raises NotFound."""
         try:

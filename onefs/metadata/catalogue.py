@@ -227,6 +227,17 @@ class Catalogue:
                 raise
             return Listing([], self._database.tables_created())
 
+    def unserved(self, session: Session) -> list[tuple[Dataset, tuple[str, ...]]]:
+        """The datasets of a listed session that are on no file server, each with the names of the
+        repositories that Alyx says have it. Asks nobody for the session."""
+        known = self._known_repositories()
+        rows = self._database.datasets(session.eid)
+        return [
+            (row.dataset, tuple(name for name, _ in row.claimed))
+            for row in rows
+            if not row.dataset.from_tables and not usable_copies(row.claimed, known)
+        ]
+
     def complete(self, session: Session) -> bool:
         """Have Alyx list a session whose datasets only cache tables know; False for any other.
 
@@ -477,6 +488,12 @@ class Catalogue:
             return store
 
         return Wanted("repositories", REPOSITORIES_AGE, fetch, lambda each: each.repositories())
+
+
+def unserved_sentence(name: str, repositories: Sequence[str]) -> str:
+    """The sentence that a dataset is registered and cannot be fetched."""
+    where = f"repositories: {', '.join(repositories)}" if repositories else "no repository has it"
+    return f"{name} is registered in Alyx, but on no server that can be reached ({where})"
 
 
 def lacking(session: Session) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Literal
 
@@ -19,6 +19,9 @@ TERMS = (
     "dataset_types", "date_range", "lab", "number", "subject", "task_protocol", "project",
     "dataset_names",
 )  # fmt: skip
+
+#: terms of which a part of the name is enough
+_PARTS = frozenset({"location", "project"})
 
 
 def agrees(row: Row, query: Query) -> bool:
@@ -63,12 +66,23 @@ def row(session: Session, url: str) -> Row:
     }
 
 
-def suggestion(database: Database, query: Query) -> str:
-    """What a search that found nothing may have meant; '' when nothing known is near."""
+def suggestion(
+    database: Database, query: Query, tables: Callable[[str], Sequence[str] | None] = lambda _: None
+) -> str:
+    """What a search that found nothing may have meant; '' when every name is known.
+
+    ``tables`` gives all names of a term, or None where they cannot be had; then the names that the
+    catalogue has met are all that is compared, which says nothing of a name without a near one.
+    """
     for name, values in query.values:
-        names = _names(database, name)
+        complete = tables(name)
+        names = _names(database, name) if complete is None else complete
+        holds = _holds if name in _PARTS else _is_same
         for value in values:
-            if names and value not in names and (near := nearest(value, names)):
+            if (complete is None and not names) or any(holds(each, (value,)) for each in names):
+                continue
+            near = nearest(value, names)
+            if near or complete is not None:
                 return f"{name} {value!r} is not known{near}"
     return ""
 

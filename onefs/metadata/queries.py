@@ -17,6 +17,7 @@ from onefs.errors import (
     CacheError,
     DeadlineExceeded,
     NotFound,
+    OnefsError,
     ServerError,
     Unreachable,
     UsageError,
@@ -56,6 +57,14 @@ TABLES = {
     "subjects": ("subjects", "nickname"),
     "labs": ("labs", "name"),
 }
+#: small tables that have all names of a search term, and the column of them
+_SUGGESTED = {
+    "users": ("users", "username"),
+    "lab": ("labs", "name"),
+    "location": ("locations", "name"),
+    "project": ("projects", "name"),
+    "dataset_types": ("dataset-types", "name"),
+}
 
 
 class Hit(NamedTuple):
@@ -84,6 +93,8 @@ class Found:
     ) -> None:
         self.eids = eids
         self.numbers_whole = numbers_whole
+        #: what a search that found nothing may have meant
+        self.hint = ""
         self._read = read
 
     @cached_property
@@ -139,6 +150,17 @@ class Queries:
         While it is away those that were kept; else the names that the catalogue has, as rows.
         """
         endpoint, column = TABLES[what]
+        try:
+            return self._small_table(endpoint, column)
+        except (Unreachable, DeadlineExceeded) as error:
+            names = self._known_names(what)
+            if not names:
+                raise
+            log.warning("%s; this is what the catalogue knows, which may not be all", error)
+            return [{column: name} for name in names]
+
+    def _small_table(self, endpoint: str, column: str) -> list[Row]:
+        """The rows of a small table: kept ones, while they are fresh or Alyx is away."""
         key = f"table/{endpoint}"
         kept = self._kept_answer(key)
         if kept is not None and self._is_fresh(kept[1]):
@@ -146,14 +168,10 @@ class Queries:
         try:
             found = self._alyx.table(endpoint, column)
         except (Unreachable, DeadlineExceeded) as error:
-            if kept is not None:
-                log.warning("%s; what was known is given", error)
-                return kept[0]
-            names = self._known_names(what)
-            if not names:
+            if kept is None:
                 raise
-            log.warning("%s; this is what the catalogue knows, which may not be all", error)
-            return [{column: name} for name in names]
+            log.warning("%s; what was known is given", error)
+            return kept[0]
         with self._as_far_as_it_goes():
             self._database().store_answer(key, json.dumps(found), self._clock())
         return found
@@ -183,6 +201,11 @@ class Queries:
             return sorted({name for lab in labs for name in database.subjects(lab)})
         return sorted(labs) if what == "labs" else []
 
+    def session_of_dataset(self, dataset_id: str) -> str:
+        """The eid of a dataset's session; Alyx is asked unless it is known. Raises NotFound."""
+        known = self._database().session_of_dataset(dataset_id)
+        return known or self._alyx.session_of_dataset(dataset_id)
+
     def saved(self) -> dict[str, str]:
         """The saved searches: their names, and their queries as texts."""
         return self._database().facts("search/")
@@ -203,8 +226,19 @@ class Queries:
         self._database().drop_fact(f"search/{name}")
 
     def suggest(self, query: Query) -> str:
-        """What a search that found nothing may have meant, by names known already; or ''."""
-        return known.suggestion(self._database(), query)
+        """What a search that found nothing may have meant; '' when every name is known."""
+        return known.suggestion(self._database(), query, self._all_names)
+
+    def _all_names(self, term: str) -> list[str] | None:
+        """All names of a term, where a small table has them and can be had; else None."""
+        if term not in _SUGGESTED:
+            return None
+        endpoint, column = _SUGGESTED[term]
+        try:
+            return names_in(self._small_table(endpoint, column), column)
+        except OnefsError as error:
+            log.info("the names of %s cannot be listed: %s", term, error)
+            return None
 
     # -- asking Alyx
 
@@ -363,5 +397,9 @@ def _clear(error: ServerError, query: Query) -> ServerError:
 
 def names_of(what: str, found: Sequence[Mapping[str, Any]]) -> list[str]:
     """The names in the rows of one of :data:`TABLES`, each once, sorted."""
-    column = TABLES[what][1]
+    return names_in(found, TABLES[what][1])
+
+
+def names_in(found: Sequence[Mapping[str, Any]], column: str) -> list[str]:
+    """The names in a column of rows, each once, sorted."""
     return sorted({str(row[column]) for row in found if row.get(column)})

@@ -31,6 +31,8 @@ __all__ = ["Build", "DaemonConfig", "Service", "run", "serve", "start", "stop"]
 
 #: the daemon has these from its configuration
 _SECRETS = ("ONEFS_PASSWORD", "ONEFS_TOKEN", "ONEFS_DATA_PASSWORD")
+#: seconds after which the kernel is asked what still holds a mount that was undone
+_HELD_SECONDS = 1.0
 #: seconds for a daemon that is given up to end by itself
 _ABANDON = 6.0
 
@@ -91,6 +93,7 @@ def stop(mountpoint: str | os.PathLike[str], timeout: float = 30.0) -> None:
     deadline = time.monotonic() + timeout
     path = places.resolve(mountpoint)
     record = records.find(path)
+    mounted = mounts.find_mount(path)
     mounts.unmount(path, timeout=timeout)
     records.forget(path)
     if record is None:
@@ -98,7 +101,14 @@ def stop(mountpoint: str | os.PathLike[str], timeout: float = 30.0) -> None:
     if record.made:
         with suppress(OSError):  # somebody has put something there: it is theirs
             os.rmdir(path)
-    if record.pid is not None and not await_end(record.pid, deadline - time.monotonic()):
+    if record.pid is None or await_end(record.pid, min(timeout, _HELD_SECONDS)):
+        return
+    if mounted is not None and (held := mounts.held_elsewhere(mounted)):
+        raise MountError(
+            f"{path} is unmounted here, but its daemon ({record.pid}) still serves "
+            f"{', '.join(held)}: unmount that, too, and it ends."
+        )
+    if not await_end(record.pid, deadline - time.monotonic()):
         raise MountError(
             f"{path} is unmounted, but its daemon ({record.pid}) still runs after {timeout:g} s: "
             "it may still be writing to the disk what was downloaded."

@@ -187,6 +187,31 @@ def _outcome(process: subprocess.Popen[bytes], timeout: float) -> tuple[int | No
     return process.returncode, written
 
 
+def held_elsewhere(mount: KernelMount) -> list[str]:
+    """Where else a mount that was undone is still mounted: bind mounts, and other namespaces.
+
+    Only those of processes that this user may look into.
+    """
+    here = _others(mount, _MOUNTINFO)
+    if here:
+        return here
+    found: dict[str, str] = {}
+    for process in sorted(Path("/proc").iterdir()):
+        pid = whole_number(process.name)
+        for place in _others(mount, process / "mountinfo") if pid is not None else ():
+            found.setdefault(place, f"{place} (mount namespace of {pid})")
+    return list(found.values())
+
+
+def _others(mount: KernelMount, mountinfo: Path) -> list[str]:
+    """The mount points of the same file system, as a process sees them."""
+    try:
+        mounts = read_mounts(mountinfo)
+    except OSError:  # it has ended, or belongs to another user
+        return []
+    return [each.mountpoint for each in mounts if each.ours and each.device == mount.device]
+
+
 def _parse(line: str) -> KernelMount | None:
     # man 5 proc: fixed fields, optional ones, a dash, then type, source and options.
     fields = line.split(" ")

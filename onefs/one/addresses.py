@@ -19,6 +19,7 @@ from onefs.errors import (
     Unreachable,
     UsageError,
 )
+from onefs.metadata.catalogue import unserved_sentence
 from onefs.metadata.queries import Found
 from onefs.model import Dataset, Session
 from onefs.one.names import cache_path
@@ -140,7 +141,15 @@ class Addresses:
                 return session, (*self.place(session), *kept), dataset
         if not below:
             raise NotFound(f"session {session.ref} has no dataset without name")
+        self._refuse_unserved(session, below)
         raise NotFound(no_such_name(shape, f"session {session.ref}", below[:-1], below[-1]))
+
+    def _refuse_unserved(self, session: Session, below: Place) -> None:
+        """Raise NotFound for a file that is registered, but on no server that can be reached."""
+        for dataset, repositories in self._access.catalogue.unserved(session):
+            place = (*alf.dataset_folder(dataset), alf.dataset_file(dataset))
+            if place == tuple(below):
+                raise NotFound(unserved_sentence("/".join(place), repositories))
 
     def _refuse_misplaced(self, session: Session, name: object) -> None:
         """Raise NotFound for a path that names a file in the session's own folder which is in

@@ -196,8 +196,10 @@ class ONE(Interruptible):
         """As :meth:`search`: what was found, as rows and as sessions."""
         query = vocabulary.parse(terms)
         found = self._access.queries.search(query, vocabulary.parse_limit(limit))
-        if not found.eids and (hint := self._access.queries.suggest(query)):
-            warn(f"the search found nothing: {hint}")
+        if not found.eids:
+            found.hint = self._access.queries.suggest(query)
+        if found.hint:
+            warn(f"the search found nothing: {found.hint}")
         return found
 
     @interruptible

@@ -12,6 +12,8 @@ from onefs.tree.nodes import Kind, Tree
 
 #: what makes a part of a path a pattern
 _WILD = re.compile(r"[*?[]")
+#: begins a pattern that stands for the one dataset with the UUID behind it
+DATASET = "dataset:"
 #: links that lead to links, at most
 _LINKS = 8
 
@@ -55,7 +57,7 @@ def _follow(tree: Tree, path: str) -> str:
 
 
 def walk(tree: Tree, path: str) -> Iterator[str]:
-    """The listed files at a path and below."""
+    """The listed files at a path and below; below ``.search`` those of the sessions found, too."""
     if tree.node(path).kind is Kind.FILE:
         yield path
         return
@@ -65,3 +67,5 @@ def walk(tree: Tree, path: str) -> Iterator[str]:
             yield inner
         elif node.kind is Kind.DIRECTORY:
             yield from walk(tree, inner)
+        elif "/.search/" in inner:
+            yield from walk(tree, _follow(tree, inner))

@@ -19,7 +19,7 @@ from onefs.secret import redact
 from onefs.tree import searches
 from onefs.tree.basis import Folder, Item, Link, Rooms
 from onefs.tree.files import File, SessionJson
-from onefs.tree.finding import expand, walk
+from onefs.tree.finding import DATASET, expand, walk
 from onefs.tree.items import LabFolder, Root, SessionFolder, SubjectFolder
 from onefs.tree.nodes import Handle, Node, inode_as_of, inode_in_flat
 from onefs.tree.one_folder import OneFolder, TableFile
@@ -31,6 +31,7 @@ from onefs.tree.shapes import Shapes
 from onefs.tree.sidecars import DatasetsTsv
 from onefs.tree.sizes import Sizes
 from onefs.tree.variant import EVERYTHING, Variant, split_variant
+from onefs.tree.views import BY_EID
 
 #: seconds for which a folder that was found is taken to be still there; what it holds is looked
 #: up each time
@@ -136,6 +137,9 @@ class Laboratory:
 
         Each once. Raises NotFound when there is no such path, and what listing raises.
         """
+        if pattern.startswith(DATASET):
+            yield self._dataset(pattern.removeprefix(DATASET))
+            return
         seen = set()
         for path in expand(self, pattern):
             for inner in walk(self, path):
@@ -143,6 +147,14 @@ class Laboratory:
                 if isinstance(item, File) and item.dataset.id not in seen:
                     seen.add(item.dataset.id)
                     yield item.dataset, item.place
+
+    def _dataset(self, dataset_id: str) -> tuple[Dataset, Place]:
+        """The dataset with a UUID. Raises NotFound, and what listing its session raises."""
+        eid = self._searches.queries.session_of_dataset(dataset_id)
+        for dataset, place in self.datasets(f"{BY_EID}/{eid}"):
+            if dataset.id == dataset_id:
+                return dataset, place
+        raise NotFound(f"dataset {dataset_id} of session {eid} has no file on a server")
 
     def space(self) -> tuple[int, int]:
         return self._content.space()

@@ -314,12 +314,15 @@ class TestLogin:
         assert (done.returncode, "forgot the token" in done.stdout) == (0, True)
         assert json.loads(ring.read_text()) == {}
         done = run(["logout"], given)
-        assert (done.returncode, "forgot the token" in done.stdout) == (0, True)
+        assert (done.returncode, "forgot" in done.stdout) == (0, False)
 
     def test_logout_tells_that_a_keyring_could_not_be_asked(self, given: dict[str, str]) -> None:
         """Older versions kept no record of what a keyring was given."""
         assert run(["setup"], given).returncode == 0
         ssh = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
+        done = run(["logout"], given, **ssh)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "forgot the token and the file server's password" in done.stdout
         done = run(["logout"], given, **ssh)
         assert (done.returncode, done.stderr) == (0, "")
         assert "could not be asked" in done.stdout

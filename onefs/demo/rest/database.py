@@ -37,6 +37,8 @@ class Database:
         tables["data-repository"] = [
             _with_address(row, data_url) for row in tables.get("data-repository", ())
         ]
+        places = sorted({(each.location, each.lab) for each in self.sessions if each.location})
+        tables["locations"] = [{"name": name, "lab": lab, "json": None} for name, lab in places]
         self._tables: dict[str, Sequence[Row]] = tables
         self._rows = {
             name: {row[_KEYS.get(name, "name")]: row for row in rows}

@@ -71,6 +71,7 @@ TABLES = (
         django=False,
     ),
     Table("revisions", "Revision", exact=("name",), django=False),
+    Table("locations", "LabLocation", django=False),
     Table("tags", "Tag", order="name", exact=("name",), django=False),
 )
 

@@ -1,0 +1,213 @@
+"""``onefs get``: what its arguments may be, and what it says of files and failures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+from onefs.alf import dataset_file
+from onefs.cli.options import UNREACHABLE
+from onefs.demo.folder import FolderLaboratory
+from onefs.demo.records import DatasetRecord
+from onefs.demo.serve import Servers
+from onefs.tree.finding import DATASET
+from tests.cli.commands_table import row
+from tests.cli.terminal import Terminal
+from tests.laboratories import SMALL, Altered, account, downloads, opened, small_folder
+from tests.running import ONEFS, TIMEOUT, Home, Mounted, process
+from tests.scripted import Scripted, answer_json, stall
+
+#: a file of a session that has one ref
+FILE = SMALL[4]
+LICKS = SMALL[6]
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with Servers(FolderLaboratory(small_folder(tmp_path_factory.mktemp("lab")))) as servers:
+        yield servers
+
+
+@pytest.fixture
+def home(tmp_path: Path, servers: Servers) -> Iterator[Home]:
+    with Home(tmp_path, **account(servers)) as home:
+        yield home
+
+
+@pytest.fixture
+def mounted(fuse: None, home: Home) -> Mounted:
+    return home.mount()
+
+
+def got(home: Home, *arguments: str | Path) -> set[str]:
+    """What ``onefs get`` prints: where files are, from the lab on and without ``Subjects``."""
+    lines = home.run("get", *arguments).stdout.splitlines()
+    return {"/".join(Path(line).parts[-_depth(line) :]).replace("/Subjects", "") for line in lines}
+
+
+def _depth(line: str) -> int:
+    return len(Path(line).parts) - Path(line).parts.index("Subjects") + 1
+
+
+@row("onefs get REF/alf/x.npy")
+def test_every_name_of_a_dataset_gets_it(home: Home, servers: Servers, mounted: Mounted) -> None:
+    lab, subject, day, number, *below = LICKS.split("/")
+    ref = f"{day}_{int(number)}_{subject}"
+    with closing(opened(servers, home.root / "looking")) as access:
+        ((dataset, _),) = access.tree.datasets(LICKS)
+        url = servers.data_url + f"/public/{lab}/Subjects/{subject}/{day}/{number}/"
+    stem, _, end = dataset_file(dataset).rpartition(".")
+    names: list[str | Path] = [
+        "/".join((ref, *below)),
+        f"{servers.alyx_url}/datasets/{dataset.id}",
+        url + "/".join((*below[:-1], f"{stem}.{dataset.id}.{end}")),
+        url + "/".join(below),
+        url,
+        f"{servers.alyx_url}/sessions/{dataset.eid}",
+        mounted.path / ".search" / f"subject={subject}",
+        f".search/subject={subject}",
+        mounted.path / ".by-eid" / dataset.eid,
+        dataset.eid,
+        ref,
+    ]
+    for name in names:
+        assert got(home, name) == {LICKS}, name
+    assert DATASET not in home.run("get", names[1], "--dry-run").stderr
+
+
+@row("onefs get REF/alf/x.npy")
+@pytest.mark.usefixtures("mounted")
+def test_sizes_are_asked_for_by_every_name_of_a_session(home: Home, servers: Servers) -> None:
+    lab, subject, day, number, *_ = LICKS.split("/")
+    with closing(opened(servers, home.root / "looking")) as access:
+        ((dataset, _),) = access.tree.datasets(LICKS)
+    mount = home.root / "mnt"
+    for path in (
+        mount / ".by-eid" / dataset.eid,
+        Path("mnt") / ".by-eid" / dataset.eid,
+        f".by-eid/{dataset.eid}",
+        f".by-ref/{day}_{int(number)}_{subject}",
+        mount / lab / "Subjects" / subject,
+    ):
+        assert "sizes were asked for" in home.run("sync", "--sizes", path).stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("https://example.org/about", 2, "is not the URL of a session, a dataset or a file"),
+        ("https://[x/datasets/", 2, "is not a URL"),
+        ("ALYX/datasets/00000000-0000-4000-8000-000000000000", 1, "Alyx has no dataset 0000"),
+        ("ALYX/sessions/00000000-0000-4000-8000-000000000000", 1, "0000"),
+        ("2021-03-05_10_mouse.2/alf/nope.npy", 1, "nope.npy"),
+        (".search/sbject=mouse.2", 1, "did you mean 'subject'?"),
+    ],
+)
+def test_names_of_nothing_are_refused(
+    home: Home, servers: Servers, name: str, code: int, words: str
+) -> None:
+    assert words in home.refused(code, "get", name.replace("ALYX", servers.alyx_url))
+
+
+@row("onefs get with failing files")
+def test_alike_failures_are_one_line(home: Home, servers: Servers) -> None:
+    source = FolderLaboratory(small_folder(home.root / "data"))
+    with Servers(source) as servers:
+        user = account(servers)
+        home.run("get", "lab*", "--dry-run", **user)
+        servers.data.stop()
+        done = home.run("get", "lab*", code=UNREACHABLE, **user)
+        verbose = home.run("get", "lab*", "--verbose", code=UNREACHABLE, **user)
+    *failures, counts = done.stderr.splitlines()
+    assert done.stdout == ""
+    assert len([line for line in failures if "files: " in line]) == 1, done.stderr
+    assert len(failures) == len(set(failures)) <= 2, done.stderr
+    assert all(line.startswith("onefs: ") for line in failures)
+    assert "--verbose names them" in done.stderr
+    assert counts.startswith("0 files fetched, 0 B; 0 there already, ")
+    assert all(name in verbose.stderr for name in SMALL[1:])
+
+
+@row("onefs get: summary")
+def test_the_summary_counts_what_this_process_fetched(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    source = FolderLaboratory(small_folder(folder, size=200_000))
+    with Servers(source, rate=1_000_000) as servers, Home(tmp_path, **account(servers)) as home:
+        command = [ONEFS, "get", "labone", "--jobs", "1"]
+        with process(command, env=home.environment, stderr=PIPE, stdout=PIPE, text=True) as other:
+            done = home.run("get", "labone", "--jobs", "1")
+            _, said = other.communicate(timeout=TIMEOUT)
+    fetched, there = zip(*(_counts(text) for text in (done.stderr, said)), strict=True)
+    # each file was fetched by one of the two, or by both in parts
+    assert sum(fetched) >= len(downloads_of(servers)) > 0
+    assert [a + b for a, b in zip(fetched, there, strict=True)] == [fetched[0] + there[0]] * 2
+    assert sum(there) > 0
+
+
+def downloads_of(servers: Servers) -> set[str]:
+    return {each.path for each in downloads(servers)}
+
+
+def _counts(said: str) -> tuple[int, int]:
+    found = re.search(r"(\d+) files fetched, .*; (\d+) there already", said)
+    assert found is not None, said
+    return int(found[1]), int(found[2])
+
+
+@row("Ctrl-C in onefs get")
+def test_ctrl_c_says_how_far_it_came(tmp_path: Path, environ: dict[str, str]) -> None:
+    source = FolderLaboratory(small_folder(tmp_path / "data", size=400_000))
+    with Servers(source, rate=200_000) as servers:
+        user = {**environ, **account(servers)}
+        with Terminal(["get", "labone", "--jobs", "1"], user) as terminal:
+            terminal.expect("0 of ")
+            terminal.interrupt()
+            assert terminal.code() == 130
+    *_, last = terminal.shown.rstrip("\n").splitlines()
+    assert re.search(r"stopped: \d+ of \d+ files are here; run the same command to go on$", last)
+    assert terminal.shown.endswith("\n")
+
+
+@row("onefs get 'lab/*' with 750 sessions")
+def test_a_long_listing_shows_what_is_listed(tmp_path: Path, environ: dict[str, str]) -> None:
+    with Scripted({"/labs": [answer_json([]), stall()]}) as alyx:
+        user = {**environ, "ONEFS_URL": alyx.url, "ONEFS_TOKEN": "a" * 40}
+        with Terminal(["get", "lab/*"], user) as terminal:
+            terminal.expect("listing lab/*: 0 files so far")
+            terminal.interrupt()
+            assert terminal.code() == 130
+
+
+class OnNoServer(Altered):
+    """A laboratory whose repositories lack the licks, though they are registered."""
+
+    def datasets(self, eid: str) -> list[DatasetRecord]:
+        """See :class:`onefs.demo.records.Source`."""
+        return [
+            replace(
+                each,
+                file_records=tuple(replace(copy, exists=False) for copy in each.file_records),
+            )
+            if each.name.startswith("licks.")
+            else each
+            for each in self._source.datasets(eid)
+        ]
+
+
+@row("file registered in Alyx but on no server")
+def test_a_file_on_no_server_is_told_from_one_that_is_not_registered(tmp_path: Path) -> None:
+    source = FolderLaboratory(small_folder(tmp_path / "data"))
+    with Servers(OnNoServer(source)) as servers, Home(tmp_path, **account(servers)) as home:
+        (eid,) = [each.eid for each in source.sessions() if each.subject == "mouse.2"]
+        sentence = "licks.times.npy is registered in Alyx, but on no server that can be reached"
+        assert sentence in home.refused(1, "show", LICKS)
+        assert sentence in home.refused(1, "get", eid, "--type", "licks.*")
+        other = home.refused(1, "show", LICKS.replace("licks", "clicks"))
+        assert "registered" not in other
+        assert "there is no dataset of type" in home.refused(1, "get", eid, "--type", "clicks.*")
