@@ -47,6 +47,8 @@ ACCEPTED_AGE = 1.0
 VERIFYING = 3600.0
 #: how often a whole file is fetched whose blocks are evicted before it is complete
 ROUNDS = 3
+#: times and seconds for which a large file that is evicted as soon as it is complete is begun anew
+EVICTED_TRIES, EVICTED_SECONDS = 8, 60.0
 
 
 class Content:
@@ -221,11 +223,14 @@ class Content:
             return path
         if self.is_small(dataset):
             return self.fetch_whole(dataset, place)
-        for tries_left in range(ROUNDS - 1, -1, -1):
+        changed, tries, end = 0, 0, time.monotonic() + EVICTED_SECONDS
+        while tries < EVICTED_TRIES or time.monotonic() < end:
+            tries += 1
             try:
                 self._complete_anew(dataset, place, watch)
             except Changed:  # not a byte of the old file was handed out
-                if not tries_left:
+                changed += 1
+                if changed == ROUNDS:
                     raise
             path = self.store.known(dataset)
             if path is not None:

@@ -51,11 +51,14 @@ def cost(call: Callable[[], object]) -> tuple[int, int]:
     for connection in connections:
         connection.set_progress_handler(stepped, _STRIDE)
     before = sys.getprofile()
+    gc.collect()  # what other tests have left would be counted
+    gc.disable()
     sys.setprofile(called)
     try:
         call()
     finally:
         sys.setprofile(before)
+        gc.enable()
         for connection in connections:
             connection.set_progress_handler(None, 0)
     return steps, calls
