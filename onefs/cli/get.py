@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -241,10 +240,15 @@ class _Outcome:
 def _without_name(why: str, name: str) -> str:
     """An error's sentence without the file that it is about, so that alike ones are equal."""
     file = name.rpartition("/")[2]
-    stem, _, end = file.rpartition(".")
-    # on a file server a name has a UUID
-    of_server = rf"(?:\S*/)?{re.escape(stem)}(?:\.[0-9a-f-]{{36}})?\.{re.escape(end)}"
-    return re.sub(rf"(?:of |from )?(?:{of_server})(?:: )?", "", why) or why
+    kept: list[str] = []
+    for word in why.split(" "):
+        last = word.removesuffix(":").rpartition("/")[2]
+        # on a file server a name has a UUID
+        if file not in (last, *(clean for _, clean in alf.names_with_uuid(last))):
+            kept.append(word)
+        elif kept[-1:] in (["of"], ["from"]):
+            kept.pop()
+    return " ".join(kept) or why
 
 
 def _code(troubles: Sequence[OnefsError]) -> int:
