@@ -314,7 +314,15 @@ class SqliteFile(Member):
         if disk:
             _say_once(self._path.parent, disk)
         journal = "DELETE" if disk else "WAL"
-        return _connect(self._path, journal, self._schema, self._version, self._migrations)
+        end = time.monotonic() + _OPENING_SECONDS
+        while True:
+            try:
+                return _connect(self._path, journal, self._schema, self._version, self._migrations)
+            except sqlite3.OperationalError as error:
+                # SQLite does not wait where two processes begin a new file's journal at once
+                if not is_locked(error) or time.monotonic() >= end:
+                    raise
+                time.sleep(_PAUSE_SECONDS)
 
     def _set_aside(self, reason: str) -> None:
         aside = self._free_name()

@@ -198,9 +198,10 @@ def _first_that_works(
             trouble = trouble or error
         else:
             return path
+    why = trouble.strerror if trouble is not None else "there is no folder for it"
     raise MountError(
-        f"The register of mounts cannot be written: {trouble}; set XDG_STATE_HOME or "
-        "ONEFS_STATE_DIR to a folder of yours."
+        f"The register of mounts cannot be written ({why}); set XDG_STATE_HOME or ONEFS_STATE_DIR "
+        "to a folder of yours."
     ) from trouble
 
 

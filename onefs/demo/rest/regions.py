@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from onefs.demo.rest import values
 from onefs.demo.rest.database import Database, Row
 from onefs.demo.rest.errors import failure
+from onefs.foreign import whole_number
 
 #: the region above the root, which no query for relatives answers with
 VOID = 0
@@ -62,12 +62,9 @@ def ancestors(db: Database, text: str) -> frozenset[int]:
 
 
 def _one(db: Database, text: str) -> Row:
-    matches: Callable[[Row], Any] = (
-        (lambda row: row["id"] == int(text))
-        if text.isascii() and text.isdigit()
-        else (lambda row: row["acronym"] == text)
-    )
-    found = next(filter(matches, db.table("brain-regions")), None)
+    number = whole_number(text)
+    column, wanted = ("acronym", text) if number is None else ("id", number)
+    found = next((row for row in db.table("brain-regions") if row[column] == wanted), None)
     if found is None:
         raise failure("BrainRegion matching query does not exist.")
     return found
