@@ -39,8 +39,8 @@ def resolve(mountpoint: str | os.PathLike[str]) -> str:
 def prepare(mountpoint: str | os.PathLike[str]) -> Mountpoint:
     """Make ``mountpoint`` ready: made (0700) if absent, a dead mount on it taken away.
 
-    Raises :class:`MountError` when it is in use, not an empty folder, or cannot be made, and
-    :class:`UsageError` when its name holds control characters.
+    Raises :class:`UsageError` when it is in use, not an empty folder, cannot be made, or has a
+    name that holds control characters.
     """
     path = resolve(mountpoint)
     _check_name(path)
@@ -49,7 +49,7 @@ def prepare(mountpoint: str | os.PathLike[str]) -> Mountpoint:
         made = _make(path) or ours
         filled = not made and bool(os.listdir(path))
     except OSError as error:
-        raise MountError(
+        raise UsageError(
             f"{path} cannot be the mount point: {os.strerror(error.errno or 0)}."
         ) from error
     if filled:
