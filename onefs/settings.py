@@ -190,6 +190,34 @@ def save_profile(profile: Profile, *, default: bool, path: Path | None = None) -
         write_json(path, data)
 
 
+def set_default(name: str, path: Path | None = None) -> None:
+    """Make a saved profile the default. Raises UsageError as :func:`save_profile`, and for a name
+    that no profile has."""
+    path = path or settings_file()
+    with locked(path):
+        load(path).named(name)
+        data = read_json(path)
+        data["default"] = name
+        write_json(path, data)
+
+
+def remove_profile(name: str, path: Path | None = None) -> str:
+    """Remove a saved profile; the profile that is used by default afterwards, or ''.
+
+    Raises UsageError as :func:`set_default`.
+    """
+    path = path or settings_file()
+    with locked(path):
+        load(path).named(name)
+        data = read_json(path)
+        del data["profiles"][name]
+        if data.get("default") == name:
+            del data["default"]
+        write_json(path, data)
+        left = load(path).fallback()
+    return left.name if left is not None else ""
+
+
 def resolve(
     flags: Mapping[str, str | None],
     environ: Mapping[str, str] | None = None,

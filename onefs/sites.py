@@ -8,13 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from onefs.credentials import DataCredentials
 from onefs.errors import CacheError, NotConfigured
 from onefs.owner import read_owner
 from onefs.paths import resolved
 from onefs.secret import Secret
-from onefs.settings import Settings, data_hosts, load, resolve
+from onefs.settings import Settings, data_hosts, default_cache_dir, load, resolve
 from onefs.urls import host_key
 
 if TYPE_CHECKING:
@@ -65,7 +66,21 @@ def decide(flags: Mapping[str, str | None], *, or_mounted: bool = True) -> Site:
         if site is None:
             raise
         return site
-    return Site(settings, host_key(settings.url))
+    return embedded_at(settings) or Site(settings, host_key(settings.url))
+
+
+def embedded_at(settings: Settings) -> Site | None:
+    """The embedded laboratory that is mounted from the URL of ``settings``; None for any other.
+
+    A mount knows its login and its folders, which no profile has. Where a user, or a folder, is
+    named, what is named stands.
+    """
+    named = (settings.username, settings.profile, os.environ.get("ONEFS_TOKEN"))
+    usual = settings.cache_dir == default_cache_dir(settings.url)
+    if any(named) or not usual or urlsplit(settings.url).hostname != "127.0.0.1":
+        return None
+    found = (of_mount(mount) for mount in mounted() if mount.url == settings.url)
+    return next((site for site in found if site.database.startswith(_EMBEDDED)), None)
 
 
 def stand_in(flags: Mapping[str, str | None], sites: Iterable[Site]) -> Site | None:

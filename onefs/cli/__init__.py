@@ -37,6 +37,8 @@ COMMANDS = {
     "setup": ("onefs.cli.setup:setup", "Save a database's URL, user and credentials."),
     "login": ("onefs.cli.setup:login", "Get a new token for a database."),
     "logout": ("onefs.cli.setup:logout", "Forget a database's token and password."),
+    "profile": ("onefs.cli.profile:profile", "List, choose or remove saved databases."),
+    "log": ("onefs.cli.log:log", "Print what mounts have logged."),
     "demo": ("onefs.cli.demo:demo", "The embedded laboratory."),
 }
 

@@ -74,16 +74,37 @@ def info(as_json: bool, **flags: Any) -> None:
             "pinned": sum(each.pinned for each in kept),
             "others": sum(not each.ours and each.state != "bad" for each in kept),
         }
+    limited = _limiting_mount(found["cache_dir"])
+    if limited is not None and (limits.cache_size is None or limits.cache_size >= limited[0]):
+        found["limit"], found["limited_by"] = limited
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    limit = "no limit" if limits.cache_size is None else f"of {size(limits.cache_size)}"
+    limit = "no limit" if found["limit"] is None else f"of {size(found['limit'])}"
+    if "limited_by" in found:
+        limit += f" (set by the mount at {found['limited_by']})"
     states = ", ".join(f"{count} {state}" for state, count in sorted(found["states"].items()))
     say(f"{found['cache_dir']}  of {found['database']}")
     say(f"  {size(found['bytes'])} downloaded, {limit}; {states or 'empty'}")
     say(f"  {found['pinned']} pinned; {found['others']} not downloaded by onefs")
     reserve = f", {size(limits.min_free)} left to others" if limits.min_free else ""
     say(f"  disk: {size(free)} free of {size(total)}{reserve}")
+
+
+def _limiting_mount(cache_dir: str) -> tuple[int, str] | None:
+    """The smallest limit that a running mount keeps a cache folder to, and its mount point."""
+    from onefs.mount.records import list_mounts
+
+    return min(
+        (
+            (each.cache_limit, each.mountpoint)
+            for each in list_mounts()
+            if each.cache_limit is not None
+            and each.pid is not None
+            and os.path.realpath(each.cache_dir) == os.path.realpath(cache_dir)
+        ),
+        default=None,
+    )
 
 
 @cache.command("list")

@@ -15,7 +15,8 @@ from onefs.cli.notices import reported
 from onefs.cli.options import FAILED, exit_code, say, say_path
 from onefs.cli.status import size
 from onefs.errors import NotFound, OnefsError
-from onefs.tree.views import BY_EID
+from onefs.metadata.terms import nearest
+from onefs.tree.views import BY_EID, BY_REF
 
 if TYPE_CHECKING:
     from onefs.access import Access
@@ -140,7 +141,11 @@ def _chosen(access: Access, found: Found, patterns: Sequence[str], types: Sequen
     if not found:
         kind = f" of type {' or '.join(types)}" if types else ""
         _refuse_unserved(access, everything, patterns, types)
-        raise NotFound(f"there is no dataset{kind} at {', '.join(patterns)}")
+        named = (each.removeprefix(f"{BY_EID}/").removeprefix(f"{BY_REF}/") for each in patterns)
+        places = ", ".join(named)
+        every = access.catalogue.typed([dataset for dataset, _ in everything])
+        near = nearest(types[0], {each.dataset_type for each in every}) if types else ""
+        raise NotFound(f"there is no dataset{kind} at {places}{near}")
     return found
 
 
@@ -167,7 +172,7 @@ def _say_what(access: Access, wanted: Iterable[tuple[Dataset, Place]]) -> None:
         count += 1
         amount += dataset.size or 0
         say_path(access.content.store.final(place))
-    say(f"{count} files to fetch, {size(amount)}; {there} there already", err=True)
+    say(f"{_files(count)} to fetch, {size(amount)}; {there} there already", err=True)
 
 
 def _fetch(access: Access, wanted: Found, jobs: int, *, verbose: bool) -> int:
@@ -232,7 +237,7 @@ class _Outcome:
                 say(f"  {name}: {self.troubles[name]}", err=True)
         failed = f", {len(self.troubles)} failed" if self.troubles else ""
         say(
-            f"{self.fetched} files fetched, {size(received)}; {self.there} there already{failed}",
+            f"{_files(self.fetched)} fetched, {size(received)}; {self.there} there already{failed}",
             err=True,
         )
 
@@ -249,6 +254,10 @@ def _without_name(why: str, name: str) -> str:
         elif kept[-1:] in (["of"], ["from"]):
             kept.pop()
     return " ".join(kept) or why
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
 
 
 def _code(troubles: Sequence[OnefsError]) -> int:

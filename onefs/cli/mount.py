@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -16,9 +17,10 @@ from onefs.cli.options import (
     database_options,
     folder_options,
     named,
+    say,
     storing_options,
 )
-from onefs.demo import demo_identity
+from onefs.demo import check_level, demo_identity
 from onefs.errors import UsageError
 from onefs.paths import absolute, resolved
 from onefs.settings import Settings, resolve
@@ -150,6 +152,29 @@ def mount(
         ),
         _timeout(sync=sync, demo=demo),
     )
+    if not (offline or foreground):
+        _tell_offline(mountpoint, settings)
+
+
+def _tell_offline(mountpoint: str, settings: Settings) -> None:
+    """Say that a mount has been made while its server is away, and how old what it shows is."""
+    from onefs.metadata.database import Database
+    from onefs.mount.places import resolve as real_path
+    from onefs.mount.records import OFFLINE, find
+
+    record = find(real_path(mountpoint))
+    if record is None or record.status.state != OFFLINE:
+        return
+    database = Database(settings.state_dir / "catalogue.sqlite")
+    try:
+        newest = datetime.fromtimestamp(database.last_fetched()).strftime("%Y-%m-%d %H:%M")
+    finally:
+        database.close()
+    say(
+        f"onefs: {record.url} is away: {mountpoint} shows what was known on {newest}, until it "
+        "answers again",
+        err=True,
+    )
 
 
 @click.command()
@@ -188,6 +213,8 @@ def _demo_options(
             raise UsageError(f"--demo has its own server: leave out --{name}")
     if data is not None and not os.path.isdir(data):
         raise UsageError(f"there is no folder {data}: name one that holds lab folders")
+    if data is not None:
+        check_level(Path(data))
     real = resolved(data) if data is not None else None
     return DemoOptions(data=real, rate=rate, latency_ms=latency or 0.0)
 

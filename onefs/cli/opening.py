@@ -36,7 +36,7 @@ from onefs.mount.records import list_mounts
 from onefs.paths import absolute
 from onefs.secret import Secret
 from onefs.settings import Settings, load, resolve
-from onefs.sites import Site, mounted, of_mount, owner_of, stand_in
+from onefs.sites import Site, embedded_at, mounted, of_mount, owner_of, stand_in
 from onefs.storing import storing
 from onefs.tree.finding import DATASET
 from onefs.tree.variant import EVERYTHING, Variant
@@ -182,7 +182,7 @@ def _configured(flags: Flags) -> Site:
             storing=storing(flags, os.environ, {}),
         )
         return Site(settings, owner)
-    return Site(settings, host_key(settings.url))
+    return embedded_at(settings) or Site(settings, host_key(settings.url))
 
 
 def _default(flags: Flags, known: list[Shown]) -> Site:

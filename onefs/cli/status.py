@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(as_json: bool) -> None:
     """Show the mounts of this user on this machine, and what they are doing."""
-    from onefs.mount.records import list_mounts
+    from onefs.mount.records import FOREIGN, list_mounts
 
     found = list_mounts()
     if as_json:
@@ -37,12 +37,21 @@ def status(as_json: bool) -> None:
         shown = f"  as of {each.as_of}" if each.as_of else ""
         shown += "  flat" if each.flat else ""
         say(f"{each.mountpoint}  {each.status.state}  {each.url}".rstrip() + shown)
-        if not each.since:  # a mount of another home folder: its record is there
+        if each.status.state == FOREIGN:
+            say("  another user mounted it, or another state folder has its record")
+        if not each.since:  # nothing else is known
             continue
         since = datetime.fromtimestamp(each.since).strftime("%Y-%m-%d %H:%M")
         limit = "" if each.cache_limit is None else f" of {size(each.cache_limit)}"
         cached = f"{size(each.status.cache_bytes)}{limit}"
         say(f"  since {since}, cache {each.cache_dir}: {cached}")
+        if each.log_file is not None:
+            say(f"  log {each.log_file}")
+        if each.pid is not None and each.version != __version__:
+            say(
+                f"  served by onefs {each.version or 'of an older version'}, this command is "
+                f"{__version__}: unmount and mount again to have the same"
+            )
         for sentence in (*each.status.folders, *each.status.troubles):
             say(f"  {sentence}")
         disk = _state_disk(each)

@@ -34,9 +34,9 @@ from onefs.metadata.tables_sync import (
     from_server,
     learn_types,
 )
-from onefs.settings import Settings, resolve
+from onefs.settings import Settings
+from onefs.sites import Site, decide
 from onefs.trust import check_folders
-from onefs.urls import host_key
 
 #: what stands for every path of ``--sizes``
 _EVERYWHERE = "*"
@@ -70,20 +70,21 @@ def sync(
     A mount may run meanwhile, and shows what is new once it is all there. The cache folder gets
     sessions.pqt and datasets.pqt, with which it, and the mount, are a cache folder for ONE-api.
     """
-    settings = resolve(flags)
+    site = decide(flags)
+    settings = site.settings
     if not settings.storing.trust_cache_dir:
         check_folders(settings.cache_dir, settings.state_dir)
     if tables is not None or sizes is None:
         check_pyarrow()  # before a server is asked: an embedded one has no tables without it, too
     built = tables is not None and _load_files(tables, settings)
     if tables is None or sizes is not None:
-        with _opened(settings, log_in=tables is None) as access:
+        with _opened(site, log_in=tables is None) as access:
             if tables is None:
                 built = _load_server(access, settings, needed=sizes is None)
             if sizes is not None:
-                _ask_sizes(access, settings, sizes, built=built)
+                _ask_sizes(access, site, sizes, built=built)
                 return
-    _put_tables(settings, anew=built)
+    _put_tables(site, anew=built)
 
 
 def _load_files(tables: Path, settings: Settings) -> bool:
@@ -122,11 +123,11 @@ def _load_server(access: Access, settings: Settings, *, needed: bool) -> bool:
     return built is not None
 
 
-def _put_tables(settings: Settings, *, anew: bool) -> None:
+def _put_tables(site: Site, *, anew: bool) -> None:
     """ONE's own tables. That the folder has somebody else's is told, and is no failure."""
-    database = host_key(settings.url)
+    settings = site.settings
     try:
-        done = one_tables.put(settings.state_dir, settings.cache_dir, database, anew=anew)
+        done = one_tables.put(settings.state_dir, settings.cache_dir, site.database, anew=anew)
     except UsageError as error:
         say(f"onefs: no tables for ONE-api: {error}", err=True)
         return
@@ -134,18 +135,18 @@ def _put_tables(settings: Settings, *, anew: bool) -> None:
         say(f"ONE-api finds them in {settings.cache_dir}, and in a mount.")
 
 
-def _ask_sizes(access: Access, settings: Settings, path: str, *, built: bool) -> None:
+def _ask_sizes(access: Access, site: Site, path: str, *, built: bool) -> None:
     """Ask for sizes, and then write ONE's tables, once, with all that is known."""
     from onefs.cli import sizes
 
     try:
-        wanted = "" if path == _EVERYWHERE else sizes.inside_mount(path, settings)
+        wanted = "" if path == _EVERYWHERE else sizes.inside_mount(path, site.settings)
         with Meter() as meter:
             outcome = sizes.ask(access.catalogue, access.content, wanted, meter)
     except OnefsError:
-        _put_tables(settings, anew=built)
+        _put_tables(site, anew=built)
         raise
-    _put_tables(settings, anew=built or outcome.known > 0)
+    _put_tables(site, anew=built or outcome.known > 0)
     say(f"{outcome.known:,} sizes were asked for and are known now.")
     if outcome.failures:
         first = outcome.failures[0]
@@ -174,19 +175,21 @@ class _Shown(Reports):
 
 
 @contextmanager
-def _opened(settings: Settings, *, log_in: bool) -> Iterator[Access]:
+def _opened(site: Site, *, log_in: bool) -> Iterator[Access]:
     """The laboratory, with a token where one is needed."""
     from onefs.credentials import CredentialStore
     from onefs.http import Transport
     from onefs.metadata import auth
 
     limits = Deadlines.of_environment()
-    login = None
-    if log_in:
+    settings, login = site.settings, None
+    if (known := site.embedded()) is not None:
+        settings, login = known
+    elif log_in:
         ask, store = ask_secret if at_terminal() else None, CredentialStore()
         with Transport() as transport:
             token = auth.log_in(transport, settings, store, ask=ask, deadline=limits.metadata)
         if left := auth.unsaved(settings, store, token):
             login = GivenLogin(token=left)
-    with using(Access(settings, host_key(settings.url), login=login, deadlines=limits)) as access:
+    with using(Access(settings, site.database, login=login, deadlines=limits)) as access:
         yield access

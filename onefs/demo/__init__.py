@@ -6,7 +6,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from onefs.errors import OnefsError
+from onefs.alf import SUBJECTS
+from onefs.errors import OnefsError, UsageError
 
 #: number of times that the ids of the embedded laboratory were assigned; part of its name, so that
 #: no cache or catalogue has the ids of two assignments
@@ -22,6 +23,18 @@ def demo_identity(data: Path | None) -> str:
     """
     source = b"made" if data is None else os.fsencode(os.path.realpath(data))
     return f"demo-{hashlib.sha1(source).hexdigest()[:12]}-{GENERATION}"
+
+
+def check_level(data: Path) -> None:
+    """Raise UsageError for a folder inside a lab, naming the folder that holds the labs."""
+    real = Path(os.path.realpath(data))
+    if (real / SUBJECTS).is_dir():
+        holder = real.parent
+    elif real.name == SUBJECTS:
+        holder = real.parent.parent
+    else:
+        return
+    raise UsageError(f"{data} is a folder of one lab: name {holder}, which holds the labs")
 
 
 def missing_library(error: ModuleNotFoundError) -> Exception:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from onefs import alf
-from onefs.demo import demo_identity, rows
+from onefs.demo import check_level, demo_identity, rows
 from onefs.demo.digests import Digests
 from onefs.demo.records import DatasetRecord, Login, SessionRecord
 from onefs.demo.scan import Found, Place, Scan, files, is_inside
@@ -59,6 +59,7 @@ class FolderLaboratory:
         """Raises UsageError when ``path`` is no folder or holds no session."""
         if not path.is_dir():
             raise UsageError(f"there is no folder {path}: name one that holds lab folders")
+        check_level(path)
         self._root = os.path.realpath(path)
         database = state_dir / f"{demo_identity(path)}-md5.sqlite" if state_dir else None
         self._digests = Digests(database)

@@ -20,7 +20,7 @@ from onefs.errors import (
     Throttled,
     Unreachable,
 )
-from onefs.metadata.alyx import Alyx
+from onefs.metadata.alyx import MOST_IDS, Alyx
 from onefs.metadata.bulk import Bulk
 from onefs.metadata.claims import Claims
 from onefs.metadata.database import Database
@@ -41,6 +41,8 @@ LAB_WAIT = 0.5
 GATHER = 0.3
 #: sessions of a lab that tell how many fit in a page
 _SAMPLES = 30
+#: datasets of a session in the International Brain Laboratory's database
+_USUAL_DATASETS = 40
 #: the part of the deadline that one request of a batch may take
 _SHARE = 0.6
 #: the part of the deadline for which a batch of another process is waited for: a slow server, or
@@ -137,20 +139,49 @@ class Ahead:
         self._listings.run(Batch(("stale datasets",), self._refresh_stale))
 
     def complete(self, sessions: Sequence[Session]) -> dict[str, OnefsError]:
-        """Ask for the datasets of sessions that only cache tables know; see :meth:`Bulk.run`."""
+        """Ask for the datasets of sessions that are not listed, or only by cache tables; see
+        :meth:`Bulk.run`."""
         of_lab: dict[str, list[str]] = {}
         for session in sessions:
             of_lab.setdefault(session.lab, []).append(session.eid)
         for lab, eids in of_lab.items():
-            for eid in eids[:_SAMPLES]:
+            for eid in filter(self._is_from_tables, eids[:_SAMPLES]):
                 self._walks.learn(lab, len(self._database.datasets(eid)))
-        return Bulk(sessions, self._fetch_from_tables, self._walks.room).run()
+        return Bulk(of_lab, self._fetch_in_bulk, self._walks.room).run()
 
-    def _fetch_from_tables(self, lab: str, eids: Sequence[str]) -> Set[str]:
+    def prepare(self, eids: Sequence[str], met: Callable[[Session], None]) -> None:
+        """Ask for sessions that are not known and for datasets that are not listed, many with a
+        request.
+
+        ``met`` is called with each session that was not known. Errors are those of :class:`Alyx`
+        and of the catalogue's file; what was not brought can be asked for alone.
+        """
+        unknown = [eid for eid in eids if self._database.session(eid) is None]
+        for begin in range(0, len(unknown), MOST_IDS):
+            asked = self._clock()
+            some = unknown[begin : begin + MOST_IDS]
+            for session, numbered in self._in_bulk.sessions_by_eid(some):
+                self._database.store_session(session, numbered, asked)
+                met(session)
+        known = [session.eid for session in self._database.sessions_of(eids)]
+        wanted = self._unlisted(known)
+        if len(wanted) > 1:
+            self._walks.learn("", _USUAL_DATASETS)
+            Bulk({"": wanted}, self._fetch_in_bulk, self._walks.room).run()
+
+    def _unlisted(self, eids: Sequence[str]) -> list[str]:
+        """Those of some sessions that are not listed, or only by cache tables."""
+        unlisted = set(self._database.not_listed(eids, 0.0))
+        return [eid for eid in eids if eid in unlisted or self._is_from_tables(eid)]
+
+    def _is_from_tables(self, eid: str) -> bool:
+        return self._database.is_from_tables(key_of(eid))
+
+    def _fetch_in_bulk(self, lab: str, eids: Sequence[str]) -> Set[str]:
         if self._closed.is_set():
             raise Stopping("onefs is being stopped")
         # what another process has brought meanwhile need not be asked for
-        wanted = [eid for eid in eids if self._database.is_from_tables(key_of(eid))]
+        wanted = self._unlisted(eids)
         try:
             found = self._fetch(self._in_bulk, lab, wanted) if wanted else frozenset[str]()
         except OnefsError as error:

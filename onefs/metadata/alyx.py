@@ -104,6 +104,12 @@ class Alyx:
             raise NotFound(f"Alyx has no session {eid}")
         return rows.session(found[eid])
 
+    def sessions_by_eid(self, eids: Sequence[str]) -> list[tuple[Session, bool]]:
+        """Those of some sessions that Alyx has, at most :data:`MOST_IDS`, in one request."""
+        names = ",".join(f"'{eid}'" for eid in eids)
+        found = self._sessions({"django": f"id__in,[{names}]"})
+        return [item for item in found if item[0].eid in eids]
+
     def session_record(self, eid: str) -> dict[str, Any]:
         """The whole record of a session, as Alyx gives it. Raises NotFound."""
         record = self._asker.record(f"sessions/{eid}", f"session {eid}")

@@ -8,12 +8,11 @@ some failures in a row, or when nothing else can be expected, the rest is not as
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 from onefs.errors import DeadlineExceeded, NotFound, OnefsError, ServerError, Stopping
-from onefs.model import Session
 
 #: requests at once
 _AT_ONCE = 4
@@ -24,22 +23,22 @@ _ENOUGH = 8
 class Bulk:
     """One such piece of work.
 
-    ``fetch`` asks for sessions of one lab, and gives the eids of those that it is done with: all,
-    or the first of them. ``room`` tells how many of a lab to ask for with one request.
+    ``groups`` are the eids of sessions that may be in one request, by the group's name: their lab,
+    or '' for any. ``fetch`` asks for sessions of one group, and gives the eids of those that it is
+    done with: all, or the first of them. ``room`` tells how many of a group to ask for with one
+    request.
     """
 
     def __init__(
         self,
-        sessions: Iterable[Session],
+        groups: Mapping[str, Iterable[str]],
         fetch: Callable[[str, Sequence[str]], Set[str]],
         room: Callable[[str], int],
     ) -> None:
         self._fetch = fetch
         self._room = room
         self._lock = Lock()
-        self._waiting: dict[str, deque[str]] = {}
-        for session in sessions:
-            self._waiting.setdefault(session.lab, deque()).append(session.eid)
+        self._waiting = {name: deque(eids) for name, eids in groups.items()}
         self._left = {eid for waiting in self._waiting.values() for eid in waiting}
         self._failures = 0
         self._trouble: OnefsError | None = None
@@ -59,7 +58,7 @@ class Bulk:
             self._ask(*chosen)
 
     def _next(self) -> tuple[str, list[str]] | None:
-        """A lab and sessions of it that one request may bring; None when there is no more to do."""
+        """A group and sessions of it that one request may bring; None when nothing is left."""
         with self._lock:
             if self._failures >= _ENOUGH:
                 return None

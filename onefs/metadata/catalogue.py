@@ -278,6 +278,21 @@ class Catalogue:
             return {session.eid: error for session in wanted}
         return self._ahead.complete(wanted)
 
+    def prepare(self, eids: Sequence[str]) -> None:
+        """Ask for sessions and datasets that are not known, many with a request.
+
+        For a caller that goes on to read each of them. Raises Stopping, and nothing else: what
+        could not be had is asked for alone, which says why.
+        """
+        if len(eids) < 2 or not self.presence.may_ask():
+            return
+        try:
+            self._ahead.prepare(eids, self.met)
+        except Stopping:
+            raise
+        except OnefsError as error:
+            log.info("sessions are asked for one by one: %s", error)
+
     def _known_repositories(self) -> Mapping[str, Repository]:
         """Those that are known; Alyx is asked when none is."""
         known = self._database.repositories()

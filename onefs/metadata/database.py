@@ -99,6 +99,10 @@ class Database:
         found = self._rows("SELECT fetched_at FROM listings WHERE key = ?", key)
         return float(found[0][0]) if found else None
 
+    def last_fetched(self) -> float:
+        """When the newest listing was taken; 0 when none was."""
+        return float(self._rows("SELECT coalesce(max(fetched_at), 0) FROM listings")[0][0])
+
     def is_empty(self) -> bool:
         """Whether no listing was ever taken."""
         return not self._rows("SELECT 1 FROM listings LIMIT 1")

@@ -75,6 +75,9 @@ def suggestion(
     catalogue has met are all that is compared, which says nothing of a name without a near one.
     """
     for name, values in query.values:
+        if name == "dataset_names":
+            for value in set(values) & set(database.dataset_types()):
+                return f"{value!r} is a dataset type, not the name of a file: use dataset_types"
         complete = tables(name)
         names = _names(database, name) if complete is None else complete
         holds = _holds if name in _PARTS else _is_same

@@ -12,7 +12,7 @@ import ast
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import Enum
 from itertools import islice
@@ -31,6 +31,8 @@ FIRST_DAY, LAST_DAY = "1900-01-01", "2999-12-31"
 #: from best to worst
 OUTCOMES = ("NOT_SET", "PASS", "WARNING", "FAIL", "CRITICAL")
 
+#: what stands for a number of sessions in a search that is written as a text
+_LIMIT = "limit"
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _INTEGER = re.compile(r"\s*\d{1,10}\s*", re.ASCII)
@@ -67,6 +69,8 @@ class Query:
     """A search as it was understood: terms by name, in the order of the vocabulary."""
 
     values: tuple[tuple[str, tuple[str, ...]], ...]
+    #: how many sessions a search that is written as a text asks for; None for all
+    limit: int | None = None
 
     def get(self, name: str) -> tuple[str, ...]:
         """The values of a term, () when it is not asked for."""
@@ -77,10 +81,11 @@ class Query:
 
     def __str__(self) -> str:
         """The query as the name of a folder in ``.search``; :func:`parse_text` reads it."""
-        return "&".join(
+        parts = [
             f"{name}={','.join(_encoded(name, value) for value in values)}"
             for name, values in self.values
-        )
+        ]
+        return "&".join(parts if self.limit is None else [*parts, f"{_LIMIT}={self.limit}"])
 
 
 def parse(terms: Mapping[str, object]) -> Query:
@@ -97,23 +102,28 @@ def parse(terms: Mapping[str, object]) -> Query:
 def parse_text(text: str) -> Query:
     """The query that ``term=value,value&term=value`` stands for, percent-encoded.
 
-    ``date_range=2018-08-24,`` has an open end. Raises UsageError.
+    ``date_range=2018-08-24,`` has an open end; ``limit=3`` asks for the latest three. Raises
+    UsageError.
     """
     terms: dict[str, object] = {}
+    limits: list[str] = []
     for part in text.split("&"):
         name, equals, value = part.partition("=")
         if not equals or not name:
             raise UsageError(f"{part!r} is no term=value; several go with & between them")
-        if name in terms:
+        if name in terms or (name == _LIMIT and limits):
             raise UsageError(f"the term {name} is given twice")
+        if name == _LIMIT:
+            limits.append(_decoded(name, value))
+            continue
         term = find_term(name)
-        if term.name == "django":
+        if term.name == "django" or (term.several is Several.RANGE and "," not in value):
             terms[name] = _decoded(name, value)
-        elif term.several is Several.RANGE and "," in value:
+        elif term.several is Several.RANGE:
             terms[name] = [_decoded(name, end) or None for end in value.split(",")]
         else:
             terms[name] = [_decoded(name, piece) for piece in value.split(",")]
-    return parse(terms)
+    return replace(parse(terms), limit=parse_limit(limits[0] if limits else None))
 
 
 def find_term(given: str) -> Term:
@@ -160,6 +170,12 @@ def _range(name: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str) and "," in value:
         value = [end.strip() or None for end in value.split(",")]
     ends = _items(name, value, 3) if _is_sequence(value) else [value]
+    if _is_sequence(value) and len(ends) == 1 and ends[0] is not None:
+        day = _day(name, ends[0])
+        raise UsageError(
+            f"{name} is a list of one date, which ONE reads as an open end: give {day!r} for that "
+            f"day, or [{day!r}, None] for all from that day on"
+        )
     if len(ends) == 1:
         ends = ends * 2
     if len(ends) != 2 or ends == [None, None]:
@@ -348,7 +364,7 @@ VOCABULARY: Mapping[str, Term] = _vocabulary(
 TUTORIAL_TERMS = tuple(VOCABULARY)[:10]
 #: other names of terms: those of the old ONE, singular and plural forms, today's ONE
 ALIASES: Mapping[str, str] = {
-    **dict.fromkeys(("data", "dataset", "datasets", "dataset_type"), "dataset_types"),
+    **dict.fromkeys(("data", "dataset_type"), "dataset_types"),
     **dict.fromkeys(("date", "dates"), "date_range"),
     **dict.fromkeys(("labs", "laboratory"), "lab"),
     **dict.fromkeys(("lab_location", "locations"), "location"),
@@ -358,7 +374,7 @@ ALIASES: Mapping[str, str] = {
     "user": "users",
     "projects": "project",
     "tags": "tag",
-    "dataset_name": "dataset_names",
+    **dict.fromkeys(("dataset", "datasets", "dataset_name"), "dataset_names"),
     **dict.fromkeys(("probes", "probe_name"), "probe"),
 }
 

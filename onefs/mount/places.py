@@ -39,8 +39,8 @@ def resolve(mountpoint: str | os.PathLike[str]) -> str:
 def prepare(mountpoint: str | os.PathLike[str]) -> Mountpoint:
     """Make ``mountpoint`` ready: made (0700) if absent, a dead mount on it taken away.
 
-    Raises :class:`MountError` when it is in use, not an empty folder, or cannot be made, and
-    :class:`UsageError` when its name holds control characters.
+    Raises :class:`UsageError` when it is in use, not an empty folder, cannot be made, or has a
+    name that holds control characters.
     """
     path = resolve(mountpoint)
     _check_name(path)
@@ -49,13 +49,13 @@ def prepare(mountpoint: str | os.PathLike[str]) -> Mountpoint:
         made = _make(path) or ours
         filled = not made and bool(os.listdir(path))
     except OSError as error:
-        raise MountError(
+        raise UsageError(
             f"{path} cannot be the mount point: {os.strerror(error.errno or 0)}."
         ) from error
     if filled:
-        raise MountError(f"The mount point {path} is not empty: choose an empty or a new folder.")
+        raise UsageError(f"The mount point {path} is not empty: choose an empty or a new folder.")
     if not os.access(path, os.W_OK | os.X_OK):
-        raise MountError(f"The mount point {path} is not yours to write: choose another folder.")
+        raise UsageError(f"The mount point {path} is not yours to write: choose another folder.")
     return Mountpoint(path, made)
 
 
@@ -104,7 +104,7 @@ def _clear_mount(path: str) -> bool:
         return False
     record = records.find(path)
     if not mounts.is_stale(path):
-        raise MountError(f"{path} is already mounted: onefs umount {path} unmounts it.")
+        raise UsageError(f"{path} is already mounted: onefs umount {path} unmounts it.")
     mounts.repair(path)
     return record is not None and record.made and not os.listdir(path)
 

@@ -34,7 +34,11 @@ READY = "ready"
 OFFLINE = "offline"
 REFUSED = "refused"
 STALE = "stale"
+#: mounted, and without a record here: by another user, or with another state folder
+FOREIGN = "foreign"
 
+#: fields that a record of an older onefs lacks
+_LATER = {"as_of", "flat", "version"}
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -98,6 +102,8 @@ class MountInfo:
     as_of: str = ""
     #: it shows default datasets without their folders; not said by an older onefs either
     flat: bool = False
+    #: of the onefs that serves it; '' where a record of an older onefs does not say
+    version: str = ""
 
     @property
     def variant(self) -> Variant:
@@ -117,6 +123,8 @@ class MountInfo:
             "cache_limit": self.cache_limit,
             "state": self.status.state,
             "since": self.since,
+            "log_file": self.log_file,
+            "version": self.version or None,
             **({"as_of": self.as_of} if self.as_of else {}),
             **({"flat": True} if self.flat else {}),
             **(fetched if self.status.fetch_limit is not None else {}),
@@ -291,9 +299,10 @@ def _merge(mountpoint: str, raw: Mapping[str, Any] | None) -> MountInfo:
     if raw is not None and _alive(raw):
         return _info(raw)
     stale = mounts.is_stale(mountpoint)
+    working = READY if raw is not None else FOREIGN
     info = MountInfo(mountpoint, None) if raw is None else _info(raw)
     # nothing comes any more, but what the cache had is still there
-    status = replace(info.status, state=STALE if stale else READY, downloads=())
+    status = replace(info.status, state=STALE if stale else working, downloads=())
     return replace(info, pid=None, status=status)
 
 
@@ -336,7 +345,7 @@ def _load(path: Path) -> dict[str, Any] | None:
         raw = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    needed = {"host", "boot", "started", *MountInfo.__dataclass_fields__} - {"as_of", "flat"}
+    needed = {"host", "boot", "started", *MountInfo.__dataclass_fields__} - _LATER
     return raw if isinstance(raw, dict) and needed <= raw.keys() else None
 
 

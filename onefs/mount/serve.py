@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import NoReturn
 
+from onefs import __version__
 from onefs.appearance import Appearance
 from onefs.errors import MountError, OnefsError
 from onefs.mount import library, mounts, places, readahead
@@ -181,6 +182,7 @@ def _describe(config: DaemonConfig, service: Service, status: Status) -> MountIn
         made=config.made,
         as_of=config.as_of,
         flat=config.flat,
+        version=__version__,
     )
 
 

@@ -140,7 +140,10 @@ class Addresses:
             if below in (place, kept):
                 return session, (*self.place(session), *kept), dataset
         if not below:
-            raise NotFound(f"session {session.ref} has no dataset without name")
+            raise UsageError(
+                f"{_shown(str(name))} is a session, not a dataset: name a file in it, or run "
+                f"`onefs list {session.ref}`"
+            )
         self._refuse_unserved(session, below)
         raise NotFound(no_such_name(shape, f"session {session.ref}", below[:-1], below[-1]))
 

@@ -11,6 +11,7 @@ from onefs.errors import SeveralDatasets, UsageError
 from onefs.metadata.terms import nearest
 from onefs.model import Dataset, Session
 from onefs.one import columns
+from onefs.tree.days import last_before
 from onefs.tree.shape import default_of
 
 #: where a dataset stands below its session, and itself
@@ -50,7 +51,8 @@ def read_folder(argument: str, given: object) -> str | None:
 def of_type(
     wanted: str, found: Sequence[Placed], collection: str | None, revision: str | None
 ) -> list[Placed]:
-    """The datasets of a type, by path: of each file its default revision, or the one asked for.
+    """The datasets of a type, by path: of each file its default revision, or with ``revision``
+    the last one that is not after it.
 
     Of a file with two revisions flagged as default both are given.
     """
@@ -67,6 +69,16 @@ def tables_of(
         return []
     fitting = [each for each in found if columns.may_hold(each[1], name)]
     return _of_files(fitting, collection, revision)
+
+
+def everything(
+    found: Sequence[Placed], collection: str | None, revision: str | None
+) -> list[Placed]:
+    """All datasets, by path: every revision, or with ``revision`` of each file the last one that
+    is not after it."""
+    if revision is not None:
+        return _of_files(found, collection, revision)
+    return sorted(each for each in found if collection in (None, each[1].collection))
 
 
 def _of_files(
@@ -113,7 +125,7 @@ def why_missing(
     types = {dataset.dataset_type for _, dataset in found}
     if wanted in types:
         where = [f"in collection {collection!r}"] if collection is not None else []
-        where += [f"of revision {revision!r}"] if revision is not None else []
+        where += [f"of revision {revision!r} or before"] if revision is not None else []
         return f"session {session.ref} has {wanted}, but none {' '.join(where)}"
     if wanted in set(registered):
         return f"{wanted} of session {session.ref} is registered, but is on no server"
@@ -122,7 +134,8 @@ def why_missing(
 
 def _chosen(versions: Sequence[Placed], revision: str | None) -> list[Placed]:
     if revision is not None:
-        return [each for each in versions if each[1].revision == revision]
+        last = last_before((dataset for _, dataset in versions), revision)
+        return [each for each in versions if each[1] is last]
     default = default_of(dataset for _, dataset in versions)
     if default is not None:
         return [each for each in versions if each[1] is default]

@@ -241,8 +241,16 @@ class ONE(Interruptible):
         if eid is None:
             return self._list_table(what, keyword, details)
         names, one = only(eid)
+        if what in _TYPES:
+            self._prepare(names)
         found = [self._list_session(self._addresses.any_session(n), what, details) for n in names]
         return found[0] if one else found
+
+    def _prepare(self, names: Sequence[object]) -> None:
+        """Have what several sessions hold asked for with as few requests as will do."""
+        eids = [name.strip().lower() for name in names if isinstance(name, str)]
+        eids += [str(name) for name in names if isinstance(name, UUID)]
+        self._access.catalogue.prepare(list(filter(alf.is_uuid, dict.fromkeys(eids))))
 
     def _list_table(self, what: str, keyword: str, details: bool) -> Any:
         table = _table_of(what)
@@ -292,8 +300,9 @@ class ONE(Interruptible):
         With ``dataset_types`` a list with one element for each type asked for, in that order; an
         empty list, and a warning, for what is missing. A type that stands in several collections
         needs ``collection`` (SeveralDatasets lists them); of revisions the default is taken, or
-        ``revision``. With ``dclass_output`` a :class:`SessionDataInfo` of all of them instead, in
-        which what is missing is absent. Without types a :class:`SessionDataInfo` of everything.
+        with ``revision`` the last one that is not after it, as ONE does. With ``dclass_output`` a
+        :class:`SessionDataInfo` of all of them instead, in which what is missing is absent.
+        Without types a :class:`SessionDataInfo` of everything.
 
         ``download_only`` gives Paths in place of data, ``mmap`` maps arrays into memory. What no
         reader is for is its Path. Several eids give a list of lists, or one SessionDataInfo.
@@ -304,6 +313,7 @@ class ONE(Interruptible):
         self._loader.refuse_old(old)
         names, one = only(eid)
         order = self._loader.order(dataset_types, collection, revision, download_only, mmap)
+        self._prepare(names)
         sessions = [self._addresses.any_session(name) for name in names]
         if order.types is not None and not dclass_output:
             found = [self._loader.aligned(session, order) for session in sessions]

@@ -212,12 +212,8 @@ class Loader:
 
     def _all(self, session: Session, found: Sequence[Placed], order: Order) -> list[_Chosen]:
         if order.types is None:
-            return [
-                _Chosen(each)
-                for each in found
-                if order.collection in (None, each[1].collection)
-                and order.revision in (None, each[1].revision)
-            ]
+            everything = choice.everything(found, order.collection, order.revision)
+            return list(map(_Chosen, everything))
         chosen: list[_Chosen] = []
         for wanted in order.types:
             fitting = choice.of_type(wanted, found, order.collection, order.revision)
@@ -240,9 +236,11 @@ class Loader:
         )
 
     def _files(self, session: Session, chosen: Sequence[Placed]) -> list[Path | OnefsError]:
+        if not chosen:
+            return []
         folder = self._addresses.place(session)
         wanted = [(dataset, (*folder, *place)) for place, dataset in chosen]
-        return fetch(self._access, wanted, offline=self._offline) if wanted else []
+        return fetch(self._access, wanted, offline=self._offline)
 
     def _row(self, folder: Place, placed: Placed, data: Any) -> DatasetInfo:
         place, dataset = placed

@@ -132,7 +132,7 @@ class Searches:
         self._path_flights.close()
 
     def _ask(self, query: Query, key: _Key) -> Answer:
-        found = self.queries.search(query)
+        found = self.queries.search(replace(query, limit=None), query.limit)
         sessions = list(found.sessions())
         # of two on one ref the one is marked whose folder is, whatever order they came in
         by_eid = sorted(sessions, key=lambda each: each.eid)

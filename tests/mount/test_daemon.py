@@ -112,7 +112,7 @@ def test_a_daemon_that_takes_too_long(mount: Callable[..., Mounted], tmp_path: P
 
 
 def test_already_mounted(mounted: Mounted) -> None:
-    with pytest.raises(errors.MountError, match="already mounted"):
+    with pytest.raises(errors.UsageError, match="already mounted"):
         places.prepare(mounted.path)
 
 

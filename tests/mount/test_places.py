@@ -27,11 +27,11 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
 
 def test_what_cannot_be_mounted_on(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(MountError, match=r"file cannot be the mount point: Not a directory"):
+    with pytest.raises(UsageError, match=r"file cannot be the mount point: Not a directory"):
         places.prepare(tmp_path / "file")
-    with pytest.raises(MountError, match="Not a directory"):
+    with pytest.raises(UsageError, match="Not a directory"):
         places.prepare(tmp_path / "file" / "below")
-    with pytest.raises(MountError, match="not empty"):
+    with pytest.raises(UsageError, match="not empty"):
         places.prepare(tmp_path)
 
 
@@ -46,9 +46,9 @@ def test_control_characters_are_refused(tmp_path: Path, name: str) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_is_not_ours(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir(mode=0o555)
-    with pytest.raises(MountError, match="Permission denied"):
+    with pytest.raises(UsageError, match="Permission denied"):
         places.prepare(tmp_path / "theirs" / "new")
-    with pytest.raises(MountError, match="not yours"):
+    with pytest.raises(UsageError, match="not yours"):
         places.prepare(tmp_path / "theirs")
 
 

@@ -49,6 +49,8 @@ def test_what_is_written_is_read(folder: Path) -> None:
         "cache_limit": 5,
         "state": "ready",
         "since": 1.5,
+        "log_file": None,
+        "version": None,
         "downloads": [{"path": "/lab/file.npy", "done": 5, "size": 10, "rate": 2.5}],
     }
     record.remove()

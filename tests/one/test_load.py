@@ -96,17 +96,18 @@ def test_a_type_in_two_collections_is_not_two_elements(shared: ONE) -> None:
 
 
 def test_the_default_revision_is_loaded(shared: ONE) -> None:
-    """Ours: the old ONE had no revisions. ``revision`` picks another, '' the original."""
+    """Ours: the old ONE had no revisions. ``revision`` picks the last until then, '' the
+    original."""
     found = [
         shared.load(
             TWO_PROBES, "spikes.times", collection="alf/probe00", download_only=True, revision=each
         )[0]
-        for each in (None, "2020-08-31", "#2021-07-05#", "")
+        for each in (None, "2020-08-31", "#2021-07-05#", "", "2021-07-04", "2030-01-01", "1999")
     ]
     assert found[0] == found[1]
-    assert [path.parent.name for path in found[1:]] == ["#2020-08-31#", "#2021-07-05#", "probe00"]
-    with pytest.warns(OnefsWarning, match="none of revision '1999-01-01'"):
-        assert shared.load(TWO_PROBES, "spikes.times", revision="1999-01-01") == [[]]
+    first, second = "#2020-08-31#", "#2021-07-05#"
+    folders = [first, second, "probe00", first, second, "probe00"]
+    assert [path.parent.name for path in found[1:]] == folders
     with pytest.warns(OnefsWarning, match="none in collection 'alf/probe07'"):
         assert shared.load(TWO_PROBES, "spikes.times", collection="alf/probe07") == [[]]
 

@@ -114,7 +114,7 @@ def test_the_mount_point_is_not_empty(home: Home) -> None:
     place = home.root / "full"
     place.mkdir()
     (place / "thesis.tex").write_text("")
-    said = home.refused(FAILED, "mount", place, "--demo")
+    said = home.refused(USAGE, "mount", place, "--demo")
     assert str(place) in said
     assert "not empty" in said
     assert os.listdir(place) == ["thesis.tex"]
@@ -123,13 +123,13 @@ def test_the_mount_point_is_not_empty(home: Home) -> None:
 def test_the_mount_point_is_a_file(home: Home) -> None:
     place = home.root / "file"
     place.write_text("")
-    assert str(place) in home.refused(FAILED, "mount", place, "--demo")
+    assert str(place) in home.refused(USAGE, "mount", place, "--demo")
     assert place.is_file()
 
 
 def test_it_is_mounted_already(home: Home, servers: Servers) -> None:
     mounted = home.mount(**account(servers))
-    said = home.refused(FAILED, "mount", mounted.path, **account(servers))
+    said = home.refused(USAGE, "mount", mounted.path, **account(servers))
     assert "already mounted" in said
     assert f"onefs umount {mounted.path}" in said
     # the one that is there goes on

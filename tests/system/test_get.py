@@ -75,7 +75,7 @@ def test_what_can_be_named(home: Home) -> None:
     ):
         done = home.run("get", "--dry-run", *arguments)
         assert len(printed(done)) == count, arguments
-        assert f"{count} files to fetch" in done.stderr
+        assert f"{count} file{'s' if count > 1 else ''} to fetch" in done.stderr
         assert not any(path.exists() for path in printed(done))
     assert "2 sessions" in home.run("get", "2021-03-04_1_mouse.1", code=1).stderr
     assert "no dataset of type" in home.run("get", SESSION, "--type", "no.such", code=1).stderr

@@ -27,7 +27,7 @@ from tests.sweeping import mounts_below
 #: what ``onefs status --json`` promises of each mount, and of each download
 MOUNT_KEYS = {
     "mountpoint", "pid", "url", "profile", "cache_dir", "cache_bytes", "cache_limit", "state",
-    "since", "downloads",
+    "since", "log_file", "version", "downloads",
 }  # fmt: skip
 DOWNLOAD_KEYS = {"path", "done", "size", "rate"}
 #: takes the lock under which the cache's bytes are counted, and keeps it
@@ -127,6 +127,8 @@ class TestStatus:
             "cache_limit": None,
             "state": "ready",
             "since": 0,
+            "log_file": str(next(mounted.home.state.glob("*/onefs.log"))),
+            "version": onefs.__version__,
             "downloads": [],
         }
         assert abs(status["since"] - time.time()) < 60

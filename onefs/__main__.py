@@ -1,0 +1,5 @@
+"""``python -m onefs`` is ``onefs``."""
+
+from onefs.cli import main
+
+main(prog_name="onefs")

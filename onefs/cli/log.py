@@ -1,0 +1,55 @@
+"""``onefs log``: what the mounts of a database have logged."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from pathlib import Path
+
+import click
+
+from onefs.cli.options import database_options, folder_options, named, say, say_path
+from onefs.errors import NotFound, UsageError
+from onefs.sites import decide
+
+
+@click.command()
+@click.argument("mountpoint", type=click.Path(), callback=named, required=False)
+@click.option(
+    "--lines",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="Print so many of the last lines.",
+)
+@click.option("--file", "only_name", is_flag=True, help="Print where the log is, and nothing else.")
+@database_options
+@folder_options
+def log(mountpoint: str | None, lines: int, only_name: bool, **flags: str | None) -> None:
+    """Print the end of the log of the mount at MOUNTPOINT, or of a database's mounts."""
+    path = decide(flags).settings.log_file if mountpoint is None else _log_of(mountpoint)
+    if only_name:
+        say_path(path)
+        return
+    try:
+        with path.open(errors="surrogateescape") as file:
+            last = deque(file, lines)
+    except FileNotFoundError:
+        raise NotFound(f"there is no log yet: {path} is written by `onefs mount`") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    for line in last:
+        say(line.rstrip("\n"))
+
+
+def _log_of(mountpoint: str) -> Path:
+    """The log file of a mount. Raises UsageError."""
+    from onefs.mount.records import list_mounts
+
+    real = os.path.realpath(mountpoint)
+    found = next((each for each in list_mounts() if each.mountpoint == real), None)
+    if found is None:
+        raise UsageError(f"nothing is mounted at {mountpoint}: `onefs status` shows the mounts")
+    if found.log_file is None:
+        raise UsageError(f"the mount at {mountpoint} keeps no log file that is known here")
+    return Path(found.log_file)

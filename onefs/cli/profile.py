@@ -1,0 +1,57 @@
+"""``onefs profile``: the databases that ``onefs setup`` has saved."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from onefs import settings
+from onefs.cli.completing import completes, profiles
+from onefs.cli.options import named, say
+
+_name = click.argument("name", callback=named, shell_complete=completes(profiles))
+
+
+@click.group()
+def profile() -> None:
+    """List saved databases, choose the default one, or remove one."""
+
+
+@profile.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def list_(as_json: bool) -> None:
+    """List the saved databases; the default one is marked with a star."""
+    book = settings.load()
+    fallback = book.fallback()
+    default = fallback.name if fallback is not None else ""
+    found = [book.profiles[name] for name in sorted(book.profiles)]
+    if as_json:
+        rows = [{"name": each.name, "url": each.url, "username": each.username} for each in found]
+        click.echo(json.dumps({"default": default or None, "profiles": rows}, indent=2))
+        return
+    if not found:
+        say("No database is saved. `onefs setup` saves one.")
+    for each in found:
+        mark = "*" if each.name == default else " "
+        say(f"{mark} {each.name}  {each.url}  {each.username}".rstrip())
+
+
+@profile.command()
+@_name
+def use(name: str) -> None:
+    """Make NAME the database that is used when none is named."""
+    settings.set_default(name)
+    say(f"{name} is the default now.")
+
+
+@profile.command()
+@_name
+def remove(name: str) -> None:
+    """Remove NAME from the saved databases. Files, logs and tokens stay.
+
+    `onefs logout --profile NAME`, before, forgets the token.
+    """
+    default = settings.remove_profile(name)
+    after = f" {default} is the default now." if default else ""
+    say(f"{name} is removed; its files stay.{after}")

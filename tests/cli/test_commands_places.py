@@ -1,0 +1,101 @@
+"""Commands beside a mounted demo, with the server away, and with places that make no sense."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from onefs.demo.folder import FolderLaboratory
+from onefs.demo.serve import Servers
+from tests.cli.commands_table import row
+from tests.laboratories import SMALL, account, small_folder
+from tests.running import Home
+
+pytestmark = pytest.mark.usefixtures("fuse")
+
+SESSION = SMALL[0].rpartition("/alf/")[0]
+REF = "2021-03-05_10_mouse.2"
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Iterator[Home]:
+    with Home(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return small_folder(tmp_path / "data")
+
+
+@row("onefs sync where only a demo is mounted")
+def test_sync_takes_the_only_mount(user: Home, data: Path) -> None:
+    user.mount("--demo", "--demo-data", data)
+    assert "sizes were asked for" in user.run("sync", "--sizes").stdout
+
+
+@row("onefs search --url URL-of-a-demo-mount")
+@pytest.mark.parametrize("command", [["search", "--limit", "1"], ["get", SMALL[0]]])
+def test_the_url_of_a_demo_mount_has_its_login(user: Home, data: Path, command: list[str]) -> None:
+    mounted = user.mount("--demo", "--demo-data", data)
+    settings = user.folder / "config" / "onefs" / "settings.json"
+    settings.parent.mkdir(parents=True)
+    profile = {"url": "https://alyx.example.org", "username": "me"}
+    settings.write_text(json.dumps({"profiles": {"mine": profile}, "default": "mine"}))
+    status = user.status_of(mounted.path)
+    assert status is not None
+    assert user.run(*command, "--url", status["url"]).stdout
+    # another user name is not replaced by the demo's
+    user.refused(3, *command, "--url", status["url"], "--username", "me")
+
+
+@row("onefs mount with the server away")
+def test_mount_says_that_the_server_is_away(user: Home, data: Path) -> None:
+    with Servers(FolderLaboratory(data)) as servers:
+        login = account(servers)
+        mounted = user.mount(**login)
+        assert (mounted.path / SESSION / "alf").is_dir()
+        mounted.umount()
+        told = user.run("mount", mounted.path, **login).stderr
+        assert told == ""
+        mounted.umount()
+    told = user.run("mount", mounted.path, **login).stderr
+    said = rf"onefs: {re.escape(servers.alyx_url)} is away: \S+ shows what was known on 20\S+ \S+, "
+    assert re.fullmatch(said + "until it answers again\n", told), told
+
+
+@row("--demo-data one level too low")
+@pytest.mark.parametrize("below", ["labone", "labone/Subjects"])
+def test_a_folder_inside_a_lab_is_refused(user: Home, data: Path, below: str) -> None:
+    for command in (["mount", "mnt", "--demo", "--demo-data"], ["demo", "serve", "--data"]):
+        told = user.refused(2, *command, data / below)
+        assert told == f"{data / below} is a folder of one lab: name {data}, which holds the labs"
+
+
+@row("onefs show SESSION; onefs get --type spikess")
+def test_sentences_say_what_is_meant(user: Home, data: Path) -> None:
+    with Servers(FolderLaboratory(data)) as servers:
+        login = account(servers)
+        for name in (SESSION, f"/x/.by-ref/{REF}"):
+            told = user.refused(2, "show", name, **login)
+            assert "is a session, not a dataset" in told
+        told = user.refused(1, "get", REF, "--type", "lickss.times", **login)
+        assert told == (
+            f"there is no dataset of type lickss.times at {REF} (did you mean 'licks.times'?)"
+        )
+        for flags, done in (["--dry-run"], "1 file to fetch, "), ([], "1 file fetched, "):
+            said = user.run("get", SMALL[4], *flags, **login).stderr
+            assert said.splitlines()[-1].startswith(done)
+
+
+@row("exit codes")
+def test_a_mount_point_that_makes_no_sense_is_exit_code_2(user: Home, data: Path) -> None:
+    mounted = user.mount("--demo", "--demo-data", data)
+    demo = ("--demo", "--demo-data", data)
+    assert "already mounted" in user.refused(2, "mount", mounted.path, *demo)
+    assert "not empty" in user.refused(2, "mount", data, "--demo")
+    assert "Nothing is mounted" in user.refused(2, "umount", data)
