@@ -38,6 +38,8 @@ ARGUMENTS: dict[str, list[list[str]]] = {
     "setup": [["setup"]],
     "login": [["login"]],
     "logout": [["logout"]],
+    "profile": [["profile", "list"], ["profile", "use", "nosuch"], ["profile", "remove", "nosuch"]],
+    "log": [["log"], ["log", "--file"]],
     "demo": [["demo", "--help"]],
 }  # fmt: skip
 LINES = [line for lines in ARGUMENTS.values() for line in lines]
