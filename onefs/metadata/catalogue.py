@@ -229,9 +229,9 @@ class Catalogue:
 
     def unserved(self, session: Session) -> list[tuple[Dataset, tuple[str, ...]]]:
         """The datasets of a listed session that are on no file server, each with the names of the
-        repositories that Alyx says have it. Asks nobody for the session."""
-        known = self._known_repositories()
-        rows = self._database.datasets(session.eid)
+        repositories that Alyx says have it. Asks nobody: without repositories none is told."""
+        known = self._database.repositories()
+        rows = self._database.datasets(session.eid) if known else []
         return [
             (row.dataset, tuple(name for name, _ in row.claimed))
             for row in rows
