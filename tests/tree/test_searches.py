@@ -162,7 +162,7 @@ def test_datasets_as_a_table(access: Access) -> None:
     lines = [line.split("\t") for line in text(access, f"{session}/.datasets.tsv").splitlines()]
     assert lines[0] == ["name", "type", "size", "md5", "revision", "qc"]
     rows = {line[0]: line for line in lines[1:]}
-    assert len(rows) == 67
+    assert len(rows) == 69
     times = rows["alf/probe00/#2021-07-05#/spikes.times.npy"]
     assert (times[1], times[4]) == ("spikes.times", "2021-07-05")
     assert int(times[2]) == access.tree.node(f"{session}/{times[0]}").size
