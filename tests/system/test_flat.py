@@ -16,7 +16,7 @@ from tests.running import Home, Mounted, files_below, run
 
 #: two probes, of which the first was sorted three times; the default is the second sorting
 SESSION = "cortexlab/KS023/2019-12-20/001"
-EID = "c1d29b25-ac68-55ea-86a8-4ae7ad4352fa"
+EID = "c1d29b25-ac68-45ea-86a8-4ae7ad4352fa"
 #: one probe, sorted three times; the default is the last sorting
 SINGLE = "cortexlab/KS014/2019-08-29/001"
 DEFAULT = f"{SINGLE}/alf/probe00/#2021-07-05#/spikes.times.npy"
