@@ -23,13 +23,16 @@ class Ground:
     """
 
     def __init__(self, folder: Path, what: str) -> None:
+        self._held = -1
         self._folder = folder
         self._what = what
         #: one sentence on what became of it, for ``onefs status``; '' while all is as it was
         self.said = ""
-        self._held = -1
         self._away = False
         self._note()
+
+    def __del__(self) -> None:
+        self.close()
 
     def close(self) -> None:
         """Let go of the folder."""

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import resource
-import select
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from typing import IO, Any
 
 from onefs import errors
 from onefs.children import CHILD_FOLDER, child_command, child_environment
+from onefs.descriptors import wait_readable
 from onefs.errors import CacheError, OnefsError
 from onefs.metadata.tables_build import Built, build
 from onefs.metadata.tables_export import Exported, export
@@ -120,8 +120,7 @@ def _lines(pipe: IO[bytes], what: Path) -> Iterator[bytes]:
     """What the child writes, line by line. Raises CacheError when it is silent for too long."""
     waiting = b""
     while True:
-        ready, _, _ = select.select([pipe], [], [], SILENCE_SECONDS)
-        if not ready:
+        if not wait_readable(pipe, SILENCE_SECONDS):
             raise CacheError(f"loading {what} was given up: no progress for {SILENCE_SECONDS:g} s")
         piece = os.read(pipe.fileno(), 1 << 16)
         if not piece:

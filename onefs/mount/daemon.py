@@ -11,7 +11,6 @@ import faulthandler
 import json
 import logging
 import os
-import select
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 from onefs import errors
 from onefs.children import CHILD_FOLDER, child_command, child_environment
+from onefs.descriptors import wait_readable
 from onefs.errors import MountError, OnefsError
 from onefs.mount import logs, mounts, places, records
 from onefs.mount.config import DaemonConfig
@@ -154,8 +154,7 @@ def _await_ready(
 ) -> None:
     message = b""
     while not message.endswith(b"\n"):
-        readable, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
-        if not readable:
+        if not wait_readable(pipe, deadline - time.monotonic()):
             raise MountError(f"The mount is not ready in time; its log is {config.log_file}.")
         chunk = os.read(pipe, 65536)
         if not chunk:

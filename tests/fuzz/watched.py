@@ -6,7 +6,6 @@ import json
 import mmap
 import os
 import re
-import select
 import shutil
 import signal
 import struct
@@ -19,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from onefs.descriptors import wait_readable
 from tests.fuzz.faults import is_harmless
 from tests.fuzz.server import Laboratory, Record
 from tests.fuzz.specs import Json
@@ -208,8 +208,7 @@ class _Child:
         began = last_beat = time.monotonic()
         count, cpu = self._beats(), self._cpu()
         while b"\n" not in self._buffer:
-            ready, _, _ = select.select([self._reports], [], [], _POLL)
-            if ready:
+            if wait_readable(self._reports, _POLL):
                 piece = os.read(self._reports.fileno(), 1 << 20)
                 if not piece:
                     raise _Ended(Finding("died", self._doing, self.log_text()[-500:]))

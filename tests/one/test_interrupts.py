@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 
 from onefs.children import CHILD_FOLDER, child_command
+from onefs.descriptors import wait_readable
 from tests.one.conftest import EID
 from tests.running import ONEFS
 
@@ -102,8 +102,7 @@ class Program:
 
     def await_word(self, word: str, seconds: float = SOON) -> None:
         assert self.process.stdout is not None
-        readable, _, _ = select.select([self.process.stdout], [], [], seconds)
-        assert readable, f"not {word} within {seconds:g} s"
+        assert wait_readable(self.process.stdout, seconds), f"not {word} within {seconds:g} s"
         assert self.process.stdout.readline().decode().strip() == word
 
     def do(self, method: str, *arguments: Any, **keywords: Any) -> None:
