@@ -1,0 +1,57 @@
+"""Rows of the table of commands that are of several commands, or of Python."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from onefs.demo.made import MadeLaboratory
+from onefs.demo.serve import Servers
+from tests.cli.commands_table import row
+from tests.laboratories import account
+from tests.recorded import LOGIN, RecordedSource
+from tests.running import Home, run
+from tests.system.test_database_down import SAID, SESSION, take_database_down
+
+#: a session of which a dataset has other bytes than the database says
+EID = "d6ccedb7-336a-48b5-b348-32b8c5ca9ee1"
+WRONG = "cortexlab/KS023/2019-12-09/001/alf/_ibl_trials.contrastRight.npy"
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Iterator[Home]:
+    with Home(tmp_path) as made:
+        yield made
+
+
+@row("Alyx up, its database down")
+@pytest.mark.usefixtures("fuse")
+def test_a_database_that_is_down_is_one_sentence_and_one_line(user: Home) -> None:
+    """As when Alyx is away: commands say it, a mount comes up with what is known."""
+    with Servers(MadeLaboratory()) as servers:
+        who = account(servers)
+        user.mount(**who).umount()
+        take_database_down(servers)
+        for command in (("search", "--limit", "1"), ("sync",), ("login",)):
+            assert SAID in user.refused(4, *command, **who), command
+        mounted = user.mount(**who)
+        assert len(mounted.log_lines("is away, what is known is still served")) == 1
+        assert "Traceback" not in user.run("get", f"{SESSION}/no.npy", code=4, **who).stderr
+        mounted.umount()
+
+
+@row("BadContent from one.load(eid, [types])")
+def test_wrong_bytes_are_told_once_with_the_path(user: Home, tmp_path: Path) -> None:
+    code = (
+        "from onefs import ONE\n"
+        "with ONE() as one:\n"
+        f"    one.load({EID!r}, ['_ibl_trials.contrastRight'])"
+    )
+    with Servers(RecordedSource(folder=tmp_path / "large"), LOGIN) as servers:
+        environment = user.environment | account(servers)
+        done = run([sys.executable, "-c", code], environment=environment, code=1)
+    assert done.stderr.count("the database says") == 1
+    assert f"BadContent: {WRONG}: the database says" in done.stderr
