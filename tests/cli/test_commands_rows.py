@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +13,16 @@ import pytest
 
 from onefs.demo.made import MadeLaboratory
 from onefs.demo.serve import Servers
+from onefs.http import Transport
+from onefs.metadata.auth import fetch_token
 from tests.cli.commands_table import row
 from tests.laboratories import account
 from tests.recorded import LOGIN, RecordedSource
 from tests.running import Home, run
 from tests.system.test_database_down import SAID, SESSION, take_database_down
 
+#: requests that Alyx allows in any minute
+THROTTLE = 60
 #: a session of which a dataset has other bytes than the database says
 EID = "d6ccedb7-336a-48b5-b348-32b8c5ca9ee1"
 WRONG = "cortexlab/KS023/2019-12-09/001/alf/_ibl_trials.contrastRight.npy"
@@ -41,6 +48,46 @@ def test_a_database_that_is_down_is_one_sentence_and_one_line(user: Home) -> Non
         assert len(mounted.log_lines("is away, what is known is still served")) == 1
         assert "Traceback" not in user.run("get", f"{SESSION}/no.npy", code=4, **who).stderr
         mounted.umount()
+
+
+def use_up(servers: Servers, token: str) -> None:
+    """Ask as another client does, without our budget, until Alyx answers 429."""
+    headers = {"Authorization": f"Token {token}"}
+    for _ in range(THROTTLE + 1):
+        request = urllib.request.Request(f"{servers.alyx_url}/labs?limit=1", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                answer.read()
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == 429:
+                return
+            raise
+    raise AssertionError("Alyx has no throttle")
+
+
+@row("another client used up the throttle")
+@pytest.mark.parametrize("with_token", [False, True])
+def test_a_throttle_that_others_have_used_up(user: Home, with_token: bool) -> None:
+    """What is known is given with a line, and what is not names the seconds."""
+    with Servers(MadeLaboratory(), throttle=THROTTLE) as servers:
+        login = servers.login
+        with Transport() as transport:
+            token = fetch_token(transport, servers.alyx_url, login.username, login.password)
+        who = account(servers, token=token if with_token else "")
+        found = user.run("search", "--user", "olivier", **who).stdout
+        assert found
+        use_up(servers, token)
+        soon = {**who, "ONEFS_DEADLINE": "2"}
+        done = user.run("search", "--user", "olivier", **soon)
+        assert done.stdout == found
+        (line,) = done.stderr.splitlines()
+        assert re.search(r"\d+ s", line)
+        assert "this is what the search found on" in line
+        ref = found.splitlines()[1].split()[0]
+        assert user.run("list", ref, code=4, **soon).stdout == ""
+        for command in (["search", "--tag", "no"], ["list", "--users"]):
+            assert re.search(r"\d+ s", user.refused(4, *command, **soon)), command
 
 
 @row("BadContent from one.load(eid, [types])")
