@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(as_json: bool) -> None:
     """Show the mounts of this user on this machine, and what they are doing."""
-    from onefs.mount.records import FOREIGN, list_mounts
+    from onefs.mount.records import FOREIGN, current, list_mounts
 
-    found = list_mounts()
+    found = current(list_mounts())
     if as_json:
         mounts = [
             each.to_json() | ({"state_disk": disk} if (disk := _state_disk(each)) else {})

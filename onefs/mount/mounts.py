@@ -48,6 +48,8 @@ try:
 except OSError as error:
     sys.exit(error.errno)
 """
+#: writes the value of an extended attribute
+_ASK = "import os, sys; sys.stdout.buffer.write(os.getxattr(*sys.argv[1:]))"
 #: writes how many of a path's last names are not there, and its real path
 _LOOK = """
 import os, sys
@@ -124,6 +126,20 @@ def refresh(mountpoints: Iterable[str], timeout: float) -> dict[str, int | None]
     }
 
 
+def ask(mountpoints: Iterable[str], name: str, timeout: float) -> dict[str, bytes]:
+    """The value that the root of each mount has for an extended attribute.
+
+    Left out are those that have none, and those that have not answered within ``timeout`` seconds.
+    """
+    end = time.monotonic() + timeout
+    asked = {each: _start_apart(_ASK, each, name, quiet=True) for each in mountpoints}
+    answers = {
+        mountpoint: _outcome(process, max(end - time.monotonic(), _ENDED))
+        for mountpoint, process in asked.items()
+    }
+    return {mountpoint: value for mountpoint, (code, value) in answers.items() if code == 0}
+
+
 def look(path: str, timeout: float) -> tuple[str, int] | None:
     """The real path of an absolute one, and how many of its last names are not there.
 
@@ -166,12 +182,13 @@ def unmount(mountpoint: str, *, timeout: float = 30.0) -> None:
         raise MountError(f"{mountpoint} is not gone after {timeout:g} s.")
 
 
-def _start_apart(script: str, *arguments: str) -> subprocess.Popen[bytes]:
-    """Run a script that touches a mount."""
+def _start_apart(script: str, *arguments: str, quiet: bool = False) -> subprocess.Popen[bytes]:
+    """Run a script that touches a mount; ``quiet``: its traceback tells nothing."""
     return subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", script, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if quiet else None,
         cwd="/",
         start_new_session=True,
     )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import signal
 import sys
 import urllib.error
 import urllib.request
@@ -11,14 +14,17 @@ from pathlib import Path
 
 import pytest
 
+from onefs.cli.status import size
+from onefs.content.holes import disk_size
 from onefs.demo.made import MadeLaboratory
 from onefs.demo.serve import Servers
 from onefs.http import Transport
 from onefs.metadata.auth import fetch_token
+from onefs.mount.records import STATUS
 from tests.cli.commands_table import row
 from tests.laboratories import account
 from tests.recorded import LOGIN, RecordedSource
-from tests.running import Home, run
+from tests.running import Home, run, within
 from tests.system.test_database_down import SAID, SESSION, take_database_down
 
 #: requests that Alyx allows in any minute
@@ -88,6 +94,40 @@ def test_a_throttle_that_others_have_used_up(user: Home, with_token: bool) -> No
         assert user.run("list", ref, code=4, **soon).stdout == ""
         for command in (["search", "--tag", "no"], ["list", "--users"]):
             assert re.search(r"\d+ s", user.refused(4, *command, **soon)), command
+
+
+@row("onefs status just after reads")
+@pytest.mark.usefixtures("fuse")
+def test_status_tells_what_has_just_been_read(user: Home) -> None:
+    """Of the mount, which is asked: its record is as of some second before."""
+    mounted = user.mount("--demo")
+    before = user.status_of(mounted.path)
+    assert before is not None
+    assert before["cache_bytes"] == 0
+    expected = 0
+    for path in sorted((mounted.path / SESSION / "alf").glob("*.npy"))[:3]:
+        expected += disk_size(len(path.read_bytes()))
+        status = user.status_of(mounted.path)
+        assert status is not None
+        assert status["cache_bytes"] == expected
+    assert size(expected) in user.run("status").stdout
+    names = os.listxattr(mounted.path)
+    assert STATUS not in names
+    assert json.loads(os.getxattr(mounted.path, STATUS))["username"] == ""
+
+
+@row("onefs status just after reads")
+@pytest.mark.usefixtures("fuse")
+def test_status_of_a_daemon_that_does_not_answer_is_its_record(user: Home) -> None:
+    mounted = user.mount("--demo")
+    os.kill(mounted.pid, signal.SIGSTOP)
+    try:
+        with within():
+            status = user.status_of(mounted.path)
+    finally:
+        os.kill(mounted.pid, signal.SIGCONT)
+    assert status is not None
+    assert (status["pid"], status["state"]) == (mounted.pid, "ready")
 
 
 @row("BadContent from one.load(eid, [types])")
