@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import re
 import subprocess
 import sys
@@ -85,6 +86,16 @@ class KernelMount:
     def ours(self) -> bool:
         return self.fstype == _FSTYPE
 
+    @property
+    def owner(self) -> str:
+        """The name of the user who mounted it, when that is another one; else ''."""
+        if self.uid is None or self.uid == os.getuid():
+            return ""
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return f"user {self.uid}"
+
 
 def read_mounts(mountinfo: Path = _MOUNTINFO) -> list[KernelMount]:
     """All mounts of this mount namespace, in the order they were made.
@@ -101,6 +112,12 @@ def find_mount(mountpoint: str, mountinfo: Path = _MOUNTINFO) -> KernelMount | N
     """What is mounted at this very path (absolute, resolved), the topmost if several are."""
     found = [mount for mount in read_mounts(mountinfo) if mount.mountpoint == mountpoint]
     return found[-1] if found else None
+
+
+def owner(mountpoint: str) -> str:
+    """The name of the other user who mounted there; '' for this user."""
+    mounted = find_mount(mountpoint)
+    return mounted.owner if mounted is not None else ""
 
 
 def probe(mountpoint: str, timeout: float) -> int | None:
@@ -177,6 +194,9 @@ def unmount(mountpoint: str, *, timeout: float = 30.0) -> None:
         raise UsageError(f"Nothing is mounted at {mountpoint}.")
     if not mounted.ours:
         raise UsageError(f"{mountpoint} is a mount of {mounted.fstype}, not of onefs.")
+    if mounted.owner and os.getuid() != 0:
+        may = "root" if mounted.uid == 0 else f"{mounted.owner} or root"
+        raise UsageError(f"{mountpoint} is {mounted.owner}'s mount: only {may} can unmount it.")
     _ask_to_unmount(mountpoint)
     if not _wait_gone(mountpoint, timeout):
         raise MountError(f"{mountpoint} is not gone after {timeout:g} s.")

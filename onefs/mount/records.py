@@ -247,6 +247,14 @@ def current(found: Sequence[MountInfo]) -> list[MountInfo]:
     ]
 
 
+def of_others() -> list[MountInfo]:
+    """What the mounts of other users say of themselves; those that this user may not look into
+    are left out. A command finds no folder of theirs to use: there is only the mount."""
+    places = {each.mountpoint for each in mounts.read_mounts() if each.ours and each.owner}
+    told = mounts.ask(sorted(places), STATUS, _TELLING)
+    return [info for text in told.values() if (info := _told(text)) is not None]
+
+
 def telling(info: MountInfo) -> str:
     """The text of :data:`STATUS`."""
     few = info.status.downloads[:_MOST_TOLD]
