@@ -261,6 +261,27 @@ def test_root_can_show_it_to_others(machine: Machine) -> None:
 
 
 @row("second user, mount of --allow-other")
+def test_each_user_has_a_rest_of_its_own(machine: Machine) -> None:
+    """Where ONE keeps Alyx's answers: the mount's own folder is closed to other users."""
+    place = machine.folder / "rested"
+    options = ["--demo", "--demo-data", machine.folder / "data", "--allow-other"]
+    machine.run_as(0, "mkdir", "--mode=755", place)
+    machine.run_as(0, ONEFS, "mount", place, *options)
+    try:
+        for uid, name in ((UID, "mouse"), (OTHER_UID, "rat")):
+            machine.run_as(uid, "touch", place / ".rest" / "answer")
+            folder = machine.run_as(uid, "readlink", place / ".rest").stdout.strip()
+            assert Path(folder).is_relative_to(machine.folder / "home" / name)
+            assert machine.run_as(0, "stat", "-c", "%u %a", folder).stdout.split() == [
+                str(uid),
+                "700",
+            ]
+        machine.run_as(0, "touch", place / ".rest" / "answer")
+    finally:
+        machine.run_as(0, ONEFS, "umount", place)
+
+
+@row("second user, mount of --allow-other")
 def test_a_mount_of_another_user_is_named_as_theirs(machine: Machine) -> None:
     place, hidden = machine.folder / "roots", machine.folder / "hidden"
     options = ["--demo", "--demo-data", machine.folder / "data"]
