@@ -20,7 +20,14 @@ from onefs.credentials import (
     data_servers,
     find_data_credentials,
 )
-from onefs.errors import DeadlineExceeded, OnefsError, ServerError, Unreachable, UsageError
+from onefs.errors import (
+    DeadlineExceeded,
+    OnefsError,
+    ServerError,
+    Throttled,
+    Unreachable,
+    UsageError,
+)
 from onefs.http import HostAuth, NoTransport, Transport
 from onefs.metadata.alyx import Alyx
 from onefs.metadata.asking import Token
@@ -350,7 +357,7 @@ class Access:
         """Raise what stands in the way of the given login, unless the catalogue can answer."""
         try:
             self._promised.current()
-        except (Unreachable, DeadlineExceeded):
+        except (Unreachable, DeadlineExceeded, Throttled):
             if not (self._settings.state_dir / "catalogue.sqlite").exists():
                 raise
 

@@ -16,6 +16,7 @@ from onefs.errors import (
     DeadlineExceeded,
     NotConfigured,
     OnefsError,
+    Throttled,
     Unreachable,
     UsageError,
 )
@@ -33,7 +34,7 @@ UNREACHABLE = 4
 _EXIT_CODES: tuple[tuple[tuple[type[OnefsError], ...], int], ...] = (
     ((UsageError, NotConfigured), USAGE),
     ((CredentialsError,), CREDENTIALS),
-    ((Unreachable, DeadlineExceeded), UNREACHABLE),
+    ((Unreachable, DeadlineExceeded, Throttled), UNREACHABLE),
 )
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -17,7 +17,7 @@ from onefs.access import Access, Deadlines, GivenLogin
 from onefs.cli import one_tables
 from onefs.cli.embedded import DemoOptions, Embedded
 from onefs.credentials import DataCredentials
-from onefs.errors import DeadlineExceeded, OnefsError, Unreachable, UsageError
+from onefs.errors import DeadlineExceeded, OnefsError, Throttled, Unreachable, UsageError
 from onefs.metadata.tables_child import build_apart, export_apart
 from onefs.metadata.tables_sync import SYNC_DEADLINE, complete, from_server, learn_types
 from onefs.mount import daemon
@@ -173,7 +173,7 @@ def _check(access: Access, offline: bool) -> None:
         return
     try:
         access.catalogue.check()
-    except (Unreachable, DeadlineExceeded) as error:
+    except (Unreachable, DeadlineExceeded, Throttled) as error:
         if access.catalogue.is_empty():
             raise Unreachable(f"{error}; nothing of it is cached") from error
         log.warning("mounting what is known already: %s", error)

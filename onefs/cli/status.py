@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(as_json: bool) -> None:
-    """Show the mounts of this user on this machine, and what they are doing."""
-    from onefs.mount.records import FOREIGN, list_mounts
+    """Show the mounts of this user on this machine, and others' that this user may read."""
+    from onefs.mount.mounts import owner
+    from onefs.mount.records import FOREIGN, current, list_mounts, of_others
 
-    found = list_mounts()
+    others = of_others()
+    found = [*current(list_mounts()), *others]
     if as_json:
         mounts = [
             each.to_json() | ({"state_disk": disk} if (disk := _state_disk(each)) else {})
@@ -39,6 +41,8 @@ def status(as_json: bool) -> None:
         say(f"{each.mountpoint}  {each.status.state}  {each.url}".rstrip() + shown)
         if each.status.state == FOREIGN:
             say("  another user mounted it, or another state folder has its record")
+        if each in others:
+            say(f"  mounted by {owner(each.mountpoint)}")
         if not each.since:  # nothing else is known
             continue
         since = datetime.fromtimestamp(each.since).strftime("%Y-%m-%d %H:%M")

@@ -19,6 +19,7 @@ from onefs.errors import (
     NotFound,
     OnefsError,
     ServerError,
+    Throttled,
     Unreachable,
     UsageError,
 )
@@ -32,6 +33,8 @@ from onefs.once import Once
 
 log = logging.getLogger(__name__)
 
+#: what asking Alyx ends with when the catalogue is to answer
+_AWAY = (Unreachable, DeadlineExceeded, Throttled)
 #: rows of an answer that is kept for when the server is away
 MOST_KEPT = 1000
 #: queries that one search may be
@@ -115,8 +118,8 @@ class Found:
 class Queries:
     """Searches over one database. Thread-safe. The catalogue's file is opened when it is needed.
 
-    Methods raise UsageError, and what asking Alyx raises; Unreachable when it is away and the
-    catalogue cannot tell.
+    Methods raise UsageError, and what asking Alyx raises; Unreachable when it is away, or
+    Throttled when it asks to wait, and the catalogue cannot tell.
     """
 
     def __init__(
@@ -137,7 +140,7 @@ class Queries:
         self._database.begin()  # while Alyx is at it
         try:
             found = self._ask(query, limit)
-        except (Unreachable, DeadlineExceeded) as error:
+        except _AWAY as error:
             return self._remembered(query, limit, key, error)
         self._keep(key, found)
         whole = limit is None and all(name in _OF_NUMBERS for name, _ in query.values)
@@ -152,7 +155,7 @@ class Queries:
         endpoint, column = TABLES[what]
         try:
             return self._small_table(endpoint, column)
-        except (Unreachable, DeadlineExceeded) as error:
+        except _AWAY as error:
             names = self._known_names(what)
             if not names:
                 raise
@@ -167,7 +170,7 @@ class Queries:
             return kept[0]
         try:
             found = self._alyx.table(endpoint, column)
-        except (Unreachable, DeadlineExceeded) as error:
+        except _AWAY as error:
             if kept is None:
                 raise
             log.warning("%s; what was known is given", error)
@@ -319,13 +322,14 @@ class Queries:
             return Found([hit.session.eid for hit in hits], lambda: hits)
         unknown = [name for name, _ in query.values if name not in known.TERMS]
         if unknown:
-            raise Unreachable(
-                f"{trouble}; the catalogue cannot answer {', '.join(unknown)} by itself, only "
-                f"{', '.join(known.TERMS)}, and searches made before"
+            raise _without_answer(
+                trouble,
+                f"the catalogue cannot answer {', '.join(unknown)} by itself, only "
+                f"{', '.join(known.TERMS)}, and searches made before",
             ) from trouble
         eids = known.search(self._database(), query, limit)
         if not eids:  # nothing known is not nothing there
-            raise Unreachable(f"{trouble}; the catalogue knows no such session") from trouble
+            raise _without_answer(trouble, "the catalogue knows no such session") from trouble
         log.warning("%s; this is what the catalogue knows, which may not be all", trouble)
         if "dataset_types" in query and self._database().tables_version() is not None:
             log.warning("the cache tables have no dataset types: file names stood for them")
@@ -373,6 +377,13 @@ def _start(row: Row) -> str:
 def _ids(eids: Iterable[str]) -> str:
     """The look-up of sessions by their eids."""
     return "id__in,[" + ",".join(f"'{eid}'" for eid in eids) + "]"
+
+
+def _without_answer(trouble: Exception, why: str) -> OnefsError:
+    """That neither Alyx nor the catalogue answers; after a 429 still when Alyx will."""
+    if isinstance(trouble, Throttled):
+        return Throttled(f"{trouble}; {why}", trouble.retry_after)
+    return Unreachable(f"{trouble}; {why}")
 
 
 def _clear(error: ServerError, query: Query) -> ServerError:

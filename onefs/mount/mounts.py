@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import re
 import subprocess
 import sys
@@ -48,6 +49,8 @@ try:
 except OSError as error:
     sys.exit(error.errno)
 """
+#: writes the value of an extended attribute
+_ASK = "import os, sys; sys.stdout.buffer.write(os.getxattr(*sys.argv[1:]))"
 #: writes how many of a path's last names are not there, and its real path
 _LOOK = """
 import os, sys
@@ -83,6 +86,16 @@ class KernelMount:
     def ours(self) -> bool:
         return self.fstype == _FSTYPE
 
+    @property
+    def owner(self) -> str:
+        """The name of the user who mounted it, when that is another one; else ''."""
+        if self.uid is None or self.uid == os.getuid():
+            return ""
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return f"user {self.uid}"
+
 
 def read_mounts(mountinfo: Path = _MOUNTINFO) -> list[KernelMount]:
     """All mounts of this mount namespace, in the order they were made.
@@ -99,6 +112,12 @@ def find_mount(mountpoint: str, mountinfo: Path = _MOUNTINFO) -> KernelMount | N
     """What is mounted at this very path (absolute, resolved), the topmost if several are."""
     found = [mount for mount in read_mounts(mountinfo) if mount.mountpoint == mountpoint]
     return found[-1] if found else None
+
+
+def owner(mountpoint: str) -> str:
+    """The name of the other user who mounted there; '' for this user."""
+    mounted = find_mount(mountpoint)
+    return mounted.owner if mounted is not None else ""
 
 
 def probe(mountpoint: str, timeout: float) -> int | None:
@@ -122,6 +141,20 @@ def refresh(mountpoints: Iterable[str], timeout: float) -> dict[str, int | None]
         mountpoint: _outcome(process, max(end - time.monotonic(), _ENDED))[0]
         for mountpoint, process in asked.items()
     }
+
+
+def ask(mountpoints: Iterable[str], name: str, timeout: float) -> dict[str, bytes]:
+    """The value that the root of each mount has for an extended attribute.
+
+    Left out are those that have none, and those that have not answered within ``timeout`` seconds.
+    """
+    end = time.monotonic() + timeout
+    asked = {each: _start_apart(_ASK, each, name, quiet=True) for each in mountpoints}
+    answers = {
+        mountpoint: _outcome(process, max(end - time.monotonic(), _ENDED))
+        for mountpoint, process in asked.items()
+    }
+    return {mountpoint: value for mountpoint, (code, value) in answers.items() if code == 0}
 
 
 def look(path: str, timeout: float) -> tuple[str, int] | None:
@@ -161,17 +194,21 @@ def unmount(mountpoint: str, *, timeout: float = 30.0) -> None:
         raise UsageError(f"Nothing is mounted at {mountpoint}.")
     if not mounted.ours:
         raise UsageError(f"{mountpoint} is a mount of {mounted.fstype}, not of onefs.")
+    if mounted.owner and os.getuid() != 0:
+        may = "root" if mounted.uid == 0 else f"{mounted.owner} or root"
+        raise UsageError(f"{mountpoint} is {mounted.owner}'s mount: only {may} can unmount it.")
     _ask_to_unmount(mountpoint)
     if not _wait_gone(mountpoint, timeout):
         raise MountError(f"{mountpoint} is not gone after {timeout:g} s.")
 
 
-def _start_apart(script: str, *arguments: str) -> subprocess.Popen[bytes]:
-    """Run a script that touches a mount."""
+def _start_apart(script: str, *arguments: str, quiet: bool = False) -> subprocess.Popen[bytes]:
+    """Run a script that touches a mount; ``quiet``: its traceback tells nothing."""
     return subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", script, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if quiet else None,
         cwd="/",
         start_new_session=True,
     )

@@ -18,6 +18,7 @@ from onefs.errors import OnefsError, ReadOnly
 from onefs.mount.files import Extent, OpenFile
 from onefs.mount.limits import WaitingReads, waiting_limit
 from onefs.mount.readers import Readers
+from onefs.mount.records import STATUS
 from onefs.mount.refresher import Refresher
 from onefs.mount.troubles import Troubles
 from onefs.tree.nodes import Node, Tree
@@ -66,6 +67,8 @@ class Operations:
         self.reader: Callable[[], int] = lambda: 0
         #: the id of that thread's user
         self.user: Callable[[], int | None] = lambda: None
+        #: what the attribute :data:`STATUS` of the root says; '' for nothing
+        self.status: Callable[[], str] = lambda: ""
         self._readers = Readers(refused, lambda: self.reader())
         #: why operations on paths have failed
         self.troubles = Troubles()
@@ -144,8 +147,8 @@ class Operations:
 
     def getxattr(self, path: str, name: str) -> bytes:
         if name.startswith(XATTRS):
-            refresh = self._refresher.value(name) if path == "/" and self._refresher else None
-            value = refresh or self._xattrs(path).get(name)
+            asked = self._of_the_mount(name) if path == "/" else None
+            value = asked or self._xattrs(path).get(name)
             if value is not None:
                 return os.fsencode(value)
         raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
@@ -163,6 +166,12 @@ class Operations:
             "f_bavail": free,
             "f_namemax": _NAME_MAX,
         }
+
+    def _of_the_mount(self, name: str) -> str | None:
+        """An attribute of the root that is not listed: it is made when it is asked for."""
+        if name == STATUS:
+            return self.status()
+        return self._refresher.value(name) if self._refresher else None
 
     def _xattrs(self, path: str) -> dict[str, str]:
         """The tree's attributes, and why the last operation on ``path`` has failed."""

@@ -15,7 +15,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -36,6 +36,13 @@ REFUSED = "refused"
 STALE = "stale"
 #: mounted, and without a record here: by another user, or with another state folder
 FOREIGN = "foreign"
+
+#: extended attribute of a mount's root: its record as of now, without the name of the login
+STATUS = "user.onefs.status"
+#: downloads that are told there: the kernel takes 64 KiB, and a path has at most 4 KiB
+_MOST_TOLD = 12
+#: seconds in which a mount tells it
+_TELLING = 2.0
 
 #: fields that a record of an older onefs lacks
 _LATER = {"as_of", "flat", "version"}
@@ -229,6 +236,41 @@ def list_mounts(folder: Path | None = None) -> list[MountInfo]:
     return [_merge(mountpoint, records.get(mountpoint)) for mountpoint in sorted(ours)]
 
 
+def current(found: Sequence[MountInfo]) -> list[MountInfo]:
+    """The same mounts with what each says of itself now; what its record says where a daemon does
+    not answer, or is of an older onefs."""
+    running = [each.mountpoint for each in found if each.pid is not None]
+    told = {place: _told(text) for place, text in mounts.ask(running, STATUS, _TELLING).items()}
+    return [
+        each if (now := told.get(each.mountpoint)) is None else replace(each, status=now.status)
+        for each in found
+    ]
+
+
+def of_others() -> list[MountInfo]:
+    """What the mounts of other users say of themselves; those that this user may not look into
+    are left out. A command finds no folder of theirs to use: there is only the mount."""
+    places = {each.mountpoint for each in mounts.read_mounts() if each.ours and each.owner}
+    told = mounts.ask(sorted(places), STATUS, _TELLING)
+    return [info for text in told.values() if (info := _told(text)) is not None]
+
+
+def telling(info: MountInfo) -> str:
+    """The text of :data:`STATUS`."""
+    few = info.status.downloads[:_MOST_TOLD]
+    return json.dumps(
+        asdict(replace(info, username="", status=replace(info.status, downloads=few)))
+    )
+
+
+def _told(text: bytes) -> MountInfo | None:
+    """What a mount says of itself; None when it is not understood."""
+    try:
+        return _info(json.loads(text))
+    except (ValueError, TypeError, KeyError, AttributeError):  # of another version
+        return None
+
+
 def find(mountpoint: str, folder: Path | None = None) -> MountInfo | None:
     """The record of ``mountpoint`` (resolved); None without one. Its pid is None when the daemon
     is dead, whoever has that number now."""
@@ -311,7 +353,7 @@ def _info(raw: Mapping[str, Any]) -> MountInfo:
     status = fields["status"]
     downloads = tuple(Download(**download) for download in status["downloads"])
     folders = tuple(status.get("folders", ()))
-    troubles = tuple(raw.get("troubles", ()))
+    troubles = tuple(raw.get("troubles", status.get("troubles", ())))
     lists = {"downloads": downloads, "folders": folders, "troubles": troubles}
     fields["status"] = Status(**{**status, **lists})
     return MountInfo(**fields)

@@ -21,7 +21,7 @@ from onefs.mount import library, mounts, places, readahead
 from onefs.mount.config import DaemonConfig
 from onefs.mount.loop import MountLoop, Switches
 from onefs.mount.operations import Operations
-from onefs.mount.records import READY, REFUSED, MountInfo, Record, Status
+from onefs.mount.records import READY, REFUSED, MountInfo, Record, Status, telling
 from onefs.mount.refresher import Refresher
 from onefs.mount.troubles import Troubles
 from onefs.tree.nodes import Tree
@@ -46,8 +46,8 @@ class Service:
     """What is mounted, and how to end it."""
 
     tree: Tree
-    #: what ``onefs status`` shows; asked once a second, so it is cheap. An OSError or OnefsError
-    #: is logged, and what it said before stands
+    #: what ``onefs status`` shows; asked by it and once a second, so it is cheap. An OSError or
+    #: OnefsError is logged, and what it said before stands
     status: Callable[[], Status]
     #: wakes all that waits with :class:`onefs.errors.Stopping`; nothing waits afterwards
     stop: Callable[[], None]
@@ -104,10 +104,13 @@ def _mount(
         switches=service.switches,
         refresher=refresher,
     )
+    looks = _Looks(lambda: _with_troubles(service.status(), operations.troubles))
+    info = _describe(config, service, looks.now())
+    operations.status = lambda: telling(replace(info, status=looks.now()))
     loop.start(_MOUNT_TIMEOUT)
     try:
         log.info("mounted %s at %s", config.fsname, config.mountpoint)
-        _watch(config, service, loop, ending, ready, operations.troubles)
+        _watch(info, looks, loop, ending, ready)
     finally:
         log.info("unmounting %s", config.mountpoint)
         service.stop()
@@ -116,19 +119,17 @@ def _mount(
 
 
 def _watch(
-    config: DaemonConfig,
-    service: Service,
+    info: MountInfo,
+    looks: _Looks,
     loop: MountLoop,
     ending: threading.Event,
     ready: Callable[[], None],
-    troubles: Troubles,
 ) -> None:
-    looks = _Looks(lambda: _with_troubles(service.status(), troubles))
-    record = Record(_describe(config, service, looks.now()))
+    record = Record(info)
     try:
         ready()
         if not ending.wait(_SETTLED):
-            readahead.widen(config.mountpoint)
+            readahead.widen(info.mountpoint)
         while not ending.wait(_TICK) and not loop.unmounted():
             record.update(looks.now())
     finally:

@@ -16,6 +16,7 @@ from onefs.errors import (
     DeadlineExceeded,
     NotFound,
     OnefsError,
+    Throttled,
     Unreachable,
     UsageError,
 )
@@ -180,7 +181,7 @@ class Addresses:
             raise NotFound(f"there is no session {text}: {ref.date} is no day")
         try:
             found = self._access.catalogue.sessions_by_ref(ref)
-        except (Unreachable, DeadlineExceeded):
+        except (Unreachable, DeadlineExceeded, Throttled):
             found = self._access.database.sessions_by_ref(ref)
             if not found:
                 raise
@@ -201,7 +202,7 @@ class Addresses:
             return self.eid(place[0])
         try:
             return self._access.tree.xattrs("/" + "/".join(place))["user.onefs.eid"]
-        except (Unreachable, DeadlineExceeded):
+        except (Unreachable, DeadlineExceeded, Throttled):
             known = self._known_by_place(place)
             if known is None:
                 raise

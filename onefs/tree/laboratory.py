@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from onefs.tree.nodes import Handle, Node, inode_as_of, inode_in_flat
 from onefs.tree.one_folder import OneFolder, TableFile
 from onefs.tree.opened import Opened
 from onefs.tree.own_folders import OwnFolders, OwnLink
-from onefs.tree.rest import RestLink
+from onefs.tree.rest import REST, RestLink
 from onefs.tree.searches import Searches
 from onefs.tree.shapes import Shapes
 from onefs.tree.sidecars import DatasetsTsv
@@ -117,6 +118,8 @@ class Laboratory:
         if isinstance(item, OwnLink):
             return item.follow(user)
         if isinstance(item, RestLink):
+            if self._own is not None and user is not None and user != os.getuid():
+                return self._own.of(REST, user)  # the mount's own are closed to other users
             return item.follow(caller)
         if not isinstance(item, Link | searches.Link):
             raise UsageError(f"{path} is no link")

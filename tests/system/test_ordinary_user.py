@@ -6,6 +6,7 @@ namespace only: the machine's own are not touched.
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests import rig
+from tests.cli.commands_table import row
 from tests.running import ONEFS, clean_environment, process, run, wait_until
 from tests.sweeping import inhabitants, sweep
 
@@ -256,6 +258,48 @@ def test_root_can_show_it_to_others(machine: Machine) -> None:
     for uid in (0, UID):  # the owner of all, and another
         assert writes_that_are_not_refused(machine, uid, place / listed.path) == ""
     machine.run_as(0, ONEFS, "umount", place)
+
+
+@row("second user, mount of --allow-other")
+def test_each_user_has_a_rest_of_its_own(machine: Machine) -> None:
+    """Where ONE keeps Alyx's answers: the mount's own folder is closed to other users."""
+    place = machine.folder / "rested"
+    options = ["--demo", "--demo-data", machine.folder / "data", "--allow-other"]
+    machine.run_as(0, "mkdir", "--mode=755", place)
+    machine.run_as(0, ONEFS, "mount", place, *options)
+    try:
+        for uid, name in ((UID, "mouse"), (OTHER_UID, "rat")):
+            machine.run_as(uid, "touch", place / ".rest" / "answer")
+            folder = machine.run_as(uid, "readlink", place / ".rest").stdout.strip()
+            assert Path(folder).is_relative_to(machine.folder / "home" / name)
+            assert machine.run_as(0, "stat", "-c", "%u %a", folder).stdout.split() == [
+                str(uid),
+                "700",
+            ]
+        machine.run_as(0, "touch", place / ".rest" / "answer")
+    finally:
+        machine.run_as(0, ONEFS, "umount", place)
+
+
+@row("second user, mount of --allow-other")
+def test_a_mount_of_another_user_is_named_as_theirs(machine: Machine) -> None:
+    place, hidden = machine.folder / "roots", machine.folder / "hidden"
+    options = ["--demo", "--demo-data", machine.folder / "data"]
+    machine.run_as(0, "mkdir", "--mode=755", place, hidden)
+    machine.run_as(0, ONEFS, "mount", place, *options, "--allow-other")
+    machine.run_as(0, ONEFS, "mount", hidden, *options)
+    try:
+        said = machine.onefs("umount", place, code=2)
+        assert said == f"onefs: {place} is root's mount: only root can unmount it.\n"
+        told = machine.onefs("status")
+        assert f"{place}  ready" in told
+        assert "  mounted by root\n" in told
+        assert str(hidden) not in told
+        found = json.loads(machine.onefs("status", "--json"))["mounts"]
+        assert [each["mountpoint"] for each in found] == [str(place)]
+    finally:
+        for each in (place, hidden):
+            machine.run_as(0, ONEFS, "umount", each)
 
 
 def test_a_mount_can_belong_to_one_of_its_users(machine: Machine) -> None:
