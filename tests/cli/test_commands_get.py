@@ -115,6 +115,7 @@ def test_names_of_nothing_are_refused(
     assert words in home.refused(code, "get", name.replace("ALYX", servers.alyx_url))
 
 
+@pytest.mark.long  # waits for a server that stalls
 @row("onefs get with failing files")
 def test_alike_failures_are_one_line(home: Home, servers: Servers) -> None:
     source = FolderLaboratory(small_folder(home.root / "data"))

@@ -61,7 +61,7 @@ def one(settings: dict[str, Any]) -> Any:
 
 def test_the_client_knows_our_endpoints(alyx: Any) -> None:
     assert {"sessions", "datasets", "labs", "subjects", "insertions"} <= set(alyx.list_endpoints())
-    assert alyx.rest_schemes.actions("sessions") == ["list", "read"]
+    assert {"list", "read"} <= set(alyx.rest_schemes.actions("sessions"))
     assert {"users", "date_range", "django"} <= set(
         alyx.rest_schemes.field_names("sessions", "list")
     )

@@ -23,6 +23,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         yield running
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_few_inputs_that_are_always_the_same(watched: Watched) -> None:
     campaign = Campaign(watched)
