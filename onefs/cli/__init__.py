@@ -96,7 +96,7 @@ class LazyGroup(UsageGroup):
 
 def _is_told_here_only(record: logging.LogRecord) -> bool:
     """Whether a warning is not also a command's own sentence, as that of a server that is away."""
-    return record.name != "onefs.metadata.presence"
+    return record.name not in ("onefs.metadata.presence", "onefs.metadata.listings.refresh")
 
 
 def _unforeseen(error: OSError) -> OnefsError:

@@ -49,6 +49,8 @@ def list_(
         raise UsageError(f"--details and --all are for a session, not for --{what}")
     with database.open(*filter(None, [session])) as one:
         session = whole_path(session) if session is not None else None
+        if session is not None:
+            one.renew(session)
         if everything:
             emit(json.dumps(one.list(session, "all"), indent=4).splitlines())
         elif details:

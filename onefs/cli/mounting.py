@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 
 from onefs.access import Deadlines
+from onefs.adoption import check_may_cache
 from onefs.cli.embedded import DemoOptions
 from onefs.cli.serve_mount import MountSettings, build
 from onefs.mount import daemon, library, logs, places, records
@@ -56,6 +57,7 @@ def start(wish: Wish, timeout: float) -> None:
     if not settings.storing.trust_cache_dir:  # before the log is written
         check_folders(settings.cache_dir, settings.state_dir)
         check_folder(own, "data")
+    check_may_cache(settings.cache_dir, settings.state_dir)
     folders = (settings.cache_dir, settings.state_dir, settings.log_file, own)
     served = (wish.demo.data,) if wish.demo is not None and wish.demo.data else ()
     places.check_places(wish.mountpoint, *folders, *served)

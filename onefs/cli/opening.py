@@ -19,6 +19,7 @@ import platformdirs
 
 from onefs import alf
 from onefs.access import Access, Deadlines, GivenLogin
+from onefs.adoption import check_may_cache
 from onefs.cli.options import ask_secret, at_terminal, refuse_empty
 from onefs.credentials import CredentialStore
 from onefs.errors import (
@@ -60,6 +61,7 @@ class Shown:
 def access_to(site: Site, *, offline: bool) -> Access:
     """Everything over a database; with ``offline`` no server is asked, and no login needed."""
     login, settings = None, site.settings
+    check_may_cache(settings.cache_dir, settings.state_dir)
     if not offline and (known := site.embedded()) is not None:
         settings, login = known
     elif not offline and (token := log_in(settings)):

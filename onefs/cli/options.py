@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
+from onefs.adoption import ADOPT
 from onefs.cli.completing import completes, profiles
 from onefs.errors import (
     CredentialsError,
@@ -86,35 +87,52 @@ def database_options(command: F) -> F:
     return command
 
 
-def _trust(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    """Set the flag's variable while the command runs: whatever opens the folder looks at it."""
-    if value:
-        before = os.environ.get(TRUST)
-        os.environ[TRUST] = "1"
-        context.call_on_close(lambda: _put_back(before))
+def _sets(variable: str) -> Callable[[click.Context, click.Parameter, bool], None]:
+    """The callback of a flag that sets its variable while the command runs: whatever opens the
+    folder looks at it."""
+
+    def called(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        if value:
+            before = os.environ.get(variable)
+            os.environ[variable] = "1"
+            context.call_on_close(lambda: _put_back(variable, before))
+
+    return called
 
 
-def _put_back(before: str | None) -> None:
-    os.environ.pop(TRUST, None)
+def _put_back(variable: str, before: str | None) -> None:
+    os.environ.pop(variable, None)
     if before is not None:
-        os.environ[TRUST] = before
+        os.environ[variable] = before
 
 
-#: goes with each ``--cache-dir``
-trust_option = click.option(
-    "--trust-cache-dir",
-    is_flag=True,
-    expose_value=False,
-    callback=_trust,
-    help=f"Use folders that others may write to, and links in them. [{TRUST}]",
-)
+def trust_options(command: F) -> F:
+    """``--trust-cache-dir`` and ``--adopt``, which go with each ``--cache-dir``."""
+    for option in (
+        click.option(
+            "--adopt",
+            is_flag=True,
+            expose_value=False,
+            callback=_sets(ADOPT),
+            help=f"Keep files in a folder that holds other things, too. [{ADOPT}]",
+        ),
+        click.option(
+            "--trust-cache-dir",
+            is_flag=True,
+            expose_value=False,
+            callback=_sets(TRUST),
+            help=f"Use folders that others may write to, and links in them. [{TRUST}]",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def folder_options(command: F) -> F:
-    """``--cache-dir``, ``--state-dir`` and ``--trust-cache-dir``."""
+    """``--cache-dir``, ``--state-dir``, ``--trust-cache-dir`` and ``--adopt``."""
     folder = click.Path(file_okay=False)
     for option in (
-        trust_option,
+        trust_options,
         click.option(
             "--state-dir",
             type=folder,

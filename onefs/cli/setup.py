@@ -11,11 +11,13 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from onefs import oneparams, settings
+from onefs.adoption import adopt, adopts, check_may_cache
 from onefs.cli.options import (
     TRUST,
     ask,
@@ -23,7 +25,7 @@ from onefs.cli.options import (
     at_terminal,
     database_options,
     say,
-    trust_option,
+    trust_options,
 )
 from onefs.cli.trial import FileServer, find_file_servers, try_login
 from onefs.credentials import (
@@ -74,7 +76,7 @@ class _Given:
 @click.command()
 @database_options
 @click.option("--cache-dir", type=click.Path(file_okay=False), help="Where files are kept.")
-@trust_option
+@trust_options
 @click.option("--data-username", metavar="NAME", help="The file server's user.")
 @click.option("--default/--no-default", "default", default=None, help="Use it when none is named.")
 def setup(
@@ -111,6 +113,8 @@ def setup(
         row = replace(row, name=given.profile)
     if trust := os.environ.get(TRUST):
         row = replace(row, trust_cache_dir=trust)
+    if row.cache_dir and adopts():  # so that later commands use it without the flag
+        adopt(Path(row.cache_dir))
     settings.save_profile(row, default=bool(default))
     store.set_token(chosen, found.username, token)
     if data is not None:
@@ -437,6 +441,8 @@ def _choose_cache(
     if at_terminal() and not given.cache_dir:
         chosen = _ask_folder(chosen or (saved.cache_dir if saved else "") or usual)
     folder = absolute(chosen) if chosen else ""
+    if folder:
+        check_may_cache(Path(folder), found.state_dir)
     return "" if folder == usual else folder
 
 

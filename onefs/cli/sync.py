@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from onefs.access import Access, Deadlines, GivenLogin
+from onefs.adoption import check_may_cache
 from onefs.cli import one_tables
 from onefs.cli.meter import Meter
 from onefs.cli.opening import using
@@ -74,6 +75,7 @@ def sync(
     settings = site.settings
     if not settings.storing.trust_cache_dir:
         check_folders(settings.cache_dir, settings.state_dir)
+    check_may_cache(settings.cache_dir, settings.state_dir)
     if tables is not None or sizes is None:
         check_pyarrow()  # before a server is asked: an embedded one has no tables without it, too
     built = tables is not None and _load_files(tables, settings)

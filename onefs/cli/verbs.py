@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import click
 
-from onefs.cli.options import database_options, named, say, trust_option
+from onefs.cli.options import database_options, named, say, trust_options
 from onefs.errors import UsageError
 from onefs.one import ONE, OnefsWarning
 from onefs.paths import resolved
@@ -67,7 +67,7 @@ class Database:
 
 def verb_options(command: F) -> F:
     """``--url --username --profile --cache-dir --offline``, handed over as ``database``; and
-    ``--trust-cache-dir``."""
+    ``--trust-cache-dir`` and ``--adopt``."""
 
     @wraps(command)
     def handed_over(**options: Any) -> Any:
@@ -79,7 +79,7 @@ def verb_options(command: F) -> F:
         type=click.Path(file_okay=False),
         callback=named,
         help="Where files are kept: a ONE cache folder. [ONEFS_CACHE_DIR]",
-    )(trust_option(handed_over))
+    )(trust_options(handed_over))
     made = click.option(
         "--offline", is_flag=True, help="Ask no server: what is known already must do."
     )(made)

@@ -238,6 +238,21 @@ class Catalogue:
             if not row.dataset.from_tables and not usable_copies(row.claimed, known)
         ]
 
+    def renew(self, session: Session) -> None:
+        """Wait for a new list of a session's datasets where the known one has aged.
+
+        Where that fails the known one stays, and the log says so. Raises Stopping.
+        """
+        if self.presence.never or self._database.is_from_tables(key_of(session.eid)):
+            return
+        if self._database.fetched_at(key_of(session.eid)) is None:
+            return
+        wanted = self._datasets(session, self._known_repositories())
+        listing = self._listings.current(wanted)
+        if not self._listings.is_fresh(wanted):
+            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(listing.fetched_at))
+            log.warning("Alyx gives no newer list now: this is what it gave on %s", when)
+
     def complete(self, session: Session) -> bool:
         """Have Alyx list a session whose datasets only cache tables know; False for any other.
 

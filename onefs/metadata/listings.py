@@ -40,6 +40,8 @@ from onefs.metadata.presence import Presence
 from onefs.sqlite import MEMORY
 
 log = logging.getLogger(__name__)
+#: failures that the asker gets as errors, or that what is known stands in for
+refreshes = logging.getLogger(f"{__name__}.refresh")
 
 T = TypeVar("T")
 
@@ -151,9 +153,11 @@ class Listings:
         self._hot: LRUCache[str, Listing[Any]] = LRUCache(HOT_ROWS, getsizeof=Listing.weight)
         self._failed: LRUCache[str, tuple[float, OnefsError]] = LRUCache(_FAILURES)
         self._tells_at = 0.0
+        self._closed = False
 
     def close(self) -> None:
         """Wake who waits, with Stopping."""
+        self._closed = True
         for flights in (self._flights, self._behind, self._batches):
             flights.close()
 
@@ -205,6 +209,10 @@ class Listings:
             if known is None or known.fetched_at <= self._database.tables_created():
                 raise
             return known
+
+    def is_fresh(self, wanted: Wanted[Any]) -> bool:
+        """Whether the listing is known, and neither aged nor wanted anew."""
+        return self._fresh(wanted) is not None
 
     def begin(self, wanted: Wanted[Any]) -> None:
         """Ask for a listing in the background; :meth:`current` waits for the same request."""
@@ -417,9 +425,9 @@ class Listings:
             self.note([wanted.key], error)
             said = isinstance(error, AlyxCredentials | NotFound)  # the first by the presence
             if not said and not self._presence.offline:
-                expected = isinstance(error, Throttled | Stopping)
+                expected = self._closed or isinstance(error, Throttled | Stopping)
                 level = logging.INFO if expected else logging.WARNING
-                log.log(level, "listing %s failed: %s", wanted.key, error)
+                refreshes.log(level, "listing %s failed: %s", wanted.key, error)
             raise
         self.note([wanted.key], None)
         return self._keep(wanted.key, self._answered(wanted, store, asked))

@@ -324,6 +324,16 @@ class ONE(Interruptible):
         return info
 
     @interruptible
+    def renew(self, eid: Name) -> None:
+        """Wait for a new list of a session's datasets where the known one has aged.
+
+        :meth:`list` gives what is known at once. While Alyx is away that stays, and a line in the
+        log says so. Raises NotFound for a session.
+        """
+        session = self._addresses.any_session(_single(eid))
+        if session.has_folder:
+            self._access.catalogue.renew(session)
+
     def describe(self, path: str | PurePath) -> dict[str, Any]:
         """What the dataset at a path is, from its header and the database: name, type, shape,
         dtype, rows, size in bytes, md5, state, and where it comes from.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from onefs.access import Access, Deadlines, GivenLogin
+from onefs.adoption import check_may_cache
 from onefs.credentials import CredentialStore, DataCredentials, find_data_credentials, known_token
 from onefs.errors import (
     DeadlineExceeded,
@@ -78,6 +79,7 @@ def open_access(asked: Asked, set_up: Callable[[], None]) -> tuple[Access, Setti
     AlyxCredentials, Unreachable (when nothing is known of the laboratory) or CacheError.
     """
     site = _site(asked, set_up)
+    check_may_cache(site.settings.cache_dir, site.settings.state_dir)
     known = None if asked.offline else site.embedded()
     if known is not None:
         settings, login = known

@@ -1,0 +1,45 @@
+"""``onefs list`` of a session whose server went away after it was listed."""
+
+from __future__ import annotations
+
+import re
+import socket
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from onefs.demo.folder import FolderLaboratory
+from onefs.demo.serve import Servers
+from tests.cli.commands_table import row
+from tests.laboratories import SMALL, account, small_folder
+from tests.running import Home
+
+SESSION = SMALL[0].rpartition("/alf/")[0]
+FORMS = ([SESSION], [SESSION, "--details"], [SESSION, "--all"], ["2021-03-05_10_mouse.2"])
+TOLD = r"onefs: Alyx gives no newer list now: this is what it gave on 20\S+ \S+\n"
+
+
+@row("onefs list with the server away")
+@pytest.mark.parametrize("silent", [False, True])
+def test_list_says_that_it_is_from_the_catalogue(tmp_path: Path, silent: bool) -> None:
+    source = FolderLaboratory(small_folder(tmp_path / "data"))
+    with Servers(source) as servers, Home(tmp_path, **account(servers)) as home:
+        before = [home.run("list", *form).stdout for form in FORMS]
+        servers.stop()
+        (catalogue,) = home.state.glob("*/catalogue.sqlite")
+        with sqlite3.connect(catalogue) as database:  # as it is after months
+            database.execute("UPDATE listings SET fetched_at = fetched_at - 1e7")
+        database.close()
+        with socket.socket() as listener:
+            if silent:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind(("127.0.0.1", int(servers.alyx_url.rpartition(":")[2])))
+                listener.listen(50)
+            for form, known in zip(FORMS, before, strict=True):
+                done = home.run("list", *form, ONEFS_DEADLINE="2")
+                assert done.stdout == known
+                assert re.fullmatch(TOLD, done.stderr), done.stderr
+            assert home.run("list", SESSION, "--offline").stderr == ""
+            other = home.refused(4, "list", "2021-03-05_11_mouse.2", ONEFS_DEADLINE="2")
+            assert "stopped" not in other

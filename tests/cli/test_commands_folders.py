@@ -1,0 +1,146 @@
+"""Folders that become cache folders: a project or a home folder does not, without ``--adopt``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from onefs.demo.folder import FolderLaboratory
+from onefs.demo.serve import Servers
+from onefs.errors import UsageError
+from onefs.one import ONE
+from tests.cli.commands_table import row
+from tests.laboratories import SMALL, account, small_folder
+from tests.running import Home
+
+PATH = SMALL[0]
+#: commands that use a cache folder, with arguments that end well
+COMMANDS = (
+    ["get", PATH],
+    ["search", "--limit", "3"],
+    ["list", PATH],
+    ["show", PATH],
+    ["path", PATH],
+    ["cache", "info"],
+    ["cache", "list"],
+    ["cache", "verify"],
+    ["cache", "pin", PATH],
+)
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    data = small_folder(tmp_path_factory.mktemp("data"))
+    with Servers(FolderLaboratory(data)) as running:
+        yield running
+
+
+@pytest.fixture
+def user(tmp_path: Path, servers: Servers) -> Iterator[Home]:
+    with Home(tmp_path, **account(servers)) as made:
+        yield made
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """What `git clone` makes."""
+    made = tmp_path / "project"
+    for name in (".git/HEAD", "src/module/main.py", "data/2021/table.npy", "README.md"):
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).write_text("mine")
+    return made
+
+
+def names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@row("onefs mount --cache-dir DIR of a project")
+@pytest.mark.usefixtures("fuse")
+def test_a_project_is_no_cache_folder(user: Home, project: Path) -> None:
+    before = names(project)
+    mount = ["mount", str(user.root / "mnt")]
+    lines = (*COMMANDS, mount, [*mount, "--demo"], [*mount, "--offline"], ["setup"])
+    for line in lines:
+        told = user.refused(2, *line, "--cache-dir", project)
+        assert told.startswith(f"the folder {project} holds other things"), line
+        assert "--adopt" in told
+    told = user.refused(2, "get", PATH, ONEFS_CACHE_DIR=str(project))
+    assert "ONEFS_ADOPT=1" in told
+    assert names(project) == before
+    assert not (user.root / "mnt").exists()
+
+
+@row("onefs mount --cache-dir DIR of a project")
+@pytest.mark.usefixtures("fuse")
+def test_a_project_is_used_with_adopt(user: Home, project: Path) -> None:
+    there = ["--cache-dir", str(project)]
+    for line in COMMANDS[1:]:
+        user.run(*line, *there, "--adopt")
+    mounted = user.mount(*there, "--adopt")
+    assert (mounted.path / PATH).read_bytes()
+    mounted.umount()
+    # it is a cache folder from now on
+    user.mount(*there).umount()
+    assert (project / "README.md").read_text() == "mine"
+
+
+@row("onefs mount --cache-dir DIR of a project")
+def test_setup_adopts_for_later_commands(user: Home, project: Path) -> None:
+    user.run("setup", "--profile", "lab", "--cache-dir", project, "--adopt")
+    saved = json.loads((user.folder / "config/onefs/settings.json").read_text())
+    assert saved["profiles"]["lab"]["cache_dir"] == str(project)
+    assert user.run("get", PATH).stdout.startswith(str(project))
+
+
+@row("onefs mount --cache-dir DIR of a project")
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "lost+found/",
+        "datasets.pqt",
+        ".rest/",
+        "mylab/Subjects/",
+        "mylab/mouse/2021-03-05/001/alf/",
+        "mouse/2021-03-05/001/alf/",
+    ],
+)
+def test_an_empty_folder_and_a_one_folder_are_used(
+    user: Home, tmp_path: Path, content: str
+) -> None:
+    folder = tmp_path / "folder"
+    made = folder / content
+    (made if content.endswith("/") or not content else made.parent).mkdir(parents=True)
+    if content.endswith(".pqt"):
+        made.touch()
+    for _ in range(2):
+        assert user.run("get", PATH, "--cache-dir", folder).stdout.startswith(str(folder))
+
+
+@row("onefs mount --cache-dir DIR of a project")
+def test_the_state_folder_may_lie_in_the_cache_folder(user: Home, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    for state in (folder, folder / "state"):
+        there = {"ONEFS_CACHE_DIR": str(folder), "ONEFS_STATE_DIR": str(state)}
+        user.run("search", "--limit", "1", **there)
+        user.run("get", PATH, **there)
+
+
+@row("onefs mount --cache-dir DIR of a project")
+def test_python_refuses_a_project_too(
+    user: Home, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in user.environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match="holds other things"):
+        ONE(cache_dir=project, silent=True)
+    monkeypatch.setenv("ONEFS_ADOPT", "perhaps")
+    with pytest.raises(UsageError, match="ONEFS_ADOPT: 'perhaps' is neither yes nor no"):
+        ONE(cache_dir=project, silent=True)
+    monkeypatch.setenv("ONEFS_ADOPT", "yes")
+    with ONE(cache_dir=project, silent=True) as one:
+        assert one.search(limit=3)
