@@ -215,6 +215,10 @@ def test_names_of_saved_searches_and_logins(
     survives(inside, ["search", f"--forget={word}"])
     survives(inside, ["login", f"--profile={word}"])
     survives(inside, ["logout", f"--profile={word}"])
+    survives(inside, ["profile", "use", "--", word])
+    survives(inside, ["profile", "remove", "--", word])
+    survives(inside, ["log", f"--profile={word}"])
+    survives(inside, ["log", "--", word])
     assert_nothing_whole_was_asked(laboratory)
 
 

@@ -361,7 +361,7 @@ def test_describing_what_is_not_there(shared: ONE) -> None:
     """Ours."""
     with pytest.raises(NotFound, match=r"has no nothing\.npy"):
         shared.describe(shared.path(EID) / "nothing.npy")
-    with pytest.raises(NotFound):
+    with pytest.raises(UsageError, match="is a session, not a dataset"):
         shared.describe(shared.path(EID))
     for wrong in (5, "nothing", ""):
         with pytest.raises(UsageError):
