@@ -76,7 +76,7 @@ def test_an_unknown_command_is_a_matter_of_usage(environ: dict[str, str]) -> Non
         ("DataServerCredentials", 3),
         ("Unreachable", 4),
         ("DeadlineExceeded", 4),
-        ("Throttled", 1),
+        ("Throttled", 4),
         ("ServerError", 1),
         ("MountError", 1),
         ("CacheFull", 1),
