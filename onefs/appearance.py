@@ -1,4 +1,4 @@
-"""How files look in a mount: their owner, their modes, their inode numbers.
+"""The appearance of files in a mount: owner, modes and inode numbers.
 
 Given by flags, variables (``ONEFS_UMASK`` ...) and profiles, in this order, as everything in
 ``onefs.settings``.
@@ -28,7 +28,7 @@ _MOST_ID = 2**32 - 2
 
 @dataclass(frozen=True, slots=True)
 class Appearance:
-    """What ``stat`` shows besides sizes and dates."""
+    """Owner, modes and width of inode numbers, as ``stat`` shows them."""
 
     #: mode bits that are taken from files (0644) and folders (0755)
     umask: int = 0

@@ -212,7 +212,7 @@ def _fetch(access: Access, wanted: Found, jobs: int, *, verbose: bool) -> int:
 
 @dataclass(slots=True)
 class _Outcome:
-    """What became of the files that were wanted."""
+    """Counts and failures of the files that were asked for."""
 
     wanted: int
     there: int = 0

@@ -75,7 +75,7 @@ def refresh(path: str | None, **flags: str | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """What PATH is."""
+    """The mount, and the place in it, that PATH names."""
 
     mount: MountInfo
     #: where it is, without links
@@ -97,7 +97,7 @@ class _Target:
 
 
 def _find(path: str, mounts: Iterable[MountInfo]) -> _Target:
-    """What a path in one of these mounts is. Raises UsageError for one outside."""
+    """Return the mount and the place that a path names. Raises UsageError for one outside."""
     from onefs.mount.mounts import look
     from onefs.tree.variant import split_variant
 

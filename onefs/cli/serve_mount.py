@@ -220,7 +220,7 @@ def _status(access: Access) -> Status:
 
 
 def _folders(access: Access) -> tuple[str, ...]:
-    """What became of the cache and the state folder; what was deleted is made anew on the way."""
+    """Report on the cache and the state folder, and make a deleted one anew."""
     found = []
     for look in (access.content.look, access.database.look):
         try:
