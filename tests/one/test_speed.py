@@ -6,6 +6,7 @@ import gc
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from types import FrameType
@@ -47,11 +48,11 @@ def cost(call: Callable[[], object]) -> tuple[int, int]:
         nonlocal calls
         calls += event == "call" and frame.f_code is not stepped.__code__
 
+    gc.collect()  # what other tests have left would be counted
     connections = [each for each in gc.get_objects() if isinstance(each, sqlite3.Connection)]
     for connection in connections:
-        connection.set_progress_handler(stepped, _STRIDE)
+        _count_steps(connection, stepped)
     before = sys.getprofile()
-    gc.collect()  # what other tests have left would be counted
     gc.disable()
     sys.setprofile(called)
     try:
@@ -60,8 +61,13 @@ def cost(call: Callable[[], object]) -> tuple[int, int]:
         sys.setprofile(before)
         gc.enable()
         for connection in connections:
-            connection.set_progress_handler(None, 0)
+            _count_steps(connection, None)
     return steps, calls
+
+
+def _count_steps(connection: sqlite3.Connection, stepped: Callable[[], int] | None) -> None:
+    with suppress(sqlite3.ProgrammingError):  # closed, and not collected yet
+        connection.set_progress_handler(stepped, _STRIDE)
 
 
 def test_a_search_takes_the_servers_time(servers: Servers) -> None:
