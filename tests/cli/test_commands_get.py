@@ -156,7 +156,7 @@ def downloads_of(servers: Servers) -> set[str]:
 
 
 def _counts(said: str) -> tuple[int, int]:
-    found = re.search(r"(\d+) files fetched, .*; (\d+) there already", said)
+    found = re.search(r"(\d+) files? fetched, .*; (\d+) there already", said)
     assert found is not None, said
     return int(found[1]), int(found[2])
 
