@@ -31,5 +31,6 @@ def test_children_and_parent_load_on(servers: Servers, tmp_path: Path, kind: str
         cwd=ROOT,
         env={**os.environ, "ONEFS_SMALL_FILE": "200000"},  # some of the files come in blocks
     )
-    assert done.returncode == 0 and done.stdout, done.stderr.decode()[-6000:]
+    assert done.returncode == 0, done.stderr.decode()[-6000:]
+    assert done.stdout, done.stderr.decode()[-6000:]
     assert json.loads(done.stdout) == list(TYPES.values())
