@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from onefs.credentials import DataCredentials
-from onefs.errors import CacheError, NotConfigured
+from onefs.errors import CacheError, NotConfigured, UsageError
 from onefs.owner import read_owner
-from onefs.paths import resolved
+from onefs.paths import absolute, resolved
 from onefs.secret import Secret
 from onefs.settings import Settings, data_hosts, default_cache_dir, load, resolve
 from onefs.urls import host_key
@@ -112,6 +112,54 @@ def mounted() -> list[MountInfo]:
     from onefs.mount.records import list_mounts  # dear to load, and few need it
 
     return [mount for mount in list_mounts() if mount.state_dir and mount.url]
+
+
+def mount_at(path: str | os.PathLike[str]) -> MountInfo | None:
+    """Return the mount of another user that a path lies in, and this user may read; else None."""
+    from onefs.mount.mounts import read_mounts
+    from onefs.mount.records import of_others
+
+    try:
+        places = [Path(absolute(path)), Path(resolved(path))]
+    except (UsageError, ValueError):  # the current folder was deleted, or it can be no path
+        return None
+    points = [each.mountpoint for each in read_mounts() if each.ours and each.owner]
+    if not any(place.is_relative_to(point) for place in places for point in points):
+        return None
+    inside = [
+        each for each in of_others() if any(p.is_relative_to(each.mountpoint) for p in places)
+    ]
+    return max(inside, key=lambda each: len(each.mountpoint), default=None)
+
+
+def refuse_mount_of_another(path: str) -> None:
+    """Raise UsageError for a path in a mount of another user: only reading works there."""
+    from onefs.mount.mounts import owner
+
+    other = mount_at(path)
+    if other is not None:
+        raise UsageError(
+            f"{path} lies in {owner(other.mountpoint)}'s mount at {other.mountpoint}: read it "
+            "there, or run `onefs setup` to use the database with a login of your own"
+        )
+
+
+def anothers_stand_in(flags: Mapping[str, str | None]) -> MountInfo | None:
+    """Return the mount of another user that is meant where nothing is named, set up or mounted by
+    this user: the one that the current folder lies in, else the only one. None where none is."""
+    from onefs.mount.records import of_others
+
+    folder = os.environ.get("ONEFS_CACHE_DIR")
+    try:
+        resolve(flags)
+    except NotConfigured:
+        if folder:
+            return mount_at(folder)
+        if load().profiles or mounted():
+            return None
+        others = of_others()
+        return mount_at(".") or (others[0] if len(others) == 1 else None)
+    return None
 
 
 def of_mount(mount: MountInfo) -> Site:

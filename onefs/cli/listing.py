@@ -87,7 +87,9 @@ def show(database: Database, path: str, form: str) -> None:
 def path(database: Database, sessions: tuple[str, ...], cache: bool) -> None:
     """Print the folder of each session: where the database is mounted, else in the cache."""
     with database.open(*sessions) as one:
-        mount = None if cache else mount_of(one.url)
+        if cache and one.mountpoint is not None:
+            raise UsageError(f"the cache of {one.mountpoint} is another user's: leave --cache out")
+        mount = None if cache else mount_of(one)
         emit([str(one.path(whole_path(session), mount)) for session in sessions])
 
 

@@ -33,11 +33,20 @@ from onefs.errors import (
 from onefs.http import Transport
 from onefs.metadata.auth import log_in as get_token
 from onefs.metadata.auth import unsaved
-from onefs.mount.records import list_mounts
+from onefs.mount.records import MountInfo, list_mounts
 from onefs.paths import absolute
 from onefs.secret import Secret
 from onefs.settings import Settings, load, resolve
-from onefs.sites import Site, embedded_at, mounted, of_mount, owner_of, stand_in
+from onefs.sites import (
+    Site,
+    embedded_at,
+    mount_at,
+    mounted,
+    of_mount,
+    owner_of,
+    refuse_mount_of_another,
+    stand_in,
+)
 from onefs.storing import storing
 from onefs.tree.finding import DATASET
 from onefs.tree.variant import EVERYTHING, Variant
@@ -143,6 +152,18 @@ def site_of(arguments: Sequence[str], flags: Flags) -> Site | None:
     return None
 
 
+def others_mount(arguments: Sequence[str]) -> MountInfo | None:
+    """The mount of another user in which an argument lies; None where none does."""
+    paths = (each for each in arguments if "://" not in each and not _names_no_path(each))
+    return next(filter(None, map(mount_at, paths)), None)
+
+
+def _names_no_path(argument: str) -> bool:
+    return alf.is_uuid(argument.lower()) or (
+        "/" not in argument and alf.parse_ref(argument) is not None
+    )
+
+
 def sites(flags: Flags) -> list[Site]:
     """All databases that are mounted or set up, or the one that flags name; each folder once."""
     found = {each.site.settings.state_dir: each.site for each in reversed(_sites(flags))}
@@ -217,6 +238,7 @@ def _place(argument: str, known: list[Shown]) -> tuple[Site | None, str]:
     if within is not None:
         return within
     if is_path:
+        refuse_mount_of_another(argument)
         raise UsageError(
             f"{argument} lies in no mount of onefs and no cache folder: `onefs status` shows them"
         )

@@ -99,6 +99,7 @@ class _Target:
 def _find(path: str, mounts: Iterable[MountInfo]) -> _Target:
     """Return the mount and the place that a path names. Raises UsageError for one outside."""
     from onefs.mount.mounts import look
+    from onefs.sites import refuse_mount_of_another
     from onefs.tree.variant import split_variant
 
     # the folder's own links (Subjects, 1 for 001) are resolved by the mount, if it answers
@@ -108,6 +109,7 @@ def _find(path: str, mounts: Iterable[MountInfo]) -> _Target:
         mount for mount in mounts if mount.state_dir and Path(real).is_relative_to(mount.mountpoint)
     ]
     if not inside:
+        refuse_mount_of_another(path)
         raise UsageError(f"{path} lies in no mount of onefs: `onefs status` shows them")
     mount = max(inside, key=lambda each: len(each.mountpoint))
     below = Path(real).relative_to(mount.mountpoint).parts

@@ -110,11 +110,11 @@ def search(
         if save is not None:
             one.save_search(save, **given)
         found = one.search_sessions(limit=limit, **given)
-        rows = dict(zip(found.eids, found.rows, strict=True))
+        rows = dict(zip(found.eids, one.records(found) if details else found.rows, strict=True))
         sessions = {session.eid: session for session in found.sessions()}
         paths: dict[str, Path] = {}
         if form in ("json", "paths"):  # where a session is depends on others of its subject
-            paths = one.folders(found, mount_of(one.url))
+            paths = one.folders(found, mount_of(one))
     if not found.eids and not found.hint:
         say("onefs: no session fulfils all of the terms", err=True)
     emit(_lines(form, details, rows, sessions, paths))

@@ -51,11 +51,17 @@ class Database:
             "cache_dir": self.cache_dir,
         }
         if names and not any(flags.values()):
-            from onefs.cli.opening import access_to, site_of  # mounts are looked at: seldom needed
+            from onefs.cli.opening import (  # mounts are looked at: seldom needed
+                access_to,
+                others_mount,
+                site_of,
+            )
 
             if (site := site_of(names, flags)) is not None:
                 access = access_to(site, offline=self.offline)
                 return ONE.over(access, site.settings, offline=self.offline)
+            if (mounted := others_mount(names)) is not None:
+                return ONE.in_mount(mounted, offline=self.offline)
         return ONE(
             base_url=self.url,
             username=self.username,
@@ -114,14 +120,16 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> list[str]:
     ]
 
 
-def mount_of(url: str) -> str | None:
+def mount_of(one: ONE) -> str | None:
     """Where a database is mounted now, if it can be with everything; None when it is not.
 
     A mount whose server is away still shows what is known.
     """
     from onefs.mount.records import STALE, list_mounts
 
-    served = (each for each in list_mounts() if each.url == url and each.pid is not None)
+    if one.mountpoint is not None:
+        return str(one.mountpoint)
+    served = (each for each in list_mounts() if each.url == one.url and each.pid is not None)
     found = [each for each in served if each.status.state != STALE]
     return min(found, key=lambda each: (each.flat, each.as_of)).mountpoint if found else None
 

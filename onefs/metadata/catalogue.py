@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -259,8 +259,10 @@ class Catalogue:
         The tables do not say where a dataset is, and leave some out. One request, once for each
         session. Raises NotFound when Alyx does not have it any more.
         """
-        if not self._database.is_from_tables(key_of(session.eid)):
-            return False
+        key = key_of(session.eid)
+        if not self._database.is_from_tables(key):
+            # another process may have had it listed: what is in memory must not stand for longer
+            return self._listings.drop_unless(key, _told_by_alyx)
         self._listings.really(self._datasets(session, self._known_repositories()))
         return True
 
@@ -560,6 +562,10 @@ def _written(record: Mapping[str, object]) -> str:
 
 def _dated_sessions(database: Database, lab: str, subject: str) -> list[Session]:
     return [each for each in database.sessions(lab, subject) if alf.is_date(each.date)]
+
+
+def _told_by_alyx(datasets: Iterable[Dataset]) -> bool:
+    return not any(dataset.from_tables for dataset in datasets)
 
 
 def _with_copies(row: DatasetRow, known: Mapping[str, Repository]) -> Dataset:

@@ -265,12 +265,15 @@ class Listings:
         with self._lock:
             self._hot.pop(key, None)
 
-    def drop_unless(self, key: str, is_right: Callable[[Any], bool]) -> None:
-        """Take a listing from SQLite the next time, if what is in memory is not right."""
+    def drop_unless(self, key: str, is_right: Callable[[Any], bool]) -> bool:
+        """Take a listing from SQLite the next time, if what is in memory is not right; whether it
+        was not."""
         with self._lock:
             hot = self._hot.get(key)
-        if hot is not None and not is_right(hot.value):
-            self.drop(key)
+        if hot is None or is_right(hot.value):
+            return False
+        self.drop(key)
+        return True
 
     def drop_all(self, prefix: str) -> None:
         """Take all listings whose key begins so from SQLite the next time."""

@@ -252,8 +252,9 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
 
     def open(self, path: bytes, fip: Any) -> None:
         info = fip.contents
-        info.fh, keep_cache = self._ours.open(os.fsdecode(path), info.flags)
+        info.fh, keep_cache, direct = self._ours.open(os.fsdecode(path), info.flags)
         info.keep_cache = keep_cache
+        info.direct_io = direct
 
     def read(self, _path: bytes | None, buf: Any, size: int, offset: int, fip: Any) -> int:
         content = self._ours.read(fip.contents.fh, offset, size)

@@ -22,6 +22,7 @@ from onefs.mount.records import STATUS
 from onefs.mount.refresher import Refresher
 from onefs.mount.troubles import Troubles
 from onefs.tree.nodes import Node, Tree
+from onefs.tree.text import TextHandle
 
 #: other names are refused before any path work: ``ls -l`` asks for two of them for each file
 XATTRS = "user.onefs."
@@ -119,8 +120,10 @@ class Operations:
     def releasedir(self, _path: str | None, number: int) -> None:
         self._listings.pop(number, None)
 
-    def open(self, path: str, flags: int) -> tuple[int, bool]:
-        """The open file's number, and whether the kernel may keep the pages that it has of it."""
+    def open(self, path: str, flags: int) -> tuple[int, bool, bool]:
+        """The open file's number, whether the kernel may keep the pages that it has of it, and
+        whether it must read without pages: it cuts what it reads by the size that it was told
+        last, and a text that has grown since would lose its end."""
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly(f"{path} cannot be written: onefs is read-only.")
         node = self._tree.node(path)
@@ -130,7 +133,7 @@ class Operations:
         self._files[number] = OpenFile(
             path, node, handle, self._waiting, self._readers, self.troubles
         )
-        return number, handle.keep_cache
+        return number, handle.keep_cache, isinstance(handle, TextHandle)
 
     def read_buf(self, number: int, offset: int, size: int) -> Extent:
         """Where the bytes of an open file are; see :meth:`OpenFile.extent`."""

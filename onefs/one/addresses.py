@@ -73,7 +73,7 @@ class Addresses:
         ref = alf.parse_ref(text) if "/" not in text else None
         if ref is not None:
             return self._by_ref(text, ref)
-        if "/" in text:
+        if "/" in text or text in (".", ".."):
             return self._by_path(unquote(path) if "://" in text else path)
         raise UsageError(f"{_shown(name)} is no eid: {_EXPLAINED}")
 

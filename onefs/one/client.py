@@ -22,13 +22,16 @@ from onefs.once import Once
 from onefs.one.info import SessionDataInfo
 from onefs.one.interrupting import Interruptible, interruptible
 from onefs.one.names import cache_path, only
-from onefs.one.opening import Asked, open_access
+from onefs.one.opening import Asked, mount_of_another, open_access
 from onefs.one.warn import warn
 from onefs.settings import Settings
 
 if TYPE_CHECKING:
+    from onefs.metadata.rows import Row
+    from onefs.mount.records import MountInfo
     from onefs.one.addresses import Addresses
     from onefs.one.loading import Loader
+    from onefs.one.over_mount import MountAccess
 
 #: what a session can be called: its eid, ref, path, or Alyx's URL
 Name = str | UUID | PurePath
@@ -44,6 +47,8 @@ class ONE(Interruptible):
 
     Where nothing is set up or named, and one laboratory is mounted (in the cache folder, if that
     is named), it is that one; but not with a password or token, which need ``base_url`` then.
+    So does a mount of another user that this one may read (``--allow-other``), which may be named
+    as ``cache_dir``: it answers, without a login.
     Nothing of the arguments is saved. ``username`` and ``password`` are Alyx's (or ``token`` in
     their place), ``base_url`` its address; ``profile`` is one that ``onefs setup`` has saved;
     ``cache_dir`` a ONE cache folder; ``data_username`` and ``data_password`` are the file server's
@@ -84,7 +89,11 @@ class ONE(Interruptible):
             offline=offline,
             silent=silent,
         )
-        self._begin(*open_access(asked, self.setup), offline=offline)
+        mounted = mount_of_another(asked)
+        if mounted is not None:
+            self._begin_in(mounted, offline=offline)
+        else:
+            self._begin(*open_access(asked, self.setup), offline=offline)
 
     @classmethod
     def over(cls, access: Access, settings: Settings, *, offline: bool = False) -> ONE:
@@ -93,12 +102,29 @@ class ONE(Interruptible):
         made._begin(access, settings, offline=offline)
         return made
 
+    @classmethod
+    def in_mount(cls, mounted: MountInfo, *, offline: bool = False) -> ONE:
+        """The verbs over another user's mount: no login is needed, and nothing is kept."""
+        made = cls.__new__(cls)
+        made._begin_in(mounted, offline=offline)
+        return made
+
     def _begin(self, access: Access, settings: Settings, *, offline: bool) -> None:
         self._access, self._settings = access, settings
+        self._mount: MountAccess | None = None
         self._end = weakref.finalize(self, access.close)
         # what they need is dear to load, and a search needs none of it
         self._names = Once(partial(_addresses_over, access))
         self._loading = Once(partial(_loader_over, access, self._names, offline))
+
+    def _begin_in(self, mounted: MountInfo, *, offline: bool) -> None:
+        from onefs.one.over_mount import MountAccess, MountAddresses  # few need it
+
+        mount = MountAccess(mounted)
+        self._begin(mount.as_access(), mount.settings(), offline=offline)
+        self._mount = mount
+        self._names = Once(partial(MountAddresses, mount))
+        self._loading = Once(partial(_loader_over, self._access, self._names, offline))
 
     def __enter__(self) -> ONE:
         return self
@@ -107,6 +133,8 @@ class ONE(Interruptible):
         self.close()
 
     def __repr__(self) -> str:
+        if self._mount is not None:
+            return f"<ONE {self._settings.url} in {self._mount.cache_dir}>"
         return f"<ONE {self._settings.url} as {self._settings.username or 'nobody'}>"
 
     def close(self) -> None:
@@ -120,8 +148,13 @@ class ONE(Interruptible):
 
     @property
     def cache_dir(self) -> Path:
-        """The ONE cache folder that files are kept in."""
+        """The ONE cache folder that files are kept in; another user's mount stands for one."""
         return self._access.cache_dir
+
+    @property
+    def mountpoint(self) -> Path | None:
+        """The mount of another user that answers; None where this object asks by itself."""
+        return self._mount.cache_dir if self._mount is not None else None
 
     @property
     def _addresses(self) -> Addresses:
@@ -187,9 +220,15 @@ class ONE(Interruptible):
         folders = self.folders(found)
         rows = [
             {**row, "local_path": str(folders[eid]) if eid in folders else None}
-            for eid, row in zip(found.eids, found.rows, strict=True)
+            for eid, row in zip(found.eids, self.records(found), strict=True)
         ]
         return found.eids, rows
+
+    @interruptible
+    def records(self, found: Found) -> Sequence[Row]:
+        """Alyx's rows of what :meth:`search_sessions` has found. Over another user's mount these
+        are the records of the sessions: UsageError where there are many."""
+        return found.rows if self._mount is None else self._mount.catalogue.records(found.eids)
 
     @interruptible
     def search_sessions(self, *, limit: int | str | None = None, **terms: Any) -> Found:
@@ -377,6 +416,7 @@ class ONE(Interruptible):
         return self._folder(self._addresses.place(self._addresses.session(_single(eid))), mount)
 
     def _folder(self, place: Sequence[str], mount: str | os.PathLike[str] | None) -> Path:
+        mount = self.mountpoint if mount is None else mount
         return cache_path(self.cache_dir, place) if mount is None else Path(mount, *place)
 
 

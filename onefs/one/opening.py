@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from onefs.access import Access, Deadlines, GivenLogin
 from onefs.adoption import check_may_cache
@@ -22,7 +23,10 @@ from onefs.http import Transport
 from onefs.metadata.auth import log_in, unsaved
 from onefs.secret import Secret
 from onefs.settings import Settings, data_hosts
-from onefs.sites import Site, decide
+from onefs.sites import Site, anothers_stand_in, decide, mount_at
+
+if TYPE_CHECKING:
+    from onefs.mount.records import MountInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,18 @@ def open_access(asked: Asked, set_up: Callable[[], None]) -> tuple[Access, Setti
         settings, site.database, login=login, deadlines=deadlines, offline=asked.offline
     )
     return access, settings
+
+
+def mount_of_another(asked: Asked) -> MountInfo | None:
+    """The mount of another user that is meant: named as ``cache_dir``, or where nothing is named or
+    set up; None for a database of this user."""
+    named = asked.flags()
+    folder = named.pop("cache_dir")
+    if asked.has_secret() or any(named.values()):
+        return None
+    if folder is not None:
+        return mount_at(folder)
+    return anothers_stand_in(asked.flags())
 
 
 def _site(asked: Asked, set_up: Callable[[], None]) -> Site:

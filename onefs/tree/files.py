@@ -77,6 +77,7 @@ class File:
             "dataset_id": dataset.id,
             "md5": dataset.md5,
             "revision": dataset.revision,
+            "default": "1" if dataset.default else "0",
             "qc": dataset.qc,
             "state": state,
         }

@@ -15,6 +15,7 @@ from onefs.demo.serve import Servers
 from tests.changing import Changing
 from tests.laboratories import small_folder
 from tests.running import Home
+from tests.users import Machine, private_machine
 
 _CHECKOUT = Path(__file__).parents[2]
 
@@ -57,4 +58,11 @@ def servers(source: Source) -> Iterator[Servers]:
 def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     """A home folder for the tests of one module."""
     with Home(tmp_path_factory.mktemp("shared")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    """A machine with several users."""
+    with private_machine() as made:
         yield made

@@ -1,130 +1,16 @@
-"""A user without privileges mounts, reads and unmounts; nobody else can look.
-
-The user and a ``/dev/fuse`` that is open to all, as on real machines, exist in a private mount
-namespace only: the machine's own are not touched.
-"""
+"""A user without privileges mounts, reads and unmounts; nobody else can look."""
 
 from __future__ import annotations
 
 import json
-import os
-import stat
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
 
 from tests import rig
 from tests.cli.commands_table import row
-from tests.running import ONEFS, clean_environment, process, run, wait_until
-from tests.sweeping import inhabitants, sweep
-
-_CHECKOUT = Path(__file__).parents[2]
-UID, OTHER_UID, NO_HOME_UID = 45678, 45679, 45680
-#: makes the namespace in which everything happens: $1 is a folder for it, $2 and $3 the users,
-#: $4 the data; folders that are closed to other users are emptied but for what is needed of them
-_PRIVATE = """
-set -e
-mount -t tmpfs -o mode=755,dev none "$1"
-mkdir "$1/home" "$1/home/mouse" "$1/home/rat"
-chown "$2:$2" "$1/home/mouse"
-chown "$3:$3" "$1/home/rat"
-mknod "$1/fuse" c 10 229
-chmod 666 "$1/fuse"
-mount --bind "$1/fuse" /dev/fuse
-{ cat /etc/passwd
-  echo "mouse:x:$2:$2::$1/home/mouse:/bin/sh"
-  echo "rat:x:$3:$3::$1/home/rat:/bin/sh"; } > "$1/passwd"
-mount --bind "$1/passwd" /etc/passwd
-cp -r "$4" "$1/data"
-chmod -R a+rX "$1/data"
-number=0
-for path in $NEEDED; do
-    number=$((number + 1))
-    mkdir "$1/needed$number"
-    mount --bind "$path" "$1/needed$number"
-done
-for path in $CLOSED; do mount -t tmpfs -o mode=755 none "$path"; done
-number=0
-for path in $NEEDED; do
-    number=$((number + 1))
-    mkdir -p "$path"
-    mount --bind "$1/needed$number" "$path"
-done
-echo ready
-exec sleep 600
-"""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The private mount namespace, as seen by its users."""
-
-    pid: int
-    folder: Path
-
-    @property
-    def home(self) -> Path:
-        """The ordinary user's home folder."""
-        return self.folder / "home" / "mouse"
-
-    def run_as(
-        self, uid: int, *command: str | Path, code: int = 0
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a program there as a user without any privilege."""
-        enter = ["nsenter", f"--mount=/proc/{self.pid}/ns/mnt", "env", "-C", self.home]
-        become = ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups"]
-        whole = [*enter, *become, *command] if uid else [*enter, *command]
-        home = self.home if uid == UID else self.folder / "elsewhere" / str(uid)
-        return run(whole, environment=clean_environment(home), code=code)
-
-    def onefs(self, *arguments: str | Path, code: int = 0) -> str:
-        """``onefs ARGUMENTS`` as the ordinary user; what it said."""
-        done = self.run_as(UID, ONEFS, *arguments, code=code)
-        return done.stdout + done.stderr
-
-
-@pytest.fixture(scope="module")
-def machine() -> Iterator[Machine]:
-    if os.getuid() != 0:
-        pytest.skip("only root can become another user; all other tests run as an ordinary one")
-    before = _machine_itself()
-    folder = Path(tempfile.mkdtemp(prefix="onefs-user-"))
-    folder.chmod(0o755)
-    command = ["unshare", "--mount", "sh", "-c", _PRIVATE, "sh", folder, str(UID), str(OTHER_UID)]
-    closed, needed = _closed_folders()
-    environment = os.environ | {"CLOSED": " ".join(closed), "NEEDED": " ".join(needed)}
-    with process(
-        [*command, rig.FILES], stdout=subprocess.PIPE, text=True, env=environment
-    ) as holder:
-        try:
-            assert holder.stdout is not None
-            assert holder.stdout.readline() == "ready\n"
-            yield Machine(holder.pid, folder)
-        finally:
-            sweep(folder)
-    folder.rmdir()  # all that was in it was in the namespace
-    assert _machine_itself() == before
-
-
-def _closed_folders() -> tuple[list[str], list[str]]:
-    """Folders that other users cannot enter (``/root``), and what is needed of them."""
-    closed, needed = set(), set()
-    for text in (sys.base_prefix, sys.prefix, str(_CHECKOUT)):
-        path = Path(text).resolve()
-        shut = [each for each in reversed(path.parents) if not each.stat().st_mode & stat.S_IXOTH]
-        if shut:
-            closed.add(str(shut[0]))
-            needed.add(str(path))
-    return sorted(closed), sorted(needed)
-
-
-def _machine_itself() -> tuple[int, bytes]:
-    return os.stat("/dev/fuse").st_mode, Path("/etc/passwd").read_bytes()
+from tests.running import ONEFS, wait_until
+from tests.sweeping import inhabitants
+from tests.users import CHECKOUT, NO_HOME_UID, OTHER_UID, UID, Machine
 
 
 def test_without_access_to_the_device_a_sentence_says_so(machine: Machine) -> None:
@@ -174,7 +60,7 @@ def test_an_ordinary_users_copy_can_be_written_and_removed(machine: Machine) -> 
 def writes_that_are_not_refused(machine: Machine, uid: int, path: Path) -> str:
     """Which ways to write to ``path``, its folder and beside it do not end with EROFS."""
     tries = [sys.executable, "-m", "tests.write_tries", path, path.parent, path.with_name("new")]
-    return machine.run_as(uid, "env", "-C", str(_CHECKOUT), *tries).stdout
+    return machine.run_as(uid, "env", "-C", str(CHECKOUT), *tries).stdout
 
 
 def test_an_ordinary_user_cannot_show_it_to_others_unless_the_machine_allows_it(

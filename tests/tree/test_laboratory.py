@@ -173,8 +173,19 @@ def test_xattrs(access: Access, servers: Servers) -> None:
     assert "user.onefs.error" not in found
     assert set(found) == {
         "user.onefs." + name
-        for name in ("eid", "dataset_id", "dataset_type", "md5", "url", "revision", "qc", "state")
+        for name in (
+            "eid",
+            "dataset_id",
+            "dataset_type",
+            "md5",
+            "url",
+            "revision",
+            "default",
+            "qc",
+            "state",
+        )
     }
+    assert found["user.onefs.default"] == "1"
     assert access.tree.xattrs(SESSION) == {
         "user.onefs.eid": TUTORIAL,
         "user.onefs.ref": "2018-08-24_1_clns0730",
