@@ -18,6 +18,8 @@ from tests.running import Home, Mounted
 
 PLACES = [("labone", f"mouse{number:04d}", "2022-01-05", 1) for number in range(1000)]
 FIRST = "labone/mouse0000"
+#: a session of the embedded laboratory
+TUTORIAL = "mainenlab/clns0730/2018-08-24/001"
 
 
 @pytest.fixture
@@ -145,3 +147,24 @@ def test_what_was_told_stands_while_the_server_is_away(mounted: Mounted, servers
     assert errno_of(mounted.path / FIRST / "2019-03-04") == errno.ENOENT
     servers.alyx.stop()
     assert errno_of(mounted.path / FIRST / "2019-03-05") == errno.ENOENT
+
+
+def test_what_another_process_has_had_listed_is_read(home: Home) -> None:
+    """The mount's own listing of it is still the tables'."""
+    path = home.mount("--demo", "--sync").path / TUTORIAL / "spikes.times.npy"
+    assert path.name in names(path.parent)
+    home.run("show", path)
+    assert len(path.read_bytes()) == path.stat().st_size
+
+
+def test_a_text_that_has_grown_is_read_whole(home: Home) -> None:
+    """Though the kernel still has the size that it had before."""
+    folder = home.mount("--demo", "--sync").path / TUTORIAL
+    text = folder / ".datasets.tsv"
+    before = text.read_text()
+    (folder / "spikes.times.npy").read_bytes()  # has Alyx asked for what the tables lack
+    after = text.read_text()
+    assert len(after) > len(before)
+    assert after.endswith("\n")
+    rows = [line.split("\t") for line in after.splitlines()]
+    assert all(len(row) == 6 and row[1] for row in rows)
