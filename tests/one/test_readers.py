@@ -6,6 +6,7 @@ import json
 import math
 import random
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,92 @@ def test_arrays(
         np.savez(file, x=array)
     inside = readers.read(tmp_path / "a.b.npz")["x"]
     assert (inside.dtype, inside.tobytes("A")) == (array.dtype, array.tobytes("A"))
+
+
+SCALARS = ("?", "i1", "<u2", ">i4", "<i8", ">u8", "<f2", ">f4", "<f8", ">c8", "<c16", "S5", "<U3",
+           ">U4", "<M8[us]", ">m8[D]", "V6")  # fmt: skip
+SHAPES: dict[str, Callable[[random.Random], tuple[int, ...]]] = {
+    "0-d": lambda dice: (),
+    "empty": lambda dice: tuple(dice.sample([0, dice.randint(1, 5), dice.randint(0, 3)], 3)),
+    "1-d": lambda dice: (dice.randint(1, 300),),
+    "n-d": lambda dice: tuple(dice.randint(1, 4) for _ in range(dice.randint(2, 8))),
+}
+DTYPES: dict[str, Callable[[random.Random], Any]] = {
+    "plain": lambda dice: dice.choice(SCALARS),
+    "big-endian": lambda dice: dice.choice([each for each in SCALARS if each[0] == ">"]),
+    "structured": lambda dice: structured(dice, dice.randint(1, 6)),
+    "wide": lambda dice: structured(dice, dice.randint(500, 2000)),
+}
+
+
+def structured(dice: random.Random, count: int, depth: int = 1) -> list[tuple[Any, ...]]:
+    """Fields of all kinds: nested, with shapes, with names that are no ASCII."""
+    fields: list[tuple[Any, ...]] = []
+    for number in range(count):
+        kind: Any = dice.choice(SCALARS)
+        if depth and dice.random() < 0.1:
+            kind = structured(dice, 2, depth - 1)
+        shape = [(dice.randint(1, 3), 2)] if dice.random() < 0.2 else []
+        fields.append((f"{words(dice)} {number}", kind, *shape))
+    return fields
+
+
+def written(path: Path, array: np.ndarray[Any, Any], dice: random.Random) -> None:
+    """The array in a version of the format that can hold its header."""
+    versions: list[tuple[int, int] | None] = [None, (1, 0), (2, 0), (3, 0)]
+    for version in dice.sample(versions, 4):
+        with path.open("wb") as file:
+            try:
+                np.lib.format.write_array(file, array, version)
+            except ValueError:  # UnicodeEncodeError too: not in this version
+                continue
+        return
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", DTYPES)
+@pytest.mark.filterwarnings("ignore:Stored array in format:UserWarning")
+def test_arrays_of_any_kind(tmp_path: Path, seed: int, shape: str, kind: str) -> None:
+    dice = random.Random(f"{seed} {shape} {kind}")
+    dtype, dimensions = np.dtype(DTYPES[kind](dice)), SHAPES[shape](dice)
+    if kind == "wide":
+        dimensions = dimensions[:2]
+    array = filled(dtype, dimensions, dice)
+    if dice.random() < 0.5:
+        array = np.asfortranarray(array)
+    path = tmp_path / "a.values.npy"
+    written(path, array, dice)
+    for mmap in (False, True):
+        found = readers.read(path, mmap=mmap)
+        assert (found.dtype, found.shape) == (array.dtype, array.shape)
+        assert found.tobytes() == array.tobytes()
+    said = described(path)
+    assert (said["shape"], said["dtype"]) == (list(array.shape), str(array.dtype))
+    assert said["rows"] == (array.shape[0] if array.shape else 1)
+    assert ("order" in said) == (array.ndim > 1 and not array.flags.c_contiguous)
+
+
+def filled(
+    dtype: np.dtype[Any], shape: tuple[int, ...], dice: random.Random
+) -> np.ndarray[Any, Any]:
+    """An array of random bytes; of words, or zeros, where not all bytes are letters."""
+    count = math.prod(shape)
+    if dtype.kind == "U":
+        return np.array([words(dice) for _ in range(count)], dtype).reshape(shape)
+    if has_text(dtype):
+        return np.zeros(shape, dtype)
+    raw = bytes(dice.choices(range(256), k=count * dtype.itemsize))
+    return np.frombuffer(raw, dtype, count).reshape(shape)
+
+
+def has_text(dtype: Any) -> bool:
+    """Whether a type holds what not all bytes are: letters, or true and false."""
+    if dtype.subdtype is not None:
+        return has_text(dtype.subdtype[0])
+    if dtype.names is not None:
+        return any(has_text(dtype.fields[name][0]) for name in dtype.names)
+    return dtype.kind in "Ub"
 
 
 def test_an_array_with_a_long_header() -> None:

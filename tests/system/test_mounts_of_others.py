@@ -244,3 +244,28 @@ def test_one_api_loads_in_the_mount_of_another(shared: Shared, way: str) -> None
     assert owner == str(OTHER_UID)
     if way == "remote":
         assert shared.machine.run_as(0, "ls", folder).stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [(["--flat"], "licks.times.npy"), (["--as-of", "2020-12-31"], "alf/probe00/spikes.times.npy")],
+)
+def test_a_mount_of_one_variant_answers_with_its_own_paths(
+    machine: Machine, option: list[str], name: str
+) -> None:
+    place = machine.folder / "variant"
+    machine.run_as(0, "mkdir", "-p", "--mode=755", place)
+    machine.run_as(0, ONEFS, "mount", place, "--demo", "--allow-other", *option)
+    try:
+        folder = place / "cortexlab/KS014/2019-08-29/001"
+        said = json.loads(machine.onefs("show", "--format", "json", folder / name))
+        assert said["path"] == str(folder / name)
+        sum_, _ = machine.run_as(UID, "md5sum", folder / name).stdout.split(maxsplit=1)
+        assert said["md5"] == sum_
+        assert machine.onefs("path", folder) == f"{folder}\n"
+        details = ["list", "--details", "--format", "json", folder]
+        listed = [Path(each["local_path"]) for each in json.loads(machine.onefs(*details))]
+        assert folder / name in listed
+        machine.run_as(UID, "ls", *listed)
+    finally:
+        machine.run_as(0, ONEFS, "umount", place)
