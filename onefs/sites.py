@@ -147,8 +147,6 @@ def refuse_mount_of_another(path: str) -> None:
 def anothers_stand_in(flags: Mapping[str, str | None]) -> MountInfo | None:
     """Return the mount of another user that is meant where nothing is named, set up or mounted by
     this user: the one that the current folder lies in, else the only one. None where none is."""
-    from onefs.mount.records import of_others
-
     folder = os.environ.get("ONEFS_CACHE_DIR")
     try:
         resolve(flags)
@@ -157,6 +155,8 @@ def anothers_stand_in(flags: Mapping[str, str | None]) -> MountInfo | None:
             return mount_at(folder)
         if load().profiles or mounted():
             return None
+        from onefs.mount.records import of_others  # dear to load, and few need it
+
         others = of_others()
         return mount_at(".") or (others[0] if len(others) == 1 else None)
     return None
