@@ -93,10 +93,14 @@ def _listed(access: Access, patterns: Sequence[str]) -> Found:
     with Meter(after=PLANNING_SECONDS) as meter:
         for pattern in patterns:
             meter.show(f"listing {pattern}:", len(found), 0, "files so far")
-            for dataset, place in access.tree.datasets(pattern):
-                found.setdefault(dataset.id, (dataset, place))
-                where = "/".join(place[:4])
-                meter.show(f"listing {where}:", len(found), 0, "files so far")
+            try:
+                for dataset, place in access.tree.datasets(pattern):
+                    found.setdefault(dataset.id, (dataset, place))
+                    where = "/".join(place[:4])
+                    meter.show(f"listing {where}:", len(found), 0, "files so far")
+            except NotFound:
+                _refuse_unserved(access, (), pattern, ())
+                raise
     return list(found.values())
 
 
@@ -140,7 +144,8 @@ def _chosen(access: Access, found: Found, patterns: Sequence[str], types: Sequen
         ]
     if not found:
         kind = f" of type {' or '.join(types)}" if types else ""
-        _refuse_unserved(access, everything, patterns, types)
+        for pattern in patterns:
+            _refuse_unserved(access, everything, pattern, types)
         named = (each.removeprefix(f"{BY_EID}/").removeprefix(f"{BY_REF}/") for each in patterns)
         places = ", ".join(named)
         every = access.catalogue.typed([dataset for dataset, _ in everything])
@@ -150,17 +155,43 @@ def _chosen(access: Access, found: Found, patterns: Sequence[str], types: Sequen
 
 
 def _refuse_unserved(
-    access: Access, found: Found, patterns: Sequence[str], types: Sequence[str]
+    access: Access,
+    found: Iterable[tuple[Dataset, Place]],
+    pattern: str,
+    types: Sequence[str],
 ) -> None:
-    """Raise NotFound where the sessions have datasets of these types, but on no server."""
-    from onefs.metadata.catalogue import unserved_sentence
+    """Raise NotFound where what a pattern and the types name is registered, but on no server."""
+    from onefs.tree.unserved import refuse_unserved
+    from onefs.tree.variant import split_variant
 
-    named = (pattern.removeprefix(f"{BY_EID}/") for pattern in patterns)
-    eids = {dataset.eid for dataset, _ in found} | {each for each in named if alf.is_uuid(each)}
+    variant, parts = split_variant([part for part in pattern.split("/") if part not in ("", ".")])
+    length = 2 if parts[:1] in ((BY_EID,), (BY_REF,)) else 4
+    below = parts[length:]
+    eids = {dataset.eid for dataset, _ in found}
+    if len(parts) >= length:
+        eids |= _sessions_at(access, (*variant.folders, *parts[:length]))
+
+    def is_meant(place: Place, dataset: Dataset) -> bool:
+        named = len(place) >= len(below) and all(
+            part == wild or fnmatchcase(part, wild)
+            for part, wild in zip(place, below, strict=False)
+        )
+        kind = dataset.dataset_type
+        return named and (not types or any(fnmatchcase(kind, each) for each in types))
+
     for session in access.database.sessions_of(sorted(eids)):
-        for dataset, repositories in access.catalogue.unserved(session):
-            if any(fnmatchcase(dataset.dataset_type, each) for each in types):
-                raise NotFound(unserved_sentence(dataset.name, repositories))
+        refuse_unserved(access.catalogue, session, is_meant, variant)
+
+
+def _sessions_at(access: Access, folders: Sequence[str]) -> set[str]:
+    """The eids of the sessions at a path or pattern; none where they cannot be listed."""
+    from onefs.tree.finding import expand
+
+    try:
+        paths = list(expand(access.tree, "/".join(folders)))
+        return {access.tree.xattrs(path).get("user.onefs.eid", "") for path in paths} - {""}
+    except OnefsError:
+        return set()
 
 
 def _say_what(access: Access, wanted: Iterable[tuple[Dataset, Place]]) -> None:

@@ -20,7 +20,6 @@ from onefs.errors import (
     Unreachable,
     UsageError,
 )
-from onefs.metadata.catalogue import unserved_sentence
 from onefs.metadata.queries import Found
 from onefs.model import Dataset, Session
 from onefs.one.names import cache_path
@@ -33,6 +32,7 @@ from onefs.tree.shape import (
     places_of_name,
 )
 from onefs.tree.shapes import Shapes
+from onefs.tree.unserved import refuse_unserved
 from onefs.tree.variant import EVERYTHING, Variant, variant_above
 from onefs.tree.ways import known_place, likely_place, likely_places, session_content
 from onefs.urls import split
@@ -133,7 +133,8 @@ class Addresses:
             raise UsageError(f"{_shown(str(name))} is no path of a dataset: {_EXPLAINED}")
         below = parts[folders[1] :]
         session = self.session("/".join(parts[: folders[1]]))
-        shape = self.content(session, variant_above(parts[: folders[1]]))
+        variant = variant_above(parts[: folders[1]])
+        shape = self.content(session, variant)
         if below:
             below = place_by_uuid(shape, below[:-1], below[-1]) or below
         for place, dataset in self._typed(shape):
@@ -145,15 +146,8 @@ class Addresses:
                 f"{_shown(str(name))} is a session, not a dataset: name a file in it, or run "
                 f"`onefs list {session.ref}`"
             )
-        self._refuse_unserved(session, below)
+        refuse_unserved(self._access.catalogue, session, lambda at, _: at == below, variant)
         raise NotFound(no_such_name(shape, f"session {session.ref}", below[:-1], below[-1]))
-
-    def _refuse_unserved(self, session: Session, below: Place) -> None:
-        """Raise NotFound for a file that is registered, but on no server that can be reached."""
-        for dataset, repositories in self._access.catalogue.unserved(session):
-            place = (*alf.dataset_folder(dataset), alf.dataset_file(dataset))
-            if place == tuple(below):
-                raise NotFound(unserved_sentence("/".join(place), repositories))
 
     def _refuse_misplaced(self, session: Session, name: object) -> None:
         """Raise NotFound for a path that names a file in the session's own folder which is in

@@ -31,6 +31,7 @@ from onefs.tree.searches import Searches
 from onefs.tree.shapes import Shapes
 from onefs.tree.sidecars import DatasetsTsv
 from onefs.tree.sizes import Sizes
+from onefs.tree.unserved import refuse_unserved
 from onefs.tree.variant import EVERYTHING, Variant, split_variant
 from onefs.tree.views import BY_EID
 
@@ -157,6 +158,8 @@ class Laboratory:
         for dataset, place in self.datasets(f"{BY_EID}/{eid}"):
             if dataset.id == dataset_id:
                 return dataset, place
+        session = self._catalogue.session(eid)
+        refuse_unserved(self._catalogue, session, lambda _, dataset: dataset.id == dataset_id)
         raise NotFound(f"dataset {dataset_id} of session {eid} has no file on a server")
 
     def space(self) -> tuple[int, int]:

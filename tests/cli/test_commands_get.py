@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,6 +12,7 @@ from subprocess import PIPE
 
 import pytest
 
+from onefs.access import Access
 from onefs.alf import dataset_file
 from onefs.cli.options import UNREACHABLE
 from onefs.demo.folder import FolderLaboratory
@@ -209,6 +211,42 @@ def test_a_file_on_no_server_is_told_from_one_that_is_not_registered(tmp_path: P
         sentence = "licks.times.npy is registered in Alyx, but on no server that can be reached"
         assert sentence in home.refused(1, "show", LICKS)
         assert sentence in home.refused(1, "get", eid, "--type", "licks.*")
+        for name in (
+            LICKS,
+            f".by-eid/{eid}/alf/licks.times.npy",
+            "2021-03-05_10_mouse.2/alf/licks.times.npy",
+            LICKS.replace("licks.", "l*."),
+            f".flat/{LICKS.replace('alf/', '')}",
+        ):
+            assert sentence in home.refused(1, "get", name), name
+        assert "registered" not in home.refused(1, "get", LICKS.replace("licks", "clicks"))
         other = home.refused(1, "show", LICKS.replace("licks", "clicks"))
         assert "registered" not in other
         assert "there is no dataset of type" in home.refused(1, "get", eid, "--type", "clicks.*")
+
+
+def read(access: Access, path: str) -> str:
+    """What a file of the tree holds."""
+    with closing(access.tree.open(path)) as handle:
+        return os.pread(handle.fd(0, handle.size), handle.size, 0).decode()
+
+
+def test_the_table_of_a_session_has_what_is_on_no_server(tmp_path: Path) -> None:
+    """In each variant of the tree by its place there; what has a file has no state."""
+    source = FolderLaboratory(small_folder(tmp_path / "data"))
+    absent = LICKS.split("/", 4)
+    with (
+        Servers(OnNoServer(source)) as servers,
+        closing(opened(servers, tmp_path / "looking")) as access,
+    ):
+        for variant, place in (
+            ("", absent[4]),
+            (".flat/", absent[4].rpartition("/")[2]),
+            (".as-of/2022-01-01/", absent[4]),
+        ):
+            path = f"/{variant}{'/'.join(absent[:4])}/.datasets.tsv"
+            header, *rows = [line.split("\t") for line in read(access, path).splitlines()]
+            assert header[-1] == "state"
+            assert [(row[0], row[-1]) for row in rows] == [(place, "absent")]
+        lines = read(access, f"/{'/'.join(FILE.split('/')[:4])}/.datasets.tsv").splitlines()[1:]
+        assert {line.split("\t")[-1] for line in lines} == {""}

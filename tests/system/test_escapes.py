@@ -178,7 +178,7 @@ def _look_at_files(mounted: Mounted, session: str) -> None:
     table = os.path.join(session, ".datasets.tsv")
     with open(table, "rb") as file:
         lines = file.read().decode().rstrip("\n").split("\n")
-    assert {line.count("\t") for line in lines} == {5}
+    assert {line.count("\t") for line in lines} == {6}
     for line in lines:
         check("".join(line.split("\t")[1:]))
     with open(os.path.join(session, ".session.json"), "rb") as file:

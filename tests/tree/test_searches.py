@@ -160,9 +160,10 @@ def test_hostile_names(lasting: Access, servers: Servers, name: str) -> None:
 def test_datasets_as_a_table(access: Access) -> None:
     session = "/cortexlab/KS023/2019-12-20/001"
     lines = [line.split("\t") for line in text(access, f"{session}/.datasets.tsv").splitlines()]
-    assert lines[0] == ["name", "type", "size", "md5", "revision", "qc"]
+    assert lines[0] == ["name", "type", "size", "md5", "revision", "qc", "state"]
     rows = {line[0]: line for line in lines[1:]}
     assert len(rows) == 69
+    assert {line[6] for line in rows.values()} == {""}
     times = rows["alf/probe00/#2021-07-05#/spikes.times.npy"]
     assert (times[1], times[4]) == ("spikes.times", "2021-07-05")
     assert int(times[2]) == access.tree.node(f"{session}/{times[0]}").size
