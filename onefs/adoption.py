@@ -8,7 +8,7 @@ from pathlib import Path
 
 from onefs import alf
 from onefs.descriptors import make_folder
-from onefs.errors import CacheError, UsageError
+from onefs.errors import CacheError, UsageError, reason_of
 from onefs.owner import PRIVATE
 from onefs.storing import yes_or_no
 
@@ -38,7 +38,9 @@ def check_may_cache(root: Path, state_dir: Path | None = None) -> None:
         if not items or _is_one_folder(items):
             return
     except OSError as error:
-        raise CacheError(f"the cache folder {root} cannot be looked at: {error}") from error
+        raise CacheError(
+            f"the cache folder {root} cannot be looked at: {reason_of(error, root)}"
+        ) from error
     raise UsageError(
         f"the folder {root} holds other things ({items[0].name!r}, ...) and is no ONE folder: name "
         f"another or an empty folder for the cache, or give --adopt ({ADOPT}=1) to keep files "
@@ -61,7 +63,9 @@ def adopt(root: Path) -> None:
         if root.is_dir():
             make_folder(root / PRIVATE, root)
     except OSError as error:
-        raise CacheError(f"the cache folder {root} cannot be written: {error}") from error
+        raise CacheError(
+            f"the cache folder {root} cannot be written: {reason_of(error, root)}"
+        ) from error
 
 
 def _is_around(item: os.DirEntry[str], state_dir: Path | None) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onefs import oneparams
-from onefs.errors import UsageError
+from onefs.errors import UsageError, reason_of
 from onefs.keyrings import Keyring, KeyringAway, NoKeyring
 from onefs.private import locked, read_json, write_json
 from onefs.secret import Secret
@@ -245,7 +245,7 @@ def _password_file(path: Path) -> Secret:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        why = reason_of(error, path) if isinstance(error, OSError) else "it is not text"
         raise UsageError(f"ONEFS_PASSWORD_FILE {path} cannot be read: {why}") from error
     return Secret(text.removesuffix("\n").removesuffix("\r"))
 

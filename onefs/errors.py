@@ -40,6 +40,8 @@ ENOENT comes from a catalogue answer only: network trouble is never "no such fil
 from __future__ import annotations
 
 import errno
+import os
+import re
 from copy import copy
 from typing import TypeVar
 
@@ -69,6 +71,25 @@ def without_frames(error: E) -> E:
             each.__traceback__ = None
             todo += [each.__cause__, each.__context__]
     return error
+
+
+#: how Python and pyarrow put an error's number into its text
+_NUMBER = re.compile(r"\[errno -?\d+\] ?", re.IGNORECASE)
+
+
+def reason_of(error: BaseException, path: object = None) -> str:
+    """Return what an error says, for a sentence: without its number, and with the file that it is
+    about unless that is ``path``, which the sentence names already."""
+    if isinstance(error, OnefsError) or not isinstance(error, OSError) or not error.strerror:
+        return _NUMBER.sub("", str(error)) or type(error).__name__
+    reason = _NUMBER.sub("", error.strerror)
+    names = [os.fsdecode(each) for each in (error.filename, error.filename2) if _is_path(each)]
+    told = [name for name in names if path is None or name != os.fspath(str(path))]
+    return ": ".join([reason, " -> ".join(told)]) if told else reason
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, (str, bytes, os.PathLike))
 
 
 class UsageError(OnefsError, ValueError):

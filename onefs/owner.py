@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from onefs.descriptors import created, write_all
-from onefs.errors import CacheError, UsageError
+from onefs.errors import CacheError, UsageError, reason_of
 
 #: what is ours inside a cache folder
 PRIVATE = ".onefs"
@@ -24,7 +24,7 @@ def read_owner(root: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise CacheError(f"{label} cannot be read: {error.strerror}") from error
+        raise CacheError(f"{label} cannot be read: {reason_of(error, label)}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(f"{label} is not readable: remove it if the folder is ours") from error
 

@@ -24,6 +24,11 @@ def printable(text: str) -> str:
     return _CONTROLS.sub(_shown, text)
 
 
+def plural(count: int, noun: str) -> str:
+    """Return ``noun``, in the plural unless there is exactly one."""
+    return noun if count == 1 else f"{noun}s"
+
+
 def printable_json(text: str) -> str:
     """JSON that means the same, with those characters in its strings written as ``\\u001b``."""
     return _CONTROLS.sub(_escaped, text)

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from onefs.errors import UsageError
+from onefs.errors import UsageError, reason_of
 from onefs.forking import close_lock_file, open_lock_file
 
 #: seconds to wait for another process that writes the same file
@@ -36,7 +36,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        raise UsageError(f"{path} cannot be read: {reason_of(error, path)}") from error
     except ValueError as error:
         raise UsageError(
             f"{path} is broken ({error}): mend it, or move it away and run `onefs setup`"
@@ -105,9 +105,8 @@ def _lock(descriptor: int, path: Path) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> UsageError:
-    return UsageError(
-        f"{path} cannot be written: {error.strerror}; set XDG_CONFIG_HOME to a folder of yours"
-    )
+    why = reason_of(error, path)
+    return UsageError(f"{path} cannot be written: {why}; set XDG_CONFIG_HOME to a folder of yours")
 
 
 def _make_folder(folder: Path) -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from onefs.disks import network_disk
-from onefs.errors import CacheError, CacheFull
+from onefs.errors import CacheError, CacheFull, reason_of
 from onefs.forking import Member, close_lock_file, open_lock_file, register
 from onefs.ground import Ground
 
@@ -268,7 +268,7 @@ class SqliteFile(Member):
         folder = self._path.parent
         if _is_full(folder, error):
             return CacheFull(f"{self._what} {self._path}: the disk of {folder} is full")
-        return CacheError(f"{self._what} {self._path}{doing}: {error}")
+        return CacheError(f"{self._what} {self._path}{doing}: {reason_of(error, self._path)}")
 
     def _begin_anew(self, reason: str) -> None:
         """Put a new file in the place of ours, unless another process has done so already."""

@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-from onefs.errors import CacheError, UsageError
+from onefs.errors import CacheError, UsageError, reason_of
 from onefs.owner import PRIVATE
 
 _REMEDY = "or give --trust-cache-dir (ONEFS_TRUST_CACHE_DIR=1) if that is meant"
@@ -44,7 +44,9 @@ def check_cache_folder(root: Path) -> None:
             if item.is_symlink() and not item.name.endswith(".pqt"):
                 raise UsageError(_link(Path(item.path)))
     except OSError as error:
-        raise CacheError(f"the cache folder {root} cannot be looked at: {error}") from error
+        raise CacheError(
+            f"the cache folder {root} cannot be looked at: {reason_of(error, root)}"
+        ) from error
 
 
 def check_folder(folder: Path, kind: str) -> None:

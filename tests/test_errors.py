@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import ssl
 import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 
 from onefs import errors
 from onefs.content.answers import Changed, WrongSize
 from onefs.content.hosts import Silent
-from onefs.errors import OnefsError, ServerError, Throttled, Unreachable, again
+from onefs.errors import OnefsError, ServerError, Throttled, Unreachable, again, reason_of
 from onefs.flights import Flights, outcome
 
 
@@ -107,3 +109,76 @@ def test_a_run_that_fails_keeps_its_traceback_as_it_was() -> None:
     assert len(found) == 50
     assert all(len(traceback.extract_tb(error.__traceback__)) < 6 for error in found)
     assert len({id(error) for error in found}) == 50
+
+
+#: what an ``except`` catches that may be an OSError of the system, whose text has its number
+SYSTEM = {"OSError", "PermissionError", "FileNotFoundError", "BlockingIOError", "Exception",
+          "NotADirectoryError", "IsADirectoryError", "BaseException"}  # fmt: skip
+
+
+def system_errors(node: ast.AST) -> list[str]:
+    """The names that a handler or function has for errors that the system may have raised."""
+
+    def names(kind: ast.AST | None) -> set[str]:
+        return {each.id for each in ast.walk(kind) if isinstance(each, ast.Name)} if kind else set()
+
+    if isinstance(node, ast.ExceptHandler):
+        return [node.name] if node.name and names(node.type) & SYSTEM else []
+    if isinstance(node, ast.FunctionDef):
+        arguments = [*node.args.args, *node.args.kwonlyargs]
+        return [each.arg for each in arguments if "OSError" in names(each.annotation)]
+    return []
+
+
+def shown_bare(block: ast.AST, error: str) -> list[int]:
+    """The lines of a block that put an error into a text by themselves."""
+
+    def is_it(node: ast.AST) -> bool:
+        if isinstance(node, ast.Attribute) and node.attr == "strerror":
+            node = node.value
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("str", "repr"):
+            node = node.args[0]
+        return isinstance(node, ast.Name) and node.id == error
+
+    found = []
+    for node in ast.walk(block):
+        if isinstance(node, ast.FormattedValue) and is_it(node.value):
+            found.append(node.lineno)
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            if name.startswith("log.") or name in ("say", "warn"):
+                found += [node.lineno for argument in node.args if is_it(argument)]
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Call) and is_it(node.value):
+            found.append(node.lineno)
+    return found
+
+
+def test_no_message_is_made_of_an_error_of_the_system_but_by_one_function() -> None:
+    wrong = []
+    for path in (Path(errors.__file__).parent).rglob("*.py"):
+        if path.name == "errors.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            for name in system_errors(node):
+                wrong += [f"{path}:{line}" for line in shown_bare(node, name)]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EACCES, "Permission denied"), "Permission denied"),
+        (OSError(errno.EACCES, "Permission denied", "/a/b"), "Permission denied: /a/b"),
+        (OSError(errno.EACCES, "Permission denied", b"/a"), "Permission denied: /a"),
+        (OSError(errno.EACCES, "Permission denied", "/here"), "Permission denied"),
+        (OSError(errno.EXDEV, "Cross", "/here", None, "/b"), "Cross: /b"),
+        (OSError(errno.EBADF, "Bad file descriptor", 7), "Bad file descriptor"),
+        (OSError(errno.ENOENT, "Cannot open. Detail: [errno 2] No"), "Cannot open. Detail: No"),
+        (OSError("[Errno 2] Failed to open"), "Failed to open"),
+        (ValueError("[Errno -3] x"), "x"),
+        (OSError(), "OSError"),
+        (Unreachable("no answer"), "no answer"),
+    ],
+)  # fmt: skip
+def test_the_reason_of_an_error_has_no_number(error: Exception, said: str) -> None:
+    assert reason_of(error, Path("/here")) == said

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +18,7 @@ from onefs.cli.notices import Notices
 from onefs.cli.options import report
 from onefs.cli.streams import standard_streams, start_in_utf8_mode
 from onefs.cli.usage import UsageGroup, shown_as_sentences
-from onefs.errors import OnefsError
+from onefs.errors import OnefsError, reason_of
 
 #: name -> where the command is, and its line in ``onefs --help``
 COMMANDS = {
@@ -101,8 +100,7 @@ def _is_told_here_only(record: logging.LogRecord) -> bool:
 
 def _unforeseen(error: OSError) -> OnefsError:
     """The sentence of a system's error that no layer has put into words."""
-    why = os.strerror(error.errno) if error.errno else str(error)
-    sentence = OnefsError(f"{os.fsdecode(error.filename)}: {why}" if error.filename else why)
+    sentence = OnefsError(reason_of(error))
     sentence.__cause__ = error
     return sentence
 

@@ -18,6 +18,7 @@ from onefs.cli.options import FAILED, database_options, folder_options, say, say
 from onefs.cli.status import size
 from onefs.cli.usage import UsageGroup
 from onefs.errors import CacheError, NotFound
+from onefs.printable import plural
 
 if TYPE_CHECKING:
     from onefs.access import Access
@@ -158,7 +159,7 @@ def verify(paths: tuple[str, ...], as_json: bool, **flags: Any) -> None:
     else:
         unproved = sum(checked.good is None for checked in results)
         note = f", {unproved} without a hash to compare" if unproved else ""
-        say(f"{len(results)} files, {len(wrong)} wrong{note}", err=True)
+        say(f"{len(results)} {plural(len(results), 'file')}, {len(wrong)} wrong{note}", err=True)
     if wrong:
         click.get_current_context().exit(FAILED)
 
@@ -174,7 +175,7 @@ def pin(paths: tuple[str, ...], **flags: Any) -> None:
             for dataset, _ in access.tree.datasets(pattern):
                 access.content.keeping.pin(dataset.id)
                 count += 1
-    say(f"{count} datasets pinned", err=True)
+    say(f"{count} {plural(count, 'dataset')} pinned", err=True)
 
 
 @cache.command()
@@ -186,7 +187,7 @@ def unpin(paths: tuple[str, ...], **flags: Any) -> None:
         found = {d.id for pattern in patterns for d, _ in access.tree.datasets(pattern)}
         for dataset_id in found:
             access.content.keeping.unpin(dataset_id)
-    say(f"{len(found)} datasets unpinned", err=True)
+    say(f"{len(found)} {plural(len(found), 'dataset')} unpinned", err=True)
 
 
 @cache.command()

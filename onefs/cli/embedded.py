@@ -9,7 +9,6 @@ import selectors
 import subprocess
 import threading
 import time
-from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -54,7 +53,9 @@ class Embedded:
             cwd=CHILD_FOLDER,
             env=child_environment(),
         )
-        self._said: deque[str] = deque(maxlen=_LAST)
+        #: what the servers said before they were ready: the log's lines, or why they failed
+        self._early: list[str] | None = []
+        self._lock = threading.Lock()
         # from the start: a large folder can have more warnings than a pipe holds
         self._listener = threading.Thread(target=self._listen, name="onefs-embedded", daemon=True)
         self._listener.start()
@@ -83,20 +84,31 @@ class Embedded:
         with self._process.stderr as pipe:
             for raw in pipe:
                 line = raw.decode(errors="replace").rstrip()
-                self._said.append(line)
-                log.warning("embedded laboratory: %s", line)
+                with self._lock:
+                    if self._early is None:
+                        _log(line)
+                    else:
+                        self._early.append(line)
 
     def _await_ready(self, timeout: float) -> dict[str, str]:
         line = _first_line(self._process, timeout)
         if line:
             found: dict[str, Any] = json.loads(line)
+            with self._lock:
+                early, self._early = self._early or [], None
+                for each in early:
+                    _log(each)
             return {name: str(value) for name, value in found.items()}
         reason = ""
         if self._process.poll() is not None:
             self._listener.join(1)  # its end of the pipe is all that is left
-            reason = "\n".join(self._said).strip()
+            reason = "\n".join((self._early or [])[-_LAST:]).strip()
         reason = reason or f"no answer within {timeout:g} s"
         raise MountError(f"the embedded laboratory could not be started: {reason}")
+
+
+def _log(line: str) -> None:
+    log.warning("embedded laboratory: %s", line)
 
 
 def _first_line(process: subprocess.Popen[bytes], timeout: float) -> bytes:

@@ -16,6 +16,7 @@ from onefs.cli.options import FAILED, exit_code, say, say_path
 from onefs.cli.status import size
 from onefs.errors import NotFound, OnefsError
 from onefs.metadata.terms import nearest
+from onefs.printable import plural
 from onefs.tree.views import BY_EID, BY_REF
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _complete(access: Access, sessions: Sequence[Session]) -> dict[str, OnefsErr
 
 def _tell_unasked(unasked: Mapping[str, OnefsError]) -> None:
     if unasked:
-        count = "1 session" if len(unasked) == 1 else f"{len(unasked)} sessions"
+        count = f"{len(unasked)} {plural(len(unasked), 'session')}"
         say(
             f"onefs: {count} could not be asked for, what the cache tables say of their types and "
             f"places stands: {next(iter(unasked.values()))}",
@@ -233,7 +234,8 @@ def _fetch(access: Access, wanted: Found, jobs: int, *, verbose: bool) -> int:
     except KeyboardInterrupt:
         here = done.there + done.fetched
         say(
-            f"stopped: {here} of {done.wanted} files are here; run the same command to go on",
+            f"stopped: {here} of {_files(done.wanted)} {'is' if done.wanted == 1 else 'are'} here; "
+            "run the same command to go on",
             err=True,
         )
         raise
@@ -261,7 +263,7 @@ class _Outcome:
         for name, error in self.troubles.items():
             alike.setdefault(_without_name(str(error), name), []).append(name)
         for why, names in alike.items():
-            which = names[0] if len(names) == 1 else f"{len(names)} files"
+            which = names[0] if len(names) == 1 else _files(len(names))
             hint = "" if verbose or len(names) == 1 else "; --verbose names them"
             say(f"onefs: {which}: {why}{hint}", err=True)
             for name in names if verbose and len(names) > 1 else ():
@@ -288,7 +290,7 @@ def _without_name(why: str, name: str) -> str:
 
 
 def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
+    return f"{count} {plural(count, 'file')}"
 
 
 def _code(troubles: Sequence[OnefsError]) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from onefs.cli.options import database_options, folder_options, named, say, say_path
-from onefs.errors import NotFound, UsageError
+from onefs.errors import NotFound, UsageError, reason_of
 from onefs.sites import decide
 
 
@@ -37,7 +37,7 @@ def log(mountpoint: str | None, lines: int, only_name: bool, **flags: str | None
     except FileNotFoundError:
         raise NotFound(f"there is no log yet: {path} is written by `onefs mount`") from None
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        raise UsageError(f"{path} cannot be read: {reason_of(error, path)}") from error
     for line in last:
         say(line.rstrip("\n"))
 

@@ -7,19 +7,22 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from onefs.cli.options import say, say_path
 from onefs.cli.status import size
-from onefs.printable import printable
+from onefs.printable import plural, printable
 
 #: seconds between two looks, and how far back the rate looks
 STEP = 0.1
 BACK = 5.0
 #: characters of a bar
 WIDTH = 20
+#: characters below which no bar is drawn, and that a file's name gets before a bar does
+NARROWEST = 5
+NAME = 24
 #: bars of files at once
 MOST = 8
 
@@ -97,21 +100,25 @@ class Progress:
             self._clear()
             say_path(path)
 
-    def lines(self) -> list[str]:
-        """The bars, and the total below them."""
+    def lines(self, columns: int) -> list[str]:
+        """Return the bars and the total below them, each within ``columns`` characters."""
         with self._lock:
             files = list(self._files.items())
             done = self._done + sum(each for _, (each, _) in files)
             rate = self._rate()
             shown = [
-                f"{_bar(each, whole)} {size(each)} of {size(whole)}  {printable(name)}"
+                _file_line(each, whole, printable(name), columns)
                 for name, (each, whole) in files[:MOST]
             ]
             left = max(0, self._total - done)
-            eta = f", {_clock(left / rate)} left" if rate > 0 and left else ""
-            amount = f"{size(done)} of {size(self._total)}, {size(int(rate))}/s{eta}"
-            files_done = f"{self._ended} of {self._count} files"
-            return [*shown, f"{_bar(done, self._total)} {files_done}, {amount}"]
+            figures = [
+                f"{self._ended} of {self._count} {plural(self._count, 'file')}",
+                f"{size(done)} of {size(self._total)}",
+                f"{size(int(rate))}/s",
+            ]
+            if rate > 0 and left:
+                figures.append(f"{_clock(left / rate)} left")
+            return [*shown, _total_line(done, self._total, figures, columns)]
 
     def _rate(self) -> float:
         """Bytes a second of late."""
@@ -125,11 +132,10 @@ class Progress:
     def _redraw(self) -> None:
         while not self._stop.wait(STEP):
             self._look(self)
-            lines = self.lines()
-            columns = shutil.get_terminal_size().columns
+            lines = self.lines(shutil.get_terminal_size().columns - 1)
             with self._lock:
                 self._clear()
-                sys.stderr.write("".join(f"{_fit(line, columns - 1)}\n" for line in lines))
+                sys.stderr.write("".join(f"{line}\n" for line in lines))
                 sys.stderr.flush()
                 self._drawn = len(lines)
 
@@ -145,20 +151,45 @@ def total(sizes: Iterable[int | None]) -> int:
     return sum(each or 0 for each in sizes)
 
 
-def _bar(done: int, whole: int) -> str:
+def _bar(done: int, whole: int, width: int = WIDTH) -> str:
+    """Return a bar and the percentage; the percentage alone where the bar has no width."""
     part = min(1.0, done / whole) if whole else 0.0
-    full = int(part * WIDTH)
-    return f"[{'#' * full}{'.' * (WIDTH - full)}] {part:4.0%}"
+    full = int(part * width)
+    bar = f"[{'#' * full}{'.' * (width - full)}] " if width else ""
+    return f"{bar}{part:4.0%}"
+
+
+def _file_line(done: int, whole: int, name: str, columns: int) -> str:
+    """Return the line of a file: the figures whole, and as much of the name's end as fits."""
+    figures = f"{size(done)} of {size(whole)}  "
+    width = _width(columns - len(f"{_bar(done, whole, 0)} {figures}") - min(len(name), NAME))
+    line = f"{_bar(done, whole, width)} {figures}"
+    room = columns - len(line)
+    if len(name) > room:
+        name = f"...{name[3 - room :]}" if room > 3 else ""
+    return f"{line}{name}"[: max(columns, 1)]
+
+
+def _total_line(done: int, whole: int, figures: Sequence[str], columns: int) -> str:
+    """Return the total with a bar as wide as fits.
+
+    Where even its figures do not fit they are written shorter, then the last ones are left out.
+    """
+    short = [figure.replace(" of ", "/") for figure in figures]
+    for shown in (figures, *(short[:count] for count in range(len(short), 0, -1))):
+        line = ", ".join(shown)
+        room = columns - len(f"{_bar(done, whole, 0)} {line}")
+        if room >= 0:
+            break
+    return f"{_bar(done, whole, _width(room))} {line}"[: max(columns, 1)]
+
+
+def _width(room: int) -> int:
+    """Return the width of a bar that takes at most ``room`` characters with its brackets."""
+    return 0 if room < NARROWEST + 3 else min(WIDTH, room - 3)
 
 
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _fit(line: str, columns: int) -> str:
-    """A line that fits, its end kept: that is where the file's name is."""
-    if len(line) <= columns or columns < 50:
-        return line[: max(columns, 1)]
-    return f"{line[:46]}...{line[len(line) - columns + 49 :]}"

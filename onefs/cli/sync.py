@@ -35,6 +35,7 @@ from onefs.metadata.tables_sync import (
     from_server,
     learn_types,
 )
+from onefs.printable import plural
 from onefs.settings import Settings
 from onefs.sites import Site, decide
 from onefs.trust import check_folders
@@ -149,18 +150,21 @@ def _ask_sizes(access: Access, site: Site, path: str, *, built: bool) -> None:
         _put_tables(site, anew=built)
         raise
     _put_tables(site, anew=built or outcome.known > 0)
-    say(f"{outcome.known:,} sizes were asked for and are known now.")
+    known = f"{outcome.known:,} {plural(outcome.known, 'size')}"
+    say(
+        f"{known} {'was' if outcome.known == 1 else 'were'} asked for and "
+        f"{'is' if outcome.known == 1 else 'are'} known now."
+    )
     if outcome.failures:
-        first = outcome.failures[0]
-        raise OnefsError(f"{outcome.failed:,} sizes could not be had, the first: {first}")
+        failed = f"{outcome.failed:,} {plural(outcome.failed, 'size')}"
+        raise OnefsError(f"{failed} could not be had, the first: {outcome.failures[0]}")
 
 
 def _say(built: Built, began: float) -> None:
     seconds = time.monotonic() - began
-    say(
-        f"{built.sessions:,} sessions and {built.datasets:,} datasets as of {built.date_created}, "
-        f"loaded in {seconds:.1f} s."
-    )
+    sessions = f"{built.sessions:,} {plural(built.sessions, 'session')}"
+    datasets = f"{built.datasets:,} {plural(built.datasets, 'dataset')}"
+    say(f"{sessions} and {datasets} as of {built.date_created}, loaded in {seconds:.1f} s.")
 
 
 class _Shown(Reports):

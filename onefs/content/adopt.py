@@ -16,6 +16,7 @@ from onefs.content.holes import counted
 from onefs.content.store import Place, Store
 from onefs.content.verify import Verdict, judge_file
 from onefs.descriptors import share_like
+from onefs.errors import reason_of
 from onefs.model import Dataset
 
 #: finds the dataset of a file by its UUID, if the name has one, and its place without it
@@ -103,7 +104,7 @@ def _adopt(
     except (FileNotFoundError, PermissionError) as error:
         if error.filename is None or Path(error.filename) != path:
             raise
-        return Adoption(path, Outcome.DIFFERS, f"it cannot be read: {error.strerror}")
+        return Adoption(path, Outcome.DIFFERS, f"it cannot be read: {reason_of(error, path)}")
 
 
 def _examine(

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from onefs.content.files import sync
 from onefs.content.store import Store
-from onefs.errors import OnefsError
+from onefs.errors import OnefsError, reason_of
 from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Syncer:
                 try:
                     self._sync(dataset)
                 except (OnefsError, OSError) as error:
-                    log.debug("%s was not synced: %s", dataset.name, error)
+                    log.debug("%s was not synced: %s", dataset.name, reason_of(error))
 
     def _gather(self) -> list[Dataset]:
         """The files of one burst; none when there are no more, and the thread is to end."""

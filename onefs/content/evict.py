@@ -20,7 +20,7 @@ from onefs.content.holes import can_punch, disk_size
 from onefs.content.partial import Partial
 from onefs.content.partials import Partials
 from onefs.content.store import Store
-from onefs.errors import CacheError, DeadlineExceeded, OnefsError
+from onefs.errors import CacheError, DeadlineExceeded, OnefsError, reason_of
 from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,9 @@ class Evictor:
             raise
         except OSError as error:
             path = error.filename or self._path(candidate)
-            outcome.failures.append(f"{os.fsdecode(path)} cannot be removed: {error.strerror}")
+            outcome.failures.append(
+                f"{os.fsdecode(path)} cannot be removed: {reason_of(error, os.fsdecode(path))}"
+            )
 
     def _path(self, candidate: Candidate) -> str:
         if candidate.about is not None:

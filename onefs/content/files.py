@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from onefs.descriptors import make_folder
-from onefs.errors import CacheError, CacheFull, OnefsError
+from onefs.errors import CacheError, CacheFull, OnefsError, reason_of
 from onefs.foreign import whole_number
 from onefs.pids import is_forsaken, pid_space
 
@@ -27,7 +27,9 @@ def disk_errors(root: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CacheFull(f"the disk of the cache folder {root} is full") from error
-        raise CacheError(f"the cache folder {root} cannot be used: {error}") from error
+        raise CacheError(
+            f"the cache folder {root} cannot be used: {reason_of(error, root)}"
+        ) from error
 
 
 def stamp(found: os.stat_result) -> tuple[int, int, int]:

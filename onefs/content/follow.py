@@ -23,7 +23,7 @@ from onefs.content.partial import Partial
 from onefs.content.partials import Partials
 from onefs.content.store import Store
 from onefs.content.verify import Verdict, judge, new_hash
-from onefs.errors import CacheError, DeadlineExceeded, OnefsError
+from onefs.errors import CacheError, DeadlineExceeded, OnefsError, reason_of
 from onefs.flights import Workers
 from onefs.model import Dataset
 
@@ -143,7 +143,7 @@ class Follower:
                 self._failed(partial, error)
             except Exception as error:
                 log.exception("verifying %s failed", "/".join(partial.place))
-                self._failed(partial, CacheError(f"verifying failed: {error!r}"))
+                self._failed(partial, CacheError(f"verifying failed: {reason_of(error)}"))
 
     def _failed(self, partial: Partial, error: OnefsError) -> None:
         """Tell who waits for the verdict that there will be none now."""

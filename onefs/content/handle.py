@@ -15,7 +15,7 @@ from onefs.content.reading import Reading
 from onefs.content.store import Place
 from onefs.content.verify import judge_file
 from onefs.content.versions import of_entry, of_file
-from onefs.errors import BadContent, CacheError
+from onefs.errors import BadContent, CacheError, reason_of
 from onefs.model import Dataset
 
 if TYPE_CHECKING:
@@ -195,7 +195,9 @@ class DatasetHandle:
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise CacheError(f"{path} was verified and cannot be opened: {error}") from error
+            raise CacheError(
+                f"{path} was verified and cannot be opened: {reason_of(error, path)}"
+            ) from error
         found = os.fstat(descriptor)
         with self._lock:
             taken = self._fd is None and found.st_size == self.size

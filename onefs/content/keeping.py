@@ -18,8 +18,9 @@ from onefs.content.records import Entry
 from onefs.content.store import Place, Store
 from onefs.content.verify import Verdict, hash_file
 from onefs.descriptors import created, sync_folder
-from onefs.errors import BadContent, DeadlineExceeded, NotFound
+from onefs.errors import BadContent, DeadlineExceeded, NotFound, reason_of
 from onefs.model import Dataset
+from onefs.printable import plural
 
 #: seconds to wait for another process that works on a dataset which is to be verified
 LOCKED = 5.0
@@ -245,7 +246,7 @@ class Keeping:
         try:
             self._store.give_up(entry)
         except OSError as error:
-            return f", and it cannot be removed: {path}: {error.strerror}"
+            return f", and it cannot be removed: {path}: {reason_of(error, path)}"
         return ""
 
     def _verify_blocks(self, dataset_id: str, watch: Watch) -> Checked | None:
@@ -262,7 +263,7 @@ class Keeping:
             wrong = [block for block in range(blocks.count) if self._strike_out(blocks, block)]
         finally:
             blocks.close()
-        reason = f"{len(wrong)} blocks contradict their checksum" if wrong else ""
+        reason = f"checksums contradict {len(wrong)} {plural(len(wrong), 'block')}" if wrong else ""
         return Checked(path, not wrong, reason)
 
     def _strike_out(self, blocks: BlockFile, block: int) -> bool:

@@ -16,7 +16,7 @@ from onefs.content.partial import Partial, Ticket, stretches
 from onefs.content.partials import Partials
 from onefs.content.transfer import Transfer
 from onefs.content.window import Window
-from onefs.errors import CacheError, OnefsError, Stopping, again
+from onefs.errors import CacheError, OnefsError, Stopping, again, reason_of
 from onefs.flights import Workers
 from onefs.http import Stream
 from onefs.urls import host_of
@@ -267,7 +267,8 @@ class Scheduler:
         except OnefsError as error:
             trouble = error
         except BaseException as error:
-            trouble = CacheError(f"fetching {run.partial.dataset.name} failed: {error!r}")
+            why = f"{type(error).__name__}: {reason_of(error)}"
+            trouble = CacheError(f"fetching {run.partial.dataset.name} failed: {why}")
             raise
         finally:
             with self.lock:

@@ -40,7 +40,7 @@ from onefs.content.records import Entry, Records, boot_id
 from onefs.content.verify import Verdict, judge_file
 from onefs.dates import dataset_time
 from onefs.descriptors import make_folder, share_like
-from onefs.errors import CacheError, OnefsError
+from onefs.errors import CacheError, OnefsError, reason_of
 from onefs.ground import Ground
 from onefs.model import Dataset
 from onefs.owner import PRIVATE, check_owner, claim
@@ -535,7 +535,9 @@ class Store:
             try:
                 self.discard(path)
             except OSError as error:  # the new file is of more use than this one is a burden
-                log.warning("%s cannot be removed, and stays counted: %s", path, error.strerror)
+                log.warning(
+                    "%s cannot be removed, and stays counted: %s", path, reason_of(error, path)
+                )
 
     def unchanged(self, entry: Entry) -> bool:
         """Whether the file is the one that the entry was written for."""

@@ -40,5 +40,5 @@ def check_level(data: Path) -> None:
 def missing_library(error: ModuleNotFoundError) -> Exception:
     """What to raise for a module that is not there: a sentence, where it is the web library's."""
     if error.name in ("flask", "werkzeug"):
-        return OnefsError('the embedded laboratory needs Flask: pip install "onefs[demo]"')
+        return OnefsError('the demo needs Flask: pip install "onefs[demo]"')
     return error

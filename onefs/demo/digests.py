@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from onefs.errors import reason_of
+
 log = logging.getLogger(__name__)
 
 #: files above this are hashed in the background, in bytes
@@ -125,7 +127,7 @@ def _hash(key: Key, path: Path) -> str:
                 digest.update(block)
             stat = os.fstat(file.fileno())
     except OSError as error:
-        log.warning("%r cannot be read, so it has no md5: %s", str(path), error.strerror)
+        log.warning("%r cannot be read, so it has no md5: %s", str(path), reason_of(error, path))
         return ""
     return digest.hexdigest() if _key(path, stat) == key else ""
 
@@ -152,4 +154,4 @@ def _survived(action: str) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        log.warning("The database of md5 sums cannot be %s: %s", action, error)
+        log.warning("The database of md5 sums cannot be %s: %s", action, reason_of(error))

@@ -22,7 +22,7 @@ from wsgiref.headers import Headers
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wsgi import LimitedStream
 
-from onefs.errors import OnefsError
+from onefs.errors import OnefsError, reason_of
 from onefs.foreign import whole_number
 
 if TYPE_CHECKING:
@@ -308,6 +308,6 @@ def _bind(port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             message = f"port {port} is in use by another program: stop it or choose another port"
         else:
-            message = f"port {port} cannot be used: {error.strerror}"
+            message = f"port {port} cannot be used: {reason_of(error)}"
         raise OnefsError(message) from error
     return bound

@@ -16,6 +16,7 @@ from functools import lru_cache
 from onefs import alf
 from onefs.demo import rows
 from onefs.demo.records import SessionRecord
+from onefs.errors import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ def _folders(path: str, root: str) -> list[tuple[str, str]]:
         with os.scandir(path) as entries:
             return sorted((e.name, e.path) for e in entries if e.is_dir() and _belongs(e, root))
     except OSError as error:
-        _left_out(path, error.strerror)
+        _left_out(path, reason_of(error, path))
         return []
 
 
@@ -114,7 +115,7 @@ def _walk(folder: str, prefix: str, root: str, above: tuple[str, ...]) -> Iterat
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
     except OSError as error:
-        _left_out(folder, error.strerror)
+        _left_out(folder, reason_of(error, folder))
         return
     for entry in entries:
         if not _belongs(entry, root):

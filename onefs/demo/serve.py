@@ -18,7 +18,7 @@ from onefs.demo import flatiron, rest
 from onefs.demo.listener import Access, Listener, Observed, Record
 from onefs.demo.logins import make_login
 from onefs.demo.records import Login, Source
-from onefs.errors import OnefsError, UsageError
+from onefs.errors import OnefsError, UsageError, reason_of
 
 #: the exit code of who is stopped before it serves, see docs/COMMANDS.md
 _INTERRUPTED = 130
@@ -204,4 +204,6 @@ def _open_log(path: Path | None) -> IO[str] | None:
     try:
         return path.open("a", encoding="utf-8")
     except OSError as error:
-        raise OnefsError(f"the access log {path} cannot be written: {error.strerror}") from error
+        raise OnefsError(
+            f"the access log {path} cannot be written: {reason_of(error, path)}"
+        ) from error

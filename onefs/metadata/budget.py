@@ -21,6 +21,7 @@ from threading import Lock
 
 import platformdirs
 
+from onefs.errors import reason_of
 from onefs.forking import close_lock_file, open_lock_file
 from onefs.urls import host_key
 
@@ -83,7 +84,11 @@ class Budget:
             _tidy(path, clock())
             self._file = open_lock_file(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            log.info("%s cannot be used, requests are counted here only: %s", path, error)
+            log.info(
+                "%s cannot be used, requests are counted here only: %s",
+                path,
+                reason_of(error, path),
+            )
 
     @classmethod
     def of(cls, url: str) -> Budget:
@@ -162,7 +167,7 @@ class Budget:
         try:
             os.pwrite(self._file, _STATE.pack(_MAGIC, state.level, state.at, state.not_before), 0)
         except OSError as error:
-            log.warning("the budget of requests cannot be written: %s", error)
+            log.warning("the budget of requests cannot be written: %s", reason_of(error))
 
     def _hold(self) -> bool:
         """Keep other processes out; False when one of them does not let go."""

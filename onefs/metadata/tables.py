@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from onefs import alf
-from onefs.errors import CacheError
+from onefs.errors import CacheError, reason_of
 from onefs.forking import Member, register
 from onefs.metadata.rows import DatasetRow, escape_url, is_served
 from onefs.model import Copy, Dataset, Repository, Session
@@ -258,7 +258,7 @@ class Tables(Member):
                     return
                 self._path.replace(aside)
         except OSError as error:
-            reason = f"{reason}; and it could not be moved: {error.strerror}"
+            reason = f"{reason}; and it could not be moved: {reason_of(error, self._path)}"
         log.warning("the cache tables %s were moved aside, sync again: %s", self._path, reason)
 
 

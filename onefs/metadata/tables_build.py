@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from onefs import alf
-from onefs.errors import CacheError, CacheFull, UsageError
+from onefs.errors import CacheError, CacheFull, UsageError, reason_of
 from onefs.foreign import whole_number
 from onefs.metadata.tables import SCHEMA, session_place, uuid_text
 from onefs.metadata.tables_format import DatasetLine, SessionLine, TableFile, created_at
@@ -84,7 +84,7 @@ def build(
         except (sqlite3.Error, OSError) as error:
             if "full" in str(error):
                 raise CacheFull(f"the disk of {target.parent} is full") from error
-            raise CacheError(f"{target} cannot be written: {error}") from error
+            raise CacheError(f"{target} cannot be written: {reason_of(error, target)}") from error
 
 
 def _build(

@@ -23,7 +23,7 @@ from typing import IO, Any
 from onefs import errors
 from onefs.children import CHILD_FOLDER, child_command, child_environment
 from onefs.descriptors import wait_readable
-from onefs.errors import CacheError, OnefsError
+from onefs.errors import CacheError, OnefsError, reason_of
 from onefs.metadata.tables_build import Built, build
 from onefs.metadata.tables_export import Exported, export
 
@@ -143,7 +143,7 @@ def main() -> None:
     except MemoryError:
         found = {"error": "UsageError", "message": f"{_subject(wish)} needs too much memory"}
     except Exception as error:  # pyarrow raises more kinds for damaged files than it documents
-        reason = f"{type(error).__name__}: {error}"[:200]
+        reason = f"{type(error).__name__}: {reason_of(error)}"[:200]
         found = {"error": "UsageError", "message": f"{_subject(wish)} cannot be used: {reason}"}
     _send(found)
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from onefs import alf
-from onefs.errors import CacheError, CacheFull
+from onefs.errors import CacheError, CacheFull, reason_of
 from onefs.metadata.tables import open_tables, split_path, uuid_text
 from onefs.metadata.tables_columns import uuid_texts
 from onefs.metadata.tables_format import created_at
@@ -109,7 +109,9 @@ def export(source: Path, folder: Path) -> Exported:
     except (sqlite3.Error, OSError) as error:
         if "full" in str(error) or "No space" in str(error):
             raise CacheFull(f"the disk of {folder} is full") from error
-        raise CacheError(f"{folder}: the tables for ONE cannot be made: {error}") from error
+        raise CacheError(
+            f"{folder}: the tables for ONE cannot be made: {reason_of(error, folder)}"
+        ) from error
 
 
 class _Path(NamedTuple):

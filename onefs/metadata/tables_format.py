@@ -29,7 +29,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from onefs.errors import UsageError
+from onefs.errors import UsageError, reason_of
 from onefs.metadata.tables_columns import digests, each, ids, integer, integers, values
 
 #: rows in memory at once
@@ -251,4 +251,4 @@ def _is_not_false(value: object) -> bool:
 
 
 def _short(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+    return (reason_of(error).splitlines() or [type(error).__name__])[0][:120]

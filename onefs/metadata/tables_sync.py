@@ -20,7 +20,16 @@ from pathlib import Path
 from typing import Protocol
 
 from onefs.descriptors import sync_folder
-from onefs.errors import Busy, CacheError, CacheFull, NotFound, OnefsError, ServerError, UsageError
+from onefs.errors import (
+    Busy,
+    CacheError,
+    CacheFull,
+    NotFound,
+    OnefsError,
+    ServerError,
+    UsageError,
+    reason_of,
+)
 from onefs.forking import lock_file
 from onefs.metadata import tables_source
 from onefs.metadata.alyx import Alyx
@@ -179,7 +188,9 @@ def _working(state_dir: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CacheFull(f"the disk of {state_dir} is full") from error
-        raise CacheError(f"the state folder {state_dir} cannot be used: {error}") from error
+        raise CacheError(
+            f"the state folder {state_dir} cannot be used: {reason_of(error, state_dir)}"
+        ) from error
 
 
 def _take(lock: int, state_dir: Path) -> None:
@@ -189,7 +200,9 @@ def _take(lock: int, state_dir: Path) -> None:
         raise Busy(f"another sync into {state_dir} is running: wait until it ends") from None
     except OSError as error:  # a disk without locks: as well as it goes
         log.warning(
-            "%s has no locks (%s): do not sync twice at the same time", state_dir, error.strerror
+            "%s has no locks (%s): do not sync twice at the same time",
+            state_dir,
+            reason_of(error, state_dir),
         )
 
 

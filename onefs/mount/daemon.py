@@ -21,7 +21,7 @@ from typing import Any
 from onefs import errors
 from onefs.children import CHILD_FOLDER, child_command, child_environment
 from onefs.descriptors import wait_readable
-from onefs.errors import MountError, OnefsError
+from onefs.errors import MountError, OnefsError, reason_of
 from onefs.mount import logs, mounts, places, records
 from onefs.mount.config import DaemonConfig
 from onefs.mount.processes import await_end
@@ -77,7 +77,8 @@ def run(build: Build) -> int:
         return 1
     except Exception as error:
         log.exception("the daemon failed in a way that nobody foresaw")
-        _answer(answer, {"error": "MountError", "message": f"The daemon failed: {error!r}."})
+        why = f"{type(error).__name__}: {reason_of(error)}"
+        _answer(answer, {"error": "MountError", "message": f"The daemon failed: {why}."})
         return 1
     return 0
 
@@ -121,7 +122,7 @@ def _spawn(
     try:
         logs.make(log_file)
     except OSError as error:
-        raise MountError(f"The log cannot be written: {error}.") from error
+        raise MountError(f"The log cannot be written: {reason_of(error)}.") from error
     answer, theirs = os.pipe()
     try:
         with log_file.open("ab") as output:

@@ -12,7 +12,7 @@ import threading
 from shutil import which
 from types import ModuleType
 
-from onefs.errors import MountError
+from onefs.errors import MountError, reason_of
 
 #: libfuse 3 first: mfusepy by itself takes libfuse 2 when both are there, which has neither
 #: readdirplus nor more than one directory entry format. 3.17 changed the library's number to 4.
@@ -64,7 +64,7 @@ def load() -> ModuleType:
     try:
         import mfusepy
     except (OSError, AttributeError) as error:
-        raise MountError(f"libfuse cannot be used ({error}): {_INSTALL}.") from error
+        raise MountError(f"libfuse cannot be used ({reason_of(error)}): {_INSTALL}.") from error
     module: ModuleType = mfusepy
     return module
 

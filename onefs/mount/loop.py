@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from onefs.appearance import Appearance
-from onefs.errors import MountError
+from onefs.errors import MountError, reason_of
 from onefs.mount.operations import Operations
 from onefs.mount.refresher import Refresher
 
@@ -130,7 +130,7 @@ class MountLoop:
         except BaseException as error:
             self._failure = error
             if self._mounted:  # also after a stop that went well: libfuse counts it as an error
-                log.info("libfuse ended: %s", error)
+                log.info("libfuse ended: %s", reason_of(error))
         finally:
             self._changed.set()
             self._ended()

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 
-from onefs.errors import Busy, MountError, UsageError
+from onefs.errors import Busy, MountError, UsageError, reason_of
 from onefs.foreign import whole_number
 from onefs.mount.processes import await_that, holders
 from onefs.mount.refresher import REFRESH, REFRESHED
@@ -290,7 +290,7 @@ def _unmount_helper(mountpoint: str, *, lazy: bool) -> str:
             cwd="/",
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
+        return reason_of(error)
     return "" if done.returncode == 0 else (done.stderr.strip() or f"code {done.returncode}")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onefs import paths
-from onefs.errors import MountError, UsageError
+from onefs.errors import MountError, UsageError, reason_of
 from onefs.mount import mounts, records
 
 _FUSE_CONF = Path("/etc/fuse.conf")
@@ -49,9 +49,7 @@ def prepare(mountpoint: str | os.PathLike[str]) -> Mountpoint:
         made = _make(path) or ours
         filled = not made and bool(os.listdir(path))
     except OSError as error:
-        raise UsageError(
-            f"{path} cannot be the mount point: {os.strerror(error.errno or 0)}."
-        ) from error
+        raise UsageError(f"{path} cannot be the mount point: {reason_of(error, path)}.") from error
     if filled:
         raise UsageError(f"The mount point {path} is not empty: choose an empty or a new folder.")
     if not os.access(path, os.W_OK | os.X_OK):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from onefs.errors import reason_of
 from onefs.mount.mounts import find_mount
 
 #: less than a block of a partial file: with as much, a slice of an array costs the network a block
@@ -35,6 +36,6 @@ def widen(mountpoint: str, devices: Path = _DEVICES) -> bool:
         if int(window.read_text()) < KIBIBYTES:
             window.write_text(str(KIBIBYTES))
     except (OSError, ValueError) as error:
-        log.debug("the kernel's read-ahead stays as it is: %s", error)
+        log.debug("the kernel's read-ahead stays as it is: %s", reason_of(error))
         return False
     return True

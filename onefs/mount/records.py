@@ -23,7 +23,7 @@ from typing import Any
 
 import platformdirs
 
-from onefs.errors import MountError
+from onefs.errors import MountError, reason_of
 from onefs.forking import close_lock_file, open_lock_file
 from onefs.mount import mounts
 from onefs.mount.processes import started
@@ -165,7 +165,7 @@ class Record:
             self._write()
         except OSError as error:
             if not self._told:
-                log.warning("the register of mounts cannot be written: %s", error)
+                log.warning("the register of mounts cannot be written: %s", reason_of(error))
             self._told = True
 
     def remove(self) -> None:
@@ -213,7 +213,7 @@ def _first_that_works(
             trouble = trouble or error
         else:
             return path
-    why = trouble.strerror if trouble is not None else "there is no folder for it"
+    why = reason_of(trouble) if trouble is not None else "there is no folder for it"
     raise MountError(
         f"The register of mounts cannot be written ({why}); set XDG_STATE_HOME or ONEFS_STATE_DIR "
         "to a folder of yours."

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from onefs.errors import OnefsError
+from onefs.errors import OnefsError, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,9 @@ class Refresher:
                 self._drop_cached()
             except (OSError, OnefsError) as error:
                 # the kernel's names are dropped all the same; the catalogue is read again soon
-                log.warning("not all that the mount keeps in memory was dropped: %s", error)
+                log.warning(
+                    "not all that the mount keeps in memory was dropped: %s", reason_of(error)
+                )
             if not drop_names():
                 return
             self._completed = number

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from onefs import __version__
 from onefs.appearance import Appearance
-from onefs.errors import MountError, OnefsError
+from onefs.errors import MountError, OnefsError, reason_of
 from onefs.mount import library, mounts, places, readahead
 from onefs.mount.config import DaemonConfig
 from onefs.mount.loop import MountLoop, Switches
@@ -160,7 +160,7 @@ class _Looks:
             self._last = self._ask()
         except (OSError, OnefsError) as error:
             if not self._told:
-                log.warning("what the mount is doing cannot be told: %s", error)
+                log.warning("what the mount is doing cannot be told: %s", reason_of(error))
             self._told = True
         else:
             self._told = False

@@ -12,6 +12,7 @@ from onefs.access import Access
 from onefs.content.store import Place
 from onefs.errors import BadContent, DataServerCredentials, OnefsError, ServerError, Unreachable
 from onefs.model import Dataset
+from onefs.printable import plural
 
 #: downloads at once
 WORKERS = 8
@@ -85,8 +86,8 @@ def _line(access: Access, futures: Sequence[Future[Path | OnefsError]]) -> Calla
         here = sum(each.done for each in transfers)
         rate = sum(each.rate() for each in transfers)
         return (
-            f"{done} of {len(futures)} files; {here / 2**20:.1f} MiB of the next, "
-            f"{rate / 2**20:.1f} MiB/s"
+            f"{done} of {len(futures)} {plural(len(futures), 'file')}; "
+            f"{here / 2**20:.1f} MiB of the next, {rate / 2**20:.1f} MiB/s"
         )
 
     return line

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, overload
 
-from onefs.printable import printable
+from onefs.printable import plural, printable
 
 
 class DatasetInfo(NamedTuple):
@@ -101,7 +101,7 @@ class SessionDataInfo:
         return (self[index] for index in range(len(self)))
 
     def __repr__(self) -> str:
-        return f"<SessionDataInfo: {len(self)} datasets>"
+        return f"<SessionDataInfo: {len(self)} {plural(len(self), 'dataset')}>"
 
     def __str__(self) -> str:
         """One line a dataset."""

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from onefs.errors import MissingLibrary
+from onefs.errors import MissingLibrary, reason_of
 from onefs.one import frames, texts
 from onefs.one.headers import numpy_limit
 from onefs.one.warn import warn
@@ -49,7 +49,7 @@ def read(path: Path, *, mmap: bool = False) -> Any:
         raise
     except Exception as error:
         # readers raise whatever they like for a file that is not of their kind
-        raise Unreadable(f"{type(error).__name__}: {error}") from error
+        raise Unreadable(f"{type(error).__name__}: {reason_of(error, path)}") from error
 
 
 def _npy(path: Path, mmap: bool) -> Any:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import platformdirs
 
-from onefs.errors import NotFound
+from onefs.errors import NotFound, reason_of
 from onefs.flights import Flights
 from onefs.tree.nodes import Kind, Node, inode_of_path
 
@@ -109,7 +109,7 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(mode=_MODE, parents=True, exist_ok=True)
     except OSError as error:
-        log.warning("the folder %s cannot be made: %s", folder, error.strerror)
+        log.warning("the folder %s cannot be made: %s", folder, reason_of(error, folder))
 
 
 def _make_as(entry: pwd.struct_passwd, folder: Path) -> None:

@@ -13,6 +13,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from onefs.errors import reason_of
 from onefs.foreign import whole_number
 from onefs.pids import is_forsaken, mark_used, pid_space
 from onefs.tree.nodes import Kind, Node, inode_of_path
@@ -44,7 +45,9 @@ class RestLink:
             try:
                 _make(self.root, own)
             except OSError as error:
-                log.warning("%s, where %s leads, cannot be made: %s", own, REST, error.strerror)
+                log.warning(
+                    "%s, where %s leads, cannot be made: %s", own, REST, reason_of(error, own)
+                )
         return str(own)
 
     def xattrs(self) -> dict[str, str]:

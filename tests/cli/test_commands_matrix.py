@@ -115,6 +115,7 @@ def run_in(
 def check(done: subprocess.CompletedProcess[str], line: list[str]) -> None:
     """No traceback, a code that is documented, and at most one sentence of an error."""
     assert "Traceback" not in done.stderr + done.stdout, (line, done.stderr)
+    assert "[errno" not in (done.stderr + done.stdout).lower(), (line, done.stderr)
     assert done.returncode in EXIT_CODES, (line, done.returncode, done.stderr)
     if done.returncode:
         sentences = [text for text in done.stderr.splitlines() if text.startswith("onefs: ")]
@@ -142,6 +143,19 @@ def test_commands_end_with_a_sentence(user: Home, servers: Servers, name: str) -
                 assert done.returncode == 4, (line, done.stderr)
             if name == "output full" and done.returncode == 1 and line[0] != "umount":
                 assert "cannot write to standard output" in done.stderr, line
+
+
+@pytest.mark.parametrize("variable", ["ONEFS_CACHE_DIR", "ONEFS_STATE_DIR", "XDG_CONFIG_HOME"])
+def test_a_folder_that_cannot_be_used_is_named_without_numbers(user: Home, variable: str) -> None:
+    """The system's errors come without ``[Errno 20]``."""
+    file = user.root / "file"
+    file.write_text("no folder")
+    codes = []
+    for line in LINES:
+        done = run_in(Condition(), line, user, **{variable: str(file / "folder")})
+        check(done, line)
+        codes.append(done.returncode)
+    assert any(codes)
 
 
 @pytest.mark.parametrize(

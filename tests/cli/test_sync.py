@@ -226,7 +226,7 @@ def test_sizes_are_asked_for_in_bulk(
     before = len(alyx_requests(sizeless))
     path = "mainenlab/Subjects/clns0730/2018-08-24/1/spikes.times.npy"
     done = home.run("sync", "--sizes", path, **who)
-    assert done.stdout.splitlines()[-1] == "1 sizes were asked for and are known now."
+    assert done.stdout.splitlines()[-1] == "1 size was asked for and is known now."
     assert len(downloads(sizeless)) == 1
     done = home.run("sync", "--sizes", **who)
     assert done.stdout.splitlines()[-1] == "28 sizes were asked for and are known now."

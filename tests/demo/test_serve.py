@@ -364,6 +364,4 @@ def test_without_flask_it_says_what_to_install() -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.decode().splitlines() == [
-        'the embedded laboratory needs Flask: pip install "onefs[demo]"'
-    ]
+    assert done.stderr.decode().splitlines() == ['the demo needs Flask: pip install "onefs[demo]"']

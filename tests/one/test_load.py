@@ -260,7 +260,7 @@ def test_long_downloads_are_shown_on_a_terminal_only(terminal: bool) -> None:
         command = [sys.executable, "-c", code, json.dumps(arguments(servers))]
         if terminal:
             with Terminal([], dict(os.environ), command=command) as shown:
-                shown.expect("0 of 1 files")
+                shown.expect("0 of 1 file")
                 shown.expect("(60, 82, 128)")
                 assert shown.code() == 0
         else:

@@ -110,7 +110,7 @@ def test_verify_repairs_what_has_rotted_and_the_mount_shows_it(
     (mounted.path / OTHER).read_bytes()
     assert "2 files, 0 wrong" in home.run("cache", "verify").stderr
     rot(cached(home, PATH))
-    assert "1 files, 0 wrong" in home.run("cache", "verify", OTHER).stderr
+    assert "1 file, 0 wrong" in home.run("cache", "verify", OTHER).stderr
     done = home.run("cache", "verify", code=1)
     assert "instead of" in done.stdout
     assert (mounted.path / PATH).read_bytes() == good
@@ -246,7 +246,7 @@ def test_a_cache_is_looked_after_without_a_server_or_settings(
     [cache] = home.cache.iterdir()
     stranger = Home(tmp_path / "stranger")
     assert set(listed(stranger, "--cache-dir", cache)) == {PATH}
-    assert "1 files, 0 wrong" in stranger.run("cache", "verify", "--cache-dir", cache).stderr
+    assert "1 file, 0 wrong" in stranger.run("cache", "verify", "--cache-dir", cache).stderr
     servers.start()
 
 

@@ -261,8 +261,12 @@ def test_flask_is_missing(home: Home) -> None:
     blocker = home.root / "blocker"
     blocker.mkdir()
     (blocker / "flask.py").write_text("raise ModuleNotFoundError(name='flask')")
-    said = home.refused(FAILED, "mount", "mnt", "--demo", PYTHONPATH=str(blocker))
+    missing = {"PYTHONPATH": str(blocker)}
+    said = home.refused(FAILED, "mount", "mnt", "--demo", **missing)
     assert 'pip install "onefs[demo]"' in said
+    foreground = home.refused(FAILED, "mount", "mnt", "--demo", "--foreground", **missing)
+    for text in (said, foreground):
+        assert (text.count("Flask"), text.count("embedded laboratory")) == (1, 1)
 
 
 def test_nothing_is_mounted_there(home: Home) -> None:
