@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 __all__ = ["ONE", "__version__", "pprint"]
 
 
-def _forget_deleted_folder() -> None:
+def _remove_deleted_cwd_from_sys_path() -> None:
     """Take the working directory off the module path where it was deleted.
 
     Nothing can be imported from it, and libraries that look through the path fail at it.
@@ -30,7 +30,7 @@ def _forget_deleted_folder() -> None:
             sys.path[:] = [folder for folder in sys.path if folder]
 
 
-_forget_deleted_folder()
+_remove_deleted_cwd_from_sys_path()
 
 
 def __getattr__(name: str) -> Any:

@@ -14,12 +14,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from onefs.credentials import (
+from onefs.alyx.auth import FixedToken, StoredToken
+from onefs.alyx.client import AlyxClient
+from onefs.alyx.rate_limit import RateLimiter
+from onefs.alyx.request import TokenSource
+from onefs.alyx.tokens import OfflineToken, PasswordToken
+from onefs.cache.permissions import check_cache_and_state_folders
+from onefs.config.cache_owner import check_owner
+from onefs.config.credentials import (
     CredentialStore,
     DataCredentials,
-    data_servers,
+    data_server_urls,
     find_data_credentials,
 )
+from onefs.config.settings import Settings, resolve_settings
+from onefs.config.urls import is_loopback, safe_url
 from onefs.errors import (
     DeadlineExceeded,
     OnefsError,
@@ -28,29 +37,20 @@ from onefs.errors import (
     Unreachable,
     UsageError,
 )
-from onefs.http import HostAuth, NoTransport, Transport
-from onefs.metadata.alyx import Alyx
-from onefs.metadata.asking import Token
-from onefs.metadata.auth import GivenToken, KeptToken
-from onefs.metadata.budget import Budget
-from onefs.metadata.queries import Queries
-from onefs.metadata.tokens import NoToken, PromisedToken
+from onefs.http import HostAuth, OfflineTransport, Transport
+from onefs.lowlevel.lazy import Lazy
 from onefs.model import Dataset
-from onefs.once import Once
-from onefs.owner import check_owner
-from onefs.settings import Settings, resolve
-from onefs.trust import check_folders
-from onefs.urls import is_loopback, safe_url
+from onefs.search.queries import SessionQueries
 
 if TYPE_CHECKING:
-    from onefs.content.reader import Content
-    from onefs.metadata.catalogue import Catalogue
-    from onefs.metadata.tabled import TabledDatabase
-    from onefs.tree.laboratory import Laboratory
+    from onefs.catalogue.catalogue import Catalogue
+    from onefs.catalogue.storage.overlay import OverlayDatabase
+    from onefs.content.content import Content
+    from onefs.tree.laboratory_tree import LaboratoryTree
 
 
 #: seconds that a new cache folder's owner waits for the one that was interrupted
-ENDING_SECONDS = 20.0
+PREVIOUS_CLOSE_WAIT_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,12 @@ class Deadlines:
     stall: float = 60.0
 
     @classmethod
-    def of_environment(cls) -> Deadlines:
+    def from_environment(cls) -> Deadlines:
         """``ONEFS_DEADLINE`` and ``ONEFS_STALL``, else the defaults. Raises UsageError."""
-        return cls(_seconds("ONEFS_DEADLINE", cls.metadata), _seconds("ONEFS_STALL", cls.stall))
+        return cls(
+            _seconds_of_variable("ONEFS_DEADLINE", cls.metadata),
+            _seconds_of_variable("ONEFS_STALL", cls.stall),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,35 +85,35 @@ class GivenLogin:
     embedded: bool = False
 
 
-class KeptAuth(HostAuth):
+class StoredHostAuth(HostAuth):
     """The file server's credentials as they are kept, also after a new login."""
 
     def __init__(
         self, settings: Settings, store: CredentialStore, environ: Mapping[str, str] | None
     ) -> None:
         found = find_data_credentials(settings, store, environ)
-        super().__init__(found, data_servers(settings), settings.data_hosts)
+        super().__init__(found, data_server_urls(settings), settings.data_hosts)
         self._settings = settings
         self._store = store
         self._environ = environ
-        self._look = threading.Lock()
+        self._stamp_lock = threading.Lock()
         self._stamp = store.stamp()
 
-    def header(self, url: str) -> str | None:
-        with self._look:
+    def authorization_header(self, url: str) -> str | None:
+        with self._stamp_lock:
             stamp = self._store.stamp()
             if stamp != self._stamp:
                 self._stamp = stamp
-                self._look_again()
-        return super().header(url)
+                self._reload()
+        return super().authorization_header(url)
 
-    def _look_again(self) -> None:
+    def _reload(self) -> None:
         """Take up what ``onefs login`` or ``setup`` has saved."""
-        self.replace(find_data_credentials(self._settings, self._store, self._environ))
+        self.replace_credentials(find_data_credentials(self._settings, self._store, self._environ))
         flags = {"url": self._settings.url, "profile": self._settings.profile or None}
         with suppress(OnefsError):  # no such profile any more: what was confirmed stays
-            settings = resolve(flags, self._environ)
-            self.trust(data_servers(settings), settings.data_hosts)
+            settings = resolve_settings(flags, self._environ)
+            self.set_trusted_origins(data_server_urls(settings), settings.data_hosts)
 
 
 class Access:
@@ -123,7 +126,7 @@ class Access:
     shows; '' for all. ``flat``: the tree shows default datasets without their folders. It asks no
     server, but with the password of ``login``. Raises AlyxCredentials when that is wrong, and
     UsageError when the cache folder belongs to another, or when others may have planted something
-    in the folders (``onefs.trust``). What its parts raise, CacheError when the folders cannot be
+    in the folders (``onefs.cache.permissions``). What its parts raise, CacheError when the folders cannot be
     used, they raise when they are first asked for, or in :meth:`complete`.
     """
 
@@ -143,48 +146,48 @@ class Access:
         self.url = settings.url
         #: the ONE cache folder that files are kept in
         self.cache_dir = settings.cache_dir
-        if not settings.storing.trust_cache_dir:
-            check_folders(settings.cache_dir, settings.state_dir)
+        if not settings.cache_options.trust_cache_dir:
+            check_cache_and_state_folders(settings.cache_dir, settings.state_dir)
         check_owner(settings.cache_dir, database)
-        self._settings, self._laboratory, self._environ = settings, database, environ
+        self._settings, self._database_name, self._environ = settings, database, environ
         self._login = login or GivenLogin()
-        self._limits = deadlines or Deadlines()
+        self._deadlines = deadlines or Deadlines()
         self._offline, self._as_of, self._flat = offline, as_of, flat
         # Each part in a Once, and nothing else that has locks, threads or connections: these must
         # not outlive a fork, nor interrupt().
-        self._transport: Once[Transport] = Once(NoTransport if offline else Transport)
+        self._transport: Lazy[Transport] = Lazy(OfflineTransport if offline else Transport)
         # the embedded laboratory, whose login is given, counts nobody's requests
         embedded = login is not None and is_loopback(settings.url)
-        self._counted = not (offline or embedded)
-        self._budget = Once(partial(Budget.of, settings.url))
-        self._promised = PromisedToken(
+        self._is_rate_limited = not (offline or embedded)
+        self._rate_limiter = Lazy(partial(RateLimiter.of_server, settings.url))
+        self._password_token = PasswordToken(
             self._transport, settings.url, settings.username, self._login.password
         )
-        self._token = Once(self._open_token)
-        self._alyx = Once(self._open_alyx)
-        self._auth = Once(self._file_server_auth)
-        self._database = Once(self._open_database)
-        self._catalogue = Once(self._open_catalogue)
-        self._content = Once(self._open_content)
-        self._tree = Once(self._open_tree)
-        self._queries = Once(lambda: Queries(self.alyx, self._database))
+        self._token = Lazy(self._open_token)
+        self._alyx = Lazy(self._open_alyx)
+        self._host_auth = Lazy(self._open_host_auth)
+        self._database = Lazy(self._open_database)
+        self._catalogue = Lazy(self._open_catalogue)
+        self._content = Lazy(self._open_content)
+        self._tree = Lazy(self._open_tree)
+        self._queries = Lazy(lambda: SessionQueries(self.alyx, self._database))
         #: ends what interrupt() has dropped
-        self._ending: threading.Thread | None = None
+        self._ending_thread: threading.Thread | None = None
         if not offline and self._login.password and not self._login.token:
             self._check_password()
 
     @property
-    def alyx(self) -> Alyx:
+    def alyx(self) -> AlyxClient:
         """The client that the catalogue works with, for who fills it in bulk."""
         return self._alyx()
 
     @property
-    def queries(self) -> Queries:
+    def queries(self) -> SessionQueries:
         """The answers to searches."""
         return self._queries()
 
     @property
-    def database(self) -> TabledDatabase:
+    def database(self) -> OverlayDatabase:
         """The file that the catalogue works with, for who fills it in bulk."""
         return self._database()
 
@@ -199,135 +202,146 @@ class Access:
         return self._content()
 
     @property
-    def tree(self) -> Laboratory:
+    def tree(self) -> LaboratoryTree:
         """The names of all."""
         return self._tree()
 
-    def complete(self) -> Access:
+    def open_all(self) -> Access:
         """Have every part opened now, so that what stands in the way is told."""
         self._tree()
         return self
 
-    def wake(self) -> None:
+    def wake_waiters(self) -> None:
         """Wake all that waits, with Stopping; nothing waits afterwards."""
-        _wake(self._tree.end(), self._catalogue.end(), self._transport.end(), self._content.end())
+        _close_parts(
+            self._tree.close(),
+            self._catalogue.close(),
+            self._transport.close(),
+            self._content.close(),
+        )
 
     def close(self) -> None:
         """Let go of everything."""
-        self.wake()
-        _release(self._content.end(), self._database.end(), self._budget.end())
+        self.wake_waiters()
+        _release_files(self._content.close(), self._database.close(), self._rate_limiter.close())
 
     def interrupt(self) -> None:
         """End what is under way, with Stopping where it is waited for; return at once.
 
         What is asked for afterwards begins anew.
         """
-        tree, catalogue = self._tree.renew(), self._catalogue.renew()
-        transport, content = self._transport.renew(), self._content.renew()
-        database, budget = self._database.renew(), self._budget.renew()
-        for part in (self._token, self._alyx, self._auth, self._queries):
-            part.renew()
-        before = self._ending
+        tree, catalogue = self._tree.reset(), self._catalogue.reset()
+        transport, content = self._transport.reset(), self._content.reset()
+        database, budget = self._database.reset(), self._rate_limiter.reset()
+        for part in (self._token, self._alyx, self._host_auth, self._queries):
+            part.reset()
+        before = self._ending_thread
 
         def end() -> None:
             if before is not None:
                 before.join()
-            _wake(tree, catalogue, transport, content)
-            _release(content, database, budget)
+            _close_parts(tree, catalogue, transport, content)
+            _release_files(content, database, budget)
 
-        self._ending = threading.Thread(target=end, name="onefs-interrupt")
-        self._ending.start()
+        self._ending_thread = threading.Thread(target=end, name="onefs-interrupt")
+        self._ending_thread.start()
 
-    def _open_alyx(self) -> Alyx:
-        budget = self._budget() if self._counted else None
-        return Alyx(self._transport(), self.url, self._token(), self._limits.metadata, budget)
+    def _open_alyx(self) -> AlyxClient:
+        budget = self._rate_limiter() if self._is_rate_limited else None
+        return AlyxClient(
+            self._transport(), self.url, self._token(), self._deadlines.metadata, budget
+        )
 
-    def _open_database(self) -> TabledDatabase:
-        from onefs.metadata.tabled import TabledDatabase
+    def _open_database(self) -> OverlayDatabase:
+        from onefs.catalogue.storage.overlay import OverlayDatabase
 
-        made = TabledDatabase(self._settings.state_dir / "catalogue.sqlite")
+        made = OverlayDatabase(self._settings.state_dir / "catalogue.sqlite")
         if not self._offline:
-            made.stand_at(self.url)  # before anybody fills it
+            made.note_server_url(self.url)  # before anybody fills it
         return made
 
     def _open_catalogue(self) -> Catalogue:
-        from onefs.metadata.catalogue import Catalogue
+        from onefs.catalogue.catalogue import Catalogue
 
-        deadline = self._limits.metadata
+        deadline = self._deadlines.metadata
         made = Catalogue(self.database, self.alyx, deadline=deadline, offline=self._offline)
-        made.presence.changed = self._transport().hurry
+        made.availability.on_change = self._transport().set_fail_fast
         return made
 
     def _open_content(self) -> Content:
-        from onefs.content.reader import Content
-        from onefs.content.room import Limits
+        from onefs.cache.reservations import CacheLimits
+        from onefs.content.content import Content
 
-        settings, kept = self._settings, self._settings.storing
-        if self._ending is not None:  # on a disk without locks both would write the same files
-            self._ending.join(ENDING_SECONDS)
+        settings, kept = self._settings, self._settings.cache_options
+        if (
+            self._ending_thread is not None
+        ):  # on a disk without locks both would write the same files
+            self._ending_thread.join(PREVIOUS_CLOSE_WAIT_SECONDS)
         return Content(
             settings.cache_dir,
             settings.state_dir,
-            self._laboratory,
+            self._database_name,
             self._transport(),
-            self._auth(),
-            stall=self._limits.stall,
-            deadline=self._limits.metadata,
+            self._host_auth(),
+            stall=self._deadlines.stall,
+            deadline=self._deadlines.metadata,
             small_file=kept.small_file,
             strict=kept.strict,
-            limits=Limits(kept.cache_size, kept.min_free),
+            limits=CacheLimits(kept.cache_size, kept.min_free),
             max_fetch=kept.max_fetch,
             trusted=kept.trust_cache_dir,
             preferred=kept.copies,
-            on_bad=lambda dataset: self.tree.opened.forget_bytes(dataset),
+            on_invalidated=lambda dataset: self.tree.open_files.invalidate_content(dataset),
         )
 
-    def _open_tree(self) -> Laboratory:
-        from onefs.tree.laboratory import Laboratory
-        from onefs.tree.own_folders import OwnFolders
+    def _open_tree(self) -> LaboratoryTree:
+        from onefs.tree.laboratory_tree import LaboratoryTree
+        from onefs.tree.user_folders import UserFolders
         from onefs.tree.variant import Variant
 
-        return Laboratory(
+        return LaboratoryTree(
             self.catalogue,
             self.content,
             self.url,
             self.queries,
-            self._limits.metadata,
+            self._deadlines.metadata,
             Variant(self._as_of, self._flat),
             self._settings.state_dir / "rest",
-            OwnFolders(self._laboratory, self._settings.storing.writable, self.catalogue.created),
+            UserFolders(
+                self._database_name, self._settings.cache_options.writable, self.catalogue.created
+            ),
         )
 
-    def _file_server_auth(self) -> HostAuth:
+    def _open_host_auth(self) -> HostAuth:
         settings, data = self._settings, self._login.data
         if data is None:
-            return KeptAuth(settings, CredentialStore(), self._environ)
+            return StoredHostAuth(settings, CredentialStore(), self._environ)
         loopback = self._login.embedded
-        return HostAuth(data, data_servers(settings), settings.data_hosts, loopback=loopback)
+        return HostAuth(data, data_server_urls(settings), settings.data_hosts, loopback=loopback)
 
-    def peek(self, dataset: Dataset, length: int) -> bytes:
+    def read_head(self, dataset: Dataset, length: int) -> bytes:
         """The first bytes of a dataset, at most ``length``: of the cached file, else asked for.
 
         Raises what downloading raises.
         """
-        from onefs.content.hosts import stands_nowhere
+        from onefs.download.hosts import no_replica_error
 
-        known = self.content.known_path(dataset)
+        known = self.content.cached_path(dataset)
         if known is not None:
             with known.open("rb") as file:
                 return file.read(length)
-        trouble = stands_nowhere(dataset)
-        for copy in dataset.copies:
+        trouble = no_replica_error(dataset)
+        for copy in dataset.replicas:
             try:
-                return self._head(copy.url, length)
+                return self._fetch_head(copy.url, length)
             except OnefsError as error:
                 trouble = error
         raise trouble
 
-    def _head(self, url: str, length: int) -> bytes:
+    def _fetch_head(self, url: str, length: int) -> bytes:
         headers = {"Range": f"bytes=0-{length - 1}"}
         found = b""
-        with self._transport().stream(url, headers=headers, auth=self._auth()) as stream:
+        with self._transport().stream(url, headers=headers, auth=self._host_auth()) as stream:
             if stream.status == 416:  # an empty file has no first byte
                 return b""
             page = stream.headers.get("Content-Type", "").startswith("text/html")
@@ -343,27 +357,27 @@ class Access:
                     break
         return found[:length]
 
-    def _open_token(self) -> Token:
+    def _open_token(self) -> TokenSource:
         settings, login = self._settings, self._login
         if self._offline:
-            return NoToken(settings.url)
+            return OfflineToken(settings.url)
         if login.token:
-            return GivenToken(login.token)
+            return FixedToken(login.token)
         if not login.password:
-            return KeptToken(settings, CredentialStore(), self._environ, self._transport)
-        return self._promised
+            return StoredToken(settings, CredentialStore(), self._environ, self._transport)
+        return self._password_token
 
     def _check_password(self) -> None:
         """Raise what stands in the way of the given login, unless the catalogue can answer."""
         try:
-            self._promised.current()
+            self._password_token.current_token()
         except (Unreachable, DeadlineExceeded, Throttled):
             if not (self._settings.state_dir / "catalogue.sqlite").exists():
                 raise
 
 
-def _wake(
-    tree: Laboratory | None,
+def _close_parts(
+    tree: LaboratoryTree | None,
     catalogue: Catalogue | None,
     transport: Transport | None,
     content: Content | None,
@@ -374,18 +388,18 @@ def _wake(
             part.close()
 
 
-def _release(
-    content: Content | None, database: TabledDatabase | None, budget: Budget | None
+def _release_files(
+    content: Content | None, database: OverlayDatabase | None, budget: RateLimiter | None
 ) -> None:
     """Let go of the files of these."""
     if content is not None:
-        content.release()
+        content.close_store()
     for part in (database, budget):
         if part is not None:
             part.close()
 
 
-def _seconds(variable: str, default: float) -> float:
+def _seconds_of_variable(variable: str, default: float) -> float:
     text = os.environ.get(variable)
     if not text:
         return default

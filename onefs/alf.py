@@ -5,7 +5,7 @@ The layout is ONE's (``one.alf.spec``)::
     <lab>/[Subjects/]<subject>/<yyyy-mm-dd>/<nnn>/[<collection>/][#<revision>#/]<name>
 
 Names come from a server and are data. What a file system cannot hold is written otherwise, by
-rule, in :func:`component`; what would stand twice in one folder is told apart in :func:`distinct`:
+rule, in :func:`path_component`; what would stand twice in one folder is told apart in :func:`distinct`:
 
 =============================  =====================================================
 name                           becomes
@@ -32,7 +32,7 @@ from functools import lru_cache
 from string import ascii_lowercase
 from typing import NamedTuple, TypeVar
 
-from onefs.foreign import whole_number
+from onefs.integers import parse_whole_number
 from onefs.model import Dataset, Session
 
 #: longest name that Linux file systems take, in bytes
@@ -50,13 +50,13 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 #: digits of the longest session number that a path or a ref may have; Alyx keeps 32 bits
 _NUMBER_DIGITS = 9
 _REF = re.compile(r"(\d{4}-\d{2}-\d{2})_(\d{1,9})_(.+)", re.DOTALL | re.ASCII)
-_UNSAFE = re.compile("[/\x00-\x1f\x7f]")
+_UNSAFE_CHARACTERS = re.compile("[/\x00-\x1f\x7f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_ESCAPED = re.compile("%([89A-F][0-9A-F])")
-_TYPE = re.compile(r"(?:_[a-zA-Z0-9]+_)?\w+\.[a-zA-Z0-9_]+")
+_ESCAPED_BYTE = re.compile("%([89A-F][0-9A-F])")
+_DATASET_TYPE = re.compile(r"(?:_[a-zA-Z0-9]+_)?\w+\.[a-zA-Z0-9_]+")
 
 #: labs and subjects whose folders are kept in mind
-_NAMES_IN_MIND = 4096
+_NAME_CACHE_SIZE = 4096
 
 T = TypeVar("T")
 
@@ -90,7 +90,7 @@ def is_date(text: str) -> bool:
     return _DATE.fullmatch(text) is not None
 
 
-def is_day(text: str) -> bool:
+def is_calendar_day(text: str) -> bool:
     """Whether ``text`` is a day of the calendar, written ``yyyy-mm-dd``."""
     try:
         return is_date(text) and bool(date.fromisoformat(text))
@@ -101,7 +101,7 @@ def is_day(text: str) -> bool:
 def is_revision_day(text: str) -> bool:
     """Whether a revision's name is a day, ``2021-07-05``, or a later one of it, ``2021-07-05a``."""
     letter = text[10:]
-    return is_day(text[:10]) and (not letter or letter in tuple(ascii_lowercase))
+    return is_calendar_day(text[:10]) and (not letter or letter in tuple(ascii_lowercase))
 
 
 def parse_ref(text: str) -> Ref | None:
@@ -112,10 +112,10 @@ def parse_ref(text: str) -> Ref | None:
     return Ref(match.group(1), int(match.group(2)), match.group(3))
 
 
-def marked_number(name: str) -> int | None:
+def parse_number_folder(name: str) -> int | None:
     """The number of a session's folder, which may have a mark (``001~0123abcd``); or None."""
     digits = name.partition("~")[0]
-    return whole_number(digits) if len(digits) <= _NUMBER_DIGITS else None
+    return parse_whole_number(digits) if len(digits) <= _NUMBER_DIGITS else None
 
 
 def number_folder(number: int) -> str:
@@ -123,9 +123,9 @@ def number_folder(number: int) -> str:
     return f"{number:03d}"
 
 
-def unpadded_number(name: str) -> str | None:
+def padded_number_folder(name: str) -> str | None:
     """The folder that ``1`` or ``01`` stands for (``001``); None when ``name`` is no alias."""
-    number = whole_number(name) if len(name) <= _NUMBER_DIGITS else None
+    number = parse_whole_number(name) if len(name) <= _NUMBER_DIGITS else None
     if number is None:
         return None
     folder = number_folder(number)
@@ -140,22 +140,22 @@ def dataset_type(name: str) -> str:
     """
     parts = name.split(".")
     candidate = ".".join(parts[:2])
-    if len(parts) < 3 or not _TYPE.fullmatch(candidate):
+    if len(parts) < 3 or not _DATASET_TYPE.fullmatch(candidate):
         return "unknown"
     return candidate
 
 
 def valid_text(text: str) -> str:
     """``text`` without lone surrogates: what UTF-8 cannot say is percent-encoded."""
-    return _SURROGATE.sub(_percent, text)
+    return _SURROGATE.sub(_percent_encode, text)
 
 
-def unwritten(text: str) -> str:
+def undo_valid_text(text: str) -> str:
     """What :func:`valid_text` may have been given: bytes that are no UTF-8 as ``os.fsdecode``'s."""
-    return _ESCAPED.sub(lambda match: chr(0xDC00 + int(match.group(1), 16)), text)
+    return _ESCAPED_BYTE.sub(lambda match: chr(0xDC00 + int(match.group(1), 16)), text)
 
 
-def component(text: str) -> str:
+def path_component(text: str) -> str:
     """One path component that a file system holds, for a name that a server gave.
 
     ``text`` may be anything but the empty string. The result is never ``.``, ``..`` or longer
@@ -163,18 +163,18 @@ def component(text: str) -> str:
     """
     if text in (".", ".."):
         return "%2E" * len(text)
-    safe = _UNSAFE.sub(_percent, valid_text(text))
+    safe = _UNSAFE_CHARACTERS.sub(_percent_encode, valid_text(text))
     if len(safe.encode()) > NAME_MAX:
-        return with_suffix(safe, digest(safe)[:8])
+        return with_mark(safe, name_digest(safe)[:8])
     return safe
 
 
-def digest(name: str) -> str:
+def name_digest(name: str) -> str:
     """Hex digits that stand for a name, where there is no UUID to tell it from another."""
     return hashlib.sha1(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def with_suffix(name: str, mark: str) -> str:
+def with_mark(name: str, mark: str) -> str:
     """``name`` with ``~mark`` before its extension, shortened where it would grow too long."""
     stem, dot, extension = name.rpartition(".")
     if not stem or len(extension.encode()) > 32:
@@ -183,23 +183,23 @@ def with_suffix(name: str, mark: str) -> str:
     return _shorten(stem, NAME_MAX - len(tail.encode())) + tail
 
 
-def reserved(name: str) -> str:
+def escape_reserved(name: str) -> str:
     """A server's name that is one of ours, written so that it is not."""
     return f"%{ord(name[0]):02X}{name[1:]}"
 
 
-@lru_cache(maxsize=_NAMES_IN_MIND)
+@lru_cache(maxsize=_NAME_CACHE_SIZE)
 def lab_folder(lab: str) -> str:
     """A lab's folder in the root, where every name that starts with a dot is ours, and two more."""
-    name = component(lab)
-    return reserved(name) if name.startswith(".") or name in ROOT_FILES else name
+    name = path_component(lab)
+    return escape_reserved(name) if name.startswith(".") or name in ROOT_FILES else name
 
 
-@lru_cache(maxsize=_NAMES_IN_MIND)
+@lru_cache(maxsize=_NAME_CACHE_SIZE)
 def subject_folder(subject: str) -> str:
     """A subject's folder in its lab, where ``Subjects`` is ours."""
-    name = component(subject)
-    return reserved(name) if name == SUBJECTS else name
+    name = path_component(subject)
+    return escape_reserved(name) if name == SUBJECTS else name
 
 
 def session_folder(session: Session) -> tuple[str, str, str, str]:
@@ -214,9 +214,9 @@ def session_folder(session: Session) -> tuple[str, str, str, str]:
 
 def collection_folder(dataset: Dataset) -> tuple[str, ...]:
     """The folders of a dataset's collection inside its session."""
-    folders = [component(part) for part in dataset.collection.split("/") if part]
+    folders = [path_component(part) for part in dataset.collection.split("/") if part]
     if folders and folders[0] in SESSION_FILES:
-        folders[0] = reserved(folders[0])
+        folders[0] = escape_reserved(folders[0])
     return tuple(folders)
 
 
@@ -224,19 +224,19 @@ def dataset_folder(dataset: Dataset) -> tuple[str, ...]:
     """The folders of a dataset inside its session: its collection's, then its revision's."""
     folders = collection_folder(dataset)
     if dataset.revision:
-        return (*folders, component(f"#{dataset.revision}#"))
+        return (*folders, path_component(f"#{dataset.revision}#"))
     return folders
 
 
 def dataset_file(dataset: Dataset, folder: tuple[str, ...] | None = None) -> str:
     """The file name of a dataset in a folder inside its session, its own unless one is given."""
-    name = component(dataset.name) if dataset.name else "%"
+    name = path_component(dataset.name) if dataset.name else "%"
     if name in SESSION_FILES and not (dataset_folder(dataset) if folder is None else folder):
-        return reserved(name)
+        return escape_reserved(name)
     return name
 
 
-def distinct(
+def unique_names(
     named: Iterable[tuple[str, str, T]], taken: Iterable[str] = ()
 ) -> Iterator[tuple[str, T]]:
     """Names for things that share a folder, each name once.
@@ -249,14 +249,14 @@ def distinct(
     for name, uuid, thing in named:
         choice = name
         if choice in used:
-            choice = with_suffix(name, uuid[:8])
+            choice = with_mark(name, uuid[:8])
         if choice in used:
-            choice = with_suffix(name, uuid)
+            choice = with_mark(name, uuid)
         used.add(choice)
         yield choice, thing
 
 
-def _percent(match: re.Match[str]) -> str:
+def _percent_encode(match: re.Match[str]) -> str:
     errors = "surrogateescape" if "\udc80" <= match.group() <= "\udcff" else "surrogatepass"
     raw = match.group().encode("utf-8", errors)
     return "".join(f"%{byte:02X}" for byte in raw)

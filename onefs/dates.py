@@ -16,7 +16,7 @@ from onefs.model import Dataset
 _DAY_SECONDS = 86_400
 _EPOCH = date(1970, 1, 1)
 #: the day of things without a usable day: programs take 1970 for "no date"
-_SUBSTITUTE = date(2000, 1, 1)
+_FALLBACK_DATE = date(2000, 1, 1)
 #: years that a file system can store: ext4 ends in 2446
 _FIRST_YEAR, _LAST_YEAR = 1971, 2445
 
@@ -27,13 +27,13 @@ def midnight(day: str) -> float:
     A text that is not a day of the calendar, or is a day that file systems cannot store, counts
     as 2000-01-01.
     """
-    found = date.fromisoformat(day) if alf.is_day(day) else _SUBSTITUTE
+    found = date.fromisoformat(day) if alf.is_calendar_day(day) else _FALLBACK_DATE
     if not _FIRST_YEAR <= found.year <= _LAST_YEAR:
-        found = _SUBSTITUTE
+        found = _FALLBACK_DATE
     return float((found - _EPOCH).days * _DAY_SECONDS)
 
 
-def file_time(day: str, identity: bytes) -> float:
+def file_mtime(day: str, identity: bytes) -> float:
     """Return the mtime of a file of ``day``: midnight plus seconds that ``identity`` decides.
 
     ``identity`` is equal for equal bytes, and differs for others.
@@ -52,7 +52,7 @@ def dataset_identity(dataset: Dataset) -> bytes:
     return (dataset.md5 or f"{dataset.size} {dataset.id}").encode()
 
 
-def dataset_time(place: tuple[str, ...], dataset: Dataset) -> float:
+def dataset_mtime(place: tuple[str, ...], dataset: Dataset) -> float:
     """Return the mtime of a dataset's file at ``place``: lab, subject, date and what follows."""
     session_day = place[2] if len(place) > 2 else ""
-    return file_time(dataset_day(session_day, dataset), dataset_identity(dataset))
+    return file_mtime(dataset_day(session_day, dataset), dataset_identity(dataset))

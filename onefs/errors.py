@@ -23,7 +23,7 @@
      +- CacheError                EIO           the cache folder cannot be used
      |   +- CacheFull             ENOSPC
      +- FetchLimit                EDQUOT        --max-fetch allows no more for now
-     +- NoSurprise                EACCES        an indexer asks for what would have to be fetched
+     +- IndexerBlocked                EACCES        an indexer asks for what would have to be fetched
      +- MountError                EIO           a mount cannot be made or undone
      +- MissingLibrary            EIO           an extra is not installed; the pip line is in it
      +- Busy                      EBUSY         somebody is using it
@@ -62,7 +62,7 @@ class OnefsError(Exception):
         return printable(super().__str__())
 
 
-def without_frames(error: E) -> E:
+def strip_tracebacks(error: E) -> E:
     """``error`` without tracebacks, for one that is kept: frames hold whole answers in memory."""
     todo: list[BaseException | None] = [error]
     while todo:
@@ -222,7 +222,7 @@ class FetchLimit(OnefsError):
         self.until = until
 
 
-class NoSurprise(OnefsError):
+class IndexerBlocked(OnefsError):
     """A program that reads whatever it finds asks for bytes that are not cached."""
 
     errno = errno.EACCES
@@ -252,7 +252,7 @@ class Stopping(OnefsError):
     errno = errno.ESHUTDOWN
 
 
-def again(error: E) -> E:
+def copy_error(error: E) -> E:
     """Return a copy of an exception, for each time that a stored one is raised.
 
     Each ``raise`` of one object adds to its traceback, and other threads may be raising it at the

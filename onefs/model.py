@@ -1,6 +1,6 @@
 """The value types that every layer above the servers speaks. Frozen, no I/O.
 
-Alyx's quirks end in ``onefs.metadata.alyx``: what stands here is already clean.
+Alyx's quirks end in ``onefs.alyx.client``: what stands here is already clean.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
+class Replica:
     """Where one copy of a dataset can be fetched."""
 
     #: the repository's name
@@ -82,7 +82,7 @@ class Dataset:
     #: (see ``onefs.dates``)
     mtime: float = 0.0
     #: where it can be fetched, best first; a dataset without any is never listed
-    copies: tuple[Copy, ...] = ()
+    replicas: tuple[Replica, ...] = ()
     #: known from cache tables only: its type, its own date and where it really is are not known
     #: yet; ``copies`` is then where it should be, and may be empty
     from_tables: bool = False

@@ -6,10 +6,10 @@ import json
 import re
 
 #: what ends a line or leaves a column
-_BLANKS = "\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"
+_WHITESPACE = "\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"
 #: control characters (ESC, BS, NUL, C1 ...), what changes the direction of writing or is not seen,
 #: tags, and lone surrogates; not the joiners (U+200C, U+200D), which languages and emoji need
-_CONTROLS = re.compile(
+_UNSAFE_CHARACTERS = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
     "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
 )
@@ -21,7 +21,7 @@ def printable(text: str) -> str:
     Blanks that are no space become one, a byte that is no UTF-8 its percent-code (``%FF``), every
     other such character ``?``.
     """
-    return _CONTROLS.sub(_shown, text)
+    return _UNSAFE_CHARACTERS.sub(_replacement, text)
 
 
 def plural(count: int, noun: str) -> str:
@@ -31,16 +31,16 @@ def plural(count: int, noun: str) -> str:
 
 def printable_json(text: str) -> str:
     """JSON that means the same, with those characters in its strings written as ``\\u001b``."""
-    return _CONTROLS.sub(_escaped, text)
+    return _UNSAFE_CHARACTERS.sub(_json_escape, text)
 
 
-def _escaped(match: re.Match[str]) -> str:
+def _json_escape(match: re.Match[str]) -> str:
     char = match.group()
     return char if char == "\n" else json.dumps(char)[1:-1]
 
 
-def _shown(match: re.Match[str]) -> str:
+def _replacement(match: re.Match[str]) -> str:
     char = match.group()
     if "\udc80" <= char <= "\udcff":
         return f"%{ord(char) - 0xDC00:02X}"
-    return " " if char in _BLANKS else "?"
+    return " " if char in _WHITESPACE else "?"

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from onefs.errors import MountError
-from onefs.mount import library
+from onefs.mount import libfuse
 
 #: set by CI, where a machine that cannot mount is a failure
 _REQUIRED = "ONEFS_REQUIRE_FUSE"
@@ -45,7 +45,7 @@ def fuse() -> None:
     if not sys.platform.startswith("linux"):
         pytest.skip("mounts are for Linux")
     try:
-        library.check_fuse()
+        libfuse.check_can_mount()
     except MountError as error:
         if os.environ.get(_REQUIRED) == "1":
             pytest.fail(str(error))

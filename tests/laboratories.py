@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 
 from onefs.access import Access, Deadlines, GivenLogin
-from onefs.credentials import DataCredentials
-from onefs.demo import listener
+from onefs.config.credentials import DataCredentials
+from onefs.config.secret import Secret
+from onefs.config.settings import Settings
+from onefs.demo import http_server
 from onefs.demo.records import DatasetRecord, SessionRecord, Source
 from onefs.demo.rest.errors import ApiError
-from onefs.demo.serve import Servers
-from onefs.secret import Secret
-from onefs.settings import Settings
+from onefs.demo.servers import Servers
 from tests import rig
 
 #: seconds for which a file server can be silent
-LONGEST = 120.0
+LONGEST_STALL_SECONDS = 120.0
 
 
 def account(servers: Servers, token: str = "") -> dict[str, str]:
@@ -40,7 +40,7 @@ def account(servers: Servers, token: str = "") -> dict[str, str]:
     }
 
 
-def opened(
+def open_laboratory(
     servers: Servers,
     folder: Path,
     *,
@@ -75,17 +75,17 @@ def opened(
     )
 
 
-def data_requests(servers: Servers, holding: str = "") -> list[listener.Access]:
+def data_requests(servers: Servers, holding: str = "") -> list[http_server.AccessRecord]:
     """What the file server was asked for, where the path holds a text."""
     return [each for each in servers.requests if each.server == "data" and holding in each.path]
 
 
-def downloads(servers: Servers, holding: str = "") -> list[listener.Access]:
+def downloads(servers: Servers, holding: str = "") -> list[http_server.AccessRecord]:
     """The requests that the file server answered with bytes of a file."""
     return [each for each in data_requests(servers, holding) if each.status in (200, 206)]
 
 
-def alyx_requests(servers: Servers) -> list[listener.Access]:
+def alyx_requests(servers: Servers) -> list[http_server.AccessRecord]:
     """The GETs that Alyx was asked."""
     return [each for each in servers.requests if each.server == "alyx" and each.method == "GET"]
 
@@ -127,7 +127,7 @@ def small_file(folder: Path, path: str) -> Path:
     return folder / lab / "Subjects" / rest
 
 
-class Altered:
+class AlteredLaboratory:
     """A source of which a test alters what it likes: everything else is as ``source`` has it."""
 
     def __init__(self, source: Source) -> None:
@@ -137,22 +137,22 @@ class Altered:
         return getattr(self._source, name)
 
 
-class Troubled(Altered):
+class FailingDatasets(AlteredLaboratory):
     """A source whose Alyx answers questions for datasets with ``trouble``, if there is any."""
 
-    trouble: ApiError | None = None
+    error: ApiError | None = None
     #: the only session that it is about; '' for all
-    about: str = ""
+    only_eid: str = ""
 
     def datasets(self, eid: str) -> Sequence[DatasetRecord]:
         """See :class:`onefs.demo.records.Source`."""
-        if self.trouble is not None and self.about in ("", eid):
-            raise self.trouble
+        if self.error is not None and self.only_eid in ("", eid):
+            raise self.error
         found: Sequence[DatasetRecord] = self._source.datasets(eid)
         return found
 
 
-class Stalling(Altered):
+class StallingLaboratory(AlteredLaboratory):
     """A source whose file server falls silent for the files whose path holds ``word``.
 
     It does so until :meth:`release`, and from :meth:`stall` on again.
@@ -174,11 +174,11 @@ class Stalling(Altered):
     def file(self, path: str) -> Path | bytes | None:
         """See :class:`onefs.demo.records.Source`."""
         if self._word in path:
-            self._flowing.wait(LONGEST)
+            self._flowing.wait(LONGEST_STALL_SECONDS)
         return self._source.file(path)
 
 
-class Twins(Altered):
+class TwinSessions(AlteredLaboratory):
     """A source in which the session of subject flowers has another one on its day and number.
 
     The other one has the higher UUID, and so the mark, and has no datasets.

@@ -18,7 +18,7 @@ FILES = "http://127.0.0.1:8801"
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class RecordingEntry:
     """A line of INDEX.tsv."""
 
     file: str
@@ -33,11 +33,13 @@ class Listed:
 
 
 @functools.cache
-def index() -> tuple[Listed, ...]:
+def read_index() -> tuple[RecordingEntry, ...]:
     """INDEX.tsv, whole."""
     with (RECORDED / "INDEX.tsv").open(newline="", encoding="utf-8") as lines:
         rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        return tuple(Listed(r["file"], r["method"], int(r["status"]), r["path"]) for r in rows)
+        return tuple(
+            RecordingEntry(r["file"], r["method"], int(r["status"]), r["path"]) for r in rows
+        )
 
 
 @functools.cache
@@ -47,9 +49,9 @@ def not_served() -> Mapping[str, str]:
         return dict(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def replayed(*groups: str) -> list[Listed]:
+def replayed_recordings(*groups: str) -> list[RecordingEntry]:
     """The recordings of some groups that are replayed."""
-    return [row for row in index() if row.group in groups and row.file not in not_served()]
+    return [row for row in read_index() if row.group in groups and row.file not in not_served()]
 
 
 @functools.cache

@@ -13,7 +13,7 @@ SUBJECTS = FILES / "iblrig" / "Subjects"
 
 
 @dataclass(frozen=True)
-class Listed:
+class RigFile:
     """A line of the manifest."""
 
     #: with ``Subjects/``
@@ -27,8 +27,8 @@ class Listed:
         return self.path.replace("/Subjects/", "/", 1)
 
 
-def manifest() -> list[Listed]:
+def manifest() -> list[RigFile]:
     """Every file of the manifest."""
     lines = (FOLDER / "manifest.tsv").read_text().splitlines()
     rows = (line.split("\t") for line in lines)
-    return [Listed(path, int(size), md5) for path, size, md5 in rows]
+    return [RigFile(path, int(size), md5) for path, size, md5 in rows]

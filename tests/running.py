@@ -19,14 +19,14 @@ from typing import Any
 
 import pytest
 
-from onefs.mount import processes, records
-from tests.sweeping import sweep
+from onefs.mount import mount_registry, processes
+from tests.cleanup import sweep
 
 ONEFS = Path(sys.executable).with_name("onefs")
 #: seconds for one command
-TIMEOUT = 90.0
+TIMEOUT_SECONDS = 90.0
 #: seconds that a command waits for Alyx, which answers more slowly on a busy machine
-PATIENT = "60"
+ALYX_DEADLINE_SECONDS = "60"
 #: seconds that a busy machine may take for what is done at once: what hangs takes longer
 BUSY_SECONDS = 30.0
 #: what tests must not inherit from whoever runs them
@@ -78,7 +78,7 @@ def run(
     command: list[str | Path],
     *,
     cwd: Path | None = None,
-    timeout: float = TIMEOUT,
+    timeout: float = TIMEOUT_SECONDS,
     environment: Mapping[str, str] | None = None,
     code: int = 0,
     given: str | None = None,
@@ -128,7 +128,7 @@ class Mounted:
 
     def has_ended(self) -> bool:
         """Whether the daemon is gone."""
-        return processes.started(self.pid) is None
+        return processes.start_ticks_of(self.pid) is None
 
 
 class Home:
@@ -164,7 +164,7 @@ class Home:
         *arguments: str | Path,
         code: int = 0,
         given: str | None = None,
-        timeout: float = TIMEOUT,
+        timeout: float = TIMEOUT_SECONDS,
         **variables: str,
     ) -> subprocess.CompletedProcess[str]:
         """``onefs ARGUMENTS``: fails unless it exits with ``code``."""
@@ -177,7 +177,7 @@ class Home:
             cwd=self.root,
         )
 
-    def refused(self, code: int, *arguments: str | Path, **variables: str) -> str:
+    def error_of(self, code: int, *arguments: str | Path, **variables: str) -> str:
         """The one sentence with which ``onefs ARGUMENTS`` fails, without ``onefs: ``."""
         done = self.run(*arguments, code=code, **variables)
         lines = done.stderr.splitlines()
@@ -191,7 +191,7 @@ class Home:
         path = self.root / at
         self.run("mount", path, *arguments, **variables)
         # what `onefs status` reads, without the start of another program
-        record = records.find(os.path.realpath(path), self.state / "mounts")
+        record = mount_registry.find_record(os.path.realpath(path), self.state / "mounts")
         assert record is not None
         assert record.pid is not None
         return Mounted(self, path, record.pid)
@@ -224,7 +224,7 @@ def clean_environment(home: Path, **variables: str) -> dict[str, str]:
         "XDG_RUNTIME_DIR": str(home),
         "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
         "LC_ALL": "C.UTF-8",
-        "ONEFS_DEADLINE": PATIENT,
+        "ONEFS_DEADLINE": ALYX_DEADLINE_SECONDS,
         **variables,
     }
 

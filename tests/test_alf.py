@@ -35,11 +35,11 @@ def dataset(name: str = "spikes.times.npy", **fields: object) -> Dataset:
     ],
 )
 def test_component_writes_otherwise_what_a_file_system_cannot_hold(name: str, becomes: str) -> None:
-    assert alf.component(name) == becomes
+    assert alf.path_component(name) == becomes
 
 
 def test_long_names_are_shortened_and_keep_their_extension() -> None:
-    one, other = alf.component("é" * 300 + "1.npy"), alf.component("é" * 300 + "2.npy")
+    one, other = alf.path_component("é" * 300 + "1.npy"), alf.path_component("é" * 300 + "2.npy")
     assert len(one.encode()) <= 255
     assert one.endswith(".npy")
     assert one != other
@@ -47,7 +47,7 @@ def test_long_names_are_shortened_and_keep_their_extension() -> None:
 
 @given(st.text(min_size=1, max_size=400))
 def test_any_name_becomes_one_component(name: str) -> None:
-    safe = alf.component(name)
+    safe = alf.path_component(name)
     raw = safe.encode()  # never a surrogate
     assert 0 < len(raw) <= alf.NAME_MAX
     assert safe not in (".", "..")
@@ -88,7 +88,7 @@ def test_session_folder_pads_the_number() -> None:
     [("1", "001"), ("01", "001"), ("0001", "001"), ("001", None), ("12a", None), ("\u0661", None)],
 )
 def test_unpadded_number(name: str, folder: str | None) -> None:
-    assert alf.unpadded_number(name) == folder
+    assert alf.padded_number_folder(name) == folder
 
 
 def test_refs() -> None:
@@ -128,7 +128,7 @@ def test_is_uuid_and_is_date() -> None:
 def test_distinct_gives_each_name_once() -> None:
     first, second = "11111111-0000-0000-0000-000000000000", "22222222-0000-0000-0000-000000000000"
     named = [("a.npy", first, 1), ("a.npy", second, 2), ("alf", second, 3), ("a.npy", second, 4)]
-    assert list(alf.distinct(named, taken=["alf"])) == [
+    assert list(alf.unique_names(named, taken=["alf"])) == [
         ("a.npy", 1),
         ("a~22222222.npy", 2),
         ("alf~22222222", 3),
@@ -139,7 +139,7 @@ def test_distinct_gives_each_name_once() -> None:
 @given(st.lists(st.sampled_from(["a", "b.npy", "x" * 255]), max_size=6))
 def test_distinct_loses_nothing(names: list[str]) -> None:
     named = [(name, f"{i:08x}-{i:027x}", i) for i, name in enumerate(names)]
-    found = list(alf.distinct(named))
+    found = list(alf.unique_names(named))
     assert [thing for _, thing in found] == list(range(len(names)))
     assert len({name for name, _ in found}) == len(names)
     assert all(len(name.encode()) <= 255 for name, _ in found)

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from onefs.dates import dataset_time, file_time, midnight
+from onefs.dates import dataset_mtime, file_mtime, midnight
 from onefs.model import Dataset
 
 PLACE = ("lab", "subject", "2020-02-29", "001", "alf", "a.b.npy")
@@ -20,9 +20,11 @@ def day_of(seconds: float) -> str:
 
 def test_what_only_alyx_says_does_not_matter() -> None:
     from_alyx = replace(DATASET, mtime=1.6e9, dataset_type="a.b", qc="PASS")
-    assert dataset_time(PLACE, from_alyx) == dataset_time(PLACE, replace(DATASET, from_tables=True))
-    assert day_of(dataset_time(PLACE, from_alyx)) == "2020-02-29"
-    assert dataset_time(PLACE, from_alyx) % 1 == 0  # what copies keep on any file system
+    assert dataset_mtime(PLACE, from_alyx) == dataset_mtime(
+        PLACE, replace(DATASET, from_tables=True)
+    )
+    assert day_of(dataset_mtime(PLACE, from_alyx)) == "2020-02-29"
+    assert dataset_mtime(PLACE, from_alyx) % 1 == 0  # what copies keep on any file system
 
 
 def test_other_bytes_have_another_mtime() -> None:
@@ -32,7 +34,7 @@ def test_other_bytes_have_another_mtime() -> None:
         replace(DATASET, md5="", size=4),
         replace(DATASET, md5="", id="2" * 32),
     ]
-    assert len({dataset_time(PLACE, each) for each in (DATASET, *others)}) == 5
+    assert len({dataset_mtime(PLACE, each) for each in (DATASET, *others)}) == 5
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,7 @@ def test_other_bytes_have_another_mtime() -> None:
     ],
 )
 def test_a_revision_that_is_a_day_has_its_own(revision: str, day: str) -> None:
-    assert day_of(dataset_time(PLACE, replace(DATASET, revision=revision))) == day
+    assert day_of(dataset_mtime(PLACE, replace(DATASET, revision=revision))) == day
 
 
 @pytest.mark.parametrize(
@@ -71,8 +73,8 @@ def test_a_revision_that_is_a_day_has_its_own(revision: str, day: str) -> None:
 )
 def test_a_date_that_cannot_be_is_never_1970(text: str) -> None:
     assert day_of(midnight(text)) == "2000-01-01"
-    assert day_of(file_time(text, b"bytes")) == "2000-01-01"
+    assert day_of(file_mtime(text, b"bytes")) == "2000-01-01"
 
 
 def test_a_place_without_a_date() -> None:
-    assert day_of(dataset_time(("a.b.npy",), DATASET)) == "2000-01-01"
+    assert day_of(dataset_mtime(("a.b.npy",), DATASET)) == "2000-01-01"

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from onefs.cli import main
-from onefs.settings import VARIABLES
+from onefs.config.settings import ENVIRONMENT_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -51,7 +51,7 @@ def test_every_command_and_flag_is_documented(name: str) -> None:
                 assert f"`{flag}" in section, f"docs/COMMANDS.md: {name} has no {flag}"
 
 
-@pytest.mark.parametrize("variable", VARIABLES)
+@pytest.mark.parametrize("variable", ENVIRONMENT_VARIABLES)
 def test_every_variable_is_documented(variable: str) -> None:
     assert f"`{variable}`" in COMMANDS
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from onefs import errors
-from onefs.content.answers import Changed, WrongSize
-from onefs.content.hosts import Silent
-from onefs.errors import OnefsError, ServerError, Throttled, Unreachable, again, reason_of
-from onefs.flights import Flights, outcome
+from onefs.download.hosts import CircuitOpen
+from onefs.download.responses import RemoteFileChanged, WrongSize
+from onefs.errors import OnefsError, ServerError, Throttled, Unreachable, copy_error, reason_of
+from onefs.lowlevel.single_flight import SingleFlight, result_of
 
 
 def _all_errors(root: type[OnefsError]) -> list[type[OnefsError]]:
@@ -28,7 +28,7 @@ def _all_errors(root: type[OnefsError]) -> list[type[OnefsError]]:
 def test_a_copy_is_of_the_same_class_and_says_the_same(kind: type[OnefsError]) -> None:
     error = kind.__new__(kind)
     error.args = ("what went wrong",)
-    copy = again(error)
+    copy = copy_error(error)
     assert type(copy) is kind
     assert copy is not error
     assert (str(copy), copy.errno, copy.args) == (str(error), error.errno, error.args)
@@ -40,8 +40,8 @@ def test_a_copy_is_of_the_same_class_and_says_the_same(kind: type[OnefsError]) -
         ServerError("no", 503, "detail"),
         Throttled("wait", 7.5),
         WrongSize("wrong", 17),
-        Changed("another"),
-        Silent("no answer"),
+        RemoteFileChanged("another"),
+        CircuitOpen("no answer"),
         errors.NotFound("nothing"),
         OSError(errno.ENOSPC, "full", "/some/file"),
         ssl.SSLCertVerificationError(1, "no"),
@@ -53,7 +53,7 @@ def test_a_copy_is_of_the_same_class_and_says_the_same(kind: type[OnefsError]) -
 def test_a_copy_has_the_attributes_and_the_cause(error: BaseException) -> None:
     cause = ValueError("below")
     error.__cause__ = cause
-    copy = again(error)
+    copy = copy_error(error)
     assert type(copy) is type(error)
     assert str(copy) == str(error)
     assert vars(copy) == vars(error)
@@ -76,15 +76,15 @@ def _grows(raise_it: Callable[[], object], stored: BaseException) -> int:
     return len(traceback.extract_tb(stored.__traceback__))
 
 
-def test_the_waiters_of_one_run_share_no_traceback() -> None:
+def test_callers_of_one_flight_share_no_traceback() -> None:
     future: Future[int] = Future()
     stored = Unreachable("the server is away")
     future.set_exception(stored)
-    assert _grows(lambda: outcome(future), stored) == 0
+    assert _grows(lambda: result_of(future), stored) == 0
 
 
-def test_a_run_that_fails_keeps_its_traceback_as_it_was() -> None:
-    flights: Flights[int] = Flights("test", workers=1)
+def test_a_flight_that_fails_keeps_its_traceback() -> None:
+    flights: SingleFlight[int] = SingleFlight("test", workers=1)
     release, stored = threading.Event(), Unreachable("the server is away")
 
     def work() -> int:

@@ -8,14 +8,14 @@ import pytest
 
 from onefs.errors import NotFound, ServerError, Throttled
 from onefs.printable import printable
-from tests.hostile import obeyed
+from tests.terminal_escapes import control_characters_in
 
 EVERY = [chr(code) for code in range(0x110000)]
 
 
 def test_no_control_character_is_left() -> None:
     shown = "".join(map(printable, EVERY))
-    assert obeyed(shown) == []
+    assert control_characters_in(shown) == []
     assert all(len(printable(char).splitlines()) <= 1 for char in EVERY)
 
 
@@ -35,7 +35,7 @@ def test_what_people_write_stays(text: str) -> None:
         ("a\u202eb\u2028c\x9b2Jd", "a?b c?2Jd"),
     ],
 )
-def test_what_becomes_of_others(text: str, shown: str) -> None:
+def test_other_characters_are_replaced(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from onefs.demo.made import MadeLaboratory
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
+from onefs.demo.synthetic import SyntheticLaboratory
 from onefs.one import OnefsWarning
 from tests.one.conftest import set_home
 
@@ -26,7 +26,7 @@ def test_every_block_prints_what_the_page_says(
     set_home(tmp_path, monkeypatch)
     names: dict[str, Any] = {}
     printed = ""
-    with Servers(MadeLaboratory()) as servers, warnings.catch_warnings(record=True) as caught:
+    with Servers(SyntheticLaboratory()) as servers, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", OnefsWarning)
         for kind, text in BLOCKS:
             if kind == "text":

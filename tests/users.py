@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from tests import rig
+from tests.cleanup import sweep
 from tests.running import ONEFS, clean_environment, process, run
-from tests.sweeping import sweep
 
 CHECKOUT = Path(__file__).parents[1]
 UID, OTHER_UID, NO_HOME_UID = 45678, 45679, 45680

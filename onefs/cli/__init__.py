@@ -14,10 +14,10 @@ from typing import Any
 import click
 
 from onefs import __version__
-from onefs.cli.notices import Notices
-from onefs.cli.options import report
+from onefs.cli.deferred_warnings import DeferredWarnings
+from onefs.cli.options import report_error
 from onefs.cli.streams import standard_streams, start_in_utf8_mode
-from onefs.cli.usage import UsageGroup, shown_as_sentences
+from onefs.cli.usage_errors import UsageGroup, errors_as_sentences
 from onefs.errors import OnefsError, reason_of
 
 #: name -> where the command is, and its line in ``onefs --help``
@@ -68,23 +68,23 @@ class LazyGroup(UsageGroup):
             try:
                 return super().main(args, *more, **named)
             except OnefsError as error:  # help that could not be printed
-                sys.exit(report(error))
+                sys.exit(report_error(error))
             except OSError as error:
-                sys.exit(report(_unforeseen(error)))
+                sys.exit(report_error(_to_onefs_error(error)))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        with shown_as_sentences():
+        with errors_as_sentences():
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            with Notices() as notices, shown_as_sentences():
-                notices.addFilter(_is_told_here_only)
+            with DeferredWarnings() as notices, errors_as_sentences():
+                notices.addFilter(_is_reported_only_here)
                 try:
                     return super().invoke(ctx)
                 except OnefsError as error:
-                    notices.reported(str(error))
-                    ctx.exit(report(error))
+                    notices.suppress(str(error))
+                    ctx.exit(report_error(error))
         except KeyboardInterrupt:
             ctx.exit(130)
         except click.Abort as abort:
@@ -93,12 +93,15 @@ class LazyGroup(UsageGroup):
             ctx.exit(130)
 
 
-def _is_told_here_only(record: logging.LogRecord) -> bool:
+def _is_reported_only_here(record: logging.LogRecord) -> bool:
     """Whether a warning is not also a command's own sentence, as that of a server that is away."""
-    return record.name not in ("onefs.metadata.presence", "onefs.metadata.listings.refresh")
+    return record.name not in (
+        "onefs.catalogue.availability",
+        "onefs.catalogue.listing_cache.refresh",
+    )
 
 
-def _unforeseen(error: OSError) -> OnefsError:
+def _to_onefs_error(error: OSError) -> OnefsError:
     """The sentence of a system's error that no layer has put into words."""
     sentence = OnefsError(reason_of(error))
     sentence.__cause__ = error

@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from onefs.cli.options import FAILED, database_options, folder_options, say, say_path
-from onefs.cli.status import size
-from onefs.cli.usage import UsageGroup
+from onefs.cli.options import EXIT_FAILED, database_options, folder_options, say, say_path
+from onefs.cli.status import format_size
+from onefs.cli.usage_errors import UsageGroup
 from onefs.errors import CacheError, NotFound
 from onefs.printable import plural
 
 if TYPE_CHECKING:
     from onefs.access import Access
-    from onefs.content.adopt import Adoption
-    from onefs.content.keeping import Kept
+    from onefs.cache.adopt import Adoption
+    from onefs.content.admin import CacheItem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-paths = click.argument("paths", metavar="PATH|EID...", nargs=-1, required=True)
-some_paths = click.argument("paths", metavar="[PATH|EID...]", nargs=-1)
-as_json = click.option("--json", "as_json", is_flag=True, help="For programs.")
+paths_argument = click.argument("paths", metavar="PATH|EID...", nargs=-1, required=True)
+optional_paths_argument = click.argument("paths", metavar="[PATH|EID...]", nargs=-1)
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
 def site_options(command: F) -> F:
@@ -37,7 +37,7 @@ def site_options(command: F) -> F:
     return database_options(folder_options(command))
 
 
-def cache_options(command: F) -> F:
+def offline_site_options(command: F) -> F:
     """The same, and ``--offline``."""
     offline = click.option(
         "--offline", is_flag=True, help="Ask no server: what is known already must do."
@@ -55,13 +55,13 @@ def cache() -> None:
 
 
 @cache.command()
-@as_json
-@cache_options
+@json_option
+@offline_site_options
 def info(as_json: bool, **flags: Any) -> None:
     """Show what the cache takes, and its limits."""
-    with _opened((), flags) as (access, _):
-        kept = access.content.keeping.listing()
-        total, free = access.content.space()
+    with _open_access((), flags) as (access, _):
+        kept = access.content.admin.list_items()
+        total, free = access.content.disk_space()
         limits = access.content.limits
         found: dict[str, Any] = {
             "cache_dir": str(access.content.cache_dir),
@@ -81,20 +81,20 @@ def info(as_json: bool, **flags: Any) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    limit = "no limit" if found["limit"] is None else f"of {size(found['limit'])}"
+    limit = "no limit" if found["limit"] is None else f"of {format_size(found['limit'])}"
     if "limited_by" in found:
         limit += f" (set by the mount at {found['limited_by']})"
     states = ", ".join(f"{count} {state}" for state, count in sorted(found["states"].items()))
     say(f"{found['cache_dir']}  of {found['database']}")
-    say(f"  {size(found['bytes'])} downloaded, {limit}; {states or 'empty'}")
+    say(f"  {format_size(found['bytes'])} downloaded, {limit}; {states or 'empty'}")
     say(f"  {found['pinned']} pinned; {found['others']} not downloaded by onefs")
-    reserve = f", {size(limits.min_free)} left to others" if limits.min_free else ""
-    say(f"  disk: {size(free)} free of {size(total)}{reserve}")
+    reserve = f", {format_size(limits.min_free)} left to others" if limits.min_free else ""
+    say(f"  disk: {format_size(free)} free of {format_size(total)}{reserve}")
 
 
 def _limiting_mount(cache_dir: str) -> tuple[int, str] | None:
     """The smallest limit that a running mount keeps a cache folder to, and its mount point."""
-    from onefs.mount.records import list_mounts
+    from onefs.mount.mount_registry import list_mounts
 
     return min(
         (
@@ -109,51 +109,51 @@ def _limiting_mount(cache_dir: str) -> tuple[int, str] | None:
 
 
 @cache.command("list")
-@some_paths
-@as_json
-@cache_options
+@optional_paths_argument
+@json_option
+@offline_site_options
 def list_(paths: tuple[str, ...], as_json: bool, **flags: Any) -> None:
     """List what the cache holds: state, size, last use and path."""
-    from onefs.cli.chosen import kept_at, shown_path
+    from onefs.cli.cached_datasets import cached_files_at, display_path
 
-    with _opened(paths, flags) as (access, patterns):
-        found = [(kept, shown_path(access, kept)) for kept in kept_at(access, patterns)]
+    with _open_access(paths, flags) as (access, patterns):
+        found = [(kept, display_path(access, kept)) for kept in cached_files_at(access, patterns)]
     if as_json:
         rows = [{**asdict(kept), "path": path} for kept, path in found]
         click.echo(json.dumps({"files": rows}, indent=2))
         return
     for kept, path in found:
-        say(_row(kept, path))
+        say(_format_row(kept, path))
 
 
 @cache.command()
-@some_paths
-@as_json
-@cache_options
+@optional_paths_argument
+@json_option
+@offline_site_options
 def verify(paths: tuple[str, ...], as_json: bool, **flags: Any) -> None:
     """Read cached files again and compare them with the database; repair what is wrong.
 
     A wrong file of ours is removed and a wrong block struck out, to be fetched again when they are
     read. Exit code 1 when something was wrong.
     """
-    from onefs.cli.chosen import kept_at
-    from onefs.cli.progress import Progress, total
+    from onefs.cli.cached_datasets import cached_files_at
+    from onefs.cli.progress_bars import ProgressBars, sum_known
 
-    with _opened(paths, flags) as (access, patterns):
-        chosen = [kept for kept in kept_at(access, patterns) if kept.state != "bad"]
+    with _open_access(paths, flags) as (access, patterns):
+        chosen = [kept for kept in cached_files_at(access, patterns) if kept.state != "bad"]
         sizes = {kept.path: kept.size if kept.state != "partial" else 0 for kept in chosen}
         only = {kept.dataset_id for kept in chosen}
         results = []
-        with Progress(len(chosen), total(sizes.values())) as progress:
-            for checked in access.content.keeping.verify(
+        with ProgressBars(len(chosen), sum_known(sizes.values())) as progress:
+            for checked in access.content.admin.verify(
                 lambda path, done: progress.update(path, done, sizes.get(path, 0)), only
             ):
-                progress.end(checked.path, sizes.get(checked.path, 0))
+                progress.finish(checked.path, sizes.get(checked.path, 0))
                 results.append(checked)
                 if checked.good is False and not as_json:
                     progress.say(f"{checked.path}: {checked.reason}")
         wrong = [checked.path for checked in results if checked.good is False]
-        _forget_pages(access, wrong)
+        _drop_pages_of(access, wrong)
     if as_json:
         click.echo(json.dumps({"files": [asdict(each) for each in results]}, indent=2))
     else:
@@ -161,48 +161,48 @@ def verify(paths: tuple[str, ...], as_json: bool, **flags: Any) -> None:
         note = f", {unproved} without a hash to compare" if unproved else ""
         say(f"{len(results)} {plural(len(results), 'file')}, {len(wrong)} wrong{note}", err=True)
     if wrong:
-        click.get_current_context().exit(FAILED)
+        click.get_current_context().exit(EXIT_FAILED)
 
 
 @cache.command()
-@paths
-@cache_options
+@paths_argument
+@offline_site_options
 def pin(paths: tuple[str, ...], **flags: Any) -> None:
     """Never evict what is at PATH, nor what will be."""
-    with _opened(paths, flags, asks=True, makes=True) as (access, patterns):
+    with _open_access(paths, flags, online=True, may_create=True) as (access, patterns):
         count = 0
         for pattern in patterns:
-            for dataset, _ in access.tree.datasets(pattern):
-                access.content.keeping.pin(dataset.id)
+            for dataset, _ in access.tree.find_datasets(pattern):
+                access.content.admin.pin(dataset.id)
                 count += 1
     say(f"{count} {plural(count, 'dataset')} pinned", err=True)
 
 
 @cache.command()
-@paths
-@cache_options
+@paths_argument
+@offline_site_options
 def unpin(paths: tuple[str, ...], **flags: Any) -> None:
     """Take back `onefs cache pin`."""
-    with _opened(paths, flags, asks=True) as (access, patterns):
-        found = {d.id for pattern in patterns for d, _ in access.tree.datasets(pattern)}
+    with _open_access(paths, flags, online=True) as (access, patterns):
+        found = {d.id for pattern in patterns for d, _ in access.tree.find_datasets(pattern)}
         for dataset_id in found:
-            access.content.keeping.unpin(dataset_id)
+            access.content.admin.unpin(dataset_id)
     say(f"{len(found)} {plural(len(found), 'dataset')} unpinned", err=True)
 
 
 @cache.command()
-@paths
-@cache_options
+@paths_argument
+@offline_site_options
 def evict(paths: tuple[str, ...], **flags: Any) -> None:
     """Remove what was downloaded of PATH. What is pinned or being read stays.
 
     Exit code 1 when something could not be removed.
     """
-    from onefs.cli.chosen import kept_at
+    from onefs.cli.cached_datasets import cached_files_at
 
-    with _opened(paths, flags) as (access, patterns):
-        keeping = access.content.keeping
-        chosen = {kept.dataset_id for kept in kept_at(access, patterns)}
+    with _open_access(paths, flags) as (access, patterns):
+        keeping = access.content.admin
+        chosen = {kept.dataset_id for kept in cached_files_at(access, patterns)}
         freed, failed = 0, set()
         for dataset_id in sorted(chosen):
             try:
@@ -210,46 +210,46 @@ def evict(paths: tuple[str, ...], **flags: Any) -> None:
             except CacheError as error:
                 failed.add(dataset_id)
                 say(f"onefs: {error}", err=True)
-        for kept in keeping.listing():
+        for kept in keeping.list_items():
             if kept.dataset_id in chosen - failed and kept.on_disk:
-                say(f"{kept.path}: {_why_left(kept)}", err=True)
-    say(f"freed {size(freed)}", err=True)
+                say(f"{kept.path}: {_reason_kept(kept)}", err=True)
+    say(f"freed {format_size(freed)}", err=True)
     if failed:
-        click.get_current_context().exit(FAILED)
+        click.get_current_context().exit(EXIT_FAILED)
 
 
 @cache.command()
-@cache_options
+@offline_site_options
 def clear(**flags: Any) -> None:
     """Remove all that was downloaded. What is pinned or being read stays.
 
     Exit code 1 when something could not be removed.
     """
     failures: list[str] = []
-    with _opened((), flags) as (access, _):
-        freed = access.content.keeping.clear(failures.append)
+    with _open_access((), flags) as (access, _):
+        freed = access.content.admin.clear(failures.append)
         left = access.content.total_bytes()
     for failure in failures:
         say(f"onefs: {failure}", err=True)
     why = "are pinned, being read or cannot be removed" if failures else "are pinned or being read"
-    rest = f"; {size(left)} {why}" if left else ""
-    say(f"freed {size(freed)}{rest}", err=True)
+    rest = f"; {format_size(left)} {why}" if left else ""
+    say(f"freed {format_size(freed)}{rest}", err=True)
     if failures:
-        click.get_current_context().exit(FAILED)
+        click.get_current_context().exit(EXIT_FAILED)
 
 
 @cache.command()
-@paths
-@cache_options
+@paths_argument
+@offline_site_options
 def accept(paths: tuple[str, ...], **flags: Any) -> None:
     """Serve bytes that contradict the database, as they are, from now on.
 
     Until the database's record changes. Prints where they stand.
     """
-    with _opened(paths, flags, asks=True) as (access, patterns):
+    with _open_access(paths, flags, online=True) as (access, patterns):
         count = 0
         for pattern in patterns:
-            for dataset, place in access.tree.datasets(pattern):
+            for dataset, place in access.tree.find_datasets(pattern):
                 if access.content.state(dataset)[0] == "bad":
                     say_path(access.content.accept(dataset, place))
                     count += 1
@@ -261,23 +261,23 @@ def accept(paths: tuple[str, ...], **flags: Any) -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False))
 @click.option("--trust", is_flag=True, help="Take files of the right size without an md5, too.")
 @click.option("--link", is_flag=True, help="Link to the files instead of copying them.")
-@as_json
-@cache_options
+@json_option
+@offline_site_options
 def adopt(folder: str, trust: bool, link: bool, as_json: bool, **flags: Any) -> None:
     """Take files that were downloaded before, from DIR, when they are what the database says.
 
     DIR is a ONE cache folder, or has `lab/subject/...` below it; names may hold UUIDs.
     """
-    from onefs.cli.finding import Finder
-    from onefs.cli.progress import Progress, total
-    from onefs.content.adopt import adopt_folder
+    from onefs.cache.adopt import adopt_folder
+    from onefs.cli.dataset_finder import DatasetFinder
+    from onefs.cli.progress_bars import ProgressBars, sum_known
 
     sizes = _sizes_below(Path(folder))
     with (
-        _opened((), flags, asks=True, makes=True) as (access, _),
-        Progress(len(sizes), total(sizes.values())) as progress,
+        _open_access((), flags, online=True, may_create=True) as (access, _),
+        ProgressBars(len(sizes), sum_known(sizes.values())) as progress,
     ):
-        finder = Finder(access, Path(folder))
+        finder = DatasetFinder(access, Path(folder))
         found = []
         for each in adopt_folder(
             access.content.store,
@@ -288,9 +288,9 @@ def adopt(folder: str, trust: bool, link: bool, as_json: bool, **flags: Any) -> 
             trust=trust,
         ):
             found.append(each)
-            progress.end(str(each.path), sizes.get(each.path, 0))
+            progress.finish(str(each.path), sizes.get(each.path, 0))
             if not as_json:
-                progress.say(_adopted(each))
+                progress.say(_format_adoption(each))
     if as_json:
         rows = [
             {"path": str(e.path), "outcome": e.outcome.value, "reason": e.reason} for e in found
@@ -302,7 +302,7 @@ def adopt(folder: str, trust: bool, link: bool, as_json: bool, **flags: Any) -> 
     say(said or "no files", err=True)
 
 
-def _check_cache_dir(flags: dict[str, Any]) -> None:
+def _check_cache_dir_exists(flags: dict[str, Any]) -> None:
     """Raise NotFound for a cache folder that was named and does not exist."""
     named = flags.get("cache_dir") or os.environ.get("ONEFS_CACHE_DIR")
     if named and not os.path.isdir(os.path.expanduser(named)):
@@ -310,30 +310,34 @@ def _check_cache_dir(flags: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _opened(
-    arguments: Sequence[str], flags: dict[str, Any], *, asks: bool = False, makes: bool = False
+def _open_access(
+    arguments: Sequence[str],
+    flags: dict[str, Any],
+    *,
+    online: bool = False,
+    may_create: bool = False,
 ) -> Iterator[tuple[Access, list[str]]]:
     """The database that the arguments are about, and the arguments as patterns of the tree.
 
     Its server is asked only where the command ``asks``, and without ``--offline``. A cache folder
     that is named must exist, unless the command ``makes`` one.
     """
-    from onefs.cli.opening import access_to, locate, using
+    from onefs.cli.targets import closing_access, open_site, resolve_arguments
 
-    if not makes:
-        _check_cache_dir(flags)
+    if not may_create:
+        _check_cache_dir_exists(flags)
     wanted = dict(flags)
-    offline = wanted.pop("offline") or not asks
-    site, patterns = locate(arguments, wanted)
-    with using(access_to(site, offline=offline)) as access:
+    offline = wanted.pop("offline") or not online
+    site, patterns = resolve_arguments(arguments, wanted)
+    with closing_access(open_site(site, offline=offline)) as access:
         yield access, patterns
 
 
-def _row(kept: Kept, path: str) -> str:
+def _format_row(kept: CacheItem, path: str) -> str:
     used = datetime.fromtimestamp(kept.used_at).strftime("%Y-%m-%d %H:%M") if kept.used_at else "-"
-    amount = size(kept.on_disk)
+    amount = format_size(kept.on_disk)
     if kept.state == "partial":
-        amount = f"{amount} of {size(kept.size)}"
+        amount = f"{amount} of {format_size(kept.size)}"
     marks = ", ".join(
         name for name, holds in (("pinned", kept.pinned), ("not ours", not kept.ours)) if holds
     )
@@ -341,7 +345,7 @@ def _row(kept: Kept, path: str) -> str:
     return f"{kept.state:<10}  {amount:>22}  {used:<16}  {path}{marks and f'  [{marks}]'}{reason}"
 
 
-def _why_left(kept: Kept) -> str:
+def _reason_kept(kept: CacheItem) -> str:
     """Why something is still there after it was to go."""
     if kept.pinned:
         return "it is pinned: `onefs cache unpin` it first"
@@ -358,14 +362,14 @@ def _sizes_below(folder: Path) -> dict[Path, int]:
     return found
 
 
-def _adopted(adoption: Adoption) -> str:
+def _format_adoption(adoption: Adoption) -> str:
     reason = f" ({adoption.reason})" if adoption.reason else ""
     return f"{adoption.outcome.value}: {adoption.path}{reason}"
 
 
-def _forget_pages(access: Access, wrong: list[str]) -> None:
+def _drop_pages_of(access: Access, wrong: list[str]) -> None:
     """Make the kernel forget what mounts of this cache have shown of files that have rotted."""
-    from onefs.cli.pages import forget_pages
+    from onefs.cli.page_cache import drop_pages
 
     for path in wrong:
-        forget_pages(access.content.cache_dir, path)
+        drop_pages(access.content.cache_dir, path)

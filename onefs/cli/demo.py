@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from onefs.cli.usage import UsageGroup
+from onefs.cli.usage_errors import UsageGroup
 
 
 @click.group(cls=UsageGroup)
@@ -71,7 +71,7 @@ def serve(**options: object) -> None:
     from onefs.demo import missing_library
 
     try:
-        from onefs.demo.serve import Options, run
+        from onefs.demo.servers import ServeOptions, run
     except ModuleNotFoundError as error:
         raise missing_library(error) from error
-    run(Options(**options))  # type: ignore[arg-type]
+    run(ServeOptions(**options))  # type: ignore[arg-type]

@@ -11,23 +11,23 @@ import click
 
 from onefs import alf
 from onefs.cli.cache import site_options
-from onefs.cli.notices import reported
-from onefs.cli.options import FAILED, exit_code, say, say_path
-from onefs.cli.status import size
+from onefs.cli.deferred_warnings import suppress_warnings_about
+from onefs.cli.options import EXIT_FAILED, exit_code, say, say_path
+from onefs.cli.status import format_size
 from onefs.errors import NotFound, OnefsError
-from onefs.metadata.terms import nearest
 from onefs.printable import plural
-from onefs.tree.views import BY_EID, BY_REF
+from onefs.search.vocabulary import nearest_name_hint
+from onefs.tree.lookup_folders import BY_EID, BY_REF
 
 if TYPE_CHECKING:
     from onefs.access import Access
-    from onefs.content.store import Place
+    from onefs.cache.store import Place
     from onefs.model import Dataset, Session
 
 #: sessions that take so long to ask for that the user is told
-_MANY = 40
+_ANNOUNCED_SESSIONS = 40
 #: seconds after which the command shows what it lists
-PLANNING_SECONDS = 1.0
+PROGRESS_DELAY_SECONDS = 1.0
 
 
 @click.command()
@@ -59,43 +59,43 @@ def get(
     patterns (quote them). What is there is skipped, what was begun is resumed. Works with and
     without a mount. The exit code is not 0 when a file could not be had.
     """
-    from onefs.cli.opening import access_to, locate, using
+    from onefs.cli.targets import closing_access, open_site, resolve_arguments
 
-    site, patterns = locate(paths, flags)
+    site, patterns = resolve_arguments(paths, flags)
     unasked: dict[str, OnefsError] = {}
-    with using(access_to(site, offline=offline)) as access:
+    with closing_access(open_site(site, offline=offline)) as access:
         try:
-            found = _listed(access, patterns)
+            found = _list_datasets(access, patterns)
             # where files stand matters to who fetches them, and what types they have to who chooses
             if not offline and (types or not dry_run):
-                sessions = _from_tables(access, found, whatever_is_here=bool(types))
-                unasked = _complete(access, sessions)
+                sessions = _sessions_of_tables_only(access, found, include_cached=bool(types))
+                unasked = _complete_sessions(access, sessions)
                 if len(unasked) < len(sessions):
-                    found = _listed(access, patterns)
-            wanted = _chosen(access, found, patterns, types)
+                    found = _list_datasets(access, patterns)
+            wanted = _select_by_type(access, found, patterns, types)
             if dry_run:
-                _say_what(access, wanted)
+                _print_dry_run(access, wanted)
                 return
-            code = _fetch(access, wanted, jobs, verbose=verbose)
+            code = _download(access, wanted, jobs, verbose=verbose)
         finally:
-            _tell_unasked(unasked)
+            _report_incomplete(unasked)
     if code:
         click.get_current_context().exit(code)
 
 
-Found = list[tuple["Dataset", "Place"]]
+DatasetsWithPlaces = list[tuple["Dataset", "Place"]]
 
 
-def _listed(access: Access, patterns: Sequence[str]) -> Found:
+def _list_datasets(access: Access, patterns: Sequence[str]) -> DatasetsWithPlaces:
     """The datasets at the patterns, each once."""
-    from onefs.cli.meter import Meter
+    from onefs.cli.progress_line import ProgressLine
 
     found: dict[str, tuple[Dataset, Place]] = {}
-    with Meter(after=PLANNING_SECONDS) as meter:
+    with ProgressLine(delay_seconds=PROGRESS_DELAY_SECONDS) as meter:
         for pattern in patterns:
             meter.show(f"listing {pattern}:", len(found), 0, "files so far")
             try:
-                for dataset, place in access.tree.datasets(pattern):
+                for dataset, place in access.tree.find_datasets(pattern):
                     found.setdefault(dataset.id, (dataset, place))
                     where = "/".join(place[:4])
                     meter.show(f"listing {where}:", len(found), 0, "files so far")
@@ -105,25 +105,27 @@ def _listed(access: Access, patterns: Sequence[str]) -> Found:
     return list(found.values())
 
 
-def _from_tables(access: Access, found: Found, *, whatever_is_here: bool) -> list[Session]:
+def _sessions_of_tables_only(
+    access: Access, found: DatasetsWithPlaces, *, include_cached: bool
+) -> list[Session]:
     """The sessions of those datasets that only cache tables know, which do not say what type a
     dataset is or where; without those whose files are here, unless ``whatever_is_here``."""
     unsaid = {
         dataset.eid
         for dataset, _ in found
-        if dataset.from_tables and (whatever_is_here or access.content.known_path(dataset) is None)
+        if dataset.from_tables and (include_cached or access.content.cached_path(dataset) is None)
     }
-    return access.database.sessions_of(sorted(unsaid))
+    return access.database.sessions_by_eid(sorted(unsaid))
 
 
-def _complete(access: Access, sessions: Sequence[Session]) -> dict[str, OnefsError]:
+def _complete_sessions(access: Access, sessions: Sequence[Session]) -> dict[str, OnefsError]:
     """Have Alyx list these sessions; those that it could not be asked for, and why."""
-    if len(sessions) >= _MANY:
+    if len(sessions) >= _ANNOUNCED_SESSIONS:
         say(f"asking Alyx for {len(sessions)} sessions ...", err=True)
-    return access.catalogue.complete_all(sessions) if sessions else {}
+    return access.catalogue.fetch_full_listings(sessions) if sessions else {}
 
 
-def _tell_unasked(unasked: Mapping[str, OnefsError]) -> None:
+def _report_incomplete(unasked: Mapping[str, OnefsError]) -> None:
     if unasked:
         count = f"{len(unasked)} {plural(len(unasked), 'session')}"
         say(
@@ -133,11 +135,13 @@ def _tell_unasked(unasked: Mapping[str, OnefsError]) -> None:
         )
 
 
-def _chosen(access: Access, found: Found, patterns: Sequence[str], types: Sequence[str]) -> Found:
+def _select_by_type(
+    access: Access, found: DatasetsWithPlaces, patterns: Sequence[str], types: Sequence[str]
+) -> DatasetsWithPlaces:
     """The datasets that have one of the types, if any are given. Raises NotFound for none."""
     everything = found
     if types:
-        typed = access.catalogue.typed([dataset for dataset, _ in found])
+        typed = access.catalogue.with_types([dataset for dataset, _ in found])
         found = [
             (dataset, place)
             for dataset, (_, place) in zip(typed, found, strict=True)
@@ -149,8 +153,8 @@ def _chosen(access: Access, found: Found, patterns: Sequence[str], types: Sequen
             _refuse_unserved(access, everything, pattern, types)
         named = (each.removeprefix(f"{BY_EID}/").removeprefix(f"{BY_REF}/") for each in patterns)
         places = ", ".join(named)
-        every = access.catalogue.typed([dataset for dataset, _ in everything])
-        near = nearest(types[0], {each.dataset_type for each in every}) if types else ""
+        every = access.catalogue.with_types([dataset for dataset, _ in everything])
+        near = nearest_name_hint(types[0], {each.dataset_type for each in every}) if types else ""
         raise NotFound(f"there is no dataset{kind} at {places}{near}")
     return found
 
@@ -180,102 +184,105 @@ def _refuse_unserved(
         kind = dataset.dataset_type
         return named and (not types or any(fnmatchcase(kind, each) for each in types))
 
-    for session in access.database.sessions_of(sorted(eids)):
+    for session in access.database.sessions_by_eid(sorted(eids)):
         refuse_unserved(access.catalogue, session, is_meant, variant)
 
 
 def _sessions_at(access: Access, folders: Sequence[str]) -> set[str]:
     """The eids of the sessions at a path or pattern; none where they cannot be listed."""
-    from onefs.tree.finding import expand
+    from onefs.tree.path_patterns import expand_pattern
 
     try:
-        paths = list(expand(access.tree, "/".join(folders)))
+        paths = list(expand_pattern(access.tree, "/".join(folders)))
         return {access.tree.xattrs(path).get("user.onefs.eid", "") for path in paths} - {""}
     except OnefsError:
         return set()
 
 
-def _say_what(access: Access, wanted: Iterable[tuple[Dataset, Place]]) -> None:
+def _print_dry_run(access: Access, wanted: Iterable[tuple[Dataset, Place]]) -> None:
     count, amount, there = 0, 0, 0
     for dataset, place in wanted:
-        if access.content.known_path(dataset) is not None:
+        if access.content.cached_path(dataset) is not None:
             there += 1
             continue
         count += 1
         amount += dataset.size or 0
-        say_path(access.content.store.final(place))
-    say(f"{_files(count)} to fetch, {size(amount)}; {there} there already", err=True)
+        say_path(access.content.store.final_path(place))
+    say(
+        f"{_format_file_count(count)} to fetch, {format_size(amount)}; {there} there already",
+        err=True,
+    )
 
 
-def _fetch(access: Access, wanted: Found, jobs: int, *, verbose: bool) -> int:
+def _download(access: Access, wanted: DatasetsWithPlaces, jobs: int, *, verbose: bool) -> int:
     """Fetch, and report how far it is; the exit code."""
-    from onefs.cli.progress import Progress, total
-    from onefs.content.prefetch import prefetch
+    from onefs.cli.progress_bars import ProgressBars, sum_known
+    from onefs.content.bulk import fetch_datasets
 
     sizes = {"/".join(place): dataset.size or 0 for dataset, place in wanted}
     names = {dataset.id: "/".join(place) for dataset, place in wanted}
-    done = _Outcome(len(wanted))
+    done = _DownloadReport(len(wanted))
 
-    def look(progress: Progress) -> None:
+    def look(progress: ProgressBars) -> None:
         for transfer in access.content.transfers():
-            progress.update(transfer.path, transfer.done, transfer.size or 0)
+            progress.update(transfer.path, transfer.done_bytes, transfer.size or 0)
 
     try:
-        with Progress(len(wanted), total(sizes.values()), look) as progress:
-            for each in prefetch(access.content, wanted, jobs):
+        with ProgressBars(len(wanted), sum_known(sizes.values()), look) as progress:
+            for each in fetch_datasets(access.content, wanted, jobs):
                 name = names[each.dataset.id]
-                progress.end(name, sizes[name])
+                progress.finish(name, sizes[name])
                 if each.error is not None:
-                    done.fail(name, each.error)
+                    done.add_error(name, each.error)
                     continue
                 progress.say_path(each.path)
-                done.there += each.there
-                done.fetched += not each.there
+                done.already_cached += each.was_cached
+                done.fetched += not each.was_cached
     except KeyboardInterrupt:
-        here = done.there + done.fetched
+        here = done.already_cached + done.fetched
         say(
-            f"stopped: {here} of {_files(done.wanted)} {'is' if done.wanted == 1 else 'are'} here; "
+            f"stopped: {here} of {_format_file_count(done.requested)} {'is' if done.requested == 1 else 'are'} here; "
             "run the same command to go on",
             err=True,
         )
         raise
-    done.report(access.content.meter.received, verbose=verbose)
-    return _code(list(done.troubles.values()))
+    done.print_summary(access.content.quota.received_bytes, verbose=verbose)
+    return _exit_code_of(list(done.errors.values()))
 
 
 @dataclass(slots=True)
-class _Outcome:
+class _DownloadReport:
     """Counts and failures of the files that were asked for."""
 
-    wanted: int
-    there: int = 0
+    requested: int
+    already_cached: int = 0
     fetched: int = 0
-    troubles: dict[str, OnefsError] = field(default_factory=dict)
+    errors: dict[str, OnefsError] = field(default_factory=dict)
 
-    def fail(self, name: str, error: OnefsError) -> None:
+    def add_error(self, name: str, error: OnefsError) -> None:
         """Note a file that could not be had."""
-        self.troubles[name] = error
-        reported(error)
+        self.errors[name] = error
+        suppress_warnings_about(error)
 
-    def report(self, received: int, *, verbose: bool) -> None:
+    def print_summary(self, received: int, *, verbose: bool) -> None:
         """Print the failures, alike ones as one, and the counts."""
         alike: dict[str, list[str]] = {}
-        for name, error in self.troubles.items():
-            alike.setdefault(_without_name(str(error), name), []).append(name)
+        for name, error in self.errors.items():
+            alike.setdefault(_remove_file_name(str(error), name), []).append(name)
         for why, names in alike.items():
-            which = names[0] if len(names) == 1 else _files(len(names))
+            which = names[0] if len(names) == 1 else _format_file_count(len(names))
             hint = "" if verbose or len(names) == 1 else "; --verbose names them"
             say(f"onefs: {which}: {why}{hint}", err=True)
             for name in names if verbose and len(names) > 1 else ():
-                say(f"  {name}: {self.troubles[name]}", err=True)
-        failed = f", {len(self.troubles)} failed" if self.troubles else ""
+                say(f"  {name}: {self.errors[name]}", err=True)
+        failed = f", {len(self.errors)} failed" if self.errors else ""
         say(
-            f"{_files(self.fetched)} fetched, {size(received)}; {self.there} there already{failed}",
+            f"{_format_file_count(self.fetched)} fetched, {format_size(received)}; {self.already_cached} there already{failed}",
             err=True,
         )
 
 
-def _without_name(why: str, name: str) -> str:
+def _remove_file_name(why: str, name: str) -> str:
     """An error's sentence without the file that it is about, so that alike ones are equal."""
     file = name.rpartition("/")[2]
     kept: list[str] = []
@@ -289,11 +296,11 @@ def _without_name(why: str, name: str) -> str:
     return " ".join(kept) or why
 
 
-def _files(count: int) -> str:
+def _format_file_count(count: int) -> str:
     return f"{count} {plural(count, 'file')}"
 
 
-def _code(troubles: Sequence[OnefsError]) -> int:
+def _exit_code_of(troubles: Sequence[OnefsError]) -> int:
     """0 without trouble; the code of all troubles when they have one, else FAILED."""
     codes = {exit_code(trouble) for trouble in troubles}
-    return codes.pop() if len(codes) == 1 else FAILED if codes else 0
+    return codes.pop() if len(codes) == 1 else EXIT_FAILED if codes else 0

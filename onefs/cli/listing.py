@@ -7,11 +7,18 @@ from typing import Any
 
 import click
 
-from onefs.cli.verbs import Database, emit, mount_of, table, verb_options, whole_path
+from onefs.cli.one_commands import (
+    DatabaseOptions,
+    format_table,
+    mountpoint_of,
+    one_options,
+    path_in_whole_tree,
+    print_lines,
+)
 from onefs.errors import UsageError
 from onefs.printable import printable
 
-_FORMAT = click.option(
+_format_option = click.option(
     "--format",
     "form",
     type=click.Choice(["table", "json"]),
@@ -29,10 +36,10 @@ _FORMAT = click.option(
 @click.option("--subjects", "what", flag_value="subjects", help="All subjects.")
 @click.option("--labs", "what", flag_value="labs", help="All labs.")
 @click.option("--dataset-types", "what", flag_value="dataset-types", help="All dataset types.")
-@_FORMAT
-@verb_options
+@_format_option
+@one_options
 def list_(
-    database: Database,
+    database: DatabaseOptions,
     session: str | None,
     details: bool,
     everything: bool,
@@ -48,63 +55,69 @@ def list_(
     if what is not None and (details or everything):
         raise UsageError(f"--details and --all are for a session, not for --{what}")
     with database.open(*filter(None, [session])) as one:
-        session = whole_path(session) if session is not None else None
+        session = path_in_whole_tree(session) if session is not None else None
         if session is not None:
             one.renew(session)
         if everything:
-            emit(json.dumps(one.list(session, "all"), indent=4).splitlines())
+            print_lines(json.dumps(one.list(session, "all"), indent=4).splitlines())
         elif details:
-            _emit_datasets(one.list(session, details=True), form)
+            _print_datasets(one.list(session, details=True), form)
         else:
-            _emit_names(one.list(session, what or "dataset-types"), form)
+            _print_names(one.list(session, what or "dataset-types"), form)
 
 
 @click.command()
 @click.argument("path")
-@_FORMAT
-@verb_options
-def show(database: Database, path: str, form: str) -> None:
+@_format_option
+@one_options
+def show(database: DatabaseOptions, path: str, form: str) -> None:
     """Print what the dataset at PATH is, without downloading it.
 
     PATH is one in the cache or in a mount, or lab/subject/date/number/... of the tree.
     """
     with database.open(path) as one:
-        found = one.describe(whole_path(path))
+        found = one.describe(path_in_whole_tree(path))
     if form == "json":
         click.echo(json.dumps(found, indent=4))
         return
     width = max(map(len, found))
     found["shape"] = tuple(found["shape"]) if "shape" in found else None
-    emit(
-        [f"{name.ljust(width)}  {_value(value)}".rstrip() for name, value in found.items() if value]
+    print_lines(
+        [
+            f"{name.ljust(width)}  {_format_value(value)}".rstrip()
+            for name, value in found.items()
+            if value
+        ]
     )
 
 
 @click.command()
 @click.argument("sessions", metavar="EID...", nargs=-1, required=True)
 @click.option("--cache", is_flag=True, help="The folder in the cache, also when it is mounted.")
-@verb_options
-def path(database: Database, sessions: tuple[str, ...], cache: bool) -> None:
+@one_options
+def path(database: DatabaseOptions, sessions: tuple[str, ...], cache: bool) -> None:
     """Print the folder of each session: where the database is mounted, else in the cache."""
     with database.open(*sessions) as one:
         if cache and one.mountpoint is not None:
             raise UsageError(f"the cache of {one.mountpoint} is another user's: leave --cache out")
-        mount = None if cache else mount_of(one)
-        emit([str(one.path(whole_path(session), mount)) for session in sessions])
+        mount = None if cache else mountpoint_of(one)
+        print_lines([str(one.path(path_in_whole_tree(session), mount)) for session in sessions])
 
 
-def _emit_names(names: list[str], form: str) -> None:
-    emit([json.dumps(names, indent=4)] if form == "json" else [printable(name) for name in names])
+def _print_names(names: list[str], form: str) -> None:
+    print_lines(
+        [json.dumps(names, indent=4)] if form == "json" else [printable(name) for name in names]
+    )
 
 
-def _emit_datasets(info: Any, form: str) -> None:
+def _print_datasets(info: Any, form: str) -> None:
     if form == "json":
         rows = [{k: v for k, v in row._asdict().items() if k != "data"} for row in info]
-        emit([json.dumps(rows, indent=4)])
+        print_lines([json.dumps(rows, indent=4)])
         return
     header = ["type", "collection", "revision", "bytes", "md5", "path"]
-    emit(
-        table(
+    print_lines(
+        format_table(
             [
                 [r.dataset_type, r.collection, r.revision, r.size or "?", r.md5, r.local_path]
                 for r in info
@@ -114,7 +127,7 @@ def _emit_datasets(info: Any, form: str) -> None:
     )
 
 
-def _value(value: object) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(printable(str(each)) for each in value) or "()"
     return printable(str(value))

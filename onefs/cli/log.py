@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from onefs.cli.options import database_options, folder_options, named, say, say_path
+from onefs.cli.options import database_options, folder_options, require_value, say, say_path
+from onefs.databases import resolve_database
 from onefs.errors import NotFound, UsageError, reason_of
-from onefs.sites import decide
 
 
 @click.command()
-@click.argument("mountpoint", type=click.Path(), callback=named, required=False)
+@click.argument("mountpoint", type=click.Path(), callback=require_value, required=False)
 @click.option(
     "--lines",
     type=click.IntRange(min=1),
@@ -27,7 +27,11 @@ from onefs.sites import decide
 @folder_options
 def log(mountpoint: str | None, lines: int, only_name: bool, **flags: str | None) -> None:
     """Print the end of the log of the mount at MOUNTPOINT, or of a database's mounts."""
-    path = decide(flags).settings.log_file if mountpoint is None else _log_of(mountpoint)
+    path = (
+        resolve_database(flags).settings.log_file
+        if mountpoint is None
+        else _log_file_of(mountpoint)
+    )
     if only_name:
         say_path(path)
         return
@@ -42,9 +46,9 @@ def log(mountpoint: str | None, lines: int, only_name: bool, **flags: str | None
         say(line.rstrip("\n"))
 
 
-def _log_of(mountpoint: str) -> Path:
+def _log_file_of(mountpoint: str) -> Path:
     """The log file of a mount. Raises UsageError."""
-    from onefs.mount.records import list_mounts
+    from onefs.mount.mount_registry import list_mounts
 
     real = os.path.realpath(mountpoint)
     found = next((each for each in list_mounts() if each.mountpoint == real), None)

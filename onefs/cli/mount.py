@@ -9,44 +9,44 @@ from pathlib import Path
 import click
 import platformdirs
 
-from onefs.appearance import appearance
-from onefs.cli import embedded
-from onefs.cli.embedded import DemoOptions
+from onefs.cli import demo_process
+from onefs.cli.demo_process import DemoOptions
 from onefs.cli.options import (
     appearance_options,
     database_options,
     folder_options,
-    named,
+    require_value,
     say,
-    storing_options,
+    storage_options,
 )
-from onefs.demo import check_level, demo_identity
+from onefs.config.cache_options import resolve_cache_options
+from onefs.config.file_attributes import resolve_file_attributes
+from onefs.config.settings import Settings, resolve_settings
+from onefs.config.urls import host_key
+from onefs.demo import check_not_inside_lab, demo_identity
 from onefs.errors import UsageError
-from onefs.paths import absolute, resolved
-from onefs.settings import Settings, resolve
-from onefs.storing import storing
-from onefs.urls import host_key
+from onefs.lowlevel.paths import absolute, resolved
 
 #: seconds for a mount to answer: the deadline of its first request, and more
-READY_TIMEOUT = 60.0
+READY_TIMEOUT_SECONDS = 60.0
 #: seconds more for loading cache tables, at 50,000 rows a second or better
-SYNC_TIMEOUT = 1800.0
+SYNC_TIMEOUT_SECONDS = 1800.0
 
 
-def _day(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str:
+def _check_as_of(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str:
     """The day of ``--as-of``, '' without one."""
-    from onefs.tree.days import is_as_of
+    from onefs.tree.as_of import is_as_of_day
 
-    if value is not None and not is_as_of(value):
+    if value is not None and not is_as_of_day(value):
         raise UsageError(f"--as-of is {ascii(value)[:80]}: give a day, like 2021-07-05")
     return value or ""
 
 
-def _mountpoint(context: click.Context, parameter: click.Parameter, value: str) -> str:
+def _check_mountpoint(context: click.Context, parameter: click.Parameter, value: str) -> str:
     """Refuse the name of a command as a mount point: `onefs mount help` asks for help."""
     from onefs.cli import COMMANDS
 
-    named(context, parameter, value)
+    require_value(context, parameter, value)
     if value == "help" or (value in COMMANDS and value != "demo"):
         raise UsageError(
             f"{value} is a word of the command line: write ./{value} if a folder of that name is "
@@ -56,7 +56,7 @@ def _mountpoint(context: click.Context, parameter: click.Parameter, value: str) 
 
 
 @click.command()
-@click.argument("mountpoint", type=click.Path(), callback=_mountpoint)
+@click.argument("mountpoint", type=click.Path(), callback=_check_mountpoint)
 @click.option("--demo", is_flag=True, help="Mount the embedded laboratory: no account needed.")
 @click.option(
     "--demo-data",
@@ -71,7 +71,7 @@ def _mountpoint(context: click.Context, parameter: click.Parameter, value: str) 
 )
 @database_options
 @folder_options
-@storing_options
+@storage_options
 @appearance_options
 @click.option(
     "--max-fetch",
@@ -87,7 +87,7 @@ def _mountpoint(context: click.Context, parameter: click.Parameter, value: str) 
 @click.option(
     "--as-of",
     metavar="DATE",
-    callback=_day,
+    callback=_check_as_of,
     help="Show each file as on that day, 2021-07-05: its last revision until then.",
 )
 @click.option(
@@ -124,19 +124,19 @@ def mount(
 
     Returns when the mount answers; it then runs in the background until `onefs umount`.
     """
-    from onefs.cli.mounting import Wish, start
-    from onefs.cli.opening import log_in
-    from onefs.metadata.tables_format import check_pyarrow
+    from onefs.cache_tables.parquet import check_pyarrow
+    from onefs.cli.start_mount import MountRequest, start
+    from onefs.cli.targets import ensure_token
 
     if sync and offline:
         raise UsageError("--sync asks the server, --offline asks none: leave out one of them")
     if sync:
         check_pyarrow()
     options = _demo_options(demo, demo_data, demo_rate, demo_latency, flags)
-    settings, database = _settings(flags, options)
-    token = log_in(settings) if options is None and not offline else ""
+    settings, database = _resolve_settings(flags, options)
+    token = ensure_token(settings) if options is None and not offline else ""
     start(
-        Wish(
+        MountRequest(
             mountpoint,
             settings,
             database,
@@ -150,24 +150,24 @@ def mount(
             flat=flat,
             token=token,
         ),
-        _timeout(sync=sync, demo=demo),
+        _ready_timeout(sync=sync, demo=demo),
     )
     if not (offline or foreground):
-        _tell_offline(mountpoint, settings)
+        _report_offline(mountpoint, settings)
 
 
-def _tell_offline(mountpoint: str, settings: Settings) -> None:
+def _report_offline(mountpoint: str, settings: Settings) -> None:
     """Say that a mount has been made while its server is away, and how old what it shows is."""
-    from onefs.metadata.database import Database
-    from onefs.mount.places import resolve as real_path
-    from onefs.mount.records import OFFLINE, find
+    from onefs.catalogue.storage.database import CatalogueDatabase
+    from onefs.mount.mount_registry import OFFLINE, find_record
+    from onefs.mount.mountpoints import resolve_mountpoint as real_path
 
-    record = find(real_path(mountpoint))
+    record = find_record(real_path(mountpoint))
     if record is None or record.status.state != OFFLINE:
         return
-    database = Database(settings.state_dir / "catalogue.sqlite")
+    database = CatalogueDatabase(settings.state_dir / "catalogue.sqlite")
     try:
-        newest = datetime.fromtimestamp(database.last_fetched()).strftime("%Y-%m-%d %H:%M")
+        newest = datetime.fromtimestamp(database.last_fetched_at()).strftime("%Y-%m-%d %H:%M")
     finally:
         database.close()
     say(
@@ -178,21 +178,21 @@ def _tell_offline(mountpoint: str, settings: Settings) -> None:
 
 
 @click.command()
-@click.argument("mountpoint", type=click.Path(), callback=named)
+@click.argument("mountpoint", type=click.Path(), callback=require_value)
 def umount(mountpoint: str) -> None:
     """Undo the mount at MOUNTPOINT, and wait until it is gone."""
     from onefs.mount.daemon import stop
-    from onefs.mount.places import resolve
+    from onefs.mount.mountpoints import resolve_mountpoint
 
-    path = resolve(mountpoint)
+    path = resolve_mountpoint(mountpoint)
     os.chdir("/")  # so that this process does not keep the mount busy
     stop(path)
 
 
-def _timeout(*, sync: bool, demo: bool) -> float:
+def _ready_timeout(*, sync: bool, demo: bool) -> float:
     """Seconds for the mount to answer; one that fails says so at once."""
-    more = SYNC_TIMEOUT if sync else 0.0
-    return READY_TIMEOUT + more + (embedded.READY_TIMEOUT if demo else 0.0)
+    more = SYNC_TIMEOUT_SECONDS if sync else 0.0
+    return READY_TIMEOUT_SECONDS + more + (demo_process.READY_TIMEOUT_SECONDS if demo else 0.0)
 
 
 def _demo_options(
@@ -214,15 +214,17 @@ def _demo_options(
     if data is not None and not os.path.isdir(data):
         raise UsageError(f"there is no folder {data}: name one that holds lab folders")
     if data is not None:
-        check_level(Path(data))
+        check_not_inside_lab(Path(data))
     real = resolved(data) if data is not None else None
     return DemoOptions(data=real, rate=rate, latency_ms=latency or 0.0)
 
 
-def _settings(flags: dict[str, str | None], demo: DemoOptions | None) -> tuple[Settings, str]:
+def _resolve_settings(
+    flags: dict[str, str | None], demo: DemoOptions | None
+) -> tuple[Settings, str]:
     """The settings of a mount, and the name of its laboratory."""
     if demo is None:
-        settings = resolve(flags)
+        settings = resolve_settings(flags)
         return settings, host_key(settings.url)
     database = demo_identity(Path(demo.data) if demo.data else None)
     cache_dir = flags["cache_dir"] or os.environ.get("ONEFS_CACHE_DIR")
@@ -231,12 +233,12 @@ def _settings(flags: dict[str, str | None], demo: DemoOptions | None) -> tuple[S
         url="",
         username="",
         profile="",
-        cache_dir=_folder(cache_dir, platformdirs.user_cache_dir("onefs"), database),
-        state_dir=_folder(state_dir, platformdirs.user_state_dir("onefs"), database),
-        storing=storing(flags, os.environ, {}),
-        appearance=appearance(flags, os.environ, {}),
+        cache_dir=_folder_or_default(cache_dir, platformdirs.user_cache_dir("onefs"), database),
+        state_dir=_folder_or_default(state_dir, platformdirs.user_state_dir("onefs"), database),
+        cache_options=resolve_cache_options(flags, os.environ, {}),
+        appearance=resolve_file_attributes(flags, os.environ, {}),
     ), database
 
 
-def _folder(given: str | None, parent: str, name: str) -> Path:
+def _folder_or_default(given: str | None, parent: str, name: str) -> Path:
     return Path(absolute(given or os.path.join(parent, name)))

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import click
 
-from onefs.adoption import ADOPT
-from onefs.cli.completing import completes, profiles
+from onefs.cache.folder_check import ADOPT_VARIABLE
+from onefs.cli.completion import completer_of, profile_names
+from onefs.config.secret import redact
 from onefs.errors import (
     CredentialsError,
     DeadlineExceeded,
@@ -22,20 +23,19 @@ from onefs.errors import (
     UsageError,
 )
 from onefs.printable import printable
-from onefs.secret import redact
 
 #: the variable of ``--trust-cache-dir``
-TRUST = "ONEFS_TRUST_CACHE_DIR"
+TRUST_VARIABLE = "ONEFS_TRUST_CACHE_DIR"
 
-FAILED = 1
-USAGE = 2
-CREDENTIALS = 3
-UNREACHABLE = 4
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_CREDENTIALS = 3
+EXIT_UNREACHABLE = 4
 
 _EXIT_CODES: tuple[tuple[tuple[type[OnefsError], ...], int], ...] = (
-    ((UsageError, NotConfigured), USAGE),
-    ((CredentialsError,), CREDENTIALS),
-    ((Unreachable, DeadlineExceeded, Throttled), UNREACHABLE),
+    ((UsageError, NotConfigured), EXIT_USAGE),
+    ((CredentialsError,), EXIT_CREDENTIALS),
+    ((Unreachable, DeadlineExceeded, Throttled), EXIT_UNREACHABLE),
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -60,7 +60,9 @@ def refuse_empty(argument: str) -> None:
         raise UsageError(f"{argument!r} names nothing: is it a variable that is not set?")
 
 
-def named(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+def require_value(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> str | None:
     """The callback of an argument or flag that must not be empty: it would stand for the folder
     one is in, or for what settings say."""
     if value is not None:
@@ -74,20 +76,25 @@ def database_options(command: F) -> F:
         click.option(
             "--profile",
             metavar="NAME",
-            callback=named,
+            callback=require_value,
             help="A saved database. [ONEFS_PROFILE]",
-            shell_complete=completes(profiles),
+            shell_complete=completer_of(profile_names),
         ),
         click.option(
-            "--username", metavar="NAME", callback=named, help="The Alyx user. [ONEFS_USERNAME]"
+            "--username",
+            metavar="NAME",
+            callback=require_value,
+            help="The Alyx user. [ONEFS_USERNAME]",
         ),
-        click.option("--url", metavar="URL", callback=named, help="The Alyx server. [ONEFS_URL]"),
+        click.option(
+            "--url", metavar="URL", callback=require_value, help="The Alyx server. [ONEFS_URL]"
+        ),
     ):
         command = option(command)
     return command
 
 
-def _sets(variable: str) -> Callable[[click.Context, click.Parameter, bool], None]:
+def _variable_setter(variable: str) -> Callable[[click.Context, click.Parameter, bool], None]:
     """The callback of a flag that sets its variable while the command runs: whatever opens the
     folder looks at it."""
 
@@ -95,12 +102,12 @@ def _sets(variable: str) -> Callable[[click.Context, click.Parameter, bool], Non
         if value:
             before = os.environ.get(variable)
             os.environ[variable] = "1"
-            context.call_on_close(lambda: _put_back(variable, before))
+            context.call_on_close(lambda: _restore_variable(variable, before))
 
     return called
 
 
-def _put_back(variable: str, before: str | None) -> None:
+def _restore_variable(variable: str, before: str | None) -> None:
     os.environ.pop(variable, None)
     if before is not None:
         os.environ[variable] = before
@@ -113,15 +120,15 @@ def trust_options(command: F) -> F:
             "--adopt",
             is_flag=True,
             expose_value=False,
-            callback=_sets(ADOPT),
-            help=f"Keep files in a folder that holds other things, too. [{ADOPT}]",
+            callback=_variable_setter(ADOPT_VARIABLE),
+            help=f"Keep files in a folder that holds other things, too. [{ADOPT_VARIABLE}]",
         ),
         click.option(
             "--trust-cache-dir",
             is_flag=True,
             expose_value=False,
-            callback=_sets(TRUST),
-            help=f"Use folders that others may write to, and links in them. [{TRUST}]",
+            callback=_variable_setter(TRUST_VARIABLE),
+            help=f"Use folders that others may write to, and links in them. [{TRUST_VARIABLE}]",
         ),
     ):
         command = option(command)
@@ -136,13 +143,13 @@ def folder_options(command: F) -> F:
         click.option(
             "--state-dir",
             type=folder,
-            callback=named,
+            callback=require_value,
             help="Where the databases lie, on a local disk. [ONEFS_STATE_DIR]",
         ),
         click.option(
             "--cache-dir",
             type=folder,
-            callback=named,
+            callback=require_value,
             help="Where files are kept: a ONE cache folder. [ONEFS_CACHE_DIR]",
         ),
     ):
@@ -150,8 +157,8 @@ def folder_options(command: F) -> F:
     return command
 
 
-def storing_options(command: F) -> F:
-    """``--cache-size`` and its kin; their values are texts (see ``onefs.storing``)."""
+def storage_options(command: F) -> F:
+    """``--cache-size`` and its kin; their values are texts (see ``onefs.config.cache_options``)."""
     for option in (
         click.option(
             "--strict",
@@ -180,7 +187,7 @@ def storing_options(command: F) -> F:
 
 
 def appearance_options(command: F) -> F:
-    """``--umask`` and its kin; their values are texts (see ``onefs.appearance``)."""
+    """``--umask`` and its kin; their values are texts (see ``onefs.config.file_attributes``)."""
     for option in (
         click.option(
             "--inode32",
@@ -191,19 +198,19 @@ def appearance_options(command: F) -> F:
         click.option(
             "--gid",
             metavar="NUMBER",
-            callback=named,
+            callback=require_value,
             help="The group of all files; default: yours. [ONEFS_GID]",
         ),
         click.option(
             "--uid",
             metavar="NUMBER",
-            callback=named,
+            callback=require_value,
             help="The owner of all files; default: you. [ONEFS_UID]",
         ),
         click.option(
             "--umask",
             metavar="OCTAL",
-            callback=named,
+            callback=require_value,
             help="Mode bits to take from files (0644) and folders (0755). [ONEFS_UMASK]",
         ),
     ):
@@ -213,10 +220,10 @@ def appearance_options(command: F) -> F:
 
 def exit_code(error: OnefsError) -> int:
     """1 failed, 2 usage, 3 credentials, 4 server unreachable."""
-    return next((code for kinds, code in _EXIT_CODES if isinstance(error, kinds)), FAILED)
+    return next((code for kinds, code in _EXIT_CODES if isinstance(error, kinds)), EXIT_FAILED)
 
 
-def report(error: OnefsError) -> int:
+def report_error(error: OnefsError) -> int:
     """Print the error's sentence on stderr (ONEFS_DEBUG=1: its traceback too); its exit code."""
     if os.environ.get("ONEFS_DEBUG") == "1":
         for part in traceback.format_exception(error):
@@ -226,12 +233,12 @@ def report(error: OnefsError) -> int:
     return exit_code(error)
 
 
-def at_terminal() -> bool:
+def can_prompt() -> bool:
     """Whether there is somebody to ask."""
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def ask(question: str, default: str = "") -> str:
+def prompt(question: str, default: str = "") -> str:
     """An answer in one line; '' only when ``default`` is ''."""
     if printable(default) != default:  # it could not be shown as what it is
         default = ""
@@ -245,7 +252,7 @@ def ask(question: str, default: str = "") -> str:
     return answer.strip()
 
 
-def ask_secret(question: str) -> str:
+def prompt_secret(question: str) -> str:
     """An answer that is not shown; '' when nothing is typed."""
     answer: str = click.prompt(
         printable(question),

@@ -6,11 +6,13 @@ import json
 
 import click
 
-from onefs import settings
-from onefs.cli.completing import completes, profiles
-from onefs.cli.options import named, say
+from onefs.cli.completion import completer_of, profile_names
+from onefs.cli.options import require_value, say
+from onefs.config import settings
 
-_name = click.argument("name", callback=named, shell_complete=completes(profiles))
+_name_argument = click.argument(
+    "name", callback=require_value, shell_complete=completer_of(profile_names)
+)
 
 
 @click.group()
@@ -22,8 +24,8 @@ def profile() -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def list_(as_json: bool) -> None:
     """List the saved databases; the default one is marked with a star."""
-    book = settings.load()
-    fallback = book.fallback()
+    book = settings.load_settings_file()
+    fallback = book.default_profile()
     default = fallback.name if fallback is not None else ""
     found = [book.profiles[name] for name in sorted(book.profiles)]
     if as_json:
@@ -38,15 +40,15 @@ def list_(as_json: bool) -> None:
 
 
 @profile.command()
-@_name
+@_name_argument
 def use(name: str) -> None:
     """Make NAME the database that is used when none is named."""
-    settings.set_default(name)
+    settings.set_default_profile(name)
     say(f"{name} is the default now.")
 
 
 @profile.command()
-@_name
+@_name_argument
 def remove(name: str) -> None:
     """Remove NAME from the saved databases. Files, logs and tokens stay.
 

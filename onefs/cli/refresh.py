@@ -13,36 +13,36 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onefs.cli.options import FAILED, database_options, folder_options, named, say
+from onefs.cli.options import EXIT_FAILED, database_options, folder_options, require_value, say
+from onefs.config.cache_options import resolve_cache_options
+from onefs.config.settings import resolve_settings
+from onefs.config.urls import host_key
+from onefs.databases import cache_owner_of
 from onefs.errors import NotConfigured, NotFound, UsageError
-from onefs.paths import joined
-from onefs.settings import resolve
-from onefs.sites import owner_of
-from onefs.storing import storing
-from onefs.urls import host_key
+from onefs.lowlevel.paths import absolute_as_written
 
 if TYPE_CHECKING:
-    from onefs.mount.records import MountInfo
+    from onefs.mount.mount_registry import MountInfo
     from onefs.tree.variant import Variant
 
 #: folders that have a listing of their own: lab, subject, date, number
-_DEPTH = 4
+_SESSION_DEPTH = 4
 #: seconds that all mounts have together, and that the look at PATH may take of them
-_PATIENCE_SECONDS = 5.0
-_LOOK_SECONDS = 2.0
+_REFRESH_TIMEOUT_SECONDS = 5.0
+_LOOKUP_TIMEOUT_SECONDS = 2.0
 
-_DEAD = "{0} is dead: remove it with `onefs umount {0}`"
+_DEAD_MESSAGE = "{0} is dead: remove it with `onefs umount {0}`"
 #: what is said of a mount that did not refresh, by its errno
-_REFUSALS = {
+_FAILURE_MESSAGES = {
     errno.ENODATA: "{0} runs an older onefs and shows what is new within a minute; mount it again "
     "to see it at once",
-    errno.ENOTCONN: _DEAD,
-    errno.ECONNABORTED: _DEAD,
+    errno.ENOTCONN: _DEAD_MESSAGE,
+    errno.ECONNABORTED: _DEAD_MESSAGE,
 }
 
 
 @click.command()
-@click.argument("path", required=False, type=click.Path(), callback=named)
+@click.argument("path", required=False, type=click.Path(), callback=require_value)
 @database_options
 @folder_options
 def refresh(path: str | None, **flags: str | None) -> None:
@@ -53,24 +53,24 @@ def refresh(path: str | None, **flags: str | None) -> None:
     that they and the kernel know, and those to come. While the server is away, what is known
     stays. Files that were found bad are fetched again when they are next read.
     """
-    from onefs.mount.records import list_mounts
+    from onefs.mount.mount_registry import list_mounts
 
     mounts = list_mounts()
     if path is None:
-        folders = _folders(flags, mounts)
-        _want_anew(folders, [()], flags)
-        _forgive(folders, (), flags)
-        _wake(mounts, folders, _PATIENCE_SECONDS)
+        folders = _selected_state_dirs(flags, mounts)
+        _invalidate(folders, [()], flags)
+        _clear_rejections(folders, (), flags)
+        _refresh_mounts(mounts, folders, _REFRESH_TIMEOUT_SECONDS)
         return
     began = time.monotonic()
-    target = _find(path, mounts)
-    patience = _PATIENCE_SECONDS - (time.monotonic() - began)
-    folders = _same_database([_database(target.mount)], mounts)
-    _want_anew(folders, target.scopes(), flags)
-    _forgive(folders, target.inner, flags, target.variant)
-    _wake(mounts, folders, patience)
-    if target.missing:
-        _check_there(target)
+    target = _find_target(path, mounts)
+    patience = _REFRESH_TIMEOUT_SECONDS - (time.monotonic() - began)
+    folders = _state_dirs_of([_database_of(target.mount)], mounts)
+    _invalidate(folders, target.scopes_to_invalidate(), flags)
+    _clear_rejections(folders, target.place, flags, target.variant)
+    _refresh_mounts(mounts, folders, patience)
+    if target.missing_count:
+        _check_exists(target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,30 +81,30 @@ class _Target:
     #: where it is, without links
     real: str
     #: its folders from the lab on
-    inner: tuple[str, ...]
+    place: tuple[str, ...]
     variant: Variant
     #: how many of its last names were not there
-    missing: int
+    missing_count: int
 
-    def scopes(self) -> list[tuple[str, ...]]:
+    def scopes_to_invalidate(self) -> list[tuple[str, ...]]:
         """The folders that are wanted anew."""
         # a folder that bears a mark shares its name with another: refresh them both
-        depth = next((i for i, name in enumerate(self.inner) if "~" in name), _DEPTH)
-        deepest = self.inner[: min(depth, _DEPTH)]
+        depth = next((i for i, name in enumerate(self.place) if "~" in name), _SESSION_DEPTH)
+        deepest = self.place[: min(depth, _SESSION_DEPTH)]
         # of what is not there, each folder may be new
-        first = min(len(self.inner) - self.missing + 1, len(deepest))
+        first = min(len(self.place) - self.missing_count + 1, len(deepest))
         return [deepest[:length] for length in range(max(first, 0), len(deepest) + 1)]
 
 
-def _find(path: str, mounts: Iterable[MountInfo]) -> _Target:
+def _find_target(path: str, mounts: Iterable[MountInfo]) -> _Target:
     """Return the mount and the place that a path names. Raises UsageError for one outside."""
-    from onefs.mount.mounts import look
-    from onefs.sites import refuse_mount_of_another
+    from onefs.databases import refuse_mount_of_another
+    from onefs.mount.kernel_mounts import resolve_path
     from onefs.tree.variant import split_variant
 
     # the folder's own links (Subjects, 1 for 001) are resolved by the mount, if it answers
-    whole = path if os.path.isabs(path) else joined(path)
-    real, missing = look(whole, _LOOK_SECONDS) or (os.path.normpath(whole), 0)
+    whole = path if os.path.isabs(path) else absolute_as_written(path)
+    real, missing = resolve_path(whole, _LOOKUP_TIMEOUT_SECONDS) or (os.path.normpath(whole), 0)
     inside = [
         mount for mount in mounts if mount.state_dir and Path(real).is_relative_to(mount.mountpoint)
     ]
@@ -117,106 +117,110 @@ def _find(path: str, mounts: Iterable[MountInfo]) -> _Target:
     return _Target(mount, real, inner, variant, missing)
 
 
-def _trusts(flags: dict[str, str | None]) -> bool:
+def _is_trust_enabled(flags: dict[str, str | None]) -> bool:
     """Whether folders are used that others may write to."""
     try:
-        return resolve(flags).storing.trust_cache_dir
+        return resolve_settings(flags).cache_options.trust_cache_dir
     except NotConfigured:
-        return storing(flags, os.environ, {}).trust_cache_dir
+        return resolve_cache_options(flags, os.environ, {}).trust_cache_dir
 
 
-def _database(mount: MountInfo) -> str:
+def _database_of(mount: MountInfo) -> str:
     """The name of the database that a mount shows."""
-    return owner_of(Path(mount.cache_dir)) or host_key(mount.url)
+    return cache_owner_of(Path(mount.cache_dir)) or host_key(mount.url)
 
 
-def _same_database(databases: Iterable[str], mounts: Iterable[MountInfo]) -> set[Path]:
+def _state_dirs_of(databases: Iterable[str], mounts: Iterable[MountInfo]) -> set[Path]:
     """The state folders of the mounts that show one of these databases."""
     wanted = set(databases)
     return {
-        Path(mount.state_dir) for mount in mounts if mount.state_dir and _database(mount) in wanted
+        Path(mount.state_dir)
+        for mount in mounts
+        if mount.state_dir and _database_of(mount) in wanted
     }
 
 
-def _folders(flags: dict[str, str | None], mounts: Iterable[MountInfo]) -> set[Path]:
+def _selected_state_dirs(flags: dict[str, str | None], mounts: Iterable[MountInfo]) -> set[Path]:
     """The state folders of the database that is named, or else of every mount and of the default
     one."""
     found = set()
     if not any(flags.values()):
         found = {Path(mount.state_dir) for mount in mounts if mount.state_dir}
     try:
-        settings = resolve(flags)
+        settings = resolve_settings(flags)
     except NotConfigured:
         if not found:
             raise
         return found
-    return found | {settings.state_dir} | _same_database([host_key(settings.url)], mounts)
+    return found | {settings.state_dir} | _state_dirs_of([host_key(settings.url)], mounts)
 
 
-def _want_anew(
+def _invalidate(
     folders: Iterable[Path], scopes: Iterable[tuple[str, ...]], flags: dict[str, str | None]
 ) -> None:
-    from onefs.metadata.database import Database
-    from onefs.trust import check_folder
+    from onefs.cache.permissions import check_folder
+    from onefs.catalogue.storage.database import CatalogueDatabase
 
-    trusted = _trusts(flags)
+    trusted = _is_trust_enabled(flags)
     for path in (folder / "catalogue.sqlite" for folder in sorted(folders)):
         if path.exists():
             if not trusted:
                 check_folder(path.parent, "state")
-            database = Database(path)
+            database = CatalogueDatabase(path)
             for scope in scopes:
-                database.force(scope, time.time())
+                database.invalidate(scope, time.time())
             database.close()
 
 
-def _forgive(
+def _clear_rejections(
     folders: set[Path],
     inner: tuple[str, ...],
     flags: dict[str, str | None],
     variant: Variant | None = None,
 ) -> None:
     """Withdraw the verdicts on bad files at and below a path."""
-    from onefs.cli.chosen import forgive
-    from onefs.cli.opening import access_to, sites, using
-    from onefs.owner import PRIVATE
-    from onefs.tree.variant import EVERYTHING
+    from onefs.cli.cached_datasets import clear_rejections
+    from onefs.cli.targets import closing_access, known_sites, open_site
+    from onefs.config.cache_owner import PRIVATE_FOLDER
+    from onefs.tree.variant import FULL_TREE
 
-    for site in sites(flags):
+    for site in known_sites(flags):
         settings = site.settings
-        if settings.state_dir not in folders or not (settings.cache_dir / PRIVATE).is_dir():
+        if settings.state_dir not in folders or not (settings.cache_dir / PRIVATE_FOLDER).is_dir():
             continue
-        with using(access_to(site, offline=True)) as access:
-            forgive(access, inner, variant or EVERYTHING)
+        with closing_access(open_site(site, offline=True)) as access:
+            clear_rejections(access, inner, variant or FULL_TREE)
 
 
-def _wake(mounts: Iterable[MountInfo], folders: set[Path], patience: float) -> None:
+def _refresh_mounts(mounts: Iterable[MountInfo], folders: set[Path], patience: float) -> None:
     """Have the mounts with these state folders drop what they and the kernel know.
 
     Says which did not, and ends the command with :data:`FAILED` for one that may yet.
     """
-    from onefs.mount.mounts import refresh as refresh_all
+    from onefs.mount.kernel_mounts import refresh_mounts as refresh_all
 
     wanted = [each.mountpoint for each in mounts if Path(each.state_dir) in folders]
     answers = refresh_all(wanted, patience)
     for mountpoint, code in answers.items():
         if code is None:
             say(
-                f"onefs: {mountpoint} did not answer within {_PATIENCE_SECONDS:g} s: it shows what "
+                f"onefs: {mountpoint} did not answer within {_REFRESH_TIMEOUT_SECONDS:g} s: it shows what "
                 "is new within a minute after it does",
                 err=True,
             )
         elif code:
-            refusal = _REFUSALS.get(code, f"{{0}} could not be refreshed: {os.strerror(code)}")
+            refusal = _FAILURE_MESSAGES.get(
+                code, f"{{0}} could not be refreshed: {os.strerror(code)}"
+            )
             say(f"onefs: {refusal.format(mountpoint)}", err=True)
-    if any(code not in (0, *_REFUSALS) for code in answers.values()):
-        sys.exit(FAILED)
+    if any(code not in (0, *_FAILURE_MESSAGES) for code in answers.values()):
+        sys.exit(EXIT_FAILED)
 
 
-def _check_there(target: _Target) -> None:
+def _check_exists(target: _Target) -> None:
     """Raise NotFound for a path that was not there before and is not now."""
-    from onefs.mount.mounts import look
+    from onefs.mount.kernel_mounts import resolve_path
 
-    found = look(target.real, _LOOK_SECONDS)
+    found = resolve_path(target.real, _LOOKUP_TIMEOUT_SECONDS)
     if found is not None and found[1]:
         raise NotFound(f"there is no {target.real}, neither before the refresh nor after it")

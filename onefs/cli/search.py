@@ -9,15 +9,21 @@ from typing import Any
 
 import click
 
-from onefs.cli.completing import Complete, completes, known
+from onefs.cli.completion import Completer, catalogue_values, completer_of
+from onefs.cli.one_commands import (
+    DatabaseOptions,
+    format_table,
+    mountpoint_of,
+    one_options,
+    print_lines,
+)
 from onefs.cli.options import say
-from onefs.cli.verbs import Database, emit, mount_of, table, verb_options
 from onefs.errors import UsageError
-from onefs.metadata.terms import OUTCOMES, VOCABULARY, Several
 from onefs.model import Session
+from onefs.search.vocabulary import QC_OUTCOMES, VOCABULARY, MultipleValues
 
 #: term -> its flags, and what its help says
-_FLAGS: dict[str, tuple[tuple[str, ...], str]] = {
+_TERM_FLAGS: dict[str, tuple[tuple[str, ...], str]] = {
     "users": (("--user", "--users"), "A user; of several all own the session."),
     "date_range": (("--date", "--date-range"), "A day, or FIRST,LAST; either may be empty."),
     "subject": (("--subject",), "A subject; of several any."),
@@ -42,22 +48,22 @@ _FLAGS: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 #: what a shell offers for a term's value
-_COMPLETIONS: dict[str, Complete] = {
-    "subject": completes(known("sessions", "subject")),
-    "lab": completes(known("sessions", "lab")),
-    "task_protocol": completes(known("sessions", "task_protocol")),
-    "dataset_types": completes(known("datasets", "dataset_type")),
-    "dataset_names": completes(known("datasets", "name")),
-    "qc": completes(lambda _: list(OUTCOMES)),
-    "dataset_qc_lte": completes(lambda _: list(OUTCOMES)),
+_COMPLETIONS: dict[str, Completer] = {
+    "subject": completer_of(catalogue_values("sessions", "subject")),
+    "lab": completer_of(catalogue_values("sessions", "lab")),
+    "task_protocol": completer_of(catalogue_values("sessions", "task_protocol")),
+    "dataset_types": completer_of(catalogue_values("datasets", "dataset_type")),
+    "dataset_names": completer_of(catalogue_values("datasets", "name")),
+    "qc": completer_of(lambda _: list(QC_OUTCOMES)),
+    "dataset_qc_lte": completer_of(lambda _: list(QC_OUTCOMES)),
 }
 
 
 def _term_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for name in reversed(_FLAGS):
-        flags, text = _FLAGS[name]
-        several = VOCABULARY[name].several
-        repeated = several in (Several.ANY, Several.ALL)
+    for name in reversed(_TERM_FLAGS):
+        flags, text = _TERM_FLAGS[name]
+        several = VOCABULARY[name].multiple_values
+        repeated = several in (MultipleValues.ANY, MultipleValues.ALL)
         command = click.option(
             *flags,
             name,
@@ -84,9 +90,9 @@ def _term_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--save", metavar="NAME", help="Save the search: it becomes .search/NAME in mounts.")
 @click.option("--forget", metavar="NAME", help="Forget a saved search, and search nothing.")
 @click.option("--terms", is_flag=True, help="Print the search terms, and search nothing.")
-@verb_options
+@one_options
 def search(
-    database: Database,
+    database: DatabaseOptions,
     limit: str | None,
     details: bool,
     form: str,
@@ -97,7 +103,7 @@ def search(
 ) -> None:
     """Print the sessions that fulfil all of the terms, the latest first."""
     if terms:
-        emit(list(VOCABULARY))
+        print_lines(list(VOCABULARY))
         return
     if forget is not None:
         with database.open() as one:
@@ -114,13 +120,13 @@ def search(
         sessions = {session.eid: session for session in found.sessions()}
         paths: dict[str, Path] = {}
         if form in ("json", "paths"):  # where a session is depends on others of its subject
-            paths = one.folders(found, mount_of(one))
+            paths = one.folders(found, mountpoint_of(one))
     if not found.eids and not found.hint:
         say("onefs: no session fulfils all of the terms", err=True)
-    emit(_lines(form, details, rows, sessions, paths))
+    print_lines(_format_sessions(form, details, rows, sessions, paths))
 
 
-def _lines(
+def _format_sessions(
     form: str,
     details: bool,
     rows: dict[str, Any],
@@ -133,20 +139,20 @@ def _lines(
         return [str(path) for path in paths.values()]
     if form == "json":
         shown = [
-            _object(eid, row, sessions.get(eid), paths.get(eid), details)
+            _json_object(eid, row, sessions.get(eid), paths.get(eid), details)
             for eid, row in rows.items()
         ]
         return [json.dumps(shown, indent=4)]
     header = ["ref", "lab", "eid"]
     if details:
         header += ["start", "task protocol", "projects"]
-    return table(
+    return format_table(
         [
             [
-                _ref(sessions.get(eid), row),
+                _display_ref(sessions.get(eid), row),
                 str(row.get("lab") or ""),
                 eid,
-                *(_more(row) if details else ()),
+                *(_detail_cells(row) if details else ()),
             ]
             for eid, row in rows.items()
         ],
@@ -154,18 +160,18 @@ def _lines(
     )
 
 
-def _ref(session: Session | None, row: dict[str, Any]) -> str:
+def _display_ref(session: Session | None, row: dict[str, Any]) -> str:
     """A session's ref; start and subject of one without number."""
     return session.ref if session else f"{row.get('start_time')} {row.get('subject')}"
 
 
-def _more(row: dict[str, Any]) -> list[str]:
+def _detail_cells(row: dict[str, Any]) -> list[str]:
     projects = row.get("projects") or []
     names = ",".join(map(str, projects)) if isinstance(projects, list) else str(projects)
     return [str(row.get("start_time")), str(row.get("task_protocol") or ""), names]
 
 
-def _object(
+def _json_object(
     eid: str, row: dict[str, Any], session: Session | None, path: Path | None, details: bool
 ) -> dict[str, Any]:
     """A session in JSON; a session without number has neither ref nor path."""

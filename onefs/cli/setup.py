@@ -16,27 +16,32 @@ from typing import NoReturn
 
 import click
 
-from onefs import oneparams, settings
-from onefs.adoption import adopt, adopts, check_may_cache
+from onefs.alyx.auth import check_token, fetch_token, obtain_token
+from onefs.cache.folder_check import check_usable_as_cache, is_adopt_requested, mark_as_cache_folder
+from onefs.cli.file_servers import FileServer, find_file_servers, try_login
 from onefs.cli.options import (
-    TRUST,
-    ask,
-    ask_secret,
-    at_terminal,
+    TRUST_VARIABLE,
+    can_prompt,
     database_options,
+    prompt,
+    prompt_secret,
     say,
     trust_options,
 )
-from onefs.cli.trial import FileServer, find_file_servers, try_login
-from onefs.credentials import (
+from onefs.config import one_params, settings
+from onefs.config.credentials import (
     CredentialStore,
     DataCredentials,
     Removal,
-    alyx_password,
-    data_servers,
+    data_server_urls,
+    find_alyx_password,
     find_data_credentials,
-    known_token,
+    find_token,
 )
+from onefs.config.one_params import OneSettings
+from onefs.config.secret import Secret
+from onefs.config.settings import Profile, Settings
+from onefs.config.urls import host_key, normalise, origin
 from onefs.errors import (
     AlyxCredentials,
     DataServerCredentials,
@@ -46,21 +51,16 @@ from onefs.errors import (
     Unreachable,
     UsageError,
 )
-from onefs.foreign import whole_number
 from onefs.http import Transport
-from onefs.metadata.auth import check_token, exchange, fetch_token
-from onefs.oneparams import OneSettings
-from onefs.paths import absolute
-from onefs.secret import Secret
-from onefs.settings import Profile, Settings
-from onefs.urls import host_key, normalise, origin
+from onefs.integers import parse_whole_number
+from onefs.lowlevel.paths import absolute
 
 #: how often a password is asked for
-TRIES = 3
+MAX_PASSWORD_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Given:
+class _SetupArguments:
     """What the command line of ``onefs setup`` says; None where it says nothing."""
 
     url: str | None
@@ -92,17 +92,17 @@ def setup(
     Asks for what is not given. Without a terminal everything comes from the options and from
     ONEFS_PASSWORD (or ONEFS_PASSWORD_FILE, ONEFS_TOKEN) and ONEFS_DATA_PASSWORD.
     """
-    given = _Given(url, username, profile, cache_dir, data_username)
+    given = _SetupArguments(url, username, profile, cache_dir, data_username)
     store = CredentialStore()
-    book = settings.load()
+    book = settings.load_settings_file()
     chosen = _choose_url(given, book)
-    saved = oneparams.of_url(chosen)
+    saved = one_params.find_by_url(chosen)
     found = _choose_user(given, chosen, saved)
     with Transport() as transport:
-        token = _token(transport, found, store, saved)
-        data = _data_credentials(transport, found, store, token)
+        token = _find_token(transport, found, store, saved)
+        data = _find_data_login(transport, found, store, token)
     row = replace(
-        book.of_url(chosen) or Profile(_profile_name(book, chosen), chosen),
+        book.profile_of_url(chosen) or Profile(_profile_name(book, chosen), chosen),
         username=found.username,
         cache_dir=_choose_cache(given, book, found, saved),
         data_url=found.data_url if data is None else data.url,
@@ -111,20 +111,20 @@ def setup(
     )
     if given.profile:
         row = replace(row, name=given.profile)
-    if trust := os.environ.get(TRUST):
+    if trust := os.environ.get(TRUST_VARIABLE):
         row = replace(row, trust_cache_dir=trust)
-    if row.cache_dir and adopts():  # so that later commands use it without the flag
-        adopt(Path(row.cache_dir))
+    if row.cache_dir and is_adopt_requested():  # so that later commands use it without the flag
+        mark_as_cache_folder(Path(row.cache_dir))
     settings.save_profile(row, default=bool(default))
     store.set_token(chosen, found.username, token)
     if data is not None:
-        store.set_data(chosen, data.credentials.username, data.credentials.password)
-    elif store.data(chosen) is not None:
-        store.delete_data(chosen)
+        store.set_data_login(chosen, data.credentials.username, data.credentials.password)
+    elif store.data_login(chosen) is not None:
+        store.delete_data_login(chosen)
     say(f"saved profile {row.name}: {row.username} at {row.url}")
     if data is not None and (servers := [*filter(None, [data.url]), *data.hosts]):
         say(f"the file server's login goes to {', '.join(servers)}, and to no other host")
-    say(f"secrets are kept in {store.where()}")
+    say(f"secrets are kept in {store.describe_location()}")
 
 
 @click.command()
@@ -135,38 +135,40 @@ def login(url: str | None, username: str | None, profile: str | None) -> None:
     The password comes from ONEFS_PASSWORD or ONEFS_PASSWORD_FILE, else it is asked for; a token
     may be given instead, there or in ONEFS_TOKEN.
     """
-    found = settings.resolve({"url": url, "username": username, "profile": profile})
+    found = settings.resolve_settings({"url": url, "username": username, "profile": profile})
     if not found.username:
-        found = replace(found, username=_ask_user(found.url, ""))
+        found = replace(found, username=_prompt_user(found.url, ""))
     store = CredentialStore()
     with Transport() as transport:
-        token = _given_token(transport, found) or _asked_token(transport, found)
+        token = _environment_token(transport, found) or _prompt_token(transport, found)
         store.set_token(found.url, found.username, token)
-        say(f"logged in to {found.url} as {found.username}; the token is in {store.where()}")
-        _ask_missing_data(transport, found, store, token)
+        say(
+            f"logged in to {found.url} as {found.username}; the token is in {store.describe_location()}"
+        )
+        _prompt_missing_data_login(transport, found, store, token)
 
 
 @click.command()
 @database_options
 def logout(url: str | None, username: str | None, profile: str | None) -> None:
     """Forget a database's Alyx token and its file server's password."""
-    found = settings.resolve({"url": url, "username": username, "profile": profile})
+    found = settings.resolve_settings({"url": url, "username": username, "profile": profile})
     store = CredentialStore()
     token = store.delete_token(found.url, found.username) if found.username else Removal(False)
-    data = store.delete_data(found.url)
+    data = store.delete_data_login(found.url)
     secrets = {"the token": token, "the file server's password": data}
     gone = [name for name, removal in secrets.items() if removal.removed]
     absent = [name for name, removal in secrets.items() if removal == Removal(False)]
     if gone:
         say(f"forgot {' and '.join(gone)} of {found.url}")
-    if token.stays or data.stays:
+    if token.is_left_in_keyring or data.is_left_in_keyring:
         raise OnefsError(
             f"what the system keyring has of {found.url} stays in it, since it cannot be asked "
             "here: run `onefs logout` where it can, as on the desktop where you logged in"
         )
     if absent:
-        say(f"{store.where()} holds no copy of {' or '.join(absent)}")
-        if store.unasked():
+        say(f"{store.describe_location()} holds no copy of {' or '.join(absent)}")
+        if store.is_keyring_unavailable():
             say(
                 "the system keyring could not be asked: where you have logged in with it, as on a "
                 "desktop, run `onefs logout` there"
@@ -177,7 +179,7 @@ def logout(url: str | None, username: str | None, profile: str | None) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Data:
+class _DataLogin:
     """The file server's credentials as the profile will have them."""
 
     credentials: DataCredentials
@@ -187,21 +189,21 @@ class _Data:
     hosts: tuple[str, ...]
 
 
-def _choose_url(given: _Given, book: settings.Book) -> str:
+def _choose_url(given: _SetupArguments, book: settings.SettingsFile) -> str:
     """The database to set up. Raises UsageError or NotConfigured."""
     if given.url:
         return normalise(given.url)
     named = book.profiles.get(given.profile) if given.profile else None
     default = named.url if named is not None else os.environ.get("ONEFS_URL", "")
-    if not at_terminal():
-        return normalise(default or _missing("the URL: give --url or set ONEFS_URL"))
-    if not default and not given.profile and (fallback := book.fallback()) is not None:
+    if not can_prompt():
+        return normalise(default or _raise_no_terminal("the URL: give --url or set ONEFS_URL"))
+    if not default and not given.profile and (fallback := book.default_profile()) is not None:
         default = fallback.url
-    if not default and (saved := oneparams.default()) is not None:
+    if not default and (saved := one_params.find_default()) is not None:
         default = saved.url
     while True:
         try:
-            url = normalise(ask("URL of the Alyx server", default))
+            url = normalise(prompt("URL of the Alyx server", default))
             _check_server(url)
         except OnefsError as error:
             say(str(error), err=True)
@@ -220,29 +222,29 @@ def _check_server(url: str) -> None:
             return
 
 
-def _choose_user(given: _Given, url: str, saved: OneSettings | None) -> Settings:
+def _choose_user(given: _SetupArguments, url: str, saved: OneSettings | None) -> Settings:
     """The settings so far, with a user: asked for when there is a terminal."""
-    found = settings.resolve(given.flags(url))
+    found = settings.resolve_settings(given.flags(url))
     default = found.username or (saved.username if saved is not None else "")
-    if given.username or (default and not at_terminal()):
+    if given.username or (default and not can_prompt()):
         return replace(found, username=default)
-    return replace(found, username=_ask_user(url, default))
+    return replace(found, username=_prompt_user(url, default))
 
 
-def _ask_user(url: str, default: str) -> str:
-    if not at_terminal():
-        _missing("the user name: give --username or set ONEFS_USERNAME")
-    return ask(f"User name at {url}", default)
+def _prompt_user(url: str, default: str) -> str:
+    if not can_prompt():
+        _raise_no_terminal("the user name: give --username or set ONEFS_USERNAME")
+    return prompt(f"User name at {url}", default)
 
 
-def _token(
+def _find_token(
     transport: Transport, found: Settings, store: CredentialStore, saved: OneSettings | None
 ) -> Secret:
     """A token that works: given, kept by us or by ONE, or got for the password."""
-    token = _given_token(transport, found)
+    token = _environment_token(transport, found)
     if token is not None:
         return token
-    for kept in (known_token(found, store), saved and saved.tokens.get(found.username)):
+    for kept in (find_token(found, store), saved and saved.tokens.get(found.username)):
         with suppress(AlyxCredentials):
             if kept:
                 check_token(transport, found.url, kept)
@@ -253,24 +255,28 @@ def _token(
             token = fetch_token(transport, found.url, found.username, saved.password)
             say(f"the password that ONE has saved for {found.username} works")
             return token
-    return _asked_token(transport, found)
+    return _prompt_token(transport, found)
 
 
-def _given_token(transport: Transport, found: Settings) -> Secret | None:
+def _environment_token(transport: Transport, found: Settings) -> Secret | None:
     """The token that the environment gives, or gives a password for; None without either."""
-    token = os.environ.get("ONEFS_TOKEN") if settings.applies(os.environ, found.url) else None
-    password = Secret(token.strip()) if token else alyx_password(found)
-    return None if password is None else exchange(transport, found, password)
+    token = (
+        os.environ.get("ONEFS_TOKEN")
+        if settings.is_environment_for(os.environ, found.url)
+        else None
+    )
+    password = Secret(token.strip()) if token else find_alyx_password(found)
+    return None if password is None else obtain_token(transport, found, password)
 
 
-def _asked_token(transport: Transport, found: Settings) -> Secret:
+def _prompt_token(transport: Transport, found: Settings) -> Secret:
     """A token for the password that is typed; asked TRIES times."""
-    if not at_terminal():
-        _missing("the password: set ONEFS_PASSWORD, ONEFS_PASSWORD_FILE or ONEFS_TOKEN")
-    for left in reversed(range(TRIES)):
-        typed = Secret(ask_secret(f"Password (or token) of {found.username} at {found.url}"))
+    if not can_prompt():
+        _raise_no_terminal("the password: set ONEFS_PASSWORD, ONEFS_PASSWORD_FILE or ONEFS_TOKEN")
+    for left in reversed(range(MAX_PASSWORD_TRIES)):
+        typed = Secret(prompt_secret(f"Password (or token) of {found.username} at {found.url}"))
         try:
-            return exchange(transport, found, typed)
+            return obtain_token(transport, found, typed)
         except AlyxCredentials as error:
             if not left:
                 raise
@@ -278,65 +284,65 @@ def _asked_token(transport: Transport, found: Settings) -> Secret:
     raise AssertionError("the last try returns or raises")
 
 
-def _data_credentials(
+def _find_data_login(
     transport: Transport, found: Settings, store: CredentialStore, token: Secret
-) -> _Data | None:
+) -> _DataLogin | None:
     """User and password of the file server, tried out; None when it needs none or has none."""
     known = find_data_credentials(found, store)
     if known is not None and found.data_username not in ("", known.username):
         known = None  # saved for another user than the one that is named now
     servers = find_file_servers(
-        transport, found.url, token, [*data_servers(found), *found.data_hosts]
+        transport, found.url, token, [*data_server_urls(found), *found.data_hosts]
     )
-    needed = any(server.asks for server in servers)
-    for left in reversed(range(TRIES)):
-        offered = _ask_data(known, found, needed=needed) if at_terminal() else known
+    needed = any(server.is_protected for server in servers)
+    for left in reversed(range(MAX_PASSWORD_TRIES)):
+        offered = _prompt_data_credentials(known, found, needed=needed) if can_prompt() else known
         if offered is None:
-            _warn_of(servers)
+            _warn_of_missing_login(servers)
             return None
         try:
-            return _tried(transport, found, servers, offered)
+            return _test_data_login(transport, found, servers, offered)
         except DataServerCredentials as error:
-            if not left or not at_terminal():
+            if not left or not can_prompt():
                 raise
             say(str(error), err=True)
             known = None
     raise AssertionError("the last try returns or raises")
 
 
-def _ask_missing_data(
+def _prompt_missing_data_login(
     transport: Transport, found: Settings, store: CredentialStore, token: Secret
 ) -> None:
     """Ask for the file server's password, and keep it, where a saved database lacks one that it
     needs; without a terminal nothing is asked."""
-    saved = settings.load().of_url(found.url)
-    if saved is None or not at_terminal() or find_data_credentials(found, store) is not None:
+    saved = settings.load_settings_file().profile_of_url(found.url)
+    if saved is None or not can_prompt() or find_data_credentials(found, store) is not None:
         return
-    bases = [*data_servers(found), *found.data_hosts]
-    if not any(each.asks for each in find_file_servers(transport, found.url, token, bases)):
+    bases = [*data_server_urls(found), *found.data_hosts]
+    if not any(each.is_protected for each in find_file_servers(transport, found.url, token, bases)):
         return
-    data = _data_credentials(transport, found, store, token)
+    data = _find_data_login(transport, found, store, token)
     if data is None:
         return
     user, hosts = data.credentials.username, ",".join(data.hosts)
     row = replace(saved, data_url=data.url, data_username=user, data_hosts=hosts)
     settings.save_profile(row, default=False)
-    store.set_data(found.url, user, data.credentials.password)
-    say(f"the file server's password of {user} is in {store.where()}")
+    store.set_data_login(found.url, user, data.credentials.password)
+    say(f"the file server's password of {user} is in {store.describe_location()}")
 
 
-def _warn_of(servers: Sequence[FileServer]) -> None:
+def _warn_of_missing_login(servers: Sequence[FileServer]) -> None:
     for server in servers:
-        if server.asks:
-            say(f"warning: {server.trouble}", err=True)
+        if server.is_protected:
+            say(f"warning: {server.error}", err=True)
 
 
-def _tried(
+def _test_data_login(
     transport: Transport,
     found: Settings,
     servers: Sequence[FileServer],
     offered: DataCredentials,
-) -> _Data:
+) -> _DataLogin:
     """What to keep of a login that was offered, after sending it to the servers that may have it.
 
     Raises DataServerCredentials when the data server refuses it, a server's own trouble when none
@@ -344,17 +350,17 @@ def _tried(
     """
     main = _data_server(found, servers)
     if main is None:
-        away = [each.trouble for each in servers if each.trouble is not None and not each.asks]
+        away = [each.error for each in servers if each.error is not None and not each.is_protected]
         if away and len(away) == len(servers):
-            _go_on(away[0])
+            _confirm_untested(away[0])
         sole = [server.origin for server in servers] if len(servers) == 1 else []
-        return _Data(offered, "", tuple(dict.fromkeys([*sole, *found.data_hosts])))
-    if main.asks:
+        return _DataLogin(offered, "", tuple(dict.fromkeys([*sole, *found.data_hosts])))
+    if main.is_protected:
         try_login(transport, main, offered)
-    elif main.trouble is not None:
-        _go_on(main.trouble)
+    elif main.error is not None:
+        _confirm_untested(main.error)
     others = [server.origin for server in servers if server is not main]
-    return _Data(offered, main.origin, _confirmed(found, others))
+    return _DataLogin(offered, main.origin, _prompt_other_hosts(found, others))
 
 
 def _data_server(found: Settings, servers: Sequence[FileServer]) -> FileServer | None:
@@ -362,39 +368,39 @@ def _data_server(found: Settings, servers: Sequence[FileServer]) -> FileServer |
 
     None when none asks. Raises UsageError when several do and none of them is named.
     """
-    asking = [server for server in servers if server.asks]
-    for known, among in ((data_servers(found), servers), (found.data_hosts, asking)):
+    asking = [server for server in servers if server.is_protected]
+    for known, among in ((data_server_urls(found), servers), (found.data_hosts, asking)):
         origins = {origin(url) for url in known}
         if named := [server for server in among if server.origin in origins]:
             return named[0]
     if len(asking) < 2:
         return asking[0] if asking else None
     origins_asking = ", ".join(server.origin for server in asking)
-    if not at_terminal():
+    if not can_prompt():
         raise UsageError(
             f"several file servers ask for a login: {origins_asking}: name the one that yours is "
             "for in ONEFS_DATA_HOSTS"
         )
     say(f"several file servers ask for a login: {origins_asking}", err=True)
-    chosen = _ask_hosts("Which of them is yours for", "", [server.origin for server in asking])
+    chosen = _prompt_hosts("Which of them is yours for", "", [server.origin for server in asking])
     return next((server for server in asking if server.origin in chosen), None)
 
 
-def _confirmed(found: Settings, others: Sequence[str]) -> tuple[str, ...]:
+def _prompt_other_hosts(found: Settings, others: Sequence[str]) -> tuple[str, ...]:
     """The origins besides the data server's that may have the login: asked for at a terminal."""
     before = found.data_hosts
-    if not others or not at_terminal():
+    if not others or not can_prompt():
         return before
     say(f"other file servers of this database: {', '.join(others)}", err=True)
     kept = [base for base in before if base in others]
-    chosen = _ask_hosts("Which of them may get the login too", ",".join(kept), others)
+    chosen = _prompt_hosts("Which of them may get the login too", ",".join(kept), others)
     return tuple(dict.fromkeys([*chosen, *(base for base in before if base not in others)]))
 
 
-def _ask_hosts(question: str, default: str, among: Sequence[str]) -> tuple[str, ...]:
+def _prompt_hosts(question: str, default: str, among: Sequence[str]) -> tuple[str, ...]:
     """Some of the origins ``among``; typed separated by commas, with or without scheme."""
     while True:
-        typed = ask(f"{question} (separated by commas, - for none)", default or "-")
+        typed = prompt(f"{question} (separated by commas, - for none)", default or "-")
         words = [] if typed == "-" else [word.strip() for word in typed.split(",")]
         chosen = [base for base in among if base in words or base.partition("://")[2] in words]
         if len(chosen) >= len(set(words)):
@@ -402,27 +408,29 @@ def _ask_hosts(question: str, default: str, among: Sequence[str]) -> tuple[str, 
         say(f"give some of {', '.join(among)}, or -", err=True)
 
 
-def _ask_data(
+def _prompt_data_credentials(
     known: DataCredentials | None, found: Settings, *, needed: bool
 ) -> DataCredentials | None:
     """User and password of the file server, asked for until they are given or declined with -."""
     if known is not None and known.source == "environment":
         return known
     default = known.username if known is not None else found.data_username
-    while not (user := ask("File server's user name (- for none)", default or "-" * (not needed))):
+    while not (
+        user := prompt("File server's user name (- for none)", default or "-" * (not needed))
+    ):
         say("the file server asks for a user name: give it, or - to go on without one", err=True)
     if user == "-":
         return None
     keeps = known is not None and known.username == user
-    typed = ask_secret("Its password" + (" (empty: the saved one)" if keeps else ""))
+    typed = prompt_secret("Its password" + (" (empty: the saved one)" if keeps else ""))
     if known is not None and keeps and not typed:
         return known
     return DataCredentials(user, Secret(typed), "typed")
 
 
-def _go_on(error: OnefsError) -> None:
+def _confirm_untested(error: OnefsError) -> None:
     """Ask whether to keep what could not be tested; raise ``error`` unless somebody says yes."""
-    if not at_terminal():
+    if not can_prompt():
         raise error
     say(str(error), err=True)
     if not click.confirm("The file server could not be asked. Keep the password anyway?", err=True):
@@ -430,37 +438,37 @@ def _go_on(error: OnefsError) -> None:
 
 
 def _choose_cache(
-    given: _Given, book: settings.Book, found: Settings, saved: OneSettings | None
+    given: _SetupArguments, book: settings.SettingsFile, found: Settings, saved: OneSettings | None
 ) -> str:
     """The cache folder for the profile; '' for the usual one."""
     usual = str(settings.default_cache_dir(found.url))
-    profile = book.of_url(found.url)
+    profile = book.profile_of_url(found.url)
     chosen = given.cache_dir or os.environ.get("ONEFS_CACHE_DIR") or ""
     if not chosen and profile is not None:
         chosen = profile.cache_dir
-    if at_terminal() and not given.cache_dir:
-        chosen = _ask_folder(chosen or (saved.cache_dir if saved else "") or usual)
+    if can_prompt() and not given.cache_dir:
+        chosen = _prompt_folder(chosen or (saved.cache_dir if saved else "") or usual)
     folder = absolute(chosen) if chosen else ""
     if folder:
-        check_may_cache(Path(folder), found.state_dir)
+        check_usable_as_cache(Path(folder), found.state_dir)
     return "" if folder == usual else folder
 
 
-def _ask_folder(default: str) -> str:
+def _prompt_folder(default: str) -> str:
     """A folder that is plainly one: an answer to another question would make a folder, too."""
     while True:
-        typed = ask("Cache folder", default)
+        typed = prompt("Cache folder", default)
         if typed == default or typed.startswith(("/", "~", "./", "../")):
             return typed
         say("a cache folder begins with /, ~ or ./", err=True)
 
 
-def _profile_name(book: settings.Book, url: str) -> str:
+def _profile_name(book: settings.SettingsFile, url: str) -> str:
     """A name for a new profile: the host's first word, or all of it."""
     host = host_key(url)
     first = host.partition(".")[0]
-    return host if whole_number(first) is not None or first in book.profiles else first
+    return host if parse_whole_number(first) is not None or first in book.profiles else first
 
 
-def _missing(what: str) -> NoReturn:
+def _raise_no_terminal(what: str) -> NoReturn:
     raise NotConfigured(f"there is no terminal to ask on for {what}")

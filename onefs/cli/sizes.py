@@ -9,29 +9,29 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from onefs import alf
-from onefs.cli.meter import Meter
-from onefs.content.reader import Content
+from onefs.catalogue.catalogue import Catalogue
+from onefs.cli.progress_line import ProgressLine
+from onefs.config.settings import Settings
+from onefs.content.content import Content
 from onefs.errors import NotFound, OnefsError, ServerError, Stopping, UsageError
-from onefs.metadata.catalogue import Catalogue
+from onefs.lowlevel.paths import absolute
 from onefs.model import Dataset, Session
-from onefs.paths import absolute
-from onefs.settings import Settings
-from onefs.tree.shape import lab_shape, subject_shape, subjects_shape
+from onefs.tree.layout import lab_folder_names, subject_folder_names, subject_layout
+from onefs.tree.lookup_folders import BY_EID, BY_REF
 from onefs.tree.variant import split_variant
-from onefs.tree.views import BY_EID, BY_REF
 
 T = TypeVar("T")
 
 #: questions at once
-AT_ONCE = 8
+REQUEST_THREADS = 8
 #: datasets that wait for their turn
-_QUEUE = 4 * AT_ONCE
+_MAX_PENDING = 4 * REQUEST_THREADS
 #: failures that are kept; the rest are counted
-_KEPT = 10
+_MAX_KEPT_FAILURES = 10
 
 
 @dataclass(slots=True)
-class Outcome:
+class SizeReport:
     """What became of it."""
 
     known: int = 0
@@ -43,16 +43,16 @@ class Outcome:
             self.known += 1
             return
         self.failed += 1
-        if len(self.failures) < _KEPT:
+        if len(self.failures) < _MAX_KEPT_FAILURES:
             self.failures.append(error)
 
 
-def inside_mount(path: str, settings: Settings) -> str:
+def path_in_tree(path: str, settings: Settings) -> str:
     """``path`` as seen from the root of the tree: one in a mount of this database is cut there.
 
     Raises UsageError for an absolute path in no such mount.
     """
-    from onefs.mount.records import list_mounts
+    from onefs.mount.mount_registry import list_mounts
 
     of_tree = not os.path.isabs(path) and not path.startswith(("./", "../"))
     if of_tree and not os.path.lexists(path):
@@ -70,13 +70,15 @@ def inside_mount(path: str, settings: Settings) -> str:
     raise UsageError(f"{path} is in no mount of {settings.url}: give lab/subject/...")
 
 
-def ask(catalogue: Catalogue, content: Content, path: str, meter: Meter) -> Outcome:
+def fetch_sizes(
+    catalogue: Catalogue, content: Content, path: str, meter: ProgressLine
+) -> SizeReport:
     """Ask for every unknown size below ``path`` (lab/subject/date/number/...; '': all).
 
     Goes on past failures, and reports them. Raises NotFound when there is no such path, and what
     listing it raises.
     """
-    outcome = Outcome()
+    outcome = SizeReport()
     under_way: set[Future[OnefsError | None]] = set()
 
     def collect(limit: int) -> None:
@@ -89,11 +91,11 @@ def ask(catalogue: Catalogue, content: Content, path: str, meter: Meter) -> Outc
             asked = outcome.known + outcome.failed
             meter.show("sizes", asked, 0, "known")
 
-    with ThreadPoolExecutor(AT_ONCE, "onefs-sizes") as pool:
+    with ThreadPoolExecutor(REQUEST_THREADS, "onefs-sizes") as pool:
         try:
-            for session, dataset in _unknown(catalogue, path):
-                under_way.add(pool.submit(_ask, catalogue, content, session, dataset))
-                collect(_QUEUE)
+            for session, dataset in _datasets_without_size(catalogue, path):
+                under_way.add(pool.submit(_fetch_size, catalogue, content, session, dataset))
+                collect(_MAX_PENDING)
             collect(0)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -101,19 +103,19 @@ def ask(catalogue: Catalogue, content: Content, path: str, meter: Meter) -> Outc
     return outcome
 
 
-def _ask(
+def _fetch_size(
     catalogue: Catalogue, content: Content, session: Session, dataset: Dataset
 ) -> OnefsError | None:
     try:
         try:
-            catalogue.remember_size(dataset, content.probe(dataset))
+            catalogue.remember_size(dataset, content.probe_size(dataset))
         except ServerError:
             # where it should be by the cache tables it need not be
-            if not catalogue.complete(session):
+            if not catalogue.fetch_full_listing(session):
                 raise
             for found in catalogue.datasets(session).value:
                 if found.id == dataset.id and found.size is None:
-                    catalogue.remember_size(found, content.probe(found))
+                    catalogue.remember_size(found, content.probe_size(found))
     except Stopping:
         raise
     except OnefsError as error:
@@ -121,20 +123,20 @@ def _ask(
     return None
 
 
-def _unknown(catalogue: Catalogue, path: str) -> Iterator[tuple[Session, Dataset]]:
+def _datasets_without_size(catalogue: Catalogue, path: str) -> Iterator[tuple[Session, Dataset]]:
     parts = [part for part in path.split("/") if part]
     if len(parts) > 1 and parts[1] == alf.SUBJECTS:
         del parts[1]
-    named = _named(catalogue, parts)
+    named = _sessions_by_name(catalogue, parts)
     inside = tuple(parts[4:] if named is None else parts[2:])
-    for session in named or _sessions(catalogue, parts[:4]):
+    for session in named or _sessions_below(catalogue, parts[:4]):
         for dataset in catalogue.datasets(session).value:
             place = (*alf.dataset_folder(dataset), alf.dataset_file(dataset))
             if dataset.size is None and place[: len(inside)] == inside:
                 yield session, dataset
 
 
-def _named(catalogue: Catalogue, parts: list[str]) -> list[Session] | None:
+def _sessions_by_name(catalogue: Catalogue, parts: list[str]) -> list[Session] | None:
     """The sessions of ``.by-eid/EID`` or ``.by-ref/REF``; None for a path from the lab on.
 
     Raises NotFound when there is no such session.
@@ -149,18 +151,18 @@ def _named(catalogue: Catalogue, parts: list[str]) -> list[Session] | None:
     return found
 
 
-def _sessions(catalogue: Catalogue, parts: list[str]) -> Iterator[Session]:
+def _sessions_below(catalogue: Catalogue, parts: list[str]) -> Iterator[Session]:
     """The sessions at and below a path of up to four folders."""
     wanted = [*parts, *[None] * (4 - len(parts))]
-    for lab in _chosen(lab_shape(catalogue.labs().value), wanted[0]):
-        for subject in _chosen(subjects_shape(catalogue.subjects(lab).value), wanted[1]):
-            dates = subject_shape(catalogue.sessions(lab, subject).value).dates
-            for sessions in _chosen(dates, wanted[2]):
-                number = wanted[3] and (alf.unpadded_number(wanted[3]) or wanted[3])
-                yield from _chosen(sessions, number)
+    for lab in _select(lab_folder_names(catalogue.labs().value), wanted[0]):
+        for subject in _select(subject_folder_names(catalogue.subjects(lab).value), wanted[1]):
+            dates = subject_layout(catalogue.sessions(lab, subject).value).sessions_by_date
+            for sessions in _select(dates, wanted[2]):
+                number = wanted[3] and (alf.padded_number_folder(wanted[3]) or wanted[3])
+                yield from _select(sessions, number)
 
 
-def _chosen(named: Mapping[str, T], name: str | None) -> list[T]:
+def _select(named: Mapping[str, T], name: str | None) -> list[T]:
     """The thing of that name, or all of them."""
     if name is None:
         return list(named.values())

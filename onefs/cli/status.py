@@ -11,24 +11,30 @@ import click
 
 from onefs import __version__
 from onefs.cli.options import say
-from onefs.disks import network_disk
+from onefs.lowlevel.filesystems import network_filesystem_type
 
 if TYPE_CHECKING:
-    from onefs.mount.records import MountInfo
+    from onefs.mount.mount_registry import MountInfo
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(as_json: bool) -> None:
     """Show the mounts of this user on this machine, and others' that this user may read."""
-    from onefs.mount.mounts import owner
-    from onefs.mount.records import FOREIGN, current, list_mounts, of_others
+    from onefs.mount.kernel_mounts import other_owner_of
+    from onefs.mount.mount_registry import (
+        FOREIGN,
+        list_mounts,
+        mounts_of_other_users,
+        with_current_status,
+    )
 
-    others = of_others()
-    found = [*current(list_mounts()), *others]
+    others = mounts_of_other_users()
+    found = [*with_current_status(list_mounts()), *others]
     if as_json:
         mounts = [
-            each.to_json() | ({"state_disk": disk} if (disk := _state_disk(each)) else {})
+            each.to_json()
+            | ({"state_disk": disk} if (disk := _network_disk_of_state(each)) else {})
             for each in found
         ]
         click.echo(json.dumps({"version": __version__, "mounts": mounts}, indent=2))
@@ -42,12 +48,12 @@ def status(as_json: bool) -> None:
         if each.status.state == FOREIGN:
             say("  another user mounted it, or another state folder has its record")
         if each in others:
-            say(f"  mounted by {owner(each.mountpoint)}")
+            say(f"  mounted by {other_owner_of(each.mountpoint)}")
         if not each.since:  # nothing else is known
             continue
         since = datetime.fromtimestamp(each.since).strftime("%Y-%m-%d %H:%M")
-        limit = "" if each.cache_limit is None else f" of {size(each.cache_limit)}"
-        cached = f"{size(each.status.cache_bytes)}{limit}"
+        limit = "" if each.cache_limit is None else f" of {format_size(each.cache_limit)}"
+        cached = f"{format_size(each.status.cache_bytes)}{limit}"
         say(f"  since {since}, cache {each.cache_dir}: {cached}")
         if each.log_file is not None:
             say(f"  log {each.log_file}")
@@ -58,26 +64,28 @@ def status(as_json: bool) -> None:
             )
         for sentence in (*each.status.folders, *each.status.troubles):
             say(f"  {sentence}")
-        disk = _state_disk(each)
+        disk = _network_disk_of_state(each)
         if disk:
             say(f"  state {each.state_dir}: on a network file system ({disk}), slower")
         if each.status.fetch_limit is not None:
             full = each.status.fetched >= each.status.fetch_limit
             say(
-                f"  fetched {size(each.status.fetched)} of {size(each.status.fetch_limit)} within "
+                f"  fetched {format_size(each.status.fetched)} of {format_size(each.status.fetch_limit)} within "
                 f"the hour{': no more is fetched for now' if full else ''}"
             )
         for download in each.status.downloads:
-            whole = f" of {size(download.size)}" if download.size else ""
-            say(f"  {download.path}: {size(download.done)}{whole}, {size(int(download.rate))}/s")
+            whole = f" of {format_size(download.size)}" if download.size else ""
+            say(
+                f"  {download.path}: {format_size(download.done)}{whole}, {format_size(int(download.rate))}/s"
+            )
 
 
-def _state_disk(mount: MountInfo) -> str:
+def _network_disk_of_state(mount: MountInfo) -> str:
     """The network file system on which a mount's databases lie; '' for a local disk."""
-    return network_disk(Path(mount.state_dir)) if mount.state_dir else ""
+    return network_filesystem_type(Path(mount.state_dir)) if mount.state_dir else ""
 
 
-def size(count: int) -> str:
+def format_size(count: int) -> str:
     """A number of bytes for people: ``1.5 GiB``."""
     amount = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -19,7 +19,7 @@ from typing import TextIO
 from onefs.errors import OutputError
 
 #: the error handler of standard output
-_ESCAPES = "onefs.escapes"
+_ERROR_HANDLER = "onefs.escapes"
 
 
 @contextmanager
@@ -32,14 +32,14 @@ def standard_streams() -> Iterator[None]:
     """
     _open_closed_descriptors()
     before = sys.stdout, sys.stderr
-    codecs.register_error(_ESCAPES, _escaped)
-    sys.stdout = _wrapped(before[0], 1, _Output, _ESCAPES)
-    sys.stderr = _wrapped(before[1], 2, _Messages, "backslashreplace")
+    codecs.register_error(_ERROR_HANDLER, _escape_unencodable)
+    sys.stdout = _wrap_stream(before[0], 1, _StandardOutput, _ERROR_HANDLER)
+    sys.stderr = _wrap_stream(before[1], 2, _StandardError, "backslashreplace")
     try:
         yield
     finally:
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, (_Output, _Messages)):
+            if isinstance(stream, (_StandardOutput, _StandardError)):
                 with suppress(OutputError, OSError):
                     stream.detach()  # the stream before goes on with its buffer
         sys.stdout, sys.stderr = before
@@ -62,36 +62,36 @@ def start_in_utf8_mode() -> None:
         os.execve(sys.executable, command, environment)
 
 
-class _Output(io.TextIOWrapper):
+class _StandardOutput(io.TextIOWrapper):
     """Standard output: raises OutputError where it cannot be written."""
 
     def write(self, text: str, /) -> int:
-        with _failures_as_errors():
+        with _raise_output_errors():
             return super().write(text)
 
     def flush(self) -> None:
-        with _failures_as_errors():
+        with _raise_output_errors():
             super().flush()
 
 
-class _Messages(io.TextIOWrapper):
+class _StandardError(io.TextIOWrapper):
     """Standard error: what it does not take is dropped, since no message may end the work."""
 
     def write(self, text: str, /) -> int:
         try:
             return super().write(text)
         except OSError:
-            _discard(2)
+            _redirect_to_null(2)
         return len(text)
 
     def flush(self) -> None:
         try:
             super().flush()
         except OSError:
-            _discard(2)
+            _redirect_to_null(2)
 
 
-def _wrapped(
+def _wrap_stream(
     stream: TextIO | None, descriptor: int, kind: type[io.TextIOWrapper], errors: str
 ) -> TextIO:
     """``stream`` as a ``kind``; one over ``descriptor`` where it was closed."""
@@ -110,20 +110,20 @@ def _is_ascii(encoding: str | None) -> bool:
 
 
 @contextmanager
-def _failures_as_errors() -> Iterator[None]:
+def _raise_output_errors() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:  # click ends the command in silence
-        _discard(1)
+        _redirect_to_null(1)
         raise
     except OSError as error:
-        _discard(1)
+        _redirect_to_null(1)
         closed = error.errno == errno.EBADF
         why = "it is closed" if closed else os.strerror(error.errno or errno.EIO)
         raise OutputError(f"cannot write to standard output: {why}") from error
 
 
-def _discard(descriptor: int) -> None:
+def _redirect_to_null(descriptor: int) -> None:
     """Lead a descriptor to /dev/null: Python writes what is left in the buffer once more at its
     end, and would change the exit code where that fails again."""
     with suppress(OSError):
@@ -143,13 +143,13 @@ def _open_closed_descriptors() -> None:
             os.set_inheritable(descriptor, True)
 
 
-def _escaped(error: UnicodeError) -> tuple[bytes, int]:
+def _escape_unencodable(error: UnicodeError) -> tuple[bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return b"".join(map(_escape, error.object[error.start : error.end])), error.end
+    return b"".join(map(_escape_character, error.object[error.start : error.end])), error.end
 
 
-def _escape(char: str) -> bytes:
+def _escape_character(char: str) -> bytes:
     if "\udc80" <= char <= "\udcff":
         return bytes([ord(char) - 0xDC00])
     return char.encode("ascii", "backslashreplace")

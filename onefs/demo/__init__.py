@@ -25,7 +25,7 @@ def demo_identity(data: Path | None) -> str:
     return f"demo-{hashlib.sha1(source).hexdigest()[:12]}-{GENERATION}"
 
 
-def check_level(data: Path) -> None:
+def check_not_inside_lab(data: Path) -> None:
     """Raise UsageError for a folder inside a lab, naming the folder that holds the labs."""
     real = Path(os.path.realpath(data))
     if (real / SUBJECTS).is_dir():

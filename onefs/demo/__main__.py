@@ -33,10 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _serve(given: dict[str, object]) -> None:
     try:
-        from onefs.demo.serve import Options, run
+        from onefs.demo.servers import ServeOptions, run
     except ModuleNotFoundError as error:
         raise missing_library(error) from error
-    run(Options(**given))  # type: ignore[arg-type]
+    run(ServeOptions(**given))  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

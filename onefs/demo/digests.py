@@ -18,13 +18,13 @@ from onefs.errors import reason_of
 log = logging.getLogger(__name__)
 
 #: files above this are hashed in the background, in bytes
-LARGE = 64 * 2**20
-_BLOCK = 2**20
+LARGE_FILE_BYTES = 64 * 2**20
+_BLOCK_BYTES = 2**20
 #: a file that changed within this may change again without a new time, in ns
-_TICK = 50_000_000
+_TIMESTAMP_TICK_NANOSECONDS = 50_000_000
 #: what says that a file is still the one that was hashed: path, size, mtime and ctime in ns, inode.
 #: The ctime also tells when a file was written to and its mtime put back.
-Key = tuple[bytes, int, int, int, int]
+FileKey = tuple[bytes, int, int, int, int]
 
 # A row says that a file with this path, size, mtime and ctime (ns) and inode had this
 # md5 (hex; '' when it was not hashed yet). The path is bytes: names need not be UTF-8. Only one
@@ -38,12 +38,12 @@ _SCHEMA = """CREATE TABLE IF NOT EXISTS digests (
 class Digests:
     """md5 sums by (path, size, times, inode); in memory, and in a file where one is given."""
 
-    def __init__(self, database: Path | None = None, large: int = LARGE) -> None:
+    def __init__(self, database: Path | None = None, large: int = LARGE_FILE_BYTES) -> None:
         self._large = large
         self._lock = threading.Lock()
-        self._known: dict[bytes, tuple[Key, str]] = {}
-        self._waiting: set[Key] = set()
-        self._queue: queue.SimpleQueue[tuple[Key, Path]] = queue.SimpleQueue()
+        self._known: dict[bytes, tuple[FileKey, str]] = {}
+        self._waiting: set[FileKey] = set()
+        self._queue: queue.SimpleQueue[tuple[FileKey, Path]] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
         self._database = _connect(database)
 
@@ -55,7 +55,7 @@ class Digests:
         """
         key = _key(path, stat)
         with self._lock:
-            known, digest = self._last(key[0]) or (None, "")
+            known, digest = self._last_known(key[0]) or (None, "")
         if known == key and digest:
             return digest
         if stat.st_size > self._large:
@@ -63,17 +63,17 @@ class Digests:
             return ""
         return self._compute(key, path)
 
-    def changed(self, path: Path, stat: os.stat_result) -> bool:
+    def has_changed(self, path: Path, stat: os.stat_result) -> bool:
         """Whether a file is another one than when it was last hashed, or first seen."""
         key = _key(path, stat)
         with self._lock:
-            known = self._last(key[0])
+            known = self._last_known(key[0])
         return known is not None and known[0] != key
 
-    def _last(self, path: bytes) -> tuple[Key, str] | None:
+    def _last_known(self, path: bytes) -> tuple[FileKey, str] | None:
         """What is known of the file that was last hashed, or first seen, at a path."""
         if path not in self._known and self._database is not None:
-            with _survived("read"):
+            with _ignore_database_errors("read"):
                 row = self._database.execute(
                     "SELECT size, mtime_ns, ctime_ns, inode, md5 FROM digests WHERE path=?", (path,)
                 ).fetchone()
@@ -81,36 +81,38 @@ class Digests:
                     self._known[path] = (path, *row[:4]), str(row[4])
         return self._known.get(path)
 
-    def _note(self, key: Key, digest: str) -> None:
+    def _store(self, key: FileKey, digest: str) -> None:
         with self._lock:
             self._known[key[0]] = key, digest
             if self._database is not None:
-                with _survived("written"), self._database:
+                with _ignore_database_errors("written"), self._database:
                     self._database.execute(
                         "REPLACE INTO digests VALUES (?, ?, ?, ?, ?, ?)", (*key, digest)
                     )
 
-    def _compute(self, key: Key, path: Path) -> str:
+    def _compute(self, key: FileKey, path: Path) -> str:
         now = time.time_ns()
-        settled = min(abs(now - key[2]), abs(now - key[3])) > _TICK
+        settled = min(abs(now - key[2]), abs(now - key[3])) > _TIMESTAMP_TICK_NANOSECONDS
         digest = _hash(key, path)
         if digest and settled:
-            self._note(key, digest)
+            self._store(key, digest)
         return digest
 
-    def _enqueue(self, key: Key, path: Path, *, seen: bool) -> None:
+    def _enqueue(self, key: FileKey, path: Path, *, seen: bool) -> None:
         if not seen:  # so that a later one is known to be another, also after a restart
-            self._note(key, "")
+            self._store(key, "")
         with self._lock:
             if key in self._waiting:
                 return
             self._waiting.add(key)
             if self._worker is None:
-                self._worker = threading.Thread(target=self._work, name="demo-md5", daemon=True)
+                self._worker = threading.Thread(
+                    target=self._run_queue, name="demo-md5", daemon=True
+                )
                 self._worker.start()
         self._queue.put((key, path))
 
-    def _work(self) -> None:
+    def _run_queue(self) -> None:
         while True:
             key, path = self._queue.get()
             self._compute(key, path)
@@ -118,12 +120,12 @@ class Digests:
                 self._waiting.discard(key)
 
 
-def _hash(key: Key, path: Path) -> str:
+def _hash(key: FileKey, path: Path) -> str:
     """The md5 of exactly the file that ``key`` describes, else ''."""
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with path.open("rb") as file:
-            while block := file.read(_BLOCK):
+            while block := file.read(_BLOCK_BYTES):
                 digest.update(block)
             stat = os.fstat(file.fileno())
     except OSError as error:
@@ -132,7 +134,7 @@ def _hash(key: Key, path: Path) -> str:
     return digest.hexdigest() if _key(path, stat) == key else ""
 
 
-def _key(path: Path, stat: os.stat_result) -> Key:
+def _key(path: Path, stat: os.stat_result) -> FileKey:
     times = (stat.st_mtime_ns, stat.st_ctime_ns)
     return (os.fsencode(path), stat.st_size, *times, stat.st_ino)
 
@@ -140,7 +142,7 @@ def _key(path: Path, stat: os.stat_result) -> Key:
 def _connect(path: Path | None) -> sqlite3.Connection | None:
     database: sqlite3.Connection | None = None
     if path is not None:
-        with _survived("opened"):
+        with _ignore_database_errors("opened"):
             path.parent.mkdir(parents=True, exist_ok=True)
             opened = sqlite3.connect(path, timeout=2.0, check_same_thread=False)
             opened.execute(_SCHEMA)
@@ -149,7 +151,7 @@ def _connect(path: Path | None) -> sqlite3.Connection | None:
 
 
 @contextlib.contextmanager
-def _survived(action: str) -> Iterator[None]:
+def _ignore_database_errors(action: str) -> Iterator[None]:
     """Goes on without the database: it only saves work."""
     try:
         yield

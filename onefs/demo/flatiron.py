@@ -29,23 +29,23 @@ from werkzeug.http import (
 )
 from werkzeug.routing import PathConverter
 
-from onefs.demo import listings
+from onefs.demo import directory_listings
 from onefs.demo.records import Login, Source
 
 #: extensions that nginx knows; all others are application/octet-stream
-_TYPES = {
+_MIME_TYPES = {
     ".avi": "video/x-msvideo", ".csv": "text/csv", ".gif": "image/gif", ".htm": "text/html",
     ".html": "text/html", ".jpeg": "image/jpeg", ".jpg": "image/jpeg", ".json": "application/json",
     ".mp4": "video/mp4", ".pdf": "application/pdf", ".png": "image/png", ".txt": "text/plain",
     ".xml": "text/xml", ".zip": "application/zip",
 }  # fmt: skip
-_OCTETS = "application/octet-stream"
+_DEFAULT_MIME_TYPE = "application/octet-stream"
 #: the most that is handed to the network at once, in bytes
-_CHUNK = 256 * 1024
+_CHUNK_BYTES = 256 * 1024
 #: chunks a second where the rate is limited, so that a slow transfer flows and does not jerk
-_STEPS = 20
+_CHUNKS_PER_SECOND = 20
 #: made files have no date of their own
-_MADE = datetime(2021, 7, 5, tzinfo=timezone.utc)
+_SYNTHETIC_FILE_DATE = datetime(2021, 7, 5, tzinfo=timezone.utc)
 _BOUNDARY = "00000000000000000002"
 _REASONS = {
     400: "Bad Request", 401: "Authorization Required", 403: "Forbidden", 404: "Not Found",
@@ -54,7 +54,7 @@ _REASONS = {
 }  # fmt: skip
 
 #: first and last byte, the last one not included
-Span = tuple[int, int]
+ByteRange = tuple[int, int]
 
 
 class _AnyPath(PathConverter):
@@ -153,14 +153,14 @@ def _serve(source: Source, path: str, rate: int | None) -> Response:
     if file is None:
         return _folder(source, path)
     try:
-        return _answer(file, rate)
+        return _respond(file, rate)
     except BaseException:
         file.close()
         raise
 
 
 def _folder(source: Source, path: str) -> Response:
-    names = None if path == "/" else listings.names(source, path)
+    names = None if path == "/" else directory_listings.entries_of(source, path)
     if names is None:
         return _page(404)
     if path.startswith("/aws/"):
@@ -169,15 +169,15 @@ def _folder(source: Source, path: str) -> Response:
         response = Response(status="301 Moved Permanently", content_type="text/html")
         response.headers["Location"] = request.host_url + quote(os.fsencode(path[1:])) + "/"
         return response
-    return Response(listings.page(path, names), content_type="text/html")
+    return Response(directory_listings.render_page(path, names), content_type="text/html")
 
 
 def _open(found: Path | bytes | None, path: str) -> _File | None:
-    mimetype = _TYPES.get(posixpath.splitext(path)[1].lower(), _OCTETS)
+    mimetype = _MIME_TYPES.get(posixpath.splitext(path)[1].lower(), _DEFAULT_MIME_TYPE)
     if found is None:
         return None
     if isinstance(found, bytes):
-        return _File(found, len(found), _bytes_etag(found), _MADE, mimetype)
+        return _File(found, len(found), _bytes_etag(found), _SYNTHETIC_FILE_DATE, mimetype)
     try:
         descriptor = os.open(found, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
@@ -193,16 +193,16 @@ def _bytes_etag(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def _answer(file: _File, rate: int | None) -> Response:
+def _respond(file: _File, rate: int | None) -> Response:
     if not is_resource_modified(request.environ, etag=file.etag, last_modified=file.modified):
         failed_match = "HTTP_IF_MATCH" in request.environ
         response = _page(412) if failed_match else Response(status=304)
         if not failed_match:
             del response.headers["Content-Type"]
-            _stamp(response, file)
+            _set_validators(response, file)
         file.close()
         return response
-    spans = _spans(file)
+    spans = _requested_ranges(file)
     if spans == []:
         file.close()
         response = _page(416)
@@ -219,20 +219,20 @@ def _answer(file: _File, rate: int | None) -> Response:
         response = _body(file, _parts(file, spans), rate)
         response.status = "206 Partial Content"
         response.headers["Content-Type"] = f"multipart/byteranges; boundary={_BOUNDARY}"
-    _stamp(response, file)
+    _set_validators(response, file)
     return response
 
 
-def _stamp(response: Response, file: _File) -> None:
+def _set_validators(response: Response, file: _File) -> None:
     response.headers["Last-Modified"] = http_date(file.modified)
     response.set_etag(file.etag)
 
 
-def _content_range(span: Span, file: _File) -> str:
+def _content_range(span: ByteRange, file: _File) -> str:
     return f"bytes {span[0]}-{span[1] - 1}/{file.size}"
 
 
-def _spans(file: _File) -> list[Span] | None:
+def _requested_ranges(file: _File) -> list[ByteRange] | None:
     """What the Range header asks for, clipped: None for the whole file, [] for nothing there is."""
     header = request.headers.get("Range", "")
     if not header.lower().startswith("bytes=") or file.size == 0 or not _same_version(file):
@@ -259,7 +259,7 @@ def _same_version(file: _File) -> bool:
     return condition.etag == file.etag
 
 
-def _parts(file: _File, spans: list[Span]) -> list[tuple[bytes, Span]]:
+def _parts(file: _File, spans: list[ByteRange]) -> list[tuple[bytes, ByteRange]]:
     parts = [
         (
             f"\r\n--{_BOUNDARY}\r\nContent-Type: {file.mimetype}\r\n"
@@ -271,17 +271,21 @@ def _parts(file: _File, spans: list[Span]) -> list[tuple[bytes, Span]]:
     return [*parts, (f"\r\n--{_BOUNDARY}--\r\n".encode(), (0, 0))]
 
 
-def _body(file: _File, parts: list[tuple[bytes, Span]], rate: int | None) -> Response:
+def _body(file: _File, parts: list[tuple[bytes, ByteRange]], rate: int | None) -> Response:
     length = sum(len(head) + end - start for head, (start, end) in parts)
-    chunks = _chunks(file, parts, _CHUNK if rate is None else max(1, min(_CHUNK, rate // _STEPS)))
-    response = Response(chunks if rate is None else _paced(chunks, rate))
+    chunks = _chunks(
+        file,
+        parts,
+        _CHUNK_BYTES if rate is None else max(1, min(_CHUNK_BYTES, rate // _CHUNKS_PER_SECOND)),
+    )
+    response = Response(chunks if rate is None else _limit_rate(chunks, rate))
     response.call_on_close(file.close)
     response.headers["Content-Type"] = file.mimetype
     response.headers["Content-Length"] = str(length)
     return response
 
 
-def _chunks(file: _File, parts: list[tuple[bytes, Span]], size: int) -> Iterator[bytes]:
+def _chunks(file: _File, parts: list[tuple[bytes, ByteRange]], size: int) -> Iterator[bytes]:
     for head, (start, end) in parts:
         if head:
             yield head
@@ -294,7 +298,7 @@ def _chunks(file: _File, parts: list[tuple[bytes, Span]], size: int) -> Iterator
             start += len(chunk)
 
 
-def _paced(chunks: Iterator[bytes], rate: int) -> Iterator[bytes]:
+def _limit_rate(chunks: Iterator[bytes], rate: int) -> Iterator[bytes]:
     """``chunks`` no faster than ``rate`` bytes a second, counted from the first one.
 
     Each chunk waits before it goes, so many small answers on one connection keep to it too.

@@ -10,9 +10,9 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
+from onefs.config.private_files import file_lock, read_json, write_json
 from onefs.demo import demo_identity
 from onefs.demo.records import Login
-from onefs.private import locked, read_json, write_json
 
 #: random bytes of a password
 _BYTES = 24
@@ -27,23 +27,23 @@ def make_login(data: Path | None, state_dir: Path | None) -> Login:
     if data is None:
         return Login()
     if state_dir is None:
-        return _random()
+        return _random_login()
     path = _file(demo_identity(data), state_dir)
-    with locked(path):
-        login = _kept(path)
+    with file_lock(path):
+        login = _read_saved(path)
         if login is None:
-            login = _random()
+            login = _random_login()
             write_json(path, {"password": login.password, "data_password": login.data_password})
     return login
 
 
-def known_login(database: str, state_dir: Path) -> Login:
+def saved_login(database: str, state_dir: Path) -> Login:
     """The login of the laboratory that is named ``database``, for who wants to log in there.
 
     The published one where none is kept, which is the made laboratory's. Raises UsageError for a
     file that is broken or not ours.
     """
-    return _kept(_file(database, state_dir)) or Login()
+    return _read_saved(_file(database, state_dir)) or Login()
 
 
 def _file(database: str, state_dir: Path) -> Path:
@@ -51,7 +51,7 @@ def _file(database: str, state_dir: Path) -> Path:
     return state_dir / "private" / f"{database}.json"
 
 
-def _kept(path: Path) -> Login | None:
+def _read_saved(path: Path) -> Login | None:
     kept = read_json(path)
     words = [kept.get(name) for name in ("password", "data_password")]
     if not all(isinstance(word, str) and word for word in words):
@@ -59,7 +59,7 @@ def _kept(path: Path) -> Login | None:
     return Login(password=str(words[0]), data_password=str(words[1]))
 
 
-def _random() -> Login:
+def _random_login() -> Login:
     return Login(
         password=secrets.token_urlsafe(_BYTES), data_password=secrets.token_urlsafe(_BYTES)
     )

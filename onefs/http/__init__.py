@@ -3,7 +3,7 @@
 =============  ==================================================================
 ``transport``  :class:`Transport`: JSON within a total deadline, data as a stream
 ``body``       a body in JSON: unpacked, bounded, parsed
-``offline``    :class:`NoTransport`: no network at all
+``offline``    :class:`OfflineTransport`: no network at all
 ``streams``    :class:`Stream`: one answer's bytes as they come
 ``auth``       :class:`HostAuth`: which file server gets the user and password
 ``retry``      whether and when to try again: a pure decision
@@ -16,19 +16,19 @@
 from __future__ import annotations
 
 from onefs.http.auth import HostAuth
-from onefs.http.body import MAX_JSON, MAX_PARTS
-from onefs.http.offline import NoTransport
+from onefs.http.json_body import MAX_JSON_BYTES, MAX_JSON_VALUES
+from onefs.http.offline import OfflineTransport
 from onefs.http.retry import retry_after_seconds, retry_delay
-from onefs.http.streams import Stream
-from onefs.http.transport import DEADLINE, Answer, Transport
+from onefs.http.stream import Stream
+from onefs.http.transport import DEADLINE_SECONDS, JsonAnswer, Transport
 
 __all__ = [
-    "DEADLINE",
-    "MAX_JSON",
-    "MAX_PARTS",
-    "Answer",
+    "DEADLINE_SECONDS",
+    "MAX_JSON_BYTES",
+    "MAX_JSON_VALUES",
     "HostAuth",
-    "NoTransport",
+    "JsonAnswer",
+    "OfflineTransport",
     "Stream",
     "Transport",
     "retry_after_seconds",

@@ -7,11 +7,16 @@ import threading
 from base64 import b64encode
 from collections.abc import Iterable
 
-from onefs.credentials import DataCredentials
+from onefs.config.credentials import DataCredentials
+from onefs.config.urls import (
+    host_of,
+    is_loopback,
+    origin,
+    with_https,
+)
 from onefs.errors import DataServerCredentials
-from onefs.urls import host_of, is_loopback, origin, secured
 
-_BASIC = re.compile(r"(?:^|,)\s*basic(?:\s|,|$)", re.IGNORECASE)
+_BASIC_CHALLENGE = re.compile(r"(?:^|,)\s*basic(?:\s|,|$)", re.IGNORECASE)
 
 
 class HostAuth:
@@ -27,7 +32,7 @@ class HostAuth:
     def __init__(
         self,
         credentials: DataCredentials | None,
-        known: Iterable[str] = (),
+        preemptive: Iterable[str] = (),
         confirmed: Iterable[str] = (),
         *,
         loopback: bool = False,
@@ -35,56 +40,56 @@ class HostAuth:
         self._lock = threading.Lock()
         self._credentials = credentials
         self._loopback = loopback
-        self.trust(known, confirmed)
+        self.set_trusted_origins(preemptive, confirmed)
 
-    def replace(self, credentials: DataCredentials | None) -> None:
+    def replace_credentials(self, credentials: DataCredentials | None) -> None:
         """Use these from now on: somebody has logged in anew."""
         with self._lock:
             self._credentials = credentials
 
-    def trust(self, known: Iterable[str], confirmed: Iterable[str]) -> None:
+    def set_trusted_origins(self, known: Iterable[str], confirmed: Iterable[str]) -> None:
         """Let these origins have the pair from now on, and no others."""
-        at_once = _with_https(known)
+        at_once = _with_https_origins(known)
         with self._lock:
             #: origins that get the pair with the first request
-            self._at_once = at_once
-            self._trusted = at_once | _with_https(confirmed)
+            self._preemptive_origins = at_once
+            self._trusted_origins = at_once | _with_https_origins(confirmed)
 
-    def address(self, url: str) -> str:
+    def secure_url(self, url: str) -> str:
         """``url``, by https where its host may have the pair by https only."""
         base = origin(url)
         if base.startswith("https:") or self._is_trusted(base):
             return url
-        by_https = secured(url)
+        by_https = with_https(url)
         return by_https if self._is_trusted(origin(by_https)) else url
 
-    def withheld(self) -> HostAuth:
+    def without_credentials(self) -> HostAuth:
         """The same without the pair: https has led to http, where everybody could read it."""
-        return _Withheld(None)
+        return _WithheldAuth(None)
 
-    def header(self, url: str) -> str | None:
+    def authorization_header(self, url: str) -> str | None:
         """The Authorization header for ``url``, or None when its origin is not to have it."""
         with self._lock:
             credentials = self._credentials
-            if credentials is None or origin(url) not in self._at_once:
+            if credentials is None or origin(url) not in self._preemptive_origins:
                 return None
         pair = f"{credentials.username}:{credentials.password}".encode()
         return f"Basic {b64encode(pair).decode('ascii')}"
 
-    def answer(self, url: str, challenge: str, sent: str | None) -> str | None:
+    def header_for_challenge(self, url: str, challenge: str, sent: str | None) -> str | None:
         """What to send to ``url`` after a 401 with ``WWW-Authenticate: challenge``.
 
         ``sent`` is the header that was refused (None: there was none). None: nothing else is
         known, so that asking again is useless.
         """
         base = origin(url)
-        if _BASIC.search(challenge) and self._is_trusted(base):
+        if _BASIC_CHALLENGE.search(challenge) and self._is_trusted(base):
             with self._lock:
-                self._at_once.add(base)
-        header = self.header(url)
+                self._preemptive_origins.add(base)
+        header = self.authorization_header(url)
         return None if header == sent else header
 
-    def refusal(self, url: str, sent: str | None) -> DataServerCredentials:
+    def refusal_error(self, url: str, sent: str | None) -> DataServerCredentials:
         """The error after a 401 for good; ``sent`` as for :meth:`answer`."""
         host = host_of(url)
         if sent is not None:
@@ -109,19 +114,19 @@ class HostAuth:
 
     def _is_trusted(self, base: str) -> bool:
         with self._lock:
-            return base in self._trusted or (self._loopback and is_loopback(base))
+            return base in self._trusted_origins or (self._loopback and is_loopback(base))
 
 
-def _with_https(urls: Iterable[str]) -> set[str]:
+def _with_https_origins(urls: Iterable[str]) -> set[str]:
     """The origins of ``urls``; an http server may have moved to https."""
     origins = {origin(url) for url in urls}
-    return origins | {secured(base) for base in origins}
+    return origins | {with_https(base) for base in origins}
 
 
-class _Withheld(HostAuth):
+class _WithheldAuth(HostAuth):
     """No pair, because a redirect has led from https to http."""
 
-    def refusal(self, url: str, sent: str | None) -> DataServerCredentials:
+    def refusal_error(self, url: str, sent: str | None) -> DataServerCredentials:
         return DataServerCredentials(
             f"{host_of(url)} asks for a user and password after a redirect from https to http: "
             "they are not sent in clear; tell the administrator of the file server"

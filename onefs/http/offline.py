@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+from onefs.config.urls import host_of
 from onefs.errors import Offline
 from onefs.http.transport import Transport
-from onefs.urls import host_of
 
 
-class NoTransport(Transport):
+class OfflineTransport(Transport):
     """A :class:`Transport` that asks nobody. Every request raises Offline."""
 
     def get_json(self, url: str, **_: Any) -> NoReturn:
-        raise _refusal(url)
+        raise _offline_error(url)
 
     def post_json(self, url: str, payload: Any, **_: Any) -> NoReturn:
-        raise _refusal(url)
+        raise _offline_error(url)
 
     def stream(self, url: str, **_: Any) -> NoReturn:
-        raise _refusal(url)
+        raise _offline_error(url)
 
 
-def _refusal(url: str) -> Offline:
+def _offline_error(url: str) -> Offline:
     return Offline(f"{host_of(url)} is not asked: the mount is offline")

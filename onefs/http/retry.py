@@ -8,19 +8,19 @@ from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 
 from onefs.errors import Offline, OnefsError, ServerError, Throttled, Unreachable
-from onefs.http.failures import is_lasting
+from onefs.http.error_mapping import is_permanent
 
 #: how often a request is sent in all, unless the caller says otherwise
-ATTEMPTS = 4
+MAX_ATTEMPTS = 4
 #: seconds before the second attempt; doubled for each one after it
-FIRST_DELAY = 0.25
-LONGEST_DELAY = 8.0
+FIRST_DELAY_SECONDS = 0.25
+MAX_DELAY_SECONDS = 8.0
 #: seconds for which a server can ask to wait
-LONGEST_WISH_SECONDS = 86400.0
+MAX_RETRY_AFTER_SECONDS = 86400.0
 #: characters of a ``Retry-After`` that are read
-_LONGEST_WISH = 100
+_MAX_HEADER_CHARACTERS = 100
 
-_AWAY = frozenset({429, 500, 502, 503, 504})
+_RETRYABLE_STATUSES = frozenset({429, 500, 502, 503, 504})
 
 
 def retry_delay(
@@ -28,7 +28,7 @@ def retry_delay(
     attempt: int,
     retry_after: float | None = None,
     *,
-    attempts: int = ATTEMPTS,
+    attempts: int = MAX_ATTEMPTS,
     jitter: Callable[[], float] = random.random,
 ) -> float | None:
     """Seconds to wait before attempt ``attempt + 1``, or None to give up.
@@ -39,22 +39,22 @@ def retry_delay(
     429, 502, 503, 504, and a 500 without ``detail``: Alyx's 500 with a ``detail`` is the
     request's own fault. An expired deadline is not tried again: the time is used up.
     """
-    if attempt >= attempts or not _may_help(outcome):
+    if attempt >= attempts or not _is_retryable(outcome):
         return None
-    backoff = min(FIRST_DELAY * 2.0 ** (attempt - 1), LONGEST_DELAY)
+    backoff = min(FIRST_DELAY_SECONDS * 2.0 ** (attempt - 1), MAX_DELAY_SECONDS)
     wish: float = outcome.retry_after if isinstance(outcome, Throttled) else 0.0
     wish = max(retry_after or 0.0, wish)
     return wish + backoff * (0.5 + 0.5 * jitter())
 
 
-def _may_help(outcome: OnefsError | int) -> bool:
+def _is_retryable(outcome: OnefsError | int) -> bool:
     if isinstance(outcome, int):
-        return outcome in _AWAY
+        return outcome in _RETRYABLE_STATUSES
     if isinstance(outcome, ServerError):
-        return outcome.status == 0 or (outcome.status in _AWAY and not outcome.detail)
+        return outcome.status == 0 or (outcome.status in _RETRYABLE_STATUSES and not outcome.detail)
     if isinstance(outcome, Offline):
         return False
-    return isinstance(outcome, Throttled | Unreachable) and not is_lasting(outcome)
+    return isinstance(outcome, Throttled | Unreachable) and not is_permanent(outcome)
 
 
 def retry_after_seconds(value: str | None, now: Callable[[], float] = time.time) -> float | None:
@@ -62,7 +62,7 @@ def retry_after_seconds(value: str | None, now: Callable[[], float] = time.time)
 
     None when it is absent or neither a number nor a date.
     """
-    text = (value or "")[:_LONGEST_WISH].strip()
+    text = (value or "")[:_MAX_HEADER_CHARACTERS].strip()
     try:
         if text.isascii() and text.isdigit():
             seconds = float(text)
@@ -70,4 +70,4 @@ def retry_after_seconds(value: str | None, now: Callable[[], float] = time.time)
             seconds = parsedate_to_datetime(text).timestamp() - now()
     except (ValueError, OverflowError, TypeError, IndexError):  # email.utils raises all of them
         return None
-    return min(max(0.0, seconds), LONGEST_WISH_SECONDS)
+    return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS)

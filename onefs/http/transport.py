@@ -12,6 +12,8 @@ from urllib.parse import urlencode
 
 from urllib3 import BaseHTTPResponse
 
+from onefs.config.secret import excerpt
+from onefs.config.urls import host_of, safe_url
 from onefs.errors import (
     DeadlineExceeded,
     Offline,
@@ -21,29 +23,27 @@ from onefs.errors import (
     Unreachable,
 )
 from onefs.http.auth import HostAuth
-from onefs.http.body import read_json
-from onefs.http.call import Call
+from onefs.http.error_mapping import HTTP_EXCEPTIONS, to_onefs_error
 from onefs.http.exchange import Clock, Exchange, Watchdog
-from onefs.http.failures import RAISED, failure
+from onefs.http.json_body import read_json
+from onefs.http.request import HttpRequest
 from onefs.http.retry import retry_after_seconds, retry_delay
-from onefs.http.sending import REDIRECTS, Sender, leads_to
-from onefs.http.streams import Stream, ended
-from onefs.secret import excerpt
-from onefs.urls import host_of, safe_url
+from onefs.http.sender import REDIRECT_STATUSES, Sender, redirect_target
+from onefs.http.stream import Stream, end_error
 
 #: seconds that a metadata request may take in all
-DEADLINE = 10.0
-CONNECT_TIMEOUT = 10.0
+DEADLINE_SECONDS = 10.0
+CONNECT_TIMEOUT_SECONDS = 10.0
 #: the same while the network is known to be away
-SHORT_TIMEOUT = 0.8
-STALL_TIMEOUT = 60.0
+FAIL_FAST_TIMEOUT_SECONDS = 0.8
+STALL_TIMEOUT_SECONDS = 60.0
 
 #: sockets wait this much longer than the watchdog, so that it is the watchdog that speaks
-_GRACE = 1.0
+_WATCHDOG_MARGIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class JsonAnswer:
     """An answer in JSON. ``headers`` are read without regard to case."""
 
     status: int
@@ -53,16 +53,16 @@ class Answer:
     #: bytes of the body, unpacked
     size: int = 0
     #: brackets, braces and commas of the body: at least the number of its values
-    parts: int = 0
+    value_count: int = 0
 
 
-class Gate(Protocol):
+class RequestPermit(Protocol):
     """What a request passes each time that it is sent: a budget, shared with others."""
 
-    def take(self) -> float:
+    def try_acquire(self) -> float:
         """0 when it may go out now, else the seconds after which to ask again."""
 
-    def refused(self, seconds: float) -> None:
+    def report_throttled(self, seconds: float) -> None:
         """The server has answered 429, and wants no request for so long."""
 
 
@@ -81,11 +81,11 @@ class Transport:
         self._sleep = sleep or self._closing.wait
         self._watchdog = Watchdog(clock)
         self._sender = Sender()
-        self._hurried = False
+        self._fail_fast = False
 
-    def hurry(self, away: bool) -> None:
+    def set_fail_fast(self, fail_fast: bool) -> None:
         """Whether the network seems to be away: then a stream fails soon, with Offline."""
-        self._hurried = away
+        self._fail_fast = fail_fast
 
     def __enter__(self) -> Transport:
         return self
@@ -105,9 +105,9 @@ class Transport:
         *,
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        deadline: float = DEADLINE,
-        gate: Gate | None = None,
-    ) -> Answer:
+        deadline: float = DEADLINE_SECONDS,
+        permit: RequestPermit | None = None,
+    ) -> JsonAnswer:
         """GET an answer in JSON within ``deadline`` seconds in all, retries included.
 
         Follows redirects; tries again as ``retry_delay`` says while time is left, each time after
@@ -123,11 +123,11 @@ class Transport:
         attempt = 0
         while True:
             attempt += 1
-            if gate is not None:
-                self._pass(gate, full, end)
-            answer, problem, retry_after = self._attempt(full, headers or {}, end, deadline)
-            if gate is not None and isinstance(problem, Throttled):
-                gate.refused(problem.retry_after)
+            if permit is not None:
+                self._wait_for_permit(permit, full, end)
+            answer, problem, retry_after = self._get_once(full, headers or {}, end, deadline)
+            if permit is not None and isinstance(problem, Throttled):
+                permit.report_throttled(problem.retry_after)
             if problem is None:
                 assert answer is not None
                 return answer
@@ -144,22 +144,24 @@ class Transport:
         payload: Any,
         *,
         headers: Mapping[str, str] | None = None,
-        deadline: float = DEADLINE,
-    ) -> Answer:
+        deadline: float = DEADLINE_SECONDS,
+    ) -> JsonAnswer:
         """POST ``payload`` as JSON, once; within ``deadline`` seconds in all.
 
         Never follows a redirect: what is posted is for this server only (ServerError). Else
         raises as :meth:`get_json` does.
         """
         sent = {"Content-Type": "application/json", **(headers or {})}
-        wait = deadline + _GRACE
-        call = Call("POST", url, wait, wait, sent, json.dumps(payload).encode())
-        answer = self._json(call, self._clock() + deadline, deadline)
-        problem = _problem(answer, url, retry_after_seconds(answer.headers.get("Retry-After")))
+        wait = deadline + _WATCHDOG_MARGIN_SECONDS
+        call = HttpRequest("POST", url, wait, wait, sent, json.dumps(payload).encode())
+        answer = self._exchange_json(call, self._clock() + deadline, deadline)
+        problem = _retryable_error(
+            answer, url, retry_after_seconds(answer.headers.get("Retry-After"))
+        )
         if problem is not None and not isinstance(problem, ServerError):
             raise problem
-        if answer.status in REDIRECTS:
-            target = leads_to(url, answer.headers.get("Location", ""), answer.status)
+        if answer.status in REDIRECT_STATUSES:
+            target = redirect_target(url, answer.headers.get("Location", ""), answer.status)
             raise ServerError(
                 f"{safe_url(url)} leads to {safe_url(target)}: give that server's URL",
                 answer.status,
@@ -172,8 +174,8 @@ class Transport:
         *,
         headers: Mapping[str, str] | None = None,
         auth: HostAuth | None = None,
-        connect_timeout: float = CONNECT_TIMEOUT,
-        stall_timeout: float = STALL_TIMEOUT,
+        connect_timeout: float = CONNECT_TIMEOUT_SECONDS,
+        stall_timeout: float = STALL_TIMEOUT_SECONDS,
     ) -> Stream:
         """GET bytes: ``with transport.stream(url) as stream: for chunk in stream.iter_chunks()``.
 
@@ -183,67 +185,73 @@ class Transport:
         ``auth``. The bytes are never decoded.
         """
         sent = {"Accept-Encoding": "identity", **(headers or {})}
-        if self._hurried:
-            connect_timeout = min(connect_timeout, SHORT_TIMEOUT)
-        call = Call("GET", url, connect_timeout, stall_timeout + _GRACE, sent, auth=auth)
+        if self._fail_fast:
+            connect_timeout = min(connect_timeout, FAIL_FAST_TIMEOUT_SECONDS)
+        call = HttpRequest(
+            "GET", url, connect_timeout, stall_timeout + _WATCHDOG_MARGIN_SECONDS, sent, auth=auth
+        )
 
         def send(exchange: Exchange) -> tuple[BaseHTTPResponse, str]:
-            exchange.expect_by(self._clock() + connect_timeout + stall_timeout)
+            exchange.set_due(self._clock() + connect_timeout + stall_timeout)
             try:
-                return self._sender.follow(call, exchange, stall_timeout)
+                return self._sender.send(call, exchange, stall_timeout)
             except Unreachable as error:
-                if self._hurried:
+                if self._fail_fast:
                     raise Offline(str(error)) from error
                 raise
 
         return Stream(send, Exchange(self._watchdog), self._clock, url, stall_timeout)
 
-    def _pass(self, gate: Gate, url: str, end: float) -> None:
+    def _wait_for_permit(self, gate: RequestPermit, url: str, end: float) -> None:
         """Wait until ``gate`` lets a request through. Raises Throttled when that is too late."""
-        while (wait := gate.take()) > 0 and not self._closing.is_set():
+        while (wait := gate.try_acquire()) > 0 and not self._closing.is_set():
             if self._clock() + wait >= end:
                 raise Throttled(
                     f"{host_of(url)} has been asked enough for now: free in {wait:.0f} s", wait
                 )
             self._sleep(min(wait, 1.0))
 
-    def _attempt(
+    def _get_once(
         self, url: str, headers: Mapping[str, str], end: float, deadline: float
-    ) -> tuple[Answer | None, OnefsError | None, float | None]:
+    ) -> tuple[JsonAnswer | None, OnefsError | None, float | None]:
         """One try: the answer, what is wrong if anything, and when the server wants the next."""
         left = end - self._clock()
         if left <= 0:
             raise DeadlineExceeded(f"{safe_url(url)}: no answer within {deadline:g} s")
         sent = {"Accept": "application/json", "Accept-Encoding": "gzip", **headers}
         try:
-            call = Call("GET", url, left + _GRACE, left + _GRACE, sent)
-            answer = self._json(call, end, deadline)
+            call = HttpRequest(
+                "GET", url, left + _WATCHDOG_MARGIN_SECONDS, left + _WATCHDOG_MARGIN_SECONDS, sent
+            )
+            answer = self._exchange_json(call, end, deadline)
         except (Unreachable, ServerError) as error:
             return None, error, None
         retry_after = retry_after_seconds(answer.headers.get("Retry-After"))
-        return answer, _problem(answer, url, retry_after), retry_after
+        return answer, _retryable_error(answer, url, retry_after), retry_after
 
-    def _json(self, call: Call, end: float, deadline: float) -> Answer:
+    def _exchange_json(self, call: HttpRequest, end: float, deadline: float) -> JsonAnswer:
         exchange = Exchange(self._watchdog)
-        exchange.expect_by(end)
+        exchange.set_due(end)
         try:
-            response, url = self._sender.follow(call, exchange, deadline)
+            response, url = self._sender.send(call, exchange, deadline)
             try:
                 body = read_json(response, url)
-            except RAISED as error:
-                raise failure(error, host_of(url)) from error
+            except HTTP_EXCEPTIONS as error:
+                raise to_onefs_error(error, host_of(url)) from error
             finally:
                 response.close()
-            if why := ended(exchange, url, deadline):
+            if why := end_error(exchange, url, deadline):
                 raise why
         except OnefsError as error:
-            raise ended(exchange, call.url, deadline) or error from error.__cause__
+            raise end_error(exchange, call.url, deadline) or error from error.__cause__
         finally:
             exchange.finish()
-        return Answer(response.status, response.headers, body.value, body.size, body.parts)
+        return JsonAnswer(
+            response.status, response.headers, body.value, body.size, body.value_count
+        )
 
 
-def _problem(answer: Answer, url: str, retry_after: float | None) -> OnefsError | None:
+def _retryable_error(answer: JsonAnswer, url: str, retry_after: float | None) -> OnefsError | None:
     """What makes an answer worth another try: too early, the server away, or failing."""
     if answer.status == 429:
         wait = f" for {retry_after:g} s" if retry_after else ""

@@ -19,22 +19,27 @@ from pathlib import Path
 from typing import Any
 
 from onefs import errors
-from onefs.children import CHILD_FOLDER, child_command, child_environment
-from onefs.descriptors import wait_readable
 from onefs.errors import MountError, OnefsError, reason_of
-from onefs.mount import logs, mounts, places, records
-from onefs.mount.config import DaemonConfig
-from onefs.mount.processes import await_end
-from onefs.mount.serve import Build, Service, serve
+from onefs.lowlevel.child_process import CHILD_WORKING_DIRECTORY, child_command, child_environment
+from onefs.lowlevel.files import wait_readable
+from onefs.mount import (
+    daemon_log,
+    kernel_mounts,
+    mount_registry,
+    mountpoints,
+)
+from onefs.mount.daemon_config import DaemonConfig
+from onefs.mount.processes import wait_for_exit
+from onefs.mount.serve import Service, ServiceBuilder, serve
 
-__all__ = ["Build", "DaemonConfig", "Service", "run", "serve", "start", "stop"]
+__all__ = ["DaemonConfig", "Service", "ServiceBuilder", "run", "serve", "start", "stop"]
 
 #: the daemon has these from its configuration
-_SECRETS = ("ONEFS_PASSWORD", "ONEFS_TOKEN", "ONEFS_DATA_PASSWORD")
+_SECRET_VARIABLES = ("ONEFS_PASSWORD", "ONEFS_TOKEN", "ONEFS_DATA_PASSWORD")
 #: seconds after which the kernel is asked what still holds a mount that was undone
-_HELD_SECONDS = 1.0
+_HOLDER_CHECK_SECONDS = 1.0
 #: seconds for a daemon that is given up to end by itself
-_ABANDON = 6.0
+_TERMINATE_SECONDS = 6.0
 
 log = logging.getLogger(__name__)
 
@@ -52,33 +57,33 @@ def start(config: DaemonConfig, *, module: str, timeout: float) -> int:
     process, answer = _spawn(config, module, Path(config.log_file))
     try:
         with open(answer, "rb") as pipe:
-            _tell(process, config)
-            _await_ready(pipe.fileno(), process, config, deadline)
-        _check_answers(config.mountpoint, deadline)
+            _send_config(process, config)
+            _wait_ready(pipe.fileno(), process, config, deadline)
+        _check_responds(config.mountpoint, deadline)
     except BaseException:
-        _abandon(process, config.mountpoint)
+        _terminate(process, config.mountpoint)
         raise
     return process.pid
 
 
-def run(build: Build) -> int:
+def run(build: ServiceBuilder) -> int:
     """The daemon itself: what the spawned module calls, and its exit code."""
     answer = int(sys.argv[1])
     os.set_inheritable(answer, False)
     try:
         config = DaemonConfig.from_json(sys.stdin.read())
-        _leave_terminal()
-        logs.set_up(config.log_file, config.log_level)
+        _detach_stdin()
+        daemon_log.set_up_logging(config.log_file, config.log_level)
         faulthandler.enable()
-        serve(config, build, ready=lambda: _answer(answer, {"ready": True}))
+        serve(config, build, on_ready=lambda: _report_outcome(answer, {"ready": True}))
     except OnefsError as error:
         log.error("%s", error)
-        _answer(answer, {"error": type(error).__name__, "message": str(error)})
+        _report_outcome(answer, {"error": type(error).__name__, "message": str(error)})
         return 1
     except Exception as error:
         log.exception("the daemon failed in a way that nobody foresaw")
         why = f"{type(error).__name__}: {reason_of(error)}"
-        _answer(answer, {"error": "MountError", "message": f"The daemon failed: {why}."})
+        _report_outcome(answer, {"error": "MountError", "message": f"The daemon failed: {why}."})
         return 1
     return 0
 
@@ -92,24 +97,24 @@ def stop(mountpoint: str | os.PathLike[str], timeout: float = 30.0) -> None:
     have gigabytes to put on a slow disk, and needs neither.
     """
     deadline = time.monotonic() + timeout
-    path = places.resolve(mountpoint)
-    record = records.find(path)
-    mounted = mounts.find_mount(path)
-    mounts.unmount(path, timeout=timeout)
-    records.forget(path)
+    path = mountpoints.resolve_mountpoint(mountpoint)
+    record = mount_registry.find_record(path)
+    mounted = kernel_mounts.find_mount(path)
+    kernel_mounts.unmount(path, timeout=timeout)
+    mount_registry.remove_record(path)
     if record is None:
         return
     if record.made:
         with suppress(OSError):  # somebody has put something there: it is theirs
             os.rmdir(path)
-    if record.pid is None or await_end(record.pid, min(timeout, _HELD_SECONDS)):
+    if record.pid is None or wait_for_exit(record.pid, min(timeout, _HOLDER_CHECK_SECONDS)):
         return
-    if mounted is not None and (held := mounts.held_elsewhere(mounted)):
+    if mounted is not None and (held := kernel_mounts.remaining_mountpoints(mounted)):
         raise MountError(
             f"{path} is unmounted here, but its daemon ({record.pid}) still serves "
             f"{', '.join(held)}: unmount that, too, and it ends."
         )
-    if not await_end(record.pid, deadline - time.monotonic()):
+    if not wait_for_exit(record.pid, deadline - time.monotonic()):
         raise MountError(
             f"{path} is unmounted, but its daemon ({record.pid}) still runs after {timeout:g} s: "
             "it may still be writing to the disk what was downloaded."
@@ -120,7 +125,7 @@ def _spawn(
     config: DaemonConfig, module: str, log_file: Path
 ) -> tuple[subprocess.Popen[bytes], int]:
     try:
-        logs.make(log_file)
+        daemon_log.create_log_file(log_file)
     except OSError as error:
         raise MountError(f"The log cannot be written: {reason_of(error)}.") from error
     answer, theirs = os.pipe()
@@ -131,8 +136,8 @@ def _spawn(
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
-                cwd=CHILD_FOLDER,
-                env=child_environment(_SECRETS),
+                cwd=CHILD_WORKING_DIRECTORY,
+                env=child_environment(_SECRET_VARIABLES),
                 start_new_session=True,
                 pass_fds=(theirs,),
             )
@@ -144,13 +149,13 @@ def _spawn(
     return process, answer
 
 
-def _tell(process: subprocess.Popen[bytes], config: DaemonConfig) -> None:
+def _send_config(process: subprocess.Popen[bytes], config: DaemonConfig) -> None:
     assert process.stdin is not None
     with suppress(BrokenPipeError), process.stdin as pipe:  # it died: the other pipe tells
         pipe.write(config.to_json().encode())
 
 
-def _await_ready(
+def _wait_ready(
     pipe: int, process: subprocess.Popen[bytes], config: DaemonConfig, deadline: float
 ) -> None:
     message = b""
@@ -159,7 +164,7 @@ def _await_ready(
             raise MountError(f"The mount is not ready in time; its log is {config.log_file}.")
         chunk = os.read(pipe, 65536)
         if not chunk:
-            code = process.wait(_ABANDON)
+            code = process.wait(_TERMINATE_SECONDS)
             raise MountError(f"The daemon died (code {code}); its log is {config.log_file}.")
         message += chunk
     _raise_failure(json.loads(message))
@@ -172,33 +177,33 @@ def _raise_failure(message: dict[str, Any]) -> None:
     raise kind(message["message"])
 
 
-def _check_answers(mountpoint: str, deadline: float) -> None:
-    mounted = mounts.find_mount(mountpoint)
-    answer = mounts.probe(mountpoint, max(1.0, deadline - time.monotonic()))
-    if mounted is None or not mounted.ours or answer != 0:
+def _check_responds(mountpoint: str, deadline: float) -> None:
+    mounted = kernel_mounts.find_mount(mountpoint)
+    answer = kernel_mounts.probe_mount(mountpoint, max(1.0, deadline - time.monotonic()))
+    if mounted is None or not mounted.is_onefs or answer != 0:
         raise MountError(f"{mountpoint} was mounted but does not answer.")
 
 
-def _abandon(process: subprocess.Popen[bytes], mountpoint: str) -> None:
+def _terminate(process: subprocess.Popen[bytes], mountpoint: str) -> None:
     """End a daemon that is not wanted any more, and what it mounted."""
     process.terminate()
     try:
-        process.wait(_ABANDON)
+        process.wait(_TERMINATE_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait(_ABANDON)
-    mounted = mounts.find_mount(mountpoint)
-    if mounted is not None and mounted.ours and mounts.is_stale(mountpoint):
-        mounts.repair(mountpoint)
+        process.wait(_TERMINATE_SECONDS)
+    mounted = kernel_mounts.find_mount(mountpoint)
+    if mounted is not None and mounted.is_onefs and kernel_mounts.is_stale(mountpoint):
+        kernel_mounts.remove_stale_mount(mountpoint)
 
 
-def _leave_terminal() -> None:
+def _detach_stdin() -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
 
 
-def _answer(pipe: int, message: dict[str, Any]) -> None:
+def _report_outcome(pipe: int, message: dict[str, Any]) -> None:
     """Tell the command, which may have given up, and end the conversation."""
     with suppress(OSError):
         os.write(pipe, json.dumps(message).encode() + b"\n")

@@ -15,40 +15,40 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from onefs.errors import OnefsError, ReadOnly
-from onefs.mount.files import Extent, OpenFile
-from onefs.mount.limits import WaitingReads, waiting_limit
-from onefs.mount.readers import Readers
-from onefs.mount.records import STATUS
+from onefs.mount.file_handle import Extent, FileHandle
+from onefs.mount.indexers import IndexerFilter
+from onefs.mount.mount_registry import STATUS_XATTR
+from onefs.mount.path_errors import PathErrors
 from onefs.mount.refresher import Refresher
-from onefs.mount.troubles import Troubles
+from onefs.mount.request_limits import WaitingReads, waiting_read_limit
 from onefs.tree.nodes import Node, Tree
-from onefs.tree.text import TextHandle
+from onefs.tree.text_handle import TextHandle
 
 #: other names are refused before any path work: ``ls -l`` asks for two of them for each file
-XATTRS = "user.onefs."
-_BLOCK = 4096
-_NAME_MAX = 255
+XATTR_PREFIX = "user.onefs."
+_STATFS_BLOCK_BYTES = 4096
+_MAX_NAME_BYTES = 255
 #: characters of a name that is surely not longer than that in UTF-8
-_SHORT_NAME = _NAME_MAX // 4
+_SHORT_NAME_CHARACTERS = _MAX_NAME_BYTES // 4
 
-Entries = list[tuple[bytes, Node]]
+DirectoryEntries = list[tuple[bytes, Node]]
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Listing:
+class _OpenFolder:
     """An open folder."""
 
     path: str
     #: what it held when it was first read, or rewound
-    entries: Entries = field(default_factory=list)
+    entries: DirectoryEntries = field(default_factory=list)
 
 
 class Operations:
     """The operations of one mount. All of them may run at once, in any thread.
 
-    Methods bear libfuse's names; :class:`onefs.mount.bridge.Fuse` calls them. ``flush``,
+    Methods bear libfuse's names; :class:`onefs.mount.fuse.Fuse` calls them. ``flush``,
     ``fsync``, ``access``, ``lock``, ``flock`` and ``lseek`` are absent on purpose: the kernel
     then stops asking, and does locks, permissions and SEEK_HOLE by itself.
     """
@@ -59,66 +59,66 @@ class Operations:
     flag_nullpath_ok = True
 
     def __init__(
-        self, tree: Tree, refused: Iterable[str] = (), refresher: Refresher | None = None
+        self, tree: Tree, blocked_programs: Iterable[str] = (), refresher: Refresher | None = None
     ) -> None:
         """``refused``: names of programs that get EACCES for what would have to be fetched."""
         self._tree = tree
         self._refresher = refresher
         #: the thread that the running operation is for; who runs operations sets it
-        self.reader: Callable[[], int] = lambda: 0
+        self.caller_thread: Callable[[], int] = lambda: 0
         #: the id of that thread's user
-        self.user: Callable[[], int | None] = lambda: None
-        #: what the attribute :data:`STATUS` of the root says; '' for nothing
+        self.caller_user: Callable[[], int | None] = lambda: None
+        #: what the attribute :data:`STATUS_XATTR` of the root says; '' for nothing
         self.status: Callable[[], str] = lambda: ""
-        self._readers = Readers(refused, lambda: self.reader())
+        self._indexer_filter = IndexerFilter(blocked_programs, lambda: self.caller_thread())
         #: why operations on paths have failed
-        self.troubles = Troubles()
-        self._waiting = WaitingReads(waiting_limit())
-        self._numbers = itertools.count(1)
-        self._files: dict[int, OpenFile] = {}
-        self._listings: dict[int, _Listing] = {}
+        self.path_errors = PathErrors()
+        self._waiting_reads = WaitingReads(waiting_read_limit())
+        self._handle_numbers = itertools.count(1)
+        self._file_handles: dict[int, FileHandle] = {}
+        self._open_folders: dict[int, _OpenFolder] = {}
 
     def destroy(self) -> None:
         """Close what is still open: after a lazy unmount, the kernel does not."""
-        for number in list(self._files):
+        for number in list(self._file_handles):
             self.release(None, number)
 
     def getattr(self, path: str) -> Node:
-        _check_length(path)
+        _check_name_length(path)
         try:
             node = self._tree.node(path)
         except Exception as error:  # most likely, its folder could not be listed
-            self.troubles.note(os.path.dirname(path), error)
+            self.path_errors.note_failure(os.path.dirname(path), error)
             raise
-        if self.troubles.any():
-            self.troubles.clear(os.path.dirname(path))
+        if self.path_errors.has_any():
+            self.path_errors.clear(os.path.dirname(path))
         return node
 
     def fgetattr(self, number: int) -> Node:
         """What an open file is, whatever stands at its path by now."""
-        return self._file(number).node
+        return self._file_handle(number).node
 
     def readlink(self, path: str) -> str:
-        return self._tree.target(path, self.reader(), self.user())
+        return self._tree.target(path, self.caller_thread(), self.caller_user())
 
     def opendir(self, path: str) -> int:
-        number = next(self._numbers)
-        self._listings[number] = _Listing(path)
+        number = next(self._handle_numbers)
+        self._open_folders[number] = _OpenFolder(path)
         return number
 
-    def readdir(self, number: int, *, first: bool) -> Entries:
+    def readdir(self, number: int, *, first: bool) -> DirectoryEntries:
         """The whole listing, ``.`` and ``..`` first.
 
         It is read when the ``first`` page is asked for and kept for the others, so that a folder
         that changes meanwhile is seen as it was.
         """
-        listing = self._listings[number]
+        listing = self._open_folders[number]
         if first:
-            listing.entries = self._list(listing.path)
+            listing.entries = self._list_folder(listing.path)
         return listing.entries
 
     def releasedir(self, _path: str | None, number: int) -> None:
-        self._listings.pop(number, None)
+        self._open_folders.pop(number, None)
 
     def open(self, path: str, flags: int) -> tuple[int, bool, bool]:
         """The open file's number, whether the kernel may keep the pages that it has of it, and
@@ -127,30 +127,30 @@ class Operations:
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly(f"{path} cannot be written: onefs is read-only.")
         node = self._tree.node(path)
-        with self.troubles.of(path):
+        with self.path_errors.record_outcome(path):
             handle = self._tree.open(path)
-        number = next(self._numbers)
-        self._files[number] = OpenFile(
-            path, node, handle, self._waiting, self._readers, self.troubles
+        number = next(self._handle_numbers)
+        self._file_handles[number] = FileHandle(
+            path, node, handle, self._waiting_reads, self._indexer_filter, self.path_errors
         )
         return number, handle.keep_cache, isinstance(handle, TextHandle)
 
     def read_buf(self, number: int, offset: int, size: int) -> Extent:
-        """Where the bytes of an open file are; see :meth:`OpenFile.extent`."""
-        return self._file(number).extent(offset, size)
+        """Where the bytes of an open file are; see :meth:`FileHandle.extent`."""
+        return self._file_handle(number).extent(offset, size)
 
     def read(self, number: int, offset: int, size: int) -> bytes:
-        """The bytes of an open file, for libfuse 2; see :meth:`OpenFile.read`."""
-        return self._file(number).read(offset, size)
+        """The bytes of an open file, for libfuse 2; see :meth:`FileHandle.read`."""
+        return self._file_handle(number).read(offset, size)
 
     def release(self, _path: str | None, number: int) -> None:
-        opened = self._files.pop(number, None)
+        opened = self._file_handles.pop(number, None)
         if opened is not None:
             opened.handle.close()
 
     def getxattr(self, path: str, name: str) -> bytes:
-        if name.startswith(XATTRS):
-            asked = self._of_the_mount(name) if path == "/" else None
+        if name.startswith(XATTR_PREFIX):
+            asked = self._mount_xattr(name) if path == "/" else None
             value = asked or self._xattrs(path).get(name)
             if value is not None:
                 return os.fsencode(value)
@@ -160,50 +160,50 @@ class Operations:
         return list(self._xattrs(path))
 
     def statfs(self, _path: str) -> dict[str, int]:
-        total, free = (space // _BLOCK for space in self._tree.space())
+        total, free = (space // _STATFS_BLOCK_BYTES for space in self._tree.space())
         return {
-            "f_bsize": _BLOCK,
-            "f_frsize": _BLOCK,
+            "f_bsize": _STATFS_BLOCK_BYTES,
+            "f_frsize": _STATFS_BLOCK_BYTES,
             "f_blocks": total,
             "f_bfree": free,
             "f_bavail": free,
-            "f_namemax": _NAME_MAX,
+            "f_namemax": _MAX_NAME_BYTES,
         }
 
-    def _of_the_mount(self, name: str) -> str | None:
+    def _mount_xattr(self, name: str) -> str | None:
         """An attribute of the root that is not listed: it is made when it is asked for."""
-        if name == STATUS:
+        if name == STATUS_XATTR:
             return self.status()
-        return self._refresher.value(name) if self._refresher else None
+        return self._refresher.xattr_value(name) if self._refresher else None
 
     def _xattrs(self, path: str) -> dict[str, str]:
         """The tree's attributes, and why the last operation on ``path`` has failed."""
         found = self._tree.xattrs(path)
-        error = self.troubles.error(path)
-        return {XATTRS + "error": error, **found} if error else found
+        error = self.path_errors.error_of(path)
+        return {XATTR_PREFIX + "error": error, **found} if error else found
 
-    def _list(self, path: str) -> Entries:
+    def _list_folder(self, path: str) -> DirectoryEntries:
         here = self._tree.node(path)
         above = here if path == "/" else self._tree.node(os.path.dirname(path))
-        with self.troubles.of(path):
+        with self.path_errors.record_outcome(path):
             children = self._tree.children(path)
         listed = [(os.fsencode(name), node) for name, node in children]
         return [(b".", here), (b"..", above), *listed]
 
-    def _file(self, number: int) -> OpenFile:
+    def _file_handle(self, number: int) -> FileHandle:
         try:
-            return self._files[number]
+            return self._file_handles[number]
         except KeyError:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF)) from None
 
 
-def _check_length(path: str) -> None:
+def _check_name_length(path: str) -> None:
     """Raise ENAMETOOLONG if the path's last name is longer than ``statfs`` says that names are.
 
     The kernel looks up each name of a path by itself, and passes on names of 1,024 bytes and more.
     """
     name = path[path.rfind("/") + 1 :]
-    if len(name) > _SHORT_NAME and len(os.fsencode(name)) > _NAME_MAX:
+    if len(name) > _SHORT_NAME_CHARACTERS and len(os.fsencode(name)) > _MAX_NAME_BYTES:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
 
 
@@ -211,7 +211,7 @@ class ErrorNumbers:
     """Turns exceptions into errnos. What nobody foresaw is EIO, logged once for each place."""
 
     def __init__(self) -> None:
-        self._seen: set[tuple[type[BaseException], str]] = set()
+        self._logged: set[tuple[type[BaseException], str]] = set()
 
     def errno_of(self, error: BaseException, operation: str) -> int:
         """The positive errno for ``error``, which ``operation`` raised."""
@@ -225,7 +225,7 @@ class ErrorNumbers:
     def _log_once(self, error: BaseException, operation: str) -> None:
         frames = traceback.extract_tb(error.__traceback__)
         place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else operation
-        if (type(error), place) in self._seen:
+        if (type(error), place) in self._logged:
             return
-        self._seen.add((type(error), place))
+        self._logged.add((type(error), place))
         log.error("%s failed in a way that nobody foresaw (EIO)", operation, exc_info=error)

@@ -9,14 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from onefs.foreign import whole_number
+from onefs.integers import parse_whole_number
 
 _PROC = Path("/proc")
-_POLL = 0.05
+_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class ProcessInUse:
     """A process that keeps a mount busy."""
 
     pid: int
@@ -26,7 +26,7 @@ class Holder:
         return f"{self.command} ({self.pid})"
 
 
-def started(pid: int) -> int | None:
+def start_ticks_of(pid: int) -> int | None:
     """When a process started, in clock ticks after the boot; None when it has ended.
 
     With the boot, this tells a process from a later one that got its number.
@@ -41,23 +41,23 @@ def started(pid: int) -> int | None:
     return None if state in "ZX" and threads <= 1 else ticks
 
 
-def await_end(pid: int, timeout: float) -> bool:
+def wait_for_exit(pid: int, timeout: float) -> bool:
     """Wait for a process to end: False when it still runs after ``timeout`` seconds."""
-    born = started(pid)
-    return born is None or await_that(lambda: started(pid) != born, timeout)
+    born = start_ticks_of(pid)
+    return born is None or wait_until(lambda: start_ticks_of(pid) != born, timeout)
 
 
-def await_that(condition: Callable[[], bool], timeout: float) -> bool:
+def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
     """Wait until something holds: False when it does not after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() >= deadline:
             return False
-        time.sleep(_POLL)
+        time.sleep(_POLL_SECONDS)
     return True
 
 
-def holders(folder: str) -> list[Holder]:
+def processes_using(folder: str) -> list[ProcessInUse]:
     """The processes with something below ``folder`` open, mapped, or as their own folder.
 
     Only those that this user may look into. Reads ``/proc`` and never the folder.
@@ -65,13 +65,13 @@ def holders(folder: str) -> list[Holder]:
     inside = folder.rstrip("/") + "/"
     found = []
     for process in _PROC.iterdir():
-        pid = whole_number(process.name)
-        if pid is not None and _uses(process, inside):
-            found.append(Holder(pid, _command(process)))
+        pid = parse_whole_number(process.name)
+        if pid is not None and _uses_folder(process, inside):
+            found.append(ProcessInUse(pid, _command_of(process)))
     return sorted(found, key=lambda holder: holder.pid)
 
 
-def _uses(process: Path, inside: str) -> bool:
+def _uses_folder(process: Path, inside: str) -> bool:
     links = [process / "cwd", process / "root", process / "exe"]
     with suppress(OSError):  # it has ended, or belongs to somebody else
         links += (process / "fd").iterdir()
@@ -92,7 +92,7 @@ def _maps_inside(process: Path, inside: str) -> bool:
         return False
 
 
-def _command(process: Path) -> str:
+def _command_of(process: Path) -> str:
     try:
         return (process / "comm").read_text(errors="replace").strip()
     except OSError:

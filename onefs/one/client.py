@@ -14,32 +14,39 @@ from uuid import UUID
 
 from onefs import alf
 from onefs.access import Access
+from onefs.config.settings import Settings
 from onefs.errors import UsageError
-from onefs.metadata import terms as vocabulary
-from onefs.metadata.queries import TABLES, Found, names_of
+from onefs.lowlevel.lazy import Lazy
 from onefs.model import Session
-from onefs.once import Once
+from onefs.one.arguments import cache_path, parse_names
+from onefs.one.connect import ConnectionArguments, mount_of_another, open_access
 from onefs.one.info import SessionDataInfo
-from onefs.one.interrupting import Interruptible, interruptible
-from onefs.one.names import cache_path, only
-from onefs.one.opening import Asked, mount_of_another, open_access
+from onefs.one.interrupts import Interruptible, interruptible
 from onefs.one.warn import warn
-from onefs.settings import Settings
+from onefs.search import vocabulary as vocabulary
+from onefs.search.queries import NAME_TABLES, FoundSessions, names_in_table
 
 if TYPE_CHECKING:
-    from onefs.metadata.rows import Row
-    from onefs.mount.records import MountInfo
-    from onefs.one.addresses import Addresses
-    from onefs.one.loading import Loader
-    from onefs.one.over_mount import MountAccess
+    from onefs.alyx.parsing import Row
+    from onefs.mount.mount_registry import MountInfo
+    from onefs.one.loader import Loader
+    from onefs.one.mount_access import MountAccess
+    from onefs.one.resolver import SessionResolver
 
 #: what a session can be called: its eid, ref, path, or Alyx's URL
-Name = str | UUID | PurePath
-Names = Name | Sequence[Name]
+SessionName = str | UUID | PurePath
+SessionNames = SessionName | Sequence[SessionName]
 
 #: keywords of ``list`` and the fields of a session that they stand for
-_FIELDS = {"subjects": "subject", "labs": "lab", "user": "users", "project": "projects"}
-_TYPES = ("dataset-types", "dataset-type", "dataset_types", "dataset_type", "datasets", "dataset")
+_KEYWORD_FIELDS = {"subjects": "subject", "labs": "lab", "user": "users", "project": "projects"}
+_TYPE_KEYWORDS = (
+    "dataset-types",
+    "dataset-type",
+    "dataset_types",
+    "dataset_type",
+    "datasets",
+    "dataset",
+)
 
 
 class ONE(Interruptible):
@@ -76,7 +83,7 @@ class ONE(Interruptible):
         data_hosts: str | None = None,
         offline: bool = False,
     ) -> None:
-        asked = Asked(
+        asked = ConnectionArguments(
             username=username,
             password=password,
             base_url=base_url,
@@ -93,13 +100,13 @@ class ONE(Interruptible):
         if mounted is not None:
             self._begin_in(mounted, offline=offline)
         else:
-            self._begin(*open_access(asked, self.setup), offline=offline)
+            self._attach(*open_access(asked, self.setup), offline=offline)
 
     @classmethod
     def over(cls, access: Access, settings: Settings, *, offline: bool = False) -> ONE:
         """The verbs over a laboratory that is open already, and ends with this object."""
         made = cls.__new__(cls)
-        made._begin(access, settings, offline=offline)
+        made._attach(access, settings, offline=offline)
         return made
 
     @classmethod
@@ -109,22 +116,22 @@ class ONE(Interruptible):
         made._begin_in(mounted, offline=offline)
         return made
 
-    def _begin(self, access: Access, settings: Settings, *, offline: bool) -> None:
+    def _attach(self, access: Access, settings: Settings, *, offline: bool) -> None:
         self._access, self._settings = access, settings
         self._mount: MountAccess | None = None
-        self._end = weakref.finalize(self, access.close)
+        self._finalizer = weakref.finalize(self, access.close)
         # what they need is dear to load, and a search needs none of it
-        self._names = Once(partial(_addresses_over, access))
-        self._loading = Once(partial(_loader_over, access, self._names, offline))
+        self._lazy_resolver = Lazy(partial(_make_resolver, access))
+        self._lazy_loader = Lazy(partial(_make_loader, access, self._lazy_resolver, offline))
 
     def _begin_in(self, mounted: MountInfo, *, offline: bool) -> None:
-        from onefs.one.over_mount import MountAccess, MountAddresses  # few need it
+        from onefs.one.mount_access import MountAccess, MountAddresses  # few need it
 
         mount = MountAccess(mounted)
-        self._begin(mount.as_access(), mount.settings(), offline=offline)
+        self._attach(mount.as_access(), mount.settings(), offline=offline)
         self._mount = mount
-        self._names = Once(partial(MountAddresses, mount))
-        self._loading = Once(partial(_loader_over, self._access, self._names, offline))
+        self._lazy_resolver = Lazy(partial(MountAddresses, mount))
+        self._lazy_loader = Lazy(partial(_make_loader, self._access, self._lazy_resolver, offline))
 
     def __enter__(self) -> ONE:
         return self
@@ -139,7 +146,7 @@ class ONE(Interruptible):
 
     def close(self) -> None:
         """Let go of connections and files. It also happens when the object is forgotten."""
-        self._end()
+        self._finalizer()
 
     @property
     def url(self) -> str:
@@ -157,12 +164,12 @@ class ONE(Interruptible):
         return self._mount.cache_dir if self._mount is not None else None
 
     @property
-    def _addresses(self) -> Addresses:
-        return self._names()
+    def _resolver(self) -> SessionResolver:
+        return self._lazy_resolver()
 
     @property
     def _loader(self) -> Loader:
-        return self._loading()
+        return self._lazy_loader()
 
     @staticmethod
     def setup() -> None:
@@ -179,8 +186,8 @@ class ONE(Interruptible):
     def _interrupt(self) -> None:
         """End what is under way; what is asked for afterwards begins anew."""
         self._access.interrupt()
-        self._names.renew()
-        self._loading.renew()
+        self._lazy_resolver.reset()
+        self._lazy_loader.reset()
 
     # -- search
 
@@ -225,18 +232,18 @@ class ONE(Interruptible):
         return found.eids, rows
 
     @interruptible
-    def records(self, found: Found) -> Sequence[Row]:
+    def records(self, found: FoundSessions) -> Sequence[Row]:
         """Alyx's rows of what :meth:`search_sessions` has found. Over another user's mount these
         are the records of the sessions: UsageError where there are many."""
         return found.rows if self._mount is None else self._mount.catalogue.records(found.eids)
 
     @interruptible
-    def search_sessions(self, *, limit: int | str | None = None, **terms: Any) -> Found:
+    def search_sessions(self, *, limit: int | str | None = None, **terms: Any) -> FoundSessions:
         """As :meth:`search`: what was found, as rows and as sessions."""
-        query = vocabulary.parse(terms)
+        query = vocabulary.parse_terms(terms)
         found = self._access.queries.search(query, vocabulary.parse_limit(limit))
         if not found.eids:
-            found.hint = self._access.queries.suggest(query)
+            found.hint = self._access.queries.suggest_names(query)
         if found.hint:
             warn(f"the search found nothing: {found.hint}")
         return found
@@ -248,17 +255,17 @@ class ONE(Interruptible):
             raise UsageError(f"{type(name).__name__} is no name for a search")
         if not terms:
             raise UsageError("a search without any term cannot be saved")
-        self._access.queries.save(name, vocabulary.parse(terms))
+        self._access.queries.save_search(name, vocabulary.parse_terms(terms))
 
     def forget_search(self, name: str) -> None:
         """Forget a saved search. Raises NotFound."""
-        self._access.queries.forget(name)
+        self._access.queries.delete_saved_search(name)
 
     # -- list
 
     @interruptible
     def list(
-        self, eid: Names | None = None, keyword: str = "dataset-type", details: bool = False
+        self, eid: SessionNames | None = None, keyword: str = "dataset-type", details: bool = False
     ) -> Any:
         """What there is.
 
@@ -279,42 +286,42 @@ class ONE(Interruptible):
         what = keyword.strip().lower()
         if eid is None:
             return self._list_table(what, keyword, details)
-        names, one = only(eid)
-        if what in _TYPES:
-            self._prepare(names)
-        found = [self._list_session(self._addresses.any_session(n), what, details) for n in names]
+        names, one = parse_names(eid)
+        if what in _TYPE_KEYWORDS:
+            self._prefetch_sessions(names)
+        found = [self._list_session(self._resolver.any_session(n), what, details) for n in names]
         return found[0] if one else found
 
-    def _prepare(self, names: Sequence[object]) -> None:
+    def _prefetch_sessions(self, names: Sequence[object]) -> None:
         """Have what several sessions hold asked for with as few requests as will do."""
         eids = [name.strip().lower() for name in names if isinstance(name, str)]
         eids += [str(name) for name in names if isinstance(name, UUID)]
-        self._access.catalogue.prepare(list(filter(alf.is_uuid, dict.fromkeys(eids))))
+        self._access.catalogue.prefetch(list(filter(alf.is_uuid, dict.fromkeys(eids))))
 
     def _list_table(self, what: str, keyword: str, details: bool) -> Any:
-        table = _table_of(what)
+        table = _table_name(what)
         if table is None:
             raise UsageError(
-                f"list(None, {keyword!r}): there are {', '.join(map(repr, TABLES))}"
-                f"{vocabulary.nearest(what, TABLES)}"
+                f"list(None, {keyword!r}): there are {', '.join(map(repr, NAME_TABLES))}"
+                f"{vocabulary.nearest_name_hint(what, NAME_TABLES)}"
             )
-        rows = self._access.queries.table(table)
-        return (names_of(table, rows), rows) if details else names_of(table, rows)
+        rows = self._access.queries.list_table(table)
+        return (names_in_table(table, rows), rows) if details else names_in_table(table, rows)
 
     def _list_session(self, session: Session, what: str, details: bool) -> Any:
-        if what in _TYPES:
+        if what in _TYPE_KEYWORDS:
             if not self._loader.has_datasets(session):
                 return SessionDataInfo() if details else []
             if details:
                 return self._loader.info(session)
-            return sorted({d.dataset_type for _, d in self._addresses.datasets(session)})
+            return sorted({d.dataset_type for _, d in self._resolver.datasets(session)})
         record = json.loads(self._access.catalogue.record(session).value)
         if what == "all":
             return [record]
-        field = _FIELDS.get(what, what)
+        field = _KEYWORD_FIELDS.get(what, what)
         if field not in record:
             raise UsageError(
-                f"a session has no field {what!r}{vocabulary.nearest(what, record)}: list(eid) "
+                f"a session has no field {what!r}{vocabulary.nearest_name_hint(what, record)}: list(eid) "
                 "gives its dataset types, list(eid, 'all') every field"
             )
         return (record[field], record) if details else record[field]
@@ -324,7 +331,7 @@ class ONE(Interruptible):
     @interruptible
     def load(
         self,
-        eid: Names,
+        eid: SessionNames,
         dataset_types: str | Sequence[str] | None = None,
         dclass_output: bool = False,
         *,
@@ -349,29 +356,29 @@ class ONE(Interruptible):
         Raises NotFound, UsageError, SeveralDatasets, BadContent, DataServerCredentials, and
         MissingLibrary for a table without pandas.
         """
-        self._loader.refuse_old(old)
-        names, one = only(eid)
-        order = self._loader.order(dataset_types, collection, revision, download_only, mmap)
-        self._prepare(names)
-        sessions = [self._addresses.any_session(name) for name in names]
+        self._loader.reject_removed_arguments(old)
+        names, one = parse_names(eid)
+        order = self._loader.make_request(dataset_types, collection, revision, download_only, mmap)
+        self._prefetch_sessions(names)
+        sessions = [self._resolver.any_session(name) for name in names]
         if order.types is not None and not dclass_output:
-            found = [self._loader.aligned(session, order) for session in sessions]
+            found = [self._loader.load_by_type(session, order) for session in sessions]
             return found[0] if one else found
         info = SessionDataInfo()
         for session in sessions:
-            info.append(self._loader.loaded(session, order))
+            info.append(self._loader.load_info(session, order))
         return info
 
     @interruptible
-    def renew(self, eid: Name) -> None:
+    def renew(self, eid: SessionName) -> None:
         """Wait for a new list of a session's datasets where the known one has aged.
 
         :meth:`list` gives what is known at once. While Alyx is away that stays, and a line in the
         log says so. Raises NotFound for a session.
         """
-        session = self._addresses.any_session(_single(eid))
+        session = self._resolver.any_session(_single_name(eid))
         if session.has_folder:
-            self._access.catalogue.renew(session)
+            self._access.catalogue.refresh_datasets(session)
 
     def describe(self, path: str | PurePath) -> dict[str, Any]:
         """What the dataset at a path is, from its header and the database: name, type, shape,
@@ -381,69 +388,73 @@ class ONE(Interruptible):
         are asked for where it is not in the cache. Raises UsageError, NotFound, and what asking a
         file server raises.
         """
-        return self._loader.described(path)
+        return self._loader.describe(path)
 
     # -- names
 
     @interruptible
-    def eid(self, name: Name) -> str:
+    def eid(self, name: SessionName) -> str:
         """The eid of a session: by its path (in the cache, in a mount, of a file in it), its ref,
         or Alyx's URL. Raises UsageError, NotFound, or Ambiguous for a ref in two labs."""
-        return self._addresses.eid(name) if _is_full(name) else self._addresses.session(name).eid
+        return (
+            self._resolver.eid(name) if _is_path_or_ref(name) else self._resolver.session(name).eid
+        )
 
     @interruptible
-    def ref(self, eid: Name) -> str:
+    def ref(self, eid: SessionName) -> str:
         """A session's ref: ``2018-08-24_1_clns0730``."""
-        return self._addresses.session(_single(eid)).ref
+        return self._resolver.session(_single_name(eid)).ref
 
     @interruptible
-    def session(self, eid: Name) -> Session:
+    def session(self, eid: SessionName) -> Session:
         """A session as it is known: lab, subject, date, number, task protocol, projects."""
-        return self._addresses.session(_single(eid))
+        return self._resolver.session(_single_name(eid))
 
     @interruptible
-    def folders(self, found: Found, mount: str | os.PathLike[str] | None = None) -> dict[str, Path]:
+    def folders(
+        self, found: FoundSessions, mount: str | os.PathLike[str] | None = None
+    ) -> dict[str, Path]:
         """As :meth:`path`, for the sessions that :meth:`search_sessions` has found, by eid."""
-        places = self._addresses.places(found)
+        places = self._resolver.places(found)
         return {eid: self._folder(place, mount) for eid, place in places.items()}
 
     @interruptible
-    def path(self, eid: Name, mount: str | os.PathLike[str] | None = None) -> Path:
+    def path(self, eid: SessionName, mount: str | os.PathLike[str] | None = None) -> Path:
         """A session's folder in the cache, or below the mount point ``mount``.
 
         Files stand there once they were loaded; in a mount always.
         """
-        return self._folder(self._addresses.place(self._addresses.session(_single(eid))), mount)
+        return self._folder(self._resolver.place(self._resolver.session(_single_name(eid))), mount)
 
     def _folder(self, place: Sequence[str], mount: str | os.PathLike[str] | None) -> Path:
         mount = self.mountpoint if mount is None else mount
         return cache_path(self.cache_dir, place) if mount is None else Path(mount, *place)
 
 
-def _addresses_over(access: Access) -> Addresses:
-    from onefs.one.addresses import Addresses
+def _make_resolver(access: Access) -> SessionResolver:
+    from onefs.one.resolver import SessionResolver
 
-    return Addresses(access)
+    return SessionResolver(access)
 
 
-def _loader_over(access: Access, names: Callable[[], Addresses], offline: bool) -> Loader:
-    from onefs.one.loading import Loader
+def _make_loader(access: Access, names: Callable[[], SessionResolver], offline: bool) -> Loader:
+    from onefs.one.loader import Loader
 
     return Loader(access, names(), offline=offline)
 
 
-def _table_of(what: str) -> str | None:
-    if what in _TYPES:
+def _table_name(what: str) -> str | None:
+    if what in _TYPE_KEYWORDS:
         return "dataset-types"
-    return next((name for name in TABLES if what in (name, name.removesuffix("s"))), None)
+    return next((name for name in NAME_TABLES if what in (name, name.removesuffix("s"))), None)
 
 
-def _single(eid: Any) -> Any:
-    names, one = only(eid)
+def _single_name(eid: Any) -> Any:
+    names, one = parse_names(eid)
     if not one:
         raise UsageError(f"{len(names)} sessions are given, one is wanted")
     return names[0]
 
 
-def _is_full(name: object) -> bool:
+def _is_path_or_ref(name: object) -> bool:
     return isinstance(name, PurePath) or (isinstance(name, str) and not alf.is_uuid(name.lower()))

@@ -9,21 +9,23 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from onefs.access import Access
-from onefs.content.store import Place
+from onefs.cache.store import Place
 from onefs.errors import BadContent, DataServerCredentials, OnefsError, ServerError, Unreachable
 from onefs.model import Dataset
 from onefs.printable import plural
 
 #: downloads at once
-WORKERS = 8
+DOWNLOAD_THREADS = 8
 #: seconds before the line is shown, and between its changes
-PATIENCE, STEP = 1.0, 0.2
+PROGRESS_DELAY_SECONDS, REDRAW_SECONDS = 1.0, 0.2
 
 #: a dataset and its place from the lab on
-Wanted = tuple[Dataset, Place]
+RequestedDataset = tuple[Dataset, Place]
 
 
-def fetch(access: Access, wanted: Sequence[Wanted], *, offline: bool) -> list[Path | OnefsError]:
+def download_all(
+    access: Access, wanted: Sequence[RequestedDataset], *, offline: bool
+) -> list[Path | OnefsError]:
     """The file of each dataset, in order; ServerError (404) or BadContent in place of what the
     file server lacks, or has wrong.
 
@@ -32,13 +34,13 @@ def fetch(access: Access, wanted: Sequence[Wanted], *, offline: bool) -> list[Pa
     """
 
     def one(dataset: Dataset, place: Place) -> Path | OnefsError:
-        known = access.content.known_path(dataset)
+        known = access.content.cached_path(dataset)
         if known is not None:
             return known
         if offline:
             raise Unreachable(f"{'/'.join(place)} is not in the cache, and offline was wanted")
         try:
-            return access.content.path(dataset, place)
+            return access.content.fetch_file(dataset, place)
         except DataServerCredentials as error:
             raise DataServerCredentials(
                 f"{error}; in Python: ONE(data_username=..., data_password=..., data_hosts=...)"
@@ -51,26 +53,28 @@ def fetch(access: Access, wanted: Sequence[Wanted], *, offline: bool) -> list[Pa
                 return error
             raise
 
-    pool = ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="onefs-load")
+    pool = ThreadPoolExecutor(max_workers=DOWNLOAD_THREADS, thread_name_prefix="onefs-load")
     try:
         futures = [pool.submit(one, dataset, place) for dataset, place in wanted]
-        _watch(access, futures)
+        _wait_with_progress(access, futures)
         return [future.result() for future in futures]
     finally:  # not waited for: an error or Ctrl-C is for now, not for when the last file is there
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _watch(access: Access, futures: Sequence[Future[Path | OnefsError]]) -> None:
+def _wait_with_progress(access: Access, futures: Sequence[Future[Path | OnefsError]]) -> None:
     """Return when all are done, or one has failed."""
-    show = _line(access, futures) if sys.stderr is not None and sys.stderr.isatty() else None
+    show = (
+        _progress_text(access, futures) if sys.stderr is not None and sys.stderr.isatty() else None
+    )
     began = time.monotonic()
     shown = False
     while True:
-        state = wait(futures, timeout=STEP, return_when=FIRST_EXCEPTION)
+        state = wait(futures, timeout=REDRAW_SECONDS, return_when=FIRST_EXCEPTION)
         failed = any(future.exception() is not None for future in state.done)
         if not state.not_done or failed:
             break
-        if show is not None and time.monotonic() - began > PATIENCE:
+        if show is not None and time.monotonic() - began > PROGRESS_DELAY_SECONDS:
             shown = True
             sys.stderr.write(f"\r\x1b[K{show()}")
             sys.stderr.flush()
@@ -79,12 +83,14 @@ def _watch(access: Access, futures: Sequence[Future[Path | OnefsError]]) -> None
         sys.stderr.flush()
 
 
-def _line(access: Access, futures: Sequence[Future[Path | OnefsError]]) -> Callable[[], str]:
+def _progress_text(
+    access: Access, futures: Sequence[Future[Path | OnefsError]]
+) -> Callable[[], str]:
     def line() -> str:
         done = sum(future.done() for future in futures)
         transfers = access.content.transfers()
-        here = sum(each.done for each in transfers)
-        rate = sum(each.rate() for each in transfers)
+        here = sum(each.done_bytes for each in transfers)
+        rate = sum(each.bytes_per_second() for each in transfers)
         return (
             f"{done} of {len(futures)} {plural(len(futures), 'file')}; "
             f"{here / 2**20:.1f} MiB of the next, {rate / 2**20:.1f} MiB/s"

@@ -9,58 +9,58 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from onefs.one import texts
+from onefs.one import text_files
 
 #: bytes that are asked for first; nearly every header is in them
-FIRST = 1024
+FIRST_READ_BYTES = 1024
 #: longest header in bytes that is read; numpy takes 10 s for one of a table with 150,000 columns
-LONGEST = 2**22
+MAX_HEADER_BYTES = 2**22
 
-Read = Callable[[int], bytes]
+ReadFirstBytes = Callable[[int], bytes]
 
 
-def describe(name: str, read: Read, local: Path | None) -> dict[str, Any]:
+def describe_file(name: str, read: ReadFirstBytes, local: Path | None) -> dict[str, Any]:
     """Shape, dtype and rows of a ``.npy`` file, columns of a table, and its rows when it is here.
 
     ``read(n)`` gives the first n bytes. {} for what has no header that we know.
     """
     suffix = Path(name).suffix.lower()
     if suffix == ".npy":
-        return _npy(read)
-    if suffix in texts.SEPARATORS:
-        return _table(name, texts.SEPARATORS[suffix], read, local)
+        return _describe_npy(read)
+    if suffix in text_files.SEPARATORS:
+        return _describe_table(name, text_files.SEPARATORS[suffix], read, local)
     return {}
 
 
-def numpy_limit() -> dict[str, Any]:
+def numpy_header_options() -> dict[str, Any]:
     """Keywords that have numpy read long headers; older ones, without a limit, take none."""
     import numpy as np
 
     has_limit = np.lib.NumpyVersion(np.__version__) >= "1.24.0"
-    return {"max_header_size": LONGEST} if has_limit else {}
+    return {"max_header_size": MAX_HEADER_BYTES} if has_limit else {}
 
 
-def _npy(read: Read) -> dict[str, Any]:
+def _describe_npy(read: ReadFirstBytes) -> dict[str, Any]:
     from numpy.lib import format as npy
 
-    raw = read(FIRST)
+    raw = read(FIRST_READ_BYTES)
     if raw[:6] != npy.MAGIC_PREFIX or len(raw) < 12:
         return {"note": "the file does not begin like an npy file"}
     start = 12 if raw[6] > 1 else 10
     length = int.from_bytes(raw[8:start], "little")
-    if length > LONGEST:
+    if length > MAX_HEADER_BYTES:
         return {"note": f"the file's npy header has {length:,} bytes, more than are read"}
     end = start + length
     raw = raw if end <= len(raw) else read(end)
     try:
-        shape, fortran, dtype = _numpy_header(tuple(raw[6:8]), raw[start:end])
+        shape, fortran, dtype = _parse_numpy_header(tuple(raw[6:8]), raw[start:end])
     except ValueError as error:
         return {"note": f"the file's npy header makes no sense: {error}"}
     found = {"shape": list(shape), "dtype": str(dtype), "rows": shape[0] if shape else 1}
     return {**found, "order": "Fortran"} if fortran and len(shape) > 1 else found
 
 
-def _numpy_header(version: tuple[int, ...], text: bytes) -> tuple[tuple[int, ...], bool, Any]:
+def _parse_numpy_header(version: tuple[int, ...], text: bytes) -> tuple[tuple[int, ...], bool, Any]:
     """Shape, order and dtype that a header says. Raises ValueError."""
     from numpy.lib import format as npy
 
@@ -69,31 +69,33 @@ def _numpy_header(version: tuple[int, ...], text: bytes) -> tuple[tuple[int, ...
     if version == (3, 0):  # UTF-8; numpy has no public reader but that of 2.0, which is latin-1
         text = text.decode().encode("ascii", "backslashreplace")
     file = io.BytesIO(len(text).to_bytes(4, "little") + text)
-    return npy.read_array_header_2_0(file, **numpy_limit())
+    return npy.read_array_header_2_0(file, **numpy_header_options())
 
 
-def _table(name: str, separator: str, read: Read, local: Path | None) -> dict[str, Any]:
+def _describe_table(
+    name: str, separator: str, read: ReadFirstBytes, local: Path | None
+) -> dict[str, Any]:
     found: dict[str, Any] = {}
     try:
-        first = _first_row(read, separator)
-        named = texts.names_columns(name, first)
+        first = _read_first_row(read, separator)
+        named = text_files.has_column_names(name, first)
         if named and first:
             found["columns"] = first
         if local is not None:
-            with local.open(encoding=texts.encoding_of(local), newline="") as file:
-                rows = sum(1 for _ in texts.rows_of(file, separator))
+            with local.open(encoding=text_files.encoding_of(local), newline="") as file:
+                rows = sum(1 for _ in text_files.rows_of(file, separator))
             found["rows"] = max(0, rows - named)
     except (csv.Error, ValueError) as error:
         found["note"] = f"the table cannot be read: {error}"
     return found
 
 
-def _first_row(read: Read, separator: str) -> list[str]:
+def _read_first_row(read: ReadFirstBytes, separator: str) -> list[str]:
     """The first row of a table, [] when it is too long or there is none."""
-    for most in (FIRST, LONGEST):
+    for most in (FIRST_READ_BYTES, MAX_HEADER_BYTES):
         raw = read(most)
-        lines = io.StringIO(texts.beginning(raw), newline="")
-        rows = list(islice(texts.rows_of(lines, separator), 2))
+        lines = io.StringIO(text_files.decode_beginning(raw), newline="")
+        rows = list(islice(text_files.rows_of(lines, separator), 2))
         if len(rows) > 1 or len(raw) < most:
             return rows[0] if rows else []
     return []

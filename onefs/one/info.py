@@ -118,11 +118,11 @@ class SessionDataInfo:
 def _cells(row: DatasetInfo) -> list[str]:
     folder = "/".join(filter(None, (row.collection, row.revision and f"#{row.revision}#")))
     size = "? bytes" if row.size is None else f"{row.size} bytes"
-    cells = [row.dataset_type, folder or ".", size, summary(row.data), row.url]
+    cells = [row.dataset_type, folder or ".", size, summarize(row.data), row.url]
     return list(map(printable, cells))
 
 
-def summary(data: Any) -> str:
+def summarize(data: Any) -> str:
     """What something that was read is, in a few words; '' for nothing."""
     if data is None:
         return ""

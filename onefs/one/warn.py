@@ -8,7 +8,7 @@ from pathlib import Path
 
 from onefs.printable import printable
 
-_PACKAGE = str(Path(__file__).parent)
+_PACKAGE_DIR = str(Path(__file__).parent)
 
 
 class OnefsWarning(UserWarning):
@@ -18,6 +18,6 @@ class OnefsWarning(UserWarning):
 def warn(sentence: str) -> None:
     """Warn whoever called ``onefs.one``, at the caller's own line."""
     level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE_DIR):
         level, frame = level + 1, frame.f_back
     warnings.warn(printable(sentence), OnefsWarning, stacklevel=level)

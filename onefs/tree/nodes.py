@@ -13,10 +13,10 @@ from enum import Enum
 from functools import lru_cache
 from typing import Protocol
 
-_INODES_IN_MIND = 20_000
+_MAX_CACHED_INODES = 20_000
 
 
-class Kind(Enum):
+class NodeKind(Enum):
     """The three kinds of thing that the tree holds."""
 
     DIRECTORY = "directory"
@@ -28,7 +28,7 @@ class Kind(Enum):
 class Node:
     """What ``stat`` needs to know, all of it known before any byte is fetched."""
 
-    kind: Kind
+    kind: NodeKind
     #: stable across remounts: from a UUID or the path, never 0
     ino: int
     #: bytes: Alyx's claim for a dataset, the target's length for a link, 0 for a directory.
@@ -47,7 +47,7 @@ class Handle(Protocol):
     #: the kernel may keep the pages that it has of this file (the identity is the same)
     keep_cache: bool
 
-    def ready(self, offset: int, length: int) -> int | None:
+    def try_fd(self, offset: int, length: int) -> int | None:
         """What :meth:`fd` would answer for these bytes without the network, else None.
 
         Never waits.
@@ -55,7 +55,7 @@ class Handle(Protocol):
         last thread from reads that would not.
         """
 
-    def fd(self, offset: int, length: int) -> int:
+    def wait_fd(self, offset: int, length: int) -> int:
         """A descriptor that holds these bytes at this very offset; waits until it does.
 
         The descriptor stays good until :meth:`close`. ``offset + length`` never exceeds
@@ -93,20 +93,20 @@ class Tree(Protocol):
 
 
 # a walk asks for the same ones again: when it lists a folder, and when it looks into it
-@lru_cache(maxsize=_INODES_IN_MIND)
+@lru_cache(maxsize=_MAX_CACHED_INODES)
 def inode_of_uuid(text: str) -> int:
     """An inode number for a thing with a UUID: 63 bits of it, never 0 or 1."""
-    return _positive(uuid.UUID(text).int)
+    return _fold_to_inode(uuid.UUID(text).int)
 
 
-@lru_cache(maxsize=_INODES_IN_MIND)
+@lru_cache(maxsize=_MAX_CACHED_INODES)
 def inode_of_path(*parts: str) -> int:
     """An inode number for a thing that only has a place."""
     raw = "\0".join(parts).encode("utf-8", "surrogatepass")
-    return _positive(int.from_bytes(hashlib.sha1(raw).digest()[:8], "big"))
+    return _fold_to_inode(int.from_bytes(hashlib.sha1(raw).digest()[:8], "big"))
 
 
-def inode_as_of(day: str, number: int) -> int:
+def inode_in_as_of(day: str, number: int) -> int:
     """An inode number for what is ``number`` in the tree of today, as it is on a day.
 
     Two days may show other bytes in one place, and ``diff -r`` passes over what it takes to be
@@ -120,6 +120,6 @@ def inode_in_flat(number: int) -> int:
     return inode_of_path("flat", str(number))
 
 
-def _positive(number: int) -> int:
+def _fold_to_inode(number: int) -> int:
     folded = (number ^ (number >> 64)) & 0x7FFF_FFFF_FFFF_FFFF
     return folded if folded > 1 else folded + 2

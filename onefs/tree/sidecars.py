@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onefs import alf
-from onefs.dates import file_time
+from onefs.dates import file_mtime
 from onefs.model import Dataset, Session
 from onefs.printable import printable
-from onefs.tree.basis import Rooms
-from onefs.tree.nodes import Handle, Kind, Node, inode_of_path
-from onefs.tree.shape import Folders, datasets_by_place
-from onefs.tree.text import TextHandle
+from onefs.tree.context import TreeContext
+from onefs.tree.layout import Folders, datasets_by_path
+from onefs.tree.nodes import Handle, Node, NodeKind, inode_of_path
+from onefs.tree.session_paths import load_session_layout
+from onefs.tree.text_handle import TextHandle
 from onefs.tree.unserved import unserved
-from onefs.tree.ways import session_content
 
 DATASETS_TSV = ".datasets.tsv"
-COLUMNS = ("name", "type", "size", "md5", "revision", "qc", "state")
+TSV_COLUMNS = ("name", "type", "size", "md5", "revision", "qc", "state")
 #: the state of a dataset that is registered, but on no server that can be reached
 ABSENT = "absent"
 
@@ -29,13 +29,13 @@ class DatasetsTsv:
     others is ''.
     """
 
-    rooms: Rooms
+    context: TreeContext
     session: Session
 
     def node(self) -> Node:
         text = self._text()
         ino = inode_of_path(DATASETS_TSV, self.session.eid)
-        return Node(Kind.FILE, ino, len(text), file_time(self.session.date, text))
+        return Node(NodeKind.FILE, ino, len(text), file_mtime(self.session.date, text))
 
     def open(self) -> Handle:
         return TextHandle(self._text())
@@ -44,23 +44,23 @@ class DatasetsTsv:
         return {}
 
     def _text(self) -> bytes:
-        rooms = self.rooms
-        shape = session_content(rooms.catalogue, rooms.shapes, self.session, rooms.variant)
-        found = {place: (dataset, "") for place, dataset in datasets_by_place(shape)}
+        rooms = self.context
+        shape = load_session_layout(rooms.catalogue, rooms.layouts, self.session, rooms.variant)
+        found = {place: (dataset, "") for place, dataset in datasets_by_path(shape)}
         for place, dataset, _ in unserved(rooms.catalogue, self.session, rooms.variant):
             found.setdefault(place, (dataset, ABSENT))
-        lines = [COLUMNS, *(_line(place, *found[place]) for place in sorted(found))]
+        lines = [TSV_COLUMNS, *(_line(place, *found[place]) for place in sorted(found))]
         return "".join("\t".join(line) + "\n" for line in lines).encode()
 
 
 def _line(place: Folders, dataset: Dataset, state: str) -> tuple[str, ...]:
     """The cells of a dataset."""
     size = "" if dataset.size is None else str(dataset.size)
-    kind, revision = _cell(dataset.dataset_type), _cell(dataset.revision)
-    md5, qc = _cell(dataset.md5), _cell(dataset.qc)
+    kind, revision = _tsv_cell(dataset.dataset_type), _tsv_cell(dataset.revision)
+    md5, qc = _tsv_cell(dataset.md5), _tsv_cell(dataset.qc)
     return "/".join(place), kind, size, md5, revision, qc, state
 
 
-def _cell(text: str) -> str:
+def _tsv_cell(text: str) -> str:
     """A server's text that breaks no line."""
-    return printable(alf.component(text)) if text else ""
+    return printable(alf.path_component(text)) if text else ""

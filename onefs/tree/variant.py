@@ -16,8 +16,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from onefs.model import Dataset
-from onefs.tree.days import AS_OF, day_shape, is_as_of
-from onefs.tree.shape import Folders, SessionShape, flat_shape, session_shape
+from onefs.tree.as_of import AS_OF, is_as_of_day, layout_as_of
+from onefs.tree.layout import (
+    Folders,
+    SessionLayout,
+    flat_layout,
+    session_layout,
+)
 
 #: the folder of the root that holds the flat tree
 FLAT = ".flat"
@@ -41,38 +46,38 @@ class Variant:
         return (*((AS_OF, self.day) if self.day else ()), *((FLAT,) if self.flat else ()))
 
     @property
-    def is_everything(self) -> bool:
+    def is_full_tree(self) -> bool:
         """Whether it is the tree with all revisions, each at its path in ONE's layout."""
         return not self.folders
 
-    def path(self, inner: str) -> str:
+    def path_in_full_tree(self, inner: str) -> str:
         """A path of this variant, as the whole tree has it."""
         return "/".join((*self.folders, inner))
 
-    def shape(self, datasets: Iterable[Dataset]) -> SessionShape:
+    def build_layout(self, datasets: Iterable[Dataset]) -> SessionLayout:
         """The folders and files of a session that has these datasets."""
-        found = day_shape(datasets, self.day) if self.day else session_shape(datasets)
-        return flat_shape(found) if self.flat else found
+        found = layout_as_of(datasets, self.day) if self.day else session_layout(datasets)
+        return flat_layout(found) if self.flat else found
 
 
-EVERYTHING = Variant()
+FULL_TREE = Variant()
 
 
 def split_variant(parts: Sequence[str]) -> tuple[Variant, Folders]:
     """The variant that a path of the whole tree lies in, and the parts from its lab on."""
     rest = tuple(parts)
     day = ""
-    if rest[:1] == (AS_OF,) and len(rest) > 1 and is_as_of(rest[1]):
+    if rest[:1] == (AS_OF,) and len(rest) > 1 and is_as_of_day(rest[1]):
         day, rest = rest[1], rest[2:]
     flat = rest[:1] == (FLAT,)
     return Variant(day, flat), rest[1:] if flat else rest
 
 
-def variant_above(parts: Sequence[str]) -> Variant:
+def variant_of_path(parts: Sequence[str]) -> Variant:
     """The variant that the folders of a session name, wherever the tree is mounted."""
     for at, part in enumerate(parts):
         if part in (AS_OF, FLAT):
             variant, _ = split_variant(parts[at:])
-            if not variant.is_everything:
+            if not variant.is_full_tree:
                 return variant
-    return EVERYTHING
+    return FULL_TREE

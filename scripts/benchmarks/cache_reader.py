@@ -20,19 +20,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onefs.cli.opening import access_to, locate
+from onefs.cli.targets import open_site, resolve_arguments
 from onefs.errors import OnefsError
-from onefs.mount.files import OpenFile
-from onefs.mount.limits import WaitingReads
+from onefs.mount.file_handle import FileHandle
+from onefs.mount.request_limits import WaitingReads
 
 #: bytes of one read
-STEP = 128 << 10
+STEP_BYTES = 128 << 10
 #: lengths of the stretches that are read somewhere
 _LENGTHS = (10, 5000, 1 << 20)
 
 
 @dataclass
-class Found:
+class ReadResult:
     """What came of it."""
 
     reads: int = 0
@@ -63,8 +63,8 @@ class _Python:
     """Reads through onefs in this process."""
 
     def __init__(self, path: str) -> None:
-        site, _ = locate([path], {})
-        self._access = access_to(site, offline=False)
+        site, _ = resolve_arguments([path], {})
+        self._access = open_site(site, offline=False)
         self._waiting = WaitingReads(1 << 10)
 
     @contextmanager
@@ -72,7 +72,7 @@ class _Python:
         handle = self._access.tree.open("/" + path)
         node = self._access.tree.node("/" + path)
         try:
-            yield OpenFile(path, node, handle, self._waiting).read
+            yield FileHandle(path, node, handle, self._waiting).read
         finally:
             handle.close()
 
@@ -87,7 +87,7 @@ class _Job:
         self._true = {path: _mapped(original) for path, original in job["files"].items()}
         self._way = _Mount(job["mount"]) if job["mount"] else _Python(self._paths[0])
         self._lock = threading.Lock()
-        self._found = Found()
+        self._found = ReadResult()
 
     def run(self) -> dict[str, Any]:
         threads = [
@@ -123,8 +123,8 @@ class _Job:
         try:
             with self._way.open(path) as read:
                 for start, end in stretches:
-                    for at in range(start, end, STEP):
-                        self._check(path, at, min(STEP, end - at), read)
+                    for at in range(start, end, STEP_BYTES):
+                        self._check(path, at, min(STEP_BYTES, end - at), read)
         except (OSError, OnefsError) as error:
             with self._lock:
                 self._found.errors.append(f"{path}: {error!r}")

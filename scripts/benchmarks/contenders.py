@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
 from scripts.benchmarks.laboratory import Served
-from scripts.benchmarks.processes import ROOT, Failed, run, running, wait_until
+from scripts.benchmarks.processes import ROOT, BenchmarkFailed, run, running, wait_until
 
 ONEFS = Path(sys.executable).with_name("onefs")
 #: Debian package and command of each other program
@@ -148,10 +148,10 @@ def _mounted(work: Path, command: list[str | Path]) -> Iterator[int]:
         try:
             wait_until(lambda: process.poll() is not None or _is_mounted(mount), 20, f"{mount}")
             if process.poll() is not None:
-                raise Failed(f"{command[0]} ended: {(work / 'log').read_text()[-500:]}")
+                raise BenchmarkFailed(f"{command[0]} ended: {(work / 'log').read_text()[-500:]}")
             yield process.pid
         finally:
-            with suppress(Failed):
+            with suppress(BenchmarkFailed):
                 run(["fusermount3", "-u", mount])
             wait_until(lambda: process.poll() is not None, 20, f"{command[0]} ends")
 
@@ -165,6 +165,6 @@ def versions(commands: Mapping[str, list[str]]) -> dict[str, str]:
     """The first line of what each program says of its version; '' for one that is not there."""
     found = {}
     for name, command in commands.items():
-        with suppress(Failed, OSError):
+        with suppress(BenchmarkFailed, OSError):
             found[name] = run(["sh", "-c", 'exec "$@" 2>&1', "sh", *command]).splitlines()[0]
     return found

@@ -2,7 +2,7 @@
 
 After each remount every byte that is read is compared with the original, and in the end what the
 file server has sent is compared with the sizes of the files: each kill may cost what was under way
-(:data:`LOST` blocks for each connection), and no more. Writes ``kills.json`` and ``kills.md``.
+(:data:`LOST_BLOCKS` blocks for each connection), and no more. Writes ``kills.json`` and ``kills.md``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from onefs.content.blocks import BLOCK_SIZE
-from onefs.content.scheduler import HOST_CONNECTIONS
-from onefs.demo.serve import Servers
+from onefs.blocks.block_file import BLOCK_SIZE
+from onefs.blocks.scheduler import MAX_CONNECTIONS_PER_HOST
+from onefs.demo.servers import Servers
 from scripts.benchmarks import origin
 from scripts.benchmarks.contenders import Onefs
 from scripts.benchmarks.laboratory import (
@@ -31,10 +31,10 @@ from scripts.benchmarks.laboratory import (
     md5_of,
 )
 from scripts.benchmarks.outcome import Report
-from scripts.benchmarks.processes import Failed, wait_until
+from scripts.benchmarks.processes import BenchmarkFailed, wait_until
 
 #: blocks that a kill may cost for each connection: one under way, one not yet recorded
-LOST = 2
+LOST_BLOCKS = 2
 #: of one file, in bytes, and of each connection to the file server, in bytes a second
 _SIZE = 384 << 20
 _RATE = 1_000_000
@@ -44,7 +44,7 @@ _PIECE = 256 << 10
 
 
 @dataclass
-class Outcome:
+class KillsOutcome:
     """What a run came to."""
 
     seed: int
@@ -70,7 +70,7 @@ class Outcome:
     @property
     def allowed(self) -> int:
         """The surplus that the kills explain."""
-        return self.kills * HOST_CONNECTIONS * LOST * BLOCK_SIZE
+        return self.kills * MAX_CONNECTIONS_PER_HOST * LOST_BLOCKS * BLOCK_SIZE
 
     @property
     def good(self) -> bool:
@@ -80,7 +80,7 @@ class Outcome:
 class _Readers:
     """Four readers of one file, two in order and two here and there, until the mount dies."""
 
-    def __init__(self, path: Path, original: Original, outcome: Outcome, seed: int) -> None:
+    def __init__(self, path: Path, original: Original, outcome: KillsOutcome, seed: int) -> None:
         self._path = path
         self._outcome = outcome
         self._lock = threading.Lock()
@@ -106,7 +106,7 @@ class _Readers:
         for thread in self._threads:
             thread.join(60)
             if thread.is_alive():
-                raise Failed("a reader hangs though its daemon is dead")
+                raise BenchmarkFailed("a reader hangs though its daemon is dead")
 
     def _until_the_end(self, work: object) -> None:
         assert callable(work)
@@ -141,9 +141,9 @@ class _Readers:
                 self._outcome.wrong.append(f"{len(found)} of {length} bytes at {offset}")
 
 
-def kill_again_and_again(work: Path, kills: int, seed: int) -> Outcome:
+def kill_again_and_again(work: Path, kills: int, seed: int) -> KillsOutcome:
     """The whole run, in the empty folder ``work``."""
-    outcome = Outcome(seed)
+    outcome = KillsOutcome(seed)
     chance = random.Random(seed)
     began = time.monotonic()
     with ExitStack() as stack:
@@ -161,7 +161,7 @@ def kill_again_and_again(work: Path, kills: int, seed: int) -> Outcome:
             if _is_complete(home, files[outcome.files]):
                 outcome.files += 1
             path = home.mount / files[outcome.files].in_mount
-            _one_life(home, path, original, outcome, chance)
+            _read_until_killed(home, path, original, outcome, chance)
         home.run("mount", home.mount)
         for file in files[: outcome.files + 1]:
             if md5_of(home.mount / file.in_mount) != original.md5:
@@ -176,8 +176,8 @@ def kill_again_and_again(work: Path, kills: int, seed: int) -> Outcome:
     return outcome
 
 
-def _one_life(
-    home: Onefs, path: Path, original: Original, outcome: Outcome, chance: random.Random
+def _read_until_killed(
+    home: Onefs, path: Path, original: Original, outcome: KillsOutcome, chance: random.Random
 ) -> None:
     """Readers on a mount until its daemon is killed at a moment of its own."""
     pid = home.pid()
@@ -196,7 +196,7 @@ def _is_complete(home: Onefs, file: Served) -> bool:
 
 
 def _unmount(home: Onefs) -> None:
-    with suppress(Failed):
+    with suppress(BenchmarkFailed):
         home.run("umount", home.mount)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from onefs import alf
-from onefs.demo import rows
+from onefs.demo import alyx_rows
 from onefs.demo.records import DatasetRecord, FileRecord, Login, SessionRecord
 
 _DATE = "2024-01-01"
@@ -52,7 +52,7 @@ class Served:
     @property
     def on_server(self) -> str:
         """Its path on the file server, without a slash in front."""
-        return f"{self.lab}/Subjects/{rows.with_uuid(self.inside, self.uuid)}"
+        return f"{self.lab}/Subjects/{alyx_rows.with_uuid(self.inside, self.uuid)}"
 
 
 def make_original(folder: Path, name: str, size: int, seed: int) -> Original:
@@ -94,14 +94,14 @@ class BenchLaboratory:
     def add_session(self, lab: str, originals: Sequence[Original]) -> list[Served]:
         """A new session with one dataset an original, on the file server of ``lab``."""
         number = len(self._sessions) + 1
-        eid = rows.make_id("session", lab, str(number))
+        eid = alyx_rows.make_id("session", lab, str(number))
         served = []
         for index, original in enumerate(originals):
             # with its UUID under 50 characters: nginx cuts longer ones short in its listings, and
             # httpdirfs then takes no notice of them
             name = f"x.c{index:03}.npy"
             inside = f"{_SUBJECT}/{_DATE}/{number:03}/alf/{name}"
-            each = Served(original, lab, inside, rows.make_id(lab, inside))
+            each = Served(original, lab, inside, alyx_rows.make_id(lab, inside))
             target = self._root / each.on_server
             target.parent.mkdir(parents=True, exist_ok=True)
             os.link(original.path, target)
@@ -113,20 +113,20 @@ class BenchLaboratory:
 
     def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """See :class:`onefs.demo.records.Source`."""
-        repositories = rows.repository_rows(self._servers, {})
+        repositories = alyx_rows.repository_rows(self._servers, {})
         for row in repositories:
             if row["data_url"] is not None:
                 lab = row["name"].removeprefix("flatiron_")
                 row["data_url"] = f"{self._servers[lab]}/{lab}/Subjects/"
         return {
-            "labs": [rows.lab_row(lab) for lab in self._servers],
+            "labs": [alyx_rows.lab_row(lab) for lab in self._servers],
             "subjects": [
-                rows.subject_row(_SUBJECT, lab, Login().username) for lab in self._servers
+                alyx_rows.subject_row(_SUBJECT, lab, Login().username) for lab in self._servers
             ],
-            "users": [rows.user_row(Login().username, list(self._servers))],
+            "users": [alyx_rows.user_row(Login().username, list(self._servers))],
             "data-repository": repositories,
-            "dataset-types": rows.dataset_type_rows(["unknown", "x.c000"], {}),
-            "data-formats": rows.data_format_rows(),
+            "dataset-types": alyx_rows.dataset_type_rows(["unknown", "x.c000"], {}),
+            "data-formats": alyx_rows.data_format_rows(),
         }
 
     def sessions(self) -> Sequence[SessionRecord]:
@@ -153,7 +153,9 @@ class BenchLaboratory:
     def _row(self, eid: str, number: int, served: Served) -> DatasetRecord:
         name = served.inside.rpartition("/")[2]
         copy = FileRecord(
-            rows.make_id(served.uuid, "file"), rows.flatiron_repository(served.lab), served.inside
+            alyx_rows.make_id(served.uuid, "file"),
+            alyx_rows.flatiron_repository(served.lab),
+            served.inside,
         )
         return DatasetRecord(
             id=served.uuid,
@@ -165,7 +167,7 @@ class BenchLaboratory:
             hash=served.original.md5,
             created_datetime=_WHEN,
             auto_datetime=_WHEN,
-            data_format=rows.format_of(name),
+            data_format=alyx_rows.format_of(name),
             experiment_number=number,
             file_records=(copy,),
         )

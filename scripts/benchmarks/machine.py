@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from scripts.benchmarks.contenders import versions
-from scripts.benchmarks.processes import ROOT, Failed, run
+from scripts.benchmarks.processes import ROOT, BenchmarkFailed, run
 
 
 def describe(loads: list[float]) -> dict[str, Any]:
@@ -72,5 +72,5 @@ def _processor() -> str:
 def _commit() -> str:
     try:
         return run(["git", "-C", ROOT, "describe", "--always", "--dirty"]).strip()
-    except (Failed, OSError):
+    except (BenchmarkFailed, OSError):
         return ""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 MIB = 1 << 20
 #: bytes of memory that are left free before a run of what writes much
-FREE = 1536 * MIB
+FREE_BYTES = 1536 * MIB
 _PAGE = mmap.PAGESIZE
 _VM = Path("/proc/sys/vm")
 
@@ -33,19 +33,19 @@ class Filler:
         self._read = 0
 
     def fill(self) -> None:
-        """Read on in the file until only :data:`FREE` bytes are free."""
+        """Read on in the file until only :data:`FREE_BYTES` bytes are free."""
         self._zeros.touch()
         os.truncate(self._zeros, self._size)
         part = bytearray(64 * MIB)
         with self._zeros.open("rb", buffering=0) as file:
             # half of the file is as much as there is memory: the kernel may keep more of it free
             for _ in range(0, self._size // 2, len(part)):
-                if _free() < FREE:
+                if _free() < FREE_BYTES:
                     break
                 file.seek(self._read)
                 self._read = (self._read + file.readinto(part)) % self._size
         # what is left free is written to: then the machine has that as well, for some seconds
-        mmap.mmap(-1, FREE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
+        mmap.mmap(-1, FREE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
 
 
 def drop_pages(path: Path) -> None:
@@ -57,7 +57,7 @@ def drop_pages(path: Path) -> None:
         os.close(descriptor)
 
 
-def join() -> None:
+def compact_free_memory() -> None:
     """Bring what is free together, as it is after a start. Only root may: else nothing happens.
 
     All that the kernel keeps of files is dropped for it.
@@ -70,7 +70,7 @@ def join() -> None:
 
 
 @contextmanager
-def scattered(size: int) -> Iterator[None]:
+def fragmented(size: int) -> Iterator[None]:
     """``size`` bytes are free in single pages, of which no two are neighbours.
 
     The kernel gives away the smallest piece first: what is read in the block lies in these.

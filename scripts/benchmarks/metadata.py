@@ -30,12 +30,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scripts.benchmarks import listing, searching, tables, walking
-from scripts.benchmarks.criteria import to_json
+from scripts.benchmarks import (
+    measuring,
+    search_times,
+    tables,
+    walk_times,
+)
+from scripts.benchmarks.listing_criteria import judge
 from scripts.benchmarks.machine import describe
-from scripts.benchmarks.processes import ROOT, Failed, embedded_servers
-from scripts.benchmarks.promises import judge
-from scripts.benchmarks.telling import tell
+from scripts.benchmarks.metadata_report import to_markdown
+from scripts.benchmarks.processes import ROOT, BenchmarkFailed, embedded_servers
+from scripts.benchmarks.read_criteria import to_json
 
 LAB = "lab00"
 #: another one, of which nothing is known when it is walked beside the HTTP mounts
@@ -47,7 +52,7 @@ ONEFS = [sys.executable, "-c", "from onefs.cli import main; main()"]
 _AS_WRITTEN = argparse.RawDescriptionHelpFormatter
 
 
-class Run:
+class ResultsFile:
     """The results, written anew after each step."""
 
     def __init__(self, out: Path, part: str | None) -> None:
@@ -67,7 +72,7 @@ class Run:
         began = time.monotonic()
         try:
             self.results[name] = work()
-        except (Failed, OSError, subprocess.CalledProcessError) as error:
+        except (BenchmarkFailed, OSError, subprocess.CalledProcessError) as error:
             self.failed = True
             print(f"{name} failed: {error}", file=sys.stderr, flush=True)
         seconds = round(time.monotonic() - began, 1)
@@ -86,11 +91,11 @@ class Run:
         self._out.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.results, indent=1)
         (self._out / "metadata.json").write_text(text + "\n", "utf-8")
-        (self._out / "metadata.md").write_text(tell(self.results, judgements), "utf-8")
+        (self._out / "metadata.md").write_text(to_markdown(self.results, judgements), "utf-8")
 
 
 @dataclass(frozen=True, slots=True)
-class Mounted:
+class MeasuredMount:
     """A mount of onefs over the embedded server, and that server's access log."""
 
     place: Path
@@ -129,7 +134,7 @@ def environment(folder: Path, ready: dict[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def onefs(folder: Path, ready: dict[str, str], log: Path) -> Iterator[Mounted]:
+def onefs(folder: Path, ready: dict[str, str], log: Path) -> Iterator[MeasuredMount]:
     """A mount that knows nothing yet."""
     place = folder / "onefs"
     own = environment(folder, ready)
@@ -141,12 +146,12 @@ def onefs(folder: Path, ready: dict[str, str], log: Path) -> Iterator[Mounted]:
     ).stdout
     pid = next(m["pid"] for m in json.loads(status)["mounts"] if m["mountpoint"] == str(place))
     try:
-        yield Mounted(place, pid, log, seconds)
+        yield MeasuredMount(place, pid, log, seconds)
     finally:
         subprocess.run([*ONEFS, "umount", str(place)], env=own, check=True)
 
 
-def embedded(given: argparse.Namespace, run: Run) -> None:
+def embedded(given: argparse.Namespace, run: ResultsFile) -> None:
     """All that is measured over the embedded server."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="onefs-bench-")))
@@ -155,26 +160,30 @@ def embedded(given: argparse.Namespace, run: Run) -> None:
         mounted = stack.enter_context(onefs(folder, ready, log))
         place = mounted.place
         lab = place / LAB
-        run.step("start-up", lambda: {"mount": mounted.seconds, **searching.start_up()})
-        run.step("first walks", lambda: walking.first_walks(mounted, LAB, given.repeats))
-        run.step("stat", lambda: walking.stat_rates(lab / f"{LAB}_000"))
-        run.step("searches", lambda: searching.searches(ready, folder, place, LAB, given.repeats))
+        run.step("start-up", lambda: {"mount": mounted.seconds, **search_times.start_up()})
+        run.step("first walks", lambda: walk_times.first_walks(mounted, LAB, given.repeats))
+        run.step("stat", lambda: walk_times.stat_rates(lab / f"{LAB}_000"))
+        run.step(
+            "searches", lambda: search_times.searches(ready, folder, place, LAB, given.repeats)
+        )
         subjects = range(given.subjects)
-        trees = walking.Trees(stack, folder, place, LAB, [f"{LAB}_{n:03d}" for n in subjects])
+        trees = walk_times.ComparedTrees(
+            stack, folder, place, LAB, [f"{LAB}_{n:03d}" for n in subjects]
+        )
         run.step("a real tree of the same shape", trees.make)
         for cold in (True, False):
             name = f"kernel {'cold' if cold else 'warm'}"
-            run.step(name, partial(trees.contest, given.repeats, cold=cold))
+            run.step(name, partial(trees.compare, given.repeats, cold=cold))
         others = [place / OTHER / f"{OTHER}_{n:03d}" for n in subjects]
         run.step("over nginx listings", lambda: trees.over_http(others, given.patience))
         if not given.quick:
             run.step("find of everything", lambda: everything(mounted, given.find_patience))
 
 
-def everything(mounted: Mounted, patience: float) -> dict[str, Any]:
+def everything(mounted: MeasuredMount, patience: float) -> dict[str, Any]:
     """A ``find`` of the whole mount, of which one lab is known."""
     before = mounted.requests()
-    seconds, ended, curve = listing.curve_of(["find", mounted.place], mounted.pid, patience)
+    seconds, ended, curve = measuring.curve_of(["find", mounted.place], mounted.pid, patience)
     asked = sum((mounted.requests() - before).values())
     return {"seconds": seconds, "ended": ended, "requests": asked, "curve": curve}
 
@@ -195,7 +204,7 @@ def main() -> int:
     given.sessions = given.sessions or (1100 if small else 20_000)
     given.repeats = given.repeats or (2 if small else 5)
     given.subjects = 1 if small else SUBJECTS
-    run = Run(given.out, given.part)
+    run = ResultsFile(given.out, given.part)
     try:
         if given.part in (None, "embedded"):
             embedded(given, run)

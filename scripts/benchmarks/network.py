@@ -12,11 +12,11 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from scripts.benchmarks.bench import Bench, Make
+from scripts.benchmarks.bench_run import Bench, Make
 from scripts.benchmarks.contenders import Contender
 from scripts.benchmarks.laboratory import Original, Served, md5_of
 from scripts.benchmarks.memory import drop_pages
-from scripts.benchmarks.processes import ROOT, Command, Failed, run, timed, wait_until
+from scripts.benchmarks.processes import ROOT, BenchmarkFailed, Command, run, timed, wait_until
 from scripts.benchmarks.results import Case
 
 #: loads a header and one MiB from the place (0 to 1) given, one way or the other; prints its md5
@@ -36,7 +36,7 @@ else:
 print(hashlib.md5(part.tobytes()).hexdigest())
 """
 _READERS = 8
-_BARE = ROOT / "scripts/benchmarks/bare.py"
+_BARE = ROOT / "scripts/benchmarks/bare_download.py"
 #: fetches URLs over one connection, a file each in a folder of its own, and hashes them
 _IN_C = 'cd "$(mktemp -dp "$0")" && curl -sf --remote-name-all "$@" && md5sum -- *'
 
@@ -107,7 +107,7 @@ def slices(bench: Bench, size: str, repetitions: int = 2) -> None:
     for _ in range(repetitions):
         for (name, way), make in makes.items():
             label = f"{name}, {way}" if name == "onefs" else name
-            moved = _Moved(bench)
+            moved = _TransferCounter(bench)
             with ExitStack() as stack:
                 path = bench.mount(stack, make).path(file)
                 for case, place in ((first, 0.5), (second, 0.8)):
@@ -214,7 +214,7 @@ def _head(contender: Contender, files: list[Served]) -> Callable[[int], float]:
     return read
 
 
-class _Moved:
+class _TransferCounter:
     """Bytes that the file server and Alyx have sent since the last question."""
 
     def __init__(self, bench: Bench) -> None:
@@ -230,12 +230,14 @@ class _Moved:
         return sent / 1e6
 
 
-def _slice(moved: _Moved, path: Path, original: Original, way: str, place: float) -> float:
+def _slice(
+    moved: _TransferCounter, path: Path, original: Original, way: str, place: float
+) -> float:
     def read(file: Path) -> str:
         return run([sys.executable, "-c", _SLICE, file, way, str(place)])
 
     if read(path) != read(original.path):
-        raise Failed(f"{path} gave other bytes than the original")
+        raise BenchmarkFailed(f"{path} gave other bytes than the original")
     return moved.megabytes()
 
 
@@ -323,4 +325,4 @@ def _counted(
 def _verify(ours: Contender, session: list[Served]) -> None:
     for file in session:
         if md5_of(ours.path(file)) != file.original.md5:
-            raise Failed(f"{file.in_mount} gave other bytes than the original")
+            raise BenchmarkFailed(f"{file.in_mount} gave other bytes than the original")

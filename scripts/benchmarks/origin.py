@@ -32,7 +32,7 @@ http {{
 }}
 """
 #: seconds without a new line after which the log is taken to be complete
-_QUIET = 0.6
+_QUIET_SECONDS = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Origin:
 
     def _settle(self) -> None:
         size, since = -1, time.monotonic()
-        while time.monotonic() - since < _QUIET:
+        while time.monotonic() - since < _QUIET_SECONDS:
             now = self._log.stat().st_size
             if now != size:
                 size, since = now, time.monotonic()

@@ -15,12 +15,12 @@ from pathlib import Path
 #: the checkout that is measured
 ROOT = Path(__file__).resolve().parents[2]
 #: seconds for one command; httpdirfs needs a minute for a large file
-TIMEOUT = 600.0
+TIMEOUT_SECONDS = 600.0
 
 Command = Sequence[str | Path]
 
 
-class Failed(Exception):
+class BenchmarkFailed(Exception):
     """A program did not do what the benchmark needs of it."""
 
 
@@ -29,7 +29,7 @@ def wait_until(condition: Callable[[], object], timeout: float, what: str) -> No
     end = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > end:
-            raise Failed(f"not within {timeout:g} s: {what}")
+            raise BenchmarkFailed(f"not within {timeout:g} s: {what}")
         time.sleep(0.01)
 
 
@@ -86,11 +86,13 @@ def run(command: Command, *, environment: Mapping[str, str] | None = None) -> st
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
     if done.returncode:
-        raise Failed(f"{' '.join(map(str, command))}: {done.stderr.strip() or done.returncode}")
+        raise BenchmarkFailed(
+            f"{' '.join(map(str, command))}: {done.stderr.strip() or done.returncode}"
+        )
     return done.stdout
 
 
@@ -105,13 +107,13 @@ def timed(command: Command, given: str = "") -> float:
         input=given.encode(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        timeout=TIMEOUT,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
     seconds = time.perf_counter() - began
     if done.returncode:
         complaint = done.stderr.decode(errors="replace").strip() or done.returncode
-        raise Failed(f"{' '.join(map(str, command))}: {complaint}")
+        raise BenchmarkFailed(f"{' '.join(map(str, command))}: {complaint}")
     return seconds
 
 
@@ -120,12 +122,12 @@ def timed_together(commands: Sequence[Command]) -> float:
     began = time.perf_counter()
     started = [subprocess.Popen(each, stdin=subprocess.DEVNULL) for each in commands]
     try:
-        codes = [each.wait(TIMEOUT) for each in started]
+        codes = [each.wait(TIMEOUT_SECONDS) for each in started]
     finally:
         for each in started:
             each.kill()
             each.wait(15)
     seconds = time.perf_counter() - began
     if any(codes):
-        raise Failed(f"a reader failed: {codes}")
+        raise BenchmarkFailed(f"a reader failed: {codes}")
     return seconds

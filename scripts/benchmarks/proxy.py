@@ -22,9 +22,9 @@ from pathlib import Path
 from scripts.benchmarks.processes import ROOT, free_port, listens, running, wait_until
 
 #: bytes passed on at once
-_CHUNK = 256 << 10
+_CHUNK_BYTES = 256 << 10
 #: seconds by which a connection that was held up may catch up
-_CATCH_UP = 0.02
+_CATCH_UP_SECONDS = 0.02
 _F_SETPIPE_SZ = 1031
 
 
@@ -57,10 +57,12 @@ def _connection(client: socket.socket, target: int, latency: float, rate: float)
         with socket.create_connection(("127.0.0.1", target)) as server:
             for each in (client, server):
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            asking = threading.Thread(target=_ask, args=(client, server, latency), daemon=True)
+            asking = threading.Thread(
+                target=_forward_requests, args=(client, server, latency), daemon=True
+            )
             asking.start()
             try:
-                _pour(server, client, rate)
+                _copy_at_rate(server, client, rate)
             finally:
                 for each in (client, server):
                     with suppress(OSError):
@@ -68,7 +70,7 @@ def _connection(client: socket.socket, target: int, latency: float, rate: float)
                 asking.join()
 
 
-def _ask(client: socket.socket, server: socket.socket, latency: float) -> None:
+def _forward_requests(client: socket.socket, server: socket.socket, latency: float) -> None:
     with suppress(OSError):
         while data := client.recv(65536):
             time.sleep(latency)
@@ -77,17 +79,17 @@ def _ask(client: socket.socket, server: socket.socket, latency: float) -> None:
         server.shutdown(socket.SHUT_RDWR)
 
 
-def _pour(source: socket.socket, sink: socket.socket, rate: float) -> None:
+def _copy_at_rate(source: socket.socket, sink: socket.socket, rate: float) -> None:
     out, into = os.pipe()
     try:
         fcntl.fcntl(into, _F_SETPIPE_SZ, 1 << 20)
         due = time.monotonic()
-        while count := os.splice(source.fileno(), into, _CHUNK):
+        while count := os.splice(source.fileno(), into, _CHUNK_BYTES):
             left = count
             while left:
                 left -= os.splice(out, sink.fileno(), left)
             now = time.monotonic()
-            due = max(due, now - _CATCH_UP) + count / rate
+            due = max(due, now - _CATCH_UP_SECONDS) + count / rate
             if due > now:
                 time.sleep(due - now)
     finally:

@@ -12,11 +12,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from scripts.benchmarks.bench import QUICK, Bench, Plan, prepared
-from scripts.benchmarks.complete import complete
+from scripts.benchmarks.bench_run import (
+    QUICK,
+    Bench,
+    Plan,
+    prepare_bench,
+)
+from scripts.benchmarks.cached_files import measure_cached_files
 from scripts.benchmarks.network import connections, first_byte, sequential, slices, small_files
-from scripts.benchmarks.processes import ROOT, Failed
-from scripts.benchmarks.report import write
+from scripts.benchmarks.processes import ROOT, BenchmarkFailed
+from scripts.benchmarks.read_report import write
 
 CASES: dict[str, Callable[[Bench], None]] = {
     "sequential": lambda bench: sequential(bench, "plain"),
@@ -29,7 +34,7 @@ CASES: dict[str, Callable[[Bench], None]] = {
     "small": lambda bench: small_files(bench, "plain", listed=True),
     "small-listing": lambda bench: small_files(bench, "plain", listed=False),
     "small-slow": lambda bench: small_files(bench, "slow", listed=True),
-    "complete": complete,
+    "complete": measure_cached_files,
 }
 
 
@@ -46,12 +51,12 @@ def main(arguments: list[str]) -> int:
         parser.error(f"no such case: {', '.join(unknown)}")
     failed = False
     with tempfile.TemporaryDirectory(prefix="onefs-bench-") as work:
-        with prepared(Path(work), QUICK if given.quick else Plan()) as bench:
+        with prepare_bench(Path(work), QUICK if given.quick else Plan()) as bench:
             for name in names:
                 began = time.monotonic()
                 try:
                     CASES[name](bench)
-                except (Failed, OSError) as error:
+                except (BenchmarkFailed, OSError) as error:
                     failed = True
                     print(f"{name} failed: {error}", file=sys.stderr)
                 print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)

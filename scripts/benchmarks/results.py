@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from scripts.benchmarks.machine import busy_seconds
-from scripts.benchmarks.processes import Failed
+from scripts.benchmarks.processes import BenchmarkFailed
 
 #: the folder that a run has made for itself, in what a program complains of
 _WORK = re.compile(r"/[^ ']*/onefs-bench-[^/ ']+/")
@@ -115,7 +115,7 @@ class Case:
         try:
             self.add(contender, run())
             self.busy.setdefault(contender, []).append(busy_seconds() - began)
-        except (Failed, OSError) as error:
+        except (BenchmarkFailed, OSError) as error:
             if contender.startswith("onefs"):
                 raise
             self.failures[contender] = _WORK.sub("", str(error).splitlines()[-1])

@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from onefs.content.blocks import BLOCK_SIZE
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.serve import Servers
+from onefs.blocks.block_file import BLOCK_SIZE
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
 from scripts.benchmarks.contenders import Onefs
 from scripts.benchmarks.outcome import Report
-from scripts.benchmarks.processes import ROOT, Failed
+from scripts.benchmarks.processes import ROOT, BenchmarkFailed
 
 MIB = 1 << 20
 #: of the cache, in bytes; the first file is larger
@@ -42,12 +42,12 @@ THREADS = 3
 #: bytes of the folder's own small files: records, maps, locks
 OWN_FILES = MIB
 #: seconds between two looks at the disk
-EVERY = 0.1
+LOOK_EVERY_SECONDS = 0.1
 _SESSION = "lab/Subjects/mouse/2021-03-04/001/alf"
 
 
 @dataclass
-class Outcome:
+class SharedOutcome:
     """What a run came to."""
 
     seconds: float
@@ -108,13 +108,13 @@ def share(
     seed: int,
     second: Path = ROOT,
     afterwards: Callable[[Sequence[Onefs]], None] = lambda homes: None,
-) -> Outcome:
+) -> SharedOutcome:
     """The whole run, in the empty folder ``work``.
 
     ``second`` is the checkout whose code one mount of the two, and one Python process, run.
     ``afterwards`` is called with both mounts before they end.
     """
-    outcome = Outcome(seconds, seed)
+    outcome = SharedOutcome(seconds, seed)
     files = make_files(work / "data", seed)
     outcome.data = sum(os.path.getsize(original) for original in files.values())
     cache = work / "cache"
@@ -132,12 +132,14 @@ def share(
             )
             for number, (each, mount) in enumerate(jobs)
         ]
-        looking = stack.enter_context(_looking(cache, [each.pid() for each in homes], outcome))
+        looking = stack.enter_context(
+            _watching_disk(cache, [each.pid() for each in homes], outcome)
+        )
         looking.pids += [process.pid for process in readers]
         found = results(readers, seconds + 120)
         outcome.bytes_fetched = sum(r.bytes for r in servers.requests if r.server == "data")
         afterwards(homes)
-    outcome.there = taken(cache)
+    outcome.there = disk_bytes(cache)
     outcome.counted = int.from_bytes((cache / ".onefs" / "usage").read_bytes()[:8], "little")
     outcome.readers = len(jobs) * THREADS
     outcome.in_flight = outcome.readers * BLOCK_SIZE
@@ -171,7 +173,7 @@ def home(work: Path, servers: Servers, cache: Path, root: Path = ROOT) -> Iterat
     try:
         yield made
     finally:
-        with suppress(Failed):
+        with suppress(BenchmarkFailed):
             made.run("umount", made.mount)
 
 
@@ -194,7 +196,7 @@ def reader(
         process.stdin.write(json.dumps({"mount": mount, "files": files, **job}) + "\n")
         process.stdin.flush()
         if process.stdout.readline() != "ready\n":
-            raise Failed("a reader did not get ready")
+            raise BenchmarkFailed("a reader did not get ready")
         yield process
     finally:
         process.kill()
@@ -216,10 +218,10 @@ def results(readers: list[subprocess.Popen[str]], within: float) -> list[dict[st
     ]
 
 
-class _Looking:
+class _DiskWatch:
     """Looks at the disk until it is stopped."""
 
-    def __init__(self, cache: Path, pids: list[int], outcome: Outcome) -> None:
+    def __init__(self, cache: Path, pids: list[int], outcome: SharedOutcome) -> None:
         #: processes that may have files open that have no name any more
         self.pids = pids
         self._cache = cache
@@ -227,8 +229,8 @@ class _Looking:
         self.stop = threading.Event()
 
     def run(self) -> None:
-        while not self.stop.wait(EVERY):
-            named = taken(self._cache)
+        while not self.stop.wait(LOOK_EVERY_SECONDS):
+            named = disk_bytes(self._cache)
             self._outcome.looks += 1
             self._outcome.highest = max(self._outcome.highest, named)
             whole = named + self._nameless()
@@ -249,8 +251,8 @@ class _Looking:
 
 
 @contextmanager
-def _looking(cache: Path, pids: list[int], outcome: Outcome) -> Iterator[_Looking]:
-    looking = _Looking(cache, pids, outcome)
+def _watching_disk(cache: Path, pids: list[int], outcome: SharedOutcome) -> Iterator[_DiskWatch]:
+    looking = _DiskWatch(cache, pids, outcome)
     thread = threading.Thread(target=looking.run)
     thread.start()
     try:
@@ -260,7 +262,7 @@ def _looking(cache: Path, pids: list[int], outcome: Outcome) -> Iterator[_Lookin
         thread.join()
 
 
-def taken(folder: Path) -> int:
+def disk_bytes(folder: Path) -> int:
     """Bytes of disk of all files below a folder, what vanishes meanwhile left out."""
     found = 0
     for root, _, names in os.walk(folder):

@@ -29,14 +29,14 @@ from scripts.benchmarks.machine import describe
 from scripts.benchmarks.processes import embedded_servers
 
 #: seconds that the server takes for a query
-DELAYS = (0.5, 1.0, 2.0)
+DELAYS_SECONDS = (0.5, 1.0, 2.0)
 ONEFS = str(Path(sys.executable).with_name("onefs"))
 _QUERY = "/sessions?users=olivier&date_range=2018-08-24,2018-08-24&limit=1000&offset=0"
 SEARCH = [ONEFS, "search", "--user", "olivier", "--date", "2018-08-24"]
 Row = dict[str, float]
 
 
-def took(call: Callable[[], object]) -> float:
+def seconds_of(call: Callable[[], object]) -> float:
     """Seconds of a call."""
     began = time.perf_counter()
     call()
@@ -81,8 +81,8 @@ def cold_search(folder: Path, delay: float, repeats: int) -> Row:
         bare, whole = [], []
         for number in range(repeats + 1):
             shutil.rmtree(folder / "STATE", ignore_errors=True)
-            search = took(lambda: run(SEARCH, own))
-            asked = took(lambda: ask(connection, token))
+            search = seconds_of(lambda: run(SEARCH, own))
+            asked = seconds_of(lambda: ask(connection, token))
             if number:  # the first compiles the modules
                 whole.append(search)
                 bare.append(asked)
@@ -114,7 +114,7 @@ def commands(folder: Path, repeats: int) -> dict[str, Row]:
         times: dict[str, list[float]] = {name: [] for name in wanted}
         for number in range(repeats + 1):
             for name, command in wanted.items():
-                seconds = took(lambda command=command: run(command, own))  # type: ignore[misc]
+                seconds = seconds_of(lambda command=command: run(command, own))  # type: ignore[misc]
                 if name == "onefs mount":
                     run([ONEFS, "umount", str(mount)], own)
                 if number:
@@ -152,7 +152,7 @@ def main() -> None:
         folder = Path(name)
         found = {
             "machine": describe([os.getloadavg()[0]]),
-            "cold searches": {f"{d:g} s": cold_search(folder, d, repeats) for d in DELAYS},
+            "cold searches": {f"{d:g} s": cold_search(folder, d, repeats) for d in DELAYS_SECONDS},
             "commands": commands(folder, repeats),
         }
     print("\n".join([*table(found["cold searches"]), "", *table(found["commands"])]))

@@ -33,13 +33,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from scripts.benchmarks import listing
-from scripts.benchmarks.listing import INODE
-from scripts.benchmarks.made_tables import write
+from scripts.benchmarks import measuring
+from scripts.benchmarks.generate_tables import write
+from scripts.benchmarks.measuring import INODE_BYTES
 
 SIZES = ("small", "big")
 #: as its last line; ``ru_maxrss`` would count what the process was forked from
-_TELL_PEAK = (
+_PRINT_PEAK_MEMORY = (
     "import atexit; atexit.register(lambda: print(next("
     "line for line in open('/proc/self/status') if line.startswith('VmHWM'))))"
 )
@@ -80,38 +80,38 @@ def measure(
         shutil.rmtree(work / "cache", ignore_errors=True)
         _isolate(work / "home")
         if not (work / "big" / "datasets.pqt").exists():
-            _say(f"making tables of {sessions:,} sessions")
+            _report_progress(f"making tables of {sessions:,} sessions")
             write(work / "big", sessions, datasets)
         write(work / "small", 20, 40)
         os.environ["ONEFS_URL"] = stack.enter_context(_server())
-        _say("loading")
+        _report_progress("loading")
         _load(work / "small", work / "state-small", work)
         found["load"] = _load(work / "big", work / "state-big", work)
-        _say(f"{found['load']}")
+        _report_progress(f"{found['load']}")
         if only_load:
             return found
         # turns, so that both meet the same moods of the machine
         pairs = [[_ready(work / f"state-{name}", work) for name in SIZES] for _ in range(3)]
         found["ready"] = dict(zip(SIZES, map(min, zip(*pairs, strict=True)), strict=True))
-        _say(f"{found['ready']}")
+        _report_progress(f"{found['ready']}")
         _walks(found, work, part_of_find, patience)
     return found
 
 
 def _walks(found: dict[str, Any], work: Path, part_of_find: int | None, patience: float) -> None:
-    listing.drop_caches()
+    measuring.drop_caches()
     others = _inodes()
     with _mounted(work / "state-big", work) as (mountpoint, pid):
         time.sleep(1)
         found["listings"] = _listings(mountpoint)
-        _say("walking a lab")
+        _report_progress("walking a lab")
         labs = [str(lab) for lab in sorted(mountpoint.glob("lab[0-9]*"))]
         found["ls_lR"] = _walk(["ls", "-lR", labs[-1]], pid, others, patience)
-        _say("walking all of it")
+        _report_progress("walking all of it")
         found["find"] = _walk(["find", *labs[:part_of_find]], pid, others, patience)
 
 
-def _say(what: str) -> None:
+def _report_progress(what: str) -> None:
     print(f"  {what}", file=sys.stderr, flush=True)
 
 
@@ -144,7 +144,7 @@ def _load(tables: Path, state: Path, work: Path) -> dict[str, float]:
     shutil.rmtree(state, ignore_errors=True)
     folders = ["--state-dir", str(state), "--cache-dir", str(work / "cache")]
     arguments = ["sync", "--tables", str(tables), *folders]
-    command = [sys.executable, "-c", f"{_TELL_PEAK}; {_RUN}", *arguments]
+    command = [sys.executable, "-c", f"{_PRINT_PEAK_MEMORY}; {_RUN}", *arguments]
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -199,13 +199,13 @@ def _listings(mountpoint: Path) -> dict[str, float | None]:
     folders = {"the mount": mountpoint, "a lab": lab, "a subject": subject, "a date": date}
     for name, folder in {**folders, "a session": min(date.iterdir())}.items():
         for when in ("first", "again"):
-            listing.drop_caches()
-            found[f"ls of {name}, {when}, s"] = listing.took(["ls", folder])
+            measuring.drop_caches()
+            found[f"ls of {name}, {when}, s"] = measuring.seconds_of(["ls", folder])
     session = min(date.iterdir())
-    found["ls -lR of a session, s"] = listing.took(["ls", "-lR", session])
+    found["ls -lR of a session, s"] = measuring.seconds_of(["ls", "-lR", session])
     files = [Path(folder) for folder, _, names in os.walk(session) if names]
-    found["stat, kernel warm, a second"] = listing.stat_rate(files[0])
-    found["stat, kernel cold, a second"] = listing.first_stat_rate(files)
+    found["stat, kernel warm, a second"] = measuring.stat_rate(files[0])
+    found["stat, kernel cold, a second"] = measuring.first_stat_rate(files)
     return found
 
 
@@ -258,7 +258,7 @@ def _inodes() -> float:
         with open("/proc/slabinfo") as file:
             for line in file:
                 if line.startswith("fuse_inode"):
-                    return round(int(line.split()[1]) * INODE / 1e6, 1)
+                    return round(int(line.split()[1]) * INODE_BYTES / 1e6, 1)
     except PermissionError:
         pass
     return 0.0

@@ -23,7 +23,7 @@ def commands() -> list[str]:
         return [fields[0] for fields in rows][1:]
 
 
-def named(beginning: str) -> str:
+def row_named(beginning: str) -> str:
     """The only row that begins so. Fails when there is none, or several."""
     (found,) = [command for command in commands() if command.startswith(beginning)]
     return found
@@ -31,5 +31,5 @@ def named(beginning: str) -> str:
 
 def row(beginning: str) -> Callable[[F], F]:
     """Name the row that a test is of."""
-    named(beginning)
+    row_named(beginning)
     return lambda test: test

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.serve import Options as DemoOptions
-from onefs.demo.serve import Servers, make_source
-from tests.running import PATIENT
+from onefs.demo.servers import ServeOptions as DemoOptions
+from onefs.demo.servers import Servers, make_source
+from tests.running import ALYX_DEADLINE_SECONDS
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def environ(home: Path) -> dict[str, str]:
         **kept,
         "HOME": str(home),
         "TERM": "dumb",
-        "ONEFS_DEADLINE": PATIENT,
+        "ONEFS_DEADLINE": ALYX_DEADLINE_SECONDS,
         "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
     }
 

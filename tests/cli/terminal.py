@@ -16,7 +16,7 @@ from types import TracebackType
 #: the onefs command of the code under test
 ONEFS = (sys.executable, "-c", "from onefs.cli import main; main()")
 #: seconds for anything to be shown
-PATIENCE = 90.0
+TIMEOUT_SECONDS = 90.0
 
 
 class Terminal:
@@ -58,7 +58,7 @@ class Terminal:
 
     def expect(self, text: str) -> None:
         """Wait until ``text`` is shown after what was expected last."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT_SECONDS
         while (found := self.shown.find(text, self._seen)) < 0:
             if not self._read(end - time.monotonic()):
                 raise AssertionError(f"{text!r} was not shown: {self.shown!r}")
@@ -85,9 +85,9 @@ class Terminal:
                 self._process.wait(5)
                 return
 
-    def code(self) -> int:
+    def exit_code(self) -> int:
         """The exit code, once all has been shown."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT_SECONDS
         while self._read(end - time.monotonic()):
             pass
         return self._process.wait(max(1.0, end - time.monotonic()))
@@ -115,7 +115,7 @@ def run(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT_SECONDS,
         env={**environ, **more},
         check=False,
     )

@@ -13,7 +13,7 @@ from onefs import __version__, errors
 from onefs.cli import COMMANDS
 from onefs.cli.options import exit_code
 from onefs.errors import OnefsError
-from tests import scripted
+from tests import scripted_server
 from tests.cli.terminal import ONEFS, Terminal, run
 
 HEAVY = {"numpy", "requests", "urllib3", "mfusepy", "sqlite3", "flask", "keyring", "pandas"}
@@ -95,7 +95,7 @@ def test_an_error_is_one_sentence(environ: dict[str, str]) -> None:
 
 
 def test_a_server_that_is_away(environ: dict[str, str]) -> None:
-    with scripted.refusing() as url:
+    with scripted_server.refusing_url() as url:
         done = run(["login", "--url", url, "--username", "me"], environ, ONEFS_PASSWORD="pw-pw-pw")
     assert done.returncode == 4
     assert done.stderr.count("\n") == 1
@@ -103,7 +103,7 @@ def test_a_server_that_is_away(environ: dict[str, str]) -> None:
 
 
 def test_debug_shows_the_traceback_without_secrets(environ: dict[str, str]) -> None:
-    with scripted.refusing() as url:
+    with scripted_server.refusing_url() as url:
         done = run(
             ["login", "--url", url, "--username", "me"],
             environ,
@@ -118,7 +118,7 @@ def test_ctrl_c_is_quiet(environ: dict[str, str]) -> None:
     with Terminal(["login", "--url", "https://alyx.invalid"], environ) as terminal:
         terminal.expect("User name")
         terminal.interrupt()
-        assert terminal.code() == 130
+        assert terminal.exit_code() == 130
         assert "Traceback" not in terminal.shown
 
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.serve import Servers
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
 from tests.cli.commands_table import row
 from tests.laboratories import SMALL, account, small_folder
 from tests.running import Home
 
 SESSION = SMALL[0].rpartition("/alf/")[0]
 FORMS = ([SESSION], [SESSION, "--details"], [SESSION, "--all"], ["2021-03-05_10_mouse.2"])
-TOLD = r"onefs: Alyx gives no newer list now: this is what it gave on 20\S+ \S+\n"
+STALE_LISTING_NOTICE = r"onefs: Alyx gives no newer list now: this is what it gave on 20\S+ \S+\n"
 
 
 @row("onefs list with the server away")
@@ -39,7 +39,7 @@ def test_list_says_that_it_is_from_the_catalogue(tmp_path: Path, silent: bool) -
             for form, known in zip(FORMS, before, strict=True):
                 done = home.run("list", *form, ONEFS_DEADLINE="2")
                 assert done.stdout == known
-                assert re.fullmatch(TOLD, done.stderr), done.stderr
+                assert re.fullmatch(STALE_LISTING_NOTICE, done.stderr), done.stderr
             assert home.run("list", SESSION, "--offline").stderr == ""
-            other = home.refused(4, "list", "2021-03-05_11_mouse.2", ONEFS_DEADLINE="2")
+            other = home.error_of(4, "list", "2021-03-05_11_mouse.2", ONEFS_DEADLINE="2")
             assert "stopped" not in other

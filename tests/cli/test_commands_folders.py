@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.serve import Servers
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
 from onefs.errors import UsageError
 from onefs.one import ONE
 from tests.cli.commands_table import row
@@ -65,10 +65,10 @@ def test_a_project_is_no_cache_folder(user: Home, project: Path) -> None:
     mount = ["mount", str(user.root / "mnt")]
     lines = (*COMMANDS, mount, [*mount, "--demo"], [*mount, "--offline"], ["setup"])
     for line in lines:
-        told = user.refused(2, *line, "--cache-dir", project)
+        told = user.error_of(2, *line, "--cache-dir", project)
         assert told.startswith(f"the folder {project} holds other things"), line
         assert "--adopt" in told
-    told = user.refused(2, "get", PATH, ONEFS_CACHE_DIR=str(project))
+    told = user.error_of(2, "get", PATH, ONEFS_CACHE_DIR=str(project))
     assert "ONEFS_ADOPT=1" in told
     assert names(project) == before
     assert not (user.root / "mnt").exists()

@@ -14,16 +14,23 @@ import pytest
 
 from onefs.access import Access
 from onefs.alf import dataset_file
-from onefs.cli.options import UNREACHABLE
-from onefs.demo.folder import FolderLaboratory
+from onefs.cli.options import EXIT_UNREACHABLE
+from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.records import DatasetRecord
-from onefs.demo.serve import Servers
-from onefs.tree.finding import DATASET
+from onefs.demo.servers import Servers
+from onefs.tree.path_patterns import DATASET_PREFIX
 from tests.cli.commands_table import row
 from tests.cli.terminal import Terminal
-from tests.laboratories import SMALL, Altered, account, downloads, opened, small_folder
-from tests.running import ONEFS, TIMEOUT, Home, Mounted, process
-from tests.scripted import Scripted, answer_json, stall
+from tests.laboratories import (
+    SMALL,
+    AlteredLaboratory,
+    account,
+    downloads,
+    open_laboratory,
+    small_folder,
+)
+from tests.running import ONEFS, TIMEOUT_SECONDS, Home, Mounted, process
+from tests.scripted_server import ScriptedServer, answer_json, stall
 
 #: a file of a session that has one ref
 FILE = SMALL[4]
@@ -61,8 +68,8 @@ def _depth(line: str) -> int:
 def test_every_name_of_a_dataset_gets_it(home: Home, servers: Servers, mounted: Mounted) -> None:
     lab, subject, day, number, *below = LICKS.split("/")
     ref = f"{day}_{int(number)}_{subject}"
-    with closing(opened(servers, home.root / "looking")) as access:
-        ((dataset, _),) = access.tree.datasets(LICKS)
+    with closing(open_laboratory(servers, home.root / "looking")) as access:
+        ((dataset, _),) = access.tree.find_datasets(LICKS)
         url = servers.data_url + f"/public/{lab}/Subjects/{subject}/{day}/{number}/"
     stem, _, end = dataset_file(dataset).rpartition(".")
     names: list[str | Path] = [
@@ -80,15 +87,15 @@ def test_every_name_of_a_dataset_gets_it(home: Home, servers: Servers, mounted: 
     ]
     for name in names:
         assert got(home, name) == {LICKS}, name
-    assert DATASET not in home.run("get", names[1], "--dry-run").stderr
+    assert DATASET_PREFIX not in home.run("get", names[1], "--dry-run").stderr
 
 
 @row("onefs get REF/alf/x.npy")
 @pytest.mark.usefixtures("mounted")
 def test_sizes_are_asked_for_by_every_name_of_a_session(home: Home, servers: Servers) -> None:
     lab, subject, day, number, *_ = LICKS.split("/")
-    with closing(opened(servers, home.root / "looking")) as access:
-        ((dataset, _),) = access.tree.datasets(LICKS)
+    with closing(open_laboratory(servers, home.root / "looking")) as access:
+        ((dataset, _),) = access.tree.find_datasets(LICKS)
     mount = home.root / "mnt"
     for path in (
         mount / ".by-eid" / dataset.eid,
@@ -114,7 +121,7 @@ def test_sizes_are_asked_for_by_every_name_of_a_session(home: Home, servers: Ser
 def test_names_of_nothing_are_refused(
     home: Home, servers: Servers, name: str, code: int, words: str
 ) -> None:
-    assert words in home.refused(code, "get", name.replace("ALYX", servers.alyx_url))
+    assert words in home.error_of(code, "get", name.replace("ALYX", servers.alyx_url))
 
 
 @pytest.mark.long  # waits for a server that stalls
@@ -125,8 +132,8 @@ def test_alike_failures_are_one_line(home: Home, servers: Servers) -> None:
         user = account(servers)
         home.run("get", "lab*", "--dry-run", **user)
         servers.data.stop()
-        done = home.run("get", "lab*", code=UNREACHABLE, **user)
-        verbose = home.run("get", "lab*", "--verbose", code=UNREACHABLE, **user)
+        done = home.run("get", "lab*", code=EXIT_UNREACHABLE, **user)
+        verbose = home.run("get", "lab*", "--verbose", code=EXIT_UNREACHABLE, **user)
     *failures, counts = done.stderr.splitlines()
     assert done.stdout == ""
     assert len([line for line in failures if "files: " in line]) == 1, done.stderr
@@ -145,7 +152,7 @@ def test_the_summary_counts_what_this_process_fetched(tmp_path: Path) -> None:
         command = [ONEFS, "get", "labone", "--jobs", "1"]
         with process(command, env=home.environment, stderr=PIPE, stdout=PIPE, text=True) as other:
             done = home.run("get", "labone", "--jobs", "1")
-            _, said = other.communicate(timeout=TIMEOUT)
+            _, said = other.communicate(timeout=TIMEOUT_SECONDS)
     fetched, there = zip(*(_counts(text) for text in (done.stderr, said)), strict=True)
     # each file was fetched by one of the two, or by both in parts
     assert sum(fetched) >= len(downloads_of(servers)) > 0
@@ -171,7 +178,7 @@ def test_ctrl_c_says_how_far_it_came(tmp_path: Path, environ: dict[str, str]) ->
         with Terminal(["get", "labone", "--jobs", "1"], user) as terminal:
             terminal.expect("0 of ")
             terminal.interrupt()
-            assert terminal.code() == 130
+            assert terminal.exit_code() == 130
     *_, last = terminal.shown.rstrip("\n").splitlines()
     assert re.search(r"stopped: \d+ of \d+ files are here; run the same command to go on$", last)
     assert terminal.shown.endswith("\n")
@@ -179,15 +186,15 @@ def test_ctrl_c_says_how_far_it_came(tmp_path: Path, environ: dict[str, str]) ->
 
 @row("onefs get 'lab/*' with 750 sessions")
 def test_a_long_listing_shows_what_is_listed(tmp_path: Path, environ: dict[str, str]) -> None:
-    with Scripted({"/labs": [answer_json([]), stall()]}) as alyx:
+    with ScriptedServer({"/labs": [answer_json([]), stall()]}) as alyx:
         user = {**environ, "ONEFS_URL": alyx.url, "ONEFS_TOKEN": "a" * 40}
         with Terminal(["get", "lab/*"], user) as terminal:
             terminal.expect("listing lab/*: 0 files so far")
             terminal.interrupt()
-            assert terminal.code() == 130
+            assert terminal.exit_code() == 130
 
 
-class OnNoServer(Altered):
+class LicksOnNoServer(AlteredLaboratory):
     """A laboratory whose repositories lack the licks, though they are registered."""
 
     def datasets(self, eid: str) -> list[DatasetRecord]:
@@ -204,13 +211,13 @@ class OnNoServer(Altered):
 
 
 @row("file registered in Alyx but on no server")
-def test_a_file_on_no_server_is_told_from_one_that_is_not_registered(tmp_path: Path) -> None:
+def test_a_file_on_no_server_is_distinguished_from_an_unregistered_one(tmp_path: Path) -> None:
     source = FolderLaboratory(small_folder(tmp_path / "data"))
-    with Servers(OnNoServer(source)) as servers, Home(tmp_path, **account(servers)) as home:
+    with Servers(LicksOnNoServer(source)) as servers, Home(tmp_path, **account(servers)) as home:
         (eid,) = [each.eid for each in source.sessions() if each.subject == "mouse.2"]
         sentence = "licks.times.npy is registered in Alyx, but on no server that can be reached"
-        assert sentence in home.refused(1, "show", LICKS)
-        assert sentence in home.refused(1, "get", eid, "--type", "licks.*")
+        assert sentence in home.error_of(1, "show", LICKS)
+        assert sentence in home.error_of(1, "get", eid, "--type", "licks.*")
         for name in (
             LICKS,
             f".by-eid/{eid}/alf/licks.times.npy",
@@ -218,17 +225,17 @@ def test_a_file_on_no_server_is_told_from_one_that_is_not_registered(tmp_path: P
             LICKS.replace("licks.", "l*."),
             f".flat/{LICKS.replace('alf/', '')}",
         ):
-            assert sentence in home.refused(1, "get", name), name
-        assert "registered" not in home.refused(1, "get", LICKS.replace("licks", "clicks"))
-        other = home.refused(1, "show", LICKS.replace("licks", "clicks"))
+            assert sentence in home.error_of(1, "get", name), name
+        assert "registered" not in home.error_of(1, "get", LICKS.replace("licks", "clicks"))
+        other = home.error_of(1, "show", LICKS.replace("licks", "clicks"))
         assert "registered" not in other
-        assert "there is no dataset of type" in home.refused(1, "get", eid, "--type", "clicks.*")
+        assert "there is no dataset of type" in home.error_of(1, "get", eid, "--type", "clicks.*")
 
 
 def read(access: Access, path: str) -> str:
     """What a file of the tree holds."""
     with closing(access.tree.open(path)) as handle:
-        return os.pread(handle.fd(0, handle.size), handle.size, 0).decode()
+        return os.pread(handle.wait_fd(0, handle.size), handle.size, 0).decode()
 
 
 def test_the_table_of_a_session_has_what_is_on_no_server(tmp_path: Path) -> None:
@@ -236,8 +243,8 @@ def test_the_table_of_a_session_has_what_is_on_no_server(tmp_path: Path) -> None
     source = FolderLaboratory(small_folder(tmp_path / "data"))
     absent = LICKS.split("/", 4)
     with (
-        Servers(OnNoServer(source)) as servers,
-        closing(opened(servers, tmp_path / "looking")) as access,
+        Servers(LicksOnNoServer(source)) as servers,
+        closing(open_laboratory(servers, tmp_path / "looking")) as access,
     ):
         for variant, place in (
             ("", absent[4]),

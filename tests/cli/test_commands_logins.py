@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
 from tests.cli.commands_table import row
 from tests.cli.terminal import Terminal, run
 from tests.laboratories import account
@@ -63,8 +63,8 @@ def test_login_asks_for_the_file_servers_password_that_logout_forgot(
         terminal.expect("logged in to")
         terminal.answer("File server's user name", login.data_username)
         terminal.answer("Its password", login.data_password)
-        assert terminal.code() == 0
+        assert terminal.exit_code() == 0
     assert login.data_password in (home / ".config/onefs/credentials.json").read_text()
     with Terminal(["login"], saved) as terminal:
         terminal.answer("Password (or token)", login.password)
-        assert terminal.code() == 0, "it asks for nothing that it has"
+        assert terminal.exit_code() == 0, "it asks for nothing that it has"

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from onefs.cli import COMMANDS
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.serve import Servers
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
 from tests.cli.terminal import Terminal
 from tests.laboratories import SMALL, account, small_folder
-from tests.running import ONEFS, TIMEOUT, Home, wait_until
-from tests.scripted import Scripted, refusing, stall
+from tests.running import ONEFS, TIMEOUT_SECONDS, Home, wait_until
+from tests.scripted_server import ScriptedServer, refusing_url, stall
 
 pytestmark = pytest.mark.usefixtures("fuse")
 
@@ -54,7 +54,7 @@ class Condition:
     shell: str = 'exec "$@"'
     variables: dict[str, str] = field(default_factory=dict)
     #: nothing can be expected of the server
-    away: bool = False
+    server_is_away: bool = False
 
 
 CONDITIONS = {
@@ -73,8 +73,8 @@ CONDITIONS = {
                    "XDG_CACHE_HOME": ""}
     ),
     "folder deleted": Condition('mkdir d; cd d; rmdir ../d; exec "$@"'),
-    "no network": Condition(away=True),
-    "wrong scheme": Condition(away=True),
+    "no network": Condition(server_is_away=True),
+    "wrong scheme": Condition(server_is_away=True),
     "token revoked": Condition(variables={"ONEFS_PASSWORD": "", "ONEFS_TOKEN": "0123456789" * 4}),
 }  # fmt: skip
 
@@ -107,12 +107,12 @@ def run_in(
         capture_output=True,
         text=True,
         errors="surrogateescape",
-        timeout=TIMEOUT,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
 
 
-def check(done: subprocess.CompletedProcess[str], line: list[str]) -> None:
+def check_outcome(done: subprocess.CompletedProcess[str], line: list[str]) -> None:
     """No traceback, a code that is documented, and at most one sentence of an error."""
     assert "Traceback" not in done.stderr + done.stdout, (line, done.stderr)
     assert "[errno" not in (done.stderr + done.stdout).lower(), (line, done.stderr)
@@ -132,14 +132,14 @@ def test_each_command_is_in_the_table() -> None:
 def test_commands_end_with_a_sentence(user: Home, servers: Servers, name: str) -> None:
     condition = CONDITIONS[name]
     host = servers.alyx_url.partition("://")[2]
-    with refusing() as nothing:
+    with refusing_url() as nothing:
         urls = {"no network": nothing, "wrong scheme": f"https://{host}"}
         variables = {"ONEFS_URL": urls[name]} if name in urls else {}
         for line in LINES:
             done = run_in(condition, line, user, **variables)
-            check(done, line)
+            check_outcome(done, line)
             asks_server = line[0] in ("search", "show", "get", "login", "setup", "mount")
-            if condition.away and asks_server:
+            if condition.server_is_away and asks_server:
                 assert done.returncode == 4, (line, done.stderr)
             if name == "output full" and done.returncode == 1 and line[0] != "umount":
                 assert "cannot write to standard output" in done.stderr, line
@@ -153,7 +153,7 @@ def test_a_folder_that_cannot_be_used_is_named_without_numbers(user: Home, varia
     codes = []
     for line in LINES:
         done = run_in(Condition(), line, user, **{variable: str(file / "folder")})
-        check(done, line)
+        check_outcome(done, line)
         codes.append(done.returncode)
     assert any(codes)
 
@@ -163,7 +163,9 @@ def test_a_folder_that_cannot_be_used_is_named_without_numbers(user: Home, varia
                                                    "mount", "sync", "setup")], ids=" ".join
 )  # fmt: skip
 def test_ctrl_c_ends_a_command_that_waits_for_a_server(user: Home, line: list[str]) -> None:
-    with Scripted({path: stall() for path in ("/auth-token", "/labs", "/sessions")}) as server:
+    with ScriptedServer(
+        {path: stall() for path in ("/auth-token", "/labs", "/sessions")}
+    ) as server:
         process = subprocess.Popen(
             [ONEFS, *complete(line, user)],
             env={**user.environment, "ONEFS_URL": server.url},
@@ -178,7 +180,7 @@ def test_ctrl_c_ends_a_command_that_waits_for_a_server(user: Home, line: list[st
         try:
             wait_until(lambda: bool(server.requests) or process.poll() is not None)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=TIMEOUT)
+            out, err = process.communicate(timeout=TIMEOUT_SECONDS)
         finally:
             process.kill()
             process.wait(20)
@@ -191,5 +193,5 @@ def test_ctrl_c_at_a_question(user: Home) -> None:
     with Terminal(["login"], environment) as terminal:
         terminal.expect("Password")
         terminal.interrupt()
-        assert terminal.code() == 130
+        assert terminal.exit_code() == 130
     assert "Traceback" not in terminal.shown

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.serve import Servers
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
 from tests.cli.commands_table import row
-from tests.disturbing import fill, small_disk
 from tests.laboratories import SMALL, account, small_folder
 from tests.running import Home, Mounted, read_errno, wait_until
+from tests.sqlite_faults import fill_disk, small_disk
 
 pytestmark = pytest.mark.usefixtures("fuse")
 
@@ -55,7 +55,7 @@ def status_text(mounted: Mounted, words: str) -> str:
 
 
 @row("read beyond --max-fetch")
-def test_a_read_beyond_the_limit_is_told(user: Home) -> None:
+def test_a_read_beyond_the_limit_is_reported(user: Home) -> None:
     mounted = user.mount("--max-fetch", "4M/h")
     small, large, other = SMALL[:3]
     assert read_errno(mounted.path / small) == 0
@@ -78,7 +78,7 @@ def test_a_full_disk_is_named(user: Home, tmp_path: Path) -> None:
     with small_disk(tmp_path, 16) as disk:
         mounted = user.mount("--cache-dir", disk / "cache")
         assert read_errno(mounted.path / SMALL[0]) == 0
-        fill(disk)
+        fill_disk(disk)
         assert read_errno(mounted.path / SMALL[1]) == errno.ENOSPC
         sentence = f"the disk of the cache folder {disk / 'cache'} is full"
         assert mounted.xattr("error", SMALL[1]) == sentence
@@ -92,7 +92,9 @@ def test_a_full_disk_is_named(user: Home, tmp_path: Path) -> None:
 
 
 @row("token revoked while mounted")
-def test_a_revoked_token_is_told(user: Home, servers: Servers, source: FolderLaboratory) -> None:
+def test_a_revoked_token_is_reported(
+    user: Home, servers: Servers, source: FolderLaboratory
+) -> None:
     mounted = user.mount()
     assert mounted.xattr("error") == ""
     refused = "labtwo/mouse.1"
@@ -113,7 +115,7 @@ def test_a_revoked_token_is_told(user: Home, servers: Servers, source: FolderLab
         wait_until(lambda: (user.status_of(mounted.path) or {})["state"] == "ready")
 
 
-def test_a_refused_file_server_is_told(
+def test_a_refused_file_server_login_is_reported(
     user: Home, servers: Servers, source: FolderLaboratory
 ) -> None:
     mounted = user.mount()

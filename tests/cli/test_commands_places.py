@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.serve import Servers
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
 from tests.cli.commands_table import row
 from tests.laboratories import SMALL, account, small_folder
 from tests.running import Home
@@ -50,7 +50,7 @@ def test_the_url_of_a_demo_mount_has_its_login(user: Home, data: Path, command: 
     assert status is not None
     assert user.run(*command, "--url", status["url"]).stdout
     # another user name is not replaced by the demo's
-    user.refused(3, *command, "--url", status["url"], "--username", "me")
+    user.error_of(3, *command, "--url", status["url"], "--username", "me")
 
 
 @row("onefs mount with the server away")
@@ -72,7 +72,7 @@ def test_mount_says_that_the_server_is_away(user: Home, data: Path) -> None:
 @pytest.mark.parametrize("below", ["labone", "labone/Subjects"])
 def test_a_folder_inside_a_lab_is_refused(user: Home, data: Path, below: str) -> None:
     for command in (["mount", "mnt", "--demo", "--demo-data"], ["demo", "serve", "--data"]):
-        told = user.refused(2, *command, data / below)
+        told = user.error_of(2, *command, data / below)
         assert told == f"{data / below} is a folder of one lab: name {data}, which holds the labs"
 
 
@@ -81,9 +81,9 @@ def test_sentences_say_what_is_meant(user: Home, data: Path) -> None:
     with Servers(FolderLaboratory(data)) as servers:
         login = account(servers)
         for name in (SESSION, f"/x/.by-ref/{REF}"):
-            told = user.refused(2, "show", name, **login)
+            told = user.error_of(2, "show", name, **login)
             assert "is a session, not a dataset" in told
-        told = user.refused(1, "get", REF, "--type", "lickss.times", **login)
+        told = user.error_of(1, "get", REF, "--type", "lickss.times", **login)
         assert told == (
             f"there is no dataset of type lickss.times at {REF} (did you mean 'licks.times'?)"
         )
@@ -96,6 +96,6 @@ def test_sentences_say_what_is_meant(user: Home, data: Path) -> None:
 def test_a_mount_point_that_makes_no_sense_is_exit_code_2(user: Home, data: Path) -> None:
     mounted = user.mount("--demo", "--demo-data", data)
     demo = ("--demo", "--demo-data", data)
-    assert "already mounted" in user.refused(2, "mount", mounted.path, *demo)
-    assert "not empty" in user.refused(2, "mount", data, "--demo")
-    assert "Nothing is mounted" in user.refused(2, "umount", data)
+    assert "already mounted" in user.error_of(2, "mount", mounted.path, *demo)
+    assert "not empty" in user.error_of(2, "mount", data, "--demo")
+    assert "Nothing is mounted" in user.error_of(2, "umount", data)

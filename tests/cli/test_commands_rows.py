@@ -14,18 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from onefs.cli.status import size
-from onefs.content.holes import disk_size
-from onefs.demo.made import MadeLaboratory
-from onefs.demo.serve import Servers
+from onefs.alyx.auth import fetch_token
+from onefs.cache.sparse import disk_size
+from onefs.cli.status import format_size
+from onefs.demo.servers import Servers
+from onefs.demo.synthetic import SyntheticLaboratory
 from onefs.http import Transport
-from onefs.metadata.auth import fetch_token
-from onefs.mount.records import STATUS
+from onefs.mount.mount_registry import STATUS_XATTR
 from tests.cli.commands_table import row
 from tests.laboratories import account
-from tests.recorded import LOGIN, RecordedSource
+from tests.recorded_laboratory import LOGIN, RecordedSource
 from tests.running import Home, run, within
-from tests.system.test_database_down import SAID, SESSION, take_database_down
+from tests.system.test_database_down import OUTAGE_TEXT, SESSION, take_database_down
 
 #: requests that Alyx allows in any minute
 THROTTLE = 60
@@ -44,19 +44,19 @@ def user(tmp_path: Path) -> Iterator[Home]:
 @pytest.mark.usefixtures("fuse")
 def test_a_database_that_is_down_is_one_sentence_and_one_line(user: Home) -> None:
     """As when Alyx is away: commands say it, a mount comes up with what is known."""
-    with Servers(MadeLaboratory()) as servers:
+    with Servers(SyntheticLaboratory()) as servers:
         who = account(servers)
         user.mount(**who).umount()
         take_database_down(servers)
         for command in (("search", "--limit", "1"), ("sync",), ("login",)):
-            assert SAID in user.refused(4, *command, **who), command
+            assert OUTAGE_TEXT in user.error_of(4, *command, **who), command
         mounted = user.mount(**who)
         assert len(mounted.log_lines("is away, what is known is still served")) == 1
         assert "Traceback" not in user.run("get", f"{SESSION}/no.npy", code=4, **who).stderr
         mounted.umount()
 
 
-def use_up(servers: Servers, token: str) -> None:
+def use_up_request_limit(servers: Servers, token: str) -> None:
     """Ask as another client does, without our budget, until Alyx answers 429."""
     headers = {"Authorization": f"Token {token}"}
     for _ in range(THROTTLE + 1):
@@ -74,16 +74,16 @@ def use_up(servers: Servers, token: str) -> None:
 
 @row("another client used up the throttle")
 @pytest.mark.parametrize("with_token", [False, True])
-def test_a_throttle_that_others_have_used_up(user: Home, with_token: bool) -> None:
+def test_a_request_limit_used_up_by_other_clients(user: Home, with_token: bool) -> None:
     """What is known is given with a line, and what is not names the seconds."""
-    with Servers(MadeLaboratory(), throttle=THROTTLE) as servers:
+    with Servers(SyntheticLaboratory(), throttle=THROTTLE) as servers:
         login = servers.login
         with Transport() as transport:
             token = fetch_token(transport, servers.alyx_url, login.username, login.password)
         who = account(servers, token=token if with_token else "")
         found = user.run("search", "--user", "olivier", **who).stdout
         assert found
-        use_up(servers, token)
+        use_up_request_limit(servers, token)
         soon = {**who, "ONEFS_DEADLINE": "2"}
         done = user.run("search", "--user", "olivier", **soon)
         assert done.stdout == found
@@ -93,12 +93,12 @@ def test_a_throttle_that_others_have_used_up(user: Home, with_token: bool) -> No
         ref = found.splitlines()[1].split()[0]
         assert user.run("list", ref, code=4, **soon).stdout == ""
         for command in (["search", "--tag", "no"], ["list", "--users"]):
-            assert re.search(r"\d+ s", user.refused(4, *command, **soon)), command
+            assert re.search(r"\d+ s", user.error_of(4, *command, **soon)), command
 
 
 @row("onefs status just after reads")
 @pytest.mark.usefixtures("fuse")
-def test_status_tells_what_has_just_been_read(user: Home) -> None:
+def test_status_reports_what_has_just_been_read(user: Home) -> None:
     """Of the mount, which is asked: its record is as of some second before."""
     mounted = user.mount("--demo")
     before = user.status_of(mounted.path)
@@ -110,10 +110,10 @@ def test_status_tells_what_has_just_been_read(user: Home) -> None:
         status = user.status_of(mounted.path)
         assert status is not None
         assert status["cache_bytes"] == expected
-    assert size(expected) in user.run("status").stdout
+    assert format_size(expected) in user.run("status").stdout
     names = os.listxattr(mounted.path)
-    assert STATUS not in names
-    assert json.loads(os.getxattr(mounted.path, STATUS))["username"] == ""
+    assert STATUS_XATTR not in names
+    assert json.loads(os.getxattr(mounted.path, STATUS_XATTR))["username"] == ""
 
 
 @row("onefs status just after reads")
@@ -131,7 +131,7 @@ def test_status_of_a_daemon_that_does_not_answer_is_its_record(user: Home) -> No
 
 
 @row("BadContent from one.load(eid, [types])")
-def test_wrong_bytes_are_told_once_with_the_path(user: Home, tmp_path: Path) -> None:
+def test_wrong_bytes_are_reported_once_with_the_path(user: Home, tmp_path: Path) -> None:
     code = (
         "from onefs import ONE\n"
         "with ONE() as one:\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
 from onefs.one import ONE, OnefsWarning
 from tests.cli.commands_table import row
 from tests.cli.terminal import run

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
 from tests.cli.commands_table import row
 from tests.cli.terminal import Terminal, run
 from tests.laboratories import account
@@ -72,7 +72,7 @@ def test_setup_asks_again_for_the_file_server_s_user(
         terminal.answer("Cache folder", "flatiron-demo")
         terminal.expect("a cache folder begins with /, ~ or ./")
         terminal.answer("Cache folder", "~/here")
-        assert terminal.code() == 0
+        assert terminal.exit_code() == 0
     settings = json.loads((home / ".config" / "onefs" / "settings.json").read_text())
     (profile,) = settings["profiles"].values()
     assert profile["cache_dir"] == str(home / "here")
@@ -87,7 +87,7 @@ def test_a_file_server_can_be_left_out(environ: dict[str, str], laboratory: Serv
         terminal.answer("File server's user name", "-")
         terminal.expect("warning: ")
         terminal.answer("Cache folder", "")
-        assert terminal.code() == 0
+        assert terminal.exit_code() == 0
 
 
 def revoke(home: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_revoked_token_is_replaced_in_python(user: dict[str, str], home: Path)
     revoke(home)
     script = "from onefs import ONE; print(len(ONE().list(None, 'labs')))"
     with Terminal(["-c", script], user, [sys.executable]) as terminal:
-        assert terminal.code() == 0
+        assert terminal.exit_code() == 0
         assert terminal.shown.strip() == "4"
 
 

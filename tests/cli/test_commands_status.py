@@ -41,7 +41,7 @@ def test_a_mount_without_a_record_is_foreign(user: Home) -> None:
 
 @row("onefs cache info for a folder that a running mount limits")
 @pytest.mark.parametrize("named", [False, True])
-def test_cache_info_tells_the_limit_of_a_running_mount(user: Home, named: bool) -> None:
+def test_cache_info_reports_the_limit_of_a_running_mount(user: Home, named: bool) -> None:
     mounted = user.mount("--demo", "--cache-size", "3M", "--cache-dir", user.root / "cache")
     which = ["--cache-dir", str(user.root / "cache")] if named else []
     told = user.run("cache", "info", *which).stdout
@@ -52,7 +52,7 @@ def test_cache_info_tells_the_limit_of_a_running_mount(user: Home, named: bool) 
 
 @row("onefs status --json: version")
 @pytest.mark.parametrize("version", ["0.0.9", None])
-def test_status_tells_the_version_of_each_daemon(user: Home, version: str | None) -> None:
+def test_status_reports_the_version_of_each_daemon(user: Home, version: str | None) -> None:
     mounted = user.mount("--demo")
     status = user.status_of(mounted.path)
     assert status is not None
@@ -67,7 +67,7 @@ def test_status_tells_the_version_of_each_daemon(user: Home, version: str | None
 
 @row("python -m onefs; onefs profile")
 def test_status_names_the_log_and_log_prints_it(user: Home) -> None:
-    assert "no database" in user.refused(2, "log")
+    assert "no database" in user.error_of(2, "log")
     mounted = user.mount("--demo")
     log = user.run("log", "--file").stdout.strip()
     assert f"  log {log}\n" in user.run("status").stdout
@@ -76,7 +76,7 @@ def test_status_names_the_log_and_log_prints_it(user: Home) -> None:
         user.run("log", mounted.path, "--lines", "1000").stdout.splitlines()[: len(whole)] == whole
     )
     assert len(user.run("log", "--lines", "1").stdout.splitlines()) == 1
-    assert "nothing is mounted at" in user.refused(2, "log", user.root)
+    assert "nothing is mounted at" in user.error_of(2, "log", user.root)
 
 
 @row("python -m onefs; onefs profile")
@@ -104,8 +104,8 @@ def test_profiles_are_listed_chosen_and_removed(user: Home) -> None:
     user.run("profile", "use", "b")
     assert json.loads(user.run("profile", "list", "--json").stdout)["default"] == "b"
     for verb in ("use", "remove"):
-        assert "no profile 'd' (known: a, b, c)" in user.refused(2, "profile", verb, "d")
-        assert "names nothing" in user.refused(2, "profile", verb, "")
+        assert "no profile 'd' (known: a, b, c)" in user.error_of(2, "profile", verb, "d")
+        assert "names nothing" in user.error_of(2, "profile", verb, "")
     user.run("profile", "remove", "b")
     assert json.loads(settings.read_text()) == {
         "profiles": {"a": rows["a"], "c": rows["c"]},

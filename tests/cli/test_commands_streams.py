@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.serve import Servers
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
 from tests.cli.commands_table import row
 from tests.laboratories import SMALL, account, small_folder
-from tests.running import ONEFS, TIMEOUT, Home
+from tests.running import ONEFS, TIMEOUT_SECONDS, Home
 
 SESSION = "labone/mouse.1/2021-03-04/001"
 NO_SPACE = "onefs: cannot write to standard output: No space left on device\n"
@@ -51,7 +51,7 @@ def shell(
         cwd=home.root,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=TIMEOUT,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
 
@@ -209,7 +209,7 @@ def test_without_a_home_everything_works_and_nothing_is_saved(user: Home, fuse: 
     script = f"from onefs import ONE; print(len(ONE().list('{SESSION}')))"
     done = subprocess.run(
         [sys.executable, "-c", script], env={**user.environment, **folders}, cwd=user.root,
-        capture_output=True, text=True, timeout=TIMEOUT, check=True,
+        capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True,
     )  # fmt: skip
     assert int(done.stdout) > 0
     mount = user.root / "mnt"
@@ -227,8 +227,8 @@ def test_without_a_home_everything_works_and_nothing_is_saved(user: Home, fuse: 
 @row("HOME=/nonexistent, every ONEFS_* given")
 def test_what_needs_a_home_names_the_variable(user: Home, fuse: None) -> None:
     folders = given_folders(user)
-    assert "XDG_CONFIG_HOME" in user.refused(2, "login", **folders)
-    assert "XDG_CONFIG_HOME" in user.refused(2, "setup", **folders)
+    assert "XDG_CONFIG_HOME" in user.error_of(2, "login", **folders)
+    assert "XDG_CONFIG_HOME" in user.error_of(2, "setup", **folders)
     del folders["ONEFS_STATE_DIR"]
     done = user.run("mount", user.root / "mnt", code=1, **folders)
     assert "ONEFS_STATE_DIR" in done.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands_table import commands, named
+from tests.cli.commands_table import commands, row_named
 
 TESTS = Path(__file__).parents[1]
 
@@ -21,7 +21,7 @@ def rows_of_tests() -> set[str]:
             continue
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "row" and node.args:
-                found.add(named(ast.literal_eval(node.args[0])))
+                found.add(row_named(ast.literal_eval(node.args[0])))
     return found
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.commands_table import row
 from tests.laboratories import small_folder
-from tests.running import ONEFS, TIMEOUT, Home, Mounted, process, run, wait_until, within
+from tests.running import ONEFS, TIMEOUT_SECONDS, Home, Mounted, process, run, wait_until, within
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def umount_inside(mounted: Mounted, *shell: str) -> subprocess.CompletedProcess[
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
 
@@ -58,7 +58,7 @@ def test_it_names_the_bind_mount_that_holds_it(mounted: Mounted, tmp_path: Path)
     run(["mount", "--bind", mounted.path, bound])
     try:
         with within():
-            sentence = mounted.home.refused(1, "umount", mounted.path)
+            sentence = mounted.home.error_of(1, "umount", mounted.path)
         assert sentence.startswith(f"{mounted.path} is unmounted here, but its daemon (")
         assert f"still serves {bound}: unmount that, too" in sentence
     finally:
@@ -72,7 +72,7 @@ def test_it_names_the_namespace_that_holds_it(mounted: Mounted) -> None:
     with process(command, stdin=subprocess.PIPE) as other:
         wait_until(lambda: Path(f"/proc/{other.pid}/comm").read_text() == "cat\n")
         with within():
-            sentence = mounted.home.refused(1, "umount", mounted.path)
+            sentence = mounted.home.error_of(1, "umount", mounted.path)
         assert f"still serves {mounted.path} (mount namespace of " in sentence
-        other.communicate(timeout=TIMEOUT)
+        other.communicate(timeout=TIMEOUT_SECONDS)
     wait_until(mounted.has_ended)

@@ -78,7 +78,7 @@ def test_refresh_refuses_a_path_that_does_not_exist(tmp_path: Path) -> None:
         mounted = home.mount("--demo", "--demo-data", folder)
         session = mounted.path / Path(SMALL[0]).parents[2]
         for path in (mounted.path / "nope", session / "nope", session / "notes.md" / "x"):
-            sentence = home.refused(1, "refresh", path)
+            sentence = home.error_of(1, "refresh", path)
             assert sentence.startswith(f"there is no {path}")
         for path in (mounted.path, session, session / "notes.md"):
             assert home.run("refresh", path).stderr == ""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
 from tests.cli.commands_table import row
 from tests.laboratories import account, alyx_requests
 from tests.running import Home, run

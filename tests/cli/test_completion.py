@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
 from tests.cli.terminal import Terminal, run
 from tests.laboratories import account
-from tests.programs import program
+from tests.required_programs import require_program
 from tests.running import run as run_program
 
 DAY = ["search", "--user", "olivier", "--date", "2018-08-24"]
@@ -51,7 +51,7 @@ def test_a_shell_completes(
     prepare: str,
 ) -> None:
     """As docs/COMMANDS.md has it: the line for the shell's own settings file, then a tabulator."""
-    command = [program(shell, package), *options]
+    command = [require_program(shell, package), *options]
     line = f'{prepare}eval "$(_ONEFS_COMPLETE={shell}_source onefs)"; echo rea""dy\n'
     with Terminal([], user, command=command) as terminal:
         terminal.type(line)
@@ -65,7 +65,7 @@ def test_a_shell_completes(
 
 def test_fish_completes(user: dict[str, str], laboratory: Servers) -> None:
     """fish says itself what it would offer."""
-    fish = program("fish", "fish")
+    fish = require_program("fish", "fish")
     script = run_program(["onefs"], environment={**user, "_ONEFS_COMPLETE": "fish_source"}).stdout
     asked = "".join(f"complete -C '{typed}'\n" for typed, _ in TYPED)
     found = run_program([fish, "--no-config"], given=script + asked, environment=user).stdout

@@ -10,13 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.serve import Servers
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
 from tests.cli.commands_table import row
-from tests.cli.test_commands_get import LICKS, OnNoServer
+from tests.cli.test_commands_get import LICKS, LicksOnNoServer
 from tests.laboratories import SMALL, account, small_folder
-from tests.running import ONEFS, TIMEOUT, Home, clean_environment, wait_until
-from tests.scripted import Scripted, answer_json, refusing, stall, unanswering
+from tests.running import ONEFS, TIMEOUT_SECONDS, Home, clean_environment, wait_until
+from tests.scripted_server import (
+    ScriptedServer,
+    answer_json,
+    refusing_url,
+    stall,
+    unanswering_url,
+)
 
 pytestmark = pytest.mark.usefixtures("fuse")
 
@@ -41,14 +47,14 @@ def code_of(home: Home, *arguments: object, shell: str = 'exec "$@"', **variable
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
     assert "Traceback" not in done.stderr
     return done.returncode
 
 
-def asked(server: Scripted) -> bool:
+def asked(server: ScriptedServer) -> bool:
     """Whether anything but a login was asked."""
     return any("/auth-token" not in each.target for each in server.requests)
 
@@ -57,7 +63,7 @@ def signalled(home: Home, number: int, *arguments: str) -> int:
     """The exit code of a command that gets a signal while it waits for the database."""
     scripts = {"/labs": stall(), "/sessions": stall()}
     token = answer_json({"token": "0" * 40})
-    with Scripted({"/auth-token": token, **scripts}) as server:
+    with ScriptedServer({"/auth-token": token, **scripts}) as server:
         process = subprocess.Popen(
             [ONEFS, *arguments],
             env={**home.environment, "ONEFS_URL": server.url},
@@ -71,7 +77,7 @@ def signalled(home: Home, number: int, *arguments: str) -> int:
         try:
             wait_until(lambda: process.poll() is not None or asked(server))
             process.send_signal(number)
-            process.communicate(timeout=TIMEOUT)
+            process.communicate(timeout=TIMEOUT_SECONDS)
         finally:
             process.kill()
             process.wait(20)
@@ -114,7 +120,7 @@ simply("`--offline`, and the catalogue does not have it", "get", FILE, "--offlin
 @provokes("a file is registered, but on no server that can be reached")
 def _on_no_server(home: Home, _: Servers) -> int:
     source = FolderLaboratory(small_folder(home.root / "other"))
-    with Servers(OnNoServer(source)) as servers:
+    with Servers(LicksOnNoServer(source)) as servers:
         return code_of(home, "get", LICKS, **account(servers))
 
 
@@ -154,7 +160,7 @@ def _mounted(home: Home, _: Servers) -> int:
 
 @provokes("a server cannot be reached")
 def _refusing(home: Home, _: Servers) -> int:
-    with refusing() as url:
+    with refusing_url() as url:
         return code_of(home, "search", "--limit", "1", ONEFS_URL=url)
 
 
@@ -167,14 +173,14 @@ def _scheme(home: Home, servers: Servers) -> int:
 
 @provokes("a server does not answer in time")
 def _unanswering(home: Home, _: Servers) -> int:
-    with unanswering() as url:
+    with unanswering_url() as url:
         return code_of(home, "search", "--limit", "1", ONEFS_URL=url, ONEFS_DEADLINE="1")
 
 
 @provokes("a server asks to wait for longer than the command does")
 def _throttled(home: Home, _: Servers) -> int:
     wait = answer_json({"detail": "throttled"}, 429, Retry_After=3600)
-    with Scripted(dict.fromkeys(("/labs", "/sessions", "/auth-token"), wait)) as server:
+    with ScriptedServer(dict.fromkeys(("/labs", "/sessions", "/auth-token"), wait)) as server:
         return code_of(home, "search", "--limit", "1", ONEFS_URL=server.url, ONEFS_TOKEN="a" * 40)
 
 

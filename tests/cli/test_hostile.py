@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onefs.cli import COMMANDS, main
-from onefs.cli.options import CREDENTIALS, UNREACHABLE, USAGE
-from onefs.demo.serve import Servers
+from onefs.cli.options import EXIT_CREDENTIALS, EXIT_UNREACHABLE, EXIT_USAGE
+from onefs.demo.servers import Servers
 from tests.cli.test_verbs import REF, SESSION, survives
 from tests.laboratories import account
-from tests.one.test_fuzz import assert_nothing_whole_was_asked, texts
+from tests.one.test_fuzz import assert_no_unfiltered_request, texts
 
 check = settings(
     max_examples=25,
@@ -108,7 +108,7 @@ def test_what_names_nothing_is_not_everything(
     laboratory.clear_requests()
     beside_a_path = [] if command[0] in ("refresh", "umount", "mount", "list", "sync") else [CACHED]
     result = inside.invoke(main, [*command, *beside_a_path, word], prog_name="onefs")
-    assert result.exit_code == USAGE, result.output
+    assert result.exit_code == EXIT_USAGE, result.output
     assert result.output.startswith("onefs: ")
     assert ascii(word)[:3] in result.output
     assert laboratory.requests == []
@@ -123,7 +123,7 @@ def test_a_flag_without_a_value_does_not_mean_another_folder(
     """`cache clear --cache-dir "$X"` of a variable that is not set cleared the default one."""
     laboratory.clear_requests()
     result = inside.invoke(main, ["cache", "clear", flag, ""], prog_name="onefs")
-    assert result.exit_code == USAGE, result.output
+    assert result.exit_code == EXIT_USAGE, result.output
     assert "names nothing" in result.output
     assert laboratory.requests == []
     assert CACHED.split("/")[-1] in inside.invoke(main, ["cache", "list"]).output
@@ -137,9 +137,9 @@ def test_a_flag_without_a_value_does_not_mean_another_folder(
 )
 def test_get(inside: CliRunner, laboratory: Servers, path: str, flag: str, word: str) -> None:
     laboratory.clear_requests()
-    survives(inside, ["get", "--dry-run", f"{flag}={word}", "--", path], CREDENTIALS)
-    survives(inside, ["get", "--offline", "--", path], UNREACHABLE)
-    assert_nothing_whole_was_asked(laboratory)
+    survives(inside, ["get", "--dry-run", f"{flag}={word}", "--", path], EXIT_CREDENTIALS)
+    survives(inside, ["get", "--offline", "--", path], EXIT_UNREACHABLE)
+    assert_no_unfiltered_request(laboratory)
 
 
 @check
@@ -152,8 +152,8 @@ def test_cache(
     inside: CliRunner, laboratory: Servers, command: str, path: str, more: list[str]
 ) -> None:
     laboratory.clear_requests()
-    survives(inside, ["cache", command, *more, "--", path], UNREACHABLE)
-    assert_nothing_whole_was_asked(laboratory)
+    survives(inside, ["cache", command, *more, "--", path], EXIT_UNREACHABLE)
+    assert_no_unfiltered_request(laboratory)
 
 
 @check
@@ -174,7 +174,7 @@ def test_refresh_and_sync(inside: CliRunner, laboratory: Servers, path: str, wor
     survives(inside, ["refresh", f"--profile={word}"])
     survives(inside, ["sync", f"--tables={path}"])
     survives(inside, ["sync", f"--tables={path}", f"--sizes={word}"])
-    assert_nothing_whole_was_asked(laboratory)
+    assert_no_unfiltered_request(laboratory)
 
 
 MOUNT_FLAGS = [
@@ -195,13 +195,13 @@ def test_flags_of_mount(
     point = tmp_path / "file"
     point.touch()
     given_flags = [f"{flag}={word}" for flag, word in pairs]
-    survives(away, ["mount", *plain, *given_flags, str(point)], UNREACHABLE, CREDENTIALS)
+    survives(away, ["mount", *plain, *given_flags, str(point)], EXIT_UNREACHABLE, EXIT_CREDENTIALS)
 
 
 @check
 @given(word=words.filter(lambda text: text.strip(" .") != ""))
 def test_mount_points(away: CliRunner, word: str) -> None:
-    survives(away, ["mount", "--", word], UNREACHABLE)
+    survives(away, ["mount", "--", word], EXIT_UNREACHABLE)
     survives(away, ["umount", "--", word])
 
 
@@ -219,10 +219,10 @@ def test_names_of_saved_searches_and_logins(
     survives(inside, ["profile", "remove", "--", word])
     survives(inside, ["log", f"--profile={word}"])
     survives(inside, ["log", "--", word])
-    assert_nothing_whole_was_asked(laboratory)
+    assert_no_unfiltered_request(laboratory)
 
 
-def test_every_verb_is_met_by_the_fuzz() -> None:
+def test_every_verb_is_fuzzed() -> None:
     """A new verb is to be added here or there."""
     texts_of_tests = "".join(
         (Path(__file__).parent / name).read_text() for name in ("test_hostile.py", "test_verbs.py")

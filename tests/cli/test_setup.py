@@ -11,10 +11,15 @@ from typing import Any
 
 import pytest
 
-from onefs.demo.serve import Servers
-from tests import scripted
+from onefs.demo.servers import Servers
+from tests import scripted_server
 from tests.cli.terminal import Terminal, run
-from tests.scripted import Scripted, answer, answer_json, basic
+from tests.scripted_server import (
+    ScriptedServer,
+    answer,
+    answer_json,
+    basic,
+)
 
 ALYX_PASSWORD = "TapetesBloc18"
 DATA_PASSWORD = "flatiron-demo"
@@ -177,7 +182,7 @@ class TestWithoutTerminal:
         assert "data_username" not in only_profile(home)
 
     def test_a_file_server_that_is_away(self, given: dict[str, str], home: Path) -> None:
-        with scripted.refusing() as data_url, alyx_with(data_url) as alyx:
+        with scripted_server.refusing_url() as data_url, alyx_with(data_url) as alyx:
             done = run(["setup"], given, ONEFS_URL=alyx.url)
         assert (done.returncode, "Connection refused" in done.stderr) == (4, True)
         assert list(home.rglob("*.json")) == []
@@ -192,7 +197,7 @@ class TestWithoutTerminal:
         assert only_profile(home)["data_username"] == "iblmember"
         assert checksums(home) == before
 
-    def test_a_second_setup_keeps_what_it_is_not_told(
+    def test_a_second_setup_keeps_settings_that_it_is_not_given(
         self, given: dict[str, str], home: Path, tmp_path: Path
     ) -> None:
         run(["setup", "--profile", "demo", "--cache-dir", str(tmp_path / "c")], given)
@@ -218,7 +223,7 @@ class TestAtTerminal:
             terminal.answer("Its password", DATA_PASSWORD)
             terminal.answer("Cache folder", str(home / "files"))
             terminal.expect("saved profile")
-            assert terminal.code() == 0
+            assert terminal.exit_code() == 0
             for typed in (ALYX_PASSWORD, DATA_PASSWORD, "not-this-one"):
                 assert typed not in terminal.shown
         assert only_profile(home)["cache_dir"] == str(home / "files")
@@ -236,7 +241,7 @@ class TestAtTerminal:
             terminal.answer("File server's user name (- for none) [iblmember]", "")
             terminal.answer("empty: the saved one", "")
             terminal.answer(f"Cache folder [{home / 'one-cache'}]", "")
-            assert terminal.code() == 0
+            assert terminal.exit_code() == 0
         assert only_profile(home)["cache_dir"] == str(home / "one-cache")
         assert checksums(home) == before
 
@@ -249,14 +254,14 @@ class TestAtTerminal:
             terminal.answer("File server's user name", "-")
             terminal.expect("asks for a user and password, and none are known")
             terminal.answer("Cache folder", "")
-            assert terminal.code() == 0
+            assert terminal.exit_code() == 0
         assert set(only_profile(home)) == {"url", "username"}
 
     @pytest.mark.parametrize(("typed", "code"), [("y", 0), ("n", 4)])
     def test_a_file_server_that_is_away(
         self, environ: dict[str, str], home: Path, typed: str, code: int
     ) -> None:
-        with scripted.refusing() as data_url, alyx_with(data_url) as alyx:
+        with scripted_server.refusing_url() as data_url, alyx_with(data_url) as alyx:
             options = ["--url", alyx.url, "--username", "me"]
             with Terminal(["setup", *options], environ) as terminal:
                 terminal.answer("Password (or token)", "whatever-it-is")
@@ -265,7 +270,7 @@ class TestAtTerminal:
                 terminal.answer("Keep the password anyway?", typed)
                 if not code:
                     terminal.answer("Cache folder", "")
-                assert terminal.code() == code
+                assert terminal.exit_code() == code
         assert len(list(home.rglob("settings.json"))) == (not code)
 
     def test_three_wrong_passwords_are_enough(
@@ -275,7 +280,7 @@ class TestAtTerminal:
         with Terminal(["setup", *options], environ) as terminal:
             for _ in range(3):
                 terminal.answer("Password (or token)", "wrong-wrong")
-            assert terminal.code() == 3
+            assert terminal.exit_code() == 3
         assert list(home.rglob("*.json")) == []
 
 
@@ -290,7 +295,7 @@ class TestLogin:
         assert "token test_user" in secrets(home)
         assert ALYX_PASSWORD not in secrets(home)
 
-    def test_logout_tells_what_a_keyring_keeps_that_cannot_be_asked(
+    def test_logout_reports_secrets_left_in_an_unreachable_keyring(
         self, given: dict[str, str], home: Path
     ) -> None:
         """Logged in on the desktop, logged out over SSH, where no keyring answers."""
@@ -316,7 +321,7 @@ class TestLogin:
         done = run(["logout"], given)
         assert (done.returncode, "forgot" in done.stdout) == (0, False)
 
-    def test_logout_tells_that_a_keyring_could_not_be_asked(self, given: dict[str, str]) -> None:
+    def test_logout_reports_that_a_keyring_could_not_be_asked(self, given: dict[str, str]) -> None:
         """Older versions kept no record of what a keyring was given."""
         assert run(["setup"], given).returncode == 0
         ssh = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
@@ -333,7 +338,7 @@ class TestLogin:
             terminal.answer("User name", "test_user")
             terminal.answer("Password (or token)", ALYX_PASSWORD)
             terminal.expect("logged in to")
-            assert terminal.code() == 0
+            assert terminal.exit_code() == 0
         assert laboratory.alyx_url in secrets(home)
 
     def test_a_wrong_password(self, given: dict[str, str], home: Path) -> None:
@@ -344,13 +349,13 @@ class TestLogin:
         assert secrets(home) == before
 
     def test_a_password_is_not_sent_to_another_server(self, given: dict[str, str]) -> None:
-        with Scripted({"/auth-token": answer_json({"token": "0" * 40})}) as other:
+        with ScriptedServer({"/auth-token": answer_json({"token": "0" * 40})}) as other:
             done = run(["login", "--url", other.url, "--username", "me"], given)
             assert other.requests == []
         assert (done.returncode, "ONEFS_PASSWORD" in done.stderr) == (2, True)
 
 
-PAIR = basic("iblmember", DATA_PASSWORD, answer(b"files"))
+FILE_SERVER_LOGIN = basic("iblmember", DATA_PASSWORD, answer(b"files"))
 LOGIN = {
     "ONEFS_USERNAME": "me",
     "ONEFS_PASSWORD": "whatever-it-is",
@@ -359,37 +364,37 @@ LOGIN = {
 }
 
 
-def given_the_pair(server: Scripted) -> bool:
+def was_sent_login(server: ScriptedServer) -> bool:
     return any("authorization" in request.headers for request in server.requests)
 
 
-class TestWhichHostsGetThePair:
+class TestHostsThatGetTheLogin:
     """Repositories name hosts; only those that the user confirms get the file server's login."""
 
     def test_no_other_host_without_a_terminal(self, environ: dict[str, str], home: Path) -> None:
         with (
-            Scripted({"/public/": PAIR}) as own,
-            Scripted({"/public/": answer(b"open")}) as other,
+            ScriptedServer({"/public/": FILE_SERVER_LOGIN}) as own,
+            ScriptedServer({"/public/": answer(b"open")}) as other,
             alyx_with(own.url, other.url) as alyx,
         ):
             done = run(["setup"], environ, **LOGIN, ONEFS_URL=alyx.url)
             assert (done.returncode, done.stderr) == (0, "")
             assert f"goes to {own.url}, and to no other host" in done.stdout
-            assert not given_the_pair(other)
+            assert not was_sent_login(other)
         assert only_profile(home)["data_url"] == own.url
         assert "data_hosts" not in only_profile(home)
 
-    def test_several_that_ask_are_told_apart_by_the_user(
+    def test_the_user_chooses_among_several_hosts_that_ask(
         self, environ: dict[str, str], home: Path
     ) -> None:
         with (
-            Scripted({"/public/": PAIR}) as own,
-            Scripted({"/public/": PAIR}) as other,
+            ScriptedServer({"/public/": FILE_SERVER_LOGIN}) as own,
+            ScriptedServer({"/public/": FILE_SERVER_LOGIN}) as other,
             alyx_with(other.url, own.url) as alyx,
         ):
             done = run(["setup"], environ, **LOGIN, ONEFS_URL=alyx.url)
             assert (done.returncode, "ONEFS_DATA_HOSTS" in done.stderr) == (2, True)
-            assert not any(map(given_the_pair, (own, other)))
+            assert not any(map(was_sent_login, (own, other)))
             assert list(home.rglob("*.json")) == []
 
             done = run(["setup"], environ, **LOGIN, ONEFS_URL=alyx.url, ONEFS_DATA_HOSTS=own.url)
@@ -398,13 +403,13 @@ class TestWhichHostsGetThePair:
             # known from now on
             done = run(["setup"], environ, **LOGIN, ONEFS_URL=alyx.url)
             assert (done.returncode, done.stderr) == (0, "")
-            assert not given_the_pair(other)
+            assert not was_sent_login(other)
 
     @pytest.mark.parametrize("yes", [True, False])
     def test_a_terminal_is_asked(self, environ: dict[str, str], home: Path, yes: bool) -> None:
         with (
-            Scripted({"/public/": PAIR}) as own,
-            Scripted({"/public/": PAIR}) as other,
+            ScriptedServer({"/public/": FILE_SERVER_LOGIN}) as own,
+            ScriptedServer({"/public/": FILE_SERVER_LOGIN}) as other,
             alyx_with(other.url, own.url) as alyx,
         ):
             with Terminal(["setup", "--url", alyx.url], {**environ, **LOGIN}) as terminal:
@@ -416,20 +421,20 @@ class TestWhichHostsGetThePair:
                 host = other.url.partition("://")[2]
                 terminal.answer("Which of them may get the login too", host if yes else "")
                 terminal.answer("Cache folder", "")
-                assert terminal.code() == 0
-            assert not given_the_pair(other)
+                assert terminal.exit_code() == 0
+            assert not was_sent_login(other)
         assert only_profile(home)["data_url"] == own.url
         assert only_profile(home).get("data_hosts", "") == (other.url if yes else "")
 
 
-def alyx_with(*data_urls: str) -> Scripted:
+def alyx_with(*data_urls: str) -> ScriptedServer:
     """An Alyx that accepts everybody and names these file servers."""
     repositories = [
         {"name": f"r{number}", "data_url": f"{url}/public/", "globus_is_personal": False}
         for number, url in enumerate(data_urls)
     ]
     listing = {"count": len(repositories), "next": None, "previous": None, "results": repositories}
-    return Scripted(
+    return ScriptedServer(
         {
             "/auth-token": answer_json({"token": "0" * 40}),
             "/data-repository": answer_json(listing),

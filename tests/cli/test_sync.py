@@ -14,26 +14,31 @@ from typing import Any
 
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.made import MadeLaboratory
-from onefs.demo.rest import cache
-from onefs.demo.rest.database import Database
+from onefs.alyx.auth import FixedToken
+from onefs.alyx.client import AlyxClient
+from onefs.catalogue.storage.database import DATASET_TYPES_KEY
+from onefs.catalogue.storage.overlay import OverlayDatabase
+from onefs.catalogue.sync import fetch_dataset_types
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.rest import cache_tables
+from onefs.demo.rest.database import DemoDatabase
 from onefs.demo.rest.errors import ApiError
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
+from onefs.demo.synthetic import SyntheticLaboratory
 from onefs.errors import OnefsError
 from onefs.http.transport import Transport
-from onefs.metadata.alyx import Alyx
-from onefs.metadata.auth import GivenToken
-from onefs.metadata.database import TYPES_KEY
-from onefs.metadata.tabled import TabledDatabase
-from onefs.metadata.tables_sync import learn_types
-from tests.changing import Changing
-from tests.demo.laboratory_folder import inside
-from tests.laboratories import Altered, Troubled, account, alyx_requests, downloads
-from tests.metadata.table_files import OLD, dataset, session, write
+from tests.cache_tables.table_files import (
+    OLD,
+    dataset,
+    session,
+    write,
+)
+from tests.changing_laboratory import ChangingLaboratory
+from tests.demo.laboratory_folder import path_in_session
+from tests.laboratories import AlteredLaboratory, FailingDatasets, account, alyx_requests, downloads
 from tests.recordings import results
 from tests.running import ONEFS, Home, files_below, run
-from tests.scripted import Scripted, answer_json, refusing
+from tests.scripted_server import ScriptedServer, answer_json, refusing_url
 
 TUTORIAL = "cf264653-2deb-44cb-aa84-89b82507028a"
 HERE = "mainenlab/clns0730/2018-08-24/001"
@@ -42,12 +47,12 @@ TABLES = {"datasets.pqt", "sessions.pqt"}
 
 
 @pytest.fixture(scope="module")
-def laboratory() -> MadeLaboratory:
-    return MadeLaboratory()
+def laboratory() -> SyntheticLaboratory:
+    return SyntheticLaboratory()
 
 
 @pytest.fixture
-def servers(laboratory: MadeLaboratory) -> Iterator[Servers]:
+def servers(laboratory: SyntheticLaboratory) -> Iterator[Servers]:
     with Servers(laboratory) as running:
         yield running
 
@@ -93,10 +98,10 @@ def test_mount_sync_of_the_embedded_laboratory(home: Home, fuse: None) -> None:
     assert spikes.stat().st_size == len(spikes.read_bytes()) > 1000
 
 
-def test_mounting_goes_on_where_the_server_has_no_tables(
+def test_a_mount_continues_where_the_server_has_no_tables(
     home: Home, servers: Servers, fuse: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "importlib", SimpleNamespace(import_module=_no_pyarrow))
+    monkeypatch.setattr(cache_tables, "importlib", SimpleNamespace(import_module=_no_pyarrow))
     mounted = home.mount("--sync", **account(servers))
     assert "mainenlab" in os.listdir(mounted.path)
     [line] = mounted.log_lines("has no cache tables")
@@ -106,25 +111,25 @@ def test_mounting_goes_on_where_the_server_has_no_tables(
 @pytest.fixture
 def damaged(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the middle of the archive that the server sends a byte is flipped."""
-    whole = cache.CacheTables.zip
+    whole = cache_tables.CacheTables.zip
 
-    def flipped(tables: cache.CacheTables, db: Database) -> bytes:
+    def flipped(tables: cache_tables.CacheTables, db: DemoDatabase) -> bytes:
         content = whole(tables, db)
         at = len(content) // 2
         return content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :]
 
-    monkeypatch.setattr(cache.CacheTables, "zip", flipped)
+    monkeypatch.setattr(cache_tables.CacheTables, "zip", flipped)
 
 
 def test_a_damaged_archive_is_one_sentence_and_leaves_nothing(
     home: Home, servers: Servers, damaged: None
 ) -> None:
-    said = home.refused(1, "sync", **account(servers))
+    said = home.error_of(1, "sync", **account(servers))
     assert f"{servers.alyx_url}/cache.zip" in said
     assert [path.name for path in home.folder.rglob("tables*")] == ["tables.lock"]
 
 
-def test_mounting_goes_on_where_the_archive_is_damaged(
+def test_a_mount_continues_where_the_archive_is_damaged(
     home: Home, servers: Servers, fuse: None, damaged: None
 ) -> None:
     mounted = home.mount("--sync", **account(servers))
@@ -137,14 +142,14 @@ def test_mounting_goes_on_where_the_archive_is_damaged(
 def test_a_server_without_tables_is_one_sentence(home: Home) -> None:
     nothing = answer_json({"detail": "Not found.", "status_code": 404}, 404)
     labs = answer_json({"count": 0, "next": None, "previous": None, "results": []})
-    with Scripted({"/cache/info/": nothing, "/labs": labs}) as server:
+    with ScriptedServer({"/cache/info/": nothing, "/labs": labs}) as server:
         who = {"ONEFS_URL": server.url, "ONEFS_TOKEN": "t" * 40, "ONEFS_USERNAME": "u"}
-        assert home.refused(1, "sync", **who) == f"{server.url} has no cache tables"
+        assert home.error_of(1, "sync", **who) == f"{server.url} has no cache tables"
 
 
 def test_the_tables_of_2021_offline(home: Home, fuse: None) -> None:
     """All 693 datasets, without a server or an account."""
-    with refusing() as url:
+    with refusing_url() as url:
         done = home.run("sync", "--tables", OLD, "--url", url)
         assert "26 sessions and 693 datasets as of 2021-05-13 20:38" in done.stdout
         assert len(done.stderr.splitlines()) == 33
@@ -167,7 +172,7 @@ def test_what_is_no_table_is_named(home: Home, tmp_path: Path, name: str) -> Non
     if name != "nothing":
         given.write_bytes(b"PK\3\4 garbage" * 100)
     (tmp_path / "datasets.pqt").write_bytes(b"garbage")
-    said = home.refused(2, "sync", "--tables", given, "--url", "http://localhost:9")
+    said = home.error_of(2, "sync", "--tables", given, "--url", "http://localhost:9")
     assert str(given) in said
 
 
@@ -175,7 +180,7 @@ def test_tables_of_another_database_are_refused(home: Home, tmp_path: Path) -> N
     url = ("--url", "http://localhost:9")
     home.run("sync", "--tables", OLD, *url)
     other = write(tmp_path / "other", [session(1)], [dataset(1, 1)], origin="another")
-    said = home.refused(2, "sync", "--tables", other, *url)
+    said = home.error_of(2, "sync", "--tables", other, *url)
     assert f"{other}/sessions.pqt is of another database ('another')" in said
 
 
@@ -188,7 +193,7 @@ def test_without_pyarrow_one_sentence_says_what_to_do(home: Home, tmp_path: Path
         ["sync", "--tables", str(OLD)],
         ["mount", "--sync", str(tmp_path / "mnt")],
     ):
-        said = home.refused(2, *command, "--url", "http://localhost:9", PYTHONPATH=path)
+        said = home.error_of(2, *command, "--url", "http://localhost:9", PYTHONPATH=path)
         assert "pip install 'onefs[tables]'" in said
 
 
@@ -209,16 +214,16 @@ def test_a_mount_is_not_disturbed_by_a_sync_and_sees_its_end(
 
 
 @pytest.fixture
-def sizeless(laboratory: MadeLaboratory) -> Iterator[Servers]:
+def sizeless(laboratory: SyntheticLaboratory) -> Iterator[Servers]:
     """Alyx does not know the sizes of one session's datasets."""
-    source = Changing(laboratory)
+    source = ChangingLaboratory(laboratory)
     source.change = lambda row: replace(row, file_size=None) if row.eid == TUTORIAL else row
     with Servers(source) as running:
         yield running
 
 
 def test_sizes_are_asked_for_in_bulk(
-    home: Home, sizeless: Servers, laboratory: MadeLaboratory, fuse: None
+    home: Home, sizeless: Servers, laboratory: SyntheticLaboratory, fuse: None
 ) -> None:
     """Also of what only tables know; once for good; below a path or everywhere."""
     who = account(sizeless)
@@ -234,13 +239,13 @@ def test_sizes_are_asked_for_in_bulk(
     assert [each.path for each in alyx_requests(sizeless)[before:]].count("/cache.zip") == 0
     mounted = home.mount(**who)
     session = mounted.path / "mainenlab/clns0730/2018-08-24/001"
-    known = {inside(each): each.file_size for each in laboratory.datasets(TUTORIAL)}
+    known = {path_in_session(each): each.file_size for each in laboratory.datasets(TUTORIAL)}
     assert {path: (session / path).stat().st_size for path in files_below(session)} == known
     assert len(downloads(sizeless)) == 29
 
 
-def test_one_is_told_the_sizes_that_were_asked_for(
-    home: Home, sizeless: Servers, laboratory: MadeLaboratory
+def test_one_tables_get_the_sizes_that_were_asked_for(
+    home: Home, sizeless: Servers, laboratory: SyntheticLaboratory
 ) -> None:
     """In its tables in the cache folder."""
     pd = pytest.importorskip("pandas")
@@ -270,7 +275,7 @@ def test_sizes_that_cannot_be_had_are_an_error(home: Home, sizeless: Servers) ->
     assert done.stderr.startswith("onefs: there is no nolab: ")
 
 
-class Elsewhere(Altered):
+class OtherRepositoryPaths(AlteredLaboratory):
     """A laboratory whose repositories do not end in ``<lab>/Subjects``, where ONE would have it."""
 
     def tables(self) -> dict[str, Any]:
@@ -288,10 +293,10 @@ class Elsewhere(Altered):
 
 
 def test_after_a_sync_files_are_fetched_by_type_and_from_wherever_they_are(
-    home: Home, laboratory: MadeLaboratory
+    home: Home, laboratory: SyntheticLaboratory
 ) -> None:
     """Alyx says both, which costs one request for each session that only the tables know."""
-    with Servers(Elsewhere(laboratory)) as servers:
+    with Servers(OtherRepositoryPaths(laboratory)) as servers:
         who = account(servers)
         home.run("sync", **who)
         servers.clear_requests()
@@ -303,7 +308,7 @@ def test_after_a_sync_files_are_fetched_by_type_and_from_wherever_they_are(
         assert len([each for each in asked if each.startswith("/datasets")]) == 1
 
 
-def questions(servers: Servers) -> list[str]:
+def dataset_requests(servers: Servers) -> list[str]:
     """The requests for datasets."""
     asked = [each.path for each in alyx_requests(servers)]
     return [path for path in asked if path.startswith("/datasets")]
@@ -318,34 +323,34 @@ def test_many_sessions_are_asked_for_together_and_only_where_it_matters(
     servers.clear_requests()
     [said] = home.run("get", "*", "--dry-run", **who).stderr.splitlines()
     assert "files to fetch" in said
-    assert questions(servers) == []
+    assert dataset_requests(servers) == []
     done = home.run("get", "*", "--dry-run", "--type", "clusters.depths", **who)
     asking, said = done.stderr.splitlines()
     count = int(asking.removeprefix("asking Alyx for ").removesuffix(" sessions ..."))
     assert count >= 40
     assert f"{len(done.stdout.split())} files to fetch" in said
-    assert len(questions(servers)) <= 10
+    assert len(dataset_requests(servers)) <= 10
     servers.clear_requests()
     again = home.run("get", "*", "--dry-run", "--type", "clusters.depths", **who)
     assert (again.stdout, again.stderr.splitlines()) == (done.stdout, [said])
-    assert questions(servers) == []
+    assert dataset_requests(servers) == []
 
 
 @pytest.mark.parametrize(
     "trouble", [ApiError(500, {"detail": "no"}), ApiError(403, {"detail": "Invalid token."})]
 )
-def test_sessions_that_alyx_does_not_tell_are_fetched_by_the_tables_word(
-    home: Home, laboratory: MadeLaboratory, trouble: ApiError
+def test_sessions_that_alyx_cannot_answer_for_are_fetched_by_the_tables(
+    home: Home, laboratory: SyntheticLaboratory, trouble: ApiError
 ) -> None:
     """It is asked a few times, and not once for each session; the end says how many there are."""
-    source = Troubled(laboratory)
+    source = FailingDatasets(laboratory)
     with Servers(source) as servers:
         who = account(servers)
         home.run("sync", **who)
-        source.trouble = trouble
+        source.error = trouble
         servers.clear_requests()
         done = home.run("get", "*", "--type", "clusters.depths", **who)
-        asked = questions(servers)
+        asked = dataset_requests(servers)
     assert len(done.stdout.split()) > 1
     lines = done.stderr.splitlines()
     assert [each for each in lines if f"{len(done.stdout.split())} files fetched" in each]
@@ -372,7 +377,9 @@ def test_a_session_that_alyx_has_no_more_does_not_stop_the_others(
     assert line.startswith("onefs: mainenlab/clns0730/2020-01-02/001/")
 
 
-def test_what_tables_say_offline(home: Home, laboratory: MadeLaboratory, tmp_path: Path) -> None:
+def test_what_tables_say_offline(
+    home: Home, laboratory: SyntheticLaboratory, tmp_path: Path
+) -> None:
     """Nobody has said what repositories there are: that is no traceback, and no type is lost."""
     rows = [session(1, id=TUTORIAL, lab="mainenlab", subject="clns0730")]
     told = [dataset(1, 1, "alf/spikes.times.npy", eid=TUTORIAL)]
@@ -401,7 +408,7 @@ def _no_pyarrow(name: str) -> object:
     return importlib.import_module(name)
 
 
-class Typed(Altered):
+class LaboratoryWithTypePatterns(AlteredLaboratory):
     """A folder's laboratory whose dataset types have the patterns of a real Alyx."""
 
     def tables(self) -> dict[str, Any]:
@@ -416,7 +423,9 @@ def test_types_offline_are_by_the_patterns_of_alyx(home: Home, tmp_path: Path) -
     for name in ("_spikeglx_ephysData_g0_t0.imec0.ap.cbin", "_iblrig_leftCamera.raw.mp4"):
         (folder / "raw").mkdir(parents=True, exist_ok=True)
         (folder / "raw" / name).write_bytes(b"data")
-    with Servers(Typed(FolderLaboratory(tmp_path / "data", tmp_path / "digests"))) as servers:
+    with Servers(
+        LaboratoryWithTypePatterns(FolderLaboratory(tmp_path / "data", tmp_path / "digests"))
+    ) as servers:
         who = account(servers)
         home.run("sync", **who)
         [row] = home.run("search", "--subject", "mouse", **who).stdout.splitlines()[1:]
@@ -433,11 +442,11 @@ def test_types_offline_are_by_the_patterns_of_alyx(home: Home, tmp_path: Path) -
     assert known == sorted(row["name"] for row in results("other/dataset_types.json"))
 
 
-def test_patterns_stay_where_alyx_does_not_tell_them_anew(tmp_path: Path) -> None:
-    database = TabledDatabase(tmp_path / "catalogue.sqlite")
-    database.store_answer(TYPES_KEY, '[{"name": "c.d", "filename_pattern": "a*"}]', 1.0)
-    with Scripted({"/dataset-types": answer_json({"detail": "Not found."}, 404)}) as server:
-        alyx = Alyx(Transport(), server.url, GivenToken("t"), 10.0)
-        assert isinstance(learn_types(alyx, database), OnefsError)
-    assert database.likely_types(["a.b.npy"]) == {"a.b.npy": "c.d"}
+def test_type_patterns_stay_where_alyx_sends_none(tmp_path: Path) -> None:
+    database = OverlayDatabase(tmp_path / "catalogue.sqlite")
+    database.store_answer(DATASET_TYPES_KEY, '[{"name": "c.d", "filename_pattern": "a*"}]', 1.0)
+    with ScriptedServer({"/dataset-types": answer_json({"detail": "Not found."}, 404)}) as server:
+        alyx = AlyxClient(Transport(), server.url, FixedToken("t"), 10.0)
+        assert isinstance(fetch_dataset_types(alyx, database), OnefsError)
+    assert database.guess_types(["a.b.npy"]) == {"a.b.npy": "c.d"}
     database.close()

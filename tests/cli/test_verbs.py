@@ -16,14 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onefs.cli import main
-from onefs.cli.options import CREDENTIALS, FAILED, UNREACHABLE, USAGE
-from onefs.cli.search import _FLAGS
-from onefs.demo.serve import Servers
-from onefs.metadata.terms import VOCABULARY
+from onefs.cli.options import EXIT_CREDENTIALS, EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE
+from onefs.cli.search import _TERM_FLAGS
+from onefs.demo.servers import Servers
+from onefs.search.vocabulary import VOCABULARY
 from tests.cli.terminal import ONEFS, Terminal, run
 from tests.laboratories import account, alyx_requests, data_requests, downloads
-from tests.one.test_fuzz import assert_nothing_whole_was_asked, texts
-from tests.running import PATIENT
+from tests.one.test_fuzz import assert_no_unfiltered_request, texts
+from tests.running import ALYX_DEADLINE_SECONDS
 
 EID = "cf264653-2deb-44cb-aa84-89b82507028a"
 REF = "2018-08-24_1_clns0730"
@@ -38,7 +38,7 @@ def user(environ: dict[str, str], laboratory: Servers) -> dict[str, str]:
     return {**environ, **account(laboratory)}
 
 
-def done(user: dict[str, str], *arguments: str, code: int = 0) -> str:
+def output_of(user: dict[str, str], *arguments: str, code: int = 0) -> str:
     """What a command prints; fails unless it exits with ``code``."""
     found = run(arguments, user)
     assert found.returncode == code, found.stderr
@@ -46,7 +46,7 @@ def done(user: dict[str, str], *arguments: str, code: int = 0) -> str:
     return found.stdout
 
 
-def refused(user: dict[str, str], *arguments: str, code: int = USAGE) -> str:
+def error_of(user: dict[str, str], *arguments: str, code: int = EXIT_USAGE) -> str:
     """The one sentence with which a command fails."""
     found = run(arguments, user)
     assert found.returncode == code, found.stderr
@@ -59,37 +59,39 @@ def refused(user: dict[str, str], *arguments: str, code: int = USAGE) -> str:
 
 
 def test_search_for_people(user: dict[str, str]) -> None:
-    header, line = done(user, *DAY).splitlines()
+    header, line = output_of(user, *DAY).splitlines()
     assert header.split() == ["ref", "lab", "eid"]
     assert line.split() == [REF, "mainenlab", EID]
-    assert "spontaneous_wheel1.0.0" in done(user, *DAY, "--details")
+    assert "spontaneous_wheel1.0.0" in output_of(user, *DAY, "--details")
 
 
 def test_search_for_programs(user: dict[str, str], home: Path) -> None:
-    (found,) = json.loads(done(user, *DAY, "--format", "json"))
+    (found,) = json.loads(output_of(user, *DAY, "--format", "json"))
     path = found.pop("path")
     assert found == {
         "eid": EID, "ref": REF, "lab": "mainenlab", "subject": "clns0730", "date": "2018-08-24",
         "number": 1,
     }  # fmt: skip
     assert Path(path).parts[-5:] == ("mainenlab", "Subjects", "clns0730", "2018-08-24", "001")
-    (more,) = json.loads(done(user, *DAY, "--format", "json", "--details"))
+    (more,) = json.loads(output_of(user, *DAY, "--format", "json", "--details"))
     assert more["details"]["task_protocol"] == "spontaneous_wheel1.0.0"
-    assert done(user, *DAY, "--format", "eids") == EID + "\n"
-    assert done(user, *DAY, "--format", "paths") == path + "\n"
-    assert json.loads(done(user, "search", "--subject", "none", "--format", "json")) == []
+    assert output_of(user, *DAY, "--format", "eids") == EID + "\n"
+    assert output_of(user, *DAY, "--format", "paths") == path + "\n"
+    assert json.loads(output_of(user, "search", "--subject", "none", "--format", "json")) == []
 
 
 def test_users_and_subjects_that_are_repeated(user: dict[str, str]) -> None:
     both = ["search", "--user", "olivier", "--user", "test_user", "--format", "eids"]
-    assert len(done(user, *both).split()) == 2
+    assert len(output_of(user, *both).split()) == 2
     either = ["search", "--subject", "clns0730", "--subject", "flowers", "--format", "eids"]
-    assert len(done(user, *either).split()) == 2
-    assert done(user, "search", "--lab", "cortexlab", "--limit", "1", "--format", "eids").split()
+    assert len(output_of(user, *either).split()) == 2
+    assert output_of(
+        user, "search", "--lab", "cortexlab", "--limit", "1", "--format", "eids"
+    ).split()
 
 
 def test_terms_need_no_account(environ: dict[str, str]) -> None:
-    assert done(environ, "search", "--terms").split() == list(VOCABULARY)
+    assert output_of(environ, "search", "--terms").split() == list(VOCABULARY)
 
 
 @pytest.mark.parametrize(
@@ -106,16 +108,16 @@ def test_terms_need_no_account(environ: dict[str, str]) -> None:
     ],
 )
 def test_wrong_values(user: dict[str, str], arguments: list[str], word: str) -> None:
-    assert word in refused(user, "search", *arguments)
+    assert word in error_of(user, "search", *arguments)
 
 
 def test_exit_codes(user: dict[str, str], environ: dict[str, str]) -> None:
-    assert "onefs setup" in refused(environ, *DAY)
+    assert "onefs setup" in error_of(environ, *DAY)
     wrong = {**user, "ONEFS_PASSWORD": "wrong"}
-    assert "test_user" in refused(wrong, *DAY, code=CREDENTIALS)
+    assert "test_user" in error_of(wrong, *DAY, code=EXIT_CREDENTIALS)
     away = {**user, "ONEFS_URL": "http://127.0.0.1:1"}
-    assert refused(away, *DAY, code=UNREACHABLE)
-    assert refused(user, "list", "00000000-0000-4000-8000-000000000000", code=1)
+    assert error_of(away, *DAY, code=EXIT_UNREACHABLE)
+    assert error_of(user, "list", "00000000-0000-4000-8000-000000000000", code=1)
 
 
 def test_flags_are_for_one_use(user: dict[str, str], laboratory: Servers, home: Path) -> None:
@@ -123,13 +125,13 @@ def test_flags_are_for_one_use(user: dict[str, str], laboratory: Servers, home: 
     login = laboratory.login
     secret = {**user, "ONEFS_URL": laboratory.alyx_url}
     cache = home / "mine"
-    out = done(
+    out = output_of(
         secret, *DAY, "--url", laboratory.alyx_url, "--username", login.username, "--cache-dir",
         str(cache), "--format", "paths",
     )  # fmt: skip
     assert out.startswith(str(cache))
     assert not (home / ".config" / "onefs" / "settings.json").exists()
-    assert refused(away, *DAY, code=UNREACHABLE)
+    assert error_of(away, *DAY, code=EXIT_UNREACHABLE)
 
 
 @pytest.mark.parametrize(
@@ -148,22 +150,22 @@ def test_every_verb_takes_the_five_flags(
     url = user.pop("ONEFS_URL")
     username = user.pop("ONEFS_USERNAME")
     given_flags = ["--url", url, "--username", username, "--cache-dir", str(home / "mine")]
-    done({**user, "ONEFS_URL": url}, *arguments, *given_flags)
+    output_of({**user, "ONEFS_URL": url}, *arguments, *given_flags)
     assert not list(home.rglob("settings.json"))
 
 
 def test_offline(user: dict[str, str], laboratory: Servers) -> None:
-    done(user, *DAY)
+    output_of(user, *DAY)
     laboratory.clear_requests()
     found = run([*DAY, "--offline", "--format", "eids"], user)
     assert found.stdout == EID + "\n"
     assert "offline was wanted" in found.stderr
     assert laboratory.requests == []
-    assert "users" in refused(user, "search", "--user", "anne", "--offline", code=UNREACHABLE)
+    assert "users" in error_of(user, "search", "--user", "anne", "--offline", code=EXIT_UNREACHABLE)
 
 
 def test_a_hint_for_a_name_that_is_not_known(user: dict[str, str]) -> None:
-    done(user, *DAY)
+    output_of(user, *DAY)
     found = run(["search", "--subject", "clns073"], user)
     assert (found.returncode, found.stdout) == (0, "")
     assert "did you mean 'clns0730'" in found.stderr
@@ -179,7 +181,7 @@ def test_pipes(user: dict[str, str]) -> None:
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
         process.wait(60)
-    out = done(user, "search", "--limit", "40", "--format", "paths")
+    out = output_of(user, "search", "--limit", "40", "--format", "paths")
     counted = subprocess.run(
         ["xargs", "-n1", "basename"], input=out, capture_output=True, text=True, check=True
     )
@@ -189,7 +191,7 @@ def test_pipes(user: dict[str, str]) -> None:
 def test_long_lists_go_through_a_pager(user: dict[str, str]) -> None:
     pager = {**user, "PAGER": "head -n 2", "TERM": "xterm"}
     with Terminal(["search", "--limit", "45"], pager) as terminal:
-        assert terminal.code() == 0
+        assert terminal.exit_code() == 0
     assert len(terminal.shown.splitlines()) == 2
 
 
@@ -197,16 +199,16 @@ def test_long_lists_go_through_a_pager(user: dict[str, str]) -> None:
 
 
 def test_list(user: dict[str, str]) -> None:
-    types = done(user, "list", EID).split()
+    types = output_of(user, "list", EID).split()
     assert len(types) == 29
-    assert done(user, "list", REF).split() == types
-    assert done(user, "list", SESSION).split() == types
-    assert json.loads(done(user, "list", EID, "--format", "json")) == types
-    table = done(user, "list", EID, "--details").splitlines()
+    assert output_of(user, "list", REF).split() == types
+    assert output_of(user, "list", SESSION).split() == types
+    assert json.loads(output_of(user, "list", EID, "--format", "json")) == types
+    table = output_of(user, "list", EID, "--details").splitlines()
     assert len(table) == 30
-    rows = json.loads(done(user, "list", EID, "--details", "--format", "json"))
+    rows = json.loads(output_of(user, "list", EID, "--details", "--format", "json"))
     assert {"dataset_type", "dataset_id", "url", "size", "md5"} <= rows[0].keys()
-    assert json.loads(done(user, "list", EID, "--all"))[0]["users"] == ["olivier", "test_user"]
+    assert json.loads(output_of(user, "list", EID, "--all"))[0]["users"] == ["olivier", "test_user"]
 
 
 @pytest.mark.parametrize(
@@ -219,29 +221,29 @@ def test_list(user: dict[str, str]) -> None:
     ],
 )
 def test_list_names(user: dict[str, str], flag: str, name: str) -> None:
-    assert name in done(user, "list", flag).split()
+    assert name in output_of(user, "list", flag).split()
 
 
 def test_refresh_has_names_asked_for_again(user: dict[str, str], laboratory: Servers) -> None:
-    names = done(user, "list", "--labs")
-    assert done(user, "list", "--labs") == names
+    names = output_of(user, "list", "--labs")
+    assert output_of(user, "list", "--labs") == names
     asked = [each.path for each in alyx_requests(laboratory)]
     assert len([path for path in asked if path.startswith("/labs?")]) == 1
-    done(user, "refresh")
+    output_of(user, "refresh")
     laboratory.clear_requests()
-    assert done(user, "list", "--labs") == names
+    assert output_of(user, "list", "--labs") == names
     asked = [each.path for each in alyx_requests(laboratory)]
     assert len([path for path in asked if path.startswith("/labs?")]) == 1
 
 
 def test_list_wants_one_thing(user: dict[str, str]) -> None:
-    assert "--users" in refused(user, "list")
-    assert "--users" in refused(user, "list", EID, "--users")
-    assert "--all" in refused(user, "list", "--users", "--all")
+    assert "--users" in error_of(user, "list")
+    assert "--users" in error_of(user, "list", EID, "--users")
+    assert "--all" in error_of(user, "list", "--users", "--all")
 
 
 def test_show(user: dict[str, str], laboratory: Servers) -> None:
-    shown = done(user, "show", f"{SESSION}/spikes.times.npy").splitlines()
+    shown = output_of(user, "show", f"{SESSION}/spikes.times.npy").splitlines()
     found = {line.split()[0]: line.split(None, 1)[1] for line in shown}
     assert found["dtype"] == "float64"
     assert found["shape"] == f"({found['rows']},)"
@@ -249,52 +251,56 @@ def test_show(user: dict[str, str], laboratory: Servers) -> None:
     assert len(found["md5"]) == 32
     assert found["url"].startswith(laboratory.data_url)
     assert sum(each.bytes for each in data_requests(laboratory)) < 2000
-    table = json.loads(done(user, "show", f"{SESSION}/probes.description.tsv", "--format", "json"))
+    table = json.loads(
+        output_of(user, "show", f"{SESSION}/probes.description.tsv", "--format", "json")
+    )
     assert table["columns"] == ["description"]
-    assert "none.npy" in refused(user, "show", f"{SESSION}/none.npy", code=1)
+    assert "none.npy" in error_of(user, "show", f"{SESSION}/none.npy", code=1)
 
 
 def test_get_and_path(user: dict[str, str], laboratory: Servers) -> None:
-    (folder,) = done(user, "path", REF).split()
-    out = done(user, "get", REF, "--type", "clusters.depths", "--type", "spikes.times").split()
+    (folder,) = output_of(user, "path", REF).split()
+    out = output_of(user, "get", REF, "--type", "clusters.depths", "--type", "spikes.times").split()
     # as they are complete, in whatever order
     wanted = [f"{folder}/{name}.npy" for name in ("clusters.depths", "spikes.times")]
     assert sorted(out) == wanted
     assert all(Path(each).is_file() for each in out)
-    done(user, "get", EID, "--type", "clusters.depths")
+    output_of(user, "get", EID, "--type", "clusters.depths")
     assert len(downloads(laboratory, "clusters.depths")) == 1
-    shown = done(user, "show", out[0])
+    shown = output_of(user, "show", out[0])
     assert "cached" in shown
-    assert done(user, "path", out[0], "--cache") == folder + "\n"
+    assert output_of(user, "path", out[0], "--cache") == folder + "\n"
 
 
 def test_get_offline(user: dict[str, str], laboratory: Servers) -> None:
     """What is there is printed, for the rest it fails; no server is asked."""
-    there = done(user, "get", REF, "--type", "licks.times")
+    there = output_of(user, "get", REF, "--type", "licks.times")
     laboratory.clear_requests()
-    assert done(user, "get", REF, "--type", "licks.times", "--offline") == there
+    assert output_of(user, "get", REF, "--type", "licks.times", "--offline") == there
     both = ["get", REF, "--type", "licks.times", "--type", "clusters.depths", "--offline"]
     found = run(both, user)
-    assert (found.returncode, found.stdout) == (UNREACHABLE, there)
+    assert (found.returncode, found.stdout) == (EXIT_UNREACHABLE, there)
     assert "clusters.depths.npy" in found.stderr
-    assert "clusters.depths" in done(user, *both, "--dry-run")
-    assert refused(user, "get", "2018-07-13_1_flowers", "--offline", code=UNREACHABLE)
+    assert "clusters.depths" in output_of(user, *both, "--dry-run")
+    assert error_of(user, "get", "2018-07-13_1_flowers", "--offline", code=EXIT_UNREACHABLE)
     assert laboratory.requests == []
 
 
 def test_cache_commands_offline(user: dict[str, str], laboratory: Servers) -> None:
     """Those that ask a server otherwise, too: what is known already does, the rest fails."""
     path = f"{SESSION}/licks.times.npy"
-    done(user, "cache", "pin", path)  # what leads there is known from now on
+    output_of(user, "cache", "pin", path)  # what leads there is known from now on
     laboratory.clear_requests()
-    done(user, "cache", "pin", path, "--offline")
-    done(user, "cache", "unpin", path, "--offline")
-    assert "known to be bad" in refused(user, "cache", "accept", path, "--offline", code=FAILED)
+    output_of(user, "cache", "pin", path, "--offline")
+    output_of(user, "cache", "unpin", path, "--offline")
+    assert "known to be bad" in error_of(
+        user, "cache", "accept", path, "--offline", code=EXIT_FAILED
+    )
     for command in ("pin", "unpin", "accept"):
-        refused(user, "cache", command, "2018-07-13_1_flowers", "--offline", code=UNREACHABLE)
+        error_of(user, "cache", command, "2018-07-13_1_flowers", "--offline", code=EXIT_UNREACHABLE)
     assert laboratory.requests == []
     for name in main.get_command(Context(main), "cache").commands:  # type: ignore[union-attr]
-        assert "--offline" in done(user, "cache", name, "--help")
+        assert "--offline" in output_of(user, "cache", name, "--help")
 
 
 # -- hostile words
@@ -305,7 +311,7 @@ check = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-FLAGS = sorted(flag for flags, _ in _FLAGS.values() for flag in flags)
+FLAGS = sorted(flag for flags, _ in _TERM_FLAGS.values() for flag in flags)
 
 
 @pytest.fixture(scope="module")
@@ -314,7 +320,7 @@ def inside(laboratory: Servers, tmp_path_factory: pytest.TempPathFactory) -> Cli
     environment = {
         **account(laboratory),
         "HOME": str(folder),
-        "ONEFS_DEADLINE": PATIENT,
+        "ONEFS_DEADLINE": ALYX_DEADLINE_SECONDS,
         **{f"XDG_{name}_HOME": str(folder / name) for name in ("STATE", "CACHE", "CONFIG")},
         "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
     }
@@ -333,7 +339,7 @@ def survives(runner: CliRunner, arguments: list[str], *codes: int) -> None:
         result.exception,
     )
     assert "Traceback" not in result.output, told
-    assert result.exit_code in (0, FAILED, USAGE, *codes), told
+    assert result.exit_code in (0, EXIT_FAILED, EXIT_USAGE, *codes), told
     if result.exit_code != 0:
         # the second is click's, of flags
         assert re.search(r"^(onefs|Error): \S", result.output, re.MULTILINE), told
@@ -346,7 +352,7 @@ def test_hostile_searches(
 ) -> None:
     laboratory.clear_requests()
     survives(inside, ["search", *(f"{flag}={value}" for flag, value in pairs)])
-    assert_nothing_whole_was_asked(laboratory)
+    assert_no_unfiltered_request(laboratory)
 
 
 @check
@@ -361,7 +367,7 @@ def test_hostile_names(
     laboratory.clear_requests()
     survives(inside, [verb, *more, "--", word])
     survives(inside, ["get", "--type", word, "--", REF])
-    assert_nothing_whole_was_asked(laboratory)
+    assert_no_unfiltered_request(laboratory)
 
 
 @check
@@ -376,6 +382,8 @@ def test_hostile_settings(inside: CliRunner, flag: str, word: str, tmp_path: Pat
     before = os.getcwd()
     os.chdir(tmp_path)
     try:
-        survives(inside, ["search", f"{flag}={word}", "--subject", "x", "--offline"], UNREACHABLE)
+        survives(
+            inside, ["search", f"{flag}={word}", "--subject", "x", "--offline"], EXIT_UNREACHABLE
+        )
     finally:
         os.chdir(before)

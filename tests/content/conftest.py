@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 from werkzeug import Request, Response
 
-from onefs.content.answers import Changed
-from onefs.content.doubts import LONGEST_PAUSE_SECONDS
-from onefs.content.reader import Content
-from onefs.content.store import Place
-from onefs.credentials import DataCredentials
-from onefs.demo.listener import Listener
+from onefs.cache.mismatches import LONGEST_PAUSE_SECONDS
+from onefs.cache.store import Place
+from onefs.config.credentials import DataCredentials
+from onefs.config.secret import Secret
+from onefs.content.content import Content
+from onefs.demo.http_server import Listener
+from onefs.download.responses import RemoteFileChanged
 from onefs.errors import BadContent
 from onefs.http import HostAuth, Transport
-from onefs.model import Copy, Dataset
-from onefs.secret import Secret
+from onefs.model import Dataset, Replica
 
 
 class FileServer:
@@ -61,7 +61,7 @@ class FileServer:
             "size": len(data),
             "md5": hashlib.md5(data).hexdigest(),
             "mtime": 1_500_000_000.0,
-            "copies": (Copy("flatiron_x", f"{self.listener.url}/{name}"),),
+            "replicas": (Replica("flatiron_x", f"{self.listener.url}/{name}"),),
         }
         return Dataset(id=key, eid=key, name=name, **{**true, **claims})
 
@@ -117,7 +117,7 @@ def open_content(tmp_path: Path) -> Iterator[Open]:
     for content, transport in made:
         content.close()
         transport.close()
-        content.release()
+        content.close_store()
 
 
 @pytest.fixture
@@ -132,23 +132,23 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(path)], check=True)
 
 
-def place(dataset: Dataset) -> Place:
+def place_of(dataset: Dataset) -> Place:
     return ("lab", "subject", "2020-01-01", "001", "alf", dataset.name)
 
 
 def pass_time(content: Content, seconds: float = LONGEST_PAUSE_SECONDS) -> None:
     """Let so much time pass for answers that contradict the database."""
-    before = content.store.doubts.clock
-    content.store.doubts.clock = lambda: before() + seconds
+    before = content.store.mismatches.clock
+    content.store.mismatches.clock = lambda: before() + seconds
 
 
-def make_bad(content: Content, dataset: Dataset) -> None:
+def make_rejected(content: Content, dataset: Dataset) -> None:
     """Read a file that its server has wrong, again after each pause, until its state is bad."""
     end = time.monotonic() + 60
     while content.state(dataset)[0] != "bad":
         assert time.monotonic() < end, f"{content.state(dataset)} never becomes bad"
-        with suppress(BadContent, Changed):
-            content.path(dataset, place(dataset))
+        with suppress(BadContent, RemoteFileChanged):
+            content.fetch_file(dataset, place_of(dataset))
         pass_time(content)
 
 

@@ -16,10 +16,14 @@ from pathlib import Path
 import pytest
 from werkzeug import Request, Response
 
-from onefs.content.doubts import FIRST_PAUSE_SECONDS, SIGHTINGS, Unconfirmed
-from onefs.content.holes import disk_size
-from onefs.content.reader import Content
-from onefs.dates import dataset_time
+from onefs.cache.mismatches import (
+    FIRST_PAUSE_SECONDS,
+    REQUIRED_SIZE_MISMATCHES,
+    UnconfirmedMismatch,
+)
+from onefs.cache.sparse import disk_size
+from onefs.content.content import Content
+from onefs.dates import dataset_mtime
 from onefs.errors import (
     BadContent,
     DataServerCredentials,
@@ -30,8 +34,8 @@ from onefs.errors import (
     Unreachable,
     UsageError,
 )
-from onefs.model import Copy, Dataset
-from tests.content.conftest import FileServer, Open, in_threads, login, pass_time, place
+from onefs.model import Dataset, Replica
+from tests.content.conftest import FileServer, Open, in_threads, login, pass_time, place_of
 from tests.running import wait_until, within
 
 BYTES = bytes(range(256)) * 500
@@ -39,9 +43,9 @@ BYTES = bytes(range(256)) * 500
 
 def read(content: Content, dataset: Dataset) -> bytes:
     """A dataset's bytes, as the mount reads them."""
-    handle = content.open(dataset, place(dataset))
+    handle = content.open(dataset, place_of(dataset))
     try:
-        return os.pread(handle.fd(0, handle.size), handle.size, 0)
+        return os.pread(handle.wait_fd(0, handle.size), handle.size, 0)
     finally:
         handle.close()
 
@@ -59,7 +63,7 @@ def test_a_dataset_is_downloaded_once_and_stands_at_its_one_path(
     assert read(content, dataset) == BYTES
     assert server.asked == ["/a.b.npy"]
     assert final(tmp_path, dataset).read_bytes() == BYTES
-    assert final(tmp_path, dataset).stat().st_mtime == dataset_time(place(dataset), dataset)
+    assert final(tmp_path, dataset).stat().st_mtime == dataset_mtime(place_of(dataset), dataset)
     assert content.state(dataset) == ("cached", "")
     assert content.total_bytes() == disk_size(len(BYTES))
     assert list((tmp_path / "cache/.onefs/partial").iterdir()) == []
@@ -67,8 +71,8 @@ def test_a_dataset_is_downloaded_once_and_stands_at_its_one_path(
 
 def test_opening_asks_no_server(open_content: Open, server: FileServer) -> None:
     content, dataset = open_content(), server.dataset("a.b.npy", BYTES)
-    handle = content.open(dataset, place(dataset))
-    assert not handle.ready(0, 10)
+    handle = content.open(dataset, place_of(dataset))
+    assert not handle.try_fd(0, 10)
     handle.close()
     assert server.asked == []
 
@@ -105,14 +109,14 @@ def test_many_readers_cause_one_download(open_content: Open, server: FileServer)
     [{"size": len(BYTES) + 17}, {"size": len(BYTES) - 1}],
     ids=["too-big", "too-small"],
 )
-def test_a_wrong_size_is_a_verdict_when_it_was_seen_again_later(
+def test_a_wrong_size_rejects_a_file_when_it_was_seen_again_later(
     open_content: Open, server: FileServer, claims: dict[str, object]
 ) -> None:
     dataset = server.dataset("a.b.npy", BYTES, **claims)
     content = open_content()
-    for asked in range(1, SIGHTINGS):
+    for asked in range(1, REQUIRED_SIZE_MISMATCHES):
         for _ in range(4):
-            with pytest.raises(Unconfirmed, match=r"the database says .* asked again in"):
+            with pytest.raises(UnconfirmedMismatch, match=r"the database says .* asked again in"):
                 read(content, dataset)
         assert len(server.asked) == asked
         assert content.state(dataset)[0] == "remote"
@@ -121,21 +125,23 @@ def test_a_wrong_size_is_a_verdict_when_it_was_seen_again_later(
     for _ in range(4):
         with pytest.raises(BadContent, match=r"the database says .* run `onefs refresh`"):
             read(content, dataset)
-    assert len(server.asked) == SIGHTINGS
+    assert len(server.asked) == REQUIRED_SIZE_MISMATCHES
     assert content.state(dataset)[0] == "bad"
 
 
-def test_wrong_sizes_that_differ_are_no_verdict(open_content: Open, server: FileServer) -> None:
+def test_wrong_sizes_that_differ_do_not_reject_a_file(
+    open_content: Open, server: FileServer
+) -> None:
     dataset = server.dataset("a.b.npy", BYTES)
     content = open_content()
     for length in range(1, 8):
         server.put("a.b.npy", BYTES[:length])
-        with pytest.raises(Unconfirmed, match="this may pass"):
+        with pytest.raises(UnconfirmedMismatch, match="this may pass"):
             read(content, dataset)
         pass_time(content)
     server.put("a.b.npy", BYTES)
     assert read(content, dataset) == BYTES
-    assert list(content.store.doubts.datasets()) == []
+    assert list(content.store.mismatches.dataset_ids()) == []
 
 
 @pytest.mark.parametrize("small_file", [0, 1 << 30], ids=["blocks", "whole"])
@@ -148,16 +154,16 @@ def test_a_server_that_is_out_of_order_does_not_make_a_file_bad(
     good = server.files["/a.b.npy"]
     server.put("a.b.npy", b"Service temporarily unavailable", content_type=kind)
     for _ in range(3):
-        with pytest.raises(Unconfirmed, match="this may pass"):
+        with pytest.raises(UnconfirmedMismatch, match="this may pass"):
             read(content, dataset)
     server.files["/a.b.npy"] = good
     pass_time(content, FIRST_PAUSE_SECONDS)
     wait_until(lambda: _succeeds(content, dataset), timeout=20)
-    wait_until(lambda: content.store.doubts.datasets() == [])
+    wait_until(lambda: content.store.mismatches.dataset_ids() == [])
 
 
 def _succeeds(content: Content, dataset: Dataset) -> bool:
-    with suppress(Unconfirmed):
+    with suppress(UnconfirmedMismatch):
         return read(content, dataset) == BYTES
     return False
 
@@ -166,13 +172,15 @@ def test_the_evidence_of_several_processes_is_counted_together(
     open_content: Open, server: FileServer
 ) -> None:
     dataset = server.dataset("a.b.npy", BYTES, size=len(BYTES) - 1)
-    for number in range(SIGHTINGS):
+    for number in range(REQUIRED_SIZE_MISMATCHES):
         content = open_content(state=f"state{number}")
         if number:
-            with pytest.raises(Unconfirmed, match="asked again in"):
+            with pytest.raises(UnconfirmedMismatch, match="asked again in"):
                 read(content, dataset)
         pass_time(content, number * 30.0)
-        with pytest.raises(BadContent if number == SIGHTINGS - 1 else Unconfirmed):
+        with pytest.raises(
+            BadContent if number == REQUIRED_SIZE_MISMATCHES - 1 else UnconfirmedMismatch
+        ):
             read(content, dataset)
         assert len(server.asked) == number + 1
 
@@ -192,12 +200,14 @@ def test_bytes_that_are_wrong_once_are_asked_for_again(
     assert len(server.asked) == 2
 
 
-def test_wrong_bytes_that_differ_are_no_verdict(open_content: Open, server: FileServer) -> None:
+def test_wrong_bytes_that_differ_do_not_reject_a_file(
+    open_content: Open, server: FileServer
+) -> None:
     dataset = server.dataset("a.b.npy", BYTES)
     good, content = server.files["/a.b.npy"], open_content()
     server.files["/a.b.npy"] = lambda request: Response(os.urandom(len(BYTES)))
     for _ in range(4):
-        with pytest.raises(Unconfirmed, match="this may pass"):
+        with pytest.raises(UnconfirmedMismatch, match="this may pass"):
             read(content, dataset)
         pass_time(content)
     assert len(server.asked) == 8
@@ -246,21 +256,21 @@ def test_a_missing_file_is_an_error_for_a_moment(open_content: Open, server: Fil
     assert "404" in content.state(dataset)[1]
 
 
-def test_the_next_copy_is_taken(open_content: Open, server: FileServer) -> None:
+def test_the_next_replica_is_used(open_content: Open, server: FileServer) -> None:
     dataset = server.dataset("a.b.npy", BYTES)
-    gone = Copy("flatiron_y", f"{server.listener.url}/gone.npy")
-    both = server.dataset("a.b.npy", BYTES, copies=(gone, *dataset.copies))
+    gone = Replica("flatiron_y", f"{server.listener.url}/gone.npy")
+    both = server.dataset("a.b.npy", BYTES, replicas=(gone, *dataset.replicas))
     assert read(open_content(), both) == BYTES
     assert server.asked == ["/gone.npy", "/a.b.npy"]
 
 
-def test_a_page_for_people_is_no_file(open_content: Open, server: FileServer) -> None:
+def test_an_html_page_is_not_taken_for_the_file(open_content: Open, server: FileServer) -> None:
     """A URL cut at a revision's # is answered 200 with a listing."""
     page = b"<html>Index of /</html>"
     dataset = server.dataset("a.b.npy", page, size=None, md5="")
     server.put("a.b.npy", page, content_type="text/html")
     with pytest.raises(ServerError, match="page instead of a file"):
-        open_content().probe(dataset)
+        open_content().probe_size(dataset)
 
 
 def test_credentials_are_sent_when_asked_for(open_content: Open, server: FileServer) -> None:
@@ -286,8 +296,8 @@ def test_a_signed_url_is_not_shown_with_its_signature(
     """Neither the record's own, nor one that a redirect leads to."""
     signed = "?X-Amz-Credential=AKIA1234&X-Amz-Signature=5ecre7&sig=5ecre7&jwt=5ecre7&pwd=5ecre7"
     dataset = server.dataset("a.b.npy", BYTES)
-    (copy,) = dataset.copies
-    dataset = replace(dataset, copies=(replace(copy, url=copy.url + signed),))
+    (copy,) = dataset.replicas
+    dataset = replace(dataset, replicas=(replace(copy, url=copy.url + signed),))
 
     def lead(request: Request) -> Response:
         if request.path == "/a.b.npy":
@@ -332,7 +342,7 @@ def test_waiting_ends_when_no_byte_comes(open_content: Open, server: FileServer)
         over.set()
 
 
-def test_close_wakes_readers(open_content: Open, server: FileServer) -> None:
+def test_close_wakes_waiting_readers(open_content: Open, server: FileServer) -> None:
     dataset, over = server.dataset("a.b.npy", BYTES), threading.Event()
     content = open_content()
 
@@ -363,7 +373,7 @@ def test_a_file_that_is_there_is_taken_after_its_hash_agrees(
     assert content.total_bytes() == 0  # not ours
 
 
-def test_a_file_of_others_that_is_wrong_is_left_alone(
+def test_a_wrong_file_of_another_program_is_left_alone(
     open_content: Open, server: FileServer, tmp_path: Path
 ) -> None:
     """A ONE-api that was interrupted leaves a truncated file under the final name."""
@@ -412,13 +422,13 @@ def test_the_index_can_be_lost(open_content: Open, server: FileServer, tmp_path:
     dataset = server.dataset("a.b.npy", BYTES)
     first = open_content()
     read(first, dataset)
-    first.release()
+    first.close_store()
     (tmp_path / "state/store.sqlite").write_bytes(b"rubbish" * 1000)
     assert read(open_content(), dataset) == BYTES
     assert len(server.asked) == 1
 
 
-def test_an_index_that_turns_out_to_be_damaged_is_begun_anew(
+def test_a_damaged_index_is_created_again(
     open_content: Open, server: FileServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its first pages are fine, so that it opens; rows further on are rubbish."""
@@ -427,7 +437,7 @@ def test_an_index_that_turns_out_to_be_damaged_is_begun_anew(
     for dataset in sets:
         read(first, dataset)
     first.close()
-    first.release()
+    first.close_store()
     path = tmp_path / "state/store.sqlite"
     whole = path.read_bytes()
     path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
@@ -461,23 +471,23 @@ def test_a_full_state_folder_does_not_hide_what_is_cached(
 
 def test_a_size_that_alyx_lacks_is_asked_for(open_content: Open, server: FileServer) -> None:
     content = open_content()
-    assert content.probe(server.dataset("a.b.npy", BYTES, size=None)) == len(BYTES)
-    assert content.probe(server.dataset("empty.x.npy", b"", size=None)) == 0
+    assert content.probe_size(server.dataset("a.b.npy", BYTES, size=None)) == len(BYTES)
+    assert content.probe_size(server.dataset("empty.x.npy", b"", size=None)) == 0
     missing = server.dataset("gone.x.npy", BYTES, size=None)
     del server.files["/gone.x.npy"]
     with pytest.raises(ServerError):
-        content.probe(missing)
+        content.probe_size(missing)
 
 
 def test_the_kernel_may_keep_pages_of_the_same_bytes_only(
     open_content: Open, server: FileServer
 ) -> None:
     content, dataset = open_content(), server.dataset("a.b.npy", BYTES)
-    assert not content.open(dataset, place(dataset)).keep_cache
-    assert content.open(dataset, place(dataset)).keep_cache
+    assert not content.open(dataset, place_of(dataset)).keep_cache
+    assert content.open(dataset, place_of(dataset)).keep_cache
     changed = server.dataset("a.b.npy", BYTES[::-1])
-    assert not content.open(changed, place(changed)).keep_cache
-    assert content.open(changed, place(changed)).keep_cache
+    assert not content.open(changed, place_of(changed)).keep_cache
+    assert content.open(changed, place_of(changed)).keep_cache
 
 
 @pytest.mark.parametrize("md5", [True, False], ids=["md5", "no md5"])
@@ -489,25 +499,25 @@ def test_the_kernel_keeps_no_pages_of_what_was_here_before(
     claims = {} if md5 else {"md5": ""}
     dataset = server.dataset("a.b.npy", BYTES, **claims)
     assert read(content, dataset) == BYTES
-    again = content.open(dataset, place(dataset))
+    again = content.open(dataset, place_of(dataset))
     assert again.keep_cache  # what has come on the first read is still there
     again.close()
     if md5:
-        path = content.known_path(dataset)
+        path = content.cached_path(dataset)
         assert path is not None
         path.write_bytes(BYTES[::-1])
     else:
-        content.keeping.evict(dataset.id)
+        content.admin.evict(dataset.id)
         server.put("a.b.npy", BYTES[::-1])
-    handle = content.open(dataset, place(dataset))
+    handle = content.open(dataset, place_of(dataset))
     assert not handle.keep_cache
     expected = BYTES if md5 else BYTES[::-1]
-    assert os.pread(handle.fd(0, handle.size), handle.size, 0) == expected
+    assert os.pread(handle.wait_fd(0, handle.size), handle.size, 0) == expected
     handle.close()
-    assert content.open(dataset, place(dataset)).keep_cache
+    assert content.open(dataset, place_of(dataset)).keep_cache
 
 
-def test_who_wants_the_new_bytes_does_not_get_those_under_way(
+def test_a_reader_of_the_new_bytes_does_not_get_the_old_ones_in_flight(
     open_content: Open, server: FileServer
 ) -> None:
     """A dataset gets a new md5 while its old bytes are being fetched."""
@@ -540,7 +550,7 @@ def test_a_body_longer_than_it_should_be_is_cut_off(open_content: Open, server: 
         return Response((BYTES for _ in range(100)), content_type="application/octet-stream")
 
     server.files["/a.b.npy"] = endless
-    with pytest.raises(Unconfirmed, match="the file has more"):
+    with pytest.raises(UnconfirmedMismatch, match="the file has more"):
         read(open_content(), dataset)
 
 
@@ -558,9 +568,9 @@ def test_the_length_of_a_sentence_is_not_taken_for_a_size(
     good = server.files["/a.b.npy"]
     server.files["/a.b.npy"] = lambda request: Response(b"Service temporarily unavailable")
     with pytest.raises(ServerError, match="something else than the file"):
-        content.probe(dataset)
+        content.probe_size(dataset)
     server.files["/a.b.npy"] = good
-    assert content.probe(dataset) == len(BYTES)
+    assert content.probe_size(dataset) == len(BYTES)
     short = server.dataset("c.d.npy", b"short", size=None)
     server.files["/c.d.npy"] = lambda request: Response(b"short")  # it does no ranges
-    assert content.probe(short) == len(b"short")
+    assert content.probe_size(short) == len(b"short")

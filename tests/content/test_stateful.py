@@ -18,18 +18,29 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from onefs.content.holes import allocated
-from onefs.content.reader import Content
-from onefs.content.room import Limits
+from onefs.cache.reservations import CacheLimits
+from onefs.cache.sparse import allocated_size
+from onefs.content.content import Content
 from onefs.errors import OnefsError
 from onefs.http import HostAuth, Transport
 from onefs.model import Dataset
-from scripts.benchmarks.shared import taken
-from tests.content.conftest import place
-from tests.content.ranges import BLOCK, Reader, dataset_of, served, some_bytes
-from tests.content.test_room import OWN
+from scripts.benchmarks.shared import disk_bytes
+from tests.cache.test_reservations import RECORDS_SIZE
+from tests.content.conftest import place_of
+from tests.content.ranged_file import (
+    BLOCK,
+    HandleReader,
+    dataset_of,
+    served,
+    some_bytes,
+)
 from tests.running import wait_until
-from tests.scripted import Script, Scripted, Talk, answer
+from tests.scripted_server import (
+    Script,
+    ScriptedConnection,
+    ScriptedServer,
+    answer,
+)
 
 BODIES = [some_bytes(9 * BLOCK + 5, seed=1), some_bytes(6 * BLOCK, seed=2), some_bytes(77_777)]
 LIMIT = 8 * BLOCK
@@ -42,7 +53,9 @@ class Remote:
 
     def __init__(self) -> None:
         self.faults: dict[int, str] = {}
-        self.server = Scripted({f"/{number}.npy": self._script(number) for number in range(3)})
+        self.server = ScriptedServer(
+            {f"/{number}.npy": self._script(number) for number in range(3)}
+        )
         self.server.__enter__()
 
     def datasets(self) -> list[Dataset]:
@@ -51,11 +64,11 @@ class Remote:
     def _script(self, number: int) -> Script:
         body = BODIES[number]
 
-        def script(talk: Talk) -> None:
+        def script(talk: ScriptedConnection) -> None:
             fault = self.faults.pop(number, "")
             scripts: dict[str, Script] = {
                 "": served(body),
-                "reset": served(body, cut=BLOCK + 100, then=Talk.reset),
+                "reset": served(body, cut=BLOCK + 100, then=ScriptedConnection.reset),
                 "cut": served(body, cut=70_000),
                 "404": answer(b"", 404),
                 "500": answer(b"", 500),
@@ -79,7 +92,7 @@ class Cache(RuleBasedStateMachine):
         self.datasets = self.remote.datasets()
         self.contents: list[Content] = []
         self.transports: list[Transport] = []
-        self.readers: list[tuple[int, Reader]] = []
+        self.readers: list[tuple[int, HandleReader]] = []
         self.faulty = self.rotten = False
         #: what somebody else has put at ONE paths, and the datasets that are pinned and were here
         self.foreign: dict[Path, bytes] = {}
@@ -104,7 +117,7 @@ class Cache(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1), number=st.integers(0, 2))
     def open(self, which: int, number: int) -> None:
         dataset = self.datasets[number]
-        self.readers.append((number, Reader(self.contents[which], dataset)))
+        self.readers.append((number, HandleReader(self.contents[which], dataset)))
 
     @precondition(lambda self: self.readers)
     @rule(
@@ -135,12 +148,12 @@ class Cache(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1), number=st.integers(0, 2))
     def evict(self, which: int, number: int) -> None:
-        self.contents[which].keeping.evict(self.datasets[number].id)
+        self.contents[which].admin.evict(self.datasets[number].id)
 
     @rule(which=st.integers(0, 1), number=st.integers(0, 2), good=st.booleans())
     def somebody_brings_a_file(self, which: int, number: int, good: bool) -> None:
         """At its ONE path, by hand or by ONE-api; it stays as it is whatever happens."""
-        path = self.contents[which].store.final(place(self.datasets[number]))
+        path = self.contents[which].store.final_path(place_of(self.datasets[number]))
         if path.exists():
             return
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,23 +162,23 @@ class Cache(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1), number=st.integers(0, 2))
     def pin(self, which: int, number: int) -> None:
-        self.contents[which].keeping.pin(self.datasets[number].id)
+        self.contents[which].admin.pin(self.datasets[number].id)
         self.pins.add(number)
-        if self.contents[which].known_path(self.datasets[number]) is not None:
+        if self.contents[which].cached_path(self.datasets[number]) is not None:
             self.pinned.add(number)
 
     @rule(which=st.integers(0, 1), number=st.integers(0, 2))
     def unpin(self, which: int, number: int) -> None:
-        self.contents[which].keeping.unpin(self.datasets[number].id)
+        self.contents[which].admin.unpin(self.datasets[number].id)
         self.pins.discard(number)
         self.pinned.discard(number)
 
     @rule(which=st.integers(0, 1))
     def verify(self, which: int) -> None:
         """What is found wrong is put right, and only a power loss makes anything wrong."""
-        found = list(self.contents[which].keeping.verify())
+        found = list(self.contents[which].admin.verify())
         assert self.rotten or all(checked.good for checked in found)
-        assert all(checked.good for checked in self.contents[which].keeping.verify())
+        assert all(checked.good for checked in self.contents[which].admin.verify())
 
     @rule(which=st.integers(0, 1), lose=st.booleans())
     def restart(self, which: int, lose: bool) -> None:
@@ -209,14 +222,17 @@ class Cache(RuleBasedStateMachine):
     @invariant()
     def keeps_what_is_pinned(self) -> None:
         for number in self.pinned:
-            assert self.contents[0].known_path(self.datasets[number]) is not None
+            assert self.contents[0].cached_path(self.datasets[number]) is not None
 
     def _counts_what_is_there(self) -> bool:
-        ledger = self.contents[0].store.ledger
-        there = taken(self.folder / "cache") - sum(map(allocated, self.foreign))
-        return ledger.reserved() == 0 and there - OWN <= ledger.total() <= there + OWN
+        ledger = self.contents[0].store.usage
+        there = disk_bytes(self.folder / "cache") - sum(map(allocated_size, self.foreign))
+        return (
+            ledger.reserved_bytes() == 0
+            and there - RECORDS_SIZE <= ledger.total_bytes() <= there + RECORDS_SIZE
+        )
 
-    def _keep(self, which: int, reader: Reader) -> bool:
+    def _keep(self, which: int, reader: HandleReader) -> bool:
         mine = reader.content is self.contents[which]
         if mine:
             reader.handle.close()
@@ -232,7 +248,7 @@ class Cache(RuleBasedStateMachine):
             HostAuth(None),
             stall=5.0,
             small_file=100_000,
-            limits=Limits(LIMIT),
+            limits=CacheLimits(LIMIT),
         )
         self.contents[which : which + 1] = [content]
         self.transports[which : which + 1] = [transport]
@@ -241,7 +257,7 @@ class Cache(RuleBasedStateMachine):
 def _close(content: Content, transport: Transport) -> None:
     content.close()
     transport.close()
-    content.release()
+    content.close_store()
 
 
 def run(examples: int, steps: int) -> None:

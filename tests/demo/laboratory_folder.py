@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from onefs.demo.folder import FolderLaboratory
+from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.records import DatasetRecord
 
 SESSION = "lab/Subjects/mouse/2020-01-01/001"
@@ -24,7 +24,7 @@ def all_rows(laboratory: FolderLaboratory) -> list[DatasetRecord]:
     return [row for s in laboratory.sessions() for row in laboratory.datasets(s.eid)]
 
 
-def inside(row: DatasetRecord) -> str:
+def path_in_session(row: DatasetRecord) -> str:
     """A dataset's path from its session folder on."""
     return row.file_records[0].relative_path.split("/", 3)[3]
 

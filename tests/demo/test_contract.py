@@ -13,10 +13,19 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 
 from onefs.demo.rest import create_app
-from tests.demo.comparing import differences
-from tests.demo.serving import Answer, ask, served
-from tests.recorded import LOGIN, RecordedSource
-from tests.recordings import ALYX, FILES, RECORDED, Listed, index, not_served, record, replayed
+from tests.demo.raw_http import Answer, ask, served
+from tests.demo.recording_diff import differences
+from tests.recorded_laboratory import LOGIN, RecordedSource
+from tests.recordings import (
+    ALYX,
+    FILES,
+    RECORDED,
+    RecordingEntry,
+    not_served,
+    read_index,
+    record,
+    replayed_recordings,
+)
 
 #: groups of recordings of which every GET is replayed or listed with a reason
 REST_GROUPS = ("auth", "sessions", "session_detail", "datasets", "dataset_detail", "cache", "http")
@@ -38,8 +47,10 @@ _AFTER_EMPTY = "sessions/performance_division_by_zero"
 _THROTTLED = ("http/throttled_429.json", "http/throttled_schema.json")
 
 
-def _extra() -> list[Listed]:
-    return [row for row in index() if _EXTRA.match(row.file) and (RECORDED / row.file).exists()]
+def _extra() -> list[RecordingEntry]:
+    return [
+        row for row in read_index() if _EXTRA.match(row.file) and (RECORDED / row.file).exists()
+    ]
 
 
 @dataclass(frozen=True)
@@ -108,22 +119,24 @@ def throttled_laboratory() -> Iterator[Laboratory]:
 
 
 def test_every_recording_is_replayed_or_listed_with_a_reason() -> None:
-    listed = {row.file for row in index()}
-    gets = [row for row in index() if row.group in GROUPS and row.method == "GET"]
+    listed = {row.file for row in read_index()}
+    gets = [row for row in read_index() if row.group in GROUPS and row.method == "GET"]
     left_out = not_served()
     assert set(left_out) <= listed
     assert all(reason.strip() for reason in left_out.values())
     assert sum(row.file in left_out for row in gets) <= 0.15 * len(gets)
-    both = {row.file for row in replayed(*GROUPS)} | set(left_out)
+    both = {row.file for row in replayed_recordings(*GROUPS)} | set(left_out)
     assert [row.file for row in gets if row.file not in both] == []
     assert [row.file for row in gets if not (RECORDED / row.file).exists()] == []
 
 
 @pytest.mark.parametrize(
-    "row", [*replayed(*REST_GROUPS), *_extra()], ids=lambda row: row.file.removesuffix(".json")
+    "row",
+    [*replayed_recordings(*REST_GROUPS), *_extra()],
+    ids=lambda row: row.file.removesuffix(".json"),
 )
 def test_answer_equals_the_recording(
-    row: Listed, laboratory: Laboratory, request: pytest.FixtureRequest
+    row: RecordingEntry, laboratory: Laboratory, request: pytest.FixtureRequest
 ) -> None:
     recorded = record(row.file)
     server = laboratory

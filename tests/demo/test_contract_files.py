@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from onefs.demo.flatiron import create_app
-from tests.demo.serving import Answer, ask, served
-from tests.recorded import LOGIN, RecordedSource
-from tests.recordings import FILES, Listed, record, replayed
+from tests.demo.raw_http import Answer, ask, served
+from tests.recorded_laboratory import LOGIN, RecordedSource
+from tests.recordings import FILES, RecordingEntry, record, replayed_recordings
 
 #: headers that are equal or absent from both
 _EQUAL = ("Content-Range", "Accept-Ranges", "WWW-Authenticate")
@@ -58,8 +58,10 @@ def _authorization() -> dict[str, str]:
     return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
 
 
-@pytest.mark.parametrize("row", replayed("nginx"), ids=lambda row: row.file.removesuffix(".json"))
-def test_answer_equals_the_recording(row: Listed, address: str) -> None:
+@pytest.mark.parametrize(
+    "row", replayed_recordings("nginx"), ids=lambda row: row.file.removesuffix(".json")
+)
+def test_answer_equals_the_recording(row: RecordingEntry, address: str) -> None:
     recorded = record(row.file)
     answer = _ask(address, recorded)
     headers = recorded["headers"]

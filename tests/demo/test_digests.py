@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.digests import _TICK, Digests
+from onefs.demo.digests import _TIMESTAMP_TICK_NANOSECONDS, Digests
 from tests.running import wait_until
 
 DIGEST = hashlib.md5(b"content").hexdigest()
@@ -20,7 +20,7 @@ def old_file(path: Path, content: bytes = b"content") -> Path:
     """A file that was not written just now: only such are remembered."""
     path.write_bytes(content)
     os.utime(path, ns=(10**18, 10**18))
-    time.sleep(2 * _TICK / 1e9)
+    time.sleep(2 * _TIMESTAMP_TICK_NANOSECONDS / 1e9)
     return path
 
 
@@ -57,7 +57,7 @@ def test_a_file_that_was_just_written_is_not_remembered(
     stat = file.stat()
     digests = Digests()
     # also on a machine that is slow to come to the next line
-    monkeypatch.setattr("onefs.demo.digests._TICK", 60 * 10**9)
+    monkeypatch.setattr("onefs.demo.digests._TIMESTAMP_TICK_NANOSECONDS", 60 * 10**9)
     assert digests.md5(file, stat) == DIGEST
     file.write_bytes(b"CONTENT")
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
@@ -86,12 +86,12 @@ def test_a_large_file_that_has_changed_is_known_to_be_another(tmp_path: Path) ->
     file, database = old_file(tmp_path / "file", bytes(2**20)), tmp_path / "md5.sqlite"
     first = Digests(database, large=2**10)
     first.md5(file, file.stat())
-    assert not first.changed(file, file.stat())
+    assert not first.has_changed(file, file.stat())
     old_file(file, bytes(2**20 - 1) + b"1")
     again = Digests(database, large=2**10)
-    assert again.changed(file, file.stat())
+    assert again.has_changed(file, file.stat())
     wait_until(lambda: again.md5(file, file.stat()))
-    assert not again.changed(file, file.stat())
+    assert not again.has_changed(file, file.stat())
 
 
 def test_without_a_database_it_goes_on(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.made import MadeLaboratory
-from onefs.demo.made.plan import TUTORIAL_EID
+from onefs.demo.alyx_rows import public_path, with_uuid
+from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.records import Login, Source
-from onefs.demo.rows import public_path, with_uuid
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
+from onefs.demo.synthetic import SyntheticLaboratory
+from onefs.demo.synthetic.plan import TUTORIAL_EID
 from tests.demo.laboratory_folder import SESSION, put
 from tests.running import wait_until, within
 
@@ -155,7 +155,7 @@ def test_a_slow_connection_flows_and_does_not_wait_for_the_end(tmp_path: Path) -
 
 
 def test_only_the_own_credentials_are_taken() -> None:
-    source = MadeLaboratory()
+    source = SyntheticLaboratory()
     with Servers(source) as servers:
         url = f"{servers.data_url}/public/nothing"
         for auth in (None, ("iblmember", "wrong"), (LOGIN.username, LOGIN.password)):
@@ -167,7 +167,7 @@ def test_only_the_own_credentials_are_taken() -> None:
 
 
 def test_an_id_serves_its_own_path_only() -> None:
-    source = MadeLaboratory()
+    source = SyntheticLaboratory()
     one, other = source.datasets(TUTORIAL_EID)[:2]
     path = public_path("mainenlab") + with_uuid(one.file_records[0].relative_path, other.id)
     assert source.file(path) is None

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.grown import GrownLaboratory
-from onefs.demo.made import MadeLaboratory
+from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.records import Source
+from onefs.demo.scaled_laboratory import ScaledLaboratory
+from onefs.demo.synthetic import SyntheticLaboratory
 from tests.demo.laboratory_folder import SESSION, put
 
 spec = pytest.importorskip("one.alf.spec")
@@ -39,9 +39,9 @@ def _ids_of_row(row: Mapping[str, Any]) -> Iterator[str]:
 @pytest.fixture(params=["made", "grown", "folder"])
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
     if request.param == "made":
-        return MadeLaboratory()
+        return SyntheticLaboratory()
     if request.param == "grown":
-        return GrownLaboratory(200, 30)
+        return ScaledLaboratory(200, 30)
     put(tmp_path, f"{SESSION}/alf/spikes.times.npy")
     return FolderLaboratory(tmp_path)
 

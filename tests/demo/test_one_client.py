@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from onefs.demo.rest import create_app
-from tests.demo.serving import served
-from tests.recorded import LOGIN, RecordedSource
+from tests.demo.raw_http import served
+from tests.recorded_laboratory import LOGIN, RecordedSource
 from tests.recordings import FILES
 
 one_api = pytest.importorskip("one.api")

@@ -16,12 +16,12 @@ import pytest
 
 from onefs.demo.records import DatasetRecord, Login, SessionRecord
 from onefs.demo.rest import create_app
-from onefs.demo.rest.cache import CacheTables
-from onefs.demo.rest.database import Database
+from onefs.demo.rest.cache_tables import CacheTables
+from onefs.demo.rest.database import DemoDatabase
 from onefs.demo.rest.errors import ApiError
-from onefs.demo.rest.sessions import select_sessions
-from tests.demo.serving import Answer, ask, served
-from tests.recorded import LOGIN, RecordedSource
+from onefs.demo.rest.session_filters import select_sessions
+from tests.demo.raw_http import Answer, ask, served
+from tests.recorded_laboratory import LOGIN, RecordedSource
 from tests.recordings import FILES
 
 _K10 = "18619a05-41c1-4ec1-9aee-e01fc22ca10b"
@@ -248,8 +248,8 @@ def test_cache_tables_are_absent_without_pyarrow(
 
 
 @pytest.fixture(scope="module")
-def database() -> Database:
-    return Database(RecordedSource(as_recorded=True), FILES)
+def database() -> DemoDatabase:
+    return DemoDatabase(RecordedSource(as_recorded=True), FILES)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def database() -> Database:
         ("qc__gte,50", 2),
     ],
 )
-def test_lookups(database: Database, lookup: str, count: int) -> None:
+def test_lookups(database: DemoDatabase, lookup: str, count: int) -> None:
     assert len(select_sessions(database, {"django": lookup})) == count
 
 
@@ -297,7 +297,7 @@ def test_lookups(database: Database, lookup: str, count: int) -> None:
         ("number__range,[1]", "not enough values"),
     ],
 )
-def test_lookups_that_make_no_sense(database: Database, lookup: str, detail: str) -> None:
+def test_lookups_that_make_no_sense(database: DemoDatabase, lookup: str, detail: str) -> None:
     with pytest.raises(ApiError) as refused:
         select_sessions(database, {"django": lookup})
     assert refused.value.status == 500
@@ -306,8 +306,10 @@ def test_lookups_that_make_no_sense(database: Database, lookup: str, detail: str
 
 def test_cache_tables_follow_the_database() -> None:
     tables = CacheTables()
-    known = Database(RecordedSource(), FILES)
+    known = DemoDatabase(RecordedSource(), FILES)
     made = tables.get(known)
     assert tables.get(known) is made
     source = _Simultaneous()
-    assert tables.get(Database(source, FILES)).files["sessions.pqt"] != made.files["sessions.pqt"]
+    assert (
+        tables.get(DemoDatabase(source, FILES)).files["sessions.pqt"] != made.files["sessions.pqt"]
+    )

@@ -24,17 +24,17 @@ from hypothesis.errors import Flaky
 
 from tests.fuzz.inputs import inputs
 from tests.fuzz.specs import Json
-from tests.fuzz.watched import Finding, Watched
+from tests.fuzz.watcher import Finding, Watcher
 
 KEPT = Path(__file__).parents[1] / "data" / "fuzz"
 #: inputs of one run of hypothesis; then the next begins with another seed
-_BATCH = 60
+_BATCH_INPUTS = 60
 #: seconds in which an input is made smaller
-_SHRINKING = 25.0
+_SHRINKING_SECONDS = 25.0
 _MOST_EXAMPLES = 10**6
 
 
-class Wrong(AssertionError):
+class WrongInput(AssertionError):
     """An input that shows something wrong."""
 
 
@@ -42,23 +42,23 @@ class Wrong(AssertionError):
 class Campaign:
     """What was found so far, by signature, with the smallest input that shows it."""
 
-    watched: Watched
+    watched: Watcher
     #: where inputs that fail are kept; None for nowhere
     folder: Path | None = None
     say: Callable[[str], object] = print
-    began: float = field(default_factory=time.monotonic)
+    started_at: float = field(default_factory=time.monotonic)
     found: dict[str, tuple[Finding, Json]] = field(default_factory=dict)
-    again: Counter[str] = field(default_factory=Counter)
-    ran: int = 0
+    repeats: Counter[str] = field(default_factory=Counter)
+    inputs_run: int = 0
 
     def run(self, seconds: float, first: int) -> None:
         """Run inputs for so many seconds, by seeds from ``first`` on."""
-        end = self.began + seconds
+        end = self.started_at + seconds
         number = first
         while time.monotonic() < end:
-            self.batch(number, _BATCH, end)
+            self.batch(number, _BATCH_INPUTS, end)
             number += 1
-            self.say(f"{time.monotonic() - self.began:6.0f} s, {self.ran} inputs")
+            self.say(f"{time.monotonic() - self.started_at:6.0f} s, {self.inputs_run} inputs")
 
     def batch(self, number: int, most: int, end: float = float("inf")) -> None:
         """Run at most so many inputs of one seed, until one is wrong in a way that is new."""
@@ -79,16 +79,18 @@ class Campaign:
             search.check(found)
 
         # flaky: it was wrong twice, and then not; it is kept as it is
-        with suppress(Wrong, Flaky):
+        with suppress(WrongInput, Flaky):
             check()
         ended = search.ended()
         if ended is not None:
             self._keep(*ended)
 
     def _keep(self, finding: Finding, found: Json) -> None:
-        after = time.monotonic() - self.began
+        after = time.monotonic() - self.started_at
         self.found[finding.signature] = finding, found
-        self.say(f"{after:6.0f} s, input {self.ran}: {finding.signature}\n  {finding.detail[:300]}")
+        self.say(
+            f"{after:6.0f} s, input {self.inputs_run}: {finding.signature}\n  {finding.detail[:300]}"
+        )
         if self.folder is not None:
             self.say(f"  kept as {keep(finding, found, self.folder)}")
 
@@ -111,7 +113,7 @@ class _Search:
         finding = self._wrong.get(key) or self._look(found)
         if finding is not None:
             self._wrong[key] = finding
-            raise Wrong(finding.signature)
+            raise WrongInput(finding.signature)
 
     def _look(self, found: Json) -> Finding | None:
         """What is wrong with an input, where that is new."""
@@ -119,20 +121,20 @@ class _Search:
         if time.monotonic() > self._end or self._is_like_the_last(found):
             return None
         finding = campaign.watched.run(found)
-        campaign.ran += 1
+        campaign.inputs_run += 1
         if finding is None or (self.smallest and finding.kind != self.smallest[0].kind):
             return None
         if finding.signature in campaign.found:
-            campaign.again[finding.signature] += 1
+            campaign.repeats[finding.signature] += 1
             return None
         if self.smallest is None:
-            once, finding = finding, campaign.watched.confirmed(found)
+            once, finding = finding, campaign.watched.confirm(found)
             if finding is None:
                 campaign.say(f"not again when run alone: {once.signature}; {once.detail[:200]}")
             if finding is None or finding.signature in campaign.found:
                 return None
             self.first = finding, found
-            self._end = time.monotonic() + _SHRINKING
+            self._end = time.monotonic() + _SHRINKING_SECONDS
         self.smallest = finding, found
         return finding
 
@@ -147,7 +149,7 @@ class _Search:
         """The smallest input that also shows it alone."""
         if self.smallest is None or self.smallest == self.first:
             return self.smallest
-        finding = self._campaign.watched.confirmed(self.smallest[1])
+        finding = self._campaign.watched.confirm(self.smallest[1])
         same = finding is not None and finding.kind == self.smallest[0].kind
         return self.smallest if same else self.first
 
@@ -177,13 +179,13 @@ def main(arguments: list[str]) -> int:
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with (
         tempfile.TemporaryDirectory(prefix="onefs-fuzz-", dir=memory) as folder,
-        Watched(Path(folder)) as run,
+        Watcher(Path(folder)) as run,
     ):
         campaign = Campaign(run, given_.keep, lambda line: print(line, flush=True))
         campaign.run(given_.minutes * 60, first)
-    print(f"{campaign.ran} inputs, {len(campaign.found)} faults")
+    print(f"{campaign.inputs_run} inputs, {len(campaign.found)} faults")
     for signature in campaign.found:
-        print(f"  {signature} (and {campaign.again[signature]} times more)")
+        print(f"  {signature} (and {campaign.repeats[signature]} times more)")
     return 1 if campaign.found else 0
 
 

@@ -1,4 +1,4 @@
-"""The process that is watched: onefs over the lying laboratory. Run by ``tests.fuzz.watched``.
+"""The process that is watched: onefs over the lying laboratory. Run by ``tests.fuzz.watcher``.
 
 It takes one input a line on standard input, and says on standard output what it is about to do and
 what it found. A thread counts in a file that the watching process maps: while the interpreter is
@@ -24,46 +24,51 @@ from pathlib import Path
 from typing import TextIO
 
 from onefs.access import Access, Deadlines, GivenLogin
-from onefs.cli.chosen import forgive
-from onefs.credentials import DataCredentials
+from onefs.cache_tables.worker import build_in_child
+from onefs.catalogue.sync import sync_from_server
+from onefs.cli.cached_datasets import clear_rejections
+from onefs.config.cache_options import CacheOptions
+from onefs.config.credentials import DataCredentials
+from onefs.config.secret import Secret
+from onefs.config.settings import Settings
 from onefs.errors import OnefsError
 from onefs.http import Transport
-from onefs.metadata.tables_child import build_apart
-from onefs.metadata.tables_sync import from_server
-from onefs.mount import library, logs
+from onefs.mount import daemon_log, libfuse
 from onefs.one import ONE
-from onefs.secret import Secret
-from onefs.settings import Settings
-from onefs.storing import Storing
-from tests.fuzz.doing import Place, do
-from tests.fuzz.looking import Seen, see
+from tests.fuzz.snapshot import Snapshot, take_snapshot
 from tests.fuzz.specs import Json
+from tests.fuzz.user_operations import Place, perform
 
 #: seconds between two counts
-_BEAT = 0.02
+_BEAT_SECONDS = 0.02
 #: seconds that a request of metadata may take, and that bytes may stay away
-_DEADLINE = 1.5
+_DEADLINE_SECONDS = 1.5
 #: files up to this size are fetched whole, so that the large one is not
 _SMALL_FILE = 1 << 20
 #: seconds between two looks whether all is right again
-_LOOK_AGAIN = 0.3
+_LOOK_AGAIN_SECONDS = 0.3
 #: documented pauses, in seconds, made shorter wherever a module knows them
 _PAUSES = {
-    "FAILURE_PAUSE": 0.2,
-    "FIRST_LOOK": 0.2,
-    "LONGEST_LOOK": 0.5,
-    "PROBE_PAUSE": 0.2,
-    "NEGATIVE_AGE": 0.3,
-    "FIRST_DELAY": 0.01,
-    "LONGEST_DELAY": 0.2,
-    "LONGEST_WISH": 1.0,
-    "FIRST_PAUSE_SECONDS": 0.2,
-    "LONGEST_PAUSE_SECONDS": 0.5,
-    "PROBE_PAUSE_SECONDS": 0.2,
-    "SECOND_LOOK": 0.1,
-    "LOGIN_PAUSE_SECONDS": 0.2,
+    ("onefs.catalogue.ttl", "FAILURE_PAUSE_SECONDS"): 0.2,
+    ("onefs.catalogue.availability", "FAILURE_PAUSE_SECONDS"): 0.2,
+    ("onefs.catalogue.listing_cache", "FAILURE_PAUSE_SECONDS"): 0.2,
+    ("onefs.catalogue.ttl", "NEGATIVE_TTL_SECONDS"): 0.3,
+    ("onefs.download.hosts", "FAILURE_TTL_SECONDS"): 0.2,
+    ("onefs.download.whole_file", "FAILURE_TTL_SECONDS"): 0.2,
+    ("onefs.download.hosts", "MAX_RETRY_AFTER_SECONDS"): 1.0,
+    ("onefs.catalogue.availability", "FIRST_PROBE_PAUSE_SECONDS"): 0.2,
+    ("onefs.catalogue.availability", "MAX_PROBE_PAUSE_SECONDS"): 0.5,
+    ("onefs.http.retry", "FIRST_DELAY_SECONDS"): 0.01,
+    ("onefs.http.retry", "MAX_DELAY_SECONDS"): 0.2,
+    ("onefs.cache.mismatches", "FIRST_PAUSE_SECONDS"): 0.2,
+    ("onefs.cache.mismatches", "LONGEST_PAUSE_SECONDS"): 0.5,
+    ("onefs.download.circuit_breaker", "PROBE_PAUSE_SECONDS"): 0.2,
+    ("onefs.download.whole_file", "MISMATCH_RETRY_SECONDS"): 0.1,
+    ("onefs.alyx.auth", "LOGIN_PAUSE_SECONDS"): 0.2,
+    ("onefs.alyx.tokens", "LOGIN_PAUSE_SECONDS"): 0.2,
+    ("onefs.tree.search_folders", "RESULT_TTL_SECONDS"): 0.2,
+    ("onefs.tree.size_lookup", "NEGATIVE_TTL_SECONDS"): 0.2,
 }
-_PAUSES_OF_ONE = {("onefs.tree.searches", "AGE"): 0.2, ("onefs.tree.sizes", "PAUSE"): 0.2}
 
 
 class _Failed(Exception):
@@ -75,15 +80,15 @@ def main() -> None:
     wishes, reports = sys.stdin, os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     faulthandler.register(signal.SIGUSR2, all_threads=True)
-    library.tune()
-    logs.set_up(None, "info")
+    libfuse.tune_process()
+    daemon_log.set_up_logging(None, "info")
     warnings.simplefilter("ignore")
     _beat(Path(sys.argv[1]))
     _import_all()
     _shorten_pauses()
     for line in wishes:
         wish = json.loads(line)
-        run = _Run(wish, wishes, reports)
+        run = _InputRun(wish, wishes, reports)
         findings = run.findings()
         run.say({"findings": findings})
 
@@ -97,33 +102,28 @@ def _beat(path: Path) -> None:
         while True:
             number += 1
             shared[:8] = struct.pack("Q", number)
-            time.sleep(_BEAT)
+            time.sleep(_BEAT_SECONDS)
 
     threading.Thread(target=count, name="fuzz-beat", daemon=True).start()
 
 
 def _import_all() -> None:
     """Have the parts loaded that are loaded when they are first needed."""
-    import onefs.content.reader
-    import onefs.metadata.catalogue
-    import onefs.one.loading
-    import onefs.tree.laboratory  # noqa: F401
+    import onefs.catalogue.catalogue
+    import onefs.content.content
+    import onefs.one.loader
+    import onefs.tree.laboratory_tree  # noqa: F401
 
 
 def _shorten_pauses() -> None:
-    for name, module in list(sys.modules.items()):
-        if not name.startswith("onefs."):
-            continue
-        for constant, seconds in _PAUSES.items():
-            if hasattr(module, constant):
-                setattr(module, constant, seconds)
-    for (name, constant), seconds in _PAUSES_OF_ONE.items():
+    for (name, constant), seconds in _PAUSES.items():
+        assert hasattr(sys.modules[name], constant), (name, constant)
         setattr(sys.modules[name], constant, seconds)
     # of the cache tables' archive, which waits a minute for a byte as everything else does
     Transport.stream.__kwdefaults__["stall_timeout"] = 1.5
 
 
-class _Run:
+class _InputRun:
     """One input."""
 
     def __init__(self, wish: Json, wishes: TextIO, reports: TextIO) -> None:
@@ -161,15 +161,15 @@ class _Run:
             self._open()
         self.ask({"at": "lie"})
         with suppress(OnefsError):
-            self._lied_to()
+            self._run_operations_under_faults()
         record = self.ask({"at": "right"})
         if self._input["reopen"]:
             self._close()
-        self._heal(record)
+        self._wait_until_healed(record)
         self.say({"at": "close"})
         self._close()
 
-    def _lied_to(self) -> None:
+    def _run_operations_under_faults(self) -> None:
         if self._place is None:
             self._open()
         place = self._place
@@ -180,21 +180,23 @@ class _Run:
                 raise _Failed(f"harmless: {wrong[0]}")
         for operation in self._input["operations"]:
             self.say({"at": operation["do"]})
-            do(operation, place)
+            perform(operation, place)
 
-    def _heal(self, record: Json) -> None:
+    def _wait_until_healed(self, record: Json) -> None:
         """Wait until everything is right again; raises _Failed when it does not become so."""
         self.say({"at": "heal"})
         truth = self._wish["truth"]
         if truth is None:
             self._open()
             assert self._place is not None
-            self.say({"seen": see(self._place.access, self._place.one)})
+            self.say({"seen": take_snapshot(self._place.access, self._place.one)})
             return
         if not record["alyx"]:
             spared = set(record["spared"])
             most = {path: seen for path, seen in truth.items() if path not in spared}
-            self._until_right(lambda place: _missing(see(place.access, place.one), most), "lasting")
+            self._until_right(
+                lambda place: _missing(take_snapshot(place.access, place.one), most), "lasting"
+            )
         if record["tables"]:
             self._until_right(_synced, "lasting in sync")
         if record["alyx"] or record["spared"]:
@@ -202,13 +204,13 @@ class _Run:
 
     def _until_right(self, look: Callable[[Place], list[str]], what: str) -> None:
         end = time.monotonic() + self._wish["healing"]
-        while wrong := self._heard(look):
+        while wrong := self._result_or_error(look):
             if time.monotonic() > end:
                 raise _Failed(f"{what}: {wrong[0]}")
             self.say({"at": "heal"})
-            time.sleep(_LOOK_AGAIN)
+            time.sleep(_LOOK_AGAIN_SECONDS)
 
-    def _heard(self, work: Callable[[Place], list[str]]) -> list[str]:
+    def _result_or_error(self, work: Callable[[Place], list[str]]) -> list[str]:
         """What some work gives on an open laboratory, or the error that it ends with."""
         try:
             if self._place is None:
@@ -228,13 +230,13 @@ class _Run:
             cache_dir=self._folder / "cache",
             state_dir=self._folder / "state",
             data_url=self._wish["data_url"],
-            storing=Storing(small_file=_SMALL_FILE),
+            cache_options=CacheOptions(small_file=_SMALL_FILE),
         )
         access = Access(
             settings,
             "fuzz",
             login=GivenLogin(Secret(login["password"]), data),
-            deadlines=Deadlines(_DEADLINE, _DEADLINE),
+            deadlines=Deadlines(_DEADLINE_SECONDS, _DEADLINE_SECONDS),
         )
         self._place = Place(access, ONE.over(access, settings), self._folder)
 
@@ -244,7 +246,7 @@ class _Run:
             place.one.close()
 
 
-def _missing(seen: Seen, truth: Seen) -> list[str]:
+def _missing(seen: Snapshot, truth: Snapshot) -> list[str]:
     """What is not as ``truth`` has it; there may be more."""
     return [
         f"{path} is {seen.get(path, 'absent')}, not {truth[path]}"
@@ -255,20 +257,20 @@ def _missing(seen: Seen, truth: Seen) -> list[str]:
 
 def _synced(place: Place) -> list[str]:
     """Nothing, after newer tables were taken."""
-    from_server(place.access.alyx, place.folder / "state", builder=build_apart)
+    sync_from_server(place.access.alyx, place.folder / "state", builder=build_in_child)
     return []
 
 
-def _refreshed(place: Place, truth: Seen) -> list[str]:
+def _refreshed(place: Place, truth: Snapshot) -> list[str]:
     """What differs after ``onefs refresh``, which is repeated: answers may have been under way."""
-    place.access.catalogue.want_anew(())
-    forgive(place.access, ())
+    place.access.catalogue.invalidate(())
+    clear_rejections(place.access, ())
     return _differences(place, truth)
 
 
-def _differences(place: Place, truth: Seen) -> list[str]:
+def _differences(place: Place, truth: Snapshot) -> list[str]:
     """What is not as ``truth`` has it, or should not be there."""
-    seen = see(place.access, place.one)
+    seen = take_snapshot(place.access, place.one)
     extra = sorted(seen.keys() - truth.keys())
     return _missing(seen, truth) or [f"{path} should not be there: {seen[path]}" for path in extra]
 

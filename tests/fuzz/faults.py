@@ -10,7 +10,7 @@ import string
 
 from hypothesis import strategies as st
 
-from tests.fuzz.odd import (
+from tests.fuzz.odd_values import (
     FIELDS,
     LARGE_SIZES,
     LINES,
@@ -47,7 +47,7 @@ FRAMES = ("chunked", "close", "trickle", "stall", "nothing", "reset")
 #: what these change of an answer, its receiver must not notice (RFC 9110, 15.2; RFC 9112, 4 and 7)
 _UNNOTICED_FRAMES = ("chunked", "close", "trickle")
 _PRINTABLE = frozenset(string.ascii_letters + string.digits + string.punctuation + " ")
-_MODEST = 500
+_MOST_HEADER_BYTES = 500
 
 
 def _headers(most: int = 3) -> st.SearchStrategy[Json]:
@@ -254,20 +254,22 @@ def is_harmless(fault: Json) -> bool:
     if what == "frame":
         return fault["frame"] in _UNNOTICED_FRAMES
     if what == "header":
-        return fault["name"] in ("X-Fuzz", "Server", "Link") and _is_modest(fault["value"])
+        return fault["name"] in ("X-Fuzz", "Server", "Link") and _is_short(fault["value"])
     return False
 
 
 def _is_interim(head: Json) -> bool:
     """A provisional answer that is none of another protocol's, and no longer than usual."""
-    short = _is_modest(head["reason"]) and len(head["headers"]) <= 2
+    short = _is_short(head["reason"]) and len(head["headers"]) <= 2
     # what a provisional answer says of its body or connection would be nonsense
     plain = all(
-        name in ("Link", "Server", "X-Fuzz", "Date", "Vary") and _is_modest(value)
+        name in ("Link", "Server", "X-Fuzz", "Date", "Vary") and _is_short(value)
         for name, value in head["headers"]
     )
     return head["status"] != 101 and short and plain
 
 
-def _is_modest(given: Json) -> bool:
-    return isinstance(given, str) and len(given) < _MODEST and _PRINTABLE.issuperset(given)
+def _is_short(given: Json) -> bool:
+    return (
+        isinstance(given, str) and len(given) < _MOST_HEADER_BYTES and _PRINTABLE.issuperset(given)
+    )

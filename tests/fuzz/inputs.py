@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from onefs.metadata.terms import ALIASES, VOCABULARY
+from onefs.search.vocabulary import ALIASES, VOCABULARY
 from tests.fuzz.faults import faults, faults_of_tables
-from tests.fuzz.odd import PIECES, SIZES, texts, values, weighted
+from tests.fuzz.odd_values import (
+    PIECES,
+    SIZES,
+    texts,
+    values,
+    weighted,
+)
 from tests.fuzz.specs import Json
 
 _TREE = (

@@ -18,12 +18,17 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from onefs.demo import flatiron, rest
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.listener import Listener
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.http_server import Listener
 from onefs.demo.records import Login
 from tests.fuzz.bodies import damaged, encoded
 from tests.fuzz.specs import Json, text
-from tests.scripted import Request, Script, Scripted, Talk
+from tests.scripted_server import (
+    Request,
+    Script,
+    ScriptedConnection,
+    ScriptedServer,
+)
 
 #: a fault that is to last takes so many answers
 ALWAYS = 1_000_000
@@ -32,7 +37,7 @@ _OWN = ("connection", "transfer-encoding", "content-length", "keep-alive")
 _LONGEST_PIECE = 1 << 20
 _TABLES_INFO = "/cache/info/"
 #: seconds; deadlines are shorter
-_LONGEST_STALL = 10.0
+_LONGEST_STALL_SECONDS = 10.0
 #: what is changed after what else: a body before it is packed, a header when all are there
 _ORDER = {"body": 1, "encoding": 2, "header": 3}
 
@@ -89,19 +94,19 @@ class Record:
     tables: bool = False
 
 
-class _Front(Scripted):
+class _LyingServer(ScriptedServer):
     """One of the two servers, as the client sees it."""
 
-    def __init__(self, owner: Laboratory, name: str) -> None:
+    def __init__(self, owner: LyingLaboratory, name: str) -> None:
         super().__init__({})
         self._owner, self._name = owner, name
 
     def next_script(self, request: Request) -> Script:
-        """See :class:`tests.scripted.Scripted`."""
+        """See :class:`tests.scripted_server.ScriptedServer`."""
         return lambda talk: self._owner.answer(self._name, talk)
 
 
-class Laboratory:
+class LyingLaboratory:
     """Both servers of a small laboratory, which lie while there are faults. A context manager."""
 
     def __init__(self, folder: Path) -> None:
@@ -113,7 +118,7 @@ class Laboratory:
         #: cache tables that were lied about are taken anew only when there are newer ones
         self._edition = 0
         self.record = Record()
-        self._fronts = {name: _Front(self, name) for name in ("alyx", "data")}
+        self._fronts = {name: _LyingServer(self, name) for name in ("alyx", "data")}
         self._backs = {name: Listener(0) for name in self._fronts}
         source = FolderLaboratory(folder)
         self._apps = {
@@ -131,7 +136,7 @@ class Laboratory:
         """The file server's address."""
         return self._fronts["data"].url
 
-    def __enter__(self) -> Laboratory:
+    def __enter__(self) -> LyingLaboratory:
         for name, back in self._backs.items():
             back.start(self._apps[name])
             self._fronts[name].__enter__()
@@ -149,7 +154,7 @@ class Laboratory:
             self._right.clear()
             self.record = Record()
 
-    def be_right(self) -> Record:
+    def stop_lying(self) -> Record:
         """Answer truly from now on, and end what stalls; what was done until now."""
         with self._lock:
             self._faults = []
@@ -157,7 +162,7 @@ class Laboratory:
             self._edition += self.record.tables
             return self.record
 
-    def answer(self, name: str, talk: Talk) -> None:
+    def answer(self, name: str, talk: ScriptedConnection) -> None:
         """Answer one request of the client."""
         true = self._ask(name, talk.request)
         path = urlsplit(talk.request.target).path
@@ -254,7 +259,9 @@ def _changed(answer: Answer, fault: Json) -> Answer:
     return answer
 
 
-def _send(talk: Talk, answer: Answer, faults: Sequence[Json], right: threading.Event) -> None:
+def _send(
+    talk: ScriptedConnection, answer: Answer, faults: Sequence[Json], right: threading.Event
+) -> None:
     by_kind = {fault["what"]: fault for fault in faults}
     for interim in by_kind.get("before", {}).get("heads", ()):
         headers = [(name, text(value)) for name, value in interim["headers"]]
@@ -275,7 +282,7 @@ def _send(talk: Talk, answer: Answer, faults: Sequence[Json], right: threading.E
         headers.append(("Content-Length", str(length)))
     talk.send(_head(answer.status, answer.reason, headers))
     if frame == "stall":
-        right.wait(_LONGEST_STALL)
+        right.wait(_LONGEST_STALL_SECONDS)
         talk.hang_up()
     if frame == "trickle":
         for at in range(min(len(body), 64)):

@@ -9,97 +9,97 @@ from pathlib import Path
 
 import pytest
 
-from onefs.credentials import DataCredentials
+from onefs.config.credentials import DataCredentials
+from onefs.config.secret import Secret
 from onefs.errors import (
     DataServerCredentials,
     ServerError,
     UsageError,
 )
 from onefs.http import HostAuth, Transport
-from onefs.secret import Secret
-from tests import scripted
-from tests.http.asking import read
-from tests.scripted import Script, Scripted, answer
+from tests import scripted_server
+from tests.http.calls import read
+from tests.scripted_server import Script, ScriptedServer, answer
 
 TLS = Path(__file__).parent.parent / "data" / "tls"
 CERTIFICATE = TLS / "cert.pem"
-PAIR = DataCredentials("iblmember", Secret("s3cr3t-pass"), "test")
+LOGIN = DataCredentials("iblmember", Secret("s3cr3t-pass"), "test")
 
 
 class TestHostAuth:
     def secret(self, body: bytes = b"data") -> Script:
-        return scripted.basic(PAIR.username, PAIR.password, answer(body))
+        return scripted_server.basic(LOGIN.username, LOGIN.password, answer(body))
 
-    def sent(self, server: Scripted) -> list[bool]:
+    def sent(self, server: ScriptedServer) -> list[bool]:
         return ["authorization" in request.headers for request in server.requests]
 
     def test_sent_after_a_challenge_and_then_at_once(self, client: Transport) -> None:
-        with Scripted({"/f": self.secret()}) as server:
-            auth = HostAuth(PAIR, confirmed=[server.url])
+        with ScriptedServer({"/f": self.secret()}) as server:
+            auth = HostAuth(LOGIN, confirmed=[server.url])
             assert read(client.stream(f"{server.url}/f", auth=auth)) == b"data"
             assert read(client.stream(f"{server.url}/f", auth=auth)) == b"data"
             assert self.sent(server) == [False, True, True]
 
     def test_sent_at_once_to_a_host_named_beforehand(self, client: Transport) -> None:
-        with Scripted({"/f": self.secret()}) as server:
-            auth = HostAuth(PAIR, [f"{server.url}/public"])
+        with ScriptedServer({"/f": self.secret()}) as server:
+            auth = HostAuth(LOGIN, [f"{server.url}/public"])
             assert read(client.stream(f"{server.url}/f", auth=auth)) == b"data"
             assert self.sent(server) == [True]
 
-    def test_never_sent_where_nobody_asks(self, client: Transport) -> None:
-        with Scripted({"/f": answer(b"open")}) as server:
-            auth = HostAuth(PAIR, confirmed=[server.url])
+    def test_never_sent_without_a_challenge(self, client: Transport) -> None:
+        with ScriptedServer({"/f": answer(b"open")}) as server:
+            auth = HostAuth(LOGIN, confirmed=[server.url])
             read(client.stream(f"{server.url}/f", auth=auth))
             assert self.sent(server) == [False]
 
     @pytest.mark.parametrize("challenge", ["Bearer", "Digest realm=x", ""])
     def test_never_sent_for_another_challenge(self, client: Transport, challenge: str) -> None:
-        with Scripted({"/f": scripted.unauthorized(challenge)}) as server:
-            auth = HostAuth(PAIR, confirmed=[server.url])
+        with ScriptedServer({"/f": scripted_server.unauthorized(challenge)}) as server:
+            auth = HostAuth(LOGIN, confirmed=[server.url])
             with pytest.raises(DataServerCredentials, match="another kind"):
                 read(client.stream(f"{server.url}/f", auth=auth))
             assert self.sent(server) == [False]
 
     def test_never_sent_to_where_a_redirect_leads(self, client: Transport) -> None:
-        with Scripted({"/f": self.secret()}) as other:
-            script = scripted.basic(
-                PAIR.username, PAIR.password, scripted.redirect(f"{other.url}/f")
+        with ScriptedServer({"/f": self.secret()}) as other:
+            script = scripted_server.basic(
+                LOGIN.username, LOGIN.password, scripted_server.redirect(f"{other.url}/f")
             )
-            with Scripted({"/f": script}) as server:
-                auth = HostAuth(PAIR, confirmed=[server.url])
+            with ScriptedServer({"/f": script}) as server:
+                auth = HostAuth(LOGIN, confirmed=[server.url])
                 with pytest.raises(DataServerCredentials, match="not confirmed"):
                     read(client.stream(f"{server.url}/f", auth=auth))
                 assert self.sent(server) == [False, True]
             assert self.sent(other) == [False]
 
     def test_refused(self, client: Transport) -> None:
-        with Scripted({"/f": scripted.unauthorized()}) as server:
-            auth = HostAuth(PAIR, confirmed=[server.url])
+        with ScriptedServer({"/f": scripted_server.unauthorized()}) as server:
+            auth = HostAuth(LOGIN, confirmed=[server.url])
             with pytest.raises(DataServerCredentials, match="refuses its user") as caught:
                 read(client.stream(f"{server.url}/f", auth=auth))
             assert len(server.requests) == 2
-        assert PAIR.password not in str(caught.value)
+        assert LOGIN.password not in str(caught.value)
 
     def test_none_known(self, client: Transport) -> None:
         with (
-            Scripted({"/f": scripted.unauthorized()}) as server,
+            ScriptedServer({"/f": scripted_server.unauthorized()}) as server,
             pytest.raises(DataServerCredentials, match="onefs setup"),
         ):
             read(client.stream(f"{server.url}/f", auth=HostAuth(None)))
 
     def test_new_credentials_are_taken_up(self, client: Transport) -> None:
         wrong = DataCredentials("iblmember", Secret("wrong-one"), "test")
-        with Scripted({"/f": self.secret()}) as server:
+        with ScriptedServer({"/f": self.secret()}) as server:
             auth = HostAuth(wrong, confirmed=[server.url])
             with pytest.raises(DataServerCredentials):
                 read(client.stream(f"{server.url}/f", auth=auth))
-            auth.replace(PAIR)
+            auth.replace_credentials(LOGIN)
             assert read(client.stream(f"{server.url}/f", auth=auth)) == b"data"
 
     def test_eight_at_once_all_get_in(self, client: Transport) -> None:
         bodies: list[bytes] = []
-        with Scripted({"/f": self.secret()}) as server:
-            auth = HostAuth(PAIR, confirmed=[server.url])
+        with ScriptedServer({"/f": self.secret()}) as server:
+            auth = HostAuth(LOGIN, confirmed=[server.url])
             threads = [
                 threading.Thread(
                     target=lambda: bodies.append(read(client.stream(f"{server.url}/f", auth=auth)))
@@ -124,14 +124,14 @@ class TestOrigins:
     """Scheme, host and port decide; the pair never travels over http for a host of https."""
 
     def secret(self) -> Script:
-        return scripted.basic(PAIR.username, PAIR.password, answer(b"data"))
+        return scripted_server.basic(LOGIN.username, LOGIN.password, answer(b"data"))
 
-    def sent(self, server: Scripted) -> list[bool]:
+    def sent(self, server: ScriptedServer) -> list[bool]:
         return ["authorization" in request.headers for request in server.requests]
 
     def test_a_host_that_is_not_confirmed_does_not_get_the_pair(self, client: Transport) -> None:
-        with Scripted({"/f": self.secret()}) as server, Scripted({}) as own:
-            auth = HostAuth(PAIR, [own.url])
+        with ScriptedServer({"/f": self.secret()}) as server, ScriptedServer({}) as own:
+            auth = HostAuth(LOGIN, [own.url])
             for _ in range(2):
                 with pytest.raises(DataServerCredentials) as caught:
                     read(client.stream(f"{server.url}/f", auth=auth))
@@ -140,10 +140,10 @@ class TestOrigins:
             assert self.sent(server) == [False, False]
 
     def test_another_port_or_name_of_a_host_is_another_origin(self, client: Transport) -> None:
-        with Scripted({"/f": self.secret()}) as server:
+        with ScriptedServer({"/f": self.secret()}) as server:
             _, _, port = server.url.rpartition(":")
             for url in (f"http://localhost:{port}/f", f"http://own@127.0.0.1:{port}/f"):
-                auth = HostAuth(PAIR, ["http://127.0.0.1:1", "http://own"], ["http://127.0.0.1"])
+                auth = HostAuth(LOGIN, ["http://127.0.0.1:1", "http://own"], ["http://127.0.0.1"])
                 with pytest.raises(DataServerCredentials):
                     read(client.stream(url, auth=auth))
             own = f"Basic {base64.b64encode(b'own:').decode()}"
@@ -154,11 +154,11 @@ class TestOrigins:
         self, client: Transport, tls: ssl.SSLContext, how: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
-        with Scripted({"/f%20g": self.secret()}, tls) as server:
+        with ScriptedServer({"/f%20g": self.secret()}, tls) as server:
             named: list[list[str]] = [[], []]
             named[how] = [server.url]
             url = f"http{server.url.removeprefix('https')}/f%20g?x=1"
-            with client.stream(url, auth=HostAuth(PAIR, *named)) as stream:
+            with client.stream(url, auth=HostAuth(LOGIN, *named)) as stream:
                 assert b"".join(stream.iter_chunks()) == b"data"
                 assert stream.url == f"{server.url}/f%20g?x=1"
 
@@ -166,10 +166,10 @@ class TestOrigins:
         self, client: Transport, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
-        with Scripted({"/f": self.secret(), "/g": answer(b"open")}) as plain:
-            scripts = {f"/{name}": scripted.redirect(f"{plain.url}/{name}") for name in "fg"}
-            with Scripted(scripts, tls) as server:
-                auth = HostAuth(PAIR, [server.url, plain.url])
+        with ScriptedServer({"/f": self.secret(), "/g": answer(b"open")}) as plain:
+            scripts = {f"/{name}": scripted_server.redirect(f"{plain.url}/{name}") for name in "fg"}
+            with ScriptedServer(scripts, tls) as server:
+                auth = HostAuth(LOGIN, [server.url, plain.url])
                 with pytest.raises(DataServerCredentials, match="redirect from https to http"):
                     read(client.stream(f"{server.url}/f", auth=auth))
                 assert read(client.stream(f"{server.url}/g", auth=auth)) == b"open"
@@ -182,19 +182,19 @@ class TestOrigins:
     ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
         scripts: dict[str, Script] = {"/f": self.secret()}
-        with Scripted(scripts, tls) as server:
+        with ScriptedServer(scripts, tls) as server:
             away = f"http{server.url.removeprefix('https')}/f"
-            with Scripted({"/old": scripted.redirect(away)}) as old:
-                auth = HostAuth(PAIR, [server.url])
+            with ScriptedServer({"/old": scripted_server.redirect(away)}) as old:
+                auth = HostAuth(LOGIN, [server.url])
                 assert read(client.stream(f"{old.url}/old", auth=auth)) == b"data"
             assert self.sent(old) == [False]
 
     def test_a_redirect_to_a_confirmed_host_gets_the_pair_there(self, client: Transport) -> None:
         with (
-            Scripted({"/f": self.secret()}) as mirror,
-            Scripted({"/f": scripted.redirect(f"{mirror.url}/f")}) as server,
+            ScriptedServer({"/f": self.secret()}) as mirror,
+            ScriptedServer({"/f": scripted_server.redirect(f"{mirror.url}/f")}) as server,
         ):
-            auth = HostAuth(PAIR, confirmed=[mirror.url])
+            auth = HostAuth(LOGIN, confirmed=[mirror.url])
             assert read(client.stream(f"{server.url}/f", auth=auth)) == b"data"
             assert self.sent(server) == [False]
 
@@ -213,21 +213,21 @@ class TestOrigins:
     ) -> None:
         """urllib3 ends the host at the backslash, Python's parser at the @."""
         with pytest.raises(UsageError, match="is not a URL"):
-            read(client.stream(url, auth=HostAuth(PAIR, ["http://127.0.0.1:1"])))
+            read(client.stream(url, auth=HostAuth(LOGIN, ["http://127.0.0.1:1"])))
 
     def test_the_loopback_of_an_embedded_laboratory(self, client: Transport) -> None:
-        with Scripted({"/f": self.secret()}) as server:
-            auth = HostAuth(PAIR, loopback=True)
+        with ScriptedServer({"/f": self.secret()}) as server:
+            auth = HostAuth(LOGIN, loopback=True)
             assert read(client.stream(f"{server.url}/f", auth=auth)) == b"data"
-        assert auth.answer("http://lab.org/f", "Basic", None) is None
+        assert auth.header_for_challenge("http://lab.org/f", "Basic", None) is None
 
     def test_what_is_withdrawn_is_not_sent_any_more(self) -> None:
-        auth = HostAuth(PAIR, confirmed=["https://a.org"])
-        assert auth.answer("https://a.org/f", "Basic realm=x", None) is not None
-        assert auth.header("https://a.org/g") is not None
-        auth.trust([], ["https://b.org"])
-        assert auth.header("https://a.org/g") is None
-        assert auth.answer("https://a.org/f", "Basic realm=x", None) is None
+        auth = HostAuth(LOGIN, confirmed=["https://a.org"])
+        assert auth.header_for_challenge("https://a.org/f", "Basic realm=x", None) is not None
+        assert auth.authorization_header("https://a.org/g") is not None
+        auth.set_trusted_origins([], ["https://b.org"])
+        assert auth.authorization_header("https://a.org/g") is None
+        assert auth.header_for_challenge("https://a.org/f", "Basic realm=x", None) is None
 
     @pytest.mark.parametrize(
         "location", ["http://h:99999/", "http://[::1/", r"http://a\@b/", "ftp://h/"]
@@ -235,7 +235,7 @@ class TestOrigins:
     def test_a_redirect_to_no_address_is_the_servers_fault(
         self, client: Transport, location: str
     ) -> None:
-        with Scripted({"/f": scripted.redirect(location)}) as server:
-            for auth in (None, HostAuth(PAIR, [server.url])):
+        with ScriptedServer({"/f": scripted_server.redirect(location)}) as server:
+            for auth in (None, HostAuth(LOGIN, [server.url])):
                 with pytest.raises(ServerError, match=r"which is not HTTP|with a user"):
                     read(client.stream(f"{server.url}/f", auth=auth))

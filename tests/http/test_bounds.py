@@ -14,10 +14,16 @@ import pytest
 
 from onefs.errors import OnefsError, ServerError, TooLarge
 from onefs.http import Transport
-from onefs.http.retry import LONGEST_WISH_SECONDS, retry_after_seconds
-from tests import scripted
-from tests.http.asking import get, read
-from tests.scripted import Scripted, Talk, answer, answer_json, raw
+from onefs.http.retry import MAX_RETRY_AFTER_SECONDS, retry_after_seconds
+from tests import scripted_server
+from tests.http.calls import get, read
+from tests.scripted_server import (
+    ScriptedConnection,
+    ScriptedServer,
+    answer,
+    answer_json,
+    raw,
+)
 
 #: seconds in which a bounded answer is dealt with on a busy machine; unbounded ones take minutes
 SOON = 60.0
@@ -28,7 +34,7 @@ class TestUnpacked:
     def test_a_small_answer_that_unpacks_to_a_huge_one(
         self, client: Transport, unit: bytes
     ) -> None:
-        packed = scripted.gzipped(b"[" + unit * (60 * 1024 * 1024 // len(unit)))
+        packed = scripted_server.gzipped(b"[" + unit * (60 * 1024 * 1024 // len(unit)))
         began = time.monotonic()
         with pytest.raises(TooLarge, match="more than 32 MiB"):
             get(client, packed, deadline=30.0)
@@ -48,11 +54,14 @@ class TestUnpacked:
     def test_more_values_than_are_parsed(self, client: Transport, unit: str) -> None:
         text = f"[{','.join([unit] * 2_000_000)}]"
         with pytest.raises(TooLarge, match="more than 2,000,000 values"):
-            get(client, scripted.gzipped(text.encode()), deadline=30.0)
+            get(client, scripted_server.gzipped(text.encode()), deadline=30.0)
 
     def test_what_is_just_below_the_bounds_is_read(self, client: Transport) -> None:
         rows = [{"a": number} for number in range(900_000)]
-        assert get(client, scripted.gzipped(json.dumps(rows).encode()), deadline=60.0).body == rows
+        assert (
+            get(client, scripted_server.gzipped(json.dumps(rows).encode()), deadline=60.0).body
+            == rows
+        )
 
     def test_several_gzip_streams_are_one_body(self, client: Transport) -> None:
         packed = gzip.compress(b"[1,") + gzip.compress(b"2]") + b"what follows is left out"
@@ -94,16 +103,16 @@ class TestUnpacked:
 
 _MEASURE = """
 import gzip, json, time
-from onefs import memory
+from onefs.lowlevel import memory
 from onefs.errors import OnefsError
 from onefs.http import Transport
-from tests.scripted import Scripted, answer
+from tests.scripted_server import Scripted, answer
 
 def rss():
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
-memory.DELAY_SECONDS = 0.2
+memory.RELEASE_DELAY_SECONDS = 0.2
 good = gzip.compress(b"[" + b",".join([b'{"a":"bcdefgh"}'] * 900_000) + b"]")
 bomb = gzip.compress(b"[" + b"[]," * (20 << 20))
 scripts = {path: answer(body, Content_Encoding="gzip") for path, body in
@@ -151,21 +160,21 @@ class TestHeads:
     def test_interim_answers_are_skipped(self, client: Transport, status: int) -> None:
         interim = b"HTTP/1.1 %d Wait\r\nLink: </a>; rel=preload\r\n\r\n" % status
         assert get(client, raw(interim + interim + self.OK)).body == []
-        with Scripted({"/x": raw(interim + self.OK)}) as server:
+        with ScriptedServer({"/x": raw(interim + self.OK)}) as server:
             assert read(client.stream(f"{server.url}/x")) == b"[]"
 
     def test_the_connection_is_kept_after_an_interim_answer(self, client: Transport) -> None:
-        def script(talk: Talk) -> None:
+        def script(talk: ScriptedConnection) -> None:
             talk.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + self.OK)
 
-        with Scripted({"/x": script}) as server:
+        with ScriptedServer({"/x": script}) as server:
             for _ in range(3):
                 assert client.get_json(f"{server.url}/x").body == []
             assert server.connections == 1
 
     @pytest.mark.parametrize("status", [100, 102, 103])
     def test_interim_answers_without_end(self, client: Transport, status: int) -> None:
-        def script(talk: Talk) -> None:
+        def script(talk: ScriptedConnection) -> None:
             for _ in range(100_000):
                 talk.send(b"HTTP/1.1 %d Wait\r\n\r\n" % status * 100)
 
@@ -178,7 +187,7 @@ class TestHeads:
             get(client, raw(upgrade + self.OK))
 
     def test_a_line_between_chunks_that_never_ends(self, client: Transport) -> None:
-        def script(talk: Talk) -> None:
+        def script(talk: ScriptedConnection) -> None:
             talk.head(200, Transfer_Encoding="chunked")
             for _ in range(4096):
                 talk.send(b"0" * (1 << 20))
@@ -192,7 +201,7 @@ class TestHeads:
         head = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n[]".encode("latin-1")
         with contextlib.suppress(ServerError):
             assert get(client, raw(head), deadline=1.0).body == []
-        with Scripted({"/x": raw(head)}) as server, contextlib.suppress(ServerError):
+        with ScriptedServer({"/x": raw(head)}) as server, contextlib.suppress(ServerError):
             assert read(client.stream(f"{server.url}/x", stall_timeout=1.0)) == b"[]"
 
     def test_two_lengths(self, client: Transport) -> None:
@@ -217,7 +226,7 @@ class TestRedirects:
         """The server's mistake, an input or output error; not the user's, and soon."""
         script = raw(f"HTTP/1.1 302 F\r\nLocation: {location}\r\n\r\n".encode("latin-1"))
         for ask in (_get, _stream, _post):
-            with Scripted({"/x": script}) as server, pytest.raises(OnefsError) as caught:
+            with ScriptedServer({"/x": script}) as server, pytest.raises(OnefsError) as caught:
                 ask(hasty, f"{server.url}/x")
             assert not isinstance(caught.value, ValueError), ask
             assert "secret" not in str(caught.value)
@@ -225,11 +234,13 @@ class TestRedirects:
 
     @pytest.mark.parametrize("location", ["", " "])
     def test_to_nowhere(self, client: Transport, location: str) -> None:
-        with Scripted({"/x": answer(b"", 302, Location=location)}) as server:
+        with ScriptedServer({"/x": answer(b"", 302, Location=location)}) as server:
             assert client.get_json(f"{server.url}/x").status == 302
 
     def test_blanks_in_a_path_are_escaped(self, client: Transport) -> None:
-        with Scripted({"/x": scripted.redirect("/y z"), "/y%20z": answer_json([1])}) as server:
+        with ScriptedServer(
+            {"/x": scripted_server.redirect("/y z"), "/y%20z": answer_json([1])}
+        ) as server:
             assert client.get_json(f"{server.url}/x").body == [1]
 
 
@@ -261,7 +272,7 @@ def _stream(client: Transport, url: str) -> object:
 def test_a_wait_is_a_day_at_most(header: str, least: float, most: float) -> None:
     seconds = retry_after_seconds(header)
     assert seconds is None or least <= seconds <= most
-    assert LONGEST_WISH_SECONDS == 86400.0
+    assert MAX_RETRY_AFTER_SECONDS == 86400.0
 
 
 @pytest.mark.parametrize(

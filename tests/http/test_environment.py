@@ -14,30 +14,30 @@ from onefs.errors import (
     Unreachable,
 )
 from onefs.http import Transport
-from tests import scripted
-from tests.http.asking import SLACK, get, timed
-from tests.scripted import Scripted, answer_json
+from tests import scripted_server
+from tests.http.calls import SLACK, get, timed
+from tests.scripted_server import ScriptedServer, answer_json
 
 TLS = Path(__file__).parent.parent / "data" / "tls"
 
 
 class TestTLS:
     @pytest.fixture
-    def server(self) -> Iterator[Scripted]:
+    def server(self) -> Iterator[ScriptedServer]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
-        with Scripted({"/x": answer_json([1]), "/s": scripted.stall()}, context) as made:
+        with ScriptedServer(
+            {"/x": answer_json([1]), "/s": scripted_server.stall()}, context
+        ) as made:
             yield made
 
-    def test_a_certificate_that_nobody_vouches_for(
-        self, hasty: Transport, server: Scripted
-    ) -> None:
+    def test_an_untrusted_certificate(self, hasty: Transport, server: ScriptedServer) -> None:
         with pytest.raises(Unreachable, match=r"certificate of 127\.0\.0\.1:\d+ is not accepted"):
             hasty.get_json(f"{server.url}/x")
         assert server.connections == 1  # a bad certificate stays bad
 
     def test_one_that_the_environment_names(
-        self, client: Transport, server: Scripted, monkeypatch: pytest.MonkeyPatch
+        self, client: Transport, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(TLS / "cert.pem"))
         for _ in range(3):
@@ -47,7 +47,7 @@ class TestTLS:
         assert took < 0.4 + SLACK
 
     def test_a_server_without_tls(self, client: Transport) -> None:
-        with Scripted({"/x": answer_json([1])}) as plain:
+        with ScriptedServer({"/x": answer_json([1])}) as plain:
             url = plain.url.replace("http:", "https:")
             timed(lambda: client.get_json(f"{url}/x", deadline=0.5), OnefsError)
 
@@ -56,7 +56,7 @@ class TestEnvironment:
     def test_a_proxy_is_used_but_not_for_loopback(
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with Scripted({"/x": answer_json(["proxy"])}) as proxy:
+        with ScriptedServer({"/x": answer_json(["proxy"])}) as proxy:
             monkeypatch.setenv("http_proxy", proxy.url)
             monkeypatch.delenv("no_proxy", raising=False)
             assert client.get_json("http://alyx.invalid/x").body == ["proxy"]
@@ -69,12 +69,12 @@ class TestEnvironment:
         (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
-        with Scripted({"/x": answer_json([])}) as server:
+        with ScriptedServer({"/x": answer_json([])}) as server:
             client.get_json(f"{server.url}/x")
             assert "authorization" not in server.requests[0].headers
 
     def test_cookies_are_not_kept(self, client: Transport) -> None:
-        with Scripted({"/x": answer_json([], Set_Cookie="sessionid=1")}) as server:
+        with ScriptedServer({"/x": answer_json([], Set_Cookie="sessionid=1")}) as server:
             client.get_json(f"{server.url}/x")
             client.get_json(f"{server.url}/x")
             assert "cookie" not in server.requests[1].headers

@@ -8,18 +8,23 @@ import threading
 
 import pytest
 
+from onefs.config.urls import can_keep_authorization
 from onefs.errors import (
     DeadlineExceeded,
     OnefsError,
     ServerError,
     Stopping,
 )
-from onefs.http import Transport, body
-from onefs.urls import keeps_authorization
-from tests import scripted
-from tests.http.asking import SLACK, get, timed
+from onefs.http import Transport, json_body
+from tests import scripted_server
+from tests.http.calls import SLACK, get, timed
 from tests.running import within
-from tests.scripted import Script, Scripted, answer, answer_json
+from tests.scripted_server import (
+    Script,
+    ScriptedServer,
+    answer,
+    answer_json,
+)
 
 
 class TestGetJson:
@@ -32,24 +37,25 @@ class TestGetJson:
         )
 
     def test_parameters_are_quoted_and_commas_are_not(self, client: Transport) -> None:
-        with Scripted({"/x": answer_json([])}) as server:
+        with ScriptedServer({"/x": answer_json([])}) as server:
             client.get_json(f"{server.url}/x", params={"users": "a,b", "name": "ü #&"})
             assert server.requests[0].target == "/x?users=a,b&name=%C3%BC+%23%26"
 
     def test_a_connection_serves_many_requests(self, client: Transport) -> None:
-        with Scripted({"/x": answer_json([1])}) as server:
+        with ScriptedServer({"/x": answer_json([1])}) as server:
             for _ in range(5):
                 client.get_json(f"{server.url}/x")
             assert (server.connections, len(server.requests)) == (1, 5)
 
     def test_a_compressed_body_is_decoded(self, client: Transport) -> None:
-        assert get(client, scripted.gzipped(b'{"a": 1}')).body == {"a": 1}
+        assert get(client, scripted_server.gzipped(b'{"a": 1}')).body == {"a": 1}
 
     def test_a_chunked_body(self, client: Transport) -> None:
-        assert get(client, scripted.chunked(b'{"a"', b": 1}")).body == {"a": 1}
+        assert get(client, scripted_server.chunked(b'{"a"', b": 1}")).body == {"a": 1}
 
     @pytest.mark.parametrize(
-        "script", [scripted.truncate(b"[1]", 4), scripted.chunked(b"[1]", complete=False)]
+        "script",
+        [scripted_server.truncate(b"[1]", 4), scripted_server.chunked(b"[1]", complete=False)],
     )
     def test_what_is_cut_short_is_no_answer(self, hasty: Transport, script: Script) -> None:
         """Also where what came could be read."""
@@ -67,9 +73,9 @@ class TestGetJson:
     def test_a_body_beyond_the_bound(
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(body, "MAX_JSON", 1 << 20)
+        monkeypatch.setattr(json_body, "MAX_JSON_BYTES", 1 << 20)
         with pytest.raises(ServerError, match="more than 1 MiB"):
-            get(client, scripted.gzipped(b" " * (3 << 20)))
+            get(client, scripted_server.gzipped(b" " * (3 << 20)))
 
 
 class TestDeadlines:
@@ -78,10 +84,10 @@ class TestDeadlines:
     @pytest.mark.parametrize(
         "script",
         [
-            scripted.stall(),
-            scripted.stall_after(b"[", 10),
-            scripted.trickle(OK, 2.0),  # more than a minute in all
-            scripted.raw(b""),
+            scripted_server.stall(),
+            scripted_server.stall_after(b"[", 10),
+            scripted_server.trickle(OK, 2.0),  # more than a minute in all
+            scripted_server.raw(b""),
         ],
         ids=["silence", "half a body", "trickled headers", "closed"],
     )
@@ -92,7 +98,7 @@ class TestDeadlines:
     def test_a_trickling_body_is_given_up_in_time(self, client: Transport) -> None:
         head = b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n"
 
-        def script(talk: scripted.Talk) -> None:
+        def script(talk: scripted_server.ScriptedConnection) -> None:
             talk.send(head)
             for _ in range(4000):
                 talk.send(b" ")
@@ -102,19 +108,19 @@ class TestDeadlines:
         assert 0.45 < took < 0.5 + SLACK
 
     def test_a_connection_that_is_never_made(self, client: Transport) -> None:
-        with scripted.unanswering() as url:
+        with scripted_server.unanswering_url() as url:
             took, error = timed(lambda: client.get_json(url, deadline=0.4), DeadlineExceeded)
         assert 0.35 < took < 0.4 + SLACK
         assert "no answer within 0.4 s" in str(error)
 
     def test_a_tls_handshake_that_is_never_answered(self, client: Transport) -> None:
-        with Scripted({}) as server:  # speaks no TLS: it waits for a request line
+        with ScriptedServer({}) as server:  # speaks no TLS: it waits for a request line
             url = server.url.replace("http://", "https://")
             took, _ = timed(lambda: client.get_json(url, deadline=0.5), OnefsError)
         assert took < 0.5 + SLACK
 
-    def test_close_wakes_who_waits(self) -> None:
-        with Scripted({"/x": scripted.stall()}) as server:
+    def test_close_wakes_waiting_callers(self) -> None:
+        with ScriptedServer({"/x": scripted_server.stall()}) as server:
             client = Transport()
             timer = threading.Timer(0.2, client.close)
             timer.start()
@@ -128,39 +134,45 @@ TOKEN = {"Authorization": "Token 0123"}
 
 class TestRedirects:
     def test_same_origin_keeps_the_token(self, client: Transport) -> None:
-        with Scripted({"/x": scripted.redirect("/y"), "/y": answer_json([1])}) as server:
+        with ScriptedServer(
+            {"/x": scripted_server.redirect("/y"), "/y": answer_json([1])}
+        ) as server:
             assert client.get_json(f"{server.url}/x", headers=TOKEN).body == [1]
             assert [r.headers.get("authorization") for r in server.requests] == ["Token 0123"] * 2
 
     def test_another_origin_does_not_get_it(self, client: Transport) -> None:
-        with Scripted({"/y": answer_json([1])}) as other:
-            script = scripted.redirect(f"{other.url}/y")
+        with ScriptedServer({"/y": answer_json([1])}) as other:
+            script = scripted_server.redirect(f"{other.url}/y")
             assert get(client, script, headers=TOKEN).body == [1]
             assert "authorization" not in other.requests[0].headers
 
     def test_circles(self, client: Transport) -> None:
-        with Scripted({"/x": scripted.redirect("/y"), "/y": scripted.redirect("/x")}) as server:
+        with ScriptedServer(
+            {"/x": scripted_server.redirect("/y"), "/y": scripted_server.redirect("/x")}
+        ) as server:
             with pytest.raises(ServerError, match="in circles"):
                 client.get_json(f"{server.url}/x")
             assert len(server.requests) == 2
 
     def test_at_most_five(self, client: Transport) -> None:
-        pages: dict[str, Script] = {f"/{n}": scripted.redirect(f"/{n + 1}") for n in range(9)}
-        with Scripted(pages | {"/5": answer_json([5])}) as server:
+        pages: dict[str, Script] = {
+            f"/{n}": scripted_server.redirect(f"/{n + 1}") for n in range(9)
+        }
+        with ScriptedServer(pages | {"/5": answer_json([5])}) as server:
             assert client.get_json(f"{server.url}/0").body == [5]
-        with Scripted(pages) as server:
+        with ScriptedServer(pages) as server:
             with pytest.raises(ServerError, match="in circles"):
                 client.get_json(f"{server.url}/0")
             assert len(server.requests) == 6
 
     def test_to_what_is_not_http(self, client: Transport) -> None:
         with pytest.raises(ServerError, match="not HTTP"):
-            get(client, scripted.redirect("file:///etc/passwd"))
+            get(client, scripted_server.redirect("file:///etc/passwd"))
 
     def test_a_post_is_never_carried_on(self, client: Transport) -> None:
-        with Scripted({"/y": answer_json([1])}) as other:
+        with ScriptedServer({"/y": answer_json([1])}) as other:
             with (
-                Scripted({"/x": scripted.redirect(f"{other.url}/y", 307)}) as server,
+                ScriptedServer({"/x": scripted_server.redirect(f"{other.url}/y", 307)}) as server,
                 pytest.raises(ServerError, match=re.escape(f"leads to {other.url}/y")),
             ):
                 client.post_json(f"{server.url}/x", {"password": "p"})
@@ -177,12 +189,12 @@ class TestRedirects:
             ("https://a/x", "https://a@b/y", False),
         ],
     )
-    def test_who_keeps_the_header(self, source: str, target: str, kept: bool) -> None:
-        assert keeps_authorization(source, target) is kept
+    def test_origins_that_keep_the_header(self, source: str, target: str, kept: bool) -> None:
+        assert can_keep_authorization(source, target) is kept
 
 
 def test_json_is_what_is_posted() -> None:
-    with Transport() as client, Scripted({"/t": answer_json({"token": "x"})}) as server:
+    with Transport() as client, ScriptedServer({"/t": answer_json({"token": "x"})}) as server:
         assert client.post_json(f"{server.url}/t", {"username": "ü"}).body == {"token": "x"}
         sent = server.requests[0]
     assert (sent.method, json.loads(sent.body)) == ("POST", {"username": "ü"})

@@ -14,9 +14,9 @@ from onefs.errors import (
 )
 from onefs.http import Transport, retry_delay
 from onefs.http.retry import retry_after_seconds
-from tests import scripted
-from tests.http.asking import SLACK, get, timed
-from tests.scripted import Scripted, answer, answer_json
+from tests import scripted_server
+from tests.http.calls import SLACK, get, timed
+from tests.scripted_server import ScriptedServer, answer, answer_json
 
 
 class TestRetries:
@@ -30,13 +30,15 @@ class TestRetries:
             get(hasty, answer(b"", status))
 
     def test_an_answer_that_broke_off(self, hasty: Transport) -> None:
-        assert get(hasty, scripted.truncate(b"[", 9), answer_json([1])).body == [1]
+        assert get(hasty, scripted_server.truncate(b"[", 9), answer_json([1])).body == [1]
 
     def test_a_reset(self, hasty: Transport) -> None:
-        assert get(hasty, scripted.reset_after(b"[", 9), answer_json([1])).body == [1]
+        assert get(hasty, scripted_server.reset_after(b"[", 9), answer_json([1])).body == [1]
 
     def test_500_with_a_detail_is_the_request_s_fault(self, hasty: Transport) -> None:
-        with Scripted({"/x": answer_json({"status_code": 500, "detail": "bad"}, 500)}) as server:
+        with ScriptedServer(
+            {"/x": answer_json({"status_code": 500, "detail": "bad"}, 500)}
+        ) as server:
             found = hasty.get_json(f"{server.url}/x")
             assert (found.status, found.body["detail"]) == (500, "bad")
             assert len(server.requests) == 1
@@ -63,7 +65,10 @@ class TestRetries:
         assert took < SLACK  # it is told at once that 49 s are too many
 
     def test_refused(self, hasty: Transport) -> None:
-        with scripted.refusing() as url, pytest.raises(Unreachable, match="Connection refused"):
+        with (
+            scripted_server.refusing_url() as url,
+            pytest.raises(Unreachable, match="Connection refused"),
+        ):
             hasty.get_json(url)
 
     def test_the_deadline_counts_retries(self) -> None:
@@ -73,7 +78,10 @@ class TestRetries:
             waits.append(seconds)
             now[0] += seconds
 
-        with Transport(clock=lambda: now[0], sleep=sleep) as client, scripted.refusing() as url:
+        with (
+            Transport(clock=lambda: now[0], sleep=sleep) as client,
+            scripted_server.refusing_url() as url,
+        ):
             with pytest.raises(Unreachable):
                 client.get_json(url, deadline=100.0)
             assert len(waits) > 1
@@ -83,11 +91,11 @@ class TestRetries:
         assert sum(waits) < without / 4
 
     def test_a_kept_connection_that_was_closed(self, client: Transport) -> None:
-        def once(talk: scripted.Talk) -> None:
+        def once(talk: scripted_server.ScriptedConnection) -> None:
             answer(b"[1]")(talk)
             talk.hang_up()
 
-        with Scripted({"/x": once}) as server:
+        with ScriptedServer({"/x": once}) as server:
             for _ in range(3):
                 assert client.post_json(f"{server.url}/x", {}).body == [1]
 

@@ -17,9 +17,9 @@ from onefs.errors import (
     Unreachable,
 )
 from onefs.http import Transport
-from tests import scripted
-from tests.http.asking import SLACK, read, timed
-from tests.scripted import Script, Scripted, answer
+from tests import scripted_server
+from tests.http.calls import SLACK, read, timed
+from tests.scripted_server import Script, ScriptedServer, answer
 
 
 class TestStream:
@@ -27,7 +27,7 @@ class TestStream:
     def test_the_bytes_in_pieces(self, client: Transport, size: int) -> None:
         body = bytes(range(256)) * (1 if size < 10 else 9000)
         with (
-            Scripted({"/f": answer(body, ETag='"v1"')}) as server,
+            ScriptedServer({"/f": answer(body, ETag='"v1"')}) as server,
             client.stream(f"{server.url}/f") as stream,
         ):
             pieces = list(stream.iter_chunks(lambda: size))
@@ -40,13 +40,13 @@ class TestStream:
         assert max(map(len, pieces)) <= size
 
     def test_one_connection_for_many_files(self, client: Transport) -> None:
-        with Scripted({"/f": answer(b"x" * 100_000), "/empty": answer()}) as server:
+        with ScriptedServer({"/f": answer(b"x" * 100_000), "/empty": answer()}) as server:
             for path in ("/f", "/empty", "/f", "/none", "/f"):
                 read(client.stream(server.url + path))
             assert server.connections == 1
 
     def test_asks_for_the_bytes_as_they_are(self, client: Transport) -> None:
-        with Scripted({"/f": answer(b"x")}) as server:
+        with ScriptedServer({"/f": answer(b"x")}) as server:
             read(client.stream(f"{server.url}/f", headers={"Range": "bytes=0-0"}))
             sent = server.requests[0].headers
         assert sent["accept-encoding"] == "identity"
@@ -54,13 +54,13 @@ class TestStream:
         assert re.fullmatch(r"onefs/\d+\.\d+\.\d+", sent["user-agent"])
 
     def test_a_hash_sign_is_sent_escaped(self, client: Transport) -> None:
-        with Scripted({"/a/%23r%23/f": answer(b"x")}) as server:
+        with ScriptedServer({"/a/%23r%23/f": answer(b"x")}) as server:
             assert read(client.stream(f"{server.url}/a/%23r%23/f")) == b"x"
 
     @pytest.mark.parametrize("status", [206, 304, 403, 404, 416, 503])
     def test_other_statuses_are_the_caller_s(self, client: Transport, status: int) -> None:
         with (
-            Scripted({"/f": answer(b"", status)}) as server,
+            ScriptedServer({"/f": answer(b"", status)}) as server,
             client.stream(f"{server.url}/f") as stream,
         ):
             assert stream.status == status
@@ -68,36 +68,36 @@ class TestStream:
 
     def test_fewer_bytes_than_promised(self, client: Transport) -> None:
         with (
-            Scripted({"/f": scripted.truncate(b"x" * 1000, 1001)}) as server,
+            ScriptedServer({"/f": scripted_server.truncate(b"x" * 1000, 1001)}) as server,
             pytest.raises(ServerError, match="broke off"),
         ):
             read(client.stream(f"{server.url}/f"))
 
     def test_chunks_without_their_end(self, client: Transport) -> None:
         with (
-            Scripted({"/f": scripted.chunked(b"x" * 1000, complete=False)}) as server,
+            ScriptedServer({"/f": scripted_server.chunked(b"x" * 1000, complete=False)}) as server,
             pytest.raises(ServerError, match="broke off"),
         ):
             read(client.stream(f"{server.url}/f"))
 
     def test_more_bytes_than_promised_are_not_read(self, client: Transport) -> None:
-        with Scripted({"/f": answer(b"good" + b"evil" * 10, Content_Length=4)}) as server:
+        with ScriptedServer({"/f": answer(b"good" + b"evil" * 10, Content_Length=4)}) as server:
             assert read(client.stream(f"{server.url}/f")) == b"good"
             assert read(client.stream(f"{server.url}/f")) == b"good"
 
     def test_no_length(self, client: Transport) -> None:
         with (
-            Scripted({"/f": scripted.no_length(b"x" * 5000)}) as server,
+            ScriptedServer({"/f": scripted_server.no_length(b"x" * 5000)}) as server,
             client.stream(f"{server.url}/f") as stream,
         ):
             assert (stream.length, b"".join(stream.iter_chunks())) == (None, b"x" * 5000)
 
     @pytest.mark.parametrize("length", ["5, 6", "many", "-3"])
     def test_a_length_that_is_none(self, client: Transport, length: str) -> None:
-        script = scripted.raw(
+        script = scripted_server.raw(
             f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n".encode() + b"xx"
         )
-        with Scripted({"/f": script}) as server:
+        with ScriptedServer({"/f": script}) as server:
             try:
                 found = read(client.stream(f"{server.url}/f"))
             except ServerError:
@@ -106,7 +106,7 @@ class TestStream:
 
     def test_what_is_not_http(self, client: Transport) -> None:
         with (
-            Scripted({"/f": scripted.raw(b"SSH-2.0-OpenSSH_9.2\r\n")}) as server,
+            ScriptedServer({"/f": scripted_server.raw(b"SSH-2.0-OpenSSH_9.2\r\n")}) as server,
             pytest.raises(OnefsError) as caught,
         ):
             read(client.stream(f"{server.url}/f"))
@@ -114,14 +114,14 @@ class TestStream:
 
     def test_an_encoded_file_is_refused(self, client: Transport) -> None:
         with (
-            Scripted({"/f": scripted.gzipped(b"x")}) as server,
+            ScriptedServer({"/f": scripted_server.gzipped(b"x")}) as server,
             pytest.raises(ServerError, match="in gzip though asked"),
         ):
             read(client.stream(f"{server.url}/f"))
 
     def test_a_reset_half_way(self, client: Transport) -> None:
         with (
-            Scripted({"/f": scripted.reset_after(b"x" * 1000, 5000)}) as server,
+            ScriptedServer({"/f": scripted_server.reset_after(b"x" * 1000, 5000)}) as server,
             pytest.raises(Unreachable, match="Connection reset"),
         ):
             read(client.stream(f"{server.url}/f"))
@@ -129,33 +129,33 @@ class TestStream:
     @pytest.mark.parametrize(
         "script",
         [
-            scripted.stall(),
-            scripted.stall_after(b"x" * 100, 1000),
-            scripted.trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", 2.0),
+            scripted_server.stall(),
+            scripted_server.stall_after(b"x" * 100, 1000),
+            scripted_server.trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", 2.0),
         ],
         ids=["headers", "body", "trickled headers"],
     )
     def test_a_stall(self, client: Transport, script: Script) -> None:
-        with Scripted({"/f": script}) as server:
+        with ScriptedServer({"/f": script}) as server:
             stream = client.stream(f"{server.url}/f", connect_timeout=1.0, stall_timeout=0.4)
             took, _ = timed(lambda: read(stream), DeadlineExceeded)
         assert took < 1.4 + SLACK
 
     def test_progress_is_no_stall(self, client: Transport) -> None:
-        def slowly(talk: scripted.Talk) -> None:
+        def slowly(talk: scripted_server.ScriptedConnection) -> None:
             talk.head(200, Content_Length=6)
             for _ in range(6):
                 talk.pause(0.9)
                 talk.send(b"x")
 
-        with Scripted({"/f": slowly}) as server:
+        with ScriptedServer({"/f": slowly}) as server:
             assert read(client.stream(f"{server.url}/f", stall_timeout=4.0)) == b"x" * 6
 
     def test_a_link_that_slows_down_is_no_stall(self, client: Transport) -> None:
         """A piece of several chunks may take longer than a stall, each chunk may not."""
         first, rest = 256 * 1024, 1536 * 1024
 
-        def slower_and_slower(talk: scripted.Talk) -> None:
+        def slower_and_slower(talk: scripted_server.ScriptedConnection) -> None:
             talk.head(200, Content_Length=first + rest)
             talk.send(b"x" * first)
             for _ in range(24):
@@ -163,7 +163,7 @@ class TestStream:
                 talk.send(b"y" * (rest // 24))
 
         with (
-            Scripted({"/f": slower_and_slower}) as server,
+            ScriptedServer({"/f": slower_and_slower}) as server,
             client.stream(f"{server.url}/f", stall_timeout=4.0) as stream,
         ):
             body = b"".join(stream.iter_chunks(lambda: 4 << 20))
@@ -171,7 +171,7 @@ class TestStream:
 
     def test_a_slow_reader_is_no_stall(self, client: Transport) -> None:
         with (
-            Scripted({"/f": answer(b"x" * 3_000_000)}) as server,
+            ScriptedServer({"/f": answer(b"x" * 3_000_000)}) as server,
             client.stream(f"{server.url}/f", stall_timeout=2.0) as stream,
         ):
             pieces = stream.iter_chunks()
@@ -180,16 +180,18 @@ class TestStream:
             assert len(first) + sum(map(len, pieces)) == 3_000_000
 
     def test_a_connection_that_is_never_made(self, client: Transport) -> None:
-        with scripted.unanswering() as url:
+        with scripted_server.unanswering_url() as url:
             stream = client.stream(url, connect_timeout=0.3)
             took, _ = timed(lambda: read(stream), Unreachable)
         assert took < 0.3 + SLACK
 
     @pytest.mark.parametrize(
-        "script", [scripted.stall(), scripted.stall_after(b"x", 9)], ids=["headers", "body"]
+        "script",
+        [scripted_server.stall(), scripted_server.stall_after(b"x", 9)],
+        ids=["headers", "body"],
     )
     def test_abort_wakes_the_reader(self, client: Transport, script: Script) -> None:
-        with Scripted({"/f": script}) as server:
+        with ScriptedServer({"/f": script}) as server:
             stream = client.stream(f"{server.url}/f", stall_timeout=60)
             timer = threading.Timer(0.2, stream.abort)
             timer.start()
@@ -197,16 +199,16 @@ class TestStream:
             timer.join()
         assert took < 0.2 + SLACK
 
-    def test_abort_after_the_last_byte_disturbs_nobody(self, client: Transport) -> None:
+    def test_abort_after_the_last_byte_disturbs_no_other_request(self, client: Transport) -> None:
         """The connection carries somebody else's request by then."""
         begun = threading.Event()
 
-        def slowly(talk: scripted.Talk) -> None:
+        def slowly(talk: scripted_server.ScriptedConnection) -> None:
             begun.set()
             talk.pause(0.5)
             answer(b"other")(talk)
 
-        with Scripted({"/f": answer(b"whole"), "/g": slowly}) as server:
+        with ScriptedServer({"/f": answer(b"whole"), "/g": slowly}) as server:
             with client.stream(f"{server.url}/f") as stream:
                 assert next(stream.iter_chunks()) == b"whole"
                 timer = threading.Thread(target=lambda: (begun.wait(10), stream.abort()))
@@ -217,12 +219,12 @@ class TestStream:
             assert server.connections == 1
 
     def test_abort_of_a_body_without_length_is_no_end_of_file(self, client: Transport) -> None:
-        def script(talk: scripted.Talk) -> None:
+        def script(talk: scripted_server.ScriptedConnection) -> None:
             talk.head(200, Connection="close")
             talk.send(b"half")
             talk.pause()
 
-        with Scripted({"/f": script}) as server:
+        with ScriptedServer({"/f": script}) as server:
             stream = client.stream(f"{server.url}/f", stall_timeout=60)
             timer = threading.Timer(0.2, stream.abort)
             timer.start()
@@ -230,15 +232,15 @@ class TestStream:
             timer.join()
 
     def test_abort_before_it_began(self, client: Transport) -> None:
-        with Scripted({"/f": answer(b"x")}) as server:
+        with ScriptedServer({"/f": answer(b"x")}) as server:
             stream = client.stream(f"{server.url}/f")
             stream.abort()
             with pytest.raises(Stopping):
                 read(stream)
             assert server.requests == []
 
-    def test_abort_after_the_end_harms_nobody(self, client: Transport) -> None:
-        with Scripted({"/f": answer(b"x")}) as server:
+    def test_abort_after_the_end_has_no_effect(self, client: Transport) -> None:
+        with ScriptedServer({"/f": answer(b"x")}) as server:
             first = client.stream(f"{server.url}/f")
             read(first)
             first.abort()
@@ -257,7 +259,7 @@ class TestStream:
                 except OnefsError as error:
                     wrong.append(error)
 
-        with Scripted({"/f": answer(body)}) as server:
+        with ScriptedServer({"/f": answer(body)}) as server:
             threads = [threading.Thread(target=reader) for _ in range(8)]
             for thread in threads:
                 thread.start()
@@ -266,7 +268,7 @@ class TestStream:
         assert wrong == []
 
     def test_no_descriptor_is_left(self, client: Transport) -> None:
-        with Scripted({"/f": answer(b"x"), "/s": scripted.stall()}) as server:
+        with ScriptedServer({"/f": answer(b"x"), "/s": scripted_server.stall()}) as server:
             read(client.stream(f"{server.url}/f"))
             before = len(os.listdir("/proc/self/fd"))
             for _ in range(10):

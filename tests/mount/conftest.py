@@ -13,8 +13,13 @@ from typing import Any
 
 import pytest
 
-from onefs.mount import daemon, mounts, places, processes
-from onefs.mount.config import DaemonConfig
+from onefs.mount import (
+    daemon,
+    kernel_mounts,
+    mountpoints,
+    processes,
+)
+from onefs.mount.daemon_config import DaemonConfig
 from tests.mount.folder_tree import CALLS
 from tests.running import wait_until
 
@@ -41,7 +46,7 @@ class Mounted:
         return {name: now[name] - before.get(name, 0) for name in now}
 
     def ended(self) -> bool:
-        return processes.started(self.pid) is None
+        return processes.start_ticks_of(self.pid) is None
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +77,7 @@ def mount(fuse: None, tmp_path: Path, root: Path) -> Iterator[Callable[..., Moun
         gid: int | None = None,
         **settings: Any,
     ) -> Mounted:
-        place = places.prepare(tmp_path / name)
+        place = mountpoints.prepare_mountpoint(tmp_path / name)
         places_used.append(place.path)
         log = tmp_path / f"{name}.log"
         config = DaemonConfig(
@@ -94,8 +99,8 @@ def mount(fuse: None, tmp_path: Path, root: Path) -> Iterator[Callable[..., Moun
     for mounted in made:
         _end(mounted)
     for path in places_used:
-        if mounts.find_mount(path) is not None:
-            mounts.repair(path)
+        if kernel_mounts.find_mount(path) is not None:
+            kernel_mounts.remove_stale_mount(path)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from onefs import errors
 from onefs.mount import daemon
-from onefs.mount.config import DaemonConfig
-from onefs.mount.records import Status
+from onefs.mount.daemon_config import DaemonConfig
+from onefs.mount.mount_registry import MountStatus
 from onefs.mount.serve import Service
 from tests.mount.folder_tree import FolderTree
 
@@ -35,14 +35,14 @@ def build(config: DaemonConfig) -> Service:
     )
 
 
-def _status(trouble: str) -> Status:
+def _status(trouble: str) -> MountStatus:
     """Cannot be told while there is a file ``trouble``, which grows by a byte each time."""
     if trouble and os.path.exists(trouble):
         with open(trouble, "r+b") as file:  # it may be gone by now, and stays so
             file.seek(0, os.SEEK_END)
             file.write(b".")
         raise OSError(errno.EIO, os.strerror(errno.EIO))
-    return Status(cache_bytes=1)
+    return MountStatus(cache_bytes=1)
 
 
 def _do_nothing() -> None:

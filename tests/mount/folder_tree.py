@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from onefs import errors
-from onefs.tree.nodes import Handle, Kind, Node, inode_of_path
+from onefs.tree.nodes import Handle, Node, NodeKind, inode_of_path
 
 #: files whose name starts so never get their bytes, until the tree is stopped
 STALLED = "stalled"
@@ -53,10 +53,12 @@ class FolderHandle:
         self._name = path.name
         self._fd = os.open(path, os.O_RDONLY)
 
-    def ready(self, offset: int, length: int) -> int | None:
-        return None if self._name.startswith((STALLED, READ_FAILS)) else self.fd(offset, length)
+    def try_fd(self, offset: int, length: int) -> int | None:
+        return (
+            None if self._name.startswith((STALLED, READ_FAILS)) else self.wait_fd(offset, length)
+        )
 
-    def fd(self, offset: int, length: int) -> int:
+    def wait_fd(self, offset: int, length: int) -> int:
         self._tree.calls["fd"] += 1
         if self._name.startswith(STALLED):
             self._tree.stall(self._name)
@@ -135,8 +137,8 @@ class FolderTree:
             raise errors.NotFound(f"{here.name} is not there") from None
         inode = inode_of_path(str(here.relative_to(self._root)))
         if stat.S_ISDIR(found.st_mode):
-            return Node(Kind.DIRECTORY, inode, mtime=found.st_mtime)
+            return Node(NodeKind.DIRECTORY, inode, mtime=found.st_mtime)
         if stat.S_ISLNK(found.st_mode):
-            return Node(Kind.LINK, inode, len(os.readlink(here)), found.st_mtime)
+            return Node(NodeKind.LINK, inode, len(os.readlink(here)), found.st_mtime)
         size = found.st_size * 2 if here.name.startswith(SHORT) else found.st_size
-        return Node(Kind.FILE, inode, size, found.st_mtime)
+        return Node(NodeKind.FILE, inode, size, found.st_mtime)

@@ -19,18 +19,23 @@ from shutil import which
 import pytest
 
 from onefs import errors
-from onefs.mount import daemon, mounts, places, records
-from onefs.mount.config import DaemonConfig
-from onefs.mount.processes import holders
+from onefs.mount import (
+    daemon,
+    kernel_mounts,
+    mount_registry,
+    mountpoints,
+)
+from onefs.mount.daemon_config import DaemonConfig
+from onefs.mount.processes import processes_using
 from tests.mount.conftest import Mounted
 from tests.running import wait_until
 
 SECRET = "TapetesBloc18"
 
 
-def listed(mountpoint: Path) -> list[records.MountInfo]:
+def listed(mountpoint: Path) -> list[mount_registry.MountInfo]:
     """What the register says of one mount; this user may have others."""
-    return [each for each in records.list_mounts() if each.mountpoint == str(mountpoint)]
+    return [each for each in mount_registry.list_mounts() if each.mountpoint == str(mountpoint)]
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +45,7 @@ def _filled(root: Path) -> None:
 
 def test_it_answers_when_start_returns(mounted: Mounted) -> None:
     assert (mounted.path / "file").read_bytes() == b"bytes"
-    found = mounts.find_mount(str(mounted.path))
+    found = kernel_mounts.find_mount(str(mounted.path))
     assert found is not None
     assert (found.fstype, found.source, found.uid) == ("fuse.onefs", "onefs:localhost", os.getuid())
     [known] = listed(mounted.path)
@@ -86,7 +91,9 @@ def test_secrets_are_not_where_others_look(
     assert SECRET not in (process / "cmdline").read_text()
     assert SECRET not in (process / "environ").read_text()
     assert SECRET not in mounted.log.read_text()
-    assert SECRET not in "".join(path.read_text() for path in records.default_folder().iterdir())
+    assert SECRET not in "".join(
+        path.read_text() for path in mount_registry.default_registry_folder().iterdir()
+    )
 
 
 @pytest.mark.parametrize("kind", ["Unreachable", "AlyxCredentials", "CacheError"])
@@ -95,7 +102,7 @@ def test_a_failure_before_the_mount_comes_back(
 ) -> None:
     with pytest.raises(getattr(errors, kind), match="as this test asks"):
         mount(fails=kind)
-    assert mounts.find_mount(str(tmp_path / "mnt")) is None
+    assert kernel_mounts.find_mount(str(tmp_path / "mnt")) is None
     assert listed(tmp_path / "mnt") == []
 
 
@@ -107,13 +114,13 @@ def test_a_daemon_that_dies_at_once(mount: Callable[..., Mounted]) -> None:
 def test_a_daemon_that_takes_too_long(mount: Callable[..., Mounted], tmp_path: Path) -> None:
     with pytest.raises(errors.MountError, match="not ready in time"):
         mount(timeout=0.5, slow=2.0)
-    assert mounts.find_mount(str(tmp_path / "mnt")) is None
+    assert kernel_mounts.find_mount(str(tmp_path / "mnt")) is None
     assert "Traceback" not in (tmp_path / "mnt.log").read_text()
 
 
 def test_already_mounted(mounted: Mounted) -> None:
     with pytest.raises(errors.UsageError, match="already mounted"):
-        places.prepare(mounted.path)
+        mountpoints.prepare_mountpoint(mounted.path)
 
 
 def test_stop_waits_and_removes_the_folder_that_was_made(mounted: Mounted) -> None:
@@ -132,11 +139,13 @@ def test_stop_keeps_a_folder_that_was_there(mount: Callable[..., Mounted], tmp_p
     assert mounted.path.is_dir()
 
 
-def test_stop_names_who_is_using_it(mounted: Mounted) -> None:
+def test_stop_names_the_processes_that_use_the_mount(mounted: Mounted) -> None:
     command = [sys.executable, "-S", "-c", "import sys; f = open(sys.argv[1]); sys.stdin.read()"]
     reader = subprocess.Popen([*command, mounted.path / "file"], stdin=subprocess.PIPE)
     try:
-        wait_until(lambda: [each.pid for each in holders(str(mounted.path))] == [reader.pid])
+        wait_until(
+            lambda: [each.pid for each in processes_using(str(mounted.path))] == [reader.pid]
+        )
         with pytest.raises(errors.Busy, match=rf"in use by python.* \({reader.pid}\)"):
             daemon.stop(mounted.path)
         assert (mounted.path / "file").read_bytes() == b"bytes"
@@ -153,13 +162,13 @@ def test_stop_says_when_the_mount_is_gone_and_its_daemon_is_not(
     with pytest.raises(errors.MountError, match=rf"is unmounted.*\({mounted.pid}\).*still"):
         daemon.stop(mounted.path, timeout=8.0)
     assert not mounted.ended()
-    assert mounts.find_mount(str(mounted.path)) is None
+    assert kernel_mounts.find_mount(str(mounted.path)) is None
     assert not mounted.path.exists()
-    assert records.find(str(mounted.path)) is None
+    assert mount_registry.find_record(str(mounted.path)) is None
     wait_until(mounted.ended)
 
 
-def _send_away(path: Path) -> socket.socket:
+def _post_open_file(path: Path) -> socket.socket:
     """Opens a file and posts it: it is open, and belongs to no process until it is received."""
     here, there = socket.socketpair()
     with here, path.open() as file:
@@ -182,12 +191,12 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return note
 
 
-def test_stop_waits_for_who_is_on_the_way_out(
+def test_stop_waits_for_processes_that_are_ending(
     mounted: Mounted, refused: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mounts, "_LEAVING", 60.0)  # programs may be slow to start
-    held = _send_away(mounted.path / "file")
-    assert holders(str(mounted.path)) == []
+    monkeypatch.setattr(kernel_mounts, "_BUSY_RETRY_SECONDS", 60.0)  # programs may be slow to start
+    held = _post_open_file(mounted.path / "file")
+    assert processes_using(str(mounted.path)) == []
 
     def leave() -> None:
         try:
@@ -202,9 +211,9 @@ def test_stop_waits_for_who_is_on_the_way_out(
     assert mounted.ended()
 
 
-def test_stop_gives_up_on_who_stays_and_is_not_seen(mounted: Mounted) -> None:
+def test_stop_gives_up_on_an_invisible_user_that_stays(mounted: Mounted) -> None:
     with (
-        _send_away(mounted.path / "file"),
+        _post_open_file(mounted.path / "file"),
         pytest.raises(errors.Busy, match="in use by a process of another user"),
     ):
         daemon.stop(mounted.path)
@@ -237,18 +246,18 @@ def test_a_working_folder_and_a_map_keep_it_busy(mounted: Mounted) -> None:
     standing = subprocess.Popen(["cat"], cwd=mounted.path, stdin=subprocess.PIPE)
     try:
         both = {mapping.pid, standing.pid}
-        wait_until(lambda: {each.pid for each in holders(str(mounted.path))} == both)
+        wait_until(lambda: {each.pid for each in processes_using(str(mounted.path))} == both)
     finally:
         for process in (mapping, standing):
             process.communicate(timeout=60)
-    assert holders(str(mounted.path)) == []
+    assert processes_using(str(mounted.path)) == []
 
 
 def test_unmounted_by_hand(mounted: Mounted) -> None:
     subprocess.run(["fusermount3", "-u", mounted.path], check=True, timeout=60)
     wait_until(mounted.ended)
     assert listed(mounted.path) == []
-    assert list(records.default_folder().glob("*.json")) == []
+    assert list(mount_registry.default_registry_folder().glob("*.json")) == []
     assert mounted.path.is_dir()
 
 
@@ -257,7 +266,7 @@ def test_signals_unmount(mounted: Mounted, number: signal.Signals) -> None:
     os.kill(mounted.pid, number)
     wait_until(mounted.ended)
     assert os.waitpid(mounted.pid, 0) == (mounted.pid, 0)
-    assert mounts.find_mount(str(mounted.path)) is None
+    assert kernel_mounts.find_mount(str(mounted.path)) is None
     assert "Traceback" not in mounted.log.read_text()
 
 
@@ -271,7 +280,7 @@ def test_killed_then_mounted_again(mounted: Mounted, mount: Callable[..., Mounte
     assert (dead.pid, dead.status.state, dead.made) == (None, "stale", True)
     again = mount()
     assert (again.path / "file").read_bytes() == b"bytes"
-    assert [each.mountpoint for each in mounts.read_mounts()].count(str(again.path)) == 1
+    assert [each.mountpoint for each in kernel_mounts.read_mounts()].count(str(again.path)) == 1
     daemon.stop(again.path)
     assert not again.path.exists()  # as it was made for the mount that was killed
 
@@ -287,14 +296,14 @@ def test_killed_then_stopped(mounted: Mounted) -> None:
 def test_the_number_of_a_killed_daemon_is_another_process_by_now(mounted: Mounted) -> None:
     os.kill(mounted.pid, signal.SIGKILL)
     wait_until(mounted.ended)
-    [record] = records.default_folder().glob("*.json")
+    [record] = mount_registry.default_registry_folder().glob("*.json")
     record.write_text(json.dumps({**json.loads(record.read_text()), "pid": os.getpid()}))
     daemon.stop(mounted.path, timeout=30.0)
     assert not mounted.path.exists()
     assert listed(mounted.path) == []
 
 
-def test_a_status_that_cannot_be_told_ends_no_mount(
+def test_a_status_that_cannot_be_written_ends_no_mount(
     mount: Callable[..., Mounted], tmp_path: Path
 ) -> None:
     trouble = tmp_path / "trouble"
@@ -314,10 +323,10 @@ def test_a_status_that_cannot_be_told_ends_no_mount(
 
 
 def test_in_the_foreground(fuse: None, root: Path, tmp_path: Path) -> None:
-    place = places.prepare(tmp_path / "mnt")
+    place = mountpoints.prepare_mountpoint(tmp_path / "mnt")
     config = DaemonConfig(place.path, "onefs:localhost", settings={"root": str(root)})
     code = (
-        "import sys; from onefs.mount.config import DaemonConfig; from onefs.mount.serve import "
+        "import sys; from onefs.mount.daemon_config import DaemonConfig; from onefs.mount.serve import "
         "serve; from tests.mount.folder_daemon import build;"
         "serve(DaemonConfig.from_json(sys.argv[1]), build, lambda: print('ready', flush=True))"
     )
@@ -330,12 +339,12 @@ def test_in_the_foreground(fuse: None, root: Path, tmp_path: Path) -> None:
         assert (tmp_path / "mnt" / "file").read_bytes() == b"bytes"
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
-        assert mounts.find_mount(place.path) is None
+        assert kernel_mounts.find_mount(place.path) is None
     finally:
         process.kill()
         process.communicate(timeout=60)
-        if mounts.find_mount(place.path) is not None:
-            mounts.repair(place.path)
+        if kernel_mounts.find_mount(place.path) is not None:
+            kernel_mounts.remove_stale_mount(place.path)
 
 
 def test_libfuse_2_serves_too(root: Path, mount: Callable[..., Mounted], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import threading
 from queue import SimpleQueue
 from typing import Any
 
-from onefs.mount.loop import MountLoop, Switches
+from onefs.mount.loop import MountLoop, PathInvalidations
 from tests.running import wait_until
 
 
@@ -38,22 +38,22 @@ def test_an_invalidation_that_hangs_keeps_no_other_thread() -> None:
         "/nowhere",
         fsname="x",
         allow_other=False,
-        ended=lambda: None,
-        switches=Switches(paths, forgotten.append),
+        on_end=lambda: None,
+        invalidations=PathInvalidations(paths, forgotten.append),
     )
     library: Any = StuckLibrary()
-    loop._ready(library)
+    loop._on_session_ready(library)
     paths.put("/a")
     assert library.asked.wait(10)
     answers: list[bool] = []
-    main = threading.Thread(target=lambda: answers.append(loop.unmounted()), daemon=True)
+    main = threading.Thread(target=lambda: answers.append(loop.is_unmounted()), daemon=True)
     main.start()
     main.join(10)
     assert answers == [False]
     # libfuse is not freed before the invalidation has ended, and the main thread sees why
-    freed = threading.Thread(target=loop._freed, daemon=True)
+    freed = threading.Thread(target=loop._on_session_freed, daemon=True)
     freed.start()
-    wait_until(loop.unmounted)
+    wait_until(loop.is_unmounted)
     assert freed.is_alive()
     library.release.set()
     freed.join(10)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from onefs.mount import mounts
-from onefs.mount.refresher import REFRESH, REFRESHED, Refresher
+from onefs.mount import kernel_mounts
+from onefs.mount.refresher import REFRESH_XATTR, REFRESHED_XATTR, Refresher
 from tests.mount.conftest import Mounted
 from tests.running import within
 
@@ -33,7 +33,7 @@ def mounted(
 
 
 def refreshed(mounted: Mounted) -> None:
-    assert mounts.refresh([str(mounted.path)], 30.0) == {str(mounted.path): 0}
+    assert kernel_mounts.refresh_mounts([str(mounted.path)], 30.0) == {str(mounted.path): 0}
 
 
 def test_names_come_and_go(mounted: Mounted) -> None:
@@ -95,26 +95,32 @@ def test_many_at_once_while_names_are_looked_up(mounted: Mounted) -> None:
 
 
 def test_the_attributes_are_not_listed_and_only_the_roots(mounted: Mounted) -> None:
-    assert REFRESH not in os.listxattr(mounted.path)
-    assert int(os.getxattr(mounted.path, REFRESHED)) == 0
+    assert REFRESH_XATTR not in os.listxattr(mounted.path)
+    assert int(os.getxattr(mounted.path, REFRESHED_XATTR)) == 0
     with pytest.raises(OSError, match="No data") as caught:
-        os.getxattr(mounted.path / "lab", REFRESH)
+        os.getxattr(mounted.path / "lab", REFRESH_XATTR)
     assert caught.value.errno == errno.ENODATA
 
 
 def test_a_mount_that_knows_no_refresh_says_so(tmp_path: Path) -> None:
     """As that of an older onefs: to it, the attribute is one that is not there."""
-    answers = mounts.refresh([str(tmp_path), str(tmp_path / "none")], 30.0)
+    answers = kernel_mounts.refresh_mounts([str(tmp_path), str(tmp_path / "none")], 30.0)
     assert list(answers.values()) == [errno.ENODATA, errno.ENOENT]
 
 
-def test_a_look_counts_what_is_not_there(tmp_path: Path) -> None:
+def test_a_refresh_counts_what_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     (tmp_path / "file").touch()
-    assert mounts.look(str(tmp_path / "link" / "file"), 30.0) == (str(tmp_path / "file"), 0)
-    assert mounts.look(str(tmp_path / "file" / "a"), 30.0) == (str(tmp_path / "file" / "a"), 1)
+    assert kernel_mounts.resolve_path(str(tmp_path / "link" / "file"), 30.0) == (
+        str(tmp_path / "file"),
+        0,
+    )
+    assert kernel_mounts.resolve_path(str(tmp_path / "file" / "a"), 30.0) == (
+        str(tmp_path / "file" / "a"),
+        1,
+    )
     odd = tmp_path / "no\udce9 \n" / "b"
-    assert mounts.look(str(odd), 30.0) == (str(odd), 2)
+    assert kernel_mounts.resolve_path(str(odd), 30.0) == (str(odd), 2)
 
 
 def test_a_refresh_that_fails_in_part_still_drops_names() -> None:
@@ -131,11 +137,11 @@ def test_a_refresh_that_fails_in_part_still_drops_names() -> None:
     refresher = Refresher(fails)
     thread = threading.Thread(target=refresher.run, args=(drop,), daemon=True)
     thread.start()
-    assert refresher.value("user.onefs.other") is None
+    assert refresher.xattr_value("user.onefs.other") is None
     for number in (1, 2):
-        assert refresher.value(REFRESH) == str(number)
+        assert refresher.xattr_value(REFRESH_XATTR) == str(number)
         assert dropped.acquire(timeout=30)
     ending.set()
-    refresher.value(REFRESH)
+    refresher.xattr_value(REFRESH_XATTR)
     thread.join(30)
     assert not thread.is_alive()

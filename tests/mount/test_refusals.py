@@ -74,7 +74,7 @@ def test_access(filled: Mounted) -> None:
     assert os.access(filled.path / "folder", os.R_OK | os.X_OK)
 
 
-def test_programs_are_told(filled: Mounted) -> None:
+def test_programs_get_erofs(filled: Mounted) -> None:
     assert shutil.which("touch")
     done = subprocess.run(
         ["touch", filled.path / "new"], capture_output=True, text=True, timeout=60
@@ -103,7 +103,7 @@ def test_each_error_has_its_number(root: Path, mount: Callable[..., Mounted]) ->
         assert caught.value.errno == wanted, f"readdir: {kind}"
 
 
-def test_what_nobody_foresaw_is_eio_and_logged_once(
+def test_an_unexpected_exception_is_eio_and_logged_once(
     root: Path, mount: Callable[..., Mounted]
 ) -> None:
     (root / "read-Surprise.bin").write_bytes(b"bytes")

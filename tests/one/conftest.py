@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from onefs.demo.made import MadeLaboratory
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
+from onefs.demo.synthetic import SyntheticLaboratory
 from onefs.one import ONE
 
 EID = "cf264653-2deb-44cb-aa84-89b82507028a"
@@ -21,7 +21,7 @@ Open = Callable[..., ONE]
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
-    with Servers(MadeLaboratory()) as found:
+    with Servers(SyntheticLaboratory()) as found:
         yield found
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
 from tests.one.conftest import EID, arguments
-from tests.one.forked import KINDS, LONGEST
+from tests.one.forking_program import KINDS, LONGEST
 
 ROOT = Path(__file__).parents[2]
 #: types and their lengths
@@ -24,7 +24,7 @@ def test_children_and_parent_load_on(servers: Servers, tmp_path: Path, kind: str
     one = {**arguments(servers), "cache_dir": str(tmp_path / "ONE")}
     given = {"one": one, "eid": EID, "types": list(TYPES)}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.one.forked", kind],
+        [sys.executable, "-m", "tests.one.forking_program", kind],
         input=json.dumps(given).encode(),
         capture_output=True,
         timeout=LONGEST + 30,

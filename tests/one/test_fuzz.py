@@ -15,12 +15,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from onefs.cli.search import _FLAGS
-from onefs.demo.rest.sessions import SESSION_FILTERS
-from onefs.demo.serve import Servers
+from onefs.cli.search import _TERM_FLAGS
+from onefs.demo.rest.session_filters import SESSION_FILTERS
+from onefs.demo.servers import Servers
 from onefs.errors import OnefsError, UsageError
-from onefs.metadata.terms import ALIASES, VOCABULARY, Query, parse, parse_text
 from onefs.one import ONE
+from onefs.search.vocabulary import (
+    ALIASES,
+    VOCABULARY,
+    Query,
+    parse_terms,
+    parse_text,
+)
 from tests.one.conftest import EID, REF
 
 #: texts that break what is careless with them
@@ -93,7 +99,7 @@ def outcome(call: Callable[[], Any]) -> Any:
     return found
 
 
-def assert_nothing_whole_was_asked(servers: Servers) -> None:
+def assert_no_unfiltered_request(servers: Servers) -> None:
     """No request for sessions or datasets without a filter that Alyx knows, with a value."""
     for each in servers.requests:
         parts = urlsplit(each.path)
@@ -113,7 +119,7 @@ def test_search(shared: ONE, servers: Servers, given_terms: dict[str, Any]) -> N
         given_terms.pop(name, None)
     found = outcome(lambda: shared.search(**given_terms))
     assert isinstance(found, (list, OnefsError))
-    assert_nothing_whole_was_asked(servers)
+    assert_no_unfiltered_request(servers)
 
 
 @check
@@ -123,7 +129,7 @@ def test_search(shared: ONE, servers: Servers, given_terms: dict[str, Any]) -> N
 )
 def test_values_that_fail_when_they_are_looked_at(name: str, value: Any) -> None:
     with pytest.raises(UsageError, match=name):
-        parse({name: value})
+        parse_terms({name: value})
 
 
 @check
@@ -138,7 +144,7 @@ def test_list(shared: ONE, servers: Servers, eid: Any, keyword: Any, details: An
     servers.clear_requests()
     outcome(lambda: shared.list(eid, keyword, details))
     outcome(lambda: shared.list(EID, keyword))
-    assert_nothing_whole_was_asked(servers)
+    assert_no_unfiltered_request(servers)
 
 
 @check
@@ -150,7 +156,7 @@ def test_load(
     outcome(lambda: shared.load(eid, types, collection=collection, revision=revision))
     if types is not None:
         outcome(lambda: shared.load(EID, types, collection=collection, revision=revision))
-    assert_nothing_whole_was_asked(servers)
+    assert_no_unfiltered_request(servers)
 
 
 @check
@@ -159,7 +165,7 @@ def test_names(shared: ONE, servers: Servers, name: Any) -> None:
     servers.clear_requests()
     for verb in (shared.eid, shared.ref, shared.path, shared.session, shared.describe):
         outcome(lambda verb=verb: verb(name))  # type: ignore[misc]
-    assert_nothing_whole_was_asked(servers)
+    assert_no_unfiltered_request(servers)
 
 
 ARGUMENTS = ("username", "password", "token", "profile", "data_username", "data_password")
@@ -186,17 +192,17 @@ def test_the_names_of_search_folders(text: str) -> None:
 @check
 @given(st.dictionaries(st.sampled_from(list(VOCABULARY)), values, min_size=1, max_size=3))
 def test_a_query_is_read_back_from_its_name(given_terms: dict[str, Any]) -> None:
-    query = outcome(lambda: parse(given_terms))
+    query = outcome(lambda: parse_terms(given_terms))
     if isinstance(query, Query):
         assert parse_text(str(query)) == query
         assert "/" not in str(query)
 
 
 def test_every_term_has_a_flag() -> None:
-    assert list(_FLAGS) != []
-    assert set(_FLAGS) == set(VOCABULARY)
+    assert list(_TERM_FLAGS) != []
+    assert set(_TERM_FLAGS) == set(VOCABULARY)
 
 
 @pytest.mark.parametrize("value", [UUID(EID), EID])
-def test_the_fuzz_meets_what_is_right_too(shared: ONE, value: Any) -> None:
+def test_the_fuzz_includes_valid_values(shared: ONE, value: Any) -> None:
     assert outcome(lambda: shared.ref(value)) == REF

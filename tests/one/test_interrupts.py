@@ -19,18 +19,18 @@ from typing import Any
 
 import pytest
 
-from onefs.children import CHILD_FOLDER, child_command
-from onefs.descriptors import wait_readable
+from onefs.lowlevel.child_process import CHILD_WORKING_DIRECTORY, child_command
+from onefs.lowlevel.files import wait_readable
 from tests.one.conftest import EID
 from tests.running import ONEFS
 
 ROOT = Path(__file__).parents[2]
 #: seconds after which the programs' own deadlines would end a wait
-FAR = 900
+LONG_DEADLINE_SECONDS = 900
 #: seconds within which an interrupted program ends; for a machine that is busy
-SOON = 30.0
+INTERRUPT_SECONDS = 30.0
 #: seconds for a program to have sent its requests
-UNDER_WAY = 1.5
+REQUEST_STARTED_SECONDS = 1.5
 
 
 class Server:
@@ -56,7 +56,7 @@ def server() -> Iterator[Server]:
         child_command("onefs.demo", "--until-stdin-closes"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        cwd=CHILD_FOLDER,
+        cwd=CHILD_WORKING_DIRECTORY,
     )
     try:
         yield Server(process)
@@ -74,18 +74,18 @@ def environment(server: Server, tmp_path: Path) -> dict[str, str]:
         "ONEFS_URL": server.ready["alyx_url"],
         "ONEFS_DATA_HOSTS": server.ready["data_url"],
         "ONEFS_CACHE_DIR": str(tmp_path / "ONE"),
-        "ONEFS_DEADLINE": str(FAR),
-        "ONEFS_STALL": str(FAR),
+        "ONEFS_DEADLINE": str(LONG_DEADLINE_SECONDS),
+        "ONEFS_STALL": str(LONG_DEADLINE_SECONDS),
         "ONEFS_SMALL_FILE": "200000",  # some of the files come in blocks
     }
 
 
 class Program:
-    """``tests.one.interrupted``."""
+    """``tests.one.interrupted_program``."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.one.interrupted"],
+            [sys.executable, "-m", "tests.one.interrupted_program"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -100,7 +100,7 @@ class Program:
         self.process.stdin.write(json.dumps(what).encode() + b"\n")
         self.process.stdin.flush()
 
-    def await_word(self, word: str, seconds: float = SOON) -> None:
+    def await_word(self, word: str, seconds: float = INTERRUPT_SECONDS) -> None:
         assert self.process.stdout is not None
         assert wait_readable(self.process.stdout, seconds), f"not {word} within {seconds:g} s"
         assert self.process.stdout.readline().decode().strip() == word
@@ -110,7 +110,7 @@ class Program:
         self.await_word("begun")
 
     def interrupt(self) -> None:
-        time.sleep(UNDER_WAY)
+        time.sleep(REQUEST_STARTED_SECONDS)
         self.process.send_signal(signal.SIGINT)
         self.await_word("interrupted")
 
@@ -161,7 +161,7 @@ def test_the_program_can_end_after_it(server: Server, program: Program, call: st
     with server.stalling():
         program.do(method, *arguments, **keywords)
         program.interrupt()
-        _, said = program.process.communicate(timeout=SOON)
+        _, said = program.process.communicate(timeout=INTERRUPT_SECONDS)
     assert (program.process.returncode, said) == (0, b"")
 
 
@@ -195,9 +195,9 @@ def test_a_command_ends_at_once(
             stderr=subprocess.PIPE,
         )
         try:
-            time.sleep(UNDER_WAY)
+            time.sleep(REQUEST_STARTED_SECONDS)
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=SOON)
+            _, said = process.communicate(timeout=INTERRUPT_SECONDS)
         finally:
             process.kill()
     assert b"Traceback" not in said

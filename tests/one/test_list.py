@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
 from onefs.errors import NotFound, Unreachable, UsageError
 from onefs.one import ONE, SessionDataInfo
 from tests.laboratories import alyx_requests, data_requests
@@ -94,15 +94,15 @@ def test_the_dataclass_behaves(shared: ONE) -> None:
     assert len(info) == 39
 
 
-def test_all_is_the_whole_record_in_a_list(shared: ONE) -> None:
+def test_all_is_the_complete_record_in_a_list(shared: ONE) -> None:
     """Tutorial: all fields. Old code: a list of one dict; any case."""
     (record,) = shared.list(EID, "All")
     assert record["users"] == ["olivier", "test_user"]
     session = shared.session(EID)
     assert record == json.loads(shared._access.catalogue.record(session).value)
     tree = shared._access.tree
-    handle = tree.open("/".join(["", *shared._addresses.place(session), ".session.json"]))
-    assert record == json.loads(os.pread(handle.fd(0, handle.size), handle.size, 0))
+    handle = tree.open("/".join(["", *shared._resolver.place(session), ".session.json"]))
+    assert record == json.loads(os.pread(handle.wait_fd(0, handle.size), handle.size, 0))
     handle.close()
 
 
@@ -186,11 +186,11 @@ def test_names_of_what_was_listed_are_known_offline(opened: Open) -> None:
         away.list(None, "users")
 
 
-def test_a_table_that_is_wanted_anew_is_asked_for(opened: Open, servers: Servers) -> None:
+def test_an_invalidated_table_is_asked_for_again(opened: Open, servers: Servers) -> None:
     """Ours: `onefs refresh` of everything, by whatever process; what was kept stands offline."""
     one, other = opened(), opened()
     labs = one.list(None, "labs")
-    other._access.catalogue.want_anew(())
+    other._access.catalogue.invalidate(())
     assert opened(offline=True).list(None, "labs") == labs
     assert one.list(None, "labs") == labs
     assert one.list(None, "labs") == labs

@@ -15,9 +15,9 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.made import MadeLaboratory
-from onefs.demo.serve import Servers
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
+from onefs.demo.synthetic import SyntheticLaboratory
 from onefs.errors import (
     BadContent,
     DataServerCredentials,
@@ -30,7 +30,7 @@ from onefs.one import ONE, OnefsWarning, SessionDataInfo
 from tests.cli.terminal import Terminal
 from tests.laboratories import downloads
 from tests.one.conftest import EID, FLOWERS, REF, Open, arguments, set_home
-from tests.recorded import LOGIN, RecordedSource
+from tests.recorded_laboratory import LOGIN, RecordedSource
 
 THREE = ["clusters.templateWaveforms", "clusters.probes", "clusters.depths"]
 #: two probes, of which one was sorted three times; the default is the sorting of 2020
@@ -256,13 +256,13 @@ def test_long_downloads_are_shown_on_a_terminal_only(terminal: bool) -> None:
         "with ONE(**json.loads(sys.argv[1])) as one:\n"
         f"    print(one.load({EID!r}, 'clusters.templateWaveforms')[0].shape)"
     )
-    with Servers(MadeLaboratory(), rate=1_200_000) as servers:
+    with Servers(SyntheticLaboratory(), rate=1_200_000) as servers:
         command = [sys.executable, "-c", code, json.dumps(arguments(servers))]
         if terminal:
             with Terminal([], dict(os.environ), command=command) as shown:
                 shown.expect("0 of 1 file")
                 shown.expect("(60, 82, 128)")
-                assert shown.code() == 0
+                assert shown.exit_code() == 0
         else:
             done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
             assert (done.stdout, done.stderr) == ("(60, 82, 128)\n", "")
@@ -312,7 +312,7 @@ def test_wrong_bytes_are_an_error(traps: ONE) -> None:
         assert str(caught.value).count("contrastRight") == 1
 
 
-def test_wrong_bytes_are_told_once(trapping: Servers, tmp_path: Path) -> None:
+def test_wrong_bytes_are_reported_once(trapping: Servers, tmp_path: Path) -> None:
     """Ours: by the error, and not by a line on standard error besides."""
     given = {**arguments(trapping), "cache_dir": str(tmp_path / "other")}
     code = (

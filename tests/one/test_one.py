@@ -14,9 +14,11 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from onefs import settings
-from onefs.demo.made import MadeLaboratory
-from onefs.demo.serve import Servers
+from onefs.alyx.auth import fetch_token
+from onefs.config import settings
+from onefs.config.settings import Profile
+from onefs.demo.servers import Servers
+from onefs.demo.synthetic import SyntheticLaboratory
 from onefs.errors import (
     AlyxCredentials,
     Ambiguous,
@@ -26,11 +28,9 @@ from onefs.errors import (
     UsageError,
 )
 from onefs.http import Transport
-from onefs.metadata.auth import fetch_token
 from onefs.one import ONE, SessionDataInfo, pprint
-from onefs.settings import Profile
 from tests.cli.terminal import Terminal
-from tests.laboratories import Twins, alyx_requests
+from tests.laboratories import TwinSessions, alyx_requests
 from tests.one.conftest import EID, FLOWERS, REF, Open, arguments
 
 HEAVY = ("numpy", "requests", "urllib3", "pyarrow", "pandas", "sqlite3", "mfusepy", "flask")
@@ -103,7 +103,7 @@ def test_a_cache_folder_of_ones_own(servers: Servers, tmp_path: Path) -> None:
         ONE(base_url="http://localhost:1", token="0" * 40, cache_dir=tmp_path / "mine")
 
 
-def test_nothing_set_up_and_nobody_to_ask() -> None:
+def test_nothing_set_up_and_no_terminal() -> None:
     """Old code: ``silent=True`` wrote defaults, else it asked. Ours: an error that helps."""
     for silent in (True, False):
         with pytest.raises(NotConfigured) as caught:
@@ -129,7 +129,7 @@ def test_nothing_set_up_at_a_terminal(
         terminal.answer("Its password", login.data_password)
         terminal.answer("Cache folder", "")
         terminal.expect(FLOWERS)
-        assert terminal.code() == 0
+        assert terminal.exit_code() == 0
     assert (tmp_path / ".one_params").read_text() == before
     with ONE() as one:
         assert len(one.load(EID, "clusters.depths")[0]) == 60
@@ -151,7 +151,7 @@ def test_setup_without_a_terminal(
     with ONE() as one:
         one.setup()
     assert "~/.one_params stays untouched" in capsys.readouterr().out
-    assert settings.load().fallback() is not None
+    assert settings.load_settings_file().default_profile() is not None
 
 
 def test_wrong_passwords_and_servers(servers: Servers) -> None:
@@ -257,7 +257,7 @@ def test_names_that_lead_nowhere(shared: ONE, name: Any, error: type[Exception])
 
 def test_a_path_in_one_of_two_labs_is_not_ambiguous(tmp_path: Path) -> None:
     """Ours: a ref that two labs share is, and the message lists them."""
-    from tests.recorded import LOGIN, RecordedSource
+    from tests.recorded_laboratory import LOGIN, RecordedSource
 
     with (
         Servers(RecordedSource(folder=tmp_path), LOGIN) as servers,
@@ -289,7 +289,7 @@ def test_what_a_dataset_is(opened: Open, servers: Servers) -> None:
     assert by_uuid["path"] == found["path"]
 
 
-def test_a_path_that_leaves_the_collection_out_is_told_the_real_one(shared: ONE) -> None:
+def test_a_path_without_its_collection_names_the_real_one(shared: ONE) -> None:
     """Ours."""
     session = "cortexlab/KS023/2019-12-20/1"
     wanted = r"eye\.xyPos\.npy is at alf/eye\.xyPos\.npy$"
@@ -302,7 +302,7 @@ def test_a_path_that_leaves_the_collection_out_is_told_the_real_one(shared: ONE)
 
 def test_two_sessions_on_one_number_have_the_paths_of_their_folders(tmp_path: Path) -> None:
     """Ours."""
-    with Servers(twins := Twins(MadeLaboratory())) as servers:
+    with Servers(twins := TwinSessions(SyntheticLaboratory())) as servers:
         for words in ({"subject": "flowers"}, {"subject": "flowers", "number": 1}):
             with ONE(**arguments(servers), cache_dir=tmp_path / str(len(words))) as one:
                 eids, rows = one.search(details=True, **words)
@@ -318,7 +318,7 @@ def test_one_of_two_sessions_on_one_number_has_its_mark_though_the_other_is_not_
     tmp_path: Path,
 ) -> None:
     """Ours."""
-    with Servers(twins := Twins(MadeLaboratory(), users=("nate",))) as servers:
+    with Servers(twins := TwinSessions(SyntheticLaboratory(), users=("nate",))) as servers:
         with ONE(**arguments(servers), cache_dir=tmp_path) as one:
             ((marked,), (row,)) = one.search(
                 details=True, users="nate", date_range=["2018-07-13", "2018-07-13"]

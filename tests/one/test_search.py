@@ -15,15 +15,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onefs.demo.serve import Options, Servers, make_source
+from onefs.catalogue.sync import sync_from_files
+from onefs.config.settings import resolve_settings
+from onefs.demo.servers import ServeOptions, Servers, make_source
 from onefs.errors import ServerError, Unreachable, UsageError
-from onefs.metadata.tables_sync import from_files
 from onefs.one import ONE, OnefsWarning
-from onefs.settings import resolve
+from tests.cache_tables.table_files import (
+    dataset,
+    session,
+    uuid,
+    write,
+)
 from tests.laboratories import alyx_requests
-from tests.metadata.table_files import dataset, session, uuid, write
 from tests.one.conftest import EID, FLOWERS, Open, arguments, set_home
-from tests.recorded import LOGIN, RecordedSource
+from tests.recorded_laboratory import LOGIN, RecordedSource
 
 TEN = [
     "dataset_types", "date_range", "lab", "location", "number", "performance_gte",
@@ -327,9 +332,9 @@ def test_what_cache_tables_know_is_found_offline(
     url = "http://127.0.0.1:1"
     datasets = [dataset(1, 1, "alf/spikes.times.npy"), dataset(2, 2, "alf/licks.times.npy")]
     folder = write(tmp_path / "tables", [session(1), session(2)], datasets)
-    state = resolve({"url": url}).state_dir
+    state = resolve_settings({"url": url}).state_dir
     state.mkdir(parents=True)
-    from_files(folder, state)
+    sync_from_files(folder, state)
     with ONE(base_url=url, offline=True) as away, caplog.at_level(logging.WARNING):
         assert away.search(dataset_names="spikes.times.npy") == [uuid(1)]
         assert "file names" not in caplog.text
@@ -398,7 +403,7 @@ def test_what_would_be_repeated_is_asked_for_distinct(traps: ONE, trapped: Serve
 
 def test_sessions_that_alyx_repeats_across_pages_are_all_found(tmp_path: Path) -> None:
     """Ours: of thousands of datasets that are good enough each is a row of its session's."""
-    source = make_source(Options(sessions=400, datasets=7, state_dir=tmp_path))
+    source = make_source(ServeOptions(sessions=400, datasets=7, state_dir=tmp_path))
     good = {each.eid for each in source.sessions() if source.datasets(each.eid)}
     assert sum(len(source.datasets(eid)) for eid in good) > 2500
     with Servers(source) as servers, ONE(**arguments(servers)) as one:

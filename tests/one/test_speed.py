@@ -15,19 +15,19 @@ from typing import Any
 import pytest
 
 from onefs import alf
-from onefs.demo.serve import Servers
-from onefs.metadata import known
-from onefs.metadata.database import Database
-from onefs.metadata.rows import DatasetRow
-from onefs.metadata.tabled import TabledDatabase
-from onefs.metadata.tables_sync import from_files
-from onefs.metadata.terms import parse
+from onefs.alyx.parsing import DatasetRow
+from onefs.catalogue.storage.database import CatalogueDatabase
+from onefs.catalogue.storage.overlay import OverlayDatabase
+from onefs.catalogue.sync import sync_from_files
+from onefs.demo.servers import Servers
 from onefs.model import Dataset, Session
 from onefs.one import ONE
+from onefs.search import offline
+from onefs.search.vocabulary import parse_terms
+from tests.cache_tables.table_files import dataset as dataset_row
+from tests.cache_tables.table_files import session as session_row
+from tests.cache_tables.table_files import uuid, write
 from tests.laboratories import account
-from tests.metadata.table_files import dataset as dataset_row
-from tests.metadata.table_files import session as session_row
-from tests.metadata.table_files import uuid, write
 from tests.one.conftest import EID, arguments
 from tests.running import ONEFS, clean_environment, run
 
@@ -90,7 +90,7 @@ def test_a_cold_search_from_the_shell_takes_the_servers_time(
     """A new process that knows nothing but a token asks once, and loads nothing that it does not
     need: its own time is that of its imports (``scripts/bench starting`` measures it)."""
     with ONE(**arguments(servers)) as one:
-        token = one._access.alyx._asker._token.current()
+        token = one._access.alyx._sender._token.current_token()
     environment = clean_environment(tmp_path, **account(servers, token))
     environment["PYTHONPROFILEIMPORTTIME"] = "1"
     command: list[str | Path] = [ONEFS, "search", "--format", "eids"]
@@ -99,8 +99,8 @@ def test_a_cold_search_from_the_shell_takes_the_servers_time(
     found = run(command, environment=environment)
     assert found.stdout.split() == [EID]
     loaded = {line.rpartition("|")[2].strip() for line in found.stderr.splitlines()}
-    assert "onefs.http.pools" in loaded
-    for dear in ("requests", "keyring", "numpy", "onefs.tree", "onefs.content"):
+    assert "onefs.http.connection_pools" in loaded
+    for dear in ("requests", "keyring", "numpy", "onefs.tree", "onefs.content", "onefs.cache.store"):
         assert dear not in loaded
     print(f"{len(loaded)} modules")
     assert len(loaded) < 400
@@ -116,20 +116,20 @@ Scan = Callable[[], object]
 @pytest.fixture(scope="module", params=["asked of Alyx", "from cache tables"])
 def laboratory(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Database, Scan, Scan]]:
+) -> Iterator[tuple[CatalogueDatabase, Scan, Scan]]:
     """A catalogue of 20,000 sessions, and bare scans of its sessions and of their datasets."""
     folder = tmp_path_factory.mktemp("large")
     if request.param == "from cache tables":
-        from_files(write(folder / "tables", *_tables()), folder)
-        found = TabledDatabase(folder / "catalogue.sqlite")
-        rows = found.tables._rows
+        sync_from_files(write(folder / "tables", *_tables()), folder)
+        found = OverlayDatabase(folder / "catalogue.sqlite")
+        rows = found.tables._fetch_rows
     else:
-        found = TabledDatabase(folder / "catalogue.sqlite")
-        found.store_found((_session(number), True) for number in range(SESSIONS))
-        found.store_datasets_of(
+        found = OverlayDatabase(folder / "catalogue.sqlite")
+        found.store_search_results((_session(number), True) for number in range(SESSIONS))
+        found.store_datasets_by_eid(
             {s.eid: _datasets(s.eid) for s in map(_session, range(SESSIONS))}, 1.0
         )
-        rows = found._rows
+        rows = found._fetch_rows
     assert len(rows("SELECT * FROM datasets")) == SESSIONS * DATASETS
     yield (
         found,
@@ -215,13 +215,13 @@ def _tables() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     ids=str,
 )
 def test_offline_a_search_is_no_dearer_than_three_scans(
-    laboratory: tuple[Database, Scan, Scan], terms: dict[str, Any]
+    laboratory: tuple[CatalogueDatabase, Scan, Scan], terms: dict[str, Any]
 ) -> None:
     database, sessions, datasets = laboratory
-    query = parse(terms)
-    found = len(known.search(database, query))
+    query = parse_terms(terms)
+    found = len(offline.search_catalogue(database, query))
     assert (found == 0) == (terms == {"lab": "ß"})
-    steps, calls = cost(lambda: known.search(database, query))
+    steps, calls = cost(lambda: offline.search_catalogue(database, query))
     scan, _ = cost(sessions)
     if "dataset" in str(terms):
         scan += cost(datasets)[0]

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
 from onefs.one import ONE, OnefsWarning
 from tests.one.conftest import EID, FLOWERS, set_home
 from tests.one.tutorial_text import Block, blocks

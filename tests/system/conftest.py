@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
+from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.records import Source
-from onefs.demo.serve import Servers
-from tests.changing import Changing
+from onefs.demo.servers import Servers
+from tests.changing_laboratory import ChangingLaboratory
 from tests.laboratories import small_folder
 from tests.running import Home
 from tests.users import Machine, private_machine
@@ -23,7 +23,7 @@ _CHECKOUT = Path(__file__).parents[2]
 @pytest.fixture(scope="session", autouse=True)
 def _guard(fuse: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Sweeps the tests' folders even when their own process is killed."""
-    command = [sys.executable, "-m", "tests.sweeping", str(tmp_path_factory.getbasetemp())]
+    command = [sys.executable, "-m", "tests.cleanup", str(tmp_path_factory.getbasetemp())]
     with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=_CHECKOUT, start_new_session=True):
         yield
 
@@ -42,9 +42,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def source(folder: Path) -> Changing:
+def source(folder: Path) -> ChangingLaboratory:
     """That laboratory, whose datasets a test may change."""
-    return Changing(FolderLaboratory(folder))
+    return ChangingLaboratory(FolderLaboratory(folder))
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.folder import RESCAN
-from onefs.demo.serve import Servers
+from onefs.demo.folder_laboratory import RESCAN_SECONDS
+from onefs.demo.servers import Servers
 from tests.laboratories import account, alyx_requests
-from tests.registering import Registering
+from tests.registering_laboratory import RegisteringLaboratory
 from tests.running import Home, Mounted
 
 PLACES = [("labone", f"mouse{number:04d}", "2022-01-05", 1) for number in range(1000)]
@@ -23,12 +23,12 @@ TUTORIAL = "mainenlab/clns0730/2018-08-24/001"
 
 
 @pytest.fixture
-def source() -> Registering:
-    return Registering(*PLACES, ("labtwo", "rat", "2022-01-05", 1))
+def source() -> RegisteringLaboratory:
+    return RegisteringLaboratory(*PLACES, ("labtwo", "rat", "2022-01-05", 1))
 
 
 @pytest.fixture
-def servers(source: Registering) -> Iterator[Servers]:
+def servers(source: RegisteringLaboratory) -> Iterator[Servers]:
     with Servers(source) as running:
         yield running
 
@@ -59,7 +59,7 @@ def errno_of(path: Path) -> int:
 
 
 def test_a_session_of_an_old_date_is_found(
-    mounted: Mounted, servers: Servers, source: Registering
+    mounted: Mounted, servers: Servers, source: RegisteringLaboratory
 ) -> None:
     source.register("labone", "mouse0000", "2019-03-04", 2)
     found = mounted.path / FIRST / "2019-03-04"
@@ -71,7 +71,7 @@ def test_a_session_of_an_old_date_is_found(
 
 
 def test_a_number_of_a_date_that_the_kernel_knows_is_found(
-    mounted: Mounted, servers: Servers, source: Registering
+    mounted: Mounted, servers: Servers, source: RegisteringLaboratory
 ) -> None:
     assert names(mounted.path / FIRST / "2022-01-05") == ["001"]
     source.register("labone", "mouse0001", "2022-01-05", 2)
@@ -79,7 +79,7 @@ def test_a_number_of_a_date_that_the_kernel_knows_is_found(
 
 
 def test_a_session_that_was_changed_is_where_it_is_now(
-    mounted: Mounted, source: Registering
+    mounted: Mounted, source: RegisteringLaboratory
 ) -> None:
     eid = source.register(*PLACES[0])
     source.change(eid, number=7)
@@ -87,7 +87,9 @@ def test_a_session_that_was_changed_is_where_it_is_now(
     assert names(mounted.path / FIRST / "2022-01-05") == ["007"]
 
 
-def test_a_new_subject_and_a_new_lab_are_found(mounted: Mounted, source: Registering) -> None:
+def test_a_new_subject_and_a_new_lab_are_found(
+    mounted: Mounted, source: RegisteringLaboratory
+) -> None:
     source.register("labone", "newmouse", "2019-03-04", 1)
     source.register("labnew", "cat", "2019-03-04", 1)
     assert (mounted.path / "labone/newmouse/2019-03-04/001/a.values.npy").is_file()
@@ -95,7 +97,7 @@ def test_a_new_subject_and_a_new_lab_are_found(mounted: Mounted, source: Registe
 
 
 def test_a_date_of_a_thousand_subjects_costs_one_request(
-    mounted: Mounted, servers: Servers, source: Registering
+    mounted: Mounted, servers: Servers, source: RegisteringLaboratory
 ) -> None:
     source.register("labone", "mouse0500", "2022-01-06", 1)
     command = f"ls -d {mounted.path}/labone/*/2022-01-06"
@@ -115,7 +117,7 @@ def test_a_session_that_comes_into_a_folder_is_found(home: Home, tmp_path: Path)
             mounted = home.mount("--demo", "--demo-data", data, "--sync")
         (lab / session).mkdir(parents=True)
         (lab / session / "a.values.bin").write_bytes(session.encode())
-    time.sleep(2 * RESCAN)  # seconds for which the server's last look at its folder counts
+    time.sleep(2 * RESCAN_SECONDS)  # seconds for which the server's last look at its folder counts
     found = mounted.path / "labone/mouse/2019-03-04/002/a.values.bin"
     assert found.read_bytes() == b"2019-03-04/002"
 
@@ -128,7 +130,7 @@ def test_names_that_cannot_be_ask_nothing(mounted: Mounted, servers: Servers) ->
     assert not asked(servers)
 
 
-def test_offline_what_is_known_stands(home: Home, mounted: Mounted, servers: Servers) -> None:
+def test_offline_known_listings_stay(home: Home, mounted: Mounted, servers: Servers) -> None:
     mounted.umount()
     servers.stop()
     again = home.mount("--offline", **account(servers))
@@ -143,7 +145,9 @@ def test_a_server_that_is_away_is_not_absence(mounted: Mounted, servers: Servers
     assert names(mounted.path / FIRST) == ["2022-01-05"]
 
 
-def test_what_was_told_stands_while_the_server_is_away(mounted: Mounted, servers: Servers) -> None:
+def test_listings_from_alyx_stay_while_the_server_is_away(
+    mounted: Mounted, servers: Servers
+) -> None:
     assert errno_of(mounted.path / FIRST / "2019-03-04") == errno.ENOENT
     servers.alyx.stop()
     assert errno_of(mounted.path / FIRST / "2019-03-05") == errno.ENOENT

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.made import MadeLaboratory
-from onefs.demo.serve import Servers
-from tests.changing import Changing
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
+from onefs.demo.synthetic import SyntheticLaboratory
+from tests.changing_laboratory import ChangingLaboratory
 from tests.laboratories import account, downloads
 from tests.running import Home, Mounted, files_below, read_errno, run, wait_until
 
@@ -33,7 +33,7 @@ def mounted(shared_home: Home, servers: Servers) -> Mounted:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    with Servers(MadeLaboratory()) as running:
+    with Servers(SyntheticLaboratory()) as running:
         yield running
 
 
@@ -132,7 +132,7 @@ def test_status_says_so(mounted: Mounted, as_of: Mounted) -> None:
 
 @pytest.mark.parametrize("day", ["2021-02-30", "yesterday", "", "2021-7-5", "2021-07-05ab"])
 def test_what_is_no_day_is_a_usage_error(home: Home, servers: Servers, day: str) -> None:
-    said = home.refused(2, "mount", home.root / "mnt", "--as-of", day, **account(servers))
+    said = home.error_of(2, "mount", home.root / "mnt", "--as-of", day, **account(servers))
     assert "--as-of" in said
     assert repr(day) in said
     assert not (home.root / "mnt").exists()
@@ -179,7 +179,7 @@ def test_replaced_bytes_are_noticed_at_each_path(home: Home, tmp_path: Path) -> 
     for revision in ("", "#2021-07-05#"):
         (folder / revision).mkdir(parents=True, exist_ok=True)
         np.save(folder / revision / "a.times.npy", np.arange(500.0) + len(revision))
-    source = Changing(FolderLaboratory(tmp_path / "data"))
+    source = ChangingLaboratory(FolderLaboratory(tmp_path / "data"))
     with Servers(source) as servers:
         mounted = home.mount(**account(servers))
         session = "lab/m1/2021-03-04/001/alf"
@@ -202,13 +202,13 @@ def test_replaced_bytes_are_noticed_at_each_path(home: Home, tmp_path: Path) -> 
         mounted.umount()
 
 
-def test_refresh_of_a_days_path_withdraws_a_bad_verdict(home: Home, tmp_path: Path) -> None:
+def test_refresh_of_a_days_path_clears_a_rejection(home: Home, tmp_path: Path) -> None:
     folder = tmp_path / "data" / "lab" / "Subjects" / "m1" / "2021-03-04" / "001" / "alf" / "#r#"
     folder.mkdir(parents=True)
     folder = folder.rename(folder.with_name("#2021-07-05#"))
     np.save(folder / "a.times.npy", np.arange(500.0))
     right = (folder / "a.times.npy").read_bytes()
-    source = Changing(FolderLaboratory(tmp_path / "data"))
+    source = ChangingLaboratory(FolderLaboratory(tmp_path / "data"))
     with Servers(source) as servers:
         mounted = home.mount("--as-of", "2021-07-05", **account(servers))
         path = mounted.path / "lab/m1/2021-03-04/001/alf/a.times.npy"

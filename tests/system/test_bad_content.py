@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
 from tests.laboratories import account, downloads
-from tests.recorded import LOGIN, RecordedSource
+from tests.recorded_laboratory import LOGIN, RecordedSource
 from tests.running import Home, Mounted, read_errno
 
 #: its md5 in the database is not that of the file (the recordings' trap ``wrong_hash``)
@@ -32,7 +32,7 @@ def mounted(shared_home: Home, servers: Servers) -> Mounted:
     return mounted
 
 
-def test_no_byte_of_it_is_ever_given(mounted: Mounted) -> None:
+def test_no_byte_of_rejected_content_is_served(mounted: Mounted) -> None:
     assert (mounted.path / GOOD).read_bytes().startswith(b"\x93NUMPY")
     for _ in range(3):
         assert read_errno(mounted.path / BAD) == errno.EIO

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onefs.demo.made import MadeLaboratory
 from onefs.demo.records import Login
-from tests.programs import absent
+from onefs.demo.synthetic import SyntheticLaboratory
+from tests.required_programs import skip_or_fail
 from tests.running import Home, Mounted, clean_environment, run
 
 pytest.importorskip("one.api")
@@ -30,8 +30,8 @@ _REVISION = "2024-05-06"
 
 
 @pytest.fixture(scope="module")
-def laboratory() -> MadeLaboratory:
-    return MadeLaboratory()
+def laboratory() -> SyntheticLaboratory:
+    return SyntheticLaboratory()
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +42,14 @@ def mounted(shared_home: Home) -> Mounted:
 @pytest.fixture(scope="module")
 def brainbox() -> Path:
     if not (_BRAINBOX / "brainbox").is_dir():
-        absent(
+        skip_or_fail(
             "brainbox is not installed: .venv/bin/python -m pip install --no-deps "
             "--target build/brainbox -r tests/data/brainbox.txt"
         )
     return _BRAINBOX
 
 
-def _probes(laboratory: MadeLaboratory) -> Iterator[str]:
+def _probes(laboratory: SyntheticLaboratory) -> Iterator[str]:
     """A probe of each kind, as ``eid:name``, of two sessions."""
     for wanted in (SORTED, BARE):
         name = wanted.split("/")[1]
@@ -60,7 +60,9 @@ def _probes(laboratory: MadeLaboratory) -> Iterator[str]:
         )
 
 
-def _array(laboratory: MadeLaboratory, eid: str, collection: str, revision: str, name: str) -> Any:
+def _array(
+    laboratory: SyntheticLaboratory, eid: str, collection: str, revision: str, name: str
+) -> Any:
     """The array that the laboratory made."""
     [row] = [
         row
@@ -78,7 +80,7 @@ def _array(laboratory: MadeLaboratory, eid: str, collection: str, revision: str,
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("way", ["local", "remote"])
 def test_brainbox_loads_sessions_and_sortings(
-    way: str, laboratory: MadeLaboratory, mounted: Mounted, brainbox: Path, tmp_path: Path
+    way: str, laboratory: SyntheticLaboratory, mounted: Mounted, brainbox: Path, tmp_path: Path
 ) -> None:
     probes = list(_probes(laboratory))
     status = mounted.home.status_of(mounted.path)

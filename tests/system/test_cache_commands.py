@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from onefs.demo.serve import Servers
-from tests.changing import Changing
+from onefs.demo.servers import Servers
+from tests.changing_laboratory import ChangingLaboratory
 from tests.laboratories import SMALL, account, downloads, small_file
 from tests.running import Home, Mounted, drop_pages, read_errno, wait_until
 
@@ -47,7 +47,7 @@ def listed(home: Home, *arguments: str | Path) -> dict[str, dict[str, Any]]:
     return {row["path"].replace("/Subjects/", "/", 1): row for row in rows}
 
 
-def rot(path: Path) -> None:
+def flip_a_byte(path: Path) -> None:
     """Change a byte, and nothing that ``stat`` shows."""
     before = path.stat()
     data = path.read_bytes()
@@ -109,7 +109,7 @@ def test_verify_repairs_what_has_rotted_and_the_mount_shows_it(
     assert (mounted.path / PATH).read_bytes() == good
     (mounted.path / OTHER).read_bytes()
     assert "2 files, 0 wrong" in home.run("cache", "verify").stderr
-    rot(cached(home, PATH))
+    flip_a_byte(cached(home, PATH))
     assert "1 file, 0 wrong" in home.run("cache", "verify", OTHER).stderr
     done = home.run("cache", "verify", code=1)
     assert "instead of" in done.stdout
@@ -125,7 +125,7 @@ def test_a_mount_does_not_serve_what_was_changed_with_its_date_put_back(
     assert (mounted.path / PATH).read_bytes() == good
     with (mounted.path / PATH).open("rb", buffering=0) as held:
         assert held.read(10) == good[:10]
-        rot(cached(home, PATH))
+        flip_a_byte(cached(home, PATH))
         drop_pages(mounted.path / PATH)
         assert (mounted.path / PATH).read_bytes() == good
     before = len(downloads(servers))
@@ -155,7 +155,7 @@ def test_what_cannot_be_removed_is_an_error(mounted: Mounted, home: Home) -> Non
 
 
 def test_what_the_database_contradicts_can_be_accepted(
-    mounted: Mounted, home: Home, source: Changing
+    mounted: Mounted, home: Home, source: ChangingLaboratory
 ) -> None:
     fresh = bytes(range(256)) * 100
     source.replace(mounted.xattr("dataset_id", PATH), fresh[:24128], announce=False)
@@ -172,7 +172,7 @@ def test_what_the_database_contradicts_can_be_accepted(
 @pytest.mark.long  # a wrong size is believed after half a minute
 @pytest.mark.parametrize("size", [100, 60_000], ids=["shorter", "longer"])
 def test_an_accepted_file_may_have_another_size(
-    mounted: Mounted, home: Home, source: Changing, size: int
+    mounted: Mounted, home: Home, source: ChangingLaboratory, size: int
 ) -> None:
     path, fresh = mounted.path / PATH, os.urandom(size)
     source.replace(mounted.xattr("dataset_id", PATH), fresh, announce=False)
@@ -193,8 +193,8 @@ def test_an_accepted_file_may_have_another_size(
     assert (again.path / PATH).read_bytes() == fresh
 
 
-def test_refresh_withdraws_a_bad_verdict(
-    mounted: Mounted, home: Home, source: Changing, servers: Servers, folder: Path
+def test_refresh_clears_a_rejection(
+    mounted: Mounted, home: Home, source: ChangingLaboratory, servers: Servers, folder: Path
 ) -> None:
     dataset, good = mounted.xattr("dataset_id", PATH), small_file(folder, PATH).read_bytes()
     source.replace(dataset, bytes(len(good)), announce=False)
@@ -211,7 +211,7 @@ def test_refresh_withdraws_a_bad_verdict(
 
 
 @pytest.mark.parametrize("link", [True, False])
-def test_files_of_another_folder_are_taken_without_a_download(
+def test_files_of_another_folder_are_adopted_without_a_download(
     home: Home, servers: Servers, folder: Path, tmp_path: Path, link: bool
 ) -> None:
     own = tmp_path / "own"

@@ -9,10 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
+from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.records import Source
-from onefs.demo.serve import Servers
-from tests.laboratories import SMALL, Altered, account, downloads, small_file, small_folder
+from onefs.demo.servers import Servers
+from tests.laboratories import (
+    SMALL,
+    AlteredLaboratory,
+    account,
+    downloads,
+    small_file,
+    small_folder,
+)
 from tests.running import Home, read_errno, wait_until
 
 #: values in each file: 2.4 MB, three blocks
@@ -21,7 +28,7 @@ MIB = 1 << 20
 FILES = [path for path in SMALL if path.endswith(".npy")]
 
 
-class Rotten(Altered):
+class ServesOneWrongByte(AlteredLaboratory):
     """A source whose file server sends the file whose path holds ``word`` with one byte changed.
 
     The byte is the last one, so that all blocks but the last are what they should be.
@@ -47,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def servers(folder: Path) -> Iterator[Servers]:
-    with Servers(Rotten(FolderLaboratory(folder), "labtwo")) as running:
+    with Servers(ServesOneWrongByte(FolderLaboratory(folder), "labtwo")) as running:
         yield running
 
 
@@ -74,8 +81,8 @@ def test_variables_are_as_good_as_flags(home: Home, servers: Servers) -> None:
     status = home.status_of(mounted.path)
     assert status is not None
     assert status["cache_limit"] == 7 * MIB
-    assert "ONEFS_CACHE_SIZE" in home.refused(2, "mount", "--demo", "x", ONEFS_CACHE_SIZE="huge")
-    assert "--min-free" in home.refused(2, "mount", "--demo", "x", "--min-free", "huge")
+    assert "ONEFS_CACHE_SIZE" in home.error_of(2, "mount", "--demo", "x", ONEFS_CACHE_SIZE="huge")
+    assert "--min-free" in home.error_of(2, "mount", "--demo", "x", "--min-free", "huge")
 
 
 @pytest.mark.parametrize("strict", [True, False])

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.grown import GrownLaboratory
-from onefs.demo.serve import Servers
+from onefs.demo.scaled_laboratory import ScaledLaboratory
+from onefs.demo.servers import Servers
 from tests.laboratories import account, alyx_requests, data_requests
 from tests.running import Home, Mounted, run
 
@@ -20,11 +20,11 @@ LAB, SUBJECT = "lab00", "lab00_000"
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    with Servers(GrownLaboratory(1100, 40)) as running:
+    with Servers(ScaledLaboratory(1100, 40)) as running:
         yield running
 
 
-def told() -> dict[str, list[str]]:
+def documented_costs() -> dict[str, list[str]]:
     """The document's table: action -> its four numbers."""
     rows = re.findall(r"^\| (.+?) \|((?: [\d<= ]+ \|){4})$", DOCUMENT.read_text("utf-8"), re.M)
     return {action: [cell.strip() for cell in cells.split("|")[:4]] for action, cells in rows}
@@ -53,40 +53,40 @@ def actions(mounted: Mounted) -> Iterator[tuple[str, list[str | Path]]]:
     yield FIND, ["find", root / LAB, "-type", "f"]
 
 
-def cost(servers: Servers) -> tuple[int, int]:
+def counted_requests(servers: Servers) -> tuple[int, int]:
     return len(alyx_requests(servers)), len(data_requests(servers))
 
 
-def fits(number: int, said: str) -> bool:
+def matches_document(number: int, said: str) -> bool:
     return number <= int(said[2:]) if said.startswith("<=") else number == int(said)
 
 
 def test_every_action_costs_what_the_document_says(home: Home, servers: Servers) -> None:
-    table = told()
+    table = documented_costs()
     assert len(table) > 10
     servers.clear_requests()
     mounted = home.mount(**account(servers))
-    found = {"`onefs mount`": [*cost(servers)]}
+    found = {"`onefs mount`": [*counted_requests(servers)]}
     for action, command in actions(mounted):
         for _ in range(2):
             servers.clear_requests()
             said = run(command).stdout.splitlines()
-            found.setdefault(action, []).extend(cost(servers))
+            found.setdefault(action, []).extend(counted_requests(servers))
         if action == FIND:  # what was found is whole
             assert len(said) == len(set(said)) == 40_000
     mounted.umount()
     servers.clear_requests()
     again = home.mount(**account(servers))
-    found["`onefs mount`"] += cost(servers)
+    found["`onefs mount`"] += counted_requests(servers)
     assert found.keys() == table.keys()
     wrong = {
         action: (numbers, table[action])
         for action, numbers in found.items()
-        if not all(map(fits, numbers, table[action]))
+        if not all(map(matches_document, numbers, table[action]))
     }
     assert not wrong
     # a new mount knows what the one before has learnt
     servers.clear_requests()
     for _, command in actions(again):
         run(command)
-    assert cost(servers) == (0, 0)
+    assert counted_requests(servers) == (0, 0)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from onefs.demo.made import MadeLaboratory
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
+from onefs.demo.synthetic import SyntheticLaboratory
 from tests.laboratories import account
 from tests.running import Home, Mounted, read_errno, wait_until
 
@@ -22,18 +22,18 @@ DETAIL = (
     "starting up\n"
 )
 SESSION = "mainenlab/clns0730/2018-08-24/001"
-SAID = "its own database seems to be away"
+OUTAGE_TEXT = "its own database seems to be away"
 #: seconds that a command may take beside its deadlines
-SOON = 60.0
+SOON_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
-def laboratory() -> MadeLaboratory:
-    return MadeLaboratory()
+def laboratory() -> SyntheticLaboratory:
+    return SyntheticLaboratory()
 
 
 @pytest.fixture
-def servers(laboratory: MadeLaboratory) -> Iterator[Servers]:
+def servers(laboratory: SyntheticLaboratory) -> Iterator[Servers]:
     with Servers(laboratory) as running:
         yield running
 
@@ -73,7 +73,7 @@ def test_a_mount_comes_up_with_what_is_known(home: Home, servers: Servers) -> No
     again = home.mount(**who)
     assert sorted(os.listdir(again.path / SESSION)) == listed
     assert read_errno(again.path / "zadorlab") == errno.EHOSTUNREACH
-    assert time.monotonic() - began < SOON
+    assert time.monotonic() - began < SOON_SECONDS
     assert len(again.log_lines("is away, what is known is still served", "starting up")) == 1
     assert "Traceback" not in home.log()
 
@@ -88,7 +88,7 @@ def _is_back(mounted: Mounted) -> bool:
         return False
 
 
-def test_while_it_is_mounted_it_is_said_once(home: Home, servers: Servers) -> None:
+def test_an_outage_during_a_mount_is_reported_once(home: Home, servers: Servers) -> None:
     mounted = home.mount(**account(servers))
     listed = sorted(os.listdir(mounted.path / SESSION))
     take_database_down(servers)
@@ -112,6 +112,6 @@ def test_commands_say_one_sentence(home: Home, servers: Servers) -> None:
         ("login",),
         ("mount", home.root / "mnt"),
     ):
-        said = home.refused(4, *command, **who)
-        assert SAID in said, command
+        said = home.error_of(4, *command, **who)
+        assert OUTAGE_TEXT in said, command
         assert "starting up" in said

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cleanup import mounts_below, processes_below, sweep
 from tests.running import clean_environment, wait_until
-from tests.sweeping import inhabitants, mounts_below, sweep
 
 _SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -60,7 +60,7 @@ def end(process: subprocess.Popen[str], clone: Path) -> tuple[int, str]:
         said, _ = process.communicate(timeout=60)
         assert mounts_below(clone.parent) == []
         assert list((clone.parent / "temporary").iterdir()) == []
-        wait_until(lambda: inhabitants(clone.parent) == [], 5)
+        wait_until(lambda: processes_below(clone.parent) == [], 5)
     finally:
         process.kill()
         process.wait()

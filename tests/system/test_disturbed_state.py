@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.serve import Servers
-from tests.disturbing import fill, holding, small_disk
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
 from tests.laboratories import SMALL, account, alyx_requests, small_file, small_folder
 from tests.running import Home, files_below, run
+from tests.sqlite_faults import fill_disk, locks_held, small_disk
 
 #: seconds for one command: some of 1.5 s for the locks, and a slow machine
-BOUND = 30.0
+BOUND_SECONDS = 30.0
 CACHED, UNCACHED = SMALL[0], SMALL[1]
 
 
@@ -44,18 +44,20 @@ def test_locks_of_another_process_stall_nothing(
     mounted = home.mount(**who)
     assert (mounted.path / CACHED).read_bytes() == small_file(folder, CACHED).read_bytes()
     assert len(databases(home)) >= 2
-    with holding(*databases(home), kind=kind):
+    with locks_held(*databases(home), kind=kind):
         began = time.monotonic()
-        run(["ls", "-l", mounted.path / "labtwo/mouse.1/2021-03-04/001/alf"], timeout=BOUND)
+        run(["ls", "-l", mounted.path / "labtwo/mouse.1/2021-03-04/001/alf"], timeout=BOUND_SECONDS)
         for path in (CACHED, UNCACHED):
             assert (mounted.path / path).read_bytes() == small_file(folder, path).read_bytes()
         assert set(SMALL) <= files_below(mounted.path)
-        assert time.monotonic() - began < BOUND
-        found = home.run("search", "--subject", "mouse.1", "--format", "eids", timeout=BOUND, **who)
+        assert time.monotonic() - began < BOUND_SECONDS
+        found = home.run(
+            "search", "--subject", "mouse.1", "--format", "eids", timeout=BOUND_SECONDS, **who
+        )
         eid = found.stdout.split()[0]
-        home.run("list", eid, timeout=BOUND, **who)
-        home.run("get", SMALL[5], timeout=BOUND, **who)
-        home.run("status", timeout=BOUND)
+        home.run("list", eid, timeout=BOUND_SECONDS, **who)
+        home.run("get", SMALL[5], timeout=BOUND_SECONDS, **who)
+        home.run("status", timeout=BOUND_SECONDS)
         assert os.listdir(mounted.path / ".search/subject=mouse.2")
     assert "Traceback" not in home.log()
     assert mounted.log_lines("locked")
@@ -69,7 +71,7 @@ def test_a_full_state_disk_costs_requests_and_no_file(
     who = account(servers)
     with small_disk(tmp_path) as disk:
         mounted = home.mount("--state-dir", disk / "state", **who)
-        fill(disk)
+        fill_disk(disk)
         assert set(SMALL) <= files_below(mounted.path)
         for path in SMALL:
             assert (mounted.path / path).read_bytes() == small_file(folder, path).read_bytes()

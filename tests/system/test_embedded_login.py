@@ -110,7 +110,7 @@ def test_a_second_mount_and_a_later_one_have_the_same_passwords(
     third.umount()
 
 
-def test_the_made_laboratory_is_everybodys(home: Home) -> None:
+def test_the_synthetic_laboratory_has_the_published_password(home: Home) -> None:
     mounted = home.mount("--demo")
     assert log_in(address(mounted), PUBLISHED.password).status_code == 200
     mounted.umount()

@@ -12,13 +12,18 @@ from subprocess import PIPE
 
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.serve import Servers
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
 from tests import rig
+from tests.cleanup import mounts_below, processes_below
 from tests.laboratories import SMALL, account, small_folder
 from tests.running import ONEFS, Home, process, run
-from tests.scripted import Scripted, answer, refusing, unanswering
-from tests.sweeping import inhabitants, mounts_below
+from tests.scripted_server import (
+    ScriptedServer,
+    answer,
+    refusing_url,
+    unanswering_url,
+)
 
 FAILED, USAGE, CREDENTIALS, UNREACHABLE = 1, 2, 3, 4
 
@@ -34,64 +39,64 @@ def _nothing_is_left(home: Home) -> Iterator[None]:
     """A mount that failed leaves no mount, no process and no folder that it made."""
     yield
     assert mounts_below(home.root) == []
-    assert inhabitants(home.root) == []
+    assert processes_below(home.root) == []
     assert not (home.root / "mnt").exists()
 
 
 def test_nothing_is_configured(home: Home) -> None:
-    said = home.refused(USAGE, "mount", "mnt")
+    said = home.error_of(USAGE, "mount", "mnt")
     assert "onefs setup" in said
     assert "onefs mount --demo" in said
 
 
 def test_the_profile_is_unknown(home: Home) -> None:
-    assert "'nosuch'" in home.refused(USAGE, "mount", "mnt", "--profile", "nosuch")
+    assert "'nosuch'" in home.error_of(USAGE, "mount", "mnt", "--profile", "nosuch")
 
 
 def test_the_password_is_wrong(home: Home, servers: Servers) -> None:
     variables = account(servers) | {"ONEFS_PASSWORD": "wrong"}
-    said = home.refused(CREDENTIALS, "mount", "mnt", **variables)
+    said = home.error_of(CREDENTIALS, "mount", "mnt", **variables)
     assert servers.alyx_url in said
     assert "wrong" not in said
 
 
 def test_the_token_is_wrong(home: Home, servers: Servers) -> None:
-    said = home.refused(CREDENTIALS, "mount", "mnt", **account(servers, token="0" * 40))
+    said = home.error_of(CREDENTIALS, "mount", "mnt", **account(servers, token="0" * 40))
     assert "onefs login" in said
     assert "0" * 40 not in said
 
 
-def test_nobody_is_logged_in(home: Home, servers: Servers) -> None:
+def test_there_is_no_login(home: Home, servers: Servers) -> None:
     variables = account(servers)
     del variables["ONEFS_PASSWORD"]
-    assert "onefs login" in home.refused(CREDENTIALS, "mount", "mnt", **variables)
+    assert "onefs login" in home.error_of(CREDENTIALS, "mount", "mnt", **variables)
 
 
 def test_the_server_refuses_connections(home: Home, servers: Servers) -> None:
-    with refusing() as url:
+    with refusing_url() as url:
         variables = account(servers) | {"ONEFS_URL": url}
-        said = home.refused(UNREACHABLE, "mount", "mnt", **variables)
+        said = home.error_of(UNREACHABLE, "mount", "mnt", **variables)
     assert url.removeprefix("http://") in said
 
 
 def test_the_server_does_not_answer(home: Home, servers: Servers) -> None:
-    with unanswering() as url:
+    with unanswering_url() as url:
         variables = account(servers) | {"ONEFS_URL": url, "ONEFS_DEADLINE": "1"}
-        said = home.refused(UNREACHABLE, "mount", "mnt", **variables)
+        said = home.error_of(UNREACHABLE, "mount", "mnt", **variables)
     assert url.removeprefix("http://") in said
 
 
 def test_with_a_token_the_server_refuses_connections(home: Home, servers: Servers) -> None:
-    with refusing() as url:
+    with refusing_url() as url:
         variables = account(servers, token="0" * 40) | {"ONEFS_URL": url}
-        said = home.refused(UNREACHABLE, "mount", "mnt", **variables)
+        said = home.error_of(UNREACHABLE, "mount", "mnt", **variables)
     assert url.removeprefix("http://") in said
 
 
 def test_the_server_is_no_alyx(home: Home, servers: Servers) -> None:
     page = answer(b"<html>Welcome to nginx!</html>", Content_Type="text/html")
-    with Scripted({"/auth-token": page}) as web:
-        said = home.refused(FAILED, "mount", "mnt", **account(servers) | {"ONEFS_URL": web.url})
+    with ScriptedServer({"/auth-token": page}) as web:
+        said = home.error_of(FAILED, "mount", "mnt", **account(servers) | {"ONEFS_URL": web.url})
     assert web.url.removeprefix("http://") in said
 
 
@@ -106,7 +111,7 @@ def test_there_is_no_fuse_device(home: Home) -> None:
 
 
 def test_there_is_no_libfuse(home: Home) -> None:
-    said = home.refused(FAILED, "mount", "mnt", "--demo", FUSE_LIBRARY_PATH="/nowhere/libfuse.so")
+    said = home.error_of(FAILED, "mount", "mnt", "--demo", FUSE_LIBRARY_PATH="/nowhere/libfuse.so")
     assert "apt-get install fuse3" in said
 
 
@@ -114,7 +119,7 @@ def test_the_mount_point_is_not_empty(home: Home) -> None:
     place = home.root / "full"
     place.mkdir()
     (place / "thesis.tex").write_text("")
-    said = home.refused(USAGE, "mount", place, "--demo")
+    said = home.error_of(USAGE, "mount", place, "--demo")
     assert str(place) in said
     assert "not empty" in said
     assert os.listdir(place) == ["thesis.tex"]
@@ -123,13 +128,13 @@ def test_the_mount_point_is_not_empty(home: Home) -> None:
 def test_the_mount_point_is_a_file(home: Home) -> None:
     place = home.root / "file"
     place.write_text("")
-    assert str(place) in home.refused(USAGE, "mount", place, "--demo")
+    assert str(place) in home.error_of(USAGE, "mount", place, "--demo")
     assert place.is_file()
 
 
 def test_it_is_mounted_already(home: Home, servers: Servers) -> None:
     mounted = home.mount(**account(servers))
-    said = home.refused(USAGE, "mount", mounted.path, **account(servers))
+    said = home.error_of(USAGE, "mount", mounted.path, **account(servers))
     assert "already mounted" in said
     assert f"onefs umount {mounted.path}" in said
     # the one that is there goes on
@@ -140,14 +145,14 @@ def test_it_is_mounted_already(home: Home, servers: Servers) -> None:
 @pytest.mark.parametrize("option", ["--cache-dir", "--state-dir"])
 def test_a_folder_of_ours_lies_inside_the_mount(home: Home, option: str) -> None:
     place = home.root / "mnt"
-    said = home.refused(USAGE, "mount", place, "--demo", option, place / "inside")
+    said = home.error_of(USAGE, "mount", place, "--demo", option, place / "inside")
     assert str(place / "inside") in said
 
 
 @pytest.mark.parametrize("option", ["--cache-dir", "--state-dir"])
 def test_the_mount_lies_inside_a_folder_of_ours(home: Home, option: str) -> None:
     place = home.root / "ours" / "mnt"
-    said = home.refused(USAGE, "mount", place, "--demo", option, home.root / "ours")
+    said = home.error_of(USAGE, "mount", place, "--demo", option, home.root / "ours")
     assert str(place) in said
     assert not place.exists()
 
@@ -155,7 +160,7 @@ def test_the_mount_lies_inside_a_folder_of_ours(home: Home, option: str) -> None
 def test_the_cache_is_found_inside_the_mount_through_a_link(home: Home) -> None:
     (home.root / "link").symlink_to(home.root)
     cache = home.root / "link" / "mnt" / "cache"
-    said = home.refused(USAGE, "mount", home.root / "mnt", "--demo", "--cache-dir", cache)
+    said = home.error_of(USAGE, "mount", home.root / "mnt", "--demo", "--cache-dir", cache)
     assert str(home.root / "mnt") in said
     assert not (home.root / "mnt").exists()
 
@@ -164,7 +169,7 @@ def test_the_cache_belongs_to_another_database(home: Home, servers: Servers) -> 
     cache = home.root / "cache"
     home.mount("--demo", "--demo-data", rig.FILES, "--cache-dir", cache).umount()
     variables = account(servers) | {"ONEFS_CACHE_DIR": str(cache)}
-    said = home.refused(USAGE, "mount", "mnt", **variables)
+    said = home.error_of(USAGE, "mount", "mnt", **variables)
     assert str(cache) in said
     assert "--cache-dir" in said
 
@@ -172,7 +177,7 @@ def test_the_cache_belongs_to_another_database(home: Home, servers: Servers) -> 
 def test_the_cache_cannot_be_made(home: Home) -> None:
     (home.root / "occupied").write_text("")
     cache = home.root / "occupied" / "cache"
-    said = home.refused(FAILED, "mount", "mnt", "--demo", ONEFS_CACHE_DIR=str(cache))
+    said = home.error_of(FAILED, "mount", "mnt", "--demo", ONEFS_CACHE_DIR=str(cache))
     assert str(cache) in said
 
 
@@ -180,7 +185,7 @@ def test_the_cache_cannot_be_made(home: Home) -> None:
 def test_the_state_folder_cannot_be_made(home: Home, options: list[str]) -> None:
     (home.root / "occupied").write_text("")
     state = home.root / "occupied" / "state"
-    said = home.refused(FAILED, "mount", "mnt", "--demo", "--state-dir", state, *options)
+    said = home.error_of(FAILED, "mount", "mnt", "--demo", "--state-dir", state, *options)
     assert str(state) in said
 
 
@@ -196,7 +201,7 @@ def test_the_register_of_mounts_cannot_be_made(home: Home) -> None:
 
 
 def test_a_script_with_the_line_ends_of_windows(home: Home) -> None:
-    said = home.refused(USAGE, "mount", "mnt\r", "--demo")
+    said = home.error_of(USAGE, "mount", "mnt\r", "--demo")
     assert r"mnt\r" in said
     assert os.listdir(home.root) == ["home"]
 
@@ -222,21 +227,21 @@ def test_two_at_once_at_one_place(home: Home, servers: Servers) -> None:
 def test_the_mount_lies_inside_the_data_folder(home: Home) -> None:
     data = small_folder(home.root / "data", size=1000)
     place = data / "mnt"
-    said = home.refused(USAGE, "mount", place, "--demo", "--demo-data", data)
+    said = home.error_of(USAGE, "mount", place, "--demo", "--demo-data", data)
     assert str(place) in said
     assert not place.exists()
 
 
 def test_the_data_folder_is_missing(home: Home) -> None:
     data = home.root / "nothing"
-    said = home.refused(USAGE, "mount", "mnt", "--demo", "--demo-data", data)
+    said = home.error_of(USAGE, "mount", "mnt", "--demo", "--demo-data", data)
     assert str(data) in said
 
 
 def test_the_data_folder_holds_no_session(home: Home) -> None:
     data = home.root / "data"
     data.mkdir()
-    said = home.refused(FAILED, "mount", "mnt", "--demo", "--demo-data", data)
+    said = home.error_of(FAILED, "mount", "mnt", "--demo", "--demo-data", data)
     assert str(data) in said
     assert "Subjects" in said
 
@@ -247,13 +252,13 @@ def test_the_data_folder_holds_no_session(home: Home) -> None:
     ids=" ".join,
 )
 def test_options_contradict_each_other(home: Home, options: list[str]) -> None:
-    said = home.refused(USAGE, "mount", "mnt", *options)
+    said = home.error_of(USAGE, "mount", "mnt", *options)
     assert [option for option in options if option.startswith("--") and option in said]
     assert not (home.root / "mnt").exists()
 
 
 def test_a_deadline_is_no_number(home: Home) -> None:
-    assert "ONEFS_DEADLINE" in home.refused(USAGE, "mount", "mnt", "--demo", ONEFS_DEADLINE="soon")
+    assert "ONEFS_DEADLINE" in home.error_of(USAGE, "mount", "mnt", "--demo", ONEFS_DEADLINE="soon")
 
 
 def test_flask_is_missing(home: Home) -> None:
@@ -262,19 +267,19 @@ def test_flask_is_missing(home: Home) -> None:
     blocker.mkdir()
     (blocker / "flask.py").write_text("raise ModuleNotFoundError(name='flask')")
     missing = {"PYTHONPATH": str(blocker)}
-    said = home.refused(FAILED, "mount", "mnt", "--demo", **missing)
+    said = home.error_of(FAILED, "mount", "mnt", "--demo", **missing)
     assert 'pip install "onefs[demo]"' in said
-    foreground = home.refused(FAILED, "mount", "mnt", "--demo", "--foreground", **missing)
+    foreground = home.error_of(FAILED, "mount", "mnt", "--demo", "--foreground", **missing)
     for text in (said, foreground):
         assert (text.count("Flask"), text.count("embedded laboratory")) == (1, 1)
 
 
 def test_nothing_is_mounted_there(home: Home) -> None:
-    assert str(home.root) in home.refused(USAGE, "umount", home.root)
+    assert str(home.root) in home.error_of(USAGE, "umount", home.root)
 
 
 def test_something_else_is_mounted_there(home: Home) -> None:
-    assert "onefs" in home.refused(USAGE, "umount", "/proc")
+    assert "onefs" in home.error_of(USAGE, "umount", "/proc")
 
 
 def test_the_commands_run_without_a_path_to_python(home: Home) -> None:

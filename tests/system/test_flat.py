@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.made import MadeLaboratory
-from onefs.demo.serve import Servers
-from tests.laboratories import Twins, account, downloads
+from onefs.demo.servers import Servers
+from onefs.demo.synthetic import SyntheticLaboratory
+from tests.laboratories import TwinSessions, account, downloads
 from tests.running import Home, Mounted, files_below, run
 
 #: two probes, of which the first was sorted three times; the default is the second sorting
@@ -25,7 +25,7 @@ TUTORIAL = "mainenlab/clns0730/2018-08-24/001"
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    with Servers(Twins(MadeLaboratory())) as running:
+    with Servers(TwinSessions(SyntheticLaboratory())) as running:
         yield running
 
 
@@ -93,7 +93,7 @@ def test_links_stay_in_it(mounted: Mounted) -> None:
         assert os.path.realpath(root / alias) == str(root / SESSION / "eye.xyPos.npy")
 
 
-def test_a_whole_mount_of_it(mounted: Mounted, flat: Mounted) -> None:
+def test_a_mount_of_the_flat_tree_alone(mounted: Mounted, flat: Mounted) -> None:
     assert files_below(flat.path / SESSION) == files_below(mounted.path / ".flat" / SESSION)
     assert sorted(os.listdir(flat.path)) == sorted(os.listdir(mounted.path / ".flat"))
     for name in (".as-of", ".flat", ".rest"):
@@ -149,9 +149,9 @@ def test_an_old_short_path_names_the_real_one(
     single = f"{SINGLE.removesuffix('001')}1/spikes.times.npy"
     for command in ("show", "get", "list", "path"):
         for path in (single, mounted.path / single, mounted.path / SINGLE / "spikes.times.npy"):
-            said = home.refused(1, command, path, **user)
+            said = home.error_of(1, command, path, **user)
             assert "spikes.times.npy is at alf/probe00/#2021-07-05#/spikes.times.npy" in said
-        said = home.refused(1, command, f"{SESSION}/spikes.times.npy", **user, **cache)
+        said = home.error_of(1, command, f"{SESSION}/spikes.times.npy", **user, **cache)
         for probe in ("probe00/#2020-08-31#", "probe01"):
             assert f"alf/{probe}/spikes.times.npy" in said
 
@@ -210,7 +210,7 @@ def test_of_two_sessions_on_one_number_each_has_one_path(
     user, home = account(servers), mounted.home
     terms = ("search", "--subject", "flowers")
     eids = home.run(*terms, "--format", "eids", **user).stdout.split()
-    assert sorted(eids) == list(Twins.eids)
+    assert sorted(eids) == list(TwinSessions.eids)
     expected = [home.run("path", eid, **user).stdout.strip() for eid in eids]
     assert len(set(expected)) == 2
     assert [os.getxattr(path, "user.onefs.eid").decode() for path in expected] == eids

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
 from onefs.one import ONE
 from tests.laboratories import SMALL, account, small_file
 from tests.running import Home, Mounted, drop_pages, read_errno, wait_until
@@ -74,7 +74,7 @@ def folders(home: Home, mounted: Mounted) -> list[str]:
     return said
 
 
-def test_a_cache_folder_that_is_deleted_is_made_anew(
+def test_a_deleted_cache_folder_is_created_again(
     home: Home, mounted: Mounted, folder: Path, tmp_path: Path
 ) -> None:
     cache = tmp_path / "disk/cache"
@@ -97,7 +97,7 @@ def test_a_cache_folder_that_is_deleted_is_made_anew(
     assert info["bytes"] == sum(-(-size // 4096) * 4096 for size in sizes)
 
 
-def test_an_idle_mount_makes_it_anew_by_itself(
+def test_an_idle_mount_creates_it_again_by_itself(
     home: Home, mounted: Mounted, tmp_path: Path
 ) -> None:
     shutil.rmtree(tmp_path / "disk")
@@ -127,7 +127,7 @@ def test_a_cache_folder_whose_disk_is_away_is_not_made_on_another(
     assert (cache_disk.at / "cache/.onefs/database.json").exists()
 
 
-def test_a_state_folder_that_is_deleted_is_made_anew(
+def test_a_deleted_state_folder_is_created_again(
     home: Home, mounted: Mounted, folder: Path
 ) -> None:
     assert (mounted.path / PATH).read_bytes()
@@ -168,7 +168,7 @@ def test_a_state_folder_whose_disk_is_away_is_not_made_on_another(
         disk.close()
 
 
-def test_a_program_that_runs_for_long_goes_on(
+def test_a_long_running_program_continues(
     home: Home, servers: Servers, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name, value in home.environment.items():

@@ -10,10 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.serve import Servers
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
 from tests.cli.terminal import Terminal
-from tests.laboratories import SMALL, Stalling, account, downloads, small_file, small_folder
+from tests.laboratories import (
+    SMALL,
+    StallingLaboratory,
+    account,
+    downloads,
+    small_file,
+    small_folder,
+)
 from tests.running import BUSY_SECONDS, ONEFS, Home, process, wait_until
 
 #: values in each file: 2.4 MB
@@ -29,8 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def source(folder: Path) -> Stalling:
-    stalling = Stalling(FolderLaboratory(folder), "licks")
+def source(folder: Path) -> StallingLaboratory:
+    stalling = StallingLaboratory(FolderLaboratory(folder), "licks")
     stalling.release()
     return stalling
 
@@ -94,7 +101,7 @@ def test_beside_a_mount_each_file_is_fetched_once(home: Home, servers: Servers) 
 
 
 def test_what_fails_does_not_stop_the_others(
-    home: Home, source: Stalling, servers: Servers
+    home: Home, source: StallingLaboratory, servers: Servers
 ) -> None:
     source.stall()
     try:
@@ -131,7 +138,7 @@ def _blocks(home: Home) -> int:
     return sum(path.stat().st_blocks * 512 for path in found)
 
 
-def test_ctrl_c_ends_it_at_once(home: Home, source: Stalling) -> None:
+def test_ctrl_c_ends_it_at_once(home: Home, source: StallingLaboratory) -> None:
     source.stall()
     with process(
         [ONEFS, "get", "labtwo"], env=home.environment, stderr=subprocess.PIPE, text=True
@@ -152,7 +159,7 @@ def test_bars_at_a_terminal(tmp_path: Path, folder: Path) -> None:
         shown.expect("files, ")
         shown.expect("/s, 0:0")
         shown.expect("5 files fetched")
-        assert shown.code() == 0
+        assert shown.exit_code() == 0
         # nothing of the bars is left: the last thing before the summary is their removal
         assert (
             shown.shown.rpartition("\x1b[J")[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import program_of_32_bits
+from tests.required_programs import compile_for_32_bits
 from tests.running import Home, Mounted, run, within
 from tests.tree.test_inode32 import locked
 
@@ -20,7 +20,7 @@ _SOURCE = Path(__file__).parents[1] / "data" / "small_inodes.c"
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The 32-bit program."""
-    return program_of_32_bits(_SOURCE, tmp_path_factory.mktemp("program") / "small_inodes")
+    return compile_for_32_bits(_SOURCE, tmp_path_factory.mktemp("program") / "small_inodes")
 
 
 def inodes(mounted: Mounted, below: str = "") -> dict[str, int]:

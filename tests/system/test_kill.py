@@ -10,8 +10,9 @@ from subprocess import DEVNULL
 
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.serve import Servers
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
+from tests.cleanup import mounts_below, processes_below
 from tests.laboratories import (
     SMALL,
     account,
@@ -20,7 +21,6 @@ from tests.laboratories import (
     small_file,
 )
 from tests.running import Home, Mounted, files_below, process, wait_until
-from tests.sweeping import inhabitants, mounts_below
 
 
 def test_after_a_kill_the_same_place_is_mounted_again_with_all_that_was_cached(
@@ -77,10 +77,10 @@ def test_the_embedded_servers_end_with_the_daemon(
     home: Home, end: Callable[[Mounted], None]
 ) -> None:
     mounted = home.mount("--demo")
-    servers = [pid for pid in inhabitants(home.root) if pid != mounted.pid]
+    servers = [pid for pid in processes_below(home.root) if pid != mounted.pid]
     assert len(servers) == 1
     end(mounted)
-    wait_until(lambda: inhabitants(home.root) == [], 5, "the embedded servers are gone")
+    wait_until(lambda: processes_below(home.root) == [], 5, "the embedded servers are gone")
 
 
 def test_a_demo_that_was_killed_comes_back_with_its_cache(home: Home, folder: Path) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.serve import Servers
+from onefs.alyx.auth import fetch_token
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
 from onefs.http import Transport
-from onefs.metadata.auth import fetch_token
 from tests.laboratories import SMALL, account, small_file
 from tests.running import Home, read_errno, wait_until
 
@@ -43,7 +43,7 @@ def _revoked(servers: Servers, source: FolderLaboratory, **changes: str) -> Iter
         yield later
 
 
-def test_what_is_known_is_served_and_the_rest_is_eacces_until_somebody_logs_in(
+def test_known_listings_are_served_and_the_rest_is_eacces_until_a_login(
     home: Home, servers: Servers, source: FolderLaboratory, folder: Path
 ) -> None:
     mounted = home.mount(**account(servers))
@@ -68,7 +68,7 @@ def test_what_is_known_is_served_and_the_rest_is_eacces_until_somebody_logs_in(
         mounted.umount()
 
 
-def test_a_second_revocation_is_said_again(
+def test_a_second_revocation_is_reported_again(
     home: Home, servers: Servers, source: FolderLaboratory
 ) -> None:
     mounted = home.mount(**account(servers))

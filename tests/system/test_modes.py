@@ -57,5 +57,5 @@ def test_variables_and_profiles_say_it_too(home: Home) -> None:
 def test_what_makes_no_sense_is_a_usage_error(
     home: Home, flags: list[str], variables: dict[str, str], source: str
 ) -> None:
-    said = home.refused(2, "mount", home.root / "mnt", "--demo", *flags, **variables)
+    said = home.error_of(2, "mount", home.root / "mnt", "--demo", *flags, **variables)
     assert said.startswith(source)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from onefs.demo.serve import Options as DemoOptions
-from onefs.demo.serve import Servers, make_source
+from onefs.demo.servers import ServeOptions as DemoOptions
+from onefs.demo.servers import Servers, make_source
 from tests.cli.commands_table import row
 from tests.laboratories import account
 from tests.running import ONEFS

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.serve import Servers
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
 from tests.laboratories import SMALL, account, small_file, small_folder
 from tests.running import Home, files_below, network_disk
 

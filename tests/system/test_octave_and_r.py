@@ -11,9 +11,9 @@ import pytest
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from onefs.demo.rows import make_id
+from onefs.demo.alyx_rows import make_id
 from tests.laboratories import small_folder
-from tests.programs import octave, rscript
+from tests.required_programs import octave, rscript
 from tests.running import Home, Mounted, run
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"

@@ -13,8 +13,13 @@ from werkzeug import Request
 
 from onefs.one import ONE
 from onefs.one.warn import OnefsWarning
-from tests.metadata.conftest import WrittenAlyx
-from tests.metadata.test_robust import EIDS, dataset_row, listed, session_row
+from tests.alyx.conftest import WrittenAlyx
+from tests.catalogue.test_flaky_server import (
+    EIDS,
+    dataset_row,
+    listed,
+    session_row,
+)
 from tests.running import Home, read_errno, wait_until
 
 GOOD, ODD = EIDS[0], EIDS[1]

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import requests
 
-from onefs.demo.made import MadeLaboratory
-from onefs.demo.serve import Servers
+from onefs.alyx.auth import fetch_token
+from onefs.demo.servers import Servers
+from onefs.demo.synthetic import SyntheticLaboratory
 from onefs.http import Transport
-from onefs.metadata.auth import fetch_token
 from tests.laboratories import account, data_requests, downloads
 from tests.running import Home, Mounted, clean_environment, run
 
@@ -36,7 +36,7 @@ _CLIENT = Path(__file__).parent / "one_client.py"
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    with Servers(MadeLaboratory()) as running:
+    with Servers(SyntheticLaboratory()) as running:
         yield running
 
 
@@ -126,7 +126,7 @@ def test_the_mount_is_its_cache_folder(
     ]
 
 
-def test_a_day_is_what_it_loads_when_it_is_told_the_day(
+def test_a_day_is_what_it_loads_with_that_revision(
     mounted: Mounted, servers: Servers, tables: Path, tmp_path: Path
 ) -> None:
     """``revision=DAY`` over ``.as-of/DAY``: ONE's own paths resolve, and are the plain file's."""
@@ -139,7 +139,13 @@ def test_a_day_is_what_it_loads_when_it_is_told_the_day(
 
 
 def _one(way: str, servers: Servers, folder: Path, **more: str) -> dict[str, Any]:
-    given = {**servers.ready(), "eid": TUTORIAL[0], "probes": PROBES[0], "before": BEFORE, **more}
+    given = {
+        **servers.connection_info(),
+        "eid": TUTORIAL[0],
+        "probes": PROBES[0],
+        "before": BEFORE,
+        **more,
+    }
     home = folder / "home"
     home.mkdir()
     done = run(

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from onefs.demo.listener import Access
-from onefs.demo.made import MadeLaboratory
+from onefs.demo.http_server import AccessRecord
 from onefs.demo.records import DatasetRecord
-from onefs.demo.serve import Servers
-from tests.laboratories import Altered, account, data_requests
+from onefs.demo.servers import Servers
+from onefs.demo.synthetic import SyntheticLaboratory
+from tests.laboratories import AlteredLaboratory, account, data_requests
 from tests.running import Home, Mounted, clean_environment, run
 
 pytest.importorskip("one.api")
@@ -53,7 +53,7 @@ ONE(base_url=url, username=user, password=password)  # ONE keeps the token
 """
 
 
-class Bare(Altered):
+class Bare(AlteredLaboratory):
     """A laboratory with one session whose datasets are in no collection."""
 
     def datasets(self, eid: str) -> list[DatasetRecord]:
@@ -76,7 +76,7 @@ def _without_collection(dataset: DatasetRecord) -> DatasetRecord:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    with Servers(Bare(MadeLaboratory())) as running:  # type: ignore[arg-type]
+    with Servers(Bare(SyntheticLaboratory())) as running:  # type: ignore[arg-type]
         yield running
 
 
@@ -156,7 +156,7 @@ def _check(servers: Servers, found: Mapping[str, Any], way: str, eids: tuple[str
     assert found["search"] == [TUTORIAL]
     assert sorted(found["sessions"]) == sorted(eids)
     for eid, session in found["sessions"].items():
-        records = [each for each in Bare(MadeLaboratory()).datasets(eid) if _is_alf(each)]
+        records = [each for each in Bare(SyntheticLaboratory()).datasets(eid) if _is_alf(each)]
         assert session["datasets"] == len(records)
         assert session["bytes"] == sum(each.file_size or 0 for each in records)
         assert session["collections"] == sorted({each.collection for each in records})
@@ -171,7 +171,7 @@ def _is_alf(dataset: DatasetRecord) -> bool:
     return not dataset.name.endswith(".md")
 
 
-def _agent(access: Access) -> str:
+def _agent(access: AccessRecord) -> str:
     return access.agent.partition("/")[0]
 
 

@@ -15,19 +15,24 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from onefs.demo.made import MadeLaboratory
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
+from onefs.demo.synthetic import SyntheticLaboratory
+from tests.cache_tables.table_files import (
+    OLD,
+    dataset,
+    session,
+    write,
+)
 from tests.laboratories import account
-from tests.metadata.table_files import OLD, dataset, session, write
 from tests.running import ONEFS, Home, Mounted, files_below, read_errno, run, wait_until
-from tests.scripted import refusing
+from tests.scripted_server import refusing_url
 
 NAMES = ("datasets.pqt", "sessions.pqt")
 
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    with refusing() as url:
+    with refusing_url() as url:
         yield url
 
 
@@ -89,7 +94,7 @@ def run_url(mounted: Mounted) -> str:
 
 
 def test_they_are_not_there_before_a_sync(home: Home, fuse: None) -> None:
-    with Servers(MadeLaboratory()) as servers:
+    with Servers(SyntheticLaboratory()) as servers:
         mounted = home.mount(**account(servers))
         assert not any((mounted.path / name).exists() for name in NAMES)
         assert set(NAMES).isdisjoint(os.listdir(mounted.path))
@@ -137,7 +142,7 @@ def taken_up(mounted: Mounted) -> None:
     wait_until(same, 20)
 
 
-def test_who_reads_both_tables_during_syncs_has_them_of_one(
+def test_a_reader_of_both_tables_during_syncs_gets_them_of_one_sync(
     home: Home, mounted: Mounted, url: str, tmp_path: Path
 ) -> None:
     seen: list[tuple[int, ...]] = []
@@ -164,7 +169,7 @@ def test_who_reads_both_tables_during_syncs_has_them_of_one(
     assert count(mounted.path / "datasets.pqt") == 7
 
 
-def test_a_release_tag_leaves_the_tables_of_the_whole(
+def test_a_sync_of_a_release_tag_leaves_the_complete_tables(
     home: Home, mounted: Mounted, url: str, tmp_path: Path
 ) -> None:
     """ONE would take a part for the database."""
@@ -175,7 +180,7 @@ def test_a_release_tag_leaves_the_tables_of_the_whole(
     assert digest(mounted.path / "datasets.pqt") == before
 
 
-def test_somebody_elses_tables_stay(home: Home, url: str, tmp_path: Path) -> None:
+def test_tables_of_another_program_stay(home: Home, url: str, tmp_path: Path) -> None:
     """ONE may have written them; the sync itself goes on."""
     sync(home, url, tables(tmp_path, 2))
     own = cache_of(home) / "sessions.pqt"
@@ -222,7 +227,9 @@ def test_a_killed_sync_does_no_harm(
     assert not (cache_of(home) / ".onefs/tables.part").exists()
 
 
-def test_a_full_disk_leaves_the_old_ones_and_is_told(home: Home, url: str, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_tables_and_is_reported(
+    home: Home, url: str, tmp_path: Path
+) -> None:
     if os.geteuid() != 0:
         pytest.skip("mounting a disk needs root")
     disk = tmp_path / "disk"
@@ -244,7 +251,7 @@ def test_a_full_disk_leaves_the_old_ones_and_is_told(home: Home, url: str, tmp_p
 
 
 def test_each_profile_has_its_own(home: Home, tmp_path: Path) -> None:
-    with refusing() as one, refusing() as other:
+    with refusing_url() as one, refusing_url() as other:
         sync(home, one, tables(tmp_path, 2))
         sync(home, other, tables(tmp_path, 4))
         first = home.mount("--offline", "--url", one, at="one")

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from tests import rig
+from tests.cleanup import processes_below
 from tests.cli.commands_table import row
 from tests.running import ONEFS, wait_until
-from tests.sweeping import inhabitants
 from tests.users import CHECKOUT, NO_HOME_UID, OTHER_UID, UID, Machine
 
 
@@ -42,7 +42,7 @@ def test_an_ordinary_user_mounts_reads_and_unmounts(machine: Machine) -> None:
     assert str(place) in machine.onefs("status")
     machine.onefs("umount", place)
     assert machine.run_as(UID, "ls", "-A", place).stdout == ""
-    wait_until(lambda: inhabitants(machine.folder) == [], 5)
+    wait_until(lambda: processes_below(machine.folder) == [], 5)
 
 
 def test_an_ordinary_users_copy_can_be_written_and_removed(machine: Machine) -> None:
@@ -59,7 +59,7 @@ def test_an_ordinary_users_copy_can_be_written_and_removed(machine: Machine) -> 
 
 def writes_that_are_not_refused(machine: Machine, uid: int, path: Path) -> str:
     """Which ways to write to ``path``, its folder and beside it do not end with EROFS."""
-    tries = [sys.executable, "-m", "tests.write_tries", path, path.parent, path.with_name("new")]
+    tries = [sys.executable, "-m", "tests.write_attempts", path, path.parent, path.with_name("new")]
     return machine.run_as(uid, "env", "-C", str(CHECKOUT), *tries).stdout
 
 
@@ -79,7 +79,7 @@ def test_after_a_kill_an_ordinary_user_mounts_again(machine: Machine) -> None:
     machine.run_as(UID, "md5sum", path)
     daemon = machine.run_as(UID, "sh", "-c", f"{ONEFS} status --json | grep -o '\"pid\": [0-9]*'")
     machine.run_as(UID, "kill", "-9", daemon.stdout.split()[-1])
-    wait_until(lambda: inhabitants(machine.folder) == [], 5)
+    wait_until(lambda: processes_below(machine.folder) == [], 5)
     machine.onefs("mount", place, *options)
     state = machine.run_as(UID, "getfattr", "--only-values", "-n", "user.onefs.state", path)
     assert state.stdout == "cached"

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onefs.demo.made import MadeLaboratory
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
+from onefs.demo.synthetic import SyntheticLaboratory
 from tests.laboratories import account
 from tests.running import Home, Mounted, clean_environment, run, within
 
@@ -67,7 +67,7 @@ def test_other_names_cannot_be_made(mounted: Mounted) -> None:
         assert not (mounted.path / folder / "histology").exists()
 
 
-def test_a_folder_that_was_removed_is_made_anew(mounted: Mounted) -> None:
+def test_a_removed_folder_is_created_again(mounted: Mounted) -> None:
     place = mounted.path / "granger"
     shutil.rmtree(os.readlink(place))
     (place / "again").mkdir()
@@ -112,7 +112,7 @@ def test_names_of_the_users_own(home: Home, folder: Path) -> None:
     "names", ["a/b", ".", "..", ".hidden", "a.npy", "a,,b", ",", "-rf", "x" * 300, "a\nb"]
 )
 def test_names_that_no_folder_has_are_refused(home: Home, folder: Path, names: str) -> None:
-    said = home.refused(
+    said = home.error_of(
         2, "mount", home.root / "mnt", "--demo", "--demo-data", str(folder), ONEFS_WRITABLE=names
     )
     assert said.startswith("ONEFS_WRITABLE: ")
@@ -151,7 +151,7 @@ def test_a_disk_without_room_does_not_break_the_mount(home: Home, folder: Path) 
 
 
 def test_the_mount_point_may_not_lie_in_them(home: Home, folder: Path) -> None:
-    said = home.refused(
+    said = home.error_of(
         2,
         "mount",
         home.root / "mnt",
@@ -183,7 +183,7 @@ def test_a_folder_that_others_may_have_made_is_refused(home: Home, folder: Path)
     shared = home.root / "shared"
     shared.mkdir()
     shared.chmod(0o777)  # and not sticky
-    said = home.refused(
+    said = home.error_of(
         2, "mount", home.root / "mnt", "--demo", "--demo-data", folder, XDG_DATA_HOME=str(shared)
     )
     assert said.startswith("every user may replace the data folder")
@@ -192,7 +192,7 @@ def test_a_folder_that_others_may_have_made_is_refused(home: Home, folder: Path)
 def test_one_writes_below_its_cache_folder(home: Home, tmp_path: Path) -> None:
     """What IBL's code does with ``one.cache_dir``, and ONE with the tables of a tag."""
     pytest.importorskip("one.api")
-    with Servers(MadeLaboratory()) as servers:
+    with Servers(SyntheticLaboratory()) as servers:
         login = servers.login
         mounted = home.mount(**account(servers))
         given = (servers.alyx_url, login.username, login.password, mounted.path, TAG)

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
+from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.records import DatasetRecord, SessionRecord, Source
-from onefs.demo.serve import Servers
-from tests.changing import Changing
+from onefs.demo.servers import Servers
+from tests.changing_laboratory import ChangingLaboratory
 from tests.laboratories import SMALL, account, small_file
 from tests.running import Home, Mounted, read_errno, within
 
@@ -27,7 +27,7 @@ OLD_KERNEL = {"ONEFS_TEST_OLD_KERNEL": "1"}
 KERNELS = pytest.mark.parametrize("kernel", [{}, OLD_KERNEL], ids=["epochs", "timeouts"])
 
 
-class Moving(Changing):
+class MovingLaboratory(ChangingLaboratory):
     """A laboratory whose sessions and subjects come and go while it is served."""
 
     def __init__(self, source: Source) -> None:
@@ -78,8 +78,8 @@ class Moving(Changing):
 
 
 @pytest.fixture
-def source(folder: Path) -> Moving:
-    return Moving(FolderLaboratory(folder))
+def source(folder: Path) -> MovingLaboratory:
+    return MovingLaboratory(FolderLaboratory(folder))
 
 
 def mount(home: Home, servers: Servers, *flags: str | Path, **more: str) -> Mounted:
@@ -99,7 +99,7 @@ def shown(path: Path) -> list[str]:
 
 @KERNELS
 def test_the_new_listing_is_there_each_time(
-    home: Home, servers: Servers, source: Moving, kernel: dict[str, str]
+    home: Home, servers: Servers, source: MovingLaboratory, kernel: dict[str, str]
 ) -> None:
     mounted = mount(home, servers, **kernel)
     subject, coming = mounted.path / LAB / SUBJECT, None
@@ -126,7 +126,12 @@ def test_the_new_listing_is_there_each_time(
     ],
 )
 def test_a_deleted_subject_vanishes(
-    home: Home, servers: Servers, source: Moving, kernel: dict[str, str], synced: bool, scope: str
+    home: Home,
+    servers: Servers,
+    source: MovingLaboratory,
+    kernel: dict[str, str],
+    synced: bool,
+    scope: str,
 ) -> None:
     mounted = mount(home, servers, *(["--sync"] if synced else []), **kernel)
     [session] = source.of("mouse.2")
@@ -152,7 +157,7 @@ def test_a_deleted_subject_vanishes(
 
 @pytest.mark.parametrize("synced", [False, True], ids=["listed", "synced"])
 def test_a_deleted_session_and_lab_vanish(
-    home: Home, servers: Servers, source: Moving, synced: bool
+    home: Home, servers: Servers, source: MovingLaboratory, synced: bool
 ) -> None:
     mounted = mount(home, servers, *(["--sync"] if synced else []))
     second = source.of(SUBJECT)[0]
@@ -183,7 +188,7 @@ def shown_labs(mounted: Mounted) -> list[str]:
     ],
 )
 def test_a_new_subject_is_there_though_it_was_absent_before(
-    home: Home, servers: Servers, source: Moving, kernel: dict[str, str], scope: str
+    home: Home, servers: Servers, source: MovingLaboratory, kernel: dict[str, str], scope: str
 ) -> None:
     """The kernel and Alyx have said just before that there is none."""
     mounted = mount(home, servers, **kernel)
@@ -203,7 +208,7 @@ def test_a_new_subject_is_there_though_it_was_absent_before(
 
 @KERNELS
 def test_a_changed_file_has_its_new_size_and_bytes(
-    home: Home, servers: Servers, source: Moving, folder: Path, kernel: dict[str, str]
+    home: Home, servers: Servers, source: MovingLaboratory, folder: Path, kernel: dict[str, str]
 ) -> None:
     mounted = mount(home, servers, **kernel)
     path, held = mounted.path / SMALL[0], mounted.path / SMALL[1]
@@ -223,8 +228,8 @@ def test_a_changed_file_has_its_new_size_and_bytes(
         assert held.read_bytes() == new
 
 
-def test_mounts_of_the_same_database_with_other_folders_are_told_too(
-    home: Home, servers: Servers, source: Moving, tmp_path: Path
+def test_mounts_of_the_same_database_with_other_folders_are_refreshed_too(
+    home: Home, servers: Servers, source: MovingLaboratory, tmp_path: Path
 ) -> None:
     one = mount(home, servers)
     folders = ["--state-dir", tmp_path / "s", "--cache-dir", tmp_path / "c"]
@@ -238,7 +243,9 @@ def test_mounts_of_the_same_database_with_other_folders_are_told_too(
         assert all(new in shown(each.path / LAB / SUBJECT) for each in (one, other, as_of))
 
 
-def test_offline_what_is_known_stays(home: Home, servers: Servers, source: Moving) -> None:
+def test_offline_what_is_known_stays(
+    home: Home, servers: Servers, source: MovingLaboratory
+) -> None:
     online = mount(home, servers)
     before = shown(online.path / LAB / SUBJECT)
     online.umount()
@@ -251,13 +258,13 @@ def test_offline_what_is_known_stays(home: Home, servers: Servers, source: Movin
 def test_a_path_that_is_not_there_before_and_after_is_refused(home: Home, servers: Servers) -> None:
     mounted = mount(home, servers)
     for name in ("nope", f"{LAB}/nope/2020-01-01", f"{LAB}/{SUBJECT}/{DAY}/001/nope"):
-        assert f"there is no {mounted.path / name}" in home.refused(
+        assert f"there is no {mounted.path / name}" in home.error_of(
             1, "refresh", mounted.path / name
         )
 
 
-def test_a_mount_that_hangs_or_is_dead_is_named_and_the_others_are_told(
-    home: Home, servers: Servers, source: Moving
+def test_a_hung_or_dead_mount_is_named_and_the_others_are_refreshed(
+    home: Home, servers: Servers, source: MovingLaboratory
 ) -> None:
     well = mount(home, servers)
     hanging = mount(home, servers, at="hanging")

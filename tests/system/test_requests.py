@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from onefs.demo.made import MadeLaboratory
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
+from onefs.demo.synthetic import SyntheticLaboratory
 from tests.laboratories import account, alyx_requests, data_requests
 from tests.running import Home, Mounted, run
 
@@ -17,7 +17,7 @@ WALKS = (["ls", "-laR"], ["find", "."], ["du", "-a"], ["find", ".", "-size", "+1
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    with Servers(MadeLaboratory()) as running:
+    with Servers(SyntheticLaboratory()) as running:
         yield running
 
 

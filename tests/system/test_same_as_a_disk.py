@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.running import Home, run
-from tests.system import disks
+from tests.system import generated_tree
 
 #: a small tree, and large ones: seed, sessions, and datasets of each
 _SMALL = (1, 8, 10)
@@ -28,7 +28,7 @@ class Pair:
 
     disk: Path
     mount: Path
-    patterns: list[disks.Pattern]
+    patterns: list[generated_tree.Pattern]
     scratch: Path
 
 
@@ -42,56 +42,56 @@ def pair(
 ) -> Iterator[Pair]:
     seed, sessions, datasets = request.param
     root = tmp_path_factory.mktemp("same")
-    disk = disks.grow(root / "disk", seed, sessions, datasets)
+    disk = generated_tree.grow(root / "disk", seed, sessions, datasets)
     with Home(root) as home:
         mount = home.mount("--demo", "--demo-data", disk)
-        yield Pair(disk, mount.path, disks.patterns(disk, seed, _PATTERNS), root)
+        yield Pair(disk, mount.path, generated_tree.patterns(disk, seed, _PATTERNS), root)
         mount.umount()
 
 
 def test_walk(pair: Pair) -> None:
-    assert disks.walked(pair.mount) == disks.walked(pair.disk)
+    assert generated_tree.walked(pair.mount) == generated_tree.walked(pair.disk)
 
 
 def test_stat(pair: Pair) -> None:
-    assert disks.attributes(pair.mount) == disks.attributes(pair.disk)
-    first, second = disks.moments(pair.mount), disks.moments(pair.mount)
+    assert generated_tree.attributes(pair.mount) == generated_tree.attributes(pair.disk)
+    first, second = generated_tree.moments(pair.mount), generated_tree.moments(pair.mount)
     assert first == second
     inodes = [inode for _, _, inode in first.values()]
     assert len(set(inodes)) == len(inodes)
 
 
 def test_contents(pair: Pair) -> None:
-    assert disks.contents(pair.mount) == disks.contents(pair.disk)
+    assert generated_tree.contents(pair.mount) == generated_tree.contents(pair.disk)
     run(["diff", "-r", "--no-dereference", pair.disk, pair.mount])
 
 
-@pytest.mark.parametrize("arguments", disks.FIND, ids=" ".join)
+@pytest.mark.parametrize("arguments", generated_tree.FIND, ids=" ".join)
 def test_find(pair: Pair, arguments: tuple[str, ...]) -> None:
-    assert disks.find(pair.mount, arguments) == disks.find(pair.disk, arguments)
+    assert generated_tree.find(pair.mount, arguments) == generated_tree.find(pair.disk, arguments)
 
 
 def test_find_newer(pair: Pair) -> None:
     """The times are not the disk's; but they are always the same."""
-    (newest, *_) = disks.find(pair.mount, ("-type", "f"))[1:]
+    (newest, *_) = generated_tree.find(pair.mount, ("-type", "f"))[1:]
     arguments = ("-newer", newest, "-mtime", "+1")
-    assert disks.find(pair.mount, arguments) == disks.find(pair.mount, arguments)
+    assert generated_tree.find(pair.mount, arguments) == generated_tree.find(pair.mount, arguments)
 
 
 @pytest.mark.parametrize(
     "by",
     [
-        disks.by_glob,
-        disks.by_path_glob,
-        disks.by_rglob,
-        disks.by_bash,
-        disks.by_fsspec,
-        disks.by_duckdb,
+        generated_tree.by_glob,
+        generated_tree.by_path_glob,
+        generated_tree.by_rglob,
+        generated_tree.by_bash,
+        generated_tree.by_fsspec,
+        generated_tree.by_duckdb,
     ],
     ids=lambda by: by.__name__,
 )
-def test_glob(pair: Pair, by: disks.Glob) -> None:
-    if by in (disks.by_fsspec, disks.by_duckdb):
+def test_glob(pair: Pair, by: generated_tree.Glob) -> None:
+    if by in (generated_tree.by_fsspec, generated_tree.by_duckdb):
         pytest.importorskip(by.__name__.removeprefix("by_"))
     wanted = by(pair.disk, pair.patterns)
     assert sum(bool(each) for each in wanted) > _PATTERNS // 2
@@ -140,7 +140,7 @@ def test_rsync_moves_nothing_the_second_time(pair: Pair, tmp_path: Path) -> None
 @pytest.mark.parametrize("options", [(), ("--sparse",)], ids=["plain", "sparse"])
 def test_tar(pair: Pair, tmp_path: Path, options: tuple[str, ...]) -> None:
     here, there = (
-        disks.tarred(root, tmp_path / f"{number}.tar", *options)
+        generated_tree.tarred(root, tmp_path / f"{number}.tar", *options)
         for number, root in enumerate((pair.mount, pair.disk))
     )
     assert here == there
@@ -151,5 +151,5 @@ def test_copy(pair: Pair, tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     run(["cp", "-r", pair.mount, here])
     run(["cp", "-r", pair.disk, there])
-    assert disks.contents(here) == disks.contents(there)
-    assert disks.attributes(here) == disks.attributes(there)
+    assert generated_tree.contents(here) == generated_tree.contents(there)
+    assert generated_tree.attributes(here) == generated_tree.attributes(there)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.made import MadeLaboratory
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
+from onefs.demo.synthetic import SyntheticLaboratory
 from tests.laboratories import account
 from tests.running import Home, run
 
@@ -42,7 +42,7 @@ except NotConfigured as error:
 
 
 def test_a_search_in_a_mount(home: Home) -> None:
-    with Servers(MadeLaboratory()) as servers:
+    with Servers(SyntheticLaboratory()) as servers:
         user = account(servers)
         mounted = home.mount(**user)
         folder = mounted.path / ".search" / QUERY
@@ -71,7 +71,7 @@ def test_a_search_in_a_mount(home: Home) -> None:
 
 def test_the_verbs_see_the_database_that_is_mounted(home: Home) -> None:
     """Ours: without any settings, the only mount's, or that in which a path lies."""
-    assert "no database is set up" in home.refused(2, "search", "--subject", "flowers")
+    assert "no database is set up" in home.error_of(2, "search", "--subject", "flowers")
     mounted = home.mount("--demo")
     found = home.run("search", "--user", "olivier", "--date", "2018-08-24", "--format", "paths")
     assert found.stdout == f"{mounted.path / SESSION}\n"
@@ -84,7 +84,7 @@ def test_the_verbs_see_the_database_that_is_mounted(home: Home) -> None:
     assert loaded.stdout == f"{status['cache_dir']}/{one_path}\n"  # one cache, not two
     # another database is set up, and away
     other = {"ONEFS_URL": "http://127.0.0.1:1", "ONEFS_USERNAME": "x", "ONEFS_PASSWORD": "x"}
-    assert "127.0.0.1" in home.refused(4, "list", REF, **other)
+    assert "127.0.0.1" in home.error_of(4, "list", REF, **other)
     assert "licks.times" in home.run("list", mounted.path / SESSION, **other).stdout.split()
     shown = home.run("show", mounted.path / SESSION / "licks.times.npy", **other).stdout
     assert "float64" in shown
@@ -97,9 +97,9 @@ def open_one(home: Home, variables: dict[str, str] | None = None, **arguments: s
     return run(command, environment=home.environment | (variables or {})).stdout
 
 
-def test_what_is_mounted_stands_in_for_nothing_that_is_named(home: Home) -> None:
+def test_a_mount_replaces_no_database_that_is_named(home: Home) -> None:
     """Ours: secrets go to nobody who is not named; another cache folder is another database's."""
-    with Servers(MadeLaboratory()) as servers:
+    with Servers(SyntheticLaboratory()) as servers:
         login = servers.login
         mounted = home.mount(**account(servers))
         status = home.status_of(mounted.path)
@@ -123,7 +123,7 @@ def test_what_is_mounted_stands_in_for_nothing_that_is_named(home: Home) -> None
         folder = str(home.root / "other")
         assert "NotConfigured" in open_one(home, password, data_username=name, cache_dir=folder)
         assert servers.requests == []
-        assert "no database is set up" in home.refused(2, "list", REF, **other)
+        assert "no database is set up" in home.error_of(2, "list", REF, **other)
         assert open_one(home, same, data_username=name).startswith(opened)
         assert "licks.times" in home.run("list", REF, **same).stdout.split()
         assert home.run("search", "--subject", "flowers", **same).stdout
@@ -139,5 +139,5 @@ def test_what_is_mounted_is_not_one_of_several_that_are_saved(home: Home) -> Non
     path.write_text(json.dumps({"profiles": profiles}))
     path.chmod(0o600)
     assert "several profiles and no default" in open_one(home)
-    assert "several profiles and no default" in home.refused(2, "list", REF)
+    assert "several profiles and no default" in home.error_of(2, "list", REF)
     mounted.umount()

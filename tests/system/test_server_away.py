@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.serve import Servers
-from tests.laboratories import SMALL, Stalling, account, small_file
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
+from tests.laboratories import SMALL, StallingLaboratory, account, small_file
 from tests.running import Home, Mounted, read_errno, wait_until, within
 
 #: seconds: of a request to Alyx, and without progress on data; a busy machine answers in these
@@ -19,8 +19,8 @@ DEADLINE, STALL = 10.0, 4.0
 
 
 @pytest.fixture
-def source(folder: Path) -> Iterator[Stalling]:
-    stalling = Stalling(FolderLaboratory(folder), "licks")
+def source(folder: Path) -> Iterator[StallingLaboratory]:
+    stalling = StallingLaboratory(FolderLaboratory(folder), "licks")
     stalling.release()
     yield stalling
     stalling.release()
@@ -77,7 +77,7 @@ def test_it_says_so_once_and_works_again_by_itself(
 
 
 def test_a_silent_file_server_gives_an_error_in_time(
-    mounted: Mounted, source: Stalling, servers: Servers
+    mounted: Mounted, source: StallingLaboratory, servers: Servers
 ) -> None:
     silent = mounted.path / "labone/mouse.2/2021-03-05/010/alf/licks.times.npy"
     assert silent.stat().st_size > 0

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onefs.content.blocks import BLOCK_SIZE
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.serve import Servers
+from onefs.blocks.block_file import BLOCK_SIZE
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
 from scripts.benchmarks.shared import OWN_FILES, home, reader, results, share
 from tests.laboratories import downloads
 

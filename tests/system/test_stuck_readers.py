@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.serve import Servers
-from tests.laboratories import Stalling, account
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
+from tests.laboratories import StallingLaboratory, account
 from tests.running import Home, Mounted, drop_pages, process, wait_until, within
 
 SESSION = "lab/mouse/2021-03-04/001"
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def mounted(shared_home: Home, folder: Path) -> Iterator[Mounted]:
-    source = Stalling(FolderLaboratory(folder), "/silent/")
+    source = StallingLaboratory(FolderLaboratory(folder), "/silent/")
     with Servers(source) as servers:
         try:
             yield shared_home.mount(**account(servers))
@@ -74,12 +74,12 @@ def user(mounted: Mounted) -> User:
 @pytest.mark.parametrize("count", READERS)
 def test_stuck_readers_cost_others_nothing(mounted: Mounted, user: User, count: int) -> None:
     """All is done while each of them still waits: for as long as the server may be silent."""
-    with _stuck(mounted.path / SESSION / "silent", count), within():
+    with _stuck_readers(mounted.path / SESSION / "silent", count), within():
         user.works()
 
 
 @contextmanager
-def _stuck(folder: Path, count: int) -> Iterator[None]:
+def _stuck_readers(folder: Path, count: int) -> Iterator[None]:
     """``count`` readers that wait for the server, each for a file of its own."""
     command = [sys.executable, _READER]
     with process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
@@ -101,7 +101,7 @@ def _waiting(pid: int) -> int:
 
 def test_an_unmount_does_not_wait_for_the_server(mounted: Mounted) -> None:
     """The readers are gone; what they asked for is still being waited for."""
-    with _stuck(mounted.path / SESSION / "silent", 1):
+    with _stuck_readers(mounted.path / SESSION / "silent", 1):
         pass
     with within():
         mounted.umount()

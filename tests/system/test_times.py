@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.made import MadeLaboratory
-from onefs.demo.serve import Servers
-from tests.changing import Changing
+from onefs.demo.servers import Servers
+from onefs.demo.synthetic import SyntheticLaboratory
+from tests.changing_laboratory import ChangingLaboratory
 from tests.laboratories import account
-from tests.programs import program
+from tests.required_programs import require_program
 from tests.running import Home, Mounted, run
 
 SESSION = "mainenlab/clns0730/2018-08-24/001"
@@ -26,17 +26,17 @@ Stats = dict[str, tuple[int, ...]]
 
 
 @pytest.fixture(scope="module")
-def made() -> MadeLaboratory:
-    return MadeLaboratory()
+def made() -> SyntheticLaboratory:
+    return SyntheticLaboratory()
 
 
 @pytest.fixture
-def changing(made: MadeLaboratory) -> Changing:
-    return Changing(made)
+def changing(made: SyntheticLaboratory) -> ChangingLaboratory:
+    return ChangingLaboratory(made)
 
 
 @pytest.fixture
-def servers(changing: Changing) -> Iterator[Servers]:
+def servers(changing: ChangingLaboratory) -> Iterator[Servers]:
     with Servers(changing) as running:
         yield running
 
@@ -93,7 +93,7 @@ def test_rsync_copies_each_file_once_whatever_brought_the_listing(
 
 
 def test_make_builds_once(home: Home, servers: Servers) -> None:
-    make = program("make", "make")
+    make = require_program("make", "make")
     work = home.root / "work"
     work.mkdir()
     mounted = mounted_from_tables(home, servers)
@@ -106,7 +106,7 @@ def test_make_builds_once(home: Home, servers: Servers) -> None:
 
 
 def test_other_bytes_of_the_same_size_have_another_date(
-    home: Home, servers: Servers, changing: Changing
+    home: Home, servers: Servers, changing: ChangingLaboratory
 ) -> None:
     mounted = home.mount(**account(servers))
     file = mounted.path / SESSION / "spikes.times.npy"

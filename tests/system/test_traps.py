@@ -15,11 +15,11 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from onefs.demo.listener import Access
+from onefs.demo.http_server import AccessRecord
 from onefs.demo.records import DatasetRecord
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
 from tests.laboratories import account, data_requests
-from tests.recorded import LOGIN, RecordedSource
+from tests.recorded_laboratory import LOGIN, RecordedSource
 from tests.recordings import manifest
 from tests.running import Home, Mounted, read_errno, wait_until
 
@@ -217,7 +217,7 @@ def _session(eid: str) -> Path:
     return Path(row["lab"], row["subject"], row["date"], f"{row['number']:03d}")
 
 
-def _asked(servers: Servers, record: DatasetRecord) -> list[Access]:
+def _asked(servers: Servers, record: DatasetRecord) -> list[AccessRecord]:
     return data_requests(servers, record.id)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
 from onefs.errors import UsageError
 from onefs.one import ONE
 from tests.laboratories import SMALL, account, small_file
@@ -46,10 +46,10 @@ def test_every_command_refuses_a_folder_that_others_may_write_to(
     there = {f"ONEFS_{which.upper()}_DIR": str(shared)}
     trusting = {**there, "ONEFS_TRUST_CACHE_DIR": "1"}
     for command in ([*COMMANDS[0], "--dry-run"], *COMMANDS[:-1]):
-        said = home.refused(2, *command, **there)
+        said = home.error_of(2, *command, **there)
         assert said.startswith(f"every user may write to {shared} of the {which} folder")
         assert "--trust-cache-dir" in said
-    said = home.refused(2, "mount", tmp_path / "mnt", **there)
+    said = home.error_of(2, "mount", tmp_path / "mnt", **there)
     assert "every user may write to" in said
     assert not (tmp_path / "mnt").exists()
     assert list(shared.iterdir()) == []
@@ -58,7 +58,7 @@ def test_every_command_refuses_a_folder_that_others_may_write_to(
         home.run(*command, **trusting)
     mounted = home.mount("--trust-cache-dir", **there)
     assert (mounted.path / PATH).read_bytes() == small_file(folder, PATH).read_bytes()
-    said = home.refused(2, "refresh", mounted.path / PATH, **there)
+    said = home.error_of(2, "refresh", mounted.path / PATH, **there)
     assert "every user may write to" in said
     # what the file is for others is what the folder is
     mode = stat.S_IMODE(next(shared.rglob("*")).stat().st_mode)
@@ -102,7 +102,7 @@ def test_a_link_in_the_place_of_a_lab_is_refused(home: Home, tmp_path: Path) -> 
     lab = cache / "labone"
     lab.rename(tmp_path / "elsewhere")
     lab.symlink_to(tmp_path / "elsewhere")
-    assert f"{lab} is a symbolic link" in home.refused(2, "cache", "list")
+    assert f"{lab} is a symbolic link" in home.error_of(2, "cache", "list")
     home.run("cache", "list", "--trust-cache-dir")
 
 

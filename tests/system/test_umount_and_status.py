@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 import onefs
-from onefs.content.holes import disk_size
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.serve import Servers
+from onefs.cache.sparse import disk_size
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
+from tests.cleanup import mounts_below
 from tests.laboratories import SMALL, account, small_file, small_folder
 from tests.running import ONEFS, Home, Mounted, process, wait_until
-from tests.scripted import Scripted, answer_json, stall
-from tests.sweeping import mounts_below
+from tests.scripted_server import ScriptedServer, answer_json, stall
 
 #: what ``onefs status --json`` promises of each mount, and of each download
 MOUNT_KEYS = {
@@ -31,11 +31,11 @@ MOUNT_KEYS = {
 }  # fmt: skip
 DOWNLOAD_KEYS = {"path", "done", "size", "rate"}
 #: takes the lock under which the cache's bytes are counted, and keeps it
-HOLD = """
+HOLD_USAGE_COUNTER = """
 import os, sys
-from onefs.content import ledger, lock
+from onefs.cache import locks, usage
 file = os.open(sys.argv[1], os.O_RDWR)
-while not lock.try_lock(file, ledger._GUARD): pass
+while not locks.try_lock(file, usage._GUARD_LOCK_BYTE): pass
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -83,7 +83,7 @@ class TestUmount:
 
     def test_it_names_the_processes_that_keep_it_busy(self, mounted: Mounted) -> None:
         with process(["sleep", "60"], cwd=mounted.path) as sleeper:
-            said = mounted.home.refused(1, "umount", mounted.path)
+            said = mounted.home.error_of(1, "umount", mounted.path)
             assert f"sleep ({sleeper.pid})" in said
             # it goes on as before
             assert (mounted.path / SMALL[0]).stat().st_size > 0
@@ -176,7 +176,7 @@ class TestStatus:
         content = (mounted.path / SMALL[0]).read_bytes()
         _wait_for(mounted, lambda found: found["cache_bytes"] > 0)
         usage = next(mounted.home.cache.glob("*/.onefs/usage"))
-        command: list[str | Path] = [sys.executable, "-c", HOLD, usage]
+        command: list[str | Path] = [sys.executable, "-c", HOLD_USAGE_COUNTER, usage]
         pipe = subprocess.PIPE
         with process(command, stdin=pipe, stdout=pipe) as frozen:
             assert frozen.stdout is not None
@@ -242,7 +242,7 @@ class TestForeground:
         self, home: Home, number: int, code: int
     ) -> None:
         token = answer_json({"token": "0" * 40})
-        with Scripted({"/auth-token": token, "/labs": stall()}) as web:
+        with ScriptedServer({"/auth-token": token, "/labs": stall()}) as web:
             variables = {
                 "ONEFS_URL": web.url,
                 "ONEFS_USERNAME": "somebody",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.laboratories import SMALL
-from tests.programs import octave
+from tests.required_programs import octave
 from tests.rig import manifest
 from tests.running import Home, Mounted, files_below, run
 

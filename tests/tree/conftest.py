@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 
 from onefs.access import Access
-from onefs.demo.made import MadeLaboratory
-from onefs.demo.serve import Servers
-from tests.laboratories import opened
+from onefs.demo.servers import Servers
+from onefs.demo.synthetic import SyntheticLaboratory
+from tests.laboratories import open_laboratory
 
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    with Servers(MadeLaboratory()) as found:
+    with Servers(SyntheticLaboratory()) as found:
         yield found
 
 
 @pytest.fixture
 def access(servers: Servers, tmp_path: Path) -> Iterator[Access]:
-    found = opened(servers, tmp_path)
+    found = open_laboratory(servers, tmp_path)
     servers.clear_requests()
     yield found
     found.close()

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from onefs.access import Access
-from onefs.demo.folder import FolderLaboratory
-from onefs.demo.serve import Servers
-from onefs.tree.nodes import Kind
+from onefs.demo.folder_laboratory import FolderLaboratory
+from onefs.demo.servers import Servers
+from onefs.tree.nodes import NodeKind
 
 #: below the data folder, and where it stands in the tree
 NAMES = {
@@ -48,7 +48,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 def files(access: Access, folder: str = "") -> Iterator[str]:
     for name, node in access.tree.children(folder or "/"):
         path = f"{folder}/{name}"
-        if node.kind is Kind.DIRECTORY:
+        if node.kind is NodeKind.DIRECTORY:
             yield from files(access, path)
         else:
             yield path
@@ -60,6 +60,6 @@ def test_every_file_of_a_disk_stands_once_and_reads_as_it_is(access: Access) -> 
     for name, path in NAMES.items():
         handle = access.tree.open(f"/{path}")
         try:
-            assert os.pread(handle.fd(0, handle.size), handle.size, 0) == name
+            assert os.pread(handle.wait_fd(0, handle.size), handle.size, 0) == name
         finally:
             handle.close()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from onefs.tree.inode32 import INODES, InodeNumbers
+from onefs.tree.inode32 import INODES_FILENAME, InodeNumbers
 from onefs.tree.nodes import inode_of_path, inode_of_uuid
 from tests.running import process, within
 
@@ -38,7 +38,7 @@ def wide_of(count: int, folder: str = "folder") -> list[int]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "state" / INODES
+    return tmp_path / "state" / INODES_FILENAME
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def test_numbers_fit_and_are_never_0_or_1(opened: Callable[..., InodeNumbers]) -> None:
-    found = opened().of([1, *wide_of(1000)])
+    found = opened().get_or_assign([1, *wide_of(1000)])
     assert found[0] == 1  # the root
     assert len(set(found)) == 1001
     assert all(1 < number < 2**32 for number in found[1:])
@@ -74,33 +74,36 @@ def test_what_would_collide_when_cut_does_not(opened: Callable[..., InodeNumbers
     pair = [inode_of_uuid(str(uuid.UUID(int=(high << 96) + 77))) for high in (1, 2)]
     assert pair[0] != pair[1]
     assert pair[0] % 2**32 == pair[1] % 2**32
-    first, second = opened().of(pair)
+    first, second = opened().get_or_assign(pair)
     assert first != second
 
 
 def test_numbers_are_kept(opened: Callable[..., InodeNumbers]) -> None:
     numbers = opened()
-    before = numbers.of(wide_of(1500))
-    assert numbers.of(wide_of(1500)) == before
+    before = numbers.get_or_assign(wide_of(1500))
+    assert numbers.get_or_assign(wide_of(1500)) == before
     numbers.close()
     again = opened()
-    assert again.of(wide_of(1500)) == before
-    assert not set(again.of(wide_of(10, "another"))) & set(before)
+    assert again.get_or_assign(wide_of(1500)) == before
+    assert not set(again.get_or_assign(wide_of(10, "another"))) & set(before)
 
 
 def test_more_than_memory_keeps(opened: Callable[..., InodeNumbers]) -> None:
     numbers = opened()
     folders = [wide_of(1000, str(folder)) for folder in range(120)]
-    before = [numbers.of(folder) for folder in folders]
+    before = [numbers.get_or_assign(folder) for folder in folders]
     assert len({number for folder in before for number in folder}) == 120_000
-    assert [numbers.of(folder) for folder in folders] == before
-    assert numbers.of(wide_of(60_000, "large"))[:1000] == numbers.of(wide_of(1000, "large"))
+    assert [numbers.get_or_assign(folder) for folder in folders] == before
+    assert numbers.get_or_assign(wide_of(60_000, "large"))[:1000] == numbers.get_or_assign(
+        wide_of(1000, "large")
+    )
 
 
 def test_threads_get_the_same_numbers(opened: Callable[..., InodeNumbers]) -> None:
     numbers, found = opened(), []
     threads = [
-        threading.Thread(target=lambda: found.append(numbers.of(wide_of(500)))) for _ in range(8)
+        threading.Thread(target=lambda: found.append(numbers.get_or_assign(wide_of(500))))
+        for _ in range(8)
     ]
     for thread in threads:
         thread.start()
@@ -117,7 +120,7 @@ def test_processes_get_the_same_numbers(path: Path, opened: Callable[..., InodeN
         said = [each.communicate(timeout=60)[0] for each in (one, two)]
     assert said[0] == said[1]
     assert len(set(said[0].split())) == 1000
-    again = opened().of([inode_of_path("24", str(file)) for file in range(40)])
+    again = opened().get_or_assign([inode_of_path("24", str(file)) for file in range(40)])
     assert " ".join(map(str, again)) == said[0].splitlines()[-1]
 
 
@@ -131,27 +134,27 @@ def test_a_killed_process_has_kept_what_it_showed(
         killed.send_signal(signal.SIGKILL)
         killed.wait(60)
     numbers = opened()
-    assert numbers.of([inode_of_path("0", str(file)) for file in range(40)]) == list(
+    assert numbers.get_or_assign([inode_of_path("0", str(file)) for file in range(40)]) == list(
         map(int, shown)
     )
-    assert not set(numbers.of(wide_of(100))) & set(map(int, shown))
+    assert not set(numbers.get_or_assign(wide_of(100))) & set(map(int, shown))
 
 
 def test_a_locked_file_holds_nothing_up(
     path: Path, opened: Callable[..., InodeNumbers], caplog: pytest.LogCaptureFixture
 ) -> None:
     numbers = opened()
-    before = numbers.of(wide_of(100))
+    before = numbers.get_or_assign(wide_of(100))
     with locked(path), within():
-        shown = [numbers.of(wide_of(40, str(folder))) for folder in range(100)]
-        assert numbers.of(wide_of(100)) == before
+        shown = [numbers.get_or_assign(wide_of(40, str(folder))) for folder in range(100)]
+        assert numbers.get_or_assign(wide_of(100)) == before
     found = [number for folder in shown for number in folder]
     assert len({*found, *before}) == 4100
     assert max(found) < 2**32
     assert caplog.text.count("cannot be kept for now") == 1
     numbers.close()
     again = opened()
-    assert [again.of(wide_of(40, str(folder))) for folder in range(100)] == shown
+    assert [again.get_or_assign(wide_of(40, str(folder))) for folder in range(100)] == shown
 
 
 def test_without_a_reserve_the_long_number_is_shown_and_not_kept(
@@ -159,11 +162,11 @@ def test_without_a_reserve_the_long_number_is_shown_and_not_kept(
 ) -> None:
     numbers = opened(reserve=10)
     with locked(path):
-        found = numbers.of(wide_of(15))
+        found = numbers.get_or_assign(wide_of(15))
     assert found[10:] == wide_of(15)[10:]
     assert max(found[:10]) < 2**32
     numbers.close()
-    again = opened().of(wide_of(15))
+    again = opened().get_or_assign(wide_of(15))
     assert again[:10] == found[:10]
     assert max(again) < 2**32
 
@@ -172,25 +175,25 @@ def test_when_all_are_given_out_long_numbers_are_shown(
     opened: Callable[..., InodeNumbers], caplog: pytest.LogCaptureFixture
 ) -> None:
     numbers = opened(limit=200, reserve=20)
-    first = numbers.of(wide_of(50))
-    found = numbers.of(wide_of(300, "more"))
+    first = numbers.get_or_assign(wide_of(50))
+    found = numbers.get_or_assign(wide_of(300, "more"))
     given = [each for each in (*first, *found) if each < 2**32]
     assert len(set(given)) == len(given) > 90
     assert all(1 < each < 200 for each in given)
     assert [each for each in found if each >= 2**32] == wide_of(300, "more")[len(given) - 50 :]
-    assert numbers.of(wide_of(300, "more")) == found
+    assert numbers.get_or_assign(wide_of(300, "more")) == found
     assert caplog.text.count("are given out") == 1
-    assert f"remove {INODES}" in caplog.text
+    assert f"remove {INODES_FILENAME}" in caplog.text
     numbers.close()
-    assert opened(limit=200, reserve=20).of(wide_of(50)) == first
+    assert opened(limit=200, reserve=20).get_or_assign(wide_of(50)) == first
 
 
 def test_a_damaged_file_does_not_lead_to_one_number_for_two(
     path: Path, opened: Callable[..., InodeNumbers]
 ) -> None:
     numbers = opened()
-    before = numbers.of(wide_of(1000))
+    before = numbers.get_or_assign(wide_of(1000))
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).write_bytes(b"no database" * 1000)
-    shown = numbers.of(wide_of(1000, "more"))
-    assert len({*before, *shown, *numbers.of(wide_of(1000, "another"))}) == 3000
+    shown = numbers.get_or_assign(wide_of(1000, "more"))
+    assert len({*before, *shown, *numbers.get_or_assign(wide_of(1000, "another"))}) == 3000

@@ -11,12 +11,12 @@ import pytest
 
 from onefs import alf
 from onefs.access import Access
-from onefs.demo import rows
+from onefs.demo import alyx_rows
 from onefs.demo.records import DatasetRecord, SessionRecord
-from onefs.demo.serve import Servers
+from onefs.demo.servers import Servers
 from onefs.errors import Ambiguous
-from onefs.tree.nodes import Kind
-from tests.laboratories import opened
+from onefs.tree.nodes import NodeKind
+from tests.laboratories import open_laboratory
 from tests.recordings import bodies
 
 SERVER = "flatiron_lab"
@@ -71,7 +71,7 @@ def session(subject: str, number: int | None, date: str = "2021-03-04", lab: str
 
 def dataset(eid: str, name: str, collection: str = "alf", revision: str = "", n: int = 0) -> Any:
     identity = make_id(eid, name, collection, revision, n)
-    records = rows.two_records(identity, "lab", "s/2021-03-04/001/alf/a.b.npy")
+    records = alyx_rows.file_records_of(identity, "lab", "s/2021-03-04/001/alf/a.b.npy")
     return DatasetRecord(
         id=identity,
         eid=eid,
@@ -84,7 +84,7 @@ def dataset(eid: str, name: str, collection: str = "alf", revision: str = "", n:
     )
 
 
-class Hostile:
+class HostileLaboratory:
     """A laboratory of odd names (see ``onefs.demo.records.Source``)."""
 
     def __init__(self) -> None:
@@ -119,9 +119,11 @@ class Hostile:
     def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         names = sorted({(found.subject, found.lab) for found in self._sessions})
         return {
-            "labs": [rows.lab_row(name) for name in ("lab", "other", ".dotted", *HOSTILE_LABS)],
-            "subjects": [rows.subject_row(name, lab, "u", []) for name, lab in names],
-            "data-repository": rows.repository_rows(["lab"], {}),
+            "labs": [
+                alyx_rows.lab_row(name) for name in ("lab", "other", ".dotted", *HOSTILE_LABS)
+            ],
+            "subjects": [alyx_rows.subject_row(name, lab, "u", []) for name, lab in names],
+            "data-repository": alyx_rows.repository_rows(["lab"], {}),
         }
 
     def sessions(self) -> Sequence[SessionRecord]:
@@ -145,17 +147,17 @@ def _fields(record: SessionRecord) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def source() -> Hostile:
-    return Hostile()
+def source() -> HostileLaboratory:
+    return HostileLaboratory()
 
 
 @pytest.fixture(scope="module")
-def servers(source: Hostile) -> Iterator[Servers]:
+def servers(source: HostileLaboratory) -> Iterator[Servers]:
     with Servers(source) as running:
         yield running
 
 
-def walked(access: Access, path: str = "") -> Iterator[tuple[str, Kind]]:
+def walked(access: Access, path: str = "") -> Iterator[tuple[str, NodeKind]]:
     """Everything below a folder; every name must be one that Linux takes, and once."""
     children = access.tree.children(path or "/")
     names = [name for name, _ in children]
@@ -167,23 +169,23 @@ def walked(access: Access, path: str = "") -> Iterator[tuple[str, Kind]]:
         here = f"{path}/{name}"
         assert access.tree.node(here).kind is node.kind
         yield here, node.kind
-        if node.kind is Kind.DIRECTORY:
+        if node.kind is NodeKind.DIRECTORY:
             yield from walked(access, here)
 
 
-def test_every_dataset_and_session_stands_once(access: Access, source: Hostile) -> None:
+def test_every_dataset_and_session_stands_once(access: Access, source: HostileLaboratory) -> None:
     found = list(walked(access))
-    files = [path for path, kind in found if kind is Kind.FILE]
+    files = [path for path, kind in found if kind is NodeKind.FILE]
     ids = [access.tree.xattrs(path)["user.onefs.dataset_id"] for path in files]
     assert sorted(ids) == sorted(record.id for record in source.datasets(source.main.eid))
-    folders = [path for path, kind in found if kind is Kind.DIRECTORY and path.count("/") == 4]
+    folders = [path for path, kind in found if kind is NodeKind.DIRECTORY and path.count("/") == 4]
     eids = [access.tree.xattrs(path)["user.onefs.eid"] for path in folders]
     numbered = [record.eid for record in source.sessions() if record.number is not None]
     assert sorted(eids) == sorted(numbered)
 
 
 def test_what_a_walk_in_batches_finds_is_the_same(servers: Servers, tmp_path: Path) -> None:
-    one, other = opened(servers, tmp_path / "a"), opened(servers, tmp_path / "b")
+    one, other = open_laboratory(servers, tmp_path / "a"), open_laboratory(servers, tmp_path / "b")
     forwards = list(walked(one))
     for path, kind in reversed(forwards):
         assert other.tree.node(path).kind is kind
@@ -193,7 +195,7 @@ def test_what_a_walk_in_batches_finds_is_the_same(servers: Servers, tmp_path: Pa
 
 
 def test_two_sessions_on_one_date_and_number_are_told_apart(
-    access: Access, source: Hostile
+    access: Access, source: HostileLaboratory
 ) -> None:
     names = [name for name, _ in access.tree.children("/lab/mouse/2021-03-04")]
     assert names[:2] == ["001", "002"]
@@ -203,7 +205,9 @@ def test_two_sessions_on_one_date_and_number_are_told_apart(
         assert access.tree.xattrs(target)["user.onefs.eid"] == twin.eid
 
 
-def test_a_search_marks_the_session_that_its_folder_marks(access: Access, source: Hostile) -> None:
+def test_a_search_marks_the_session_that_its_folder_marks(
+    access: Access, source: HostileLaboratory
+) -> None:
     """The twins began at one time, so that a server may give them in any order."""
     folder = "/.search/subject=mouse&number=2"
     names = [name for name, _ in access.tree.children(folder) if not name.startswith(".")]
@@ -240,7 +244,7 @@ def test_recorded_names_are_paths_as_they_are() -> None:
         for row in body.get("results", ()) if isinstance(body.get("results"), list) else ():
             if isinstance(row, dict) and isinstance(row.get("name"), str):
                 seen += 1
-                assert alf.component(row["name"]) == row["name"]
+                assert alf.path_component(row["name"]) == row["name"]
                 for part in filter(None, (row.get("collection") or "").split("/")):
-                    assert alf.component(part) == part
+                    assert alf.path_component(part) == part
     assert seen > 100

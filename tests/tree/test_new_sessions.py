@@ -10,20 +10,20 @@ from typing import Any
 import pytest
 
 from onefs.access import Access
-from onefs.demo.made import MadeLaboratory
 from onefs.demo.records import DatasetRecord, SessionRecord
-from onefs.demo.serve import Servers
-from onefs.tree.nodes import Kind
-from tests.laboratories import Altered, alyx_requests
+from onefs.demo.servers import Servers
+from onefs.demo.synthetic import SyntheticLaboratory
+from onefs.tree.nodes import NodeKind
+from tests.laboratories import AlteredLaboratory, alyx_requests
 
 SUBJECT = "clns0730"
 EID = "0d2cf6a1-3b0e-4d2a-9f6b-5a8d1c9e7f10"
 
 
-class Growing(Altered):
+class GrowingLaboratory(AlteredLaboratory):
     """A laboratory to which sessions are added while it is served."""
 
-    def __init__(self, source: MadeLaboratory) -> None:
+    def __init__(self, source: SyntheticLaboratory) -> None:
         super().__init__(source)
         self._more: list[SessionRecord] = []
         self._sessions = tuple(source.sessions())
@@ -59,18 +59,18 @@ class Growing(Altered):
 
 
 @pytest.fixture(scope="module")
-def laboratory() -> Growing:
-    return Growing(MadeLaboratory())
+def laboratory() -> GrowingLaboratory:
+    return GrowingLaboratory(SyntheticLaboratory())
 
 
 @pytest.fixture(scope="module")
-def servers(laboratory: Growing) -> Iterator[Servers]:
+def servers(laboratory: GrowingLaboratory) -> Iterator[Servers]:
     with Servers(laboratory) as running:  # type: ignore[arg-type]
         yield running
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was(laboratory: Growing) -> None:
+def _as_it_was(laboratory: GrowingLaboratory) -> None:
     laboratory.reset()
 
 
@@ -79,7 +79,7 @@ def _as_it_was(laboratory: Growing) -> None:
     "way", [".by-eid/{eid}", ".by-ref/{ref}", ".search/subject={subject}&number=7/{ref}"]
 )
 def test_a_link_to_a_new_session_leads_to_it(
-    access: Access, servers: Servers, laboratory: Growing, subject: str, way: str
+    access: Access, servers: Servers, laboratory: GrowingLaboratory, subject: str, way: str
 ) -> None:
     """Its subject was listed a moment ago, without it."""
     for path in ("/", "/mainenlab", f"/mainenlab/{SUBJECT}"):
@@ -90,7 +90,7 @@ def test_a_link_to_a_new_session_leads_to_it(
     servers.clear_requests()
     there = posixpath.normpath(posixpath.join(posixpath.dirname(link), access.tree.target(link)))
     assert there == f"/mainenlab/{subject}/2026-11-25/007"
-    assert access.tree.node(there).kind is Kind.DIRECTORY
+    assert access.tree.node(there).kind is NodeKind.DIRECTORY
     assert access.tree.xattrs(there)["user.onefs.eid"] == EID
     assert subject in [name for name, _ in access.tree.children("/mainenlab")]
     # that of the session, and of a subject whose sessions were never listed

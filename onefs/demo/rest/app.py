@@ -12,16 +12,21 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from onefs.demo.records import Login, Source
-from onefs.demo.rest import schema
-from onefs.demo.rest.access import Accounts, Throttle
-from onefs.demo.rest.answers import error_page, negotiate, rendered, with_headers
-from onefs.demo.rest.cache import cache_views
-from onefs.demo.rest.call import Call
-from onefs.demo.rest.database import Database
+from onefs.demo.rest import openapi
+from onefs.demo.rest.accounts import Accounts, Throttle
+from onefs.demo.rest.cache_tables import cache_views
+from onefs.demo.rest.database import DemoDatabase
 from onefs.demo.rest.errors import ApiError, failure, forbidden, method_not_allowed
 from onefs.demo.rest.login import log_in
+from onefs.demo.rest.renderers import (
+    error_page,
+    negotiate,
+    rendered,
+    with_headers,
+)
+from onefs.demo.rest.request import ApiRequest
 from onefs.demo.rest.views import READ_METHODS, VIEWS, View
-from onefs.foreign import whole_number
+from onefs.integers import parse_whole_number
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -62,7 +67,7 @@ def create_app(
     app = flask.Flask("onefs.demo.rest", static_folder=None)
     app.url_map.merge_slashes = False
     app.url_map.converters.update(key=_LowerUuid, word=_Word)
-    server = _Server(Database(source, data_url), Accounts(login, public_users), throttle)
+    server = _RestServer(DemoDatabase(source, data_url), Accounts(login, public_users), throttle)
     for view in (*VIEWS, *cache_views()):
         _route(app, view.rule, server.handler(view))
     _route(app, "/auth-token", server.log_in)
@@ -74,10 +79,10 @@ def create_app(
     return app
 
 
-class _Server:
+class _RestServer:
     """What the routes share."""
 
-    def __init__(self, db: Database, accounts: Accounts, throttle: int | None) -> None:
+    def __init__(self, db: DemoDatabase, accounts: Accounts, throttle: int | None) -> None:
         self._db = db
         self._accounts = accounts
         self._throttle = Throttle(throttle) if throttle is not None else None
@@ -121,7 +126,7 @@ class _Server:
             # the laboratory is read-only, for every user
             raise forbidden("You do not have permission to perform this action.")
         self._db = self._db.refreshed()
-        return view.get(Call(self._db, _base(), request.path, _query()), **names)
+        return view.get(ApiRequest(self._db, _base(), request.path, _query()), **names)
 
     def log_in(self) -> Response:
         """``/auth-token``: no token needed, never throttled, JSON only."""
@@ -139,16 +144,16 @@ class _Server:
     def schema(self) -> Response:
         """``/api/schema``: open to all, but throttled."""
         headers = {"Vary": _VARY, "Allow": ", ".join(READ_METHODS)}
-        media_type = schema.RENDERERS[0][1]
+        media_type = openapi.RENDERERS[0][1]
         status = 200
         body: dict[str, Any]
         try:
             accept = request.headers.get("Accept")
-            media_type = negotiate(accept, request.args.get("format"), schema.RENDERERS)
+            media_type = negotiate(accept, request.args.get("format"), openapi.RENDERERS)
             self._throttle_anyone()
             if request.method not in READ_METHODS:
                 raise method_not_allowed(request.method)
-            body = schema.openapi(VIEWS)
+            body = openapi.openapi(VIEWS)
         except ApiError as error:
             body, status = error.body, error.status
             headers.update(error.headers)
@@ -204,7 +209,7 @@ def _add_pages(app: flask.Flask) -> None:
         )
 
     def docs() -> Response:
-        paths = sorted(schema.path_of(view) for view in VIEWS)
+        paths = sorted(openapi.path_of(view) for view in VIEWS)
         return rendered(paths, "text/html", "Alyx")
 
     _route(app, "/", redirect("/admin", 302))
@@ -216,7 +221,7 @@ def _add_pages(app: flask.Flask) -> None:
 
 def _check_host(allowed: Sequence[str]) -> Response | None:
     host, _, port = request.host.rpartition(":")
-    name = host if whole_number(port) is not None else request.host
+    name = host if parse_whole_number(port) is not None else request.host
     return None if name in allowed else error_page(400, "Bad Request (400)")
 
 

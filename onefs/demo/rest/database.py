@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from onefs.demo.alyx_rows import with_uuid
 from onefs.demo.records import DatasetRecord, FileRecord, SessionRecord, Source
-from onefs.demo.rows import with_uuid
 
 Row = Mapping[str, Any]
 
@@ -19,7 +19,7 @@ _KEYS = {
 }
 
 
-class Database:
+class DemoDatabase:
     """A Source, read: small tables and sessions indexed once, datasets a session at a time."""
 
     def __init__(self, source: Source, data_url: str) -> None:
@@ -52,11 +52,11 @@ class Database:
             s.n_trials == 0 and s.n_correct_trials is not None for s in self.sessions
         )
 
-    def refreshed(self) -> Database:
+    def refreshed(self) -> DemoDatabase:
         """Itself, or a new one once the source has changed (its sessions are another object)."""
         if self._source.sessions() is self._seen:
             return self
-        return Database(self._source, self._data_url)
+        return DemoDatabase(self._source, self._data_url)
 
     # -- small tables ------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Request
 
-from onefs.demo.rest.access import Accounts
+from onefs.demo.rest.accounts import Accounts
 from onefs.demo.rest.errors import ApiError, method_not_allowed
 
 _FIELDS = ("username", "password")

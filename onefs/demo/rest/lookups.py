@@ -9,11 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
-from onefs.demo.rest.database import Database
+from onefs.demo.rest.database import DemoDatabase
 from onefs.demo.rest.errors import failure
-from onefs.demo.rest.fields import MODELS, Field, Leaf, Relation
-from onefs.demo.rest.values import day, timestamp
-from onefs.foreign import whole_number
+from onefs.demo.rest.model_fields import (
+    MODELS,
+    Field,
+    Leaf,
+    Relation,
+)
+from onefs.demo.rest.query_values import day, timestamp
+from onefs.integers import parse_whole_number
 
 Test = Callable[[Any], bool]
 
@@ -36,7 +41,7 @@ _LOOKUPS = frozenset({*_COMPARE, *_TEXT, "iexact", "in", "isnull", "range", "reg
 _NO_KIND = Leaf("text", lambda row: None)
 
 
-def lookup_test(db: Database, model: str, path: str, value: Any) -> Test:
+def lookup_test(db: DemoDatabase, model: str, path: str, value: Any) -> Test:
     """The test of one look-up on rows of ``model``.
 
     A look-up through a relation holds when any related row fulfils it, each look-up for itself
@@ -106,7 +111,7 @@ def _key_leaf(model: str) -> Leaf:
     return field if isinstance(field, Leaf) else _NO_KIND
 
 
-def _values(db: Database, steps: Sequence[Field], row: Any) -> Sequence[Any]:
+def _values(db: DemoDatabase, steps: Sequence[Field], row: Any) -> Sequence[Any]:
     rows = [row]
     for step in steps:
         if isinstance(step, Leaf):
@@ -119,7 +124,7 @@ def _values(db: Database, steps: Sequence[Field], row: Any) -> Sequence[Any]:
 
 
 def _null_test(
-    db: Database, steps: Sequence[Field], transform: Callable[[Any], Any], wanted: bool
+    db: DemoDatabase, steps: Sequence[Field], transform: Callable[[Any], Any], wanted: bool
 ) -> Test:
     ends_in_rows = isinstance(steps[-1], Relation)
 
@@ -240,7 +245,11 @@ def _inside(value: Any, keys: Sequence[str]) -> Any:
     for key in keys:
         if isinstance(value, Mapping):
             value = value.get(key)
-        elif isinstance(value, list) and (at := whole_number(key)) is not None and at < len(value):
+        elif (
+            isinstance(value, list)
+            and (at := parse_whole_number(key)) is not None
+            and at < len(value)
+        ):
             value = value[at]
         else:
             return None

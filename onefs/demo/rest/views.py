@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onefs.demo.rest import paging, probes, rows
-from onefs.demo.rest.call import Call
-from onefs.demo.rest.database import Database, Row
-from onefs.demo.rest.datasets import (
+from onefs.demo.rest import pagination, probe_filters, serializers
+from onefs.demo.rest.database import DemoDatabase, Row
+from onefs.demo.rest.dataset_filters import (
     DATASET_FILTERS,
     FILE_FILTERS,
     find_file,
@@ -17,10 +16,11 @@ from onefs.demo.rest.datasets import (
     select_files,
 )
 from onefs.demo.rest.errors import failure, not_found
-from onefs.demo.rest.sessions import SESSION_FILTERS, select_sessions
-from onefs.demo.rest.tables import (
+from onefs.demo.rest.request import ApiRequest
+from onefs.demo.rest.session_filters import SESSION_FILTERS, select_sessions
+from onefs.demo.rest.small_tables import (
     TABLES,
-    Table,
+    SmallTable,
     select_rows,
     table_detail,
     table_row,
@@ -54,103 +54,103 @@ class View:
     head_fails: bool = False
 
 
-def list_sessions(call: Call) -> Any:
+def list_sessions(call: ApiRequest) -> Any:
     """``/sessions``: latest first, ties in any order."""
-    return call.listed(
+    return call.paginate(
         select_sessions(call.db, call.args),
-        lambda session: rows.session_row(session, call.link),
-        lambda found, page: paging.partly_ordered(found, page, lambda s: s.start_time),
+        lambda session: serializers.session_row(session, call.link),
+        lambda found, page: pagination.partly_ordered(found, page, lambda s: s.start_time),
     )
 
 
-def read_session(call: Call, eid: str) -> Any:
+def read_session(call: ApiRequest, eid: str) -> Any:
     """``/sessions/{eid}``."""
     session = call.db.session(eid)
     if session is None:
         raise not_found("Session")
-    return rows.session_detail(call.db, session, call.link)
+    return serializers.session_detail(call.db, session, call.link)
 
 
-def list_datasets(call: Call) -> Any:
+def list_datasets(call: ApiRequest) -> Any:
     """``/datasets``: no order."""
-    return call.listed(
+    return call.paginate(
         select_datasets(call.db, call.args),
-        lambda dataset: rows.dataset_row(call.db, dataset, call.link),
-        paging.unordered,
+        lambda dataset: serializers.dataset_row(call.db, dataset, call.link),
+        pagination.unordered,
     )
 
 
-def read_dataset(call: Call, dataset_id: str) -> Any:
+def read_dataset(call: ApiRequest, dataset_id: str) -> Any:
     """``/datasets/{id}``."""
     dataset = call.db.dataset(dataset_id)
     if dataset is None:
         raise not_found("Dataset")
-    return rows.dataset_detail(call.db, dataset, call.link)
+    return serializers.dataset_detail(call.db, dataset, call.link)
 
 
-def list_files(call: Call) -> Any:
+def list_files(call: ApiRequest) -> Any:
     """``/files``: no order."""
-    return call.listed(
+    return call.paginate(
         select_files(call.db, call.args),
-        lambda copy: rows.file_row(*copy, call.link),
-        paging.unordered,
+        lambda copy: serializers.file_row(*copy, call.link),
+        pagination.unordered,
     )
 
 
-def read_file(call: Call, file_id: str) -> Any:
+def read_file(call: ApiRequest, file_id: str) -> Any:
     """``/files/{id}``."""
     copy = find_file(call.db, file_id)
     if copy is None:
         raise not_found("FileRecord")
-    return rows.file_row(*copy, call.link)
+    return serializers.file_row(*copy, call.link)
 
 
-def list_insertions(call: Call) -> Any:
+def list_insertions(call: ApiRequest) -> Any:
     """``/insertions``: latest session first, then by name."""
-    return call.listed(
-        probes.select_insertions(call.db, call.args),
-        lambda row: rows.insertion_row(call.db, row, call.link),
-        paging.ordered,
+    return call.paginate(
+        probe_filters.select_insertions(call.db, call.args),
+        lambda row: serializers.insertion_row(call.db, row, call.link),
+        pagination.ordered,
     )
 
 
-def read_insertion(call: Call, pid: str) -> Any:
+def read_insertion(call: ApiRequest, pid: str) -> Any:
     """``/insertions/{pid}``."""
     row = call.db.row("insertions", pid)
     if row is None:
         raise not_found("ProbeInsertion")
-    return rows.insertion_detail(call.db, row, call.link)
+    return serializers.insertion_detail(call.db, row, call.link)
 
 
-def _trajectory(call: Call, row: Row) -> Any:
-    return probes.trajectory_row(call.db, row, call.link)
+def _trajectory(call: ApiRequest, row: Row) -> Any:
+    return probe_filters.trajectory_row(call.db, row, call.link)
 
 
-def _as_it_is(call: Call, row: Row) -> Any:
+def _unchanged_row(call: ApiRequest, row: Row) -> Any:
     return row
 
 
-def _no_rows(db: Database, args: Mapping[str, str]) -> Sequence[Row]:
+def _no_rows(db: DemoDatabase, args: Mapping[str, str]) -> Sequence[Row]:
     return ()
 
 
 def _simple_views(
     endpoint: str,
     model: str,
-    select: Callable[[Database, Mapping[str, str]], Sequence[Row]],
+    select: Callable[[DemoDatabase, Mapping[str, str]], Sequence[Row]],
     filters: tuple[str, ...],
     *,
-    show: Callable[[Call, Row], Any] = _as_it_is,
+    show: Callable[[ApiRequest, Row], Any] = _unchanged_row,
     key: str = "key",
-    cut: Callable[..., Sequence[Row]] = paging.unordered,
+    cut: Callable[..., Sequence[Row]] = pagination.unordered,
     allow: tuple[tuple[str, ...], tuple[str, ...]] = (LIST_METHODS, DETAIL_METHODS),
 ) -> list[View]:
     """The list and the detail of a table whose detail shows what the list does."""
 
-    def list_rows(call: Call) -> Any:
-        return call.listed(select(call.db, call.args), lambda row: show(call, row), cut)
+    def list_rows(call: ApiRequest) -> Any:
+        return call.paginate(select(call.db, call.args), lambda row: show(call, row), cut)
 
-    def read_row(call: Call, row_id: str | int) -> Any:
+    def read_row(call: ApiRequest, row_id: str | int) -> Any:
         row = call.db.row(endpoint, row_id)
         if row is None:
             raise not_found(model.replace(" ", ""))
@@ -162,15 +162,15 @@ def _simple_views(
     ]
 
 
-def _table_views(table: Table) -> list[View]:
-    def list_rows(call: Call) -> Any:
-        return call.listed(
+def _table_views(table: SmallTable) -> list[View]:
+    def list_rows(call: ApiRequest) -> Any:
+        return call.paginate(
             select_rows(call.db, table, call.args),
             lambda row: table_row(table, row, call.link),
-            paging.unordered if table.order is None else paging.ordered,
+            pagination.unordered if table.order is None else pagination.ordered,
         )
 
-    def read_row(call: Call, name: str) -> Any:
+    def read_row(call: ApiRequest, name: str) -> Any:
         found = [row for row in call.db.table(table.endpoint) if row.get(table.key) == name]
         if not found:
             raise not_found(table.model)
@@ -207,24 +207,31 @@ VIEWS = (
     View("/datasets/<key:dataset_id>", "Dataset Detail", read_dataset, DETAIL_METHODS),
     View("/files", "File Record List", list_files, filters=FILE_FILTERS),
     View("/files/<key:file_id>", "File Record Detail", read_file, DETAIL_METHODS),
-    View("/insertions", "Probe Insertion List", list_insertions, filters=probes.INSERTION_FILTERS),
+    View(
+        "/insertions",
+        "Probe Insertion List",
+        list_insertions,
+        filters=probe_filters.INSERTION_FILTERS,
+    ),
     View("/insertions/<key:pid>", "Probe Insertion Detail", read_insertion, DETAIL_METHODS),
     *_simple_views(
         "trajectories",
         "Trajectory Estimate",
-        probes.select_trajectories,
-        probes.TRAJECTORY_FILTERS,
+        probe_filters.select_trajectories,
+        probe_filters.TRAJECTORY_FILTERS,
         show=_trajectory,
     ),
-    *_simple_views("channels", "Channel", probes.select_channels, probes.CHANNEL_FILTERS),
-    *_simple_views("notes", "Note", probes.select_notes, probes.NOTE_FILTERS),
+    *_simple_views(
+        "channels", "Channel", probe_filters.select_channels, probe_filters.CHANNEL_FILTERS
+    ),
+    *_simple_views("notes", "Note", probe_filters.select_notes, probe_filters.NOTE_FILTERS),
     *_simple_views(
         "brain-regions",
         "Brain Region",
-        probes.select_regions,
-        probes.REGION_FILTERS,
+        probe_filters.select_regions,
+        probe_filters.REGION_FILTERS,
         key="int",
-        cut=paging.ordered,
+        cut=pagination.ordered,
         # regions are neither made nor deleted
         allow=(READ_METHODS, ("GET", "PUT", "PATCH", "HEAD", "OPTIONS")),
     ),

@@ -22,12 +22,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from onefs.demo.serve import Servers
+
 from tests import made_before as before
 from tests.laboratories import account
 
 
 def main(old: Path, target: Path) -> None:
-    with tempfile.TemporaryDirectory() as scratch, Servers(before.MadeBefore()) as servers:
+    with tempfile.TemporaryDirectory() as scratch, Servers(before.LaboratoryOf01()) as servers:
         home, mount = Path(scratch, "home"), Path(scratch, "mnt")
         home.mkdir()
         found = {name: value for name, value in account(servers).items() if "PASSWORD" in name}

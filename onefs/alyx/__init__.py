@@ -1,0 +1,1 @@
+"""The client of Alyx: its requests, pages and rows, the log-in, and the limit of its rate."""

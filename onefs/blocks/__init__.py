@@ -1,0 +1,1 @@
+"""Partial files of large datasets: their blocks, read-ahead, download and verification."""

@@ -1,0 +1,1 @@
+"""The cache folder on disk: files, their records, locks, and use of space."""

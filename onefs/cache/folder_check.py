@@ -1,0 +1,115 @@
+"""Whether a folder may become a cache folder: a project or a home folder may not, unasked."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from pathlib import Path
+
+from onefs import alf
+from onefs.config.cache_options import parse_boolean
+from onefs.config.cache_owner import PRIVATE_FOLDER
+from onefs.errors import CacheError, UsageError, reason_of
+from onefs.lowlevel.files import make_folder
+
+#: the variable of ``--adopt``
+ADOPT_VARIABLE = "ONEFS_ADOPT"
+
+#: what is no content of a folder: every new ext4 disk has it
+_FILESYSTEM_ENTRIES = ("lost+found",)
+#: what a ONE folder, or the state folder of onefs, has at its top
+_ONE_FOLDER_ENTRIES = (".rest", "catalogue.sqlite", "onefs.log")
+#: how many folders of a level are looked through for sessions
+_MAX_SCANNED_FOLDERS = 1000
+
+
+def check_usable_as_cache(root: Path, state_dir: Path | None = None) -> None:
+    """Raise UsageError for a folder that holds other things when onefs uses it first.
+
+    An empty folder, a new one and a ONE folder are taken, and any with ``--adopt``. ``state_dir``
+    may lie in the folder. Raises CacheError when the folder cannot be looked at.
+    """
+    if is_adopt_requested():
+        return
+    try:
+        if (root / PRIVATE_FOLDER).exists():
+            return
+        items = [item for item in _scan_folder(root) if not _is_ignored_entry(item, state_dir)]
+        if not items or _is_one_folder(items):
+            return
+    except OSError as error:
+        raise CacheError(
+            f"the cache folder {root} cannot be looked at: {reason_of(error, root)}"
+        ) from error
+    raise UsageError(
+        f"the folder {root} holds other things ({items[0].name!r}, ...) and is no ONE folder: name "
+        f"another or an empty folder for the cache, or give --adopt ({ADOPT_VARIABLE}=1) to keep files "
+        "there all the same"
+    )
+
+
+def is_adopt_requested() -> bool:
+    """Whether ``--adopt`` is given. Raises UsageError when the variable has no clear value."""
+    value = os.environ.get(ADOPT_VARIABLE)
+    try:
+        return bool(value) and parse_boolean(value or "no")
+    except UsageError as error:
+        raise UsageError(f"{ADOPT_VARIABLE}: {error}") from error
+
+
+def mark_as_cache_folder(root: Path) -> None:
+    """Mark a folder that is there as a cache folder. Raises CacheError."""
+    try:
+        if root.is_dir():
+            make_folder(root / PRIVATE_FOLDER, root)
+    except OSError as error:
+        raise CacheError(
+            f"the cache folder {root} cannot be written: {reason_of(error, root)}"
+        ) from error
+
+
+def _is_ignored_entry(item: os.DirEntry[str], state_dir: Path | None) -> bool:
+    """Whether an item is the disk's own, or holds the state folder."""
+    if item.name in _FILESYSTEM_ENTRIES:
+        return True
+    return state_dir is not None and state_dir.is_relative_to(item.path)
+
+
+def _is_one_folder(items: list[os.DirEntry[str]]) -> bool:
+    """Whether the top of a folder is that of a ONE folder: tables, labs, or subjects."""
+    if any(item.name in _ONE_FOLDER_ENTRIES or item.name.endswith(".pqt") for item in items):
+        return True
+    return any(_has_sessions(item) for item in _first_folders(items))
+
+
+def _has_sessions(folder: os.DirEntry[str]) -> bool:
+    """Whether a folder is a lab's or a subject's: it holds Subjects, DATE or SUBJECT/DATE."""
+    below = _scan_if_readable(folder)
+    if any(item.name == alf.SUBJECTS or alf.is_date(item.name) for item in below):
+        return True
+    return any(
+        alf.is_date(item.name)
+        for subject in _first_folders(below)
+        for item in _scan_if_readable(subject)
+    )
+
+
+def _first_folders(items: list[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
+    """The first folders among ``items``; links are not followed."""
+    found = (item for item in items if item.is_dir(follow_symlinks=False))
+    return list(islice(found, _MAX_SCANNED_FOLDERS))
+
+
+def _scan_if_readable(folder: os.DirEntry[str]) -> list[os.DirEntry[str]]:
+    try:
+        return _scan_folder(Path(folder.path))
+    except OSError:
+        return []
+
+
+def _scan_folder(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as items:
+            return list(items)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

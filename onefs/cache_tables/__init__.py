@@ -1,0 +1,1 @@
+"""ONE's cache tables: reading, building an index of them, and writing them."""

@@ -1,0 +1,309 @@
+"""From the two files of cache tables to the SQLite file that the catalogue reads."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onefs import alf
+from onefs.cache_tables.parquet import (
+    DatasetTableRow,
+    ParquetTable,
+    SessionTableRow,
+    parse_date_created,
+)
+from onefs.cache_tables.reader import SCHEMA_VERSION, session_folder, uuid_text
+from onefs.errors import CacheError, CacheFull, UsageError, reason_of
+from onefs.integers import parse_whole_number
+
+log = logging.getLogger(__name__)
+
+#: distinct paths that are kept in mind to store each once; with more of them some are stored again
+_MAX_REMEMBERED_PATHS = 200_000
+#: disagreements of the two tables that get a log line each
+_MAX_DISAGREEMENT_WARNINGS = 1000
+#: SQLite's own memory while it builds, in KiB
+_SQLITE_CACHE_KIB = 32 * 1024
+
+_SESSION_COLUMNS = ("id", "lab", "subject", "date", "number")
+_DATASET_COLUMNS = ("eid", "id", "rel_path")
+
+_USUAL_COLUMNS = "session, id, path, size, digest, is_default"
+_INSERT_USUAL = f"INSERT INTO datasets ({_USUAL_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT_UNUSUAL = (
+    f"INSERT INTO datasets ({_USUAL_COLUMNS}, stored, qc) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+#: told how many dataset rows of how many are done
+ProgressCallback = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What was put into the file."""
+
+    sessions: int
+    datasets: int
+    date_created: str
+    origin: str
+
+
+def build(
+    sessions: Path,
+    datasets: Path,
+    target: Path,
+    facts: Mapping[str, str],
+    *,
+    origin: str = "",
+    progress: ProgressCallback = lambda done, total: None,
+    clock: Callable[[], float] = time.time,
+) -> BuildResult:
+    """Write ``target``, which must not exist, from a sessions and a datasets table.
+
+    ``facts`` are added to those that the tables state; ``origin`` is the database that they must
+    be of ('': any). Rows are streamed: memory grows with the
+    number of sessions (some 200 B each), not of datasets. When it returns, the file is on the
+    disk. Raises UsageError naming the file that is no table or does not belong to the other, and
+    CacheError or CacheFull for the disk; ``target`` is to be removed then.
+    """
+    of_sessions = ParquetTable(sessions, _SESSION_COLUMNS)
+    with closing(of_sessions), closing(ParquetTable(datasets, _DATASET_COLUMNS)) as of_datasets:
+        if of_sessions.origin != of_datasets.origin:
+            raise UsageError(
+                f"{datasets} is of the database {of_datasets.origin!r}, {sessions} of "
+                f"{of_sessions.origin!r}: give two tables of one database"
+            )
+        if origin and of_sessions.origin != origin:
+            raise UsageError(
+                f"{sessions} is of another database ({of_sessions.origin!r}) than the cache "
+                f"tables that are there ({origin!r}): give another --state-dir"
+            )
+        try:
+            return _build_file(of_sessions, of_datasets, target, facts, progress, clock())
+        except (sqlite3.Error, OSError) as error:
+            if "full" in str(error):
+                raise CacheFull(f"the disk of {target.parent} is full") from error
+            raise CacheError(f"{target} cannot be written: {reason_of(error, target)}") from error
+
+
+def _build_file(
+    sessions: ParquetTable,
+    datasets: ParquetTable,
+    target: Path,
+    facts: Mapping[str, str],
+    progress: ProgressCallback,
+    now: float,
+) -> BuildResult:
+    with closing(_create_file(target)) as connection:
+        writer = _TablesWriter(connection)
+        for lines in sessions.sessions():
+            writer.add_sessions(lines)
+        total = datasets.row_count
+        for rows in datasets.datasets():
+            writer.add_datasets(rows)
+            progress(writer.rows_read, total)
+        writer.check_result(sessions, datasets)
+        date_created = min(sessions.date_created, datasets.date_created)
+        found = {
+            "created": repr(_valid_at(sessions, datasets, date_created, now)),
+            "date_created": date_created,
+            "origin": sessions.origin,
+            "said": " ".join(datasets.stated_columns),
+            **facts,
+        }
+        connection.executemany("INSERT INTO facts VALUES (?, ?)", found.items())
+        _run_script(connection, "index.sql")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.commit()
+    _fsync_and_drop_pages(target)
+    return BuildResult(writer.session_count, writer.dataset_count, date_created, sessions.origin)
+
+
+def _valid_at(
+    sessions: ParquetTable, datasets: ParquetTable, date_created: str, now: float
+) -> float:
+    """The time that the tables speak of; their clock may be ahead, or in another zone."""
+    if sessions.is_partial or datasets.is_partial:
+        return 1.0
+    return min(parse_date_created(date_created) or 1.0, now)
+
+
+class _TablesWriter:
+    """Puts lines into the file, and knows what cannot be put there."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._row_by_eid: dict[bytes, int] = {}
+        self._folder_by_session: dict[int, str] = {}
+        self._row_by_path: dict[str, int] = {}
+        self._path_count = 0
+        self._left_out: Counter[str] = Counter()
+        self._disagreements = 0
+        self.rows_read = 0
+        self.dataset_count = 0
+
+    @property
+    def session_count(self) -> int:
+        return len(self._row_by_eid)
+
+    def add_sessions(self, lines: Iterable[SessionTableRow]) -> None:
+        """Keep those that have a folder, each once."""
+        fresh = []
+        for line in lines:
+            eid, number = line.eid, line.number
+            if eid is None:
+                self._left_out["sessions without a UUID"] += 1
+            elif number is None or not (line.lab and line.subject and alf.is_date(line.date)):
+                self._left_out["sessions without lab, subject, date or number"] += 1
+            elif eid in self._row_by_eid:
+                self._left_out["sessions that stand there twice"] += 1
+            else:
+                row = len(self._row_by_eid) + 1
+                self._row_by_eid[eid] = row
+                fresh.append((row, *line))
+        marks = ", ".join("?" * 8)
+        self._connection.executemany(f"INSERT INTO sessions VALUES ({marks})", fresh)
+
+    def add_datasets(self, lines: Sequence[DatasetTableRow]) -> None:
+        """Keep those that exist and belong to a session."""
+        usual: list[tuple[Any, ...]] = []
+        others: list[tuple[Any, ...]] = []
+        sessions, paths = self._row_by_eid.get, self._row_by_path
+        self.rows_read += len(lines)
+        for line in lines:
+            eid, id_, path, stored, size, digest, default, qc, exists = line
+            session = sessions(eid) if eid is not None else None
+            if session is None or id_ is None or not path or not exists:
+                self._left_out[_skip_reason(line, session)] += 1
+                continue
+            elsewhere = self._other_folder_row(line, session) if stored else None
+            # Python's sqlite3 takes long over whatever is no int, str or bytearray: twice the time
+            # of all the rest for a row's two bytes, two Nones and a bool
+            row = (
+                session,
+                bytearray(id_),
+                paths.get(path) or self._path_row(path),
+                size,
+                bytearray(digest) if digest is not None else None,
+                int(default),
+            )
+            if elsewhere is None and qc is None:
+                usual.append(row)
+            else:
+                others.append((*row, elsewhere, qc))
+        self.dataset_count += len(usual) + len(others)
+        self._connection.executemany(_INSERT_USUAL, usual)
+        self._connection.executemany(_INSERT_UNUSUAL, others)
+
+    def check_result(self, sessions: ParquetTable, datasets: ParquetTable) -> None:
+        """Say what was left out. Raises UsageError when nothing fits."""
+        for what, count in self._left_out.items():
+            log.info("%s: %d %s are left out", datasets.path.parent, count, what)
+        if self._disagreements > _MAX_DISAGREEMENT_WARNINGS:
+            log.warning(
+                "%d more disagree like that", self._disagreements - _MAX_DISAGREEMENT_WARNINGS
+            )
+        if sessions.row_count and not self._row_by_eid:
+            raise UsageError(
+                f"{sessions.path} is no cache table of Alyx: not one of its {sessions.row_count} "
+                "sessions has a UUID, lab, subject, date and number"
+            )
+        if (
+            self.rows_read
+            and not self.dataset_count
+            and self._left_out["datasets that do not exist"] < self.rows_read
+        ):
+            raise UsageError(
+                f"{datasets.path} does not belong to {sessions.path}: not one of its {self.rows_read} "
+                "datasets is of a session there"
+            )
+
+    def _path_row(self, path: str) -> int:
+        known = self._row_by_path.get(path)
+        if known is None:
+            if len(self._row_by_path) >= _MAX_REMEMBERED_PATHS:
+                self._row_by_path.clear()
+            self._path_count += 1
+            known = self._row_by_path[path] = self._path_count
+            self._connection.execute("INSERT INTO paths VALUES (?, ?)", (known, path))
+        return known
+
+    def _other_folder_row(self, line: DatasetTableRow, session: int) -> int | None:
+        """Where the file server has a dataset, if it is not in its session's own folder."""
+        assert line.stored is not None
+        assert line.eid is not None
+        place = self._session_folder(session)
+        if line.stored == place:
+            return None
+        if _with_padded_number(line.stored) != place:
+            self._disagreements += 1
+            if self._disagreements <= _MAX_DISAGREEMENT_WARNINGS:
+                log.warning(
+                    "%s is shown in %s, the folder of its session %s, and stored in %s",
+                    line.path,
+                    place,
+                    uuid_text(line.eid),
+                    line.stored,
+                )
+        return self._path_row(line.stored)
+
+    def _session_folder(self, session: int) -> str:
+        known = self._folder_by_session.get(session)
+        if known is None:
+            query = "SELECT lab, subject, date, number FROM sessions WHERE row = ?"
+            found = self._connection.execute(query, (session,)).fetchone()
+            known = session_folder(*found)
+            if len(self._folder_by_session) >= _MAX_REMEMBERED_PATHS:
+                self._folder_by_session.clear()
+            self._folder_by_session[session] = known
+        return known
+
+
+def _skip_reason(line: DatasetTableRow, session: int | None) -> str:
+    """Why a dataset is left out."""
+    if not line.exists:
+        return "datasets that do not exist"
+    if session is None:
+        return "datasets of no session in the sessions table"
+    return "datasets without a UUID or path"
+
+
+def _with_padded_number(place: str) -> str:
+    """A session's folder with its number in three digits."""
+    parent, _, number = place.rpartition("/")
+    found = parse_whole_number(number)
+    return place if found is None else f"{parent}/{found:03d}"
+
+
+def _create_file(target: Path) -> sqlite3.Connection:
+    """A new file that nobody reads yet: no journal, since an unfinished one is thrown away."""
+    connection = sqlite3.connect(target)
+    for pragma in (
+        "journal_mode = OFF",
+        "synchronous = OFF",
+        "locking_mode = EXCLUSIVE",
+        f"cache_size = -{_SQLITE_CACHE_KIB}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    _run_script(connection, "schema.sql")
+    return connection
+
+
+def _run_script(connection: sqlite3.Connection, name: str) -> None:
+    connection.executescript(Path(__file__).with_name(name).read_text("utf-8"))
+
+
+def _fsync_and_drop_pages(target: Path) -> None:
+    with target.open("rb") as file:
+        os.fsync(file.fileno())
+    # what was just written would otherwise push warmer pages out of the machine's memory
+    with suppress(OSError, AttributeError), target.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

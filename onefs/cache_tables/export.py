@@ -1,0 +1,367 @@
+"""From the catalogue's tables to ONE's own: ``sessions.pqt`` and ``datasets.pqt``.
+
+They are what a current Alyx writes, whatever format the tables came in: ids as text and sorted (ONE
+sorts unsorted ones), ``rel_path`` as the tree names it, qc an ordered category. What ONE could not
+find, or would find something else for, is left out: sessions whose lab or subject is no folder's
+name, two sessions in one folder, two datasets on one path of which not exactly one is the default.
+
+A size that the tables lack is what the catalogue beside them was told of the same bytes, by Alyx
+or by a file server (``onefs sync --sizes``). One that nobody knows is null. ONE-api cannot use a
+null among pandas's integers (``boolean value of NA is ambiguous``), so that pandas is then told to
+take the column for floats: ONE warns of such a file's size, and loads it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import date, datetime, timezone
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from onefs import alf
+from onefs.cache_tables.columns import uuid_text_array
+from onefs.cache_tables.parquet import parse_date_created
+from onefs.cache_tables.reader import open_tables, split_path, uuid_text
+from onefs.cache_tables.source import DATASETS_FILE_NAME, SESSIONS_FILE_NAME
+from onefs.errors import CacheError, CacheFull, reason_of
+from onefs.model import Dataset
+
+#: changes with what is written for the same tables
+EXPORT_FORMAT_VERSION = 2
+#: rows in memory at once, and of a row group, and those of one session more
+ROWS_PER_BATCH = 32768
+#: distinct paths whose names are kept in mind
+_MAX_REMEMBERED_PATHS = 200_000
+#: the oldest ONE-api that reads this format
+_MIN_API_VERSION = "2.10"
+_QC_NAMES = ("NOT_SET", "PASS", "WARNING", "FAIL", "CRITICAL")
+_QC_CODES = {name: code for code, name in enumerate(_QC_NAMES)}
+_MAX_NUMBER = (1 << 16) - 1
+
+#: how a column is kept, and what pandas makes of it: (pyarrow's type, pandas's, numpy's)
+_TEXT = ("string", "unicode", "object")
+#: text too, but given as 16 bytes
+_UUID = ("uuid", "unicode", "object")
+_BOOL = ("bool_", "bool", "bool")
+_CATEGORY = ("", "categorical", "int8")
+_SESSION_COLUMNS = {
+    "id": _UUID,
+    "lab": _TEXT,
+    "subject": _TEXT,
+    "date": ("date32", "date", "object"),
+    "number": ("uint16", "uint16", "uint16"),
+    "task_protocol": _TEXT,
+    "projects": _TEXT,
+}
+_DATASET_COLUMNS = {
+    "eid": _UUID,
+    "id": _UUID,
+    "file_size": ("uint64", "uint64", "UInt64"),
+    "hash": _TEXT,
+    "default_revision": _BOOL,
+    "qc": _CATEGORY,
+    "exists": _BOOL,
+    "rel_path": _TEXT,
+}
+_NULLABLE_SIZE = ("uint64", "uint64", "float64")
+
+#: what a catalogue knows of a dataset's size, the fuller hash first
+_SELECT_KNOWN_SIZES = """
+    SELECT size, md5 FROM probed_sizes WHERE id = :id
+    UNION ALL SELECT coalesce(size, probed), md5 FROM datasets
+        WHERE id = :id AND coalesce(size, probed) IS NOT NULL
+    ORDER BY md5 DESC
+"""
+
+ColumnTypes = Mapping[str, tuple[str, str, str]]
+RowBatch = list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What was written."""
+
+    sessions: int
+    datasets: int
+    #: how many were left out, by what they are
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+def export(source: Path, folder: Path) -> ExportResult:
+    """Write both tables into ``folder``, from the file that a sync has made.
+
+    Rows are streamed: memory does not grow with them. When it returns, the files are on the disk.
+    Raises CacheError or CacheFull for the disk, UsageError without pyarrow.
+    """
+    try:
+        connection, facts = open_tables(source)
+        with closing(connection), closing(_open_catalogue_beside(source)) as catalogue:
+            return _Exporter(connection, facts, folder, catalogue).run()
+    except (sqlite3.Error, OSError) as error:
+        if "full" in str(error) or "No space" in str(error):
+            raise CacheFull(f"the disk of {folder} is full") from error
+        raise CacheError(
+            f"{folder}: the tables for ONE cannot be made: {reason_of(error, folder)}"
+        ) from error
+
+
+class _ExportedPath(NamedTuple):
+    """A dataset's path below its session, as the tree has it."""
+
+    text: str
+    #: the folders that lead to it
+    folders: tuple[str, ...]
+
+
+class _Exporter:
+    """One export."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        facts: Mapping[str, str],
+        folder: Path,
+        catalogue: sqlite3.Connection,
+    ) -> None:
+        self._connection = connection
+        self._catalogue = catalogue
+        self._folder = folder
+        self._one_metadata = {
+            "date_created": _format_date_created(facts),
+            "origin": facts.get("origin", ""),
+            "min_api_version": _MIN_API_VERSION,
+        }
+        self._path_by_row: dict[int, _ExportedPath] = {}
+        self._left_out: Counter[str] = Counter()
+        self._excluded_eids: set[bytes] = set()
+
+    def run(self) -> ExportResult:
+        """Sessions first: they say which datasets have a folder."""
+        sessions = self._write_parquet(
+            SESSIONS_FILE_NAME, _SESSION_COLUMNS, ["id"], self._sessions()
+        )
+        columns = _DATASET_COLUMNS
+        if self._has_unknown_sizes():
+            columns = {**columns, "file_size": _NULLABLE_SIZE}
+        datasets = self._write_parquet(DATASETS_FILE_NAME, columns, ["eid", "id"], self._datasets())
+        return ExportResult(sessions, datasets, dict(self._left_out))
+
+    def _sessions(self) -> Iterator[RowBatch]:
+        query = (
+            "SELECT eid, lab, subject, date, number, task_protocol, projects FROM sessions"
+            " ORDER BY eid"
+        )
+        crowded = self._sessions_sharing_folder()
+        for eid, lab, subject, day, number, *rest in self._connection.execute(query):
+            begun = _parse_date(day)
+            named = alf.lab_folder(lab) == lab and alf.subject_folder(subject) == subject
+            if eid in crowded:
+                self._exclude_session("sessions that share a folder", eid)
+            elif begun is None or not named or number > _MAX_NUMBER:
+                self._exclude_session("sessions that ONE has no path for", eid)
+            else:
+                yield [(eid, lab, subject, begun, number, *rest)]
+
+    def _datasets(self) -> Iterator[RowBatch]:
+        """Session by session."""
+        # CROSS keeps SQLite from reading the datasets first, and sorting them all
+        query = (
+            "SELECT eid, id, path, size, digest, is_default, qc FROM sessions"
+            " CROSS JOIN datasets ON session = sessions.row ORDER BY eid, id"
+        )
+        codes = _QC_CODES.get
+        for eid, rows in groupby(self._connection.execute(query), itemgetter(0)):
+            if eid in self._excluded_eids:
+                continue
+            yield [
+                (
+                    eid,
+                    id_,
+                    size if size is not None else self._known_size(id_, digest),
+                    digest.hex() if digest is not None else None,
+                    default == 1,
+                    codes(qc, 0),
+                    True,
+                    path,
+                )
+                for path, (_, id_, _, size, digest, default, qc) in self._with_unique_paths(
+                    list(rows)
+                )
+            ]
+
+    def _with_unique_paths(self, rows: RowBatch) -> Iterable[tuple[str, tuple[Any, ...]]]:
+        """A session's rows with their paths, without those whose path is another's as well."""
+        found = [self._path_by_row.get(row[2]) or self._path_of_row(row[2]) for row in rows]
+        texts = [path.text for path in found]
+        folders = set[str]().union(*[path.folders for path in found])
+        if len(set(texts)) == len(texts) and folders.isdisjoint(texts):
+            return zip(texts, rows, strict=True)
+        taken = Counter(texts)
+        defaults = Counter(text for text, row in zip(texts, rows, strict=True) if row[5])
+        alone = [
+            (text, row)
+            for text, row in zip(texts, rows, strict=True)
+            if text not in folders and (taken[text] == 1 or (row[5] and defaults[text] == 1))
+        ]
+        self._left_out["datasets that share a path"] += len(rows) - len(alone)
+        return alone
+
+    def _path_of_row(self, row: int) -> _ExportedPath:
+        if len(self._path_by_row) >= _MAX_REMEMBERED_PATHS:
+            self._path_by_row.clear()
+        query = "SELECT path FROM paths WHERE row = ?"
+        found = self._path_by_row[row] = _exported_path(
+            self._connection.execute(query, (row,)).fetchone()[0]
+        )
+        return found
+
+    def _sessions_sharing_folder(self) -> set[bytes]:
+        """The sessions that have their folder not for themselves."""
+        query = (
+            "SELECT eid FROM sessions JOIN (SELECT lab, subject, date, number FROM sessions"
+            " GROUP BY 1, 2, 3, 4 HAVING count(*) > 1) USING (lab, subject, date, number)"
+        )
+        return {row[0] for row in self._connection.execute(query)}
+
+    def _has_unknown_sizes(self) -> bool:
+        query = "SELECT id, digest FROM datasets WHERE size IS NULL"
+        return any(self._known_size(*row) is None for row in self._connection.execute(query))
+
+    def _known_size(self, id_: bytes, digest: bytes | None) -> int | None:
+        """The size that the catalogue was told of these bytes, by all that is known of them."""
+        md5s = {"", digest.hex() if digest is not None else ""}
+        for size, md5 in self._catalogue.execute(_SELECT_KNOWN_SIZES, {"id": uuid_text(id_)}):
+            if md5 in md5s:
+                return int(size)
+        return None
+
+    def _exclude_session(self, what: str, eid: bytes) -> None:
+        self._left_out[what] += 1
+        self._excluded_eids.add(eid)
+
+    def _write_parquet(
+        self, name: str, columns: ColumnTypes, index: list[str], rows: Iterator[RowBatch]
+    ) -> int:
+        """A Parquet file as pandas would write it, with ONE's own note; how many rows it has."""
+        arrow = importlib.import_module("pyarrow")
+        parquet = importlib.import_module("pyarrow.parquet")
+        schema = _arrow_schema(arrow, columns, index, self._one_metadata)
+        # ids and hashes never repeat: a dictionary of them is only in the way
+        repeated = [name for name in columns if name not in (index[-1], "hash")]
+        count = 0
+        path = self._folder / name
+        with (
+            path.open("wb") as file,
+            parquet.ParquetWriter(
+                file, schema, compression="zstd", use_dictionary=repeated
+            ) as writer,
+        ):
+            for batch in _batches(rows):
+                writer.write_table(
+                    _arrow_table(arrow, columns, schema, batch), row_group_size=len(batch)
+                )
+                count += len(batch)
+        with path.open("rb") as written:
+            os.fsync(written.fileno())
+        return count
+
+
+def _open_catalogue_beside(source: Path) -> sqlite3.Connection:
+    """The catalogue that lies over these tables, to be read; an empty one where there is none."""
+    path = source.with_name("catalogue.sqlite")
+    connection = sqlite3.connect(path if path.exists() else ":memory:", timeout=10)
+    wanted = {"probed_sizes", "datasets"}
+    query = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    if not wanted <= {name for (name,) in connection.execute(query)}:
+        connection.close()
+        connection = sqlite3.connect(":memory:")
+        connection.execute("CREATE TABLE probed_sizes (id, md5, size)")
+        connection.execute("CREATE TABLE datasets (id, md5, size, probed)")
+    return connection
+
+
+def is_complete(facts: Mapping[str, str]) -> bool:
+    """Whether tables are of a whole database: those of a release tag are a part of one."""
+    return facts.get("created") != "1.0"
+
+
+def _batches(rows: Iterator[RowBatch]) -> Iterator[RowBatch]:
+    batch: RowBatch = []
+    for some in rows:
+        batch += some
+        if len(batch) >= ROWS_PER_BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _arrow_table(arrow: Any, columns: ColumnTypes, schema: Any, batch: RowBatch) -> Any:
+    arrays = []
+    for kind, kept, values in zip(columns.values(), schema, zip(*batch, strict=True), strict=True):
+        if kind == _UUID:
+            arrays.append(uuid_text_array(arrow, values))
+        elif kind == _CATEGORY:
+            codes = arrow.array(values, arrow.int8())
+            arrays.append(
+                arrow.DictionaryArray.from_arrays(codes, arrow.array(_QC_NAMES), ordered=True)
+            )
+        else:
+            arrays.append(arrow.array(values, kept.type))
+    return arrow.Table.from_arrays(arrays, schema=schema)
+
+
+def _arrow_schema(
+    arrow: Any, columns: ColumnTypes, index: list[str], note: Mapping[str, str]
+) -> Any:
+    category = arrow.dictionary(arrow.int8(), arrow.string(), ordered=True)
+    own = {"": category, "uuid": arrow.string()}
+    fields = [
+        arrow.field(name, own[kind] if kind in own else getattr(arrow, kind)())
+        for name, (kind, _, _) in columns.items()
+    ]
+    notes = [
+        {
+            "name": name,
+            "field_name": name,
+            "pandas_type": pandas_type,
+            "numpy_type": numpy_type,
+            "metadata": None if kind else {"num_categories": len(_QC_NAMES), "ordered": True},
+        }
+        for name, (kind, pandas_type, numpy_type) in columns.items()
+    ]
+    pandas_note = {"index_columns": index, "column_indexes": [], "columns": notes}
+    return arrow.schema(
+        fields, metadata={"pandas": json.dumps(pandas_note), "one_metadata": json.dumps(note)}
+    )
+
+
+def _exported_path(path: str) -> _ExportedPath:
+    """A path of the tables as the tree has it."""
+    collection, revision, name = split_path(path)
+    dataset = Dataset("", "", name, collection=collection, revision=revision)
+    folders = alf.dataset_folder(dataset)
+    text = "/".join((*folders, alf.dataset_file(dataset)))
+    return _ExportedPath(text, tuple("/".join(folders[: n + 1]) for n in range(len(folders))))
+
+
+def _parse_date(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:  # 2019-13-01 has the form of a date, too
+        return None
+
+
+def _format_date_created(facts: Mapping[str, str]) -> str:
+    """When the tables were made, as ONE compares it with the server's: without a zone."""
+    made = datetime.fromtimestamp(parse_date_created(facts["date_created"]) or 1.0, timezone.utc)
+    return made.strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,271 @@
+"""ONE's cache tables as they stand in Parquet files, in the present format and in older ones.
+
+=====================  ==============================  ============================================
+what                   now                             before
+=====================  ==============================  ============================================
+ids                    ``id``, ``eid``: UUIDs as text  ``id_0, id_1``: pairs of little-endian int64
+                                                       that are the UUID's bytes (until 2022)
+a session's projects   ``projects``, comma-joined      ``project``, one name or ``None``
+where a dataset is     below its session               ``session_path`` too, whose number may be
+                                                       ``1`` for ``001``
+``file_size``          unsigned, null                  floating, null or NaN
+default_revision, qc   there                           not there: read as the default and not set,
+                                                       and ``said`` tells
+``rel_path``           ``alf/#2020-01-01#/a.npy``      ``alf/#nan#/a.npy`` without revision (made
+                                                       with pandas 3), ``#None#``
+=====================  ==============================  ============================================
+
+Files are read in batches, so that memory does not grow with them. pyarrow is imported when a file
+is first opened.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from onefs.cache_tables.columns import (
+    column_values,
+    convert_column,
+    digest_column,
+    integer_column,
+    to_integer,
+    uuid_column,
+)
+from onefs.errors import UsageError, reason_of
+
+#: rows in memory at once
+ROWS_PER_BATCH = 32768
+#: bytes of each column that are read ahead; without a limit pyarrow reads whole columns
+_READ_AHEAD_BYTES = 1 << 18
+
+#: rows of the largest table that is read: a few damaged bytes may claim any number
+_MAX_ROWS = 100_000_000
+
+T = TypeVar("T")
+
+#: what may be said of a dataset, or not
+_OPTIONAL_COLUMNS = ("default_revision", "qc")
+
+_NO_REVISION = re.compile(r"(?:^|(?<=/))#(?:nan|None|NaT|<NA>)#/")
+
+
+class SessionTableRow(NamedTuple):
+    """A row of the sessions table; None and '' for what it does not say."""
+
+    eid: bytes | None
+    lab: str
+    subject: str
+    #: ``yyyy-mm-dd``
+    date: str
+    number: int | None
+    task_protocol: str
+    projects: str
+
+
+class DatasetTableRow(NamedTuple):
+    """A row of the datasets table; None for what it does not say."""
+
+    eid: bytes | None
+    id: bytes | None
+    path: str
+    #: ``lab/Subjects/subject/date/number`` as the file server has it; None in newer tables
+    stored: str | None
+    size: int | None
+    digest: bytes | None
+    default: bool
+    qc: str | None
+    exists: bool
+
+
+class ParquetTable:
+    """One Parquet file of a cache table.
+
+    Raises UsageError naming the file when it is no table of ONE's, and when pyarrow is missing.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.path = path
+        parquet = _import_parquet()
+        try:
+            self._file = parquet.ParquetFile(path, buffer_size=_READ_AHEAD_BYTES, pre_buffer=False)
+            names = set(self._file.schema_arrow.names)
+            self._one_metadata = _read_one_metadata(self._file.schema_arrow.metadata or {})
+        except _parquet_errors() as error:
+            raise self._unusable_error(
+                f"it cannot be read as Parquet ({_short_message(error)})"
+            ) from error
+        missing = [name for name in columns if not {name, f"{name}_0"} & names]
+        if missing:
+            self.close()
+            raise self._unusable_error(f"it has no column {', '.join(missing)}")
+        self._column_names = names
+        self._unstated_columns = {name for name in _OPTIONAL_COLUMNS if name not in names}
+
+    @property
+    def date_created(self) -> str:
+        """When the table was made, in its own words. Raises UsageError when it does not say."""
+        found = self._one_metadata.get("date_created")
+        if not isinstance(found, str) or parse_date_created(found) is None:
+            raise self._unusable_error("it does not say when it was made (date_created)")
+        return found
+
+    @property
+    def origin(self) -> str:
+        """The name of the database that it was made from; '' when it does not say."""
+        found = self._one_metadata.get("origin") or ""
+        return ",".join(sorted(map(str, found))) if isinstance(found, list) else str(found)
+
+    @property
+    def stated_columns(self) -> list[str]:
+        """Which of default_revision and qc each row read so far states, and is not only read as."""
+        return [name for name in _OPTIONAL_COLUMNS if name not in self._unstated_columns]
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it holds a release tag's rows only."""
+        return bool(self._one_metadata.get("database_tags"))
+
+    @property
+    def row_count(self) -> int:
+        """How many rows there are."""
+        return int(self._file.metadata.num_rows)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def sessions(self) -> Iterator[list[SessionTableRow]]:
+        """The rows of a sessions table, in batches."""
+        return self._translated_errors(self._sessions())
+
+    def datasets(self) -> Iterator[list[DatasetTableRow]]:
+        """The rows of a datasets table, in batches."""
+        return self._translated_errors(self._datasets())
+
+    def _translated_errors(self, batches: Iterator[list[T]]) -> Iterator[list[T]]:
+        """The batches; values that cannot be converted are the file's damage too."""
+        try:
+            yield from batches
+        except _parquet_errors() as error:
+            raise self._unusable_error(f"it is damaged ({_short_message(error)})") from error
+
+    def _sessions(self) -> Iterator[list[SessionTableRow]]:
+        projects = "projects" if "projects" in self._column_names else "project"
+        for batch in self._batches("lab", "subject", "date", "number", "task_protocol", projects):
+            yield [
+                SessionTableRow(
+                    eid,
+                    _text_or_empty(lab),
+                    _text_or_empty(subject),
+                    str(date or "")[:10],
+                    to_integer(number),
+                    _text_or_empty(protocol),
+                    "" if project == "None" else _text_or_empty(project),
+                )
+                for eid, lab, subject, date, number, protocol, project in zip(
+                    uuid_column(batch, "id"),
+                    column_values(batch, "lab"),
+                    column_values(batch, "subject"),
+                    column_values(batch, "date"),
+                    column_values(batch, "number"),
+                    column_values(batch, "task_protocol"),
+                    column_values(batch, projects),
+                    strict=True,
+                )
+            ]
+
+    def _datasets(self) -> Iterator[list[DatasetTableRow]]:
+        names = ("rel_path", "session_path", "file_size", "hash", "default_revision", "qc")
+        for batch in self._batches(*names, "exists"):
+            self._unstated_columns |= {
+                name for name in self.stated_columns if batch.column(name).null_count
+            }
+            columns = (
+                uuid_column(batch, "eid"),
+                uuid_column(batch, "id"),
+                convert_column(
+                    batch, "rel_path", lambda path: strip_empty_revision(_text_or_empty(path))
+                ),
+                convert_column(
+                    batch, "session_path", lambda stored: _text_or_empty(stored) or None
+                ),
+                integer_column(batch, "file_size"),
+                digest_column(batch, "hash"),
+                convert_column(batch, "default_revision", _is_not_false),
+                convert_column(
+                    batch, "qc", lambda qc: None if not qc or qc == "NOT_SET" else str(qc)
+                ),
+                convert_column(batch, "exists", _is_not_false),
+            )
+            yield list(map(DatasetTableRow._make, zip(*columns, strict=True)))
+
+    def _batches(self, *names: str) -> Iterator[Any]:
+        of_ids = ("id", "id_0", "id_1", "eid", "eid_0", "eid_1")
+        columns = [name for name in (*of_ids, *names) if name in self._column_names]
+        if self.row_count > _MAX_ROWS:
+            raise self._unusable_error(f"it has {self.row_count} rows, more than {_MAX_ROWS}")
+        return iter(self._file.iter_batches(ROWS_PER_BATCH, columns=columns, use_threads=False))
+
+    def _unusable_error(self, reason: str) -> UsageError:
+        return UsageError(f"{self.path} is no cache table of ONE: {reason}")
+
+
+def parse_date_created(text: str) -> float | None:
+    """``date_created`` in seconds since the epoch, a time without zone taken as UTC."""
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def strip_empty_revision(path: str) -> str:
+    """``rel_path`` without the folder of a revision that is none (``#nan#``, ``#None#``)."""
+    return _NO_REVISION.sub("", path) if "#" in path else path
+
+
+def check_pyarrow() -> None:
+    """Raise UsageError with what to do when pyarrow is missing."""
+    _import_parquet()
+
+
+def _import_parquet() -> Any:
+    try:
+        return importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise UsageError(
+            "cache tables need pyarrow, which is not installed: run `pip install 'onefs[tables]'`"
+        ) from error
+
+
+def _parquet_errors() -> tuple[type[BaseException], ...]:
+    """What pyarrow raises for a file that is not what it should be."""
+    arrow = importlib.import_module("pyarrow").ArrowException
+    return (arrow, OSError, UnicodeDecodeError, ValueError, OverflowError)
+
+
+def _read_one_metadata(metadata: dict[bytes, bytes]) -> dict[str, Any]:
+    """ONE's own note in the file."""
+    try:
+        found = json.loads(metadata.get(b"one_metadata", b"{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _text_or_empty(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _is_not_false(value: object) -> bool:
+    return value is not False
+
+
+def _short_message(error: BaseException) -> str:
+    return (reason_of(error).splitlines() or [type(error).__name__])[0][:120]

@@ -1,0 +1,1 @@
+"""What exists: labs, subjects, sessions and datasets, from Alyx and from cache tables."""

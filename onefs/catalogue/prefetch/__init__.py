@@ -1,0 +1,1 @@
+"""Listings that are fetched in batches before a walk asks for them."""

@@ -1,0 +1,57 @@
+"""Which dataset a file of somebody's own folder is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from onefs import alf
+from onefs.access import Access
+from onefs.cache.store import Place
+from onefs.cli.cached_datasets import find_dataset
+from onefs.errors import NotFound
+from onefs.lowlevel.paths import absolute
+from onefs.model import Dataset
+
+#: lab, subject, date, number
+_SESSION_DEPTH = 4
+
+
+class DatasetFinder:
+    """Finds the datasets of files below ``folder`` (see ``onefs.cache.adopt``).
+
+    A session's listing is asked for once. Raises what listing raises.
+    """
+
+    def __init__(self, access: Access, folder: Path) -> None:
+        self._access = access
+        self._prefix = _place_of_folder(folder)
+        self._listed_session: Place = ()
+        self._listed_datasets: list[tuple[Dataset, Place]] = []
+
+    def find(self, key: str, place: Place) -> tuple[Dataset, Place] | None:
+        """The dataset of a UUID, else of a place, with the place that it has."""
+        place = (*self._prefix, *place)
+        for dataset, where in self._list_session(place[:_SESSION_DEPTH]):
+            if dataset.id == key if key else where == place:
+                return dataset, where
+        return find_dataset(self._access, key) if key else None
+
+    def _list_session(self, session: Place) -> list[tuple[Dataset, Place]]:
+        if len(session) < _SESSION_DEPTH or not alf.is_date(session[2]):
+            return []
+        if session != self._listed_session:
+            try:
+                self._listed_datasets = list(self._access.tree.find_datasets("/".join(session)))
+            except NotFound:
+                self._listed_datasets = []
+            self._listed_session = session
+        return self._listed_datasets
+
+
+def _place_of_folder(folder: Path) -> Place:
+    """What stands above a folder that lies inside a ONE cache: its lab, subject, ..."""
+    parts = Path(absolute(folder)).parts
+    if alf.SUBJECTS not in parts:
+        return ()
+    at = len(parts) - 1 - parts[::-1].index(alf.SUBJECTS)
+    return (parts[at - 1], *parts[at + 1 :])

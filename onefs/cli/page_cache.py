@@ -1,0 +1,27 @@
+"""The kernel's pages of files in running mounts."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+from onefs import alf
+from onefs.mount.mount_registry import list_mounts
+
+
+def drop_pages(cache_dir: Path, path: str) -> None:
+    """Make the kernel drop what it keeps of a cached file, by its ONE path, in every mount.
+
+    Pages that somebody is using stay.
+    """
+    inner = [part for part in PurePosixPath(path).parts if part != alf.SUBJECTS]
+    for mount in list_mounts():
+        if mount.pid is None or mount.cache_dir != str(cache_dir):
+            continue
+        with suppress(OSError):
+            descriptor = os.open(Path(mount.mountpoint, *inner), os.O_RDONLY)
+            try:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Settings, secrets, and the permissions of the files that hold them."""

@@ -1,0 +1,126 @@
+"""ONE's own saved settings, read only: defaults for ``onefs setup`` and a source of credentials.
+
+ONE-api 2 and 3 keep ``~/.one/.caches`` (cache folders by database, and the default database) and
+``~/.one/.<host>`` for each database; ibllib's ONE and the MATLAB one keep ``~/.one_params``. All
+are JSON with passwords in plain text. Files that are absent, broken or cut short are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onefs.config.secret import Secret
+from onefs.config.urls import normalise
+from onefs.errors import UsageError
+
+_NO_SECRET = Secret("")
+_HTTP_SCHEME = re.compile(r"^https?://", re.IGNORECASE)
+_UNSAFE_CHARACTERS = re.compile(r"[^.\w\s-]")
+_DASHES = re.compile(r"[-\s]+")
+#: characters of the longest URL of a database
+_MAX_URL_LENGTH = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class OneSettings:
+    """What ONE has saved for one database; '' where it has nothing."""
+
+    url: str
+    username: str = ""
+    password: Secret = _NO_SECRET
+    #: Alyx tokens by user name
+    tokens: Mapping[str, Secret] = field(default_factory=dict)
+    cache_dir: str = ""
+    data_url: str = ""
+    data_username: str = ""
+    data_password: Secret = _NO_SECRET
+    #: the file that it was read from
+    source: Path = Path()
+
+
+def find_by_url(url: str, home: Path | None = None) -> OneSettings | None:
+    """What ONE has saved for ``url``, whatever the scheme; the newer files are asked first."""
+    key = one_key(url)
+    found = _read_by_key(key, home or Path.home()) or _read_one_params(home or Path.home())
+    return found if found is not None and one_key(found.url) == key else None
+
+
+def find_default(home: Path | None = None) -> OneSettings | None:
+    """What ONE would use when no database is named."""
+    home = home or Path.home()
+    key = _read_caches(home).get("DEFAULT")
+    found = _read_by_key(key, home) if isinstance(key, str) else None
+    return found or _read_one_params(home)
+
+
+def one_key(url: str) -> str:
+    """The name that ONE gives to a database: its URL without scheme, made safe (one/params.py)."""
+    text = unicodedata.normalize("NFKC", url[:_MAX_URL_LENGTH])  # takes time as the square of these
+    text = _HTTP_SCHEME.sub("", text.strip()).strip("/")
+    text = _UNSAFE_CHARACTERS.sub("_", text.lower())
+    return _DASHES.sub("-", text)
+
+
+def _read_by_key(key: str, home: Path) -> OneSettings | None:
+    if not key or "/" in key:
+        return None
+    path = home / ".one" / f".{key}"
+    folders = _read_caches(home).get("CLIENT_MAP")
+    cache_dir = folders.get(key) if isinstance(folders, dict) else None
+    return _parse_settings(_read_json(path), path, cache_dir)
+
+
+def _read_one_params(home: Path) -> OneSettings | None:
+    path = home / ".one_params"
+    data = _read_json(path)
+    return _parse_settings(data, path, data.get("CACHE_DIR"))
+
+
+def _read_caches(home: Path) -> dict[str, Any]:
+    return _read_json(home / ".one" / ".caches")
+
+
+def _parse_settings(data: dict[str, Any], path: Path, cache_dir: object) -> OneSettings | None:
+    def text(key: str) -> str:
+        value = data.get(key)
+        return value if isinstance(value, str) else ""
+
+    try:
+        url = normalise(text("ALYX_URL"))
+    except UsageError:
+        return None
+    tokens = data.get("TOKEN")
+    return OneSettings(
+        url=url,
+        username=text("ALYX_LOGIN"),
+        password=Secret(text("ALYX_PWD")),
+        tokens=_parse_tokens(tokens) if isinstance(tokens, dict) else {},
+        cache_dir=cache_dir if isinstance(cache_dir, str) else "",
+        data_url=text("HTTP_DATA_SERVER"),
+        data_username=text("HTTP_DATA_SERVER_LOGIN"),
+        data_password=Secret(text("HTTP_DATA_SERVER_PWD")),
+        source=path,
+    )
+
+
+def _parse_tokens(saved: dict[str, Any]) -> dict[str, Secret]:
+    """``{user: {"token": key}}`` as ``{user: key}``."""
+    return {
+        user: Secret(row["token"])
+        for user, row in saved.items()
+        if isinstance(row, dict) and isinstance(row.get("token"), str)
+    }
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}

@@ -1,0 +1,243 @@
+"""What the laboratories of the demo share: ids, names on the file server, and Alyx's small tables.
+
+Row shapes and naming rules are those of a recorded Alyx 3.6.1 (``tests/data/recorded``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from onefs import alf
+from onefs.demo.records import FileRecord
+
+#: the namespace of every id that the demo makes up
+NAMESPACE = UUID("6f2a1c34-9a0e-5d53-8a44-0c1d6b8e7f21")
+
+#: the last moment that a date can be, in microseconds since the epoch
+_LATEST = 253_402_300_799_000_000
+#: extension -> the name of Alyx's data format
+_FORMATS = {
+    ".bin": "bin", ".cbin": "cbin", ".ch": "ch", ".csv": "csv", ".htsv": "htsv", ".json": "json",
+    ".jsonable": "jsonable", ".log": "log", ".mat": "mat", ".meta": "meta", ".mp4": "mp4",
+    ".npy": "npy", ".npz": "npz", ".pqt": "parquet", ".ssv": "ssv", ".tar": "tar", ".tif": "tif",
+    ".tsv": "tsv", ".yaml": "yaml", ".yml": "yml", ".zip": "zip",
+}  # fmt: skip
+_LOADERS = {".npy": "numpy.load", ".csv": "pandas.read_csv", ".tsv": "pandas.read_csv"}
+
+Row = dict[str, Any]
+
+
+def make_id(*parts: str) -> str:
+    """Return the UUID that stands for ``parts``, the same at each start; names need not be UTF-8.
+
+    It is hashed, but says that it is of version 4: ONE-api takes no other for a UUID.
+    """
+    name = os.fsencode("/".join(parts))
+    return str(UUID(bytes=hashlib.sha1(NAMESPACE.bytes + name).digest()[:16], version=4))
+
+
+def format_timestamp(nanoseconds: int) -> str:
+    """A time since the epoch as Alyx writes it: UTC here, without zone, with microseconds."""
+    microseconds = min(max(nanoseconds // 1000, 0), _LATEST)
+    found = datetime(1970, 1, 1) + timedelta(microseconds=microseconds)
+    return found.isoformat(timespec="microseconds")
+
+
+def with_uuid(path: str, uuid: str) -> str:
+    """``alf/spikes.times.npy`` as the file server has it: ``alf/spikes.times.<uuid>.npy``."""
+    stem, extension = posixpath.splitext(path)
+    return f"{stem}.{uuid}{extension}"
+
+
+def without_uuid(path: str) -> Iterable[tuple[str, str]]:
+    """What ``path`` may be without its UUID: ``(path, uuid)``, the likelier reading first.
+
+    A name may itself hold a UUID before or after the one that was put in, hence two readings.
+    """
+    folder, slash, name = path.rpartition("/")
+    parts = name.split(".")
+    for index in (len(parts) - 2, len(parts) - 1):
+        if index > 0 and alf.is_uuid(parts[index]):
+            plain = ".".join(parts[:index] + parts[index + 1 :])
+            yield folder + slash + plain, parts[index]
+
+
+def split_path(path: str) -> tuple[str, str, str]:
+    """``(collection, revision, name)`` of a path inside a session.
+
+    Only the last folder can be a revision, and only in the form ``#name#``.
+    """
+    folder, _, name = path.rpartition("/")
+    collection, _, last = folder.rpartition("/")
+    if len(last) > 2 and last.startswith("#") and last.endswith("#"):
+        return collection, last[1:-1], name
+    return folder, "", name
+
+
+def format_of(name: str) -> str:
+    """Alyx's data format for a file name, ``unknown`` for one it has no name for."""
+    return _FORMATS.get(posixpath.splitext(name)[1], "unknown")
+
+
+def flatiron_repository(lab: str) -> str:
+    """The name of the repository that serves a lab's files."""
+    return f"flatiron_{lab}"
+
+
+def public_path(lab: str) -> str:
+    """Where a lab's subjects are on the file server, with a slash at both ends."""
+    return f"/public/{lab}/Subjects/"
+
+
+def file_records_of(dataset_id: str, lab: str, relative_path: str) -> tuple[FileRecord, FileRecord]:
+    """The copies of a dataset as in a real laboratory: on FlatIron and on the rig's own disk."""
+    return (
+        FileRecord(make_id(dataset_id, "flatiron"), flatiron_repository(lab), relative_path),
+        FileRecord(make_id(dataset_id, "rig"), f"{lab}_SR", relative_path),
+    )
+
+
+def repository_rows(labs: Iterable[str], timezones: Mapping[str, str]) -> list[Row]:
+    """``/data-repository``: per lab, one that FlatIron serves and a personal one on the rig."""
+    rows: list[Row] = []
+    for lab in labs:
+        zone = timezones.get(lab, "UTC")
+        rows.append(_repository(lab, zone, flatiron_repository(lab), personal=False))
+        rows.append(_repository(lab, zone, f"{lab}_SR", personal=True))
+    return rows
+
+
+def _repository(lab: str, zone: str, name: str, *, personal: bool) -> Row:
+    return {
+        "name": name,
+        "timezone": zone,
+        "globus_path": "/mnt/s0/Data/Subjects/" if personal else public_path(lab),
+        "hostname": f"{lab}-sr.local" if personal else "127.0.0.1",
+        "data_url": None if personal else "{data}" + public_path(lab),
+        "repository_type": "Fileserver",
+        "globus_endpoint_id": make_id("globus", name) if personal else None,
+        "globus_is_personal": personal,
+        "json": None,
+    }
+
+
+def lab_row(name: str, institution: str = "", address: str = "", timezone: str = "UTC") -> Row:
+    """One row of ``/labs``."""
+    return {
+        "name": name,
+        "institution": institution,
+        "address": address,
+        "timezone": timezone,
+        "repositories": [flatiron_repository(name), f"{name}_SR"],
+        "reference_weight_pct": 0.8,
+        "zscore_weight_pct": 0.0,
+        "json": None,
+    }
+
+
+def subject_row(
+    nickname: str, lab: str, responsible: str, projects: Iterable[str] = (), **known: Any
+) -> Row:
+    """One row of ``/subjects``; ``known`` are further fields, such as ``sex``."""
+    row: Row = {
+        "nickname": nickname, "id": make_id("subject", lab, nickname),
+        "responsible_user": responsible, "birth_date": None, "age_weeks": 0, "death_date": None,
+        "species": "Laboratory mouse", "sex": "U", "litter": None, "strain": None, "source": None,
+        "line": None, "projects": sorted(projects), "session_projects": sorted(projects),
+        "lab": lab, "genotype": [], "description": "", "alive": True, "reference_weight": 0.0,
+        "last_water_restriction": None, "expected_water": 0.0, "remaining_water": 0.0,
+        "json": None,
+    }  # fmt: skip
+    return {**row, **known}
+
+
+def user_row(username: str, labs: Iterable[str] = (), subjects: Iterable[str] = ()) -> Row:
+    """One row of ``/users``."""
+    return {
+        "id": make_id("user", username),
+        "username": username,
+        "email": f"{username}@example.org",
+        "subjects_responsible": list(subjects),
+        "lab": list(labs),
+        "allowed_users": [],
+        "is_stock_manager": False,
+    }
+
+
+def project_row(name: str, users: Iterable[str]) -> Row:
+    """One row of ``/projects``."""
+    return {"name": name, "description": name.replace("_", " "), "users": list(users)}
+
+
+def dataset_type_rows(types: Iterable[str], descriptions: Mapping[str, str]) -> list[Row]:
+    """``/dataset-types``, by name."""
+    return [
+        {
+            "id": make_id("dataset-type", name),
+            "name": name,
+            "created_by": None,
+            "description": descriptions.get(name, ""),
+            "filename_pattern": "" if name == "unknown" else f"*{name}*",
+        }
+        for name in sorted(set(types))
+    ]
+
+
+def insertion_row(eid: str, name: str, datasets: Sequence[str]) -> Row:
+    """One row of ``/insertions``: a probe of which nothing but its datasets is known."""
+    return {
+        "id": make_id("insertion", eid, name),
+        "session": eid,
+        "model": None,
+        "name": name,
+        "json": {},
+        "serial": "",
+        "auto_datetime": "",
+        "chronic_insertion": None,
+        "datasets": list(datasets),
+    }
+
+
+def data_format_rows() -> list[Row]:
+    """``/data-formats``: those that the demo can tell by a file's extension."""
+    known = {name: extension for extension, name in _FORMATS.items()}
+    return [
+        {
+            "id": make_id("data-format", name),
+            "json": None,
+            "name": name,
+            "description": "" if name == "unknown" else f"{name} file",
+            "file_extension": extension,
+            "matlab_loader_function": "",
+            "python_loader_function": _LOADERS.get(extension, "unknown"),
+        }
+        for name, extension in sorted({**known, "unknown": ""}.items())
+    ]
+
+
+def revision_rows(names: Iterable[str]) -> list[Row]:
+    """``/revisions``, by name."""
+    return [
+        {
+            "id": make_id("revision", name),
+            "json": None,
+            "name": name,
+            "description": f"spike sorting {name}" if alf.is_date(name) else name,
+            "created_datetime": f"{name if alf.is_date(name) else '2020-01-01'}T00:00:00",
+        }
+        for name in sorted(set(names))
+    ]
+
+
+def tag_row(name: str, *, protected: bool, public: bool) -> Row:
+    """One row of ``/tags``."""
+    return {
+        "id": make_id("tag", name), "json": None, "name": name, "description": name,
+        "protected": protected, "public": public, "hash": None,
+    }  # fmt: skip

@@ -1,0 +1,280 @@
+"""A folder of sessions as a laboratory: ``<lab>/Subjects/<subject>/<yyyy-mm-dd>/<number>/...``.
+
+This is how a lab without Alyx tries onefs. The ``Subjects`` folder may be left out. Nothing is
+written into the folder. Files and sessions that come, go or change while it is served are seen.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from onefs import alf
+from onefs.demo import alyx_rows, check_not_inside_lab, demo_identity
+from onefs.demo.digests import Digests
+from onefs.demo.folder_scan import (
+    Scan,
+    ScannedFile,
+    ScannedSession,
+    files_below,
+    is_inside,
+)
+from onefs.demo.records import DatasetRecord, Login, SessionRecord
+from onefs.errors import UsageError
+
+#: seconds for which the list of sessions is taken as it is
+RESCAN_SECONDS = 3.0
+#: on a slow disk longer: so many times as long as the last look at all folders took
+_RESCAN_PAUSE_FACTOR = 10
+#: seconds that one waits for what is found out on a thread of its own; then it goes on without
+SCAN_WAIT_SECONDS = 2.0
+#: the folder of a probe, from its session's folder on
+_PROBE = re.compile(r"(?:alf|raw_ephys_data)/(probe[^/]*)/")
+
+Tables = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+class FolderLaboratory:
+    """A Source over a folder. Sizes, dates and md5 sums are the files' own.
+
+    Ids are made from the path relative to the folder, so that a restart serves the same
+    laboratory. md5 sums are computed when a session's datasets are first asked for and kept in
+    ``state_dir`` where one is given; those of large files are computed in the background and ''
+    until then. A large file that has changed is a dataset with an id of its own until its md5 is
+    known, so that what a client has kept of the old one is not taken for it. ``clock`` is in
+    seconds.
+
+    A folder may be large and its disk slow. Nobody waits long for what takes long: sessions are
+    looked for anew while the last ones found are served, and the names of types and revisions, for
+    which each file is looked at, are complete a while later than the rest.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        state_dir: Path | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Raises UsageError when ``path`` is no folder or holds no session."""
+        if not path.is_dir():
+            raise UsageError(f"there is no folder {path}: name one that holds lab folders")
+        check_not_inside_lab(path)
+        self._root = os.path.realpath(path)
+        database = state_dir / f"{demo_identity(path)}-md5.sqlite" if state_dir else None
+        self._digests = Digests(database)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._scanning = False
+        began = clock()
+        self._scan = Scan(self._root)
+        self._schedule_rescan(began)
+        if not self._scan.places:
+            raise UsageError(
+                f"the folder {path} holds no session: expected "
+                "<lab>/Subjects/<subject>/<yyyy-mm-dd>/<number>/ in it"
+            )
+        self._types: set[str] = set()
+        self._revisions: set[str] = set()
+        #: eid -> the names of its probes, and the ids of their datasets
+        self._probes: dict[str, dict[str, list[str]]] = {}
+        self._publish()
+        self._run_in_thread(self._index_all)
+
+    def tables(self) -> Tables:
+        """See :class:`onefs.demo.records.Source`."""
+        self._current_scan()
+        return self._tables
+
+    def sessions(self) -> Sequence[SessionRecord]:
+        """See :class:`onefs.demo.records.Source`."""
+        self._current_scan()
+        return self._sessions
+
+    def datasets(self, eid: str) -> Sequence[DatasetRecord]:
+        """See :class:`onefs.demo.records.Source`."""
+        place = self._current_scan().places.get(eid)
+        if place is None:
+            return ()
+        found = list(files_below(place.path, self._root))
+        self._index_session(eid, found)
+        newest = _newest_revisions(found)
+        return [self._row(eid, place, file, newest) for file in found]
+
+    def dataset(self, dataset_id: str) -> DatasetRecord | None:
+        """See :class:`onefs.demo.records.Source`. Looks through all sessions, hashing one."""
+        for eid, place in self._current_scan().places.items():
+            found = files_below(place.path, self._root)
+            if any(dataset_id in self._ids(file.path, file.stat) for file in found):
+                return next((row for row in self.datasets(eid) if row.id == dataset_id), None)
+        return None
+
+    def aggregates(self) -> Sequence[DatasetRecord]:
+        """See :class:`onefs.demo.records.Source`."""
+        return ()
+
+    def file(self, path: str) -> Path | bytes | None:
+        """See :class:`onefs.demo.records.Source`."""
+        labs = self._current_scan().labs
+        for plain, uuid in alyx_rows.without_uuid(path):
+            found = self._locate(labs, plain.split("/"))
+            if found is not None and uuid in self._ids(found, os.stat(found)):
+                return Path(found)
+        return None
+
+    def _locate(self, labs: Mapping[str, str], parts: Sequence[str]) -> str | None:
+        """The file of ``/public/<lab>/Subjects/<subject>/<date>/<number>/...``, if listed."""
+        if len(parts) < 8 or parts[:2] != ["", "public"] or parts[3] != alf.SUBJECTS:
+            return None
+        if parts[2] not in labs or any(part in ("", ".", "..") for part in parts[4:]):
+            return None
+        path = "/".join([labs[parts[2]], *parts[4:]])
+        return path if os.path.isfile(path) and is_inside(path, self._root) else None
+
+    def _current_scan(self) -> Scan:
+        """The last scan. Who finds it old has another one made, and waits for it a little."""
+        with self._lock:
+            due = not self._scanning and self._clock() >= self._scan_at
+            self._scanning = self._scanning or due
+        if due:
+            self._run_in_thread(self._rescan)
+        return self._scan
+
+    def _rescan(self) -> None:
+        began = self._clock()
+        try:
+            fresh = Scan(self._root)
+            with self._lock:
+                if fresh.places != self._scan.places:
+                    self._scan = fresh
+                    self._publish()
+        finally:
+            with self._lock:
+                self._schedule_rescan(began)
+                self._scanning = False
+
+    def _schedule_rescan(self, began: float) -> None:
+        """Decide when to look again, after a scan that ``began`` then."""
+        now = self._clock()
+        self._scan_at = now + max(RESCAN_SECONDS, _RESCAN_PAUSE_FACTOR * (now - began))
+
+    def _index_all(self) -> None:
+        for eid, place in self._scan.places.items():
+            self._index_session(eid, list(files_below(place.path, self._root)))
+
+    @staticmethod
+    def _run_in_thread(work: Callable[[], None]) -> None:
+        """Do what may take minutes on a thread of its own, and wait for it a little."""
+        thread = threading.Thread(target=work, name="demo-folder", daemon=True)
+        thread.start()
+        thread.join(SCAN_WAIT_SECONDS)
+
+    def _publish(self) -> None:
+        """What others see from now on: new objects, by which they know that something changed."""
+        self._sessions: Sequence[SessionRecord] = list(self._scan.sessions)
+        self._tables: Tables = self._make_tables()
+
+    def _index_session(self, eid: str, found: Sequence[ScannedFile]) -> None:
+        """Take up types, revisions and probes of a session's files; what is new is published."""
+        split = [alyx_rows.split_path(file.inside) for file in found]
+        types = {alf.dataset_type(name) for _, _, name in split}
+        revisions = {revision for _, revision, _ in split if revision}
+        probes = self._probes_of(found)
+        with self._lock:
+            if (
+                types <= self._types
+                and revisions <= self._revisions
+                and probes == self._probes.get(eid, {})
+            ):
+                return
+            self._probes[eid] = probes
+            self._types |= types
+            self._revisions |= revisions
+            self._publish()
+
+    def _make_tables(self) -> Tables:
+        subjects: defaultdict[str, set[str]] = defaultdict(set)
+        for place in self._scan.places.values():
+            subjects[place.lab].add(place.subject)
+        user = Login().username
+        return {
+            "labs": [alyx_rows.lab_row(lab) for lab in sorted(subjects)],
+            "subjects": [
+                alyx_rows.subject_row(subject, lab, user)
+                for lab in sorted(subjects)
+                for subject in sorted(subjects[lab])
+            ],
+            "users": [alyx_rows.user_row(user, sorted(subjects))],
+            "data-repository": alyx_rows.repository_rows(sorted(subjects), {}),
+            "dataset-types": alyx_rows.dataset_type_rows({*self._types, "unknown"}, {}),
+            "data-formats": alyx_rows.data_format_rows(),
+            "revisions": alyx_rows.revision_rows(self._revisions),
+            "insertions": [
+                alyx_rows.insertion_row(eid, name, datasets)
+                for eid, probes in self._probes.items()
+                if eid in self._scan.places
+                for name, datasets in probes.items()
+            ],
+        }
+
+    def _probes_of(self, found: Iterable[ScannedFile]) -> dict[str, list[str]]:
+        """The probes that have a folder among a session's files, and the datasets in it."""
+        probes: defaultdict[str, list[str]] = defaultdict(list)
+        for file in found:
+            probe = _PROBE.match(file.inside)
+            if probe is not None:
+                probes[probe[1]].append(self._ids(file.path, file.stat)[0])
+        return dict(probes)
+
+    def _ids(self, path: str, stat: os.stat_result) -> tuple[str, str]:
+        """The id of a file, and the one that it has while it has changed and has no md5 yet."""
+        relative = os.path.relpath(path, self._root)
+        version = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+        return alyx_rows.make_id(relative), alyx_rows.make_id(relative, *map(str, version))
+
+    def _row(
+        self,
+        eid: str,
+        place: ScannedSession,
+        file: ScannedFile,
+        newest: Mapping[tuple[str, str], str],
+    ) -> DatasetRecord:
+        collection, revision, name = alyx_rows.split_path(file.inside)
+        path = Path(file.path)
+        digest = self._digests.md5(path, file.stat)
+        identity, interim = self._ids(file.path, file.stat)
+        if not digest and self._digests.has_changed(path, file.stat):
+            identity = interim
+        relative = f"{place.subject}/{place.date}/{place.number}/{file.inside}"
+        modified = alyx_rows.format_timestamp(file.stat.st_mtime_ns)
+        return DatasetRecord(
+            id=identity,
+            eid=eid,
+            name=name,
+            dataset_type=alf.dataset_type(name),
+            collection=collection,
+            revision=revision,
+            default_dataset=newest[collection, name] == revision,
+            file_size=file.stat.st_size,
+            hash=digest,
+            created_datetime=modified,
+            auto_datetime=modified,
+            data_format=alyx_rows.format_of(name),
+            experiment_number=int(place.number),
+            file_records=alyx_rows.file_records_of(identity, place.lab, relative)[:1],
+        )
+
+
+def _newest_revisions(found: Iterable[ScannedFile]) -> dict[tuple[str, str], str]:
+    """(collection, name) -> the revision that is the default: the last by name, as in ONE."""
+    newest: dict[tuple[str, str], str] = {}
+    for file in found:
+        collection, revision, name = alyx_rows.split_path(file.inside)
+        newest[collection, name] = max(revision, newest.get((collection, name), ""))
+    return newest

@@ -1,0 +1,95 @@
+"""The tree of brain regions, and which sessions and probes were recorded in which region."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from onefs.demo.rest import query_values
+from onefs.demo.rest.database import DemoDatabase, Row
+from onefs.demo.rest.errors import failure
+from onefs.integers import parse_whole_number
+
+#: the region above the root, which no query for relatives answers with
+VOID = 0
+#: the trajectories whose channels count
+_ALIGNED = "Ephys aligned histology track"
+
+
+def key(name: str, value: str) -> int | float:
+    """Return the number of a region: 400 for text."""
+    return query_values.number(name, value)
+
+
+def insertions_in(db: DemoDatabase, name: str, value: str) -> frozenset[str]:
+    """Return the ids of the insertions with a channel in the regions that an ``atlas_`` filter
+    names, or below them. Raises ApiError for a value that Alyx refuses."""
+    keys = _below(db, _named(db, name, value))
+    if not keys:
+        return frozenset()
+    probes = {
+        row["id"]: row.get("probe_insertion")
+        for row in db.table("trajectories")
+        if row.get("provenance") == _ALIGNED
+    }
+    found = (
+        probes.get(row.get("trajectory_estimate"))
+        for row in db.table("channels")
+        if row.get("brain_region") in keys
+    )
+    return frozenset(probe for probe in found if probe is not None)
+
+
+def sessions_in(db: DemoDatabase, name: str, value: str) -> frozenset[str]:
+    """Return the eids of the sessions that such insertions belong to."""
+    found = (db.row("insertions", probe) or {} for probe in insertions_in(db, name, value))
+    return frozenset(str(row.get("session")) for row in found)
+
+
+def descendants(db: DemoDatabase, text: str) -> frozenset[int]:
+    """Return the numbers of a region, named by number or acronym, and of all below it."""
+    return _below(db, [_one(db, text)["id"]])
+
+
+def ancestors(db: DemoDatabase, text: str) -> frozenset[int]:
+    """Return the numbers of a region, named by number or acronym, and of all above it."""
+    parents = {row["id"]: row.get("parent") for row in db.table("brain-regions")}
+    keys = []
+    above = _one(db, text)["id"]
+    while above is not None and above not in keys:
+        keys.append(above)
+        above = parents.get(above)
+    return frozenset(keys)
+
+
+def _one(db: DemoDatabase, text: str) -> Row:
+    number = parse_whole_number(text)
+    column, wanted = ("acronym", text) if number is None else ("id", number)
+    found = next((row for row in db.table("brain-regions") if row[column] == wanted), None)
+    if found is None:
+        raise failure("BrainRegion matching query does not exist.")
+    return found
+
+
+def _named(db: DemoDatabase, name: str, value: str) -> list[int]:
+    """Return the numbers of the regions that an ``atlas_`` filter names itself."""
+    rows = db.table("brain-regions")
+    if name == "atlas_id":
+        wanted = key(name, value)
+        return [row["id"] for row in rows if row["id"] == wanted]
+    text = query_values.text(name, value).casefold()
+    if name == "atlas_acronym":
+        return [row["id"] for row in rows if row["acronym"].casefold() == text]
+    return [row["id"] for row in rows if text in row["name"].casefold()]
+
+
+def _below(db: DemoDatabase, named: Iterable[int]) -> frozenset[int]:
+    """Return the regions and all below them."""
+    parents: Mapping[int, int | None] = {
+        row["id"]: row.get("parent") for row in db.table("brain-regions")
+    }
+    keys = set(named)
+    size = -1
+    while len(keys) > size:
+        size = len(keys)
+        keys |= {each for each, parent in parents.items() if parent in keys}
+    return frozenset(keys)

@@ -1,0 +1,241 @@
+"""A large laboratory for measuring: any number of sessions, made in no time.
+
+The rows are computed when asked for. The bytes come from a pool of some hundred prepared files,
+so every row's size and md5 are true.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import lru_cache
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from onefs import alf
+from onefs.demo import alyx_rows
+from onefs.demo.records import DatasetRecord, SessionRecord
+from onefs.demo.synthetic.files import encode
+from onefs.demo.synthetic.laboratory import SyntheticLaboratory
+from onefs.demo.synthetic.plan import SessionKind, SessionPlan
+from onefs.demo.synthetic.session_rows import session_files
+from onefs.errors import UsageError
+
+#: sessions of one lab, and of one subject
+SESSIONS_PER_LAB = 1000
+SESSIONS_PER_SUBJECT = 50
+#: sessions that the pool is made of, each with some 45 files
+_POOL_SESSIONS = 10
+_PROBE = "alf/probe00/"
+_USERS = ("anne", "ines", "nate", "valeria")
+_PROJECT = "ibl_neuropixel_brainwide_01"
+_FIRST_DAY = date(2021, 1, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class _PooledFile:
+    """A prepared file."""
+
+    content: bytes
+    md5: str
+
+
+class ScaledLaboratory:
+    """The made laboratory, and as many more sessions as make ``sessions`` in all.
+
+    Each further session has ``datasets`` datasets; they are spread over labs of 1,000 sessions
+    and subjects of 50. Raises UsageError where a number is out of range.
+    """
+
+    def __init__(self, sessions: int, datasets: int) -> None:
+        if not 0 < sessions <= 1_000_000:
+            raise UsageError(f"--sessions is {sessions}: choose 1 to 1,000,000")
+        if not 0 < datasets <= 5_000:
+            raise UsageError(f"--datasets is {datasets}: choose 1 to 5,000")
+        self._made = SyntheticLaboratory()
+        self._pool = _make_pool()
+        self._paths = _dataset_paths(self._pool, datasets)
+        grown = [_session(index) for index in range(sessions - len(self._made.sessions()))]
+        self._index = {session.eid: index for index, session in enumerate(grown)}
+        self._grown = grown
+        self._sessions = tuple(
+            sorted([*self._made.sessions(), *grown], key=lambda s: s.start_time, reverse=True)
+        )
+        self._tables = self._make_tables()
+        self.datasets = lru_cache(maxsize=256)(self._datasets)
+
+    def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """See :class:`onefs.demo.records.Source`."""
+        return self._tables
+
+    def sessions(self) -> Sequence[SessionRecord]:
+        """See :class:`onefs.demo.records.Source`."""
+        return self._sessions
+
+    def _datasets(self, eid: str) -> Sequence[DatasetRecord]:
+        """See :class:`onefs.demo.records.Source`."""
+        index = self._index.get(eid)
+        if index is None:
+            return self._made.datasets(eid)
+        return tuple(self._row(index, position) for position in range(len(self._paths)))
+
+    def dataset(self, dataset_id: str) -> DatasetRecord | None:
+        """See :class:`onefs.demo.records.Source`."""
+        found = self._find(dataset_id)
+        return self._made.dataset(dataset_id) if found is None else self._row(*found)
+
+    def aggregates(self) -> Sequence[DatasetRecord]:
+        """See :class:`onefs.demo.records.Source`."""
+        return ()
+
+    def file(self, path: str) -> Path | bytes | None:
+        """See :class:`onefs.demo.records.Source`."""
+        for plain, uuid in alyx_rows.without_uuid(path):
+            found = self._find(uuid)
+            if found is not None:
+                index, position = found
+                inside = self._paths[position][0]
+                if plain == alyx_rows.public_path(_lab(index)) + _relative(
+                    self._grown[index], inside
+                ):
+                    return self._pooled(index, position).content
+        return self._made.file(path)
+
+    def _find(self, dataset_id: str) -> tuple[int, int] | None:
+        """The session and dataset that an id of ours stands for."""
+        if not alf.is_uuid(dataset_id):
+            return None
+        index, position = int(dataset_id[24:32], 16), int(dataset_id[32:], 16)
+        if index >= len(self._grown) or position >= len(self._paths):
+            return None
+        return (index, position) if _dataset_id(index, position) == dataset_id else None
+
+    def _pooled(self, index: int, position: int) -> _PooledFile:
+        return self._pool[index % _POOL_SESSIONS][self._paths[position][1]]
+
+    def _row(self, index: int, position: int) -> DatasetRecord:
+        session = self._grown[index]
+        path = self._paths[position][0]
+        pooled = self._pooled(index, position)
+        collection, _, name = alyx_rows.split_path(path)
+        identity = _dataset_id(index, position)
+        return DatasetRecord(
+            id=identity,
+            eid=session.eid,
+            name=name,
+            dataset_type=alf.dataset_type(name),
+            collection=collection,
+            file_size=len(pooled.content),
+            hash=pooled.md5,
+            created_by=session.users[0],
+            created_datetime=session.auto_datetime[:19],
+            auto_datetime=session.auto_datetime,
+            data_format=alyx_rows.format_of(name),
+            version="2.25.0",
+            experiment_number=session.number,
+            qc="PASS",
+            file_records=alyx_rows.file_records_of(identity, session.lab, _relative(session, path)),
+        )
+
+    def _make_tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        tables = dict(self._made.tables())
+        labs = sorted({session.lab for session in self._grown})
+        subjects = sorted({(session.subject, session.lab) for session in self._grown})
+        more = {
+            "labs": [alyx_rows.lab_row(lab) for lab in labs],
+            "subjects": [
+                alyx_rows.subject_row(name, lab, _USERS[0], [_PROJECT]) for name, lab in subjects
+            ],
+            "data-repository": alyx_rows.repository_rows(labs, {}),
+        }
+        known = {row["name"] for row in tables["dataset-types"]}
+        types = {alf.dataset_type(path.rpartition("/")[2]) for path, _ in self._paths}
+        more["dataset-types"] = alyx_rows.dataset_type_rows(types - known, {})
+        return {**tables, **{name: [*tables[name], *added] for name, added in more.items()}}
+
+
+def _make_pool() -> list[dict[str, _PooledFile]]:
+    """Some hundred files: those of a few short sessions with one probe, by path."""
+    pool = []
+    for variant in range(_POOL_SESSIONS):
+        plan = SessionPlan(
+            None, "pool", f"pool{variant}", "2021-01-01", 1, 12, SessionKind.PASSIVE, ("anne",),
+            probes=("probe00",), eye=True,
+        )  # fmt: skip
+        made = {path: encode(make()) for path, make in session_files(plan).items()}
+        pool.append({path: _PooledFile(content, _md5(content)) for path, content in made.items()})
+    return pool
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _dataset_paths(
+    pool: Sequence[Mapping[str, _PooledFile]], datasets: int
+) -> list[tuple[str, str]]:
+    """Where each dataset of a session stands, and which path of the pool it is: the session's own
+    files first, then those of probe00, probe01 and so on."""
+    own = [path for path in pool[0] if not path.startswith(_PROBE)]
+    probe = [path for path in pool[0] if path.startswith(_PROBE)]
+    more = (
+        (f"alf/probe{number:02d}/{path[len(_PROBE) :]}", path)
+        for number in count()
+        for path in probe
+    )
+    return [*zip(own, own, strict=True), *islice(more, max(0, datasets - len(own)))][:datasets]
+
+
+def _lab(index: int) -> str:
+    return f"lab{index // SESSIONS_PER_LAB:02d}"
+
+
+def _relative(session: SessionRecord, path: str) -> str:
+    return f"{session.subject}/{session.start_time[:10]}/{session.number:03d}/{path}"
+
+
+def _dataset_id(index: int, position: int) -> str:
+    """An id that its session and dataset can be read from: no index of millions is needed.
+
+    The last 12 digits hold the two numbers, the others a hash, so that no id can be guessed
+    from a wrong one. The version is 4, as in :func:`onefs.demo.alyx_rows.make_id`.
+    """
+    digest = hashlib.sha1(f"grown/{index}/{position}".encode()).digest()
+    numbers = index.to_bytes(4, "big") + position.to_bytes(2, "big")
+    return str(UUID(bytes=digest[:10] + numbers, version=4))
+
+
+def _session(index: int) -> SessionRecord:
+    lab = _lab(index)
+    subject = f"{lab}_{index % SESSIONS_PER_LAB // SESSIONS_PER_SUBJECT:03d}"
+    # two sessions a day, so that numbers other than 1 occur; subjects start on different days
+    day = _FIRST_DAY + timedelta(
+        days=index % SESSIONS_PER_SUBJECT // 2 + index // SESSIONS_PER_SUBJECT % 700
+    )
+    number = index % 2 + 1
+    start = f"{day.isoformat()}T{8 + 4 * number:02d}:{index % 60:02d}:{index % 47:02d}"
+    return SessionRecord(
+        eid=alyx_rows.make_id("grown", lab, subject, day.isoformat(), str(number)),
+        lab=lab,
+        subject=subject,
+        start_time=start,
+        number=number,
+        task_protocol="_iblrig_tasks_passiveChoiceWorld6.4.2",
+        projects=(_PROJECT,),
+        users=(_USERS[index % len(_USERS)],),
+        location=f"_iblrig_{lab}_ephys_0",
+        procedures=("Ephys recording with acute probe(s)",),
+        qc="PASS",
+        auto_datetime=f"{(day + timedelta(days=1)).isoformat()}T03:00:00.000000",
+        json={},
+        related={
+            "wateradmin_session_related": [],
+            "probe_insertion": [],
+            "field_of_view": [],
+            "notes": [],
+        },
+    )

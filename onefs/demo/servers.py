@@ -1,0 +1,214 @@
+"""The embedded laboratory as two running servers, Alyx and FlatIron, on the loopback interface."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from onefs.demo import flatiron, rest
+from onefs.demo.http_server import (
+    AccessRecord,
+    Listener,
+    ObservedApp,
+    RequestLog,
+)
+from onefs.demo.logins import make_login
+from onefs.demo.records import Login, Source
+from onefs.errors import OnefsError, UsageError, reason_of
+
+#: the exit code of who is stopped before it serves, see docs/COMMANDS.md
+_INTERRUPTED = 130
+
+
+class Servers:
+    """Both servers of a laboratory; as a context manager they run inside the block.
+
+    ``alyx`` and ``data`` are the two listeners: either may be stopped and started again, on the
+    same port. All sizes are in bytes, ``rate`` in bytes a second for each data connection,
+    ``latency_ms`` for each request, ``throttle`` in requests a minute and user (Alyx's 429).
+    ``keep`` bounds what ``requests`` remembers; ``access_log`` is appended to.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        login: Login | None = None,
+        *,
+        rate: int | None = None,
+        latency_ms: float = 0,
+        throttle: int | None = None,
+        alyx_port: int = 0,
+        data_port: int = 0,
+        access_log: Path | None = None,
+        keep: int = 50_000,
+    ) -> None:
+        self.login = login or Login()
+        self.alyx = Listener(alyx_port)
+        try:
+            self.data = Listener(data_port)
+            self._log = _open_log(access_log)
+        except BaseException:
+            self.alyx.stop()
+            raise
+        self._request_log = RequestLog(keep, self._log)
+        self._latency = latency_ms / 1000
+        self._alyx_app = self._observe(
+            "alyx", rest.create_app(source, self.login, data_url=self.data.url, throttle=throttle)
+        )
+        self._data_app = self._observe("data", flatiron.create_app(source, self.login, rate=rate))
+
+    @property
+    def alyx_url(self) -> str:
+        """Alyx's address, without a slash at the end."""
+        return self.alyx.url
+
+    @property
+    def data_url(self) -> str:
+        """The file server's address, without a slash at the end."""
+        return self.data.url
+
+    @property
+    def requests(self) -> list[AccessRecord]:
+        """The requests so far, oldest first; a snapshot."""
+        return self._request_log.snapshot()
+
+    def clear_requests(self) -> None:
+        """Forgets the requests so far (the log file keeps them)."""
+        self._request_log.clear()
+
+    def connection_info(self) -> dict[str, str]:
+        """What a client needs to know."""
+        return {
+            "alyx_url": self.alyx_url,
+            "data_url": self.data_url,
+            "username": self.login.username,
+            "password": self.login.password,
+            "data_username": self.login.data_username,
+            "data_password": self.login.data_password,
+        }
+
+    def start(self) -> None:
+        """Starts both servers, after ``stop`` on the ports that they had."""
+        self.data.start(self._data_app)
+        self.alyx.start(self._alyx_app)
+
+    def stop(self) -> None:
+        """Closes both ports and every connection."""
+        self.alyx.stop()
+        self.data.stop()
+
+    def __enter__(self) -> Servers:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+        if self._log is not None:
+            self._log.close()
+
+    def _observe(self, name: str, app: object) -> ObservedApp:
+        return ObservedApp(name, app, self._request_log.add, self._latency)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What ``onefs demo serve`` was asked for. See there for units."""
+
+    data: Path | None = None
+    port: int = 0
+    sessions: int | None = None
+    datasets: int | None = None
+    rate: int | None = None
+    latency_ms: float = 0
+    access_log: Path | None = None
+    state_dir: Path | None = None
+    until_stdin_closes: bool = False
+
+
+def make_source(options: ServeOptions) -> Source:
+    """The laboratory that the options ask for. Raises UsageError when they make no sense."""
+    grown = options.sessions is not None or options.datasets is not None
+    if options.data is not None:
+        if grown:
+            raise UsageError(
+                "a folder cannot be grown: leave out --data, or --sessions and --datasets"
+            )
+        from onefs.demo.folder_laboratory import FolderLaboratory
+
+        return FolderLaboratory(options.data, options.state_dir)
+    if grown:
+        from onefs.demo.scaled_laboratory import ScaledLaboratory
+
+        return ScaledLaboratory(options.sessions or 1000, options.datasets or 40)
+    from onefs.demo.synthetic import SyntheticLaboratory
+
+    return SyntheticLaboratory()
+
+
+def run(options: ServeOptions) -> None:
+    """Serves until SIGINT or SIGTERM, or until stdin closes where that was asked for.
+
+    Prints one JSON line on stdout when both servers answer. Raises OnefsError with one sentence
+    when they cannot be started.
+    """
+    stop, begun = threading.Event(), threading.Event()
+
+    def end(*_: object) -> None:
+        stop.set()
+        if not begun.is_set():
+            # a large folder is looked through for minutes, for nobody; nothing is served yet
+            os._exit(_INTERRUPTED)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    if options.until_stdin_closes:
+        threading.Thread(target=_watch_stdin, args=(end,), daemon=True).start()
+    source = make_source(options)
+    begun.set()
+    servers = Servers(
+        source,
+        make_login(options.data, options.state_dir),
+        rate=options.rate,
+        latency_ms=options.latency_ms,
+        alyx_port=options.port,
+        data_port=options.port and options.port + 1,
+        access_log=options.access_log,
+        keep=0,
+    )
+    with servers:
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps(servers.connection_info()), flush=True)
+        stop.wait()
+
+
+def _watch_stdin(end: Callable[[], None]) -> None:
+    """The process that started us holds the other end: when it dies, however, we read EOF."""
+    with contextlib.suppress(OSError):
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+    end()
+
+
+def _open_log(path: Path | None) -> IO[str] | None:
+    if path is None:
+        return None
+    try:
+        return path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise OnefsError(
+            f"the access log {path} cannot be written: {reason_of(error, path)}"
+        ) from error

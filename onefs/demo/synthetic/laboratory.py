@@ -1,0 +1,102 @@
+"""The made laboratory as a source: every row's size and md5 are those of the bytes it serves."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cachetools import LRUCache
+
+from onefs.demo import alyx_rows
+from onefs.demo.records import DatasetRecord, SessionRecord
+from onefs.demo.synthetic.dataset_rows import dataset_rows
+from onefs.demo.synthetic.files import encode
+from onefs.demo.synthetic.plan import all_sessions
+from onefs.demo.synthetic.session_rows import (
+    dataset_id,
+    public_path,
+    session_files,
+    session_id,
+    session_row,
+)
+from onefs.demo.synthetic.tables import make_tables
+
+#: how many bytes of made files stay in memory; what does not is made again when asked for
+CONTENT_CACHE_BYTES = 96 * 2**20
+
+
+class SyntheticLaboratory:
+    """A laboratory of four labs and 50 sessions that never were; the same after each restart.
+
+    The arrays of a session are made when its datasets are first listed or read; sizes and md5
+    sums are remembered, bytes only as far as they fit into ``keep`` bytes of memory.
+    """
+
+    def __init__(self, keep: int = CONTENT_CACHE_BYTES) -> None:
+        self._plans = {session_id(plan): plan for plan in all_sessions()}
+        self._sessions = tuple(
+            sorted(map(session_row, self._plans.values()), key=lambda s: s.start_time, reverse=True)
+        )
+        #: dataset id -> its session and the path inside it
+        self._paths = {
+            dataset_id(plan, path): (eid, path)
+            for eid, plan in self._plans.items()
+            for path in session_files(plan)
+        }
+        self._listed: dict[str, tuple[DatasetRecord, ...]] = {}
+        self._made: LRUCache[str, dict[str, bytes]] = LRUCache(keep, getsizeof=_total)
+        self._lock = threading.Lock()
+        self._making = {eid: threading.Lock() for eid in self._plans}
+        self._tables = make_tables(self._plans.values(), self._sessions)
+
+    def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """See :class:`onefs.demo.records.Source`."""
+        return self._tables
+
+    def sessions(self) -> Sequence[SessionRecord]:
+        """See :class:`onefs.demo.records.Source`."""
+        return self._sessions
+
+    def datasets(self, eid: str) -> Sequence[DatasetRecord]:
+        """See :class:`onefs.demo.records.Source`."""
+        if eid in self._plans and eid not in self._listed:
+            self._contents(eid)
+        return self._listed.get(eid, ())
+
+    def dataset(self, dataset_id: str) -> DatasetRecord | None:
+        """See :class:`onefs.demo.records.Source`."""
+        eid, _ = self._paths.get(dataset_id, ("", ""))
+        return next((row for row in self.datasets(eid) if row.id == dataset_id), None)
+
+    def aggregates(self) -> Sequence[DatasetRecord]:
+        """See :class:`onefs.demo.records.Source`."""
+        return ()
+
+    def file(self, path: str) -> Path | bytes | None:
+        """See :class:`onefs.demo.records.Source`."""
+        for plain, uuid in alyx_rows.without_uuid(path):
+            eid, inside = self._paths.get(uuid, ("", ""))
+            if eid and plain == public_path(self._plans[eid], inside):
+                return self._contents(eid)[inside]
+        return None
+
+    def _contents(self, eid: str) -> dict[str, bytes]:
+        """The session's files, made now unless they are still in memory."""
+        with self._making[eid]:
+            with self._lock:
+                made = self._made.get(eid)
+            if made is None:
+                plan = self._plans[eid]
+                made = {path: encode(make()) for path, make in session_files(plan).items()}
+                with self._lock:
+                    if _total(made) <= self._made.maxsize:
+                        self._made[eid] = made
+            if eid not in self._listed:
+                self._listed[eid] = dataset_rows(self._plans[eid], eid, made)
+            return made
+
+
+def _total(contents: Mapping[str, bytes]) -> int:
+    return sum(map(len, contents.values()))

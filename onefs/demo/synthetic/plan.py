@@ -1,0 +1,167 @@
+"""Who works in the made laboratory, and on which days: everything but the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import Enum
+
+TUTORIAL_EID = "cf264653-2deb-44cb-aa84-89b82507028a"
+FLOWERS_EID = "4e0b3320-47b7-416e-b842-c34dc9004cf8"
+
+
+class SessionKind(Enum):
+    """What was done in a session, which decides the files it has."""
+
+    TUTORIAL = "tutorial"
+    FLOWERS = "flowers"
+    TRAINING = "training"
+    BIASED = "biased"
+    EPHYS = "ephys"
+    PASSIVE = "passive"
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """One lab of the collaboration."""
+
+    name: str
+    institution: str
+    address: str
+    timezone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One mouse."""
+
+    nickname: str
+    lab: str
+    responsible: str
+    sex: str
+    birth_date: str
+    #: the first of its sessions
+    first: date | None = None
+    #: index in the story of its sessions
+    story: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionPlan:
+    """One session to be made."""
+
+    eid: str | None
+    lab: str
+    subject: str
+    date: str
+    number: int
+    hour: int
+    kind: SessionKind
+    users: tuple[str, ...]
+    probes: tuple[str, ...] = ()
+    #: re-sortings of the first probe, oldest first
+    revisions: tuple[str, ...] = ()
+    #: folder of the first probe's sorting, inside the probe's; '' for the probe's own
+    sorter: str = ""
+    #: the default is an older revision, not the newest
+    old_default: bool = False
+    #: size of a raw recording to include, in MiB
+    raw_megabytes: int = 0
+    eye: bool = False
+    #: 0 to 1
+    skill: float = 0.9
+
+    @property
+    def key(self) -> str:
+        """``lab/subject/date/number``: the name that ids and random numbers come from."""
+        return f"{self.lab}/{self.subject}/{self.date}/{self.number:03d}"
+
+    def sorting_folder(self, index: int) -> str:
+        """Return the collection that has the sorting of a probe, by its place in ``probes``."""
+        folder = f"alf/{self.probes[index]}"
+        return f"{folder}/{self.sorter}" if self.sorter and index == 0 else folder
+
+
+LABS = (
+    Lab("mainenlab", "Champalimaud Centre for the Unknown", "Avenida Brasilia, Lisbon",
+        "Europe/Lisbon"),
+    Lab("zadorlab", "Cold Spring Harbor Laboratory", "One Bungtown Road, Cold Spring Harbor, NY",
+        "America/New_York"),
+    Lab("cortexlab", "University College London", "Gower Street, London", "Europe/London"),
+    Lab("angelakilab", "New York University", "4 Washington Place, New York, NY",
+        "America/New_York"),
+)  # fmt: skip
+
+SUBJECTS = (
+    Subject("clns0730", "mainenlab", "olivier", "M", "2018-04-11"),
+    Subject("flowers", "zadorlab", "test_user", "F", "2018-03-02"),
+    Subject("ZM_1897", "mainenlab", "olivier", "M", "2019-01-14", date(2019, 5, 20), 0),
+    Subject("ZFM-01592", "mainenlab", "ines", "F", "2020-01-20", date(2020, 6, 8), 1),
+    Subject("CSHL045", "zadorlab", "anne", "F", "2019-06-10", date(2019, 10, 7), 2),
+    Subject("CSHL_060.b", "zadorlab", "anne", "M", "2019-12-01", date(2020, 3, 9), 1),
+    Subject("KS014", "cortexlab", "nate", "F", "2019-03-30", date(2019, 8, 5), 0),
+    Subject("KS023", "cortexlab", "nate", "M", "2019-08-12", date(2019, 11, 25), 3),
+    Subject("NYU-11", "angelakilab", "valeria", "M", "2019-07-15", date(2019, 12, 2), 2),
+    Subject("NYU-37", "angelakilab", "valeria", "F", "2020-05-05", date(2020, 10, 12), 1),
+)
+
+USERS = ("olivier", "test_user", "ines", "anne", "nate", "valeria")
+
+#: project -> who works on it
+PROJECTS = {
+    "ibl_neuropixel_brainwide_01": ("anne", "nate", "olivier", "valeria"),
+    "ibl_behaviour_pilot": ("anne", "ines", "nate", "olivier", "valeria"),
+    "ibl_tutorial": ("olivier", "test_user"),
+}
+
+BEHAVIOUR_TAG = "2021_Q1_IBL_et_al_Behaviour"
+REPEATED_SITE_TAG = "2022_Q2_IBL_et_al_RepeatedSite"
+
+TUTORIAL = SessionPlan(
+    TUTORIAL_EID, "mainenlab", "clns0730", "2018-08-24", 1, 14, SessionKind.TUTORIAL,
+    ("olivier", "test_user"), eye=True,
+)  # fmt: skip
+FLOWERS = SessionPlan(
+    FLOWERS_EID, "zadorlab", "flowers", "2018-07-13", 1, 11, SessionKind.FLOWERS,
+    ("olivier", "test_user"), skill=0.7,
+)  # fmt: skip
+
+_ONE, _TWO = ("probe00",), ("probe00", "probe01")
+_RESORTED = ("2020-08-31", "2021-07-05")
+_NEW_SORTING = ("2024-05-06",)
+
+
+def all_sessions() -> Iterator[SessionPlan]:
+    """Every session of the laboratory, in no particular order."""
+    yield TUTORIAL
+    yield FLOWERS
+    for subject in SUBJECTS:
+        if subject.first is not None:
+            yield from _training_sessions(subject, subject.first)
+
+
+def _training_sessions(subject: Subject, first: date) -> Iterator[SessionPlan]:
+    """A mouse learns the task, then is recorded from; on the last day once more, passively."""
+
+    def session(
+        days: int, number: int, hour: int, kind: SessionKind, **more: object
+    ) -> SessionPlan:
+        day = first + timedelta(days=days)
+        base = (None, subject.lab, subject.nickname, day.isoformat(), number, hour, kind)
+        return SessionPlan(*base, (subject.responsible,), **more)  # type: ignore[arg-type]
+
+    story = subject.story
+    yield session(0, 1, 10, SessionKind.TRAINING, skill=0.35)
+    yield session(7, 1, 9, SessionKind.TRAINING, skill=0.7)
+    yield session(18, 1, 16, SessionKind.BIASED, eye=story == 1)
+    yield session(
+        24, 1, 11, SessionKind.EPHYS, probes=_ONE, sorter="pykilosort" if story == 1 else "",
+        revisions=_RESORTED if story == 0 else _NEW_SORTING if story == 1 else (),
+    )  # fmt: skip
+    yield session(
+        25, 1, 11, SessionKind.EPHYS, probes=_TWO, eye=True,
+        revisions=_RESORTED if story == 3 else _RESORTED[:1] if story == 2 else (),
+        old_default=story == 3, raw_megabytes=24 if story == 3 else 0,
+    )  # fmt: skip
+    yield session(25, 2, 15, SessionKind.PASSIVE, probes=_ONE if story == 1 else ())

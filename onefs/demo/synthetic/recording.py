@@ -1,0 +1,69 @@
+"""The arrays of one made session, each made when first asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+
+from onefs.demo.synthetic import behaviour, spike_sorting
+from onefs.demo.synthetic.plan import SessionKind, SessionPlan
+from onefs.demo.synthetic.seeding import generator
+
+#: seconds of the sessions without trials, and of the tutorial's
+SHORT_SESSION_SECONDS = 600.0
+_TRIALS = {
+    SessionKind.TRAINING: 320,
+    SessionKind.BIASED: 420,
+    SessionKind.EPHYS: 260,
+    SessionKind.FLOWERS: 180,
+}
+
+
+class Recording:
+    """What the plan of a session becomes. The same plan always gives the same arrays."""
+
+    def __init__(self, plan: SessionPlan) -> None:
+        self.plan = plan
+        self.sorting = lru_cache(maxsize=None)(self._sorting)
+
+    @property
+    def has_task(self) -> bool:
+        """Whether the mouse did the task, so that trials are among the files."""
+        return self.plan.kind in _TRIALS
+
+    @cached_property
+    def trials(self) -> behaviour.Trials:
+        """The task's trials; those of a session without task only drive its other arrays."""
+        plan = self.plan
+        random = generator(plan.key, "trials")
+        count = int(_TRIALS.get(plan.kind, 90) * random.uniform(0.85, 1.25))
+        blocks = plan.kind in (SessionKind.BIASED, SessionKind.EPHYS)
+        return behaviour.make_trials(random, count, plan.skill, blocks)
+
+    @cached_property
+    def duration(self) -> float:
+        """Seconds from the first sample to the last."""
+        return (
+            float(self.trials.intervals[-1, 1]) + 10.0 if self.has_task else SHORT_SESSION_SECONDS
+        )
+
+    @cached_property
+    def wheel(self) -> tuple[behaviour.Array, behaviour.Array]:
+        """Timestamps and positions."""
+        return behaviour.make_wheel(generator(self.plan.key, "wheel"), self.trials)
+
+    @cached_property
+    def licks(self) -> behaviour.Array:
+        """Lick times."""
+        licks = behaviour.make_licks(generator(self.plan.key, "licks"), self.trials)
+        return licks[licks < self.duration]
+
+    @cached_property
+    def eye(self) -> behaviour.Eye:
+        """The left camera's view of the pupil."""
+        return behaviour.make_eye(generator(self.plan.key, "eye"), self.duration, self.trials)
+
+    def _sorting(self, probe: str, revision: str) -> spike_sorting.Sorting:
+        """One probe's spikes as one of its sortings has them."""
+        random = generator(self.plan.key, probe, revision)
+        clusters = int(random.integers(28, 44))
+        return spike_sorting.make_sorting(random, self.duration, clusters, 384, self.trials.stim_on)

@@ -1,0 +1,155 @@
+"""The sessions of the made laboratory as Alyx's rows, and the names of their files."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from onefs.demo import alyx_rows
+from onefs.demo.records import SessionRecord
+from onefs.demo.synthetic import histology
+from onefs.demo.synthetic.files import Files, standard_files
+from onefs.demo.synthetic.plan import (
+    FLOWERS,
+    TUTORIAL,
+    SessionKind,
+    SessionPlan,
+)
+from onefs.demo.synthetic.recording import Recording
+from onefs.demo.synthetic.tutorial import flowers_files, tutorial_files
+
+#: what the database says of the quality of sessions and datasets, in turn
+QC = ("PASS", "PASS", "PASS", "NOT_SET", "WARNING")
+_PROTOCOLS = {
+    SessionKind.TUTORIAL: "spontaneous_wheel1.0.0",
+    SessionKind.FLOWERS: "_iblrig_tasks_trainingChoiceWorld3.7.5",
+    SessionKind.TRAINING: "_iblrig_tasks_trainingChoiceWorld6.4.2",
+    SessionKind.BIASED: "_iblrig_tasks_biasedChoiceWorld6.4.2",
+    SessionKind.EPHYS: "_iblrig_tasks_ephysChoiceWorld6.4.2",
+    SessionKind.PASSIVE: "_iblrig_tasks_passiveChoiceWorld6.4.2",
+}
+
+
+def session_files(plan: SessionPlan) -> Files:
+    """The files of a planned session, by path inside it, none of them made yet."""
+    recording = Recording(plan)
+    if plan is TUTORIAL:
+        return tutorial_files(recording)
+    if plan is FLOWERS:
+        return flowers_files(recording)
+    return standard_files(recording)
+
+
+def session_id(plan: SessionPlan) -> str:
+    """The eid of a planned session."""
+    return plan.eid or alyx_rows.make_id("session", plan.key)
+
+
+def dataset_id(plan: SessionPlan, path: str) -> str:
+    """The UUID of a planned session's file."""
+    return alyx_rows.make_id("dataset", plan.key, path)
+
+
+def relative_path(plan: SessionPlan, path: str) -> str:
+    """A file's path from the subject on."""
+    return f"{plan.subject}/{plan.date}/{plan.number:03d}/{path}"
+
+
+def public_path(plan: SessionPlan, path: str) -> str:
+    """A file's path on the file server, but for the UUID."""
+    return alyx_rows.public_path(plan.lab) + relative_path(plan, path)
+
+
+def session_row(plan: SessionPlan) -> SessionRecord:
+    """The row of a planned session."""
+    recording = Recording(plan)
+    trials = recording.trials if recording.has_task else None
+    eid = session_id(plan)
+    pick = int(eid[:2], 16)
+    start = datetime.fromisoformat(f"{plan.date}T{plan.hour:02d}:{pick % 60:02d}:{pick % 47:02d}")
+    if plan is not TUTORIAL:
+        start += timedelta(microseconds=int(eid[-5:], 16) % 1_000_000 if pick % 3 else 0)
+    end = start + timedelta(seconds=int(recording.duration))
+    ephys = bool(plan.probes) or plan is TUTORIAL
+    return SessionRecord(
+        eid=eid,
+        lab=plan.lab,
+        subject=plan.subject,
+        start_time=start.isoformat(),
+        number=plan.number,
+        task_protocol=_PROTOCOLS[plan.kind],
+        projects=projects(plan),
+        users=plan.users,
+        location=f"_iblrig_{plan.lab}_{'ephys' if ephys else 'behavior'}_0",
+        procedures=("Ephys recording with acute probe(s)" if ephys else "Behavior training/tasks",),
+        end_time=end.isoformat(),
+        n_trials=None if trials is None else len(trials.choice),
+        n_correct_trials=None if trials is None else trials.correct,
+        qc="NOT_SET" if plan is TUTORIAL or plan is FLOWERS else QC[pick % len(QC)],
+        extended_qc=None if trials is None else {"behavior": 1, "_task_goCue_delays": 0.99},
+        auto_datetime=(end + timedelta(days=1)).isoformat(timespec="microseconds"),
+        json={},
+        related={
+            "wateradmin_session_related": [],
+            "probe_insertion": insertions(plan, eid, start.isoformat()),
+            "field_of_view": [],
+            "notes": notes(plan, eid),
+        },
+    )
+
+
+def projects(plan: SessionPlan) -> tuple[str, ...]:
+    """The projects that a planned session belongs to."""
+    if plan.kind in (SessionKind.TUTORIAL, SessionKind.FLOWERS):
+        return ("ibl_tutorial",)
+    if plan.kind in (SessionKind.TRAINING, SessionKind.BIASED):
+        return ("ibl_behaviour_pilot",)
+    return ("ibl_neuropixel_brainwide_01",)
+
+
+def notes(plan: SessionPlan, eid: str) -> list[alyx_rows.Row]:
+    """The notes on a session, as ``/notes`` and the session's detail show them."""
+    if len(plan.probes) < 2:
+        return []
+    return [
+        {
+            "id": alyx_rows.make_id("note", plan.key),
+            "user": plan.users[0],
+            "date_time": f"{plan.date}T{plan.hour + 3:02d}:00:00",
+            "content_type": "actions.session",
+            "object_id": eid,
+            "text": f"{plan.probes[1]} was lowered twice",
+            "image": None,
+            "json": None,
+        }
+    ]
+
+
+def insertions(plan: SessionPlan, eid: str, start_time: str) -> list[alyx_rows.Row]:
+    """The probes of a session, as ``/insertions`` and the session's detail show them."""
+    return [
+        {
+            "id": alyx_rows.make_id("insertion", plan.key, probe),
+            "session": eid,
+            "model": "3B2",
+            "session_info": {
+                "subject": plan.subject,
+                "start_time": start_time,
+                "number": plan.number,
+                "lab": plan.lab,
+                "id": eid,
+                "projects": list(projects(plan)),
+                "task_protocol": _PROTOCOLS[plan.kind],
+            },
+            "name": probe,
+            "json": histology.insertion_json(),
+            "serial": f"19108300{position:03d}",
+            "auto_datetime": f"{plan.date}T23:00:00.000000",
+            "chronic_insertion": None,
+            "datasets": [
+                dataset_id(plan, path)
+                for path in session_files(plan)
+                if path.startswith(f"alf/{probe}/")
+            ],
+        }
+        for position, probe in enumerate(plan.probes)
+    ]

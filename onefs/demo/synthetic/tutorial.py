@@ -1,0 +1,174 @@
+"""The two sessions of the ONE tutorial: the names and types that it shows."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onefs.demo.synthetic import behaviour, spike_sorting
+from onefs.demo.synthetic.files import Files, brain_location, eye
+from onefs.demo.synthetic.recording import Recording
+from onefs.demo.synthetic.seeding import generator
+from onefs.demo.synthetic.spike_sorting import Sorting
+
+#: sites of each of the two probes that were recorded from
+_SITES = 64
+_CLUSTERS = 30
+_PROBES = ("Neuropixels 3A, left", "Neuropixels 3A, right")
+
+Array = NDArray[Any]
+
+
+class _TwoProbes:
+    """Two sortings as one: spikes merged by time, clusters and channels one after the other."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+
+    @cached_property
+    def probes(self) -> list[Sorting]:
+        key, events = self._recording.plan.key, self._recording.trials.stim_on
+        return [
+            spike_sorting.make_sorting(
+                generator(key, f"probe{n}"),
+                self._recording.duration,
+                _CLUSTERS,
+                _SITES,
+                events,
+                1.4,
+            )
+            for n in range(len(_PROBES))
+        ]
+
+    @cached_property
+    def order(self) -> Array:
+        """The merged spikes by time."""
+        return np.argsort(np.concatenate([p.spike_times for p in self.probes]), kind="stable")
+
+    def spikes(self, field: str, step: int = 0) -> Array:
+        """A spike field of both; numbers of the second probe's rows go on by ``step``."""
+        parts = [getattr(p, field) + n * step for n, p in enumerate(self.probes)]
+        merged: Array = np.concatenate(parts)[self.order]
+        return merged
+
+    def clusters(self, field: str, step: int = 0) -> Array:
+        """A cluster field of both."""
+        return np.concatenate([getattr(p, field) + n * step for n, p in enumerate(self.probes)])
+
+    def waveforms(self) -> Array:
+        """(clusters, samples, channels of both probes): nothing on the other probe's channels."""
+        every = np.broadcast_to(np.arange(_SITES), (_CLUSTERS, _SITES))
+        key = self._recording.plan.key
+        first, second = (
+            spike_sorting.templates(generator(key, f"templates{n}"), p, every)
+            for n, p in enumerate(self.probes)
+        )
+        empty = np.zeros_like(first)
+        return np.concatenate(
+            [np.concatenate([first, empty], axis=2), np.concatenate([empty, second], axis=2)]
+        )
+
+    def annotation(self) -> str:
+        """Phy's judgement of each cluster: 2 a good unit, 1 several units."""
+        labels = [label for p in self.probes for label in p.cluster_labels]
+        return "annotation\n" + "".join("2\n" if label == "good" else "1\n" for label in labels)
+
+
+def tutorial_files(recording: Recording) -> Files:
+    """Subject clns0730, 2018-08-24: 29 dataset types, one file each, none in a
+    collection: in the real test database too its files are in the session's own folder.
+    """
+    return {
+        **_channels_and_probes(),
+        **_spikes_and_clusters(_TwoProbes(recording)),
+        **eye(recording, ""),
+        **_piezo(recording),
+        "_ibl_wheel.position.npy": lambda: _even_wheel(recording),
+        "licks.times.npy": lambda: recording.licks,
+        "spontaneous.intervals.npy": lambda: np.array([[0.0, 2.0], [560.0, 600.0]]),
+        "notes.md": lambda: (
+            "# clns0730, 2018-08-24\n\nTwo probes. The mouse was calm; the wheel was turned "
+            "throughout.\nThe last 40 s are without stimulus.\n"
+        ),
+    }
+
+
+def flowers_files(recording: Recording) -> Files:
+    """Subject flowers, 2018-07-13: behaviour only."""
+
+    def trials() -> behaviour.Trials:
+        return recording.trials
+
+    return {
+        "alf/_ibl_trials.choice.npy": lambda: trials().choice,
+        "alf/_ibl_trials.contrastLeft.npy": lambda: trials().contrast_left,
+        "alf/_ibl_trials.contrastRight.npy": lambda: trials().contrast_right,
+        "alf/_ibl_trials.feedbackType.npy": lambda: trials().feedback_type,
+        "alf/_ibl_trials.intervals.npy": lambda: trials().intervals,
+        "alf/_ibl_trials.response_times.npy": lambda: trials().response,
+        "alf/_ibl_trials.stimOn_times.npy": lambda: trials().stim_on,
+        "alf/_ibl_wheel.position.npy": lambda: recording.wheel[1],
+        "alf/_ibl_wheel.timestamps.npy": lambda: recording.wheel[0],
+        "alf/licks.times.npy": lambda: recording.licks,
+    }
+
+
+def _channels_and_probes() -> Files:
+    count = len(_PROBES) * _SITES
+    sites = spike_sorting.sites(_SITES)
+    return {
+        "channels.brainLocation.tsv": lambda: brain_location(
+            np.concatenate([sites[:, 1]] * len(_PROBES))
+        ),
+        "channels.probe.npy": lambda: np.repeat(np.arange(len(_PROBES)), _SITES),
+        "channels.rawRow.npy": lambda: np.tile(np.arange(_SITES), len(_PROBES)),
+        "channels.site.npy": lambda: np.tile(np.arange(_SITES), len(_PROBES)),
+        "channels.sitePositions.npy": lambda: np.tile(sites, (len(_PROBES), 1)).reshape(count, 2),
+        "probes.description.tsv": lambda: "description\n" + "".join(f"{p}\n" for p in _PROBES),
+        # entry point and direction: x, y in mm from bregma, depth in mm, three angles in degrees
+        "probes.insertion.npy": lambda: np.array(
+            [[-2.2, -2.0, 3.8, 15.0, 0.0, 0.0], [2.1, -2.1, 3.7, 15.0, 180.0, 0.0]]
+        ),
+        "probes.rawFilename.tsv": lambda: (
+            "rawFilename\n"
+            + "".join(f"clns0730_2018-08-24_g0_t0.imec{n}.ap.bin\n" for n in range(len(_PROBES)))
+        ),
+        "probes.sitePositions.npy": lambda: np.stack([sites] * len(_PROBES)),
+    }
+
+
+def _spikes_and_clusters(both: _TwoProbes) -> Files:
+    return {
+        "clusters._phy_annotation.tsv": both.annotation,
+        "clusters.depths.npy": lambda: both.clusters("cluster_depths"),
+        "clusters.peakChannel.npy": lambda: both.clusters("cluster_channels", _SITES),
+        "clusters.probes.npy": lambda: np.repeat(np.arange(len(_PROBES)), _CLUSTERS),
+        "clusters.templateWaveforms.npy": both.waveforms,
+        "clusters.waveformDuration.npy": lambda: np.abs(both.clusters("cluster_peak_to_trough")),
+        "spikes.amps.npy": lambda: both.spikes("spike_amps"),
+        "spikes.clusters.npy": lambda: both.spikes("spike_clusters", _CLUSTERS),
+        "spikes.depths.npy": lambda: both.spikes("spike_depths"),
+        "spikes.times.npy": lambda: both.spikes("spike_times"),
+    }
+
+
+def _piezo(recording: Recording) -> Files:
+    def timestamps() -> Array:
+        return np.arange(0.0, recording.duration, 1 / 200)
+
+    return {
+        "_ibl_lickPiezo.raw.npy": lambda: behaviour.make_piezo(
+            generator(recording.plan.key, "piezo"), timestamps(), recording.licks
+        ),
+        "_ibl_lickPiezo.timestamps.npy": timestamps,
+    }
+
+
+def _even_wheel(recording: Recording) -> Array:
+    """The wheel at 100 samples a second: this session has no ``_ibl_wheel.timestamps``."""
+    timestamps, position = recording.wheel
+    even: Array = np.interp(np.arange(0.0, recording.duration, 0.01), timestamps, position)
+    return even

@@ -1,0 +1,1 @@
+"""From which server a file is downloaded, and within which limits."""

@@ -1,0 +1,1 @@
+"""Small things of the operating system: files, locks, processes, SQLite."""

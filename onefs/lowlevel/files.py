@@ -1,0 +1,119 @@
+"""Files by their descriptors.
+
+Python's file objects ask the system three to six things about each file that they open, and with
+each a thread gives the interpreter to others and waits for it again: where many threads handle many
+small files, that is most of their time.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+#: bytes that a small file has at most
+SMALL_FILE_BYTES = 1 << 16
+
+
+class HasFileno(Protocol):
+    """A file, pipe or socket."""
+
+    def fileno(self) -> int:
+        """Return its descriptor."""
+
+
+def read_small_file(path: str) -> bytes:
+    """All bytes of a file of at most SMALL of them. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, SMALL_FILE_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def open_or_create(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a file, made if need be: for its owner, and for whom its folder is open to.
+
+    It has its folder's group then, and what group and others may do with the folder, whatever the
+    umask is. A symbolic link is not followed. Raises OSError.
+    """
+    flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        inherit_permissions(descriptor, os.stat(os.path.dirname(path) or "."), 0o666)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def make_folder(path: Path, root: Path) -> None:
+    """Make a folder and those above it, where they are not there yet. Raises OSError.
+
+    What lies below ``root`` has its parent's group, and what group and others may do with that;
+    all others are for their owner only. The umask has no say.
+    """
+    missing = []
+    at = path
+    while not at.is_dir():
+        missing.append(at)
+        at = at.parent
+    for folder in reversed(missing):
+        with suppress(FileExistsError):  # another process is doing the same
+            folder.mkdir(mode=0o700)
+            if root in folder.parents:
+                inherit_permissions(folder, folder.parent.stat(), 0o2777)
+
+
+def inherit_permissions(made: int | Path, folder: os.stat_result, max_mode: int) -> None:
+    """Give what lies in a folder the folder's group, and its permissions as far as ``most``.
+
+    Those of another user stay as they are.
+    """
+    shared = folder.st_mode & 0o2077 & max_mode
+    if not shared & 0o77:  # it was made for its owner only
+        return
+    with suppress(PermissionError):
+        if not folder.st_mode & stat.S_ISGID:
+            os.chown(made, -1, folder.st_gid)
+        os.chmod(made, 0o700 & max_mode | shared)
+
+
+@contextmanager
+def open_new_file(path: str | os.PathLike[str]) -> Iterator[int]:
+    """A new, empty file's descriptor (see :func:`open_or_create`). Raises OSError."""
+    descriptor = open_or_create(path, os.O_WRONLY | os.O_TRUNC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def wait_readable(file: int | HasFileno, seconds: float) -> bool:
+    """Wait until a pipe or socket can be read, or has ended; False when that takes too long.
+
+    Unlike ``select.select`` it works in a process that has more than 1,024 files open.
+    """
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    return bool(poll.poll(max(0.0, seconds) * 1000))
+
+
+def fsync_folder(path: str | os.PathLike[str]) -> None:
+    """Have the names in a folder on the disk for good. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: memoryview, offset: int) -> None:
+    """Write bytes where they belong, all of them: a disk that gets full takes some first."""
+    while data:
+        count = os.pwrite(descriptor, data, offset)
+        data, offset = data[count:], offset + count

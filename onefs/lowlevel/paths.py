@@ -1,0 +1,40 @@
+"""Absolute paths, also where the working directory was deleted."""
+
+from __future__ import annotations
+
+import os
+
+from onefs.errors import UsageError
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """Return ``path`` from the root on, with ``~`` as the home folder; links stay.
+
+    Raises UsageError for a relative path where the working directory was deleted.
+    """
+    text = os.path.expanduser(os.fspath(path))
+    try:
+        return os.path.abspath(text)
+    except FileNotFoundError as error:
+        raise _deleted_folder_error(text) from error
+
+
+def absolute_as_written(path: str) -> str:
+    """Return a relative ``path`` from the root on, its ``..`` and links as they are written.
+
+    Raises as :func:`absolute`.
+    """
+    try:
+        return os.path.join(os.getcwd(), path)
+    except FileNotFoundError as error:
+        raise _deleted_folder_error(path) from error
+
+
+def resolved(path: str | os.PathLike[str]) -> str:
+    """Return ``path`` from the root on, without links. Raises as :func:`absolute`."""
+    return os.path.realpath(absolute(path))
+
+
+def _deleted_folder_error(text: str) -> UsageError:
+    folder = os.environ.get("PWD") or "the current folder"
+    return UsageError(f"{folder} was deleted, and {text} is a path in it: change to another folder")

@@ -1,0 +1,154 @@
+"""From a file to what it holds: by the file's extension, and never by running what is in it.
+
+=====================================  ====================================================
+``.npy``                               numpy array
+``.npz``                               dict of arrays
+``.json``                              what it says
+``.jsonable``                          list, one item a line
+``.csv``, ``.tsv``, ``.htsv``, ``.ssv``  pandas DataFrame
+``.pqt``, ``.parquet``                 pandas DataFrame
+anything else                          the Path
+=====================================  ====================================================
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from onefs.errors import MissingLibrary, reason_of
+from onefs.one import text_files, text_tables
+from onefs.one.headers import numpy_header_options
+from onefs.one.warn import warn
+
+_PARQUET_SUFFIXES = (".pqt", ".parquet")
+
+
+class UnreadableFile(Exception):
+    """A file that its reader does not understand; the message says why."""
+
+
+def read_file(path: Path, *, mmap: bool = False) -> Any:
+    """What a file holds; its Path when there is no reader for it.
+
+    With ``mmap`` an ``.npy`` file is mapped, not read. Raises MissingLibrary for a table when
+    pandas is not installed, and Unreadable for a file that is not what its name says.
+    """
+    suffix = path.suffix.lower()
+    reader = _READERS.get(suffix)
+    if reader is None:
+        return path
+    try:
+        if suffix != ".jsonable" and path.stat().st_size == 0:
+            raise UnreadableFile("the file is empty")
+        return reader(path, mmap)
+    except (MissingLibrary, UnreadableFile):
+        raise
+    except Exception as error:
+        # readers raise whatever they like for a file that is not of their kind
+        raise UnreadableFile(f"{type(error).__name__}: {reason_of(error, path)}") from error
+
+
+def _read_npy(path: Path, mmap: bool) -> Any:
+    import numpy as np
+
+    with _explain_pickled(path):
+        return np.load(
+            path, mmap_mode="r" if mmap else None, allow_pickle=False, **numpy_header_options()
+        )
+
+
+def _read_npz(path: Path, mmap: bool) -> Any:
+    import numpy as np
+
+    with (
+        _explain_pickled(path),
+        np.load(path, allow_pickle=False, **numpy_header_options()) as archive,
+    ):
+        return {name: archive[name] for name in archive.files}
+
+
+@contextmanager
+def _explain_pickled(path: Path) -> Iterator[None]:
+    """Have numpy's refusal to unpickle say what to do."""
+    try:
+        yield
+    except ValueError as error:
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
+            raise UnreadableFile(_pickled_message(path)) from error
+        raise
+
+
+def _pickled_message(path: Path) -> str:
+    return (
+        "it holds Python objects, and to read these may run any code: if you trust the file, "
+        f"numpy.load({path.name!r}, allow_pickle=True) reads it"
+    )
+
+
+def _read_json(path: Path, mmap: bool) -> Any:
+    return json.loads(_read_text(path))
+
+
+def _read_jsonable(path: Path, mmap: bool) -> Any:
+    items = []
+    # only \n ends a line: JSON may hold what str.splitlines() takes for an end
+    for number, line in enumerate(_read_text(path).split("\n"), 1):
+        try:
+            if line.strip(" \t\r"):
+                items.append(json.loads(line))
+        except ValueError as error:
+            raise UnreadableFile(f"line {number} is no JSON: {error}") from error
+    return items
+
+
+def _read_text(path: Path) -> str:
+    return path.read_bytes().decode(_detect_encoding(path))
+
+
+def _detect_encoding(path: Path) -> str:
+    """The encoding of a text; a warning says when it is only likely."""
+    encoding = text_files.encoding_of(path)
+    if text_files.is_guess(encoding):
+        warn(f"{path} is no UTF-8 text: it is read as {encoding}")
+    return encoding
+
+
+def _read_text_table(path: Path, mmap: bool) -> Any:
+    pandas = _import_pandas(path)  # before a warning about the encoding
+    return text_tables.read_table(pandas, path, _detect_encoding(path))
+
+
+def _read_parquet(path: Path, mmap: bool) -> Any:
+    try:
+        import pyarrow  # noqa: F401 - pandas reads parquet with it
+    except ImportError as error:
+        raise _missing_pandas(path) from error
+    return _import_pandas(path).read_parquet(path)
+
+
+def _import_pandas(path: Path) -> Any:
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise _missing_pandas(path) from error
+    return pd
+
+
+def _missing_pandas(path: Path) -> MissingLibrary:
+    return MissingLibrary(
+        f'{path.name} is a table, for which pandas is needed: pip install "onefs[pandas]"'
+    )
+
+
+_READERS: Mapping[str, Callable[[Path, bool], Any]] = {
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".json": _read_json,
+    ".jsonable": _read_jsonable,
+    **dict.fromkeys(text_files.SEPARATORS, _read_text_table),
+    **dict.fromkeys(_PARQUET_SUFFIXES, _read_parquet),
+}

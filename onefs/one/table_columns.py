@@ -1,0 +1,65 @@
+"""Attributes that are columns of a table: ``trials.choice`` in ``_ibl_trials.table.pqt``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from onefs import alf
+from onefs.model import Dataset
+
+_TYPE_PATTERN = re.compile(
+    r"(?P<namespace>_[a-zA-Z0-9]+_)?(?P<object>[^.]+)\.(?P<attribute>.+)", re.DOTALL
+)
+_NUMBER_SUFFIX = re.compile(r"_[0-9]+\Z")
+
+
+class TypeParts(NamedTuple):
+    """A dataset type taken apart; the namespace may be ''."""
+
+    namespace: str
+    object: str
+    attribute: str
+
+
+def parse_type(dataset_type: str) -> TypeParts | None:
+    """The parts of ``[_namespace_]object.attribute``, or None."""
+    match = _TYPE_PATTERN.fullmatch(dataset_type)
+    return TypeParts(*match.groups(default="")) if match is not None else None
+
+
+def can_hold(table: Dataset, wanted: TypeParts) -> bool:
+    """Whether a dataset is a table of the object; of the wanted namespace, where both have one."""
+    for name in map(parse_type, (table.dataset_type, alf.dataset_type(table.name))):
+        if name is None or (name.object, name.attribute) != (wanted.object, "table"):
+            continue
+        if "" in (name.namespace, wanted.namespace) or name.namespace == wanted.namespace:
+            return True
+    return False
+
+
+def column_array(table: Any, attribute: str) -> Any:
+    """The array of an attribute, or None; ``intervals`` is ``intervals_0`` and ``intervals_1``.
+
+    ``table`` is a DataFrame.
+    """
+    import numpy as np
+
+    if attribute in table.columns:
+        return table[attribute].to_numpy()
+    parts = list(_numbered_columns(table, attribute))
+    return np.column_stack([table[name].to_numpy() for name in parts]) if len(parts) > 1 else None
+
+
+def attribute_names(table: Any) -> list[str]:
+    """The attributes that a table has columns of, sorted."""
+    return sorted({_NUMBER_SUFFIX.sub("", str(name)) for name in table.columns})
+
+
+def _numbered_columns(table: Any, attribute: str) -> Iterator[str]:
+    """The columns ``<attribute>_0``, ``<attribute>_1`` ... as far as there are any."""
+    number = 0
+    while (name := f"{attribute}_{number}") in table.columns:
+        yield name
+        number += 1

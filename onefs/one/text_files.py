@@ -1,0 +1,101 @@
+"""Text files: which encoding they have, and whether the first row of a table names its columns."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+#: the separator of each kind of table
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".htsv": "\t", ".ssv": " "}
+
+#: bytes that are decoded at once
+_CHUNK_BYTES = 2**20
+#: what no table or JSON text holds: most bytes that are no text have some of it
+_CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
+#: a number, or a moment as Bonsai writes it
+_NUMBER_OR_TIME = re.compile(
+    r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)"
+    r"|\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?",
+    re.ASCII | re.IGNORECASE,
+)
+#: tables of IBL's rigs, which have no row of names
+_RIG_FILE = re.compile(r"_iblrig_.*\.(raw|timestamps)\b.*", re.DOTALL)
+
+
+def encoding_of(path: Path) -> str:
+    """The encoding of a text file; latin-1 or cp1252 for bytes that may be, and are no Unicode.
+
+    Raises ValueError when the file holds no text.
+    """
+    with path.open("rb") as file:
+        encoding = _encoding_by_first_bytes(file.read(4))
+    try:
+        _check_decodable(path, encoding)
+    except UnicodeDecodeError as error:
+        if encoding != "utf-8":
+            raise ValueError(f"it begins like {encoding} text and is none") from error
+    else:
+        return encoding
+    for guess in ("latin-1", "cp1252"):
+        if _is_text(path, guess):
+            return guess
+    raise ValueError("it is no text: neither UTF-8, UTF-16, latin-1 nor cp1252")
+
+
+def decode_beginning(raw: bytes) -> str:
+    """The text of a file's first bytes, which may end inside a character."""
+    try:
+        return codecs.getincrementaldecoder(_encoding_by_first_bytes(raw[:4]))().decode(raw)
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def is_guess(encoding: str) -> bool:
+    """Whether an encoding of :func:`encoding_of` is only likely."""
+    return encoding in ("latin-1", "cp1252")
+
+
+def rows_of(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
+    """The rows of a table that are not blank, in fields. ``lines`` keep their ends."""
+    return (row for row in csv.reader(lines, delimiter=separator) if row)
+
+
+def has_column_names(name: str, fields: list[str]) -> bool:
+    """Whether the first row of a table holds the names of its columns.
+
+    ``.ssv`` tables and those of IBL's rigs may have no such row: then it holds a number or a
+    time. Other tables always have one.
+    """
+    if not (name.lower().endswith(".ssv") or _RIG_FILE.fullmatch(name)):
+        return True
+    return not any(_NUMBER_OR_TIME.fullmatch(field.strip()) for field in fields)
+
+
+def _encoding_by_first_bytes(first: bytes) -> str:
+    """The encoding that four bytes tell: by a byte order mark, or by zeros."""
+    return json.detect_encoding(first)
+
+
+def _is_text(path: Path, encoding: str) -> bool:
+    try:
+        _check_decodable(path, encoding, without=_CONTROL_CHARACTERS)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_decodable(path: Path, encoding: str, without: re.Pattern[str] | None = None) -> None:
+    """Raise ValueError unless the whole file is text of the encoding."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    with path.open("rb") as file:
+        while True:
+            raw = file.read(_CHUNK_BYTES)
+            text = decoder.decode(raw, final=not raw)
+            if without is not None and without.search(text):
+                raise ValueError("control characters")
+            if not raw:
+                return

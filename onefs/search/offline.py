@@ -1,0 +1,178 @@
+"""What the catalogue alone can say of a search: the check of an answer, and an answer offline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any, Literal
+
+from onefs.alyx.parsing import Row
+from onefs.catalogue.storage.database import CatalogueDatabase
+from onefs.model import Session
+from onefs.search.vocabulary import Query, nearest_name_hint
+
+RowTest = Callable[[Row, tuple[str, ...]], bool]
+
+#: the terms that the catalogue can answer by itself
+OFFLINE_TERMS = (
+    "dataset_types", "date_range", "lab", "number", "subject", "task_protocol", "project",
+    "dataset_names",
+)  # fmt: skip
+
+#: terms of which a part of the name is enough
+_SUBSTRING_TERMS = frozenset({"location", "project"})
+
+
+def is_match(row: Row, query: Query) -> bool:
+    """Whether a row fulfils the terms that can be seen in it.
+
+    Servers of another age know fewer filters, and ignore those that they do not know.
+    """
+    return all(
+        _ROW_TESTS[name](row, values)
+        for name, values in query.values
+        if name in _ROW_TESTS and _is_visible_in(name, row)
+    )
+
+
+def search_catalogue(
+    database: CatalogueDatabase, query: Query, limit: int | None = None
+) -> list[str]:
+    """The eids of known sessions that fulfil a query of :data:`OFFLINE_TERMS` only; latest first."""
+    conditions, values = ["1"], list[object]()
+    having: list[tuple[Literal["dataset_type", "name"], str]] = []
+    for name, wanted in query.values:
+        if (column := _DATASET_COLUMNS.get(name)) is not None:
+            having.extend((column, value) for value in wanted)
+            continue
+        condition, given = _SQL_CONDITIONS[name](database, wanted)
+        conditions.append(condition)
+        values.extend(given)
+    found = database.find_sessions(" AND ".join(conditions), values, having)
+    return [eid for _, _, eid in found[:limit]]
+
+
+def row_of_session(session: Session, url: str) -> Row:
+    """A known session as Alyx would show it in a list."""
+    moment = datetime.fromtimestamp(session.start_time, timezone.utc).replace(tzinfo=None)
+    return {
+        "id": session.eid,
+        "subject": session.subject,
+        "start_time": moment.isoformat() if session.start_time else f"{session.date}T00:00:00",
+        "number": session.number if session.number >= 0 else None,
+        "lab": session.lab,
+        "projects": list(session.projects),
+        "url": f"{url}/sessions/{session.eid}",
+        "task_protocol": session.task_protocol,
+    }
+
+
+def suggest_names(
+    database: CatalogueDatabase,
+    query: Query,
+    tables: Callable[[str], Sequence[str] | None] = lambda _: None,
+) -> str:
+    """What a search that found nothing may have meant; '' when every name is known.
+
+    ``tables`` gives all names of a term, or None where they cannot be had; then the names that the
+    catalogue has met are all that is compared, which says nothing of a name without a near one.
+    """
+    for name, values in query.values:
+        if name == "dataset_names":
+            for value in set(values) & set(database.dataset_types()):
+                return f"{value!r} is a dataset type, not the name of a file: use dataset_types"
+        complete = tables(name)
+        names = _names_in_catalogue(database, name) if complete is None else complete
+        holds = _has_any_of if name in _SUBSTRING_TERMS else _is_any_of
+        for value in values:
+            if (complete is None and not names) or any(holds(each, (value,)) for each in names):
+                continue
+            near = nearest_name_hint(value, names)
+            if near or complete is not None:
+                return f"{name} {value!r} is not known{near}"
+    return ""
+
+
+def _names_in_catalogue(database: CatalogueDatabase, term: str) -> list[str]:
+    """The names of a term that the catalogue has met."""
+    if term in ("lab", "subject"):
+        return database.distinct_values("sessions", term)
+    return database.distinct_values("datasets", "dataset_type") if term == "dataset_types" else []
+
+
+def _is_visible_in(name: str, row: Mapping[str, Any]) -> bool:
+    """Whether rows of this server's age have what the term is about."""
+    columns = {
+        "lab": ("lab",),
+        "project": ("projects", "project"),
+        "task_protocol": ("task_protocol",),
+    }
+    return name not in columns or any(column in row for column in columns[name])
+
+
+def _is_any_of(text: str, wanted: tuple[str, ...]) -> bool:
+    """The whole text, in any case, as Alyx compares names."""
+    return text.casefold() in map(str.casefold, wanted)
+
+
+def _text_in_column(row: Row, column: str) -> str:
+    value = row.get(column)
+    return value if isinstance(value, str) else ""
+
+
+def _has_any_of(text: str, wanted: tuple[str, ...]) -> bool:
+    return any(part.casefold() in text.casefold() for part in wanted)
+
+
+def _project_names(row: Row) -> list[str]:
+    found = row.get("projects", row.get("project"))
+    return [str(each) for each in found] if isinstance(found, list) else [str(found)]
+
+
+_ROW_TESTS: Mapping[str, RowTest] = {
+    "lab": lambda row, wanted: _is_any_of(_text_in_column(row, "lab"), wanted),
+    "subject": lambda row, wanted: _is_any_of(_text_in_column(row, "subject"), wanted),
+    "number": lambda row, wanted: str(row.get("number")) in wanted,
+    "date_range": lambda row, wanted: (
+        wanted[0] <= _text_in_column(row, "start_time")[:10] <= wanted[1]
+    ),
+    "task_protocol": lambda row, wanted: _has_any_of(_text_in_column(row, "task_protocol"), wanted),
+    "project": lambda row, wanted: any(_has_any_of(name, wanted) for name in _project_names(row)),
+}
+
+SqlCondition = Callable[[CatalogueDatabase, tuple[str, ...]], tuple[str, list[object]]]
+
+
+def _distinct_value_condition(
+    column: str, holds: Callable[[str, tuple[str, ...]], bool]
+) -> SqlCondition:
+    """A column has few values: which of them will do is found out first, as Alyx compares."""
+
+    def make(database: CatalogueDatabase, wanted: tuple[str, ...]) -> tuple[str, list[object]]:
+        known = [
+            text for text in database.distinct_values("sessions", column) if holds(text, wanted)
+        ]
+        return f"{column} IN (SELECT value FROM json_each(?))", [json.dumps(known)]
+
+    return make
+
+
+#: terms about the datasets of a session, all of which it has, and their columns
+_DATASET_COLUMNS: Mapping[str, Literal["dataset_type", "name"]] = {
+    "dataset_types": "dataset_type",
+    "dataset_names": "name",
+}
+_SQL_CONDITIONS: Mapping[str, SqlCondition] = {
+    "lab": _distinct_value_condition("lab", _is_any_of),
+    "subject": _distinct_value_condition("subject", _is_any_of),
+    "task_protocol": _distinct_value_condition("task_protocol", _has_any_of),
+    "project": _distinct_value_condition(
+        "projects", lambda text, wanted: any(_has_any_of(name, wanted) for name in text.split(","))
+    ),
+    "number": lambda _, wanted: (
+        f"number IN ({', '.join('?' * len(wanted))})",
+        [int(value) for value in wanted],
+    ),
+    "date_range": lambda _, wanted: ("date BETWEEN ? AND ?", list(wanted)),
+}

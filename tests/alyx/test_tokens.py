@@ -1,0 +1,57 @@
+"""Which token is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from onefs.alyx.auth import FixedToken, StoredToken
+from onefs.config.credentials import CredentialStore
+from onefs.config.settings import Settings
+from onefs.errors import AlyxCredentials
+
+URL = "https://alyx.example.org"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(URL, "ada", "", tmp_path / "cache", tmp_path / "state")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[CredentialStore]:
+    return CredentialStore(tmp_path / "config" / "credentials.json")
+
+
+def test_a_given_token_stays() -> None:
+    assert FixedToken("t").current_token() == "t"
+    assert FixedToken("t").renew("t") is None
+
+
+def test_a_new_login_is_taken_up(settings: Settings, store: CredentialStore) -> None:
+    store.set_token(URL, "ada", "old")
+    token = StoredToken(settings, store, {})
+    assert token.current_token() == "old"
+    assert token.renew("old") is None
+    store.set_token(URL, "ada", "new")
+    assert token.renew("old") == "new"
+    assert token.current_token() == "new"
+
+
+def test_without_a_login(settings: Settings, store: CredentialStore) -> None:
+    token = StoredToken(settings, store, {})
+    with pytest.raises(AlyxCredentials, match="onefs login"):
+        token.current_token()
+    store.set_token(URL, "ada", "new")
+    assert token.current_token() == "new"
+
+
+def test_a_kept_token_stands_in_for_a_refused_variable(
+    settings: Settings, store: CredentialStore
+) -> None:
+    store.set_token(URL, "ada", "kept")
+    token = StoredToken(settings, store, {"ONEFS_TOKEN": "variable"})
+    assert token.current_token() == "variable"
+    assert token.renew("variable") == "kept"

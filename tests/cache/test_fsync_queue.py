@@ -1,0 +1,140 @@
+"""Small files and power loss: what was not known to be on the disk is verified once more."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from onefs.cache.records import Records, boot_id
+from onefs.model import Dataset
+from tests.content.conftest import Open, place_of
+from tests.content.ranged_file import (
+    dataset_of,
+    read_all,
+    served,
+    some_bytes,
+)
+from tests.running import wait_until
+from tests.scripted_server import ScriptedServer
+
+DATA = some_bytes(30_000)
+ANOTHER_BOOT = "0" * 8 + boot_id()[8:]
+
+
+def _record(cache: Path, dataset: Dataset) -> Path:
+    return cache / ".onefs" / "files" / f"{dataset.id}.json"
+
+
+def _boot(record: Path) -> str:
+    return str(json.loads(record.read_bytes())["boot"])
+
+
+def test_a_file_that_was_synced_is_not_verified_again_after_a_power_loss(
+    open_content: Open,
+) -> None:
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        content = open_content()
+        dataset = dataset_of(server, DATA)
+        assert read_all(content, dataset) == DATA
+        record = _record(content.cache_dir, dataset)
+        before = record.stat().st_ino
+        assert _boot(record) == boot_id()
+        wait_until(lambda: not _boot(record).strip())
+        # where it stands: a new file for each would cost more than the sync
+        assert record.stat().st_ino == before
+        entry = content.store.valid_entry(dataset)
+        assert entry is not None
+        assert entry.boot == ""
+
+
+@pytest.mark.parametrize("boot", [ANOTHER_BOOT, " " * 20 + boot_id()[20:]], ids=["older", "torn"])
+@pytest.mark.parametrize("damaged", [False, True], ids=["whole", "damaged"])
+def test_an_unsynced_file_of_another_boot_is_verified_again(
+    open_content: Open, boot: str, damaged: bool
+) -> None:
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        content = open_content()
+        dataset = dataset_of(server, DATA)
+        path = content.fetch_file(dataset, place_of(dataset))
+        content.close()  # what waits to be synced is
+        record = _record(content.cache_dir, dataset)
+        found = json.loads(record.read_bytes())
+        record.write_text(json.dumps({**found, "boot": boot}))
+        if damaged:
+            as_it_was = path.stat()
+            path.write_bytes(bytes(len(DATA)))
+            os.utime(path, ns=(as_it_was.st_atime_ns, as_it_was.st_mtime_ns))
+        after = open_content(state="after")  # its index is lost, too
+        assert after.cached_path(dataset) is None
+        assert read_all(after, dataset) == DATA
+        assert len(server.requests) == 1 + damaged
+        kept = after.store.valid_entry(dataset)
+        assert kept is not None
+        assert kept.ours == 1
+
+
+def test_only_the_record_that_was_synced_is_marked_as_synced(
+    tmp_path: Path, open_content: Open
+) -> None:
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        content = open_content()
+        dataset = dataset_of(server, DATA)
+        read_all(content, dataset)
+        entry = content.store.valid_entry(dataset)
+        assert entry is not None
+        for folder in ("files", "marks"):
+            (tmp_path / folder).mkdir()
+        records = Records(tmp_path / "files", tmp_path / "marks")
+        meant = replace(entry, boot=ANOTHER_BOOT)
+        assert not records.mark_synced(meant)  # there is none
+        records.put(replace(meant, inode=entry.inode + 1))
+        assert not records.mark_synced(meant)
+        assert records.get(dataset.id) == replace(meant, inode=entry.inode + 1)
+        records.put(meant)
+        assert records.mark_synced(meant)
+        assert records.get(dataset.id) == replace(meant, boot="")
+        assert not records.mark_synced(meant)  # it is settled already
+
+
+def test_an_old_row_does_not_vouch_for_a_new_file(open_content: Open) -> None:
+    """A file system may give the new file the inode of the one that was removed."""
+    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
+        content = open_content()
+        dataset = dataset_of(server, DATA)
+        path = content.fetch_file(dataset, place_of(dataset))
+        wait_until(
+            lambda: (entry := content.store.valid_entry(dataset)) is not None and not entry.boot
+        )
+        path.unlink()
+        content.fetch_file(dataset, place_of(dataset))
+        row = content._index.get(dataset.id)
+        assert row is not None
+        assert row == content.store.recorded_entry(dataset)
+        assert row.boot == boot_id()
+
+
+def test_a_thread_that_cannot_be_started_delays_the_sync_only(
+    open_content: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ScriptedServer({"/a.b.npy": served(DATA), "/c.d.npy": served(DATA)}) as server:
+        content = open_content()
+        first, second = dataset_of(server, DATA), dataset_of(server, DATA, "/c.d.npy")
+        start = threading.Thread.start
+
+        def refuse(thread: threading.Thread) -> None:
+            if thread.name == "onefs-sync":
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            assert read_all(content, first) == DATA
+        assert read_all(content, second) == DATA
+        for dataset in (first, second):
+            record = _record(content.cache_dir, dataset)
+            wait_until(lambda record=record: not _boot(record).strip())

@@ -1,0 +1,156 @@
+"""A record that is replaced takes with it the file that it was about: none of ours is orphaned."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from onefs.cache.records import boot_id
+from onefs.content.content import Content
+from onefs.model import Dataset
+from tests.content.conftest import Open, make_rejected, place_of
+from tests.content.ranged_file import (
+    BLOCK,
+    dataset_of,
+    read_all,
+    served,
+    some_bytes,
+)
+from tests.scripted_server import ScriptedServer
+
+OLD = some_bytes(3 * BLOCK + 17)
+NEW = some_bytes(3 * BLOCK + 17, seed=2)
+ANOTHER_BOOT = "0" * 8 + boot_id()[8:]
+
+SIZES = pytest.mark.parametrize("small_file", [0, 1 << 30], ids=["blocks", "whole"])
+
+
+def is_only_file(content: Content, dataset: Dataset, data: bytes) -> None:
+    """The file is at its ONE path, and nothing else is kept or counted."""
+    assert content.cached_path(dataset) == content.store.final_path(place_of(dataset))
+    assert content.store.final_path(place_of(dataset)).read_bytes() == data
+    for folder in ("aside", "rejected"):
+        assert list((content.store.private_folder / folder).iterdir()) == []
+    assert content.total_bytes() == content.store.measure_usage()
+    assert len(data) <= content.total_bytes() < len(data) + 4096
+
+
+@SIZES
+def test_the_old_version_is_removed_when_the_new_one_is_bad_at_first(
+    open_content: Open, small_file: int
+) -> None:
+    """The database has the new md5 before the file server has the new bytes."""
+    now = [OLD]
+    with ScriptedServer({"/a.b.npy": lambda talk: served(now[0])(talk)}) as server:
+        content = open_content(small_file=small_file, strict=True)
+        old, new = dataset_of(server, OLD), dataset_of(server, NEW)
+        assert read_all(content, old) == OLD
+        make_rejected(content, new)
+        # whoever reads the folder without onefs must not get the old version for the new one
+        assert not content.store.final_path(place_of(old)).exists()
+        content.admin.clear_rejection(new)
+        now[0] = NEW
+        again = open_content(small_file=small_file, strict=True)  # which remembers no failure
+        assert read_all(again, new) == NEW
+        is_only_file(again, new, NEW)
+
+
+@SIZES
+def test_rejected_bytes_are_removed_when_the_database_is_corrected(
+    open_content: Open, small_file: int
+) -> None:
+    with ScriptedServer({"/a.b.npy": served(NEW)}) as server:
+        content = open_content(small_file=small_file, strict=True)
+        make_rejected(content, dataset_of(server, NEW, md5="0" * 32))
+        asked = len(server.requests)
+        right = dataset_of(server, NEW)
+        assert read_all(content, right) == NEW
+        assert len(server.requests) == asked  # they are what it describes now
+        is_only_file(content, right, NEW)
+
+
+@SIZES
+def test_a_host_with_an_old_listing_costs_other_hosts_no_download(
+    open_content: Open, small_file: int
+) -> None:
+    """Two hosts share the folder, and the listing of one is of before the file was replaced."""
+    with ScriptedServer({"/a.b.npy": served(NEW)}) as server:
+        fresh = open_content(small_file=small_file, strict=True)
+        late = open_content(small_file=small_file, strict=True, state="other")
+        new = dataset_of(server, NEW)
+        assert read_all(fresh, new) == NEW
+        make_rejected(late, dataset_of(server, OLD))
+        asked = len(server.requests)
+        assert read_all(fresh, new) == NEW
+        assert len(server.requests) == asked
+        is_only_file(fresh, new, NEW)
+
+
+@SIZES
+def test_what_the_user_has_accepted_is_not_removed(open_content: Open, small_file: int) -> None:
+    with ScriptedServer({"/c.d.npy": served(NEW)}) as server:
+        content = open_content(small_file=small_file, strict=True)
+        accepted = dataset_of(server, NEW, "/c.d.npy", md5="0" * 32)
+        make_rejected(content, accepted)
+        content.accept(accepted, place_of(accepted))
+        make_rejected(content, replace(accepted, md5="1" * 32))
+        assert content.store.final_path(place_of(accepted)).read_bytes() == NEW
+
+
+@pytest.mark.parametrize("day", ["2020-01-01", "2199-01-01"], ids=["past", "future"])
+def test_a_file_cut_by_a_power_loss_is_still_owned_by_the_cache(
+    open_content: Open, day: str
+) -> None:
+    with ScriptedServer({"/a.b.npy": served(OLD)}) as server:
+        content = open_content()
+        dataset = dataset_of(server, OLD)
+        at = ("lab", "subject", day, *place_of(dataset)[3:])
+        path = content.fetch_file(dataset, at)
+        modified = path.stat().st_mtime
+        content.close()
+        _as_of_another_boot(content, dataset)
+        os.truncate(path, 4096)
+        os.utime(path, (0, modified))  # as it was set when it was published
+        after = open_content(state="after")
+        counted = after.total_bytes()
+        assert after.fetch_file(dataset, at).read_bytes() == OLD
+        assert len(server.requests) == 2
+        assert after.cached_path(dataset) == path
+        assert list((after.store.private_folder / "aside").iterdir()) == []
+        assert after.total_bytes() == counted  # as much as it was counted with before
+
+
+def test_a_file_edited_before_it_was_synced_is_not_owned_by_the_cache(open_content: Open) -> None:
+    with ScriptedServer({"/a.b.npy": served(OLD)}) as server:
+        content = open_content()
+        dataset = dataset_of(server, OLD)
+        path = content.fetch_file(dataset, place_of(dataset))
+        content.close()
+        _as_of_another_boot(content, dataset)
+        with path.open("r+b") as file:  # in place: it is the same file, of a later date
+            file.write(b"theirs")
+        after = open_content(state="after")
+        assert read_all(after, dataset) == OLD
+        assert path.read_bytes()[:6] == b"theirs"
+
+
+def _as_of_another_boot(content: Content, dataset: Dataset) -> None:
+    record: Path = content.cache_dir / ".onefs" / "files" / f"{dataset.id}.json"
+    record.write_text(json.dumps({**json.loads(record.read_bytes()), "boot": ANOTHER_BOOT}))
+
+
+def test_a_file_of_another_program_stays(open_content: Open) -> None:
+    with ScriptedServer({"/a.b.npy": served(NEW)}) as server:
+        content = open_content()
+        dataset = dataset_of(server, NEW)
+        path = content.fetch_file(dataset, place_of(dataset))
+        theirs = path.with_name("theirs")
+        theirs.write_bytes(b"theirs")
+        theirs.replace(path)
+        assert read_all(content, dataset) == NEW
+        assert path.read_bytes() == b"theirs"
+        assert content.cached_path(dataset) == content.store.private_folder / "aside" / dataset.id

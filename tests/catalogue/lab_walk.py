@@ -1,0 +1,29 @@
+"""A whole lab, walked as ``find`` does it: one folder after the other, in order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from onefs.catalogue.catalogue import Catalogue
+from onefs.demo.servers import Servers
+from onefs.model import Session
+
+
+def sessions_of(catalogue: Catalogue, lab: str) -> Iterator[Session]:
+    for subject in catalogue.subjects(lab).value:
+        yield from catalogue.sessions(lab, subject).value
+
+
+def walk(catalogue: Catalogue, lab: str) -> dict[str, int]:
+    """Each session's number of datasets."""
+    assert lab in catalogue.labs().value
+    return {
+        session.eid: len(catalogue.datasets(session).value)
+        for session in sessions_of(catalogue, lab)
+    }
+
+
+def asked(servers: Servers) -> Counter[str]:
+    """How often each list was asked for."""
+    return Counter(request.path.partition("?")[0] for request in servers.requests)

@@ -1,0 +1,195 @@
+"""A walk costs few requests, and what a batch does not bring is not lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from onefs.alyx.auth import FixedToken, fetch_token
+from onefs.alyx.client import MAX_IDS_PER_REQUEST, AlyxClient
+from onefs.alyx.pagination import PAGE_ROWS
+from onefs.catalogue.catalogue import Catalogue
+from onefs.catalogue.prefetch.batches import STALE_COLLECTION_SECONDS
+from onefs.catalogue.prefetch.walk_detector import (
+    BATCH_SUSPENSION_SECONDS,
+    WALK_TIMEOUT_SECONDS,
+    WalkDetector,
+)
+from onefs.catalogue.storage.database import CatalogueDatabase
+from onefs.demo.scaled_laboratory import ScaledLaboratory
+from onefs.demo.servers import Servers
+from onefs.http import Transport
+from onefs.model import Session
+from tests.catalogue.lab_walk import asked, sessions_of, walk
+from tests.running import wait_until
+
+LAB = "lab00"
+Make = Callable[..., Catalogue]
+
+
+@pytest.fixture(scope="module")
+def grown() -> Iterator[Servers]:
+    """A lab of 1,000 sessions of 40 datasets, beside the made laboratory."""
+    with Servers(ScaledLaboratory(1100, 40)) as servers:
+        yield servers
+
+
+@pytest.fixture
+def make(grown: Servers, transport: Transport, tmp_path: Path) -> Iterator[Make]:
+    login = grown.login
+    token = fetch_token(transport, grown.alyx_url, login.username, login.password)
+    made: list[Catalogue] = []
+
+    def build(name: str = "catalogue", **options: object) -> Catalogue:
+        # deadlines that a busy machine keeps too: it is requests that are counted here
+        alyx = AlyxClient(transport, grown.alyx_url, FixedToken(token), deadline=60.0)
+        options = {"deadline": 60.0, **options}
+        made.append(Catalogue(CatalogueDatabase(tmp_path / f"{name}.sqlite"), alyx, **options))  # type: ignore[arg-type]
+        grown.clear_requests()
+        return made[-1]
+
+    yield build
+    for catalogue in made:
+        catalogue.close()
+
+
+@pytest.mark.long  # tests/system/test_costs.py has it through a mount
+def test_a_find_of_a_thousand_sessions_is_sixty_requests_and_then_none(
+    make: Make, grown: Servers
+) -> None:
+    catalogue = make()
+    found = walk(catalogue, LAB)
+    assert len(found) == 1000
+    assert set(found.values()) == {40}
+    assert len(grown.requests) <= 60, asked(grown)
+    assert max(len(request.path) for request in grown.requests) < 4094
+    grown.clear_requests()
+    assert walk(catalogue, LAB) == found
+    assert walk(make(), LAB) == found  # a new process
+    assert grown.requests == []
+
+
+@pytest.mark.long
+def test_a_walk_from_the_end_is_noticed_too(make: Make, grown: Servers) -> None:
+    catalogue = make()
+    for session in reversed(list(sessions_of(catalogue, LAB))):
+        assert len(catalogue.datasets(session).value) == 40
+    assert len(grown.requests) <= 60, asked(grown)
+
+
+def test_one_session_brings_no_other(make: Make, grown: Servers) -> None:
+    catalogue = make()
+    [session, *_] = catalogue.sessions(LAB, f"{LAB}_000").value
+    with ThreadPoolExecutor(40) as pool:
+        found = list(pool.map(lambda _: len(catalogue.datasets(session).value), range(40)))
+    assert found == [40] * 40
+    assert asked(grown)["/datasets"] == 1
+    [path] = [request.path for request in grown.requests if "/datasets" in request.path]
+    assert parse_qs(urlsplit(path).query)["session"] == [session.eid]
+
+
+def test_concurrent_walks_share_the_batches(make: Make, grown: Servers) -> None:
+    """A parallel walk asks for no session twice but for what two batches planned at once."""
+    catalogue = make()
+    sessions = list(sessions_of(catalogue, LAB))[:200]
+    grown.clear_requests()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda session: len(catalogue.datasets(session).value), sessions))
+    assert found == [40] * 200
+    assert asked(grown)["/datasets"] <= 18
+
+
+@pytest.mark.long
+def test_what_is_stale_is_refreshed_in_batches(make: Make, grown: Servers) -> None:
+    now = [time.time()]
+    catalogue = make(clock=lambda: now[0])
+    found = walk(catalogue, LAB)
+    grown.clear_requests()
+    now[0] += 2 * 86400
+    assert walk(catalogue, LAB) == found
+    sessions = list(sessions_of(catalogue, LAB))
+    end = time.monotonic() + 60
+
+    def stale() -> bool:
+        return any(catalogue.datasets(session).fetched_at < now[0] for session in sessions)
+
+    while stale() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not stale()
+    assert asked(grown)["/datasets"] <= 80, asked(grown)
+    assert walk(catalogue, LAB) == found
+
+
+def test_a_slow_walk_over_what_is_stale_is_refreshed_in_batches_too(
+    make: Make, grown: Servers
+) -> None:
+    now = [time.time()]
+    catalogue = make(clock=lambda: now[0])
+    sessions = list(sessions_of(catalogue, LAB))[:200]
+    for session in sessions:
+        catalogue.datasets(session)
+    grown.clear_requests()
+    now[0] += 2 * 86400
+    begun = time.monotonic()
+    for session in sessions:
+        for _ in range(3):  # as who looks at its files one by one
+            catalogue.datasets(session)
+            time.sleep(0.005)
+    took = time.monotonic() - begun
+    wait_until(lambda: catalogue.datasets(sessions[-1]).fetched_at >= now[0])
+    # each is a page of 25, or after a pause
+    assert asked(grown)["/datasets"] <= len(sessions) // 25 + took / STALE_COLLECTION_SECONDS + 2
+
+
+def session(number: int, subject: str = "s") -> Session:
+    return Session(f"00000000-0000-4000-8000-{number:012d}", "lab", subject, "2020-01-01", number)
+
+
+def test_steps_grow_and_end_with_a_pause() -> None:
+    now = [0.0]
+    walks = WalkDetector(lambda: now[0])
+    for _ in range(5):
+        walks.note_dataset_count("lab", 40)
+    assert walks.note_session_miss(session(1)).session_count == 1
+    assert walks.note_session_miss(session(1)).session_count == 1  # the very same one
+    assert walks.note_session_miss(session(2)).session_count == 5
+    step = walks.note_session_miss(session(3))
+    assert (step.session_count, step.across_subjects) == (25, False)
+    assert walks.note_session_miss(session(4, "t")).across_subjects
+    now[0] += WALK_TIMEOUT_SECONDS + 1
+    assert walks.note_session_miss(session(5)).session_count == 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "least", "most"),
+    [
+        ([], 1, 1),
+        ([0, 0], MAX_IDS_PER_REQUEST, MAX_IDS_PER_REQUEST),
+        ([40] * 10, 25, 25),
+        ([20, 60] * 5, 18, 22),
+    ],
+)
+def test_a_page_is_filled_but_not_overfilled(sizes: list[int], least: int, most: int) -> None:
+    walks = WalkDetector(lambda: 0.0)
+    for size in sizes:
+        walks.note_dataset_count("lab", size)
+    assert least <= walks.sessions_per_page("lab") <= most
+    assert PAGE_ROWS == 1000
+
+
+def test_a_server_that_refuses_batches_is_asked_one_by_one() -> None:
+    now = [0.0]
+    walks = WalkDetector(lambda: now[0])
+    walks.note_dataset_count("lab", 40)
+    walks.suspend_batches("lab")
+    for number in range(5):
+        assert walks.note_session_miss(session(number)).session_count == 1
+        assert not walks.note_subject_miss("lab", f"s{number}")
+    assert walks.sessions_per_page("lab") == 1
+    now[0] += BATCH_SUSPENSION_SECONDS
+    assert walks.sessions_per_page("lab") == 25

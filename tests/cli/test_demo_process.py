@@ -1,0 +1,49 @@
+"""The embedded servers as a child: what they say is heard, however much it is."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from onefs.cli.demo_process import DemoOptions, DemoProcess
+from onefs.errors import MountError
+from tests.demo.laboratory_folder import SESSION, put, unreadable_disk
+from tests.running import wait_until
+
+#: folders whose warnings are more than a pipe holds
+MANY = 600
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of many subjects with a day that cannot be listed, and no session."""
+    for number in range(MANY):
+        name = f"subject-{number:04}-{'x' * 100}"
+        (tmp_path / "data" / "lab" / "Subjects" / name / "2020-01-02").mkdir(parents=True)
+    for name, value in unreadable_disk(tmp_path / "site", "2020-01-02").items():
+        monkeypatch.setenv(name, value)
+    return tmp_path / "data"
+
+
+def test_a_folder_of_many_that_cannot_be_read_is_served(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(data, f"{SESSION}/a.b.npy")
+    caplog.set_level(logging.WARNING)
+    servers = DemoProcess(DemoOptions(str(data)), str(tmp_path / "state"), timeout=40)
+    try:
+        assert servers.connection_info["alyx_url"].startswith("http://127.0.0.1:")
+        wait_until(lambda: caplog.text.count("is left out") == MANY, what="each warning")
+        assert sum(map(len, caplog.messages)) > 65536
+    finally:
+        servers.close()
+
+
+def test_servers_that_die_say_why_at_the_end(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(MountError) as caught:
+        DemoProcess(DemoOptions(str(data)), str(tmp_path / "state"), timeout=40)
+    lines = str(caught.value).splitlines()
+    assert "holds no session" in lines[-1]
+    assert len(lines) <= 20

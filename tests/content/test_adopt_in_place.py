@@ -1,0 +1,207 @@
+"""Files of others at their ONE paths: checked before they are served, and in nobody's way."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from onefs.cache import store, verify
+from onefs.cache.adopt import AdoptionOutcome, adopt_folder
+from onefs.cache.reservations import CacheLimits
+from onefs.content.content import Content
+from onefs.errors import DeadlineExceeded, Stopping
+from onefs.model import Dataset
+from tests.content.conftest import Open, place_of
+from tests.content.ranged_file import (
+    BLOCK,
+    HandleReader,
+    dataset_of,
+    read_all,
+    served,
+    some_bytes,
+)
+from tests.running import BUSY_SECONDS, wait_until
+from tests.scripted_server import ScriptedServer
+
+DATA = some_bytes(9 * BLOCK + 11)
+OTHER = some_bytes(4 * BLOCK, seed=2)
+
+
+class PausedHashing:
+    """A disk whose hashing goes on only as a test lets it."""
+
+    def __init__(self) -> None:
+        self.goes = threading.Event()
+        self.hashed = 0
+        self.at = lambda: None
+
+    def judge(
+        self, dataset: Dataset, path: Path, watch: Callable[[int], None] = lambda done: None
+    ) -> verify.ContentVerdict:
+        self.hashed += 1
+        verdict = verify.check_file(dataset, path, watch)
+        while not self.goes.wait(0.05):
+            self.at()
+        watch(0)
+        return verdict
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[PausedHashing]:
+    found = PausedHashing()
+    monkeypatch.setattr(store, "check_file", found.judge)
+    yield found
+    found.goes.set()
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer({"/a.b.npy": served(DATA), "/c.d.npy": served(OTHER)}) as running:
+        yield running
+
+
+def put(content: Content, dataset: Dataset, data: bytes) -> Path:
+    """A file of somebody else at the ONE path of a dataset."""
+    path = content.store.final_path(place_of(dataset))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def test_while_one_file_is_checked_others_are_read(
+    open_content: Open, server: ScriptedServer, disk: PausedHashing
+) -> None:
+    content = open_content(small_file=BLOCK)
+    mine, other = dataset_of(server, DATA), dataset_of(server, OTHER, "/c.d.npy")
+    put(content, mine, DATA)
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(read_all, content, mine) for _ in range(7)]
+        wait_until(lambda: disk.hashed == 1)
+        # neither another process nor the chores wait for the hash
+        with content.store.locks.hold(mine.id, 0.0):
+            pass
+        assert read_all(content, other) == OTHER
+        assert content.state(mine)[0] == "remote"
+        disk.goes.set()
+        assert [each.result(60) for each in waiting] == [DATA] * 7
+    assert disk.hashed == 1
+    assert content.state(mine)[0] == "cached"
+    assert {request.target for request in server.requests} == {"/c.d.npy"}
+
+
+def test_a_disk_that_gives_nothing_is_an_error_in_time(
+    open_content: Open, server: ScriptedServer, disk: PausedHashing
+) -> None:
+    content = open_content(small_file=0, stall=1.0)
+    mine = dataset_of(server, DATA)
+    put(content, mine, DATA)
+    began = time.monotonic()
+    with pytest.raises(DeadlineExceeded, match="the disk has given nothing"):
+        read_all(content, mine)
+    assert 0.9 < time.monotonic() - began < BUSY_SECONDS
+    disk.goes.set()
+    wait_until(lambda: content.state(mine)[0] == "cached")
+    assert read_all(content, mine) == DATA
+    assert server.requests == []
+
+
+def test_readers_that_wait_for_a_check_are_woken_at_its_end(
+    open_content: Open, server: ScriptedServer, disk: PausedHashing
+) -> None:
+    content = open_content(small_file=0, stall=60.0)
+    mine = dataset_of(server, DATA)
+    put(content, mine, DATA)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(read_all, content, mine)
+        wait_until(lambda: disk.hashed == 1)
+        content.close()
+        with pytest.raises(Stopping):
+            waiting.result(60)
+        disk.goes.set()
+
+
+def test_a_file_written_to_while_it_is_checked_is_not_adopted(
+    open_content: Open, server: ScriptedServer, disk: PausedHashing
+) -> None:
+    """Same size, and it had the right bytes when they were read: a clobbering copy does that."""
+    content = open_content(small_file=0)
+    mine = dataset_of(server, DATA)
+    path = put(content, mine, DATA)
+    disk.at = lambda: (path.write_bytes(DATA[::-1]), disk.goes.set())[0]
+    assert read_all(content, mine) == DATA
+    assert path.read_bytes() == DATA[::-1]
+    assert len(server.requests) > 0
+
+
+def test_a_folder_whose_file_is_written_to_while_it_is_checked(
+    open_content: Open, server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, mine = open_content(small_file=0), dataset_of(server, DATA)
+    source = tmp_path / "own" / "a.b.npy"
+    source.parent.mkdir()
+    source.write_bytes(DATA)
+
+    def judge(dataset: Dataset, path: Path, watch: object) -> verify.ContentVerdict:
+        verdict = verify.check_file(dataset, path)
+        source.write_bytes(DATA[::-1])
+        return verdict
+
+    monkeypatch.setattr("onefs.cache.adopt.check_file", judge)
+    for copy in (False, True):
+        source.write_bytes(DATA)
+        [taken] = adopt_folder(
+            content.store, source.parent, lambda *_: (mine, place_of(mine)), copy=copy
+        )
+        assert taken.outcome is AdoptionOutcome.DIFFERS
+        assert not content.store.final_path(place_of(mine)).exists()
+    assert read_all(content, mine) == DATA
+
+
+def test_what_is_there_already_costs_nothing_of_the_hours_limit(
+    open_content: Open, server: ScriptedServer
+) -> None:
+    content = open_content(small_file=BLOCK, max_fetch=10)
+    large, small = dataset_of(server, DATA), dataset_of(server, OTHER[:999], "/c.d.npy")
+    put(content, large, DATA)
+    put(content, small, OTHER[:999])
+    assert read_all(content, large) == DATA
+    assert read_all(content, small) == OTHER[:999]
+    assert server.requests == []
+
+
+def test_a_complete_file_that_appears_beside_a_partial_one_is_adopted(
+    open_content: Open, server: ScriptedServer
+) -> None:
+    """Taken at the next opening; the blocks are left to eviction."""
+    content, mine = open_content(small_file=0), dataset_of(server, DATA)
+    with HandleReader(content, mine) as reader:
+        assert reader.read(3 * BLOCK, 10) == DATA[3 * BLOCK :][:10]
+    put(content, mine, DATA)
+    asked = len(server.requests)
+    assert read_all(content, mine) == DATA
+    assert len(server.requests) == asked
+    assert content.admin.clear() >= BLOCK
+    assert content.state(mine)[0] == "cached"
+
+
+def test_a_wrong_file_is_checked_once(
+    open_content: Open, server: ScriptedServer, disk: PausedHashing
+) -> None:
+    disk.goes.set()
+    content = open_content(small_file=0, limits=CacheLimits(20 * BLOCK))
+    mine = dataset_of(server, DATA)
+    path = put(content, mine, DATA[::-1])
+    for _ in range(3):
+        with HandleReader(content, mine) as reader:
+            assert reader.read(BLOCK, 10) == DATA[BLOCK : BLOCK + 10]
+    assert disk.hashed == 1
+    assert read_all(content, mine) == DATA
+    wait_until(lambda: content.state(mine)[0] == "cached")
+    assert path.read_bytes() == DATA[::-1]
+    assert os.fspath(content.fetch_file(mine, place_of(mine))).endswith(f"aside/{mine.id}")

@@ -1,0 +1,73 @@
+"""The hour's limit of bytes."""
+
+from __future__ import annotations
+
+import pytest
+
+from onefs.download.quota import QUOTA_STEP_SECONDS, QUOTA_WINDOW_SECONDS, FetchQuota
+from onefs.errors import FetchLimit
+from tests.content.conftest import Open, in_threads
+from tests.content.ranged_file import (
+    dataset_of,
+    read_all,
+    served,
+    some_bytes,
+)
+from tests.scripted_server import ScriptedServer
+
+
+def test_an_hour_s_bytes_are_counted_and_old_ones_forgotten() -> None:
+    now = [1000.0]
+    meter = FetchQuota(100, lambda: now[0])
+    meter.count(60)
+    now[0] += QUOTA_WINDOW_SECONDS / 2
+    meter.count(30)
+    assert meter.spent_bytes() == 90
+    assert meter.is_within_limit(10)
+    assert not meter.is_within_limit(11)
+    beyond = pytest.raises(FetchLimit, match=r"a\.npy is not fetched: 90 bytes")
+    with beyond, meter.reserve("a", 11, "a.npy"):
+        pass
+    now[0] += QUOTA_WINDOW_SECONDS / 2 + QUOTA_STEP_SECONDS
+    assert meter.spent_bytes() == 30
+    with meter.reserve("a", 70, "a.npy"):
+        pass
+
+
+def test_bytes_in_flight_count_once_for_all_waiting_readers() -> None:
+    meter = FetchQuota(100)
+    with meter.reserve("a", 60, "a"), meter.reserve("a", 60, "a"):
+        with pytest.raises(FetchLimit), meter.reserve("b", 41, "b"):
+            pass
+        with meter.reserve("b", 40, "b"):
+            pass
+    with meter.reserve("b", 100, "b"):
+        pass
+
+
+def test_concurrent_readers_stay_within_the_quota(open_content: Open) -> None:
+    bodies = [some_bytes(100_000, seed=seed) for seed in range(12)]
+    scripts = {f"/{n}.npy": served(body, rate=200_000) for n, body in enumerate(bodies)}
+    with ScriptedServer(scripts) as server:
+        content = open_content(max_fetch=350_000)
+        waiting = list(enumerate(bodies))
+
+        def read_one() -> bytes:
+            number, body = waiting.pop()
+            return read_all(content, dataset_of(server, body, f"/{number}.npy"))
+
+        found = in_threads(12, read_one)
+        given = [each for each in found if isinstance(each, bytes)]
+        assert all(each in bodies for each in given)
+        # fewer when one comes late: what is on its way counts until it is there as a whole
+        assert 1 <= len(given) <= 3
+        assert sum(isinstance(each, FetchLimit) for each in found) == 12 - len(given)
+        assert len(server.requests) == len(given)
+
+
+def test_without_a_limit_everything_is_allowed() -> None:
+    meter = FetchQuota()
+    meter.count(1 << 50)
+    with meter.reserve("a", 1 << 50, "a.npy"):
+        pass
+    assert meter.spent_bytes() == 1 << 50

@@ -1,0 +1,65 @@
+"""What is made when it is first asked for."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from onefs.errors import Stopping
+from onefs.lowlevel.lazy import Lazy
+from tests.running import wait_until
+
+
+def test_a_value_is_created_once_for_all_callers() -> None:
+    made: list[object] = []
+    barrier = threading.Barrier(8)
+
+    def make() -> object:
+        made.append(object())
+        return made[-1]
+
+    def ask(_: int) -> object:
+        barrier.wait(60)
+        return once()
+
+    once = Lazy(make)
+    assert made == []
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(ask, range(8)))
+    assert found == made * 8
+
+
+def test_a_value_can_be_created_in_the_background() -> None:
+    made = threading.Event()
+    once = Lazy(lambda: made.set() or "here")
+    once.start()
+    assert made.wait(60)
+    assert once() == "here"
+
+
+def test_a_failure_is_raised_and_tried_again() -> None:
+    tries: list[int] = []
+
+    def make() -> str:
+        tries.append(len(tries))
+        if len(tries) < 3:
+            raise ValueError("not yet")
+        return "here"
+
+    once = Lazy(make)
+    once.start()  # which fails behind us
+    wait_until(lambda: len(tries) == 1)
+    with pytest.raises(ValueError, match="not yet"):
+        once()
+    assert once() == "here"
+
+
+def test_after_close_no_value_is_created() -> None:
+    once = Lazy(lambda: "here")
+    assert once.close() is None
+    with pytest.raises(Stopping):
+        once()
+    other = Lazy(lambda: "here")
+    assert other() == other.close() == other() == "here"

@@ -1,0 +1,79 @@
+"""The log file stays small, and holds what libraries print."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.terminal_escapes import control_characters_in
+
+CODE = """
+import logging, os, sys
+from onefs.mount import logs
+logs._MAX_LOG_BYTES = 2000
+logs.set_up_logging(sys.argv[1], "info")
+for number in range(200):
+    logging.getLogger("test").info("line %d", number)
+    logging.getLogger("test").debug("not this one")
+os.write(2, b"printed by a library\\n")
+"""
+
+
+def test_it_turns_and_takes_standard_error_along(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "onefs.log"
+    subprocess.run([sys.executable, "-c", CODE, log], check=True, timeout=60)
+    assert sorted(path.name for path in log.parent.iterdir()) == ["onefs.log", "onefs.log.1"]
+    assert all(path.stat().st_size < 2200 for path in log.parent.iterdir())
+    text = log.read_text()
+    assert text.endswith("printed by a library\n")
+    assert "INFO test: line 199" in text
+    assert "not this one" not in text
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_secrets_do_not_reach_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "onefs.log"
+    code = """
+import logging, sys
+from onefs.mount import logs
+from onefs.config.secret import Secret
+logs.set_up_logging(sys.argv[1], "info")
+token = Secret("0123456789abcdef0123456789abcdef01234567")
+try:
+    raise RuntimeError(f"sent {token}")
+except RuntimeError:
+    logging.getLogger("test").exception("Authorization: Token %s", token)
+"""
+    subprocess.run([sys.executable, "-c", code, log], check=True, timeout=60)
+    text = log.read_text()
+    assert "RuntimeError: sent ***" in text
+    assert "0123456789abcdef" not in text
+
+
+def test_no_text_makes_a_record_of_its_own(tmp_path: Path) -> None:
+    """Messages, tracebacks, warnings and what threads die of."""
+    log = tmp_path / "onefs.log"
+    code = """
+import logging, sys, threading, warnings
+from onefs.mount import logs
+logs.set_up_logging(sys.argv[1], "info")
+evil = "\\x1b]0;t\\x07\\x9b2J\\u202e\\u2028" + "\\r\\n2026-01-01 00:00:00 INFO forged: all is well"
+logging.getLogger("test").warning("%s", evil)
+try:
+    raise RuntimeError(evil)
+except RuntimeError:
+    logging.getLogger("test").exception("failed")
+warnings.warn(evil)
+def die():
+    raise ValueError(evil)
+thread = threading.Thread(target=die)
+thread.start()
+thread.join()
+"""
+    subprocess.run([sys.executable, "-c", code, log], check=True, timeout=60)
+    text = log.read_text()
+    assert control_characters_in(text) == []
+    assert text.count("forged") >= 4
+    assert [line for line in text.splitlines() if line.startswith("2026-01-01 00:00:00")] == []
+    assert "ValueError" in text

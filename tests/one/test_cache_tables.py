@@ -1,0 +1,197 @@
+"""The verbs over cache tables, which say of a dataset neither what type it is nor where it stands.
+
+Each test says whom it follows (see ``test_search``).
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from onefs.catalogue.sync import fetch_labs_and_subjects, sync_from_files, sync_from_server
+from onefs.config.settings import resolve_settings
+from onefs.demo.rest.errors import ApiError
+from onefs.demo.rest.query_values import unknown_choice
+from onefs.demo.servers import Servers
+from onefs.demo.synthetic import SyntheticLaboratory
+from onefs.errors import Unreachable
+from onefs.one import ONE, OnefsWarning
+from tests.cache_tables.table_files import (
+    dataset,
+    session,
+    uuid,
+    write,
+)
+from tests.laboratories import FailingDatasets, alyx_requests
+from tests.one.conftest import EID, FLOWERS, Open, arguments
+from tests.one.test_list import TYPES
+
+AWAY = "http://127.0.0.1:1"
+REF = "2020-01-01_1_mouse"
+
+
+@pytest.fixture
+def synced(opened: Open, servers: Servers) -> ONE:
+    """A database of which nothing is known but what its tables say."""
+    one = opened()
+    alyx = one._access.alyx.low_priority(deadline=60.0)
+    assert sync_from_server(alyx, resolve_settings({"url": servers.alyx_url}).state_dir) is not None
+    assert fetch_labs_and_subjects(alyx, one._access.database) is None
+    one.close()
+    return opened()
+
+
+def listings(servers: Servers) -> list[str]:
+    """The questions for the datasets of sessions."""
+    asked = [each.path for each in alyx_requests(servers)]
+    return [path for path in asked if path.startswith("/datasets")]
+
+
+def test_a_session_is_asked_for_once(synced: ONE, servers: Servers) -> None:
+    """Tutorial: the types of a session; ours: they cost one request after a sync."""
+    assert synced.list(EID) == TYPES
+    assert synced.list(EID) == TYPES
+    info = synced.list(EID, details=True)
+    assert sorted(info.dataset_type) == TYPES
+    assert all(url.startswith(servers.data_url) for url in info.url)
+    assert len(listings(servers)) == 1
+
+
+def test_loading_by_type(synced: ONE, servers: Servers) -> None:
+    """Tutorial."""
+    (depths,) = synced.load(EID, ["clusters.depths"])
+    assert len(depths) == 60
+    with pytest.warns(OnefsWarning, match="did you mean 'clusters.depths'"):
+        assert synced.load(EID, ["clusters.depth"]) == [[]]
+    assert len(listings(servers)) == 1
+
+
+def test_describing(synced: ONE, servers: Servers) -> None:
+    """Ours."""
+    found = synced.describe("mainenlab/clns0730/2018-08-24/001/clusters.depths.npy")
+    assert found["dataset_type"] == "clusters.depths"
+    assert found["url"].startswith(servers.data_url)
+    assert len(listings(servers)) == 1
+
+
+def test_what_the_tables_leave_out_is_listed(
+    opened: Open, servers: Servers, tmp_path: Path
+) -> None:
+    """Ours: they have datasets of some repositories only."""
+    rows = [session(1, id=EID, lab="mainenlab", subject="clns0730")]
+    folder = write(tmp_path / "tables", rows, [dataset(1, 1, "alf/only.one.npy", eid=EID)])
+    sync_from_files(folder, resolve_settings({"url": servers.alyx_url}).state_dir)
+    assert opened().list(EID) == TYPES
+
+
+def test_while_alyx_is_away_types_come_from_file_names(
+    synced: ONE, servers: Servers, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ours: it is said, once; and files are read from where the layout has them."""
+    servers.alyx.stop()
+    try:
+        with caplog.at_level(logging.WARNING):
+            assert synced.list(EID) == TYPES
+            (depths,) = synced.load(EID, "clusters.depths")
+            assert len(synced.list(FLOWERS)) > 1
+        assert len(depths) == 60
+    finally:
+        servers.stop()
+        servers.start()
+    assert caplog.text.count("no dataset types: file names stood for them") == 1
+
+
+@pytest.fixture(scope="module")
+def laboratory() -> SyntheticLaboratory:
+    """Its files and tables are made once."""
+    return SyntheticLaboratory()
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        ApiError(403, {"detail": "Invalid token."}),
+        ApiError(500, {"detail": "division by zero"}),
+        unknown_choice("session"),
+        None,
+    ],
+    ids=["a revoked token", "a failing server", "a deleted session", "a full state folder"],
+)
+def test_what_is_in_the_cache_is_loaded_whatever_alyx_says(
+    laboratory: SyntheticLaboratory, trouble: ApiError | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ours: what the tables say stands, and the log says why.
+
+    What Alyx answers is used where it cannot be stored, too.
+    """
+    source = FailingDatasets(laboratory)
+    with Servers(source) as servers:
+        state = resolve_settings({"url": servers.alyx_url}).state_dir
+        with ONE(**arguments(servers)) as one:
+            (depths,) = one.load(EID, "clusters.depths")
+            alyx = one._access.alyx.low_priority(deadline=60.0)
+            assert sync_from_server(alyx, state) is not None
+        for path in state.glob("catalogue.sqlite*"):  # what only the tables know now
+            path.unlink()
+        with ONE(**arguments(servers)) as one:
+            assert fetch_labs_and_subjects(one._access.alyx, one._access.database) is None
+            source.error = trouble
+            if trouble is None:
+                pages = one._access.database._file._connection.execute("PRAGMA page_count")
+                limit = f"PRAGMA max_page_count = {pages.fetchone()[0]}"
+                one._access.database._file._connection.execute(limit)
+            for _ in range(2):
+                assert (one.load(EID, "clusters.depths")[0] == depths).all()
+                assert one.list(EID) == TYPES
+            found = one.describe("mainenlab/clns0730/2018-08-24/001/clusters.depths.npy")
+            assert found["state"] == "cached"
+    told = [line for line in caplog.messages if line.startswith("what the cache tables say stands")]
+    assert len(told) == (isinstance(trouble, ApiError) and trouble.status != 400)
+    assert ("kept in memory only" in caplog.text) == (trouble is None)
+
+
+def test_offline_without_any_repository(tmp_path: Path) -> None:
+    """Ours: where a file stands is not known then, which is no reason to fail."""
+    folder = write(tmp_path / "tables", [session(1)], [dataset(1, 1, "alf/spikes.times.npy")])
+    sync_from_files(folder, resolve_settings({"url": AWAY}).state_dir)
+    with ONE(base_url=AWAY, offline=True) as one:
+        info = one.list(REF, details=True)
+        assert (info.dataset_type, info.url) == (["spikes.times"], [""])
+        assert str(info).split()[0] == "spikes.times"
+        found = one.describe("labone/mouse/2020-01-01/001/alf/spikes.times.npy")
+        assert (found["url"], found["state"]) == ("", "remote")
+        for types in (None, "spikes.times"):
+            with pytest.raises(Unreachable, match=r"spikes\.times\.npy is not in the cache"):
+                one.load(uuid(1), types)
+    with ONE(base_url=AWAY, token="t" * 40) as one:
+        for types in (None, "spikes.times"):
+            with pytest.raises(Unreachable, match="Alyx has not said where"):
+                one.load(uuid(1), types)
+        with pytest.raises(Unreachable, match="Alyx has not said where"):
+            one.describe("labone/mouse/2020-01-01/001/alf/spikes.times.npy")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "some"),
+    [
+        ("labs", {"mainenlab", "zadorlab"}),
+        ("subjects", {"clns0730", "flowers"}),
+        ("dataset-types", {"spikes.times", "clusters.depths"}),
+    ],
+)
+def test_names_of_the_database_offline(
+    synced: ONE, opened: Open, keyword: str, some: set[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ours: nobody has asked for these tables; the catalogue has the names all the same."""
+    with caplog.at_level(logging.WARNING):
+        away = opened(offline=True)
+        names, rows = away.list(None, keyword, details=True)
+    assert some <= set(names)
+    assert "" not in names
+    assert len(rows) >= len(names)
+    assert "may not be all" in caplog.text
+    assert names == opened().list(None, keyword) or keyword == "dataset-types"
+    with pytest.raises(Unreachable):
+        away.list(None, "users")  # no listing has any
