@@ -126,8 +126,8 @@ class Access:
     shows; '' for all. ``flat``: the tree shows default datasets without their folders. It asks no
     server, but with the password of ``login``. Raises AlyxCredentials when that is wrong, and
     UsageError when the cache folder belongs to another, or when others may have planted something
-    in the folders (``onefs.cache.permissions``). What its parts raise, CacheError when the folders cannot be
-    used, they raise when they are first asked for, or in :meth:`complete`.
+    in the folders (``onefs.cache.permissions``). What its parts raise, CacheError when the folders
+    cannot be used, they raise when they are first asked for, or in :meth:`complete`.
     """
 
     def __init__(

@@ -5,7 +5,8 @@ The layout is ONE's (``one.alf.spec``)::
     <lab>/[Subjects/]<subject>/<yyyy-mm-dd>/<nnn>/[<collection>/][#<revision>#/]<name>
 
 Names come from a server and are data. What a file system cannot hold is written otherwise, by
-rule, in :func:`path_component`; what would stand twice in one folder is told apart in :func:`distinct`:
+rule, in :func:`path_component`; what would stand twice in one folder is told apart in
+:func:`distinct`:
 
 =============================  =====================================================
 name                           becomes

@@ -159,7 +159,8 @@ def refuse_mount_of_another(path: str) -> None:
     other = mount_at(path)
     if other is not None:
         raise UsageError(
-            f"{path} lies in {other_owner_of(other.mountpoint)}'s mount at {other.mountpoint}: read it "
+            f"{path} lies in {other_owner_of(other.mountpoint)}'s mount at {other.mountpoint}: "
+            "read it "
             "there, or run `onefs setup` to use the database with a login of your own"
         )
 

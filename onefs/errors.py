@@ -23,7 +23,7 @@
      +- CacheError                EIO           the cache folder cannot be used
      |   +- CacheFull             ENOSPC
      +- FetchLimit                EDQUOT        --max-fetch allows no more for now
-     +- IndexerBlocked                EACCES        an indexer asks for what would have to be fetched
+     +- IndexerBlocked            EACCES        an indexer asks for what would have to be fetched
      +- MountError                EIO           a mount cannot be made or undone
      +- MissingLibrary            EIO           an extra is not installed; the pip line is in it
      +- Busy                      EBUSY         somebody is using it

@@ -89,7 +89,9 @@ class ListCost:
 
 
 class Paginator:
-    """The lists of one Alyx. Thread-safe. Every method raises what :meth:`RequestSender.get` raises."""
+    """The lists of one Alyx. Thread-safe. Every method raises what :meth:`RequestSender.get`
+    raises.
+    """
 
     def __init__(self, asker: RequestSender) -> None:
         self._sender = asker

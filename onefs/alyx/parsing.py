@@ -6,8 +6,8 @@ UUID in a session's detail (which is therefore not used for listings); a file re
 ``exists`` of repositories nobody can reach.
 
 A value that is not as Alyx sends it harms its own row only. Where it decides on the place in the
-tree (ids, names, dates, numbers) the row is left out of its list, see :func:`parse_rows`; an address
-that is none makes a file unreachable, not absent; any other value is taken as unknown.
+tree (ids, names, dates, numbers) the row is left out of its list, see :func:`parse_rows`; an
+address that is none makes a file unreachable, not absent; any other value is taken as unknown.
 """
 
 from __future__ import annotations

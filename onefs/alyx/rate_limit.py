@@ -3,8 +3,8 @@
 Alyx allows 550 requests in any minute to a user and answers 429 beyond. So all who ask draw from
 one bucket, kept in a small file under a lock: :data:`BURST_REQUESTS` requests at once, then
 :data:`RATE` a second, which is at most 540 in any minute. Who is in no hurry leaves the last
-:data:`RESERVED_REQUESTS` to the others, which makes at most 400 in any minute. A 429 empties the bucket and
-tells everybody until when not to ask.
+:data:`RESERVED_REQUESTS` to the others, which makes at most 400 in any minute. A 429 empties the
+bucket and tells everybody until when not to ask.
 """
 
 from __future__ import annotations

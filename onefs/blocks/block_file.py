@@ -2,20 +2,21 @@
 
 Three files in ``.onefs/partial/`` make one partial file:
 
-``<id>.json``              what it is a part of (:class:`BlockMapHeader`); published by rename. It names the
-                           generation, and is what makes the other two count.
+``<id>.json``              what it is a part of (:class:`BlockMapHeader`); published by rename.
+                           It names the generation, and is what makes the other two count.
 ``<id>.<generation>.data`` the bytes, each block at its own offset; the rest are holes.
-``<id>.<generation>.map``  64-bit words, little-endian. Word 0 is the :class:`PartialState`. Word ``1 + i``
-                           is block i's record: 0 when it is absent, else ``1 << 32 | crc32``.
+``<id>.<generation>.map``  64-bit words, little-endian. Word 0 is the :class:`PartialState`.
+                           Word ``1 + i`` is block i's record: 0 when it is absent, else ``1 << 32 | crc32``.
 
 A block's bytes are written before its record, and its record is cleared before its bytes are given
 up. After a crash or a power loss a record may outlive its bytes: so nobody believes a record that
 an earlier process left before the checksum has proved it.
 
 The map also carries the locks: byte i is block i's claim (exclusive: somebody is fetching or
-evicting it), byte ``PIN_LOCKS_START + i`` its pin (shared: somebody is reading it), byte ``HASH_LOCK_BYTE`` the
-right to verify the whole, byte ``OPEN_LOCK_BYTE`` (shared) that a process has it open. Apart from the first
-ones these lie beyond the file's end; none of them has to do with the bytes there.
+evicting it), byte ``PIN_LOCKS_START + i`` its pin (shared: somebody is reading it), byte
+``HASH_LOCK_BYTE`` the right to verify the whole, byte ``OPEN_LOCK_BYTE`` (shared) that a process
+has it open. Apart from the first ones these lie beyond the file's end; none of them has to do with
+the bytes there.
 """
 
 from __future__ import annotations

@@ -317,7 +317,8 @@ class PartialFile:
 
     def _verify_block(self, block: int, record: int) -> bool:
         """Believe a record that somebody else wrote, or strike it out."""
-        self.block_file.reload_header()  # whether the file is to be proved was noted before the record
+        # whether the file must be verified was noted before the record
+        self.block_file.reload_header()
         if self.block_file.is_block_valid(block, record):
             self._verified[block] = 1
             return True

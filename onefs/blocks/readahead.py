@@ -17,8 +17,8 @@ SEQUENTIAL_SLACK_BYTES = 1 << 20
 class ReadaheadWindow:
     """One place in a file where somebody reads; ``size`` and ``block`` are in bytes.
 
-    The window is as long as what has been read in order so far, between nothing and MAX_READAHEAD_BYTES: who
-    turns away has never made us fetch more than was read.
+    The window is as long as what has been read in order so far, between nothing and
+    MAX_READAHEAD_BYTES: who turns away has never made us fetch more than was read.
     """
 
     def __init__(self, size: int, block: int, farthest: int = MAX_READAHEAD_BYTES) -> None:

@@ -43,7 +43,8 @@ def check_usable_as_cache(root: Path, state_dir: Path | None = None) -> None:
         ) from error
     raise UsageError(
         f"the folder {root} holds other things ({items[0].name!r}, ...) and is no ONE folder: name "
-        f"another or an empty folder for the cache, or give --adopt ({ADOPT_VARIABLE}=1) to keep files "
+        f"another or an empty folder for the cache, or give --adopt ({ADOPT_VARIABLE}=1) to "
+        "keep files "
         "there all the same"
     )
 

@@ -1,8 +1,9 @@
 """Small files onto the disk for good, behind everybody's back.
 
 A file of a few kilobytes takes a thousand times longer to sync than to write. So it is served as
-soon as it is verified, and its entry says in which boot that was (``CacheEntry.boot``): after a power
-loss it would be verified anew. Here one thread syncs such files one by one and strikes that out.
+soon as it is verified, and its entry says in which boot that was (``CacheEntry.boot``): after a
+power loss it would be verified anew. Here one thread syncs such files one by one and strikes that
+out.
 """
 
 from __future__ import annotations

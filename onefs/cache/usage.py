@@ -3,9 +3,9 @@
 The file ``usage`` holds 64-bit words. Word 0 counts what is on the disk. Each process has a word of
 its own for what it has reserved and not written yet; a lock on that word's byte says that the
 process lives, so that the reservations of a dead one end with it. What it had written and not told
-is missing in word 0 then: who notices looks on the disk (:meth:`UsageCounter.mend`), and so does the
-first process that finds itself alone. For a moment word 0 may be too low, even below nothing: when
-bytes are evicted whose writer has not told of them yet.
+is missing in word 0 then: who notices looks on the disk (:meth:`UsageCounter.mend`), and so does
+the first process that finds itself alone. For a moment word 0 may be too low, even below nothing:
+when bytes are evicted whose writer has not told of them yet.
 """
 
 from __future__ import annotations

@@ -222,7 +222,8 @@ class _TablesWriter:
             and self._left_out["datasets that do not exist"] < self.rows_read
         ):
             raise UsageError(
-                f"{datasets.path} does not belong to {sessions.path}: not one of its {self.rows_read} "
+                f"{datasets.path} does not belong to {sessions.path}: not one of its "
+                f"{self.rows_read} "
                 "datasets is of a session there"
             )
 

@@ -61,7 +61,8 @@ def find_tables(given: Path, work: Path) -> TablePair:
         return unpack_archive(given, work)
     if given.name not in (SESSIONS_FILE_NAME, DATASETS_FILE_NAME):
         raise UsageError(
-            f"{given} is no cache table of ONE: give a folder with {SESSIONS_FILE_NAME} and {DATASETS_FILE_NAME}, one "
+            f"{given} is no cache table of ONE: give a folder with {SESSIONS_FILE_NAME} and "
+            f"{DATASETS_FILE_NAME}, one "
             f"of them, or {ARCHIVE_FILE_NAME}"
         )
     return _tables_in_folder(given.parent)
@@ -70,8 +71,8 @@ def find_tables(given: Path, work: Path) -> TablePair:
 def download_archive(alyx: AlyxClient, target: Path, progress: Callable[[int, int], None]) -> None:
     """Write the server's archive to ``target``, telling how many of how many bytes have come.
 
-    Raises ServerError when it has none after all, when the archive is larger than MAX_ARCHIVE_BYTES or
-    comes more slowly than MIN_BYTES_PER_SECOND, and what the transport raises.
+    Raises ServerError when it has none after all, when the archive is larger than MAX_ARCHIVE_BYTES
+    or comes more slowly than MIN_BYTES_PER_SECOND, and what the transport raises.
     """
     url = f"{alyx.url}/{ARCHIVE_FILE_NAME}"
     with alyx.cache_zip() as stream, target.open("wb") as file:
@@ -95,8 +96,8 @@ def unpack_archive(archive: Path, work: Path) -> TablePair:
     """The tables of an archive, unpacked into ``work``; nothing else of it is read.
 
     Raises UsageError naming the archive when it is damaged, holds anything but one of each table,
-    or unpacks to more than MAX_TABLE_BYTES or MAX_COMPRESSION_RATIO its size. Disk errors are raised as they
-    are.
+    or unpacks to more than MAX_TABLE_BYTES or MAX_COMPRESSION_RATIO its size. Disk errors are
+    raised as they are.
     """
     with _translated_errors(archive):
         _check_directory(archive)

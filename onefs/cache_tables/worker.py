@@ -1,8 +1,8 @@
 """Reading and writing Parquet in a process of its own, which takes pyarrow's memory with it.
 
-Run by ``onefs.lowlevel.child_process``: what to do comes as JSON on standard input; its progress, log lines and
-what became of it go as lines of JSON to standard output.
-Its memory and its time are bounded: tables may be damaged, or made to do harm.
+Run by ``onefs.lowlevel.child_process``: what to do comes as JSON on standard input; its progress,
+log lines and what became of it go as lines of JSON to standard output. Its memory and its time are
+bounded: tables may be damaged, or made to do harm.
 """
 
 from __future__ import annotations

@@ -241,7 +241,8 @@ def _download(access: Access, wanted: DatasetsWithPlaces, jobs: int, *, verbose:
     except KeyboardInterrupt:
         here = done.already_cached + done.fetched
         say(
-            f"stopped: {here} of {_format_file_count(done.requested)} {'is' if done.requested == 1 else 'are'} here; "
+            f"stopped: {here} of {_format_file_count(done.requested)} "
+            f"{'is' if done.requested == 1 else 'are'} here; "
             "run the same command to go on",
             err=True,
         )
@@ -277,7 +278,8 @@ class _DownloadReport:
                 say(f"  {name}: {self.errors[name]}", err=True)
         failed = f", {len(self.errors)} failed" if self.errors else ""
         say(
-            f"{_format_file_count(self.fetched)} fetched, {format_size(received)}; {self.already_cached} there already{failed}",
+            f"{_format_file_count(self.fetched)} fetched, {format_size(received)}; "
+            f"{self.already_cached} there already{failed}",
             err=True,
         )
 

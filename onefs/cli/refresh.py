@@ -204,7 +204,8 @@ def _refresh_mounts(mounts: Iterable[MountInfo], folders: set[Path], patience: f
     for mountpoint, code in answers.items():
         if code is None:
             say(
-                f"onefs: {mountpoint} did not answer within {_REFRESH_TIMEOUT_SECONDS:g} s: it shows what "
+                f"onefs: {mountpoint} did not answer within {_REFRESH_TIMEOUT_SECONDS:g} s: it "
+                "shows what "
                 "is new within a minute after it does",
                 err=True,
             )

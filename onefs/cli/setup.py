@@ -143,7 +143,8 @@ def login(url: str | None, username: str | None, profile: str | None) -> None:
         token = _environment_token(transport, found) or _prompt_token(transport, found)
         store.set_token(found.url, found.username, token)
         say(
-            f"logged in to {found.url} as {found.username}; the token is in {store.describe_location()}"
+            f"logged in to {found.url} as {found.username}; the token is in "
+            f"{store.describe_location()}"
         )
         _prompt_missing_data_login(transport, found, store, token)
 

@@ -70,13 +70,15 @@ def status(as_json: bool) -> None:
         if each.status.fetch_limit is not None:
             full = each.status.fetched >= each.status.fetch_limit
             say(
-                f"  fetched {format_size(each.status.fetched)} of {format_size(each.status.fetch_limit)} within "
+                f"  fetched {format_size(each.status.fetched)} of "
+                f"{format_size(each.status.fetch_limit)} within "
                 f"the hour{': no more is fetched for now' if full else ''}"
             )
         for download in each.status.downloads:
             whole = f" of {format_size(download.size)}" if download.size else ""
             say(
-                f"  {download.path}: {format_size(download.done)}{whole}, {format_size(int(download.rate))}/s"
+                f"  {download.path}: {format_size(download.done)}{whole}, "
+                f"{format_size(int(download.rate))}/s"
             )
 
 

@@ -82,7 +82,8 @@ class CacheOptions:
     indexers: tuple[str, ...] = INDEXER_PROGRAMS
     #: names or patterns of repositories whose copies are tried first, in this order
     copies: tuple[str, ...] = ()
-    #: use the folders although others may have planted something in them (see ``onefs.cache.permissions``)
+    #: use the folders although others may have planted something in them (see
+    #: ``onefs.cache.permissions``)
     trust_cache_dir: bool = False
     #: names in the root of a mount that lead to folders of the user's own
     writable: tuple[str, ...] = WRITABLE_FOLDERS

@@ -34,7 +34,8 @@ from onefs.config.urls import (
 from onefs.errors import NotConfigured, UsageError
 from onefs.lowlevel.paths import absolute
 
-#: every variable that every command reads; ``onefs.config.credentials`` reads those that hold secrets
+#: every variable that every command reads; ``onefs.config.credentials`` reads those that hold
+#: secrets
 ENVIRONMENT_VARIABLES = (
     "ONEFS_URL",
     "ONEFS_USERNAME",
@@ -232,12 +233,12 @@ def resolve_settings(
 ) -> Settings:
     """The settings of one command.
 
-    ``flags`` may hold url, username, profile, cache_dir, state_dir and what ``onefs.config.cache_options`` and
-    ``onefs.config.file_attributes`` have names for. A URL wins over a profile
-    of the same rank or a lower one; the profile of that URL, if there is one, fills the gaps.
-    Variables of an ``ONEFS_URL`` that is not the one in use are left alone, but for the folders.
-    Raises NotConfigured when no URL is known, UsageError for an unknown profile, for a profile
-    and a URL flag that contradict each other, and for a broken settings file.
+    ``flags`` may hold url, username, profile, cache_dir, state_dir and what
+    ``onefs.config.cache_options`` and ``onefs.config.file_attributes`` have names for. A URL wins
+    over a profile of the same rank or a lower one; the profile of that URL, if there is one, fills
+    the gaps. Variables of an ``ONEFS_URL`` that is not the one in use are left alone, but for the
+    folders. Raises NotConfigured when no URL is known, UsageError for an unknown profile, for a
+    profile and a URL flag that contradict each other, and for a broken settings file.
     """
     environ = os.environ if environ is None else environ
     book = load_settings_file(path)

@@ -259,7 +259,8 @@ class Content:
     def size_of(self, dataset: Dataset) -> int | None:
         """Bytes of a dataset: the database's claim, or what the user has accepted instead.
 
-        Cheap; what another process has accepted counts within ACCEPTED_TTL_SECONDS, or once it is opened.
+        Cheap; what another process has accepted counts within ACCEPTED_TTL_SECONDS, or once it is
+        opened.
         """
         entry = self._accepted_entry(dataset)
         return dataset.size if entry is None else entry.size

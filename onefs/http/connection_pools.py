@@ -1,7 +1,7 @@
 """Kept connections to servers, over urllib3; each tells its exchange which socket it uses.
 
-requests, which knows about proxies, is loaded where one is set (``onefs.http.proxy_adapter``): a command
-that asks one question would spend more time on loading it than most servers on the answer.
+requests, which knows about proxies, is loaded where one is set (``onefs.http.proxy_adapter``): a
+command that asks one question would spend more time on loading it than most servers on the answer.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What can end a request from outside: a deadline, or somebody who no longer wants the answer.
 
 A socket's own timeout bounds one ``recv``; a server that sends a byte now and then never meets
-it. So each request is an :class:`Exchange` that holds the :class:`ShutdownHandle` of its connection, and the
-:class:`Watchdog` shuts that down when the exchange is overdue: whoever waits, in connect, in the
-TLS handshake, for headers or for the body, is woken at once.
+it. So each request is an :class:`Exchange` that holds the :class:`ShutdownHandle` of its
+connection, and the :class:`Watchdog` shuts that down when the exchange is overdue: whoever waits,
+in connect, in the TLS handshake, for headers or for the body, is woken at once.
 """
 
 from __future__ import annotations

@@ -58,7 +58,8 @@ class FolderGuard:
         # some file systems get another number whenever they are mounted, as NFS and btrfs do
         if found.st_dev != device and (at != self._folder or found.st_ino != inode):
             self._report(
-                f"{self._description} {self._folder} is gone with its disk: it is used again as soon as "
+                f"{self._description} {self._folder} is gone with its disk: it is used again as "
+                "soon as "
                 "the disk is mounted"
             )
             self._is_disk_missing = True

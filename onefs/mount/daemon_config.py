@@ -31,7 +31,8 @@ class DaemonConfig:
     state_dir: str = ""
     #: bytes; None is no limit
     cache_limit: int | None = None
-    #: how files look (see ``onefs.config.file_attributes``); without a number they are of who mounts
+    #: how files look (see ``onefs.config.file_attributes``); without a number they are of who
+    #: mounts
     umask: int = 0
     uid: int | None = None
     gid: int | None = None

@@ -1,8 +1,8 @@
 """Refresh of one mount on demand: what its daemon and the kernel keep in memory is dropped.
 
-``onefs refresh`` reads :data:`REFRESH_XATTR` of the mount's root, a number, and then :data:`REFRESHED_XATTR`
-until that is no smaller. The kernel keeps neither, and neither waits: an operation that waited for
-the kernel to drop names could wait for itself.
+``onefs refresh`` reads :data:`REFRESH_XATTR` of the mount's root, a number, and then
+:data:`REFRESHED_XATTR` until that is no smaller. The kernel keeps neither, and neither waits: an
+operation that waited for the kernel to drop names could wait for itself.
 """
 
 from __future__ import annotations

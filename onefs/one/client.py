@@ -321,7 +321,8 @@ class ONE(Interruptible):
         field = _KEYWORD_FIELDS.get(what, what)
         if field not in record:
             raise UsageError(
-                f"a session has no field {what!r}{vocabulary.nearest_name_hint(what, record)}: list(eid) "
+                f"a session has no field {what!r}{vocabulary.nearest_name_hint(what, record)}: "
+                "list(eid) "
                 "gives its dataset types, list(eid, 'all') every field"
             )
         return (record[field], record) if details else record[field]

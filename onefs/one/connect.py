@@ -89,8 +89,9 @@ def open_access(asked: ConnectionArguments, set_up: Callable[[], None]) -> tuple
     """The laboratory that the arguments name, and the settings that it has.
 
     Where nothing is named or set up it is the one that is mounted, if there is only one and no
-    secret is given; else ``set_up_logging`` asks a user at a terminal. Raises NotConfigured, UsageError,
-    AlyxCredentials, Unreachable (when nothing is known of the laboratory) or CacheError.
+    secret is given; else ``set_up_logging`` asks a user at a terminal. Raises NotConfigured,
+    UsageError, AlyxCredentials, Unreachable (when nothing is known of the laboratory) or
+    CacheError.
     """
     site = _resolve_site(asked, set_up)
     check_usable_as_cache(site.settings.cache_dir, site.settings.state_dir)

@@ -101,7 +101,8 @@ def require_single(
         return found[0] if found else None
     paths = ", ".join("/".join(place) for place, _ in found)
     raise SeveralDatasets(
-        f"{wanted} is {len(found)} datasets of session {session.ref}: {paths}; {_disambiguating_arguments(found)}"
+        f"{wanted} is {len(found)} datasets of session {session.ref}: {paths}; "
+        f"{_disambiguating_arguments(found)}"
         "dclass_output=True gives all of them"
     )
 

@@ -77,7 +77,8 @@ class Loader:
         for name, value in given.items():
             if name not in _REMOVED_ARGUMENTS:
                 raise UsageError(
-                    f"load has no argument {name!r}{nearest_name_hint(name, [*_LOAD_ARGUMENTS, *_REMOVED_ARGUMENTS])}"
+                    "load has no argument "
+                    f"{name!r}{nearest_name_hint(name, [*_LOAD_ARGUMENTS, *_REMOVED_ARGUMENTS])}"
                 )
             if value:
                 raise UsageError(f"load has no {name} any more: {_REMOVED_ARGUMENTS[name]}")
@@ -134,7 +135,8 @@ class Loader:
                     answers.append(_read_selected(contents, file, each))
                 except MissingColumn as error:
                     warn(
-                        f"{self._describe_missing(each.column_type, session, found, order)}; {error}"
+                        f"{self._describe_missing(each.column_type, session, found, order)}; "
+                        f"{error}"
                     )
                     answers.append([])
         contents.warn_of_columns()

@@ -278,7 +278,8 @@ class MountQueries:
     def _refused(self, what: str) -> UsageError:
         root = self._tree.root
         return UsageError(
-            f"{root} is {other_owner_of(str(root))}'s mount, which cannot {what}: run `onefs setup` to use "
+            f"{root} is {other_owner_of(str(root))}'s mount, which cannot {what}: run `onefs "
+            "setup` to use "
             "the database with a login of your own"
         )
 

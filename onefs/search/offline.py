@@ -39,7 +39,8 @@ def is_match(row: Row, query: Query) -> bool:
 def search_catalogue(
     database: CatalogueDatabase, query: Query, limit: int | None = None
 ) -> list[str]:
-    """The eids of known sessions that fulfil a query of :data:`OFFLINE_TERMS` only; latest first."""
+    """The eids of known sessions that fulfil a query of :data:`OFFLINE_TERMS` only; latest "
+    "first."""
     conditions, values = ["1"], list[object]()
     having: list[tuple[Literal["dataset_type", "name"], str]] = []
     for name, wanted in query.values:

@@ -90,8 +90,8 @@ class SearchHit(NamedTuple):
 class FoundSessions:
     """What a search found, in the server's order: the latest first.
 
-    ``read`` gives the sessions, of which the eids are known already. ``has_complete_numbers``: of each day
-    and number of a subject either all sessions were found or none.
+    ``read`` gives the sessions, of which the eids are known already. ``has_complete_numbers``: of
+    each day and number of a subject either all sessions were found or none.
     """
 
     def __init__(
@@ -272,7 +272,8 @@ class SessionQueries:
         branches = list(_branches(query))
         if len(branches) > MAX_QUERIES_PER_SEARCH:
             raise UsageError(
-                f"the search is {len(branches)} queries, more than {MAX_QUERIES_PER_SEARCH}: give fewer names"
+                f"the search is {len(branches)} queries, more than {MAX_QUERIES_PER_SEARCH}: "
+                "give fewer names"
             )
         found: dict[str, Row] = {}
         cut = False

@@ -274,7 +274,8 @@ def _read_outcome(name: str, value: object) -> str:
     text = _read_text(name, value).upper().replace(" ", "_")
     if text not in QC_OUTCOMES:
         raise UsageError(
-            f"{name}: {_quoted(value)} is none of {', '.join(QC_OUTCOMES)}{nearest_name_hint(text, QC_OUTCOMES)}"
+            f"{name}: {_quoted(value)} is none of "
+            f"{', '.join(QC_OUTCOMES)}{nearest_name_hint(text, QC_OUTCOMES)}"
         )
     return text
 

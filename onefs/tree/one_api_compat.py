@@ -23,8 +23,8 @@ from onefs.tree.rest_link import REST, RestLink
 class OneApiFolder:
     """The tables and the link of one mount. Thread-safe.
 
-    A pair that a sync replaces is a dataset that is replaced (see ``onefs.tree.open_files``): who has
-    a table open keeps it, and while anybody has, its path is the old table for everybody.
+    A pair that a sync replaces is a dataset that is replaced (see ``onefs.tree.open_files``): who
+    has a table open keeps it, and while anybody has, its path is the old table for everybody.
     """
 
     def __init__(self, tables: OneTables, open_files: OpenFiles, rest: RestLink | None) -> None:

@@ -2,7 +2,8 @@
 
 After each remount every byte that is read is compared with the original, and in the end what the
 file server has sent is compared with the sizes of the files: each kill may cost what was under way
-(:data:`LOST_BLOCKS` blocks for each connection), and no more. Writes ``kills.json`` and ``kills.md``.
+(:data:`LOST_BLOCKS` blocks for each connection), and no more. Writes ``kills.json`` and
+``kills.md``.
 """
 
 from __future__ import annotations

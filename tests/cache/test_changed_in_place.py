@@ -175,7 +175,9 @@ def test_an_open_file_that_is_changed_is_not_read_further(
     open_content: Open, server: FileServer, small_file: int
 ) -> None:
     bad: list[str] = []
-    content = open_content(small_file=small_file, on_invalidated=lambda dataset: bad.append(dataset.name))
+    content = open_content(
+        small_file=small_file, on_invalidated=lambda dataset: bad.append(dataset.name)
+    )
     dataset = server.dataset("a.b.npy", DATA)
     path = content.fetch_file(dataset, place_of(dataset))
     with HandleReader(content, dataset) as reader:

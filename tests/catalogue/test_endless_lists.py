@@ -166,7 +166,8 @@ with Scripted({"/labs": labs}) as server, Transport() as transport:
             time.sleep(0.05)
         asked = len(server.requests)
         time.sleep(2)
-        print(most, len(server.requests) - asked, len(catalogue._listings._single_flight._under_way))
+        under_way = catalogue._listings._single_flight._under_way
+        print(most, len(server.requests) - asked, len(under_way))
         memory.give_back()
         print(rss() - before)
         catalogue.close()

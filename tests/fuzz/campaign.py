@@ -89,7 +89,8 @@ class Campaign:
         after = time.monotonic() - self.started_at
         self.found[finding.signature] = finding, found
         self.say(
-            f"{after:6.0f} s, input {self.inputs_run}: {finding.signature}\n  {finding.detail[:300]}"
+            f"{after:6.0f} s, input {self.inputs_run}: {finding.signature}\n  "
+            f"{finding.detail[:300]}"
         )
         if self.folder is not None:
             self.say(f"  kept as {keep(finding, found, self.folder)}")

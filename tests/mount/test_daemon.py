@@ -326,7 +326,8 @@ def test_in_the_foreground(fuse: None, root: Path, tmp_path: Path) -> None:
     place = mountpoints.prepare_mountpoint(tmp_path / "mnt")
     config = DaemonConfig(place.path, "onefs:localhost", settings={"root": str(root)})
     code = (
-        "import sys; from onefs.mount.daemon_config import DaemonConfig; from onefs.mount.serve import "
+        "import sys; from onefs.mount.daemon_config import DaemonConfig; from "
+        "onefs.mount.serve import "
         "serve; from tests.mount.folder_daemon import build;"
         "serve(DaemonConfig.from_json(sys.argv[1]), build, lambda: print('ready', flush=True))"
     )

@@ -100,7 +100,14 @@ def test_a_cold_search_from_the_shell_takes_the_servers_time(
     assert found.stdout.split() == [EID]
     loaded = {line.rpartition("|")[2].strip() for line in found.stderr.splitlines()}
     assert "onefs.http.connection_pools" in loaded
-    for dear in ("requests", "keyring", "numpy", "onefs.tree", "onefs.content", "onefs.cache.store"):
+    for dear in (
+        "requests",
+        "keyring",
+        "numpy",
+        "onefs.tree",
+        "onefs.content",
+        "onefs.cache.store",
+    ):
         assert dear not in loaded
     print(f"{len(loaded)} modules")
     assert len(loaded) < 400

@@ -164,8 +164,9 @@ class BatchPrefetcher:
         """Ask for sessions that are not known and for datasets that are not listed, many with a
         request.
 
-        ``met`` is called with each session that was not known. Errors are those of :class:`AlyxClient`
-        and of the catalogue's file; what was not brought can be asked for alone.
+        ``met`` is called with each session that was not known. Errors are those of
+        :class:`AlyxClient` and of the catalogue's file; what was not brought can be asked for
+        alone.
         """
         unknown = [eid for eid in eids if self._database.session(eid) is None]
         for begin in range(0, len(unknown), MAX_IDS_PER_REQUEST):

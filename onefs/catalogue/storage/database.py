@@ -131,7 +131,8 @@ class CatalogueDatabase:
             )
             connection.execute("REPLACE INTO forced VALUES (?, ?)", (json.dumps(path), now))
 
-    # -- cache tables beneath the catalogue: see onefs.catalogue.storage.overlay; here there are none
+    # -- cache tables beneath the catalogue: see onefs.catalogue.storage.overlay; here there are
+    # none
 
     def is_from_tables(self, key: str) -> bool:
         """Whether a listing is what cache tables said."""
