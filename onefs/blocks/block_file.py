@@ -6,7 +6,8 @@ Three files in ``.onefs/partial/`` make one partial file:
                            It names the generation, and is what makes the other two count.
 ``<id>.<generation>.data`` the bytes, each block at its own offset; the rest are holes.
 ``<id>.<generation>.map``  64-bit words, little-endian. Word 0 is the :class:`PartialState`.
-                           Word ``1 + i`` is block i's record: 0 when it is absent, else ``1 << 32 | crc32``.
+                           Word ``1 + i`` is block i's record: 0 when the block is absent, else
+                           ``1 << 32 | crc32``.
 
 A block's bytes are written before its record, and its record is cleared before its bytes are given
 up. After a crash or a power loss a record may outlive its bytes: so nobody believes a record that
