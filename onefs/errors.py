@@ -74,7 +74,7 @@ def strip_tracebacks(error: E) -> E:
 
 
 #: how Python and pyarrow put an error's number into its text
-_NUMBER = re.compile(r"\[errno -?\d+\] ?", re.IGNORECASE)
+_NUMBER = re.compile(r"\[errno -?[0-9]+\] ?", re.IGNORECASE)
 
 
 def reason_of(error: BaseException, path: object = None) -> str:

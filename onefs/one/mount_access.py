@@ -201,17 +201,17 @@ class MountCatalogue:
 
     # -- what only a catalogue of one's own has
 
-    def renew(self, session: Session) -> None:
+    def refresh_datasets(self, session: Session) -> None:
         """Do nothing: the mount keeps its listings as fresh as it can."""
 
-    def prepare(self, eids: Sequence[str]) -> None:
+    def prefetch(self, eids: Sequence[str]) -> None:
         """Do nothing: the mount asks for what is read."""
 
-    def typed(self, datasets: Sequence[Dataset]) -> list[Dataset]:
+    def with_types(self, datasets: Sequence[Dataset]) -> list[Dataset]:
         """Return the datasets: their types were in the session's table."""
         return list(datasets)
 
-    def unserved(self, session: Session) -> list[tuple[Dataset, tuple[str, ...]]]:
+    def unserved_datasets(self, session: Session) -> list[tuple[Dataset, tuple[str, ...]]]:
         """Return []: the mount lists files that are on a server."""
         return []
 
@@ -252,11 +252,11 @@ class MountQueries:
                          "start_time": place[2]}  # fmt: skip
         return [_hit(rows.get(eid) or _nowhere(eid)) for eid in eids]
 
-    def suggest(self, query: Query) -> str:
+    def suggest_names(self, query: Query) -> str:
         """Return '': the mount does not list all values of a term."""
         return ""
 
-    def table(self, what: str) -> list[Row]:
+    def list_table(self, what: str) -> list[Row]:
         """Return the labs or subjects. Raises UsageError for what the tree does not show."""
         labs = self._tree.names()
         if what == "labs":
@@ -267,11 +267,11 @@ class MountQueries:
             ]
         raise self._refused(f"list {what.replace('-', ' ')}")
 
-    def save(self, name: str, query: Query) -> None:
+    def save_search(self, name: str, query: Query) -> None:
         """Raise UsageError: searches are saved by the user of the mount."""
         raise self._refused("save a search")
 
-    def forget(self, name: str) -> None:
+    def delete_saved_search(self, name: str) -> None:
         """Raise UsageError: as :meth:`save`."""
         raise self._refused("forget a search")
 
@@ -292,11 +292,11 @@ class MountContent:
         #: by a dataset's id, where the mount shows it
         self.paths: dict[str, Path] = {}
 
-    def known_path(self, dataset: Dataset) -> Path | None:
+    def cached_path(self, dataset: Dataset) -> Path | None:
         """Return the file of a dataset whose bytes are all here; None for any other."""
         return self.paths[dataset.id] if self.state(dataset)[0] in _WHOLE else None
 
-    def path(self, dataset: Dataset, place: Place) -> Path:
+    def fetch_file(self, dataset: Dataset, place: Place) -> Path:
         """Return the file of a dataset after the mount has fetched and verified it."""
         path = self.paths[dataset.id]
         with self._tree.asking(path), path.open("rb", buffering=0) as file:
@@ -304,13 +304,13 @@ class MountContent:
                 pass
         return path
 
-    def probe(self, dataset: Dataset) -> int:
+    def probe_size(self, dataset: Dataset) -> int:
         """Return the size of a dataset in bytes."""
         path = self.paths[dataset.id]
         with self._tree.asking(path):
             return path.stat().st_size
 
-    def peek(self, dataset: Dataset, length: int) -> bytes:
+    def read_head(self, dataset: Dataset, length: int) -> bytes:
         """Return the first bytes of a dataset, at most ``length``."""
         path = self.paths[dataset.id]
         with self._tree.asking(path), path.open("rb", buffering=0) as file:
@@ -350,7 +350,7 @@ class MountAccess:
         self.queries = MountQueries(self.tree)
         self.content = MountContent(self.tree)
         self.database = NoDatabase()
-        self.peek = self.content.peek
+        self.read_head = self.content.read_head
 
     def settings(self) -> Settings:
         """Return settings that name the database, and no login."""
@@ -415,13 +415,13 @@ class MountAddresses(SessionResolver):
             path.lstat()
 
     def _rows(self, folder: Place) -> list[list[str]]:
-        """The table of a session's datasets: path, type, size, md5, revision and qc of each."""
+        """The table of a session's datasets: path, type, size, md5, revision, qc and state of each."""
         lines = self._mount.tree.text(*folder, DATASETS_TSV).split("\n")
         return [line.split("\t") for line in lines[1:] if line]
 
     def _dataset(self, session: Session, path: Path, place: Place, cells: Sequence[str]) -> Dataset:
         """Return the dataset of a line of the table; what that lacks is in its attributes."""
-        _, kind, size, md5, revision, qc = cells
+        _, kind, size, md5, revision, qc, *_ = cells
         tell = self._mount.tree.attribute
         url = tell(path, "url")
         folders = place[:-2] if revision and place[-2:-1] == (f"#{revision}#",) else place[:-1]

@@ -146,7 +146,7 @@ from onefs.alyx.rate_limit import RateLimiter, RateLimits
 budget = RateLimiter(Path(sys.argv[1]), RateLimits(burst=40, rate=100, reserve=20))
 count = 0
 while count < 60:
-    wait = budget.take(modest=True)
+    wait = budget.try_acquire(low_priority=True)
     count += wait == 0
     time.sleep(min(wait, 0.01))
 print(count)

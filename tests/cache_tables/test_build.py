@@ -196,9 +196,9 @@ def test_one_sync_at_a_time(tmp_path: Path) -> None:
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from onefs.catalogue.sync import Reports, sync_from_files
+from onefs.catalogue.sync import SyncProgress, sync_from_files
 
-class Deadly(Reports):
+class Deadly(SyncProgress):
     def report_rows(self, done, total):
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -262,7 +262,7 @@ def test_a_sync_reports_its_progress(tmp_path: Path, alyx: AlyxClient) -> None:
     told: list[tuple[str, int, int]] = []
 
     class Told(SyncProgress):
-        def bytes(self, done: int, total: int) -> None:
+        def report_bytes(self, done: int, total: int) -> None:
             told.append(("bytes", done, total))
 
         def report_rows(self, done: int, total: int) -> None:

@@ -227,11 +227,11 @@ def endless(talk: ScriptedConnection) -> None:
 @pytest.mark.parametrize(
     ("script", "limits", "said"),
     [
-        (endless, {"MOST_PACKED": 8 << 20}, "larger than 8 MiB"),
+        (endless, {"MAX_ARCHIVE_BYTES": 8 << 20}, "larger than 8 MiB"),
         (answer(b"x", Content_Length=1 << 40), {}, "larger than 2048 MiB"),
         (
             trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n" + bytes(5000), 0.01),
-            {"RATE_AFTER_SECONDS": 0.5, "LOWEST_RATE": 100_000},
+            {"RATE_GRACE_SECONDS": 0.5, "MIN_BYTES_PER_SECOND": 100_000},
             "comes too slowly",
         ),
     ],

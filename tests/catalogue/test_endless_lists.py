@@ -134,12 +134,12 @@ import sys, time, uuid, pathlib, tempfile
 from onefs.lowlevel import memory
 from onefs.errors import OnefsError
 from onefs.http import Transport
-from onefs.alyx.client import Alyx
+from onefs.alyx.client import AlyxClient
 from onefs.alyx.auth import FixedToken
 from onefs.catalogue.catalogue import Catalogue
-from onefs.catalogue.storage.database import Database
+from onefs.catalogue.storage.database import CatalogueDatabase
 import threading, json
-from tests.scripted_server import Scripted, Talk, answer_json
+from tests.scripted_server import ScriptedServer, ScriptedConnection, answer_json
 
 def rss():
     lines = open("/proc/self/status").read().splitlines()
@@ -151,22 +151,22 @@ def labs(talk):
     rows = [{"name": str(uuid.uuid4()), "text": text} for _ in range(1000)]
     answer_json({"count": 10**8, "next": "http://x/", "results": rows})(talk)
 
-with Scripted({"/labs": labs}) as server, Transport() as transport:
-    alyx = Alyx(transport, server.url, FixedToken("t" * 40), deadline=5.0)
+with ScriptedServer({"/labs": labs}) as server, Transport() as transport:
+    alyx = AlyxClient(transport, server.url, FixedToken("t" * 40), deadline=5.0)
     with tempfile.TemporaryDirectory() as folder:
-        catalogue = Catalogue(Database(pathlib.Path(folder) / "c"), alyx, deadline=0.5)
+        catalogue = Catalogue(CatalogueDatabase(pathlib.Path(folder) / "c"), alyx, deadline=0.5)
         before, most = rss(), 0
         try:
             catalogue.labs()
         except OnefsError as error:
             kept = error
         end = time.monotonic() + 90
-        while time.monotonic() < end and catalogue._listings._single_flight._under_way:
+        while time.monotonic() < end and catalogue._listing_cache._single_flight._under_way:
             most = max(most, rss() - before)
             time.sleep(0.05)
         asked = len(server.requests)
         time.sleep(2)
-        under_way = catalogue._listings._single_flight._under_way
+        under_way = catalogue._listing_cache._single_flight._under_way
         print(most, len(server.requests) - asked, len(under_way))
         memory.give_back()
         print(rss() - before)

@@ -106,7 +106,7 @@ import gzip, json, time
 from onefs.lowlevel import memory
 from onefs.errors import OnefsError
 from onefs.http import Transport
-from tests.scripted_server import Scripted, answer
+from tests.scripted_server import ScriptedServer, answer
 
 def rss():
     lines = open("/proc/self/status").read().splitlines()
@@ -117,7 +117,7 @@ good = gzip.compress(b"[" + b",".join([b'{"a":"bcdefgh"}'] * 900_000) + b"]")
 bomb = gzip.compress(b"[" + b"[]," * (20 << 20))
 scripts = {path: answer(body, Content_Encoding="gzip") for path, body in
            {"/good": good, "/bomb": bomb}.items()}
-with Scripted(scripts) as server, Transport() as client:
+with ScriptedServer(scripts) as server, Transport() as client:
     print(rss())
     for path in ("/good", "/bomb", "/good"):
         errors = []

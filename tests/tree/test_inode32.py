@@ -27,7 +27,7 @@ from onefs.tree.nodes import inode_of_path
 numbers = InodeNumbers(Path(sys.argv[1]))
 for folder in range(int(sys.argv[2])):
     wide = [inode_of_path(str(folder), str(file)) for file in range(40)]
-    print(*numbers.of(wide), flush=True)
+    print(*numbers.get_or_assign(wide), flush=True)
 sys.stdin.read()
 """
 

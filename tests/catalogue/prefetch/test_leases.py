@@ -25,15 +25,15 @@ _WALKER = """
 import sys
 from pathlib import Path
 from onefs.http import Transport
-from onefs.alyx.client import Alyx
+from onefs.alyx.client import AlyxClient
 from onefs.alyx.auth import FixedToken
 from onefs.catalogue.catalogue import Catalogue
-from onefs.catalogue.storage.database import Database
+from onefs.catalogue.storage.database import CatalogueDatabase
 from tests.catalogue.lab_walk import walk
 url, token, path = sys.argv[1:]
 with Transport() as transport:
-    alyx = Alyx(transport, url, FixedToken(token), deadline=60.0)
-    catalogue = Catalogue(Database(Path(path)), alyx, deadline=60.0)
+    alyx = AlyxClient(transport, url, FixedToken(token), deadline=60.0)
+    catalogue = Catalogue(CatalogueDatabase(Path(path)), alyx, deadline=60.0)
     print("ready", flush=True)
     sys.stdin.readline()
     print(sum(walk(catalogue, "lab00").values()))
