@@ -415,7 +415,7 @@ class MountAddresses(SessionResolver):
             path.lstat()
 
     def _rows(self, folder: Place) -> list[list[str]]:
-        """The table of a session's datasets: path, type, size, md5, revision, qc and state of each."""
+        """A session's datasets: path, type, size, md5, revision, qc and state of each."""
         lines = self._mount.tree.text(*folder, DATASETS_TSV).split("\n")
         return [line.split("\t") for line in lines[1:] if line]
 

@@ -98,7 +98,7 @@ def test_during_an_outage_one_probe_is_sent_every_two_seconds(clock: Clock) -> N
 
 
 def test_a_forced_offline_mode_stays(clock: Clock) -> None:
-    found = make_breaker(clock, answered_probe, never=True)
+    found = make_breaker(clock, answered_probe, always_offline=True)
     found.record_success()
     clock.now += 100
     assert found.offline

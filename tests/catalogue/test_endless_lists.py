@@ -161,14 +161,14 @@ with ScriptedServer({"/labs": labs}) as server, Transport() as transport:
         except OnefsError as error:
             kept = error
         end = time.monotonic() + 90
-        while time.monotonic() < end and catalogue._listing_cache._single_flight._under_way:
+        while time.monotonic() < end and catalogue._listing_cache._flights._in_flight:
             most = max(most, rss() - before)
             time.sleep(0.05)
         asked = len(server.requests)
         time.sleep(2)
-        under_way = catalogue._listing_cache._single_flight._under_way
+        under_way = catalogue._listing_cache._flights._in_flight
         print(most, len(server.requests) - asked, len(under_way))
-        memory.give_back()
+        memory.release_free_memory()
         print(rss() - before)
         catalogue.close()
 """

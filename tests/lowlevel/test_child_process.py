@@ -17,7 +17,7 @@ from onefs.lowlevel.child_process import CHILD_WORKING_DIRECTORY, child_command,
 from tests.cache_tables.table_files import OLD
 from tests.running import Home, run
 
-PACKAGE = Path(child_command.__code__.co_filename).parent
+PACKAGE = Path(child_command.__code__.co_filename).parents[1]
 
 
 def shadow(folder: Path) -> Path:

@@ -10,9 +10,9 @@ from tests.terminal_escapes import control_characters_in
 
 CODE = """
 import logging, os, sys
-from onefs.mount import logs
-logs._MAX_LOG_BYTES = 2000
-logs.set_up_logging(sys.argv[1], "info")
+from onefs.mount import daemon_log
+daemon_log._MAX_LOG_BYTES = 2000
+daemon_log.set_up_logging(sys.argv[1], "info")
 for number in range(200):
     logging.getLogger("test").info("line %d", number)
     logging.getLogger("test").debug("not this one")
@@ -36,9 +36,9 @@ def test_secrets_do_not_reach_the_log(tmp_path: Path) -> None:
     log = tmp_path / "onefs.log"
     code = """
 import logging, sys
-from onefs.mount import logs
+from onefs.mount import daemon_log
 from onefs.config.secret import Secret
-logs.set_up_logging(sys.argv[1], "info")
+daemon_log.set_up_logging(sys.argv[1], "info")
 token = Secret("0123456789abcdef0123456789abcdef01234567")
 try:
     raise RuntimeError(f"sent {token}")
@@ -56,8 +56,8 @@ def test_no_text_makes_a_record_of_its_own(tmp_path: Path) -> None:
     log = tmp_path / "onefs.log"
     code = """
 import logging, sys, threading, warnings
-from onefs.mount import logs
-logs.set_up_logging(sys.argv[1], "info")
+from onefs.mount import daemon_log
+daemon_log.set_up_logging(sys.argv[1], "info")
 evil = "\\x1b]0;t\\x07\\x9b2J\\u202e\\u2028" + "\\r\\n2026-01-01 00:00:00 INFO forged: all is well"
 logging.getLogger("test").warning("%s", evil)
 try:

@@ -25,7 +25,7 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_libfuse_3_is_taken_where_both_are(fuse: None) -> None:
-    found = run("from onefs.mount.fuse import VERSION; print(VERSION[0])")
+    found = run("from onefs.mount.fuse import LIBFUSE_VERSION; print(LIBFUSE_VERSION[0])")
     assert found.stdout == "3\n", found.stderr
 
 
@@ -38,7 +38,7 @@ def test_no_libfuse() -> None:
 def test_the_failure_is_reported_while_its_thread_still_ends() -> None:
     code = (
         "import time; from onefs.mount.loop import MountLoop;"
-        "MountLoop(None, '/nowhere', fsname='x', allow_other=False, ended=lambda: time.sleep(2))"
+        "MountLoop(None, '/nowhere', fsname='x', allow_other=False, on_end=lambda: time.sleep(2))"
         ".start(30)"
     )
     done = run(code, FUSE_LIBRARY_PATH="libnothing.so.3")

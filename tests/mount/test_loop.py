@@ -13,19 +13,19 @@ from tests.running import wait_until
 class StuckLibrary:
     """Stands in for libfuse's loop: an invalidation waits for a read of the same path."""
 
-    can_forget = True
+    can_invalidate = True
 
     def __init__(self) -> None:
         self.asked, self.release = threading.Event(), threading.Event()
 
-    def forget(self, path: str) -> None:
+    def invalidate_path(self, path: str) -> None:
         self.asked.set()
         assert self.release.wait(30)
 
     def exit(self) -> None:
         """Nothing to end."""
 
-    def exited(self) -> bool:
+    def has_exited(self) -> bool:
         return False
 
 

@@ -171,4 +171,4 @@ def test_a_text_that_has_grown_is_read_whole(home: Home) -> None:
     assert len(after) > len(before)
     assert after.endswith("\n")
     rows = [line.split("\t") for line in after.splitlines()]
-    assert all(len(row) == 6 and row[1] for row in rows)
+    assert all(len(row) == 7 and row[1] for row in rows)

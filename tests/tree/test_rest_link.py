@@ -86,7 +86,8 @@ def test_two_containers_with_the_same_numbers(tmp_path: Path) -> None:
         pytest.skip("no pid namespaces here")
     code = (
         "import os, sys; from pathlib import Path; from onefs.tree.rest_link import RestLink\n"
-        "print(os.getpid(), RestLink(Path(sys.argv[1]), 0.0).read_target(os.getpid()), flush=True)\n"
+        "link = RestLink(Path(sys.argv[1]), 0.0)\n"
+        "print(os.getpid(), link.read_target(os.getpid()), flush=True)\n"
         "sys.stdin.read()\n"
     )
     command = [*unshare, sys.executable, "-c", code]
