@@ -20,6 +20,7 @@ FORMS = ([SESSION], [SESSION, "--details"], [SESSION, "--all"], ["2021-03-05_10_
 STALE_LISTING_NOTICE = r"onefs: Alyx gives no newer list now: this is what it gave on 20\S+ \S+\n"
 
 
+@pytest.mark.long
 @row("onefs list with the server away")
 @pytest.mark.parametrize("silent", [False, True])
 def test_list_says_that_it_is_from_the_catalogue(tmp_path: Path, silent: bool) -> None:

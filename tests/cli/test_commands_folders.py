@@ -58,6 +58,7 @@ def names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
+@pytest.mark.long
 @row("onefs mount --cache-dir DIR of a project")
 @pytest.mark.usefixtures("fuse")
 def test_a_project_is_no_cache_folder(user: Home, project: Path) -> None:

@@ -145,6 +145,7 @@ def test_commands_end_with_a_sentence(user: Home, servers: Servers, name: str) -
                 assert "cannot write to standard output" in done.stderr, line
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("variable", ["ONEFS_CACHE_DIR", "ONEFS_STATE_DIR", "XDG_CONFIG_HOME"])
 def test_a_folder_that_cannot_be_used_is_named_without_numbers(user: Home, variable: str) -> None:
     """The system's errors come without ``[Errno 20]``."""

@@ -739,6 +739,7 @@ def test_replicas_are_mixed_where_the_md5_proves_it(open_content: Open) -> None:
         wait_until(lambda: content.state(dataset)[0] == "cached")
 
 
+@pytest.mark.long
 def test_a_file_that_stalls_does_not_fail_its_neighbours(content: Content) -> None:
     """They are the probe: their server answers, so that they are read at once."""
     names = [f"/{number}" for number in range(3)]

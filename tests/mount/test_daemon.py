@@ -155,6 +155,7 @@ def test_stop_names_the_processes_that_use_the_mount(mounted: Mounted) -> None:
     assert not mounted.path.exists()
 
 
+@pytest.mark.long
 def test_stop_says_when_the_mount_is_gone_and_its_daemon_is_not(
     mount: Callable[..., Mounted],
 ) -> None:

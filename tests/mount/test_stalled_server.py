@@ -96,6 +96,7 @@ def calls_of(mounted: Mounted, action: Callable[[], object]) -> dict[str, int]:
     return {name: n for name, n in mounted.since(before).items() if name in ("open", "children")}
 
 
+@pytest.mark.long
 def test_a_reader_waits_for_one_deadline_only(root: Path, mount: Callable[..., Mounted]) -> None:
     (root / "stalled.bin").write_bytes(b"x" * 3_000_000)
     mounted = mount(deadline=8)

@@ -152,6 +152,7 @@ def test_what_is_in_the_cache_is_loaded_whatever_alyx_says(
     assert ("kept in memory only" in caplog.text) == (trouble is None)
 
 
+@pytest.mark.long
 def test_offline_without_any_repository(tmp_path: Path) -> None:
     """Ours: where a file stands is not known then, which is no reason to fail."""
     folder = write(tmp_path / "tables", [session(1)], [dataset(1, 1, "alf/spikes.times.npy")])

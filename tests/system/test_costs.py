@@ -61,6 +61,7 @@ def matches_document(number: int, said: str) -> bool:
     return number <= int(said[2:]) if said.startswith("<=") else number == int(said)
 
 
+@pytest.mark.long
 def test_every_action_costs_what_the_document_says(home: Home, servers: Servers) -> None:
     table = documented_costs()
     assert len(table) > 10

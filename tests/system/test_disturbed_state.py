@@ -35,6 +35,7 @@ def databases(home: Home) -> list[Path]:
     return sorted(home.folder.rglob("*.sqlite"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["IMMEDIATE", "EXCLUSIVE"])
 def test_locks_of_another_process_stall_nothing(
     home: Home, servers: Servers, folder: Path, kind: str

@@ -166,6 +166,7 @@ def assert_nothing_hidden(
     assert not again[1]
 
 
+@pytest.mark.long
 def test_a_server_that_is_killed_and_restarted_during_a_walk(
     mounted: Mounted, servers: Servers, truth: Listed
 ) -> None:

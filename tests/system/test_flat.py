@@ -141,6 +141,7 @@ def test_commands_take_its_paths(mounted: Mounted, flat: Mounted, servers: Serve
     assert mounted.xattr("state", DEFAULT) == "remote"
 
 
+@pytest.mark.long
 def test_an_old_short_path_names_the_real_one(
     mounted: Mounted, servers: Servers, tmp_path: Path
 ) -> None:

@@ -115,6 +115,7 @@ def test_what_fails_does_not_stop_the_others(
     assert [line for line in lines if line.endswith("2 failed")]
 
 
+@pytest.mark.long
 def test_it_goes_on_where_it_was_killed(tmp_path: Path, folder: Path) -> None:
     with (
         Servers(FolderLaboratory(folder), rate=400_000) as servers,

@@ -48,6 +48,7 @@ def test_a_program_of_32_bits(home: Home, small: Path, narrow: bool) -> None:
             assert said[-1] == f"readdir failed {errno.EOVERFLOW}"
 
 
+@pytest.mark.long
 def test_numbers_are_small_unique_and_the_same_after_a_remount(home: Home) -> None:
     mounted = home.mount("--demo", "--inode32")
     before = inodes(mounted)
@@ -71,6 +72,7 @@ def test_numbers_are_the_same_after_a_kill(home: Home) -> None:
     assert inodes(home.mount("--demo", "--inode32"), SESSION) == before
 
 
+@pytest.mark.long
 def test_a_locked_file_of_numbers_does_not_stall_a_listing(home: Home) -> None:
     mounted = home.mount("--demo", "--inode32")
     [path] = home.state.glob("*/inodes.sqlite")

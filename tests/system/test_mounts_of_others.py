@@ -154,6 +154,7 @@ def test_list_and_path_say_what_they_say_to_the_user_of_the_mount(shared: Shared
         assert shared.second("list", what) == shared.root("list", what)
 
 
+@pytest.mark.long
 @row("second user, mount of --allow-other")
 def test_search_finds_what_the_user_of_the_mount_finds(shared: Shared) -> None:
     """Outside of the mount too, since it is the only one."""
@@ -223,6 +224,7 @@ def test_one_of_onefs_loads_in_the_mount_of_another(shared: Shared, named: bool)
     assert all(path.startswith(f"{shared.path}/") for path, _ in found["loaded"])
 
 
+@pytest.mark.long
 @row("second user, mount of --allow-other")
 @pytest.mark.parametrize("way", ["local", "remote"])
 def test_one_api_loads_in_the_mount_of_another(shared: Shared, way: str) -> None:

@@ -96,6 +96,7 @@ def one_home(servers: Servers, mounted: Mounted, tmp_path_factory: pytest.TempPa
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["local", "remote"])
 def test_every_dataset_of_some_sessions(
     servers: Servers, mounted: Mounted, one_home: Path, way: str, tmp_path: Path

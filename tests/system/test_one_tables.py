@@ -93,6 +93,7 @@ def run_url(mounted: Mounted) -> str:
     return "http://" + line.split("onefs:")[1].split()[0]
 
 
+@pytest.mark.long
 def test_they_are_not_there_before_a_sync(home: Home, fuse: None) -> None:
     with Servers(SyntheticLaboratory()) as servers:
         mounted = home.mount(**account(servers))
@@ -111,6 +112,7 @@ def test_mount_sync_makes_them(home: Home, fuse: None) -> None:
     assert count(mounted.path / "sessions.pqt") == 50
 
 
+@pytest.mark.long
 def test_a_new_sync_is_taken_up_without_a_remount(
     home: Home, mounted: Mounted, url: str, tmp_path: Path
 ) -> None:
@@ -142,6 +144,7 @@ def taken_up(mounted: Mounted) -> None:
     wait_until(same, 20)
 
 
+@pytest.mark.long
 def test_a_reader_of_both_tables_during_syncs_gets_them_of_one_sync(
     home: Home, mounted: Mounted, url: str, tmp_path: Path
 ) -> None:
@@ -250,6 +253,7 @@ def test_a_full_disk_leaves_the_old_tables_and_is_reported(
         run(["umount", "-l", disk])
 
 
+@pytest.mark.long
 def test_each_profile_has_its_own(home: Home, tmp_path: Path) -> None:
     with refusing_url() as one, refusing_url() as other:
         sync(home, one, tables(tmp_path, 2))

@@ -206,6 +206,7 @@ def test_a_new_subject_is_there_though_it_was_absent_before(
     assert "mouse.9" in shown(mounted.path / LAB)
 
 
+@pytest.mark.long
 @KERNELS
 def test_a_changed_file_has_its_new_size_and_bytes(
     home: Home, servers: Servers, source: MovingLaboratory, folder: Path, kernel: dict[str, str]
@@ -263,6 +264,7 @@ def test_a_path_that_is_not_there_before_and_after_is_refused(home: Home, server
         )
 
 
+@pytest.mark.long
 def test_a_hung_or_dead_mount_is_named_and_the_others_are_refreshed(
     home: Home, servers: Servers, source: MovingLaboratory
 ) -> None:

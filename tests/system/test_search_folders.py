@@ -69,6 +69,7 @@ def test_a_search_in_a_mount(home: Home) -> None:
         mounted.umount()
 
 
+@pytest.mark.long
 def test_the_verbs_see_the_database_that_is_mounted(home: Home) -> None:
     """Ours: without any settings, the only mount's, or that in which a path lies."""
     assert "no database is set up" in home.error_of(2, "search", "--subject", "flowers")
@@ -97,6 +98,7 @@ def open_one(home: Home, variables: dict[str, str] | None = None, **arguments: s
     return run(command, environment=home.environment | (variables or {})).stdout
 
 
+@pytest.mark.long
 def test_a_mount_replaces_no_database_that_is_named(home: Home) -> None:
     """Ours: secrets go to nobody who is not named; another cache folder is another database's."""
     with Servers(SyntheticLaboratory()) as servers:

@@ -127,6 +127,7 @@ def run_in_pipe_and_terminal(
     return done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("status", [400, 403, 500])
 def test_what_a_server_says_in_errors(home: Home, status: int) -> None:
     with Refusing({}) as alyx:
@@ -149,6 +150,7 @@ def test_what_a_server_says_in_errors(home: Home, status: int) -> None:
         assert_nothing_is_obeyed(home.log())
 
 
+@pytest.mark.long
 def test_what_a_database_holds(home: Home, evil: Servers) -> None:
     person = account(evil)
     mounted = home.mount("--log-level", "DEBUG", **person)
@@ -207,6 +209,7 @@ def _look_at_files(mounted: Mounted, session: str) -> None:
     assert seen
 
 
+@pytest.mark.long
 def test_what_names_and_variables_hold(home: Home) -> None:
     """Arguments, profiles and files on disk may be another's too."""
     evil = ESCAPES.replace("\n", "").replace("/", "")

@@ -57,6 +57,7 @@ def mounted_from_tables(home: Home, servers: Servers) -> Mounted:
     return home.mount("--sync", "--state-dir", home.root / "synced", **account(servers))
 
 
+@pytest.mark.long
 def test_tables_and_alyx_bring_the_same_dates(home: Home, servers: Servers) -> None:
     by_alyx = home.mount(**account(servers))
     before = stats(by_alyx.path / SESSION)

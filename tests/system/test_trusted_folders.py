@@ -36,6 +36,7 @@ def home(tmp_path: Path, servers: Servers) -> Iterator[Home]:
         yield made
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("which", ["cache", "state"])
 def test_every_command_refuses_a_folder_that_others_may_write_to(
     home: Home, folder: Path, tmp_path: Path, which: str

@@ -170,6 +170,7 @@ class TestStatus:
                 )
                 assert 0 < grown["downloads"][0]["rate"] < 2 * size
 
+    @pytest.mark.long
     def test_while_another_process_is_frozen_with_the_count_of_bytes(
         self, mounted: Mounted
     ) -> None:

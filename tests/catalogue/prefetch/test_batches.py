@@ -125,6 +125,7 @@ def test_what_is_stale_is_refreshed_in_batches(make: Make, grown: Servers) -> No
     assert walk(catalogue, LAB) == found
 
 
+@pytest.mark.long
 def test_a_slow_walk_over_what_is_stale_is_refreshed_in_batches_too(
     make: Make, grown: Servers
 ) -> None:
