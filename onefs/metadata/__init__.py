@@ -1,1 +1,0 @@
-"""The catalogue: what exists, by SQLite and Alyx. Knows no files and no FUSE."""
