@@ -1,5 +1,20 @@
-"""``python -m onefs`` is ``onefs``."""
+"""The command ``onefs``; ``python -m onefs`` is the same."""
 
-from onefs.cli import main
+import sys
 
-main(prog_name="onefs")
+
+def main() -> None:
+    """Run the command line.
+
+    Ctrl-C while the modules are still loading ends it with exit code 130 and without a traceback,
+    as it does later.
+    """
+    try:
+        from onefs.cli import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run(prog_name="onefs")
+
+
+if __name__ == "__main__":
+    main()

@@ -122,6 +122,21 @@ def test_ctrl_c_is_quiet(environ: dict[str, str]) -> None:
         assert "Traceback" not in terminal.shown
 
 
+def test_ctrl_c_while_modules_are_loading_is_quiet() -> None:
+    code = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'click':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from onefs.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 def test_a_broken_pipe_is_quiet(environ: dict[str, str]) -> None:
     with subprocess.Popen(
         [*ONEFS, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ
