@@ -1,7 +1,8 @@
-"""One HTTP/1.1 server in a thread: a WSGI application behind a port of the loopback interface.
+"""An HTTP/1.1 server in a thread: a WSGI application on a port of the loopback interface.
 
-Werkzeug parses the requests and wsgiref answers them. Werkzeug's own way to answer closes the
-connection after each request, and Alyx and FlatIron keep theirs open; so do we.
+Werkzeug parses the requests and wsgiref writes the responses. Werkzeug's own responses close the
+connection after each request; Alyx and FlatIron keep theirs open, and so does this server.
+``docs/decisions/0003-embedded-server.md`` says why it is no other library's.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ import contextlib
 import errno
 import json
 import socket
+import socketserver
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import IO, TYPE_CHECKING, Any, cast
 from wsgiref.handlers import SimpleHandler
 from wsgiref.headers import Headers
 
-from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
+from werkzeug.serving import WSGIRequestHandler
 from werkzeug.wsgi import LimitedStream
 
 from onefs.errors import OnefsError, reason_of
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 HOST = "127.0.0.1"
-#: connections that wait to be accepted: more than readers that start at once
-_BACKLOG = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,105 +40,87 @@ class AccessRecord:
     #: ``alyx`` or ``data``
     server: str
     method: str
-    #: with its query, as it came over the wire
+    #: with its query, as it was received
     path: str
     #: the Range header, '' without one
     range: str
     status: int
-    #: of the body, handed to the network
+    #: bytes of the body that were handed to the network
     bytes: int
+    #: the User-Agent header, '' without one
     agent: str
 
-    def line(self) -> str:
-        """The access log's line: one JSON object."""
-        return json.dumps(asdict(self)) + "\n"
+
+class RequestLog:
+    """Records of the requests: the last ``keep`` in memory, all of them in ``file``."""
+
+    def __init__(self, keep: int, file: IO[str] | None) -> None:
+        self._lock = threading.Lock()
+        self._file = file
+        self._kept: deque[AccessRecord] = deque(maxlen=keep)
+
+    def add(self, access: AccessRecord) -> None:
+        """Record one more request; in the file, one JSON object a line, at once."""
+        with self._lock:
+            self._kept.append(access)
+            if self._file is not None:
+                self._file.write(json.dumps(asdict(access)) + "\n")
+                self._file.flush()
+
+    def snapshot(self) -> list[AccessRecord]:
+        """Return the requests in memory, oldest first."""
+        with self._lock:
+            return list(self._kept)
+
+    def clear(self) -> None:
+        """Forget the requests in memory."""
+        with self._lock:
+            self._kept.clear()
 
 
-class ObservedApp:
-    """A WSGI application that delays each request by ``latency`` seconds and reports its end.
+def observed(
+    app: WSGIApplication,
+    server: str,
+    report: Callable[[AccessRecord], None],
+    latency_seconds: float,
+) -> WSGIApplication:
+    """Return ``app`` with each request delayed and its end reported.
 
-    The report comes before the last bytes of the body are handed over, so that who has the whole
-    answer finds it reported; of a broken transfer when it breaks.
+    The report comes before the last bytes of the body are handed over, so that a client that has
+    the whole response finds its record; for a broken transfer it comes when the transfer breaks.
     """
 
-    def __init__(
-        self,
-        name: str,
-        app: WSGIApplication,
-        report: Callable[[AccessRecord], None],
-        latency: float,
-    ) -> None:
-        self._name = name
-        self._app = app
-        self._report = report
-        self._latency = latency
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if self._latency > 0:
-            time.sleep(self._latency)
-        status = 0
-        length: int | None = None
+    def observed_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+        time.sleep(latency_seconds)
+        status = sent = 0
+        length: str | None = None
+        reported = False
 
         def observe(line: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             nonlocal status, length
             status = int(line[:3])
-            lengths = [value for key, value in headers if key.lower() == "content-length"]
-            length = int(lengths[0]) if lengths else None
+            length = Headers(headers)["Content-Length"]
             return start_response(line, headers, exc_info)
 
-        body = self._app(environ, observe)
-        return _ReportedBody(
-            body, length, lambda sent: self._report(self._access(environ, status, sent))
-        )
+        def report_once() -> None:
+            nonlocal reported
+            if not reported:
+                reported = True
+                method, path = environ["REQUEST_METHOD"], environ["REQUEST_URI"]
+                span, agent = environ.get("HTTP_RANGE", ""), environ.get("HTTP_USER_AGENT", "")
+                report(AccessRecord(server, method, path, span, status, sent, agent))
 
-    def _access(self, environ: WSGIEnvironment, status: int, sent: int) -> AccessRecord:
-        return AccessRecord(
-            self._name,
-            environ["REQUEST_METHOD"],
-            environ["REQUEST_URI"],
-            environ.get("HTTP_RANGE", ""),
-            status,
-            sent,
-            environ.get("HTTP_USER_AGENT", ""),
-        )
+        with contextlib.ExitStack() as stack:
+            stack.callback(report_once)
+            body = app(environ, observe)
+            stack.callback(getattr(body, "close", lambda: None))
+            for chunk in body:
+                sent += len(chunk)
+                if str(sent) == length:
+                    report_once()
+                yield chunk
 
-
-class _ReportedBody:
-    """The chunks of ``body``; calls ``ended`` once with the bytes that went."""
-
-    def __init__(
-        self, body: Iterable[bytes], length: int | None, ended: Callable[[int], None]
-    ) -> None:
-        self._body = body
-        self._chunks: Iterator[bytes] = iter(body)
-        self._length = length
-        self._ended: Callable[[int], None] | None = ended
-        self._sent = 0
-
-    def __iter__(self) -> _ReportedBody:
-        return self
-
-    def __next__(self) -> bytes:
-        try:
-            chunk = next(self._chunks)
-        except StopIteration:
-            self._end()
-            raise
-        self._sent += len(chunk)
-        if self._sent == self._length:
-            self._end()
-        return chunk
-
-    def close(self) -> None:
-        self._end()
-        close = getattr(self._body, "close", None)
-        if close is not None:
-            close()
-
-    def _end(self) -> None:
-        ended, self._ended = self._ended, None
-        if ended is not None:
-            ended(self._sent)
+    return observed_app
 
 
 class _WsgiResponse(SimpleHandler):
@@ -149,10 +131,10 @@ class _WsgiResponse(SimpleHandler):
     # wsgiref would put this process's environment into every request
     os_environ: dict[str, str] = {}  # noqa: RUF012
 
-    #: whether the client can tell where the body ended, so that the connection may go on
+    #: whether the client can tell where the body ended, so that the connection may be kept
     complete = False
 
-    # wsgiref's own, which typeshed does not know
+    # attributes of wsgiref that typeshed does not list
     environ: dict[str, Any]
     status: str
     headers: Headers
@@ -160,7 +142,7 @@ class _WsgiResponse(SimpleHandler):
     bytes_sent: int
 
     def finish_content(self) -> None:
-        """Sends the headers where there is no body.
+        """Send the headers of a response without body.
 
         wsgiref would claim ``Content-Length: 0`` for HEAD and 304.
         """
@@ -171,6 +153,8 @@ class _WsgiResponse(SimpleHandler):
 
 
 class _Handler(WSGIRequestHandler):
+    server: _Server  # type: ignore[assignment]
+    server_version = "onefs"
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     # buffered: the headers leave in one piece
@@ -178,140 +162,115 @@ class _Handler(WSGIRequestHandler):
 
     def run_wsgi(self) -> None:
         environ = self.make_environ()
-        length = self.headers.get("Content-Length", "0")
-        body = LimitedStream(cast("IO[bytes]", self.rfile), parse_whole_number(length) or 0)
-        if "Transfer-Encoding" in self.headers or parse_whole_number(length) is None:
-            # where such a request ends is not known, so nothing can follow it
+        length = parse_whole_number(self.headers.get("Content-Length", "0"))
+        body = LimitedStream(cast("IO[bytes]", self.rfile), length or 0)
+        if "Transfer-Encoding" in self.headers or length is None:
+            # the end of such a request is unknown, so no other request can follow it
             self.close_connection = True
         else:
             environ["wsgi.input"] = body
         output = cast("IO[bytes]", self.wfile)
-        answer = _WsgiResponse(environ["wsgi.input"], output, environ["wsgi.errors"], environ)
-        answer.run(self.server.app)
-        if not answer.complete:
+        response = _WsgiResponse(environ["wsgi.input"], output, environ["wsgi.errors"], environ)
+        response.run(self.server.app)
+        if not response.complete:
             self.close_connection = True
         if not self.close_connection:
             body.exhaust()
 
     def log(self, type: str, message: str, *args: Any) -> None:
-        """Nothing: the access log is ours."""
+        """Log nothing: RequestLog is the access log."""
 
 
-class _ThreadedServer(ThreadedWSGIServer):
+class _Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
     # a stop does not wait for transfers: their connections are closed
     block_on_close = False
+    # connections that wait to be accepted: more than readers that start at once
+    request_queue_size = 1024
+    # read by werkzeug's request handler
+    multithread, multiprocess, ssl_context = True, False, None
+    app: WSGIApplication
 
-    def __init__(self, app: WSGIApplication, bound: socket.socket) -> None:
-        port = bound.getsockname()[1]
-        super().__init__(HOST, port, app, handler=_Handler, fd=bound.fileno())
-        self._open: set[socket.socket] = set()
+    def __init__(self, port: int) -> None:
+        super().__init__((HOST, port), _Handler, bind_and_activate=False)
+        self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
-            self._open.add(request)
+            self._connections.add(request)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         with self._lock:
-            self._open.discard(request)
+            self._connections.discard(request)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: a client that goes away is no error of ours."""
+        """Ignore a connection that the client has closed."""
 
-    def break_connections(self) -> None:
-        """Ends every connection, idle or busy."""
+    def stop(self) -> None:
+        """Close the port and every connection, idle or busy. Needs ``serve_forever`` to run."""
+        # the event loop wakes up when its port accepts no more
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.shutdown()
+        self.server_close()
         with self._lock:
-            connections = list(self._open)
+            connections = list(self._connections)
         for connection in connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
 
 class Listener:
-    """A port and the server behind it. After ``stop`` it refuses connections; ``start`` takes
-    the same port again."""
+    """A port and its server. After ``stop`` it refuses connections; ``start`` takes the same port
+    again."""
 
     def __init__(self, port: int) -> None:
-        """Takes ``port`` (0: any that is free) at once. Raises OnefsError when it is in use."""
-        self._bound: socket.socket | None = _bind(port)
-        self.port: int = self._bound.getsockname()[1]
+        """Take ``port`` (0: any free one) at once. Raises OnefsError when it is in use."""
+        self._server: _Server | None = _bound_server(port)
+        self._serving = False
+        self.port: int = self._server.server_address[1]
         self.url = f"http://{HOST}:{self.port}"
         self._app: WSGIApplication | None = None
-        self._server: _ThreadedServer | None = None
-        self._thread: threading.Thread | None = None
 
     def start(self, app: WSGIApplication | None = None) -> None:
-        """Serves ``app``, or the one of the last time; nothing where it serves already."""
+        """Serve ``app``, or the one of the last time; nothing where it serves already."""
         self._app = app or self._app
-        if self._app is None or self._server is not None:
+        if self._app is None or self._serving:
             return
-        bound = self._bound or _bind(self.port)
-        self._bound = None
-        self._server = _ThreadedServer(self._app, bound)
-        bound.close()  # the server has a descriptor of its own
-        self._server.socket.listen(_BACKLOG)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, name=f"demo-{self.port}", daemon=True
-        )
-        self._thread.start()
+        self._server = self._server or _bound_server(self.port)
+        self._server.app = self._app
+        self._server.server_activate()
+        name = f"demo-{self.port}"
+        threading.Thread(target=self._server.serve_forever, name=name, daemon=True).start()
+        self._serving = True
 
     def stop(self) -> None:
-        """Closes the port and every connection, also those that are being answered."""
-        if self._bound is not None:
-            self._bound.close()
-            self._bound = None
-        if self._server is None or self._thread is None:
+        """Close the port and every connection, also those with a response under way."""
+        server, self._server = self._server, None
+        if server is None:
             return
-        # a port that accepts no more wakes who waits for it
-        self._server.socket.shutdown(socket.SHUT_RDWR)
-        self._server.shutdown()
-        self._thread.join()
-        self._server.break_connections()
-        self._server = self._thread = None
+        if self._serving:
+            self._serving = False
+            server.stop()
+        else:
+            server.server_close()
 
 
-class RequestLog:
-    """What the servers were asked: the last requests in memory, all of them in a file."""
-
-    def __init__(self, keep: int, log: IO[str] | None) -> None:
-        self._lock = threading.Lock()
-        self._log = log
-        self._kept: deque[AccessRecord] = deque(maxlen=keep)
-
-    def add(self, access: AccessRecord) -> None:
-        """One more request; in the file at once."""
-        with self._lock:
-            self._kept.append(access)
-            if self._log is not None:
-                self._log.write(access.line())
-                self._log.flush()
-
-    def snapshot(self) -> list[AccessRecord]:
-        """The requests so far, oldest first."""
-        with self._lock:
-            return list(self._kept)
-
-    def clear(self) -> None:
-        """Forgets what is in memory."""
-        with self._lock:
-            self._kept.clear()
-
-
-def _bind(port: int) -> socket.socket:
-    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _bound_server(port: int) -> _Server:
+    server = _Server(port)
     try:
-        bound.bind((HOST, port))
+        server.server_bind()
     except OverflowError:
-        bound.close()
+        server.server_close()
         raise OnefsError(f"there is no port {port}: choose one from 1024 to 65534") from None
     except OSError as error:
-        bound.close()
+        server.server_close()
         if error.errno == errno.EADDRINUSE:
             message = f"port {port} is in use by another program: stop it or choose another port"
         else:
             message = f"port {port} cannot be used: {reason_of(error)}"
         raise OnefsError(message) from error
-    return bound
+    return server

@@ -11,16 +11,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 from onefs.demo import flatiron, rest
-from onefs.demo.http_server import (
-    AccessRecord,
-    Listener,
-    ObservedApp,
-    RequestLog,
-)
+from onefs.demo.http_server import AccessRecord, Listener, RequestLog, observed
 from onefs.demo.logins import make_login
 from onefs.demo.records import Login, Source
 from onefs.errors import OnefsError, UsageError, reason_of
@@ -60,11 +54,11 @@ class Servers:
             self.alyx.stop()
             raise
         self._request_log = RequestLog(keep, self._log)
-        self._latency = latency_ms / 1000
-        self._alyx_app = self._observe(
-            "alyx", rest.create_app(source, self.login, data_url=self.data.url, throttle=throttle)
-        )
-        self._data_app = self._observe("data", flatiron.create_app(source, self.login, rate=rate))
+        alyx_app = rest.create_app(source, self.login, data_url=self.data.url, throttle=throttle)
+        data_app = flatiron.create_app(source, self.login, rate=rate)
+        report, latency = self._request_log.add, latency_ms / 1000
+        self._alyx_app = observed(alyx_app, "alyx", report, latency)
+        self._data_app = observed(data_app, "data", report, latency)
 
     @property
     def alyx_url(self) -> str:
@@ -110,18 +104,10 @@ class Servers:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
         if self._log is not None:
             self._log.close()
-
-    def _observe(self, name: str, app: object) -> ObservedApp:
-        return ObservedApp(name, app, self._request_log.add, self._latency)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
