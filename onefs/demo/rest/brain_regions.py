@@ -9,15 +9,12 @@ from onefs.demo.rest.database import DemoDatabase, Row
 from onefs.demo.rest.errors import failure
 from onefs.integers import parse_whole_number
 
+#: the filters that name regions by number or text
+FILTERS = ("atlas_acronym", "atlas_name", "atlas_id")
 #: the region above the root, which no query for relatives answers with
 VOID = 0
 #: the trajectories whose channels count
 _ALIGNED = "Ephys aligned histology track"
-
-
-def key(name: str, value: str) -> int | float:
-    """Return the number of a region: 400 for text."""
-    return query_values.number(name, value)
 
 
 def insertions_in(db: DemoDatabase, name: str, value: str) -> frozenset[str]:
@@ -74,7 +71,7 @@ def _named(db: DemoDatabase, name: str, value: str) -> list[int]:
     """Return the numbers of the regions that an ``atlas_`` filter names itself."""
     rows = db.table("brain-regions")
     if name == "atlas_id":
-        wanted = key(name, value)
+        wanted = query_values.number(name, value)
         return [row["id"] for row in rows if row["id"] == wanted]
     text = query_values.text(name, value).casefold()
     if name == "atlas_acronym":

@@ -11,7 +11,7 @@ from onefs.demo.records import DatasetRecord, FileRecord, SessionRecord, Source
 
 Row = Mapping[str, Any]
 
-#: what Alyx looks rows up by; all other tables have a ``name``
+#: table -> the column that Alyx looks its rows up by; ``name`` for all other tables
 _KEYS = {
     "subjects": "nickname",
     "users": "username",
@@ -41,8 +41,7 @@ class DemoDatabase:
         tables["locations"] = [{"name": name, "lab": lab, "json": None} for name, lab in places]
         self._tables: dict[str, Sequence[Row]] = tables
         self._rows = {
-            name: {row[_KEYS.get(name, "name")]: row for row in rows}
-            for name, rows in tables.items()
+            name: {row[self.key_of(name)]: row for row in rows} for name, rows in tables.items()
         }
         self._has_servers = any(
             row.get("globus_is_personal") is False for row in self.table("data-repository")
@@ -59,6 +58,11 @@ class DemoDatabase:
         return DemoDatabase(self._source, self._data_url)
 
     # -- small tables ------------------------------------------------------------------------
+
+    @staticmethod
+    def key_of(table: str) -> str:
+        """The column that Alyx looks up the rows of a small table by."""
+        return _KEYS.get(table, "name")
 
     def table(self, name: str) -> Sequence[Row]:
         """The rows of a small table."""

@@ -2,46 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from datetime import date
+from functools import partial
 
-from onefs.demo.records import DatasetRecord, FileRecord, SessionRecord
+from onefs.demo.records import DatasetRecord, SessionRecord
 from onefs.demo.rest import query_values
 from onefs.demo.rest.database import DemoDatabase
 from onefs.demo.rest.django_filter import DjangoLookup, django_test, read_lookups
 from onefs.demo.rest.errors import failure
-
-#: tests of the session that a dataset belongs to, None for an aggregate
-SessionTest = Callable[["SessionRecord | None"], bool]
-Test = Callable[[DatasetRecord], bool]
-Copy = tuple[DatasetRecord, FileRecord]
+from onefs.demo.rest.filters import (
+    Filter,
+    accept_all,
+    choice_filter,
+    django_tests,
+    filter_tests,
+    lookup_filter,
+    never,
+)
+from onefs.demo.rest.lookups import Test
+from onefs.demo.rest.model_fields import File
 
 
 def select_datasets(db: DemoDatabase, args: Mapping[str, str]) -> list[DatasetRecord]:
-    """The rows that ``args`` leave.
+    """Return the datasets that match ``args``.
 
     Sessions are narrowed first, by index where there is one, so that the datasets of no other
-    session are touched. Raises ApiError for a value that Alyx refuses.
+    session are listed. Raises ApiError for a value that Alyx refuses.
     """
     lookups = read_lookups(args["django"]) if "django" in args else []
-    session_tests = [make(args[name]) for name, make in _OF_SESSION.items() if name in args]
-    tests = [make(db, name, args[name]) for name, make in _OF_DATASET.items() if name in args]
+    # tests of the session that a dataset belongs to, None for an aggregate
+    session_tests = [_if_any(test) for test in filter_tests(db, _SESSION_FILTERS, args)]
+    tests = filter_tests(db, _FILTERS, args)
     if "probe_insertion" in args:
-        session_test, test = _probe_insertion(db, args["probe_insertion"])
-        session_tests.append(session_test)
-        tests.append(test)
+        of_session, of_dataset = _probe_insertion(db, args["probe_insertion"])
+        session_tests.append(_if_any(of_session))
+        tests.append(of_dataset)
     for lookup in lookups:
-        inner = _of_session(lookup)
+        inner = _lookup_of_session(lookup)
         if inner is None:
             tests.append(django_test(db, "dataset", lookup))
         else:
-            session_tests.append(_through_session(db, inner))
+            test = django_test(db, "session", replace(inner, excluded=False))
+            session_tests.append(_if_any(test, excluded=inner.excluded))
     rows = _candidates(db, args, lookups, session_tests)
     return [dataset for dataset in rows if all(test(dataset) for test in tests)]
 
 
-def _of_session(lookup: DjangoLookup) -> DjangoLookup | None:
+def _if_any(test: Test, *, excluded: bool = False) -> Test:
+    """``test`` on a session that may be None, which does not fulfil it."""
+    return lambda session: (session is not None and test(session)) is not excluded
+
+
+def _lookup_of_session(lookup: DjangoLookup) -> DjangoLookup | None:
     """A look-up through ``session`` as one on the session itself, which needs no dataset."""
     head, _, rest = lookup.path.partition("__")
     if head != "session" or rest == "isnull":
@@ -49,24 +63,19 @@ def _of_session(lookup: DjangoLookup) -> DjangoLookup | None:
     return replace(lookup, path=f"id__{rest or 'exact'}" if rest in ("", "exact", "in") else rest)
 
 
-def _through_session(db: DemoDatabase, lookup: DjangoLookup) -> SessionTest:
-    test = django_test(db, "session", replace(lookup, excluded=False))
-    return lambda session: (session is not None and test(session)) is not lookup.excluded
-
-
 def _candidates(
     db: DemoDatabase,
     args: Mapping[str, str],
     lookups: Sequence[DjangoLookup],
-    tests: Sequence[SessionTest],
+    tests: Sequence[Test],
 ) -> Iterator[DatasetRecord]:
-    ids = _asked_for(lookups, ("id", "pk"))
+    ids = _keys_of(lookups, ("id", "pk"))
     if "id" in args:
         ids = [query_values.uuid_text("id", args["id"])]
     sessions = _sessions(db, args, lookups)
     if ids is not None:
-        found = (db.dataset(dataset_id) for dataset_id in ids)
-        for dataset in (d for d in found if d is not None):
+        datasets = (db.dataset(dataset_id) for dataset_id in ids)
+        for dataset in (d for d in datasets if d is not None):
             session = db.session(dataset.eid)
             fits = "session" not in args or session in sessions
             if fits and all(test(session) for test in tests):
@@ -82,13 +91,13 @@ def _candidates(
 def _sessions(
     db: DemoDatabase, args: Mapping[str, str], lookups: Sequence[DjangoLookup]
 ) -> Sequence[SessionRecord]:
-    """The smallest set of sessions that an index knows."""
+    """The smallest set of sessions that an index has."""
     if "session" in args:
         session = db.session(query_values.key("session", args["session"]))
         if session is None:
             raise query_values.unknown_choice("session")
         return [session]
-    eids = _asked_for(lookups, ("session", "session__id", "session__pk"))
+    eids = _keys_of(lookups, ("session", "session__id", "session__pk"))
     if eids is not None:
         return [session for session in map(db.session, eids) if session is not None]
     if "subject" in args:
@@ -98,8 +107,8 @@ def _sessions(
     return db.sessions
 
 
-def _asked_for(lookups: Sequence[DjangoLookup], paths: Sequence[str]) -> list[str] | None:
-    """The keys that look-ups ask for by one of ``paths``, each once; None when by none."""
+def _keys_of(lookups: Sequence[DjangoLookup], paths: Sequence[str]) -> list[str] | None:
+    """The keys that the first look-up by one of ``paths`` names, each once; None without one."""
     for lookup in lookups:
         if lookup.excluded or lookup.path.removesuffix("__in") not in paths:
             continue
@@ -108,205 +117,106 @@ def _asked_for(lookups: Sequence[DjangoLookup], paths: Sequence[str]) -> list[st
     return None
 
 
-# -- filters by what a dataset's session is: value -> test ------------------------------------
+# -- filters that are no look-up: (database, name, value) -> test ------------------------------
 
 
-def _subject(value: str) -> SessionTest:
-    return lambda session: session is not None and session.subject == value
-
-
-def _lab(value: str) -> SessionTest:
-    return lambda session: session is not None and session.lab == value
-
-
-def _date(value: str) -> SessionTest:
-    wanted = query_values.day(value).isoformat()
-    return lambda session: session is not None and session.start_time[:10] == wanted
-
-
-def _experiment_number(value: str) -> SessionTest:
-    wanted = query_values.integer("number", value)
-    return lambda session: session is not None and session.number == wanted
-
-
-_OF_SESSION: Mapping[str, Callable[[str], SessionTest]] = {
-    "subject": _subject,
-    "lab": _lab,
-    "date": _date,
-    "experiment_number": _experiment_number,
-}
-
-
-# -- filters by the dataset: (database, name, value) -> test ----------------------------------
-
-
-def _exact(attribute: str) -> Callable[[DemoDatabase, str, str], Test]:
-    """The whole text in its own case."""
-
-    def make(db: DemoDatabase, name: str, value: str) -> Test:
-        wanted = query_values.text(name, value)
-        return lambda dataset: bool(getattr(dataset, attribute) == wanted)
-
-    return make
-
-
-def _flag(attribute: str) -> Callable[[DemoDatabase, str, str], Test]:
-    def make(db: DemoDatabase, name: str, value: str) -> Test:
-        wanted = query_values.boolean(value)
-        return lambda dataset: wanted is None or bool(getattr(dataset, attribute)) is wanted
-
-    return make
-
-
-def _moment(attribute: str) -> Callable[[DemoDatabase, str, str], Test]:
-    def make(db: DemoDatabase, name: str, value: str) -> Test:
-        wanted = query_values.moment(name, value)
-
-        def test(dataset: DatasetRecord) -> bool:
-            found = getattr(dataset, attribute)
-            return bool(found) and query_values.timestamp(found) == wanted
-
-        return test
-
-    return make
+def _flag(db: DemoDatabase, name: str, value: str) -> Test:
+    """A number of the record that is 0 or not; ``django=`` does not know it."""
+    flag = query_values.boolean(name, value)
+    return accept_all if flag is None else lambda dataset: bool(getattr(dataset, name)) is flag
 
 
 def _exists(db: DemoDatabase, name: str, value: str) -> Test:
-    """By the copies on servers only: a dataset without any is in neither answer."""
-    wanted = query_values.boolean(value)
-    return lambda dataset: (
-        wanted is None
-        or any(record.exists is wanted and db.on_server(record) for record in dataset.file_records)
+    """By the replicas on servers only: a dataset without any is in neither answer."""
+    flag = query_values.boolean(name, value)
+    if flag is None:
+        return accept_all
+    return lambda dataset: any(
+        record.exists is flag and db.on_server(record) for record in dataset.file_records
     )
 
 
-def _created(db: DemoDatabase, name: str, value: str) -> Test:
-    wanted = query_values.day(value).isoformat()
-    return lambda dataset: dataset.created_datetime[:10] == wanted
-
-
-def _created_since(db: DemoDatabase, name: str, value: str) -> Test:
-    wanted = query_values.moment(name, value).date().isoformat()
-    return lambda dataset: dataset.created_datetime[:10] >= wanted
-
-
-def _created_until(db: DemoDatabase, name: str, value: str) -> Test:
-    wanted = query_values.moment(name, value).date().isoformat()
-    return lambda dataset: dataset.created_datetime[:10] <= wanted
-
-
-def _tag(db: DemoDatabase, name: str, value: str) -> Test:
-    return lambda dataset: value in dataset.tags
-
-
-def _qc(db: DemoDatabase, name: str, value: str) -> Test:
-    wanted = query_values.outcome(value)
-    return lambda dataset: dataset.qc == wanted
-
-
-def _file_size(db: DemoDatabase, name: str, value: str) -> Test:
-    wanted = query_values.number(name, value)
-    return lambda dataset: dataset.file_size == wanted
-
-
-def _data_format(db: DemoDatabase, name: str, value: str) -> Test:
-    """By key, not by name."""
-    wanted = query_values.key(name, value)
-    names = [row["name"] for row in db.table("data-formats") if row.get("id") == wanted]
-    if not names:
-        raise query_values.unknown_choice(name)
-    return lambda dataset: dataset.data_format in names
-
-
 def _legacy_md5(db: DemoDatabase, name: str, value: str) -> Test:
-    # the column of that name is a dead one, always null; what is used is ``hash``
+    # the column of that name is a dead one, always null; Alyx uses ``hash``
     query_values.key(name, value)
-    return lambda dataset: False
+    return never(db, name, value)
 
 
-def _probe_insertion(db: DemoDatabase, value: str) -> tuple[SessionTest, Test]:
-    """Datasets of the insertion's session whose collection holds the insertion's name."""
+def _probe_insertion(db: DemoDatabase, value: str) -> tuple[Test, Test]:
+    """Tests of a session and its dataset: the insertion's session, its name in the collection."""
     row = db.row("insertions", value)
     if row is None:
         raise failure("ProbeInsertion matching query does not exist.")
     eid, probe = row.get("session"), str(row.get("name")).casefold()
     return (
-        lambda session: session is not None and session.eid == eid,
+        lambda session: bool(session.eid == eid),
         lambda dataset: probe in dataset.collection.casefold(),
     )
 
 
-_OF_DATASET: Mapping[str, Callable[[DemoDatabase, str, str], Test]] = {
-    "name": _exact("name"),
-    "collection": _exact("collection"),
-    "dataset_type": _exact("dataset_type"),
-    "revision": _exact("revision"),
-    "created_by": _exact("created_by"),
-    "hash": _exact("hash"),
-    "version": _exact("version"),
-    "tag": _tag,
+def _day_of_moment(name: str, value: str) -> date:
+    return query_values.moment(name, value).date()
+
+
+_by_session = partial(lookup_filter, "session")
+_SESSION_FILTERS: Mapping[str, Filter] = {
+    "subject": _by_session("subject__nickname", query_values.unchecked),
+    "lab": _by_session("lab__name", query_values.unchecked),
+    "date": _by_session("start_time__date", query_values.day),
+    "experiment_number": _by_session("number", query_values.session_number),
+}
+_by = partial(lookup_filter, "dataset")
+_FILTERS: Mapping[str, Filter] = {
+    "name": _by("name"),
+    "collection": _by("collection"),
+    "dataset_type": _by("dataset_type__name"),
+    "revision": _by("revision__name"),
+    "created_by": _by("created_by__username"),
+    "hash": _by("hash"),
+    "version": _by("version"),
+    "tag": _by("tags__name", query_values.unchecked),
     "md5": _legacy_md5,
-    "created_date": _created,
-    "created_date_gte": _created_since,
-    "created_date_lte": _created_until,
-    "created_datetime": _moment("created_datetime"),
-    "auto_datetime": _moment("auto_datetime"),
+    "created_date": _by("created_datetime__date", query_values.day),
+    "created_date_gte": _by("created_datetime__date__gte", _day_of_moment),
+    "created_date_lte": _by("created_datetime__date__lte", _day_of_moment),
+    "created_datetime": _by("created_datetime", query_values.moment),
+    "auto_datetime": _by("auto_datetime", query_values.moment),
     "exists": _exists,
-    "default_dataset": _flag("default_dataset"),
-    "public": _flag("public"),
-    "protected": _flag("protected"),
-    "qc": _qc,
-    "file_size": _file_size,
-    "data_format": _data_format,
+    "default_dataset": _by("default_dataset", query_values.boolean),
+    "public": _flag,
+    "protected": _flag,
+    "qc": _by("qc", query_values.outcome),
+    "file_size": _by("file_size", query_values.number),
+    # by key, not by name
+    "data_format": choice_filter("dataset", "data_format", "data-formats"),
+}
+_by_file = partial(lookup_filter, "file")
+_FILE_FILTERS: Mapping[str, Filter] = {
+    "id": _by_file("id", query_values.uuid_text),
+    "data_repository": _by_file("data_repository__name", query_values.unchecked),
+    "exists": _by_file("exists", query_values.boolean),
+    "globus_is_personal": _by_file("data_repository__globus_is_personal", query_values.boolean),
 }
 
 #: every filter's name, for the API's own description
-DATASET_FILTERS = ("id", "session", *_OF_SESSION, "probe_insertion", *_OF_DATASET, "django")
-FILE_FILTERS = ("id", "dataset", "lab", "data_repository", "exists", "globus_is_personal", "django")
+DATASET_FILTERS = ("id", "session", *_SESSION_FILTERS, "probe_insertion", *_FILTERS, "django")
+FILE_FILTERS = (*_FILE_FILTERS, "dataset", "lab", "django")
 
 
 # -- files ------------------------------------------------------------------------------------
 
 
-def select_files(db: DemoDatabase, args: Mapping[str, str]) -> list[Copy]:
-    """The file records that ``args`` leave, each with its dataset."""
-    tests: list[Callable[[Copy], bool]] = []
-    if "id" in args:
-        wanted = query_values.uuid_text("id", args["id"])
-        tests.append(lambda copy: copy[1].id == wanted)
-    if "data_repository" in args:
-        tests.append(lambda copy: copy[1].repository == args["data_repository"])
-    for name, get in (("exists", _copy_exists), ("globus_is_personal", _copy_is_personal)):
-        flag = query_values.boolean(args.get(name, ""))
-        if flag is not None:
-            tests.append(_flagged(db, get, flag))
-    for lookup in read_lookups(args["django"]) if "django" in args else ():
-        tests.append(django_test(db, "file", lookup))
-    copies = ((d, record) for d in _datasets_of_files(db, args) for record in d.file_records)
-    return [copy for copy in copies if all(test(copy) for test in tests)]
+def select_files(db: DemoDatabase, args: Mapping[str, str]) -> list[File]:
+    """Return the file records that match ``args``, each with its dataset."""
+    tests = filter_tests(db, _FILE_FILTERS, args) + django_tests(db, "file", args)
+    files = ((d, record) for d in _datasets_of_files(db, args) for record in d.file_records)
+    return [file for file in files if all(test(file) for test in tests)]
 
 
-def find_file(db: DemoDatabase, file_id: str) -> Copy | None:
-    """One file record by its UUID: a scan, nothing indexes them."""
-    for dataset in db.all_datasets():
-        for record in dataset.file_records:
-            if record.id == file_id:
-                return dataset, record
-    return None
-
-
-def _flagged(
-    db: DemoDatabase, get: Callable[[DemoDatabase, Copy], Any], flag: bool
-) -> Callable[[Copy], bool]:
-    return lambda copy: get(db, copy) is flag
-
-
-def _copy_exists(db: DemoDatabase, copy: Copy) -> bool:
-    return copy[1].exists
-
-
-def _copy_is_personal(db: DemoDatabase, copy: Copy) -> Any:
-    return db.repository(copy[1]).get("globus_is_personal")
+def find_file(db: DemoDatabase, file_id: str) -> File | None:
+    """Return one file record by its UUID: a scan, no index has them."""
+    files = ((d, record) for d in db.all_datasets() for record in d.file_records)
+    return next((file for file in files if file[1].id == file_id), None)
 
 
 def _datasets_of_files(db: DemoDatabase, args: Mapping[str, str]) -> Iterator[DatasetRecord]:

@@ -209,7 +209,7 @@ def _coerced(leaf: Leaf, value: Any) -> Any:
             return bool(value)
         raise failure(str([f"“{value}” value must be either True or False."]))
     if leaf.kind == "date":
-        return day(str(value))
+        return day("", str(value))
     try:
         return timestamp(str(value))
     except ValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from onefs.demo.records import DatasetRecord, FileRecord, SessionRecord
@@ -30,35 +31,29 @@ class Relation:
 Field = Leaf | Relation
 
 
-def attribute(kind: str, name: str) -> Leaf:
-    """A field of a record."""
-    return Leaf(kind, lambda record: getattr(record, name))
+def _value(record: Any, name: str) -> Any:
+    """Return an attribute of a record or a key of a row."""
+    return record.get(name) if isinstance(record, Mapping) else getattr(record, name)
 
 
-def column(kind: str, name: str) -> Leaf:
-    """A key of a row."""
-    return Leaf(kind, lambda row: row.get(name))
+def _columns(**names: str) -> dict[str, Field]:
+    """Columns of the same name in a record or row: the names of each kind, with blanks between."""
+    return {
+        name: Leaf(kind, partial(_value, name=name))
+        for kind, joined in names.items()
+        for name in joined.split()
+    }
 
 
-def _named(table: str, value: Callable[[Any], str | None]) -> Relation:
-    """The row of a small table that a record names; a bare one where the table lacks it."""
+def _named(table: str, field: str) -> Relation:
+    """The rows of a small table whose names are in ``field``; bare ones that the table lacks."""
 
     def get(db: DemoDatabase, record: Any) -> Sequence[Any]:
-        name = value(record)
-        return [db.row(table, name) or {"name": name}] if name else []
+        value = _value(record, field) or ()
+        names = (value,) if isinstance(value, str) else value
+        return [db.row(table, name) or {db.key_of(table): name} for name in names]
 
     return Relation(table, get)
-
-
-def _all_named(table: str, values: Callable[[Any], Sequence[str]]) -> Relation:
-    def get(db: DemoDatabase, record: Any) -> Sequence[Any]:
-        return [db.row(table, name) or {"name": name} for name in values(record)]
-
-    return Relation(table, get)
-
-
-def _people(db: DemoDatabase, names: Sequence[str]) -> Sequence[Any]:
-    return [db.row("users", name) or {"username": name} for name in names]
 
 
 def _subject(db: DemoDatabase, session: SessionRecord) -> Sequence[Any]:
@@ -69,115 +64,93 @@ def _subject(db: DemoDatabase, session: SessionRecord) -> Sequence[Any]:
     return [row or {"nickname": session.subject, "lab": session.lab}]
 
 
-def _session(db: DemoDatabase, eid: str | None) -> Sequence[SessionRecord]:
-    session = db.session(eid)
-    return [session] if session is not None else []
+def _one_or_none(row: Any) -> Sequence[Any]:
+    return [] if row is None else [row]
 
 
-def _insertions(db: DemoDatabase, session: SessionRecord) -> Sequence[Any]:
-    return [row for row in db.table("insertions") if row.get("session") == session.eid]
+def _session(field: str) -> Relation:
+    """The session whose eid is in ``field``."""
+    return Relation("session", lambda db, row: _one_or_none(db.session(_value(row, field))))
 
 
-def _datasets_of_insertion(db: DemoDatabase, row: Any) -> Sequence[DatasetRecord]:
-    found = (db.dataset(dataset_id) for dataset_id in row.get("datasets", ()))
-    return [dataset for dataset in found if dataset is not None]
+def _row_of(table: str, field: str) -> Relation:
+    """The row of a table whose id is in ``field``."""
+    return Relation(table, lambda db, row: _one_or_none(db.row(table, row.get(field))))
 
 
-def _row_of(table: str, key: str) -> Relation:
-    """The row of a table whose id is the value of ``key``."""
-
-    def get(db: DemoDatabase, row: Any) -> Sequence[Any]:
-        found = db.row(table, row.get(key))
-        return [found] if found is not None else []
-
-    return Relation(table, get)
-
-
-def _pointing_here(table: str, key: str) -> Relation:
-    """The rows of a table whose ``key`` is the id of the row at hand."""
+def _pointing_at(key: str, table: str, field: str) -> Relation:
+    """The rows of a table whose ``field`` is the ``key`` of the row at hand."""
     return Relation(
-        table, lambda db, row: [each for each in db.table(table) if each.get(key) == row["id"]]
+        table,
+        lambda db, row: [each for each in db.table(table) if each.get(field) == _value(row, key)],
     )
 
 
-def _texts(*names: str) -> dict[str, Field]:
-    return {name: column("text", name) for name in names}
+def _datasets_of_insertion(db: DemoDatabase, row: Any) -> Sequence[DatasetRecord]:
+    datasets = (db.dataset(dataset_id) for dataset_id in row.get("datasets", ()))
+    return [dataset for dataset in datasets if dataset is not None]
 
+
+_QC = Leaf("number", lambda record: QC.get(record.qc, 0))
 
 _SESSION: dict[str, Field] = {
-    "id": attribute("uuid", "eid"),
+    "id": Leaf("uuid", lambda session: session.eid),
     "subject": Relation("subjects", _subject),
-    "lab": _named("labs", lambda s: s.lab),
-    "users": Relation("users", lambda db, s: _people(db, s.users)),
-    "projects": _all_named("projects", lambda s: s.projects),
-    "procedures": _all_named("procedures", lambda s: s.procedures),
-    "location": _named("locations", lambda s: s.location),
-    "parent_session": Relation("session", lambda db, s: _session(db, s.parent_session)),
+    "lab": _named("labs", "lab"),
+    "users": _named("users", "users"),
+    "projects": _named("projects", "projects"),
+    "procedures": _named("procedures", "procedures"),
+    "location": _named("locations", "location"),
+    "parent_session": _session("parent_session"),
     "data_dataset_session_related": Relation("dataset", lambda db, s: db.datasets(s.eid)),
-    "probe_insertion": Relation("insertions", _insertions),
-    "qc": Leaf("number", lambda s: QC.get(s.qc, 0)),
-    **{
-        name: attribute(kind, name)
-        for name, kind in {
-            "start_time": "datetime",
-            "end_time": "datetime",
-            "auto_datetime": "datetime",
-            "number": "number",
-            "n_trials": "number",
-            "n_correct_trials": "number",
-            "task_protocol": "text",
-            "type": "text",
-            "narrative": "text",
-            "extended_qc": "json",
-            "json": "json",
-        }.items()
-    },
+    "probe_insertion": _pointing_at("eid", "insertions", "session"),
+    "qc": _QC,
+    **_columns(
+        datetime="start_time end_time auto_datetime",
+        number="number n_trials n_correct_trials",
+        text="task_protocol type narrative",
+        json="extended_qc json",
+    ),
 }
 
 _DATASET: dict[str, Field] = {
-    "id": attribute("uuid", "id"),
-    "session": Relation("session", lambda db, d: _session(db, d.eid)),
-    "dataset_type": _named("dataset-types", lambda d: d.dataset_type),
-    "data_format": _named("data-formats", lambda d: d.data_format),
-    "revision": _named("revisions", lambda d: d.revision),
-    "created_by": Relation(
-        "users", lambda db, d: _people(db, [d.created_by] if d.created_by else [])
-    ),
-    "tags": _all_named("tags", lambda d: d.tags),
+    "session": _session("eid"),
+    "dataset_type": _named("dataset-types", "dataset_type"),
+    "data_format": _named("data-formats", "data_format"),
+    "revision": _named("revisions", "revision"),
+    "created_by": _named("users", "created_by"),
+    "tags": _named("tags", "tags"),
     "file_records": Relation("file", lambda db, d: [(d, record) for record in d.file_records]),
-    "qc": Leaf("number", lambda d: QC.get(d.qc, 0)),
-    **{
-        name: attribute(kind, name)
-        for name, kind in {
-            "name": "text",
-            "collection": "text",
-            "hash": "text",
-            "version": "text",
-            "file_size": "number",
-            "default_dataset": "bool",
-            "created_datetime": "datetime",
-            "auto_datetime": "datetime",
-            "json": "json",
-        }.items()
-    },
+    "qc": _QC,
+    **_columns(
+        uuid="id",
+        text="name collection hash version",
+        number="file_size",
+        bool="default_dataset",
+        datetime="created_datetime auto_datetime",
+        json="json",
+    ),
 }
 
-_Copy = tuple[DatasetRecord, FileRecord]
+#: a row of ``/files``: a dataset and one of its file records
+File = tuple[DatasetRecord, FileRecord]
 
 
-def _copy_dataset(_: DemoDatabase, copy: _Copy) -> Sequence[DatasetRecord]:
-    return [copy[0]]
+def _dataset_of_file(_: DemoDatabase, file: File) -> Sequence[DatasetRecord]:
+    return [file[0]]
+
+
+def _repository_of_file(db: DemoDatabase, file: File) -> Sequence[Any]:
+    return [db.repository(file[1]) or {"name": file[1].repository}]
 
 
 _FILE: dict[str, Field] = {
-    "id": Leaf("uuid", lambda copy: copy[1].id),
-    "dataset": Relation("dataset", _copy_dataset),
-    "data_repository": _named("data-repository", lambda copy: copy[1].repository),
-    "relative_path": Leaf("text", lambda copy: copy[1].relative_path),
-    "exists": Leaf("bool", lambda copy: copy[1].exists),
+    "id": Leaf("uuid", lambda file: file[1].id),
+    "dataset": Relation("dataset", _dataset_of_file),
+    "data_repository": Relation("data-repository", _repository_of_file),
+    "relative_path": Leaf("text", lambda file: file[1].relative_path),
+    "exists": Leaf("bool", lambda file: file[1].exists),
 }
-
-_NAMED: dict[str, Field] = {"id": column("uuid", "id"), "name": column("text", "name")}
 
 #: every model by name; those of small tables are named as their endpoints
 MODELS: Mapping[str, Mapping[str, Field]] = {
@@ -185,88 +158,56 @@ MODELS: Mapping[str, Mapping[str, Field]] = {
     "dataset": _DATASET,
     "file": _FILE,
     "labs": {
-        "id": column("uuid", "id"),
-        **_texts("name", "institution", "address", "timezone"),
-        "repositories": _all_named("data-repository", lambda row: row.get("repositories", ())),
-        "json": column("json", "json"),
+        **_columns(uuid="id", text="name institution address timezone", json="json"),
+        "repositories": _named("data-repository", "repositories"),
     },
     "subjects": {
-        "id": column("uuid", "id"),
-        **_texts("nickname", "sex", "description"),
-        "lab": _named("labs", lambda row: row.get("lab")),
-        "projects": _all_named("projects", lambda row: row.get("projects", ())),
-        "responsible_user": Relation(
-            "users",
-            lambda db, row: _people(
-                db, [row["responsible_user"]] if row.get("responsible_user") else []
-            ),
-        ),
-        "birth_date": column("datetime", "birth_date"),
-        "death_date": column("datetime", "death_date"),
-        "json": column("json", "json"),
+        **_columns(uuid="id", text="nickname sex description", datetime="birth_date death_date"),
+        **_columns(json="json"),
+        "lab": _named("labs", "lab"),
+        "projects": _named("projects", "projects"),
+        "responsible_user": _named("users", "responsible_user"),
     },
-    "users": {
-        "id": column("uuid", "id"),
-        **_texts("username", "email"),
-        "lab": _all_named("labs", lambda row: row.get("lab", ())),
-    },
-    "data-repository": {
-        **_NAMED,
-        **_texts("timezone", "globus_path", "hostname", "data_url"),
-        "globus_is_personal": column("bool", "globus_is_personal"),
-        "globus_endpoint_id": column("uuid", "globus_endpoint_id"),
-        "json": column("json", "json"),
-    },
+    "users": {**_columns(uuid="id", text="username email"), "lab": _named("labs", "lab")},
+    "data-repository": _columns(
+        uuid="id globus_endpoint_id",
+        text="name timezone globus_path hostname data_url",
+        bool="globus_is_personal",
+        json="json",
+    ),
     "insertions": {
-        **_NAMED,
-        **_texts("serial"),
-        "session": Relation("session", lambda db, row: _session(db, row.get("session"))),
+        **_columns(uuid="id", text="name serial", datetime="auto_datetime", json="json"),
+        "session": _session("session"),
         "datasets": Relation("dataset", _datasets_of_insertion),
-        "trajectory_estimate": _pointing_here("trajectories", "probe_insertion"),
-        "auto_datetime": column("datetime", "auto_datetime"),
-        "json": column("json", "json"),
+        "trajectory_estimate": _pointing_at("id", "trajectories", "probe_insertion"),
     },
     "trajectories": {
-        "id": column("uuid", "id"),
+        **_columns(
+            uuid="id", number="x y z depth theta phi roll", datetime="datetime", json="json"
+        ),
         "probe_insertion": _row_of("insertions", "probe_insertion"),
-        "channels": _pointing_here("channels", "trajectory_estimate"),
+        "channels": _pointing_at("id", "channels", "trajectory_estimate"),
         "provenance": Leaf("number", lambda row: PROVENANCES.get(row.get("provenance", ""))),
-        "datetime": column("datetime", "datetime"),
-        "json": column("json", "json"),
-        **{name: column("number", name) for name in ("x", "y", "z", "depth", "theta", "phi")},
-        "roll": column("number", "roll"),
     },
     "channels": {
-        **_NAMED,
+        **_columns(uuid="id", text="name", number="axial lateral x y z", json="json"),
         "trajectory_estimate": _row_of("trajectories", "trajectory_estimate"),
         "brain_region": _row_of("brain-regions", "brain_region"),
-        "json": column("json", "json"),
-        **{name: column("number", name) for name in ("axial", "lateral", "x", "y", "z")},
     },
     "brain-regions": {
-        "id": column("number", "id"),
-        **_texts("acronym", "name", "description"),
+        **_columns(number="id", text="acronym name description"),
         "parent": _row_of("brain-regions", "parent"),
-        "channels": _pointing_here("channels", "brain_region"),
+        "channels": _pointing_at("id", "channels", "brain_region"),
     },
     "notes": {
-        "id": column("uuid", "id"),
-        "user": _named("users", lambda row: row.get("user")),
-        "date_time": column("datetime", "date_time"),
-        "object_id": column("uuid", "object_id"),
-        "text": column("text", "text"),
-        "json": column("json", "json"),
+        **_columns(uuid="id object_id", text="text", datetime="date_time", json="json"),
+        "user": _named("users", "user"),
     },
-    "projects": {**_NAMED, **_texts("description")},
-    "dataset-types": {**_NAMED, **_texts("description", "filename_pattern")},
-    "data-formats": {**_NAMED, **_texts("description", "file_extension")},
-    "revisions": {**_NAMED, **_texts("description")},
-    "tags": {
-        **_NAMED,
-        **_texts("description", "hash"),
-        "protected": column("bool", "protected"),
-        "public": column("bool", "public"),
-    },
-    "procedures": _NAMED,
-    "locations": _NAMED,
+    "projects": _columns(uuid="id", text="name description"),
+    "dataset-types": _columns(uuid="id", text="name description filename_pattern"),
+    "data-formats": _columns(uuid="id", text="name description file_extension"),
+    "revisions": _columns(uuid="id", text="name description"),
+    "tags": _columns(uuid="id", text="name description hash", bool="protected public"),
+    "procedures": _columns(uuid="id", text="name"),
+    "locations": _columns(uuid="id", text="name"),
 }

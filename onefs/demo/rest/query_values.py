@@ -1,4 +1,8 @@
-"""Reading query values the way Django and django-filter do, with their error texts."""
+"""Query values as Django and django-filter read them, with their error texts.
+
+Most functions take the parameter's name and its text and return the value to look up. They raise
+ApiError for a text that the real server refuses.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,11 @@ PROVENANCES = {
 _DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})", re.ASCII)
 
 
+def unchecked(_: str, value: str) -> str:
+    """A text value, whatever it holds."""
+    return value
+
+
 def text(field: str, value: str) -> str:
     """A text value: 400 when it holds a NUL."""
     if "\x00" in value:
@@ -40,12 +49,12 @@ def number(field: str, value: str) -> int | float:
     return int(parsed) if parsed == parsed.to_integral_value() else float(parsed)
 
 
-def integer(name: str, value: str) -> int:
-    """An integer that the server hands to its database unchecked: 500 for text."""
+def session_number(_: str, value: str) -> int:
+    """A session's number, which the server hands to its database unchecked: 500 for text."""
     try:
         return int(value)
     except ValueError:
-        raise failure(f"Field '{name}' expected a number but got '{value}'.") from None
+        raise failure(f"Field 'number' expected a number but got '{value}'.") from None
 
 
 def uuid_text(field: str, value: str) -> str:
@@ -87,7 +96,7 @@ def moment(field: str, value: str) -> datetime:
         raise invalid(field, "Enter a valid date/time.") from None
 
 
-def day(value: str) -> date:
+def day(_: str, value: str) -> date:
     """A date that the server hands to its database unchecked: 500 when it is none."""
     match = _DATE.fullmatch(value)
     if match is None:
@@ -102,12 +111,12 @@ def day(value: str) -> date:
         ) from None
 
 
-def outcome(value: str) -> str:
-    """The name of a ``qc`` filter, any case: 500 for a number or another word."""
-    name = value.upper()
-    if name not in QC:
+def outcome(_: str, value: str) -> int:
+    """The number of a ``qc`` filter's outcome, named in any case: 500 for another word."""
+    number = QC.get(value.upper())
+    if number is None:
         raise failure("Invalidqc, choices are: CRITICAL, FAIL, WARNING, NOT_SET, PASS")
-    return name
+    return number
 
 
 def worst_outcome(value: str) -> int:
@@ -119,6 +128,6 @@ def worst_outcome(value: str) -> int:
     return QC[value.upper()]
 
 
-def boolean(value: str) -> bool | None:
+def boolean(_: str, value: str) -> bool | None:
     """``True`` or ``False`` in the spellings that count; None (no filter) for all others."""
     return {"True": True, "true": True, "False": False, "false": False}.get(value)

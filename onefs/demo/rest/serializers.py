@@ -150,9 +150,7 @@ def file_row(dataset: DatasetRecord, record: FileRecord, link: Link) -> dict[str
 def insertion_row(db: DemoDatabase, insertion: Row, link: Link) -> dict[str, Any]:
     """A row of ``/insertions``; ``session_info`` is made from the session."""
     session = db.session(insertion.get("session"))
-    info: dict[str, Any] = {}
-    if session is not None:
-        info = {k: v for k, v in session_row(session, link).items() if k != "url"}
+    info = {} if session is None else _session_info(session, link)
     defaults: dict[str, Any] = {
         "model": "",
         "json": None,
@@ -169,6 +167,21 @@ def insertion_detail(db: DemoDatabase, insertion: Row, link: Link) -> dict[str, 
     row = insertion_row(db, insertion, link)
     found = (db.dataset(dataset_id) for dataset_id in row["datasets"])
     return {**row, "datasets": [_dataset_of_insertion(db, d, link) for d in found if d is not None]}
+
+
+def trajectory_row(db: DemoDatabase, row: Row, link: Link) -> dict[str, Any]:
+    """A row of ``/trajectories``; ``session`` and ``probe_name`` are those of the insertion."""
+    insertion = db.row("insertions", row.get("probe_insertion")) or {}
+    session = db.session(insertion.get("session"))
+    return {
+        **row,
+        "session": None if session is None else _session_info(session, link),
+        "probe_name": insertion.get("name"),
+    }
+
+
+def _session_info(session: SessionRecord, link: Link) -> dict[str, Any]:
+    return {k: v for k, v in session_row(session, link).items() if k != "url"}
 
 
 def _dataset_of_insertion(

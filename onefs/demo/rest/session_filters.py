@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from datetime import date
 from fractions import Fraction
+from functools import partial
 
 from onefs.demo.records import SessionRecord
 from onefs.demo.rest import brain_regions, query_values
 from onefs.demo.rest.database import DemoDatabase
 from onefs.demo.rest.django_filter import django_test, json_test, read_lookups
 from onefs.demo.rest.errors import failure
-
-Test = Callable[[SessionRecord], bool]
-Make = Callable[[DemoDatabase, str, str], Test]
+from onefs.demo.rest.filters import Filter, accept_all, filter_tests, lookup_filter, never
+from onefs.demo.rest.lookups import Test
 
 #: the filters that make Alyx's answer DISTINCT, whatever else joins
 _DISTINCT = ("django", "tag", "datasets")
-#: the relation that makes a look-up of ``django=`` dear
+#: the relation that makes a look-up of ``django=`` slow
 _DATASETS = "data_dataset_session_related"
 
 
 def select_sessions(db: DemoDatabase, args: Mapping[str, str]) -> list[SessionRecord]:
-    """The rows that ``args`` leave, latest first; some twice where Alyx repeats them.
+    """Return the sessions that match ``args``, latest first; some twice where Alyx repeats them.
 
-    What needs no dataset is tested first. Raises ApiError for a value that Alyx refuses.
+    Tests that need no dataset run first. Raises ApiError for a value that Alyx refuses.
     """
-    cheap = [make(db, name, args[name]) for name, make in _CHEAP_FILTERS.items() if name in args]
-    dear = [make(db, name, args[name]) for name, make in _COSTLY_FILTERS.items() if name in args]
+    fast = filter_tests(db, _FAST_FILTERS, args)
+    slow = filter_tests(db, _SLOW_FILTERS, args)
     worst = query_values.worst_outcome(args["dataset_qc_lte"]) if "dataset_qc_lte" in args else None
     if "datasets" in args:
-        dear.append(_datasets(db, args["datasets"], worst))
+        slow.append(_datasets(db, args["datasets"], worst))
     for lookup in read_lookups(args["django"]) if "django" in args else ():
         test = django_test(db, "session", lookup)
-        (dear if lookup.field == _DATASETS else cheap).append(test)
-    tests = cheap + dear
+        (slow if lookup.field == _DATASETS else fast).append(test)
+    tests = fast + slow
     rows = [s for s in _candidates(db, args) if all(test(s) for test in tests)]
     rows = _joined(rows, args)
     if worst is not None and "datasets" not in args:
@@ -44,7 +45,7 @@ def select_sessions(db: DemoDatabase, args: Mapping[str, str]) -> list[SessionRe
 
 
 def _candidates(db: DemoDatabase, args: Mapping[str, str]) -> Sequence[SessionRecord]:
-    """The smallest set that an index knows."""
+    """The smallest set that an index has."""
     if "id" in args:
         session = db.session(query_values.uuid_text("id", args["id"]))
         return [session] if session is not None else []
@@ -67,96 +68,23 @@ def _joined(rows: Sequence[SessionRecord], args: Mapping[str, str]) -> list[Sess
         return times
 
     if "users" in args:
-        wanted = args["users"].split(",")
-        return [s for s in rows if _users(s, wanted) * projects(s) == len(wanted)]
+        names = args["users"].split(",")
+        return [s for s in rows if len({*s.users} & {*names}) * projects(s) == len(names)]
     return [session for session in rows for _ in range(projects(session))]
 
 
-def _users(session: SessionRecord, wanted: Sequence[str]) -> int:
-    return len(set(session.users) & set(wanted))
-
-
-# -- the filters, each (database, name, value) -> test ---------------------------------------
-
-
-def _whole(attribute: str) -> Make:
-    """The whole text, any case."""
-
-    def make(db: DemoDatabase, name: str, value: str) -> Test:
-        wanted = query_values.text(name, value).casefold()
-        return lambda session: str(getattr(session, attribute)).casefold() == wanted
-
-    return make
-
-
-def _part(attribute: str) -> Make:
-    """A part of the text (or of one of the texts), any case."""
-
-    def make(db: DemoDatabase, name: str, value: str) -> Test:
-        wanted = query_values.text(name, value).casefold()
-
-        def test(session: SessionRecord) -> bool:
-            found = getattr(session, attribute)
-            texts = [found or ""] if found is None or isinstance(found, str) else found
-            return any(wanted in text.casefold() for text in texts)
-
-        return test
-
-    return make
-
-
-def _exact(attribute: str) -> Make:
-    def make(db: DemoDatabase, name: str, value: str) -> Test:
-        wanted = query_values.text(name, value)
-        return lambda session: bool(getattr(session, attribute) == wanted)
-
-    return make
-
-
-def _number(attribute: str) -> Make:
-    def make(db: DemoDatabase, name: str, value: str) -> Test:
-        # the column is an integer: 1.5 is cut to 1
-        wanted = int(query_values.number(name, value))
-        return lambda session: bool(getattr(session, attribute) == wanted)
-
-    return make
-
-
-def _moment(attribute: str) -> Make:
-    def make(db: DemoDatabase, name: str, value: str) -> Test:
-        wanted = query_values.moment(name, value)
-
-        def test(session: SessionRecord) -> bool:
-            found = getattr(session, attribute)
-            return bool(found) and query_values.timestamp(found) == wanted
-
-        return test
-
-    return make
-
-
-def _date_range(db: DemoDatabase, name: str, value: str) -> Test:
-    ends = value.split(",")
-    if len(ends) < 2:
-        raise failure("list index out of range")
-    first, last = (query_values.day(end).isoformat() for end in ends[:2])
-    return lambda session: first <= session.start_time[:10] <= last
+# -- filters that are no look-up: (database, name, value) -> test ------------------------------
 
 
 def _json(db: DemoDatabase, name: str, value: str) -> Test:
     return json_test(db, "session", name, value)
 
 
-def _qc(db: DemoDatabase, name: str, value: str) -> Test:
-    wanted = query_values.outcome(value)
-    return lambda session: session.qc == wanted
-
-
 def _parent(db: DemoDatabase, name: str, value: str) -> Test:
     eid = query_values.key(name, value)
     if db.session(eid) is None:
         raise query_values.unknown_choice(name)
-    return lambda session: session.parent_session == eid
+    return lambda session: bool(session.parent_session == eid)
 
 
 def _performance(db: DemoDatabase, name: str, value: str) -> Test:
@@ -184,11 +112,11 @@ def _atlas(db: DemoDatabase, name: str, value: str) -> Test:
 
 
 def _dataset_types(db: DemoDatabase, name: str, value: str) -> Test:
-    wanted = value.split(",")
+    types = value.split(",")
 
     def test(session: SessionRecord) -> bool:
-        types = {dataset.dataset_type for dataset in db.datasets(session.eid)}
-        return len(types.intersection(wanted)) == len(wanted)
+        known = {dataset.dataset_type for dataset in db.datasets(session.eid)}
+        return len(known.intersection(types)) == len(types)
 
     return test
 
@@ -209,57 +137,61 @@ def _datasets(db: DemoDatabase, value: str, worst: int | None) -> Test:
     return test
 
 
-def _tag(db: DemoDatabase, name: str, value: str) -> Test:
-    wanted = value.casefold()
-    return lambda session: any(
-        wanted in tag.casefold() for dataset in db.datasets(session.eid) for tag in dataset.tags
-    )
-
-
-def _accept_all(db: DemoDatabase, name: str, value: str) -> Test:
-    """A text that :func:`_joined` reads."""
+def _joined_later(db: DemoDatabase, name: str, value: str) -> Test:
+    """Check a text that :func:`_joined` reads."""
     query_values.text(name, value)
-    return lambda session: True
+    return accept_all
 
 
-_CHEAP_FILTERS: Mapping[str, Make] = {
-    "id": lambda db, name, value: lambda session: True,
-    "subject": _whole("subject"),
-    "nickname": _whole("subject"),
-    "lab": _whole("lab"),
-    "type": _whole("type"),
-    "task_protocol": _part("task_protocol"),
-    "location": _part("location"),
-    "procedures": _part("procedures"),
-    "project": _part("projects"),
-    "projects": _part("projects"),
-    "users": _accept_all,
-    "number": _number("number"),
-    "n_trials": _number("n_trials"),
-    "n_correct_trials": _number("n_correct_trials"),
-    "narrative": _exact("narrative"),
+def _whole_number(name: str, value: str) -> int:
+    # the column is an integer: 1.5 is cut to 1
+    return int(query_values.number(name, value))
+
+
+def _two_days(name: str, value: str) -> list[date]:
+    days = value.split(",")
+    if len(days) < 2:
+        raise failure("list index out of range")
+    return [query_values.day(name, text) for text in days[:2]]
+
+
+_by = partial(lookup_filter, "session")
+_FAST_FILTERS: Mapping[str, Filter] = {
+    "id": _by("id", query_values.uuid_text),
+    "subject": _by("subject__nickname__iexact"),
+    "nickname": _by("subject__nickname__iexact"),
+    "lab": _by("lab__name__iexact"),
+    "type": _by("type__iexact"),
+    "task_protocol": _by("task_protocol__icontains"),
+    "location": _by("location__name__icontains"),
+    "procedures": _by("procedures__name__icontains"),
+    "project": _by("projects__name__icontains"),
+    "projects": _by("projects__name__icontains"),
+    "users": _joined_later,
+    "number": _by("number", _whole_number),
+    "n_trials": _by("n_trials", _whole_number),
+    "n_correct_trials": _by("n_correct_trials", _whole_number),
+    "narrative": _by("narrative"),
     # a session has no name in a Source; in Alyx it is '' but for a few
-    "name": lambda db, name, value: lambda session: False,
-    "start_time": _moment("start_time"),
-    "end_time": _moment("end_time"),
-    "auto_datetime": _moment("auto_datetime"),
+    "name": never,
+    "start_time": _by("start_time", query_values.moment),
+    "end_time": _by("end_time", query_values.moment),
+    "auto_datetime": _by("auto_datetime", query_values.moment),
     "parent_session": _parent,
-    "date_range": _date_range,
+    "date_range": _by("start_time__date__range", _two_days),
     "extended_qc": _json,
     "json": _json,
-    "qc": _qc,
+    "qc": _by("qc", query_values.outcome),
     "performance_gte": _performance,
     "performance_lte": _performance,
     "histology": _histology,
-    "atlas_acronym": _atlas,
-    "atlas_name": _atlas,
-    "atlas_id": _atlas,
+    **dict.fromkeys(brain_regions.FILTERS, _atlas),
 }
-_COSTLY_FILTERS: Mapping[str, Make] = {
+_SLOW_FILTERS: Mapping[str, Filter] = {
     "dataset_types": _dataset_types,
-    "tag": _tag,
+    "tag": _by(f"{_DATASETS}__tags__name__icontains", query_values.unchecked),
 }
 
 
 #: every filter's name, for the API's own description
-SESSION_FILTERS = (*_CHEAP_FILTERS, *_COSTLY_FILTERS, "datasets", "dataset_qc_lte", "django")
+SESSION_FILTERS = (*_FAST_FILTERS, *_SLOW_FILTERS, "datasets", "dataset_qc_lte", "django")

@@ -83,7 +83,7 @@ def select_rows(db: DemoDatabase, table: SmallTable, args: Mapping[str, str]) ->
         if name in args:
             rows = [row for row in rows if row.get(name) == args[name]]
     for name in table.flags:
-        wanted = query_values.boolean(args.get(name, ""))
+        wanted = query_values.boolean(name, args.get(name, ""))
         if wanted is not None:
             rows = [row for row in rows if row.get(name) is wanted]
     if table.endpoint == "subjects":

@@ -123,7 +123,7 @@ def read_insertion(call: ApiRequest, pid: str) -> Any:
 
 
 def _trajectory(call: ApiRequest, row: Row) -> Any:
-    return probe_filters.trajectory_row(call.db, row, call.link)
+    return serializers.trajectory_row(call.db, row, call.link)
 
 
 def _unchanged_row(call: ApiRequest, row: Row) -> Any:

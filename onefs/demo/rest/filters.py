@@ -1,0 +1,65 @@
+"""Query parameters as short forms of ``django=`` look-ups: a parameter, a path, a kind of value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from onefs.demo.rest import query_values
+from onefs.demo.rest.database import DemoDatabase
+from onefs.demo.rest.django_filter import django_test, read_lookups
+from onefs.demo.rest.lookups import Test, lookup_test
+
+#: (database, parameter, its text) -> the test of one row; raises ApiError for a refused text
+Filter = Callable[[DemoDatabase, str, str], Test]
+
+
+def lookup_filter(
+    model: str, path: str, read: Callable[[str, str], Any] = query_values.text
+) -> Filter:
+    """The filter of rows of ``model`` that stands for the look-up ``path``.
+
+    ``read`` makes the look-up's value of the parameter and its text; None accepts every row.
+    """
+
+    def make(db: DemoDatabase, name: str, value: str) -> Test:
+        wanted = read(name, value)
+        return accept_all if wanted is None else lookup_test(db, model, path, wanted)
+
+    return make
+
+
+def choice_filter(model: str, path: str, table: str, column: str = "id") -> Filter:
+    """The filter by a related row of ``table``, whose key is in ``column``: 400 for no such row."""
+
+    def make(db: DemoDatabase, name: str, value: str) -> Test:
+        key = query_values.key(name, value)
+        if not any(row.get(column) == key for row in db.table(table)):
+            raise query_values.unknown_choice(name)
+        return lookup_test(db, model, path, key)
+
+    return make
+
+
+def accept_all(row: Any) -> bool:
+    """True: the test of a parameter that does not filter."""
+    return True
+
+
+def never(db: DemoDatabase, name: str, value: str) -> Test:
+    """The filter by a column that Alyx never fills."""
+    return lambda row: False
+
+
+def filter_tests(
+    db: DemoDatabase, filters: Mapping[str, Filter], args: Mapping[str, str]
+) -> list[Test]:
+    """Return the tests of those ``filters`` that ``args`` name."""
+    return [make(db, name, args[name]) for name, make in filters.items() if name in args]
+
+
+def django_tests(db: DemoDatabase, model: str, args: Mapping[str, str]) -> list[Test]:
+    """Return the tests of ``django=``; those that need datasets, which may not exist yet, last."""
+    lookups = read_lookups(args["django"]) if "django" in args else []
+    lookups.sort(key=lambda lookup: "datasets" in lookup.path.split("__"))
+    return [django_test(db, model, lookup) for lookup in lookups]
