@@ -7,6 +7,7 @@ from typing import Any
 
 from onefs.demo.records import DatasetRecord, FileRecord, SessionRecord
 from onefs.demo.rest.database import DemoDatabase, Row
+from onefs.demo.rest.model_fields import File
 from onefs.demo.rest.query_values import QC
 
 #: a path of the server as an address for the client
@@ -15,7 +16,7 @@ Link = Callable[[str], str]
 _RELATED = ("wateradmin_session_related", "probe_insertion", "field_of_view", "notes")
 
 
-def session_row(session: SessionRecord, link: Link) -> dict[str, Any]:
+def session_row(_: DemoDatabase, session: SessionRecord, link: Link) -> dict[str, Any]:
     """A row of ``/sessions``."""
     return {
         "id": session.eid,
@@ -134,8 +135,9 @@ def _file_of_dataset(
     }
 
 
-def file_row(dataset: DatasetRecord, record: FileRecord, link: Link) -> dict[str, Any]:
+def file_row(_: DemoDatabase, file: File, link: Link) -> dict[str, Any]:
     """A row of ``/files``."""
+    dataset, record = file
     return {
         "url": link(f"/files/{record.id}"),
         "dataset": link(f"/datasets/{dataset.id}"),
@@ -150,7 +152,7 @@ def file_row(dataset: DatasetRecord, record: FileRecord, link: Link) -> dict[str
 def insertion_row(db: DemoDatabase, insertion: Row, link: Link) -> dict[str, Any]:
     """A row of ``/insertions``; ``session_info`` is made from the session."""
     session = db.session(insertion.get("session"))
-    info = {} if session is None else _session_info(session, link)
+    info = {} if session is None else _session_info(db, session, link)
     defaults: dict[str, Any] = {
         "model": "",
         "json": None,
@@ -175,13 +177,13 @@ def trajectory_row(db: DemoDatabase, row: Row, link: Link) -> dict[str, Any]:
     session = db.session(insertion.get("session"))
     return {
         **row,
-        "session": None if session is None else _session_info(session, link),
+        "session": None if session is None else _session_info(db, session, link),
         "probe_name": insertion.get("name"),
     }
 
 
-def _session_info(session: SessionRecord, link: Link) -> dict[str, Any]:
-    return {k: v for k, v in session_row(session, link).items() if k != "url"}
+def _session_info(db: DemoDatabase, session: SessionRecord, link: Link) -> dict[str, Any]:
+    return {k: v for k, v in session_row(db, session, link).items() if k != "url"}
 
 
 def _dataset_of_insertion(

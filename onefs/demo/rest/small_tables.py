@@ -9,7 +9,8 @@ from typing import Any
 
 from onefs.demo.rest import query_values
 from onefs.demo.rest.database import DemoDatabase, Row
-from onefs.demo.rest.django_filter import django_test, read_lookups
+from onefs.demo.rest.errors import failure
+from onefs.demo.rest.filters import django_tests
 from onefs.demo.rest.serializers import Link
 
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -76,7 +77,7 @@ TABLES = (
 )
 
 
-def select_rows(db: DemoDatabase, table: SmallTable, args: Mapping[str, str]) -> list[Row]:
+def select_rows(table: SmallTable, db: DemoDatabase, args: Mapping[str, str]) -> list[Row]:
     """The rows of a table that ``args`` leave, in its order where it has one."""
     rows = list(db.table(table.endpoint))
     for name in table.exact:
@@ -88,8 +89,8 @@ def select_rows(db: DemoDatabase, table: SmallTable, args: Mapping[str, str]) ->
             rows = [row for row in rows if row.get(name) is wanted]
     if table.endpoint == "subjects":
         rows = _by_project(rows, args)
-    if table.django and "django" in args:
-        tests = [django_test(db, table.endpoint, found) for found in read_lookups(args["django"])]
+    if table.django:
+        tests = django_tests(db, table.endpoint, args)
         rows = [row for row in rows if all(test(row) for test in tests)]
     order = table.order
     if order is not None:
@@ -106,7 +107,15 @@ def _by_project(rows: list[Row], args: Mapping[str, str]) -> list[Row]:
     return [row for row in rows if args["project"] in row.get("projects", ())]
 
 
-def table_row(table: SmallTable, row: Row, link: Link) -> dict[str, Any]:
+def find_row(table: SmallTable, db: DemoDatabase, name: str) -> Row | None:
+    """Return the row of a name, None for an unknown one. Raises ApiError when two have it."""
+    rows = [row for row in db.table(table.endpoint) if row.get(table.key) == name]
+    if len(rows) > 1:
+        raise failure(f"get() returned more than one {table.model} -- it returned {len(rows)}!")
+    return rows[0] if rows else None
+
+
+def table_row(table: SmallTable, _: DemoDatabase, row: Row, link: Link) -> dict[str, Any]:
     """A row of a table's list."""
     shown = {name: value for name, value in row.items() if name not in table.detail_adds}
     if table.has_url:
@@ -114,9 +123,9 @@ def table_row(table: SmallTable, row: Row, link: Link) -> dict[str, Any]:
     return shown
 
 
-def table_detail(table: SmallTable, row: Row, link: Link) -> dict[str, Any]:
+def table_detail(table: SmallTable, db: DemoDatabase, row: Row, link: Link) -> dict[str, Any]:
     """A row by itself."""
     return {
-        **table_row(table, row, link),
+        **table_row(table, db, row, link),
         **{name: row.get(name, []) for name in table.detail_adds},
     }

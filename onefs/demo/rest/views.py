@@ -1,12 +1,13 @@
-"""The endpoints that read the database."""
+"""The endpoints that read the database: a list and a detail for each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from onefs.demo.rest import pagination, probe_filters, serializers
+from onefs.demo.rest import pagination, probe_filters, serializers, small_tables
 from onefs.demo.rest.database import DemoDatabase, Row
 from onefs.demo.rest.dataset_filters import (
     DATASET_FILTERS,
@@ -15,27 +16,13 @@ from onefs.demo.rest.dataset_filters import (
     select_datasets,
     select_files,
 )
-from onefs.demo.rest.errors import failure, not_found
+from onefs.demo.rest.errors import not_found
 from onefs.demo.rest.request import ApiRequest
+from onefs.demo.rest.serializers import Link
 from onefs.demo.rest.session_filters import SESSION_FILTERS, select_sessions
-from onefs.demo.rest.small_tables import (
-    TABLES,
-    SmallTable,
-    select_rows,
-    table_detail,
-    table_row,
-)
 
 LIST_METHODS = ("GET", "POST", "HEAD", "OPTIONS")
 DETAIL_METHODS = ("GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
-#: lists of what no laboratory of the demo has, and what Alyx calls a row of them
-_EMPTY = (
-    ("chronic-insertions", "Chronic Insertion"),
-    ("fields-of-view", "FOV"),
-    ("surgeries", "Surgery"),
-    ("water-administrations", "Water Administration"),
-    ("weighings", "Weighing"),
-)
 READ_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
@@ -54,79 +41,67 @@ class View:
     head_fails: bool = False
 
 
-def list_sessions(call: ApiRequest) -> Any:
-    """``/sessions``: latest first, ties in any order."""
-    return call.paginate(
-        select_sessions(call.db, call.args),
-        lambda session: serializers.session_row(session, call.link),
-        lambda found, page: pagination.partly_ordered(found, page, lambda s: s.start_time),
-    )
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A list of rows, and the detail of each."""
+
+    #: the path without its slash
+    name: str
+    #: what the browsable page calls a row
+    title: str
+    #: returns the rows that a query's filters leave
+    select: Callable[[DemoDatabase, Mapping[str, str]], Sequence[Any]]
+    #: returns a row as JSON, in the list
+    row: Callable[[DemoDatabase, Any, Link], Any]
+    filters: tuple[str, ...] = ()
+    #: returns a row as JSON, by itself; None: as in the list
+    detail: Callable[[DemoDatabase, Any, Link], Any] | None = None
+    #: returns the row of a key, None for an unknown one; None: the row of the table ``name``
+    find: Callable[[DemoDatabase, Any], Any] | None = None
+    #: the name of a row in the error for an unknown key; '': the title without blanks
+    model: str = ""
+    #: the variable of the detail's path, with its converter
+    key: str = "key:row_id"
+    #: cuts a page out of the rows
+    cut: Callable[..., Sequence[Any]] = pagination.unordered
+    list_methods: tuple[str, ...] = LIST_METHODS
+    detail_methods: tuple[str, ...] = DETAIL_METHODS
+    #: see :class:`View`; of the list and of the detail
+    options_fail: tuple[bool, bool] = (False, False)
+    head_fails: bool = False
+
+    def views(self) -> Iterator[View]:
+        """The list's route and the detail's."""
+        yield View(
+            f"/{self.name}",
+            f"{self.title} List",
+            self._list,
+            self.list_methods,
+            self.filters,
+            self.options_fail[0],
+            self.head_fails,
+        )
+        yield View(
+            f"/{self.name}/<{self.key}>",
+            f"{self.title} Detail",
+            self._read,
+            self.detail_methods,
+            options_fail=self.options_fail[1],
+        )
+
+    def _list(self, call: ApiRequest) -> Any:
+        rows = self.select(call.db, call.args)
+        return call.paginate(rows, lambda row: self.row(call.db, row, call.link), self.cut)
+
+    def _read(self, call: ApiRequest, **keys: Any) -> Any:
+        (key,) = keys.values()
+        row = self.find(call.db, key) if self.find else call.db.row(self.name, key)
+        if row is None:
+            raise not_found(self.model or self.title.replace(" ", ""))
+        return (self.detail or self.row)(call.db, row, call.link)
 
 
-def read_session(call: ApiRequest, eid: str) -> Any:
-    """``/sessions/{eid}``."""
-    session = call.db.session(eid)
-    if session is None:
-        raise not_found("Session")
-    return serializers.session_detail(call.db, session, call.link)
-
-
-def list_datasets(call: ApiRequest) -> Any:
-    """``/datasets``: no order."""
-    return call.paginate(
-        select_datasets(call.db, call.args),
-        lambda dataset: serializers.dataset_row(call.db, dataset, call.link),
-        pagination.unordered,
-    )
-
-
-def read_dataset(call: ApiRequest, dataset_id: str) -> Any:
-    """``/datasets/{id}``."""
-    dataset = call.db.dataset(dataset_id)
-    if dataset is None:
-        raise not_found("Dataset")
-    return serializers.dataset_detail(call.db, dataset, call.link)
-
-
-def list_files(call: ApiRequest) -> Any:
-    """``/files``: no order."""
-    return call.paginate(
-        select_files(call.db, call.args),
-        lambda copy: serializers.file_row(*copy, call.link),
-        pagination.unordered,
-    )
-
-
-def read_file(call: ApiRequest, file_id: str) -> Any:
-    """``/files/{id}``."""
-    copy = find_file(call.db, file_id)
-    if copy is None:
-        raise not_found("FileRecord")
-    return serializers.file_row(*copy, call.link)
-
-
-def list_insertions(call: ApiRequest) -> Any:
-    """``/insertions``: latest session first, then by name."""
-    return call.paginate(
-        probe_filters.select_insertions(call.db, call.args),
-        lambda row: serializers.insertion_row(call.db, row, call.link),
-        pagination.ordered,
-    )
-
-
-def read_insertion(call: ApiRequest, pid: str) -> Any:
-    """``/insertions/{pid}``."""
-    row = call.db.row("insertions", pid)
-    if row is None:
-        raise not_found("ProbeInsertion")
-    return serializers.insertion_detail(call.db, row, call.link)
-
-
-def _trajectory(call: ApiRequest, row: Row) -> Any:
-    return serializers.trajectory_row(call.db, row, call.link)
-
-
-def _unchanged_row(call: ApiRequest, row: Row) -> Any:
+def _unchanged(db: DemoDatabase, row: Row, link: Link) -> Row:
     return row
 
 
@@ -134,107 +109,99 @@ def _no_rows(db: DemoDatabase, args: Mapping[str, str]) -> Sequence[Row]:
     return ()
 
 
-def _simple_views(
-    endpoint: str,
-    model: str,
-    select: Callable[[DemoDatabase, Mapping[str, str]], Sequence[Row]],
-    filters: tuple[str, ...],
-    *,
-    show: Callable[[ApiRequest, Row], Any] = _unchanged_row,
-    key: str = "key",
-    cut: Callable[..., Sequence[Row]] = pagination.unordered,
-    allow: tuple[tuple[str, ...], tuple[str, ...]] = (LIST_METHODS, DETAIL_METHODS),
-) -> list[View]:
-    """The list and the detail of a table whose detail shows what the list does."""
-
-    def list_rows(call: ApiRequest) -> Any:
-        return call.paginate(select(call.db, call.args), lambda row: show(call, row), cut)
-
-    def read_row(call: ApiRequest, row_id: str | int) -> Any:
-        row = call.db.row(endpoint, row_id)
-        if row is None:
-            raise not_found(model.replace(" ", ""))
-        return show(call, row)
-
-    return [
-        View(f"/{endpoint}", f"{model} List", list_rows, allow[0], filters),
-        View(f"/{endpoint}/<{key}:row_id>", f"{model} Detail", read_row, allow[1]),
-    ]
+def _table_endpoint(table: small_tables.SmallTable) -> Endpoint:
+    return Endpoint(
+        table.endpoint,
+        table.title,
+        partial(small_tables.select_rows, table),
+        partial(small_tables.table_row, table),
+        table.filters,
+        partial(small_tables.table_detail, table),
+        partial(small_tables.find_row, table),
+        model=table.model,
+        key="name",
+        cut=pagination.unordered if table.order is None else pagination.ordered,
+    )
 
 
-def _table_views(table: SmallTable) -> list[View]:
-    def list_rows(call: ApiRequest) -> Any:
-        return call.paginate(
-            select_rows(call.db, table, call.args),
-            lambda row: table_row(table, row, call.link),
-            pagination.unordered if table.order is None else pagination.ordered,
-        )
-
-    def read_row(call: ApiRequest, name: str) -> Any:
-        found = [row for row in call.db.table(table.endpoint) if row.get(table.key) == name]
-        if not found:
-            raise not_found(table.model)
-        if len(found) > 1:
-            raise failure(
-                f"get() returned more than one {table.model} -- it returned {len(found)}!"
-            )
-        return table_detail(table, found[0], call.link)
-
-    path = f"/{table.endpoint}"
-    return [
-        View(path, f"{table.title} List", list_rows, filters=table.filters),
-        View(f"{path}/<name>", f"{table.title} Detail", read_row, DETAIL_METHODS),
-    ]
-
-
-VIEWS = (
-    View(
-        "/sessions",
-        "Session Api List",
-        list_sessions,
-        filters=SESSION_FILTERS,
-        options_fail=True,
+_ENDPOINTS = (
+    Endpoint(
+        "sessions",
+        "Session Api",
+        select_sessions,
+        serializers.session_row,
+        SESSION_FILTERS,
+        serializers.session_detail,
+        DemoDatabase.session,
+        model="Session",
+        key="key:eid",
+        cut=partial(pagination.partly_ordered, key=lambda session: session.start_time),
+        options_fail=(True, True),
         head_fails=True,
     ),
-    View(
-        "/sessions/<key:eid>",
-        "Session Api Detail",
-        read_session,
-        DETAIL_METHODS,
-        options_fail=True,
+    Endpoint(
+        "datasets",
+        "Dataset",
+        select_datasets,
+        serializers.dataset_row,
+        DATASET_FILTERS,
+        serializers.dataset_detail,
+        DemoDatabase.dataset,
+        key="key:dataset_id",
+        options_fail=(True, False),
     ),
-    View("/datasets", "Dataset List", list_datasets, filters=DATASET_FILTERS, options_fail=True),
-    View("/datasets/<key:dataset_id>", "Dataset Detail", read_dataset, DETAIL_METHODS),
-    View("/files", "File Record List", list_files, filters=FILE_FILTERS),
-    View("/files/<key:file_id>", "File Record Detail", read_file, DETAIL_METHODS),
-    View(
-        "/insertions",
-        "Probe Insertion List",
-        list_insertions,
-        filters=probe_filters.INSERTION_FILTERS,
+    Endpoint(
+        "files",
+        "File Record",
+        select_files,
+        serializers.file_row,
+        FILE_FILTERS,
+        find=find_file,
+        key="key:file_id",
     ),
-    View("/insertions/<key:pid>", "Probe Insertion Detail", read_insertion, DETAIL_METHODS),
-    *_simple_views(
+    Endpoint(
+        "insertions",
+        "Probe Insertion",
+        probe_filters.select_insertions,
+        serializers.insertion_row,
+        probe_filters.INSERTION_FILTERS,
+        serializers.insertion_detail,
+        key="key:pid",
+        cut=pagination.ordered,
+    ),
+    Endpoint(
         "trajectories",
         "Trajectory Estimate",
         probe_filters.select_trajectories,
+        serializers.trajectory_row,
         probe_filters.TRAJECTORY_FILTERS,
-        show=_trajectory,
     ),
-    *_simple_views(
-        "channels", "Channel", probe_filters.select_channels, probe_filters.CHANNEL_FILTERS
+    Endpoint(
+        "channels",
+        "Channel",
+        probe_filters.select_channels,
+        _unchanged,
+        probe_filters.CHANNEL_FILTERS,
     ),
-    *_simple_views("notes", "Note", probe_filters.select_notes, probe_filters.NOTE_FILTERS),
-    *_simple_views(
+    Endpoint("notes", "Note", probe_filters.select_notes, _unchanged, probe_filters.NOTE_FILTERS),
+    Endpoint(
         "brain-regions",
         "Brain Region",
         probe_filters.select_regions,
+        _unchanged,
         probe_filters.REGION_FILTERS,
-        key="int",
+        key="int:row_id",
         cut=pagination.ordered,
         # regions are neither made nor deleted
-        allow=(READ_METHODS, ("GET", "PUT", "PATCH", "HEAD", "OPTIONS")),
+        list_methods=READ_METHODS,
+        detail_methods=("GET", "PUT", "PATCH", "HEAD", "OPTIONS"),
     ),
-    *(view for name, model in _EMPTY for view in _simple_views(name, model, _no_rows, ())),
-    *(view for table in TABLES for view in _table_views(table)),
+    # lists of what no laboratory of the demo has
+    Endpoint("chronic-insertions", "Chronic Insertion", _no_rows, _unchanged),
+    Endpoint("fields-of-view", "FOV", _no_rows, _unchanged),
+    Endpoint("surgeries", "Surgery", _no_rows, _unchanged),
+    Endpoint("water-administrations", "Water Administration", _no_rows, _unchanged),
+    Endpoint("weighings", "Weighing", _no_rows, _unchanged),
+    *map(_table_endpoint, small_tables.TABLES),
 )
+VIEWS = tuple(view for endpoint in _ENDPOINTS for view in endpoint.views())
