@@ -18,12 +18,7 @@ from onefs.demo.rest.cache_tables import cache_views
 from onefs.demo.rest.database import DemoDatabase
 from onefs.demo.rest.errors import ApiError, failure, forbidden, method_not_allowed
 from onefs.demo.rest.login import log_in
-from onefs.demo.rest.renderers import (
-    error_page,
-    negotiate,
-    rendered,
-    with_headers,
-)
+from onefs.demo.rest.renderers import RENDERERS, dumps, error_page, negotiate, rendered
 from onefs.demo.rest.request import ApiRequest
 from onefs.demo.rest.views import READ_METHODS, VIEWS, View
 from onefs.integers import parse_whole_number
@@ -88,21 +83,14 @@ class _RestServer:
         self._throttle = Throttle(throttle) if throttle is not None else None
 
     def handler(self, view: View) -> Callable[..., Response]:
-        """The Flask view of one of ours."""
+        """Return the Flask view of one of ours."""
 
         def handle(**names: str) -> Response:
-            headers = {"Vary": _VARY, "Allow": ", ".join(view.allow)}
-            media_type = "application/json"
-            try:
-                media_type = negotiate(request.headers.get("Accept"), request.args.get("format"))
+            def answer() -> Any:
                 self._admit()
-                body, status = self._answer(view, names), 200
-            except ApiError as error:
-                body, status = error.body, error.status
-                headers.update(error.headers)
-            if isinstance(body, Response):
-                return with_headers(body, headers)
-            return with_headers(rendered(body, media_type, view.title, status), headers)
+                return self._answer(view, names)
+
+            return _respond(answer, view.allow, RENDERERS, view.title)
 
         return handle
 
@@ -139,25 +127,18 @@ class _RestServer:
             body = dict(log_in(request, self._accounts))
         except ApiError as error:
             body, status = error.body, error.status
-        return with_headers(rendered(body, "application/json", "", status), headers)
+        return Response(dumps(body), status, headers, content_type="application/json")
 
     def schema(self) -> Response:
         """``/api/schema``: open to all, but throttled."""
-        headers = {"Vary": _VARY, "Allow": ", ".join(READ_METHODS)}
-        media_type = openapi.RENDERERS[0][1]
-        status = 200
-        body: dict[str, Any]
-        try:
-            accept = request.headers.get("Accept")
-            media_type = negotiate(accept, request.args.get("format"), openapi.RENDERERS)
+
+        def answer() -> Any:
             self._throttle_anyone()
             if request.method not in READ_METHODS:
                 raise method_not_allowed(request.method)
-            body = openapi.openapi(VIEWS)
-        except ApiError as error:
-            body, status = error.body, error.status
-            headers.update(error.headers)
-        return with_headers(rendered(body, media_type, "", status), headers)
+            return openapi.openapi(VIEWS)
+
+        return _respond(answer, READ_METHODS, openapi.RENDERERS)
 
     def _throttle_anyone(self) -> None:
         if self._throttle is None:
@@ -165,6 +146,27 @@ class _RestServer:
         authorization = request.headers.get("Authorization")
         who = self._accounts.user(authorization) if authorization else request.remote_addr
         self._throttle.check(who or "")
+
+
+def _respond(
+    answer: Callable[[], Any],
+    allow: Sequence[str],
+    renderers: Sequence[tuple[str, str]],
+    title: str = "",
+) -> Response:
+    """Return what ``answer`` returns, or the error that it raises, in the form that is accepted."""
+    headers = {"Vary": _VARY, "Allow": ", ".join(allow)}
+    media_type, status = renderers[0][1], 200
+    try:
+        accept, form = request.headers.get("Accept"), request.args.get("format")
+        media_type = negotiate(accept, form, renderers)
+        body = answer()
+    except ApiError as error:
+        body, status = error.body, error.status
+        headers.update(error.headers)
+    response = body if isinstance(body, Response) else rendered(body, media_type, title, status)
+    response.headers.update(headers)
+    return response
 
 
 def _options(view: View) -> dict[str, Any]:

@@ -6,17 +6,11 @@ import operator
 import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
 from typing import Any
 
 from onefs.demo.rest.database import DemoDatabase
 from onefs.demo.rest.errors import failure
-from onefs.demo.rest.model_fields import (
-    MODELS,
-    Field,
-    Leaf,
-    Relation,
-)
+from onefs.demo.rest.model_fields import MODELS, Field, Leaf, Relation
 from onefs.demo.rest.query_values import day, timestamp
 from onefs.integers import parse_whole_number
 
@@ -29,15 +23,17 @@ _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
     "lt": operator.lt,
     "lte": operator.le,
 }
+#: look-ups of texts; with an ``i`` before the name in any case
 _TEXT: Mapping[str, Callable[[str, str], bool]] = {
-    "contains": lambda value, wanted: wanted in value,
+    "exact": operator.eq,
+    "contains": operator.contains,
     "startswith": str.startswith,
     "endswith": str.endswith,
 }
 _PARTS = ("year", "month", "day", "hour", "minute", "second")
-_LOOKUPS = frozenset({*_COMPARE, *_TEXT, "iexact", "in", "isnull", "range", "regex", "iregex"}) | {
-    f"i{name}" for name in _TEXT
-}
+_LOOKUPS = frozenset(
+    {*_COMPARE, *_TEXT, *(f"i{name}" for name in _TEXT), "in", "isnull", "range", "regex", "iregex"}
+)
 _NO_KIND = Leaf("text", lambda row: None)
 
 
@@ -91,15 +87,13 @@ def _transformed(
     last = steps[-1]
     if isinstance(last, Relation):
         last = _key_leaf(last.model)
-    if not transforms:
-        return last, (_moment if last.kind == "datetime" else _same)
     if last.kind == "json":
         return last, lambda value: _inside(value, transforms)
-    if last.kind == "datetime" and len(transforms) == 1:
-        if transforms[0] == "date":
-            return Leaf("date", last.get), _date
-        if transforms[0] in _PARTS:
-            return Leaf("number", last.get), _part(transforms[0])
+    if last.kind == "datetime" and transforms in ([], ["date"], *([name] for name in _PARTS)):
+        kind = "datetime" if not transforms else "date" if transforms == ["date"] else "number"
+        return Leaf(kind, last.get), lambda value: _moment(value, *transforms)
+    if not transforms:
+        return last, lambda value: value
     raise failure(
         f"Unsupported lookup '{transforms[0]}' for {last.kind} field "
         "or join on the field not permitted."
@@ -144,19 +138,16 @@ def _matcher(leaf: Leaf, name: str, value: Any) -> Test:
         except re.error as error:
             raise failure(f"invalid regular expression: {error}") from None
         return lambda found: pattern.search(str(found)) is not None
-    if name == "iexact":
-        folded = str(value).casefold()
-        return lambda found: str(found).casefold() == folded
-    if name in _TEXT:
-        plain, wanted = _TEXT[name], str(value)
-        return lambda found: plain(str(found), wanted)
-    if name.removeprefix("i") in _TEXT:
-        plain, folded = _TEXT[name.removeprefix("i")], str(value).casefold()
-        return lambda found: plain(str(found).casefold(), folded)
     if name in ("in", "range"):
         return _several(leaf, name, value)
-    wanted_value, compare = _coerced(leaf, value), _COMPARE[name]
-    return lambda found: _compared(compare, found, wanted_value)
+    if name in _COMPARE:
+        compare, coerced = _COMPARE[name], _coerced(leaf, value)
+        return lambda found: _compared(compare, found, coerced)
+    if name in _TEXT:
+        matches, text = _TEXT[name], str(value)
+        return lambda found: matches(str(found), text)
+    matches, text = _TEXT[name.removeprefix("i")], str(value).casefold()
+    return lambda found: matches(str(found).casefold(), text)
 
 
 def _several(leaf: Leaf, name: str, value: Any) -> Test:
@@ -225,20 +216,14 @@ def _number(value: Any) -> float:
         raise failure(f"Field expected a number but got '{value}'.") from None
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
-def _moment(value: Any) -> datetime | None:
-    return timestamp(value) if value else None
-
-
-def _date(value: Any) -> date | None:
-    return timestamp(value).date() if value else None
-
-
-def _part(name: str) -> Callable[[Any], Any]:
-    return lambda value: getattr(timestamp(value), name) if value else None
+def _moment(value: str | None, part: str = "") -> Any:
+    """Return a stored time, or a part of it; None where there is none."""
+    if not value:
+        return None
+    moment = timestamp(value)
+    if part == "date":
+        return moment.date()
+    return getattr(moment, part) if part else moment
 
 
 def _inside(value: Any, keys: Sequence[str]) -> Any:

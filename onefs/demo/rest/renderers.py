@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Response
@@ -35,9 +35,7 @@ _ERROR_PAGE = """
 """
 
 
-def negotiate(
-    accept: str | None, wanted: str | None, renderers: Sequence[tuple[str, str]] = RENDERERS
-) -> str:
+def negotiate(accept: str | None, wanted: str | None, renderers: Sequence[tuple[str, str]]) -> str:
     """The media type to answer with, by ``Accept`` and ``?format=``.
 
     Raises ApiError 406 when nothing that is offered is accepted, 404 for an unknown format.
@@ -88,10 +86,3 @@ def rendered(body: Any, media_type: str, title: str, status: int = 200) -> Respo
 def error_page(status: int, title: str, text: str = "") -> Response:
     """Django's own error page, for what never reaches the REST layer."""
     return Response(_ERROR_PAGE.format(title=title, text=text), status, content_type=HTML)
-
-
-def with_headers(response: Response, headers: Mapping[str, str]) -> Response:
-    """``response`` with further headers."""
-    for name, value in headers.items():
-        response.headers[name] = value
-    return response
