@@ -1,4 +1,4 @@
-"""The embedded laboratory: an Alyx and a FlatIron that need no account, to try and to test."""
+"""The embedded laboratory: an Alyx and a FlatIron to try onefs without an account, and to test."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from onefs.alf import SUBJECTS
 from onefs.errors import OnefsError, UsageError
 
-#: number of times that the ids of the embedded laboratory were assigned; part of its name, so that
-#: no cache or catalogue has the ids of two assignments
+#: how often the laboratory's ids have been assigned anew; part of its name, so that no cache or
+#: catalogue holds the ids of two assignments
 GENERATION = 2
 
 
@@ -19,7 +19,7 @@ def demo_identity(data: Path | None) -> str:
 
     ``demo-``, the first 12 hex digits of the sha1 of the data folder's real path (of ``made``
     where ``data`` is None), ``-`` and the generation of its ids. Caches and databases of the
-    demo are named by it.
+    demo have this name.
     """
     source = b"made" if data is None else os.fsencode(os.path.realpath(data))
     return f"demo-{hashlib.sha1(source).hexdigest()[:12]}-{GENERATION}"
@@ -38,7 +38,7 @@ def check_not_inside_lab(data: Path) -> None:
 
 
 def missing_library(error: ModuleNotFoundError) -> Exception:
-    """What to raise for a module that is not there: a sentence, where it is the web library's."""
+    """Return the error to raise for a missing module: advice to install it where it is Flask."""
     if error.name in ("flask", "werkzeug"):
         return OnefsError('the demo needs Flask: pip install "onefs[demo]"')
     return error

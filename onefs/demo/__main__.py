@@ -1,4 +1,4 @@
-"""``python -m onefs.demo``: the embedded laboratory as a process, as ``onefs mount`` starts it."""
+"""``python -m onefs.demo``: the laboratory as a process, started by ``onefs mount --demo``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onefs.errors import OnefsError, UsageError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serves as asked; returns the exit code: 0 stopped, 1 failed, 2 wrong options."""
+    """Serve the laboratory; return the exit code: 0 stopped, 1 failed, 2 wrong options."""
     parser = argparse.ArgumentParser(prog="python -m onefs.demo", description=__doc__)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--port", type=int, default=0)
@@ -22,21 +22,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--access-log", type=Path)
     parser.add_argument("--state-dir", type=Path)
     parser.add_argument("--until-stdin-closes", action="store_true")
-    given = vars(parser.parse_args(arguments))
+    options = vars(parser.parse_args(arguments))
     try:
-        _serve(given)
+        _serve(options)
     except OnefsError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     return 0
 
 
-def _serve(given: dict[str, object]) -> None:
+def _serve(options: dict[str, object]) -> None:
     try:
         from onefs.demo.servers import ServeOptions, run
     except ModuleNotFoundError as error:
         raise missing_library(error) from error
-    run(ServeOptions(**given))  # type: ignore[arg-type]
+    run(ServeOptions(**options))  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

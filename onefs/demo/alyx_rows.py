@@ -1,4 +1,4 @@
-"""What the laboratories of the demo share: ids, names on the file server, and Alyx's small tables.
+"""Ids, names on the file server, and rows of Alyx's tables, for all laboratories of the demo.
 
 Row shapes and naming rules are those of a recorded Alyx 3.6.1 (``tests/data/recorded``).
 """
@@ -14,13 +14,13 @@ from typing import Any
 from uuid import UUID
 
 from onefs import alf
-from onefs.demo.records import FileRecord
+from onefs.demo.records import DatasetRecord, FileRecord
 
-#: the namespace of every id that the demo makes up
+#: the namespace of every id of the demo
 NAMESPACE = UUID("6f2a1c34-9a0e-5d53-8a44-0c1d6b8e7f21")
 
-#: the last moment that a date can be, in microseconds since the epoch
-_LATEST = 253_402_300_799_000_000
+#: the latest time that a datetime can hold, in microseconds since the epoch
+_LATEST_MICROSECONDS = 253_402_300_799_000_000
 #: extension -> the name of Alyx's data format
 _FORMATS = {
     ".bin": "bin", ".cbin": "cbin", ".ch": "ch", ".csv": "csv", ".htsv": "htsv", ".json": "json",
@@ -34,31 +34,31 @@ Row = dict[str, Any]
 
 
 def make_id(*parts: str) -> str:
-    """Return the UUID that stands for ``parts``, the same at each start; names need not be UTF-8.
+    """Return the UUID of ``parts``, the same at each start; names need not be UTF-8.
 
-    It is hashed, but says that it is of version 4: ONE-api takes no other for a UUID.
+    It is a hash that is marked as version 4: ONE-api accepts no other UUID.
     """
     name = os.fsencode("/".join(parts))
     return str(UUID(bytes=hashlib.sha1(NAMESPACE.bytes + name).digest()[:16], version=4))
 
 
 def format_timestamp(nanoseconds: int) -> str:
-    """A time since the epoch as Alyx writes it: UTC here, without zone, with microseconds."""
-    microseconds = min(max(nanoseconds // 1000, 0), _LATEST)
-    found = datetime(1970, 1, 1) + timedelta(microseconds=microseconds)
-    return found.isoformat(timespec="microseconds")
+    """Return a time since the epoch as Alyx writes it: UTC here, no zone, with microseconds."""
+    microseconds = min(max(nanoseconds // 1000, 0), _LATEST_MICROSECONDS)
+    moment = datetime(1970, 1, 1) + timedelta(microseconds=microseconds)
+    return moment.isoformat(timespec="microseconds")
 
 
 def with_uuid(path: str, uuid: str) -> str:
-    """``alf/spikes.times.npy`` as the file server has it: ``alf/spikes.times.<uuid>.npy``."""
+    """Return the server's name of ``alf/spikes.times.npy``: ``alf/spikes.times.<uuid>.npy``."""
     stem, extension = posixpath.splitext(path)
     return f"{stem}.{uuid}{extension}"
 
 
 def without_uuid(path: str) -> Iterable[tuple[str, str]]:
-    """What ``path`` may be without its UUID: ``(path, uuid)``, the likelier reading first.
+    """Yield what ``path`` may be without its UUID, as ``(path, uuid)``, the likelier reading first.
 
-    A name may itself hold a UUID before or after the one that was put in, hence two readings.
+    A name may itself hold a UUID before or after the inserted one, hence two readings.
     """
     folder, slash, name = path.rpartition("/")
     parts = name.split(".")
@@ -69,7 +69,7 @@ def without_uuid(path: str) -> Iterable[tuple[str, str]]:
 
 
 def split_path(path: str) -> tuple[str, str, str]:
-    """``(collection, revision, name)`` of a path inside a session.
+    """Return ``(collection, revision, name)`` of a path inside a session.
 
     Only the last folder can be a revision, and only in the form ``#name#``.
     """
@@ -81,30 +81,47 @@ def split_path(path: str) -> tuple[str, str, str]:
 
 
 def format_of(name: str) -> str:
-    """Alyx's data format for a file name, ``unknown`` for one it has no name for."""
+    """Return Alyx's data format for a file name, ``unknown`` for an extension without one."""
     return _FORMATS.get(posixpath.splitext(name)[1], "unknown")
 
 
 def flatiron_repository(lab: str) -> str:
-    """The name of the repository that serves a lab's files."""
+    """Return the name of the repository that serves a lab's files."""
     return f"flatiron_{lab}"
 
 
 def public_path(lab: str) -> str:
-    """Where a lab's subjects are on the file server, with a slash at both ends."""
+    """Return the path of a lab's subjects on the file server, with a slash at both ends."""
     return f"/public/{lab}/Subjects/"
 
 
 def file_records_of(dataset_id: str, lab: str, relative_path: str) -> tuple[FileRecord, FileRecord]:
-    """The copies of a dataset as in a real laboratory: on FlatIron and on the rig's own disk."""
+    """Return the replicas of a dataset as in a real laboratory: on FlatIron and on the rig."""
     return (
         FileRecord(make_id(dataset_id, "flatiron"), flatiron_repository(lab), relative_path),
         FileRecord(make_id(dataset_id, "rig"), f"{lab}_SR", relative_path),
     )
 
 
+def dataset_record(identity: str, lab: str, relative_path: str, **columns: Any) -> DatasetRecord:
+    """Return the record of a dataset; ``columns`` add to, or replace, what its path says.
+
+    ``relative_path`` is ``subject/date/number/...``, as in its file records.
+    """
+    collection, revision, name = split_path(relative_path.split("/", 3)[3])
+    from_path = {
+        "name": name,
+        "dataset_type": alf.dataset_type(name),
+        "collection": collection,
+        "revision": revision,
+        "data_format": format_of(name),
+        "file_records": file_records_of(identity, lab, relative_path),
+    }
+    return DatasetRecord(id=identity, **{**from_path, **columns})
+
+
 def repository_rows(labs: Iterable[str], timezones: Mapping[str, str]) -> list[Row]:
-    """``/data-repository``: per lab, one that FlatIron serves and a personal one on the rig."""
+    """Return ``/data-repository``: for each lab one that FlatIron serves and a personal one."""
     rows: list[Row] = []
     for lab in labs:
         zone = timezones.get(lab, "UTC")
@@ -128,7 +145,7 @@ def _repository(lab: str, zone: str, name: str, *, personal: bool) -> Row:
 
 
 def lab_row(name: str, institution: str = "", address: str = "", timezone: str = "UTC") -> Row:
-    """One row of ``/labs``."""
+    """Return one row of ``/labs``."""
     return {
         "name": name,
         "institution": institution,
@@ -142,9 +159,9 @@ def lab_row(name: str, institution: str = "", address: str = "", timezone: str =
 
 
 def subject_row(
-    nickname: str, lab: str, responsible: str, projects: Iterable[str] = (), **known: Any
+    nickname: str, lab: str, responsible: str, projects: Iterable[str] = (), **columns: Any
 ) -> Row:
-    """One row of ``/subjects``; ``known`` are further fields, such as ``sex``."""
+    """Return one row of ``/subjects``; ``columns`` are further fields, such as ``sex``."""
     row: Row = {
         "nickname": nickname, "id": make_id("subject", lab, nickname),
         "responsible_user": responsible, "birth_date": None, "age_weeks": 0, "death_date": None,
@@ -154,11 +171,11 @@ def subject_row(
         "last_water_restriction": None, "expected_water": 0.0, "remaining_water": 0.0,
         "json": None,
     }  # fmt: skip
-    return {**row, **known}
+    return {**row, **columns}
 
 
 def user_row(username: str, labs: Iterable[str] = (), subjects: Iterable[str] = ()) -> Row:
-    """One row of ``/users``."""
+    """Return one row of ``/users``."""
     return {
         "id": make_id("user", username),
         "username": username,
@@ -171,12 +188,12 @@ def user_row(username: str, labs: Iterable[str] = (), subjects: Iterable[str] = 
 
 
 def project_row(name: str, users: Iterable[str]) -> Row:
-    """One row of ``/projects``."""
+    """Return one row of ``/projects``."""
     return {"name": name, "description": name.replace("_", " "), "users": list(users)}
 
 
 def dataset_type_rows(types: Iterable[str], descriptions: Mapping[str, str]) -> list[Row]:
-    """``/dataset-types``, by name."""
+    """Return ``/dataset-types``, by name."""
     return [
         {
             "id": make_id("dataset-type", name),
@@ -190,7 +207,7 @@ def dataset_type_rows(types: Iterable[str], descriptions: Mapping[str, str]) -> 
 
 
 def insertion_row(eid: str, name: str, datasets: Sequence[str]) -> Row:
-    """One row of ``/insertions``: a probe of which nothing but its datasets is known."""
+    """Return one row of ``/insertions``: a probe of which only the datasets are known."""
     return {
         "id": make_id("insertion", eid, name),
         "session": eid,
@@ -205,7 +222,7 @@ def insertion_row(eid: str, name: str, datasets: Sequence[str]) -> Row:
 
 
 def data_format_rows() -> list[Row]:
-    """``/data-formats``: those that the demo can tell by a file's extension."""
+    """Return ``/data-formats``: those that have a file extension, and ``unknown``."""
     known = {name: extension for extension, name in _FORMATS.items()}
     return [
         {
@@ -222,7 +239,7 @@ def data_format_rows() -> list[Row]:
 
 
 def revision_rows(names: Iterable[str]) -> list[Row]:
-    """``/revisions``, by name."""
+    """Return ``/revisions``, by name."""
     return [
         {
             "id": make_id("revision", name),
@@ -236,7 +253,7 @@ def revision_rows(names: Iterable[str]) -> list[Row]:
 
 
 def tag_row(name: str, *, protected: bool, public: bool) -> Row:
-    """One row of ``/tags``."""
+    """Return one row of ``/tags``."""
     return {
         "id": make_id("tag", name), "json": None, "name": name, "description": name,
         "protected": protected, "public": public, "hash": None,

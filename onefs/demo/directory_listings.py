@@ -1,4 +1,4 @@
-"""Folder listings of the file server, drawn from the rows of any laboratory."""
+"""Folder listings of the file server, from the rows of any laboratory."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from onefs.demo.alyx_rows import with_uuid
 from onefs.demo.records import SessionRecord, Source
 from onefs.integers import parse_whole_number
 
-#: stands before a file server's own address in a repository's data_url
+#: the placeholder for the file server's own address in a repository's data_url
 DATA = "{data}"
 
 
 def entries_of(source: Source, path: str) -> list[str] | None:
-    """What the folder ``path`` holds, folders with a slash at the end; None if there is none."""
-    wanted = [part for part in path.split("/") if part]
-    found: set[str] = set()
+    """Return the names in the folder ``path``, folders with a slash at the end; None if empty."""
+    folder = [part for part in path.split("/") if part]
+    names: set[str] = set()
     for repository, root in _roots(source):
-        if root[: len(wanted)] == wanted and len(root) > len(wanted):
-            found.add(root[len(wanted)] + "/")
-        elif wanted[: len(root)] == root:
-            found.update(_below(source, repository, wanted[len(root) :]))
-    return sorted(found) or None
+        if root[: len(folder)] == folder and len(root) > len(folder):
+            names.add(root[len(folder)] + "/")
+        elif folder[: len(root)] == root:
+            names.update(_children(source, repository, folder[len(root) :]))
+    return sorted(names) or None
 
 
 def render_page(path: str, entries: Iterable[str]) -> str:
-    """The listing as nginx writes it, without dates and sizes of its own."""
+    """Return the listing as nginx writes it, without dates and sizes."""
     lines = "".join(
         f'<a href="{quote(os.fsencode(name))}">{_shown(name)}</a>\r\n' for name in entries
     )
@@ -50,28 +50,28 @@ def _roots(source: Source) -> Iterable[tuple[str, list[str]]]:
             yield row["name"], [part for part in url[len(DATA) :].split("/") if part]
 
 
-def _below(source: Source, repository: str, wanted: list[str]) -> Iterable[str]:
-    """Children of ``subject/date/number/...`` in one repository."""
+def _children(source: Source, repository: str, folder: list[str]) -> Iterable[str]:
+    """The children of the folder ``subject/date/number/...`` in one repository."""
     lab = repository.partition("_")[2]
     for session in source.sessions():
-        if session.lab != lab or not _leads_to(session, wanted):
+        if session.lab != lab or not _leads_to(session, folder):
             continue
-        if len(wanted) < 2:
-            yield (session.subject, session.start_time[:10])[len(wanted)] + "/"
+        if len(folder) < 2:
+            yield (session.subject, session.start_time[:10])[len(folder)] + "/"
             continue
         for dataset in source.datasets(session.eid):
             for record in dataset.file_records:
                 parts = with_uuid(record.relative_path, dataset.id).split("/")
-                rest = parts[len(wanted) :]
+                rest = parts[len(folder) :]
                 inside = record.exists and record.repository == repository
-                if inside and rest and parts[: len(wanted)] == wanted:
+                if inside and rest and parts[: len(folder)] == folder:
                     yield rest[0] + ("/" if len(rest) > 1 else "")
 
 
-def _leads_to(session: SessionRecord, wanted: list[str]) -> bool:
-    """Whether the session is in, or on the way of, the folder ``wanted``."""
-    folders = [session.subject, session.start_time[:10]]
-    if folders[: len(wanted)] != wanted[:2]:
+def _leads_to(session: SessionRecord, folder: list[str]) -> bool:
+    """Whether the session holds ``folder``, or is below it."""
+    parents = [session.subject, session.start_time[:10]]
+    if parents[: len(folder)] != folder[:2]:
         return False
-    number = wanted[2] if len(wanted) > 2 else ""
+    number = folder[2] if len(folder) > 2 else ""
     return not number or parse_whole_number(number) == session.number

@@ -1,14 +1,13 @@
 """The file server of the embedded laboratory, as FlatIron's nginx answers.
 
-Basic auth with credentials of its own (nothing below ``/aws/`` asks for them), one range or
-several, conditional requests, and folder listings: a client that does not escape the ``#`` of a
-revision asks for the folder instead and gets 200 and HTML, here as there. The answers follow those
-of a recorded nginx 1.22 (``tests/data/recorded``).
+Basic auth with credentials of its own (paths below ``/aws/`` need none), one range or several,
+conditional requests, and folder listings: as on FlatIron, a client that does not escape the ``#``
+of a revision requests the folder instead, and gets 200 and HTML. The responses follow those of a
+recorded nginx 1.22 (``tests/data/recorded``).
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import posixpath
@@ -30,6 +29,7 @@ from werkzeug.http import (
 from werkzeug.routing import PathConverter
 
 from onefs.demo import directory_listings
+from onefs.demo.digests import md5_of
 from onefs.demo.records import Login, Source
 
 #: extensions that nginx knows; all others are application/octet-stream
@@ -40,11 +40,11 @@ _MIME_TYPES = {
     ".xml": "text/xml", ".zip": "application/zip",
 }  # fmt: skip
 _DEFAULT_MIME_TYPE = "application/octet-stream"
-#: the most that is handed to the network at once, in bytes
+#: the most bytes that are handed to the network at once
 _CHUNK_BYTES = 256 * 1024
 #: chunks a second where the rate is limited, so that a slow transfer flows and does not jerk
 _CHUNKS_PER_SECOND = 20
-#: made files have no date of their own
+#: the date of synthetic files, which have none of their own
 _SYNTHETIC_FILE_DATE = datetime(2021, 7, 5, tzinfo=timezone.utc)
 _BOUNDARY = "00000000000000000002"
 _REASONS = {
@@ -75,13 +75,13 @@ class _File:
     mimetype: str
 
     def read(self, offset: int, length: int) -> bytes:
-        """At most ``length`` bytes from ``offset``; b'' past the end."""
+        """Return at most ``length`` bytes from ``offset``; b'' past the end."""
         if isinstance(self.content, bytes):
             return self.content[offset : offset + length]
         return os.pread(self.content, length, offset)
 
     def close(self) -> None:
-        """Gives the descriptor back."""
+        """Close the descriptor, if any."""
         if isinstance(self.content, int):
             os.close(self.content)
 
@@ -89,17 +89,17 @@ class _File:
 def create_app(
     source: Source, login: Login, *, realm: str = "FlatIron", rate: int | None = None
 ) -> Flask:
-    """The file server of ``source`` as a WSGI application.
+    """Return the file server of ``source`` as a WSGI application.
 
-    ``rate`` is the most that one connection gets, in bytes a second; None for no limit.
+    ``rate`` limits each connection, in bytes a second; None for no limit.
     """
     app = Flask("onefs.demo.flatiron", static_folder=None)
     app.url_map.merge_slashes = False
     app.url_map.converters["any"] = _AnyPath
 
     @app.before_request
-    def refuse_strangers() -> Response | None:
-        # as it is served: what Flask has made of the path may be another one
+    def authorize() -> Response | None:
+        # the path that is served: Flask may have normalized its own
         if _decoded_path().startswith("/aws/") or _authorized(login):
             return None
         response = _page(401)
@@ -117,10 +117,10 @@ def create_app(
 
 
 def _authorized(login: Login) -> bool:
-    given = request.authorization
-    if given is None or given.type != "basic":
+    credentials = request.authorization
+    if credentials is None or credentials.type != "basic":
         return False
-    user, password = given.username or "", given.password or ""
+    user, password = credentials.username or "", credentials.password or ""
     right_user = hmac.compare_digest(user.encode(), login.data_username.encode())
     right_password = hmac.compare_digest(password.encode(), login.data_password.encode())
     return right_user and right_password
@@ -128,7 +128,7 @@ def _authorized(login: Login) -> bool:
 
 def _decoded_path() -> str:
     """The path of the request; bytes that are not UTF-8 survive as ``os.fsdecode`` writes them."""
-    # PATH_INFO has lost them
+    # PATH_INFO no longer has them
     return os.fsdecode(unquote_to_bytes(urlsplit(request.environ["REQUEST_URI"]).path))
 
 
@@ -153,10 +153,12 @@ def _serve(source: Source, path: str, rate: int | None) -> Response:
     if file is None:
         return _folder(source, path)
     try:
-        return _respond(file, rate)
+        response = _respond(file, rate)
     except BaseException:
         file.close()
         raise
+    response.call_on_close(file.close)
+    return response
 
 
 def _folder(source: Source, path: str) -> Response:
@@ -172,14 +174,14 @@ def _folder(source: Source, path: str) -> Response:
     return Response(directory_listings.render_page(path, names), content_type="text/html")
 
 
-def _open(found: Path | bytes | None, path: str) -> _File | None:
+def _open(content: Path | bytes | None, path: str) -> _File | None:
     mimetype = _MIME_TYPES.get(posixpath.splitext(path)[1].lower(), _DEFAULT_MIME_TYPE)
-    if found is None:
+    if content is None:
         return None
-    if isinstance(found, bytes):
-        return _File(found, len(found), _bytes_etag(found), _SYNTHETIC_FILE_DATE, mimetype)
+    if isinstance(content, bytes):
+        return _File(content, len(content), _bytes_etag(content), _SYNTHETIC_FILE_DATE, mimetype)
     try:
-        descriptor = os.open(found, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(content, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
         return None
     stat = os.fstat(descriptor)
@@ -188,9 +190,7 @@ def _open(found: Path | bytes | None, path: str) -> _File | None:
     return _File(descriptor, stat.st_size, etag, modified, mimetype)
 
 
-@lru_cache(maxsize=16)
-def _bytes_etag(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+_bytes_etag = lru_cache(maxsize=16)(md5_of)
 
 
 def _respond(file: _File, rate: int | None) -> Response:
@@ -200,11 +200,9 @@ def _respond(file: _File, rate: int | None) -> Response:
         if not failed_match:
             del response.headers["Content-Type"]
             _set_validators(response, file)
-        file.close()
         return response
     spans = _requested_ranges(file)
     if spans == []:
-        file.close()
         response = _page(416)
         response.headers["Content-Range"] = f"bytes */{file.size}"
         return response
@@ -233,7 +231,7 @@ def _content_range(span: ByteRange, file: _File) -> str:
 
 
 def _requested_ranges(file: _File) -> list[ByteRange] | None:
-    """What the Range header asks for, clipped: None for the whole file, [] for nothing there is."""
+    """The ranges of the Range header, clipped: None for the whole file, [] if all are past it."""
     header = request.headers.get("Range", "")
     if not header.lower().startswith("bytes=") or file.size == 0 or not _same_version(file):
         return None
@@ -249,7 +247,7 @@ def _requested_ranges(file: _File) -> list[ByteRange] | None:
 
 
 def _same_version(file: _File) -> bool:
-    """Whether If-Range, when given, names this very version by ETag or date."""
+    """Whether If-Range, if present, names this version by ETag or date."""
     value = request.headers.get("If-Range")
     if value is None:
         return True
@@ -279,7 +277,6 @@ def _body(file: _File, parts: list[tuple[bytes, ByteRange]], rate: int | None) -
         _CHUNK_BYTES if rate is None else max(1, min(_CHUNK_BYTES, rate // _CHUNKS_PER_SECOND)),
     )
     response = Response(chunks if rate is None else _limit_rate(chunks, rate))
-    response.call_on_close(file.close)
     response.headers["Content-Type"] = file.mimetype
     response.headers["Content-Length"] = str(length)
     return response
@@ -292,16 +289,17 @@ def _chunks(file: _File, parts: list[tuple[bytes, ByteRange]], size: int) -> Ite
         while start < end:
             chunk = file.read(start, min(size, end - start))
             if not chunk:
-                # the file shrank: a short answer, which the server ends by closing
+                # the file shrank: the response is short, so the server closes the connection
                 return
             yield chunk
             start += len(chunk)
 
 
 def _limit_rate(chunks: Iterator[bytes], rate: int) -> Iterator[bytes]:
-    """``chunks`` no faster than ``rate`` bytes a second, counted from the first one.
+    """Yield ``chunks`` no faster than ``rate`` bytes a second, counted from the first one.
 
-    Each chunk waits before it goes, so many small answers on one connection keep to it too.
+    Each chunk waits before it is sent, so that many small responses on one connection are
+    limited too.
     """
     due = time.monotonic()
     for chunk in chunks:

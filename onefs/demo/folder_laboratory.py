@@ -1,7 +1,7 @@
 """A folder of sessions as a laboratory: ``<lab>/Subjects/<subject>/<yyyy-mm-dd>/<number>/...``.
 
-This is how a lab without Alyx tries onefs. The ``Subjects`` folder may be left out. Nothing is
-written into the folder. Files and sessions that come, go or change while it is served are seen.
+A lab without Alyx can try onefs with it. The ``Subjects`` folder may be left out. The folder is
+never written to. Files and sessions that are added, removed or changed later are noticed.
 """
 
 from __future__ import annotations
@@ -18,21 +18,15 @@ from typing import Any
 from onefs import alf
 from onefs.demo import alyx_rows, check_not_inside_lab, demo_identity
 from onefs.demo.digests import Digests
-from onefs.demo.folder_scan import (
-    Scan,
-    ScannedFile,
-    ScannedSession,
-    files_below,
-    is_inside,
-)
+from onefs.demo.folder_scan import Scan, ScannedFile, ScannedSession, files_below, is_inside
 from onefs.demo.records import DatasetRecord, Login, SessionRecord
 from onefs.errors import UsageError
 
-#: seconds for which the list of sessions is taken as it is
+#: seconds for which the list of sessions is valid
 RESCAN_SECONDS = 3.0
-#: on a slow disk longer: so many times as long as the last look at all folders took
+#: a slow disk is scanned less often: this many times as long as the last scan took
 _RESCAN_PAUSE_FACTOR = 10
-#: seconds that one waits for what is found out on a thread of its own; then it goes on without
+#: longest time in seconds that a request waits for a scan in the background
 SCAN_WAIT_SECONDS = 2.0
 #: the folder of a probe, from its session's folder on
 _PROBE = re.compile(r"(?:alf|raw_ephys_data)/(probe[^/]*)/")
@@ -43,16 +37,15 @@ Tables = Mapping[str, Sequence[Mapping[str, Any]]]
 class FolderLaboratory:
     """A Source over a folder. Sizes, dates and md5 sums are the files' own.
 
-    Ids are made from the path relative to the folder, so that a restart serves the same
-    laboratory. md5 sums are computed when a session's datasets are first asked for and kept in
-    ``state_dir`` where one is given; those of large files are computed in the background and ''
-    until then. A large file that has changed is a dataset with an id of its own until its md5 is
-    known, so that what a client has kept of the old one is not taken for it. ``clock`` is in
-    seconds.
+    Ids derive from the path relative to the folder, so that a restart serves the same laboratory.
+    md5 sums are computed when a session's datasets are first listed and stored in ``state_dir``
+    where one is given; those of large files are computed in the background and '' until then. A
+    large file that has changed is a dataset with an id of its own until its md5 is known, so that
+    a client does not take its cached bytes of the old one for it. ``clock`` is in seconds.
 
-    A folder may be large and its disk slow. Nobody waits long for what takes long: sessions are
-    looked for anew while the last ones found are served, and the names of types and revisions, for
-    which each file is looked at, are complete a while later than the rest.
+    A folder may be large and its disk slow. No request waits long: the folder is scanned again
+    while the sessions of the last scan are served, and the names of types and revisions, which
+    need a look at each file, are complete a while later than the rest.
     """
 
     def __init__(
@@ -62,7 +55,7 @@ class FolderLaboratory:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises UsageError when ``path`` is no folder or holds no session."""
+        """Scan ``path``. Raises UsageError when it is no folder or holds no session."""
         if not path.is_dir():
             raise UsageError(f"there is no folder {path}: name one that holds lab folders")
         check_not_inside_lab(path)
@@ -82,7 +75,7 @@ class FolderLaboratory:
             )
         self._types: set[str] = set()
         self._revisions: set[str] = set()
-        #: eid -> the names of its probes, and the ids of their datasets
+        #: eid -> probe name -> the ids of its datasets
         self._probes: dict[str, dict[str, list[str]]] = {}
         self._publish()
         self._run_in_thread(self._index_all)
@@ -102,16 +95,16 @@ class FolderLaboratory:
         place = self._current_scan().places.get(eid)
         if place is None:
             return ()
-        found = list(files_below(place.path, self._root))
-        self._index_session(eid, found)
-        newest = _newest_revisions(found)
-        return [self._row(eid, place, file, newest) for file in found]
+        files = list(files_below(place.path, self._root))
+        self._index_session(eid, files)
+        newest = _newest_revisions(files)
+        return [self._row(eid, place, file, newest) for file in files]
 
     def dataset(self, dataset_id: str) -> DatasetRecord | None:
-        """See :class:`onefs.demo.records.Source`. Looks through all sessions, hashing one."""
+        """See :class:`onefs.demo.records.Source`. Scans all sessions and hashes one."""
         for eid, place in self._current_scan().places.items():
-            found = files_below(place.path, self._root)
-            if any(dataset_id in self._ids(file.path, file.stat) for file in found):
+            files = files_below(place.path, self._root)
+            if any(dataset_id in self._ids(file.path, file.stat) for file in files):
                 return next((row for row in self.datasets(eid) if row.id == dataset_id), None)
         return None
 
@@ -123,13 +116,13 @@ class FolderLaboratory:
         """See :class:`onefs.demo.records.Source`."""
         labs = self._current_scan().labs
         for plain, uuid in alyx_rows.without_uuid(path):
-            found = self._locate(labs, plain.split("/"))
-            if found is not None and uuid in self._ids(found, os.stat(found)):
-                return Path(found)
+            file = self._locate(labs, plain.split("/"))
+            if file is not None and uuid in self._ids(file, os.stat(file)):
+                return Path(file)
         return None
 
     def _locate(self, labs: Mapping[str, str], parts: Sequence[str]) -> str | None:
-        """The file of ``/public/<lab>/Subjects/<subject>/<date>/<number>/...``, if listed."""
+        """The file of ``/public/<lab>/Subjects/<subject>/<date>/<number>/...``, if it is served."""
         if len(parts) < 8 or parts[:2] != ["", "public"] or parts[3] != alf.SUBJECTS:
             return None
         if parts[2] not in labs or any(part in ("", ".", "..") for part in parts[4:]):
@@ -138,7 +131,7 @@ class FolderLaboratory:
         return path if os.path.isfile(path) and is_inside(path, self._root) else None
 
     def _current_scan(self) -> Scan:
-        """The last scan. Who finds it old has another one made, and waits for it a little."""
+        """Return the last scan. If it is old, start another one and wait for it a little."""
         with self._lock:
             due = not self._scanning and self._clock() >= self._scan_at
             self._scanning = self._scanning or due
@@ -160,7 +153,7 @@ class FolderLaboratory:
                 self._scanning = False
 
     def _schedule_rescan(self, began: float) -> None:
-        """Decide when to look again, after a scan that ``began`` then."""
+        """Set the time of the next scan, after one that ``began`` at that time."""
         now = self._clock()
         self._scan_at = now + max(RESCAN_SECONDS, _RESCAN_PAUSE_FACTOR * (now - began))
 
@@ -170,22 +163,22 @@ class FolderLaboratory:
 
     @staticmethod
     def _run_in_thread(work: Callable[[], None]) -> None:
-        """Do what may take minutes on a thread of its own, and wait for it a little."""
+        """Start work that may take minutes on a thread of its own, and wait for it a little."""
         thread = threading.Thread(target=work, name="demo-folder", daemon=True)
         thread.start()
         thread.join(SCAN_WAIT_SECONDS)
 
     def _publish(self) -> None:
-        """What others see from now on: new objects, by which they know that something changed."""
+        """Replace the rows by new objects, which tell the servers that the rows have changed."""
         self._sessions: Sequence[SessionRecord] = list(self._scan.sessions)
         self._tables: Tables = self._make_tables()
 
-    def _index_session(self, eid: str, found: Sequence[ScannedFile]) -> None:
-        """Take up types, revisions and probes of a session's files; what is new is published."""
-        split = [alyx_rows.split_path(file.inside) for file in found]
+    def _index_session(self, eid: str, files: Sequence[ScannedFile]) -> None:
+        """Add the types, revisions and probes of a session's files; publish if any is new."""
+        split = [alyx_rows.split_path(file.inside) for file in files]
         types = {alf.dataset_type(name) for _, _, name in split}
         revisions = {revision for _, revision, _ in split if revision}
-        probes = self._probes_of(found)
+        probes = self._probes_of(files)
         with self._lock:
             if (
                 types <= self._types
@@ -223,17 +216,17 @@ class FolderLaboratory:
             ],
         }
 
-    def _probes_of(self, found: Iterable[ScannedFile]) -> dict[str, list[str]]:
+    def _probes_of(self, files: Iterable[ScannedFile]) -> dict[str, list[str]]:
         """The probes that have a folder among a session's files, and the datasets in it."""
         probes: defaultdict[str, list[str]] = defaultdict(list)
-        for file in found:
+        for file in files:
             probe = _PROBE.match(file.inside)
             if probe is not None:
                 probes[probe[1]].append(self._ids(file.path, file.stat)[0])
         return dict(probes)
 
     def _ids(self, path: str, stat: os.stat_result) -> tuple[str, str]:
-        """The id of a file, and the one that it has while it has changed and has no md5 yet."""
+        """Return the id of a file, and its interim id after a change until its md5 is known."""
         relative = os.path.relpath(path, self._root)
         version = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
         return alyx_rows.make_id(relative), alyx_rows.make_id(relative, *map(str, version))
@@ -253,28 +246,26 @@ class FolderLaboratory:
             identity = interim
         relative = f"{place.subject}/{place.date}/{place.number}/{file.inside}"
         modified = alyx_rows.format_timestamp(file.stat.st_mtime_ns)
-        return DatasetRecord(
-            id=identity,
+        return alyx_rows.dataset_record(
+            identity,
+            place.lab,
+            relative,
             eid=eid,
-            name=name,
-            dataset_type=alf.dataset_type(name),
-            collection=collection,
-            revision=revision,
             default_dataset=newest[collection, name] == revision,
             file_size=file.stat.st_size,
             hash=digest,
             created_datetime=modified,
             auto_datetime=modified,
-            data_format=alyx_rows.format_of(name),
             experiment_number=int(place.number),
+            # there is no rig's disk
             file_records=alyx_rows.file_records_of(identity, place.lab, relative)[:1],
         )
 
 
-def _newest_revisions(found: Iterable[ScannedFile]) -> dict[tuple[str, str], str]:
-    """(collection, name) -> the revision that is the default: the last by name, as in ONE."""
+def _newest_revisions(files: Iterable[ScannedFile]) -> dict[tuple[str, str], str]:
+    """Return the default revision by (collection, name): the last by name, as in ONE."""
     newest: dict[tuple[str, str], str] = {}
-    for file in found:
+    for file in files:
         collection, revision, name = alyx_rows.split_path(file.inside)
         newest[collection, name] = max(revision, newest.get((collection, name), ""))
     return newest

@@ -1,6 +1,6 @@
-"""What a folder of sessions holds at one moment. Names that are not UTF-8 stay ``os.fsdecode``'s.
+"""The contents of a folder of sessions. Names that are not UTF-8 are decoded by ``os.fsdecode``.
 
-Symbolic links are followed only when they end inside the folder that is served.
+Symbolic links are followed only if they lead to a place inside the folder that is served.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @lru_cache(maxsize=1000)
 def _log_skipped(path: str, reason: str | None) -> None:
-    """One line in the log for each folder that cannot be read, however often it is met."""
+    """Log a folder that cannot be read, once however often it is scanned."""
     log.warning("The folder %r is left out: %s", path, reason)
 
 
@@ -50,12 +50,12 @@ class ScannedFile:
 
 
 class Scan:
-    """The sessions of ``root``, a real path."""
+    """The sessions of ``root``, a real path, at one moment."""
 
     def __init__(self, root: str) -> None:
         #: lab -> the folder of its subjects
         self.labs: dict[str, str] = {}
-        #: eid -> where the session is
+        #: eid -> the session's folder
         self.places: dict[str, ScannedSession] = {}
         for lab, folder in _folders(root, root):
             inner = dict(_folders(folder, root))
@@ -87,7 +87,7 @@ def _is_day(name: str) -> bool:
 
 
 def _folders(path: str, root: str) -> list[tuple[str, str]]:
-    """The folders in ``path`` that belong to the laboratory: names and paths, by name."""
+    """Return names and paths of the folders in ``path`` that belong to the laboratory, by name."""
     try:
         with os.scandir(path) as entries:
             return sorted((e.name, e.path) for e in entries if e.is_dir() and _belongs(e, root))
@@ -101,12 +101,12 @@ def _belongs(entry: os.DirEntry[str], root: str) -> bool:
 
 
 def is_inside(path: str, root: str) -> bool:
-    """Whether ``path``, its links followed, is below ``root``."""
+    """Whether ``path`` is below ``root`` when its links are resolved."""
     return os.path.realpath(path).startswith(root.rstrip("/") + "/")
 
 
 def files_below(folder: str, root: str) -> Iterator[ScannedFile]:
-    """Every regular file below a session folder, by path."""
+    """Yield every regular file below a session folder, by path."""
     return _walk(folder, "", root, (os.path.realpath(folder),))
 
 
@@ -123,17 +123,17 @@ def _walk(folder: str, prefix: str, root: str, above: tuple[str, ...]) -> Iterat
         try:
             status = entry.stat()
         except OSError:
-            continue  # gone since it was listed, or a link that leads nowhere
+            continue  # removed since it was listed, or a broken link
         if stat.S_ISREG(status.st_mode):
             yield ScannedFile(prefix + entry.name, entry.path, status)
         elif stat.S_ISDIR(status.st_mode):
             real = os.path.realpath(entry.path)
-            if real not in above:  # a link to a folder above would never end
+            if real not in above:  # a link to a folder above would be an endless path
                 yield from _walk(entry.path, f"{prefix}{entry.name}/", root, (*above, real))
 
 
 def _registered(place: ScannedSession) -> str:
-    """When a session came into the folder, or was changed there; its own date when unknown."""
+    """The time when a session's folder was last changed; the session's date when unknown."""
     try:
         return alyx_rows.format_timestamp(os.stat(place.path).st_ctime_ns)
     except OSError:

@@ -1,8 +1,8 @@
-"""Who may log in at an embedded laboratory.
+"""The accounts of embedded laboratories.
 
-It listens on the loopback interface, where every user of the machine can reach it. The made one
-holds nothing of anybody's, and its passwords are published. A folder may be private: its passwords
-are random, and kept where only this user reads, for the mounts and commands that are to log in.
+A laboratory listens on the loopback interface, where every user of the machine can reach it. The
+synthetic one holds no private data, and its passwords are published. A folder may be private: its
+passwords are random, and stored where only this user can read them, for mounts and commands.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from onefs.config.private_files import file_lock, read_json, write_json
 from onefs.demo import demo_identity
 from onefs.demo.records import Login
 
-#: random bytes of a password
-_BYTES = 24
+#: length of a random password before it is encoded
+_PASSWORD_BYTES = 24
 
 
 def make_login(data: Path | None, state_dir: Path | None) -> Login:
-    """The login that servers of the folder ``data`` (None: of made data) are to ask for.
+    """Return the login that servers of the folder ``data`` (None: synthetic data) require.
 
-    That of a folder is the same each time where there is a ``state_dir`` to keep it in: mounts
-    share it. Raises UsageError when it cannot be kept there, or is not ours.
+    With a ``state_dir`` the login of a folder is stored there and stays the same: mounts share
+    it. Raises UsageError when it cannot be stored, or its file belongs to another user.
     """
     if data is None:
         return Login()
@@ -38,28 +38,29 @@ def make_login(data: Path | None, state_dir: Path | None) -> Login:
 
 
 def saved_login(database: str, state_dir: Path) -> Login:
-    """The login of the laboratory that is named ``database``, for who wants to log in there.
+    """Return the login of the laboratory that is named ``database``.
 
-    The published one where none is kept, which is the made laboratory's. Raises UsageError for a
-    file that is broken or not ours.
+    The published one of the synthetic laboratory where none is stored. Raises UsageError for a
+    file that is broken or belongs to another user.
     """
     return _read_saved(_file(database, state_dir)) or Login()
 
 
 def _file(database: str, state_dir: Path) -> Path:
-    # in a folder of its own, whose mode is narrowed: that of the state folder is its owner's affair
+    # in a folder of its own, whose mode is narrowed: the mode of the state folder is left alone
     return state_dir / "private" / f"{database}.json"
 
 
 def _read_saved(path: Path) -> Login | None:
-    kept = read_json(path)
-    words = [kept.get(name) for name in ("password", "data_password")]
-    if not all(isinstance(word, str) and word for word in words):
+    saved = read_json(path)
+    passwords = [saved.get(name) for name in ("password", "data_password")]
+    if not all(isinstance(password, str) and password for password in passwords):
         return None
-    return Login(password=str(words[0]), data_password=str(words[1]))
+    return Login(password=str(passwords[0]), data_password=str(passwords[1]))
 
 
 def _random_login() -> Login:
     return Login(
-        password=secrets.token_urlsafe(_BYTES), data_password=secrets.token_urlsafe(_BYTES)
+        password=secrets.token_urlsafe(_PASSWORD_BYTES),
+        data_password=secrets.token_urlsafe(_PASSWORD_BYTES),
     )

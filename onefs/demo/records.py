@@ -1,7 +1,7 @@
-"""The rows of the embedded laboratory, and the border between who has them and who serves them.
+"""The rows of the embedded laboratory, and the border between their sources and the servers.
 
 ``onefs.demo.rest`` (Alyx) and ``onefs.demo.flatiron`` (the file server) serve any :class:`Source`:
-the made laboratory, a folder on disk, or recorded rows. Names of fields are Alyx's own.
+the synthetic laboratory, a folder on disk, or recorded rows. Names of fields are Alyx's own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """One copy of a dataset in a repository, there or not (Alyx: ``/files``)."""
+    """One replica of a dataset in a repository, existing or not (Alyx: ``/files``)."""
 
     id: str
     #: the repository's name
@@ -86,32 +86,32 @@ class Source(Protocol):
     """A laboratory: small tables whole, datasets a session at a time, files by their URL path.
 
     Thread-safe. ``sessions`` and ``tables`` are cheap; ``datasets`` may do work the first time a
-    session is asked for (making arrays, hashing files) and remembers it. ``tables`` may get a
-    dataset type or a revision only when it is met.
+    session is listed (computing arrays, hashing files) and caches it. ``tables`` may get a dataset
+    type or a revision only once a dataset that has it is listed.
     """
 
     def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """Alyx-shaped rows by endpoint name: ``labs``, ``subjects``, ``users``, ``projects``,
-        ``data-repository``, ``dataset-types``, ``data-formats``, ``revisions``, ``tags``,
-        ``notes``, ``insertions``, ``trajectories``, ``channels``, ``brain-regions``; a missing
-        key is an empty table. ``{data}`` at the start of a repository's ``data_url`` stands for
-        the file server's own address."""
+        """Return rows in Alyx's shape by endpoint name: ``labs``, ``subjects``, ``users``,
+        ``projects``, ``data-repository``, ``dataset-types``, ``data-formats``, ``revisions``,
+        ``tags``, ``notes``, ``insertions``, ``trajectories``, ``channels``, ``brain-regions``; a
+        missing key is an empty table. ``{data}`` at the start of a repository's ``data_url`` is
+        the placeholder for the file server's own address."""
 
     def sessions(self) -> Sequence[SessionRecord]:
-        """All sessions, latest start_time first; another object once they or the tables change."""
+        """Return all sessions, latest first; a new object once they or the tables change."""
 
     def datasets(self, eid: str) -> Sequence[DatasetRecord]:
-        """The datasets of one session, [] for an unknown one."""
+        """Return the datasets of one session, [] for an unknown one."""
 
     def dataset(self, dataset_id: str) -> DatasetRecord | None:
-        """One dataset by its UUID."""
+        """Return one dataset by its UUID, None for an unknown one."""
 
     def aggregates(self) -> Sequence[DatasetRecord]:
-        """The datasets that belong to no session."""
+        """Return the datasets that belong to no session."""
 
     def file(self, path: str) -> Path | bytes | None:
-        """What the file server has at ``path`` (decoded, starting with ``/``, UUID in the
-        name), or None. Bytes for a made file that is held in memory."""
+        """Return the file that the file server has at ``path`` (decoded, starting with ``/``,
+        UUID in the name), or None. Bytes for a synthetic file, which exists in memory only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""A large laboratory for measuring: any number of sessions, made in no time.
+"""A large laboratory for measurements: any number of sessions, ready at once.
 
-The rows are computed when asked for. The bytes come from a pool of some hundred prepared files,
-so every row's size and md5 are true.
+Rows are computed on request. The bytes come from a pool of some hundred prepared files, so that
+the size and md5 of every row are right.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from uuid import UUID
 
 from onefs import alf
 from onefs.demo import alyx_rows
+from onefs.demo.digests import md5_of
 from onefs.demo.records import DatasetRecord, SessionRecord
-from onefs.demo.synthetic.files import encode
 from onefs.demo.synthetic.laboratory import SyntheticLaboratory
 from onefs.demo.synthetic.plan import SessionKind, SessionPlan
-from onefs.demo.synthetic.session_rows import session_files
+from onefs.demo.synthetic.session_rows import encoded_files
 from onefs.errors import UsageError
 
 #: sessions of one lab, and of one subject
 SESSIONS_PER_LAB = 1000
 SESSIONS_PER_SUBJECT = 50
-#: sessions that the pool is made of, each with some 45 files
+#: sessions in the pool, each with some 45 files
 _POOL_SESSIONS = 10
 _PROBE = "alf/probe00/"
 _USERS = ("anne", "ines", "nate", "valeria")
@@ -45,7 +45,7 @@ class _PooledFile:
 
 
 class ScaledLaboratory:
-    """The made laboratory, and as many more sessions as make ``sessions`` in all.
+    """The synthetic laboratory, grown to ``sessions`` sessions in all.
 
     Each further session has ``datasets`` datasets; they are spread over labs of 1,000 sessions
     and subjects of 50. Raises UsageError where a number is out of range.
@@ -56,14 +56,14 @@ class ScaledLaboratory:
             raise UsageError(f"--sessions is {sessions}: choose 1 to 1,000,000")
         if not 0 < datasets <= 5_000:
             raise UsageError(f"--datasets is {datasets}: choose 1 to 5,000")
-        self._made = SyntheticLaboratory()
+        self._synthetic = SyntheticLaboratory()
         self._pool = _make_pool()
         self._paths = _dataset_paths(self._pool, datasets)
-        grown = [_session(index) for index in range(sessions - len(self._made.sessions()))]
+        grown = [_session(index) for index in range(sessions - len(self._synthetic.sessions()))]
         self._index = {session.eid: index for index, session in enumerate(grown)}
         self._grown = grown
         self._sessions = tuple(
-            sorted([*self._made.sessions(), *grown], key=lambda s: s.start_time, reverse=True)
+            sorted([*self._synthetic.sessions(), *grown], key=lambda s: s.start_time, reverse=True)
         )
         self._tables = self._make_tables()
         self.datasets = lru_cache(maxsize=256)(self._datasets)
@@ -80,13 +80,13 @@ class ScaledLaboratory:
         """See :class:`onefs.demo.records.Source`."""
         index = self._index.get(eid)
         if index is None:
-            return self._made.datasets(eid)
+            return self._synthetic.datasets(eid)
         return tuple(self._row(index, position) for position in range(len(self._paths)))
 
     def dataset(self, dataset_id: str) -> DatasetRecord | None:
         """See :class:`onefs.demo.records.Source`."""
-        found = self._find(dataset_id)
-        return self._made.dataset(dataset_id) if found is None else self._row(*found)
+        place = self._find(dataset_id)
+        return self._synthetic.dataset(dataset_id) if place is None else self._row(*place)
 
     def aggregates(self) -> Sequence[DatasetRecord]:
         """See :class:`onefs.demo.records.Source`."""
@@ -95,18 +95,15 @@ class ScaledLaboratory:
     def file(self, path: str) -> Path | bytes | None:
         """See :class:`onefs.demo.records.Source`."""
         for plain, uuid in alyx_rows.without_uuid(path):
-            found = self._find(uuid)
-            if found is not None:
-                index, position = found
-                inside = self._paths[position][0]
-                if plain == alyx_rows.public_path(_lab(index)) + _relative(
-                    self._grown[index], inside
-                ):
-                    return self._pooled(index, position).content
-        return self._made.file(path)
+            place = self._find(uuid)
+            if place is not None:
+                session, inside = self._grown[place[0]], self._paths[place[1]][0]
+                if plain == alyx_rows.public_path(session.lab) + _relative(session, inside):
+                    return self._pooled(*place).content
+        return self._synthetic.file(path)
 
     def _find(self, dataset_id: str) -> tuple[int, int] | None:
-        """The session and dataset that an id of ours stands for."""
+        """Return the indices of an id's session and dataset, None for an id of another source."""
         if not alf.is_uuid(dataset_id):
             return None
         index, position = int(dataset_id[24:32], 16), int(dataset_id[32:], 16)
@@ -121,28 +118,23 @@ class ScaledLaboratory:
         session = self._grown[index]
         path = self._paths[position][0]
         pooled = self._pooled(index, position)
-        collection, _, name = alyx_rows.split_path(path)
-        identity = _dataset_id(index, position)
-        return DatasetRecord(
-            id=identity,
+        return alyx_rows.dataset_record(
+            _dataset_id(index, position),
+            session.lab,
+            _relative(session, path),
             eid=session.eid,
-            name=name,
-            dataset_type=alf.dataset_type(name),
-            collection=collection,
             file_size=len(pooled.content),
             hash=pooled.md5,
             created_by=session.users[0],
             created_datetime=session.auto_datetime[:19],
             auto_datetime=session.auto_datetime,
-            data_format=alyx_rows.format_of(name),
             version="2.25.0",
             experiment_number=session.number,
             qc="PASS",
-            file_records=alyx_rows.file_records_of(identity, session.lab, _relative(session, path)),
         )
 
     def _make_tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        tables = dict(self._made.tables())
+        tables = dict(self._synthetic.tables())
         labs = sorted({session.lab for session in self._grown})
         subjects = sorted({(session.subject, session.lab) for session in self._grown})
         more = {
@@ -159,27 +151,23 @@ class ScaledLaboratory:
 
 
 def _make_pool() -> list[dict[str, _PooledFile]]:
-    """Some hundred files: those of a few short sessions with one probe, by path."""
+    """Return some hundred files by path: a dict for each of a few short sessions with a probe."""
     pool = []
     for variant in range(_POOL_SESSIONS):
         plan = SessionPlan(
             None, "pool", f"pool{variant}", "2021-01-01", 1, 12, SessionKind.PASSIVE, ("anne",),
             probes=("probe00",), eye=True,
         )  # fmt: skip
-        made = {path: encode(make()) for path, make in session_files(plan).items()}
-        pool.append({path: _PooledFile(content, _md5(content)) for path, content in made.items()})
+        contents = encoded_files(plan).items()
+        pool.append({path: _PooledFile(content, md5_of(content)) for path, content in contents})
     return pool
-
-
-def _md5(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _dataset_paths(
     pool: Sequence[Mapping[str, _PooledFile]], datasets: int
 ) -> list[tuple[str, str]]:
-    """Where each dataset of a session stands, and which path of the pool it is: the session's own
-    files first, then those of probe00, probe01 and so on."""
+    """Return the path of each dataset of a session and that of its bytes in the pool: the session's
+    own files first, then those of probe00, probe01 and so on."""
     own = [path for path in pool[0] if not path.startswith(_PROBE)]
     probe = [path for path in pool[0] if path.startswith(_PROBE)]
     more = (
@@ -199,10 +187,10 @@ def _relative(session: SessionRecord, path: str) -> str:
 
 
 def _dataset_id(index: int, position: int) -> str:
-    """An id that its session and dataset can be read from: no index of millions is needed.
+    """Return an id that holds its session's and dataset's index: no table of millions is needed.
 
-    The last 12 digits hold the two numbers, the others a hash, so that no id can be guessed
-    from a wrong one. The version is 4, as in :func:`onefs.demo.alyx_rows.make_id`.
+    The last 12 digits hold the two numbers, the others a hash, so that a changed id is unknown.
+    The version is 4, as in :func:`onefs.demo.alyx_rows.make_id`.
     """
     digest = hashlib.sha1(f"grown/{index}/{position}".encode()).digest()
     numbers = index.to_bytes(4, "big") + position.to_bytes(2, "big")
@@ -232,10 +220,4 @@ def _session(index: int) -> SessionRecord:
         qc="PASS",
         auto_datetime=f"{(day + timedelta(days=1)).isoformat()}T03:00:00.000000",
         json={},
-        related={
-            "wateradmin_session_related": [],
-            "probe_insertion": [],
-            "field_of_view": [],
-            "notes": [],
-        },
     )

@@ -19,8 +19,8 @@ from onefs.demo.logins import make_login
 from onefs.demo.records import Login, Source
 from onefs.errors import OnefsError, UsageError, reason_of
 
-#: the exit code of who is stopped before it serves, see docs/COMMANDS.md
-_INTERRUPTED = 130
+#: the exit code of a process that is stopped before it serves, see docs/COMMANDS.md
+_EXIT_INTERRUPTED = 130
 
 
 class Servers:
@@ -29,7 +29,7 @@ class Servers:
     ``alyx`` and ``data`` are the two listeners: either may be stopped and started again, on the
     same port. All sizes are in bytes, ``rate`` in bytes a second for each data connection,
     ``latency_ms`` for each request, ``throttle`` in requests a minute and user (Alyx's 429).
-    ``keep`` bounds what ``requests`` remembers; ``access_log`` is appended to.
+    ``requests`` holds the last ``keep`` requests; ``access_log`` is appended to.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class Servers:
 
     @property
     def alyx_url(self) -> str:
-        """Alyx's address, without a slash at the end."""
+        """The address of Alyx, without a slash at the end."""
         return self.alyx.url
 
     @property
     def data_url(self) -> str:
-        """The file server's address, without a slash at the end."""
+        """The address of the file server, without a slash at the end."""
         return self.data.url
 
     @property
@@ -76,11 +76,11 @@ class Servers:
         return self._request_log.snapshot()
 
     def clear_requests(self) -> None:
-        """Forgets the requests so far (the log file keeps them)."""
+        """Forget the requests so far; the log file still has them."""
         self._request_log.clear()
 
     def connection_info(self) -> dict[str, str]:
-        """What a client needs to know."""
+        """Return the addresses and passwords that a client needs."""
         return {
             "alyx_url": self.alyx_url,
             "data_url": self.data_url,
@@ -91,12 +91,12 @@ class Servers:
         }
 
     def start(self) -> None:
-        """Starts both servers, after ``stop`` on the ports that they had."""
+        """Start both servers; after ``stop``, on the same ports."""
         self.data.start(self._data_app)
         self.alyx.start(self._alyx_app)
 
     def stop(self) -> None:
-        """Closes both ports and every connection."""
+        """Close both ports and every connection."""
         self.alyx.stop()
         self.data.stop()
 
@@ -112,7 +112,7 @@ class Servers:
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """What ``onefs demo serve`` was asked for. See there for units."""
+    """The options of ``onefs demo serve``. See docs/COMMANDS.md for units."""
 
     data: Path | None = None
     port: int = 0
@@ -126,7 +126,7 @@ class ServeOptions:
 
 
 def make_source(options: ServeOptions) -> Source:
-    """The laboratory that the options ask for. Raises UsageError when they make no sense."""
+    """Return the laboratory that the options describe. Raises UsageError when they contradict."""
     grown = options.sessions is not None or options.datasets is not None
     if options.data is not None:
         if grown:
@@ -146,7 +146,7 @@ def make_source(options: ServeOptions) -> Source:
 
 
 def run(options: ServeOptions) -> None:
-    """Serves until SIGINT or SIGTERM, or until stdin closes where that was asked for.
+    """Serve until SIGINT or SIGTERM, or until stdin closes where the options say so.
 
     Prints one JSON line on stdout when both servers answer. Raises OnefsError with one sentence
     when they cannot be started.
@@ -156,8 +156,8 @@ def run(options: ServeOptions) -> None:
     def end(*_: object) -> None:
         stop.set()
         if not begun.is_set():
-            # a large folder is looked through for minutes, for nobody; nothing is served yet
-            os._exit(_INTERRUPTED)
+            # a scan of a large folder may take minutes; nothing is served yet
+            os._exit(_EXIT_INTERRUPTED)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
@@ -182,7 +182,7 @@ def run(options: ServeOptions) -> None:
 
 
 def _watch_stdin(end: Callable[[], None]) -> None:
-    """The process that started us holds the other end: when it dies, however, we read EOF."""
+    """Call ``end`` at EOF: the starting process holds the other end, however it dies."""
     with contextlib.suppress(OSError):
         while os.read(sys.stdin.fileno(), 4096):
             pass

@@ -1,4 +1,4 @@
-"""An Alyx REST server for a laboratory of ours, quirks included."""
+"""An Alyx REST server for any :class:`onefs.demo.records.Source`, quirks included."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who asks: tokens, the public user, and the throttle."""
+"""The users of the server: tokens, the public user, and the throttle."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from collections.abc import Collection
 from onefs.demo.records import Login
 from onefs.demo.rest.errors import ApiError, forbidden
 
-_WINDOW_S = 60.0
+_WINDOW_SECONDS = 60.0
 
 
 class Accounts:
-    """Alyx's users. A token derives from the name and password: a restart keeps it valid."""
+    """Alyx's users. A token derives from the name and password, so a restart keeps it valid."""
 
     def __init__(self, login: Login, public_users: Collection[str]) -> None:
         self._passwords = {login.username: login.password, **login.others}
@@ -25,13 +25,13 @@ class Accounts:
         self._public = frozenset(public_users)
 
     def token(self, username: str, password: str) -> str | None:
-        """The token of a user, the same each time; None when name or password is wrong."""
+        """Return the token of a user, always the same; None when name or password is wrong."""
         known = self._passwords.get(username, "")
         right = hmac.compare_digest(known.encode(), password.encode())
         return _token(username, password) if right and username in self._passwords else None
 
     def user(self, authorization: str | None) -> str:
-        """The user of an ``Authorization`` header. Raises 403 with Alyx's own words."""
+        """Return the user of an ``Authorization`` header. Raises ApiError 403 with Alyx's words."""
         scheme, _, rest = (authorization or "").strip().partition(" ")
         credentials = rest.split()
         if scheme.lower() != "token":
@@ -46,7 +46,7 @@ class Accounts:
         return name
 
     def is_public(self, username: str) -> bool:
-        """Whether a user is shared by many and may only GET."""
+        """Whether a user is an account shared by many, which may only GET."""
         return username in self._public
 
 
@@ -55,24 +55,24 @@ def _token(username: str, password: str) -> str:
 
 
 class Throttle:
-    """At most so many requests of one user in any minute."""
+    """A limit on the requests of each user in any minute."""
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
         self._lock = threading.Lock()
         self._times: dict[str, deque[float]] = defaultdict(deque)
 
-    def check(self, who: str) -> None:
-        """Count one request. Raises 429 with ``Retry-After`` when it is one too many."""
+    def check(self, user: str) -> None:
+        """Count one request. Raises ApiError 429 with ``Retry-After`` when the limit is reached."""
         now = time.monotonic()
         with self._lock:
-            times = self._times[who]
-            while times and times[0] <= now - _WINDOW_S:
+            times = self._times[user]
+            while times and times[0] <= now - _WINDOW_SECONDS:
                 times.popleft()
             if len(times) < self._per_minute:
                 times.append(now)
                 return
-            wait = math.ceil(_WINDOW_S - (now - times[0])) if times else int(_WINDOW_S)
+            wait = math.ceil(_WINDOW_SECONDS - (now - times[0])) if times else int(_WINDOW_SECONDS)
         unit = "second" if wait == 1 else "seconds"
         detail = f"Request was throttled. Expected available in {wait} {unit}."
         raise ApiError(429, {"detail": detail}, {"Retry-After": str(wait)})

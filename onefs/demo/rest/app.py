@@ -1,4 +1,4 @@
-"""The Flask application: routes, and what every request goes through."""
+"""The Flask application: routes, and the checks that every request passes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from onefs.demo.rest import openapi
 from onefs.demo.rest.accounts import Accounts, Throttle
 from onefs.demo.rest.cache_tables import cache_views
 from onefs.demo.rest.database import DemoDatabase
+from onefs.demo.rest.endpoints import READ_METHODS, View
 from onefs.demo.rest.errors import ApiError, failure, forbidden, method_not_allowed
 from onefs.demo.rest.login import log_in
 from onefs.demo.rest.renderers import RENDERERS, dumps, error_page, negotiate, rendered
 from onefs.demo.rest.request import ApiRequest
-from onefs.demo.rest.views import READ_METHODS, VIEWS, View
+from onefs.demo.rest.views import VIEWS
 from onefs.integers import parse_whole_number
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-#: gunicorn's limit of a request line, bytes
-LINE_MAX = 4094
+#: gunicorn's limit of a request line
+MAX_LINE_BYTES = 4094
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 _VARY = "Accept, Cookie"
 
@@ -53,11 +54,11 @@ def create_app(
     public_users: Sequence[str] = ("intbrainlab",),
     allowed_hosts: Sequence[str] = ("127.0.0.1", "localhost", "[::1]"),
 ) -> flask.Flask:
-    """The REST server of a laboratory.
+    """Return the REST server of a laboratory.
 
     ``data_url`` is the file server's address without trailing slash; ``throttle`` the number of
-    requests a user may make in a minute (None: any); ``public_users`` may only GET. A request for
-    a host that is not in ``allowed_hosts`` is refused, as in Alyx.
+    requests that a user may make in a minute (None: any); ``public_users`` may only GET. A request
+    for a host that is not in ``allowed_hosts`` is refused, as in Alyx.
     """
     app = flask.Flask("onefs.demo.rest", static_folder=None)
     app.url_map.merge_slashes = False
@@ -75,7 +76,7 @@ def create_app(
 
 
 class _RestServer:
-    """What the routes share."""
+    """The state that the routes share."""
 
     def __init__(self, db: DemoDatabase, accounts: Accounts, throttle: int | None) -> None:
         self._db = db
@@ -83,7 +84,7 @@ class _RestServer:
         self._throttle = Throttle(throttle) if throttle is not None else None
 
     def handler(self, view: View) -> Callable[..., Response]:
-        """Return the Flask view of one of ours."""
+        """Return the Flask view function of a view."""
 
         def handle(**names: str) -> Response:
             def answer() -> Any:
@@ -95,7 +96,7 @@ class _RestServer:
         return handle
 
     def _admit(self) -> None:
-        """Who asks may ask this: authentication, permission, throttle, in DRF's order."""
+        """Check authentication, permission and throttle, in DRF's order. Raises ApiError."""
         user = self._accounts.user(request.headers.get("Authorization"))
         if request.method != "GET" and self._accounts.is_public(user):
             raise forbidden("You do not have permission to perform this action.")
@@ -144,8 +145,8 @@ class _RestServer:
         if self._throttle is None:
             return
         authorization = request.headers.get("Authorization")
-        who = self._accounts.user(authorization) if authorization else request.remote_addr
-        self._throttle.check(who or "")
+        user = self._accounts.user(authorization) if authorization else request.remote_addr
+        self._throttle.check(user or "")
 
 
 def _respond(
@@ -185,13 +186,13 @@ def _options(view: View) -> dict[str, Any]:
 
 
 def _query() -> dict[str, list[str]]:
-    """The query, in which bytes that are not UTF-8 survive as ``os.fsdecode`` writes them."""
+    """Return the query; bytes that are not UTF-8 are decoded as by ``os.fsdecode``."""
     text = request.query_string.decode(errors="surrogateescape")
     return parse_qs(text, keep_blank_values=True, errors="surrogateescape")
 
 
 def _base() -> str:
-    """The address as the client wrote it, or as a proxy says that it did."""
+    """Return the server's address as the client, or a proxy's header, names it."""
     scheme = "https" if request.headers.get("X-Forwarded-Proto") == "https" else request.scheme
     return f"{scheme}://{request.host}"
 
@@ -203,7 +204,7 @@ def _route(app: flask.Flask, rule: str, handle: Callable[..., Response]) -> None
 
 
 def _add_pages(app: flask.Flask) -> None:
-    """What is no REST: the root, the missing slashes, the documentation's page."""
+    """Add the pages outside REST: the root, paths without their slash, the documentation."""
 
     def redirect(target: str, status: int) -> Callable[[], Response]:
         return lambda: Response(
@@ -236,14 +237,14 @@ def _html_error(error: HTTPException) -> Response:
 
 
 def _limit_line(app: WSGIApplication) -> WSGIApplication:
-    """Refuse a request line that gunicorn would not read, before anything else."""
+    """Return ``app`` behind gunicorn's limit of the request line."""
 
     def limited(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         target = environ.get("REQUEST_URI") or environ.get("RAW_URI") or ""
         line = f"{environ['REQUEST_METHOD']} {target} {environ['SERVER_PROTOCOL']}\r\n"
-        if len(line) <= LINE_MAX:
+        if len(line) <= MAX_LINE_BYTES:
             return app(environ, start_response)
-        text = f"Request Line is too large ({len(line)} &gt; {LINE_MAX})"
+        text = f"Request Line is too large ({len(line)} &gt; {MAX_LINE_BYTES})"
         page = (
             "<html>\n  <head>\n    <title>URI Too Long</title>\n  </head>\n  <body>\n"
             f"    <h1><p>URI Too Long</p></h1>\n    {text}\n  </body>\n</html>\n"

@@ -1,4 +1,4 @@
-"""The tree of brain regions, and which sessions and probes were recorded in which region."""
+"""The tree of brain regions, and the sessions and probes that were recorded in a region."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onefs.integers import parse_whole_number
 
 #: the filters that name regions by number or text
 FILTERS = ("atlas_acronym", "atlas_name", "atlas_id")
-#: the region above the root, which no query for relatives answers with
+#: the region above the root, which queries for relatives leave out
 VOID = 0
 #: the trajectories whose channels count
 _ALIGNED = "Ephys aligned histology track"
@@ -28,18 +28,18 @@ def insertions_in(db: DemoDatabase, name: str, value: str) -> frozenset[str]:
         for row in db.table("trajectories")
         if row.get("provenance") == _ALIGNED
     }
-    found = (
+    recorded = (
         probes.get(row.get("trajectory_estimate"))
         for row in db.table("channels")
         if row.get("brain_region") in keys
     )
-    return frozenset(probe for probe in found if probe is not None)
+    return frozenset(probe for probe in recorded if probe is not None)
 
 
 def sessions_in(db: DemoDatabase, name: str, value: str) -> frozenset[str]:
-    """Return the eids of the sessions that such insertions belong to."""
-    found = (db.row("insertions", probe) or {} for probe in insertions_in(db, name, value))
-    return frozenset(str(row.get("session")) for row in found)
+    """Return the eids of the sessions of these insertions."""
+    insertions = (db.row("insertions", probe) or {} for probe in insertions_in(db, name, value))
+    return frozenset(str(row.get("session")) for row in insertions)
 
 
 def descendants(db: DemoDatabase, text: str) -> frozenset[int]:
@@ -60,15 +60,15 @@ def ancestors(db: DemoDatabase, text: str) -> frozenset[int]:
 
 def _one(db: DemoDatabase, text: str) -> Row:
     number = parse_whole_number(text)
-    column, wanted = ("acronym", text) if number is None else ("id", number)
-    found = next((row for row in db.table("brain-regions") if row[column] == wanted), None)
-    if found is None:
-        raise failure("BrainRegion matching query does not exist.")
-    return found
+    column, value = ("acronym", text) if number is None else ("id", number)
+    for row in db.table("brain-regions"):
+        if row[column] == value:
+            return row
+    raise failure("BrainRegion matching query does not exist.")
 
 
 def _named(db: DemoDatabase, name: str, value: str) -> list[int]:
-    """Return the numbers of the regions that an ``atlas_`` filter names itself."""
+    """Return the numbers of the regions that an ``atlas_`` filter names, without those below."""
     rows = db.table("brain-regions")
     if name == "atlas_id":
         wanted = query_values.number(name, value)

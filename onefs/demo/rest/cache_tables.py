@@ -1,7 +1,6 @@
-"""``/cache/info/`` and ``/cache.zip``: ONE's cache tables, made from the rows.
+"""``/cache/info/`` and ``/cache.zip``: ONE's cache tables, built from the rows.
 
-The tables need pyarrow, which is imported when a table is first asked for; without it the
-addresses are 404.
+The tables need pyarrow, which is imported for the first request; without it the addresses are 404.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from flask import Response
 
 from onefs.demo.records import DatasetRecord, SessionRecord
 from onefs.demo.rest.database import DemoDatabase
+from onefs.demo.rest.endpoints import READ_METHODS, View
 from onefs.demo.rest.errors import ApiError
 from onefs.demo.rest.request import ApiRequest
-from onefs.demo.rest.views import READ_METHODS, View
 
 _MIN_API_VERSION = "2.10"
 _QC = ("NOT_SET", "PASS", "WARNING", "FAIL", "CRITICAL")
@@ -40,7 +39,7 @@ class _BuiltTables:
 
 
 class CacheTables:
-    """The tables, made for each tag that is asked for, and again when the database is another.
+    """The tables, built at the first request for each tag, and anew for a new database.
 
     Thread-safe.
     """
@@ -48,31 +47,31 @@ class CacheTables:
     def __init__(self) -> None:
         self._db: DemoDatabase | None = None
         self._created = ""
-        self._made: dict[str | None, _BuiltTables] = {}
+        self._built: dict[str | None, _BuiltTables] = {}
         self._lock = threading.Lock()
 
     def get(self, db: DemoDatabase, tag: str | None = None) -> _BuiltTables:
-        """The tables of ``tag`` (None: all). Raises ApiError 404 without pyarrow."""
+        """Return the tables of ``tag`` (None: all). Raises ApiError 404 without pyarrow."""
         with self._lock:
             if db is not self._db:
                 self._db = db
                 self._created = datetime.now().strftime("%Y-%m-%d %H:%M")
-                self._made.clear()
-            if tag not in self._made:
-                self._made[tag] = self._make(db, tag)
-            return self._made[tag]
+                self._built.clear()
+            if tag not in self._built:
+                self._built[tag] = self._build(db, tag)
+            return self._built[tag]
 
     def zip(self, db: DemoDatabase) -> bytes:
-        """``cache.zip``: the tables of everything."""
+        """Return ``cache.zip``: the tables of all sessions."""
         buffer = io.BytesIO()
-        made = self.get(db)
+        tables = self.get(db)
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, data in made.files.items():
+            for name, data in tables.files.items():
                 archive.writestr(name, data)
-            archive.writestr("cache_info.json", json.dumps(made.info))
+            archive.writestr("cache_info.json", json.dumps(tables.info))
         return buffer.getvalue()
 
-    def _make(self, db: DemoDatabase, tag: str | None) -> _BuiltTables:
+    def _build(self, db: DemoDatabase, tag: str | None) -> _BuiltTables:
         sessions, datasets = _rows(db, tag)
         info: dict[str, Any] = {
             "date_created": self._created,
@@ -111,7 +110,7 @@ def _rows(db: DemoDatabase, tag: str | None) -> tuple[list[SessionRecord], list[
 
 
 def cache_views() -> Iterator[View]:
-    """The routes of the tables."""
+    """Yield the routes of the tables."""
     tables = CacheTables()
 
     def info(call: ApiRequest) -> Any:
@@ -174,7 +173,7 @@ def _relative(dataset: DatasetRecord) -> str:
 def _parquet(
     columns: Sequence[tuple[str, str, list[Any]]], index: list[str], info: dict[str, Any]
 ) -> bytes:
-    """A Parquet file as pandas would write it, with ONE's own metadata.
+    """Return a Parquet file as pandas would write it, with ONE's own metadata.
 
     Raises ModuleNotFoundError without pyarrow.
     """

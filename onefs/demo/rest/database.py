@@ -1,4 +1,4 @@
-"""The rows of a Source with the indexes that quick answers need."""
+"""The rows of a Source, with indexes for fast queries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KEYS = {
 
 
 class DemoDatabase:
-    """A Source, read: small tables and sessions indexed once, datasets a session at a time."""
+    """A Source with indexes: small tables and sessions are indexed once, datasets are not."""
 
     def __init__(self, source: Source, data_url: str) -> None:
         self._source = source
@@ -37,8 +37,8 @@ class DemoDatabase:
         tables["data-repository"] = [
             _with_address(row, data_url) for row in tables.get("data-repository", ())
         ]
-        places = sorted({(each.location, each.lab) for each in self.sessions if each.location})
-        tables["locations"] = [{"name": name, "lab": lab, "json": None} for name, lab in places]
+        locations = sorted({(s.location, s.lab) for s in self.sessions if s.location})
+        tables["locations"] = [{"name": name, "lab": lab, "json": None} for name, lab in locations]
         self._tables: dict[str, Sequence[Row]] = tables
         self._rows = {
             name: {row[self.key_of(name)]: row for row in rows} for name, rows in tables.items()
@@ -46,13 +46,13 @@ class DemoDatabase:
         self._has_servers = any(
             row.get("globus_is_personal") is False for row in self.table("data-repository")
         )
-        #: the performance of a session without trials is what makes the whole query fail
+        #: whether any session has no trials, which makes a query by performance fail
         self.has_empty_session = any(
             s.n_trials == 0 and s.n_correct_trials is not None for s in self.sessions
         )
 
     def refreshed(self) -> DemoDatabase:
-        """Itself, or a new one once the source has changed (its sessions are another object)."""
+        """Return itself, or a new database if the source's sessions are a new object."""
         if self._source.sessions() is self._seen:
             return self
         return DemoDatabase(self._source, self._data_url)
@@ -61,90 +61,90 @@ class DemoDatabase:
 
     @staticmethod
     def key_of(table: str) -> str:
-        """The column that Alyx looks up the rows of a small table by."""
+        """Return the column that Alyx looks up the rows of a small table by."""
         return _KEYS.get(table, "name")
 
     def table(self, name: str) -> Sequence[Row]:
-        """The rows of a small table."""
+        """Return the rows of a small table."""
         return self._tables.get(name, ())
 
     def row(self, table: str, key: str | int | None) -> Row | None:
-        """One row of a small table by what Alyx looks it up by (a name, mostly)."""
+        """Return one row of a small table by its key (:meth:`key_of`), None for an unknown one."""
         return None if key is None else self._rows.get(table, {}).get(key)
 
     def revision(self, name: str) -> Row:
-        """The row of a revision, {} where there is none.
+        """Return the row of a revision, {} for an unknown one.
 
-        A source may have met it only now, when it was asked for the datasets that bear it.
+        A source may have added it just now, when the datasets that have it were listed.
         """
-        known = self.row("revisions", name)
-        if known is None and name:
+        row = self.row("revisions", name)
+        if row is None and name:
             fresh = self._source.tables().get("revisions", ())
-            known = next((row for row in fresh if row["name"] == name), None)
-        return known or {}
+            row = next((each for each in fresh if each["name"] == name), None)
+        return row or {}
 
     # -- sessions ----------------------------------------------------------------------------
 
     def session(self, eid: str | None) -> SessionRecord | None:
-        """One session."""
+        """Return one session, None for an unknown eid."""
         return None if eid is None else self._by_eid.get(eid)
 
     def sessions_of_subject(self, nickname: str) -> Sequence[SessionRecord]:
-        """The sessions of a nickname, whatever its case, in whatever lab."""
+        """Return the sessions of a nickname, in any case, of any lab."""
         return self._by_subject.get(nickname.casefold(), ())
 
     def sessions_of_lab(self, lab: str) -> Sequence[SessionRecord]:
-        """The sessions of a lab, whatever its case."""
+        """Return the sessions of a lab, named in any case."""
         return self._by_lab.get(lab.casefold(), ())
 
     # -- datasets ----------------------------------------------------------------------------
 
     def datasets(self, eid: str) -> Sequence[DatasetRecord]:
-        """The datasets of one session."""
+        """Return the datasets of one session."""
         return self._source.datasets(eid)
 
     def dataset(self, dataset_id: str) -> DatasetRecord | None:
-        """One dataset."""
+        """Return one dataset, None for an unknown id."""
         return self._source.dataset(dataset_id)
 
     def aggregates(self) -> Sequence[DatasetRecord]:
-        """The datasets that belong to no session."""
+        """Return the datasets that belong to no session."""
         return self._source.aggregates()
 
     def all_datasets(self) -> Iterator[DatasetRecord]:
-        """Every dataset: a scan, as in Alyx."""
+        """Yield every dataset: a scan, as in Alyx."""
         for session in self.sessions:
             yield from self.datasets(session.eid)
         yield from self.aggregates()
 
     def repository(self, record: FileRecord) -> Row:
-        """The repository of a file record; empty when the tables have none of that name."""
+        """Return the repository of a file record, {} when no table row has its name."""
         return self.row("data-repository", record.repository) or {}
 
     def on_server(self, record: FileRecord) -> bool:
-        """Whether a file record is one of a server (not a lab's own machine, not a tape)."""
+        """Whether a file record belongs to a server (not to a lab's own machine or a tape)."""
         return self.repository(record).get("globus_is_personal") is False
 
     def is_on_server(self, dataset: DatasetRecord) -> bool:
-        """Whether a dataset exists on a server, by what its file records say."""
+        """Whether a dataset exists on a server, according to its file records."""
         return any(record.exists and self.on_server(record) for record in dataset.file_records)
 
     def reachable(self, dataset: DatasetRecord) -> bool:
         """Whether a session's detail shows a dataset.
 
-        It must exist on a server, if the database knows any server at all.
+        It must exist on a server, unless the database has no servers at all.
         """
         return not self._has_servers or self.is_on_server(dataset)
 
     def file_url(self, dataset: DatasetRecord, record: FileRecord) -> str | None:
-        """Where a file record's file is: the repository's address, then the path with UUID."""
+        """Return the address of a file, None if its repository has no address."""
         base = self.repository(record).get("data_url")
         if not base:
             return None
         return f"{base}{with_uuid(record.relative_path, dataset.id)}"
 
     def best_url(self, dataset: DatasetRecord) -> str | None:
-        """The address that Alyx itself would choose: servers first, then by name, last first."""
+        """Return the address that Alyx itself chooses: servers first, then the last name."""
         candidates = [
             (not self.on_server(record), record.repository, url)
             for record in dataset.file_records

@@ -1,4 +1,4 @@
-"""The language of ``django=`` (and of ``extended_qc=`` and ``json=``): pairs with commas between.
+"""The language of ``django=`` (and of ``extended_qc=`` and ``json=``): pairs joined by commas.
 
 ``lookup,value[,lookup,value...]``, all of which must hold; ``~lookup`` excludes. A value is None,
 ``true``/``false`` in any case, a number (a float), ``[..]`` or ``(..)`` (a Python list), else the
@@ -23,7 +23,7 @@ _CLOSING = {"[": "]", "(": ")"}
 
 @dataclass(frozen=True, slots=True)
 class DjangoLookup:
-    """One pair, read."""
+    """One pair, parsed."""
 
     path: str
     value: Any
@@ -36,7 +36,7 @@ class DjangoLookup:
 
 
 def read_lookups(text: str) -> list[DjangoLookup]:
-    """The pairs of a filter; 500 as in Alyx for what cannot be read."""
+    """Return the pairs of a filter. Raises ApiError 500, as Alyx does, for an invalid text."""
     parts = list(_split(text))
     if len(parts) % 2:
         raise failure("list index out of range")
@@ -50,20 +50,20 @@ def read_lookups(text: str) -> list[DjangoLookup]:
 
 
 def django_test(db: DemoDatabase, model: str, lookup: DjangoLookup) -> Test:
-    """The test of one pair on rows of ``model``."""
+    """Return the test of one pair on rows of ``model``."""
     test = lookup_test(db, model, lookup.path, lookup.value)
     return (lambda row: not test(row)) if lookup.excluded else test
 
 
 def json_test(db: DemoDatabase, model: str, field: str, text: str) -> Test:
-    """The test of ``extended_qc=`` or ``json=``: look-ups inside one field."""
-    lookups = [replace(found, path=f"{field}__{found.path}") for found in read_lookups(text)]
+    """Return the test of ``extended_qc=`` or ``json=``: look-ups inside one field."""
+    lookups = [replace(each, path=f"{field}__{each.path}") for each in read_lookups(text)]
     tests = [django_test(db, model, lookup) for lookup in lookups]
     return lambda row: all(test(row) for test in tests)
 
 
 def _split(text: str) -> Iterator[str]:
-    """The parts between commas that are not in brackets."""
+    """Yield the parts between commas outside brackets."""
     part, closing = "", ""
     for char in text:
         if char == "," and not closing:

@@ -1,4 +1,4 @@
-"""What Alyx refuses, and how it says so: JSON with a ``status_code`` in the body."""
+"""Alyx's error responses: JSON with a ``status_code`` in the body."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 class ApiError(Exception):
-    """An answer that is not 200.
+    """A response that is not 200.
 
-    ``body`` is the JSON body without its ``status_code``; ``headers`` are added to the answer.
+    ``body`` is the JSON body without its ``status_code``; ``headers`` are added to the response.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from onefs.demo.rest import query_values
-from onefs.demo.rest.database import DemoDatabase
+from onefs.demo.rest.database import DemoDatabase, Row
 from onefs.demo.rest.django_filter import django_test, read_lookups
 from onefs.demo.rest.lookups import Test, lookup_test
 
@@ -63,3 +63,16 @@ def django_tests(db: DemoDatabase, model: str, args: Mapping[str, str]) -> list[
     lookups = read_lookups(args["django"]) if "django" in args else []
     lookups.sort(key=lambda lookup: "datasets" in lookup.path.split("__"))
     return [django_test(db, model, lookup) for lookup in lookups]
+
+
+def select_rows(
+    table: str,
+    filters: Mapping[str, Filter],
+    db: DemoDatabase,
+    args: Mapping[str, str],
+    *,
+    django: bool = True,
+) -> list[Row]:
+    """Return the rows of ``table`` that match ``args``, in the table's order."""
+    tests = filter_tests(db, filters, args) + (django_tests(db, table, args) if django else [])
+    return [row for row in db.table(table) if all(test(row) for test in tests)]

@@ -1,4 +1,4 @@
-"""``POST /auth-token``: a user's name and password for a token."""
+"""``POST /auth-token``: a token for a user's name and password."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _FIELDS = ("username", "password")
 
 
 def log_in(request: Request, accounts: Accounts) -> dict[str, str]:
-    """The token that a request's name and password are good for.
+    """Return the token of a request's name and password.
 
-    Raises ApiError 400 with Alyx's words for anything else, 405 for another method than POST,
+    Raises ApiError 400 with Alyx's words for wrong ones, 405 for another method than POST,
     415 for a body that is neither a form nor JSON.
     """
     if request.method != "POST":
         raise method_not_allowed(request.method)
-    given = _body(request)
-    errors = {name: [text] for name in _FIELDS if (text := _complaint(given, name)) is not None}
+    fields = _body(request)
+    errors = {name: [text] for name in _FIELDS if (text := _complaint(fields, name)) is not None}
     if errors:
         raise ApiError(400, errors)
-    token = accounts.token(str(given["username"]).strip(), str(given["password"]))
+    token = accounts.token(str(fields["username"]).strip(), str(fields["password"]))
     if token is None:
         raise ApiError(400, {"non_field_errors": ["Unable to log in with provided credentials."]})
     return {"token": token}
@@ -56,10 +56,10 @@ def _json_object(text: str) -> Mapping[str, Any]:
     return body
 
 
-def _complaint(given: Mapping[str, Any], name: str) -> str | None:
-    if name not in given:
+def _complaint(fields: Mapping[str, Any], name: str) -> str | None:
+    if name not in fields:
         return "This field is required."
-    value = given[name]
+    value = fields[name]
     if value is None:
         return "This field may not be null."
     if isinstance(value, (bool, dict, list)):

@@ -1,4 +1,4 @@
-"""The look-ups of ``django=``: one test for one ``field__field__lookup,value``."""
+"""The look-ups of ``django=``: a test for each ``field__field__lookup,value``."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _NO_KIND = Leaf("text", lambda row: None)
 
 
 def lookup_test(db: DemoDatabase, model: str, path: str, value: Any) -> Test:
-    """The test of one look-up on rows of ``model``.
+    """Return the test of one look-up on rows of ``model``.
 
-    A look-up through a relation holds when any related row fulfils it, each look-up for itself
-    (Alyx filters once for each). Raises the server's 500 for a field or value that makes no sense.
+    A look-up through a relation holds when any related row fulfils it, independently of other
+    look-ups (Alyx filters once for each). Raises ApiError 500 for an invalid field or value.
     """
     steps, rest = _walk(model, path.split("__"))
     if rest and rest[-1] in _LOOKUPS and rest[-1] != "exact":
@@ -54,14 +54,14 @@ def lookup_test(db: DemoDatabase, model: str, path: str, value: Any) -> Test:
     matches = _matcher(leaf, name, value)
 
     def test(row: Any) -> bool:
-        values = (transform(found) for found in _values(db, steps, row))
-        return any(found is not None and matches(found) for found in values)
+        values = (transform(value) for value in _values(db, steps, row))
+        return any(value is not None and matches(value) for value in values)
 
     return test
 
 
 def _walk(model: str, parts: Sequence[str]) -> tuple[list[Field], list[str]]:
-    """The fields that the head of a path names, and the parts that are left."""
+    """Return the fields that the head of a path names, and the remaining parts."""
     steps: list[Field] = []
     for index, part in enumerate(parts):
         fields = MODELS[model]
@@ -83,7 +83,7 @@ def _walk(model: str, parts: Sequence[str]) -> tuple[list[Field], list[str]]:
 def _transformed(
     steps: Sequence[Field], transforms: Sequence[str]
 ) -> tuple[Leaf, Callable[[Any], Any]]:
-    """The leaf as the look-up sees it, and how to get from the stored value to that."""
+    """Return the leaf that is compared, and a function from the stored value to its value."""
     last = steps[-1]
     if isinstance(last, Relation):
         last = _key_leaf(last.model)
@@ -109,12 +109,12 @@ def _values(db: DemoDatabase, steps: Sequence[Field], row: Any) -> Sequence[Any]
     rows = [row]
     for step in steps:
         if isinstance(step, Leaf):
-            return [step.get(found) for found in rows]
-        rows = [related for found in rows for related in step.get(db, found)]
+            return [step.get(each) for each in rows]
+        rows = [related for each in rows for related in step.get(db, each)]
     last = steps[-1]
     assert isinstance(last, Relation)
     key = _key_leaf(last.model)
-    return [key.get(found) for found in rows]
+    return [key.get(each) for each in rows]
 
 
 def _null_test(
@@ -183,7 +183,7 @@ def _compared(compare: Callable[[Any, Any], bool], found: Any, wanted: Any) -> b
 
 
 def _coerced(leaf: Leaf, value: Any) -> Any:
-    """A client's value as the column's type; 500 with Django's text when it cannot be."""
+    """Return a client's value as the column's type. Raises ApiError 500 with Django's text."""
     if value is None or leaf.kind == "json":
         return value
     if leaf.kind == "text":

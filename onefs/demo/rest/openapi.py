@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from onefs.demo.rest.views import View
+from onefs.demo.rest.endpoints import View
 
 #: (format name, media type) that ``/api/schema`` offers, the preferred first
 RENDERERS = (
@@ -18,7 +18,7 @@ RENDERERS = (
 
 _PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
 _WRITING = ("post", "put", "patch", "delete")
-#: the schema of rows that are sent; which fields they have is not described
+#: the schema of rows that are sent, without a description of their fields
 _ANY_ROW = "Row"
 _PAGING = ("limit", "offset")
 
@@ -26,9 +26,8 @@ _PAGING = ("limit", "offset")
 def openapi(views: Iterable[View]) -> dict[str, Any]:
     """Return an OpenAPI 3.0.3 document with the methods of each view, its parameters and filters.
 
-    ONE-api learns from it what it can ask for. What would write is in it, and refused when asked.
-
-    It is served as the YAML form too: every JSON text is YAML.
+    ONE-api derives its requests from it. Methods that write are in it, though the server refuses
+    them. The document is also the YAML form: every JSON text is YAML.
     """
     return {
         "openapi": "3.0.3",

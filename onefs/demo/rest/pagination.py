@@ -1,4 +1,4 @@
-"""Pages of a list: the envelope, the cap, and the order that Alyx does not keep."""
+"""Pages of a list: the envelope, the largest page, and Alyx's incomplete order of rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 DEFAULT_LIMIT = 250
-#: since July 2026; a larger limit is cut without a word
+#: since July 2026; a larger limit is cut without an error
 MAX_LIMIT = 1000
 
 T = TypeVar("T")
@@ -16,19 +16,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """What a client asked for, after the server's own rules."""
+    """The requested page, after the server's own limits."""
 
     limit: int
     offset: int
 
     @property
     def is_odd(self) -> bool:
-        """Whether this is the second, fourth ... page of a walk."""
+        """Whether this is the second, fourth ... page of a list."""
         return (self.offset // self.limit) % 2 == 1
 
 
 def page_of(args: Mapping[str, str]) -> PageRequest:
-    """``limit`` and ``offset``; the default for what is negative, no number or (a limit) 0."""
+    """Return ``limit`` and ``offset``; defaults for negative values, texts and a limit of 0."""
     limit = _parse_whole_number(args.get("limit"), 0)
     return PageRequest(
         min(limit, MAX_LIMIT) or DEFAULT_LIMIT, _parse_whole_number(args.get("offset"), 0)
@@ -42,7 +42,7 @@ def envelope(
     url: str,
     args: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-    """``count, next, previous, results``; links are absolute and repeat the query."""
+    """Return ``count, next, previous, results``; links are absolute and repeat the query."""
     after, before = page.offset + page.limit, page.offset - page.limit
     return {
         "count": count,
@@ -53,13 +53,16 @@ def envelope(
 
 
 def ordered(rows: Sequence[T], page: PageRequest) -> Sequence[T]:
-    """A page of a list that has a complete order."""
+    """Return a page of a list that has a complete order."""
     return rows[page.offset : page.offset + page.limit]
 
 
 def partly_ordered(rows: Sequence[T], page: PageRequest, key: Callable[[T], Any]) -> Sequence[T]:
-    """A page of a list sorted by ``key`` descending alone: every other page has the rows of
-    equal key the other way round, so that a walk may lose and repeat them."""
+    """Return a page of a list that is sorted by ``key`` alone, descending.
+
+    Every other page has rows of equal key in reverse, so that a client that reads all pages may
+    miss and repeat them.
+    """
     if page.is_odd:
         backwards = list(reversed(rows))
         rows = sorted(backwards, key=key, reverse=True)
@@ -67,11 +70,11 @@ def partly_ordered(rows: Sequence[T], page: PageRequest, key: Callable[[T], Any]
 
 
 def unordered(rows: Sequence[T], page: PageRequest) -> Sequence[T]:
-    """A page of a list that has no order.
+    """Return a page of a list that has no order.
 
-    Every other page starts two fifths of a page too early: a walk by ``next`` repeats those rows
-    and loses as many, a fifth of all. That is what was measured of Alyx (812 to 841 distinct of
-    1022 rows). One page that holds everything is whole.
+    Every other page starts two fifths of a page too early: a client that follows ``next`` repeats
+    those rows and misses as many, a fifth of all. Alyx does so (measured: 812 to 841 distinct of
+    1022 rows). A single page that holds all rows is complete.
     """
     shift = 2 * page.limit // 5 if page.is_odd else 0
     size = max(0, min(page.limit, len(rows) - page.offset))

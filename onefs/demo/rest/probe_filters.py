@@ -11,24 +11,15 @@ from onefs.demo.rest.errors import failure
 from onefs.demo.rest.filters import (
     Filter,
     choice_filter,
-    django_tests,
-    filter_tests,
     lookup_filter,
     never,
+    select_rows,
 )
 from onefs.demo.rest.lookups import Test
 from onefs.demo.rest.session_filters import select_sessions
 
 #: filters of /insertions that say what its session must be, and mean the same there
 _OF_SESSION = ("lab", "project", "task_protocol", "tag", "datasets", "dataset_types")
-
-
-def select_rows(
-    model: str, filters: Mapping[str, Filter], db: DemoDatabase, args: Mapping[str, str]
-) -> list[Row]:
-    """Return the rows of the table ``model`` that match ``args``, in the table's order."""
-    tests = filter_tests(db, filters, args) + django_tests(db, model, args)
-    return [row for row in db.table(model) if all(test(row) for test in tests)]
 
 
 def select_insertions(db: DemoDatabase, args: Mapping[str, str]) -> list[Row]:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
+from typing import TypeVar
 
 from onefs.demo.rest.errors import failure, invalid
 
+T = TypeVar("T")
+
 #: Alyx's quality control outcomes and their numbers (CRITICAL is the worst)
 QC = {"NOT_SET": 0, "PASS": 10, "WARNING": 30, "FAIL": 40, "CRITICAL": 50}
-#: where a trajectory is known from, and Alyx's numbers for that
+#: the provenances of a trajectory and their numbers in Alyx
 PROVENANCES = {
     "Ephys aligned histology track": 70,
     "Histology track": 50,
@@ -32,7 +36,7 @@ def unchecked(_: str, value: str) -> str:
 
 
 def text(field: str, value: str) -> str:
-    """A text value: 400 when it holds a NUL."""
+    """A text value: 400 if it holds a NUL."""
     if "\x00" in value:
         raise invalid(field, "Null characters are not allowed.")
     return value
@@ -57,24 +61,25 @@ def session_number(_: str, value: str) -> int:
         raise failure(f"Field 'number' expected a number but got '{value}'.") from None
 
 
-def uuid_text(field: str, value: str) -> str:
-    """The UUID of an ``id`` filter, lower-case with dashes: 400 when it is none."""
+def _parsed(parse: Callable[[str], T], field: str, value: str, message: str) -> T:
     try:
-        return str(uuid.UUID(value))
+        return parse(value)
     except ValueError:
-        raise invalid(field, "Enter a valid UUID.") from None
+        raise invalid(field, message) from None
+
+
+def uuid_text(field: str, value: str) -> str:
+    """The UUID of an ``id`` filter, lower-case with dashes: 400 for another text."""
+    return str(_parsed(uuid.UUID, field, value, "Enter a valid UUID."))
 
 
 def key(field: str, value: str) -> str:
-    """The UUID of a related row: 400 when it is none."""
-    try:
-        return str(uuid.UUID(value))
-    except ValueError:
-        raise invalid(field, f"“{value}” is not a valid UUID.") from None
+    """The UUID of a related row: 400 for another text."""
+    return str(_parsed(uuid.UUID, field, value, f"“{value}” is not a valid UUID."))
 
 
 def unknown_choice(field: str) -> Exception:
-    """400 for the key of a row that does not exist."""
+    """Return ApiError 400 for the key of a row that does not exist."""
     message = "Select a valid choice. That choice is not one of the available choices."
     return invalid(field, message)
 
@@ -89,15 +94,12 @@ def timestamp(value: str) -> datetime:
 
 
 def moment(field: str, value: str) -> datetime:
-    """The date and time of a typed filter: 400 when it is none."""
-    try:
-        return timestamp(value)
-    except ValueError:
-        raise invalid(field, "Enter a valid date/time.") from None
+    """The date and time of a typed filter: 400 for another text."""
+    return _parsed(timestamp, field, value, "Enter a valid date/time.")
 
 
 def day(_: str, value: str) -> date:
-    """A date that the server hands to its database unchecked: 500 when it is none."""
+    """A date that the server hands to its database unchecked: 500 for another text."""
     match = _DATE.fullmatch(value)
     if match is None:
         raise failure(

@@ -1,4 +1,4 @@
-"""Answers as Django REST framework gives them: negotiation, JSON, and the page for browsers."""
+"""Responses in the form of Django REST framework: negotiation, JSON, and pages for browsers."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _ERROR_PAGE = """
 
 
 def negotiate(accept: str | None, wanted: str | None, renderers: Sequence[tuple[str, str]]) -> str:
-    """The media type to answer with, by ``Accept`` and ``?format=``.
+    """Return the media type of the response, by ``Accept`` and ``?format=``.
 
-    Raises ApiError 406 when nothing that is offered is accepted, 404 for an unknown format.
+    Raises ApiError 406 when no offered type is accepted, 404 for an unknown format.
     """
     if wanted:
         renderers = [offered for offered in renderers if offered[0] == wanted]
@@ -63,9 +63,9 @@ def _matches(media_type: str, media_range: str) -> bool:
 
 
 def dumps(body: Any) -> str:
-    """JSON without blanks, names in their own letters.
+    """Return JSON without blanks, with non-ASCII letters as they are.
 
-    A file name that is not UTF-8 (a lone surrogate) has no letters: then all are escaped.
+    If a file name is not UTF-8 (it holds a lone surrogate), all of them are escaped.
     """
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     try:
@@ -76,7 +76,7 @@ def dumps(body: Any) -> str:
 
 
 def rendered(body: Any, media_type: str, title: str, status: int = 200) -> Response:
-    """``body`` as JSON, or in a page that shows it."""
+    """Return ``body`` as JSON, or as a page that shows it."""
     if media_type != "text/html":
         return Response(dumps(body), status, content_type=media_type)
     text = html.escape(json.dumps(body, indent=4))
@@ -84,5 +84,5 @@ def rendered(body: Any, media_type: str, title: str, status: int = 200) -> Respo
 
 
 def error_page(status: int, title: str, text: str = "") -> Response:
-    """Django's own error page, for what never reaches the REST layer."""
+    """Return Django's own error page, for errors outside the REST layer."""
     return Response(_ERROR_PAGE.format(title=title, text=text), status, content_type=HTML)

@@ -1,4 +1,4 @@
-"""One request, read: whose it is, what it filters by, which page it wants."""
+"""One request, parsed: its filters and its page."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """What a view needs to know of a request."""
+    """What a view reads of a request."""
 
     db: DemoDatabase
     #: the server's address as the client wrote it, without trailing slash
     base: str
     path: str
-    #: the query as it came; of a repeated name the last counts
+    #: the query as it was received; of a repeated name the last value counts
     query: Mapping[str, Sequence[str]]
 
     @property
     def args(self) -> dict[str, str]:
-        """The filters: stripped, empty ones left out."""
+        """The filters: values stripped, empty ones left out."""
         last = {name: texts[-1].strip() for name, texts in self.query.items()}
         return {name: text for name, text in last.items() if text}
 
     def link(self, path: str) -> str:
-        """The address of a path; ``?format=`` is handed on, as DRF does."""
-        wanted = self.query.get("format")
-        return f"{self.base}{path}?format={wanted[-1]}" if wanted else f"{self.base}{path}"
+        """Return the address of a path; ``?format=`` is handed on, as by DRF."""
+        form = self.query.get("format")
+        return f"{self.base}{path}?format={form[-1]}" if form else f"{self.base}{path}"
 
     @property
     def page(self) -> PageRequest:
-        """The page asked for."""
+        """The requested page."""
         return page_of(self.args)
 
     def paginate(
@@ -45,7 +45,7 @@ class ApiRequest:
         row: Callable[[T], Any],
         cut: Callable[[Sequence[T], PageRequest], Sequence[T]],
     ) -> dict[str, Any]:
-        """One page of ``rows``, cut out by ``cut`` and written by ``row``."""
+        """Return one page of ``rows``, cut out by ``cut`` and converted by ``row``."""
         page = self.page
-        shown = [row(found) for found in cut(rows, page)]
+        shown = [row(each) for each in cut(rows, page)]
         return envelope(page, len(rows), shown, self.base + self.path, self.query)

@@ -1,4 +1,4 @@
-"""Records as Alyx writes them in JSON."""
+"""Records as Alyx shows them in JSON."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from onefs.demo.rest.database import DemoDatabase, Row
 from onefs.demo.rest.model_fields import File
 from onefs.demo.rest.query_values import QC
 
-#: a path of the server as an address for the client
+#: returns the address of a path of the server
 Link = Callable[[str], str]
-#: keys of a session's detail that a Source need not give
+#: keys of a session's detail that a Source need not have
 _RELATED = ("wateradmin_session_related", "probe_insertion", "field_of_view", "notes")
 
 
 def session_row(_: DemoDatabase, session: SessionRecord, link: Link) -> dict[str, Any]:
-    """A row of ``/sessions``."""
+    """Return a row of ``/sessions``."""
     return {
         "id": session.eid,
         "subject": session.subject,
@@ -31,7 +31,7 @@ def session_row(_: DemoDatabase, session: SessionRecord, link: Link) -> dict[str
 
 
 def session_detail(db: DemoDatabase, session: SessionRecord, link: Link) -> dict[str, Any]:
-    """``/sessions/{eid}``: only the datasets that exist on a server are in it."""
+    """Return ``/sessions/{eid}``, with the datasets that exist on a server."""
     parent = session.parent_session
     datasets = [d for d in db.datasets(session.eid) if db.reachable(d)]
     related: dict[str, Any] = {name: session.related.get(name, []) for name in _RELATED}
@@ -69,7 +69,7 @@ def session_detail(db: DemoDatabase, session: SessionRecord, link: Link) -> dict
 
 
 def _dataset_of_session(db: DemoDatabase, dataset: DatasetRecord, link: Link) -> dict[str, Any]:
-    """Not the row of ``/datasets``: the revision by UUID, the default as a text."""
+    """Unlike a row of ``/datasets`` it has the revision's UUID, and the default as a text."""
     revision = db.revision(dataset.revision)
     return {
         "id": dataset.id,
@@ -88,7 +88,7 @@ def _dataset_of_session(db: DemoDatabase, dataset: DatasetRecord, link: Link) ->
 
 
 def dataset_detail(db: DemoDatabase, dataset: DatasetRecord, link: Link) -> dict[str, Any]:
-    """``/datasets/{id}``."""
+    """Return ``/datasets/{id}``."""
     session = db.session(dataset.eid)
     number = dataset.experiment_number
     if number is None and session is not None:
@@ -117,7 +117,7 @@ def dataset_detail(db: DemoDatabase, dataset: DatasetRecord, link: Link) -> dict
 
 
 def dataset_row(db: DemoDatabase, dataset: DatasetRecord, link: Link) -> dict[str, Any]:
-    """A row of ``/datasets``: the detail and two keys more."""
+    """Return a row of ``/datasets``: the detail and two more keys."""
     row = dataset_detail(db, dataset, link)
     return {**row, "protected": dataset.protected, "public": dataset.public}
 
@@ -136,7 +136,7 @@ def _file_of_dataset(
 
 
 def file_row(_: DemoDatabase, file: File, link: Link) -> dict[str, Any]:
-    """A row of ``/files``."""
+    """Return a row of ``/files``."""
     dataset, record = file
     return {
         "url": link(f"/files/{record.id}"),
@@ -150,7 +150,7 @@ def file_row(_: DemoDatabase, file: File, link: Link) -> dict[str, Any]:
 
 
 def insertion_row(db: DemoDatabase, insertion: Row, link: Link) -> dict[str, Any]:
-    """A row of ``/insertions``; ``session_info`` is made from the session."""
+    """Return a row of ``/insertions``; ``session_info`` is the session's row."""
     session = db.session(insertion.get("session"))
     info = {} if session is None else _session_info(db, session, link)
     defaults: dict[str, Any] = {
@@ -165,14 +165,15 @@ def insertion_row(db: DemoDatabase, insertion: Row, link: Link) -> dict[str, Any
 
 
 def insertion_detail(db: DemoDatabase, insertion: Row, link: Link) -> dict[str, Any]:
-    """``/insertions/{pid}``: its datasets in full, their qc as a number."""
+    """Return ``/insertions/{pid}``: its datasets in full, their qc as a number."""
     row = insertion_row(db, insertion, link)
-    found = (db.dataset(dataset_id) for dataset_id in row["datasets"])
-    return {**row, "datasets": [_dataset_of_insertion(db, d, link) for d in found if d is not None]}
+    datasets = map(db.dataset, row["datasets"])
+    shown = [_dataset_of_insertion(db, d, link) for d in datasets if d is not None]
+    return {**row, "datasets": shown}
 
 
 def trajectory_row(db: DemoDatabase, row: Row, link: Link) -> dict[str, Any]:
-    """A row of ``/trajectories``; ``session`` and ``probe_name`` are those of the insertion."""
+    """Return a row of ``/trajectories``; ``session`` and ``probe_name`` are the insertion's."""
     insertion = db.row("insertions", row.get("probe_insertion")) or {}
     session = db.session(insertion.get("session"))
     return {

@@ -1,4 +1,4 @@
-"""The made laboratory: sessions that nobody recorded, with arrays that look as if."""
+"""The synthetic laboratory: sessions that were computed, with arrays like recorded ones."""
 
 from __future__ import annotations
 

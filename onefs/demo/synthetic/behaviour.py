@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 _CONTRASTS = np.array([1.0, 0.25, 0.125, 0.0625, 0.0])
-#: a response takes at most this long, else the trial counts as no choice
-_TIMEOUT = 60.0
-#: how far the wheel goes to bring the stimulus to the centre or out of sight
-_THRESHOLD = 0.35
-#: samples a second of a moving wheel
-_WHEEL_RATE = 250.0
+#: a response takes at most this long, otherwise the trial counts as no choice
+_TIMEOUT_SECONDS = 60.0
+#: movement of the wheel, in rad, that brings the stimulus to the centre or out of sight
+_THRESHOLD_RAD = 0.35
+#: samples per second of a moving wheel
+_WHEEL_RATE_HZ = 250.0
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Trials:
-    """The International Brain Laboratory's task, one entry a trial."""
+    """The International Brain Laboratory's task, one entry for each trial."""
 
     #: 1 counter-clockwise, -1 clockwise, 0 none
     choice: Array
@@ -43,12 +43,12 @@ class Trials:
 
     @property
     def correct(self) -> int:
-        """Trials that were rewarded."""
+        """The number of rewarded trials."""
         return int((self.feedback_type == 1).sum())
 
 
 def make_trials(random: np.random.Generator, count: int, skill: float, blocks: bool) -> Trials:
-    """``count`` trials of a mouse of ``skill`` 0 to 1; in ``blocks`` a side is likelier in turn."""
+    """Return trials of a mouse of ``skill`` 0 to 1; with ``blocks`` the likely side alternates."""
     probability = _blocks(random, count) if blocks else np.full(count, 0.5)
     left = random.random(count) < probability
     contrast = random.choice(_CONTRASTS, count)
@@ -62,11 +62,11 @@ def make_trials(random: np.random.Generator, count: int, skill: float, blocks: b
     movement = reaction + random.lognormal(np.log(0.16), 0.3, count)
     lazy = random.random(count) < 0.01
     choice[lazy] = 0
-    movement[lazy] = _TIMEOUT
+    movement[lazy] = _TIMEOUT_SECONDS
     rewarded = (choice == np.where(left, 1, -1)) & ~lazy
     quiet = random.uniform(0.4, 0.9, count)
     rest = np.where(rewarded, 1.0, 2.0) + random.exponential(0.4, count)
-    # 50 ms go between one trial and the next
+    # 50 ms pass between one trial and the next
     starts = 5.0 + np.concatenate([[0.0], np.cumsum(quiet + movement + rest + 0.05)[:-1]])
     stim_on = starts + quiet
     response = stim_on + movement
@@ -87,7 +87,7 @@ def make_trials(random: np.random.Generator, count: int, skill: float, blocks: b
 
 
 def _blocks(random: np.random.Generator, count: int) -> Array:
-    """90 even trials, then blocks of 20 to 100 with the left side at 0.2 or 0.8 in turn."""
+    """Return 90 trials at 0.5, then blocks of 20 to 100 at 0.2 or 0.8 in turn."""
     side = float(random.choice([0.2, 0.8]))
     parts = [np.full(90, 0.5)]
     while sum(map(len, parts)) < count:
@@ -98,13 +98,13 @@ def _blocks(random: np.random.Generator, count: int) -> Array:
 
 
 def make_wheel(random: np.random.Generator, trials: Trials) -> tuple[Array, Array]:
-    """``(timestamps, position)``: sampled while the wheel moves, as a rotary encoder does."""
+    """Return ``(timestamps, position)``, sampled while the wheel moves as by a rotary encoder."""
     begin, end = trials.intervals[0, 0], trials.intervals[-1, 1]
     fidgets = random.uniform(begin, end, 2 * len(trials.choice))
     moved = trials.choice != 0
     onset = np.concatenate([trials.first_movement[moved], fidgets])
     size = np.concatenate(
-        [trials.choice[moved] * random.normal(_THRESHOLD, 0.06, int(moved.sum())),
+        [trials.choice[moved] * random.normal(_THRESHOLD_RAD, 0.06, int(moved.sum())),
          random.normal(0.0, 0.05, len(fidgets))]
     )  # fmt: skip
     length = random.uniform(0.15, 0.45, len(onset))
@@ -113,7 +113,7 @@ def make_wheel(random: np.random.Generator, trials: Trials) -> tuple[Array, Arra
     # a movement ends before the next one begins
     length = np.minimum(length, 0.9 * np.diff(onset, append=onset[-1] + 1.0))
     onset, size, length = (x[length > 0.02] for x in (onset, size, length))
-    samples = int(0.45 * _WHEEL_RATE)
+    samples = int(0.45 * _WHEEL_RATE_HZ)
     fraction = np.linspace(0.0, 1.0, samples)
     # the path of least jerk, which is how arms and paws reach
     path = 10 * fraction**3 - 15 * fraction**4 + 6 * fraction**5
@@ -125,7 +125,7 @@ def make_wheel(random: np.random.Generator, trials: Trials) -> tuple[Array, Arra
 
 
 def make_licks(random: np.random.Generator, trials: Trials) -> Array:
-    """Lick times: bouts at some 7 Hz after rewards, and a few in between."""
+    """Return lick times: bouts at some 7 Hz after rewards, and a few in between."""
     rewards = trials.feedback[trials.feedback_type == 1]
     gaps = random.normal(0.14, 0.02, (len(rewards), 14)).clip(0.06)
     bout = rewards[:, None] + 0.08 + np.cumsum(gaps, axis=1)
@@ -135,7 +135,7 @@ def make_licks(random: np.random.Generator, trials: Trials) -> Array:
 
 
 def make_piezo(random: np.random.Generator, timestamps: Array, licks: Array) -> Array:
-    """The lick sensor's voltage at ``timestamps``: noise, and a short ring at each lick."""
+    """Return the lick sensor's voltage at ``timestamps``: noise and a short ring at each lick."""
     last = np.searchsorted(licks, timestamps, side="right") - 1
     since = np.where(last >= 0, timestamps - licks[np.maximum(last, 0)], 9.0)
     ring = 0.7 * np.exp(-since / 0.02) * np.cos(2 * np.pi * 40.0 * since)
@@ -144,7 +144,7 @@ def make_piezo(random: np.random.Generator, timestamps: Array, licks: Array) -> 
 
 @dataclass(frozen=True, slots=True)
 class Eye:
-    """What a camera sees of the pupil, one entry a frame."""
+    """A camera's view of the pupil, one entry for each frame."""
 
     timestamps: Array
     #: square pixels
@@ -157,7 +157,7 @@ class Eye:
 def make_eye(
     random: np.random.Generator, duration: float, trials: Trials, rate: float = 30.0
 ) -> Eye:
-    """The eye at ``rate`` frames a second: the pupil widens after each feedback."""
+    """Return the eye at ``rate`` frames per second: the pupil widens after each feedback."""
     frames = int(duration * rate)
     timestamps = 0.4 + np.arange(frames) / rate
     last = np.searchsorted(trials.feedback, timestamps, side="right") - 1
@@ -173,7 +173,7 @@ def make_eye(
 
 
 def _wander(random: np.random.Generator, count: int, memory: float) -> Array:
-    """A slow random walk around 0 with a spread of about 1, by smoothing over ``memory`` steps."""
+    """Return a slow random walk around 0, of spread 1 or so, smoothed over ``memory`` steps."""
     window = max(1, int(memory))
     noise = np.cumsum(random.normal(0.0, 1.0, count + window))
     smooth = (noise[window:] - noise[:-window]) / np.sqrt(window)

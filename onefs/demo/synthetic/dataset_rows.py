@@ -1,27 +1,21 @@
-"""The files of a made session as Alyx's dataset rows."""
+"""The files of a synthetic session as Alyx's dataset rows."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from onefs import alf
 from onefs.demo import alyx_rows
+from onefs.demo.digests import md5_of
 from onefs.demo.records import DatasetRecord
-from onefs.demo.synthetic.plan import (
-    BEHAVIOUR_TAG,
-    REPEATED_SITE_TAG,
-    SessionKind,
-    SessionPlan,
-)
+from onefs.demo.synthetic.plan import BEHAVIOUR_TAG, REPEATED_SITE_TAG, SessionKind, SessionPlan
 from onefs.demo.synthetic.session_rows import QC, dataset_id, relative_path
 
 
 def dataset_rows(
     plan: SessionPlan, eid: str, contents: Mapping[str, bytes]
 ) -> tuple[DatasetRecord, ...]:
-    """The rows of a session whose files hold ``contents``, by path inside the session."""
+    """Return the rows of a session whose files hold ``contents``, by path inside the session."""
     created = datetime.fromisoformat(plan.date) + timedelta(days=1, hours=2)
     return tuple(
         _dataset_row(plan, eid, path, content, created + timedelta(seconds=position))
@@ -33,36 +27,32 @@ def _dataset_row(
     plan: SessionPlan, eid: str, path: str, content: bytes, created: datetime
 ) -> DatasetRecord:
     identity = dataset_id(plan, path)
-    collection, revision, name = alyx_rows.split_path(path)
+    collection, revision, _ = alyx_rows.split_path(path)
     if revision:
         created = datetime.fromisoformat(revision) + timedelta(hours=12)
     tags = _tags(plan, collection, revision)
-    return DatasetRecord(
-        id=identity,
+    return alyx_rows.dataset_record(
+        identity,
+        plan.lab,
+        relative_path(plan, path),
         eid=eid,
-        name=name,
-        dataset_type=alf.dataset_type(name),
-        collection=collection,
-        revision=revision,
         default_dataset=revision == _default_revision(plan, path),
         file_size=len(content),
-        hash=hashlib.md5(content, usedforsecurity=False).hexdigest(),
+        hash=md5_of(content),
         created_by=plan.users[0],
         created_datetime=created.isoformat(),
         auto_datetime=(created + timedelta(minutes=1)).isoformat(timespec="microseconds"),
-        data_format=alyx_rows.format_of(name),
         version="2.25.0" if revision else "2.12.1",
         experiment_number=plan.number,
         protected=int(bool(tags)),
         public=int(bool(tags)),
         tags=tags,
         qc=QC[int(identity[:2], 16) % len(QC)],
-        file_records=alyx_rows.file_records_of(identity, plan.lab, relative_path(plan, path)),
     )
 
 
 def _default_revision(plan: SessionPlan, path: str) -> str:
-    """The revision that is the default among those of a file: the newest, or the one before."""
+    """Return the default revision of a file: the newest, or an older one where the plan says so."""
     collection, _, name = alyx_rows.split_path(path)
     if not plan.revisions or collection != plan.sorting_folder(0):
         return ""

@@ -1,4 +1,4 @@
-"""From arrays to files: the names, collections and formats of each kind of session."""
+"""The files of each kind of session: names, collections and formats."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from onefs.demo.synthetic.seeding import generator
 from onefs.demo.synthetic.spike_sorting import Sorting
 
 Content: TypeAlias = "NDArray[Any] | str | bytes"
-#: path inside the session -> what makes its content
+#: path inside the session -> the function that computes its content
 Files = dict[str, Callable[[], Content]]
 
 
 def encode(content: Content) -> bytes:
-    """The bytes of a file: arrays as .npy of version 1.0, text as UTF-8."""
+    """Return the bytes of a file: arrays as .npy of version 1.0, text as UTF-8."""
     if isinstance(content, bytes):
         return content
     if isinstance(content, str):
@@ -33,11 +33,11 @@ def encode(content: Content) -> bytes:
 
 
 def standard_files(recording: Recording) -> Files:
-    """The files of any session but the tutorial's."""
+    """Return the files of any session but the tutorial's."""
     plan = recording.plan
-    files = _wheel_and_licks(recording)
+    files = wheel_and_licks(recording)
     if recording.has_task:
-        files |= _trials(recording) | _raw_behaviour(recording)
+        files |= trial_files(recording) | _raw_behaviour(recording)
     if plan.kind is SessionKind.PASSIVE:
         files |= _passive(recording)
     if plan.eye:
@@ -59,7 +59,7 @@ def standard_files(recording: Recording) -> Files:
 
 
 def eye(recording: Recording, folder: str = "alf/") -> Files:
-    """``eye.*``, one row a frame."""
+    """Return ``eye.*``, one row for each frame."""
     return {
         f"{folder}eye.area.npy": lambda: recording.eye.area,
         f"{folder}eye.blink.npy": lambda: recording.eye.blink,
@@ -68,7 +68,8 @@ def eye(recording: Recording, folder: str = "alf/") -> Files:
     }
 
 
-def _wheel_and_licks(recording: Recording) -> Files:
+def wheel_and_licks(recording: Recording) -> Files:
+    """Return the positions of the wheel and the times of licks."""
     return {
         "alf/_ibl_wheel.position.npy": lambda: recording.wheel[1],
         "alf/_ibl_wheel.timestamps.npy": lambda: recording.wheel[0],
@@ -76,7 +77,8 @@ def _wheel_and_licks(recording: Recording) -> Files:
     }
 
 
-def _trials(recording: Recording) -> Files:
+def trial_files(recording: Recording) -> Files:
+    """Return ``_ibl_trials.*``, one row for each trial."""
     return {
         "alf/_ibl_trials.choice.npy": lambda: recording.trials.choice,
         "alf/_ibl_trials.contrastLeft.npy": lambda: recording.trials.contrast_left,
@@ -139,7 +141,7 @@ def _task_data(recording: Recording) -> str:
 
 
 def _encoder(recording: Recording) -> str:
-    """Time in microseconds and position in degrees, as the rotary encoder wrote it."""
+    """Time in microseconds and position in degrees, in the rotary encoder's format."""
     timestamps, position = recording.wheel
     table = np.column_stack([timestamps * 1e6, np.degrees(position) * 6.2 / 2])[::8]
     return "".join(f"Position {int(time)} {angle:.2f} \n" for time, angle in table)
@@ -160,7 +162,7 @@ def _passive(recording: Recording) -> Files:
 
 
 def _probe(recording: Recording, probe: str, revision: str, collection: str) -> Files:
-    """One sorting. A re-sorting replaces what depends on the spikes, not the probe's channels."""
+    """One sorting. A re-sorting has the files that depend on spikes, not the probe's channels."""
     folder = f"{collection}/" + (f"#{revision}#/" if revision else "")
 
     def sorting() -> Sorting:
@@ -198,7 +200,7 @@ def _probe(recording: Recording, probe: str, revision: str, collection: str) -> 
 
 
 def metrics(sorting: Sorting, duration: float) -> str:
-    """A row of quality figures per cluster."""
+    """Return a table of quality figures, one row for each cluster."""
     counts = np.bincount(sorting.spike_clusters, minlength=len(sorting.cluster_depths))
     rows = [
         f"{cluster},{counts[cluster]},{counts[cluster] / duration:.4f},{amp * 1e6:.2f},{label}\n"
@@ -210,7 +212,7 @@ def metrics(sorting: Sorting, duration: float) -> str:
 
 
 def brain_location(depths: NDArray[Any]) -> str:
-    """A row per channel: coordinates in the Allen atlas in micrometres, and the region there."""
+    """Return a row for each channel: Allen atlas coordinates in micrometres, and the region."""
     rows = []
     for depth in depths:
         region = histology.region_at(depth)

@@ -1,4 +1,4 @@
-"""Where the probes of the made laboratory are: regions of the brain, trajectories and channels.
+"""Brain regions, trajectories and channels of the probes of the synthetic laboratory.
 
 Every probe goes down vertically at the same place. Coordinates are micrometres from bregma (x to
 the right, y to the front, z up), as in Alyx.
@@ -46,7 +46,7 @@ _IDS = {acronym: key for key, acronym, _, _ in _TREE}
 _CROSSED = ((900.0, "PO"), (1300.0, "LP"), (1700.0, "DG-mo"), (2300.0, "CA1"), (9999.0, "VISa2/3"))
 _X, _Y, _TIP, _SURFACE = -2243, -2000, -4200, -200
 _SITES = 384
-#: one site of so many is a channel in the database
+#: every such site is a channel in the database
 _CHANNEL_STEP = 8
 _PROVENANCES = (
     "Ephys aligned histology track",
@@ -76,7 +76,7 @@ def coordinates(depths: Array) -> Array:
 
 
 def insertion_json() -> dict[str, Any]:
-    """Return what the database has of a probe whose track was traced and aligned."""
+    """Return the JSON field of a probe whose track was traced and aligned."""
     extended = {
         "tracing_exists": True,
         "alignment_count": 2,
@@ -88,7 +88,7 @@ def insertion_json() -> dict[str, Any]:
 
 
 def brain_region_rows() -> list[alyx_rows.Row]:
-    """``/brain-regions``: the regions that the probes cross, and all above them."""
+    """Return ``/brain-regions``: the regions that the probes cross, and all above them."""
     return [
         {
             "id": key,
@@ -103,7 +103,7 @@ def brain_region_rows() -> list[alyx_rows.Row]:
 
 
 def trajectory_rows(insertions: Sequence[alyx_rows.Row]) -> list[alyx_rows.Row]:
-    """``/trajectories``: four estimates of each probe."""
+    """Return ``/trajectories``: four estimates of each probe."""
     return [
         _trajectory(insertion, provenance)
         for insertion in insertions
@@ -113,7 +113,7 @@ def trajectory_rows(insertions: Sequence[alyx_rows.Row]) -> list[alyx_rows.Row]:
 
 def _trajectory(insertion: alyx_rows.Row, provenance: str) -> alyx_rows.Row:
     aligned = provenance == _PROVENANCES[0]
-    # where features of the recording are, and where on the track they belong: metres from the tip
+    # positions of the recording's features, and their places on the track: metres from the tip
     alignment = {ALIGNMENT: [[-0.02, 0.0, 0.002, 0.02], [-0.02, 0.0, 0.002, 0.02], "PASS"]}
     return {
         "id": alyx_rows.make_id("trajectory", insertion["id"], provenance),
@@ -134,7 +134,7 @@ def _trajectory(insertion: alyx_rows.Row, provenance: str) -> alyx_rows.Row:
 
 
 def channel_rows(trajectories: Sequence[alyx_rows.Row]) -> list[alyx_rows.Row]:
-    """``/channels``: some sites of each aligned probe."""
+    """Return ``/channels``: some sites of each aligned probe."""
     sites = spike_sorting.sites(_SITES)[::_CHANNEL_STEP]
     return [
         {

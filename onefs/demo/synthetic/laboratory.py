@@ -1,4 +1,4 @@
-"""The made laboratory as a source: every row's size and md5 are those of the bytes it serves."""
+"""The synthetic laboratory as a Source: size and md5 of each row are those of its bytes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from cachetools import LRUCache
 from onefs.demo import alyx_rows
 from onefs.demo.records import DatasetRecord, SessionRecord
 from onefs.demo.synthetic.dataset_rows import dataset_rows
-from onefs.demo.synthetic.files import encode
 from onefs.demo.synthetic.plan import all_sessions
 from onefs.demo.synthetic.session_rows import (
     dataset_id,
+    encoded_files,
     public_path,
     session_files,
     session_id,
@@ -23,15 +23,15 @@ from onefs.demo.synthetic.session_rows import (
 )
 from onefs.demo.synthetic.tables import make_tables
 
-#: how many bytes of made files stay in memory; what does not is made again when asked for
+#: bytes of synthetic files that stay in memory; others are computed again at the next request
 CONTENT_CACHE_BYTES = 96 * 2**20
 
 
 class SyntheticLaboratory:
-    """A laboratory of four labs and 50 sessions that never were; the same after each restart.
+    """A laboratory of four labs and 50 invented sessions; the same after each restart.
 
-    The arrays of a session are made when its datasets are first listed or read; sizes and md5
-    sums are remembered, bytes only as far as they fit into ``keep`` bytes of memory.
+    The arrays of a session are computed when its datasets are first listed or read; sizes and md5
+    sums are cached, contents only as far as they fit into ``keep`` bytes of memory.
     """
 
     def __init__(self, keep: int = CONTENT_CACHE_BYTES) -> None:
@@ -46,10 +46,10 @@ class SyntheticLaboratory:
             for path in session_files(plan)
         }
         self._listed: dict[str, tuple[DatasetRecord, ...]] = {}
-        self._made: LRUCache[str, dict[str, bytes]] = LRUCache(keep, getsizeof=_total)
+        self._contents_cache: LRUCache[str, dict[str, bytes]] = LRUCache(keep, getsizeof=_total)
         self._lock = threading.Lock()
-        self._making = {eid: threading.Lock() for eid in self._plans}
-        self._tables = make_tables(self._plans.values(), self._sessions)
+        self._session_locks = {eid: threading.Lock() for eid in self._plans}
+        self._tables = make_tables(self._plans, self._sessions)
 
     def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """See :class:`onefs.demo.records.Source`."""
@@ -83,19 +83,18 @@ class SyntheticLaboratory:
         return None
 
     def _contents(self, eid: str) -> dict[str, bytes]:
-        """The session's files, made now unless they are still in memory."""
-        with self._making[eid]:
+        """Return a session's files by path, computed now unless they are in memory."""
+        with self._session_locks[eid]:
             with self._lock:
-                made = self._made.get(eid)
-            if made is None:
-                plan = self._plans[eid]
-                made = {path: encode(make()) for path, make in session_files(plan).items()}
+                contents = self._contents_cache.get(eid)
+            if contents is None:
+                contents = encoded_files(self._plans[eid])
                 with self._lock:
-                    if _total(made) <= self._made.maxsize:
-                        self._made[eid] = made
+                    if _total(contents) <= self._contents_cache.maxsize:
+                        self._contents_cache[eid] = contents
             if eid not in self._listed:
-                self._listed[eid] = dataset_rows(self._plans[eid], eid, made)
-            return made
+                self._listed[eid] = dataset_rows(self._plans[eid], eid, contents)
+            return contents
 
 
 def _total(contents: Mapping[str, bytes]) -> int:

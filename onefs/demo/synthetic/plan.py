@@ -1,4 +1,4 @@
-"""Who works in the made laboratory, and on which days: everything but the data."""
+"""The people, subjects and sessions of the synthetic laboratory: everything but the data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FLOWERS_EID = "4e0b3320-47b7-416e-b842-c34dc9004cf8"
 
 
 class SessionKind(Enum):
-    """What was done in a session, which decides the files it has."""
+    """The kind of a session, which decides the files it has."""
 
     TUTORIAL = "tutorial"
     FLOWERS = "flowers"
@@ -41,15 +41,15 @@ class Subject:
     responsible: str
     sex: str
     birth_date: str
-    #: the first of its sessions
+    #: the day of its first session
     first: date | None = None
-    #: index in the story of its sessions
+    #: number of the variant of its sessions
     story: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SessionPlan:
-    """One session to be made."""
+    """One session before its data are computed."""
 
     eid: str | None
     lab: str
@@ -74,7 +74,7 @@ class SessionPlan:
 
     @property
     def key(self) -> str:
-        """``lab/subject/date/number``: the name that ids and random numbers come from."""
+        """``lab/subject/date/number``: the name that ids and random numbers derive from."""
         return f"{self.lab}/{self.subject}/{self.date}/{self.number:03d}"
 
     def sorting_folder(self, index: int) -> str:
@@ -108,7 +108,7 @@ SUBJECTS = (
 
 USERS = ("olivier", "test_user", "ines", "anne", "nate", "valeria")
 
-#: project -> who works on it
+#: project -> its users
 PROJECTS = {
     "ibl_neuropixel_brainwide_01": ("anne", "nate", "olivier", "valeria"),
     "ibl_behaviour_pilot": ("anne", "ines", "nate", "olivier", "valeria"),
@@ -133,7 +133,7 @@ _NEW_SORTING = ("2024-05-06",)
 
 
 def all_sessions() -> Iterator[SessionPlan]:
-    """Every session of the laboratory, in no particular order."""
+    """Yield every session of the laboratory, in no particular order."""
     yield TUTORIAL
     yield FLOWERS
     for subject in SUBJECTS:
@@ -142,7 +142,7 @@ def all_sessions() -> Iterator[SessionPlan]:
 
 
 def _training_sessions(subject: Subject, first: date) -> Iterator[SessionPlan]:
-    """A mouse learns the task, then is recorded from; on the last day once more, passively."""
+    """Yield a mouse's sessions: training, recordings, and a passive one on the last day."""
 
     def session(
         days: int, number: int, hour: int, kind: SessionKind, **more: object

@@ -1,4 +1,4 @@
-"""The arrays of one made session, each made when first asked for."""
+"""The arrays of one synthetic session, each computed on first use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TRIALS = {
 
 
 class Recording:
-    """What the plan of a session becomes. The same plan always gives the same arrays."""
+    """The data of a planned session. The same plan always gives the same arrays."""
 
     def __init__(self, plan: SessionPlan) -> None:
         self.plan = plan
@@ -32,7 +32,7 @@ class Recording:
 
     @cached_property
     def trials(self) -> behaviour.Trials:
-        """The task's trials; those of a session without task only drive its other arrays."""
+        """The trials of the task; in a session without task they only shape its other arrays."""
         plan = self.plan
         random = generator(plan.key, "trials")
         count = int(_TRIALS.get(plan.kind, 90) * random.uniform(0.85, 1.25))
@@ -48,7 +48,7 @@ class Recording:
 
     @cached_property
     def wheel(self) -> tuple[behaviour.Array, behaviour.Array]:
-        """Timestamps and positions."""
+        """Timestamps and positions of the wheel."""
         return behaviour.make_wheel(generator(self.plan.key, "wheel"), self.trials)
 
     @cached_property
@@ -63,7 +63,7 @@ class Recording:
         return behaviour.make_eye(generator(self.plan.key, "eye"), self.duration, self.trials)
 
     def _sorting(self, probe: str, revision: str) -> spike_sorting.Sorting:
-        """One probe's spikes as one of its sortings has them."""
+        """Return the spikes of a probe in one of its sortings."""
         random = generator(self.plan.key, probe, revision)
         clusters = int(random.integers(28, 44))
         return spike_sorting.make_sorting(random, self.duration, clusters, 384, self.trials.stim_on)

@@ -1,4 +1,4 @@
-"""The sessions of the made laboratory as Alyx's rows, and the names of their files."""
+"""The sessions of the synthetic laboratory as Alyx's rows, and the names of their files."""
 
 from __future__ import annotations
 
@@ -7,17 +7,12 @@ from datetime import datetime, timedelta
 from onefs.demo import alyx_rows
 from onefs.demo.records import SessionRecord
 from onefs.demo.synthetic import histology
-from onefs.demo.synthetic.files import Files, standard_files
-from onefs.demo.synthetic.plan import (
-    FLOWERS,
-    TUTORIAL,
-    SessionKind,
-    SessionPlan,
-)
+from onefs.demo.synthetic.files import Files, encode, standard_files
+from onefs.demo.synthetic.plan import FLOWERS, TUTORIAL, SessionKind, SessionPlan
 from onefs.demo.synthetic.recording import Recording
 from onefs.demo.synthetic.tutorial import flowers_files, tutorial_files
 
-#: what the database says of the quality of sessions and datasets, in turn
+#: quality control outcomes that sessions and datasets have in turn
 QC = ("PASS", "PASS", "PASS", "NOT_SET", "WARNING")
 _PROTOCOLS = {
     SessionKind.TUTORIAL: "spontaneous_wheel1.0.0",
@@ -27,10 +22,18 @@ _PROTOCOLS = {
     SessionKind.EPHYS: "_iblrig_tasks_ephysChoiceWorld6.4.2",
     SessionKind.PASSIVE: "_iblrig_tasks_passiveChoiceWorld6.4.2",
 }
+_PROJECTS = {
+    SessionKind.TUTORIAL: "ibl_tutorial",
+    SessionKind.FLOWERS: "ibl_tutorial",
+    SessionKind.TRAINING: "ibl_behaviour_pilot",
+    SessionKind.BIASED: "ibl_behaviour_pilot",
+    SessionKind.EPHYS: "ibl_neuropixel_brainwide_01",
+    SessionKind.PASSIVE: "ibl_neuropixel_brainwide_01",
+}
 
 
 def session_files(plan: SessionPlan) -> Files:
-    """The files of a planned session, by path inside it, none of them made yet."""
+    """Return the files of a planned session by path inside it, before they are computed."""
     recording = Recording(plan)
     if plan is TUTORIAL:
         return tutorial_files(recording)
@@ -39,28 +42,33 @@ def session_files(plan: SessionPlan) -> Files:
     return standard_files(recording)
 
 
+def encoded_files(plan: SessionPlan) -> dict[str, bytes]:
+    """Return the contents of a planned session's files, by path inside it."""
+    return {path: encode(make()) for path, make in session_files(plan).items()}
+
+
 def session_id(plan: SessionPlan) -> str:
-    """The eid of a planned session."""
+    """Return the eid of a planned session."""
     return plan.eid or alyx_rows.make_id("session", plan.key)
 
 
 def dataset_id(plan: SessionPlan, path: str) -> str:
-    """The UUID of a planned session's file."""
+    """Return the UUID of a planned session's file."""
     return alyx_rows.make_id("dataset", plan.key, path)
 
 
 def relative_path(plan: SessionPlan, path: str) -> str:
-    """A file's path from the subject on."""
+    """Return a file's path from the subject on."""
     return f"{plan.subject}/{plan.date}/{plan.number:03d}/{path}"
 
 
 def public_path(plan: SessionPlan, path: str) -> str:
-    """A file's path on the file server, but for the UUID."""
+    """Return a file's path on the file server, without its UUID."""
     return alyx_rows.public_path(plan.lab) + relative_path(plan, path)
 
 
 def session_row(plan: SessionPlan) -> SessionRecord:
-    """The row of a planned session."""
+    """Return the row of a planned session."""
     recording = Recording(plan)
     trials = recording.trials if recording.has_task else None
     eid = session_id(plan)
@@ -77,7 +85,7 @@ def session_row(plan: SessionPlan) -> SessionRecord:
         start_time=start.isoformat(),
         number=plan.number,
         task_protocol=_PROTOCOLS[plan.kind],
-        projects=projects(plan),
+        projects=(_PROJECTS[plan.kind],),
         users=plan.users,
         location=f"_iblrig_{plan.lab}_{'ephys' if ephys else 'behavior'}_0",
         procedures=("Ephys recording with acute probe(s)" if ephys else "Behavior training/tasks",),
@@ -88,26 +96,12 @@ def session_row(plan: SessionPlan) -> SessionRecord:
         extended_qc=None if trials is None else {"behavior": 1, "_task_goCue_delays": 0.99},
         auto_datetime=(end + timedelta(days=1)).isoformat(timespec="microseconds"),
         json={},
-        related={
-            "wateradmin_session_related": [],
-            "probe_insertion": insertions(plan, eid, start.isoformat()),
-            "field_of_view": [],
-            "notes": notes(plan, eid),
-        },
+        related={"notes": notes(plan, eid)},
     )
 
 
-def projects(plan: SessionPlan) -> tuple[str, ...]:
-    """The projects that a planned session belongs to."""
-    if plan.kind in (SessionKind.TUTORIAL, SessionKind.FLOWERS):
-        return ("ibl_tutorial",)
-    if plan.kind in (SessionKind.TRAINING, SessionKind.BIASED):
-        return ("ibl_behaviour_pilot",)
-    return ("ibl_neuropixel_brainwide_01",)
-
-
 def notes(plan: SessionPlan, eid: str) -> list[alyx_rows.Row]:
-    """The notes on a session, as ``/notes`` and the session's detail show them."""
+    """Return the notes on a session, as ``/notes`` and the session's detail show them."""
     if len(plan.probes) < 2:
         return []
     return [
@@ -124,22 +118,13 @@ def notes(plan: SessionPlan, eid: str) -> list[alyx_rows.Row]:
     ]
 
 
-def insertions(plan: SessionPlan, eid: str, start_time: str) -> list[alyx_rows.Row]:
-    """The probes of a session, as ``/insertions`` and the session's detail show them."""
+def insertions(plan: SessionPlan, eid: str) -> list[alyx_rows.Row]:
+    """Return the probes of a session as rows of ``/insertions``, without ``session_info``."""
     return [
         {
             "id": alyx_rows.make_id("insertion", plan.key, probe),
             "session": eid,
             "model": "3B2",
-            "session_info": {
-                "subject": plan.subject,
-                "start_time": start_time,
-                "number": plan.number,
-                "lab": plan.lab,
-                "id": eid,
-                "projects": list(projects(plan)),
-                "task_protocol": _PROTOCOLS[plan.kind],
-            },
             "name": probe,
             "json": histology.insertion_json(),
             "serial": f"19108300{position:03d}",

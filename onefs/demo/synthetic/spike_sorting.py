@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: no neuron fires twice within this, in seconds
-REFRACTORY = 0.002
-#: steps of the firing rate's modulation, in seconds
-_STEP = 0.05
+#: shortest time between two spikes of a neuron
+REFRACTORY_SECONDS = 0.002
+#: steps of the firing rate's modulation
+_STEP_SECONDS = 0.05
 #: samples of a template at 30 kHz: 2.7 ms
 _SAMPLES = 82
 #: groups of neurons along the probe: centre and spread in micrometres, share, mean log rate
@@ -27,8 +27,9 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Sorting:
-    """What a spike sorter finds. Times in seconds, depths in micrometres from the tip, amplitudes
-    in volts. Spikes are sorted by time; cluster numbers are rows of the cluster arrays."""
+    """The output of a spike sorter. Times are in seconds, depths in micrometres from the tip,
+    amplitudes in volts. Spikes are sorted by time; cluster numbers are rows of the cluster arrays.
+    """
 
     spike_times: Array
     spike_clusters: Array
@@ -46,7 +47,7 @@ class Sorting:
 
 
 def sites(channels: int) -> Array:
-    """Positions of a Neuropixels 1.0 probe's lowest sites, as (channels, 2) in micrometres."""
+    """Return a Neuropixels 1.0 probe's lowest sites as (channels, 2) in micrometres."""
     index = np.arange(channels)
     x = np.array([43.0, 11.0, 59.0, 27.0])[index % 4]
     return np.column_stack([x, 20.0 * (index // 2) + 20.0])
@@ -60,7 +61,7 @@ def make_sorting(
     events: Array,
     mean_rate: float = 1.0,
 ) -> Sorting:
-    """A sorting of ``duration`` seconds; neurons respond to ``events`` (times in seconds).
+    """Return a sorting of ``duration`` seconds; neurons respond to ``events`` (times in seconds).
 
     ``mean_rate`` scales all firing rates, which are log-normal and differ by layer.
     """
@@ -93,12 +94,12 @@ def make_sorting(
 def _spikes(
     random: np.random.Generator, duration: float, rates: Array, layer: Array, events: Array
 ) -> tuple[Array, Array]:
-    """Spike times and their neurons, sorted by time.
+    """Return spike times and their neurons, sorted by time.
 
     Each neuron is a Poisson process in its own, modulated time; spikes within the refractory
     period of the one before are dropped.
     """
-    grid = np.arange(0.0, duration + _STEP, _STEP)
+    grid = np.arange(0.0, duration + _STEP_SECONDS, _STEP_SECONDS)
     clocks = [np.cumsum(_modulation(random, grid, events)) for _ in _LAYERS]
     all_times, owners = [], []
     for cluster, rate in enumerate(rates):
@@ -106,7 +107,7 @@ def _spikes(
         clock = clock * (duration / clock[-1])
         count = random.poisson(rate * duration)
         times = np.sort(np.interp(random.uniform(clock[0], clock[-1], count), clock, grid))
-        times = times[np.diff(times, prepend=-1.0) >= REFRACTORY]
+        times = times[np.diff(times, prepend=-1.0) >= REFRACTORY_SECONDS]
         all_times.append(times)
         owners.append(np.full(len(times), cluster))
     times, owner = np.concatenate(all_times), np.concatenate(owners)
@@ -115,7 +116,7 @@ def _spikes(
 
 
 def _modulation(random: np.random.Generator, grid: Array, events: Array) -> Array:
-    """The relative firing rate of a layer: slow waves of its own, and a response to events."""
+    """Return the relative firing rate of a layer: slow waves and a response to events."""
     phase, period, gain = random.uniform(0, 6.28), random.uniform(40.0, 160.0), random.uniform(0, 3)
     slow = 1.0 + 0.35 * np.sin(2 * np.pi * grid / period + phase)
     noise = np.convolve(random.normal(0.0, 1.0, len(grid)), np.full(20, 1 / 20), mode="same")
@@ -126,7 +127,7 @@ def _modulation(random: np.random.Generator, grid: Array, events: Array) -> Arra
 
 
 def templates(random: np.random.Generator, sorting: Sorting, channels: Array) -> Array:
-    """Mean waveforms in volts, (clusters, samples, channels) as 4-byte floats.
+    """Return mean waveforms in volts, (clusters, samples, channels) as 4-byte floats.
 
     ``channels`` is (clusters, n): the sites that each cluster's waveform is given for.
     """
@@ -144,14 +145,14 @@ def templates(random: np.random.Generator, sorting: Sorting, channels: Array) ->
 
 
 def nearest_channels(sorting: Sorting, count: int) -> Array:
-    """For each cluster the ``count`` sites nearest to its own, nearest first."""
+    """Return for each cluster the ``count`` sites nearest to its own, nearest first."""
     home = sorting.site_positions[sorting.cluster_channels][:, None, :]
     distance = np.linalg.norm(sorting.site_positions[None] - home, axis=2)
     return np.argsort(distance, axis=1, kind="stable")[:, :count]
 
 
 def raw_ephys(random: np.random.Generator, megabytes: int, channels: int = 384) -> bytes:
-    """Raw voltage as 2-byte integers, channels fastest: noise, and a slow wave that travels."""
+    """Return raw voltage as 2-byte integers, channels fastest: noise and a slow travelling wave."""
     samples = megabytes * 2**20 // (2 * channels)
     block = 2500
     noise = random.normal(0.0, 12.0, (block, channels))

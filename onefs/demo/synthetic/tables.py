@@ -1,18 +1,18 @@
-"""Alyx's small tables for the made laboratory."""
+"""Alyx's small tables for the synthetic laboratory."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from onefs import alf
 from onefs.demo import alyx_rows
 from onefs.demo.records import SessionRecord
-from onefs.demo.synthetic import histology
+from onefs.demo.synthetic import histology, session_rows
 from onefs.demo.synthetic import plan as people
 from onefs.demo.synthetic.plan import SessionPlan
-from onefs.demo.synthetic.session_rows import session_files
 
 _DESCRIPTIONS = {
     "_ibl_wheel.position": "Absolute position of the wheel in radians, increasing means left turn",
@@ -31,12 +31,12 @@ _DESCRIPTIONS = {
 
 
 def make_tables(
-    plans: Iterable[SessionPlan], sessions: Sequence[SessionRecord]
+    plans: Mapping[str, SessionPlan], sessions: Sequence[SessionRecord]
 ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    """The tables by endpoint."""
-    insertions = [row for s in sessions for row in s.related["probe_insertion"]]
+    """Return the tables by endpoint; ``plans`` are those of the sessions, by eid."""
+    insertions = [row for s in sessions for row in session_rows.insertions(plans[s.eid], s.eid)]
     trajectories = histology.trajectory_rows(insertions)
-    names = {path.rpartition("/")[2] for plan in plans for path in session_files(plan)}
+    paths = {path for plan in plans.values() for path in session_rows.session_files(plan)}
     return {
         "labs": [
             alyx_rows.lab_row(lab.name, lab.institution, lab.address, lab.timezone)
@@ -49,11 +49,12 @@ def make_tables(
             [lab.name for lab in people.LABS], {lab.name: lab.timezone for lab in people.LABS}
         ),
         "dataset-types": alyx_rows.dataset_type_rows(
-            {*map(alf.dataset_type, names), "unknown"}, _DESCRIPTIONS
+            {*(alf.dataset_type(path.rpartition("/")[2]) for path in paths), "unknown"},
+            _DESCRIPTIONS,
         ),
         "data-formats": alyx_rows.data_format_rows(),
         "revisions": alyx_rows.revision_rows(
-            revision for plan in people.all_sessions() for revision in plan.revisions
+            revision for plan in plans.values() for revision in plan.revisions
         ),
         "tags": [
             alyx_rows.tag_row(people.BEHAVIOUR_TAG, protected=True, public=True),
@@ -80,7 +81,7 @@ def _subjects(sessions: Sequence[SessionRecord]) -> list[alyx_rows.Row]:
             sex=mouse.sex,
             birth_date=mouse.birth_date,
         )
-        for mouse in sorted(people.SUBJECTS, key=lambda mouse: mouse.nickname)
+        for mouse in sorted(people.SUBJECTS, key=attrgetter("nickname"))
     ]
 
 

@@ -1,4 +1,4 @@
-"""The two sessions of the ONE tutorial: the names and types that it shows."""
+"""The two sessions of the ONE tutorial, with the names and types that it shows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onefs.demo.synthetic import behaviour, spike_sorting
-from onefs.demo.synthetic.files import Files, brain_location, eye
+from onefs.demo.synthetic.files import Files, brain_location, eye, trial_files, wheel_and_licks
 from onefs.demo.synthetic.recording import Recording
 from onefs.demo.synthetic.seeding import generator
 from onefs.demo.synthetic.spike_sorting import Sorting
@@ -49,17 +49,17 @@ class _TwoProbes:
         return np.argsort(np.concatenate([p.spike_times for p in self.probes]), kind="stable")
 
     def spikes(self, field: str, step: int = 0) -> Array:
-        """A spike field of both; numbers of the second probe's rows go on by ``step``."""
+        """Return a spike field of both; ``step`` is added to the second probe's numbers."""
         parts = [getattr(p, field) + n * step for n, p in enumerate(self.probes)]
         merged: Array = np.concatenate(parts)[self.order]
         return merged
 
     def clusters(self, field: str, step: int = 0) -> Array:
-        """A cluster field of both."""
+        """Return a cluster field of both; ``step`` is added to the second probe's numbers."""
         return np.concatenate([getattr(p, field) + n * step for n, p in enumerate(self.probes)])
 
     def waveforms(self) -> Array:
-        """(clusters, samples, channels of both probes): nothing on the other probe's channels."""
+        """Return (clusters, samples, channels of both probes): 0 on the other probe's channels."""
         every = np.broadcast_to(np.arange(_SITES), (_CLUSTERS, _SITES))
         key = self._recording.plan.key
         first, second = (
@@ -72,14 +72,15 @@ class _TwoProbes:
         )
 
     def annotation(self) -> str:
-        """Phy's judgement of each cluster: 2 a good unit, 1 several units."""
+        """Return Phy's label of each cluster: 2 for a good unit, 1 for several units."""
         labels = [label for p in self.probes for label in p.cluster_labels]
         return "annotation\n" + "".join("2\n" if label == "good" else "1\n" for label in labels)
 
 
 def tutorial_files(recording: Recording) -> Files:
-    """Subject clns0730, 2018-08-24: 29 dataset types, one file each, none in a
-    collection: in the real test database too its files are in the session's own folder.
+    """Return the files of clns0730, 2018-08-24: 29 dataset types, one file each.
+
+    None is in a collection, as in the real test database.
     """
     return {
         **_channels_and_probes(),
@@ -97,23 +98,11 @@ def tutorial_files(recording: Recording) -> Files:
 
 
 def flowers_files(recording: Recording) -> Files:
-    """Subject flowers, 2018-07-13: behaviour only."""
-
-    def trials() -> behaviour.Trials:
-        return recording.trials
-
-    return {
-        "alf/_ibl_trials.choice.npy": lambda: trials().choice,
-        "alf/_ibl_trials.contrastLeft.npy": lambda: trials().contrast_left,
-        "alf/_ibl_trials.contrastRight.npy": lambda: trials().contrast_right,
-        "alf/_ibl_trials.feedbackType.npy": lambda: trials().feedback_type,
-        "alf/_ibl_trials.intervals.npy": lambda: trials().intervals,
-        "alf/_ibl_trials.response_times.npy": lambda: trials().response,
-        "alf/_ibl_trials.stimOn_times.npy": lambda: trials().stim_on,
-        "alf/_ibl_wheel.position.npy": lambda: recording.wheel[1],
-        "alf/_ibl_wheel.timestamps.npy": lambda: recording.wheel[0],
-        "alf/licks.times.npy": lambda: recording.licks,
-    }
+    """Return the files of flowers, 2018-07-13: behaviour only, and few of the trials' files."""
+    trials = trial_files(recording)
+    kept = ("choice", "contrastLeft", "contrastRight", "feedbackType", "intervals")
+    paths = [f"alf/_ibl_trials.{name}.npy" for name in (*kept, "response_times", "stimOn_times")]
+    return {**{path: trials[path] for path in paths}, **wheel_and_licks(recording)}
 
 
 def _channels_and_probes() -> Files:
@@ -168,7 +157,7 @@ def _piezo(recording: Recording) -> Files:
 
 
 def _even_wheel(recording: Recording) -> Array:
-    """The wheel at 100 samples a second: this session has no ``_ibl_wheel.timestamps``."""
+    """The wheel at 100 samples per second: this session has no ``_ibl_wheel.timestamps``."""
     timestamps, position = recording.wheel
     even: Array = np.interp(np.arange(0.0, recording.duration, 0.01), timestamps, position)
     return even

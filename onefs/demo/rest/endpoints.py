@@ -1,0 +1,97 @@
+"""Routes, and endpoints: a list of rows and the detail of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from onefs.demo.rest import pagination
+from onefs.demo.rest.database import DemoDatabase, Row
+from onefs.demo.rest.errors import not_found
+from onefs.demo.rest.request import ApiRequest
+from onefs.demo.rest.serializers import Link
+
+LIST_METHODS = ("GET", "POST", "HEAD", "OPTIONS")
+DETAIL_METHODS = ("GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+READ_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One route: its path, its name in the browsable page, and what GET answers."""
+
+    rule: str
+    title: str
+    get: Callable[..., Any]
+    allow: tuple[str, ...] = LIST_METHODS
+    filters: tuple[str, ...] = ()
+    #: whether OPTIONS fails, as it does in Alyx where a serializer has none of its own
+    options_fail: bool = False
+    #: whether HEAD fails, as it does for the list of sessions
+    head_fails: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A list of rows, and the detail of each."""
+
+    #: the path without its slash
+    name: str
+    #: what the browsable page calls a row
+    title: str
+    #: returns the rows that a query's filters leave
+    select: Callable[[DemoDatabase, Mapping[str, str]], Sequence[Any]]
+    #: returns a row as JSON, in the list
+    row: Callable[[DemoDatabase, Any, Link], Any]
+    filters: tuple[str, ...] = ()
+    #: returns a row as JSON, by itself; None: as in the list
+    detail: Callable[[DemoDatabase, Any, Link], Any] | None = None
+    #: returns the row of a key, None for an unknown one; None: the row of the table ``name``
+    find: Callable[[DemoDatabase, Any], Any] | None = None
+    #: the name of a row in the error for an unknown key; '': the title without blanks
+    model: str = ""
+    #: the variable of the detail's path, with its converter
+    key: str = "key:row_id"
+    #: cuts a page out of the rows
+    cut: Callable[..., Sequence[Any]] = pagination.unordered
+    list_methods: tuple[str, ...] = LIST_METHODS
+    detail_methods: tuple[str, ...] = DETAIL_METHODS
+    #: see :class:`View`; of the list and of the detail
+    options_fail: tuple[bool, bool] = (False, False)
+    head_fails: bool = False
+
+    def views(self) -> Iterator[View]:
+        """The list's route and the detail's."""
+        yield View(
+            f"/{self.name}",
+            f"{self.title} List",
+            self._list,
+            self.list_methods,
+            self.filters,
+            self.options_fail[0],
+            self.head_fails,
+        )
+        yield View(
+            f"/{self.name}/<{self.key}>",
+            f"{self.title} Detail",
+            self._read,
+            self.detail_methods,
+            options_fail=self.options_fail[1],
+        )
+
+    def _list(self, call: ApiRequest) -> Any:
+        rows = self.select(call.db, call.args)
+        return call.paginate(rows, lambda row: self.row(call.db, row, call.link), self.cut)
+
+    def _read(self, call: ApiRequest, **keys: Any) -> Any:
+        (key,) = keys.values()
+        row = self.find(call.db, key) if self.find else call.db.row(self.name, key)
+        if row is None:
+            raise not_found(self.model or self.title.replace(" ", ""))
+        return (self.detail or self.row)(call.db, row, call.link)
+
+
+def unchanged(db: DemoDatabase, row: Row, link: Link) -> Row:
+    """Return a row of a table, which is JSON already."""
+    return row
