@@ -20,12 +20,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from flask import Flask, Response, request
-from werkzeug.http import (
-    http_date,
-    is_resource_modified,
-    parse_if_range_header,
-    parse_range_header,
-)
+from werkzeug.http import http_date, is_resource_modified, parse_if_range_header, parse_range_header
 from werkzeug.routing import PathConverter
 
 from onefs.demo import directory_listings

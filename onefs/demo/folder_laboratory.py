@@ -19,7 +19,7 @@ from onefs import alf
 from onefs.demo import alyx_rows, check_not_inside_lab, demo_identity
 from onefs.demo.digests import Digests
 from onefs.demo.folder_scan import Scan, ScannedFile, ScannedSession, files_below, is_inside
-from onefs.demo.records import DatasetRecord, Login, SessionRecord
+from onefs.demo.records import DatasetRecord, Login, SessionRecord, Source
 from onefs.errors import UsageError
 
 #: seconds for which the list of sessions is valid
@@ -34,7 +34,7 @@ _PROBE = re.compile(r"(?:alf|raw_ephys_data)/(probe[^/]*)/")
 Tables = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-class FolderLaboratory:
+class FolderLaboratory(Source):
     """A Source over a folder. Sizes, dates and md5 sums are the files' own.
 
     Ids derive from the path relative to the folder, so that a restart serves the same laboratory.
@@ -107,10 +107,6 @@ class FolderLaboratory:
             if any(dataset_id in self._ids(file.path, file.stat) for file in files):
                 return next((row for row in self.datasets(eid) if row.id == dataset_id), None)
         return None
-
-    def aggregates(self) -> Sequence[DatasetRecord]:
-        """See :class:`onefs.demo.records.Source`."""
-        return ()
 
     def file(self, path: str) -> Path | bytes | None:
         """See :class:`onefs.demo.records.Source`."""

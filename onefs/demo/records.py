@@ -107,7 +107,8 @@ class Source(Protocol):
         """Return one dataset by its UUID, None for an unknown one."""
 
     def aggregates(self) -> Sequence[DatasetRecord]:
-        """Return the datasets that belong to no session."""
+        """Return the datasets that belong to no session; none by default."""
+        return ()
 
     def file(self, path: str) -> Path | bytes | None:
         """Return the file that the file server has at ``path`` (decoded, starting with ``/``,

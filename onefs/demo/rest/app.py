@@ -177,11 +177,7 @@ def _options(view: View) -> dict[str, Any]:
         "name": view.title,
         "description": "",
         "renders": ["application/json", "text/html"],
-        "parses": [
-            "application/json",
-            "application/x-www-form-urlencoded",
-            "multipart/form-data",
-        ],
+        "parses": ["application/json", "application/x-www-form-urlencoded", "multipart/form-data"],
     }
 
 

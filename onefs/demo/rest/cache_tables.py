@@ -10,7 +10,7 @@ import io
 import json
 import threading
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import PurePosixPath
@@ -26,6 +26,17 @@ from onefs.demo.rest.request import ApiRequest
 
 _MIN_API_VERSION = "2.10"
 _QC = ("NOT_SET", "PASS", "WARNING", "FAIL", "CRITICAL")
+#: kind of a column -> its types in pandas and numpy
+_PANDAS_TYPES = {
+    "string": ("unicode", "object"),
+    "date32": ("date", "object"),
+    "uint16": ("uint16", "uint16"),
+    "uint64": ("uint64", "UInt64"),
+    "bool_": ("bool", "bool"),
+    "category": ("categorical", "int8"),
+}
+#: a column of a table: name, kind (a type of pyarrow, or ``category``), values
+Column = tuple[str, str, list[Any]]
 #: names of the repositories whose datasets are in the tables
 _SERVERS = ("flatiron", "aws")
 
@@ -126,13 +137,9 @@ def cache_views() -> Iterator[View]:
         headers = {"Content-Disposition": 'inline; filename="cache.zip"'}
         return Response(tables.zip(call.db), 200, headers, content_type="application/zip")
 
-    routes: Sequence[tuple[str, str, Callable[..., Any]]] = (
-        ("/cache/info/", "Cache Version", info),
-        (r"/cache/info/<word:tag>/", "Cache Version", info_of_tag),
-        ("/cache.zip", "Cache Download", archive),
-    )
-    for rule, title, get in routes:
-        yield View(rule, title, get, READ_METHODS)
+    yield View("/cache/info/", "Cache Version", info, READ_METHODS)
+    yield View("/cache/info/<word:tag>/", "Cache Version", info_of_tag, READ_METHODS)
+    yield View("/cache.zip", "Cache Download", archive, READ_METHODS)
 
 
 def _is_listed(dataset: DatasetRecord, tag: str | None) -> bool:
@@ -140,7 +147,7 @@ def _is_listed(dataset: DatasetRecord, tag: str | None) -> bool:
     return on_server and (tag is None or tag in dataset.tags)
 
 
-def _session_columns(sessions: Sequence[SessionRecord]) -> list[tuple[str, str, list[Any]]]:
+def _session_columns(sessions: Sequence[SessionRecord]) -> list[Column]:
     return [
         ("id", "string", [s.eid for s in sessions]),
         ("lab", "string", [s.lab for s in sessions]),
@@ -152,7 +159,7 @@ def _session_columns(sessions: Sequence[SessionRecord]) -> list[tuple[str, str, 
     ]
 
 
-def _dataset_columns(datasets: Sequence[DatasetRecord]) -> list[tuple[str, str, list[Any]]]:
+def _dataset_columns(datasets: Sequence[DatasetRecord]) -> list[Column]:
     return [
         ("eid", "string", [d.eid for d in datasets]),
         ("id", "string", [d.id for d in datasets]),
@@ -170,9 +177,7 @@ def _relative(dataset: DatasetRecord) -> str:
     return str(PurePosixPath(dataset.collection, revision, dataset.name))
 
 
-def _parquet(
-    columns: Sequence[tuple[str, str, list[Any]]], index: list[str], info: dict[str, Any]
-) -> bytes:
+def _parquet(columns: Sequence[Column], index: list[str], info: dict[str, Any]) -> bytes:
     """Return a Parquet file as pandas would write it, with ONE's own metadata.
 
     Raises ModuleNotFoundError without pyarrow.
@@ -197,20 +202,15 @@ def _parquet(
     return buffer.getvalue()
 
 
-def _notes(columns: Sequence[tuple[str, str, list[Any]]]) -> list[dict[str, Any]]:
-    types = {
-        "string": ("unicode", "object"),
-        "date32": ("date", "object"),
-        "uint16": ("uint16", "uint16"),
-        "uint64": ("uint64", "UInt64"),
-        "bool_": ("bool", "bool"),
-        "category": ("categorical", "int8"),
-    }
-    notes = []
-    for name, kind, _ in columns:
-        note: dict[str, Any] = {"name": name, "field_name": name, "metadata": None}
-        note["pandas_type"], note["numpy_type"] = types[kind]
-        if kind == "category":
-            note["metadata"] = {"num_categories": len(_QC), "ordered": True}
-        notes.append(note)
-    return notes
+def _notes(columns: Sequence[Column]) -> list[dict[str, Any]]:
+    categories = {"num_categories": len(_QC), "ordered": True}
+    return [
+        {
+            "name": name,
+            "field_name": name,
+            "metadata": categories if kind == "category" else None,
+            "pandas_type": _PANDAS_TYPES[kind][0],
+            "numpy_type": _PANDAS_TYPES[kind][1],
+        }
+        for name, kind, _ in columns
+    ]

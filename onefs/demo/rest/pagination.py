@@ -36,11 +36,7 @@ def page_of(args: Mapping[str, str]) -> PageRequest:
 
 
 def envelope(
-    page: PageRequest,
-    count: int,
-    rows: Sequence[Any],
-    url: str,
-    args: Mapping[str, Sequence[str]],
+    page: PageRequest, count: int, rows: Sequence[Any], url: str, args: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
     """Return ``count, next, previous, results``; links are absolute and repeat the query."""
     after, before = page.offset + page.limit, page.offset - page.limit

@@ -8,13 +8,7 @@ from functools import partial
 from onefs.demo.rest import brain_regions, query_values
 from onefs.demo.rest.database import DemoDatabase, Row
 from onefs.demo.rest.errors import failure
-from onefs.demo.rest.filters import (
-    Filter,
-    choice_filter,
-    lookup_filter,
-    never,
-    select_rows,
-)
+from onefs.demo.rest.filters import Filter, choice_filter, lookup_filter, never, select_rows
 from onefs.demo.rest.lookups import Test
 from onefs.demo.rest.session_filters import select_sessions
 

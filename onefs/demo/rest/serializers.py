@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from onefs.demo.records import DatasetRecord, FileRecord, SessionRecord
@@ -13,113 +14,74 @@ from onefs.demo.rest.query_values import QC
 #: returns the address of a path of the server
 Link = Callable[[str], str]
 #: keys of a session's detail that a Source need not have
-_RELATED = ("wateradmin_session_related", "probe_insertion", "field_of_view", "notes")
+_RELATED = ("wateradmin_session_related", "field_of_view", "notes")
 
 
 def session_row(_: DemoDatabase, session: SessionRecord, link: Link) -> dict[str, Any]:
     """Return a row of ``/sessions``."""
+    columns = ("subject", "start_time", "number", "lab", "projects", "task_protocol")
     return {
         "id": session.eid,
-        "subject": session.subject,
-        "start_time": session.start_time,
-        "number": session.number,
-        "lab": session.lab,
-        "projects": list(session.projects),
+        **_columns(session, *columns),
         "url": link(f"/sessions/{session.eid}"),
-        "task_protocol": session.task_protocol,
     }
 
 
 def session_detail(db: DemoDatabase, session: SessionRecord, link: Link) -> dict[str, Any]:
     """Return ``/sessions/{eid}``, with the datasets that exist on a server."""
-    parent = session.parent_session
-    datasets = [d for d in db.datasets(session.eid) if db.reachable(d)]
-    related: dict[str, Any] = {name: session.related.get(name, []) for name in _RELATED}
-    if not related["probe_insertion"]:
-        related["probe_insertion"] = [
-            insertion_row(db, row, link)
-            for row in db.table("insertions")
-            if row.get("session") == session.eid
-        ]
+    row = _columns(session)
+    eid, parent, related = row.pop("eid"), row.pop("parent_session"), row.pop("related")
+    datasets = [d for d in db.datasets(eid) if db.reachable(d)]
+    probes = [row for row in db.table("insertions") if row.get("session") == eid]
     return {
-        "subject": session.subject,
-        "users": list(session.users),
-        "location": session.location,
-        "procedures": list(session.procedures),
-        "lab": session.lab,
-        "projects": list(session.projects),
-        "type": session.type,
-        "task_protocol": session.task_protocol,
-        "number": session.number,
-        "start_time": session.start_time,
-        "end_time": session.end_time,
-        "narrative": session.narrative,
+        **row,
+        "id": eid,
+        "url": link(f"/sessions/{eid}"),
         "parent_session": link(f"/sessions/{parent}") if parent else None,
-        "n_correct_trials": session.n_correct_trials,
-        "n_trials": session.n_trials,
-        "url": link(f"/sessions/{session.eid}"),
-        "extended_qc": session.extended_qc,
-        "qc": session.qc,
         "data_dataset_session_related": [_dataset_of_session(db, d, link) for d in datasets],
-        "auto_datetime": session.auto_datetime,
-        "id": session.eid,
-        "json": session.json,
-        **related,
+        **{name: related.get(name, []) for name in _RELATED},
+        "probe_insertion": related.get("probe_insertion")
+        or [insertion_row(db, probe, link) for probe in probes],
     }
+
+
+def _columns(record: SessionRecord | DatasetRecord, *names: str) -> dict[str, Any]:
+    """The named fields of a record, all of them without names."""
+    names = names or tuple(field.name for field in fields(record))
+    return {name: getattr(record, name) for name in names}
 
 
 def _dataset_of_session(db: DemoDatabase, dataset: DatasetRecord, link: Link) -> dict[str, Any]:
     """Unlike a row of ``/datasets`` it has the revision's UUID, and the default as a text."""
-    revision = db.revision(dataset.revision)
+    columns = ("id", "name", "dataset_type", "file_size", "hash", "version", "collection", "qc")
     return {
-        "id": dataset.id,
-        "name": dataset.name,
-        "dataset_type": dataset.dataset_type,
+        **_columns(dataset, *columns),
         "data_url": db.best_url(dataset),
         "url": link(f"/datasets/{dataset.id}"),
-        "file_size": dataset.file_size,
-        "hash": dataset.hash,
-        "version": dataset.version,
-        "collection": dataset.collection,
-        "revision": revision.get("id", ""),
+        "revision": db.revision(dataset.revision).get("id", ""),
         "default_revision": str(dataset.default_dataset),
-        "qc": dataset.qc,
-    }
-
-
-def dataset_detail(db: DemoDatabase, dataset: DatasetRecord, link: Link) -> dict[str, Any]:
-    """Return ``/datasets/{id}``."""
-    session = db.session(dataset.eid)
-    number = dataset.experiment_number
-    if number is None and session is not None:
-        number = session.number
-    return {
-        "url": link(f"/datasets/{dataset.id}"),
-        "name": dataset.name,
-        "created_by": dataset.created_by,
-        "created_datetime": dataset.created_datetime,
-        "dataset_type": dataset.dataset_type,
-        "data_format": dataset.data_format,
-        "collection": dataset.collection,
-        "session": link(f"/sessions/{dataset.eid}") if dataset.eid else None,
-        "file_size": dataset.file_size,
-        "hash": dataset.hash,
-        "version": dataset.version,
-        "experiment_number": number,
-        "file_records": [_file_of_dataset(db, dataset, r) for r in dataset.file_records],
-        "auto_datetime": dataset.auto_datetime,
-        "revision": dataset.revision,
-        "default_dataset": dataset.default_dataset,
-        "tags": list(dataset.tags),
-        "qc": dataset.qc,
-        "json": dataset.json,
     }
 
 
 def dataset_row(db: DemoDatabase, dataset: DatasetRecord, link: Link) -> dict[str, Any]:
-    """Return a row of ``/datasets``: the detail and two more keys."""
-    row = dataset_detail(db, dataset, link)
-    return {**row, "protected": dataset.protected, "public": dataset.public}
+    """Return a row of ``/datasets``."""
+    row = _columns(dataset)
+    dataset_id, eid = row.pop("id"), row.pop("eid")
+    session = db.session(eid)
+    if row["experiment_number"] is None and session is not None:
+        row["experiment_number"] = session.number
+    return {
+        **row,
+        "url": link(f"/datasets/{dataset_id}"),
+        "session": link(f"/sessions/{eid}") if eid else None,
+        "file_records": [_file_of_dataset(db, dataset, r) for r in dataset.file_records],
+    }
+
+
+def dataset_detail(db: DemoDatabase, dataset: DatasetRecord, link: Link) -> dict[str, Any]:
+    """Return ``/datasets/{id}``: the row of the list without two columns."""
+    row = dataset_row(db, dataset, link)
+    return {name: value for name, value in row.items() if name not in ("protected", "public")}
 
 
 def _file_of_dataset(

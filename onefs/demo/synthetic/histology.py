@@ -48,12 +48,7 @@ _X, _Y, _TIP, _SURFACE = -2243, -2000, -4200, -200
 _SITES = 384
 #: every such site is a channel in the database
 _CHANNEL_STEP = 8
-_PROVENANCES = (
-    "Ephys aligned histology track",
-    "Histology track",
-    "Micro-manipulator",
-    "Planned",
-)
+_PROVENANCES = ("Ephys aligned histology track", "Histology track", "Micro-manipulator", "Planned")
 ALIGNMENT = "2021-03-01T10:00:00_anne"
 
 Array = NDArray[Any]

@@ -10,7 +10,7 @@ from typing import Any
 from cachetools import LRUCache
 
 from onefs.demo import alyx_rows
-from onefs.demo.records import DatasetRecord, SessionRecord
+from onefs.demo.records import DatasetRecord, SessionRecord, Source
 from onefs.demo.synthetic.dataset_rows import dataset_rows
 from onefs.demo.synthetic.plan import all_sessions
 from onefs.demo.synthetic.session_rows import (
@@ -27,7 +27,7 @@ from onefs.demo.synthetic.tables import make_tables
 CONTENT_CACHE_BYTES = 96 * 2**20
 
 
-class SyntheticLaboratory:
+class SyntheticLaboratory(Source):
     """A laboratory of four labs and 50 invented sessions; the same after each restart.
 
     The arrays of a session are computed when its datasets are first listed or read; sizes and md5
@@ -69,10 +69,6 @@ class SyntheticLaboratory:
         """See :class:`onefs.demo.records.Source`."""
         eid, _ = self._paths.get(dataset_id, ("", ""))
         return next((row for row in self.datasets(eid) if row.id == dataset_id), None)
-
-    def aggregates(self) -> Sequence[DatasetRecord]:
-        """See :class:`onefs.demo.records.Source`."""
-        return ()
 
     def file(self, path: str) -> Path | bytes | None:
         """See :class:`onefs.demo.records.Source`."""
