@@ -122,15 +122,15 @@ def dataset_record(identity: str, lab: str, relative_path: str, **columns: Any) 
 
 def repository_rows(labs: Iterable[str], timezones: Mapping[str, str]) -> list[Row]:
     """Return ``/data-repository``: for each lab one that FlatIron serves and a personal one."""
-    rows: list[Row] = []
-    for lab in labs:
-        zone = timezones.get(lab, "UTC")
-        rows.append(_repository(lab, zone, flatiron_repository(lab), personal=False))
-        rows.append(_repository(lab, zone, f"{lab}_SR", personal=True))
-    return rows
+    return [
+        _repository(lab, timezones.get(lab, "UTC"), personal=personal)
+        for lab in labs
+        for personal in (False, True)
+    ]
 
 
-def _repository(lab: str, zone: str, name: str, *, personal: bool) -> Row:
+def _repository(lab: str, zone: str, *, personal: bool) -> Row:
+    name = f"{lab}_SR" if personal else flatiron_repository(lab)
     return {
         "name": name,
         "timezone": zone,

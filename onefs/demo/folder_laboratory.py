@@ -41,7 +41,7 @@ class FolderLaboratory(Source):
     md5 sums are computed when a session's datasets are first listed and stored in ``state_dir``
     where one is given; those of large files are computed in the background and '' until then. A
     large file that has changed is a dataset with an id of its own until its md5 is known, so that
-    a client does not take its cached bytes of the old one for it. ``clock`` is in seconds.
+    a client does not use its cached bytes of the old version. ``clock`` is in seconds.
 
     A folder may be large and its disk slow. No request waits long: the folder is scanned again
     while the sessions of the last scan are served, and the names of types and revisions, which

@@ -2,7 +2,7 @@
 
 Werkzeug parses the requests and wsgiref writes the responses. Werkzeug's own responses close the
 connection after each request; Alyx and FlatIron keep theirs open, and so does this server.
-``docs/decisions/0003-embedded-server.md`` says why it is no other library's.
+``docs/decisions/0003-embedded-server.md`` gives the reasons against other libraries.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ class _Server(socketserver.ThreadingTCPServer):
         """Ignore a connection that the client has closed."""
 
     def stop(self) -> None:
-        """Close the port and every connection, idle or busy. Needs ``serve_forever`` to run."""
+        """Close the port and every connection, idle or busy. ``serve_forever`` must be running."""
         # the event loop wakes up when its port accepts no more
         self.socket.shutdown(socket.SHUT_RDWR)
         self.shutdown()

@@ -12,7 +12,7 @@ SESSION = "lab/Subjects/mouse/2020-01-01/001"
 
 
 def put(root: Path, path: str, content: bytes = b"0123456789") -> Path:
-    """A file of ``content`` at ``path`` below ``root``."""
+    """Write a file of ``content`` at ``path`` below ``root``."""
     target = root / path
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
@@ -20,19 +20,19 @@ def put(root: Path, path: str, content: bytes = b"0123456789") -> Path:
 
 
 def all_rows(laboratory: FolderLaboratory) -> list[DatasetRecord]:
-    """The datasets of every session."""
+    """Return the datasets of every session."""
     return [row for s in laboratory.sessions() for row in laboratory.datasets(s.eid)]
 
 
 def path_in_session(row: DatasetRecord) -> str:
-    """A dataset's path from its session folder on."""
+    """Return a dataset's path from its session folder on."""
     return row.file_records[0].relative_path.split("/", 3)[3]
 
 
 def slow_disk(site: Path, folder: Path, seconds: float) -> dict[str, str]:
-    """An environment whose Python programs wait so long before they list ``folder``.
+    """Return an environment whose Python programs wait for ``seconds`` before they list ``folder``.
 
-    ``site`` is a new folder for what tells them; it has a file ``waits`` once one of them does.
+    ``site`` is a new folder for their start-up code; a file ``waits`` in it says that one waits.
     """
     return _disk(
         site,
@@ -43,9 +43,9 @@ def slow_disk(site: Path, folder: Path, seconds: float) -> dict[str, str]:
 
 
 def unreadable_disk(site: Path, name: str) -> dict[str, str]:
-    """An environment whose Python programs, root's too, may not list a folder of that name.
+    """Return an environment whose Python programs, root's too, cannot list a folder of that name.
 
-    ``site`` is an empty folder for what tells them.
+    ``site`` is a new folder for their start-up code.
     """
     return _disk(
         site,
@@ -55,7 +55,7 @@ def unreadable_disk(site: Path, name: str) -> dict[str, str]:
 
 
 def _disk(site: Path, before: str) -> dict[str, str]:
-    """Python programs do ``before`` when they list ``path``."""
+    """Return an environment whose Python programs run ``before`` when they list ``path``."""
     site.mkdir()
     (site / "sitecustomize.py").write_text(
         "import errno, os, time\n"
@@ -65,5 +65,5 @@ def _disk(site: Path, before: str) -> dict[str, str]:
         "    return _scan(path)\n"
         "os.scandir = scandir\n"
     )
-    known = os.environ.get("PYTHONPATH", "")
-    return {"PYTHONPATH": f"{site}{os.pathsep}{known}"}
+    others = os.environ.get("PYTHONPATH", "")
+    return {"PYTHONPATH": f"{site}{os.pathsep}{others}"}

@@ -1,4 +1,4 @@
-"""Real servers for the contract tests, and requests that change nothing on their way."""
+"""Real servers for the contract tests, and requests that are sent unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-_TIMEOUT_S = 20
+#: longest time of one request
+_TIMEOUT_SECONDS = 20
 #: what a client leaves as it is in a path and query (RFC 3986's characters, and ``%``)
 _SAFE = "%/:=&?~#+!$,;'@()*[]"
 
@@ -24,12 +25,12 @@ class _Quiet(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log(self, type: str, message: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answered."""
+    """A server's response."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -38,7 +39,7 @@ class Answer:
 
 @contextlib.contextmanager
 def served(app: WSGIApplication) -> Iterator[str]:
-    """``app`` behind a port of the loopback interface: its address without trailing slash."""
+    """Serve ``app`` on a port of the loopback interface; yield its address, no trailing slash."""
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -46,15 +47,17 @@ def served(app: WSGIApplication) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
-        thread.join(_TIMEOUT_S)
+        thread.join(_TIMEOUT_SECONDS)
         server.server_close()
 
 
 def ask(
     address: str, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
 ) -> Answer:
-    """One request with exactly these headers (and a Host, if they have none)."""
-    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=_TIMEOUT_S)
+    """Send one request with exactly these headers (and a Host, if they have none)."""
+    connection = http.client.HTTPConnection(
+        address.removeprefix("http://"), timeout=_TIMEOUT_SECONDS
+    )
     try:
         has_host = any(name.lower() == "host" for name in headers)
         connection.putrequest(

@@ -1,4 +1,4 @@
-"""How an answer of ours is held against a recorded one: what must be equal, and what may differ."""
+"""Comparison of a response with a recorded one: what must be equal, and what may differ."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ _SORTED_BY = {"/sessions": "start_time"}
 def differences(
     recorded: Mapping[str, Any], answer: Answer, everything: Callable[[], set[str]]
 ) -> list[str]:
-    """What is wrong with ``answer``, in words; addresses in it are those of the recording.
+    """Return the faults of ``answer`` in words; its addresses must be those of the recording.
 
-    ``everything`` gives the ids of all rows that the same search finds here.
+    ``everything`` returns the ids of all rows that the same search finds on our server.
     """
-    found = list(_envelope_differences(recorded, answer))
+    faults = list(_envelope_differences(recorded, answer))
     expected = recorded["body"]
-    if recorded["method"] == "HEAD" or found:
-        return found
+    if recorded["method"] == "HEAD" or faults:
+        return faults
     if not isinstance(expected, dict):
-        return found + list(_text_differences(expected or "", answer.content.decode()))
+        return faults + list(_text_differences(expected or "", answer.content.decode()))
     if expected.get("_binary"):
-        return found
+        return faults
     body = json.loads(answer.content)
     if recorded["status"] >= 400:
-        return found + _unequal("body", _steady(expected), _steady(body))
+        return faults + _unequal("body", _steady(expected), _steady(body))
     if recorded["method"] == "OPTIONS":
         kept = ("name", "renders")
-        return found + _unequal("body", {k: expected[k] for k in kept}, {k: body[k] for k in kept})
+        return faults + _unequal("body", {k: expected[k] for k in kept}, {k: body[k] for k in kept})
     if "results" in expected:
-        return found + list(_list_differences(recorded, body, everything))
-    return found + list(_detail_differences(recorded["path"], expected, body))
+        return faults + list(_list_differences(recorded, body, everything))
+    return faults + list(_detail_differences(recorded["path"], expected, body))
 
 
 def _envelope_differences(recorded: Mapping[str, Any], answer: Answer) -> Iterator[str]:
@@ -63,7 +63,7 @@ def _envelope_differences(recorded: Mapping[str, Any], answer: Answer) -> Iterat
 
 
 def _text_differences(expected: str, text: str) -> Iterator[str]:
-    """Pages: the title is what they are known by; Django's error pages are equal."""
+    """Pages must have the same title; Django's error pages are equal."""
     title = re.compile(r"<title>(.*?)</title>")
     yield from _unequal("title", title.findall(expected), title.findall(text))
     if "<title>" not in expected or "doctype html" in expected[:20]:
@@ -81,19 +81,19 @@ def _list_differences(
     yield from _unequal("next", _link(expected["next"]), _link(body["next"]))
     yield from _unequal("previous", _link(expected["previous"]), _link(body["previous"]))
     yield from _unequal("rows", recorded.get("rows_sent", len(rows)), len(shown))
-    wanted, given = [_key(row) for row in rows], [_key(row) for row in shown]
+    expected_ids, ids = [_key(row) for row in rows], [_key(row) for row in shown]
     is_whole = len(rows) == expected["count"]
     if is_whole:
-        yield from _unequal("ids", sorted(wanted), sorted(given))
-    elif not set(wanted) <= (all_ids := everything()):
-        yield f"the search here does not find {set(wanted) - all_ids}"
+        yield from _unequal("ids", sorted(expected_ids), sorted(ids))
+    elif not set(expected_ids) <= (all_ids := everything()):
+        yield f"the search does not find {set(expected_ids) - all_ids}"
     sort_key = _SORTED_BY.get(endpoint)
     if sort_key is not None:
         times = [[row[sort_key] for row in page] for page in (rows, shown)]
         yield from _unequal("order", *times)
         if len(set(times[0])) == len(times[0]):
-            yield from _unequal("order of ids", wanted, given)
-    known = {**_known_rows(endpoint), **dict(zip(wanted, rows, strict=True))}
+            yield from _unequal("order of ids", expected_ids, ids)
+    known = {**_known_rows(endpoint), **dict(zip(expected_ids, rows, strict=True))}
     for row in shown:
         yield from _row_differences(known.get(_key(row)), rows, row)
 
@@ -101,7 +101,7 @@ def _list_differences(
 def _row_differences(
     known: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]
 ) -> Iterator[str]:
-    """A row that is recorded anywhere is equal; another has the keys and types of its like."""
+    """A row with a recording must equal it; another must have the keys and types of some row."""
     if known is not None:
         for name in known.keys() | row.keys():
             ours, theirs = row.get(name, "absent"), known.get(name, "absent")
@@ -125,7 +125,7 @@ def _detail_differences(
         yield from _unequal("shape", _shape(expected), _shape(body))
         return
     yield from _unequal("keys", set(expected), set(body))
-    # the server's own date of the last change is no part of the contract
+    # the server's own date of the last change is not part of the contract
     for name in (expected.keys() & body.keys()) - {"auto_datetime"}:
         yield from _unequal(name, _canonical(expected[name]), _canonical(body[name]))
 
@@ -139,7 +139,7 @@ def _known_rows(endpoint: str) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _key(row: Mapping[str, Any]) -> str:
-    """What a row is known by: Alyx's key is not in every row."""
+    """Return a row's identifier: Alyx's key is not in every row."""
     address = row.get("url")
     key: str = row.get("id") or (address[-36:] if address else row.get("name") or row["username"])
     return key
@@ -161,7 +161,7 @@ def _steady(body: Any) -> Any:
 
 
 def _canonical(value: Any) -> Any:
-    """``value`` with its lists sorted: Alyx's own order of related rows is arbitrary."""
+    """Return ``value`` with its lists sorted: Alyx's order of related rows is arbitrary."""
     if isinstance(value, dict):
         return {name: _canonical(item) for name, item in value.items()}
     if isinstance(value, list):
@@ -171,7 +171,7 @@ def _canonical(value: Any) -> Any:
 
 
 def _shape(value: Any) -> Any:
-    """Keys and types, recursively; of a list those of its first item."""
+    """Return keys and types, recursively; of a list those of its first item."""
     if isinstance(value, dict):
         return {name: _shape(item) for name, item in value.items()}
     if isinstance(value, list):
@@ -179,7 +179,7 @@ def _shape(value: Any) -> Any:
     return type(value).__name__
 
 
-def _unequal(what: str, expected: Any, found: Any) -> list[str]:
-    if expected == found:
+def _unequal(what: str, expected: Any, actual: Any) -> list[str]:
+    if expected == actual:
         return []
-    return [f"{what}: recorded {str(expected)[:300]}, here {str(found)[:300]}"]
+    return [f"{what}: recorded {str(expected)[:300]}, here {str(actual)[:300]}"]

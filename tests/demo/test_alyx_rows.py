@@ -35,12 +35,12 @@ NAMES = st.text(
 
 
 @given(st.lists(NAMES, min_size=1, max_size=3), st.sampled_from(["", f".{OTHER}"]))
-def test_a_path_is_found_again_without_its_uuid(parts: list[str], ending: str) -> None:
+def test_a_path_is_restored_without_its_uuid(parts: list[str], ending: str) -> None:
     path = "/".join(parts) + ending
     assert (path, KEY) in list(alyx_rows.without_uuid(alyx_rows.with_uuid(path, KEY)))
 
 
-def test_a_name_without_uuid_is_nothing() -> None:
+def test_a_name_without_uuid_has_no_reading() -> None:
     assert list(alyx_rows.without_uuid("/alf/spikes.times.npy")) == []
     assert list(alyx_rows.without_uuid(f"/alf/{KEY}")) == []
 

@@ -1,4 +1,4 @@
-"""The REST server against what a real Alyx answered to the same requests."""
+"""The REST server against a real Alyx's responses to the same requests."""
 
 from __future__ import annotations
 
@@ -55,28 +55,30 @@ def _extra() -> list[RecordingEntry]:
 
 @dataclass(frozen=True)
 class Laboratory:
-    """A running server and the tokens that it gave."""
+    """A running server and its tokens by user."""
 
     address: str
     tokens: Mapping[str, str]
 
     def ask(self, recorded: Mapping[str, Any], path: str | None = None) -> Answer:
-        """A recorded request made again; the answer's addresses are those of the recording."""
+        """Repeat a recorded request; addresses in the response are those of the recording."""
         headers = dict(recorded["request_headers"])
         headers.pop("Content-Length", None)
         for name, value in headers.items():
             for token, user in _USERS.items():
                 headers[name] = value = value.replace(token, self.tokens[user])
-        given = recorded.get("request_body")
+        request_body = recorded.get("request_body")
         body = None
-        if given is not None:
-            body = (given if isinstance(given, str) else json.dumps(given)).encode()
+        if request_body is not None:
+            body = (
+                request_body if isinstance(request_body, str) else json.dumps(request_body)
+            ).encode()
             headers["Content-Length"] = str(len(body))
         answer = ask(self.address, recorded["method"], path or recorded["path"], headers, body)
-        here = self.address.removeprefix("http://")
+        own_host = self.address.removeprefix("http://")
         content = answer.content
         if answer.headers.get_content_type() in ("application/json", "text/html"):
-            content = content.replace(here.encode(), ALYX.removeprefix("http://").encode())
+            content = content.replace(own_host.encode(), ALYX.removeprefix("http://").encode())
         return replace(answer, content=content)
 
 
@@ -102,20 +104,20 @@ def _laboratory(
 
 @pytest.fixture(scope="module")
 def laboratory() -> Iterator[Laboratory]:
-    with _laboratory() as found:
-        yield found
+    with _laboratory() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def laboratory_with_empty_session() -> Iterator[Laboratory]:
-    with _laboratory(empty_session=True) as found:
-        yield found
+    with _laboratory(empty_session=True) as server:
+        yield server
 
 
 @pytest.fixture
 def throttled_laboratory() -> Iterator[Laboratory]:
-    with _laboratory(throttle=1) as found:
-        yield found
+    with _laboratory(throttle=1) as server:
+        yield server
 
 
 def test_every_recording_is_replayed_or_listed_with_a_reason() -> None:
@@ -150,13 +152,13 @@ def test_answer_equals_the_recording(
 
 
 def _all_ids(server: Laboratory, recorded: Mapping[str, Any]) -> set[str]:
-    """The ids that a search finds. Pages overlap by more than the server ever shifts one."""
+    """Return the ids that a search finds. Pages overlap by more than the server shifts them."""
     parts = urlsplit(recorded["path"])
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    found: set[str] = set()
+    ids: set[str] = set()
     for offset in range(0, max(1, recorded["body"]["count"]), 400):
         page = urlencode({**query, "limit": 1000, "offset": offset})
         answer = server.ask({**recorded, "method": "GET"}, f"{parts.path}?{page}")
         rows = json.loads(answer.content)["results"]
-        found |= {row.get("id") or row.get("url", "")[-36:] or row["name"] for row in rows}
-    return found
+        ids |= {row.get("id") or row.get("url", "")[-36:] or row["name"] for row in rows}
+    return ids

@@ -1,8 +1,8 @@
-"""The file server against what nginx answered to the same requests.
+"""The file server against nginx's responses to the same requests.
 
-The recorded files' bytes are not kept: files of the same length stand in for them, so lengths are
+The recordings lack the files' bytes: files of the same length replace them, so lengths are
 compared and not contents. Dates and entity tags differ too: requests that quote a recorded one
-quote that of the file here.
+quote that of the local file.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _HEAD = "nginx/head_200.json"
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder: Path = tmp_path_factory.mktemp("large")
     source = RecordedSource(as_recorded=True, folder=folder)
-    with served(create_app(source, LOGIN)) as found:
-        yield found
+    with served(create_app(source, LOGIN)) as base:
+        yield base
 
 
 def _ask(address: str, recorded: Mapping[str, Any]) -> Answer:
@@ -46,8 +46,8 @@ def _ask(address: str, recorded: Mapping[str, Any]) -> Answer:
         for known in _BOTH:
             if headers.get(name) == record(_HEAD)["headers"][known]:
                 headers[name] = current[known]
-    given = recorded.get("request_body")
-    body = given.encode() if given else None
+    request_body = recorded.get("request_body")
+    body = request_body.encode() if request_body else None
     if recorded["method"] in ("POST", "OPTIONS"):
         headers["Content-Length"] = str(len(body or b""))
     return ask(address, recorded["method"], recorded["path"], headers, body)

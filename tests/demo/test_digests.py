@@ -1,4 +1,4 @@
-"""md5 sums: computed once, kept over a restart, and never those of another file."""
+"""md5 sums: computed once, stored over a restart, and never those of another file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DIGEST = hashlib.md5(b"content").hexdigest()
 
 
 def old_file(path: Path, content: bytes = b"content") -> Path:
-    """A file that was not written just now: only such are remembered."""
+    """Create a file that was not written just now: only the md5 of such a file is stored."""
     path.write_bytes(content)
     os.utime(path, ns=(10**18, 10**18))
     time.sleep(2 * _TIMESTAMP_TICK_NANOSECONDS / 1e9)
@@ -28,9 +28,9 @@ def test_a_restart_does_not_hash_again(tmp_path: Path) -> None:
     file, database = old_file(tmp_path / "file"), tmp_path / "state/md5.sqlite"
     assert Digests(database).md5(file, file.stat()) == DIGEST
     with sqlite3.connect(database) as connection:
-        connection.execute("UPDATE digests SET md5 = 'as kept'")
+        connection.execute("UPDATE digests SET md5 = 'as stored'")
     connection.close()
-    assert Digests(database).md5(file, file.stat()) == "as kept"
+    assert Digests(database).md5(file, file.stat()) == "as stored"
     assert Digests().md5(file, file.stat()) == DIGEST
 
 
@@ -48,15 +48,15 @@ def test_any_sign_of_change_counts(tmp_path: Path) -> None:
     assert digests.md5(file, file.stat()) == hashlib.md5(b"conTENT").hexdigest(), "same mtime"
 
 
-def test_a_file_that_was_just_written_is_not_remembered(
+def test_the_md5_of_a_file_that_was_just_written_is_not_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may change again within the same tick of the file system's clock."""
+    """It may change restarted within the same tick of the file system's clock."""
     file = tmp_path / "file"
     file.write_bytes(b"content")
     stat = file.stat()
     digests = Digests()
-    # also on a machine that is slow to come to the next line
+    # also on a machine that is slow to reach the next line
     monkeypatch.setattr("onefs.demo.digests._TIMESTAMP_TICK_NANOSECONDS", 60 * 10**9)
     assert digests.md5(file, stat) == DIGEST
     file.write_bytes(b"CONTENT")
@@ -81,20 +81,20 @@ def test_large_files_are_hashed_in_the_background(tmp_path: Path) -> None:
     assert digests.md5(file, file.stat()) == hashlib.md5(bytes(3 * 2**20)).hexdigest()
 
 
-def test_a_large_file_that_has_changed_is_known_to_be_another(tmp_path: Path) -> None:
-    """Also after a restart, and when the one before was never hashed to its end."""
+def test_a_large_file_that_has_changed_counts_as_changed(tmp_path: Path) -> None:
+    """Also after a restart, and if the version before was never hashed to its end."""
     file, database = old_file(tmp_path / "file", bytes(2**20)), tmp_path / "md5.sqlite"
     first = Digests(database, large=2**10)
     first.md5(file, file.stat())
     assert not first.has_changed(file, file.stat())
     old_file(file, bytes(2**20 - 1) + b"1")
-    again = Digests(database, large=2**10)
-    assert again.has_changed(file, file.stat())
-    wait_until(lambda: again.md5(file, file.stat()))
-    assert not again.has_changed(file, file.stat())
+    restarted = Digests(database, large=2**10)
+    assert restarted.has_changed(file, file.stat())
+    wait_until(lambda: restarted.md5(file, file.stat()))
+    assert not restarted.has_changed(file, file.stat())
 
 
-def test_without_a_database_it_goes_on(tmp_path: Path) -> None:
+def test_hashing_works_without_a_database(tmp_path: Path) -> None:
     file = old_file(tmp_path / "file")
     broken = tmp_path / "md5.sqlite"
     broken.write_bytes(b"this is no database" * 100)

@@ -1,4 +1,4 @@
-"""The file server where the recordings say nothing: names, rates, files that change."""
+"""The file server beyond the recordings: names, rates, files that change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AUTH = (LOGIN.data_username, LOGIN.data_password)
 
 
 def address(servers: Servers, source: Source, name: str) -> str:
-    """The escaped address of the one dataset of that name."""
+    """Return the escaped address of the one dataset of that name."""
     rows = [row for s in source.sessions() for row in source.datasets(s.eid) if row.name == name]
     assert len(rows) == 1
     path = public_path("lab") + with_uuid(rows[0].file_records[0].relative_path, rows[0].id)
@@ -54,7 +54,7 @@ def test_any_name_is_served(tmp_path: Path, inside: str) -> None:
     assert (answer.status_code, answer.content) == (200, b"content")
 
 
-def test_a_cut_revision_is_a_listing(tmp_path: Path) -> None:
+def test_an_unescaped_revision_gets_a_listing(tmp_path: Path) -> None:
     put(tmp_path, f"{SESSION}/alf/#2020-08-31#/spikes.times.npy")
     source = FolderLaboratory(tmp_path)
     with Servers(source) as servers:
@@ -65,7 +65,7 @@ def test_a_cut_revision_is_a_listing(tmp_path: Path) -> None:
     assert "%232020-08-31%23/" in answer.text
 
 
-def test_several_ranges_come_as_parts(tmp_path: Path) -> None:
+def test_several_ranges_are_sent_as_parts(tmp_path: Path) -> None:
     put(tmp_path, f"{SESSION}/a.b.bin")
     source = FolderLaboratory(tmp_path)
     with Servers(source) as servers:
@@ -97,7 +97,7 @@ def test_a_changed_file_has_another_etag(tmp_path: Path) -> None:
 
 
 def test_a_file_that_shrinks_ends_the_connection(tmp_path: Path) -> None:
-    """A short body on a connection that stays open would be waited for without end."""
+    """A client would wait without end for the rest of a short body on an open connection."""
     size = 40 * 2**20
     file = put(tmp_path, f"{SESSION}/a.b.bin")
     os.truncate(file, size)
@@ -110,7 +110,7 @@ def test_a_file_that_shrinks_ends_the_connection(tmp_path: Path) -> None:
             _ = answer.content
 
 
-def test_descriptors_are_given_back(tmp_path: Path) -> None:
+def test_descriptors_are_closed(tmp_path: Path) -> None:
     put(tmp_path, f"{SESSION}/a.b.bin", bytes(2**21))
     source = FolderLaboratory(tmp_path)
     conditions = ({}, {"Range": "bytes=0-1"}, {"Range": "bytes=0-1,3-4"}, {"Range": "bytes=x"},
@@ -145,7 +145,7 @@ def test_the_rate_holds_for_each_connection(tmp_path: Path) -> None:
     assert end > 0.55, "small answers on the same connection count too"
 
 
-def test_a_slow_connection_flows_and_does_not_wait_for_the_end(tmp_path: Path) -> None:
+def test_a_slow_response_is_sent_in_small_pieces(tmp_path: Path) -> None:
     put(tmp_path, f"{SESSION}/a.b.bin", bytes(50_000))
     source = FolderLaboratory(tmp_path)
     with Servers(source, rate=500) as servers:  # 100 s for all of it
@@ -154,7 +154,7 @@ def test_a_slow_connection_flows_and_does_not_wait_for_the_end(tmp_path: Path) -
             assert next(answer.iter_content(500))
 
 
-def test_only_the_own_credentials_are_taken() -> None:
+def test_only_the_file_servers_own_credentials_are_accepted() -> None:
     source = SyntheticLaboratory()
     with Servers(source) as servers:
         url = f"{servers.data_url}/public/nothing"

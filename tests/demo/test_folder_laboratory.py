@@ -1,4 +1,4 @@
-"""A folder as a laboratory: what is a dataset, what it is called, and what happens on change."""
+"""A folder as a laboratory: its datasets, their names, and changes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.running import wait_until
 
 
 class Clock:
-    """Time as the test says."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -41,14 +41,14 @@ def test_every_regular_file_is_a_dataset(tmp_path: Path) -> None:
     put(tmp_path, f"{SESSION}/alf/empty.file.npy", b"")
     put(tmp_path, "lab/Subjects/mouse/stray.txt")
     os.mkfifo(tmp_path / SESSION / "pipe.a.npy")
-    found = {path_in_session(row): row for row in all_rows(FolderLaboratory(tmp_path))}
-    assert sorted(found) == [
+    rows = {path_in_session(row): row for row in all_rows(FolderLaboratory(tmp_path))}
+    assert sorted(rows) == [
         ".hidden", "alf/empty.file.npy", "alf/probe00/_ibl_trials.choice.npy", "notes.md"
     ]  # fmt: skip
-    trials = found["alf/probe00/_ibl_trials.choice.npy"]
+    trials = rows["alf/probe00/_ibl_trials.choice.npy"]
     assert (trials.collection, trials.dataset_type) == ("alf/probe00", "_ibl_trials.choice")
     assert (trials.file_size, trials.hash) == (3, hashlib.md5(b"abc").hexdigest())
-    assert found[".hidden"].dataset_type == found["notes.md"].dataset_type == "unknown"
+    assert rows[".hidden"].dataset_type == rows["notes.md"].dataset_type == "unknown"
 
 
 def test_dates_are_the_files_own_in_utc(tmp_path: Path) -> None:
@@ -60,12 +60,12 @@ def test_dates_are_the_files_own_in_utc(tmp_path: Path) -> None:
 
 
 def test_ids_are_those_of_the_path_and_survive_a_move(tmp_path: Path) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    put(here, f"{SESSION}/alf/a.b.npy")
-    first = FolderLaboratory(here)
+    old, new = tmp_path / "old", tmp_path / "new"
+    put(old, f"{SESSION}/alf/a.b.npy")
+    first = FolderLaboratory(old)
     before = first.sessions(), [row.id for row in all_rows(first)]
-    here.rename(there)
-    second = FolderLaboratory(there)
+    old.rename(new)
+    second = FolderLaboratory(new)
     assert (second.sessions(), [row.id for row in all_rows(second)]) == before
     assert before[1] == [alyx_rows.make_id(f"{SESSION}/alf/a.b.npy")]
     assert before[0][0].eid == alyx_rows.make_id(SESSION)
@@ -81,11 +81,11 @@ def test_only_the_last_folder_is_a_revision(tmp_path: Path) -> None:
     ):
         put(tmp_path, f"{SESSION}/{path}")
     laboratory = FolderLaboratory(tmp_path)
-    found = {
+    split = {
         path_in_session(r): (r.collection, r.revision, r.default_dataset)
         for r in all_rows(laboratory)
     }
-    assert found == {
+    assert split == {
         "alf/a.b.npy": ("alf", "", False),
         "alf/#v1#/a.b.npy": ("alf", "v1", False),
         "alf/#v2#/a.b.npy": ("alf", "v2", True),
@@ -95,7 +95,7 @@ def test_only_the_last_folder_is_a_revision(tmp_path: Path) -> None:
     assert [row["name"] for row in laboratory.tables()["revisions"]] == ["v1", "v2"]
 
 
-def test_numbers_keep_their_folder(tmp_path: Path) -> None:
+def test_a_number_keeps_the_name_of_its_folder(tmp_path: Path) -> None:
     for number in ("1", "002", "x", "1234567890"):
         put(tmp_path, f"lab/mouse/2020-01-01/{number}/a.b.npy")
     put(tmp_path, "lab/mouse/2020-02-30/001/a.b.npy")
@@ -104,8 +104,8 @@ def test_numbers_keep_their_folder(tmp_path: Path) -> None:
     paths = {row.file_records[0].relative_path: row.id for row in all_rows(laboratory)}
     assert sorted(paths) == ["mouse/2020-01-01/002/a.b.npy", "mouse/2020-01-01/1/a.b.npy"]
     for path, key in paths.items():
-        found = laboratory.file(alyx_rows.public_path("lab") + alyx_rows.with_uuid(path, key))
-        assert found == tmp_path.resolve() / "lab" / path
+        file = laboratory.file(alyx_rows.public_path("lab") + alyx_rows.with_uuid(path, key))
+        assert file == tmp_path.resolve() / "lab" / path
 
 
 def test_links_are_followed_only_inside(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_changed_file_is_hashed_again(tmp_path: Path) -> None:
         assert (row.file_size, row.hash) == (len(content), hashlib.md5(content).hexdigest())
 
 
-def test_what_comes_and_goes_is_seen(tmp_path: Path) -> None:
+def test_added_and_removed_files_are_noticed(tmp_path: Path) -> None:
     put(tmp_path, f"{SESSION}/a.b.npy")
     clock = Clock()
     laboratory = FolderLaboratory(tmp_path, clock=clock)
@@ -172,13 +172,13 @@ def test_what_comes_and_goes_is_seen(tmp_path: Path) -> None:
     assert laboratory.sessions() is same, "nothing has changed"
 
 
-def test_alyx_answers_with_what_came_later(tmp_path: Path) -> None:
+def test_alyx_serves_what_was_added_later(tmp_path: Path) -> None:
     put(tmp_path, f"{SESSION}/a.b.npy")
     clock = Clock()
     login = Login()
     with Servers(FolderLaboratory(tmp_path, clock=clock), login) as servers:
-        given = {"username": login.username, "password": login.password}
-        token = requests.post(f"{servers.alyx_url}/auth-token", data=given, timeout=60).json()
+        fields = {"username": login.username, "password": login.password}
+        token = requests.post(f"{servers.alyx_url}/auth-token", data=fields, timeout=60).json()
         headers = {"Authorization": f"Token {token['token']}"}
 
         def count(table: str) -> int:
@@ -197,8 +197,8 @@ def test_names_that_are_not_utf8_are_in_the_listing(tmp_path: Path) -> None:
     login = Login()
     laboratory = FolderLaboratory(tmp_path)
     with Servers(laboratory, login) as servers:
-        given = {"username": login.username, "password": login.password}
-        token = requests.post(f"{servers.alyx_url}/auth-token", data=given, timeout=60).json()
+        fields = {"username": login.username, "password": login.password}
+        token = requests.post(f"{servers.alyx_url}/auth-token", data=fields, timeout=60).json()
         headers = {"Authorization": f"Token {token['token']}"}
         answer = requests.get(f"{servers.alyx_url}/datasets", headers=headers, timeout=60)
     assert answer.json()["results"][0]["name"] == name
@@ -213,7 +213,7 @@ def test_an_unreadable_folder_is_logged_once(
     scan = os.scandir
 
     def refuse(path: str) -> object:
-        # root may read anything, so a permission cannot be taken away for this test
+        # root can read everything, so this test cannot work with permissions
         if path.endswith("/closed"):
             raise PermissionError(13, "Permission denied", path)
         return scan(path)
@@ -244,7 +244,7 @@ def test_nothing_is_written_into_the_folder(tmp_path: Path) -> None:
 
 
 class SlowScandir:
-    """``os.scandir`` of a disk that is slow below ``folder``, from ``stop`` to ``go_on``."""
+    """``os.scandir`` that hangs below ``folder``, from ``stop`` to ``go_on``."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._folder = str(folder)
@@ -262,15 +262,15 @@ class SlowScandir:
 
 
 def within(seconds: float, work: Callable[[], Any]) -> Any:
-    """What ``work`` gives, which must be there in time."""
+    """Return what ``work`` returns, which must be in time."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(work).result(seconds)
 
 
-def test_it_serves_before_each_file_was_looked_at(
+def test_it_serves_before_each_file_has_been_scanned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder of many files on a slow disk: their types and revisions are learned behind."""
+    """A folder of many files on a slow disk: types and revisions are read in the background."""
     put(tmp_path, f"{SESSION}/alf/#v1#/a.b.npy")
     put(tmp_path, "lab/Subjects/mouse/2020-01-02/001/c.d.npy")
     slow = SlowScandir(tmp_path / SESSION, monkeypatch)
@@ -288,19 +288,19 @@ def test_it_serves_before_each_file_was_looked_at(
     assert names("revisions") == ["v1"]
 
 
-def test_a_revision_found_only_now_is_in_the_answer(tmp_path: Path) -> None:
+def test_a_revision_that_was_just_found_is_in_the_response(tmp_path: Path) -> None:
     put(tmp_path, f"{SESSION}/alf/a.b.npy")
     laboratory = FolderLaboratory(tmp_path)
     login = Login()
     with Servers(laboratory, login) as servers:
-        given = {"username": login.username, "password": login.password}
-        token = requests.post(f"{servers.alyx_url}/auth-token", data=given, timeout=60).json()
+        fields = {"username": login.username, "password": login.password}
+        token = requests.post(f"{servers.alyx_url}/auth-token", data=fields, timeout=60).json()
         headers = {"Authorization": f"Token {token['token']}"}
         eid = laboratory.sessions()[0].eid
         put(tmp_path, f"{SESSION}/alf/#v1#/a.b.npy")
         answer = requests.get(f"{servers.alyx_url}/sessions/{eid}", headers=headers, timeout=60)
-    found = {row["revision"] for row in answer.json()["data_dataset_session_related"]}
-    assert found == {"", alyx_rows.make_id("revision", "v1")}
+    revisions = {row["revision"] for row in answer.json()["data_dataset_session_related"]}
+    assert revisions == {"", alyx_rows.make_id("revision", "v1")}
 
 
 def test_no_request_waits_for_a_scan_of_a_slow_disk(
@@ -314,9 +314,9 @@ def test_no_request_waits_for_a_scan_of_a_slow_disk(
     slow.stop()
     try:
         clock.now += RESCAN_SECONDS
-        # who finds the list old has it renewed, and goes on with the old one when that takes long
+        # a request with an old list starts a scan, and uses the old list if the scan takes long
         assert len(within(SCAN_WAIT_SECONDS + 5, laboratory.sessions)) == 1
-        # whoever began another scan now would wait this long; the machine may be slow, too
+        # a request that started another scan now would wait this long; the machine may be slow, too
         long = 30.0
         monkeypatch.setattr(folder_laboratory, "SCAN_WAIT_SECONDS", long)
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Ids of the embedded laboratories: ONE-api takes all of them for UUIDs."""
+"""Ids of the embedded laboratories: ONE-api accepts all of them as UUIDs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ spec = pytest.importorskip("one.alf.spec")
 
 
 def ids(source: Source) -> Iterator[str]:
-    """Every id that a client gets to see, of one session's datasets and of all else."""
+    """Yield every id that a client sees; of datasets those of one session."""
     sessions = source.sessions()
     yield from (session.eid for session in sessions)
     for dataset in source.datasets(sessions[0].eid):
@@ -36,9 +36,9 @@ def _ids_of_row(row: Mapping[str, Any]) -> Iterator[str]:
             yield value
 
 
-@pytest.fixture(params=["made", "grown", "folder"])
+@pytest.fixture(params=["synthetic", "grown", "folder"])
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
-    if request.param == "made":
+    if request.param == "synthetic":
         return SyntheticLaboratory()
     if request.param == "grown":
         return ScaledLaboratory(200, 30)
@@ -46,8 +46,8 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
     return FolderLaboratory(tmp_path)
 
 
-def test_one_api_takes_every_id_for_a_uuid(source: Source) -> None:
-    found = list(ids(source))
-    assert len(set(found)) > 3
-    assert [each for each in found if not spec.is_uuid(each)] == []
-    assert {uuid.UUID(each).variant for each in found} == {uuid.RFC_4122}
+def test_one_api_accepts_every_id_as_a_uuid(source: Source) -> None:
+    all_ids = list(ids(source))
+    assert len(set(all_ids)) > 3
+    assert [each for each in all_ids if not spec.is_uuid(each)] == []
+    assert {uuid.UUID(each).variant for each in all_ids} == {uuid.RFC_4122}

@@ -1,4 +1,4 @@
-"""ONE-api's own client against the REST server: it reads the API's description, then searches."""
+"""ONE-api's own client on the REST server: it reads the API's description, then searches."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _K09 = "d6ccedb7-336a-48b5-b348-32b8c5ca9ee1"
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with served(create_app(RecordedSource(), LOGIN, data_url=FILES)) as found:
-        yield found
+    with served(create_app(RecordedSource(), LOGIN, data_url=FILES)) as address:
+        yield address
 
 
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ONE keeps its settings in the home folder: let that be a new one."""
+    """Give ONE, which stores its settings in the home folder, a new one."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / ".config"))
     monkeypatch.setattr("one.params.CACHE_DIR_DEFAULT", str(tmp_path / "downloads"))
@@ -38,7 +38,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def settings(address: str, tmp_path: Path) -> dict[str, Any]:
-    """What both of ONE's classes are made with."""
+    """The arguments of both of ONE's classes."""
     return {
         "base_url": address,
         "username": LOGIN.username,
@@ -106,10 +106,10 @@ def test_a_wrong_password_is_refused(settings: dict[str, Any]) -> None:
 def test_search_and_list_in_remote_mode(one: Any) -> None:
     eids = one.search(subject="KS023", date_range="2019-12-10", query_type="remote")
     assert str(eids[-1]) == _EID
-    found = one.search(
+    eids = one.search(
         datasets=["spikes.times.npy", "licks.times.npy"], lab="cortexlab", query_type="remote"
     )
-    assert _EID in map(str, found)
+    assert _EID in map(str, eids)
     names = one.list_datasets(_EID, collection="alf/probe00", query_type="remote")
     assert "alf/probe00/spikes.times.npy" in names
     assert "alf/probe00/#2020-08-31#/spikes.times.npy" in one.list_datasets(

@@ -1,4 +1,4 @@
-"""Probes, trajectories, channels, notes and regions of the made laboratory, by their filters."""
+"""Probes, trajectories, channels, notes and regions of the synthetic laboratory, by filters."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Client:
         return json.loads(answer.content)
 
     def rows(self, path: str) -> list[dict[str, Any]]:
-        """Every row of a list; none is repeated in its one page."""
+        """Return every row of a list; none is repeated in its one page."""
         body = self.get(path)
-        found: list[dict[str, Any]] = body["results"]
-        ids = {row["id"] for row in found}
-        assert len(ids) == len(found) <= body["count"]
-        return found
+        rows: list[dict[str, Any]] = body["results"]
+        ids = {row["id"] for row in rows}
+        assert len(ids) == len(rows) <= body["count"]
+        return rows
 
 
 @pytest.fixture(scope="module")

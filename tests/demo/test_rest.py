@@ -1,4 +1,4 @@
-"""What the REST server promises beyond the recordings: laziness, pages, limits, no evaluation."""
+"""The REST server beyond the recordings: laziness, pages, limits, no evaluation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _K10 = "18619a05-41c1-4ec1-9aee-e01fc22ca10b"
 
 
 class _Watched(RecordedSource):
-    """Notes whose datasets were asked for."""
+    """Records the sessions whose datasets were listed."""
 
     def __init__(self) -> None:
         super().__init__(as_recorded=True)
@@ -99,7 +99,7 @@ Serve = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def serve() -> Iterator[Serve]:
-    """``serve(source, throttle=...)`` gives the address of a new server."""
+    """``serve(source, throttle=...)`` returns the address of a new server."""
     with ExitStack() as stack:
 
         def start(source: RecordedSource, login: Login = LOGIN, **options: Any) -> str:
@@ -114,7 +114,7 @@ def client(serve: Serve) -> Client:
     return Client(serve(RecordedSource(as_recorded=True)))
 
 
-def test_a_search_touches_no_more_sessions_than_it_must(serve: Serve) -> None:
+def test_a_search_lists_datasets_of_no_more_sessions_than_needed(serve: Serve) -> None:
     source = _Watched()
     client = Client(serve(source))
     source.asked.clear()
@@ -128,7 +128,7 @@ def test_a_search_touches_no_more_sessions_than_it_must(serve: Serve) -> None:
     assert set(source.asked) == {_K10, "c18b5cbe-777b-44c3-b5c1-2e8ad1637a15"}
 
 
-def test_walking_an_unordered_list_loses_and_repeats_rows(client: Client) -> None:
+def test_pages_of_an_unordered_list_miss_and_repeat_rows(client: Client) -> None:
     path = f"/datasets?session={_K10}"
     walked = client.walk(f"{path}&limit=10")
     assert len(walked) == 75
@@ -136,7 +136,7 @@ def test_walking_an_unordered_list_loses_and_repeats_rows(client: Client) -> Non
     assert len({row["url"] for row in client.walk(f"{path}&limit=1000")}) == 75
 
 
-def test_walking_an_ordered_list_loses_nothing(client: Client) -> None:
+def test_pages_of_an_ordered_list_miss_nothing(client: Client) -> None:
     nicknames = [row["id"] for row in client.walk("/subjects?limit=2")]
     assert len(set(nicknames)) == len(nicknames) == 9
 
@@ -161,8 +161,8 @@ def test_one_user_is_throttled_and_no_other(serve: Serve) -> None:
 
 def test_a_token_outlives_a_restart_and_follows_the_password(serve: Serve) -> None:
     first = Client(serve(RecordedSource(as_recorded=True)))
-    again = Client(serve(RecordedSource(as_recorded=True)))
-    assert first.token == again.token
+    restarted = Client(serve(RecordedSource(as_recorded=True)))
+    assert first.token == restarted.token
     changed = Login(password="another")
     answer = ask(
         serve(RecordedSource(as_recorded=True), changed),
@@ -173,7 +173,7 @@ def test_a_token_outlives_a_restart_and_follows_the_password(serve: Serve) -> No
     assert (answer.status, json.loads(answer.content)["detail"]) == (403, "Invalid token.")
 
 
-def test_names_that_are_not_utf8_come_through(serve: Serve) -> None:
+def test_names_that_are_not_utf8_are_served(serve: Serve) -> None:
     name = os.fsdecode(b"caf\xe9")
 
     class Odd(RecordedSource):
@@ -182,8 +182,8 @@ def test_names_that_are_not_utf8_come_through(serve: Serve) -> None:
             return [replace(first, subject=name), second]
 
     client = Client(serve(Odd(as_recorded=True)))
-    found = client.get("/sessions?limit=1&subject=caf%E9")
-    assert [row["subject"] for row in found["results"]] == [name]
+    page = client.get("/sessions?limit=1&subject=caf%E9")
+    assert [row["subject"] for row in page["results"]] == [name]
     assert client.get("/sessions?limit=1&nosuch=caf%E9")["next"].endswith("nosuch=caf%E9&offset=1")
 
 
@@ -223,7 +223,7 @@ def test_the_description_needs_no_token(client: Client, accept: str, kind: str) 
 
 
 def test_text_of_a_client_is_never_run(client: Client, tmp_path: Any) -> None:
-    target = tmp_path / "made"
+    target = tmp_path / "built"
     attack = f"[__import__('pathlib').Path('{target}').touch()]"
     answer = client.ask(f"/sessions?django={quote('id__in,' + attack)}")
     assert answer.status == 500
@@ -280,7 +280,7 @@ def database() -> DemoDatabase:
         ("qc__gte,50", 2),
     ],
 )
-def test_lookups(database: DemoDatabase, lookup: str, count: int) -> None:
+def test_lookups_find_the_right_number(database: DemoDatabase, lookup: str, count: int) -> None:
     assert len(select_sessions(database, {"django": lookup})) == count
 
 
@@ -297,7 +297,7 @@ def test_lookups(database: DemoDatabase, lookup: str, count: int) -> None:
         ("number__range,[1]", "not enough values"),
     ],
 )
-def test_lookups_that_make_no_sense(database: DemoDatabase, lookup: str, detail: str) -> None:
+def test_invalid_lookups_are_refused(database: DemoDatabase, lookup: str, detail: str) -> None:
     with pytest.raises(ApiError) as refused:
         select_sessions(database, {"django": lookup})
     assert refused.value.status == 500
@@ -307,9 +307,9 @@ def test_lookups_that_make_no_sense(database: DemoDatabase, lookup: str, detail:
 def test_cache_tables_follow_the_database() -> None:
     tables = CacheTables()
     known = DemoDatabase(RecordedSource(), FILES)
-    made = tables.get(known)
-    assert tables.get(known) is made
+    built = tables.get(known)
+    assert tables.get(known) is built
     source = _Simultaneous()
     assert (
-        tables.get(DemoDatabase(source, FILES)).files["sessions.pqt"] != made.files["sessions.pqt"]
+        tables.get(DemoDatabase(source, FILES)).files["sessions.pqt"] != built.files["sessions.pqt"]
     )

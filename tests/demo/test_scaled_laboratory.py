@@ -1,4 +1,4 @@
-"""A large database: true rows, in no time."""
+"""A large laboratory: rows that describe their bytes, without delay."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def laboratory() -> ScaledLaboratory:
     return ScaledLaboratory(2500, 60)
 
 
-def test_it_has_as_many_as_asked_for(laboratory: ScaledLaboratory) -> None:
+def test_it_has_the_requested_numbers(laboratory: ScaledLaboratory) -> None:
     sessions = laboratory.sessions()
     assert len(sessions) == 2500
     assert len({s.eid for s in sessions}) == 2500
     assert len({(s.lab, s.subject, s.start_time[:10], s.number) for s in sessions}) == 2500
-    made = {s.eid for s in SyntheticLaboratory().sessions()}
-    grown = [s for s in sessions if s.eid not in made]
-    assert len(grown) == 2500 - len(made)
+    synthetic = {s.eid for s in SyntheticLaboratory().sessions()}
+    grown = [s for s in sessions if s.eid not in synthetic]
+    assert len(grown) == 2500 - len(synthetic)
     assert {len(laboratory.datasets(s.eid)) for s in grown[::100]} == {60}
     assert max(Counter(s.lab for s in grown).values()) == 1000
     assert max(Counter((s.lab, s.subject) for s in grown).values()) == 50
 
 
-def test_every_row_is_true(laboratory: ScaledLaboratory) -> None:
+def test_every_row_describes_its_bytes(laboratory: ScaledLaboratory) -> None:
     seen = set()
     for session in laboratory.sessions()[::300]:
         for row in laboratory.datasets(session.eid):
@@ -50,17 +50,17 @@ def test_every_row_is_true(laboratory: ScaledLaboratory) -> None:
 
 
 def test_it_has_the_synthetic_laboratory_too(laboratory: ScaledLaboratory) -> None:
-    made = SyntheticLaboratory()
-    assert laboratory.datasets(TUTORIAL_EID) == made.datasets(TUTORIAL_EID)
-    row = made.datasets(TUTORIAL_EID)[0]
+    synthetic = SyntheticLaboratory()
+    assert laboratory.datasets(TUTORIAL_EID) == synthetic.datasets(TUTORIAL_EID)
+    row = synthetic.datasets(TUTORIAL_EID)[0]
     assert laboratory.dataset(row.id) == row
     path = alyx_rows.public_path("mainenlab") + alyx_rows.with_uuid(
         row.file_records[0].relative_path, row.id
     )
-    assert laboratory.file(path) == made.file(path)
+    assert laboratory.file(path) == synthetic.file(path)
 
 
-def test_its_tables_fit(laboratory: ScaledLaboratory) -> None:
+def test_its_tables_have_the_rows_that_sessions_name(laboratory: ScaledLaboratory) -> None:
     tables = laboratory.tables()
     sessions = laboratory.sessions()
     assert {s.lab for s in sessions} == {row["name"] for row in tables["labs"]}
@@ -74,7 +74,7 @@ def test_its_tables_fit(laboratory: ScaledLaboratory) -> None:
                for record in r.file_records)  # fmt: skip
 
 
-def test_unknown_ids_are_nothing(laboratory: ScaledLaboratory) -> None:
+def test_unknown_ids_have_no_dataset(laboratory: ScaledLaboratory) -> None:
     assert laboratory.dataset(alyx_rows.make_id("nobody")) is None
     assert laboratory.dataset("not an id") is None
     assert list(laboratory.datasets(alyx_rows.make_id("nobody"))) == []
@@ -83,20 +83,20 @@ def test_unknown_ids_are_nothing(laboratory: ScaledLaboratory) -> None:
     assert laboratory.dataset(forged) is None
 
 
-def test_a_session_of_twenty_thousand_costs_a_few_calls_until_it_is_asked_for() -> None:
-    """However many datasets it has: they are made when they are asked for."""
+def test_a_session_costs_few_calls_until_its_datasets_are_listed() -> None:
+    """Whatever its number of datasets: they are computed on request."""
 
     def calls_of_a_session(datasets: int) -> float:
         few, many = (calls_of(lambda n=n: ScaledLaboratory(n, datasets)) for n in (1_000, 20_000))
         return (many - few) / 19_000
 
-    made = calls_of_a_session(1)
-    assert 1 <= made < 60
-    assert calls_of_a_session(40) == pytest.approx(made, rel=0.01)
+    calls = calls_of_a_session(1)
+    assert 1 <= calls < 60
+    assert calls_of_a_session(40) == pytest.approx(calls, rel=0.01)
 
 
 def calls_of(work: Callable[[], object]) -> int:
-    """How many functions ``work`` calls, those of the interpreter included."""
+    """Count the functions that ``work`` calls, those of the interpreter included."""
     count = 0
 
     def counts(_frame: object, event: str, _argument: object) -> None:
@@ -113,6 +113,6 @@ def calls_of(work: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize(("sessions", "datasets"), [(0, 1), (2_000_000, 1), (1, 0), (1, 100_000)])
-def test_numbers_out_of_range(sessions: int, datasets: int) -> None:
+def test_numbers_out_of_range_are_refused(sessions: int, datasets: int) -> None:
     with pytest.raises(UsageError, match="choose 1 to"):
         ScaledLaboratory(sessions, datasets)

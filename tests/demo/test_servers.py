@@ -101,7 +101,7 @@ def test_a_connection_is_kept(servers: Servers, source: SyntheticLaboratory) -> 
     headers = {"Authorization": answer.headers["Authorization"]}
     connection.connect()
     port = connection.sock.getsockname()[1]
-    # with and without bodies, refused and answered; an unread body must not be taken for a request
+    # with and without bodies, refused and served; an unread body must not be read as a request
     for method, body in (("GET", None), ("HEAD", None), ("POST", b"x" * 70_000), ("GET", None)):
         connection.request(method, spikes(source), body, headers)
         response = connection.getresponse()
@@ -143,19 +143,19 @@ def test_a_stop_ends_transfers(source: SyntheticLaboratory) -> None:
 
 
 def test_many_connections_at_once(servers: Servers, source: SyntheticLaboratory) -> None:
-    found: list[int] = []
+    statuses: list[int] = []
 
     def read() -> None:
         url = servers.data_url + spikes(source)
-        given = {"Range": "bytes=0-9"}
-        found.append(requests.get(url, auth=AUTH, headers=given, timeout=30).status_code)
+        headers = {"Range": "bytes=0-9"}
+        statuses.append(requests.get(url, auth=AUTH, headers=headers, timeout=30).status_code)
 
     threads = [threading.Thread(target=read, daemon=True) for _ in range(150)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert found == [206] * 150
+    assert statuses == [206] * 150
 
 
 def test_latency_is_for_each_request_of_both(source: SyntheticLaboratory) -> None:
@@ -176,9 +176,9 @@ def test_the_access_log_has_a_line_for_each_request(
         (line,) = log.read_text().splitlines()
         requests.get(f"{servers.alyx_url}/labs", timeout=60)
         assert len(log.read_text().splitlines()) == 2
-    found = json.loads(line)
-    assert found.pop("agent").startswith("python-requests")
-    assert found == {
+    record = json.loads(line)
+    assert record.pop("agent").startswith("python-requests")
+    assert record == {
         "server": "data",
         "method": "GET",
         "path": spikes(source),
@@ -219,26 +219,26 @@ def start(*arguments: str, **variables: str) -> subprocess.Popen[bytes]:
 
 
 def finish(process: subprocess.Popen[bytes]) -> tuple[int, bytes]:
-    """The exit code and what it said on stderr; killed when it does not end."""
+    """Return the exit code and stderr; kill the process when it does not end."""
     try:
-        _, said = process.communicate(timeout=TIMEOUT_SECONDS)
+        _, errors = process.communicate(timeout=TIMEOUT_SECONDS)
     finally:
         process.kill()
         process.wait()
-    return process.returncode, said
+    return process.returncode, errors
 
 
 def ready(process: subprocess.Popen[bytes]) -> dict[str, str]:
     assert process.stdout is not None
-    found: dict[str, str] = json.loads(process.stdout.readline())
-    return found
+    info: dict[str, str] = json.loads(process.stdout.readline())
+    return info
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_it_quietly(number: signal.Signals) -> None:
     process = start()
-    said = ready(process)
-    assert sorted(said) == [
+    output = ready(process)
+    assert sorted(output) == [
         "alyx_url",
         "data_password",
         "data_url",
@@ -246,31 +246,31 @@ def test_signals_end_it_quietly(number: signal.Signals) -> None:
         "password",
         "username",
     ]
-    assert requests.get(f"{said['alyx_url']}/labs", timeout=60).status_code == 403
+    assert requests.get(f"{output['alyx_url']}/labs", timeout=60).status_code == 403
     process.send_signal(number)
     assert finish(process) == (0, b"")
 
 
 def passwords(*arguments: str) -> tuple[str, str]:
-    """What servers that are asked for say that theirs are."""
+    """Return the passwords that servers with these arguments print."""
     process = start(*arguments, "--until-stdin-closes")
-    said = ready(process)
+    output = ready(process)
     finish(process)
-    return said["password"], said["data_password"]
+    return output["password"], output["data_password"]
 
 
 def test_a_folders_passwords_are_its_own(tmp_path: Path) -> None:
-    """A folder may be private; whoever is on this machine reaches its servers."""
+    """A folder may be private, and each user of this machine reaches its servers."""
     put(tmp_path / "data", f"{SESSION}/a.b.npy")
     folder, state = f"--data={tmp_path / 'data'}", tmp_path / "state"
     published = (LOGIN.password, LOGIN.data_password)
     assert passwords() == published
     first, second = passwords(folder), passwords(folder)
     assert len({*published, *first, *second}) == 6
-    kept = passwords(folder, f"--state-dir={state}")
-    assert kept == passwords(folder, f"--state-dir={state}")
-    assert not {*kept} & {*published, *first, *second}
-    assert saved_login(demo_identity(tmp_path / "data"), state).password == kept[0]
+    stored = passwords(folder, f"--state-dir={state}")
+    assert stored == passwords(folder, f"--state-dir={state}")
+    assert not {*stored} & {*published, *first, *second}
+    assert saved_login(demo_identity(tmp_path / "data"), state).password == stored[0]
 
 
 def test_it_ends_with_its_stdin() -> None:
@@ -284,7 +284,7 @@ def test_it_ends_with_its_stdin() -> None:
 
 
 @pytest.mark.parametrize("end", ["stdin", "SIGINT", "SIGTERM"])
-def test_it_ends_while_a_slow_folder_is_looked_through(tmp_path: Path, end: str) -> None:
+def test_it_ends_while_a_slow_folder_is_scanned(tmp_path: Path, end: str) -> None:
     put(tmp_path / "data", f"{SESSION}/a.b.npy")
     slow = slow_disk(tmp_path / "site", tmp_path / "data" / "lab", 60)
     process = start(f"--data={tmp_path / 'data'}", "--until-stdin-closes", **slow)
@@ -302,10 +302,10 @@ def test_it_ends_while_a_slow_folder_is_looked_through(tmp_path: Path, end: str)
 
 
 def start_on_a_port() -> tuple[int, subprocess.Popen[bytes], dict[str, str]]:
-    """A server on a port that was named to it: the port, the process, what it said.
+    """Start a server on a port of our choice; return the port, the process, its output.
 
-    Nobody can keep a port and its neighbour free for another process: what runs beside this test
-    may take either in between. Then, and only then, another pair is tried.
+    No port can be reserved for another process: a program that runs beside this test may take the
+    port or its neighbour in between. Then, and only then, another pair is tried.
     """
     for _ in range(20):
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -317,16 +317,16 @@ def start_on_a_port() -> tuple[int, subprocess.Popen[bytes], dict[str, str]]:
         line = process.stdout.readline()
         if line:
             return port, process, json.loads(line)
-        code, said = finish(process)
-        assert code == 1, said
-        assert re.match(rf"port ({port}|{port + 1}) is in use", said.decode()), said
+        code, output = finish(process)
+        assert code == 1, output
+        assert re.match(rf"port ({port}|{port + 1}) is in use", output.decode()), output
     pytest.fail("of 20 pairs of ports none was free")
 
 
 def test_the_data_server_is_on_the_next_port() -> None:
-    port, process, said = start_on_a_port()
-    assert said["alyx_url"] == f"http://127.0.0.1:{port}"
-    assert said["data_url"] == f"http://127.0.0.1:{port + 1}"
+    port, process, output = start_on_a_port()
+    assert output["alyx_url"] == f"http://127.0.0.1:{port}"
+    assert output["data_url"] == f"http://127.0.0.1:{port + 1}"
     other = start(f"--port={port}")
     code, sentence = finish(other)
     assert code == 1
@@ -345,14 +345,14 @@ def test_the_data_server_is_on_the_next_port() -> None:
         (["--sessions=-1"], "--sessions is -1"),
     ],
 )
-def test_options_that_make_no_sense_are_one_sentence(arguments: list[str], words: str) -> None:
-    code, said = finish(start(*arguments))
+def test_contradicting_options_give_one_sentence(arguments: list[str], words: str) -> None:
+    code, output = finish(start(*arguments))
     assert code == 2
-    assert said.decode().startswith(words)
-    assert len(said.splitlines()) == 1
+    assert output.decode().startswith(words)
+    assert len(output.splitlines()) == 1
 
 
-def test_without_flask_it_says_what_to_install() -> None:
+def test_without_flask_the_error_says_what_to_install() -> None:
     program = (
         "import sys; sys.modules['flask'] = None; "
         "from onefs.demo.__main__ import main; sys.exit(main([]))"

@@ -1,4 +1,4 @@
-"""The made laboratory: the tutorial's sessions to the letter, and arrays that make sense."""
+"""The synthetic laboratory: the tutorial's sessions, and arrays that fit together."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def laboratory() -> SyntheticLaboratory:
 
 def content(laboratory: SyntheticLaboratory, lab: str, row: DatasetRecord) -> bytes:
     path = public_path(lab) + with_uuid(row.file_records[0].relative_path, row.id)
-    found = laboratory.file(path)
-    assert isinstance(found, bytes)
-    return found
+    file = laboratory.file(path)
+    assert isinstance(file, bytes)
+    return file
 
 
 @pytest.fixture
 def load(laboratory: SyntheticLaboratory) -> Loader:
-    """The array of a session by its path inside it."""
+    """Return an array of a session by its path inside it."""
 
     def load(eid: str, path: str) -> Any:
         (session,) = [s for s in laboratory.sessions() if s.eid == eid]
@@ -136,17 +136,19 @@ def test_the_tutorials_arrays_agree(laboratory: SyntheticLaboratory, load: Loade
     assert len(lines) == clusters + 1, "a header, and a row a cluster"
 
 
-def test_every_size_and_md5_is_true_and_every_id_is_one(laboratory: SyntheticLaboratory) -> None:
+def test_sizes_and_md5s_are_right_and_ids_unique(
+    laboratory: SyntheticLaboratory,
+) -> None:
     ids = Counter[str]()
     large = 0
     for session in laboratory.sessions():
         for row in laboratory.datasets(session.eid):
-            found = content(laboratory, session.lab, row)
-            assert len(found) == row.file_size
-            assert hashlib.md5(found).hexdigest() == row.hash
+            data = content(laboratory, session.lab, row)
+            assert len(data) == row.file_size
+            assert hashlib.md5(data).hexdigest() == row.hash
             assert laboratory.dataset(row.id) == row
             ids[row.id] += 1
-            large += len(found) > 20 * 2**20
+            large += len(data) > 20 * 2**20
     assert set(ids.values()) == {1}
     assert large == 1
 
@@ -189,7 +191,7 @@ def test_two_laboratories_are_the_same(laboratory: SyntheticLaboratory) -> None:
         assert other.datasets(eid) == laboratory.datasets(eid)
 
 
-def test_what_is_not_kept_is_made_again() -> None:
+def test_evicted_contents_are_computed_again() -> None:
     forgetful = SyntheticLaboratory(keep=0)
     for row in forgetful.datasets(FLOWERS_EID):
         assert hashlib.md5(content(forgetful, "zadorlab", row)).hexdigest() == row.hash

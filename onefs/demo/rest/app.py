@@ -233,7 +233,7 @@ def _html_error(error: HTTPException) -> Response:
 
 
 def _limit_line(app: WSGIApplication) -> WSGIApplication:
-    """Return ``app`` behind gunicorn's limit of the request line."""
+    """Return ``app`` with gunicorn's limit of the request line."""
 
     def limited(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         target = environ.get("REQUEST_URI") or environ.get("RAW_URI") or ""

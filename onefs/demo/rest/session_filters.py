@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from fractions import Fraction
 from functools import partial
@@ -111,30 +111,27 @@ def _atlas(db: DemoDatabase, name: str, value: str) -> Test:
     return lambda session: session.eid in eids
 
 
+def _has_all(value: str, names_of: Callable[[SessionRecord], set[str]]) -> Test:
+    """Whether a session has all names of a list; a repeated one is never found, as in Alyx."""
+    names = value.split(",")
+    return lambda session: len(names_of(session).intersection(names)) == len(names)
+
+
 def _dataset_types(db: DemoDatabase, name: str, value: str) -> Test:
-    types = value.split(",")
-
-    def test(session: SessionRecord) -> bool:
-        known = {dataset.dataset_type for dataset in db.datasets(session.eid)}
-        return len(known.intersection(types)) == len(types)
-
-    return test
+    return _has_all(value, lambda session: {d.dataset_type for d in db.datasets(session.eid)})
 
 
 def _datasets(db: DemoDatabase, value: str, worst: int | None) -> Test:
     """File names that exist on a server, in datasets that are no worse than ``worst``."""
-    wanted = value.split(",")
     limit = max(query_values.QC.values()) if worst is None else worst
-
-    def test(session: SessionRecord) -> bool:
-        names = {
+    return _has_all(
+        value,
+        lambda session: {
             dataset.name
             for dataset in db.datasets(session.eid)
             if query_values.QC[dataset.qc] <= limit and db.is_on_server(dataset)
-        }
-        return len(names.intersection(wanted)) == len(wanted)
-
-    return test
+        },
+    )
 
 
 def _joined_later(db: DemoDatabase, name: str, value: str) -> Test:

@@ -44,7 +44,7 @@ def make_tables(
         ],
         "subjects": _subjects(sessions),
         "users": _users(),
-        "projects": [alyx_rows.project_row(name, who) for name, who in people.PROJECTS.items()],
+        "projects": [alyx_rows.project_row(name, users) for name, users in people.PROJECTS.items()],
         "data-repository": alyx_rows.repository_rows(
             [lab.name for lab in people.LABS], {lab.name: lab.timezone for lab in people.LABS}
         ),
