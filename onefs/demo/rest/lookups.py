@@ -43,18 +43,15 @@ def lookup_test(db: DemoDatabase, model: str, path: str, value: Any) -> Test:
     A look-up through a relation holds when any related row fulfils it, independently of other
     look-ups (Alyx filters once for each). Raises ApiError 500 for an invalid field or value.
     """
-    steps, rest = _walk(model, path.split("__"))
-    if rest and rest[-1] in _LOOKUPS and rest[-1] != "exact":
-        *transforms, name = rest
-    else:
-        transforms, name = [part for part in rest if part != "exact"], "exact"
+    steps, transforms = _walk(model, path.split("__"))
+    name = transforms.pop() if transforms and transforms[-1] in _LOOKUPS else "exact"
     leaf, transform = _transformed(steps, transforms)
     if name == "isnull" or (name == "exact" and value is None):
         return _null_test(db, steps, transform, wanted=name == "exact" or bool(value))
     matches = _matcher(leaf, name, value)
 
     def test(row: Any) -> bool:
-        values = (transform(value) for value in _values(db, steps, row))
+        values = map(transform, _values(db, steps, row))
         return any(value is not None and matches(value) for value in values)
 
     return test
@@ -67,7 +64,7 @@ def _walk(model: str, parts: Sequence[str]) -> tuple[list[Field], list[str]]:
         fields = MODELS[model]
         field = fields.get("id" if part == "pk" else part)
         if field is None:
-            if steps and (part in _LOOKUPS or part == "exact"):
+            if steps and part in _LOOKUPS:
                 return steps, list(parts[index:])
             raise failure(
                 f"Cannot resolve keyword '{part}' into field. "
