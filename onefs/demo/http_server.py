@@ -78,6 +78,12 @@ class RequestLog:
             self._kept.clear()
 
 
+def _access_record(server: str, environ: WSGIEnvironment, status: int, sent: int) -> AccessRecord:
+    method, path = environ["REQUEST_METHOD"], environ["REQUEST_URI"]
+    span, agent = environ.get("HTTP_RANGE", ""), environ.get("HTTP_USER_AGENT", "")
+    return AccessRecord(server, method, path, span, status, sent, agent)
+
+
 def observed(
     app: WSGIApplication,
     server: str,
@@ -106,9 +112,7 @@ def observed(
             nonlocal reported
             if not reported:
                 reported = True
-                method, path = environ["REQUEST_METHOD"], environ["REQUEST_URI"]
-                span, agent = environ.get("HTTP_RANGE", ""), environ.get("HTTP_USER_AGENT", "")
-                report(AccessRecord(server, method, path, span, status, sent, agent))
+                report(_access_record(server, environ, status, sent))
 
         with contextlib.ExitStack() as stack:
             stack.callback(report_once)
