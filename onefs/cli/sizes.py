@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -14,6 +13,7 @@ from onefs.cli.progress_line import ProgressLine
 from onefs.config.settings import Settings
 from onefs.content.content import Content
 from onefs.errors import NotFound, OnefsError, ServerError, Stopping, UsageError
+from onefs.lowlevel.parallel import run_parallel
 from onefs.lowlevel.paths import absolute
 from onefs.model import Dataset, Session
 from onefs.tree.layout import lab_folder_names, subject_folder_names, subject_layout
@@ -22,26 +22,22 @@ from onefs.tree.variant import split_variant
 
 T = TypeVar("T")
 
-#: questions at once
+#: requests at once
 REQUEST_THREADS = 8
-#: datasets that wait for their turn
-_MAX_PENDING = 4 * REQUEST_THREADS
 #: failures that are kept; the rest are counted
 _MAX_KEPT_FAILURES = 10
 
 
 @dataclass(slots=True)
 class SizeReport:
-    """What became of it."""
+    """The result of asking for sizes."""
 
     known: int = 0
     failed: int = 0
     failures: list[OnefsError] = field(default_factory=list)
 
-    def add(self, error: OnefsError | None) -> None:
-        if error is None:
-            self.known += 1
-            return
+    def add_failure(self, error: OnefsError) -> None:
+        """Count a failure, and keep it if it is one of the first."""
         self.failed += 1
         if len(self.failures) < _MAX_KEPT_FAILURES:
             self.failures.append(error)
@@ -78,49 +74,33 @@ def fetch_sizes(
     Goes on past failures, and reports them. Raises NotFound when there is no such path, and what
     listing it raises.
     """
-    outcome = SizeReport()
-    under_way: set[Future[OnefsError | None]] = set()
-
-    def collect(limit: int) -> None:
-        while len(under_way) > limit:
-            # no limit: each question has its own deadline
-            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-            under_way.difference_update(done)
-            for future in done:
-                outcome.add(future.result())
-            asked = outcome.known + outcome.failed
-            meter.show("sizes", asked, 0, "known")
-
-    with ThreadPoolExecutor(REQUEST_THREADS, "onefs-sizes") as pool:
-        try:
-            for session, dataset in _datasets_without_size(catalogue, path):
-                under_way.add(pool.submit(_fetch_size, catalogue, content, session, dataset))
-                collect(_MAX_PENDING)
-            collect(0)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return outcome
+    report = SizeReport()
+    outcomes = run_parallel(
+        lambda item: _fetch_size(catalogue, content, *item),
+        _datasets_without_size(catalogue, path),
+        REQUEST_THREADS,
+        "onefs-sizes",
+    )
+    for outcome in outcomes:
+        if isinstance(outcome.error, OnefsError) and not isinstance(outcome.error, Stopping):
+            report.add_failure(outcome.error)
+        else:
+            outcome.result()
+            report.known += 1
+        meter.show("sizes", report.known + report.failed, 0, "known")
+    return report
 
 
-def _fetch_size(
-    catalogue: Catalogue, content: Content, session: Session, dataset: Dataset
-) -> OnefsError | None:
+def _fetch_size(catalogue: Catalogue, content: Content, session: Session, dataset: Dataset) -> None:
     try:
-        try:
-            catalogue.remember_size(dataset, content.probe_size(dataset))
-        except ServerError:
-            # where it should be by the cache tables it need not be
-            if not catalogue.fetch_full_listing(session):
-                raise
-            for found in catalogue.datasets(session).value:
-                if found.id == dataset.id and found.size is None:
-                    catalogue.remember_size(found, content.probe_size(found))
-    except Stopping:
-        raise
-    except OnefsError as error:
-        return error
-    return None
+        catalogue.remember_size(dataset, content.probe_size(dataset))
+    except ServerError:
+        # the path that the cache tables imply may be wrong
+        if not catalogue.fetch_full_listing(session):
+            raise
+        for listed in catalogue.datasets(session).value:
+            if listed.id == dataset.id and listed.size is None:
+                catalogue.remember_size(listed, content.probe_size(listed))
 
 
 def _datasets_without_size(catalogue: Catalogue, path: str) -> Iterator[tuple[Session, Dataset]]:

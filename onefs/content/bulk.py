@@ -1,30 +1,30 @@
-"""Fetching many datasets beforehand, several at a time."""
+"""Downloads of many datasets, several at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 from onefs.cache.store import Place
 from onefs.content.content import Content
 from onefs.errors import OnefsError
+from onefs.lowlevel.parallel import run_parallel
 from onefs.model import Dataset
 
-#: told of a dataset and how many of its bytes are there, now and then
+#: called now and then with a dataset and the number of its bytes that are cached
 DatasetProgressCallback = Callable[[Dataset, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """What fetching one dataset came to: a path, or an error."""
+    """The result of fetching one dataset: a path, or an error."""
 
     dataset: Dataset
     place: Place
     path: Path | None
     error: OnefsError | None = None
-    #: it was complete before, or other processes fetched all of it
+    #: whether it was complete before, or other processes fetched all of it
     was_cached: bool = False
 
 
@@ -34,20 +34,17 @@ def fetch_datasets(
     jobs: int,
     watch: DatasetProgressCallback = lambda dataset, done: None,
 ) -> Iterator[FetchResult]:
-    """Fetch and verify datasets, ``jobs`` at a time, each given as it is done.
+    """Fetch and verify datasets, ``jobs`` at a time; yield each result as it is available.
 
-    What is there is skipped, what was begun is resumed; one that fails does not stop the others.
-    When the caller stops listening, those that have not begun are not begun.
+    Cached datasets are skipped, partial files are resumed; one that fails does not stop the
+    others. When the generator is closed, datasets that have not begun are dropped.
     """
     content.store.fetched_ids = fetched = set[str]()
-    with ThreadPoolExecutor(jobs, thread_name_prefix="onefs-get") as pool:
-        futures = [pool.submit(_fetch_dataset, content, *item, watch, fetched) for item in wanted]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
+    outcomes = run_parallel(
+        lambda item: _fetch_dataset(content, *item, watch, fetched), wanted, jobs, "onefs-get"
+    )
+    for outcome in outcomes:
+        yield outcome.result()
 
 
 def _fetch_dataset(
@@ -58,9 +55,9 @@ def _fetch_dataset(
     fetched: set[str],
 ) -> FetchResult:
     try:
-        known = content.cached_path(dataset)
-        if known is not None:
-            return FetchResult(dataset, place, known, was_cached=True)
+        cached = content.cached_path(dataset)
+        if cached is not None:
+            return FetchResult(dataset, place, cached, was_cached=True)
         path = content.fetch_file(dataset, place, lambda done: watch(dataset, done))
     except OnefsError as error:
         return FetchResult(dataset, place, None, error)

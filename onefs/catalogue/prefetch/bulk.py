@@ -1,32 +1,34 @@
-"""Asking for the datasets of many sessions, for who needs all of them before going on.
+"""Bulk fetch of the datasets of many sessions, for a caller that needs all of them.
 
-As many sessions as fit in a page with each request, a few requests at once. One that fails is asked
-again in halves, so that one session which Alyx cannot tell does not cost the others theirs; after
-some failures in a row, or when nothing else can be expected, the rest is not asked for.
+Each request asks for as many sessions as fit in a page, and a few requests run at once. A batch
+that fails is bisected, so that one session which Alyx cannot list does not cost the others their
+datasets. After some failures in a row, or after a failure that smaller batches cannot avoid, the
+rest is not requested.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 from onefs.errors import DeadlineExceeded, NotFound, OnefsError, ServerError, Stopping
+from onefs.lowlevel.parallel import run_parallel
 
 #: requests at once
 _PARALLEL_REQUESTS = 4
-#: failures in a row after which no more is asked: to find one session among those of a page takes 6
+#: failures in a row after which no more requests are sent: finding one session in a full page
+#: takes 6
 _MAX_CONSECUTIVE_FAILURES = 8
 
 
 class BatchBisection:
-    """One such piece of work.
+    """One bulk fetch.
 
-    ``groups`` are the eids of sessions that may be in one request, by the group's name: their lab,
-    or '' for any. ``fetch`` asks for sessions of one group, and gives the eids of those that it is
-    done with: all, or the first of them. ``room`` tells how many of a group to ask for with one
-    request.
+    ``groups`` holds the eids of sessions that may share a request, by the name of the group: their
+    lab, or '' for any lab. ``fetch`` requests sessions of one group, and returns the eids that it
+    has handled: all of them, or the first ones. ``batch_size`` returns how many sessions of a
+    group to put into one request.
     """
 
     def __init__(
@@ -39,40 +41,40 @@ class BatchBisection:
         self._batch_size = batch_size
         self._lock = Lock()
         self._pending = {name: deque(eids) for name, eids in groups.items()}
-        self._unfetched = {eid for waiting in self._pending.values() for eid in waiting}
+        self._unfetched = {eid for queue in self._pending.values() for eid in queue}
         self._failures = 0
         self._last_error: OnefsError | None = None
 
     def run(self) -> dict[str, OnefsError]:
-        """Ask; the sessions that could not be asked for, with the last trouble. Raises Stopping.
+        """Send the requests; return the eids that could not be fetched, with the last error.
 
-        A session that Alyx has no more was asked for.
+        A session that Alyx does not have counts as fetched. Raises Stopping.
         """
-        with ThreadPoolExecutor(_PARALLEL_REQUESTS, thread_name_prefix="onefs-bulk") as pool:
-            for done in [pool.submit(self._run_worker) for _ in range(_PARALLEL_REQUESTS)]:
-                done.result()
+        workers = range(_PARALLEL_REQUESTS)
+        for outcome in run_parallel(self._run_worker, workers, len(workers), "onefs-bulk"):
+            outcome.result()
         return {} if self._last_error is None else dict.fromkeys(self._unfetched, self._last_error)
 
-    def _run_worker(self) -> None:
-        while chosen := self._next_batch():
-            self._fetch_or_bisect(*chosen)
+    def _run_worker(self, _number: int) -> None:
+        while batch := self._next_batch():
+            self._fetch_or_bisect(*batch)
 
     def _next_batch(self) -> tuple[str, list[str]] | None:
-        """A group and sessions of it that one request may bring; None when nothing is left."""
+        """A group and the sessions of its next request; None when nothing is left."""
         with self._lock:
             if self._failures >= _MAX_CONSECUTIVE_FAILURES:
                 return None
-            for lab, waiting in self._pending.items():
-                if waiting:
-                    count = min(self._batch_size(lab), len(waiting))
-                    return lab, [waiting.popleft() for _ in range(count)]
+            for group, queue in self._pending.items():
+                if queue:
+                    count = min(self._batch_size(group), len(queue))
+                    return group, [queue.popleft() for _ in range(count)]
         return None
 
-    def _fetch_or_bisect(self, lab: str, eids: list[str]) -> None:
+    def _fetch_or_bisect(self, group: str, eids: list[str]) -> None:
         if self._failures >= _MAX_CONSECUTIVE_FAILURES:
             return
         try:
-            done = self._fetch(lab, eids)
+            done = self._fetch(group, eids)
         except Stopping:
             raise
         except OnefsError as error:
@@ -80,18 +82,18 @@ class BatchBisection:
                 self._note_failure(error)
                 if len(eids) > 1:
                     half = len(eids) // 2
-                    self._fetch_or_bisect(lab, eids[:half])
-                    self._fetch_or_bisect(lab, eids[half:])
+                    self._fetch_or_bisect(group, eids[:half])
+                    self._fetch_or_bisect(group, eids[half:])
                 return
             done = frozenset(eids)
         with self._lock:
             self._failures = 0
             self._unfetched -= done
-            self._pending[lab].extendleft(eid for eid in reversed(eids) if eid not in done)
+            self._pending[group].extendleft(eid for eid in reversed(eids) if eid not in done)
 
     def _note_failure(self, error: OnefsError) -> None:
         with self._lock:
             self._last_error = error
-            # a smaller question may be answered; one that is refused, or cannot be kept, will not
-            smaller = isinstance(error, (DeadlineExceeded, NotFound, ServerError))
-            self._failures = self._failures + 1 if smaller else _MAX_CONSECUTIVE_FAILURES
+            # a smaller batch helps against these only, not if it is refused or cannot be stored
+            avoidable = isinstance(error, (DeadlineExceeded, NotFound, ServerError))
+            self._failures = self._failures + 1 if avoidable else _MAX_CONSECUTIVE_FAILURES

@@ -1,0 +1,135 @@
+"""Bounded parallel work: one function over many items, several items at a time.
+
+The threads are daemons that are never joined. A caller that stops early (Ctrl-C, an error, a
+closed generator) continues at once: items that have not begun are dropped, and the results of
+those under way are discarded.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar, cast
+
+from onefs.errors import Busy
+
+I = TypeVar("I")  # noqa: E741
+R = TypeVar("R")
+
+#: items taken in advance per thread, so that threads stay busy while the caller uses a result
+_QUEUED_ITEMS_PER_THREAD = 4
+#: seconds between two calls of ``on_wait``
+WAIT_TICK_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[I, R]):
+    """The result of the work on one item: a value or an error."""
+
+    item: I
+    value: R | None = None
+    error: BaseException | None = None
+
+    def result(self) -> R:
+        """Return the value, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return cast("R", self.value)
+
+
+def run_parallel(
+    work: Callable[[I], R],
+    items: Iterable[I],
+    max_threads: int,
+    name: str,
+    on_wait: Callable[[], None] | None = None,
+) -> Iterator[Outcome[I, R]]:
+    """Yield the outcome of ``work`` for each item, in the order in which they end.
+
+    At most ``max_threads`` items are under way. ``items`` is consumed lazily, in the caller's
+    thread. ``name`` is the prefix of the threads' names. ``on_wait`` is called in the caller's
+    thread every :data:`WAIT_TICK_SECONDS` while no outcome is available. Raises Busy if not one
+    thread can be started.
+    """
+    workers = _Workers(work, max_threads, name)
+    try:
+        for item in items:
+            workers.submit(item)
+            while workers.is_full() or workers.has_outcome():
+                yield workers.next_outcome(on_wait)
+        while workers.pending_count:
+            yield workers.next_outcome(on_wait)
+    finally:
+        workers.stop()
+
+
+class _Workers(Generic[I, R]):
+    """The threads of one :func:`run_parallel`. All methods but ``_run`` are for one thread."""
+
+    def __init__(self, work: Callable[[I], R], max_threads: int, name: str) -> None:
+        self._work = work
+        self._max_threads = max_threads
+        self._name = name
+        self._thread_count = 0
+        #: items in one-element tuples; None ends one thread
+        self._items: SimpleQueue[tuple[I] | None] = SimpleQueue()
+        self._outcomes: SimpleQueue[Outcome[I, R]] = SimpleQueue()
+        self._is_stopped = False
+        #: items submitted whose outcome was not taken yet
+        self.pending_count = 0
+
+    def submit(self, item: I) -> None:
+        """Queue an item, and start a thread for it while fewer than the maximum run."""
+        if self._thread_count < self._max_threads:
+            self._start_thread()
+        self._items.put((item,))
+        self.pending_count += 1
+
+    def is_full(self) -> bool:
+        """Whether enough items are queued to keep all threads busy."""
+        return self.pending_count >= self._max_threads * _QUEUED_ITEMS_PER_THREAD
+
+    def has_outcome(self) -> bool:
+        """Whether :meth:`next_outcome` returns at once."""
+        return not self._outcomes.empty()
+
+    def next_outcome(self, on_wait: Callable[[], None] | None) -> Outcome[I, R]:
+        """The next outcome, waiting for it without limit: each work has its own deadline."""
+        while True:
+            try:
+                outcome = self._outcomes.get(timeout=WAIT_TICK_SECONDS if on_wait else None)
+            except Empty:
+                assert on_wait is not None
+                on_wait()
+                continue
+            self.pending_count -= 1
+            return outcome
+
+    def stop(self) -> None:
+        """End the threads after the items that they work on."""
+        self._is_stopped = True
+        for _ in range(self._thread_count):
+            self._items.put(None)
+
+    def _start_thread(self) -> None:
+        number = self._thread_count
+        thread = threading.Thread(target=self._run, name=f"{self._name}_{number}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if not number:
+                raise Busy("no more threads can be started now; try again later") from error
+            self._max_threads = number  # fewer threads do the same work
+        else:
+            self._thread_count += 1
+
+    def _run(self) -> None:
+        while (queued := self._items.get()) is not None and not self._is_stopped:
+            (item,) = queued
+            try:
+                outcome = Outcome(item, value=self._work(item))
+            except BaseException as error:
+                outcome = Outcome(item, error=error)
+            self._outcomes.put(outcome)

@@ -1,0 +1,181 @@
+"""Bounded parallel work: order, limits, errors per item, and what ends it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from itertools import count, islice
+
+import pytest
+
+from onefs.errors import Busy
+from onefs.lowlevel.parallel import run_parallel
+
+#: seconds in which everything here ends, also on a busy machine
+BOUND = 60
+
+
+def test_each_item_has_one_outcome_and_errors_belong_to_their_item() -> None:
+    def invert(number: int) -> float:
+        return 1 / number
+
+    outcomes = list(run_parallel(invert, range(50), 4, "test"))
+
+    assert sorted(outcome.item for outcome in outcomes) == list(range(50))
+    assert [outcome.item for outcome in outcomes if outcome.error is not None] == [0]
+    failed = next(outcome for outcome in outcomes if outcome.error is not None)
+    with pytest.raises(ZeroDivisionError):
+        failed.result()
+    assert all(outcome.result() == 1 / outcome.item for outcome in outcomes if outcome.item)
+
+
+def test_a_falsy_item_and_a_none_result_are_passed_on() -> None:
+    outcomes = list(run_parallel(lambda item: item, [None, 0, ""], 2, "test"))
+    assert {repr(outcome.item) for outcome in outcomes} == {"None", "0", "''"}
+    assert all(outcome.result() == outcome.item for outcome in outcomes)
+
+
+def test_without_items_no_thread_is_started() -> None:
+    before = threading.active_count()
+    assert list(run_parallel(str, (), 4, "never-started")) == []
+    assert threading.active_count() <= before
+
+
+def test_at_most_the_given_number_is_under_way() -> None:
+    lock = threading.Lock()
+    all_busy = threading.Barrier(3, timeout=BOUND)
+    under_way, highest = 0, 0
+
+    def work(_: int) -> None:
+        nonlocal under_way, highest
+        with lock:
+            under_way += 1
+            highest = max(highest, under_way)
+        all_busy.wait()  # broken unless three are under way together
+        with lock:
+            under_way -= 1
+
+    for outcome in run_parallel(work, range(30), 3, "test"):
+        outcome.result()
+    assert highest == 3
+
+
+def test_an_outcome_is_yielded_while_other_items_are_under_way() -> None:
+    release = threading.Event()
+
+    def work(item: str) -> str:
+        if item == "slow":
+            assert release.wait(BOUND)
+        return item
+
+    outcomes = run_parallel(work, ["slow", "fast"], 2, "test")
+    assert next(outcomes).result() == "fast"
+    release.set()
+    assert next(outcomes).result() == "slow"
+
+
+def test_items_are_taken_lazily_in_the_thread_of_the_caller() -> None:
+    taken_in = set()
+
+    def items() -> Iterator[int]:
+        for number in count():
+            taken_in.add(threading.current_thread())
+            yield number
+
+    outcomes = run_parallel(lambda number: number, items(), 4, "test")
+    assert len(list(islice(outcomes, 100))) == 100
+    assert taken_in == {threading.current_thread()}
+
+
+def test_an_error_of_the_items_iterator_reaches_the_caller() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise LookupError("no more")
+
+    with pytest.raises(LookupError):
+        list(run_parallel(lambda number: number, items(), 2, "test"))
+
+
+def test_a_caller_that_stops_early_does_not_wait_and_queued_items_never_begin() -> None:
+    release, begun = threading.Event(), []
+
+    def work(number: int) -> int:
+        begun.append(number)
+        if number:
+            assert release.wait(BOUND)
+        return number
+
+    outcomes = run_parallel(work, range(8), 2, "stopped-early")
+    assert next(outcomes).item == 0
+    outcomes.close()  # type: ignore[attr-defined]
+    threads = [each for each in threading.enumerate() if each.name.startswith("stopped-early")]
+    release.set()
+    for thread in threads:
+        thread.join(BOUND)
+        assert not thread.is_alive()
+    assert len(begun) <= 4
+
+
+def test_the_caller_is_called_back_while_it_waits() -> None:
+    called = threading.Event()
+
+    def work(_: int) -> None:
+        assert called.wait(BOUND)
+
+    for outcome in run_parallel(work, [1], 1, "test", on_wait=called.set):
+        outcome.result()
+
+
+def test_without_any_thread_it_is_busy_and_with_one_thread_all_items_are_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start, started = threading.Thread.start, []
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def start_one(thread: threading.Thread) -> None:
+        if started:
+            refuse(thread)
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(Busy):
+        list(run_parallel(str, range(5), 4, "test"))
+    monkeypatch.setattr(threading.Thread, "start", start_one)
+    assert len(list(run_parallel(str, range(20), 4, "test"))) == 20
+
+
+PROGRAM = r"""
+import os, time
+from onefs.lowlevel.parallel import run_parallel
+def work(number):
+    os.write(1, b"begun\n")
+    time.sleep(3600)
+for _ in run_parallel(work, range(100), 4, "test"):
+    pass
+"""
+
+
+def test_ctrl_c_ends_a_program_whose_work_does_not_end() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as child:
+        try:
+            assert child.stdout is not None
+            for _ in range(4):
+                assert child.stdout.readline() == "begun\n"
+            child.send_signal(signal.SIGINT)
+            _, errors = child.communicate(timeout=BOUND)
+        finally:
+            child.kill()
+    assert child.returncode in (-signal.SIGINT, 130), errors
+    assert "KeyboardInterrupt" in errors
