@@ -18,18 +18,16 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def disk_errors(root: Path) -> Iterator[None]:
-    """Turn the disk's errors into ours."""
+def disk_errors(root: Path, name: str = "the cache folder") -> Iterator[None]:
+    """Turn an OSError into CacheFull or CacheError, with the folder's name in the message."""
     try:
         yield
     except OnefsError:  # some of ours are OSErrors too
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise CacheFull(f"the disk of the cache folder {root} is full") from error
-        raise CacheError(
-            f"the cache folder {root} cannot be used: {reason_of(error, root)}"
-        ) from error
+            raise CacheFull(f"the disk of {name} {root} is full") from error
+        raise CacheError(f"{name} {root} cannot be used: {reason_of(error, root)}") from error
 
 
 def stamp_of(found: os.stat_result) -> tuple[int, int, int]:

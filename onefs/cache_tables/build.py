@@ -1,4 +1,4 @@
-"""From the two files of cache tables to the SQLite file that the catalogue reads."""
+"""Conversion of the two Parquet files of cache tables to the SQLite file of the catalogue."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,11 @@ from onefs.integers import parse_whole_number
 
 log = logging.getLogger(__name__)
 
-#: distinct paths that are kept in mind to store each once; with more of them some are stored again
+#: distinct paths remembered so that each is stored once; beyond these, some are stored again
 _MAX_REMEMBERED_PATHS = 200_000
-#: disagreements of the two tables that get a log line each
+#: sessions and paths that disagree, with a log line each
 _MAX_DISAGREEMENT_WARNINGS = 1000
-#: SQLite's own memory while it builds, in KiB
+#: SQLite's page cache during the build, in KiB
 _SQLITE_CACHE_KIB = 32 * 1024
 
 _SESSION_COLUMNS = ("id", "lab", "subject", "date", "number")
@@ -42,13 +43,13 @@ _INSERT_UNUSUAL = (
     f"INSERT INTO datasets ({_USUAL_COLUMNS}, stored, qc) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
-#: told how many dataset rows of how many are done
+#: called with the numbers of dataset rows: done, and in all
 ProgressCallback = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """What was put into the file."""
+    """The numbers of rows in the file, and the tables' own metadata."""
 
     sessions: int
     datasets: int
@@ -68,11 +69,11 @@ def build(
 ) -> BuildResult:
     """Write ``target``, which must not exist, from a sessions and a datasets table.
 
-    ``facts`` are added to those that the tables state; ``origin`` is the database that they must
-    be of ('': any). Rows are streamed: memory grows with the
-    number of sessions (some 200 B each), not of datasets. When it returns, the file is on the
-    disk. Raises UsageError naming the file that is no table or does not belong to the other, and
-    CacheError or CacheFull for the disk; ``target`` is to be removed then.
+    ``facts`` are added to those that the tables state; ``origin`` is the name of the database that
+    they must be from ('': any). Rows are streamed: memory grows with the number of sessions (some
+    200 bytes each), not of datasets. When it returns, the file is on the disk. Raises UsageError
+    naming the file that is not a cache table or does not belong to the other, and CacheError or
+    CacheFull for the disk; the caller removes ``target`` then.
     """
     of_sessions = ParquetTable(sessions, _SESSION_COLUMNS)
     with closing(of_sessions), closing(ParquetTable(datasets, _DATASET_COLUMNS)) as of_datasets:
@@ -104,22 +105,22 @@ def _build_file(
 ) -> BuildResult:
     with closing(_create_file(target)) as connection:
         writer = _TablesWriter(connection)
-        for lines in sessions.sessions():
-            writer.add_sessions(lines)
+        for session_rows in sessions.sessions():
+            writer.add_sessions(session_rows)
         total = datasets.row_count
         for rows in datasets.datasets():
             writer.add_datasets(rows)
             progress(writer.rows_read, total)
         writer.check_result(sessions, datasets)
         date_created = min(sessions.date_created, datasets.date_created)
-        found = {
+        all_facts = {
             "created": repr(_valid_at(sessions, datasets, date_created, now)),
             "date_created": date_created,
             "origin": sessions.origin,
             "said": " ".join(datasets.stated_columns),
             **facts,
         }
-        connection.executemany("INSERT INTO facts VALUES (?, ?)", found.items())
+        connection.executemany("INSERT INTO facts VALUES (?, ?)", all_facts.items())
         _run_script(connection, "index.sql")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.commit()
@@ -130,20 +131,22 @@ def _build_file(
 def _valid_at(
     sessions: ParquetTable, datasets: ParquetTable, date_created: str, now: float
 ) -> float:
-    """The time that the tables speak of; their clock may be ahead, or in another zone."""
+    """The time at which the tables were valid, at most ``now``: their clock may be ahead, or in
+    another zone. 1.0 for the tables of a release tag."""
     if sessions.is_partial or datasets.is_partial:
         return 1.0
     return min(parse_date_created(date_created) or 1.0, now)
 
 
 class _TablesWriter:
-    """Puts lines into the file, and knows what cannot be put there."""
+    """Writes rows into the file, and counts those that are left out."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._row_by_eid: dict[bytes, int] = {}
-        self._folder_by_session: dict[int, str] = {}
-        self._row_by_path: dict[str, int] = {}
+        self._session_folder = lru_cache(_MAX_REMEMBERED_PATHS)(self._load_session_folder)
+        #: the row of a path, which is inserted at the first call
+        self._path_row = lru_cache(_MAX_REMEMBERED_PATHS)(self._insert_path)
         self._path_count = 0
         self._left_out: Counter[str] = Counter()
         self._disagreements = 0
@@ -155,8 +158,8 @@ class _TablesWriter:
         return len(self._row_by_eid)
 
     def add_sessions(self, lines: Iterable[SessionTableRow]) -> None:
-        """Keep those that have a folder, each once."""
-        fresh = []
+        """Write the sessions that have a folder, each once."""
+        rows = []
         for line in lines:
             eid, number = line.eid, line.number
             if eid is None:
@@ -164,19 +167,19 @@ class _TablesWriter:
             elif number is None or not (line.lab and line.subject and alf.is_date(line.date)):
                 self._left_out["sessions without lab, subject, date or number"] += 1
             elif eid in self._row_by_eid:
-                self._left_out["sessions that stand there twice"] += 1
+                self._left_out["duplicate sessions"] += 1
             else:
                 row = len(self._row_by_eid) + 1
                 self._row_by_eid[eid] = row
-                fresh.append((row, *line))
+                rows.append((row, *line))
         marks = ", ".join("?" * 8)
-        self._connection.executemany(f"INSERT INTO sessions VALUES ({marks})", fresh)
+        self._connection.executemany(f"INSERT INTO sessions VALUES ({marks})", rows)
 
     def add_datasets(self, lines: Sequence[DatasetTableRow]) -> None:
-        """Keep those that exist and belong to a session."""
+        """Write the datasets that exist and belong to a session."""
         usual: list[tuple[Any, ...]] = []
         others: list[tuple[Any, ...]] = []
-        sessions, paths = self._row_by_eid.get, self._row_by_path
+        sessions = self._row_by_eid.get
         self.rows_read += len(lines)
         for line in lines:
             eid, id_, path, stored, size, digest, default, qc, exists = line
@@ -185,12 +188,12 @@ class _TablesWriter:
                 self._left_out[_skip_reason(line, session)] += 1
                 continue
             elsewhere = self._other_folder_row(line, session) if stored else None
-            # Python's sqlite3 takes long over whatever is no int, str or bytearray: twice the time
-            # of all the rest for a row's two bytes, two Nones and a bool
+            # sqlite3 is slow for values that are not int, str or bytearray: a row's two bytes, two
+            # Nones and a bool would take twice the time of all the rest
             row = (
                 session,
                 bytearray(id_),
-                paths.get(path) or self._path_row(path),
+                self._path_row(path),
                 size,
                 bytearray(digest) if digest is not None else None,
                 int(default),
@@ -204,12 +207,13 @@ class _TablesWriter:
         self._connection.executemany(_INSERT_UNUSUAL, others)
 
     def check_result(self, sessions: ParquetTable, datasets: ParquetTable) -> None:
-        """Say what was left out. Raises UsageError when nothing fits."""
+        """Log the rows that were left out. Raises UsageError if all were."""
         for what, count in self._left_out.items():
             log.info("%s: %d %s are left out", datasets.path.parent, count, what)
         if self._disagreements > _MAX_DISAGREEMENT_WARNINGS:
             log.warning(
-                "%d more disagree like that", self._disagreements - _MAX_DISAGREEMENT_WARNINGS
+                "%d more datasets are stored in another folder than they are shown in",
+                self._disagreements - _MAX_DISAGREEMENT_WARNINGS,
             )
         if sessions.row_count and not self._row_by_eid:
             raise UsageError(
@@ -223,22 +227,16 @@ class _TablesWriter:
         ):
             raise UsageError(
                 f"{datasets.path} does not belong to {sessions.path}: not one of its "
-                f"{self.rows_read} "
-                "datasets is of a session there"
+                f"{self.rows_read} datasets is of a session there"
             )
 
-    def _path_row(self, path: str) -> int:
-        known = self._row_by_path.get(path)
-        if known is None:
-            if len(self._row_by_path) >= _MAX_REMEMBERED_PATHS:
-                self._row_by_path.clear()
-            self._path_count += 1
-            known = self._row_by_path[path] = self._path_count
-            self._connection.execute("INSERT INTO paths VALUES (?, ?)", (known, path))
-        return known
+    def _insert_path(self, path: str) -> int:
+        self._path_count += 1
+        self._connection.execute("INSERT INTO paths VALUES (?, ?)", (self._path_count, path))
+        return self._path_count
 
     def _other_folder_row(self, line: DatasetTableRow, session: int) -> int | None:
-        """Where the file server has a dataset, if it is not in its session's own folder."""
+        """The row of the folder on the file server, if it is not the session's own folder."""
         assert line.stored is not None
         assert line.eid is not None
         place = self._session_folder(session)
@@ -256,20 +254,13 @@ class _TablesWriter:
                 )
         return self._path_row(line.stored)
 
-    def _session_folder(self, session: int) -> str:
-        known = self._folder_by_session.get(session)
-        if known is None:
-            query = "SELECT lab, subject, date, number FROM sessions WHERE row = ?"
-            found = self._connection.execute(query, (session,)).fetchone()
-            known = session_folder(*found)
-            if len(self._folder_by_session) >= _MAX_REMEMBERED_PATHS:
-                self._folder_by_session.clear()
-            self._folder_by_session[session] = known
-        return known
+    def _load_session_folder(self, session: int) -> str:
+        query = "SELECT lab, subject, date, number FROM sessions WHERE row = ?"
+        return session_folder(*self._connection.execute(query, (session,)).fetchone())
 
 
 def _skip_reason(line: DatasetTableRow, session: int | None) -> str:
-    """Why a dataset is left out."""
+    """The reason why a dataset is left out, for the log."""
     if not line.exists:
         return "datasets that do not exist"
     if session is None:
@@ -278,14 +269,14 @@ def _skip_reason(line: DatasetTableRow, session: int | None) -> str:
 
 
 def _with_padded_number(place: str) -> str:
-    """A session's folder with its number in three digits."""
+    """A session's folder with its number padded to three digits."""
     parent, _, number = place.rpartition("/")
-    found = parse_whole_number(number)
-    return place if found is None else f"{parent}/{found:03d}"
+    value = parse_whole_number(number)
+    return place if value is None else f"{parent}/{value:03d}"
 
 
 def _create_file(target: Path) -> sqlite3.Connection:
-    """A new file that nobody reads yet: no journal, since an unfinished one is thrown away."""
+    """A new file without journal: no process reads it yet, and an unfinished one is deleted."""
     connection = sqlite3.connect(target)
     for pragma in (
         "journal_mode = OFF",
@@ -305,6 +296,6 @@ def _run_script(connection: sqlite3.Connection, name: str) -> None:
 def _fsync_and_drop_pages(target: Path) -> None:
     with target.open("rb") as file:
         os.fsync(file.fileno())
-    # what was just written would otherwise push warmer pages out of the machine's memory
+    # the written pages would displace more useful ones in the page cache
     with suppress(OSError, AttributeError), target.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -1,9 +1,9 @@
 """Columns of cache tables as Python values, a batch at a time.
 
-Millions of rows go through here, and a call of Python for each value is what loading them would
-mostly cost. So a column of texts that all have one length (ids, hashes) is decoded in one piece,
-and one that repeats a few values (paths, qc) is converted value by value, not row by row. Whatever
-does not have the usual form is looked at one by one.
+Tables have millions of rows, and a Python call per row would take most of the time of loading
+them. A column of texts of equal length (ids, hashes) is therefore decoded as a whole, and each
+distinct value of a column with repeated values (paths, qc) is converted once. Columns of any other
+form are converted row by row.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ _MD5_LENGTH = 32
 
 
 def column_values(batch: Any, name: str) -> list[Any]:
-    """A column as Python values; Nones when the table has no such column."""
+    """A column as Python values; a list of None if the table has no such column."""
     if name not in batch.schema.names:
         return [None] * int(batch.num_rows)
-    found: list[Any] = batch.column(name).to_pylist()
-    return found
+    values: list[Any] = batch.column(name).to_pylist()
+    return values
 
 
 def convert_column(batch: Any, name: str, convert: Callable[[Any], T]) -> list[T]:
-    """A column's values converted, each distinct one once.
+    """The converted values of a column; ``convert`` is called once per distinct value.
 
-    As for None when there is no such column, or one of lists and the like.
+    All are ``convert(None)`` if there is no such column, or it has nested values.
     """
-    nothing = convert(None)
+    empty = convert(None)
     if name not in batch.schema.names:
-        return [nothing] * int(batch.num_rows)
+        return [empty] * int(batch.num_rows)
     column = batch.column(name)
     if not hasattr(column, "indices"):
         try:
             column = column.dictionary_encode()
         except NotImplementedError:
-            return [nothing] * int(batch.num_rows)
-    known = [convert(value) for value in column.dictionary.to_pylist()]
-    return [nothing if index is None else known[index] for index in column.indices.to_pylist()]
+            return [empty] * int(batch.num_rows)
+    values = [convert(value) for value in column.dictionary.to_pylist()]
+    return [empty if index is None else values[index] for index in column.indices.to_pylist()]
 
 
 def uuid_column(batch: Any, name: str) -> list[bytes | None]:
-    """A column of UUIDs as their bytes; None for what is none."""
+    """A column of UUIDs as 16 bytes each; None for any other value."""
     if f"{name}_0" in batch.schema.names:
         pairs = zip(
             column_values(batch, f"{name}_0"), column_values(batch, f"{name}_1"), strict=True
@@ -64,44 +64,42 @@ def uuid_column(batch: Any, name: str) -> list[bytes | None]:
     text = _fixed_length_text(batch, name, _UUID_LENGTH)
     if text is not None:
         dashes = all(set(text[place::_UUID_LENGTH]) == {ord("-")} for place in _DASH_POSITIONS)
-        found = _decode_hex(text.replace(b"-", b""), 16) if dashes else None
-        if found is not None and len(found) == batch.num_rows:
-            return list(found)
+        uuids = _decode_hex(text.replace(b"-", b""), 16) if dashes else None
+        if uuids is not None and len(uuids) == batch.num_rows:
+            return list(uuids)
     return [_parse_uuid(value) for value in column_values(batch, name)]
 
 
 def digest_column(batch: Any, name: str) -> list[bytes | None]:
-    """A column of md5s or sha1s as their bytes; None for what is neither."""
+    """A column of md5s or sha1s as 16 or 20 bytes each; None for any other value."""
     text = _fixed_length_text(batch, name, _MD5_LENGTH)
-    found = _decode_hex(text, _MD5_LENGTH // 2) if text is not None else None
-    return (
-        list(found)
-        if found is not None
-        else [_parse_digest(value) for value in column_values(batch, name)]
-    )
+    md5s = _decode_hex(text, _MD5_LENGTH // 2) if text is not None else None
+    if md5s is not None:
+        return list(md5s)
+    return [_parse_digest(value) for value in column_values(batch, name)]
 
 
 def integer_column(batch: Any, name: str) -> list[int | None]:
-    """A column of sizes, see :func:`integer`."""
-    found = column_values(batch, name)
-    if set(map(type, found)) == {int} and min(found) >= 0 and max(found) < 1 << 63:
-        return found
-    return [to_integer(value) for value in found]
+    """A column of sizes in bytes, see :func:`to_integer`."""
+    values = column_values(batch, name)
+    if set(map(type, values)) == {int} and min(values) >= 0 and max(values) < 1 << 63:
+        return values
+    return [to_integer(value) for value in values]
 
 
 def to_integer(value: Any) -> int | None:
-    """A size or number; None for null, NaN, and what is below 0."""
+    """A size or number; None for null, NaN, negative numbers, and other types."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return None
     try:
-        found = int(value)
+        number = int(value)
     except (TypeError, ValueError):
         return None
-    return found if 0 <= found < 1 << 63 else None
+    return number if 0 <= number < 1 << 63 else None
 
 
 def uuid_text_array(arrow: Any, raw: Sequence[bytes]) -> Any:
-    """The UUIDs as pyarrow's array of texts."""
+    """UUIDs of 16 bytes each as an array of texts of ``arrow``, the module pyarrow."""
     digits = b"".join(raw).hex().encode()
     text = bytearray(b"-" * (_UUID_LENGTH * len(raw)))
     for number, place in enumerate(_DIGIT_POSITIONS):
@@ -111,7 +109,7 @@ def uuid_text_array(arrow: Any, raw: Sequence[bytes]) -> Any:
 
 
 def _fixed_length_text(batch: Any, name: str, length: int) -> bytes | None:
-    """All texts of a column after one another; None unless each has ``length`` bytes."""
+    """The concatenated texts of a column; None unless each has ``length`` bytes."""
     if name not in batch.schema.names or not batch.num_rows:
         return None
     column = batch.column(name)
@@ -126,7 +124,7 @@ def _fixed_length_text(batch: Any, name: str, length: int) -> bytes | None:
 
 
 def _decode_hex(text: bytes, length: int) -> list[bytes] | None:
-    """Values of ``length`` bytes from their hexadecimal digits; None for other characters."""
+    """Values of ``length`` bytes from hexadecimal digits; None for other characters."""
     try:
         raw = unhexlify(text)
     except ValueError:
@@ -137,19 +135,20 @@ def _decode_hex(text: bytes, length: int) -> list[bytes] | None:
 def _parse_uuid(text: object) -> bytes | None:
     if not isinstance(text, str) or len(text) != _UUID_LENGTH:
         return None
-    try:
-        found = bytes.fromhex(text.replace("-", ""))
-    except ValueError:
-        return None
-    return found if len(found) == 16 else None
+    raw = _parse_hex(text.replace("-", ""))
+    return raw if raw is not None and len(raw) == 16 else None
 
 
 def _parse_digest(text: object) -> bytes | None:
-    """An md5 or sha1; None for anything else."""
+    """An md5 or sha1; None for any other value."""
     if not isinstance(text, str) or len(text) not in (32, 40):
         return None
+    raw = _parse_hex(text)
+    return raw if raw is not None and len(raw) * 2 == len(text) else None
+
+
+def _parse_hex(digits: str) -> bytes | None:
     try:
-        found = bytes.fromhex(text)
+        return bytes.fromhex(digits)
     except ValueError:
         return None
-    return found if len(found) * 2 == len(text) else None

@@ -1,14 +1,15 @@
-"""From the catalogue's tables to ONE's own: ``sessions.pqt`` and ``datasets.pqt``.
+"""Export of the catalogue's tables as ONE's own: ``sessions.pqt`` and ``datasets.pqt``.
 
-They are what a current Alyx writes, whatever format the tables came in: ids as text and sorted (ONE
-sorts unsorted ones), ``rel_path`` as the tree names it, qc an ordered category. What ONE could not
-find, or would find something else for, is left out: sessions whose lab or subject is no folder's
-name, two sessions in one folder, two datasets on one path of which not exactly one is the default.
+The files have the format of a current Alyx, whatever format the tables came in: ids as text and
+sorted (ONE sorts unsorted ones), ``rel_path`` as in the tree, qc as an ordered category. Rows that
+ONE could not find, or would confuse with others, are left out: sessions whose lab or subject is not
+a folder's name, sessions that share a folder, and datasets that share a path, unless exactly one of
+them is the default.
 
-A size that the tables lack is what the catalogue beside them was told of the same bytes, by Alyx
-or by a file server (``onefs sync --sizes``). One that nobody knows is null. ONE-api cannot use a
-null among pandas's integers (``boolean value of NA is ambiguous``), so that pandas is then told to
-take the column for floats: ONE warns of such a file's size, and loads it.
+A size that the tables lack is taken from the catalogue in the same folder, which has it from Alyx
+or from a file server (``onefs sync --sizes``). An unknown size is null. ONE-api fails for a null
+among pandas's integers (``boolean value of NA is ambiguous``), so the metadata then declare the
+column as floats: ONE warns about the size of such a file, and loads it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
+from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -35,11 +37,11 @@ from onefs.cache_tables.source import DATASETS_FILE_NAME, SESSIONS_FILE_NAME
 from onefs.errors import CacheError, CacheFull, reason_of
 from onefs.model import Dataset
 
-#: changes with what is written for the same tables
+#: changes when the export of the same tables changes
 EXPORT_FORMAT_VERSION = 2
-#: rows in memory at once, and of a row group, and those of one session more
+#: rows in memory at once and in a row group; the last session may exceed it
 ROWS_PER_BATCH = 32768
-#: distinct paths whose names are kept in mind
+#: distinct paths remembered
 _MAX_REMEMBERED_PATHS = 200_000
 #: the oldest ONE-api that reads this format
 _MIN_API_VERSION = "2.10"
@@ -47,9 +49,9 @@ _QC_NAMES = ("NOT_SET", "PASS", "WARNING", "FAIL", "CRITICAL")
 _QC_CODES = {name: code for code, name in enumerate(_QC_NAMES)}
 _MAX_NUMBER = (1 << 16) - 1
 
-#: how a column is kept, and what pandas makes of it: (pyarrow's type, pandas's, numpy's)
+#: types of a column: (pyarrow's type, pandas's, numpy's)
 _TEXT = ("string", "unicode", "object")
-#: text too, but given as 16 bytes
+#: text too, from values of 16 bytes
 _UUID = ("uuid", "unicode", "object")
 _BOOL = ("bool_", "bool", "bool")
 _CATEGORY = ("", "categorical", "int8")
@@ -74,7 +76,7 @@ _DATASET_COLUMNS = {
 }
 _NULLABLE_SIZE = ("uint64", "uint64", "float64")
 
-#: what a catalogue knows of a dataset's size, the fuller hash first
+#: the sizes of a dataset in a catalogue, those with a hash first
 _SELECT_KNOWN_SIZES = """
     SELECT size, md5 FROM probed_sizes WHERE id = :id
     UNION ALL SELECT coalesce(size, probed), md5 FROM datasets
@@ -88,16 +90,16 @@ RowBatch = list[tuple[Any, ...]]
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What was written."""
+    """The numbers of rows in the files."""
 
     sessions: int
     datasets: int
-    #: how many were left out, by what they are
+    #: the number of rows left out, by the reason
     left_out: dict[str, int] = field(default_factory=dict)
 
 
 def export(source: Path, folder: Path) -> ExportResult:
-    """Write both tables into ``folder``, from the file that a sync has made.
+    """Write both tables into ``folder``, from the SQLite file of a sync.
 
     Rows are streamed: memory does not grow with them. When it returns, the files are on the disk.
     Raises CacheError or CacheFull for the disk, UsageError without pyarrow.
@@ -115,15 +117,15 @@ def export(source: Path, folder: Path) -> ExportResult:
 
 
 class _ExportedPath(NamedTuple):
-    """A dataset's path below its session, as the tree has it."""
+    """A dataset's path below its session, as in the tree."""
 
     text: str
-    #: the folders that lead to it
+    #: the paths of its parent folders
     folders: tuple[str, ...]
 
 
 class _Exporter:
-    """One export."""
+    """The export of one SQLite file."""
 
     def __init__(
         self,
@@ -140,12 +142,12 @@ class _Exporter:
             "origin": facts.get("origin", ""),
             "min_api_version": _MIN_API_VERSION,
         }
-        self._path_by_row: dict[int, _ExportedPath] = {}
+        self._path_of_row = lru_cache(_MAX_REMEMBERED_PATHS)(self._load_path)
         self._left_out: Counter[str] = Counter()
         self._excluded_eids: set[bytes] = set()
 
     def run(self) -> ExportResult:
-        """Sessions first: they say which datasets have a folder."""
+        """Write the sessions, then the datasets of those that were written."""
         sessions = self._write_parquet(
             SESSIONS_FILE_NAME, _SESSION_COLUMNS, ["id"], self._sessions()
         )
@@ -160,20 +162,20 @@ class _Exporter:
             "SELECT eid, lab, subject, date, number, task_protocol, projects FROM sessions"
             " ORDER BY eid"
         )
-        crowded = self._sessions_sharing_folder()
+        sharing = self._sessions_sharing_folder()
         for eid, lab, subject, day, number, *rest in self._connection.execute(query):
-            begun = _parse_date(day)
-            named = alf.lab_folder(lab) == lab and alf.subject_folder(subject) == subject
-            if eid in crowded:
+            start_date = _parse_date(day)
+            is_named = alf.lab_folder(lab) == lab and alf.subject_folder(subject) == subject
+            if eid in sharing:
                 self._exclude_session("sessions that share a folder", eid)
-            elif begun is None or not named or number > _MAX_NUMBER:
+            elif start_date is None or not is_named or number > _MAX_NUMBER:
                 self._exclude_session("sessions that ONE has no path for", eid)
             else:
-                yield [(eid, lab, subject, begun, number, *rest)]
+                yield [(eid, lab, subject, start_date, number, *rest)]
 
     def _datasets(self) -> Iterator[RowBatch]:
-        """Session by session."""
-        # CROSS keeps SQLite from reading the datasets first, and sorting them all
+        """The datasets, in a batch per session."""
+        # CROSS prevents that SQLite reads the datasets first, and sorts them all
         query = (
             "SELECT eid, id, path, size, digest, is_default, qc FROM sessions"
             " CROSS JOIN datasets ON session = sessions.row ORDER BY eid, id"
@@ -199,33 +201,28 @@ class _Exporter:
             ]
 
     def _with_unique_paths(self, rows: RowBatch) -> Iterable[tuple[str, tuple[Any, ...]]]:
-        """A session's rows with their paths, without those whose path is another's as well."""
-        found = [self._path_by_row.get(row[2]) or self._path_of_row(row[2]) for row in rows]
-        texts = [path.text for path in found]
-        folders = set[str]().union(*[path.folders for path in found])
+        """A session's rows with their paths, without those that share their path with another."""
+        paths = [self._path_of_row(row[2]) for row in rows]
+        texts = [path.text for path in paths]
+        folders = set[str]().union(*[path.folders for path in paths])
         if len(set(texts)) == len(texts) and folders.isdisjoint(texts):
             return zip(texts, rows, strict=True)
-        taken = Counter(texts)
+        counts = Counter(texts)
         defaults = Counter(text for text, row in zip(texts, rows, strict=True) if row[5])
-        alone = [
+        unique = [
             (text, row)
             for text, row in zip(texts, rows, strict=True)
-            if text not in folders and (taken[text] == 1 or (row[5] and defaults[text] == 1))
+            if text not in folders and (counts[text] == 1 or (row[5] and defaults[text] == 1))
         ]
-        self._left_out["datasets that share a path"] += len(rows) - len(alone)
-        return alone
+        self._left_out["datasets that share a path"] += len(rows) - len(unique)
+        return unique
 
-    def _path_of_row(self, row: int) -> _ExportedPath:
-        if len(self._path_by_row) >= _MAX_REMEMBERED_PATHS:
-            self._path_by_row.clear()
+    def _load_path(self, row: int) -> _ExportedPath:
         query = "SELECT path FROM paths WHERE row = ?"
-        found = self._path_by_row[row] = _exported_path(
-            self._connection.execute(query, (row,)).fetchone()[0]
-        )
-        return found
+        return _exported_path(self._connection.execute(query, (row,)).fetchone()[0])
 
     def _sessions_sharing_folder(self) -> set[bytes]:
-        """The sessions that have their folder not for themselves."""
+        """The eids of the sessions that share a folder."""
         query = (
             "SELECT eid FROM sessions JOIN (SELECT lab, subject, date, number FROM sessions"
             " GROUP BY 1, 2, 3, 4 HAVING count(*) > 1) USING (lab, subject, date, number)"
@@ -237,7 +234,7 @@ class _Exporter:
         return any(self._known_size(*row) is None for row in self._connection.execute(query))
 
     def _known_size(self, id_: bytes, digest: bytes | None) -> int | None:
-        """The size that the catalogue was told of these bytes, by all that is known of them."""
+        """The size in the catalogue, for the same content as far as hashes show."""
         md5s = {"", digest.hex() if digest is not None else ""}
         for size, md5 in self._catalogue.execute(_SELECT_KNOWN_SIZES, {"id": uuid_text(id_)}):
             if md5 in md5s:
@@ -251,11 +248,11 @@ class _Exporter:
     def _write_parquet(
         self, name: str, columns: ColumnTypes, index: list[str], rows: Iterator[RowBatch]
     ) -> int:
-        """A Parquet file as pandas would write it, with ONE's own note; how many rows it has."""
+        """Write a Parquet file as pandas would, with ONE's metadata; return the number of rows."""
         arrow = importlib.import_module("pyarrow")
         parquet = importlib.import_module("pyarrow.parquet")
         schema = _arrow_schema(arrow, columns, index, self._one_metadata)
-        # ids and hashes never repeat: a dictionary of them is only in the way
+        # ids and hashes never repeat: a dictionary of them would only cost time and space
         repeated = [name for name in columns if name not in (index[-1], "hash")]
         count = 0
         path = self._folder / name
@@ -276,7 +273,7 @@ class _Exporter:
 
 
 def _open_catalogue_beside(source: Path) -> sqlite3.Connection:
-    """The catalogue that lies over these tables, to be read; an empty one where there is none."""
+    """The catalogue in the same folder; an empty database in memory if there is none."""
     path = source.with_name("catalogue.sqlite")
     connection = sqlite3.connect(path if path.exists() else ":memory:", timeout=10)
     wanted = {"probed_sizes", "datasets"}
@@ -290,7 +287,7 @@ def _open_catalogue_beside(source: Path) -> sqlite3.Connection:
 
 
 def is_complete(facts: Mapping[str, str]) -> bool:
-    """Whether tables are of a whole database: those of a release tag are a part of one."""
+    """Whether tables contain a whole database, and not only a release tag of it."""
     return facts.get("created") != "1.0"
 
 
@@ -321,7 +318,7 @@ def _arrow_table(arrow: Any, columns: ColumnTypes, schema: Any, batch: RowBatch)
 
 
 def _arrow_schema(
-    arrow: Any, columns: ColumnTypes, index: list[str], note: Mapping[str, str]
+    arrow: Any, columns: ColumnTypes, index: list[str], one_metadata: Mapping[str, str]
 ) -> Any:
     category = arrow.dictionary(arrow.int8(), arrow.string(), ordered=True)
     own = {"": category, "uuid": arrow.string()}
@@ -329,7 +326,7 @@ def _arrow_schema(
         arrow.field(name, own[kind] if kind in own else getattr(arrow, kind)())
         for name, (kind, _, _) in columns.items()
     ]
-    notes = [
+    column_metadata = [
         {
             "name": name,
             "field_name": name,
@@ -339,14 +336,14 @@ def _arrow_schema(
         }
         for name, (kind, pandas_type, numpy_type) in columns.items()
     ]
-    pandas_note = {"index_columns": index, "column_indexes": [], "columns": notes}
+    pandas = {"index_columns": index, "column_indexes": [], "columns": column_metadata}
     return arrow.schema(
-        fields, metadata={"pandas": json.dumps(pandas_note), "one_metadata": json.dumps(note)}
+        fields, metadata={"pandas": json.dumps(pandas), "one_metadata": json.dumps(one_metadata)}
     )
 
 
 def _exported_path(path: str) -> _ExportedPath:
-    """A path of the tables as the tree has it."""
+    """A path of the tables as it appears in the tree."""
     collection, revision, name = split_path(path)
     dataset = Dataset("", "", name, collection=collection, revision=revision)
     folders = alf.dataset_folder(dataset)
@@ -357,11 +354,11 @@ def _exported_path(path: str) -> _ExportedPath:
 def _parse_date(text: str) -> date | None:
     try:
         return date.fromisoformat(text)
-    except ValueError:  # 2019-13-01 has the form of a date, too
+    except ValueError:  # such as 2019-13-01
         return None
 
 
 def _format_date_created(facts: Mapping[str, str]) -> str:
-    """When the tables were made, as ONE compares it with the server's: without a zone."""
-    made = datetime.fromtimestamp(parse_date_created(facts["date_created"]) or 1.0, timezone.utc)
-    return made.strftime("%Y-%m-%d %H:%M")
+    """When the tables were made, without a zone: ONE compares it with the server's text."""
+    seconds = parse_date_created(facts["date_created"]) or 1.0
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M")

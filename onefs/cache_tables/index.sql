@@ -1,4 +1,4 @@
--- Made after the rows of tables.sql: sorting them at the end is faster than keeping them sorted.
+-- Made after the rows of schema.sql: sorting them at the end is faster than keeping them sorted.
 CREATE INDEX sessions_of_subject ON sessions (lab, subject, date, number);
 CREATE INDEX sessions_of_ref ON sessions (subject, date, number);
 CREATE INDEX datasets_of_session ON datasets (session);

@@ -1,16 +1,16 @@
-"""ONE's cache tables as they stand in Parquet files, in the present format and in older ones.
+"""ONE's cache tables in Parquet files, in the current format and in older ones.
 
 =====================  ==============================  ============================================
-what                   now                             before
+content                current                         older
 =====================  ==============================  ============================================
 ids                    ``id``, ``eid``: UUIDs as text  ``id_0, id_1``: pairs of little-endian int64
                                                        that are the UUID's bytes (until 2022)
 a session's projects   ``projects``, comma-joined      ``project``, one name or ``None``
-where a dataset is     below its session               ``session_path`` too, whose number may be
+a dataset's path       below its session               also ``session_path``, whose number may be
                                                        ``1`` for ``001``
 ``file_size``          unsigned, null                  floating, null or NaN
-default_revision, qc   there                           not there: read as the default and not set,
-                                                       and ``said`` tells
+default_revision, qc   present                         absent: read as default and NOT_SET, see
+                                                       ``stated_columns``
 ``rel_path``           ``alf/#2020-01-01#/a.npy``      ``alf/#nan#/a.npy`` without revision (made
                                                        with pandas 3), ``#None#``
 =====================  ==============================  ============================================
@@ -41,22 +41,22 @@ from onefs.errors import UsageError, reason_of
 
 #: rows in memory at once
 ROWS_PER_BATCH = 32768
-#: bytes of each column that are read ahead; without a limit pyarrow reads whole columns
+#: read-ahead in bytes per column; without a limit pyarrow reads whole columns
 _READ_AHEAD_BYTES = 1 << 18
 
-#: rows of the largest table that is read: a few damaged bytes may claim any number
+#: rows of the largest table that is read: a damaged table may claim any number
 _MAX_ROWS = 100_000_000
 
 T = TypeVar("T")
 
-#: what may be said of a dataset, or not
+#: columns that older tables lack
 _OPTIONAL_COLUMNS = ("default_revision", "qc")
 
 _NO_REVISION = re.compile(r"(?:^|(?<=/))#(?:nan|None|NaT|<NA>)#/")
 
 
 class SessionTableRow(NamedTuple):
-    """A row of the sessions table; None and '' for what it does not say."""
+    """A row of the sessions table; None or '' for missing values."""
 
     eid: bytes | None
     lab: str
@@ -69,14 +69,18 @@ class SessionTableRow(NamedTuple):
 
 
 class DatasetTableRow(NamedTuple):
-    """A row of the datasets table; None for what it does not say."""
+    """A row of the datasets table; None for missing values."""
 
     eid: bytes | None
     id: bytes | None
+    #: below its session
     path: str
-    #: ``lab/Subjects/subject/date/number`` as the file server has it; None in newer tables
+    #: the session's folder on the file server, ``lab/Subjects/subject/date/number``; None in newer
+    #: tables
     stored: str | None
+    #: in bytes
     size: int | None
+    #: md5 or sha1
     digest: bytes | None
     default: bool
     qc: str | None
@@ -86,7 +90,7 @@ class DatasetTableRow(NamedTuple):
 class ParquetTable:
     """One Parquet file of a cache table.
 
-    Raises UsageError naming the file when it is no table of ONE's, and when pyarrow is missing.
+    Raises UsageError naming the file if it is not a cache table, and if pyarrow is missing.
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
@@ -109,35 +113,35 @@ class ParquetTable:
 
     @property
     def date_created(self) -> str:
-        """When the table was made, in its own words. Raises UsageError when it does not say."""
-        found = self._one_metadata.get("date_created")
-        if not isinstance(found, str) or parse_date_created(found) is None:
+        """When the table was made, as the table states it. Raises UsageError if it does not."""
+        text = self._one_metadata.get("date_created")
+        if not isinstance(text, str) or parse_date_created(text) is None:
             raise self._unusable_error("it does not say when it was made (date_created)")
-        return found
+        return text
 
     @property
     def origin(self) -> str:
-        """The name of the database that it was made from; '' when it does not say."""
-        found = self._one_metadata.get("origin") or ""
-        return ",".join(sorted(map(str, found))) if isinstance(found, list) else str(found)
+        """The name of the database that it was made from; '' if it is not stated."""
+        origin = self._one_metadata.get("origin") or ""
+        return ",".join(sorted(map(str, origin))) if isinstance(origin, list) else str(origin)
 
     @property
     def stated_columns(self) -> list[str]:
-        """Which of default_revision and qc each row read so far states, and is not only read as."""
+        """The columns among default_revision and qc that have a value in each row read so far."""
         return [name for name in _OPTIONAL_COLUMNS if name not in self._unstated_columns]
 
     @property
     def is_partial(self) -> bool:
-        """Whether it holds a release tag's rows only."""
+        """Whether it contains only the rows of a release tag."""
         return bool(self._one_metadata.get("database_tags"))
 
     @property
     def row_count(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return int(self._file.metadata.num_rows)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     def sessions(self) -> Iterator[list[SessionTableRow]]:
@@ -149,7 +153,7 @@ class ParquetTable:
         return self._translated_errors(self._datasets())
 
     def _translated_errors(self, batches: Iterator[list[T]]) -> Iterator[list[T]]:
-        """The batches; values that cannot be converted are the file's damage too."""
+        """The batches; a value that cannot be converted is reported as damage of the file."""
         try:
             yield from batches
         except _parquet_errors() as error:
@@ -217,7 +221,7 @@ class ParquetTable:
 
 
 def parse_date_created(text: str) -> float | None:
-    """``date_created`` in seconds since the epoch, a time without zone taken as UTC."""
+    """``date_created`` in seconds since the epoch; a time without zone is UTC."""
     try:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
@@ -226,12 +230,12 @@ def parse_date_created(text: str) -> float | None:
 
 
 def strip_empty_revision(path: str) -> str:
-    """``rel_path`` without the folder of a revision that is none (``#nan#``, ``#None#``)."""
+    """``rel_path`` without the folder of a missing revision (``#nan#``, ``#None#``)."""
     return _NO_REVISION.sub("", path) if "#" in path else path
 
 
 def check_pyarrow() -> None:
-    """Raise UsageError with what to do when pyarrow is missing."""
+    """Raise UsageError, with the way to install it, if pyarrow is missing."""
     _import_parquet()
 
 
@@ -245,18 +249,18 @@ def _import_parquet() -> Any:
 
 
 def _parquet_errors() -> tuple[type[BaseException], ...]:
-    """What pyarrow raises for a file that is not what it should be."""
+    """The exceptions that pyarrow raises for a damaged file."""
     arrow = importlib.import_module("pyarrow").ArrowException
     return (arrow, OSError, UnicodeDecodeError, ValueError, OverflowError)
 
 
 def _read_one_metadata(metadata: dict[bytes, bytes]) -> dict[str, Any]:
-    """ONE's own note in the file."""
+    """ONE's metadata in the file; {} if it is missing or damaged."""
     try:
-        found = json.loads(metadata.get(b"one_metadata", b"{}"))
+        one_metadata = json.loads(metadata.get(b"one_metadata", b"{}"))
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return one_metadata if isinstance(one_metadata, dict) else {}
 
 
 def _text_or_empty(value: object) -> str:

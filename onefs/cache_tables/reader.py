@@ -1,4 +1,4 @@
-"""What ONE's cache tables said, read from the SQLite file that a sync has made of them."""
+"""Reads ONE's cache tables from the SQLite file of a sync."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from onefs.model import Dataset, Replica, Repository, Session
 
 log = logging.getLogger(__name__)
 
-#: the schema of schema.sql that this code reads
+#: the version of schema.sql that this code reads
 SCHEMA_VERSION = 1
 #: the file's name in the state folder
 TABLES_FILE_NAME = "tables.sqlite"
-#: seconds between two looks whether a sync has put a new file there
+#: seconds between two checks whether a sync has replaced the file
 _FILE_CHECK_INTERVAL_SECONDS = 1.0
 
 _SELECT_SESSION = "SELECT eid, lab, subject, date, number, task_protocol, projects FROM sessions"
@@ -35,11 +35,10 @@ _SESSION_ROW = "(SELECT row FROM sessions WHERE eid = ?)"
 
 
 class TablesReader(ForkAware):
-    """The tables at ``path``, or nothing while there is no such file. Thread-safe.
+    """The tables at ``path``; empty while there is no such file. Thread-safe.
 
-    A newer file is taken up within a second of its being there. One that is damaged, or that a
-    newer onefs has written, is moved aside with a log line. Methods raise CacheError when the disk
-    fails.
+    A new file is used within a second. A file that is damaged, or written by a newer onefs, is
+    moved aside with a log line. Methods raise CacheError when the disk fails.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,20 +52,20 @@ class TablesReader(ForkAware):
         register_fork_aware(self)
 
     def before_fork(self, end: float) -> None:
-        """Close the file, so that no child has our connection."""
+        """Close the file, so that a child does not inherit the connection."""
         self._is_paused = self._lock.acquire(timeout=max(0.0, end - time.monotonic()))
         if self._is_paused:
             self._close_connection()
             self._checked_at = -math.inf
 
     def after_fork_in_parent(self) -> None:
-        """Let the other threads go on."""
+        """Release the lock to the other threads."""
         if self._is_paused:
             self._is_paused = False
             self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Drop a connection that is in use in the parent; it is read-only, and without locks."""
+        """Drop the parent's connection without closing it; it is read-only, and without locks."""
         self._lock = threading.Lock()
         self._is_paused = False
         leak_connection(self._connection)
@@ -77,68 +76,67 @@ class TablesReader(ForkAware):
             self._close_connection()
 
     def check_file_at_next_use(self) -> None:
-        """Look for a new file at the next use, not a second after the last look."""
+        """Check for a new file at the next use, without waiting for a second."""
         with self._lock:
             self._checked_at = -math.inf
 
     @property
     def version(self) -> tuple[int, int] | None:
-        """Another value for each file; None when there is none."""
+        """A value that changes with the file; None without a file."""
         with self._lock:
             self._reopen_if_replaced()
             return self._open_identity
 
     @property
     def created_at(self) -> float | None:
-        """When what they say was true, in seconds since the epoch; None without tables."""
-        found = self.fact("created")
-        return float(found) if found else None
+        """When the tables were valid, in seconds since the epoch; None without tables."""
+        created = self.fact("created")
+        return float(created) if created else None
 
     def fact(self, key: str) -> str:
-        """A fact of schema.sql; '' when it is not known."""
-        with self._lock:
-            self._reopen_if_replaced()
-            return self._facts.get(key, "")
+        """A fact of schema.sql; '' if it is missing."""
+        return self.facts().get(key, "")
 
     def stated_columns(self) -> frozenset[str]:
-        """Which of default_revision and qc they state, and are not only read as."""
+        """The columns among default_revision and qc that the tables state for each dataset."""
         return frozenset(self.fact("said").split())
 
     def facts(self) -> dict[str, str]:
-        """All of them; {} without tables."""
+        """All facts; {} without tables."""
         with self._lock:
             self._reopen_if_replaced()
             return dict(self._facts)
 
     def labs(self) -> list[str]:
-        """Labs that have a session."""
+        """The labs that have a session."""
         return [str(row[0]) for row in self._fetch_rows("SELECT DISTINCT lab FROM subjects")]
 
     def subjects(self, lab: str) -> list[str]:
-        """A lab's subjects that have a session."""
+        """The subjects of a lab that have a session, sorted."""
         query = "SELECT nickname FROM subjects WHERE lab = ? ORDER BY nickname"
         return [str(row[0]) for row in self._fetch_rows(query, lab)]
 
     def has_lab(self, lab: str) -> bool:
-        """Whether a session of the lab is there."""
+        """Whether the tables have a session of the lab."""
         return bool(self._fetch_rows("SELECT 1 FROM subjects WHERE lab = ? LIMIT 1", lab))
 
     def has_subject(self, lab: str, subject: str) -> bool:
-        """Whether a session of the subject is there."""
+        """Whether the tables have a session of the subject."""
         query = "SELECT 1 FROM subjects WHERE lab = ? AND nickname = ?"
         return bool(self._fetch_rows(query, lab, subject))
 
     def has_datasets(self, eid: str) -> bool:
-        """Whether a dataset of the session is there.
+        """Whether the tables have a dataset of the session.
 
-        A session without any may have datasets all the same: Alyx puts only those into the tables
-        that are on repositories whose names begin with flatiron or aws.
+        A session without any may have datasets in Alyx, whose tables contain only those that are
+        on repositories whose names begin with flatiron or aws.
         """
         query = f"SELECT 1 FROM datasets WHERE session = {_SESSION_ROW} LIMIT 1"
         return bool(self._fetch_rows(query, _uuid_bytes(eid)))
 
     def sessions_without_datasets(self, after: Session, most: int, all_subjects: bool) -> list[str]:
-        """Up to ``most`` sessions without datasets that come after one in its lab, or subject."""
+        """The eids of up to ``most`` sessions without datasets that follow one in its lab (in its
+        subject without ``all_subjects``)."""
         subject = "" if all_subjects else "AND subject = ?"
         query = (
             f"SELECT eid FROM sessions AS s WHERE lab = ? {subject}"
@@ -156,46 +154,45 @@ class TablesReader(ForkAware):
         return [_decode_session(row) for row in self._fetch_rows(query, lab, subject)]
 
     def session(self, eid: str) -> Session | None:
-        found = self._fetch_rows(f"{_SELECT_SESSION} WHERE eid = ?", _uuid_bytes(eid))
-        return _decode_session(found[0]) if found else None
+        """A session by its eid."""
+        rows = self._fetch_rows(f"{_SELECT_SESSION} WHERE eid = ?", _uuid_bytes(eid))
+        return _decode_session(rows[0]) if rows else None
 
     def find_sessions(
         self, condition: str, values: Iterable[object], having: Sequence[Set[int]] = ()
     ) -> list[tuple[str, int, str]]:
-        """Date, number and eid of the sessions for which an SQL condition on their columns holds,
-        and which have a dataset at one of the paths (by row) of each of ``having``."""
+        """Date, number and eid of the sessions that fulfil an SQL condition on their columns, and
+        have a dataset at one of the paths (by row) of each of ``having``."""
         query = f"SELECT row, date, number, eid FROM sessions WHERE {condition}"
-        found = self._fetch_rows(query, *values)
+        rows = self._fetch_rows(query, *values)
         if having:
-            wanted = self._session_rows_having(having)
-            found = [line for line in found if line[0] in wanted]
-        return [(date, number, uuid_text(eid)) for _, date, number, eid in found]
+            matching = self._session_rows_having(having)
+            rows = [row for row in rows if row[0] in matching]
+        return [(date, number, uuid_text(eid)) for _, date, number, eid in rows]
 
     def paths(self) -> list[tuple[int, str]]:
-        """All paths, by row."""
+        """The row and the text of each path."""
         return self._fetch_rows("SELECT row, path FROM paths")
 
     def _session_rows_having(self, having: Sequence[Set[int]]) -> set[int]:
-        """The rows of the sessions that have a dataset of each: one scan, however many they are."""
+        """The rows of the sessions with a dataset of each of ``having``, by one scan for all."""
         query = "SELECT session, path FROM datasets WHERE path IN (SELECT value FROM json_each(?))"
-        found = self._fetch_rows(query, json.dumps(sorted(set[int]().union(*having))))
-        sessions = [{session for session, path in found if path in rows} for rows in having]
+        pairs = self._fetch_rows(query, json.dumps(sorted(set[int]().union(*having))))
+        sessions = [{session for session, path in pairs if path in rows} for rows in having]
         return set.intersection(*sessions)
 
     def distinct_values(self, column: str) -> list[str]:
-        """The values that a column of the sessions has."""
+        """The distinct values of a column of the sessions."""
         return [str(row[0]) for row in self._fetch_rows(f"SELECT DISTINCT {column} FROM sessions")]
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
         """The sessions of a ref, one for each lab that has the nickname."""
         query = f"{_SELECT_SESSION} WHERE subject = ? AND date = ? AND number = ? ORDER BY lab, eid"
-        return [
-            _decode_session(row)
-            for row in self._fetch_rows(query, ref.subject, ref.date, ref.number)
-        ]
+        rows = self._fetch_rows(query, ref.subject, ref.date, ref.number)
+        return [_decode_session(row) for row in rows]
 
     def datasets(self, eid: str) -> list[DatasetRow]:
-        """A session's datasets, in a stable order; their date is the session's."""
+        """A session's datasets, in a stable order."""
         session = self.session(eid)
         if session is None:
             return []
@@ -225,17 +222,16 @@ class TablesReader(ForkAware):
                 return []
 
     def _reopen_if_replaced(self) -> None:
-        """Take up the file that is there now."""
+        """Open the current file, if it is another than the open one."""
         now = time.monotonic()
         if now - self._checked_at < _FILE_CHECK_INTERVAL_SECONDS:
             return
         self._checked_at = now
         try:
-            found = os.stat(self._path)
+            identity = _file_identity(os.stat(self._path))
         except OSError:
             self._close_connection()
             return
-        identity = _file_identity(found)
         if identity == self._open_identity:
             return
         self._close_connection()
@@ -254,13 +250,13 @@ class TablesReader(ForkAware):
         self._connection, self._open_identity, self._facts = None, None, {}
 
     def _move_aside(self, reason: str, damaged: tuple[int, int] | None) -> None:
-        """Move the file aside that ``damaged`` identifies, unless a sync has put another there."""
+        """Move the file aside that ``damaged`` identifies, unless a sync has replaced it."""
         self._close_connection()
         aside = self._path.with_name(f"{self._path.name}.unusable")
         try:
             with hold_replacement_lock(self._path):
                 if _file_identity(os.stat(self._path)) != damaged:
-                    self._checked_at = -math.inf  # take up the new one at the next use
+                    self._checked_at = -math.inf  # open the new one at the next use
                     return
                 self._path.replace(aside)
         except OSError as error:
@@ -268,42 +264,42 @@ class TablesReader(ForkAware):
         log.warning("the cache tables %s were moved aside, sync again: %s", self._path, reason)
 
 
-def _file_identity(found: os.stat_result) -> tuple[int, int]:
-    return found.st_ino, found.st_mtime_ns
+def _file_identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_ino, status.st_mtime_ns
 
 
 def session_folder(lab: str, subject: str, date: str, number: int) -> str:
-    """A session's folder on a file server, as ONE builds it."""
+    """A session's folder on a file server, as ONE builds it (the ALF specification's path)."""
     return f"{lab}/{alf.SUBJECTS}/{subject}/{date}/{alf.number_folder(number)}"
 
 
 def presumed_replicas(
     stored: str, dataset_id: str, repositories: Mapping[str, Repository]
 ) -> tuple[Replica, ...]:
-    """Where a dataset that stands at ``stored`` (``lab/Subjects/...``) should be served.
+    """The URLs at which a dataset stored at ``stored`` (``lab/Subjects/...``) should be served.
 
-    The ``lab/Subjects`` part is the end of a repository's address, and the file's name has the
-    dataset's UUID before its extension. The tables name no repository, so that this is
-    all that can be said without asking for the session's real listing.
+    The ``lab/Subjects`` part is the end of a repository's URL, and the file's name has the
+    dataset's UUID before its extension. The tables name no repository: only the session's listing
+    from Alyx has the actual replicas.
     """
     lab, _, rest = stored.partition(f"/{alf.SUBJECTS}/")
     folder, slash, name = rest.rpartition("/")
     stem, dot, extension = name.rpartition(".")
-    named = f"{stem}.{dataset_id}.{extension}" if dot else f"{name}.{dataset_id}"
-    served = [
-        (name, found.data_url.rstrip("/"))
-        for name, found in sorted(repositories.items(), reverse=True)
-        if not found.personal and is_file_server_url(found.data_url)
+    file_name = f"{stem}.{dataset_id}.{extension}" if dot else f"{name}.{dataset_id}"
+    servers = [
+        (name, each.data_url.rstrip("/"))
+        for name, each in sorted(repositories.items(), reverse=True)
+        if not each.personal and is_file_server_url(each.data_url)
     ]
     return tuple(
-        Replica(name, escape_url(f"{base}/{folder}{slash}{named}"))
-        for name, base in served
+        Replica(name, escape_url(f"{base}/{folder}{slash}{file_name}"))
+        for name, base in servers
         if base.endswith(f"/{lab}/{alf.SUBJECTS}")
     )
 
 
 def uuid_text(raw: bytes) -> str:
-    """A UUID's bytes as text."""
+    """A UUID of 16 bytes as text."""
     digits = raw.hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
@@ -313,7 +309,7 @@ def _uuid_bytes(text: str) -> bytes:
 
 
 def open_tables(path: Path) -> tuple[sqlite3.Connection, dict[str, str]]:
-    """The file and its facts. Nobody writes it any more, so that no locks are needed.
+    """A connection to the file, and its facts. No process writes it, so it needs no locks.
 
     Raises sqlite3.Error.
     """
@@ -321,9 +317,11 @@ def open_tables(path: Path) -> tuple[sqlite3.Connection, dict[str, str]]:
         f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
     )
     try:
-        found = connection.execute("PRAGMA user_version").fetchone()[0]
-        if found != SCHEMA_VERSION:
-            raise sqlite3.DatabaseError(f"its schema is {found}, this onefs reads {SCHEMA_VERSION}")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version != SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(
+                f"its schema is {version}, this onefs reads {SCHEMA_VERSION}"
+            )
         facts = dict(connection.execute("SELECT key, value FROM facts"))
     except BaseException:
         connection.close()
@@ -345,7 +343,7 @@ def _decode_session(row: tuple[Any, ...]) -> Session:
 
 
 class PathParts(NamedTuple):
-    """A dataset's path, taken apart."""
+    """The parts of a dataset's path."""
 
     collection: str
     revision: str
@@ -354,7 +352,7 @@ class PathParts(NamedTuple):
 
 @lru_cache(maxsize=8192)
 def split_path(path: str) -> PathParts:
-    """A dataset's path below its session, taken apart."""
+    """Split a dataset's path below its session."""
     folder, _, name = path.rpartition("/")
     parent, _, last = folder.rpartition("/")
     if len(last) > 2 and last[0] == last[-1] == "#":

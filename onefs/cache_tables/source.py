@@ -1,16 +1,15 @@
-"""Where cache tables come from: a folder, a file, an archive, a server."""
+"""Sources of cache tables: a folder, a file, an archive, or the server."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from onefs.alyx.client import AlyxClient
 from onefs.errors import OnefsError, ServerError, UsageError
@@ -23,56 +22,56 @@ ARCHIVE_FILE_NAME = "cache.zip"
 MAX_ARCHIVE_BYTES = 2 << 30
 #: bytes of the largest table that an archive may hold
 MAX_TABLE_BYTES = 8 << 30
-#: how many times its archive's size a table may have, above RATIO_EXEMPT_BYTES bytes: Parquet is
+#: largest ratio of a table's size to its archive's, for tables above RATIO_EXEMPT_BYTES: Parquet is
 #: compressed already
 MAX_COMPRESSION_RATIO = 50
 RATIO_EXEMPT_BYTES = 64 << 20
-#: bytes a second below which a download is given up, after RATE_GRACE_SECONDS
+#: bytes per second below which a download is aborted, after RATE_GRACE_SECONDS
 MIN_BYTES_PER_SECOND = 10_000
 RATE_GRACE_SECONDS = 60.0
-#: bytes unpacked at once
+#: bytes unpacked per step
 _CHUNK_BYTES = 1 << 20
-#: bytes of an archive's list of members; ours have two members
+#: largest list of members of an archive, in bytes; cache tables have two members
 _MAX_DIRECTORY_BYTES = 1 << 20
-#: bytes at an archive's end in which its last record begins
+#: bytes at the end of an archive in which its last record begins
 _END_RECORD_SEARCH_BYTES = (1 << 16) + 64
 
 
 class TablePair(NamedTuple):
-    """The two files of one set of tables."""
+    """The two Parquet files of one set of tables."""
 
     sessions: Path
     datasets: Path
 
 
-def find_tables(given: Path, work: Path) -> TablePair:
-    """The tables of a folder, of an archive (unpacked into ``work``), or beside a table.
+def find_tables(path: Path, work: Path) -> TablePair:
+    """The tables in a folder, in an archive (unpacked into ``work``), or in the folder of a table.
 
-    Raises UsageError naming what is not there or not a table.
+    Raises UsageError naming the file that is missing or is not a cache table.
     """
-    if given.is_dir():
-        archive = given / ARCHIVE_FILE_NAME
-        if not (given / SESSIONS_FILE_NAME).exists() and archive.exists():
+    if path.is_dir():
+        archive = path / ARCHIVE_FILE_NAME
+        if not (path / SESSIONS_FILE_NAME).exists() and archive.exists():
             return unpack_archive(archive, work)
-        return _tables_in_folder(given)
-    if not given.exists():
-        raise UsageError(f"{given} does not exist: give a folder, a table or an archive")
-    if _is_archive(given):
-        return unpack_archive(given, work)
-    if given.name not in (SESSIONS_FILE_NAME, DATASETS_FILE_NAME):
+        return _tables_in_folder(path)
+    if not path.exists():
+        raise UsageError(f"{path} does not exist: give a folder, a table or an archive")
+    if _is_archive(path):
+        return unpack_archive(path, work)
+    if path.name not in (SESSIONS_FILE_NAME, DATASETS_FILE_NAME):
         raise UsageError(
-            f"{given} is no cache table of ONE: give a folder with {SESSIONS_FILE_NAME} and "
-            f"{DATASETS_FILE_NAME}, one "
-            f"of them, or {ARCHIVE_FILE_NAME}"
+            f"{path} is no cache table of ONE: give a folder with {SESSIONS_FILE_NAME} and "
+            f"{DATASETS_FILE_NAME}, one of them, or {ARCHIVE_FILE_NAME}"
         )
-    return _tables_in_folder(given.parent)
+    return _tables_in_folder(path.parent)
 
 
 def download_archive(alyx: AlyxClient, target: Path, progress: Callable[[int, int], None]) -> None:
-    """Write the server's archive to ``target``, telling how many of how many bytes have come.
+    """Write the server's archive to ``target``; call ``progress`` with the bytes received and
+    expected (0 if unknown).
 
-    Raises ServerError when it has none after all, when the archive is larger than MAX_ARCHIVE_BYTES
-    or comes more slowly than MIN_BYTES_PER_SECOND, and what the transport raises.
+    Raises ServerError if there is none, or it is larger than MAX_ARCHIVE_BYTES or slower than
+    MIN_BYTES_PER_SECOND, and the errors of the transport.
     """
     url = f"{alyx.url}/{ARCHIVE_FILE_NAME}"
     with alyx.cache_zip() as stream, target.open("wb") as file:
@@ -93,11 +92,11 @@ def download_archive(alyx: AlyxClient, target: Path, progress: Callable[[int, in
 
 
 def unpack_archive(archive: Path, work: Path) -> TablePair:
-    """The tables of an archive, unpacked into ``work``; nothing else of it is read.
+    """The tables of an archive, unpacked into ``work``; its other members are not read.
 
-    Raises UsageError naming the archive when it is damaged, holds anything but one of each table,
-    or unpacks to more than MAX_TABLE_BYTES or MAX_COMPRESSION_RATIO its size. Disk errors are
-    raised as they are.
+    Raises UsageError naming the archive if it is damaged, does not contain each table once, or
+    unpacks to more than MAX_TABLE_BYTES or MAX_COMPRESSION_RATIO times its size. Raises OSError for
+    the disk.
     """
     with _translated_errors(archive):
         _check_directory(archive)
@@ -121,13 +120,13 @@ def _unpack_table(archive: Path, opened: zipfile.ZipFile, name: str, target: Pat
     with packed, target.open("wb") as file:
         while True:
             with _translated_errors(archive):
-                piece = packed.read(_CHUNK_BYTES)
-            if not piece:
+                chunk = packed.read(_CHUNK_BYTES)
+            if not chunk:
                 return
-            done += len(piece)
+            done += len(chunk)
             if done > most:
                 raise UsageError(f"{archive}: {name} unpacks to more than {most >> 20} MiB")
-            file.write(piece)
+            file.write(chunk)
 
 
 def _check_archive_size(url: str, size: int) -> None:
@@ -138,9 +137,9 @@ def _check_archive_size(url: str, size: int) -> None:
 
 
 def _check_directory(archive: Path) -> None:
-    """Raise BadZipFile when the list of members is longer than any that cache tables have.
+    """Raise BadZipFile if the list of members is longer than that of any cache tables.
 
-    zipfile reads that list into memory, some hundred bytes for each entry.
+    zipfile reads that list into memory, some hundred bytes per entry.
     """
     with archive.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
@@ -156,28 +155,23 @@ def _check_directory(archive: Path) -> None:
 
 
 def _is_archive(path: Path) -> bool:
-    """Whether a file is a zip archive, whatever it holds."""
+    """Whether a file is a zip archive, with any members."""
     with _translated_errors(path):
         return zipfile.is_zipfile(path)
 
 
 @contextmanager
 def _translated_errors(archive: Path) -> Iterator[None]:
-    """Turn what reading a damaged archive raises into a UsageError that names it."""
+    """Turn the exceptions of a damaged archive into a UsageError that names it."""
     try:
         yield
     except (OnefsError, MemoryError):
         raise
     except Exception as error:  # zipfile and its decompressors raise more kinds than they document
-        # the disk's trouble is not the archive's, but a place before its beginning is (EINVAL)
+        # an error of the disk is not the archive's; EINVAL is, for an offset before its start
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise UsageError(f"{archive} is damaged: {error or type(error).__name__}") from error
-
-
-def canonical_info(info: dict[str, Any]) -> str:
-    """What ``/cache/info/`` says, in one spelling, to tell one set of tables from the next."""
-    return json.dumps(info, sort_keys=True)
 
 
 def _tables_in_folder(folder: Path) -> TablePair:

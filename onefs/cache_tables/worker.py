@@ -1,8 +1,8 @@
-"""Reading and writing Parquet in a process of its own, which takes pyarrow's memory with it.
+"""A child process that reads and writes Parquet, so that pyarrow's memory ends with it.
 
-Run by ``onefs.lowlevel.child_process``: what to do comes as JSON on standard input; its progress,
-log lines and what became of it go as lines of JSON to standard output. Its memory and its time are
-bounded: tables may be damaged, or made to do harm.
+Run by ``onefs.lowlevel.child_process``. The task is JSON on standard input; progress, log lines and
+the result are lines of JSON on standard output. Memory and time are bounded, since tables may be
+damaged or malicious.
 """
 
 from __future__ import annotations
@@ -27,18 +27,14 @@ from onefs.errors import CacheError, OnefsError, reason_of
 from onefs.lowlevel.child_process import CHILD_WORKING_DIRECTORY, child_command, child_environment
 from onefs.lowlevel.files import wait_readable
 
-#: seconds without any progress after which the child is given up
+#: seconds without any progress after which the child is killed
 PROGRESS_TIMEOUT_SECONDS = 300.0
-#: seconds after which it ends in any case
+#: seconds after which the child ends in any case
 MAX_RUNTIME_SECONDS = 3600
-#: seconds in which it exits after its last line
+#: seconds in which the child exits after its last line
 _EXIT_TIMEOUT_SECONDS = 10.0
-#: bytes of memory that it may have: loading 500,000 sessions takes some 400 MB
+#: bytes of memory of the child: loading 500,000 sessions takes some 400 MB
 MAX_MEMORY_BYTES = 2 << 30
-
-
-def _ignore_progress(done: int, total: int) -> None:
-    """Progress that is shown nowhere."""
 
 
 def build_in_child(
@@ -48,30 +44,38 @@ def build_in_child(
     facts: dict[str, str],
     *,
     origin: str = "",
-    progress: Callable[[int, int], None] = _ignore_progress,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> BuildResult:
     """As :func:`onefs.cache_tables.build.build`."""
-    wish = {
-        "sessions": os.path.abspath(sessions),
-        "datasets": os.path.abspath(datasets),
-        "target": os.path.abspath(target),
-        "facts": facts,
-        "origin": origin,
-    }
-    return BuildResult(**_run_child({"build": wish}, datasets, progress))
+    paths = {"sessions": sessions, "datasets": datasets, "target": target}
+    options = {"facts": facts, "origin": origin}
+    return BuildResult(**_run_child("build", datasets, paths, options, progress))
 
 
 def export_in_child(source: Path, folder: Path) -> ExportResult:
     """As :func:`onefs.cache_tables.export.export`."""
-    wish = {"source": os.path.abspath(source), "folder": os.path.abspath(folder)}
-    return ExportResult(**_run_child({"export": wish}, source))
+    paths = {"source": source, "folder": folder}
+    return ExportResult(**_run_child("export", source, paths, {}, lambda done, total: None))
 
 
 def _run_child(
-    wish: dict[str, Any], what: Path, progress: Callable[[int, int], None] = _ignore_progress
+    name: str,
+    input_path: Path,
+    paths: dict[str, Path],
+    options: dict[str, Any],
+    progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
-    """What the child answers. Raises what it raised, and CacheError when it ends without an answer
-    or does not say anything for PROGRESS_TIMEOUT_SECONDS."""
+    """The result of the child as a dictionary.
+
+    Raises the child's error, and CacheError if it ends without a result or is silent for
+    PROGRESS_TIMEOUT_SECONDS.
+    """
+    task = {
+        "name": name,
+        "input": str(input_path),
+        "paths": {key: os.path.abspath(path) for key, path in paths.items()},
+        "options": options,
+    }
     with subprocess.Popen(
         child_command("onefs.cache_tables.worker"),
         stdin=subprocess.PIPE,
@@ -79,120 +83,113 @@ def _run_child(
         cwd=CHILD_WORKING_DIRECTORY,
         # memory that pyarrow's own allocators reserve would count as used
         env={**child_environment(), "ARROW_DEFAULT_MEMORY_POOL": "system"},
-        start_new_session=True,  # Ctrl-C is ours: it ends this call, which ends the child
+        start_new_session=True,  # Ctrl-C reaches only this process, which then kills the child
     ) as child:
         try:
-            return _read_answer(child, wish, what, progress)
+            return _read_result(child, task, input_path, progress)
         finally:
-            child.kill()  # it has ended, or is given up
+            child.kill()
 
 
-def _read_answer(
+def _read_result(
     child: subprocess.Popen[bytes],
-    wish: dict[str, Any],
-    what: Path,
+    task: dict[str, Any],
+    input_path: Path,
     progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
     assert child.stdin is not None
     assert child.stdout is not None
-    with suppress(BrokenPipeError):  # it has died: its answer, which is none, tells
-        child.stdin.write(json.dumps(wish).encode())
+    with suppress(BrokenPipeError):  # the child has died, and there is no result to read
+        child.stdin.write(json.dumps(task).encode())
         child.stdin.close()
-    for line in _read_lines(child.stdout, what):
+    for line in _read_lines(child.stdout, input_path):
         try:
-            found: dict[str, Any] = json.loads(line)
+            message: dict[str, Any] = json.loads(line)
         except ValueError:
             break
-        if "done" in found:
-            progress(found["done"], found["total"])
-        elif "log" in found:
-            logging.getLogger(found["name"]).log(found["log"], "%s", found["line"])
-        elif "error" in found:
-            raise _error_of_child(found["error"], found["message"])
+        if "done" in message:
+            progress(message["done"], message["total"])
+        elif "log" in message:
+            logging.getLogger(message["name"]).log(message["log"], "%s", message["line"])
+        elif "error" in message:
+            raise _error_of_child(message["error"], message["message"])
         else:
-            return found
+            return message
     with suppress(subprocess.TimeoutExpired):
         child.wait(_EXIT_TIMEOUT_SECONDS)
-    raise CacheError(f"loading {what} ended unexpectedly (exit code {child.returncode})")
+    raise CacheError(f"loading {input_path} ended unexpectedly (exit code {child.returncode})")
 
 
-def _read_lines(pipe: IO[bytes], what: Path) -> Iterator[bytes]:
-    """What the child writes, line by line. Raises CacheError when it is silent for too long."""
-    waiting = b""
+def _read_lines(pipe: IO[bytes], input_path: Path) -> Iterator[bytes]:
+    """The lines that the child writes. Raises CacheError if it is silent for too long."""
+    rest = b""
     while True:
         if not wait_readable(pipe, PROGRESS_TIMEOUT_SECONDS):
             raise CacheError(
-                f"loading {what} was given up: no progress for {PROGRESS_TIMEOUT_SECONDS:g} s"
+                f"loading {input_path} was given up: no progress for {PROGRESS_TIMEOUT_SECONDS:g} s"
             )
-        piece = os.read(pipe.fileno(), 1 << 16)
-        if not piece:
+        chunk = os.read(pipe.fileno(), 1 << 16)
+        if not chunk:
             return
-        *lines, waiting = (waiting + piece).split(b"\n")
+        *lines, rest = (rest + chunk).split(b"\n")
         yield from lines
 
 
+def _error_of_child(name: str, message: str) -> OnefsError:
+    kind = getattr(errors, name, CacheError)
+    return kind(message) if issubclass(kind, OnefsError) else CacheError(message)
+
+
+# -- in the child
+
+
 def main() -> None:
-    """The child."""
+    """Run the task on standard input."""
     logging.basicConfig(level=logging.INFO, handlers=[_PipeLogHandler()])
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is the parent's to report
-    signal.alarm(MAX_RUNTIME_SECONDS)  # also when the parent has died meanwhile
-    wish = json.loads(sys.stdin.read())
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent handles Ctrl-C
+    signal.alarm(MAX_RUNTIME_SECONDS)  # also if the parent has died meanwhile
+    task = json.loads(sys.stdin.read())
     try:
         _limit_memory()
-        found = asdict(_build(wish["build"]) if "build" in wish else _export(wish["export"]))
+        result = asdict(_run_task(task))
     except OnefsError as error:
-        found = {"error": type(error).__name__, "message": str(error)}
+        result = {"error": type(error).__name__, "message": str(error)}
     except MemoryError:
-        found = {"error": "UsageError", "message": f"{_input_path(wish)} needs too much memory"}
+        result = {"error": "UsageError", "message": f"{task['input']} needs too much memory"}
     except Exception as error:  # pyarrow raises more kinds for damaged files than it documents
         reason = f"{type(error).__name__}: {reason_of(error)}"[:200]
-        found = {"error": "UsageError", "message": f"{_input_path(wish)} cannot be used: {reason}"}
-    _write_message(found)
+        result = {"error": "UsageError", "message": f"{task['input']} cannot be used: {reason}"}
+    _write_message(result)
+
+
+def _run_task(task: dict[str, Any]) -> BuildResult | ExportResult:
+    paths: dict[str, Any] = {key: Path(path) for key, path in task["paths"].items()}
+    if task["name"] == "export":
+        return export(**paths)
+    return build(
+        **paths,
+        **task["options"],
+        progress=lambda done, total: _write_message({"done": done, "total": total}),
+    )
 
 
 def _limit_memory() -> None:
-    """Bound this process's memory to MOST_MEMORY bytes."""
+    """Bound this process's memory to MAX_MEMORY_BYTES."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     most = MAX_MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MAX_MEMORY_BYTES, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
-def _input_path(wish: dict[str, Any]) -> str:
-    """What the child works on, for a message."""
-    return str(wish["build"]["datasets"] if "build" in wish else wish["export"]["source"])
-
-
 class _PipeLogHandler(logging.Handler):
-    """Sends log lines to the parent, which logs them in its own way."""
+    """Sends log records to the parent, which logs them in its own format."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """See :class:`logging.Handler`."""
         _write_message({"log": record.levelno, "name": record.name, "line": record.getMessage()})
 
 
-def _write_message(found: dict[str, Any]) -> None:
-    print(json.dumps(found), flush=True)
-
-
-def _build(wish: dict[str, Any]) -> BuildResult:
-    sessions, datasets, target = (Path(wish[name]) for name in ("sessions", "datasets", "target"))
-    return build(
-        sessions,
-        datasets,
-        target,
-        wish["facts"],
-        origin=wish["origin"],
-        progress=lambda done, total: _write_message({"done": done, "total": total}),
-    )
-
-
-def _export(wish: dict[str, str]) -> ExportResult:
-    return export(Path(wish["source"]), Path(wish["folder"]))
-
-
-def _error_of_child(name: str, message: str) -> OnefsError:
-    kind = getattr(errors, name, CacheError)
-    return kind(message) if issubclass(kind, OnefsError) else CacheError(message)
+def _write_message(message: dict[str, Any]) -> None:
+    print(json.dumps(message), flush=True)
 
 
 if __name__ == "__main__":

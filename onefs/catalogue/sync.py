@@ -1,13 +1,12 @@
-"""A sync: cache tables into the state folder, whole or not at all.
+"""Sync: loads cache tables into the state folder, atomically.
 
-The new file is made in a folder beside the old one and takes its name in one step, so that mounts
-read the old one until then and the new one afterwards; nothing that they write is locked. A sync
-that is killed leaves that folder behind, which the next one removes.
+The new file is made in a work folder and replaces the old one by a rename, so that mounts read the
+old one until then and the new one afterwards; no file that they write is locked. A sync that is
+killed leaves the work folder, which the next sync removes.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import logging
@@ -20,15 +19,14 @@ from pathlib import Path
 from typing import Protocol
 
 from onefs.alyx.client import AlyxClient
+from onefs.cache.files import disk_errors
 from onefs.cache_tables import source
 from onefs.cache_tables.build import BuildResult, build
 from onefs.cache_tables.reader import TABLES_FILE_NAME, TablesReader
-from onefs.catalogue.storage.database import DATASET_TYPES_KEY
+from onefs.catalogue.storage.catalogue_file import DATASET_TYPES_KEY
 from onefs.catalogue.storage.overlay import OverlayDatabase
 from onefs.errors import (
     Busy,
-    CacheError,
-    CacheFull,
     NotFound,
     OnefsError,
     ServerError,
@@ -42,15 +40,15 @@ from onefs.lowlevel.sqlite_file import hold_replacement_lock
 
 log = logging.getLogger(__name__)
 
-#: the folder in which new tables are made
+#: the work folder in which new tables are made
 _WORK_FOLDER_NAME = "tables.part"
 _LOCK_FILE_NAME = "tables.lock"
-#: seconds that Alyx has for one answer to a sync: nobody's `ls` waits for it
+#: deadline in seconds of one request of a sync, for which no reader waits
 SYNC_DEADLINE_SECONDS = 60.0
 
 
 class TablesBuilder(Protocol):
-    """Makes the file, as :func:`onefs.cache_tables.build.build` does."""
+    """Builds the SQLite file, as :func:`onefs.cache_tables.build.build` does."""
 
     def __call__(
         self,
@@ -65,35 +63,35 @@ class TablesBuilder(Protocol):
 
 
 class SyncProgress:
-    """What a sync tells of itself: how much of how much. Says nothing unless overridden."""
+    """The progress of a sync. Does nothing unless overridden."""
 
     def report_bytes(self, done: int, total: int) -> None:
-        """Bytes of the archive; ``total`` is 0 when the server does not say."""
+        """Called with the bytes of the archive; ``total`` is 0 if it is unknown."""
 
     def report_rows(self, done: int, total: int) -> None:
-        """Rows of the datasets table."""
+        """Called with the rows of the datasets table."""
 
 
 def sync_from_files(
-    given: Path,
+    path: Path,
     state_dir: Path,
     progress: SyncProgress | None = None,
     builder: TablesBuilder = build,
 ) -> BuildResult:
-    """Load the tables in a folder, of an archive, or in a file. Asks no server.
+    """Load the tables in a folder or an archive, or of which ``path`` is one. Asks no server.
 
-    Raises UsageError naming the file that is no table, or that is of another database than the
-    tables that are there; Busy while another sync runs; CacheError for the disk.
+    Raises UsageError naming the file that is not a cache table, or that is from another database
+    than the tables in use; Busy while another sync runs; CacheError for the disk.
     """
     progress = progress or SyncProgress()
     with _open_work_folder(state_dir) as work:
-        pair = source.find_tables(given, work)
-        facts = {"source": absolute(given), "info": ""}
+        pair = source.find_tables(path, work)
+        facts = {"source": absolute(path), "info": ""}
         built = builder(
             *pair,
             work / TABLES_FILE_NAME,
             facts,
-            origin=_current_origin(state_dir),
+            origin=_current_facts(state_dir).get("origin", ""),
             progress=progress.report_rows,
         )
         _publish_tables(work, state_dir)
@@ -106,19 +104,20 @@ def sync_from_server(
     progress: SyncProgress | None = None,
     builder: TablesBuilder = build,
 ) -> BuildResult | None:
-    """Load the server's tables; None when those that are there are the same.
+    """Load the server's tables; None if the tables in use are the same.
 
-    Raises NotFound when the server has none, ServerError naming its archive when that is damaged
-    or no archive of tables, Busy while another sync runs, CacheError for the disk, and what asking
-    Alyx raises.
+    Raises NotFound if the server has none, ServerError naming its archive if it is damaged or not
+    an archive of tables, Busy while another sync runs, CacheError for the disk, and the errors of
+    the request.
     """
     progress = progress or SyncProgress()
     info = alyx.cache_info()
     if info is None:
         raise NotFound(f"{alyx.url} has no cache tables")
-    facts = {"source": alyx.url, "info": source.canonical_info(info)}
+    # the server's description of its tables, which identifies them
+    facts = {"source": alyx.url, "info": json.dumps(info, sort_keys=True)}
     with _open_work_folder(state_dir) as work:
-        if _is_up_to_date(state_dir, facts):
+        if facts.items() <= _current_facts(state_dir).items():
             return None
         archive = work / source.ARCHIVE_FILE_NAME
         source.download_archive(alyx, archive, progress.report_bytes)
@@ -132,10 +131,10 @@ def sync_from_server(
     return built
 
 
-def _with_archive_url(sentence: str, work: Path, url: str) -> str:
-    """A sentence about files that were downloaded, with the archive's URL for their paths."""
+def _with_archive_url(message: str, work: Path, url: str) -> str:
+    """A message about downloaded files, with the archive's URL in place of their paths."""
     archive = f"{url}/{source.ARCHIVE_FILE_NAME}"
-    return sentence.replace(str(work / source.ARCHIVE_FILE_NAME), archive).replace(
+    return message.replace(str(work / source.ARCHIVE_FILE_NAME), archive).replace(
         str(work), archive
     )
 
@@ -143,10 +142,10 @@ def _with_archive_url(sentence: str, work: Path, url: str) -> str:
 def fetch_labs_and_subjects(
     alyx: AlyxClient, database: OverlayDatabase, clock: Callable[[], float] = time.time
 ) -> OnefsError | None:
-    """Fetch what tables lack and every walk needs: labs, repositories, and subjects.
+    """Fetch the labs, repositories and subjects, which tables lack and every walk needs.
 
-    A subject that the tables do not name has no numbered session. Gives what stood in the way, if
-    anything: then it is asked for when it is needed.
+    Subjects that are not in the tables have no numbered sessions, and are marked so. Returns the
+    error if a request fails; the rest is then requested when it is needed.
     """
     database.tables.check_file_at_next_use()
     try:
@@ -165,13 +164,13 @@ def fetch_labs_and_subjects(
 def fetch_dataset_types(
     alyx: AlyxClient, database: OverlayDatabase, clock: Callable[[], float] = time.time
 ) -> OnefsError | None:
-    """Fetch the dataset types, whose patterns tell types from names while Alyx is away.
+    """Fetch the dataset types, whose patterns imply the types of names in cache tables.
 
-    Gives what stood in the way, if anything: then those that are kept stay.
+    Returns the error if the request fails; the stored types then stay.
     """
     try:
-        found = alyx.table_rows("dataset-types", "name")
-        database.store_answer(DATASET_TYPES_KEY, json.dumps(found), clock())
+        rows = alyx.table_rows("dataset-types", "name")
+        database.store_answer(DATASET_TYPES_KEY, json.dumps(rows), clock())
     except OnefsError as error:
         return error
     return None
@@ -179,9 +178,9 @@ def fetch_dataset_types(
 
 @contextmanager
 def _open_work_folder(state_dir: Path) -> Iterator[Path]:
-    """An empty folder to make tables in, for one sync at a time; gone afterwards."""
+    """An empty work folder, for one sync at a time; it is removed afterwards."""
     work = state_dir / _WORK_FOLDER_NAME
-    try:
+    with disk_errors(state_dir, "the state folder"):
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         with hold_lock_file(state_dir / _LOCK_FILE_NAME) as lock:
             _lock_or_raise(lock, state_dir)
@@ -191,14 +190,6 @@ def _open_work_folder(state_dir: Path) -> Iterator[Path]:
                 yield work
             finally:
                 shutil.rmtree(work, ignore_errors=True)
-    except OnefsError:  # some of ours are OSErrors too
-        raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise CacheFull(f"the disk of {state_dir} is full") from error
-        raise CacheError(
-            f"the state folder {state_dir} cannot be used: {reason_of(error, state_dir)}"
-        ) from error
 
 
 def _lock_or_raise(lock: int, state_dir: Path) -> None:
@@ -215,24 +206,17 @@ def _lock_or_raise(lock: int, state_dir: Path) -> None:
 
 
 def _publish_tables(work: Path, state_dir: Path) -> None:
-    """Put the new file in the place of the old one."""
+    """Replace the tables in use by the new ones."""
     target = state_dir / TABLES_FILE_NAME
     with hold_replacement_lock(target):
         os.replace(work / TABLES_FILE_NAME, target)
     fsync_folder(state_dir)
 
 
-def _current_origin(state_dir: Path) -> str:
+def _current_facts(state_dir: Path) -> dict[str, str]:
+    """The facts of the tables in use; {} without any."""
     tables = TablesReader(state_dir / TABLES_FILE_NAME)
     try:
-        return tables.fact("origin")
-    finally:
-        tables.close()
-
-
-def _is_up_to_date(state_dir: Path, facts: dict[str, str]) -> bool:
-    tables = TablesReader(state_dir / TABLES_FILE_NAME)
-    try:
-        return all(tables.fact(key) == value for key, value in facts.items())
+        return tables.facts()
     finally:
         tables.close()

@@ -1,4 +1,4 @@
-"""A sync: what it keeps of cache tables, and that it is whole or not at all."""
+"""Sync: which rows of cache tables are stored, and that it is atomic."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def paths(state: Path, number: int) -> list[str]:
     return ["/".join(filter(None, (d.collection, d.revision, d.name))) for d in found]
 
 
-def test_what_is_there_is_kept(tmp_path: Path) -> None:
+def test_all_rows_of_the_tables_are_stored(tmp_path: Path) -> None:
     rows = [dataset(1, 1, "alf/a.npy"), dataset(1, 2, "alf/#r#/a.npy"), dataset(2, 3, "b.npy")]
     given = write(tmp_path / "t", [session(1), session(2)], rows)
     built = sync_from_files(given, tmp_path)
@@ -49,7 +49,7 @@ def test_what_is_there_is_kept(tmp_path: Path) -> None:
     assert paths(tmp_path, 2) == ["b.npy"]
 
 
-def test_what_does_not_exist_or_has_no_place_is_left_out(
+def test_rows_that_do_not_exist_or_have_no_folder_are_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     sessions = [session(1), session(1, lab="other"), session(2, lab=None), session(3, date="x")]
@@ -68,7 +68,7 @@ def test_what_does_not_exist_or_has_no_place_is_left_out(
     assert paths(tmp_path, 1) == ["kept.npy"]
     for line in (
         "2 sessions without lab, subject, date or number are left out",
-        "1 sessions that stand there twice are left out",
+        "1 duplicate sessions are left out",
         "1 datasets that do not exist are left out",
         "2 datasets of no session in the sessions table are left out",
         "1 datasets without a UUID or path are left out",
@@ -85,7 +85,7 @@ def test_two_datasets_on_one_path_and_one_dataset_on_two_are_all_kept(tmp_path: 
 def test_rows_that_disagree_get_a_log_line_each(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """33 of 2021: the session row names the folder, the stored path the URL."""
+    """33 datasets of 2021: the session row names the folder, the stored path the URL."""
     sync_from_files(OLD, tmp_path)
     lines = [record for record in caplog.records if ", and stored in " in record.message]
     assert len(lines) == 33
@@ -125,7 +125,7 @@ def test_an_archive_may_be_given(tmp_path: Path, alyx: AlyxClient) -> None:
     assert sync_from_files(tmp_path, tmp_path / "two").datasets == built.datasets
 
 
-def test_what_is_no_table_is_named_and_changes_nothing(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_table_is_named_and_changes_nothing(tmp_path: Path) -> None:
     sync_from_files(OLD, tmp_path)
     before = (tmp_path / TABLES_FILE_NAME).read_bytes()
     empty = tmp_path / "empty"
@@ -164,7 +164,7 @@ def test_the_tables_of_another_database_are_refused_by_name(tmp_path: Path) -> N
 
 
 def test_the_tables_of_a_folder_without_uuids_are_refused(tmp_path: Path) -> None:
-    """ONE can make tables of a folder, whose ids are paths: nothing in Alyx has them."""
+    """ONE can make tables of a folder, whose ids are paths, which Alyx does not have."""
     rows = [session(1, id="labone/mouse/2020-01-01/001")]
     with pytest.raises(UsageError, match="not one of its 1 sessions has a UUID"):
         sync_from_files(write(tmp_path / "t", rows, [dataset(1, 1)]), tmp_path)

@@ -1,4 +1,4 @@
-"""Columns in one piece give what value by value gives."""
+"""A column decoded as a whole equals one decoded value by value."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_one_that_is_no_uuid_among_many(text: str) -> None:
     assert len(found[0] or b"") == 16
 
 
-def test_a_slice_is_read_where_it_begins() -> None:
+def test_a_slice_is_read_from_its_offset() -> None:
     whole = batch(id=["x", *[str(UUID(int=number)) for number in range(9)]])
     found = uuid_column(whole.slice(3, 4), "id")
     assert found == [UUID(int=number).bytes for number in range(2, 6)]

@@ -89,7 +89,7 @@ def is_untouched(state: Path) -> bool:
 
 
 def refusal(given: Path, state: Path) -> str:
-    """The sentence with which tables are refused; '' when they are taken."""
+    """The error message for refused tables; '' for accepted ones."""
     try:
         sync_from_files(given, state)
     except UsageError as error:
@@ -208,7 +208,7 @@ def test_an_archive_of_a_server_is_refused_by_its_url(
     assert not (state.parent / "sessions.pqt").exists()
 
 
-def test_members_that_lead_elsewhere_are_not_unpacked(folder: Path, state: Path) -> None:
+def test_members_with_paths_outside_the_folder_are_not_unpacked(folder: Path, state: Path) -> None:
     (folder / "cache.zip").write_bytes(
         of_tables(folder, ("../evil", b"x"), ("/absolute-evil", b"x"))
     )
@@ -271,7 +271,7 @@ def test_the_log_lines_of_the_child_come_through(
     write(folder, [session(2), session(2)], [dataset(2, 1)])
     with caplog.at_level(logging.INFO):
         sync_from_files(folder, state, builder=build_in_child)
-    assert "sessions that stand there twice" in caplog.text
+    assert "duplicate sessions" in caplog.text
 
 
 @pytest.mark.parametrize("name", TABLES)

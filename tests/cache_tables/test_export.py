@@ -89,7 +89,7 @@ def test_the_tables_of_2021_become_those_of_today(tmp_path: Path) -> None:
     assert "session_path" not in datasets.column_names
 
 
-def test_a_size_that_the_catalogue_knows_is_written(tmp_path: Path) -> None:
+def test_a_size_in_the_catalogue_is_exported(tmp_path: Path) -> None:
     """Where it is of the same bytes."""
     rows = [dataset(1, number, f"alf/a.b{number}.npy", file_size=None) for number in range(4)]
     rows[3]["hash"] = None
@@ -148,7 +148,7 @@ def test_two_sessions_in_one_folder_are_left_out(tmp_path: Path) -> None:
     assert done.left_out == {"sessions that share a folder": 2}
 
 
-def test_of_two_datasets_on_one_path_only_the_default_one_is_there(tmp_path: Path) -> None:
+def test_of_two_datasets_on_one_path_only_the_default_is_exported(tmp_path: Path) -> None:
     rows = [
         dataset(1, 1, "alf/a.b.npy"),
         dataset(1, 2, "alf/a.b.npy", default_revision=False),

@@ -153,7 +153,7 @@ def test_a_revision_that_is_none_is_dropped(written: str, path: str) -> None:
     assert strip_empty_revision(written) == path
 
 
-def test_what_is_no_table_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_table_is_named(tmp_path: Path) -> None:
     rubbish = tmp_path / "sessions.pqt"
     for content in (b"", b"PAR1", b"SQLite format 3\0" + bytes(5000), bytes(100)):
         rubbish.write_bytes(content)
@@ -168,7 +168,7 @@ def test_a_table_that_lacks_a_column_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("note", [None, {}, {"date_created": "yesterday"}, {"date_created": 5}])
-def test_a_table_that_says_not_when_it_was_made_is_named(tmp_path: Path, note: Any) -> None:
+def test_a_table_without_its_date_is_named(tmp_path: Path, note: Any) -> None:
     table = ParquetTable(write_one(tmp_path / "x.pqt", pa.table({"id": ["a"]}), note), ("id",))
     with pytest.raises(UsageError, match=r"x\.pqt .*does not say when it was made"):
         _ = table.date_created
