@@ -24,7 +24,8 @@ from onefs.one.info import SessionDataInfo
 from onefs.one.interrupts import Interruptible, interruptible
 from onefs.one.warn import warn
 from onefs.search import vocabulary as vocabulary
-from onefs.search.queries import NAME_TABLES, FoundSessions, names_in_table
+from onefs.search.name_tables import NAME_TABLES, names_in_table
+from onefs.search.queries import FoundSessions
 
 if TYPE_CHECKING:
     from onefs.alyx.parsing import Row

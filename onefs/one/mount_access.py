@@ -19,7 +19,7 @@ from onefs import alf
 from onefs.access import Access
 from onefs.alyx.parsing import Row
 from onefs.cache.store import Place
-from onefs.catalogue.listing_cache import Listing
+from onefs.catalogue.listing import Listing
 from onefs.config.settings import Settings, resolve_settings
 from onefs.errors import (
     Ambiguous,
@@ -39,7 +39,8 @@ from onefs.model import Dataset, Replica, Session
 from onefs.mount.kernel_mounts import other_owner_of
 from onefs.mount.mount_registry import MountInfo
 from onefs.one.resolver import SessionResolver
-from onefs.search.queries import FoundSessions, SearchHit
+from onefs.search.alyx_search import SearchHit
+from onefs.search.queries import FoundSessions
 from onefs.search.vocabulary import Query
 from onefs.tree.context import XATTR_PREFIX
 from onefs.tree.dataset_file import SESSION_JSON

@@ -1,1 +1,1 @@
-"""The words of a search, as a query of Alyx and as a query of the catalogue."""
+"""Searches for sessions: the terms of a query, in Alyx and in the catalogue."""

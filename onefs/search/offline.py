@@ -1,4 +1,4 @@
-"""What the catalogue alone can say of a search: the check of an answer, and an answer offline."""
+"""Searches in the catalogue while Alyx is unreachable, and the check of Alyx's answers."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from onefs.search.vocabulary import Query, nearest_name_hint
 
 RowTest = Callable[[Row, tuple[str, ...]], bool]
 
-#: the terms that the catalogue can answer by itself
+#: the terms that the catalogue can answer
 OFFLINE_TERMS = (
     "dataset_types", "date_range", "lab", "number", "subject", "task_protocol", "project",
     "dataset_names",
 )  # fmt: skip
 
-#: terms of which a part of the name is enough
+#: terms that match a part of a name
 _SUBSTRING_TERMS = frozenset({"location", "project"})
 
 
 def is_match(row: Row, query: Query) -> bool:
-    """Whether a row fulfils the terms that can be seen in it.
+    """Whether a row matches the terms whose columns it has.
 
-    Servers of another age know fewer filters, and ignore those that they do not know.
+    Servers of other versions ignore the filters that they do not have.
     """
     return all(
         _ROW_TESTS[name](row, values)
@@ -39,23 +39,22 @@ def is_match(row: Row, query: Query) -> bool:
 def search_catalogue(
     database: CatalogueDatabase, query: Query, limit: int | None = None
 ) -> list[str]:
-    """The eids of known sessions that fulfil a query of :data:`OFFLINE_TERMS` only; latest "
-    "first."""
+    """The eids of known sessions that match a query of :data:`OFFLINE_TERMS`, latest first."""
     conditions, values = ["1"], list[object]()
     having: list[tuple[Literal["dataset_type", "name"], str]] = []
     for name, wanted in query.values:
         if (column := _DATASET_COLUMNS.get(name)) is not None:
             having.extend((column, value) for value in wanted)
             continue
-        condition, given = _SQL_CONDITIONS[name](database, wanted)
+        condition, parameters = _SQL_CONDITIONS[name](database, wanted)
         conditions.append(condition)
-        values.extend(given)
-    found = database.find_sessions(" AND ".join(conditions), values, having)
-    return [eid for _, _, eid in found[:limit]]
+        values.extend(parameters)
+    sessions = database.find_sessions(" AND ".join(conditions), values, having)
+    return [eid for _, _, eid in sessions[:limit]]
 
 
 def row_of_session(session: Session, url: str) -> Row:
-    """A known session as Alyx would show it in a list."""
+    """A known session as a row of Alyx's list of sessions."""
     moment = datetime.fromtimestamp(session.start_time, timezone.utc).replace(tzinfo=None)
     return {
         "id": session.eid,
@@ -74,10 +73,10 @@ def suggest_names(
     query: Query,
     tables: Callable[[str], Sequence[str] | None] = lambda _: None,
 ) -> str:
-    """What a search that found nothing may have meant; '' when every name is known.
+    """A suggestion for a search that found nothing; '' if every name is known.
 
-    ``tables`` gives all names of a term, or None where they cannot be had; then the names that the
-    catalogue has met are all that is compared, which says nothing of a name without a near one.
+    ``tables`` returns all names of a term, or None if they are not available. Then the names in the
+    catalogue are compared, and an unknown name is reported only if a similar one is known.
     """
     for name, values in query.values:
         if name == "dataset_names":
@@ -85,25 +84,25 @@ def suggest_names(
                 return f"{value!r} is a dataset type, not the name of a file: use dataset_types"
         complete = tables(name)
         names = _names_in_catalogue(database, name) if complete is None else complete
-        holds = _has_any_of if name in _SUBSTRING_TERMS else _is_any_of
+        matches = _has_any_of if name in _SUBSTRING_TERMS else _is_any_of
         for value in values:
-            if (complete is None and not names) or any(holds(each, (value,)) for each in names):
+            if (complete is None and not names) or any(matches(each, (value,)) for each in names):
                 continue
-            near = nearest_name_hint(value, names)
-            if near or complete is not None:
-                return f"{name} {value!r} is not known{near}"
+            hint = nearest_name_hint(value, names)
+            if hint or complete is not None:
+                return f"{name} {value!r} is not known{hint}"
     return ""
 
 
 def _names_in_catalogue(database: CatalogueDatabase, term: str) -> list[str]:
-    """The names of a term that the catalogue has met."""
+    """The names of a term in the catalogue."""
     if term in ("lab", "subject"):
         return database.distinct_values("sessions", term)
     return database.distinct_values("datasets", "dataset_type") if term == "dataset_types" else []
 
 
 def _is_visible_in(name: str, row: Mapping[str, Any]) -> bool:
-    """Whether rows of this server's age have what the term is about."""
+    """Whether a row has a column of the term, which depends on the server's version."""
     columns = {
         "lab": ("lab",),
         "project": ("projects", "project"),
@@ -113,7 +112,7 @@ def _is_visible_in(name: str, row: Mapping[str, Any]) -> bool:
 
 
 def _is_any_of(text: str, wanted: tuple[str, ...]) -> bool:
-    """The whole text, in any case, as Alyx compares names."""
+    """Whether the text equals one of the names, ignoring case, as Alyx compares names."""
     return text.casefold() in map(str.casefold, wanted)
 
 
@@ -127,8 +126,8 @@ def _has_any_of(text: str, wanted: tuple[str, ...]) -> bool:
 
 
 def _project_names(row: Row) -> list[str]:
-    found = row.get("projects", row.get("project"))
-    return [str(each) for each in found] if isinstance(found, list) else [str(found)]
+    projects = row.get("projects", row.get("project"))
+    return [str(each) for each in projects] if isinstance(projects, list) else [str(projects)]
 
 
 _ROW_TESTS: Mapping[str, RowTest] = {
@@ -146,20 +145,19 @@ SqlCondition = Callable[[CatalogueDatabase, tuple[str, ...]], tuple[str, list[ob
 
 
 def _distinct_value_condition(
-    column: str, holds: Callable[[str, tuple[str, ...]], bool]
+    column: str, matches: Callable[[str, tuple[str, ...]], bool]
 ) -> SqlCondition:
-    """A column has few values: which of them will do is found out first, as Alyx compares."""
+    """A condition on a column with few distinct values, which are compared as Alyx does."""
 
     def make(database: CatalogueDatabase, wanted: tuple[str, ...]) -> tuple[str, list[object]]:
-        known = [
-            text for text in database.distinct_values("sessions", column) if holds(text, wanted)
-        ]
-        return f"{column} IN (SELECT value FROM json_each(?))", [json.dumps(known)]
+        values = database.distinct_values("sessions", column)
+        matching = [text for text in values if matches(text, wanted)]
+        return f"{column} IN (SELECT value FROM json_each(?))", [json.dumps(matching)]
 
     return make
 
 
-#: terms about the datasets of a session, all of which it has, and their columns
+#: columns of the terms about datasets; a session must have a dataset for each value
 _DATASET_COLUMNS: Mapping[str, Literal["dataset_type", "name"]] = {
     "dataset_types": "dataset_type",
     "dataset_names": "name",

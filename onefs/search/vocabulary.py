@@ -1,9 +1,8 @@
-"""The words of a search: which terms there are, and what their values may be. No I/O.
+"""The vocabulary of searches: the terms, and their valid values. No I/O.
 
-Alyx ignores a filter that it does not know, and one without a value, and answers with the whole
-table; a value of the wrong form is often an error 500 (docs/ONE-SEMANTICS.md). So nothing is sent
-that was not read here: an unknown term or a value that makes no sense is a UsageError which names
-the term.
+Alyx ignores a filter that it does not know, or that has no value, and answers with the whole table;
+for an invalid value it often answers 500 (docs/ONE-SEMANTICS.md). So each query is checked here
+before it is sent: an unknown term or an invalid value is a UsageError that names the term.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from urllib.parse import quote, unquote_to_bytes
 
 from onefs.errors import UsageError
 
-#: values of one term
+#: largest number of values of one term
 MAX_VALUES_PER_TERM = 100
-#: characters of one value
+#: largest number of characters of one value
 MAX_VALUE_CHARACTERS = 500
-#: what stands for an open end of ``date_range``: Alyx wants two dates, always
+#: the dates of an open end of ``date_range``: Alyx always needs two
 FIRST_DAY, LAST_DAY = "1900-01-01", "2999-12-31"
-#: from best to worst
+#: outcomes of quality control, from best to worst
 QC_OUTCOMES = ("NOT_SET", "PASS", "WARNING", "FAIL", "CRITICAL")
 
-#: what stands for a number of sessions in a search that is written as a text
+#: the term for the largest number of sessions, in a query written as text
 _LIMIT_TERM = "limit"
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
@@ -40,11 +39,11 @@ _LOOKUP = re.compile(r"~?[a-zA-Z]\w*", re.ASCII)
 
 
 class MultipleValues(Enum):
-    """What several values of a term mean."""
+    """The meaning of several values of one term."""
 
     #: the session has all of them; Alyx takes them joined by commas
     ALL = "all"
-    #: the session has one of them; Alyx takes one, so each is a query
+    #: the session has one of them; Alyx takes one, so each is a request
     ANY = "any"
     #: two dates, the first and the last day
     RANGE = "range"
@@ -58,22 +57,22 @@ class Term:
 
     name: str
     multiple_values: MultipleValues
-    #: reads one value, or raises UsageError; the term's name is the first argument
+    #: parses one value, or raises UsageError; the term's name is the first argument
     read: Callable[[str, object], str]
-    #: Alyx reads it over a join, so that it may count and repeat sessions
+    #: whether Alyx evaluates it by a join, which may repeat sessions
     needs_join: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search as it was understood: terms by name, in the order of the vocabulary."""
+    """A parsed search: terms by name, in the order of the vocabulary."""
 
     values: tuple[tuple[str, tuple[str, ...]], ...]
-    #: how many sessions a search that is written as a text asks for; None for all
+    #: the largest number of sessions in a query written as text; None for all
     limit: int | None = None
 
     def get(self, name: str) -> tuple[str, ...]:
-        """The values of a term, () when it is not asked for."""
+        """The values of a term; () without it."""
         return dict(self.values).get(name, ())
 
     def __contains__(self, name: str) -> bool:
@@ -89,20 +88,20 @@ class Query:
 
 
 def parse_terms(terms: Mapping[str, object]) -> Query:
-    """The query for terms and their values, as Python gives them. Raises UsageError."""
-    found: dict[str, tuple[str, ...]] = {}
+    """The query of terms and their values as Python objects. Raises UsageError."""
+    parsed: dict[str, tuple[str, ...]] = {}
     for given, value in terms.items():
         term = find_term(given)
-        if term.name in found:
+        if term.name in parsed:
             raise UsageError(f"{given}: the term {term.name} is given twice")
-        found[term.name] = _read_values(term, value)
-    return Query(tuple((name, found[name]) for name in VOCABULARY if name in found))
+        parsed[term.name] = _read_values(term, value)
+    return Query(tuple((name, parsed[name]) for name in VOCABULARY if name in parsed))
 
 
 def parse_text(text: str) -> Query:
-    """The query that ``term=value,value&term=value`` stands for, percent-encoded.
+    """The query of a percent-encoded text ``term=value,value&term=value``.
 
-    ``date_range=2018-08-24,`` has an open end; ``limit=3`` asks for the latest three. Raises
+    ``date_range=2018-08-24,`` has an open end; ``limit=3`` selects the latest three. Raises
     UsageError.
     """
     terms: dict[str, object] = {}
@@ -110,7 +109,7 @@ def parse_text(text: str) -> Query:
     for part in text.split("&"):
         name, equals, value = part.partition("=")
         if not equals or not name:
-            raise UsageError(f"{part!r} is no term=value; several go with & between them")
+            raise UsageError(f"{part!r} is not term=value; separate several with &")
         if name in terms or (name == _LIMIT_TERM and limits):
             raise UsageError(f"the term {name} is given twice")
         if name == _LIMIT_TERM:
@@ -129,7 +128,7 @@ def parse_text(text: str) -> Query:
 
 
 def find_term(given: str) -> Term:
-    """The term of that name or alias. Raises UsageError with the nearest one."""
+    """The term of a name or alias. Raises UsageError with the most similar one."""
     name = given.replace("-", "_")
     term = VOCABULARY.get(ALIASES.get(name, name))
     if term is None:
@@ -142,17 +141,17 @@ def find_term(given: str) -> Term:
 
 
 def nearest_name_hint(given: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)``, or nothing when nothing is near."""
+    """The hint `` (did you mean 'x'?)`` with the most similar known name; '' without one."""
     by_folded = {name.casefold(): name for name in known}
-    found = difflib.get_close_matches(given.casefold(), by_folded, 1)
-    return f" (did you mean {by_folded[found[0]]!r}?)" if found else ""
+    near = difflib.get_close_matches(given.casefold(), by_folded, 1)
+    return f" (did you mean {by_folded[near[0]]!r}?)" if near else ""
 
 
 def _read_values(term: Term, value: object) -> tuple[str, ...]:
     if term.multiple_values is MultipleValues.RANGE:
         return _read_date_range(term.name, value)
     if isinstance(value, str) and term.multiple_values is MultipleValues.ALL:
-        value = value.split(",")  # as Alyx does: a comma cannot be a part of these names
+        value = value.split(",")  # as Alyx does: these names cannot contain a comma
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         value = [value]
     given = _take_items(term.name, value, MAX_VALUES_PER_TERM + 1)
@@ -160,7 +159,7 @@ def _read_values(term: Term, value: object) -> tuple[str, ...]:
         raise UsageError(f"{term.name} is an empty list, which would match every session")
     if len(given) > MAX_VALUES_PER_TERM:
         raise UsageError(f"{term.name} has more than {MAX_VALUES_PER_TERM} values")
-    # doubled names find nothing where Alyx counts them
+    # Alyx counts the names, so that duplicates would match nothing
     read = tuple(dict.fromkeys(term.read(term.name, each) for each in given))
     if len(read) > 1 and term.multiple_values is MultipleValues.NONE:
         raise UsageError(f"{term.name} takes one value, not {len(read)}")
@@ -168,7 +167,7 @@ def _read_values(term: Term, value: object) -> tuple[str, ...]:
 
 
 def _read_date_range(name: str, value: object) -> tuple[str, ...]:
-    """The first and the last day; one date stands for that day."""
+    """The first and the last day; a single date is both."""
     if isinstance(value, str) and "," in value:
         value = [end.strip() or None for end in value.split(",")]
     ends = _take_items(name, value, 3) if _is_sequence(value) else [value]
@@ -192,7 +191,7 @@ def _read_date_range(name: str, value: object) -> tuple[str, ...]:
 def _take_items(name: str, value: Any, most: int) -> list[object]:
     try:
         return list(islice(value, most))
-    except Exception as error:  # whatever the caller's object raises
+    except Exception as error:  # the caller's object may raise anything
         raise UsageError(f"{name}: {_quoted(value)} cannot be read as a list") from error
 
 
@@ -206,39 +205,39 @@ def _read_day(name: str, value: object) -> str:
         try:
             return f"{value.year:04d}-{value.month:02d}-{value.day:02d}"
         except (TypeError, ValueError):  # not-a-time
-            raise UsageError(f"{name}: {_quoted(value)} is no date") from None
+            raise UsageError(f"{name}: {_quoted(value)} is not a date") from None
     text = str(value) if isinstance(value, str) or type(value).__name__ == "datetime64" else ""
     if type(value).__name__ == "datetime64":
         text = text[:10]
     elif not isinstance(value, str):
-        raise UsageError(f"{name}: {_quoted(value)} is no date: give text, a date or a datetime")
+        raise UsageError(f"{name}: {_quoted(value)} is not a date: give text, a date or a datetime")
     text = text.strip()
     try:
         if _DATE.fullmatch(text):
             return date.fromisoformat(text).isoformat()
     except ValueError:
         pass
-    raise UsageError(f"{name}: {_quoted(text)} is no date like 2018-08-24")
+    raise UsageError(f"{name}: {_quoted(text)} is not a date like 2018-08-24")
 
 
 def _read_text(name: str, value: object) -> str:
     if not isinstance(value, str):
-        raise UsageError(f"{name}: {_quoted(value)} is no text")
-    text = str(value).strip()  # Alyx strips blanks, and an empty value filters nothing
+        raise UsageError(f"{name}: {_quoted(value)} is not text")
+    text = str(value).strip()  # Alyx strips blanks, and an empty value matches every session
     if not text.strip(" ,"):
         raise UsageError(f"{name} is empty, which would match every session")
     if _CONTROL_CHARACTERS.search(text):
-        raise UsageError(f"{name}: {_quoted(text)} holds characters that no name has")
+        raise UsageError(f"{name}: {_quoted(text)} contains characters that are invalid in names")
     if len(text) > MAX_VALUE_CHARACTERS:
         raise UsageError(f"{name} is longer than {MAX_VALUE_CHARACTERS} characters")
     return text
 
 
 def _read_name(name: str, value: object) -> str:
-    """A name that Alyx takes in a list with commas."""
+    """A name that Alyx accepts in a comma-separated list."""
     text = _read_text(name, value)
     if "," in text:
-        raise UsageError(f"{name}: {_quoted(text)} holds a comma: give a list of names")
+        raise UsageError(f"{name}: {_quoted(text)} contains a comma: give a list of names")
     return text
 
 
@@ -251,14 +250,14 @@ def _integer_reader(largest: int) -> Callable[[str, object], str]:
         except Exception:  # whatever the caller's object raises
             number = -1
         if not 0 <= number <= largest:
-            raise UsageError(f"{name}: {_quoted(value)} is no whole number from 0 to {largest}")
+            raise UsageError(f"{name}: {_quoted(value)} is not a whole number from 0 to {largest}")
         return str(number)
 
     return read
 
 
 def _read_percent(name: str, value: object) -> str:
-    """Per cent, 0 to 100; 0.9 means 0.9 % to Alyx too."""
+    """A percentage from 0 to 100; 0.9 means 0.9 %, as for Alyx."""
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -266,7 +265,7 @@ def _read_percent(name: str, value: object) -> str:
     except Exception:  # whatever the caller's object raises
         number = float("nan")
     if not 0 <= number <= 100:
-        raise UsageError(f"{name}: {_quoted(value)} is no number of per cent from 0 to 100")
+        raise UsageError(f"{name}: {_quoted(value)} is not a percentage from 0 to 100")
     return f"{number:.6f}".rstrip("0").rstrip(".")
 
 
@@ -274,23 +273,23 @@ def _read_outcome(name: str, value: object) -> str:
     text = _read_text(name, value).upper().replace(" ", "_")
     if text not in QC_OUTCOMES:
         raise UsageError(
-            f"{name}: {_quoted(value)} is none of "
+            f"{name}: {_quoted(value)} is not one of "
             f"{', '.join(QC_OUTCOMES)}{nearest_name_hint(text, QC_OUTCOMES)}"
         )
     return text
 
 
 def _read_lookups(name: str, value: object) -> str:
-    """Django look-ups as they go to Alyx: ``field__lookup,value``, and more of such pairs."""
+    """Django look-ups as Alyx takes them: pairs of ``field__lookup`` and value, comma-separated."""
     text = _read_text(name, value)
     parts = _split_outside_brackets(text)
     if len(parts) % 2:
         raise UsageError(f"{name}: {_quoted(text)} is not field,value[,field,value...]")
     for field, given in zip(parts[::2], parts[1::2], strict=True):
         if not _LOOKUP.fullmatch(field):
-            raise UsageError(f"{name}: {_quoted(field)} is no field of Alyx")
+            raise UsageError(f"{name}: {_quoted(field)} is not a field of Alyx")
         if given[:1] in ("[", "(") and not _is_literal(given):
-            raise UsageError(f"{name}: {_quoted(given)} is no list of values")
+            raise UsageError(f"{name}: {_quoted(given)} is not a list of values")
     return text
 
 
@@ -309,7 +308,7 @@ def _split_outside_brackets(text: str) -> list[str]:
 
 
 def _is_literal(text: str) -> bool:
-    """Whether a list can be sent: Alyx evaluates what stands in brackets."""
+    """Whether a text is a Python literal: Alyx evaluates text in brackets."""
     try:
         ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -320,7 +319,7 @@ def _is_literal(text: str) -> bool:
 def _quoted(value: object) -> str:
     try:
         text = ascii(value)
-    except Exception:  # a hostile __repr__ must not hide our own message
+    except Exception:  # a failing __repr__ must not replace the error message
         text = f"a {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."
 
@@ -333,15 +332,11 @@ def _percent_decoded(name: str, text: str) -> str:
     try:
         return unquote_to_bytes(text).decode()
     except UnicodeError:
-        raise UsageError(f"{name}: {_quoted(text)} is no percent-encoded UTF-8") from None
+        raise UsageError(f"{name}: {_quoted(text)} is not percent-encoded UTF-8") from None
 
 
-def _terms_by_name(*terms: Term) -> Mapping[str, Term]:
-    return {term.name: term for term in terms}
-
-
-#: every term; the first ten are the tutorial's, in its order
-VOCABULARY: Mapping[str, Term] = _terms_by_name(
+#: all terms; the first ten are those of the tutorial, in its order
+_TERMS = (
     Term("dataset_types", MultipleValues.ALL, _read_name, needs_join=True),
     Term("date_range", MultipleValues.RANGE, _read_day),
     Term("lab", MultipleValues.ANY, _read_text),
@@ -363,9 +358,10 @@ VOCABULARY: Mapping[str, Term] = _terms_by_name(
     Term("atlas_id", MultipleValues.NONE, _integer_reader(2**31 - 1), needs_join=True),
     Term("django", MultipleValues.NONE, _read_lookups, needs_join=True),
 )
-#: the tutorial's own
+VOCABULARY: Mapping[str, Term] = {term.name: term for term in _TERMS}
+#: the terms of the tutorial
 TUTORIAL_TERMS = tuple(VOCABULARY)[:10]
-#: other names of terms: those of the old ONE, singular and plural forms, today's ONE
+#: other names of terms: those of the old and the current ONE, singular and plural forms
 ALIASES: Mapping[str, str] = {
     **dict.fromkeys(("data", "dataset_type"), "dataset_types"),
     **dict.fromkeys(("date", "dates"), "date_range"),
@@ -383,7 +379,7 @@ ALIASES: Mapping[str, str] = {
 
 
 def parse_limit(limit: object) -> int | None:
-    """A number of sessions, or None for all. Raises UsageError."""
+    """The largest number of sessions, or None for all. Raises UsageError."""
     if limit is None:
         return None
     number = int(_integer_reader(2**31 - 1)("limit", limit))

@@ -1,4 +1,4 @@
-"""What the catalogue can say of a search by itself."""
+"""Searches that the catalogue answers by itself."""
 
 from __future__ import annotations
 

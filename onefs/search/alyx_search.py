@@ -1,0 +1,164 @@
+"""Searches in Alyx: the requests for a query, and the check of the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice, product
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from onefs.alyx import parsing
+from onefs.alyx.client import AlyxClient
+from onefs.alyx.parsing import Row
+from onefs.errors import ServerError, UsageError
+from onefs.model import Session
+from onefs.search import offline
+from onefs.search.vocabulary import VOCABULARY, MultipleValues, Query
+
+#: requests into which one search may be split
+MAX_QUERIES_PER_SEARCH = 100
+#: UUIDs in one look-up: gunicorn reads request lines of 4094 bytes
+MAX_IDS_PER_LOOKUP = 80
+#: characters of a query string that leave room for the rest of such a line
+MAX_QUERY_CHARACTERS = 3800
+#: terms for which Alyx repeats a session, once for each project, dataset or trajectory that matches
+_REPEATING_TERMS = frozenset(
+    {"project", "dataset_qc_lte", "atlas_acronym", "atlas_name", "atlas_id"}
+)
+#: a look-up that every session matches: with any look-up, Alyx makes its answer distinct
+_MATCH_ALL_LOOKUP = "id__isnull,False"
+#: Alyx's names of our terms, where they differ
+_ALYX_PARAMETER_NAMES = {"dataset_names": "datasets"}
+
+
+class SearchHit(NamedTuple):
+    """One session of an answer."""
+
+    #: as Alyx sent it
+    row: Row
+    session: Session
+    #: whether it has a number, without which it has no folder
+    is_numbered: bool
+
+    @classmethod
+    def from_row(cls, row: Row) -> SearchHit:
+        """Parse a row."""
+        return cls(row, *parsing.parse_session(row))
+
+
+def search_alyx(alyx: AlyxClient, query: Query, limit: int | None) -> dict[str, Row]:
+    """The rows that match every term, by eid, the latest first; at most ``limit``.
+
+    Raises UsageError for a query that does not fit into requests, and the errors of the client.
+    """
+    try:
+        rows, is_cut = _fetch_checked_rows(alyx, query, limit)
+        if limit is not None and is_cut and len(rows) < limit:
+            rows, _ = _fetch_checked_rows(alyx, query, None)  # the check has rejected some rows
+    except ServerError as error:
+        raise _explain_error(error, query) from error
+    return dict(islice(rows.items(), limit))
+
+
+def _fetch_checked_rows(
+    alyx: AlyxClient, query: Query, limit: int | None
+) -> tuple[dict[str, Row], bool]:
+    """The rows of all requests of a search, by eid, checked against the terms; and whether a
+    request may have had more of them than ``limit``."""
+    branches = list(_branches(query))
+    if len(branches) > MAX_QUERIES_PER_SEARCH:
+        raise UsageError(
+            f"the search is {len(branches)} queries, more than {MAX_QUERIES_PER_SEARCH}: "
+            "give fewer names"
+        )
+    rows: dict[str, Row] = {}
+    is_cut = False
+    for branch in branches:
+        answer = _fetch_branch(alyx, branch, limit)
+        is_cut = is_cut or len(answer) == limit
+        for hit in parsing.parse_rows(answer, SearchHit.from_row, "a search"):
+            if offline.is_match(hit.row, query):
+                rows.setdefault(hit.session.eid, hit.row)
+    if len(branches) > 1:
+        by_start = sorted(
+            rows.items(), key=lambda item: str(item[1].get("start_time")), reverse=True
+        )
+        rows = dict(by_start)
+    return rows, is_cut
+
+
+def _fetch_branch(alyx: AlyxClient, branch: Mapping[str, str], limit: int | None) -> list[Row]:
+    """The rows of one request.
+
+    Alyx counts the users over whatever else is joined, so users are requested apart from terms
+    that join (users=a,b&project=p finds sessions of one of them: docs/ONE-SEMANTICS.md).
+    """
+    if len(urlencode(_alyx_parameters(branch))) > MAX_QUERY_CHARACTERS:
+        raise UsageError("the search does not fit into a request: give fewer or shorter names")
+    joined = {name for name in branch if VOCABULARY[name].needs_join}
+    if "users" not in branch or not joined:
+        return alyx.select_sessions(_with_distinct_sessions(_alyx_parameters(branch)), limit)
+    plain = {name: value for name, value in branch.items() if name not in joined}
+    owned = {parsing.uuid_of(row) for row in alyx.select_sessions(_alyx_parameters(plain))}
+    if not owned:
+        return []
+    others = _alyx_parameters({name: v for name, v in branch.items() if name != "users"})
+    if len(owned) <= MAX_IDS_PER_LOOKUP and "django" not in others:
+        others["django"] = _ids_lookup(owned)  # restricts the slow join to these sessions
+    rows = alyx.select_sessions(_with_distinct_sessions(others))
+    return [row for row in rows if parsing.uuid_of(row) in owned]
+
+
+def _branches(query: Query) -> Iterator[dict[str, str]]:
+    """One request for each combination of the values of terms of which a session has one."""
+    single: dict[str, str] = {}
+    choices: list[list[tuple[str, str]]] = []
+    for name, values in query.values:
+        if VOCABULARY[name].multiple_values is MultipleValues.ANY:
+            choices.append([(name, value) for value in values])
+        else:
+            single[name] = ",".join(values)
+    for combination in product(*choices):
+        yield {**single, **dict(combination)}
+
+
+def _alyx_parameters(branch: Mapping[str, str]) -> dict[str, str]:
+    """The parameters of Alyx's ``/sessions`` endpoint."""
+    parameters = {_ALYX_PARAMETER_NAMES.get(name, name): value for name, value in branch.items()}
+    if "probe" in parameters:
+        # Alyx has no such filter
+        probe = f"probe_insertion__name,{parameters.pop('probe')}"
+        django = parameters.get("django")
+        parameters["django"] = f"{probe},{django}" if django else probe
+    return parameters
+
+
+def _with_distinct_sessions(parameters: dict[str, str]) -> dict[str, str]:
+    """The parameters, changed so that Alyx sends each session once.
+
+    Repeated sessions fill pages. Across a page border they look like the rows that are lost when
+    pages have no order.
+    """
+    if "django" in parameters or _REPEATING_TERMS.isdisjoint(parameters):
+        return parameters
+    return {**parameters, "django": _MATCH_ALL_LOOKUP}
+
+
+def _ids_lookup(eids: Iterable[str]) -> str:
+    """The Django look-up of sessions by their eids."""
+    return "id__in,[" + ",".join(f"'{eid}'" for eid in eids) + "]"
+
+
+def _explain_error(error: ServerError, query: Query) -> ServerError:
+    """The server's error with a message that names the term which causes it, if one does."""
+    message = ""
+    performance = [name for name in ("performance_gte", "performance_lte") if name in query]
+    if performance and "division by zero" in error.detail:
+        message = (
+            f"Alyx cannot answer {' and '.join(performance)}: some session in its database has 0 "
+            "trials, over which it divides. Leave the term out, and look at n_trials and "
+            "n_correct_trials of what is found"
+        )
+    elif error.status in (400, 500) and "django" in query:
+        message = f"Alyx cannot answer django={query.get('django')[0]!r}: {error.detail or error}"
+    return ServerError(message, error.status, error.detail) if message else error

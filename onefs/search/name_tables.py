@@ -1,0 +1,138 @@
+"""Small tables of names in Alyx (users, labs, projects, ...), cached for when it is unreachable."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from onefs.alyx.client import AlyxClient
+from onefs.alyx.parsing import Row
+from onefs.catalogue.storage.database import CatalogueDatabase
+from onefs.errors import CacheError, DeadlineExceeded, OnefsError, Throttled, Unreachable
+from onefs.lowlevel.lazy import Lazy
+
+log = logging.getLogger(__name__)
+
+#: the errors of a request for which the catalogue answers instead
+UNAVAILABLE_ERRORS = (Unreachable, DeadlineExceeded, Throttled)
+#: seconds for which a table is fresh
+TABLE_TTL_SECONDS = 3600.0
+#: the tables that a user can list: by their name, the endpoint and the column of the names
+NAME_TABLES = {
+    "dataset-types": ("dataset-types", "name"),
+    "users": ("users", "username"),
+    "subjects": ("subjects", "nickname"),
+    "labs": ("labs", "name"),
+}
+#: by search term, the table with all its names: the endpoint and the column of the names
+_TABLE_BY_TERM = {
+    "users": ("users", "username"),
+    "lab": ("labs", "name"),
+    "location": ("locations", "name"),
+    "project": ("projects", "name"),
+    "dataset_types": ("dataset-types", "name"),
+}
+
+
+class NameTables:
+    """The tables of names of one database. Thread-safe. The database file is opened when needed."""
+
+    def __init__(
+        self,
+        alyx: AlyxClient,
+        database: Lazy[CatalogueDatabase],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._alyx = alyx
+        self._database = database
+        self._clock = clock
+
+    def list_table(self, what: str) -> list[Row]:
+        """The rows of one of :data:`NAME_TABLES`, at most an hour old and newer than the last
+        invalidation.
+
+        While Alyx is unreachable, the stored rows, or rows with the names in the catalogue. Raises
+        the error of the request if there are none.
+        """
+        endpoint, column = NAME_TABLES[what]
+        try:
+            return self._fetch_table(endpoint, column)
+        except UNAVAILABLE_ERRORS as error:
+            names = self._names_in_catalogue(what)
+            if not names:
+                raise
+            log.warning("%s; this is what the catalogue knows, which may not be all", error)
+            return [{column: name} for name in names]
+
+    def _fetch_table(self, endpoint: str, column: str) -> list[Row]:
+        """The rows of a table: the stored ones while they are fresh or Alyx is unreachable."""
+        key = f"table/{endpoint}"
+        stored = self._stored_rows(key)
+        if stored is not None and self._is_fresh(stored[1]):
+            return stored[0]
+        try:
+            rows = self._alyx.table_rows(endpoint, column)
+        except UNAVAILABLE_ERRORS as error:
+            if stored is None:
+                raise
+            log.warning("%s; the stored names are used", error)
+            return stored[0]
+        with self._ignore_cache_errors():
+            self._database().store_answer(key, json.dumps(rows), self._clock())
+        return rows
+
+    def _is_fresh(self, fetched_at: float) -> bool:
+        invalidated_at = max(self._database().invalidations().values(), default=0.0)
+        return fetched_at >= invalidated_at and self._clock() - fetched_at < TABLE_TTL_SECONDS
+
+    def _names_in_catalogue(self, what: str) -> list[str]:
+        """The names of one of :data:`NAME_TABLES` in listings and cache tables."""
+        database = self._database()
+        if what == "dataset-types":
+            return database.dataset_types()
+        labs = {*database.labs(), *database.distinct_values("sessions", "lab")}
+        if what == "subjects":
+            return sorted({name for lab in labs for name in database.subjects(lab)})
+        return sorted(labs) if what == "labs" else []
+
+    def _names_of_term(self, term: str) -> list[str] | None:
+        """All names of a search term; None if no table has them or it cannot be fetched."""
+        if term not in _TABLE_BY_TERM:
+            return None
+        endpoint, column = _TABLE_BY_TERM[term]
+        try:
+            return _names_in_column(self._fetch_table(endpoint, column), column)
+        except OnefsError as error:
+            log.info("the names of %s cannot be listed: %s", term, error)
+            return None
+
+    def _stored_rows(self, key: str) -> tuple[list[Row], float] | None:
+        """The rows of a stored answer, and its time; None if there is none or it is damaged."""
+        try:
+            body, fetched_at = self._database().stored_answer(key) or ("null", 0.0)
+            rows = json.loads(body)
+        except (CacheError, ValueError, RecursionError) as error:
+            log.warning("a stored answer cannot be read: %s", error)
+            return None
+        return (rows, fetched_at) if isinstance(rows, list) else None
+
+    @contextmanager
+    def _ignore_cache_errors(self) -> Iterator[None]:
+        """Turn a failure to store an answer into a warning: the caller has the answer."""
+        try:
+            yield
+        except CacheError as error:
+            log.warning("the answer is not kept for when Alyx is away: %s", error)
+
+
+def names_in_table(what: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The names in the rows of one of :data:`NAME_TABLES`, without duplicates, sorted."""
+    return _names_in_column(rows, NAME_TABLES[what][1])
+
+
+def _names_in_column(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:
+    return sorted({str(row[column]) for row in rows if row.get(column)})
