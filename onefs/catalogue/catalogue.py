@@ -1,13 +1,12 @@
-"""The catalogue: the only one who decides whether to ask Alyx.
+"""The catalogue: which labs, subjects, sessions and datasets exist.
 
-A listing is asked for whole, once, however many callers want it; kept in SQLite with the time it
-was taken; served while it is fresh, and served stale while one refresh runs behind. A refresh
-that fails changes nothing. Network trouble is an error of its own kind, never "not found".
+It alone decides whether to ask Alyx. A listing is requested as a whole, once for all concurrent
+callers, and stored in SQLite with the time of the request. Network trouble is an error of its own
+kind, never "not found".
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,30 +15,17 @@ from dataclasses import replace
 
 from onefs import alf
 from onefs.alyx.client import AlyxClient
-from onefs.alyx.parsing import DatasetRow, usable_replicas
-from onefs.cache_tables.reader import presumed_replicas
+from onefs.alyx.parsing import usable_replicas
+from onefs.catalogue import listing_requests
 from onefs.catalogue.availability import ServerAvailability
 from onefs.catalogue.invalidation import TreePath
-from onefs.catalogue.listing_cache import (
-    Listing,
-    ListingCache,
-    ListingRequest,
-    StoreAnswer,
-)
+from onefs.catalogue.listing import Listing, ListingRequest
+from onefs.catalogue.listing_cache import ListingCache
+from onefs.catalogue.messages import missing_parts
 from onefs.catalogue.new_sessions import NewSessions
-from onefs.catalogue.prefetch.batches import LAB_LISTING_WAIT_SECONDS, BatchPrefetcher, datasets_key
+from onefs.catalogue.prefetch.batches import BatchPrefetcher, datasets_key, sessions_key
 from onefs.catalogue.storage.database import CatalogueDatabase
-from onefs.catalogue.ttl import (
-    FAILURE_PAUSE_SECONDS,
-    LABS_TTL_SECONDS,
-    NEGATIVE_TTL_SECONDS,
-    OLD_TTL_SECONDS,
-    RECENT_TTL_SECONDS,
-    REPOSITORIES_TTL_SECONDS,
-    SUBJECTS_TTL_SECONDS,
-    TABLES_TTL_SECONDS,
-    session_ttl_seconds,
-)
+from onefs.catalogue.ttl import NEGATIVE_TTL_SECONDS
 from onefs.errors import (
     CacheError,
     DeadlineExceeded,
@@ -51,32 +37,17 @@ from onefs.errors import (
     Unreachable,
 )
 from onefs.model import Dataset, Repository, Session
-from onefs.printable import printable_json
-
-__all__ = [
-    "FAILURE_PAUSE_SECONDS",
-    "LABS_TTL_SECONDS",
-    "NEGATIVE_TTL_SECONDS",
-    "OLD_TTL_SECONDS",
-    "RECENT_TTL_SECONDS",
-    "REPOSITORIES_TTL_SECONDS",
-    "SUBJECTS_TTL_SECONDS",
-    "Catalogue",
-    "Listing",
-]
 
 log = logging.getLogger(__name__)
 
-#: subjects of a lab whose sessions are asked for one by one: those of the whole lab for more
-_MAX_SINGLE_SUBJECTS = 5
-
 
 class Catalogue:
-    """What exists, by SQLite first and Alyx when need be. Thread-safe.
+    """The contents of one Alyx database, read from SQLite first and from Alyx when needed.
 
-    ``deadline`` bounds, in seconds, how long any caller waits for Alyx; with ``offline`` nobody
-    asks it. Methods raise NotFound only when Alyx or the catalogue has said so; otherwise
-    Unreachable, DeadlineExceeded, AlyxCredentials, Throttled, ServerError, CacheError or Stopping.
+    Thread-safe. ``deadline`` bounds, in seconds, how long any caller waits for Alyx; with
+    ``offline`` Alyx is never asked. Methods raise NotFound only if Alyx or the catalogue has
+    answered so; otherwise Unreachable, DeadlineExceeded, AlyxCredentials, Throttled, ServerError,
+    CacheError or Stopping.
     """
 
     def __init__(
@@ -91,120 +62,92 @@ class Catalogue:
         self._database = database
         self._alyx = alyx
         self._clock = clock
-        #: whether Alyx is there, and who is told when that changes
+        #: whether Alyx answers, with a callback for each change
         self.availability = ServerAvailability(alyx.url, alyx.probe, clock, always_offline=offline)
         self._listing_cache = ListingCache(database, alyx, self.availability, deadline, clock)
         self._new_sessions = NewSessions(database, self._listing_cache, self.availability, clock)
         self._prefetcher = BatchPrefetcher(database, alyx, self._listing_cache, deadline, clock)
         self._types_warning_logged = self._failure_warning_logged = False
-        #: when this catalogue was begun, in seconds since the epoch: the date of what has none
-        self.created = _creation_time(database, clock())
+        #: when this catalogue was created, in seconds since the epoch: the date of undated entries
+        self.created = database.creation_time(clock())
         if not offline:
             database.note_server_url(alyx.url)
 
     @property
     def url(self) -> str:
-        """The database's address."""
+        """The database's URL."""
         return self._alyx.url
 
     @property
     def offline(self) -> bool:
-        """Whether the last request to Alyx found no server, or nobody is to ask it."""
+        """Whether the last request to Alyx found no server, or Alyx is never asked."""
         return self.availability.offline
 
     def close(self) -> None:
-        """Wake who waits, with Stopping."""
+        """Wake all waiting callers with Stopping."""
         self.availability.close()
         self._prefetcher.close()
         self._listing_cache.close()
 
     def check_server(self) -> None:
-        """Ask Alyx for the labs now: raises what stands in the way of asking it.
+        """Request the labs from Alyx now. Raises every error of that request.
 
-        Also has the repositories, which every session's listing needs, so that the first one costs
-        what all others do.
+        Also fetches the repositories, which the listing of any session needs, so that the first
+        session takes no longer than the others.
         """
-        self._listing_cache.fetch(self._labs_request())
-        with suppress(OnefsError):  # they are asked for again when they are needed
+        self._listing_cache.fetch(listing_requests.labs_request())
+        with suppress(OnefsError):  # they are requested again when they are needed
             self.repositories()
 
     def is_empty(self) -> bool:
-        """Whether nothing was ever listed, so that there is nothing to serve without a server."""
+        """Whether no listing was ever stored, so that nothing can be served without a server."""
         return self._database.is_empty()
 
     def invalidate(self, path: TreePath) -> None:
-        """Have everything at and below these folders (lab, subject, date, number) asked for
-        before it is shown again, by whatever process shows it; () for all."""
+        """Invalidate all listings at and below these folders (lab, subject, date, number), for all
+        processes; () for all listings. Each is requested again before it is shown."""
         self._listing_cache.invalidations.invalidate(path, self._clock())
 
     def reload_invalidations(self) -> None:
-        """Read what other processes want anew, and forget which requests have just failed."""
+        """Read the invalidations of other processes, and clear the negative cache."""
         self._listing_cache.reload_invalidations()
 
     def labs(self) -> Listing[list[str]]:
         """Names of all labs."""
-        return self._listing_cache.get(self._labs_request())
+        return self._listing_cache.get(listing_requests.labs_request())
 
     def known_labs(self) -> list[str]:
-        """Names of the labs that are known already; asks no server."""
+        """Names of the labs in the catalogue; sends no request."""
         return self._database.labs()
 
     def subjects(self, lab: str) -> Listing[list[str]]:
         """Nicknames of a lab's subjects, and of those that its known sessions name."""
-
-        def fetch(alyx: AlyxClient) -> StoreAnswer:
-            found = alyx.subjects(lab)
-            store_others = self._fetch_unlisted_subjects(alyx, lab, frozenset(found))
-
-            def store(database: CatalogueDatabase, asked: float) -> None:
-                database.store_subjects(lab, found, asked)
-                store_others(database, asked)
-
-            return store
-
         return self._listing_cache.get(
-            ListingRequest(
-                f"subjects/{lab}",
-                SUBJECTS_TTL_SECONDS,
-                fetch,
-                lambda database: database.subjects(lab),
-                scope=(alf.lab_folder(lab),),
-            )
+            listing_requests.subjects_request(lab, self._database, self._listing_cache)
         )
 
     def sessions(self, lab: str, subject: str) -> Listing[list[Session]]:
         """A subject's sessions, by date and number. Those without a number are left out."""
-
-        def fetch(alyx: AlyxClient) -> StoreAnswer:
-            found = alyx.sessions(lab, subject)
-            return lambda database, asked: database.store_sessions(lab, subject, found, asked)
-
         listing = self._listing_cache.get(
-            ListingRequest(
-                f"sessions/{lab}/{subject}",
-                RECENT_TTL_SECONDS,
-                fetch,
-                lambda database: _dated_sessions(database, lab, subject),
-                scope=(alf.lab_folder(lab), alf.subject_folder(subject)),
-                plan_batch=lambda: self._prefetcher.plan_sessions(lab, subject),
-                batch_wait_seconds=LAB_LISTING_WAIT_SECONDS,
-                tables_ttl_seconds=TABLES_TTL_SECONDS,
-            )
+            listing_requests.sessions_request(lab, subject, self._prefetcher)
         )
         if listing.from_tables:
             self._new_sessions.start_refresh(lab)
         return listing
 
     def known_sessions(self, lab: str, subject: str) -> list[Session]:
-        """Those of a subject's sessions that are known, by date, number and eid; asks nobody."""
-        return _dated_sessions(self._database, lab, subject)
+        """A subject's sessions in the catalogue, by date, number and eid; sends no request."""
+        return listing_requests.dated_sessions(self._database, lab, subject)
 
     def ask_for_new_sessions(self, lab: str, subject: str) -> bool:
-        """Have Alyx asked for sessions that cache tables cannot know, before one of a subject is
-        reported absent. False where its sessions are not the tables' word; raises as
-        :meth:`NewSessions.ask` does."""
+        """Request sessions that are newer than the cache tables, before a session of a subject is
+        reported absent.
+
+        False if the subject's sessions are not from cache tables; raises as
+        :meth:`NewSessions.refresh` does.
+        """
         return self._database.is_from_tables(
-            f"sessions/{lab}/{subject}"
+            sessions_key(lab, subject)
         ) and self._new_sessions.refresh(lab)
 
     def ask_for_new_subjects(self, lab: str) -> bool:
@@ -214,7 +157,7 @@ class Catalogue:
     def ask_for_new_labs(self) -> bool:
         """The same, before a lab is reported absent."""
         before = set(self.labs().value)
-        asked = self._new_sessions.refresh_labs(self._labs_request())
+        asked = self._new_sessions.refresh_labs(listing_requests.labs_request())
         if asked and set(self.labs().value) - before:  # a new lab has a repository of its own
             self._listing_cache.force_refresh(self._repositories_request())
         return asked
@@ -222,33 +165,35 @@ class Catalogue:
     def datasets(self, session: Session) -> Listing[list[Dataset]]:
         """The datasets of a session that can be fetched, in a stable order.
 
-        Those that only cache tables know are all there: where they can be fetched from is not
-        known before :meth:`complete`.
+        All datasets from cache tables are included: whether they can be fetched is not known
+        before :meth:`fetch_full_listing`.
         """
-        wanted = self._datasets_request(session, self.repositories().value)
+        request = self._datasets_request(session, self.repositories().value)
         try:
-            return self._listing_cache.get(wanted)
+            return self._listing_cache.get(request)
         except (Unreachable, DeadlineExceeded, Throttled):
-            # the tables have the session and no dataset of it: not the last word, but the best
+            # the tables have the session and no dataset of it: the best answer available
             if not self._database.is_empty_in_tables(session.eid):
                 raise
             return Listing([], self._database.tables_created_at())
 
     def unserved_datasets(self, session: Session) -> list[tuple[Dataset, tuple[str, ...]]]:
         """The datasets of a listed session that are on no file server, each with the names of the
-        repositories that Alyx says have it. Asks nobody: without repositories none is told."""
-        known = self._database.repositories()
-        rows = self._database.datasets(session.eid) if known else []
+        repositories that have it according to Alyx. Sends no request; empty while no repositories
+        are known."""
+        repositories = self._database.repositories()
+        rows = self._database.datasets(session.eid) if repositories else []
         return [
             (row.dataset, tuple(name for name, _ in row.claimed_replicas))
             for row in rows
-            if not row.dataset.from_tables and not usable_replicas(row.claimed_replicas, known)
+            if not row.dataset.from_tables
+            and not usable_replicas(row.claimed_replicas, repositories)
         ]
 
     def refresh_datasets(self, session: Session) -> None:
-        """Wait for a new list of a session's datasets where the known one has aged.
+        """Wait for a new listing of a session's datasets if the known one is stale.
 
-        Where that fails the known one stays, and the log says so. Raises Stopping.
+        If the request fails, the known one stays, with a warning in the log. Raises Stopping.
         """
         if self.availability.always_offline or self._database.is_from_tables(
             datasets_key(session.eid)
@@ -256,48 +201,52 @@ class Catalogue:
             return
         if self._database.fetched_at(datasets_key(session.eid)) is None:
             return
-        wanted = self._datasets_request(session, self._known_repositories())
-        listing = self._listing_cache.get_fresh(wanted)
-        if not self._listing_cache.is_fresh(wanted):
+        request = self._datasets_request(session, self._known_repositories())
+        listing = self._listing_cache.get_fresh(request)
+        if not self._listing_cache.is_fresh(request):
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(listing.fetched_at))
             log.warning("Alyx gives no newer list now: this is what it gave on %s", when)
 
     def fetch_full_listing(self, session: Session) -> bool:
-        """Have Alyx list a session whose datasets only cache tables know; False for any other.
+        """Request the datasets of a session from Alyx if they are from cache tables; else False.
 
-        The tables do not say where a dataset is, and leave some out. One request, once for each
-        session. Raises NotFound when Alyx does not have it any more.
+        The tables lack the replicas and some datasets. One request, once per session. Raises
+        NotFound if the session was deleted.
         """
         key = datasets_key(session.eid)
         if not self._database.is_from_tables(key):
-            # another process may have had it listed: what is in memory must not stand for longer
-            return self._listing_cache.drop_from_memory_unless(key, _told_by_alyx)
+            # another process may have fetched the listing: then the one in memory is outdated
+            return self._listing_cache.memory.drop_unless(key, _is_from_alyx)
         self._listing_cache.force_refresh(
             self._datasets_request(session, self._known_repositories())
         )
         return True
 
     def try_fetch_full_listing(self, session: Session) -> bool:
-        """As :meth:`complete`; False, too, where Alyx does not tell, or what it tells cannot be
-        kept: the tables' word stands. The log says so, once, where Alyx is not merely away."""
+        """As :meth:`fetch_full_listing`; False, too, if the request fails or the answer cannot be
+        stored, so that the cache tables' listing stays.
+
+        The log says so, once, unless the server is merely unreachable or throttling.
+        """
         try:
             return self.fetch_full_listing(session)
         except (NotFound, Stopping):
             raise
         except OnefsError as error:
-            away = isinstance(error, (Unreachable, DeadlineExceeded, Throttled))
-            if not away and not self._failure_warning_logged:
+            is_transient = isinstance(error, (Unreachable, DeadlineExceeded, Throttled))
+            if not is_transient and not self._failure_warning_logged:
                 self._failure_warning_logged = True
-                log.warning("what the cache tables say stands: %s", error)
+                log.warning("the listing of the cache tables is used: %s", error)
             return False
 
     def fetch_full_listings(self, sessions: Sequence[Session]) -> dict[str, OnefsError]:
-        """As :meth:`complete` for many sessions, as many with a request as fit in a page.
+        """As :meth:`fetch_full_listing` for many sessions, with as many per request as fit in a
+        page.
 
-        Gives the eids of those that could not be asked for, with why: the tables' word stands. It
-        leaves the budget's reserve to others. Raises Stopping.
+        Returns the errors by eid of the sessions that could not be fetched, whose listings from
+        cache tables stay. Leaves the reserve of the rate limit to others. Raises Stopping.
         """
-        wanted = [
+        from_tables = [
             each for each in sessions if self._database.is_from_tables(datasets_key(each.eid))
         ]
         try:
@@ -305,14 +254,15 @@ class Catalogue:
         except Stopping:
             raise
         except OnefsError as error:
-            return {session.eid: error for session in wanted}
-        return self._prefetcher.fetch_missing_datasets(wanted)
+            return {session.eid: error for session in from_tables}
+        return self._prefetcher.fetch_missing_datasets(from_tables)
 
     def prefetch(self, eids: Sequence[str]) -> None:
-        """Ask for sessions and datasets that are not known, many with a request.
+        """Request the sessions that are not known and the datasets that are not listed, many per
+        request, for a caller that reads each of these sessions next.
 
-        For a caller that goes on to read each of them. Raises Stopping, and nothing else: what
-        could not be had is asked for alone, which says why.
+        Raises Stopping, and nothing else: a session that was not fetched is requested by itself
+        later, and raises its error then.
         """
         if len(eids) < 2 or not self.availability.can_ask():
             return
@@ -323,30 +273,25 @@ class Catalogue:
         except OnefsError as error:
             log.info("sessions are asked for one by one: %s", error)
 
-    def _known_repositories(self) -> Mapping[str, Repository]:
-        """Those that are known; Alyx is asked when none is."""
-        known = self._database.repositories()
-        return known or self._listing_cache.force_refresh(self._repositories_request()).value
-
     def with_types(self, datasets: Sequence[Dataset]) -> list[Dataset]:
-        """The datasets; those that only cache tables know with the types that they likely have.
+        """The datasets; those from cache tables with the types that their names imply.
 
-        A line in the log says so, once: names of files are no proof.
+        A name is no proof of a type, and the log says so, once.
         """
         names = {dataset.name for dataset in datasets if dataset.from_tables}
         if not names:
             return list(datasets)
         if not self._types_warning_logged:
             self._types_warning_logged = True
-            log.warning("the cache tables have no dataset types: file names stood for them")
-        likely = self._database.guess_types(names)
+            log.warning("the cache tables have no dataset types: they were guessed from file names")
+        types = self._database.guess_types(names)
         return [
-            replace(each, dataset_type=likely.get(each.name, "")) if each.from_tables else each
+            replace(each, dataset_type=types.get(each.name, "")) if each.from_tables else each
             for each in datasets
         ]
 
     def session_id_of_dataset(self, dataset_id: str) -> str | None:
-        """The eid of the session of a dataset that was listed once; asks nobody."""
+        """The eid of the session of a dataset that was listed once; sends no request."""
         return self._database.session_of_dataset(dataset_id)
 
     def repositories(self) -> Listing[dict[str, Repository]]:
@@ -354,146 +299,78 @@ class Catalogue:
         return self._listing_cache.get(self._repositories_request())
 
     def session(self, eid: str) -> Session:
-        """One session by its eid. Raises NotFound when Alyx has none, or it has no folder."""
-        found = self.any_session(eid)
-        if not found.has_folder:
-            raise NotFound(f"session {eid} has no folder: it lacks {missing_parts(found)}")
-        return found
+        """One session by its eid. Raises NotFound if Alyx has none, or it has no folder."""
+        session = self.any_session(eid)
+        if not session.has_folder:
+            raise NotFound(f"session {eid} has no folder: it lacks {missing_parts(session)}")
+        return session
 
     def any_session(self, eid: str) -> Session:
-        """One session by its eid, with or without a folder. Raises NotFound when Alyx has none."""
-
-        def fetch(alyx: AlyxClient) -> StoreAnswer:
-            found, numbered = alyx.session(eid)
-            self.note_session(found)
-            return lambda database, asked: database.store_session(found, numbered, asked)
-
-        with suppress(CacheError):  # a row that cannot be read is asked for anew
+        """One session by its eid, with or without a folder. Raises NotFound if Alyx has none."""
+        with suppress(CacheError):  # a row that cannot be read is requested again
             known = self._database.session(eid)
             if known is not None and known.has_folder:
                 known = self._revalidated(known)
             if known is not None and known.has_folder:
                 return known
-        key = f"session/{eid}"
-        wanted = ListingRequest(
-            key, RECENT_TTL_SECONDS, fetch, lambda each: each.session(eid), scope=None
-        )
-        found = self._listing_cache.get(wanted)
-        if found.value is None:
+        request = listing_requests.session_request(eid, self.note_session)
+        session = self._listing_cache.get(request).value
+        if session is None:
             raise NotFound(f"Alyx has no session {eid}")
-        return found.value
+        return session
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
-        """The sessions that a ref names: none, one, or one for each lab with that nickname."""
+        """The sessions of a ref: none, one, or one for each lab that has the nickname."""
         if not alf.is_calendar_day(ref.date):  # Alyx answers 500
             return []
-
-        def fetch(alyx: AlyxClient) -> StoreAnswer:
-            found = alyx.sessions_by_ref(ref.subject, ref.date, ref.number)
-            for session, _ in found:
-                self.note_session(session)
-            return lambda database, asked: database.store_sessions_by_ref(ref, found, asked)
-
-        def load(database: CatalogueDatabase) -> list[Session]:
-            return database.sessions_by_ref(ref)
-
-        key = f"ref/{ref.date}_{ref.number}_{ref.subject}"
-        wanted = ListingRequest(
-            key, RECENT_TTL_SECONDS, fetch, load, scope=None, tables_ttl_seconds=TABLES_TTL_SECONDS
-        )
-        found = self._listing_cache.get(wanted)
-        aged = self._clock() - found.fetched_at > NEGATIVE_TTL_SECONDS
-        if not found.value and aged and self.availability.can_ask():
+        request = listing_requests.ref_request(ref, self.note_session)
+        listing = self._listing_cache.get(request)
+        is_stale = self._clock() - listing.fetched_at > NEGATIVE_TTL_SECONDS
+        if not listing.value and is_stale and self.availability.can_ask():
             with suppress(CacheError):
-                self._database.expire_listing(key)
-            self._listing_cache.drop_from_memory(key)
-            found = self._listing_cache.get(wanted)
-        return found.value
+                self._database.expire_listing(request.key)
+            self._listing_cache.memory.drop(request.key)
+            listing = self._listing_cache.get(request)
+        return listing.value
 
     def note_session(self, session: Session) -> None:
-        """Have a session that was stored by itself, by a search or a look-up, in its listings.
+        """Make a session that a search or a look-up has stored appear in its listings.
 
-        Asks nobody: a listing in memory that lacks it is taken from SQLite, which has it, the
-        next time. Otherwise a link to the session would lead nowhere until the listing ages.
+        Sends no request: a listing in memory that lacks it is read from SQLite at its next use.
+        Otherwise a link to the session would dangle until the listing is stale.
         """
         lab, subject, eid = session.lab, session.subject, session.eid
-        self._listing_cache.drop_from_memory_unless(
-            f"subjects/{lab}", lambda names: subject in names
-        )
-        self._listing_cache.drop_from_memory_unless(
-            f"sessions/{lab}/{subject}", lambda found: any(each.eid == eid for each in found)
+        memory = self._listing_cache.memory
+        memory.drop_unless(f"subjects/{lab}", lambda names: subject in names)
+        memory.drop_unless(
+            sessions_key(lab, subject), lambda sessions: any(each.eid == eid for each in sessions)
         )
 
     def record(self, session: Session) -> Listing[str]:
         """The whole Alyx record of a session: JSON, sorted keys, indent 2, newline at the end."""
-        eid = session.eid
-
-        def fetch(alyx: AlyxClient) -> StoreAnswer:
-            body = _record_json(alyx.session_record(eid))
-            return lambda database, asked: database.store_record(eid, body, asked)
-
-        return self._listing_cache.get(
-            ListingRequest(
-                f"record/{eid}",
-                session_ttl_seconds(session, self._clock()),
-                fetch,
-                lambda database: database.record(eid) or "",
-                scope=alf.session_folder(session),
-            )
-        )
+        return self._listing_cache.get(listing_requests.record_request(session, self._clock()))
 
     def remember_size(self, dataset: Dataset, size: int) -> None:
-        """Keep the size that a file server gave for a dataset whose size Alyx lacks.
+        """Store the size in bytes that a file server gave for a dataset whose size Alyx lacks.
 
-        Listings that are in memory do not change: who has asked knows it.
+        Listings in memory do not change: the caller has the size.
         """
         try:
             self._database.store_probed_size(dataset.id, size)
             if dataset.from_tables:
                 self._database.store_probed_size_by_md5(dataset, size)
         except CacheError as error:
-            log.warning("the size of %s is asked for again another time: %s", dataset.name, error)
+            log.warning("the size of %s cannot be stored: %s", dataset.name, error)
 
-    def _fetch_unlisted_subjects(
-        self, alyx: AlyxClient, lab: str, listed: frozenset[str]
-    ) -> StoreAnswer:
-        """Ask for the sessions of the subjects that Alyx does not list in a lab, where they are
-        wanted anew: known sessions name them, and are gone with a subject that is deleted."""
-        others: list[str] = []
-        found: list[tuple[Session, bool]] = []
-        try:
-            others = [
-                name
-                for name in self._database.subjects(lab)
-                if name not in listed and self._is_invalidated(lab, name)
-            ]
-            if len(others) > _MAX_SINGLE_SUBJECTS:
-                found = alyx.sessions_of_lab(lab)
-            else:
-                found = [each for name in others for each in alyx.sessions(lab, name)]
-        except (Unreachable, DeadlineExceeded, Throttled, ServerError, CacheError) as error:
-            log.info("which other subjects lab %s still has is not known: %s", lab, error)
-            others = []
-
-        def store(database: CatalogueDatabase, asked: float) -> None:
-            for name in others:
-                own = [each for each in found if each[0].subject == name]
-                database.store_sessions(lab, name, own, asked)
-                self._listing_cache.drop_from_memory(f"sessions/{lab}/{name}")
-
-        return store
-
-    def _is_invalidated(self, lab: str, subject: str) -> bool:
-        """Whether a subject's sessions are to be asked for before they are shown again."""
-        wanted_at = self._listing_cache.invalidations.time_of(
-            (alf.lab_folder(lab), alf.subject_folder(subject))
-        )
-        return (self._database.fetched_at(f"sessions/{lab}/{subject}") or 0.0) < wanted_at
+    def _known_repositories(self) -> Mapping[str, Repository]:
+        """The stored repositories; Alyx is asked if there are none."""
+        stored = self._database.repositories()
+        return stored or self._listing_cache.force_refresh(self._repositories_request()).value
 
     def _revalidated(self, session: Session) -> Session | None:
-        """A known session as it is after the last wish to have it anew; None: it is not there.
+        """A known session as of the last invalidation; None if it was deleted.
 
-        While Alyx is away, what is known stays.
+        While Alyx is unreachable, the known one stays.
         """
         if not self._listing_cache.invalidations.time_of(alf.session_folder(session)):
             return session
@@ -501,106 +378,16 @@ class Catalogue:
             self.sessions(session.lab, session.subject)
         return self._database.session(session.eid)
 
-    def _labs_request(self) -> ListingRequest[list[str]]:
-        def fetch(alyx: AlyxClient) -> StoreAnswer:
-            found = alyx.labs()
-            return lambda database, asked: database.store_labs(found, asked)
-
-        return ListingRequest("labs", LABS_TTL_SECONDS, fetch, lambda database: database.labs())
-
     def _datasets_request(
-        self, session: Session, known: Mapping[str, Repository]
+        self, session: Session, repositories: Mapping[str, Repository]
     ) -> ListingRequest[list[Dataset]]:
-        eid, scope = session.eid, alf.session_folder(session)
-        age = session_ttl_seconds(session, self._clock())
-
-        def fetch(alyx: AlyxClient) -> StoreAnswer:
-            found = alyx.datasets(eid)
-            self._prefetcher.note_listed_session(session, found)
-            return lambda database, asked: database.store_datasets(eid, found, asked)
-
-        def load(database: CatalogueDatabase) -> list[Dataset]:
-            found = (_with_replicas(row, known) for row in database.datasets(eid))
-            return [dataset for dataset in found if dataset.replicas or dataset.from_tables]
-
-        return ListingRequest(
-            datasets_key(eid),
-            age,
-            fetch,
-            load,
-            scope=scope,
-            plan_batch=lambda: self._prefetcher.plan_datasets(session, scope),
-            start_refresh=lambda: self._prefetcher.schedule_refresh(session),
-            tables_ttl_seconds=TABLES_TTL_SECONDS if age == OLD_TTL_SECONDS else None,
+        return listing_requests.datasets_request(
+            session, repositories, self._prefetcher, self._clock()
         )
 
     def _repositories_request(self) -> ListingRequest[dict[str, Repository]]:
-        def fetch(alyx: AlyxClient) -> StoreAnswer:
-            found = alyx.repositories()
-
-            def store(database: CatalogueDatabase, asked: float) -> None:
-                database.store_repositories(found, asked)
-                self._listing_cache.drop_prefix_from_memory(
-                    "datasets/"
-                )  # their addresses may have changed
-
-            return store
-
-        return ListingRequest(
-            "repositories", REPOSITORIES_TTL_SECONDS, fetch, lambda each: each.repositories()
-        )
+        return listing_requests.repositories_request(self._listing_cache)
 
 
-def unserved_message(name: str, repositories: Sequence[str]) -> str:
-    """The sentence that a dataset is registered and cannot be fetched."""
-    where = f"repositories: {', '.join(repositories)}" if repositories else "no repository has it"
-    return f"{name} is registered in Alyx, but on no server that can be reached ({where})"
-
-
-def missing_parts(session: Session) -> str:
-    """What a session lacks to have a folder, for a message."""
-    parts = {
-        "a lab": session.lab,
-        "a subject": session.subject,
-        "a date": session.date,
-        "a number": session.number >= 0,
-    }
-    return ", ".join(name for name, known in parts.items() if not known)
-
-
-def _creation_time(database: CatalogueDatabase, now: float) -> float:
-    """When a catalogue was begun; now where it does not say, and cannot be told."""
-    try:
-        known = database.fact("created")
-        if known is None:
-            database.set_fact("created", repr(now))
-        return float(known or now)
-    except (CacheError, ValueError) as error:
-        log.warning("the catalogue does not say when it was begun: %s", error)
-        return now
-
-
-def _record_json(record: Mapping[str, object]) -> str:
-    """A record as JSON, with control characters and lone surrogates as JSON's escapes."""
-    try:
-        text = json.dumps(record, sort_keys=True, indent=2, ensure_ascii=False)
-    except (RecursionError, ValueError) as error:
-        raise ServerError(f"Alyx sent a record that cannot be written as JSON: {error}") from error
-    return printable_json(text) + "\n"
-
-
-def _dated_sessions(database: CatalogueDatabase, lab: str, subject: str) -> list[Session]:
-    return [each for each in database.sessions(lab, subject) if alf.is_date(each.date)]
-
-
-def _told_by_alyx(datasets: Iterable[Dataset]) -> bool:
+def _is_from_alyx(datasets: Iterable[Dataset]) -> bool:
     return not any(dataset.from_tables for dataset in datasets)
-
-
-def _with_replicas(row: DatasetRow, known: Mapping[str, Repository]) -> Dataset:
-    """A dataset with where it can be fetched; by the layout when only tables know it."""
-    if row.dataset.from_tables:
-        copies = presumed_replicas(row.server_path, row.dataset.id, known)
-    else:
-        copies = usable_replicas(row.claimed_replicas, known)
-    return replace(row.dataset, replicas=copies)

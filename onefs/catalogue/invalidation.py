@@ -1,4 +1,4 @@
-"""What the user wants to be asked anew: written by ``onefs refresh``, read by running mounts."""
+"""Invalidations of listings: written by ``onefs refresh``, read by running mounts."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from threading import Lock
 from onefs.catalogue.storage.database import CatalogueDatabase
 from onefs.errors import CacheError
 
-#: folders from the lab on: where a listing stands in the tree, () for the labs themselves
+#: folders from the lab on, where a listing appears in the tree; () for the list of labs
 TreePath = tuple[str, ...]
 
-#: seconds between two looks at what other processes have written
+#: seconds between two reads of the invalidations of other processes
 RELOAD_INTERVAL_SECONDS = 0.5
-#: depth of a subject, whose one listing makes the folders of dates and numbers
+#: depth of a subject, whose one listing contains the folders of dates and numbers
 _SUBJECT_DEPTH = 2
 
 
 class Invalidations:
-    """When each part of the tree was last wanted anew. Thread-safe, and cheap to ask."""
+    """The time of the last invalidation of each part of the tree. Thread-safe; reads are cheap."""
 
     def __init__(self, database: CatalogueDatabase) -> None:
         self._database = database
@@ -28,25 +28,23 @@ class Invalidations:
         self._times: dict[TreePath, float] = {}
 
     def time_of(self, scope: TreePath | None) -> float:
-        """When the listing at ``scope`` was last wanted anew, in seconds since the epoch; or 0.
+        """When the listing at ``scope`` was last invalidated, in seconds since the epoch; or 0.
 
-        None stands for a listing without a place in the tree, which every wish is for.
+        None is the scope of a listing without a path in the tree, which each invalidation covers.
         """
         if time.monotonic() - self._loaded_at > RELOAD_INTERVAL_SECONDS:
             self.reload()
-        marks = self._times
-        if not marks:
-            return 0.0
-        return max((at for path, at in marks.items() if _covers(path, scope)), default=0.0)
+        times = self._times.items()
+        return max((at for path, at in times if _covers(path, scope)), default=0.0)
 
     def invalidate(self, path: TreePath, now: float) -> None:
-        """Want everything at and below ``path`` anew, () for all."""
+        """Invalidate the listings at and below ``path``, () for all; ``now`` in epoch seconds."""
         self._database.invalidate(path, now)
         with self._lock:
             self._times = self._database.invalidations()
 
     def reload(self) -> None:
-        """Read what other processes have written until now."""
+        """Read the invalidations that other processes have written."""
         with self._lock:
             self._loaded_at = time.monotonic()
             try:
@@ -54,14 +52,14 @@ class Invalidations:
                 if version != self._version:
                     self._times = self._database.invalidations()
                     self._version = version
-            except CacheError:  # locked, or damaged: what was wanted before still is
+            except CacheError:  # locked, or damaged: the known invalidations stay
                 return
 
 
 def _covers(path: TreePath, scope: TreePath | None) -> bool:
-    """Whether wanting ``path`` anew is wanting the listing at ``scope`` anew.
+    """Whether an invalidation of ``path`` covers the listing at ``scope``.
 
-    It is for all below, and for the listing that the path itself is in: the labs, a lab's
+    It covers all listings below, and the one that contains the path itself: the labs, a lab's
     subjects, or, for the folders of dates and numbers, a subject's sessions.
     """
     if scope is None or scope[: len(path)] == path:

@@ -11,7 +11,7 @@ from typing import Any
 
 from onefs.access import Access
 from onefs.cache.store import Place
-from onefs.catalogue.catalogue import missing_parts
+from onefs.catalogue.messages import missing_parts
 from onefs.errors import BadContent, MissingLibrary, OnefsError, UsageError
 from onefs.model import Dataset, Session
 from onefs.one import dataset_selection, headers

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 
 from cachetools import LRUCache
 
-from onefs.catalogue.listing_cache import Listing
+from onefs.catalogue.listing import Listing
 
 L = TypeVar("L")
 S = TypeVar("S")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from onefs.catalogue.catalogue import Catalogue, unserved_message
+from onefs.catalogue.catalogue import Catalogue
+from onefs.catalogue.messages import unserved_message
 from onefs.errors import NotFound
 from onefs.model import Dataset, Session
 from onefs.tree.layout import Folders, datasets_by_path

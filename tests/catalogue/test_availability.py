@@ -158,7 +158,7 @@ def test_the_end_of_an_outage_is_noticed_without_a_request(
     wait_until(lambda: not catalogue.offline)
 
 
-def test_an_offline_catalogue_serves_what_it_knows_at_any_age(
+def test_an_offline_catalogue_serves_listings_of_any_age(
     make: Make, written: WrittenAlyx, clock: Clock, tmp_path: Path, transport: Transport
 ) -> None:
     written.answer("/labs", 200, labs("a"))

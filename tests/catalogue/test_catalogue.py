@@ -1,4 +1,4 @@
-"""Who decides to ask Alyx: freshness, one request for all, and what happens when it is away."""
+"""When the catalogue asks Alyx: TTLs, shared requests, and outages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from werkzeug import Request
 from onefs import alf
 from onefs.alyx.auth import FixedToken
 from onefs.alyx.client import AlyxClient
-from onefs.catalogue import catalogue as rules
+from onefs.catalogue import ttl
 from onefs.catalogue.catalogue import Catalogue
 from onefs.catalogue.storage.database import CatalogueDatabase
 from onefs.demo.servers import Servers
@@ -28,7 +28,7 @@ TUTORIAL = "cf264653-2deb-44cb-aa84-89b82507028a"
 
 
 class Clock:
-    """A time that a test turns."""
+    """A clock that a test sets."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
@@ -79,7 +79,7 @@ def test_a_listing_is_one_request_and_then_none(
     assert sorted(paths) == ["/data-repository", "/datasets", "/labs", "/sessions", "/subjects"]
 
 
-def test_a_new_process_finds_what_another_listed(
+def test_a_new_process_finds_the_listings_of_another(
     make: Make, alyx: AlyxClient, servers: Servers
 ) -> None:
     make(alyx).labs()
@@ -111,15 +111,15 @@ def test_forty_callers_cost_one_request(make: Make, written: WrittenAlyx) -> Non
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["awaited", "in the background"])
-def test_an_answer_under_way_is_no_answer_to_a_refresh(
+def test_a_refresh_does_not_use_the_answer_of_an_earlier_request(
     make: Make, written: WrittenAlyx, clock: Clock, known: bool
 ) -> None:
-    """The server has made it before the change, and it comes after the wish for a new one."""
+    """The server made the answer before the change, and sends it after the invalidation."""
     catalogue, release = make(written), threading.Event()
     if known:
         written.answer("/labs", 200, labs("old"))
         assert catalogue.labs().value == ["old"]
-        clock.now += rules.LABS_TTL_SECONDS + 1
+        clock.now += ttl.LABS_TTL_SECONDS + 1
 
     def slow(request: Request) -> tuple[int, Any]:
         written.answer("/labs", 200, labs("new"))
@@ -148,7 +148,7 @@ def test_an_answer_under_way_is_no_answer_to_a_refresh(
 def test_subjects_that_only_sessions_name_are_asked_for_by_a_refresh(
     make: Make, written: WrittenAlyx, clock: Clock, gone: int, requests: int
 ) -> None:
-    """A subject of another lab may have sessions here, which keep it; a deleted one has none."""
+    """Sessions in this lab keep a subject of another lab listed; a deleted subject has none."""
     written.answer("/subjects", 200, {"count": 0, "results": []})
     written.answer("/sessions", 200, {"count": 0, "results": []})
     catalogue = make(written)
@@ -163,7 +163,7 @@ def test_subjects_that_only_sessions_name_are_asked_for_by_a_refresh(
     assert catalogue.subjects("lab").value == []
     asked = [path for path in written.paths if path.startswith("/sessions")]
     assert len(asked) == requests
-    clock.now += rules.SUBJECTS_TTL_SECONDS + 1
+    clock.now += ttl.SUBJECTS_TTL_SECONDS + 1
     assert catalogue.subjects("lab").value == []
     assert [path for path in written.paths if path.startswith("/sessions")] == asked
 
@@ -181,7 +181,7 @@ def test_a_stale_listing_is_served_while_one_refresh_runs(
         return 200, labs("a", "b")
 
     written.answers["/labs"] = slow
-    clock.now += rules.LABS_TTL_SECONDS - 1
+    clock.now += ttl.LABS_TTL_SECONDS - 1
     assert catalogue.labs().value == ["a"]
     assert len(written.paths) == 1
     clock.now += 2
@@ -212,7 +212,7 @@ def test_a_failed_refresh_changes_nothing(make: Make, written: WrittenAlyx, cloc
     catalogue = make(written)
     catalogue.labs()
     written.answer("/labs", 500, {"detail": "division by zero"})
-    clock.now += rules.LABS_TTL_SECONDS + 1
+    clock.now += ttl.LABS_TTL_SECONDS + 1
     assert catalogue.labs().value == ["a"]
     wait_until(lambda: len(written.paths) == 2)
     assert catalogue.labs().value == ["a"]
@@ -228,11 +228,11 @@ def test_a_listing_that_failed_is_not_asked_for_at_once_again(
             catalogue.labs()
     assert len(written.paths) == 1
     written.answer("/labs", 200, labs("a"))
-    clock.now += rules.FAILURE_PAUSE_SECONDS + 1
+    clock.now += ttl.FAILURE_PAUSE_SECONDS + 1
     assert catalogue.labs().value == ["a"]
 
 
-def test_a_server_that_is_away_is_never_absence(
+def test_an_unreachable_server_is_never_absence(
     make: Make, written: WrittenAlyx, clock: Clock
 ) -> None:
     written.answer("/labs", 200, labs("a"))
@@ -245,12 +245,12 @@ def test_a_server_that_is_away_is_never_absence(
         catalogue.subjects("a")
     assert not isinstance(caught.value, NotFound)
     assert catalogue.offline
-    clock.now += rules.LABS_TTL_SECONDS + 1
+    clock.now += ttl.LABS_TTL_SECONDS + 1
     assert catalogue.labs().value == ["a"]
     assert not catalogue.is_empty()
     written.listener.start(written._app)
     written.answer("/subjects", 200, {"count": 1, "results": [{"nickname": "s"}]})
-    clock.now += rules.FAILURE_PAUSE_SECONDS + 1
+    clock.now += ttl.FAILURE_PAUSE_SECONDS + 1
     assert catalogue.subjects("a").value == ["s"]
     assert not catalogue.offline
 
@@ -281,7 +281,7 @@ def test_close_wakes_waiting_callers(make: Make, written: WrittenAlyx) -> None:
             release.set()
 
 
-def test_only_what_can_be_fetched_is_listed(make: Make, written: WrittenAlyx) -> None:
+def test_only_datasets_that_can_be_fetched_are_listed(make: Make, written: WrittenAlyx) -> None:
     repositories = [
         {"name": "flatiron_x", "data_url": "http://h/x/", "globus_is_personal": False},
         {"name": "x_SR", "data_url": None, "globus_is_personal": True},
@@ -309,10 +309,10 @@ def test_only_what_can_be_fetched_is_listed(make: Make, written: WrittenAlyx) ->
     assert found.replicas[0].url == "http://h/x/s/a.npy"
 
 
-def test_a_file_server_that_moved_takes_its_files_along(
+def test_urls_stay_valid_when_a_file_server_moves(
     make: Make, written: WrittenAlyx, transport: Transport
 ) -> None:
-    """Addresses are kept relative to their repository: the embedded server's port changes."""
+    """URLs are stored relative to their repository: the embedded server's port changes."""
 
     def repository(base: str) -> dict[str, Any]:
         found = {"name": "flatiron_x", "data_url": base, "globus_is_personal": False}
@@ -364,5 +364,5 @@ def test_a_probed_size_is_kept(make: Make, alyx: AlyxClient) -> None:
     session = catalogue.session(TUTORIAL)
     [first, *_] = catalogue.datasets(session).value
     catalogue.remember_size(first, 12345)
-    # Alyx's own size goes before ours
+    # Alyx's own size has priority
     assert catalogue.datasets(session).value[0].size == first.size

@@ -1,4 +1,4 @@
-"""Lists without an end, counts that cannot be, and an Alyx whose own database is away."""
+"""Endless lists, impossible counts, and an Alyx whose own database is down."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from onefs.alyx.auth import FixedToken, check_token, fetch_token
 from onefs.alyx.client import AlyxClient
 from onefs.alyx.pagination import ListCost
 from onefs.catalogue import availability
-from onefs.catalogue.listing_cache import Listing
+from onefs.catalogue.listing import Listing
 from onefs.config.secret import Secret
 from onefs.errors import OnefsError, ServerError, TooLarge, Unreachable
 from onefs.http import Transport, json_body
@@ -88,7 +88,7 @@ def test_a_list_without_end(
     name: str,
     bound: str,
 ) -> None:
-    """It ends by each of the bounds, here small ones; one such list has a cost of its own."""
+    """Each bound ends it; the bounds are small here."""
     if bound == "pages":
         monkeypatch.setattr(pagination, "MAX_LIST_PAGES", 20)
     elif bound == "rows":
@@ -175,7 +175,7 @@ with ScriptedServer({"/labs": labs}) as server, Transport() as transport:
 
 
 def test_an_endless_list_without_waiting_callers_is_given_up() -> None:
-    """The caller has its error in time; the work behind it ends too, and gives its memory back."""
+    """The caller gets its error in time; the work in the background ends, and frees its memory."""
     done = subprocess.run(
         [sys.executable, "-c", _ABANDONED_REQUEST], capture_output=True, text=True, timeout=180
     )
@@ -205,7 +205,9 @@ INVALID_COUNTS = [
 
 
 @pytest.mark.parametrize("count", INVALID_COUNTS, ids=repr)
-def test_a_count_that_cannot_be(written: WrittenAlyx, transport: Transport, count: object) -> None:
+def test_an_impossible_count_is_an_error(
+    written: WrittenAlyx, transport: Transport, count: object
+) -> None:
     """An error of that list, for each list; an empty or a shorter one is no answer."""
     for rows in ([], [fresh(1)]):
         for path in PATHS:
@@ -215,7 +217,7 @@ def test_a_count_that_cannot_be(written: WrittenAlyx, transport: Transport, coun
                 ask(client(written, transport))
 
 
-def test_a_count_that_cannot_be_leaves_what_is_known(make: Make, flaky_alyx: FlakyAlyx) -> None:
+def test_an_impossible_count_keeps_the_known_listing(make: Make, flaky_alyx: FlakyAlyx) -> None:
     catalogue = make(flaky_alyx.written)
     assert catalogue.labs().value == ["a"]
     flaky_alyx.written.answer("/labs", 200, {"count": -5, "results": []})

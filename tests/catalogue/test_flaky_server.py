@@ -230,7 +230,7 @@ REPOSITORIES = answer_json({"count": 0, "results": []})
 
 @pytest.mark.parametrize("endpoint", CATALOGUE_CALLS)
 @pytest.mark.parametrize("script", LISTS.values(), ids=LISTS)
-def test_what_is_no_answer_is_an_error_and_never_absence(
+def test_an_invalid_answer_is_an_error_and_never_absence(
     tmp_path: Path, transport: Transport, script: Script, endpoint: str
 ) -> None:
     with ScriptedServer({"/data-repository": REPOSITORIES, endpoint: script}) as server:
@@ -243,7 +243,7 @@ def test_what_is_no_answer_is_an_error_and_never_absence(
 
 
 @pytest.mark.parametrize("script", LISTS.values(), ids=LISTS)
-def test_what_is_no_answer_takes_nothing_away(
+def test_an_invalid_answer_removes_no_listing(
     make: Make, flaky_alyx: FlakyAlyx, clock: Clock, transport: Transport, script: Script
 ) -> None:
     """Every listing is stale, the server gives that answer to all, and all stays listed."""

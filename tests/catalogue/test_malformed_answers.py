@@ -1,4 +1,4 @@
-"""Answers in which something is of another kind than Alyx sends: an error of ours, or taken."""
+"""Answers with values of other types than Alyx sends: an OnefsError, or accepted."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_an_odd_row_is_accepted_or_an_onefs_error(
 def test_an_odd_list_is_accepted_or_an_onefs_error(
     make: Make, flaky_alyx: FlakyAlyx, endpoint: str, body: Any
 ) -> None:
-    """Deeply nested, broken off, and with counts that lie."""
+    """Deeply nested, truncated, and with wrong counts."""
     flaky_alyx.written.answer(endpoint, 200, body)
     survives(make(flaky_alyx.written), endpoint)
     assert len(flaky_alyx.written.paths) < 20

@@ -1,4 +1,4 @@
-"""One odd row harms itself only, and what was stored and cannot be read is asked for anew."""
+"""An invalid row affects itself only, and a damaged stored row is requested again."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_the_other_rows_are_listed(
 
 @pytest.mark.parametrize("endpoint", LISTS)
 @pytest.mark.parametrize("odd", [None, 5, "x", [], {}, {"id": 5}], ids=repr)
-def test_what_is_no_row_at_all_is_left_out_with_a_line(
+def test_a_value_that_is_not_a_row_is_left_out_with_a_log_line(
     make: Make, flaky_alyx: FlakyAlyx, endpoint: str, odd: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     flaky_alyx.written.answer(endpoint, 200, listed([OTHER[endpoint], odd]))
@@ -110,7 +110,7 @@ def test_what_is_no_row_at_all_is_left_out_with_a_line(
 
 
 @pytest.mark.parametrize("endpoint", LISTS)
-def test_a_list_of_nothing_but_odd_rows_is_no_empty_one(
+def test_a_list_of_invalid_rows_only_is_not_an_empty_list(
     make: Make, flaky_alyx: FlakyAlyx, endpoint: str
 ) -> None:
     flaky_alyx.written.answer(endpoint, 200, listed([{"lab": "a"}, {"lab": "a", "odd": 1}]))
@@ -119,9 +119,7 @@ def test_a_list_of_nothing_but_odd_rows_is_no_empty_one(
 
 
 @pytest.mark.parametrize("url", ADDRESSES, ids=lambda url: repr(url)[:20])
-def test_a_file_whose_address_is_none_is_listed(
-    make: Make, flaky_alyx: FlakyAlyx, url: Any
-) -> None:
+def test_a_file_with_an_invalid_url_is_listed(make: Make, flaky_alyx: FlakyAlyx, url: Any) -> None:
     """Unreachable is not absent."""
     row = dataset_row(EIDS[0])
     record = {"data_repository": "f", "exists": True, "data_url": url}
@@ -130,10 +128,10 @@ def test_a_file_whose_address_is_none_is_listed(
 
 
 @pytest.mark.parametrize("url", ADDRESSES, ids=lambda url: repr(url)[:20])
-def test_an_odd_address_of_a_repository_harms_its_own_files_only(
+def test_an_invalid_url_of_a_repository_affects_its_own_files_only(
     make: Make, flaky_alyx: FlakyAlyx, clock: Clock, url: Any
 ) -> None:
-    """Also where its files were stored with addresses relative to the right one."""
+    """Also if its files were stored with URLs relative to the valid one."""
     assert len(make(flaky_alyx.written).datasets(SESSION).value) == 1
     clock.now += 30 * 86400
     odd = {"name": "g", "data_url": url, "globus_is_personal": False}
@@ -180,7 +178,9 @@ def test_an_unreadable_stored_row_is_asked_for_again(
         catalogue.close()
 
 
-def test_a_record_with_what_utf8_cannot_say(make: Make, flaky_alyx: FlakyAlyx) -> None:
+def test_a_record_with_characters_that_utf8_cannot_encode(
+    make: Make, flaky_alyx: FlakyAlyx
+) -> None:
     record = {"id": EIDS[0], "json": {"\ud800": ["\udcff", "é", 1e400]}}
     flaky_alyx.written.answer(f"/sessions/{EIDS[0]}", 200, record)
     text = make(flaky_alyx.written).record(SESSION).value

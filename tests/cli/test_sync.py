@@ -16,7 +16,7 @@ import pytest
 
 from onefs.alyx.auth import FixedToken
 from onefs.alyx.client import AlyxClient
-from onefs.catalogue.storage.database import DATASET_TYPES_KEY
+from onefs.catalogue.storage.catalogue_file import DATASET_TYPES_KEY
 from onefs.catalogue.storage.overlay import OverlayDatabase
 from onefs.catalogue.sync import fetch_dataset_types
 from onefs.demo.folder_laboratory import FolderLaboratory
@@ -389,7 +389,7 @@ def test_what_tables_say_offline(
     assert home.run("list", TUTORIAL, "--offline", *url).stdout == "spikes.times\n"
     details = home.run("list", TUTORIAL, "--details", "--offline", *url)
     assert details.stdout.splitlines()[1].split()[0] == "spikes.times"
-    assert "file names stood for them" in details.stderr
+    assert "they were guessed from file names" in details.stderr
     assert "remote" in home.run("show", file, "--offline", *url).stdout
     assert home.run("list", "--labs", "--offline", *url).stdout == "mainenlab\n"
     assert home.run("list", "--subjects", "--offline", *url).stdout == "clns0730\n"

@@ -100,7 +100,7 @@ def test_while_alyx_is_away_types_come_from_file_names(
     finally:
         servers.stop()
         servers.start()
-    assert caplog.text.count("no dataset types: file names stood for them") == 1
+    assert caplog.text.count("no dataset types: they were guessed from file names") == 1
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,11 @@ def test_what_is_in_the_cache_is_loaded_whatever_alyx_says(
                 assert one.list(EID) == TYPES
             found = one.describe("mainenlab/clns0730/2018-08-24/001/clusters.depths.npy")
             assert found["state"] == "cached"
-    told = [line for line in caplog.messages if line.startswith("what the cache tables say stands")]
+    told = [
+        line
+        for line in caplog.messages
+        if line.startswith("the listing of the cache tables is used")
+    ]
     assert len(told) == (isinstance(trouble, ApiError) and trouble.status != 400)
     assert ("kept in memory only" in caplog.text) == (trouble is None)
 

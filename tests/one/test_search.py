@@ -339,7 +339,7 @@ def test_what_cache_tables_know_is_found_offline(
         assert away.search(dataset_names="spikes.times.npy") == [uuid(1)]
         assert "file names" not in caplog.text
         assert away.search(dataset_types="licks.times", lab="labone") == [uuid(2)]
-        assert "no dataset types: file names stood for them" in caplog.text
+        assert "no dataset types: they were guessed from file names" in caplog.text
         with pytest.raises(Unreachable, match="knows no such session"):
             away.search(dataset_types="camera.times")  # who knows: no name tells it
         with pytest.raises(Unreachable, match="cannot answer users"):

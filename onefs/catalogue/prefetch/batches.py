@@ -1,21 +1,22 @@
-"""Asking for many listings at once: the next sessions of a walk, and what has grown stale.
+"""Batch prefetcher: requests for many listings at once, for walks and for stale listings.
 
-One request brings the datasets of as many sessions as fit in a page (25 of 40 datasets), one
-list the sessions of a whole lab. What a batch does not bring is asked for alone by whoever wants
-it: a batch never is the reason for an error.
+One request fetches the datasets of as many sessions as fit in a page (25 of 40 datasets), or the
+sessions of a whole lab. A listing that a batch does not fetch is requested by itself when it is
+needed: a batch never causes an error.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from threading import Event, Lock
 
 from onefs import alf
 from onefs.alyx.client import MAX_IDS_PER_REQUEST, AlyxClient
 from onefs.alyx.pagination import PAGE_ROWS
 from onefs.alyx.parsing import DatasetRow
-from onefs.catalogue.listing_cache import Batch, ListingCache
+from onefs.catalogue.listing import Batch
+from onefs.catalogue.listing_cache import ListingCache
 from onefs.catalogue.prefetch.bulk import BatchBisection
 from onefs.catalogue.prefetch.leases import LabLeases
 from onefs.catalogue.prefetch.walk_detector import WalkDetector
@@ -32,30 +33,31 @@ from onefs.model import Session
 
 log = logging.getLogger(__name__)
 
-#: seconds for which a batch that somebody waits for leaves the budget's reserve alone
+#: seconds for which a batch with a waiting caller leaves the reserve of the rate limit alone
 LOW_PRIORITY_SECONDS = 2.0
-#: seconds that a subject's listing waits for that of the whole lab, which takes many where it has
-#: thousands of sessions, before it is asked for alone
+#: seconds that a subject's listing waits for that of the whole lab before it is requested by
+#: itself: the lab's takes long if it has thousands of sessions
 LAB_LISTING_WAIT_SECONDS = 0.5
-#: seconds for which stale listings are gathered before they are asked for together
+#: seconds for which stale listings are collected before they are requested together
 STALE_COLLECTION_SECONDS = 0.3
-#: sessions of a lab that tell how many fit in a page
+#: sessions of a lab from which the number that fits in a page is estimated
 _SAMPLE_SESSIONS = 30
 #: datasets of a session in the International Brain Laboratory's database
 _TYPICAL_DATASETS_PER_SESSION = 40
 #: the part of the deadline that one request of a batch may take
 _REQUEST_DEADLINE_FRACTION = 0.6
-#: the part of the deadline for which a batch of another process is waited for: a slow server, or
-#: a busy machine, takes longer for a batch, and this must not make each process ask for it
+#: the part of the deadline to wait for a batch of another process: long enough for a slow server
+#: or a busy machine, so that not each process sends the request
 _LEASE_DEADLINE_FRACTION = 0.3
 
 
 def datasets_key(eid: str) -> str:
-    """The key of a session's datasets."""
+    """The key of the listing of a session's datasets."""
     return f"datasets/{eid}"
 
 
-def _sessions_key(lab: str, subject: str) -> str:
+def sessions_key(lab: str, subject: str) -> str:
+    """The key of the listing of a subject's sessions."""
     return f"sessions/{lab}/{subject}"
 
 
@@ -81,26 +83,29 @@ class BatchPrefetcher:
         self._walk_detector = WalkDetector(clock)
         self._lock = Lock()
         self._stale_sessions: dict[str, Session] = {}
-        #: the stale sessions that are being asked for
+        #: the stale sessions whose request is under way
         self._refreshing_eids: frozenset[str] = frozenset()
         self._closed = Event()
         folder = database.path.with_name(f"{database.path.name}-claims")
         self._leases = LabLeases(folder, deadline * _LEASE_DEADLINE_FRACTION, self._closed)
 
     def close(self) -> None:
-        """Begin no further request."""
+        """Start no further requests."""
         self._closed.set()
 
     def plan_datasets(self, session: Session, scope: tuple[str, ...]) -> Batch | None:
-        """What to ask for when a session's datasets are not known; None: those alone."""
+        """The batch for a session whose datasets are not known; None to request them alone.
+
+        ``scope`` is the session's path in the tree.
+        """
         step = self._walk_detector.note_session_miss(session)
         if step.session_count == 1:
             return None
         floor = self._listings.invalidations.time_of(scope)
         coming = self._listings.pending_keys()
         most = step.session_count + len(coming)
-        found = self._database.unlisted_neighbours(session, most, floor, step.across_subjects)
-        eids = [eid for eid in found if datasets_key(eid) not in coming][: step.session_count]
+        nearby = self._database.unlisted_neighbours(session, most, floor, step.across_subjects)
+        eids = [eid for eid in nearby if datasets_key(eid) not in coming][: step.session_count]
         if len(eids) == 1:
             return None
         return Batch(
@@ -109,9 +114,10 @@ class BatchPrefetcher:
         )
 
     def plan_sessions(self, lab: str, subject: str) -> Batch | None:
-        """What to ask for besides when a subject's sessions are not known; None: nothing.
+        """The batch of a lab's other sessions when a subject's are not known; None for no batch.
 
-        The subject's own are asked for alone at the same time: a lab may have thousands.
+        The subject's own sessions are requested by themselves at the same time, since a lab may
+        have thousands.
         """
         if not self._walk_detector.note_subject_miss(lab, subject):
             return None
@@ -124,21 +130,21 @@ class BatchPrefetcher:
         ]
         if not names:
             return None
-        keys = tuple(_sessions_key(lab, name) for name in names)
+        keys = tuple(sessions_key(lab, name) for name in names)
         return Batch(keys, lambda: self._fetch_lab_sessions(lab, names, keys, floor))
 
     def _invalidated_subjects(self, lab: str, floor: float) -> list[str]:
-        """The subjects of a lab that are wanted anew: listed before ``floor``."""
+        """The subjects of a lab whose sessions were listed before ``floor`` (epoch seconds)."""
         names = self._database.subjects(lab) if floor else []
-        age = self._database.fetched_at
-        return [name for name in names if (age(_sessions_key(lab, name)) or 0.0) < floor]
+        fetched_at = self._database.fetched_at
+        return [name for name in names if (fetched_at(sessions_key(lab, name)) or 0.0) < floor]
 
-    def note_listed_session(self, session: Session, found: Sequence[DatasetRow]) -> None:
-        """A session has been listed alone."""
-        self._walk_detector.note_dataset_count(session.lab, len(found))
+    def note_listed_session(self, session: Session, rows: Sequence[DatasetRow]) -> None:
+        """Note how many datasets a session has that was requested by itself."""
+        self._walk_detector.note_dataset_count(session.lab, len(rows))
 
     def schedule_refresh(self, session: Session) -> None:
-        """Ask for a session's datasets behind, together with whatever else is stale by then."""
+        """Refresh a session's datasets in the background, with all others that are stale then."""
         with self._lock:
             if session.eid in self._refreshing_eids:
                 return
@@ -146,27 +152,23 @@ class BatchPrefetcher:
         self._listings.start_batch(Batch(("stale datasets",), self._refresh_stale))
 
     def fetch_missing_datasets(self, sessions: Sequence[Session]) -> dict[str, OnefsError]:
-        """Ask for the datasets of sessions that are not listed, or only by cache tables; see
+        """Fetch the datasets of sessions that are not listed, or only by cache tables; see
         :meth:`BatchBisection.run`."""
-        of_lab: dict[str, list[str]] = {}
+        eids_by_lab: dict[str, list[str]] = {}
         for session in sessions:
-            of_lab.setdefault(session.lab, []).append(session.eid)
-        for lab, eids in of_lab.items():
+            eids_by_lab.setdefault(session.lab, []).append(session.eid)
+        for lab, eids in eids_by_lab.items():
             for eid in filter(self._is_from_tables, eids[:_SAMPLE_SESSIONS]):
                 self._walk_detector.note_dataset_count(lab, len(self._database.datasets(eid)))
-        return BatchBisection(
-            of_lab, self._fetch_in_bulk, self._walk_detector.sessions_per_page
-        ).run()
+        return self._run_bisection(eids_by_lab)
 
     def preload_sessions(
         self, eids: Sequence[str], note_session: Callable[[Session], None]
     ) -> None:
-        """Ask for sessions that are not known and for datasets that are not listed, many with a
-        request.
+        """Fetch sessions that are not known and datasets that are not listed, many per request.
 
-        ``met`` is called with each session that was not known. Errors are those of
-        :class:`AlyxClient` and of the catalogue's file; what was not brought can be asked for
-        alone.
+        ``note_session`` is called with each session that was not known. Raises the errors of
+        :class:`AlyxClient`, and CacheError; what was not fetched can be requested by itself.
         """
         unknown = [eid for eid in eids if self._database.session(eid) is None]
         for begin in range(0, len(unknown), MAX_IDS_PER_REQUEST):
@@ -179,12 +181,15 @@ class BatchPrefetcher:
         wanted = self._eids_to_list(known)
         if len(wanted) > 1:
             self._walk_detector.note_dataset_count("", _TYPICAL_DATASETS_PER_SESSION)
-            BatchBisection(
-                {"": wanted}, self._fetch_in_bulk, self._walk_detector.sessions_per_page
-            ).run()
+            self._run_bisection({"": wanted})
+
+    def _run_bisection(self, eids_by_lab: Mapping[str, Sequence[str]]) -> dict[str, OnefsError]:
+        return BatchBisection(
+            eids_by_lab, self._fetch_in_bulk, self._walk_detector.sessions_per_page
+        ).run()
 
     def _eids_to_list(self, eids: Sequence[str]) -> list[str]:
-        """Those of some sessions that are not listed, or only by cache tables."""
+        """The sessions whose datasets are not listed, or only by cache tables."""
         unlisted = set(self._database.filter_unlisted(eids, 0.0))
         return [eid for eid in eids if eid in unlisted or self._is_from_tables(eid)]
 
@@ -194,38 +199,36 @@ class BatchPrefetcher:
     def _fetch_in_bulk(self, lab: str, eids: Sequence[str]) -> Set[str]:
         if self._closed.is_set():
             raise Stopping("onefs is being stopped")
-        # what another process has brought meanwhile need not be asked for
+        # another process may have fetched some of them meanwhile
         wanted = self._eids_to_list(eids)
+        done = set(eids) - set(wanted)
         try:
-            found = (
-                self._fetch_datasets(self._bulk_alyx, lab, wanted) if wanted else frozenset[str]()
-            )
+            return done | self._fetch_datasets(self._bulk_alyx, lab, wanted) if wanted else done
         except OnefsError as error:
             self._listings.record_outcome((), error)
             raise
-        return found | (set(eids) - set(wanted))
 
     def _fetch_interactive(self, lab: str, eids: Sequence[str], floor: float) -> None:
         try:
             with self._leases.hold(lab):
-                # what another process has brought meanwhile need not be asked for
+                # another process may have fetched some of them meanwhile
                 if wanted := self._database.filter_unlisted(eids, floor):
                     self._fetch_datasets(self._interactive_alyx, lab, wanted)
         except OnefsError as error:
-            # the listings themselves have not failed: who wants one asks for it alone
+            # no listing has failed yet: each is requested by itself when it is needed
             self._handle_failure(lab, (), error)
 
     def _fetch_lab_sessions(
         self, lab: str, names: Sequence[str], keys: Sequence[str], floor: float
     ) -> None:
         try:
-            # a claim of its own: datasets are asked for meanwhile
+            # a lease of its own, so that datasets can be fetched meanwhile
             with self._leases.hold(f"{lab}/sessions"):
                 if (self._database.fetched_at(keys[-1]) or -1.0) >= floor:
-                    return  # by another process, meanwhile
+                    return  # another process has fetched them meanwhile
                 asked = self._clock()
-                found = self._interactive_alyx.sessions_of_lab(lab)
-                self._database.store_lab_sessions(lab, names, found, asked)
+                sessions = self._interactive_alyx.sessions_of_lab(lab)
+                self._database.store_lab_sessions(lab, names, sessions, asked)
         except OnefsError as error:
             self._handle_failure(lab, (), error)
         else:
@@ -240,45 +243,45 @@ class BatchPrefetcher:
             except OnefsError as error:
                 self._handle_failure(lab, map(datasets_key, eids), error)
                 with self._lock:
-                    self._stale_sessions.clear()  # they are stale still, and come again
+                    self._stale_sessions.clear()  # the next look at them schedules them again
             finally:
                 with self._lock:
                     self._refreshing_eids = frozenset()
             self._wait_for_full_page()
 
     def _wait_for_full_page(self) -> None:
-        """Let less than a page of stale sessions grow: nobody waits for them, and a slow walk's
-        next sessions are better asked for with them."""
+        """Wait for more stale sessions if they do not fill a page, since no caller waits for them
+        and the next sessions of a slow walk can share their request."""
         with self._lock:
             lab = next((session.lab for session in self._stale_sessions.values()), None)
-            waiting = len(self._stale_sessions)
-        if lab is None or waiting < self._walk_detector.sessions_per_page(lab):
+            count = len(self._stale_sessions)
+        if lab is None or count < self._walk_detector.sessions_per_page(lab):
             self._closed.wait(STALE_COLLECTION_SECONDS)
 
     def _fetch_datasets(self, alyx: AlyxClient, lab: str, eids: Sequence[str]) -> Set[str]:
-        """Ask for the datasets of these sessions, or of the first of them when they are too many
-        for a page, and store them. Gives those that were asked for. Raises as Alyx does."""
+        """Fetch and store the datasets of these sessions, or of the first of them if not all fit in
+        a page. Returns the eids that were requested. Raises the errors of :class:`AlyxClient`."""
         began = self._clock()
-        while (found := _request_datasets(alyx, eids)) is None:
+        while (rows_by_eid := _request_datasets(alyx, eids)) is None:
             self._walk_detector.note_dataset_count(lab, PAGE_ROWS // len(eids) + 1)
             eids = eids[: len(eids) // 2]
-        asked = frozenset(found)
-        for eid in [eid for eid, rows in found.items() if not rows]:
-            if len(asked) > 1 and self._database.datasets(eid):
-                # a session that had datasets: an empty folder needs Alyx's word on it alone
+        requested = frozenset(rows_by_eid)
+        for eid in [eid for eid, rows in rows_by_eid.items() if not rows]:
+            if len(requested) > 1 and self._database.datasets(eid):
+                # a session that had datasets: only an answer for it alone makes its folder empty
                 try:
-                    found[eid] = alyx.datasets(eid)
-                except NotFound as error:  # the others' datasets have come all the same
-                    del found[eid]
+                    rows_by_eid[eid] = alyx.datasets(eid)
+                except NotFound as error:  # the datasets of the other sessions are valid
+                    del rows_by_eid[eid]
                     self._listings.record_outcome([datasets_key(eid)], error)
-        self._database.store_datasets_by_eid(found, began)
-        for rows in found.values():
+        self._database.store_datasets_by_eid(rows_by_eid, began)
+        for rows in rows_by_eid.values():
             self._walk_detector.note_dataset_count(lab, len(rows))
-        self._listings.record_outcome(map(datasets_key, found), None)
-        return asked
+        self._listings.record_outcome(map(datasets_key, rows_by_eid), None)
+        return requested
 
     def _take_stale_sessions(self) -> list[Session]:
-        """As many stale sessions of one lab as fit in a page, taken off the list."""
+        """Remove and return as many stale sessions of one lab as fit in a page."""
         with self._lock:
             if not self._stale_sessions:
                 return []
@@ -291,7 +294,7 @@ class BatchPrefetcher:
             return chosen
 
     def _handle_failure(self, lab: str, keys: Iterable[str], error: OnefsError) -> None:
-        """A batch has failed: a server that answers and does not like it is left in peace."""
+        """Record that a batch has failed; suspend batches if the server answered with an error."""
         if not isinstance(error, (Unreachable, DeadlineExceeded, Throttled, NotFound, Stopping)):
             self._walk_detector.suspend_batches(lab)
         log.info("a batch for lab %s failed: %s", lab, error)
@@ -299,7 +302,7 @@ class BatchPrefetcher:
 
 
 def _request_datasets(alyx: AlyxClient, eids: Sequence[str]) -> dict[str, list[DatasetRow]] | None:
-    """The datasets of these sessions; None when they are too many for a page."""
+    """The datasets of these sessions by eid; None if they do not fit in a page."""
     if len(eids) == 1:
         return {eids[0]: alyx.datasets(eids[0])}
     return alyx.datasets_of_sessions(eids)

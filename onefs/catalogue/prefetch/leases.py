@@ -1,10 +1,10 @@
-"""Who asks ahead for a lab, among the processes that share a catalogue.
+"""Leases on labs, so that processes which share a catalogue do not fetch the same batches.
 
-Walks of several processes over one cold lab would ask for the same batches. So who asks for a
-batch claims the lab; another process waits for a moment, and then finds in the catalogue what the
-first one has brought. A claim saves requests and is needed for nothing: where it cannot be had in
-time, or the file system has no locks, everybody asks. The kernel ends the claim of a process that
-dies.
+Walks of several processes over one lab that is not cached would request the same batches. So the
+process that requests a batch holds a lease on the lab; another process waits for a moment, and
+then reads from the catalogue what the first one has stored. A lease only saves requests: if it
+cannot be acquired in time, or the file system has no locks, the request is sent without it. The
+kernel releases the lease of a process that dies.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from pathlib import Path
 
 from onefs.lowlevel.forking import close_lock_file, open_lock_file
 
-#: seconds between two tries
+#: seconds between two attempts to lock
 _POLL_SECONDS = 0.02
 
 
 @dataclass(slots=True)
 class _HeldLease:
-    """One lab that threads of this process are asking ahead for."""
+    """A lease that threads of this process hold."""
 
     thread_count: int = 0
     descriptor: int | None = None
 
 
 class LabLeases:
-    """The claims of one process. Thread-safe; threads of one process do not exclude each other.
+    """The leases of one process. Thread-safe; threads of one process share a lease.
 
-    ``patience`` is the longest time in seconds that another process is waited for; waits end when
-    ``stopping`` is set.
+    ``max_wait_seconds`` bounds the wait for another process's lease; waits end when ``stopping``
+    is set.
     """
 
     def __init__(self, folder: Path, max_wait_seconds: float, stopping: threading.Event) -> None:
@@ -49,7 +49,7 @@ class LabLeases:
 
     @contextlib.contextmanager
     def hold(self, lab: str) -> Iterator[None]:
-        """Claim a lab while asking ahead for it; what is wanted may be there by then."""
+        """Hold a lease on a lab; the wanted rows may have been stored by the time this begins."""
         with self._lock:
             held = self._held_leases.setdefault(lab, _HeldLease())
             held.thread_count += 1
@@ -67,7 +67,7 @@ class LabLeases:
                         close_lock_file(held.descriptor)
 
     def _acquire(self, lab: str) -> int | None:
-        """The descriptor that holds the claim, if it could be had."""
+        """The descriptor of the lock file; None if it cannot be opened."""
         name = hashlib.sha1(lab.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         descriptor = None
         end = time.monotonic() + self._max_wait_seconds
@@ -81,6 +81,6 @@ class LabLeases:
                 except BlockingIOError:
                     if self._stopping.wait(_POLL_SECONDS):
                         break
-        except OSError:  # no such folder, or no locks there: nobody is kept from asking
+        except OSError:  # no such folder, or no locks there: go on without a lease
             pass
         return descriptor

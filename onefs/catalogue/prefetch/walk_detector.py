@@ -1,4 +1,4 @@
-"""Noticing a walk: who lists one session after the other will want the next ones too."""
+"""Walk detector: a program that lists one session after another will list the next ones too."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from onefs.alyx.client import MAX_IDS_PER_REQUEST
 from onefs.alyx.pagination import PAGE_ROWS
 from onefs.model import Session
 
-#: seconds after which the next unknown session is no longer part of the same walk
+#: seconds after which the next miss is no longer part of the same walk
 WALK_TIMEOUT_SECONDS = 30.0
-#: sessions asked for with the first and the second unknown one; later as many as fit in a page
+#: sessions requested at the first and the second miss; later as many as fit in a page
 FIRST_BATCH_SIZES = (1, 5)
-#: unknown subjects after which the whole lab's sessions are asked for
+#: subjects missed after which the whole lab's sessions are requested
 LAB_WALK_SUBJECTS = 3
-#: seconds for which a server that does not answer batches is asked one by one
+#: seconds without batches after a server has failed to answer one
 BATCH_SUSPENSION_SECONDS = 600.0
-#: sessions whose number of datasets is remembered, for each lab
+#: sessions per lab whose number of datasets is remembered
 _SAMPLE_SESSIONS = 30
 _MAX_LABS = 256
 
 
 @dataclass(slots=True)
 class _LabWalk:
-    """What was asked for in one lab, lately."""
+    """The recent misses in one lab."""
 
     last_miss_at: float = float("-inf")
     sessions: set[str] = field(default_factory=set)
@@ -42,15 +42,16 @@ class _LabWalk:
 
 @dataclass(frozen=True, slots=True)
 class Lookahead:
-    """How far ahead to ask."""
+    """How much to request with a miss."""
 
+    #: sessions to request in all
     session_count: int
-    #: also those of the lab's other subjects
+    #: whether sessions of the lab's other subjects are included
     across_subjects: bool
 
 
 class WalkDetector:
-    """The walks under way. Thread-safe."""
+    """The walks under way, one per lab. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -58,20 +59,20 @@ class WalkDetector:
         self._walks: LRUCache[str, _LabWalk] = LRUCache(_MAX_LABS)
 
     def note_session_miss(self, session: Session) -> Lookahead:
-        """A session's datasets are asked for and not known: how many to ask for with them."""
+        """Note that a session's datasets are not known; return how many sessions to request."""
         with self._lock:
             walk = self._current_walk(session.lab)
             if session.eid in walk.sessions or self._clock() < walk.suspended_until:
                 return Lookahead(1, False)
             walk.sessions.add(session.eid)
             walk.subjects.add(session.subject)
-            room = _sessions_per_page(walk.dataset_counts)
+            count = _sessions_per_page(walk.dataset_counts)
             if len(walk.sessions) <= len(FIRST_BATCH_SIZES):
-                room = min(room, FIRST_BATCH_SIZES[len(walk.sessions) - 1])
-            return Lookahead(room, len(walk.subjects) > 1)
+                count = min(count, FIRST_BATCH_SIZES[len(walk.sessions) - 1])
+            return Lookahead(count, len(walk.subjects) > 1)
 
     def note_subject_miss(self, lab: str, subject: str) -> bool:
-        """A subject's sessions are asked for and not known: whether to ask for the lab's."""
+        """Note that a subject's sessions are not known; whether to request those of the lab."""
         with self._lock:
             walk = self._current_walk(lab)
             walk.missed_subjects.add(subject)
@@ -81,27 +82,25 @@ class WalkDetector:
             )
 
     def sessions_per_page(self, lab: str) -> int:
-        """How many sessions' datasets fit in a page."""
+        """How many sessions of a lab to put into one request: as many as fit in a page."""
         with self._lock:
             walk = self._walk_of(lab)
-            return (
-                _sessions_per_page(walk.dataset_counts)
-                if self._clock() >= walk.suspended_until
-                else 1
-            )
+            if self._clock() < walk.suspended_until:
+                return 1
+            return _sessions_per_page(walk.dataset_counts)
 
     def note_dataset_count(self, lab: str, datasets: int) -> None:
-        """A session of ``lab`` has so many datasets."""
+        """Note the number of datasets of a session of ``lab``."""
         with self._lock:
             self._walk_of(lab).dataset_counts.append(datasets)
 
     def suspend_batches(self, lab: str) -> None:
-        """A batch has failed although the server answers: ask one by one for a while."""
+        """Request sessions one by one for a while, since the server answers but a batch failed."""
         with self._lock:
             self._walk_of(lab).suspended_until = self._clock() + BATCH_SUSPENSION_SECONDS
 
     def _current_walk(self, lab: str) -> _LabWalk:
-        """The walk in a lab, which goes on now; it begins anew after a pause."""
+        """The walk in a lab that this miss continues, or a new one after a pause."""
         walk, now = self._walk_of(lab), self._clock()
         if now - walk.last_miss_at > WALK_TIMEOUT_SECONDS:
             walk.sessions.clear()
@@ -111,16 +110,15 @@ class WalkDetector:
         return walk
 
     def _walk_of(self, lab: str) -> _LabWalk:
-        walk: _LabWalk | None = self._walks.get(lab)
-        if walk is None:
-            walk = self._walks[lab] = _LabWalk()
+        walk: _LabWalk = self._walks.setdefault(lab, _LabWalk())
         return walk
 
 
 def _sessions_per_page(sizes: deque[int]) -> int:
-    """How many sessions fill one page, by those seen: their mean, and two deviations of the sum.
+    """How many sessions fill one page, from the numbers of datasets of the sessions seen.
 
-    Solves ``n * mean + 2 * deviation * sqrt(n) = PAGE`` for n.
+    The largest n for which the expected sum plus two standard deviations fits: solves
+    ``n * mean + 2 * deviation * sqrt(n) = PAGE_ROWS``.
     """
     if not sizes:
         return 1

@@ -1,13 +1,14 @@
-"""The catalogue's file with what ONE's cache tables said beneath it.
+"""The catalogue's tables over ONE's cache tables.
 
-A listing is known from whichever is newer: what Alyx said when it was asked (the catalogue), or
-what the tables said when they were made. Where the tables are newer, what only the catalogue knows
-still stands, since the tables leave things out: sessions that have begun since, datasets on
-repositories whose name does not begin with ``flatiron`` or ``aws``.
+A listing is read from whichever is newer: the last answer of Alyx (the catalogue), or the cache
+tables. If the tables are newer, rows that only the catalogue has are still included, since the
+tables lack some: sessions that have begun since, and datasets on repositories whose name does not
+begin with ``flatiron`` or ``aws``.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
@@ -16,25 +17,30 @@ from onefs import alf
 from onefs.alyx.parsing import DatasetRow
 from onefs.cache_tables.reader import TABLES_FILE_NAME, TablesReader, split_path
 from onefs.catalogue.storage import type_patterns
-from onefs.catalogue.storage.database import DATASET_TYPES_KEY, CatalogueDatabase, DatasetConditions
+from onefs.catalogue.storage.catalogue_file import DATASET_TYPES_KEY
+from onefs.catalogue.storage.database import (
+    CatalogueDatabase,
+    DatasetConditions,
+)
 from onefs.catalogue.storage.row_codecs import decode_session
 from onefs.catalogue.storage.type_guess import guess_types, path_rows_having
 from onefs.catalogue.storage.type_patterns import TypePatterns
 from onefs.model import Dataset, Session
 
-#: the age of what the tables know in part only: it is served, and asked for behind
+#: the time of listings that the tables have in part only: they are served, and refreshed in the
+#: background
 _STALE_TIMESTAMP = 1.0
 
-#: collection, revision and name of a dataset: one place below its session
+#: collection, revision and name of a dataset: its path below its session
 _DatasetPath = tuple[str, str, str]
 
 
 class OverlayDatabase(CatalogueDatabase):
-    """A catalogue at ``path``, over the cache tables beside it (if there are any).
+    """A catalogue at ``path``, over the cache tables in the same folder, if there are any.
 
-    Everything that the tables can answer is answered as :class:`Database` would, with the time
-    at which the tables were made as its age. Labs, subjects and repositories, which the tables
-    know in part or not at all, are always stale until Alyx has listed them.
+    Listings that the tables contain are returned as by :class:`CatalogueDatabase`, with the time
+    at which the tables were made. Labs, subjects and repositories, which the tables have in part
+    or not at all, are stale until Alyx has listed them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,43 +93,38 @@ class OverlayDatabase(CatalogueDatabase):
         return sorted({*super().labs(), *self.tables.labs()})
 
     def subjects(self, lab: str) -> list[str]:
-        told = set(self.tables.subjects(lab))
+        in_tables = set(self.tables.subjects(lab))
         # where Alyx has listed the sessions since, they name the subject or it has none
-        told -= self._names_listed_since(f"sessions/{lab}/", self.tables.created_at or 0.0)
-        return sorted({*super().subjects(lab), *told})
+        in_tables -= self._names_listed_since(f"sessions/{lab}/", self.tables.created_at or 0.0)
+        return sorted({*super().subjects(lab), *in_tables})
 
     def sessions(self, lab: str, subject: str) -> list[Session]:
         own = super().sessions(lab, subject)
         if not self.is_from_tables(f"sessions/{lab}/{subject}"):
             return own
-        found = {session.eid: session for session in self.tables.sessions(lab, subject)}
-        newer = self._sessions_newer_than_tables({*found, *(session.eid for session in own)})
+        sessions = {session.eid: session for session in self.tables.sessions(lab, subject)}
+        newer = self._sessions_newer_than_tables({*sessions, *(session.eid for session in own)})
         for session in own:
-            told = found.get(session.eid)
+            in_tables = sessions.get(session.eid)
             # one that the tables have elsewhere was renamed; one that they lack has begun since
-            if told == replace(session, start_time=0.0) or (
-                told is None and self.tables.session(session.eid) is None
+            if in_tables == replace(session, start_time=0.0) or (
+                in_tables is None and self.tables.session(session.eid) is None
             ):
-                found[session.eid] = session
+                sessions[session.eid] = session
         for eid, session in newer.items():
-            found.pop(eid, None)
+            sessions.pop(eid, None)
             if session.number >= 0 and (session.lab, session.subject) == (lab, subject):
-                found[eid] = session
-        return sorted(found.values(), key=_session_sort_key)
+                sessions[eid] = session
+        return sorted(sessions.values(), key=_session_sort_key)
 
     def _sessions_newer_than_tables(self, eids: Iterable[str]) -> dict[str, Session]:
-        """Those of some sessions that Alyx has told since the tables were made."""
-        created, wanted = self.tables.created_at or 0.0, list(eids)
-        found = {}
-        for start in range(0, len(wanted), 500):  # SQLite before 3.32 takes 999 values
-            some = wanted[start : start + 500]
-            query = (
-                "SELECT sessions.* FROM sessions JOIN listings ON key = 'session/' || eid"
-                f" WHERE fetched_at >= ? AND eid IN ({', '.join('?' * len(some))})"
-            )
-            for session in map(decode_session, self._fetch_rows(query, created, *some)):
-                found[session.eid] = session
-        return found
+        """The sessions that Alyx has sent since the tables were made, by eid."""
+        query = (
+            "SELECT sessions.* FROM json_each(?) AS wanted JOIN sessions ON eid = wanted.value"
+            " JOIN listings ON listings.key = 'session/' || eid WHERE fetched_at >= ?"
+        )
+        rows = self._fetch_rows(query, json.dumps(list(eids)), self.tables_created_at())
+        return {session.eid: session for session in map(decode_session, rows)}
 
     def session(self, eid: str) -> Session | None:
         own = super().session(eid)
@@ -135,66 +136,62 @@ class OverlayDatabase(CatalogueDatabase):
         return self._session_in_tables(eid) or own
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
-        found = {session.eid: session for session in super().sessions_by_ref(ref)}
+        sessions = {session.eid: session for session in super().sessions_by_ref(ref)}
         key = f"ref/{ref.date}_{ref.number}_{ref.subject}"
         if self.is_from_tables(key):
-            told = {session.eid: session for session in self.tables.sessions_by_ref(ref)}
-            for eid in self._sessions_newer_than_tables(told):  # where it is now, ``found`` has it
-                del told[eid]
-            found |= told
-        return sorted(found.values(), key=lambda session: (session.lab, session.eid))
+            in_tables = {session.eid: session for session in self.tables.sessions_by_ref(ref)}
+            for eid in self._sessions_newer_than_tables(in_tables):  # ``sessions`` has these
+                del in_tables[eid]
+            sessions |= in_tables
+        return sorted(sessions.values(), key=lambda session: (session.lab, session.eid))
 
     def find_sessions(
         self, condition: str, values: Iterable[object], having: DatasetConditions = ()
     ) -> list[tuple[str, int, str]]:
-        """As in :class:`Database`. The tables know no dataset types: see ``tables_names``."""
+        """As in the base class. The tables have no dataset types: see ``type_guess``."""
         values = list(values)
         own = super().find_sessions(condition, values, having)
         created = self.tables.created_at
         if created is None:
             return own
         known = {eid for _, _, eid in own}
-        if having:  # what Alyx listed since is known, also that it lacks them
-            known |= self._names_listed_since("datasets/", created)
-        rows: Sequence[Set[int]] = ()
+        path_rows: Sequence[Set[int]] = ()
         if having:
-            rows = path_rows_having(
+            # Alyx's newer listings of datasets decide, also if they lack the wanted ones
+            known |= self._names_listed_since("datasets/", created)
+            path_rows = path_rows_having(
                 having, self.tables.paths(), self._fetch_rows, self._stored_type_patterns()
             )
-        told = self.tables.find_sessions(condition, values, rows)
-        found = own + [line for line in told if line[2] not in known]
-        return sorted(found, key=lambda line: line[:2], reverse=True)
+        in_tables = self.tables.find_sessions(condition, values, path_rows)
+        sessions = own + [line for line in in_tables if line[2] not in known]
+        return sorted(sessions, key=lambda line: line[:2], reverse=True)
 
     def _session_in_tables(self, eid: str) -> Session | None:
-        """A session as the tables have it; None where Alyx has listed its subject since."""
-        told = self.tables.session(eid)
-        if told is None or not self.is_from_tables(f"sessions/{told.lab}/{told.subject}"):
+        """A session as the tables have it; None if Alyx has listed its subject since."""
+        session = self.tables.session(eid)
+        if session is None or not self.is_from_tables(f"sessions/{session.lab}/{session.subject}"):
             return None
-        return told
+        return session
 
     def _names_listed_since(self, prefix: str, moment: float) -> set[str]:
-        """What follows ``prefix``, which ends with a slash, in the keys of listings that Alyx has
-        answered since then."""
+        """The rest of the keys that begin with ``prefix``, which ends with a slash, of the listings
+        that were requested since ``moment``."""
         query = "SELECT substr(key, ?) FROM listings WHERE key > ? AND key < ? AND fetched_at >= ?"
         after = prefix.removesuffix("/") + "0"  # the character after the slash
         rows = self._fetch_rows(query, len(prefix) + 1, prefix, after, moment)
         return {str(rest) for (rest,) in rows}
 
     def sessions_by_eid(self, eids: Sequence[str]) -> list[Session]:
-        found = {session.eid: session for session in super().sessions_by_eid(eids)}
-        if self.tables.version is not None:
-            for eid in eids:
-                told = None if eid in found else self.tables.session(eid)
-                if told is not None:
-                    found[eid] = told
-        return [found[eid] for eid in eids if eid in found]
+        own = {session.eid: session for session in super().sessions_by_eid(eids)}
+        sessions = (own.get(eid) or self.tables.session(eid) for eid in eids)
+        return [session for session in sessions if session is not None]
 
     def distinct_values(self, table: str, column: str) -> list[str]:
-        told = self.tables.distinct_values(column) if table == "sessions" else []
-        return sorted({*super().distinct_values(table, column), *told})
+        in_tables = self.tables.distinct_values(column) if table == "sessions" else []
+        return sorted({*super().distinct_values(table, column), *in_tables})
 
     def dataset_types(self) -> list[str]:
-        """As in :class:`Database`, and those that the names of the tables' files likely mean."""
+        """As in the base class, and those that the names of the tables' files imply."""
         names = {split_path(path).name for _, path in self.tables.paths()}
         return sorted({*super().dataset_types(), *self.guess_types(names).values()})
 
@@ -202,22 +199,22 @@ class OverlayDatabase(CatalogueDatabase):
         own = super().datasets(eid)
         if not self.is_from_tables(f"datasets/{eid}"):
             return own
-        told = self._with_probed_sizes(self.tables.datasets(eid))
-        return _merge_datasets(own, told, self.tables.stated_columns())
+        in_tables = self._with_probed_sizes(self.tables.datasets(eid))
+        return _merge_datasets(own, in_tables, self.tables.stated_columns())
 
     def guess_types(self, names: Iterable[str]) -> dict[str, str]:
         return guess_types(names, self._fetch_rows, self._stored_type_patterns())
 
     def _stored_type_patterns(self) -> TypePatterns:
-        """Alyx's patterns for file names, as they were listed last; none when they never were."""
-        kept = self.stored_answer(DATASET_TYPES_KEY)
-        return type_patterns.parse_type_patterns(kept[0] if kept is not None else "")
+        """Alyx's patterns for file names from the last listing; none if there was none."""
+        body, _ = self.stored_answer(DATASET_TYPES_KEY) or ("", 0.0)
+        return type_patterns.parse_type_patterns(body)
 
     def mark_subjects_without_sessions(self, lab: str) -> None:
-        """Take the tables' word that a lab's subjects which they do not name have no session.
+        """Mark the sessions of a lab's subjects that are not in the tables as listed and empty.
 
-        Only for subjects that were listed with the tables: a later one may have sessions. The
-        tables of a release tag give no such word.
+        To be called when the subjects were listed with the tables: later ones may have sessions.
+        Does nothing for the tables of a release tag, which lack sessions.
         """
         created = self.tables.created_at
         if created is None or created <= _STALE_TIMESTAMP:
@@ -229,33 +226,35 @@ class OverlayDatabase(CatalogueDatabase):
                 self.add_sessions(key, (), created)
 
     def unlisted_subjects(self, lab: str) -> list[str]:
-        found = super().unlisted_subjects(lab)
-        return [name for name in found if not self.tables.has_subject(lab, name)]
+        names = super().unlisted_subjects(lab)
+        return [name for name in names if not self.tables.has_subject(lab, name)]
 
     def unlisted_neighbours(
         self, session: Session, most: int, since: float, all_subjects: bool
     ) -> list[str]:
-        found = super().unlisted_neighbours(session, most, since, all_subjects)
+        eids = super().unlisted_neighbours(session, most, since, all_subjects)
         created = self.tables.created_at
         if created is None or created < since:
-            return found
-        found = [eid for eid in found if eid == session.eid or not self.tables.has_datasets(eid)]
+            return eids
+        eids = [eid for eid in eids if eid == session.eid or not self.tables.has_datasets(eid)]
         for eid in self.tables.sessions_without_datasets(session, most, all_subjects):
             own = super().fetched_at(f"datasets/{eid}")
-            if eid not in found and (own is None or own < since):
-                found.append(eid)
-        return found[:most]
+            if eid not in eids and (own is None or own < since):
+                eids.append(eid)
+        return eids[:most]
 
-    def store_datasets_by_eid(self, found: Mapping[str, Sequence[DatasetRow]], now: float) -> None:
-        super().store_datasets_by_eid(found, now)
+    def store_datasets_by_eid(
+        self, rows_by_eid: Mapping[str, Sequence[DatasetRow]], now: float
+    ) -> None:
+        super().store_datasets_by_eid(rows_by_eid, now)
         unknown = [
-            row.dataset for rows in found.values() for row in rows if row.dataset.size is None
+            row.dataset for rows in rows_by_eid.values() for row in rows if row.dataset.size is None
         ]
         for dataset_id, size in self._probed_sizes(unknown).items():
             self.store_probed_size(dataset_id, size)
 
     def _is_covered(self, key: str) -> bool:
-        """Whether the tables can answer for a listing."""
+        """Whether the tables contain a listing."""
         kind, _, rest = key.partition("/")
         if kind == "datasets":
             return self.tables.has_datasets(rest)
@@ -275,68 +274,65 @@ class OverlayDatabase(CatalogueDatabase):
         )
 
     def _with_probed_sizes(self, rows: list[DatasetRow]) -> list[DatasetRow]:
-        """The rows, with the sizes that file servers have told meanwhile."""
+        """The rows, with the sizes that file servers have given."""
         probed = self._probed_sizes([row.dataset for row in rows if row.dataset.size is None])
         return [
             replace(row, dataset=replace(row.dataset, size=probed[row.dataset.id]))
-            if row.dataset.size is None and row.dataset.id in probed
+            if row.dataset.id in probed
             else row
             for row in rows
         ]
 
     def _probed_sizes(self, datasets: Sequence[Dataset]) -> dict[str, int]:
-        """Sizes that were told of these very bytes, by all that is known of their hashes."""
-        known = {dataset.id: dataset.md5 for dataset in datasets}
-        ids, found = list(known), {}
-        for start in range(0, len(ids), 500):  # SQLite before 3.32 takes 999 values
-            some = ids[start : start + 500]
-            marks = ", ".join("?" * len(some))
-            query = f"SELECT id, md5, size FROM probed_sizes WHERE id IN ({marks})"
-            for id_, md5, size in self._fetch_rows(query, *some):
-                if md5 in ("", known[id_]):
-                    found[str(id_)] = int(size)
-        return found
+        """Sizes from file servers by dataset id, for the same content as far as hashes show."""
+        md5_by_id = {dataset.id: dataset.md5 for dataset in datasets}
+        query = (
+            "SELECT probed_sizes.* FROM json_each(?) AS wanted"
+            " JOIN probed_sizes ON probed_sizes.id = wanted.value"
+        )
+        rows = self._fetch_rows(query, json.dumps(list(md5_by_id)))
+        return {str(id_): int(size) for id_, md5, size in rows if md5 in ("", md5_by_id[id_])}
 
 
 def _merge_datasets(
-    own: list[DatasetRow], told: list[DatasetRow], stated_columns: Set[str]
+    own: list[DatasetRow], in_tables: list[DatasetRow], stated_columns: Set[str]
 ) -> list[DatasetRow]:
-    """What newer tables say, in the fuller words of the catalogue where both mean the same."""
-    known = {(row.dataset.id, _dataset_path(row)): row for row in own}
-    found: dict[tuple[str, _DatasetPath], DatasetRow] = {}
-    for row in told:
+    """The rows of newer tables, each replaced by the fuller row of the catalogue if both describe
+    the same content, and the catalogue's rows at other paths."""
+    own_by_key = {(row.dataset.id, _dataset_path(row)): row for row in own}
+    merged: dict[tuple[str, _DatasetPath], DatasetRow] = {}
+    for row in in_tables:
         key = (row.dataset.id, _dataset_path(row))
-        fuller = known.get(key)
-        confirmed = fuller is not None and _has_same_bytes(row, fuller)
-        found[key] = (
-            _with_flags_of_tables(row, fuller, stated_columns)
-            if fuller is not None and confirmed
-            else row
-        )
-    taken = {place for _, place in found}
-    found.update((key, row) for key, row in known.items() if key[1] not in taken)
-    return sorted(found.values(), key=lambda row: (*_dataset_path(row), row.dataset.id))
+        fuller = own_by_key.get(key)
+        if fuller is not None and _has_same_bytes(row, fuller):
+            merged[key] = _with_flags_of_tables(row, fuller, stated_columns)
+        else:
+            merged[key] = row
+    paths = {path for _, path in merged}
+    merged.update((key, row) for key, row in own_by_key.items() if key[1] not in paths)
+    return sorted(merged.values(), key=lambda row: (*_dataset_path(row), row.dataset.id))
 
 
 def _with_flags_of_tables(
-    told: DatasetRow, own: DatasetRow, stated_columns: Set[str]
+    in_tables: DatasetRow, own: DatasetRow, stated_columns: Set[str]
 ) -> DatasetRow:
-    """The catalogue's row with what newer tables say of it: flag and QC change while bytes do not,
-    and by the flag of an older day a revision would be loaded that is the default no more.
+    """The catalogue's row with the default flag and the QC of newer tables.
 
-    What the tables do not say (``said``) stays: older ones would make each revision the default.
+    These change while the content does not, and an old flag would select a revision that is no
+    longer the default. Columns that the tables do not state are not used: in older tables each
+    revision would be the default.
     """
     newer = own.dataset
     if "default_revision" in stated_columns:
-        newer = replace(newer, default=told.dataset.default)
+        newer = replace(newer, default=in_tables.dataset.default)
     if "qc" in stated_columns:
-        newer = replace(newer, qc=told.dataset.qc)
+        newer = replace(newer, qc=in_tables.dataset.qc)
     return own if newer == own.dataset else replace(own, dataset=newer)
 
 
-def _has_same_bytes(told: DatasetRow, own: DatasetRow) -> bool:
-    """Whether the tables say nothing else of the bytes than the catalogue."""
-    return told.dataset.size in (None, own.dataset.size) and told.dataset.md5 in (
+def _has_same_bytes(in_tables: DatasetRow, own: DatasetRow) -> bool:
+    """Whether size and hash in the tables do not contradict the catalogue."""
+    return in_tables.dataset.size in (None, own.dataset.size) and in_tables.dataset.md5 in (
         "",
         own.dataset.md5,
     )
@@ -347,12 +343,12 @@ def _dataset_path(row: DatasetRow) -> _DatasetPath:
 
 
 def _session_sort_key(session: Session) -> tuple[str, int, str]:
-    """As SQLite orders them; not by start, which the tables do not know: which of two sessions
-    has the plain ``001`` must not depend on who was asked last."""
+    """SQLite's order of sessions. Not by start time, which the tables lack: which of two sessions
+    in one folder gets the plain ``001`` must not depend on where they were read from."""
     return (session.date, session.number, session.eid)
 
 
 def _lab_subject_splits(rest: str) -> list[tuple[str, str]]:
-    """The ways to read ``<lab>/<subject>``: a name may hold a slash."""
+    """The ways to split ``<lab>/<subject>``: a name may contain a slash."""
     parts = rest.split("/")
     return [("/".join(parts[:i]), "/".join(parts[i:])) for i in range(1, len(parts))]

@@ -1,122 +1,121 @@
-"""What stands in the columns of the catalogue's tables: values of the model as rows, and back.
+"""Row codecs: sessions and datasets as rows of the catalogue's tables, and back.
 
-``schema.sql`` says what each column means. Addresses of copies are kept relative to their
-repository, so that a file server that moves takes its files along.
+``schema.sql`` describes the columns. URLs of replicas are stored relative to their repository, so
+that they stay valid when a file server moves.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from onefs.alyx.parsing import UNUSABLE_URL, DatasetRow
 from onefs.errors import CacheError
 from onefs.model import Dataset, Session
 
-#: what comes of reading a row that this code has not written
-_DECODE_ERRORS = (TypeError, ValueError, OverflowError, RecursionError)
-
 INSERT_SESSION = f"REPLACE INTO sessions VALUES ({', '.join('?' * 8)})"
 INSERT_DATASET = f"REPLACE INTO datasets VALUES ({', '.join('?' * 13)})"
 
 
 def decode_session(row: tuple[Any, ...]) -> Session:
-    """A row of ``sessions``. Raises CacheError when it cannot be read."""
-    try:
-        return _session_of(row)
-    except _DECODE_ERRORS as error:
-        raise _decode_error("session", row, error) from error
-
-
-def _session_of(row: tuple[Any, ...]) -> Session:
-    eid, lab, subject, date, number, start_time, task_protocol, projects = row
-    return Session(
-        eid=str(eid),
-        lab=str(lab),
-        subject=str(subject),
-        date=str(date),
-        number=int(number) if number is not None else -1,
-        start_time=float(start_time),
-        task_protocol=str(task_protocol),
-        projects=tuple(str(projects).split(",")) if projects else (),
-    )
-
-
-def encode_session(found: Session, numbered: bool) -> tuple[object, ...]:
-    """What INSERT_SESSION takes; ``numbered``: whether Alyx has a number for it."""
-    return (
-        found.eid,
-        found.lab,
-        found.subject,
-        found.date,
-        found.number if numbered else None,
-        found.start_time,
-        found.task_protocol,
-        ",".join(found.projects),
-    )
-
-
-def decode_dataset(row: tuple[Any, ...], bases: dict[str, str]) -> DatasetRow:
-    """A row of ``datasets``; ``bases``: where each repository's files begin.
-
-    Raises CacheError when it cannot be read.
-    """
-    try:
-        return _dataset_of(row, bases)
-    except _DECODE_ERRORS as error:
-        raise _decode_error("dataset", row, error) from error
-
-
-def _dataset_of(row: tuple[Any, ...], bases: dict[str, str]) -> DatasetRow:
-    id_, eid, name, collection, revision, type_, size, probed, md5, default, qc, mtime, copies = row
-    known = size if size is not None else probed
-    claimed = tuple(
-        (str(repository), _absolute_url(str(url), bases.get(repository, "")))
-        for repository, url in json.loads(copies)
-    )
-    return DatasetRow(
-        Dataset(
-            id=str(id_),
+    """A row of ``sessions`` as a session. Raises CacheError if it is damaged."""
+    with _decode_errors("session", row):
+        eid, lab, subject, date, number, start_time, task_protocol, projects = row
+        return Session(
             eid=str(eid),
-            name=str(name),
-            collection=str(collection),
-            revision=str(revision),
-            dataset_type=str(type_),
-            size=int(known) if known is not None else None,
-            md5=str(md5),
-            default=bool(default),
-            qc=str(qc),
-            mtime=float(mtime),
-        ),
-        claimed,
+            lab=str(lab),
+            subject=str(subject),
+            date=str(date),
+            number=int(number) if number is not None else -1,
+            start_time=float(start_time),
+            task_protocol=str(task_protocol),
+            projects=tuple(str(projects).split(",")) if projects else (),
+        )
+
+
+def encode_session(session: Session, numbered: bool) -> tuple[object, ...]:
+    """The values for INSERT_SESSION; ``numbered``: whether Alyx has a number for it."""
+    return (
+        session.eid,
+        session.lab,
+        session.subject,
+        session.date,
+        session.number if numbered else None,
+        session.start_time,
+        session.task_protocol,
+        ",".join(session.projects),
     )
+
+
+def decode_dataset(row: tuple[Any, ...], url_by_repository: dict[str, str]) -> DatasetRow:
+    """A row of ``datasets`` as a dataset with the replicas that Alyx claims.
+
+    Raises CacheError if it is damaged.
+    """
+    with _decode_errors("dataset", row):
+        id_, eid, name, collection, revision, type_, size, probed, md5, default, qc, mtime, urls = (
+            row
+        )
+        known_size = size if size is not None else probed
+        claimed = tuple(
+            (str(repository), _absolute_url(str(url), url_by_repository.get(repository, "")))
+            for repository, url in json.loads(urls)
+        )
+        return DatasetRow(
+            Dataset(
+                id=str(id_),
+                eid=str(eid),
+                name=str(name),
+                collection=str(collection),
+                revision=str(revision),
+                dataset_type=str(type_),
+                size=int(known_size) if known_size is not None else None,
+                md5=str(md5),
+                default=bool(default),
+                qc=str(qc),
+                mtime=float(mtime),
+            ),
+            claimed,
+        )
 
 
 def encode_dataset(
-    row: DatasetRow, probed: int | None, bases: dict[str, str]
+    row: DatasetRow, probed: int | None, url_by_repository: dict[str, str]
 ) -> tuple[object, ...]:
-    """What INSERT_DATASET takes; ``probed``: the size that the file server gave."""
-    found = row.dataset
-    copies = [[name, _relative_url(url, bases.get(name, ""))] for name, url in row.claimed_replicas]
+    """The values for INSERT_DATASET; ``probed``: the size in bytes that a file server gave."""
+    dataset = row.dataset
+    replicas = [
+        [name, _relative_url(url, url_by_repository.get(name, ""))]
+        for name, url in row.claimed_replicas
+    ]
     return (
-        found.id,
-        found.eid,
-        found.name,
-        found.collection,
-        found.revision,
-        found.dataset_type,
-        found.size,
+        dataset.id,
+        dataset.eid,
+        dataset.name,
+        dataset.collection,
+        dataset.revision,
+        dataset.dataset_type,
+        dataset.size,
         probed,
-        found.md5,
-        found.default,
-        found.qc,
-        found.mtime,
-        json.dumps(copies),
+        dataset.md5,
+        dataset.default,
+        dataset.qc,
+        dataset.mtime,
+        json.dumps(replicas),
     )
 
 
-def _decode_error(what: str, row: tuple[Any, ...], error: Exception) -> CacheError:
-    return CacheError(f"the catalogue's row of {what} {row[0]!a} cannot be read: {error}")
+@contextmanager
+def _decode_errors(kind: str, row: tuple[Any, ...]) -> Iterator[None]:
+    """Turn the errors of decoding a damaged row into a CacheError that names it."""
+    try:
+        yield
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise CacheError(
+            f"the catalogue's row of {kind} {row[0]!a} cannot be read: {error}"
+        ) from error
 
 
 def _relative_url(url: str, base: str) -> str:
@@ -124,5 +123,5 @@ def _relative_url(url: str, base: str) -> str:
 
 
 def _absolute_url(url: str, base: str) -> str:
-    """An address as Alyx has it. Without its repository's it is unusable, not absent."""
+    """A URL as Alyx has it; marked unusable if the URL of its repository is not known."""
     return url if "://" in url or not url else (base or UNUSABLE_URL) + url

@@ -1,4 +1,4 @@
--- The catalogue: what the database (Alyx) has said, and when.
+-- The catalogue: the answers of the database (Alyx), and their times.
 --
 -- This file is the reference of the schema. PRAGMA user_version holds its number (2).
 -- Times are seconds since the epoch. Nothing unknown is stored as absent: a listing that was
@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS facts (
     value TEXT NOT NULL
 );
 
--- When a whole listing was last taken from Alyx. `key` is one of
+-- When a whole listing was last requested from Alyx. `key` is one of
 --   labs | repositories | subjects/<lab> | sessions/<lab>/<subject> | datasets/<eid>
 --   session/<eid> (one session, known by its eid alone) | ref/<ref> | record/<eid>
 --   news/<lab> (the lab's sessions since its cache tables were made)
@@ -33,14 +33,14 @@ CREATE TABLE IF NOT EXISTS repositories (
     personal INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- One nickname may stand in two labs.
+-- Two labs may have the same nickname.
 CREATE TABLE IF NOT EXISTS subjects (
     lab      TEXT NOT NULL,
     nickname TEXT NOT NULL,
     PRIMARY KEY (lab, nickname)
 ) WITHOUT ROWID;
 
--- (lab, subject, date, number) is not unique: nothing in Alyx keeps it so. number is null for
+-- (lab, subject, date, number) is not unique: Alyx does not enforce it. number is null for
 -- base sessions, which have no folder. projects is comma-joined.
 CREATE TABLE IF NOT EXISTS sessions (
     eid           TEXT PRIMARY KEY,
@@ -56,10 +56,10 @@ CREATE INDEX IF NOT EXISTS sessions_of_subject ON sessions (lab, subject, date, 
 -- A ref names no lab. Since version 2.
 CREATE INDEX IF NOT EXISTS sessions_of_ref ON sessions (subject, date, number);
 
--- size is null when Alyx does not know it; probed is what the file server said then, kept for
--- good. md5 is '' when unknown. copies is JSON [[repository, url], ...], all records that claim
--- to exist; a url that starts with its repository's data_url is stored without it, so that a
--- server which moves takes its files along. A dataset with no usable copy is kept but not listed.
+-- size is null if Alyx lacks it; probed is then the size from the file server, kept for good.
+-- md5 is '' if unknown. copies is JSON [[repository, url], ...], all replicas that Alyx claims; a url
+-- that starts with its repository's data_url is stored without it, so that it stays valid when the
+-- server moves. A dataset without a usable replica is kept but not listed.
 CREATE TABLE IF NOT EXISTS datasets (
     id           TEXT PRIMARY KEY,
     eid          TEXT NOT NULL,
@@ -83,16 +83,16 @@ CREATE TABLE IF NOT EXISTS records (
     body TEXT NOT NULL
 ) WITHOUT ROWID;
 
--- What the user wants anew (`onefs refresh`), since version 2. path is a JSON list of folders from
--- the lab on, [] for everything; a listing there or below that is older than `at` is asked for
--- before it is shown.
+-- Invalidations (`onefs refresh`), since version 2. path is a JSON list of folders from the lab on,
+-- [] for everything; a listing there or below that is older than `at` is requested before it is
+-- shown.
 CREATE TABLE IF NOT EXISTS forced (
     path TEXT PRIMARY KEY,
     at   REAL NOT NULL
 ) WITHOUT ROWID;
 
--- Cache tables may lie beneath this file (tables.sql). What a file server said of the size of a
--- dataset that only they know stands here, kept for good while the hash is this one.
+-- Sizes from file servers of datasets that are only in cache tables (cache_tables/schema.sql), kept
+-- for good while the hash is the same.
 CREATE TABLE IF NOT EXISTS probed_sizes (
     id   TEXT NOT NULL,
     md5  TEXT NOT NULL,
@@ -100,9 +100,9 @@ CREATE TABLE IF NOT EXISTS probed_sizes (
     PRIMARY KEY (id, md5)
 ) WITHOUT ROWID;
 
--- Answers that are kept for when the server is away: what a search found ('search/<query>') and the
--- rows of a small table ('table/<endpoint>'; those of dataset-types tell types from names of files).
--- body is JSON. Searches asked for longest ago are dropped.
+-- Answers stored for when the server is unreachable: the rows of a search ('search/<query>') and of a
+-- small table ('table/<endpoint>'; those of dataset-types also imply the types of file names).
+-- body is JSON. The oldest searches are dropped.
 CREATE TABLE IF NOT EXISTS answers (
     key        TEXT PRIMARY KEY,
     fetched_at REAL NOT NULL,

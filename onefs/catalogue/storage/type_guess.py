@@ -1,10 +1,10 @@
-"""Which paths of the cache tables are of a dataset that is searched for.
+"""Dataset types guessed from file names, for datasets that are only in cache tables.
 
-The tables have no dataset types. What the catalogue has learnt of a name wherever Alyx listed it
-goes first; then Alyx's patterns for names, where a sync or a list of the types has brought them
-(``type_patterns``); of other names ALF's own form tells the type: ``spikes.times.npy`` and
-``_ibl_spikes.times.npy`` are ``spikes.times``. A type that is told by a name may be wrong, since
-Alyx may give files another, so what shows the types has to say so.
+The tables have no dataset types. The type of a name is the one that Alyx gave most files of that
+name in the catalogue; else the one of Alyx's patterns for names (``type_patterns``), if a sync has
+stored them; else the one of the ALF name: ``spikes.times.npy`` and ``_ibl_spikes.times.npy`` are
+``spikes.times``. A guess may be wrong, since Alyx may give a file another type, so programs that
+show the types must say so.
 """
 
 from __future__ import annotations
@@ -30,49 +30,49 @@ def path_rows_having(
     rows: FetchRows,
     patterns: TypePatterns,
 ) -> list[set[int]]:
-    """For each of ``having``, the rows of the paths (of the tables) that it may be."""
+    """For each of ``having``, the rows of the paths (of the tables) that may be such a dataset."""
     by_name: dict[str, list[int]] = {}
     for row, path in paths:
         by_name.setdefault(path.rpartition("/")[2], []).append(row)
-    found = []
+    row_sets = []
     for column, value in having:
         names = {value} if column == "name" else _names_of_type(value, by_name, rows, patterns)
-        found.append({row for name in names & by_name.keys() for row in by_name[name]})
-    return found
+        row_sets.append({row for name in names & by_name.keys() for row in by_name[name]})
+    return row_sets
 
 
 def guess_types(names: Iterable[str], rows: FetchRows, patterns: TypePatterns) -> dict[str, str]:
-    """The type that files of each name likely have: what Alyx said of most files of that name."""
+    """The likely type of the files of each name, by name; see the module's docstring."""
     wanted = sorted(set(names))
-    said = rows(
+    listed = rows(
         "SELECT name, dataset_type FROM datasets WHERE dataset_type != ''"
         " AND name IN (SELECT value FROM json_each(?)) GROUP BY 1, 2 ORDER BY count(*)",
         json.dumps(wanted),
     )
     by_name = {name: patterns.type_of(name) or alf.dataset_type(name) for name in wanted}
-    return by_name | {str(name): str(dataset_type) for name, dataset_type in said}
+    return by_name | {str(name): str(dataset_type) for name, dataset_type in listed}
 
 
 def _names_of_type(
     dataset_type: str, names: Iterable[str], rows: FetchRows, patterns: TypePatterns
 ) -> set[str]:
-    """The names that files of a type have, as far as can be told."""
-    sure = rows("SELECT DISTINCT name FROM datasets WHERE dataset_type = ?", dataset_type)
-    found = {str(name) for (name,) in sure}
+    """The names that files of a type likely have."""
+    listed = rows("SELECT DISTINCT name FROM datasets WHERE dataset_type = ?", dataset_type)
+    certain = {str(name) for (name,) in listed}
     likely = [
         name
         for name in names
-        if name not in found and _is_name_of_type(name, dataset_type, patterns)
+        if name not in certain and _is_name_of_type(name, dataset_type, patterns)
     ]
     others = rows(
         "SELECT DISTINCT name FROM datasets WHERE name IN (SELECT value FROM json_each(?))",
         json.dumps(likely),
     )
-    return found | (set(likely) - {str(name) for (name,) in others})
+    return certain | (set(likely) - {str(name) for (name,) in others})
 
 
 def _is_name_of_type(name: str, dataset_type: str, patterns: TypePatterns) -> bool:
-    """Whether a name is of a type by Alyx's patterns, else by ALF's form, with its namespace or
-    without."""
-    told = patterns.type_of(name)
-    return dataset_type == told if told else dataset_type in candidate_types(name)[:2]
+    """Whether a name is of a type by Alyx's patterns, else by its ALF name with or without
+    namespace."""
+    matched = patterns.type_of(name)
+    return dataset_type == matched if matched else dataset_type in candidate_types(name)[:2]

@@ -1,7 +1,7 @@
 """Alyx's dataset types of file names, by the rule with which Alyx registers files.
 
-A type has a ``filename_pattern`` with wildcards, which is compared with the whole name in any
-case; a type without one is of files whose ``object.attribute`` is the type's name.
+A type has a ``filename_pattern`` with wildcards, which is compared with the whole name, ignoring
+case; a type without a pattern applies to files whose ``object.attribute`` is the type's name.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 from onefs import alf
 
-#: longest pattern that Alyx keeps
+#: length of the longest pattern that Alyx stores
 _MAX_PATTERN_LENGTH = 255
 _NAMESPACE_PREFIX = re.compile("_[a-zA-Z0-9]+_")
-#: what follows an attribute in a name: the clock that it is of
+#: the clock that follows an attribute in a name
 _CLOCK_SUFFIX = re.compile(r"(\.[a-zA-Z0-9]+(?:_times|_intervals)?)_[^.]*", re.DOTALL)
 
 
@@ -31,10 +31,10 @@ class _Pattern(NamedTuple):
 
 
 class TypePatterns:
-    """The dataset types of a database, to tell them from names. Thread-safe."""
+    """The dataset types of a database, matched with file names. Thread-safe."""
 
     def __init__(self, rows: Iterable[object]) -> None:
-        """``rows`` as ``/dataset-types`` has them; those that make no sense are left out."""
+        """``rows`` are those of ``/dataset-types``; invalid ones are ignored."""
         self._patterns: list[_Pattern] = []
         self._types_without_pattern: set[str] = set()
         self._type_by_name: dict[str, str] = {}
@@ -43,9 +43,9 @@ class TypePatterns:
                 self._add(row.get("name"), row.get("filename_pattern") or "")
 
     def type_of(self, name: str) -> str:
-        """The type of files of a name, '' when no type fits.
+        """The type of files of a name; '' if no type matches.
 
-        Where several do, which Alyx forbids, it is the one that leaves the least to wildcards.
+        If several match, which Alyx forbids, the one with the most literal characters.
         """
         if name not in self._type_by_name:
             self._type_by_name[name] = self._find(name)
@@ -58,23 +58,25 @@ class TypePatterns:
         if not pattern:
             self._types_without_pattern.add(name)
         elif len(pattern) <= _MAX_PATTERN_LENGTH:
-            with suppress(re.error):  # a range that runs backwards, in older Pythons
+            with suppress(re.error):  # a range in reverse order, in older Pythons
                 fnmatchcase("", pattern)
-                certain = len(pattern) - pattern.count("*") - pattern.count("?")
-                self._patterns.append(_Pattern(name, pattern, certain))
+                literal_count = len(pattern) - pattern.count("*") - pattern.count("?")
+                self._patterns.append(_Pattern(name, pattern, literal_count))
 
     def _find(self, name: str) -> str:
-        for form in candidate_types(name):
-            if form in self._types_without_pattern:
-                return form
+        for candidate in candidate_types(name):
+            if candidate in self._types_without_pattern:
+                return candidate
         folded = name.casefold()
-        fitting = [each for each in self._patterns if fnmatchcase(folded, each.wildcards)]
-        best = min(fitting, key=lambda each: (-each.literal_count, each.dataset_type), default=None)
+        matching = [each for each in self._patterns if fnmatchcase(folded, each.wildcards)]
+        best = min(
+            matching, key=lambda each: (-each.literal_count, each.dataset_type), default=None
+        )
         return best.dataset_type if best is not None else ""
 
 
 def candidate_types(name: str) -> list[str]:
-    """What ALF's form of a name says: with its namespace and clock, and without either."""
+    """The types that an ALF name implies: with namespace and clock, and without either."""
     whole = alf.dataset_type(name)
     if whole == "unknown":
         return [name.rpartition(".")[0] or name]
@@ -84,7 +86,7 @@ def candidate_types(name: str) -> list[str]:
 
 @lru_cache(maxsize=4)
 def parse_type_patterns(body: str) -> TypePatterns:
-    """The types of a kept answer; none for one that cannot be read, and for ''."""
+    """The types of a stored answer; none for a damaged one, and for ''."""
     try:
         rows = json.loads(body) if body else []
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""A walk costs few requests, and what a batch does not bring is not lost."""
+"""A walk needs few requests, and a listing that a batch lacks is requested by itself."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_walk_from_the_end_is_noticed_too(make: Make, grown: Servers) -> None:
     assert len(grown.requests) <= 60, asked(grown)
 
 
-def test_one_session_brings_no_other(make: Make, grown: Servers) -> None:
+def test_one_session_fetches_no_other(make: Make, grown: Servers) -> None:
     catalogue = make()
     [session, *_] = catalogue.sessions(LAB, f"{LAB}_000").value
     with ThreadPoolExecutor(40) as pool:
@@ -94,7 +94,7 @@ def test_one_session_brings_no_other(make: Make, grown: Servers) -> None:
 
 
 def test_concurrent_walks_share_the_batches(make: Make, grown: Servers) -> None:
-    """A parallel walk asks for no session twice but for what two batches planned at once."""
+    """A parallel walk requests no session twice, unless two batches were planned at once."""
     catalogue = make()
     sessions = list(sessions_of(catalogue, LAB))[:200]
     grown.clear_requests()
@@ -105,7 +105,7 @@ def test_concurrent_walks_share_the_batches(make: Make, grown: Servers) -> None:
 
 
 @pytest.mark.long
-def test_what_is_stale_is_refreshed_in_batches(make: Make, grown: Servers) -> None:
+def test_stale_listings_are_refreshed_in_batches(make: Make, grown: Servers) -> None:
     now = [time.time()]
     catalogue = make(clock=lambda: now[0])
     found = walk(catalogue, LAB)
@@ -126,9 +126,7 @@ def test_what_is_stale_is_refreshed_in_batches(make: Make, grown: Servers) -> No
 
 
 @pytest.mark.long
-def test_a_slow_walk_over_what_is_stale_is_refreshed_in_batches_too(
-    make: Make, grown: Servers
-) -> None:
+def test_stale_listings_of_a_slow_walk_are_refreshed_in_batches(make: Make, grown: Servers) -> None:
     now = [time.time()]
     catalogue = make(clock=lambda: now[0])
     sessions = list(sessions_of(catalogue, LAB))[:200]

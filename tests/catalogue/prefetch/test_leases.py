@@ -45,7 +45,7 @@ with Transport() as transport:
 def test_three_processes_walk_a_lab_for_the_price_of_one(
     transport: Transport, tmp_path: Path, sessions: int, latency: int
 ) -> None:
-    """No session is asked for in two batches, however long the server takes for each."""
+    """No session is requested in two batches, however long the server takes for each."""
     source = ScaledLaboratory(sessions, 20)
     lab = [each.eid for each in source.sessions() if each.lab == "lab00"]
     with Servers(source, latency_ms=latency) as servers, ExitStack() as stack:
@@ -73,13 +73,13 @@ def test_three_processes_walk_a_lab_for_the_price_of_one(
 
 
 def sessions_of_batch(path: str) -> list[str]:
-    """The sessions whose datasets a request asks for together."""
+    """The sessions whose datasets one request fetches."""
     asked_for = parse_qs(urlsplit(path).query).get("django", [""])[0]
     return re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", asked_for) if "/datasets" in path else []
 
 
 def is_for_a_lab(path: str) -> bool:
-    """Whether a request asks for the sessions of a lab, whatever their subject."""
+    """Whether a request is for the sessions of a whole lab."""
     query = parse_qs(urlsplit(path).query)
     return "/sessions" in path and "lab" in query and "subject" not in query
 

@@ -11,7 +11,8 @@ import pytest
 
 from onefs import alf
 from onefs.alyx.parsing import DatasetRow
-from onefs.catalogue.storage.database import SCHEMA_VERSION, CatalogueDatabase
+from onefs.catalogue.storage.catalogue_file import SCHEMA_VERSION
+from onefs.catalogue.storage.database import CatalogueDatabase
 from onefs.model import Dataset, Session
 from tests.recordings import DATA
 
@@ -97,7 +98,7 @@ def test_a_newer_file_is_moved_aside_each_time(old: Path, caplog: pytest.LogCapt
     assert caplog.text.count("moved aside") == 2
 
 
-def test_two_catalogues_side_by_side_know_nothing_of_each_other(tmp_path: Path) -> None:
+def test_two_catalogues_side_by_side_are_independent(tmp_path: Path) -> None:
     one, other = (
         CatalogueDatabase(tmp_path / "one.sqlite"),
         CatalogueDatabase(tmp_path / "other.sqlite"),
@@ -129,7 +130,7 @@ def test_a_probed_size_is_of_these_bytes_only(tmp_path: Path) -> None:
     assert database.datasets(EID)[0].dataset.size == 7
 
 
-def test_what_another_process_writes_is_noticed(tmp_path: Path) -> None:
+def test_writes_of_another_process_are_noticed(tmp_path: Path) -> None:
     one, other = CatalogueDatabase(tmp_path / "c"), CatalogueDatabase(tmp_path / "c")
     before = one.data_version()
     assert one.data_version() == before

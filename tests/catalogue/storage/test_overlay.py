@@ -1,4 +1,4 @@
-"""The catalogue over cache tables: which of the two is believed, and what stays unknown."""
+"""The catalogue over cache tables: which of the two is used, and what stays unknown."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Put = Callable[..., None]
 
 @pytest.fixture
 def put(tmp_path: Path, database: OverlayDatabase) -> Put:
-    """Loads tables with these rows."""
+    """Syncs tables with these rows."""
 
     def load(sessions: list[dict[str, object]], datasets: list[dict[str, object]]) -> None:
         sync_from_files(write(tmp_path / "tables", sessions, datasets), tmp_path)
@@ -89,7 +89,9 @@ def test_without_tables_it_is_a_plain_catalogue(database: OverlayDatabase) -> No
     assert database.tables_version() is None
 
 
-def test_what_the_tables_know_is_as_old_as_they_are(database: OverlayDatabase, put: Put) -> None:
+def test_listings_of_the_tables_are_as_old_as_the_tables(
+    database: OverlayDatabase, put: Put
+) -> None:
     put([session(1)], [dataset(1, 1)])
     for key in (
         MOUSE,
@@ -103,10 +105,10 @@ def test_what_the_tables_know_is_as_old_as_they_are(database: OverlayDatabase, p
     assert not database.is_empty()
 
 
-def test_what_they_know_in_part_is_served_and_always_stale(
+def test_listings_that_the_tables_have_in_part_are_served_and_always_stale(
     database: OverlayDatabase, put: Put
 ) -> None:
-    """Labs and subjects without a numbered session are not in the tables, nor are addresses."""
+    """Labs and subjects without a numbered session are not in the tables, nor are URLs."""
     put([session(1)], [dataset(1, 1)])
     assert database.labs() == ["labone"]
     assert database.subjects("labone") == ["mouse"]
@@ -119,7 +121,7 @@ def test_what_they_know_in_part_is_served_and_always_stale(
     assert database.subjects("labone") == ["mouse", "rat"]
 
 
-def test_what_they_do_not_know_is_unknown(database: OverlayDatabase, put: Put) -> None:
+def test_listings_that_the_tables_lack_are_unknown(database: OverlayDatabase, put: Put) -> None:
     put([session(1), session(2)], [dataset(1, 1)])
     for key in (
         "sessions/labone/rat",
@@ -145,7 +147,7 @@ def test_the_newer_listing_counts(database: OverlayDatabase, put: Put) -> None:
     assert not database.is_from_tables(MOUSE)
 
 
-def test_newer_tables_keep_what_they_cannot_know(database: OverlayDatabase, put: Put) -> None:
+def test_newer_tables_keep_rows_that_they_lack(database: OverlayDatabase, put: Put) -> None:
     """Sessions that are newer than they are, and datasets on other servers."""
     database.store_sessions("labone", "mouse", [(own_session(2), True)], BEFORE)
     database.store_datasets(uuid(1), [own_dataset(1, 5, "other.server.npy")], BEFORE)
@@ -157,7 +159,7 @@ def test_newer_tables_keep_what_they_cannot_know(database: OverlayDatabase, put:
     ]
 
 
-def test_a_session_that_was_renamed_stands_in_one_place(
+def test_a_session_that_was_renamed_is_listed_in_one_place(
     database: OverlayDatabase, put: Put
 ) -> None:
     database.store_sessions("labone", "mouse", [(own_session(1), True)], BEFORE)
@@ -169,7 +171,7 @@ def test_a_session_that_was_renamed_stands_in_one_place(
     assert known.subject == "renamed"
 
 
-def test_tables_that_say_the_same_do_not_undo_what_is_known(
+def test_tables_with_the_same_content_do_not_replace_fuller_rows(
     database: OverlayDatabase, put: Put
 ) -> None:
     database.store_datasets(
@@ -194,7 +196,7 @@ def test_tables_that_say_the_same_do_not_undo_what_is_known(
 def test_newer_tables_change_the_default_revision_and_the_qc(
     database: OverlayDatabase, put: Put
 ) -> None:
-    """The bytes of both revisions are what Alyx has said, and another is the default now."""
+    """Both revisions are as in Alyx's listing, but now the other one is the default."""
     database.store_datasets(
         uuid(1),
         [
@@ -247,7 +249,7 @@ def test_newer_tables_without_default_or_qc_change_neither(
 def test_two_sessions_on_one_number_keep_their_names(
     database: OverlayDatabase, put: Put, when: float
 ) -> None:
-    """Whoever was asked last: the tables do not know which of them began first."""
+    """Wherever they were read from: the tables lack start times."""
     day = {"date": "2020-01-01"}
     late, early = own_session(1, **day, start_time=1577890000.0), own_session(2, **day)
 
@@ -303,7 +305,7 @@ def test_refs_are_found_in_both(database: OverlayDatabase, put: Put) -> None:
     assert [(each.lab, each.eid) for each in found] == [("labone", uuid(1)), ("labtwo", uuid(7))]
 
 
-def test_searches_see_what_the_tables_know(database: OverlayDatabase, put: Put) -> None:
+def test_searches_find_sessions_of_the_tables(database: OverlayDatabase, put: Put) -> None:
     put([session(1), session(2, lab="labtwo"), session(3, subject="rat")], [])
     found = database.find_sessions("subject = ?", ["mouse"])
     assert found == [("2020-01-02", 1, uuid(2)), ("2020-01-01", 1, uuid(1))]
@@ -311,7 +313,7 @@ def test_searches_see_what_the_tables_know(database: OverlayDatabase, put: Put) 
     assert database.distinct_values("sessions", "subject") == ["mouse", "rat"]
 
 
-def test_a_dataset_type_is_what_alyx_said_else_what_the_file_name_says(
+def test_a_dataset_type_is_that_of_alyx_else_that_of_the_file_name(
     database: OverlayDatabase,
 ) -> None:
     rows = [
@@ -329,10 +331,8 @@ def test_a_dataset_type_is_what_alyx_said_else_what_the_file_name_says(
     assert database.guess_types([]) == {}
 
 
-def test_searches_see_the_datasets_that_the_tables_know(
-    database: OverlayDatabase, put: Put
-) -> None:
-    """By name as Alyx does; by type as ALF names say, unless Alyx has said otherwise of a name."""
+def test_searches_find_datasets_of_the_tables(database: OverlayDatabase, put: Put) -> None:
+    """By name as in Alyx; by type as ALF names imply, unless Alyx lists another type."""
     put(
         [session(number) for number in range(1, 6)],
         [
@@ -373,7 +373,7 @@ def test_searches_see_the_datasets_that_the_tables_know(
 def test_a_walk_over_sessions_without_datasets_asks_for_many_at_once(
     database: OverlayDatabase, put: Put
 ) -> None:
-    """What comes after one of them; not those that the tables know, or that were listed since."""
+    """The sessions that follow one of them, without those in the tables or listed since."""
     sessions = [session(number) for number in range(1, 9)]
     put([*sessions, session(9, subject="rat")], [dataset(2, 1), dataset(5, 2)])
     database.store_datasets(uuid(4), [], AFTER)
@@ -444,13 +444,13 @@ KNOWN = {
     ],
 )
 def test_where_a_dataset_should_be(stored: str, urls: list[str]) -> None:
-    """The lab's folder ends a repository's address; the UUID stands before the extension."""
+    """The lab's folder is the end of a repository's URL; the UUID precedes the extension."""
     found = presumed_replicas(stored, "ID", KNOWN)
     assert [copy.url for copy in found] == urls
     assert all(isinstance(copy, Replica) for copy in found)
 
 
-def test_a_new_file_is_taken_up_while_the_old_one_is_open(tmp_path: Path) -> None:
+def test_a_new_file_is_opened_while_the_old_one_is_open(tmp_path: Path) -> None:
     sync_from_files(OLD, tmp_path)
     tables = TablesReader(tmp_path / TABLES_FILE_NAME)
     first = tables.version

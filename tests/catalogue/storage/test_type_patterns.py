@@ -1,4 +1,4 @@
-"""Dataset types told from names of files, by Alyx's patterns."""
+"""Dataset types of file names, by Alyx's patterns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from onefs.catalogue.storage import type_patterns
-from onefs.catalogue.storage.database import DATASET_TYPES_KEY, CatalogueDatabase
+from onefs.catalogue.storage.catalogue_file import DATASET_TYPES_KEY
+from onefs.catalogue.storage.database import CatalogueDatabase
 from onefs.catalogue.storage.overlay import OverlayDatabase
 from onefs.catalogue.storage.type_patterns import TypePatterns
 from onefs.demo.synthetic import SyntheticLaboratory
@@ -68,7 +69,7 @@ def test_the_rules_by_which_alyx_registers(name: str, dataset_type: str) -> None
     assert TypePatterns(rows).type_of(name) == dataset_type
 
 
-def test_of_several_types_the_one_that_leaves_least_to_wildcards() -> None:
+def test_of_several_matching_types_the_most_literal_pattern_is_used() -> None:
     patterns = {"all": "*", "letters": "*.[a-z]*.*", "camera": "*camera.raw*", "two": "??*.raw.*"}
     rows = [{"name": key, "filename_pattern": value} for key, value in patterns.items()]
     for some in (rows, rows[::-1]):
@@ -79,7 +80,7 @@ def test_of_several_types_the_one_that_leaves_least_to_wildcards() -> None:
 
 
 @pytest.mark.timeout(30)
-def test_rows_that_make_no_sense_are_left_out() -> None:
+def test_invalid_rows_are_left_out() -> None:
     rows = [
         None,
         3,
@@ -97,7 +98,7 @@ def test_rows_that_make_no_sense_are_left_out() -> None:
         assert type_patterns.parse_type_patterns(body).type_of("a.b.npy") == ""
 
 
-def test_the_embedded_laboratory_has_patterns_that_tell_its_types() -> None:
+def test_the_embedded_laboratory_has_patterns_for_its_types() -> None:
     made = SyntheticLaboratory()
     types = TypePatterns(made.tables()["dataset-types"])
     for session in made.sessions():
@@ -106,7 +107,7 @@ def test_the_embedded_laboratory_has_patterns_that_tell_its_types() -> None:
                 assert types.type_of(each.name) == each.dataset_type
 
 
-def test_a_type_that_alyx_said_overrides_its_patterns(database: OverlayDatabase) -> None:
+def test_a_type_from_alyx_overrides_its_patterns(database: OverlayDatabase) -> None:
     names = ["_iblrig_leftCamera.raw.mp4", "_spikeglx_ephysData_g0_t0.imec0.ap.cbin", "a.b.npy"]
     before = database.guess_types(names)
     assert before[names[0]] == "_iblrig_leftCamera.raw"

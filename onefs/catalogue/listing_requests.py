@@ -1,0 +1,258 @@
+"""The requests of the catalogue: for each kind of listing, what to ask Alyx and what to store."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from onefs import alf
+from onefs.alyx.client import AlyxClient
+from onefs.alyx.parsing import DatasetRow, usable_replicas
+from onefs.cache_tables.reader import presumed_replicas
+from onefs.catalogue.listing import ListingRequest
+from onefs.catalogue.listing_cache import ListingCache
+from onefs.catalogue.prefetch.batches import (
+    LAB_LISTING_WAIT_SECONDS,
+    BatchPrefetcher,
+    datasets_key,
+    sessions_key,
+)
+from onefs.catalogue.storage.database import CatalogueDatabase, NumberedSession
+from onefs.catalogue.ttl import (
+    LABS_TTL_SECONDS,
+    OLD_TTL_SECONDS,
+    RECENT_TTL_SECONDS,
+    REPOSITORIES_TTL_SECONDS,
+    SUBJECTS_TTL_SECONDS,
+    TABLES_TTL_SECONDS,
+    session_ttl_seconds,
+)
+from onefs.errors import CacheError, DeadlineExceeded, ServerError, Throttled, Unreachable
+from onefs.model import Dataset, Repository, Session
+from onefs.printable import printable_json
+
+log = logging.getLogger(__name__)
+
+_SessionsBySubject = Mapping[str, list[NumberedSession]]
+
+#: subjects of a lab whose sessions are requested one by one; for more, those of the whole lab are
+_MAX_SINGLE_SUBJECTS = 5
+
+
+def labs_request() -> ListingRequest[list[str]]:
+    """The names of all labs."""
+    return ListingRequest(
+        "labs",
+        LABS_TTL_SECONDS,
+        fetch=lambda alyx: alyx.labs(),
+        store=lambda database, labs, asked: database.store_labs(labs, asked),
+        load=lambda database: database.labs(),
+    )
+
+
+def repositories_request(listings: ListingCache) -> ListingRequest[dict[str, Repository]]:
+    """All repositories, by name."""
+
+    def store(
+        database: CatalogueDatabase, repositories: Iterable[Repository], asked: float
+    ) -> None:
+        database.store_repositories(repositories, asked)
+        listings.memory.drop_prefix("datasets/")  # the URLs in them may have changed
+
+    return ListingRequest(
+        "repositories",
+        REPOSITORIES_TTL_SECONDS,
+        fetch=lambda alyx: alyx.repositories(),
+        store=store,
+        load=lambda database: database.repositories(),
+    )
+
+
+def subjects_request(
+    lab: str, database: CatalogueDatabase, listings: ListingCache
+) -> ListingRequest[list[str]]:
+    """The nicknames of a lab's subjects, and of those that its known sessions name."""
+
+    def fetch(alyx: AlyxClient) -> tuple[list[str], _SessionsBySubject]:
+        subjects = alyx.subjects(lab)
+        invalidated = _invalidated_subjects(lab, database, listings)
+        return subjects, _fetch_unlisted(alyx, lab, sorted(set(invalidated) - set(subjects)))
+
+    def store(
+        database: CatalogueDatabase, answer: tuple[list[str], _SessionsBySubject], asked: float
+    ) -> None:
+        subjects, unlisted = answer
+        database.store_subjects(lab, subjects, asked)
+        for name, sessions in unlisted.items():
+            database.store_sessions(lab, name, sessions, asked)
+            listings.memory.drop(sessions_key(lab, name))
+
+    return ListingRequest(
+        f"subjects/{lab}",
+        SUBJECTS_TTL_SECONDS,
+        fetch,
+        store,
+        load=lambda database: database.subjects(lab),
+        scope=(alf.lab_folder(lab),),
+    )
+
+
+def _invalidated_subjects(
+    lab: str, database: CatalogueDatabase, listings: ListingCache
+) -> list[str]:
+    """The known subjects of a lab whose sessions are invalidated."""
+
+    def is_invalidated(subject: str) -> bool:
+        invalidated_at = listings.invalidations.time_of(
+            (alf.lab_folder(lab), alf.subject_folder(subject))
+        )
+        return (database.fetched_at(sessions_key(lab, subject)) or 0.0) < invalidated_at
+
+    try:
+        return list(filter(is_invalidated, database.subjects(lab)))
+    except CacheError as error:
+        log.info("which other subjects lab %s still has is not known: %s", lab, error)
+        return []
+
+
+def _fetch_unlisted(alyx: AlyxClient, lab: str, subjects: list[str]) -> _SessionsBySubject:
+    """The sessions of subjects that Alyx does not list in a lab; {} if the request fails.
+
+    Known sessions name these subjects, and are deleted with them.
+    """
+    try:
+        if len(subjects) > _MAX_SINGLE_SUBJECTS:
+            sessions = alyx.sessions_of_lab(lab)
+        else:
+            sessions = [each for name in subjects for each in alyx.sessions(lab, name)]
+    except (Unreachable, DeadlineExceeded, Throttled, ServerError) as error:
+        log.info("which other subjects lab %s still has is not known: %s", lab, error)
+        return {}
+    return {name: [each for each in sessions if each[0].subject == name] for name in subjects}
+
+
+def sessions_request(
+    lab: str, subject: str, prefetcher: BatchPrefetcher
+) -> ListingRequest[list[Session]]:
+    """A subject's sessions, by date and number; those without a number are left out."""
+    return ListingRequest(
+        sessions_key(lab, subject),
+        RECENT_TTL_SECONDS,
+        fetch=lambda alyx: alyx.sessions(lab, subject),
+        store=lambda database, rows, asked: database.store_sessions(lab, subject, rows, asked),
+        load=lambda database: dated_sessions(database, lab, subject),
+        scope=(alf.lab_folder(lab), alf.subject_folder(subject)),
+        plan_batch=lambda: prefetcher.plan_sessions(lab, subject),
+        batch_wait_seconds=LAB_LISTING_WAIT_SECONDS,
+        tables_ttl_seconds=TABLES_TTL_SECONDS,
+    )
+
+
+def dated_sessions(database: CatalogueDatabase, lab: str, subject: str) -> list[Session]:
+    """The stored sessions of a subject that have a date, by date, number and eid."""
+    return [each for each in database.sessions(lab, subject) if alf.is_date(each.date)]
+
+
+def session_request(
+    eid: str, note_session: Callable[[Session], None]
+) -> ListingRequest[Session | None]:
+    """One session by its eid; ``note_session`` is called with the answer."""
+
+    def store(database: CatalogueDatabase, answer: NumberedSession, asked: float) -> None:
+        database.store_session(*answer, asked)
+        note_session(answer[0])
+
+    return ListingRequest(
+        f"session/{eid}",
+        RECENT_TTL_SECONDS,
+        fetch=lambda alyx: alyx.session(eid),
+        store=store,
+        load=lambda database: database.session(eid),
+        scope=None,
+    )
+
+
+def ref_request(
+    ref: alf.Ref, note_session: Callable[[Session], None]
+) -> ListingRequest[list[Session]]:
+    """The sessions of a ref; ``note_session`` is called with each session of the answer."""
+
+    def store(database: CatalogueDatabase, answer: list[NumberedSession], asked: float) -> None:
+        database.store_sessions_by_ref(ref, answer, asked)
+        for session, _ in answer:
+            note_session(session)
+
+    return ListingRequest(
+        f"ref/{ref.date}_{ref.number}_{ref.subject}",
+        RECENT_TTL_SECONDS,
+        fetch=lambda alyx: alyx.sessions_by_ref(ref.subject, ref.date, ref.number),
+        store=store,
+        load=lambda database: database.sessions_by_ref(ref),
+        scope=None,
+        tables_ttl_seconds=TABLES_TTL_SECONDS,
+    )
+
+
+def record_request(session: Session, now: float) -> ListingRequest[str]:
+    """The whole Alyx record of a session, as JSON."""
+    eid = session.eid
+    return ListingRequest(
+        f"record/{eid}",
+        session_ttl_seconds(session, now),
+        fetch=lambda alyx: _record_json(alyx.session_record(eid)),
+        store=lambda database, body, asked: database.store_record(eid, body, asked),
+        load=lambda database: database.record(eid) or "",
+        scope=alf.session_folder(session),
+    )
+
+
+def datasets_request(
+    session: Session,
+    repositories: Mapping[str, Repository],
+    prefetcher: BatchPrefetcher,
+    now: float,
+) -> ListingRequest[list[Dataset]]:
+    """The datasets of a session that can be fetched, with their replicas."""
+    eid, scope = session.eid, alf.session_folder(session)
+    ttl = session_ttl_seconds(session, now)
+
+    def fetch(alyx: AlyxClient) -> list[DatasetRow]:
+        rows = alyx.datasets(eid)
+        prefetcher.note_listed_session(session, rows)
+        return rows
+
+    def load(database: CatalogueDatabase) -> list[Dataset]:
+        datasets = (_with_replicas(row, repositories) for row in database.datasets(eid))
+        return [dataset for dataset in datasets if dataset.replicas or dataset.from_tables]
+
+    return ListingRequest(
+        datasets_key(eid),
+        ttl,
+        fetch,
+        lambda database, rows, asked: database.store_datasets(eid, rows, asked),
+        load,
+        scope=scope,
+        plan_batch=lambda: prefetcher.plan_datasets(session, scope),
+        start_refresh=lambda: prefetcher.schedule_refresh(session),
+        tables_ttl_seconds=TABLES_TTL_SECONDS if ttl == OLD_TTL_SECONDS else None,
+    )
+
+
+def _with_replicas(row: DatasetRow, repositories: Mapping[str, Repository]) -> Dataset:
+    """A dataset with its replicas; presumed from its path if it is from cache tables."""
+    if row.dataset.from_tables:
+        replicas = presumed_replicas(row.server_path, row.dataset.id, repositories)
+    else:
+        replicas = usable_replicas(row.claimed_replicas, repositories)
+    return replace(row.dataset, replicas=replicas)
+
+
+def _record_json(record: Mapping[str, object]) -> str:
+    """A record as JSON, with control characters and lone surrogates as JSON's escapes."""
+    try:
+        text = json.dumps(record, sort_keys=True, indent=2, ensure_ascii=False)
+    except (RecursionError, ValueError) as error:
+        raise ServerError(f"Alyx sent a record that cannot be written as JSON: {error}") from error
+    return printable_json(text) + "\n"

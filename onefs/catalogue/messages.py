@@ -1,0 +1,24 @@
+"""Texts for errors about sessions and datasets that cannot be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onefs.model import Session
+
+
+def unserved_message(name: str, repositories: Sequence[str]) -> str:
+    """The error message for a dataset that is registered and cannot be fetched."""
+    where = f"repositories: {', '.join(repositories)}" if repositories else "no repository has it"
+    return f"{name} is registered in Alyx, but on no server that can be reached ({where})"
+
+
+def missing_parts(session: Session) -> str:
+    """The parts of a folder's path that a session lacks, for a message."""
+    parts = {
+        "a lab": session.lab,
+        "a subject": session.subject,
+        "a date": session.date,
+        "a number": session.number >= 0,
+    }
+    return ", ".join(name for name, known in parts.items() if not known)
