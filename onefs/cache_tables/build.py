@@ -155,6 +155,7 @@ class _TablesWriter:
 
     @property
     def session_count(self) -> int:
+        """The number of sessions written."""
         return len(self._row_by_eid)
 
     def add_sessions(self, lines: Iterable[SessionTableRow]) -> None:

@@ -72,6 +72,7 @@ class TablesReader(ForkAware):
         self._connection, self._open_identity, self._checked_at = None, None, -math.inf
 
     def close(self) -> None:
+        """Close the file."""
         with self._lock:
             self._close_connection()
 

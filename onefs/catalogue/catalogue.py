@@ -271,7 +271,7 @@ class Catalogue:
         except Stopping:
             raise
         except OnefsError as error:
-            log.info("sessions are asked for one by one: %s", error)
+            log.info("sessions are requested one by one: %s", error)
 
     def with_types(self, datasets: Sequence[Dataset]) -> list[Dataset]:
         """The datasets; those from cache tables with the types that their names imply.

@@ -113,7 +113,7 @@ def _invalidated_subjects(
     try:
         return list(filter(is_invalidated, database.subjects(lab)))
     except CacheError as error:
-        log.info("which other subjects lab %s still has is not known: %s", lab, error)
+        log.info("the unlisted subjects of lab %s are not refreshed: %s", lab, error)
         return []
 
 
@@ -128,7 +128,7 @@ def _fetch_unlisted(alyx: AlyxClient, lab: str, subjects: list[str]) -> _Session
         else:
             sessions = [each for name in subjects for each in alyx.sessions(lab, name)]
     except (Unreachable, DeadlineExceeded, Throttled, ServerError) as error:
-        log.info("which other subjects lab %s still has is not known: %s", lab, error)
+        log.info("the unlisted subjects of lab %s are not refreshed: %s", lab, error)
         return {}
     return {name: [each for each in sessions if each[0].subject == name] for name in subjects}
 

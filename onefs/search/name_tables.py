@@ -126,7 +126,7 @@ class NameTables:
         try:
             yield
         except CacheError as error:
-            log.warning("the answer is not kept for when Alyx is away: %s", error)
+            log.warning("the answer is not stored for when Alyx is unreachable: %s", error)
 
 
 def names_in_table(what: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
