@@ -22,6 +22,7 @@ from onefs.config.settings import (
 )
 from onefs.config.urls import host_key
 from onefs.errors import CacheError, NotConfigured, UsageError
+from onefs.lowlevel.mountinfo import read_mounts
 from onefs.lowlevel.paths import absolute, resolved
 
 if TYPE_CHECKING:
@@ -134,7 +135,6 @@ def list_database_mounts() -> list[MountInfo]:
 
 def mount_at(path: str | os.PathLike[str]) -> MountInfo | None:
     """Return the mount of another user that a path lies in, and this user may read; else None."""
-    from onefs.mount.kernel_mounts import read_mounts
     from onefs.mount.mount_registry import mounts_of_other_users
 
     try:

@@ -14,7 +14,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from onefs.mount import kernel_mounts, processes
+from onefs.lowlevel.mountinfo import read_mounts
+from onefs.mount import processes
 
 #: seconds for processes to end by themselves once their mount is gone
 _END_SECONDS = 5.0
@@ -40,7 +41,7 @@ def sweep(folder: Path) -> None:
 def mounts_below(folder: Path) -> list[str]:
     """The mount points below ``folder``, in the order they were made."""
     below = f"{os.path.realpath(folder)}/"
-    return [m.mountpoint for m in kernel_mounts.read_mounts() if m.mountpoint.startswith(below)]
+    return [m.mountpoint for m in read_mounts() if m.mountpoint.startswith(below)]
 
 
 def processes_below(folder: Path) -> list[int]:

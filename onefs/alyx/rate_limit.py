@@ -9,12 +9,12 @@ bucket and tells everybody until when not to ask.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -24,6 +24,7 @@ import platformdirs
 from onefs.config.urls import host_key
 from onefs.errors import reason_of
 from onefs.lowlevel.forking import close_lock_file, open_lock_file
+from onefs.lowlevel.locks import lock_file, unlock_file
 
 log = logging.getLogger(__name__)
 
@@ -109,31 +110,23 @@ class RateLimiter:
     def try_acquire(self, *, low_priority: bool) -> float:
         """Take one request: 0 when it may go out, else the seconds after which to ask again."""
         floor = self._limits.reserve if low_priority else 0.0
-        with self._lock:
-            locked = self._lock_file()
-            try:
-                state = self._read_state()
-                wait = state.not_before - state.at
-                if wait <= 0:
-                    wait = (floor + 1.0 - state.level) / self._limits.rate
-                if wait <= 0:
-                    self._write_state(_BucketState(state.level - 1.0, state.at, state.not_before))
-                elif state.not_before <= state.at < self._stored_state().at:
-                    self._write_state(state)  # the clock was set back: count from now on
-            finally:
-                self._unlock_file(locked)
+        with self._hold_locks():
+            state = self._read_state()
+            wait = state.not_before - state.at
+            if wait <= 0:
+                wait = (floor + 1.0 - state.level) / self._limits.rate
+            if wait <= 0:
+                self._write_state(_BucketState(state.level - 1.0, state.at, state.not_before))
+            elif state.not_before <= state.at < self._stored_state().at:
+                self._write_state(state)  # the clock was set back: count from now on
         return max(0.0, wait)
 
     def report_throttled(self, seconds: float) -> None:
         """The server has said 429: nobody asks for so many seconds, and then slowly."""
-        with self._lock:
-            locked = self._lock_file()
-            try:
-                state = self._read_state()
-                until = max(state.not_before, state.at + min(seconds, _MAX_PAUSE_SECONDS - 1.0))
-                self._write_state(_BucketState(0.0, max(state.at, until), until))
-            finally:
-                self._unlock_file(locked)
+        with self._hold_locks():
+            state = self._read_state()
+            until = max(state.not_before, state.at + min(seconds, _MAX_PAUSE_SECONDS - 1.0))
+            self._write_state(_BucketState(0.0, max(state.at, until), until))
 
     def pause_seconds(self) -> float:
         """Seconds until the server may be asked at all, 0 when it may be now."""
@@ -171,26 +164,17 @@ class RateLimiter:
         except OSError as error:
             log.warning("the budget of requests cannot be written: %s", reason_of(error))
 
-    def _lock_file(self) -> bool:
-        """Keep other processes out; False when one of them does not let go."""
-        if self._file is None:
-            return False
-        end = time.monotonic() + _LOCK_WAIT_SECONDS
-        while True:
+    @contextmanager
+    def _hold_locks(self) -> Iterator[None]:
+        """Exclude other threads, and other processes unless one of them keeps the file locked."""
+        with self._lock:
+            if self._file is not None:
+                lock_file(self._file, _LOCK_WAIT_SECONDS, poll_seconds=0.001)
             try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    return False
-                time.sleep(0.001)
-            except OSError:  # a file system without locks
-                return False
-            else:
-                return True
-
-    def _unlock_file(self, locked: bool) -> None:
-        if locked and self._file is not None:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
+                yield
+            finally:
+                if self._file is not None:
+                    unlock_file(self._file)
 
 
 class RateLimitPermit:

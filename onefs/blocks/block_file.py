@@ -35,7 +35,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from onefs.cache.sparse import allocated_size, disk_size
-from onefs.lowlevel.files import open_new_file, open_or_create, write_all
+from onefs.lowlevel.files import open_or_create, replace_file
 from onefs.lowlevel.forking import close_lock_file, open_lock_file
 from onefs.model import Dataset
 
@@ -313,7 +313,9 @@ def iter_headers(folder: Path) -> Iterator[BlockMapHeader]:
 
 
 def _write_header(folder: Path, about: BlockMapHeader) -> None:
-    fresh = folder / f"{about.dataset_id}.{about.generation}.{secrets.token_hex(4)}"
-    with open_new_file(fresh) as file:
-        write_all(file, memoryview(json.dumps(asdict(about)).encode() + b"\n"), 0)
-    fresh.replace(folder / f"{about.dataset_id}.json")
+    replace_file(
+        folder / f"{about.dataset_id}.json",
+        json.dumps(asdict(about)).encode() + b"\n",
+        # by this name remove_block_file finds what a crash has left
+        temporary=folder / f"{about.dataset_id}.{about.generation}.{secrets.token_hex(4)}",
+    )

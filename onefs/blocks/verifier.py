@@ -29,6 +29,7 @@ from onefs.cache.sparse import counted_size
 from onefs.cache.store import Store
 from onefs.cache.verify import ContentVerdict, check_content, new_hash
 from onefs.errors import CacheError, DeadlineExceeded, OnefsError, reason_of
+from onefs.lowlevel.locks import wait_for_lock
 from onefs.lowlevel.single_flight import RetryingThreadPool
 from onefs.model import Dataset
 
@@ -176,19 +177,23 @@ class Verifier:
     def _hash_present_blocks(self, progress: _HashProgress) -> None:
         """Hash as far as the blocks go, and end the matter when they go to the end."""
         partial = progress.partial
-        complete = partial.is_probably_complete()
-        end = time.monotonic() + HASHING_WAIT_SECONDS
-        while not partial.try_lock_map(HASH_LOCK_BYTE):
-            if time.monotonic() > end:
-                raise DeadlineExceeded("another process has been hashing it for too long")
-            if (
-                not complete
-                or not self._is_wanted()
-                or partial.block_file.state() is not PartialState.LIVE
-            ):
+
+        def is_needed() -> bool:
+            return (
+                partial.is_probably_complete()
+                and self._is_wanted()
+                and partial.block_file.state() is PartialState.LIVE
+            )
+
+        if not wait_for_lock(
+            lambda: partial.try_lock_map(HASH_LOCK_BYTE),
+            HASHING_WAIT_SECONDS,
+            poll_seconds=LOCK_POLL_SECONDS,
+            keep_waiting=is_needed,
+        ):
+            if not is_needed():
                 return  # another process hashes this file
-            time.sleep(LOCK_POLL_SECONDS)
-            complete = partial.is_probably_complete()
+            raise DeadlineExceeded("another process has been hashing it for too long")
         try:
             while len(progress.records) < partial.block_file.block_count and self._is_wanted():
                 self._yield_to_readers(partial)

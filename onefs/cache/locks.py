@@ -1,18 +1,9 @@
-"""Locks between processes that share a cache folder, and between hosts where the disk can do it.
-
-Byte-range locks of the open-file-description kind (``F_OFD_SETLK``): the kernel frees them when a
-process dies, and nothing is left behind to clean. They belong to an open file, not to a process,
-so that two descriptors of one process exclude each other as two processes do.
-"""
+"""Locks of datasets between the processes and hosts that share a cache folder."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-import struct
 import tempfile
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,30 +12,18 @@ from pathlib import Path
 from onefs.errors import DeadlineExceeded
 from onefs.lowlevel.files import open_or_create
 from onefs.lowlevel.forking import hold_lock_file
+from onefs.lowlevel.locks import try_lock, unlock, wait_for_lock
 
 #: seconds between two tries to get a lock that another process holds
 LOCK_POLL_SECONDS = 0.05
-#: locks of threads that stand in for the kernel's where these do not work
+#: number of locks of threads, which replace the kernel's locks where there are none
 _STRIPE_COUNT = 256
 
 
-def try_lock(descriptor: int, start: int, length: int = 1, *, shared: bool = False) -> bool:
-    """Lock bytes of a file, or say at once that another open file holds one of them.
-
-    Raises OSError where the file system has no such locks.
-    """
-    return _set_lock(descriptor, fcntl.F_RDLCK if shared else fcntl.F_WRLCK, start, length)
-
-
-def unlock(descriptor: int, start: int, length: int = 1) -> None:
-    """Free bytes of a file; those that are not locked too."""
-    _set_lock(descriptor, fcntl.F_UNLCK, start, length)
-
-
 def can_lock(folder: Path) -> bool:
-    """Whether two open files exclude each other on the file system of ``folder``: tried out.
+    """Whether two open files exclude each other on the file system of ``folder``; this is tried.
 
-    Raises OSError when no file can be made there.
+    Raises OSError when no file can be created there.
     """
     with (
         tempfile.NamedTemporaryFile(dir=folder, prefix="locktest-") as first,
@@ -60,10 +39,10 @@ def can_lock(folder: Path) -> bool:
 
 
 class DatasetLocks:
-    """One lock a dataset, on one lock file. Thread-safe.
+    """One lock for each dataset, as one byte of a lock file. Thread-safe.
 
-    Without ``shared`` (the file system has no locks) it excludes this process's threads only.
-    ``before`` is called before each, and may raise.
+    Without ``shared`` (the file system has no locks) only threads of this process exclude each
+    other. ``before`` is called before each lock is taken, and may raise.
     """
 
     def __init__(
@@ -76,51 +55,43 @@ class DatasetLocks:
 
     @contextmanager
     def hold(
-        self, dataset_id: str, deadline: float, wanted: Callable[[], bool] = lambda: True
+        self, dataset_id: str, deadline: float, is_wanted: Callable[[], bool] = lambda: True
     ) -> Iterator[None]:
         """Hold the lock of one dataset.
 
-        Waits at most ``deadline`` seconds, and stops waiting when ``wanted`` says so: raises
-        DeadlineExceeded in both cases.
+        Waits at most ``deadline`` seconds, and stops waiting once ``is_wanted`` returns False.
+        Raises DeadlineExceeded in both cases.
         """
         self._before_each()
         number = uuid.UUID(dataset_id).int
-        if not self._shared:
-            with self._hold_stripe(number, dataset_id, deadline, wanted):
-                yield
-            return
-        with hold_lock_file(self._path, open_or_create) as descriptor:
-            end = time.monotonic() + deadline
-            while not try_lock(descriptor, number % (1 << 62)):
-                if time.monotonic() >= end or not wanted():
-                    raise _lock_timeout(dataset_id)
-                time.sleep(min(LOCK_POLL_SECONDS, max(0.001, deadline)))
+        with self._hold_byte(number) if self._shared else self._hold_stripe(number) as try_once:
+            if not wait_for_lock(
+                try_once, deadline, poll_seconds=LOCK_POLL_SECONDS, keep_waiting=is_wanted
+            ):
+                raise DeadlineExceeded(
+                    f"another process has been working on {dataset_id} for too long"
+                )
             yield
 
     @contextmanager
-    def _hold_stripe(
-        self, number: int, dataset_id: str, deadline: float, wanted: Callable[[], bool]
-    ) -> Iterator[None]:
+    def _hold_byte(self, number: int) -> Iterator[Callable[[], bool]]:
+        """Yield the attempt to lock a dataset's byte, and unlock it afterwards."""
+        with hold_lock_file(self._path, open_or_create) as descriptor:
+            yield lambda: try_lock(descriptor, number % (1 << 62))
+
+    @contextmanager
+    def _hold_stripe(self, number: int) -> Iterator[Callable[[], bool]]:
+        """Yield the attempt to acquire the lock of threads for a dataset; release it afterwards."""
         stripe = self._stripes[number % _STRIPE_COUNT]
-        end = time.monotonic() + deadline
-        while not stripe.acquire(timeout=min(LOCK_POLL_SECONDS, deadline)):
-            if time.monotonic() >= end or not wanted():
-                raise _lock_timeout(dataset_id)
+        acquired = False
+
+        def try_once() -> bool:
+            nonlocal acquired
+            acquired = stripe.acquire(blocking=False)
+            return acquired
+
         try:
-            yield
+            yield try_once
         finally:
-            stripe.release()
-
-
-def _lock_timeout(dataset_id: str) -> DeadlineExceeded:
-    return DeadlineExceeded(f"another process has been working on {dataset_id} for long")
-
-
-def _set_lock(descriptor: int, kind: int, start: int, length: int) -> bool:
-    # struct flock: l_type, l_whence, l_start, l_len, l_pid (0 for this kind of lock)
-    request = struct.pack("hhqqi4x", kind, os.SEEK_SET, start, length, 0)
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, request)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
+            if acquired:
+                stripe.release()

@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from onefs.errors import BadContent
-from onefs.lowlevel.files import open_new_file, read_small_file
+from onefs.lowlevel.files import read_small_file, replace_file
 from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
@@ -142,10 +141,8 @@ class Mismatches:
         return doubt if same and not old else None
 
     def _put(self, dataset: Dataset, doubt: _Mismatch) -> None:
-        fresh = self._folder / f".{dataset.id}.{secrets.token_hex(4)}"
-        with open_new_file(fresh) as descriptor:
-            os.write(descriptor, (json.dumps(asdict(doubt)) + "\n").encode())
-        fresh.replace(self._path(dataset.id))
+        data = json.dumps(asdict(doubt)).encode() + b"\n"
+        replace_file(self._path(dataset.id), data)
 
     def _forget_old(self) -> None:
         with os.scandir(self._folder) as items:

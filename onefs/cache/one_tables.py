@@ -12,8 +12,6 @@ table that it does not name is somebody else's, and is neither shown nor overwri
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import math
 import os
@@ -34,8 +32,10 @@ from onefs.lowlevel.files import (
     inherit_permissions,
     make_folder,
     open_or_create,
+    replace_file,
 )
 from onefs.lowlevel.forking import hold_lock_file
+from onefs.lowlevel.locks import lock_file
 
 #: the files, in the order in which they are published
 TABLE_NAMES = ("datasets.pqt", "sessions.pqt")
@@ -185,7 +185,8 @@ def write_tables(root: Path, database: str, source: str, mtime: float) -> Iterat
         make_folder(private, root)
         claim_cache_folder(root, database)
         with hold_lock_file(private / _LOCK_NAME, open_or_create) as lock:
-            _acquire_lock(lock, root)
+            if not lock_file(lock):
+                raise Busy(f"another sync writes the tables in {root}: wait until it ends")
             _check_ownership(root)
             shutil.rmtree(work, ignore_errors=True)
             make_folder(work, root)
@@ -216,12 +217,12 @@ def _publish(root: Path, work: Path, source: str, mtime: float) -> None:
         "before": standing if standing in _recorded_pairs(root) else {},
         "replaced": standing,
     }
-    fresh = work / _RECORD_NAME
-    with fresh.open("w", encoding="utf-8") as file:
-        json.dump(record, file)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(root / PRIVATE_FOLDER / _RECORD_NAME)
+    replace_file(
+        root / PRIVATE_FOLDER / _RECORD_NAME,
+        json.dumps(record).encode(),
+        temporary=work / _RECORD_NAME,
+        durable=True,
+    )
     fsync_folder(root / PRIVATE_FOLDER)
     for name in TABLE_NAMES:
         inherit_permissions(work / name, root.stat(), 0o666)
@@ -278,12 +279,3 @@ def _identity_of(found: os.stat_result) -> FileIdentity:
 def _is_unmodified(table: OpenTable) -> bool:
     """Whether nobody has written into an open table since."""
     return _identity_of(os.fstat(table.fd)) == table.identity
-
-
-def _acquire_lock(lock: int, root: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno == errno.EWOULDBLOCK:
-            raise Busy(f"another sync writes the tables in {root}: wait until it ends") from None
-        # a file system without locks: then nobody else is kept out

@@ -8,10 +8,8 @@ last used (to the minute), for the order of eviction.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
@@ -24,6 +22,7 @@ from onefs.lowlevel.files import (
     fsync_folder,
     open_new_file,
     read_small_file,
+    replace_file,
     write_all,
 )
 
@@ -85,9 +84,6 @@ class Records:
     def __init__(self, folder: Path, marks: Path) -> None:
         self._folder = folder
         self._marks = marks
-        #: what tells our own fresh records from those of other processes, and from each other
-        self._process_token = secrets.token_hex(4)
-        self._counter = itertools.count()
 
     def get(self, dataset_id: str) -> CacheEntry | None:
         """None when there is no record, or one that makes no sense."""
@@ -98,16 +94,11 @@ class Records:
         return entry if entry.dataset_id == dataset_id else None
 
     def put(self, entry: CacheEntry) -> None:
-        fresh = f"{self._folder}/.{entry.dataset_id}.{self._process_token}.{next(self._counter)}"
-        try:
-            with open_new_file(fresh) as file:
-                write_all(file, memoryview(_serialize(entry)), 0)
-            self._update_accepted_mark(entry)
-            os.replace(fresh, self._path(entry.dataset_id))
-        except OSError:
-            with suppress(FileNotFoundError):
-                os.unlink(fresh)
-            raise
+        replace_file(
+            self._path(entry.dataset_id),
+            _serialize(entry),
+            before_rename=lambda: self._update_accepted_mark(entry),
+        )
 
     def sync(self, dataset_id: str) -> None:
         """Have a record, and whether it is accepted, on the disk for good."""
@@ -208,8 +199,3 @@ def _parse(text: bytes) -> CacheEntry:
     """Raises ValueError, TypeError or AttributeError."""
     entry = CacheEntry(**json.loads(text))
     return replace(entry, boot="") if not entry.boot.strip() else entry
-
-
-def boot_id() -> str:
-    """What names this run of the machine's kernel."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()

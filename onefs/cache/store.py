@@ -40,7 +40,7 @@ from onefs.cache.index import CacheIndex
 from onefs.cache.locks import DatasetLocks, can_lock
 from onefs.cache.mismatches import Mismatches
 from onefs.cache.permissions import check_cache_folder, is_inside_without_symlinks
-from onefs.cache.records import CacheEntry, Records, boot_id
+from onefs.cache.records import CacheEntry, Records
 from onefs.cache.sparse import allocated_size, counted_size, disk_size
 from onefs.cache.usage import UsageCounter
 from onefs.cache.verify import ContentVerdict, check_file
@@ -49,6 +49,7 @@ from onefs.dates import dataset_mtime
 from onefs.errors import CacheError, OnefsError, reason_of
 from onefs.lowlevel.files import inherit_permissions, make_folder
 from onefs.lowlevel.folder_guard import FolderGuard
+from onefs.lowlevel.pids import boot_id
 from onefs.model import Dataset
 
 log = logging.getLogger(__name__)

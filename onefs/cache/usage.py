@@ -13,15 +13,14 @@ from __future__ import annotations
 import os
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from onefs.cache.locks import try_lock, unlock
 from onefs.errors import CacheError
 from onefs.lowlevel.files import open_or_create
 from onefs.lowlevel.forking import close_lock_file, open_lock_file
+from onefs.lowlevel.locks import try_lock, unlock, wait_for_lock
 
 #: processes that may share a folder
 MAX_PROCESSES = 1024
@@ -161,11 +160,12 @@ class UsageCounter:
             if not self._shared:
                 yield
                 return
-            end = time.monotonic() + _GUARD_WAIT_SECONDS
-            while not try_lock(self._fd, _GUARD_LOCK_BYTE):
-                if time.monotonic() > end:
-                    raise CacheError("another process has kept the cache's usage file for long")
-                time.sleep(0.0005)
+            if not wait_for_lock(
+                lambda: try_lock(self._fd, _GUARD_LOCK_BYTE),
+                _GUARD_WAIT_SECONDS,
+                poll_seconds=0.0005,
+            ):
+                raise CacheError("another process has kept the cache's usage file for long")
             try:
                 yield
             finally:

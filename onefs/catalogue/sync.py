@@ -7,7 +7,6 @@ killed leaves the work folder, which the next sync removes.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -31,10 +30,10 @@ from onefs.errors import (
     OnefsError,
     ServerError,
     UsageError,
-    reason_of,
 )
 from onefs.lowlevel.files import fsync_folder
 from onefs.lowlevel.forking import hold_lock_file
+from onefs.lowlevel.locks import lock_file
 from onefs.lowlevel.paths import absolute
 from onefs.lowlevel.sqlite_file import hold_replacement_lock
 
@@ -183,26 +182,15 @@ def _open_work_folder(state_dir: Path) -> Iterator[Path]:
     with disk_errors(state_dir, "the state folder"):
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         with hold_lock_file(state_dir / _LOCK_FILE_NAME) as lock:
-            _lock_or_raise(lock, state_dir)
+            advice = f"do not sync into {state_dir} twice at the same time"
+            if not lock_file(lock, advice=advice):
+                raise Busy(f"another sync into {state_dir} is running: wait until it ends")
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir(mode=0o700)
             try:
                 yield work
             finally:
                 shutil.rmtree(work, ignore_errors=True)
-
-
-def _lock_or_raise(lock: int, state_dir: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise Busy(f"another sync into {state_dir} is running: wait until it ends") from None
-    except OSError as error:  # a disk without locks: as well as it goes
-        log.warning(
-            "%s has no locks (%s): do not sync twice at the same time",
-            state_dir,
-            reason_of(error, state_dir),
-        )
 
 
 def _publish_tables(work: Path, state_dir: Path) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from onefs.errors import CacheError, UsageError, reason_of
-from onefs.lowlevel.files import open_new_file, write_all
+from onefs.lowlevel.files import replace_file
 
 #: what is ours inside a cache folder
 PRIVATE_FOLDER = ".onefs"
@@ -48,11 +47,7 @@ def claim_cache_folder(root: Path, database: str) -> None:
     """
     if check_owner(root, database):
         return
-    label = _owner_file(root)
-    fresh = label.with_suffix(f".{os.getpid()}")
-    with open_new_file(fresh) as file:
-        write_all(file, memoryview(json.dumps({"database": database}).encode() + b"\n"), 0)
-    fresh.replace(label)
+    replace_file(_owner_file(root), json.dumps({"database": database}).encode() + b"\n")
 
 
 def _owner_file(root: Path) -> Path:

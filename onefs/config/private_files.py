@@ -1,33 +1,32 @@
-"""Small JSON files that belong to one user: mode 0600 in a 0700 folder, replaced whole."""
+"""Small JSON files of one user: mode 0600 in a folder of mode 0700, replaced as a whole."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 import stat
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from onefs.errors import UsageError, reason_of
+from onefs.lowlevel.files import replace_file
 from onefs.lowlevel.forking import close_lock_file, open_lock_file
+from onefs.lowlevel.locks import lock_file
 
-#: seconds to wait for another process that writes the same file
+#: longest wait for another process that writes the same file
 LOCK_TIMEOUT_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in ``path``, {} when there is no such file.
+    """Return the JSON object in ``path``, {} if there is no such file.
 
-    A mode that lets others read is narrowed, with a warning. Raises UsageError when the file
-    cannot be read, is not ours, or does not hold a JSON object.
+    If other users could read the file, its mode is narrowed, with a warning. Raises UsageError if
+    the file cannot be read, belongs to another user, or does not hold a JSON object.
     """
     try:
         with path.open("rb") as file:
@@ -47,66 +46,42 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Replace ``path`` in one step: a reader sees the old file or the new one, never a part.
+    """Replace ``path`` in one step: a reader sees the old content or the new, never a part.
 
-    Raises UsageError when the folder cannot be written.
+    Raises UsageError if the folder cannot be written.
     """
+    text = json.dumps(data, indent=2, sort_keys=True) + "\n"
     try:
         _make_private_folder(path.parent)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(data, file, indent=2, sort_keys=True)
-                file.write("\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(name)
-            raise
+        replace_file(path, text.encode(), private=True, durable=True)
     except OSError as error:
         raise _unwritable_error(path, error) from error
 
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Keep other processes from writing ``path`` between our read and our write, where the disk
-    has locks.
+    """Keep other processes from writing ``path`` between our read and our write.
 
-    Raises UsageError when another one holds it for LOCK_TIMEOUT_SECONDS seconds.
+    Raises UsageError if another process holds the lock for LOCK_TIMEOUT_SECONDS.
     """
-    name = path.with_name(f".{path.name}.lock")
     try:
         _make_private_folder(path.parent)
-        descriptor = open_lock_file(name, os.O_RDWR | os.O_CREAT)
+        lock = open_lock_file(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise _unwritable_error(path, error) from error
     try:
-        _lock(descriptor, path)
+        if not lock_file(lock, LOCK_TIMEOUT_SECONDS):
+            raise UsageError(f"{path} is locked by another process: try again")
         yield
     finally:
-        close_lock_file(descriptor)
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    end = time.monotonic() + LOCK_TIMEOUT_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= end:
-                raise UsageError(f"{path} is held by another process: try again") from None
-            time.sleep(0.02)
-        except OSError:  # a network disk without locks: as well as it goes
-            return
-        else:
-            return
+        close_lock_file(lock)
 
 
 def _unwritable_error(path: Path, error: OSError) -> UsageError:
-    why = reason_of(error, path)
-    return UsageError(f"{path} cannot be written: {why}; set XDG_CONFIG_HOME to a folder of yours")
+    reason = reason_of(error, path)
+    return UsageError(
+        f"{path} cannot be written: {reason}; set XDG_CONFIG_HOME to a folder of yours"
+    )
 
 
 def _make_private_folder(folder: Path) -> None:
@@ -116,10 +91,10 @@ def _make_private_folder(folder: Path) -> None:
 
 
 def _restrict_mode(descriptor: int, path: Path) -> None:
-    """Take the file away from other users' eyes. Raises UsageError when it is not ours."""
-    found = os.fstat(descriptor)
-    if found.st_uid != os.geteuid():
+    """Withdraw other users' permissions. Raises UsageError if the file belongs to another user."""
+    status = os.fstat(descriptor)
+    if status.st_uid != os.geteuid():
         raise UsageError(f"{path} belongs to another user: move it away")
-    if stat.S_IMODE(found.st_mode) & 0o077:
+    if stat.S_IMODE(status.st_mode) & 0o077:
         _log.warning("%s could be read by other users: its mode is now 0600", path)
         os.fchmod(descriptor, 0o600)

@@ -18,13 +18,13 @@ from onefs.blocks.block_file import (
 )
 from onefs.blocks.evict import Evictor
 from onefs.cache.files import disk_errors, sync_file
-from onefs.cache.locks import try_lock, unlock
 from onefs.cache.records import CacheEntry
 from onefs.cache.sparse import allocated_size
 from onefs.cache.store import Place, Store
 from onefs.cache.verify import ContentVerdict, hash_file
 from onefs.errors import BadContent, DeadlineExceeded, NotFound, reason_of
 from onefs.lowlevel.files import fsync_folder, open_new_file
+from onefs.lowlevel.locks import try_lock, unlock
 from onefs.model import Dataset
 from onefs.printable import plural
 

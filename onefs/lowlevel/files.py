@@ -8,9 +8,10 @@ small files, that is most of their time.
 from __future__ import annotations
 
 import os
+import secrets
 import select
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -49,6 +50,11 @@ def open_or_create(path: str | os.PathLike[str], flags: int) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def open_private(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a file that only its owner has access to if it is created; no symbolic link."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def make_folder(path: Path, root: Path) -> None:
@@ -91,6 +97,41 @@ def open_new_file(path: str | os.PathLike[str]) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def replace_file(
+    path: str | os.PathLike[str],
+    data: bytes,
+    *,
+    temporary: str | os.PathLike[str] = "",
+    private: bool = False,
+    durable: bool = False,
+    before_rename: Callable[[], object] = lambda: None,
+) -> None:
+    """Write a file and rename it to ``path``: readers see the old content or the new, never a part.
+
+    Until then its name is ``temporary``, or a random one that starts with a dot. ``private``: only
+    the owner has access; else see :func:`open_or_create`. ``durable``: the bytes are on the disk
+    before the file gets its name; for the name itself see :func:`fsync_folder`. The temporary file
+    is removed on errors. Raises OSError.
+    """
+    folder, name = os.path.split(path)
+    fresh = temporary or os.path.join(folder, f".{name}.{secrets.token_hex(4)}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    descriptor = open_private(fresh, flags) if private else open_or_create(fresh, flags)
+    try:
+        try:
+            write_all(descriptor, memoryview(data), 0)
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        before_rename()
+        os.replace(fresh, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(fresh)
+        raise
 
 
 def wait_readable(file: int | HasFileno, seconds: float) -> bool:

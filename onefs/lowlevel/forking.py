@@ -19,6 +19,8 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from onefs.lowlevel.files import open_private
+
 #: seconds that a fork waits for all members together
 FORK_WAIT_SECONDS = 1.0
 _POLL_SECONDS = 0.002
@@ -58,15 +60,10 @@ def register_fork_aware(member: ForkAware) -> None:
     _registered.add(weakref.ref(member, _registered.discard))
 
 
-def _open_private(path: str | os.PathLike[str], flags: int) -> int:
-    """Open a file for its owner only, and no symbolic link."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-
-
 def open_lock_file(
     path: str | os.PathLike[str],
     flags: int,
-    opener: Callable[[str | os.PathLike[str], int], int] = _open_private,
+    opener: Callable[[str | os.PathLike[str], int], int] = open_private,
 ) -> int:
     """A descriptor for locks, which no child keeps; :func:`close_lock_file` ends it.
 
@@ -99,7 +96,7 @@ def close_lock_file(descriptor: int) -> None:
 @contextmanager
 def hold_lock_file(
     path: str | os.PathLike[str],
-    opener: Callable[[str | os.PathLike[str], int], int] = _open_private,
+    opener: Callable[[str | os.PathLike[str], int], int] = open_private,
 ) -> Iterator[int]:
     """The descriptor of a file for locks, made if need be. Raises OSError."""
     descriptor = open_lock_file(path, os.O_RDWR | os.O_CREAT, opener)

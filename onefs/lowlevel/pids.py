@@ -6,22 +6,34 @@ import hashlib
 import os
 import platform
 import time
+import uuid
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
 
 #: days without use after which what belongs to a process elsewhere is removed
 UNUSED_DAYS = 30
 _DAY_SECONDS = 86400.0
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@lru_cache(maxsize=1)
+def boot_id() -> str:
+    """Return the kernel's identifier of this boot of the machine, a UUID.
+
+    Where the kernel has none, it is random for each process: data of another process then counts
+    as of another boot, which is the safe side.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return str(uuid.uuid4())
 
 
 def pid_namespace_id() -> str:
     """What tells a process's number from the same number elsewhere: host, boot and container."""
-    parts = [platform.node()]
-    for read in (_BOOT_ID.read_text, partial(os.readlink, "/proc/self/ns/pid")):
-        with suppress(OSError):
-            parts.append(read())
+    parts = [platform.node(), boot_id() + "\n"]
+    with suppress(OSError):
+        parts.append(os.readlink("/proc/self/ns/pid"))
     return hashlib.sha1("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import logging
 import os
 import sqlite3
@@ -31,6 +30,7 @@ from onefs.lowlevel.forking import (
     open_lock_file,
     register_fork_aware,
 )
+from onefs.lowlevel.locks import lock_file
 
 log = logging.getLogger(__name__)
 
@@ -390,22 +390,12 @@ def hold_replacement_lock(path: Path) -> Iterator[None]:
     with suppress(OSError):
         lock = path.with_name(f"{path.name}.lock")
         descriptor = open_lock_file(lock, os.O_RDWR | os.O_CREAT)
-        _acquire_lock(descriptor)
+        lock_file(descriptor, _REPLACEMENT_LOCK_TIMEOUT_SECONDS)
     try:
         yield
     finally:
         if descriptor is not None:
             close_lock_file(descriptor)
-
-
-def _acquire_lock(descriptor: int) -> None:
-    end = time.monotonic() + _REPLACEMENT_LOCK_TIMEOUT_SECONDS
-    while time.monotonic() < end:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            time.sleep(_RETRY_PAUSE_SECONDS)
 
 
 def _inode_of(path: Path) -> int:

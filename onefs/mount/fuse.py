@@ -21,9 +21,9 @@ from contextlib import suppress
 from typing import Any
 
 from onefs.config.file_attributes import FileAttributes
+from onefs.lowlevel.mountinfo import FUSE_SUBTYPE
 from onefs.mount import request_limits
 from onefs.mount.file_handle import Extent
-from onefs.mount.kernel_mounts import FUSE_SUBTYPE
 from onefs.mount.libfuse import PinnedThreadStates, load_mfusepy
 from onefs.mount.operations import XATTR_PREFIX, ErrorNumbers, Operations
 from onefs.tree.nodes import Node, NodeKind

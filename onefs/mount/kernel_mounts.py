@@ -9,26 +9,19 @@ from __future__ import annotations
 
 import errno
 import os
-import pwd
-import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 
 from onefs.errors import Busy, MountError, UsageError, reason_of
 from onefs.integers import parse_whole_number
+from onefs.lowlevel.mountinfo import MOUNTINFO_FILE, KernelMount, read_mounts
 from onefs.mount.processes import processes_using, wait_until
 from onefs.mount.refresher import REFRESH_XATTR, REFRESHED_XATTR
 
-#: makes the file system's type ``fuse.onefs``
-FUSE_SUBTYPE = "onefs"
-_FILESYSTEM_TYPE = f"fuse.{FUSE_SUBTYPE}"
-_MOUNTINFO_FILE = Path("/proc/self/mountinfo")
-_OCTAL_ESCAPE = re.compile(r"\\([0-7]{3})")
 _POLL_SECONDS = 0.05
 #: seconds for the helper that unmounts, which only asks the kernel
 _HELPER_TIMEOUT_SECONDS = 10.0
@@ -71,46 +64,7 @@ sys.stdout.buffer.write(b"%d %s" % (missing, os.fsencode(real)))
 """
 
 
-@dataclass(frozen=True, slots=True)
-class KernelMount:
-    """One line of ``/proc/self/mountinfo``."""
-
-    mountpoint: str
-    fstype: str
-    #: what it shows; ours is ``onefs:<host>``
-    source: str
-    #: who mounted it, None where the kernel does not say
-    uid: int | None
-    #: ``major:minor``, the kernel's name for what is mounted
-    device: str = ""
-
-    @property
-    def is_onefs(self) -> bool:
-        return self.fstype == _FILESYSTEM_TYPE
-
-    @property
-    def other_owner(self) -> str:
-        """The name of the user who mounted it, when that is another one; else ''."""
-        if self.uid is None or self.uid == os.getuid():
-            return ""
-        try:
-            return pwd.getpwuid(self.uid).pw_name
-        except KeyError:
-            return f"user {self.uid}"
-
-
-def read_mounts(mountinfo: Path = _MOUNTINFO_FILE) -> list[KernelMount]:
-    """All mounts of this mount namespace, in the order they were made.
-
-    Lines end with a newline alone: a carriage return is part of a name. What is no such line is
-    passed over.
-    """
-    lines = mountinfo.read_bytes().split(b"\n")
-    found = (_parse_mountinfo_line(os.fsdecode(line)) for line in lines)
-    return [mount for mount in found if mount is not None]
-
-
-def find_mount(mountpoint: str, mountinfo: Path = _MOUNTINFO_FILE) -> KernelMount | None:
+def find_mount(mountpoint: str, mountinfo: Path = MOUNTINFO_FILE) -> KernelMount | None:
     """What is mounted at this very path (absolute, resolved), the topmost if several are."""
     found = [mount for mount in read_mounts(mountinfo) if mount.mountpoint == mountpoint]
     return found[-1] if found else None
@@ -236,7 +190,7 @@ def remaining_mountpoints(mount: KernelMount) -> list[str]:
 
     Only those of processes that this user may look into.
     """
-    here = _mountpoints_of_device(mount, _MOUNTINFO_FILE)
+    here = _mountpoints_of_device(mount, MOUNTINFO_FILE)
     if here:
         return here
     found: dict[str, str] = {}
@@ -256,29 +210,6 @@ def _mountpoints_of_device(mount: KernelMount, mountinfo: Path) -> list[str]:
     except OSError:  # it has ended, or belongs to another user
         return []
     return [each.mountpoint for each in mounts if each.is_onefs and each.device == mount.device]
-
-
-def _parse_mountinfo_line(line: str) -> KernelMount | None:
-    # man 5 proc: fixed fields, optional ones, a dash, then type, source and options.
-    fields = line.split(" ")
-    try:
-        dash = fields.index("-", 6)
-        fstype, source, options = fields[dash + 1 : dash + 4]
-    except ValueError:
-        return None
-    uid = next((o[8:] for o in options.split(",") if o.startswith("user_id=")), "")
-    return KernelMount(
-        mountpoint=_unescape(fields[4]),
-        fstype=_unescape(fstype),
-        source=_unescape(source),
-        uid=parse_whole_number(uid),
-        device=fields[2],
-    )
-
-
-def _unescape(text: str) -> str:
-    """Space, tab, newline and backslash stand as ``\\ooo``."""
-    return _OCTAL_ESCAPE.sub(lambda match: chr(int(match.group(1), 8)), text)
 
 
 def _run_unmount_helper(mountpoint: str, *, lazy: bool) -> str:

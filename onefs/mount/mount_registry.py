@@ -24,8 +24,12 @@ from typing import Any
 import platformdirs
 
 from onefs.errors import MountError, reason_of
+from onefs.lowlevel.files import replace_file
 from onefs.lowlevel.forking import close_lock_file, open_lock_file
+from onefs.lowlevel.locks import lock_or_go_on, try_lock
+from onefs.lowlevel.mountinfo import read_mounts
 from onefs.lowlevel.paths import absolute
+from onefs.lowlevel.pids import boot_id
 from onefs.mount import kernel_mounts
 from onefs.mount.processes import start_ticks_of
 from onefs.tree.variant import Variant
@@ -46,7 +50,6 @@ _STATUS_TIMEOUT_SECONDS = 2.0
 
 #: fields that a record of an older onefs lacks
 _OPTIONAL_FIELDS = {"as_of", "flat", "version"}
-_BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 
 
 log = logging.getLogger(__name__)
@@ -180,7 +183,9 @@ class MountRecord:
         if not self._info.status.folders:  # an older `onefs status` knows no such field
             del raw["status"]["folders"]
         raw["troubles"] = raw["status"].pop("troubles")  # nor this one
-        _write_atomically(path or self._path, json.dumps(raw, indent=2))
+        path = path or self._path
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(path, json.dumps(raw, indent=2).encode())
 
 
 def default_registry_folder() -> Path:
@@ -230,7 +235,7 @@ def list_mounts(folder: Path | None = None) -> list[MountInfo]:
         records.update(_read_records(place))
     ours = {
         mounted.mountpoint
-        for mounted in kernel_mounts.read_mounts()
+        for mounted in read_mounts()
         if mounted.is_onefs and mounted.uid in (None, os.getuid())
     }
     return [_info_of_mount(mountpoint, records.get(mountpoint)) for mountpoint in sorted(ours)]
@@ -255,11 +260,7 @@ def with_current_status(found: Sequence[MountInfo]) -> list[MountInfo]:
 def mounts_of_other_users() -> list[MountInfo]:
     """What the mounts of other users say of themselves; those that this user may not look into
     are left out. A command finds no folder of theirs to use: there is only the mount."""
-    places = {
-        each.mountpoint
-        for each in kernel_mounts.read_mounts()
-        if each.is_onefs and each.other_owner
-    }
+    places = {each.mountpoint for each in read_mounts() if each.is_onefs and each.other_owner}
     told = kernel_mounts.read_root_xattrs(sorted(places), STATUS_XATTR, _STATUS_TIMEOUT_SECONDS)
     return [info for text in told.values() if (info := _decode_status(text)) is not None]
 
@@ -316,26 +317,17 @@ def claim_mountpoint(
     path = _first_usable_path(mountpoint, folder, state_dir, open_in)
     lock = opened[0]
     try:
-        if not _try_claim(lock, int(path.stem[:15], 16)):
+        if not lock_or_go_on(lambda: try_lock(lock, int(path.stem[:15], 16))):
             raise MountError(f"Another process is just mounting at {mountpoint}.")
         yield
     finally:
         close_lock_file(lock)
 
 
-def _try_claim(lock: int, place: int) -> bool:
-    from onefs.cache.locks import try_lock  # commands that look at mounts do without
-
-    try:
-        return try_lock(lock, place)
-    except OSError:  # a network disk without locks: as well as it goes
-        return True
-
-
 def _read_records(folder: Path) -> dict[str, Mapping[str, Any]]:
     """The records of this machine that are of use, by mount point; the others are removed."""
     records: dict[str, Mapping[str, Any]] = {}
-    mounted = {mount.mountpoint for mount in kernel_mounts.read_mounts()}
+    mounted = {mount.mountpoint for mount in read_mounts()}
     for path in folder.glob("*.json"):
         raw = _load_record(path)
         if raw is None or raw["host"] != socket.gethostname():
@@ -371,21 +363,17 @@ def _parse_info(raw: Mapping[str, Any]) -> MountInfo:
 
 
 def _host_and_boot() -> dict[str, str]:
-    return {"host": socket.gethostname(), "boot": _read_boot_id()}
+    return {"host": socket.gethostname(), "boot": boot_id()}
 
 
 def _is_of_this_host(raw: Mapping[str, Any]) -> bool:
     return bool(raw["host"] == socket.gethostname())
 
 
-def _read_boot_id() -> str:
-    return _BOOT_ID_FILE.read_text().strip()
-
-
 def _is_daemon_alive(raw: Mapping[str, Any]) -> bool:
     """Whether the daemon that wrote this runs: the same process, not one with its number."""
     return bool(
-        raw["boot"] == _read_boot_id() and raw["started"] == start_ticks_of(raw["pid"]) is not None
+        raw["boot"] == boot_id() and raw["started"] == start_ticks_of(raw["pid"]) is not None
     )
 
 
@@ -402,10 +390,3 @@ def _load_record(path: Path) -> dict[str, Any] | None:
         return None
     needed = {"host", "boot", "started", *MountInfo.__dataclass_fields__} - _OPTIONAL_FIELDS
     return raw if isinstance(raw, dict) and needed <= raw.keys() else None
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)

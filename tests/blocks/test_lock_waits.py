@@ -11,8 +11,9 @@ import pytest
 from onefs.blocks import partial_file as partial_module
 from onefs.blocks.block_file import PIN_LOCKS_START, create_block_file
 from onefs.blocks.partial_file import PartialFile
-from onefs.cache.locks import DatasetLocks, try_lock
+from onefs.cache.locks import DatasetLocks
 from onefs.errors import DeadlineExceeded, OnefsError
+from onefs.lowlevel.locks import try_lock
 from onefs.model import Dataset
 from tests.content.conftest import Open, place_of
 from tests.content.ranged_file import (

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from onefs.blocks.block_file import HASH_LOCK_BYTE, create_block_file, open_block_file
-from onefs.cache.locks import try_lock, unlock
 from onefs.cache.mismatches import UnconfirmedMismatch
 from onefs.cache.sparse import disk_size
 from onefs.content.content import Content
 from onefs.dates import dataset_mtime
 from onefs.errors import BadContent, CacheError, Unreachable
+from onefs.lowlevel.locks import try_lock, unlock
 from onefs.model import Dataset
 from tests.content.conftest import Open, in_threads, pass_time, place_of
 from tests.content.ranged_file import (

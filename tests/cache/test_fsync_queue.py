@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from onefs.cache.records import Records, boot_id
+from onefs.cache.records import Records
+from onefs.lowlevel.pids import boot_id
 from onefs.model import Dataset
 from tests.content.conftest import Open, place_of
 from tests.content.ranged_file import (

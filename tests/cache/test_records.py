@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from onefs.cache.records import boot_id
 from onefs.content.content import Content
+from onefs.lowlevel.pids import boot_id
 from onefs.model import Dataset
 from tests.content.conftest import Open, make_rejected, place_of
 from tests.content.ranged_file import (

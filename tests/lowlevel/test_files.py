@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from onefs.lowlevel.files import wait_readable
+from onefs.lowlevel.files import replace_file, wait_readable
 from onefs.lowlevel.sqlite_file import SqliteFile
 
 #: more than ``select.select`` takes
@@ -51,3 +51,27 @@ def test_a_database_that_is_dropped_leaves_no_file_open(tmp_path: Path) -> None:
         begin(number)
     gc.collect()
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_a_replaced_file_has_the_new_content_or_the_old(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    replace_file(path, b"old")
+    replace_file(path, b"new", durable=True)
+    assert path.read_bytes() == b"new"
+
+    def fail() -> None:
+        raise OSError("no")
+
+    with pytest.raises(OSError, match="no"):
+        replace_file(path, b"newest", before_rename=fail)
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["a"]  # no temporary file is left
+
+
+@pytest.mark.parametrize(("private", "mode"), [(False, 0o660), (True, 0o600)])
+def test_a_replaced_file_has_its_folders_permissions_unless_private(
+    tmp_path: Path, private: bool, mode: int
+) -> None:
+    tmp_path.chmod(0o770)
+    replace_file(tmp_path / "a", b"", private=private)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == mode

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from onefs.cache.locks import try_lock
 from onefs.lowlevel import forking
 from onefs.lowlevel.forking import (
     ForkAware,
@@ -25,6 +24,7 @@ from onefs.lowlevel.forking import (
     register_fork_aware,
 )
 from onefs.lowlevel.lazy import Lazy
+from onefs.lowlevel.locks import try_lock
 from onefs.lowlevel.sqlite_file import SqliteFile
 from tests.running import wait_until
 

@@ -19,6 +19,7 @@ from shutil import which
 import pytest
 
 from onefs import errors
+from onefs.lowlevel.mountinfo import read_mounts
 from onefs.mount import (
     daemon,
     kernel_mounts,
@@ -281,7 +282,7 @@ def test_killed_then_mounted_again(mounted: Mounted, mount: Callable[..., Mounte
     assert (dead.pid, dead.status.state, dead.made) == (None, "stale", True)
     again = mount()
     assert (again.path / "file").read_bytes() == b"bytes"
-    assert [each.mountpoint for each in kernel_mounts.read_mounts()].count(str(again.path)) == 1
+    assert [each.mountpoint for each in read_mounts()].count(str(again.path)) == 1
     daemon.stop(again.path)
     assert not again.path.exists()  # as it was made for the mount that was killed
 

@@ -11,6 +11,7 @@ import pytest
 
 from onefs.errors import UsageError
 from onefs.lowlevel import filesystems
+from onefs.lowlevel.mountinfo import read_mounts
 from onefs.mount import kernel_mounts
 
 TABLE = r"""
@@ -30,7 +31,7 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_fields_and_escapes(table: Path) -> None:
-    found = kernel_mounts.read_mounts(table)
+    found = read_mounts(table)
     assert [mount.mountpoint for mount in found][1] == "/home/a b\\c\td"
     assert [mount.is_onefs for mount in found] == [False, True, False, True, False]
     assert (found[1].source, found[1].uid) == ("onefs:x:80", 1000)
@@ -39,12 +40,12 @@ def test_fields_and_escapes(table: Path) -> None:
 
 def test_names_that_are_not_utf8(table: Path) -> None:
     table.write_bytes(b"1 1 0:1 / /mnt/caf\xe9 rw - tmpfs none rw\n")
-    assert os.fsencode(kernel_mounts.read_mounts(table)[0].mountpoint) == b"/mnt/caf\xe9"
+    assert os.fsencode(read_mounts(table)[0].mountpoint) == b"/mnt/caf\xe9"
 
 
 def test_a_carriage_return_in_a_name(table: Path) -> None:
     table.write_bytes(b"1 1 0:1 / /mnt/a\rb\x0cc rw - tmpfs none rw\n\rrubbish\n" + TABLE.encode())
-    found = [mount.mountpoint for mount in kernel_mounts.read_mounts(table)]
+    found = [mount.mountpoint for mount in read_mounts(table)]
     assert found[0] == "/mnt/a\rb\x0cc"
     assert len(found) == 6
 
@@ -71,7 +72,7 @@ def test_the_topmost_counts(table: Path) -> None:
 
 
 def test_the_machines_own_table_is_read() -> None:
-    assert any(mount.mountpoint == "/" for mount in kernel_mounts.read_mounts())
+    assert any(mount.mountpoint == "/" for mount in read_mounts())
 
 
 def test_probe(tmp_path: Path) -> None:

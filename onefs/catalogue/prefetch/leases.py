@@ -10,19 +10,15 @@ kernel releases the lease of a process that dies.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from onefs.lowlevel.forking import close_lock_file, open_lock_file
-
-#: seconds between two attempts to lock
-_POLL_SECONDS = 0.02
+from onefs.lowlevel.locks import lock_file
 
 
 @dataclass(slots=True)
@@ -69,18 +65,14 @@ class LabLeases:
     def _acquire(self, lab: str) -> int | None:
         """The descriptor of the lock file; None if it cannot be opened."""
         name = hashlib.sha1(lab.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        descriptor = None
-        end = time.monotonic() + self._max_wait_seconds
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             descriptor = open_lock_file(self._folder / name, os.O_RDWR | os.O_CREAT)
-            while time.monotonic() < end:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if self._stopping.wait(_POLL_SECONDS):
-                        break
-        except OSError:  # no such folder, or no locks there: go on without a lease
-            pass
+        except OSError:  # the folder cannot be used: work without a lease
+            return None
+        lock_file(
+            descriptor,
+            self._max_wait_seconds,
+            keep_waiting=lambda: not self._stopping.is_set(),
+        )
         return descriptor

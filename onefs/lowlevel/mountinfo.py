@@ -1,0 +1,83 @@
+"""The kernel's table of mounts, ``/proc/self/mountinfo`` (man 5 proc_pid_mountinfo)."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from onefs.integers import parse_whole_number
+
+MOUNTINFO_FILE = Path("/proc/self/mountinfo")
+#: the subtype that onefs mounts with, so that their type is ``fuse.onefs``
+FUSE_SUBTYPE = "onefs"
+
+_OCTAL_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class KernelMount:
+    """One line of the table."""
+
+    #: absolute path
+    mountpoint: str
+    #: like ``ext4`` or ``fuse.onefs``
+    fstype: str
+    #: what is mounted: a device, or for onefs ``onefs:<host>``
+    source: str
+    #: the user who mounted it; None where the kernel does not record that
+    uid: int | None
+    #: ``major:minor``, the kernel's name of the mounted file system
+    device: str = ""
+
+    @property
+    def is_onefs(self) -> bool:
+        """Whether it is a mount of onefs, by any user."""
+        return self.fstype == f"fuse.{FUSE_SUBTYPE}"
+
+    @property
+    def other_owner(self) -> str:
+        """The name of the user who mounted it if that is not this user; else ''."""
+        import pwd  # on Unix only
+
+        if self.uid is None or self.uid == os.getuid():
+            return ""
+        try:
+            return pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            return f"user {self.uid}"
+
+
+def read_mounts(mountinfo: Path = MOUNTINFO_FILE) -> list[KernelMount]:
+    """Return all mounts of this mount namespace, in the order in which they were mounted.
+
+    Lines end with a newline alone: a carriage return may be part of a name. Malformed lines are
+    skipped. Raises OSError.
+    """
+    lines = mountinfo.read_bytes().split(b"\n")
+    mounts = (_parse_line(os.fsdecode(line)) for line in lines)
+    return [mount for mount in mounts if mount is not None]
+
+
+def _parse_line(line: str) -> KernelMount | None:
+    # fixed fields, optional ones, a dash, then type, source and options
+    fields = line.split(" ")
+    try:
+        dash = fields.index("-", 6)
+        fstype, source, options = fields[dash + 1 : dash + 4]
+    except ValueError:
+        return None
+    uid = next((o[8:] for o in options.split(",") if o.startswith("user_id=")), "")
+    return KernelMount(
+        mountpoint=_unescape(fields[4]),
+        fstype=_unescape(fstype),
+        source=_unescape(source),
+        uid=parse_whole_number(uid),
+        device=fields[2],
+    )
+
+
+def _unescape(text: str) -> str:
+    """Decode ``\\ooo``, as which space, tab, newline and backslash are written."""
+    return _OCTAL_ESCAPE.sub(lambda match: chr(int(match.group(1), 8)), text)
