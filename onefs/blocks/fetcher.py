@@ -13,7 +13,7 @@ from onefs.blocks.partial_file import PartialFile
 from onefs.blocks.scheduler import BlockRequest, Scheduler
 from onefs.cache.files import disk_errors
 from onefs.cache.reservations import DiskSpace, Reservation
-from onefs.cache.sparse import disk_size, punch_hole
+from onefs.cache.sparse import disk_size
 from onefs.cache.store import Store
 from onefs.config.urls import safe_url
 from onefs.download.hosts import Hosts
@@ -33,6 +33,7 @@ from onefs.errors import (
     Stopping,
 )
 from onefs.http import Stream
+from onefs.lowlevel.fallocate import punch_hole
 from onefs.lowlevel.files import write_all
 from onefs.model import Replica
 

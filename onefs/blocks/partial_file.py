@@ -24,9 +24,9 @@ from onefs.blocks.block_file import (
     PartialState,
 )
 from onefs.blocks.readahead import ReadaheadWindow
-from onefs.cache.sparse import punch_hole
 from onefs.cache.store import USE_NOTE_INTERVAL_SECONDS, Place
 from onefs.errors import DeadlineExceeded, OnefsError
+from onefs.lowlevel.fallocate import punch_hole
 from onefs.lowlevel.locks import try_lock, unlock
 from onefs.model import Dataset
 

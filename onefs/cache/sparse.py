@@ -7,30 +7,12 @@ taken from the count when they go as was added when they came. What a file is se
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import os
+
+from onefs.lowlevel.fallocate import punch_hole
 
 #: bytes that file systems give out at least
 _PAGE_BYTES = 4096
-_KEEP_SIZE = 1
-_PUNCH_HOLE = 2
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-
-
-def punch_hole(descriptor: int, offset: int, length: int) -> bool:
-    """Make these bytes a hole that reads as zeros; False where the file system cannot.
-
-    Raises OSError for anything else that goes wrong.
-    """
-    if _libc.fallocate(descriptor, _PUNCH_HOLE | _KEEP_SIZE, offset, length) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in (errno.EOPNOTSUPP, errno.ENOSYS):
-        return False
-    raise OSError(number, os.strerror(number))
 
 
 def can_punch_holes(descriptor: int) -> bool:

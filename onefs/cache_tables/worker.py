@@ -24,7 +24,7 @@ from onefs import errors
 from onefs.cache_tables.build import BuildResult, build
 from onefs.cache_tables.export import ExportResult, export
 from onefs.errors import CacheError, OnefsError, reason_of
-from onefs.lowlevel.child_process import CHILD_WORKING_DIRECTORY, child_command, child_environment
+from onefs.lowlevel.child_process import start_child
 from onefs.lowlevel.files import wait_readable
 
 #: seconds without any progress after which the child is killed
@@ -76,13 +76,11 @@ def _run_child(
         "paths": {key: os.path.abspath(path) for key, path in paths.items()},
         "options": options,
     }
-    with subprocess.Popen(
-        child_command("onefs.cache_tables.worker"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=CHILD_WORKING_DIRECTORY,
+    with start_child(
+        "onefs.cache_tables.worker",
         # memory that pyarrow's own allocators reserve would count as used
-        env={**child_environment(), "ARROW_DEFAULT_MEMORY_POOL": "system"},
+        extra_environment={"ARROW_DEFAULT_MEMORY_POOL": "system"},
+        stdout=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C reaches only this process, which then kills the child
     ) as child:
         try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onefs.errors import MountError
-from onefs.lowlevel.child_process import CHILD_WORKING_DIRECTORY, child_command, child_environment
+from onefs.lowlevel.child_process import start_child
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +45,11 @@ class DemoProcess:
     def __init__(
         self, options: DemoOptions, state_dir: str, timeout: float = READY_TIMEOUT_SECONDS
     ) -> None:
-        self._process = subprocess.Popen(
-            child_command("onefs.demo", *_command_arguments(options, state_dir)),
-            stdin=subprocess.PIPE,
+        self._process = start_child(
+            "onefs.demo",
+            *_command_arguments(options, state_dir),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            cwd=CHILD_WORKING_DIRECTORY,
-            env=child_environment(),
         )
         #: what the servers said before they were ready: the log's lines, or why they failed
         self._early: list[str] | None = []

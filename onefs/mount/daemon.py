@@ -20,7 +20,7 @@ from typing import Any
 
 from onefs import errors
 from onefs.errors import MountError, OnefsError, reason_of
-from onefs.lowlevel.child_process import CHILD_WORKING_DIRECTORY, child_command, child_environment
+from onefs.lowlevel.child_process import start_child
 from onefs.lowlevel.files import wait_readable
 from onefs.mount import (
     daemon_log,
@@ -131,13 +131,12 @@ def _spawn(
     answer, theirs = os.pipe()
     try:
         with log_file.open("ab") as output:
-            process = subprocess.Popen(
-                child_command(module, str(theirs)),
-                stdin=subprocess.PIPE,
+            process = start_child(
+                module,
+                str(theirs),
+                without=_SECRET_VARIABLES,
                 stdout=output,
                 stderr=output,
-                cwd=CHILD_WORKING_DIRECTORY,
-                env=child_environment(_SECRET_VARIABLES),
                 start_new_session=True,
                 pass_fds=(theirs,),
             )
