@@ -83,7 +83,7 @@ class RateLimiter:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _remove_unused_files(path, clock())
-            self._file = open_lock_file(path, os.O_RDWR | os.O_CREAT)
+            self._file = open_lock_file(path)
         except OSError as error:
             log.info(
                 "%s cannot be used, requests are counted here only: %s",

@@ -205,11 +205,11 @@ def open_block_file(folder: Path, dataset: Dataset) -> BlockFile | None:
         return None
     stem = f"{dataset.id}.{about.generation}"
     try:
-        data = open_lock_file(folder / f"{stem}.data", os.O_RDWR)
+        data = open_lock_file(folder / f"{stem}.data", flags=os.O_RDWR)
     except FileNotFoundError:
         return None
     try:
-        records = open_lock_file(folder / f"{stem}.map", os.O_RDWR)
+        records = open_lock_file(folder / f"{stem}.map", flags=os.O_RDWR)
     except OSError as error:
         close_lock_file(data)
         if isinstance(error, FileNotFoundError):
@@ -235,10 +235,10 @@ def create_block_file(
     )
     stem = f"{dataset.id}.{about.generation}"
     flags = os.O_RDWR | os.O_EXCL
-    data = open_lock_file(folder / f"{stem}.data", flags, open_or_create)
+    data = open_lock_file(folder / f"{stem}.data", open_or_create, flags)
     try:
         os.ftruncate(data, about.size)
-        records = open_lock_file(folder / f"{stem}.map", flags, open_or_create)
+        records = open_lock_file(folder / f"{stem}.map", open_or_create, flags)
     except OSError:
         close_lock_file(data)
         raise

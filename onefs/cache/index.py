@@ -13,7 +13,8 @@ from typing import Any
 
 from onefs.cache.records import CacheEntry, values_of
 from onefs.errors import CacheError
-from onefs.lowlevel.sqlite_file import SqliteFile, is_corrupt
+from onefs.lowlevel.sqlite_connection import is_corrupt
+from onefs.lowlevel.sqlite_file import SqliteFile
 
 log = logging.getLogger(__name__)
 

@@ -64,7 +64,7 @@ class UsageCounter:
         if not self._shared:
             self._written_bytes = self._measure()
             return
-        self._fd = open_lock_file(self._path, os.O_RDWR, open_or_create)
+        self._fd = open_lock_file(self._path, open_or_create)
         with self._locked():
             if try_lock(self._fd, _PRESENCE_LOCK_BYTE):  # we are alone
                 os.ftruncate(self._fd, 0)

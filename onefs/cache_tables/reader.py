@@ -18,7 +18,8 @@ from onefs import alf
 from onefs.alyx.parsing import DatasetRow, escape_url, is_file_server_url
 from onefs.errors import CacheError, reason_of
 from onefs.lowlevel.forking import ForkAware, register_fork_aware
-from onefs.lowlevel.sqlite_file import hold_replacement_lock, leak_connection
+from onefs.lowlevel.sqlite_connection import leak_connection
+from onefs.lowlevel.sqlite_file import hold_replacement_lock
 from onefs.model import Dataset, Replica, Repository, Session
 
 log = logging.getLogger(__name__)

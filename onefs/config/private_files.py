@@ -66,7 +66,7 @@ def file_lock(path: Path) -> Iterator[None]:
     """
     try:
         _make_private_folder(path.parent)
-        lock = open_lock_file(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT)
+        lock = open_lock_file(path.with_name(f".{path.name}.lock"))
     except OSError as error:
         raise _unwritable_error(path, error) from error
     try:

@@ -1,11 +1,11 @@
-"""What a fork must not split: SQLite connections, locks of files, locks of threads, connections.
+"""Fork safety of SQLite connections, locks of files, locks of threads and network connections.
 
-A child made by ``fork`` has one thread, and a copy of all memory and descriptors: locks that
-another thread held stay locked in it for ever, a SQLite connection that both have damages the file,
-and a lock of the OFD or flock kind lives as long as either has its descriptor. So what is split
-registers itself here (:class:`ForkAware`), and hooks pause it before the fork, resume it in the
-parent, and drop it in the child, where all is made anew when it is next used. ``subprocess`` runs
-no such hooks, unless it is given a ``preexec_fn``.
+A child made by ``fork`` has one thread, and a copy of all memory and descriptors. A lock that
+another thread held stays locked in the child for ever, a SQLite connection used by both processes
+damages the file, and a lock on a file lasts for as long as either process has its descriptor open.
+So the objects concerned register here (:class:`ForkAware`). Hooks pause them before the fork,
+resume them in the parent, and drop their state in the child, where it is created again on first
+use. ``subprocess`` runs these hooks only if it is given a ``preexec_fn``.
 """
 
 from __future__ import annotations
@@ -21,34 +21,38 @@ from contextlib import contextmanager, suppress
 
 from onefs.lowlevel.files import open_private
 
-#: seconds that a fork waits for all members together
+#: longest wait of a fork for all registered objects together
 FORK_WAIT_SECONDS = 1.0
 _POLL_SECONDS = 0.002
-#: packages that onefs imports when they are first needed
+#: packages that onefs imports on first use
 _LAZILY_IMPORTED = frozenset(
     ("onefs", "certifi", "keyring", "numpy", "pandas", "pyarrow", "requests", "urllib3")
 )
 
 
 class ForkAware:
-    """Something that a fork must not split. The hooks must not raise, nor wait on their own."""
+    """An object with state that two processes must not share.
+
+    The hooks must not raise, and must not wait longer than they are told to.
+    """
 
     def before_fork(self, end: float) -> None:
-        """Pause, waiting until ``end`` (of ``time.monotonic``) at most."""
+        """Pause; wait for work under way until ``end`` (``time.monotonic``) at most."""
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Resume."""
 
     def after_fork_in_child(self) -> None:
-        """Drop what is the parent's, touching no lock that was made before the fork."""
+        """Drop the parent's state without acquiring a lock that was created before the fork."""
 
 
+_Opener = Callable[[str | os.PathLike[str], int], int]
 _registered: set[weakref.ref[ForkAware]] = set()
-#: descriptor, name and serial number of each file that is open for locks
+#: descriptor, name and serial number of each open lock file
 _lock_files: set[tuple[int, str, int]] = set()
 _lock_file_by_descriptor: dict[int, tuple[int, str, int]] = {}
 _serials = itertools.count()
-#: another value after each beginning and end of a fork
+#: changes at the beginning and at the end of each fork
 _fork_generation = 0
 #: one fork at a time
 _fork_lock = threading.Lock()
@@ -56,18 +60,18 @@ _thread_state = threading.local()
 
 
 def register_fork_aware(member: ForkAware) -> None:
-    """Have a member's hooks called, for as long as it lives."""
+    """Call the hooks of ``member`` at each fork, for as long as it is referenced elsewhere."""
     _registered.add(weakref.ref(member, _registered.discard))
 
 
 def open_lock_file(
     path: str | os.PathLike[str],
-    flags: int,
-    opener: Callable[[str | os.PathLike[str], int], int] = open_private,
+    opener: _Opener = open_private,
+    flags: int = os.O_RDWR | os.O_CREAT,
 ) -> int:
-    """A descriptor for locks, which no child keeps; :func:`close_lock_file` ends it.
+    """Return a descriptor for locks, which forked children close.
 
-    ``opener`` opens the file. Raises OSError.
+    Close it with :func:`close_lock_file`. ``opener`` opens the file. Raises OSError.
     """
     name = os.path.basename(os.fspath(path))
     while True:
@@ -78,28 +82,25 @@ def open_lock_file(
         _lock_files.add(entry)
         if before == _fork_generation:
             return descriptor
-        # a child may have a copy that it does not know of, and would hold every lock on it
+        # a child may have inherited the descriptor without its entry, and would keep the locks
         close_lock_file(descriptor)
         flags &= ~os.O_EXCL
 
 
 def close_lock_file(descriptor: int) -> None:
-    """Close it, and so free its locks; a no-op in a child that was forked meanwhile."""
+    """Close a lock file, which frees its locks; a no-op in a child that was forked since."""
     entry = _lock_file_by_descriptor.get(descriptor)
     if entry is None:
         return
     os.close(descriptor)
-    # afterwards: a child that is forked between the two must know of it
+    # in this order: a child that is forked in between must find the entry
     _lock_files.discard(entry)
 
 
 @contextmanager
-def hold_lock_file(
-    path: str | os.PathLike[str],
-    opener: Callable[[str | os.PathLike[str], int], int] = open_private,
-) -> Iterator[int]:
-    """The descriptor of a file for locks, made if need be. Raises OSError."""
-    descriptor = open_lock_file(path, os.O_RDWR | os.O_CREAT, opener)
+def hold_lock_file(path: str | os.PathLike[str], opener: _Opener = open_private) -> Iterator[int]:
+    """Yield the descriptor of a lock file, which is created if it is missing. Raises OSError."""
+    descriptor = open_lock_file(path, opener)
     try:
         yield descriptor
     finally:
@@ -147,7 +148,7 @@ def _after_fork_in_child() -> None:
 
 
 def _close_inherited_lock_files() -> None:
-    """Close the parent's lock files. They are not unlocked: that would unlock them for it, too."""
+    """Close the parent's lock files. Unlocking them would unlock them for the parent, too."""
     for descriptor, name, _ in _lock_files:
         with suppress(OSError):
             if _is_open_as(descriptor, name):
@@ -157,16 +158,16 @@ def _close_inherited_lock_files() -> None:
 
 
 def _is_open_as(descriptor: int, name: str) -> bool:
-    """Whether the descriptor is still this file's, and not of one that was opened after it."""
+    """Whether the descriptor still belongs to this file, and not to one that was opened later."""
     try:
-        found = os.readlink(f"/proc/self/fd/{descriptor}")
+        target = os.readlink(f"/proc/self/fd/{descriptor}")
     except FileNotFoundError:
         return not os.path.isdir("/proc/self/fd")
-    return os.path.basename(found.removesuffix(" (deleted)")) == name
+    return os.path.basename(target.removesuffix(" (deleted)")) == name
 
 
 def _is_import_running() -> bool:
-    """Whether a thread is importing a module of ours: a child would wait for it for ever."""
+    """Whether a thread is importing one of these modules: a child would wait for it for ever."""
     for name, module in sys.modules.copy().items():
         if name.partition(".")[0] in _LAZILY_IMPORTED:
             spec = getattr(module, "__spec__", None)

@@ -312,7 +312,7 @@ def claim_mountpoint(
     def open_in(path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # one file for all places, each with a byte of its own: no file stays for each place
-        opened.append(open_lock_file(path.with_name("claims"), os.O_RDWR | os.O_CREAT))
+        opened.append(open_lock_file(path.with_name("claims")))
 
     path = _first_usable_path(mountpoint, folder, state_dir, open_in)
     lock = opened[0]

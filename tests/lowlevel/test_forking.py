@@ -160,7 +160,7 @@ def test_a_child_neither_holds_nor_frees_the_locks_of_its_parent(tmp_path: Path,
         return True
 
     ours, theirs = os.pipe()
-    mine = open_lock_file(path, os.O_RDWR | os.O_CREAT)
+    mine = open_lock_file(path)
     assert take(mine)
 
     def wait() -> None:
@@ -182,7 +182,7 @@ def test_a_child_neither_holds_nor_frees_the_locks_of_its_parent(tmp_path: Path,
 def test_a_number_that_was_given_to_another_file_is_not_closed(tmp_path: Path) -> None:
     """The lock file was closed by a thread that had not told of it yet."""
     with (tmp_path / "users").open("w") as file:
-        descriptor = open_lock_file(tmp_path / "locks", os.O_RDWR | os.O_CREAT)
+        descriptor = open_lock_file(tmp_path / "locks")
         os.close(descriptor)
         os.dup2(file.fileno(), descriptor)
         with child(lambda: os.write(descriptor, b"still here")):

@@ -41,7 +41,7 @@ def test_a_mount_with_its_state_on_a_network_disk(state: Path, tmp_path: Path) -
         assert told["state_disk"] == "fuse.sshfs"
         assert "on a network file system (fuse.sshfs)" in home.run("status").stdout
         log = (state / "onefs.log").read_text()
-        assert log.count("lies on a network file system") == 1
+        assert log.count("is on a network file system") == 1
         mounted.umount()
 
         for name in ("catalogue.sqlite", "store.sqlite"):

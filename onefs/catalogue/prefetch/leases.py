@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,7 +66,7 @@ class LabLeases:
         name = hashlib.sha1(lab.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            descriptor = open_lock_file(self._folder / name, os.O_RDWR | os.O_CREAT)
+            descriptor = open_lock_file(self._folder / name)
         except OSError:  # the folder cannot be used: work without a lease
             return None
         lock_file(
