@@ -1,4 +1,4 @@
-"""Which laboratory is meant: what is named or set up, else the one that is mounted."""
+"""The database that a command uses: the one that is named or set up, else the mounted one."""
 
 from __future__ import annotations
 
@@ -29,117 +29,111 @@ if TYPE_CHECKING:
     from onefs.access import GivenLogin
     from onefs.mount.mount_registry import MountInfo
 
-#: what the embedded laboratory's name begins with
+#: prefix of the names of embedded laboratories
 _EMBEDDED_PREFIX = "demo-"
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedDatabase:
-    """A database, and its folders."""
+    """A database and its settings, which name its folders."""
 
     settings: Settings
-    #: the name of the laboratory: a host, or ``demo-<hash>``
+    #: the name of the database: a host, or ``demo-<hash>`` for an embedded laboratory
     database: str
 
     def embedded_login(self) -> tuple[Settings, GivenLogin] | None:
-        """How this user logs in at an embedded laboratory; None for any other.
+        """Return settings and login for an embedded laboratory; None for another database.
 
-        Raises UsageError when what its servers have kept for that is broken or not ours.
+        Raises UsageError if the file with its passwords is broken or another user's.
         """
         if not self.database.startswith(_EMBEDDED_PREFIX):
             return None
-        from onefs.access import GivenLogin  # dear to load, and few need it
+        from onefs.access import GivenLogin  # slow to import, and rarely needed
         from onefs.demo.logins import saved_login
 
-        known = saved_login(self.database, self.settings.state_dir)
+        saved = saved_login(self.database, self.settings.state_dir)
         data = DataCredentials(
-            known.data_username, Secret(known.data_password), "embedded laboratory"
+            saved.data_username, Secret(saved.data_password), "embedded laboratory"
         )
-        login = GivenLogin(Secret(known.password), data, embedded=True)
-        return replace(self.settings, username=known.username), login
+        login = GivenLogin(Secret(saved.password), data, embedded=True)
+        return replace(self.settings, username=saved.username), login
 
 
 def resolve_database(
     flags: Mapping[str, str | None], *, allow_mounted: bool = True
 ) -> ResolvedDatabase:
-    """The database that flags (as :func:`onefs.config.settings.resolve` has them), variables or the
-    settings file name; where there is none, the only one that is mounted, unless not
-    ``or_mounted``: what is secret is for nobody who was not named.
+    """Return the database that flags, variables or the settings file name, else the mounted one.
 
-    Raises NotConfigured, and UsageError as ``resolve`` does.
+    ``flags`` are those of :func:`onefs.config.settings.resolve_settings`. The only database that is
+    mounted is used unless ``allow_mounted`` is False, as for commands that send a password. Raises
+    as ``resolve_settings``.
     """
     try:
         settings = resolve_settings(flags)
     except NotConfigured:
-        site = (
-            mounted_fallback(flags, map(database_of_mount, list_database_mounts()))
-            if allow_mounted
-            else None
-        )
-        if site is None:
+        if not allow_mounted:
             raise
-        return site
+        fallback = mounted_fallback(flags, map(database_of_mount, list_database_mounts()))
+        if fallback is None:
+            raise
+        return fallback
     return find_embedded(settings) or ResolvedDatabase(settings, host_key(settings.url))
 
 
 def find_embedded(settings: Settings) -> ResolvedDatabase | None:
-    """The embedded laboratory that is mounted from the URL of ``settings``; None for any other.
+    """Return the embedded laboratory that is mounted from the URL of ``settings``, else None.
 
-    A mount knows its login and its folders, which no profile has. Where a user, or a folder, is
-    named, what is named stands.
+    The mount knows its login and folders, and no profile does. None also if the settings name a
+    user, a profile or a cache folder.
     """
     named = (settings.username, settings.profile, os.environ.get("ONEFS_TOKEN"))
     usual = settings.cache_dir == default_cache_dir(settings.url)
     if any(named) or not usual or urlsplit(settings.url).hostname != "127.0.0.1":
         return None
-    found = (
-        database_of_mount(mount) for mount in list_database_mounts() if mount.url == settings.url
-    )
-    return next((site for site in found if site.database.startswith(_EMBEDDED_PREFIX)), None)
+    mounts = (mount for mount in list_database_mounts() if mount.url == settings.url)
+    databases = map(database_of_mount, mounts)
+    return next((each for each in databases if each.database.startswith(_EMBEDDED_PREFIX)), None)
 
 
 def mounted_fallback(
-    flags: Mapping[str, str | None], sites: Iterable[ResolvedDatabase]
+    flags: Mapping[str, str | None], mounted: Iterable[ResolvedDatabase]
 ) -> ResolvedDatabase | None:
-    """What is meant where ``resolve`` finds no database: the only one of those that are mounted.
+    """Return the only mounted database, for use where ``resolve_settings`` finds none; else None.
 
-    None where profiles are saved, of which one has to be named, and where the cache folder that
-    is named is another one.
+    None also if there are profiles, one of which must be named, or if another cache folder is
+    named. A database that is mounted several times counts once.
     """
     if load_settings_file().profiles:
         return None
-    named = flags.get("cache_dir") or os.environ.get("ONEFS_CACHE_DIR")
-    site = single_database(sites)
-    if site is None or (
-        named and not _is_same_path(Path(named).expanduser(), site.settings.cache_dir)
-    ):
+    by_cache_dir = {each.settings.cache_dir: each for each in mounted}
+    if len(by_cache_dir) != 1:
         return None
-    given: dict[str, Any] = {
+    ((cache_dir, database),) = by_cache_dir.items()
+    named_dir = flags.get("cache_dir") or os.environ.get("ONEFS_CACHE_DIR")
+    if named_dir and resolved(named_dir) != resolved(cache_dir):
+        return None
+    changes: dict[str, Any] = {
         name: value for name in ("username", "data_username") if (value := flags.get(name))
     }
     if hosts := flags.get("data_hosts"):
-        given["data_hosts"] = parse_data_hosts(hosts, "data_hosts")
-    return replace(site, settings=replace(site.settings, **given))
-
-
-def _is_same_path(one: Path, other: Path) -> bool:
-    return resolved(one) == resolved(other)
+        changes["data_hosts"] = parse_data_hosts(hosts, "data_hosts")
+    return replace(database, settings=replace(database.settings, **changes))
 
 
 def list_database_mounts() -> list[MountInfo]:
-    """This user's mounts that say which database they show."""
-    from onefs.mount.mount_registry import list_mounts  # dear to load, and few need it
+    """Return this user's mounts whose record names their database."""
+    from onefs.mount.mount_registry import list_mounts  # slow to import, and rarely needed
 
     return [mount for mount in list_mounts() if mount.state_dir and mount.url]
 
 
-def mount_at(path: str | os.PathLike[str]) -> MountInfo | None:
-    """Return the mount of another user that a path lies in, and this user may read; else None."""
+def other_users_mount_at(path: str | os.PathLike[str]) -> MountInfo | None:
+    """Return the mount of another user that contains ``path`` and is readable; else None."""
     from onefs.mount.mount_registry import mounts_of_other_users
 
     try:
         places = [Path(absolute(path)), Path(resolved(path))]
-    except (UsageError, ValueError):  # the current folder was deleted, or it can be no path
+    except (UsageError, ValueError):  # the working directory was deleted, or this is not a path
         return None
     points = [each.mountpoint for each in read_mounts() if each.is_onefs and each.other_owner]
     if not any(place.is_relative_to(point) for place in places for point in points):
@@ -152,65 +146,59 @@ def mount_at(path: str | os.PathLike[str]) -> MountInfo | None:
     return max(inside, key=lambda each: len(each.mountpoint), default=None)
 
 
-def refuse_mount_of_another(path: str) -> None:
-    """Raise UsageError for a path in a mount of another user: only reading works there."""
+def refuse_other_users_mount(path: str) -> None:
+    """Raise UsageError for a path in a mount of another user, where only reading works."""
     from onefs.mount.kernel_mounts import other_owner_of
 
-    other = mount_at(path)
+    other = other_users_mount_at(path)
     if other is not None:
         raise UsageError(
-            f"{path} lies in {other_owner_of(other.mountpoint)}'s mount at {other.mountpoint}: "
-            "read it "
-            "there, or run `onefs setup` to use the database with a login of your own"
+            f"{path} is in {other_owner_of(other.mountpoint)}'s mount at {other.mountpoint}: "
+            "read it there, or run `onefs setup` to use the database with a login of your own"
         )
 
 
-def anothers_stand_in(flags: Mapping[str, str | None]) -> MountInfo | None:
-    """Return the mount of another user that is meant where nothing is named, set up or mounted by
-    this user: the one that the current folder lies in, else the only one. None where none is."""
+def other_users_mount(flags: Mapping[str, str | None]) -> MountInfo | None:
+    """Return another user's mount if this user has named, set up and mounted no database.
+
+    It is the one that contains the working directory or ONEFS_CACHE_DIR, else the only one; None if
+    there is none. Raises UsageError as :func:`onefs.config.settings.resolve_settings`.
+    """
     folder = os.environ.get("ONEFS_CACHE_DIR")
     try:
         resolve_settings(flags)
     except NotConfigured:
         if folder:
-            return mount_at(folder)
+            return other_users_mount_at(folder)
         if load_settings_file().profiles or list_database_mounts():
             return None
-        from onefs.mount.mount_registry import (
-            mounts_of_other_users,  # dear to load, and few need it
-        )
+        from onefs.mount.mount_registry import mounts_of_other_users
 
         others = mounts_of_other_users()
-        return mount_at(".") or (others[0] if len(others) == 1 else None)
+        return other_users_mount_at(".") or (others[0] if len(others) == 1 else None)
     return None
 
 
 def database_of_mount(mount: MountInfo) -> ResolvedDatabase:
-    """The database of a mount, with the cache's limit that the mount keeps to."""
-    folder = Path(mount.cache_dir)
+    """Return the database of a mount, with the mount's limit of the cache size."""
+    cache_dir = Path(mount.cache_dir)
     settings = resolve_settings({"url": mount.url})
     settings = replace(
         settings,
         url=mount.url,
         username=mount.username or settings.username,
-        cache_dir=folder,
+        cache_dir=cache_dir,
         state_dir=Path(mount.state_dir),
         cache_options=replace(
             settings.cache_options,
             cache_size=mount.cache_limit or settings.cache_options.cache_size,
         ),
     )
-    return ResolvedDatabase(settings, cache_owner_of(folder) or host_key(mount.url))
-
-
-def single_database(sites: Iterable[ResolvedDatabase]) -> ResolvedDatabase | None:
-    """The one that all of them are, mounted once or several times."""
-    found = {site.settings.cache_dir: site for site in sites}
-    return next(iter(found.values())) if len(found) == 1 else None
+    return ResolvedDatabase(settings, cache_owner_of(cache_dir) or host_key(mount.url))
 
 
 def cache_owner_of(folder: Path) -> str:
-    """The database that a cache folder belongs to; '' when it does not say."""
+    """Return the database that a cache folder belongs to; '' if that is unknown."""
     with suppress(CacheError):
         return read_owner(folder) or ""
     return ""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from onefs.cache.files import sync_file
 from onefs.lowlevel.files import (
-    SMALL_FILE_BYTES,
+    RECORD_FILE_BYTES,
     fsync_folder,
     open_new_file,
     read_small_file,
@@ -130,7 +130,7 @@ class Records:
             descriptor = -1
         if descriptor >= 0:
             try:
-                before, after = os.pread(descriptor, SMALL_FILE_BYTES, 0), _serialize(fresh)
+                before, after = os.pread(descriptor, RECORD_FILE_BYTES, 0), _serialize(fresh)
                 if before == _serialize(entry) and len(before) == len(after):
                     write_all(descriptor, memoryview(after), 0)
                     return True

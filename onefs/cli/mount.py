@@ -236,7 +236,7 @@ def _resolve_settings(
         cache_dir=_folder_or_default(cache_dir, platformdirs.user_cache_dir("onefs"), database),
         state_dir=_folder_or_default(state_dir, platformdirs.user_state_dir("onefs"), database),
         cache_options=resolve_cache_options(flags, os.environ, {}),
-        appearance=resolve_file_attributes(flags, os.environ, {}),
+        file_attributes=resolve_file_attributes(flags, os.environ, {}),
     ), database
 
 

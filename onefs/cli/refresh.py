@@ -98,7 +98,7 @@ class _Target:
 
 def _find_target(path: str, mounts: Iterable[MountInfo]) -> _Target:
     """Return the mount and the place that a path names. Raises UsageError for one outside."""
-    from onefs.databases import refuse_mount_of_another
+    from onefs.databases import refuse_other_users_mount
     from onefs.mount.kernel_mounts import resolve_path
     from onefs.tree.variant import split_variant
 
@@ -109,7 +109,7 @@ def _find_target(path: str, mounts: Iterable[MountInfo]) -> _Target:
         mount for mount in mounts if mount.state_dir and Path(real).is_relative_to(mount.mountpoint)
     ]
     if not inside:
-        refuse_mount_of_another(path)
+        refuse_other_users_mount(path)
         raise UsageError(f"{path} lies in no mount of onefs: `onefs status` shows them")
     mount = max(inside, key=lambda each: len(each.mountpoint))
     below = Path(real).relative_to(mount.mountpoint).parts

@@ -105,7 +105,7 @@ def _remove_created_folder(place: mountpoints.PreparedMountpoint) -> None:
 
 def _daemon_config(wish: MountRequest, place: mountpoints.PreparedMountpoint) -> DaemonConfig:
     settings = wish.settings
-    look = settings.appearance
+    look = settings.file_attributes
     limits = Deadlines.from_environment()
     found = MountSettings(
         database=wish.database,

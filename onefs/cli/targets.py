@@ -34,9 +34,9 @@ from onefs.databases import (
     database_of_mount,
     find_embedded,
     list_database_mounts,
-    mount_at,
     mounted_fallback,
-    refuse_mount_of_another,
+    other_users_mount_at,
+    refuse_other_users_mount,
 )
 from onefs.errors import (
     DeadlineExceeded,
@@ -155,7 +155,7 @@ def find_site(arguments: Sequence[str], flags: Flags) -> ResolvedDatabase | None
 def others_mount(arguments: Sequence[str]) -> MountInfo | None:
     """The mount of another user in which an argument lies; None where none does."""
     paths = (each for each in arguments if "://" not in each and not _names_no_path(each))
-    return next(filter(None, map(mount_at, paths)), None)
+    return next(filter(None, map(other_users_mount_at, paths)), None)
 
 
 def _names_no_path(argument: str) -> bool:
@@ -246,7 +246,7 @@ def _resolve_argument(
     if within is not None:
         return within
     if is_path:
-        refuse_mount_of_another(argument)
+        refuse_other_users_mount(argument)
         raise UsageError(
             f"{argument} lies in no mount of onefs and no cache folder: `onefs status` shows them"
         )

@@ -1,28 +1,29 @@
-"""How a cache folder is kept: its limits, and what a mount may fetch.
+"""Options of the cache folder: its limits, and what a mount may fetch.
 
-Said by flags, variables (``ONEFS_CACHE_SIZE`` ...) and profiles, in this order, as everything in
-``onefs.config.settings``.
+As for all of ``onefs.config.settings``, flags come before variables (``ONEFS_CACHE_SIZE`` ...), and
+those before profiles.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from onefs.errors import UsageError
 
-#: settings of a profile, and variables with ``ONEFS_`` before them
+T = TypeVar("T")
+
+#: names of the settings in a profile; variables have ``ONEFS_`` before them
 OPTION_NAMES = (
     *("cache_size", "min_free", "small_file", "strict", "max_fetch", "indexers", "copies"),
     *("trust_cache_dir", "writable"),
 )
-#: those of them that are yes or no
-_BOOLEAN_OPTIONS = ("strict", "trust_cache_dir")
 
-#: files up to this size are fetched whole
+#: files up to this size are fetched as a whole
 SMALL_FILE_BYTES = 16 << 20
-#: programs that read whatever they find, and are not to cause downloads
+#: programs that read all files they find, and must not cause downloads
 INDEXER_PROGRAMS = (
     "updatedb",
     "updatedb.mlocate",
@@ -43,8 +44,8 @@ INDEXER_PROGRAMS = (
     "evince-thumbnailer",
 )
 
-#: names in the root of a mount that lead to folders of the user's own: what IBL's code writes
-#: below ONE's cache folder, and the tag of ONE's tables that has no date
+#: names in the root of a mount that lead to writable folders of the user: those that IBL's code
+#: writes to below ONE's cache folder, and the tag of ONE's tables that has no date
 WRITABLE_FOLDERS = (
     "histology",
     "cache",
@@ -68,48 +69,47 @@ _BOOLEANS = {"1": True, "yes": True, "true": True, "0": False, "no": False, "fal
 class CacheOptions:
     """Limits of a cache folder, in bytes, and of what a mount fetches."""
 
-    #: of the files that onefs downloaded, together; None for as much as there is
+    #: of all files that onefs downloaded; None for no limit
     cache_size: int | None = None
-    #: free space that is left to others on the disk
+    #: free space on the disk that onefs does not use
     min_free: int = 0
-    #: files up to this size are fetched whole, and verified before their first byte is served
+    #: files up to this size are fetched as a whole, and verified before the first byte is served
     small_file: int = SMALL_FILE_BYTES
-    #: no byte of any file is served before the whole is verified
+    #: every file is verified as a whole before its first byte is served
     strict: bool = False
-    #: bytes that a mount fetches in any hour; None for no limit
+    #: most bytes that a mount fetches in any hour; None for no limit
     max_fetch: int | None = None
     #: names of programs whose reads never cause a download
     indexers: tuple[str, ...] = INDEXER_PROGRAMS
-    #: names or patterns of repositories whose copies are tried first, in this order
+    #: names or patterns of repositories whose replicas are tried first, in this order
     copies: tuple[str, ...] = ()
-    #: use the folders although others may have planted something in them (see
-    #: ``onefs.cache.permissions``)
+    #: use the folders although other users can write to them (see ``onefs.cache.permissions``)
     trust_cache_dir: bool = False
-    #: names in the root of a mount that lead to folders of the user's own
+    #: names in the root of a mount that lead to writable folders of the user
     writable: tuple[str, ...] = WRITABLE_FOLDERS
 
 
 def parse_size(text: str) -> int:
-    """``20G``, ``500M``, ``1.5 TiB`` or a number of bytes, in bytes; K is 1024.
+    """Return the bytes of ``20G``, ``500M``, ``1.5 TiB`` or a plain number; K is 1024.
 
     Raises UsageError.
     """
     match = _SIZE_PATTERN.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"{text!r} is no size: write it like 500M or 20G")
+        raise UsageError(f"{text!r} is not a size: write it like 500M or 20G")
     return int(float(match[1]) * 1024 ** " KMGTP".index(match[2].upper() or " "))
 
 
 def parse_rate(text: str) -> int:
-    """``5G/h`` (or ``5G``), in bytes an hour. Raises UsageError."""
+    """Return the bytes per hour of ``5G/h`` or ``5G``. Raises UsageError."""
     amount, slash, unit = text.partition("/")
     if slash and unit.strip().lower() not in ("h", "hour"):
-        raise UsageError(f"{text!r} is no rate: write it like 5G/h")
+        raise UsageError(f"{text!r} is not a rate: write it like 5G/h")
     return parse_size(amount)
 
 
 def parse_boolean(text: str) -> bool:
-    """Return what ``yes``, ``1``, ``no`` and the like mean. Raises UsageError for other texts."""
+    """Return the value of ``yes``, ``1``, ``no`` and so on. Raises UsageError for other texts."""
     if text.lower() not in _BOOLEANS:
         raise UsageError(f"{text!r} is neither yes nor no")
     return _BOOLEANS[text.lower()]
@@ -121,8 +121,8 @@ def first_given(
     environ: Mapping[str, str],
     profile: Mapping[str, str],
 ) -> dict[str, tuple[str, str]]:
-    """Return value and source of each setting that a flag, a variable or the profile has."""
-    found: dict[str, tuple[str, str]] = {}
+    """Return value and source of each setting that a flag, a variable or the profile gives."""
+    given: dict[str, tuple[str, str]] = {}
     for name in names:
         variable = f"ONEFS_{name.upper()}"
         for value, source in (
@@ -131,66 +131,64 @@ def first_given(
             (profile.get(name), f"the profile's {name}"),
         ):
             if value:
-                found[name] = value, source
+                given[name] = value, source
                 break
-    return found
+    return given
+
+
+def parse_given(
+    given: Mapping[str, tuple[str, str]], name: str, parse: Callable[[str], T], default: T
+) -> T:
+    """Return the parsed value of a setting in the result of :func:`first_given`, or the default.
+
+    Raises UsageError naming the source if ``parse`` raises it.
+    """
+    if name not in given:
+        return default
+    text, source = given[name]
+    try:
+        return parse(text)
+    except UsageError as error:
+        raise UsageError(f"{source}: {error}") from error
 
 
 def resolve_cache_options(
     flags: Mapping[str, str | None], environ: Mapping[str, str], profile: Mapping[str, str]
 ) -> CacheOptions:
-    """What flags, variables and a profile say together; each may lack any of :data:`NAMES`.
+    """Return the options that flags, variables and a profile give; each may lack any of them.
 
-    ``none`` as a size means no limit, as ``indexers`` nobody, as ``copies`` no wish,
-    as ``writable`` no name but :data:`WRITABLE_FOLDERS`.
-    Raises UsageError naming the source.
+    ``none`` is no limit as a size, no program as ``indexers``, no preference as ``copies``, and no
+    name but :data:`WRITABLE_FOLDERS` as ``writable``. Raises UsageError naming the source.
     """
-    found: dict[str, str] = {}
-    for name, (value, source) in first_given(OPTION_NAMES, flags, environ, profile).items():
-        _check_option(name, value, source)
-        found[name] = value
-    indexers = found.get("indexers")
+    given = first_given(OPTION_NAMES, flags, environ, profile)
+    no_names: tuple[str, ...] = ()
+    own_folders = parse_given(given, "writable", _parse_folder_names, no_names)
     return CacheOptions(
-        cache_size=_parse_limit(found.get("cache_size")),
-        min_free=_parse_limit(found.get("min_free")) or 0,
-        small_file=parse_size(found.get("small_file", str(SMALL_FILE_BYTES))),
-        strict=parse_boolean(found.get("strict", "no")),
-        trust_cache_dir=parse_boolean(found.get("trust_cache_dir", "no")),
-        max_fetch=_parse_limit(found.get("max_fetch")),
-        indexers=INDEXER_PROGRAMS if indexers is None else _parse_names(indexers),
-        copies=_parse_names(found.get("copies", "none")),
-        writable=(*WRITABLE_FOLDERS, *_parse_names(found.get("writable", "none"))),
+        cache_size=parse_given(given, "cache_size", _parse_limit, None),
+        min_free=parse_given(given, "min_free", _parse_limit, None) or 0,
+        small_file=parse_given(given, "small_file", parse_size, SMALL_FILE_BYTES),
+        strict=parse_given(given, "strict", parse_boolean, False),
+        max_fetch=parse_given(given, "max_fetch", _parse_limit, None),
+        indexers=parse_given(given, "indexers", _parse_names, INDEXER_PROGRAMS),
+        copies=parse_given(given, "copies", _parse_names, no_names),
+        trust_cache_dir=parse_given(given, "trust_cache_dir", parse_boolean, False),
+        writable=(*WRITABLE_FOLDERS, *own_folders),
     )
 
 
-def _check_option(name: str, value: str, source: str) -> None:
-    try:
-        if name in _BOOLEAN_OPTIONS:
-            parse_boolean(value)
-        elif name == "small_file":
-            parse_size(value)
-        elif name == "writable":
-            _check_writable(value)
-        elif name not in ("indexers", "copies"):
-            _parse_limit(value)
-    except UsageError as error:
-        raise UsageError(f"{source}: {error}") from error
-
-
-def _check_writable(text: str) -> None:
-    """Refuse names that are none of a folder, or that a glob for files might ask for."""
+def _parse_folder_names(text: str) -> tuple[str, ...]:
+    """Parse names of folders; refuse those that a glob for files might match."""
     for name in [] if text.lower() == "none" else text.split(","):
         if not _FOLDER_NAME_PATTERN.fullmatch(name.strip()):
             raise UsageError(
                 f"{name.strip()!r} cannot be the name of a folder to write to: use letters, "
                 "digits, spaces, - and _, at most 100 of them, with commas between names"
             )
+    return _parse_names(text)
 
 
-def _parse_limit(text: str | None) -> int | None:
-    if text is None or text.lower() == "none":
-        return None
-    return parse_rate(text)
+def _parse_limit(text: str) -> int | None:
+    return None if text.lower() == "none" else parse_rate(text)
 
 
 def _parse_names(text: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Whose a cache folder is: it belongs to one laboratory, and says to which."""
+"""The owner of a cache folder: the one database whose files it holds, named in a file in it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from onefs.errors import CacheError, UsageError, reason_of
 from onefs.lowlevel.files import replace_file
 
-#: what is ours inside a cache folder
+#: the folder for onefs's own files inside a cache folder
 PRIVATE_FOLDER = ".onefs"
 
 
 def read_owner(root: Path) -> str | None:
-    """The laboratory that a cache folder belongs to; None when it belongs to nobody yet.
+    """Return the name of the database that a cache folder belongs to; None for a new folder.
 
-    Raises CacheError when that cannot be told.
+    Raises CacheError if the file that names it cannot be read.
     """
     label = _owner_file(root)
     try:
@@ -25,12 +25,16 @@ def read_owner(root: Path) -> str | None:
     except OSError as error:
         raise CacheError(f"{label} cannot be read: {reason_of(error, label)}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise CacheError(f"{label} is not readable: remove it if the folder is ours") from error
+        raise CacheError(
+            f"{label} is damaged: remove it if the folder belongs to this database"
+        ) from error
 
 
 def check_owner(root: Path, database: str) -> bool:
-    """Whether a cache folder says that it belongs to a laboratory. Raises UsageError when it
-    belongs to another, CacheError when that cannot be told."""
+    """Whether a cache folder has an owner yet, which is then ``database``.
+
+    Raises UsageError if it belongs to another database, and as :func:`read_owner`.
+    """
     owner = read_owner(root)
     if owner not in (None, database):
         raise UsageError(
@@ -41,9 +45,9 @@ def check_owner(root: Path, database: str) -> bool:
 
 
 def claim_cache_folder(root: Path, database: str) -> None:
-    """Write a laboratory's name into a new cache folder, or compare it with the one there.
+    """Make ``database`` the owner of a cache folder that has none yet.
 
-    Raises as :func:`check_owner` does, and OSError.
+    Raises as :func:`check_owner`, and OSError.
     """
     if check_owner(root, database):
         return

@@ -1,8 +1,8 @@
-"""Tokens and passwords: where they are kept, and which of them is used.
+"""Tokens and passwords: where they are stored, and which of them are used.
 
-The Alyx token is kept, the Alyx password never. Secrets lie in the system keyring where there is
-one, else in ``<user config>/onefs/credentials.json`` (0600 in a 0700 folder). That file also names
-what the keyring was given: where the keyring cannot be asked, as over SSH, it tells what stays.
+The Alyx token is stored, the Alyx password never. Secrets are stored in the system keyring if there
+is one, else in ``<user config>/onefs/credentials.json`` (mode 0600 in a folder of mode 0700). That
+file also names the secrets in the keyring, for when the keyring is unavailable, as over SSH.
 """
 
 from __future__ import annotations
@@ -25,27 +25,28 @@ from onefs.errors import UsageError, reason_of
 
 @dataclass(frozen=True, slots=True)
 class DataCredentials:
-    """The file server's user and password, and where they come from."""
+    """User and password of the file server."""
 
     username: str
     password: Secret
+    #: where they come from, for messages
     source: str
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What became of a secret that was to be forgotten."""
+    """The outcome of removing a secret."""
 
-    #: it was kept, and is gone
+    #: whether there was one to remove
     removed: bool
-    #: the keyring was given it and cannot be asked now
+    #: whether the secret is also in the keyring, which is unavailable now
     is_left_in_keyring: bool = False
 
 
 class CredentialStore:
-    """The secrets of this user, in the keyring or the file. Thread- and process-safe.
+    """The stored secrets of this user, in the keyring or the file. Thread- and process-safe.
 
-    Every method but :meth:`stamp` may raise UsageError, for a file that is broken or not ours.
+    Every method but :meth:`stamp` raises UsageError if the file is broken or another user's.
     """
 
     def __init__(self, path: Path | None = None, keyring: Keyring | None = None) -> None:
@@ -53,52 +54,52 @@ class CredentialStore:
         self._keyring = keyring or Keyring()
 
     def token(self, url: str, username: str) -> Secret | None:
-        """The kept Alyx token of a user."""
-        found = self._get(_token_key(url, username))
-        return Secret(found) if found else None
+        """Return the stored Alyx token of a user, None if there is none."""
+        token = self._get(_token_key(url, username))
+        return Secret(token) if token else None
 
     def set_token(self, url: str, username: str, token: str) -> None:
-        """Keep a user's Alyx token."""
+        """Store a user's Alyx token."""
         self._set(_token_key(url, username), token)
 
     def delete_token(self, url: str, username: str) -> Removal:
-        """Forget a user's Alyx token."""
+        """Remove a user's Alyx token."""
         return self._delete(_token_key(url, username))
 
     def data_login(self, url: str) -> tuple[str, Secret] | None:
-        """User and password of the file server that belongs to the database ``url``."""
-        found = self._get(_data_key(url))
+        """Return user and password for the file server of the database ``url``, None if unknown."""
+        stored = self._get(_data_key(url))
         with suppress(ValueError):
-            pair = json.loads(found or "null")
+            pair = json.loads(stored or "null")
             if isinstance(pair, list) and len(pair) == 2 and all(isinstance(p, str) for p in pair):
                 return pair[0], Secret(pair[1])
         return None
 
     def set_data_login(self, url: str, username: str, password: str) -> None:
-        """Keep user and password of a database's file server."""
+        """Store user and password of a database's file server."""
         self._set(_data_key(url), json.dumps([username, password]))
 
     def delete_data_login(self, url: str) -> Removal:
-        """Forget user and password of a database's file server."""
+        """Remove user and password of a database's file server."""
         return self._delete(_data_key(url))
 
     def stamp(self) -> tuple[int, ...]:
-        """Changes whenever any process writes a secret; costs one stat."""
+        """Return a value that changes when any process writes a secret; costs one ``stat``."""
         try:
-            found = self._path.stat()
+            status = self._path.stat()
         except OSError:
             return ()
-        return (found.st_mtime_ns, found.st_ino, found.st_size)
+        return (status.st_mtime_ns, status.st_ino, status.st_size)
 
     def describe_location(self) -> str:
-        """Where secrets are written, in words."""
+        """Return where secrets are stored, for messages."""
         with suppress(KeyringUnavailable):
             self._keyring.get("probe")
             return "the system keyring"
         return str(self._path)
 
     def is_keyring_unavailable(self) -> bool:
-        """Whether a keyring is installed that cannot be asked now: what it has is not known."""
+        """Whether a keyring is installed but unavailable now, so that its secrets are unknown."""
         try:
             self._keyring.get("probe")
         except NoKeyringInstalled:
@@ -108,11 +109,11 @@ class CredentialStore:
         return False
 
     def _get(self, key: str) -> str | None:
-        # What the keyring takes goes from the file, so what is in the file is the latest; and to
-        # load and ask a keyring takes as long as all else that a search does.
-        found = self._file_entries().get(key)
-        if isinstance(found, str):
-            return found
+        # A secret that the keyring accepts is removed from the file, so one in the file is newer.
+        # To load and ask a keyring also takes as long as all the rest of a search.
+        secret = self._read()[0].get(key)
+        if isinstance(secret, str):
+            return secret
         with suppress(KeyringUnavailable):
             return self._keyring.get(key)
         return None
@@ -126,7 +127,7 @@ class CredentialStore:
             self._write(key, None, in_keyring=True)
 
     def _delete(self, key: str) -> Removal:
-        in_file = key in self._file_entries()
+        in_file = key in self._read()[0]
         try:
             in_keyring = self._keyring.delete(key)
         except KeyringUnavailable:
@@ -134,41 +135,38 @@ class CredentialStore:
         self._write(key, None, in_keyring=False)
         return Removal(in_file or in_keyring)
 
-    def _file_entries(self) -> dict[str, object]:
-        return self._read()[0]
-
     def _read(self) -> tuple[dict[str, object], set[str]]:
-        """The secrets in the file, and the names of those that the keyring was given."""
-        found = read_json(self._path)
-        entries, given = found.get("secrets", {}), found.get("in keyring", [])
-        if not isinstance(entries, dict) or not isinstance(given, list):
+        """Return the secrets in the file, and the names of those in the keyring."""
+        data = read_json(self._path)
+        entries, in_keyring = data.get("secrets", {}), data.get("in keyring", [])
+        if not isinstance(entries, dict) or not isinstance(in_keyring, list):
             raise UsageError(f"{self._path} is broken: move it away and run `onefs login`")
-        return entries, {str(name) for name in given}
+        return entries, {str(name) for name in in_keyring}
 
     def _write(self, key: str, secret: str | None, in_keyring: bool | None = None) -> bool:
-        """Rewrite the file, also when the keyring has the secret: it is what ``stamp`` watches.
+        """Rewrite the file, also if only the keyring has the secret, so that ``stamp`` changes.
 
-        ``in_keyring`` says whether the keyring has it now, None where it could not be asked.
-        Returns whether it has it, as far as is known.
+        ``in_keyring`` is whether the keyring has the secret now, None if it is unavailable. Returns
+        whether the keyring has it as far as is known.
         """
         with file_lock(self._path):
-            entries, given = self._read()
+            entries, names = self._read()
             entries.pop(key, None)
             if secret is not None:
                 entries[key] = secret
             if in_keyring is not None:
-                given = given | {key} if in_keyring else given - {key}
-            kept: dict[str, object] = {"secrets": entries}
-            if given:
-                kept["in keyring"] = sorted(given)
-            write_json(self._path, kept)
-        return key in given
+                names = names | {key} if in_keyring else names - {key}
+            data: dict[str, object] = {"secrets": entries}
+            if names:
+                data["in keyring"] = sorted(names)
+            write_json(self._path, data)
+        return key in names
 
 
 def find_token(
     settings: Settings, store: CredentialStore, environ: Mapping[str, str] | None = None
 ) -> Secret | None:
-    """The Alyx token to use without asking anybody: ONEFS_TOKEN, else the kept one."""
+    """Return ONEFS_TOKEN, else the stored Alyx token; None if there is neither."""
     environ = os.environ if environ is None else environ
     if environ.get("ONEFS_TOKEN") and is_environment_for(environ, settings.url):
         return Secret(environ["ONEFS_TOKEN"].strip())
@@ -180,10 +178,10 @@ def find_alyx_password(
     environ: Mapping[str, str] | None = None,
     ask: Callable[[str], str] | None = None,
 ) -> Secret | None:
-    """ONEFS_PASSWORD, else the file that ONEFS_PASSWORD_FILE names, else what ``ask`` gets.
+    """Return ONEFS_PASSWORD, else the content of ONEFS_PASSWORD_FILE, else what ``ask`` returns.
 
-    ``ask`` prompts on the terminal and is None where there is none. Raises UsageError when the
-    password file cannot be read.
+    ``ask`` prompts with its argument on the terminal; it is None if there is no terminal. Raises
+    UsageError if the password file cannot be read.
     """
     environ = os.environ if environ is None else environ
     if is_environment_for(environ, settings.url):
@@ -205,10 +203,10 @@ def find_data_credentials(
     password: str | None = None,
     home: Path | None = None,
 ) -> DataCredentials | None:
-    """The file server's user and password; the first found wins.
+    """Return user and password of the file server; None to send nothing.
 
-    Asked in order: the arguments, the environment, what is kept for the database's URL, ONE's
-    saved settings for that URL. The Alyx password is none of them. None: send nothing.
+    The first of these is used: the arguments, the environment, what is stored for the database's
+    URL, what ONE has saved for that URL. The Alyx password is never used.
     """
     environ = os.environ if environ is None else environ
     if password is not None:
@@ -216,10 +214,10 @@ def find_data_credentials(
     variable = environ.get("ONEFS_DATA_PASSWORD")
     if variable and settings.data_username and is_environment_for(environ, settings.url):
         return DataCredentials(settings.data_username, Secret(variable), "environment")
-    kept = store.data_login(settings.url)
-    if kept is not None:
-        source = f"profile {settings.profile}" if settings.profile else f"kept for {settings.url}"
-        return DataCredentials(kept[0], kept[1], source)
+    stored = store.data_login(settings.url)
+    if stored is not None:
+        source = f"profile {settings.profile}" if settings.profile else f"stored for {settings.url}"
+        return DataCredentials(*stored, source)
     saved = one_params.find_by_url(settings.url, home)
     if saved is not None and saved.data_username and saved.data_password:
         return DataCredentials(saved.data_username, saved.data_password, str(saved.source))
@@ -227,10 +225,7 @@ def find_data_credentials(
 
 
 def data_server_urls(settings: Settings, home: Path | None = None) -> list[str]:
-    """The file server that the pair belongs to: the profile's, else the one that ONE has saved.
-
-    [] when neither names one.
-    """
+    """Return the file server of the profile, else the one that ONE has saved; [] for neither."""
     if settings.data_url:
         return [settings.data_url]
     saved = one_params.find_by_url(settings.url, home)
@@ -241,7 +236,7 @@ def data_server_urls(settings: Settings, home: Path | None = None) -> list[str]:
 
 
 def _read_password_file(path: Path) -> Secret:
-    """The file's text without one newline at its end."""
+    """Return the file's text without a newline at its end."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:

@@ -1,28 +1,25 @@
-"""The appearance of files in a mount: owner, modes and inode numbers.
+"""Attributes of the files in a mount: owner, modes and inode numbers.
 
-Given by flags, variables (``ONEFS_UMASK`` ...) and profiles, in this order, as everything in
-``onefs.config.settings``.
+As for all of ``onefs.config.settings``, flags come before variables (``ONEFS_UMASK`` ...), and
+those before profiles.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
-from onefs.config.cache_options import first_given, parse_boolean
+from onefs.config.cache_options import first_given, parse_boolean, parse_given
 from onefs.errors import UsageError
 
-T = TypeVar("T")
-
-#: settings of a profile, and variables with ``ONEFS_`` before them
-SETTING_NAMES = ("umask", "uid", "gid", "inode32")
+#: names of the settings in a profile; variables have ``ONEFS_`` before them
+ATTRIBUTE_NAMES = ("umask", "uid", "gid", "inode32")
 
 _OCTAL = re.compile(r"(?:0o)?([0-7]{1,4})", re.ASCII)
 _NUMBER = re.compile(r"\d{1,10}", re.ASCII)
 _MAX_UMASK = 0o777
-#: the largest user or group number: the one after it means "none" to the kernel
+#: the largest user or group id; the next number means "none" to the kernel
 _MAX_ID = 2**32 - 2
 
 
@@ -30,13 +27,13 @@ _MAX_ID = 2**32 - 2
 class FileAttributes:
     """Owner, modes and width of inode numbers, as ``stat`` shows them."""
 
-    #: mode bits that are taken from files (0644) and folders (0755)
+    #: mode bits that are removed from those of files (0644) and folders (0755)
     umask: int = 0
-    #: the owner; None for the user that mounts
+    #: the owner; None for the user who mounts
     uid: int | None = None
-    #: the group; None for the group of the user that mounts
+    #: the group; None for the group of the user who mounts
     gid: int | None = None
-    #: give each file an inode number that 32-bit programs can hold
+    #: whether inode numbers fit in 32 bits, for programs built for 32 bits
     inode32: bool = False
 
 
@@ -50,7 +47,7 @@ def parse_umask(text: str) -> int:
 
 
 def parse_id(text: str) -> int:
-    """Return a user's or group's number. Raises UsageError."""
+    """Return a user or group id. Raises UsageError."""
     text = text.strip()
     if _NUMBER.fullmatch(text) is None or int(text) > _MAX_ID:
         raise UsageError(f"{text!r} is not the number of a user or group: write it like 1000")
@@ -60,24 +57,14 @@ def parse_id(text: str) -> int:
 def resolve_file_attributes(
     flags: Mapping[str, str | None], environ: Mapping[str, str], profile: Mapping[str, str]
 ) -> FileAttributes:
-    """Return what flags, variables and a profile say together; each may lack any of the NAMES.
+    """Return the attributes that flags, variables and a profile give; each may lack any of them.
 
     Raises UsageError naming the source.
     """
-    given = first_given(SETTING_NAMES, flags, environ, profile)
-
-    def value(name: str, parse: Callable[[str], T], default: T) -> T:
-        if name not in given:
-            return default
-        text, source = given[name]
-        try:
-            return parse(text)
-        except UsageError as error:
-            raise UsageError(f"{source}: {error}") from error
-
+    given = first_given(ATTRIBUTE_NAMES, flags, environ, profile)
     return FileAttributes(
-        umask=value("umask", parse_umask, 0),
-        uid=value("uid", parse_id, None),
-        gid=value("gid", parse_id, None),
-        inode32=value("inode32", parse_boolean, False),
+        umask=parse_given(given, "umask", parse_umask, 0),
+        uid=parse_given(given, "uid", parse_id, None),
+        gid=parse_given(given, "gid", parse_id, None),
+        inode32=parse_given(given, "inode32", parse_boolean, False),
     )

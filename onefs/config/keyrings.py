@@ -1,7 +1,7 @@
-"""The system keyring (extra ``[keyring]``), where there is one that works.
+"""The system keyring (extra ``[keyring]``), if there is one that works.
 
-Each call runs on a thread of its own with a time limit: a locked keyring may wait for a window
-that nobody sees.
+Each call runs in a thread of its own with a time limit: a locked keyring may wait for an answer to
+a window that is on no screen.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from collections.abc import Callable
 from typing import Any
 
 SERVICE_NAME = "onefs"
-#: seconds for one answer, in which the desktop may ask the user to unlock the keyring
+#: longest wait for an answer, in which the user may be asked to unlock the keyring
 ANSWER_TIMEOUT_SECONDS = 20.0
 
 _log = logging.getLogger(__name__)
 
 
 class KeyringUnavailable(Exception):
-    """No keyring, or one that fails or does not answer: use the file."""
+    """There is no keyring, or it fails or does not answer; the file is used instead."""
 
 
 class NoKeyringInstalled(KeyringUnavailable):
-    """None to ask: it is not installed, or its user has turned it off."""
+    """No keyring is installed, or the user has turned it off."""
 
 
 class Keyring:
-    """The keyring of this user. Given up for the rest of the process once it fails."""
+    """The keyring of this user. After a failure this process does not use it again."""
 
     def __init__(self, timeout: float = ANSWER_TIMEOUT_SECONDS) -> None:
         self._timeout = timeout
@@ -35,16 +35,16 @@ class Keyring:
         self._unavailable_error: type[KeyringUnavailable] | None = None
 
     def get(self, key: str) -> str | None:
-        """The secret of ``key``, None when there is none. Raises KeyringUnavailable."""
+        """Return the secret of ``key``, None if there is none. Raises KeyringUnavailable."""
         answer = self._call(lambda backend: backend.get_password(SERVICE_NAME, key))
         return answer if isinstance(answer, str) else None
 
     def set(self, key: str, secret: str) -> None:
-        """Keep a secret. Raises KeyringUnavailable."""
+        """Store a secret. Raises KeyringUnavailable."""
         self._call(lambda backend: backend.set_password(SERVICE_NAME, key, secret))
 
     def delete(self, key: str) -> bool:
-        """Forget a secret. Returns whether there was one. Raises KeyringUnavailable."""
+        """Remove a secret, and return whether there was one. Raises KeyringUnavailable."""
         if self.get(key) is None:
             return False
         self._call(lambda backend: backend.delete_password(SERVICE_NAME, key))
@@ -60,7 +60,7 @@ class Keyring:
             try:
                 self._backend = self._backend or _find_backend()
                 answers.append(action(self._backend))
-            except Exception as error:  # backends raise what they like, also from D-Bus
+            except Exception as error:  # backends raise errors of all kinds, also those of D-Bus
                 failures.append(error)
 
         thread = threading.Thread(target=run, name="onefs-keyring", daemon=True)
@@ -68,8 +68,8 @@ class Keyring:
         thread.join(self._timeout)
         if answers:
             return answers[0]
-        none = bool(failures) and isinstance(failures[0], NoKeyringInstalled | ImportError)
-        self._unavailable_error = NoKeyringInstalled if none else KeyringUnavailable
+        is_absent = bool(failures) and isinstance(failures[0], NoKeyringInstalled | ImportError)
+        self._unavailable_error = NoKeyringInstalled if is_absent else KeyringUnavailable
         if not failures:
             _log.warning("the keyring did not answer within %g s", self._timeout)
         elif not isinstance(failures[0], KeyringUnavailable | ImportError):
@@ -78,9 +78,10 @@ class Keyring:
 
 
 def _find_backend() -> Any:
-    """The backend that keyring chooses, null and fail excepted.
+    """Return the backend that the keyring library chooses.
 
-    Raises ImportError (the extra is not installed), NoKeyringInstalled or KeyringUnavailable.
+    Raises ImportError if the extra is not installed, and NoKeyringInstalled or KeyringUnavailable
+    if the backend is one that stores nothing.
     """
     import keyring
     from keyring.backends import chainer, fail, null

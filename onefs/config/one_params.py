@@ -1,8 +1,8 @@
-"""ONE's own saved settings, read only: defaults for ``onefs setup`` and a source of credentials.
+"""The settings that ONE has saved: defaults for ``onefs setup``, and a source of credentials.
 
-ONE-api 2 and 3 keep ``~/.one/.caches`` (cache folders by database, and the default database) and
-``~/.one/.<host>`` for each database; ibllib's ONE and the MATLAB one keep ``~/.one_params``. All
-are JSON with passwords in plain text. Files that are absent, broken or cut short are skipped.
+ONE-api 2 and 3 write ``~/.one/.caches`` (cache folders by database, and the default database) and
+``~/.one/.<host>`` for each database; ibllib's ONE and the MATLAB one write ``~/.one_params``. All
+are JSON with passwords in plain text. They are only read; missing and broken files are skipped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MAX_URL_LENGTH = 2000
 
 @dataclass(frozen=True, slots=True)
 class OneSettings:
-    """What ONE has saved for one database; '' where it has nothing."""
+    """The settings that ONE has saved for one database; '' for those it has not."""
 
     url: str
     username: str = ""
@@ -40,28 +40,29 @@ class OneSettings:
     data_url: str = ""
     data_username: str = ""
     data_password: Secret = _NO_SECRET
-    #: the file that it was read from
+    #: the file that these settings are read from
     source: Path = Path()
 
 
 def find_by_url(url: str, home: Path | None = None) -> OneSettings | None:
-    """What ONE has saved for ``url``, whatever the scheme; the newer files are asked first."""
-    key = one_key(url)
-    found = _read_by_key(key, home or Path.home()) or _read_one_params(home or Path.home())
-    return found if found is not None and one_key(found.url) == key else None
+    """Return the settings for ``url``, whatever the scheme; from the newer files if they exist."""
+    key, home = one_key(url), home or Path.home()
+    saved = _read_by_key(key, home) or _read_one_params(home)
+    return saved if saved is not None and one_key(saved.url) == key else None
 
 
 def find_default(home: Path | None = None) -> OneSettings | None:
-    """What ONE would use when no database is named."""
+    """Return the settings that ONE uses if no database is named."""
     home = home or Path.home()
     key = _read_caches(home).get("DEFAULT")
-    found = _read_by_key(key, home) if isinstance(key, str) else None
-    return found or _read_one_params(home)
+    saved = _read_by_key(key, home) if isinstance(key, str) else None
+    return saved or _read_one_params(home)
 
 
 def one_key(url: str) -> str:
-    """The name that ONE gives to a database: its URL without scheme, made safe (one/params.py)."""
-    text = unicodedata.normalize("NFKC", url[:_MAX_URL_LENGTH])  # takes time as the square of these
+    """Return ONE's file name for a database: its URL without scheme, made safe (one/params.py)."""
+    # the time of this grows as the square of the length
+    text = unicodedata.normalize("NFKC", url[:_MAX_URL_LENGTH])
     text = _HTTP_SCHEME.sub("", text.strip()).strip("/")
     text = _UNSAFE_CHARACTERS.sub("_", text.lower())
     return _DASHES.sub("-", text)
@@ -110,7 +111,7 @@ def _parse_settings(data: dict[str, Any], path: Path, cache_dir: object) -> OneS
 
 
 def _parse_tokens(saved: dict[str, Any]) -> dict[str, Secret]:
-    """``{user: {"token": key}}`` as ``{user: key}``."""
+    """Convert ``{user: {"token": key}}`` to ``{user: key}``."""
     return {
         user: Secret(row["token"])
         for user, row in saved.items()

@@ -1,4 +1,4 @@
-"""Secrets that do not show themselves, and texts without them."""
+"""Secrets that debug output does not show, and redaction of texts."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import re
 
 from onefs.printable import printable
 
-#: characters of the longest text that is cleaned: a traceback is far shorter
+#: characters of the longest text that is redacted; a traceback is far shorter
 _MAX_REDACTED_CHARACTERS = 100_000
-#: characters of a server's text that a message may hold
+#: characters of a server's text that a message may contain
 _MAX_EXCERPT_CHARACTERS = 500
-#: characters that are left off the end of a text that was cut: they may be half of a secret
+#: characters that are removed at the end of a text that was cut: they may be half of a secret
 _CUT_MARGIN_CHARACTERS = 256
 
-#: every secret of this process, so that a log line can be cleaned of it
+#: every secret of this process, for the redaction of log lines
 _known_secrets: set[str] = set()
 _MIN_SECRET_LENGTH = 6
 
@@ -22,14 +22,14 @@ _AUTHORIZATION_HEADER = re.compile(
     r"\b((?:Proxy-)?Authorization['\"]?\s*[:=]\s*['\"]?)[^\r\n'\"]+", re.IGNORECASE
 )
 _AUTHORIZATION_VALUE = re.compile(r"\b(Token|Basic|Bearer) +[A-Za-z0-9+/=_.-]{8,}")
-# begins at the slashes: a search for the scheme would begin anew at each letter of a long word
+# starts at the slashes: a search for the scheme would start again at each letter of a long word
 _URL_USERINFO = re.compile(r"(://)[^/\s]+@")
 
 
 class Secret(str):
-    """A token or a password. Its ``repr`` is ``Secret('***')``; as a ``str`` it is itself.
+    """A token or a password, as a ``str`` whose ``repr`` is ``Secret('***')``.
 
-    So it can go into a header, while dataclasses, tracebacks and debug output do not show it.
+    It can be sent in a header, while dataclasses, tracebacks and debug output do not show it.
     """
 
     __slots__ = ()
@@ -44,26 +44,24 @@ class Secret(str):
 
 
 def redact(text: str) -> str:
-    """``text`` without any secret of this process, authorization header or URL user.
+    """Return ``text`` without the secrets of this process, authorization headers and URL users.
 
-    Of a text longer than 100,000 characters only the beginning.
+    A text of more than 100,000 characters is cut.
     """
     return _redact_and_cut(text, _MAX_REDACTED_CHARACTERS)
 
 
 def excerpt(text: str) -> str:
-    """The beginning of a text that a server sent, on one line, as messages and logs hold it."""
+    """Return the beginning of a server's text on one line, redacted, for messages and logs."""
     return " ".join(_redact_and_cut(text, _MAX_EXCERPT_CHARACTERS).split())
 
 
-def _redact_and_cut(text: str, most: int) -> str:
-    """``text`` without secrets, cut to ``most`` characters before any pattern is matched."""
-    if len(text) > most:
-        return (
-            _replace_secrets(text[: most + _CUT_MARGIN_CHARACTERS])[:-_CUT_MARGIN_CHARACTERS]
-            + "..."
-        )
-    return _replace_secrets(text)
+def _redact_and_cut(text: str, max_characters: int) -> str:
+    """Return ``text`` redacted, and cut to ``max_characters`` before any pattern is matched."""
+    if len(text) <= max_characters:
+        return _replace_secrets(text)
+    redacted = _replace_secrets(text[: max_characters + _CUT_MARGIN_CHARACTERS])
+    return redacted[:-_CUT_MARGIN_CHARACTERS] + "..."
 
 
 def _replace_secrets(text: str) -> str:
@@ -76,9 +74,9 @@ def _replace_secrets(text: str) -> str:
 
 
 class RedactedFormatter(logging.Formatter):
-    """Formats log records without secrets and control characters, each on one line.
+    """Formats log records on one line each, without secrets and control characters.
 
-    The lines of a traceback come indented below it, so that none looks like another record.
+    The lines of a traceback follow with indentation, so that none looks like another record.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:

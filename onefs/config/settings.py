@@ -1,6 +1,6 @@
-"""Profiles and directories: defaults < settings file < environment < flags.
+"""Settings of a command: profiles and folders. Flags override variables, and these the profiles.
 
-The settings file (``<user config>/onefs/settings.json``) holds no secrets::
+The settings file (``<user config>/onefs/settings.json``) holds profiles, and no secrets::
 
     {"default": "ibl",
      "profiles": {"ibl": {"url": "https://openalyx.internationalbrainlab.org",
@@ -13,8 +13,9 @@ The settings file (``<user config>/onefs/settings.json``) holds no secrets::
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,20 +23,17 @@ from typing import Any
 import platformdirs
 
 from onefs.config.cache_options import OPTION_NAMES, CacheOptions, resolve_cache_options
-from onefs.config.file_attributes import SETTING_NAMES as APPEARANCE
-from onefs.config.file_attributes import FileAttributes, resolve_file_attributes
-from onefs.config.private_files import file_lock, read_json, write_json
-from onefs.config.urls import (
-    host_key,
-    is_loopback,
-    normalise,
-    origin,
+from onefs.config.file_attributes import (
+    ATTRIBUTE_NAMES,
+    FileAttributes,
+    resolve_file_attributes,
 )
+from onefs.config.private_files import file_lock, read_json, write_json
+from onefs.config.urls import host_key, is_loopback, normalise, origin
 from onefs.errors import NotConfigured, UsageError
 from onefs.lowlevel.paths import absolute
 
-#: every variable that every command reads; ``onefs.config.credentials`` reads those that hold
-#: secrets
+#: the variables that all commands read; ``onefs.config.credentials`` reads those with secrets
 ENVIRONMENT_VARIABLES = (
     "ONEFS_URL",
     "ONEFS_USERNAME",
@@ -48,7 +46,7 @@ ENVIRONMENT_VARIABLES = (
     "ONEFS_PROFILE",
     "ONEFS_CACHE_DIR",
     "ONEFS_STATE_DIR",
-    *(f"ONEFS_{name.upper()}" for name in (*OPTION_NAMES, *APPEARANCE)),
+    *(f"ONEFS_{name.upper()}" for name in (*OPTION_NAMES, *ATTRIBUTE_NAMES)),
 )
 
 _NOT_CONFIGURED_MESSAGE = (
@@ -60,17 +58,18 @@ _NOT_CONFIGURED_MESSAGE = (
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One database as the settings file has it; '' where it says nothing."""
+    """One database in the settings file; '' for what the file does not set."""
 
     name: str
     url: str
     username: str = ""
     cache_dir: str = ""
     state_dir: str = ""
-    #: the file server that gets the data user and password without having to ask first
+    #: the file server that is sent the data user and password without asking for them first
     data_url: str = ""
     data_username: str = ""
-    #: other file servers that get them when they ask, separated by commas (see :func:`data_hosts`)
+    #: other file servers that are sent them when they ask, separated by commas (see
+    #: :func:`parse_data_hosts`)
     data_hosts: str = ""
     #: see :mod:`onefs.config.cache_options`, each written as for its flag
     cache_size: str = ""
@@ -91,26 +90,26 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class SettingsFile:
-    """The settings file: profiles by name, and the one to use when none is named."""
+    """The content of the settings file: profiles by name, and the name of the default one."""
 
     profiles: Mapping[str, Profile]
     default: str = ""
 
     def profile_named(self, name: str) -> Profile:
-        """The profile of that name. Raises UsageError naming those that there are."""
+        """Return the profile of that name. Raises UsageError naming the existing ones."""
         if name not in self.profiles:
             known = ", ".join(sorted(self.profiles)) or "none yet; run `onefs setup`"
             raise UsageError(f"there is no profile {name!r} (known: {known})")
         return self.profiles[name]
 
     def profile_of_url(self, url: str) -> Profile | None:
-        """The profile of that URL: the default one if it is, else the first by name."""
-        found = [self.profiles[name] for name in sorted(self.profiles)]
-        found.sort(key=lambda profile: profile.name != self.default)
-        return next((profile for profile in found if profile.url == url), None)
+        """Return a profile of that URL: the default one if it has it, else the first by name."""
+        profiles = [self.profiles[name] for name in sorted(self.profiles)]
+        profiles.sort(key=lambda profile: profile.name != self.default)
+        return next((profile for profile in profiles if profile.url == url), None)
 
     def default_profile(self) -> Profile | None:
-        """What to use when nothing is named: the default, or the only one."""
+        """Return the profile for commands that name none: the default, else the only one."""
         if self.default:
             return self.profile_named(self.default)
         return next(iter(self.profiles.values())) if len(self.profiles) == 1 else None
@@ -118,23 +117,23 @@ class SettingsFile:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a command works with. ``sources`` says of each field where its value comes from."""
+    """The settings of one command."""
 
     url: str
-    #: '' when nobody has said it
+    #: '' if it is not set
     username: str
-    #: the profile that filled the gaps; '' for a one-off
+    #: the profile that the other values come from; '' for none
     profile: str
-    #: a ONE cache folder: the labs are its children
+    #: the ONE cache folder, in which each lab is a folder
     cache_dir: Path
-    #: for databases, on a local disk
+    #: the folder of the catalogue and other databases, on a local disk
     state_dir: Path
     data_url: str = ""
     data_username: str = ""
-    #: origins of other file servers that get the data user and password when they ask
+    #: origins of other file servers that are sent the data user and password when they ask
     data_hosts: tuple[str, ...] = ()
     cache_options: CacheOptions = field(default_factory=CacheOptions)
-    appearance: FileAttributes = field(default_factory=FileAttributes)
+    file_attributes: FileAttributes = field(default_factory=FileAttributes)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -144,86 +143,87 @@ class Settings:
 
 
 def config_dir() -> Path:
-    """The folder of settings.json and credentials.json."""
+    """Return the folder of settings.json and credentials.json."""
     return Path(platformdirs.user_config_dir("onefs"))
 
 
 def settings_path() -> Path:
-    """The settings file's usual place."""
+    """Return the path of the settings file."""
     return config_dir() / "settings.json"
 
 
 def default_cache_dir(url: str) -> Path:
-    """Where the files of ``url`` are kept when nobody says otherwise."""
+    """Return the cache folder for the database ``url`` unless another one is set."""
     return Path(platformdirs.user_cache_dir("onefs")) / host_key(url)
 
 
 def default_state_dir(url: str) -> Path:
-    """Where the databases of ``url`` are kept when nobody says otherwise."""
+    """Return the state folder for the database ``url`` unless another one is set."""
     return Path(platformdirs.user_state_dir("onefs")) / host_key(url)
 
 
 def load_settings_file(path: Path | None = None) -> SettingsFile:
-    """The settings file; an empty book when there is none. Raises UsageError when it is broken."""
+    """Read the settings file, which may be missing. Raises UsageError if it is broken."""
     path = path or settings_path()
     data = read_json(path)
     default, profiles = data.get("default", ""), data.get("profiles", {})
     if not isinstance(default, str) or not isinstance(profiles, dict):
         raise UsageError(f"{path} is broken: mend it, or move it away and run `onefs setup`")
-    book = SettingsFile(
+    if default and default not in profiles:
+        raise UsageError(f"{path}: the default profile {default!r} is not among its profiles")
+    return SettingsFile(
         {name: _parse_profile(name, row, path) for name, row in profiles.items()}, default
     )
-    if default and default not in book.profiles:
-        raise UsageError(f"{path}: the default profile {default!r} is not among its profiles")
-    return book
 
 
 def save_profile(profile: Profile, *, default: bool, path: Path | None = None) -> None:
-    """Add or replace a profile; the first one, and one with ``default``, becomes the default.
+    """Add or replace a profile; it becomes the default if ``default``, or if there is none.
 
-    What the file holds besides is kept. Raises UsageError when it is broken or not writable.
+    The rest of the file is kept. Raises UsageError if the file is broken or cannot be written.
     """
-    path = path or settings_path()
-    with file_lock(path):
-        book = load_settings_file(path)
-        data = read_json(path)
+    with _edited_file(path or settings_path()) as (settings_file, data):
         row = {
             item.name: value
             for item in fields(Profile)
             if item.name != "name" and (value := getattr(profile, item.name))
         }
         data.setdefault("profiles", {})[profile.name] = row
-        if default or not book.default:
+        if default or not settings_file.default:
             data["default"] = profile.name
-        write_json(path, data)
 
 
 def set_default_profile(name: str, path: Path | None = None) -> None:
-    """Make a saved profile the default. Raises UsageError as :func:`save_profile`, and for a name
-    that no profile has."""
-    path = path or settings_path()
-    with file_lock(path):
-        load_settings_file(path).profile_named(name)
-        data = read_json(path)
+    """Make a saved profile the default.
+
+    Raises UsageError as :func:`save_profile`, and for a name that no profile has.
+    """
+    with _edited_file(path or settings_path()) as (settings_file, data):
+        settings_file.profile_named(name)
         data["default"] = name
-        write_json(path, data)
 
 
 def remove_profile(name: str, path: Path | None = None) -> str:
-    """Remove a saved profile; the profile that is used by default afterwards, or ''.
+    """Remove a saved profile, and return the name of the default profile after that, or ''.
 
     Raises UsageError as :func:`set_default_profile`.
     """
     path = path or settings_path()
-    with file_lock(path):
-        load_settings_file(path).profile_named(name)
-        data = read_json(path)
+    with _edited_file(path) as (settings_file, data):
+        settings_file.profile_named(name)
         del data["profiles"][name]
         if data.get("default") == name:
             del data["default"]
+    remaining = load_settings_file(path).default_profile()
+    return remaining.name if remaining is not None else ""
+
+
+@contextmanager
+def _edited_file(path: Path) -> Iterator[tuple[SettingsFile, dict[str, Any]]]:
+    """Yield the settings file, parsed and as JSON data; write the changed data afterwards."""
+    with file_lock(path):
+        data = read_json(path)
+        yield load_settings_file(path), data
         write_json(path, data)
-        left = load_settings_file(path).default_profile()
-    return left.name if left is not None else ""
 
 
 def resolve_settings(
@@ -231,44 +231,41 @@ def resolve_settings(
     environ: Mapping[str, str] | None = None,
     path: Path | None = None,
 ) -> Settings:
-    """The settings of one command.
+    """Return the settings of one command.
 
-    ``flags`` may hold url, username, profile, cache_dir, state_dir and what
-    ``onefs.config.cache_options`` and ``onefs.config.file_attributes`` have names for. A URL wins
-    over a profile of the same rank or a lower one; the profile of that URL, if there is one, fills
-    the gaps. Variables of an ``ONEFS_URL`` that is not the one in use are left alone, but for the
-    folders. Raises NotConfigured when no URL is known, UsageError for an unknown profile, for a
-    profile and a URL flag that contradict each other, and for a broken settings file.
+    ``flags`` may hold url, username, profile, cache_dir, state_dir, and the names of
+    ``onefs.config.cache_options`` and ``onefs.config.file_attributes``. A URL takes precedence over
+    a profile of the same rank or a lower one; the profile of that URL, if there is one, gives what
+    is not set otherwise. If the URL in use is not that of ``ONEFS_URL``, no variables are used but
+    those of the folders and limits. Raises NotConfigured if no URL is known, and UsageError for an
+    unknown profile, a URL flag that contradicts the profile, and a broken settings file.
     """
     environ = os.environ if environ is None else environ
-    book = load_settings_file(path)
-    url, url_source, profile = _choose_url(flags, environ, book)
-    row = profile or Profile("", url)
+    url, url_source, chosen = _choose_url(flags, environ, load_settings_file(path))
+    profile = chosen or Profile("", url)
+    row = asdict(profile)
     own = environ if is_environment_for(environ, url) else {}
-    found = {
-        "username": _pick_value("username", flags, own, row),
-        "data_username": _pick_value("data_username", flags, own, row),
-        "data_url": _pick_value("data_url", flags, {}, row),
-        "data_hosts": _pick_value("data_hosts", flags, own, row),
-        "cache_dir": _pick_value("cache_dir", flags, environ, row, default_cache_dir(url)),
-        "state_dir": _pick_value("state_dir", flags, environ, row, default_state_dir(url)),
-    }
-    sources = {name: source for name, (_, source) in found.items()} | {"url": url_source}
+    values, sources = {}, {"url": url_source}
+    for name, variables, default in (
+        ("username", own, ""),
+        ("data_username", own, ""),
+        ("data_url", {}, ""),
+        ("data_hosts", own, ""),
+        ("cache_dir", environ, str(default_cache_dir(url))),
+        ("state_dir", environ, str(default_state_dir(url))),
+    ):
+        values[name], sources[name] = _pick_value(name, flags, variables, profile, default)
     return Settings(
         url=url,
-        profile=row.name,
-        username=found["username"][0],
-        data_username=found["data_username"][0],
-        data_url=found["data_url"][0],
-        data_hosts=parse_data_hosts(*found["data_hosts"]),
-        cache_dir=_absolute_path(found["cache_dir"][0]),
-        state_dir=_absolute_path(found["state_dir"][0]),
-        cache_options=resolve_cache_options(
-            flags, environ, {name: getattr(row, name) for name in OPTION_NAMES}
-        ),
-        appearance=resolve_file_attributes(
-            flags, environ, {name: getattr(row, name) for name in APPEARANCE}
-        ),
+        profile=profile.name,
+        username=values["username"],
+        data_username=values["data_username"],
+        data_url=values["data_url"],
+        data_hosts=parse_data_hosts(values["data_hosts"], sources["data_hosts"]),
+        cache_dir=Path(absolute(values["cache_dir"])),
+        state_dir=Path(absolute(values["state_dir"])),
+        cache_options=resolve_cache_options(flags, environ, row),
+        file_attributes=resolve_file_attributes(flags, environ, row),
         sources=MappingProxyType(sources),
     )
 
@@ -276,19 +273,19 @@ def resolve_settings(
 def is_environment_for(environ: Mapping[str, str], url: str) -> bool:
     """Whether the environment's user, password and token are for ``url``.
 
-    They are for ``ONEFS_URL`` when it is set: what belongs to one server is not sent to another.
+    They are for ``ONEFS_URL`` if that is set: secrets of one server are not sent to another.
     """
-    given = environ.get("ONEFS_URL")
-    return not given or normalise(given) == url
+    named_url = environ.get("ONEFS_URL")
+    return not named_url or normalise(named_url) == url
 
 
 def parse_data_hosts(text: str, source: str) -> tuple[str, ...]:
-    """The origins that ``text`` names, separated by commas; ``none`` names none.
+    """Return the origins in ``text``, which are separated by commas; ``none`` stands for none.
 
-    An origin is scheme, host and port. Without a scheme https is meant, on the loopback interface
-    http too. There are no patterns: each host is named. Raises UsageError naming ``source``.
+    An origin is scheme, host and port. Without a scheme it is https, on the loopback interface
+    http too. Patterns are refused: each host is named. Raises UsageError naming ``source``.
     """
-    found: list[str] = []
+    origins: list[str] = []
     for word in filter(None, (word.strip() for word in text.split(","))):
         if word.lower() == "none":
             continue
@@ -298,42 +295,42 @@ def parse_data_hosts(text: str, source: str) -> tuple[str, ...]:
             base = origin(normalise(word))
         except UsageError as error:
             raise UsageError(f"{source}: {error}") from error
-        found.append(base)
+        origins.append(base)
         if "://" not in word and is_loopback(base):
-            found.append(origin(f"http{base.removeprefix('https')}"))
-    return tuple(dict.fromkeys(found))
+            origins.append(origin(f"http{base.removeprefix('https')}"))
+    return tuple(dict.fromkeys(origins))
 
 
 def _pick_value(
     name: str,
     flags: Mapping[str, str | None],
     environ: Mapping[str, str],
-    row: Profile,
-    default: Path | str = "",
+    profile: Profile,
+    default: str,
 ) -> tuple[str, str]:
-    """A setting's value and where it comes from."""
+    """Return the value and the source of a setting."""
     variable = f"ONEFS_{name.upper()}"
     candidates: tuple[tuple[str | None, str], ...] = (
         (flags.get(name), "flag --" + name.replace("_", "-")),
         (environ.get(variable), variable),
-        (getattr(row, name), f"profile {row.name}"),
+        (getattr(profile, name), f"profile {profile.name}"),
     )
-    found = ((value, source) for value, source in candidates if value)
-    return next(found, (str(default), "default"))
+    given = ((value, source) for value, source in candidates if value)
+    return next(given, (default, "default"))
 
 
 def _choose_url(
-    flags: Mapping[str, str | None], environ: Mapping[str, str], book: SettingsFile
+    flags: Mapping[str, str | None], environ: Mapping[str, str], settings_file: SettingsFile
 ) -> tuple[str, str, Profile | None]:
-    """The URL, where it comes from, and the profile that fills the gaps."""
+    """Return the URL, its source, and the profile that gives the other values."""
     ranks = (
         (flags.get("url"), flags.get("profile"), "flag --url"),
         (environ.get("ONEFS_URL"), environ.get("ONEFS_PROFILE"), "ONEFS_URL"),
     )
-    for given, name, source in ranks:
-        profile = book.profile_named(name) if name else None
-        if given:
-            url = normalise(given)
+    for named_url, name, source in ranks:
+        profile = settings_file.profile_named(name) if name else None
+        if named_url:
+            url = normalise(named_url)
             if profile is not None and profile.url != url:
                 if source == "flag --url":
                     raise UsageError(
@@ -341,30 +338,29 @@ def _choose_url(
                         "give one of the two"
                     )
                 profile = None
-            return url, source, profile or book.profile_of_url(url)
+            return url, source, profile or settings_file.profile_of_url(url)
         if profile is not None:
             return profile.url, f"profile {profile.name}", profile
-    profile = book.default_profile()
+    profile = settings_file.default_profile()
     if profile is None:
         raise NotConfigured(
-            _several_profiles_message(book) if book.profiles else _NOT_CONFIGURED_MESSAGE
+            _several_profiles_message(settings_file)
+            if settings_file.profiles
+            else _NOT_CONFIGURED_MESSAGE
         )
     return profile.url, f"profile {profile.name}", profile
 
 
-def _several_profiles_message(book: SettingsFile) -> str:
-    return f"several profiles and no default: add --profile with one of {', '.join(book.profiles)}"
+def _several_profiles_message(settings_file: SettingsFile) -> str:
+    names = ", ".join(settings_file.profiles)
+    return f"several profiles and no default: add --profile with one of {names}"
 
 
 def _parse_profile(name: str, row: Any, path: Path) -> Profile:
     known = {item.name for item in fields(Profile)} - {"name"}
     if not isinstance(row, dict) or not all(isinstance(row.get(key, ""), str) for key in known):
-        raise UsageError(f"{path}: profile {name!r} is broken: its values must be texts")
+        raise UsageError(f"{path}: profile {name!r} is broken: its values must be strings")
     values = {key: row[key] for key in known & row.keys()}
     if not values.get("url"):
         raise UsageError(f"{path}: profile {name!r} has no url")
     return Profile(name=name, **{**values, "url": normalise(values["url"])})
-
-
-def _absolute_path(text: str) -> Path:
-    return Path(absolute(text))

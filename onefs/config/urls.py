@@ -1,4 +1,4 @@
-"""URLs: one spelling for each server, origins, and what may be shown in a message or a log."""
+"""URLs: normal form, origin, and a safe form for messages and logs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from onefs.errors import UsageError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-#: in the authority of a URL they mean one host to Python's parser and another to urllib3's
+#: characters in the authority of a URL which Python's parser and urllib3 read differently
 _AMBIGUOUS_AUTHORITY = re.compile(r"[^:/?#]*://[^/?#]*[\\\s\x00-\x20\x7f]")
-#: parameters of signed and token URLs; everything else in a query helps whoever reads a message
+#: parameters of signed URLs and URLs with tokens; the rest of a query helps to read a message
 _SECRET_PARAMETER = re.compile(
-    # linear: a name ends at the next "?", and is looked through only where "=" follows it
+    # takes linear time: a name ends at the next "?", and is searched only if "=" follows it
     r"([?&;](?=[^?=&;]*=)[^?=&;]*?"
     r"(?:token|password|passwd|secret|sig|credential|key|auth|pwd|jwt)[^?=&;]*=)[^&;#]*",
     re.IGNORECASE,
@@ -24,38 +24,38 @@ _UNSAFE_IN_FOLDER_NAME = re.compile(r"[^\w.-]")
 #: an origin over http on the default port
 _HTTP_ORIGIN = re.compile(r"^http://([^:\[]+)$")
 _MALFORMED_TEXT = "(a malformed URL)"
-#: characters of a URL that a message may hold
+#: characters of a URL that a message may contain
 _MAX_SHOWN_CHARACTERS = 1000
-#: characters of the longest URL: ``urlsplit`` takes time as the square of some of them
+#: characters of the longest URL; the time of ``urlsplit`` can grow as the square of the length
 MAX_URL_LENGTH = 16 * 1024
 
 
 def normalise(text: str) -> str:
-    """A server's URL in one spelling: scheme, lower-case host, no default port, no last slash.
+    """Return a server's URL in normal form: lower-case host, no default port, no final slash.
 
-    ``https://`` is added when the scheme is missing. Raises UsageError for anything else than
-    an http(s) address, and for one with a user, a query or a fragment.
+    ``https://`` is added if the scheme is missing. Raises UsageError unless ``text`` is an http(s)
+    address without user, query and fragment.
     """
     text = text.strip()
     url = text if "://" in text else f"https://{text}"
     base = origin(url)
     parts = _split_checked(url)
     if parts.username is not None or parts.password is not None:
-        raise UsageError(f"{safe_url(url)}: give the user name apart, not inside the URL")
+        raise UsageError(f"{safe_url(url)}: give the user name separately, not in the URL")
     if parts.query or parts.fragment or _WHITESPACE.search(text):
         raise UsageError(f"{safe_url(url)} is not a server's address: it has a query or a blank")
     return base + parts.path.rstrip("/")
 
 
 def host_key(url: str) -> str:
-    """``host`` or ``host_port``, for the names of folders."""
+    """Return ``host`` or ``host_port``, for names of folders. Raises as :func:`origin`."""
     return _UNSAFE_IN_FOLDER_NAME.sub("_", origin(url).partition("://")[2])
 
 
 def origin(url: str) -> str:
-    """``scheme://host[:port]`` in lower case, without a default port (RFC 6454).
+    """Return ``scheme://host[:port]`` in lower case, without a default port (RFC 6454).
 
-    Raises UsageError for a URL that is not http or https or that has no host.
+    Raises UsageError for a URL that is not http or https, or has no host.
     """
     parts = _split_checked(url)
     scheme, host = parts.scheme.lower(), parts.hostname
@@ -66,9 +66,9 @@ def origin(url: str) -> str:
     return f"{scheme}://{shown}" + ("" if port == _DEFAULT_PORTS[scheme] else f":{port}")
 
 
-@lru_cache(maxsize=256)  # asked for several times in the course of each download
+@lru_cache(maxsize=256)  # used several times in each download
 def host_of(url: str) -> str:
-    """``host[:port]`` for a message; never raises."""
+    """Return ``host[:port]`` for a message; never raises."""
     try:
         server = split_url(url).netloc.rpartition("@")[2]
     except ValueError:
@@ -77,9 +77,9 @@ def host_of(url: str) -> str:
 
 
 def safe_url(url: str) -> str:
-    """The URL without user, password, fragment and the values of secret parameters, on one line.
+    """Return the URL on one line without user, password, fragment and values of secret parameters.
 
-    Of a URL longer than 1,000 characters only the beginning.
+    A URL of more than 1,000 characters is cut. Never raises.
     """
     try:
         parts = split_url(url)
@@ -94,7 +94,7 @@ def _shorten(text: str) -> str:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether the host is this machine: no proxy can reach it for us."""
+    """Whether the host is this machine, which is reached without a proxy. Raises UsageError."""
     host = _split_checked(url).hostname or ""
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -105,7 +105,7 @@ def is_loopback(url: str) -> bool:
 
 
 def with_https(url: str) -> str:
-    """``url`` by https: same host, path and port; http's default port becomes https's."""
+    """Return ``url`` with https: same host, path and port, but the default port of https."""
     server = origin(url).partition("://")[2]
     return urlunsplit(_split_checked(url)._replace(scheme="https", netloc=server))
 
@@ -113,21 +113,21 @@ def with_https(url: str) -> str:
 def can_keep_authorization(source: str, target: str) -> bool:
     """Whether a redirect from ``source`` to ``target`` may carry the Authorization header.
 
-    Only to the same origin, or from http to https of the same host on the default ports.
+    It may to the same origin, and from http to https of the same host on the default ports.
     """
     before, after = origin(source), origin(target)
     return after in (before, _HTTP_ORIGIN.sub(r"https://\1", before))
 
 
 def split_url(url: str) -> SplitResult:
-    """``urlsplit`` of a URL of bounded length. Raises ValueError."""
+    """Return ``urlsplit`` of a URL. Raises ValueError also if it is too long."""
     if len(url) > MAX_URL_LENGTH:
         raise ValueError(f"it is longer than {MAX_URL_LENGTH} characters")
     return urlsplit(url)
 
 
 def _split_checked(url: str) -> SplitResult:
-    """:func:`split` with a checked port. Raises UsageError."""
+    """Return :func:`split_url` of a URL whose port is valid. Raises UsageError."""
     if _AMBIGUOUS_AUTHORITY.match(url):
         raise UsageError(f"{safe_url(url)} is not a URL: its host holds a backslash or a blank")
     try:

@@ -1,8 +1,8 @@
-"""Files by their descriptors.
+"""Small operations on files, by descriptors: open, replace, write, wait.
 
-Python's file objects ask the system three to six things about each file that they open, and with
-each a thread gives the interpreter to others and waits for it again: where many threads handle many
-small files, that is most of their time.
+Python's file objects make three to six system calls for each file that they open, and at each call
+the thread releases the interpreter and waits for it again. Where many threads handle many small
+files, these waits take most of the time.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-#: bytes that a small file has at most
-SMALL_FILE_BYTES = 1 << 16
+#: largest size of a file that holds one record
+RECORD_FILE_BYTES = 1 << 16
 
 
 class HasFileno(Protocol):
     """A file, pipe or socket."""
 
     def fileno(self) -> int:
-        """Return its descriptor."""
+        """Return its descriptor number."""
 
 
 def read_small_file(path: str) -> bytes:
-    """All bytes of a file of at most SMALL of them. Raises OSError."""
+    """Return the bytes of a file of at most RECORD_FILE_BYTES. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.read(descriptor, SMALL_FILE_BYTES)
+        return os.read(descriptor, RECORD_FILE_BYTES)
     finally:
         os.close(descriptor)
 
 
 def open_or_create(path: str | os.PathLike[str], flags: int) -> int:
-    """Open a file, made if need be: for its owner, and for whom its folder is open to.
+    """Open a file, which is created if it is missing, and return its descriptor.
 
-    It has its folder's group then, and what group and others may do with the folder, whatever the
-    umask is. A symbolic link is not followed. Raises OSError.
+    A new file has the group of its folder, and the permissions of group and others on that folder,
+    whatever the umask is. A symbolic link is not followed. Raises OSError.
     """
     flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
@@ -58,10 +58,10 @@ def open_private(path: str | os.PathLike[str], flags: int) -> int:
 
 
 def make_folder(path: Path, root: Path) -> None:
-    """Make a folder and those above it, where they are not there yet. Raises OSError.
+    """Create a folder and its missing parents. Raises OSError.
 
-    What lies below ``root`` has its parent's group, and what group and others may do with that;
-    all others are for their owner only. The umask has no say.
+    Those below ``root`` get their parent's group, and its permissions for group and others; all
+    others get no permissions but their owner's. The umask is not applied.
     """
     missing = []
     at = path
@@ -69,29 +69,29 @@ def make_folder(path: Path, root: Path) -> None:
         missing.append(at)
         at = at.parent
     for folder in reversed(missing):
-        with suppress(FileExistsError):  # another process is doing the same
+        with suppress(FileExistsError):  # another process creates it, too
             folder.mkdir(mode=0o700)
             if root in folder.parents:
                 inherit_permissions(folder, folder.parent.stat(), 0o2777)
 
 
-def inherit_permissions(made: int | Path, folder: os.stat_result, max_mode: int) -> None:
-    """Give what lies in a folder the folder's group, and its permissions as far as ``most``.
+def inherit_permissions(entry: int | Path, folder: os.stat_result, max_mode: int) -> None:
+    """Give a file or folder its parent's group, and its permissions within ``max_mode``.
 
-    Those of another user stay as they are.
+    ``entry`` is a path or descriptor. What belongs to another user stays as it is.
     """
     shared = folder.st_mode & 0o2077 & max_mode
-    if not shared & 0o77:  # it was made for its owner only
+    if not shared & 0o77:  # the folder is its owner's only
         return
     with suppress(PermissionError):
         if not folder.st_mode & stat.S_ISGID:
-            os.chown(made, -1, folder.st_gid)
-        os.chmod(made, 0o700 & max_mode | shared)
+            os.chown(entry, -1, folder.st_gid)
+        os.chmod(entry, 0o700 & max_mode | shared)
 
 
 @contextmanager
 def open_new_file(path: str | os.PathLike[str]) -> Iterator[int]:
-    """A new, empty file's descriptor (see :func:`open_or_create`). Raises OSError."""
+    """Yield the descriptor of a new, empty file (see :func:`open_or_create`). Raises OSError."""
     descriptor = open_or_create(path, os.O_WRONLY | os.O_TRUNC)
     try:
         yield descriptor
@@ -135,9 +135,9 @@ def replace_file(
 
 
 def wait_readable(file: int | HasFileno, seconds: float) -> bool:
-    """Wait until a pipe or socket can be read, or has ended; False when that takes too long.
+    """Wait until a pipe or socket can be read or has ended; return False after ``seconds``.
 
-    Unlike ``select.select`` it works in a process that has more than 1,024 files open.
+    Unlike ``select.select`` this works in a process that has more than 1,024 files open.
     """
     poll = select.poll()
     poll.register(file, select.POLLIN)
@@ -145,7 +145,7 @@ def wait_readable(file: int | HasFileno, seconds: float) -> bool:
 
 
 def fsync_folder(path: str | os.PathLike[str]) -> None:
-    """Have the names in a folder on the disk for good. Raises OSError."""
+    """Write the names in a folder to the disk (fsync). Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -154,7 +154,7 @@ def fsync_folder(path: str | os.PathLike[str]) -> None:
 
 
 def write_all(descriptor: int, data: memoryview, offset: int) -> None:
-    """Write bytes where they belong, all of them: a disk that gets full takes some first."""
+    """Write all bytes at an offset; one call may write only a part. Raises OSError."""
     while data:
         count = os.pwrite(descriptor, data, offset)
         data, offset = data[count:], offset + count

@@ -1,7 +1,7 @@
-"""Where a folder of ours lies, and whether it may be made anew when it is gone.
+"""Whether a folder that is missing was deleted, or its disk was unmounted.
 
-A folder that was deleted is made again. Where its disk was unmounted it is not: its files would
-fill the disk that its mount point lies on.
+A deleted folder may be created again. A folder whose disk was unmounted must not be: its files
+would fill the disk of the mount point.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ log = logging.getLogger(__name__)
 
 
 class FolderGuard:
-    """One folder, as it was when it was first used. ``what`` names it: "the cache folder".
+    """The identity of a folder when it was first used, and whether it is still the same.
 
-    Raises OSError when the folder is not there yet.
+    ``description`` names the folder in messages, like "the cache folder". Raises OSError if the
+    folder does not exist.
     """
 
     def __init__(self, folder: Path, description: str) -> None:
         self._descriptor = -1
         self._folder = folder
         self._description = description
-        #: one sentence on what became of it, for ``onefs status``; '' while all is as it was
+        #: one sentence for ``onefs status`` once the folder was deleted or unmounted; else ''
         self.status_message = ""
         self._is_disk_missing = False
         self._record_identity()
@@ -35,52 +36,52 @@ class FolderGuard:
         self.close()
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Close the descriptor of the folder."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = -1
 
     def is_same_folder(self) -> bool:
-        """Whether it is the very folder of before. Raises OSError."""
-        found = _stat_or_none(self._folder)
-        same = found is not None and (found.st_dev, found.st_ino) == self._identity
+        """Whether the folder is the same as before. Raises OSError."""
+        status = _stat_or_none(self._folder)
+        same = status is not None and (status.st_dev, status.st_ino) == self._identity
         if same and self._is_disk_missing:
             self.note_available_again(recreated=False)
         return same
 
     def check_available(self) -> None:
-        """Raise CacheError unless it lies on the disk of before, or may be made anew there."""
-        at, found = self._folder, _stat_or_none(self._folder)
-        while found is None:
+        """Raise CacheError unless the folder, or the place to create it, is on the same disk."""
+        at, status = self._folder, _stat_or_none(self._folder)
+        while status is None:
             at = at.parent
-            found = _stat_or_none(at)
+            status = _stat_or_none(at)
         device, inode = self._identity
-        # some file systems get another number whenever they are mounted, as NFS and btrfs do
-        if found.st_dev != device and (at != self._folder or found.st_ino != inode):
+        # NFS, btrfs and others have another device number each time they are mounted
+        if status.st_dev != device and (at != self._folder or status.st_ino != inode):
             self._report(
-                f"{self._description} {self._folder} is gone with its disk: it is used again as "
-                "soon as "
-                "the disk is mounted"
+                f"the disk of {self._description} {self._folder} is not mounted: the folder is "
+                "used again as soon as it is"
             )
             self._is_disk_missing = True
             raise CacheError(self.status_message)
 
     def note_available_again(self, *, recreated: bool) -> None:
-        """Note that it is in use again: ``made`` anew, or as it was."""
+        """Note that the folder is in use again, ``recreated`` or as it was. Raises OSError."""
         self._record_identity()
         self._is_disk_missing = False
         if recreated:
             at = time.strftime("%Y-%m-%d %H:%M:%S")
-            self._report(f"{self._description} {self._folder} was deleted, and made anew at {at}")
+            status = f"was deleted, and created again at {at}"
         else:
-            self._report(f"{self._description} {self._folder} is back")
+            status = "is available again"
+        self._report(f"{self._description} {self._folder} {status}")
 
     def _record_identity(self) -> None:
-        held = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.close()
-        self._descriptor = held  # or a new folder might get its inode
-        found = os.fstat(held)
-        self._identity = found.st_dev, found.st_ino
+        self._descriptor = descriptor  # while it is open no other folder can have this inode
+        status = os.fstat(descriptor)
+        self._identity = status.st_dev, status.st_ino
 
     def _report(self, sentence: str) -> None:
         if sentence != self.status_message:

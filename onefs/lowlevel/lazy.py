@@ -1,4 +1,4 @@
-"""What is made when it is first asked for."""
+"""A value that is created on first use."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T", covariant=True)
 
 
 class Lazy(ForkAware, Generic[T]):
-    """Makes something at the first call, and gives the same at all others. Thread-safe.
+    """Creates a value at the first call, and returns the same one at later calls. Thread-safe.
 
-    What fails is tried again at the next call. After :meth:`end` nothing is made any more. A child
-    made by a fork makes it anew: locks and threads in it would be the parent's.
+    If ``factory`` fails, the next call tries again. After :meth:`close` no value is created. A
+    child made by a fork creates its own value: locks and threads in the old one are the parent's.
     """
 
     def __init__(self, factory: Callable[[], T]) -> None:
@@ -28,37 +28,37 @@ class Lazy(ForkAware, Generic[T]):
         register_fork_aware(self)
 
     def __call__(self) -> T:
-        """The thing. Raises what making it raises, and Stopping when it was not made in time."""
-        made = self._value
-        if made is None:
+        """Return the value. Raises what ``factory`` raises, and Stopping after :meth:`close`."""
+        value = self._value
+        if value is None:
             with self._lock:
-                made = self._value
-                if made is None:
+                value = self._value
+                if value is None:
                     if self._is_closed:
                         raise Stopping("onefs is being stopped")
-                    made = self._value = self._factory()
-        return made
+                    value = self._value = self._factory()
+        return value
 
     def start(self) -> None:
-        """Make it behind the caller, if nobody has. What fails then is told at the next call."""
+        """Create the value in the background, if there is none; the next call reports a failure."""
         if self._value is None:
             threading.Thread(
-                target=self._create_ignoring_errors, name="onefs-once", daemon=True
+                target=self._create_ignoring_errors, name="onefs-lazy", daemon=True
             ).start()
 
     def close(self) -> T | None:
-        """What was made, None when nothing was and nothing will be."""
+        """Create no value from now on, and return the present one; None if there is none."""
         self._is_closed = True
         with self._lock:
             return self._value
 
     def reset(self) -> T | None:
-        """What was made, which is made anew at the next call."""
-        made, self._value = self._value, None
-        return made
+        """Forget the value, so that the next call creates another, and return it."""
+        value, self._value = self._value, None
+        return value
 
     def after_fork_in_child(self) -> None:
-        """Have it made anew."""
+        """Forget the parent's value and lock."""
         self._lock = threading.RLock()
         self._value = None
 

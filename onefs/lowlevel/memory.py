@@ -1,7 +1,7 @@
-"""Memory of large answers, given back to the system when they are done with.
+"""Release of free memory to the system after large answers.
 
-The C library keeps what was freed for later; a daemon that once parsed an answer of 30 MB would
-hold several times that for good.
+The C library keeps freed memory for later use. A daemon that has parsed one answer of 30 MB would
+keep several times that much for ever.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-#: seconds after a large answer, by which its rows are stored and dropped
+#: seconds after a large answer in which its rows are stored and their memory is freed
 RELEASE_DELAY_SECONDS = 3.0
 
 _lock = threading.Lock()
-#: the timer that will give memory back; None when nothing is to be given back
+#: runs at the next release; None when none is scheduled
 _timer: threading.Timer | None = None
 
 
 def schedule_memory_release() -> None:
-    """Give freed memory back to the system in some seconds, on a thread of its own."""
+    """Release free memory after RELEASE_DELAY_SECONDS, in a thread of its own."""
     global _timer
     with _lock:
         if _timer is not None and _timer.is_alive():
@@ -28,12 +28,12 @@ def schedule_memory_release() -> None:
         _timer = threading.Timer(RELEASE_DELAY_SECONDS, release_free_memory)
         _timer.name = "onefs-memory"
         _timer.daemon = True
-        with suppress(RuntimeError):  # the interpreter is ending, or threads have run out
+        with suppress(RuntimeError):  # at interpreter exit, or if no thread can be started
             _timer.start()
 
 
 def release_free_memory() -> None:
-    """Give freed memory back to the system, where the C library can do so (glibc)."""
+    """Release free memory to the system if the C library can (glibc)."""
     global _timer
     with _lock:
         _timer = None

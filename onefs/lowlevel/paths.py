@@ -1,4 +1,4 @@
-"""Absolute paths, also where the working directory was deleted."""
+"""Absolute paths, with a clear error if the working directory was deleted."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from onefs.errors import UsageError
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """Return ``path`` from the root on, with ``~`` as the home folder; links stay.
+    """Return the absolute path, with ``~`` expanded and symbolic links kept.
 
-    Raises UsageError for a relative path where the working directory was deleted.
+    Raises UsageError for a relative path if the working directory was deleted.
     """
     text = os.path.expanduser(os.fspath(path))
     try:
@@ -20,7 +20,7 @@ def absolute(path: str | os.PathLike[str]) -> str:
 
 
 def absolute_as_written(path: str) -> str:
-    """Return a relative ``path`` from the root on, its ``..`` and links as they are written.
+    """Return the absolute path with its ``..`` and symbolic links kept.
 
     Raises as :func:`absolute`.
     """
@@ -31,7 +31,7 @@ def absolute_as_written(path: str) -> str:
 
 
 def resolved(path: str | os.PathLike[str]) -> str:
-    """Return ``path`` from the root on, without links. Raises as :func:`absolute`."""
+    """Return the absolute path without symbolic links. Raises as :func:`absolute`."""
     return os.path.realpath(absolute(path))
 
 

@@ -1,4 +1,4 @@
-"""Numbers of processes in names of files that hosts and containers share."""
+"""Process ids in names of files that several hosts and containers share, and the boot id."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-#: days without use after which what belongs to a process elsewhere is removed
+#: days without use after which the folder of a process on another host is removed
 UNUSED_DAYS = 30
 _DAY_SECONDS = 86400.0
 
@@ -30,7 +30,7 @@ def boot_id() -> str:
 
 
 def pid_namespace_id() -> str:
-    """What tells a process's number from the same number elsewhere: host, boot and container."""
+    """Return 12 hex digits for this host, boot and container, in which process ids are unique."""
     parts = [platform.node(), boot_id() + "\n"]
     with suppress(OSError):
         parts.append(os.readlink("/proc/self/ns/pid"))
@@ -38,10 +38,10 @@ def pid_namespace_id() -> str:
 
 
 def is_abandoned(folder: Path, pid: str, namespace_id: str) -> bool:
-    """Whether the process of a folder has ended; of one elsewhere, whether it is long unused.
+    """Whether the process of ``folder`` has ended, or on another host, whether it is long unused.
 
-    Nothing here says whether a process of another host or container still runs. The number 0 is of
-    an unknown process.
+    Whether a process of another host or container still runs cannot be found out. The process id 0
+    stands for an unknown process.
     """
     if namespace_id == pid_namespace_id():
         return pid != "0" and not _is_running(int(pid))
@@ -52,13 +52,13 @@ def is_abandoned(folder: Path, pid: str, namespace_id: str) -> bool:
 
 
 def mark_used(folder: Path) -> None:
-    """Note once a day that a folder is in use. Raises OSError when it is not there."""
+    """Update a folder's mtime once a day while it is in use. Raises OSError if it is missing."""
     if time.time() - folder.stat().st_mtime > _DAY_SECONDS:
         os.utime(folder)
 
 
 def _is_running(pid: int) -> bool:
-    """Whether there is such a process; ``/proc`` may hide those of other users."""
+    """Whether the process exists; ``/proc`` may hide processes of other users."""
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

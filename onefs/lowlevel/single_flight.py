@@ -1,7 +1,7 @@
-"""One piece of work for everybody who asks for it at the same time.
+"""Single flight: concurrent requests for the same key share one run of the work.
 
-The work runs on a thread of its own, so that who waits for it can stop waiting at a deadline, or
-be woken when the daemon goes down, whatever the network does.
+The work runs in a thread of a pool, so that callers can stop waiting at a deadline, or are woken
+when the daemon stops, whatever the network does.
 """
 
 from __future__ import annotations
@@ -17,33 +17,34 @@ R = TypeVar("R")
 
 
 class RetryingThreadPool(ThreadPoolExecutor):
-    """Threads for work that is not to get lost where no thread can be started just now."""
+    """A thread pool that keeps work queued when no thread can be started."""
 
-    #: work is queued, and there may be no thread for it
+    #: work is queued, and there may be no thread to run it
     _needs_thread = False
 
     def enqueue(self, work: Callable[..., object], *args: object) -> None:
-        """Queue work; the next call of this or of :meth:`nudge` starts a thread if this cannot."""
+        """Queue work; if no thread can be started, a later call tries that again."""
         self._needs_thread = False
         try:
             self.submit(work, *args)
-        except RuntimeError:  # queued all the same, but after the end
+        except RuntimeError:  # the work is queued nevertheless, unless the pool is shut down
             self._needs_thread = True
 
     def retry_thread_start(self) -> None:
-        """Try again to start a thread, if that failed the last time."""
+        """Start a thread if that failed last time."""
         if self._needs_thread:
             self.enqueue(_do_nothing)
 
 
 def _do_nothing() -> None:
-    """Work that needs a thread and nothing else."""
+    """Serve as work whose submission starts a thread."""
 
 
 class SingleFlight(Generic[R]):
-    """At most one run of each key at a time; later callers share the run under way.
+    """Runs the work of each key at most once at a time; later callers share that run.
 
-    ``workers`` bounds how many keys run at once; the rest queue.
+    ``name`` is the prefix of the threads' names. At most ``workers`` keys run at once; the others
+    wait in a queue. Thread-safe.
     """
 
     def __init__(self, name: str, workers: int) -> None:
@@ -53,9 +54,9 @@ class SingleFlight(Generic[R]):
         self._is_closed = False
 
     def start(self, key: Hashable, work: Callable[[], R]) -> Future[R]:
-        """The run of ``key`` that is under way, or a new one.
+        """Return the run of ``key`` that is in flight, or start one.
 
-        Raises Stopping after close, and Busy when no thread can be started for it.
+        Raises Stopping after :meth:`close`, and Busy if no thread can be started.
         """
         with self._lock:
             if self._is_closed:
@@ -66,23 +67,23 @@ class SingleFlight(Generic[R]):
                 self._in_flight[key] = future
                 try:
                     self._pool.submit(self._run, key, work, future)
-                except RuntimeError as error:  # else the key would be under way for good
+                except RuntimeError as error:  # without a thread the key would stay in flight
                     del self._in_flight[key]
                     raise Busy("no more threads can be started now; try again later") from error
             return future
 
-    def wait(self, key: Hashable, work: Callable[[], R], deadline: float, what: str) -> R:
-        """The result of ``key``'s run, waiting at most ``deadline`` seconds.
+    def wait(self, key: Hashable, work: Callable[[], R], deadline: float, description: str) -> R:
+        """Return the result of ``key``'s run; wait for it at most ``deadline`` seconds.
 
-        Raises what the work raised, or DeadlineExceeded naming ``what``.
+        Raises what the work raised, or DeadlineExceeded naming the work by ``description``.
         """
         future = self.start(key, work)
         if not wait([future], timeout=deadline).done:
-            raise DeadlineExceeded(f"{what}: no answer within {deadline:g} s")
+            raise DeadlineExceeded(f"{description}: no answer within {deadline:g} s")
         return result_of(future)
 
     def close(self) -> None:
-        """Wake everybody with Stopping; runs under way end by themselves."""
+        """Wake all waiting callers with Stopping; runs in flight end by themselves."""
         with self._lock:
             self._is_closed = True
             waiting = list(self._in_flight.values())
@@ -107,7 +108,7 @@ class SingleFlight(Generic[R]):
 
 
 def result_of(future: Future[R]) -> R:
-    """Return the result of a run that has ended, or raise a copy of its failure."""
+    """Return the result of a run that has ended, or raise a copy of its exception."""
     error = future.exception(0)
     if error is not None:
         raise copy_error(error)
@@ -115,11 +116,11 @@ def result_of(future: Future[R]) -> R:
 
 
 def _settle(future: Future[R], result: R | None = None, error: BaseException | None = None) -> None:
-    """Set the outcome unless close() or the run has set it already."""
+    """Set the outcome, unless :meth:`SingleFlight.close` or the run has set one."""
     try:
         if error is not None:
             future.set_exception(error)
         else:
             future.set_result(result)  # type: ignore[arg-type]
-    except Exception:  # InvalidStateError: settled by the other side
+    except Exception:  # InvalidStateError: an outcome is set
         return

@@ -21,8 +21,8 @@ from onefs.config.secret import Secret
 from onefs.config.settings import Settings, parse_data_hosts
 from onefs.databases import (
     ResolvedDatabase,
-    anothers_stand_in,
-    mount_at,
+    other_users_mount,
+    other_users_mount_at,
     resolve_database,
 )
 from onefs.errors import (
@@ -117,8 +117,8 @@ def mount_of_another(asked: ConnectionArguments) -> MountInfo | None:
     if asked.has_secret() or any(named.values()):
         return None
     if folder is not None:
-        return mount_at(folder)
-    return anothers_stand_in(asked.flags())
+        return other_users_mount_at(folder)
+    return other_users_mount(asked.flags())
 
 
 def _resolve_site(asked: ConnectionArguments, set_up: Callable[[], None]) -> ResolvedDatabase:

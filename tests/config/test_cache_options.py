@@ -32,14 +32,14 @@ def test_sizes(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "G", "-1", "1X", "ten", "1G/h", "nan", "1e9"])
-def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(UsageError, match="no size"):
+def test_an_invalid_size_is_an_error(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a size"):
         parse_size(text)
 
 
 def test_rates() -> None:
     assert parse_rate("5G/h") == parse_rate("5G / hour") == parse_rate("5G") == 5 << 30
-    with pytest.raises(UsageError, match="no rate"):
+    with pytest.raises(UsageError, match="is not a rate"):
         parse_rate("5G/s")
 
 

@@ -88,9 +88,9 @@ def test_a_deleted_cache_folder_is_created_again(
             assert mounted.xattr("state", path) == "cached"
     wait_until(lambda: folders(home, mounted))
     [said] = folders(home, mounted)
-    assert "was deleted, and made anew at" in said
+    assert "was deleted, and created again at" in said
     assert said in home.run("status").stdout
-    assert mounted.log_lines("the cache folder", "was deleted, and made anew")
+    assert mounted.log_lines("the cache folder", "was deleted, and created again")
     info = json.loads(home.run("cache", "info", "--json").stdout)
     assert info["states"] == {"cached": 2}
     sizes = [small_file(folder, path).stat().st_size for path in (PATH, OTHER)]
@@ -116,14 +116,14 @@ def test_a_cache_folder_whose_disk_is_away_is_not_made_on_another(
         assert read_errno(mounted.path / path) == errno.EIO
     assert list(cache_disk.at.iterdir()) == []
     wait_until(lambda: folders(home, mounted))
-    assert "is gone with its disk" in folders(home, mounted)[0]
-    assert "is gone with its disk" in home.run("status").stdout
-    assert mounted.log_lines("is gone with its disk")
+    assert "is not mounted: the folder is used again" in folders(home, mounted)[0]
+    assert "is not mounted: the folder is used again" in home.run("status").stdout
+    assert mounted.log_lines("is not mounted: the folder is used again")
     cache_disk.put_back()
     wait_until(lambda: read_errno(mounted.path / OTHER) == 0)
     for path in (PATH, OTHER):
         assert (mounted.path / path).read_bytes() == small_file(folder, path).read_bytes()
-    wait_until(lambda: "is back" in folders(home, mounted)[0])
+    wait_until(lambda: "is available again" in folders(home, mounted)[0])
     assert (cache_disk.at / "cache/.onefs/database.json").exists()
 
 
@@ -139,7 +139,7 @@ def test_a_deleted_state_folder_is_created_again(
         assert (mounted.path / path).read_bytes() == small_file(folder, path).read_bytes()
     wait_until(lambda: folders(home, mounted))
     assert "the state folder" in folders(home, mounted)[0]
-    wait_until(lambda: mounted.log_lines("the state folder", "was deleted, and made anew"))
+    wait_until(lambda: mounted.log_lines("the state folder", "was deleted, and created again"))
     assert state.stat().st_mode & 0o777 == 0o700
     mounted.umount()
     again = home.mount()
@@ -156,7 +156,7 @@ def test_a_state_folder_whose_disk_is_away_is_not_made_on_another(
         assert (mounted.path / PATH).read_bytes()
         disk.take_away()
         wait_until(lambda: folders(home, mounted))
-        assert "is gone with its disk" in folders(home, mounted)[0]
+        assert "is not mounted: the folder is used again" in folders(home, mounted)[0]
         wait_until(lambda: read_errno(mounted.path / OTHER) == errno.EIO)
         assert list(disk.at.iterdir()) == []
         disk.put_back()

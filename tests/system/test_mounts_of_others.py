@@ -185,9 +185,9 @@ def test_search_finds_what_the_user_of_the_mount_finds(shared: Shared) -> None:
         (["search", "--limit", "60", "--details"], "sessions are too many to be read"),
         (["search", "--subject", "a" * 300], "the search is too long for a folder's name"),
         (["path", "--cache", TUTORIAL], "is another user's: leave --cache out"),
-        (["get", "./spikes.times.npy"], "lies in root's mount at"),
-        (["cache", "pin", "./spikes.times.npy"], "lies in root's mount at"),
-        (["refresh", "./spikes.times.npy"], "lies in root's mount at"),
+        (["get", "./spikes.times.npy"], "is in root's mount at"),
+        (["cache", "pin", "./spikes.times.npy"], "is in root's mount at"),
+        (["refresh", "./spikes.times.npy"], "is in root's mount at"),
     ],
 )
 def test_what_the_mount_cannot_answer_is_said_in_a_sentence(
