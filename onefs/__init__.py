@@ -1,7 +1,7 @@
-"""onefs: the laboratory as a directory.
+"""onefs: the data of the International Brain Laboratory as files.
 
-``from onefs import ONE, pprint`` gives the verbs of the ONE tutorial. Importing this package is
-cheap: it loads no numpy, requests, mfusepy or sqlite3 until one of the two is asked for.
+``from onefs import ONE, pprint`` imports the verbs of the ONE tutorial. Importing this package is
+fast: numpy, requests and sqlite3 are not imported before one of the two is used.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["ONE", "__version__", "pprint"]
 
 
 def _remove_deleted_cwd_from_sys_path() -> None:
-    """Take the working directory off the module path where it was deleted.
+    """Remove the working directory from the module path if it was deleted.
 
-    Nothing can be imported from it, and libraries that look through the path fail at it.
+    Nothing can be imported from it, and libraries that search the path fail on it.
     """
     if "" in sys.path:
         try:
@@ -36,7 +36,7 @@ _remove_deleted_cwd_from_sys_path()
 def __getattr__(name: str) -> Any:
     if name not in ("ONE", "pprint"):
         raise AttributeError(f"module 'onefs' has no attribute {name!r}")
-    # by name: what lies below imports this package, and must not seem to import what is above
+    # by name, so that import-linter sees no import of onefs.one in this package, which all import
     return getattr(importlib.import_module("onefs.one"), name)
 
 

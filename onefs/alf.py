@@ -1,12 +1,11 @@
-"""The ALF/ONE grammar: how sessions and datasets become paths, and back.
+"""The ALF/ONE grammar: paths of sessions and datasets, and parsing of names.
 
 The layout is ONE's (``one.alf.spec``)::
 
     <lab>/[Subjects/]<subject>/<yyyy-mm-dd>/<nnn>/[<collection>/][#<revision>#/]<name>
 
-Names come from a server and are data. What a file system cannot hold is written otherwise, by
-rule, in :func:`path_component`; what would stand twice in one folder is told apart in
-:func:`distinct`:
+Names come from a server and may hold anything. :func:`path_component` rewrites those that a file
+system cannot store, and :func:`unique_names` those that occur twice in one folder:
 
 =============================  =====================================================
 name                           becomes
@@ -15,12 +14,12 @@ name                           becomes
 ``.`` and ``..``               ``%2E`` and ``%2E%2E``
 a lone surrogate (no UTF-8)    its byte percent-encoded (``os.fsdecode``'s U+DCFF is ``%FF``)
 more than 255 bytes            shortened, ``~`` and 8 hex digits of its hash before the extension
-a name of ours                 its first character percent-encoded: a lab ``.x``, a subject
+a name that onefs uses itself  its first character percent-encoded: a lab ``.x``, a subject
                                ``Subjects``, a file ``.session.json`` in a session's own folder
 the second of two              ``~`` and 8 hex digits of its UUID before the extension
 =============================  =====================================================
 
-A session without number has no place in the layout (ONE's cache tables leave it out too).
+A session without a number has no path (ONE's cache tables leave it out too).
 """
 
 from __future__ import annotations
@@ -36,13 +35,13 @@ from typing import NamedTuple, TypeVar
 from onefs.integers import parse_whole_number
 from onefs.model import Dataset, Session
 
-#: longest name that Linux file systems take, in bytes
+#: bytes of the longest file name on Linux
 NAME_MAX = 255
-#: the unlisted alias of a lab's own folder, which ONE's paths contain
+#: a folder of each lab that leads to the lab itself, as in ONE's paths; it is not listed
 SUBJECTS = "Subjects"
-#: files of ours in the root: ONE's tables
+#: files that onefs adds to the root: ONE's tables
 ROOT_FILES = frozenset({"sessions.pqt", "datasets.pqt"})
-#: files of ours in a session's folder
+#: files that onefs adds to a session's folder
 SESSION_FILES = frozenset({".session.json", ".datasets.tsv"})
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -56,14 +55,14 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED_BYTE = re.compile("%([89A-F][0-9A-F])")
 _DATASET_TYPE = re.compile(r"(?:_[a-zA-Z0-9]+_)?\w+\.[a-zA-Z0-9_]+")
 
-#: labs and subjects whose folders are kept in mind
+#: labs and subjects whose folder names are cached
 _NAME_CACHE_SIZE = 4096
 
 T = TypeVar("T")
 
 
 class Ref(NamedTuple):
-    """ONE's short name of a session, taken apart. It names no lab, so two labs may share one."""
+    """The parts of ONE's short name of a session. Sessions of two labs may have the same one."""
 
     date: str
     number: int
@@ -76,9 +75,9 @@ def is_uuid(text: str) -> bool:
 
 
 def names_with_uuid(name: str) -> list[tuple[str, str]]:
-    """``(uuid, name without it)`` for each UUID that is a part of a file name; often none.
+    """Return ``(uuid, name without it)`` for each UUID that is a part of a file name.
 
-    FlatIron's names carry the dataset's UUID before the extension. It may be in upper case.
+    FlatIron's names have the dataset's UUID before the extension. It may be in upper case.
     """
     return [
         (match[1].lower(), name[: match.start()] + name[match.end() :])
@@ -92,7 +91,7 @@ def is_date(text: str) -> bool:
 
 
 def is_calendar_day(text: str) -> bool:
-    """Whether ``text`` is a day of the calendar, written ``yyyy-mm-dd``."""
+    """Whether ``text`` is a valid date, written ``yyyy-mm-dd``."""
     try:
         return is_date(text) and bool(date.fromisoformat(text))
     except ValueError:
@@ -100,13 +99,13 @@ def is_calendar_day(text: str) -> bool:
 
 
 def is_revision_day(text: str) -> bool:
-    """Whether a revision's name is a day, ``2021-07-05``, or a later one of it, ``2021-07-05a``."""
+    """Whether a revision's name is a date, ``2021-07-05``, maybe with a letter, ``2021-07-05a``."""
     letter = text[10:]
     return is_calendar_day(text[:10]) and (not letter or letter in tuple(ascii_lowercase))
 
 
 def parse_ref(text: str) -> Ref | None:
-    """``2019-12-10_1_KS023`` taken apart (``001`` is taken for ``1``), or None."""
+    """Parse ``2019-12-10_1_KS023``, also with ``001``; None if ``text`` has another form."""
     match = _REF.fullmatch(text)
     if match is None:
         return None
@@ -114,18 +113,18 @@ def parse_ref(text: str) -> Ref | None:
 
 
 def parse_number_folder(name: str) -> int | None:
-    """The number of a session's folder, which may have a mark (``001~0123abcd``); or None."""
+    """Return the number of a session's folder, maybe with a mark (``001~0123abcd``), or None."""
     digits = name.partition("~")[0]
     return parse_whole_number(digits) if len(digits) <= _NUMBER_DIGITS else None
 
 
 def number_folder(number: int) -> str:
-    """A session number as its folder: three digits or more (ONE: ``%03d``)."""
+    """Return the folder name of a session number: three digits or more (ONE: ``%03d``)."""
     return f"{number:03d}"
 
 
 def padded_number_folder(name: str) -> str | None:
-    """The folder that ``1`` or ``01`` stands for (``001``); None when ``name`` is no alias."""
+    """Return the folder that ``1`` or ``01`` stands for (``001``); None for any other name."""
     number = parse_whole_number(name) if len(name) <= _NUMBER_DIGITS else None
     if number is None:
         return None
@@ -134,10 +133,10 @@ def padded_number_folder(name: str) -> str | None:
 
 
 def dataset_type(name: str) -> str:
-    """The type a file name implies: ``[_namespace_]object.attribute``, else ``unknown``.
+    """Return the dataset type of a file name, ``[_namespace_]object.attribute``, else ``unknown``.
 
-    The attribute ends at the next dot: ``spikes.times.npy`` is ``spikes.times``. A name of two
-    parts only (``notes.md``) has no attribute.
+    The attribute ends at the next dot: that of ``spikes.times.npy`` is ``spikes.times``. A name of
+    only two parts (``notes.md``) has no attribute.
     """
     parts = name.split(".")
     candidate = ".".join(parts[:2])
@@ -147,20 +146,20 @@ def dataset_type(name: str) -> str:
 
 
 def valid_text(text: str) -> str:
-    """``text`` without lone surrogates: what UTF-8 cannot say is percent-encoded."""
+    """Return ``text`` with lone surrogates, which UTF-8 cannot encode, as percent-codes."""
     return _SURROGATE.sub(_percent_encode, text)
 
 
 def undo_valid_text(text: str) -> str:
-    """What :func:`valid_text` may have been given: bytes that are no UTF-8 as ``os.fsdecode``'s."""
+    """Undo :func:`valid_text` for bytes that are not UTF-8, as ``os.fsdecode`` returns them."""
     return _ESCAPED_BYTE.sub(lambda match: chr(0xDC00 + int(match.group(1), 16)), text)
 
 
 def path_component(text: str) -> str:
-    """One path component that a file system holds, for a name that a server gave.
+    """Return a file name for a name from a server, which may be anything but ''.
 
-    ``text`` may be anything but the empty string. The result is never ``.``, ``..`` or longer
-    than 255 bytes, and holds no ``/``, no NUL and no control character.
+    The result is never ``.``, ``..`` or longer than 255 bytes, and has no ``/``, no NUL and no
+    control character.
     """
     if text in (".", ".."):
         return "%2E" * len(text)
@@ -171,12 +170,12 @@ def path_component(text: str) -> str:
 
 
 def name_digest(name: str) -> str:
-    """Hex digits that stand for a name, where there is no UUID to tell it from another."""
+    """Return hex digits that distinguish a name from others, if there is no UUID for that."""
     return hashlib.sha1(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def with_mark(name: str, mark: str) -> str:
-    """``name`` with ``~mark`` before its extension, shortened where it would grow too long."""
+    """Return ``name`` with ``~mark`` before its extension, shortened if it gets too long."""
     stem, dot, extension = name.rpartition(".")
     if not stem or len(extension.encode()) > 32:
         stem, dot, extension = name, "", ""
@@ -185,26 +184,26 @@ def with_mark(name: str, mark: str) -> str:
 
 
 def escape_reserved(name: str) -> str:
-    """A server's name that is one of ours, written so that it is not."""
+    """Return a server's name that onefs uses itself with its first character percent-encoded."""
     return f"%{ord(name[0]):02X}{name[1:]}"
 
 
 @lru_cache(maxsize=_NAME_CACHE_SIZE)
 def lab_folder(lab: str) -> str:
-    """A lab's folder in the root, where every name that starts with a dot is ours, and two more."""
+    """Return a lab's folder; onefs uses names with a leading dot and ROOT_FILES in the root."""
     name = path_component(lab)
     return escape_reserved(name) if name.startswith(".") or name in ROOT_FILES else name
 
 
 @lru_cache(maxsize=_NAME_CACHE_SIZE)
 def subject_folder(subject: str) -> str:
-    """A subject's folder in its lab, where ``Subjects`` is ours."""
+    """Return a subject's folder in its lab, where onefs uses ``Subjects`` itself."""
     name = path_component(subject)
     return escape_reserved(name) if name == SUBJECTS else name
 
 
 def session_folder(session: Session) -> tuple[str, str, str, str]:
-    """``(lab, subject, date, number)`` folders of a session."""
+    """Return the ``(lab, subject, date, number)`` folders of a session."""
     return (
         lab_folder(session.lab),
         subject_folder(session.subject),
@@ -214,7 +213,7 @@ def session_folder(session: Session) -> tuple[str, str, str, str]:
 
 
 def collection_folder(dataset: Dataset) -> tuple[str, ...]:
-    """The folders of a dataset's collection inside its session."""
+    """Return the folders of a dataset's collection inside its session."""
     folders = [path_component(part) for part in dataset.collection.split("/") if part]
     if folders and folders[0] in SESSION_FILES:
         folders[0] = escape_reserved(folders[0])
@@ -222,7 +221,7 @@ def collection_folder(dataset: Dataset) -> tuple[str, ...]:
 
 
 def dataset_folder(dataset: Dataset) -> tuple[str, ...]:
-    """The folders of a dataset inside its session: its collection's, then its revision's."""
+    """Return the folders of a dataset inside its session: its collection's and its revision's."""
     folders = collection_folder(dataset)
     if dataset.revision:
         return (*folders, path_component(f"#{dataset.revision}#"))
@@ -230,7 +229,7 @@ def dataset_folder(dataset: Dataset) -> tuple[str, ...]:
 
 
 def dataset_file(dataset: Dataset, folder: tuple[str, ...] | None = None) -> str:
-    """The file name of a dataset in a folder inside its session, its own unless one is given."""
+    """Return the file name of a dataset in a folder of its session; None: in its own folder."""
     name = path_component(dataset.name) if dataset.name else "%"
     if name in SESSION_FILES and not (dataset_folder(dataset) if folder is None else folder):
         return escape_reserved(name)
@@ -238,23 +237,23 @@ def dataset_file(dataset: Dataset, folder: tuple[str, ...] | None = None) -> str
 
 
 def unique_names(
-    named: Iterable[tuple[str, str, T]], taken: Iterable[str] = ()
+    entries: Iterable[tuple[str, str, T]], taken: Iterable[str] = ()
 ) -> Iterator[tuple[str, T]]:
-    """Names for things that share a folder, each name once.
+    """Yield each entry of a folder with a name that no other has.
 
-    ``named`` holds ``(name, uuid, thing)``, those with the better claim first; ``taken`` are
-    names that stand already (folders go before files). Who comes second is marked with the
-    first 8 digits of its UUID, and with all of them should even that stand already.
+    ``entries`` are ``(name, uuid, entry)``; earlier ones take precedence. ``taken`` are names in
+    use: those of folders, when the entries are files. If a name is in use, it gets the first 8
+    digits of the UUID as a mark, and all of them if that name is in use, too.
     """
     used = set(taken)
-    for name, uuid, thing in named:
+    for name, uuid, entry in entries:
         choice = name
         if choice in used:
             choice = with_mark(name, uuid[:8])
         if choice in used:
             choice = with_mark(name, uuid)
         used.add(choice)
-        yield choice, thing
+        yield choice, entry
 
 
 def _percent_encode(match: re.Match[str]) -> str:
@@ -264,7 +263,7 @@ def _percent_encode(match: re.Match[str]) -> str:
 
 
 def _shorten(text: str, limit: int) -> str:
-    """``text`` cut to at most ``limit`` bytes, never inside a character."""
+    """Return ``text`` cut to at most ``limit`` bytes, but not inside a character."""
     raw = text.encode()
     while len(raw) > limit:
         text = text[: max(1, len(text) - max(1, (len(raw) - limit) // 4))]

@@ -1,40 +1,40 @@
-"""Every error that onefs raises on purpose, each with one errno.
+"""The errors that onefs raises, each with one errno.
 
 ::
 
-    OnefsError                    EIO           the root; never raised itself
-     +- UsageError                EINVAL        a flag, value or path that makes no sense
-     +- NotConfigured             EACCES        no profile and nothing in the environment
-     +- NotFound                  ENOENT        the catalogue says that there is no such thing
-     +- Ambiguous                 ENOTUNIQ      one name, several things: the message lists them
-     |   +- SeveralDatasets                     one type, several datasets of the session
-     +- ReadOnly                  EROFS         onefs never writes
-     +- CredentialsError          EACCES        a server refuses the token or password
+    OnefsError                    EIO           the root; not raised itself
+     +- UsageError                EINVAL        an invalid flag, value or path
+     +- NotConfigured             EACCES        no profile, flag or variable names a server
+     +- NotFound                  ENOENT        there is no such thing, by the catalogue
+     +- Ambiguous                 ENOTUNIQ      one name, several things; the message lists them
+     |   +- SeveralDatasets                     one dataset type, several datasets
+     +- ReadOnly                  EROFS         onefs does not write
+     +- CredentialsError          EACCES        a server rejects the token or password
      |   +- AlyxCredentials
      |   +- DataServerCredentials
-     +- Unreachable               EHOSTUNREACH  no connection, or the server is away
-     |   +- Offline               EHOSTUNREACH  and nobody is asked again before it is back
-     |   +- WrongScheme           EHOSTUNREACH  https:// of a server that speaks http
-     +- DeadlineExceeded          ETIMEDOUT     it answered too slowly or not at all
-     +- Throttled                 EBUSY         the server asks to wait beyond the deadline
-     +- ServerError               EIO           the server answered nonsense or failed
-     |   +- TooLarge                            it answers with more than is read
-     +- BadContent                EIO           the bytes are not those that the database describes
+     +- Unreachable               EHOSTUNREACH  the server cannot be reached
+     |   +- Offline               EHOSTUNREACH  and no request is sent until it is available
+     |   +- WrongScheme           EHOSTUNREACH  https:// for a server without TLS
+     +- DeadlineExceeded          ETIMEDOUT     an answer takes too long
+     +- Throttled                 EBUSY         the server asks to wait longer than the deadline
+     +- ServerError               EIO           the server fails, or its answer is invalid
+     |   +- TooLarge                            its answer is too large
+     +- BadContent                EIO           the bytes contradict the database
      +- CacheError                EIO           the cache folder cannot be used
      |   +- CacheFull             ENOSPC
-     +- FetchLimit                EDQUOT        --max-fetch allows no more for now
-     +- IndexerBlocked            EACCES        an indexer asks for what would have to be fetched
+     +- FetchLimit                EDQUOT        the limit --max-fetch is reached
+     +- IndexerBlocked            EACCES        an indexer reads what is not cached
      +- MountError                EIO           a mount cannot be made or undone
-     +- MissingLibrary            EIO           an extra is not installed; the pip line is in it
-     +- Busy                      EBUSY         somebody is using it
+     +- MissingLibrary            EIO           an extra is not installed; the message names it
+     +- Busy                      EBUSY         it is in use
      +- OutputError               EIO           standard output cannot be written
-     +- Stopping                  ESHUTDOWN     the daemon is going down
+     +- Stopping                  ESHUTDOWN     the daemon is stopping
 
-Where Python has an error of that kind, ours is one too: NotFound is a FileNotFoundError,
-UsageError a ValueError, CredentialsError a PermissionError, Unreachable a ConnectionError,
-DeadlineExceeded a TimeoutError, MissingLibrary an ImportError.
+Where Python has an error of the same kind, the class is also a subclass of that: NotFound is a
+FileNotFoundError, UsageError a ValueError, CredentialsError a PermissionError, Unreachable a
+ConnectionError, DeadlineExceeded a TimeoutError, MissingLibrary an ImportError.
 
-ENOENT comes from a catalogue answer only: network trouble is never "no such file".
+Only an answer of the catalogue leads to ENOENT: a failure of the network is never "no such file".
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ E = TypeVar("E", bound=BaseException)
 
 
 class OnefsError(Exception):
-    """The root of the tree. ``errno`` is what a file operation returns for it.
+    """The root of the errors. ``errno`` is what a file operation fails with.
 
-    As a text it is one line without control characters, whatever a server said.
+    ``str`` of it is one line without control characters, whatever a server's message contains.
     """
 
     errno: int = errno.EIO
@@ -63,7 +63,7 @@ class OnefsError(Exception):
 
 
 def strip_tracebacks(error: E) -> E:
-    """``error`` without tracebacks, for one that is kept: frames hold whole answers in memory."""
+    """Remove the tracebacks of a stored error: their frames keep whole answers in memory."""
     todo: list[BaseException | None] = [error]
     while todo:
         each = todo.pop()
@@ -73,19 +73,21 @@ def strip_tracebacks(error: E) -> E:
     return error
 
 
-#: how Python and pyarrow put an error's number into its text
+#: an error's number, as Python and pyarrow write it into the text
 _NUMBER = re.compile(r"\[errno -?[0-9]+\] ?", re.IGNORECASE)
 
 
 def reason_of(error: BaseException, path: object = None) -> str:
-    """Return what an error says, for a sentence: without its number, and with the file that it is
-    about unless that is ``path``, which the sentence names already."""
+    """Return the reason of an error for a message: without its number, and with its file.
+
+    The file is left out if it is ``path``, which the message names already.
+    """
     if isinstance(error, OnefsError) or not isinstance(error, OSError) or not error.strerror:
         return _NUMBER.sub("", str(error)) or type(error).__name__
     reason = _NUMBER.sub("", error.strerror)
     names = [os.fsdecode(each) for each in (error.filename, error.filename2) if _is_path(each)]
-    told = [name for name in names if path is None or name != os.fspath(str(path))]
-    return ": ".join([reason, " -> ".join(told)]) if told else reason
+    other_names = [name for name in names if path is None or name != str(path)]
+    return ": ".join([reason, " -> ".join(other_names)]) if other_names else reason
 
 
 def _is_path(value: object) -> bool:
@@ -93,7 +95,7 @@ def _is_path(value: object) -> bool:
 
 
 class UsageError(OnefsError, ValueError):
-    """Something the user gave makes no sense; the message names it and what to do."""
+    """The user gave something invalid; the message names it and what to do."""
 
     errno = errno.EINVAL
 
@@ -105,7 +107,7 @@ class NotConfigured(OnefsError):
 
 
 class NotFound(OnefsError, FileNotFoundError):
-    """The catalogue has an answer, and it is no."""
+    """The catalogue answers that there is no such thing."""
 
     errno = errno.ENOENT
 
@@ -117,41 +119,41 @@ class Ambiguous(OnefsError):
 
 
 class SeveralDatasets(Ambiguous):
-    """A dataset type stands for several datasets of a session; the message lists them."""
+    """A session has several datasets of one type; the message lists them."""
 
 
 class ReadOnly(OnefsError):
-    """onefs is read-only."""
+    """A write was attempted; onefs is read-only."""
 
     errno = errno.EROFS
 
 
 class CredentialsError(OnefsError, PermissionError):
-    """A server refuses what we have; the message says which server and what to run."""
+    """A server rejects the credentials; the message names the server and the command to run."""
 
     errno = errno.EACCES
 
 
 class AlyxCredentials(CredentialsError):
-    """The database refuses the token or the password, or the user may not read this."""
+    """The database rejects the token or password, or the user has no permission."""
 
 
 class DataServerCredentials(CredentialsError):
-    """The file server refuses its user and password, or none are known."""
+    """The file server rejects its user and password, or none are known."""
 
 
 class Unreachable(OnefsError, ConnectionError):
-    """The server cannot be reached. What is asked for may well exist."""
+    """The server cannot be reached. What was requested may exist."""
 
     errno = errno.EHOSTUNREACH
 
 
 class Offline(Unreachable):
-    """The network is known to be away, or is not wanted: asking again at once is useless."""
+    """The server is known to be unreachable, or must not be asked; a retry at once is useless."""
 
 
 class WrongScheme(Unreachable):
-    """The server is there and does not speak TLS: the URL is wrong, and will stay so."""
+    """The server can be reached but has no TLS: the URL is wrong, and a retry is useless."""
 
 
 class DeadlineExceeded(OnefsError, TimeoutError):
@@ -161,9 +163,9 @@ class DeadlineExceeded(OnefsError, TimeoutError):
 
 
 class Throttled(OnefsError):
-    """The server asks to wait (429) for longer than the deadline allows.
+    """The server asks to wait (HTTP 429) for longer than the deadline.
 
-    ``retry_after`` is in seconds.
+    ``retry_after`` is the wait in seconds.
     """
 
     errno = errno.EBUSY
@@ -174,9 +176,9 @@ class Throttled(OnefsError):
 
 
 class ServerError(OnefsError):
-    """A server answered with an error of its own, or with something that is not an answer.
+    """A server answered with an error, or its answer is invalid.
 
-    ``status`` is the HTTP status, ``detail`` the server's own words ('' when it gave none).
+    ``status`` is the HTTP status, ``detail`` the server's message ('' for none).
     """
 
     errno = errno.EIO
@@ -188,29 +190,29 @@ class ServerError(OnefsError):
 
 
 class TooLarge(ServerError):
-    """The answer has more bytes, values, pages or rows than are read; ask for less at once."""
+    """The answer has more bytes, values, pages or rows than are accepted; ask for less at once."""
 
 
 class BadContent(OnefsError):
-    """The bytes that came are not the bytes that the database describes."""
+    """The bytes of a file contradict the hash or size in the database."""
 
     errno = errno.EIO
 
 
 class CacheError(OnefsError):
-    """The cache folder cannot be used; the message says why."""
+    """The cache or state folder cannot be used; the message names the reason."""
 
     errno = errno.EIO
 
 
 class CacheFull(CacheError):
-    """The disk of the cache folder is full."""
+    """The disk of the cache or state folder is full."""
 
     errno = errno.ENOSPC
 
 
 class FetchLimit(OnefsError):
-    """More would have to be fetched than this hour allows.
+    """A read needs to fetch more than the hourly limit allows.
 
     ``until`` is when it will be allowed, in seconds since the epoch; 0 for never.
     """
@@ -223,50 +225,50 @@ class FetchLimit(OnefsError):
 
 
 class IndexerBlocked(OnefsError):
-    """A program that reads whatever it finds asks for bytes that are not cached."""
+    """A program that indexes files reads bytes that are not cached."""
 
     errno = errno.EACCES
 
 
 class MountError(OnefsError):
-    """A mount cannot be made or undone; the message says why and what to do."""
+    """Mounting or unmounting failed; the message names the reason and what to do."""
 
 
 class MissingLibrary(OnefsError, ImportError):
-    """A library of one of our extras is not installed; the message has the line that does it."""
+    """A library of an extra is not installed; the message has the command that installs it."""
 
 
 class Busy(OnefsError):
-    """Somebody is using it; the message names them."""
+    """It is in use; the message names the user or process."""
 
     errno = errno.EBUSY
 
 
 class OutputError(OnefsError):
-    """Standard output cannot be written; the message says why."""
+    """Standard output cannot be written; the message names the reason."""
 
 
 class Stopping(OnefsError):
-    """The daemon is going down, and what waited for it is woken."""
+    """The daemon or client is stopping, and waits are ended."""
 
     errno = errno.ESHUTDOWN
 
 
 def copy_error(error: E) -> E:
-    """Return a copy of an exception, for each time that a stored one is raised.
+    """Return a copy of a stored exception to raise.
 
-    Each ``raise`` of one object adds to its traceback, and other threads may be raising it at the
-    same moment. The copy has the class, the message, the attributes and the cause. Where one of
-    our own errors was raised first is left out: it would keep what those frames hold alive.
+    Each ``raise`` of an exception object extends its traceback, also in other threads. The copy has
+    the class, message, attributes and cause. A copy of an OnefsError has no traceback, whose frames
+    would keep their variables alive.
     """
     fresh: E
-    if isinstance(error, OnefsError):  # what its constructor takes is not all in ``args``
+    if isinstance(error, OnefsError):  # ``args`` has not all arguments of its constructor
         fresh = type(error).__new__(type(error), *error.args)
         fresh.__dict__.update(error.__dict__)
     else:
         try:
             fresh = copy(error)
-        except Exception:  # of a library, and it cannot be copied
+        except Exception:  # a library's exception may not be copyable
             return error
         fresh.__traceback__ = error.__traceback__
     fresh.__cause__ = error.__cause__

@@ -1,6 +1,6 @@
-"""The value types that every layer above the servers speaks. Frozen, no I/O.
+"""The value types that all layers above the servers use. Frozen, no I/O.
 
-Alyx's quirks end in ``onefs.alyx.client``: what stands here is already clean.
+``onefs.alyx`` handles the quirks of Alyx; values of these types are valid.
 """
 
 from __future__ import annotations
@@ -10,27 +10,28 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A place that Alyx knows files to be in (Alyx: ``/data-repository``)."""
+    """A repository of files (Alyx: ``/data-repository``)."""
 
     name: str
-    #: where its files are served, ending as Alyx has it; '' when they are not served
+    #: the URL of its files, with a final slash if Alyx has one; '' if they are not served
     data_url: str
-    #: a rig's own disk: its files cannot be fetched by others (``globus_is_personal``)
+    #: whether it is the disk of a rig, which serves no files (Alyx: ``globus_is_personal``)
     personal: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One experiment: ``lab/subject/date/number``."""
+    """One session of an experiment: ``lab/subject/date/number``."""
 
     #: the experiment id, a lower-case UUID with dashes
     eid: str
     lab: str
     subject: str
-    #: ``YYYY-MM-DD``, the folder's date (the first ten characters of Alyx's start_time)
+    #: ``yyyy-mm-dd``, the first ten characters of Alyx's ``start_time``
     date: str
+    #: the number of the day's session, from 1 on as a rule; -1 if Alyx has none
     number: int
-    #: seconds since the epoch; Alyx's local time without a zone is taken as UTC
+    #: seconds since the epoch; Alyx's local time, which has no zone, counts as UTC
     start_time: float = 0.0
     task_protocol: str = ""
     projects: tuple[str, ...] = ()
@@ -42,17 +43,17 @@ class Session:
 
     @property
     def has_folder(self) -> bool:
-        """Whether it has all that its folder's path is made of; ``number`` is -1 for none."""
+        """Whether it has all parts of its folder's path; a missing ``number`` is -1."""
         return bool(self.lab and self.subject and self.date) and self.number >= 0
 
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """Where one copy of a dataset can be fetched."""
+    """A copy of a dataset on a file server."""
 
     #: the repository's name
     repository: str
-    #: the full URL, ready to be sent (``#`` already written as ``%23``)
+    #: the full URL, in which ``#`` is written as ``%23``
     url: str
 
 
@@ -64,25 +65,25 @@ class Dataset:
     id: str
     #: its session
     eid: str
-    #: the file name without UUID, as Alyx has it (not yet safe as a path: see ``onefs.alf``)
+    #: the file name without UUID, as Alyx has it; for the name in a path see ``onefs.alf``
     name: str
-    #: the folder inside the session, '' for the session's own; as Alyx has it
+    #: the folder inside the session as Alyx has it, '' for the session's own folder
     collection: str = ""
-    #: the revision's name without ``#``, '' for the original
+    #: the revision's name without ``#``, '' for none
     revision: str = ""
     dataset_type: str = ""
-    #: bytes; None when Alyx does not know
+    #: bytes; None if unknown to Alyx
     size: int | None = None
-    #: lower-case hex of the md5 (32) or sha1 (40); '' when Alyx does not know
+    #: lower-case hex digits of the md5 (32) or sha1 (40); '' if unknown to Alyx
     md5: str = ""
-    #: Alyx's flag: this revision is the one to use
+    #: whether this revision is the one to use (Alyx: ``default_dataset``)
     default: bool = True
     qc: str = "NOT_SET"
-    #: the database's date of it, in seconds since the epoch, 0 when it says none: never shown
-    #: (see ``onefs.dates``)
+    #: the database's date in seconds since the epoch, 0 for none; not the mtime of the file (see
+    #: ``onefs.dates``)
     mtime: float = 0.0
-    #: where it can be fetched, best first; a dataset without any is never listed
+    #: best first; a dataset without any is not listed
     replicas: tuple[Replica, ...] = ()
-    #: known from cache tables only: its type, its own date and where it really is are not known
-    #: yet; ``copies`` is then where it should be, and may be empty
+    #: whether it is known from cache tables only. Then its type and date are unknown, and
+    #: ``replicas`` are where it should be, and may be empty
     from_tables: bool = False

@@ -1,14 +1,14 @@
-"""Texts of servers, files and variables as they may be shown: one line, nothing to obey."""
+"""Texts of servers, files and variables made safe to print: one line, no control characters."""
 
 from __future__ import annotations
 
 import json
 import re
 
-#: what ends a line or leaves a column
+#: characters that end a line or move to another column
 _WHITESPACE = "\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"
-#: control characters (ESC, BS, NUL, C1 ...), what changes the direction of writing or is not seen,
-#: tags, and lone surrogates; not the joiners (U+200C, U+200D), which languages and emoji need
+#: control characters (ESC, BS, NUL, C1 ...), invisible ones and those that change the direction of
+#: writing, tags, and lone surrogates; not the joiners (U+200C, U+200D), which languages need
 _UNSAFE_CHARACTERS = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
     "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
@@ -16,21 +16,21 @@ _UNSAFE_CHARACTERS = re.compile(
 
 
 def printable(text: str) -> str:
-    """``text`` on one line, without any character that a terminal or a log reader obeys.
+    """Return ``text`` on one line, without characters that a terminal or log viewer interprets.
 
-    Blanks that are no space become one, a byte that is no UTF-8 its percent-code (``%FF``), every
+    Other white space becomes a space, a byte that is not UTF-8 its percent-code (``%FF``), and any
     other such character ``?``.
     """
     return _UNSAFE_CHARACTERS.sub(_replacement, text)
 
 
 def plural(count: int, noun: str) -> str:
-    """Return ``noun``, in the plural unless there is exactly one."""
+    """Return ``noun``, in the plural unless ``count`` is 1."""
     return noun if count == 1 else f"{noun}s"
 
 
 def printable_json(text: str) -> str:
-    """JSON that means the same, with those characters in its strings written as ``\\u001b``."""
+    """Return equivalent JSON with those characters in its strings written as ``\\u001b``."""
     return _UNSAFE_CHARACTERS.sub(_json_escape, text)
 
 
