@@ -34,7 +34,9 @@ def dataset(name: str = "spikes.times.npy", **fields: object) -> Dataset:
         ("\ud800", "%ED%A0%80"),
     ],
 )
-def test_component_writes_otherwise_what_a_file_system_cannot_hold(name: str, becomes: str) -> None:
+def test_a_component_has_no_characters_that_a_file_system_cannot_store(
+    name: str, becomes: str
+) -> None:
     assert alf.path_component(name) == becomes
 
 
@@ -63,7 +65,7 @@ def test_a_dataset_never_leaves_its_session(name: str, collection: str) -> None:
         assert part not in alf.SESSION_FILES or alf.dataset_folder(found)
 
 
-def test_our_own_names_cannot_be_taken_by_the_servers() -> None:
+def test_names_of_a_server_do_not_replace_those_of_onefs() -> None:
     assert alf.lab_folder(".by-eid") == "%2Eby-eid"
     assert alf.subject_folder("Subjects") == "%53ubjects"
     assert alf.dataset_file(dataset(".session.json")) == "%2Esession.json"
@@ -87,11 +89,11 @@ def test_session_folder_pads_the_number() -> None:
     ("name", "folder"),
     [("1", "001"), ("01", "001"), ("0001", "001"), ("001", None), ("12a", None), ("\u0661", None)],
 )
-def test_unpadded_number(name: str, folder: str | None) -> None:
+def test_an_unpadded_number_leads_to_the_padded_folder(name: str, folder: str | None) -> None:
     assert alf.padded_number_folder(name) == folder
 
 
-def test_refs() -> None:
+def test_a_ref_is_parsed() -> None:
     assert alf.parse_ref("2019-12-10_1_KS023") == alf.Ref("2019-12-10", 1, "KS023")
     assert alf.parse_ref("2019-12-10_001_a_b") == alf.Ref("2019-12-10", 1, "a_b")
     for wrong in ("2019-12-10_KS023", "KS023", "", "2019-12-10_x_KS023"):
@@ -112,7 +114,7 @@ def test_refs() -> None:
         (".hidden.file.npy", "unknown"),
     ],
 )
-def test_dataset_type(name: str, type_: str) -> None:
+def test_a_file_name_implies_a_dataset_type(name: str, type_: str) -> None:
     assert alf.dataset_type(name) == type_
 
 
@@ -125,7 +127,7 @@ def test_is_uuid_and_is_date() -> None:
     assert not alf.is_date("2019-12-10\n")
 
 
-def test_distinct_gives_each_name_once() -> None:
+def test_unique_names_gives_each_name_once() -> None:
     first, second = "11111111-0000-0000-0000-000000000000", "22222222-0000-0000-0000-000000000000"
     named = [("a.npy", first, 1), ("a.npy", second, 2), ("alf", second, 3), ("a.npy", second, 4)]
     assert list(alf.unique_names(named, taken=["alf"])) == [
@@ -137,7 +139,7 @@ def test_distinct_gives_each_name_once() -> None:
 
 
 @given(st.lists(st.sampled_from(["a", "b.npy", "x" * 255]), max_size=6))
-def test_distinct_loses_nothing(names: list[str]) -> None:
+def test_unique_names_drops_no_entry(names: list[str]) -> None:
     named = [(name, f"{i:08x}-{i:027x}", i) for i, name in enumerate(names)]
     found = list(alf.unique_names(named))
     assert [thing for _, thing in found] == list(range(len(names)))

@@ -18,7 +18,7 @@ def day_of(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).date().isoformat()
 
 
-def test_what_only_alyx_says_does_not_matter() -> None:
+def test_values_that_only_alyx_has_do_not_change_the_mtime() -> None:
     from_alyx = replace(DATASET, mtime=1.6e9, dataset_type="a.b", qc="PASS")
     assert dataset_mtime(PLACE, from_alyx) == dataset_mtime(
         PLACE, replace(DATASET, from_tables=True)
@@ -48,7 +48,7 @@ def test_other_bytes_have_another_mtime() -> None:
         ("2021-07-05_v2", "2020-02-29"),
     ],
 )
-def test_a_revision_that_is_a_day_has_its_own(revision: str, day: str) -> None:
+def test_a_revision_named_by_a_date_has_that_date(revision: str, day: str) -> None:
     assert day_of(dataset_mtime(PLACE, replace(DATASET, revision=revision))) == day
 
 
@@ -71,10 +71,10 @@ def test_a_revision_that_is_a_day_has_its_own(revision: str, day: str) -> None:
         "nonsense",
     ],
 )
-def test_a_date_that_cannot_be_is_never_1970(text: str) -> None:
+def test_an_invalid_date_is_not_1970(text: str) -> None:
     assert day_of(midnight(text)) == "2000-01-01"
     assert day_of(file_mtime(text, b"bytes")) == "2000-01-01"
 
 
-def test_a_place_without_a_date() -> None:
+def test_a_path_without_a_date_has_the_fallback_date() -> None:
     assert day_of(dataset_mtime(("a.b.npy",), DATASET)) == "2000-01-01"

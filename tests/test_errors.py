@@ -25,7 +25,7 @@ def _all_errors(root: type[OnefsError]) -> list[type[OnefsError]]:
 
 
 @pytest.mark.parametrize("kind", _all_errors(OnefsError))
-def test_a_copy_is_of_the_same_class_and_says_the_same(kind: type[OnefsError]) -> None:
+def test_a_copy_has_the_same_class_and_message(kind: type[OnefsError]) -> None:
     error = kind.__new__(kind)
     error.args = ("what went wrong",)
     copy = copy_error(error)
@@ -153,7 +153,7 @@ def shown_bare(block: ast.AST, error: str) -> list[int]:
     return found
 
 
-def test_no_message_is_made_of_an_error_of_the_system_but_by_one_function() -> None:
+def test_messages_include_system_errors_by_one_function_only() -> None:
     wrong = []
     for path in (Path(errors.__file__).parent).rglob("*.py"):
         if path.name == "errors.py":

@@ -32,12 +32,12 @@ EID = str(UUID(int=1))
 
 
 @pytest.mark.parametrize("text", [*ODD, "9" * 19, "9" * 5000, "9" * 1_000_000])
-def test_what_is_no_whole_number(text: str) -> None:
+def test_other_texts_are_not_whole_numbers(text: str) -> None:
     assert parse_whole_number(text) is None
 
 
 @pytest.mark.parametrize(("text", "number"), [("0", 0), ("007", 7), ("9" * 18, 10**18 - 1)])
-def test_what_is_a_whole_number(text: str, number: int) -> None:
+def test_ascii_digits_are_a_whole_number(text: str, number: int) -> None:
     assert parse_whole_number(text) == number
 
 
@@ -63,7 +63,7 @@ def test_a_digit_of_a_pattern_is_ascii() -> None:
 
 
 @pytest.mark.parametrize("number", [each for each in ODD if each not in ("", "1_0")])
-def test_a_number_in_a_path_that_is_none(number: str) -> None:
+def test_an_invalid_number_in_a_path_is_not_found(number: str) -> None:
     parts = ("lab", "subject", "2020-01-01", number)
     assert resolver._session_folders(parts) is None
     assert alf.parse_ref(f"2020-01-01_{number}_subject") is None
@@ -73,13 +73,13 @@ def test_a_number_in_a_path_that_is_none(number: str) -> None:
 
 
 @pytest.mark.parametrize("number", [*ODD, "9" * 19, "9" * 5000, 2**70, 1.5, True, [1]])
-def test_a_number_of_a_row_that_is_none(number: object) -> None:
+def test_an_invalid_number_of_a_row_is_skipped(number: object) -> None:
     with pytest.raises(ServerError, match="'number' that is none"):
         parsing.parse_session({"id": EID, "number": number})
 
 
 @pytest.mark.parametrize("text", ["9" * 400 + "G", "٣G", "²", "1.²G", "9" * 5000])
-def test_a_size_that_is_none(text: str) -> None:
+def test_an_invalid_size_is_refused(text: str) -> None:
     from onefs.config.cache_options import parse_size
 
     with pytest.raises(OnefsError):

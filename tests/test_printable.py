@@ -22,7 +22,7 @@ def test_no_control_character_is_left() -> None:
 @pytest.mark.parametrize(
     "text", ["plain text", "Zürich µm 東京 שלום", "a\u200db", "👩\u200d🔬", "a\u00a0b", ""]
 )
-def test_what_people_write_stays(text: str) -> None:
+def test_ordinary_text_stays(text: str) -> None:
     assert printable(text) == text
 
 

@@ -169,7 +169,7 @@ class RateLimiter:
         """Exclude other threads, and other processes unless one of them keeps the file locked."""
         with self._lock:
             if self._file is not None:
-                lock_file(self._file, _LOCK_WAIT_SECONDS, poll_seconds=0.001)
+                lock_file(self._file, _LOCK_WAIT_SECONDS)
             try:
                 yield
             finally:

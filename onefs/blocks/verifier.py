@@ -18,7 +18,6 @@ from onefs.blocks.block_file import HASH_LOCK_BYTE, PartialState, remove_block_f
 from onefs.blocks.partial_file import PartialFile
 from onefs.blocks.registry import PartialFileRegistry
 from onefs.cache.files import disk_errors
-from onefs.cache.locks import LOCK_POLL_SECONDS
 from onefs.cache.mismatches import (
     DIGEST_PREFIX,
     NEVER_CONFIRMED,
@@ -42,6 +41,8 @@ HASH_THREADS = 2
 BLOCKS_PER_STEP = 16
 #: seconds for which each stretch lets a busy reader go first, so that none is put off for ever
 READER_PRIORITY_SECONDS = 0.25
+#: seconds between two checks whether readers are busy
+_READER_POLL_SECONDS = 0.05
 #: seconds for which another process may hold a dataset's lock
 LOCK_WAIT_SECONDS = 60.0
 #: seconds for which another process may hash a file: 40 GB from a slow disk take many minutes
@@ -186,10 +187,7 @@ class Verifier:
             )
 
         if not wait_for_lock(
-            lambda: partial.try_lock_map(HASH_LOCK_BYTE),
-            HASHING_WAIT_SECONDS,
-            poll_seconds=LOCK_POLL_SECONDS,
-            keep_waiting=is_needed,
+            lambda: partial.try_lock_map(HASH_LOCK_BYTE), HASHING_WAIT_SECONDS, is_needed
         ):
             if not is_needed():
                 return  # another process hashes this file
@@ -211,7 +209,7 @@ class Verifier:
         """
         end = time.monotonic() + READER_PRIORITY_SECONDS
         while partial.is_busy() and time.monotonic() < end and self._is_wanted():
-            time.sleep(LOCK_POLL_SECONDS)
+            time.sleep(_READER_POLL_SECONDS)
 
     def _hash_step(self, progress: _HashProgress) -> bool:
         """The next blocks, as far as they are here; False when the first of them is not."""

@@ -14,8 +14,6 @@ from onefs.lowlevel.files import open_or_create
 from onefs.lowlevel.forking import hold_lock_file
 from onefs.lowlevel.locks import try_lock, unlock, wait_for_lock
 
-#: seconds between two tries to get a lock that another process holds
-LOCK_POLL_SECONDS = 0.05
 #: number of locks of threads, which replace the kernel's locks where there are none
 _STRIPE_COUNT = 256
 
@@ -65,9 +63,7 @@ class DatasetLocks:
         self._before_each()
         number = uuid.UUID(dataset_id).int
         with self._hold_byte(number) if self._shared else self._hold_stripe(number) as try_once:
-            if not wait_for_lock(
-                try_once, deadline, poll_seconds=LOCK_POLL_SECONDS, keep_waiting=is_wanted
-            ):
+            if not wait_for_lock(try_once, deadline, is_wanted):
                 raise DeadlineExceeded(
                     f"another process has been working on {dataset_id} for too long"
                 )

@@ -160,11 +160,7 @@ class UsageCounter:
             if not self._shared:
                 yield
                 return
-            if not wait_for_lock(
-                lambda: try_lock(self._fd, _GUARD_LOCK_BYTE),
-                _GUARD_WAIT_SECONDS,
-                poll_seconds=0.0005,
-            ):
+            if not wait_for_lock(lambda: try_lock(self._fd, _GUARD_LOCK_BYTE), _GUARD_WAIT_SECONDS):
                 raise CacheError("another process has kept the cache's usage file for long")
             try:
                 yield

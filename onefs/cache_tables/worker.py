@@ -24,7 +24,7 @@ from onefs import errors
 from onefs.cache_tables.build import BuildResult, build
 from onefs.cache_tables.export import ExportResult, export
 from onefs.errors import CacheError, OnefsError, reason_of
-from onefs.lowlevel.child_process import start_child
+from onefs.lowlevel.child_process import child_environment, start_child
 from onefs.lowlevel.files import wait_readable
 
 #: seconds without any progress after which the child is killed
@@ -79,7 +79,7 @@ def _run_child(
     with start_child(
         "onefs.cache_tables.worker",
         # memory that pyarrow's own allocators reserve would count as used
-        extra_environment={"ARROW_DEFAULT_MEMORY_POOL": "system"},
+        environment={**child_environment(), "ARROW_DEFAULT_MEMORY_POOL": "system"},
         stdout=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C reaches only this process, which then kills the child
     ) as child:

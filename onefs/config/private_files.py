@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from onefs.errors import UsageError, reason_of
-from onefs.lowlevel.files import replace_file
+from onefs.lowlevel.files import open_private, replace_file
 from onefs.lowlevel.forking import close_lock_file, open_lock_file
 from onefs.lowlevel.locks import lock_file
 
@@ -53,7 +53,7 @@ def write_json(path: Path, data: Any) -> None:
     text = json.dumps(data, indent=2, sort_keys=True) + "\n"
     try:
         _make_private_folder(path.parent)
-        replace_file(path, text.encode(), private=True, durable=True)
+        replace_file(path, text.encode(), opener=open_private, durable=True)
     except OSError as error:
         raise _unwritable_error(path, error) from error
 

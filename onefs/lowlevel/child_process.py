@@ -38,19 +38,18 @@ CHILD_WORKING_DIRECTORY = "/"
 def start_child(
     module: str,
     *arguments: str,
-    without: tuple[str, ...] = (),
-    extra_environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
     **options: Any,
 ) -> subprocess.Popen[bytes]:
     """Start a module of onefs as ``__main__``, with a pipe as its standard input.
 
-    The child has this process's environment ``without`` some variables and with some extra ones.
-    ``options`` are those of ``subprocess.Popen``. Raises OSError.
+    ``environment`` is :func:`child_environment` by default. ``options`` are those of
+    ``subprocess.Popen``. Raises OSError.
     """
     return subprocess.Popen(
         child_command(module, *arguments),
         cwd=CHILD_WORKING_DIRECTORY,
-        env={**child_environment(without), **(extra_environment or {})},
+        env=child_environment() if environment is None else environment,
         stdin=subprocess.PIPE,
         **options,
     )

@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
+#: opens a file with the given flags, and raises OSError
+Opener = Callable[[str | os.PathLike[str], int], int]
 #: largest size of a file that holds one record
 RECORD_FILE_BYTES = 1 << 16
 
@@ -90,9 +92,9 @@ def inherit_permissions(entry: int | Path, folder: os.stat_result, max_mode: int
 
 
 @contextmanager
-def open_new_file(path: str | os.PathLike[str]) -> Iterator[int]:
-    """Yield the descriptor of a new, empty file (see :func:`open_or_create`). Raises OSError."""
-    descriptor = open_or_create(path, os.O_WRONLY | os.O_TRUNC)
+def open_new_file(path: str | os.PathLike[str], opener: Opener = open_or_create) -> Iterator[int]:
+    """Yield the descriptor of an empty file, whose permissions ``opener`` sets. Raises OSError."""
+    descriptor = opener(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         yield descriptor
     finally:
@@ -104,28 +106,24 @@ def replace_file(
     data: bytes,
     *,
     temporary: str | os.PathLike[str] = "",
-    private: bool = False,
+    opener: Opener = open_or_create,
     durable: bool = False,
     before_rename: Callable[[], object] = lambda: None,
 ) -> None:
     """Write a file and rename it to ``path``: readers see the old content or the new, never a part.
 
-    Until then its name is ``temporary``, or a random one that starts with a dot. ``private``: only
-    the owner has access; else see :func:`open_or_create`. ``durable``: the bytes are on the disk
-    before the file gets its name; for the name itself see :func:`fsync_folder`. The temporary file
-    is removed on errors. Raises OSError.
+    Until then its name is ``temporary``, or a random one that starts with a dot. ``opener`` decides
+    on its permissions. If ``durable``, the bytes are on the disk before the file gets its name; for
+    the name itself see :func:`fsync_folder`. ``before_rename`` is called when all is written. On
+    errors the temporary file is removed. Raises OSError.
     """
     folder, name = os.path.split(path)
     fresh = temporary or os.path.join(folder, f".{name}.{secrets.token_hex(4)}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    descriptor = open_private(fresh, flags) if private else open_or_create(fresh, flags)
     try:
-        try:
+        with open_new_file(fresh, opener) as descriptor:
             write_all(descriptor, memoryview(data), 0)
             if durable:
                 os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
         before_rename()
         os.replace(fresh, path)
     except BaseException:

@@ -16,10 +16,10 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from onefs.lowlevel.files import open_private
+from onefs.lowlevel.files import Opener, open_private
 
 #: longest wait of a fork for all registered objects together
 FORK_WAIT_SECONDS = 1.0
@@ -46,7 +46,6 @@ class ForkAware:
         """Drop the parent's state without acquiring a lock that was created before the fork."""
 
 
-_Opener = Callable[[str | os.PathLike[str], int], int]
 _registered: set[weakref.ref[ForkAware]] = set()
 #: descriptor, name and serial number of each open lock file
 _lock_files: set[tuple[int, str, int]] = set()
@@ -66,7 +65,7 @@ def register_fork_aware(member: ForkAware) -> None:
 
 def open_lock_file(
     path: str | os.PathLike[str],
-    opener: _Opener = open_private,
+    opener: Opener = open_private,
     flags: int = os.O_RDWR | os.O_CREAT,
 ) -> int:
     """Return a descriptor for locks, which forked children close.
@@ -98,7 +97,7 @@ def close_lock_file(descriptor: int) -> None:
 
 
 @contextmanager
-def hold_lock_file(path: str | os.PathLike[str], opener: _Opener = open_private) -> Iterator[int]:
+def hold_lock_file(path: str | os.PathLike[str], opener: Opener = open_private) -> Iterator[int]:
     """Yield the descriptor of a lock file, which is created if it is missing. Raises OSError."""
     descriptor = open_lock_file(path, opener)
     try:

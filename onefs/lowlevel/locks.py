@@ -5,7 +5,7 @@ Both belong to an open file, not to a process: two descriptors of one process ex
 those of two processes do. The kernel frees them when the process dies, so that nothing is left to
 clean up.
 
-Some network file systems have no locks, and Python has none on Windows and not all on macOS.
+Some network file systems have no locks; Windows has neither kind, and macOS only that of files.
 :func:`lock_or_go_on` decides what happens then.
 """
 
@@ -18,20 +18,23 @@ import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from onefs.errors import reason_of
 
 try:
     import fcntl
 except ImportError:
-    _HAS_FCNTL = False
+    _SUPPORTED = frozenset[str]()
 else:
-    _HAS_FCNTL = hasattr(fcntl, "F_OFD_SETLK")  # which macOS lacks
+    _SUPPORTED = frozenset(dir(fcntl))
 
 log = logging.getLogger(__name__)
 
-#: seconds between two attempts to get a lock that another process holds
-_POLL_SECONDS = 0.02
+#: seconds before the second attempt to get a lock; each later pause is twice as long
+_FIRST_PAUSE_SECONDS = 0.0005
+#: longest pause between two attempts
+_MAX_PAUSE_SECONDS = 0.05
 
 
 def try_lock(descriptor: int, start: int, length: int = 1, *, shared: bool = False) -> bool:
@@ -39,41 +42,33 @@ def try_lock(descriptor: int, start: int, length: int = 1, *, shared: bool = Fal
 
     Raises OSError where there are no locks.
     """
-    _check_supported()
-    return _set_lock(descriptor, fcntl.F_RDLCK if shared else fcntl.F_WRLCK, start, length)
+    return _set_lock(descriptor, "F_RDLCK" if shared else "F_WRLCK", start, length)
 
 
 def unlock(descriptor: int, start: int, length: int = 1) -> None:
     """Unlock bytes of a file; bytes that are not locked stay so. Raises as :func:`try_lock`."""
-    _check_supported()
-    _set_lock(descriptor, fcntl.F_UNLCK, start, length)
+    _set_lock(descriptor, "F_UNLCK", start, length)
 
 
 def lock_file(
     descriptor: int,
     timeout: float = 0.0,
     *,
-    poll_seconds: float = _POLL_SECONDS,
     keep_waiting: Callable[[], bool] = lambda: True,
     advice: str = "",
 ) -> bool:
     """Lock a whole file; return False if another open file has it locked for ``timeout`` seconds.
 
-    ``keep_waiting`` and ``advice`` are as in :func:`wait_for_lock` and
-    :func:`lock_or_go_on`.
+    ``keep_waiting`` is that of :func:`wait_for_lock`, ``advice`` that of :func:`lock_or_go_on`.
     """
-    return wait_for_lock(
-        lambda: lock_or_go_on(lambda: _try_lock_file(descriptor), advice),
-        timeout,
-        poll_seconds=poll_seconds,
-        keep_waiting=keep_waiting,
-    )
+    attempt = partial(_try_lock_file, descriptor)
+    return wait_for_lock(partial(lock_or_go_on, attempt, advice), timeout, keep_waiting)
 
 
 def unlock_file(descriptor: int) -> None:
     """Undo :func:`lock_file`; a file that is not locked stays so."""
     with suppress(OSError):  # there are no locks
-        _check_supported()
+        _check_supported("flock")
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
@@ -96,24 +91,23 @@ def lock_or_go_on(attempt: Callable[[], bool], advice: str = "") -> bool:
 def wait_for_lock(
     attempt: Callable[[], bool],
     timeout: float,
-    *,
-    poll_seconds: float = _POLL_SECONDS,
     keep_waiting: Callable[[], bool] = lambda: True,
 ) -> bool:
     """Repeat an attempt to lock until it succeeds; return False when the wait ends before.
 
     The wait ends after ``timeout`` seconds, or once ``keep_waiting`` returns False.
     """
-    end = time.monotonic() + timeout
+    end, pause = time.monotonic() + timeout, _FIRST_PAUSE_SECONDS
     while not attempt():
         if time.monotonic() >= end or not keep_waiting():
             return False
-        time.sleep(min(poll_seconds, max(0.001, end - time.monotonic())))
+        time.sleep(pause)
+        pause = min(2 * pause, _MAX_PAUSE_SECONDS)
     return True
 
 
 def _try_lock_file(descriptor: int) -> bool:
-    _check_supported()
+    _check_supported("flock")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -121,9 +115,10 @@ def _try_lock_file(descriptor: int) -> bool:
     return True
 
 
-def _set_lock(descriptor: int, kind: int, start: int, length: int) -> bool:
+def _set_lock(descriptor: int, kind: str, start: int, length: int) -> bool:
+    _check_supported("F_OFD_SETLK")
     # struct flock: l_type, l_whence, l_start, l_len, l_pid (0 for this kind of lock)
-    request = struct.pack("hhqqi4x", kind, os.SEEK_SET, start, length, 0)
+    request = struct.pack("hhqqi4x", getattr(fcntl, kind), os.SEEK_SET, start, length, 0)
     try:
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, request)
     except (BlockingIOError, PermissionError):
@@ -131,6 +126,6 @@ def _set_lock(descriptor: int, kind: int, start: int, length: int) -> bool:
     return True
 
 
-def _check_supported() -> None:
-    if not _HAS_FCNTL:
+def _check_supported(name: str) -> None:
+    if name not in _SUPPORTED:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

@@ -20,7 +20,7 @@ from typing import Any
 
 from onefs import errors
 from onefs.errors import MountError, OnefsError, reason_of
-from onefs.lowlevel.child_process import start_child
+from onefs.lowlevel.child_process import child_environment, start_child
 from onefs.lowlevel.files import wait_readable
 from onefs.mount import (
     daemon_log,
@@ -134,7 +134,7 @@ def _spawn(
             process = start_child(
                 module,
                 str(theirs),
-                without=_SECRET_VARIABLES,
+                environment=child_environment(_SECRET_VARIABLES),
                 stdout=output,
                 stderr=output,
                 start_new_session=True,

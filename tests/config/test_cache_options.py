@@ -27,7 +27,7 @@ from onefs.errors import UsageError
         ("64kB", 64 << 10),
     ],
 )
-def test_sizes(text: str, size: int) -> None:
+def test_a_size_is_parsed(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
@@ -37,13 +37,13 @@ def test_an_invalid_size_is_an_error(text: str) -> None:
         parse_size(text)
 
 
-def test_rates() -> None:
+def test_a_rate_is_parsed() -> None:
     assert parse_rate("5G/h") == parse_rate("5G / hour") == parse_rate("5G") == 5 << 30
     with pytest.raises(UsageError, match="is not a rate"):
         parse_rate("5G/s")
 
 
-def test_flags_go_before_variables_and_variables_before_the_profile() -> None:
+def test_flags_override_variables_and_variables_the_profile() -> None:
     environ = {"ONEFS_CACHE_SIZE": "2G", "ONEFS_MIN_FREE": "2M", "ONEFS_STRICT": "1"}
     profile = {"cache_size": "3G", "min_free": "3M", "small_file": "3K", "strict": "no"}
     found = resolve_cache_options({"cache_size": "1G", "min_free": None}, environ, profile)
@@ -80,7 +80,7 @@ def test_the_source_of_an_invalid_option_is_named(
         resolve_cache_options(flags, environ, profile)
 
 
-def test_names_to_write_to_come_on_top_of_the_usual_ones() -> None:
+def test_writable_names_are_added_to_the_usual_ones() -> None:
     assert resolve_cache_options({}, {}, {}).writable == WRITABLE_FOLDERS
     assert resolve_cache_options({}, {"ONEFS_WRITABLE": "none"}, {}).writable == WRITABLE_FOLDERS
     assert resolve_cache_options({}, {"ONEFS_WRITABLE": "a b, ü"}, {}).writable == (

@@ -86,7 +86,7 @@ set_password = delete_password = get_password
 
 
 class TestStore:
-    def test_keeps_and_forgets(self, store: CredentialStore, path: Path) -> None:
+    def test_a_secret_is_stored_and_removed(self, store: CredentialStore, path: Path) -> None:
         store.set_token(URL, "olivier", "token-1")
         store.set_token(URL, "nate", "token-2")
         store.set_data_login(URL, "iblmember", "data-pw")
@@ -101,7 +101,7 @@ class TestStore:
         assert (store.token(URL, "olivier"), store.data_login(URL)) == (None, None)
         assert store.token(URL, "nate") == "token-2"
 
-    def test_forgetting_what_is_not_there(self, store: CredentialStore) -> None:
+    def test_removing_a_missing_secret_reports_that(self, store: CredentialStore) -> None:
         store.delete_token(URL, "olivier")
         store.delete_data_login(URL)
         assert store.token(URL, "olivier") is None
@@ -142,7 +142,7 @@ class TestStore:
             store.set_token(URL, "olivier", "token-2")
         assert path.read_text() == text
 
-    def test_a_broken_entry_is_no_entry(self, store: CredentialStore, path: Path) -> None:
+    def test_a_broken_entry_is_ignored(self, store: CredentialStore, path: Path) -> None:
         store.set_data_login(URL, "iblmember", "data-pw")
         entries = dict.fromkeys(json.loads(path.read_text())["secrets"], "[1]")
         path.write_text(json.dumps({"secrets": entries}))
@@ -224,7 +224,7 @@ class TestKeyring:
         assert again.token(URL, "olivier") is None
 
     @pytest.mark.parametrize("name", ["null", "fail"])
-    def test_backends_that_keep_nothing_do_not_count(
+    def test_backends_that_store_nothing_are_not_used(
         self, path: Path, backend: pytest.MonkeyPatch, name: str
     ) -> None:
         import keyring
@@ -239,7 +239,7 @@ class TestKeyring:
             "null is none at all: somebody has chosen it"
         )
 
-    def test_one_that_fails(
+    def test_a_keyring_that_fails_is_not_used_again(
         self,
         path: Path,
         backend: pytest.MonkeyPatch,
@@ -252,7 +252,7 @@ class TestKeyring:
         assert store.token(URL, "olivier") == "token-1"
         assert caplog.text.count("the keyring fails (RuntimeError)") == 1
 
-    def test_one_that_is_locked_does_not_hold_us_up(
+    def test_a_locked_keyring_is_given_up_after_its_timeout(
         self,
         path: Path,
         backend: pytest.MonkeyPatch,
@@ -279,7 +279,9 @@ class TestAlyx:
         assert find_alyx_password(SETTINGS, environ) is None
         assert find_token(SETTINGS, store, {**environ, "ONEFS_URL": URL + "/"}) == "given"
 
-    def test_the_password(self, tmp_path: Path) -> None:
+    def test_the_password_comes_from_the_environment_a_file_or_the_prompt(
+        self, tmp_path: Path
+    ) -> None:
         file = tmp_path / "pw"
         file.write_text(" from file \n\n")
         environ = {"ONEFS_PASSWORD_FILE": str(file)}
@@ -288,7 +290,7 @@ class TestAlyx:
         assert find_alyx_password(SETTINGS, {}) is None
         assert find_alyx_password(SETTINGS, {}, lambda _: "typed") == "typed"
 
-    def test_a_password_file_that_is_not_there(self, tmp_path: Path) -> None:
+    def test_a_missing_password_file_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"ONEFS_PASSWORD_FILE .*: No such file"):
             find_alyx_password(SETTINGS, {"ONEFS_PASSWORD_FILE": str(tmp_path / "none")})
 
@@ -320,7 +322,7 @@ class TestDataServer:
         found = self.find(store, tmp_path, environ, username="me", password="arg-pw")
         assert found == ("me", "arg-pw", "arguments")
 
-    def test_those_of_another_database_are_not_used(
+    def test_credentials_of_another_database_are_not_used(
         self, store: CredentialStore, tmp_path: Path
     ) -> None:
         saved = {
@@ -340,7 +342,7 @@ class TestDataServer:
 
 
 class TestSecret:
-    def test_does_not_show_itself(self) -> None:
+    def test_a_secret_has_no_readable_repr(self) -> None:
         secret = Secret("hunter2-hunter2")
         shown = repr(secret) + repr([secret]) + repr(DataCredentials("me", secret, "test"))
         assert "hunter2" not in shown
@@ -356,13 +358,13 @@ class TestSecret:
             "the password was s3cret-known",
         ],
     )
-    def test_is_taken_out_of_texts(self, text: str) -> None:
+    def test_a_secret_is_removed_from_texts(self, text: str) -> None:
         Secret("s3cret-known")
         cleaned = redact(text)
         for hidden in ("abcdef0123456789", "YWJjZGVm", "s3cret-known"):
             assert hidden not in cleaned
         assert "***" in cleaned
 
-    def test_other_texts_stay(self) -> None:
+    def test_texts_without_secrets_stay_as_they_are(self) -> None:
         text = "https://alyx.example.org/sessions?limit=1: Token refused"
         assert redact(text) == text

@@ -24,7 +24,7 @@ def test_a_umask_is_octal(text: str, number: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "8", "089", "1000", "7777", "-1", "0x1f", "u=rwx", "0b1", "00022", "٠٢٢", "2 2"]
 )
-def test_what_is_not_a_umask(text: str) -> None:
+def test_an_invalid_umask_is_an_error(text: str) -> None:
     with pytest.raises(UsageError, match="not a umask: write it in octal digits, like 022"):
         parse_umask(text)
 
@@ -32,16 +32,16 @@ def test_what_is_not_a_umask(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "root", "-1", "4294967295", "99999999999", "1.0", "٣", "0x10"]
 )
-def test_what_is_not_a_number_of_a_user(text: str) -> None:
+def test_an_invalid_user_id_is_an_error(text: str) -> None:
     with pytest.raises(UsageError, match="write it like 1000"):
         parse_id(text)
 
 
-def test_numbers_of_users() -> None:
+def test_a_user_id_is_parsed() -> None:
     assert (parse_id("0"), parse_id(" 1000 "), parse_id("4294967294")) == (0, 1000, 2**32 - 2)
 
 
-def test_flags_go_before_variables_and_variables_before_the_profile() -> None:
+def test_flags_override_variables_and_variables_the_profile() -> None:
     environ = {"ONEFS_UMASK": "027", "ONEFS_UID": "2", "ONEFS_INODE32": "1"}
     profile = {"umask": "077", "uid": "3", "gid": "4", "inode32": "no"}
     found = resolve_file_attributes({"umask": "022", "uid": None}, environ, profile)
@@ -58,7 +58,7 @@ def test_flags_go_before_variables_and_variables_before_the_profile() -> None:
         ({}, {}, {"gid": "-1"}, "the profile's gid: "),
     ],
 )
-def test_the_source_of_what_makes_no_sense_is_named(
+def test_the_source_of_an_invalid_value_is_named(
     flags: dict[str, str | None], environ: dict[str, str], profile: dict[str, str], source: str
 ) -> None:
     with pytest.raises(UsageError, match=source):

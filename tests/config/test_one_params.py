@@ -44,7 +44,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_newer_files(home: Path) -> None:
+def test_settings_are_read_from_the_newer_files(home: Path) -> None:
     found = one_params.find_by_url(URL, home)
     assert found is not None
     assert (found.url, found.username, found.cache_dir) == (URL, "olivier", "/new/cache")
@@ -55,7 +55,7 @@ def test_the_newer_files(home: Path) -> None:
     assert "0123456789" not in repr(found)
 
 
-def test_the_older_file(home: Path) -> None:
+def test_settings_are_read_from_the_older_file(home: Path) -> None:
     found = one_params.find_by_url("http://old.example.org/", home)
     assert found is not None
     assert (found.username, found.password, found.cache_dir) == (
@@ -70,7 +70,7 @@ def test_another_database_s_settings_are_not_used(home: Path) -> None:
     assert one_params.find_by_url("https://elsewhere.example.org", home) is None
 
 
-def test_the_default(home: Path) -> None:
+def test_the_default_database_of_one_is_found(home: Path) -> None:
     found = one_params.find_default(home)
     assert found is not None
     assert found.url == URL
@@ -80,13 +80,13 @@ def test_the_default(home: Path) -> None:
     assert found.url == "https://old.example.org"
 
 
-def test_nothing_saved(tmp_path: Path) -> None:
+def test_no_saved_settings_are_none(tmp_path: Path) -> None:
     assert one_params.find_default(tmp_path) is None
     assert one_params.find_by_url(URL, tmp_path) is None
 
 
 @pytest.mark.parametrize("name", [".one/.caches", ".one/.alyx.example.org", ".one_params"])
-def test_every_truncation_is_survived(home: Path, name: str) -> None:
+def test_truncated_files_are_skipped(home: Path, name: str) -> None:
     whole = (home / name).read_bytes()
     for length in range(0, len(whole), 7):
         (home / name).write_bytes(whole[:length])
@@ -99,7 +99,7 @@ def test_every_truncation_is_survived(home: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "content", ["[]", "3", '{"ALYX_URL": 3}', '{"ALYX_URL": "http://"}', "[" * 100_000, "\0"]
 )
-def test_what_is_no_settings_file(home: Path, content: str) -> None:
+def test_an_invalid_file_is_skipped(home: Path, content: str) -> None:
     (home / ".one" / ".alyx.example.org").write_text(content)
     (home / ".one" / ".caches").write_text(content)
     (home / ".one_params").write_text(content)
@@ -116,5 +116,5 @@ def test_what_is_no_settings_file(home: Path, content: str) -> None:
         "https://host/a b/alyx",
     ],
 )
-def test_a_database_s_name_is_one_s(url: str) -> None:
+def test_a_database_has_the_file_name_that_one_gives_it(url: str) -> None:
     assert one_params.one_key(url) == one.params._key_from_url(url)

@@ -52,7 +52,7 @@ def saved() -> Path:
         ("http://[::1]:8000", "http://[::1]:8000"),
     ],
 )
-def test_a_url_has_one_spelling(given: str, url: str) -> None:
+def test_a_url_has_one_normal_form(given: str, url: str) -> None:
     assert normalise(given) == url
     assert normalise(url) == url
 
@@ -60,7 +60,7 @@ def test_a_url_has_one_spelling(given: str, url: str) -> None:
 @pytest.mark.parametrize(
     "given", ["", "ftp://h", "https://", "http://me:pw@h", "http://h/?a=b", "http://h:x", "a b"]
 )
-def test_what_is_no_server_s_url(given: str) -> None:
+def test_an_invalid_url_is_an_error(given: str) -> None:
     with pytest.raises(UsageError) as caught:
         normalise(given)
     assert "pw" not in str(caught.value)
@@ -74,18 +74,18 @@ def test_what_is_no_server_s_url(given: str) -> None:
         ("http://[::1]:8000", "___1__8000"),
     ],
 )
-def test_the_name_of_a_server_s_folders(url: str, key: str) -> None:
+def test_folders_are_named_by_host_and_port(url: str, key: str) -> None:
     assert host_key(url) == key
 
 
 class TestPrecedence:
-    def test_nothing_known(self) -> None:
+    def test_an_unconfigured_database_is_an_error(self) -> None:
         with pytest.raises(NotConfigured) as caught:
             resolve_settings({}, {})
         for advice in ("onefs setup", "ONEFS_URL", "onefs mount --demo", "onefs demo serve"):
             assert advice in str(caught.value)
 
-    def test_defaults(self, tmp_path: Path) -> None:
+    def test_defaults_are_used(self, tmp_path: Path) -> None:
         found = resolve_settings({"url": "h:8000"}, {})
         assert (found.url, found.username, found.profile) == ("https://h:8000", "", "")
         assert found.cache_dir == tmp_path / "cache" / "onefs" / "h_8000"
@@ -94,21 +94,21 @@ class TestPrecedence:
         assert found.sources["cache_dir"] == "default"
 
     @pytest.mark.usefixtures("saved")
-    def test_the_file(self) -> None:
+    def test_the_settings_file_is_used(self) -> None:
         found = resolve_settings({}, {})
         assert (found.url, found.username, found.profile) == (IBL.url, "olivier", "ibl")
         assert (found.cache_dir, found.state_dir) == (Path("/data/one"), Path("/var/onefs"))
         assert found.sources["username"] == "profile ibl"
 
     @pytest.mark.usefixtures("saved")
-    def test_the_environment_is_above_the_file(self) -> None:
+    def test_the_environment_overrides_the_file(self) -> None:
         environ = {"ONEFS_USERNAME": "max", "ONEFS_CACHE_DIR": "/c", "ONEFS_STATE_DIR": "/s"}
         found = resolve_settings({}, environ)
         assert (found.username, found.cache_dir, found.state_dir) == ("max", Path("/c"), Path("/s"))
         assert found.sources["cache_dir"] == "ONEFS_CACHE_DIR"
 
     @pytest.mark.usefixtures("saved")
-    def test_flags_are_above_all(self) -> None:
+    def test_flags_override_everything(self) -> None:
         environ = {"ONEFS_USERNAME": "max", "ONEFS_CACHE_DIR": "/c"}
         found = resolve_settings({"username": "eva", "cache_dir": "~/x"}, environ)
         assert (found.username, found.cache_dir) == ("eva", Path.home() / "x")
@@ -130,14 +130,14 @@ class TestPrecedence:
             ({"profile": "lab", "url": LAB.url + "/"}, {}, LAB.url, "lab"),
         ],
     )
-    def test_which_database(
+    def test_url_and_profile_decide_on_the_database(
         self, flags: dict[str, str | None], environ: dict[str, str], url: str, profile: str
     ) -> None:
         found = resolve_settings(flags, environ)
         assert (found.url, found.profile) == (url, profile)
 
     @pytest.mark.usefixtures("saved")
-    def test_flags_that_contradict_each_other(self) -> None:
+    def test_contradicting_flags_are_an_error(self) -> None:
         with pytest.raises(UsageError, match="give one of the two"):
             resolve_settings({"profile": "ibl", "url": LAB.url}, {})
 
@@ -147,13 +147,13 @@ class TestPrecedence:
             resolve_settings({"profile": "IBL"}, {})
 
     @pytest.mark.usefixtures("saved")
-    def test_a_user_of_another_server_is_left_alone(self) -> None:
+    def test_the_user_of_another_server_is_not_used(self) -> None:
         environ = {"ONEFS_URL": IBL.url, "ONEFS_USERNAME": "max", "ONEFS_DATA_USERNAME": "x"}
         found = resolve_settings({"profile": "lab"}, environ)
         assert (found.username, found.data_username) == ("nate", "d")
         assert resolve_settings({}, environ).username == "max"
 
-    def test_several_profiles_without_a_default(self, saved: Path) -> None:
+    def test_several_profiles_without_a_default_are_an_error(self, saved: Path) -> None:
         data = json.loads(saved.read_text())
         del data["default"]
         saved.write_text(json.dumps(data))
@@ -165,16 +165,16 @@ class TestPrecedence:
 
 
 class TestFile:
-    def test_is_private(self, saved: Path) -> None:
+    def test_the_settings_file_is_private(self, saved: Path) -> None:
         assert stat.S_IMODE(saved.stat().st_mode) == 0o600
         assert stat.S_IMODE(saved.parent.stat().st_mode) == 0o700
 
-    def test_what_is_saved_is_loaded(self, saved: Path) -> None:
+    def test_a_saved_profile_is_loaded(self, saved: Path) -> None:
         book = load_settings_file()
         assert (dict(book.profiles), book.default) == ({"ibl": IBL, "lab": LAB}, "ibl")
         assert "password" not in saved.read_text()
 
-    def test_what_others_wrote_is_kept(self, saved: Path) -> None:
+    def test_other_content_of_the_file_is_kept(self, saved: Path) -> None:
         data = json.loads(saved.read_text())
         saved.write_text(json.dumps({**data, "theme": "dark"}))
         save_profile(Profile("new", "https://new"), default=False)
@@ -193,7 +193,7 @@ class TestFile:
             '{"default": "b", "profiles": {"a": {"url": "https://h"}}}',
         ],
     )
-    def test_a_broken_one_is_named_and_not_overwritten(self, saved: Path, text: str) -> None:
+    def test_a_broken_file_is_named_and_not_overwritten(self, saved: Path, text: str) -> None:
         saved.write_text(text)
         with pytest.raises(UsageError, match=str(saved)):
             resolve_settings({}, {})
@@ -209,7 +209,7 @@ class TestFile:
         assert stat.S_IMODE(saved.stat().st_mode) == 0o600
         assert str(saved) in caplog.text
 
-    def test_a_folder_that_cannot_be_made(
+    def test_a_folder_that_cannot_be_created_is_an_error(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "file").write_text("")
@@ -217,7 +217,7 @@ class TestFile:
         with pytest.raises(UsageError, match="cannot be written"):
             save_profile(IBL, default=True)
 
-    def test_writers_do_not_lose_each_other(self, saved: Path) -> None:
+    def test_concurrent_writers_keep_all_profiles(self, saved: Path) -> None:
         def write(number: int) -> None:
             save_profile(Profile(f"p{number}", "https://h"), default=False)
 
@@ -245,11 +245,11 @@ class TestDataHosts:
             ("[::1]:8080", ("https://[::1]:8080", "http://[::1]:8080")),
         ],
     )
-    def test_origins(self, text: str, origins: tuple[str, ...]) -> None:
+    def test_data_hosts_become_origins(self, text: str, origins: tuple[str, ...]) -> None:
         assert parse_data_hosts(text, "ONEFS_DATA_HOSTS") == origins
 
     @pytest.mark.parametrize("text", ["*.simons.org", "*", "ftp://a.org", "a b", "u@a.org"])
-    def test_what_is_no_host_is_refused(self, text: str) -> None:
+    def test_an_invalid_host_is_an_error(self, text: str) -> None:
         with pytest.raises(UsageError, match="ONEFS_DATA_HOSTS"):
             parse_data_hosts(text, "ONEFS_DATA_HOSTS")
 

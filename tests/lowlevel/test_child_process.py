@@ -55,7 +55,9 @@ def seen_by_child(environment: dict[str, str]) -> list[str]:
     return [line.strip("'") for line in lines if line.startswith("'")]
 
 
-def test_the_embedded_laboratory(shadowed: Path, tmp_path: Path) -> None:
+def test_the_embedded_laboratory_imports_nothing_from_the_working_directory(
+    shadowed: Path, tmp_path: Path
+) -> None:
     embedded = DemoProcess(DemoOptions(), str(tmp_path / "state"), timeout=60)
     embedded.close()
     assert not (shadowed / "RAN").exists()
@@ -70,7 +72,9 @@ def test_relative_folders_are_the_parents(shadowed: Path, tmp_path: Path) -> Non
     assert not (shadowed / "RAN").exists()
 
 
-def test_tables(shadowed: Path, tmp_path: Path) -> None:
+def test_the_export_of_tables_imports_nothing_from_the_working_directory(
+    shadowed: Path, tmp_path: Path
+) -> None:
     for name in ("sessions.pqt", "datasets.pqt"):
         shutil.copy(OLD / name, shadowed)
     names = [Path(name) for name in ("sessions.pqt", "datasets.pqt", "tables.sqlite")]
@@ -82,7 +86,7 @@ def test_tables(shadowed: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("fuse")
-def test_a_mount(tmp_path: Path) -> None:
+def test_a_mount_imports_nothing_from_the_working_directory(tmp_path: Path) -> None:
     shadow(tmp_path)  # commands run there
     with Home(tmp_path) as home:
         mounted = home.mount("--demo")
@@ -92,7 +96,7 @@ def test_a_mount(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("fuse")
-def test_a_mount_from_a_folder_that_was_deleted(tmp_path: Path) -> None:
+def test_a_mount_starts_from_a_deleted_working_directory(tmp_path: Path) -> None:
     with Home(tmp_path) as home:
         (tmp_path / "gone").mkdir()
         command = 'cd "$1" && rmdir "$1" && exec "$2" mount "$3" --demo'
@@ -106,7 +110,7 @@ def test_a_mount_from_a_folder_that_was_deleted(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("deleted")
-def test_a_working_directory_that_was_deleted(tmp_path: Path) -> None:
+def test_a_child_starts_from_a_deleted_working_directory(tmp_path: Path) -> None:
     embedded = DemoProcess(DemoOptions(), str(tmp_path / "state"), timeout=60)
     embedded.close()
     tables = [OLD / "sessions.pqt", OLD / "datasets.pqt", tmp_path / "tables.sqlite"]
@@ -125,7 +129,9 @@ def test_pythonpath_means_the_parents_folders(
 
 
 @pytest.mark.usefixtures("deleted")
-def test_pythonpath_in_a_folder_that_was_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_folders_in_pythonpath_are_dropped_in_a_deleted_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PYTHONPATH", "libraries:/absolute")
     assert child_environment()["PYTHONPATH"] == "/absolute"
 
@@ -139,7 +145,7 @@ def test_pythonsafepath_changes_nothing(
     assert not (shadowed / "RAN").exists()
 
 
-def test_what_lies_beside_the_package_is_not_run(tmp_path: Path) -> None:
+def test_modules_beside_the_package_are_not_imported(tmp_path: Path) -> None:
     """A checkout, or ``pip install --target``, in the folder where the user works."""
     folder = tmp_path / "work"
     shutil.copytree(PACKAGE, folder / "onefs", ignore=shutil.ignore_patterns("__pycache__"))
@@ -162,7 +168,7 @@ print(json.dumps(children.child_command("onefs.demo", "--help")))
     assert not (folder / "RAN").exists()
 
 
-def test_secrets_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_not_passed_to_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ONEFS_TOKEN", "secret")
     assert "ONEFS_TOKEN" not in child_environment(("ONEFS_TOKEN",))
     assert child_environment()["ONEFS_TOKEN"] == "secret"

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from onefs.lowlevel.files import replace_file, wait_readable
+from onefs.lowlevel.files import (
+    Opener,
+    open_or_create,
+    open_private,
+    replace_file,
+    wait_readable,
+)
 from onefs.lowlevel.sqlite_file import SqliteFile
 
 #: more than ``select.select`` takes
@@ -68,10 +74,10 @@ def test_a_replaced_file_has_the_new_content_or_the_old(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a"]  # no temporary file is left
 
 
-@pytest.mark.parametrize(("private", "mode"), [(False, 0o660), (True, 0o600)])
+@pytest.mark.parametrize(("opener", "mode"), [(open_or_create, 0o660), (open_private, 0o600)])
 def test_a_replaced_file_has_its_folders_permissions_unless_private(
-    tmp_path: Path, private: bool, mode: int
+    tmp_path: Path, opener: Opener, mode: int
 ) -> None:
     tmp_path.chmod(0o770)
-    replace_file(tmp_path / "a", b"", private=private)
+    replace_file(tmp_path / "a", b"", opener=opener)
     assert (tmp_path / "a").stat().st_mode & 0o777 == mode

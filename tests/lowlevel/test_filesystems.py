@@ -36,7 +36,7 @@ def test_a_network_file_system_is_recognised_by_its_type(tmp_path: Path, kind: s
         assert filesystems.network_filesystem_type(Path(local), mounts) == ""
 
 
-def test_lines_that_say_nothing_are_passed_over(tmp_path: Path) -> None:
+def test_malformed_lines_are_skipped(tmp_path: Path) -> None:
     mounts = table(tmp_path, ("/", "ext4"), ("/a\rb", "nfs4"))
     mounts.write_bytes(b"rubbish\n\n" + mounts.read_bytes())
     assert filesystems.network_filesystem_type(Path("/a\rb/state"), mounts) == "nfs4"
@@ -50,7 +50,7 @@ def test_of_two_mounts_at_one_place_the_topmost_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "tmpfs", "zfs", "overlay", "fuse.bindfs"])
-def test_a_local_disk_is_none(tmp_path: Path, kind: str) -> None:
+def test_a_local_disk_is_not_a_network_file_system(tmp_path: Path, kind: str) -> None:
     assert filesystems.network_filesystem_type(Path("/state"), table(tmp_path, ("/", kind))) == ""
 
 

@@ -250,7 +250,7 @@ def test_a_member_that_fails_stops_neither_the_fork_nor_the_others(
     assert capfd.readouterr().err == ""
 
 
-def test_subprocesses_are_no_forks(tmp_path: Path) -> None:
+def test_subprocesses_run_no_fork_hooks(tmp_path: Path) -> None:
     member = RecordedMember()
     file = open_file(tmp_path / "f")
     subprocess.run([sys.executable, "-S", "-c", ""], check=True)
@@ -289,7 +289,7 @@ def test_a_fork_that_fails_leaves_all_in_use(
     file.close()
 
 
-def test_a_child_has_no_part_in_connections(tmp_path: Path) -> None:
+def test_a_child_does_not_use_the_connections_of_its_parent(tmp_path: Path) -> None:
     """The server is told when the parent ends one, also while the child lives."""
     from onefs.http import Transport
     from tests.scripted_server import ScriptedServer, answer_json

@@ -83,7 +83,7 @@ def test_work_continues_where_there_are_no_locks(
 ) -> None:
     """One answer for all locks of files; bytes of the cache folder's files are an error."""
     if cause == "Python":
-        monkeypatch.setattr(locks, "_HAS_FCNTL", False)
+        monkeypatch.setattr(locks, "_SUPPORTED", frozenset())
     else:
         monkeypatch.setattr(fcntl, "flock", refuse)
         monkeypatch.setattr(fcntl, "fcntl", refuse)

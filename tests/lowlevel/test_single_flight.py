@@ -68,7 +68,7 @@ def test_waiting_ends_at_the_deadline(flights: SingleFlight[int]) -> None:
     release.set()
 
 
-def test_a_timeout_of_the_work_itself_is_its_own(flights: SingleFlight[int]) -> None:
+def test_a_timeout_raised_by_the_work_reaches_the_caller(flights: SingleFlight[int]) -> None:
     def fail() -> int:
         raise DeadlineExceeded("the server")
 

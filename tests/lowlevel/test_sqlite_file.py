@@ -110,13 +110,13 @@ def test_damage_found_in_use_is_reported_once_and_a_new_file_created(
     assert other.fetch_rows("SELECT x FROM t") == [(5,)]
 
 
-def test_a_place_that_cannot_be_is_an_error(tmp_path: Path) -> None:
+def test_an_impossible_path_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CacheError, match="the test file"):
         SqliteFile(tmp_path / "file" / "below.sqlite", SCHEMA, 1, "the test file")
 
 
-def test_two_processes_worth_of_connections_share_a_file(tmp_path: Path) -> None:
+def test_two_connections_share_a_file(tmp_path: Path) -> None:
     one = SqliteFile(tmp_path / "f", SCHEMA, 1, "the test file")
     other = SqliteFile(tmp_path / "f", SCHEMA, 1, "the test file")
     one.fetch_rows("INSERT INTO t VALUES (1)")
@@ -134,7 +134,7 @@ def test_a_value_that_sqlite_cannot_hold_is_an_onefs_error(tmp_path: Path) -> No
     assert file.fetch_rows("SELECT x FROM t") == []
 
 
-def test_many_that_find_a_bad_file_move_it_aside_once(tmp_path: Path) -> None:
+def test_a_damaged_file_is_moved_aside_once_by_concurrent_users(tmp_path: Path) -> None:
     """The new file of one of them is not moved aside by another, nor are its rows lost."""
     for number in range(15):
         path = tmp_path / str(number) / "file.sqlite"
@@ -166,7 +166,7 @@ def locked(tmp_path: Path) -> Iterator[Path]:
         yield path
 
 
-def test_a_lock_of_another_process_stops_no_reader(locked: Path) -> None:
+def test_readers_continue_while_another_process_writes(locked: Path) -> None:
     """Opening needs no lock either, and while one thread waits for it others read."""
     file = SqliteFile(locked, SCHEMA, 1, "the test file")
     writer = threading.Thread(target=lambda: write_in_vain(file))
@@ -210,7 +210,7 @@ def insert_many(file: SqliteFile) -> None:
         connection.executemany("INSERT INTO t VALUES (?)", rows)
 
 
-def test_a_full_disk_is_said_to_be_full(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_as_full(tmp_path: Path) -> None:
     with small_disk(tmp_path) as disk:
         file = SqliteFile(disk / "f.sqlite", SCHEMA, 1, "the test file")
         file.fetch_rows("INSERT INTO t VALUES (1)")
