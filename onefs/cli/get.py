@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -194,9 +195,13 @@ def _sessions_at(access: Access, folders: Sequence[str]) -> set[str]:
 
     try:
         paths = list(expand_pattern(access.tree, "/".join(folders)))
-        return {access.tree.xattrs(path).get("user.onefs.eid", "") for path in paths} - {""}
     except OnefsError:
         return set()
+    eids = set()
+    for path in paths:
+        with suppress(OnefsError):
+            eids.add(access.tree.session_at(path).eid)
+    return eids
 
 
 def _print_dry_run(access: Access, wanted: Iterable[tuple[Dataset, Place]]) -> None:

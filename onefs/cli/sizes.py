@@ -136,7 +136,7 @@ def _sessions_below(catalogue: Catalogue, parts: list[str]) -> Iterator[Session]
     wanted = [*parts, *[None] * (4 - len(parts))]
     for lab in _select(lab_folder_names(catalogue.labs().value), wanted[0]):
         for subject in _select(subject_folder_names(catalogue.subjects(lab).value), wanted[1]):
-            dates = subject_layout(catalogue.sessions(lab, subject).value).sessions_by_date
+            dates = subject_layout(catalogue.sessions(lab, subject).value)
             for sessions in _select(dates, wanted[2]):
                 number = wanted[3] and (alf.padded_number_folder(wanted[3]) or wanted[3])
                 yield from _select(sessions, number)

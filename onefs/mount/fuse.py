@@ -25,8 +25,8 @@ from onefs.lowlevel.mountinfo import FUSE_SUBTYPE
 from onefs.mount import request_limits
 from onefs.mount.file_handle import Extent
 from onefs.mount.libfuse import PinnedThreadStates, load_mfusepy
-from onefs.mount.operations import XATTR_PREFIX, ErrorNumbers, Operations
-from onefs.tree.nodes import Node, NodeKind
+from onefs.mount.operations import ErrorNumbers, Operations
+from onefs.tree.nodes import XATTR_PREFIX, Node, NodeKind
 
 mfusepy: Any = load_mfusepy()
 

@@ -21,11 +21,9 @@ from onefs.mount.mount_registry import STATUS_XATTR
 from onefs.mount.path_errors import PathErrors
 from onefs.mount.refresher import Refresher
 from onefs.mount.request_limits import WaitingReads, waiting_read_limit
-from onefs.tree.nodes import Node, Tree
-from onefs.tree.text_handle import TextHandle
+from onefs.tree.handles import TextHandle
+from onefs.tree.nodes import XATTR_PREFIX, Node, Tree
 
-#: other names are refused before any path work: ``ls -l`` asks for two of them for each file
-XATTR_PREFIX = "user.onefs."
 _STATFS_BLOCK_BYTES = 4096
 _MAX_NAME_BYTES = 255
 #: characters of a name that is surely not longer than that in UTF-8

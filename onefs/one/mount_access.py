@@ -42,12 +42,11 @@ from onefs.one.resolver import SessionResolver
 from onefs.search.alyx_search import SearchHit
 from onefs.search.queries import FoundSessions
 from onefs.search.vocabulary import Query
-from onefs.tree.context import XATTR_PREFIX
-from onefs.tree.dataset_file import SESSION_JSON
 from onefs.tree.layout import Folders, SessionLayout, session_layout
 from onefs.tree.lookup_folders import BY_EID, BY_REF
-from onefs.tree.search_folders import EIDS, PATHS, SEARCH
-from onefs.tree.sidecars import DATASETS_TSV
+from onefs.tree.nodes import XATTR_PREFIX
+from onefs.tree.search_cache import EIDS, PATHS, SEARCH
+from onefs.tree.sidecars import DATASETS_TSV, SESSION_JSON
 from onefs.tree.variant import FULL_TREE, Variant
 
 #: sessions whose whole records one search may read: each may cost the mount a request
@@ -124,11 +123,28 @@ class MountTree:
                 kind = BadContent
             raise kind(f"{path}: {_told(path, 'error') or error.strerror}") from error
 
-    # -- what Addresses asks of a tree
+    def record(self, place: Place) -> Row:
+        """Return Alyx's whole record of the session whose folder is at ``place``."""
+        import json
 
-    def xattrs(self, path: str) -> dict[str, str]:
-        """Return the eid of a session's folder, as the tree's ``xattrs`` has it."""
-        return {XATTR_PREFIX + "eid": self.attribute(self.path(path.lstrip("/")), "eid")}
+        row: Row = json.loads(self.text(*place, SESSION_JSON))
+        return row
+
+    def session_at(self, path: str) -> Session:
+        """Return the session whose folder is at ``path``, as ``LaboratoryTree`` does.
+
+        While Alyx's record is unavailable, it is built from the folder and its attributes.
+        """
+        place = tuple(path.strip("/").split("/"))
+        try:
+            return _hit(self.record(place)).session
+        except OnefsError:
+            folder = self.path(*place)
+            ref = alf.parse_ref(self.attribute(folder, "ref"))
+            subject = ref.subject if ref is not None else place[1]
+            number = alf.parse_number_folder(place[3])
+            eid = self.attribute(folder, "eid")
+            return Session(eid, place[0], subject, place[2], -1 if number is None else number)
 
 
 class _NoAttribute(Exception):
@@ -150,15 +166,7 @@ class MountCatalogue:
 
     def session(self, eid: str) -> Session:
         """Return a session. Raises NotFound."""
-        place = self.place(eid)
-        found = alf.parse_ref(self._tree.attribute(self._tree.path(*place), "ref"))
-        subject = found.subject if found is not None else place[1]
-        number = alf.parse_number_folder(place[3])
-        plain = Session(eid, place[0], subject, place[2], -1 if number is None else number)
-        try:
-            return _hit(self._row(place)).session
-        except OnefsError:  # the record cannot be had now: the folder says the most of it
-            return plain
+        return self._tree.session_at("/".join(self.place(eid)))
 
     any_session = session
 
@@ -178,7 +186,7 @@ class MountCatalogue:
             return []
         except Ambiguous:
             raise Ambiguous(f"{name} is several sessions: give an eid or a path") from None
-        return [self.session(self._tree.attribute(self._tree.path(*place), "eid"))]
+        return [self._tree.session_at("/".join(place))]
 
     def record(self, session: Session) -> Listing[str]:
         """Return Alyx's whole record of a session."""
@@ -192,13 +200,7 @@ class MountCatalogue:
                 f"{self._tree.root}: ask for the latest {MOST_RECORDS} at most (limit), or run "
                 "`onefs setup` to ask the database yourself"
             )
-        return [self._row(self.place(eid)) for eid in eids]
-
-    def _row(self, place: Place) -> Row:
-        import json
-
-        row: Row = json.loads(self._tree.text(*place, SESSION_JSON))
-        return row
+        return [self._tree.record(self.place(eid)) for eid in eids]
 
     # -- what only a catalogue of one's own has
 

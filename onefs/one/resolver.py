@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path, PurePath
 from urllib.parse import unquote
@@ -62,10 +63,15 @@ class SessionResolver:
 
     def eid(self, name: object) -> str:
         """The eid of a session."""
+        named = self._eid_or_session(name)
+        return named if isinstance(named, str) else named.eid
+
+    def _eid_or_session(self, name: object) -> str | Session:
+        """The eid that a name contains, or the session that is at a path."""
         if isinstance(name, UUID):
             return str(name)
         if isinstance(name, PurePath):
-            return self._eid_by_path(str(name))
+            return self._eid_or_session_at(str(name))
         if not isinstance(name, str):
             raise UsageError(f"{type(name).__name__} is no eid: {_NAME_HELP}")
         text = name.strip()
@@ -79,7 +85,7 @@ class SessionResolver:
         if ref is not None:
             return self._eid_by_ref(text, ref)
         if "/" in text or text in (".", ".."):
-            return self._eid_by_path(unquote(path) if "://" in text else path)
+            return self._eid_or_session_at(unquote(path) if "://" in text else path)
         raise UsageError(f"{_quote(name)} is no eid: {_NAME_HELP}")
 
     def any_session(self, name: object) -> Session:
@@ -87,13 +93,15 @@ class SessionResolver:
 
         Raises NotFound for the path of a file that stands in another folder of the session.
         """
-        session = self._access.catalogue.any_session(self.eid(name))
-        self._refuse_misplaced(session, name)
-        return session
+        return self._session(name, self._access.catalogue.any_session)
 
     def session(self, name: object) -> Session:
         """A session that has a folder. Raises as :meth:`any_session`."""
-        session = self._access.catalogue.session(self.eid(name))
+        return self._session(name, self._access.catalogue.session)
+
+    def _session(self, name: object, by_eid: Callable[[str], Session]) -> Session:
+        named = self._eid_or_session(name)
+        session = by_eid(named) if isinstance(named, str) else named
         self._refuse_misplaced(session, name)
         return session
 
@@ -193,32 +201,30 @@ class SessionResolver:
             raise Ambiguous(f"{text} is {len(found)} sessions: {labs}")
         return found[0].eid
 
-    def _eid_by_path(self, text: str) -> str:
+    def _eid_or_session_at(self, text: str) -> str | Session:
         parts = _split_path(text)
         folders = _session_folders(parts)
         if folders is None:
             raise UsageError(f"{_quote(text)} is no path of a session: {_NAME_HELP}")
         place, _ = folders
         if len(place) == 1:
-            return self.eid(place[0])
+            return self._eid_or_session(place[0])
         try:
-            return self._access.tree.xattrs("/" + "/".join(place))["user.onefs.eid"]
+            return self._access.tree.session_at("/" + "/".join(place))
         except (Unreachable, DeadlineExceeded, Throttled):
-            known = self._cached_eid_at(place)
+            known = self._cached_session_at(place)
             if known is None:
                 raise
             return known
 
-    def _cached_eid_at(self, place: Place) -> str | None:
-        """The one session that is known to stand somewhere, without asking."""
+    def _cached_session_at(self, place: Place) -> Session | None:
+        """The session at a path, by the cached sessions alone; None unless there is exactly one."""
         _, subject, day, number = place
         ref = alf.Ref(day, alf.parse_number_folder(number) or 0, subject)
         known = self._access.database.sessions_by_ref(ref)
         labs = {lab: [each for each in known if each.lab == lab] for lab in {s.lab for s in known}}
         found = [
-            session.eid
-            for session in known
-            if session_path_among(session, labs[session.lab]) == place
+            session for session in known if session_path_among(session, labs[session.lab]) == place
         ]
         return found[0] if len(found) == 1 else None
 

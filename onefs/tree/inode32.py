@@ -1,9 +1,9 @@
-"""Inode numbers that 32-bit programs can hold: given out one by one, and kept.
+"""Inode numbers of 32 bits, for 32-bit programs: assigned one by one, and stored.
 
 The tree's own numbers have 63 bits. A 32-bit program without large-file support gets EOVERFLOW
-for them, and sees folders as empty. Cut to 32 bits they would collide: of 100,000 files about
-one has the number of another. So each is given the next number that is free, which a SQLite file
-in the state folder keeps, so that a remount shows the same ones.
+for them, and sees folders as empty. Truncated to 32 bits, they would collide: about one of 100,000
+files would have the number of another one. So each file gets the next free number, stored in a
+SQLite file in the state folder, so that a remount shows the same numbers.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 
 from onefs.errors import CacheError
 from onefs.lowlevel.sqlite_file import SqliteFile
-from onefs.tree.nodes import Handle, Node, Tree
+from onefs.tree.nodes import Node, Tree
 
 #: the file's name in the state folder
 INODES_FILENAME = "inodes.sqlite"
-#: one more than the largest number that is given out
+#: one more than the largest number that is assigned
 INODE_LIMIT = 2**32
-#: the root's number, which is the tree's own; 0 stands for "no file" in many programs
+#: the root's number, the same as without this module; 0 means "no file" in many programs
 ROOT_INODE = 1
 
 _SCHEMA_VERSION = 1
@@ -32,14 +32,14 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS inodes (wide INTEGER PRIMARY KEY, narrow INTEGER NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS next_number (id INTEGER PRIMARY KEY CHECK (id = 0), number INTEGER);
 """
-#: numbers that each mount sets aside for the time when the file is locked or its disk is full;
-#: those that it does not use are lost, which half a million mounts may do
+#: numbers that each mount reserves for times when the file is locked or its disk is full. Unused
+#: ones are lost: there are enough of them for half a million mounts
 _RESERVED_NUMBERS = 4096
-#: numbers that are kept in memory: about 150 bytes each
+#: numbers kept in memory, about 150 bytes each
 _MAX_CACHED_NUMBERS = 50_000
-#: numbers that one statement asks for
+#: numbers looked up with one SQL statement
 _NUMBERS_PER_QUERY = 500
-#: seconds after a failure for which the file is not written to: a listing must not wait each time
+#: seconds after a failure during which the file is not written to, so that listings do not wait
 _WRITE_RETRY_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
@@ -48,9 +48,10 @@ log = logging.getLogger(__name__)
 class InodeNumbers:
     """The numbers of one state folder, which several processes may share. Thread-safe.
 
-    While the file cannot be written, numbers come from a reserve that no other process has, and
-    are kept when it can be written again. Without any left, the tree's own number is shown, as it
-    is without ``--inode32``. Raises CacheError when the file cannot be opened at first.
+    While the file cannot be written, numbers come from a reserve that no other process uses, and
+    are stored as soon as it can be written again. If none are left, the tree's own number is
+    shown, as without ``--inode32``. ``limit`` is one more than the largest number. Raises
+    CacheError if the file cannot be opened.
     """
 
     def __init__(
@@ -61,19 +62,19 @@ class InodeNumbers:
         self._lock = threading.Lock()
         #: numbers by the tree's own
         self._cached: dict[int, int] = {}
-        #: those of them that the file does not have yet
+        #: those of them that the file does not contain yet
         self._unsaved: dict[int, int] = {}
         self._reserve_size = reserve
         self._reserve = range(0)
         #: when the file may be written to again (``time.monotonic``)
         self._retry_at = 0.0
-        #: texts of troubles that were logged
+        #: messages that were logged
         self._logged: set[str] = set()
         with self._lock:
             self._assign([])
 
     def close(self) -> None:
-        """Keep what is not kept yet, and close the file."""
+        """Store the numbers that the file does not contain yet, and close it."""
         with self._lock:
             if self._unsaved:
                 self._retry_at = 0.0
@@ -81,20 +82,20 @@ class InodeNumbers:
             self._file.close()
 
     def get_or_assign(self, wide: Sequence[int]) -> list[int]:
-        """Return the numbers of things, by the tree's own numbers of them."""
-        known = self._cached
-        found = [known.get(each, 0) for each in wide]
-        if 0 not in found:
-            return found
+        """Return the 32-bit number of each of the tree's own numbers."""
+        cached = self._cached
+        numbers = [cached.get(each, 0) for each in wide]
+        if 0 not in numbers:
+            return numbers
         with self._lock:
             if len(self._cached) + len(wide) > _MAX_CACHED_NUMBERS:
-                # a new dictionary, since other threads look at the one that is there
+                # a new dictionary, as other threads read the present one without the lock
                 self._cached = dict(self._unsaved)
             self._load_or_assign([each for each in dict.fromkeys(wide) if each not in self._cached])
             return [self._cached.get(each, each) for each in wide]
 
     def _load_or_assign(self, missing: Sequence[int]) -> None:
-        """Put numbers of all of ``missing`` into memory, as far as there are any."""
+        """Cache a number for each of ``missing``, as long as there are free ones."""
         try:
             self._cached.update(self._read_assigned(missing))
             new = [each for each in missing if each not in self._cached]
@@ -102,39 +103,39 @@ class InodeNumbers:
                 self._assign(new)
         except CacheError as error:
             self._retry_at = time.monotonic() + _WRITE_RETRY_SECONDS
-            self._log_once(f"new inode numbers cannot be kept for now: {error}")
+            self._log_once(f"new inode numbers cannot be stored for now: {error}")
         self._assign_from_reserve([each for each in missing if each not in self._cached])
 
     def _read_assigned(self, wide: Sequence[int]) -> dict[int, int]:
-        """Return the numbers that the file has; a reader does not wait for who writes."""
-        found: dict[int, int] = {}
+        """Return the numbers that the file contains; reading does not wait for writers."""
+        assigned: dict[int, int] = {}
         for start in range(0, len(wide), _NUMBERS_PER_QUERY):
             part = wide[start : start + _NUMBERS_PER_QUERY]
             marks = ",".join("?" * len(part))
             query = f"SELECT wide, narrow FROM inodes WHERE wide IN ({marks})"
-            found.update(self._file.fetch_rows(query, *part))
-        return found
+            assigned.update(self._file.fetch_rows(query, *part))
+        return assigned
 
     def _assign(self, wide: Sequence[int]) -> None:
-        """Give out the next numbers in one transaction; renew the reserve if little is left."""
+        """Assign the next numbers in one transaction; renew the reserve if it is running out."""
         lacking = 0 if 2 * len(self._reserve) > self._reserve_size else self._reserve_size
         with self._file.transaction() as connection:
             first = _next_number(connection, self._limit)
-            # never more than there are: what is left out keeps the tree's own number
-            given = dict(zip(wide, range(first, self._limit), strict=False))
-            reserved = range(first + len(given), min(first + len(given) + lacking, self._limit))
-            rows = [(ROOT_INODE, ROOT_INODE), *self._unsaved.items(), *given.items()]
-            # another process may have given one of them a number since it was read
+            # the range may be too short: the remaining files keep the tree's own number
+            assigned = dict(zip(wide, range(first, self._limit), strict=False))
+            end = first + len(assigned)
+            reserved = range(end, min(end + lacking, self._limit))
+            rows = [(ROOT_INODE, ROOT_INODE), *self._unsaved.items(), *assigned.items()]
+            # another process may have assigned a number to one of them since they were read
             connection.executemany("INSERT OR IGNORE INTO inodes VALUES (?, ?)", rows)
-            number = first + len(given) + len(reserved)
-            connection.execute("REPLACE INTO next_number VALUES (0, ?)", (number,))
+            connection.execute("REPLACE INTO next_number VALUES (0, ?)", (end + len(reserved),))
         self._unsaved.clear()
         self._reserve = reserved if lacking else self._reserve
         self._cached.update(self._read_assigned(wide))
-        if len(given) < len(wide):
+        if len(assigned) < len(wide):
             self._log_once(
-                f"all inode numbers below {self._limit} are given out: new files keep their long "
-                f"ones. To begin anew, unmount, and remove {INODES_FILENAME} in the state folder"
+                f"all inode numbers below {self._limit} are assigned: new files keep their long "
+                f"ones. To start anew, unmount, and remove {INODES_FILENAME} in the state folder"
             )
 
     def _assign_from_reserve(self, wide: Sequence[int]) -> None:
@@ -158,6 +159,7 @@ class Inode32Tree:
         self.target = tree.target
         self.xattrs = tree.xattrs
         self.space = tree.space
+        self.open = tree.open
 
     def node(self, path: str) -> Node:
         node = self._tree.node(path)
@@ -165,16 +167,13 @@ class Inode32Tree:
         return _with_inode(node, number)
 
     def children(self, path: str) -> list[tuple[str, Node]]:
-        """The listed children; those without numbers get theirs in one transaction."""
-        found = self._tree.children(path)
-        numbers = self._numbers.get_or_assign([node.ino for _, node in found])
+        """Return the listed children; those without a number get one, in one transaction."""
+        children = self._tree.children(path)
+        numbers = self._numbers.get_or_assign([node.ino for _, node in children])
         return [
             (name, _with_inode(node, number))
-            for (name, node), number in zip(found, numbers, strict=True)
+            for (name, node), number in zip(children, numbers, strict=True)
         ]
-
-    def open(self, path: str) -> Handle:
-        return self._tree.open(path)
 
 
 def _with_inode(node: Node, number: int) -> Node:
@@ -182,10 +181,10 @@ def _with_inode(node: Node, number: int) -> Node:
 
 
 def _next_number(connection: sqlite3.Connection, limit: int) -> int:
-    """Return the number to give out next. Called in a transaction.
+    """Return the number to assign next. Called in a transaction.
 
-    A new file does not begin at the same number as one that was lost: processes that run may still
-    show numbers of that one.
+    The first number of a new file is random: running mounts may still show numbers of a file that
+    was deleted.
     """
-    found = connection.execute("SELECT number FROM next_number").fetchone()
-    return int(found[0]) if found is not None else random.randrange(ROOT_INODE + 1, limit // 2)
+    row = connection.execute("SELECT number FROM next_number").fetchone()
+    return int(row[0]) if row is not None else random.randrange(ROOT_INODE + 1, limit // 2)

@@ -1,7 +1,7 @@
-"""The shape of listings: which names stand in which folder. Pure, and built once a listing.
+"""Layouts: the folders and file names that a listing becomes. Pure, built once for each listing.
 
-What the server names becomes folders and files by the rules of ``onefs.alf``; two things that
-would have one name are told apart there too.
+The server's names become folders and files by the rules of ``onefs.alf``, which also give distinct
+names to entries that would share one.
 """
 
 from __future__ import annotations
@@ -15,37 +15,32 @@ from onefs.model import Dataset, Session
 
 #: folders below a session, () for the session's own
 Folders = tuple[str, ...]
+#: a subject's sessions as folders: date -> number folder -> session
+SubjectLayout = Mapping[str, Mapping[str, Session]]
 
-#: places of one file name that an error names
+#: paths of one file name that an error message lists
 _MAX_PATHS_IN_MESSAGE = 3
-
-
-@dataclass(frozen=True, slots=True)
-class SubjectLayout:
-    """A subject's sessions as folders: date -> number folder -> session."""
-
-    sessions_by_date: Mapping[str, Mapping[str, Session]]
 
 
 @dataclass(frozen=True, slots=True)
 class SessionLayout:
     """A session's datasets as folders and files."""
 
-    #: every folder below the session with its children: a dataset for a file, None for a folder
+    #: every folder at and below the session, with its children: a dataset for a file, else None
     folders: Mapping[Folders, Mapping[str, Dataset | None]]
-    #: by a dataset's UUID, its place below the session in ONE's layout, where that may be another
+    #: by a dataset's UUID, its path below the session in ONE's layout; empty where that is the same
     canonical_paths: Mapping[str, Folders] = field(default_factory=dict)
 
 
 def lab_folder_names(labs: Iterable[str]) -> dict[str, str]:
-    """Lab folders and the labs they stand for."""
+    """Return lab folders, and the lab of each."""
     return dict(
         alf.unique_names((alf.lab_folder(lab), alf.name_digest(lab), lab) for lab in sorted(labs))
     )
 
 
 def subject_folder_names(subjects: Iterable[str]) -> dict[str, str]:
-    """Subject folders of a lab and the nicknames they stand for."""
+    """Return the subject folders of a lab, and the nickname of each."""
     return dict(
         alf.unique_names(
             (alf.subject_folder(name), alf.name_digest(name), name) for name in sorted(subjects)
@@ -54,24 +49,26 @@ def subject_folder_names(subjects: Iterable[str]) -> dict[str, str]:
 
 
 def subject_layout(sessions: Iterable[Session]) -> SubjectLayout:
-    """Date and number folders of a subject's sessions, which come by date, number and eid."""
+    """Return the date and number folders of a subject.
+
+    ``sessions`` are sorted by date, number and eid.
+    """
     by_date: dict[str, list[Session]] = defaultdict(list)
     for session in sessions:
         by_date[session.date].append(session)
-    return SubjectLayout(
-        {
-            date: dict(alf.unique_names((alf.number_folder(s.number), s.eid, s) for s in found))
-            for date, found in sorted(by_date.items())
-        }
-    )
+    return {
+        date: dict(alf.unique_names((alf.number_folder(s.number), s.eid, s) for s in of_day))
+        for date, of_day in sorted(by_date.items())
+    }
 
 
 def session_layout(
     datasets: Iterable[Dataset], folder_of: Callable[[Dataset], Folders] = alf.dataset_folder
 ) -> SessionLayout:
-    """Folders and files of a session's datasets.
+    """Return the folders and files of a session's datasets.
 
-    Of two datasets on one path the default one has the name, else the one that comes first.
+    If two datasets have the same path, the default one gets the plain name, else the first one;
+    the other one's name gets a mark.
     """
     files: dict[Folders, list[Dataset]] = defaultdict(list)
     for dataset in datasets:
@@ -81,106 +78,101 @@ def session_layout(
         for depth in range(len(path)):
             folders.setdefault(path[:depth], {})[path[depth]] = None
         folders.setdefault(path, {})
-    for path, found in files.items():
-        ranked = sorted(found, key=lambda dataset: not dataset.default)
+    for path, in_folder in files.items():
+        ranked = sorted(in_folder, key=lambda dataset: not dataset.default)
         named = ((alf.dataset_file(dataset, path), dataset.id, dataset) for dataset in ranked)
         folders[path].update(alf.unique_names(named, taken=list(folders[path])))
-    in_order = {path: dict(sorted(children.items())) for path, children in folders.items()}
-    return SessionLayout(in_order)
+    return SessionLayout({path: dict(sorted(names.items())) for path, names in folders.items()})
 
 
-def datasets_by_path(shape: SessionLayout) -> list[tuple[Folders, Dataset]]:
-    """A session's datasets with where each stands below it, by that place."""
+def datasets_by_path(layout: SessionLayout) -> list[tuple[Folders, Dataset]]:
+    """Return a session's datasets with their paths below the session, sorted by path."""
     return sorted(
         ((*folders, name), dataset)
-        for folders, children in shape.folders.items()
+        for folders, children in layout.folders.items()
         for name, dataset in children.items()
         if dataset is not None
     )
 
 
 def default_revision_of(datasets: Iterable[Dataset]) -> Dataset | None:
-    """The revision to use among those of one file, by ONE's rules; None when two are flagged.
+    """Return the default revision among those of one file, by ONE's rules.
 
-    One flagged: that one, though it need not be the latest. None flagged: the last by name
-    (``one.util.filter_revision_last_before``).
+    A flagged revision, which need not be the latest; None if several are flagged; the last by name
+    if none is (``one.util.filter_revision_last_before``).
     """
-    found = list(datasets)
-    flagged = [dataset for dataset in found if dataset.default]
-    if len(flagged) > 1:
-        return None
+    revisions = list(datasets)
+    flagged = [dataset for dataset in revisions if dataset.default]
     if flagged:
-        return flagged[0]
-    return max(found, key=lambda dataset: dataset.revision, default=None)
+        return flagged[0] if len(flagged) == 1 else None
+    return max(revisions, key=lambda dataset: dataset.revision, default=None)
 
 
-def flat_layout(shape: SessionLayout) -> SessionLayout:
-    """The default datasets of a session by their names alone, without any folder.
+def flat_layout(layout: SessionLayout) -> SessionLayout:
+    """Return the default datasets of a session, all in the session's own folder.
 
-    A name that stands twice, in two collections or flagged as default twice, is left out.
+    Names that are ambiguous are omitted: those in two collections, and those of files with two
+    revisions flagged as default.
     """
     revisions: dict[tuple[str, str], list[Dataset]] = defaultdict(list)
-    kept: dict[str, Folders] = {}
-    for place, dataset in datasets_by_path(shape):
-        kept[dataset.id] = shape.canonical_paths.get(dataset.id, place)
+    canonical_paths: dict[str, Folders] = {}
+    for path, dataset in datasets_by_path(layout):
+        canonical_paths[dataset.id] = layout.canonical_paths.get(dataset.id, path)
         revisions[dataset.collection, dataset.name].append(dataset)
-    named: dict[str, list[Dataset | None]] = defaultdict(list)
-    for found in revisions.values():
-        # None, for two that are flagged, takes the name from all others too
-        named[alf.dataset_file(found[0], ())].append(default_revision_of(found))
+    defaults: dict[str, list[Dataset | None]] = defaultdict(list)
+    for versions in revisions.values():
+        # None, for two flagged revisions, makes the name ambiguous for other collections, too
+        defaults[alf.dataset_file(versions[0], ())].append(default_revision_of(versions))
     files = {
-        name: found[0]
-        for name, found in sorted(named.items())
-        if len(found) == 1 and found[0] is not None
+        name: candidates[0]
+        for name, candidates in sorted(defaults.items())
+        if len(candidates) == 1 and candidates[0] is not None
     }
-    return SessionLayout({(): files}, kept)
+    return SessionLayout({(): files}, canonical_paths)
 
 
-def paths_of_name(shape: SessionLayout, name: str) -> list[Folders]:
-    """Where the default datasets of a file name stand, in all of a session's folders."""
+def paths_of_name(layout: SessionLayout, name: str) -> list[Folders]:
+    """Return the paths of the default datasets of a file name, in all folders of a session."""
     collections: dict[str, list[tuple[Folders, Dataset]]] = defaultdict(list)
-    for folder, children in shape.folders.items():
+    for folder, children in layout.folders.items():
         dataset = children.get(name)
         if dataset is not None:
             collections[dataset.collection].append(((*folder, name), dataset))
-    found = []
+    paths = []
     for versions in collections.values():
         default = default_revision_of(dataset for _, dataset in versions)
-        found += [
-            place
-            for place, dataset in versions
+        paths += [
+            path
+            for path, dataset in versions
             if dataset is default or (default is None and dataset.default)
         ]
-    return sorted(found)
+    return sorted(paths)
 
 
 def missing_name_message(
-    shape: SessionLayout, session_label: str, folders: Folders, name: str
+    layout: SessionLayout, session_label: str, folders: Folders, name: str
 ) -> str:
-    """The sentence that ``what``, a session, lacks a name, and where it has a file of that name."""
+    """Return the sentence that a session has no ``folders/name``, and where it has that name."""
     missing = f"{session_label} has no {'/'.join((*folders, name))}"
-    places = ["/".join(place) for place in paths_of_name(shape, name)]
-    if not places:
+    paths = ["/".join(path) for path in paths_of_name(layout, name)]
+    if not paths:
         return missing
-    more = (
-        f" and {len(places) - _MAX_PATHS_IN_MESSAGE} other places"
-        if len(places) > _MAX_PATHS_IN_MESSAGE
-        else ""
-    )
-    return f"{missing}: {name} is at {', '.join(places[:_MAX_PATHS_IN_MESSAGE])}{more}"
+    omitted = len(paths) - _MAX_PATHS_IN_MESSAGE
+    more = f" and {omitted} other places" if omitted > 0 else ""
+    return f"{missing}: {name} is at {', '.join(paths[:_MAX_PATHS_IN_MESSAGE])}{more}"
 
 
-def path_by_uuid(shape: SessionLayout, folders: Folders, name: str) -> Folders | None:
-    """The place of the dataset that ``name``, a file name with a UUID in it, is at ``folders``.
+def path_by_uuid(layout: SessionLayout, folders: Folders, name: str) -> Folders | None:
+    """Return the path of the dataset that ``folders/name`` means, ``name`` containing its UUID.
 
-    Alyx's URLs and MATLAB's old loaders name files so: ``spikes.times.<uuid>.npy``. It is looked
-    for in the session's own folder, in the dataset's collection and in its revision's folder.
-    None when no dataset of the session has that UUID and that name there.
+    Alyx's URLs and MATLAB's old loaders name files this way: ``spikes.times.<uuid>.npy``. Such a
+    name is valid in the session's own folder, in the dataset's collection and in the folder of its
+    revision. None if no dataset of the session has that UUID and that name there.
     """
     for uuid, plain in alf.names_with_uuid(name):
-        for place, dataset in datasets_by_path(shape):
-            folder, shown = place[:-1], place[-1]
+        for path, dataset in datasets_by_path(layout):
+            folder, shown = path[:-1], path[-1]
             named = dataset.id == uuid and plain in (shown, alf.dataset_file(dataset, folder))
             if named and folders in ((), alf.collection_folder(dataset), folder):
-                return place
+                return path
     return None

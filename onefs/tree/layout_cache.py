@@ -1,4 +1,4 @@
-"""Shapes that were built already, kept until their listing changes."""
+"""A cache of layouts, each kept until its listing changes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from onefs.catalogue.listing import Listing
 L = TypeVar("L")
 S = TypeVar("S")
 
-#: rows of listings whose shape is kept in memory
+#: rows of all listings whose layout is kept in memory
 MAX_CACHED_ROWS = 20_000
 
 
 class LayoutCache:
-    """What listings were made into. Thread-safe."""
+    """The layouts of listings. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -33,18 +33,18 @@ class LayoutCache:
         build: Callable[[L], S],
         on_change: Callable[[S, S], None] | None = None,
     ) -> S:
-        """The shape of a listing, built when this very listing has none yet.
+        """Return the layout of a listing, built unless this very listing has one already.
 
-        ``changed`` is told the shape before, if it is known, and the new one.
+        ``on_change`` is called with the layout that ``key`` had before, if any, and the new one.
         """
         with self._lock:
-            known = self._layouts.get(key)
-        if known is not None and known[0] is listing:
-            return cast("S", known[1])
-        shape = build(listing.value)
-        if known is not None and on_change is not None:
-            on_change(cast("S", known[1]), shape)
+            before = self._layouts.get(key)
+        if before is not None and before[0] is listing:
+            return cast("S", before[1])
+        layout = build(listing.value)
+        if before is not None and on_change is not None:
+            on_change(cast("S", before[1]), layout)
         if listing.row_count() <= MAX_CACHED_ROWS:
             with self._lock:
-                self._layouts[key] = (listing, shape)
-        return shape
+                self._layouts[key] = (listing, layout)
+        return layout

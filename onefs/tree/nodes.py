@@ -1,7 +1,7 @@
-"""What a path can be: the small language between the tree and who shows it.
+"""The interface between a tree and the mount that shows it: nodes, handles, the tree itself.
 
-The mount (and whoever else shows the tree) sees these types only. Every call may raise an error
-of ``onefs.errors``, whose ``errno`` is the answer of the file operation.
+The mount uses these types only. Every call may raise an error of ``onefs.errors``, whose ``errno``
+is the result of the file operation.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from enum import Enum
 from functools import lru_cache
 from typing import Protocol
 
+#: prefix of the names of all extended attributes
+XATTR_PREFIX = "user.onefs."
+
 _MAX_CACHED_INODES = 20_000
 
 
 class NodeKind(Enum):
-    """The three kinds of thing that the tree holds."""
+    """The three kinds of entry."""
 
     DIRECTORY = "directory"
     FILE = "file"
@@ -26,14 +29,13 @@ class NodeKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What ``stat`` needs to know, all of it known before any byte is fetched."""
+    """The values that ``stat`` shows; they need no byte of the file to be fetched."""
 
     kind: NodeKind
-    #: stable across remounts: from a UUID or the path, never 0
+    #: inode number, stable across remounts: derived from a UUID or the path, never 0
     ino: int
-    #: bytes: Alyx's claim for a dataset, the target's length for a link, 0 for a directory.
-    #: None, only among children, for a size that nobody knows yet: whoever wants it asks
-    #: for the node itself
+    #: bytes: Alyx's value for a dataset, the target's length for a link (0 if unknown), 0 for a
+    #: directory. None, in a listing only, for an unknown size, which :meth:`Tree.node` looks up
     size: int | None = 0
     #: seconds since the epoch, never 0
     mtime: float = 1.0
@@ -42,81 +44,80 @@ class Node:
 class Handle(Protocol):
     """An open file."""
 
-    #: bytes, as it was when the file was opened
+    #: bytes, as of the opening of the file
     size: int
-    #: the kernel may keep the pages that it has of this file (the identity is the same)
+    #: whether the kernel may keep its pages of this file (the content has not changed)
     keep_cache: bool
 
     def try_fd(self, offset: int, length: int) -> int | None:
-        """What :meth:`fd` would answer for these bytes without the network, else None.
+        """Return the descriptor of :meth:`wait_fd` if it needs no network, else None. Never waits.
 
-        Never waits.
-        Who shows the tree keeps count of the reads that wait, so that these never take the
-        last thread from reads that would not.
+        The mount limits the number of waiting reads, so that reads of cached files always find a
+        free thread.
         """
 
     def wait_fd(self, offset: int, length: int) -> int:
-        """A descriptor that holds these bytes at this very offset; waits until it does.
+        """Wait for the bytes, and return a descriptor that has them at the same offset.
 
-        The descriptor stays good until :meth:`close`. ``offset + length`` never exceeds
-        ``size``: the caller clips. Raises rather than hand out fewer bytes.
+        The descriptor is valid until :meth:`close`. ``offset + length`` must not exceed ``size``.
+        Raises if any of the bytes are unavailable.
         """
 
     def close(self) -> None:
-        """Let go. Never raises."""
+        """Release the file. Never raises."""
 
 
 class Tree(Protocol):
     """A read-only tree. Paths are absolute, ``/``-separated, decoded by ``os.fsdecode``."""
 
     def node(self, path: str) -> Node:
-        """What ``path`` is. Waits at most for the one listing of its folder."""
+        """Return the node of ``path``. Waits at most for the listing of its folder, and a size."""
 
     def children(self, path: str) -> list[tuple[str, Node]]:
-        """The listed children of a folder, without ``.`` and ``..``, in a stable order."""
+        """Return the listed children of a folder, without ``.`` and ``..``, in a stable order."""
 
     def target(self, path: str, caller: int = 0, user: int | None = None) -> str:
-        """What a link points to: relative, unless it leads out of the tree.
+        """Return the target of a link: relative, unless it leads out of the tree.
 
-        ``caller`` is the thread that follows it, 0 when it is unknown; ``user`` is the id of its
-        user, None for the user of this process.
+        ``caller`` is the id of the thread that reads the link, 0 if unknown; ``user`` is the id of
+        its user, None for the user of this process.
         """
 
     def open(self, path: str) -> Handle:
         """Open a file. Asks no file server: the first read does."""
 
     def xattrs(self, path: str) -> dict[str, str]:
-        """The extended attributes of ``path``: full names (``user.onefs.eid``) and values."""
+        """Return the extended attributes of ``path``: full names (``user.onefs.eid``), values."""
 
     def space(self) -> tuple[int, int]:
-        """``(total, free)`` bytes of the disk that the cache lies on."""
+        """Return ``(total, free)`` bytes of the disk that the cache is stored on."""
 
 
-# a walk asks for the same ones again: when it lists a folder, and when it looks into it
+# A program that walks the tree needs each number twice: on listing a folder, and on entering it.
 @lru_cache(maxsize=_MAX_CACHED_INODES)
 def inode_of_uuid(text: str) -> int:
-    """An inode number for a thing with a UUID: 63 bits of it, never 0 or 1."""
+    """Return the inode number of an entry with a UUID: 63 bits of it, never 0 or 1."""
     return _fold_to_inode(uuid.UUID(text).int)
 
 
 @lru_cache(maxsize=_MAX_CACHED_INODES)
 def inode_of_path(*parts: str) -> int:
-    """An inode number for a thing that only has a place."""
+    """Return the inode number of an entry that is identified by ``parts`` alone."""
     raw = "\0".join(parts).encode("utf-8", "surrogatepass")
     return _fold_to_inode(int.from_bytes(hashlib.sha1(raw).digest()[:8], "big"))
 
 
 def inode_in_as_of(day: str, number: int) -> int:
-    """An inode number for what is ``number`` in the tree of today, as it is on a day.
+    """Return the inode number, in the tree as of ``day``, of the inode ``number`` of the tree.
 
-    Two days may show other bytes in one place, and ``diff -r`` passes over what it takes to be
-    one folder.
+    Trees of two days may show different bytes at one path, and ``diff -r`` skips folders with the
+    same inode number.
     """
     return inode_of_path("as of", day, str(number))
 
 
 def inode_in_flat(number: int) -> int:
-    """An inode number for what is ``number`` in the tree, as the flat tree has it."""
+    """Return the inode number, in the flat tree, of the inode ``number`` of the tree."""
     return inode_of_path("flat", str(number))
 
 

@@ -1,19 +1,21 @@
-"""What makes the mount a cache folder for ONE-api: its two tables, and ``.rest``.
+"""ONE-api's two cache tables, and ``.rest``: they make the mount a cache folder for ONE-api.
 
-ONE reads ``*.pqt`` in the root, and keeps Alyx's answers in ``.rest``.
+ONE reads ``*.pqt`` in the root, and stores Alyx's responses in ``.rest``.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Lock
 
 from onefs.alf import ROOT_FILES
 from onefs.cache.one_tables import OneTables, OpenTable
 from onefs.model import Dataset
+from onefs.tree.entries import File
+from onefs.tree.handles import FdHandle
 from onefs.tree.layout import SessionLayout
 from onefs.tree.nodes import Handle, Node, NodeKind, inode_of_path
 from onefs.tree.open_files import OpenFiles, PinnedHandle
@@ -23,8 +25,8 @@ from onefs.tree.rest_link import REST, RestLink
 class OneApiFolder:
     """The tables and the link of one mount. Thread-safe.
 
-    A pair that a sync replaces is a dataset that is replaced (see ``onefs.tree.open_files``): who
-    has a table open keeps it, and while anybody has, its path is the old table for everybody.
+    When a sync replaces the tables, open handles keep the old one, and its path remains the old
+    table as long as any handle is open, as for datasets (see ``onefs.tree.open_files``).
     """
 
     def __init__(self, tables: OneTables, open_files: OpenFiles, rest: RestLink | None) -> None:
@@ -32,13 +34,13 @@ class OneApiFolder:
         self._open_files = open_files
         self._rest = rest
         self._lock = Lock()
-        #: the last pair that there was
+        #: the tables as they were last seen
         self._last_pair: Mapping[str, OpenTable] = {}
-        #: what the kernel has pages of
+        #: by name, the table whose pages the kernel may have
         self._kernel_cached: dict[str, Dataset] = {}
 
     def children(self) -> dict[str, OneTableFile]:
-        """The tables that there are: both, or none."""
+        """Return the tables: both, or none."""
         pair = self._tables.current_pair()
         with self._lock:
             before, self._last_pair = self._last_pair, pair or self._last_pair
@@ -49,32 +51,37 @@ class OneApiFolder:
         }
 
     def child(self, name: str) -> OneTableFile | RestLink | None:
-        """One of them, or ``.rest``."""
+        """Return a table or ``.rest``; None if there is no entry of that name."""
         if name == REST:
             return self._rest
         return self.children().get(name) if name in ROOT_FILES else None
 
     def effective_dataset(self, dataset: Dataset) -> Dataset:
-        """What stands at the path of a table for now."""
+        """Return the table that is shown at the path of ``dataset``."""
         return self._open_files.effective_dataset(dataset, (dataset.name,))
 
     def open(self, dataset: Dataset) -> Handle:
-        """Open a table. Raises ESTALE where the kernel is to look it up again first."""
+        """Open a table. Raises ESTALE if the kernel has to look it up again first."""
         place = (dataset.name,)
-        held = self._open_files.pin(dataset, place)
-        table = self._tables.acquire(held.name, _table_identity(held))
+        pinned = self._open_files.pin(dataset, place)
+        table = self._tables.acquire(pinned.name, _table_identity(pinned))
         if table is None:
             self._open_files.unpin(place)
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         with self._lock:
-            same = self._kernel_cached.get(held.name) == held
-            self._kernel_cached[held.name] = held
-        handle = OneTableHandle(table, same, lambda: self._tables.release(table))
+            keep_cache = self._kernel_cached.get(pinned.name) == pinned
+            self._kernel_cached[pinned.name] = pinned
+        handle = FdHandle(
+            table.fd,
+            table.size,
+            keep_cache=keep_cache,
+            release=lambda: self._tables.release(table),
+        )
         return PinnedHandle(handle, self._open_files, place)
 
 
 @dataclass(frozen=True, slots=True)
-class OneTableFile:
+class OneTableFile(File):
     """``sessions.pqt`` or ``datasets.pqt``."""
 
     folder: OneApiFolder
@@ -88,32 +95,11 @@ class OneTableFile:
         return self.folder.open(self.dataset)
 
     def xattrs(self) -> dict[str, str]:
-        return {"user.onefs.state": "cached"}
-
-
-class OneTableHandle:
-    """An open table (see ``onefs.tree.nodes.Handle``)."""
-
-    def __init__(self, table: OpenTable, keep_cache: bool, release: Callable[[], None]) -> None:
-        self.size = table.size
-        self.keep_cache = keep_cache
-        self._table = table
-        self._release = release
-
-    def try_fd(self, offset: int, length: int) -> int:
-        """The descriptor: nothing is ever waited for."""
-        return self._table.fd
-
-    def wait_fd(self, offset: int, length: int) -> int:
-        """The descriptor of the file in the cache folder."""
-        return self._table.fd
-
-    def close(self) -> None:
-        self._release()
+        return {"state": "cached"}
 
 
 def _table_dataset(table: OpenTable) -> Dataset:
-    """A table as a dataset without session, whose bytes its identity names."""
+    """Return a table as a dataset without session; its md5 is the identity of its file."""
     ino, size, mtime_ns = table.identity
     return Dataset(
         table.name, "", table.name, size=size, md5=f"{ino}.{mtime_ns}", mtime=table.mtime

@@ -1,8 +1,8 @@
-"""Open files keep what they are: a dataset that Alyx replaces is switched when nobody reads it.
+"""Pinning of open datasets: one that Alyx replaces is switched when its last handle is closed.
 
-One path is one kernel inode with one size and one set of pages. So while any handle on the old
-bytes is open, the path is the old dataset for everybody; at the last release it becomes the new
-one, and the kernel is told to forget what it has of it.
+A path is one kernel inode with one size and one set of pages. So while any handle on the old bytes
+is open, every program sees the old dataset at that path. When the last handle is closed, the path
+becomes the new dataset, and the kernel's cached pages and attributes of it are invalidated.
 """
 
 from __future__ import annotations
@@ -20,108 +20,110 @@ from onefs.model import Dataset
 from onefs.tree.layout import SessionLayout
 from onefs.tree.nodes import Handle
 
-#: seconds for which the kernel may answer ``stat`` by itself, and a little
+#: seconds for which the kernel may answer ``stat`` from its cache, with a margin
 KERNEL_CACHE_SECONDS = 65.0
 
 
 @dataclass(slots=True)
 class _PinnedDataset:
-    """A dataset that is open."""
+    """A dataset with open handles."""
 
     dataset: Dataset
     handles: int = 0
-    #: Alyx has another one for its path
+    #: whether the listing has another dataset at its path
     replaced: bool = False
 
 
 class OpenFiles:
-    """The open datasets of one tree, by their place in it, from its root on. Thread-safe."""
+    """The open datasets of one tree, by their path from its root. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._pinned: dict[Place, _PinnedDataset] = {}
         self._invalidated_at: dict[Place, float] = {}
-        #: paths whose dataset is another one now, for whoever can tell the kernel
+        #: paths whose dataset or content has changed, for the thread that invalidates the kernel's
+        #: caches
         self.invalidations: SimpleQueue[str] = SimpleQueue()
 
     def effective_dataset(self, dataset: Dataset, place: Place) -> Dataset:
-        """What stands at a place for now: the open dataset, else the one of the listing."""
-        held = self._pinned.get(place) if self._pinned else None
-        if held is None or is_same_content(held.dataset, dataset):
+        """Return the dataset that is shown at a path: the pinned one, else that of the listing."""
+        pinned = self._pinned.get(place) if self._pinned else None
+        if pinned is None or is_same_content(pinned.dataset, dataset):
             return dataset
-        held.replaced = True
-        return held.dataset
+        pinned.replaced = True
+        return pinned.dataset
 
     def has_pinned(self) -> bool:
-        """Whether :meth:`shown` may be anything but the dataset that it is given."""
+        """Whether :meth:`effective_dataset` may differ from the dataset of the listing."""
         return bool(self._pinned)
 
     def is_replaced(self, place: Place) -> bool:
         """Whether the listing has another dataset than the one that is shown."""
-        held = self._pinned.get(place)
-        return held is not None and held.replaced
+        pinned = self._pinned.get(place)
+        return pinned is not None and pinned.replaced
 
     def pin(self, dataset: Dataset, place: Place) -> Dataset:
-        """Count a handle, and say which dataset it is for: :meth:`shown`.
+        """Count a new handle, and return the dataset that it is for.
 
-        Raises ESTALE, once, where the kernel may still have the size of a dataset that was
-        replaced: it then looks the path up again and comes back.
+        Raises ESTALE, once, if the kernel may still have the size of a dataset that was replaced:
+        it then looks the path up again, and repeats the opening.
         """
         with self._lock:
-            switched = self._invalidated_at.pop(place, None)
-            if switched is not None and time.monotonic() - switched < KERNEL_CACHE_SECONDS:
+            invalidated_at = self._invalidated_at.pop(place, float("-inf"))
+            if time.monotonic() - invalidated_at < KERNEL_CACHE_SECONDS:
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-            held = self._pinned.setdefault(place, _PinnedDataset(dataset))
-            held.handles += 1
-            held.replaced = held.replaced or not is_same_content(held.dataset, dataset)
-            return held.dataset
+            pinned = self._pinned.setdefault(place, _PinnedDataset(dataset))
+            pinned.handles += 1
+            pinned.replaced = pinned.replaced or not is_same_content(pinned.dataset, dataset)
+            return pinned.dataset
 
     def unpin(self, place: Place) -> None:
-        """A handle is closed."""
+        """Note that a handle was closed; the last one lets a replaced dataset be switched."""
         with self._lock:
-            held = self._pinned[place]
-            held.handles -= 1
-            if held.handles:
+            pinned = self._pinned[place]
+            pinned.handles -= 1
+            if pinned.handles:
                 return
             del self._pinned[place]
-            if held.replaced:
+            if pinned.replaced:
                 self._queue_invalidation(place)
 
     def listing_changed(self, place: Place, before: SessionLayout, after: SessionLayout) -> None:
-        """A session's listing has changed from ``before`` to ``after``; ``place`` is its folder."""
+        """Note that the listing of the session's folder ``place`` has changed."""
         with self._lock:
             for inner in _replaced_paths(before, after):
-                here = (*place, *inner)
-                held = self._pinned.get(here)
-                if held is None:
-                    self._queue_invalidation(here)
+                path = (*place, *inner)
+                pinned = self._pinned.get(path)
+                if pinned is None:
+                    self._queue_invalidation(path)
                 else:
-                    held.replaced = True
+                    pinned.replaced = True
 
     def invalidate_content(self, dataset: Dataset) -> None:
-        """What was read of an open dataset is worth nothing: the kernel is to forget its pages."""
+        """Have the kernel's pages of an open dataset dropped: its content was invalid."""
         with self._lock:
-            for place, held in self._pinned.items():
-                if held.dataset.id == dataset.id:
+            for place, pinned in self._pinned.items():
+                if pinned.dataset.id == dataset.id:
                     self.invalidations.put("/" + "/".join(place))
 
     def note_invalidated(self, path: str) -> None:
-        """The kernel has forgotten what it had of a path."""
+        """Note that the kernel's caches of a path have been invalidated."""
         with self._lock:
             self._invalidated_at.pop(tuple(path.strip("/").split("/")), None)
 
     def _queue_invalidation(self, place: Place) -> None:
         now = time.monotonic()
-        for old in [
-            key for key, at in self._invalidated_at.items() if now - at > KERNEL_CACHE_SECONDS
-        ]:
-            del self._invalidated_at[old]
+        self._invalidated_at = {
+            path: at
+            for path, at in self._invalidated_at.items()
+            if now - at <= KERNEL_CACHE_SECONDS
+        }
         self._invalidated_at[place] = now
         self.invalidations.put("/" + "/".join(place))
 
 
 class PinnedHandle:
-    """A handle that is counted (see ``onefs.tree.nodes.Handle``)."""
+    """A handle that pins the dataset at its path (see ``onefs.tree.nodes.Handle``)."""
 
     __slots__ = ("_handle", "_open_files", "_place", "keep_cache", "size", "try_fd", "wait_fd")
 
@@ -131,26 +133,26 @@ class PinnedHandle:
         self._place = place
         self.size = handle.size
         self.keep_cache = handle.keep_cache
-        # reads go straight to the handle
+        # bound methods of the handle itself, so that reads make no extra call
         self.try_fd = handle.try_fd
         self.wait_fd = handle.wait_fd
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the handle and unpin the dataset."""
         self._handle.close()
         self._open_files.unpin(self._place)
 
 
 def is_same_content(one: Dataset, other: Dataset) -> bool:
-    """Whether both are the same bytes by all that the database says."""
+    """Whether two records describe the same bytes, as far as the database says."""
     sizes_agree = one.size == other.size or one.size is None or other.size is None
-    # a hash that cache tables do not say contradicts none
-    unsaid = any(each.from_tables and not each.md5 for each in (one, other))
-    return sizes_agree and one.id == other.id and (unsaid or one.md5 == other.md5)
+    # a hash that the cache tables lack contradicts none
+    md5_unknown = any(each.from_tables and not each.md5 for each in (one, other))
+    return sizes_agree and one.id == other.id and (md5_unknown or one.md5 == other.md5)
 
 
 def _replaced_paths(before: SessionLayout, after: SessionLayout) -> Iterator[tuple[str, ...]]:
-    """The paths that are files in both, of different bytes."""
+    """Yield the paths that are files in both layouts, with different bytes."""
     for folder, children in before.folders.items():
         now = after.folders.get(folder, {})
         for name, dataset in children.items():

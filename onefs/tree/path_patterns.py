@@ -1,4 +1,4 @@
-"""Datasets by path, folder or shell pattern, for whoever wants many of them at once."""
+"""Expansion of shell patterns to paths of a tree, and the files below a path."""
 
 from __future__ import annotations
 
@@ -10,47 +10,46 @@ from fnmatch import fnmatchcase
 from onefs.errors import NotFound, UsageError
 from onefs.tree.nodes import NodeKind, Tree
 
-#: what makes a part of a path a pattern
+#: characters that make a part of a path a pattern
 _WILDCARD = re.compile(r"[*?[]")
-#: begins a pattern that stands for the one dataset with the UUID behind it
+#: prefix of a pattern that means the one dataset with the UUID after it
 DATASET_PREFIX = "dataset:"
-#: links that lead to links, at most
+#: longest chain of links that is followed
 _MAX_LINK_DEPTH = 8
 
 
 def expand_pattern(tree: Tree, pattern: str) -> Iterator[str]:
-    """The paths that a pattern stands for, links followed; wildcards match what is listed.
+    """Yield the paths that match a pattern, with links resolved; wildcards match listed names.
 
-    Costs the listings on the way. Raises NotFound when a path does not exist, or nothing matches.
+    Each folder on the way is listed if its part has a wildcard. Raises NotFound if a path without
+    wildcards does not exist, or nothing matches.
     """
-    found = False
-    for path in _expand_parts(
-        tree, "", [part for part in pattern.split("/") if part not in ("", ".")]
-    ):
-        found = True
+    parts = [part for part in pattern.split("/") if part not in ("", ".")]
+    path = None
+    for path in _expand_parts(tree, "", parts):
         yield path
-    if not found:
+    if path is None:
         raise NotFound(f"nothing matches {pattern}")
 
 
-def _expand_parts(tree: Tree, here: str, rest: list[str]) -> Iterator[str]:
-    if not rest:
-        yield here or "/"
+def _expand_parts(tree: Tree, folder: str, parts: list[str]) -> Iterator[str]:
+    if not parts:
+        yield folder or "/"
         return
-    part, rest = rest[0], rest[1:]
+    part, rest = parts[0], parts[1:]
     if not _WILDCARD.search(part):
-        yield from _expand_parts(tree, _resolve_link(tree, f"{here}/{part}"), rest)
+        yield from _expand_parts(tree, _resolve_link(tree, f"{folder}/{part}"), rest)
         return
-    for name, _ in tree.children(here or "/"):
+    for name, _ in tree.children(folder or "/"):
         if fnmatchcase(name, part) or name == part:
             try:
-                yield from _expand_parts(tree, _resolve_link(tree, f"{here}/{name}"), rest)
-            except (NotFound, UsageError):  # what follows is not in this folder, or it is a file
+                yield from _expand_parts(tree, _resolve_link(tree, f"{folder}/{name}"), rest)
+            except (NotFound, UsageError):  # it is a file, or does not contain the other parts
                 continue
 
 
 def _resolve_link(tree: Tree, path: str) -> str:
-    """Where a path leads: itself, unless it is a link."""
+    """Return the path that a link leads to; ``path`` itself if it is not a link."""
     for _ in range(_MAX_LINK_DEPTH):
         if tree.node(path).kind is not NodeKind.LINK:
             return path
@@ -59,7 +58,7 @@ def _resolve_link(tree: Tree, path: str) -> str:
 
 
 def walk_files(tree: Tree, path: str) -> Iterator[str]:
-    """The listed files at a path and below; below ``.search`` those of the sessions found, too."""
+    """Yield the listed files at and below a path; of a search, those of the sessions found."""
     if tree.node(path).kind is NodeKind.FILE:
         yield path
         return

@@ -1,9 +1,9 @@
-"""``.rest``: where ONE-api keeps Alyx's answers, and the one link that leads out of the mount.
+"""``.rest``: a link to the folder where ONE-api stores Alyx's responses, outside of the mount.
 
-Each process gets a folder of its own. ONE writes an answer in place, takes a half-written one for
-broken and removes it, and fails when another process has removed it first: eight processes that
-share a folder lose answers, and now and then one ends with FileNotFoundError. Hosts and containers
-may share the state folder, so a folder's name is ``<pid>-<what the pid is of>``.
+Each process gets its own folder. ONE writes a response in place, removes a half-written one as
+invalid, and fails if another process has removed it first: eight processes that share a folder
+lose responses, and sometimes one of them ends with FileNotFoundError. Hosts and containers may
+share the state folder, so the name of a process's folder is ``<pid>-<pid namespace>``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from onefs.errors import reason_of
 from onefs.integers import parse_whole_number
 from onefs.lowlevel.pids import is_abandoned, mark_used, pid_namespace_id
+from onefs.tree.entries import TreeEntry
 from onefs.tree.nodes import Node, NodeKind, inode_of_path
 
 log = logging.getLogger(__name__)
@@ -26,9 +27,10 @@ _PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
-class RestLink:
-    """The link, to a folder below ``root`` that is made when it is followed."""
+class RestLink(TreeEntry):
+    """The link to a process's folder, which is created when the link is read."""
 
+    #: the folder of all processes' folders
     root: Path
     #: seconds since the epoch
     mtime: float
@@ -37,7 +39,7 @@ class RestLink:
         return Node(NodeKind.LINK, inode_of_path(REST), 0, self.mtime)
 
     def read_target(self, caller: int) -> str:
-        """The folder of the process that the thread ``caller`` is of; 0 when it is unknown."""
+        """Return the folder for the process of the thread id ``caller``, 0 if it is unknown."""
         own = self.root / f"{_process_id_of(caller)}-{pid_namespace_id()}"
         try:
             mark_used(own)
@@ -46,31 +48,25 @@ class RestLink:
                 _make_process_folder(self.root, own)
             except OSError as error:
                 log.warning(
-                    "%s, where %s leads, cannot be made: %s", own, REST, reason_of(error, own)
+                    "%s, the target of %s, cannot be created: %s", own, REST, reason_of(error, own)
                 )
         return str(own)
 
-    def xattrs(self) -> dict[str, str]:
-        return {}
-
 
 def _make_process_folder(root: Path, own: Path) -> None:
-    """Make the folder, and remove those of processes that have ended."""
-    root.mkdir(mode=0o700, exist_ok=True)  # the folder above is there, or its disk is away
+    """Create the folder, and remove those of processes that have ended."""
+    root.mkdir(mode=0o700, exist_ok=True)  # not its parents: they exist, or their disk is absent
     for folder in list(root.iterdir()):
-        # names were numbers only before, whichever host's
-        pid, _, space = folder.name.partition("-")
-        if (
-            folder != own
-            and parse_whole_number(pid) is not None
-            and is_abandoned(folder, pid, space)
-        ):
+        # older versions used the pid alone, whichever the host
+        pid, _, namespace = folder.name.partition("-")
+        is_ours = folder != own and parse_whole_number(pid) is not None
+        if is_ours and is_abandoned(folder, pid, namespace):
             shutil.rmtree(folder, ignore_errors=True)
     own.mkdir(mode=0o700, exist_ok=True)
 
 
 def _process_id_of(thread: int) -> int:
-    """The process of a thread; the thread itself when that cannot be seen."""
+    """Return the process of a thread id; the thread id itself if ``/proc`` does not show it."""
     try:
         with (_PROC / str(thread) / "status").open(errors="replace") as file:
             return next(int(line.split()[1]) for line in file if line.startswith("Tgid:"))

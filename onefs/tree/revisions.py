@@ -1,8 +1,8 @@
-"""``#<revision>#`` in a tree as of a day: ONE's own paths of what the day shows.
+"""``#<revision>#`` folders in a tree as of a day, so that ONE's own paths work there, too.
 
-There each file stands at its plain path. The folder of its revision is never listed, and holds
-links, so that a path which names the day's revision leads to the same file; that of another
-revision is not there.
+Such a tree shows each file at its path without a revision. The folder of its revision is not
+listed. It contains links, so that a path with the revision of that day leads to the same file;
+folders of other revisions do not exist.
 """
 
 from __future__ import annotations
@@ -13,22 +13,20 @@ from dataclasses import dataclass
 from onefs import alf
 from onefs.errors import NotFound
 from onefs.model import Dataset, Session
-from onefs.tree.context import (
-    SymbolicLink,
-    fixed_link,
-    session_folder_node,
-    session_mtime,
-)
+from onefs.tree.context import session_folder_node, session_mtime
+from onefs.tree.entries import Folder, SymbolicLink, fixed_link
 from onefs.tree.layout import Folders
 from onefs.tree.nodes import Node, inode_of_path
 
 
 @dataclass(frozen=True, slots=True)
-class RevisionFolder:
-    """The files of one revision in a folder, as links to where they stand: one folder up."""
+class RevisionFolder(Folder):
+    """The files of one revision, as links to the folder above."""
 
     session: Session
+    #: this folder, below the session
     folders: Folders
+    #: of the files
     names: tuple[str, ...]
 
     def node(self) -> Node:
@@ -36,21 +34,21 @@ class RevisionFolder:
 
     def child(self, name: str) -> SymbolicLink:
         if name not in self.names:
-            raise NotFound(f"{name} is of another revision on that day, or not there")
+            raise NotFound(f"{name} has another revision on that day, or does not exist")
         ino = inode_of_path("revised", self.session.eid, *self.folders, name)
         return fixed_link(ino, f"../{name}", session_mtime(self.session))
 
     def children(self) -> list[tuple[str, Node]]:
         return [(name, self.child(name).node()) for name in self.names]
 
-    def xattrs(self) -> dict[str, str]:
-        return {}
-
 
 def find_revision_folder(
     session: Session, folders: Folders, children: Mapping[str, Dataset | None]
 ) -> RevisionFolder | None:
-    """The folder of a revision at ``folders``, if ``children``, shown one up, have it."""
+    """Return the revision's folder at ``folders``, by the ``children`` of the folder above.
+
+    None if none of them has that revision.
+    """
     names = tuple(
         name
         for name, dataset in children.items()

@@ -1,4 +1,4 @@
-"""Where sessions and datasets stand in the tree: the one place that decides it for all who ask."""
+"""The paths of sessions in the tree, decided in this one module for all callers."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from onefs.tree.variant import FULL_TREE, Variant
 
 
 def session_path(catalogue: Catalogue, layouts: LayoutCache, session: Session) -> Place:
-    """The folders of a session from the lab on.
+    """Return the folders of a session from the lab on.
 
-    Its number folder may bear a mark, when two sessions share a number. So the subject's sessions
-    are listed. Raises what listing raises.
+    If two sessions share a number, one number folder has a mark: so the subject's sessions are
+    listed. Raises what listing raises.
     """
     catalogue.note_session(session)
-    listing = catalogue.sessions(session.lab, session.subject)
-    key = f"subject/{session.lab}/{session.subject}"
-    return _path_in_layout(layouts.get_or_build(key, listing, subject_layout), session)
+    layout = load_subject_layout(catalogue, layouts, session.lab, session.subject)
+    return _path_in_layout(layout, session)
 
 
 def session_path_or_cached(catalogue: Catalogue, layouts: LayoutCache, session: Session) -> Place:
-    """As :func:`session_place`; by the sessions that are known where listing them fails."""
+    """Return :func:`session_path`, or the path by the cached sessions where listing fails."""
     try:
         return session_path(catalogue, layouts, session)
     except (NotFound, Stopping):
@@ -44,36 +43,45 @@ def session_paths_or_cached(
     *,
     has_complete_numbers: bool,
 ) -> dict[str, Place]:
-    """The folders of sessions, by eid, in their order: :func:`session_path_or_cached` of each.
+    """Return :func:`session_path_or_cached` of each session by eid, in the order of ``sessions``.
 
-    With ``has_complete_numbers`` these are all sessions of their days and numbers: none is listed.
+    ``has_complete_numbers`` says that these are all sessions of their days and numbers: then no
+    subject is listed.
     """
-    found = list(sessions)
     if not has_complete_numbers:
-        return {each.eid: session_path_or_cached(catalogue, layouts, each) for each in found}
+        return {each.eid: session_path_or_cached(catalogue, layouts, each) for each in sessions}
+    sessions = list(sessions)
     subjects: dict[tuple[str, str], list[Session]] = defaultdict(list)
-    for session in sorted(found, key=lambda each: each.eid):
+    for session in sorted(sessions, key=lambda each: each.eid):
         subjects[session.lab, session.subject].append(session)
-    built = {subject: subject_layout(theirs) for subject, theirs in subjects.items()}
-    return {each.eid: _path_in_layout(built[each.lab, each.subject], each) for each in found}
+    built = {subject: subject_layout(of_subject) for subject, of_subject in subjects.items()}
+    return {each.eid: _path_in_layout(built[each.lab, each.subject], each) for each in sessions}
 
 
 def session_path_among(session: Session, others: Iterable[Session]) -> Place:
-    """The folders of a session from the lab on, if these are all of its subject's sessions."""
+    """Return the folders of a session from the lab on; ``others`` are all of its subject's."""
     return _path_in_layout(subject_layout(others), session)
+
+
+def load_subject_layout(
+    catalogue: Catalogue, layouts: LayoutCache, lab: str, subject: str
+) -> SubjectLayout:
+    """Return the date and number folders of a subject. Raises what listing raises."""
+    listing = catalogue.sessions(lab, subject)
+    return layouts.get_or_build(f"subject/{lab}/{subject}", listing, subject_layout)
 
 
 def load_session_layout(
     catalogue: Catalogue, layouts: LayoutCache, session: Session, variant: Variant = FULL_TREE
 ) -> SessionLayout:
-    """The folders and files of a session, as a variant of the tree has them."""
+    """Return the folders and files of a session in a variant of the tree."""
     listing = catalogue.datasets(session)
     return layouts.get_or_build(f"content/{session.eid}@{variant}", listing, variant.build_layout)
 
 
-def _path_in_layout(shape: SubjectLayout, session: Session) -> Place:
+def _path_in_layout(layout: SubjectLayout, session: Session) -> Place:
     lab, subject, date, number = alf.session_folder(session)
-    for name, found in shape.sessions_by_date.get(session.date, {}).items():
-        if found.eid == session.eid:
+    for name, other in layout.get(session.date, {}).items():
+        if other.eid == session.eid:
             number = name
     return lab, subject, date, number

@@ -1,7 +1,8 @@
-"""``.datasets.tsv``: what the database says of a session's datasets, as a table."""
+"""The virtual files of a session's folder: ``.session.json`` and ``.datasets.tsv``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from onefs import alf
@@ -9,12 +10,14 @@ from onefs.dates import file_mtime
 from onefs.model import Dataset, Session
 from onefs.printable import printable
 from onefs.tree.context import TreeContext
+from onefs.tree.entries import File
+from onefs.tree.handles import TextHandle
 from onefs.tree.layout import Folders, datasets_by_path
 from onefs.tree.nodes import Handle, Node, NodeKind, inode_of_path
 from onefs.tree.session_paths import load_session_layout
-from onefs.tree.text_handle import TextHandle
 from onefs.tree.unserved import unserved
 
+SESSION_JSON = ".session.json"
 DATASETS_TSV = ".datasets.tsv"
 TSV_COLUMNS = ("name", "type", "size", "md5", "revision", "qc", "state")
 #: the state of a dataset that is registered, but on no server that can be reached
@@ -22,45 +25,59 @@ ABSENT = "absent"
 
 
 @dataclass(frozen=True, slots=True)
-class DatasetsTsv:
-    """A line for each dataset, by its path below the session; '' for what is not known.
+class Sidecar(File):
+    """A text about a session, generated when it is looked at."""
 
-    A dataset that is on no server has a line, too, with the state ``absent``; the state of all
-    others is ''.
-    """
-
-    context: TreeContext
     session: Session
+    name: str
+    text: Callable[[], str]
 
     def node(self) -> Node:
-        text = self._text()
-        ino = inode_of_path(DATASETS_TSV, self.session.eid)
+        text = self.text().encode()
+        ino = inode_of_path(self.name, self.session.eid)
         return Node(NodeKind.FILE, ino, len(text), file_mtime(self.session.date, text))
 
     def open(self) -> Handle:
-        return TextHandle(self._text())
-
-    def xattrs(self) -> dict[str, str]:
-        return {}
-
-    def _text(self) -> bytes:
-        rooms = self.context
-        shape = load_session_layout(rooms.catalogue, rooms.layouts, self.session, rooms.variant)
-        found = {place: (dataset, "") for place, dataset in datasets_by_path(shape)}
-        for place, dataset, _ in unserved(rooms.catalogue, self.session, rooms.variant):
-            found.setdefault(place, (dataset, ABSENT))
-        lines = [TSV_COLUMNS, *(_line(place, *found[place]) for place in sorted(found))]
-        return "".join("\t".join(line) + "\n" for line in lines).encode()
+        return TextHandle(self.text().encode())
 
 
-def _line(place: Folders, dataset: Dataset, state: str) -> tuple[str, ...]:
-    """The cells of a dataset."""
+def session_json(context: TreeContext, session: Session) -> Sidecar:
+    """Return ``.session.json``: the whole Alyx record of a session."""
+    return Sidecar(session, SESSION_JSON, lambda: context.catalogue.record(session).value)
+
+
+def datasets_tsv(context: TreeContext, session: Session) -> Sidecar:
+    """Return ``.datasets.tsv``: a line for each dataset, by its path below the session.
+
+    Cells are '' where a value is unknown. A dataset that is on no server has a line, too, with the
+    state ``absent``; the state of all others is ''.
+    """
+    return Sidecar(session, DATASETS_TSV, lambda: _datasets_table(context, session))
+
+
+#: the sidecar of each name
+SIDECARS: Mapping[str, Callable[[TreeContext, Session], Sidecar]] = {
+    SESSION_JSON: session_json,
+    DATASETS_TSV: datasets_tsv,
+}
+
+
+def _datasets_table(context: TreeContext, session: Session) -> str:
+    layout = load_session_layout(context.catalogue, context.layouts, session, context.variant)
+    rows = {path: (dataset, "") for path, dataset in datasets_by_path(layout)}
+    for path, dataset, _ in unserved(context.catalogue, session, context.variant):
+        rows.setdefault(path, (dataset, ABSENT))
+    lines = [TSV_COLUMNS, *(_line(path, *rows[path]) for path in sorted(rows))]
+    return "".join("\t".join(line) + "\n" for line in lines)
+
+
+def _line(path: Folders, dataset: Dataset, state: str) -> tuple[str, ...]:
+    """Return the cells of a dataset."""
     size = "" if dataset.size is None else str(dataset.size)
-    kind, revision = _tsv_cell(dataset.dataset_type), _tsv_cell(dataset.revision)
-    md5, qc = _tsv_cell(dataset.md5), _tsv_cell(dataset.qc)
-    return "/".join(place), kind, size, md5, revision, qc, state
+    texts = (dataset.dataset_type, size, dataset.md5, dataset.revision, dataset.qc)
+    return ("/".join(path), *(_tsv_cell(text) for text in texts), state)
 
 
 def _tsv_cell(text: str) -> str:
-    """A server's text that breaks no line."""
+    """Return a text from the server without the characters that would end a cell or a line."""
     return printable(alf.path_component(text)) if text else ""

@@ -1,8 +1,8 @@
-"""Sizes that Alyx does not know: asked of the file server, one small request each, once for good.
+"""Sizes that Alyx lacks: requested from the file server, with one small request per file.
 
-Only a program that stats such a file pays. The first one starts the others of the same folder in
-the background, since the next question will be for them. A size is what the server says, or an
-error: never a guess, and never 0.
+Sizes are stored, so that each is requested once. A request is made only if a program stats such a
+file. The first one also starts requests for the other files of the folder, in the background, as
+the program will likely stat them next. A size is the server's or an error: never a guess, never 0.
 """
 
 from __future__ import annotations
@@ -23,18 +23,21 @@ from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
 
-#: questions under way at once
+#: requests at the same time
 SIZE_REQUEST_THREADS = 8
-#: seconds for which nobody is asked after a file server did not answer, and not again for a file
-#: of which it has given no size
+#: seconds without any request after a file server did not answer, and without a request for one
+#: file after the server gave no size for it
 NEGATIVE_TTL_SECONDS = 5.0
-#: sizes kept in memory; all are in the catalogue
+#: sizes kept in memory; the catalogue has all of them
 _MAX_CACHED_SIZES = 65536
 
 
 class SizeLookup:
-    """Finds sizes out. Thread-safe. ``deadline`` bounds in seconds how long anybody waits;
-    ``clock`` tells how long ago a file server gave no answer."""
+    """Looks up sizes. Thread-safe.
+
+    ``deadline`` is the longest wait for a size, in seconds. ``clock`` returns seconds, and times
+    the negative cache.
+    """
 
     def __init__(
         self,
@@ -51,24 +54,24 @@ class SizeLookup:
         #: by the dataset and its hash
         self._sizes: LRUCache[tuple[str, str], int] = LRUCache(_MAX_CACHED_SIZES)
         self._clock = clock
-        #: by what is known of the file: Alyx may give other copies of it, which may do
+        #: by the dataset's record: one with other replicas is tried anew
         self._negative_cache: TTLCache[Dataset, OnefsError] = TTLCache(
             _MAX_CACHED_SIZES, NEGATIVE_TTL_SECONDS, clock
         )
         self._server_failure: tuple[float, OnefsError] | None = None
 
     def close(self) -> None:
-        """Wake who waits, with Stopping."""
+        """Wake all waiting threads, with Stopping."""
         self._single_flight.close()
 
     def clear_negative_cache(self) -> None:
-        """Forget which questions have just failed."""
+        """Forget recent failures."""
         with self._lock:
             self._negative_cache.clear()
         self._server_failure = None
 
     def with_known_size(self, dataset: Dataset) -> Dataset:
-        """The dataset with its size, if anybody knows it already."""
+        """Return the dataset with its size, if that is known without a request."""
         if dataset.size is not None:
             return dataset
         with self._lock:
@@ -76,9 +79,10 @@ class SizeLookup:
         return dataset if size is None else replace(dataset, size=size)
 
     def with_size(self, dataset: Dataset, siblings: Iterable[Dataset]) -> Dataset:
-        """The dataset with its size, which a file server is asked for if need be.
+        """Return the dataset with its size, requested from a file server if necessary.
 
-        Raises Unreachable, DeadlineExceeded, ServerError or DataServerCredentials.
+        ``siblings`` are the other files of its folder. Raises Unreachable, DeadlineExceeded,
+        ServerError or DataServerCredentials.
         """
         known = self.with_known_size(dataset)
         if known.size is not None:
@@ -94,13 +98,13 @@ class SizeLookup:
             )
         except DeadlineExceeded as error:
             if self._catalogue.offline:
-                raise Unreachable(f"{what} is not known, and its server is away") from error
+                raise Unreachable(f"{what} is unknown, and its server is unreachable") from error
             raise
         return replace(dataset, size=size)
 
     def _request_size(self, dataset: Dataset) -> int:
         known = self.with_known_size(dataset)
-        if known.size is not None:  # by a question that has just been answered
+        if known.size is not None:  # a request of another thread has just ended
             return known.size
         self._raise_recent_failure(dataset)
         try:
@@ -119,13 +123,15 @@ class SizeLookup:
         return size
 
     def _recent_failure(self, dataset: Dataset) -> OnefsError | None:
-        """Why a file server has just given no size of this very file."""
+        """Return the error of the last request for this file, if it is recent."""
         with self._lock:
             return self._negative_cache.get(dataset)
 
     def _raise_recent_failure(self, dataset: Dataset) -> None:
-        """Fail at once where asking has just failed, so that a folder fails once, not each file,
-        and what a server refuses is refused once, not at each look at a file beside it."""
+        """Raise the error of a recent request to the server, or for this file, without a request.
+
+        So an unreachable server costs one wait for a folder, instead of one for each file.
+        """
         trouble, failure = self._server_failure, self._recent_failure(dataset)
         if trouble is not None and self._clock() - trouble[0] < NEGATIVE_TTL_SECONDS:
             raise copy_error(trouble[1])

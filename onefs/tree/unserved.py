@@ -1,4 +1,4 @@
-"""Datasets that are registered, but on no server that can be reached: they have no file."""
+"""Datasets that are registered, but on no reachable server: the tree has no file for them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from onefs.tree.variant import FULL_TREE, Variant
 def unserved(
     catalogue: Catalogue, session: Session, variant: Variant = FULL_TREE
 ) -> list[tuple[Folders, Dataset, tuple[str, ...]]]:
-    """Return the datasets of a listed session that are on no server, by their place in a variant
-    of the tree: the place, the dataset, and the names of the repositories that Alyx lists."""
-    found = {
-        dataset.id: (dataset, names) for dataset, names in catalogue.unserved_datasets(session)
-    }
-    shape = variant.build_layout(dataset for dataset, _ in found.values())
-    return [(place, *found[dataset.id]) for place, dataset in datasets_by_path(shape)]
+    """Return the datasets of a listed session that are on no server, sorted by path.
+
+    Each with its path below the session in a variant of the tree, and the names of the
+    repositories that Alyx lists for it.
+    """
+    repositories = dict(catalogue.unserved_datasets(session))
+    layout = variant.build_layout(repositories)
+    return [(path, dataset, repositories[dataset]) for path, dataset in datasets_by_path(layout)]
 
 
 def refuse_unserved(
@@ -30,7 +31,10 @@ def refuse_unserved(
     is_meant: Callable[[Folders, Dataset], bool],
     variant: Variant = FULL_TREE,
 ) -> None:
-    """Raise NotFound, naming the repositories, where a meant dataset is on no server."""
-    for place, dataset, repositories in unserved(catalogue, session, variant):
-        if is_meant(place, dataset):
-            raise NotFound(unserved_message("/".join(place), repositories))
+    """Raise NotFound, naming the repositories, if a dataset on no server is meant.
+
+    ``is_meant`` gets each such dataset's path below the session, and the dataset.
+    """
+    for path, dataset, repositories in unserved(catalogue, session, variant):
+        if is_meant(path, dataset):
+            raise NotFound(unserved_message("/".join(path), repositories))

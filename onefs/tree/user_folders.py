@@ -1,8 +1,8 @@
-"""Folders of the user's own, where ONE-api and IBL's code write: ``histology``, ``cache`` ...
+"""Folders where ONE-api and IBL's code write files of the user's own: ``histology``, ``cache`` ...
 
 Such code writes below ONE's cache folder, which is the mount. So these names in the root are links
-to folders outside of it, one set for each user and database. They are not listed, and never
-removed: what is in them is the user's work.
+to folders outside of it, one set per user and database. They are not listed. Their folders are
+never removed: their files are the user's work.
 """
 
 from __future__ import annotations
@@ -21,25 +21,27 @@ import platformdirs
 
 from onefs.errors import NotFound, reason_of
 from onefs.lowlevel.single_flight import SingleFlight
+from onefs.tree.entries import TreeEntry
 from onefs.tree.nodes import Node, NodeKind, inode_of_path
 
 log = logging.getLogger(__name__)
 
-#: ONE-api keeps the cache tables of a tag in a folder of that name; IBL's releases are named so
+#: names of IBL's releases: ONE-api stores the cache tables of a release in a folder of that name
 _RELEASE_NAME = re.compile(r"20\d\d_Q[1-4]_\w+", re.ASCII)
-#: longest time in seconds that following a link waits for the disk of the user's home
+#: longest time in seconds that reading a link waits for the disk of the user's home
 DISK_TIMEOUT_SECONDS = 5.0
 _FOLDER_THREADS = 4
 _FOLDER_MODE = 0o700
+_FAILURE = "the folder %s cannot be made: %s"
 
 
 def user_folders_root(database: str) -> Path:
-    """Return where the folders of this process's user for a database are."""
+    """Return the folder that contains this process's user's folders for a database."""
     return Path(platformdirs.user_data_dir("onefs")) / database
 
 
 @dataclass(frozen=True, slots=True)
-class UserFolderLink:
+class UserFolderLink(TreeEntry):
     """The link of one name."""
 
     folders: UserFolders
@@ -49,17 +51,15 @@ class UserFolderLink:
         return Node(NodeKind.LINK, inode_of_path("own", self.name), 0, self.folders.mtime)
 
     def read_target(self, user: int | None) -> str:
-        """Return the folder of ``user``, made now if it can be; None: this process's user."""
+        """Return the folder of a user id, created if possible; None means this process's user."""
         return self.folders.link_target(self.name, os.getuid() if user is None else user)
-
-    def xattrs(self) -> dict[str, str]:
-        return {}
 
 
 class UserFolders:
     """The links of one database. Thread-safe.
 
-    ``names`` may be written to, and the names of IBL's releases; ``mtime`` is that of the links.
+    There is a link for each of ``names`` and for the names of IBL's releases. ``mtime``, in
+    seconds since the epoch, is that of the links.
     """
 
     def __init__(self, database: str, names: Iterable[str], mtime: float) -> None:
@@ -69,19 +69,19 @@ class UserFolders:
         self._single_flight: SingleFlight[str] = SingleFlight("onefs-own", _FOLDER_THREADS)
 
     def close(self) -> None:
-        """Wake all that waits, with Stopping."""
+        """Wake all waiting readers, with Stopping."""
         self._single_flight.close()
 
     def child(self, name: str) -> UserFolderLink | None:
-        """Return the link of that name, None where there is none."""
+        """Return the link of that name; None if there is none."""
         if name in self._names or _RELEASE_NAME.fullmatch(name):
             return UserFolderLink(self, name)
         return None
 
     def link_target(self, name: str, user: int) -> str:
-        """Return where the link leads for a user.
+        """Return the target of a link for a user id.
 
-        Raises NotFound for a user without home folder, DeadlineExceeded when the disk hangs.
+        Raises NotFound for a user without home folder, DeadlineExceeded if the disk hangs.
         """
         what = f"the folder that {name} leads to"
         make = partial(self._ensure_folder, name, user)
@@ -99,7 +99,7 @@ class UserFolders:
         folder = Path(entry.pw_dir, ".local", "share", "onefs", self._database, name)
         if os.geteuid() == 0:
             _make_folder_as(entry, folder)
-        # an ordinary user can make nothing in the home of another, and need not see what is there
+        # an ordinary user can neither create nor see folders in another user's home
         return str(folder)
 
 
@@ -109,11 +109,11 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
     except OSError as error:
-        log.warning("the folder %s cannot be made: %s", folder, reason_of(error, folder))
+        log.warning(_FAILURE, folder, reason_of(error, folder))
 
 
 def _make_folder_as(entry: pwd.struct_passwd, folder: Path) -> None:
-    """Make the folder as that user: what the user may not write to, or has linked, is safe."""
+    """Create the folder with that user's rights, so that links of the user's can do no harm."""
     done = subprocess.run(
         ["mkdir", "-p", "--", str(folder)],
         user=entry.pw_uid,
@@ -130,4 +130,4 @@ def _make_folder_as(entry: pwd.struct_passwd, folder: Path) -> None:
         check=False,
     )
     if done.returncode:
-        log.warning("the folder %s cannot be made: %s", folder, done.stderr.strip())
+        log.warning(_FAILURE, folder, done.stderr.strip())

@@ -1,13 +1,13 @@
-"""The variants of the tree: everything, the revisions of a day, default datasets without folders.
+"""The variants of the tree: the full tree, the revisions of a day, the flat tree of defaults.
 
-All of them have the same folders down to a session, below another one of the root::
+All of them have the same folders down to a session, below different folders of the root::
 
-    <lab>/...                       everything
+    <lab>/...                       the full tree
     .as-of/<day>/<lab>/...          the revisions of that day
     .flat/<lab>/...                 default datasets, each in its session's own folder
     .as-of/<day>/.flat/<lab>/...    both
 
-A variant holds no other variant, but that of a day holds its flat one.
+A variant contains no other variant, except that the tree of a day contains its flat tree.
 """
 
 from __future__ import annotations
@@ -17,14 +17,9 @@ from dataclasses import dataclass
 
 from onefs.model import Dataset
 from onefs.tree.as_of import AS_OF, is_as_of_day, layout_as_of
-from onefs.tree.layout import (
-    Folders,
-    SessionLayout,
-    flat_layout,
-    session_layout,
-)
+from onefs.tree.layout import Folders, SessionLayout, flat_layout, session_layout
 
-#: the folder of the root that holds the flat tree
+#: the folder of the root that contains the flat tree
 FLAT = ".flat"
 
 
@@ -42,29 +37,29 @@ class Variant:
 
     @property
     def folders(self) -> Folders:
-        """The folders of the whole tree that hold its labs."""
+        """The folders from the root of the full tree to the one that contains the labs."""
         return (*((AS_OF, self.day) if self.day else ()), *((FLAT,) if self.flat else ()))
 
     @property
     def is_full_tree(self) -> bool:
-        """Whether it is the tree with all revisions, each at its path in ONE's layout."""
+        """Whether it shows all revisions, each at its path in ONE's layout."""
         return not self.folders
 
     def path_in_full_tree(self, inner: str) -> str:
-        """A path of this variant, as the whole tree has it."""
+        """Return a path of this variant as a path of the full tree."""
         return "/".join((*self.folders, inner))
 
     def build_layout(self, datasets: Iterable[Dataset]) -> SessionLayout:
-        """The folders and files of a session that has these datasets."""
-        found = layout_as_of(datasets, self.day) if self.day else session_layout(datasets)
-        return flat_layout(found) if self.flat else found
+        """Return the folders and files of a session that has these datasets."""
+        layout = layout_as_of(datasets, self.day) if self.day else session_layout(datasets)
+        return flat_layout(layout) if self.flat else layout
 
 
 FULL_TREE = Variant()
 
 
 def split_variant(parts: Sequence[str]) -> tuple[Variant, Folders]:
-    """The variant that a path of the whole tree lies in, and the parts from its lab on."""
+    """Return the variant that a path of the full tree is in, and the parts from the lab on."""
     rest = tuple(parts)
     day = ""
     if rest[:1] == (AS_OF,) and len(rest) > 1 and is_as_of_day(rest[1]):
@@ -74,7 +69,7 @@ def split_variant(parts: Sequence[str]) -> tuple[Variant, Folders]:
 
 
 def variant_of_path(parts: Sequence[str]) -> Variant:
-    """The variant that the folders of a session name, wherever the tree is mounted."""
+    """Return the variant named by the parts of a session's path, which may begin anywhere above."""
     for at, part in enumerate(parts):
         if part in (AS_OF, FLAT):
             variant, _ = split_variant(parts[at:])

@@ -66,7 +66,7 @@ _PAUSES = {
     ("onefs.download.whole_file", "MISMATCH_RETRY_SECONDS"): 0.1,
     ("onefs.alyx.auth", "LOGIN_PAUSE_SECONDS"): 0.2,
     ("onefs.alyx.tokens", "LOGIN_PAUSE_SECONDS"): 0.2,
-    ("onefs.tree.search_folders", "RESULT_TTL_SECONDS"): 0.2,
+    ("onefs.tree.search_cache", "RESULT_TTL_SECONDS"): 0.2,
     ("onefs.tree.size_lookup", "NEGATIVE_TTL_SECONDS"): 0.2,
 }
 

@@ -151,7 +151,7 @@ def test_a_locked_file_holds_nothing_up(
     found = [number for folder in shown for number in folder]
     assert len({*found, *before}) == 4100
     assert max(found) < 2**32
-    assert caplog.text.count("cannot be kept for now") == 1
+    assert caplog.text.count("cannot be stored for now") == 1
     numbers.close()
     again = opened()
     assert [again.get_or_assign(wide_of(40, str(folder))) for folder in range(100)] == shown
@@ -182,7 +182,7 @@ def test_when_all_are_given_out_long_numbers_are_shown(
     assert all(1 < each < 200 for each in given)
     assert [each for each in found if each >= 2**32] == wide_of(300, "more")[len(given) - 50 :]
     assert numbers.get_or_assign(wide_of(300, "more")) == found
-    assert caplog.text.count("are given out") == 1
+    assert caplog.text.count("are assigned") == 1
     assert f"remove {INODES_FILENAME}" in caplog.text
     numbers.close()
     assert opened(limit=200, reserve=20).get_or_assign(wide_of(50)) == first

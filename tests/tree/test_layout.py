@@ -145,7 +145,7 @@ def test_sessions_by_date_and_number() -> None:
     twin = session("22222222-0000-4000-8000-000000000000", "2020-01-01", 1)
     ten = session("33333333-0000-4000-8000-000000000000", "2020-01-02", 10)
     shape = subject_layout([one, twin, ten])
-    assert shape.sessions_by_date == {
+    assert shape == {
         "2020-01-01": {"001": one, "001~22222222": twin},
         "2020-01-02": {"010": ten},
     }

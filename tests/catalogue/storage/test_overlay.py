@@ -255,7 +255,7 @@ def test_two_sessions_on_one_number_keep_their_names(
 
     def named() -> dict[str, str]:
         shape = subject_layout(database.sessions("labone", "mouse"))
-        return {name: found.eid for name, found in shape.sessions_by_date["2020-01-01"].items()}
+        return {name: found.eid for name, found in shape["2020-01-01"].items()}
 
     database.store_sessions("labone", "mouse", [(early, True), (late, True)], when)
     before = named()

@@ -1,0 +1,41 @@
+"""Open files whose bytes are all available, so that reading them never waits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+
+class FdHandle:
+    """An open file, all of whose bytes are in one descriptor (see ``onefs.tree.nodes.Handle``)."""
+
+    def __init__(
+        self, fd: int, size: int, *, keep_cache: bool, release: Callable[[], None]
+    ) -> None:
+        self.size = size
+        self.keep_cache = keep_cache
+        self._fd = fd
+        self._release = release
+
+    def try_fd(self, offset: int, length: int) -> int:
+        """Return the descriptor."""
+        return self._fd
+
+    wait_fd = try_fd
+
+    def close(self) -> None:
+        """Release the descriptor."""
+        self._release()
+
+
+class TextHandle(FdHandle):
+    """An open file over bytes in memory (an anonymous file, so that it has a descriptor).
+
+    The kernel may not keep its pages: the text may differ from that of an earlier open.
+    """
+
+    def __init__(self, text: bytes) -> None:
+        fd = os.memfd_create("onefs", os.MFD_CLOEXEC)
+        with open(os.dup(fd), "wb") as file:
+            file.write(text)
+        super().__init__(fd, len(text), keep_cache=False, release=lambda: os.close(fd))

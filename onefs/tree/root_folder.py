@@ -1,0 +1,116 @@
+"""The root of the tree and of its variants, and ``.as-of``, which contains a variant per day."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from onefs.errors import NotFound
+from onefs.tree.as_of import AS_OF, is_as_of_day
+from onefs.tree.context import TreeContext, undated_folder_node
+from onefs.tree.entries import Folder, TreeEntry
+from onefs.tree.lab_folders import LabFolder
+from onefs.tree.layout import lab_folder_names
+from onefs.tree.lookup_folders import BY_EID, BY_REF, ByEidFolder, ByRefFolder
+from onefs.tree.nodes import Node
+from onefs.tree.search_cache import SEARCH
+from onefs.tree.search_folders import SearchRoot
+from onefs.tree.user_folders import UserFolderLink
+from onefs.tree.variant import FLAT, Variant
+
+_LOOKUP_FOLDERS: Mapping[str, Callable[[TreeContext], Folder]] = {
+    BY_EID: ByEidFolder,
+    BY_REF: ByRefFolder,
+    SEARCH: SearchRoot,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AsOfFolder(Folder):
+    """``.as-of``: lists nothing, and contains the whole tree once for every day."""
+
+    context: TreeContext
+
+    def node(self) -> Node:
+        return undated_folder_node(self.context, AS_OF)
+
+    def child(self, name: str) -> TreeEntry:
+        if not is_as_of_day(name):
+            raise NotFound(f"{name} is not a day: write it as 2021-07-05")
+        return _variant_root(self.context, replace(self.context.variant, day=name), AS_OF, name)
+
+
+@dataclass(frozen=True, slots=True)
+class RootFolder(Folder):
+    """The labs, and the folders whose names begin with a dot: the root of the tree or a variant."""
+
+    context: TreeContext
+
+    def node(self) -> Node:
+        return replace(undated_folder_node(self.context, "root"), ino=1)
+
+    def child(self, name: str) -> TreeEntry:
+        if name in _LOOKUP_FOLDERS:
+            return _LOOKUP_FOLDERS[name](self.context)
+        variant = self.context.variant
+        if name == AS_OF and variant.is_full_tree:
+            return AsOfFolder(self.context)
+        if name == FLAT and not variant.flat:
+            return _variant_root(self.context, replace(variant, flat=True), FLAT)
+        one_api_entry = self.context.one_api_folder.child(name) if variant.is_full_tree else None
+        entry = one_api_entry or self._user_folder_link(name)
+        if entry is not None:
+            return entry
+        labs = {} if name.startswith(".") else self._labs()
+        if labs and name not in labs and self.context.catalogue.ask_for_new_labs():
+            labs = self._labs()
+        if name not in labs:
+            raise NotFound(f"there is no lab {name}")
+        return LabFolder(self.context, labs[name], (name,))
+
+    def children(self) -> list[tuple[str, Node]]:
+        one_api_folder = self.context.one_api_folder
+        tables = one_api_folder.children() if self.context.variant.is_full_tree else {}
+        return [
+            *(
+                (name, undated_folder_node(self.context, "lab", lab))
+                for name, lab in self._labs().items()
+            ),
+            *((name, table.node()) for name, table in tables.items()),
+        ]
+
+    def xattrs(self) -> dict[str, str]:
+        variant, catalogue = self.context.variant, self.context.catalogue
+        optional = {
+            "as_of": variant.day,
+            "flat": "1" if variant.flat else "",
+            "error": catalogue.availability.refusal,
+        }
+        return {
+            "url": self.context.url,
+            "offline": "1" if catalogue.offline else "0",
+            **{name: value for name, value in optional.items() if value},
+        }
+
+    def _user_folder_link(self, name: str) -> UserFolderLink | None:
+        """Return the link to a folder of the user's own, unless a known lab has its name.
+
+        Alyx is not asked for labs, so that writing needs no network.
+        """
+        if self.context.user_folders is None or self.context.path_prefix:
+            return None
+        link = self.context.user_folders.child(name)
+        if link is not None and name in lab_folder_names(self.context.catalogue.known_labs()):
+            return None
+        return link
+
+    def _labs(self) -> Mapping[str, str]:
+        return self.context.layouts.get_or_build(
+            "labs", self.context.catalogue.labs(), lab_folder_names
+        )
+
+
+def _variant_root(context: TreeContext, variant: Variant, *folders: str) -> RootFolder:
+    """Return the root of a variant of the tree, ``folders`` below the root of ``context``."""
+    prefix = (*context.path_prefix, *folders)
+    return RootFolder(replace(context, variant=variant, path_prefix=prefix))

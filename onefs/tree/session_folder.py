@@ -1,0 +1,143 @@
+"""A session's folder, and the folders of its collections and revisions."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from onefs import alf
+from onefs.cache.store import Place
+from onefs.errors import DeadlineExceeded, NotFound, Throttled, Unreachable
+from onefs.model import Dataset, Session
+from onefs.tree.context import TreeContext, dataset_node, session_folder_node, session_mtime
+from onefs.tree.dataset_file import DatasetFile
+from onefs.tree.entries import Folder, TreeEntry, fixed_link
+from onefs.tree.layout import Folders, SessionLayout, missing_name_message, path_by_uuid
+from onefs.tree.nodes import Node, inode_of_path
+from onefs.tree.revisions import find_revision_folder
+from onefs.tree.sidecars import SIDECARS
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFolder(Folder):
+    """A session, or a collection or revision inside it (``folders`` below the session)."""
+
+    context: TreeContext
+    session: Session
+    #: the session's folders from the lab on
+    place: Place
+    folders: Folders = ()
+
+    def node(self) -> Node:
+        return session_folder_node(self.session, self.folders)
+
+    def child(self, name: str) -> TreeEntry:
+        if not self.folders and name in SIDECARS:
+            return SIDECARS[name](self.context, self.session)
+        try:
+            return self._listed_child(name)
+        except NotFound:
+            # Cache tables lack some datasets, so Alyx is asked before a name is reported missing;
+            # but not for dot files, which file managers look for in every folder.
+            if name.startswith(".") or not self._complete_from_alyx():
+                raise
+        return self._listed_child(name)
+
+    def children(self) -> list[tuple[str, Node]]:
+        return [
+            (name, self._listed_file_node(name, dataset))
+            if dataset is not None
+            else (name, session_folder_node(self.session, (*self.folders, name)))
+            for name, dataset in self._children_in(self._layout()).items()
+        ]
+
+    def xattrs(self) -> dict[str, str]:
+        return {} if self.folders else {"eid": self.session.eid, "ref": self.session.ref}
+
+    def _listed_child(self, name: str) -> TreeEntry:
+        """Return the child of that name, by the listing that is cached. Raises NotFound."""
+        layout = self._layout()
+        children = self._children_in(layout)
+        if name in children:
+            dataset = children[name]
+            if dataset is None:
+                return replace(self, folders=(*self.folders, name))
+            path = (*self._path_from_root(), *self.folders, name)
+            return DatasetFile(
+                self.context,
+                self.context.open_files.effective_dataset(dataset, path),
+                path,
+                partial(self._canonical_path, layout, name),
+                lambda: [each for each in children.values() if each is not None],
+                lambda: self._child_from_alyx(name),
+            )
+        place = path_by_uuid(layout, self.folders, name)
+        if place is not None:
+            return self._uuid_link(name, place)
+        if self.context.variant.day:
+            revision = find_revision_folder(self.session, (*self.folders, name), children)
+            if revision is not None:
+                return revision
+        raise NotFound(
+            missing_name_message(layout, f"session {self.session.ref}", self.folders, name)
+        )
+
+    def _uuid_link(self, name: str, place: Folders) -> TreeEntry:
+        """Return a link from this folder to a file of the session."""
+        ino = inode_of_path("uuid", self.session.eid, *self.folders, name)
+        target = posixpath.relpath("/".join(place), "/".join(self.folders) or ".")
+        return fixed_link(ino, target, session_mtime(self.session))
+
+    def _child_from_alyx(self, name: str) -> TreeEntry:
+        self.context.catalogue.fetch_full_listing(self.session)
+        return self._listed_child(name)
+
+    def _complete_from_alyx(self) -> bool:
+        """Whether Alyx has now listed a session that only cache tables knew.
+
+        While Alyx is unreachable, the listing of the cache tables is used. Any other error is
+        raised: it does not mean that the file does not exist.
+        """
+        try:
+            return self.context.catalogue.fetch_full_listing(self.session)
+        except (Unreachable, DeadlineExceeded, Throttled):
+            return False
+
+    def _layout(self) -> SessionLayout:
+        listing = self.context.catalogue.datasets(self.session)
+        open_files, path = self.context.open_files, self._path_from_root()
+        return self.context.layouts.get_or_build(
+            f"session/{self.session.eid}@{self.context.variant}",
+            listing,
+            self.context.variant.build_layout,
+            lambda before, after: open_files.listing_changed(path, before, after),
+        )
+
+    def _path_from_root(self) -> Place:
+        """Return the session's folders from the root of the tree on."""
+        return (*self.context.path_prefix, *self.place)
+
+    def _canonical_path(self, layout: SessionLayout, name: str, dataset: Dataset) -> Place:
+        """Return where the cache stores the dataset that is shown as ``name``: ONE's layout."""
+        if self.context.variant.is_full_tree:
+            return (*self.place, *self.folders, name)
+        default = (*alf.dataset_folder(dataset), alf.dataset_file(dataset))
+        return (*self.place, *layout.canonical_paths.get(dataset.id, default))
+
+    def _listed_file_node(self, name: str, dataset: Dataset) -> Node:
+        """Return the node of a file as the folder lists it: without a size while it is unknown."""
+        open_files = self.context.open_files
+        if open_files.has_pinned():
+            path = (*self._path_from_root(), *self.folders, name)
+            dataset = open_files.effective_dataset(dataset, path)
+        dataset = self.context.sizes.with_known_size(dataset)
+        return dataset_node(self.context, dataset, self.place[2])
+
+    def _children_in(self, layout: SessionLayout) -> Mapping[str, Dataset | None]:
+        try:
+            return layout.folders[self.folders]
+        except KeyError:
+            folder = "/".join(self.folders)
+            raise NotFound(f"session {self.session.ref} has no folder {folder}") from None
