@@ -99,7 +99,7 @@ class _Target:
 def _find_target(path: str, mounts: Iterable[MountInfo]) -> _Target:
     """Return the mount and the place that a path names. Raises UsageError for one outside."""
     from onefs.databases import refuse_other_users_mount
-    from onefs.mount.kernel_mounts import resolve_path
+    from onefs.mount.mount_probes import resolve_path
     from onefs.tree.variant import split_variant
 
     # the folder's own links (Subjects, 1 for 001) are resolved by the mount, if it answers
@@ -197,7 +197,7 @@ def _refresh_mounts(mounts: Iterable[MountInfo], folders: set[Path], patience: f
 
     Says which did not, and ends the command with :data:`FAILED` for one that may yet.
     """
-    from onefs.mount.kernel_mounts import refresh_mounts as refresh_all
+    from onefs.mount.mount_probes import refresh_mounts as refresh_all
 
     wanted = [each.mountpoint for each in mounts if Path(each.state_dir) in folders]
     answers = refresh_all(wanted, patience)
@@ -220,7 +220,7 @@ def _refresh_mounts(mounts: Iterable[MountInfo], folders: set[Path], patience: f
 
 def _check_exists(target: _Target) -> None:
     """Raise NotFound for a path that was not there before and is not now."""
-    from onefs.mount.kernel_mounts import resolve_path
+    from onefs.mount.mount_probes import resolve_path
 
     found = resolve_path(target.real, _LOOKUP_TIMEOUT_SECONDS)
     if found is not None and found[1]:

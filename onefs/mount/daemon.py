@@ -1,8 +1,8 @@
-"""A mount in the background: started by a command, answering before the command returns.
+"""Start and stop of a mount in the background: its daemon process.
 
-The command spawns a new process rather than fork: threads, databases and connections are then
-made in the process that uses them. What the daemon is told, secrets included, goes through its
-standard input; what becomes of the mount comes back through a pipe.
+The command returns when the mount responds. It spawns a new process instead of forking, so that
+threads, databases and connections are created in the process that uses them. The daemon reads its
+configuration, secrets included, from standard input, and reports the outcome through a pipe.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from onefs.lowlevel.files import wait_readable
 from onefs.mount import (
     daemon_log,
     kernel_mounts,
+    mount_probes,
     mount_registry,
     mountpoints,
+    unmount,
 )
 from onefs.mount.daemon_config import DaemonConfig
 from onefs.mount.processes import wait_for_exit
@@ -34,29 +36,29 @@ from onefs.mount.serve import Service, ServiceBuilder, serve
 
 __all__ = ["DaemonConfig", "Service", "ServiceBuilder", "run", "serve", "start", "stop"]
 
-#: the daemon has these from its configuration
+#: variables that the daemon does not inherit: its configuration contains them
 _SECRET_VARIABLES = ("ONEFS_PASSWORD", "ONEFS_TOKEN", "ONEFS_DATA_PASSWORD")
-#: seconds after which the kernel is asked what still holds a mount that was undone
+#: seconds after which the kernel is asked where else an unmounted file system is mounted
 _HOLDER_CHECK_SECONDS = 1.0
-#: seconds for a daemon that is given up to end by itself
+#: seconds that a failed daemon has to end by itself before it is killed
 _TERMINATE_SECONDS = 6.0
 
 log = logging.getLogger(__name__)
 
 
 def start(config: DaemonConfig, *, module: str, timeout: float) -> int:
-    """Start a daemon and return its pid when the mount answers.
+    """Start a daemon, and return its pid when the mount responds.
 
-    ``module`` is run as ``__main__``; it calls :func:`run`. ``config.log_file`` is required.
-    Raises the :class:`OnefsError` that the daemon met, and :class:`MountError` when it died or
-    did not answer within ``timeout`` seconds; nothing of it is left then.
+    ``module`` is run as ``__main__``; it must call :func:`run`. ``config.log_file`` is required.
+    Raises the daemon's :class:`OnefsError`, and :class:`MountError` if it died or the mount did
+    not respond within ``timeout`` seconds. In these cases the daemon and its mount are removed.
     """
     if config.log_file is None:
         raise errors.UsageError("A daemon needs a log file.")
     deadline = time.monotonic() + timeout
-    process, answer = _spawn(config, module, Path(config.log_file))
+    process, outcome = _spawn(config, module, Path(config.log_file))
     try:
-        with open(answer, "rb") as pipe:
+        with open(outcome, "rb") as pipe:
             _send_config(process, config)
             _wait_ready(pipe.fileno(), process, config, deadline)
         _check_responds(config.mountpoint, deadline)
@@ -67,57 +69,57 @@ def start(config: DaemonConfig, *, module: str, timeout: float) -> int:
 
 
 def run(build: ServiceBuilder) -> int:
-    """The daemon itself: what the spawned module calls, and its exit code."""
-    answer = int(sys.argv[1])
-    os.set_inheritable(answer, False)
+    """Run the daemon in the spawned process, and return its exit code."""
+    outcome = int(sys.argv[1])
+    os.set_inheritable(outcome, False)
     try:
         config = DaemonConfig.from_json(sys.stdin.read())
         _detach_stdin()
         daemon_log.set_up_logging(config.log_file, config.log_level)
         faulthandler.enable()
-        serve(config, build, on_ready=lambda: _report_outcome(answer, {"ready": True}))
+        serve(config, build, on_ready=lambda: _report_outcome(outcome, {"ready": True}))
     except OnefsError as error:
         log.error("%s", error)
-        _report_outcome(answer, {"error": type(error).__name__, "message": str(error)})
+        _report_outcome(outcome, {"error": type(error).__name__, "message": str(error)})
         return 1
     except Exception as error:
-        log.exception("the daemon failed in a way that nobody foresaw")
+        log.exception("the daemon failed with an unexpected error")
         why = f"{type(error).__name__}: {reason_of(error)}"
-        _report_outcome(answer, {"error": "MountError", "message": f"The daemon failed: {why}."})
+        _report_outcome(outcome, {"error": "MountError", "message": f"The daemon failed: {why}."})
         return 1
     return 0
 
 
 def stop(mountpoint: str | os.PathLike[str], timeout: float = 30.0) -> None:
-    """Unmount (``onefs umount``): return when mount, daemon, and a folder made for it are gone.
+    """Unmount (``onefs umount``); return when mount, daemon, and a folder made for it are gone.
 
-    Raises :class:`onefs.errors.UsageError` when no mount of ours is there,
-    :class:`onefs.errors.Busy` naming who uses it, and :class:`MountError` when it takes longer
-    than ``timeout`` seconds. A daemon that takes longer leaves neither record nor folder: it may
-    have gigabytes to put on a slow disk, and needs neither.
+    Raises :class:`onefs.errors.UsageError` if there is no mount of this user's,
+    :class:`onefs.errors.Busy` naming the processes that use it, and :class:`MountError` if it
+    takes longer than ``timeout`` seconds. Record and folder are removed in this case, too: a
+    daemon that still writes gigabytes to a slow disk needs neither.
     """
     deadline = time.monotonic() + timeout
     path = mountpoints.resolve_mountpoint(mountpoint)
     record = mount_registry.find_record(path)
     mounted = kernel_mounts.find_mount(path)
-    kernel_mounts.unmount(path, timeout=timeout)
+    unmount.unmount(path, timeout=timeout)
     mount_registry.remove_record(path)
     if record is None:
         return
     if record.made:
-        with suppress(OSError):  # somebody has put something there: it is theirs
+        with suppress(OSError):  # it contains files of the user's
             os.rmdir(path)
     if record.pid is None or wait_for_exit(record.pid, min(timeout, _HOLDER_CHECK_SECONDS)):
         return
-    if mounted is not None and (held := kernel_mounts.remaining_mountpoints(mounted)):
+    if mounted is not None and (others := kernel_mounts.remaining_mountpoints(mounted)):
         raise MountError(
             f"{path} is unmounted here, but its daemon ({record.pid}) still serves "
-            f"{', '.join(held)}: unmount that, too, and it ends."
+            f"{', '.join(others)}: unmount that, too, and it ends."
         )
     if not wait_for_exit(record.pid, deadline - time.monotonic()):
         raise MountError(
             f"{path} is unmounted, but its daemon ({record.pid}) still runs after {timeout:g} s: "
-            "it may still be writing to the disk what was downloaded."
+            "it may still be writing downloaded files to the disk."
         )
 
 
@@ -128,29 +130,29 @@ def _spawn(
         daemon_log.create_log_file(log_file)
     except OSError as error:
         raise MountError(f"The log cannot be written: {reason_of(error)}.") from error
-    answer, theirs = os.pipe()
+    outcome, childs_end = os.pipe()
     try:
         with log_file.open("ab") as output:
             process = start_child(
                 module,
-                str(theirs),
+                str(childs_end),
                 environment=child_environment(_SECRET_VARIABLES),
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                pass_fds=(theirs,),
+                pass_fds=(childs_end,),
             )
     except BaseException:
-        os.close(answer)
+        os.close(outcome)
         raise
     finally:
-        os.close(theirs)
-    return process, answer
+        os.close(childs_end)
+    return process, outcome
 
 
 def _send_config(process: subprocess.Popen[bytes], config: DaemonConfig) -> None:
     assert process.stdin is not None
-    with suppress(BrokenPipeError), process.stdin as pipe:  # it died: the other pipe tells
+    with suppress(BrokenPipeError), process.stdin as pipe:  # if it died: see _wait_ready
         pipe.write(config.to_json().encode())
 
 
@@ -166,25 +168,20 @@ def _wait_ready(
             code = process.wait(_TERMINATE_SECONDS)
             raise MountError(f"The daemon died (code {code}); its log is {config.log_file}.")
         message += chunk
-    _raise_failure(json.loads(message))
-
-
-def _raise_failure(message: dict[str, Any]) -> None:
-    if "error" not in message:
-        return
-    kind = getattr(errors, message["error"], MountError)
-    raise kind(message["message"])
+    report = json.loads(message)
+    if "error" in report:
+        raise getattr(errors, report["error"], MountError)(report["message"])
 
 
 def _check_responds(mountpoint: str, deadline: float) -> None:
     mounted = kernel_mounts.find_mount(mountpoint)
-    answer = kernel_mounts.probe_mount(mountpoint, max(1.0, deadline - time.monotonic()))
-    if mounted is None or not mounted.is_onefs or answer != 0:
+    code = mount_probes.probe_mount(mountpoint, max(1.0, deadline - time.monotonic()))
+    if mounted is None or not mounted.is_onefs or code != 0:
         raise MountError(f"{mountpoint} was mounted but does not answer.")
 
 
 def _terminate(process: subprocess.Popen[bytes], mountpoint: str) -> None:
-    """End a daemon that is not wanted any more, and what it mounted."""
+    """End a failed daemon, and remove its mount."""
     process.terminate()
     try:
         process.wait(_TERMINATE_SECONDS)
@@ -192,18 +189,18 @@ def _terminate(process: subprocess.Popen[bytes], mountpoint: str) -> None:
         process.kill()
         process.wait(_TERMINATE_SECONDS)
     mounted = kernel_mounts.find_mount(mountpoint)
-    if mounted is not None and mounted.is_onefs and kernel_mounts.is_stale(mountpoint):
-        kernel_mounts.remove_stale_mount(mountpoint)
+    if mounted is not None and mounted.is_onefs and mount_probes.is_stale(mountpoint):
+        unmount.remove_stale_mount(mountpoint)
 
 
 def _detach_stdin() -> None:
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+    devnull = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(devnull, 0)
+    os.close(devnull)
 
 
 def _report_outcome(pipe: int, message: dict[str, Any]) -> None:
-    """Tell the command, which may have given up, and end the conversation."""
+    """Send a message to the command, which may have given up, and close the pipe."""
     with suppress(OSError):
         os.write(pipe, json.dumps(message).encode() + b"\n")
         os.close(pipe)

@@ -1,4 +1,4 @@
-"""What a mount's daemon is told by the command that starts it."""
+"""The configuration of a mount's daemon, sent by the command that starts it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from onefs.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class DaemonConfig:
-    """Everything that the daemon knows. It may hold secrets: it travels through a pipe only."""
+    """The configuration of a daemon. It may contain secrets, so it is sent through a pipe only."""
 
-    #: absolute and resolved, an empty folder (see :func:`onefs.mount.mountpoints.prepare`)
+    #: absolute, without links; an empty folder, see :func:`mountpoints.prepare_mountpoint`
     mountpoint: str
-    #: what ``df`` and ``mount`` show: ``onefs:<host>``
+    #: the name that ``df`` and ``mount`` show: ``onefs:<host>``
     fsname: str
-    #: the file that the daemon logs to; None: standard error
+    #: the file that the daemon logs to; None means standard error
     log_file: str | None = None
     log_level: str = "INFO"
     allow_other: bool = False
-    #: the mount command made the folder
+    #: whether the mount command created the folder
     made: bool = False
-    #: what ``onefs status`` shows of this mount
+    #: from here to ``cache_limit``: shown by ``onefs status``
     url: str = ""
     profile: str | None = None
     username: str = ""
@@ -31,16 +31,16 @@ class DaemonConfig:
     state_dir: str = ""
     #: bytes; None is no limit
     cache_limit: int | None = None
-    #: how files look (see ``onefs.config.file_attributes``); without a number they are of who
-    #: mounts
+    #: attributes of all files (see ``onefs.config.file_attributes``); without numbers, user and
+    #: group are those of the daemon
     umask: int = 0
     uid: int | None = None
     gid: int | None = None
-    #: the day whose revisions it shows; '' for all
+    #: the day whose revisions are shown; '' for all revisions
     as_of: str = ""
-    #: it shows default datasets without their folders
+    #: whether default datasets are shown without their folders
     flat: bool = False
-    #: what the tree is built from; opaque here, JSON values only
+    #: settings that the tree is built from; opaque here, JSON values only
     settings: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> str:
@@ -48,7 +48,7 @@ class DaemonConfig:
 
     @classmethod
     def from_json(cls, text: str) -> DaemonConfig:
-        """The reverse of :meth:`to_json`. Raises :class:`UsageError` on anything else."""
+        """Parse the text of :meth:`to_json`. Raises :class:`UsageError` for any other text."""
         try:
             raw = json.loads(text)
         except ValueError as error:

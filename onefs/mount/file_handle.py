@@ -1,4 +1,4 @@
-"""An open file: where its bytes are, never fewer than promised."""
+"""An open file of the mount: the location of its bytes, never fewer than its size says."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from onefs.mount.path_errors import PathErrors
 from onefs.mount.request_limits import WaitingReads
 from onefs.tree.nodes import Handle, Node
 
-#: seconds that a read has to wait for its failure to be remembered
+#: a failure is remembered if the read took at least this many seconds
 _SLOW_READ_SECONDS = 1.0
-#: seconds for which it is remembered
+#: seconds for which a failure is remembered
 _FAILURE_TTL_SECONDS = 0.5
-#: seconds for which a file that was long enough is taken to be: each look is a turn in the queue
-#: for the interpreter, which a busy mount feels
+#: seconds for which the size of a cached file is not checked again: each check releases the GIL,
+#: and waits for it again, which slows down a busy mount
 _SIZE_CHECK_TTL_SECONDS = 0.005
 
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Bytes of a descriptor."""
+    """A range of bytes of a descriptor."""
 
     fd: int
     offset: int
@@ -62,16 +62,16 @@ class FileHandle:
         self._path_errors = path_errors or PathErrors()
         self._failure: _ReadFailure | None = None
         self._is_short_file_logged = False
-        #: the descriptor that was found long enough, and until when that is believed
+        #: the descriptor whose size was checked, and the time until which that is valid
         self._size_checked_fd = -1
         self._size_checked_until = 0.0
 
     def extent(self, offset: int, size: int) -> Extent:
-        """Where the bytes from ``offset`` on are: ``size`` of them, fewer only at the end.
+        """Return where ``size`` bytes from ``offset`` on are; fewer only at the end of the file.
 
-        Waits until they are there. Raises what the handle raises, :class:`Busy` when too many
-        reads wait already, and :class:`BadContent` rather than give fewer: the reader of a short
-        read takes it for the end of the file.
+        Waits until they are available. Raises what the handle raises, :class:`Busy` if too many
+        reads are waiting already, and :class:`BadContent` if the cached file is too short:
+        programs would take fewer bytes for the end of the file.
         """
         end = min(offset + size, self.handle.size)
         if end <= offset:
@@ -80,14 +80,14 @@ class FileHandle:
         fd = self._descriptor_for(offset, length)
         now = time.monotonic()
         if fd != self._size_checked_fd or now > self._size_checked_until:
-            there = os.fstat(fd).st_size
-            if there < self.handle.size:
-                raise self._short_file_error(there)
+            cached_size = os.fstat(fd).st_size
+            if cached_size < self.handle.size:
+                raise self._short_file_error(cached_size)
             self._size_checked_fd, self._size_checked_until = fd, now + _SIZE_CHECK_TTL_SECONDS
         return Extent(fd, offset, length)
 
     def read(self, offset: int, size: int) -> bytes:
-        """The bytes themselves, as :meth:`extent` promises them."""
+        """Return the bytes of :meth:`extent`."""
         extent = self.extent(offset, size)
         chunks: list[bytes] = []
         missing = extent.length
@@ -100,10 +100,10 @@ class FileHandle:
             missing -= len(chunk)
         return b"".join(chunks)
 
-    def _short_file_error(self, there: int) -> BadContent:
-        """What is wrong with the cached file: logged once for each time it is opened."""
+    def _short_file_error(self, size: int) -> BadContent:
+        """Return the error for a cached file of ``size`` bytes; logged once for each opening."""
         problem = BadContent(
-            f"{self._path}: the cached file has {there} bytes, it should have {self.handle.size}."
+            f"{self._path}: the cached file has {size} bytes, it should have {self.handle.size}."
         )
         if not self._is_short_file_logged:
             self._is_short_file_logged = True
@@ -111,10 +111,10 @@ class FileHandle:
         return problem
 
     def _descriptor_for(self, offset: int, length: int) -> int:
-        there = self.handle.try_fd(offset, length)
-        if there is not None:
+        available = self.handle.try_fd(offset, length)
+        if available is not None:
             self._path_errors.clear(self._path)
-            return there
+            return available
         self._indexer_filter.check_caller(self._path)
         self._raise_recent_failure(offset, length)
         started = time.monotonic()
@@ -129,8 +129,8 @@ class FileHandle:
         return descriptor
 
     def _remember_failure(self, error: Exception, offset: int, length: int, started: float) -> None:
-        # When read-ahead fails, the kernel asks again at once for the one page that the reader
-        # waits for: without this, a reader would wait for two deadlines instead of one.
+        # When read-ahead fails, the kernel at once requests the one page that the reader waits for:
+        # if failures were not remembered, a reader would wait for two deadlines instead of one.
         now = time.monotonic()
         if now - started >= _SLOW_READ_SECONDS:
             self._failure = _ReadFailure(error, offset, offset + length, now + _FAILURE_TTL_SECONDS)

@@ -1,8 +1,8 @@
-"""libfuse's callbacks, spoken through mfusepy: the only module that knows C types.
+"""libfuse's callbacks by mfusepy: the only module that uses libfuse's C types.
 
-mfusepy's own methods are kept where they are good. Replaced are those where its answer is slower
-or less than libfuse 3 can give: readdirplus, ``read_buf`` with a descriptor, ``getattr`` without
-a dict, ``open`` with ``keep_cache``, and the translation of errors.
+Most of mfusepy's methods are used as they are. Those are replaced that are slow, or lack a feature
+of libfuse 3: readdirplus, ``read_buf`` with a descriptor, ``getattr`` without a dict, ``open`` with
+``keep_cache``, and the translation of errors.
 
 Importing this module loads libfuse, and raises :class:`onefs.errors.MountError` without one.
 """
@@ -33,28 +33,28 @@ mfusepy: Any = load_mfusepy()
 #: (major, minor) of libfuse
 LIBFUSE_VERSION: tuple[int, int] = (mfusepy.fuse_version_major, mfusepy.fuse_version_minor)
 
-#: the owner may write, for the sake of copies: the mount itself is read-only
+#: the owner may write, so that copies of files are writable: the mount itself is read-only
 _FOLDER_MODE, _FILE_MODE, _LINK_MODE = 0o755, 0o644, 0o777
-#: what a buffered reader asks for at a time: the kernel's read-ahead window
+#: bytes of one read of a program with buffers (``st_blksize``): the kernel's read-ahead window
 _STAT_BLOCK_BYTES = 128 * 1024
-#: seconds for which the kernel may answer by itself: what is there, and what is not
+#: the kernel's TTL in seconds for names and attributes, and for names that do not exist
 _KERNEL_CACHE_SECONDS = 60
 _KERNEL_NEGATIVE_CACHE_SECONDS = 2
-#: the same for both, where the kernel cannot be told to drop names: a refresh waits for it
+#: both TTLs if the kernel cannot be made to drop names: a refresh waits for their end
 _FALLBACK_CACHE_SECONDS = 1
-#: FUSE_NOTIFY_INC_EPOCH, a ``struct fuse_out_header``: its length, the code, and no request. From
-#: protocol 7.44 (Linux 6.16) on, all names that the kernel has of the mount expire with it
+#: FUSE_NOTIFY_INC_EPOCH, a ``struct fuse_out_header``: its length, the code, no request. It makes
+#: all names of the mount expire in the kernel, from protocol 7.44 (Linux 6.16) on
 _INC_EPOCH_MESSAGE = struct.pack("=IiQ", 16, 8, 0)
-#: when this variable is set, the kernel is taken for an older one; for tests
+#: if this variable is set, the kernel is treated as an older one; for tests
 _OLD_KERNEL_VARIABLE = "ONEFS_TEST_OLD_KERNEL"
 _NANOSECONDS_PER_SECOND = 1_000_000_000
 _XATTR_PREFIX = XATTR_PREFIX.encode()
-#: FUSE_FILL_DIR_PLUS: the entry carries all that ``stat`` needs
+#: FUSE_FILL_DIR_PLUS: the entry contains all attributes
 _FILL_DIR_PLUS = 2
 #: FUSE_CAP_SPLICE_WRITE: replies go from the descriptor to the kernel without a copy
 _CAP_SPLICE_WRITE = 1 << 7
-#: FUSE_CAP_READDIRPLUS_AUTO: the kernel guesses whether a listing should bring attributes, and
-#: then asks for those of most files one by one; the tree has them at hand, so it always should
+#: FUSE_CAP_READDIRPLUS_AUTO: the kernel guesses whether a listing should contain attributes, and
+#: often requests those of each file separately; here, each listing should contain them
 _CAP_READDIRPLUS_AUTO = 1 << 14
 #: FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK | FUSE_BUF_FD_RETRY: a descriptor, at ``pos``, all of it
 _FD_BUFFER_FLAGS = 2 | 4 | 8
@@ -63,8 +63,8 @@ _FD_BUFFER_FLAGS = 2 | 4 | 8
 class _FuseBufvec(ctypes.Structure):
     """``struct fuse_bufvec`` with its one ``struct fuse_buf``.
 
-    In C the buffers stand inside the structure; mfusepy 3.1 declares a pointer there. ``spare``
-    covers the member that libfuse 3.17 added.
+    In C, the buffer is part of the structure; mfusepy 3.1 declares a pointer instead. ``spare`` is
+    the member that libfuse 3.17 added.
     """
 
     _fields_ = (
@@ -89,7 +89,7 @@ _calloc.argtypes = (ctypes.c_size_t, ctypes.c_size_t)
 _PointerPointer = ctypes.POINTER(ctypes.c_void_p)
 
 
-# libfuse 2 gets the plain ``read``.
+# libfuse 2 uses the plain ``read``.
 Operations.read_buf.libfuse_ignore = LIBFUSE_VERSION[0] < 3  # type: ignore[attr-defined]
 
 
@@ -111,28 +111,28 @@ class FuseSession:
         self._library.fuse_get_session.restype = ctypes.c_void_p
         self._fuse = fuse_pointer
         self._session: int = self._library.fuse_get_session(fuse_pointer)
-        #: seconds after which the kernel has dropped the names that it does not drop when told
+        #: the kernel's TTL in seconds for names if it cannot be made to drop them; else 0
         self.name_cache_seconds = 0 if self.expire_names() else _FALLBACK_CACHE_SECONDS
-        #: an old libfuse cannot make the kernel forget
+        #: whether libfuse can invalidate the kernel's caches of a path
         self.can_invalidate = LIBFUSE_VERSION >= _INVALIDATE_MIN_VERSION
         if self.can_invalidate:
             self._library.fuse_invalidate_path.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
 
     def exit(self) -> None:
-        """Let it end; it notices when it is interrupted."""
+        """Request the loop's end; it checks for this when a signal interrupts it."""
         self._library.fuse_exit(self._fuse)
 
     def invalidate_path(self, path: str) -> None:
-        """Make the kernel forget what it has of a path. Not from an operation on that path.
+        """Invalidate the kernel's caches of a path. Must not be called by an operation on it.
 
-        What libfuse answers is of no use: a path that the kernel does not know needs none of it.
+        libfuse's result is ignored: it fails for paths that the kernel has not cached.
         """
         self._library.fuse_invalidate_path(self._fuse, os.fsencode(path))
 
     def expire_names(self) -> bool:
-        """Make the kernel look up all names again, also those of what is not there.
+        """Make the kernel look up all names again, even those of files that do not exist.
 
-        False where the kernel cannot: it is older, or libfuse is.
+        Returns False if the kernel or libfuse is too old for this.
         """
         if LIBFUSE_VERSION[0] < 3 or os.environ.get(_OLD_KERNEL_VARIABLE):
             return False
@@ -142,12 +142,12 @@ class FuseSession:
         return False
 
     def has_exited(self) -> bool:
-        """Whether it is to end, or the kernel has let go of the mount."""
+        """Whether the loop's end was requested, or the kernel has ended the mount."""
         return bool(self._library.fuse_session_exited(self._session))
 
 
 class Fuse(mfusepy.FUSE):  # type: ignore[misc]
-    """One mount. The constructor runs it and returns when it is unmounted."""
+    """One mount. The constructor runs it, and returns when it is unmounted."""
 
     def __init__(
         self,
@@ -158,10 +158,10 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         on_ready: Callable[[FuseSession], None],
         on_end: Callable[[], None],
     ) -> None:
-        """``on_ready`` is called once the kernel knows the mount, with libfuse's loop.
+        """``on_ready`` is called with libfuse's loop when the kernel has accepted the mount.
 
-        That must not be used any more after ``on_end`` has returned. Raises RuntimeError, with
-        libfuse's own number, when the mount fails.
+        The loop must not be used after ``on_end`` has returned. Raises RuntimeError with libfuse's
+        error code if mounting fails.
         """
         self._operations = operations
         operations.caller_thread = lambda: int(mfusepy.fuse_get_context()[2])
@@ -185,7 +185,7 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         self._pinned_threads.pin()
         try:
             return func(*args) or 0
-        except BaseException as error:  # what leaves a ctypes callback is lost, and answers 0
+        except BaseException as error:  # ctypes would ignore the exception, and return 0
             return -self._error_numbers.errno_of(error, func.__name__)
 
     def _init(self, conn: Any, config: Any) -> None:
@@ -194,11 +194,11 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         info.congestion_threshold = request_limits.MAX_BACKGROUND_REQUESTS
         info.want |= info.capable & _CAP_SPLICE_WRITE
         info.want &= ~_CAP_READDIRPLUS_AUTO
-        running = FuseSession(mfusepy._libfuse.fuse_get_context().contents.fuse)
-        if config and running.name_cache_seconds:
+        session = FuseSession(mfusepy._libfuse.fuse_get_context().contents.fuse)
+        if config and session.name_cache_seconds:
             for timeout in ("entry_timeout", "attr_timeout", "negative_timeout"):
-                setattr(config.contents, timeout, running.name_cache_seconds)
-        self._on_ready(running)
+                setattr(config.contents, timeout, session.name_cache_seconds)
+        self._on_ready(session)
 
     def destroy(self, _private_data: Any) -> None:
         self._on_end()
@@ -209,12 +209,12 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
             node = self._operations.fgetattr(fip.contents.fh)
         else:
             node = self._operations.getattr(os.fsdecode(path))
-        attributes = buf.contents
-        self._fill_constant(attributes)
-        self._fill_stat(attributes, node)
+        self._fill_constant(buf.contents)
+        self._fill_stat(buf.contents, node)
 
     def getxattr(self, path: bytes, name: bytes, value: Any, size: int, *more: Any) -> int:
-        # ``ls -l`` asks two of others' for each file: no path is looked at, no exception raised
+        # ``ls -l`` requests two other attributes of each file: so no path is looked up for them,
+        # and no exception raised
         if not name.startswith(_XATTR_PREFIX):
             return -errno.ENODATA
         return int(super().getxattr(path, name, value, size, *more))
@@ -225,14 +225,14 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         page = self._listing_page(offset, fip)
         attributes = mfusepy.c_stat()
         self._fill_constant(attributes)
-        # Offsets count from 1: with 0, libfuse 3.14 forgets that the entries are complete.
+        # Offsets count from 1: with 0, libfuse 3.14 ignores that the entries have all attributes.
         mtime = None
         for place, (name, node) in page:
-            if node.mtime != mtime:  # most often that of the file before
+            if node.mtime != mtime:  # it is often the same as that of the previous file
                 mtime = node.mtime
                 _fill_times(attributes, mtime)
             self._fill_node(attributes, node)
-            # Without a size, the entry has a name and a kind only: the kernel asks for the rest.
+            # Without a size, the entry has a name and a kind only: the kernel requests the rest.
             flags = 0 if node.size is None else _FILL_DIR_PLUS
             if filler(buf, name, attributes, place + 1, flags):
                 return
@@ -280,15 +280,19 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         attributes.st_ino = node.ino
         size = node.size or 0
         attributes.st_size = size
-        # Also for what is not cached: tar --sparse takes a file without blocks for a hole.
+        # Also for files that are not cached: tar --sparse reads a file without blocks as zeros.
         attributes.st_blocks = (size + 511) // 512
 
 
 def mount_options(fsname: str, *, allow_other: bool) -> dict[str, Any]:
-    """What is given to libfuse as ``-o``. ``fsname`` should hold a colon, the sign of a remote."""
-    # libfuse 2 takes no other value once it is mounted, and knows no way to drop names
-    settable = LIBFUSE_VERSION[0] >= 3
-    timeout = _KERNEL_CACHE_SECONDS if settable else _FALLBACK_CACHE_SECONDS
+    """Return libfuse's ``-o`` options.
+
+    ``fsname`` should contain a colon, by which programs recognize a remote file system.
+    """
+    # with libfuse 2, the TTLs cannot be changed after mounting, and names cannot be dropped
+    is_libfuse_3 = LIBFUSE_VERSION[0] >= 3
+    timeout = _KERNEL_CACHE_SECONDS if is_libfuse_3 else _FALLBACK_CACHE_SECONDS
+    negative = _KERNEL_NEGATIVE_CACHE_SECONDS if is_libfuse_3 else _FALLBACK_CACHE_SECONDS
     options: dict[str, Any] = {
         "ro": True,
         "nosuid": True,
@@ -300,9 +304,9 @@ def mount_options(fsname: str, *, allow_other: bool) -> dict[str, Any]:
         "use_ino": True,
         "attr_timeout": timeout,
         "entry_timeout": timeout,
-        "negative_timeout": _KERNEL_NEGATIVE_CACHE_SECONDS if settable else _FALLBACK_CACHE_SECONDS,
+        "negative_timeout": negative,
     }
-    if LIBFUSE_VERSION[0] >= 3:
+    if is_libfuse_3:
         options["max_idle_threads"] = request_limits.MAX_IDLE_THREADS
     if LIBFUSE_VERSION >= (3, 12):  # before, the number of threads had no bound
         options["max_threads"] = request_limits.MAX_THREADS
@@ -310,7 +314,7 @@ def mount_options(fsname: str, *, allow_other: bool) -> dict[str, Any]:
 
 
 def _modes_by_kind(umask: int) -> dict[NodeKind, int]:
-    """Return the modes of all kinds of entry, less ``umask``; links have no modes of their own."""
+    """Return the mode of each kind of node, less ``umask``; a link's mode is fixed."""
     return {
         NodeKind.DIRECTORY: stat.S_IFDIR | _FOLDER_MODE & ~umask,
         NodeKind.FILE: stat.S_IFREG | _FILE_MODE & ~umask,
@@ -327,7 +331,7 @@ def _fill_times(attributes: Any, mtime: float) -> None:
 
 
 def _make_bufvec(extent: Extent) -> int:
-    """The address of a buffer that stands for ``extent``. libfuse frees it."""
+    """Return the address of a buffer that describes ``extent``. libfuse frees it."""
     address: int = _calloc(1, ctypes.sizeof(_FuseBufvec))
     buffer = _FuseBufvec.from_address(address)
     buffer.count = 1

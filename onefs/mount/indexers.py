@@ -1,4 +1,4 @@
-"""Programs that read whatever they find: indexers and thumbnailers cause no downloads."""
+"""Filter for programs that read all files, such as indexers: they cause no downloads."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterable
 from onefs.errors import IndexerBlocked
 from onefs.lowlevel.files import read_small_file
 
-#: the kernel cuts a program's name (comm) off here
+#: the kernel truncates a program's name (comm) to this length
 _COMM_CHARACTERS = 15
 
 log = logging.getLogger(__name__)
 
 
 class IndexerFilter:
-    """Refuses bytes that would have to be fetched to the programs of a list.
+    """Refuses bytes that are not cached to the programs of a list.
 
-    ``reader`` gives the thread id of whoever the running operation is for, 0 when it is unknown:
-    who cannot be known is served.
+    ``caller_thread`` returns the id of the thread that the running operation is for, 0 if it is
+    unknown. Unknown programs are not refused.
     """
 
     def __init__(self, blocked_programs: Iterable[str], caller_thread: Callable[[], int]) -> None:
@@ -29,13 +29,11 @@ class IndexerFilter:
         self._lock = threading.Lock()
 
     def check_caller(self, path: str) -> None:
-        """Raise IndexerBlocked when the reader is one of the list; logged once for each program."""
+        """Raise IndexerBlocked if the caller is a program of the list; logged once per program."""
         if not self._blocked_programs:
             return
-        thread = self._caller_thread()
-        name = next(
-            (name for name in program_names_of(thread) if name in self._blocked_programs), None
-        )
+        names = program_names_of(self._caller_thread())
+        name = next((name for name in names if name in self._blocked_programs), None)
         if name is None:
             return
         refusal = IndexerBlocked(
@@ -49,23 +47,23 @@ class IndexerFilter:
         raise refusal
 
 
-#: refuses nobody
+#: refuses no program
 ALLOW_ALL = IndexerFilter((), lambda: 0)
 
 
 def program_names_of(thread: int) -> list[str]:
-    """What a thread, and its process, are called; [] when it is gone or cannot be seen."""
+    """Return the names of a thread and its process; [] if ``/proc`` does not show them."""
     if thread <= 0:
         return []
     try:
         head = _read_proc_file(f"/proc/{thread}/status").splitlines()[:6]
         status = dict(line.split(":\t", 1) for line in head if ":\t" in line)
-        found, process = [status["Name"]], status["Tgid"]
+        names, process = [status["Name"]], status["Tgid"]
         if process != str(thread):
-            found.append(_read_proc_file(f"/proc/{process}/comm").rstrip("\n"))
+            names.append(_read_proc_file(f"/proc/{process}/comm").rstrip("\n"))
     except (OSError, KeyError):
         return []
-    return found
+    return names
 
 
 def _read_proc_file(path: str) -> str:

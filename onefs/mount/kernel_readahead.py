@@ -1,8 +1,9 @@
-"""The kernel's read-ahead of a mount: wider than it comes, where this user may say so.
+"""The kernel's read-ahead window of a mount, which root can make wider than its default.
 
-The kernel asks a FUSE daemon for 128 KiB at a time. Each request costs a turn of the interpreter,
-so that three times as much at once is read up to one and a half times as fast. The window stands in
-sysfs, which root alone may write: other users' mounts keep what the kernel gives.
+By default, the kernel requests 128 KiB at a time from a FUSE daemon. Each request takes a turn of
+the Python interpreter, so that reading in requests three times as large is up to one and a half
+times as fast. The window is a file in sysfs, which only root may write: mounts of other users keep
+the default.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from pathlib import Path
 from onefs.errors import reason_of
 from onefs.mount.kernel_mounts import find_mount
 
-#: less than a block of a partial file: with as much, a slice of an array costs the network a block
-#: that nobody asked for
+#: smaller than a block of a partial file: otherwise, reading a slice of an array would fetch one
+#: more block than needed
 READAHEAD_KIB = 384
 
 _BDI_FOLDER = Path("/sys/class/bdi")
@@ -23,10 +24,10 @@ log = logging.getLogger(__name__)
 
 
 def widen_readahead(mountpoint: str, devices: Path = _BDI_FOLDER) -> bool:
-    """Widen it, and say whether it is wide now.
+    """Widen the read-ahead window of a mount; whether it is wide now.
 
-    To be called once the mount answers: until then kernel and libfuse still agree on a window,
-    the narrower one.
+    To be called when the mount responds: before, the kernel and libfuse are still negotiating a
+    window, and would set the narrower one.
     """
     mount = find_mount(mountpoint)
     if mount is None:
@@ -36,6 +37,6 @@ def widen_readahead(mountpoint: str, devices: Path = _BDI_FOLDER) -> bool:
         if int(window.read_text()) < READAHEAD_KIB:
             window.write_text(str(READAHEAD_KIB))
     except (OSError, ValueError) as error:
-        log.debug("the kernel's read-ahead stays as it is: %s", reason_of(error))
+        log.debug("the kernel's read-ahead window cannot be set: %s", reason_of(error))
         return False
     return True

@@ -1,7 +1,7 @@
-"""libfuse: which one is used, and what has to be set before it runs.
+"""libfuse: choice of the library, and process settings that are needed before it runs.
 
-Nothing else in onefs imports ``mfusepy``: it picks its library while it is being imported, so the
-choice must come first.
+No other module imports ``mfusepy``: it chooses its library while it is being imported, so the
+choice must be made before.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from types import ModuleType
 
 from onefs.errors import MountError, reason_of
 
-#: libfuse 3 first: mfusepy by itself takes libfuse 2 when both are there, which has neither
-#: readdirplus nor more than one directory entry format. 3.17 changed the library's number to 4.
+#: libfuse 3 first: if both are installed, mfusepy by itself chooses libfuse 2, which lacks
+#: readdirplus. libfuse 3.17 changed the library's number to 4.
 _LIBFUSE_NAMES = ("libfuse3.so.4", "libfuse3.so.3", "libfuse.so.2")
 _INSTALL_HINT = "install fuse3: sudo apt-get install fuse3"
 _FUSE_DEVICE = "/dev/fuse"
 
 _MIB = 1 << 20
-#: glibc's mallopt: (parameter, value). libfuse allocates and frees a buffer a request; giving that
-#: memory back to the kernel each time costs two to four times the speed of a read. 32 MiB is the
-#: largest threshold that glibc takes. Two arenas are enough, since callbacks hold the GIL, and
-#: keep the padding from being paid once a thread.
+#: glibc's mallopt: (parameter, value). libfuse allocates and frees a buffer for each request;
+#: returning that memory to the kernel each time makes reads two to four times slower. 32 MiB is the
+#: largest threshold that glibc accepts. Two arenas are enough, since callbacks hold the GIL; with
+#: more, each thread would have its own padding.
 _MALLOPT_SETTINGS = (
     (-3, 32 * _MIB),  # M_MMAP_THRESHOLD
     (-1, 512 * _MIB),  # M_TRIM_THRESHOLD
@@ -37,7 +37,7 @@ _THREAD_STACK_BYTES = 1 * _MIB
 
 
 def check_can_mount(device: str = _FUSE_DEVICE) -> None:
-    """Raise :class:`MountError`, saying what to do, unless this user can mount here."""
+    """Raise :class:`MountError`, with advice, unless this user can mount on this machine."""
     _find_library()
     if not os.path.exists(device):
         raise MountError(
@@ -56,7 +56,7 @@ def check_can_mount(device: str = _FUSE_DEVICE) -> None:
 
 
 def load_mfusepy() -> ModuleType:
-    """mfusepy, over libfuse 3 where there is one. Raises :class:`MountError` when there is none.
+    """Import mfusepy, with libfuse 3 if it is installed. Raises :class:`MountError` without one.
 
     ``FUSE_LIBRARY_PATH`` or ``FUSE_LIBRARY_NAME`` in the environment override the choice.
     """
@@ -74,7 +74,7 @@ def load_mfusepy() -> ModuleType:
 
 
 def tune_process() -> None:
-    """Set this process up for libfuse: the allocator and the size of its threads' stacks."""
+    """Set memory allocator and thread stack size of this process for libfuse."""
     os.environ.setdefault("FUSE_THREAD_STACK", str(_THREAD_STACK_BYTES))
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:  # not glibc
@@ -84,12 +84,12 @@ def tune_process() -> None:
 
 
 class PinnedThreadStates:
-    """Keeps the Python state of each libfuse thread for as long as the thread lives.
+    """Keeps the Python thread state of each libfuse thread until the thread ends.
 
-    A callback on a thread that Python did not start builds a thread state and frees it when it
-    returns. One more reference for each thread, taken once, makes 4 KiB random reads 1.6 times
-    as fast. It is given back when the thread ends. The thread that makes this object is left
-    alone: it is Python's own.
+    A callback on a thread that Python did not start creates a thread state, and frees it when it
+    returns. One more reference per thread, taken once and released when the thread ends, makes
+    4 KiB random reads 1.6 times as fast. The thread that creates this object is excluded: it was
+    started by Python.
     """
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class PinnedThreadStates:
         _libc.pthread_key_create(ctypes.byref(_cleared_state_key), _delete_thread_state)
 
     def pin(self) -> None:
-        """Keep the calling thread's state. Cheap when it already is."""
+        """Keep the calling thread's state. Cheap if it is kept already."""
         if hasattr(self._local, "pinned"):
             return
         self._local.pinned = True
@@ -110,12 +110,12 @@ class PinnedThreadStates:
 
 
 def _clear_thread_state(state: int) -> None:
-    """Empty the state of a thread that ends: a destructor of thread-local storage.
+    """Clear the state of an ending thread; called as a destructor of thread-local storage.
 
-    The C library has emptied Python's own slot by now (POSIX: each value is set to NULL, then
-    its destructor runs), so this very callback runs in a new state, and the old one is nobody's.
-    From Python 3.12 on, to delete any state empties the slot of the thread that does it, and this
-    callback could not return. So that is left to a destructor that runs after it and is no Python.
+    The C library has already cleared Python's own slot (POSIX: each value is set to NULL, then its
+    destructor runs), so this callback runs in a new state, and the old one is unused. It is not
+    deleted here: from Python 3.12 on, deleting any state clears the slot of the deleting thread,
+    and this callback could not return. A second destructor, which is not Python, deletes it.
     """
     if state != _current_thread_state():
         ctypes.pythonapi.PyThreadState_Clear(ctypes.c_void_p(state))
@@ -123,9 +123,9 @@ def _clear_thread_state(state: int) -> None:
 
 
 _libc = ctypes.CDLL(None)
-#: for as long as the process lives, since the C library has its bare address
+#: never freed: the C library has its address
 _thread_end_destructor = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_clear_thread_state)
-#: where a thread has its state once that is cleared
+#: the slot of a thread's state after it was cleared
 _cleared_state_key = ctypes.c_uint()
 #: needs no GIL
 _delete_thread_state = ctypes.cast(ctypes.pythonapi.PyThreadState_Delete, ctypes.c_void_p)
@@ -134,7 +134,7 @@ _current_thread_state.restype = ctypes.c_void_p
 
 
 def _find_library() -> str | None:
-    """The libfuse to load, None when the environment already names one."""
+    """Return the name of the libfuse to load; None if the environment names one."""
     if os.environ.get("FUSE_LIBRARY_PATH") or os.environ.get("FUSE_LIBRARY_NAME"):
         return None
     for name in _LIBFUSE_NAMES:

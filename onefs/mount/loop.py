@@ -1,8 +1,8 @@
-"""A mount while it runs: libfuse's loop in a thread of its own, and how to end it.
+"""libfuse's loop in a thread of its own, and its end.
 
-libfuse's own signal handlers end the loop but wait for every callback first, and Python's run
-only in a main thread that is not inside libfuse. So the loop has its thread, and the main thread
-stays free to wake what waits.
+libfuse's signal handlers wait for all callbacks before they end the loop, and Python's handlers run
+only while the main thread is not inside libfuse. So the loop has its own thread, and the main
+thread can wake waiting callbacks.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from onefs.mount.refresher import Refresher
 if TYPE_CHECKING:
     from onefs.mount.fuse import FuseSession
 
-#: interrupts the loop's wait; Python must have a handler for it, or it would end the process
+#: interrupts the loop's wait; without a handler in Python, it would end the process
 _WAKE_SIGNAL = signal.SIGUSR1
 _POLL_SECONDS = 0.02
-#: seconds beyond the kernel's own, for an answer on its way when names began to be dropped
+#: seconds in addition to the kernel's TTL, for replies that were on their way when the wait began
 _NAME_EXPIRY_MARGIN_SECONDS = 0.2
 
 log = logging.getLogger(__name__)
@@ -35,14 +35,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PathInvalidations:
-    """Paths that have become another file, and whom to tell when the kernel has forgotten them."""
+    """Paths whose file or content has changed, for the invalidation of the kernel's caches."""
 
+    #: absolute paths in the tree
     paths: SimpleQueue[str]
+    #: called with each path when the kernel's caches of it are invalid
     on_invalidated: Callable[[str], None]
 
 
 class MountLoop:
-    """Runs one mount. Made and stopped in the main thread."""
+    """Runs one mount. Created and stopped in the main thread."""
 
     def __init__(
         self,
@@ -56,12 +58,11 @@ class MountLoop:
         invalidations: PathInvalidations | None = None,
         refresher: Refresher | None = None,
     ) -> None:
-        """``appearance`` says how files look; None: as by default.
+        """``appearance`` has the attributes of files; None means the defaults.
 
-        ``ended`` is called, in the loop's thread, once it is unmounted by whomever.
-
-        The kernel is made to forget what it has of the paths that come through ``switches``, and
-        all names when ``refresher`` says so.
+        ``on_end`` is called, in the loop's thread, when the mount has ended for any reason. The
+        kernel's caches are invalidated for the paths in ``invalidations``, and for all names when
+        ``refresher`` demands it.
         """
         self._operations = operations
         self._mountpoint = mountpoint
@@ -72,22 +73,22 @@ class MountLoop:
         self._invalidations = invalidations
         self._refresher = refresher
         self._has_mounted_or_failed = threading.Event()
-        #: libfuse's own, valid while the mount lives; used under one of the two locks
+        #: valid while the mount lives; used under one of the two locks
         self._session: FuseSession | None = None
         self._is_mounted = False
-        #: libfuse is about to be freed
+        #: whether libfuse is about to be freed
         self._is_freed = False
         self._lock = threading.Lock()
-        #: held while the kernel is made to forget: that waits for reads of the same path, and so
-        #: the main thread must never need it
+        #: held during an invalidation, which waits for reads of the same path: so the main thread
+        #: must never need it
         self._invalidation_lock = threading.Lock()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="fuse-loop", daemon=True)
 
     def start(self, timeout: float) -> None:
-        """Mount, and return when the kernel has taken it.
+        """Mount, and return when the kernel has accepted the mount.
 
-        Raises :class:`MountError` when that fails or takes longer than ``timeout`` seconds.
+        Raises :class:`MountError` if that fails or takes longer than ``timeout`` seconds.
         """
         signal.signal(_WAKE_SIGNAL, _ignore_signal)
         self._thread.start()
@@ -99,7 +100,7 @@ class MountLoop:
         raise MountError(f"{self._mountpoint} could not be mounted: {self._failure_reason()}.")
 
     def stop(self, grace: float) -> bool:
-        """Unmount, and wait ``grace`` seconds for callbacks that run. False: some still do."""
+        """Unmount, and wait ``grace`` seconds for callbacks; whether all of them have ended."""
         deadline = time.monotonic() + grace
         while self._thread.is_alive() and time.monotonic() < deadline:
             with self._lock:
@@ -110,16 +111,16 @@ class MountLoop:
         return not self._thread.is_alive()
 
     def is_unmounted(self) -> bool:
-        """Whether the kernel has let go of the mount, though callbacks may still wait.
+        """Whether the kernel has ended the mount, even if callbacks still run.
 
-        libfuse waits for all of them before ``ended`` is called.
+        libfuse waits for all of them before ``on_end`` is called.
         """
         with self._lock:
             return self._is_freed or (self._session is not None and self._session.has_exited())
 
     def _interrupt(self) -> None:
-        # The loop looks at its flag only when a signal ends its wait. One that comes just before
-        # the wait is lost, hence the repetition in stop().
+        # The loop checks its flag only when a signal ends its wait. A signal just before the wait
+        # has no effect, hence the repetition in stop().
         identity = self._thread.ident
         if identity is not None and self._thread.is_alive():
             signal.pthread_kill(identity, _WAKE_SIGNAL)
@@ -129,7 +130,7 @@ class MountLoop:
             self._mount()
         except BaseException as error:
             self._failure = error
-            if self._is_mounted:  # also after a stop that went well: libfuse counts it as an error
+            if self._is_mounted:  # libfuse reports an error after a successful stop, too
                 log.info("libfuse ended: %s", reason_of(error))
         finally:
             self._has_mounted_or_failed.set()
@@ -153,7 +154,7 @@ class MountLoop:
             self._session = session
         self._is_mounted = True
         self._has_mounted_or_failed.set()
-        # threads of their own: an operation on the very path would wait for itself
+        # in separate threads: an operation on the same path would wait for itself
         if self._invalidations is not None and session.can_invalidate:
             _start_thread(self._invalidate_paths, self._invalidations, name="fuse-forget")
         if self._refresher is not None:
@@ -163,31 +164,31 @@ class MountLoop:
         with self._lock:
             self._session = None
             self._is_freed = True
-        # Without a time limit: libfuse is freed when this returns. The main thread sees that the
-        # mount is gone, and leaves without this thread when its grace is over.
+        # Without a time limit: libfuse is freed when this returns. The main thread ends the process
+        # without waiting for this thread when its grace period is over.
         with self._invalidation_lock:
             pass
 
     def _invalidate_paths(self, invalidations: PathInvalidations) -> None:
         while True:
-            path = invalidations.paths.get()  # for as long as the process lives: a daemon thread
+            path = invalidations.paths.get()  # may block forever: this is a daemon thread
             with self._invalidation_lock:
                 with self._lock:
-                    running = self._session
-                if running is None:
+                    session = self._session
+                if session is None:
                     return
-                running.invalidate_path(path)
+                session.invalidate_path(path)
             invalidations.on_invalidated(path)
 
     def _expire_names(self) -> bool:
-        """Return when the kernel has dropped all names. False: the mount has ended."""
+        """Return True when the kernel has dropped all names, False if the mount has ended."""
         with self._lock:
-            running = self._session
-            told = running is not None and running.expire_names()
-        if running is None:
+            session = self._session
+            have_expired = session is not None and session.expire_names()
+        if session is None:
             return False
-        if not told:
-            time.sleep(running.name_cache_seconds + _NAME_EXPIRY_MARGIN_SECONDS)
+        if not have_expired:
+            time.sleep(session.name_cache_seconds + _NAME_EXPIRY_MARGIN_SECONDS)
         return True
 
     def _failure_reason(self) -> str:

@@ -1,10 +1,10 @@
-"""The register of this user's mounts: what ``onefs status`` and ``onefs umount`` know of each.
+"""The registry of this user's mounts, used by ``onefs status`` and ``onefs umount``.
 
-One JSON file a mount in the user's state folder, whatever ``--state-dir`` says, so that every
-command finds it; where that folder cannot be written, in the mount's own state folder, which
-commands look through when ONEFS_STATE_DIR names it. It names the host and its boot, since a home
-folder may be shared: records of other hosts are neither shown nor removed. Written by the daemon
-only, and atomically.
+Each mount has a JSON file in the user's state folder, independent of ``--state-dir``, so that every
+command finds it. If that folder is not writable, the file is in the mount's own state folder, which
+commands search if ONEFS_STATE_DIR names it. A record names the host and its boot, as a home folder
+may be shared: records of other hosts are neither shown nor removed. Records are written by the
+daemon only, and atomically.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,22 +30,23 @@ from onefs.lowlevel.locks import lock_or_go_on, try_lock
 from onefs.lowlevel.mountinfo import read_mounts
 from onefs.lowlevel.paths import absolute
 from onefs.lowlevel.pids import boot_id
-from onefs.mount import kernel_mounts
+from onefs.mount import mount_probes
 from onefs.mount.processes import start_ticks_of
+from onefs.tree.nodes import XATTR_PREFIX
 from onefs.tree.variant import Variant
 
 READY = "ready"
 OFFLINE = "offline"
 REFUSED = "refused"
 STALE = "stale"
-#: mounted, and without a record here: by another user, or with another state folder
+#: mounted, but without a record: by another user, or with another state folder
 FOREIGN = "foreign"
 
-#: extended attribute of a mount's root: its record as of now, without the name of the login
-STATUS_XATTR = "user.onefs.status"
-#: downloads that are told there: the kernel takes 64 KiB, and a path has at most 4 KiB
+#: extended attribute of a mount's root: its present record, without the name of the login
+STATUS_XATTR = f"{XATTR_PREFIX}status"
+#: downloads listed in it: the kernel's limit is 64 KiB, and a path has at most 4 KiB
 _MAX_REPORTED_DOWNLOADS = 12
-#: seconds in which a mount tells it
+#: longest time in seconds that reading it may take
 _STATUS_TIMEOUT_SECONDS = 2.0
 
 #: fields that a record of an older onefs lacks
@@ -57,33 +58,33 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A file on its way."""
+    """A file that is being downloaded."""
 
-    #: as the tree shows it, without the mount point
+    #: its path in the tree, without the mount point
     path: str
-    #: bytes that are here
+    #: bytes that are cached
     done: int
-    #: bytes in all
+    #: bytes of the whole file
     size: int
-    #: bytes a second
+    #: bytes per second
     rate: float
 
 
 @dataclass(frozen=True, slots=True)
 class MountStatus:
-    """What changes while a mount runs."""
+    """The values of a mount that change while it runs."""
 
-    #: :data:`READY`, :data:`OFFLINE` when the server cannot be reached, or :data:`REFUSED` when it
-    #: refuses the login
+    #: :data:`READY`, :data:`OFFLINE` if the server is unreachable, or :data:`REFUSED` if it refuses
+    #: the login
     state: str = READY
     cache_bytes: int = 0
     downloads: tuple[Download, ...] = ()
-    #: bytes of the last hour, and how many an hour may have; None is no limit
+    #: bytes downloaded in the last hour, and their limit; None means no limit
     fetched: int = 0
     fetch_limit: int | None = None
-    #: one sentence each on a cache or state folder that was deleted, or whose disk is away
+    #: a sentence for each cache or state folder that was deleted, or whose disk is absent
     folders: tuple[str, ...] = ()
-    #: one sentence each on what keeps files from being read: a full disk, --max-fetch, a refusal
+    #: a sentence for each cause that prevents reading of files: a full disk, --max-fetch, a refusal
     troubles: tuple[str, ...] = ()
 
 
@@ -92,36 +93,36 @@ class MountInfo:
     """One mount, as ``onefs status`` shows it."""
 
     mountpoint: str
-    #: the daemon; None when it is dead
+    #: of the daemon; None if it is dead
     pid: int | None
     url: str = ""
     profile: str | None = None
     username: str = ""
     cache_dir: str = ""
-    #: where its catalogue is
+    #: the folder of its catalogue
     state_dir: str = ""
-    #: bytes; None is no limit
+    #: bytes; None means no limit
     cache_limit: int | None = None
-    #: seconds since the epoch
+    #: time of mounting, in seconds since the epoch
     since: float = 0.0
     status: MountStatus = MountStatus()
     log_file: str | None = None
-    #: the mount command made the folder, so that umount removes it
+    #: whether the mount command created the folder, so that umount removes it
     made: bool = False
-    #: the day whose revisions it shows; '' for all. A record of an older onefs does not say
+    #: the day whose revisions are shown; '' for all. Records of older versions lack it
     as_of: str = ""
-    #: it shows default datasets without their folders; not said by an older onefs either
+    #: whether default datasets are shown without folders. Records of older versions lack it
     flat: bool = False
-    #: of the onefs that serves it; '' where a record of an older onefs does not say
+    #: of the onefs that serves it; '' in records of older versions
     version: str = ""
 
     @property
     def variant(self) -> Variant:
-        """What of the tree it shows."""
+        """The variant of the tree that is shown."""
         return Variant(self.as_of, self.flat)
 
     def to_json(self) -> dict[str, Any]:
-        """The shape that ``onefs status --json`` promises."""
+        """Return the object that ``onefs status --json`` prints (docs/COMMANDS.md)."""
         fetched = {"fetched": self.status.fetched, "fetch_limit": self.status.fetch_limit}
         return {
             "mountpoint": self.mountpoint,
@@ -145,10 +146,10 @@ class MountInfo:
 
 
 class MountRecord:
-    """The daemon's own entry. Written when it changes, at most once in ``interval`` seconds.
+    """The daemon's own record, written when it changes, at most once in ``interval`` seconds.
 
-    Raises :class:`MountError` when it cannot be made. Later, a full disk ends no mount: what
-    cannot be written is logged once.
+    Raises :class:`MountError` if it cannot be created. Later failures, as of a full disk, are
+    logged once and do not end the mount.
     """
 
     def __init__(self, info: MountInfo, folder: Path | None = None, interval: float = 1.0) -> None:
@@ -159,7 +160,7 @@ class MountRecord:
         self._path = _first_usable_path(info.mountpoint, folder, info.state_dir, self._write)
 
     def update(self, status: MountStatus) -> None:
-        """Note what changed. Too early, it does nothing: the next call notes it."""
+        """Write the status if it has changed; within the interval, leave that to a later call."""
         if status == self._info.status or time.monotonic() - self._written_at < self._interval:
             return
         self._info = replace(self._info, status=status)
@@ -168,11 +169,11 @@ class MountRecord:
             self._write()
         except OSError as error:
             if not self._is_failure_logged:
-                log.warning("the register of mounts cannot be written: %s", reason_of(error))
+                log.warning("the registry of mounts cannot be written: %s", reason_of(error))
             self._is_failure_logged = True
 
     def remove(self) -> None:
-        """Take the entry away, unless another daemon has taken the place over."""
+        """Remove the record, unless it is of another daemon at the same mount point by now."""
         raw = _load_record(self._path)
         if raw is not None and raw.get("pid") == os.getpid():
             self._path.unlink(missing_ok=True)
@@ -180,21 +181,22 @@ class MountRecord:
     def _write(self, path: Path | None = None) -> None:
         pid = os.getpid()
         raw = {**_host_and_boot(), "started": start_ticks_of(pid), **asdict(self._info)}
-        if not self._info.status.folders:  # an older `onefs status` knows no such field
+        # an older `onefs status` fails on fields of the status that it does not know
+        if not self._info.status.folders:
             del raw["status"]["folders"]
-        raw["troubles"] = raw["status"].pop("troubles")  # nor this one
+        raw["troubles"] = raw["status"].pop("troubles")
         path = path or self._path
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(path, json.dumps(raw, indent=2).encode())
 
 
 def default_registry_folder() -> Path:
-    """Where the register is."""
+    """Return the folder of the registry, independent of ONEFS_STATE_DIR."""
     return Path(platformdirs.user_state_dir("onefs")) / "mounts"
 
 
 def _registry_folders(folder: Path | None) -> list[Path]:
-    """Where the records are looked for."""
+    """Return the folders in which records are searched."""
     if folder is not None:
         return [folder]
     state = os.environ.get("ONEFS_STATE_DIR")
@@ -204,29 +206,30 @@ def _registry_folders(folder: Path | None) -> list[Path]:
 def _first_usable_path(
     mountpoint: str, folder: Path | None, state_dir: str, use: Callable[[Path], object]
 ) -> Path:
-    """The record's path in the register, or in the mount's own state folder where ``use`` fails
-    with the register. Raises MountError."""
-    places = [folder or default_registry_folder()]
+    """Return the record's path in the first folder for which ``use`` raises no OSError.
+
+    These are the registry and the mount's own state folder. Raises MountError if both fail.
+    """
+    folders = [folder or default_registry_folder()]
     if folder is None and state_dir:
-        places.append(Path(state_dir) / "mounts")
-    trouble: OSError | None = None
-    for place in places:
-        path = _record_path(mountpoint, place)
+        folders.append(Path(state_dir) / "mounts")
+    failures = []
+    for each in folders:
+        path = _record_path(mountpoint, each)
         try:
             use(path)
         except OSError as error:
-            trouble = trouble or error
+            failures.append(error)
         else:
             return path
-    why = reason_of(trouble) if trouble is not None else "there is no folder for it"
     raise MountError(
-        f"The register of mounts cannot be written ({why}); set XDG_STATE_HOME or ONEFS_STATE_DIR "
-        "to a folder of yours."
-    ) from trouble
+        f"The registry of mounts cannot be written ({reason_of(failures[0])}); set XDG_STATE_HOME "
+        "or ONEFS_STATE_DIR to a folder of yours."
+    ) from failures[0]
 
 
 def list_mounts(folder: Path | None = None) -> list[MountInfo]:
-    """This user's mounts on this machine, the dead ones too, by mount point.
+    """Return this user's mounts on this machine, dead ones included, sorted by mount point.
 
     Records whose daemon and mount are both gone are removed.
     """
@@ -241,49 +244,47 @@ def list_mounts(folder: Path | None = None) -> list[MountInfo]:
     return [_info_of_mount(mountpoint, records.get(mountpoint)) for mountpoint in sorted(ours)]
 
 
-def with_current_status(found: Sequence[MountInfo]) -> list[MountInfo]:
-    """The same mounts with what each says of itself now; what its record says where a daemon does
-    not answer, or is of an older onefs."""
-    running = [each.mountpoint for each in found if each.pid is not None]
-    told = {
-        place: _decode_status(text)
-        for place, text in kernel_mounts.read_root_xattrs(
-            running, STATUS_XATTR, _STATUS_TIMEOUT_SECONDS
-        ).items()
-    }
-    return [
-        each if (now := told.get(each.mountpoint)) is None else replace(each, status=now.status)
-        for each in found
-    ]
+def with_current_status(mounts: Sequence[MountInfo]) -> list[MountInfo]:
+    """Return the mounts with their present status, read from each mount.
+
+    Mounts that do not respond, and those of older versions, keep the status of their record.
+    """
+    current = _read_infos(each.mountpoint for each in mounts if each.pid is not None)
+    return [replace(each, status=current.get(each.mountpoint, each).status) for each in mounts]
 
 
 def mounts_of_other_users() -> list[MountInfo]:
-    """What the mounts of other users say of themselves; those that this user may not look into
-    are left out. A command finds no folder of theirs to use: there is only the mount."""
+    """Return the mounts of other users that this user may access, as each mount reports itself.
+
+    Their records and folders are not accessible.
+    """
     places = {each.mountpoint for each in read_mounts() if each.is_onefs and each.other_owner}
-    told = kernel_mounts.read_root_xattrs(sorted(places), STATUS_XATTR, _STATUS_TIMEOUT_SECONDS)
-    return [info for text in told.values() if (info := _decode_status(text)) is not None]
+    return list(_read_infos(sorted(places)).values())
 
 
 def encode_status(info: MountInfo) -> str:
-    """The text of :data:`STATUS_XATTR`."""
+    """Return the text of :data:`STATUS_XATTR`."""
     few = info.status.downloads[:_MAX_REPORTED_DOWNLOADS]
     return json.dumps(
         asdict(replace(info, username="", status=replace(info.status, downloads=few)))
     )
 
 
-def _decode_status(text: bytes) -> MountInfo | None:
-    """What a mount says of itself; None when it is not understood."""
-    try:
-        return _parse_info(json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError):  # of another version
-        return None
+def _read_infos(mountpoints: Iterable[str]) -> dict[str, MountInfo]:
+    """Return what each mount reports of itself, without those that do not respond in time."""
+    infos = {}
+    texts = mount_probes.read_root_xattrs(mountpoints, STATUS_XATTR, _STATUS_TIMEOUT_SECONDS)
+    for mountpoint, text in texts.items():
+        with suppress(ValueError, TypeError, KeyError, AttributeError):  # of another version
+            infos[mountpoint] = _parse_info(json.loads(text))
+    return infos
 
 
 def find_record(mountpoint: str, folder: Path | None = None) -> MountInfo | None:
-    """The record of ``mountpoint`` (resolved); None without one. Its pid is None when the daemon
-    is dead, whoever has that number now."""
+    """Return the record of ``mountpoint`` (absolute, without links); None if there is none.
+
+    Its pid is None if the daemon is dead, even if another process has that pid now.
+    """
     raws = (_load_record(_record_path(mountpoint, place)) for place in _registry_folders(folder))
     raw = next((raw for raw in raws if raw is not None and _is_of_this_host(raw)), None)
     if raw is None:
@@ -292,40 +293,40 @@ def find_record(mountpoint: str, folder: Path | None = None) -> MountInfo | None
 
 
 def remove_record(mountpoint: str, folder: Path | None = None) -> None:
-    """Remove the record of a mount that is gone."""
-    for place in _registry_folders(folder):
-        with suppress(OSError):  # gone already, or in a folder that cannot be written
-            _record_path(mountpoint, place).unlink()
+    """Remove the record of an ended mount, if there is one."""
+    for each in _registry_folders(folder):
+        with suppress(OSError):  # it does not exist, or its folder is not writable
+            _record_path(mountpoint, each).unlink()
 
 
 @contextmanager
 def claim_mountpoint(
     mountpoint: str, folder: Path | None = None, state_dir: str = ""
 ) -> Iterator[None]:
-    """Keep this user's other processes from mounting at ``mountpoint`` (resolved) meanwhile.
+    """Prevent this user's other processes from mounting at ``mountpoint`` during the block.
 
-    The kernel would put one mount over the other. Raises :class:`MountError` at once when another
-    process has claimed it.
+    Otherwise, the kernel would put one mount over the other. Raises :class:`MountError` at once if
+    another process has claimed it.
     """
     opened: list[int] = []
 
     def open_in(path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # one file for all places, each with a byte of its own: no file stays for each place
+        # one file with a byte per mount point, so that no files accumulate
         opened.append(open_lock_file(path.with_name("claims")))
 
     path = _first_usable_path(mountpoint, folder, state_dir, open_in)
     lock = opened[0]
     try:
         if not lock_or_go_on(lambda: try_lock(lock, int(path.stem[:15], 16))):
-            raise MountError(f"Another process is just mounting at {mountpoint}.")
+            raise MountError(f"Another process is mounting at {mountpoint} at the same time.")
         yield
     finally:
         close_lock_file(lock)
 
 
 def _read_records(folder: Path) -> dict[str, Mapping[str, Any]]:
-    """The records of this machine that are of use, by mount point; the others are removed."""
+    """Return the valid records of this machine by mount point; remove the outdated ones."""
     records: dict[str, Mapping[str, Any]] = {}
     mounted = {mount.mountpoint for mount in read_mounts()}
     for path in folder.glob("*.json"):
@@ -343,10 +344,10 @@ def _read_records(folder: Path) -> dict[str, Mapping[str, Any]]:
 def _info_of_mount(mountpoint: str, raw: Mapping[str, Any] | None) -> MountInfo:
     if raw is not None and _is_daemon_alive(raw):
         return _parse_info(raw)
-    stale = kernel_mounts.is_stale(mountpoint)
+    stale = mount_probes.is_stale(mountpoint)
     working = READY if raw is not None else FOREIGN
     info = MountInfo(mountpoint, None) if raw is None else _parse_info(raw)
-    # nothing comes any more, but what the cache had is still there
+    # no download continues, but the files in the cache remain
     status = replace(info.status, state=STALE if stale else working, downloads=())
     return replace(info, pid=None, status=status)
 
@@ -371,7 +372,7 @@ def _is_of_this_host(raw: Mapping[str, Any]) -> bool:
 
 
 def _is_daemon_alive(raw: Mapping[str, Any]) -> bool:
-    """Whether the daemon that wrote this runs: the same process, not one with its number."""
+    """Whether the daemon that wrote the record runs: the same process, not one with its pid."""
     return bool(
         raw["boot"] == boot_id() and raw["started"] == start_ticks_of(raw["pid"]) is not None
     )
@@ -383,7 +384,7 @@ def _record_path(mountpoint: str, folder: Path) -> Path:
 
 
 def _load_record(path: Path) -> dict[str, Any] | None:
-    """A record, None when there is none or it is not one of ours."""
+    """Return a record; None if there is none, or the file is not a record."""
     try:
         raw = json.loads(path.read_text())
     except (OSError, ValueError):

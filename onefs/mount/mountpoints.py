@@ -1,4 +1,4 @@
-"""Which folders can be a mount point, and which can be used beside it."""
+"""Checks and preparation of the mount point and the folders used with it."""
 
 from __future__ import annotations
 
@@ -9,60 +9,62 @@ from pathlib import Path
 
 from onefs.errors import MountError, UsageError, reason_of
 from onefs.lowlevel import paths
-from onefs.mount import kernel_mounts, mount_registry
+from onefs.mount import mount_probes, mount_registry, unmount
+from onefs.mount.kernel_mounts import find_mount
 
 _FUSE_CONF = Path("/etc/fuse.conf")
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedMountpoint:
-    """A folder ready to be mounted on."""
+    """A folder that is ready to be mounted on."""
 
+    #: absolute, without links
     path: str
-    #: it did not exist before
+    #: whether it was created for the mount
     made: bool
 
 
 def resolve_mountpoint(mountpoint: str | os.PathLike[str]) -> str:
-    """The absolute path without links, as the kernel's table of mounts has it.
+    """Return the absolute path without links, as in the kernel's table of mounts.
 
-    A mount point is not looked into, so this does not hang on a mount that does.
+    A mount is not accessed, so that this does not block on a mount whose daemon hangs.
     """
     absolute = paths.absolute(mountpoint)
     folder, name = os.path.split(absolute)
     candidate = os.path.join(os.path.realpath(folder), name)
-    if kernel_mounts.find_mount(candidate) is not None:
+    if find_mount(candidate) is not None:
         return candidate
     return os.path.realpath(absolute)
 
 
 def prepare_mountpoint(mountpoint: str | os.PathLike[str]) -> PreparedMountpoint:
-    """Make ``mountpoint`` ready: made (0700) if absent, a dead mount on it taken away.
+    """Create the folder (mode 0700) if it does not exist, and remove a dead mount on it.
 
-    Raises :class:`UsageError` when it is in use, not an empty folder, cannot be made, or has a
-    name that holds control characters.
+    Raises :class:`UsageError` if it is in use, is not an empty folder, cannot be created, or has a
+    name with control characters.
     """
     path = resolve_mountpoint(mountpoint)
     _check_characters(path)
     ours = _remove_stale_mount(path)
     try:
         made = _make_folder(path) or ours
-        filled = not made and bool(os.listdir(path))
+        is_filled = not made and bool(os.listdir(path))
     except OSError as error:
         raise UsageError(f"{path} cannot be the mount point: {reason_of(error, path)}.") from error
-    if filled:
+    if is_filled:
         raise UsageError(f"The mount point {path} is not empty: choose an empty or a new folder.")
     if not os.access(path, os.W_OK | os.X_OK):
-        raise UsageError(f"The mount point {path} is not yours to write: choose another folder.")
+        raise UsageError(f"The mount point {path} is not writable: choose another folder.")
     return PreparedMountpoint(path, made)
 
 
 def check_outside_mountpoint(
     mountpoint: str | os.PathLike[str], *places: str | os.PathLike[str]
 ) -> None:
-    """Refuse folders and files of ours that lie in the mount, and a mount inside of them.
+    """Raise :class:`UsageError` if one of the daemon's places is in the mount, or contains it.
 
-    The daemon would wait for itself. Raises :class:`UsageError`.
+    Otherwise, the daemon would wait for itself.
     """
     mount = Path(resolve_mountpoint(mountpoint))
     for place in places:
@@ -74,7 +76,7 @@ def check_outside_mountpoint(
 
 
 def check_allow_other(conf: Path = _FUSE_CONF) -> None:
-    """Refuse ``allow_other`` where an ordinary user may not use it. Raises :class:`MountError`."""
+    """Raise :class:`MountError` if this user may not use ``allow_other``."""
     if os.geteuid() == 0:
         return
     try:
@@ -89,7 +91,7 @@ def check_allow_other(conf: Path = _FUSE_CONF) -> None:
 
 
 def _check_characters(path: str) -> None:
-    """Refuse what no list of mounts shows as it is, and nobody meant to type."""
+    """Raise :class:`UsageError` for control characters, which lists of mounts do not show."""
     if any(unicodedata.category(character) == "Cc" for character in path):
         raise UsageError(
             f"The mount point {path!a} holds a control character, as from a script with the "
@@ -98,19 +100,22 @@ def _check_characters(path: str) -> None:
 
 
 def _remove_stale_mount(path: str) -> bool:
-    """Take a dead mount away. Returns whether the folder was made for it."""
-    mounted = kernel_mounts.find_mount(path)
+    """Remove a dead mount. Returns whether its folder was created for it, and is empty.
+
+    Raises :class:`UsageError` if the mount is not dead.
+    """
+    mounted = find_mount(path)
     if mounted is None or not mounted.is_onefs:
         return False
     record = mount_registry.find_record(path)
-    if not kernel_mounts.is_stale(path):
+    if not mount_probes.is_stale(path):
         raise UsageError(f"{path} is already mounted: onefs umount {path} unmounts it.")
-    kernel_mounts.remove_stale_mount(path)
+    unmount.remove_stale_mount(path)
     return record is not None and record.made and not os.listdir(path)
 
 
 def _make_folder(path: str) -> bool:
-    """Make the folder unless there is something. Returns whether it was made."""
+    """Create the folder unless something exists there. Returns whether it was created."""
     try:
         os.makedirs(path, mode=0o700)
     except FileExistsError:

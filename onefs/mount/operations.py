@@ -1,7 +1,7 @@
-"""What each file operation does, in terms of a tree. Knows neither libfuse nor ctypes.
+"""The file operations of a mount over a tree, independent of libfuse and ctypes.
 
-Whatever is raised here becomes an errno in one place, :func:`errno_of`. Writing operations are
-absent: the mount is read-only (``ro``), and the kernel answers them with EROFS by itself.
+All exceptions become errnos in one place, :class:`ErrorNumbers`. There are no writing operations:
+the mount is read-only (``ro``), so that the kernel itself answers them with EROFS.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from onefs.tree.nodes import XATTR_PREFIX, Node, Tree
 
 _STATFS_BLOCK_BYTES = 4096
 _MAX_NAME_BYTES = 255
-#: characters of a name that is surely not longer than that in UTF-8
+#: a name of up to so many characters is never longer than that in UTF-8
 _SHORT_NAME_CHARACTERS = _MAX_NAME_BYTES // 4
 
 DirectoryEntries = list[tuple[bytes, Node]]
@@ -39,19 +39,19 @@ class _OpenFolder:
     """An open folder."""
 
     path: str
-    #: what it held when it was first read, or rewound
+    #: as of its first page; read again when the program rewinds the folder
     entries: DirectoryEntries = field(default_factory=list)
 
 
 class Operations:
-    """The operations of one mount. All of them may run at once, in any thread.
+    """The operations of one mount. Thread-safe.
 
-    Methods bear libfuse's names; :class:`onefs.mount.fuse.Fuse` calls them. ``flush``,
-    ``fsync``, ``access``, ``lock``, ``flock`` and ``lseek`` are absent on purpose: the kernel
-    then stops asking, and does locks, permissions and SEEK_HOLE by itself.
+    Methods have libfuse's names; :class:`onefs.mount.fuse.Fuse` calls them. ``flush``, ``fsync``,
+    ``access``, ``lock``, ``flock`` and ``lseek`` are absent on purpose: the kernel then stops
+    requesting them, and handles locks, permissions and SEEK_HOLE by itself.
     """
 
-    #: for mfusepy: times are integers, and calls on open files need no path
+    #: for mfusepy: times are integers, and operations on open files need no path
     use_ns = True
     flag_nopath = True
     flag_nullpath_ok = True
@@ -59,17 +59,17 @@ class Operations:
     def __init__(
         self, tree: Tree, blocked_programs: Iterable[str] = (), refresher: Refresher | None = None
     ) -> None:
-        """``refused``: names of programs that get EACCES for what would have to be fetched."""
+        """``blocked_programs``: names of programs that get EACCES for bytes that are not cached."""
         self._tree = tree
         self._refresher = refresher
-        #: the thread that the running operation is for; who runs operations sets it
+        #: returns the id of the thread that the running operation is for; set by ``Fuse``
         self.caller_thread: Callable[[], int] = lambda: 0
-        #: the id of that thread's user
+        #: returns the id of that thread's user; set by ``Fuse``
         self.caller_user: Callable[[], int | None] = lambda: None
-        #: what the attribute :data:`STATUS_XATTR` of the root says; '' for nothing
+        #: returns the value of the root's attribute :data:`STATUS_XATTR`; '' for none
         self.status: Callable[[], str] = lambda: ""
         self._indexer_filter = IndexerFilter(blocked_programs, lambda: self.caller_thread())
-        #: why operations on paths have failed
+        #: the last error of each path
         self.path_errors = PathErrors()
         self._waiting_reads = WaitingReads(waiting_read_limit())
         self._handle_numbers = itertools.count(1)
@@ -77,7 +77,7 @@ class Operations:
         self._open_folders: dict[int, _OpenFolder] = {}
 
     def destroy(self) -> None:
-        """Close what is still open: after a lazy unmount, the kernel does not."""
+        """Close all open files: after a lazy unmount, the kernel does not."""
         for number in list(self._file_handles):
             self.release(None, number)
 
@@ -93,7 +93,7 @@ class Operations:
         return node
 
     def fgetattr(self, number: int) -> Node:
-        """What an open file is, whatever stands at its path by now."""
+        """Return the node of an open file, even if its path has another one by now."""
         return self._file_handle(number).node
 
     def readlink(self, path: str) -> str:
@@ -105,10 +105,10 @@ class Operations:
         return number
 
     def readdir(self, number: int, *, first: bool) -> DirectoryEntries:
-        """The whole listing, ``.`` and ``..`` first.
+        """Return the whole listing, ``.`` and ``..`` first.
 
-        It is read when the ``first`` page is asked for and kept for the others, so that a folder
-        that changes meanwhile is seen as it was.
+        It is read for the ``first`` page and reused for the others, so that changes of the folder
+        between two pages have no effect.
         """
         listing = self._open_folders[number]
         if first:
@@ -119,9 +119,11 @@ class Operations:
         self._open_folders.pop(number, None)
 
     def open(self, path: str, flags: int) -> tuple[int, bool, bool]:
-        """The open file's number, whether the kernel may keep the pages that it has of it, and
-        whether it must read without pages: it cuts what it reads by the size that it was told
-        last, and a text that has grown since would lose its end."""
+        """Return the open file's number, and whether to use ``keep_cache`` and ``direct_io``.
+
+        Generated texts need ``direct_io``: otherwise, the kernel truncates what is read to the
+        size that it knows, and a text that has grown since would lose its end.
+        """
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly(f"{path} cannot be written: onefs is read-only.")
         node = self._tree.node(path)
@@ -134,22 +136,22 @@ class Operations:
         return number, handle.keep_cache, isinstance(handle, TextHandle)
 
     def read_buf(self, number: int, offset: int, size: int) -> Extent:
-        """Where the bytes of an open file are; see :meth:`FileHandle.extent`."""
+        """Return where the bytes of an open file are; see :meth:`FileHandle.extent`."""
         return self._file_handle(number).extent(offset, size)
 
     def read(self, number: int, offset: int, size: int) -> bytes:
-        """The bytes of an open file, for libfuse 2; see :meth:`FileHandle.read`."""
+        """Return the bytes of an open file, for libfuse 2; see :meth:`FileHandle.read`."""
         return self._file_handle(number).read(offset, size)
 
     def release(self, _path: str | None, number: int) -> None:
-        opened = self._file_handles.pop(number, None)
-        if opened is not None:
-            opened.handle.close()
+        file = self._file_handles.pop(number, None)
+        if file is not None:
+            file.handle.close()
 
     def getxattr(self, path: str, name: str) -> bytes:
         if name.startswith(XATTR_PREFIX):
-            asked = self._mount_xattr(name) if path == "/" else None
-            value = asked or self._xattrs(path).get(name)
+            unlisted = self._unlisted_xattr(name) if path == "/" else None
+            value = unlisted or self._xattrs(path).get(name)
             if value is not None:
                 return os.fsencode(value)
         raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
@@ -158,7 +160,7 @@ class Operations:
         return list(self._xattrs(path))
 
     def statfs(self, _path: str) -> dict[str, int]:
-        total, free = (space // _STATFS_BLOCK_BYTES for space in self._tree.space())
+        total, free = (size // _STATFS_BLOCK_BYTES for size in self._tree.space())
         return {
             "f_bsize": _STATFS_BLOCK_BYTES,
             "f_frsize": _STATFS_BLOCK_BYTES,
@@ -168,25 +170,25 @@ class Operations:
             "f_namemax": _MAX_NAME_BYTES,
         }
 
-    def _mount_xattr(self, name: str) -> str | None:
-        """An attribute of the root that is not listed: it is made when it is asked for."""
+    def _unlisted_xattr(self, name: str) -> str | None:
+        """Return an attribute of the root that is not listed: it is computed on each request."""
         if name == STATUS_XATTR:
             return self.status()
         return self._refresher.xattr_value(name) if self._refresher else None
 
     def _xattrs(self, path: str) -> dict[str, str]:
-        """The tree's attributes, and why the last operation on ``path`` has failed."""
-        found = self._tree.xattrs(path)
+        """Return the tree's attributes, and the error of the last operation on ``path``."""
+        values = self._tree.xattrs(path)
         error = self.path_errors.error_of(path)
-        return {XATTR_PREFIX + "error": error, **found} if error else found
+        return {XATTR_PREFIX + "error": error, **values} if error else values
 
     def _list_folder(self, path: str) -> DirectoryEntries:
-        here = self._tree.node(path)
-        above = here if path == "/" else self._tree.node(os.path.dirname(path))
+        folder = self._tree.node(path)
+        parent = folder if path == "/" else self._tree.node(os.path.dirname(path))
         with self.path_errors.record_outcome(path):
             children = self._tree.children(path)
         listed = [(os.fsencode(name), node) for name, node in children]
-        return [(b".", here), (b"..", above), *listed]
+        return [(b".", folder), (b"..", parent), *listed]
 
     def _file_handle(self, number: int) -> FileHandle:
         try:
@@ -196,9 +198,9 @@ class Operations:
 
 
 def _check_name_length(path: str) -> None:
-    """Raise ENAMETOOLONG if the path's last name is longer than ``statfs`` says that names are.
+    """Raise ENAMETOOLONG if the path's last name exceeds the limit that ``statfs`` reports.
 
-    The kernel looks up each name of a path by itself, and passes on names of 1,024 bytes and more.
+    The kernel looks up each name of a path separately, and passes on names of 1,024 bytes and more.
     """
     name = path[path.rfind("/") + 1 :]
     if len(name) > _SHORT_NAME_CHARACTERS and len(os.fsencode(name)) > _MAX_NAME_BYTES:
@@ -206,13 +208,13 @@ def _check_name_length(path: str) -> None:
 
 
 class ErrorNumbers:
-    """Turns exceptions into errnos. What nobody foresaw is EIO, logged once for each place."""
+    """Turns exceptions into errnos. Unexpected ones become EIO, logged once per line of code."""
 
     def __init__(self) -> None:
         self._logged: set[tuple[type[BaseException], str]] = set()
 
     def errno_of(self, error: BaseException, operation: str) -> int:
-        """The positive errno for ``error``, which ``operation`` raised."""
+        """Return the positive errno for ``error``, which ``operation`` raised."""
         if isinstance(error, (OnefsError, OSError)):
             number = error.errno
             if isinstance(number, int) and number > 0:
@@ -226,4 +228,4 @@ class ErrorNumbers:
         if (type(error), place) in self._logged:
             return
         self._logged.add((type(error), place))
-        log.error("%s failed in a way that nobody foresaw (EIO)", operation, exc_info=error)
+        log.error("%s failed with an unexpected error (EIO)", operation, exc_info=error)

@@ -1,4 +1,4 @@
-"""Processes, as ``/proc`` shows them: whether one still runs, and who uses a folder."""
+"""Processes in ``/proc``: whether one still runs, and which ones use a folder."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ class ProcessInUse:
 
 
 def start_ticks_of(pid: int) -> int | None:
-    """When a process started, in clock ticks after the boot; None when it has ended.
+    """Return when a process started, in clock ticks since the boot; None if it has ended.
 
-    With the boot, this tells a process from a later one that got its number.
+    Together with the boot, this distinguishes a process from a later one with the same pid.
     """
     try:
         text = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()  # the command before may hold anything
+    fields = text.rpartition(")")[2].split()  # the command before may contain any character
     state, threads, ticks = fields[0], int(fields[17]), int(fields[19])
-    # The first thread of a killed process is a zombie while others still hold its files.
+    # The first thread of a killed process is a zombie while other threads still have files open.
     return None if state in "ZX" and threads <= 1 else ticks
 
 
 def wait_for_exit(pid: int, timeout: float) -> bool:
-    """Wait for a process to end: False when it still runs after ``timeout`` seconds."""
-    born = start_ticks_of(pid)
-    return born is None or wait_until(lambda: start_ticks_of(pid) != born, timeout)
+    """Wait until a process has ended; return False if it still runs after ``timeout`` seconds."""
+    started = start_ticks_of(pid)
+    return started is None or wait_until(lambda: start_ticks_of(pid) != started, timeout)
 
 
 def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
-    """Wait until something holds: False when it does not after ``timeout`` seconds."""
+    """Wait until a condition is true; return False if it is not after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() >= deadline:
@@ -58,22 +58,22 @@ def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
 
 
 def processes_using(folder: str) -> list[ProcessInUse]:
-    """The processes with something below ``folder`` open, mapped, or as their own folder.
+    """Return the processes with an open or mapped file, or a working directory, in ``folder``.
 
-    Only those that this user may look into. Reads ``/proc`` and never the folder.
+    Only those that this user may inspect. Reads ``/proc``, and does not access the folder.
     """
     inside = folder.rstrip("/") + "/"
-    found = []
+    users = []
     for process in _PROC.iterdir():
         pid = parse_whole_number(process.name)
         if pid is not None and _uses_folder(process, inside):
-            found.append(ProcessInUse(pid, _command_of(process)))
-    return sorted(found, key=lambda holder: holder.pid)
+            users.append(ProcessInUse(pid, _command_of(process)))
+    return sorted(users, key=lambda user: user.pid)
 
 
 def _uses_folder(process: Path, inside: str) -> bool:
     links = [process / "cwd", process / "root", process / "exe"]
-    with suppress(OSError):  # it has ended, or belongs to somebody else
+    with suppress(OSError):  # it has ended, or belongs to another user
         links += (process / "fd").iterdir()
     return any(_points_inside(link, inside) for link in links) or _maps_inside(process, inside)
 

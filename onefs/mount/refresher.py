@@ -1,8 +1,9 @@
-"""Refresh of one mount on demand: what its daemon and the kernel keep in memory is dropped.
+"""Refresh of one mount on demand: caches of its daemon and of the kernel in memory are dropped.
 
-``onefs refresh`` reads :data:`REFRESH_XATTR` of the mount's root, a number, and then
-:data:`REFRESHED_XATTR` until that is no smaller. The kernel keeps neither, and neither waits: an
-operation that waited for the kernel to drop names could wait for itself.
+``onefs refresh`` reads the number in :data:`REFRESH_XATTR` of the mount's root, and then reads
+:data:`REFRESHED_XATTR` until it is at least that number. The kernel caches neither attribute.
+Reading them does not wait: an operation that waits for the kernel to drop names could wait for
+itself.
 """
 
 from __future__ import annotations
@@ -12,37 +13,40 @@ import threading
 from collections.abc import Callable
 
 from onefs.errors import OnefsError, reason_of
+from onefs.tree.nodes import XATTR_PREFIX
 
 log = logging.getLogger(__name__)
 
-#: extended attribute of the root: reading it begins a refresh, and gives its number
-REFRESH_XATTR = "user.onefs.refresh"
-#: extended attribute of the root: the number of the last refresh that is complete
-REFRESHED_XATTR = "user.onefs.refreshed"
+#: extended attribute of the root: reading it begins a refresh, and returns its number
+REFRESH_XATTR = f"{XATTR_PREFIX}refresh"
+#: extended attribute of the root: the number of the last complete refresh
+REFRESHED_XATTR = f"{XATTR_PREFIX}refreshed"
 
 
 class Refresher:
-    """Refreshes of one mount, on a thread of their own. Thread-safe.
+    """Refreshes of one mount, in a separate thread. Thread-safe.
 
-    Requests that come while one runs share the next one.
+    Requests during a refresh share the next one.
     """
 
     def __init__(self, drop_caches: Callable[[], None]) -> None:
-        """``drop_caches`` drops what the daemon keeps in memory."""
+        """``drop_caches`` drops the daemon's caches in memory."""
         self._drop_caches = drop_caches
         self._changed = threading.Condition()
         self._requested = 0
         self._completed = 0
 
     def xattr_value(self, name: str) -> str | None:
-        """The value of an attribute of the root; None for one of another name."""
+        """Return the value of one of the two attributes; None for any other name."""
         if name == REFRESH_XATTR:
             return str(self._request_refresh())
         return str(self._completed) if name == REFRESHED_XATTR else None
 
     def run(self, expire_names: Callable[[], bool]) -> None:
-        """Serve requests until ``drop_names``, which makes the kernel drop its names, says False:
-        the mount has ended."""
+        """Serve requests until the mount has ended.
+
+        ``expire_names`` makes the kernel drop all names; it returns False if the mount has ended.
+        """
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._requested > self._completed)
@@ -50,10 +54,8 @@ class Refresher:
             try:
                 self._drop_caches()
             except (OSError, OnefsError) as error:
-                # the kernel's names are dropped all the same; the catalogue is read again soon
-                log.warning(
-                    "not all that the mount keeps in memory was dropped: %s", reason_of(error)
-                )
+                # the kernel's names are dropped in any case; the daemon's caches expire soon
+                log.warning("some caches in memory could not be dropped: %s", reason_of(error))
             if not expire_names():
                 return
             self._completed = number

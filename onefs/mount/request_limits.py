@@ -1,13 +1,13 @@
-"""How many requests the mount takes at once, and the gate that keeps a stalled server bounded.
+"""Limits of simultaneous requests, so that a stalled server does not block reads of cached files.
 
-libfuse answers one request a thread, so a read that waits for the network holds a thread until
-its bytes are there. The kernel adds a bound of its own: read-ahead counts as background, and
-``max_background`` requests are all that it sends at a time. Both must be larger than all the
-readers that a stalled server can collect, or reads of complete files queue behind them.
+libfuse has a thread for each request, so a read that waits for the network occupies a thread. The
+kernel has a limit, too: read-ahead counts as background requests, of which it sends at most
+``max_background`` at a time. Both limits must exceed the number of reads that can wait for a
+stalled server, or reads of complete files queue behind them.
 
-A reader that reads in order holds two requests (the page that it needs and the read-ahead after
-it), so 200 stuck readers hold 400. Beyond :data:`MAX_WAITING_READS` a read that would have to wait
-fails at once, and what is left stays free for reads that do not wait.
+A sequential reader occupies two requests (the page that it needs and the read-ahead after it), so
+200 stuck readers occupy 400. Beyond :data:`MAX_WAITING_READS`, a read that has to wait fails at
+once, so that the remaining threads stay free for reads that do not wait.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from pathlib import Path
 
 from onefs.errors import Busy
 
-#: threads that libfuse starts at most; it starts one only when all others are taken
+#: largest number of libfuse's threads; it starts one only if all others are busy
 MAX_THREADS = 1024
-#: threads that stay when there is nothing to do; the others end
+#: idle threads that are kept; further ones end
 MAX_IDLE_THREADS = 64
-#: background requests that the kernel sends at once; its own default is 12
+#: background requests that the kernel sends at the same time; its default is 12
 MAX_BACKGROUND_REQUESTS = 960
-#: reads that may wait for the network at once
+#: reads that may wait for the network at the same time
 MAX_WAITING_READS = 800
-#: requests kept free for reads that do not wait, where the system allows fewer than we ask for
+#: requests reserved for reads that do not wait, if the system allows fewer than requested
 _RESERVED_REQUESTS = 32
 
 _MAX_USER_BACKGROUND_FILE = Path("/sys/module/fuse/parameters/max_user_bgreq")
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class WaitingReads:
-    """Counts the reads that wait for the network, and refuses the one too many."""
+    """Counts the reads that wait for the network, and refuses those above ``limit``."""
 
     def __init__(self, limit: int = MAX_WAITING_READS) -> None:
         self._limit = limit
@@ -48,7 +48,7 @@ class WaitingReads:
 
     @contextmanager
     def hold_slot(self) -> Iterator[None]:
-        """Hold a place while waiting. Raises :class:`Busy` at once when all are taken."""
+        """Count a read as waiting during the block. Raises :class:`Busy` at the limit."""
         with self._lock:
             if self._waiting >= self._limit:
                 raise self._busy_error()
@@ -61,9 +61,9 @@ class WaitingReads:
                 self._is_refusal_logged = self._is_refusal_logged and self._waiting > 0
 
     def _busy_error(self) -> Busy:
-        """Why a read is refused: logged once, until nothing waits any more."""
+        """Return the error of a refused read, logged once until no read is waiting."""
         refusal = Busy(
-            f"{self._limit} reads wait for the server already: more are refused, so that cached "
+            f"{self._limit} reads are waiting for the server: more are refused, so that cached "
             "files can still be read. Try again when it answers."
         )
         if not self._is_refusal_logged:
@@ -73,10 +73,10 @@ class WaitingReads:
 
 
 def waiting_read_limit(system: Path = _MAX_USER_BACKGROUND_FILE) -> int:
-    """How many reads may wait on this machine.
+    """Return the number of reads that may wait at the same time on this machine.
 
     The kernel lowers ``max_background`` of an ordinary user's mount to ``max_user_bgreq``, which
-    it derives from the size of the memory (330 with 1 GiB).
+    it derives from the size of the memory (330 for 1 GiB).
     """
     try:
         allowed = int(system.read_text())

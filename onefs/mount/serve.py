@@ -18,7 +18,6 @@ from onefs import __version__
 from onefs.config.file_attributes import FileAttributes
 from onefs.errors import MountError, OnefsError, reason_of
 from onefs.mount import (
-    kernel_mounts,
     kernel_readahead,
     libfuse,
     mountpoints,
@@ -36,18 +35,19 @@ from onefs.mount.mount_registry import (
 from onefs.mount.operations import Operations
 from onefs.mount.path_errors import PathErrors
 from onefs.mount.refresher import Refresher
+from onefs.mount.unmount import remove_stale_mount
 from onefs.tree.nodes import Tree
 
-#: seconds for the kernel to take the mount
+#: longest time in seconds for the kernel to accept the mount
 _MOUNT_TIMEOUT_SECONDS = 10.0
-#: seconds that operations have to return when the mount ends
+#: seconds that running operations have to end when the mount ends
 _STOP_GRACE_SECONDS = 5.0
-#: seconds between two looks at the state
+#: seconds between two updates of the status
 _STATUS_INTERVAL_SECONDS = 1.0
-#: seconds until kernel and libfuse have agreed on everything
+#: seconds until the kernel and libfuse have finished their negotiation
 _SETTLE_SECONDS = 0.1
 _END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-#: descriptors: each libfuse thread keeps a pipe to splice through, and each open file one
+#: each libfuse thread needs a pipe for splicing, and each open file a descriptor
 _DESCRIPTOR_LIMIT = 65536
 
 log = logging.getLogger(__name__)
@@ -55,27 +55,27 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What is mounted, and how to end it."""
+    """A tree to be mounted, and the functions that the mount calls."""
 
     tree: Tree
-    #: what ``onefs status`` shows; asked by it and once a second, so it is cheap. An OSError or
-    #: OnefsError is logged, and what it said before stands
+    #: returns the status for ``onefs status``; called once a second, so it must be cheap. After an
+    #: OSError or OnefsError, which is logged, the previous status is shown
     status: Callable[[], MountStatus]
-    #: wakes all that waits with :class:`onefs.errors.Stopping`; nothing waits afterwards
+    #: wakes all waiting operations with :class:`onefs.errors.Stopping`; later ones do not wait
     stop: Callable[[], None]
-    #: lets go of everything, after the last operation has returned
+    #: releases all resources, after the last operation has ended
     close: Callable[[], None]
-    #: the server, where it has no address before it is built; '' where the configuration has it
+    #: the server's address, if it is unknown before the service is built; else ''
     url: str = ""
-    #: paths of the tree that have become another file
+    #: paths of the tree whose file or content has changed
     invalidations: PathInvalidations | None = None
-    #: drops what is kept in memory, so that the next look finds what is new; waits for nothing
+    #: drops caches in memory, so that the next look finds what is new; never waits
     drop_caches: Callable[[], None] = lambda: None
-    #: names of programs that get EACCES for bytes that would have to be fetched
+    #: names of programs that get EACCES for bytes that are not cached
     indexers: tuple[str, ...] = ()
 
 
-#: makes the service in the process that serves it; raises an OnefsError when it cannot
+#: builds the service in the process that serves it; raises an OnefsError if it cannot
 ServiceBuilder = Callable[[DaemonConfig], Service]
 
 
@@ -84,9 +84,9 @@ def serve(
 ) -> None:
     """Mount and serve until a signal or an unmount. Main thread only.
 
-    ``ready`` is called once the kernel has the mount. Raises what ``build`` raises, and
-    :class:`onefs.errors.MountError` when it cannot be mounted. When operations still run some
-    seconds after the end, the whole process ends at once.
+    ``on_ready`` is called when the kernel has accepted the mount. Raises what ``build`` raises,
+    and :class:`onefs.errors.MountError` if mounting fails. If operations still run some seconds
+    after the end of the mount, the whole process exits.
     """
     libfuse.check_can_mount()
     if config.allow_other:
@@ -94,7 +94,7 @@ def serve(
     libfuse.tune_process()
     _raise_descriptor_limit()
     ending = threading.Event()
-    with _signals_handled_by(_raise_interrupt):  # nothing of what is built looks at an event
+    with _signals_handled_by(_raise_interrupt):  # building the service does not check an event
         service = build(config)
         with _signals_handled_by(lambda *_: ending.set()):
             try:
@@ -118,13 +118,13 @@ def _serve_mount(
         invalidations=service.invalidations,
         refresher=refresher,
     )
-    looks = _StatusReader(lambda: _with_path_errors(service.status(), operations.path_errors))
-    info = _describe_mount(config, service, looks.read_or_last())
-    operations.status = lambda: encode_status(replace(info, status=looks.read_or_last()))
+    reader = _StatusReader(lambda: _with_path_errors(service.status(), operations.path_errors))
+    info = _describe_mount(config, service, reader.read_or_last())
+    operations.status = lambda: encode_status(replace(info, status=reader.read_or_last()))
     loop.start(_MOUNT_TIMEOUT_SECONDS)
     try:
         log.info("mounted %s at %s", config.fsname, config.mountpoint)
-        _watch_mount(info, looks, loop, ending, on_ready)
+        _watch_mount(info, reader, loop, ending, on_ready)
     finally:
         log.info("unmounting %s", config.mountpoint)
         service.stop()
@@ -151,7 +151,7 @@ def _watch_mount(
 
 
 def _with_path_errors(status: MountStatus, path_errors: PathErrors) -> MountStatus:
-    """What a service says of itself, and what has stood in the way of reading files."""
+    """Return a service's status, with the errors that reading files has met."""
     refused = status.state == READY and path_errors.is_login_refused()
     return replace(
         status,
@@ -161,7 +161,7 @@ def _with_path_errors(status: MountStatus, path_errors: PathErrors) -> MountStat
 
 
 class _StatusReader:
-    """What a service says of itself; while it cannot tell, what it said last."""
+    """Reads the status of a service; while that fails, the last status is used."""
 
     def __init__(self, read_status: Callable[[], MountStatus]) -> None:
         self._read_status = read_status
@@ -169,12 +169,12 @@ class _StatusReader:
         self._is_failure_logged = False
 
     def read_or_last(self) -> MountStatus:
-        """No trouble with a number that is shown may end the mount: it is logged once."""
+        """Return the status, or the last one after a failure, which is logged once."""
         try:
             self._last_status = self._read_status()
         except (OSError, OnefsError) as error:
             if not self._is_failure_logged:
-                log.warning("what the mount is doing cannot be told: %s", reason_of(error))
+                log.warning("the mount's status cannot be determined: %s", reason_of(error))
             self._is_failure_logged = True
         else:
             self._is_failure_logged = False
@@ -202,10 +202,10 @@ def _describe_mount(config: DaemonConfig, service: Service, status: MountStatus)
 
 
 def _exit_at_once(mountpoint: str) -> None:
-    """End although operations are still running: they wait for something that ignores ``stop``."""
-    log.error("operations still run %g s after the end: leaving without them", _STOP_GRACE_SECONDS)
+    """Exit although operations still run: they are blocked by something that ignores ``stop``."""
+    log.error("operations still run %g s after the end: the process exits", _STOP_GRACE_SECONDS)
     try:
-        kernel_mounts.remove_stale_mount(mountpoint)
+        remove_stale_mount(mountpoint)
     except MountError as error:
         log.error("%s", error)
     logging.shutdown()
@@ -213,23 +213,23 @@ def _exit_at_once(mountpoint: str) -> None:
 
 
 def _raise_interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    """End what runs in the main thread, with the exit code of a shell's command."""
+    """End the main thread's work, with the exit code that shells use for a signal."""
     raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
 @contextmanager
 def _signals_handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Let the usual signals call ``handler``. libfuse leaves those alone that have one."""
+    """Handle the signals that end a mount during the block; libfuse keeps existing handlers."""
     before = {number: signal.signal(number, handler) for number in _END_SIGNALS}
     try:
         yield
     finally:
-        for number, usual in before.items():
-            signal.signal(number, usual)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 def _raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTOR_LIMIT if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTOR_LIMIT)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit = _DESCRIPTOR_LIMIT if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTOR_LIMIT)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

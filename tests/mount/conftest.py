@@ -18,6 +18,7 @@ from onefs.mount import (
     kernel_mounts,
     mountpoints,
     processes,
+    unmount,
 )
 from onefs.mount.daemon_config import DaemonConfig
 from tests.mount.folder_tree import CALLS
@@ -100,7 +101,7 @@ def mount(fuse: None, tmp_path: Path, root: Path) -> Iterator[Callable[..., Moun
         _end(mounted)
     for path in places_used:
         if kernel_mounts.find_mount(path) is not None:
-            kernel_mounts.remove_stale_mount(path)
+            unmount.remove_stale_mount(path)
 
 
 @pytest.fixture

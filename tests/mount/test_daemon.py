@@ -25,6 +25,7 @@ from onefs.mount import (
     kernel_mounts,
     mount_registry,
     mountpoints,
+    unmount,
 )
 from onefs.mount.daemon_config import DaemonConfig
 from onefs.mount.processes import processes_using
@@ -35,7 +36,7 @@ SECRET = "TapetesBloc18"
 
 
 def listed(mountpoint: Path) -> list[mount_registry.MountInfo]:
-    """What the register says of one mount; this user may have others."""
+    """What the registry says of one mount; this user may have others."""
     return [each for each in mount_registry.list_mounts() if each.mountpoint == str(mountpoint)]
 
 
@@ -196,7 +197,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_stop_waits_for_processes_that_are_ending(
     mounted: Mounted, refused: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel_mounts, "_BUSY_RETRY_SECONDS", 60.0)  # programs may be slow to start
+    monkeypatch.setattr(unmount, "_BUSY_RETRY_SECONDS", 60.0)  # programs may be slow to start
     held = _post_open_file(mounted.path / "file")
     assert processes_using(str(mounted.path)) == []
 
@@ -311,15 +312,15 @@ def test_a_status_that_cannot_be_written_ends_no_mount(
     trouble = tmp_path / "trouble"
     trouble.touch()
     mounted = mount(trouble=str(trouble))
-    wait_until(lambda: "cannot be told" in mounted.log.read_text())
+    wait_until(lambda: "status cannot be determined" in mounted.log.read_text())
     looks = trouble.stat().st_size
     wait_until(lambda: trouble.stat().st_size >= looks + 2)
     assert (mounted.path / "file").read_bytes() == b"bytes"
-    assert mounted.log.read_text().count("cannot be told") == 1
+    assert mounted.log.read_text().count("status cannot be determined") == 1
     trouble.unlink()
     wait_until(lambda: listed(mounted.path)[0].status.cache_bytes == 1)
     trouble.touch()
-    wait_until(lambda: mounted.log.read_text().count("cannot be told") == 2)
+    wait_until(lambda: mounted.log.read_text().count("status cannot be determined") == 2)
     assert listed(mounted.path)[0].status.cache_bytes == 1
     assert not mounted.ended()
 
@@ -347,7 +348,7 @@ def test_in_the_foreground(fuse: None, root: Path, tmp_path: Path) -> None:
         process.kill()
         process.communicate(timeout=60)
         if kernel_mounts.find_mount(place.path) is not None:
-            kernel_mounts.remove_stale_mount(place.path)
+            unmount.remove_stale_mount(place.path)
 
 
 def test_libfuse_2_serves_too(root: Path, mount: Callable[..., Mounted], tmp_path: Path) -> None:

@@ -1,15 +1,13 @@
-"""Reading the kernel's table of mounts."""
+"""The kernel's table of mounts."""
 
 from __future__ import annotations
 
-import errno
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from onefs.errors import UsageError
 from onefs.lowlevel import filesystems
 from onefs.lowlevel.mountinfo import read_mounts
 from onefs.mount import kernel_mounts
@@ -73,16 +71,3 @@ def test_the_topmost_counts(table: Path) -> None:
 
 def test_the_machines_own_table_is_read() -> None:
     assert any(mount.mountpoint == "/" for mount in read_mounts())
-
-
-def test_probe(tmp_path: Path) -> None:
-    assert kernel_mounts.probe_mount(str(tmp_path), 20) == 0
-    assert kernel_mounts.probe_mount(str(tmp_path / "nothing"), 20) == errno.ENOENT
-    assert kernel_mounts.probe_mount(str(tmp_path), 0.0) is None
-
-
-def test_only_ours_are_unmounted(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="Nothing is mounted"):
-        kernel_mounts.unmount(str(tmp_path))
-    with pytest.raises(UsageError, match="is a mount of proc, not of onefs"):
-        kernel_mounts.unmount("/proc")

@@ -1,4 +1,4 @@
-"""The register of mounts."""
+"""The registry of mounts."""
 
 from __future__ import annotations
 

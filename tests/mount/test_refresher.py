@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from onefs.mount import kernel_mounts
+from onefs.mount import mount_probes
 from onefs.mount.refresher import REFRESH_XATTR, REFRESHED_XATTR, Refresher
 from tests.mount.conftest import Mounted
 from tests.running import within
@@ -33,7 +33,7 @@ def mounted(
 
 
 def refreshed(mounted: Mounted) -> None:
-    assert kernel_mounts.refresh_mounts([str(mounted.path)], 30.0) == {str(mounted.path): 0}
+    assert mount_probes.refresh_mounts([str(mounted.path)], 30.0) == {str(mounted.path): 0}
 
 
 def test_names_come_and_go(mounted: Mounted) -> None:
@@ -104,23 +104,8 @@ def test_the_attributes_are_not_listed_and_only_the_roots(mounted: Mounted) -> N
 
 def test_a_mount_that_knows_no_refresh_says_so(tmp_path: Path) -> None:
     """As that of an older onefs: to it, the attribute is one that is not there."""
-    answers = kernel_mounts.refresh_mounts([str(tmp_path), str(tmp_path / "none")], 30.0)
+    answers = mount_probes.refresh_mounts([str(tmp_path), str(tmp_path / "none")], 30.0)
     assert list(answers.values()) == [errno.ENODATA, errno.ENOENT]
-
-
-def test_a_refresh_counts_what_is_not_there(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(tmp_path)
-    (tmp_path / "file").touch()
-    assert kernel_mounts.resolve_path(str(tmp_path / "link" / "file"), 30.0) == (
-        str(tmp_path / "file"),
-        0,
-    )
-    assert kernel_mounts.resolve_path(str(tmp_path / "file" / "a"), 30.0) == (
-        str(tmp_path / "file" / "a"),
-        1,
-    )
-    odd = tmp_path / "no\udce9 \n" / "b"
-    assert kernel_mounts.resolve_path(str(odd), 30.0) == (str(odd), 2)
 
 
 def test_a_refresh_that_fails_in_part_still_drops_names() -> None:

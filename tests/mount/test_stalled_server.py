@@ -123,7 +123,7 @@ def test_sigterm_wakes_what_waits(filled: Mounted) -> None:
         assert os.waitpid(filled.pid, 0) == (filled.pid, 0)
         assert [reader.wait(BUSY_SECONDS) for reader in readers] == [1, 1, 1]
     assert not os.path.ismount(filled.path)
-    assert "leaving without them" not in filled.log.read_text()
+    assert "the process exits" not in filled.log.read_text()
 
 
 def test_the_daemon_ends_even_when_waits_do_not(root: Path, mount: Callable[..., Mounted]) -> None:
@@ -134,7 +134,7 @@ def test_the_daemon_ends_even_when_waits_do_not(root: Path, mount: Callable[...,
         wait_until(mounted.ended)
         assert readers[0].wait(60) == 1
     assert not os.path.ismount(mounted.path)
-    assert "leaving without them" in mounted.log.read_text()
+    assert "the process exits" in mounted.log.read_text()
 
 
 def test_the_error_of_a_read_that_is_woken(filled: Mounted) -> None:

@@ -183,7 +183,7 @@ class TestStatus:
             assert frozen.stdout is not None
             assert frozen.stdout.readline() == b"held\n"
             frozen.send_signal(signal.SIGSTOP)
-            wait_until(lambda: mounted.log_lines("WARNING", "cannot be told"), 25)
+            wait_until(lambda: mounted.log_lines("WARNING", "status cannot be determined"), 25)
             assert not mounted.has_ended()
             assert (mounted.path / SMALL[0]).read_bytes() == content
             status = mounted.home.status_of(mounted.path)

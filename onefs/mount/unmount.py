@@ -1,0 +1,108 @@
+"""Unmounting of onefs's mounts, dead ones included, by fusermount or umount."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from shutil import which
+
+from onefs.errors import Busy, MountError, UsageError, reason_of
+from onefs.lowlevel.mountinfo import read_mounts
+from onefs.mount.kernel_mounts import find_mount
+from onefs.mount.processes import processes_using, wait_until
+
+_POLL_SECONDS = 0.05
+#: longest time in seconds that the unmounting program may take; it only asks the kernel
+_HELPER_TIMEOUT_SECONDS = 10.0
+#: seconds of retries while a mount is busy and no process that uses it is found
+_BUSY_RETRY_SECONDS = 2.0
+
+
+def unmount(mountpoint: str, *, timeout: float = 30.0) -> None:
+    """Unmount, and return when the mount is gone; its daemon may still be ending.
+
+    Raises :class:`UsageError` if there is no mount of this user's, :class:`Busy` naming the
+    processes that use it, :class:`MountError` if it is not gone after ``timeout`` seconds.
+    """
+    mount = find_mount(mountpoint)
+    if mount is None:
+        raise UsageError(f"Nothing is mounted at {mountpoint}.")
+    if not mount.is_onefs:
+        raise UsageError(f"{mountpoint} is a mount of {mount.fstype}, not of onefs.")
+    if mount.other_owner and os.getuid() != 0:
+        allowed = "root" if mount.uid == 0 else f"{mount.other_owner} or root"
+        raise UsageError(
+            f"{mountpoint} is {mount.other_owner}'s mount: only {allowed} can unmount it."
+        )
+    _unmount_with_retries(mountpoint)
+    if not _wait_until_unmounted(mountpoint, timeout):
+        raise MountError(f"{mountpoint} is not gone after {timeout:g} s.")
+
+
+def remove_stale_mount(mountpoint: str, timeout: float = 10.0) -> None:
+    """Unmount a mount whose daemon is dead, even if processes still use it.
+
+    Raises :class:`MountError` if it is not gone after ``timeout`` seconds.
+    """
+    _run_unmount_helper(mountpoint, lazy=True)
+    if not _wait_until_unmounted(mountpoint, timeout):
+        raise MountError(
+            f"The dead mount at {mountpoint} cannot be removed: try fusermount3 -uz {mountpoint}."
+        )
+
+
+def _unmount_with_retries(mountpoint: str) -> None:
+    """Unmount; retry while the mount is busy without any process that is seen to use it.
+
+    The process may have ended before the search for it, or the kernel may not have released a file
+    yet.
+    """
+    deadline = time.monotonic() + _BUSY_RETRY_SECONDS
+    while True:
+        failure = _run_unmount_helper(mountpoint, lazy=False)
+        if not failure or find_mount(mountpoint) is None:
+            return
+        if "busy" not in failure:
+            raise MountError(f"{mountpoint} cannot be unmounted: {failure}")
+        users = _find_users(mountpoint)
+        if users or time.monotonic() >= deadline:
+            names = ", ".join(users) or "a process of another user"
+            raise Busy(f"{mountpoint} is in use by {names}: end or leave it, then try again.")
+        time.sleep(_POLL_SECONDS)
+
+
+def _run_unmount_helper(mountpoint: str, *, lazy: bool) -> str:
+    """Run the program that unmounts. Returns its error message, '' if it succeeded."""
+    helper = which("fusermount3") or which("fusermount")
+    if helper is not None:
+        command = [helper, "-uz" if lazy else "-u", "--", mountpoint]
+    else:
+        command = ["umount", *(["-l"] if lazy else []), "--", mountpoint]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_HELPER_TIMEOUT_SECONDS,
+            env={**os.environ, "LC_ALL": "C"},
+            cwd="/",
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return reason_of(error)
+    return "" if done.returncode == 0 else (done.stderr.strip() or f"code {done.returncode}")
+
+
+def _find_users(mountpoint: str) -> list[str]:
+    """Return what keeps a mount busy: processes, and mounts below it."""
+    inside = mountpoint.rstrip("/") + "/"
+    below = [mount.mountpoint for mount in read_mounts() if mount.mountpoint.startswith(inside)]
+    return [
+        *(str(process) for process in processes_using(mountpoint)),
+        *(f"the mount at {each}" for each in below),
+    ]
+
+
+def _wait_until_unmounted(mountpoint: str, timeout: float) -> bool:
+    return wait_until(lambda: find_mount(mountpoint) is None, timeout)
