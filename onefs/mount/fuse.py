@@ -174,11 +174,7 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         self._gid = os.getgid() if appearance.gid is None else appearance.gid
         self._modes = _modes_by_kind(appearance.umask)
         super().__init__(
-            operations,
-            mountpoint,
-            encoding=sys.getfilesystemencoding(),
-            foreground=True,
-            **options,
+            operations, mountpoint, encoding=sys.getfilesystemencoding(), foreground=True, **options
         )
 
     def _wrapper(self, func: Callable[..., int | None], *args: Any) -> int:

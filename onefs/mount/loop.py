@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from onefs.config.file_attributes import FileAttributes
 from onefs.errors import MountError, reason_of
+from onefs.mount.daemon_config import DaemonConfig
 from onefs.mount.operations import Operations
 from onefs.mount.refresher import Refresher
 
@@ -49,27 +50,20 @@ class MountLoop:
     def __init__(
         self,
         operations: Operations,
-        mountpoint: str,
+        config: DaemonConfig,
         *,
-        fsname: str,
-        allow_other: bool,
         on_end: Callable[[], None],
-        appearance: FileAttributes | None = None,
         invalidations: PathInvalidations | None = None,
         refresher: Refresher | None = None,
     ) -> None:
-        """``appearance`` has the attributes of files; None means the defaults.
+        """``on_end`` is called, in the loop's thread, when the mount has ended for any reason.
 
-        ``on_end`` is called, in the loop's thread, when the mount has ended for any reason. The
-        kernel's caches are invalidated for the paths in ``invalidations``, and for all names when
-        ``refresher`` demands it.
+        The kernel's caches are invalidated for the paths in ``invalidations``, and for all names
+        when ``refresher`` demands it.
         """
         self._operations = operations
-        self._mountpoint = mountpoint
-        self._fsname = fsname
-        self._allow_other = allow_other
+        self._config = config
         self._on_end = on_end
-        self._appearance = appearance or FileAttributes()
         self._invalidations = invalidations
         self._refresher = refresher
         self._has_mounted_or_failed = threading.Event()
@@ -95,9 +89,13 @@ class MountLoop:
         in_time = self._has_mounted_or_failed.wait(timeout)
         if self._is_mounted:
             return
+        mountpoint = self._config.mountpoint
         if not in_time:
-            raise MountError(f"{self._mountpoint}: libfuse did not mount within {timeout:g} s.")
-        raise MountError(f"{self._mountpoint} could not be mounted: {self._failure_reason()}.")
+            raise MountError(f"{mountpoint}: libfuse did not mount within {timeout:g} s.")
+        reason = str(self._failure or "it was unmounted at once")
+        if isinstance(self._failure, RuntimeError):
+            reason = f"libfuse gave up with code {reason}"
+        raise MountError(f"{mountpoint} could not be mounted: {reason}.")
 
     def stop(self, grace: float) -> bool:
         """Unmount, and wait ``grace`` seconds for callbacks; whether all of them have ended."""
@@ -139,12 +137,12 @@ class MountLoop:
     def _mount(self) -> None:
         from onefs.mount.fuse import Fuse, mount_options
 
-        options = mount_options(self._fsname, allow_other=self._allow_other)
+        config = self._config
         Fuse(
             self._operations,
-            self._mountpoint,
-            options,
-            self._appearance,
+            config.mountpoint,
+            mount_options(config.fsname, allow_other=config.allow_other),
+            FileAttributes(config.umask, config.uid, config.gid),
             self._on_session_ready,
             self._on_session_freed,
         )
@@ -190,11 +188,6 @@ class MountLoop:
         if not have_expired:
             time.sleep(session.name_cache_seconds + _NAME_EXPIRY_MARGIN_SECONDS)
         return True
-
-    def _failure_reason(self) -> str:
-        if isinstance(self._failure, RuntimeError):
-            return f"libfuse gave up with code {self._failure}"
-        return str(self._failure or "it was unmounted at once")
 
 
 def _start_thread(work: Callable[..., None], argument: Any, *, name: str) -> None:

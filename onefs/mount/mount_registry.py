@@ -180,7 +180,12 @@ class MountRecord:
 
     def _write(self, path: Path | None = None) -> None:
         pid = os.getpid()
-        raw = {**_host_and_boot(), "started": start_ticks_of(pid), **asdict(self._info)}
+        raw = {
+            "host": socket.gethostname(),
+            "boot": boot_id(),
+            "started": start_ticks_of(pid),
+            **asdict(self._info),
+        }
         # an older `onefs status` fails on fields of the status that it does not know
         if not self._info.status.folders:
             del raw["status"]["folders"]
@@ -286,7 +291,8 @@ def find_record(mountpoint: str, folder: Path | None = None) -> MountInfo | None
     Its pid is None if the daemon is dead, even if another process has that pid now.
     """
     raws = (_load_record(_record_path(mountpoint, place)) for place in _registry_folders(folder))
-    raw = next((raw for raw in raws if raw is not None and _is_of_this_host(raw)), None)
+    host = socket.gethostname()
+    raw = next((raw for raw in raws if raw is not None and raw["host"] == host), None)
     if raw is None:
         return None
     return _parse_info(raw) if _is_daemon_alive(raw) else replace(_parse_info(raw), pid=None)
@@ -361,14 +367,6 @@ def _parse_info(raw: Mapping[str, Any]) -> MountInfo:
     lists = {"downloads": downloads, "folders": folders, "troubles": troubles}
     fields["status"] = MountStatus(**{**status, **lists})
     return MountInfo(**fields)
-
-
-def _host_and_boot() -> dict[str, str]:
-    return {"host": socket.gethostname(), "boot": boot_id()}
-
-
-def _is_of_this_host(raw: Mapping[str, Any]) -> bool:
-    return bool(raw["host"] == socket.gethostname())
 
 
 def _is_daemon_alive(raw: Mapping[str, Any]) -> bool:

@@ -46,9 +46,9 @@ def prepare_mountpoint(mountpoint: str | os.PathLike[str]) -> PreparedMountpoint
     """
     path = resolve_mountpoint(mountpoint)
     _check_characters(path)
-    ours = _remove_stale_mount(path)
+    was_ours = _remove_stale_mount(path)
     try:
-        made = _make_folder(path) or ours
+        made = _make_folder(path) or was_ours
         is_filled = not made and bool(os.listdir(path))
     except OSError as error:
         raise UsageError(f"{path} cannot be the mount point: {reason_of(error, path)}.") from error
@@ -70,9 +70,9 @@ def check_outside_mountpoint(
     for place in places:
         real = Path(paths.resolved(place))
         if real.is_relative_to(mount):
-            raise UsageError(f"{real} lies inside the mount point {mount}: choose another place.")
+            raise UsageError(f"{real} is inside the mount point {mount}: choose another place.")
         if mount.is_relative_to(real):
-            raise UsageError(f"The mount point {mount} lies inside {real}: choose another place.")
+            raise UsageError(f"The mount point {mount} is inside {real}: choose another place.")
 
 
 def check_allow_other(conf: Path = _FUSE_CONF) -> None:

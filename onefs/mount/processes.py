@@ -67,7 +67,8 @@ def processes_using(folder: str) -> list[ProcessInUse]:
     for process in _PROC.iterdir():
         pid = parse_whole_number(process.name)
         if pid is not None and _uses_folder(process, inside):
-            users.append(ProcessInUse(pid, _command_of(process)))
+            command = _read_text(process / "comm", "replace").strip()
+            users.append(ProcessInUse(pid, command or "?"))
     return sorted(users, key=lambda user: user.pid)
 
 
@@ -75,25 +76,15 @@ def _uses_folder(process: Path, inside: str) -> bool:
     links = [process / "cwd", process / "root", process / "exe"]
     with suppress(OSError):  # it has ended, or belongs to another user
         links += (process / "fd").iterdir()
-    return any(_points_inside(link, inside) for link in links) or _maps_inside(process, inside)
+    for link in links:
+        with suppress(OSError):
+            if (os.readlink(link) + "/").startswith(inside):
+                return True
+    return f" {inside}" in _read_text(process / "maps", "surrogateescape")
 
 
-def _points_inside(link: Path, inside: str) -> bool:
+def _read_text(file: Path, errors: str) -> str:
     try:
-        return (os.readlink(link) + "/").startswith(inside)
+        return file.read_text(errors=errors)
     except OSError:
-        return False
-
-
-def _maps_inside(process: Path, inside: str) -> bool:
-    try:
-        return f" {inside}" in (process / "maps").read_text(errors="surrogateescape")
-    except OSError:
-        return False
-
-
-def _command_of(process: Path) -> str:
-    try:
-        return (process / "comm").read_text(errors="replace").strip()
-    except OSError:
-        return "?"
+        return ""

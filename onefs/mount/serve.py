@@ -15,13 +15,8 @@ from types import FrameType
 from typing import NoReturn
 
 from onefs import __version__
-from onefs.config.file_attributes import FileAttributes
 from onefs.errors import MountError, OnefsError, reason_of
-from onefs.mount import (
-    kernel_readahead,
-    libfuse,
-    mountpoints,
-)
+from onefs.mount import kernel_readahead, libfuse, mountpoints
 from onefs.mount.daemon_config import DaemonConfig
 from onefs.mount.loop import MountLoop, PathInvalidations
 from onefs.mount.mount_registry import (
@@ -110,11 +105,8 @@ def _serve_mount(
     operations = Operations(service.tree, service.indexers, refresher)
     loop = MountLoop(
         operations,
-        config.mountpoint,
-        fsname=config.fsname,
-        allow_other=config.allow_other,
+        config,
         on_end=ending.set,
-        appearance=FileAttributes(config.umask, config.uid, config.gid),
         invalidations=service.invalidations,
         refresher=refresher,
     )

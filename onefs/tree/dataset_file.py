@@ -10,14 +10,7 @@ from dataclasses import dataclass
 
 from onefs.cache.store import Place
 from onefs.config.urls import safe_url
-from onefs.errors import (
-    DeadlineExceeded,
-    NotFound,
-    OnefsError,
-    ServerError,
-    Throttled,
-    Unreachable,
-)
+from onefs.errors import DeadlineExceeded, NotFound, OnefsError, ServerError, Throttled, Unreachable
 from onefs.model import Dataset
 from onefs.tree.context import TreeContext, dataset_node
 from onefs.tree.entries import File, TreeEntry

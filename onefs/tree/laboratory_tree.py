@@ -22,7 +22,7 @@ from onefs.tree.entries import File, Folder, SymbolicLink, TreeEntry
 from onefs.tree.lab_folders import LabFolder, SubjectFolder
 from onefs.tree.layout_cache import LayoutCache
 from onefs.tree.lookup_folders import BY_EID
-from onefs.tree.nodes import XATTR_PREFIX, Handle, Node, inode_in_as_of, inode_in_flat
+from onefs.tree.nodes import XATTR_PREFIX, Handle, Node, inode_of_path
 from onefs.tree.one_api_compat import OneApiFolder
 from onefs.tree.open_files import OpenFiles
 from onefs.tree.path_patterns import DATASET_PREFIX, expand_pattern, walk_files
@@ -61,38 +61,29 @@ class LaboratoryTree:
         rest: Path | None = None,
         user_folders: UserFolders | None = None,
     ) -> None:
-        self._variant = variant
-        self._catalogue = catalogue
-        self._content = content
-        self._sizes = SizeLookup(catalogue, content, deadline)
-        self._searches = SearchCache(queries)
-        self._user_folders = user_folders
         self._folder_cache = _FolderCache()
         #: the open datasets, and the paths whose dataset has changed
         self.open_files = OpenFiles()
         rest_link = RestLink(rest, catalogue.created) if rest is not None else None
-        one_folder = OneApiFolder(content.one_tables, self.open_files, rest_link)
-        self._root = RootFolder(
-            TreeContext(
-                catalogue,
-                content,
-                LayoutCache(),
-                self._sizes,
-                self.open_files,
-                url,
-                self._searches,
-                one_folder,
-                user_folders,
-                variant=variant,
-            )
+        self._context = TreeContext(
+            catalogue,
+            content,
+            LayoutCache(),
+            SizeLookup(catalogue, content, deadline),
+            self.open_files,
+            url,
+            SearchCache(queries),
+            OneApiFolder(content.one_tables, self.open_files, rest_link),
+            user_folders,
+            variant,
         )
 
     def close(self) -> None:
         """Wake all threads that wait for a size, a search or a folder, with Stopping."""
-        self._sizes.close()
-        self._searches.close()
-        if self._user_folders is not None:
-            self._user_folders.close()
+        self._context.sizes.close()
+        self._context.searches.close()
+        if self._context.user_folders is not None:
+            self._context.user_folders.close()
 
     def drop_caches(self) -> None:
         """Drop what is cached in memory, so that the next look finds what is new. Never waits.
@@ -100,9 +91,9 @@ class LaboratoryTree:
         Open files keep their content.
         """
         self._folder_cache = _FolderCache()
-        self._searches.drop_results()
-        self._sizes.clear_negative_cache()
-        self._catalogue.reload_invalidations()
+        self._context.searches.drop_results()
+        self._context.sizes.clear_negative_cache()
+        self._context.catalogue.reload_invalidations()
 
     def node(self, path: str) -> Node:
         node = self._resolve(path).node()
@@ -123,9 +114,10 @@ class LaboratoryTree:
         if isinstance(entry, UserFolderLink):
             return entry.read_target(user)
         if isinstance(entry, RestLink):
-            if self._user_folders is not None and user is not None and user != os.getuid():
+            user_folders = self._context.user_folders
+            if user_folders is not None and user is not None and user != os.getuid():
                 # other users cannot open the folders of the mount's user
-                return self._user_folders.link_target(REST, user)
+                return user_folders.link_target(REST, user)
             return entry.read_target(caller)
         if not isinstance(entry, SymbolicLink):
             raise UsageError(f"{path} is not a link")
@@ -172,22 +164,24 @@ class LaboratoryTree:
 
     def _find_dataset_by_id(self, dataset_id: str) -> tuple[Dataset, Place]:
         """Return the dataset with a UUID. Raises NotFound, and what listing its session raises."""
-        eid = self._searches.queries.session_of_dataset(dataset_id)
+        catalogue = self._context.catalogue
+        eid = self._context.searches.queries.session_of_dataset(dataset_id)
         for dataset, place in self.find_datasets(f"{BY_EID}/{eid}"):
             if dataset.id == dataset_id:
                 return dataset, place
-        session = self._catalogue.session(eid)
-        refuse_unserved(self._catalogue, session, lambda _, dataset: dataset.id == dataset_id)
+        session = catalogue.session(eid)
+        refuse_unserved(catalogue, session, lambda _, dataset: dataset.id == dataset_id)
         raise NotFound(f"dataset {dataset_id} of session {eid} has no file on a server")
 
     def space(self) -> tuple[int, int]:
-        return self._content.disk_space()
+        return self._context.content.disk_space()
 
     def _variant_at(self, path: str) -> Variant:
         """Return the variant that an existing path is in."""
+        variant = self._context.variant
         if not path.startswith("/."):
-            return self._variant
-        return split_variant(self._variant.path_in_full_tree(path.lstrip("/")).split("/"))[0]
+            return variant
+        return split_variant(variant.path_in_full_tree(path.lstrip("/")).split("/"))[0]
 
     def _resolve(self, path: str) -> TreeEntry:
         cache = self._folder_cache  # if caches are dropped meanwhile, an old entry goes to this one
@@ -196,7 +190,7 @@ class LaboratoryTree:
             return cached
         parent_path, _, name = path.rpartition("/")
         if not name:
-            return self._resolve(parent_path) if parent_path else self._root
+            return self._resolve(parent_path) if parent_path else RootFolder(self._context)
         parent = self._resolve(parent_path)
         if not isinstance(parent, Folder):
             raise NotFound(f"{parent_path} is not a folder")
@@ -227,8 +221,11 @@ class _FolderCache:
 
 
 def _with_variant_inode(variant: Variant, node: Node) -> Node:
-    """Return a node with its inode number in a variant: each variant has its own."""
-    if variant.is_full_tree:
-        return node
-    ino = inode_in_as_of(variant.day, node.ino) if variant.day else node.ino
-    return replace(node, ino=inode_in_flat(ino) if variant.flat else ino)
+    """Return a node with its inode number in a variant: each variant has its own.
+
+    Variants may show different bytes at one path, and ``diff -r`` skips folders with the same inode
+    number.
+    """
+    if variant.day:
+        node = replace(node, ino=inode_of_path("as of", variant.day, str(node.ino)))
+    return replace(node, ino=inode_of_path("flat", str(node.ino))) if variant.flat else node

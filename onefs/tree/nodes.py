@@ -107,20 +107,6 @@ def inode_of_path(*parts: str) -> int:
     return _fold_to_inode(int.from_bytes(hashlib.sha1(raw).digest()[:8], "big"))
 
 
-def inode_in_as_of(day: str, number: int) -> int:
-    """Return the inode number, in the tree as of ``day``, of the inode ``number`` of the tree.
-
-    Trees of two days may show different bytes at one path, and ``diff -r`` skips folders with the
-    same inode number.
-    """
-    return inode_of_path("as of", day, str(number))
-
-
-def inode_in_flat(number: int) -> int:
-    """Return the inode number, in the flat tree, of the inode ``number`` of the tree."""
-    return inode_of_path("flat", str(number))
-
-
 def _fold_to_inode(number: int) -> int:
     folded = (number ^ (number >> 64)) & 0x7FFF_FFFF_FFFF_FFFF
     return folded if folded > 1 else folded + 2

@@ -72,10 +72,7 @@ class OneApiFolder:
             keep_cache = self._kernel_cached.get(pinned.name) == pinned
             self._kernel_cached[pinned.name] = pinned
         handle = FdHandle(
-            table.fd,
-            table.size,
-            keep_cache=keep_cache,
-            release=lambda: self._tables.release(table),
+            table.fd, table.size, keep_cache=keep_cache, release=lambda: self._tables.release(table)
         )
         return PinnedHandle(handle, self._open_files, place)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from cachetools import LRUCache, TTLCache
+from cachetools import TTLCache
 
 from onefs import alf
 from onefs.catalogue.catalogue import Catalogue
@@ -37,7 +37,7 @@ MAX_CACHED_RESULTS = 256
 _CacheKey = tuple[int, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SearchResult:
     """The sessions that a search found."""
 
@@ -47,6 +47,8 @@ class SearchResult:
     eids: tuple[str, ...]
     #: see :class:`onefs.search.queries.FoundSessions`
     has_complete_numbers: bool
+    #: the sessions' paths in the order of ``sessions``; None until they are looked up
+    paths: tuple[str, ...] | None = None
 
 
 class SearchCache:
@@ -63,10 +65,6 @@ class SearchCache:
         self._lock = threading.Lock()
         self._results: TTLCache[_CacheKey, SearchResult] = TTLCache(
             MAX_CACHED_RESULTS, RESULT_TTL_SECONDS
-        )
-        #: the paths of a result's sessions, with the result
-        self._session_paths: LRUCache[_CacheKey, tuple[SearchResult, tuple[str, ...]]] = LRUCache(
-            MAX_CACHED_RESULTS
         )
         #: how often results were dropped: a search that began earlier is not used afterwards
         self._generation = 0
@@ -103,7 +101,6 @@ class SearchCache:
         with self._lock:
             self._generation += 1
             self._results.clear()
-            self._session_paths.clear()
 
     def session_paths(
         self, query: Query, catalogue: Catalogue, layouts: LayoutCache
@@ -114,10 +111,8 @@ class SearchCache:
         it. Raises as :meth:`get_result` does.
         """
         key, result = (self._generation, str(query)), self.get_result(query)
-        with self._lock:
-            known = self._session_paths.get(key)
-        if known is not None and known[0] is result:
-            return known[1]
+        if result.paths is not None:
+            return result.paths
 
         def look_up() -> tuple[str, ...]:
             places = session_paths_or_cached(
@@ -126,10 +121,8 @@ class SearchCache:
                 result.sessions.values(),
                 has_complete_numbers=result.has_complete_numbers,
             )
-            paths = tuple("/".join(place) for place in places.values())
-            with self._lock:
-                self._session_paths[key] = (result, paths)
-            return paths
+            result.paths = tuple("/".join(place) for place in places.values())
+            return result.paths
 
         return self._path_single_flight.wait(
             key, look_up, SEARCH_TIMEOUT_SECONDS, f"paths of search {query}"
@@ -141,8 +134,8 @@ class SearchCache:
         self._path_single_flight.close()
 
     def _run_query(self, query: Query, key: _CacheKey) -> SearchResult:
-        found = self.queries.search(replace(query, limit=None), query.limit)
-        sessions = list(found.sessions())
+        matches = self.queries.search(replace(query, limit=None), query.limit)
+        sessions = list(matches.sessions())
         # in the order of eids, so that of two sessions with one ref the same one gets the mark
         # here as in its subject's folder
         by_eid = sorted(sessions, key=lambda each: each.eid)
@@ -150,8 +143,8 @@ class SearchCache:
         names = {eid: name for name, eid in alf.unique_names(named, taken=(EIDS, PATHS))}
         result = SearchResult(
             {names[each.eid]: each for each in sessions},
-            tuple(found.eids),
-            found.has_complete_numbers,
+            tuple(matches.eids),
+            matches.has_complete_numbers,
         )
         with self._lock:
             self._results[key] = result

@@ -91,14 +91,14 @@ class SizeLookup:
         for each in (dataset, *siblings):
             if self.with_known_size(each).size is None and self._recent_failure(each) is None:
                 self._single_flight.start(each, lambda each=each: self._request_size(each))  # type: ignore[misc]
-        what = f"the size of {dataset.name}"
+        label = f"the size of {dataset.name}"
         try:
             size = self._single_flight.wait(
-                dataset, lambda: self._request_size(dataset), self._deadline, what
+                dataset, lambda: self._request_size(dataset), self._deadline, label
             )
         except DeadlineExceeded as error:
             if self._catalogue.offline:
-                raise Unreachable(f"{what} is unknown, and its server is unreachable") from error
+                raise Unreachable(f"{label} is unknown, and its server is unreachable") from error
             raise
         return replace(dataset, size=size)
 

@@ -83,9 +83,9 @@ class UserFolders:
 
         Raises NotFound for a user without home folder, DeadlineExceeded if the disk hangs.
         """
-        what = f"the folder that {name} leads to"
+        label = f"the folder that {name} leads to"
         make = partial(self._ensure_folder, name, user)
-        return self._single_flight.wait((name, user), make, DISK_TIMEOUT_SECONDS, what)
+        return self._single_flight.wait((name, user), make, DISK_TIMEOUT_SECONDS, label)
 
     def _ensure_folder(self, name: str, user: int) -> str:
         if user == os.getuid():

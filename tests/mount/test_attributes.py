@@ -28,7 +28,7 @@ def filled(root: Path, mount: Callable[..., Mounted]) -> Mounted:
     return mount(xattrs={"/folder/file.npy": {"user.onefs.eid": "é" * 3, "user.onefs.qc": ""}})
 
 
-def test_file(filled: Mounted) -> None:
+def test_a_file_has_size_mode_and_time(filled: Mounted) -> None:
     found = (filled.path / "folder" / "file.npy").stat()
     assert stat.filemode(found.st_mode) == "-rw-r--r--"
     assert (found.st_size, found.st_nlink) == (1000, 1)
@@ -39,7 +39,7 @@ def test_file(filled: Mounted) -> None:
     assert found.st_mtime == found.st_ctime == found.st_atime == MTIME
 
 
-def test_folder_and_root(filled: Mounted) -> None:
+def test_folders_and_the_root_have_their_attributes(filled: Mounted) -> None:
     for place in (filled.path, filled.path / "folder"):
         found = place.stat()
         assert stat.filemode(found.st_mode) == "drwxr-xr-x"
@@ -58,7 +58,7 @@ def test_umask_uid_and_gid(filled: Mounted, mount: Callable[..., Mounted]) -> No
 
 
 @pytest.mark.parametrize("name", ["n" * 255, "é" * 127, "日" * 85, "\udce9" * 255])
-def test_a_name_of_the_greatest_length(
+def test_a_name_of_the_maximum_length_is_usable(
     root: Path, mount: Callable[..., Mounted], name: str
 ) -> None:
     (root / name).write_bytes(b"bytes")
@@ -68,7 +68,7 @@ def test_a_name_of_the_greatest_length(
         (mounted.path / f"{name[:-1]}x").stat()
 
 
-def test_link(filled: Mounted) -> None:
+def test_a_link_has_its_target(filled: Mounted) -> None:
     link = filled.path / "link"
     found = link.lstat()
     assert stat.filemode(found.st_mode) == "lrwxrwxrwx"
@@ -77,7 +77,7 @@ def test_link(filled: Mounted) -> None:
     assert link.read_bytes() == b"x" * 1000
 
 
-def test_space(filled: Mounted) -> None:
+def test_statfs_shows_the_space_of_the_disk(filled: Mounted) -> None:
     space = os.statvfs(filled.path)
     assert space.f_namemax == 255
     assert space.f_blocks * space.f_frsize == 1 << 40
@@ -97,7 +97,7 @@ def test_dot_and_dotdot_come_first(filled: Mounted) -> None:
     assert listed == [".", "..", "empty", "folder", "link", "unsized.bin"]
 
 
-def test_a_listing_brings_the_attributes(root: Path, mount: Callable[..., Mounted]) -> None:
+def test_a_listing_includes_the_attributes(root: Path, mount: Callable[..., Mounted]) -> None:
     (root / "many").mkdir()
     names = [f"{number:04}.npy" for number in range(1000)]
     for number, name in enumerate(names):
@@ -113,7 +113,7 @@ def test_a_listing_brings_the_attributes(root: Path, mount: Callable[..., Mounte
     assert asked["node"] < 10  # the folders, not the files
 
 
-def test_a_size_that_is_not_known_yet_is_asked_for(filled: Mounted) -> None:
+def test_an_unknown_size_is_looked_up(filled: Mounted) -> None:
     assert "unsized.bin" in os.listdir(filled.path)
     assert (filled.path / "unsized.bin").stat().st_size == 10
 
@@ -136,7 +136,7 @@ def test_a_name_that_is_not_utf8(root: Path, mount: Callable[..., Mounted]) -> N
     assert Path(os.fsdecode(os.fsencode(mounted.path) + b"/" + name)).read_bytes() == b"bytes"
 
 
-def test_xattrs(filled: Mounted) -> None:
+def test_xattrs_are_listed_and_read(filled: Mounted) -> None:
     file = filled.path / "folder" / "file.npy"
     assert sorted(os.listxattr(file)) == ["user.onefs.eid", "user.onefs.qc"]
     assert os.getxattr(file, "user.onefs.eid").decode() == "é" * 3
@@ -147,7 +147,7 @@ def test_xattrs(filled: Mounted) -> None:
 
 
 @pytest.mark.parametrize("name", ["user.onefs.nothing", "security.selinux", "user.other"])
-def test_other_xattrs_have_no_data(filled: Mounted, name: str) -> None:
+def test_other_xattrs_are_enodata(filled: Mounted, name: str) -> None:
     file = filled.path / "folder" / "file.npy"
     file.stat()
     before = filled.calls()
@@ -159,7 +159,7 @@ def test_other_xattrs_have_no_data(filled: Mounted, name: str) -> None:
     assert asked.get("xattrs", 0) == (1 if name.startswith("user.onefs.") else 0)
 
 
-def test_a_missing_name(filled: Mounted) -> None:
+def test_a_missing_name_is_enoent(filled: Mounted) -> None:
     with pytest.raises(FileNotFoundError):
         (filled.path / "nothing").stat()
     with pytest.raises(NotADirectoryError):

@@ -45,7 +45,7 @@ def _filled(root: Path) -> None:
     (root / "file").write_bytes(b"bytes")
 
 
-def test_it_answers_when_start_returns(mounted: Mounted) -> None:
+def test_the_mount_responds_when_start_returns(mounted: Mounted) -> None:
     assert (mounted.path / "file").read_bytes() == b"bytes"
     found = kernel_mounts.find_mount(str(mounted.path))
     assert found is not None
@@ -84,7 +84,7 @@ def test_the_daemon_leaves_the_terminal(mounted: Mounted) -> None:
     assert mounted.log.stat().st_mode & 0o777 == 0o600
 
 
-def test_secrets_are_not_where_others_look(
+def test_secrets_are_neither_in_arguments_nor_in_the_environment(
     mount: Callable[..., Mounted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ONEFS_PASSWORD", SECRET)
@@ -99,7 +99,7 @@ def test_secrets_are_not_where_others_look(
 
 
 @pytest.mark.parametrize("kind", ["Unreachable", "AlyxCredentials", "CacheError"])
-def test_a_failure_before_the_mount_comes_back(
+def test_a_failure_before_the_mount_is_raised_by_start(
     mount: Callable[..., Mounted], tmp_path: Path, kind: str
 ) -> None:
     with pytest.raises(getattr(errors, kind), match="as this test asks"):
@@ -108,19 +108,21 @@ def test_a_failure_before_the_mount_comes_back(
     assert listed(tmp_path / "mnt") == []
 
 
-def test_a_daemon_that_dies_at_once(mount: Callable[..., Mounted]) -> None:
+def test_a_daemon_that_dies_at_once_is_reported(mount: Callable[..., Mounted]) -> None:
     with pytest.raises(errors.MountError, match=r"died \(code 7\).*mnt\.log"):
         mount(dies=7)
 
 
-def test_a_daemon_that_takes_too_long(mount: Callable[..., Mounted], tmp_path: Path) -> None:
+def test_a_daemon_that_takes_too_long_is_ended(
+    mount: Callable[..., Mounted], tmp_path: Path
+) -> None:
     with pytest.raises(errors.MountError, match="not ready in time"):
         mount(timeout=0.5, slow=2.0)
     assert kernel_mounts.find_mount(str(tmp_path / "mnt")) is None
     assert "Traceback" not in (tmp_path / "mnt.log").read_text()
 
 
-def test_already_mounted(mounted: Mounted) -> None:
+def test_a_second_mount_at_one_place_is_refused(mounted: Mounted) -> None:
     with pytest.raises(errors.UsageError, match="already mounted"):
         mountpoints.prepare_mountpoint(mounted.path)
 
@@ -134,7 +136,9 @@ def test_stop_waits_and_removes_the_folder_that_was_made(mounted: Mounted) -> No
         daemon.stop(mounted.path)
 
 
-def test_stop_keeps_a_folder_that_was_there(mount: Callable[..., Mounted], tmp_path: Path) -> None:
+def test_stop_keeps_a_folder_that_existed_before(
+    mount: Callable[..., Mounted], tmp_path: Path
+) -> None:
     (tmp_path / "mnt").mkdir()
     mounted = mount()
     daemon.stop(mounted.path)
@@ -158,7 +162,7 @@ def test_stop_names_the_processes_that_use_the_mount(mounted: Mounted) -> None:
 
 
 @pytest.mark.long
-def test_stop_says_when_the_mount_is_gone_and_its_daemon_is_not(
+def test_stop_reports_a_daemon_that_still_runs_after_the_mount(
     mount: Callable[..., Mounted],
 ) -> None:
     mounted = mount(closing=20.0)
@@ -225,7 +229,7 @@ def test_stop_gives_up_on_an_invisible_user_that_stays(mounted: Mounted) -> None
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may mount what is not FUSE")
-def test_stop_names_what_is_mounted_inside(mounted: Mounted, root: Path) -> None:
+def test_stop_names_the_mounts_inside(mounted: Mounted, root: Path) -> None:
     (root / "folder").mkdir()
     inside = mounted.path / "folder"
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", inside], check=True, timeout=60)
@@ -256,7 +260,7 @@ def test_a_working_folder_and_a_map_keep_it_busy(mounted: Mounted) -> None:
     assert processes_using(str(mounted.path)) == []
 
 
-def test_unmounted_by_hand(mounted: Mounted) -> None:
+def test_a_mount_unmounted_by_hand_leaves_no_daemon_and_no_record(mounted: Mounted) -> None:
     subprocess.run(["fusermount3", "-u", mounted.path], check=True, timeout=60)
     wait_until(mounted.ended)
     assert listed(mounted.path) == []
@@ -273,7 +277,9 @@ def test_signals_unmount(mounted: Mounted, number: signal.Signals) -> None:
     assert "Traceback" not in mounted.log.read_text()
 
 
-def test_killed_then_mounted_again(mounted: Mounted, mount: Callable[..., Mounted]) -> None:
+def test_after_a_kill_it_can_be_mounted_again(
+    mounted: Mounted, mount: Callable[..., Mounted]
+) -> None:
     os.kill(mounted.pid, signal.SIGKILL)
     wait_until(mounted.ended)
     with pytest.raises(OSError, match="not connected") as caught:
@@ -288,7 +294,7 @@ def test_killed_then_mounted_again(mounted: Mounted, mount: Callable[..., Mounte
     assert not again.path.exists()  # as it was made for the mount that was killed
 
 
-def test_killed_then_stopped(mounted: Mounted) -> None:
+def test_after_a_kill_it_can_be_stopped(mounted: Mounted) -> None:
     os.kill(mounted.pid, signal.SIGKILL)
     wait_until(mounted.ended)
     daemon.stop(mounted.path)
@@ -296,7 +302,7 @@ def test_killed_then_stopped(mounted: Mounted) -> None:
     assert listed(mounted.path) == []
 
 
-def test_the_number_of_a_killed_daemon_is_another_process_by_now(mounted: Mounted) -> None:
+def test_a_reused_pid_is_not_taken_for_the_daemon(mounted: Mounted) -> None:
     os.kill(mounted.pid, signal.SIGKILL)
     wait_until(mounted.ended)
     [record] = mount_registry.default_registry_folder().glob("*.json")
@@ -306,7 +312,7 @@ def test_the_number_of_a_killed_daemon_is_another_process_by_now(mounted: Mounte
     assert listed(mounted.path) == []
 
 
-def test_a_status_that_cannot_be_written_ends_no_mount(
+def test_a_status_that_cannot_be_written_does_not_end_the_mount(
     mount: Callable[..., Mounted], tmp_path: Path
 ) -> None:
     trouble = tmp_path / "trouble"
@@ -325,7 +331,9 @@ def test_a_status_that_cannot_be_written_ends_no_mount(
     assert not mounted.ended()
 
 
-def test_in_the_foreground(fuse: None, root: Path, tmp_path: Path) -> None:
+def test_a_mount_in_the_foreground_ends_with_a_signal(
+    fuse: None, root: Path, tmp_path: Path
+) -> None:
     place = mountpoints.prepare_mountpoint(tmp_path / "mnt")
     config = DaemonConfig(place.path, "onefs:localhost", settings={"root": str(root)})
     code = (
@@ -351,7 +359,7 @@ def test_in_the_foreground(fuse: None, root: Path, tmp_path: Path) -> None:
             unmount.remove_stale_mount(place.path)
 
 
-def test_libfuse_2_serves_too(root: Path, mount: Callable[..., Mounted], tmp_path: Path) -> None:
+def test_libfuse_2_works_too(root: Path, mount: Callable[..., Mounted], tmp_path: Path) -> None:
     libfuse2 = "import ctypes; ctypes.CDLL('libfuse.so.2')"
     if subprocess.run([sys.executable, "-c", libfuse2], capture_output=True).returncode:
         pytest.skip("libfuse 2 is not installed")
@@ -367,14 +375,14 @@ def test_libfuse_2_serves_too(root: Path, mount: Callable[..., Mounted], tmp_pat
     assert mounted.ended()
 
 
-def test_config_travels_as_json() -> None:
+def test_a_config_survives_json() -> None:
     config = DaemonConfig("/mnt", "onefs:host", settings={"url": "http://host", "password": SECRET})
     assert DaemonConfig.from_json(config.to_json()) == config
     assert SECRET not in repr(config)
 
 
 @pytest.mark.parametrize("value", ["", [], {}, {"mountpoint": "/", "fsname": "", "x": 1}])
-def test_config_refuses_other_things(value: object) -> None:
+def test_a_config_from_other_texts_is_refused(value: object) -> None:
     with pytest.raises(errors.UsageError):
         DaemonConfig.from_json(json.dumps(value))
     with pytest.raises(errors.UsageError):

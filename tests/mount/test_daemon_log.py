@@ -20,7 +20,7 @@ os.write(2, b"printed by a library\\n")
 """
 
 
-def test_it_turns_and_takes_standard_error_along(tmp_path: Path) -> None:
+def test_rotation_redirects_standard_error_to_the_new_file(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "onefs.log"
     subprocess.run([sys.executable, "-c", CODE, log], check=True, timeout=60)
     assert sorted(path.name for path in log.parent.iterdir()) == ["onefs.log", "onefs.log.1"]
@@ -51,7 +51,7 @@ except RuntimeError:
     assert "0123456789abcdef" not in text
 
 
-def test_no_text_makes_a_record_of_its_own(tmp_path: Path) -> None:
+def test_no_text_can_forge_a_log_record(tmp_path: Path) -> None:
     """Messages, tracebacks, warnings and what threads die of."""
     log = tmp_path / "onefs.log"
     code = """

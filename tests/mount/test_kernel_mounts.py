@@ -62,7 +62,7 @@ def test_a_foreign_mount_at_a_carriage_return(tmp_path: Path) -> None:
         subprocess.run(["umount", place], check=True, timeout=60)
 
 
-def test_the_topmost_counts(table: Path) -> None:
+def test_the_topmost_mount_is_returned(table: Path) -> None:
     found = kernel_mounts.find_mount("/mnt/x", table)
     assert found is not None
     assert found.source == "onefs:localhost"

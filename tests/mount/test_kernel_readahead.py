@@ -19,7 +19,7 @@ def _window(devices: Path, mounted: Mounted) -> Path:
     return devices / found.device / "read_ahead_kb"
 
 
-def test_it_is_widened_where_this_user_may(mounted: Mounted) -> None:
+def test_the_window_is_widened_where_this_user_may(mounted: Mounted) -> None:
     window = _window(kernel_readahead._BDI_FOLDER, mounted)
     if not os.access(window, os.W_OK):
         pytest.skip("only root may, where /sys is writable")
@@ -28,7 +28,7 @@ def test_it_is_widened_where_this_user_may(mounted: Mounted) -> None:
     )
 
 
-def test_a_wider_one_stays_and_a_forbidden_one_is_no_error(
+def test_a_wider_window_stays_and_a_forbidden_one_is_not_an_error(
     mounted: Mounted, tmp_path: Path
 ) -> None:
     window = _window(tmp_path, mounted)
@@ -50,11 +50,11 @@ def test_a_wider_one_stays_and_a_forbidden_one_is_no_error(
         ("CHANGELOG.md", "reads ahead by {} KiB instead of 128"),
     ],
 )
-def test_the_documents_name_the_right_window(page: str, words: str) -> None:
+def test_the_documentation_names_the_window(page: str, words: str) -> None:
     text = (Path(__file__).parents[2] / page).read_text("utf-8")
     assert words.format(kernel_readahead.READAHEAD_KIB) in text
     assert kernel_readahead.READAHEAD_KIB * 1024 < BLOCK_SIZE
 
 
-def test_what_is_not_mounted_has_none(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_mounted_has_no_window(tmp_path: Path) -> None:
     assert not kernel_readahead.widen_readahead(str(tmp_path), tmp_path)

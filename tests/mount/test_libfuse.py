@@ -24,12 +24,12 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_libfuse_3_is_taken_where_both_are(fuse: None) -> None:
+def test_libfuse_3_is_chosen_if_both_are_installed(fuse: None) -> None:
     found = run("from onefs.mount.fuse import LIBFUSE_VERSION; print(LIBFUSE_VERSION[0])")
     assert found.stdout == "3\n", found.stderr
 
 
-def test_no_libfuse() -> None:
+def test_without_libfuse_the_error_says_what_to_install() -> None:
     done = run("import onefs.mount.fuse", FUSE_LIBRARY_PATH="libnothing.so.3")
     assert "MountError: libfuse cannot be used" in done.stderr
     assert "sudo apt-get install fuse3" in done.stderr
@@ -37,21 +37,22 @@ def test_no_libfuse() -> None:
 
 def test_the_failure_is_reported_while_its_thread_still_ends() -> None:
     code = (
-        "import time; from onefs.mount.loop import MountLoop;"
-        "MountLoop(None, '/nowhere', fsname='x', allow_other=False, on_end=lambda: time.sleep(2))"
+        "import time; from onefs.mount.daemon_config import DaemonConfig;"
+        "from onefs.mount.loop import MountLoop;"
+        "MountLoop(None, DaemonConfig('/nowhere', 'x'), on_end=lambda: time.sleep(2))"
         ".start(30)"
     )
     done = run(code, FUSE_LIBRARY_PATH="libnothing.so.3")
     assert "/nowhere could not be mounted: libfuse cannot be used" in done.stderr
 
 
-def test_no_device(tmp_path: Path) -> None:
+def test_without_a_fuse_device_the_error_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(MountError, match="modprobe fuse"):
         libfuse.check_can_mount(str(tmp_path / "fuse"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root opens every device")
-def test_a_device_that_is_closed_to_us(tmp_path: Path) -> None:
+def test_without_access_to_the_device_the_error_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "fuse").touch(mode=0)
     with pytest.raises(MountError, match="chmod 0666"):
         libfuse.check_can_mount(str(tmp_path / "fuse"))
@@ -84,7 +85,7 @@ print(states() - before)
 """
 
 
-def test_a_thread_of_libfuse_leaves_nothing_in_python_when_it_ends() -> None:
+def test_an_ended_libfuse_thread_leaves_no_thread_state() -> None:
     done = run(THREADS)
     assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
 

@@ -6,6 +6,7 @@ import threading
 from queue import SimpleQueue
 from typing import Any
 
+from onefs.mount.daemon_config import DaemonConfig
 from onefs.mount.loop import MountLoop, PathInvalidations
 from tests.running import wait_until
 
@@ -29,15 +30,13 @@ class StuckLibrary:
         return False
 
 
-def test_an_invalidation_that_hangs_keeps_no_other_thread() -> None:
+def test_an_invalidation_that_hangs_blocks_no_other_thread() -> None:
     paths: SimpleQueue[str] = SimpleQueue()
     forgotten: list[str] = []
     operations: Any = None
     loop = MountLoop(
         operations,
-        "/nowhere",
-        fsname="x",
-        allow_other=False,
+        DaemonConfig("/nowhere", "x"),
         on_end=lambda: None,
         invalidations=PathInvalidations(paths, forgotten.append),
     )

@@ -38,7 +38,7 @@ def change(folder: Path, **values: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
-def test_what_is_written_is_read(folder: Path) -> None:
+def test_a_written_record_is_read_back(folder: Path) -> None:
     record = MountRecord(info(), folder, interval=0)
     record.update(BUSY)
     found = mount_registry.find_record("/nowhere/mnt", folder)
@@ -68,7 +68,7 @@ def test_an_hourly_limit_is_recorded_where_there_is_one() -> None:
     assert "fetch_limit" not in info().to_json()
 
 
-def test_it_is_written_when_it_changes_and_not_too_often(folder: Path) -> None:
+def test_a_record_is_written_when_it_changes_and_not_too_often(folder: Path) -> None:
     record = MountRecord(info(), folder, interval=3600)
     record.update(BUSY)
     found = mount_registry.find_record("/nowhere/mnt", folder)
@@ -84,7 +84,9 @@ def test_it_is_written_when_it_changes_and_not_too_often(folder: Path) -> None:
     assert [each.name for each in folder.iterdir()] == [path.name]
 
 
-def test_a_register_that_cannot_be_written(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_registry_that_cannot_be_written_is_an_error(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     record = MountRecord(info(), folder, interval=0)
     shutil.rmtree(folder)
     folder.touch()
@@ -107,7 +109,7 @@ def test_a_record_without_daemon_and_mount_is_removed(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change_of", [{"boot": "another"}, {"started": 1}])
-def test_a_number_that_was_given_again(folder: Path, change_of: dict[str, object]) -> None:
+def test_a_reused_pid_is_not_the_daemon(folder: Path, change_of: dict[str, object]) -> None:
     MountRecord(info(), folder)
     change(folder, **change_of)
     mount_registry.list_mounts(folder)
@@ -122,7 +124,7 @@ def test_other_hosts_are_left_alone(folder: Path) -> None:
     assert len(list(folder.iterdir())) == 1
 
 
-def test_rubbish_is_passed_over(folder: Path) -> None:
+def test_invalid_records_are_ignored(folder: Path) -> None:
     folder.mkdir()
     for name, text in (("a", ""), ("b", "[]"), ("c", "{}")):
         (folder / f"{name}.json").write_text(text)
@@ -139,7 +141,7 @@ def test_another_daemons_record_is_not_removed(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_started() -> None:
+def test_the_start_of_a_process_identifies_it() -> None:
     assert start_ticks_of(os.getpid()) == start_ticks_of(os.getpid())
     child = subprocess.Popen(["true"])
     child.wait(60)

@@ -12,7 +12,7 @@ from onefs.errors import MountError, UsageError
 from onefs.mount import mountpoints
 
 
-def test_a_folder_is_made(tmp_path: Path) -> None:
+def test_a_missing_folder_is_created(tmp_path: Path) -> None:
     place = mountpoints.prepare_mountpoint(tmp_path / "a" / "b")
     assert place == mountpoints.PreparedMountpoint(str(tmp_path / "a" / "b"), made=True)
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
@@ -25,7 +25,7 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     assert mountpoints.prepare_mountpoint(tmp_path / "link").path == str(tmp_path / "real")
 
 
-def test_what_cannot_be_mounted_on(tmp_path: Path) -> None:
+def test_unusable_mount_points_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"file cannot be the mount point: Not a directory"):
         mountpoints.prepare_mountpoint(tmp_path / "file")
@@ -44,7 +44,7 @@ def test_control_characters_are_refused(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_is_not_ours(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_writable_is_refused(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir(mode=0o555)
     with pytest.raises(UsageError, match="Permission denied"):
         mountpoints.prepare_mountpoint(tmp_path / "theirs" / "new")
@@ -53,19 +53,19 @@ def test_a_folder_that_is_not_ours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["mnt", "mnt/cache", "mnt/logs/onefs.log"])
-def test_nothing_of_ours_lies_in_the_mount(tmp_path: Path, name: str) -> None:
+def test_folders_of_the_daemon_inside_the_mount_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="inside the mount point"):
         mountpoints.check_outside_mountpoint(
             tmp_path / "mnt", tmp_path / "elsewhere", tmp_path / name
         )
 
 
-def test_the_mount_does_not_lie_in_ours(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"The mount point .* lies inside"):
+def test_a_mount_inside_folders_of_the_daemon_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"The mount point .* is inside"):
         mountpoints.check_outside_mountpoint(tmp_path / "cache" / "mnt", tmp_path / "cache")
     (tmp_path / "cache").mkdir()
     (tmp_path / "link").symlink_to("cache")
-    with pytest.raises(UsageError, match=r"The mount point .* lies inside"):
+    with pytest.raises(UsageError, match=r"The mount point .* is inside"):
         mountpoints.check_outside_mountpoint(tmp_path / "link" / "mnt", tmp_path / "cache")
     mountpoints.check_outside_mountpoint(tmp_path / "cache-mnt", tmp_path / "cache")
 

@@ -43,7 +43,7 @@ def test_whole_file(filled: Mounted, content: bytes) -> None:
     assert (filled.path / "empty.bin").read_bytes() == b""
 
 
-def test_random_places(filled: Mounted, content: bytes) -> None:
+def test_reads_at_random_offsets(filled: Mounted, content: bytes) -> None:
     chance = random.Random(2)
     fd = os.open(filled.path / "big.bin", os.O_RDONLY)
     try:
@@ -154,7 +154,7 @@ def test_rsync_sees_no_difference_until_there_is_one(filled: Mounted, tmp_path: 
     assert "big.bin" in subprocess.check_output(command, text=True, timeout=60)
 
 
-def test_the_kernel_keeps_what_it_has_read(filled: Mounted) -> None:
+def test_the_kernel_caches_pages(filled: Mounted) -> None:
     file = filled.path / "big.bin"
     file.read_bytes()
 
@@ -168,7 +168,7 @@ def test_the_kernel_keeps_what_it_has_read(filled: Mounted) -> None:
     assert asked() > 0
 
 
-def test_the_kernel_caches_nothing_when_asked_not_to(
+def test_the_kernel_caches_no_pages_without_keep_cache(
     root: Path, mount: Callable[..., Mounted]
 ) -> None:
     (root / "unkept.bin").write_bytes(b"x" * 10_000)
@@ -189,7 +189,7 @@ def test_handles_are_closed(filled: Mounted) -> None:
     assert calls["close"] >= 18
 
 
-def test_too_few_bytes_are_an_error_and_not_the_end(filled: Mounted) -> None:
+def test_too_few_bytes_are_an_error_and_not_the_end_of_the_file(filled: Mounted) -> None:
     assert (filled.path / "short.bin").stat().st_size == 10_000
     with pytest.raises(OSError, match="Input/output error") as caught:
         (filled.path / "short.bin").read_bytes()

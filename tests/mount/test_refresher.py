@@ -36,7 +36,7 @@ def refreshed(mounted: Mounted) -> None:
     assert mount_probes.refresh_mounts([str(mounted.path)], 30.0) == {str(mounted.path): 0}
 
 
-def test_names_come_and_go(mounted: Mounted) -> None:
+def test_new_and_removed_names_are_seen_after_a_refresh(mounted: Mounted) -> None:
     here, there = mounted.path / "lab", mounted.root / "lab"
     for name in map(str, range(5)):
         assert not (here / name).exists()
@@ -51,7 +51,7 @@ def test_names_come_and_go(mounted: Mounted) -> None:
         assert (here / "subject").exists()
 
 
-def test_attributes_are_asked_for_again(mounted: Mounted) -> None:
+def test_attributes_are_requested_again_after_a_refresh(mounted: Mounted) -> None:
     file = mounted.path / "lab" / "file"
     for size in (20, 5, 300):
         file.stat()
@@ -75,7 +75,7 @@ def test_a_process_keeps_the_folder_that_it_is_in(mounted: Mounted) -> None:
     assert said == f"{mounted.path}/lab/subject []\n"
 
 
-def test_many_at_once_while_names_are_looked_up(mounted: Mounted) -> None:
+def test_many_refreshes_at_once_while_names_are_looked_up(mounted: Mounted) -> None:
     """Neither waits for the other, nor a refresh for itself."""
     ended = threading.Event()
 
@@ -94,7 +94,7 @@ def test_many_at_once_while_names_are_looked_up(mounted: Mounted) -> None:
             each.result(60)
 
 
-def test_the_attributes_are_not_listed_and_only_the_roots(mounted: Mounted) -> None:
+def test_only_the_root_has_the_attributes_and_they_are_not_listed(mounted: Mounted) -> None:
     assert REFRESH_XATTR not in os.listxattr(mounted.path)
     assert int(os.getxattr(mounted.path, REFRESHED_XATTR)) == 0
     with pytest.raises(OSError, match="No data") as caught:
@@ -102,13 +102,13 @@ def test_the_attributes_are_not_listed_and_only_the_roots(mounted: Mounted) -> N
     assert caught.value.errno == errno.ENODATA
 
 
-def test_a_mount_that_knows_no_refresh_says_so(tmp_path: Path) -> None:
+def test_a_mount_without_refresh_is_reported(tmp_path: Path) -> None:
     """As that of an older onefs: to it, the attribute is one that is not there."""
     answers = mount_probes.refresh_mounts([str(tmp_path), str(tmp_path / "none")], 30.0)
     assert list(answers.values()) == [errno.ENODATA, errno.ENOENT]
 
 
-def test_a_refresh_that_fails_in_part_still_drops_names() -> None:
+def test_a_refresh_that_fails_in_the_daemon_still_drops_names() -> None:
     dropped = threading.Semaphore(0)
     ending = threading.Event()
 

@@ -82,7 +82,7 @@ def test_programs_get_erofs(filled: Mounted) -> None:
     assert "Read-only file system" in done.stderr
 
 
-def test_each_error_has_its_number(root: Path, mount: Callable[..., Mounted]) -> None:
+def test_each_error_has_its_errno(root: Path, mount: Callable[..., Mounted]) -> None:
     for kind in KINDS:
         (root / f"open-{kind}.bin").write_bytes(b"bytes")
         (root / f"read-{kind}.bin").write_bytes(b"bytes")
@@ -129,5 +129,5 @@ def test_an_unexpected_exception_is_eio_and_logged_once(
         (SystemExit(0), errno.EIO),
     ],
 )
-def test_numbers(error: BaseException, number: int) -> None:
+def test_exceptions_become_their_errno(error: BaseException, number: int) -> None:
     assert ErrorNumbers().errno_of(error, "read") == number

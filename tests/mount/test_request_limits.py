@@ -25,7 +25,7 @@ def tree(tmp_path: Path) -> FolderTree:
     return FolderTree(tmp_path, deadline=20)
 
 
-def test_the_read_that_is_one_too_many(tree: FolderTree) -> None:
+def test_a_read_above_the_limit_is_refused(tree: FolderTree) -> None:
     waiting = WaitingReads(1)
     first = FileHandle("/file", FILE, tree.open("/stalled"), waiting)
     second = FileHandle("/file", FILE, tree.open("/stalled"), waiting)
@@ -62,14 +62,14 @@ def test_extents_end_with_the_file(tree: FolderTree) -> None:
     assert opened.read(10, 5) == b""
 
 
-def test_a_cached_file_that_is_too_short(tree: FolderTree) -> None:
+def test_a_cached_file_that_is_too_short_is_bad_content(tree: FolderTree) -> None:
     opened = FileHandle("/file", FILE, tree.open("/short"), WaitingReads())
     for length in (10, 11):  # not even what is there: it is not the file that was verified
         with pytest.raises(BadContent, match="has 10 bytes, it should have 20"):
             opened.extent(0, length)
 
 
-def test_machines_that_allow_fewer_requests(tmp_path: Path) -> None:
+def test_the_limit_of_waiting_reads_follows_that_of_the_kernel(tmp_path: Path) -> None:
     allowed = tmp_path / "max_user_bgreq"
     assert request_limits.waiting_read_limit(allowed) == request_limits.MAX_WAITING_READS
     for text, wanted in (
@@ -82,7 +82,7 @@ def test_machines_that_allow_fewer_requests(tmp_path: Path) -> None:
         assert request_limits.waiting_read_limit(allowed) == wanted
 
 
-def test_the_numbers_leave_room() -> None:
+def test_the_limits_leave_threads_for_cached_files() -> None:
     assert (
         request_limits.MAX_WAITING_READS
         < request_limits.MAX_BACKGROUND_REQUESTS

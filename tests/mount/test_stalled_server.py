@@ -69,7 +69,7 @@ def use(mounted: Mounted, run: str) -> None:
 
 
 @pytest.mark.parametrize("readers", [14, 40, 200])
-def test_others_do_not_notice(filled: Mounted, readers: int) -> None:
+def test_reads_of_cached_files_are_not_delayed(filled: Mounted, readers: int) -> None:
     """What others do is done while each of the readers still waits, and asks as much as before."""
     idle = calls_of(filled, lambda: use(filled, "idle"))
     with stuck(filled, cats(filled, readers)) as waiting:
@@ -80,7 +80,7 @@ def test_others_do_not_notice(filled: Mounted, readers: int) -> None:
     assert under == idle
 
 
-def test_others_do_not_notice_page_faults(filled: Mounted) -> None:
+def test_page_faults_in_cached_files_are_not_delayed(filled: Mounted) -> None:
     files = [filled.path / f"stalled-{number}.bin" for number in range(40)]
     touching = [[sys.executable, "-S", "-c", TOUCH, str(file)] for file in files]
     with stuck(filled, touching) as waiting:
@@ -116,7 +116,7 @@ def test_a_reader_waits_for_one_deadline_only(root: Path, mount: Callable[..., M
     assert mounted.calls()["stuck"] >= 2
 
 
-def test_sigterm_wakes_what_waits(filled: Mounted) -> None:
+def test_sigterm_wakes_waiting_reads(filled: Mounted) -> None:
     with stuck(filled, cats(filled, 3)) as readers:
         os.kill(filled.pid, signal.SIGTERM)
         wait_until(filled.ended, BUSY_SECONDS)
@@ -126,7 +126,7 @@ def test_sigterm_wakes_what_waits(filled: Mounted) -> None:
     assert "the process exits" not in filled.log.read_text()
 
 
-def test_the_daemon_ends_even_when_waits_do_not(root: Path, mount: Callable[..., Mounted]) -> None:
+def test_the_daemon_ends_even_if_waits_do_not(root: Path, mount: Callable[..., Mounted]) -> None:
     (root / "stalled-0.bin").write_bytes(b"x" * 10)
     mounted = mount(stops=False)
     with stuck(mounted, cats(mounted, 1)) as readers:
@@ -137,7 +137,7 @@ def test_the_daemon_ends_even_when_waits_do_not(root: Path, mount: Callable[...,
     assert "the process exits" in mounted.log.read_text()
 
 
-def test_the_error_of_a_read_that_is_woken(filled: Mounted) -> None:
+def test_a_woken_read_fails_with_its_error(filled: Mounted) -> None:
     command = (
         "import os, sys\nfd = os.open(sys.argv[1], os.O_RDONLY)\n"
         "try: os.pread(fd, 10, 0)\nexcept OSError as e: sys.exit(e.errno)"

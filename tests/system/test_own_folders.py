@@ -160,7 +160,7 @@ def test_the_mount_point_may_not_lie_in_them(home: Home, folder: Path) -> None:
         folder,
         XDG_DATA_HOME=str(home.root / "mnt"),
     )
-    assert "lies inside the mount point" in said
+    assert "is inside the mount point" in said
 
 
 _ONE = """

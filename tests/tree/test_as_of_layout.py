@@ -61,7 +61,9 @@ def shown(datasets: Iterable[Dataset], day: str) -> dict[str, str]:
     st.lists(VERSIONS, max_size=14, unique_by=lambda version: version[:3]),
     DAYS,
 )
-def test_the_choice_is_one_apis(versions: list[tuple[str, str, str, bool]], day: str) -> None:
+def test_the_revision_is_the_one_that_one_api_chooses(
+    versions: list[tuple[str, str, str, bool]], day: str
+) -> None:
     pandas = pytest.importorskip("pandas")
     util = pytest.importorskip("one.util")
     datasets = [
@@ -101,7 +103,7 @@ def test_the_choice_is_one_apis(versions: list[tuple[str, str, str, bool]], day:
         ("2999-12-31", "2021-07-05b"),
     ],
 )
-def test_the_last_revision_until_the_day(day: str, revision: str) -> None:
+def test_the_last_revision_up_to_the_day_is_shown(day: str, revision: str) -> None:
     versions = [
         dataset(revision=name)
         for name in ("2021-07-05b", "", "2020-08-31", "test", "2021-07-05", "2021-07-05a")
@@ -110,7 +112,7 @@ def test_the_last_revision_until_the_day(day: str, revision: str) -> None:
 
 
 @pytest.mark.parametrize("flags", [(), ("",), ("2020-08-31",), ("", "2020-08-31", "2021-07-05")])
-def test_flags_of_defaults_are_not_looked_at(flags: tuple[str, ...]) -> None:
+def test_default_flags_are_ignored(flags: tuple[str, ...]) -> None:
     versions = [
         dataset(revision=name, default=name in flags) for name in ("", "2020-08-31", "2021-07-05")
     ]
@@ -121,12 +123,12 @@ def test_flags_of_defaults_are_not_looked_at(flags: tuple[str, ...]) -> None:
     assert shown(versions, "2022-01-01") == {"alf/spikes.times.npy": "2021-07-05"}
 
 
-def test_quality_is_not_looked_at() -> None:
+def test_quality_is_ignored() -> None:
     versions = [dataset(), replace(dataset(revision="2020-08-31"), qc="CRITICAL")]
     assert shown(versions, DAY) == {"alf/spikes.times.npy": "2020-08-31"}
 
 
-def test_what_is_younger_than_the_day_is_not_there() -> None:
+def test_revisions_after_the_day_are_not_shown() -> None:
     versions = [
         dataset(revision="2021-07-05"),
         dataset("trials.table.pqt"),
@@ -137,7 +139,7 @@ def test_what_is_younger_than_the_day_is_not_there() -> None:
     assert set(layout_as_of(versions, "2021-07-04").folders) == {(), ("alf",)}
 
 
-def test_names_stand_once_and_bytes_stay_in_ones_layout() -> None:
+def test_each_name_is_shown_once_and_bytes_stay_in_ones_layout() -> None:
     twin = dataset(revision="2020-08-31", key="twin")
     named = dataset(revision="2020-08-31", default=True)
     versions = [dataset(), twin, named, dataset("notes.md", "")]
@@ -155,7 +157,7 @@ def test_names_stand_once_and_bytes_stay_in_ones_layout() -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(st.lists(st.tuples(ODD, ODD, ODD | REVISIONS, st.integers(0, 3)), max_size=12, unique=True))
-def test_whatever_the_names_each_file_stands_once_at_a_safe_path(
+def test_with_any_names_each_file_is_shown_once_at_a_safe_path(
     versions: list[tuple[str, str, str, int]],
 ) -> None:
     datasets = [
@@ -174,7 +176,7 @@ def test_whatever_the_names_each_file_stands_once_at_a_safe_path(
     assert shape.canonical_paths == places
 
 
-def test_a_file_gives_way_to_a_folder_and_our_own_names_are_ours() -> None:
+def test_a_file_yields_its_name_to_a_folder_and_to_virtual_entries() -> None:
     file = dataset("probe00", "alf", "2020-08-31")
     ours = dataset(".session.json", "", "2020-08-31")
     shape = layout_as_of([file, dataset(collection="alf/probe00"), ours], DAY)
@@ -182,7 +184,7 @@ def test_a_file_gives_way_to_a_folder_and_our_own_names_are_ours() -> None:
     assert shape.folders[()] == {"%2Esession.json": ours, "alf": None}
 
 
-def test_the_flat_tree_has_the_days_files() -> None:
+def test_the_flat_tree_of_a_day_has_the_files_of_that_day() -> None:
     versions = [
         dataset(revision="2020-08-31", default=True),
         dataset(revision="2021-07-05", default=True),
@@ -201,12 +203,12 @@ def test_the_flat_tree_has_the_days_files() -> None:
      "2021-07-05-", "2021-07-051", "2021/07/05", "tomorrow", "２０２１-07-05", "2021-07-05\udcff",
      "2021-07-05\0", "-2021-07-05", "2021-07-05é"],
 )  # fmt: skip
-def test_what_is_no_day(text: str) -> None:
+def test_invalid_days_are_refused(text: str) -> None:
     assert not is_as_of_day(text)
 
 
 @pytest.mark.parametrize(
     "text", ["2021-07-05", "2021-07-05a", "2020-02-29", "0001-01-01", "9999-12-31z"]
 )
-def test_what_is_a_day(text: str) -> None:
+def test_days_and_days_with_a_letter_are_valid(text: str) -> None:
     assert is_as_of_day(text)

@@ -72,7 +72,7 @@ def test_a_plain_path_has_the_bytes_of_its_day(access: Access, day: str) -> None
     assert read(access, there) == read(access, here)
 
 
-def test_each_file_stands_once_and_without_its_revision(access: Access) -> None:
+def test_each_file_is_shown_once_and_without_its_revision(access: Access) -> None:
     day = f"/.as-of/2021-01-01/{SESSION}"
     found = {path.removeprefix(day) for path in walk(access.tree, day)}
     plain = {path.removeprefix(f"/{SESSION}") for path in walk(access.tree, f"/{SESSION}")}
@@ -93,9 +93,7 @@ def test_as_of_is_not_listed_and_lists_nothing(access: Access, servers: Servers)
         access.tree.node("/.as-of/2021-07-05/.as-of/2021-07-05")
 
 
-def test_a_day_costs_no_request_that_the_tree_has_paid_for(
-    access: Access, servers: Servers
-) -> None:
+def test_a_day_repeats_no_request_of_the_full_tree(access: Access, servers: Servers) -> None:
     walk(access.tree, f"/{SESSION}")
     servers.clear_requests()
     for day in DAYS:
@@ -104,7 +102,7 @@ def test_a_day_costs_no_request_that_the_tree_has_paid_for(
     assert servers.requests == []
 
 
-def test_sessions_after_the_day_are_there(access: Access) -> None:
+def test_sessions_after_the_day_are_shown(access: Access) -> None:
     listed = [name for name, _ in access.tree.children("/.as-of/1999-12-31/cortexlab/KS023")]
     assert listed == [name for name, _ in access.tree.children("/cortexlab/KS023")]
     assert "2019-12-20" in listed
@@ -141,7 +139,7 @@ def test_a_folder_of_the_days_revision_resolves_and_no_other(access: Access) -> 
         access.tree.open(folder)
 
 
-def test_sidecars(access: Access) -> None:
+def test_sidecars_show_the_revisions_of_the_day(access: Access) -> None:
     day, now = f"/.as-of/2021-01-01/{SESSION}", f"/{SESSION}"
     assert read(access, f"{day}/.session.json") == read(access, f"{now}/.session.json")
     table = [
@@ -153,7 +151,9 @@ def test_sidecars(access: Access) -> None:
     assert len(table) < len(read(access, f"{now}/.datasets.tsv").splitlines())
 
 
-def test_inodes_are_of_the_day_and_last(access: Access, servers: Servers, tmp_path: Path) -> None:
+def test_inode_numbers_differ_by_day_and_survive_a_restart(
+    access: Access, servers: Servers, tmp_path: Path
+) -> None:
     places = ("", "/cortexlab", f"/{SESSION}", f"/{PROBE}", f"/{PROBE}/{NAME}")
     days = ["/.as-of/2021-01-01", "/.as-of/2021-01-02", ""]
     paths = [day + place or "/" for day in days for place in places]
@@ -166,7 +166,7 @@ def test_inodes_are_of_the_day_and_last(access: Access, servers: Servers, tmp_pa
         again.close()
 
 
-def test_nothing_is_downloaded_twice_and_the_cache_is_ones(
+def test_nothing_is_downloaded_twice_and_the_cache_has_ones_layout(
     access: Access, servers: Servers, tmp_path: Path
 ) -> None:
     bytes_of_day = read(access, f"/.as-of/2021-01-01/{PROBE}/{NAME}")
@@ -179,7 +179,7 @@ def test_nothing_is_downloaded_twice_and_the_cache_is_ones(
     assert not [path for path in tmp_path.rglob("*") if ".as-of" in path.name]
 
 
-def test_pages_are_kept_by_path(access: Access) -> None:
+def test_page_caches_are_kept_by_path(access: Access) -> None:
     """Each path has pages of its own in the kernel, which knows nothing of datasets."""
     paths = [f"/{PROBE}/#{FIRST}#/{NAME}", f"/.as-of/2021-01-01/{PROBE}/{NAME}"]
     for expected in (False, True):
@@ -190,7 +190,9 @@ def test_pages_are_kept_by_path(access: Access) -> None:
             handle.close()
 
 
-def test_a_whole_tree_as_of_a_day(access: Access, servers: Servers, tmp_path: Path) -> None:
+def test_a_mount_as_of_a_day_shows_that_day_in_its_root(
+    access: Access, servers: Servers, tmp_path: Path
+) -> None:
     day = open_laboratory(servers, tmp_path / "day", as_of="2021-01-01")
     try:
         assert day.tree.xattrs("/")["user.onefs.as_of"] == "2021-01-01"
@@ -210,7 +212,7 @@ def test_a_whole_tree_as_of_a_day(access: Access, servers: Servers, tmp_path: Pa
         day.close()
 
 
-def test_datasets_of_a_day_are_those_of_ones_layout(access: Access) -> None:
+def test_datasets_of_a_day_are_stored_in_ones_layout(access: Access) -> None:
     """What ``onefs get`` and ``onefs cache`` work on."""
     found = {
         "/".join(place): d for d, place in access.tree.find_datasets(f".as-of/2021-07-05/{PROBE}")
@@ -222,7 +224,7 @@ def test_datasets_of_a_day_are_those_of_ones_layout(access: Access) -> None:
     assert found.items() <= everything.items()
 
 
-def test_over_cache_tables_a_day_is_the_same(
+def test_a_day_is_the_same_with_cache_tables(
     access: Access, servers: Servers, tmp_path: Path
 ) -> None:
     """Nothing but the tables is asked, until a file is opened, and nothing at all offline."""
@@ -320,7 +322,7 @@ def test_other_bytes_of_one_dataset_are_noticed_at_each_of_its_paths(
 
 
 @pytest.mark.parametrize("kind", ["default_is_not_latest", "no_default", "two_defaults"])
-def test_odd_flags_of_real_databases(kind: str, tmp_path: Path) -> None:
+def test_unusual_default_flags_of_real_databases(kind: str, tmp_path: Path) -> None:
     """No default, two, or an old one: each day has one file, the last revision until then."""
     from tests.recordings import manifest
 

@@ -109,21 +109,21 @@ def asked(servers: Servers) -> list[str]:
     return [each.path.partition("?")[0] for each in servers.requests]
 
 
-def test_after_a_sync_a_walk_costs_nothing(synced: Access, servers: Servers) -> None:
+def test_after_a_sync_a_walk_makes_no_request(synced: Access, servers: Servers) -> None:
     found = files(synced)
     assert len(found) > 1000
     assert f"{HERE}/spikes.times.npy" in found or any(HERE in path for path in found)
     assert servers.requests == []
 
 
-def test_it_shows_what_asking_alyx_shows(synced: Access, opened: Open, tmp_path: Path) -> None:
+def test_the_tree_is_the_same_as_from_alyx(synced: Access, opened: Open, tmp_path: Path) -> None:
     told = files(synced)
     (tmp_path / "state" / "tables.sqlite").unlink()
     (tmp_path / "state" / "catalogue.sqlite").rename(tmp_path / "elsewhere")
     assert files(opened()) == told
 
 
-def test_the_first_opening_asks_for_the_whole_session_once(
+def test_the_first_opening_requests_the_whole_session_once(
     synced: Access, servers: Servers
 ) -> None:
     """The tables name no repository: the session's real listing does."""
@@ -135,7 +135,7 @@ def test_the_first_opening_asks_for_the_whole_session_once(
     assert synced.tree.xattrs(paths[5])["user.onefs.dataset_type"] != ""
 
 
-def test_the_rest_is_filled_when_it_is_asked_for(synced: Access, servers: Servers) -> None:
+def test_fields_that_tables_lack_are_fetched_on_demand(synced: Access, servers: Servers) -> None:
     path = next(iter(files(synced, HERE)))
     assert servers.requests == []
     shown = synced.tree.xattrs(path)
@@ -144,7 +144,7 @@ def test_the_rest_is_filled_when_it_is_asked_for(synced: Access, servers: Server
     assert asked(servers) == ["/datasets"]
 
 
-def test_what_the_tables_leave_out_is_not_absent(
+def test_datasets_that_the_tables_lack_are_looked_up(
     opened: Open, tmp_path: Path, servers: Servers
 ) -> None:
     """A name that they lack costs one request for its session; ENOENT comes from Alyx."""
@@ -168,7 +168,7 @@ def test_what_the_tables_leave_out_is_not_absent(
     assert len(files(access, HERE)) == 29
 
 
-def test_a_dataset_that_alyx_has_no_more_is_not_found(
+def test_a_dataset_that_was_deleted_from_alyx_is_not_found(
     opened: Open, tmp_path: Path, servers: Servers
 ) -> None:
     sync_from_files(
@@ -220,7 +220,7 @@ def test_without_alyx_a_file_is_read_from_where_it_should_be(
         read(synced, f"{HERE}/spikes.depths.npy")
 
 
-def test_a_cached_file_needs_no_server_whatever_the_tables_lack(
+def test_a_cached_file_needs_no_server_even_if_the_tables_lack_fields(
     opened: Open, tmp_path: Path, servers: Servers
 ) -> None:
     access = opened()
@@ -274,7 +274,7 @@ def from_tables(access: Access, sessions: list[Session]) -> set[str]:
     return {eid for eid, key in keys.items() if access.database.is_from_tables(key)}
 
 
-def test_many_sessions_are_asked_for_by_the_page(synced: Access, servers: Servers) -> None:
+def test_many_sessions_are_requested_by_the_page(synced: Access, servers: Servers) -> None:
     sessions = sessions_of(synced)
     assert from_tables(synced, sessions) == {each.eid for each in sessions}
     assert synced.catalogue.fetch_full_listings(sessions) == {}
@@ -330,7 +330,7 @@ def test_a_session_deleted_in_alyx_does_not_fail_the_others(
     assert asked(servers).count("/datasets") <= 3
 
 
-def test_the_reserve_of_the_rate_limit_is_left_to_other_requests(
+def test_the_reserve_of_the_rate_limit_is_kept_for_other_requests(
     synced: Access, servers: Servers, tmp_path: Path
 ) -> None:
     sessions = sessions_of(synced)
@@ -382,7 +382,7 @@ def test_an_unknown_size_and_an_uncached_file_are_unreachable_offline(old: Acces
             old.tree.open(known)
 
 
-def test_offline_what_is_unknown_is_left_out_of_the_attributes(old: Access) -> None:
+def test_offline_unknown_values_are_omitted_from_the_attributes(old: Access) -> None:
     known = next(path for path, size in files(old).items() if size)
     shown = old.tree.xattrs(known)
     assert "user.onefs.dataset_type" not in shown

@@ -54,7 +54,7 @@ def files(access: Access, folder: str = "") -> Iterator[str]:
             yield path
 
 
-def test_every_file_of_a_disk_stands_once_and_reads_as_it_is(access: Access) -> None:
+def test_every_file_of_a_disk_is_shown_once_with_its_bytes(access: Access) -> None:
     """Names that are not UTF-8, that end in blanks, that differ in case alone, and more."""
     assert sorted(files(access)) == sorted(f"/{path}" for path in NAMES.values())
     for name, path in NAMES.items():

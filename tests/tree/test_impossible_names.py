@@ -26,7 +26,7 @@ def refused(access: Access, path: str) -> None:
 
 
 @pytest.mark.parametrize("day", DAYS)
-def test_days_that_are_none(access: Access, servers: Servers, day: str) -> None:
+def test_invalid_days_make_no_request(access: Access, servers: Servers, day: str) -> None:
     for path in (
         f"/.by-ref/{day}_1_clns0730",
         f"/.as-of/{day}",
@@ -42,7 +42,7 @@ def test_days_that_are_none(access: Access, servers: Servers, day: str) -> None:
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_numbers_that_are_none(access: Access, servers: Servers, number: str) -> None:
+def test_invalid_numbers_make_no_request(access: Access, servers: Servers, number: str) -> None:
     for path in (
         f"/.by-ref/2018-08-24_{number}_clns0730",
         f"/.search/atlas_id={number}0000000",
@@ -54,7 +54,7 @@ def test_numbers_that_are_none(access: Access, servers: Servers, number: str) ->
 
 
 @pytest.mark.parametrize("mark", ["\udcff", "\x01", "\n", "ü", "x" * 250, "%00", "'"])
-def test_odd_letters(access: Access, mark: str) -> None:
+def test_names_with_unusual_characters_do_not_exist(access: Access, mark: str) -> None:
     for path in (
         f"/{mark}",
         f"/mainenlab/{mark}",
@@ -73,6 +73,6 @@ def test_odd_letters(access: Access, mark: str) -> None:
         access.tree.target(f"/.by-ref/2018-08-24_1_{mark}"[:255])
 
 
-def test_a_ref_of_an_impossible_day_is_not_asked_for(access: Access, servers: Servers) -> None:
+def test_a_ref_of_an_invalid_day_makes_no_request(access: Access, servers: Servers) -> None:
     assert access.catalogue.sessions_by_ref(alf.Ref("2019-13-45", 1, "X")) == []
     assert servers.requests == []

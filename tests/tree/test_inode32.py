@@ -70,7 +70,9 @@ def test_numbers_fit_and_are_never_0_or_1(opened: Callable[..., InodeNumbers]) -
     assert all(1 < number < 2**32 for number in found[1:])
 
 
-def test_what_would_collide_when_cut_does_not(opened: Callable[..., InodeNumbers]) -> None:
+def test_numbers_that_collide_when_truncated_are_distinct(
+    opened: Callable[..., InodeNumbers],
+) -> None:
     pair = [inode_of_uuid(str(uuid.UUID(int=(high << 96) + 77))) for high in (1, 2)]
     assert pair[0] != pair[1]
     assert pair[0] % 2**32 == pair[1] % 2**32
@@ -78,7 +80,7 @@ def test_what_would_collide_when_cut_does_not(opened: Callable[..., InodeNumbers
     assert first != second
 
 
-def test_numbers_are_kept(opened: Callable[..., InodeNumbers]) -> None:
+def test_numbers_are_stored(opened: Callable[..., InodeNumbers]) -> None:
     numbers = opened()
     before = numbers.get_or_assign(wide_of(1500))
     assert numbers.get_or_assign(wide_of(1500)) == before
@@ -88,7 +90,9 @@ def test_numbers_are_kept(opened: Callable[..., InodeNumbers]) -> None:
     assert not set(again.get_or_assign(wide_of(10, "another"))) & set(before)
 
 
-def test_more_than_memory_keeps(opened: Callable[..., InodeNumbers]) -> None:
+def test_numbers_beyond_the_memory_limit_are_read_from_the_file(
+    opened: Callable[..., InodeNumbers],
+) -> None:
     numbers = opened()
     folders = [wide_of(1000, str(folder)) for folder in range(120)]
     before = [numbers.get_or_assign(folder) for folder in folders]
@@ -124,7 +128,7 @@ def test_processes_get_the_same_numbers(path: Path, opened: Callable[..., InodeN
     assert " ".join(map(str, again)) == said[0].splitlines()[-1]
 
 
-def test_a_killed_process_has_kept_what_it_showed(
+def test_a_killed_process_has_stored_the_numbers_that_it_showed(
     path: Path, opened: Callable[..., InodeNumbers]
 ) -> None:
     command: list[str | Path] = [sys.executable, "-c", _PROCESS, path, "1"]
@@ -140,7 +144,7 @@ def test_a_killed_process_has_kept_what_it_showed(
     assert not set(numbers.get_or_assign(wide_of(100))) & set(map(int, shown))
 
 
-def test_a_locked_file_holds_nothing_up(
+def test_a_locked_file_does_not_block(
     path: Path, opened: Callable[..., InodeNumbers], caplog: pytest.LogCaptureFixture
 ) -> None:
     numbers = opened()
@@ -157,7 +161,7 @@ def test_a_locked_file_holds_nothing_up(
     assert [again.get_or_assign(wide_of(40, str(folder))) for folder in range(100)] == shown
 
 
-def test_without_a_reserve_the_long_number_is_shown_and_not_kept(
+def test_without_a_reserve_the_long_number_is_shown_and_not_stored(
     path: Path, opened: Callable[..., InodeNumbers]
 ) -> None:
     numbers = opened(reserve=10)
@@ -171,7 +175,7 @@ def test_without_a_reserve_the_long_number_is_shown_and_not_kept(
     assert max(again) < 2**32
 
 
-def test_when_all_are_given_out_long_numbers_are_shown(
+def test_when_all_are_assigned_long_numbers_are_shown(
     opened: Callable[..., InodeNumbers], caplog: pytest.LogCaptureFixture
 ) -> None:
     numbers = opened(limit=200, reserve=20)
@@ -188,7 +192,7 @@ def test_when_all_are_given_out_long_numbers_are_shown(
     assert opened(limit=200, reserve=20).get_or_assign(wide_of(50)) == first
 
 
-def test_a_damaged_file_does_not_lead_to_one_number_for_two(
+def test_a_damaged_file_does_not_give_two_files_one_number(
     path: Path, opened: Callable[..., InodeNumbers]
 ) -> None:
     numbers = opened()

@@ -35,7 +35,7 @@ def walk(tree: Tree, path: str = "/") -> list[str]:
     return found
 
 
-def test_the_layout(access: Access) -> None:
+def test_the_tree_has_the_documented_layout(access: Access) -> None:
     tree: Tree = access.tree
     assert {"mainenlab", "zadorlab"} <= set(names(tree, "/"))
     assert "clns0730" in names(tree, "/mainenlab")
@@ -46,14 +46,14 @@ def test_the_layout(access: Access) -> None:
     assert "spikes.times.npy" in names(tree, COLLECTIONS + "/alf/probe00")
 
 
-def test_every_listed_child_is_what_its_node_says(access: Access) -> None:
+def test_every_listed_child_is_the_same_as_its_node(access: Access) -> None:
     tree = access.tree
     for path in ("/", "/mainenlab", "/mainenlab/clns0730", SESSION, COLLECTIONS + "/alf"):
         for name, node in tree.children(path):
             assert tree.node(f"{path.rstrip('/')}/{name}") == node
 
 
-def test_nothing_virtual_is_listed_and_each_file_stands_once(access: Access) -> None:
+def test_no_virtual_entry_is_listed_and_each_file_is_shown_once(access: Access) -> None:
     found = walk(access.tree)
     assert len(found) == len(set(found))
     assert not [path for path in found if "Subjects" in path or "/." in path]
@@ -105,7 +105,7 @@ def test_short_paths_of_two_probes_do_not_exist(access: Access, servers: Servers
         "/.by-ref/not-a-ref",
     ],
 )
-def test_what_is_not_there_is_not_found(access: Access, path: str) -> None:
+def test_missing_paths_are_not_found(access: Access, path: str) -> None:
     with pytest.raises(NotFound):
         access.tree.node(path)
 
@@ -117,9 +117,7 @@ def test_a_name_that_cannot_exist_costs_no_request(access: Access, servers: Serv
     assert servers.requests == []
 
 
-def test_a_well_formed_eid_is_a_link_before_anybody_is_asked(
-    access: Access, servers: Servers
-) -> None:
+def test_a_well_formed_eid_is_a_link_without_a_request(access: Access, servers: Servers) -> None:
     unknown = "/.by-eid/aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
     assert access.tree.node(unknown).kind is NodeKind.LINK
     assert servers.requests == []
@@ -127,7 +125,7 @@ def test_a_well_formed_eid_is_a_link_before_anybody_is_asked(
         access.tree.target(unknown)
 
 
-def test_opening_and_following_the_wrong_things_is_refused(access: Access) -> None:
+def test_opening_a_folder_and_following_a_file_are_refused(access: Access) -> None:
     with pytest.raises(UsageError):
         access.tree.open(SESSION)
     with pytest.raises(UsageError):
@@ -164,7 +162,7 @@ def test_inodes_are_never_0_and_differ() -> None:
     assert inode_of_path("a", "b") != inode_of_path("ab")
 
 
-def test_xattrs(access: Access, servers: Servers) -> None:
+def test_files_and_folders_have_the_documented_xattrs(access: Access, servers: Servers) -> None:
     found = access.tree.xattrs(SESSION + "/spikes.times.npy")
     assert found["user.onefs.eid"] == TUTORIAL
     assert found["user.onefs.dataset_type"] == "spikes.times"
@@ -197,7 +195,7 @@ def test_xattrs(access: Access, servers: Servers) -> None:
     assert access.tree.xattrs("/mainenlab") == {}
 
 
-def test_session_json(access: Access, servers: Servers) -> None:
+def test_session_json_is_the_whole_record(access: Access, servers: Servers) -> None:
     path = SESSION + "/.session.json"
     node = access.tree.node(path)
     handle = access.tree.open(path)
@@ -211,7 +209,7 @@ def test_session_json(access: Access, servers: Servers) -> None:
     assert len([request for request in details if request.path.startswith("/sessions/")]) == 1
 
 
-def test_a_listing_is_one_request_a_folder(access: Access, servers: Servers) -> None:
+def test_a_listing_is_one_request_per_folder(access: Access, servers: Servers) -> None:
     found = walk(access.tree)
     folders = 1 + sum(1 for path in found if access.tree.node(path).kind is NodeKind.DIRECTORY)
     assert len(servers.requests) <= folders
@@ -221,7 +219,7 @@ def test_a_listing_is_one_request_a_folder(access: Access, servers: Servers) -> 
     assert servers.requests == []
 
 
-def test_a_server_that_is_away_is_not_absence(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_not_reported_as_a_missing_file(tmp_path: Path) -> None:
     from onefs.demo.synthetic import SyntheticLaboratory
 
     with Servers(SyntheticLaboratory()) as servers:

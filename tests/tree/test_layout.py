@@ -114,7 +114,7 @@ def test_a_name_with_the_datasets_uuid_is_found_in_its_folders_alone() -> None:
         assert path_by_uuid(shape, (), wrong) is None
 
 
-def test_default_of_follows_one() -> None:
+def test_the_default_revision_is_the_one_that_one_api_chooses() -> None:
     old, new = dataset("x.y.npy", revision="2020"), dataset("x.y.npy", revision="2021")
     unflagged = dataset("x.y.npy", revision="2022", default=False)
     assert default_revision_of([old, unflagged]) == old
@@ -124,7 +124,7 @@ def test_default_of_follows_one() -> None:
     assert default_revision_of([]) is None
 
 
-def test_two_datasets_on_one_path_are_told_apart() -> None:
+def test_two_datasets_on_one_path_have_distinct_names() -> None:
     kept = Dataset("aaaaaaaa-0000-4000-8000-000000000000", EID, "x.y.npy", "alf")
     other = Dataset("bbbbbbbb-0000-4000-8000-000000000000", EID, "x.y.npy", "alf", default=False)
     shape = session_layout([other, kept])

@@ -87,7 +87,7 @@ def count(access: Access, path: str) -> int:
     return len({name for name, _ in access.tree.children(path)})
 
 
-def test_a_list_in_order_costs_one_request_a_thousand_rows(
+def test_an_ordered_list_costs_one_request_per_thousand_rows(
     access: Access, servers: Servers
 ) -> None:
     access.tree.children("/")
@@ -101,7 +101,7 @@ def test_no_lab_is_lost_although_labs_have_no_order(access: Access, servers: Ser
     assert asked(servers) == {"/labs": 3 + 4}  # a second walk, by pages of another size
 
 
-def test_no_session_is_lost_although_many_began_at_one_time(access: Access) -> None:
+def test_no_session_is_lost_although_many_began_at_the_same_time(access: Access) -> None:
     dates = [name for name, _ in access.tree.children("/lab0000/sub0000")]
     assert len(dates) == 12
     assert sum(count(access, f"/lab0000/sub0000/{date}") for date in dates) == 2500
@@ -119,7 +119,7 @@ def test_no_dataset_of_a_long_session_is_lost(
     assert asked(servers)["/datasets"] == 1 + -(-datasets // 900)
 
 
-def test_a_walk_over_simultaneous_sessions_is_whole(access: Access, servers: Servers) -> None:
+def test_a_walk_over_simultaneous_sessions_is_complete(access: Access, servers: Servers) -> None:
     access.tree.children("/lab0001")
     servers.clear_requests()
     found = 0

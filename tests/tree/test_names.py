@@ -173,7 +173,7 @@ def walked(access: Access, path: str = "") -> Iterator[tuple[str, NodeKind]]:
             yield from walked(access, here)
 
 
-def test_every_dataset_and_session_stands_once(access: Access, source: HostileLaboratory) -> None:
+def test_every_dataset_and_session_is_shown_once(access: Access, source: HostileLaboratory) -> None:
     found = list(walked(access))
     files = [path for path, kind in found if kind is NodeKind.FILE]
     ids = [access.tree.xattrs(path)["user.onefs.dataset_id"] for path in files]
@@ -184,7 +184,7 @@ def test_every_dataset_and_session_stands_once(access: Access, source: HostileLa
     assert sorted(eids) == sorted(numbered)
 
 
-def test_what_a_walk_in_batches_finds_is_the_same(servers: Servers, tmp_path: Path) -> None:
+def test_a_walk_in_batches_finds_the_same(servers: Servers, tmp_path: Path) -> None:
     one, other = open_laboratory(servers, tmp_path / "a"), open_laboratory(servers, tmp_path / "b")
     forwards = list(walked(one))
     for path, kind in reversed(forwards):
@@ -194,7 +194,7 @@ def test_what_a_walk_in_batches_finds_is_the_same(servers: Servers, tmp_path: Pa
     other.close()
 
 
-def test_two_sessions_on_one_date_and_number_are_told_apart(
+def test_two_sessions_on_one_date_and_number_have_distinct_folders(
     access: Access, source: HostileLaboratory
 ) -> None:
     names = [name for name, _ in access.tree.children("/lab/mouse/2021-03-04")]
@@ -226,7 +226,7 @@ def test_one_nickname_in_two_labs_is_two_subjects_and_an_ambiguous_ref(access: A
         access.tree.target("/.by-ref/2021-03-04_1_mouse")
 
 
-def test_a_subject_named_as_our_alias_has_its_own_folder(access: Access) -> None:
+def test_a_subject_named_like_an_alias_has_its_own_folder(access: Access) -> None:
     assert access.tree.target("/lab/Subjects") == "."
     assert access.tree.children("/lab/%53ubjects/2021-03-04")
 

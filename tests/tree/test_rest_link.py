@@ -41,7 +41,7 @@ def made(root: Path, name: str, used: float = 0.0) -> Path:
     return folder
 
 
-def test_a_process_that_has_ended_here_loses_its_folder(tmp_path: Path) -> None:
+def test_the_folder_of_an_ended_process_is_removed(tmp_path: Path) -> None:
     space = pid_namespace_id()
     gone = made(tmp_path, f"{ended()}-{space}")
     running = made(tmp_path, f"{os.getppid()}-{space}", OLD)
@@ -53,7 +53,7 @@ def test_a_process_that_has_ended_here_loses_its_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", [f"-{ELSEWHERE}", ""], ids=["another host", "before"])
-def test_the_same_number_elsewhere_may_still_run(tmp_path: Path, end: str) -> None:
+def test_the_folder_of_the_same_pid_elsewhere_stays(tmp_path: Path, end: str) -> None:
     recent = [made(tmp_path, f"{ended()}{end}"), made(tmp_path, f"{os.getppid()}{end}")]
     unused = made(tmp_path, f"{os.getpid()}{end}", OLD)
     mine = follow(tmp_path)
@@ -62,14 +62,14 @@ def test_the_same_number_elsewhere_may_still_run(tmp_path: Path, end: str) -> No
     assert not unused.exists()
 
 
-def test_what_is_no_folder_of_a_process_stays(tmp_path: Path) -> None:
+def test_other_folders_stay(tmp_path: Path) -> None:
     names = ["notes", f"-{ELSEWHERE}", "12x", f"²-{ELSEWHERE}", ".hidden"]
     others = [made(tmp_path, name, OLD) for name in names]
     follow(tmp_path)
     assert all(each.exists() for each in others)
 
 
-def test_a_folder_that_is_used_says_so_once_a_day(tmp_path: Path) -> None:
+def test_a_folder_is_marked_as_used_once_a_day(tmp_path: Path) -> None:
     mine = follow(tmp_path)
     os.utime(mine, (OLD, OLD))
     assert follow(tmp_path) == mine
@@ -79,7 +79,7 @@ def test_a_folder_that_is_used_says_so_once_a_day(tmp_path: Path) -> None:
     assert mine.stat().st_mtime_ns == before
 
 
-def test_two_containers_with_the_same_numbers(tmp_path: Path) -> None:
+def test_two_containers_with_the_same_pids_have_separate_folders(tmp_path: Path) -> None:
     """Two pid namespaces over one folder: each has a process 1, which the other does not see."""
     unshare = ["unshare", "--pid", "--fork", "--mount-proc"]
     if which("unshare") is None or subprocess.run([*unshare, "true"], check=False).returncode:

@@ -48,7 +48,7 @@ def test_a_search_is_a_folder_of_links(access: Access) -> None:
         access.tree.node(f"{FOLDER}/nothing")
 
 
-def test_looking_a_search_up_asks_nothing(access: Access, servers: Servers) -> None:
+def test_looking_a_search_up_makes_no_request(access: Access, servers: Servers) -> None:
     assert access.tree.node(FOLDER).kind is NodeKind.DIRECTORY
     assert access.tree.xattrs(FOLDER)["user.onefs.query"] == (
         "date_range=2018-08-24,2018-08-24&users=olivier"
@@ -72,7 +72,7 @@ def test_looking_a_search_up_asks_nothing(access: Access, servers: Servers) -> N
         (".git", "term=value"),
     ],
 )
-def test_bad_grammar_is_absent_and_says_why(
+def test_an_invalid_search_does_not_exist_and_its_error_is_shown(
     access: Access, servers: Servers, name: str, word: str
 ) -> None:
     with pytest.raises(NotFound):
@@ -94,7 +94,7 @@ def test_lists_and_percent_encoding(access: Access) -> None:
     ]
 
 
-def test_network_trouble_is_never_an_empty_folder(access: Access, servers: Servers) -> None:
+def test_network_errors_are_never_an_empty_folder(access: Access, servers: Servers) -> None:
     servers.alyx.stop()
     try:
         assert access.tree.node("/.search/lab=mainenlab").kind is NodeKind.DIRECTORY
@@ -126,7 +126,7 @@ def test_saved_searches_are_listed(access: Access, servers: Servers, tmp_path: P
             access.queries.save_search(wrong, parse_terms({"subject": "x"}))
 
 
-def test_nothing_of_it_is_listed_by_the_root(access: Access) -> None:
+def test_the_root_does_not_list_the_search_folder(access: Access) -> None:
     assert ".search" not in names(access, "/")
 
 
@@ -148,7 +148,9 @@ def lasting(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Itera
         lambda pairs: "&".join(f"{term}={value}" for term, value in pairs)
     )
 )
-def test_hostile_names(lasting: Access, servers: Servers, name: str) -> None:
+def test_hostile_names_send_no_unfiltered_request(
+    lasting: Access, servers: Servers, name: str
+) -> None:
     servers.clear_requests()
     folder = "/.search/" + name.replace("/", "%2F").replace("\0", "")
     with suppress(OnefsError):

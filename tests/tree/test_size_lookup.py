@@ -55,14 +55,16 @@ def true_size(servers: Servers, access: Access, name: str) -> int:
         handle.close()
 
 
-def test_a_listing_asks_no_file_server(access: Access, servers: Servers) -> None:
+def test_a_listing_makes_no_request_to_a_file_server(access: Access, servers: Servers) -> None:
     found = access.tree.children(SESSION)
     assert found
     assert {node.size for _, node in found} == {None}
     assert data_requests(servers) == []
 
 
-def test_a_look_up_asks_once_and_starts_its_siblings(access: Access, servers: Servers) -> None:
+def test_a_look_up_makes_one_request_and_starts_those_of_its_siblings(
+    access: Access, servers: Servers
+) -> None:
     found = names(access)
     size = access.tree.node(f"{SESSION}/{found[0]}").size
     assert size is not None
@@ -77,7 +79,7 @@ def test_a_look_up_asks_once_and_starts_its_siblings(access: Access, servers: Se
     assert len(data_requests(servers)) == len(found)
 
 
-def test_it_is_remembered_for_good(access: Access, servers: Servers, tmp_path: Path) -> None:
+def test_a_size_is_stored_permanently(access: Access, servers: Servers, tmp_path: Path) -> None:
     name = names(access)[0]
     size = access.tree.node(f"{SESSION}/{name}").size
     wait_until(lambda: all(node.size for _, node in access.tree.children(SESSION)))
@@ -91,7 +93,7 @@ def test_it_is_remembered_for_good(access: Access, servers: Servers, tmp_path: P
     again.close()
 
 
-def test_what_is_read_has_that_size(access: Access, servers: Servers) -> None:
+def test_an_opened_file_has_the_size_of_the_look_up(access: Access, servers: Servers) -> None:
     name = names(access)[0]
     handle = access.tree.open(f"{SESSION}/{name}")
     handle.wait_fd(0, handle.size)
@@ -100,7 +102,7 @@ def test_what_is_read_has_that_size(access: Access, servers: Servers) -> None:
     assert access.tree.xattrs(f"{SESSION}/{name}")["user.onefs.state"] == "cached"
 
 
-def test_concurrent_callers_cost_one_request_a_file(access: Access, servers: Servers) -> None:
+def test_concurrent_callers_share_one_request_per_file(access: Access, servers: Servers) -> None:
     found = names(access)
     with ThreadPoolExecutor(20) as pool:
         sizes = list(pool.map(lambda name: access.tree.node(f"{SESSION}/{name}").size, found * 5))
@@ -147,7 +149,7 @@ def test_a_folder_fails_once_and_not_each_of_its_files(servers: Servers, tmp_pat
 
 
 @pytest.mark.parametrize("refusal", ["missing", "password"])
-def test_what_is_refused_is_refused_once_and_not_at_each_look(
+def test_a_refusal_costs_one_request_and_not_one_per_look(
     servers: Servers, stalling: StallingLaboratory, tmp_path: Path, refusal: str
 ) -> None:
     """``ls -l`` of a folder looks at each file: that is one request a file, not n for each."""
@@ -176,7 +178,7 @@ def test_what_is_refused_is_refused_once_and_not_at_each_look(
     assert data_requests(servers), "nobody is asked again"
 
 
-def test_a_silent_file_server_is_given_up_in_time(
+def test_a_silent_file_server_is_given_up_at_the_deadline(
     servers: Servers, stalling: StallingLaboratory, tmp_path: Path
 ) -> None:
     access = open_laboratory(servers, tmp_path, deadline=5.0)
