@@ -101,7 +101,7 @@ def test_no_lab_is_lost_although_labs_have_no_order(access: Access, servers: Ser
     assert asked(servers) == {"/labs": 3 + 4}  # a second walk, by pages of another size
 
 
-def test_no_session_is_lost_although_many_began_at_the_same_time(access: Access) -> None:
+def test_no_session_is_lost_although_many_began_at_one_time(access: Access) -> None:
     dates = [name for name, _ in access.tree.children("/lab0000/sub0000")]
     assert len(dates) == 12
     assert sum(count(access, f"/lab0000/sub0000/{date}") for date in dates) == 2500
