@@ -1,4 +1,4 @@
-"""Real mounts for the tests: each in a daemon of its own, and gone afterwards whatever happens."""
+"""Real mounts for the tests: each in its own daemon, and always removed afterwards."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Mounted:
     log: Path
 
     def calls(self) -> dict[str, int]:
-        """What the mount has asked of its tree so far."""
+        """Return the number of calls of each method of the tree so far."""
         counted: dict[str, int] = json.loads(os.getxattr(self.path, CALLS))
         return counted
 
     def since(self, before: dict[str, int]) -> dict[str, int]:
-        """What was asked after ``before``."""
+        """Return the calls after ``before``."""
         now = self.calls()
         return {name: now[name] - before.get(name, 0) for name in now}
 
@@ -106,7 +106,7 @@ def mount(fuse: None, tmp_path: Path, root: Path) -> Iterator[Callable[..., Moun
 
 @pytest.fixture
 def mounted(mount: Callable[..., Mounted], root: Path) -> Mounted:
-    """``root`` as it is now, mounted."""
+    """A mount of the present content of ``root``."""
     return mount()
 
 

@@ -1,4 +1,4 @@
-"""The daemon that the tests start: it serves the folder named in its settings."""
+"""The daemon that the tests start. It serves the folder named in its settings."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def build(config: DaemonConfig) -> Service:
 
 
 def _status(trouble: str) -> MountStatus:
-    """Cannot be told while there is a file ``trouble``, which grows by a byte each time."""
+    """Raise OSError while there is a file ``trouble``, which grows by a byte each time."""
     if trouble and os.path.exists(trouble):
-        with open(trouble, "r+b") as file:  # it may be gone by now, and stays so
+        with open(trouble, "r+b") as file:  # it may have been removed just now
             file.seek(0, os.SEEK_END)
             file.write(b".")
         raise OSError(errno.EIO, os.strerror(errno.EIO))

@@ -1,7 +1,7 @@
-"""A tree for the tests of the mount: a real folder, with names that misbehave on purpose.
+"""A tree for the tests of the mount: a real folder, with names that cause failures on purpose.
 
 It lives in the daemon's process, since a test that touches a mount of its own process may wait
-for itself. ``user.onefs.calls`` of the root tells what the mount has asked of it.
+for itself. ``user.onefs.calls`` of the root has the number of calls of each method.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class FolderHandle:
 
 
 class FolderTree:
-    """Shows ``root``. Stalled reads give up after ``deadline`` seconds."""
+    """A tree of the folder ``root``. Stalled reads fail after ``deadline`` seconds."""
 
     def __init__(
         self, root: Path, deadline: float = 60.0, xattrs: dict[str, dict[str, str]] | None = None

@@ -1,4 +1,4 @@
-"""What ``stat``, ``ls`` and ``getfattr`` say: attributes are a contract."""
+"""Attributes as ``stat``, ``ls`` and ``getfattr`` show them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The life of a mount: started, killed, repaired, busy, stopped."""
+"""Start, failure, kill, repair and stop of a mount's daemon."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SECRET = "TapetesBloc18"
 
 
 def listed(mountpoint: Path) -> list[mount_registry.MountInfo]:
-    """What the registry says of one mount; this user may have others."""
+    """Return the registry's entries for one mount; this user may have others."""
     return [each for each in mount_registry.list_mounts() if each.mountpoint == str(mountpoint)]
 
 
@@ -176,7 +176,7 @@ def test_stop_reports_a_daemon_that_still_runs_after_the_mount(
 
 
 def _post_open_file(path: Path) -> socket.socket:
-    """Opens a file and posts it: it is open, and belongs to no process until it is received."""
+    """Send an open file over a socket: no process has it open until it is received."""
     here, there = socket.socketpair()
     with here, path.open() as file:
         socket.send_fds(here, [b"x"], [file.fileno()])
@@ -185,7 +185,7 @@ def _post_open_file(path: Path) -> socket.socket:
 
 @pytest.fixture
 def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file that is there once the program that unmounts has been refused."""
+    """A file that is created when the unmounting program has failed."""
     real = which("fusermount3") or which("fusermount")
     assert real is not None
     note, helper = tmp_path / "refused", tmp_path / "bin" / "fusermount3"

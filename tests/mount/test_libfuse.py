@@ -1,4 +1,4 @@
-"""Which libfuse is taken, and what is said when there is none."""
+"""Choice of libfuse, and the errors without it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main thread of a mount: never kept by what libfuse waits for."""
+"""The loop of a mount: its main thread never waits for libfuse."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.running import wait_until
 
 
 class StuckLibrary:
-    """Stands in for libfuse's loop: an invalidation waits for a read of the same path."""
+    """A replacement of libfuse's loop: an invalidation waits for a read of the same path."""
 
     can_invalidate = True
 
@@ -24,7 +24,7 @@ class StuckLibrary:
         assert self.release.wait(30)
 
     def exit(self) -> None:
-        """Nothing to end."""
+        """Do nothing."""
 
     def has_exited(self) -> bool:
         return False

@@ -1,4 +1,4 @@
-"""Where a mount may be."""
+"""Checks of the mount point."""
 
 from __future__ import annotations
 

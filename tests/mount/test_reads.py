@@ -1,4 +1,4 @@
-"""Bytes through the mount, by all the ways that programs read."""
+"""Reads through the mount, by all methods that programs use."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_handles_are_closed(filled: Mounted) -> None:
     calls = filled.calls()
     assert calls["open"] == 20
     os.statvfs(filled.path)
-    # The kernel tells of a close afterwards: the last ones may still be on their way.
+    # The kernel reports a close later: the last reports may still be on their way.
     assert calls["close"] >= 18
 
 

@@ -1,4 +1,4 @@
-"""What the kernel keeps of a mount, and how a refresh has it dropped."""
+"""A refresh drops what the kernel caches of a mount."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Mount = Callable[..., Mounted]
 def mounted(
     root: Path, mount: Mount, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Mounted]:
-    """A mount on this kernel, and on one that is taken for an older one."""
+    """A mount with this kernel, and one that treats it as an older kernel."""
     if request.param:
         monkeypatch.setenv("ONEFS_TEST_OLD_KERNEL", request.param)
     (root / "lab" / "subject").mkdir(parents=True)
@@ -61,7 +61,7 @@ def test_attributes_are_requested_again_after_a_refresh(mounted: Mounted) -> Non
 
 
 def test_a_process_keeps_the_folder_that_it_is_in(mounted: Mounted) -> None:
-    """A folder that was taken from under a process has no name for ``getcwd``."""
+    """If its name were removed, ``getcwd`` would fail."""
     script = "import os; input(); print(os.getcwd(), os.listdir('.'))"
     with subprocess.Popen(
         ["python3", "-c", script],
@@ -76,7 +76,7 @@ def test_a_process_keeps_the_folder_that_it_is_in(mounted: Mounted) -> None:
 
 
 def test_many_refreshes_at_once_while_names_are_looked_up(mounted: Mounted) -> None:
-    """Neither waits for the other, nor a refresh for itself."""
+    """Refreshes and look-ups do not wait for each other, nor a refresh for itself."""
     ended = threading.Event()
 
     def look() -> None:
@@ -103,7 +103,7 @@ def test_only_the_root_has_the_attributes_and_they_are_not_listed(mounted: Mount
 
 
 def test_a_mount_without_refresh_is_reported(tmp_path: Path) -> None:
-    """As that of an older onefs: to it, the attribute is one that is not there."""
+    """To a mount of an older onefs, the attribute is an unknown one."""
     answers = mount_probes.refresh_mounts([str(tmp_path), str(tmp_path / "none")], 30.0)
     assert list(answers.values()) == [errno.ENODATA, errno.ENOENT]
 

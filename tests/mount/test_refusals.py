@@ -1,4 +1,4 @@
-"""What the mount refuses: every way to write, and every error under its own number."""
+"""The mount refuses all writes, and returns a distinct errno for each error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate of waiting reads, and what an open file promises."""
+"""The limit of waiting reads, and the extents of an open file."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_read_above_the_limit_is_refused(tree: FolderTree) -> None:
         tree.stop()
         reader.join(60)
     assert [type(error).__name__ for error in failed] == ["Stopping"]
-    with waiting.hold_slot():  # its place is free again
+    with waiting.hold_slot():  # the slot is free again
         pass
 
 
@@ -64,7 +64,7 @@ def test_extents_end_with_the_file(tree: FolderTree) -> None:
 
 def test_a_cached_file_that_is_too_short_is_bad_content(tree: FolderTree) -> None:
     opened = FileHandle("/file", FILE, tree.open("/short"), WaitingReads())
-    for length in (10, 11):  # not even what is there: it is not the file that was verified
+    for length in (10, 11):  # not even the bytes that exist: this is not the verified file
         with pytest.raises(BadContent, match="has 10 bytes, it should have 20"):
             opened.extent(0, length)
 

@@ -1,4 +1,4 @@
-"""A server that stalls: what does not need it stays as quick as ever, and all ends."""
+"""A stalled server delays nothing that does not need it, and the mount can end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def filled(root: Path, mount: Callable[..., Mounted]) -> Mounted:
 
 @contextmanager
 def stuck(mounted: Mounted, commands: list[list[str]]) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Start readers, and go on when each of them waits."""
+    """Start readers, and run the block when all of them wait."""
     before = mounted.calls().get("stuck", 0)
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     readers = [subprocess.Popen(command, **quiet) for command in commands]  # type: ignore[call-overload]
@@ -59,7 +59,7 @@ def cats(mounted: Mounted, number: int) -> list[list[str]]:
 
 
 def use(mounted: Mounted, run: str) -> None:
-    """A listing, the stat of a name never asked for, and a cold read; again and again."""
+    """List a folder, stat a new name, and read a file that is not cached; repeatedly."""
     good = mounted.path / "good"
     for number in range(GOOD):
         drop_pages(good / f"{number}.bin")
@@ -70,10 +70,10 @@ def use(mounted: Mounted, run: str) -> None:
 
 @pytest.mark.parametrize("readers", [14, 40, 200])
 def test_reads_of_cached_files_are_not_delayed(filled: Mounted, readers: int) -> None:
-    """What others do is done while each of the readers still waits, and asks as much as before."""
+    """Check that other operations succeed, with as many calls as before, while readers wait."""
     idle = calls_of(filled, lambda: use(filled, "idle"))
     with stuck(filled, cats(filled, readers)) as waiting:
-        with within():  # who waits for a stuck reader waits for a minute
+        with within():  # a wait for a stuck reader takes a minute
             under = calls_of(filled, lambda: use(filled, "stuck"))
         assert all(reader.poll() is None for reader in waiting)
         assert filled.calls()["stuck"] >= readers
@@ -90,7 +90,7 @@ def test_page_faults_in_cached_files_are_not_delayed(filled: Mounted) -> None:
 
 
 def calls_of(mounted: Mounted, action: Callable[[], object]) -> dict[str, int]:
-    """What a mount asks of its tree for an action, but for what is read ahead."""
+    """Return the calls of the tree's methods for an action, without read-ahead."""
     before = mounted.calls()
     action()
     return {name: n for name, n in mounted.since(before).items() if name in ("open", "children")}
@@ -145,5 +145,5 @@ def test_a_woken_read_fails_with_its_error(filled: Mounted) -> None:
     reader = [sys.executable, "-S", "-c", command, str(filled.path / "stalled-0.bin")]
     with stuck(filled, [reader]) as waiting:
         os.kill(filled.pid, signal.SIGTERM)
-        # Its own answer, or the end of the connection when that is quicker.
+        # Its own error, or the end of the connection if that is faster.
         assert waiting[0].wait(60) in (errno.ESHUTDOWN, errno.ECONNABORTED, errno.ENOTCONN)

@@ -1,4 +1,4 @@
-"""The tree over the embedded laboratory."""
+"""Fixtures: the tree of the embedded laboratory."""
 
 from __future__ import annotations
 

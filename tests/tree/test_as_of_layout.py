@@ -1,4 +1,4 @@
-"""Which revisions a day has: ONE-api's own function is the reference."""
+"""The revisions of a day: ONE-api's own function is the reference."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def dataset(
 
 
 def shown(datasets: Iterable[Dataset], day: str) -> dict[str, str]:
-    """Each file as of a day by its path, and the revision that it is."""
+    """Return the path of each file as of a day, and its revision."""
     shape = layout_as_of(datasets, day)
     return {"/".join(place): found.revision for place, found in datasets_by_path(shape)}
 
@@ -83,7 +83,7 @@ def test_the_revision_is_the_one_that_one_api_chooses(
         }
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of several revisions in one answer
+        warnings.simplefilter("ignore")  # about several revisions in one answer
         chosen = util.filter_revision_last_before(table, day) if versions else table
     expected = {paths[path] for path in chosen["rel_path"]}
     assert {found for _, found in datasets_by_path(layout_as_of(datasets, day))} == expected
@@ -146,7 +146,7 @@ def test_each_name_is_shown_once_and_bytes_stay_in_ones_layout() -> None:
     shape = layout_as_of(versions, DAY)
     assert shape.folders[("alf",)] == {"spikes.times.npy": named}
     assert shape.canonical_paths[named.id] == ("alf", "#2020-08-31#", "spikes.times.npy")
-    # for who has it open still, when another one has taken its name
+    # for programs that still have it open after another one has taken its name
     assert shape.canonical_paths[twin.id] == (
         "alf",
         "#2020-08-31#",

@@ -1,4 +1,4 @@
-"""``.as-of``: the tree as of a day, over a real catalogue, store and servers."""
+"""``.as-of``: the tree as of a day, with a real catalogue, cache and servers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read(access: Access, path: str) -> bytes:
 
 
 def walk(tree: Tree, path: str) -> dict[str, NodeKind]:
-    """What is listed below a folder, each once."""
+    """Return the paths listed below a folder, each once."""
     found: dict[str, NodeKind] = {}
     for name, node in tree.children(path):
         below = f"{path}/{name}"
@@ -180,7 +180,7 @@ def test_nothing_is_downloaded_twice_and_the_cache_has_ones_layout(
 
 
 def test_page_caches_are_kept_by_path(access: Access) -> None:
-    """Each path has pages of its own in the kernel, which knows nothing of datasets."""
+    """The kernel has separate pages for each path: it does not know datasets."""
     paths = [f"/{PROBE}/#{FIRST}#/{NAME}", f"/.as-of/2021-01-01/{PROBE}/{NAME}"]
     for expected in (False, True):
         for path in paths:
@@ -213,7 +213,7 @@ def test_a_mount_as_of_a_day_shows_that_day_in_its_root(
 
 
 def test_datasets_of_a_day_are_stored_in_ones_layout(access: Access) -> None:
-    """What ``onefs get`` and ``onefs cache`` work on."""
+    """``onefs get`` and ``onefs cache`` use these datasets and paths."""
     found = {
         "/".join(place): d for d, place in access.tree.find_datasets(f".as-of/2021-07-05/{PROBE}")
     }
@@ -227,7 +227,7 @@ def test_datasets_of_a_day_are_stored_in_ones_layout(access: Access) -> None:
 def test_a_day_is_the_same_with_cache_tables(
     access: Access, servers: Servers, tmp_path: Path
 ) -> None:
-    """Nothing but the tables is asked, until a file is opened, and nothing at all offline."""
+    """The tables suffice until a file is opened; offline, there are no requests at all."""
     synced = open_laboratory(servers, tmp_path / "synced")
     try:
         alyx = synced.alyx.low_priority(deadline=60.0)
@@ -281,7 +281,7 @@ def test_an_added_revision_is_shown_when_the_previous_one_is_not_open(
     assert tree.xattrs(path)["user.onefs.state"] == "replaced-pending"
     assert tree.xattrs(path)["user.onefs.revision"] == FIRST
     assert len(os.pread(handle.wait_fd(0, handle.size), handle.size, 0)) == handle.size
-    # the bytes of the old one stand where the old one stands
+    # the bytes of the old one are at its path
     folder = tmp_path / "cache" / PROBE.replace("/", "/Subjects/", 1)
     assert (folder / f"#{FIRST}#" / NAME).exists()
     assert not (folder / f"#{SECOND}#" / NAME).exists()
@@ -306,7 +306,7 @@ def test_a_revision_that_no_server_has_does_not_count(
 def test_other_bytes_of_one_dataset_are_noticed_at_each_of_its_paths(
     changing: Access, source: ChangingLaboratory
 ) -> None:
-    """What was opened anew at one path says nothing of the pages that another one has."""
+    """Opening one path does not make the pages of another path valid."""
     paths = [f"/{PROBE}/#{FIRST}#/{NAME}", f"/.as-of/2021-01-01/{PROBE}/{NAME}"]
     before = [read(changing, path) for path in paths]
     source.replace(changing.tree.xattrs(paths[0])["user.onefs.dataset_id"], b"other" * 999)
@@ -323,7 +323,7 @@ def test_other_bytes_of_one_dataset_are_noticed_at_each_of_its_paths(
 
 @pytest.mark.parametrize("kind", ["default_is_not_latest", "no_default", "two_defaults"])
 def test_unusual_default_flags_of_real_databases(kind: str, tmp_path: Path) -> None:
-    """No default, two, or an old one: each day has one file, the last revision until then."""
+    """With no default, two, or an old one, each day shows one file: the last revision up to it."""
     from tests.recordings import manifest
 
     source = RecordedSource()

@@ -1,4 +1,4 @@
-"""The tree over cache tables: what it costs, what is filled when, and what it shows offline."""
+"""The tree with cache tables: its requests, the fields filled later, and the tree offline."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ THERE = "mainenlab/clns0730/2018-08-24/002"
 
 @pytest.fixture(scope="module")
 def laboratory() -> SyntheticLaboratory:
-    """Its files and tables are made once."""
+    """A laboratory whose files and tables are built once."""
     return SyntheticLaboratory()
 
 
@@ -59,7 +59,7 @@ Open = Callable[[], Access]
 
 @pytest.fixture
 def opened(servers: Servers, tmp_path: Path) -> Iterator[Open]:
-    """Laboratories over one state folder, closed at the end."""
+    """Opens laboratories with one state folder, which are closed at the end."""
     made: list[Access] = []
 
     def make() -> Access:
@@ -74,7 +74,7 @@ def opened(servers: Servers, tmp_path: Path) -> Iterator[Open]:
 
 @pytest.fixture
 def synced(opened: Open, tmp_path: Path, servers: Servers) -> Access:
-    """A laboratory that was synced from its server and has been asked nothing since."""
+    """A laboratory just after a sync from its server."""
     access = opened()
     alyx = access.alyx.low_priority(deadline=60.0)
     assert sync_from_server(alyx, tmp_path / "state") is not None
@@ -85,7 +85,7 @@ def synced(opened: Open, tmp_path: Path, servers: Servers) -> Access:
 
 
 def files(access: Access, path: str = "") -> dict[str, int | None]:
-    """Every file below a folder, and its size as the listing has it."""
+    """Return every file below a folder, with its size in the listing."""
     found: dict[str, int | None] = {}
     for name, node in access.tree.children(path or "/"):
         below = f"{path}/{name}"
@@ -147,7 +147,7 @@ def test_fields_that_tables_lack_are_fetched_on_demand(synced: Access, servers: 
 def test_datasets_that_the_tables_lack_are_looked_up(
     opened: Open, tmp_path: Path, servers: Servers
 ) -> None:
-    """A name that they lack costs one request for its session; ENOENT comes from Alyx."""
+    """A name that they lack costs one request for its session; ENOENT is Alyx's answer."""
     sync_from_files(
         write(
             tmp_path / "t",
@@ -202,7 +202,9 @@ def test_a_dataset_that_was_replaced_is_an_error_and_then_the_new_one(
     assert access.tree.node(path).size == 7
     with pytest.raises(OSError, match="Stale") as raised:
         access.tree.open(path)
-    assert raised.value.errno == errno.ESTALE  # the kernel looks it up again and comes back
+    assert (
+        raised.value.errno == errno.ESTALE
+    )  # the kernel looks it up again, and repeats the opening
     assert access.tree.node(path).size == real.size
     assert len(read(access, path)) == real.size
 
@@ -210,7 +212,7 @@ def test_a_dataset_that_was_replaced_is_an_error_and_then_the_new_one(
 def test_without_alyx_a_file_is_read_from_where_it_should_be(
     synced: Access, servers: Servers
 ) -> None:
-    """The layout gives the address while the file server answers; else it is unreachable."""
+    """ONE's layout gives the address while the file server responds; else it is unreachable."""
     servers.alyx.stop()
     path = f"{HERE}/spikes.times.npy"
     assert len(read(synced, path)) == synced.tree.node(path).size
@@ -245,7 +247,7 @@ def test_a_cached_file_needs_no_server_even_if_the_tables_lack_fields(
 def test_sessions_that_are_newer_than_the_tables_are_found(
     synced: Access, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One request for a lab's new sessions, behind whoever lists one of its subjects."""
+    """Listing one of a lab's subjects starts one request for new sessions in the background."""
     monkeypatch.setattr(rules, "TABLES_OVERLAP_DAYS", 36500)
     known = synced.database.tables.created_at
     assert known is not None
@@ -261,7 +263,7 @@ def test_sessions_that_are_newer_than_the_tables_are_found(
 
 
 def sessions_of(access: Access) -> list[Session]:
-    """All sessions that have a dataset."""
+    """Return all sessions that have a dataset."""
     labs = access.catalogue.labs().value
     subjects = [(lab, name) for lab in labs for name in access.catalogue.subjects(lab).value]
     found = [each for where in subjects for each in access.catalogue.sessions(*where).value]
@@ -269,7 +271,7 @@ def sessions_of(access: Access) -> list[Session]:
 
 
 def from_tables(access: Access, sessions: list[Session]) -> set[str]:
-    """The eids of those of which only tables have told."""
+    """Return the eids of sessions that are known from tables only."""
     keys = {each.eid: f"datasets/{each.eid}" for each in sessions}
     return {eid for eid, key in keys.items() if access.database.is_from_tables(key)}
 
@@ -315,7 +317,7 @@ def test_a_session_that_alyx_cannot_list_does_not_fail_the_others(
 def test_a_session_deleted_in_alyx_does_not_fail_the_others(
     synced: Access, opened: Open, tmp_path: Path, servers: Servers
 ) -> None:
-    """Alyx was asked for it, and its answer is no."""
+    """Alyx was asked for the file, and does not have it."""
     known = sessions_of(synced)[:5]
     at = [session(1, id=each.eid, lab="l", subject="s", number=n) for n, each in enumerate(known)]
     rows = [dataset(1, n, eid=each.eid) for n, each in enumerate(known)]
@@ -351,7 +353,7 @@ def test_the_reserve_of_the_rate_limit_is_kept_for_other_requests(
 
 @pytest.fixture
 def old(opened: Open, tmp_path: Path, servers: Servers) -> Access:
-    """The tables of 2021 while every server is away, and nothing else is known."""
+    """The tables of 2021 while every server is unreachable, with an empty catalogue."""
     sync_from_files(OLD, tmp_path / "state")
     access = opened()
     servers.stop()
@@ -391,7 +393,7 @@ def test_offline_unknown_values_are_omitted_from_the_attributes(old: Access) -> 
 
 
 def test_the_stored_path_names_the_url(opened: Open, tmp_path: Path, servers: Servers) -> None:
-    """Rows of 2021: the session row says 002, the file server has it in ``1``."""
+    """In tables of 2021, the session's row says 002, but the file server has it in ``1``."""
     sync_from_files(OLD, tmp_path / "state")
     access = opened()
     access.catalogue.repositories()

@@ -1,4 +1,4 @@
-"""Names of files and folders on a lab's own disk, served by ``--data`` and shown by the tree."""
+"""Names of files and folders on a lab's own disk, served by ``--data``, in the tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that nothing can have, in every view: not found, for no request that Alyx cannot answer."""
+"""Names that cannot exist, in every view: not found, without a request that Alyx cannot answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NUMBERS = ["²", "٣", "-1", "1.5", "+1", "9" * 10, "9" * 240, "0x1", "①", "�
 
 
 def refused(access: Access, path: str) -> None:
-    """Looked up, listed and followed: no such file, and no other exception."""
+    """Check that look-up, listing and following raise ENOENT, and no other exception."""
     for ask in (access.tree.node, access.tree.children, access.tree.target):
         with pytest.raises(OnefsError) as caught:
             ask(path)

@@ -1,4 +1,4 @@
-"""Inode numbers below 2**32: given out once, kept, and never those of another thing."""
+"""Inode numbers below 2**32: assigned once, stored, and never the same for two files."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def opened(path: Path) -> Iterator[Callable[..., InodeNumbers]]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Another program has begun to write to the file, and does not end."""
+    """Hold a write transaction of another connection during the block."""
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         yield

@@ -1,4 +1,4 @@
-"""Paths and what they lead to, over a real catalogue, store and server."""
+"""Paths and their entries, with a real catalogue, cache and server."""
 
 from __future__ import annotations
 

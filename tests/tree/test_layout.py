@@ -1,4 +1,4 @@
-"""Which names stand in which folder."""
+"""Layouts: the names in each folder."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_flat_layout_has_the_default_of_each_name() -> None:
         ]
     )
     flat = flat_layout(shape)
-    # in two collections, the session's own folder among them: left out
+    # in two collections, one of them the session's own folder: omitted
     assert list(flat.folders) == [()]
     assert list(flat.folders[()]) == ["%2Esession.json", "a.b.npy", "root.file.npy"]
     default = flat.folders[()]["a.b.npy"]

@@ -24,7 +24,7 @@ class LongLists:
 
     def __init__(self) -> None:
         many = [_session("lab0000", "sub0000", 1 + index % 12, index) for index in range(2500)]
-        # all of one time: only their order among one another is left to chance
+        # all began at the same time, so that their order is random
         simultaneous = [_session("lab0001", f"x{index:04d}", 3, 0) for index in range(2500)]
         self._datasets = {found.eid: n for found, n in zip(many, DATASETS, strict=False)}
         everything = [*many, *simultaneous]
@@ -115,7 +115,7 @@ def test_no_dataset_of_a_long_session_is_lost(
     access.tree.node(session)
     servers.clear_requests()
     assert count(access, f"{session}/alf") == datasets
-    # one page tells how many there are, and then one for each 900
+    # the first page has the total number; then there is one for each 900
     assert asked(servers)["/datasets"] == 1 + -(-datasets // 900)
 
 

@@ -1,4 +1,4 @@
-"""Sessions that begin while a mount runs: who is told of one can go there at once."""
+"""Sessions that begin while a mount runs: links to them work at once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class GrowingLaboratory(AlteredLaboratory):
         self._sessions = tuple(source.sessions())
 
     def add(self, subject: str) -> SessionRecord:
-        """A new session of the tutorial's lab."""
+        """Add a session to the tutorial's lab, and return it."""
         like = next(each for each in self._source.sessions() if each.subject == SUBJECT)
         new = replace(like, eid=EID, subject=subject, start_time="2026-11-25T10:00:00", number=7)
         self._more = [new]
@@ -37,7 +37,7 @@ class GrowingLaboratory(AlteredLaboratory):
         return new
 
     def reset(self) -> None:
-        """The laboratory as it was."""
+        """Remove the added sessions."""
         self._more, self._sessions = [], tuple(self._source.sessions())
 
     def sessions(self) -> Sequence[SessionRecord]:
@@ -81,7 +81,7 @@ def _as_it_was(laboratory: GrowingLaboratory) -> None:
 def test_a_link_to_a_new_session_leads_to_it(
     access: Access, servers: Servers, laboratory: GrowingLaboratory, subject: str, way: str
 ) -> None:
-    """Its subject was listed a moment ago, without it."""
+    """Its subject was just listed without it."""
     for path in ("/", "/mainenlab", f"/mainenlab/{SUBJECT}"):
         access.tree.children(path)
     laboratory.add(subject)

@@ -1,4 +1,4 @@
-"""``.search`` and ``.datasets.tsv`` over the embedded laboratory."""
+"""``.search`` and ``.datasets.tsv`` with the embedded laboratory."""
 
 from __future__ import annotations
 

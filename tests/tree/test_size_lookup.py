@@ -1,4 +1,4 @@
-"""Sizes that Alyx does not know: who asks pays, once, and a failure is never a size."""
+"""Sizes that Alyx lacks: one request on demand, and a failure is never a size."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_size_is_stored_permanently(access: Access, servers: Servers, tmp_path
     again = open_laboratory(servers, tmp_path)
     servers.clear_requests()
     assert dict(again.tree.children(SESSION))[name].size == size
-    again.catalogue.invalidate(())  # Alyx still knows none
+    again.catalogue.invalidate(())  # Alyx still has no size
     assert again.tree.node(f"{SESSION}/{name}").size == size
     assert data_requests(servers) == []
     again.close()
@@ -152,7 +152,7 @@ def test_a_folder_fails_once_and_not_each_of_its_files(servers: Servers, tmp_pat
 def test_a_refusal_costs_one_request_and_not_one_per_look(
     servers: Servers, stalling: StallingLaboratory, tmp_path: Path, refusal: str
 ) -> None:
-    """``ls -l`` of a folder looks at each file: that is one request a file, not n for each."""
+    """``ls -l`` of a folder stats each file: that costs one request per file, not n for each."""
     password = "wrong" if refusal == "password" else ""
     now = [0.0]
     with pytest.MonkeyPatch.context() as patch:
