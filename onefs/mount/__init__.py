@@ -1,1 +1,1 @@
-"""The mount: FUSE operations over a tree, and the life of the daemon."""
+"""The FUSE mount of a tree: its file operations, its daemon, and the registry of mounts."""

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def widen_readahead(mountpoint: str, devices: Path = _BDI_FOLDER) -> bool:
-    """Widen the read-ahead window of a mount; whether it is wide now.
+    """Widen the read-ahead window of a mount, and return whether that is wide now.
 
     To be called when the mount responds: before, the kernel and libfuse are still negotiating a
     window, and would set the narrower one.

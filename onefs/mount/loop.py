@@ -98,7 +98,7 @@ class MountLoop:
         raise MountError(f"{mountpoint} could not be mounted: {reason}.")
 
     def stop(self, grace: float) -> bool:
-        """Unmount, and wait ``grace`` seconds for callbacks; whether all of them have ended."""
+        """Unmount; return whether all callbacks have ended within ``grace`` seconds."""
         deadline = time.monotonic() + grace
         while self._thread.is_alive() and time.monotonic() < deadline:
             with self._lock:

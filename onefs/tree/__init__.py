@@ -1,1 +1,1 @@
-"""Names to nodes: the folders, datasets, links and texts that users see. Knows no FUSE."""
+"""The tree of folders, datasets, links and texts: from paths to nodes, independent of FUSE."""

@@ -93,7 +93,7 @@ class SubjectFolder(Folder):
         return load_subject_layout(context.catalogue, context.layouts, self.lab, self.subject)
 
     def ask_for_new_sessions(self) -> bool:
-        """Ask Alyx for newer sessions; whether :meth:`sessions_by_date` may have more now."""
+        """Ask Alyx for new sessions; return whether :meth:`sessions_by_date` may have more now."""
         return self.context.catalogue.ask_for_new_sessions(self.lab, self.subject)
 
 

@@ -152,7 +152,7 @@ def paths_of_name(layout: SessionLayout, name: str) -> list[Folders]:
 def missing_name_message(
     layout: SessionLayout, session_label: str, folders: Folders, name: str
 ) -> str:
-    """Return the sentence that a session has no ``folders/name``, and where it has that name."""
+    """Return the message that a session has no ``folders/name``, with the paths of that name."""
     missing = f"{session_label} has no {'/'.join((*folders, name))}"
     paths = ["/".join(path) for path in paths_of_name(layout, name)]
     if not paths:

@@ -84,7 +84,7 @@ class Tree(Protocol):
         """
 
     def open(self, path: str) -> Handle:
-        """Open a file. Asks no file server: the first read does."""
+        """Open a file. The file server is asked by the first read, not by this call."""
 
     def xattrs(self, path: str) -> dict[str, str]:
         """Return the extended attributes of ``path``: full names (``user.onefs.eid``), values."""

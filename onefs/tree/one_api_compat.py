@@ -23,7 +23,7 @@ from onefs.tree.rest_link import REST, RestLink
 
 
 class OneApiFolder:
-    """The tables and the link of one mount. Thread-safe.
+    """The tables and ``.rest`` of one mount. Thread-safe.
 
     When a sync replaces the tables, open handles keep the old one, and its path remains the old
     table as long as any handle is open, as for datasets (see ``onefs.tree.open_files``).

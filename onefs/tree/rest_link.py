@@ -28,7 +28,7 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class RestLink(TreeEntry):
-    """The link to a process's folder, which is created when the link is read."""
+    """The link to the reading process's folder, which is created when the link is read."""
 
     #: the folder of all processes' folders
     root: Path

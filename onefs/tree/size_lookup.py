@@ -65,7 +65,7 @@ class SizeLookup:
         self._single_flight.close()
 
     def clear_negative_cache(self) -> None:
-        """Forget recent failures."""
+        """Drop the stored failures, so that the next look makes a request."""
         with self._lock:
             self._negative_cache.clear()
         self._server_failure = None

@@ -110,6 +110,16 @@ def test_missing_paths_are_not_found(access: Access, path: str) -> None:
         access.tree.node(path)
 
 
+def test_a_path_leads_to_the_session_whose_folder_it_is(access: Access) -> None:
+    for path in (SESSION, f"/.as-of/2021-01-01{SESSION}", f"/.flat{SESSION}"):
+        session = access.tree.session_at(path)
+        assert session.eid == access.tree.xattrs(SESSION)["user.onefs.eid"]
+        assert session == access.catalogue.session(session.eid)
+    for path in ("/", "/mainenlab", f"{SESSION}/alf", f"{SESSION}/.session.json", f"{SESSION}9"):
+        with pytest.raises(NotFound):
+            access.tree.session_at(path)
+
+
 def test_a_name_that_cannot_exist_costs_no_request(access: Access, servers: Servers) -> None:
     for path in ("/.git", "/.Trash", "/.by-eid/x", "/.by-ref/x"):
         with pytest.raises(NotFound):
