@@ -256,7 +256,6 @@ class Access:
             self._closing_thread.join(PREVIOUS_CLOSE_WAIT_SECONDS)
         return Content(
             settings.cache_dir,
-            settings.state_dir,
             self._database_name,
             self._transport(),
             self._host_auth(),

@@ -1,23 +1,24 @@
-"""A file that is there in parts: which of its blocks are on disk, and the proof for each.
+"""Partial files on disk: the blocks that are present, and a checksum of each.
 
 Three files in ``.onefs/partial/`` make one partial file:
 
-``<id>.json``              what it is a part of (:class:`BlockMapHeader`); published by rename.
-                           It names the generation, and is what makes the other two count.
-``<id>.<generation>.data`` the bytes, each block at its own offset; the rest are holes.
+``<id>.json``              the header (:class:`BlockMapHeader`), published by rename. It names the
+                           generation; files of other generations are ignored. Its mtime is the
+                           time of last use.
+``<id>.<generation>.data`` the bytes, each block at its own offset; absent blocks are holes.
 ``<id>.<generation>.map``  64-bit words, little-endian. Word 0 is the :class:`PartialState`.
                            Word ``1 + i`` is block i's record: 0 when the block is absent, else
                            ``1 << 32 | crc32``.
 
-A block's bytes are written before its record, and its record is cleared before its bytes are given
-up. After a crash or a power loss a record may outlive its bytes: so nobody believes a record that
-an earlier process left before the checksum has proved it.
+A block's bytes are written before its record, and its record is cleared before its bytes are freed.
+After a crash or a power loss there may be a record without its bytes: so a process verifies the
+checksum of each block that another process recorded.
 
-The map also carries the locks: byte i is block i's claim (exclusive: somebody is fetching or
-evicting it), byte ``PIN_LOCKS_START + i`` its pin (shared: somebody is reading it), byte
-``HASH_LOCK_BYTE`` the right to verify the whole, byte ``OPEN_LOCK_BYTE`` (shared) that a process
-has it open. Apart from the first ones these lie beyond the file's end; none of them has to do with
-the bytes there.
+The map also carries the locks, one byte each: byte i is the claim on block i (exclusive: the block
+is being fetched or evicted), byte ``PIN_LOCKS_START + i`` its pin (shared: it is being read), byte
+``HASH_LOCK_BYTE`` is held by the process that verifies the whole file, byte ``OPEN_LOCK_BYTE``
+(shared) by each process that has it open. Most of these bytes are beyond the end of the file; the
+locks have nothing to do with the bytes' values.
 """
 
 from __future__ import annotations
@@ -43,22 +44,22 @@ BLOCK_SIZE = 512 * 1024
 PIN_LOCKS_START = 1 << 40
 HASH_LOCK_BYTE = 1 << 41
 OPEN_LOCK_BYTE = (1 << 41) + 1
-#: seconds for which a reader believes that no other process has changed a file's state
+#: seconds for which a reader reuses a state that it has read
 STATE_CACHE_SECONDS = 0.02
-#: among the sources of a file: blocks of it may be of several versions, so that the whole has to be
-#: proved before more of it is read. (No copy has this URL; earlier versions do not look for it.)
+#: a source with this URL marks a file whose blocks may be of several versions: the whole file must
+#: be verified before more of it is read. (No replica has this URL; onefs 0.1 ignores it.)
 MIXED_VERSIONS_MARKER = ""
 _WORD_BYTES = 8
 _PRESENT_BIT = 1 << 32
 
 
 class PartialState(IntEnum):
-    """What has become of a partial file, told to every process that has it open."""
+    """The state of a partial file, which all processes that have it open read."""
 
     LIVE = 1
-    #: dropped: the remote file changed, or its bytes were evicted; open it anew
+    #: dropped: the remote file changed, or the partial file was removed; it must be opened again
     GONE = 2
-    #: complete, and not what the database describes
+    #: complete, and contradicts the database
     BAD = 3
     #: complete and verified; the data file has been given its final name
     DONE = 4
@@ -66,33 +67,33 @@ class PartialState(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class BlockMapHeader:
-    """What a partial file is a part of."""
+    """What identifies a partial file and its generation."""
 
     dataset_id: str
-    #: bytes of the whole
+    #: bytes of the whole file
     size: int
     md5: str
     block_size: int
     generation: str
-    #: below the cache folder: where it will stand
+    #: folders of the ONE path from the lab on, and the name
     place: tuple[str, ...]
-    #: URL of each copy that blocks came from, and its validator (see ``answers.validator_of``)
+    #: validator of each replica that blocks came from, by URL (see ``responses.validator_of``)
     sources: dict[str, str] = field(default_factory=dict)
 
 
 class BlockFile:
-    """One partial file, open. Thread-safe as far as its callers hold each block's claim."""
+    """An open partial file. Thread-safe as long as its callers hold each block's claim."""
 
-    def __init__(self, folder: Path, about: BlockMapHeader, data: int, records: int) -> None:
+    def __init__(self, folder: Path, header: BlockMapHeader, data: int, records: int) -> None:
         self.folder = folder
-        self.header = about
-        #: descriptors of the data and the map; :meth:`close` ends both
+        self.header = header
+        #: descriptors of the data and the map, closed by :meth:`close`
         self.data_fd = data
         self.map_fd = records
-        self.block_count = count_blocks(about.size, about.block_size)
+        self.block_count = count_blocks(header.size, header.block_size)
         self._cached_state = PartialState.LIVE
         self._cached_state_until = 0.0
-        #: what this process has made of it, if that is the end
+        #: the state that this process has set, if it is not LIVE
         self._final_state: PartialState | None = None
 
     def close(self) -> None:
@@ -109,14 +110,14 @@ class BlockFile:
         return start, min(start + self.header.block_size, self.header.size)
 
     def state(self) -> PartialState:
-        """GONE when the word makes no sense."""
+        """The state; GONE if its word in the map is invalid."""
         word = self._read_words(0, 1)[0]
         return PartialState(word) if word in PartialState._value2member_map_ else PartialState.GONE
 
     def recent_state(self) -> PartialState:
-        """The state, in which what other processes did may be LOOK seconds late.
+        """The state, up to STATE_CACHE_SECONDS old where another process has changed it.
 
-        For who reads in order: each look at the file costs a turn in the queue for the interpreter.
+        For sequential readers: reading the state would release the interpreter lock each time.
         """
         now = time.monotonic()
         if now > self._cached_state_until:
@@ -128,26 +129,26 @@ class BlockFile:
         self._final_state = state if state is not PartialState.LIVE else None
 
     def records(self, first: int, last: int) -> tuple[int, ...]:
-        """The records of blocks ``first`` to ``last``, this one not included; 0 means absent."""
+        """The records of blocks ``first`` to ``last``, ``last`` excluded; 0 means absent."""
         return self._read_words(1 + first, last - first)
 
     def set_records(self, first: int, checksums: list[int]) -> None:
-        """Say that the bytes of blocks are in the data file, and what their crc32 is each."""
+        """Record that blocks, from ``first`` on, are present, with the crc32 of each."""
         words = [_PRESENT_BIT | checksum for checksum in checksums]
         os.pwrite(self.map_fd, struct.pack(f"<{len(words)}Q", *words), (1 + first) * _WORD_BYTES)
 
     def clear_record(self, block: int) -> None:
-        """Say that a block is absent."""
+        """Record that a block is absent."""
         os.pwrite(self.map_fd, bytes(_WORD_BYTES), (1 + block) * _WORD_BYTES)
 
     def is_block_valid(self, block: int, record: int) -> bool:
-        """Whether the block's bytes on disk are those that ``record`` was written for."""
+        """Whether a block's bytes on disk have the checksum of ``record``."""
         start, end = self.span(block)
         found = os.pread(self.data_fd, end - start, start)
         return len(found) == end - start and record == _PRESENT_BIT | zlib.crc32(found)
 
     def has_checksum(self, block: int, checksum: int) -> bool:
-        """Whether a block is here, and its record is of bytes with this crc32."""
+        """Whether a block is present, and its record has this crc32."""
         return self.records(block, block + 1)[0] == _PRESENT_BIT | checksum
 
     def present_bytes(self) -> int:
@@ -160,14 +161,14 @@ class BlockFile:
         return found
 
     def is_current(self) -> bool:
-        """Whether these are still the files that count for the dataset."""
-        about = read_header(self.folder, self.header.dataset_id)
-        return about is not None and about.generation == self.header.generation
+        """Whether this is still the dataset's current generation."""
+        header = read_header(self.folder, self.header.dataset_id)
+        return header is not None and header.generation == self.header.generation
 
     def record_source(self, url: str, validator: str, *, alone: bool) -> str | None:
-        """Note the validator of a copy, unless one is known: the one that counts from now on.
+        """Record the validator of a replica, unless it has one; return the recorded one.
 
-        None when blocks of another copy are here and ``alone`` forbids a mixture. The caller
+        None if ``alone`` forbids several replicas and blocks of another one are present. The caller
         holds the dataset's lock.
         """
         known = self.reload_header()
@@ -180,7 +181,7 @@ class BlockFile:
         return self.header.sources[url]
 
     def reload_header(self) -> bool:
-        """Read what other processes have noted of the sources; False when there is nothing."""
+        """Read the sources that other processes have recorded; False if there is no header."""
         known = read_header(self.folder, self.header.dataset_id)
         if known is not None and known.generation == self.header.generation:
             self.header = known
@@ -192,18 +193,19 @@ class BlockFile:
 
 
 def count_blocks(size: int, block_size: int) -> int:
+    """The number of blocks of a file of ``size`` bytes."""
     return -(-size // block_size)
 
 
 def open_block_file(folder: Path, dataset: Dataset) -> BlockFile | None:
-    """The partial file of a dataset as it stands; None when there is none that can be used.
+    """Open the partial file of a dataset; None if there is no usable one.
 
-    One of another size or md5, or without its other files, is of no use. Raises OSError.
+    One with another size or md5, or without its other files, is not usable. Raises OSError.
     """
-    about = read_header(folder, dataset.id)
-    if about is None or (about.size, about.md5) != (dataset.size, dataset.md5):
+    header = read_header(folder, dataset.id)
+    if header is None or (header.size, header.md5) != (dataset.size, dataset.md5):
         return None
-    stem = f"{dataset.id}.{about.generation}"
+    stem = f"{dataset.id}.{header.generation}"
     try:
         data = open_lock_file(folder / f"{stem}.data", flags=os.O_RDWR)
     except FileNotFoundError:
@@ -215,8 +217,8 @@ def open_block_file(folder: Path, dataset: Dataset) -> BlockFile | None:
         if isinstance(error, FileNotFoundError):
             return None
         raise
-    blocks = BlockFile(folder, about, data, records)
-    if os.fstat(data).st_size != about.size or blocks.state() is not PartialState.LIVE:
+    blocks = BlockFile(folder, header, data, records)
+    if os.fstat(data).st_size != header.size or blocks.state() is not PartialState.LIVE:
         blocks.close()
         return None
     return blocks
@@ -225,27 +227,27 @@ def open_block_file(folder: Path, dataset: Dataset) -> BlockFile | None:
 def create_block_file(
     folder: Path, dataset: Dataset, place: tuple[str, ...], block_size: int = BLOCK_SIZE
 ) -> BlockFile:
-    """A new partial file without any block.
+    """Create a partial file without any block.
 
-    What is left of another was removed, and the caller holds the dataset's lock. Raises OSError.
+    The caller has removed a former one, and holds the dataset's lock. Raises OSError.
     """
     assert dataset.size is not None
-    about = BlockMapHeader(
+    header = BlockMapHeader(
         dataset.id, dataset.size, dataset.md5, block_size, secrets.token_hex(8), place
     )
-    stem = f"{dataset.id}.{about.generation}"
+    stem = f"{dataset.id}.{header.generation}"
     flags = os.O_RDWR | os.O_EXCL
     data = open_lock_file(folder / f"{stem}.data", open_or_create, flags)
     try:
-        os.ftruncate(data, about.size)
+        os.ftruncate(data, header.size)
         records = open_lock_file(folder / f"{stem}.map", open_or_create, flags)
     except OSError:
         close_lock_file(data)
         raise
-    blocks = BlockFile(folder, about, data, records)
+    blocks = BlockFile(folder, header, data, records)
     try:
         blocks.set_state(PartialState.LIVE)
-        _write_header(folder, about)
+        _write_header(folder, header)
     except OSError:
         blocks.close()
         raise
@@ -253,16 +255,17 @@ def create_block_file(
 
 
 def remove_block_file(folder: Path, dataset_id: str, *, retire: bool = True) -> int:
-    """Remove a dataset's partial file, in whatever condition. The caller holds its lock.
+    """Remove a dataset's partial file, also a damaged one. The caller holds the dataset's lock.
 
-    ``retire``: who has it open is told that it is GONE. Gives the bytes of disk that are counted
-    for its blocks. Raises OSError, with the file's name, when its bytes cannot be removed.
+    With ``retire`` its state is set to GONE, for the processes that have it open. Returns the bytes
+    of disk that were counted for its blocks. Raises OSError, with the file's name, if its bytes
+    cannot be removed.
     """
-    about = read_header(folder, dataset_id)
+    header = read_header(folder, dataset_id)
     freed = 0
     for path in folder.glob(f"{dataset_id}.*.data"):
-        size = _counted_bytes(path, about)
-        # the bytes first: what names them stays for as long as they cannot be removed
+        size = _counted_bytes(path, header)
+        # the bytes first: if they cannot be removed, the header must stay
         path.unlink(missing_ok=True)
         freed += size
     (folder / f"{dataset_id}.json").unlink(missing_ok=True)
@@ -277,45 +280,46 @@ def remove_block_file(folder: Path, dataset_id: str, *, retire: bool = True) -> 
     return freed
 
 
-def _counted_bytes(data: Path, about: BlockMapHeader | None) -> int:
-    """Bytes of disk that are counted for a data file: those of the blocks that have a record."""
-    if about is None or data.name != f"{about.dataset_id}.{about.generation}.data":
+def _counted_bytes(data: Path, header: BlockMapHeader | None) -> int:
+    """Bytes of disk that are counted for a data file: those of its present blocks."""
+    if header is None or data.name != f"{header.dataset_id}.{header.generation}.data":
         return allocated_size(data)
     try:
         words = data.with_suffix(".map").read_bytes()[_WORD_BYTES:]
     except FileNotFoundError:
         return allocated_size(data)
     records = memoryview(words[: len(words) // _WORD_BYTES * _WORD_BYTES]).cast("Q")
-    found = sum(1 for record in records if record) * about.block_size
-    if records and len(records) == count_blocks(about.size, about.block_size) and records[-1]:
-        found -= len(records) * about.block_size - about.size
+    found = sum(1 for record in records if record) * header.block_size
+    if records and len(records) == count_blocks(header.size, header.block_size) and records[-1]:
+        found -= len(records) * header.block_size - header.size
     return disk_size(found)
 
 
 def read_header(folder: Path, dataset_id: str) -> BlockMapHeader | None:
-    """What a dataset's partial file says that it is; None when it says nothing sensible."""
+    """The header of a dataset's partial file; None if there is none, or an unreadable one."""
     try:
         found = json.loads((folder / f"{dataset_id}.json").read_bytes())
-        about = BlockMapHeader(**{**found, "place": tuple(found["place"])})
-        sane = about.dataset_id == dataset_id and about.block_size > 0 and about.size >= 0
+        header = BlockMapHeader(**{**found, "place": tuple(found["place"])})
+        sane = header.dataset_id == dataset_id and header.block_size > 0 and header.size >= 0
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-    return about if sane else None
+    return header if sane else None
 
 
-def iter_headers(folder: Path) -> Iterator[BlockMapHeader]:
-    """Every partial file of a folder."""
+def iter_headers(folder: Path) -> Iterator[tuple[BlockMapHeader, float]]:
+    """The header of every partial file in a folder, and its last use (seconds since the epoch)."""
     for path in folder.glob("*.json"):
         with suppress(OSError):
-            about = read_header(folder, path.stem)
-            if about is not None:
-                yield about
+            used_at = path.stat().st_mtime
+            header = read_header(folder, path.stem)
+            if header is not None:
+                yield header, used_at
 
 
-def _write_header(folder: Path, about: BlockMapHeader) -> None:
+def _write_header(folder: Path, header: BlockMapHeader) -> None:
     replace_file(
-        folder / f"{about.dataset_id}.json",
-        json.dumps(asdict(about)).encode() + b"\n",
-        # by this name remove_block_file finds what a crash has left
-        temporary=folder / f"{about.dataset_id}.{about.generation}.{secrets.token_hex(4)}",
+        folder / f"{header.dataset_id}.json",
+        json.dumps(asdict(header)).encode() + b"\n",
+        # remove_block_file finds a temporary file of this name that a crash has left
+        temporary=folder / f"{header.dataset_id}.{header.generation}.{secrets.token_hex(4)}",
     )

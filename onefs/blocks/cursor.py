@@ -1,4 +1,4 @@
-"""One open handle on a partial file: waits for its bytes and keeps them where they are."""
+"""Read cursor: waits for the bytes that one handle reads of a partial file, and pins them."""
 
 from __future__ import annotations
 
@@ -8,37 +8,42 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from onefs.blocks.block_file import PartialState
-from onefs.blocks.partial_file import PartialFile, Ticket
+from onefs.blocks.partial_file import PartialFile
 from onefs.blocks.readahead import MAX_REQUEST_BYTES, ReadaheadWindow
+from onefs.blocks.requests import Ticket
 from onefs.blocks.scheduler import FETCHED_ELSEWHERE_RECHECK_SECONDS, Scheduler
 from onefs.download.hosts import CircuitOpen, Hosts
 from onefs.download.responses import RemoteFileChanged
 from onefs.errors import BadContent, DeadlineExceeded, OnefsError, copy_error
 
-#: places of one file that are followed at once: threads of one reader, or a page here and there
+#: read-ahead windows of one handle: several threads may read at different offsets
 MAX_WINDOWS = 4
-#: blocks that stay pinned a little longer than for one read
+#: blocks that stay pinned for longer than one read
 RECENT_PINNED_BLOCKS = 2
-#: seconds after which a waiter looks whether its deadline has passed
+#: seconds between two looks at the deadline of a waiting reader
 STALL_CHECK_SECONDS = 0.25
 
 
 @dataclass
 class _PinnedRange:
-    """Blocks that one thread has pinned: from ``first`` to ``last``, this one not included."""
+    """Blocks that one thread has pinned, from ``first`` to ``last``, ``last`` excluded."""
 
     first: int
     last: int
-    #: they are here, and so they stay
+    #: they were present after they were pinned, so that they stay
     is_present: bool = False
 
 
 class ReadCursor:
-    """What one handle reads of a partial file. Thread-safe.
+    """Reads of one handle on a partial file. Thread-safe.
 
-    Bytes that were promised stay: each thread's last read is pinned until the same thread reads
-    again or the handle is closed. (libfuse sends a read's bytes from the thread that was promised
-    them, before it takes the next request.)
+    The blocks of each thread's last read stay pinned until the same thread reads again or the
+    handle is closed. (libfuse sends a read's bytes from the thread that asked for them, before it
+    takes the next request.)
+
+    ``stall`` is the number of seconds without progress after which a read fails;
+    ``max_readahead`` returns the longest read-ahead in bytes; ``can_read_ahead`` whether so many
+    bytes may be read ahead.
     """
 
     def __init__(
@@ -47,61 +52,65 @@ class ReadCursor:
         scheduler: Scheduler,
         hosts: Hosts,
         stall: float,
-        farthest: Callable[[], int],
-        may_fetch: Callable[[int], bool] = lambda size: True,
+        max_readahead: Callable[[], int],
+        can_read_ahead: Callable[[int], bool],
     ) -> None:
         self.partial = partial
-        #: bytes were handed out: from here on only this generation will do
+        #: bytes were served: from then on only this generation of the file may be read
         self.has_served_bytes = False
         self._scheduler = scheduler
         self._hosts = hosts
         self._stall = stall
-        self._max_readahead = farthest
-        self._can_fetch_ahead = may_fetch
+        self._max_readahead = max_readahead
+        self._can_read_ahead = can_read_ahead
         self._lock = threading.Lock()
         self._pinned_by_thread: dict[int, _PinnedRange] = {}
-        #: the last blocks that were read, pinned too: threads take turns on them
+        #: the last blocks that were read, pinned too, since several threads read the same block
         self._recent_blocks: list[int] = []
         self._windows: list[ReadaheadWindow] = []
 
     @property
     def fd(self) -> int:
-        """The descriptor that holds the bytes, good until the handle is closed."""
+        """The descriptor of the data file, valid until the cursor is closed."""
         return self.partial.block_file.data_fd
 
     def pin_if_present(self, offset: int, length: int) -> bool:
-        """Whether these bytes are here; if so they stay. Raises BadContent or Changed."""
+        """Pin bytes; whether they are present and may be read, without waiting.
+
+        Raises BadContent or RemoteFileChanged.
+        """
         first, last = self.partial.block_range(offset, length)
         self._check_state()
-        hold = self._pin_for_thread(first, last)
+        pinned = self._pin_for_thread(first, last)
         self.partial.last_read_at = time.monotonic()
-        if hold.is_present and self.partial.is_readable():
+        if pinned.is_present and self.partial.is_readable():
             return True
         if self.partial.missing_blocks(first, last) or not self.partial.is_readable():
             return False
-        hold.is_present = self.has_served_bytes = True
+        pinned.is_present = self.has_served_bytes = True
         self._read_ahead(offset, length)
         return True
 
     def wait_readable(self, offset: int, length: int) -> bool:
-        """Wait until these bytes are here; False when the whole file has to be proved first.
+        """Wait until bytes may be read; False if the whole file must be verified first.
 
-        For as long as blocks keep coming: raises DeadlineExceeded after ``stall`` seconds in which
-        none of them came, else what the scheduler or the file server has to say.
+        Raises DeadlineExceeded after ``stall`` seconds in which no block arrived, BadContent,
+        RemoteFileChanged, and as :meth:`Scheduler.request`.
         """
-        hold = self._pin_and_wait(offset, length, unproved=False)
-        if hold is None:
+        pinned = self._pin_and_wait(offset, length, unverified=False)
+        if pinned is None:
             return False
-        hold.is_present = self.has_served_bytes = True
+        pinned.is_present = self.has_served_bytes = True
         return True
 
     def wait_unverified(self, offset: int, length: int) -> None:
-        """Wait for bytes as :meth:`wait` does, though they may not be read before the whole is."""
-        self._pin_and_wait(offset, length, unproved=True)
+        """Wait until bytes are present, even if the whole file must be verified before they are
+        read. Raises as :meth:`wait_readable`."""
+        self._pin_and_wait(offset, length, unverified=True)
 
-    def _pin_and_wait(self, offset: int, length: int, *, unproved: bool) -> _PinnedRange | None:
+    def _pin_and_wait(self, offset: int, length: int, *, unverified: bool) -> _PinnedRange | None:
         first, last = self.partial.block_range(offset, length)
-        hold = self._pin_for_thread(first, last)
+        pinned = self._pin_for_thread(first, last)
         self._read_ahead(offset, length)
         demand = self.partial.demand
         ticket = Ticket(first, last)
@@ -109,54 +118,54 @@ class ReadCursor:
             demand.tickets.add(ticket)
         try:
             try:
-                here = self._wait_for_ticket(ticket, unproved=unproved)
+                is_readable = self._wait_for_ticket(ticket, unverified=unverified)
             except CircuitOpen:
                 self._hosts.wait_for_probe(self.partial.dataset.replicas)
                 ticket.error = None
-                here = self._wait_for_ticket(ticket, unproved=unproved)
+                is_readable = self._wait_for_ticket(ticket, unverified=unverified)
         finally:
             with self._scheduler.lock:
                 demand.tickets.discard(ticket)
                 self._scheduler.cancel_unwanted(self.partial)
-        return hold if here else None
+        return pinned if is_readable else None
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Unpin all blocks, and stop read-ahead."""
         with self._scheduler.lock:
             self.partial.demand.windows.difference_update(self._windows)
             self._scheduler.cancel_unwanted(self.partial)
         with self._lock:
-            held = list(self._pinned_by_thread.values())
+            all_pinned = list(self._pinned_by_thread.values())
             recent, self._recent_blocks = self._recent_blocks, []
             self._pinned_by_thread.clear()
-        for hold in held:
-            self.partial.unpin(hold.first, hold.last)
+        for pinned in all_pinned:
+            self.partial.unpin(pinned.first, pinned.last)
         for block in recent:
             self.partial.unpin(block, block + 1)
 
-    def _wait_for_ticket(self, ticket: Ticket, *, unproved: bool) -> bool:
-        """Wait for the blocks of a ticket; False when they may not be read unproved."""
+    def _wait_for_ticket(self, ticket: Ticket, *, unverified: bool) -> bool:
+        """Wait for the blocks of a ticket; False if the whole file must be verified first."""
         demand = self.partial.demand
-        got_on, left = time.monotonic(), ticket.last - ticket.first
+        progress_at, left = time.monotonic(), ticket.last - ticket.first
         while True:
-            seen = demand.change_count
+            change_count = demand.change_count
             self._check_state()
             missing = self.partial.missing_blocks(ticket.first, ticket.last)
-            if not unproved and not self.partial.is_readable():
+            if not unverified and not self.partial.is_readable():
                 return False
             if not missing:
                 return True
             if len(missing) < left:
-                got_on, left = time.monotonic(), len(missing)
+                progress_at, left = time.monotonic(), len(missing)
             with self._scheduler.lock:
                 if ticket.error is not None:
                     raise copy_error(ticket.error)
-                self._scheduler.request(self.partial, ticket, missing)
-                moved = max(got_on, self._scheduler.last_progress(self.partial, missing))
-                due = moved + self._stall - time.monotonic()
+                self._scheduler.request(self.partial, missing)
+                latest = max(progress_at, self._scheduler.last_progress(self.partial, missing))
+                due = latest + self._stall - time.monotonic()
                 if due <= 0:
                     raise self._deadline_error(missing)
-                if demand.change_count == seen:
+                if demand.change_count == change_count:
                     elsewhere = any(block not in demand.in_flight for block in missing)
                     demand.condition.wait(
                         min(
@@ -166,15 +175,15 @@ class ReadCursor:
                     )
 
     def _deadline_error(self, missing: list[int]) -> OnefsError:
-        """Waiting has lasted too long: what went wrong last, if anything is known."""
+        """The error of a reader that has waited too long: the last request's, if there is one."""
         name = self.partial.dataset.name
-        found: OnefsError = DeadlineExceeded(f"{name}: nothing has come for {self._stall:g} s")
+        error: OnefsError = DeadlineExceeded(f"{name}: nothing has come for {self._stall:g} s")
         for block in missing:
-            run = self.partial.demand.in_flight.get(block)
-            if run is not None and run.running:
-                self._hosts.note_timeout(run.url)
-                found = copy_error(run.last_error) if run.last_error is not None else found
-        return found
+            request = self.partial.demand.in_flight.get(block)
+            if request is not None and request.running:
+                self._hosts.note_timeout(request.url)
+                error = copy_error(request.last_error) if request.last_error is not None else error
+        return error
 
     def _check_state(self) -> None:
         state = self.partial.block_file.recent_state()
@@ -186,7 +195,7 @@ class ReadCursor:
             )
 
     def _pin_for_thread(self, first: int, last: int) -> _PinnedRange:
-        """Pin these blocks for this thread, in place of what it read before."""
+        """Pin blocks for this thread, and unpin those of its last read."""
         thread = threading.get_ident()
         with self._lock:
             before = self._pinned_by_thread.get(thread)
@@ -194,15 +203,15 @@ class ReadCursor:
             return before
         self._pin_recent(last - 1)
         self.partial.pin(first, last)
-        hold = _PinnedRange(first, last)
+        pinned = _PinnedRange(first, last)
         with self._lock:
-            self._pinned_by_thread[thread] = hold
+            self._pinned_by_thread[thread] = pinned
         if before is not None:
             self.partial.unpin(before.first, before.last)
-        return hold
+        return pinned
 
     def _pin_recent(self, block: int) -> None:
-        """Pin one more block, in place of the oldest: pins that are shared cost no lock."""
+        """Pin a recent block, and unpin the oldest one: a second pin of a block needs no lock."""
         if block in self._recent_blocks:
             return
         self.partial.pin(block, block + 1)
@@ -228,7 +237,7 @@ class ReadCursor:
             self._windows.append(window)
             if jumped:
                 self._scheduler.cancel_unwanted(self.partial)
-            if self._can_fetch_ahead(MAX_REQUEST_BYTES):
+            if self._can_read_ahead(MAX_REQUEST_BYTES):
                 self._scheduler.fetch_ahead(self.partial, window)
         self.partial.touch()
 

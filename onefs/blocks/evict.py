@@ -1,9 +1,9 @@
-"""Making room: what was not used for longest goes first.
+"""Eviction: frees disk space, beginning with the least recently used file.
 
-Complete files go whole: who has one open keeps it until it is closed. Partial files go block by
-block, from the beginning (what a reader in order has behind it), leaving out what somebody reads.
-Pinned datasets, and files that onefs did not download, are never touched. What the user has
-accepted goes only when it is named: with the file would go the word that it is wanted.
+Complete files are removed as a whole; a process that has one open can read it until it is closed.
+Partial files lose single blocks, from the beginning (which a sequential reader has passed), but
+none that are pinned. Pinned datasets, and files that onefs did not download, are never evicted.
+Accepted files are evicted only by name, since their acceptance is lost with them.
 """
 
 from __future__ import annotations
@@ -33,47 +33,47 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EvictionCandidate:
-    """Something that may be evicted."""
+    """A file that may be evicted, as a whole or in part."""
 
     #: seconds since the epoch
     used_at: float
     dataset_id: str
-    #: a partial file; None for a complete or rejected one
+    #: the header of a partial file; None for a complete or rejected one
     header: BlockMapHeader | None = None
 
 
 @dataclass(slots=True)
 class EvictionResult:
-    """What an eviction came to."""
+    """The result of an eviction."""
 
-    #: bytes of disk that were given back
+    #: bytes of disk that were freed
     freed_bytes: int = 0
     #: one sentence for each file that could not be removed; its bytes stay counted
     failures: list[str] = field(default_factory=list)
 
 
 class Evictor:
-    """Evicts. Thread-safe; one thread of a process does it at a time."""
+    """Evicts files and blocks of one store. Thread-safe; one thread of a process at a time."""
 
-    def __init__(self, store: Store, partials: PartialFileRegistry) -> None:
+    def __init__(self, store: Store, registry: PartialFileRegistry) -> None:
         self._store = store
-        self._registry = partials
+        self._registry = registry
         self._lock = threading.Lock()
-        #: None: nobody has tried it yet
+        #: None until it was tried
         self._punch_supported: bool | None = None
-        #: failures that the log has told of already
+        #: failures that were logged already
         self._logged: set[str] = set()
 
     def evict(self, need: int) -> EvictionResult:
-        """Remove files and blocks of at least ``need`` bytes, as far as that is possible.
+        """Free at least ``need`` bytes of disk, as far as that is possible.
 
-        What cannot be removed is left out, and the log names it once.
+        Files that cannot be removed are skipped, and logged once. Raises CacheError.
         """
         outcome = EvictionResult()
         store = self._store
         before = store.usage.total_bytes()
         with self._lock, disk_errors(store.root):
-            need -= before - store.usage.total_bytes()  # somebody else has just made room
+            need -= before - store.usage.total_bytes()  # another thread has just made room
             accepted = store.records.accepted_ids()
             for candidate in self._candidates():
                 if need <= outcome.freed_bytes:
@@ -84,9 +84,9 @@ class Evictor:
         return outcome
 
     def evict_dataset(self, dataset_id: str) -> int:
-        """Remove what there is of one dataset, if nobody reads it; the bytes that were freed.
+        """Remove the files of one dataset that are not being read; return the bytes freed.
 
-        Raises CacheError that names what could not be removed.
+        Raises CacheError, which names the files that could not be removed.
         """
         outcome = EvictionResult()
         with disk_errors(self._store.root):
@@ -98,10 +98,10 @@ class Evictor:
         return outcome.freed_bytes
 
     def _try_remove(self, candidate: EvictionCandidate, need: int, outcome: EvictionResult) -> None:
-        """Remove a candidate; when that fails, say why and leave it counted."""
+        """Remove a candidate; if that fails, note why: it stays counted."""
         try:
             self._remove(candidate, need, outcome)
-        except OnefsError:  # some of ours are OSErrors too
+        except OnefsError:  # some of them are OSErrors too
             raise
         except OSError as error:
             path = error.filename or self._path(candidate)
@@ -116,39 +116,37 @@ class Evictor:
         return str(self._store.root / (entry.path if entry else candidate.dataset_id))
 
     def _log_failures(self, failures: list[str]) -> None:
-        fresh = [failure for failure in failures if failure not in self._logged]
-        self._logged.update(fresh)
-        if fresh:
-            more = f", nor can {len(fresh) - 1} other files" if len(fresh) > 1 else ""
-            log.warning("%s%s: their bytes stay counted", fresh[0], more)
+        unlogged = [failure for failure in failures if failure not in self._logged]
+        self._logged.update(unlogged)
+        if unlogged:
+            more = f", nor can {len(unlogged) - 1} other files" if len(unlogged) > 1 else ""
+            log.warning("%s%s: their bytes stay counted", unlogged[0], more)
 
     def _candidates(self) -> list[EvictionCandidate]:
+        """The files that may be evicted, the least recently used one first. Raises OSError."""
         store = self._store
-        found = [
-            EvictionCandidate(used, dataset_id)
-            for used, dataset_id in store.records.last_used_times()
+        pinned = store.pinned_ids()
+        candidates = [
+            EvictionCandidate(used_at, dataset_id)
+            for dataset_id, used_at in store.records.last_used_times().items()
+            if dataset_id not in pinned
         ]
-        for about in iter_headers(store.partial_folder):
-            found.append(EvictionCandidate(self._last_used(about), about.dataset_id, about))
-        pinned = {path.name for path in (store.private_folder / "pins").iterdir()}
-        found = [candidate for candidate in found if candidate.dataset_id not in pinned]
-        return sorted(found, key=lambda candidate: candidate.used_at)
-
-    def _last_used(self, about: BlockMapHeader) -> float:
-        try:
-            return (self._store.partial_folder / f"{about.dataset_id}.json").stat().st_mtime
-        except FileNotFoundError:
-            return 0.0
+        candidates += [
+            EvictionCandidate(used_at, header.dataset_id, header)
+            for header, used_at in iter_headers(store.partial_folder)
+            if header.dataset_id not in pinned
+        ]
+        return sorted(candidates, key=lambda candidate: candidate.used_at)
 
     def _remove(self, candidate: EvictionCandidate, need: int, outcome: EvictionResult) -> None:
-        """Raises OSError when bytes are still there that were to be removed."""
+        """Remove a candidate. Raises OSError if bytes that were to be removed are still on disk."""
         try:
             with self._store.locks.hold(candidate.dataset_id, 0.0):
                 if candidate.header is None:
                     outcome.freed_bytes += self._remove_file(candidate.dataset_id)
                 else:
                     self._remove_blocks(candidate.header, need, outcome)
-        except DeadlineExceeded:  # somebody is working on it
+        except DeadlineExceeded:  # another thread or process is working on it
             return
 
     def _remove_file(self, dataset_id: str) -> int:
@@ -156,7 +154,7 @@ class Evictor:
         if entry is None:
             return 0
         path = self._store.root / entry.path
-        if entry.state == "bad":  # the verdict stays, the bytes go
+        if entry.state == "bad":  # the verdict stays, the bytes are removed
             path = self._store.private_folder / "rejected" / dataset_id
         elif not entry.ours:
             return 0
@@ -169,47 +167,47 @@ class Evictor:
             self._store.forget(dataset_id)
         return freed
 
-    def _remove_blocks(self, about: BlockMapHeader, need: int, outcome: EvictionResult) -> None:
-        size = about.size
-        dataset = Dataset(about.dataset_id, "", about.place[-1], size=size, md5=about.md5)
+    def _remove_blocks(self, header: BlockMapHeader, need: int, outcome: EvictionResult) -> None:
+        size = header.size
+        dataset = Dataset(header.dataset_id, "", header.place[-1], size=size, md5=header.md5)
         partial = self._registry.acquire_open(dataset)
-        ours = partial is not None
+        was_open = partial is not None
         if partial is None:
             blocks = open_block_file(self._store.partial_folder, dataset)
             if blocks is None:
-                outcome.freed_bytes += self._remove_partial(about.dataset_id)
+                outcome.freed_bytes += self._remove_partial(header.dataset_id)
                 return
             partial = PartialFile(
-                dataset, about.place, blocks, threading.Condition(), shared=self._store.shared
+                dataset, header.place, blocks, threading.Condition(), shared=self._store.shared
             )
         try:
             before = outcome.freed_bytes
             if self._supports_punching(partial):
                 self._punch_blocks(partial, need, outcome)
-            if not ours and partial.is_sole_user():
+            if not was_open and partial.is_sole_user():
                 outcome.freed_bytes += self._remove_empty(partial, outcome.freed_bytes - before)
         finally:
-            if ours:
+            if was_open:
                 self._registry.release(partial)
             else:
                 partial.block_file.close()
 
     def _punch_blocks(self, partial: PartialFile, need: int, outcome: EvictionResult) -> None:
         freed = 0
-        kept = partial.wanted_blocks()
+        wanted = partial.wanted_blocks()
         try:
             for block in range(partial.block_file.block_count):
                 if freed >= need:
                     break
-                if block not in kept and partial.evict_block(block):
+                if block not in wanted and partial.evict_block(block):
                     start, end = partial.block_file.span(block)
                     freed += disk_size(end - start)
-        finally:  # some may be gone when the disk refuses the next
+        finally:  # some were freed, even if the disk fails on the next one
             self._store.usage.adjust(-freed)
             outcome.freed_bytes += freed
 
     def _remove_empty(self, partial: PartialFile, freed: int) -> int:
-        """Remove a partial file that nobody has open, once no block is left or none can go."""
+        """Remove a partial file that no process has open, if no block is left or none was freed."""
         if freed and partial.block_file.present_bytes():
             return 0
         return self._remove_partial(partial.dataset.id)
@@ -220,7 +218,7 @@ class Evictor:
         return freed
 
     def _supports_punching(self, partial: PartialFile) -> bool:
-        """Whether a part of a file can be given back here: else blocks would go for nothing."""
+        """Whether the file system can free a part of a file; if not, no block is evicted."""
         if self._punch_supported is None:
             self._punch_supported = can_punch_holes(partial.block_file.data_fd)
         return self._punch_supported

@@ -1,4 +1,4 @@
-"""One run of blocks from the file servers to the disk: requests, retries, other copies."""
+"""Fetching of one block request: HTTP requests, retries, other replicas, writing to disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from contextlib import AbstractContextManager
 
 from onefs.blocks.block_file import BLOCK_SIZE
 from onefs.blocks.partial_file import PartialFile
-from onefs.blocks.scheduler import BlockRequest, Scheduler
+from onefs.blocks.requests import BlockRequest
+from onefs.blocks.scheduler import Scheduler
 from onefs.cache.files import disk_errors
 from onefs.cache.reservations import DiskSpace, Reservation
 from onefs.cache.sparse import disk_size
@@ -30,7 +31,6 @@ from onefs.errors import (
     DeadlineExceeded,
     OnefsError,
     ServerError,
-    Stopping,
 )
 from onefs.http import Stream
 from onefs.lowlevel.fallocate import punch_hole
@@ -39,160 +39,169 @@ from onefs.model import Replica
 
 log = logging.getLogger(__name__)
 
-#: how often the version that was begun with is asked for again
+#: retries of a request whose answer is of another version of the file than the present blocks
 MAX_VERSION_RETRIES = 3
-#: told of the blocks that a run has brought
+#: called with the blocks of a request that have arrived
 BlocksArrived = Callable[[BlockRequest, range], None]
 
 
 class Fetcher:
-    """Does runs. Thread-safe.
+    """Carries out block requests. Thread-safe.
 
-    ``stall`` is the number of seconds within which each block of a run has to come.
-    ``condemn`` rejects a file that cannot be what the database describes, ``drop`` gives up blocks
-    that are worth nothing, because the file changed on the server; both are told why.
+    ``stall`` is the number of seconds within which each block must arrive. ``reject`` marks a file
+    that cannot agree with the database as bad; ``drop`` removes the blocks of a file that changed
+    on the server. Both are called with the reason.
     """
 
     def __init__(
         self,
         store: Store,
         hosts: Hosts,
-        room: DiskSpace,
+        space: DiskSpace,
         stall: float,
-        condemn: Callable[[PartialFile, str], None],
+        reject: Callable[[PartialFile, str], None],
         drop: Callable[[PartialFile, str], None],
     ) -> None:
         self._store = store
         self._hosts = hosts
-        self._space = room
+        self._space = space
         self._stall = stall
-        self._reject = condemn
+        self._reject = reject
         self._drop = drop
 
-    def fetch(self, run: BlockRequest, scheduler: Scheduler, arrived: BlocksArrived) -> None:
-        """Bring the blocks of a run that nobody else brings. Raises what ended it early."""
+    def fetch(self, request: BlockRequest, scheduler: Scheduler, arrived: BlocksArrived) -> None:
+        """Fetch the blocks of a request that no other process fetches.
+
+        Raises the error that ended it early.
+        """
         with disk_errors(self._store.root):
-            first, last = run.partial.claim(run.first, run.last)
-            scheduler.narrow(run, first, last)
+            first, last = request.partial.claim(request.first, request.last)
+            scheduler.narrow(request, first, last)
             if first == last:
                 return
-            self._store.note_fetch(run.partial.dataset)
+            self._store.note_fetch(request.partial.dataset)
             claimed = set(range(first, last))
             try:
-                self._fetch_reserved(run, scheduler, arrived, claimed)
+                self._fetch_reserved(request, scheduler, arrived, claimed)
             finally:
-                run.partial.release_claims(claimed)
+                request.partial.release_claims(claimed)
 
     def _fetch_reserved(
         self,
-        run: BlockRequest,
+        request: BlockRequest,
         scheduler: Scheduler,
         arrived: BlocksArrived,
         claimed: set[int],
     ) -> None:
-        block_size = run.partial.block_file.header.block_size
-        size, least = len(claimed) * block_size, block_size if run.urgent else 0
+        block_size = request.partial.block_file.header.block_size
+        size, least = len(claimed) * block_size, block_size if request.urgent else 0
         with self._space.reservation(size, least) as reservation:
-            if not reservation.granted_bytes:  # who has come to wait for it asks again, urgently
+            if not reservation.granted_bytes:  # a reader that waits now requests it urgently
                 return
             if reservation.granted_bytes < size:
-                run.partial.release_claims(block for block in claimed if block != run.first)
-                claimed.intersection_update({run.first})
-                scheduler.narrow(run, run.first, run.first + 1)
-            claims = _ClaimedBlocks(run, scheduler, arrived, claimed, reservation)
+                request.partial.release_claims(block for block in claimed if block != request.first)
+                claimed.intersection_update({request.first})
+                scheduler.narrow(request, request.first, request.first + 1)
+            claims = _ClaimedBlocks(request, scheduler, arrived, claimed, reservation)
             try:
-                self._fetch_from_replicas(run, claims)
+                self._fetch_from_replicas(request, claims)
             except RemoteFileChanged as error:
-                self._drop(run.partial, "has changed on the server")
-                log.warning("%s: %s; begun anew", "/".join(run.partial.place), error)
+                self._drop(request.partial, "has changed on the server")
+                log.warning("%s: %s; begun anew", "/".join(request.partial.place), error)
                 raise
             finally:
                 claims.punch_incomplete()
 
-    def _fetch_from_replicas(self, run: BlockRequest, claims: _ClaimedBlocks) -> None:
-        """Every copy in turn, round and round while that can help."""
+    def _fetch_from_replicas(self, request: BlockRequest, claims: _ClaimedBlocks) -> None:
+        """Try each replica in turn, in several rounds while that can help."""
         attempt = 0
-        doubted = self._store.mismatches.check(run.partial.dataset)
-        copies = Replicas(self._hosts, run.partial.dataset)
-        waiting = copies.next_untried(self._usable_replicas(run.partial, copies.gone_urls))
+        is_suspect = self._store.mismatches.check(request.partial.dataset)
+        replicas = Replicas(self._hosts, request.partial.dataset)
+        waiting = replicas.next_untried(self._usable_replicas(request.partial, replicas.gone_urls))
         while claims.remaining:
-            again: dict[Replica, float] = {}
+            retries: dict[Replica, float] = {}
             before = claims.written_bytes
-            for copy in waiting:
+            for replica in waiting:
                 try:
                     while claims.remaining:
-                        patience = self._hosts.stall_timeout(len(waiting))
+                        stall = self._hosts.stall_timeout(len(waiting))
                         self._request_with_version_retries(
-                            run, copy, claims, copies.gone_urls, patience
+                            request, replica, claims, replicas.gone_urls, stall
                         )
-                    if doubted:
-                        self._store.mismatches.clear_size_mismatch(run.partial.dataset)
+                    if is_suspect:
+                        self._store.mismatches.clear_size_mismatch(request.partial.dataset)
                     return
                 except REPLICA_ERRORS as error:
-                    run.last_error = error
+                    request.last_error = error
                     attempt = 0 if claims.written_bytes > before else attempt
-                    delay = copies.note_failure(copy, error, attempt + 1)
+                    delay = replicas.note_failure(replica, error, attempt + 1)
                     if delay is not None:
-                        again[copy] = delay
+                        retries[replica] = delay
             attempt += 1
-            allowed = self._usable_replicas(run.partial, copies.gone_urls)
-            # what we fetch may have got a copy of its own meanwhile, or lost it
-            waiting = [copy for copy in again if copy in allowed]
-            pause = min((again[copy] for copy in waiting), default=0.0)
-            waiting = waiting or copies.next_untried(allowed)
+            allowed = self._usable_replicas(request.partial, replicas.gone_urls)
+            # the first blocks decide which replicas may be mixed
+            waiting = [replica for replica in retries if replica in allowed]
+            pause = min((retries[replica] for replica in waiting), default=0.0)
+            waiting = waiting or replicas.next_untried(allowed)
             if not waiting:
-                raise self._final_error(run.partial, copies, claims.written_bytes)
-            if run.cancel_event.wait(pause):
-                raise Stopping(f"{run.partial.dataset.name} is not wanted any more")
+                raise self._final_error(request.partial, replicas, claims.written_bytes)
+            request.cancel_event.wait(pause)
+            request.raise_if_cancelled()
 
-    def _final_error(self, partial: PartialFile, copies: Replicas, written: int) -> OnefsError:
-        """What the failure of every copy comes to. Raises Unconfirmed."""
-        if not copies.mismatches or written:
-            return copies.final_error()
-        if copies.unanswered_error is not None:
-            return copies.unanswered_error
-        evidence = copies.evidence()
+    def _final_error(self, partial: PartialFile, replicas: Replicas, written: int) -> OnefsError:
+        """The error of a request that failed on every replica. Raises UnconfirmedMismatch."""
+        if not replicas.mismatches or written:
+            return replicas.final_error()
+        if replicas.unanswered_error is not None:
+            return replicas.unanswered_error
+        evidence = replicas.evidence()
         reason = self._store.mismatches.note_mismatch(partial.dataset, evidence, evidence)
         self._reject(partial, reason)
         return BadContent(reason)
 
     def _usable_replicas(self, partial: PartialFile, gone: Set[str]) -> list[Replica]:
-        """The copies that may serve: without an md5 nothing would prove a mixture, and only the
-        one that was begun may. Where that is ``gone``, or none of the dataset's any more, the
-        others: who answers shows that the file has moved.
+        """The replicas that may be used.
+
+        Without an md5 a mixture of replicas could not be verified: then only the replica that the
+        present blocks came from is used. If that is ``gone``, the file has moved: then the others.
         """
-        copies = [copy for copy in partial.dataset.replicas if copy.url not in gone]
+        replicas = [replica for replica in partial.dataset.replicas if replica.url not in gone]
         sources = partial.block_file.header.sources
         if partial.dataset.md5 or not sources:
-            return copies
-        return [copy for copy in copies if copy.url in sources] or copies
+            return replicas
+        return [replica for replica in replicas if replica.url in sources] or replicas
 
     def _request_with_version_retries(
-        self, run: BlockRequest, copy: Replica, claims: _ClaimedBlocks, gone: Set[str], stall: float
+        self,
+        request: BlockRequest,
+        replica: Replica,
+        claims: _ClaimedBlocks,
+        gone: Set[str],
+        stall: float,
     ) -> None:
-        """One request, sent again while a server answers with another version of the file.
+        """Send one request, again while a server answers with another version of the file.
 
-        Servers that share a load may name the same bytes differently. Where none has the version
-        that was begun with, the file is to be proved before more of it is read. Raises Changed
-        where that is of no use: no md5, or the bytes differ.
+        Load-balanced servers may have different validators for the same bytes. If no server has
+        the version of the present blocks, the whole file must be verified before more of it is
+        read. Raises VersionMismatch if that is impossible: there is no md5, or the bytes differ.
         """
         for tries_left in range(MAX_VERSION_RETRIES, -1, -1):
             try:
-                self._request_once(run, copy, claims, gone, stall)
+                self._request_once(request, replica, claims, gone, stall)
                 return
             except VersionMismatch:
-                if not tries_left and not self._has_same_block(run, copy, stall):
+                if not tries_left and not self._has_same_block(request, replica, stall):
                     raise
-        self._mark_mixed_versions(run)
-        self._request_once(run, copy, claims, gone, stall)
+        self._mark_mixed_versions(request)
+        self._request_once(request, replica, claims, gone, stall)
 
-    def _has_same_block(self, run: BlockRequest, copy: Replica, stall: float) -> bool:
-        """Whether what a copy has now may be the file that was begun: compares one block.
+    def _has_same_block(self, request: BlockRequest, replica: Replica, stall: float) -> bool:
+        """Whether a replica may still have the same file: compares one present block.
 
-        That saves fetching the rest of a file that has changed; the md5 proves what is the same.
+        A file that has changed is then not fetched to its end; the md5 verifies one that has not.
         """
-        blocks = run.partial.block_file
-        if not run.partial.dataset.md5:
+        blocks = request.partial.block_file
+        if not request.partial.dataset.md5:
             return False
         present = (n for n, record in enumerate(blocks.records(0, blocks.block_count)) if record)
         block = next(present, None)
@@ -200,8 +209,10 @@ class Fetcher:
             return True
         start, end = blocks.span(block)
         checksum, position = 0, 0
-        with self._hosts.stream(copy.url, {"Range": f"bytes={start}-{end - 1}"}, stall) as stream:
-            run.attach_stream(stream)
+        with self._hosts.stream(
+            replica.url, {"Range": f"bytes={start}-{end - 1}"}, stall
+        ) as stream:
+            request.attach_stream(stream)
             position = parse_range_response(stream, blocks.header.size, start, end, "").start
             for chunk in stream.iter_chunks():
                 self._hosts.count_bytes(len(chunk))
@@ -212,9 +223,9 @@ class Fetcher:
                     break
         return position >= end and blocks.has_checksum(block, checksum)
 
-    def _mark_mixed_versions(self, run: BlockRequest) -> None:
-        partial = run.partial
-        with self._dataset_lock(run):
+    def _mark_mixed_versions(self, request: BlockRequest) -> None:
+        partial = request.partial
+        with self._dataset_lock(request):
             partial.mark_mixed_versions()
         log.warning(
             "%s: its servers name several versions of it: it is fetched whole, and verified before "
@@ -224,36 +235,41 @@ class Fetcher:
         with partial.demand.condition:
             partial.demand.notify_waiters()
 
-    def _dataset_lock(self, run: BlockRequest) -> AbstractContextManager[None]:
-        """The dataset's lock, waited for while the run is wanted."""
+    def _dataset_lock(self, request: BlockRequest) -> AbstractContextManager[None]:
+        """The dataset's lock, waited for until the request is cancelled."""
         return self._store.locks.hold(
-            run.partial.dataset.id, self._stall, lambda: not run.cancel_event.is_set()
+            request.partial.dataset.id, self._stall, lambda: not request.cancel_event.is_set()
         )
 
     def _request_once(
-        self, run: BlockRequest, copy: Replica, claims: _ClaimedBlocks, gone: Set[str], stall: float
+        self,
+        request: BlockRequest,
+        replica: Replica,
+        claims: _ClaimedBlocks,
+        gone: Set[str],
+        stall: float,
     ) -> None:
-        """One request: from the first block that is still missing to the end of the run."""
-        blocks = run.partial.block_file
-        start, end = blocks.span(min(claims.remaining))[0], blocks.span(run.last - 1)[1]
-        validator = blocks.header.sources.get(copy.url, "")
-        if run.partial.has_mixed_versions():
+        """Send one request: from the first missing block to the end of the block request."""
+        blocks = request.partial.block_file
+        start, end = blocks.span(min(claims.remaining))[0], blocks.span(request.last - 1)[1]
+        validator = blocks.header.sources.get(replica.url, "")
+        if request.partial.has_mixed_versions():
             validator = ""
         headers = {"Range": f"bytes={start}-{end - 1}"}
         if validator:
             headers["If-Range"] = validator
-        with self._hosts.stream(copy.url, headers, stall) as stream:
-            run.attach_stream(stream)
+        with self._hosts.stream(replica.url, headers, stall) as stream:
+            request.attach_stream(stream)
             body = parse_range_response(stream, blocks.header.size, start, end, validator)
-            self._record_source(run, copy, stream, gone)
+            self._record_source(request, replica, stream, gone)
             if not body.is_partial:
                 claims.claim_whole_file()
-            self._write_body(run, copy, stream, claims, body.start, body.end, stall)
+            self._write_body(request, replica, stream, claims, body.start, body.end, stall)
 
     def _write_body(
         self,
-        run: BlockRequest,
-        copy: Replica,
+        request: BlockRequest,
+        replica: Replica,
         stream: Stream,
         claims: _ClaimedBlocks,
         position: int,
@@ -262,87 +278,90 @@ class Fetcher:
     ) -> None:
         url = safe_url(stream.url)
         due = time.monotonic() + stall
-        for chunk in stream.iter_chunks(lambda: BLOCK_SIZE if run.urgent else BULK_CHUNK_BYTES):
+        for chunk in stream.iter_chunks(lambda: BLOCK_SIZE if request.urgent else BULK_CHUNK_BYTES):
             self._hosts.count_bytes(len(chunk))
-            came = claims.write(position, memoryview(chunk)[: end - position])
+            arrived = claims.write(position, memoryview(chunk)[: end - position])
             position += len(chunk)
             now = time.monotonic()
-            if came:
-                self._hosts.note_progress(copy.url)
+            if arrived:
+                self._hosts.note_progress(replica.url)
                 due = now + stall
             elif now > due:
                 raise DeadlineExceeded(f"{url}: less than a block came in {stall:g} s")
             if not claims.remaining and (position < end or stream.length is None):
                 return
-            if run.cancel_event.is_set():
-                raise Stopping(f"{run.partial.dataset.name} is not wanted any more")
-        # the loop's last turn, without a chunk, is what lets the connection be used again
+            request.raise_if_cancelled()
+        # the loop must end without a chunk, so that the connection can be used again
         if position < end:
             raise ServerError(f"{url}: the answer ended {end - position} bytes early")
 
     def _record_source(
-        self, run: BlockRequest, copy: Replica, stream: Stream, gone: Set[str]
+        self, request: BlockRequest, replica: Replica, stream: Stream, gone: Set[str]
     ) -> None:
-        """Remember which version of a copy our blocks come from.
+        """Record the version of a replica that blocks come from.
 
-        Raises Changed when they are worth nothing beside those that this copy has; but nothing is
-        given up for what is only fetched ahead, or while the copy that was begun may serve.
+        Raises VersionMismatch if the present blocks are of another version, RemoteFileChanged if
+        they are of no use beside this replica's, and ServerError instead of that for read-ahead or
+        while the replica of the present blocks may be used.
         """
-        partial, blocks = run.partial, run.partial.block_file
-        if copy.url in blocks.header.sources or partial.has_mixed_versions():
+        partial, blocks = request.partial, request.partial.block_file
+        if replica.url in blocks.header.sources or partial.has_mixed_versions():
             return
-        found = validator_of(stream.headers)
-        with self._dataset_lock(run):
-            counts = blocks.record_source(copy.url, found, alone=not partial.dataset.md5)
-        if counts is None:
-            why = f"{safe_url(stream.url)}: another copy was begun, and no md5 could prove both"
-            moved = copy in self._usable_replicas(partial, gone)
+        validator = validator_of(stream.headers)
+        with self._dataset_lock(request):
+            recorded = blocks.record_source(replica.url, validator, alone=not partial.dataset.md5)
+        if recorded is None:
+            url = safe_url(stream.url)
+            why = f"{url}: another replica was begun, and no md5 could verify a mixture"
+            moved = replica in self._usable_replicas(partial, gone)
             raise (
-                RemoteFileChanged(why) if moved and run.urgent else ServerError(why, stream.status)
+                RemoteFileChanged(why)
+                if moved and request.urgent
+                else ServerError(why, stream.status)
             )
-        if counts != found and counts and found:
+        if recorded != validator and recorded and validator:
             raise VersionMismatch(f"{safe_url(stream.url)}: the file on the server has changed")
 
 
 class _ClaimedBlocks:
-    """The blocks that a run still has to bring, and what has been written of the next ones."""
+    """The blocks that a request still has to fetch, and the bytes written so far."""
 
     def __init__(
         self,
-        run: BlockRequest,
+        request: BlockRequest,
         scheduler: Scheduler,
         arrived: BlocksArrived,
         blocks: set[int],
         reservation: Reservation,
     ) -> None:
-        self._run = run
+        self._request = request
         self._scheduler = scheduler
         self._on_blocks_arrived = arrived
         self.remaining = blocks
         self._reservation = reservation
-        #: bytes of the blocks that came
+        #: bytes of the blocks that arrived
         self.written_bytes = 0
-        #: where bytes stand that were written and belong to no block that is there
+        #: range of bytes that were written, and whose blocks are not complete yet
         self._incomplete = (0, 0)
-        #: of the bytes of the block that is not complete yet
+        #: crc32 of the incomplete block so far
         self._checksum = 0
 
     def claim_whole_file(self) -> None:
-        """The whole file comes: claim all that nobody else fetches."""
+        """Claim all absent blocks that are not claimed already, since the whole file arrives."""
         self.punch_incomplete()
-        self.remaining.update(self._run.partial.claim_all_absent())
-        self._scheduler.widen(self._run, sorted(self.remaining))
+        self.remaining.update(self._request.partial.claim_all_absent())
+        self._scheduler.widen(self._request, sorted(self.remaining))
 
     def punch_incomplete(self) -> None:
-        """Give back the disk space of blocks that were begun and will not be finished."""
+        """Free the disk space of blocks that will not be completed."""
         start, end = self._incomplete
         if start < end:
-            punch_hole(self._run.partial.block_file.data_fd, start, end - start)
+            punch_hole(self._request.partial.block_file.data_fd, start, end - start)
         self._incomplete = (0, 0)
 
     def write(self, position: int, data: memoryview) -> bool:
-        """Bytes that stand at ``position``; whether a block was completed by them."""
-        blocks = self._run.partial.block_file
+        """Write those bytes at ``position`` whose blocks are claimed; whether a block ended."""
+        blocks = self._request.partial.block_file
         at, end = position, position + len(data)
         while at < end:
             block = at // blocks.header.block_size
@@ -358,8 +377,8 @@ class _ClaimedBlocks:
         return end // size > position // size or end == blocks.header.size
 
     def _write(self, position: int, data: memoryview) -> None:
-        """Bytes of claimed blocks, written in one go: then each block's checksum."""
-        blocks = self._run.partial.block_file
+        """Write bytes of claimed blocks at once, and record each block that is complete."""
+        blocks = self._request.partial.block_file
         first, end = position // blocks.header.block_size, position + len(data)
         begun = blocks.span(first)[0]
         stop = blocks.span((end - 1) // blocks.header.block_size)[1]
@@ -380,13 +399,13 @@ class _ClaimedBlocks:
             self._complete_blocks(first, checksums)
 
     def _complete_blocks(self, first: int, checksums: list[int]) -> None:
-        blocks = self._run.partial.block_file
-        came = range(first, first + len(checksums))
-        size = blocks.span(came[-1])[1] - blocks.span(first)[0]
-        # the record first: what fails before it leaves the claims to whoever gives them up
-        self._run.partial.mark_present(first, checksums)
-        self.remaining.difference_update(came)
-        self._incomplete = (blocks.span(came[-1])[1], self._incomplete[1])
+        blocks = self._request.partial.block_file
+        arrived = range(first, first + len(checksums))
+        size = blocks.span(arrived[-1])[1] - blocks.span(first)[0]
+        # the record first: if that fails, the claims are still released by the caller
+        self._request.partial.mark_present(first, checksums)
+        self.remaining.difference_update(arrived)
+        self._incomplete = (blocks.span(arrived[-1])[1], self._incomplete[1])
         self.written_bytes += size
         self._reservation.note_written(disk_size(size))
-        self._on_blocks_arrived(self._run, came)
+        self._on_blocks_arrived(self._request, arrived)

@@ -1,38 +1,39 @@
-"""How far ahead of a reader to fetch: decided from where it has read. No I/O, no threads."""
+"""Read-ahead windows: which blocks to fetch before they are read. No I/O, no threads."""
 
 from __future__ import annotations
 
-#: bytes that a reader reads in order before anything is fetched ahead of it: a header and a slice
-#: of a large array must cost their own blocks only
+#: bytes that are read sequentially before read-ahead begins: a header and a slice of a large array
+#: must cost their own blocks only
 MIN_SEQUENTIAL_BYTES = 3 << 20
-#: bytes ahead of a reader, at most
+#: longest read-ahead, in bytes
 MAX_READAHEAD_BYTES = 64 << 20
-#: bytes of one request, at most
+#: longest request, in bytes
 MAX_REQUEST_BYTES = 8 << 20
-#: reads this far from where one is expected still count as in order: the kernel's read-ahead
+#: reads this far from the expected position still count as sequential: the kernel's own read-ahead
 #: arrives on several threads at once
 SEQUENTIAL_SLACK_BYTES = 1 << 20
 
 
 class ReadaheadWindow:
-    """One place in a file where somebody reads; ``size`` and ``block`` are in bytes.
+    """The read-ahead of one reader in a file.
 
-    The window is as long as what has been read in order so far, between nothing and
-    MAX_READAHEAD_BYTES: who turns away has never made us fetch more than was read.
+    ``size`` is that of the file, ``max_readahead`` the longest window, all in bytes. The window is
+    as long as the bytes that were read sequentially so far, so that at most twice as many bytes are
+    fetched as are read.
     """
 
-    def __init__(self, size: int, block: int, farthest: int = MAX_READAHEAD_BYTES) -> None:
+    def __init__(self, size: int, block_size: int, max_readahead: int) -> None:
         self._size = size
-        self._block_size = block
-        self._max_readahead = farthest
-        #: where the reader began to read in order, and how far it has come
+        self._block_size = block_size
+        self._max_readahead = max_readahead
+        #: where the sequential read began, and its position
         self.sequential_start = 0
         self.position = 0
-        #: up to this block, it not included, requests have been planned
+        #: requests were planned up to this block, which is excluded
         self.planned_until = 0
 
     def is_sequential(self, offset: int, length: int) -> bool:
-        """Whether a read goes on where this window stands."""
+        """Whether a read continues the sequential read of this window."""
         return (
             self.position - SEQUENTIAL_SLACK_BYTES - length
             <= offset
@@ -41,7 +42,7 @@ class ReadaheadWindow:
         )
 
     def advance(self, offset: int, length: int) -> None:
-        """Somebody reads here now."""
+        """Move the window to a read."""
         if not self.is_sequential(offset, length):
             self.sequential_start = offset
             self.planned_until = 0
@@ -49,24 +50,24 @@ class ReadaheadWindow:
         self.position = max(self.position, offset + length)
 
     def wanted_range(self) -> tuple[int, int]:
-        """The blocks that are wanted beforehand: the first, and the one after the last."""
+        """The blocks to read ahead: the first, and the one after the last."""
         read = self.position - self.sequential_start
         ahead = min(read, self._max_readahead) if read >= MIN_SEQUENTIAL_BYTES else 0
         end = min(self._size, self.position + ahead)
         return self.position // self._block_size, -(-end // self._block_size) if ahead else 0
 
     def plan_requests(self) -> list[tuple[int, int]]:
-        """The requests to make now, in blocks ``(first, last + 1)``, beyond those made before.
+        """The next requests, each as its first block and the one after its last.
 
-        Requests are a quarter of the window long, so that several run at once, and only whole
-        ones are planned, except at the end of the file.
+        A request is a quarter of the window long, so that several run at once. Shorter ones are
+        planned at the end of the file only.
         """
         first, end = self.wanted_range()
         step = max(1, min(MAX_REQUEST_BYTES // self._block_size, (end - first) // 4))
         at = max(self.planned_until, first)
-        runs = []
+        requests = []
         while at < end and (at + step <= end or end * self._block_size >= self._size):
-            runs.append((at, min(at + step, end)))
+            requests.append((at, min(at + step, end)))
             at += step
         self.planned_until = max(self.planned_until, min(at, end))
-        return runs
+        return requests

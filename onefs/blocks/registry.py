@@ -1,4 +1,4 @@
-"""The partial files that are open in this process, each once, however many read it."""
+"""The partial files that are open in this process: one object for each, however many read it."""
 
 from __future__ import annotations
 
@@ -16,46 +16,52 @@ from onefs.blocks.block_file import (
 )
 from onefs.blocks.partial_file import PartialFile
 from onefs.cache.files import disk_errors
-from onefs.cache.store import Place, Store
+from onefs.cache.folder import Place
+from onefs.cache.store import Store
 from onefs.errors import BadContent
 from onefs.model import Dataset
 
 
 class PartialFileRegistry:
-    """The partial files that are open in this process, each once. Thread-safe."""
+    """Opens, shares and closes partial files. Thread-safe."""
 
-    def __init__(self, store: Store, lock: threading.Lock, wanted: Callable[[], bool]) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        #: the scheduler's lock, which guards every ``Demand``
-        self._scheduler_lock = lock
-        self._is_wanted = wanted
+        #: the scheduler's lock, which guards each partial file's ``demand``
+        self.scheduler_lock = threading.Lock()
+        #: set when onefs is being stopped: other processes' locks are waited for no longer
+        self.stopping = threading.Event()
         self._lock = threading.Lock()
         self._open_files: dict[str, PartialFile] = {}
-        store.on_new_folder = self.retire_deleted
-        #: told of a partial file that has one user left: who hashes it may be that
+        store.on_restored.append(self._retire_deleted)
+        #: called with a partial file that has one user left, which may be the verifier
         self.on_last_user: Callable[[PartialFile], None] = lambda partial: None
 
+    def is_open(self) -> bool:
+        """Whether onefs is not being stopped."""
+        return not self.stopping.is_set()
+
     def acquire(self, dataset: Dataset, place: Place, deadline: float) -> PartialFile | None:
-        """The partial file of a dataset, made if need be; None when the file is complete.
+        """The partial file of a dataset, created if necessary; None if the file is complete.
 
         Each call is answered by one :meth:`release`. Waits at most ``deadline`` seconds for
         other processes. Raises BadContent, DeadlineExceeded, CacheError or CacheFull.
         """
-        found = self.acquire_open(dataset)
-        if found is not None:
-            return found
+        partial = self.acquire_open(dataset)
+        if partial is not None:
+            return partial
         folder = self._store.partial_folder
         with (
             disk_errors(self._store.root),
-            self._store.locks.hold(dataset.id, deadline, self._is_wanted),
+            self._store.locks.hold(dataset.id, deadline, self.is_open),
         ):
-            found = self.acquire_open(dataset)
-            if found is not None:
-                return found
-            verdict = self._store.verdict(dataset)
-            if verdict is not None and not verdict.is_good:
-                raise BadContent(verdict.reason)
-            if verdict is not None or self._store.reinstate(dataset, place) is not None:
+            partial = self.acquire_open(dataset)
+            if partial is not None:
+                return partial
+            entry = self._store.valid_entry(dataset)
+            if entry is not None and entry.state == "bad":
+                raise BadContent(entry.reason)
+            if entry is not None or self._store.reinstate(dataset, place) is not None:
                 return None
             blocks = open_block_file(folder, dataset)
             if blocks is None:
@@ -66,19 +72,19 @@ class PartialFileRegistry:
     def acquire_open(self, dataset: Dataset) -> PartialFile | None:
         """The partial file of a dataset if it is open in this process; answered by release."""
         with self._lock:
-            found = self._open_files.get(dataset.id)
-            if found is None or found.block_file.state() is not PartialState.LIVE:
+            partial = self._open_files.get(dataset.id)
+            if partial is None or partial.block_file.state() is not PartialState.LIVE:
                 return None
-            if (found.dataset.size, found.dataset.md5) != (dataset.size, dataset.md5):
+            if (partial.dataset.size, partial.dataset.md5) != (dataset.size, dataset.md5):
                 return None
-            found.user_count += 1
-            return found
+            partial.user_count += 1
+            return partial
 
-    def retire_deleted(self) -> None:
-        """Tell readers of each partial file that was deleted that it is GONE."""
+    def _retire_deleted(self) -> None:
+        """Mark each partial file that was deleted as GONE, and wake its readers."""
         with self._lock:
-            found = list(self._open_files.values())
-        for partial in found:
+            partials = list(self._open_files.values())
+        for partial in partials:
             with suppress(OSError):  # it has just been closed
                 if not os.fstat(partial.block_file.data_fd).st_nlink:
                     partial.block_file.set_state(PartialState.GONE)
@@ -91,7 +97,7 @@ class PartialFileRegistry:
             partial.user_count += 1
 
     def release(self, partial: PartialFile) -> None:
-        """One user fewer; the last one closes it."""
+        """Remove one user; the file is closed with the last one."""
         with self._lock:
             partial.user_count -= 1
             left = partial.user_count
@@ -103,7 +109,7 @@ class PartialFileRegistry:
             partial.block_file.close()
 
     def _register(self, dataset: Dataset, place: Place, blocks: BlockFile) -> PartialFile:
-        condition = threading.Condition(self._scheduler_lock)
+        condition = threading.Condition(self.scheduler_lock)
         partial = PartialFile(dataset, place, blocks, condition, shared=self._store.shared)
         partial.user_count = 1
         with self._lock:

@@ -1,8 +1,9 @@
-"""Verifying partial files: hashing along behind the download, the verdict, and what follows it.
+"""Verification of partial files: hash blocks in the background, then publish or reject the file.
 
-A file that is read in order is hashed while it comes, block after block out of the page cache, on
-threads that give way to all others. One that was filled in another order is hashed when its last
-block is there. Either way the whole is compared with the database before it gets its name.
+A file that is read sequentially is hashed as its blocks arrive, from the page cache, by threads of
+low priority. A file whose blocks arrived in another order is hashed when the last block is present.
+In both cases the digest of the whole file is compared with the database before the file gets its
+final name.
 """
 
 from __future__ import annotations
@@ -34,53 +35,51 @@ from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
 
-#: files that are hashed at once
+#: files that are hashed at the same time
 HASH_THREADS = 2
-#: blocks that are hashed in one go: between two goes a thread needs the interpreter, which it then
-#: holds although it gives way to all others
+#: blocks hashed per step; between two steps the thread holds the interpreter lock, in spite of its
+#: low priority
 BLOCKS_PER_STEP = 16
-#: seconds for which each stretch lets a busy reader go first, so that none is put off for ever
+#: longest time in seconds that a step waits for busy readers before it hashes anyway
 READER_PRIORITY_SECONDS = 0.25
 #: seconds between two checks whether readers are busy
 _READER_POLL_SECONDS = 0.05
-#: seconds for which another process may hold a dataset's lock
+#: longest wait in seconds for a dataset's lock
 LOCK_WAIT_SECONDS = 60.0
-#: seconds for which another process may hash a file: 40 GB from a slow disk take many minutes
+#: longest wait in seconds for another process that hashes the file: 40 GB on a slow disk take long
 HASHING_WAIT_SECONDS = 3600.0
-#: how far the hashing threads give way (nice)
+#: scheduling priority (nice) of the hash threads
 HASH_THREAD_NICE = 19
 
 
 class _HashProgress:
-    """How far one file has been hashed."""
+    """The hash of one file so far."""
 
     def __init__(self, partial: PartialFile) -> None:
         self.partial = partial
         self.digest = new_hash(partial.dataset)
         #: the records of the blocks that went into the digest
         self.records: list[int] = []
-        #: a thread is at it; it looks again when ``again`` is set meanwhile
+        #: a thread is hashing the file; it starts over if ``is_rescheduled`` is set meanwhile
         self.is_running = False
         self.is_rescheduled = False
 
 
 class Verifier:
-    """Hashes what comes, and publishes or condemns what is complete. Thread-safe.
+    """Hashes partial files and publishes or rejects each one when it is complete. Thread-safe.
 
-    ``on_bad`` is told of each dataset whose bytes turn out to be wrong, and of each whose bytes
-    changed on the server: whoever keeps pages of it must drop them.
+    ``on_invalidated`` is called with each dataset whose cached pages are no longer valid: its
+    content was rejected, or changed on the server.
     """
 
     def __init__(
         self,
         store: Store,
-        partials: PartialFileRegistry,
-        wanted: Callable[[], bool],
+        registry: PartialFileRegistry,
         on_invalidated: Callable[[Dataset], None],
     ) -> None:
         self._store = store
-        self._registry = partials
-        self._is_wanted = wanted
+        self._registry = registry
         self._on_invalidated = on_invalidated
         self._lock = threading.Lock()
         self._progress: dict[int, _HashProgress] = {}
@@ -89,12 +88,12 @@ class Verifier:
         )
 
     def close(self) -> None:
-        """End. What was hashed is hashed again another time."""
+        """End all threads. A file that was not hashed to its end is hashed again another time."""
         # no limit: hashing looks after each stretch whether it is wanted
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def blocks_arrived(self, partial: PartialFile, blocks: range) -> None:
-        """Blocks have come: go on hashing, at the end of a stretch or when no more will come."""
+        """Schedule hashing if ``blocks`` complete a step, or if no more blocks are in flight."""
         ends = blocks.stop // BLOCKS_PER_STEP > blocks.start // BLOCKS_PER_STEP
         if ends or not partial.demand.in_flight:
             with self._lock:
@@ -104,7 +103,7 @@ class Verifier:
                 self.schedule(partial)
 
     def schedule(self, partial: PartialFile) -> None:
-        """Hash what there is, and see to the file if it is complete."""
+        """Hash the blocks that are present; publish or reject the file if it is complete."""
         with self._lock:
             progress = self._progress.get(id(partial))
             if progress is None:
@@ -116,11 +115,11 @@ class Verifier:
                 self._pool.enqueue(self._run, progress)
 
     def start_pending(self) -> None:
-        """Begin what could not begin for want of a thread."""
+        """Start hashing that had to wait since no thread could be started."""
         self._pool.retry_thread_start()
 
     def release(self, partial: PartialFile) -> None:
-        """Nobody else has this file open any more: do not keep it open for the hash."""
+        """Stop holding ``partial`` open if the verifier is its only user."""
         with self._lock:
             progress = self._progress.get(id(partial))
             if progress is None or progress.is_running or partial.user_count != 1:
@@ -129,15 +128,15 @@ class Verifier:
         self._registry.release(partial)
 
     def reject(self, partial: PartialFile, reason: str, digest: str = "") -> None:
-        """The server's bytes are not what the database describes; from now on nobody gets them.
+        """Mark the content as contradicting the database, and stop serving it.
 
-        Raises CacheError.
+        Raises CacheError if the cache folder cannot be written.
         """
         with (
             disk_errors(self._store.root),
-            self._store.locks.hold(partial.dataset.id, LOCK_WAIT_SECONDS, self._is_wanted),
+            self._store.locks.hold(partial.dataset.id, LOCK_WAIT_SECONDS, self._registry.is_open),
         ):
-            if partial.block_file.is_current():  # else what it was a part of is no more
+            if partial.block_file.is_current():  # otherwise it was dropped meanwhile
                 self._reject_locked(partial, reason, digest)
         self._notify_readers(partial)
 
@@ -155,16 +154,16 @@ class Verifier:
                 self._set_verify_error(partial, CacheError(f"verifying failed: {reason_of(error)}"))
 
     def _set_verify_error(self, partial: PartialFile, error: OnefsError) -> None:
-        """Tell who waits for the verdict that there will be none now."""
+        """Give an error to the readers that wait for the verdict."""
         with partial.demand.condition:
             partial.verify_error = error
             partial.demand.notify_waiters()
 
     def _begin_round(self, progress: _HashProgress) -> bool:
-        """Whether there is something to do for a thread; at the end, let go of the file."""
+        """Whether a thread should hash now; if not, release the file if it is not needed."""
         partial = progress.partial
         with self._lock:
-            if progress.is_rescheduled and self._is_wanted():
+            if progress.is_rescheduled and self._registry.is_open():
                 progress.is_rescheduled = False
                 return True
             progress.is_running = False
@@ -176,13 +175,13 @@ class Verifier:
         return False
 
     def _hash_present_blocks(self, progress: _HashProgress) -> None:
-        """Hash as far as the blocks go, and end the matter when they go to the end."""
+        """Hash the blocks that are present; publish or reject the file after the last one."""
         partial = progress.partial
 
         def is_needed() -> bool:
             return (
                 partial.is_probably_complete()
-                and self._is_wanted()
+                and self._registry.is_open()
                 and partial.block_file.state() is PartialState.LIVE
             )
 
@@ -190,10 +189,12 @@ class Verifier:
             lambda: partial.try_lock_map(HASH_LOCK_BYTE), HASHING_WAIT_SECONDS, is_needed
         ):
             if not is_needed():
-                return  # another process hashes this file
+                return  # another process hashes the file
             raise DeadlineExceeded("another process has been hashing it for too long")
         try:
-            while len(progress.records) < partial.block_file.block_count and self._is_wanted():
+            while (
+                len(progress.records) < partial.block_file.block_count and self._registry.is_open()
+            ):
                 self._yield_to_readers(partial)
                 if not self._hash_step(progress):
                     return
@@ -203,16 +204,16 @@ class Verifier:
             partial.unlock_map(HASH_LOCK_BYTE)
 
     def _yield_to_readers(self, partial: PartialFile) -> None:
-        """Hashing takes more of the processor than all the rest of a read from a near server.
+        """Wait while readers are busy, since hashing takes more processor time than reading.
 
-        While readers wait for the network there is time enough for both.
+        While readers wait for the network there is enough time for both.
         """
         end = time.monotonic() + READER_PRIORITY_SECONDS
-        while partial.is_busy() and time.monotonic() < end and self._is_wanted():
+        while partial.is_busy() and time.monotonic() < end and self._registry.is_open():
             time.sleep(_READER_POLL_SECONDS)
 
     def _hash_step(self, progress: _HashProgress) -> bool:
-        """The next blocks, as far as they are here; False when the first of them is not."""
+        """Hash the next blocks that are present; False if the first of them is absent."""
         partial, first = progress.partial, len(progress.records)
         most = min(first + BLOCKS_PER_STEP, partial.block_file.block_count)
         absent = (
@@ -220,32 +221,32 @@ class Verifier:
             for n, record in enumerate(partial.block_file.records(first, most), first)
             if not record
         )
-        last = next(absent, most)  # only what is here is pinned: the rest may have to make room
+        last = next(absent, most)  # absent blocks are not pinned: they need disk space
         if last == first:
             return False
         partial.pin(first, last)
         try:
-            here = min(partial.missing_blocks(first, last), default=last)
-            if here == first:
+            stop = min(partial.missing_blocks(first, last), default=last)
+            if stop == first:
                 return False
-            start, end = partial.block_file.span(first)[0], partial.block_file.span(here - 1)[1]
-            records = partial.block_file.records(first, here)
-            found = os.pread(partial.block_file.data_fd, end - start, start)
-            if len(found) != end - start:  # the disk fails further on: its bytes prove nothing
+            start, end = partial.block_file.span(first)[0], partial.block_file.span(stop - 1)[1]
+            records = partial.block_file.records(first, stop)
+            data = os.pread(partial.block_file.data_fd, end - start, start)
+            if len(data) != end - start:  # the disk fails: the digest would be of other bytes
                 raise OSError(errno.EIO, os.strerror(errno.EIO), str(partial.block_file.data_path))
-            progress.digest.update(found)
+            progress.digest.update(data)
             progress.records.extend(records)
         finally:
             partial.unpin(first, last)
         return True
 
     def _publish_or_reject(self, progress: _HashProgress) -> None:
-        """All is hashed: publish or condemn, unless a block was evicted or replaced meanwhile."""
+        """Publish or reject a hashed file, unless a block was evicted or replaced since."""
         partial = progress.partial
         dataset, blocks = partial.dataset, partial.block_file
         verdict = check_content(dataset, blocks.header.size, progress.digest.hexdigest())
-        os.fdatasync(blocks.data_fd)  # of a bad one, too: somebody may want just these bytes
-        with self._store.locks.hold(dataset.id, LOCK_WAIT_SECONDS, self._is_wanted):
+        os.fdatasync(blocks.data_fd)  # also of a bad file: the user may accept it
+        with self._store.locks.hold(dataset.id, LOCK_WAIT_SECONDS, self._registry.is_open):
             if blocks.state() is not PartialState.LIVE or not blocks.is_current():
                 return
             if blocks.records(0, blocks.block_count) != tuple(progress.records):
@@ -260,8 +261,8 @@ class Verifier:
         self._notify_readers(partial)
 
     def _reject_or_drop(self, partial: PartialFile, reason: str, digest: str) -> None:
-        """Reject wrong bytes that came before; begin anew with those that are new."""
-        # of a file whose parts may be of several versions the hash says nothing about any of them
+        """Reject wrong bytes that arrived before too; otherwise drop them, to fetch them again."""
+        # the digest of blocks of several versions proves nothing about any version
         needed = NEVER_CONFIRMED if partial.has_mixed_versions() else REQUIRED_DIGEST_MISMATCHES
         try:
             last = self._store.mismatches.note_mismatch(
@@ -274,15 +275,15 @@ class Verifier:
         else:
             self._reject_locked(partial, last, digest)
 
-    def drop(self, partial: PartialFile, gone: str) -> None:
-        """Give up the blocks of a file: the next read begins anew. Raises CacheError.
+    def drop(self, partial: PartialFile, reason: str) -> None:
+        """Remove the blocks of a file: the next read starts from the beginning.
 
-        ``gone`` says to the readers of the file what has become of it.
+        ``reason`` completes the readers' error message, after the file's name. Raises CacheError.
         """
-        partial.drop_reason = gone
+        partial.drop_reason = reason
         with (
             disk_errors(self._store.root),
-            self._store.locks.hold(partial.dataset.id, LOCK_WAIT_SECONDS, self._is_wanted),
+            self._store.locks.hold(partial.dataset.id, LOCK_WAIT_SECONDS, self._registry.is_open),
         ):
             self._drop_locked(partial)
         self._notify_readers(partial)
@@ -308,19 +309,22 @@ class Verifier:
         remove_block_file(blocks.folder, partial.dataset.id, retire=False)
 
     def _reject_locked(self, partial: PartialFile, reason: str, digest: str) -> None:
-        """The state first: from here on no reader gets a byte, whatever happens to us."""
+        """Reject a file whose dataset is locked.
+
+        The state is set first, so that no reader is served from then on, even if this process dies.
+        """
         blocks = partial.block_file
         partial.rejection_reason = reason
         blocks.set_state(PartialState.BAD)
-        kept = None
+        rejected = None
         if digest:
-            kept = self._store.rejected_path(partial.dataset)
-            self._store.usage.adjust(-counted_size(kept))
-            blocks.data_path.replace(kept)
-        self._store.reject(partial.dataset, reason, kept, digest)
+            rejected = self._store.rejected_path(partial.dataset)
+            self._store.usage.adjust(-counted_size(rejected))
+            blocks.data_path.replace(rejected)
+        self._store.reject(partial.dataset, reason, rejected, digest)
         freed = remove_block_file(blocks.folder, partial.dataset.id, retire=False)
         self._store.usage.adjust(-freed)
-        # readers get it as an error; the line is for a mount's log
+        # readers get the reason as an error; the line is for a mount's log
         log.info("%s: %s", "/".join(partial.place), reason)
 
     def _notify_readers(self, partial: PartialFile) -> None:

@@ -17,8 +17,9 @@ from onefs.cache.files import (
     remove_if_possible,
     stamp_of,
 )
+from onefs.cache.folder import Place
 from onefs.cache.sparse import counted_size
-from onefs.cache.store import Place, Store
+from onefs.cache.store import Store
 from onefs.cache.verify import ContentVerdict, check_file
 from onefs.errors import reason_of
 from onefs.lowlevel.files import inherit_permissions
@@ -165,7 +166,7 @@ def _adopt_verified(
         return Adoption(path, AdoptionOutcome.DIFFERS, "it was written to meanwhile")
     ours = copy and not final.samefile(path)
     verdict = ContentVerdict("cached" if dataset.md5 else "unverified")
-    entry = store.register(dataset, final, verdict, ours=ours, found=final.stat())
+    entry = store.register(dataset, final, verdict, ours=ours, status=final.stat())
     store.usage.adjust(counted_size(final) if ours else 0)
     return Adoption(path, AdoptionOutcome.ADOPTED, entry.path)
 

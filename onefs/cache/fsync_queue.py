@@ -1,9 +1,9 @@
-"""Small files onto the disk for good, behind everybody's back.
+"""The fsync queue: small files are synced to disk in the background.
 
-A file of a few kilobytes takes a thousand times longer to sync than to write. So it is served as
-soon as it is verified, and its entry says in which boot that was (``CacheEntry.boot``): after a
-power loss it would be verified anew. Here one thread syncs such files one by one and strikes that
-out.
+Syncing a file of a few kilobytes takes a thousand times longer than writing it. So it is served as
+soon as it is verified, and its record names the boot in which it was written
+(``CacheEntry.boot``): after a power loss it is verified again. One thread here syncs such files,
+one by one, and then clears ``boot``.
 """
 
 from __future__ import annotations
@@ -20,41 +20,42 @@ from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
 
-#: files that are not waited with any longer, and those beyond which more are left as they are
+#: so many queued files are synced at once
 FULL_BATCH_FILES = 10_000
+#: further files are not synced
 MAX_QUEUED_FILES = 100_000
-#: seconds without a new file after which it begins: syncing competes with who reads many of them
+#: seconds without a new file after which syncing begins: it would slow down a burst of reads
 QUIET_SECONDS = 1.0
-#: seconds after which it begins all the same
+#: seconds after which syncing begins in any case
 MAX_DELAY_SECONDS = 30.0
 
 
 class FsyncQueue:
-    """Syncs files. Thread-safe; its thread lives while there are files for it."""
+    """Syncs files on a thread that lives while files are queued. Thread-safe."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = threading.Lock()
         self._queued: list[Dataset] = []
-        #: when the last of them came
+        #: when a file was last added (monotonic seconds)
         self._last_added_at = 0.0
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
     def add(self, dataset: Dataset) -> None:
-        """Sync the file of a dataset soon. Wakes nobody: that would cost who reads many files."""
+        """Sync the file of a dataset soon. Wakes no thread: that would slow down readers."""
         with self._lock:
             if len(self._queued) < MAX_QUEUED_FILES:
                 self._queued.append(dataset)
                 self._last_added_at = time.monotonic()
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="onefs-sync", daemon=True)
-                with suppress(RuntimeError):  # no more threads just now: with the next file
+                with suppress(RuntimeError):  # no more threads just now: try with the next file
                     thread.start()
                     self._thread = thread
 
     def close(self) -> None:
-        """Sync what waits, for ten seconds at most."""
+        """Sync the queued files, for ten seconds at most."""
         self._closing.set()
         with self._lock:
             thread = self._thread
@@ -70,7 +71,7 @@ class FsyncQueue:
                     log.debug("%s was not synced: %s", dataset.name, reason_of(error))
 
     def _next_batch(self) -> list[Dataset]:
-        """The files of one burst; none when there are no more, and the thread is to end."""
+        """The files of one burst; an empty list if there are none, and the thread must end."""
         latest = time.monotonic() + MAX_DELAY_SECONDS
         while True:
             now = time.monotonic()
@@ -84,8 +85,7 @@ class FsyncQueue:
             self._closing.wait(quiet - now)
 
     def _sync(self, dataset: Dataset) -> None:
-        entry = self._store.recorded_entry(dataset)
-        if entry is None or not entry.boot:
-            return
-        sync_file(self._store.root / entry.path)
-        self._store.mark_synced(entry)
+        entry = self._store.valid_entry(dataset)
+        if entry is not None and entry.boot:
+            sync_file(self._store.root / entry.path)
+            self._store.records.mark_synced(entry)

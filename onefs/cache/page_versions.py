@@ -7,8 +7,8 @@ import threading
 
 from cachetools import LRUCache
 
+from onefs.cache.folder import Place
 from onefs.cache.records import CacheEntry
-from onefs.cache.store import Place
 from onefs.model import Dataset
 
 #: paths of which it is known, as many as are remembered

@@ -1,19 +1,21 @@
-"""What is known of a file in the cache folder: an entry, kept in the index and beside the files.
+"""Records: what is known of each file in the cache folder, stored beside the files.
 
-The *record* of a file is its entry as JSON in ``.onefs/files/<dataset id>.json``, published by
-rename. It is what processes and hosts that share a folder tell each other; the index is each
-host's own copy of it, and can be rebuilt from the records. A record's mtime is when the file was
-last used (to the minute), for the order of eviction.
+The record of a dataset is a :class:`CacheEntry` as JSON in ``.onefs/files/<dataset id>.json``,
+published by rename. Processes and hosts that share the folder all read it. The record, not a
+file's name, says that a file is verified; without its record a file is hashed again.
+
+The mtime of the record is the time at which the file was last used, to the hour. It decides the
+order of eviction.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
-from operator import attrgetter
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from onefs.cache.files import sync_file
@@ -26,67 +28,84 @@ from onefs.lowlevel.files import (
     write_all,
 )
 
+#: how old the noted time of last use may be when a file is used: opening a file seldom writes
+LAST_USE_PRECISION_SECONDS = 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
-    """One file; the fields are described in ``index.sql``."""
+    """One file of the cache folder.
+
+    ``size``, ``mtime_ns`` and ``inode`` must be those of the file on disk, and ``claimed_size``
+    and ``claimed_md5`` those that the database has now; otherwise the entry is invalid.
+    """
 
     dataset_id: str
+    #: relative to the cache folder; '' for a bad verdict whose bytes were not kept
     path: str
     size: int
     mtime_ns: int
     inode: int
     claimed_size: int | None
     claimed_md5: str
+    #: ``cached``      size and md5 agree with the database
+    #: ``unverified``  the database has no md5; the size agrees where the database has one
+    #: ``accepted``    they contradict the database, and the user has accepted the bytes
+    #: ``bad``         the server's bytes contradict the database (see ``reason``): they are not
+    #:                 fetched again until the database changes
     state: str
     reason: str
-    #: 1 or 0
+    #: 1 if onefs downloaded the file; 0 if another program did: then it is never moved,
+    #: overwritten or removed
     ours: int
+    #: when the entry was made, in seconds since the epoch
     used_at: float
+    #: '' once the bytes are synced to disk; before, the boot id of the machine that wrote them:
+    #: after a power loss they are verified again
     boot: str = ""
+    #: the generation of the partial file that this file was, '' for none; then an @ and the ctime
+    #: in ns of the file as it was verified: with another ctime it is hashed before it is served.
+    #: Entries of onefs 0.1 have no @
     generation: str = ""
+    #: digest of the bytes where it was computed and the database has none or another one, else ''
     digest: str = ""
 
     @property
     def source_generation(self) -> str:
-        """The generation of the partial file that this one grew from; '' for none."""
+        """The generation of the partial file that this file was; '' for none."""
         return self.generation.partition("@")[0]
 
     @property
     def ctime_ns(self) -> int | None:
-        """The ctime of the file as it was proved; None in an entry of an older onefs."""
+        """The ctime of the file as it was verified; None in an entry of onefs 0.1."""
         text = self.generation.partition("@")[2]
         is_number = text.isascii() and text.isdigit() and len(text) < 20  # of a foreign file
         return int(text) if is_number else None
 
     @property
     def expected_digest(self) -> str:
-        """What the bytes must have: the database's claim, or what was accepted; '' for unknown."""
+        """The digest that the bytes must have: the database's, or the accepted one; '' if
+        unknown."""
         return self.digest if self.state in ("accepted", "unverified") else self.claimed_md5
 
     def with_ctime(self, ctime_ns: int) -> CacheEntry:
-        """The same entry of a file whose ctime is another one."""
+        """The same entry with another ctime."""
         return replace(self, generation=f"{self.source_generation}@{ctime_ns}")
 
 
-_FIELD_NAMES = tuple(field.name for field in fields(CacheEntry))
-#: the values of an entry, in the order of its fields
-values_of = attrgetter(*_FIELD_NAMES)
-
-
 class Records:
-    """The records of one cache folder. Thread-safe, and safe beside other processes.
+    """The records of one cache folder. Safe for threads and for other processes.
 
-    Both folders are there, or made before anything is written. ``marks`` has an empty file for each
-    dataset that is accepted: these few are found without reading every record. Raises OSError.
+    ``accepted`` has an empty file for each accepted dataset: these few are found without reading
+    every record. Both folders exist before anything is written. Raises OSError.
     """
 
-    def __init__(self, folder: Path, marks: Path) -> None:
+    def __init__(self, folder: Path, accepted: Path) -> None:
         self._folder = folder
-        self._marks = marks
+        self._accepted_folder = accepted
 
     def get(self, dataset_id: str) -> CacheEntry | None:
-        """None when there is no record, or one that makes no sense."""
+        """The record of a dataset; None if there is none, or an unreadable one."""
         try:
             entry = _parse(read_small_file(self._path(dataset_id)))
         except (FileNotFoundError, ValueError, TypeError, AttributeError):
@@ -94,6 +113,7 @@ class Records:
         return entry if entry.dataset_id == dataset_id else None
 
     def put(self, entry: CacheEntry) -> None:
+        """Write a record, in place of the former one."""
         replace_file(
             self._path(entry.dataset_id),
             _serialize(entry),
@@ -101,32 +121,32 @@ class Records:
         )
 
     def sync(self, dataset_id: str) -> None:
-        """Have a record, and whether it is accepted, on the disk for good."""
+        """Sync a record, and whether it is accepted, to disk."""
         sync_file(Path(self._path(dataset_id)))
-        for folder in (self._folder, self._marks):
-            with suppress(OSError):  # not every file system can
+        for folder in (self._folder, self._accepted_folder):
+            with suppress(OSError):  # some file systems cannot
                 fsync_folder(folder)
 
     def mark_synced(self, entry: CacheEntry) -> bool:
-        """Strike out an entry's boot where it stands; False when the record is another by now.
+        """Clear an entry's ``boot``; False if the record has changed since.
 
-        No file is made for it, and whoever reads meanwhile finds a boot that never was at worst:
-        then the file is verified once more.
+        The record is overwritten in place. A process that reads it at the same moment may find a
+        boot id that never existed: then it verifies the file once more.
         """
         return bool(entry.boot) and self.replace_if_unchanged(
             entry, replace(entry, boot=" " * len(entry.boot))
         )
 
     def replace_if_unchanged(self, entry: CacheEntry, fresh: CacheEntry) -> bool:
-        """Put an entry in the place of another; False when the record is another by now.
+        """Replace an entry by another one; False if the record has changed since.
 
-        One of the same length is written where the other stands.
+        One of the same length is written in place.
         """
         try:
             descriptor = os.open(self._path(entry.dataset_id), os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
-        except PermissionError:  # another user's, in a folder that is written by several
+        except PermissionError:  # it belongs to another user of a shared folder
             descriptor = -1
         if descriptor >= 0:
             try:
@@ -142,44 +162,44 @@ class Records:
         return True
 
     def forget(self, dataset_id: str) -> None:
+        """Remove a record."""
         with suppress(FileNotFoundError):
             os.unlink(self._path(dataset_id))
 
-    def touch(self, dataset_id: str, now: float) -> None:
-        """The file is being read."""
-        with suppress(FileNotFoundError):
-            os.utime(self._path(dataset_id), (now, now))
+    def note_use(self, dataset_id: str) -> None:
+        """Note that a dataset's file is used, if the last note is older than an hour."""
+        note_use(self._path(dataset_id), LAST_USE_PRECISION_SECONDS)
 
-    def last_used_times(self) -> list[tuple[float, str]]:
-        """When each file was last used, and its dataset's id."""
-        found = []
+    def last_used_times(self) -> dict[str, float]:
+        """When each file was last used, in seconds since the epoch, by dataset id."""
+        times = {}
         with os.scandir(self._folder) as items:
             for item in items:
                 if item.name.endswith(".json") and not item.name.startswith("."):
                     with suppress(FileNotFoundError):
-                        found.append((item.stat().st_mtime, item.name.removesuffix(".json")))
-        return found
+                        times[item.name.removesuffix(".json")] = item.stat().st_mtime
+        return times
 
     def all_entries(self) -> Iterator[CacheEntry]:
-        """Every record that makes sense."""
-        for _, dataset_id in self.last_used_times():
+        """Every readable record."""
+        for dataset_id in self.last_used_times():
             entry = self.get(dataset_id)
             if entry is not None:
                 yield entry
 
     def accepted_ids(self) -> frozenset[str]:
-        """The datasets that are accepted, it may be under claims that are none any more."""
-        return frozenset(os.listdir(self._marks))
+        """The ids of accepted datasets, whether the database has changed since or not."""
+        return frozenset(os.listdir(self._accepted_folder))
 
     def accepted_entries(self) -> Iterator[CacheEntry]:
-        """What the user has accepted although the database claims otherwise."""
+        """The entries of accepted datasets, whether the database has changed since or not."""
         for name in self.accepted_ids():
             entry = self.get(name)
             if entry is not None and entry.state == "accepted":
                 yield entry
 
     def _update_accepted_mark(self, entry: CacheEntry) -> None:
-        mark = f"{self._marks}/{entry.dataset_id}"
+        mark = f"{self._accepted_folder}/{entry.dataset_id}"
         if entry.state == "accepted":
             with open_new_file(mark):
                 pass
@@ -191,8 +211,18 @@ class Records:
         return f"{self._folder}/{dataset_id}.json"
 
 
+def note_use(path: str | os.PathLike[str], precision: float) -> None:
+    """Set the mtime of a file to now, unless it is at most ``precision`` seconds away from now.
+
+    Nothing is noted where that is impossible: the file is missing, or belongs to another user.
+    """
+    with suppress(OSError):
+        if abs(time.time() - os.stat(path).st_mtime) > precision:
+            os.utime(path)  # without a time, other members of the folder's group may do it too
+
+
 def _serialize(entry: CacheEntry) -> bytes:
-    return json.dumps(dict(zip(_FIELD_NAMES, values_of(entry), strict=True))).encode() + b"\n"
+    return json.dumps(asdict(entry)).encode() + b"\n"
 
 
 def _parse(text: bytes) -> CacheEntry:

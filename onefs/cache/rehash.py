@@ -1,7 +1,7 @@
 """Hash a cached file again whose ctime has changed, before its next byte is served.
 
-Writing to a file and putting its mtime back changes the ctime, and so do a link, a chmod and a
-rename. Only the bytes tell these apart: they are hashed once, and the new ctime is kept.
+A write that puts the mtime back changes the ctime, but so do a link, a chmod and a rename. Only
+the bytes distinguish these: they are hashed once, and the new ctime is recorded.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
 
-#: the file that was hashed, as it was before, and its digest
+#: the status of a file before it was hashed, and its digest
 HashedFile = tuple[os.stat_result, str]
 
 
 def hash_entry(
     store: Store, entry: CacheEntry, watch: Callable[[int], None] = lambda done: None
 ) -> HashedFile | None:
-    """Return the digest of an entry's file; None when the file is gone. Needs no lock.
+    """Hash the file of an entry; None if the file was removed. Needs no lock.
 
-    ``watch`` is told how many bytes were read. Raises OSError.
+    ``watch`` is called with the number of bytes read so far. Raises OSError.
     """
     path = store.root / entry.path
     described = Dataset(entry.dataset_id, "", path.name, md5=entry.expected_digest)
     try:
-        found = path.stat()
-        return found, hash_file(described, path, watch)
+        status = path.stat()
+        return status, hash_file(described, path, watch)
     except FileNotFoundError:
         return None
 
@@ -43,16 +43,16 @@ def hash_entry(
 def reinstate_or_remove(
     store: Store, dataset: Dataset, entry: CacheEntry, hashed: HashedFile | None
 ) -> Path | None:
-    """Believe a file again that was hashed, or give it up; its path if it may be served.
+    """Record the new ctime of a hashed file, or remove a wrong file; its path if it may be served.
 
-    A file without any digest to compare with is believed, and has one from now on. The caller
-    holds the dataset's lock. Raises OSError.
+    A file without an expected digest counts as right, and its digest is recorded. The caller holds
+    the dataset's lock. Raises OSError.
     """
     if hashed is None or store.records.get(dataset.id) != entry:
         return store.cached_path(dataset)
-    found, digest = hashed
+    status, digest = hashed
     path = store.root / entry.path
-    if identity_of(path.stat()) != identity_of(found):  # it is being written to
+    if identity_of(path.stat()) != identity_of(status):  # it is being written to
         return None
     if entry.expected_digest not in ("", digest):
         log.warning(
@@ -63,8 +63,6 @@ def reinstate_or_remove(
         )
         store.remove_wrong_file(entry)
         return None
-    kept = (
-        entry if entry.claimed_md5 and entry.state != "accepted" else replace(entry, digest=digest)
-    )
-    store.update_ctime(entry, found, kept)
+    has_digest = entry.claimed_md5 and entry.state != "accepted"
+    store.update_ctime(entry, status, entry if has_digest else replace(entry, digest=digest))
     return path

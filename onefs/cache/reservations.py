@@ -76,14 +76,14 @@ class DiskSpace:
     ) -> None:
         self._root = root
         self._usage = ledger
-        self._limits = limits
+        self.limits = limits
         self._evict = evict
 
     def max_readahead(self, most: int) -> int:
         """How far ahead of a reader to fetch: ``most`` bytes, or what a small cache allows."""
-        sizes = [] if self._limits.cache_size is None else [self._limits.cache_size]
-        if self._limits.min_free:
-            sizes.append(self._free_bytes() - self._limits.min_free + self._usage.total_bytes())
+        sizes = [] if self.limits.cache_size is None else [self.limits.cache_size]
+        if self.limits.min_free:
+            sizes.append(self._free_bytes() - self.limits.min_free + self._usage.total_bytes())
         return max(0, min([most, *(size // 8 for size in sizes)]))
 
     @contextmanager
@@ -131,18 +131,18 @@ class DiskSpace:
     def _try_reserve(self, size: int) -> bool:
         for attempt in range(3):
             lacking = self._lacking_free_bytes(size)
-            over = lacking or self._usage.reserve(size, self._limits.cache_size)
+            over = lacking or self._usage.reserve(size, self.limits.cache_size)
             if not over:
                 return True
             if attempt < 2:
-                self._evict(over + int(EXTRA_EVICTION_FRACTION * (self._limits.cache_size or 0)))
+                self._evict(over + int(EXTRA_EVICTION_FRACTION * (self.limits.cache_size or 0)))
         return False
 
     def _lacking_free_bytes(self, size: int) -> int:
-        if not self._limits.min_free:
+        if not self.limits.min_free:
             return 0
         return max(
-            0, size + self._limits.min_free + self._usage.reserved_bytes() - self._free_bytes()
+            0, size + self.limits.min_free + self._usage.reserved_bytes() - self._free_bytes()
         )
 
     def _free_bytes(self) -> int:

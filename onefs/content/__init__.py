@@ -1,1 +1,1 @@
-"""The store: the bytes of datasets, fetched on demand, verified, kept. Knows no FUSE."""
+"""The content of datasets: fetched on demand, verified, cached. Does not know FUSE."""

@@ -1,4 +1,4 @@
-"""Looking after a cache: what is in it, checking, accepting, clearing."""
+"""Cache administration: list, verify, accept, pin, evict and clear cached files."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from onefs.blocks.block_file import (
 )
 from onefs.blocks.evict import Evictor
 from onefs.cache.files import disk_errors, sync_file
+from onefs.cache.folder import Place
 from onefs.cache.records import CacheEntry
 from onefs.cache.sparse import allocated_size
-from onefs.cache.store import Place, Store
+from onefs.cache.store import Store
 from onefs.cache.verify import ContentVerdict, hash_file
 from onefs.errors import BadContent, DeadlineExceeded, NotFound, reason_of
 from onefs.lowlevel.files import fsync_folder, open_new_file
@@ -28,73 +29,77 @@ from onefs.lowlevel.locks import try_lock, unlock
 from onefs.model import Dataset
 from onefs.printable import plural
 
-#: seconds to wait for another process that works on a dataset which is to be verified
+#: longest wait in seconds for another process that holds the lock of a dataset to verify
 VERIFY_LOCK_WAIT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class CacheItem:
-    """One dataset that the cache holds something of."""
+    """One dataset that is cached, in full or in part, or rejected."""
 
     dataset_id: str
-    #: its ONE path below the cache folder, or where it stands instead
+    #: below the cache folder; usually the ONE path
     path: str
     #: ``partial``, ``cached``, ``unverified``, ``accepted`` or ``bad``
     state: str
-    #: bytes of the whole file, and of disk that it takes
+    #: bytes of the whole file
     size: int
+    #: bytes of disk that it takes
     on_disk: int
-    #: seconds since the epoch
+    #: last use, to the hour, in seconds since the epoch; 0.0 if unknown
     used_at: float
-    #: onefs downloaded it
+    #: onefs downloaded it; else another program did
     ours: bool
     pinned: bool
-    #: what is wrong with it, if anything
+    #: why it is bad; '' otherwise
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """What verifying one dataset came to. ``good`` is None when there is nothing to compare."""
+    """The result of verifying one dataset."""
 
+    #: below the cache folder
     path: str
+    #: None if there is no digest to compare with
     good: bool | None
+    #: what was wrong, or ''
     reason: str = ""
 
 
-#: told of a path and how many of its bytes were read
+#: called with a path and the number of its bytes read so far
 PathProgressCallback = Callable[[str, int], None]
 #: verifies one dataset whose lock is held
 VerifyFunction = Callable[[str, PathProgressCallback], VerifyResult | None]
 
 
 class CacheAdmin:
-    """The chores of one cache folder; other processes may use it meanwhile. Raises CacheError."""
+    """Administration of one cache folder, which other processes may use. Raises CacheError."""
 
     def __init__(self, store: Store, evictor: Evictor) -> None:
         self._store = store
         self._evictor = evictor
 
     def list_items(self) -> list[CacheItem]:
-        """Everything in the cache, by path; the index is brought up to date on the way."""
+        """All cached files, sorted by path."""
         store = self._store
         with disk_errors(store.root):
-            pinned = {path.name for path in (store.private_folder / "pins").iterdir()}
-            used = {dataset_id: when for when, dataset_id in store.records.last_used_times()}
-            found = [
+            pinned = store.pinned_ids()
+            used = store.records.last_used_times()
+            items = [
                 self._item_of_entry(
                     entry, used.get(entry.dataset_id, 0.0), entry.dataset_id in pinned
                 )
                 for entry in store.entries()
-                # one without its file was removed by a process that did not live to forget it
+                # an entry without its file was left by a process that was killed while evicting it
                 if entry.state == "bad" or os.path.lexists(store.root / entry.path)
             ]
-            for about in iter_headers(store.partial_folder):
-                found.append(self._item_of_partial(about, about.dataset_id in pinned))
-        return sorted(found, key=lambda kept: kept.path)
+            for header, used_at in iter_headers(store.partial_folder):
+                items.append(self._item_of_partial(header, used_at, header.dataset_id in pinned))
+        return sorted(items, key=lambda item: item.path)
 
     def pin(self, dataset_id: str) -> None:
-        """Never evict this dataset, whether it is here yet or not."""
+        """Never evict this dataset, whether it is cached already or not."""
         with (
             disk_errors(self._store.root),
             open_new_file(self._store.private_folder / "pins" / dataset_id),
@@ -102,20 +107,20 @@ class CacheAdmin:
             pass
 
     def unpin(self, dataset_id: str) -> None:
-        """Take back :meth:`pin`."""
+        """Allow the eviction of a dataset again."""
         with disk_errors(self._store.root):
             (self._store.private_folder / "pins" / dataset_id).unlink(missing_ok=True)
 
     def evict(self, dataset_id: str) -> int:
-        """Remove what onefs downloaded of a dataset; the bytes of disk that were freed.
+        """Remove the files of a dataset that onefs downloaded; return the bytes of disk freed.
 
-        Nothing happens to a pinned dataset, nor to blocks that somebody reads. Raises CacheError
-        that names what could not be removed; its bytes stay counted.
+        Pinned datasets stay, and blocks that are being read. Raises CacheError, which names the
+        files that could not be removed; their bytes stay counted.
         """
         return self._evictor.evict_dataset(dataset_id)
 
     def clear(self, failed: Callable[[str], None] = lambda reason: None) -> int:
-        """Remove all that may be removed, as :meth:`evict` does; the bytes that were freed.
+        """Remove all files that may be evicted; return the bytes of disk freed.
 
         ``failed`` is called with a sentence for each file that could not be removed.
         """
@@ -129,30 +134,29 @@ class CacheAdmin:
         watch: PathProgressCallback = lambda path, done: None,
         only: Container[str] | None = None,
     ) -> Iterator[VerifyResult]:
-        """Read files again and compare them with what the database claimed.
+        """Hash cached files again, and compare them with the database.
 
-        All of them, or the datasets of these ids ``only``.
-
-        What is wrong is put right: our own file is removed, to be fetched again when it is read;
-        of somebody else's nothing is believed any more. Blocks that contradict their checksum
-        are struck out. ``watch`` is told of the bytes that were read. What other processes
-        remove, replace or fetch meanwhile is left out.
+        With ``only``, the datasets with these ids. A wrong file that onefs downloaded is removed,
+        to be fetched again when it is read; another program's stays, and loses its record. Blocks
+        with a wrong checksum become absent. Files that other processes remove, replace or fetch
+        meanwhile are skipped.
         """
         for entry in self._store.entries():
             if entry.state != "bad" and (only is None or entry.dataset_id in only):
                 checked = self._verify_locked(entry.dataset_id, self._verify_file, watch)
                 if checked is not None:
                     yield checked
-        for about in list(iter_headers(self._store.partial_folder)):
-            if only is None or about.dataset_id in only:
-                checked = self._verify_locked(about.dataset_id, self._verify_blocks, watch)
+        for header, _ in list(iter_headers(self._store.partial_folder)):
+            if only is None or header.dataset_id in only:
+                checked = self._verify_locked(header.dataset_id, self._verify_blocks, watch)
                 if checked is not None:
                     yield checked
 
     def _verify_locked(
         self, dataset_id: str, check: VerifyFunction, watch: PathProgressCallback
     ) -> VerifyResult | None:
-        """What a check comes to; None for what another process is at, or has removed."""
+        """Verify a dataset with its lock held; None if another process holds the lock, or has
+        removed the file."""
         try:
             with (
                 disk_errors(self._store.root),
@@ -163,43 +167,46 @@ class CacheAdmin:
             return None
 
     def rejected_content(self, dataset: Dataset) -> tuple[CacheEntry, Path | None]:
-        """The bad verdict on a dataset, and the bytes that it was on, if they are still here.
+        """The entry of a bad dataset, and the path of its bytes, if they were kept.
 
-        Raises NotFound when there is no such verdict.
+        Raises NotFound if the dataset is not known to be bad.
         """
-        # readers are told of a bad file a moment before its verdict is written down
+        # readers get the error of a bad file a moment before its record is written
         with disk_errors(self._store.root), self._store.locks.hold(dataset.id, 60.0):
             entry = self._store.valid_entry(dataset)
         if entry is None or entry.state != "bad":
             raise NotFound(f"{dataset.name} is not known to be bad: there is nothing to accept")
-        kept = self._store.rejected_path(dataset)
-        return entry, kept if entry.digest and kept.is_file() else None
+        rejected = self._store.rejected_path(dataset)
+        return entry, rejected if entry.digest and rejected.is_file() else None
 
-    def accept(self, dataset: Dataset, place: Place, kept: Path, digest: str = "") -> Path:
-        """Serve these bytes from now on, as the user wishes, although the database claims others.
+    def accept(self, dataset: Dataset, place: Place, rejected: Path, digest: str = "") -> Path:
+        """Serve the bytes at ``rejected`` from now on, although they contradict the database.
 
-        ``digest``: what the bytes were found to have; raises BadContent when they have another
-        one now. The state is ``accepted`` until the database claims something else.
+        The state is ``accepted`` until the database changes. Returns the new path. Raises
+        BadContent if the bytes do not have ``digest``, unless that is '', and NotFound if another
+        process has removed them.
         """
         with disk_errors(self._store.root), self._store.locks.hold(dataset.id, 60.0):
             try:
-                found = hash_file(dataset, kept)
-                sync_file(kept)  # that they are wanted holds on every host, and after a power loss
+                actual = hash_file(dataset, rejected)
+                sync_file(rejected)  # the acceptance holds on every host, and after a power loss
             except FileNotFoundError as error:
                 raise NotFound(
                     f"another process has just removed the bytes of {dataset.name}: accept it again"
                 ) from error
-            if digest not in ("", found):
-                raise BadContent(f"{kept} is not what it was when it was rejected")
+            if digest not in ("", actual):
+                raise BadContent(f"{rejected} has changed since it was rejected")
             verdict = ContentVerdict("accepted", "the user has accepted these bytes")
-            final = self._store.publish(dataset, place, kept, verdict, durable=True, digest=found)
+            final = self._store.publish(
+                dataset, place, rejected, verdict, durable=True, digest=actual
+            )
             self._store.records.sync(dataset.id)
-            with suppress(OSError):  # not every file system can
+            with suppress(OSError):  # some file systems cannot
                 fsync_folder(final.parent)
             return final
 
     def clear_rejection(self, dataset: Dataset) -> None:
-        """Withdraw a bad verdict: the next read fetches the file again."""
+        """Clear a bad verdict: the next read fetches the file again."""
         entry = self._store.valid_entry(dataset)
         if entry is not None and entry.state == "bad":
             with disk_errors(self._store.root):
@@ -220,32 +227,28 @@ class CacheAdmin:
             entry.reason,
         )
 
-    def _item_of_partial(self, about: BlockMapHeader, pinned: bool) -> CacheItem:
-        folder = self._store.partial_folder
-        stem = folder / f"{about.dataset_id}.{about.generation}.data"
-        used_at = 0.0
-        with suppress(FileNotFoundError):
-            used_at = (folder / f"{about.dataset_id}.json").stat().st_mtime
-        path = str(self._store.final_path(about.place).relative_to(self._store.root))
+    def _item_of_partial(self, header: BlockMapHeader, used_at: float, pinned: bool) -> CacheItem:
+        data = self._store.partial_folder / f"{header.dataset_id}.{header.generation}.data"
+        path = str(self._store.final_path(header.place).relative_to(self._store.root))
         return CacheItem(
-            about.dataset_id,
+            header.dataset_id,
             path,
             "partial",
-            about.size,
-            allocated_size(stem),
+            header.size,
+            allocated_size(data),
             used_at,
             True,
             pinned,
         )
 
     def _verify_file(self, dataset_id: str, watch: PathProgressCallback) -> VerifyResult | None:
-        """None for a file that is not there any more, without a word of what became of it."""
+        """Hash a file; None if it was removed meanwhile."""
         entry = self._store.records.get(dataset_id)
         if entry is None or entry.state == "bad":
             return None
         path = self._store.root / entry.path
         try:
-            found = path.stat()
+            status = path.stat()
             if not self._store.is_unchanged(entry):
                 self._store.forget(dataset_id)
                 return VerifyResult(entry.path, False, "it was changed")
@@ -256,13 +259,13 @@ class CacheAdmin:
         except (FileNotFoundError, NotADirectoryError):
             return None
         if digest == entry.expected_digest:
-            self._store.update_ctime(entry, found)
+            self._store.update_ctime(entry, status)
             return VerifyResult(entry.path, True)
         reason = f"its bytes have {digest} instead of {entry.expected_digest}"
         return VerifyResult(entry.path, False, reason + self._remove_wrong_file(entry, path))
 
     def _remove_wrong_file(self, entry: CacheEntry, path: Path) -> str:
-        """Give up a file that is wrong; why it is still there, if it is."""
+        """Remove a wrong file; return why that failed, or ''."""
         try:
             self._store.remove_wrong_file(entry)
         except OSError as error:
@@ -270,12 +273,12 @@ class CacheAdmin:
         return ""
 
     def _verify_blocks(self, dataset_id: str, watch: PathProgressCallback) -> VerifyResult | None:
-        """None for a file that was completed or dropped since it was listed."""
-        about = read_header(self._store.partial_folder, dataset_id)
-        if about is None:
+        """Verify each block; None if the file was completed or dropped meanwhile."""
+        header = read_header(self._store.partial_folder, dataset_id)
+        if header is None:
             return None
-        dataset = Dataset(dataset_id, "", about.place[-1], size=about.size, md5=about.md5)
-        path = str(self._store.final_path(about.place).relative_to(self._store.root))
+        dataset = Dataset(dataset_id, "", header.place[-1], size=header.size, md5=header.md5)
+        path = str(self._store.final_path(header.place).relative_to(self._store.root))
         blocks = open_block_file(self._store.partial_folder, dataset)
         if blocks is None:
             return VerifyResult(path, False, "its block map cannot be used")
@@ -291,13 +294,13 @@ class CacheAdmin:
         return VerifyResult(path, not wrong, reason)
 
     def _clear_if_invalid(self, blocks: BlockFile, block: int) -> bool:
-        """Whether a block's record was a lie; it is cleared, unless somebody is at it."""
+        """Whether a block contradicts its checksum; its record is cleared, unless it is claimed."""
         record = blocks.records(block, block + 1)[0]
         if not record or blocks.is_block_valid(block, record):
             return False
         if self._store.shared and not try_lock(blocks.map_fd, block):
             return False
-        try:  # another process may have struck it out, and fetched it again, meanwhile
+        try:  # another process may have cleared the record, and fetched the block, meanwhile
             now = blocks.records(block, block + 1)[0]
             wrong = bool(now) and not blocks.is_block_valid(block, now)
             if wrong:

@@ -1,4 +1,4 @@
-"""Downloads of many datasets, several at a time."""
+"""Bulk download: fetch many datasets, several at a time."""
 
 from __future__ import annotations
 
@@ -6,42 +6,44 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from onefs.cache.store import Place
+from onefs.cache.folder import Place
 from onefs.content.content import Content
 from onefs.errors import OnefsError
 from onefs.lowlevel.parallel import run_parallel
 from onefs.model import Dataset
 
-#: called now and then with a dataset and the number of its bytes that are cached
+#: called now and then with a dataset and the number of its bytes that are present
 DatasetProgressCallback = Callable[[Dataset, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class FetchResult:
-    """The result of fetching one dataset: a path, or an error."""
+    """The result of fetching one dataset."""
 
     dataset: Dataset
+    #: its ONE path
     place: Place
+    #: the verified file; None after an error
     path: Path | None
     error: OnefsError | None = None
-    #: whether it was complete before, or other processes fetched all of it
+    #: it was cached before, or other processes fetched all of it
     was_cached: bool = False
 
 
 def fetch_datasets(
     content: Content,
-    wanted: Iterable[tuple[Dataset, Place]],
+    datasets: Iterable[tuple[Dataset, Place]],
     jobs: int,
     watch: DatasetProgressCallback = lambda dataset, done: None,
 ) -> Iterator[FetchResult]:
-    """Fetch and verify datasets, ``jobs`` at a time; yield each result as it is available.
+    """Fetch and verify datasets, ``jobs`` at a time; yield each result as soon as it is available.
 
     Cached datasets are skipped, partial files are resumed; one that fails does not stop the
     others. When the generator is closed, datasets that have not begun are dropped.
     """
     content.store.fetched_ids = fetched = set[str]()
     outcomes = run_parallel(
-        lambda item: _fetch_dataset(content, *item, watch, fetched), wanted, jobs, "onefs-get"
+        lambda item: _fetch_dataset(content, *item, watch, fetched), datasets, jobs, "onefs-get"
     )
     for outcome in outcomes:
         yield outcome.result()

@@ -1,4 +1,4 @@
-"""Open handles: where the bytes of a dataset are, whole or in parts."""
+"""Open handles: find or fetch the bytes of a dataset, and return the descriptor of their file."""
 
 from __future__ import annotations
 
@@ -6,82 +6,121 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from onefs.blocks.block_file import BLOCK_SIZE, STATE_CACHE_SECONDS, PartialState
 from onefs.blocks.cursor import ReadCursor
+from onefs.blocks.large_file import LargeFileDownloader
 from onefs.cache.files import identity_of, stamp_of
-from onefs.cache.page_versions import version_of_entry, version_of_file
-from onefs.cache.store import Place
+from onefs.cache.folder import Place
+from onefs.cache.in_place import has_candidate
+from onefs.cache.page_versions import PageVersions, version_of_entry, version_of_file
+from onefs.cache.store import Store
 from onefs.cache.verify import check_file
+from onefs.content.adopt_in_place import InPlaceAdopter
+from onefs.download.quota import FetchQuota
 from onefs.download.responses import RemoteFileChanged
+from onefs.download.whole_file import SmallFileDownloader
 from onefs.errors import BadContent, CacheError, reason_of
 from onefs.model import Dataset
 
-if TYPE_CHECKING:
-    from onefs.content.content import Content
-
-#: seconds for which nothing is there yet if nothing was there on opening
+#: seconds for which a dataset that was absent when it was opened counts as absent
 _ABSENT_TTL_SECONDS = 0.02
-#: how often a read begins anew when the remote file changes before a byte was handed out
+#: attempts to read a file that changes on the server before any byte was served
 MAX_RESTARTS = 3
-#: how often a file is fetched that others evict, to make room for theirs, before it can be opened
+#: attempts to open a file that other processes evict before it is open
 MAX_OPEN_ATTEMPTS = 8
 
 
+class ByteSource(Protocol):
+    """What a handle reads through."""
+
+    #: no byte is served before its whole file is verified
+    strict: bool
+    #: what is cached
+    store: Store
+    #: verifies files that onefs did not download
+    adopter: InPlaceAdopter
+    small_files: SmallFileDownloader
+    large_files: LargeFileDownloader
+    #: the limit of fetched bytes per hour
+    quota: FetchQuota
+    #: versions of the bytes that the kernel may have pages of
+    page_versions: PageVersions
+
+    def invalidate_pages(self, dataset: Dataset) -> None:
+        """Drop all cached pages of a dataset."""
+
+
 class DatasetHandle:
-    """An open dataset (see ``onefs.tree.nodes.Handle``). Thread-safe."""
+    """An open dataset (see ``onefs.tree.nodes.Handle``). Thread-safe.
+
+    ``place`` is the dataset's ONE path, ``at`` the path that it is shown at; ``size`` is in bytes.
+    ``keep_cache``: the kernel's pages of the path are of the same bytes. ``is_small``: the file is
+    fetched as a whole. ``absent``: nothing of it was cached when it was opened.
+    """
 
     def __init__(
         self,
-        content: Content,
+        source: ByteSource,
         dataset: Dataset,
         place: Place,
         at: Place,
         size: int,
         keep_cache: bool,
         *,
+        is_small: bool,
         absent: bool,
     ) -> None:
-        """``absent``: nothing of it is in the cache folder just now."""
         self.size = size
         self.keep_cache = keep_cache
-        self._content = content
+        self._source = source
         self._dataset = dataset
         self._place = place
         self._shown_at = at
+        self._is_small = is_small
         self._absent_until = time.monotonic() + _ABSENT_TTL_SECONDS if absent else 0.0
         self._lock = threading.Lock()
         self._fd: int | None = None
-        #: the file of ``_fd`` as it was when its bytes were proved, and until when that is believed
+        #: status of the open file when it was verified, and until when it is not looked at again
+        #: (monotonic seconds)
         self._verified_stat: os.stat_result | None = None
         self._verified_until = 0.0
         self._verify_lock = threading.Lock()
-        #: the open file turned out to have been changed
+        #: the bytes of the open file were changed
         self._was_modified = False
         self._cursor: ReadCursor | None = None
-        #: readings of files that have changed since, to be ended with the last read
+        #: cursors on files that have changed since; closed with the handle
         self._outdated_cursors: list[ReadCursor] = []
 
     def try_fd(self, offset: int, length: int) -> int | None:
-        """The descriptor that holds these bytes; None when a server has to be waited for."""
+        """The descriptor of the file with these bytes; None if reading them may take long.
+
+        Raises BadContent or CacheError.
+        """
         if self._fd is not None:
             return self._fd if self._is_unchanged() else None
-        reading = self._cursor
-        if reading is not None:
-            return self._try_cursor_fd(reading, offset, length)
+        cursor = self._cursor
+        if cursor is not None:
+            return self._try_cursor_fd(cursor, offset, length)
         if self._is_absent():
             return None
-        known = self._content.cached_path(self._dataset)
-        if known is not None:
-            return self._fd if self._open_file(known) else None
-        if not self._content.is_partly_cached(self._dataset, self._place):
+        path = self._source.store.cached_path(self._dataset)
+        if path is not None:
+            return self._fd if self._open_file(path) else None
+        if self._is_small or not self._source.large_files.generation_of(self._dataset):
             return None
-        reading = self._open_cursor()
-        return None if reading is None else self._try_cursor_fd(reading, offset, length)
+        if has_candidate(self._source.store, self._dataset, self._place):
+            return None
+        cursor = self._open_cursor()
+        return None if cursor is None else self._try_cursor_fd(cursor, offset, length)
 
     def wait_fd(self, offset: int, length: int) -> int:
-        """A descriptor that holds these bytes at this offset; fetches them if need be."""
+        """The descriptor of a file with these bytes at this offset, fetched if necessary.
+
+        Waits as long as bytes arrive. Raises BadContent, FetchLimit, CacheError, Stopping, and the
+        errors of the file servers.
+        """
         if self._fd is not None and not self._is_unchanged():
             self._verify_again(self._fd)
         changes = 0
@@ -92,7 +131,7 @@ class DatasetHandle:
             except RemoteFileChanged:
                 changes += 1
                 self._restart(last=changes == MAX_RESTARTS)
-        else:  # another thread's reading may be there, which holds other bytes than ours
+        else:  # the cursor of another thread may be of another version of the file
             raise self._evicted_error()
         with self._lock:
             descriptor = self._fd
@@ -103,97 +142,102 @@ class DatasetHandle:
         return descriptor
 
     def close(self) -> None:
-        """Let go of the file. Nothing is read from this handle any more."""
+        """Close the file. Nothing is read from this handle any more."""
         with self._lock:
             descriptor, self._fd = self._fd, None
-            readings, self._outdated_cursors = self._outdated_cursors, []
+            cursors, self._outdated_cursors = self._outdated_cursors, []
             if self._cursor is not None:
-                readings.append(self._cursor)
+                cursors.append(self._cursor)
             self._cursor = None
         if descriptor is not None:
             os.close(descriptor)
-        for reading in readings:
-            self._content.close_cursor(reading)
+        for cursor in cursors:
+            self._source.large_files.close_cursor(cursor)
 
-    def _try_cursor_fd(self, reading: ReadCursor, offset: int, length: int) -> int | None:
-        if self._content.strict:
-            here = reading.partial.block_file.state() is PartialState.DONE
+    def _try_cursor_fd(self, cursor: ReadCursor, offset: int, length: int) -> int | None:
+        if self._source.strict:
+            is_readable = cursor.partial.block_file.state() is PartialState.DONE
         else:
             try:
-                here = reading.pin_if_present(offset, length)
-            except RemoteFileChanged:  # fd() begins anew, or says why it cannot
+                is_readable = cursor.pin_if_present(offset, length)
+            except RemoteFileChanged:  # wait_fd reads the new file, or raises an error
                 return None
-        return reading.fd if here else None
+        return cursor.fd if is_readable else None
 
     def _fetch_within_quota(self, offset: int, length: int) -> bool:
-        """Wait for the bytes; False when they went again before we had them in hand."""
-        if self._cursor is None:  # nothing is fetched of what somebody else has brought
-            taken = self._content.adopt(self._dataset, self._place)
-            if taken is not None:
-                return self._open_file(taken)
-        whole = self._content.strict or self._content.is_small(self._dataset)
+        """Wait for the bytes; False if they were evicted before their file was open."""
+        if self._cursor is None:  # a file that another program downloaded is not fetched
+            path = self._source.adopter.adopt(self._dataset, self._place)
+            if path is not None:
+                return self._open_file(path)
+        whole = self._source.strict or self._is_small
         blocks = -(-length // BLOCK_SIZE) * BLOCK_SIZE
         needed = self.size if whole else min(blocks, self.size)
         key = self._dataset.id if whole else f"{self._dataset.id} {offset // BLOCK_SIZE}"
-        with self._content.quota.reserve(key, needed, self._dataset.name):
+        with self._source.quota.reserve(key, needed, self._dataset.name):
             return self._fetch_bytes(offset, length)
 
     def _fetch_bytes(self, offset: int, length: int) -> bool:
-        if self._content.is_small(self._dataset):
-            bring = (
-                self._content.fetch_small_file if self._is_absent() else self._content.fetch_file
-            )
-            return self._open_file(bring(self._dataset, self._place))
-        reading = self._open_cursor()
-        if reading is None:
-            known = self._content.cached_path(self._dataset)
-            return known is not None and self._open_file(known)
-        if self._content.strict or not reading.wait_readable(offset, length):
-            self._content.wait_until_complete(reading)
+        source, dataset = self._source, self._dataset
+        if self._is_small:
+            path = None if self._is_absent() else source.store.cached_path(dataset)
+            return self._open_file(path or source.small_files.fetch(dataset, self._place))
+        cursor = self._open_cursor()
+        if cursor is None:
+            path = source.store.cached_path(dataset)
+            return path is not None and self._open_file(path)
+        if source.strict or not cursor.wait_readable(offset, length):
+            source.large_files.wait_until_complete(cursor)
         return True
 
     def _evicted_error(self) -> CacheError:
-        return CacheError(f"{self._dataset.name} cannot be kept long enough to be read")
+        return CacheError(
+            f"{self._dataset.name} was evicted before it could be read: raise --cache-size"
+        )
 
     def _is_absent(self) -> bool:
-        """Whether nothing of it was there a moment ago: looking again would be a waste."""
+        """Whether nothing was cached a moment ago, so that it is not looked for again."""
         return time.monotonic() < self._absent_until
 
     def _open_cursor(self) -> ReadCursor | None:
-        """Our reading of the partial file; None when the file is complete."""
+        """The handle's cursor on the partial file; None if the file is complete."""
         with self._lock:
             if self._cursor is not None:
                 return self._cursor
-        fresh = self._content.open_cursor(self._dataset, self._place, self._shown_at)
+        fresh = self._source.large_files.open_cursor(self._dataset, self._place)
         if fresh is None:
             return None
+        self._source.page_versions.set_version(
+            self._shown_at, self._dataset, fresh.partial.block_file.header.generation
+        )
         with self._lock:
             if self._cursor is None:
                 self._cursor = fresh
-            reading = self._cursor
-        if reading is not fresh:
-            self._content.close_cursor(fresh)
-        return reading
+            cursor = self._cursor
+        if cursor is not fresh:
+            self._source.large_files.close_cursor(fresh)
+        return cursor
 
     def _restart(self, *, last: bool) -> None:
-        """The remote file changed: no matter, if nobody has seen a byte of it yet.
+        """Start over with the new version of a remote file, if no byte of it was served yet.
 
-        Several threads may notice, and some of them late: the first has begun anew for all. What
-        they read of the old one stays open while they may still look at it.
+        Several threads may notice the change; the first one starts over for all. The old cursor
+        stays open, since other threads may still use it. Raises BadContent.
         """
         with self._lock:
-            reading = self._cursor
-            if last or (reading is not None and reading.has_served_bytes):
-                why = (
-                    "has changed on the server" if reading is None else reading.partial.drop_reason
-                )
+            cursor = self._cursor
+            if last or (cursor is not None and cursor.has_served_bytes):
+                why = "has changed on the server" if cursor is None else cursor.partial.drop_reason
                 raise BadContent(f"{self._dataset.name} {why}: open it again")
-            if reading is not None and reading.partial.block_file.state() is not PartialState.LIVE:
-                self._outdated_cursors.append(reading)
+            if cursor is not None and cursor.partial.block_file.state() is not PartialState.LIVE:
+                self._outdated_cursors.append(cursor)
                 self._cursor = None
 
     def _open_file(self, path: Path) -> bool:
-        """Take a verified file; False when it was evicted just now."""
+        """Open a verified file; False if it was evicted just now.
+
+        Raises BadContent or CacheError.
+        """
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -202,64 +246,65 @@ class DatasetHandle:
             raise CacheError(
                 f"{path} was verified and cannot be opened: {reason_of(error, path)}"
             ) from error
-        found = os.fstat(descriptor)
+        status = os.fstat(descriptor)
         with self._lock:
-            taken = self._fd is None and found.st_size == self.size
-            if taken:
-                self._verified_stat = found
+            is_first = self._fd is None and status.st_size == self.size
+            if is_first:
+                self._verified_stat = status
                 self._fd = descriptor
-        if taken:
-            self._note_page_version(found)
+        if is_first:
+            self._note_page_version(status)
         else:
             os.close(descriptor)
-        if found.st_size != self.size:
-            raise BadContent(f"{path} has {found.st_size} bytes, {self.size} were promised")
+        if status.st_size != self.size:
+            raise BadContent(f"{path} has {status.st_size} bytes instead of {self.size}")
         return True
 
     def _is_unchanged(self) -> bool:
-        """Whether nothing was done to the open file since its bytes were proved.
+        """Whether the open file has the same status as when it was verified.
 
-        That it lost its last name is an eviction, which leaves its bytes as they are.
+        A file that lost its last name was evicted: its bytes are the same.
         """
         now = time.monotonic()
         if now < self._verified_until or self._fd is None or self._verified_stat is None:
             return True
-        found = os.fstat(self._fd)
-        evicted = not found.st_nlink and stamp_of(found) == stamp_of(self._verified_stat)
-        if not evicted and identity_of(found) != identity_of(self._verified_stat):
+        status = os.fstat(self._fd)
+        evicted = not status.st_nlink and stamp_of(status) == stamp_of(self._verified_stat)
+        if not evicted and identity_of(status) != identity_of(self._verified_stat):
             return False
         self._verified_until = now + STATE_CACHE_SECONDS
         return True
 
     def _verify_again(self, descriptor: int) -> None:
-        """Hash the open file once more; raises BadContent when its bytes are not what they were."""
+        """Hash the open file again; raises BadContent if its bytes were changed."""
         dataset = self._dataset
         with self._verify_lock:
             if not self._was_modified:
-                if self._is_unchanged():  # another thread has proved it
+                if self._is_unchanged():  # another thread has verified it
                     return
-                found = os.fstat(descriptor)
-                self._content.adopt(dataset, self._place)
-                entry = self._content.store.valid_entry(dataset)
-                known = entry and (entry.inode, entry.size, entry.mtime_ns, entry.ctime_ns)
-                if known == identity_of(found) or self._is_content_valid(descriptor):
-                    self._verified_stat = found
+                status = os.fstat(descriptor)
+                self._source.adopter.adopt(dataset, self._place)
+                entry = self._source.store.valid_entry(dataset)
+                recorded = entry and (entry.inode, entry.size, entry.mtime_ns, entry.ctime_ns)
+                if recorded == identity_of(status) or self._is_content_valid(descriptor):
+                    self._verified_stat = status
                     return
                 self._was_modified = True
             raise BadContent(f"{dataset.name} was changed in the cache folder: open it again")
 
     def _is_content_valid(self, descriptor: int) -> bool:
-        """Whether the open file, which may have no name any more, is what the database says."""
+        """Whether the open file, which may have no name any more, agrees with the database."""
         good = check_file(self._dataset, Path(f"/proc/self/fd/{descriptor}")).state == "cached"
         if not good:
-            self._content.invalidate_pages(self._dataset)
+            self._source.invalidate_pages(self._dataset)
         return good
 
-    def _note_page_version(self, found: os.stat_result) -> None:
-        """The kernel may show again what it reads of this file from now on."""
-        content, dataset = self._content, self._dataset
-        entry = None if content.is_small(dataset) else content.store.valid_entry(dataset)
-        if entry is not None and (entry.inode, entry.mtime_ns) == (found.st_ino, found.st_mtime_ns):
-            content.page_versions.set_version(self._shown_at, dataset, version_of_entry(entry))
+    def _note_page_version(self, status: os.stat_result) -> None:
+        """Note the version of the bytes that the kernel will have pages of."""
+        source, dataset = self._source, self._dataset
+        entry = None if self._is_small else source.store.valid_entry(dataset)
+        if entry is None or (entry.inode, entry.mtime_ns) != (status.st_ino, status.st_mtime_ns):
+            version = version_of_file(status)
         else:
-            content.page_versions.set_version(self._shown_at, dataset, version_of_file(found))
+            version = version_of_entry(entry)
+        source.page_versions.set_version(self._shown_at, dataset, version)

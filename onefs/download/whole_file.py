@@ -17,12 +17,14 @@ from pathlib import Path
 from cachetools import TTLCache
 
 from onefs.cache.files import disk_errors, remove_if_possible, sync_file
+from onefs.cache.folder import Place
 from onefs.cache.fsync_queue import FsyncQueue
+from onefs.cache.in_place import adopt_in_place
 from onefs.cache.mismatches import REQUIRED_SIZE_MISMATCHES, UnconfirmedMismatch
 from onefs.cache.rehash import hash_entry, reinstate_or_remove
 from onefs.cache.reservations import DiskSpace, Reservation
 from onefs.cache.sparse import counted_size, disk_size
-from onefs.cache.store import Place, Store
+from onefs.cache.store import Store
 from onefs.cache.verify import (
     ContentVerdict,
     check_content,
@@ -219,14 +221,14 @@ class SmallFileDownloader:
 
     def _find_or_download(self, dataset: Dataset, place: Place) -> Path:
         """Another process may have done it all meanwhile."""
-        entry = self._store.recorded_entry(dataset)
+        entry = self._store.valid_entry(dataset)
         if entry is not None and entry.state == "bad":
             raise BadContent(entry.reason)
         if entry is not None:
             return self._store.root / entry.path
         return (
             self._rehash(dataset)
-            or self._store.adopt(dataset, place)
+            or adopt_in_place(self._store, dataset, place)
             or self._store.reinstate(dataset, place)
             or self._download(dataset, place)
         )

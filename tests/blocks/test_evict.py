@@ -143,7 +143,7 @@ def test_what_took_the_place_of_a_file_is_named_and_left_alone(
 def test_files_removed_during_verification_are_neither_wrong_nor_counted(
     open_content: Open, server: FileServer
 ) -> None:
-    content, other = open_content(), open_content(state="elsewhere")
+    content, other = open_content(), open_content()
     datasets = [server.dataset(f"a.b{n}.npy", some_bytes(9_000, n)) for n in range(20)]
     for dataset in datasets:
         content.fetch_file(dataset, place_of(dataset))
@@ -168,7 +168,7 @@ def test_a_file_that_is_removed_while_it_is_read_again_is_not_wrong(
 def test_verifying_beside_clearing_and_fetching_calls_nothing_wrong(
     open_content: Open, server: FileServer
 ) -> None:
-    here, there = open_content(small_file=BLOCK), open_content(small_file=BLOCK, state="other")
+    here, there = open_content(small_file=BLOCK), open_content(small_file=BLOCK)
     datasets = [server.dataset(f"a.b{n}.npy", some_bytes(30_000, n)) for n in range(12)]
     datasets.append(server.dataset("l.arge.npy", DATA))
     done = threading.Event()

@@ -129,7 +129,7 @@ def test_a_short_read_of_the_disk_is_no_verdict(open_content: Open) -> None:
         content.close()
         # what the disk has lost is found by its checksums, and fetched again
         os.truncate(blocks.data_path, len(DATA))
-        after = open_content(small_file=0, state="after")
+        after = open_content(small_file=0)
         assert after.fetch_file(dataset, place_of(dataset)).read_bytes() == DATA
 
 
@@ -243,7 +243,7 @@ def test_bytes_that_contradict_the_md5_are_quarantined(
         lines = [each for each in caplog.records if "the database says" in each.getMessage()]
         assert [each.levelno for each in lines] == [logging.INFO] * 2  # reads get it as an error
         count = len(server.requests)
-        for again in (content, open_content(small_file=0, state="elsewhere")):
+        for again in (content, open_content(small_file=0)):
             with pytest.raises(BadContent, match="the database says"):
                 again.open(dataset, place_of(dataset))
         assert len(server.requests) == count

@@ -64,7 +64,7 @@ def test_a_file_that_was_changed_in_place_is_fetched_again(
     rewrite(content.fetch_file(dataset, place_of(dataset)))
     assert read_all(content, dataset) == DATA
     rewrite(content.fetch_file(dataset, place_of(dataset)))
-    other = open_content(small_file=small_file, state="other")
+    other = open_content(small_file=small_file)
     assert other.fetch_file(dataset, place_of(dataset)).read_bytes() == DATA
     assert content.total_bytes() == content.store.measure_usage()
 
@@ -74,7 +74,7 @@ def test_a_change_of_ctime_alone_causes_one_hash(
     open_content: Open, server: FileServer, hashed: list[str], small_file: int, tmp_path: Path
 ) -> None:
     """A backup links the file, tools set its date or mode: it is the same, and not fetched."""
-    content, other = open_content(small_file=small_file), open_content(state="other")
+    content, other = open_content(small_file=small_file), open_content()
     dataset = server.dataset("a.b.npy", DATA)
     path = content.fetch_file(dataset, place_of(dataset))
     sent = len(server.asked)
@@ -103,12 +103,12 @@ def test_what_onefs_does_itself_to_a_file_is_no_change(
     content = open_content(small_file=small_file)
     dataset = server.dataset("a.b.npy", DATA)
     path = content.fetch_file(dataset, place_of(dataset))
-    record = content.store.recorded_entry(dataset)
+    record = content.store.valid_entry(dataset)
     assert record is not None
     assert record.ctime_ns == path.stat().st_ctime_ns
-    wait_until(lambda: content.store.recorded_entry(dataset) is not None)
-    for state in ("state", "other", "third"):
-        assert read_all(open_content(small_file=small_file, state=state), dataset) == DATA
+    wait_until(lambda: content.store.valid_entry(dataset) is not None)
+    for _ in range(3):
+        assert read_all(open_content(small_file=small_file), dataset) == DATA
     assert hashed == []
 
 
@@ -119,11 +119,11 @@ def test_a_record_without_ctime_is_believed_once(
     dataset = server.dataset("a.b.npy", DATA)
     path = content.fetch_file(dataset, place_of(dataset))
     _age(content, dataset)
-    renewed = open_content(state="new")
+    renewed = open_content()
     os.utime(path, ns=(0, path.stat().st_mtime_ns))  # it has another ctime than it had
     assert read_all(renewed, dataset) == DATA
     assert hashed == []
-    record = renewed.store.recorded_entry(dataset)
+    record = renewed.store.valid_entry(dataset)
     assert record is not None
     assert record.ctime_ns == path.stat().st_ctime_ns
     rewrite(path)

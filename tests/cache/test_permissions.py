@@ -77,10 +77,8 @@ def open_to_all(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def contents(cache: Path, state: Path) -> Content:
-    return Content(
-        cache, state, "lab.org", Transport(), HostAuth(None), stall=5.0, small_file=BLOCK
-    )
+def contents(cache: Path) -> Content:
+    return Content(cache, "lab.org", Transport(), HostAuth(None), stall=5.0, small_file=BLOCK)
 
 
 def modes(root: Path) -> dict[str, set[int]]:
@@ -100,7 +98,6 @@ def test_new_folders_are_for_their_owner_only(
         content = open_content(small_file=BLOCK)
         _fill(content, server)
     assert modes(tmp_path / "cache") == {"folders": {0o700}, "files": {0o600}}
-    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
@@ -146,22 +143,16 @@ def test_two_users_share_the_folder_of_their_group(
     cache.chmod(0o2770)
     small, large = server.dataset("a.b.npy", SMALL), server.dataset("l.arge.npy", LARGE)
 
-    def state(uid: int) -> Path:
-        made = open_to_all / f"state{uid}"
-        made.mkdir(exist_ok=True)
-        os.chown(made, uid, uid)
-        return made
-
     def begin() -> None:
         check_cache_folder(cache)
-        content = contents(cache, state_of_mouse)
+        content = contents(cache)
         content.fetch_file(small, place_of(small))
         with HandleReader(content, large) as reader:
             assert reader.read(0, 10) == LARGE[:10]
 
     def go_on() -> None:
         check_cache_folder(cache)
-        content = contents(cache, state_of_rat)
+        content = contents(cache)
         sent = len(server.asked)
         assert content.fetch_file(small, place_of(small)).read_bytes() == SMALL
         assert len(server.asked) == sent
@@ -171,12 +162,11 @@ def test_two_users_share_the_folder_of_their_group(
         assert content.total_bytes() == content.store.measure_usage()
 
     def end() -> None:
-        content = contents(cache, state_of_mouse)
+        content = contents(cache)
         assert content.fetch_file(large, place_of(large)).read_bytes() == LARGE
         assert content.admin.clear() > len(LARGE)
         assert content.total_bytes() == 0
 
-    state_of_mouse, state_of_rat = state(MOUSE), state(RAT)
     assert become(MOUSE, [LAB], masks[0], begin) == ""
     assert become(RAT, [LAB], masks[1], go_on) == ""
     assert become(MOUSE, [LAB], masks[0], end) == ""
@@ -186,22 +176,18 @@ def test_two_users_share_the_folder_of_their_group(
 def test_the_folder_of_another_user_is_read_where_it_cannot_be_written(
     open_to_all: Path, server: FileServer
 ) -> None:
-    cache, state = open_to_all / "cache", open_to_all / "state"
-    for folder, owner, mode in ((cache, MOUSE, 0o755), (state, RAT, 0o700)):
-        folder.mkdir()
-        os.chown(folder, owner, owner)
-        folder.chmod(mode)
+    cache = open_to_all / "cache"
+    cache.mkdir()
+    os.chown(cache, MOUSE, MOUSE)
+    cache.chmod(0o755)
     small, other = server.dataset("a.b.npy", SMALL), server.dataset("c.d.npy", SMALL)
-    mine = open_to_all / "mine"
-    mine.mkdir()
-    os.chown(mine, MOUSE, MOUSE)
 
     def fill() -> None:
-        contents(cache, mine).fetch_file(small, place_of(small))
+        contents(cache).fetch_file(small, place_of(small))
 
     def look() -> None:
         check_cache_folder(cache)
-        content = contents(cache, state)
+        content = contents(cache)
         assert content.state(small)[0] == "cached"
         assert read_all(content, small) == SMALL
         assert [check.good for check in content.admin.verify()] == [True]
@@ -214,6 +200,34 @@ def test_the_folder_of_another_user_is_read_where_it_cannot_be_written(
 
     assert become(MOUSE, [], 0o077, fill) == ""
     assert become(RAT, [], 0o022, look) == ""
+
+
+@as_root
+def test_a_file_without_a_record_in_a_read_only_folder_is_hashed_once(
+    open_to_all: Path, server: FileServer
+) -> None:
+    cache = open_to_all / "cache"
+    cache.mkdir(mode=0o755)
+    dataset = server.dataset("a.b.npy", SMALL)
+
+    def fill() -> None:
+        contents(cache).fetch_file(dataset, place_of(dataset)).chmod(0o644)  # another ctime
+        for record in (cache / ".onefs/files").iterdir():
+            record.unlink()
+
+    def look() -> None:
+        content = contents(cache)
+        assert content.state(dataset)[0] == "remote"
+        for _ in range(2):
+            assert read_all(content, dataset) == SMALL
+            assert content.state(dataset)[0] == "cached"
+            assert content.cached_path(dataset) is not None
+
+    os.chown(cache, MOUSE, MOUSE)
+    assert become(MOUSE, [], 0o022, fill) == ""
+    asked = len(server.asked)
+    assert become(RAT, [], 0o022, look) == ""
+    assert len(server.asked) == asked
 
 
 @pytest.mark.parametrize("where", ["", ".onefs", ".onefs/files"])
@@ -304,7 +318,7 @@ def test_nothing_is_written_through_a_link_that_was_put_there_meanwhile(
     with pytest.raises(CacheError, match="symbolic link that leads elsewhere"):
         content.fetch_file(dataset, place_of(dataset))
     assert list(outside.rglob("*")) == []
-    trusting = open_content(state="other", trusted=True)
+    trusting = open_content(trusted=True)
     assert trusting.fetch_file(dataset, place_of(dataset)).read_bytes() == SMALL
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from onefs.cache.records import LAST_USE_PRECISION_SECONDS
+from onefs.cache.reservations import CacheLimits
 from onefs.content.content import Content
 from onefs.lowlevel.pids import boot_id
 from onefs.model import Dataset
@@ -20,6 +23,7 @@ from tests.content.ranged_file import (
     served,
     some_bytes,
 )
+from tests.running import wait_until
 from tests.scripted_server import ScriptedServer
 
 OLD = some_bytes(3 * BLOCK + 17)
@@ -80,7 +84,7 @@ def test_a_host_with_an_old_listing_costs_other_hosts_no_download(
     """Two hosts share the folder, and the listing of one is of before the file was replaced."""
     with ScriptedServer({"/a.b.npy": served(NEW)}) as server:
         fresh = open_content(small_file=small_file, strict=True)
-        late = open_content(small_file=small_file, strict=True, state="other")
+        late = open_content(small_file=small_file, strict=True)
         new = dataset_of(server, NEW)
         assert read_all(fresh, new) == NEW
         make_rejected(late, dataset_of(server, OLD))
@@ -115,7 +119,7 @@ def test_a_file_cut_by_a_power_loss_is_still_owned_by_the_cache(
         _as_of_another_boot(content, dataset)
         os.truncate(path, 4096)
         os.utime(path, (0, modified))  # as it was set when it was published
-        after = open_content(state="after")
+        after = open_content()
         counted = after.total_bytes()
         assert after.fetch_file(dataset, at).read_bytes() == OLD
         assert len(server.requests) == 2
@@ -133,7 +137,7 @@ def test_a_file_edited_before_it_was_synced_is_not_owned_by_the_cache(open_conte
         _as_of_another_boot(content, dataset)
         with path.open("r+b") as file:  # in place: it is the same file, of a later date
             file.write(b"theirs")
-        after = open_content(state="after")
+        after = open_content()
         assert read_all(after, dataset) == OLD
         assert path.read_bytes()[:6] == b"theirs"
 
@@ -141,6 +145,71 @@ def test_a_file_edited_before_it_was_synced_is_not_owned_by_the_cache(open_conte
 def _as_of_another_boot(content: Content, dataset: Dataset) -> None:
     record: Path = content.cache_dir / ".onefs" / "files" / f"{dataset.id}.json"
     record.write_text(json.dumps({**json.loads(record.read_bytes()), "boot": ANOTHER_BOOT}))
+
+
+def _set_last_use(content: Content, dataset: Dataset, seconds_ago: float) -> Path:
+    """Set when a dataset was last used, once it is synced; return its record."""
+    record: Path = content.cache_dir / ".onefs" / "files" / f"{dataset.id}.json"
+    wait_until(lambda: not json.loads(record.read_bytes())["boot"].strip())
+    used_at = time.time() - seconds_ago
+    os.utime(record, (used_at, used_at))
+    return record
+
+
+def _status_of_files(root: Path) -> dict[Path, tuple[int, int, int]]:
+    """Size, mtime and ctime of every file and folder below ``root``."""
+    found = {path: path.stat() for path in root.rglob("*")}
+    return {path: (st.st_size, st.st_mtime_ns, st.st_ctime_ns) for path, st in found.items()}
+
+
+@SIZES
+def test_reading_a_cached_file_writes_nothing_within_an_hour_of_its_last_use(
+    open_content: Open, small_file: int
+) -> None:
+    with ScriptedServer({"/a.b.npy": served(OLD)}) as server:
+        content = open_content(small_file=small_file)
+        dataset = dataset_of(server, OLD)
+        content.fetch_file(dataset, place_of(dataset))
+        _set_last_use(content, dataset, LAST_USE_PRECISION_SECONDS - 300)
+        before = _status_of_files(content.cache_dir)
+        for _ in range(2):
+            reader = open_content(small_file=small_file)
+            usage = reader.store.private_folder / "usage"  # counts the open processes
+            assert read_all(reader, dataset) == OLD
+            assert reader.fetch_file(dataset, place_of(dataset)).exists()
+            after = _status_of_files(content.cache_dir)
+            for path in (usage, usage.parent):
+                before.pop(path, None), after.pop(path, None)
+            assert after == before
+
+
+def test_a_use_is_noted_once_an_hour_for_all_hosts(open_content: Open) -> None:
+    with ScriptedServer({"/a.b.npy": served(OLD)}) as server:
+        content, other = open_content(), open_content()
+        dataset = dataset_of(server, OLD)
+        content.fetch_file(dataset, place_of(dataset))
+        for seconds_ago in (LAST_USE_PRECISION_SECONDS + 60, -LAST_USE_PRECISION_SECONDS - 60):
+            record = _set_last_use(content, dataset, seconds_ago)
+            assert read_all(content, dataset) == OLD
+            assert abs(record.stat().st_mtime - time.time()) < LAST_USE_PRECISION_SECONDS / 2
+            [item] = other.admin.list_items()
+            assert item.used_at == pytest.approx(record.stat().st_mtime)
+
+
+def test_the_file_used_last_an_hour_ago_is_evicted_before_one_used_since(
+    open_content: Open,
+) -> None:
+    bodies = {f"/{number}.npy": some_bytes(70_000, seed=number) for number in range(4)}
+    with ScriptedServer({path: served(body) for path, body in bodies.items()}) as server:
+        content = open_content(limits=CacheLimits(250_000))  # three files
+        sets = [dataset_of(server, body, path) for path, body in bodies.items()]
+        for hours, dataset in enumerate(sets[:3]):
+            content.fetch_file(dataset, place_of(dataset))
+            _set_last_use(content, dataset, (5 - hours) * 3600.0)
+        assert read_all(content, sets[0]) == bodies["/0.npy"]  # the oldest, used again now
+        content.fetch_file(sets[3], place_of(sets[3]))
+        cached = [content.cached_path(dataset) is not None for dataset in sets]
+        assert cached == [True, False, True, True]
 
 
 def test_a_file_of_another_program_stays(open_content: Open) -> None:

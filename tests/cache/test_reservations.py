@@ -83,8 +83,7 @@ def test_bytes_written_by_a_killed_process_are_counted(open_content: Open, tmp_p
     with ScriptedServer({"/a.b.npy": served(LARGE, rate=2e6), **small_files()}) as server:
         content = open_content(small_file=BLOCK, limits=CacheLimits(60 * BLOCK))
         large, small = dataset_of(server, LARGE), dataset_of(server, SMALL[0], "/0.npy")
-        folders = tmp_path / "cache", tmp_path / "other-state"
-        with ReaderProcess(*folders, [large], origins=[str(origin)]) as process:
+        with ReaderProcess(tmp_path / "cache", [large], origins=[str(origin)]) as process:
             process.start_reading()
             wait_until(lambda: disk_bytes(tmp_path / "cache") > 6 * BLOCK)
             process.kill()
@@ -135,23 +134,6 @@ def test_a_file_that_does_not_fit_beside_pinned_ones_is_an_error_and_readable(
             content.fetch_file(second, place_of(second))
         assert read_all(content, second) == two
         assert content.cached_path(first) is not None
-
-
-def test_a_full_state_folder_does_not_stop_eviction(open_content: Open, disk: Path) -> None:
-    with ScriptedServer(small_files()) as server:
-        limit = 1_200_000
-        content = open_content(state=str(disk / "state"), limits=CacheLimits(limit))
-        sets = [dataset_of(server, body, f"/{number}.npy") for number, body in enumerate(SMALL)]
-        for dataset, body in zip(sets[:5], SMALL, strict=False):
-            assert read_all(content, dataset) == body
-            assert content.store.valid_entry(dataset) is not None
-        with suppress(OSError), (disk / "ballast").open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(4096))
-        for dataset, body in zip(sets, SMALL, strict=True):
-            assert read_all(content, dataset) == body
-            assert content.total_bytes() <= limit
-        assert content.total_bytes() == content.store.measure_usage()
 
 
 def test_blocks_are_evicted_where_files_cannot_be_sparse(
@@ -366,7 +348,6 @@ def test_four_processes_keep_to_the_limit_together(tmp_path: Path) -> None:
             stack.enter_context(
                 ReaderProcess(
                     tmp_path / "cache",
-                    tmp_path / "state",
                     sets,
                     origins=[str(path) for path in origins],
                     threads=threads,

@@ -47,7 +47,6 @@ def test_four_processes_of_eight_threads_fetch_each_block_once(
             stack.enter_context(
                 ReaderProcess(
                     tmp_path / "cache",
-                    tmp_path / "state",
                     [dataset],
                     origins=[str(origin)],
                     threads=8,
@@ -64,11 +63,10 @@ def test_four_processes_of_eight_threads_fetch_each_block_once(
 
 
 def test_two_hosts_share_blocks_and_files(open_content: Open) -> None:
-    """Each has its index on a disk of its own; the folder alone is shared."""
     with ScriptedServer({"/a.b.npy": served(DATA), "/c.d.npy": served(DATA[:9999])}) as server:
         large, small = dataset_of(server, DATA), dataset_of(server, DATA[:9999], "/c.d.npy")
-        one = open_content(small_file=BLOCK, state="host-one")
-        other = open_content(small_file=BLOCK, state="host-two")
+        one = open_content(small_file=BLOCK)
+        other = open_content(small_file=BLOCK)
         with HandleReader(one, large) as first, HandleReader(other, large) as second:
             assert first.read(5 * BLOCK, 100) == second.read(5 * BLOCK, 100)
             assert second.read(9 * BLOCK, 100) == first.read(9 * BLOCK, 100)
@@ -79,21 +77,6 @@ def test_two_hosts_share_blocks_and_files(open_content: Open) -> None:
         assert other.cached_path(large) == one.cached_path(large)
         assert other.cached_path(small) == one.cached_path(small)
         assert blocks_sent(server.requests[:-1], len(DATA)) == [1] * 25
-
-
-def test_the_index_is_filled_again_from_the_folder(open_content: Open, tmp_path: Path) -> None:
-    with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
-        dataset = dataset_of(server, DATA)
-        first = open_content(small_file=0)
-        first.fetch_file(dataset, place_of(dataset))
-        first.close()
-        first.close_store()
-        for path in (tmp_path / "state").iterdir():
-            path.unlink()
-        second = open_content(small_file=0)
-        assert second.state(dataset) == ("cached", "")
-        assert second.total_bytes() >= len(DATA)
-        assert len(second.store.entries()) == 1
 
 
 def test_without_locks_partial_files_are_private_and_complete_ones_shared(
@@ -120,13 +103,13 @@ def test_a_killed_process_leaves_its_blocks_to_the_next(tmp_path: Path, origin: 
     with ScriptedServer({"/a.b.npy": served(DATA, rate=4e6)}) as server:
         dataset = dataset_of(server, DATA)
         job = {"origins": [str(origin)], "threads": 4}
-        with ReaderProcess(tmp_path / "cache", tmp_path / "state", [dataset], **job) as process:
+        with ReaderProcess(tmp_path / "cache", [dataset], **job) as process:
             process.start_reading()
             wait_until(lambda: sum(blocks_sent(server.requests, len(DATA))) > 6)
             threading.Event().wait(0.5)
             process.kill()
         before = blocks_sent(server.requests, len(DATA))
-        with ReaderProcess(tmp_path / "cache", tmp_path / "state", [dataset], **job) as process:
+        with ReaderProcess(tmp_path / "cache", [dataset], **job) as process:
             process.start_reading()
             result = process.result()
         assert (result["errors"], result["wrong"]) == ([], 0)
@@ -147,12 +130,12 @@ def test_twenty_kills_of_a_process_yield_no_wrong_byte(tmp_path: Path, origin: P
         job = {"origins": [str(origin)], "threads": 4, "seconds": 60, "small_file": 0}
         for number in range(kills):
             job["seed"] = number
-            with ReaderProcess(tmp_path / "cache", tmp_path / "state", [dataset], **job) as process:
+            with ReaderProcess(tmp_path / "cache", [dataset], **job) as process:
                 process.start_reading()
                 threading.Event().wait(chance.uniform(0.05, 1.0))
                 process.kill()
         job.pop("seconds")
-        with ReaderProcess(tmp_path / "cache", tmp_path / "state", [dataset], **job) as process:
+        with ReaderProcess(tmp_path / "cache", [dataset], **job) as process:
             process.start_reading()
             result = process.result()
         assert (result["errors"], result["wrong"]) == ([], 0)

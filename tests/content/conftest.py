@@ -95,14 +95,12 @@ def open_content(tmp_path: Path) -> Iterator[Open]:
         stall: float = 60.0,
         database: str = "lab.org",
         cache: str = "cache",
-        state: str = "state",
         credentials: DataCredentials | None = None,
         **more: Any,
     ) -> Content:
         transport = Transport()
         content = Content(
             tmp_path / cache,
-            tmp_path / state,
             database,
             transport,
             HostAuth(credentials, loopback=True),

@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 class ReaderProcess:
     """A process that does a job, started. ``result`` is what it found."""
 
-    def __init__(self, cache: Path, state: Path, datasets: list[Dataset], **job: Any) -> None:
+    def __init__(self, cache: Path, datasets: list[Dataset], **job: Any) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.content.reader_process"],
             stdin=subprocess.PIPE,
@@ -41,7 +41,7 @@ class ReaderProcess:
         )
         assert self._process.stdin is not None
         rows = [asdict(dataset) for dataset in datasets]
-        job = {"cache": str(cache), "state": str(state), "datasets": rows, **job}
+        job = {"cache": str(cache), "datasets": rows, **job}
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
 
@@ -86,7 +86,6 @@ class _Job:
         self.job = job
         self.content = Content(
             Path(job["cache"]),
-            Path(job["state"]),
             "lab.org",
             Transport(),
             HostAuth(None),

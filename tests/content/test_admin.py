@@ -109,7 +109,7 @@ def test_bytes_that_alyx_contradicts_can_be_accepted(
         assert content.state(dataset)[0] == "accepted"
         assert content.identity_of(dataset) != identity  # the mtime differs from the right bytes'
         assert read_all(content, dataset) == DATA
-        other_host = open_content(small_file=small_file, state="elsewhere")
+        other_host = open_content(small_file=small_file)
         assert read_all(other_host, dataset) == DATA
         assert content.total_bytes() - len(DATA) < 4096
         # the database's record changes: it is compared again
@@ -126,7 +126,7 @@ def test_what_was_accepted_stays_accepted(open_content: Open, small_file: int) -
         dataset = dataset_of(server, DATA, size=len(DATA) - 7)
         make_rejected(content, dataset)
         content.accept(dataset, place_of(dataset))
-        entry = content.store.recorded_entry(dataset)
+        entry = content.store.valid_entry(dataset)
         assert entry is not None
         assert entry.boot == ""  # it is on the disk: no boot vouches for it
         with suppress(CacheFull):  # there is room for one of them
@@ -152,15 +152,15 @@ def test_a_size_that_alyx_has_wrong_can_be_accepted(open_content: Open) -> None:
 def test_what_another_host_has_accepted_has_its_size_here(
     open_content: Open, tmp_path: Path
 ) -> None:
-    """The kernel ends a file where the listing says; a host whose index is lost is another one."""
+    """The kernel ends a file where the listing says."""
     with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
-        here, other = open_content(small_file=0), open_content(small_file=0, state="other")
+        here, other = open_content(small_file=0), open_content(small_file=0)
         dataset = dataset_of(server, DATA, size=len(DATA) - 7)
         make_rejected(here, dataset)
         assert other.size_of(dataset) == len(DATA) - 7
         here.accept(dataset, place_of(dataset))
         wait_until(lambda: other.size_of(dataset) == len(DATA))
-        assert open_content(small_file=0, state="new").size_of(dataset) == len(DATA)
+        assert open_content(small_file=0).size_of(dataset) == len(DATA)
         true = dataset_of(server, DATA)  # the database is put right
         assert read_all(here, true) == DATA
         wait_until(lambda: other.size_of(true) == len(DATA))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from onefs.cache import store, verify
+from onefs.cache import in_place, verify
 from onefs.cache.adopt import AdoptionOutcome, adopt_folder
 from onefs.cache.reservations import CacheLimits
 from onefs.content.content import Content
@@ -55,7 +55,7 @@ class PausedHashing:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[PausedHashing]:
     found = PausedHashing()
-    monkeypatch.setattr(store, "check_file", found.judge)
+    monkeypatch.setattr(in_place, "check_file", found.judge)
     yield found
     found.goes.set()
 

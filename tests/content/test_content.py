@@ -89,13 +89,6 @@ def test_another_process_finds_it(open_content: Open, server: FileServer) -> Non
     assert len(server.asked) == 1
 
 
-def test_another_host_with_its_own_index_adopts_it(open_content: Open, server: FileServer) -> None:
-    dataset = server.dataset("a.b.npy", BYTES)
-    read(open_content(), dataset)
-    assert read(open_content(state="elsewhere"), dataset) == BYTES
-    assert len(server.asked) == 1
-
-
 def test_many_readers_cause_one_download(open_content: Open, server: FileServer) -> None:
     dataset = server.dataset("a.b.npy", BYTES)
     one, other = open_content(), open_content()
@@ -173,7 +166,7 @@ def test_the_evidence_of_several_processes_is_counted_together(
 ) -> None:
     dataset = server.dataset("a.b.npy", BYTES, size=len(BYTES) - 1)
     for number in range(REQUIRED_SIZE_MISMATCHES):
-        content = open_content(state=f"state{number}")
+        content = open_content()
         if number:
             with pytest.raises(UnconfirmedMismatch, match="asked again in"):
                 read(content, dataset)
@@ -416,57 +409,6 @@ def test_the_folder_of_another_database_is_refused(open_content: Open, tmp_path:
     assert label["database"] == "one.org"
     with pytest.raises(UsageError, match=r"belongs to one\.org, not to other\.org"):
         open_content(database="other.org")
-
-
-def test_the_index_can_be_lost(open_content: Open, server: FileServer, tmp_path: Path) -> None:
-    dataset = server.dataset("a.b.npy", BYTES)
-    first = open_content()
-    read(first, dataset)
-    first.close_store()
-    (tmp_path / "state/store.sqlite").write_bytes(b"rubbish" * 1000)
-    assert read(open_content(), dataset) == BYTES
-    assert len(server.asked) == 1
-
-
-def test_a_damaged_index_is_created_again(
-    open_content: Open, server: FileServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Its first pages are fine, so that it opens; rows further on are rubbish."""
-    sets = [server.dataset(f"a.x{n}.npy", b"%d" % n) for n in range(60)]
-    first = open_content()
-    for dataset in sets:
-        read(first, dataset)
-    first.close()
-    first.close_store()
-    path = tmp_path / "state/store.sqlite"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
-    content = open_content()
-    for number, dataset in enumerate(sets):
-        assert read(content, dataset) == b"%d" % number
-    assert len(server.asked) == len(sets)
-    assert "moved aside to store.sqlite.unusable" in caplog.text
-    assert len(content.store.entries()) == len(sets)
-
-
-def test_a_full_state_folder_does_not_hide_what_is_cached(
-    open_content: Open, server: FileServer, disk: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    known, fresh = server.dataset("a.b.npy", BYTES), server.dataset("c.d.npy", BYTES[::-1])
-    content = open_content(state=str(disk / "state"))
-    read(content, known)
-    ballast = disk / "ballast"
-    with suppress(OSError), ballast.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
-    for _ in range(3):
-        assert read(content, known) == BYTES
-        assert read(content, fresh) == BYTES[::-1]
-    assert content.state(known) == ("cached", "")
-    assert len(server.asked) == 2
-    assert caplog.text.count("the disk of") == 1
-    ballast.unlink()
-    assert read(content, fresh) == BYTES[::-1]
 
 
 def test_a_size_that_alyx_lacks_is_asked_for(open_content: Open, server: FileServer) -> None:

@@ -180,15 +180,13 @@ class Cache(RuleBasedStateMachine):
         assert self.rotten or all(checked.good for checked in found)
         assert all(checked.good for checked in self.contents[which].admin.verify())
 
-    @rule(which=st.integers(0, 1), lose=st.booleans())
-    def restart(self, which: int, lose: bool) -> None:
-        """Close one side, perhaps lose its index, and open it again."""
+    @rule(which=st.integers(0, 1))
+    def restart(self, which: int) -> None:
+        """Close one side and open it again."""
         self.readers = [
             (number, reader) for number, reader in self.readers if self._keep(which, reader)
         ]
         _close(self.contents[which], self.transports[which])
-        if lose:
-            shutil.rmtree(self.folder / f"state{which}")
         self._open(which)
 
     @rule(number=st.integers(0, 1), block=st.integers(0, 9), offset=st.integers(0, BLOCK - 1))
@@ -242,7 +240,6 @@ class Cache(RuleBasedStateMachine):
         transport = Transport()
         content = Content(
             self.folder / "cache",
-            self.folder / f"state{which}",
             "lab.org",
             transport,
             HostAuth(None),

@@ -580,9 +580,7 @@ def test_the_next_replica_is_used(content: Content, first: Script) -> None:
 
 def test_replicas_are_tried_in_the_configured_order(open_content: Open) -> None:
     for number, wish in enumerate((["repo1"], ["none", "*1"])):
-        content = open_content(
-            small_file=0, preferred=wish, cache=f"cache{number}", state=f"{number}"
-        )
+        content = open_content(small_file=0, preferred=wish, cache=f"cache{number}")
         with ScriptedServer({"/x": served(DATA), "/y": served(DATA)}) as server:
             assert read_all(content, dataset_of(server, DATA, "/x", "/y")) == DATA
             assert {request.target for request in server.requests} == {"/y"}
@@ -705,7 +703,7 @@ def test_a_file_is_not_rejected_while_a_replica_has_not_answered(
             read_all(content, dataset)
         assert content.state(dataset)[0] != "bad"
         # it is free again
-        after = open_content(stall=STALL_SECONDS, small_file=small_file, state="after")
+        after = open_content(stall=STALL_SECONDS, small_file=small_file)
         assert read_all(after, dataset) == DATA
 
 

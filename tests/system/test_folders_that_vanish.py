@@ -133,7 +133,7 @@ def test_a_deleted_state_folder_is_created_again(
     assert (mounted.path / PATH).read_bytes()
     [state] = [path.parent for path in home.state.glob("*/catalogue.sqlite")]
     shutil.rmtree(state)
-    wait_until(lambda: (state / "catalogue.sqlite").exists() and (state / "store.sqlite").exists())
+    wait_until((state / "catalogue.sqlite").exists)
     for path in (PATH, OTHER):
         drop_pages(mounted.path / path)
         assert (mounted.path / path).read_bytes() == small_file(folder, path).read_bytes()

@@ -44,11 +44,10 @@ def test_a_mount_with_its_state_on_a_network_disk(state: Path, tmp_path: Path) -
         assert log.count("is on a network file system") == 1
         mounted.umount()
 
-        for name in ("catalogue.sqlite", "store.sqlite"):
-            connection = sqlite3.connect(state / name)
-            mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
-            connection.close()
-            assert mode == "delete"
+        connection = sqlite3.connect(state / "catalogue.sqlite")
+        mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+        connection.close()
+        assert mode == "delete"
         assert not [path.name for path in state.iterdir() if path.suffix.endswith(("-wal", "-shm"))]
 
 

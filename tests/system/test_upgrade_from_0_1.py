@@ -108,6 +108,22 @@ def test_pins_and_accepted_files_stay(old_home: Home, servers: Servers) -> None:
     assert not data_requests(servers)
 
 
+@pytest.mark.parametrize("damage", [False, True])
+def test_the_index_of_0_1_is_ignored(old_home: Home, servers: Servers, damage: bool) -> None:
+    """Version 0.1 kept a copy of its records in the state folder, which may be out of date."""
+    [index] = old_home.state.glob("*/store.sqlite")
+    if damage:
+        index.write_bytes(b"rubbish" * 1000)
+    before_use = index.read_bytes()
+    mounted = old_home.mount()
+    for kept in CACHED_DATASETS:
+        assert (files(mounted) / kept.path).read_bytes() == kept.content(), kept.path
+    mounted.umount()
+    assert not data_requests(servers)
+    assert index.read_bytes() == before_use
+    assert "store.sqlite" not in old_home.log()
+
+
 def test_what_was_listed_is_not_waited_for(old_home: Home, servers: Servers) -> None:
     """Its listings have aged: they are shown, and asked for once in the background."""
     mounted = old_home.mount()

@@ -1,0 +1,186 @@
+"""Large files: fetched in blocks, served before they are complete, verified in the background."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from onefs.blocks.block_file import PartialState, read_header
+from onefs.blocks.cursor import ReadCursor
+from onefs.blocks.fetcher import Fetcher
+from onefs.blocks.partial_file import PartialFile
+from onefs.blocks.readahead import MAX_READAHEAD_BYTES
+from onefs.blocks.registry import PartialFileRegistry
+from onefs.blocks.requests import BlockRequest
+from onefs.blocks.scheduler import Scheduler
+from onefs.blocks.verifier import Verifier
+from onefs.cache.folder import Place
+from onefs.cache.reservations import DiskSpace
+from onefs.cache.store import Store
+from onefs.download.hosts import Hosts
+from onefs.download.progress import Transfer
+from onefs.download.quota import FetchQuota
+from onefs.download.responses import RemoteFileChanged
+from onefs.errors import BadContent, CacheFull, DeadlineExceeded, Stopping, copy_error
+from onefs.model import Dataset
+
+#: seconds between two progress reports of a download
+PROGRESS_REPORT_SECONDS = 0.2
+#: longest time in seconds that verifying a complete file may take
+VERIFY_TIMEOUT_SECONDS = 3600.0
+#: attempts to complete a file whose blocks are evicted, or which changes on the server, meanwhile
+MAX_COMPLETION_ATTEMPTS = 3
+
+
+class LargeFileDownloader:
+    """Downloads of large files for one store. Thread-safe.
+
+    ``stall`` is the number of seconds without progress after which a reader gives up.
+    ``on_invalidated`` is called with each dataset whose cached pages are no longer valid.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: PartialFileRegistry,
+        hosts: Hosts,
+        space: DiskSpace,
+        quota: FetchQuota,
+        stall: float,
+        on_invalidated: Callable[[Dataset], None],
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._hosts = hosts
+        self._space = space
+        self._quota = quota
+        self._stall = stall
+        self._verifier = Verifier(store, registry, on_invalidated)
+        registry.on_last_user = self._verifier.release
+        self._fetcher = Fetcher(
+            store, hosts, space, stall, self._verifier.reject, self._verifier.drop
+        )
+        self._scheduler = Scheduler(registry, hosts, self._run_request)
+
+    def close(self) -> None:
+        """Wake waiting readers, with Stopping, and end all threads."""
+        self._registry.stopping.set()
+        self._scheduler.close()
+        self._verifier.close()
+
+    def transfers(self) -> list[Transfer]:
+        """The downloads in progress."""
+        return self._scheduler.transfers()
+
+    def generation_of(self, dataset: Dataset) -> str:
+        """The generation of a dataset's partial file; '' if there is none. Raises OSError."""
+        header = read_header(self._store.partial_folder, dataset.id)
+        return header.generation if header is not None else ""
+
+    def open_cursor(self, dataset: Dataset, place: Place) -> ReadCursor | None:
+        """Open the partial file of a dataset, until :meth:`close_cursor`; None if it is complete.
+
+        Raises BadContent, CacheError, CacheFull or DeadlineExceeded.
+        """
+        partial = self._registry.acquire(dataset, place, self._stall)
+        if partial is None:
+            return None
+        if partial.is_probably_complete():  # the process that fetched it ended before verifying it
+            self._verifier.schedule(partial)
+        return ReadCursor(
+            partial,
+            self._scheduler,
+            self._hosts,
+            self._stall,
+            lambda: self._space.max_readahead(MAX_READAHEAD_BYTES),
+            # read ahead only while the hour's limit allows all that a window may hold
+            lambda size: self._quota.is_within_limit(max(size, MAX_READAHEAD_BYTES)),
+        )
+
+    def close_cursor(self, cursor: ReadCursor) -> None:
+        """Close what :meth:`open_cursor` opened."""
+        cursor.close()
+        self._registry.release(cursor.partial)
+
+    def complete(
+        self, dataset: Dataset, place: Place, watch: Callable[[int], None] | None = None
+    ) -> None:
+        """Wait until a dataset is complete and verified: it may be evicted again right after.
+
+        ``watch`` is called now and then with the number of bytes that are present. Raises as
+        :meth:`wait_until_complete`.
+        """
+        cursor = self.open_cursor(dataset, place)
+        if cursor is None:
+            return
+        try:
+            self.wait_until_complete(cursor, watch)
+        finally:
+            self.close_cursor(cursor)
+
+    def wait_until_complete(
+        self, cursor: ReadCursor, watch: Callable[[int], None] | None = None
+    ) -> None:
+        """Wait until a partial file is complete and verified.
+
+        Raises RemoteFileChanged, BadContent, Unreachable, DataServerCredentials, DeadlineExceeded,
+        ServerError, Throttled, CacheError, Stopping, and CacheFull for a file that is larger than
+        the cache may be.
+        """
+        partial = cursor.partial
+        limit = self._space.limits.cache_size
+        for _ in range(MAX_COMPLETION_ATTEMPTS):
+            if limit is not None and partial.block_file.header.size > limit:
+                break
+            self._fetch_all_blocks(cursor, watch)
+            partial.verify_error = None
+            self._verifier.schedule(partial)
+            if self._wait_for_verdict(partial):
+                return
+        raise CacheFull(f"{partial.dataset.name} is larger than what the cache has room for")
+
+    def _fetch_all_blocks(self, cursor: ReadCursor, watch: Callable[[int], None] | None) -> None:
+        blocks = cursor.partial.block_file
+        reported_at = 0.0
+        for block in range(blocks.block_count):
+            start, end = blocks.span(block)
+            cursor.wait_unverified(start, end - start)
+            if watch is not None and time.monotonic() > reported_at + PROGRESS_REPORT_SECONDS:
+                reported_at = time.monotonic()
+                watch(blocks.present_bytes())
+
+    def _wait_for_verdict(self, partial: PartialFile) -> bool:
+        """Wait until a file is verified; False if blocks of it were evicted meanwhile."""
+        blocks, name = partial.block_file, partial.dataset.name
+        end = time.monotonic() + VERIFY_TIMEOUT_SECONDS
+        while blocks.state() is PartialState.LIVE:
+            if not all(blocks.records(0, blocks.block_count)):
+                return blocks.state() is PartialState.DONE
+            if not self._registry.is_open():
+                raise Stopping("onefs is being stopped")
+            if partial.verify_error is not None:
+                raise copy_error(partial.verify_error)
+            if time.monotonic() > end:
+                raise DeadlineExceeded(f"{name} takes too long to verify")
+            self._verifier.start_pending()
+            with partial.demand.condition:
+                partial.demand.condition.wait(0.1)
+        if blocks.state() is PartialState.BAD:
+            entry = self._store.valid_entry(partial.dataset)
+            raise BadContent("the bytes are wrong" if entry is None else entry.reason)
+        if partial.verify_error is not None:
+            raise copy_error(partial.verify_error)
+        if blocks.state() is not PartialState.DONE:
+            raise RemoteFileChanged(f"{name} {partial.drop_reason}: open it again")
+        return True
+
+    def _run_request(self, request: BlockRequest) -> None:
+        self._fetcher.fetch(request, self._scheduler, self._blocks_arrived)
+        # blocks that other processes fetched meanwhile may have completed the file
+        partial = request.partial
+        if not partial.demand.in_flight and partial.is_probably_complete():
+            self._verifier.schedule(partial)
+
+    def _blocks_arrived(self, request: BlockRequest, blocks: range) -> None:
+        self._scheduler.blocks_arrived(request, blocks)
+        self._verifier.blocks_arrived(request.partial, blocks)

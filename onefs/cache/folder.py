@@ -1,0 +1,169 @@
+"""The cache folder on disk: its layout, its locks, and its recreation after it was deleted.
+
+The folder is a ONE cache folder: a complete file is stored at
+``<lab>/Subjects/<subject>/<date>/<nnn>/<collection>/<name>``. Private files of onefs are in
+``.onefs/``:
+
+``database.json``  the database that the folder belongs to
+``files/``         a record of each complete file (see ``records.py``)
+``partial/``       partial files (see ``blocks/block_file.py``)
+``aside/``         complete files whose ONE path is taken by a file that onefs did not download
+``rejected/``      complete files that contradict the database, until the user accepts them
+``doubts/``        answers that contradicted the database, and how often (see ``mismatches.py``)
+``accepted/``      an empty file for each dataset whose bytes the user has accepted as they are
+``pins/``          an empty file for each pinned dataset, which is not evicted
+``locks``          one byte-range lock per dataset
+``usage``          the bytes of disk in use (see ``usage.py``)
+``tables.json``    the ``*.pqt`` files in the root that onefs wrote (see ``one_tables.py``)
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from onefs.alf import SUBJECTS
+from onefs.cache.files import make_process_folder
+from onefs.cache.locks import DatasetLocks, can_lock
+from onefs.cache.permissions import check_cache_folder, is_inside_without_symlinks
+from onefs.config.cache_owner import PRIVATE_FOLDER, check_owner, claim_cache_folder
+from onefs.errors import CacheError
+from onefs.lowlevel.files import inherit_permissions, make_folder
+from onefs.lowlevel.folder_guard import FolderGuard
+from onefs.model import Dataset
+
+log = logging.getLogger(__name__)
+
+#: subfolders of ``.onefs``; "" is ``.onefs`` itself
+_PRIVATE_FOLDERS = ("", "partial", "rejected", "pins", "aside", "files", "accepted", "doubts")
+
+#: a dataset's folders from the lab on, and its name: ("cortexlab", "KS023", ..., "spikes.npy")
+Place = tuple[str, ...]
+
+
+class CacheFolder:
+    """The layout of one cache folder, which belongs to one database. Thread-safe.
+
+    ``database`` names the database (its host, or ``demo-<hash>``). ``share`` says whether partial
+    files are shared with other processes; with None they are if the file system's locks work.
+    ``trusted``: symbolic links in the folder may lead out of it.
+
+    Raises UsageError when the folder belongs to another database, CacheError, and OSError.
+    """
+
+    def __init__(self, root: Path, database: str, *, share: bool | None, trusted: bool) -> None:
+        self.root = root
+        self.private_folder = root / PRIVATE_FOLDER
+        self._trusted = trusted
+        self._database = database
+        #: the folder belongs to another user: cached files are read, and nothing is fetched
+        self.read_only = self.private_folder.is_dir() and not os.access(
+            self.private_folder, os.W_OK | os.X_OK, effective_ids=True
+        )
+        if self.read_only:
+            check_owner(root, database)
+            log.warning("%s cannot be written: cached files are read, nothing is fetched", root)
+            self.shared = False
+        else:
+            self._make_folders()
+            claim_cache_folder(root, database)
+            self.shared = can_lock(self.private_folder) if share is None else share
+        partial = self.private_folder / "partial"
+        #: one for all processes, or one for this process where the file system has no locks
+        self.partial_folder = (
+            partial if self.shared or self.read_only else make_process_folder(partial)
+        )
+        self._guard = FolderGuard(self.private_folder, "the cache folder")
+        self._restore_lock = threading.Lock()
+        #: called after the folder was recreated, or its disk was mounted again
+        self.on_restored: list[Callable[[], None]] = []
+        self.locks = DatasetLocks(
+            self.private_folder / "locks", shared=self.shared, before=self.restore
+        )
+
+    @property
+    def status_message(self) -> str:
+        """What happened to the folder if it was deleted or its disk was unmounted; '' otherwise."""
+        return self._guard.status_message
+
+    def restore(self) -> None:
+        """Recreate the folder if it was deleted.
+
+        Raises CacheError while its disk is not mounted, and OSError.
+        """
+        if self.read_only or self._guard.is_same_folder():
+            return
+        with self._restore_lock:
+            if self._guard.is_same_folder():
+                return
+            self._guard.check_available()
+            if not self._trusted:
+                check_cache_folder(self.root)
+            recreated = not self.private_folder.is_dir()
+            self._make_folders()
+            claim_cache_folder(self.root, self._database)
+            if self.partial_folder != self.private_folder / "partial":
+                make_folder(self.partial_folder, self.root)
+            for notify in self.on_restored:
+                notify()
+            self._guard.note_available_again(recreated=recreated)
+
+    def _make_folders(self) -> None:
+        """Make the private subfolders; a group that may write to the root may write to them."""
+        root_stat = None
+        for name in _PRIVATE_FOLDERS:
+            folder = self.private_folder / name
+            make_folder(folder, self.root)
+            root_stat = root_stat or self.root.stat()
+            if root_stat.st_mode & stat.S_IWGRP and folder.stat().st_uid == os.geteuid():
+                inherit_permissions(folder, root_stat, 0o2777)
+
+    def make_parent_folder(self, final: Path) -> None:
+        """Make the folder of a file.
+
+        Raises CacheError where a symbolic link leads out of the cache folder, and OSError.
+        """
+        self._check_is_inside(final.parent)
+        make_folder(final.parent, self.root)
+
+    def rename_into_place(self, source: Path, final: Path) -> None:
+        """Give a file its final name, and make the folder for it if necessary. Raises as above."""
+        self._check_is_inside(final.parent)
+        try:
+            os.replace(source, final)
+        except FileNotFoundError:
+            source.lstat()  # no folders are made for a file that was removed
+            make_folder(final.parent, self.root)
+            os.replace(source, final)
+
+    def _check_is_inside(self, folder: Path) -> None:
+        if not self._trusted and not is_inside_without_symlinks(self.root, folder):
+            raise CacheError(
+                f"{folder} is reached through a symbolic link that leads elsewhere: remove the "
+                "link, or give --trust-cache-dir if that is meant"
+            )
+
+    def close(self) -> None:
+        """Close the folder's descriptor."""
+        self._guard.close()
+
+    def pinned_ids(self) -> set[str]:
+        """The ids of the pinned datasets. Raises OSError."""
+        return set(os.listdir(self.private_folder / "pins"))
+
+    def final_path(self, place: Place) -> Path:
+        """The ONE path of a dataset."""
+        lab, *rest = place
+        return self.root.joinpath(lab, SUBJECTS, *rest)
+
+    def download_path(self, dataset: Dataset) -> Path:
+        """The path that a small dataset is downloaded to; guarded by the dataset's lock."""
+        return self.partial_folder / f"{dataset.id}.whole"
+
+    def rejected_path(self, dataset: Dataset) -> Path:
+        """The path at which bytes that contradict the database are kept."""
+        return self.private_folder / "rejected" / dataset.id

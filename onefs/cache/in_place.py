@@ -1,0 +1,83 @@
+"""Adoption in place: files at their ONE paths that onefs did not download.
+
+Such a file is served once its hash agrees with the database. It is never moved, changed or removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from onefs.cache.files import disk_errors, identity_of, stamp_of
+from onefs.cache.folder import Place
+from onefs.cache.store import Store
+from onefs.cache.verify import ContentVerdict, check_file
+from onefs.model import Dataset
+
+
+def has_candidate(store: Store, dataset: Dataset, place: Place) -> bool:
+    """Whether there is a file at the ONE path that :func:`verify_in_place` would hash.
+
+    Raises OSError.
+    """
+    if not dataset.md5:
+        return False
+    final = store.final_path(place)
+    try:
+        status = os.stat(final)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return False
+        raise
+    refused = store.mismatched_files.get(final)
+    return stat.S_ISREG(status.st_mode) and refused != (dataset.md5, *stamp_of(status))
+
+
+def adopt_in_place(store: Store, dataset: Dataset, place: Place) -> Path | None:
+    """Adopt the file at the ONE path; None if there is none, or its hash does not agree.
+
+    Without a hash in the database no file is adopted. The caller holds the dataset's lock. Raises
+    CacheError.
+    """
+    verified = verify_in_place(store, dataset, place)
+    return None if verified is None else adopt_verified(store, dataset, place, verified)
+
+
+def verify_in_place(
+    store: Store, dataset: Dataset, place: Place, watch: Callable[[int], None] = lambda done: None
+) -> os.stat_result | None:
+    """The status of the file at the ONE path if its hash agrees with the database, else None.
+
+    ``watch`` is called with the number of bytes read so far. Needs no lock. Raises CacheError.
+    """
+    with disk_errors(store.root):
+        if not has_candidate(store, dataset, place):
+            return None
+        final = store.final_path(place)
+        try:
+            status = final.stat()
+            if check_file(dataset, final, watch).is_good:
+                return status
+        except FileNotFoundError:  # removed, or evicted by another process, meanwhile
+            return None
+        store.mismatched_files[final] = (dataset.md5, *stamp_of(status))
+    return None
+
+
+def adopt_verified(
+    store: Store, dataset: Dataset, place: Place, verified: os.stat_result
+) -> Path | None:
+    """Register the file that was verified; None if it was replaced or written to since.
+
+    The caller holds the dataset's lock. Raises CacheError.
+    """
+    final = store.final_path(place)
+    with disk_errors(store.root):
+        if not final.is_file() or identity_of(final.stat()) != identity_of(verified):
+            return None
+        ours = store.owns(store.records.get(dataset.id), final)
+        store.register(dataset, final, ContentVerdict("cached"), ours=ours, status=verified)
+    return final
