@@ -1,4 +1,4 @@
-"""Taking over files that somebody has downloaded already, from another folder."""
+"""Adoption from another folder: link or copy files that were downloaded before into the cache."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from onefs.alf import SUBJECTS, names_with_uuid
-from onefs.cache.files import (
-    disk_errors,
-    identity_of,
-    remove_if_possible,
-    stamp_of,
-)
+from onefs.cache.files import disk_errors, identity_of, remove_if_possible, stamp_of
 from onefs.cache.folder import Place
 from onefs.cache.sparse import counted_size
 from onefs.cache.store import Store
@@ -25,40 +20,40 @@ from onefs.errors import reason_of
 from onefs.lowlevel.files import inherit_permissions
 from onefs.model import Dataset
 
-#: finds the dataset of a file by its UUID, if the name has one, and its place without it
+#: returns the dataset of a file and its ONE path; called with the UUID in the file's name ('' if
+#: there is none), and the path without it
 FindDataset = Callable[[str, Place], tuple[Dataset, Place] | None]
+#: called with a file and the number of its bytes read so far
+FileProgressCallback = Callable[[Path, int], None]
 
 
 class AdoptionOutcome(Enum):
-    """What became of a file."""
+    """What was done with a file."""
 
     ADOPTED = "taken"
-    #: the cache has it already
+    #: the dataset is cached already
     ALREADY_CACHED = "there already"
-    #: no dataset stands for it
+    #: no dataset has this path or UUID
     UNKNOWN = "unknown"
-    #: it is not what the database describes
+    #: the file contradicts the database, or cannot be read
     DIFFERS = "differs"
-    #: the database has no md5, and nobody said that it is to be trusted
+    #: the database has no md5, and such files are not trusted
     UNVERIFIABLE = "unproved"
 
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """One file of the folder, and what became of it."""
+    """The result for one file."""
 
     path: Path
     outcome: AdoptionOutcome
+    #: why it differs or is unverifiable; the path in the cache folder of an adopted file
     reason: str = ""
 
 
 def split_uuid(name: str) -> tuple[str, str]:
-    """The UUID in a file name ('' when there is none), and the name without it."""
+    """The UUID in a file name ('' if there is none), and the name without it."""
     return next(iter(names_with_uuid(name)), ("", name))
-
-
-#: told of a file and how many of its bytes were read
-FileProgressCallback = Callable[[Path, int], None]
 
 
 def adopt_folder(
@@ -70,105 +65,94 @@ def adopt_folder(
     copy: bool = False,
     trust: bool = False,
 ) -> Iterator[Adoption]:
-    """Take the files below ``folder`` that are what the database describes.
+    """Adopt the files below ``folder`` that agree with the database; yield the result of each.
 
-    They are linked into the cache (hard links, symbolic ones between disks) and stay the user's
-    own: never evicted, moved or changed. With ``copy`` the cache gets copies, which are its own.
-    ``trust`` takes a file of the right size where the database has no md5. Raises CacheError.
+    They are linked into the cache (hard links, or symbolic links between disks), and belong to the
+    user: they are never evicted, moved or changed. With ``copy`` they are copied, and the copies
+    belong to the cache. With ``trust`` a file of the right size is adopted even if the database has
+    no md5. Raises CacheError or CacheFull.
     """
+    adopter = _Adopter(store, watch, copy, trust)
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name != ".onefs")
         for name in sorted(names):
             path = Path(root, name)
             parts = [part for part in path.relative_to(folder).parts[:-1] if part != SUBJECTS]
-            key, plain = split_uuid(name)
-            found = find(key, (*parts, plain))
-            if found is None:
+            uuid, plain_name = split_uuid(name)
+            match = find(uuid, (*parts, plain_name))
+            if match is None:
                 yield Adoption(path, AdoptionOutcome.UNKNOWN)
                 continue
             with disk_errors(store.root):
-                yield _adopt_file(store, path, *found, watch, copy=copy, trust=trust)
+                yield adopter.adopt(path, *match)
 
 
-def _adopt_file(
-    store: Store,
-    path: Path,
-    dataset: Dataset,
-    place: Place,
-    watch: FileProgressCallback,
-    *,
-    copy: bool,
-    trust: bool,
-) -> Adoption:
-    """What becomes of one file. Raises OSError for what is wrong with the cache folder."""
-    try:
-        adoption = _verify_source(store, path, dataset, place, watch, trust=trust)
-        if isinstance(adoption, os.stat_result):
-            with store.locks.hold(dataset.id, 60.0):
-                adoption = _adopt_verified(store, path, dataset, place, adoption, copy=copy)
-        return adoption
-    except (FileNotFoundError, PermissionError) as error:
-        if error.filename is None or Path(error.filename) != path:
-            raise
-        return Adoption(
-            path, AdoptionOutcome.DIFFERS, f"it cannot be read: {reason_of(error, path)}"
-        )
+@dataclass(frozen=True, slots=True)
+class _Adopter:
+    """Adopts single files; the fields are the parameters of :func:`adopt_folder`."""
 
+    store: Store
+    watch: FileProgressCallback
+    copy: bool
+    trust: bool
 
-def _verify_source(
-    store: Store,
-    path: Path,
-    dataset: Dataset,
-    place: Place,
-    watch: FileProgressCallback,
-    *,
-    trust: bool,
-) -> Adoption | os.stat_result:
-    """Which file was found to be what the database describes, or why it is not taken.
+    def adopt(self, path: Path, dataset: Dataset, place: Place) -> Adoption:
+        """Adopt one file. Raises OSError for errors of the cache folder."""
+        try:
+            adoption = self._verify(path, dataset)
+            if isinstance(adoption, os.stat_result):
+                with self.store.locks.hold(dataset.id, 60.0):
+                    adoption = self._adopt_verified(path, dataset, place, adoption)
+            return adoption
+        except (FileNotFoundError, PermissionError) as error:
+            if error.filename is None or Path(error.filename) != path:
+                raise
+            reason = f"it cannot be read: {reason_of(error, path)}"
+            return Adoption(path, AdoptionOutcome.DIFFERS, reason)
 
-    A recording takes minutes to read: without the dataset's lock, for which its readers wait.
-    """
-    if store.cached_path(dataset) is not None:
-        return Adoption(path, AdoptionOutcome.ALREADY_CACHED)
-    if not dataset.md5 and not trust:
-        return Adoption(path, AdoptionOutcome.UNVERIFIABLE, "the database has no md5 for it")
-    found = path.stat()
-    verdict = check_file(dataset, path, partial(watch, path))
-    if not verdict.is_good:
-        return Adoption(path, AdoptionOutcome.DIFFERS, verdict.reason)
-    return found
+    def _verify(self, path: Path, dataset: Dataset) -> Adoption | os.stat_result:
+        """The status of a file that agrees with the database, or why it is not adopted.
 
+        A recording takes minutes to read: the dataset's lock, which readers wait for, is not held.
+        """
+        if self.store.cached_path(dataset) is not None:
+            return Adoption(path, AdoptionOutcome.ALREADY_CACHED)
+        if not dataset.md5 and not self.trust:
+            reason = "the database has no md5 for it"
+            return Adoption(path, AdoptionOutcome.UNVERIFIABLE, reason)
+        status = path.stat()
+        verdict = check_file(dataset, path, partial(self.watch, path))
+        if not verdict.is_good:
+            return Adoption(path, AdoptionOutcome.DIFFERS, verdict.reason)
+        return status
 
-def _adopt_verified(
-    store: Store,
-    path: Path,
-    dataset: Dataset,
-    place: Place,
-    found: os.stat_result,
-    *,
-    copy: bool,
-) -> Adoption:
-    """Take the file that was ``found`` good. The caller holds the dataset's lock."""
-    if store.cached_path(dataset) is not None:  # since a moment ago
-        return Adoption(path, AdoptionOutcome.ALREADY_CACHED)
-    final = store.final_path(place)
-    brought = not final.exists()
-    if not brought and not final.samefile(path):
-        return Adoption(path, AdoptionOutcome.DIFFERS, f"another file stands at {final} already")
-    if identity_of(path.stat()) != identity_of(found):  # these are not the bytes that were judged
-        return Adoption(path, AdoptionOutcome.DIFFERS, "it was written to meanwhile")
-    if brought:
-        store.make_parent_folder(final)
-        _link_or_copy(path, final, copy=copy)
-    if stamp_of(path.stat()) != stamp_of(found):  # linking it has changed its ctime
-        if brought:
-            remove_if_possible(final)
-        return Adoption(path, AdoptionOutcome.DIFFERS, "it was written to meanwhile")
-    ours = copy and not final.samefile(path)
-    verdict = ContentVerdict("cached" if dataset.md5 else "unverified")
-    entry = store.register(dataset, final, verdict, ours=ours, status=final.stat())
-    store.usage.adjust(counted_size(final) if ours else 0)
-    return Adoption(path, AdoptionOutcome.ADOPTED, entry.path)
+    def _adopt_verified(
+        self, path: Path, dataset: Dataset, place: Place, verified: os.stat_result
+    ) -> Adoption:
+        """Adopt a file that was verified. The caller holds the dataset's lock."""
+        store = self.store
+        changed = Adoption(path, AdoptionOutcome.DIFFERS, "it was written to meanwhile")
+        if store.cached_path(dataset) is not None:  # since it was verified
+            return Adoption(path, AdoptionOutcome.ALREADY_CACHED)
+        final = store.final_path(place)
+        is_new = not final.exists()
+        if not is_new and not final.samefile(path):
+            reason = f"another file stands at {final} already"
+            return Adoption(path, AdoptionOutcome.DIFFERS, reason)
+        if identity_of(path.stat()) != identity_of(verified):
+            return changed
+        if is_new:
+            store.make_parent_folder(final)
+            _link_or_copy(path, final, copy=self.copy)
+        if stamp_of(path.stat()) != stamp_of(verified):  # linking it has changed its ctime
+            if is_new:
+                remove_if_possible(final)
+            return changed
+        ours = self.copy and not final.samefile(path)
+        verdict = ContentVerdict("cached" if dataset.md5 else "unverified")
+        entry = store.register(dataset, final, verdict, ours=ours, status=final.stat())
+        store.usage.adjust(counted_size(final) if ours else 0)
+        return Adoption(path, AdoptionOutcome.ADOPTED, entry.path)
 
 
 def _link_or_copy(path: Path, final: Path, *, copy: bool) -> None:

@@ -1,4 +1,4 @@
-"""What is done to whole files of the cache folder. Raises OSError unless something else is said."""
+"""Helpers for files of the cache folder. They raise OSError unless stated otherwise."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def disk_errors(root: Path, name: str = "the cache folder") -> Iterator[None]:
-    """Turn an OSError into CacheFull or CacheError, with the folder's name in the message."""
+    """Raise CacheFull or CacheError, with the folder's name, in place of an OSError of its disk."""
     try:
         yield
-    except OnefsError:  # some of ours are OSErrors too
+    except OnefsError:  # some of them are OSErrors too
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -30,18 +30,28 @@ def disk_errors(root: Path, name: str = "the cache folder") -> Iterator[None]:
         raise CacheError(f"{name} {root} cannot be used: {reason_of(error, root)}") from error
 
 
-def stamp_of(found: os.stat_result) -> tuple[int, int, int]:
-    """What changes when a file is replaced or written to: its inode, size and mtime."""
-    return found.st_ino, found.st_size, found.st_mtime_ns
+def stamp_of(status: os.stat_result) -> tuple[int, int, int]:
+    """Inode, size and mtime (ns) of a file: they change when it is replaced or written to."""
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def identity_of(found: os.stat_result) -> tuple[int, int, int, int]:
-    """What changes when a file is replaced, written to with its mtime put back, linked or moved."""
-    return *stamp_of(found), found.st_ctime_ns
+def identity_of(status: os.stat_result) -> tuple[int, int, int, int]:
+    """The stamp and the ctime (ns): they also change when the mtime is put back after a write, and
+    when the file is linked or moved."""
+    return *stamp_of(status), status.st_ctime_ns
+
+
+def scan_folder(folder: Path) -> list[os.DirEntry[str]]:
+    """The entries of a folder; none if it does not exist."""
+    try:
+        with os.scandir(folder) as items:
+            return list(items)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder of files, if that is possible."""
+    """Remove a folder of files, if that is possible. Raises no error."""
     for path in folder.iterdir():
         remove_if_possible(path)
     with suppress(OSError):
@@ -49,7 +59,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Have the bytes of a file on the disk for good."""
+    """Sync the bytes of a file to disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fdatasync(descriptor)
@@ -58,15 +68,16 @@ def sync_file(path: Path) -> None:
 
 
 def remove_if_possible(path: Path) -> None:
-    """Remove a file of ours that may not be there."""
+    """Remove a file, if that is possible. Raises no error."""
     with suppress(OSError):
         path.unlink()
 
 
 def make_process_folder(shared: Path) -> Path:
-    """A folder for partial files in ``shared``, where a file system has no byte-range locks.
+    """Make a folder for this process's partial files, where the file system has no locks.
 
-    Those that dead processes of this host have left are removed, and what is long unused.
+    It is made in ``shared``. Folders of processes that have ended, and long unused ones, are
+    removed.
     """
     log.warning(
         "%s: this file system has no byte-range locks, so that files that are being fetched "
@@ -74,7 +85,7 @@ def make_process_folder(shared: Path) -> Path:
         shared,
     )
     for old in shared.glob("*-*"):
-        # names began with the host before: another container may have the same
+        # former versions named them after the host, of which containers may have the same
         space, _, pid = old.name.rpartition("-")
         if parse_whole_number(pid) is not None and old.is_dir() and is_abandoned(old, pid, space):
             remove_folder(old)

@@ -1,4 +1,4 @@
-"""Whether a folder may become a cache folder: a project or a home folder may not, unasked."""
+"""Check that a folder may become a cache folder: a project or home folder needs ``--adopt``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from onefs import alf
+from onefs.cache.files import scan_folder
 from onefs.config.cache_options import parse_boolean
 from onefs.config.cache_owner import PRIVATE_FOLDER
 from onefs.errors import CacheError, UsageError, reason_of
@@ -15,26 +16,26 @@ from onefs.lowlevel.files import make_folder
 #: the variable of ``--adopt``
 ADOPT_VARIABLE = "ONEFS_ADOPT"
 
-#: what is no content of a folder: every new ext4 disk has it
+#: entries of the file system: every new ext4 disk has them
 _FILESYSTEM_ENTRIES = ("lost+found",)
-#: what a ONE folder, or the state folder of onefs, has at its top
+#: entries of a ONE folder, or of the state folder of onefs
 _ONE_FOLDER_ENTRIES = (".rest", "catalogue.sqlite", "onefs.log")
-#: how many folders of a level are looked through for sessions
+#: folders of one level that are searched for sessions
 _MAX_SCANNED_FOLDERS = 1000
 
 
 def check_usable_as_cache(root: Path, state_dir: Path | None = None) -> None:
-    """Raise UsageError for a folder that holds other things when onefs uses it first.
+    """Raise UsageError if a folder that is no cache folder yet holds other files.
 
-    An empty folder, a new one and a ONE folder are taken, and any with ``--adopt``. ``state_dir``
-    may lie in the folder. Raises CacheError when the folder cannot be looked at.
+    Empty, new and ONE folders may be used, and any folder with ``--adopt``. ``state_dir`` may be in
+    the folder. Raises CacheError if the folder cannot be read.
     """
     if is_adopt_requested():
         return
     try:
         if (root / PRIVATE_FOLDER).exists():
             return
-        items = [item for item in _scan_folder(root) if not _is_ignored_entry(item, state_dir)]
+        items = [item for item in scan_folder(root) if not _is_ignored_entry(item, state_dir)]
         if not items or _is_one_folder(items):
             return
     except OSError as error:
@@ -44,13 +45,12 @@ def check_usable_as_cache(root: Path, state_dir: Path | None = None) -> None:
     raise UsageError(
         f"the folder {root} holds other things ({items[0].name!r}, ...) and is no ONE folder: name "
         f"another or an empty folder for the cache, or give --adopt ({ADOPT_VARIABLE}=1) to "
-        "keep files "
-        "there all the same"
+        "use it anyway"
     )
 
 
 def is_adopt_requested() -> bool:
-    """Whether ``--adopt`` is given. Raises UsageError when the variable has no clear value."""
+    """Whether ``--adopt`` is given. Raises UsageError if its variable has an invalid value."""
     value = os.environ.get(ADOPT_VARIABLE)
     try:
         return bool(value) and parse_boolean(value or "no")
@@ -59,7 +59,7 @@ def is_adopt_requested() -> bool:
 
 
 def mark_as_cache_folder(root: Path) -> None:
-    """Mark a folder that is there as a cache folder. Raises CacheError."""
+    """Mark a folder as a cache folder, if it exists. Raises CacheError."""
     try:
         if root.is_dir():
             make_folder(root / PRIVATE_FOLDER, root)
@@ -70,21 +70,21 @@ def mark_as_cache_folder(root: Path) -> None:
 
 
 def _is_ignored_entry(item: os.DirEntry[str], state_dir: Path | None) -> bool:
-    """Whether an item is the disk's own, or holds the state folder."""
+    """Whether an entry belongs to the file system, or contains the state folder."""
     if item.name in _FILESYSTEM_ENTRIES:
         return True
     return state_dir is not None and state_dir.is_relative_to(item.path)
 
 
 def _is_one_folder(items: list[os.DirEntry[str]]) -> bool:
-    """Whether the top of a folder is that of a ONE folder: tables, labs, or subjects."""
+    """Whether the entries of a folder are those of a ONE folder: tables, labs, or subjects."""
     if any(item.name in _ONE_FOLDER_ENTRIES or item.name.endswith(".pqt") for item in items):
         return True
     return any(_has_sessions(item) for item in _first_folders(items))
 
 
 def _has_sessions(folder: os.DirEntry[str]) -> bool:
-    """Whether a folder is a lab's or a subject's: it holds Subjects, DATE or SUBJECT/DATE."""
+    """Whether a folder is a lab's or a subject's: it has Subjects, DATE or SUBJECT/DATE."""
     below = _scan_if_readable(folder)
     if any(item.name == alf.SUBJECTS or alf.is_date(item.name) for item in below):
         return True
@@ -96,21 +96,13 @@ def _has_sessions(folder: os.DirEntry[str]) -> bool:
 
 
 def _first_folders(items: list[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
-    """The first folders among ``items``; links are not followed."""
-    found = (item for item in items if item.is_dir(follow_symlinks=False))
-    return list(islice(found, _MAX_SCANNED_FOLDERS))
+    """The first folders among ``items``; symbolic links are not followed."""
+    folders = (item for item in items if item.is_dir(follow_symlinks=False))
+    return list(islice(folders, _MAX_SCANNED_FOLDERS))
 
 
 def _scan_if_readable(folder: os.DirEntry[str]) -> list[os.DirEntry[str]]:
     try:
-        return _scan_folder(Path(folder.path))
+        return scan_folder(Path(folder.path))
     except OSError:
-        return []
-
-
-def _scan_folder(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as items:
-            return list(items)
-    except (FileNotFoundError, NotADirectoryError):
         return []

@@ -1,12 +1,12 @@
-"""Answers that contradict the database, until they came often enough to be believed.
+"""Mismatches: responses that contradict the database, until they are confirmed.
 
-A server in trouble may send a sentence in the place of a file, with status 200. So one answer of a
-wrong size, or with a wrong hash, is no verdict on the file: the next read after a pause asks again,
-and the pauses grow. Only the same evidence, seen on separate requests with these pauses between
+An overloaded server may send an error text in place of a file, with status 200. So one response
+with a wrong size or digest is no verdict on the file: it is requested again by the next read after
+a pause, and the pauses grow. Only the same evidence in several requests, with these pauses between
 them, makes the file ``bad``.
 
-What was seen is kept in ``.onefs/doubts/<dataset id>.json``, so that the processes and hosts which
-share a folder count together, and short commands too.
+Mismatches are stored in ``.onefs/doubts/<dataset id>.json``, so that all processes and hosts that
+share a folder count them together, short commands included.
 """
 
 from __future__ import annotations
@@ -26,122 +26,128 @@ from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
 
-#: answers of the same wrong size that make a file bad; with the pauses they take 30 seconds
+#: responses of the same wrong size that make a file bad; with the pauses they take 30 seconds
 REQUIRED_SIZE_MISMATCHES = 3
-#: whole files with the same wrong hash that do
+#: whole files with the same wrong digest that make a file bad
 REQUIRED_DIGEST_MISMATCHES = 2
-#: more than there can be: of what proves nothing, however often it is seen
+#: for evidence that proves nothing, however often it is seen: more than there can be
 NEVER_CONFIRMED = 1 << 30
-#: begins the evidence that is a hash of a whole file
+#: prefix of evidence that is the digest of a whole file
 DIGEST_PREFIX = "digest "
-#: seconds after the first answer in which the file is not asked for; then so much longer each time
+#: seconds after the first mismatch in which the file is not requested
 FIRST_PAUSE_SECONDS = 5.0
+#: each further pause is longer by this factor
 PAUSE_FACTOR = 5.0
 LONGEST_PAUSE_SECONDS = 300.0
-#: seconds after which what was seen is forgotten
+#: seconds after which a mismatch is forgotten
 MISMATCH_TTL_SECONDS = 86400.0
 
 
 class UnconfirmedMismatch(BadContent):
-    """An answer contradicts the database, and has not come often enough to be believed."""
+    """A response contradicts the database, and is not confirmed yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Mismatch:
-    """What was seen of one dataset."""
+    """The mismatches of one dataset."""
 
-    #: what the database claimed then
+    #: size and md5 that the database had then
     size: int | None
     md5: str
+    #: size or digest of the last wrong response, in words
     evidence: str
     reason: str
-    #: how often the evidence was seen in succession, and how often any was
+    #: how often this evidence was seen in succession
     seen: int
+    #: how often any evidence was seen
     count: int
-    #: when it was last seen, and when the file may be asked for again; seconds since 1970
+    #: when it was last seen (seconds since the epoch)
     last: float
+    #: when the file may be requested again (seconds since the epoch)
     until: float
 
 
 class Mismatches:
-    """The doubts about datasets of one cache folder. Thread-safe, and safe beside others."""
+    """The mismatches of one cache folder. Safe for threads and for other processes."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self._folder = folder
         self.clock = clock
-        with suppress(OSError):  # what cannot be kept is only asked for more often
+        with suppress(OSError):  # without its file a mismatch is only requested more often
             self._forget_old()
 
     def check(self, dataset: Dataset) -> bool:
-        """Whether there are doubts about a dataset. Raises Unconfirmed during the pause."""
-        doubt = self._get(dataset)
-        if doubt is None:
+        """Whether a dataset has mismatches. Raises UnconfirmedMismatch during the pause."""
+        mismatch = self._get(dataset)
+        if mismatch is None:
             return False
-        left = doubt.until - self.clock()
-        if 0 < left <= LONGEST_PAUSE_SECONDS:  # else the clock was set back
-            raise _unconfirmed_error(dataset, doubt.reason, left)
+        remaining = mismatch.until - self.clock()
+        if 0 < remaining <= LONGEST_PAUSE_SECONDS:  # otherwise the clock was set back
+            raise _unconfirmed_error(dataset, mismatch.reason, remaining)
         return True
 
     def describe(self, dataset: Dataset) -> str:
-        """What was last seen of a dataset, in a sentence; '' when there are no doubts."""
-        doubt = self._get(dataset)
-        if doubt is None:
+        """The last mismatch of a dataset, in one sentence; '' if there is none."""
+        mismatch = self._get(dataset)
+        if mismatch is None:
             return ""
-        return str(_unconfirmed_error(dataset, doubt.reason, max(0.0, doubt.until - self.clock())))
+        return str(
+            _unconfirmed_error(dataset, mismatch.reason, max(0.0, mismatch.until - self.clock()))
+        )
 
     def note_mismatch(
         self, dataset: Dataset, evidence: str, reason: str, needed: int = REQUIRED_SIZE_MISMATCHES
     ) -> str:
-        """Note an answer; the reason of the verdict once it has come ``needed`` times.
+        """Note a mismatch; return the reason of the verdict once it was seen ``needed`` times.
 
-        Raises Unconfirmed until then. What is seen during a pause belongs to the answer before it.
+        Raises UnconfirmedMismatch until then. A mismatch during a pause is not counted.
         """
-        known, now = self._get(dataset), self.clock()
-        if known is not None and now < known.until <= now + LONGEST_PAUSE_SECONDS:
-            raise _unconfirmed_error(dataset, reason, known.until - now)
-        count = 1 if known is None else known.count + 1
-        seen = known.seen + 1 if known is not None and known.evidence == evidence else 1
+        before, now = self._get(dataset), self.clock()
+        if before is not None and now < before.until <= now + LONGEST_PAUSE_SECONDS:
+            raise _unconfirmed_error(dataset, reason, before.until - now)
+        count = 1 if before is None else before.count + 1
+        seen = before.seen + 1 if before is not None and before.evidence == evidence else 1
         if seen >= needed:
             self.clear(dataset.id)
             return with_advice(reason)
         pause = min(FIRST_PAUSE_SECONDS * PAUSE_FACTOR ** min(count - 1, 9), LONGEST_PAUSE_SECONDS)
-        doubt = _Mismatch(
+        mismatch = _Mismatch(
             dataset.size, dataset.md5, evidence, reason, seen, count, now, now + pause
         )
         with suppress(OSError):
-            self._put(dataset, doubt)
+            self._put(dataset, mismatch)
         error = _unconfirmed_error(dataset, reason, pause)
-        log.info("%s", error)  # it is raised, too: the line is for a mount's log
+        log.info("%s", error)  # it is raised too: the line is for a mount's log
         raise error
 
     def clear_size_mismatch(self, dataset: Dataset) -> None:
-        """Forget wrong sizes: an answer had the right one."""
-        doubt = self._get(dataset)
-        if doubt is not None and not doubt.evidence.startswith(DIGEST_PREFIX):
+        """Forget mismatches of the size, since a response had the right one."""
+        mismatch = self._get(dataset)
+        if mismatch is not None and not mismatch.evidence.startswith(DIGEST_PREFIX):
             self.clear(dataset.id)
 
     def clear(self, dataset_id: str) -> None:
-        """Forget what was seen of a dataset: it is good, or bad, or the user wants it anew."""
+        """Forget the mismatches of a dataset."""
         with suppress(OSError):
             self._path(dataset_id).unlink()
 
     def dataset_ids(self) -> list[str]:
-        """The ids of the datasets about which there are doubts."""
+        """The ids of the datasets that have mismatches."""
         with suppress(OSError):
             return [path.stem for path in self._folder.glob("*.json")]
         return []
 
     def _get(self, dataset: Dataset) -> _Mismatch | None:
         try:
-            doubt = _Mismatch(**json.loads(read_small_file(str(self._path(dataset.id)))))
-            old = self.clock() - doubt.last > MISMATCH_TTL_SECONDS
-            same = (doubt.size, doubt.md5) == (dataset.size, dataset.md5)
+            mismatch = _Mismatch(**json.loads(read_small_file(str(self._path(dataset.id)))))
+            is_old = self.clock() - mismatch.last > MISMATCH_TTL_SECONDS
+            is_same = (mismatch.size, mismatch.md5) == (dataset.size, dataset.md5)
         except (OSError, ValueError, TypeError):
             return None
-        return doubt if same and not old else None
+        return mismatch if is_same and not is_old else None
 
-    def _put(self, dataset: Dataset, doubt: _Mismatch) -> None:
-        data = json.dumps(asdict(doubt)).encode() + b"\n"
+    def _put(self, dataset: Dataset, mismatch: _Mismatch) -> None:
+        data = json.dumps(asdict(mismatch)).encode() + b"\n"
         replace_file(self._path(dataset.id), data)
 
     def _forget_old(self) -> None:

@@ -1,13 +1,13 @@
 """ONE's own tables in the root of the cache folder: ``sessions.pqt`` and ``datasets.pqt``.
 
 They are plain files, so that the folder by itself is a cache directory of ONE-api. They are not
-datasets: no record, no eviction, no share of a limit; ``onefs sync`` alone writes them.
+datasets: they have no record, are never evicted, and do not count towards a limit. Only
+``onefs sync`` writes them.
 
-A pair is published by two renames, and something must say which files belong together and which
-are ours: ``.onefs/tables.json``, which is written before the renames and names the new files (by
-inode, size and mtime) and those of ours that stood there before. So whoever looks, at any instant
-and after any crash, knows the new pair, the old one, or a mixture, which is shown to nobody. A
-table that it does not name is somebody else's, and is neither shown nor overwritten.
+A pair is published by two renames. ``.onefs/tables.json``, which is written before the renames,
+names the new files (by inode, size and mtime) and the former ones of onefs. So at any instant, and
+after any crash, a reader recognizes the new pair, the old one, or a mixture, which is not shown.
+Tables that it does not name belong to another program: they are neither shown nor overwritten.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onefs.cache.files import disk_errors
+from onefs.cache.files import disk_errors, stamp_of
 from onefs.config.cache_owner import PRIVATE_FOLDER, claim_cache_folder
 from onefs.errors import Busy, UsageError
 from onefs.lowlevel.files import (
@@ -39,30 +39,31 @@ from onefs.lowlevel.locks import lock_file
 
 #: the files, in the order in which they are published
 TABLE_NAMES = ("datasets.pqt", "sessions.pqt")
-#: seconds from the last use of a pair to the next pair
+#: seconds after the last use of a pair until a new pair is shown
 IDLE_SECONDS = 5.0
-#: seconds for which a pair that is used again and again is kept
+#: longest time in seconds for which an old pair is shown because it was just used
 MAX_KEEP_SECONDS = 60.0
 _RECORD_NAME = "tables.json"
 _WORK_FOLDER_NAME = "tables.part"
 _LOCK_NAME = "tables.lock"
 
-#: a file as ``stat`` tells it from others: inode, size, mtime in ns
+#: identifies a file: inode, size, mtime in ns
 FileIdentity = tuple[int, int, int]
 
 
 @dataclass(eq=False, slots=True)
 class OpenTable:
-    """One file of a pair, held open."""
+    """One table of a pair, held open."""
 
     name: str
     identity: FileIdentity
     fd: int
-    #: who reads from ``fd``; the pair that is shown counts as one
+    #: readers of ``fd``; the pair that is shown counts as one
     user_count: int = 1
 
     @property
     def size(self) -> int:
+        """Bytes of the file."""
         return self.identity[1]
 
     @property
@@ -72,10 +73,10 @@ class OpenTable:
 
 
 class OneTables:
-    """The pair that a cache folder has, as whoever shows it needs it. Thread-safe.
+    """The pair of tables that a cache folder shows. Thread-safe.
 
-    A new pair is shown once nobody has read the old one for IDLE_SECONDS seconds: who reads a table
-    opens it twice (pyarrow: its end, then its rows), and then the other one.
+    A new pair is shown once the old one was not read for IDLE_SECONDS: a program opens a table
+    twice (pyarrow reads its end, then its rows), and then opens the other one.
     """
 
     def __init__(self, root: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -84,38 +85,38 @@ class OneTables:
         self._lock = threading.Lock()
         self._pair: dict[str, OpenTable] = {}
         self._last_used_at = -math.inf
-        #: since when another pair stands there
+        #: since when there is a new pair (seconds of the clock)
         self._new_pair_since: float | None = None
-        #: pairs that were replaced, while somebody reads them
+        #: tables of former pairs that are still being read
         self._retired: set[OpenTable] = set()
 
     def close(self) -> None:
-        """Let go of the pair; who reads it goes on."""
+        """Close the pair, once it is not being read any more."""
         with self._lock:
             self._replace_pair({})
 
     def current_pair(self) -> Mapping[str, OpenTable]:
-        """The tables by name: both, or none. What is shown stays while the disk fails.
+        """The tables by name: both, or none. The pair stays the same while the disk fails.
 
-        While a sync renames them, and after one that was killed then, the pair before stands for
-        who has shown it.
+        While a sync renames the tables, and after one that was killed doing so, the pair that was
+        shown before is still shown.
         """
         with self._lock, suppress(OSError):
-            standing = _tables_in(self._root)
+            current = _tables_in(self._root)
             shown = {name: table.identity for name, table in self._pair.items()}
-            if standing == shown:
+            if current == shown:
                 self._new_pair_since = None
-            if standing != shown and standing in _recorded_pairs(self._root):
+            if current != shown and current in _recorded_pairs(self._root):
                 if not self._is_in_use():
-                    self._open_pair(standing)
-            elif len(standing) < len(TABLE_NAMES) or not all(
+                    self._open_pair(current)
+            elif len(current) < len(TABLE_NAMES) or not all(
                 map(_is_unmodified, self._pair.values())
             ):
                 self._replace_pair({})
         return dict(self._pair)
 
     def acquire(self, name: str, identity: FileIdentity) -> OpenTable | None:
-        """A table to read from until :meth:`release`; None when it is gone."""
+        """A table to read from until :meth:`release`; None if it is not shown any more."""
         with self._lock:
             for table in (*self._pair.values(), *self._retired):
                 if (table.name, table.identity) == (name, identity):
@@ -125,14 +126,14 @@ class OneTables:
         return None
 
     def release(self, table: OpenTable) -> None:
-        """The end of what :meth:`hold` began."""
+        """End the use of a table that :meth:`acquire` returned."""
         with self._lock:
             self._last_used_at = self._clock()
             self._release_user(table)
 
     def _is_in_use(self) -> bool:
-        """Whether the new pair is to wait; if only the last use is near, not for longer than
-        PATIENCE."""
+        """Whether the new pair must wait, because the old one is being read, or was read recently
+        (then for MAX_KEEP_SECONDS at most)."""
         now = self._clock()
         if self._new_pair_since is None:
             self._new_pair_since = now
@@ -144,16 +145,16 @@ class OneTables:
         )
 
     def _open_pair(self, wanted: Mapping[str, FileIdentity]) -> None:
-        """Show these files, if they are still there when they are open."""
-        found: dict[str, OpenTable] = {}
+        """Show the ``wanted`` files, unless they were replaced before they were open."""
+        opened: dict[str, OpenTable] = {}
         for name in TABLE_NAMES:
             with suppress(FileNotFoundError):
                 fd = os.open(self._root / name, os.O_RDONLY | os.O_CLOEXEC)
-                found[name] = OpenTable(name, _identity_of(os.fstat(fd)), fd)
-        if {name: table.identity for name, table in found.items()} == wanted:
-            self._replace_pair(found)
+                opened[name] = OpenTable(name, stamp_of(os.fstat(fd)), fd)
+        if {name: table.identity for name, table in opened.items()} == wanted:
+            self._replace_pair(opened)
         else:
-            for table in found.values():
+            for table in opened.values():
                 os.close(table.fd)
 
     def _replace_pair(self, pair: dict[str, OpenTable]) -> None:
@@ -172,12 +173,12 @@ class OneTables:
 
 @contextmanager
 def write_tables(root: Path, database: str, source: str, mtime: float) -> Iterator[Path]:
-    """An empty folder for new tables, which take the place of the old ones at the end.
+    """Yield an empty folder for new tables, which replace the old ones at the end.
 
-    ``source`` is what :func:`source_of` will say of them, ``mtime`` (seconds since the epoch) is
-    theirs. Raises UsageError when the cache folder belongs to another database than ``database``
-    or has tables that onefs did not write, Busy while another sync is at it, CacheError or
-    CacheFull.
+    ``source`` is what :func:`source_of` will return for them, ``mtime`` their mtime in seconds
+    since the epoch. Raises UsageError if the cache folder belongs to another database than
+    ``database`` or has tables that onefs did not write, Busy while another sync writes them,
+    CacheError or CacheFull.
     """
     private = root / PRIVATE_FOLDER
     work = private / _WORK_FOLDER_NAME
@@ -198,7 +199,7 @@ def write_tables(root: Path, database: str, source: str, mtime: float) -> Iterat
 
 
 def source_of(root: Path) -> str:
-    """What the pair that stands there was made from; '' when there is no pair of ours."""
+    """The source that the current pair was made from; '' if there is no pair of onefs."""
     with suppress(OSError):
         record = _read_record(root)
         if _parse_pair(record.get("files")) == _tables_in(root):
@@ -209,13 +210,13 @@ def source_of(root: Path) -> str:
 def _publish(root: Path, work: Path, source: str, mtime: float) -> None:
     for name in TABLE_NAMES:
         os.utime(work / name, (mtime, mtime))
-    standing = _tables_in(root)
+    current = _tables_in(root)
     record = {
         "source": source,
         "files": _tables_in(work),
-        # a mixture that a crash has left is ours, but no pair
-        "before": standing if standing in _recorded_pairs(root) else {},
-        "replaced": standing,
+        # a mixture left by a crash belongs to onefs, but is no pair
+        "before": current if current in _recorded_pairs(root) else {},
+        "replaced": current,
     }
     replace_file(
         root / PRIVATE_FOLDER / _RECORD_NAME,
@@ -232,8 +233,8 @@ def _publish(root: Path, work: Path, source: str, mtime: float) -> None:
 
 def _check_ownership(root: Path) -> None:
     ours = [*_recorded_pairs(root), _parse_pair(_read_record(root).get("replaced"))]
-    for name, standing in _tables_in(root).items():
-        if not any(each.get(name) == standing for each in ours):
+    for name, current in _tables_in(root).items():
+        if not any(each.get(name) == current for each in ours):
             raise UsageError(
                 f"{root / name} was not written by onefs, and is left as it is: to have onefs's, "
                 "move it away"
@@ -241,41 +242,37 @@ def _check_ownership(root: Path) -> None:
 
 
 def _recorded_pairs(root: Path) -> list[dict[str, FileIdentity]]:
-    """The files that belong together by the record: the new ones, and those before."""
+    """The pairs that the record names: the new one, and the one before."""
     record = _read_record(root)
     return [_parse_pair(record.get("files")), _parse_pair(record.get("before"))]
 
 
 def _tables_in(folder: Path) -> dict[str, FileIdentity]:
-    """The tables that stand in a folder, whoseever they are."""
-    found = {}
+    """The tables in a folder, whichever program wrote them."""
+    tables = {}
     for name in TABLE_NAMES:
         with suppress(FileNotFoundError):
-            found[name] = _identity_of((folder / name).lstat())
-    return found
+            tables[name] = stamp_of((folder / name).lstat())
+    return tables
 
 
-def _parse_pair(said: Any) -> dict[str, FileIdentity]:
-    """What the record says of a pair; {} for what nobody can read."""
+def _parse_pair(value: Any) -> dict[str, FileIdentity]:
+    """A pair of the record; {} if it is invalid."""
     try:
-        return {name: (said[name][0], said[name][1], said[name][2]) for name in said}
+        return {name: (value[name][0], value[name][1], value[name][2]) for name in value}
     except (TypeError, KeyError, IndexError):
         return {}
 
 
 def _read_record(root: Path) -> dict[str, Any]:
-    """The record; {} when there is none that can be read."""
+    """The record; {} if there is none, or an invalid one."""
     try:
-        found = json.loads((root / PRIVATE_FOLDER / _RECORD_NAME).read_bytes())
+        record = json.loads((root / PRIVATE_FOLDER / _RECORD_NAME).read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _identity_of(found: os.stat_result) -> FileIdentity:
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return record if isinstance(record, dict) else {}
 
 
 def _is_unmodified(table: OpenTable) -> bool:
-    """Whether nobody has written into an open table since."""
-    return _identity_of(os.fstat(table.fd)) == table.identity
+    """Whether no program has written to an open table."""
+    return stamp_of(os.fstat(table.fd)) == table.identity

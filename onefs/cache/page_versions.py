@@ -1,4 +1,4 @@
-"""Which bytes were last opened at a path: whether the kernel may show its pages of them again."""
+"""Page versions: whether the kernel's cached pages of a path are of the bytes opened now."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from onefs.cache.folder import Place
 from onefs.cache.records import CacheEntry
 from onefs.model import Dataset
 
-#: paths of which it is known, as many as are remembered
+#: paths whose version is remembered
 MAX_PATHS = 65536
 
-#: a dataset's id, and its claimed size and md5; and the version of the bytes that it has here
+#: a dataset's id, its size and md5 in the database, and the version of its cached bytes
 PageIdentity = tuple[str, int | None, str, str]
 
 
 class PageVersions:
-    """The version of each path. Thread-safe.
+    """The version of the bytes last opened at each path. Thread-safe.
 
-    A *version* tells a file's bytes from others that were or will be served under the same claims:
-    without an md5 the server's file may change, and a file in the cache folder may be edited. It is
-    '' while nothing of a dataset is here.
+    A *version* distinguishes bytes that are served for the same size and md5: without an md5 the
+    server's file may change, and a file in the cache folder may be edited. It is '' while nothing
+    of a dataset is cached.
     """
 
     def __init__(self) -> None:
@@ -31,33 +31,34 @@ class PageVersions:
         self._last_opened: LRUCache[str, PageIdentity] = LRUCache(MAX_PATHS)
 
     def note_opened(self, at: Place, dataset: Dataset, version: str) -> bool:
-        """A path is opened: whether it has the very bytes that it had the last time."""
+        """Note that a path is opened; whether it has the same bytes as the last time."""
         path, identity = "/".join(at), _identity(dataset, version)
         with self._lock:
-            same = self._last_opened.get(path) == identity
+            is_same = self._last_opened.get(path) == identity
             self._last_opened[path] = identity
-        return same
+        return is_same
 
     def set_version(self, at: Place, dataset: Dataset, version: str) -> None:
-        """What is open there, and of which nothing was here, is read from now on."""
+        """Set the version of a path that was opened before anything of it was cached."""
         with self._lock:
             self._last_opened["/".join(at)] = _identity(dataset, version)
 
     def forget(self, dataset_id: str) -> None:
-        """Nothing that was opened of a dataset may be shown again."""
+        """Forget all versions of a dataset: its pages are not used again."""
         with self._lock:
-            for path in [path for path, of in self._last_opened.items() if of[0] == dataset_id]:
-                self._last_opened.pop(path, None)
+            for path, identity in list(self._last_opened.items()):
+                if identity[0] == dataset_id:
+                    del self._last_opened[path]
 
 
 def version_of_entry(entry: CacheEntry) -> str:
-    """The version of a complete file; one that came in parts has had it since its first block."""
+    """The version of a complete file: the same as that of the partial file which it was."""
     return entry.source_generation or _version(entry.inode, entry.mtime_ns)
 
 
-def version_of_file(found: os.stat_result) -> str:
-    """The same of a small file that has just come."""
-    return _version(found.st_ino, found.st_mtime_ns)
+def version_of_file(status: os.stat_result) -> str:
+    """The version of a small file that has just been downloaded."""
+    return _version(status.st_ino, status.st_mtime_ns)
 
 
 def _version(inode: int, mtime_ns: int) -> str:

@@ -1,4 +1,4 @@
-"""Room for bytes before they are fetched: limits, reservations, and eviction when it gets tight."""
+"""Space reservations: bytes are reserved before they are fetched, and evicted to make room."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from pathlib import Path
 from onefs.cache.usage import UsageCounter
 from onefs.errors import CacheFull
 
-#: evicted beyond what is needed, as a part of the limit, so that not every block needs an eviction
+#: part of the limit that is evicted in addition, so that not every block needs an eviction
 EXTRA_EVICTION_FRACTION = 0.02
-#: seconds to wait for room that other transfers have reserved
+#: longest wait in seconds for space that other transfers have reserved
 RESERVED_WAIT_SECONDS = 2.0
-#: seconds to wait for blocks that somebody looks at for a moment
+#: longest wait in seconds for blocks that are pinned for a moment
 PINNED_WAIT_SECONDS = 0.3
-#: bytes that a transfer writes between two entries in the ledger
+#: bytes that a transfer writes between two updates of the usage counter
 REPORT_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class CacheLimits:
-    """How much disk the cache may take, in bytes."""
+    """Limits of the cache's disk space, in bytes."""
 
-    #: of our own files together; None for as much as there is
+    #: all files that onefs downloaded; None for no limit
     cache_size: int | None = None
-    #: free space that is left to others on the disk
+    #: free space to leave on the disk
     min_free: int = 0
 
 
 class Reservation:
-    """Room for bytes that are going to be written."""
+    """Disk space reserved for bytes that are about to be written."""
 
-    def __init__(self, room: DiskSpace, granted: int) -> None:
-        self._space = room
+    def __init__(self, space: DiskSpace, granted: int) -> None:
+        self._space = space
         self.granted_bytes = granted
         self._unreported_bytes = 0
 
     def ensure_space(self, size: int) -> None:
-        """Make sure that there is room for ``size`` bytes more. Raises CacheFull."""
+        """Reserve space for ``size`` more bytes, unless there is enough. Raises CacheFull."""
         lacking = size - (self.granted_bytes - self._unreported_bytes)
         if lacking > 0:
             self.granted_bytes += self._space.reserve(lacking, lacking)
 
     def note_written(self, size: int) -> None:
-        """So many bytes have been written and stay."""
+        """Count ``size`` bytes as written."""
         self._unreported_bytes += size
         if self._unreported_bytes >= REPORT_BYTES:
             self._report()
 
     def release(self) -> None:
-        """Nothing more will be written: the rest is given back."""
+        """Return the space that was not used."""
         self._report()
         self._space.release(0, self.granted_bytes)
         self.granted_bytes = 0
@@ -65,22 +65,22 @@ class Reservation:
 
 
 class DiskSpace:
-    """Hands out room. Thread-safe.
+    """Reserves disk space for one cache folder. Thread-safe.
 
-    ``evict(count)`` removes at least so many bytes if it can. Raises CacheFull when there is no
-    room and none can be made.
+    ``evict(count)`` frees at least ``count`` bytes if it can. Raises CacheFull if there is too
+    little space and none can be freed.
     """
 
     def __init__(
-        self, root: Path, ledger: UsageCounter, limits: CacheLimits, evict: Callable[[int], object]
+        self, root: Path, usage: UsageCounter, limits: CacheLimits, evict: Callable[[int], object]
     ) -> None:
         self._root = root
-        self._usage = ledger
+        self._usage = usage
         self.limits = limits
         self._evict = evict
 
     def max_readahead(self, most: int) -> int:
-        """How far ahead of a reader to fetch: ``most`` bytes, or what a small cache allows."""
+        """The longest read-ahead in bytes: ``most``, or less for a small cache."""
         sizes = [] if self.limits.cache_size is None else [self.limits.cache_size]
         if self.limits.min_free:
             sizes.append(self._free_bytes() - self.limits.min_free + self._usage.total_bytes())
@@ -88,10 +88,10 @@ class DiskSpace:
 
     @contextmanager
     def reservation(self, size: int, least: int) -> Iterator[Reservation]:
-        """Room for ``size`` bytes, or for ``least`` if that is all that can be had.
+        """Reserve ``size`` bytes, or ``least`` bytes if there is too little space.
 
-        What is needed at once (``least``) may go beyond the cache's limit when everything in it
-        is being read, but never into the free space that is left to others.
+        ``least`` bytes, which are needed at once, may exceed the cache's limit if everything in it
+        is being read, but never use the free space to be left on the disk.
         """
         reservation = Reservation(self, self.reserve(size, least))
         try:
@@ -100,11 +100,11 @@ class DiskSpace:
             reservation.release()
 
     def release(self, written: int, reserved: int) -> None:
-        """Reserved bytes were written, or will not be."""
+        """Count bytes as written, and end the reservation of others."""
         self._usage.adjust(written, -reserved)
 
     def reserve(self, size: int, least: int) -> int:
-        """The bytes that were reserved, to be given back: ``size``, or ``least`` (0 is allowed)."""
+        """Reserve ``size`` bytes, or ``least`` (which may be 0); return how many were reserved."""
         self._usage.recount_if_needed()
         if self._try_reserve(size):
             return size
@@ -112,17 +112,17 @@ class DiskSpace:
             return least
         if not least:
             return 0
-        began = time.monotonic()
+        started_at = time.monotonic()
         while True:
             if not self._lacking_free_bytes(least):
                 self._usage.reserve(least, None)
                 return least
-            # what others have reserved may be given back, or written and evicted, and what is
-            # being hashed at this moment may be evicted in the next
-            patience = (
+            # space that others have reserved may be returned, or written and evicted; blocks that
+            # are being hashed may be evicted afterwards
+            wait_seconds = (
                 RESERVED_WAIT_SECONDS if self._usage.reserved_bytes() else PINNED_WAIT_SECONDS
             )
-            if time.monotonic() > began + patience:
+            if time.monotonic() > started_at + wait_seconds:
                 break
             time.sleep(0.02)
             self._evict(least)
@@ -146,5 +146,5 @@ class DiskSpace:
         )
 
     def _free_bytes(self) -> int:
-        found = os.statvfs(self._root)
-        return found.f_bavail * found.f_frsize
+        status = os.statvfs(self._root)
+        return status.f_bavail * status.f_frsize

@@ -1,8 +1,8 @@
-"""The disk space of files: giving a part back, and what is counted for them.
+"""Sparse files: their disk space, and what is counted for it.
 
-What is *counted* for bytes (:func:`disk_size`) depends on their number alone, so that as much is
-taken from the count when they go as was added when they came. What a file is seen to take
-(:func:`allocated_size`) may be more, and may change by itself.
+The size that is *counted* for a file (:func:`disk_size`) depends on its number of bytes alone, so
+that as much is subtracted when it is removed as was added when it was written. The space that the
+file system has allocated (:func:`allocated_size`) may be larger, and may change by itself.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ import os
 
 from onefs.lowlevel.fallocate import punch_hole
 
-#: bytes that file systems give out at least
+#: smallest unit of disk space, in bytes
 _PAGE_BYTES = 4096
 
 
 def can_punch_holes(descriptor: int) -> bool:
-    """Whether the file system gives back a part of a file: NFS before 4.2 does not.
+    """Whether the file system can free a part of a file: NFS before 4.2 cannot.
 
-    Tried out behind the end of a file, where nothing is: that needs no space on a full disk.
+    This is tried after the end of a file, which needs no space on a full disk. Raises OSError.
     """
     return punch_hole(descriptor, disk_size(os.fstat(descriptor).st_size), _PAGE_BYTES)
 
 
 def disk_size(size: int) -> int:
-    """Bytes of disk that are counted for so many bytes at the beginning of a page."""
+    """Bytes of disk that are counted for ``size`` bytes from the beginning of a page on."""
     return -(-size // _PAGE_BYTES) * _PAGE_BYTES
 
 
 def counted_size(path: str | os.PathLike[str]) -> int:
-    """Bytes of disk that are counted for a file without holes, 0 when there is none."""
+    """Bytes of disk that are counted for a file without holes; 0 if there is none."""
     try:
         return disk_size(os.stat(path, follow_symlinks=False).st_size)
     except FileNotFoundError:
@@ -37,7 +37,7 @@ def counted_size(path: str | os.PathLike[str]) -> int:
 
 
 def allocated_size(path: str | os.PathLike[str]) -> int:
-    """Bytes of disk that a file takes, 0 when there is none."""
+    """Bytes of disk that are allocated for a file; 0 if there is none."""
     try:
         return os.stat(path, follow_symlinks=False).st_blocks * 512
     except FileNotFoundError:

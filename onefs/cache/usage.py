@@ -1,11 +1,12 @@
-"""How many bytes of disk the cache takes: one count for all processes that share the folder.
+"""Usage counter: the bytes of disk that the cache takes, for all processes that share the folder.
 
-The file ``usage`` holds 64-bit words. Word 0 counts what is on the disk. Each process has a word of
-its own for what it has reserved and not written yet; a lock on that word's byte says that the
-process lives, so that the reservations of a dead one end with it. What it had written and not told
-is missing in word 0 then: who notices looks on the disk (:meth:`UsageCounter.mend`), and so does
-the first process that finds itself alone. For a moment word 0 may be too low, even below nothing:
-when bytes are evicted whose writer has not told of them yet.
+The file ``usage`` has 64-bit words. Word 0 is the number of bytes on the disk. Each process has a
+word of its own for the bytes that it has reserved and not written yet, and holds a lock on a byte
+that belongs to that word: so the reservations of a process end when it dies. Bytes that it had
+written and not counted are then missing in word 0: the process that notices this counts the bytes
+on the disk again (:meth:`UsageCounter.recount_if_needed`), and so does the first process that is
+alone. Word 0 may be too low for a moment, even negative, if bytes are evicted that were not counted
+yet.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ from onefs.lowlevel.files import open_or_create
 from onefs.lowlevel.forking import close_lock_file, open_lock_file
 from onefs.lowlevel.locks import try_lock, unlock, wait_for_lock
 
-#: processes that may share a folder
+#: processes that can share a folder
 MAX_PROCESSES = 1024
 _WORD_BYTES = 8
-#: bytes whose locks have a meaning of their own
+#: bytes of the file whose locks guard the words, and mark a process as present
 _GUARD_LOCK_BYTE = 1 << 20
 _PRESENCE_LOCK_BYTE = _GUARD_LOCK_BYTE + 1
 _ALIVE_LOCKS_START = 1 << 21
-#: seconds to wait for another process's few reads and writes
+#: longest wait in seconds for another process that reads and writes a few words
 _GUARD_WAIT_SECONDS = 10.0
 
 
 class UsageCounter:
-    """The count. Thread-safe. ``measure`` counts on the disk, in bytes.
+    """Counts bytes of disk. Thread-safe. ``measure`` returns the bytes on the disk.
 
-    Without ``shared`` locks each process keeps its own count, of what it measured at its start and
-    has done since. Raises OSError; CacheError when another process blocks the file.
+    Without ``shared`` locks each process has its own counter, which starts with the bytes measured
+    then. Raises OSError; CacheError if another process blocks the file.
     """
 
     def __init__(self, path: Path, measure: Callable[[], int], *, shared: bool) -> None:
@@ -45,14 +46,14 @@ class UsageCounter:
         self._shared = shared
         self._measure = measure
         self._written_bytes = self._own_reserved_bytes = 0
-        #: a process died with reservations: what it has written is not counted
+        #: a process died with reservations, whose written bytes may not be counted
         self._needs_recount = False
         self._path = path
         self._fd = -1
         self._open()
 
     def reopen(self) -> None:
-        """Count in the file that is there now: the folder was deleted, or its disk was away."""
+        """Use the file that exists now, after the folder was deleted or its disk unmounted."""
         with self._lock:
             if self._fd >= 0:
                 close_lock_file(self._fd)
@@ -66,14 +67,14 @@ class UsageCounter:
             return
         self._fd = open_lock_file(self._path, open_or_create)
         with self._locked():
-            if try_lock(self._fd, _PRESENCE_LOCK_BYTE):  # we are alone
+            if try_lock(self._fd, _PRESENCE_LOCK_BYTE):  # no other process uses the folder
                 os.ftruncate(self._fd, 0)
                 self._write_word(0, self._measure())
             self._slot = self._take_slot()
             try_lock(self._fd, _PRESENCE_LOCK_BYTE, shared=True)
 
     def close(self) -> None:
-        """Give our reservations back. Nothing is counted afterwards."""
+        """End the reservations of this process. Nothing is counted afterwards."""
         with self._lock, suppress(OSError, CacheError):
             if self._fd < 0:
                 return
@@ -83,35 +84,36 @@ class UsageCounter:
             self._fd = -1
 
     def total_bytes(self) -> int:
-        """Bytes on the disk, and reserved by anybody."""
+        """Bytes on the disk, and reserved by any process."""
         with self._locked():
             return self._total_bytes()
 
     def reserved_bytes(self) -> int:
-        """Bytes that anybody has reserved and not written yet."""
+        """Bytes that processes have reserved and not written yet."""
         with self._locked():
             on_disk = self._read_word(0) if self._shared else self._written_bytes
             return self._total_bytes() - on_disk
 
     def recount_if_needed(self) -> None:
-        """Look on the disk if a process has died in the middle; never count less than is there.
+        """Measure the bytes on the disk again if a process has died with reservations.
 
-        Bytes that were reserved may be there already, so they are no reason to count more.
+        The total, which includes reserved bytes, is then at least what was measured: reserved bytes
+        may be on the disk already.
         """
         if self._needs_recount:
             self._needs_recount = False
-            there = self._measure()
+            measured = self._measure()
             with self._locked():
-                self._adjust(max(0, there - self._total_bytes()), 0)
+                self._adjust(max(0, measured - self._total_bytes()), 0)
 
     def adjust(self, written: int, reserved: int = 0) -> None:
-        """Count bytes that were written (or removed), and that are reserved (or no longer)."""
+        """Add bytes that were written and reserved; negative for removed and no longer reserved."""
         if written or reserved:
             with self._locked():
                 self._adjust(written, reserved)
 
     def reserve(self, size: int, limit: int | None) -> int:
-        """Reserve bytes unless that leads beyond the limit: 0, else how many are too many."""
+        """Reserve bytes unless that exceeds the limit; return the excess, or 0."""
         with self._locked():
             over = 0 if limit is None else max(0, self._total_bytes() + size - limit)
             if not over:

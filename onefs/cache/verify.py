@@ -1,4 +1,4 @@
-"""Whether bytes are those that the database describes. Pure decisions, and the hashing for them."""
+"""Verification of whole files: compare size and digest with the database."""
 
 from __future__ import annotations
 
@@ -14,30 +14,33 @@ CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ContentVerdict:
-    """What a comparison with the database came to: ``state`` as in ``index.sql``."""
+    """The result of a comparison with the database."""
 
+    #: ``cached``, ``unverified``, ``accepted`` or ``bad`` (see ``records.CacheEntry.state``)
     state: str
+    #: what is wrong; '' if nothing is
     reason: str = ""
 
     @property
     def is_good(self) -> bool:
+        """Whether the bytes may be served."""
         return self.state != "bad"
 
 
 def algorithm_of(digest: str) -> str:
-    """The hash that a digest is of: Alyx allows md5 (32 digits) and sha1 (40)."""
+    """The algorithm of a digest: Alyx allows md5 (32 hexadecimal digits) and sha1 (40)."""
     return "sha1" if len(digest) == 40 else "md5"
 
 
 def check_size(dataset: Dataset, size: int) -> ContentVerdict:
-    """The verdict on a size alone, before any byte is fetched or hashed."""
+    """The verdict on a size in bytes alone, before any byte is fetched or hashed."""
     if dataset.size is not None and size != dataset.size:
         return ContentVerdict("bad", f"the database says {dataset.size} bytes, the file has {size}")
     return ContentVerdict("cached")
 
 
 def check_content(dataset: Dataset, size: int, digest: str) -> ContentVerdict:
-    """The verdict on whole bytes, by their size and digest."""
+    """The verdict on a whole file, by its size in bytes and its digest."""
     verdict = check_size(dataset, size)
     if not verdict.is_good:
         return verdict
@@ -52,16 +55,16 @@ def check_content(dataset: Dataset, size: int, digest: str) -> ContentVerdict:
 
 
 def new_hash(dataset: Dataset) -> hashlib._Hash:
-    """An empty hash of the kind that the database has for a dataset."""
+    """A new hash of the algorithm that the database uses for a dataset."""
     return hashlib.new(algorithm_of(dataset.md5), usedforsecurity=False)
 
 
 def check_file(
     dataset: Dataset, path: Path, watch: Callable[[int], None] = lambda done: None
 ) -> ContentVerdict:
-    """The verdict on a file on disk, read whole only when its size agrees.
+    """The verdict on a file on disk, which is hashed only if its size agrees.
 
-    ``watch`` is told how many bytes were read. Raises OSError.
+    ``watch`` is called with the number of bytes read so far. Raises OSError.
     """
     verdict = check_size(dataset, path.stat().st_size)
     if not verdict.is_good:
@@ -72,9 +75,9 @@ def check_file(
 def hash_file(
     dataset: Dataset, path: Path, watch: Callable[[int], None] = lambda done: None
 ) -> str:
-    """The digest of a file, of the kind that the database has for a dataset.
+    """The digest of a file, by the algorithm that the database uses for a dataset.
 
-    ``watch`` is told how many bytes were read. Raises OSError.
+    ``watch`` is called with the number of bytes read so far. Raises OSError.
     """
     digest, done = new_hash(dataset), 0
     with path.open("rb") as file:

@@ -1,0 +1,105 @@
+"""The claimed blocks of one request: written to disk, recorded, and punched if incomplete."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+from onefs.blocks.requests import BlockRequest
+from onefs.blocks.scheduler import Scheduler
+from onefs.cache.reservations import Reservation
+from onefs.cache.sparse import disk_size
+from onefs.lowlevel.fallocate import punch_hole
+from onefs.lowlevel.files import write_all
+
+#: called with the blocks of a request that have arrived
+BlocksArrived = Callable[[BlockRequest, range], None]
+
+
+class ClaimedBlocks:
+    """The blocks that a request still has to fetch, and the bytes written so far."""
+
+    def __init__(
+        self,
+        request: BlockRequest,
+        scheduler: Scheduler,
+        arrived: BlocksArrived,
+        blocks: set[int],
+        reservation: Reservation,
+    ) -> None:
+        self.request = request
+        self._scheduler = scheduler
+        self._on_blocks_arrived = arrived
+        #: claimed blocks that are absent
+        self.remaining = blocks
+        self._reservation = reservation
+        #: bytes of the blocks that arrived
+        self.written_bytes = 0
+        #: range of bytes that were written, and whose blocks are not complete yet
+        self._incomplete = (0, 0)
+        #: crc32 of the incomplete block so far
+        self._checksum = 0
+
+    def claim_whole_file(self) -> None:
+        """Claim all absent blocks that are not claimed already, since the whole file arrives."""
+        self.punch_incomplete()
+        self.remaining.update(self.request.partial.claim_all_absent())
+        self._scheduler.widen(self.request, sorted(self.remaining))
+
+    def punch_incomplete(self) -> None:
+        """Free the disk space of blocks that will not be completed."""
+        start, end = self._incomplete
+        if start < end:
+            punch_hole(self.request.partial.block_file.data_fd, start, end - start)
+        self._incomplete = (0, 0)
+
+    def write(self, position: int, data: memoryview) -> bool:
+        """Write those bytes at ``position`` whose blocks are claimed; whether a block ended."""
+        blocks = self.request.partial.block_file
+        at, end = position, position + len(data)
+        while at < end:
+            block = at // blocks.header.block_size
+            ours = block in self.remaining
+            stop = at
+            while stop < end and (block in self.remaining) == ours:
+                stop = min(end, blocks.span(block)[1])
+                block += 1
+            if ours:
+                self._write(at, data[at - position : stop - position])
+            at = stop
+        size = blocks.header.block_size
+        return end // size > position // size or end == blocks.header.size
+
+    def _write(self, position: int, data: memoryview) -> None:
+        """Write bytes of claimed blocks at once, and record each block that is complete."""
+        blocks = self.request.partial.block_file
+        first, end = position // blocks.header.block_size, position + len(data)
+        begun = blocks.span(first)[0]
+        stop = blocks.span((end - 1) // blocks.header.block_size)[1]
+        self._reservation.ensure_space(disk_size(stop - begun))
+        self._incomplete = (begun, end)
+        write_all(blocks.data_fd, data, position)
+        checksums: list[int] = []
+        at = position
+        while at < end:
+            start, stop = blocks.span(first + len(checksums))
+            part = data[at - position : stop - position]
+            self._checksum = zlib.crc32(part, 0 if at == start else self._checksum)
+            at += len(part)
+            if at < stop:
+                break
+            checksums.append(self._checksum)
+        if checksums:
+            self._complete_blocks(first, checksums)
+
+    def _complete_blocks(self, first: int, checksums: list[int]) -> None:
+        blocks = self.request.partial.block_file
+        arrived = range(first, first + len(checksums))
+        size = blocks.span(arrived[-1])[1] - blocks.span(first)[0]
+        # the record first: if that fails, the claims are still released by the caller
+        self.request.partial.mark_present(first, checksums)
+        self.remaining.difference_update(arrived)
+        self._incomplete = (blocks.span(arrived[-1])[1], self._incomplete[1])
+        self.written_bytes += size
+        self._reservation.note_written(disk_size(size))
+        self._on_blocks_arrived(self.request, arrived)

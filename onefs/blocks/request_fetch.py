@@ -1,0 +1,243 @@
+"""One block request on the file servers: HTTP requests, retries, other replicas and versions."""
+
+from __future__ import annotations
+
+import logging
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from onefs.blocks.block_file import BLOCK_SIZE
+from onefs.blocks.claimed_blocks import ClaimedBlocks
+from onefs.blocks.partial_file import PartialFile
+from onefs.cache.store import Store
+from onefs.config.urls import safe_url
+from onefs.download.hosts import Hosts
+from onefs.download.replicas import REPLICA_ERRORS, Replicas
+from onefs.download.responses import (
+    BULK_CHUNK_BYTES,
+    RemoteFileChanged,
+    VersionMismatch,
+    parse_range_response,
+    validator_of,
+)
+from onefs.errors import BadContent, DeadlineExceeded, OnefsError, ServerError
+from onefs.http import Stream
+from onefs.model import Replica
+
+log = logging.getLogger(__name__)
+
+#: retries of a request whose response is of another version of the file than the present blocks
+MAX_VERSION_RETRIES = 3
+
+
+class RequestFetch:
+    """Fetches the claimed blocks of one request.
+
+    ``lock_wait`` is the longest wait in seconds for the dataset's lock. ``reject`` marks a file
+    that cannot agree with the database as bad, with the reason.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        hosts: Hosts,
+        lock_wait: float,
+        reject: Callable[[PartialFile, str], None],
+        claims: ClaimedBlocks,
+    ) -> None:
+        self._store = store
+        self._hosts = hosts
+        self._lock_wait = lock_wait
+        self._reject = reject
+        self._claims = claims
+        self._request = claims.request
+        self._partial = claims.request.partial
+        self._dataset = self._partial.dataset
+        self._blocks = self._partial.block_file
+        self._replicas = Replicas(hosts, self._dataset)
+
+    def run(self) -> None:
+        """Fetch all blocks, from each replica in turn, in several rounds while that can help.
+
+        Raises RemoteFileChanged, Stopping, BadContent, UnconfirmedMismatch, CacheError, CacheFull,
+        and the errors of the file servers.
+        """
+        attempt = 0
+        is_suspect = self._store.mismatches.check(self._dataset)
+        waiting = self._replicas.next_untried(self._usable_replicas())
+        while self._claims.remaining:
+            retries: dict[Replica, float] = {}
+            before = self._claims.written_bytes
+            for replica in waiting:
+                try:
+                    while self._claims.remaining:
+                        stall = self._hosts.stall_timeout(len(waiting))
+                        self._request_with_version_retries(replica, stall)
+                    if is_suspect:
+                        self._store.mismatches.clear_size_mismatch(self._dataset)
+                    return
+                except REPLICA_ERRORS as error:
+                    self._request.last_error = error
+                    attempt = 0 if self._claims.written_bytes > before else attempt
+                    delay = self._replicas.note_failure(replica, error, attempt + 1)
+                    if delay is not None:
+                        retries[replica] = delay
+            attempt += 1
+            usable = self._usable_replicas()  # blocks that have arrived may exclude some
+            waiting = [replica for replica in retries if replica in usable]
+            pause = min((retries[replica] for replica in waiting), default=0.0)
+            waiting = waiting or self._replicas.next_untried(usable)
+            if not waiting:
+                raise self._final_error()
+            self._request.cancel_event.wait(pause)
+            self._request.raise_if_cancelled()
+
+    def _final_error(self) -> OnefsError:
+        """The error of a request that failed on every replica. Raises UnconfirmedMismatch."""
+        if not self._replicas.mismatches or self._claims.written_bytes:
+            return self._replicas.final_error()
+        if self._replicas.unanswered_error is not None:
+            return self._replicas.unanswered_error
+        evidence = self._replicas.evidence()
+        reason = self._store.mismatches.note_mismatch(self._dataset, evidence, evidence)
+        self._reject(self._partial, reason)
+        return BadContent(reason)
+
+    def _usable_replicas(self) -> list[Replica]:
+        """The replicas that may be used.
+
+        Without an md5 a mixture of replicas could not be verified: then only the replica that the
+        present blocks came from is used. If it does not have the file any more, the file has moved:
+        then the others are used.
+        """
+        gone = self._replicas.gone_urls
+        replicas = [replica for replica in self._dataset.replicas if replica.url not in gone]
+        sources = self._blocks.header.sources
+        if self._dataset.md5 or not sources:
+            return replicas
+        return [replica for replica in replicas if replica.url in sources] or replicas
+
+    def _request_with_version_retries(self, replica: Replica, stall: float) -> None:
+        """Send one request, again while a server answers with another version of the file.
+
+        Load-balanced servers may have different validators for the same bytes. If no server has
+        the version of the present blocks, the whole file must be verified before more of it is
+        read. Raises VersionMismatch if that is impossible: there is no md5, or the bytes differ.
+        """
+        for tries_left in range(MAX_VERSION_RETRIES, -1, -1):
+            try:
+                self._send_request(replica, stall)
+                return
+            except VersionMismatch:
+                if not tries_left and not self._has_same_block(replica, stall):
+                    raise
+        self._mark_mixed_versions()
+        self._send_request(replica, stall)
+
+    def _has_same_block(self, replica: Replica, stall: float) -> bool:
+        """Whether a replica may still have the same file: compares one present block.
+
+        A file that has changed is then not fetched to its end; the md5 verifies one that has not.
+        """
+        blocks = self._blocks
+        if not self._dataset.md5:
+            return False
+        present = (n for n, record in enumerate(blocks.records(0, blocks.block_count)) if record)
+        block = next(present, None)
+        if block is None:
+            return True
+        start, end = blocks.span(block)
+        checksum = 0
+        headers = {"Range": f"bytes={start}-{end - 1}"}
+        with self._hosts.stream(replica.url, headers, stall) as stream:
+            self._request.attach_stream(stream)
+            position = parse_range_response(stream, blocks.header.size, start, end, "").start
+            for chunk in stream.iter_chunks():
+                self._hosts.count_bytes(len(chunk))
+                part = memoryview(chunk)[max(0, start - position) : max(0, end - position)]
+                checksum = zlib.crc32(part, checksum)
+                position += len(chunk)
+                if position >= end:
+                    break
+        return position >= end and blocks.has_checksum(block, checksum)
+
+    def _mark_mixed_versions(self) -> None:
+        with self._dataset_lock():
+            self._partial.mark_mixed_versions()
+        log.warning(
+            "%s: its servers name several versions of it: it is fetched whole, and verified before "
+            "more of it is read",
+            "/".join(self._partial.place),
+        )
+        with self._partial.demand.condition:
+            self._partial.demand.notify_waiters()
+
+    def _dataset_lock(self) -> AbstractContextManager[None]:
+        """The dataset's lock, waited for until the request is cancelled."""
+        is_cancelled = self._request.cancel_event.is_set
+        return self._store.locks.hold(self._dataset.id, self._lock_wait, lambda: not is_cancelled())
+
+    def _send_request(self, replica: Replica, stall: float) -> None:
+        """Send one HTTP request: from the first missing block to the end of the block request."""
+        blocks, claims = self._blocks, self._claims
+        start = blocks.span(min(claims.remaining))[0]
+        end = blocks.span(self._request.last - 1)[1]
+        validator = blocks.header.sources.get(replica.url, "")
+        if self._partial.has_mixed_versions():
+            validator = ""
+        headers = {"Range": f"bytes={start}-{end - 1}"}
+        if validator:
+            headers["If-Range"] = validator
+        with self._hosts.stream(replica.url, headers, stall) as stream:
+            self._request.attach_stream(stream)
+            body = parse_range_response(stream, blocks.header.size, start, end, validator)
+            self._record_source(replica, stream)
+            if not body.is_partial:
+                claims.claim_whole_file()
+            self._write_body(replica, stream, body.start, body.end, stall)
+
+    def _write_body(
+        self, replica: Replica, stream: Stream, position: int, end: int, stall: float
+    ) -> None:
+        """Write a body that has the bytes from ``position`` to ``end``, ``end`` excluded."""
+        url, request, claims = safe_url(stream.url), self._request, self._claims
+        due = time.monotonic() + stall
+        for chunk in stream.iter_chunks(lambda: BLOCK_SIZE if request.urgent else BULK_CHUNK_BYTES):
+            self._hosts.count_bytes(len(chunk))
+            has_block_ended = claims.write(position, memoryview(chunk)[: end - position])
+            position += len(chunk)
+            now = time.monotonic()
+            if has_block_ended:
+                self._hosts.note_progress(replica.url)
+                due = now + stall
+            elif now > due:
+                raise DeadlineExceeded(f"{url}: less than a block came in {stall:g} s")
+            if not claims.remaining and (position < end or stream.length is None):
+                return
+            request.raise_if_cancelled()
+        # the loop must end without a chunk, so that the connection can be used again
+        if position < end:
+            raise ServerError(f"{url}: the answer ended {end - position} bytes early")
+
+    def _record_source(self, replica: Replica, stream: Stream) -> None:
+        """Record the version of a replica that blocks come from.
+
+        Raises VersionMismatch if the present blocks are of another version, RemoteFileChanged if
+        they are of no use beside this replica's, and ServerError instead of that for read-ahead or
+        while the replica of the present blocks may be used.
+        """
+        if replica.url in self._blocks.header.sources or self._partial.has_mixed_versions():
+            return
+        url, validator = safe_url(stream.url), validator_of(stream.headers)
+        with self._dataset_lock():
+            alone = not self._dataset.md5
+            recorded = self._blocks.record_source(replica.url, validator, alone=alone)
+        if recorded is None:
+            why = f"{url}: another replica was begun, and no md5 could verify a mixture"
+            if self._request.urgent and replica in self._usable_replicas():
+                raise RemoteFileChanged(why)
+            raise ServerError(why, stream.status)
+        if recorded != validator and recorded and validator:
+            raise VersionMismatch(f"{url}: the file on the server has changed")
