@@ -29,7 +29,7 @@ import secrets
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from enum import IntEnum
@@ -153,12 +153,7 @@ class BlockFile:
 
     def present_bytes(self) -> int:
         """Bytes of the blocks that have a record."""
-        records = self.records(0, self.block_count)
-        found = sum(1 for record in records if record) * self.header.block_size
-        if records and records[-1]:
-            start, end = self.span(self.block_count - 1)
-            found -= self.header.block_size - (end - start)
-        return found
+        return _present_bytes(self.header, self.records(0, self.block_count))
 
     def is_current(self) -> bool:
         """Whether this is still the dataset's current generation."""
@@ -289,10 +284,15 @@ def _counted_bytes(data: Path, header: BlockMapHeader | None) -> int:
     except FileNotFoundError:
         return allocated_size(data)
     records = memoryview(words[: len(words) // _WORD_BYTES * _WORD_BYTES]).cast("Q")
-    found = sum(1 for record in records if record) * header.block_size
+    return disk_size(_present_bytes(header, records))
+
+
+def _present_bytes(header: BlockMapHeader, records: Sequence[int]) -> int:
+    """Bytes of the blocks that have a record; the last block may be shorter than the others."""
+    total = sum(1 for record in records if record) * header.block_size
     if records and len(records) == count_blocks(header.size, header.block_size) and records[-1]:
-        found -= len(records) * header.block_size - header.size
-    return disk_size(found)
+        total -= len(records) * header.block_size - header.size
+    return total
 
 
 def read_header(folder: Path, dataset_id: str) -> BlockMapHeader | None:

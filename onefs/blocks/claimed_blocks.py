@@ -74,10 +74,10 @@ class ClaimedBlocks:
         """Write bytes of claimed blocks at once, and record each block that is complete."""
         blocks = self.request.partial.block_file
         first, end = position // blocks.header.block_size, position + len(data)
-        begun = blocks.span(first)[0]
+        block_start = blocks.span(first)[0]
         stop = blocks.span((end - 1) // blocks.header.block_size)[1]
-        self._reservation.ensure_space(disk_size(stop - begun))
-        self._incomplete = (begun, end)
+        self._reservation.ensure_space(disk_size(stop - block_start))
+        self._incomplete = (block_start, end)
         write_all(blocks.data_fd, data, position)
         checksums: list[int] = []
         at = position

@@ -81,7 +81,9 @@ class Fetcher:
                 RequestFetch(self._store, self._hosts, self._stall, self._reject, claims).run()
             except RemoteFileChanged as error:
                 self._drop(request.partial, "has changed on the server")
-                log.warning("%s: %s; begun anew", "/".join(request.partial.place), error)
+                log.warning(
+                    "%s: %s; it is fetched from the start", "/".join(request.partial.place), error
+                )
                 raise
             finally:
                 claims.punch_incomplete()

@@ -235,7 +235,7 @@ class RequestFetch:
             alone = not self._dataset.md5
             recorded = self._blocks.record_source(replica.url, validator, alone=alone)
         if recorded is None:
-            why = f"{url}: another replica was begun, and no md5 could verify a mixture"
+            why = f"{url}: without an md5 its blocks cannot be mixed with another replica's"
             if self._request.urgent and replica in self._usable_replicas():
                 raise RemoteFileChanged(why)
             raise ServerError(why, stream.status)

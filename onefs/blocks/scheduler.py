@@ -8,6 +8,7 @@ it is running.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from onefs.blocks.partial_file import PartialFile, contiguous_ranges
@@ -152,17 +153,13 @@ class Scheduler:
 
         Called with the lock held.
         """
-        latest = 0.0
-        for block in missing:
-            request = partial.demand.in_flight.get(block)
-            if request is not None:
-                at = (
-                    request.last_progress_at
-                    if request.running
-                    else self._hosts.last_progress_at(request.url)
-                )
-                latest = max(latest, at)
-        return latest
+        in_flight = partial.demand.in_flight
+        requests = {in_flight[block] for block in missing if block in in_flight}
+        times = (
+            each.last_progress_at if each.running else self._hosts.last_progress_at(each.url)
+            for each in requests
+        )
+        return max(times, default=0.0)
 
     def transfers(self) -> list[Transfer]:
         """The files whose blocks are being fetched."""
@@ -201,20 +198,15 @@ class Scheduler:
             self._pool.enqueue(self._run_request, request)
 
     def _next_request(self) -> BlockRequest | None:
+        """The queued request to start now; None if there is none, or no connection for it."""
         if len(self._running) >= MAX_REQUESTS:
             return None
-        busy: dict[int, int] = {}
-        for request in self._running:
-            busy[id(request.partial)] = busy.get(id(request.partial), 0) + 1
-        for urgent in (True, False):
-            allowed = [
-                request
-                for request in self._queue
-                if request.urgent == urgent and self._can_start(request)
-            ]
-            if allowed:
-                return min(allowed, key=lambda request: busy.get(id(request.partial), 0))
-        return None
+        running = Counter(id(request.partial) for request in self._running)
+        return min(
+            filter(self._can_start, self._queue),
+            key=lambda request: (not request.urgent, running[id(request.partial)]),
+            default=None,
+        )
 
     def _can_start(self, request: BlockRequest) -> bool:
         same_file = [other for other in self._running if other.partial is request.partial]

@@ -14,6 +14,8 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from itertools import takewhile
 
 from onefs.blocks.block_file import HASH_LOCK_BYTE, PartialState, remove_block_file
 from onefs.blocks.partial_file import PartialFile
@@ -89,7 +91,7 @@ class Verifier:
 
     def close(self) -> None:
         """End all threads. A file that was not hashed to its end is hashed again another time."""
-        # no limit: hashing looks after each stretch whether it is wanted
+        # without a time limit: hashing ends after the current step
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def blocks_arrived(self, partial: PartialFile, blocks: range) -> None:
@@ -132,10 +134,7 @@ class Verifier:
 
         Raises CacheError if the cache folder cannot be written.
         """
-        with (
-            disk_errors(self._store.root),
-            self._store.locks.hold(partial.dataset.id, LOCK_WAIT_SECONDS, self._registry.is_open),
-        ):
+        with disk_errors(self._store.root), self._dataset_lock(partial):
             if partial.block_file.is_current():  # otherwise it was dropped meanwhile
                 self._reject_locked(partial, reason, digest)
         self._notify_readers(partial)
@@ -215,25 +214,21 @@ class Verifier:
     def _hash_step(self, progress: _HashProgress) -> bool:
         """Hash the next blocks that are present; False if the first of them is absent."""
         partial, first = progress.partial, len(progress.records)
-        most = min(first + BLOCKS_PER_STEP, partial.block_file.block_count)
-        absent = (
-            n
-            for n, record in enumerate(partial.block_file.records(first, most), first)
-            if not record
-        )
-        last = next(absent, most)  # absent blocks are not pinned: they need disk space
-        if last == first:
+        blocks = partial.block_file
+        records = blocks.records(first, min(first + BLOCKS_PER_STEP, blocks.block_count))
+        last = first + len(list(takewhile(bool, records)))
+        if last == first:  # absent blocks are not pinned: they need disk space
             return False
         partial.pin(first, last)
         try:
             stop = min(partial.missing_blocks(first, last), default=last)
             if stop == first:
                 return False
-            start, end = partial.block_file.span(first)[0], partial.block_file.span(stop - 1)[1]
-            records = partial.block_file.records(first, stop)
-            data = os.pread(partial.block_file.data_fd, end - start, start)
+            start, end = blocks.span(first)[0], blocks.span(stop - 1)[1]
+            records = blocks.records(first, stop)
+            data = os.pread(blocks.data_fd, end - start, start)
             if len(data) != end - start:  # the disk fails: the digest would be of other bytes
-                raise OSError(errno.EIO, os.strerror(errno.EIO), str(partial.block_file.data_path))
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(blocks.data_path))
             progress.digest.update(data)
             progress.records.extend(records)
         finally:
@@ -246,7 +241,7 @@ class Verifier:
         dataset, blocks = partial.dataset, partial.block_file
         verdict = check_content(dataset, blocks.header.size, progress.digest.hexdigest())
         os.fdatasync(blocks.data_fd)  # also of a bad file: the user may accept it
-        with self._store.locks.hold(dataset.id, LOCK_WAIT_SECONDS, self._registry.is_open):
+        with self._dataset_lock(partial):
             if blocks.state() is not PartialState.LIVE or not blocks.is_current():
                 return
             if blocks.records(0, blocks.block_count) != tuple(progress.records):
@@ -281,12 +276,12 @@ class Verifier:
         ``reason`` completes the readers' error message, after the file's name. Raises CacheError.
         """
         partial.drop_reason = reason
-        with (
-            disk_errors(self._store.root),
-            self._store.locks.hold(partial.dataset.id, LOCK_WAIT_SECONDS, self._registry.is_open),
-        ):
+        with disk_errors(self._store.root), self._dataset_lock(partial):
             self._drop_locked(partial)
         self._notify_readers(partial)
+
+    def _dataset_lock(self, partial: PartialFile) -> AbstractContextManager[None]:
+        return self._store.locks.hold(partial.dataset.id, LOCK_WAIT_SECONDS, self._registry.is_open)
 
     def _drop_locked(self, partial: PartialFile) -> None:
         partial.block_file.set_state(PartialState.GONE)

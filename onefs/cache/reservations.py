@@ -100,7 +100,7 @@ class DiskSpace:
             reservation.release()
 
     def release(self, written: int, reserved: int) -> None:
-        """Count bytes as written, and end the reservation of others."""
+        """Count ``written`` bytes as written, and end the reservation of ``reserved`` bytes."""
         self._usage.adjust(written, -reserved)
 
     def reserve(self, size: int, least: int) -> int:

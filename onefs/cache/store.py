@@ -40,8 +40,8 @@ class Store(CacheFolder):
             self.records = Records(self.private_folder / "files", self.private_folder / "accepted")
             #: entries that cannot be recorded, since the folder is read-only
             self._unrecorded: dict[str, CacheEntry] = {}
-            #: md5, inode, size and mtime in ns of files of others that contradict the database, so
-            #: that each is hashed once
+            #: md5 in the database, inode, size and mtime (ns) of each file of another program that
+            #: contradicts the database, so that it is hashed once
             self.mismatched_files: dict[Path, tuple[str, int, int, int]] = {}
             #: answers that contradict the database, and are no verdict yet
             self.mismatches = Mismatches(self.private_folder / "doubts")
@@ -124,26 +124,24 @@ class Store(CacheFolder):
         A file that onefs did not download is never overwritten: where it has the ONE path, the new
         one is stored in ``.onefs/aside``. ``durable``: the bytes are synced to disk. ``digest`` is
         recorded where the database has none, or another one. The record is written before the
-        rename: a crash may leave a record without its file, and never a file without a record.
-        The caller holds the dataset's lock. Raises CacheError or CacheFull.
+        rename, so that no crash leaves a file without a record. The caller holds the dataset's
+        lock. Raises CacheError or CacheFull.
         """
         with disk_errors(self.root):
             final = self.final_path(place)
             former = self.records.get(dataset.id)
             if not self.owns(former, final) and os.path.lexists(final):
                 final = self.private_folder / "aside" / dataset.id
-            is_replaced = former and former.ours and self.root / former.path == final
-            freed = disk_size(former.size) if former and is_replaced and partial != final else 0
+            is_replaced = former and former.ours and self.root / former.path == final != partial
+            freed = disk_size(former.size) if former and is_replaced else 0
             self._remove_former(dataset, former, keep=(final, partial))
             with suppress(PermissionError):  # the partial file belongs to another user
                 os.utime(partial, (time.time(), dataset_mtime(place, dataset)))
             entry = self._make_entry(dataset, os.stat(partial), final, verdict, ours=True)
-            entry = replace(
-                entry,
-                boot="" if durable else self._boot_id,
-                generation=generation + entry.generation,
-                digest=digest if verdict.state in ("accepted", "unverified") else "",
-            )
+            boot = "" if durable else self._boot_id
+            digest = digest if verdict.state in ("accepted", "unverified") else ""
+            generation += entry.generation
+            entry = replace(entry, boot=boot, generation=generation, digest=digest)
             self.records.put(entry)
             self.rename_into_place(partial, final)
             self.update_ctime(entry, os.stat(final))  # the rename has changed it
@@ -190,7 +188,7 @@ class Store(CacheFolder):
             self._save(entry)
 
     def remove_file(self, path: Path) -> int:
-        """Remove a whole file of ours; return the bytes that are no longer counted for it.
+        """Remove a whole file that onefs downloaded; return the bytes no longer counted for it.
 
         Raises OSError when the file is still there: then its bytes stay counted.
         """
@@ -208,7 +206,7 @@ class Store(CacheFolder):
             self.records.forget(dataset_id)
 
     def remove_wrong_file(self, entry: CacheEntry) -> None:
-        """Remove a file whose bytes are wrong if it is ours, and its record.
+        """Remove the record of a wrong file, and the file itself if onefs downloaded it.
 
         The caller holds the dataset's lock. Raises OSError when the file cannot be removed: then
         it stays counted, and would be hashed again before it is served.

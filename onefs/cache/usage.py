@@ -37,15 +37,16 @@ _GUARD_WAIT_SECONDS = 10.0
 class UsageCounter:
     """Counts bytes of disk. Thread-safe. ``measure`` returns the bytes on the disk.
 
-    Without ``shared`` locks each process has its own counter, which starts with the bytes measured
-    then. Raises OSError; CacheError if another process blocks the file.
+    If the file is not ``shared``, since the file system has no locks or is read-only, each process
+    counts in memory, from the bytes measured at its start. Raises OSError; CacheError if another
+    process blocks the file.
     """
 
     def __init__(self, path: Path, measure: Callable[[], int], *, shared: bool) -> None:
         self._lock = threading.RLock()
         self._shared = shared
         self._measure = measure
-        self._written_bytes = self._own_reserved_bytes = 0
+        self._own_reserved_bytes = 0
         #: a process died with reservations, whose written bytes may not be counted
         self._needs_recount = False
         self._path = path
@@ -58,14 +59,10 @@ class UsageCounter:
             if self._fd >= 0:
                 close_lock_file(self._fd)
             self._open()
-            if self._shared:
-                self._write_word(self._slot, self._own_reserved_bytes)
+            self._write_word(self._slot, self._own_reserved_bytes)
 
     def _open(self) -> None:
-        if not self._shared:
-            self._written_bytes = self._measure()
-            return
-        self._fd = open_lock_file(self._path, open_or_create)
+        self._fd = open_lock_file(self._path, open_or_create if self._shared else _open_in_memory)
         with self._locked():
             if try_lock(self._fd, _PRESENCE_LOCK_BYTE):  # no other process uses the folder
                 os.ftruncate(self._fd, 0)
@@ -91,8 +88,7 @@ class UsageCounter:
     def reserved_bytes(self) -> int:
         """Bytes that processes have reserved and not written yet."""
         with self._locked():
-            on_disk = self._read_word(0) if self._shared else self._written_bytes
-            return self._total_bytes() - on_disk
+            return self._total_bytes() - self._read_word(0)
 
     def recount_if_needed(self) -> None:
         """Measure the bytes on the disk again if a process has died with reservations.
@@ -121,10 +117,6 @@ class UsageCounter:
             return over
 
     def _adjust(self, written: int, reserved: int) -> None:
-        if not self._shared:
-            self._written_bytes += written
-            self._own_reserved_bytes = max(0, self._own_reserved_bytes + reserved)
-            return
         if written:
             self._write_word(0, self._read_word(0) + written)
         if reserved:
@@ -132,8 +124,6 @@ class UsageCounter:
             self._write_word(self._slot, self._own_reserved_bytes)
 
     def _total_bytes(self) -> int:
-        if not self._shared:
-            return max(0, self._written_bytes + self._own_reserved_bytes)
         words = self._read_words()
         for slot, reserved in enumerate(words):
             if slot and slot != self._slot and reserved and self._is_dead(slot):
@@ -159,9 +149,6 @@ class UsageCounter:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         with self._lock:
-            if not self._shared:
-                yield
-                return
             if not wait_for_lock(lambda: try_lock(self._fd, _GUARD_LOCK_BYTE), _GUARD_WAIT_SECONDS):
                 raise CacheError("another process has kept the cache's usage file for long")
             try:
@@ -179,3 +166,8 @@ class UsageCounter:
 
     def _write_word(self, slot: int, value: int) -> None:
         os.pwrite(self._fd, struct.pack("<q", value), slot * _WORD_BYTES)
+
+
+def _open_in_memory(path: str | os.PathLike[str], flags: int) -> int:
+    """Create a file in memory, which takes locks as a file on disk does."""
+    return os.memfd_create(os.path.basename(path))

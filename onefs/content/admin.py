@@ -141,16 +141,19 @@ class CacheAdmin:
         with a wrong checksum become absent. Files that other processes remove, replace or fetch
         meanwhile are skipped.
         """
+        for dataset_id, verify in self._checks():
+            if only is None or dataset_id in only:
+                result = self._verify_locked(dataset_id, verify, watch)
+                if result is not None:
+                    yield result
+
+    def _checks(self) -> Iterator[tuple[str, VerifyFunction]]:
+        """The ids of all datasets that can be verified, with the function that does it."""
         for entry in self._store.entries():
-            if entry.state != "bad" and (only is None or entry.dataset_id in only):
-                checked = self._verify_locked(entry.dataset_id, self._verify_file, watch)
-                if checked is not None:
-                    yield checked
+            if entry.state != "bad":
+                yield entry.dataset_id, self._verify_file
         for header, _ in list(iter_headers(self._store.partial_folder)):
-            if only is None or header.dataset_id in only:
-                checked = self._verify_locked(header.dataset_id, self._verify_blocks, watch)
-                if checked is not None:
-                    yield checked
+            yield header.dataset_id, self._verify_blocks
 
     def _verify_locked(
         self, dataset_id: str, check: VerifyFunction, watch: PathProgressCallback

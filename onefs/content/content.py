@@ -73,9 +73,8 @@ class Content:
     ) -> None:
         self.cache_dir, self.database = cache_dir, database
         self.limits = limits or CacheLimits()
-        self.strict = strict
+        self.strict, self._on_invalidated = strict, on_invalidated
         self._small_file, self._deadline = small_file, deadline
-        self._on_invalidated = on_invalidated
         self.page_versions = PageVersions()
         self.store = store = Store(cache_dir, database, share=share_partials, trusted=trusted)
         self._accepted = AcceptedEntries(store)

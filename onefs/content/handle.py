@@ -127,19 +127,17 @@ class DatasetHandle:
         for _ in range(MAX_OPEN_ATTEMPTS):
             try:
                 if self._fd is not None or self._fetch_within_quota(offset, length):
-                    break
+                    with self._lock:
+                        if self._fd is not None:
+                            return self._fd
+                        if self._cursor is not None:
+                            return self._cursor.fd
             except RemoteFileChanged:
                 changes += 1
                 self._restart(last=changes == MAX_RESTARTS)
-        else:  # the cursor of another thread may be of another version of the file
-            raise self._evicted_error()
-        with self._lock:
-            descriptor = self._fd
-            if descriptor is None and self._cursor is not None:
-                descriptor = self._cursor.fd
-        if descriptor is None:
-            raise self._evicted_error()
-        return descriptor
+        raise CacheError(
+            f"{self._dataset.name} was evicted before it could be read: raise --cache-size"
+        )
 
     def close(self) -> None:
         """Close the file. Nothing is read from this handle any more."""
@@ -189,11 +187,6 @@ class DatasetHandle:
         if source.strict or not cursor.wait_readable(offset, length):
             source.large_files.wait_until_complete(cursor)
         return True
-
-    def _evicted_error(self) -> CacheError:
-        return CacheError(
-            f"{self._dataset.name} was evicted before it could be read: raise --cache-size"
-        )
 
     def _is_absent(self) -> bool:
         """Whether nothing was cached a moment ago, so that it is not looked for again."""

@@ -1,4 +1,4 @@
-"""What cannot be removed is named and stays counted; what went meanwhile is not called wrong."""
+"""Eviction: a file that cannot be removed is named and stays counted; others are evicted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waits for other processes: each has an end, and none outlives the daemon."""
+"""Waits for locks of other processes: each is bounded, and ends with the daemon."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_lock_is_not_waited_for_once_the_request_is_cancelled(
 def test_the_end_does_not_wait_for_a_lock_of_another_process(
     open_content: Open, tmp_path: Path
 ) -> None:
-    """A run that is about to note where its bytes come from."""
+    """A request that is about to record its source."""
     asked, locked = threading.Event(), threading.Event()
 
     def script(talk: ScriptedConnection) -> None:
@@ -103,7 +103,7 @@ def test_the_end_does_not_wait_for_a_lock_of_another_process(
 def test_work_waits_while_no_thread_can_be_started(
     open_content: Open, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """A limit on processes is met for a moment, when the first block or the hash is due."""
+    """No thread can be started for a moment, when the first block or the hash is due."""
     start, until = threading.Thread.start, time.monotonic() + 1.5
 
     def refuse(thread: threading.Thread) -> None:

@@ -1,4 +1,4 @@
-"""Large files: a read costs its blocks, and what is complete is proved."""
+"""Large files: a read fetches its blocks only, and a complete file is verified."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_random_read_costs_its_blocks(open_content: Open) -> None:
 
 
 def test_blocks_without_any_replica_are_an_onefs_error(open_content: Open) -> None:
-    """Only cache tables know the file, and Alyx has not said where it stands."""
+    """The file is known from cache tables only, without its replicas."""
     dataset = Dataset("1" * 32, "e", "a.b.npy", size=5 * BLOCK, from_tables=True)
     content = open_content(small_file=0)
     with (
@@ -109,7 +109,7 @@ def test_path_waits_until_the_file_is_verified(open_content: Open) -> None:
 
 
 def test_a_short_read_of_the_disk_is_no_verdict(open_content: Open) -> None:
-    """As a bad page behind good ones: who waits for the verdict is told, nothing is rejected."""
+    """A bad page after good ones: waiting readers get the error, and nothing is rejected."""
     with ScriptedServer({"/a.b.npy": served(DATA)}) as server, ThreadPoolExecutor(1) as pool:
         content, dataset = open_content(small_file=0), dataset_of(server, DATA)
         with HandleReader(content, dataset) as reader:
@@ -211,13 +211,13 @@ def test_a_map_that_lies_yields_no_wrong_byte(
 def test_bytes_that_contradict_the_md5_are_quarantined(
     open_content: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[Dataset] = []
+    invalidated: list[Dataset] = []
     with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
-        content = open_content(small_file=0, on_invalidated=told.append)
+        content = open_content(small_file=0, on_invalidated=invalidated.append)
         dataset = dataset_of(server, DATA, md5="0" * 32)
         with caplog.at_level(logging.INFO), HandleReader(content, dataset) as reader:
             assert reader.read_to_end() == DATA  # not yet proved: the state said "partial"
-            wait_until(lambda: told == [dataset])  # its pages are dropped
+            wait_until(lambda: invalidated == [dataset])  # its pages are dropped
             for _ in range(3):
                 with pytest.raises(BadContent, match="not what the database describes"):
                     reader.read(0, 10)
@@ -237,7 +237,7 @@ def test_bytes_that_contradict_the_md5_are_quarantined(
             verified(content, dataset, "bad")
             with pytest.raises(BadContent):
                 reader.read(0, 10)
-        wait_until(lambda: told == [dataset, dataset])
+        wait_until(lambda: invalidated == [dataset, dataset])
         assert "the database says md5 000" in content.state(dataset)[1]
         assert "onefs refresh" in content.state(dataset)[1]
         lines = [each for each in caplog.records if "the database says" in each.getMessage()]
@@ -300,7 +300,7 @@ def test_a_reader_that_leaves_releases_the_file(open_content: Open) -> None:
             for at in range(0, 8 * BLOCK, 128 * 1024):
                 reader.read(at, 128 * 1024)
             assert content.transfers()
-        wait_until(lambda: content.transfers() == [], what="a transfer goes on that nobody wants")
+        wait_until(lambda: content.transfers() == [], what="an unwanted transfer continues")
         fetched = content.total_bytes()
         assert 8 * BLOCK <= fetched <= 32 * BLOCK
 
@@ -317,7 +317,7 @@ def test_a_small_file_is_fetched_in_one_request(open_content: Open) -> None:
 
 
 def test_each_path_has_pages_of_its_own(open_content: Open) -> None:
-    """A dataset may be shown at several; what one has says nothing of another."""
+    """A dataset may be shown at several paths, each of which has a version of its own."""
     with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
         content, dataset = open_content(small_file=0), dataset_of(server, DATA)
         kept = []
@@ -346,7 +346,7 @@ def test_the_kernel_may_keep_pages_of_one_generation_only(
 
 
 def test_a_file_without_readers_is_closed(open_content: Open, tmp_path: Path) -> None:
-    """Also when its reader left in the middle, with requests on their way and hashing behind."""
+    """Also if its reader ended in the middle, with requests in flight and hashing unfinished."""
     with ScriptedServer({"/a.b.npy": served(DATA, rate=40e6)}) as server:
         content, dataset = open_content(small_file=0), dataset_of(server, DATA)
         for end in (4, 5, 6, 7, 8):

@@ -39,7 +39,7 @@ def rewrite(path: Path) -> None:
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The files that are hashed again, as they are."""
+    """The names of the files that are hashed again."""
     found: list[str] = []
     true = rehash.hash_file
 
@@ -132,7 +132,7 @@ def test_a_record_without_ctime_is_believed_once(
 
 
 def _age(content: Content, dataset: Dataset) -> None:
-    """Make a record what the first onefs wrote: it knew of no ctime."""
+    """Write a record as onefs 0.1 wrote it, without a ctime."""
     path = content.store.private_folder / "files" / f"{dataset.id}.json"
     found = json.loads(path.read_bytes())
     found["generation"] = found["generation"].partition("@")[0]
@@ -140,7 +140,7 @@ def _age(content: Content, dataset: Dataset) -> None:
 
 
 def test_the_first_onefs_can_read_a_record(open_content: Open, server: FileServer) -> None:
-    """It knows these names only, and takes any other for a record that makes no sense."""
+    """Version 0.1 rejects a record with any other field."""
     content = open_content()
     dataset = server.dataset("a.b.npy", DATA)
     content.fetch_file(dataset, place_of(dataset))

@@ -1,4 +1,4 @@
-"""Small files and power loss: what was not known to be on the disk is verified once more."""
+"""Small files after a power loss: those that were not synced are verified again."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_file_that_was_synced_is_not_verified_again_after_a_power_loss(
         before = record.stat().st_ino
         assert _boot(record) == boot_id()
         wait_until(lambda: not _boot(record).strip())
-        # where it stands: a new file for each would cost more than the sync
+        # in place: a new file for each record would cost more than the sync
         assert record.stat().st_ino == before
         entry = content.store.valid_entry(dataset)
         assert entry is not None

@@ -1,4 +1,4 @@
-"""ONE's tables in the cache folder: a pair at any instant, and nobody else's files touched."""
+"""ONE's tables in the cache folder: a pair at any instant; other programs' files stay unchanged."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def tables(tmp_path: Path) -> Iterator[OneTables]:
 
 
 def shown(tables: OneTables) -> dict[str, str]:
-    """What whoever shows the tables reads from them."""
+    """The bytes that a reader of the shown tables gets."""
     return {name: text_of(table) for name, table in tables.current_pair().items()}
 
 
@@ -67,7 +67,7 @@ def test_a_pair_takes_the_place_of_the_one_before(tmp_path: Path, tables: OneTab
 
 
 def test_a_pair_that_is_read_stays_until_it_has_settled(tmp_path: Path) -> None:
-    """Who reads one table opens it twice, and then the other one."""
+    """A program opens one table twice, and then the other one."""
     now = 100.0
     tables = OneTables(tmp_path, clock=lambda: now)
     put(tmp_path, "one")
@@ -125,7 +125,7 @@ def test_a_reader_of_removed_tables_reads_on(tmp_path: Path, tables: OneTables) 
 def test_a_sync_that_is_killed_between_the_renames(
     tmp_path: Path, tables: OneTables, monkeypatch: pytest.MonkeyPatch, renames: int
 ) -> None:
-    """The old pair stands for who shows it, a mixture for nobody, and the next sync mends it."""
+    """The old pair stays shown, a mixture is never shown, and the next sync repairs it."""
     put(tmp_path, "one")
     assert shown(tables) == both("one")
     _kill_after(monkeypatch, tmp_path, renames)

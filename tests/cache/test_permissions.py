@@ -1,4 +1,4 @@
-"""Whose a cache folder is: modes, groups, links, and users who share it."""
+"""Permissions of a cache folder: modes, groups, symbolic links, and several users."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def umask(mask: int) -> Iterator[None]:
 
 
 def become(uid: int, groups: list[int], mask: int, work: Callable[[], None]) -> str:
-    """Do something as another user in a child process; what went wrong, '' for nothing."""
+    """Call a function as another user in a child process; its traceback, or ''."""
     for encoding in ("ascii", "latin-1", "idna"):  # the other user may not be able to import them
         codecs.lookup(encoding)
     reader, writer = os.pipe()
@@ -118,7 +118,7 @@ def test_files_in_an_existing_folder_get_its_permissions(
 
 
 def _fill(content: Content, server: FileServer) -> None:
-    """Have each kind of file in the cache folder."""
+    """Store a file of each kind in the cache folder."""
     small = server.dataset("a.b.npy", SMALL)
     content.fetch_file(small, place_of(small))
     content.admin.pin(small.id)
@@ -136,7 +136,7 @@ def _fill(content: Content, server: FileServer) -> None:
 def test_two_users_share_the_folder_of_their_group(
     open_to_all: Path, server: FileServer, masks: tuple[int, int]
 ) -> None:
-    """What one has begun the other goes on with, evicts and replaces, whatever their umask."""
+    """Each user completes, evicts and replaces the files of the other, whatever the umask is."""
     cache = open_to_all / "cache"
     cache.mkdir()
     os.chown(cache, MOUSE, LAB)

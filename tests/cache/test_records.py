@@ -1,4 +1,4 @@
-"""A record that is replaced takes with it the file that it was about: none of ours is orphaned."""
+"""Records: the time of last use, and the removal of a file whose record is replaced."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_old_version_is_removed_when_the_new_one_is_bad_at_first(
         old, new = dataset_of(server, OLD), dataset_of(server, NEW)
         assert read_all(content, old) == OLD
         make_rejected(content, new)
-        # whoever reads the folder without onefs must not get the old version for the new one
+        # a program that reads the folder without onefs must not get the old version
         assert not content.store.final_path(place_of(old)).exists()
         content.admin.clear_rejection(new)
         now[0] = NEW

@@ -1,4 +1,4 @@
-"""The cache keeps to its limits, and a full or broken disk is one file's trouble."""
+"""The cache respects its limits; a full or broken disk is an error of one file only."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_usage_counter_stays_exact(open_content: Open, tmp_path: Path) -> No
 
 
 def test_bytes_written_by_a_killed_process_are_counted(open_content: Open, tmp_path: Path) -> None:
-    """It counts what it has written now and then; a mount beside it goes on and on."""
+    """It updates the usage counter only now and then; a mount uses the folder at the same time."""
     origin = tmp_path / "origin"
     origin.write_bytes(LARGE)
     with ScriptedServer({"/a.b.npy": served(LARGE, rate=2e6), **small_files()}) as server:
@@ -139,7 +139,7 @@ def test_a_file_that_does_not_fit_beside_pinned_ones_is_an_error_and_readable(
 def test_blocks_are_evicted_where_files_cannot_be_sparse(
     open_content: Open, tmp_path: Path
 ) -> None:
-    """As on NFS before 4.2: a file goes whole, and nothing is struck out for nothing."""
+    """As on NFS before 4.2: a file is evicted as a whole, and no block is cleared in vain."""
     with (
         network_disk(tmp_path) as network,
         ScriptedServer({"/0": served(LARGE), "/1": served(LARGE)}) as s,
@@ -300,7 +300,7 @@ def test_a_disk_that_fails_and_comes_back(open_content: Open, disk: Path, how: s
 
 
 def test_a_disk_that_is_pulled_out_and_put_back(open_content: Open, disk: Path) -> None:
-    """Its place is an empty folder meanwhile, on the disk of somebody else."""
+    """Meanwhile its path is an empty folder on another disk."""
     place_of_disk = disk.with_name("place")
     place_of_disk.mkdir()
 

@@ -1,4 +1,4 @@
-"""Several processes, and hosts, on one cache folder: each block crosses the network once."""
+"""Several processes and hosts share one cache folder: each block is fetched once."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_killed_process_leaves_its_blocks_to_the_next(tmp_path: Path, origin: 
 @pytest.mark.long
 @pytest.mark.timeout(400)
 def test_twenty_kills_of_a_process_yield_no_wrong_byte(tmp_path: Path, origin: Path) -> None:
-    """Each remount reads right, and fetches no more again than was under way."""
+    """Each remount reads the right bytes, and fetches only what was in flight again."""
     kills, chance = 20, random.Random(5)
     with ScriptedServer({"/a.b.npy": served(DATA, rate=3e6)}) as server:
         dataset = dataset_of(server, DATA)

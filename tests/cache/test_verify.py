@@ -1,4 +1,4 @@
-"""The verdict on bytes."""
+"""Verdicts on the content of files."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from onefs.model import Dataset, Replica
 
 
 class FileServer:
-    """An HTTP server with the files that a test gives it, which remembers what was asked."""
+    """An HTTP server with the files that a test gives it, and records each path."""
 
     def __init__(self) -> None:
         self.listener = Listener(0)
@@ -54,7 +54,7 @@ class FileServer:
         self.files["/" + name] = serve
 
     def dataset(self, name: str, data: bytes, **claims: Any) -> Dataset:
-        """Serve ``data`` as a dataset, whose claims are true unless given otherwise."""
+        """Serve ``data`` as a dataset with its true size and md5, unless ``claims`` has others."""
         self.put(name, data)
         key = str(uuid.uuid5(uuid.NAMESPACE_URL, name))
         true: dict[str, Any] = {
@@ -135,13 +135,13 @@ def place_of(dataset: Dataset) -> Place:
 
 
 def pass_time(content: Content, seconds: float = LONGEST_PAUSE_SECONDS) -> None:
-    """Let so much time pass for answers that contradict the database."""
+    """Advance the clock of mismatches by ``seconds``."""
     before = content.store.mismatches.clock
     content.store.mismatches.clock = lambda: before() + seconds
 
 
 def make_rejected(content: Content, dataset: Dataset) -> None:
-    """Read a file that its server has wrong, again after each pause, until its state is bad."""
+    """Read a wrong file again after each pause, until its state is bad."""
     end = time.monotonic() + 60
     while content.state(dataset)[0] != "bad":
         assert time.monotonic() < end, f"{content.state(dataset)} never becomes bad"
@@ -155,7 +155,7 @@ def login() -> DataCredentials:
 
 
 def in_threads(count: int, work: Callable[[], Any]) -> list[Any]:
-    """What ``count`` threads that start together come to: results or errors."""
+    """The results or errors of ``count`` threads that start at the same time."""
     results: list[Any] = []
     barrier = threading.Barrier(count)
 

@@ -1,4 +1,4 @@
-"""A remote file that is asked for in ranges, well-behaved and otherwise."""
+"""A remote file that is served in ranges, by correct and by faulty servers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def some_bytes(size: int, seed: int = 1) -> bytes:
 
 
 def requested_span(request: Request, size: int) -> tuple[int, int] | None:
-    """First byte asked for and the one after the last; None for the whole file."""
+    """The first requested byte and the one after the last; None for the whole file."""
     match = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
     if match is None:
         return None
@@ -76,7 +76,7 @@ def served(
 
 
 def dataset_of(server: ScriptedServer, data: bytes, *paths: str, **claims: Any) -> Dataset:
-    """A dataset whose copies stand at these paths of a server."""
+    """A dataset whose replicas are at these paths of a server."""
     names = paths or ("/a.b.npy",)
     copies = tuple(Replica(f"repo{i}", server.url + path) for i, path in enumerate(names))
     key = str(uuid.uuid5(uuid.NAMESPACE_URL, "".join(names)))
@@ -120,14 +120,14 @@ def read_all(content: Content, dataset: Dataset) -> bytes:
 
 
 def read_first_bytes(content: Content, dataset: Dataset, length: int) -> None:
-    """Read the first bytes, and close: what another process has left behind."""
+    """Read the first bytes, and close, as a process that has ended."""
     with HandleReader(content, dataset) as reader:
         reader.read(0, length)
     content.close()
 
 
 def blocks_sent(requests: Iterable[Request], size: int) -> list[int]:
-    """How often each block was asked for, by index."""
+    """How often each block was requested, by its number."""
     counts = [0] * -(-size // BLOCK)
     for request in list(requests):
         start, end = requested_span(request, size) or (0, size)
@@ -137,7 +137,7 @@ def blocks_sent(requests: Iterable[Request], size: int) -> list[int]:
 
 
 def open_files() -> list[str]:
-    """The paths of what this process has open."""
+    """The paths of the files that this process has open."""
     found = []
     for descriptor in os.listdir("/proc/self/fd"):
         with suppress(OSError):  # the listing's own

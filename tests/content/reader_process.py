@@ -1,4 +1,4 @@
-"""Processes of their own that read through a store: ``python -m tests.content.reader_process``.
+"""Separate processes that read through a store: ``python -m tests.content.reader_process``.
 
 Reads a JSON job from stdin, prints a JSON line for what it found, and says ``ready`` first. A
 process that is killed in the middle leaves whatever a crash leaves.

@@ -1,4 +1,4 @@
-"""The chores: listing, verifying, accepting, clearing, taking over, fetching beforehand."""
+"""Cache administration: list, verify, accept, clear, adopt and fetch in bulk."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_bytes_that_alyx_contradicts_can_be_accepted(
 
 @pytest.mark.parametrize("small_file", [0, 1 << 30], ids=["blocks", "whole"])
 def test_what_was_accepted_stays_accepted(open_content: Open, small_file: int) -> None:
-    """After a restart of the machine, on other hosts, and when room is made."""
+    """After a restart of the machine, on other hosts, and when other files are evicted."""
     with ScriptedServer({"/a.b.npy": served(DATA), "/c.d.npy": served(DATA)}) as server:
         content = open_content(small_file=small_file, limits=CacheLimits(len(DATA) + BLOCK))
         dataset = dataset_of(server, DATA, size=len(DATA) - 7)
@@ -134,7 +134,7 @@ def test_what_was_accepted_stays_accepted(open_content: Open, small_file: int) -
         content.admin.clear()
         assert content.state(dataset)[0] == "accepted"
         assert read_all(content, dataset) == DATA
-        assert content.admin.evict(dataset.id) >= len(DATA)  # who names it means it
+        assert content.admin.evict(dataset.id) >= len(DATA)  # it is evicted by name
         assert content.state(dataset)[0] == "remote"
 
 
@@ -152,7 +152,7 @@ def test_a_size_that_alyx_has_wrong_can_be_accepted(open_content: Open) -> None:
 def test_what_another_host_has_accepted_has_its_size_here(
     open_content: Open, tmp_path: Path
 ) -> None:
-    """The kernel ends a file where the listing says."""
+    """The kernel reads a file up to the size in the listing."""
     with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
         here, other = open_content(small_file=0), open_content(small_file=0)
         dataset = dataset_of(server, DATA, size=len(DATA) - 7)

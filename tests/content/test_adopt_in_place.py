@@ -1,4 +1,4 @@
-"""Files of others at their ONE paths: checked before they are served, and in nobody's way."""
+"""Adoption in place: files of other programs are hashed first, and delay no other reader."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ OTHER = some_bytes(4 * BLOCK, seed=2)
 
 
 class PausedHashing:
-    """A disk whose hashing goes on only as a test lets it."""
+    """A disk on which hashing finishes only when a test permits it."""
 
     def __init__(self) -> None:
-        self.goes = threading.Event()
+        self.may_finish = threading.Event()
         self.hashed = 0
         self.at = lambda: None
 
@@ -46,7 +46,7 @@ class PausedHashing:
     ) -> verify.ContentVerdict:
         self.hashed += 1
         verdict = verify.check_file(dataset, path, watch)
-        while not self.goes.wait(0.05):
+        while not self.may_finish.wait(0.05):
             self.at()
         watch(0)
         return verdict
@@ -57,7 +57,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[PausedHashing]:
     found = PausedHashing()
     monkeypatch.setattr(in_place, "check_file", found.judge)
     yield found
-    found.goes.set()
+    found.may_finish.set()
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def server() -> Iterator[ScriptedServer]:
 
 
 def put(content: Content, dataset: Dataset, data: bytes) -> Path:
-    """A file of somebody else at the ONE path of a dataset."""
+    """A file of another program at the ONE path of a dataset."""
     path = content.store.final_path(place_of(dataset))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
@@ -88,7 +88,7 @@ def test_while_one_file_is_checked_others_are_read(
             pass
         assert read_all(content, other) == OTHER
         assert content.state(mine)[0] == "remote"
-        disk.goes.set()
+        disk.may_finish.set()
         assert [each.result(60) for each in waiting] == [DATA] * 7
     assert disk.hashed == 1
     assert content.state(mine)[0] == "cached"
@@ -105,7 +105,7 @@ def test_a_disk_that_gives_nothing_is_an_error_in_time(
     with pytest.raises(DeadlineExceeded, match="the disk has given nothing"):
         read_all(content, mine)
     assert 0.9 < time.monotonic() - began < BUSY_SECONDS
-    disk.goes.set()
+    disk.may_finish.set()
     wait_until(lambda: content.state(mine)[0] == "cached")
     assert read_all(content, mine) == DATA
     assert server.requests == []
@@ -123,7 +123,7 @@ def test_readers_that_wait_for_a_check_are_woken_at_its_end(
         content.close()
         with pytest.raises(Stopping):
             waiting.result(60)
-        disk.goes.set()
+        disk.may_finish.set()
 
 
 def test_a_file_written_to_while_it_is_checked_is_not_adopted(
@@ -133,7 +133,7 @@ def test_a_file_written_to_while_it_is_checked_is_not_adopted(
     content = open_content(small_file=0)
     mine = dataset_of(server, DATA)
     path = put(content, mine, DATA)
-    disk.at = lambda: (path.write_bytes(DATA[::-1]), disk.goes.set())[0]
+    disk.at = lambda: (path.write_bytes(DATA[::-1]), disk.may_finish.set())[0]
     assert read_all(content, mine) == DATA
     assert path.read_bytes() == DATA[::-1]
     assert len(server.requests) > 0
@@ -178,7 +178,7 @@ def test_what_is_there_already_costs_nothing_of_the_hours_limit(
 def test_a_complete_file_that_appears_beside_a_partial_one_is_adopted(
     open_content: Open, server: ScriptedServer
 ) -> None:
-    """Taken at the next opening; the blocks are left to eviction."""
+    """It is adopted at the next opening; the blocks stay until they are evicted."""
     content, mine = open_content(small_file=0), dataset_of(server, DATA)
     with HandleReader(content, mine) as reader:
         assert reader.read(3 * BLOCK, 10) == DATA[3 * BLOCK :][:10]
@@ -193,7 +193,7 @@ def test_a_complete_file_that_appears_beside_a_partial_one_is_adopted(
 def test_a_wrong_file_is_checked_once(
     open_content: Open, server: ScriptedServer, disk: PausedHashing
 ) -> None:
-    disk.goes.set()
+    disk.may_finish.set()
     content = open_content(small_file=0, limits=CacheLimits(20 * BLOCK))
     mine = dataset_of(server, DATA)
     path = put(content, mine, DATA[::-1])

@@ -1,4 +1,4 @@
-"""The promises of the store: right bytes or an error, one download, others' files untouched."""
+"""Promises of the cache: right bytes or an error, one download, other programs' files unchanged."""
 
 from __future__ import annotations
 

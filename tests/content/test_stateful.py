@@ -1,4 +1,4 @@
-"""Reads, faults, evictions and restarts in any order: right bytes, or an error of ours."""
+"""Reads, faults, evictions and restarts in any order: right bytes, or an OnefsError."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Remote:
 
 
 class Cache(RuleBasedStateMachine):
-    """The model is simple: every byte that is handed out is the origin's."""
+    """The model: every byte that is served is the origin's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Cache(RuleBasedStateMachine):
         self.transports: list[Transport] = []
         self.readers: list[tuple[int, HandleReader]] = []
         self.faulty = self.rotten = False
-        #: what somebody else has put at ONE paths, and the datasets that are pinned and were here
+        #: files of other programs at ONE paths, and datasets that were cached when they were pinned
         self.foreign: dict[Path, bytes] = {}
         self.pinned: set[int] = set()
         self.pins: set[int] = set()
@@ -151,7 +151,7 @@ class Cache(RuleBasedStateMachine):
         self.contents[which].admin.evict(self.datasets[number].id)
 
     @rule(which=st.integers(0, 1), number=st.integers(0, 2), good=st.booleans())
-    def somebody_brings_a_file(self, which: int, number: int, good: bool) -> None:
+    def another_program_stores_a_file(self, which: int, number: int, good: bool) -> None:
         """At its ONE path, by hand or by ONE-api; it stays as it is whatever happens."""
         path = self.contents[which].store.final_path(place_of(self.datasets[number]))
         if path.exists():
@@ -175,7 +175,7 @@ class Cache(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1))
     def verify(self, which: int) -> None:
-        """What is found wrong is put right, and only a power loss makes anything wrong."""
+        """A wrong file is removed, and only a power loss makes a file wrong."""
         found = list(self.contents[which].admin.verify())
         assert self.rotten or all(checked.good for checked in found)
         assert all(checked.good for checked in self.contents[which].admin.verify())
@@ -191,7 +191,7 @@ class Cache(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 1), block=st.integers(0, 9), offset=st.integers(0, BLOCK - 1))
     def lose_power(self, number: int, block: int, offset: int) -> None:
-        """All goes down, and a block that was on the disk is not what it was."""
+        """All processes end, and a block on the disk has other bytes than before."""
         self.rotten = True
         for _, reader in self.readers:
             reader.handle.close()
