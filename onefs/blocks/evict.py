@@ -98,16 +98,20 @@ class Evictor:
         return outcome.freed_bytes
 
     def _try_remove(self, candidate: EvictionCandidate, need: int, outcome: EvictionResult) -> None:
-        """Remove a candidate; if that fails, note why: it stays counted."""
+        """Remove a candidate, unless it is locked; if that fails, note why: it stays counted."""
         try:
-            self._remove(candidate, need, outcome)
+            with self._store.locks.hold(candidate.dataset_id, 0.0):
+                if candidate.header is None:
+                    outcome.freed_bytes += self._remove_file(candidate.dataset_id)
+                else:
+                    self._remove_blocks(candidate.header, need, outcome)
+        except DeadlineExceeded:  # another thread or process is working on it
+            return
         except OnefsError:  # some of them are OSErrors too
             raise
         except OSError as error:
-            path = error.filename or self._path(candidate)
-            outcome.failures.append(
-                f"{os.fsdecode(path)} cannot be removed: {reason_of(error, os.fsdecode(path))}"
-            )
+            path = os.fsdecode(error.filename or self._path(candidate))
+            outcome.failures.append(f"{path} cannot be removed: {reason_of(error, path)}")
 
     def _path(self, candidate: EvictionCandidate) -> str:
         if candidate.header is not None:
@@ -138,18 +142,11 @@ class Evictor:
         ]
         return sorted(candidates, key=lambda candidate: candidate.used_at)
 
-    def _remove(self, candidate: EvictionCandidate, need: int, outcome: EvictionResult) -> None:
-        """Remove a candidate. Raises OSError if bytes that were to be removed are still on disk."""
-        try:
-            with self._store.locks.hold(candidate.dataset_id, 0.0):
-                if candidate.header is None:
-                    outcome.freed_bytes += self._remove_file(candidate.dataset_id)
-                else:
-                    self._remove_blocks(candidate.header, need, outcome)
-        except DeadlineExceeded:  # another thread or process is working on it
-            return
-
     def _remove_file(self, dataset_id: str) -> int:
+        """Remove a complete or rejected file; return the bytes freed.
+
+        Raises OSError if the file is still on disk.
+        """
         entry = self._store.records.get(dataset_id)
         if entry is None:
             return 0
@@ -168,6 +165,7 @@ class Evictor:
         return freed
 
     def _remove_blocks(self, header: BlockMapHeader, need: int, outcome: EvictionResult) -> None:
+        """Free blocks of a partial file. Raises OSError if their bytes are still on disk."""
         size = header.size
         dataset = Dataset(header.dataset_id, "", header.place[-1], size=size, md5=header.md5)
         partial = self._registry.acquire_open(dataset)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from onefs.model import Dataset
 
+#: bytes that are read and hashed at once
 CHUNK_BYTES = 1 << 20
 
 

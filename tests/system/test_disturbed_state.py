@@ -44,7 +44,7 @@ def test_locks_of_another_process_stall_nothing(
     who = account(servers)
     mounted = home.mount(**who)
     assert (mounted.path / CACHED).read_bytes() == small_file(folder, CACHED).read_bytes()
-    assert len(databases(home)) >= 2
+    assert databases(home)
     with locks_held(*databases(home), kind=kind):
         began = time.monotonic()
         run(["ls", "-l", mounted.path / "labtwo/mouse.1/2021-03-04/001/alf"], timeout=BOUND_SECONDS)
