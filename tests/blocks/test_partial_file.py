@@ -237,7 +237,7 @@ def test_bytes_that_contradict_the_md5_are_quarantined(
             verified(content, dataset, "bad")
             with pytest.raises(BadContent):
                 reader.read(0, 10)
-        wait_until(lambda: invalidated == [dataset, dataset])
+            wait_until(lambda: invalidated == [dataset, dataset])  # the last step, after the log
         assert "the database says md5 000" in content.state(dataset)[1]
         assert "onefs refresh" in content.state(dataset)[1]
         lines = [each for each in caplog.records if "the database says" in each.getMessage()]
