@@ -18,9 +18,9 @@ from onefs.errors import (
     ServerError,
     UsageError,
     copy_error,
-    strip_tracebacks,
 )
 from onefs.http import DEADLINE_SECONDS, JsonAnswer, Transport
+from onefs.lowlevel.negative_cache import NegativeCache
 
 _TOKEN_PATTERN = re.compile(r"[0-9a-f]{40}")
 #: letters; Alyx's have 40
@@ -177,9 +177,9 @@ class StoredToken:
         self._store = store
         self._environ = environ
         self._transport = transport
-        #: when the password was sent last, and what came of it where it got no token
-        self._logged_in_at = -LOGIN_PAUSE_SECONDS
-        self._login_error: OnefsError | None = None
+        #: when the password was sent last (``time.monotonic``), and the failures of user names
+        self._logged_in_at = float("-inf")
+        self._failures: NegativeCache[str] = NegativeCache(1, lambda error: LOGIN_PAUSE_SECONDS)
         self._lock = threading.Lock()
         self._stamp = store.stamp()
         self._token = find_token(settings, store, environ)
@@ -216,18 +216,17 @@ class StoredToken:
         """
         if self._transport is None or not self._settings.username:
             return None
+        self._failures.raise_failure(self._settings.username)
         if time.monotonic() - self._logged_in_at < LOGIN_PAUSE_SECONDS:
-            if self._login_error is not None:
-                raise copy_error(self._login_error)
             return None
         password = find_alyx_password(self._settings, self._environ)
         if password is None:
             return None
-        self._logged_in_at, self._login_error = time.monotonic(), None
+        self._logged_in_at = time.monotonic()
         try:
             token = obtain_token(self._transport(), self._settings, password)
         except OnefsError as error:
-            self._login_error = strip_tracebacks(error)
+            self._failures.add(self._settings.username, error)
             raise copy_error(error) from None
         _save_token(self._settings, self._store, token)
         self._stamp = self._store.stamp()

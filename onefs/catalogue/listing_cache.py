@@ -18,8 +18,6 @@ from concurrent.futures import wait as wait_for
 from threading import Lock
 from typing import Any, TypeVar, cast
 
-from cachetools import LRUCache
-
 from onefs.alyx.client import AlyxClient
 from onefs.catalogue.availability import ServerAvailability
 from onefs.catalogue.invalidation import RELOAD_INTERVAL_SECONDS, Invalidations
@@ -35,9 +33,8 @@ from onefs.errors import (
     OnefsError,
     Stopping,
     Throttled,
-    copy_error,
-    strip_tracebacks,
 )
+from onefs.lowlevel.negative_cache import NegativeCache
 from onefs.lowlevel.single_flight import SingleFlight
 from onefs.lowlevel.sqlite_file import IN_MEMORY
 
@@ -86,7 +83,9 @@ class ListingCache:
         self._planning_lock = Lock()
         self._pending_batches: dict[str, Future[None]] = {}
         self.memory = ListingMemory()
-        self._negative_cache: LRUCache[str, tuple[float, OnefsError]] = LRUCache(_MAX_FAILURES)
+        self._failures: NegativeCache[str] = NegativeCache(
+            _MAX_FAILURES, lambda error: FAILURE_PAUSE_SECONDS, clock
+        )
         self._next_log_at = 0.0
         self._closed = False
 
@@ -99,8 +98,7 @@ class ListingCache:
     def reload_invalidations(self) -> None:
         """Read the invalidations, and clear the negative cache: the next look may ask at once."""
         self._availability.clear_failure()
-        with self._lock:
-            self._negative_cache.clear()
+        self._failures.clear()
         self.invalidations.reload()
 
     def get(self, request: ListingRequest[T]) -> Listing[T]:
@@ -167,20 +165,15 @@ class ListingCache:
 
     def record_outcome(self, keys: Iterable[str], error: OnefsError | None) -> None:
         """Remember whether the request for these listings has failed."""
-        now = self._clock()
         if error is not None:
-            strip_tracebacks(error)
-        with self._lock:
             for key in keys:
-                if error is None:
-                    self.memory.drop(key)
-                    self._negative_cache.pop(key, None)
-                else:
-                    self._negative_cache[key] = (now, error)
-        if error is None:
-            self._availability.record_success()
-        else:
+                self._failures.add(key, error)
             self._availability.record_failure(error)
+            return
+        for key in keys:
+            self.memory.drop(key)
+            self._failures.discard(key)
+        self._availability.record_success()
 
     # -- cached listings
 
@@ -242,9 +235,7 @@ class ListingCache:
 
     def _wait_seconds(self, request: ListingRequest[Any]) -> float:
         """Seconds to wait for Alyx. Raises a recent failure of the request, or Unreachable."""
-        failure = self._recent_failure(request.key)
-        if failure is not None:
-            raise copy_error(failure)
+        self._failures.raise_failure(request.key)
         return self._availability.wait_seconds(self._deadline, _description(request))
 
     def _fetch_shared(
@@ -371,14 +362,7 @@ class ListingCache:
             log.warning("%s; %s", error, result)
 
     def _can_refresh(self, key: str) -> bool:
-        return self._availability.can_ask() and self._recent_failure(key) is None
-
-    def _recent_failure(self, key: str) -> OnefsError | None:
-        with self._lock:
-            failure = self._negative_cache.get(key)
-        if failure is None or self._clock() - failure[0] > FAILURE_PAUSE_SECONDS:
-            return None
-        return failure[1]
+        return self._availability.can_ask() and self._failures.get(key) is None
 
     def _forget_batch(self, keys: tuple[str, ...], done: Future[None]) -> None:
         with self._lock:

@@ -15,11 +15,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
-from cachetools import TTLCache
-
 from onefs.cache.mismatches import UnconfirmedMismatch
 from onefs.config.urls import host_of, origin, safe_url
-from onefs.download.circuit_breaker import HostCircuitBreaker
+from onefs.download.host_circuits import HostCircuits
 from onefs.errors import (
     CacheError,
     DataServerCredentials,
@@ -31,6 +29,7 @@ from onefs.errors import (
     UsageError,
 )
 from onefs.http import HostAuth, Stream, Transport
+from onefs.lowlevel.negative_cache import NegativeCache
 from onefs.model import Dataset, Replica
 
 CONNECT_TIMEOUT_SECONDS = 10.0
@@ -38,8 +37,9 @@ CONNECT_TIMEOUT_SECONDS = 10.0
 FAILURE_TTL_SECONDS = 5.0
 #: the same after trouble with our own disk
 DISK_FAILURE_TTL_SECONDS = 0.5
-#: seconds for which a copy that failed is tried last
-FAILED_REPLICA_SECONDS = 60.0
+#: seconds for which a replica that failed is tried last, and how many such replicas are remembered
+FAILED_REPLICA_TTL_SECONDS = 60.0
+MAX_FAILED_REPLICAS = 4096
 #: seconds that a probe may take
 PROBE_TIMEOUT_SECONDS = 5.0
 #: seconds for which a server that asks to wait is believed, however long it says
@@ -115,12 +115,14 @@ class Hosts:
         self._preferred = tuple(preferred)
         self._lock = threading.Lock()
         self._hosts: dict[str, _HostState] = {}
-        self._failed_urls: TTLCache[str, bool] = TTLCache(4096, FAILED_REPLICA_SECONDS)
-        self._circuit_breaker = HostCircuitBreaker(self._probe, lately=stall)
+        self._failed_replicas: NegativeCache[str] = NegativeCache(
+            MAX_FAILED_REPLICAS, lambda error: FAILED_REPLICA_TTL_SECONDS
+        )
+        self._circuits = HostCircuits(self._probe, recent_seconds=stall)
 
     def close(self) -> None:
         """Wake the readers that wait for a probe, with Stopping."""
-        self._circuit_breaker.close()
+        self._circuits.close()
 
     def order_replicas(self, copies: Sequence[Replica]) -> list[Replica]:
         """The copies to try, in order, without those on servers that do not answer, or that have
@@ -133,7 +135,7 @@ class Hosts:
             wait = min(self._seconds_throttled(copy.url) for copy in copies)
             raise Throttled(f"{host_of(copies[0].url)} asks to wait: free in {wait:.0f} s", wait)
         ranked = sorted(free, key=self._rank)
-        usable = [copy for copy in ranked if self._circuit_breaker.can_request(copy.url)]
+        usable = [copy for copy in ranked if self._circuits.can_request(copy.url)]
         if ranked and not usable:
             raise _circuit_open_error(ranked)
         return usable
@@ -143,7 +145,7 @@ class Hosts:
 
         For readers that met Silent. Raises Silent when no copy can be asked, and Stopping.
         """
-        if copies and not self._circuit_breaker.wait_for_probe(copy.url for copy in copies):
+        if copies and not self._circuits.wait_for_probe(copy.url for copy in copies):
             raise _circuit_open_error(copies)
 
     def stall_timeout(self, copies: int) -> float:
@@ -176,16 +178,15 @@ class Hosts:
                     seconds, MAX_RETRY_AFTER_SECONDS
                 )
 
-    def note_failure(self, url: str) -> None:
-        """A copy could not be had: others are tried before it for a while."""
-        with self._lock:
-            self._failed_urls[url] = True
+    def note_failure(self, url: str, error: OnefsError) -> None:
+        """Note that a replica could not be fetched: for a minute the others are tried first."""
+        self._failed_replicas.add(url, error)
 
     def note_progress(self, url: str) -> None:
         """Bytes have come."""
         with self._lock:
             self._state_of(url).last_progress_at = time.monotonic()
-        self._circuit_breaker.note_progress(url)
+        self._circuits.note_progress(url)
 
     def last_progress_at(self, url: str) -> float:
         """When bytes last came from the server of ``url``, or when we first heard of it."""
@@ -194,7 +195,7 @@ class Hosts:
 
     def note_timeout(self, url: str) -> None:
         """A deadline expired on this URL: it is not asked until a probe succeeds."""
-        self._circuit_breaker.note_timeout(url)
+        self._circuits.note_timeout(url)
 
     def _rank(self, copy: Replica) -> tuple[bool, int]:
         ranks = (
@@ -202,8 +203,8 @@ class Hosts:
             for rank, pattern in enumerate(self._preferred)
             if fnmatchcase(copy.repository, pattern)
         )
-        with self._lock:
-            return copy.url in self._failed_urls, next(ranks, len(self._preferred))
+        has_failed = self._failed_replicas.get(copy.url) is not None
+        return has_failed, next(ranks, len(self._preferred))
 
     def _seconds_throttled(self, url: str) -> float:
         with self._lock:

@@ -80,7 +80,7 @@ class Replicas:
         A wait that nobody waits for is useless: who asked has given up by then.
         """
         self.last_error = error
-        self._hosts.note_failure(copy.url)
+        self._hosts.note_failure(copy.url, error)
         if isinstance(error, DeadlineExceeded):
             self._hosts.note_timeout(copy.url)
         elif isinstance(error, Throttled):

@@ -14,8 +14,6 @@ from concurrent import futures
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cachetools import TTLCache
-
 from onefs.cache.files import disk_errors, remove_if_possible, sync_file
 from onefs.cache.folder import Place
 from onefs.cache.fsync_queue import FsyncQueue
@@ -33,7 +31,6 @@ from onefs.cache.verify import (
 )
 from onefs.config.urls import safe_url
 from onefs.download.hosts import (
-    FAILURE_TTL_SECONDS,
     CircuitOpen,
     Hosts,
     failure_ttl,
@@ -52,6 +49,7 @@ from onefs.errors import (
 )
 from onefs.http import Stream
 from onefs.lowlevel.files import open_new_file, write_all
+from onefs.lowlevel.negative_cache import NegativeCache
 from onefs.lowlevel.single_flight import SingleFlight, result_of
 from onefs.model import Dataset, Replica
 
@@ -62,6 +60,8 @@ _PROGRESS_STEP_BYTES = 512 * 1024
 
 #: downloads at once; the rest queue
 MAX_DOWNLOADS = 16
+#: datasets whose last failure is remembered
+MAX_FAILURES = 65536
 
 #: seconds until a copy whose bytes have a wrong hash is asked once more
 MISMATCH_RETRY_SECONDS = 0.5
@@ -119,9 +119,7 @@ class SmallFileDownloader:
         self._single_flight: SingleFlight[Path] = SingleFlight("onefs-fetch", MAX_DOWNLOADS)
         self._lock = threading.Lock()
         self._transfers: dict[ContentKey, Transfer] = {}
-        self._failures: TTLCache[Dataset, tuple[OnefsError, float]] = TTLCache(
-            65536, FAILURE_TTL_SECONDS
-        )
+        self._failures: NegativeCache[Dataset] = NegativeCache(MAX_FAILURES, failure_ttl)
         self._last_progress_at = time.monotonic()
         self._stopped = threading.Event()
 
@@ -138,9 +136,7 @@ class SmallFileDownloader:
 
     def recent_failure(self, dataset: Dataset) -> OnefsError | None:
         """Why the last download of a dataset failed, for a few seconds after it did."""
-        with self._lock:
-            found = self._failures.get(dataset)
-        return found[0] if found is not None and time.monotonic() < found[1] else None
+        return self._failures.get(dataset)
 
     def fetch(self, dataset: Dataset, place: Place) -> Path:
         """The verified file of a dataset, downloading it if need be.
@@ -149,9 +145,7 @@ class SmallFileDownloader:
         ``stall`` seconds without any. Raises BadContent, Unreachable, DataServerCredentials,
         ServerError, CacheError or Stopping.
         """
-        failed = self.recent_failure(dataset)
-        if failed is not None:
-            raise copy_error(failed)
+        self._failures.raise_failure(dataset)
         try:
             return self._wait_for_download(dataset, place)
         except CircuitOpen:
@@ -208,8 +202,7 @@ class SmallFileDownloader:
             if not isinstance(error, UnconfirmedMismatch):  # those are in the log already
                 # the error is raised where the file is wanted; the line is for a mount's log
                 log.info("%s: %s", "/".join(place), error)
-            with self._lock:
-                self._failures[dataset] = (error, time.monotonic() + failure_ttl(error))
+            self._failures.add(dataset, error)
             if bad:
                 self._on_invalidated(dataset)
             raise

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from threading import Lock
 
-from cachetools import LRUCache, TTLCache
+from cachetools import LRUCache
 
 from onefs.catalogue.catalogue import Catalogue
 from onefs.content.content import Content
-from onefs.errors import DeadlineExceeded, OnefsError, Unreachable, copy_error
+from onefs.errors import DeadlineExceeded, OnefsError, Unreachable
+from onefs.lowlevel.negative_cache import NegativeCache
 from onefs.lowlevel.single_flight import SingleFlight
 from onefs.model import Dataset
 
@@ -53,12 +54,11 @@ class SizeLookup:
         self._lock = Lock()
         #: by the dataset and its hash
         self._sizes: LRUCache[tuple[str, str], int] = LRUCache(_MAX_CACHED_SIZES)
-        self._clock = clock
-        #: by the dataset's record: one with other replicas is tried anew
-        self._negative_cache: TTLCache[Dataset, OnefsError] = TTLCache(
-            _MAX_CACHED_SIZES, NEGATIVE_TTL_SECONDS, clock
+        #: by dataset, with its replicas: Alyx may give others, which may have a size; None stands
+        #: for the file servers
+        self._failures: NegativeCache[Dataset | None] = NegativeCache(
+            _MAX_CACHED_SIZES, lambda error: NEGATIVE_TTL_SECONDS, clock
         )
-        self._server_failure: tuple[float, OnefsError] | None = None
 
     def close(self) -> None:
         """Wake all waiting threads, with Stopping."""
@@ -66,9 +66,7 @@ class SizeLookup:
 
     def clear_negative_cache(self) -> None:
         """Drop the stored failures, so that the next look makes a request."""
-        with self._lock:
-            self._negative_cache.clear()
-        self._server_failure = None
+        self._failures.clear()
 
     def with_known_size(self, dataset: Dataset) -> Dataset:
         """Return the dataset with its size, if that is known without a request."""
@@ -89,7 +87,7 @@ class SizeLookup:
             return known
         self._raise_recent_failure(dataset)
         for each in (dataset, *siblings):
-            if self.with_known_size(each).size is None and self._recent_failure(each) is None:
+            if self.with_known_size(each).size is None and self._failures.get(each) is None:
                 self._single_flight.start(each, lambda each=each: self._request_size(each))  # type: ignore[misc]
         label = f"the size of {dataset.name}"
         try:
@@ -110,30 +108,21 @@ class SizeLookup:
         try:
             size = self._content.probe_size(dataset)
         except (Unreachable, DeadlineExceeded) as error:
-            self._server_failure = (self._clock(), error)
+            self._failures.add(None, error)
             raise
         except OnefsError as error:
             log.info("no size of %s: %s", dataset.name, error)
-            with self._lock:
-                self._negative_cache[dataset] = error
+            self._failures.add(dataset, error)
             raise
         self._catalogue.remember_size(dataset, size)
         with self._lock:
             self._sizes[dataset.id, dataset.md5] = size
         return size
 
-    def _recent_failure(self, dataset: Dataset) -> OnefsError | None:
-        """Return the error of the last request for this file, if it is recent."""
-        with self._lock:
-            return self._negative_cache.get(dataset)
-
     def _raise_recent_failure(self, dataset: Dataset) -> None:
         """Raise the error of a recent request to the server, or for this file, without a request.
 
         So an unreachable server costs one wait for a folder, instead of one for each file.
         """
-        trouble, failure = self._server_failure, self._recent_failure(dataset)
-        if trouble is not None and self._clock() - trouble[0] < NEGATIVE_TTL_SECONDS:
-            raise copy_error(trouble[1])
-        if failure is not None:
-            raise copy_error(failure)
+        self._failures.raise_failure(None)
+        self._failures.raise_failure(dataset)

@@ -13,7 +13,7 @@ from onefs.cache.reservations import CacheLimits
 from onefs.cache.store import Place
 from onefs.content.bulk import fetch_datasets
 from onefs.content.content import Content
-from onefs.download import hosts, whole_file
+from onefs.download import hosts
 from onefs.errors import BadContent, CacheFull, NotFound
 from onefs.model import Dataset
 from tests.content.conftest import Open, make_rejected, place_of
@@ -169,7 +169,6 @@ def test_what_another_host_has_accepted_has_its_size_here(
 
 def test_a_rejection_can_be_cleared(open_content: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     # as long as a file that has failed is let be
-    monkeypatch.setattr(whole_file, "FAILURE_TTL_SECONDS", 0.3)
     monkeypatch.setattr(hosts, "FAILURE_TTL_SECONDS", 0.3)
     scripts = {"/a.b.npy": [served(SMALL[::-1])] * 2 + [served(SMALL)]}
     with ScriptedServer(scripts) as server:

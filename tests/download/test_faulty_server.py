@@ -18,7 +18,7 @@ import pytest
 from onefs.blocks.block_file import MIXED_VERSIONS_MARKER, BlockMapHeader, read_header
 from onefs.cache.mismatches import REQUIRED_SIZE_MISMATCHES, UnconfirmedMismatch
 from onefs.content.content import Content
-from onefs.download.circuit_breaker import HostCircuitBreaker
+from onefs.download.host_circuits import HostCircuits
 from onefs.download.whole_file import MAX_DOWNLOADS
 from onefs.errors import (
     BadContent,
@@ -830,7 +830,7 @@ def test_a_probe_that_dies_does_not_end_all_probes() -> None:
         if len(asked) == 1:
             raise ZeroDivisionError("not foreseen")
 
-    silences = HostCircuitBreaker(probe, lately=1.0)
+    silences = HostCircuits(probe, recent_seconds=1.0)
     silences.note_timeout("http://host/a")
     with suppress_thread_errors():
         wait_until(lambda: silences.wait_for_probe(["http://host/b"]), timeout=20)

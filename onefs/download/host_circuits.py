@@ -1,0 +1,127 @@
+"""Circuit breakers of the file servers: a circuit for each file and each host that timed out.
+
+A read whose deadline expires opens the circuit of its file, and that of its host unless the host
+has just delivered bytes of another file. The probe is a small request for the file that is wanted
+now: a file that stalls is never the probe for other files of its host. Their readers wait for the
+probe, but only a few seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from cachetools import LRUCache
+
+from onefs.config.urls import host_of
+from onefs.errors import Stopping
+from onefs.http.circuit_breaker import CircuitBreaker
+
+log = logging.getLogger(__name__)
+
+#: seconds that a reader waits for a probe
+PROBE_WAIT_SECONDS = 3.0
+#: seconds between two probes; no probe is sent while nothing is read
+PROBE_PAUSE_SECONDS = 1.0
+#: files whose circuit can be open at the same time; the oldest is forgotten beyond
+MAX_OPEN_FILES = 4096
+#: files of one host whose latest progress is remembered
+_FILES_PER_HOST = 2
+
+
+class HostCircuits:
+    """The open circuits of files and hosts. Thread-safe.
+
+    ``probe`` requests one byte of a URL, and raises an OnefsError when its server does not answer.
+    A timeout opens no host's circuit if bytes of another file came from the host within
+    ``recent_seconds``.
+    """
+
+    def __init__(self, probe: Callable[[str], None], recent_seconds: float) -> None:
+        self._probe = probe
+        self._recent_seconds = recent_seconds
+        self._changed = threading.Condition()
+        self._files: LRUCache[str, CircuitBreaker] = LRUCache(MAX_OPEN_FILES)
+        self._hosts: dict[str, CircuitBreaker] = {}
+        #: by host: when bytes of its latest files came
+        self._progress_by_host: dict[str, dict[str, float]] = {}
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Wake the readers that wait for a probe, with Stopping."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def note_progress(self, url: str) -> None:
+        """Note that bytes of ``url`` came, and close the circuits of the file and its host."""
+        with self._changed:
+            progress = self._progress_by_host.setdefault(host_of(url), {})
+            progress[url] = time.monotonic()
+            if len(progress) > _FILES_PER_HOST:
+                del progress[min(progress, key=lambda each: progress[each])]
+            self._close_circuits(url)
+
+    def note_timeout(self, url: str) -> None:
+        """Open the circuit of ``url``, whose deadline expired, and that of its host if need be."""
+        host = host_of(url)
+        with self._changed:
+            self._files[url] = CircuitBreaker(self._changed, is_open=True)
+            progress = self._progress_by_host.get(host, {})
+            others = [at for each, at in progress.items() if each != url]
+            if max(others, default=float("-inf")) > time.monotonic() - self._recent_seconds:
+                log.info("%s does not come, though %s answers", url.rpartition("/")[2], host)
+            elif host not in self._hosts:
+                self._hosts[host] = CircuitBreaker(self._changed, is_open=True)
+                log.warning("%s does not answer: reads from it wait until it does, or fail", host)
+
+    def can_request(self, url: str) -> bool:
+        """Whether the circuits of ``url`` are closed; starts a probe if not, when one is due."""
+        with self._changed:
+            circuit = self._open_circuit(url)
+            if circuit is None:
+                return True
+            if not self._is_closed:
+                circuit.start_probe(
+                    partial(self._probe, url),
+                    partial(self._close_circuits, url),
+                    pause_seconds=PROBE_PAUSE_SECONDS,
+                )
+            return False
+
+    def wait_for_probe(self, urls: Iterable[str]) -> bool:
+        """Wait for the probes of these URLs; whether one of the URLs can be requested now.
+
+        Waits at most PROBE_WAIT_SECONDS, and not at all when a probe has just failed. Raises
+        Stopping.
+        """
+        candidates = list(urls)
+        end = time.monotonic() + PROBE_WAIT_SECONDS
+        with self._changed:
+            while True:
+                if self._is_closed:
+                    raise Stopping("onefs is being stopped")
+                requestable = [url for url in candidates if self.can_request(url)]
+                if requestable:  # all were asked: each starts its own probe
+                    return True
+                circuits = [self._open_circuit(url) for url in candidates]
+                left = end - time.monotonic()
+                if left <= 0 or not any(circuit and circuit.is_probing for circuit in circuits):
+                    return False
+                self._changed.wait(left)
+
+    def _open_circuit(self, url: str) -> CircuitBreaker | None:
+        """The circuit that is open between this process and a URL: the file's, else the host's."""
+        return self._files.get(url) or self._hosts.get(host_of(url))
+
+    def _close_circuits(self, url: str) -> None:
+        host = host_of(url)
+        file_circuit, host_circuit = self._files.pop(url, None), self._hosts.pop(host, None)
+        if file_circuit is not None:
+            file_circuit.close()
+        if host_circuit is not None:
+            host_circuit.close()
+            log.info("%s answers again", host)
