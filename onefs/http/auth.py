@@ -1,4 +1,4 @@
-"""Which file server gets the user and password, and when."""
+"""The origins that get the file servers' user name and password, and when they get them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _BASIC_CHALLENGE = re.compile(r"(?:^|,)\s*basic(?:\s|,|$)", re.IGNORECASE)
 
 
 class HostAuth:
-    """One user and password, and the origins that may have them. Thread-safe.
+    """One user name and password, and the origins that may receive them. Thread-safe.
 
-    An origin is scheme, host and port. The pair goes at once to the origins named beforehand
-    (``known``: the data server of the profile), and to those of ``confirmed`` after they have asked
-    for it with a Basic challenge; to no other, whatever it asks. An http origin gets it only if it
-    is named as http itself. With ``loopback`` every port of this machine counts as confirmed: the
-    embedded laboratory's file server has another one at each start.
+    An origin is scheme, host and port. Origins of ``preemptive`` (the data server of the profile)
+    get the pair with the first request, those of ``confirmed`` after a Basic challenge
+    (RFC 7617), and no other origin gets it. An http origin gets it only if it is named as http
+    itself. With ``loopback`` every port of this machine counts as confirmed: the embedded
+    laboratory's file server has another port at each start.
     """
 
     def __init__(
@@ -43,32 +43,32 @@ class HostAuth:
         self.set_trusted_origins(preemptive, confirmed)
 
     def replace_credentials(self, credentials: DataCredentials | None) -> None:
-        """Use these from now on: somebody has logged in anew."""
+        """Use these credentials from now on, after a new login."""
         with self._lock:
             self._credentials = credentials
 
-    def set_trusted_origins(self, known: Iterable[str], confirmed: Iterable[str]) -> None:
-        """Let these origins have the pair from now on, and no others."""
-        at_once = _with_https_origins(known)
+    def set_trusted_origins(self, preemptive: Iterable[str], confirmed: Iterable[str]) -> None:
+        """Send the pair to these origins from now on, and to no others."""
+        preemptive_origins = _with_https_origins(preemptive)
         with self._lock:
             #: origins that get the pair with the first request
-            self._preemptive_origins = at_once
-            self._trusted_origins = at_once | _with_https_origins(confirmed)
+            self._preemptive_origins = preemptive_origins
+            self._trusted_origins = preemptive_origins | _with_https_origins(confirmed)
 
     def secure_url(self, url: str) -> str:
-        """``url``, by https where its host may have the pair by https only."""
+        """``url``, with https where its host may receive the pair by https only."""
         base = origin(url)
         if base.startswith("https:") or self._is_trusted(base):
             return url
-        by_https = with_https(url)
-        return by_https if self._is_trusted(origin(by_https)) else url
+        https_url = with_https(url)
+        return https_url if self._is_trusted(origin(https_url)) else url
 
     def without_credentials(self) -> HostAuth:
-        """The same without the pair: https has led to http, where everybody could read it."""
+        """A :class:`HostAuth` without the pair, for http after a redirect from https."""
         return _WithheldAuth(None)
 
     def authorization_header(self, url: str) -> str | None:
-        """The Authorization header for ``url``, or None when its origin is not to have it."""
+        """The Authorization header for ``url``; None when its origin must not get it."""
         with self._lock:
             credentials = self._credentials
             if credentials is None or origin(url) not in self._preemptive_origins:
@@ -77,10 +77,10 @@ class HostAuth:
         return f"Basic {b64encode(pair).decode('ascii')}"
 
     def header_for_challenge(self, url: str, challenge: str, sent: str | None) -> str | None:
-        """What to send to ``url`` after a 401 with ``WWW-Authenticate: challenge``.
+        """The Authorization header to send to ``url`` after a 401.
 
-        ``sent`` is the header that was refused (None: there was none). None: nothing else is
-        known, so that asking again is useless.
+        ``challenge`` is the ``WWW-Authenticate`` header of the response, ``sent`` the header that
+        was refused (None when none was sent). None when there is no other header to try.
         """
         base = origin(url)
         if _BASIC_CHALLENGE.search(challenge) and self._is_trusted(base):
@@ -90,7 +90,7 @@ class HostAuth:
         return None if header == sent else header
 
     def refusal_error(self, url: str, sent: str | None) -> DataServerCredentials:
-        """The error after a 401 for good; ``sent`` as for :meth:`answer`."""
+        """The error after the last 401; ``sent`` as for :meth:`header_for_challenge`."""
         host = host_of(url)
         if sent is not None:
             return DataServerCredentials(
@@ -124,7 +124,7 @@ def _with_https_origins(urls: Iterable[str]) -> set[str]:
 
 
 class _WithheldAuth(HostAuth):
-    """No pair, because a redirect has led from https to http."""
+    """No pair, because a redirect led from https to http, where it could be read."""
 
     def refusal_error(self, url: str, sent: str | None) -> DataServerCredentials:
         return DataServerCredentials(

@@ -1,7 +1,7 @@
-"""Kept connections to servers, over urllib3; each tells its exchange which socket it uses.
+"""Pools of kept connections, over urllib3. Each connection names its socket to its exchange.
 
-requests, which knows about proxies, is loaded where one is set (``onefs.http.proxy_adapter``): a
-command that asks one question would spend more time on loading it than most servers on the answer.
+Requests through a proxy use ``onefs.http.proxy_adapter`` instead, which loads requests: importing
+it takes longer than most servers take to answer.
 """
 
 from __future__ import annotations
@@ -32,22 +32,19 @@ from onefs.lowlevel.forking import ForkAware, register_fork_aware
 #: connections kept open for each host, and hosts with any
 CONNECTIONS_PER_HOST = 32
 MAX_HOSTS = 16
-#: bytes of one line of an answer's head, and of those between chunks
+#: bytes of one line of a response's head, and of the lines between chunks
 _MAX_LINE_BYTES = 64 * 1024
-#: answers with a status from 100 to 199 before the answer itself
-_MAX_INTERIM_ANSWERS = 32
+#: interim responses (status 100 to 199) before the final one
+_MAX_INTERIM_RESPONSES = 32
 
 _thread = threading.local()
 
 
 def _redact_header_warning(record: logging.LogRecord) -> bool:
-    """Leave the server's text and the traceback out of urllib3's line about odd headers."""
+    """Remove the server's text and the traceback from urllib3's line about invalid headers."""
     if record.msg.startswith("Failed to parse headers"):
-        record.msg, record.args, record.exc_info = (
-            "an answer has lines that are no headers",
-            (),
-            None,
-        )
+        record.msg = "a response has header lines that are invalid"
+        record.args, record.exc_info = (), None
     return True
 
 
@@ -56,7 +53,7 @@ logging.getLogger("urllib3.connection").addFilter(_redact_header_warning)
 
 @contextmanager
 def thread_exchange(exchange: Exchange) -> Iterator[None]:
-    """Requests sent by this thread belong to ``exchange``."""
+    """Attach the requests that this thread sends within the block to ``exchange``."""
     _thread.exchange = exchange
     try:
         yield
@@ -65,7 +62,7 @@ def thread_exchange(exchange: Exchange) -> Iterator[None]:
 
 
 class _BoundedLineReader(io.BufferedReader):
-    """What a server sends; no line of it is longer than 64 KiB."""
+    """The bytes that a server sends; a line of more than 64 KiB raises LineTooLong."""
 
     def readline(self, size: int | None = -1, /) -> bytes:
         if size is not None and size >= 0:
@@ -77,7 +74,7 @@ class _BoundedLineReader(io.BufferedReader):
 
 
 class _Response(http.client.HTTPResponse):
-    """An answer; interim ones (102 Processing, 103 Early Hints) before it are skipped."""
+    """A response; interim ones (102 Processing, 103 Early Hints) before it are skipped."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -86,23 +83,23 @@ class _Response(http.client.HTTPResponse):
         self.fp = _BoundedLineReader(sock.makefile("rb", buffering=0))
 
     def _read_status(self) -> tuple[str, int, str]:
-        for _ in range(_MAX_INTERIM_ANSWERS):
-            found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
-            if not 100 <= found[1] < 200:
-                return found
-            if found[1] == http.client.SWITCHING_PROTOCOLS:
-                raise http.client.HTTPException("another protocol, which was not asked for")
+        for _ in range(_MAX_INTERIM_RESPONSES):
+            status_line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+            if not 100 <= status_line[1] < 200:
+                return status_line
+            if status_line[1] == http.client.SWITCHING_PROTOCOLS:
+                raise http.client.HTTPException("a switch to another protocol was not requested")
             http.client.parse_headers(self.fp)
-        raise http.client.HTTPException(f"more than {_MAX_INTERIM_ANSWERS} interim answers")
+        raise http.client.HTTPException(f"more than {_MAX_INTERIM_RESPONSES} interim responses")
 
 
 class _WatchedConnection(HTTPConnection, ForkAware):
-    """A connection that attaches its line to the exchange of the thread that uses it."""
+    """A connection that attaches its socket to the exchange of the thread that uses it."""
 
     response_class = _Response
 
     _shutdown_handle: ShutdownHandle | None = None
-    #: connected for the request that comes next, and so attached already
+    #: connected for the next request, and therefore attached already
     _is_attached = False
 
     def _new_conn(self) -> socket.socket:
@@ -111,10 +108,10 @@ class _WatchedConnection(HTTPConnection, ForkAware):
         host, port = self._dns_host.strip("[]"), self.port
         self._release_shutdown_handle()
         try:
-            made, self._shutdown_handle = exchange.dial(
+            connection, self._shutdown_handle = exchange.dial(
                 host, port, timeout, self.socket_options or ()
             )
-            return made
+            return connection
         except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error
         except TimeoutError as error:
@@ -125,7 +122,7 @@ class _WatchedConnection(HTTPConnection, ForkAware):
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self._shutdown_handle is not None and not self._is_attached:
             _thread.exchange.attach(self._shutdown_handle, reused=True)
-        try:  # urllib3 takes a broken pipe for no failure, and keeps the connection
+        try:  # urllib3 does not report a broken pipe, and keeps the connection
             super().request(*args, **kwargs)
         finally:
             self._is_attached = False
@@ -143,20 +140,20 @@ class _WatchedConnection(HTTPConnection, ForkAware):
         close_inherited_socket(self.sock)
 
     def _release_shutdown_handle(self) -> None:
-        line, self._shutdown_handle = self._shutdown_handle, None
-        if line is not None:
-            line.release()
+        handle, self._shutdown_handle = self._shutdown_handle, None
+        if handle is not None:
+            handle.release()
 
 
 class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
-    """The same over TLS."""
+    """A :class:`_WatchedConnection` over TLS."""
 
 
 class _ForkSafePool(HTTPConnectionPool, ForkAware):
-    """A pool whose connections a child made by a fork does not have.
+    """A pool that a child process can drop safely after a fork.
 
-    urllib3 empties a pool when it is forgotten, under a lock that another thread may have held
-    during the fork: so the child gets a new lock.
+    urllib3 empties a pool that is garbage-collected, under a lock that another thread may have
+    held during the fork: the child gets a new, empty queue with a new lock.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -176,29 +173,29 @@ class _HttpsPool(_ForkSafePool, HTTPSConnectionPool):
     ConnectionCls = _WatchedTLSConnection
 
 
-#: of a urllib3 manager whose connections are watched
+#: pool classes of a urllib3 manager whose connections are watched
 WATCHED_POOL_CLASSES: dict[str, type] = {"http": _HttpPool, "https": _HttpsPool}
 
 
 def certificates_path() -> str | None:
-    """The file or folder of certificates that the environment names; None for the usual ones."""
+    """The file or folder of certificates that the environment names; None for certifi's."""
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or None
 
 
 class ConnectionPools:
-    """Sends one request; follows no redirect, keeps no cookie, retries nothing. Thread-safe."""
+    """Sends requests without redirects, cookies or retries. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._http_manager = _new_manager(None)
-        #: by the certificates that they go by
+        #: by the path of their certificates (see :func:`certificates_path`)
         self._https_managers: dict[str | None, PoolManager] = {}
 
     def send_one(self, call: HttpRequest, exchange: Exchange) -> BaseHTTPResponse:
-        """The answer up to its headers. Raises what urllib3 raises.
+        """Send one request and return the response up to its headers. Raises what urllib3 raises.
 
-        A socket with a timeout would be asked whether it has bytes before each read. The watchdog
-        ends what takes too long, so that none is set once there is a connection.
+        No read timeout is set, since it costs a system call (poll) before each read: the watchdog
+        ends a request that takes too long.
         """
         manager = (
             self._https_manager() if call.url.lower().startswith("https:") else self._http_manager
@@ -217,29 +214,29 @@ class ConnectionPools:
             )
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""
         with self._lock:
             managers = [self._http_manager, *self._https_managers.values()]
         for manager in managers:
             manager.clear()
 
     def _https_manager(self) -> PoolManager:
-        named = certificates_path()
+        path = certificates_path()
         with self._lock:
-            if named not in self._https_managers:
-                self._https_managers[named] = _new_manager(_new_tls_context(named))
-            return self._https_managers[named]
+            if path not in self._https_managers:
+                self._https_managers[path] = _new_manager(_new_tls_context(path))
+            return self._https_managers[path]
 
 
 def _new_manager(context: ssl.SSLContext | None) -> PoolManager:
-    made = PoolManager(MAX_HOSTS, maxsize=CONNECTIONS_PER_HOST, ssl_context=context)
-    made.pool_classes_by_scheme = WATCHED_POOL_CLASSES
-    return made
+    manager = PoolManager(MAX_HOSTS, maxsize=CONNECTIONS_PER_HOST, ssl_context=context)
+    manager.pool_classes_by_scheme = WATCHED_POOL_CLASSES
+    return manager
 
 
-def _new_tls_context(named: str | None) -> ssl.SSLContext:
-    """What a TLS connection must prove, by the certificates that requests takes too."""
+def _new_tls_context(certificates: str | None) -> ssl.SSLContext:
+    """A TLS context that verifies servers by the same certificates as requests does."""
     context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
-    file = named or certifi.where()
+    file = certificates or certifi.where()
     context.load_verify_locations(**{"capath" if os.path.isdir(file) else "cafile": file})
     return context

@@ -1,6 +1,6 @@
-"""Every exception of HTTP libraries, ssl and the sockets as one of ``onefs.errors``.
+"""Exceptions of requests, urllib3, ssl and sockets as errors of ``onefs.errors``.
 
-The sentences are ours: theirs may hold URLs with credentials.
+The messages are our own: those of the libraries may contain URLs with credentials.
 """
 
 from __future__ import annotations
@@ -26,34 +26,33 @@ from onefs.errors import (
 _ErrorFactory = Callable[[BaseException, str], OnefsError]
 _ExceptionTypes = tuple[type[BaseException], ...]
 
-
-#: what OpenSSL says of an answer that is no TLS, by its version
-_NOT_TLS_REASONS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG",
-            "HTTP_REQUEST", "UNKNOWN_PROTOCOL")  # fmt: skip
-
-
-#: what sending a request and reading its answer may raise; all of requests' are OSErrors
+#: OpenSSL's reasons for a response that is not TLS; they differ between its versions
+_NOT_TLS_REASONS = (
+    *("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"),
+    *("HTTP_REQUEST", "UNKNOWN_PROTOCOL"),
+)
+#: exceptions of sending a request and reading its response; those of requests are OSErrors
 HTTP_EXCEPTIONS: _ExceptionTypes = (u3.HTTPError, http.client.HTTPException, OSError, ValueError)
 
 
 def _requests_exceptions(*names: str) -> _ExceptionTypes:
-    """Exceptions of requests; none while it is not loaded, since it has raised none then."""
+    """Exception types of requests; none while requests is not loaded."""
     loaded = sys.modules.get("requests.exceptions")
     return () if loaded is None else tuple(getattr(loaded, name) for name in names)
 
 
 def to_onefs_error(error: BaseException, host: str) -> OnefsError:
-    """What ``error``, raised while talking to ``host``, means for onefs."""
+    """The error of ``onefs.errors`` for ``error``, raised by a request to ``host``."""
     causes = list(causes_of(error))
-    for kinds, sentence in _mapping_rules():
+    for kinds, to_error in _mapping_rules():
         for cause in causes:
             if isinstance(cause, kinds):
-                return sentence(cause, host)
+                return to_error(cause, host)
     return ServerError(f"talking to {host} failed ({type(error).__name__})")
 
 
 def is_permanent(error: OnefsError) -> bool:
-    """Whether trying again cannot help: a bad certificate, a name that does not exist."""
+    """Whether a retry cannot help: an invalid certificate, a name that does not exist."""
     return isinstance(error, WrongScheme) or any(
         isinstance(cause, ssl.SSLCertVerificationError)
         or (isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME)
@@ -62,9 +61,9 @@ def is_permanent(error: OnefsError) -> bool:
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it wraps: ``__cause__``, urllib3's ``reason``, exceptions in ``args``.
+    """The error and those it wraps: ``__cause__``, urllib3's ``reason``, exceptions in ``args``.
 
-    Not ``__context__``: it may be something that the caller was just handling.
+    ``__context__`` is left out: it may be an error that the caller was handling.
     """
     todo, seen = [error], set[int]()
     while todo:
@@ -92,29 +91,7 @@ def _tls_error(error: BaseException, host: str) -> OnefsError:
     return Unreachable(f"no TLS connection with {host}" + (f": {why}" if why else ""))
 
 
-def _name_lookup_error(error: BaseException, host: str) -> OnefsError:
-    return Unreachable(f"the name of {host} cannot be looked up: check the URL and the network")
-
-
-def _proxy_error(error: BaseException, host: str) -> OnefsError:
-    return Unreachable(
-        f"the proxy on the way to {host} fails: check http_proxy, https_proxy and no_proxy"
-    )
-
-
-def _connect_timeout_error(error: BaseException, host: str) -> OnefsError:
-    return Unreachable(f"{host} does not answer a connection: check the URL and the network")
-
-
-def _read_timeout_error(error: BaseException, host: str) -> OnefsError:
-    return DeadlineExceeded(f"{host} sent nothing for too long")
-
-
-def _truncated_answer_error(error: BaseException, host: str) -> OnefsError:
-    return ServerError(f"{host} broke off in the middle of its answer")
-
-
-def _malformed_answer_error(error: BaseException, host: str) -> OnefsError:
+def _malformed_response_error(error: BaseException, host: str) -> OnefsError:
     advice = ": does it speak https?" if isinstance(error, http.client.BadStatusLine) else ""
     return ServerError(f"{host} did not answer in HTTP ({type(error).__name__}){advice}")
 
@@ -129,70 +106,56 @@ def _new_connection_error(error: BaseException, host: str) -> OnefsError:
     return _socket_error(error.__cause__ or error, host)
 
 
-def _connection_closed_error(error: BaseException, host: str) -> OnefsError:
-    return Unreachable(f"the connection to {host} failed: it was closed")
+def _fixed(kind: type[OnefsError], message: str) -> _ErrorFactory:
+    """A factory of errors whose message, with ``{host}`` in it, does not depend on the cause."""
+    return lambda error, host: kind(message.format(host=host))
 
 
-def _invalid_request_error(error: BaseException, host: str) -> OnefsError:
-    return UsageError(f"no request can be made for {host}: the address or a header is not valid")
+_proxy_error = _fixed(
+    Unreachable, "the proxy on the way to {host} fails: check http_proxy, https_proxy and no_proxy"
+)
+_name_lookup_error = _fixed(
+    Unreachable, "the name of {host} cannot be looked up: check the URL and the network"
+)
+_connect_timeout_error = _fixed(
+    Unreachable, "{host} does not answer a connection: check the URL and the network"
+)
+_read_timeout_error = _fixed(DeadlineExceeded, "{host} sent nothing for too long")
+_truncated_response_error = _fixed(ServerError, "{host} broke off in the middle of its answer")
+_connection_closed_error = _fixed(Unreachable, "the connection to {host} failed: it was closed")
+_invalid_request_error = _fixed(
+    UsageError, "no request can be made for {host}: the address or a header is not valid"
+)
 
 
 def _mapping_rules() -> tuple[tuple[_ExceptionTypes, _ErrorFactory], ...]:
-    """Looked through in order: the first kind that any of the causes is says what happened."""
+    """Exception types and the errors they become; the first rule that fits any cause applies."""
+    of_requests = _requests_exceptions
+    invalid_urls = of_requests("InvalidURL", "InvalidSchema", "MissingSchema", "URLRequired")
+    malformed = of_requests(
+        "InvalidHeader", "InvalidJSONError", "ContentDecodingError", "TooManyRedirects"
+    )
     return (
         ((ssl.SSLCertVerificationError,), _certificate_error),
-        (
-            (
-                u3.ProxyError,
-                u3.ProxySchemeUnknown,
-                u3.ProxySchemeUnsupported,
-                *_requests_exceptions("ProxyError", "InvalidProxyURL"),
-            ),
-            _proxy_error,
-        ),
+        ((u3.ProxyError, u3.ProxySchemeUnknown, u3.ProxySchemeUnsupported), _proxy_error),
+        (of_requests("ProxyError", "InvalidProxyURL"), _proxy_error),
         ((socket.gaierror, u3.NameResolutionError), _name_lookup_error),
         ((ConnectionError,), _socket_error),
         ((u3.NewConnectionError,), _new_connection_error),
-        (
-            (http.client.IncompleteRead, *_requests_exceptions("ChunkedEncodingError")),
-            _truncated_answer_error,
-        ),
-        ((u3.ReadTimeoutError, *_requests_exceptions("ReadTimeout")), _read_timeout_error),
-        (
-            (TimeoutError, u3.TimeoutError, *_requests_exceptions("Timeout")),
-            _connect_timeout_error,
-        ),
-        ((ssl.SSLError,), _tls_error),  # it has the reason, and the others wrap it
-        ((u3.SSLError, *_requests_exceptions("SSLError")), _tls_error),
-        (
-            (
-                http.client.InvalidURL,
-                UnicodeError,
-                u3.LocationValueError,
-                *_requests_exceptions(
-                    "InvalidURL", "InvalidSchema", "MissingSchema", "URLRequired"
-                ),
-            ),
-            _invalid_request_error,
-        ),
-        (
-            (
-                http.client.HTTPException,
-                u3.InvalidHeader,
-                u3.HeaderParsingError,
-                u3.DecodeError,
-                u3.ResponseError,
-                u3.ResponseNotChunked,
-                *_requests_exceptions("InvalidHeader", "InvalidJSONError"),
-                *_requests_exceptions("ContentDecodingError", "TooManyRedirects"),
-            ),
-            _malformed_answer_error,
-        ),
-        (
-            (*_requests_exceptions("ConnectionError"), u3.ProtocolError, u3.PoolError),
-            _connection_closed_error,
-        ),
-        (_requests_exceptions("RequestException"), _malformed_answer_error),
+        ((http.client.IncompleteRead,), _truncated_response_error),
+        (of_requests("ChunkedEncodingError"), _truncated_response_error),
+        ((u3.ReadTimeoutError, *of_requests("ReadTimeout")), _read_timeout_error),
+        ((TimeoutError, u3.TimeoutError, *of_requests("Timeout")), _connect_timeout_error),
+        ((ssl.SSLError,), _tls_error),  # before those that wrap it: it has the reason
+        ((u3.SSLError, *of_requests("SSLError")), _tls_error),
+        ((http.client.InvalidURL, UnicodeError, u3.LocationValueError), _invalid_request_error),
+        (invalid_urls, _invalid_request_error),
+        ((http.client.HTTPException, u3.InvalidHeader), _malformed_response_error),
+        ((u3.HeaderParsingError, u3.DecodeError, u3.ResponseError), _malformed_response_error),
+        ((u3.ResponseNotChunked, *malformed), _malformed_response_error),
+        ((u3.ProtocolError, u3.PoolError), _connection_closed_error),
+        (of_requests("ConnectionError"), _connection_closed_error),
+        (of_requests("RequestException"), _malformed_response_error),
         ((OSError,), _socket_error),
         ((ValueError,), _invalid_request_error),
     )

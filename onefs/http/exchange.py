@@ -1,9 +1,9 @@
-"""What can end a request from outside: a deadline, or somebody who no longer wants the answer.
+"""Requests that a deadline or another thread can end.
 
-A socket's own timeout bounds one ``recv``; a server that sends a byte now and then never meets
-it. So each request is an :class:`Exchange` that holds the :class:`ShutdownHandle` of its
-connection, and the :class:`Watchdog` shuts that down when the exchange is overdue: whoever waits,
-in connect, in the TLS handshake, for headers or for the body, is woken at once.
+The timeout of a socket bounds one ``recv``: a server that sends a byte now and then never reaches
+it. Therefore each request is an :class:`Exchange` that holds the :class:`ShutdownHandle` of its
+connection. The :class:`Watchdog` shuts the connection down when the exchange is overdue, which
+wakes the waiting thread at once: in connect, in the TLS handshake, before headers or in the body.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from onefs.http.resolver import RESOLVER, AddressInfos
 from onefs.lowlevel.forking import ForkAware, register_fork_aware
 
 Clock = Callable[[], float]
-#: seconds after which the watchdog looks at what it watches, at the latest
+#: longest time in seconds between two checks of the watchdog
 MAX_CHECK_INTERVAL_SECONDS = 1.0
 
 
@@ -34,10 +34,10 @@ class EndReason(Enum):
 
 
 class ShutdownHandle(ForkAware):
-    """A duplicate of a connection's descriptor, by which any thread may shut the connection down.
+    """A duplicate of a connection's descriptor, by which any thread can shut the connection down.
 
-    It belongs to the connection and to the exchanges that it carries, and is closed when none of
-    them needs it any more: so no number can be closed and given to another file meanwhile.
+    The connection and the exchanges that use it hold the handle, and the last one to release it
+    closes it: no descriptor number can be closed and given to another file in between.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -47,62 +47,62 @@ class ShutdownHandle(ForkAware):
         register_fork_aware(self)
 
     def after_fork_in_child(self) -> None:
-        """Have no part in a connection of the parent."""
+        """Close the child's descriptor of the parent's connection."""
         close_inherited_socket(self._socket)
 
     def acquire(self) -> None:
-        """One more needs it."""
+        """Add a holder."""
         with self._lock:
             self._holder_count += 1
 
     def release(self) -> None:
-        """One of those who need it does so no longer."""
+        """Remove a holder; the last one closes the descriptor."""
         with self._lock:
             self._holder_count -= 1
             if not self._holder_count:
                 self._socket.close()
 
     def shut_down(self) -> None:
-        """Shut the connection down. By a holder only."""
-        with suppress(OSError):  # not connected, or gone already
+        """Shut the connection down. To be called by a holder only."""
+        with suppress(OSError):  # not connected, or closed already
             self._socket.shutdown(socket.SHUT_RDWR)
 
 
 def close_inherited_socket(connection: socket.socket | None) -> None:
-    """Close this process's descriptor of a connection that goes on in another process."""
+    """Close this process's descriptor of a connection that another process still uses."""
     if connection is not None and connection.fileno() >= 0:
         os.close(connection.detach())
 
 
 class Exchange:
-    """One request and its answer, redirects included. Its methods may be called by any thread."""
+    """One request and its response, redirects included. Thread-safe."""
 
     def __init__(self, watchdog: Watchdog) -> None:
         self._watchdog = watchdog
         self._lock = threading.Lock()
         self._shutdown_handle: ShutdownHandle | None = None
         self._wake_event = threading.Event()
-        #: when the watchdog ends it, on the watchdog's clock; None while nobody waits for bytes
+        #: when the watchdog ends it, on the watchdog's clock; None while no thread waits for bytes
         self.due: float | None = None
-        #: the watchdog has it on its list
+        #: whether the watchdog watches it
         self.is_watched = False
-        #: why it was ended from outside, or None
+        #: why it was ended from outside; None if it was not
         self.end_reason: EndReason | None = None
         #: whether its connection had served another request before
         self.connection_reused = False
 
     def set_due(self, due: float | None) -> None:
-        """Something must have come by then; None: nobody is waiting."""
+        """Let the watchdog end the exchange at ``due``; None while no thread waits for bytes."""
         self._watchdog.set_due(self, due)
 
-    def attach(self, line: ShutdownHandle, *, reused: bool) -> None:
-        """Name the line of the connection that carries the exchange from now on.
+    def attach(self, handle: ShutdownHandle, *, reused: bool) -> None:
+        """Set the handle of the connection that carries the exchange from now on.
 
         Raises ConnectionAbortedError when the exchange was ended before.
         """
-        line.acquire()
+        handle.acquire()
         with self._lock:
-            old, self._shutdown_handle = self._shutdown_handle, line
+            old, self._shutdown_handle = self._shutdown_handle, handle
             self.connection_reused = reused
             ended = self.end_reason is not None
         if old is not None:
@@ -110,35 +110,34 @@ class Exchange:
         if ended:
             raise ConnectionAbortedError("ended before it was connected")
 
-    def stop(self, verdict: EndReason) -> None:
-        """End it: whoever waits for it is woken. The first verdict stands; a no-op at the end."""
+    def stop(self, reason: EndReason) -> None:
+        """End the exchange and wake the thread that waits for it. The first reason is kept."""
         with self._lock:
             if self.end_reason is None:
-                self.end_reason = verdict
+                self.end_reason = reason
             if self._shutdown_handle is not None:
                 self._shutdown_handle.shut_down()
         self._wake_event.set()
 
     def finish(self) -> None:
-        """The end of it. Whoever takes the connection over from here on is not disturbed."""
+        """Finish the exchange: its connection may serve others, and is not shut down any more."""
         self._watchdog.unwatch(self)
         self.detach()
 
     def detach(self) -> None:
-        """The connection serves another exchange from now on."""
+        """Release the connection."""
         with self._lock:
-            line, self._shutdown_handle = self._shutdown_handle, None
-        if line is not None:
-            line.release()
+            handle, self._shutdown_handle = self._shutdown_handle, None
+        if handle is not None:
+            handle.release()
 
     def dial(
         self, host: str, port: int, timeout: float, options: Iterable[tuple[Any, ...]]
     ) -> tuple[socket.socket, ShutdownHandle]:
-        """A connected socket and its line, which belong to the caller.
+        """Connect to a host; the socket and its handle belong to the caller.
 
-        ``timeout`` seconds in all: each address gets its share.
-
-        Raises socket.gaierror, TimeoutError or another OSError.
+        ``timeout`` is in seconds, shared by all addresses of the host. ``options`` are arguments
+        of ``setsockopt``. Raises socket.gaierror, TimeoutError or another OSError.
         """
         end = time.monotonic() + timeout
         addresses = self._resolve(host, port, timeout)
@@ -147,7 +146,7 @@ class Exchange:
             share = max((end - time.monotonic()) / (len(addresses) - index), 0.01)
             connection = socket.socket(family, kind, protocol)
             try:
-                line = ShutdownHandle(connection)
+                handle = ShutdownHandle(connection)
             except OSError:  # too many files are open
                 connection.close()
                 raise
@@ -155,20 +154,20 @@ class Exchange:
                 for option in options:
                     connection.setsockopt(*option)
                 connection.settimeout(share)
-                self.attach(line, reused=False)
+                self.attach(handle, reused=False)
                 connection.connect(address)
             except OSError as error:
                 connection.close()
-                line.release()
+                handle.release()
                 failure = error
             else:
                 connection.settimeout(timeout)
-                return connection, line
+                return connection, handle
         raise failure
 
     def _resolve(self, host: str, port: int, timeout: float) -> AddressInfos:
-        """``getaddrinfo`` that can be given up: a dead name server holds it for half a minute."""
-        with suppress(socket.gaierror):  # raised when it is a name
+        """``getaddrinfo``, left after ``timeout``: a dead name server blocks it for 30 s."""
+        with suppress(socket.gaierror):  # raised for a name; an address needs no look-up
             return socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
             )
@@ -186,7 +185,7 @@ class Exchange:
 
 
 class Watchdog:
-    """One thread that ends the exchanges that are overdue. It starts with the first of them."""
+    """A thread that ends overdue exchanges. It starts with the first exchange."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self.clock = clock
@@ -199,8 +198,8 @@ class Watchdog:
     def set_due(self, exchange: Exchange, due: float | None) -> None:
         """Watch ``exchange``, to be ended at ``due``."""
         exchange.due = due
-        # Without the lock, which every transfer would want for each piece that comes: the thread
-        # looks before ``due`` by itself, or, if it is just about to sleep, within LOOK.
+        # Without the lock, which every transfer would take for each chunk: the thread checks before
+        # ``due`` anyway, or within MAX_CHECK_INTERVAL_SECONDS if it is just about to sleep.
         if exchange.is_watched and (due is None or due >= self._next_check_at):
             return
         with self._condition:
@@ -212,20 +211,20 @@ class Watchdog:
                 thread = threading.Thread(target=self._run, name="onefs-http", daemon=True)
                 try:
                     thread.start()
-                except RuntimeError as error:  # nothing would end a request
+                except RuntimeError as error:  # without it no deadline would be kept
                     raise Unreachable("no thread can be started to watch requests") from error
                 self._thread = thread
             elif due is not None and due < self._next_check_at:
                 self._condition.notify()
 
     def unwatch(self, exchange: Exchange) -> None:
-        """Do not watch it any more."""
+        """Stop watching ``exchange``."""
         with self._condition:
             exchange.is_watched = False
             self._watched.discard(exchange)
 
     def close(self) -> None:
-        """End every exchange, now and later, and the thread."""
+        """End all exchanges, present and future, and the thread."""
         with self._condition:
             self._closed = True
             for exchange in self._watched:
@@ -244,6 +243,6 @@ class Watchdog:
                         exchange.due = None
                     elif due is not None:
                         dues.append(due)
-                look = now + MAX_CHECK_INTERVAL_SECONDS if self._watched else float("inf")
-                self._next_check_at = min([*dues, look])
+                latest = now + MAX_CHECK_INTERVAL_SECONDS if self._watched else float("inf")
+                self._next_check_at = min([*dues, latest])
                 self._condition.wait(min(self._next_check_at - now, threading.TIMEOUT_MAX))

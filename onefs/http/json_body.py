@@ -1,5 +1,6 @@
-"""Bodies in JSON: unpacked step by step and counted before they are parsed, so that no answer
-takes more than a bounded time and memory, whatever the server sends.
+"""JSON responses: unpacked step by step and counted before they are parsed.
+
+Whatever a server sends, the time and memory that its response takes are bounded.
 """
 
 from __future__ import annotations
@@ -7,7 +8,8 @@ from __future__ import annotations
 import json
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,67 +20,69 @@ from onefs.config.urls import host_of, safe_url
 from onefs.errors import ServerError, TooLarge
 from onefs.lowlevel import memory
 
-#: bytes of the largest answer, as it comes and unpacked
+#: bytes of the largest body, both packed and unpacked
 MAX_JSON_BYTES = 32 * 1024 * 1024
-#: brackets, braces and commas of an answer: each stands for at most one value in memory
+#: brackets, braces and commas of a body: each stands for at most one value in memory
 MAX_JSON_VALUES = 2_000_000
-#: levels of an answer's values. Alyx has five; a row with more harms itself only, but code that
-#: writes or shows values fails at about a thousand
+#: levels of nested values. Alyx has five; code that writes or shows values fails at about 1,000
 MAX_DEPTH = 600
 #: bytes taken from the socket, or unpacked, in one step
 _READ_BYTES = 1024 * 1024
-#: zlib's word for gzip, and how each gzip stream begins
+#: zlib's window size that stands for gzip, and the first bytes of each gzip stream
 _GZIP_WINDOW_BITS, _GZIP_MAGIC = zlib.MAX_WBITS | 16, b"\x1f\x8b"
-#: gzip streams one after another in one answer; servers send one
+#: gzip streams in one body; servers send one
 _MAX_GZIP_STREAMS = 16
-#: bytes of an answer from which on its memory is given back to the system afterwards
+#: bytes of a body from which on its memory is returned to the system afterwards
 _LARGE_BODY_BYTES = 1024 * 1024
-#: keeps answers of 32 MiB from being parsed at the same time
+#: prevents large bodies from being parsed at the same time
 _large_parse_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
-class JsonBody:
-    """A parsed body, and what it takes."""
+class JsonAnswer:
+    """A response in JSON. ``headers`` are read without regard to case."""
 
-    #: None when an error's body is not JSON (Django's HTML pages)
-    value: Any
-    size: int
-    #: brackets, braces and commas
-    value_count: int
+    status: int
+    headers: Mapping[str, str]
+    #: the parsed body; None when the body of an error is not JSON (Django's HTML pages)
+    body: Any
+    #: bytes of the body, unpacked
+    size: int = 0
+    #: brackets, braces and commas of the body: at least the number of its values
+    value_count: int = 0
 
 
-def read_json(response: BaseHTTPResponse, url: str) -> JsonBody:
-    """Read and parse the body of an answer.
+def read_json(response: BaseHTTPResponse, url: str) -> JsonAnswer:
+    """Read and parse the body of a response to a request for ``url``.
 
-    Raises TooLarge, ServerError for what is not JSON unless the answer is an error anyway, and
-    what urllib3 raises.
+    Raises TooLarge, ServerError for a body that is not JSON unless its status is an error anyway,
+    and what urllib3 raises.
     """
     raw = bytearray()
     for piece in _decoded_pieces(response, url):
         raw += piece
         if len(raw) > MAX_JSON_BYTES:
             raise _too_large_error(url, response, f"{MAX_JSON_BYTES >> 20} MiB")
-    parts = sum(raw.count(mark) for mark in (b"[", b"{", b","))
-    if parts >= MAX_JSON_VALUES:
+    value_count = sum(raw.count(mark) for mark in (b"[", b"{", b","))
+    if value_count >= MAX_JSON_VALUES:
         raise _too_large_error(url, response, f"{MAX_JSON_VALUES:,} values")
-    size = len(raw)
-    if size < _LARGE_BODY_BYTES:
-        return JsonBody(_parse(raw, response, url), size, parts)
-    memory.schedule_memory_release()
-    with _large_parse_lock:
-        return JsonBody(_parse(raw, response, url), size, parts)
+    is_large = len(raw) >= _LARGE_BODY_BYTES
+    if is_large:
+        memory.schedule_memory_release()
+    with _large_parse_lock if is_large else nullcontext():
+        body = _parse(raw, response, url)
+    return JsonAnswer(response.status, response.headers, body, len(raw), value_count)
 
 
 def _decoded_pieces(response: BaseHTTPResponse, url: str) -> Iterator[bytes]:
-    """The body in pieces of at most 1 MiB, of which none is larger unpacked than that."""
+    """The unpacked body in pieces of at most 1 MiB."""
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding in ("", "identity"):
         yield from _raw_pieces(response, url)
     elif encoding in ("gzip", "x-gzip"):
         yield from _gunzipped_pieces(response, url)
     elif response.status < 300:
-        raise ServerError(f"{host_of(url)} answers in {excerpt(encoding)}, not in gzip", 200)
+        raise ServerError(f"{host_of(url)} sent {excerpt(encoding)} instead of gzip", 200)
 
 
 def _raw_pieces(response: BaseHTTPResponse, url: str) -> Iterator[bytes]:
@@ -91,7 +95,7 @@ def _raw_pieces(response: BaseHTTPResponse, url: str) -> Iterator[bytes]:
 
 
 def _gunzipped_pieces(response: BaseHTTPResponse, url: str) -> Iterator[bytes]:
-    """Like :func:`_raw_pieces`, unpacked. What follows the last gzip stream is left out."""
+    """The unpacked pieces of a gzip body, without bytes that follow its last gzip stream."""
     members = 1
     unpacker = zlib.decompressobj(_GZIP_WINDOW_BITS)
     try:
@@ -111,14 +115,14 @@ def _gunzipped_pieces(response: BaseHTTPResponse, url: str) -> Iterator[bytes]:
         while more := unpacker.decompress(b"", _READ_BYTES):
             yield more
     except zlib.error:
-        raise ServerError(f"{host_of(url)} sends what is no gzip", response.status) from None
+        raise ServerError(f"{host_of(url)} sent a body that is no gzip", response.status) from None
     if not unpacker.eof:
         raise ServerError(f"{host_of(url)} broke off in the middle of its answer")
 
 
 def _parse(raw: bytearray, response: BaseHTTPResponse, url: str) -> Any:
     try:
-        found = json.loads(raw)
+        value = json.loads(raw)
     except (ValueError, RecursionError):
         if response.status >= 300:
             return None
@@ -126,16 +130,16 @@ def _parse(raw: bytearray, response: BaseHTTPResponse, url: str) -> Any:
             f"{safe_url(url)} did not answer in JSON: is this an Alyx server?",
             response.status,
         ) from None
-    if _is_too_deep(found):
+    if _is_too_deep(value):
         raise ServerError(
-            f"{safe_url(url)} answers with more than {MAX_DEPTH} values inside one another",
+            f"{safe_url(url)} sent values nested more than {MAX_DEPTH} levels deep",
             response.status,
         )
-    return found
+    return value
 
 
 def _is_too_deep(value: Any) -> bool:
-    """Whether values are nested so deeply that code which shows or writes them may fail."""
+    """Whether values are nested so deeply that code which shows or writes them can fail."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [
@@ -151,4 +155,4 @@ def _is_too_deep(value: Any) -> bool:
 
 
 def _too_large_error(url: str, response: BaseHTTPResponse, bound: str) -> TooLarge:
-    return TooLarge(f"{safe_url(url)} answers with more than {bound}", response.status)
+    return TooLarge(f"{safe_url(url)} sent more than {bound}", response.status)

@@ -1,4 +1,4 @@
-"""The transport of who wants no network: everything fails at once, and says why."""
+"""The transport of offline mode: every request fails at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onefs.http.transport import Transport
 
 
 class OfflineTransport(Transport):
-    """A :class:`Transport` that asks nobody. Every request raises Offline."""
+    """A :class:`Transport` without network. Every request raises Offline."""
 
     def get_json(self, url: str, **_: Any) -> NoReturn:
         raise _offline_error(url)
@@ -23,4 +23,4 @@ class OfflineTransport(Transport):
 
 
 def _offline_error(url: str) -> Offline:
-    return Offline(f"{host_of(url)} is not asked: the mount is offline")
+    return Offline(f"{host_of(url)} is not asked, because of offline mode")

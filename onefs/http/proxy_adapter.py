@@ -1,4 +1,4 @@
-"""requests' adapter, for what goes through proxies, and for addresses that it has to rewrite."""
+"""An adapter of requests, for proxies and for URLs that requests has to normalize."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from onefs.http.request import HttpRequest
 
 
 class ProxyAdapter(HTTPAdapter):
-    """Sends one request; follows no redirect, keeps no cookie, reads no netrc, retries nothing.
+    """Sends requests without redirects, cookies, netrc or retries. Thread-safe.
 
-    Connections through a SOCKS proxy are not attached to their exchange: there only the
-    sockets' own timeouts bound a request.
+    Connections through a SOCKS proxy are not attached to their exchange: only the timeouts of
+    the sockets bound such a request.
     """
 
     def __init__(self) -> None:
@@ -44,21 +44,21 @@ class ProxyAdapter(HTTPAdapter):
         return manager
 
     def send_one(self, call: HttpRequest, exchange: Exchange) -> BaseHTTPResponse:
-        """The answer up to its headers. Raises what requests raises."""
+        """Send one request and return the response up to its headers.
+
+        Raises what requests raises.
+        """
         prepared = requests.Request(call.method, call.url, call.headers, data=call.body).prepare()
         proxies = _environment_proxies(call.url)
-        # see Pools.send_one; through SOCKS nobody but the socket itself ends a read
-        silent = call.read_timeout if any(_is_socks(proxy) for proxy in proxies.values()) else None
-        wanted: Any = (call.connect_timeout, silent)
+        # no read timeout, see ConnectionPools.send_one; through SOCKS nothing else ends a read
+        has_socks = any(_is_socks(proxy) for proxy in proxies.values())
+        timeout: Any = (call.connect_timeout, call.read_timeout if has_socks else None)
+        verify = certificates_path() or True
         with thread_exchange(exchange):
-            answer = self.send(
-                prepared,
-                stream=True,
-                timeout=wanted,
-                verify=certificates_path() or True,
-                proxies=proxies,
+            response = self.send(
+                prepared, stream=True, timeout=timeout, verify=verify, proxies=proxies
             )
-        raw: BaseHTTPResponse = answer.raw
+        raw: BaseHTTPResponse = response.raw
         return raw
 
 

@@ -1,8 +1,8 @@
 """Host names to addresses, on a bounded number of threads.
 
-``getaddrinfo`` cannot be interrupted: with a dead name server it takes half a minute. So it runs on
-threads of its own, a few for the whole process, and all requests for one host share one look-up.
-A request that waits no longer leaves it, and a look-up that is still queued then is not begun.
+``getaddrinfo`` cannot be interrupted, and takes half a minute if the name server is dead. It runs
+on a few threads for the whole process, and all requests for one host share one look-up. A queued
+look-up that no request waits for any more is not started.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 #: the tuples of ``socket.getaddrinfo``
 AddressInfos = Sequence[tuple[int, int, int, str, Any]]
 
-#: names that are looked up at the same time in this process; the rest queue
+#: look-ups at the same time in this process; the rest queue
 MAX_LOOKUP_THREADS = 8
 
 
@@ -27,28 +27,28 @@ class NameLookup:
     def __init__(self, host: str, port: int) -> None:
         self.host = host
         self.port = port
-        #: set when there is an answer
+        #: events that are set when there is an answer
         self.waiters: list[threading.Event] = []
         self.answer: AddressInfos | OSError | None = None
 
 
 class Resolver:
-    """Looks names up. Thread-safe."""
+    """Looks up host names. Thread-safe."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew without any look-up: in a forked child, which has none of the threads."""
+        """Forget all look-ups: a forked child has none of the threads."""
         self._lock = threading.Lock()
         self._pending: dict[tuple[str, int], NameLookup] = {}
         self._queue: deque[NameLookup] = deque()
         self._thread_count = 0
 
     def start_lookup(self, host: str, port: int, wake: threading.Event) -> NameLookup:
-        """Begin a look-up, or join the one under way; ``wake`` is set when there is an answer.
+        """Start a look-up, or join the one under way; ``wake`` is set when there is an answer.
 
-        Each call is answered by one :meth:`leave`. Raises OSError when no thread can be started.
+        Each call needs one of :meth:`leave_lookup`. Raises OSError when no thread can be started.
         """
         with self._lock:
             lookup = self._pending.get((host, port))
@@ -61,7 +61,7 @@ class Resolver:
             return lookup
 
     def leave_lookup(self, lookup: NameLookup, wake: threading.Event) -> None:
-        """Wait no longer, with or without an answer."""
+        """Stop waiting for an answer, whether there is one or not."""
         with self._lock:
             if wake in lookup.waiters:
                 lookup.waiters.remove(wake)
@@ -72,7 +72,7 @@ class Resolver:
     def _start_thread(self) -> None:
         if self._thread_count >= MAX_LOOKUP_THREADS:
             return
-        # daemons: a process that ends does not wait for a dead name server
+        # a daemon: a process that exits does not wait for a dead name server
         thread = threading.Thread(target=self._run_lookups, name="onefs-dns", daemon=True)
         try:
             thread.start()
@@ -94,7 +94,7 @@ class Resolver:
                     wake.set()
 
     def _next_lookup(self) -> NameLookup | None:
-        """The look-up to do next; None when there is none, and the thread is to end."""
+        """The next look-up; None when there is none, and the thread must end."""
         with self._lock:
             if self._queue:
                 return self._queue.popleft()

@@ -1,4 +1,4 @@
-"""Whether and when to ask again: a decision, no waiting."""
+"""Whether and when to send a request again: a pure decision, without waiting."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from email.utils import parsedate_to_datetime
 from onefs.errors import Offline, OnefsError, ServerError, Throttled, Unreachable
 from onefs.http.error_mapping import is_permanent
 
-#: how often a request is sent in all, unless the caller says otherwise
+#: attempts of one request in all, unless the caller passes another number
 MAX_ATTEMPTS = 4
-#: seconds before the second attempt; doubled for each one after it
+#: seconds before the second attempt; doubled for each later one
 FIRST_DELAY_SECONDS = 0.25
 MAX_DELAY_SECONDS = 8.0
-#: seconds for which a server can ask to wait
+#: longest ``Retry-After`` in seconds that is believed
 MAX_RETRY_AFTER_SECONDS = 86400.0
 #: characters of a ``Retry-After`` that are read
 _MAX_HEADER_CHARACTERS = 100
@@ -33,18 +33,18 @@ def retry_delay(
 ) -> float | None:
     """Seconds to wait before attempt ``attempt + 1``, or None to give up.
 
-    ``outcome`` is the error or the HTTP status that attempt number ``attempt`` (from 1) ended
-    with, ``retry_after`` the server's own wish in seconds, which is never undercut. Tried again:
-    no connection (a bad certificate or an unknown name excepted), an answer that broke off,
-    429, 502, 503, 504, and a 500 without ``detail``: Alyx's 500 with a ``detail`` is the
-    request's own fault. An expired deadline is not tried again: the time is used up.
+    ``outcome`` is the error or the HTTP status of attempt number ``attempt`` (from 1),
+    ``retry_after`` the server's own number of seconds, a lower bound of the result; ``jitter``
+    returns a random number from 0 to 1. Retried are failed connections (except for an invalid
+    certificate or an unknown name), truncated responses, 429, 502, 503, 504, and a 500 without
+    ``detail``: a 500 of Alyx with a ``detail`` is the request's own fault. An expired deadline is
+    not retried.
     """
     if attempt >= attempts or not _is_retryable(outcome):
         return None
     backoff = min(FIRST_DELAY_SECONDS * 2.0 ** (attempt - 1), MAX_DELAY_SECONDS)
-    wish: float = outcome.retry_after if isinstance(outcome, Throttled) else 0.0
-    wish = max(retry_after or 0.0, wish)
-    return wish + backoff * (0.5 + 0.5 * jitter())
+    least: float = outcome.retry_after if isinstance(outcome, Throttled) else 0.0
+    return max(retry_after or 0.0, least) + backoff * (0.5 + 0.5 * jitter())
 
 
 def _is_retryable(outcome: OnefsError | int) -> bool:
@@ -58,9 +58,9 @@ def _is_retryable(outcome: OnefsError | int) -> bool:
 
 
 def retry_after_seconds(value: str | None, now: Callable[[], float] = time.time) -> float | None:
-    """The ``Retry-After`` header in seconds, at most a day.
+    """The ``Retry-After`` header (RFC 9110, 10.2.3) in seconds, at most a day.
 
-    None when it is absent or neither a number nor a date.
+    None when it is absent, or neither a number nor a date.
     """
     text = (value or "")[:_MAX_HEADER_CHARACTERS].strip()
     try:

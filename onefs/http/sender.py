@@ -1,4 +1,4 @@
-"""Sending one request: its credentials, its redirects, a kept connection that was closed."""
+"""Sends one request with its credentials, follows redirects, and replaces closed connections."""
 
 from __future__ import annotations
 
@@ -33,29 +33,25 @@ if TYPE_CHECKING:
 MAX_REDIRECTS = 5
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 USER_AGENT = f"onefs/{__version__}"
-#: what names a proxy in the environment, as programs write it; to look at each variable for other
-#: spellings would take a tenth of a small file's time
+#: variables that name a proxy, in their usual spellings; looking for all spellings would take a
+#: tenth of the time of a small file
 _PROXY_VARIABLES = (
-    "http_proxy",
-    "HTTP_PROXY",
-    "https_proxy",
-    "HTTPS_PROXY",
-    "all_proxy",
-    "ALL_PROXY",
+    *("http_proxy", "https_proxy", "all_proxy"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"),
 )
-#: the body of an answer that leads elsewhere is read up to here, to keep its connection
+#: bytes of the body of a redirect or a challenge that are read to keep its connection
 _MAX_DISCARDED_BYTES = 64 * 1024
 
 
 class Sender:
-    """Sends calls over pooled connections. Thread-safe."""
+    """Sends requests over pooled connections. Thread-safe."""
 
     def __init__(self) -> None:
         self._pools = ConnectionPools()
         self._adapter: Lazy[ProxyAdapter] = Lazy(_load_adapter)
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""
         self._pools.close()
         if (adapter := self._adapter.close()) is not None:
             adapter.close()
@@ -63,7 +59,10 @@ class Sender:
     def send(
         self, call: HttpRequest, exchange: Exchange, seconds: float
     ) -> tuple[BaseHTTPResponse, str]:
-        """Send ``call``, answer its challenge, follow its redirects: the answer and its URL."""
+        """Send ``call``, answer a challenge, follow redirects; return the response and its URL.
+
+        ``seconds`` is the timeout that the error of an overdue ``exchange`` names.
+        """
         call = replace(call, headers={"User-Agent": USER_AGENT, **call.headers})
         if call.auth is not None:
             call = replace(call, url=call.auth.secure_url(call.url))
@@ -74,29 +73,31 @@ class Sender:
             except UsageError as error:
                 if len(seen) == 1:
                     raise
-                # an address that a server has named is no mistake of the user
-                raise ServerError(f"a redirect leads to no address: {error}") from error
+                # an address that a server sent is not the user's mistake
+                raise ServerError(f"a redirect has an invalid address: {error}") from error
             target = _redirect_of(response, call)
             if target is None:
                 return response, call.url
             _discard_body(response, exchange)
             if target in seen or len(seen) > MAX_REDIRECTS:
-                raise ServerError(f"{safe_url(call.url)} leads round in circles", response.status)
+                raise ServerError(
+                    f"{safe_url(call.url)} redirects in a circle, or too often", response.status
+                )
             seen.add(target)
             call = _redirected_request(call, target)
 
     def _send_with_credentials(
         self, call: HttpRequest, exchange: Exchange, seconds: float
     ) -> BaseHTTPResponse:
-        """Send ``call`` with its host's credentials."""
+        """Send ``call`` with the credentials of its host."""
         if call.auth is None:
             return self._send_with_reconnect(call, exchange, seconds)
         sent = call.auth.authorization_header(call.url)
         response = self._send_with_reconnect(_with_authorization(call, sent), exchange, seconds)
         if response.status != 401:
             return response
-        asks = response.headers.get("WWW-Authenticate", "")
-        header = call.auth.header_for_challenge(call.url, asks, sent)
+        challenge = response.headers.get("WWW-Authenticate", "")
+        header = call.auth.header_for_challenge(call.url, challenge, sent)
         _discard_body(response, exchange)
         if header is not None:
             sent = header
@@ -109,11 +110,10 @@ class Sender:
     def _send_with_reconnect(
         self, call: HttpRequest, exchange: Exchange, seconds: float
     ) -> BaseHTTPResponse:
-        """One request, one answer, up to its headers.
+        """Send ``call`` once, and again on a new connection if a kept one turns out closed.
 
-        A kept connection that the server has closed meanwhile is no answer: the request goes
-        out once more, on a new one (RFC 9110, 9.2.2; all of ours may be repeated, also the POST
-        that gets a token, which is the same each time).
+        Repeating is allowed (RFC 9110, 9.2.2): all our requests are idempotent, also the POST that
+        gets a token, which is the same each time.
         """
         try:
             return self._send_once(call, exchange, seconds)
@@ -125,8 +125,8 @@ class Sender:
     def _send_once(self, call: HttpRequest, exchange: Exchange, seconds: float) -> BaseHTTPResponse:
         origin(call.url)
         try:
-            way = self._pools if _can_be_sent_directly(call.url) else self._adapter()
-            return way.send_one(call, exchange)
+            pools = self._pools if _can_be_sent_directly(call.url) else self._adapter()
+            return pools.send_one(call, exchange)
         except HTTP_EXCEPTIONS as error:
             raise end_error(exchange, call.url, seconds) or to_onefs_error(
                 error, host_of(call.url)
@@ -134,7 +134,7 @@ class Sender:
 
 
 def _can_be_sent_directly(url: str) -> bool:
-    """Whether ``url`` can be asked for without a proxy, and as it is written."""
+    """Whether ``url`` can be requested as it is written, without a proxy."""
     server = urlsplit(url).netloc
     if not server.isascii() or "@" in server:
         return False
@@ -148,7 +148,7 @@ def _load_adapter() -> ProxyAdapter:
 
 
 def _redirect_of(response: BaseHTTPResponse, call: HttpRequest) -> str | None:
-    """Where the answer leads, None when it is to be taken as it is."""
+    """The target of a redirect; None when the response is the final one."""
     location = response.headers.get("Location")
     if call.method != "GET" or response.status not in REDIRECT_STATUSES or not location:
         return None
@@ -157,7 +157,7 @@ def _redirect_of(response: BaseHTTPResponse, call: HttpRequest) -> str | None:
 
 
 def _redirected_request(call: HttpRequest, target: str) -> HttpRequest:
-    """``call`` for the ``target`` of a redirect, with the credentials that may go there."""
+    """``call`` for the ``target`` of a redirect, with the credentials that ``target`` may get."""
     headers, auth = call.headers, call.auth
     if not can_keep_authorization(call.url, target):
         headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
@@ -171,18 +171,18 @@ def _is_https(url: str) -> bool:
 
 
 def redirect_target(url: str, location: str, status: int) -> str:
-    """The address that an answer of ``url`` leads to. Raises ServerError when it is none."""
+    """The absolute URL of a redirect from ``url``. Raises ServerError for an invalid one."""
     try:
         if len(location) > MAX_URL_LENGTH:
             raise ValueError
         target = urljoin(url, location)
         if "@" in urlsplit(target).netloc:
-            raise ServerError(f"{host_of(url)} leads to an address with a user in it", status)
+            raise ServerError(f"{host_of(url)} redirects to an address with a user in it", status)
         origin(target)
     except ValueError:  # a UsageError is one too
         shown = excerpt(location)
         raise ServerError(
-            f"{host_of(url)} leads to {shown!r}, which is not HTTP or no address", status
+            f"{host_of(url)} redirects to {shown!r}, which is not HTTP or no address", status
         ) from None
     return target
 
@@ -194,15 +194,15 @@ def _with_authorization(call: HttpRequest, header: str | None) -> HttpRequest:
 
 
 def _discard_body(response: BaseHTTPResponse, exchange: Exchange) -> None:
-    """Read a small body, so that the connection can be kept; close it over a large one.
+    """Read a small body, to keep the connection; close the connection of a larger one.
 
-    Either way it is not the exchange's any more.
+    Afterwards the connection does not belong to the exchange any more.
     """
     try:
         length = response.length_remaining
         if length is not None and length <= _MAX_DISCARDED_BYTES:
             response.read(_MAX_DISCARDED_BYTES, decode_content=False)
-    except HTTP_EXCEPTIONS:  # nobody wants these bytes, and a broken connection is not kept
+    except HTTP_EXCEPTIONS:  # the bytes are not needed, and a broken connection is not kept
         pass
     finally:
         response.close()

@@ -1,4 +1,4 @@
-"""One answer's bytes as they come."""
+"""The bytes of one response, as they arrive."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from onefs.errors import DeadlineExceeded, OnefsError, ServerError, Stopping
 from onefs.http.error_mapping import HTTP_EXCEPTIONS, to_onefs_error
 from onefs.http.exchange import Clock, EndReason, Exchange
 
-#: bytes of one chunk: each costs its reader a turn of the interpreter, whatever its size
+#: bytes of one chunk: each costs its reader one turn of the interpreter lock, whatever its size
 CHUNK_BYTES = 512 * 1024
-#: seconds within which a whole chunk has to be expected for it to be waited for
+#: a whole chunk is waited for if it is expected within so many seconds
 FAST_CHUNK_SECONDS = 0.2
-#: bytes of the longest body: SQLite and the kernel keep no larger number
+#: bytes of the longest body: SQLite and the kernel store no larger number
 MAX_BODY_BYTES = 2**63 - 1
-#: bytes that came at once, from which that can be told
+#: bytes that must arrive at once for the speed to be estimated from them
 MIN_SPEED_SAMPLE_BYTES = 64 * 1024
 
 
 class Stream:
-    """A context manager made by ``Transport.stream``: the request is sent on entering.
+    """A context manager made by ``Transport.stream``: entering it sends the request.
 
-    Entering raises Unreachable, DeadlineExceeded, ServerError, DataServerCredentials (a 401 for
-    good) or Stopping; any other status is the caller's to judge. ``headers`` are read without
-    regard to case. ``length`` is the number of bytes that the server promises, None when it
-    promises none: then an answer that is cut short looks like a whole one.
+    Entering raises Unreachable, DeadlineExceeded, ServerError, DataServerCredentials (after the
+    last 401) or Stopping; the caller judges any other status. ``headers`` are read without regard
+    to case. ``length`` is the number of bytes that the server announces; None when it announces
+    none, so that a truncated response looks like a complete one.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class Stream:
         self._clock = clock
         self._stall_seconds = stall_timeout
         self._response: BaseHTTPResponse | None = None
-        #: the last piece came soon
+        #: whether the last chunk arrived fast
         self._is_fast = False
-        #: what ended it behind the piece that was given last
+        #: the error that ended the response after the chunk that was returned last
         self._pending_error: OnefsError | None = None
-        #: what was asked for, and after redirects, who answered
+        #: the URL requested; after entering, the URL that answered after redirects
         self.url = url
         self.status = 0
         self.headers: Mapping[str, str] = {}
@@ -83,11 +83,11 @@ class Stream:
         self._close()
 
     def iter_chunks(self, size: Callable[[], int] = lambda: CHUNK_BYTES) -> Iterator[bytes]:
-        """The body in pieces of 1 to ``size()`` bytes; while it comes slowly, each byte at once.
+        """The body in pieces of 1 to ``size()`` bytes; bytes that arrive slowly are not held back.
 
-        Raises DeadlineExceeded when no piece comes for ``stall_timeout`` seconds (the time that
-        the caller spends between two pieces does not count), ServerError when fewer bytes come
-        than the server promised, Unreachable when the connection breaks, Stopping after
+        Raises DeadlineExceeded when no byte arrives for ``stall_timeout`` seconds (the time that
+        the caller spends between two pieces does not count), ServerError when fewer bytes arrive
+        than the server announced, Unreachable when the connection breaks, Stopping after
         :meth:`abort`.
         """
         assert self._response is not None, "a stream is read inside its with block"
@@ -95,37 +95,37 @@ class Stream:
         while chunk := self._read_piece(min(size(), self._bytes_left(received))):
             received += len(chunk)
             if received == self.length:
-                # with the last byte the connection was given back: it is not ours to end any more
+                # urllib3 returned the connection to its pool with the last byte
                 self._exchange.finish()
             yield chunk
         if self.length is not None and received != self.length:
             raise ServerError(
-                f"{host_of(self.url)} sent {received} of the {self.length} bytes that it promised"
+                f"{host_of(self.url)} sent {received} of the {self.length} bytes that it announced"
             )
 
     def abort(self) -> None:
-        """End it from any thread, at any time: whoever waits for it gets Stopping at once."""
+        """End the response, from any thread: the thread that reads it gets Stopping at once."""
         self._exchange.stop(EndReason.STOPPED)
 
     def _bytes_left(self, received: int) -> int:
-        """Bytes that are still to come; after the last one, as many as show that it was that."""
+        """Bytes to read next; after the last one a whole chunk, to detect surplus bytes."""
         if self.length is None or received >= self.length:
             return CHUNK_BYTES
         return self.length - received
 
     def _read_piece(self, size: int) -> bytes:
-        """A piece, of several chunks while they come quickly: each has its own deadline."""
+        """At most ``size`` bytes, of several chunks while they arrive fast; each has a deadline."""
         if self._pending_error is not None:
             raise self._pending_error
         parts = [self._receive_chunk(min(size, CHUNK_BYTES))]
-        got = len(parts[0])
-        while parts[-1] and got < size and self._is_fast:
+        received = len(parts[0])
+        while parts[-1] and received < size and self._is_fast:
             try:
-                parts.append(self._receive_chunk(min(size - got, CHUNK_BYTES)))
-            except OnefsError as error:  # what came before it counts
+                parts.append(self._receive_chunk(min(size - received, CHUNK_BYTES)))
+            except OnefsError as error:  # raised after the bytes before it were returned
                 self._pending_error = error
                 break
-            got += len(parts[-1])
+            received += len(parts[-1])
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _receive_chunk(self, size: int) -> bytes:
@@ -141,8 +141,10 @@ class Stream:
             ) from error
         finally:
             self._exchange.set_due(None)
-        whole = (self._clock() - began) * size / max(1, len(chunk))
-        self._is_fast = len(chunk) >= MIN_SPEED_SAMPLE_BYTES and whole < FAST_CHUNK_SECONDS
+        expected_seconds = (self._clock() - began) * size / max(1, len(chunk))
+        self._is_fast = (
+            len(chunk) >= MIN_SPEED_SAMPLE_BYTES and expected_seconds < FAST_CHUNK_SECONDS
+        )
         # a connection that was shut down from outside reads like an end of file
         if not chunk and (why := end_error(self._exchange, self.url, self._stall_seconds)):
             raise why
@@ -153,13 +155,13 @@ class Stream:
         if self.status in (200, 206) and encoding not in ("", "identity"):
             raise ServerError(
                 f"{host_of(self.url)} sends {safe_url(self.url)} in {excerpt(encoding)} though "
-                "asked for the file as it is",
+                "the file was requested without encoding",
                 self.status,
             )
 
     def _reject_oversized(self) -> None:
         if self.length is not None and self.length > MAX_BODY_BYTES:
-            raise ServerError(f"{host_of(self.url)} promises more bytes than a file has")
+            raise ServerError(f"{host_of(self.url)} announces more bytes than a file can have")
 
     def _close(self) -> None:
         if self._response is not None:

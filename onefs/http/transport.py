@@ -6,7 +6,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -25,7 +24,7 @@ from onefs.errors import (
 from onefs.http.auth import HostAuth
 from onefs.http.error_mapping import HTTP_EXCEPTIONS, to_onefs_error
 from onefs.http.exchange import Clock, Exchange, Watchdog
-from onefs.http.json_body import read_json
+from onefs.http.json_body import JsonAnswer, read_json
 from onefs.http.request import HttpRequest
 from onefs.http.retry import retry_after_seconds, retry_delay
 from onefs.http.sender import REDIRECT_STATUSES, Sender, redirect_target
@@ -34,43 +33,29 @@ from onefs.http.stream import Stream, end_error
 #: seconds that a metadata request may take in all
 DEADLINE_SECONDS = 10.0
 CONNECT_TIMEOUT_SECONDS = 10.0
-#: the same while the network is known to be away
+#: the same while the network is known to be unavailable
 FAIL_FAST_TIMEOUT_SECONDS = 0.8
 STALL_TIMEOUT_SECONDS = 60.0
 
-#: sockets wait this much longer than the watchdog, so that it is the watchdog that speaks
+#: sockets wait this much longer than the watchdog, so that the error is the watchdog's
 _WATCHDOG_MARGIN_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class JsonAnswer:
-    """An answer in JSON. ``headers`` are read without regard to case."""
-
-    status: int
-    headers: Mapping[str, str]
-    #: the parsed body; None when an error's body is not JSON (Django's HTML pages)
-    body: Any
-    #: bytes of the body, unpacked
-    size: int = 0
-    #: brackets, braces and commas of the body: at least the number of its values
-    value_count: int = 0
-
-
 class RequestPermit(Protocol):
-    """What a request passes each time that it is sent: a budget, shared with others."""
+    """The rate-limit permit of one request, retries included."""
 
     def try_acquire(self) -> float:
-        """0 when it may go out now, else the seconds after which to ask again."""
+        """0 when the request may be sent now, else the seconds after which to try again."""
 
     def report_throttled(self, seconds: float) -> None:
-        """The server has answered 429, and wants no request for so long."""
+        """Note that the server answered 429, and wants no request for so many seconds."""
 
 
 class Transport:
-    """Talks HTTP for one process. Thread-safe; to be made after a fork, not before.
+    """Sends the HTTP requests of one process. Thread-safe; create it after a fork, not before.
 
-    Proxies and certificates of the environment are honoured (loopback needs no proxy); netrc and
-    cookies are not. No message holds a user, a password or a token.
+    Proxies and certificates of the environment are used (no proxy for loopback); netrc and cookies
+    are not. No error message contains a user, a password or a token.
     """
 
     def __init__(
@@ -84,7 +69,7 @@ class Transport:
         self._fail_fast = False
 
     def set_fail_fast(self, fail_fast: bool) -> None:
-        """Whether the network seems to be away: then a stream fails soon, with Offline."""
+        """Set whether streams fail soon, with Offline, since the network seems unavailable."""
         self._fail_fast = fail_fast
 
     def __enter__(self) -> Transport:
@@ -94,7 +79,7 @@ class Transport:
         self.close()
 
     def close(self) -> None:
-        """Wake everybody who waits for an answer with Stopping, and drop the connections."""
+        """Wake all threads that wait for a response, with Stopping, and close the connections."""
         self._closing.set()
         self._watchdog.close()
         self._sender.close()
@@ -108,15 +93,15 @@ class Transport:
         deadline: float = DEADLINE_SECONDS,
         permit: RequestPermit | None = None,
     ) -> JsonAnswer:
-        """GET an answer in JSON within ``deadline`` seconds in all, retries included.
+        """GET a response in JSON within ``deadline`` seconds in all, retries included.
 
-        Follows redirects; tries again as ``retry_delay`` says while time is left, each time after
-        passing ``gate``. Statuses are the caller's to judge but for these: Throttled for a 429, or
-        a gate, that asks for more time than is left, Unreachable for a 502, 503 or 504 that
-        lasts. Raises Unreachable, DeadlineExceeded, ServerError (not JSON, broke off), TooLarge,
+        Follows redirects; retries as ``retry_delay`` decides while time is left, each time with a
+        new ``permit``. The caller judges the status, except for these: Throttled for a 429, or a
+        permit, that takes more time than is left; Unreachable for a lasting 502, 503 or 504. Also
+        raises Unreachable, DeadlineExceeded, ServerError (not JSON, or truncated), TooLarge and
         Stopping.
         """
-        # names are the server's own: bytes that are not UTF-8 go back to it as they came
+        # names come from the server: bytes that are not UTF-8 are sent back unchanged
         query = urlencode(params or {}, safe=",", errors="surrogateescape")
         full = f"{url}?{query}" if query else url
         end = self._clock() + deadline
@@ -146,10 +131,10 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         deadline: float = DEADLINE_SECONDS,
     ) -> JsonAnswer:
-        """POST ``payload`` as JSON, once; within ``deadline`` seconds in all.
+        """POST ``payload`` as JSON, once, within ``deadline`` seconds in all.
 
-        Never follows a redirect: what is posted is for this server only (ServerError). Else
-        raises as :meth:`get_json` does.
+        A redirect is a ServerError, since the payload is for this server only. Otherwise raises as
+        :meth:`get_json`.
         """
         sent = {"Content-Type": "application/json", **(headers or {})}
         wait = deadline + _WATCHDOG_MARGIN_SECONDS
@@ -163,7 +148,7 @@ class Transport:
         if answer.status in REDIRECT_STATUSES:
             target = redirect_target(url, answer.headers.get("Location", ""), answer.status)
             raise ServerError(
-                f"{safe_url(url)} leads to {safe_url(target)}: give that server's URL",
+                f"{safe_url(url)} leads to {safe_url(target)}: use that server's URL",
                 answer.status,
             )
         return answer
@@ -179,10 +164,9 @@ class Transport:
     ) -> Stream:
         """GET bytes: ``with transport.stream(url) as stream: for chunk in stream.iter_chunks()``.
 
-        ``connect_timeout`` seconds to connect, ``stall_timeout`` for the headers and between
-        bytes; no limit on the whole. Nothing is tried again but a request whose kept connection
-        turns out closed, and one that answers a Basic challenge of ``url``'s own origin with
-        ``auth``. The bytes are never decoded.
+        ``connect_timeout`` bounds connecting, ``stall_timeout`` the wait for headers and between
+        bytes (seconds); the whole is not bounded. A request is repeated only if a kept connection
+        turns out closed, or to answer a Basic challenge with ``auth``. The bytes are not decoded.
         """
         sent = {"Accept-Encoding": "identity", **(headers or {})}
         if self._fail_fast:
@@ -202,27 +186,26 @@ class Transport:
 
         return Stream(send, Exchange(self._watchdog), self._clock, url, stall_timeout)
 
-    def _wait_for_permit(self, gate: RequestPermit, url: str, end: float) -> None:
-        """Wait until ``gate`` lets a request through. Raises Throttled when that is too late."""
-        while (wait := gate.try_acquire()) > 0 and not self._closing.is_set():
+    def _wait_for_permit(self, permit: RequestPermit, url: str, end: float) -> None:
+        """Wait for a permit. Raises Throttled when there is none before ``end``."""
+        while (wait := permit.try_acquire()) > 0 and not self._closing.is_set():
             if self._clock() + wait >= end:
                 raise Throttled(
-                    f"{host_of(url)} has been asked enough for now: free in {wait:.0f} s", wait
+                    f"request limit of {host_of(url)} reached; try again in {wait:.0f} s", wait
                 )
             self._sleep(min(wait, 1.0))
 
     def _get_once(
         self, url: str, headers: Mapping[str, str], end: float, deadline: float
     ) -> tuple[JsonAnswer | None, OnefsError | None, float | None]:
-        """One try: the answer, what is wrong if anything, and when the server wants the next."""
+        """One attempt: the response if any, its error if any, and its Retry-After in seconds."""
         left = end - self._clock()
         if left <= 0:
             raise DeadlineExceeded(f"{safe_url(url)}: no answer within {deadline:g} s")
         sent = {"Accept": "application/json", "Accept-Encoding": "gzip", **headers}
+        wait = left + _WATCHDOG_MARGIN_SECONDS
+        call = HttpRequest("GET", url, wait, wait, sent)
         try:
-            call = HttpRequest(
-                "GET", url, left + _WATCHDOG_MARGIN_SECONDS, left + _WATCHDOG_MARGIN_SECONDS, sent
-            )
             answer = self._exchange_json(call, end, deadline)
         except (Unreachable, ServerError) as error:
             return None, error, None
@@ -235,7 +218,7 @@ class Transport:
         try:
             response, url = self._sender.send(call, exchange, deadline)
             try:
-                body = read_json(response, url)
+                answer = read_json(response, url)
             except HTTP_EXCEPTIONS as error:
                 raise to_onefs_error(error, host_of(url)) from error
             finally:
@@ -246,18 +229,16 @@ class Transport:
             raise end_error(exchange, call.url, deadline) or error from error.__cause__
         finally:
             exchange.finish()
-        return JsonAnswer(
-            response.status, response.headers, body.value, body.size, body.value_count
-        )
+        return answer
 
 
 def _retryable_error(answer: JsonAnswer, url: str, retry_after: float | None) -> OnefsError | None:
-    """What makes an answer worth another try: too early, the server away, or failing."""
+    """The error of a response that is worth a retry: too many requests, or a failing server."""
     if answer.status == 429:
         wait = f" for {retry_after:g} s" if retry_after else ""
         return Throttled(f"{host_of(url)} asks to wait{wait}: too many requests", retry_after or 0)
     if answer.status in (502, 503, 504):
-        return Unreachable(f"{host_of(url)} is away (HTTP {answer.status})")
+        return Unreachable(f"{host_of(url)} is unavailable (HTTP {answer.status})")
     if answer.status == 500:
         detail = answer.body.get("detail") if isinstance(answer.body, dict) else None
         return ServerError(f"{host_of(url)} failed (HTTP 500)", 500, excerpt(str(detail or "")))

@@ -87,7 +87,7 @@ class TestUnpacked:
             get(client, answer(packed, Content_Encoding="gzip"), deadline=1.0)
 
     def test_an_encoding_that_was_not_asked_for(self, client: Transport) -> None:
-        with pytest.raises(ServerError, match="not in gzip"):
+        with pytest.raises(ServerError, match="instead of gzip"):
             get(client, answer(b"[]", Content_Encoding="br\\" + "x" * 9000))
         assert get(client, answer(b"[]", 404, Content_Encoding="br")).body is None
 
@@ -134,8 +134,8 @@ with ScriptedServer(scripts) as server, Transport() as client:
 
 class TestValues:
     @pytest.mark.parametrize("text", ["[" * 900 + "]" * 900, '{"a":' * 700 + "1" + "}" * 700])
-    def test_values_deep_inside_one_another(self, client: Transport, text: str) -> None:
-        with pytest.raises(ServerError, match="more than 600 values inside one another"):
+    def test_deeply_nested_values(self, client: Transport, text: str) -> None:
+        with pytest.raises(ServerError, match="nested more than 600 levels"):
             get(client, answer(text.encode()))
 
     @pytest.mark.parametrize(

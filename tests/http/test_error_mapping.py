@@ -37,7 +37,7 @@ def test_lines_that_are_no_headers_are_one_short_line_of_the_log(
     with suppress(ServerError):
         get(client, raw(body))
     assert [record.getMessage() for record in caplog.records] == [
-        "an answer has lines that are no headers"
+        "a response has header lines that are invalid"
     ]
     assert not any(record.exc_info for record in caplog.records)
 

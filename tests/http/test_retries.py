@@ -26,7 +26,7 @@ class TestRetries:
 
     @pytest.mark.parametrize("status", [502, 503, 504])
     def test_a_server_that_stays_away(self, hasty: Transport, status: int) -> None:
-        with pytest.raises(Unreachable, match=f"is away .HTTP {status}"):
+        with pytest.raises(Unreachable, match=f"is unavailable .HTTP {status}"):
             get(hasty, answer(b"", status))
 
     def test_an_answer_that_broke_off(self, hasty: Transport) -> None:
