@@ -74,7 +74,7 @@ def test_an_invalid_number_in_a_path_is_not_found(number: str) -> None:
 
 @pytest.mark.parametrize("number", [*ODD, "9" * 19, "9" * 5000, 2**70, 1.5, True, [1]])
 def test_an_invalid_number_of_a_row_is_skipped(number: object) -> None:
-    with pytest.raises(ServerError, match="'number' that is none"):
+    with pytest.raises(ServerError, match="invalid 'number'"):
         parsing.parse_session({"id": EID, "number": number})
 
 

@@ -1,1 +1,1 @@
-"""The client of Alyx: its requests, pages and rows, the log-in, and the limit of its rate."""
+"""The client of Alyx: requests, pagination, parsing of rows, tokens, and the rate limit."""

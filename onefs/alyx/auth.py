@@ -1,4 +1,4 @@
-"""Alyx tokens: got for a password, checked, and which of them is sent."""
+"""Alyx tokens: obtained for a password, checked, stored and renewed."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from onefs.http import DEADLINE_SECONDS, JsonAnswer, Transport
 from onefs.lowlevel.negative_cache import NegativeCache
 
 _TOKEN_PATTERN = re.compile(r"[0-9a-f]{40}")
-#: letters; Alyx's have 40
+#: characters of the longest token that is accepted; tokens of Alyx have 40
 _MAX_TOKEN_LENGTH = 1000
-#: seconds after a log-in in which there is no other, since it would give the same
+#: seconds after a log-in without another one, which would have the same result
 LOGIN_PAUSE_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
 
 def is_token_like(text: str) -> bool:
-    """Whether a text given as "password or token" is a token (40 hex digits in Alyx)."""
+    """Whether an answer to "password or token" is a token (40 hex digits in Alyx)."""
     return _TOKEN_PATTERN.fullmatch(text) is not None
 
 
 def fetch_token(
     transport: Transport, url: str, username: str, password: str, deadline: float = DEADLINE_SECONDS
 ) -> Secret:
-    """The token of a user, for the password. Alyx gives the same one each time.
+    """Obtain a user's token for the password, within ``deadline`` seconds.
 
-    Waits at most ``deadline`` seconds, as all of these do. Raises AlyxCredentials for a wrong
-    user or password (Alyx says 400 to both), ServerError when ``url`` is not an Alyx server, and
-    what ``Transport.post_json`` raises.
+    Alyx returns the same token each time. Raises AlyxCredentials for a wrong user or password
+    (Alyx answers 400 to both), ServerError when ``url`` is not an Alyx server, and what
+    ``Transport.post_json`` raises.
     """
     answer = transport.post_json(
         f"{url}/auth-token",
@@ -62,17 +62,17 @@ def fetch_token(
 
 
 def _is_valid_in_header(token: str) -> bool:
-    """Whether a header can hold the token."""
+    """Whether the token can be sent in a header."""
     return 0 < len(token) <= _MAX_TOKEN_LENGTH and token.isascii() and token.isprintable()
 
 
 def check_token(
     transport: Transport, url: str, token: str, deadline: float = DEADLINE_SECONDS
 ) -> None:
-    """Return when Alyx accepts the token for reading.
+    """Check within ``deadline`` seconds that Alyx accepts the token for reading.
 
-    Raises AlyxCredentials when it does not, ServerError when ``url`` is not an Alyx server, and
-    what ``Transport.get_json`` raises.
+    Raises AlyxCredentials if it does not, ServerError if ``url`` is not an Alyx server, and what
+    ``Transport.get_json`` raises.
     """
     answer = transport.get_json(
         f"{url}/labs",
@@ -90,13 +90,16 @@ def check_token(
 
 
 def obtain_token(
-    transport: Transport, settings: Settings, given: str, deadline: float = DEADLINE_SECONDS
+    transport: Transport, settings: Settings, answer: str, deadline: float = DEADLINE_SECONDS
 ) -> Secret:
-    """The token for what a user gives as "password or token". Raises as the two above do."""
-    if is_token_like(given):
-        check_token(transport, settings.url, given, deadline)
-        return Secret(given)
-    return fetch_token(transport, settings.url, settings.username, given, deadline)
+    """The token for a user's answer to "password or token".
+
+    Raises as :func:`check_token` and :func:`fetch_token`.
+    """
+    if is_token_like(answer):
+        check_token(transport, settings.url, answer, deadline)
+        return Secret(answer)
+    return fetch_token(transport, settings.url, settings.username, answer, deadline)
 
 
 def log_in(
@@ -108,11 +111,11 @@ def log_in(
     *,
     deadline: float = DEADLINE_SECONDS,
 ) -> Secret:
-    """A token that the server accepts: the known one, else one got for the password, and kept.
+    """A token that the server accepts: the stored one, else a new one, which is then stored.
 
-    Where it cannot be kept, the log says so. Raises AlyxCredentials when the server refuses what
-    is known and what is given, or when nothing is known and ``ask`` is None, and what the requests
-    raise.
+    A new one needs a password, of the environment or from ``ask``. A token that cannot be stored
+    is logged. Raises AlyxCredentials when the server refuses the token and the password, or when
+    there is neither, and what the requests raise.
     """
     refusal = AlyxCredentials(_no_login_message(settings))
     token = find_token(settings, store, environ)
@@ -131,12 +134,12 @@ def log_in(
 
 
 def unsaved_token(settings: Settings, store: CredentialStore, token: Secret) -> Secret:
-    """The token of a log-in where it could not be kept, to be handed on; '' where it is kept."""
+    """``token`` if a log-in could not store it, so that it has to be passed on; else ''."""
     return Secret("") if find_token(settings, store) == token else token
 
 
 def _save_token(settings: Settings, store: CredentialStore, token: Secret) -> None:
-    """Keep a token for later commands; one that cannot be kept serves this one all the same."""
+    """Store a token for later commands; log an error, since this command can use it anyway."""
     try:
         store.set_token(settings.url, settings.username, token)
     except UsageError as error:
@@ -144,7 +147,7 @@ def _save_token(settings: Settings, store: CredentialStore, token: Secret) -> No
 
 
 class FixedToken:
-    """One token that stays as it is."""
+    """A token that is never renewed."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -154,16 +157,16 @@ class FixedToken:
         return self._token
 
     def renew(self, refused: str) -> str | None:
-        """None: there is no other one."""
+        """None: there is no other token."""
         return None
 
 
 class StoredToken:
-    """The token of ONEFS_TOKEN or of the store; what ``onefs login`` writes is taken up at once.
+    """The token of ONEFS_TOKEN or of the credential store. Thread-safe.
 
-    Where there is none, or the server refuses it, the password of ONEFS_PASSWORD or
-    ONEFS_PASSWORD_FILE gets another, over ``transport``. Thread-safe. The store is asked again
-    only after it has been written.
+    When there is none, or the server refuses it, the password of ONEFS_PASSWORD or
+    ONEFS_PASSWORD_FILE obtains another over ``transport``. The store is read again whenever it
+    changes, so that a token of ``onefs login`` is used at once.
     """
 
     def __init__(
@@ -185,7 +188,7 @@ class StoredToken:
         self._token = find_token(settings, store, environ)
 
     def current_token(self) -> str:
-        """The token to send. Raises AlyxCredentials when there is none, and as fetch_token."""
+        """The token to send. Raises AlyxCredentials without one, and as :func:`fetch_token`."""
         with self._lock:
             self._reload_if_changed()
             if self._token is None:
@@ -195,24 +198,24 @@ class StoredToken:
             return self._token
 
     def renew(self, refused: str) -> str | None:
-        """Another token than the refused one: of a later login, or for the password.
+        """A token other than the refused one: of a later login, or for the password.
 
-        Raises as :func:`fetch_token`.
+        None when there is no other. Raises as :func:`fetch_token`.
         """
         with self._lock:
             self._reload_if_changed()
             if self._token == refused:
-                # ONEFS_TOKEN was refused; a kept token may be good
-                kept = self._store.token(self._settings.url, self._settings.username)
-                self._token = kept or self._token
+                # ONEFS_TOKEN was refused; the stored token may be valid
+                self._load_stored_token()
             if self._token == refused:
                 self._token = self._log_in() or self._token
             return self._token if self._token != refused else None
 
     def _log_in(self) -> Secret | None:
-        """A token for the password that the environment gives; None without one.
+        """Obtain a token for the password of the environment; None without a password.
 
-        Soon after a log-in it does what that one did. Raises as :func:`fetch_token`.
+        For LOGIN_PAUSE_SECONDS after a log-in, fail as that one did, or return None. Raises as
+        :func:`fetch_token`.
         """
         if self._transport is None or not self._settings.username:
             return None
@@ -236,8 +239,11 @@ class StoredToken:
         stamp = self._store.stamp()
         if stamp != self._stamp:
             self._stamp = stamp
-            kept = self._store.token(self._settings.url, self._settings.username)
-            self._token = kept or self._token
+            self._load_stored_token()
+
+    def _load_stored_token(self) -> None:
+        stored = self._store.token(self._settings.url, self._settings.username)
+        self._token = stored or self._token
 
 
 def _no_login_message(settings: Settings) -> str:
@@ -247,22 +253,22 @@ def _no_login_message(settings: Settings) -> str:
             "or ONEFS_TOKEN"
         )
     return (
-        f"nobody is logged in to {settings.url} as {settings.username!r}: run `onefs login`, or "
+        f"there is no login of {settings.username!r} for {settings.url}: run `onefs login`, or "
         "set ONEFS_PASSWORD or ONEFS_TOKEN"
     )
 
 
 def _server_message(answer: JsonAnswer) -> str:
-    """Alyx's own words, when it gives any."""
+    """The message in Alyx's answer with a colon before it; '' when there is none."""
     body = answer.body
     others = body.get("non_field_errors")
     errors = [body.get("detail"), *(others if isinstance(others, list) else ())]
-    said = [text for text in errors if isinstance(text, str)]
-    return f": {excerpt(said[0]).rstrip('.')}" if said else ""
+    messages = [text for text in errors if isinstance(text, str)]
+    return f": {excerpt(messages[0]).rstrip('.')}" if messages else ""
 
 
 def _not_alyx_error(url: str, answer: JsonAnswer) -> OnefsError:
-    """The error of a server that does not answer as Alyx does."""
+    """The error of a server whose answer is not one of Alyx."""
     if answer.status == 500:
         return database_down_error(url, answer)
     return ServerError(

@@ -1,9 +1,9 @@
-"""Lists of Alyx, whole: every row once, although its pages come in no order.
+"""Pagination: complete lists of Alyx, each row once, although its pages have no order.
 
-Lists are capped at 1,000 rows whatever limit is asked for; most have no order, so walking pages
-loses and repeats rows while ``count`` stays right; ``next`` is built from the Host header and never
-followed. A listing is whole here, or it is an error; one that takes more rows, pages or time than
-any list of Alyx is one too (TooLarge), also when no caller waits for it any more.
+Alyx returns at most 1,000 rows whatever the limit is. Most lists have no order, so that walking
+pages loses and repeats rows, while ``count`` is right. ``next`` is built from the Host header and
+never followed. A list is complete or an error; a list with more rows, pages or seconds than any
+list of Alyx is an error too (TooLarge), also when no caller waits for it any more.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from onefs.alyx.request import RequestSender
 from onefs.errors import ServerError, TooLarge
 from onefs.http import MAX_JSON_BYTES, MAX_JSON_VALUES
 
-#: Alyx's cap since July 2026; older servers give as many rows as are asked for
+#: Alyx's cap since July 2026; older servers return as many rows as the limit says
 PAGE_ROWS = 1000
-#: the page sizes of the walks over a list whose distinct rows are fewer than its ``count``: sizes
-#: that differ, so that what is lost between two pages of one walk lies inside a page of another
+#: page sizes of the walks over a list whose distinct rows are fewer than its ``count``. They
+#: differ, so that a row lost between two pages of one walk is inside a page of another
 PAGE_SIZES = (PAGE_ROWS, 701, 491, 344)
-#: rows of a list that one range of UUIDs is to hold: below PAGE, since ranges differ by chance
+#: intended rows of one range of UUIDs: below PAGE_ROWS, since ranges differ by chance
 _ROWS_PER_RANGE = 900
-#: a list that would take more of them is left to walks: nobody's session, but a count that lies
+#: most ranges of one list; a count that needs more is not a session's, and the list is walked
 _MAX_RANGES = 32
 
 #: rows of the largest list that is read; the largest Alyx has 20,000 sessions
@@ -36,10 +36,10 @@ MAX_LIST_ROWS = 200_000
 MAX_LIST_PAGES = 1000
 #: seconds after which no more pages of a list are asked for
 MAX_LIST_SECONDS = 300.0
-#: the largest ``count`` that can be one: joins repeat rows, so that it may be above MAX_LIST_ROWS
+#: largest valid ``count``: joins repeat rows, so that it can exceed MAX_LIST_ROWS
 _MAX_COUNT = 10**9
 
-#: what tells a row from others
+#: returns the text that identifies a row in its list
 RowKey = Callable[[parsing.Row], str]
 
 
@@ -48,7 +48,7 @@ class ListPage:
     """One page of a list."""
 
     rows: list[parsing.Row]
-    #: the number of all rows of the list, as Alyx says
+    #: number of all rows of the list, by Alyx
     count: int
     #: whether there are more pages
     has_more: bool
@@ -58,7 +58,7 @@ class ListPage:
 
 
 class ListCost:
-    """What one list has cost so far. Its methods raise TooLarge beyond the bounds of a list."""
+    """Pages, rows and bytes of one list so far. Methods raise TooLarge beyond the bounds."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -67,104 +67,102 @@ class ListCost:
         self._size = self._value_count = 0.0
 
     def add_page(self) -> None:
-        """Count a page that is about to be asked for."""
+        """Count a page that is about to be requested."""
         self._pages += 1
         if self._pages > MAX_LIST_PAGES:
             raise TooLarge(f"{self._name} does not end within {MAX_LIST_PAGES} pages")
         if time.monotonic() > self._end:
             raise TooLarge(f"{self._name} does not end within {MAX_LIST_SECONDS:g} s")
 
-    def add_rows(self, found: dict[str, parsing.Row], page: ListPage, key: RowKey) -> None:
-        """Add the rows of a page to ``found`` and count those that are new."""
-        known = len(found)
+    def add_rows(self, rows: dict[str, parsing.Row], page: ListPage, key: RowKey) -> None:
+        """Add the rows of a page to ``rows``, by key, and count those that are new."""
+        before = len(rows)
         for row in page.rows:
-            found.setdefault(_key_of(row, key), row)
-        share = (len(found) - known) / max(1, len(page.rows))
-        self._size += page.size * share
-        self._value_count += page.value_count * share
-        if len(found) > MAX_LIST_ROWS:
+            rows.setdefault(_key_of(row, key), row)
+        new_share = (len(rows) - before) / max(1, len(page.rows))
+        self._size += page.size * new_share
+        self._value_count += page.value_count * new_share
+        if len(rows) > MAX_LIST_ROWS:
             raise TooLarge(f"{self._name} has more than {MAX_LIST_ROWS:,} rows")
         if self._size > MAX_JSON_BYTES or self._value_count > MAX_JSON_VALUES:
             raise TooLarge(f"{self._name} is larger than {MAX_JSON_BYTES >> 20} MiB")
 
 
 class Paginator:
-    """The lists of one Alyx. Thread-safe. Every method raises what :meth:`RequestSender.get`
-    raises.
-    """
+    """The lists of one Alyx. Thread-safe. Every method also raises as :meth:`RequestSender.get`."""
 
-    def __init__(self, asker: RequestSender) -> None:
-        self._sender = asker
-        self._url = asker.url
+    def __init__(self, sender: RequestSender) -> None:
+        self._sender = sender
+        self._url = sender.url
 
     def rows_by_name(
         self, endpoint: str, query: Mapping[str, str], key: RowKey
     ) -> dict[str, parsing.Row]:
-        """The rows that bear certain names, and others too: who asks must look at the names.
+        """The rows that ``query`` selects by names, and others: callers must compare the names.
 
-        Alyx strips blanks from what it is asked for, so a name that ends in one is never found:
-        it is not asked for, and all that the other names leave comes. A name that is no UTF-8 is
-        known here as :func:`alf.valid_text` writes it, and asked for as it is.
+        Alyx strips blanks from query values and never finds a name that ends in a blank: such a
+        name is left out of the query. Names that are not UTF-8, which :func:`alf.valid_text` has
+        escaped, are also requested in their original bytes.
         """
-        told = {name: value for name, value in query.items() if value == value.strip()}
-        found = self.all_rows(endpoint, told, key)
-        raw = {name: alf.undo_valid_text(value) for name, value in told.items()}
-        return found if found or raw == told else self.all_rows(endpoint, raw, key)
+        sent = {name: value for name, value in query.items() if value == value.strip()}
+        rows = self.all_rows(endpoint, sent, key)
+        raw = {name: alf.undo_valid_text(value) for name, value in sent.items()}
+        return rows if rows or raw == sent else self.all_rows(endpoint, raw, key)
 
     def all_rows(
         self, endpoint: str, query: Mapping[str, str], key: RowKey
     ) -> dict[str, parsing.Row]:
         """Every row of a list once, by key.
 
-        Pages by the rows received, never by the limit asked for; walks again with another page
-        size while distinct rows are fewer than ``count``, since pages without order lose rows.
-        Raises ServerError when rows stay missing: a listing is whole or it is none; TooLarge.
+        Offsets count the rows received, never the limit. The list is walked again with another
+        page size while distinct rows are fewer than ``count``, since pages without order lose
+        rows. Raises ServerError when rows stay missing, and TooLarge.
         """
         return self._all_rows(endpoint, query, key, self.new_cost(endpoint))
 
     def new_cost(self, endpoint: str) -> ListCost:
-        """The cost of a list that is about to be asked for."""
+        """The cost of a list that is about to be requested."""
         return ListCost(f"{self._url}/{endpoint}")
 
     def _all_rows(
         self, endpoint: str, query: Mapping[str, str], key: RowKey, cost: ListCost
     ) -> dict[str, parsing.Row]:
-        found: dict[str, parsing.Row] = {}
+        rows: dict[str, parsing.Row] = {}
         count = 0
         for size in PAGE_SIZES:
-            count = self._read_all_pages(endpoint, {**query, "limit": str(size)}, key, found, cost)
-            if len(found) >= count:
-                return found
+            count = self._read_all_pages(endpoint, {**query, "limit": str(size)}, key, rows, cost)
+            if len(rows) >= count:
+                return rows
         raise ServerError(
-            f"{self._url}/{endpoint}: {len(found)} of {count} rows came in {len(PAGE_SIZES)} walks"
+            f"{self._url}/{endpoint}: {len(rows)} of {count} rows came in {len(PAGE_SIZES)} walks"
         )
 
     def all_rows_by_uuid(self, endpoint: str, query: Mapping[str, str]) -> dict[str, parsing.Row]:
-        """Every row once, by its UUID, of a list that has no order.
+        """Every row of a list without order once, by its UUID.
 
-        When one page does not hold them all the rest comes by ranges of UUIDs, each of a page or
-        less: these are spread evenly, so that no bound need be known. What ranges miss, and a
-        server that does not know them, is left to :meth:`whole`.
+        When one page does not hold them all, the rest is requested by ranges of UUIDs, each of a
+        page or less; UUIDs are distributed evenly. The list is walked as in :meth:`all_rows` when
+        ranges miss rows, or the server does not support them.
         """
         cost = self.new_cost(endpoint)
         first = {**query, "limit": str(PAGE_ROWS)}
         page = self.fetch_page(endpoint, {**first, "offset": "0"}, cost)
         count = page.count
-        found: dict[str, parsing.Row] = {}
-        cost.add_rows(found, page, parsing.uuid_of)
-        parts = -(-count // _ROWS_PER_RANGE) if page.has_more else 0
-        if not page.has_more and len(found) >= count:
-            return found
-        for span in _uuid_ranges(parts if parts <= _MAX_RANGES else 0):
+        rows: dict[str, parsing.Row] = {}
+        cost.add_rows(rows, page, parsing.uuid_of)
+        range_count = -(-count // _ROWS_PER_RANGE) if page.has_more else 0
+        if not page.has_more and len(rows) >= count:
+            return rows
+        for span in _uuid_ranges(range_count if range_count <= _MAX_RANGES else 0):
             try:
                 page = self.fetch_page(endpoint, {**first, "django": span, "offset": "0"}, cost)
             except ServerError:
                 break
             if not page.rows:
                 break
-            cost.add_rows(found, page, parsing.uuid_of)
-        if parts and len(found) >= count:
-            return found
+            cost.add_rows(rows, page, parsing.uuid_of)
+        if range_count and len(rows) >= count:
+            return rows
         return self._all_rows(endpoint, query, parsing.uuid_of, cost)
 
     def _read_all_pages(
@@ -172,72 +170,73 @@ class Paginator:
         endpoint: str,
         query: Mapping[str, str],
         key: RowKey,
-        found: dict[str, parsing.Row],
+        rows: dict[str, parsing.Row],
         cost: ListCost,
     ) -> int:
-        """One walk over all pages, adding to ``found``; the distinct rows there should be.
+        """Walk over all pages and add their rows to ``rows``; return the expected distinct rows.
 
-        A row that came twice within one page is a join's doing and inflates ``count``, so it is
-        taken off; one that came on two pages is the missing order's doing, and is not.
+        A row that is repeated within one page comes from a join, which inflates ``count``:
+        repetitions are subtracted. A row repeated on two pages comes from the missing order, and
+        does not inflate it.
         """
-        received, doubled, count, more = 0, 0, 0, True
+        received, repeated, count, has_more = 0, 0, 0, True
         seen: set[str] = set()
-        while more:
+        while has_more:
             page = self.fetch_page(endpoint, {**query, "offset": str(received)}, cost)
-            count, more = page.count, page.has_more
+            count = page.count
             keys = [_key_of(row, key) for row in page.rows]
-            doubled += len(keys) - len(set(keys))
-            cost.add_rows(found, page, key)
+            repeated += len(keys) - len(set(keys))
+            cost.add_rows(rows, page, key)
             received += len(page.rows)
-            # a page without anything new: a server that says the same again and again
-            more = more and not seen.issuperset(keys)
+            # a page without new rows is from a server that sends the same page again and again
+            has_more = page.has_more and not seen.issuperset(keys)
             seen.update(keys)
-        return max(count - doubled, len(seen))
+        return max(count - repeated, len(seen))
 
     def fetch_page(self, endpoint: str, query: dict[str, str], cost: ListCost) -> ListPage:
-        """One page, of the list that has cost ``cost`` so far.
+        """One page of the list that ``cost`` counts.
 
-        Alyx's ``count`` is right where pages are not. Should it be too small for once, a full
-        page whose ``next`` leads on tells.
+        Alyx's ``count`` is reliable where pages are not. If it is too small, a full page with a
+        ``next`` shows that there are more rows.
         """
-        reached, limit = int(query["offset"]), int(query["limit"])
+        offset, limit = int(query["offset"]), int(query["limit"])
         if query["offset"] == "0":
             del query["offset"]
         cost.add_page()
         answer = self._sender.get(endpoint, query)
-        body, size, parts = answer.body, answer.size, answer.value_count
+        body, size, value_count = answer.body, answer.size, answer.value_count
         if answer.status != 200:
             raise self._sender.unexpected_answer_error(answer, endpoint)
-        if isinstance(body, list):  # before mid-2019: the bare rows, all of them
-            return ListPage(_checked_rows(body, endpoint), len(body), False, size, parts)
+        if isinstance(body, list):  # servers before mid-2019 send all rows, without a page
+            return ListPage(_checked_rows(body, endpoint), len(body), False, size, value_count)
         count = body.get("count") if isinstance(body, dict) else None
         if isinstance(body, dict) and type(count) is int:
             if not 0 <= count <= _MAX_COUNT:
                 raise ServerError(f"{self._url}/{endpoint} counts its rows as {count}")
-            page = _checked_rows(body.get("results"), endpoint)
-            full = len(page) >= limit and body.get("next") is not None
-            more = bool(page) and (full or reached + len(page) < count)
-            return ListPage(page, count, more, size, parts)
+            rows = _checked_rows(body.get("results"), endpoint)
+            is_full = len(rows) >= limit and body.get("next") is not None
+            has_more = bool(rows) and (is_full or offset + len(rows) < count)
+            return ListPage(rows, count, has_more, size, value_count)
         raise ServerError(f"{self._url}/{endpoint} did not answer with a list: is this an Alyx?")
 
 
 def _uuid_ranges(parts: int) -> Iterator[str]:
-    """All UUIDs in so many ranges of one length, as look-ups."""
+    """Django look-ups that divide all UUIDs into ``parts`` ranges of equal length."""
     bounds = [(part << 128) // parts for part in range(parts + 1)] if parts else []
     for low, high in pairwise(bounds):
         yield f"id__range,['{uuid.UUID(int=low)}','{uuid.UUID(int=high - 1)}']"
 
 
 def _key_of(row: parsing.Row, key: RowKey) -> str:
-    """What tells a row from others; an odd row, which is left out later, counts all the same."""
+    """The key of a row; an invalid row, which parsing leaves out later, has a key too."""
     try:
         return key(row)
     except ServerError:
-        return f"odd {row!r}"
+        return f"invalid {row!r}"
 
 
 def _checked_rows(page: object, endpoint: str) -> list[parsing.Row]:
-    """The rows of a page. What is no row at all becomes one that can't be read."""
+    """The rows of a page; a value that is no row becomes a row that parsing leaves out."""
     if not isinstance(page, list):
         raise ServerError(f"Alyx's answer for {endpoint} holds no rows")
     return [row if isinstance(row, dict) else {"no row": row} for row in page]

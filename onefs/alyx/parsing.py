@@ -1,13 +1,13 @@
-"""Alyx's rows, turned into the model: every quirk of the server's answers ends here.
+"""Parses rows of Alyx into the model. Every quirk of the server's answers is handled here.
 
-Sources are the server's own behaviour, recorded in ``tests/data/recorded``: an id may only stand
-at the end of ``url``; times are local, without zone; ``revision`` is a name in ``/datasets`` but a
-UUID in a session's detail (which is therefore not used for listings); a file record says
-``exists`` of repositories nobody can reach.
+The source is the behaviour of a real server, recorded in ``tests/data/recorded``: the id may be
+only at the end of ``url``; times are local, without zone; ``revision`` is a name in ``/datasets``
+but a UUID in a session's detail (which is therefore not used for listings); a file record has
+``exists`` also for repositories that cannot be reached.
 
-A value that is not as Alyx sends it harms its own row only. Where it decides on the place in the
-tree (ids, names, dates, numbers) the row is left out of its list, see :func:`parse_rows`; an
-address that is none makes a file unreachable, not absent; any other value is taken as unknown.
+An invalid value affects its own row only. If it decides the place in the tree (ids, names, dates,
+numbers), the row is left out of its list (see :func:`parse_rows`); an invalid address makes a file
+unreachable, not absent; any other invalid value counts as unknown.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ from onefs.integers import parse_whole_number
 from onefs.model import Dataset, Replica, Repository, Session
 
 #: characters of a path that need no escape (RFC 3986, pchar and the slash); ``#``, ``?`` and
-#: ``%`` do, because Alyx's data_url is the bare name put behind the repository's address
+#: ``%`` need one, because Alyx appends the unescaped file name to the repository's address
 _PATH_SAFE = "/:@!$&'()*+,;=~-._"
 
-#: the largest integer that SQLite keeps
+#: the largest integer of SQLite
 _MAX_INTEGER = 2**63 - 1
-#: stands for an address that is no text: no request can be sent to it, so that its file is listed
-#: and unreachable
+#: replaces an address that is no text: its file is listed and unreachable
 UNUSABLE_URL = "http:///"
 
 Row = Mapping[str, Any]
@@ -43,36 +42,35 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DatasetRow:
-    """A dataset as the catalogue keeps it: with every copy that claims to exist.
+    """A dataset as the catalogue stores it, with all replicas that Alyx claims to exist.
 
-    Which copies can be fetched depends on what is known of their repositories, and is decided
-    when the row is read, by :func:`usable_replicas`.
+    :func:`usable_replicas` selects those that can be fetched when the row is read, since that
+    depends on the repositories known at that time.
     """
 
     dataset: Dataset
-    #: (repository, data_url as Alyx wrote it)
+    #: (repository, data_url as sent by Alyx)
     claimed_replicas: tuple[tuple[str, str], ...]
-    #: for a dataset known from cache tables: ``lab/Subjects/.../name`` as the file server has it
+    #: of a dataset from cache tables: ``lab/Subjects/.../name``, its path on the file server
     server_path: str = ""
 
 
-def parse_rows(found: Iterable[Row], read: Callable[[Row], T], what: str) -> list[T]:
-    """What ``read`` makes of rows. Those that it cannot read are left out, with one log line.
+def parse_rows(rows: Iterable[Row], parse: Callable[[Row], T], what: str) -> list[T]:
+    """Parse rows with ``parse``; leave out invalid rows, with one log line about the list ``what``.
 
-    ``what`` names the list. Raises ServerError when there are rows and none of them can be read:
-    a list of nothing but odd rows is no empty one.
+    Raises ServerError when there are rows and all of them are invalid: that is not an empty list.
     """
     values: list[T] = []
-    odd: list[ServerError] = []
-    for row in found:
+    errors: list[ServerError] = []
+    for row in rows:
         try:
-            values.append(read(row))
+            values.append(parse(row))
         except ServerError as error:
-            odd.append(error)
-    if odd and not values:
-        raise odd[0]
-    if odd:
-        log.warning("%s: %d rows are left out, the first: %s", what, len(odd), odd[0])
+            errors.append(error)
+    if errors and not values:
+        raise errors[0]
+    if errors:
+        log.warning("%s: %d rows are left out, the first: %s", what, len(errors), errors[0])
     return values
 
 
@@ -85,32 +83,32 @@ def uuid_of(row: Row) -> str:
 
 
 def name_parser(column: str) -> Callable[[Row], str]:
-    """What gives a row's name, which stands in ``column``; it raises ServerError without one."""
+    """A function that returns the name in ``column`` of a row; raises ServerError without one."""
 
-    def name(row: Row) -> str:
-        found = _text(row, column)
-        if not found:
+    def parse_name(row: Row) -> str:
+        name = _text(row, column)
+        if not name:
             raise ServerError(f"Alyx sent a row without {column!r}: {_excerpt(row)}")
-        return found
+        return name
 
-    return name
+    return parse_name
 
 
 def subject_key(row: Row) -> str:
-    """What tells a row of ``/subjects`` from others: two labs may share a nickname."""
+    """The key of a row of ``/subjects``: two labs can have the same nickname."""
     return f"{row.get('lab')}/{row.get('nickname')}"
 
 
 def session_id_of(row: Row) -> str:
-    """The session that a row of ``/datasets`` belongs to: the end of its URL; '' without one."""
+    """The eid of a row of ``/datasets``: the end of its session's URL; '' without one."""
     eid = str(row.get("session") or "")[-36:].lower()
     return eid if alf.is_uuid(eid) else ""
 
 
 def parse_session(row: Row) -> tuple[Session, bool]:
-    """A row of ``/sessions`` or a session's detail, and whether it has a number.
+    """Parse a row of ``/sessions`` or a session's detail; also whether it has a number.
 
-    A session without number (a base session) has no folder: its number is given as -1.
+    A session without number (a base session) has no folder; its number becomes -1.
     """
     start = _text(row, "start_time")
     number = _parse_number(row)
@@ -127,7 +125,7 @@ def parse_session(row: Row) -> tuple[Session, bool]:
 
 
 def parse_repository(row: Row) -> Repository:
-    """A row of ``/data-repository``. ``globus_is_personal`` null (tape) counts as personal."""
+    """Parse a row of ``/data-repository``. A null ``globus_is_personal`` (tape) means personal."""
     return Repository(
         name=name_parser("name")(row),
         data_url=alf.valid_text(_data_url(row)),
@@ -136,9 +134,9 @@ def parse_repository(row: Row) -> Repository:
 
 
 def parse_dataset(row: Row, eid: str) -> DatasetRow:
-    """A row of ``/datasets``."""
+    """Parse a row of ``/datasets`` of the session ``eid``."""
     size = row.get("file_size")
-    found = Dataset(
+    dataset = Dataset(
         id=uuid_of(row),
         eid=eid,
         name=name_parser("name")(row),
@@ -151,73 +149,73 @@ def parse_dataset(row: Row, eid: str) -> DatasetRow:
         qc=_text_or_empty(row, "qc") or "NOT_SET",
         mtime=_first_timestamp(row, "created_datetime", "auto_datetime"),
     )
-    return DatasetRow(found, _parse_replicas(row))
+    return DatasetRow(dataset, _parse_replicas(row))
 
 
 def _parse_replicas(row: Row) -> tuple[tuple[str, str], ...]:
-    """The records that say a file exists. Odd ones are left out while there are others."""
-    records = row.get("file_records") or []
-    given = records if isinstance(records, list) else [records]
-    known = [record for record in given if _is_file_record(record)]
+    """The file records with ``exists``. Invalid records are ignored if there are valid ones."""
+    value = row.get("file_records") or []
+    records = value if isinstance(value, list) else [value]
+    valid = [record for record in records if _is_file_record(record)]
     claimed = tuple(
         (_text(record, "data_repository"), _data_url(record))
-        for record in known
+        for record in valid
         if record.get("exists") is True
     )
-    if len(known) < len(given) and not claimed:
-        raise ServerError(f"Alyx sent 'file_records' that are none: {_excerpt(row)}")
+    if len(valid) < len(records) and not claimed:
+        raise ServerError(f"Alyx sent invalid 'file_records': {_excerpt(row)}")
     return claimed
 
 
 def _is_file_record(record: object) -> bool:
-    """Whether it can be told which repository it is about."""
+    """Whether a file record names its repository, or none."""
     return isinstance(record, dict) and isinstance(record.get("data_repository"), (str, type(None)))
 
 
 def usable_replicas(
     claimed: Sequence[tuple[str, str]], repositories: Mapping[str, Repository]
 ) -> tuple[Replica, ...]:
-    """The copies that can be fetched, in Alyx's own order (``flatiron_*`` before ``aws_*``).
+    """The replicas that can be fetched, in Alyx's own order (``flatiron_*`` before ``aws_*``).
 
-    Trusted are records on a repository that is known, not personal, and serves files: personal
-    ones claim to exist too, with addresses that lead nowhere. A malformed address of a server
-    counts: asking for it fails with a sentence.
+    Their repositories are known, not personal, and serve files: records of personal ones claim to
+    exist too, with addresses that lead nowhere. A malformed address of a server is included: a
+    request for it fails with an error message.
     """
-    copies = [
+    replicas = [
         Replica(name, escape_url(url))
         for name, url in claimed
         if name in repositories and not repositories[name].personal and is_file_server_url(url)
     ]
-    return tuple(sorted(copies, key=lambda copy: copy.repository, reverse=True))
+    return tuple(sorted(replicas, key=lambda replica: replica.repository, reverse=True))
 
 
 def is_file_server_url(url: str) -> bool:
-    """Whether an address, malformed or not, is one of a file server."""
+    """Whether an address, even a malformed one, belongs to a file server."""
     return url.lower().startswith(("http://", "https://"))
 
 
 def escape_url(url: str) -> str:
-    """A ``data_url`` ready to be sent: the ``#`` of a revision must go out as ``%23``.
+    """Escape a ``data_url`` for a request: the ``#`` of a revision must be sent as ``%23``.
 
-    Cut at the ``#`` a file server answers 200 with the folder's listing.
+    For a URL cut at the ``#`` a file server answers 200 with a listing of the folder.
     """
     scheme, _, rest = url.partition("://")
     host, slash, path = rest.partition("/")
     try:
         raw = path.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # JSON can say surrogates that stand for no byte
+    except UnicodeEncodeError:  # JSON can contain surrogates that stand for no byte
         raw = path.encode("utf-8", "surrogatepass")
     return f"{scheme}://{host}{slash}{quote(raw, safe=_PATH_SAFE)}"
 
 
 def parse_timestamp(text: str) -> float | None:
-    """Seconds since the epoch of Alyx's local time without zone, taken as UTC; None if unusable."""
+    """Seconds since the epoch of a time of Alyx; without zone it counts as UTC; None if invalid."""
     try:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=timezone.utc)
         return moment.astimezone(timezone.utc).timestamp()
-    except (ValueError, OverflowError):  # the latter: a zone leads out of the years 1 to 9999
+    except (ValueError, OverflowError):  # the latter: outside the years 1 to 9999 in UTC
         return None
 
 
@@ -235,18 +233,18 @@ def _text(row: Row, key: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise ServerError(f"Alyx sent {key!r} that is no text: {_excerpt(row)}")
+        raise ServerError(f"Alyx sent an invalid {key!r}, which is no text: {_excerpt(row)}")
     return alf.valid_text(value)
 
 
 def _text_or_empty(row: Row, key: str) -> str:
-    """A text that decides on nothing: '' for whatever is no text."""
+    """A text that decides no place in the tree: '' for any value that is no text."""
     value = row.get(key)
     return alf.valid_text(value) if isinstance(value, str) else ""
 
 
 def _data_url(row: Row) -> str:
-    """``data_url`` as it came: it may hold bytes that are not UTF-8."""
+    """``data_url`` as it was sent: it can contain bytes that are not UTF-8."""
     url = row.get("data_url")
     if url is None:
         return ""
@@ -254,14 +252,14 @@ def _data_url(row: Row) -> str:
 
 
 def _parse_number(row: Row) -> int | None:
-    """``number``, 0 or more, or null; a text of digits is taken too (tables of 2021 have such)."""
+    """``number``, 0 or more, or None; digits as a text are accepted (cache tables of 2021)."""
     number = row.get("number")
     if number is None:
         return None
     if isinstance(number, str):
         number = parse_whole_number(number)
     if type(number) is not int or not 0 <= number <= _MAX_INTEGER:
-        raise ServerError(f"Alyx sent 'number' that is none: {_excerpt(row)}")
+        raise ServerError(f"Alyx sent an invalid 'number': {_excerpt(row)}")
     return number
 
 
@@ -275,7 +273,7 @@ def _parse_projects(row: Row) -> tuple[str, ...]:
 
 
 def _parse_digest(value: object) -> str:
-    """md5 by habit, sha1 allowed by Alyx; anything else is as good as none."""
+    """The digest, usually md5; Alyx allows sha1 too; '' for anything else."""
     text = value.lower() if isinstance(value, str) else ""
     if len(text) in (32, 40) and all(digit in "0123456789abcdef" for digit in text):
         return text

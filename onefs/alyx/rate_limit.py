@@ -1,10 +1,9 @@
-"""One budget of requests for each Alyx, shared by all threads and processes of a user.
+"""The rate limiter of an Alyx: a token bucket shared by all threads and processes of a user.
 
-Alyx allows 550 requests in any minute to a user and answers 429 beyond. So all who ask draw from
-one bucket, kept in a small file under a lock: :data:`BURST_REQUESTS` requests at once, then
-:data:`RATE` a second, which is at most 540 in any minute. Who is in no hurry leaves the last
-:data:`RESERVED_REQUESTS` to the others, which makes at most 400 in any minute. A 429 empties the
-bucket and tells everybody until when not to ask.
+Alyx allows a user 550 requests in any minute and answers 429 beyond. The bucket, in a small file
+under a lock, allows :data:`BURST_REQUESTS` at once, then :data:`REQUESTS_PER_SECOND`, which is at
+most 540 in any minute. Requests of low priority leave the last :data:`RESERVED_REQUESTS` alone,
+which is at most 400 in any minute. A 429 empties the bucket and pauses all processes.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ from onefs.lowlevel.locks import lock_file, unlock_file
 
 log = logging.getLogger(__name__)
 
+#: requests that can be sent at once, and the part of them that low priority leaves alone
 BURST_REQUESTS = 180.0
 REQUESTS_PER_SECOND = 6.0
 RESERVED_REQUESTS = 140.0
 
-#: seconds that a lock is waited for: who holds it longer has been stopped, not slowed
+#: seconds to wait for the lock: a process that holds it longer is stopped, not slow
 _LOCK_WAIT_SECONDS = 0.2
-#: how far away a server may put its "not before", in seconds: what is further away was not written
-#: by us, or the clock was set
+#: longest pause in seconds after a 429; a longer one in the file is invalid, or the clock was set
 _MAX_PAUSE_SECONDS = 3600.0
-#: files of servers that nobody has asked for this long, in seconds, are removed
+#: seconds without a request after which the file of a server is removed
 _UNUSED_FILE_SECONDS = 30 * 86400.0
 _STATE_FORMAT = struct.Struct("<8sddd")
 _MAGIC = b"onefsb1\n"
@@ -45,28 +44,31 @@ _MAGIC = b"onefsb1\n"
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """How much may be asked."""
+    """The parameters of the bucket, in requests."""
 
     burst: float = BURST_REQUESTS
     #: requests a second
     rate: float = REQUESTS_PER_SECOND
-    #: what is left to those in a hurry
+    #: requests that low priority leaves alone
     reserve: float = RESERVED_REQUESTS
 
 
 @dataclass(frozen=True, slots=True)
 class _BucketState:
-    """What the file holds; times in seconds since the epoch."""
+    """The content of the file; times in seconds since the epoch."""
 
+    #: requests that can be sent
     level: float
+    #: when ``level`` was right
     at: float
+    #: end of the pause after a 429
     not_before: float
 
 
 class RateLimiter:
-    """The bucket of one server. Thread-safe, and safe beside other processes.
+    """The bucket of one server. Thread-safe, and shared with other processes.
 
-    A file that cannot be read or written is no obstacle: the budget is then this process's own.
+    If the file cannot be read or written, the bucket is this process's own.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class RateLimiter:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._limits = limits or RateLimits()
-        self._clock = clock
+        self.clock = clock
         self._lock = Lock()
         self._last_state = _BucketState(self._limits.burst, clock(), 0.0)
         self._file: int | None = None
@@ -86,29 +88,29 @@ class RateLimiter:
             self._file = open_lock_file(path)
         except OSError as error:
             log.info(
-                "%s cannot be used, requests are counted here only: %s",
+                "%s cannot be used, requests are counted in this process only: %s",
                 path,
                 reason_of(error, path),
             )
 
     @classmethod
     def of_server(cls, url: str) -> RateLimiter:
-        """The budget of the Alyx at ``url``, for this user."""
+        """The rate limiter of the Alyx at ``url``, for this user."""
         return cls(Path(platformdirs.user_state_dir("onefs")) / "budgets" / host_key(url))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             if self._file is not None:
                 close_lock_file(self._file)
             self._file = None
 
     def permit(self, low_priority_seconds: float = 0.0) -> RateLimitPermit:
-        """What one request passes. For ``modest_for`` seconds it leaves the reserve alone."""
-        return RateLimitPermit(self, self._clock() + low_priority_seconds, self._clock)
+        """The permit of one request, of low priority for ``low_priority_seconds`` from now."""
+        return RateLimitPermit(self, self.clock() + low_priority_seconds)
 
     def try_acquire(self, *, low_priority: bool) -> float:
-        """Take one request: 0 when it may go out, else the seconds after which to ask again."""
+        """Take one request: 0 when it may be sent, else the seconds after which to try again."""
         floor = self._limits.reserve if low_priority else 0.0
         with self._hold_locks():
             state = self._read_state()
@@ -118,26 +120,26 @@ class RateLimiter:
             if wait <= 0:
                 self._write_state(_BucketState(state.level - 1.0, state.at, state.not_before))
             elif state.not_before <= state.at < self._stored_state().at:
-                self._write_state(state)  # the clock was set back: count from now on
+                self._write_state(state)  # the clock was set back: count from its new time
         return max(0.0, wait)
 
     def report_throttled(self, seconds: float) -> None:
-        """The server has said 429: nobody asks for so many seconds, and then slowly."""
+        """Pause all processes after a 429, for ``seconds``, and empty the bucket."""
         with self._hold_locks():
             state = self._read_state()
             until = max(state.not_before, state.at + min(seconds, _MAX_PAUSE_SECONDS - 1.0))
             self._write_state(_BucketState(0.0, max(state.at, until), until))
 
     def pause_seconds(self) -> float:
-        """Seconds until the server may be asked at all, 0 when it may be now."""
+        """Seconds until the pause after a 429 ends; 0 when there is none."""
         with self._lock:
             state = self._read_state()
         return max(0.0, state.not_before - state.at)
 
     def _read_state(self) -> _BucketState:
-        """The state as of now: what is stored, and what has been filled up since."""
+        """The state now: the stored one, refilled since."""
         state = self._stored_state()
-        now = self._clock()
+        now = self.clock()
         not_before = state.not_before if state.not_before - now < _MAX_PAUSE_SECONDS else 0.0
         start = state.at if state.at <= now or not_before > now else now
         level = state.level + max(0.0, now - start) * self._limits.rate
@@ -149,7 +151,7 @@ class RateLimiter:
         try:
             raw = os.pread(self._file, _STATE_FORMAT.size, 0)
             magic, level, at, not_before = _STATE_FORMAT.unpack(raw)
-        except (OSError, struct.error):  # new, or not ours: begin with a full bucket
+        except (OSError, struct.error):  # new, or of another program: start with a full bucket
             return self._last_state
         return _BucketState(level, at, not_before) if magic == _MAGIC else self._last_state
 
@@ -162,7 +164,7 @@ class RateLimiter:
                 self._file, _STATE_FORMAT.pack(_MAGIC, state.level, state.at, state.not_before), 0
             )
         except OSError as error:
-            log.warning("the budget of requests cannot be written: %s", reason_of(error))
+            log.warning("the count of requests cannot be written: %s", reason_of(error))
 
     @contextmanager
     def _hold_locks(self) -> Iterator[None]:
@@ -177,32 +179,29 @@ class RateLimiter:
                     unlock_file(self._file)
 
 
+@dataclass(frozen=True, slots=True)
 class RateLimitPermit:
-    """What one request passes, as often as it is sent (see ``onefs.http.transport.Gate``)."""
+    """The permit of one request, retries included (a ``transport.RequestPermit``)."""
 
-    __slots__ = ("_clock", "_low_priority_until", "_rate_limiter")
-
-    def __init__(
-        self, rate_limiter: RateLimiter, low_priority_until: float, clock: Callable[[], float]
-    ) -> None:
-        self._rate_limiter = rate_limiter
-        self._low_priority_until = low_priority_until
-        self._clock = clock
+    rate_limiter: RateLimiter
+    #: end of the low priority, by the limiter's clock
+    low_priority_until: float
 
     def try_acquire(self) -> float:
-        """0 when the request may go out, else seconds after which to ask again."""
-        return self._rate_limiter.try_acquire(low_priority=self._clock() < self._low_priority_until)
+        """0 when the request may be sent, else the seconds after which to try again."""
+        low_priority = self.rate_limiter.clock() < self.low_priority_until
+        return self.rate_limiter.try_acquire(low_priority=low_priority)
 
     def report_throttled(self, seconds: float) -> None:
-        """The server has answered 429."""
-        self._rate_limiter.report_throttled(seconds)
+        """Pause all processes after a 429."""
+        self.rate_limiter.report_throttled(seconds)
 
 
 def _remove_unused_files(ours: Path, now: float) -> None:
-    """Remove the files of other servers that are no longer asked."""
+    """Remove the files of servers that are no longer used."""
     for path in ours.parent.iterdir():
         try:
             if path != ours and now - path.stat().st_mtime > _UNUSED_FILE_SECONDS:
                 path.unlink()
-        except OSError:  # another process was first
+        except OSError:  # another process removed it
             continue

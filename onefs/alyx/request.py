@@ -1,8 +1,8 @@
-"""One question to Alyx: the token it goes with, the budget it counts in, what a refusal means.
+"""Sends one request to Alyx with its token and rate-limit permit, and interprets refusals.
 
-A bad token is 403, told apart from "not allowed" by ``detail``; a 500 with a ``detail`` is the
-query's fault and asking again is useless. Where the plainest query fails in the same way, it is the
-server's database that is away.
+An invalid token is a 403, which ``detail`` distinguishes from "not allowed". A 500 with a
+``detail`` is the query's fault, and a retry is useless; unless the simplest query fails too: then
+the server's database is unavailable.
 """
 
 from __future__ import annotations
@@ -17,25 +17,24 @@ from onefs.config.secret import excerpt
 from onefs.errors import AlyxCredentials, ServerError, Throttled, Unreachable
 from onefs.http import JsonAnswer, Stream, Transport
 
-#: what Alyx says in ``detail`` when the token, not the permission, is the trouble
-#: a question that nothing can be wrong with, and the seconds that its answer may take
+#: the simplest query, and the seconds that its answer may take
 _PROBE_PATH, _PROBE_QUERY, _PROBE_DEADLINE_SECONDS = "labs", {"limit": "1"}, 3.0
-
+#: Alyx's ``detail`` of a 403 when the token is the reason, not the permission
 _LOGIN_ERROR_DETAILS = ("invalid token", "authentication credentials were not provided")
 
 
 class TokenSource(Protocol):
-    """Where the client takes its token from; asked again when the server refuses it."""
+    """The source of the client's token, and of another one when the server refuses it."""
 
     def current_token(self) -> str:
         """The token to send. Raises AlyxCredentials when there is none."""
 
     def renew(self, refused: str) -> str | None:
-        """Another token than the refused one, if somebody has logged in meanwhile."""
+        """A token other than the refused one, after a new login; None without one."""
 
 
 class RequestSender:
-    """Sends questions to one Alyx. Thread-safe; the arguments are those of Alyx."""
+    """Sends requests to one Alyx. Thread-safe. Paths and queries are those of Alyx's REST API."""
 
     def __init__(
         self,
@@ -53,17 +52,17 @@ class RequestSender:
         self._low_priority_seconds = 0.0
 
     def low_priority(self, seconds: float, deadline: float | None) -> RequestSender:
-        """This one, leaving the budget's reserve to others for so long with each request."""
+        """A sender whose requests leave the rate limiter's reserve alone for ``seconds`` each."""
         other = copy.copy(self)
         other._low_priority_seconds = seconds
         other._deadline = deadline or self._deadline
         return other
 
     def get(self, path: str, query: Mapping[str, str]) -> JsonAnswer:
-        """The answer, which is no refusal.
+        """The answer to a GET, with a renewed token if Alyx refuses the first.
 
-        Raises AlyxCredentials, Throttled, Unreachable when Alyx fails whatever it is asked, and
-        what the transport raises.
+        Raises AlyxCredentials, Throttled, Unreachable when Alyx fails on any query, and what the
+        transport raises.
         """
         token = self._token.current_token()
         answer = self._send(path, query, token)
@@ -76,13 +75,15 @@ class RequestSender:
         if answer.status in (401, 403):
             detail = _error_detail(answer)
             advice = "; run `onefs login`" if _is_login_error(answer) else ""
-            raise AlyxCredentials(f"{self.url} refuses us: {detail or answer.status}{advice}")
+            raise AlyxCredentials(
+                f"{self.url} refuses the request: {detail or answer.status}{advice}"
+            )
         if answer.status == 429:
             raise Throttled(f"{self.url} asks to wait: {_error_detail(answer)}")
         return answer
 
     def get_object(self, path: str, what: str) -> dict[str, Any] | None:
-        """The one thing that stands at a path; None when Alyx has none. ``what`` names it."""
+        """The object at a path; None when Alyx has none. Error messages call it ``what``."""
         answer = self.get(path, {})
         if answer.status == 404:
             return None
@@ -91,14 +92,15 @@ class RequestSender:
         return answer.body
 
     def stream(self, path: str) -> Stream:
-        """A file as it comes; its status is the caller's to judge."""
-        # Alyx answers 406 when JSON is not among what is accepted
-        accepted = {"Accept": "application/json, */*"}
-        token = {"Authorization": f"Token {self._token.current_token()}"}
-        return self._transport.stream(f"{self.url}/{path}", headers={**accepted, **token})
+        """The bytes of a file of Alyx; the caller judges the status."""
+        headers = {
+            "Accept": "application/json, */*",  # without JSON Alyx answers 406
+            "Authorization": f"Token {self._token.current_token()}",
+        }
+        return self._transport.stream(f"{self.url}/{path}", headers=headers)
 
     def unexpected_answer_error(self, answer: JsonAnswer, what: str) -> ServerError:
-        """The error that an answer is, which is not what was asked for."""
+        """The error of an answer that is not ``what`` was requested."""
         detail = _error_detail(answer)
         says = f": {detail}" if detail else ""
         return ServerError(
@@ -106,51 +108,52 @@ class RequestSender:
         )
 
     def _is_database_down(self, path: str, token: str) -> bool:
-        """Whether a 500 to ``path`` is not the question's fault: the plainest one gets it too."""
+        """Whether the simplest query fails too, so that a 500 is not the fault of this query."""
         if path == _PROBE_PATH:
             return True
-        plain = copy.copy(self)
-        plain._deadline = min(self._deadline, _PROBE_DEADLINE_SECONDS)
-        return plain._send(_PROBE_PATH, _PROBE_QUERY, token).status == 500
+        deadline = min(self._deadline, _PROBE_DEADLINE_SECONDS)
+        return self._send(_PROBE_PATH, _PROBE_QUERY, token, deadline).status == 500
 
-    def _send(self, path: str, query: Mapping[str, str], token: str) -> JsonAnswer:
+    def _send(
+        self, path: str, query: Mapping[str, str], token: str, deadline: float | None = None
+    ) -> JsonAnswer:
+        limiter = self._rate_limiter
         return self._transport.get_json(
             f"{self.url}/{quote(path)}",
-            params=dict(query),
+            params=query,
             headers={"Authorization": f"Token {token}", "Accept": "application/json"},
-            deadline=self._deadline,
-            permit=self._rate_limiter.permit(self._low_priority_seconds)
-            if self._rate_limiter
-            else None,
+            deadline=deadline or self._deadline,
+            permit=limiter.permit(self._low_priority_seconds) if limiter else None,
         )
 
 
 def database_down_error(url: str, answer: JsonAnswer) -> Unreachable:
-    """The error of an Alyx that answers 500 to whatever it is asked."""
+    """The error of an Alyx that answers 500 to any query."""
     detail = _error_detail(answer)
     says = f": {detail}" if detail else ""
     return Unreachable(
-        f"{url} answers, but its own database seems to be away (HTTP 500{says}); try again later"
+        f"{url} answers, but its own database seems to be unavailable (HTTP 500{says}); try again "
+        "later"
     )
 
 
 def _error_detail(answer: JsonAnswer) -> str:
-    """What Alyx says of an error: its ``detail``, or of a 400 the filter and its complaint.
+    """Alyx's message of an error: its ``detail``, or the first filter of a 400 and its complaint.
 
-    Cut, on one line and without secrets, as messages hold it.
+    Shortened, on one line and without secrets, for our own messages.
     """
     body = answer.body if isinstance(answer.body, dict) else {}
     detail = body.get("detail")
     if isinstance(detail, str):
         return excerpt(detail)
     complaints = (
-        f"{name}: {said[0]}" for name, said in body.items() if isinstance(said, list) and said
+        f"{name}: {texts[0]}" for name, texts in body.items() if isinstance(texts, list) and texts
     )
     return excerpt(next(complaints, ""))
 
 
 def _is_login_error(answer: JsonAnswer) -> bool:
-    """403 (Alyx never says 401) means either "log in" or "not allowed": ``detail`` tells which."""
+    """Whether an answer means "log in", and not "not allowed": Alyx answers 403 to both."""
     detail = _error_detail(answer).lower()
     return answer.status == 401 or (
         answer.status == 403 and any(words in detail for words in _LOGIN_ERROR_DETAILS)

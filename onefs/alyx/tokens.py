@@ -1,4 +1,4 @@
-"""Tokens for one use: got for a password when first needed; none where nobody is to be asked."""
+"""Tokens of the Python client: obtained for a password on first use, or never (offline)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from onefs.lowlevel.forking import ForkAware, register_fork_aware
 
 
 class PasswordToken(ForkAware):
-    """The token that a user's password is good for: got at its first use, and again when Alyx
-    refuses it. Thread-safe.
+    """The token for a user's password: obtained on first use, and again when Alyx refuses it.
 
-    A child made by a fork keeps it.
+    Thread-safe. A child process keeps it after a fork.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class PasswordToken(ForkAware):
             return self._token
 
     def renew(self, refused: str) -> str | None:
-        """Another token than the refused one; None while the password gives the same.
+        """A token other than the refused one; None while the password obtains the same.
 
         Raises as :func:`fetch_token`.
         """
@@ -57,15 +56,15 @@ class PasswordToken(ForkAware):
 
 
 class OfflineToken:
-    """Instead of a token, where no server is to be asked."""
+    """Takes the place of a token where no server must be asked."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def current_token(self) -> str:
-        """Raises Unreachable."""
-        raise Unreachable(f"{self._url} is not asked: offline was wanted")
+        """Raise Unreachable."""
+        raise Unreachable(f"{self._url} is not asked, because of offline mode")
 
     def renew(self, refused: str) -> str | None:
-        """None."""
+        """None: there is no token."""
         return None

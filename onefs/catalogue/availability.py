@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from onefs.catalogue.ttl import FAILURE_PAUSE_SECONDS
 from onefs.errors import AlyxCredentials, DeadlineExceeded, OnefsError, Stopping, Unreachable
-from onefs.http.circuit_breaker import CircuitBreaker
+from onefs.http.circuit_breaker import CircuitBreaker, Probe
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class ServerAvailability:
             self.on_change(True)
 
     def _start_probing(self, first_delay: float) -> None:
-        self._circuit.start_probe(self._run_probe, self.record_success, _delays(first_delay))
+        self._circuit.start_probe(Probe(self._run_probe, self.record_success, _delays(first_delay)))
 
     def _run_probe(self) -> None:
         try:

@@ -1,1 +1,1 @@
-"""From which server a file is downloaded, and within which limits."""
+"""Downloads: file servers and replicas, their circuit breakers, the quota, whole files."""

@@ -18,7 +18,7 @@ from cachetools import LRUCache
 
 from onefs.config.urls import host_of
 from onefs.errors import Stopping
-from onefs.http.circuit_breaker import CircuitBreaker
+from onefs.http.circuit_breaker import CircuitBreaker, Probe
 
 log = logging.getLogger(__name__)
 
@@ -85,11 +85,8 @@ class HostCircuits:
             if circuit is None:
                 return True
             if not self._is_closed:
-                circuit.start_probe(
-                    partial(self._probe, url),
-                    partial(self._close_circuits, url),
-                    pause_seconds=PROBE_PAUSE_SECONDS,
-                )
+                probe = Probe(partial(self._probe, url), partial(self._close_circuits, url))
+                circuit.start_probe(probe, PROBE_PAUSE_SECONDS)
             return False
 
     def wait_for_probe(self, urls: Iterable[str]) -> bool:

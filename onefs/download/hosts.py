@@ -1,17 +1,15 @@
-"""What is known of the file servers: which answer, which ask to wait, which copies failed.
+"""The file servers: the order of replicas, requests with credentials, and servers that must wait.
 
-After an expired deadline a file, or its whole server, is not asked again until a probe succeeds
-(see ``silence``): the second reader of a dead server does not wait as long as the first.
+After an expired deadline a file, or its whole server, is not requested again until a probe succeeds
+(see ``host_circuits``): the second reader of a dead server waits less than the first.
 """
 
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
@@ -33,51 +31,43 @@ from onefs.lowlevel.negative_cache import NegativeCache
 from onefs.model import Dataset, Replica
 
 CONNECT_TIMEOUT_SECONDS = 10.0
-#: seconds for which a file that could not be had is not asked for again
+#: seconds for which a file that could not be fetched is not requested again
 FAILURE_TTL_SECONDS = 5.0
-#: the same after trouble with our own disk
+#: the same after an error of the local disk
 DISK_FAILURE_TTL_SECONDS = 0.5
 #: seconds for which a replica that failed is tried last, and how many such replicas are remembered
 FAILED_REPLICA_TTL_SECONDS = 60.0
 MAX_FAILED_REPLICAS = 4096
-#: seconds that a probe may take
+#: seconds that a probe may take to connect, and to answer
 PROBE_TIMEOUT_SECONDS = 5.0
-#: seconds for which a server that asks to wait is believed, however long it says
+#: longest pause in seconds for a server that asks to wait
 MAX_RETRY_AFTER_SECONDS = 600.0
-
-
-#: what no host's name holds
+#: characters that no host name contains
 _INVALID_HOST_CHARACTERS = re.compile(r"[\x00-\x20\x7f%\\]")
 
 
 class CircuitOpen(DeadlineExceeded):
-    """A file or its server is known not to answer, and was not asked."""
-
-
-@dataclass
-class _HostState:
-    #: when bytes last came from it
-    last_progress_at: float = field(default_factory=time.monotonic)
-    #: it wants no request before this moment of the monotonic clock
-    throttled_until: float = 0.0
+    """A file or its server did not answer lately, and was not requested."""
 
 
 def failure_ttl(error: OnefsError) -> float:
-    """Seconds for which a failure is the answer for everybody who asks for the same file again."""
-    if isinstance(error, CircuitOpen | UnconfirmedMismatch):  # each has a pause of its own
+    """Seconds for which an error is the answer to further requests for the same file."""
+    if isinstance(error, CircuitOpen | UnconfirmedMismatch):  # each has its own pause
         return 0.0
     return DISK_FAILURE_TTL_SECONDS if isinstance(error, CacheError) else FAILURE_TTL_SECONDS
 
 
 def no_replica_error(dataset: Dataset) -> OnefsError:
-    """The error of who wants the bytes of a dataset without any copy."""
+    """The error of a request for the bytes of a dataset without replicas."""
     if dataset.from_tables:
-        return Unreachable(f"only cache tables know {dataset.name}, and Alyx has not said where")
-    return ServerError(f"{dataset.name} stands on no file server")
+        return Unreachable(
+            f"{dataset.name} is known from cache tables only, and Alyx has not sent its address"
+        )
+    return ServerError(f"no file server has {dataset.name}")
 
 
 def _check_url(url: str) -> None:
-    """Raise ServerError for an address of the database that no request can be sent to."""
+    """Raise ServerError for an address that no request can be sent to."""
     try:
         origin(url)
         host = urlsplit(url).hostname or ""
@@ -85,19 +75,20 @@ def _check_url(url: str) -> None:
             host.encode("idna")
         if not _INVALID_HOST_CHARACTERS.search(host):
             return
-        reason = f"{safe_url(url)} names no host"
+        reason = f"{safe_url(url)} has no valid host name"
     except (UsageError, UnicodeError) as error:
         reason = str(error)
-    # a status as a server would give it: to ask again is useless
+    # the status of a server that rejects a request: a retry is useless
     raise ServerError(f"the database has no usable address: {reason}"[:300], 400)
 
 
 class Hosts:
-    """What is known of the file servers. Thread-safe.
+    """The state of the file servers, and requests to them. Thread-safe.
 
-    ``preferred`` has names or patterns of repositories, in the order in which their copies are
-    tried; copies of others come after them, as the database lists them. ``count`` is told of the
-    bytes that come.
+    ``stall`` is the number of seconds that readers wait without progress. ``preferred`` has names
+    or patterns of repositories, in the order in which their replicas are tried; others come after
+    them, in the order of the database. ``count_bytes`` is called with the number of bytes of each
+    chunk that arrives.
     """
 
     def __init__(
@@ -106,15 +97,16 @@ class Hosts:
         auth: HostAuth,
         stall: float,
         preferred: Sequence[str] = (),
-        count: Callable[[int], None] = lambda size: None,
+        count_bytes: Callable[[int], None] = lambda size: None,
     ) -> None:
         self._transport = transport
         self._auth = auth
         self._stall = stall
-        self.count_bytes = count
+        self.count_bytes = count_bytes
         self._preferred = tuple(preferred)
-        self._lock = threading.Lock()
-        self._hosts: dict[str, _HostState] = {}
+        #: by host: when bytes last arrived, and the end of its pause (``time.monotonic``)
+        self._last_progress_at: dict[str, float] = {}
+        self._throttled_until: dict[str, float] = {}
         self._failed_replicas: NegativeCache[str] = NegativeCache(
             MAX_FAILED_REPLICAS, lambda error: FAILED_REPLICA_TTL_SECONDS
         )
@@ -124,96 +116,93 @@ class Hosts:
         """Wake the readers that wait for a probe, with Stopping."""
         self._circuits.close()
 
-    def order_replicas(self, copies: Sequence[Replica]) -> list[Replica]:
-        """The copies to try, in order, without those on servers that do not answer, or that have
-        asked to wait for longer than anybody here would.
+    def order_replicas(self, replicas: Sequence[Replica]) -> list[Replica]:
+        """The replicas to try, in order, without those on servers that do not answer, or that asked
+        to wait for longer than readers do.
 
-        Raises Throttled or Silent when that leaves none of several.
+        Raises Throttled or CircuitOpen when there are replicas, and none of them is left.
         """
-        free = [copy for copy in copies if self._seconds_throttled(copy.url) <= 0]
-        if copies and not free:
-            wait = min(self._seconds_throttled(copy.url) for copy in copies)
-            raise Throttled(f"{host_of(copies[0].url)} asks to wait: free in {wait:.0f} s", wait)
+        free = [replica for replica in replicas if self._seconds_throttled(replica.url) <= 0]
+        if replicas and not free:
+            wait = min(self._seconds_throttled(replica.url) for replica in replicas)
+            host = host_of(replicas[0].url)
+            raise Throttled(f"{host} asks to wait; try again in {wait:.0f} s", wait)
         ranked = sorted(free, key=self._rank)
-        usable = [copy for copy in ranked if self._circuits.can_request(copy.url)]
+        usable = [replica for replica in ranked if self._circuits.can_request(replica.url)]
         if ranked and not usable:
             raise _circuit_open_error(ranked)
         return usable
 
-    def wait_for_probe(self, copies: Sequence[Replica]) -> None:
-        """Wait until a probe shows that one of these copies can be asked, but not for long.
+    def wait_for_probe(self, replicas: Sequence[Replica]) -> None:
+        """Wait a few seconds until a probe shows that one of the replicas can be requested.
 
-        For readers that met Silent. Raises Silent when no copy can be asked, and Stopping.
+        For readers that got CircuitOpen. Raises CircuitOpen when no replica can be requested, and
+        Stopping.
         """
-        if copies and not self._circuits.wait_for_probe(copy.url for copy in copies):
-            raise _circuit_open_error(copies)
+        if replicas and not self._circuits.wait_for_probe(replica.url for replica in replicas):
+            raise _circuit_open_error(replicas)
 
-    def stall_timeout(self, copies: int) -> float:
-        """Seconds without progress for one of several copies, so that the next gets its turn."""
-        return self._stall if copies == 1 else self._stall / (copies + 1)
+    def stall_timeout(self, replica_count: int) -> float:
+        """Seconds to wait without progress for one of several replicas, so that each is tried."""
+        return self._stall if replica_count == 1 else self._stall / (replica_count + 1)
 
-    def stream(self, url: str, headers: dict[str, str], patience: float) -> Stream:
-        """A request for bytes, with the credentials of its host.
+    def stream(self, url: str, headers: dict[str, str], stall: float) -> Stream:
+        """A request for bytes, with the credentials of its host; ``stall`` is its timeout.
 
-        Raises ServerError for an address that is none, and what the transport raises.
+        Raises ServerError for an invalid address, and what the transport raises.
         """
         _check_url(url)
         return self._transport.stream(
             url,
             headers=headers,
             auth=self._auth,
-            connect_timeout=min(CONNECT_TIMEOUT_SECONDS, patience / 2),
-            stall_timeout=patience,
+            connect_timeout=min(CONNECT_TIMEOUT_SECONDS, stall / 2),
+            stall_timeout=stall,
         )
 
     def is_longer_than_stall(self, delay: float) -> bool:
-        """Whether readers will have given up before a pause of so many seconds ends."""
+        """Whether readers give up before a pause of ``delay`` seconds ends."""
         return delay > self._stall
 
     def note_throttled(self, url: str, seconds: float) -> None:
-        """A server asks to wait. When that is too long to be waited for, nobody asks it before."""
+        """Pause requests to a server that asked to wait, if readers do not wait ``seconds``."""
         if self.is_longer_than_stall(seconds):
-            with self._lock:
-                self._state_of(url).throttled_until = time.monotonic() + min(
-                    seconds, MAX_RETRY_AFTER_SECONDS
-                )
+            pause = min(seconds, MAX_RETRY_AFTER_SECONDS)
+            self._throttled_until[host_of(url)] = time.monotonic() + pause
 
     def note_failure(self, url: str, error: OnefsError) -> None:
         """Note that a replica could not be fetched: for a minute the others are tried first."""
         self._failed_replicas.add(url, error)
 
     def note_progress(self, url: str) -> None:
-        """Bytes have come."""
-        with self._lock:
-            self._state_of(url).last_progress_at = time.monotonic()
+        """Note that bytes of ``url`` arrived."""
+        self._last_progress_at[host_of(url)] = time.monotonic()
         self._circuits.note_progress(url)
 
     def last_progress_at(self, url: str) -> float:
-        """When bytes last came from the server of ``url``, or when we first heard of it."""
-        with self._lock:
-            return self._state_of(url).last_progress_at
+        """When bytes last arrived from the server of ``url``; at first, the time of this call."""
+        return self._last_progress_at.setdefault(host_of(url), time.monotonic())
 
     def note_timeout(self, url: str) -> None:
-        """A deadline expired on this URL: it is not asked until a probe succeeds."""
+        """Note that a deadline expired: ``url`` is not requested until a probe succeeds."""
         self._circuits.note_timeout(url)
 
-    def _rank(self, copy: Replica) -> tuple[bool, int]:
+    def _rank(self, replica: Replica) -> tuple[bool, int]:
         ranks = (
             rank
             for rank, pattern in enumerate(self._preferred)
-            if fnmatchcase(copy.repository, pattern)
+            if fnmatchcase(replica.repository, pattern)
         )
-        has_failed = self._failed_replicas.get(copy.url) is not None
+        has_failed = self._failed_replicas.get(replica.url) is not None
         return has_failed, next(ranks, len(self._preferred))
 
     def _seconds_throttled(self, url: str) -> float:
-        with self._lock:
-            return self._state_of(url).throttled_until - time.monotonic()
+        return self._throttled_until.get(host_of(url), 0.0) - time.monotonic()
 
     def _probe(self, url: str) -> None:
-        """Ask for one byte. Raises an OnefsError when the server does not answer."""
+        """Request one byte. Raises an OnefsError when the server does not answer."""
         with (
-            suppress(DataServerCredentials),  # that is an answer
+            suppress(DataServerCredentials),  # a refusal is an answer
             self._transport.stream(
                 url,
                 headers={"Range": "bytes=0-0"},
@@ -224,12 +213,9 @@ class Hosts:
         ):
             pass
 
-    def _state_of(self, url: str) -> _HostState:
-        return self._hosts.setdefault(host_of(url), _HostState())
 
-
-def _circuit_open_error(copies: Sequence[Replica]) -> CircuitOpen:
+def _circuit_open_error(replicas: Sequence[Replica]) -> CircuitOpen:
     return CircuitOpen(
-        f"{host_of(copies[0].url)} has not answered in time; it is asked again in a moment, and "
+        f"{host_of(replicas[0].url)} has not answered in time; it is tried again in a moment, and "
         "files are fetched as soon as it answers"
     )

@@ -1,4 +1,4 @@
-"""One download under way, as others see it."""
+"""The progress of one download, for displays and for waiting threads."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from onefs.errors import OnefsError
 
 @dataclass(slots=True)
 class Transfer:
-    """One download under way, for whoever watches."""
+    """The progress of one download. Times are of ``time.monotonic``."""
 
+    #: path in the tree
     path: str
+    #: bytes of the file; None when unknown
     size: int | None
     done_bytes: int = 0
     started_at: float = field(default_factory=time.monotonic)
-    #: when it last got on: bytes came, and not too few
+    #: when enough bytes last arrived
     last_progress_at: float = field(default_factory=time.monotonic)
-    #: the URL that is asked, and what went wrong last
+    #: the URL of the current replica, and the error of the last one that failed
     url: str = ""
     last_error: OnefsError | None = None
 
     def bytes_per_second(self) -> float:
-        """Bytes a second since it began."""
+        """Average bytes per second since the start."""
         return self.done_bytes / max(time.monotonic() - self.started_at, 1e-3)

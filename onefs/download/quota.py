@@ -1,4 +1,4 @@
-"""How many bytes were fetched of late, and whether more may be."""
+"""The quota of fetched bytes (``--max-fetch``): how many were fetched in the last hour."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from contextlib import contextmanager
 
 from onefs.errors import FetchLimit
 
-#: seconds that the limit is about, and the steps in which they are counted
+#: seconds of the sliding window of the limit, and of the steps in which bytes are counted
 QUOTA_WINDOW_SECONDS = 3600.0
 QUOTA_STEP_SECONDS = 60.0
 
 
 class FetchQuota:
-    """Counts fetched bytes. Thread-safe. ``limit`` is in bytes an hour; None for no limit."""
+    """Counts fetched bytes. Thread-safe. ``limit`` is in bytes per hour; None for no limit."""
 
     def __init__(
         self, limit: int | None = None, clock: Callable[[], float] = time.monotonic
@@ -24,16 +24,16 @@ class FetchQuota:
         self.limit = limit
         self._clock = clock
         self._lock = threading.Lock()
-        #: bytes by the step in which they came
+        #: (step, bytes that were fetched in it)
         self._bytes_by_step: deque[tuple[int, int]] = deque()
         self._bytes_in_window = 0
-        #: bytes that have come in all
+        #: bytes fetched in all
         self.received_bytes = 0
-        #: how many expect bytes of a file, and how many at most
+        #: by key: the number of reservations, and the most bytes of one of them
         self._reserved: dict[str, tuple[int, int]] = {}
 
     def count(self, size: int) -> None:
-        """So many bytes have come."""
+        """Count ``size`` bytes that were fetched."""
         step = int(self._clock() / QUOTA_STEP_SECONDS)
         with self._lock:
             self.received_bytes += size
@@ -43,7 +43,7 @@ class FetchQuota:
             self._bytes_by_step.append((step, size))
 
     def spent_bytes(self) -> int:
-        """Bytes of the last hour."""
+        """Bytes fetched in the last hour."""
         oldest = int((self._clock() - QUOTA_WINDOW_SECONDS) / QUOTA_STEP_SECONDS)
         with self._lock:
             while self._bytes_by_step and self._bytes_by_step[0][0] <= oldest:
@@ -51,24 +51,24 @@ class FetchQuota:
             return self._bytes_in_window
 
     def is_within_limit(self, size: int) -> bool:
-        """Whether ``size`` bytes more are within the limit."""
+        """Whether ``size`` more bytes are within the limit."""
         return self.limit is None or self.spent_bytes() + size <= self.limit
 
     def _limit_error(self, name: str, spent: int, size: int) -> FetchLimit:
-        """The error of a file that is beyond the limit, with when it will be within."""
-        sentence = (
-            f"{name} is not fetched: {spent} bytes came within the hour, and --max-fetch allows "
-            f"{self.limit}"
+        """The error of a file beyond the limit, with the time at which it will be within."""
+        message = (
+            f"{name} is not fetched: {spent} bytes were fetched within the hour, and --max-fetch "
+            f"allows {self.limit}"
         )
         left = self._seconds_until(size)
         if left is None:
-            return FetchLimit(f"{sentence}, fewer than the {size} that are needed at once")
+            return FetchLimit(f"{message}, fewer than the {size} that are needed at once")
         until = time.time() + left
         at = time.strftime("%H:%M", time.localtime(until))
-        return FetchLimit(f"{sentence}; it is refused until {at}", until)
+        return FetchLimit(f"{message}; it is refused until {at}", until)
 
     def _seconds_until(self, size: int) -> float | None:
-        """Seconds until ``size`` bytes are within the limit; None for more than it ever allows."""
+        """Seconds until ``size`` bytes are within the limit; None for more than the limit."""
         assert self.limit is not None
         if size > self.limit:
             return None
@@ -79,29 +79,29 @@ class FetchQuota:
                 return max(
                     0.0, (step + 1) * QUOTA_STEP_SECONDS + QUOTA_WINDOW_SECONDS - self._clock()
                 )
-        return QUOTA_STEP_SECONDS  # what others expect is in the way, and is counted within moments
+        return QUOTA_STEP_SECONDS  # reservations of others are in the way, and end soon
 
     @contextmanager
     def reserve(self, key: str, size: int, name: str) -> Iterator[None]:
-        """Within this, ``size`` bytes are on their way, for all who expect the same ``key``.
+        """Reserve ``size`` bytes within the block. Reservations of one ``key`` share their bytes.
 
-        Raises FetchLimit when they, what has come and what others expect are beyond the limit.
+        Raises FetchLimit when the bytes fetched and all reservations are beyond the limit.
         """
         if self.limit is None:
             yield
             return
         spent = self.spent_bytes()
         with self._lock:
-            mine, most = self._reserved.get(key, (0, 0))
+            users, most = self._reserved.get(key, (0, 0))
             most = max(most, size)
             others = sum(each for other, (_, each) in self._reserved.items() if other != key)
             if spent + others + most > self.limit:
                 raise self._limit_error(name, spent, most)
-            self._reserved[key] = mine + 1, most
+            self._reserved[key] = users + 1, most
         try:
             yield
         finally:
             with self._lock:
-                mine, most = self._reserved.pop(key)
-                if mine > 1:
-                    self._reserved[key] = mine - 1, most
+                users, most = self._reserved.pop(key)
+                if users > 1:
+                    self._reserved[key] = users - 1, most

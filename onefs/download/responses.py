@@ -1,4 +1,4 @@
-"""What an answer of a file server means for who asked for a range of bytes. Pure decisions."""
+"""Interprets the responses of file servers to requests for bytes. Pure decisions."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from onefs.cache.verify import new_hash
 from onefs.config.urls import safe_url
 from onefs.errors import DataServerCredentials, OnefsError, ServerError, Throttled
 from onefs.http import Stream, retry_after_seconds
+from onefs.model import Dataset
 
-#: bytes taken from the socket and written to the disk at once, where no reader waits for them: each
-#: chunk costs its thread several turns in the queue for the interpreter
+#: bytes that are read from the socket and written to the disk at once when no reader waits for
+#: them: each chunk costs several turns of the interpreter lock
 BULK_CHUNK_BYTES = 2 * 1024 * 1024
-#: no longer numbers: SQLite and the kernel keep 64 bits, and ``int`` takes 4,300 digits
+#: at most 18 digits: SQLite and the kernel store 64 bits
 _CONTENT_RANGE = re.compile(
     r"\s*bytes\s+(?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)\s*", re.IGNORECASE | re.ASCII
 )
@@ -28,60 +30,56 @@ class WrongSize(OnefsError):
 
 
 class RemoteFileChanged(OnefsError):
-    """The server's file is no longer the one that the blocks on disk came from."""
+    """The file on the server is not the one that the cached blocks came from."""
 
 
 class VersionMismatch(RemoteFileChanged):
-    """An answer has another ETag or date than the blocks on disk came with."""
+    """A response has another ETag or date than the cached blocks."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseRange:
-    """The bytes that an answer carries: from ``start`` to ``end``, this one not included.
-
-    ``ranged`` is False when the server sends the whole file, whatever was asked for.
-    """
+    """The bytes of the file that a response contains."""
 
     start: int
+    #: exclusive
     end: int
+    #: False when the server sends the whole file, whatever was requested
     is_partial: bool
 
 
 def check_status(stream: Stream, *statuses: int) -> None:
-    """Raise unless the answer is a file: of these statuses, and no page for people."""
-    host = safe_url(stream.url)
+    """Raise an OnefsError unless the response has one of ``statuses`` and is no HTML page."""
+    url = safe_url(stream.url)
     if stream.status in (403, 407):
-        raise DataServerCredentials(f"{host}: the file server does not allow it to us")
+        raise DataServerCredentials(f"{url}: the file server does not allow access")
     if stream.status == 429:
         seconds = retry_after_seconds(stream.headers.get("Retry-After")) or 0.0
-        raise Throttled(f"{host}: the file server asks to wait: too many requests", seconds)
+        raise Throttled(f"{url}: the file server asks to wait: too many requests", seconds)
     if stream.status not in statuses:
-        raise ServerError(f"{host}: the file server answers {stream.status}", stream.status)
-    kind = stream.headers.get("Content-Type", "")
-    page = kind.startswith(("text/html", "application/xhtml"))
-    if page and not stream.url.endswith((".html", ".htm")):
-        raise ServerError(f"{host}: the file server sends a page instead of a file", 200)
+        raise ServerError(f"{url}: the file server answers {stream.status}", stream.status)
+    content_type = stream.headers.get("Content-Type", "")
+    is_page = content_type.startswith(("text/html", "application/xhtml"))
+    if is_page and not stream.url.endswith((".html", ".htm")):
+        raise ServerError(f"{url}: the file server sends a page instead of a file", 200)
 
 
 def parse_range_response(
     stream: Stream, size: int, start: int, end: int, validator: str
 ) -> ResponseRange:
-    """What the body of an answer to ``Range: bytes=start-(end-1)`` holds.
+    """The range in the body of a response to ``Range: bytes=start-(end-1)``.
 
-    ``size`` is the file's as the database has it, ``validator`` the one that was sent as If-Range
-    ('' for none). Raises WrongSize, Changed, ServerError, DataServerCredentials or Throttled.
+    ``size`` is the size of the file in the database, ``validator`` the text sent as If-Range ('' if
+    none was sent). Raises WrongSize, VersionMismatch, ServerError, DataServerCredentials or
+    Throttled.
     """
     if stream.status == 416:
-        _check_size(_total_from_content_range(stream), size, stream.url)
+        _check_size(_total_from_content_range(stream), size)
     check_status(stream, 200, 206)
-    # the size first: a sentence in the place of the file has a validator of its own
-    _check_size(
-        stream.length if stream.status == 200 else _total_from_content_range(stream),
-        size,
-        stream.url,
-    )
-    found = validator_of(stream.headers)
-    if validator and found and found != validator:
+    # the size first: an error text sent instead of the file has its own validator
+    _check_size(stream.length if stream.status == 200 else _total_from_content_range(stream), size)
+    current = validator_of(stream.headers)
+    if validator and current and current != validator:
         raise VersionMismatch(f"{safe_url(stream.url)}: the file on the server has changed")
     if stream.status == 200:
         return ResponseRange(0, size, is_partial=False)
@@ -89,7 +87,7 @@ def parse_range_response(
 
 
 def _parse_206(stream: Stream, size: int, start: int, end: int) -> ResponseRange:
-    """What a 206 holds: the range asked for, one around it, or the whole file under any name."""
+    """The range of a 206: the requested one, a larger one, or the whole file under any name."""
     url = safe_url(stream.url)
     match = _CONTENT_RANGE.fullmatch(stream.headers.get("Content-Range", ""))
     if match is None or match[1] is None:
@@ -111,7 +109,7 @@ def _parse_206(stream: Stream, size: int, start: int, end: int) -> ResponseRange
 
 
 def total_size(stream: Stream) -> int:
-    """The size of the whole file, from an answer to a request for its first byte."""
+    """The size of the whole file, from a response to a request for its first byte."""
     check_status(stream, 200, 206, 416)  # 416: an empty file has no first byte
     total = stream.length if stream.status == 200 else _total_from_content_range(stream)
     if total is None:
@@ -119,10 +117,24 @@ def total_size(stream: Stream) -> int:
     return total
 
 
-def validator_of(headers: Mapping[str, str]) -> str:
-    """What names this very version of a file in If-Range: a strong ETag, else the date; or ''.
+def check_digest(dataset: Dataset, stream: Stream) -> None:
+    """Raise ServerError unless a whole body, sent instead of one byte, is the dataset's.
 
-    A weak ETag promises no equal bytes and is not allowed there (RFC 9110, 13.1.5).
+    A failing server can send an error text, whose length would be stored as the size of the file.
+    """
+    digest = new_hash(dataset)
+    for chunk in stream.iter_chunks():
+        digest.update(chunk)
+    if digest.hexdigest() != dataset.md5:
+        raise ServerError(
+            f"{safe_url(stream.url)}: the file server sends something else than the file", 200
+        )
+
+
+def validator_of(headers: Mapping[str, str]) -> str:
+    """The validator of a file's version for If-Range: a strong ETag, else its date, else ''.
+
+    A weak ETag does not guarantee equal bytes and is not allowed in If-Range (RFC 9110, 13.1.5).
     """
     etag = headers.get("ETag", "").strip()
     return etag if etag.startswith('"') else headers.get("Last-Modified", "").strip()
@@ -133,6 +145,6 @@ def _total_from_content_range(stream: Stream) -> int | None:
     return int(match[3]) if match is not None and match[3] != "*" else None
 
 
-def _check_size(found: int | None, size: int, url: str) -> None:
-    if found is not None and found != size:
-        raise WrongSize(f"the database says {size} bytes, the file has {found}", found)
+def _check_size(total: int | None, size: int) -> None:
+    if total is not None and total != size:
+        raise WrongSize(f"the database says {size} bytes, the file has {total}", total)

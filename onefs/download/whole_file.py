@@ -1,7 +1,7 @@
-"""Small files: fetched whole with one request, verified before their first byte is served.
+"""Small-file downloader: one request for a whole file, which is verified before it is served.
 
-However many threads ask, one download runs; between processes the dataset's lock sees to that.
-Readers wait for as long as bytes keep coming, and no longer.
+However many threads read a file, one download of it runs; between processes the dataset's lock
+ensures that. Readers wait as long as bytes arrive.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +37,13 @@ from onefs.download.hosts import (
 )
 from onefs.download.progress import Transfer
 from onefs.download.replicas import MAX_ROUNDS, REPLICA_ERRORS, Replicas
-from onefs.download.responses import BULK_CHUNK_BYTES, WrongSize, check_status, total_size
+from onefs.download.responses import (
+    BULK_CHUNK_BYTES,
+    WrongSize,
+    check_digest,
+    check_status,
+    total_size,
+)
 from onefs.errors import (
     BadContent,
     DeadlineExceeded,
@@ -58,61 +64,68 @@ log = logging.getLogger(__name__)
 #: bytes between two reports of progress; also reserved for a file of unknown size
 _PROGRESS_STEP_BYTES = 512 * 1024
 
-#: downloads at once; the rest queue
+#: downloads at the same time; the rest queue
 MAX_DOWNLOADS = 16
 #: datasets whose last failure is remembered
 MAX_FAILURES = 65536
 
-#: seconds until a copy whose bytes have a wrong hash is asked once more
+#: seconds until a replica whose body has a wrong digest is retried
 MISMATCH_RETRY_SECONDS = 0.5
 
-#: bytes of an answer that may be a sentence in the place of a file
+#: bytes of a body that can be an error text instead of a file
 MAX_ERROR_TEXT_BYTES = 1 << 16
 
-#: which bytes are fetched: a dataset's id, size and md5, since an id may get others at any time
+#: identifies content: a dataset's id, size and md5, since an id can get others at any time
 ContentKey = tuple[str, int | None, str]
 
 
 @dataclass
-class _DownloadResult:
-    """What came of asking the copies of one dataset."""
+class _Download:
+    """One download, and the wrong bodies that replicas have sent so far."""
 
-    verdict: ContentVerdict = field(default_factory=lambda: ContentVerdict("bad"))
-    #: of the bytes that are on disk; '' when there are none, or not all
+    dataset: Dataset
+    #: the file that bodies are written to
+    path: Path
+    #: its progress, for other threads
+    transfer: Transfer
+    #: its share of the disk
+    reservation: Reservation
+    #: digest of the body in ``path``; '' when there is none, or an incomplete one
     digest: str = ""
-    #: each copy gave the same wrong bytes twice
-    is_confirmed: bool = False
-    #: of the last wrong bytes of each copy, by URL
-    digests: dict[str, str] = field(default_factory=dict)
-    #: URLs of the copies that gave the same wrong bytes twice
+    #: digest of the last wrong body of each replica, by URL
+    wrong_digests: dict[str, str] = field(default_factory=dict)
+    #: URLs of the replicas that sent the same wrong bytes twice
     repeating_urls: set[str] = field(default_factory=set)
+    #: whether each replica sent the same wrong bytes twice
+    is_confirmed: bool = False
 
-    def note_mismatch(self, copy: Replica, digest: str) -> bool:
-        """Note the wrong bytes that are on disk now; whether the copy gave none before."""
-        known = self.digests.get(copy.url)
-        self.digest = self.digests[copy.url] = digest
-        if known == digest:
-            self.repeating_urls.add(copy.url)
-        return known is None
+    def note_mismatch(self, replica: Replica) -> bool:
+        """Note that the body in ``path`` is wrong; whether it is the first of its replica."""
+        previous = self.wrong_digests.get(replica.url)
+        self.wrong_digests[replica.url] = self.digest
+        if previous == self.digest:
+            self.repeating_urls.add(replica.url)
+        return previous is None
 
 
 class SmallFileDownloader:
-    """Downloads for one store. Thread-safe.
+    """Downloads whole files into one store. Thread-safe.
 
-    ``stall`` is the number of seconds without any progress after which waiting ends.
+    Waiting ends after ``stall`` seconds without progress. ``on_invalidated`` is called with each
+    dataset whose content was rejected.
     """
 
     def __init__(
         self,
         store: Store,
         hosts: Hosts,
-        room: DiskSpace,
+        space: DiskSpace,
         stall: float,
         on_invalidated: Callable[[Dataset], None],
     ) -> None:
         self._store = store
         self._hosts = hosts
-        self._space = room
+        self._space = space
         self._stall = stall
         self._on_invalidated = on_invalidated
         self._fsync_queue = FsyncQueue(store)
@@ -120,30 +133,31 @@ class SmallFileDownloader:
         self._lock = threading.Lock()
         self._transfers: dict[ContentKey, Transfer] = {}
         self._failures: NegativeCache[Dataset] = NegativeCache(MAX_FAILURES, failure_ttl)
-        self._last_progress_at = time.monotonic()
+        #: when enough bytes of any download last arrived (``time.monotonic``)
+        self.last_progress_at = time.monotonic()
         self._stopped = threading.Event()
 
     def close(self) -> None:
-        """Wake who waits, with Stopping, and let downloads end."""
+        """Wake the waiting threads, with Stopping, and end the downloads."""
         self._stopped.set()
         self._single_flight.close()
         self._fsync_queue.close()
 
     def transfers(self) -> list[Transfer]:
-        """The downloads under way."""
+        """The downloads in progress."""
         with self._lock:
             return list(self._transfers.values())
 
     def recent_failure(self, dataset: Dataset) -> OnefsError | None:
-        """Why the last download of a dataset failed, for a few seconds after it did."""
+        """The error of a dataset's last download, for a few seconds after it failed."""
         return self._failures.get(dataset)
 
     def fetch(self, dataset: Dataset, place: Place) -> Path:
-        """The verified file of a dataset, downloading it if need be.
+        """The path of a dataset's verified file, which is downloaded if it is not cached.
 
-        Waits while bytes come, or while others' do before its turn: DeadlineExceeded after
-        ``stall`` seconds without any. Raises BadContent, Unreachable, DataServerCredentials,
-        ServerError, CacheError or Stopping.
+        Waits while bytes arrive, or those of other downloads before its turn. Raises
+        DeadlineExceeded after ``stall`` seconds without bytes, BadContent, Unreachable,
+        DataServerCredentials, ServerError, CacheError or Stopping.
         """
         self._failures.raise_failure(dataset)
         try:
@@ -153,37 +167,41 @@ class SmallFileDownloader:
             return self._wait_for_download(dataset, place)
 
     def _wait_for_download(self, dataset: Dataset, place: Place) -> Path:
-        """Wait for the download that is under way, or a new one."""
-        asked = time.monotonic()
+        """Wait for the download in progress, or a new one."""
+        started_at = time.monotonic()
         future = self._single_flight.start(
             _content_key(dataset), lambda: self._run_download(dataset, place)
         )
         while not futures.wait([future], timeout=min(0.5, self._stall)).done:
-            self._check_progress(dataset, asked)
+            self._check_progress(dataset, started_at)
         return result_of(future)
 
     def size_of(self, dataset: Dataset, deadline: float) -> int:
-        """The size that a file server gives for a dataset, for which it sends no bytes."""
+        """A dataset's size by its file server, within ``deadline`` seconds for each replica.
+
+        Raises the error of the last replica.
+        """
         self._hosts.wait_for_probe(dataset.replicas)
-        trouble: OnefsError | None = None
-        for copy in self._hosts.order_replicas(dataset.replicas):
+        last_error: OnefsError | None = None
+        for replica in self._hosts.order_replicas(dataset.replicas):
             try:
-                with self._hosts.stream(copy.url, {"Range": "bytes=0-0"}, deadline) as stream:
+                with self._hosts.stream(replica.url, {"Range": "bytes=0-0"}, deadline) as stream:
                     size = total_size(stream)
                     if stream.status == 200 and size <= MAX_ERROR_TEXT_BYTES and dataset.md5:
-                        _check_digest(dataset, stream)
+                        check_digest(dataset, stream)
                     return size
             except OnefsError as error:
-                trouble = error
+                last_error = error
                 if isinstance(error, Throttled):
-                    self._hosts.note_throttled(copy.url, error.retry_after)
-        raise trouble or ServerError(f"{dataset.name} stands on no file server")
+                    self._hosts.note_throttled(replica.url, error.retry_after)
+        raise last_error or ServerError(f"no file server has {dataset.name}")
 
-    def _check_progress(self, dataset: Dataset, asked: float) -> None:
+    def _check_progress(self, dataset: Dataset, started_at: float) -> None:
+        """Raise the download's last error, or DeadlineExceeded, when no bytes arrive."""
         with self._lock:
             transfer = self._transfers.get(_content_key(dataset))
-        moved = transfer.last_progress_at if transfer is not None else self._last_progress_at
-        if time.monotonic() - max(moved, asked) > self._stall:
+        last_progress_at = self.last_progress_at if transfer is None else transfer.last_progress_at
+        if time.monotonic() - max(last_progress_at, started_at) > self._stall:
             if transfer is not None and transfer.url:
                 self._hosts.note_timeout(transfer.url)
                 if transfer.last_error is not None:
@@ -194,26 +212,23 @@ class SmallFileDownloader:
         try:
             with (
                 disk_errors(self._store.root),
-                self._store.locks.hold(dataset.id, 3600.0, self._is_wanted),
+                self._store.locks.hold(dataset.id, 3600.0, lambda: not self._stopped.is_set()),
             ):
                 path = self._find_or_download(dataset, place)
         except OnefsError as error:
-            bad = isinstance(error, BadContent) and not isinstance(error, UnconfirmedMismatch)
-            if not isinstance(error, UnconfirmedMismatch):  # those are in the log already
-                # the error is raised where the file is wanted; the line is for a mount's log
+            is_unconfirmed = isinstance(error, UnconfirmedMismatch)
+            if not is_unconfirmed:  # it is in the log already
+                # a reader gets the error; this line is for the log of a mount
                 log.info("%s: %s", "/".join(place), error)
             self._failures.add(dataset, error)
-            if bad:
+            if isinstance(error, BadContent) and not is_unconfirmed:
                 self._on_invalidated(dataset)
             raise
         self._fsync_queue.add(dataset)
         return path
 
-    def _is_wanted(self) -> bool:
-        return not self._stopped.is_set()
-
     def _find_or_download(self, dataset: Dataset, place: Place) -> Path:
-        """Another process may have done it all meanwhile."""
+        """The dataset's file, which another process may have cached meanwhile."""
         entry = self._store.valid_entry(dataset)
         if entry is not None and entry.state == "bad":
             raise BadContent(entry.reason)
@@ -227,163 +242,162 @@ class SmallFileDownloader:
         )
 
     def _rehash(self, dataset: Dataset) -> Path | None:
-        """The file that is there, if its bytes are still good though its ctime is another."""
-        entry, doubted = self._store.look_up(dataset)
-        if entry is None or not doubted:
+        """The cached file, if its bytes are still right although its ctime has changed."""
+        entry, has_changed = self._store.look_up(dataset)
+        if entry is None or not has_changed:
             return None
         return reinstate_or_remove(self._store, dataset, entry, hash_entry(self._store, entry))
 
     def _download(self, dataset: Dataset, place: Place) -> Path:
-        doubted = self._store.mismatches.check(dataset)
+        had_mismatches = self._store.mismatches.check(dataset)
         self._store.note_fetch(dataset)
-        partial = self._store.download_path(dataset)
+        path = self._store.download_path(dataset)
         transfer = Transfer("/".join(place), dataset.size)
         with self._lock:
             self._transfers[_content_key(dataset)] = transfer
         size = disk_size(dataset.size if dataset.size is not None else _PROGRESS_STEP_BYTES)
         try:
-            with self._space.reservation(size, size) as room:
-                found = self._download_from_replicas(dataset, partial, transfer, room)
-                if not found.verdict.is_good:
-                    raise BadContent(self._reject(dataset, found, partial, room))
-                path = self._store.publish(
-                    dataset, place, partial, found.verdict, digest=found.digest
+            with self._space.reservation(size, size) as reservation:
+                download = _Download(dataset, path, transfer, reservation)
+                verdict = self._download_from_replicas(download)
+                if not verdict.is_good:
+                    raise BadContent(self._reject(download, verdict.reason))
+                published = self._store.publish(
+                    dataset, place, path, verdict, digest=download.digest
                 )
-                if doubted:
+                if had_mismatches:
                     self._store.mismatches.clear(dataset.id)
-                room.note_written(disk_size(transfer.done_bytes))
-                return path
+                reservation.note_written(disk_size(transfer.done_bytes))
+                return published
         except BaseException:
-            remove_if_possible(partial)
+            remove_if_possible(path)
             raise
         finally:
             with self._lock:
                 del self._transfers[_content_key(dataset)]
 
-    def _reject(
-        self, dataset: Dataset, found: _DownloadResult, partial: Path, room: Reservation
-    ) -> str:
-        """Remember a verdict, and keep whole bytes that are wrong, for who wants to accept them.
+    def _reject(self, download: _Download, evidence: str) -> str:
+        """Record that all replicas are wrong, and keep a complete wrong body for ``onefs accept``.
 
-        Returns the reason. Raises Unconfirmed when this was not seen often enough.
+        Returns the reason. Raises UnconfirmedMismatch when this was not seen often enough.
         """
-        evidence = found.verdict.reason
-        needed = 1 if found.is_confirmed else REQUIRED_SIZE_MISMATCHES
+        dataset = download.dataset
+        needed = 1 if download.is_confirmed else REQUIRED_SIZE_MISMATCHES
         reason = self._store.mismatches.note_mismatch(dataset, evidence, evidence, needed)
-        kept = None
-        if found.digest:
-            kept = self._store.rejected_path(dataset)
-            self._store.usage.adjust(-counted_size(kept))
-            room.note_written(counted_size(partial))
-            sync_file(partial)  # somebody may want just these bytes
-            partial.replace(kept)
-        self._store.reject(dataset, reason, kept, found.digest)
+        rejected_path = None
+        if download.digest:
+            rejected_path = self._store.rejected_path(dataset)
+            self._store.usage.adjust(-counted_size(rejected_path))
+            download.reservation.note_written(counted_size(download.path))
+            sync_file(download.path)  # the user may accept exactly these bytes
+            download.path.replace(rejected_path)
+        self._store.reject(dataset, reason, rejected_path, download.digest)
         return reason
 
-    def _download_from_replicas(
-        self, dataset: Dataset, partial: Path, transfer: Transfer, room: Reservation
-    ) -> _DownloadResult:
-        """What came of the first copy that is good, else of all.
+    def _download_from_replicas(self, download: _Download) -> ContentVerdict:
+        """Download from the replicas in turn, in rounds while that can help.
 
-        Every copy in turn, round and round while that can help. One whose bytes have a wrong hash
-        is asked once more. Raises the last copy's trouble when none could be had.
+        The verdict is of the first good body, else of all. Raises the last replica's error when no
+        replica could be fetched.
         """
-        found = _DownloadResult()
-        copies = Replicas(self._hosts, dataset)
-        waiting = copies.next_untried(dataset.replicas)
+        replicas = Replicas(self._hosts, download.dataset)
+        waiting = replicas.next_untried(download.dataset.replicas)
         for attempt in range(1, MAX_ROUNDS + 1):
-            again: dict[Replica, float] = {}
-            for copy in waiting:
-                found.digest = ""  # what is on disk is about to be written over
-                try:
-                    patience = self._hosts.stall_timeout(len(waiting))
-                    verdict, digest = self._receive_body(
-                        dataset, copy, partial, transfer, room, patience
-                    )
-                    if verdict.is_good:
-                        return _DownloadResult(verdict, digest)
-                    copies.note_mismatch(copy, verdict.reason)
-                    if found.note_mismatch(copy, digest) and not self._hosts.is_longer_than_stall(
-                        MISMATCH_RETRY_SECONDS
-                    ):
-                        again[copy] = MISMATCH_RETRY_SECONDS
-                except WrongSize as error:
-                    copies.note_mismatch(copy, str(error))
-                except REPLICA_ERRORS as error:
-                    transfer.last_error = error
-                    delay = copies.note_failure(copy, error, attempt)
-                    if delay is not None:
-                        again[copy] = delay
-            if not again:
+            delays: dict[Replica, float] = {}
+            stall = self._hosts.stall_timeout(len(waiting))
+            for replica in waiting:
+                verdict, delay = self._try_replica(download, replicas, replica, attempt, stall)
+                if verdict is not None:
+                    return verdict
+                if delay is not None:
+                    delays[replica] = delay
+            if not delays:
                 break
-            waiting = list(again)
-            if self._stopped.wait(min(again.values())):
+            waiting = list(delays)
+            if self._stopped.wait(min(delays.values())):
                 raise Stopping("onefs is being stopped")
-        if not copies.mismatches:
-            raise copies.final_error()
-        if copies.unanswered_error is not None:
-            raise copies.unanswered_error
-        found.verdict = ContentVerdict("bad", copies.evidence())
-        found.is_confirmed = dataset.size is not None and found.repeating_urls.issuperset(
-            copies.mismatches
+        if not replicas.mismatches:
+            raise replicas.final_error()
+        if replicas.unanswered_error is not None:
+            raise replicas.unanswered_error
+        download.is_confirmed = (
+            download.dataset.size is not None
+            and download.repeating_urls.issuperset(replicas.mismatches)
         )
-        return found
+        return ContentVerdict("bad", replicas.evidence())
 
-    def _receive_body(
+    def _try_replica(
         self,
-        dataset: Dataset,
-        copy: Replica,
-        partial: Path,
-        transfer: Transfer,
-        room: Reservation,
+        download: _Download,
+        replicas: Replicas,
+        replica: Replica,
+        attempt: int,
         stall: float,
-    ) -> tuple[ContentVerdict, str]:
+    ) -> tuple[ContentVerdict | None, float | None]:
+        """The verdict of a good body, else the seconds after which to retry; both None to give up.
+
+        A replica whose body has a wrong digest is retried once.
+        """
+        download.digest = ""  # the body in the file is about to be overwritten
+        try:
+            verdict = self._receive_body(download, replica, stall)
+        except WrongSize as error:
+            replicas.note_mismatch(replica, str(error))
+            return None, None
+        except REPLICA_ERRORS as error:
+            download.transfer.last_error = error
+            return None, replicas.note_failure(replica, error, attempt)
+        if verdict.is_good:
+            return verdict, None
+        replicas.note_mismatch(replica, verdict.reason)
+        is_first = download.note_mismatch(replica)
+        is_useless = self._hosts.is_longer_than_stall(MISMATCH_RETRY_SECONDS)
+        return None, MISMATCH_RETRY_SECONDS if is_first and not is_useless else None
+
+    def _receive_body(self, download: _Download, replica: Replica, stall: float) -> ContentVerdict:
+        dataset, transfer = download.dataset, download.transfer
+        transfer.done_bytes, transfer.url = 0, replica.url
         digest = new_hash(dataset)
-        transfer.done_bytes = 0
-        transfer.url = copy.url
-        url = safe_url(copy.url)
-        marked = 0
-        with self._hosts.stream(copy.url, {}, stall) as stream:
+        with self._hosts.stream(replica.url, {}, stall) as stream:
             check_status(stream, 200)
             if stream.length is not None and dataset.size not in (None, stream.length):
                 raise WrongSize(check_size(dataset, stream.length).reason, stream.length)
-            due = time.monotonic() + stall
-            with open_new_file(partial) as file:
-                for chunk in stream.iter_chunks(lambda: BULK_CHUNK_BYTES):
-                    room.ensure_space(disk_size(transfer.done_bytes + len(chunk)))
+            with open_new_file(download.path) as file:
+                for chunk in self._chunks(download, stream, stall):
                     write_all(file, memoryview(chunk), transfer.done_bytes)
                     digest.update(chunk)
-                    transfer.done_bytes += len(chunk)
-                    self._hosts.count_bytes(len(chunk))
-                    if transfer.done_bytes - marked >= _PROGRESS_STEP_BYTES:
-                        marked = transfer.done_bytes
-                        due = time.monotonic() + stall
-                        self._hosts.note_progress(copy.url)
-                        transfer.last_progress_at = self._last_progress_at = time.monotonic()
-                    elif time.monotonic() > due:
-                        raise DeadlineExceeded(f"{url}: too few bytes came in {stall:g} s")
-                    if dataset.size is not None and transfer.done_bytes > dataset.size:
-                        why = f"the database says {dataset.size} bytes, the file has more"
-                        raise WrongSize(why, transfer.done_bytes)
             if stream.length is None and transfer.done_bytes < (dataset.size or 0):
+                url = safe_url(replica.url)
                 raise ServerError(f"{url}: the answer broke off after {transfer.done_bytes} bytes")
-        self._hosts.note_progress(copy.url)
-        transfer.last_progress_at = self._last_progress_at = time.monotonic()
-        return check_content(dataset, transfer.done_bytes, digest.hexdigest()), digest.hexdigest()
+        self._note_progress(transfer)
+        download.digest = digest.hexdigest()
+        return check_content(dataset, transfer.done_bytes, download.digest)
 
+    def _chunks(self, download: _Download, stream: Stream, stall: float) -> Iterator[bytes]:
+        """The chunks of a body, counted as they are written.
 
-def _check_digest(dataset: Dataset, stream: Stream) -> None:
-    """Raise ServerError unless the bytes that came, though one was asked for, are the dataset's.
+        Raises DeadlineExceeded when they arrive too slowly, and WrongSize when they are too many.
+        """
+        transfer, size = download.transfer, download.dataset.size
+        reported_bytes, due = 0, time.monotonic() + stall
+        for chunk in stream.iter_chunks(lambda: BULK_CHUNK_BYTES):
+            download.reservation.ensure_space(disk_size(transfer.done_bytes + len(chunk)))
+            yield chunk
+            transfer.done_bytes += len(chunk)
+            self._hosts.count_bytes(len(chunk))
+            if transfer.done_bytes - reported_bytes >= _PROGRESS_STEP_BYTES:
+                reported_bytes, due = transfer.done_bytes, time.monotonic() + stall
+                self._note_progress(transfer)
+            elif time.monotonic() > due:
+                url = safe_url(transfer.url)
+                raise DeadlineExceeded(f"{url}: too few bytes came in {stall:g} s")
+            if size is not None and transfer.done_bytes > size:
+                reason = f"the database says {size} bytes, the file has more"
+                raise WrongSize(reason, transfer.done_bytes)
 
-    A server in trouble sends a sentence, whose length would be kept as the size of the file.
-    """
-    digest = new_hash(dataset)
-    for chunk in stream.iter_chunks():
-        digest.update(chunk)
-    if digest.hexdigest() != dataset.md5:
-        raise ServerError(
-            f"{safe_url(stream.url)}: the file server sends something else than the file", 200
-        )
+    def _note_progress(self, transfer: Transfer) -> None:
+        self._hosts.note_progress(transfer.url)
+        transfer.last_progress_at = self.last_progress_at = time.monotonic()
 
 
 def _content_key(dataset: Dataset) -> ContentKey:

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from onefs.errors import OnefsError, Stopping
 
@@ -16,6 +17,18 @@ log = logging.getLogger(__name__)
 
 #: seconds after which a probe that has not ended no longer prevents another one
 MAX_PROBE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A request that shows whether a server answers."""
+
+    #: returns after an answer; raises an OnefsError without one, and Stopping to end the attempts
+    send: Callable[[], None]
+    #: called after an answer, under the lock of the circuit, which it closes
+    on_answer: Callable[[], object]
+    #: seconds before each attempt
+    delays: Iterable[float] = (0.0,)
 
 
 class CircuitBreaker:
@@ -33,7 +46,7 @@ class CircuitBreaker:
         self._is_open = is_open
         self._is_stopped = False
         #: the probe under way, and when it is given up (``time.monotonic``)
-        self._probe: object | None = None
+        self._probe: Probe | None = None
         self._probe_expires_at = 0.0
         self._last_probe_ended_at = float("-inf")
 
@@ -66,65 +79,48 @@ class CircuitBreaker:
             self._is_stopped = True
             self._changed.notify_all()
 
-    def start_probe(
-        self,
-        probe: Callable[[], None],
-        on_answer: Callable[[], object],
-        delays: Iterable[float] = (0.0,),
-        pause_seconds: float = 0.0,
-    ) -> None:
-        """Call ``probe`` in the background after each of ``delays`` (seconds), until it returns.
+    def start_probe(self, probe: Probe, pause_seconds: float = 0.0) -> None:
+        """Send ``probe`` in the background until it is answered.
 
-        ``probe`` raises an OnefsError while the server does not answer, and Stopping to end the
-        attempts. ``on_answer`` is called under the lock of ``changed``, and closes the circuit.
-        No-op while another probe runs, and for ``pause_seconds`` after one has ended.
+        No-op while another probe is under way, and for ``pause_seconds`` after one has ended.
         """
         with self._changed:
-            paused = time.monotonic() < self._last_probe_ended_at + pause_seconds
-            if self._is_stopped or self.is_probing or paused:
+            is_paused = time.monotonic() < self._last_probe_ended_at + pause_seconds
+            if self._is_stopped or self.is_probing or is_paused:
                 return
-            token = self._probe = object()
+            self._probe = probe
             self._probe_expires_at = time.monotonic() + MAX_PROBE_SECONDS
             thread = threading.Thread(
-                target=self._run_probe,
-                args=(token, probe, on_answer, delays),
-                name="onefs-probe",
-                daemon=True,
+                target=self._run_probe, args=(probe,), name="onefs-probe", daemon=True
             )
             try:
                 thread.start()
             except RuntimeError:  # no more threads for now: a later call tries again
-                self._end_probe(token)
+                self._end_probe(probe)
 
-    def _run_probe(
-        self,
-        token: object,
-        probe: Callable[[], None],
-        on_answer: Callable[[], object],
-        delays: Iterable[float],
-    ) -> None:
+    def _run_probe(self, probe: Probe) -> None:
         has_answered = False
         try:
-            has_answered = any(self._attempt(token, probe, delay) for delay in delays)
+            has_answered = any(self._attempt(probe, delay) for delay in probe.delays)
         except Stopping as error:
             log.debug("no more probes: %s", error)
         finally:
             # in one step: a waiting thread sees the end of the probe and its result
             with self._changed:
-                self._end_probe(token)
+                self._end_probe(probe)
                 if has_answered:
-                    on_answer()
+                    probe.on_answer()
 
-    def _attempt(self, token: object, probe: Callable[[], None], delay: float) -> bool:
-        """Probe once after ``delay`` seconds; whether the server answered. Raises Stopping."""
+    def _attempt(self, probe: Probe, delay: float) -> bool:
+        """Send ``probe`` after ``delay`` seconds; whether it was answered. Raises Stopping."""
         with self._changed:
-            if token is self._probe:
+            if probe is self._probe:
                 self._probe_expires_at = time.monotonic() + delay + MAX_PROBE_SECONDS
             self._changed.wait_for(lambda: self._is_stopped, delay)
-            if self._is_stopped or token is not self._probe:
+            if self._is_stopped or probe is not self._probe:
                 raise Stopping("onefs is being stopped, or another probe has been started")
         try:
-            probe()
+            probe.send()
         except Stopping:
             raise
         except OnefsError as error:
@@ -135,9 +131,9 @@ class CircuitBreaker:
             return True
         return False
 
-    def _end_probe(self, token: object) -> None:
+    def _end_probe(self, probe: Probe) -> None:
         """Let another probe start."""
-        if token is self._probe:
+        if probe is self._probe:
             self._probe = None
             self._last_probe_ended_at = time.monotonic()
         self._changed.notify_all()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from types import TracebackType
 
 from urllib3 import BaseHTTPResponse
 
@@ -74,12 +73,7 @@ class Stream:
         self._exchange.set_due(None)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
 
     def iter_chunks(self, size: Callable[[], int] = lambda: CHUNK_BYTES) -> Iterator[bytes]:

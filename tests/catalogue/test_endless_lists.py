@@ -262,7 +262,7 @@ def test_an_error_that_is_remembered_keeps_no_answer_in_memory(
     while frames is not None:
         names.append(frames.tb_frame.f_code.co_name)
         frames = frames.tb_next
-    assert not {"page", "_walk", "_whole", "get_json"} & set(names)
+    assert not {"fetch_page", "_read_all_pages", "_all_rows", "get_json"} & set(names)
 
 
 DETAIL = (
@@ -280,7 +280,7 @@ class TestDatabaseDown:
     @pytest.mark.parametrize("name", LISTS)
     def test_alyx_is_away(self, written: WrittenAlyx, transport: Transport, name: str) -> None:
         answer_database_is_down(written)
-        with pytest.raises(Unreachable, match="its own database seems to be away") as caught:
+        with pytest.raises(Unreachable, match="its own database seems to be unavailable") as caught:
             LISTS[name](client(written, transport))
         assert "Connection refused" in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -329,7 +329,9 @@ class TestDatabaseDown:
             lambda: check_token(transport, written.url, "t" * 40),
             lambda: fetch_token(transport, written.url, "me", "secret"),
         ):
-            with pytest.raises(Unreachable, match="its own database seems to be away") as caught:
+            with pytest.raises(
+                Unreachable, match="its own database seems to be unavailable"
+            ) as caught:
                 ask()
             assert "\n" not in str(caught.value)
 

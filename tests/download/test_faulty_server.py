@@ -773,7 +773,7 @@ def test_after_a_deadline_others_wait_for_a_probe_then_fail(content: Content) ->
         first, second = dataset_of(server, DATA), dataset_of(server, DATA, "/c.d.npy")
         with pytest.raises(DeadlineExceeded):
             read_all(content, first)
-        with pytest.raises(DeadlineExceeded, match="asked again in a moment"):
+        with pytest.raises(DeadlineExceeded, match="tried again in a moment"):
             read_all(content, second)
         now[0] = served(DATA)
 

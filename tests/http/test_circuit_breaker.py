@@ -10,7 +10,7 @@ import pytest
 
 from onefs.errors import Stopping, Unreachable
 from onefs.http import circuit_breaker
-from onefs.http.circuit_breaker import CircuitBreaker
+from onefs.http.circuit_breaker import CircuitBreaker, Probe
 from tests.running import wait_until
 
 
@@ -34,7 +34,7 @@ def test_opening_and_closing_report_whether_they_changed_anything() -> None:
 
 
 def test_an_answered_probe_closes_the_circuit(circuit: CircuitBreaker) -> None:
-    circuit.start_probe(answered_probe, circuit.close)
+    circuit.start_probe(Probe(answered_probe, circuit.close))
     wait_until(lambda: not circuit.is_open)
     assert not circuit.is_probing
 
@@ -46,7 +46,7 @@ def test_probes_repeat_until_one_is_answered(circuit: CircuitBreaker) -> None:
         if failures:
             raise failures.pop()
 
-    circuit.start_probe(probe, circuit.close, repeat(0.01))
+    circuit.start_probe(Probe(probe, circuit.close, repeat(0.01)))
     wait_until(lambda: not circuit.is_open)
     assert not failures
 
@@ -60,14 +60,14 @@ def test_one_probe_runs_at_a_time_and_the_next_after_a_pause(circuit: CircuitBre
         raise Unreachable("no way")
 
     for _ in range(3):
-        circuit.start_probe(probe, circuit.close)
+        circuit.start_probe(Probe(probe, circuit.close))
     wait_until(lambda: sent)
     release.set()
     wait_until(lambda: not circuit.is_probing)
-    circuit.start_probe(probe, circuit.close, pause_seconds=1000.0)
+    circuit.start_probe(Probe(probe, circuit.close), pause_seconds=1000.0)
     assert not circuit.is_probing
     assert len(sent) == 1
-    circuit.start_probe(probe, circuit.close)
+    circuit.start_probe(Probe(probe, circuit.close))
     wait_until(lambda: len(sent) == 2)
 
 
@@ -79,10 +79,10 @@ def test_a_probe_that_ends_in_any_way_does_not_prevent_the_next(
     def probe() -> None:
         raise end("not foreseen")
 
-    circuit.start_probe(probe, circuit.close)
+    circuit.start_probe(Probe(probe, circuit.close))
     wait_until(lambda: not circuit.is_probing)
     assert circuit.is_open
-    circuit.start_probe(answered_probe, circuit.close)
+    circuit.start_probe(Probe(answered_probe, circuit.close))
     wait_until(lambda: not circuit.is_open)
 
 
@@ -91,9 +91,9 @@ def test_an_error_while_closing_does_not_prevent_the_next_probe(circuit: Circuit
     def fail() -> None:
         raise ZeroDivisionError("not foreseen")
 
-    circuit.start_probe(answered_probe, fail)
+    circuit.start_probe(Probe(answered_probe, fail))
     wait_until(lambda: not circuit.is_probing)
-    circuit.start_probe(answered_probe, circuit.close)
+    circuit.start_probe(Probe(answered_probe, circuit.close))
     wait_until(lambda: not circuit.is_open)
 
 
@@ -105,9 +105,9 @@ def test_a_probe_that_cannot_start_does_not_prevent_the_next(
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        circuit.start_probe(answered_probe, circuit.close)
+        circuit.start_probe(Probe(answered_probe, circuit.close))
     assert not circuit.is_probing
-    circuit.start_probe(answered_probe, circuit.close)
+    circuit.start_probe(Probe(answered_probe, circuit.close))
     wait_until(lambda: not circuit.is_open)
 
 
@@ -122,9 +122,9 @@ def test_a_probe_that_never_ends_does_not_prevent_the_next(
         ended.set()
         raise Unreachable("no way")
 
-    circuit.start_probe(hang, circuit.close, repeat(0.0))
+    circuit.start_probe(Probe(hang, circuit.close, repeat(0.0)))
     wait_until(lambda: not circuit.is_probing)
-    circuit.start_probe(answered_probe, circuit.close)
+    circuit.start_probe(Probe(answered_probe, circuit.close))
     wait_until(lambda: not circuit.is_open)
     release.set()
     assert ended.wait(60)
@@ -133,11 +133,11 @@ def test_a_probe_that_never_ends_does_not_prevent_the_next(
 
 def test_a_stopped_circuit_sends_no_more_probes(circuit: CircuitBreaker) -> None:
     sent: list[int] = []
-    circuit.start_probe(lambda: sent.append(1), circuit.close, [1000.0])
+    circuit.start_probe(Probe(lambda: sent.append(1), circuit.close, [1000.0]))
     assert circuit.is_probing
     circuit.stop()
     wait_until(lambda: not circuit.is_probing)
-    circuit.start_probe(lambda: sent.append(1), circuit.close)
+    circuit.start_probe(Probe(lambda: sent.append(1), circuit.close))
     assert not circuit.is_probing
     assert sent == []
     assert circuit.is_open

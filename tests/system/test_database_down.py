@@ -22,7 +22,7 @@ DETAIL = (
     "starting up\n"
 )
 SESSION = "mainenlab/clns0730/2018-08-24/001"
-OUTAGE_TEXT = "its own database seems to be away"
+OUTAGE_TEXT = "its own database seems to be unavailable"
 #: seconds that a command may take beside its deadlines
 SOON_SECONDS = 60.0
 
