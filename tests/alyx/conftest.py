@@ -1,4 +1,4 @@
-"""A small Alyx whose answers a test writes, and one that is real."""
+"""An Alyx whose answers a test writes, and the one of the embedded laboratory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Answer = tuple[int, Any]
 
 
 class WrittenAlyx:
-    """An HTTP server that gives to each path what a test has written for it, and remembers."""
+    """An HTTP server with an answer for each path, which a test sets; records requests."""
 
     def __init__(self) -> None:
         self.listener = Listener(0)
@@ -33,7 +33,7 @@ class WrittenAlyx:
         return self.listener.url
 
     def answer(self, path: str, status: int, body: Any) -> None:
-        """Always answer ``path`` so."""
+        """Set the answer of ``path``."""
         self.answers[path] = lambda request: (status, body)
 
     def close(self) -> None:
@@ -50,8 +50,8 @@ class WrittenAlyx:
 
 @pytest.fixture
 def transport() -> Iterator[Transport]:
-    with Transport() as found:
-        yield found
+    with Transport() as client:
+        yield client
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def written() -> Iterator[WrittenAlyx]:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    with Servers(SyntheticLaboratory()) as found:
-        yield found
+    with Servers(SyntheticLaboratory()) as running:
+        yield running
 
 
 @pytest.fixture

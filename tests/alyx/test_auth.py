@@ -1,4 +1,4 @@
-"""Tokens: got, checked, and found without asking twice."""
+"""Tokens: obtained, checked, stored, without asking twice."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def settings_of(server: ScriptedServer, username: str = "test_user") -> Settings
 
 
 def test_a_password_gives_another_token_when_the_first_is_refused(client: Transport) -> None:
-    """One odd answer at the log-in would else be the last word until the process ends."""
+    """Otherwise one odd answer to a log-in would last until the process ends."""
     wrong, right = answer_json({"token": "http"}), answer_json({"token": TOKEN})
     with ScriptedServer({"/auth-token": [wrong, right]}) as server:
         token = PasswordToken(lambda: client, server.url, "test_user", "right")
@@ -80,7 +80,7 @@ def test_a_password_gives_another_token_when_the_first_is_refused(client: Transp
 
 
 @pytest.mark.parametrize("odd", ["", "a\nb", "\x00", "é", "a" * 5000, "\ud800", 3, None, ["a"]])
-def test_a_token_that_no_header_can_hold(client: Transport, odd: object) -> None:
+def test_a_token_that_cannot_be_sent_is_refused(client: Transport, odd: object) -> None:
     with (
         ScriptedServer({"/auth-token": answer_json({"token": odd})}) as server,
         pytest.raises(ServerError),
@@ -91,7 +91,7 @@ def test_a_token_that_no_header_can_hold(client: Transport, odd: object) -> None
 @pytest.mark.parametrize(
     "name", ["token_wrong_password", "token_unknown_user", "token_inactive_user"]
 )
-def test_a_refused_password(client: Transport, name: str) -> None:
+def test_a_refused_password_is_an_error(client: Transport, name: str) -> None:
     script = replayed(f"auth/{name}.json")
     with (
         ScriptedServer({"/auth-token": script}) as server,
@@ -100,13 +100,13 @@ def test_a_refused_password(client: Transport, name: str) -> None:
         fetch_token(client, server.url, "me", "pw")
 
 
-def test_a_recorded_token(client: Transport) -> None:
+def test_a_recorded_token_is_accepted(client: Transport) -> None:
     with ScriptedServer({"/auth-token": replayed("auth/token_ok_json.json")}) as server:
         assert fetch_token(client, server.url, "test_user", "pw") == TOKEN
 
 
 @pytest.mark.parametrize("script", [PAGE, answer_json({}), answer_json([]), answer_json(3)])
-def test_what_is_no_alyx(client: Transport, script: Script) -> None:
+def test_a_server_that_is_no_alyx_is_an_error(client: Transport, script: Script) -> None:
     with ScriptedServer({"/auth-token": script, "/labs": script}) as server:
         with pytest.raises(ServerError, match="not an Alyx server"):
             fetch_token(client, server.url, "me", "pw")
@@ -122,7 +122,7 @@ def test_a_token_is_checked(client: Transport) -> None:
             check_token(client, server.url, "0" * 40)
 
 
-def test_log_in_gets_a_token_and_keeps_it(client: Transport, store: CredentialStore) -> None:
+def test_log_in_obtains_a_token_and_stores_it(client: Transport, store: CredentialStore) -> None:
     with alyx() as server:
         known = settings_of(server)
         assert log_in(client, known, store, {"ONEFS_PASSWORD": "right"}) == TOKEN
@@ -140,7 +140,9 @@ def test_log_in_replaces_a_token_that_is_refused(client: Transport, store: Crede
         assert store.token(known.url, known.username) == TOKEN
 
 
-def test_log_in_without_anything(client: Transport, store: CredentialStore) -> None:
+def test_log_in_without_token_and_password_is_refused(
+    client: Transport, store: CredentialStore
+) -> None:
     with alyx() as server:
         with pytest.raises(AlyxCredentials, match="run `onefs login`"):
             log_in(client, settings_of(server), store, {})
@@ -150,7 +152,7 @@ def test_log_in_without_anything(client: Transport, store: CredentialStore) -> N
 
 
 @pytest.mark.parametrize(("text", "is_one"), [(TOKEN, True), (TOKEN.upper(), False), ("pw", False)])
-def test_what_looks_like_a_token(text: str, is_one: bool) -> None:
+def test_a_token_is_told_from_a_password(text: str, is_one: bool) -> None:
     assert is_token_like(text) is is_one
 
 

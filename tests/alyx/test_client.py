@@ -1,4 +1,4 @@
-"""The Alyx client, against the embedded laboratory and against answers written for it."""
+"""The Alyx client, with the embedded laboratory and with answers that a test writes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_embedded_laboratory_answers(alyx: AlyxClient, servers: Servers) -> 
     assert all(request.method == "GET" for request in servers.requests)
 
 
-def test_what_alyx_does_not_have_is_not_found(alyx: AlyxClient) -> None:
+def test_an_unknown_session_or_dataset_is_not_found(alyx: AlyxClient) -> None:
     unknown = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
     with pytest.raises(NotFound, match=unknown):
         alyx.session(unknown)
@@ -67,7 +67,7 @@ def test_what_alyx_does_not_have_is_not_found(alyx: AlyxClient) -> None:
 def test_newer_sessions_are_those_that_were_registered_or_changed_since(
     alyx: AlyxClient,
 ) -> None:
-    """Whatever their date: the embedded laboratory registers a session on the day after it."""
+    """Whatever their date is: the embedded laboratory registers a session a day later."""
     known = alyx.sessions_of_lab("mainenlab")
     last = datetime.fromisoformat(max(session.date for session, _ in known))
     found = alyx.sessions_since("mainenlab", last)
@@ -82,7 +82,7 @@ def test_newer_sessions_are_those_that_were_registered_or_changed_since(
 def test_newer_sessions_of_an_alyx_without_the_lookup(
     written: WrittenAlyx, transport: Transport
 ) -> None:
-    """It answers 500 to that question, and all of the lab's sessions are asked for."""
+    """It answers 500 to that query, and all sessions of the lab are requested."""
     row = {
         "id": "0b1c7a5e-52a4-4a51-9d0e-6f1f7b0c2d01",
         "lab": "labone",
@@ -102,13 +102,13 @@ def test_newer_sessions_of_an_alyx_without_the_lookup(
     assert [session.date for session, _ in found] == ["2019-03-04"]
 
 
-def test_names_are_compared_with_case_here(alyx: AlyxClient) -> None:
-    """Alyx compares a subject without case: what it finds beside is dropped."""
+def test_names_are_compared_with_case(alyx: AlyxClient) -> None:
+    """Alyx ignores case in a subject's name: other subjects in its answer are dropped."""
     assert alyx.sessions("mainenlab", "CLNS0730") == []
 
 
-def test_pages_are_followed_by_rows_received(written: WrittenAlyx, transport: Transport) -> None:
-    """A server that caps pages at 100, whatever is asked for, and whose next leads nowhere."""
+def test_offsets_count_the_rows_received(written: WrittenAlyx, transport: Transport) -> None:
+    """The server caps pages at 100, whatever the limit is, and its ``next`` leads nowhere."""
     rows = names(250)
 
     def labs(request: Request) -> tuple[int, Any]:
@@ -121,7 +121,7 @@ def test_pages_are_followed_by_rows_received(written: WrittenAlyx, transport: Tr
     assert len(written.paths) == 3
 
 
-def test_lost_rows_are_asked_for_again(written: WrittenAlyx, transport: Transport) -> None:
+def test_lost_rows_are_requested_again(written: WrittenAlyx, transport: Transport) -> None:
     """Pages without order repeat and lose rows while count stays right."""
     rows = names(30)
 
@@ -155,7 +155,7 @@ def test_rows_doubled_by_a_join_count_once(written: WrittenAlyx, transport: Tran
 def test_the_first_of_repeated_rows_cost_few_pages(
     written: WrittenAlyx, transport: Transport
 ) -> None:
-    """A server that repeats each session for each of its datasets, and knows no ``django=``."""
+    """The server repeats each session for each of its datasets, and ignores ``django=``."""
     rows = [{"id": f"00000000-0000-4000-8000-{n // 50:012d}"} for n in range(1500)]
 
     def sessions(request: Request) -> tuple[int, Any]:
@@ -168,13 +168,13 @@ def test_the_first_of_repeated_rows_cost_few_pages(
     assert len(written.paths) == 2
 
 
-def test_a_bare_list_is_taken(written: WrittenAlyx, transport: Transport) -> None:
+def test_a_bare_list_is_accepted(written: WrittenAlyx, transport: Transport) -> None:
     written.answer("/labs", 200, names(2))
     assert client(written, transport).labs() == ["lab0000", "lab0001"]
 
 
 @pytest.mark.parametrize("body", [{"detail": "x"}, {"count": 3, "results": [1, 2, 3]}, "null"])
-def test_an_answer_that_is_no_list_is_an_error(
+def test_an_answer_without_a_list_is_an_error(
     written: WrittenAlyx, transport: Transport, body: Any
 ) -> None:
     written.answer("/labs", 200, body)
@@ -200,7 +200,7 @@ def test_403_is_classified_by_its_detail(
     assert ("onefs login" in str(caught.value)) is advice
 
 
-def test_a_500_with_detail_is_not_asked_again(written: WrittenAlyx, transport: Transport) -> None:
+def test_a_500_with_detail_is_not_retried(written: WrittenAlyx, transport: Transport) -> None:
     written.answer("/labs", 200, page(names(1)))
     written.answer("/sessions", 500, {"status_code": 500, "detail": "division by zero"})
     with pytest.raises(ServerError, match="division by zero"):
@@ -215,7 +215,7 @@ def test_throttling_is_its_own_error(written: WrittenAlyx, transport: Transport)
         client(written, transport).labs()
 
 
-def test_a_token_that_was_renewed_is_used(written: WrittenAlyx, transport: Transport) -> None:
+def test_a_renewed_token_is_used(written: WrittenAlyx, transport: Transport) -> None:
     def labs(request: Request) -> tuple[int, Any]:
         if request.headers["Authorization"] == "Token new":
             return 200, page(names(1))

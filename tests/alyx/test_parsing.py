@@ -1,4 +1,4 @@
-"""Alyx's rows, as recorded, turned into the model."""
+"""Recorded rows of Alyx, parsed into the model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def dataset_row(**changes: object) -> dict[str, object]:
     return {**row, **changes}
 
 
-def test_a_dataset_row() -> None:
+def test_a_dataset_row_is_parsed() -> None:
     found = parsing.parse_dataset(dataset_row(), EID).dataset
     assert found.id == DATASET
     assert (found.name, found.collection, found.revision) == (
@@ -51,7 +51,7 @@ def test_a_dataset_row() -> None:
 
 
 @pytest.mark.parametrize("hash_", ["", None, "abc", "z" * 32])
-def test_an_unusable_hash_is_none(hash_: object) -> None:
+def test_an_invalid_digest_is_ignored(hash_: object) -> None:
     assert parsing.parse_dataset(dataset_row(hash=hash_), EID).dataset.md5 == ""
 
 
@@ -96,7 +96,7 @@ def test_urls_are_escaped(written: str, sent: str) -> None:
     assert parsing.escape_url(written) == sent
 
 
-def test_a_session_row() -> None:
+def test_a_session_row_is_parsed() -> None:
     row = {
         "id": EID,
         "subject": "KS023",
@@ -119,7 +119,7 @@ def test_a_session_row() -> None:
     assert session.start_time == pytest.approx(1575973887.123456)
 
 
-def test_rows_of_older_servers() -> None:
+def test_rows_of_older_servers_are_parsed() -> None:
     """No id before May 2022, one project, no lab in 2019 (git history of Alyx)."""
     row = {"url": f"http://x/sessions/{EID}", "subject": "a", "project": "p", "number": None}
     session, numbered = parsing.parse_session({**row, "start_time": "2019-01-01T00:00:00"})
@@ -129,12 +129,12 @@ def test_rows_of_older_servers() -> None:
     assert not numbered
 
 
-def test_a_repository_on_tape_is_as_good_as_personal() -> None:
+def test_a_repository_on_tape_counts_as_personal() -> None:
     row = {"name": "tape", "data_url": None, "globus_is_personal": None}
     assert parsing.parse_repository(row) == Repository("tape", "", True)
 
 
-def test_rubbish_is_an_error_that_shows_it() -> None:
+def test_an_invalid_row_is_an_error_that_shows_it() -> None:
     with pytest.raises(ServerError, match="without a UUID"):
         parsing.uuid_of({"url": "http://x/sessions/"})
     with pytest.raises(ServerError, match="'name'"):

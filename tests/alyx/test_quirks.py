@@ -70,7 +70,7 @@ def test_a_public_user_sees_all_by_get_alone(
     recorded: Servers, transport: Transport, tmp_path: Path
 ) -> None:
     """HEAD and OPTIONS are 403 for a shared public user such as intbrainlab (1); HEAD of a list is
-    500 for everybody (2)."""
+    500 for every user (2)."""
     own = catalogue_of(recorded, transport, tmp_path)
     everything = walked(own)
     recorded.clear_requests()
@@ -83,7 +83,7 @@ def test_a_public_user_sees_all_by_get_alone(
     public.close()
 
 
-def test_no_request_of_a_walk_is_one_that_writes(
+def test_a_walk_sends_no_request_that_writes(
     recorded: Servers, transport: Transport, tmp_path: Path
 ) -> None:
     """GET /check-protected adds the user to a session (2); a list's path has no slash at its end
@@ -125,7 +125,7 @@ def test_a_login_is_possible_while_throttled(transport: Transport) -> None:
 @pytest.mark.parametrize(
     "name", ["token_empty_password", "token_null_password", "token_missing_password"]
 )
-def test_a_password_that_is_missing_is_a_refusal(transport: Transport, name: str) -> None:
+def test_a_missing_password_is_refused(transport: Transport, name: str) -> None:
     """400 with the field's name for a key, and no ``detail`` (1)."""
     with (
         ScriptedServer({"/auth-token": replayed(f"auth/{name}.json")}) as server,
@@ -134,7 +134,9 @@ def test_a_password_that_is_missing_is_a_refusal(transport: Transport, name: str
         fetch_token(transport, server.url, "me", "")
 
 
-def test_every_request_accepts_json_and_names_its_token_as_alyx_wants(transport: Transport) -> None:
+def test_every_request_accepts_json_and_sends_its_token_as_alyx_expects(
+    transport: Transport,
+) -> None:
     """No JSON in ``Accept`` is 406 (2); "Bearer" is as good as no token (1)."""
     seen: list[Any] = []
 
@@ -154,8 +156,8 @@ def test_every_request_accepts_json_and_names_its_token_as_alyx_wants(transport:
         assert "application/json" in headers["accept"] or headers["accept"] == "*/*"
 
 
-def test_a_host_that_is_not_allowed_is_an_error(transport: Transport) -> None:
-    """400 with a page of Django's (2): an error, and not "no such session"."""
+def test_a_host_name_that_is_not_allowed_is_an_error(transport: Transport) -> None:
+    """400 with a page of Django (2): an error, and not "no such session"."""
     page = answer(b"<h1>Bad Request (400)</h1>", 400, Content_Type="text/html")
     with ScriptedServer({"/labs": page, "/datasets": page}) as server:
         alyx = AlyxClient(transport, server.url, FixedToken("t"))
@@ -173,17 +175,17 @@ def test_an_unknown_session_is_400_and_not_found(recorded: Servers, transport: T
         alyx.datasets("aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee")
 
 
-def test_an_old_server_that_gives_all_rows_at_once(
+def test_all_rows_of_an_old_server_at_once_are_accepted(
     written: WrittenAlyx, transport: Transport
 ) -> None:
-    """No cap before July 2026: more rows may come than were asked for (3)."""
+    """No cap before July 2026: an answer can have more rows than its limit (3)."""
     rows = [{"name": f"lab{number:05d}"} for number in range(2500)]
     written.answer("/labs", 200, {"count": 2500, "next": None, "results": rows})
     assert len(AlyxClient(transport, written.url, FixedToken("t")).labs()) == 2500
     assert len(written.paths) == 1
 
 
-def test_a_list_of_users_is_one_value(written: WrittenAlyx, transport: Transport) -> None:
+def test_a_list_of_users_is_sent_as_one_value(written: WrittenAlyx, transport: Transport) -> None:
     """Of a repeated parameter the last one counts: lists are joined by commas (2)."""
     written.answer("/sessions", 200, {"count": 0, "next": None, "results": []})
     AlyxClient(transport, written.url, FixedToken("t")).select_sessions({"users": "nate,olivier"})
@@ -191,10 +193,10 @@ def test_a_list_of_users_is_one_value(written: WrittenAlyx, transport: Transport
     assert "users=nate,olivier" in written.paths[0]
 
 
-def test_a_server_that_ignores_a_filter_is_not_believed(
+def test_rows_of_a_server_that_ignores_a_filter_are_filtered(
     written: WrittenAlyx, transport: Transport
 ) -> None:
-    """Filters that are unknown are ignored and the whole table comes (2): names are compared."""
+    """Alyx ignores unknown filters and sends the whole table (2): names are compared."""
     start = "2020-01-01T00:00:00"
     rows = [
         {"id": f"00000000-0000-4000-8000-{n:012d}", "lab": lab, "subject": subject, "number": 1}
@@ -211,10 +213,10 @@ def test_a_server_that_ignores_a_filter_is_not_believed(
         alyx.session("99999999-0000-4000-8000-000000000000")
 
 
-def test_a_name_that_alyx_strips_is_looked_for_among_all(
+def test_a_name_that_alyx_strips_is_searched_among_all(
     written: WrittenAlyx, transport: Transport
 ) -> None:
-    """Blanks around a value are stripped by the server (2)."""
+    """The server strips blanks around a value (2)."""
     rows = [{"nickname": "x", "lab": " lab "}, {"nickname": "y", "lab": "lab"}]
 
     def subjects(request: Request) -> tuple[int, Any]:
@@ -239,7 +241,7 @@ def listed() -> list[tuple[str, str, str, str]]:
     return [(row[0], row[1], row[2], row[3]) for row in rows]
 
 
-def test_every_section_is_there_and_no_quirk_twice() -> None:
+def test_the_list_has_every_section_and_no_quirk_twice() -> None:
     rows = listed()
     assert {row[0] for row in rows} == set("12345678")
     assert len({row[1] for row in rows}) == len(rows) > 70

@@ -1,4 +1,4 @@
-"""One budget for all who ask one Alyx: threads, processes, and those in no hurry."""
+"""The rate limiter of one Alyx, shared by threads, processes and requests of low priority."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Clock:
 
 
 def permit_times(budget: RateLimiter, clock: Clock, seconds: float, *, modest: bool) -> list[float]:
-    """When requests go out, of one who asks again as soon as he may."""
+    """The times of requests that are sent as soon as the limiter allows."""
     times, end = [], clock.now + seconds
     while clock.now < end:
         wait = budget.try_acquire(low_priority=modest)
@@ -97,7 +97,7 @@ def test_a_429_pauses_all_processes(tmp_path: Path) -> None:
     assert one.pause_seconds() == 0
 
 
-def test_a_clock_that_is_set_back_stops_no_request(tmp_path: Path) -> None:
+def test_a_clock_that_is_set_back_does_not_stop_requests(tmp_path: Path) -> None:
     clock = Clock()
     budget = RateLimiter(tmp_path / "b", clock=clock)
     budget.report_throttled(30.0)
@@ -107,7 +107,7 @@ def test_a_clock_that_is_set_back_stops_no_request(tmp_path: Path) -> None:
     assert budget.try_acquire(low_priority=False) == 0
 
 
-def test_a_long_ban_is_obeyed_for_an_hour(tmp_path: Path) -> None:
+def test_a_long_pause_is_kept_for_an_hour(tmp_path: Path) -> None:
     clock = Clock()
     budget = RateLimiter(tmp_path / "b", clock=clock)
     budget.report_throttled(86400.0)
@@ -124,13 +124,13 @@ def test_a_broken_file_is_a_full_bucket(tmp_path: Path, rubbish: bytes) -> None:
     assert budget.try_acquire(low_priority=True) == 0
 
 
-def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_read_only_folder_does_not_stop_requests(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     budget = RateLimiter(tmp_path / "file" / "b", RateLimits(burst=2, rate=0.001, reserve=0))
     assert [budget.try_acquire(low_priority=False) == 0 for _ in range(3)] == [True, True, False]
 
 
-def test_a_process_stopped_with_the_lock_blocks_no_other(tmp_path: Path) -> None:
+def test_a_stopped_process_with_the_lock_blocks_no_other(tmp_path: Path) -> None:
     budget = RateLimiter(tmp_path / "b")
     held = os.open(tmp_path / "b", os.O_RDWR)
     fcntl.flock(held, fcntl.LOCK_EX)
@@ -153,7 +153,7 @@ print(count)
 """
 
 
-def test_three_processes_share_it(tmp_path: Path) -> None:
+def test_three_processes_share_one_bucket(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _PERMIT_TAKER, str(tmp_path / "b")]
     began = time.monotonic()
     with ExitStack() as stack:
@@ -165,8 +165,8 @@ def test_three_processes_share_it(tmp_path: Path) -> None:
     assert 100 * elapsed >= sum(counts) - 20 - 3
 
 
-def test_retry_after_is_obeyed_and_reported(tmp_path: Path, transport: Transport) -> None:
-    """A foreign client uses up the limit: who does not know fails at once, and asks nobody."""
+def test_retry_after_is_kept_and_reported(tmp_path: Path, transport: Transport) -> None:
+    """Another client uses up the limit: requests fail at once and are not sent."""
     throttled = answer_json({"detail": "Request was throttled."}, 429, Retry_After=49)
     with ScriptedServer({"/labs": throttled}) as server:
         budget = RateLimiter(tmp_path / "b", clock=Clock())
@@ -217,6 +217,6 @@ def test_cached_listings_are_served_while_others_use_up_the_limit(
         catalogue.close()
 
 
-def test_the_numbers_keep_below_alyx() -> None:
+def test_the_constants_stay_below_the_limit_of_alyx() -> None:
     assert BURST_REQUESTS + 60 * REQUESTS_PER_SECOND < ALYX
     assert BURST_REQUESTS - RESERVED_REQUESTS + 60 * REQUESTS_PER_SECOND <= BULK

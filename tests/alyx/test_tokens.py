@@ -25,12 +25,12 @@ def store(tmp_path: Path) -> Iterator[CredentialStore]:
     return CredentialStore(tmp_path / "config" / "credentials.json")
 
 
-def test_a_given_token_stays() -> None:
+def test_a_fixed_token_is_never_renewed() -> None:
     assert FixedToken("t").current_token() == "t"
     assert FixedToken("t").renew("t") is None
 
 
-def test_a_new_login_is_taken_up(settings: Settings, store: CredentialStore) -> None:
+def test_the_token_of_a_new_login_is_used(settings: Settings, store: CredentialStore) -> None:
     store.set_token(URL, "ada", "old")
     token = StoredToken(settings, store, {})
     assert token.current_token() == "old"
@@ -40,7 +40,7 @@ def test_a_new_login_is_taken_up(settings: Settings, store: CredentialStore) -> 
     assert token.current_token() == "new"
 
 
-def test_without_a_login(settings: Settings, store: CredentialStore) -> None:
+def test_without_a_login_there_is_no_token(settings: Settings, store: CredentialStore) -> None:
     token = StoredToken(settings, store, {})
     with pytest.raises(AlyxCredentials, match="onefs login"):
         token.current_token()
@@ -48,7 +48,7 @@ def test_without_a_login(settings: Settings, store: CredentialStore) -> None:
     assert token.current_token() == "new"
 
 
-def test_a_kept_token_stands_in_for_a_refused_variable(
+def test_a_stored_token_replaces_a_refused_variable(
     settings: Settings, store: CredentialStore
 ) -> None:
     store.set_token(URL, "ada", "kept")

@@ -1,4 +1,4 @@
-"""The store over a file server whose files a test writes."""
+"""The cache over a file server whose files a test writes."""
 
 from tests.content.conftest import disk, open_content, server
 

@@ -77,7 +77,7 @@ def hasty(request: pytest.FixtureRequest, open_content: Open) -> Iterator[Conten
 
 
 def slowly(talk: ScriptedConnection) -> None:
-    """A good answer of which a byte comes now and then."""
+    """A correct answer that arrives byte by byte, slowly."""
     size = len(DATA)
     span = requested_span(talk.request, size)
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n"
@@ -91,7 +91,7 @@ def slowly(talk: ScriptedConnection) -> None:
 
 @contextmanager
 def suppress_thread_errors() -> Iterator[None]:
-    """Let threads of this test die quietly."""
+    """Ignore exceptions in threads of this test."""
     before, threading.excepthook = threading.excepthook, lambda _: None
     try:
         yield
@@ -184,7 +184,7 @@ def test_another_size_than_alyx_says_is_bad(content: Content, total: int) -> Non
         assert len(server.requests) == REQUIRED_SIZE_MISMATCHES
 
 
-def test_416_for_a_file_that_is_shorter(open_content: Open) -> None:
+def test_416_with_another_size_rejects_the_file(open_content: Open) -> None:
     content = open_content(stall=STALL_SECONDS, small_file=0)
     short = answer(b"", 416, Content_Range="bytes */17")
     with ScriptedServer({"/a.b.npy": short}) as server:
@@ -212,8 +212,8 @@ def test_a_range_of_a_file_of_another_size_does_not_reject_it_at_once(open_conte
         wait_until(lambda: content.store.mismatches.dataset_ids() == [])
 
 
-def test_a_sentence_with_a_date_of_its_own_gives_up_no_block(open_content: Open) -> None:
-    """A server that fails in the middle of a file, with 200 and a validator of that page."""
+def test_an_error_text_with_its_own_date_drops_no_block(open_content: Open) -> None:
+    """A server that fails in the middle of a file, with 200, a page and its validator."""
     content = open_content(stall=STALL_SECONDS, small_file=0)
     page = answer(b"Service temporarily unavailable", ETag='"page"', Content_Type="text/plain")
     now: list[Script] = [served(LONG)]
@@ -241,7 +241,7 @@ def _reads(content: Content, dataset: Dataset) -> bytes:
     return b""
 
 
-def test_416_that_says_nothing_is_an_error(open_content: Open) -> None:
+def test_416_without_a_size_is_an_error(open_content: Open) -> None:
     content = open_content(stall=STALL_SECONDS, small_file=0)
     with (
         ScriptedServer({"/a.b.npy": answer(b"", 416)}) as server,
@@ -251,7 +251,7 @@ def test_416_that_says_nothing_is_an_error(open_content: Open) -> None:
 
 
 def test_ranges_that_are_ignored_cost_one_download(open_content: Open) -> None:
-    """200 and the whole file: its blocks are taken where they belong, never appended."""
+    """200 and the whole file: its blocks are stored at their place, never appended."""
     content = open_content(stall=STALL_SECONDS, small_file=0)
     with ScriptedServer({"/a.b.npy": served(DATA, ranges=False)}) as server:
         dataset = dataset_of(server, DATA)
@@ -283,7 +283,7 @@ def test_a_wrong_content_range_is_an_error(open_content: Open, said: str) -> Non
         assert content.total_bytes() == 0
 
 
-def test_more_bytes_than_asked_for_are_not_taken(open_content: Open) -> None:
+def test_surplus_bytes_are_ignored(open_content: Open) -> None:
     content = open_content(stall=STALL_SECONDS, small_file=0)
     much = answer(DATA + b"more", 206, Content_Range=f"bytes 0-{BLOCK - 1}/{len(DATA)}")
     with ScriptedServer({"/a.b.npy": much}) as server:
@@ -293,7 +293,7 @@ def test_more_bytes_than_asked_for_are_not_taken(open_content: Open) -> None:
 
 
 @pytest.mark.parametrize("named", ["the whole", "the range asked for", "more"])
-def test_a_206_with_more_than_its_range_is_taken_where_it_belongs(
+def test_a_206_with_more_than_its_range_is_stored_at_its_place(
     open_content: Open, named: str
 ) -> None:
     """The whole file under its own name or under that of the range, or a range around it."""
@@ -317,7 +317,7 @@ def test_a_206_with_more_than_its_range_is_taken_where_it_belongs(
 
 
 @pytest.mark.parametrize("digits", ["9" * 30, "9" * 5000, "\xb2", "-1", "+1", "1_0"])
-def test_numbers_of_a_range_that_cannot_be(open_content: Open, digits: str) -> None:
+def test_a_range_with_impossible_numbers_is_an_error(open_content: Open, digits: str) -> None:
     content = open_content(stall=STALL_SECONDS, small_file=0)
     for said in (f"bytes 0-{digits}/{len(DATA)}", f"bytes 0-{BLOCK - 1}/{digits}"):
         lie = answer(DATA[:BLOCK], 206, Content_Range=said)
@@ -330,8 +330,8 @@ def test_numbers_of_a_range_that_cannot_be(open_content: Open, digits: str) -> N
 
 
 @pytest.mark.parametrize("length", ["9" * 30, "9" * 4000, str(2**63)])
-def test_a_size_that_no_file_has(content: Content, length: str) -> None:
-    """Asked for where the database knows none: SQLite and the kernel could not keep it."""
+def test_an_impossible_size_is_an_error(content: Content, length: str) -> None:
+    """Requested because the database has none: SQLite and the kernel cannot store it."""
     with ScriptedServer({"/a.b.npy": answer(b"", Content_Length=length)}) as server:
         dataset = replace(dataset_of(server, DATA), size=None)
         with pytest.raises(ServerError):
@@ -352,13 +352,13 @@ def no_length_cut(talk: ScriptedConnection) -> None:
     talk.hang_up()
 
 
-def test_an_answer_without_length_is_taken_by_its_range(open_content: Open) -> None:
+def test_an_answer_without_length_is_stored_by_its_range(open_content: Open) -> None:
     content = open_content(stall=STALL_SECONDS, small_file=0)
     with ScriptedServer({"/a.b.npy": alternating_faults(no_length_cut, no_length)}) as server:
         assert read_all(content, dataset_of(server, DATA)) == DATA
 
 
-def test_credentials_stay_behind_when_redirected(content: Content) -> None:
+def test_credentials_are_not_sent_to_the_target_of_a_redirect(content: Content) -> None:
     with (
         ScriptedServer({"/a.b.npy": served(DATA)}) as other,
         ScriptedServer({"/a.b.npy": redirect(f"{other.url}/a.b.npy")}) as server,
@@ -367,8 +367,8 @@ def test_credentials_stay_behind_when_redirected(content: Content) -> None:
         assert all("authorization" not in request.headers for request in other.requests)
 
 
-def test_a_file_that_changes_half_way_is_fetched_from_the_start(open_content: Open) -> None:
-    """The reader who has seen the old bytes gets an error, whoever comes next the new ones."""
+def test_a_file_that_changes_while_it_is_read_is_fetched_again(open_content: Open) -> None:
+    """The reader of the old bytes gets an error, the next reader the new bytes."""
     told: list[object] = []
     content = open_content(stall=STALL_SECONDS, small_file=0, on_invalidated=told.append)
     old, new = some_bytes(len(DATA), seed=3), DATA
@@ -388,7 +388,7 @@ def test_a_file_that_changes_half_way_is_fetched_from_the_start(open_content: Op
 
 
 def in_rotation_among_servers(*scripts: Script) -> Script:
-    """Servers that share a load: each request is answered by the next of them."""
+    """Load-balanced servers: each request is answered by the next of them."""
     turns = itertools.cycle(scripts)
     return lambda talk: next(turns)(talk)
 
@@ -410,7 +410,7 @@ MANY_NAMES = {
 
 @pytest.mark.parametrize("kind", MANY_NAMES)
 @pytest.mark.parametrize("strict", [False, True])
-def test_servers_that_name_the_same_bytes_differently(
+def test_servers_with_different_etags_for_the_same_bytes(
     open_content: Open, kind: str, strict: bool
 ) -> None:
     content = open_content(stall=10.0, small_file=0, strict=strict)
@@ -423,8 +423,8 @@ def test_servers_that_name_the_same_bytes_differently(
         wait_until(lambda: content.state(dataset)[0] == "cached")
 
 
-def test_no_byte_is_given_while_parts_may_be_of_several_versions(open_content: Open) -> None:
-    """Every request gets another ETag; one reader here, one in another process."""
+def test_no_byte_is_served_while_blocks_may_be_of_several_versions(open_content: Open) -> None:
+    """Every request gets another ETag; one reader in this process, one in another."""
     contents = [open_content(stall=10.0, small_file=0) for _ in range(2)]
     fast, slow = threading.Event(), some_bytes(12 * BLOCK)
 
@@ -468,7 +468,7 @@ def _present_blocks(content: Content, dataset: Dataset) -> int:
 
 
 def test_old_and_new_bytes_are_never_mixed(open_content: Open) -> None:
-    """Two servers, one of which has the old file still; their first blocks are equal."""
+    """Two servers, one of which still has the old file; their first blocks are equal."""
     content = open_content(stall=10.0, small_file=0)
     old = DATA[: 2 * BLOCK] + some_bytes(len(DATA) - 2 * BLOCK, seed=5)
     with ScriptedServer(
@@ -520,7 +520,7 @@ def test_a_file_that_changed_between_two_processes(open_content: Open) -> None:
             assert reader.read_to_end() == new
 
 
-def test_a_change_that_no_answer_has_shown_yet_is_not_noticed(open_content: Open) -> None:
+def test_a_change_without_a_new_answer_is_not_noticed(open_content: Open) -> None:
     old, new = some_bytes(len(DATA), seed=3), DATA
     with ScriptedServer(
         {"/a.b.npy": alternating_faults(served(old, '"old"'), served(new, '"new"'))}
@@ -548,7 +548,7 @@ def test_threads_that_notice_a_change_together_restart_the_file_once(open_conten
         assert found == [[new[place : place + 100] for place in places]] * 8
 
 
-def test_without_validators_the_md5_must_do(open_content: Open) -> None:
+def test_without_validators_the_md5_detects_a_change(open_content: Open) -> None:
     content = open_content(stall=STALL_SECONDS, small_file=0)
     old, new = some_bytes(len(DATA), seed=3), DATA
     with ScriptedServer(
@@ -607,7 +607,7 @@ def test_replicas_are_not_mixed_where_no_md5_could_prove_it(open_content: Open) 
 def test_a_partial_file_whose_replica_has_moved_is_fetched_from_the_start(
     open_content: Open,
 ) -> None:
-    """Without an md5: the address of a repository changes, and blocks of the old one are here."""
+    """Without an md5: the address of a repository changes, and old blocks are cached."""
     content = open_content(stall=STALL_SECONDS, small_file=0)
     with ScriptedServer({"/x": served(DATA), "/y": served(DATA)}) as server:
         before = dataset_of(server, DATA, "/x", md5="")
@@ -623,7 +623,7 @@ def test_a_partial_file_whose_replica_has_moved_is_fetched_from_the_start(
 
 @pytest.mark.parametrize("away", ["refuses", "is gone"])
 def test_cached_blocks_stay_while_no_replica_is_available(open_content: Open, away: str) -> None:
-    """Without an md5: its copy has moved, or has gone, and the other cannot be had."""
+    """Without an md5: its replica has moved or is gone, and the other is unavailable."""
     content = open_content(stall=STALL_SECONDS, small_file=0)
     now: list[Script] = [served(LONG)]
     with refusing_url() as nobody, ScriptedServer({"/x": lambda talk: now[0](talk)}) as server:
@@ -643,7 +643,7 @@ def test_cached_blocks_stay_while_no_replica_is_available(open_content: Open, aw
             assert reader.read(0, 8 * BLOCK) == LONG[: 8 * BLOCK]
 
 
-def test_a_file_that_is_gone_everywhere_is_asked_for_once_of_each(open_content: Open) -> None:
+def test_a_file_that_no_replica_has_is_requested_once_from_each(open_content: Open) -> None:
     content = open_content(stall=STALL_SECONDS, small_file=0)
     now: list[Script] = [served(DATA)]
     scripts = {"/x": lambda talk: now[0](talk), "/y": answer(b"", 404)}
@@ -661,8 +661,8 @@ def test_a_file_that_is_gone_everywhere_is_asked_for_once_of_each(open_content: 
         assert len(server.requests) - asked <= 4  # who reads on may have had more fetched ahead
 
 
-def test_a_replica_with_a_passing_fault_is_not_given_up_for_another(open_content: Open) -> None:
-    """Without an md5: what is here of the one is worth more than what the other may have."""
+def test_a_replica_with_a_passing_fault_is_kept(open_content: Open) -> None:
+    """Without an md5: its cached blocks are worth more than another replica."""
     content = open_content(stall=STALL_SECONDS, small_file=0)
     scripts = {
         "/x": alternating_faults(served(DATA), answer(b"", 503), served(DATA)),
@@ -739,7 +739,7 @@ def test_replicas_are_mixed_where_the_md5_proves_it(open_content: Open) -> None:
 
 @pytest.mark.long
 def test_a_file_that_stalls_does_not_fail_its_neighbours(content: Content) -> None:
-    """They are the probe: their server answers, so that they are read at once."""
+    """They are the probes: their server answers, so that they are read at once."""
     names = [f"/{number}" for number in range(3)]
     with ScriptedServer({"/a.b.npy": stall(), **{name: served(DATA) for name in names}}) as server:
         bad = dataset_of(server, DATA)
@@ -766,7 +766,7 @@ def test_a_server_that_delivered_other_bytes_is_not_probed(content: Content) -> 
         assert probes == []
 
 
-def test_after_a_deadline_others_wait_for_a_probe_then_fail(content: Content) -> None:
+def test_after_a_deadline_other_readers_wait_for_a_probe_then_fail(content: Content) -> None:
     now: list[Script] = [stall()]
     scripts = {"/a.b.npy": stall(), "/c.d.npy": lambda talk: now[0](talk)}
     with ScriptedServer(scripts) as server:
@@ -786,7 +786,7 @@ def test_after_a_deadline_others_wait_for_a_probe_then_fail(content: Content) ->
         wait_until(works, timeout=20)
 
 
-def test_readers_that_wait_for_a_probe_are_woken_by_the_end(content: Content) -> None:
+def test_readers_that_wait_for_a_probe_are_woken_by_close(content: Content) -> None:
     with ScriptedServer({"/x": stall(), "/y": stall()}) as server:
         with pytest.raises(DeadlineExceeded):
             read_all(content, dataset_of(server, DATA, "/x"))
@@ -795,7 +795,7 @@ def test_readers_that_wait_for_a_probe_are_woken_by_the_end(content: Content) ->
             read_all(content, dataset_of(server, DATA, "/y"))
 
 
-def test_a_probe_that_cannot_begin_does_not_end_all_probes(
+def test_a_probe_that_cannot_start_does_not_prevent_the_next(
     content: Content, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = threading.Thread.start
@@ -822,7 +822,7 @@ def test_a_probe_that_cannot_begin_does_not_end_all_probes(
         wait_until(works, timeout=20)
 
 
-def test_a_probe_that_dies_does_not_end_all_probes() -> None:
+def test_a_probe_that_crashes_does_not_prevent_the_next() -> None:
     asked: list[str] = []
 
     def probe(url: str) -> None:
@@ -830,10 +830,10 @@ def test_a_probe_that_dies_does_not_end_all_probes() -> None:
         if len(asked) == 1:
             raise ZeroDivisionError("not foreseen")
 
-    silences = HostCircuits(probe, recent_seconds=1.0)
-    silences.note_timeout("http://host/a")
+    circuits = HostCircuits(probe, recent_seconds=1.0)
+    circuits.note_timeout("http://host/a")
     with suppress_thread_errors():
-        wait_until(lambda: silences.wait_for_probe(["http://host/b"]), timeout=20)
+        wait_until(lambda: circuits.wait_for_probe(["http://host/b"]), timeout=20)
     assert len(asked) == 2
 
 

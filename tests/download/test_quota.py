@@ -1,4 +1,4 @@
-"""The hour's limit of bytes."""
+"""The quota of bytes per hour."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.content.ranged_file import (
 from tests.scripted_server import ScriptedServer
 
 
-def test_an_hour_s_bytes_are_counted_and_old_ones_forgotten() -> None:
+def test_bytes_count_for_an_hour() -> None:
     now = [1000.0]
     meter = FetchQuota(100, lambda: now[0])
     meter.count(60)
@@ -65,7 +65,7 @@ def test_concurrent_readers_stay_within_the_quota(open_content: Open) -> None:
         assert len(server.requests) == len(given)
 
 
-def test_without_a_limit_everything_is_allowed() -> None:
+def test_without_a_limit_every_download_is_allowed() -> None:
     meter = FetchQuota()
     meter.count(1 << 50)
     with meter.reserve("a", 1 << 50, "a.npy"):

@@ -1,4 +1,4 @@
-"""Short ways to ask a scripted server."""
+"""Short requests to a scripted server."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from onefs.errors import (
-    OnefsError,
-)
+from onefs.errors import OnefsError
 from onefs.http import JsonAnswer, Stream, Transport
 from tests.running import BUSY_SECONDS
 from tests.scripted_server import Script, ScriptedServer

@@ -11,12 +11,12 @@ from onefs.http import Transport
 
 @pytest.fixture
 def client() -> Iterator[Transport]:
-    with Transport() as made:
-        yield made
+    with Transport() as transport:
+        yield transport
 
 
 @pytest.fixture
 def hasty() -> Iterator[Transport]:
     """A transport that does not wait between attempts."""
-    with Transport(sleep=lambda _: None) as made:
-        yield made
+    with Transport(sleep=lambda _: None) as transport:
+        yield transport

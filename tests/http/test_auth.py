@@ -1,4 +1,4 @@
-"""Who gets the file server's user and password, and who does not."""
+"""Which origins get the file server's user name and password."""
 
 from __future__ import annotations
 
@@ -33,34 +33,38 @@ class TestHostAuth:
     def sent(self, server: ScriptedServer) -> list[bool]:
         return ["authorization" in request.headers for request in server.requests]
 
-    def test_sent_after_a_challenge_and_then_at_once(self, client: Transport) -> None:
+    def test_a_challenge_gets_the_pair_and_later_requests_send_it_at_once(
+        self, client: Transport
+    ) -> None:
         with ScriptedServer({"/f": self.secret()}) as server:
             auth = HostAuth(LOGIN, confirmed=[server.url])
             assert read(client.stream(f"{server.url}/f", auth=auth)) == b"data"
             assert read(client.stream(f"{server.url}/f", auth=auth)) == b"data"
             assert self.sent(server) == [False, True, True]
 
-    def test_sent_at_once_to_a_host_named_beforehand(self, client: Transport) -> None:
+    def test_a_preemptive_origin_gets_the_pair_at_once(self, client: Transport) -> None:
         with ScriptedServer({"/f": self.secret()}) as server:
             auth = HostAuth(LOGIN, [f"{server.url}/public"])
             assert read(client.stream(f"{server.url}/f", auth=auth)) == b"data"
             assert self.sent(server) == [True]
 
-    def test_never_sent_without_a_challenge(self, client: Transport) -> None:
+    def test_without_a_challenge_the_pair_is_not_sent(self, client: Transport) -> None:
         with ScriptedServer({"/f": answer(b"open")}) as server:
             auth = HostAuth(LOGIN, confirmed=[server.url])
             read(client.stream(f"{server.url}/f", auth=auth))
             assert self.sent(server) == [False]
 
     @pytest.mark.parametrize("challenge", ["Bearer", "Digest realm=x", ""])
-    def test_never_sent_for_another_challenge(self, client: Transport, challenge: str) -> None:
+    def test_a_challenge_of_another_kind_does_not_get_the_pair(
+        self, client: Transport, challenge: str
+    ) -> None:
         with ScriptedServer({"/f": scripted_server.unauthorized(challenge)}) as server:
             auth = HostAuth(LOGIN, confirmed=[server.url])
             with pytest.raises(DataServerCredentials, match="another kind"):
                 read(client.stream(f"{server.url}/f", auth=auth))
             assert self.sent(server) == [False]
 
-    def test_never_sent_to_where_a_redirect_leads(self, client: Transport) -> None:
+    def test_the_target_of_a_redirect_does_not_get_the_pair(self, client: Transport) -> None:
         with ScriptedServer({"/f": self.secret()}) as other:
             script = scripted_server.basic(
                 LOGIN.username, LOGIN.password, scripted_server.redirect(f"{other.url}/f")
@@ -72,7 +76,7 @@ class TestHostAuth:
                 assert self.sent(server) == [False, True]
             assert self.sent(other) == [False]
 
-    def test_refused(self, client: Transport) -> None:
+    def test_a_refused_pair_is_an_error(self, client: Transport) -> None:
         with ScriptedServer({"/f": scripted_server.unauthorized()}) as server:
             auth = HostAuth(LOGIN, confirmed=[server.url])
             with pytest.raises(DataServerCredentials, match="refuses its user") as caught:
@@ -80,14 +84,14 @@ class TestHostAuth:
             assert len(server.requests) == 2
         assert LOGIN.password not in str(caught.value)
 
-    def test_none_known(self, client: Transport) -> None:
+    def test_a_challenge_without_a_known_pair_is_an_error(self, client: Transport) -> None:
         with (
             ScriptedServer({"/f": scripted_server.unauthorized()}) as server,
             pytest.raises(DataServerCredentials, match="onefs setup"),
         ):
             read(client.stream(f"{server.url}/f", auth=HostAuth(None)))
 
-    def test_new_credentials_are_taken_up(self, client: Transport) -> None:
+    def test_replaced_credentials_are_used(self, client: Transport) -> None:
         wrong = DataCredentials("iblmember", Secret("wrong-one"), "test")
         with ScriptedServer({"/f": self.secret()}) as server:
             auth = HostAuth(wrong, confirmed=[server.url])
@@ -96,7 +100,7 @@ class TestHostAuth:
             auth.replace_credentials(LOGIN)
             assert read(client.stream(f"{server.url}/f", auth=auth)) == b"data"
 
-    def test_eight_at_once_all_get_in(self, client: Transport) -> None:
+    def test_eight_concurrent_requests_are_all_authorized(self, client: Transport) -> None:
         bodies: list[bytes] = []
         with ScriptedServer({"/f": self.secret()}) as server:
             auth = HostAuth(LOGIN, confirmed=[server.url])
@@ -121,7 +125,7 @@ def tls() -> ssl.SSLContext:
 
 
 class TestOrigins:
-    """Scheme, host and port decide; the pair never travels over http for a host of https."""
+    """Scheme, host and port decide; the pair of an https host is never sent over http."""
 
     def secret(self) -> Script:
         return scripted_server.basic(LOGIN.username, LOGIN.password, answer(b"data"))
@@ -162,7 +166,7 @@ class TestOrigins:
                 assert b"".join(stream.iter_chunks()) == b"data"
                 assert stream.url == f"{server.url}/f%20g?x=1"
 
-    def test_a_redirect_from_https_to_http_takes_no_pair_along(
+    def test_a_redirect_from_https_to_http_does_not_send_the_pair(
         self, client: Transport, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
@@ -211,17 +215,19 @@ class TestOrigins:
     def test_an_address_that_parsers_read_in_two_ways_is_refused(
         self, client: Transport, url: str
     ) -> None:
-        """urllib3 ends the host at the backslash, Python's parser at the @."""
+        """urllib3 ends the host at the backslash, urllib.parse at the @."""
         with pytest.raises(UsageError, match="is not a URL"):
             read(client.stream(url, auth=HostAuth(LOGIN, ["http://127.0.0.1:1"])))
 
-    def test_the_loopback_of_an_embedded_laboratory(self, client: Transport) -> None:
+    def test_every_loopback_port_is_confirmed_for_an_embedded_laboratory(
+        self, client: Transport
+    ) -> None:
         with ScriptedServer({"/f": self.secret()}) as server:
             auth = HostAuth(LOGIN, loopback=True)
             assert read(client.stream(f"{server.url}/f", auth=auth)) == b"data"
         assert auth.header_for_challenge("http://lab.org/f", "Basic", None) is None
 
-    def test_what_is_withdrawn_is_not_sent_any_more(self) -> None:
+    def test_a_withdrawn_origin_does_not_get_the_pair_any_more(self) -> None:
         auth = HostAuth(LOGIN, confirmed=["https://a.org"])
         assert auth.header_for_challenge("https://a.org/f", "Basic realm=x", None) is not None
         assert auth.authorization_header("https://a.org/g") is not None
@@ -232,7 +238,7 @@ class TestOrigins:
     @pytest.mark.parametrize(
         "location", ["http://h:99999/", "http://[::1/", r"http://a\@b/", "ftp://h/"]
     )
-    def test_a_redirect_to_no_address_is_the_servers_fault(
+    def test_a_redirect_to_an_invalid_address_is_a_server_error(
         self, client: Transport, location: str
     ) -> None:
         with ScriptedServer({"/f": scripted_server.redirect(location)}) as server:

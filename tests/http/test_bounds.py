@@ -1,4 +1,4 @@
-"""Answers that are huge, deep, endless or odd: one of our errors, soon, and memory that falls."""
+"""Huge, deeply nested, endless or odd answers: an OnefsError in time, and bounded memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SOON = 60.0
 
 class TestUnpacked:
     @pytest.mark.parametrize("unit", [b"[],", b"{},", b'"",', b" ", b"0,", b"[[", b'{"a":'])
-    def test_a_small_answer_that_unpacks_to_a_huge_one(
+    def test_a_small_body_that_unpacks_to_a_huge_one_is_refused(
         self, client: Transport, unit: bytes
     ) -> None:
         packed = scripted_server.gzipped(b"[" + unit * (60 * 1024 * 1024 // len(unit)))
@@ -40,8 +40,8 @@ class TestUnpacked:
             get(client, packed, deadline=30.0)
         assert time.monotonic() - began < SOON
 
-    def test_it_is_not_unpacked_beyond_the_bound(self, client: Transport) -> None:
-        """5 GB in 5 MB: were it unpacked first and looked at then, that would show."""
+    def test_a_body_is_not_unpacked_beyond_the_bound(self, client: Transport) -> None:
+        """5 GB in 5 MB: unpacking all of it before the check would exceed the memory."""
         packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
         block = packer.compress(b" " * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
         again = packer.compress(b" " * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -51,12 +51,12 @@ class TestUnpacked:
         assert time.monotonic() - began < SOON
 
     @pytest.mark.parametrize("unit", ["[]", "{}", "0", '{"a":0}'])
-    def test_more_values_than_are_parsed(self, client: Transport, unit: str) -> None:
+    def test_too_many_values_are_refused_before_parsing(self, client: Transport, unit: str) -> None:
         text = f"[{','.join([unit] * 2_000_000)}]"
         with pytest.raises(TooLarge, match="more than 2,000,000 values"):
             get(client, scripted_server.gzipped(text.encode()), deadline=30.0)
 
-    def test_what_is_just_below_the_bounds_is_read(self, client: Transport) -> None:
+    def test_a_body_just_below_the_bounds_is_read(self, client: Transport) -> None:
         rows = [{"a": number} for number in range(900_000)]
         assert (
             get(client, scripted_server.gzipped(json.dumps(rows).encode()), deadline=60.0).body
@@ -67,7 +67,7 @@ class TestUnpacked:
         packed = gzip.compress(b"[1,") + gzip.compress(b"2]") + b"what follows is left out"
         assert get(client, answer(packed, Content_Encoding="gzip")).body == [1, 2]
 
-    def test_very_many_gzip_streams(self, client: Transport) -> None:
+    def test_too_many_gzip_streams_are_refused(self, client: Transport) -> None:
         packed = gzip.compress(b"") * 1000
         with pytest.raises(TooLarge, match="gzip streams"):
             get(client, answer(packed, Content_Encoding="gzip"))
@@ -82,16 +82,18 @@ class TestUnpacked:
         ],
         ids=["other bytes", "cut short", "a wrong checksum", "nothing"],
     )
-    def test_what_cannot_be_unpacked(self, client: Transport, packed: bytes, says: str) -> None:
+    def test_an_invalid_gzip_body_is_an_error(
+        self, client: Transport, packed: bytes, says: str
+    ) -> None:
         with pytest.raises(ServerError, match=says):
             get(client, answer(packed, Content_Encoding="gzip"), deadline=1.0)
 
-    def test_an_encoding_that_was_not_asked_for(self, client: Transport) -> None:
+    def test_an_encoding_that_was_not_requested_is_an_error(self, client: Transport) -> None:
         with pytest.raises(ServerError, match="instead of gzip"):
             get(client, answer(b"[]", Content_Encoding="br\\" + "x" * 9000))
         assert get(client, answer(b"[]", 404, Content_Encoding="br")).body is None
 
-    def test_memory_is_given_back(self) -> None:
+    def test_memory_is_returned_to_the_system(self) -> None:
         """After an answer just below the bounds, and after one beyond them."""
         done = subprocess.run(
             [sys.executable, "-c", _MEASURE], capture_output=True, text=True, timeout=120
@@ -134,7 +136,7 @@ with ScriptedServer(scripts) as server, Transport() as client:
 
 class TestValues:
     @pytest.mark.parametrize("text", ["[" * 900 + "]" * 900, '{"a":' * 700 + "1" + "}" * 700])
-    def test_deeply_nested_values(self, client: Transport, text: str) -> None:
+    def test_deeply_nested_values_are_refused(self, client: Transport, text: str) -> None:
         with pytest.raises(ServerError, match="nested more than 600 levels"):
             get(client, answer(text.encode()))
 
@@ -142,12 +144,14 @@ class TestValues:
         "text",
         ["[" * 1_000_000, '{"a":' * 300_000, "[" + "9" * 5000 + "]", "[1" + "0" * 1_000_000 + "]"],
     )
-    def test_what_python_does_not_parse(self, client: Transport, text: str) -> None:
+    def test_a_body_that_python_cannot_parse_is_an_error(
+        self, client: Transport, text: str
+    ) -> None:
         with pytest.raises(ServerError, match="did not answer in JSON"):
             get(client, answer(text.encode()))
 
-    def test_what_is_odd_is_taken(self, client: Transport) -> None:
-        """Duplicate keys, not-a-number, halves of characters: the rows' reader judges them."""
+    def test_odd_but_parseable_values_are_accepted(self, client: Transport) -> None:
+        """Duplicate keys, not-a-number, lone surrogates: the parser of rows judges them."""
         found = get(client, answer(rb'{"a":1,"a":[NaN,-Infinity,1e999],"b":"\ud800"}')).body
         assert str(found["a"]) == "[nan, -inf, inf]"
         assert found["b"] == "\ud800"
@@ -157,13 +161,13 @@ class TestHeads:
     OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"
 
     @pytest.mark.parametrize("status", [100, 102, 103, 199])
-    def test_interim_answers_are_skipped(self, client: Transport, status: int) -> None:
+    def test_interim_responses_are_skipped(self, client: Transport, status: int) -> None:
         interim = b"HTTP/1.1 %d Wait\r\nLink: </a>; rel=preload\r\n\r\n" % status
         assert get(client, raw(interim + interim + self.OK)).body == []
         with ScriptedServer({"/x": raw(interim + self.OK)}) as server:
             assert read(client.stream(f"{server.url}/x")) == b"[]"
 
-    def test_the_connection_is_kept_after_an_interim_answer(self, client: Transport) -> None:
+    def test_the_connection_is_kept_after_an_interim_response(self, client: Transport) -> None:
         def script(talk: ScriptedConnection) -> None:
             talk.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + self.OK)
 
@@ -173,7 +177,7 @@ class TestHeads:
             assert server.connections == 1
 
     @pytest.mark.parametrize("status", [100, 102, 103])
-    def test_interim_answers_without_end(self, client: Transport, status: int) -> None:
+    def test_endless_interim_responses_are_an_error(self, client: Transport, status: int) -> None:
         def script(talk: ScriptedConnection) -> None:
             for _ in range(100_000):
                 talk.send(b"HTTP/1.1 %d Wait\r\n\r\n" % status * 100)
@@ -181,12 +185,12 @@ class TestHeads:
         with pytest.raises(ServerError, match="did not answer in HTTP"):
             get(client, script, deadline=30.0)
 
-    def test_another_protocol(self, client: Transport) -> None:
+    def test_a_switch_to_another_protocol_is_an_error(self, client: Transport) -> None:
         upgrade = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n"
         with pytest.raises(ServerError, match="did not answer in HTTP"):
             get(client, raw(upgrade + self.OK))
 
-    def test_a_line_between_chunks_that_never_ends(self, client: Transport) -> None:
+    def test_an_endless_line_between_chunks_is_an_error(self, client: Transport) -> None:
         def script(talk: ScriptedConnection) -> None:
             talk.head(200, Transfer_Encoding="chunked")
             for _ in range(4096):
@@ -196,15 +200,17 @@ class TestHeads:
             get(client, script, deadline=60.0)
 
     @pytest.mark.parametrize("length", ["-1", "9" * 30, "9" * 5000, "x", "²", "1e3", "2,2"])
-    def test_lengths_that_cannot_be(self, client: Transport, length: str) -> None:
-        """The body up to the end of the connection, or an error; never any other exception."""
+    def test_an_invalid_content_length_is_ignored_or_an_error(
+        self, client: Transport, length: str
+    ) -> None:
+        """The body up to the end of the connection, or an OnefsError; no other exception."""
         head = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n[]".encode("latin-1")
         with contextlib.suppress(ServerError):
             assert get(client, raw(head), deadline=1.0).body == []
         with ScriptedServer({"/x": raw(head)}) as server, contextlib.suppress(ServerError):
             assert read(client.stream(f"{server.url}/x", stall_timeout=1.0)) == b"[]"
 
-    def test_two_lengths(self, client: Transport) -> None:
+    def test_two_content_lengths_are_an_error(self, client: Transport) -> None:
         head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 7\r\n\r\n[]"
         with pytest.raises(ServerError):
             get(client, raw(head), deadline=1.0)
@@ -222,8 +228,10 @@ class TestRedirects:
             "http://[" + "?token=" * 5000,
         ],
     )
-    def test_to_what_is_no_address(self, hasty: Transport, location: str) -> None:
-        """The server's mistake, an input or output error; not the user's, and soon."""
+    def test_a_redirect_to_an_invalid_address_is_no_usage_error(
+        self, hasty: Transport, location: str
+    ) -> None:
+        """It is the server's mistake (EIO), not the user's, and reported soon."""
         script = raw(f"HTTP/1.1 302 F\r\nLocation: {location}\r\n\r\n".encode("latin-1"))
         for ask in (_get, _stream, _post):
             with ScriptedServer({"/x": script}) as server, pytest.raises(OnefsError) as caught:
@@ -233,7 +241,9 @@ class TestRedirects:
             assert len(str(caught.value)) < 3000
 
     @pytest.mark.parametrize("location", ["", " "])
-    def test_to_nowhere(self, client: Transport, location: str) -> None:
+    def test_a_redirect_without_a_target_is_the_answer(
+        self, client: Transport, location: str
+    ) -> None:
         with ScriptedServer({"/x": answer(b"", 302, Location=location)}) as server:
             assert client.get_json(f"{server.url}/x").status == 302
 
@@ -269,7 +279,7 @@ def _stream(client: Transport, url: str) -> object:
         ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0, 0.0),
     ],
 )
-def test_a_wait_is_a_day_at_most(header: str, least: float, most: float) -> None:
+def test_retry_after_is_at_most_a_day(header: str, least: float, most: float) -> None:
     seconds = retry_after_seconds(header)
     assert seconds is None or least <= seconds <= most
     assert MAX_RETRY_AFTER_SECONDS == 86400.0
@@ -296,6 +306,6 @@ def test_a_wait_is_a_day_at_most(header: str, least: float, most: float) -> None
         "\x00",
     ],
 )
-def test_a_wait_that_is_none(header: str) -> None:
+def test_an_odd_retry_after_is_ignored_or_at_most_a_day(header: str) -> None:
     seconds = retry_after_seconds(header)
     assert seconds is None or 0.0 <= seconds <= 86400.0

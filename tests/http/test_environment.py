@@ -1,4 +1,4 @@
-"""TLS, proxies and what else the environment says."""
+"""TLS, proxies and other settings of the environment."""
 
 from __future__ import annotations
 
@@ -31,12 +31,14 @@ class TestTLS:
         ) as made:
             yield made
 
-    def test_an_untrusted_certificate(self, hasty: Transport, server: ScriptedServer) -> None:
+    def test_an_untrusted_certificate_is_an_error(
+        self, hasty: Transport, server: ScriptedServer
+    ) -> None:
         with pytest.raises(Unreachable, match=r"certificate of 127\.0\.0\.1:\d+ is not accepted"):
             hasty.get_json(f"{server.url}/x")
         assert server.connections == 1  # a bad certificate stays bad
 
-    def test_one_that_the_environment_names(
+    def test_a_certificate_that_the_environment_names_is_trusted(
         self, client: Transport, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(TLS / "cert.pem"))
@@ -46,7 +48,7 @@ class TestTLS:
         took, _ = timed(lambda: client.get_json(f"{server.url}/s", deadline=0.4), DeadlineExceeded)
         assert took < 0.4 + SLACK
 
-    def test_a_server_without_tls(self, client: Transport) -> None:
+    def test_a_server_without_tls_is_an_error(self, client: Transport) -> None:
         with ScriptedServer({"/x": answer_json([1])}) as plain:
             url = plain.url.replace("http:", "https:")
             timed(lambda: client.get_json(f"{url}/x", deadline=0.5), OnefsError)

@@ -1,4 +1,4 @@
-"""Every failure is one of our errors, in a sentence without secrets."""
+"""Every exception becomes an OnefsError whose message contains no secrets."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from tests.scripted_server import (
 )
 
 
-def test_lines_that_are_no_headers_are_one_short_line_of_the_log(
+def test_invalid_headers_are_one_short_line_in_the_log(
     client: Transport, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """urllib3 logs the server's text, however long, and a traceback."""
+    """Unfiltered, urllib3 logs the server's text, however long, and a traceback."""
     body = (
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + b"odd \x1b[2J " * 3000 + b"\r\nA: b\r\n\r\n{}"
     )
@@ -43,7 +43,7 @@ def test_lines_that_are_no_headers_are_one_short_line_of_the_log(
 
 
 class TestMessages:
-    def test_a_name_that_does_not_exist(self, hasty: Transport) -> None:
+    def test_a_name_that_does_not_exist_is_unreachable(self, hasty: Transport) -> None:
         with pytest.raises(Unreachable, match=r"the name of nowhere\.invalid cannot be looked up"):
             hasty.get_json("http://nowhere.invalid/x", deadline=10)
 
@@ -57,11 +57,11 @@ class TestMessages:
         assert "limit=1" in str(caught.value)
 
     @pytest.mark.parametrize("url", ["ftp://a/x", "http://", "nothing", "http://a:x/"])
-    def test_what_is_no_address(self, client: Transport, url: str) -> None:
+    def test_an_invalid_address_is_a_usage_error(self, client: Transport, url: str) -> None:
         with pytest.raises(UsageError):
             client.get_json(url)
 
-    def test_a_header_that_cannot_be_sent(self, client: Transport) -> None:
+    def test_a_header_that_cannot_be_sent_is_a_usage_error(self, client: Transport) -> None:
         with pytest.raises(OnefsError) as caught:
             get(client, answer_json([]), headers={"Authorization": "Token gehe\u2028im"})
         assert "gehe" not in str(caught.value)
@@ -120,7 +120,7 @@ def test_every_exception_becomes_an_onefs_error(kind: type[BaseException]) -> No
     assert "host" in str(found)
 
 
-def test_an_unrelated_error_being_handled_is_not_blamed() -> None:
+def test_an_unrelated_error_that_is_being_handled_is_no_cause() -> None:
     try:
         raise socket.gaierror(socket.EAI_NONAME, "x")
     except OSError:

@@ -1,4 +1,4 @@
-"""Answers in JSON: right, or the right error, in time."""
+"""JSON requests: the right answer, or the right error in time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.scripted_server import (
 
 
 class TestGetJson:
-    def test_answers_with_status_headers_and_body(self, client: Transport) -> None:
+    def test_an_answer_has_status_headers_and_body(self, client: Transport) -> None:
         found = get(client, answer_json({"a": [1, None]}, X_Kind="test"))
         assert (found.status, found.headers["x-kind"], found.body) == (
             200,
@@ -50,15 +50,15 @@ class TestGetJson:
     def test_a_compressed_body_is_decoded(self, client: Transport) -> None:
         assert get(client, scripted_server.gzipped(b'{"a": 1}')).body == {"a": 1}
 
-    def test_a_chunked_body(self, client: Transport) -> None:
+    def test_a_chunked_body_is_read(self, client: Transport) -> None:
         assert get(client, scripted_server.chunked(b'{"a"', b": 1}")).body == {"a": 1}
 
     @pytest.mark.parametrize(
         "script",
         [scripted_server.truncate(b"[1]", 4), scripted_server.chunked(b"[1]", complete=False)],
     )
-    def test_what_is_cut_short_is_no_answer(self, hasty: Transport, script: Script) -> None:
-        """Also where what came could be read."""
+    def test_a_truncated_body_is_an_error(self, hasty: Transport, script: Script) -> None:
+        """Also when the bytes that arrived are valid JSON."""
         with pytest.raises(ServerError, match="broke off"):
             get(hasty, script)
 
@@ -66,11 +66,11 @@ class TestGetJson:
         found = get(client, answer(b"<html>", 404))
         assert (found.status, found.body) == (404, None)
 
-    def test_a_page_where_json_should_be(self, client: Transport) -> None:
+    def test_a_page_instead_of_json_is_an_error(self, client: Transport) -> None:
         with pytest.raises(ServerError, match="did not answer in JSON"):
             get(client, answer(b"<html>welcome</html>"))
 
-    def test_a_body_beyond_the_bound(
+    def test_a_body_beyond_the_bound_is_refused(
         self, client: Transport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(json_body, "MAX_JSON_BYTES", 1 << 20)
@@ -107,13 +107,13 @@ class TestDeadlines:
         took, _ = timed(lambda: get(client, script, deadline=0.5), DeadlineExceeded)
         assert 0.45 < took < 0.5 + SLACK
 
-    def test_a_connection_that_is_never_made(self, client: Transport) -> None:
+    def test_an_unanswered_connection_is_given_up_in_time(self, client: Transport) -> None:
         with scripted_server.unanswering_url() as url:
             took, error = timed(lambda: client.get_json(url, deadline=0.4), DeadlineExceeded)
         assert 0.35 < took < 0.4 + SLACK
         assert "no answer within 0.4 s" in str(error)
 
-    def test_a_tls_handshake_that_is_never_answered(self, client: Transport) -> None:
+    def test_an_unanswered_tls_handshake_is_given_up_in_time(self, client: Transport) -> None:
         with ScriptedServer({}) as server:  # speaks no TLS: it waits for a request line
             url = server.url.replace("http://", "https://")
             took, _ = timed(lambda: client.get_json(url, deadline=0.5), OnefsError)
@@ -133,20 +133,20 @@ TOKEN = {"Authorization": "Token 0123"}
 
 
 class TestRedirects:
-    def test_same_origin_keeps_the_token(self, client: Transport) -> None:
+    def test_a_redirect_within_the_origin_keeps_the_token(self, client: Transport) -> None:
         with ScriptedServer(
             {"/x": scripted_server.redirect("/y"), "/y": answer_json([1])}
         ) as server:
             assert client.get_json(f"{server.url}/x", headers=TOKEN).body == [1]
             assert [r.headers.get("authorization") for r in server.requests] == ["Token 0123"] * 2
 
-    def test_another_origin_does_not_get_it(self, client: Transport) -> None:
+    def test_a_redirect_to_another_origin_does_not_send_the_token(self, client: Transport) -> None:
         with ScriptedServer({"/y": answer_json([1])}) as other:
             script = scripted_server.redirect(f"{other.url}/y")
             assert get(client, script, headers=TOKEN).body == [1]
             assert "authorization" not in other.requests[0].headers
 
-    def test_circles(self, client: Transport) -> None:
+    def test_a_circle_of_redirects_is_an_error(self, client: Transport) -> None:
         with ScriptedServer(
             {"/x": scripted_server.redirect("/y"), "/y": scripted_server.redirect("/x")}
         ) as server:
@@ -154,7 +154,7 @@ class TestRedirects:
                 client.get_json(f"{server.url}/x")
             assert len(server.requests) == 2
 
-    def test_at_most_five(self, client: Transport) -> None:
+    def test_more_than_five_redirects_are_an_error(self, client: Transport) -> None:
         pages: dict[str, Script] = {
             f"/{n}": scripted_server.redirect(f"/{n + 1}") for n in range(9)
         }
@@ -165,11 +165,11 @@ class TestRedirects:
                 client.get_json(f"{server.url}/0")
             assert len(server.requests) == 6
 
-    def test_to_what_is_not_http(self, client: Transport) -> None:
+    def test_a_redirect_to_another_scheme_is_an_error(self, client: Transport) -> None:
         with pytest.raises(ServerError, match="not HTTP"):
             get(client, scripted_server.redirect("file:///etc/passwd"))
 
-    def test_a_post_is_never_carried_on(self, client: Transport) -> None:
+    def test_a_post_is_not_redirected(self, client: Transport) -> None:
         with ScriptedServer({"/y": answer_json([1])}) as other:
             with (
                 ScriptedServer({"/x": scripted_server.redirect(f"{other.url}/y", 307)}) as server,
@@ -193,7 +193,7 @@ class TestRedirects:
         assert can_keep_authorization(source, target) is kept
 
 
-def test_json_is_what_is_posted() -> None:
+def test_a_post_sends_json() -> None:
     with Transport() as client, ScriptedServer({"/t": answer_json({"token": "x"})}) as server:
         assert client.post_json(f"{server.url}/t", {"username": "ü"}).body == {"token": "x"}
         sent = server.requests[0]

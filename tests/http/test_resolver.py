@@ -1,4 +1,4 @@
-"""A name server that does not answer: few threads, one look-up a host, and answers in time."""
+"""A name server that does not answer: few threads, one look-up per host, errors in time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REAL = socket.getaddrinfo
 
 
 class NameServer:
-    """Stands in for ``getaddrinfo``: silent until ``answers`` is set, then every name is ours."""
+    """Replaces ``getaddrinfo``: blocks until ``answers`` is set; then every name is this host's."""
 
     def __init__(self) -> None:
         self.answers = threading.Event()
@@ -48,7 +48,7 @@ def lookup_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "onefs-dns"]
 
 
-def test_a_dead_name_server_piles_up_no_threads(names: NameServer) -> None:
+def test_a_dead_name_server_does_not_accumulate_threads(names: NameServer) -> None:
     with Transport() as client:
         hosts = iter([f"http://host{number}.example/" for number in range(40)])
 
@@ -84,7 +84,7 @@ def test_a_request_that_is_stopped_does_not_wait_for_its_name(names: NameServer)
     assert time.monotonic() - began < 15
 
 
-def test_without_a_thread_it_is_an_error_and_works_later(
+def test_a_lookup_without_a_thread_is_an_error_and_works_later(
     names: NameServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names.answers.set()

@@ -1,4 +1,4 @@
-"""What is asked again, and when."""
+"""Which requests are retried, and when."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tests.scripted_server import ScriptedServer, answer, answer_json
 
 class TestRetries:
     @pytest.mark.parametrize("status", [502, 503, 504])
-    def test_a_server_that_comes_back(self, hasty: Transport, status: int) -> None:
+    def test_a_server_that_fails_once_is_retried(self, hasty: Transport, status: int) -> None:
         assert get(hasty, answer(b"", status), answer(b"", status), answer_json([1])).body == [1]
 
     @pytest.mark.parametrize("status", [502, 503, 504])
-    def test_a_server_that_stays_away(self, hasty: Transport, status: int) -> None:
+    def test_a_lasting_failure_is_an_error(self, hasty: Transport, status: int) -> None:
         with pytest.raises(Unreachable, match=f"is unavailable .HTTP {status}"):
             get(hasty, answer(b"", status))
 
-    def test_an_answer_that_broke_off(self, hasty: Transport) -> None:
+    def test_a_truncated_answer_is_retried(self, hasty: Transport) -> None:
         assert get(hasty, scripted_server.truncate(b"[", 9), answer_json([1])).body == [1]
 
-    def test_a_reset(self, hasty: Transport) -> None:
+    def test_a_reset_connection_is_retried(self, hasty: Transport) -> None:
         assert get(hasty, scripted_server.reset_after(b"[", 9), answer_json([1])).body == [1]
 
     def test_500_with_a_detail_is_the_request_s_fault(self, hasty: Transport) -> None:
@@ -43,13 +43,13 @@ class TestRetries:
             assert (found.status, found.body["detail"]) == (500, "bad")
             assert len(server.requests) == 1
 
-    def test_500_without_a_detail_is_tried_again(self, hasty: Transport) -> None:
+    def test_500_without_a_detail_is_retried(self, hasty: Transport) -> None:
         assert get(hasty, answer(b"<h1>oops", 500), answer_json([1])).body == [1]
 
-    def test_500_that_stays_is_an_answer(self, hasty: Transport) -> None:
+    def test_a_lasting_500_is_an_answer(self, hasty: Transport) -> None:
         assert get(hasty, answer(b"<h1>oops", 500)).status == 500
 
-    def test_429_waits_as_long_as_asked(self) -> None:
+    def test_429_waits_as_long_as_retry_after(self) -> None:
         waits: list[float] = []
         with Transport(sleep=waits.append) as client:
             limit = answer_json({"detail": "Request was throttled."}, 429, Retry_After=3)
@@ -57,21 +57,21 @@ class TestRetries:
         assert len(waits) == 1
         assert 3.0 <= waits[0] <= 3.5
 
-    def test_429_beyond_the_deadline(self, client: Transport) -> None:
+    def test_429_beyond_the_deadline_is_an_error_at_once(self, client: Transport) -> None:
         limit = answer_json({"detail": "Request was throttled."}, 429, Retry_After=49)
         took, error = timed(lambda: get(client, limit, deadline=10), Throttled)
         assert isinstance(error, Throttled)
         assert error.retry_after == 49
         assert took < SLACK  # it is told at once that 49 s are too many
 
-    def test_refused(self, hasty: Transport) -> None:
+    def test_a_refused_connection_is_an_error(self, hasty: Transport) -> None:
         with (
             scripted_server.refusing_url() as url,
             pytest.raises(Unreachable, match="Connection refused"),
         ):
             hasty.get_json(url)
 
-    def test_the_deadline_counts_retries(self) -> None:
+    def test_the_deadline_includes_retries(self) -> None:
         now, waits = [0.0], list[float]()
 
         def sleep(seconds: float) -> None:
@@ -90,7 +90,7 @@ class TestRetries:
                 client.get_json(url, deadline=without / 4)
         assert sum(waits) < without / 4
 
-    def test_a_kept_connection_that_was_closed(self, client: Transport) -> None:
+    def test_a_closed_kept_connection_is_replaced(self, client: Transport) -> None:
         def once(talk: scripted_server.ScriptedConnection) -> None:
             answer(b"[1]")(talk)
             talk.hang_up()
@@ -119,14 +119,14 @@ class TestRetries:
             (DataServerCredentials("x"), False),
         ],
     )
-    def test_what_is_worth_another_try(self, outcome: OnefsError | int, again: bool) -> None:
+    def test_which_outcomes_are_retried(self, outcome: OnefsError | int, again: bool) -> None:
         assert (retry_delay(outcome, 1) is not None) is again
 
     def test_delays_double_and_end(self) -> None:
         delays = [retry_delay(503, n, attempts=5, jitter=lambda: 1.0) for n in range(1, 6)]
         assert delays == [0.25, 0.5, 1.0, 2.0, None]
 
-    def test_jitter_never_undercuts_the_server_s_wish(self) -> None:
+    def test_a_delay_is_never_below_retry_after(self) -> None:
         delay = retry_delay(503, 1, 7.0, jitter=lambda: 0.0)
         assert delay is not None
         assert delay >= 7.0
@@ -146,7 +146,7 @@ class TestRetries:
             (None, None),
         ],
     )
-    def test_what_a_server_may_write_for_when(
+    def test_retry_after_is_seconds_or_a_date(
         self, written: str | None, seconds: float | None
     ) -> None:
         assert retry_after_seconds(written, now=lambda: 784111717.0) == seconds

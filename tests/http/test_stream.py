@@ -1,4 +1,4 @@
-"""Bytes as they come: all of them, or the right error, in time."""
+"""Streams: all bytes as they arrive, or the right error in time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.scripted_server import Script, ScriptedServer, answer
 
 class TestStream:
     @pytest.mark.parametrize("size", [1, 7, 1 << 20])
-    def test_the_bytes_in_pieces(self, client: Transport, size: int) -> None:
+    def test_a_body_arrives_in_pieces(self, client: Transport, size: int) -> None:
         body = bytes(range(256)) * (1 if size < 10 else 9000)
         with (
             ScriptedServer({"/f": answer(body, ETag='"v1"')}) as server,
@@ -39,13 +39,13 @@ class TestStream:
         assert b"".join(pieces) == body
         assert max(map(len, pieces)) <= size
 
-    def test_one_connection_for_many_files(self, client: Transport) -> None:
+    def test_one_connection_serves_many_files(self, client: Transport) -> None:
         with ScriptedServer({"/f": answer(b"x" * 100_000), "/empty": answer()}) as server:
             for path in ("/f", "/empty", "/f", "/none", "/f"):
                 read(client.stream(server.url + path))
             assert server.connections == 1
 
-    def test_asks_for_the_bytes_as_they_are(self, client: Transport) -> None:
+    def test_unencoded_bytes_are_requested(self, client: Transport) -> None:
         with ScriptedServer({"/f": answer(b"x")}) as server:
             read(client.stream(f"{server.url}/f", headers={"Range": "bytes=0-0"}))
             sent = server.requests[0].headers
@@ -58,7 +58,7 @@ class TestStream:
             assert read(client.stream(f"{server.url}/a/%23r%23/f")) == b"x"
 
     @pytest.mark.parametrize("status", [206, 304, 403, 404, 416, 503])
-    def test_other_statuses_are_the_caller_s(self, client: Transport, status: int) -> None:
+    def test_other_statuses_are_left_to_the_caller(self, client: Transport, status: int) -> None:
         with (
             ScriptedServer({"/f": answer(b"", status)}) as server,
             client.stream(f"{server.url}/f") as stream,
@@ -66,26 +66,26 @@ class TestStream:
             assert stream.status == status
             assert len(server.requests) == 1
 
-    def test_fewer_bytes_than_promised(self, client: Transport) -> None:
+    def test_fewer_bytes_than_announced_are_an_error(self, client: Transport) -> None:
         with (
             ScriptedServer({"/f": scripted_server.truncate(b"x" * 1000, 1001)}) as server,
             pytest.raises(ServerError, match="broke off"),
         ):
             read(client.stream(f"{server.url}/f"))
 
-    def test_chunks_without_their_end(self, client: Transport) -> None:
+    def test_chunks_without_the_last_one_are_an_error(self, client: Transport) -> None:
         with (
             ScriptedServer({"/f": scripted_server.chunked(b"x" * 1000, complete=False)}) as server,
             pytest.raises(ServerError, match="broke off"),
         ):
             read(client.stream(f"{server.url}/f"))
 
-    def test_more_bytes_than_promised_are_not_read(self, client: Transport) -> None:
+    def test_more_bytes_than_announced_are_not_read(self, client: Transport) -> None:
         with ScriptedServer({"/f": answer(b"good" + b"evil" * 10, Content_Length=4)}) as server:
             assert read(client.stream(f"{server.url}/f")) == b"good"
             assert read(client.stream(f"{server.url}/f")) == b"good"
 
-    def test_no_length(self, client: Transport) -> None:
+    def test_a_body_without_length_is_read(self, client: Transport) -> None:
         with (
             ScriptedServer({"/f": scripted_server.no_length(b"x" * 5000)}) as server,
             client.stream(f"{server.url}/f") as stream,
@@ -93,7 +93,7 @@ class TestStream:
             assert (stream.length, b"".join(stream.iter_chunks())) == (None, b"x" * 5000)
 
     @pytest.mark.parametrize("length", ["5, 6", "many", "-3"])
-    def test_a_length_that_is_none(self, client: Transport, length: str) -> None:
+    def test_an_invalid_length_is_ignored_or_an_error(self, client: Transport, length: str) -> None:
         script = scripted_server.raw(
             f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n".encode() + b"xx"
         )
@@ -104,7 +104,7 @@ class TestStream:
                 found = b""
         assert found in (b"", b"xx")
 
-    def test_what_is_not_http(self, client: Transport) -> None:
+    def test_an_answer_that_is_not_http_is_an_error(self, client: Transport) -> None:
         with (
             ScriptedServer({"/f": scripted_server.raw(b"SSH-2.0-OpenSSH_9.2\r\n")}) as server,
             pytest.raises(OnefsError) as caught,
@@ -119,7 +119,7 @@ class TestStream:
         ):
             read(client.stream(f"{server.url}/f"))
 
-    def test_a_reset_half_way(self, client: Transport) -> None:
+    def test_a_reset_within_the_body_is_an_error(self, client: Transport) -> None:
         with (
             ScriptedServer({"/f": scripted_server.reset_after(b"x" * 1000, 5000)}) as server,
             pytest.raises(Unreachable, match="Connection reset"),
@@ -135,7 +135,7 @@ class TestStream:
         ],
         ids=["headers", "body", "trickled headers"],
     )
-    def test_a_stall(self, client: Transport, script: Script) -> None:
+    def test_a_stall_is_an_error_in_time(self, client: Transport, script: Script) -> None:
         with ScriptedServer({"/f": script}) as server:
             stream = client.stream(f"{server.url}/f", connect_timeout=1.0, stall_timeout=0.4)
             took, _ = timed(lambda: read(stream), DeadlineExceeded)
@@ -152,7 +152,7 @@ class TestStream:
             assert read(client.stream(f"{server.url}/f", stall_timeout=4.0)) == b"x" * 6
 
     def test_a_link_that_slows_down_is_no_stall(self, client: Transport) -> None:
-        """A piece of several chunks may take longer than a stall, each chunk may not."""
+        """A piece of several chunks can take longer than the stall timeout, a chunk cannot."""
         first, rest = 256 * 1024, 1536 * 1024
 
         def slower_and_slower(talk: scripted_server.ScriptedConnection) -> None:
@@ -179,7 +179,7 @@ class TestStream:
             time.sleep(3.0)  # what is tested is that this time does not count
             assert len(first) + sum(map(len, pieces)) == 3_000_000
 
-    def test_a_connection_that_is_never_made(self, client: Transport) -> None:
+    def test_an_unanswered_connection_is_given_up_in_time(self, client: Transport) -> None:
         with scripted_server.unanswering_url() as url:
             stream = client.stream(url, connect_timeout=0.3)
             took, _ = timed(lambda: read(stream), Unreachable)
@@ -200,7 +200,7 @@ class TestStream:
         assert took < 0.2 + SLACK
 
     def test_abort_after_the_last_byte_disturbs_no_other_request(self, client: Transport) -> None:
-        """The connection carries somebody else's request by then."""
+        """The connection serves another request by then."""
         begun = threading.Event()
 
         def slowly(talk: scripted_server.ScriptedConnection) -> None:
@@ -231,7 +231,7 @@ class TestStream:
             timed(lambda: read(stream), Stopping)
             timer.join()
 
-    def test_abort_before_it_began(self, client: Transport) -> None:
+    def test_abort_before_the_request_stops_it(self, client: Transport) -> None:
         with ScriptedServer({"/f": answer(b"x")}) as server:
             stream = client.stream(f"{server.url}/f")
             stream.abort()
@@ -247,7 +247,7 @@ class TestStream:
             assert read(client.stream(f"{server.url}/f")) == b"x"
             assert server.connections == 1
 
-    def test_many_at_once(self, client: Transport) -> None:
+    def test_many_streams_run_at_once(self, client: Transport) -> None:
         body = os.urandom(400_000)
         wrong: list[object] = []
 
@@ -267,7 +267,7 @@ class TestStream:
                 thread.join(60)
         assert wrong == []
 
-    def test_no_descriptor_is_left(self, client: Transport) -> None:
+    def test_no_descriptor_is_left_open(self, client: Transport) -> None:
         with ScriptedServer({"/f": answer(b"x"), "/s": scripted_server.stall()}) as server:
             read(client.stream(f"{server.url}/f"))
             before = len(os.listdir("/proc/self/fd"))
