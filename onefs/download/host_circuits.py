@@ -36,7 +36,7 @@ class HostCircuits:
     """The open circuits of files and hosts. Thread-safe.
 
     ``probe`` requests one byte of a URL, and raises an OnefsError when its server does not answer.
-    A timeout opens no host's circuit if bytes of another file came from the host within
+    A timeout opens no host's circuit if bytes of another file arrived from the host within
     ``recent_seconds``.
     """
 
@@ -46,7 +46,7 @@ class HostCircuits:
         self._changed = threading.Condition()
         self._files: LRUCache[str, CircuitBreaker] = LRUCache(MAX_OPEN_FILES)
         self._hosts: dict[str, CircuitBreaker] = {}
-        #: by host: when bytes of its latest files came
+        #: by host: when bytes of its latest files arrived
         self._progress_by_host: dict[str, dict[str, float]] = {}
         self._is_closed = False
 
@@ -57,7 +57,7 @@ class HostCircuits:
             self._changed.notify_all()
 
     def note_progress(self, url: str) -> None:
-        """Note that bytes of ``url`` came, and close the circuits of the file and its host."""
+        """Note that bytes of ``url`` arrived, and close the circuits of the file and its host."""
         with self._changed:
             progress = self._progress_by_host.setdefault(host_of(url), {})
             progress[url] = time.monotonic()

@@ -59,15 +59,15 @@ def test_a_random_read_costs_its_blocks(open_content: Open) -> None:
 
 
 def test_blocks_without_any_replica_are_an_onefs_error(open_content: Open) -> None:
-    """The file is known from cache tables only, without its replicas."""
+    """The file is known from cache tables only, and Alyx has not sent its address."""
     dataset = Dataset("1" * 32, "e", "a.b.npy", size=5 * BLOCK, from_tables=True)
     content = open_content(small_file=0)
     with (
         HandleReader(content, dataset) as reader,
-        pytest.raises(Unreachable, match="has not said where"),
+        pytest.raises(Unreachable, match="has not sent its address"),
     ):
         reader.read(0, 100)
-    with pytest.raises(Unreachable, match="has not said where"):
+    with pytest.raises(Unreachable, match="has not sent its address"):
         open_content().fetch_file(dataset, place_of(dataset))
 
 

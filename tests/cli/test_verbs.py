@@ -159,7 +159,7 @@ def test_offline(user: dict[str, str], laboratory: Servers) -> None:
     laboratory.clear_requests()
     found = run([*DAY, "--offline", "--format", "eids"], user)
     assert found.stdout == EID + "\n"
-    assert "offline was wanted" in found.stderr
+    assert "because of offline mode" in found.stderr
     assert laboratory.requests == []
     assert "users" in error_of(user, "search", "--user", "anne", "--offline", code=EXIT_UNREACHABLE)
 

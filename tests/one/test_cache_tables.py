@@ -172,9 +172,9 @@ def test_offline_without_any_repository(tmp_path: Path) -> None:
                 one.load(uuid(1), types)
     with ONE(base_url=AWAY, token="t" * 40) as one:
         for types in (None, "spikes.times"):
-            with pytest.raises(Unreachable, match="Alyx has not said where"):
+            with pytest.raises(Unreachable, match="Alyx has not sent its address"):
                 one.load(uuid(1), types)
-        with pytest.raises(Unreachable, match="Alyx has not said where"):
+        with pytest.raises(Unreachable, match="Alyx has not sent its address"):
             one.describe("labone/mouse/2020-01-01/001/alf/spikes.times.npy")
 
 
