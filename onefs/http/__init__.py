@@ -7,6 +7,7 @@
 ``json_body``         a response body in JSON: unpacked, bounded, parsed
 ``sender``            one request with its credentials and redirects
 ``auth``              :class:`HostAuth`: which file server gets the user name and password
+``stored_auth``       the same credentials as they are stored, also after a new login
 ``retry``             whether and when to send a request again: a pure decision
 ``circuit_breaker``   :class:`CircuitBreaker`: no requests to a server that does not answer
 ``error_mapping``     exceptions of requests, urllib3, ssl and sockets as ``onefs.errors``
