@@ -16,7 +16,7 @@ Change = Callable[[DatasetRecord], DatasetRecord | None]
 
 
 class ChangingLaboratory(AlteredLaboratory):
-    """``source``, its datasets changed by ``change`` (None: left out), and files replaced."""
+    """``source`` with datasets changed by ``change`` (None leaves one out), and replaced files."""
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)
@@ -26,7 +26,7 @@ class ChangingLaboratory(AlteredLaboratory):
         self._new: dict[str, dict[str, Any]] = {}
 
     def replace(self, dataset_id: str, content: bytes, *, announce: bool = True) -> None:
-        """Other bytes for a dataset; Alyx says so, unless it is not announced."""
+        """Replace the bytes of a dataset, with or without a new record in Alyx."""
         with self._lock:
             self._bytes[dataset_id] = content
             if announce:

@@ -1,4 +1,4 @@
-"""Leaving nothing behind: mounts below a folder, and processes whose home folder is in it.
+"""Clean-up after tests: unmount below a folder, and end processes whose home folder is in it.
 
 Run as ``python -m tests.cleanup FOLDER`` it waits until its standard input ends, which it does
 however the tests' own process ends, and sweeps then.
@@ -22,7 +22,7 @@ _END_SECONDS = 5.0
 
 
 def sweep(folder: Path) -> None:
-    """Take away every mount below ``folder`` and end every process that lives in it."""
+    """Unmount every mount below ``folder`` and end every process whose home folder is in it."""
     for mounted in reversed(mounts_below(folder)):
         subprocess.run(
             ["fusermount3", "-uz", "--", mounted],
@@ -39,13 +39,13 @@ def sweep(folder: Path) -> None:
 
 
 def mounts_below(folder: Path) -> list[str]:
-    """The mount points below ``folder``, in the order they were made."""
+    """Return the mount points below ``folder``, in the order of mounting."""
     below = f"{os.path.realpath(folder)}/"
     return [m.mountpoint for m in read_mounts() if m.mountpoint.startswith(below)]
 
 
 def processes_below(folder: Path) -> list[int]:
-    """The processes of this user that run with a HOME below ``folder``."""
+    """Return the processes of this user that run with a HOME below ``folder``."""
     wanted = f"HOME={os.path.realpath(folder)}/".encode()
     return [
         int(process.name)
@@ -60,7 +60,7 @@ def processes_below(folder: Path) -> list[int]:
 def _has_home_below(process: Path, wanted: bytes) -> bool:
     try:
         environment = (process / "environ").read_bytes()
-    except OSError:  # it has ended, or belongs to somebody else
+    except OSError:  # it has ended, or belongs to another user
         return False
     return any(entry.startswith(wanted) for entry in environment.split(b"\0"))
 

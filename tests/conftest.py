@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and settings of all tests."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _ARENA_MAX, _MMAP_THRESHOLD = (-8, 2), (-3, 1 << 20)
 
 
 def pytest_configure() -> None:
-    """See :data:`_ARENA_MAX`; and have Ctrl-C end the programs that tests start.
+    """Set :data:`_ARENA_MAX`, and make Ctrl-C end the programs that tests start.
 
-    A shell has what it starts in the background ignore it, and their children too.
+    Programs that a shell starts in the background ignore it, and so do their children.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -34,14 +34,14 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now stays: the collector need not look at it again and again."""
+    """Exclude the modules imported so far from garbage collection."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def fuse() -> None:
-    """Skip where nothing can be mounted, or fail where it must be possible."""
+    """Skip the test if no mount is possible; fail it if one must be possible."""
     if not sys.platform.startswith("linux"):
         pytest.skip("mounts are for Linux")
     try:

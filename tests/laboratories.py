@@ -27,7 +27,7 @@ LONGEST_STALL_SECONDS = 120.0
 
 
 def account(servers: Servers, token: str = "") -> dict[str, str]:
-    """The environment of somebody who uses these servers; by password unless with a token."""
+    """Return the environment of a user of these servers, with a password or with ``token``."""
     login = servers.login
     secret = {"ONEFS_TOKEN": token} if token else {"ONEFS_PASSWORD": login.password}
     return {
@@ -49,9 +49,9 @@ def open_laboratory(
     data_password: str = "",
     deadline: float = 60.0,
 ) -> Access:
-    """A laboratory opened with the embedded one's login, in folders below ``folder``.
+    """Open a laboratory with the embedded one's login, in folders below ``folder``.
 
-    ``data_password`` is tried on the file server in place of the right one; ``deadline`` is of a
+    ``data_password`` replaces the right one for the file server; ``deadline`` is the time for a
     request to Alyx, in seconds: a busy machine answers in that.
     """
     login = servers.login
@@ -76,17 +76,17 @@ def open_laboratory(
 
 
 def data_requests(servers: Servers, holding: str = "") -> list[http_server.AccessRecord]:
-    """What the file server was asked for, where the path holds a text."""
+    """Return the requests to the file server whose path contains ``holding``."""
     return [each for each in servers.requests if each.server == "data" and holding in each.path]
 
 
 def downloads(servers: Servers, holding: str = "") -> list[http_server.AccessRecord]:
-    """The requests that the file server answered with bytes of a file."""
+    """Return the requests that the file server answered with bytes of a file."""
     return [each for each in data_requests(servers, holding) if each.status in (200, 206)]
 
 
 def alyx_requests(servers: Servers) -> list[http_server.AccessRecord]:
-    """The GETs that Alyx was asked."""
+    """Return the GET requests to Alyx."""
     return [each for each in servers.requests if each.server == "alyx" and each.method == "GET"]
 
 
@@ -104,7 +104,7 @@ SMALL = (
 
 
 def small_folder(folder: Path, size: int = 3000) -> Path:
-    """An ALF folder of two labs with :data:`SMALL` and the rig's files; files have ``size`` values.
+    """Write an ALF folder of two labs, :data:`SMALL` and the rig's files, of ``size`` values each.
 
     Contents differ from file to file.
     """
@@ -122,13 +122,13 @@ def small_folder(folder: Path, size: int = 3000) -> Path:
 
 
 def small_file(folder: Path, path: str) -> Path:
-    """The original of a file of :func:`small_folder`, by its path in the mount."""
+    """Return the original of a file of :func:`small_folder`, by its path in the mount."""
     lab, rest = path.split("/", 1)
     return folder / lab / "Subjects" / rest
 
 
 class AlteredLaboratory:
-    """A source of which a test alters what it likes: everything else is as ``source`` has it."""
+    """Base class of sources that alter some rows or files of ``source``."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -138,10 +138,10 @@ class AlteredLaboratory:
 
 
 class FailingDatasets(AlteredLaboratory):
-    """A source whose Alyx answers questions for datasets with ``trouble``, if there is any."""
+    """A source whose Alyx answers requests for datasets with ``error``, if that is set."""
 
     error: ApiError | None = None
-    #: the only session that it is about; '' for all
+    #: the only session that fails; '' for all
     only_eid: str = ""
 
     def datasets(self, eid: str) -> Sequence[DatasetRecord]:
@@ -153,9 +153,9 @@ class FailingDatasets(AlteredLaboratory):
 
 
 class StallingLaboratory(AlteredLaboratory):
-    """A source whose file server falls silent for the files whose path holds ``word``.
+    """A source whose file server stalls for the files whose path contains ``word``.
 
-    It does so until :meth:`release`, and from :meth:`stall` on again.
+    It stalls until :meth:`release`, and again after :meth:`stall`.
     """
 
     def __init__(self, source: Source, word: str) -> None:
@@ -164,11 +164,11 @@ class StallingLaboratory(AlteredLaboratory):
         self._flowing = threading.Event()
 
     def stall(self) -> None:
-        """Fall silent."""
+        """Stop answering."""
         self._flowing.clear()
 
     def release(self) -> None:
-        """Answer again, also those who wait."""
+        """Answer again, including the requests that wait."""
         self._flowing.set()
 
     def file(self, path: str) -> Path | bytes | None:
@@ -179,9 +179,9 @@ class StallingLaboratory(AlteredLaboratory):
 
 
 class TwinSessions(AlteredLaboratory):
-    """A source in which the session of subject flowers has another one on its day and number.
+    """A source with a second session on the day and number of the session of subject flowers.
 
-    The other one has the higher UUID, and so the mark, and has no datasets.
+    The second one has the higher UUID, and so the mark, and has no datasets.
     """
 
     first = "4e0b3320-47b7-416e-b842-c34dc9004cf8"
@@ -189,7 +189,7 @@ class TwinSessions(AlteredLaboratory):
     eids = (first, other)
 
     def __init__(self, source: Source, users: tuple[str, ...] = ("olivier",)) -> None:
-        """``users`` are the other one's."""
+        """``users`` are those of the second session."""
         super().__init__(source)
         found = [(each, replace(each, eid=self.other, users=users)) for each in source.sessions()]
         #: the server's order: the latest first

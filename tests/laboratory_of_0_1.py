@@ -21,7 +21,7 @@ LAB, SUBJECT = "keptlab", "kept01"
 #: the session's folder in the mount
 SESSION = f"{LAB}/{SUBJECT}/2021-03-04/001"
 BLOCK = 512 * 1024
-#: files of more bytes than this are kept by the block
+#: files of more bytes than this are stored as blocks
 SMALL_FILE = 2**20
 #: blocks of the large file that were read
 READ_BLOCKS = (0, 3)
@@ -29,7 +29,7 @@ READ_BLOCKS = (0, 3)
 
 @dataclass(frozen=True)
 class CachedDataset:
-    """A dataset, and what becomes of it when the folder is made."""
+    """A dataset, and what is done with it when the folder is made."""
 
     id: str
     #: from the session folder on
@@ -40,13 +40,13 @@ class CachedDataset:
     agrees_with_md5: bool = True
 
     def content(self) -> bytes:
-        """Bytes that differ from block to block, and are compressed well."""
+        """Return bytes that differ from block to block, and compress well."""
         blocks = range(-(-self.size // BLOCK))
         lines = (f"{self.path} {block}\n".encode() for block in blocks)
         return b"".join((line * (BLOCK // len(line) + 1))[:BLOCK] for line in lines)[: self.size]
 
     def md5(self) -> str:
-        """What the database says."""
+        """Return the record of the database."""
         told = self.content() if self.agrees_with_md5 else b"other bytes"
         return hashlib.md5(told).hexdigest() if self.has_md5 else ""
 
@@ -84,7 +84,7 @@ def unpack(home: Path, ports: Mapping[str, str]) -> None:
 
 
 def _write_inode(record: Path) -> None:
-    """Write the inode of an unpacked file into its record: it stands where 0.1 has put it."""
+    """Write the inode of an unpacked file into its record, as version 0.1 would have done."""
     entry = json.loads(record.read_text("utf-8"))
     entry["inode"] = (record.parents[2] / entry["path"]).stat().st_ino
     record.write_text(json.dumps(entry), "utf-8")
@@ -97,7 +97,7 @@ def _replace_ports(text: str, ports: Mapping[str, str]) -> str:
 
 
 class LaboratoryOf01:
-    """That laboratory: a :class:`onefs.demo.records.Source`."""
+    """The laboratory, as a :class:`onefs.demo.records.Source`."""
 
     def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """See :class:`onefs.demo.records.Source`."""

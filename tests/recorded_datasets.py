@@ -34,7 +34,7 @@ _GROUPS = ("datasets", "dataset_detail", "http", "other")
 
 @functools.cache
 def recorded_rows() -> Mapping[str, Mapping[str, Any]]:
-    """Every recorded row of ``/datasets`` by UUID; a list's row where there is one."""
+    """Return every recorded row of ``/datasets`` by UUID, preferably that of a list."""
     rows: dict[str, Mapping[str, Any]] = {}
     for group in _GROUPS:
         for _, found in bodies(group):
@@ -57,7 +57,7 @@ def dataset_records() -> Mapping[str, DatasetRecord]:
 def _fitted(
     known: Mapping[str, DatasetRecord], made: list[DatasetRecord]
 ) -> Iterator[DatasetRecord]:
-    """The made rows, with as many of olivier, of a good qc and of a tag as were counted."""
+    """Return the synthetic rows, as many of olivier, of a good qc and of a tag as counted."""
     rows = known.values()
     detailed = {row["id"] for row in _details().values()}
     made.sort(key=lambda record: record.id not in detailed)

@@ -28,7 +28,7 @@ LOGIN = Login(
 )
 #: the size that the one huge file is cut to where hashes are true, in bytes
 BIG = 24 * 1024 * 1024
-#: what a file is that the database knows no size of
+#: content of a file whose size the database lacks
 _UNKNOWN_SIZE = 4784
 _WRONG_SIZE_BY = 17
 _TRUNCATED_BY = 100
@@ -115,7 +115,7 @@ class RecordedSource:
         return [self._row(key) for key in self._by_session[None]]
 
     def file(self, path: str) -> Path | bytes | None:
-        """What the file server has at ``path``: None for a stale or missing copy."""
+        """Return the file at ``path`` on the file server; None for a stale or missing replica."""
         match = _UUID.search(path.rpartition("/")[2])
         record = self._records.get(match.group(1)) if match else None
         if record is None or path not in self._paths(record):
@@ -132,7 +132,7 @@ class RecordedSource:
         return data[:-_TRUNCATED_BY] if "truncated_on_server" in kinds else data
 
     def _paths(self, record: DatasetRecord) -> list[str]:
-        """Where the file server has a dataset's copies."""
+        """Return the paths of a dataset's replicas on the file server."""
         found = []
         for copy in record.file_records:
             root = _served_roots().get(copy.repository)
@@ -153,7 +153,7 @@ class RecordedSource:
 
 
 def made_bytes(record: DatasetRecord, size: int) -> bytes:
-    """The whole file of a dataset: an array for .npy, arbitrary bytes for all else."""
+    """Return the content of a dataset: an array for .npy, else arbitrary bytes."""
     rng = np.random.default_rng(int(record.id[:8], 16))
     if not record.name.endswith(".npy") or size < 128:
         return rng.bytes(size)

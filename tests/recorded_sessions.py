@@ -120,7 +120,7 @@ class _Reconstructed:
         known: Callable[[Mapping[str, Any]], bool],
         excluded: Collection[str] = (),
     ) -> set[str]:
-        """The sessions that a search of which only the first rows are recorded must have found."""
+        """Return the sessions that a search with only its first rows recorded must have found."""
         file = f"sessions/{search}.json"
         shown = [row["id"] for row in results(file)]
         found = set(shown) | {eid for eid, detail in session_details().items() if known(detail)}
@@ -208,5 +208,5 @@ class _Reconstructed:
 
 @functools.cache
 def _all(search: str) -> frozenset[str]:
-    """The sessions that a search found, where all its rows are recorded."""
+    """Return the sessions that a search has found of which all rows are recorded."""
     return frozenset(row["id"] for row in results(f"sessions/{search}.json"))

@@ -28,13 +28,13 @@ class RecordingEntry:
 
     @property
     def group(self) -> str:
-        """The folder it stands in."""
+        """The folder that it is in."""
         return self.file.split("/")[0]
 
 
 @functools.cache
 def read_index() -> tuple[RecordingEntry, ...]:
-    """INDEX.tsv, whole."""
+    """Return all lines of INDEX.tsv."""
     with (RECORDED / "INDEX.tsv").open(newline="", encoding="utf-8") as lines:
         rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
         return tuple(
@@ -74,7 +74,7 @@ def results(file: str) -> list[dict[str, Any]]:
 
 
 def bodies(group: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """``(file, body)`` of the recordings of a group that are here and have a JSON object."""
+    """Return ``(file, body)`` of a group's present recordings with a JSON object."""
     for path in sorted((RECORDED / group).glob("*.json")):
         file = f"{group}/{path.name}"
         found = body(file)

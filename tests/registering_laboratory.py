@@ -14,7 +14,7 @@ from onefs.demo.records import DatasetRecord, FileRecord, Login, SessionRecord
 from tests.laboratories import AlteredLaboratory
 from tests.laboratory_of_0_1 import LaboratoryOf01
 
-#: when the sessions of the beginning were registered
+#: registration time of the first sessions
 LONG_AGO = "2022-02-01T03:00:00.000000"
 
 
@@ -31,13 +31,13 @@ class RegisteringLaboratory(AlteredLaboratory):
             self.register(*place, at=LONG_AGO)
 
     def register(self, lab: str, subject: str, date: str, number: int, *, at: str = "") -> str:
-        """Add a session, registered now unless ``at`` another time; gives its eid."""
+        """Add a session, registered now or ``at`` another time, and return its eid."""
         eid = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{lab}/{subject}/{date}/{number}"))
         self._put(SessionRecord(eid, lab, subject, f"{date}T11:22:33", number, auto_datetime=at))
         return eid
 
     def change(self, eid: str, **values: Any) -> None:
-        """Change what a session's record says."""
+        """Change fields of a session's record."""
         self._put(replace(self._all[eid], **values, auto_datetime=""))
 
     def _put(self, session: SessionRecord) -> None:

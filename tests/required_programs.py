@@ -15,7 +15,7 @@ _REQUIRED = "ONEFS_REQUIRE_PROGRAMS"
 
 
 def require_program(name: str, package: str) -> str:
-    """The path of a program; where it is not installed the test is skipped, or fails."""
+    """Return the path of a program; without it the test is skipped, or fails."""
     found = shutil.which(name)
     if found is None:
         skip_or_fail(f"{name} is not installed (Debian's package {package})")
@@ -23,24 +23,24 @@ def require_program(name: str, package: str) -> str:
 
 
 def skip_or_fail(reason: str) -> NoReturn:
-    """Skip a test that needs what is not there; fail it where that must be there."""
+    """Skip a test that needs a missing program; fail it if the program must be installed."""
     if os.environ.get(_REQUIRED) == "1":
         pytest.fail(reason)
     pytest.skip(reason)
 
 
 def octave() -> str:
-    """GNU Octave without its windows."""
+    """Return the command of GNU Octave without windows."""
     return require_program("octave-cli", "octave")
 
 
 def rscript() -> str:
-    """R for scripts."""
+    """Return the command of R for scripts."""
     return require_program("Rscript", "r-base-core")
 
 
 def compile_for_32_bits(source: Path, target: Path) -> Path:
-    """A C program compiled for 32 bits; skips, or fails, where the compiler cannot do it."""
+    """Compile a C program for 32 bits; skip or fail the test if the compiler cannot."""
     compiler = require_program("gcc", "gcc-multilib")
     command = [compiler, "-m32", "-o", target, source]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

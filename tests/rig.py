@@ -1,4 +1,4 @@
-"""Real files of an IBL rig (``tests/data/rig``; MIT, see its LICENSE), and what they must be."""
+"""Real files of an IBL rig (``tests/data/rig``; MIT, see its LICENSE), and their manifest."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RigFile:
 
 
 def manifest() -> list[RigFile]:
-    """Every file of the manifest."""
+    """Return every file of the manifest."""
     lines = (FOLDER / "manifest.tsv").read_text().splitlines()
     rows = (line.split("\t") for line in lines)
     return [RigFile(path, int(size), md5) for path, size, md5 in rows]

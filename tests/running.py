@@ -1,4 +1,4 @@
-"""``onefs`` as its users run it: real processes, in a home folder of their own.
+"""Run ``onefs`` as its users do: in real processes, with a home folder of their own.
 
 Everything here is bounded in time, and a :class:`Home` leaves neither mounts nor processes.
 """
@@ -27,9 +27,9 @@ ONEFS = Path(sys.executable).with_name("onefs")
 TIMEOUT_SECONDS = 90.0
 #: seconds that a command waits for Alyx, which answers more slowly on a busy machine
 ALYX_DEADLINE_SECONDS = "60"
-#: seconds that a busy machine may take for what is done at once: what hangs takes longer
+#: seconds that a busy machine may take for a fast operation; one that hangs takes longer
 BUSY_SECONDS = 30.0
-#: what tests must not inherit from whoever runs them
+#: variables that tests must not inherit from the shell that runs them
 _PRIVATE = ("ONEFS_", "XDG_", "ONE_", "ALYX_", "FUSE_")
 
 
@@ -43,7 +43,7 @@ def wait_until(condition: Callable[[], object], timeout: float = 60.0, what: str
 
 @contextmanager
 def within(seconds: float = BUSY_SECONDS) -> Iterator[None]:
-    """Fail when the block takes longer, as it does when it waits for what it must not wait for."""
+    """Fail if the block takes longer than ``seconds``, which shows that it waits for something."""
     began = time.monotonic()
     yield
     took = time.monotonic() - began
@@ -51,7 +51,7 @@ def within(seconds: float = BUSY_SECONDS) -> Iterator[None]:
 
 
 def drop_pages(path: Path) -> None:
-    """Make the kernel forget what it has of a file's contents."""
+    """Make the kernel drop its pages of a file."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -60,7 +60,7 @@ def drop_pages(path: Path) -> None:
 
 
 def read_errno(path: Path) -> int:
-    """The errno that reading a file, or listing a folder, ends with; 0 when it works."""
+    """Return the errno of reading a file, or listing a folder; 0 if it succeeds."""
     try:
         os.listdir(path) if path.is_dir() else path.read_bytes()
     except OSError as error:
@@ -69,7 +69,7 @@ def read_errno(path: Path) -> int:
 
 
 def files_below(folder: Path) -> set[str]:
-    """The regular files below ``folder``, as ``find`` lists them: relative to it."""
+    """Return the regular files below ``folder`` that ``find`` lists, relative to it."""
     done = run(["find", ".", "-type", "f"], cwd=folder)
     return {line.removeprefix("./") for line in done.stdout.splitlines()}
 
@@ -80,10 +80,10 @@ def run(
     cwd: Path | None = None,
     timeout: float = TIMEOUT_SECONDS,
     environment: Mapping[str, str] | None = None,
-    code: int = 0,
+    code: int | None = 0,
     given: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end; fail unless it exits with ``code``."""
+    """Run a program to its end; fail unless it exits with ``code`` (None: with any code)."""
     done = subprocess.run(
         command,
         cwd=cwd,
@@ -95,7 +95,7 @@ def run(
         text=True,
         check=False,
     )
-    assert done.returncode == code, (
+    assert code in (None, done.returncode), (
         f"{command}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     )
     return done
@@ -103,7 +103,7 @@ def run(
 
 @dataclass(frozen=True)
 class Mounted:
-    """A mount that ``onefs mount`` made."""
+    """A mount that ``onefs mount`` has made."""
 
     home: Home
     path: Path
@@ -111,30 +111,30 @@ class Mounted:
     pid: int
 
     def xattr(self, name: str, path: str = "") -> str:
-        """One of our extended attributes, '' when it is absent."""
+        """Return the extended attribute ``user.onefs.<name>``; '' if it is absent."""
         place = self.path / path
         if f"user.onefs.{name}" not in os.listxattr(place):
             return ""
         return os.getxattr(place, f"user.onefs.{name}").decode()
 
     def log_lines(self, *words: str) -> list[str]:
-        """The log's lines that hold all these words."""
+        """Return the lines of the log that contain all ``words``."""
         lines = self.home.log().splitlines()
         return [line for line in lines if all(word in line for word in words)]
 
     def umount(self) -> None:
-        """``onefs umount``: fails unless it works."""
+        """Run ``onefs umount``; fail unless it succeeds."""
         self.home.run("umount", self.path)
 
     def has_ended(self) -> bool:
-        """Whether the daemon is gone."""
+        """Whether the daemon has ended."""
         return processes.start_ticks_of(self.pid) is None
 
 
 class Home:
     """A user's home folder, and the commands that run in it.
 
-    ``variables`` are set for every command. As a context manager it ends whatever still runs.
+    ``variables`` are set for every command. As a context manager it ends all remaining processes.
     """
 
     def __init__(self, root: Path, **variables: str) -> None:
@@ -151,12 +151,12 @@ class Home:
 
     @property
     def state(self) -> Path:
-        """Where the logs and databases are."""
+        """The folder of the logs and databases."""
         return self.folder / "state" / "onefs"
 
     @property
     def cache(self) -> Path:
-        """Where the cache folders are, one for each laboratory."""
+        """The folder of the cache folders, one for each laboratory."""
         return self.folder / "cache" / "onefs"
 
     def run(
@@ -167,7 +167,7 @@ class Home:
         timeout: float = TIMEOUT_SECONDS,
         **variables: str,
     ) -> subprocess.CompletedProcess[str]:
-        """``onefs ARGUMENTS``: fails unless it exits with ``code``."""
+        """Run ``onefs ARGUMENTS``; fail unless it exits with ``code``."""
         return run(
             [ONEFS, *arguments],
             environment=self.environment | variables,
@@ -178,7 +178,7 @@ class Home:
         )
 
     def error_of(self, code: int, *arguments: str | Path, **variables: str) -> str:
-        """The one sentence with which ``onefs ARGUMENTS`` fails, without ``onefs: ``."""
+        """Return the one sentence with which ``onefs ARGUMENTS`` fails, without ``onefs: ``."""
         done = self.run(*arguments, code=code, **variables)
         lines = done.stderr.splitlines()
         assert done.stdout == ""
@@ -187,32 +187,32 @@ class Home:
         return lines[0].removeprefix("onefs: ")
 
     def mount(self, *arguments: str | Path, at: str = "mnt", **variables: str) -> Mounted:
-        """``onefs mount ARGUMENTS``: returns when the mount answers."""
+        """Run ``onefs mount ARGUMENTS``, and return the mount when it answers."""
         path = self.root / at
         self.run("mount", path, *arguments, **variables)
-        # what `onefs status` reads, without the start of another program
+        # read as `onefs status` does, without starting a program
         record = mount_registry.find_record(os.path.realpath(path), self.state / "mounts")
         assert record is not None
         assert record.pid is not None
         return Mounted(self, path, record.pid)
 
     def status(self) -> dict[str, Any]:
-        """``onefs status --json``."""
+        """Return the output of ``onefs status --json``."""
         found: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
         return found
 
     def status_of(self, path: Path) -> dict[str, Any] | None:
-        """What ``onefs status --json`` says of one mount; other users' tests may have theirs."""
+        """Return what ``onefs status --json`` reports of one mount; None if it is not listed."""
         mounts = self.status()["mounts"]
         return next((each for each in mounts if each["mountpoint"] == str(path)), None)
 
     def log(self) -> str:
-        """The daemons' logs, all of them."""
+        """Return the logs of all daemons, joined."""
         return "".join(path.read_text() for path in sorted(self.state.glob("*/onefs.log")))
 
 
 def clean_environment(home: Path, **variables: str) -> dict[str, str]:
-    """The environment of somebody who has just got this account and set ``variables``."""
+    """Return the environment of a new account in which only ``variables`` are set."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(_PRIVATE)}
     return {
         **kept,
@@ -231,8 +231,7 @@ def clean_environment(home: Path, **variables: str) -> dict[str, str]:
 
 @contextmanager
 def network_disk(root: Path) -> Iterator[Path]:
-    """A folder that can be written, on what the kernel knows as ``fuse.sshfs``; skips without
-    bindfs."""
+    """Yield a writable folder on a file system of type ``fuse.sshfs``; skip without bindfs."""
     if which("bindfs") is None:
         pytest.skip("bindfs is not installed")
     place = root / "network"
@@ -242,14 +241,14 @@ def network_disk(root: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        # a home in the same folder may have swept it away already
+        # the clean-up of a home in the same folder may have unmounted it already
         command = ["fusermount3", "-u", "-z", place]
         subprocess.run(command, timeout=20, capture_output=True, check=False)
 
 
 @contextmanager
 def process(command: list[str | Path], **options: Any) -> Iterator[subprocess.Popen[Any]]:
-    """A program that is ended, by its id, when the block is left."""
+    """Start a program, and end it, by its id, at the end of the block."""
     started = subprocess.Popen(command, **options)
     try:
         yield started

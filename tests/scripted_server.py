@@ -1,4 +1,4 @@
-"""A server that does what its script says, down to the bytes and resets of each connection.
+"""A server that follows a script, down to the bytes and resets of each connection.
 
 ``with Scripted({"/a": [stall(), answer(b"x")]}) as server``: the first request for ``/a`` stalls,
 every later one is answered. ``server.requests`` has what was asked.
@@ -92,7 +92,7 @@ def unauthorized(challenge: str = 'Basic realm="FlatIron"') -> Script:
 
 
 def basic(user: str, password: str, then: Script) -> Script:
-    """``then`` for whoever has the credentials, else 401."""
+    """Answer with ``then`` if the request has the credentials, else with 401."""
     wanted = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
     def script(talk: ScriptedConnection) -> None:
@@ -103,12 +103,12 @@ def basic(user: str, password: str, then: Script) -> Script:
 
 
 def stall() -> Script:
-    """Never answers."""
+    """Never answer."""
     return lambda talk: talk.pause()
 
 
 def stall_after(body: bytes, promised: int) -> Script:
-    """Headers and some bytes, then nothing more."""
+    """Send headers and some bytes, then nothing more."""
 
     def script(talk: ScriptedConnection) -> None:
         answer(body, Content_Length=promised)(talk)
@@ -118,7 +118,7 @@ def stall_after(body: bytes, promised: int) -> Script:
 
 
 def trickle(data: bytes, every: float) -> Script:
-    """The raw bytes of an answer, one at a time."""
+    """Send the raw bytes of an answer, one at a time."""
 
     def script(talk: ScriptedConnection) -> None:
         for index in range(len(data)):
@@ -166,7 +166,7 @@ def chunked(*chunks: bytes, complete: bool = True) -> Script:
 
 
 def raw(data: bytes) -> Script:
-    """These bytes in place of an answer, then the connection is closed."""
+    """Send these bytes in place of an answer, then close the connection."""
 
     def script(talk: ScriptedConnection) -> None:
         talk.send(data)
@@ -217,14 +217,14 @@ class _Server(socketserver.ThreadingTCPServer):
         return connection, address
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A script that ends badly is the script's intention."""
+        """Ignore errors: a script may end a connection badly on purpose."""
 
     def script(self, request: Request) -> Script:
         return self.scripted.next_script(request)
 
 
 class ScriptedServer:
-    """Serves ``scripts`` by path (without query): in turn, the last one for ever after."""
+    """Serves ``scripts`` by path (without query): one after the other, then always the last."""
 
     def __init__(
         self,
@@ -256,14 +256,16 @@ class ScriptedServer:
 
     def __exit__(self, *_: object) -> None:
         self.closing.set()
-        self._server.socket.shutdown(socket.SHUT_RDWR)  # wakes who waits for connections
+        self._server.socket.shutdown(
+            socket.SHUT_RDWR
+        )  # wakes the thread that waits for connections
         self._server.shutdown()
         self._server.server_close()
 
 
 @contextmanager
 def refusing_url() -> Iterator[str]:
-    """The URL of a port that nobody listens on, and that stays so."""
+    """Yield the URL of a port on which no server listens, and none will."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{held.getsockname()[1]}"
@@ -271,7 +273,7 @@ def refusing_url() -> Iterator[str]:
 
 @contextmanager
 def unanswering_url() -> Iterator[str]:
-    """The URL of a port that never completes a connection: its queue is full."""
+    """Yield the URL of a port that never completes a connection, since its queue is full."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)

@@ -1,4 +1,4 @@
-"""What other processes and disks do to SQLite files: locks that are held, disks that are full."""
+"""Faults of SQLite files: locks held by other processes, and full disks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ print("free", flush=True)
 
 @contextmanager
 def locks_held(*paths: Path, kind: str = "EXCLUSIVE") -> Iterator[Callable[[], None]]:
-    """Another process holds a lock on these SQLite files; gives what makes it let go."""
+    """Hold a lock on SQLite files in another process; yield the function that releases it."""
     command = [sys.executable, "-c", _HOLD_LOCKS, kind, *paths]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with process(command, **pipes) as other:
@@ -47,7 +47,7 @@ def locks_held(*paths: Path, kind: str = "EXCLUSIVE") -> Iterator[Callable[[], N
 
 @contextmanager
 def small_disk(root: Path, mebibytes: int = 4) -> Iterator[Path]:
-    """A folder on a disk of its own of so many MiB; skips without the right to mount one."""
+    """Yield a folder on a disk of so many MiB; skip without the right to mount one."""
     place = root / "disk"
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(place)]

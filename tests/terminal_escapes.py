@@ -1,4 +1,4 @@
-"""Texts that a terminal would obey, and what of them is left in an output."""
+"""Texts with control sequences for terminals, and a search for them in outputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ESCAPES = (
 
 
 def control_characters_in(shown: str) -> list[str]:
-    """The characters of an output that a terminal or a reader of lines obeys, but for ``\\n``."""
+    """Return the control characters of an output for terminals or line readers, except ``\\n``."""
     return sorted(
         {
             char

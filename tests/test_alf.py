@@ -1,4 +1,4 @@
-"""The grammar: each rule of the table in ``onefs.alf`` has its test here."""
+"""The grammar: one test for each rule of the table in ``onefs.alf``."""
 
 from __future__ import annotations
 

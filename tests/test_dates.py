@@ -1,4 +1,4 @@
-"""The dates that files are shown with: the day in the path, and seconds that the bytes decide."""
+"""The dates of files: the day in the path, and seconds determined by the bytes."""
 
 from __future__ import annotations
 

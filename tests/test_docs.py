@@ -1,4 +1,4 @@
-"""The documents say what is there: commands, flags, variables, and a test for each promise."""
+"""The documents are complete: commands, flags, variables, files, and a test for each promise."""
 
 from __future__ import annotations
 
@@ -114,6 +114,13 @@ def test_every_row_of_the_old_one_has_a_test_that_says_whom_it_follows() -> None
 
 
 def test_links_between_documents_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", *DOCS.glob("*.md")):
+    for page in (ROOT / "README.md", *DOCS.rglob("*.md")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_map_names_files_that_exist() -> None:
+    for page in (DOCS / "ARCHITECTURE.md", *(DOCS / "decisions").glob("*.md")):
+        for name in re.findall(r"`([\w/]+\.py|[\w/]+/)`", page.read_text("utf-8")):
+            places = (ROOT / name, ROOT / "onefs" / name)
+            assert any(place.exists() for place in places), f"{page.name} names {name}"

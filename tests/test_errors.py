@@ -111,13 +111,13 @@ def test_a_flight_that_fails_keeps_its_traceback() -> None:
     assert len({id(error) for error in found}) == 50
 
 
-#: what an ``except`` catches that may be an OSError of the system, whose text has its number
+#: classes in an ``except`` that may catch an OSError of the system, whose text has its errno
 SYSTEM = {"OSError", "PermissionError", "FileNotFoundError", "BlockingIOError", "Exception",
           "NotADirectoryError", "IsADirectoryError", "BaseException"}  # fmt: skip
 
 
 def system_errors(node: ast.AST) -> list[str]:
-    """The names that a handler or function has for errors that the system may have raised."""
+    """Return the names of a handler or function for errors that the system may have raised."""
 
     def names(kind: ast.AST | None) -> set[str]:
         return {each.id for each in ast.walk(kind) if isinstance(each, ast.Name)} if kind else set()
@@ -131,7 +131,7 @@ def system_errors(node: ast.AST) -> list[str]:
 
 
 def shown_bare(block: ast.AST, error: str) -> list[int]:
-    """The lines of a block that put an error into a text by themselves."""
+    """Return the lines of a block that format an error by themselves."""
 
     def is_it(node: ast.AST) -> bool:
         if isinstance(node, ast.Attribute) and node.attr == "strerror":

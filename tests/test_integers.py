@@ -1,4 +1,4 @@
-"""Numbers in foreign texts: ASCII digits, few enough; everywhere by one function."""
+"""Numbers in texts of others: few enough ASCII digits, parsed by one function everywhere."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_ascii_digits_are_a_whole_number(text: str, number: int) -> None:
 
 
 def test_digits_are_recognised_in_one_place() -> None:
-    """``isdigit`` takes ``²``, which ``int`` refuses; ``isdecimal`` takes ``٣``."""
+    """``isdigit`` accepts ``²``, which ``int`` refuses; ``isdecimal`` accepts ``٣``."""
     found = [
         f"{path.relative_to(SOURCES)}:{node.lineno}"
         for path in sorted(SOURCES.rglob("*.py"))

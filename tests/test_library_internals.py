@@ -1,4 +1,4 @@
-"""Names that libraries do not promise, and that onefs uses all the same.
+"""Undocumented names of libraries that onefs uses.
 
 pyproject.toml bounds the versions of these libraries. Where a name is gone below the bound, a test
 here says which it is, and what of onefs needs it.

@@ -1,4 +1,4 @@
-"""Patterns and texts: whatever a server, a file or a user sends, time grows as its length does.
+"""Patterns and texts: for any text of a server, a file or a user, time grows with its length.
 
 The patterns are found, not listed: each compiled pattern of each module, with the methods by which
 the code uses it, and each function of the modules about texts that takes one text.
@@ -70,7 +70,7 @@ PATTERNS = patterns()
 
 
 def methods_of(name: str, module: ModuleType) -> set[str]:
-    """How a module uses a pattern of its own; ``search`` where that cannot be seen."""
+    """Return the method with which a module uses a pattern; ``search`` if that is unknown."""
     tree = ast.parse(inspect.getsource(module))
     used = {
         node.attr
@@ -83,14 +83,14 @@ def methods_of(name: str, module: ModuleType) -> set[str]:
 
 
 def words_of(pattern: str) -> list[str]:
-    """The words and letters that a pattern is made of: what it is slow with, it begins to match."""
+    """Return the words and letters of a pattern: slow texts are those that it begins to match."""
     words = re.findall(r"[A-Za-z]{2,}", re.sub(r"\\[a-zA-Z]", " ", pattern))
     letters = sorted(set(re.sub(r"[A-Za-z0-9]", "", pattern)))
     return list(dict.fromkeys([*words, *letters, *COMMON_CHARACTERS]))
 
 
 def texts(words: list[str], length: int) -> Iterator[str]:
-    """Each word again and again; and, not of the longest, each behind another and in turn."""
+    """Yield each word repeated; and pairs of the shorter words, joined and alternating."""
     for word in words:
         yield word * (length // len(word)) + "\0"
     if length > 100_000:
@@ -132,7 +132,7 @@ def test_a_pattern_takes_time_as_its_text_is_long(name: str) -> None:
 
 
 def test_every_pattern_is_at_the_top_of_its_module() -> None:
-    """One that is written where it is used would not be tried by the test above."""
+    """A pattern inside a function would not be tried by the test above."""
     hidden = []
     for path in sorted(SOURCES.rglob("*.py")):
         shown = f"onefs/{path.relative_to(SOURCES)}"
@@ -207,7 +207,7 @@ def test_the_functions_about_texts_are_found() -> None:
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
 def test_a_function_takes_time_as_its_text_is_long(name: str) -> None:
-    """And raises errors of ours only."""
+    """It also raises only errors of ``onefs.errors``."""
 
     def use(text: str) -> None:
         try:

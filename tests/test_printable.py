@@ -1,4 +1,4 @@
-"""Texts as they may be shown."""
+"""Texts of others in a form that is safe to show."""
 
 from __future__ import annotations
 

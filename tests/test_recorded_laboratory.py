@@ -1,4 +1,4 @@
-"""The recorded laboratory is what the manifest says: true rows, and traps with their nature."""
+"""The recorded laboratory agrees with its manifest: ordinary rows, and traps of each kind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _url_path(record: DatasetRecord, repository: str, root: str) -> str | None:
 
 
 def _content(source: RecordedSource, record: DatasetRecord) -> bytes | None:
-    """What a record's ordinary file server has of it."""
+    """Return the content of a record on its ordinary file server."""
     for row in results("other/data_repository.json"):
         if row["name"].startswith("flatiron"):
             root = row["globus_path"]

@@ -1,4 +1,4 @@
-"""docs/tutorial.md: every block is run, in order, and what it prints is what the page says."""
+"""docs/tutorial.md: every block runs, in order, and prints what the page shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several users of one machine, without privileges, for tests that run as root.
+"""Several unprivileged users of one machine, for tests that run as root.
 
 The users and a ``/dev/fuse`` that is open to all, as on real machines, exist in a private mount
 namespace only: the machine's own are not touched.
@@ -74,7 +74,7 @@ class Machine:
     def run_as(
         self, uid: int, *command: str | Path, code: int = 0
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program there as a user without any privilege."""
+        """Run a program in the namespace as a user without privileges."""
         enter = ["nsenter", f"--mount=/proc/{self.pid}/ns/mnt", "env", "-C", self.home]
         become = ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups"]
         whole = [*enter, *become, *command] if uid else [*enter, *command]
@@ -83,14 +83,14 @@ class Machine:
         return run(whole, environment=clean_environment(home), code=code)
 
     def onefs(self, *arguments: str | Path, code: int = 0) -> str:
-        """``onefs ARGUMENTS`` as the ordinary user; what it said."""
+        """Run ``onefs ARGUMENTS`` as the ordinary user, and return its output."""
         done = self.run_as(UID, ONEFS, *arguments, code=code)
         return done.stdout + done.stderr
 
 
 @contextmanager
 def private_machine() -> Iterator[Machine]:
-    """A machine with users, until the end of the block. Skips where this user is not root."""
+    """Yield a machine with several users; skip the test unless root runs it."""
     if os.getuid() != 0:
         pytest.skip("only root can become another user; all other tests run as an ordinary one")
     before = _machine_itself()
@@ -113,7 +113,7 @@ def private_machine() -> Iterator[Machine]:
 
 
 def _closed_folders() -> tuple[list[str], list[str]]:
-    """Folders that other users cannot enter (``/root``), and what is needed of them."""
+    """Return the folders closed to other users (``/root``), with the needed parts of each."""
     closed, needed = set(), set()
     for text in (sys.base_prefix, sys.prefix, str(CHECKOUT)):
         path = Path(text).resolve()

@@ -1,4 +1,4 @@
-"""Every way to write to a file, a folder and a new name: prints those that are not EROFS."""
+"""Try every way to write to a file, a folder and a new name; print those that are not EROFS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What verbs are given, and where it is: the little for which nothing has to be opened."""
+"""Checks of arguments of the verbs, and paths in a cache folder."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from uuid import UUID
 from onefs import alf
 from onefs.errors import UsageError
 
-#: sessions in one call
+#: most sessions in one call
 MAX_NAMES = 100_000
 
 
 def parse_names(names: object) -> tuple[list[object], bool]:
-    """The names that were given, and whether the answer is one, not a list.
+    """Return the names in an argument, and whether it names one session.
 
-    A list of one stands for that one, as the tutorial hands on what ``search`` gave.
-    Raises UsageError for an empty list.
+    A list of one name counts as one session, since the tutorial passes on the list that ``search``
+    returned. Raises UsageError for an empty list.
     """
     if isinstance(names, (str, bytes, UUID, PurePath, Mapping)) or not isinstance(names, Iterable):
         return [names], True
     try:
-        given = list(islice(names, MAX_NAMES + 1))
-    except Exception as error:  # whatever the caller's object raises
+        listed = list(islice(names, MAX_NAMES + 1))
+    except Exception as error:  # an iterator of the caller may raise anything
         raise UsageError("the eids cannot be read as a list") from error
-    if len(given) > MAX_NAMES:
+    if len(listed) > MAX_NAMES:
         raise UsageError(f"more than {MAX_NAMES} eids are given at once")
-    if not given:
+    if not listed:
         raise UsageError("the list of eids is empty: the search found no session")
-    return given, len(given) == 1
+    return listed, len(listed) == 1
 
 
 def cache_path(cache_dir: Path, place: Sequence[str]) -> Path:
-    """Where a place of the tree is in a cache folder."""
+    """Return the path in a cache folder of a place in the tree, which begins with the lab."""
     return cache_dir.joinpath(place[0], alf.SUBJECTS, *place[1:])

@@ -1,4 +1,4 @@
-"""From the arguments of ``ONE()`` to a laboratory opened."""
+"""Opening of the laboratory that the arguments of ``ONE()`` name."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionArguments:
-    """What ``ONE()`` was given; None where it was given nothing."""
+    """The arguments of ``ONE()``; None for an argument that was not given."""
 
     username: str | None = None
     password: str | None = None
@@ -51,11 +51,11 @@ class ConnectionArguments:
     cache_dir: str | os.PathLike[str] | None = None
     data_username: str | None = None
     data_password: str | None = None
-    #: file servers that may have them, as in ONEFS_DATA_HOSTS
+    #: file servers that may receive the data login, as in ONEFS_DATA_HOSTS
     data_hosts: str | None = None
-    #: never ask a server
+    #: send no request
     offline: bool = False
-    #: never ask on the terminal
+    #: ask nothing on the terminal
     silent: bool = False
 
     def __post_init__(self) -> None:
@@ -70,7 +70,7 @@ class ConnectionArguments:
             _check_text("cache_dir", os.fspath(self.cache_dir))
 
     def flags(self) -> dict[str, str | None]:
-        """What of it says which database is meant."""
+        """Return the arguments that name the database, as flags of a command."""
         return {
             "url": self.base_url,
             "username": self.username,
@@ -81,78 +81,83 @@ class ConnectionArguments:
         }
 
     def has_secret(self) -> bool:
-        """Whether there is something that only the server that is meant may see."""
+        """Whether there is a secret, which only the named server may receive."""
         return any(each is not None for each in (self.password, self.token, self.data_password))
 
 
-def open_access(asked: ConnectionArguments, set_up: Callable[[], None]) -> tuple[Access, Settings]:
-    """The laboratory that the arguments name, and the settings that it has.
+def open_access(
+    arguments: ConnectionArguments, set_up: Callable[[], None]
+) -> tuple[Access, Settings]:
+    """Return the laboratory that the arguments name, and its settings.
 
-    Where nothing is named or set up it is the one that is mounted, if there is only one and no
-    secret is given; else ``set_up_logging`` asks a user at a terminal. Raises NotConfigured,
-    UsageError, AlyxCredentials, Unreachable (when nothing is known of the laboratory) or
-    CacheError.
+    If no database is named or set up, it is the mounted one, provided that there is exactly one and
+    no secret is given; else ``set_up`` asks on the terminal. Raises NotConfigured, UsageError,
+    AlyxCredentials, Unreachable (if the catalogue of the laboratory is empty too) or CacheError.
     """
-    site = _resolve_site(asked, set_up)
+    site = _resolve_site(arguments, set_up)
     check_usable_as_cache(site.settings.cache_dir, site.settings.state_dir)
-    known = None if asked.offline else site.embedded_login()
-    if known is not None:
-        settings, login = known
+    embedded = None if arguments.offline else site.embedded_login()
+    if embedded is not None:
+        settings, login = embedded
     else:
-        settings, login = site.settings, _given_login(asked, site.settings)
-        if not (asked.offline or login.token or login.password):
-            login = replace(login, token=_ensure_token(asked, settings))
+        settings, login = site.settings, _given_login(arguments, site.settings)
+        if not (arguments.offline or login.token or login.password):
+            login = replace(login, token=_ensure_token(arguments, settings))
     deadlines = Deadlines.from_environment()
     access = Access(
-        settings, site.database, login=login, deadlines=deadlines, offline=asked.offline
+        settings, site.database, login=login, deadlines=deadlines, offline=arguments.offline
     )
     return access, settings
 
 
-def mount_of_another(asked: ConnectionArguments) -> MountInfo | None:
-    """The mount of another user that is meant: named as ``cache_dir``, or where nothing is named or
-    set up; None for a database of this user."""
-    named = asked.flags()
+def mount_of_another(arguments: ConnectionArguments) -> MountInfo | None:
+    """Return the mount of another user that is named as ``cache_dir``, or is the only one to use.
+
+    Returns None if a database is named or set up, or a secret is given.
+    """
+    named = arguments.flags()
     folder = named.pop("cache_dir")
-    if asked.has_secret() or any(named.values()):
+    if arguments.has_secret() or any(named.values()):
         return None
     if folder is not None:
         return other_users_mount_at(folder)
-    return other_users_mount(asked.flags())
+    return other_users_mount(arguments.flags())
 
 
-def _resolve_site(asked: ConnectionArguments, set_up: Callable[[], None]) -> ResolvedDatabase:
+def _resolve_site(arguments: ConnectionArguments, set_up: Callable[[], None]) -> ResolvedDatabase:
     try:
-        return resolve_database(asked.flags(), allow_mounted=not asked.has_secret())
+        return resolve_database(arguments.flags(), allow_mounted=not arguments.has_secret())
     except NotConfigured:
-        if asked.silent or not _can_prompt():
+        if arguments.silent or not _can_prompt():
             raise
         set_up()
-        return resolve_database(asked.flags(), allow_mounted=False)
+        return resolve_database(arguments.flags(), allow_mounted=False)
 
 
-def _given_login(asked: ConnectionArguments, settings: Settings) -> GivenLogin:
-    if asked.password is not None and not settings.username:
-        raise UsageError("a password is given for nobody: add username=")
+def _given_login(arguments: ConnectionArguments, settings: Settings) -> GivenLogin:
+    if arguments.password is not None and not settings.username:
+        raise UsageError("a password is given without a user: add username=")
     data: DataCredentials | None = None
-    if asked.data_password is not None:
+    if arguments.data_password is not None:
         if not settings.data_username:
-            raise UsageError("data_password is given for nobody: add data_username=")
-        data = find_data_credentials(settings, CredentialStore(), password=asked.data_password)
+            raise UsageError("data_password is given without a user: add data_username=")
+        data = find_data_credentials(settings, CredentialStore(), password=arguments.data_password)
     return GivenLogin(
-        password=Secret(asked.password) if asked.password else "",
+        password=Secret(arguments.password) if arguments.password else "",
         data=data,
-        token=Secret(asked.token.strip()) if asked.token else "",
+        token=Secret(arguments.token.strip()) if arguments.token else "",
     )
 
 
-def _ensure_token(asked: ConnectionArguments, settings: Settings) -> Secret:
-    """Have a token kept, and return it where it cannot be; a server that is away matters only
-    when nothing is known."""
+def _ensure_token(arguments: ConnectionArguments, settings: Settings) -> Secret:
+    """Save a token if there is none yet. Return it if it cannot be saved, else ''.
+
+    An unreachable server is an error only if there is no catalogue to answer in its place.
+    """
     store = CredentialStore()
     if find_token(settings, store) is not None:
         return Secret("")
-    ask = None if asked.silent or not _can_prompt() else _prompt_secret
+    ask = None if arguments.silent or not _can_prompt() else _prompt_secret
     try:
         with Transport() as transport:
             token = log_in(transport, settings, store, ask=ask)
@@ -183,4 +188,4 @@ def _check_text(name: str, value: object) -> None:
     if not value.strip():
         raise UsageError(f"{name} is empty: leave it out, or give it a value")
     if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
-        raise UsageError(f"{name} holds characters that cannot be sent")
+        raise UsageError(f"{name} contains characters that cannot be sent")

@@ -1,4 +1,4 @@
-"""Parallel downloads of the files that a call needs, with a progress line."""
+"""Parallel download of datasets, with a progress line on a terminal."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from onefs.access import Access
 from onefs.cache.store import Place
 from onefs.errors import BadContent, DataServerCredentials, OnefsError, ServerError, Unreachable
 from onefs.lowlevel.parallel import run_parallel
 from onefs.model import Dataset
+from onefs.one.laboratory import DatasetFiles
 from onefs.printable import plural
 
 #: downloads at once
 DOWNLOAD_THREADS = 8
-#: seconds before the line is shown, and between its changes
+#: seconds before the progress line is shown, and between two updates of it
 PROGRESS_DELAY_SECONDS, REDRAW_SECONDS = 1.0, 0.2
 
 #: a dataset and its path in the tree, beginning with the lab
@@ -24,20 +24,21 @@ RequestedDataset = tuple[Dataset, Place]
 
 
 def download_all(
-    access: Access, wanted: Sequence[RequestedDataset], *, offline: bool
+    content: DatasetFiles, requested: Sequence[RequestedDataset], *, offline: bool
 ) -> list[Path | OnefsError]:
-    """The file of each dataset, in order; ServerError (404) or BadContent in place of a file that
-    is missing or wrong on the file server.
+    """Return the file of each dataset, in order.
 
-    Any other error is raised at once, without waiting for the other downloads:
-    DataServerCredentials, Unreachable, DeadlineExceeded, ServerError, CacheError.
+    An error takes the place of a file that the file server lacks (ServerError 404 or 410) or that
+    contradicts the database (BadContent). Any other error is raised at once, without waiting for
+    the other downloads: DataServerCredentials, Unreachable, DeadlineExceeded, ServerError and
+    CacheError.
     """
     files: dict[int, Path | OnefsError] = {}
-    progress = _ProgressLine(access, len(wanted))
+    progress = _ProgressLine(content, len(requested))
     try:
         for outcome in run_parallel(
-            lambda item: _download(access, *item[1], offline=offline),
-            enumerate(wanted),
+            lambda item: _download(content, *item[1], offline=offline),
+            enumerate(requested),
             DOWNLOAD_THREADS,
             "onefs-load",
             on_wait=lambda: progress.draw(len(files)),
@@ -46,19 +47,19 @@ def download_all(
             progress.draw(len(files))
     finally:
         progress.clear()
-    return [files[index] for index in range(len(wanted))]
+    return [files[index] for index in range(len(requested))]
 
 
 def _download(
-    access: Access, dataset: Dataset, place: Place, *, offline: bool
+    content: DatasetFiles, dataset: Dataset, place: Place, *, offline: bool
 ) -> Path | OnefsError:
-    cached = access.content.cached_path(dataset)
+    cached = content.cached_path(dataset)
     if cached is not None:
         return cached
     if offline:
-        raise Unreachable(f"{'/'.join(place)} is not in the cache, and offline was wanted")
+        raise Unreachable(f"{'/'.join(place)} is not in the cache; offline, nothing is downloaded")
     try:
-        return access.content.fetch_file(dataset, place)
+        return content.fetch_file(dataset, place)
     except DataServerCredentials as error:
         raise DataServerCredentials(
             f"{error}; in Python: ONE(data_username=..., data_password=..., data_hosts=...)"
@@ -75,8 +76,8 @@ def _download(
 class _ProgressLine:
     """A line on the terminal with the number of files and the rate of the downloads."""
 
-    def __init__(self, access: Access, file_count: int) -> None:
-        self._access = access
+    def __init__(self, content: DatasetFiles, file_count: int) -> None:
+        self._content = content
         self._file_count = file_count
         self._next_draw_at = time.monotonic() + PROGRESS_DELAY_SECONDS
         self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
@@ -88,7 +89,7 @@ class _ProgressLine:
             return
         self._next_draw_at = time.monotonic() + REDRAW_SECONDS
         self._is_drawn = True
-        transfers = self._access.content.transfers()
+        transfers = self._content.transfers()
         received = sum(each.done_bytes for each in transfers)
         rate = sum(each.bytes_per_second() for each in transfers)
         self._write(

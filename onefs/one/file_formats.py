@@ -1,9 +1,9 @@
-"""From a file to what it holds: by the file's extension, and never by running what is in it.
+"""Reading of files by their extension, without running code that a file may hold.
 
 =====================================  ====================================================
 ``.npy``                               numpy array
 ``.npz``                               dict of arrays
-``.json``                              what it says
+``.json``                              the value in it
 ``.jsonable``                          list, one item a line
 ``.csv``, ``.tsv``, ``.htsv``, ``.ssv``  pandas DataFrame
 ``.pqt``, ``.parquet``                 pandas DataFrame
@@ -28,14 +28,14 @@ _PARQUET_SUFFIXES = (".pqt", ".parquet")
 
 
 class UnreadableFile(Exception):
-    """A file that its reader does not understand; the message says why."""
+    """A file that its reader cannot read; the message says why."""
 
 
 def read_file(path: Path, *, mmap: bool = False) -> Any:
-    """What a file holds; its Path when there is no reader for it.
+    """Return the content of a file; its Path if there is no reader for its extension.
 
-    With ``mmap`` an ``.npy`` file is mapped, not read. Raises MissingLibrary for a table when
-    pandas is not installed, and Unreadable for a file that is not what its name says.
+    With ``mmap`` an ``.npy`` file is mapped into memory. Raises MissingLibrary for a table if
+    pandas is not installed, and UnreadableFile for content that the extension does not announce.
     """
     suffix = path.suffix.lower()
     reader = _READERS.get(suffix)
@@ -48,7 +48,7 @@ def read_file(path: Path, *, mmap: bool = False) -> Any:
     except (MissingLibrary, UnreadableFile):
         raise
     except Exception as error:
-        # readers raise whatever they like for a file that is not of their kind
+        # libraries raise errors of any class for a file that is not of their format
         raise UnreadableFile(f"{type(error).__name__}: {reason_of(error, path)}") from error
 
 
@@ -73,7 +73,7 @@ def _read_npz(path: Path, mmap: bool) -> Any:
 
 @contextmanager
 def _explain_pickled(path: Path) -> Iterator[None]:
-    """Have numpy's refusal to unpickle say what to do."""
+    """Raise numpy's refusal to unpickle as UnreadableFile, with advice."""
     try:
         yield
     except ValueError as error:
@@ -95,13 +95,13 @@ def _read_json(path: Path, mmap: bool) -> Any:
 
 def _read_jsonable(path: Path, mmap: bool) -> Any:
     items = []
-    # only \n ends a line: JSON may hold what str.splitlines() takes for an end
+    # only \n ends a line: JSON strings may hold other characters at which str.splitlines() splits
     for number, line in enumerate(_read_text(path).split("\n"), 1):
         try:
             if line.strip(" \t\r"):
                 items.append(json.loads(line))
         except ValueError as error:
-            raise UnreadableFile(f"line {number} is no JSON: {error}") from error
+            raise UnreadableFile(f"line {number} is not JSON: {error}") from error
     return items
 
 
@@ -110,10 +110,10 @@ def _read_text(path: Path) -> str:
 
 
 def _detect_encoding(path: Path) -> str:
-    """The encoding of a text; a warning says when it is only likely."""
+    """Return the encoding of a text file, with a warning if it is a guess."""
     encoding = text_files.encoding_of(path)
     if text_files.is_guess(encoding):
-        warn(f"{path} is no UTF-8 text: it is read as {encoding}")
+        warn(f"{path} is not UTF-8 text: it is read as {encoding}")
     return encoding
 
 

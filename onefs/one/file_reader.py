@@ -1,4 +1,4 @@
-"""What files hold, for one call of ``load``."""
+"""The content of files, for one call of ``load``."""
 
 from __future__ import annotations
 
@@ -6,54 +6,68 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from onefs.errors import MissingLibrary
 from onefs.one import file_formats, table_columns
 from onefs.one.warn import warn
 from onefs.search.vocabulary import nearest_name_hint
 
 
 class MissingColumn(Exception):
-    """A table that cannot give the column that is wanted; the message says why."""
+    """A table that does not have the requested column; the message says why."""
 
 
 class FileReader:
-    """Reads files, each table once. Not thread-safe."""
+    """Reads files, each table once. Not thread-safe.
 
-    def __init__(self, *, download_only: bool, mmap: bool) -> None:
+    With ``download_only`` the path stands for the content; ``mmap`` maps arrays into memory. If
+    ``needs_libraries`` is false, a table without pandas is its path, with one warning for all.
+    """
+
+    def __init__(self, *, download_only: bool, mmap: bool, needs_libraries: bool) -> None:
         self._download_only, self._mmap = download_only, mmap
+        self._needs_libraries = needs_libraries
+        self._library_warned = False
         self._table_cache: dict[Path, Any] = {}
-        self._columns_taken: dict[Path, list[str]] = defaultdict(list)
+        self._columns_read: dict[Path, list[str]] = defaultdict(list)
 
-    def read(self, file: Path) -> Any:
-        """What a file holds; its path when that is wanted, or it cannot be read (a warning)."""
+    def read(self, file: Path, column_type: str = "") -> Any:
+        """Return the content of a file; of a table the column of ``column_type``, if that is given.
+
+        Returns the path, with a warning, if the file is unreadable. Raises MissingLibrary, and
+        MissingColumn if the column cannot be read.
+        """
+        if column_type:
+            return self._read_column(file, column_type)
         try:
             return self._load_file(file)
         except file_formats.UnreadableFile as error:
             warn(f"{file} cannot be read, so its path is given: {error}")
-            return file
+        except MissingLibrary as error:
+            if self._needs_libraries:
+                raise
+            if not self._library_warned:
+                warn(f"tables are given as paths: {error}")
+            self._library_warned = True
+        return file
 
-    def read_column(self, file: Path, wanted: str) -> Any:
-        """The column of a table that a dataset type names; the table's path when that is wanted.
-
-        Raises MissingColumn.
-        """
-        attribute = wanted.partition(".")[2]
+    def _read_column(self, file: Path, column_type: str) -> Any:
+        attribute = column_type.partition(".")[2]
         try:
             table = self._table_cache[file] if file in self._table_cache else self._load_file(file)
         except file_formats.UnreadableFile as error:
             raise MissingColumn(f"{file} cannot be read: {error}") from error
         self._table_cache[file] = table
-        found = file if isinstance(table, Path) else table_columns.column_array(table, attribute)
-        if found is None:
-            known = nearest_name_hint(attribute, table_columns.attribute_names(table))
-            raise MissingColumn(f"{file} has no column {attribute!r}{known}")
-        self._columns_taken[file].append(wanted)
-        return found
+        column = file if isinstance(table, Path) else table_columns.column_array(table, attribute)
+        if column is None:
+            hint = nearest_name_hint(attribute, table_columns.attribute_names(table))
+            raise MissingColumn(f"{file} has no column {attribute!r}{hint}")
+        self._columns_read[file].append(column_type)
+        return column
 
     def warn_of_columns(self) -> None:
-        """Warn of what was taken from tables, in one line for each table."""
-        for file, wanted in self._columns_taken.items():
-            names = ", ".join(wanted)
-            warn(f"taken from the table {file}: {names}")
+        """Warn which columns were read from tables, in one line for each table."""
+        for file, column_types in self._columns_read.items():
+            warn(f"taken from the table {file}: {', '.join(column_types)}")
 
     def _load_file(self, file: Path) -> Any:
         return file if self._download_only else file_formats.read_file(file, mmap=self._mmap)

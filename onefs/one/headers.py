@@ -1,4 +1,4 @@
-"""What a file holds, from its first bytes."""
+"""Description of a file from its first bytes: shape, dtype, columns."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from typing import Any
 
 from onefs.one import text_files
 
-#: bytes that are asked for first; nearly every header is in them
+#: bytes in the first request; nearly every header is shorter
 FIRST_READ_BYTES = 1024
-#: longest header in bytes that is read; numpy takes 10 s for one of a table with 150,000 columns
+#: longest header in bytes that is read; numpy takes 10 s for a header of 150,000 columns
 MAX_HEADER_BYTES = 2**22
 
 ReadFirstBytes = Callable[[int], bytes]
 
 
 def describe_file(name: str, read: ReadFirstBytes, local: Path | None) -> dict[str, Any]:
-    """Shape, dtype and rows of a ``.npy`` file, columns of a table, and its rows when it is here.
+    """Return shape, dtype and rows of an ``.npy`` file, or columns of a table; {} for other files.
 
-    ``read(n)`` gives the first n bytes. {} for what has no header that we know.
+    ``read(n)`` returns the first n bytes. The rows of a table are counted if ``local``, its cached
+    file, is given.
     """
     suffix = Path(name).suffix.lower()
     if suffix == ".npy":
@@ -33,7 +34,7 @@ def describe_file(name: str, read: ReadFirstBytes, local: Path | None) -> dict[s
 
 
 def numpy_header_options() -> dict[str, Any]:
-    """Keywords that have numpy read long headers; older ones, without a limit, take none."""
+    """Return the keywords that let numpy read long headers; {} for a numpy without such a limit."""
     import numpy as np
 
     has_limit = np.lib.NumpyVersion(np.__version__) >= "1.24.0"
@@ -49,24 +50,24 @@ def _describe_npy(read: ReadFirstBytes) -> dict[str, Any]:
     start = 12 if raw[6] > 1 else 10
     length = int.from_bytes(raw[8:start], "little")
     if length > MAX_HEADER_BYTES:
-        return {"note": f"the file's npy header has {length:,} bytes, more than are read"}
+        return {"note": f"the file's npy header has {length:,} bytes, too many to be read"}
     end = start + length
     raw = raw if end <= len(raw) else read(end)
     try:
         shape, fortran, dtype = _parse_numpy_header(tuple(raw[6:8]), raw[start:end])
     except ValueError as error:
-        return {"note": f"the file's npy header makes no sense: {error}"}
-    found = {"shape": list(shape), "dtype": str(dtype), "rows": shape[0] if shape else 1}
-    return {**found, "order": "Fortran"} if fortran and len(shape) > 1 else found
+        return {"note": f"the file's npy header is invalid: {error}"}
+    header = {"shape": list(shape), "dtype": str(dtype), "rows": shape[0] if shape else 1}
+    return {**header, "order": "Fortran"} if fortran and len(shape) > 1 else header
 
 
 def _parse_numpy_header(version: tuple[int, ...], text: bytes) -> tuple[tuple[int, ...], bool, Any]:
-    """Shape, order and dtype that a header says. Raises ValueError."""
+    """Return shape, whether the order is Fortran's, and dtype. Raises ValueError."""
     from numpy.lib import format as npy
 
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise ValueError(f"its version is {'.'.join(map(str, version))}")
-    if version == (3, 0):  # UTF-8; numpy has no public reader but that of 2.0, which is latin-1
+    if version == (3, 0):  # UTF-8; numpy's only public reader, of 2.0, expects latin-1
         text = text.decode().encode("ascii", "backslashreplace")
     file = io.BytesIO(len(text).to_bytes(4, "little") + text)
     return npy.read_array_header_2_0(file, **numpy_header_options())
@@ -75,27 +76,27 @@ def _parse_numpy_header(version: tuple[int, ...], text: bytes) -> tuple[tuple[in
 def _describe_table(
     name: str, separator: str, read: ReadFirstBytes, local: Path | None
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    description: dict[str, Any] = {}
     try:
         first = _read_first_row(read, separator)
         named = text_files.has_column_names(name, first)
         if named and first:
-            found["columns"] = first
+            description["columns"] = first
         if local is not None:
             with local.open(encoding=text_files.encoding_of(local), newline="") as file:
                 rows = sum(1 for _ in text_files.rows_of(file, separator))
-            found["rows"] = max(0, rows - named)
+            description["rows"] = max(0, rows - named)
     except (csv.Error, ValueError) as error:
-        found["note"] = f"the table cannot be read: {error}"
-    return found
+        description["note"] = f"the table cannot be read: {error}"
+    return description
 
 
 def _read_first_row(read: ReadFirstBytes, separator: str) -> list[str]:
-    """The first row of a table, [] when it is too long or there is none."""
-    for most in (FIRST_READ_BYTES, MAX_HEADER_BYTES):
-        raw = read(most)
+    """Return the first row of a table; [] if there is none, or if it is too long."""
+    for length in (FIRST_READ_BYTES, MAX_HEADER_BYTES):
+        raw = read(length)
         lines = io.StringIO(text_files.decode_beginning(raw), newline="")
         rows = list(islice(text_files.rows_of(lines, separator), 2))
-        if len(rows) > 1 or len(raw) < most:
+        if len(rows) > 1 or len(raw) < length:
             return rows[0] if rows else []
     return []

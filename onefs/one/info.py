@@ -1,4 +1,4 @@
-"""Datasets with their context: what ``list(eid, details=True)`` and ``load`` give."""
+"""Datasets with their metadata: the results of ``list(eid, details=True)`` and ``load``."""
 
 from __future__ import annotations
 
@@ -12,37 +12,38 @@ from onefs.printable import plural, printable
 class DatasetInfo(NamedTuple):
     """One row of a :class:`SessionDataInfo`."""
 
-    #: what was read: an array, a table, a dict, or the Path of what cannot be read; None: nothing
+    #: the content: an array, a table, a dict, or the Path of an unreadable file; None if not loaded
     data: Any
     #: the dataset's UUID in Alyx
     dataset_id: str
-    #: where the file is, or would be, in the cache
+    #: where the file is stored, or would be, in the cache
     local_path: str
     dataset_type: str
-    #: where it is on the file server; '' while only cache tables know it and Alyx is away
+    #: where it is on the file server; '' while only cache tables list it and Alyx is unreachable
     url: str
     #: the session's UUID in Alyx
     eid: str
-    #: bytes; None when Alyx does not know
+    #: bytes; None if Alyx has no size
     size: int | None
-    #: md5 (or sha1) in hex; '' when Alyx does not know
+    #: md5 (or sha1) in hex; '' if Alyx has none
     md5: str
-    #: the folder inside the session, '' for the session's own
+    #: the folder inside the session; '' for the session's own folder
     collection: str
-    #: '' for the original
+    #: the revision; '' for the original
     revision: str
 
     @property
     def data_url(self) -> str:
-        """``url`` by the name that the tutorial gives it."""
+        """``url``, by its name in the tutorial."""
         return self.url
 
 
 @dataclass(eq=False, slots=True, repr=False)
 class SessionDataInfo:
-    """Datasets as columns: each field is a list with an item for each of them.
+    """Datasets as columns: each field is a list with one item for each dataset.
 
-    ``info[0]`` and iteration give rows, ``info[1:3]`` some of them, ``info['data']`` a column.
+    ``info[0]`` and iteration give rows (:class:`DatasetInfo`), ``info[1:3]`` a part of the
+    datasets, ``info['data']`` a column.
     """
 
     data: list[Any] = field(default_factory=list)
@@ -57,22 +58,22 @@ class SessionDataInfo:
     revision: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, rows: Iterable[DatasetInfo]) -> SessionDataInfo:
-        """The rows as columns."""
+    def from_rows(cls, rows: Iterable[DatasetInfo]) -> SessionDataInfo:
+        """Return the columns of some rows."""
         columns = zip(*rows, strict=True)
         return cls(*map(list, columns))
 
     @property
     def data_url(self) -> list[str]:
-        """``url`` by the name that the tutorial gives it."""
+        """``url``, by its name in the tutorial."""
         return self.url
 
     def keys(self) -> list[str]:
-        """The names of the columns."""
+        """Return the names of the columns."""
         return [column.name for column in fields(self)]
 
     def append(self, other: SessionDataInfo) -> None:
-        """Add another's datasets at the end."""
+        """Append the datasets of ``other``."""
         for name in self.keys():
             self[name].extend(other[name])
 
@@ -104,7 +105,7 @@ class SessionDataInfo:
         return f"<SessionDataInfo: {len(self)} {plural(len(self), 'dataset')}>"
 
     def __str__(self) -> str:
-        """One line a dataset."""
+        """Return one line for each dataset."""
         if not len(self):
             return "(no datasets)"
         table = [_cells(row) for row in self]
@@ -123,7 +124,7 @@ def _cells(row: DatasetInfo) -> list[str]:
 
 
 def summarize(data: Any) -> str:
-    """What something that was read is, in a few words; '' for nothing."""
+    """Return type and shape of the content of a file, in a few words; '' for None."""
     if data is None:
         return ""
     shape = getattr(data, "shape", None)

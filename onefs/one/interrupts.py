@@ -1,4 +1,4 @@
-"""Ctrl-C in a method of ``ONE``: it ends at once, and the object works on."""
+"""Ctrl-C in a method of ``ONE``: the method ends at once, and the object stays usable."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Interruptible:
-    """The base of what has methods that are :func:`interruptible`."""
+    """Base class of objects with :func:`interruptible` methods."""
 
-    #: how often what was under way was ended by Ctrl-C
+    #: how often Ctrl-C has ended the requests in progress
     _interrupt_count = 0
 
     def _interrupt(self) -> None:
-        """End what is under way; what is asked for afterwards begins anew."""
+        """End the requests in progress; later requests use new connections."""
         raise NotImplementedError
 
 
 def interruptible(method: F) -> F:
-    """A method whose requests and downloads end when Ctrl-C ends it.
+    """Decorate a method so that Ctrl-C also ends its requests and downloads.
 
-    Other threads share the object, and so their requests end, too: they are begun again.
+    That ends the requests of other threads that use the same object too; their methods are run
+    again.
     """
 
     @wraps(method)

@@ -1,4 +1,4 @@
-"""``load``: from a session and dataset types to what the files hold."""
+"""``load``: the content of a session's datasets, by dataset type."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
-from onefs.access import Access
 from onefs.cache.store import Place
 from onefs.catalogue.messages import missing_parts
-from onefs.errors import BadContent, MissingLibrary, OnefsError, UsageError
+from onefs.errors import BadContent, OnefsError, UsageError
 from onefs.model import Dataset, Session
 from onefs.one import dataset_selection, headers
 from onefs.one.dataset_selection import PlacedDataset
 from onefs.one.downloads import download_all
 from onefs.one.file_reader import FileReader, MissingColumn
 from onefs.one.info import DatasetInfo, SessionDataInfo
+from onefs.one.laboratory import Laboratory
 from onefs.one.resolver import SessionResolver
 from onefs.one.warn import warn
 from onefs.search.vocabulary import nearest_name_hint
 
-#: arguments of the old ``load``, and what to do instead
+#: arguments of the old ``load``, and what replaces each
 _REMOVED_ARGUMENTS = {
     "cache_dir": "give it to ONE(cache_dir=...)",
     "clobber": "it is not needed: a file that is not what the database describes is fetched anew",
@@ -41,53 +41,31 @@ _LOAD_ARGUMENTS = (
     "mmap",
 )
 
+#: stands for the content of a dataset that cannot be loaded
+_MISSING = object()
+
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
-    """What is to be loaded of a session, and how."""
+    """The arguments of one call of ``load``, checked."""
 
-    #: in the order of the answer; None for everything
+    #: dataset types in the order of the result; None for all datasets
     types: tuple[str, ...] | None
+    #: the only collection to load from; None for any
     collection: str | None
+    #: the last revision to use; None for the default revision
     revision: str | None
+    #: return paths instead of data
     download_only: bool
+    #: map arrays into memory instead of reading them
     mmap: bool
 
-
-@dataclass(frozen=True, slots=True)
-class _SelectedDataset:
-    """A dataset that is to be loaded."""
-
-    placed: PlacedDataset
-    #: the type that may be a column of it, which is wanted alone; '' for the whole of it
-    column_type: str = ""
-
-
-class Loader:
-    """Loads datasets of one laboratory. Thread-safe."""
-
-    def __init__(self, access: Access, addresses: SessionResolver, *, offline: bool) -> None:
-        self._access = access
-        self._resolver = addresses
-        self._offline = offline
-
-    @staticmethod
-    def reject_removed_arguments(given: Mapping[str, Any]) -> None:
-        """Raise UsageError for an argument that ``load`` has not, saying what to do instead."""
-        for name, value in given.items():
-            if name not in _REMOVED_ARGUMENTS:
-                raise UsageError(
-                    "load has no argument "
-                    f"{name!r}{nearest_name_hint(name, [*_LOAD_ARGUMENTS, *_REMOVED_ARGUMENTS])}"
-                )
-            if value:
-                raise UsageError(f"load has no {name} any more: {_REMOVED_ARGUMENTS[name]}")
-
-    def make_request(
-        self, types: object, collection: object, revision: object, download_only: bool, mmap: bool
+    @classmethod
+    def parse(
+        cls, types: object, collection: object, revision: object, download_only: bool, mmap: bool
     ) -> LoadRequest:
-        """What was asked for, checked. Raises UsageError."""
-        return LoadRequest(
+        """Return the request for arguments of ``load``. Raises UsageError for invalid ones."""
+        return cls(
             types=None if types is None else tuple(dataset_selection.parse_types(types)),
             collection=dataset_selection.parse_folder("collection", collection),
             revision=dataset_selection.parse_folder("revision", revision),
@@ -95,99 +73,132 @@ class Loader:
             mmap=bool(mmap),
         )
 
-    @staticmethod
-    def has_datasets(session: Session) -> bool:
-        """Whether datasets of a session can be listed and loaded; a warning says why not."""
-        if not session.has_folder:
-            warn(
-                f"session {session.eid} is empty here, it has no folder: it lacks "
-                f"{missing_parts(session)}"
-            )
-        return session.has_folder
+
+def reject_removed_arguments(arguments: Mapping[str, Any]) -> None:
+    """Raise UsageError for an argument that ``load`` does not have, naming what replaces it."""
+    for name, value in arguments.items():
+        if name not in _REMOVED_ARGUMENTS:
+            hint = nearest_name_hint(name, [*_LOAD_ARGUMENTS, *_REMOVED_ARGUMENTS])
+            raise UsageError(f"load has no argument {name!r}{hint}")
+        if value:
+            raise UsageError(f"load has no {name} any more: {_REMOVED_ARGUMENTS[name]}")
+
+
+def has_datasets(session: Session) -> bool:
+    """Whether a session has a folder and so can have datasets; if not, warn with the reason."""
+    if not session.has_folder:
+        warn(f"session {session.eid} has no folder: it lacks {missing_parts(session)}")
+    return session.has_folder
+
+
+@dataclass(frozen=True, slots=True)
+class _SelectedDataset:
+    """A dataset to load."""
+
+    #: its place below the session, and the dataset
+    placed: PlacedDataset
+    #: the dataset type that may be a column of this table, to load alone; '' for the whole file
+    column_type: str = ""
+
+
+class Loader:
+    """Loads datasets of one laboratory. Thread-safe."""
+
+    def __init__(self, laboratory: Laboratory, resolver: SessionResolver, *, offline: bool) -> None:
+        self._laboratory = laboratory
+        #: finds sessions and datasets by their names
+        self.resolver = resolver
+        self._offline = offline
+
+    def dataset_types(self, session: Session) -> list[str]:
+        """Return the dataset types of a session that has a folder, each once, sorted."""
+        return sorted({each.dataset_type for _, each in self.resolver.datasets(session)})
 
     def info(self, session: Session) -> SessionDataInfo:
-        """A session's datasets, by path, without what they hold."""
-        folder = self._resolver.place(session)
-        found = self._resolver.datasets(session)
-        return SessionDataInfo.of(self._info_row(folder, each, None) for each in found)
+        """Return the datasets of a session that has a folder, sorted by path, without data."""
+        folder = self.resolver.paths.place(session)
+        placed = self.resolver.datasets(session)
+        return SessionDataInfo.from_rows(self._info_row(folder, each, None) for each in placed)
 
-    def load_by_type(self, session: Session, order: LoadRequest) -> list[Any]:
-        """An element for each type that is asked for; [] for what is missing, with a warning."""
-        assert order.types is not None
-        if not self.has_datasets(session):
-            return [[] for _ in order.types]
-        found = self._resolver.datasets(session)
-        chosen = [self._select_one(wanted, session, found, order) for wanted in order.types]
-        files = iter(self._download(session, [each.placed for each in chosen if each is not None]))
-        contents = _make_reader(order)
-        answers: list[Any] = []
-        for each in chosen:
-            file = next(files) if each is not None else None
-            if isinstance(file, BadContent):
-                raise file
-            if each is None or file is None:
-                answers.append([])
-            elif isinstance(file, OnefsError):
-                warn(f"{_quoted_name(each)} of session {session.ref} is not on the server: {file}")
-                answers.append([])
-            else:
-                try:
-                    answers.append(_read_selected(contents, file, each))
-                except MissingColumn as error:
-                    warn(
-                        f"{self._describe_missing(each.column_type, session, found, order)}; "
-                        f"{error}"
-                    )
-                    answers.append([])
-        contents.warn_of_columns()
-        return answers
+    def load_by_type(self, session: Session, request: LoadRequest) -> list[Any]:
+        """Return an element for each type; [] for a missing one, with a warning."""
+        types = request.types or ()
+        if not has_datasets(session):
+            return [[] for _ in types]
+        listed = self.resolver.datasets(session)
+        selected = [self._select_one(each, session, listed, request) for each in types]
+        datasets = [each for each in selected if each is not None]
+        contents = iter(self._read(session, datasets, listed, request, are_elements=True))
+        elements = [next(contents) if each is not None else _MISSING for each in selected]
+        return [[] if each is _MISSING else each for each in elements]
 
-    def load_info(self, session: Session, order: LoadRequest) -> SessionDataInfo:
-        """The datasets of the types, in that order and then by path; of all without types.
+    def load_info(self, session: Session, request: LoadRequest) -> SessionDataInfo:
+        """Return the datasets of the types, in that order and then by path; all without types.
 
-        What cannot be had is absent, with a warning.
+        A dataset that cannot be loaded is left out, with a warning.
         """
-        if not self.has_datasets(session):
+        if not has_datasets(session):
             return SessionDataInfo()
-        found = self._resolver.datasets(session)
-        chosen = self._select_all(session, found, order)
-        folder = self._resolver.place(session)
-        files = self._download(session, [each.placed for each in chosen])
-        contents = _make_reader(order)
-        rows = []
-        warned = False
-        for each, file in zip(chosen, files, strict=True):
+        listed = self.resolver.datasets(session)
+        selected = self._select_all(session, listed, request)
+        folder = self.resolver.paths.place(session)
+        contents = self._read(session, selected, listed, request, are_elements=False)
+        return SessionDataInfo.from_rows(
+            self._info_row(folder, each.placed, content)
+            for each, content in zip(selected, contents, strict=True)
+            if content is not _MISSING
+        )
+
+    def _read(
+        self,
+        session: Session,
+        selected: Sequence[_SelectedDataset],
+        listed: Sequence[PlacedDataset],
+        request: LoadRequest,
+        *,
+        are_elements: bool,
+    ) -> list[Any]:
+        """Return the content of each dataset, downloaded; _MISSING, with a warning, for none.
+
+        With ``are_elements``, raises BadContent for bytes that contradict the database.
+        """
+        files = self._download(session, [each.placed for each in selected])
+        reader = FileReader(
+            download_only=request.download_only,
+            mmap=request.mmap,
+            needs_libraries=request.types is not None,
+        )
+        contents: list[Any] = []
+        for each, file in zip(selected, files, strict=True):
+            contents.append(_MISSING)
             if isinstance(file, OnefsError):
-                warn(f"{_quoted_name(each)} of session {session.ref} is left out: {file}")
+                if are_elements and isinstance(file, BadContent):
+                    raise file
+                fate = "not on the server" if are_elements else "left out"
+                name = json.dumps(each.placed[1].name)
+                warn(f"{name} of session {session.ref} is {fate}: {file}")
                 continue
             try:
-                data = _read_selected(contents, file, each)
-            except MissingLibrary as error:
-                if order.types is not None:
-                    raise
-                if not warned:
-                    warn(f"tables are given as paths: {error}")
-                data, warned = file, True
+                contents[-1] = reader.read(file, each.column_type)
             except MissingColumn as error:
-                warn(f"{self._describe_missing(each.column_type, session, found, order)}; {error}")
-                continue
-            rows.append(self._info_row(folder, each.placed, data))
-        contents.warn_of_columns()
-        return SessionDataInfo.of(rows)
+                reason = self._describe_missing(each.column_type, session, listed, request)
+                warn(f"{reason}; {error}")
+        reader.warn_of_columns()
+        return contents
 
     def describe(self, path: str | PurePath) -> dict[str, Any]:
-        """What the dataset at a path is (``ONE.describe``)."""
+        """Return what ``ONE.describe`` reports about the dataset at a path."""
         if not isinstance(path, (str, PurePath)):
-            raise UsageError(f"{type(path).__name__} is no path")
-        session, place, dataset = self._resolver.dataset(path)
-        content = self._access.content
+            raise UsageError(f"{type(path).__name__} is not a path")
+        session, place, dataset = self.resolver.dataset(path)
+        content = self._laboratory.content
         local = content.cached_path(dataset)
         if dataset.size is None and local is None and not self._offline:
             dataset = replace(dataset, size=content.probe_size(dataset))
-            self._access.catalogue.remember_size(dataset, dataset.size or 0)
+            self._laboratory.catalogue.remember_size(dataset, dataset.size or 0)
         state, reason = content.state(dataset)
-        found: dict[str, Any] = {
-            "path": str(self._resolver.cache_path(place)),
+        description: dict[str, Any] = {
+            "path": str(self.resolver.paths.file_path(place)),
             "dataset_type": dataset.dataset_type,
             "eid": dataset.eid,
             "ref": session.ref,
@@ -201,82 +212,70 @@ class Loader:
             "url": _first_url(dataset),
         }
         if reason:
-            found["error"] = reason
+            description["error"] = reason
         if local is None and self._offline:
-            return found
-        header = headers.describe_file(
-            dataset.name, partial(self._access.read_head, dataset), local
-        )
-        return found | header
+            return description
+        read_head = partial(self._laboratory.read_head, dataset)
+        return description | headers.describe_file(dataset.name, read_head, local)
 
     def _select_one(
-        self, wanted: str, session: Session, found: Sequence[PlacedDataset], order: LoadRequest
+        self, wanted: str, session: Session, listed: Sequence[PlacedDataset], request: LoadRequest
     ) -> _SelectedDataset | None:
-        """The dataset of a type, or the table that may have it as a column; None, with a warning,
-        when there is none. Raises SeveralDatasets."""
-        fitting = dataset_selection.datasets_of_type(
-            wanted, found, order.collection, order.revision
-        )
-        if fitting:
-            one = dataset_selection.require_single(wanted, fitting, session)
-            return _SelectedDataset(one) if one is not None else None
-        tables = dataset_selection.tables_for_type(wanted, found, order.collection, order.revision)
-        table = dataset_selection.require_single(wanted, tables, session)
-        if table is not None:
-            return _SelectedDataset(table, wanted)
-        warn(self._describe_missing(wanted, session, found, order))
-        return None
+        """Return the dataset of a type, or the table that may have it as a column.
+
+        Returns None, with a warning, if there is neither. Raises SeveralDatasets.
+        """
+        candidates = _candidates(wanted, listed, request)
+        if not candidates:
+            warn(self._describe_missing(wanted, session, listed, request))
+            return None
+        dataset_selection.refuse_several(wanted, [each.placed for each in candidates], session)
+        return candidates[0]
 
     def _select_all(
-        self, session: Session, found: Sequence[PlacedDataset], order: LoadRequest
+        self, session: Session, listed: Sequence[PlacedDataset], request: LoadRequest
     ) -> list[_SelectedDataset]:
-        if order.types is None:
-            everything = dataset_selection.all_datasets(found, order.collection, order.revision)
+        if request.types is None:
+            everything = dataset_selection.all_datasets(
+                listed, request.collection, request.revision
+            )
             return list(map(_SelectedDataset, everything))
-        chosen: list[_SelectedDataset] = []
-        for wanted in order.types:
-            fitting = dataset_selection.datasets_of_type(
-                wanted, found, order.collection, order.revision
-            )
-            tables = dataset_selection.tables_for_type(
-                wanted, found, order.collection, order.revision
-            )
-            if not fitting and not tables:
-                warn(self._describe_missing(wanted, session, found, order))
-            chosen.extend(
-                map(_SelectedDataset, fitting)
-                if fitting
-                else (_SelectedDataset(t, wanted) for t in tables)
-            )
-        return chosen
+        selected: list[_SelectedDataset] = []
+        for wanted in request.types:
+            candidates = _candidates(wanted, listed, request)
+            if not candidates:
+                warn(self._describe_missing(wanted, session, listed, request))
+            selected.extend(candidates)
+        return selected
 
     def _describe_missing(
-        self, wanted: str, session: Session, found: Sequence[PlacedDataset], order: LoadRequest
+        self, wanted: str, session: Session, listed: Sequence[PlacedDataset], request: LoadRequest
     ) -> str:
-        registered = (
-            row.dataset.dataset_type for row in self._access.database.datasets(session.eid)
-        )
         return dataset_selection.describe_missing(
-            wanted, session, found, registered, order.collection, order.revision
+            wanted,
+            session,
+            listed,
+            self.resolver.paths.registered_types(session),
+            request.collection,
+            request.revision,
         )
 
     def _download(
-        self, session: Session, chosen: Sequence[PlacedDataset]
+        self, session: Session, selected: Sequence[PlacedDataset]
     ) -> list[Path | OnefsError]:
-        if not chosen:
+        if not selected:
             return []
-        folder = self._resolver.place(session)
-        wanted = [(dataset, (*folder, *place)) for place, dataset in chosen]
-        return download_all(self._access, wanted, offline=self._offline)
+        folder = self.resolver.paths.place(session)
+        requested = [(dataset, (*folder, *place)) for place, dataset in selected]
+        return download_all(self._laboratory.content, requested, offline=self._offline)
 
     def _info_row(self, folder: Place, placed: PlacedDataset, data: Any) -> DatasetInfo:
         place, dataset = placed
-        path = self._access.content.cached_path(dataset)
-        path = path or self._resolver.cache_path((*folder, *place))
+        path = self._laboratory.content.cached_path(dataset)
         return DatasetInfo(
             data=data,
             dataset_id=dataset.id,
-            local_path=str(path),
+            local_path=str(path or self.resolver.paths.file_path((*folder, *place))),
             dataset_type=dataset.dataset_type,
             url=_first_url(dataset),
             eid=dataset.eid,
@@ -287,21 +286,21 @@ class Loader:
         )
 
 
+def _candidates(
+    wanted: str, listed: Sequence[PlacedDataset], request: LoadRequest
+) -> list[_SelectedDataset]:
+    """Return the datasets of a type; if there are none, the tables that may have it as a column."""
+    versions = request.collection, request.revision
+    datasets = dataset_selection.datasets_of_type(wanted, listed, *versions)
+    if datasets:
+        return list(map(_SelectedDataset, datasets))
+    tables = dataset_selection.tables_for_type(wanted, listed, *versions)
+    return [_SelectedDataset(table, column_type=wanted) for table in tables]
+
+
 def _first_url(dataset: Dataset) -> str:
-    """Where it is on the file server; '' when only cache tables know it, and Alyx is away."""
+    """Return where a dataset is on a file server.
+
+    Returns '' if only cache tables list the dataset, and Alyx is unreachable.
+    """
     return dataset.replicas[0].url if dataset.replicas else ""
-
-
-def _quoted_name(chosen: _SelectedDataset) -> str:
-    return json.dumps(chosen.placed[1].name)
-
-
-def _make_reader(order: LoadRequest) -> FileReader:
-    return FileReader(download_only=order.download_only, mmap=order.mmap)
-
-
-def _read_selected(contents: FileReader, file: Path, chosen: _SelectedDataset) -> Any:
-    """What was asked for of a file. Raises MissingColumn and MissingLibrary."""
-    if chosen.column_type:
-        return contents.read_column(file, chosen.column_type)
-    return contents.read(file)

@@ -1,4 +1,4 @@
-"""``pprint``: things as JSON, for people."""
+"""``pprint``: print values as JSON."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from onefs.one.info import summarize
 def pprint(thing: Any) -> None:
     """Print ``json.dumps(thing, indent=4)``.
 
-    UUIDs and paths become texts, dataclasses dicts, arrays and tables a few words.
+    UUIDs and paths become texts, dataclasses dicts; arrays and tables are described in a few words.
     """
     print(json.dumps(_to_json_value(thing), indent=4))
 
 
 def _to_json_value(thing: Any) -> Any:
-    """``thing`` as JSON has it."""
+    """Return the JSON value that stands for ``thing``."""
     if thing is None or isinstance(thing, (str, bool, int, float)):
         return thing
     if isinstance(thing, (UUID, PurePath)):

@@ -1,4 +1,4 @@
-"""Attributes that are columns of a table: ``trials.choice`` in ``_ibl_trials.table.pqt``."""
+"""Dataset types that are columns of a table: ``trials.choice`` in ``_ibl_trials.table.pqt``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NUMBER_SUFFIX = re.compile(r"_[0-9]+\Z")
 
 
 class TypeParts(NamedTuple):
-    """A dataset type taken apart; the namespace may be ''."""
+    """The parts of a dataset type (ALF specification); the namespace may be ''."""
 
     namespace: str
     object: str
@@ -24,13 +24,13 @@ class TypeParts(NamedTuple):
 
 
 def parse_type(dataset_type: str) -> TypeParts | None:
-    """The parts of ``[_namespace_]object.attribute``, or None."""
+    """Return the parts of ``[_namespace_]object.attribute``; None for any other text."""
     match = _TYPE_PATTERN.fullmatch(dataset_type)
     return TypeParts(*match.groups(default="")) if match is not None else None
 
 
 def can_hold(table: Dataset, wanted: TypeParts) -> bool:
-    """Whether a dataset is a table of the object; of the wanted namespace, where both have one."""
+    """Whether a dataset is a table of the object, and of the namespace if both have one."""
     for name in map(parse_type, (table.dataset_type, alf.dataset_type(table.name))):
         if name is None or (name.object, name.attribute) != (wanted.object, "table"):
             continue
@@ -40,9 +40,9 @@ def can_hold(table: Dataset, wanted: TypeParts) -> bool:
 
 
 def column_array(table: Any, attribute: str) -> Any:
-    """The array of an attribute, or None; ``intervals`` is ``intervals_0`` and ``intervals_1``.
+    """Return the array of an attribute of a DataFrame; None if it has no such column.
 
-    ``table`` is a DataFrame.
+    The columns ``intervals_0`` and ``intervals_1`` are the two columns of ``intervals``.
     """
     import numpy as np
 
@@ -53,12 +53,12 @@ def column_array(table: Any, attribute: str) -> Any:
 
 
 def attribute_names(table: Any) -> list[str]:
-    """The attributes that a table has columns of, sorted."""
+    """Return the attributes that a table has columns of, sorted."""
     return sorted({_NUMBER_SUFFIX.sub("", str(name)) for name in table.columns})
 
 
 def _numbered_columns(table: Any, attribute: str) -> Iterator[str]:
-    """The columns ``<attribute>_0``, ``<attribute>_1`` ... as far as there are any."""
+    """Yield the columns ``<attribute>_0``, ``<attribute>_1`` ... until one is missing."""
     number = 0
     while (name := f"{attribute}_{number}") in table.columns:
         yield name

@@ -1,4 +1,4 @@
-"""Text files: which encoding they have, and whether the first row of a table names its columns."""
+"""Encoding of text files, and whether the first row of a table names its columns."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from pathlib import Path
 #: the separator of each kind of table
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".htsv": "\t", ".ssv": " "}
 
-#: bytes that are decoded at once
+#: bytes decoded at a time
 _CHUNK_BYTES = 2**20
-#: what no table or JSON text holds: most bytes that are no text have some of it
+#: characters that no table or JSON text has, but most binary files do
 _CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
-#: a number, or a moment as Bonsai writes it
+#: a number, or a time as Bonsai writes it
 _NUMBER_OR_TIME = re.compile(
     r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)"
     r"|\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?",
     re.ASCII | re.IGNORECASE,
 )
-#: tables of IBL's rigs, which have no row of names
+#: tables of IBL's rigs, which have no row of column names
 _RIG_FILE = re.compile(r"_iblrig_.*\.(raw|timestamps)\b.*", re.DOTALL)
 
 
 def encoding_of(path: Path) -> str:
-    """The encoding of a text file; latin-1 or cp1252 for bytes that may be, and are no Unicode.
+    """Return the encoding of a text file: a Unicode encoding, else latin-1 or cp1252 as a guess.
 
-    Raises ValueError when the file holds no text.
+    Raises ValueError if the file is not text.
     """
     with path.open("rb") as file:
         encoding = _encoding_by_first_bytes(file.read(4))
@@ -37,17 +37,17 @@ def encoding_of(path: Path) -> str:
         _check_decodable(path, encoding)
     except UnicodeDecodeError as error:
         if encoding != "utf-8":
-            raise ValueError(f"it begins like {encoding} text and is none") from error
+            raise ValueError(f"it begins like {encoding} text, but is not") from error
     else:
         return encoding
     for guess in ("latin-1", "cp1252"):
         if _is_text(path, guess):
             return guess
-    raise ValueError("it is no text: neither UTF-8, UTF-16, latin-1 nor cp1252")
+    raise ValueError("it is not text: neither UTF-8, UTF-16, latin-1 nor cp1252")
 
 
 def decode_beginning(raw: bytes) -> str:
-    """The text of a file's first bytes, which may end inside a character."""
+    """Return the text of a file's first bytes, which may end inside a character."""
     try:
         return codecs.getincrementaldecoder(_encoding_by_first_bytes(raw[:4]))().decode(raw)
     except UnicodeDecodeError:
@@ -55,20 +55,20 @@ def decode_beginning(raw: bytes) -> str:
 
 
 def is_guess(encoding: str) -> bool:
-    """Whether an encoding of :func:`encoding_of` is only likely."""
+    """Whether an encoding that :func:`encoding_of` returned is a guess."""
     return encoding in ("latin-1", "cp1252")
 
 
 def rows_of(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
-    """The rows of a table that are not blank, in fields. ``lines`` keep their ends."""
+    """Yield the fields of each row that is not blank. ``lines`` include their line ends."""
     return (row for row in csv.reader(lines, delimiter=separator) if row)
 
 
 def has_column_names(name: str, fields: list[str]) -> bool:
-    """Whether the first row of a table holds the names of its columns.
+    """Whether ``fields``, the first row of a table, are the names of its columns.
 
-    ``.ssv`` tables and those of IBL's rigs may have no such row: then it holds a number or a
-    time. Other tables always have one.
+    ``.ssv`` tables and those of IBL's rigs may have no such row: then the first row has a number
+    or a time. All other tables have one.
     """
     if not (name.lower().endswith(".ssv") or _RIG_FILE.fullmatch(name)):
         return True
@@ -76,7 +76,7 @@ def has_column_names(name: str, fields: list[str]) -> bool:
 
 
 def _encoding_by_first_bytes(first: bytes) -> str:
-    """The encoding that four bytes tell: by a byte order mark, or by zeros."""
+    """Return the Unicode encoding that four bytes show, by a byte order mark or by zeros."""
     return json.detect_encoding(first)
 
 

@@ -1,4 +1,4 @@
-"""From a text file to a table, by pandas."""
+"""Reading of text tables with pandas."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from onefs.one import text_files
 
 
 def read_table(pandas: Any, path: Path, encoding: str) -> Any:
-    """The table in a file: a number where a column holds numbers, else the text as it stands.
+    """Return the DataFrame in a file: numbers in a column of numbers, else the text unchanged.
 
-    The columns of a table without a row of names are 0, 1, 2 ...
+    The columns of a table without column names are 0, 1, 2 ...
     """
     separator = text_files.SEPARATORS[path.suffix.lower()]
     first, second = _read_first_rows(path, encoding, separator)
     named = text_files.has_column_names(path.name, first)
-    again = partial(
+    read = partial(
         pandas.read_csv,
         path,
         sep=separator,
         encoding=encoding,
         header=0 if named else None,
-        low_memory=False,  # in parts a column may come out as text here and as numbers there
+        low_memory=False,  # in parts, a column may be text in one and numbers in another
         float_precision="round_trip",
     )
-    table = again()
+    table = read()
     if len(second) == len(first) + 1 and table.iloc[:, -1].isna().all():
-        # a separator ends each line, and pandas took the first column for names of rows
-        again = partial(again, index_col=False)
-        table = again()
-    table = _restore_words(pandas, table, again)
+        # a separator ends each line, and pandas took the first column for the index
+        read = partial(read, index_col=False)
+        table = read()
+    table = _restore_words(pandas, table, read)
     if not named and first[-1] == "" and table.iloc[:, -1].isna().all():
         return table.iloc[:, :-1]  # a separator ends each line
     return table
 
 
 def _read_first_rows(path: Path, encoding: str, separator: str) -> tuple[list[str], list[str]]:
-    """The fields of the first two rows; none where there is no row, or one that is too long."""
+    """Return the fields of the first two rows; [] for a missing or too long row."""
     rows: list[list[str]] = []
     with path.open(encoding=encoding, newline="") as file, suppress(csv.Error):
         for row in islice(text_files.rows_of(file, separator), 2):
@@ -50,8 +50,8 @@ def _read_first_rows(path: Path, encoding: str, separator: str) -> tuple[list[st
     return rows[0], rows[1]
 
 
-def _restore_words(pandas: Any, table: Any, again: partial[Any]) -> Any:
-    """The table with the words of its text columns that pandas takes for missing: NA, None ..."""
+def _restore_words(pandas: Any, table: Any, read: partial[Any]) -> Any:
+    """Return the table with the words in text columns that pandas takes for missing: NA, None."""
     places = [
         place
         for place in range(table.shape[1])
@@ -59,7 +59,7 @@ def _restore_words(pandas: Any, table: Any, again: partial[Any]) -> Any:
         and table.iloc[:, place].isna().any()
     ]
     if places:
-        as_text = again(dtype=str, keep_default_na=False, na_values=[""])
+        as_text = read(dtype=str, keep_default_na=False, na_values=[""])
         for place in places:
             table.isetitem(place, as_text.iloc[:, place].array)
     return table

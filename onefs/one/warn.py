@@ -1,4 +1,4 @@
-"""What is said aside: by Python's warnings, so that it can be filtered, or made an error."""
+"""Warnings of the verbs, as Python warnings: they can be filtered, or made errors."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _PACKAGE_DIR = str(Path(__file__).parent)
 
 
 class OnefsWarning(UserWarning):
-    """Something is missing or could not be read, and the answer says so by a gap or a path."""
+    """A dataset is missing or unreadable: the result has a gap, or a path, in its place."""
 
 
 def warn(sentence: str) -> None:
-    """Warn whoever called ``onefs.one``, at the caller's own line."""
+    """Warn at the line outside ``onefs.one`` that called it."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE_DIR):
         level, frame = level + 1, frame.f_back

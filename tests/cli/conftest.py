@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.servers import ServeOptions as DemoOptions
 from onefs.demo.servers import Servers, make_source
-from tests.running import ALYX_DEADLINE_SECONDS
+from tests.laboratories import account, small_folder
+from tests.running import ALYX_DEADLINE_SECONDS, Home
 
 
 @pytest.fixture
@@ -37,3 +39,17 @@ def environ(home: Path) -> dict[str, str]:
 def laboratory() -> Iterator[Servers]:
     with Servers(make_source(DemoOptions())) as servers:
         yield servers
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """The servers of a small laboratory, for the tests of one module."""
+    with Servers(FolderLaboratory(small_folder(tmp_path_factory.mktemp("data")))) as running:
+        yield running
+
+
+@pytest.fixture
+def user(tmp_path: Path, servers: Servers) -> Iterator[Home]:
+    """The home folder of a user of ``servers``."""
+    with Home(tmp_path, **account(servers)) as home:
+        yield home

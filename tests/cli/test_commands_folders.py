@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from onefs.demo.folder_laboratory import FolderLaboratory
-from onefs.demo.servers import Servers
 from onefs.errors import UsageError
 from onefs.one import ONE
 from tests.cli.commands_table import row
-from tests.laboratories import SMALL, account, small_folder
+from tests.laboratories import SMALL
 from tests.running import Home
 
 PATH = SMALL[0]
@@ -29,19 +26,6 @@ COMMANDS = (
     ["cache", "verify"],
     ["cache", "pin", PATH],
 )
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    data = small_folder(tmp_path_factory.mktemp("data"))
-    with Servers(FolderLaboratory(data)) as running:
-        yield running
-
-
-@pytest.fixture
-def user(tmp_path: Path, servers: Servers) -> Iterator[Home]:
-    with Home(tmp_path, **account(servers)) as made:
-        yield made
 
 
 @pytest.fixture

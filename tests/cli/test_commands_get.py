@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -37,16 +36,9 @@ FILE = SMALL[4]
 LICKS = SMALL[6]
 
 
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with Servers(FolderLaboratory(small_folder(tmp_path_factory.mktemp("lab")))) as servers:
-        yield servers
-
-
 @pytest.fixture
-def home(tmp_path: Path, servers: Servers) -> Iterator[Home]:
-    with Home(tmp_path, **account(servers)) as home:
-        yield home
+def home(user: Home) -> Home:
+    return user
 
 
 @pytest.fixture

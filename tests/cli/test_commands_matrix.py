@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
 from onefs.cli import COMMANDS
-from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.servers import Servers
 from tests.cli.terminal import Terminal
-from tests.laboratories import SMALL, account, small_folder
+from tests.laboratories import SMALL
 from tests.running import ONEFS, TIMEOUT_SECONDS, Home, wait_until
 from tests.scripted_server import ScriptedServer, refusing_url, stall
 
@@ -77,19 +74,6 @@ CONDITIONS = {
     "wrong scheme": Condition(server_is_away=True),
     "token revoked": Condition(variables={"ONEFS_PASSWORD": "", "ONEFS_TOKEN": "0123456789" * 4}),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    data = small_folder(tmp_path_factory.mktemp("data"))
-    with Servers(FolderLaboratory(data)) as running:
-        yield running
-
-
-@pytest.fixture
-def user(tmp_path: Path, servers: Servers) -> Iterator[Home]:
-    with Home(tmp_path, **account(servers)) as made:
-        yield made
 
 
 def complete(line: list[str], home: Home) -> list[str]:

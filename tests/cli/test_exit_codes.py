@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from onefs.demo.servers import Servers
 from tests.cli.commands_table import row
 from tests.cli.test_commands_get import LICKS, LicksOnNoServer
 from tests.laboratories import SMALL, account, small_folder
-from tests.running import ONEFS, TIMEOUT_SECONDS, Home, clean_environment, wait_until
+from tests.running import ONEFS, TIMEOUT_SECONDS, Home, clean_environment, run, wait_until
 from tests.scripted_server import (
     ScriptedServer,
     answer_json,
@@ -40,15 +40,11 @@ def lines() -> list[tuple[int, str]]:
 
 def code_of(home: Home, *arguments: object, shell: str = 'exec "$@"', **variables: str) -> int:
     """The exit code of a command."""
-    done = subprocess.run(
-        ["/bin/sh", "-c", shell, "sh", str(ONEFS), *map(str, arguments)],
-        env=home.environment | variables,
+    done = run(
+        ["/bin/sh", "-c", shell, "sh", ONEFS, *map(str, arguments)],
+        environment=home.environment | variables,
         cwd=home.root,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
+        code=None,
     )
     assert "Traceback" not in done.stderr
     return done.returncode
@@ -197,19 +193,6 @@ def _hung_up(home: Home, _: Servers) -> int:
 @provokes("`mount --foreground` gets SIGTERM before it is mounted")
 def _terminated(home: Home, _: Servers) -> int:
     return signalled(home, signal.SIGTERM, "mount", "mnt", "--foreground")
-
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    data = small_folder(tmp_path_factory.mktemp("data"))
-    with Servers(FolderLaboratory(data)) as running:
-        yield running
-
-
-@pytest.fixture
-def user(tmp_path: Path, servers: Servers) -> Iterator[Home]:
-    with Home(tmp_path, **account(servers)) as made:
-        yield made
 
 
 def test_each_line_is_provoked() -> None:

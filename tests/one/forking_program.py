@@ -47,7 +47,7 @@ def length(one: ONE, kind: str) -> int:
 def work(kind: str) -> int:
     """In a child made by fork: the parent's own object.
 
-    Also what the parent downloads and evicts all the time, whose locks must be free in the end.
+    It also reads files that the parent downloads and evicts, whose locks must be free at the end.
     """
     ONES[0].load(GIVEN["eid"], OTHERS, download_only=True)
     return length(ONES[0], kind)
@@ -70,11 +70,11 @@ def loading(one: ONE) -> Iterator[None]:
             try:
                 for kind in OTHERS:
                     one.load(GIVEN["eid"], kind, download_only=True)
-                    keeping = one._access.content.admin
+                    keeping = one._laboratory.content.admin
                     for kept in keeping.list_items():
                         if kind in kept.path:
                             keeping.evict(kept.dataset_id)
-                one._access.catalogue.invalidate(())
+                one._laboratory.catalogue.invalidate(())
                 one.list(GIVEN["eid"])
                 one.search(subject="clns0730")
             except BaseException as error:
@@ -202,7 +202,7 @@ def parent_first(one: ONE) -> None:
         first = [work(kind) for kind in GIVEN["types"]]
         while os.getppid() == middle:
             time.sleep(0.01)
-        content, end = one._access.content, time.monotonic() + LONGEST / 4
+        content, end = one._laboratory.content, time.monotonic() + LONGEST / 4
         content.admin.clear()  # takes the lock of each
         while content.total_bytes() and time.monotonic() < end:
             time.sleep(0.05)  # the last one was being hashed

@@ -1,4 +1,4 @@
-"""The verbs over cache tables, which say of a dataset neither what type it is nor where it stands.
+"""The verbs over cache tables, which have neither types nor URLs of datasets.
 
 Each test says whom it follows (see ``test_search``).
 """
@@ -36,9 +36,9 @@ REF = "2020-01-01_1_mouse"
 def synced(opened: Open, servers: Servers) -> ONE:
     """A database of which nothing is known but what its tables say."""
     one = opened()
-    alyx = one._access.alyx.low_priority(deadline=60.0)
+    alyx = one._laboratory.alyx.low_priority(deadline=60.0)
     assert sync_from_server(alyx, resolve_settings({"url": servers.alyx_url}).state_dir) is not None
-    assert fetch_labs_and_subjects(alyx, one._access.database) is None
+    assert fetch_labs_and_subjects(alyx, one._laboratory.database) is None
     one.close()
     return opened()
 
@@ -59,7 +59,7 @@ def test_a_session_is_asked_for_once(synced: ONE, servers: Servers) -> None:
     assert len(listings(servers)) == 1
 
 
-def test_loading_by_type(synced: ONE, servers: Servers) -> None:
+def test_loading_by_type_uses_alyx_types(synced: ONE, servers: Servers) -> None:
     """Tutorial."""
     (depths,) = synced.load(EID, ["clusters.depths"])
     assert len(depths) == 60
@@ -68,7 +68,7 @@ def test_loading_by_type(synced: ONE, servers: Servers) -> None:
     assert len(listings(servers)) == 1
 
 
-def test_describing(synced: ONE, servers: Servers) -> None:
+def test_describing_asks_alyx_for_types_and_urls(synced: ONE, servers: Servers) -> None:
     """Ours."""
     found = synced.describe("mainenlab/clns0730/2018-08-24/001/clusters.depths.npy")
     assert found["dataset_type"] == "clusters.depths"
@@ -76,7 +76,7 @@ def test_describing(synced: ONE, servers: Servers) -> None:
     assert len(listings(servers)) == 1
 
 
-def test_what_the_tables_leave_out_is_listed(
+def test_datasets_that_tables_leave_out_are_listed(
     opened: Open, servers: Servers, tmp_path: Path
 ) -> None:
     """Ours: they have datasets of some repositories only."""
@@ -119,10 +119,10 @@ def laboratory() -> SyntheticLaboratory:
     ],
     ids=["a revoked token", "a failing server", "a deleted session", "a full state folder"],
 )
-def test_what_is_in_the_cache_is_loaded_whatever_alyx_says(
+def test_cached_files_load_whatever_alyx_answers(
     laboratory: SyntheticLaboratory, trouble: ApiError | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ours: what the tables say stands, and the log says why.
+    """Ours: the listing of the tables is used, and the log says why.
 
     What Alyx answers is used where it cannot be stored, too.
     """
@@ -131,17 +131,17 @@ def test_what_is_in_the_cache_is_loaded_whatever_alyx_says(
         state = resolve_settings({"url": servers.alyx_url}).state_dir
         with ONE(**arguments(servers)) as one:
             (depths,) = one.load(EID, "clusters.depths")
-            alyx = one._access.alyx.low_priority(deadline=60.0)
+            alyx = one._laboratory.alyx.low_priority(deadline=60.0)
             assert sync_from_server(alyx, state) is not None
         for path in state.glob("catalogue.sqlite*"):  # what only the tables know now
             path.unlink()
         with ONE(**arguments(servers)) as one:
-            assert fetch_labs_and_subjects(one._access.alyx, one._access.database) is None
+            assert fetch_labs_and_subjects(one._laboratory.alyx, one._laboratory.database) is None
             source.error = trouble
             if trouble is None:
-                pages = one._access.database._file._connection.execute("PRAGMA page_count")
+                pages = one._laboratory.database._file._connection.execute("PRAGMA page_count")
                 limit = f"PRAGMA max_page_count = {pages.fetchone()[0]}"
-                one._access.database._file._connection.execute(limit)
+                one._laboratory.database._file._connection.execute(limit)
             for _ in range(2):
                 assert (one.load(EID, "clusters.depths")[0] == depths).all()
                 assert one.list(EID) == TYPES
@@ -157,8 +157,8 @@ def test_what_is_in_the_cache_is_loaded_whatever_alyx_says(
 
 
 @pytest.mark.long
-def test_offline_without_any_repository(tmp_path: Path) -> None:
-    """Ours: where a file stands is not known then, which is no reason to fail."""
+def test_offline_listing_needs_no_repository(tmp_path: Path) -> None:
+    """Ours: the URL of a file is unknown then, which is no reason to fail."""
     folder = write(tmp_path / "tables", [session(1)], [dataset(1, 1, "alf/spikes.times.npy")])
     sync_from_files(folder, resolve_settings({"url": AWAY}).state_dir)
     with ONE(base_url=AWAY, offline=True) as one:
@@ -186,10 +186,10 @@ def test_offline_without_any_repository(tmp_path: Path) -> None:
         ("dataset-types", {"spikes.times", "clusters.depths"}),
     ],
 )
-def test_names_of_the_database_offline(
+def test_offline_names_come_from_the_catalogue(
     synced: ONE, opened: Open, keyword: str, some: set[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ours: nobody has asked for these tables; the catalogue has the names all the same."""
+    """Ours: these tables were never requested; the catalogue has the names all the same."""
     with caplog.at_level(logging.WARNING):
         away = opened(offline=True)
         names, rows = away.list(None, keyword, details=True)

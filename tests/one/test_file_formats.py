@@ -70,7 +70,7 @@ def test_json_lines_end_at_newlines_only(tmp_path: Path, seed: int, encoding: st
     assert file_formats.read_file(whole) == rows
 
 
-def test_json_of_the_rigs() -> None:
+def test_json_files_of_rigs_are_read() -> None:
     rows = file_formats.read_file(CASES / "_iblrig_taskData.raw.jsonable")
     assert [row["trial"] for row in rows] == [0, 1, 2, 3]
     assert rows[1]["note"] == "line\u2028separator"
@@ -88,7 +88,7 @@ def test_an_empty_file_of_json_lines_has_no_item(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("a.b.jsonable", b'{"a": 1}\n\n{"a": \n', "line 3 is no JSON"),
+        ("a.b.jsonable", b'{"a": 1}\n\n{"a": \n', "line 3 is not JSON"),
         ("a.b.json", b"", "is empty"),
         ("a.b.npy", b"", "is empty"),
         ("a.b.csv", b"", "is empty"),
@@ -99,7 +99,9 @@ def test_an_empty_file_of_json_lines_has_no_item(tmp_path: Path) -> None:
         ("a.b.json", b'{"a": \xe9}', "neither|Expecting value"),
     ],
 )
-def test_the_reason_is_given(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+def test_an_unreadable_file_is_an_error_with_its_reason(
+    tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with warnings.catch_warnings():
@@ -127,7 +129,7 @@ def arrays() -> list[np.ndarray[Any, Any]]:
 @pytest.mark.parametrize("version", [None, (2, 0), (3, 0)])
 @pytest.mark.parametrize("mmap", [False, True])
 @pytest.mark.filterwarnings("ignore:Stored array in format:UserWarning")
-def test_arrays(
+def test_arrays_are_read(
     tmp_path: Path, array: np.ndarray[Any, Any], version: tuple[int, int] | None, mmap: bool
 ) -> None:
     if version == (2, 0) and array.dtype.names is not None and "日" in array.dtype.names:
@@ -190,7 +192,7 @@ def written(path: Path, array: np.ndarray[Any, Any], dice: random.Random) -> Non
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", DTYPES)
 @pytest.mark.filterwarnings("ignore:Stored array in format:UserWarning")
-def test_arrays_of_any_kind(tmp_path: Path, seed: int, shape: str, kind: str) -> None:
+def test_arrays_of_any_kind_are_read(tmp_path: Path, seed: int, shape: str, kind: str) -> None:
     dice = random.Random(f"{seed} {shape} {kind}")
     dtype, dimensions = np.dtype(DTYPES[kind](dice)), SHAPES[shape](dice)
     if kind == "wide":
@@ -232,7 +234,7 @@ def has_text(dtype: Any) -> bool:
     return dtype.kind in "Ub"
 
 
-def test_an_array_with_a_long_header() -> None:
+def test_an_array_with_a_long_header_is_read() -> None:
     path = CASES / "wide.values.npy"
     found = file_formats.read_file(path)
     assert len(found.dtype.names) > 200
@@ -252,7 +254,7 @@ def test_python_objects_are_refused(tmp_path: Path, mmap: bool) -> None:
 
 
 @pytest.mark.parametrize("raw", [b"\x93NUMPY\x01", b"\x93NUMPY\x09\x00" + b"\x10\0\0\0" * 20])
-def test_a_header_that_is_none(tmp_path: Path, raw: bytes) -> None:
+def test_an_invalid_header_is_described_as_such(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "a.b.npy"
     path.write_bytes(raw)
     assert "note" in described(path)
@@ -288,7 +290,7 @@ def frame(dice: random.Random, letters: str = "") -> pd.DataFrame:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".htsv", ".ssv"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
-def test_tables(tmp_path: Path, seed: int, suffix: str, encoding: str) -> None:
+def test_tables_are_read_unchanged(tmp_path: Path, seed: int, suffix: str, encoding: str) -> None:
     source = frame(random.Random(seed), '",#' + NO_ENDS[:3])
     source.loc[0, "last"] = "VISp"  # else the whole column may be words for missing
     text = source.to_csv(
@@ -314,14 +316,14 @@ def test_tables_in_old_encodings_are_read_and_the_encoding_named(
     source = pd.DataFrame({"µV": [seed, 2], "acronym": ["NA", f"{letter}ü"]})
     path = tmp_path / "a.b.csv"
     path.write_bytes(source.to_csv(index=False).encode(encoding))
-    with pytest.warns(OnefsWarning, match=f"no UTF-8 text: it is read as {encoding}"):
+    with pytest.warns(OnefsWarning, match=f"is not UTF-8 text: it is read as {encoding}"):
         found = file_formats.read_file(path)
     pd.testing.assert_frame_equal(found, source)
     assert described(path)["columns"] == ["µV", "acronym"]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_parquet(tmp_path: Path, seed: int) -> None:
+def test_parquet_files_are_read(tmp_path: Path, seed: int) -> None:
     source = frame(random.Random(seed), NO_ENDS)
     source["maybe"] = pd.array([None, *range(len(source) - 1)], dtype="Int64")
     if seed % 2:
@@ -351,14 +353,14 @@ def test_a_table_of_the_rigs_keeps_its_first_row(tmp_path: Path, seed: int, endi
 
 
 @pytest.mark.parametrize("path", sorted(RIG.rglob("*.ssv")), ids=lambda path: path.name)
-def test_tables_that_rigs_wrote(path: Path) -> None:
+def test_tables_of_rigs_are_read(path: Path) -> None:
     lines = path.read_text().splitlines()
     found = file_formats.read_file(path)
     assert found.shape == (len(lines), len(lines[0].split()))
     assert [str(each) for each in found.iloc[0]][-1][:6] == lines[0].split()[-1][:6]
 
 
-def test_the_case_of_the_rigs() -> None:
+def test_a_rigs_table_without_column_names_is_read() -> None:
     found = file_formats.read_file(CASES / "_iblrig_encoderEvents.raw.ssv")
     assert found.iloc[0].tolist() == ["Event", 0, 0]
     assert found.shape == (5, 3)
@@ -370,7 +372,7 @@ def test_a_separator_at_the_end_of_each_line_moves_no_column(tmp_path: Path) -> 
     assert file_formats.read_file(path).to_dict("list") == {"a": [1, 3], "b": [2, 4]}
 
 
-def test_a_header_row_that_is_long(tmp_path: Path) -> None:
+def test_a_long_header_row_is_described(tmp_path: Path) -> None:
     names = [f"channel {number}" for number in range(500)]
     path = tmp_path / "a.b.csv"
     pd.DataFrame([[1] * 500], columns=names).to_csv(path, index=False)
@@ -380,7 +382,7 @@ def test_a_header_row_that_is_long(tmp_path: Path) -> None:
     assert list(file_formats.read_file(path).columns) == ["a", "b"]
 
 
-def test_a_field_that_no_reader_takes(tmp_path: Path) -> None:
+def test_a_very_long_field_is_read_but_not_described(tmp_path: Path) -> None:
     path = tmp_path / "a.b.csv"
     path.write_text('a\n"' + "x" * 200_000 + '"\n')
     assert described(path)["columns"] == ["a"]
@@ -397,7 +399,7 @@ def test_names_of_rows_stay_names_of_rows(tmp_path: Path) -> None:
     assert found.to_dict("list") == {"a": [1, 2], "b": ["x", "NA"]}
 
 
-def test_an_array_that_ends_early(tmp_path: Path) -> None:
+def test_an_array_that_ends_early_is_an_error(tmp_path: Path) -> None:
     np.save(tmp_path / "a.b.npy", np.arange(3))
     path = tmp_path / "c.d.npy"
     path.write_bytes((tmp_path / "a.b.npy").read_bytes()[:-4])

@@ -113,7 +113,9 @@ def assert_no_unfiltered_request(servers: Servers) -> None:
 
 @check
 @given(given_terms=st.dictionaries(terms, values, min_size=1, max_size=3))
-def test_search(shared: ONE, servers: Servers, given_terms: dict[str, Any]) -> None:
+def test_any_search_gives_a_result_or_a_sentence(
+    shared: ONE, servers: Servers, given_terms: dict[str, Any]
+) -> None:
     servers.clear_requests()
     for name in ("details", "limit"):
         given_terms.pop(name, None)
@@ -127,20 +129,24 @@ def test_search(shared: ONE, servers: Servers, given_terms: dict[str, Any]) -> N
     name=st.sampled_from(list(VOCABULARY)),
     value=st.sampled_from([HOSTILE, [HOSTILE], (None, HOSTILE)]),
 )
-def test_values_that_fail_when_they_are_looked_at(name: str, value: Any) -> None:
+def test_values_that_raise_are_usage_errors(name: str, value: Any) -> None:
     with pytest.raises(UsageError, match=name):
         parse_terms({name: value})
 
 
 @check
 @given(limit=values, details=values)
-def test_limit_and_details(shared: ONE, limit: Any, details: Any) -> None:
+def test_any_limit_and_details_give_a_result_or_a_sentence(
+    shared: ONE, limit: Any, details: Any
+) -> None:
     outcome(lambda: shared.search(subject="clns0730", limit=limit, details=details))
 
 
 @check
 @given(eid=values, keyword=values, details=values)
-def test_list(shared: ONE, servers: Servers, eid: Any, keyword: Any, details: Any) -> None:
+def test_any_list_gives_a_result_or_a_sentence(
+    shared: ONE, servers: Servers, eid: Any, keyword: Any, details: Any
+) -> None:
     servers.clear_requests()
     outcome(lambda: shared.list(eid, keyword, details))
     outcome(lambda: shared.list(EID, keyword))
@@ -149,7 +155,7 @@ def test_list(shared: ONE, servers: Servers, eid: Any, keyword: Any, details: An
 
 @check
 @given(eid=values, types=values, collection=values, revision=values)
-def test_load(
+def test_any_load_gives_a_result_or_a_sentence(
     shared: ONE, servers: Servers, eid: Any, types: Any, collection: Any, revision: Any
 ) -> None:
     servers.clear_requests()
@@ -161,7 +167,7 @@ def test_load(
 
 @check
 @given(name=values)
-def test_names(shared: ONE, servers: Servers, name: Any) -> None:
+def test_any_name_gives_a_result_or_a_sentence(shared: ONE, servers: Servers, name: Any) -> None:
     servers.clear_requests()
     for verb in (shared.eid, shared.ref, shared.path, shared.session, shared.describe):
         outcome(lambda verb=verb: verb(name))  # type: ignore[misc]
@@ -173,7 +179,9 @@ ARGUMENTS = ("username", "password", "token", "profile", "data_username", "data_
 
 @check
 @given(given_arguments=st.dictionaries(st.sampled_from(ARGUMENTS), scalars, max_size=3))
-def test_opening(servers: Servers, given_arguments: dict[str, Any]) -> None:
+def test_any_arguments_of_one_give_a_result_or_a_sentence(
+    servers: Servers, given_arguments: dict[str, Any]
+) -> None:
     found = outcome(lambda: ONE(base_url=servers.alyx_url, silent=True, **given_arguments))
     if isinstance(found, ONE):
         found.close()
@@ -182,7 +190,7 @@ def test_opening(servers: Servers, given_arguments: dict[str, Any]) -> None:
 @check
 @given(text=st.one_of(texts, st.lists(st.tuples(terms, texts), max_size=3).map(
     lambda pairs: "&".join(f"{name}={value}" for name, value in pairs))))  # fmt: skip
-def test_the_names_of_search_folders(text: str) -> None:
+def test_any_name_of_a_search_folder_is_a_query_or_an_error(text: str) -> None:
     query = outcome(lambda: parse_text(text))
     if isinstance(query, Query):
         assert query.values

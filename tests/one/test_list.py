@@ -1,4 +1,4 @@
-"""``list`` in all its forms. Each test says whom it follows (see ``test_search``)."""
+"""All forms of ``list``. Each docstring names what the test follows (see ``test_search``)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TYPES: list[str] = next(eval(b.printed) for b in blocks() if b.code == "one.list
         ("labs", {"mainenlab", "zadorlab"}),
     ],
 )
-def test_names_of_the_database(shared: ONE, keyword: str, some: set[str]) -> None:
+def test_names_of_the_database_are_listed(shared: ONE, keyword: str, some: set[str]) -> None:
     """Tutorial. Old code: with details the rows come too; singular forms, any case."""
     names = shared.list(None, keyword)
     assert some <= set(names)
@@ -39,12 +39,12 @@ def test_names_of_the_database(shared: ONE, keyword: str, some: set[str]) -> Non
     assert shared.list(None, keyword.upper().removesuffix("S")) == names
 
 
-def test_without_arguments_the_dataset_types(shared: ONE) -> None:
+def test_without_arguments_the_dataset_types_are_listed(shared: ONE) -> None:
     """Old code."""
     assert shared.list() == shared.list(None, "dataset-types")
 
 
-def test_types_of_a_session(shared: ONE) -> None:
+def test_types_of_a_session_are_sorted_and_listed_once(shared: ONE) -> None:
     """Tutorial: sorted, each once."""
     assert shared.list(EID) == TYPES
 
@@ -74,7 +74,7 @@ def test_details_are_the_dataclass(shared: ONE) -> None:
     assert Path(row.local_path) == shared.path(EID) / "clusters.depths.npy"
 
 
-def test_the_dataclass_behaves(shared: ONE) -> None:
+def test_the_dataclass_has_columns_rows_and_slices(shared: ONE) -> None:
     """Ours: it prints a line a dataset, also when empty (the old one failed: IndexError)."""
     info = shared.list(EID, details=True)
     assert len(str(info).splitlines()) == 29
@@ -99,14 +99,14 @@ def test_all_is_the_complete_record_in_a_list(shared: ONE) -> None:
     (record,) = shared.list(EID, "All")
     assert record["users"] == ["olivier", "test_user"]
     session = shared.session(EID)
-    assert record == json.loads(shared._access.catalogue.record(session).value)
-    tree = shared._access.tree
-    handle = tree.open("/".join(["", *shared._resolver.place(session), ".session.json"]))
+    assert record == json.loads(shared._laboratory.catalogue.record(session).value)
+    tree = shared._laboratory.tree
+    handle = tree.open("/".join(["", *shared._resolver.paths.place(session), ".session.json"]))
     assert record == json.loads(os.pread(handle.wait_fd(0, handle.size), handle.size, 0))
     handle.close()
 
 
-def test_a_field_of_the_record(shared: ONE) -> None:
+def test_a_field_of_the_record_is_listed_by_its_name(shared: ONE) -> None:
     """Old code: the value, with details the record too."""
     assert shared.list(EID, "users") == ["olivier", "test_user"]
     assert shared.list(EID, "subjects") == "clns0730"
@@ -114,7 +114,7 @@ def test_a_field_of_the_record(shared: ONE) -> None:
     assert record["task_protocol"] == value == "spontaneous_wheel1.0.0"
 
 
-def test_a_list_of_eids(shared: ONE) -> None:
+def test_a_list_of_eids_gives_a_list_of_answers(shared: ONE) -> None:
     """Tutorial: the list of one that search gave. Old code: several give a list, in order."""
     assert shared.list([EID]) == TYPES
     several = shared.list([FLOWERS, EID])
@@ -140,7 +140,9 @@ def test_a_list_of_eids(shared: ONE) -> None:
         ((b"x",), ("bytes",)),
     ],
 )
-def test_errors(shared: ONE, arguments: tuple[Any, ...], words: tuple[str, ...] | None) -> None:
+def test_invalid_arguments_are_errors_that_name_them(
+    shared: ONE, arguments: tuple[Any, ...], words: tuple[str, ...] | None
+) -> None:
     """Ours: an error with the nearest word (the old one: KeyError, HTTPError)."""
     if words is None:
         assert shared.list(*arguments)
@@ -151,14 +153,14 @@ def test_errors(shared: ONE, arguments: tuple[Any, ...], words: tuple[str, ...] 
         assert word in str(caught.value)
 
 
-def test_a_session_that_does_not_exist(shared: ONE) -> None:
+def test_an_unknown_session_is_not_found(shared: ONE) -> None:
     """Ours: NotFound, which is a FileNotFoundError; the old one: HTTPError."""
     unknown = "00000000-0000-4000-8000-000000000000"
     with pytest.raises(NotFound, match=unknown):
         shared.list(unknown)
 
 
-def test_offline_what_was_listed_is_listed(opened: Open, servers: Servers) -> None:
+def test_offline_known_listings_are_returned(opened: Open, servers: Servers) -> None:
     """Ours."""
     one = opened()
     types, labs = one.list(EID), one.list(None, "labs")
@@ -187,10 +189,10 @@ def test_names_of_what_was_listed_are_known_offline(opened: Open) -> None:
 
 
 def test_an_invalidated_table_is_asked_for_again(opened: Open, servers: Servers) -> None:
-    """Ours: `onefs refresh` of everything, by whatever process; what was kept stands offline."""
+    """Ours: `onefs refresh` of everything, by any process; offline the stored names are used."""
     one, other = opened(), opened()
     labs = one.list(None, "labs")
-    other._access.catalogue.invalidate(())
+    other._laboratory.catalogue.invalidate(())
     assert opened(offline=True).list(None, "labs") == labs
     assert one.list(None, "labs") == labs
     assert one.list(None, "labs") == labs

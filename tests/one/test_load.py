@@ -1,4 +1,4 @@
-"""``load`` in all its forms. Each test says whom it follows (see ``test_search``)."""
+"""All forms of ``load``. Each docstring names what the test follows (see ``test_search``)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ THREE = ["clusters.templateWaveforms", "clusters.probes", "clusters.depths"]
 TWO_PROBES = "2019-12-20_1_KS023"
 
 
-def test_in_the_order_that_was_asked_for(shared: ONE) -> None:
+def test_elements_are_in_the_order_of_the_types(shared: ONE) -> None:
     """Tutorial."""
     waveforms, probes, depths = shared.load(EID, dataset_types=THREE)
     assert waveforms.ndim == 3
@@ -55,7 +55,7 @@ def test_one_type_gives_a_list_of_one(shared: ONE) -> None:
     assert shared.load(EID, []) == []
 
 
-def test_what_is_missing_is_an_empty_list(shared: ONE) -> None:
+def test_a_missing_dataset_is_an_empty_list(shared: ONE) -> None:
     """Tutorial: an empty list, to keep the order (the old code: None). Old code: a warning."""
     with pytest.warns(OnefsWarning, match=r"has no dataset of type 'clusters.depth' \(did you"):
         depths, empty, probes = shared.load(
@@ -79,7 +79,7 @@ def test_what_is_missing_is_an_empty_list(shared: ONE) -> None:
         [EID],
     ],
 )
-def test_a_session_by_any_name(shared: ONE, name: Any) -> None:
+def test_a_session_is_loaded_by_any_of_its_names(shared: ONE, name: Any) -> None:
     """Old code: UUID, /sessions/UUID, URL. Ours: ref, path, UUID objects, the list of one."""
     assert len(shared.load(name, "clusters.depths")[0]) == 60
 
@@ -128,7 +128,7 @@ def test_the_dataclass_is_in_the_order_of_the_request_then_of_paths(shared: ONE)
     assert all(Path(path).is_file() for path in info.local_path)
 
 
-def test_without_types_everything(shared: ONE) -> None:
+def test_without_types_everything_is_loaded(shared: ONE) -> None:
     """Tutorial: all datasets (the old code: those below ``alf``), in a dataclass."""
     info = shared.load(FLOWERS)
     assert isinstance(info, SessionDataInfo)
@@ -142,7 +142,7 @@ def test_without_types_everything(shared: ONE) -> None:
     assert shared.load(EID, None, collection="no").dataset_id == []
 
 
-def test_lists_of_sessions(shared: ONE) -> None:
+def test_lists_of_sessions_give_lists_of_answers(shared: ONE) -> None:
     """Ours: a list for each, in order (the old code dropped all but the first type). Tutorial:
     the dataclass concatenates sessions. Old code: a tuple gave None."""
     both = shared.load((EID, FLOWERS), "licks.times")
@@ -152,7 +152,7 @@ def test_lists_of_sessions(shared: ONE) -> None:
     assert np.array_equal(info.data[1], both[0][0])
 
 
-def test_download_only_and_mmap(shared: ONE) -> None:
+def test_download_only_gives_paths_and_mmap_maps_arrays(shared: ONE) -> None:
     """Old code: download_only. Ours: it gives Paths; mmap."""
     (path,) = shared.load(EID, "spikes.times", download_only=True)
     assert path == shared.path(EID) / "spikes.times.npy"
@@ -178,8 +178,8 @@ def test_a_file_is_downloaded_once(opened: Open, servers: Servers) -> None:
     ("more", "words"),
     [
         ({"dataset_types": 5}, "int"),
-        ({"dataset_types": [5]}, "no name"),
-        ({"dataset_types": [""]}, "no name"),
+        ({"dataset_types": [5]}, "not a name"),
+        ({"dataset_types": [""]}, "not a name"),
         ({"dataset_types": {"a": 1}}, "dict"),
         ({"dataset_types": iter(["a"] * 2000)}, "1000"),
         ({"dataset_types": "x", "collection": 5}, "collection"),
@@ -192,7 +192,9 @@ def test_a_file_is_downloaded_once(opened: Open, servers: Servers) -> None:
         ({"offline": True}, "ONE\\(offline"),
     ],
 )
-def test_arguments_that_make_no_sense(shared: ONE, more: dict[str, Any], words: str) -> None:
+def test_invalid_arguments_are_errors_that_name_them(
+    shared: ONE, more: dict[str, Any], words: str
+) -> None:
     """Ours: the old arguments that have no use here say what has."""
     with pytest.raises(UsageError, match=words):
         shared.load(EID, **more)
@@ -206,8 +208,8 @@ def test_old_arguments_at_their_defaults_do_no_harm(shared: ONE) -> None:
     assert len(found[0]) == 60
 
 
-def test_unknown_sessions(shared: ONE) -> None:
-    """Ours: NotFound for what does not exist, UsageError for what is no eid; the old: HTTPError."""
+def test_unknown_sessions_are_not_found(shared: ONE) -> None:
+    """Ours: NotFound for what does not exist, UsageError for an invalid eid; the old: HTTPError."""
     with pytest.raises(NotFound):
         shared.load("00000000-0000-4000-8000-000000000000", "spikes.times")
     with pytest.raises(NotFound):
@@ -216,7 +218,7 @@ def test_unknown_sessions(shared: ONE) -> None:
         shared.load("malformed", "spikes.times")
 
 
-def test_without_the_file_servers_credentials(servers: Servers) -> None:
+def test_without_the_file_servers_credentials_the_error_names_the_host(servers: Servers) -> None:
     """Tutorial: three arguments are enough to search and list. Ours: load names what it lacks."""
     login = servers.login
     with ONE(login.username, login.password, servers.alyx_url) as one:
@@ -238,7 +240,7 @@ def test_a_file_server_that_is_not_named_does_not_get_the_login(
     assert [each.status for each in servers.requests if each.server == "data"] == [401]
 
 
-def test_offline_what_is_in_the_cache_loads(opened: Open, servers: Servers) -> None:
+def test_offline_cached_files_load(opened: Open, servers: Servers) -> None:
     """Ours: the old ``offline`` asked Alyx all the same."""
     opened().load(EID, ["clusters.depths"])
     away = opened(offline=True)
@@ -250,7 +252,7 @@ def test_offline_what_is_in_the_cache_loads(opened: Open, servers: Servers) -> N
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_long_downloads_are_shown_on_a_terminal_only(terminal: bool) -> None:
-    """Old code: a progress bar. Ours: quiet when nobody watches."""
+    """Old code: a progress bar. Ours: only on a terminal."""
     code = (
         "import json, sys; from onefs import ONE\n"
         "with ONE(**json.loads(sys.argv[1])) as one:\n"
@@ -289,7 +291,7 @@ def traps(trapping: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 K09 = "d6ccedb7-336a-48b5-b348-32b8c5ca9ee1"
 
 
-def test_registered_but_on_no_server(traps: ONE) -> None:
+def test_a_dataset_on_no_server_is_an_empty_list(traps: ONE) -> None:
     """Tutorial: or is not on the FlatIron server. Old code: a search finds its session."""
     assert K09 in traps.search(dataset_types="_ibl_trials.included")
     with pytest.warns(OnefsWarning, match="is registered, but is on no server"):
@@ -297,7 +299,7 @@ def test_registered_but_on_no_server(traps: ONE) -> None:
     assert "_ibl_trials.included" not in traps.list(K09)
 
 
-def test_registered_but_the_server_has_it_not(traps: ONE) -> None:
+def test_a_dataset_missing_on_its_server_is_an_empty_list(traps: ONE) -> None:
     """Tutorial: an empty list. Ours: the record said that it exists."""
     with pytest.warns(OnefsWarning, match="is not on the server"):
         assert traps.load(K09, "_ibl_trials.contrastLeft") == [[]]
@@ -325,7 +327,7 @@ def test_wrong_bytes_are_reported_once(trapping: Servers, tmp_path: Path) -> Non
     assert done.stderr.count("the bytes have") == 1
 
 
-def test_everything_leaves_out_what_cannot_be_had(traps: ONE) -> None:
+def test_loading_everything_leaves_out_unavailable_datasets(traps: ONE) -> None:
     """Ours: one bad file does not hide the others."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -337,7 +339,7 @@ def test_everything_leaves_out_what_cannot_be_had(traps: ONE) -> None:
     assert len(info) > 20
 
 
-def test_two_defaults_are_several(traps: ONE) -> None:
+def test_two_defaults_are_several_datasets(traps: ONE) -> None:
     """Ours."""
     eid = "6db50f2e-e3d2-49fd-9f0f-de6f6fef1f93"
     where: dict[str, Any] = {"collection": "alf/probe01", "download_only": True}
@@ -391,7 +393,7 @@ def loader(formats: tuple[Servers, Path]) -> Iterator[ONE]:
 WHERE = "labone/mouse/2021-03-04/001"
 
 
-def test_formats(loader: ONE) -> None:
+def test_each_format_is_read(loader: ONE) -> None:
     """Old code: npy, json, jsonable, csv, tsv, ssv. Ours: npz and parquet."""
     names = ["npy", "npz", "json", "jsonable", "csv", "tsv", "ssv", "pqt"]
     npy, npz, text, lines, *tables = loader.load(WHERE, [f"good.{name}" for name in names])
@@ -403,13 +405,13 @@ def test_formats(loader: ONE) -> None:
         assert table.to_dict("list") == {"a": [1, 2], "b": [0.5, 1.5]}
 
 
-def test_what_has_no_reader_is_its_path(loader: ONE, formats: tuple[Servers, Path]) -> None:
+def test_a_file_without_a_reader_is_its_path(loader: ONE, formats: tuple[Servers, Path]) -> None:
     """Old code, 1.4: the Path."""
     (found,) = loader.load(WHERE, ["video.raw"])
     assert found.read_bytes() == (formats[1] / "video.raw.mp4").read_bytes()
 
 
-def test_what_would_be_unpickled_is_its_path(loader: ONE) -> None:
+def test_a_pickled_array_is_its_path(loader: ONE) -> None:
     """Ours: object arrays are never unpickled, and the warning says how it can be done."""
     for name in ("object.npy.npy", "object.npz.npz"):
         with pytest.warns(OnefsWarning, match=f"numpy.load\\('{name}', allow_pickle=True"):
@@ -444,7 +446,7 @@ def tabled(trials: Servers) -> Iterator[ONE]:
         yield one
 
 
-def test_an_attribute_that_is_a_column(tabled: ONE, trials: Servers) -> None:
+def test_a_type_that_is_a_column_is_loaded_from_its_table(tabled: ONE, trials: Servers) -> None:
     """Ours, by ONE-api's load_object: ``trials.choice`` may live in ``trials.table``."""
     wanted = ["trials.intervals", "trials.own", "trials.choice", "_ibl_trials.choice"]
     trials.clear_requests()
@@ -464,7 +466,7 @@ def test_an_attribute_that_is_a_column(tabled: ONE, trials: Servers) -> None:
         assert tabled.load(WHERE, "trials.own")[0].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_a_column_in_the_dataclass(tabled: ONE) -> None:
+def test_a_column_is_in_the_dataclass(tabled: ONE) -> None:
     """Ours: the row is the table's, and its data the column; each table has a row."""
     with pytest.warns(OnefsWarning, match="from the table"):
         info = tabled.load(WHERE, "trials.choice", dclass_output=True)
@@ -475,7 +477,7 @@ def test_a_column_in_the_dataclass(tabled: ONE) -> None:
     assert path.name == "_ibl_trials.table.pqt"
 
 
-def test_a_column_that_is_not_there(tabled: ONE) -> None:
+def test_a_missing_column_is_an_empty_list(tabled: ONE) -> None:
     """Ours: the table is named."""
     for dclass_output in (False, True):
         with pytest.warns(
@@ -496,14 +498,16 @@ def test_a_column_that_is_not_there(tabled: ONE) -> None:
 
 
 @pytest.mark.parametrize("name", ["empty.npy", "bad.npy", "bad.json"])
-def test_what_cannot_be_read_is_its_path(loader: ONE, name: str) -> None:
+def test_an_unreadable_file_is_its_path(loader: ONE, name: str) -> None:
     """Old code: a zero-byte file is its Path (1.4.14). Ours: a warning, and so for all."""
     with pytest.warns(OnefsWarning, match="cannot be read"):
         (path,) = loader.load(WHERE, name)
     assert isinstance(path, Path)
 
 
-def test_tables_without_pandas(formats: tuple[Servers, Path], tmp_path: Path) -> None:
+def test_tables_without_pandas_are_an_error_or_paths(
+    formats: tuple[Servers, Path], tmp_path: Path
+) -> None:
     """Ours: an error with the line that installs it; in ``load(eid)`` the Path and one warning."""
     code = f"""
 import json, sys, warnings

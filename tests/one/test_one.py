@@ -1,5 +1,5 @@
-"""``ONE()``: how it is opened, what a session is called, ``pprint``. Each test says whom it
-follows (see ``test_search``)."""
+"""Opening of ``ONE()``, names of sessions, ``pprint``. Each docstring names what the test follows
+(see ``test_search``)."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def test_the_tutorials_three_arguments_save_nothing(servers: Servers, tmp_path: 
     assert not (tmp_path / ".one_params").exists()
 
 
-def test_positional_arguments(servers: Servers) -> None:
+def test_positional_arguments_are_in_the_old_order(servers: Servers) -> None:
     """Old code: username, password, base_url, silent."""
     login = servers.login
     with ONE(login.username, login.password, servers.alyx_url, True) as one:
         assert one.url == servers.alyx_url
 
 
-def test_with_a_token(servers: Servers) -> None:
+def test_a_token_replaces_a_password(servers: Servers) -> None:
     """Ours: accounts without a password."""
     login = servers.login
     with Transport() as transport:
@@ -79,7 +79,7 @@ def test_with_a_token(servers: Servers) -> None:
     assert [each.path for each in servers.requests if "auth-token" in each.path] == []
 
 
-def test_what_is_set_up_is_used(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_saved_database_is_used(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tutorial: ``ONE()`` with the default connection settings; here a profile and variables."""
     login = servers.login
     settings.save_profile(Profile("lab", servers.alyx_url, login.username), default=True)
@@ -94,7 +94,7 @@ def test_what_is_set_up_is_used(servers: Servers, monkeypatch: pytest.MonkeyPatc
         assert one.search(subject="flowers") == [FLOWERS]
 
 
-def test_a_cache_folder_of_ones_own(servers: Servers, tmp_path: Path) -> None:
+def test_a_cache_folder_can_be_named(servers: Servers, tmp_path: Path) -> None:
     """Ours: the old code took it in ``load`` only."""
     with ONE(**arguments(servers), cache_dir=tmp_path / "mine") as one:
         (path,) = one.load(EID, "clusters.depths", download_only=True)
@@ -103,7 +103,7 @@ def test_a_cache_folder_of_ones_own(servers: Servers, tmp_path: Path) -> None:
         ONE(base_url="http://localhost:1", token="0" * 40, cache_dir=tmp_path / "mine")
 
 
-def test_nothing_set_up_and_no_terminal() -> None:
+def test_without_set_up_and_terminal_an_error_says_what_to_do() -> None:
     """Old code: ``silent=True`` wrote defaults, else it asked. Ours: an error that helps."""
     for silent in (True, False):
         with pytest.raises(NotConfigured) as caught:
@@ -112,7 +112,7 @@ def test_nothing_set_up_and_no_terminal() -> None:
             assert words in str(caught.value)
 
 
-def test_nothing_set_up_at_a_terminal(
+def test_without_set_up_a_terminal_is_asked(
     servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Old code: it asks. Ours: what ``onefs setup`` asks, and ``~/.one_params`` is left alone."""
@@ -135,7 +135,7 @@ def test_nothing_set_up_at_a_terminal(
         assert len(one.load(EID, "clusters.depths")[0]) == 60
 
 
-def test_setup_without_a_terminal(
+def test_setup_works_without_a_terminal_from_variables(
     servers: Servers, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Tutorial: ``one.setup()``. On the class and on an object; from variables here."""
@@ -154,7 +154,7 @@ def test_setup_without_a_terminal(
     assert settings.load_settings_file().default_profile() is not None
 
 
-def test_wrong_passwords_and_servers(servers: Servers) -> None:
+def test_wrong_passwords_and_servers_are_named_errors(servers: Servers) -> None:
     """Ours: named errors (the old code: a bare Exception, ConnectionError)."""
     with pytest.raises(AlyxCredentials, match="test_user"):
         ONE("test_user", "wrong", servers.alyx_url)
@@ -183,14 +183,14 @@ def test_wrong_passwords_and_servers(servers: Servers) -> None:
         ({"data_hosts": "*.org"}, "data_hosts"),
     ],
 )
-def test_arguments_that_make_no_sense(given: dict[str, Any], word: str) -> None:
+def test_invalid_arguments_are_errors_that_name_them(given: dict[str, Any], word: str) -> None:
     """Ours."""
     with pytest.raises(UsageError, match=word):
         ONE(**given)
 
 
-def test_known_and_the_server_away(servers: Servers) -> None:
-    """Ours: what is known is served, also to whoever has only the password."""
+def test_the_catalogue_answers_while_the_server_is_unreachable(servers: Servers) -> None:
+    """Ours: the catalogue answers, also with only a password."""
     with ONE(**arguments(servers)) as one:
         one.search(subject="flowers")
     servers.stop()
@@ -204,7 +204,7 @@ def test_known_and_the_server_away(servers: Servers) -> None:
 # -- the names of a session
 
 
-def test_between_eid_ref_and_paths(shared: ONE, tmp_path: Path) -> None:
+def test_eid_ref_and_paths_lead_to_each_other(shared: ONE, tmp_path: Path) -> None:
     """Old code: path_from_eid and eid_from_path. Ours: refs, mounts, files in it."""
     folder = shared.path(EID)
     assert folder == shared.cache_dir / "mainenlab" / "Subjects" / "clns0730" / "2018-08-24" / "001"
@@ -249,7 +249,9 @@ def test_between_eid_ref_and_paths(shared: ONE, tmp_path: Path) -> None:
         (3.5, UsageError),
     ],
 )
-def test_names_that_lead_nowhere(shared: ONE, name: Any, error: type[Exception]) -> None:
+def test_invalid_and_unknown_names_are_errors(
+    shared: ONE, name: Any, error: type[Exception]
+) -> None:
     """Ours."""
     with pytest.raises(error):
         shared.ref(name)
@@ -272,7 +274,7 @@ def test_a_path_in_one_of_two_labs_is_not_ambiguous(tmp_path: Path) -> None:
 # -- describing
 
 
-def test_what_a_dataset_is(opened: Open, servers: Servers) -> None:
+def test_a_dataset_is_described_by_its_header(opened: Open, servers: Servers) -> None:
     """Ours: from the header alone."""
     one = opened()
     path = one.path(TWO := "2019-12-20_1_KS023") / "alf" / "eye.xyPos.npy"
@@ -341,7 +343,7 @@ def test_describing_downloads_the_header_only(opened: Open, servers: Servers) ->
     assert not path.exists()
 
 
-def test_describing_what_a_day_has(opened: Open) -> None:
+def test_describing_a_path_of_a_day_uses_the_revision_of_that_day(opened: Open) -> None:
     """Ours. The path of a session is that session, whatever the day."""
     one = opened()
     session = "cortexlab/KS023/2019-12-20/001"
@@ -357,7 +359,7 @@ def test_describing_what_a_day_has(opened: Open) -> None:
         )
 
 
-def test_describing_what_is_not_there(shared: ONE) -> None:
+def test_describing_an_unknown_file_is_an_error(shared: ONE) -> None:
     """Ours."""
     with pytest.raises(NotFound, match=r"has no nothing\.npy"):
         shared.describe(shared.path(EID) / "nothing.npy")
@@ -371,7 +373,7 @@ def test_describing_what_is_not_there(shared: ONE) -> None:
 # -- pprint, imports
 
 
-def test_pprint(capsys: pytest.CaptureFixture[str]) -> None:
+def test_pprint_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     """Tutorial: JSON with an indent of 4. Ours: UUIDs, paths, the dataclass."""
     things = [EID, {"a": 1, "b": [None, True, 0.5]}, "é"]
     pprint(things)
@@ -395,10 +397,23 @@ from onefs import ONE, pprint
 import onefs.one
 assert ONE is onefs.one.ONE and pprint is onefs.one.pprint
 print(sorted({{"numpy", "pandas", "pyarrow", "mfusepy", "flask"}} & set(sys.modules)))
+assert not [name for name in sys.modules if name.startswith("onefs.mount")]
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     assert done.stdout == "[]\n[]\n", done.stderr
     assert not hasattr(sys.modules["onefs"], "nothing_of_that_name")
+
+
+def test_importing_one_needs_no_module_of_linux() -> None:
+    """Ours: fcntl, pwd and FUSE are needed by mounts only."""
+    code = """
+import sys
+sys.modules.update(dict.fromkeys(("fcntl", "grp", "mfusepy", "pwd", "resource", "termios")))
+import onefs
+print(onefs.ONE.__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "ONE\n", done.stderr
 
 
 def test_a_search_costs_one_request_and_a_load_two_more(opened: Open, servers: Servers) -> None:

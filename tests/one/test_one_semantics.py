@@ -50,7 +50,7 @@ def test_values_are_encoded(shared: ONE, servers: Servers, value: str) -> None:
     assert "\n" not in asked.path
 
 
-def test_a_part_of_a_task_or_a_location_will_do(shared: ONE) -> None:
+def test_a_part_of_a_task_or_a_location_matches(shared: ONE) -> None:
     """Old code: the server's way, in any case; of a number the whole."""
     assert shared.search(task_protocol="SPONTANEOUS_wheel") == [EID]
     assert shared.search(location="MAINENLAB_ephys", subject="clns0730") == [EID]
@@ -64,7 +64,7 @@ def test_a_single_value_is_a_list_of_one(shared: ONE) -> None:
         assert shared.search(**{term: value}) == shared.search(**{term: [value]})
 
 
-def test_users_together_with_dataset_types(shared: ONE) -> None:
+def test_users_and_dataset_types_must_both_match(shared: ONE) -> None:
     """Tutorial: co-owned by all. Alyx counts the users over the datasets' rows too."""
     both = ["test_user", "olivier"]
     types = ["licks.times"]
@@ -73,14 +73,14 @@ def test_users_together_with_dataset_types(shared: ONE) -> None:
     assert shared.search(users=["test_user", "nate"], dataset_types=types) == []
 
 
-def test_a_field_of_several_sessions_with_details(shared: ONE) -> None:
+def test_a_field_of_several_sessions_with_details_gives_pairs(shared: ONE) -> None:
     """Ours: a pair for each session, as for one (the old code: a list of values, one of dicts)."""
     (first, record), (second, _) = shared.list([EID, FLOWERS], "subject", details=True)
     assert (first, second) == ("clns0730", "flowers")
     assert record["lab"] == "mainenlab"
 
 
-def test_rows_of_the_dataclass(shared: ONE) -> None:
+def test_rows_of_the_dataclass_have_names(shared: ONE) -> None:
     """Old code: ``d[i]`` has a row's scalars, ``append``, ``len``. Ours: hash and size stay."""
     info = shared.list(EID, details=True)
     row = info[3]
@@ -106,13 +106,13 @@ def test_addresses_are_alyx_own_and_names_have_no_uuid(shared: ONE) -> None:
         assert Path(path).is_relative_to(shared.cache_dir / "mainenlab" / "Subjects")
 
 
-def test_everything_of_several_sessions(shared: ONE) -> None:
+def test_everything_of_several_sessions_is_one_dataclass(shared: ONE) -> None:
     """Ours: one dataclass of all (the old code: the first dataset of each)."""
     info = shared.load([FLOWERS, EID], download_only=True)
     assert info.eid == [FLOWERS] * len(shared.load(FLOWERS, download_only=True)) + [EID] * 29
 
 
-def test_an_answer_of_several_pages(tmp_path: Path) -> None:
+def test_an_answer_of_several_pages_is_complete(tmp_path: Path) -> None:
     """Old code: a list of all, the latest first."""
     source = make_source(ServeOptions(sessions=2600, datasets=1, state_dir=tmp_path))
     with Servers(source) as servers, ONE(**arguments(servers)) as one:

@@ -1,4 +1,4 @@
-"""``search`` and ``search_terms``: each test says whom it follows.
+"""``search`` and ``search_terms``: each docstring names what the test follows.
 
 "Tutorial": the tutorial's text. "Old code": what ibllib 1.4.14 did where the text says nothing.
 "Ours": where the old code fell short of its own text, or failed.
@@ -37,12 +37,12 @@ TEN = [
 DAY = ["2018-08-24", "2018-08-24"]
 
 
-def test_terms_on_the_class_and_on_the_object(shared: ONE) -> None:
+def test_terms_are_listed_by_the_class_and_the_object(shared: ONE) -> None:
     """Tutorial: exactly these ten."""
     assert ONE.search_terms() == shared.search_terms() == TEN
 
 
-def test_all_terms() -> None:
+def test_all_terms_are_listed() -> None:
     """Ours: ``all`` shows those that came later."""
     assert ONE.search_terms(all=True)[:10] == TEN
     assert {"project", "tag", "qc", "probe", "django"} < set(ONE.search_terms(all=True))
@@ -76,7 +76,7 @@ def test_details_are_alyx_rows_with_the_local_path(shared: ONE) -> None:
         {"dataset-types": "clusters.templateWaveforms,licks.times"},
     ],
 )
-def test_aliases(shared: ONE, terms: dict[str, Any]) -> None:
+def test_aliases_are_accepted(shared: ONE, terms: dict[str, Any]) -> None:
     """Old code: its aliases, singular and plural."""
     assert shared.search(**terms) == [EID]
 
@@ -95,7 +95,7 @@ def test_aliases(shared: ONE, terms: dict[str, Any]) -> None:
         {"probe": "probe01", "django": "subject__nickname,KS023"},
     ],
 )
-def test_later_terms(shared: ONE, terms: dict[str, Any]) -> None:
+def test_newer_terms_are_accepted(shared: ONE, terms: dict[str, Any]) -> None:
     """Ours: terms that the old ONE did not have yet."""
     assert len(shared.search(**terms)) == 1
 
@@ -118,12 +118,12 @@ def test_no_probe_was_ever_traced_here(shared: ONE) -> None:
         "2018-08-24,2018-08-30",
     ],
 )
-def test_date_range(shared: ONE, value: Any) -> None:
+def test_date_ranges_include_both_ends(shared: ONE, value: Any) -> None:
     """Old code: both ends included, one date is that day. Ours: datetimes, and None (it failed)."""
     assert shared.search(date_range=value, subject="clns0730") == [EID]
 
 
-def test_date_range_with_open_ends(shared: ONE) -> None:
+def test_date_ranges_may_have_open_ends(shared: ONE) -> None:
     """Ours: the old code failed with TypeError."""
     assert shared.search(date_range=[None, "2018-08-24"]) == [EID, FLOWERS]
     assert FLOWERS not in shared.search(date_range=["2018-07-14", None])
@@ -160,7 +160,7 @@ def test_the_order_is_the_servers(shared: ONE) -> None:
     assert starts == sorted(starts, reverse=True)
 
 
-def test_limit(shared: ONE) -> None:
+def test_limit_is_the_number_of_sessions(shared: ONE) -> None:
     """Ours: at most so many, the latest; the old one was the size of a page."""
     everything = shared.search(lab="cortexlab")
     assert shared.search(lab="cortexlab", limit=3) == everything[:3]
@@ -168,7 +168,7 @@ def test_limit(shared: ONE) -> None:
     assert shared.search(lab="cortexlab", limit=1000) == everything
 
 
-def test_numbers(shared: ONE) -> None:
+def test_numbers_match_completely(shared: ONE) -> None:
     """Old code: an int; text is taken too."""
     assert shared.search(subject="clns0730", number=1) == [EID]
     assert shared.search(subject="clns0730", number="001") == [EID]
@@ -230,7 +230,7 @@ def test_performance_is_per_cent(shared: ONE) -> None:
         ({"subject": "flowers", "details": "yes"}, ("details",)),
     ],
 )
-def test_what_makes_no_sense_is_an_error_that_names_it(
+def test_an_invalid_term_or_value_is_an_error_that_names_it(
     shared: ONE, servers: Servers, terms: dict[str, Any], words: tuple[str, ...]
 ) -> None:
     """Ours: the old code logged unknown terms and gave None, or sent the value as it was."""
@@ -242,7 +242,7 @@ def test_what_makes_no_sense_is_an_error_that_names_it(
     assert servers.requests == []
 
 
-def test_a_search_that_is_too_many_queries(shared: ONE, servers: Servers) -> None:
+def test_a_search_of_too_many_queries_is_an_error(shared: ONE, servers: Servers) -> None:
     """Ours."""
     servers.clear_requests()
     with pytest.raises(UsageError, match="queries"):
@@ -250,7 +250,7 @@ def test_a_search_that_is_too_many_queries(shared: ONE, servers: Servers) -> Non
     assert servers.requests == []
 
 
-def test_a_search_that_is_too_long_for_a_request(shared: ONE, servers: Servers) -> None:
+def test_a_search_that_is_too_long_for_a_request_is_an_error(shared: ONE, servers: Servers) -> None:
     """Ours: Alyx's web server does not read such a line."""
     servers.clear_requests()
     with pytest.raises(UsageError, match="does not fit"):
@@ -272,7 +272,7 @@ def test_a_search_is_one_request(shared: ONE, servers: Servers) -> None:
     assert len(alyx_requests(servers)) == 1
 
 
-def test_paths_of_what_is_found_cost_the_listings_of_its_subjects_once(
+def test_paths_of_sessions_cost_the_listings_of_their_subjects_once(
     opened: Open, servers: Servers
 ) -> None:
     """Ours: a session's folder bears a mark when another one of its subject has its number."""
@@ -291,7 +291,7 @@ def test_paths_of_what_is_found_cost_the_listings_of_its_subjects_once(
 
 
 def test_a_list_of_users_is_one_request(shared: ONE, servers: Servers) -> None:
-    """Ours: Alyx counts users rightly where nothing else joins, so nobody is asked for again."""
+    """Ours: Alyx counts users rightly without another join, so they are not requested again."""
     servers.clear_requests()
     assert shared.search(users=["test_user", "olivier"], lab=["mainenlab"]) == [EID]
     assert len(alyx_requests(servers)) == 1
@@ -325,7 +325,7 @@ def test_the_catalogue_answers_what_it_can(opened: Open, caplog: pytest.LogCaptu
         away.search(users="anne", subject="x", tag="y")
 
 
-def test_what_cache_tables_know_is_found_offline(
+def test_sessions_of_cache_tables_are_found_offline(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Ours: by file name; by type as far as file names tell it, which is said."""
@@ -341,12 +341,14 @@ def test_what_cache_tables_know_is_found_offline(
         assert away.search(dataset_types="licks.times", lab="labone") == [uuid(2)]
         assert "no dataset types: they were guessed from file names" in caplog.text
         with pytest.raises(Unreachable, match="knows no such session"):
-            away.search(dataset_types="camera.times")  # who knows: no name tells it
+            away.search(dataset_types="camera.times")  # unknown: no file name has this type
         with pytest.raises(Unreachable, match="cannot answer users"):
             away.search(users="anne")
 
 
-def test_a_server_that_has_gone_away(opened: Open, servers: Servers) -> None:
+def test_searches_are_answered_while_the_server_is_unreachable(
+    opened: Open, servers: Servers
+) -> None:
     """Ours."""
     one = opened()
     one.search(subject="flowers")
@@ -378,7 +380,7 @@ def traps(trapped: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     one.close()
 
 
-def test_users_with_projects_are_checked_on_our_side(traps: ONE) -> None:
+def test_users_with_projects_are_checked_by_onefs(traps: ONE) -> None:
     """Tutorial: co-owned by all. Alyx counts users over the join and finds 3 here."""
     found = traps.search(users=["nate", "olivier"], projects="i")
     assert set(found) == {*traps.search(users=["nate", "olivier"])} & {*traps.search(project="i")}
@@ -393,7 +395,7 @@ def test_rows_that_alyx_repeats_come_once(traps: ONE) -> None:
     assert len(found) == len(set(found)) == 39
 
 
-def test_what_would_be_repeated_is_asked_for_distinct(traps: ONE, trapped: Servers) -> None:
+def test_terms_that_repeat_sessions_are_requested_distinct(traps: ONE, trapped: Servers) -> None:
     """Ours: 43 rows are 39 sessions, of which ten are the first ten rows."""
     everything = traps.search(project="i")
     trapped.clear_requests()
@@ -423,7 +425,7 @@ def test_one_session_without_trials_breaks_performance_for_all(traps: ONE) -> No
         traps.search(performance_gte=50)
 
 
-def test_a_nickname_in_two_labs(traps: ONE) -> None:
+def test_a_nickname_in_two_labs_finds_both_subjects(traps: ONE) -> None:
     """Ours: both are found; a lab tells them apart."""
     assert len(traps.search(subject="dup01")) == 2
     assert len(traps.search(subject="dup01", lab="cortexlab")) == 1
@@ -440,7 +442,7 @@ def test_a_failure_of_django_names_it(traps: ONE) -> None:
         traps.search(django="nosuchfield,1")
 
 
-def test_a_session_without_number(traps: ONE) -> None:
+def test_a_session_without_number_is_found(traps: ONE) -> None:
     """Old code: it is found. It has no folder."""
     eids, details = traps.search(limit=1000, details=True)
     unnumbered = [row for row in details if row["number"] is None]

@@ -99,7 +99,7 @@ def test_the_whole_tutorial_was_found() -> None:
 
 
 @pytest.mark.parametrize("number", [n for n, block in enumerate(BLOCKS) if block.printed])
-def test_what_it_prints_is_printed(ran: Ran, number: int) -> None:
+def test_the_tutorials_output_is_printed(ran: Ran, number: int) -> None:
     printed = BLOCKS[number].printed
     shown = ran[1][number]
     if "FlatIronCache" in printed:
@@ -120,7 +120,7 @@ def _as_the_tutorial_has_paths(shown: str, printed: str) -> str:
     return "[\n" + ",\n".join(lines) + "\n]"
 
 
-def test_what_it_leaves_behind(ran: Ran) -> None:
+def test_the_tutorials_variables_have_their_values(ran: Ran) -> None:
     names = ran[0].names
     assert isinstance(names["one"], ONE)
     assert names["empty"] == []
@@ -132,7 +132,7 @@ def test_what_it_leaves_behind(ran: Ran) -> None:
     assert names["eid"] == [EID]
 
 
-def test_what_its_other_searches_find(ran: Ran) -> None:
+def test_the_tutorials_other_searches_find_sessions(ran: Ran) -> None:
     shown = ran[1]
     assert shown[13][0][0] == f'[\n    "{FLOWERS}"\n]'
     olivier = json.loads(shown[17][0][0])
@@ -140,7 +140,7 @@ def test_what_its_other_searches_find(ran: Ran) -> None:
     assert len(olivier) == 8
 
 
-def test_what_it_shows_without_saying(ran: Ran) -> None:
+def test_the_tutorials_displayed_values_are_right(ran: Ran) -> None:
     shown = ran[1]
     assert len(shown[6][0][0].splitlines()) == 29
     assert EID in shown[7][0][0]

@@ -1,4 +1,4 @@
-"""Homes for the system tests: each with its own mounts and processes, gone afterwards."""
+"""Home folders of the system tests; their mounts and processes are ended afterwards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHECKOUT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session", autouse=True)
 def _guard(fuse: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Sweeps the tests' folders even when their own process is killed."""
+    """Clean up the folders of the tests, even if their process is killed."""
     command = [sys.executable, "-m", "tests.cleanup", str(tmp_path_factory.getbasetemp())]
     with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=_CHECKOUT, start_new_session=True):
         yield
@@ -37,7 +37,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of a small laboratory; nobody changes them."""
+    """The files of a small laboratory, which no test changes."""
     return small_folder(tmp_path_factory.mktemp("data"))
 
 
@@ -49,7 +49,7 @@ def source(folder: Path) -> ChangingLaboratory:
 
 @pytest.fixture
 def servers(source: Source) -> Iterator[Servers]:
-    """The servers of ``source``, which a module may have a fixture of its own for."""
+    """The servers of ``source``; a module may define its own fixture ``source``."""
     with Servers(source) as running:
         yield running
 

@@ -43,7 +43,7 @@ def test_the_reason_is_an_attribute_of_the_file(mounted: Mounted) -> None:
     reason = mounted.xattr("error", BAD)
     assert "md5" in reason
     assert mounted.xattr("md5", BAD) in reason
-    # it is still listed, with the size that the database claims
+    # it is still listed, with its size in the database
     assert os.path.basename(BAD) in os.listdir((mounted.path / BAD).parent)
 
 

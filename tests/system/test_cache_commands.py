@@ -35,7 +35,7 @@ def mounted(home: Home) -> Mounted:
 
 
 def cached(home: Home, path: str) -> Path:
-    """Where a file stands in the cache folder."""
+    """Return the path of a file in the cache folder."""
     lab, rest = path.split("/", 1)
     [folder] = home.cache.iterdir()
     return folder / lab / "Subjects" / rest

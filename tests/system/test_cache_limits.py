@@ -29,7 +29,7 @@ FILES = [path for path in SMALL if path.endswith(".npy")]
 
 
 class ServesOneWrongByte(AlteredLaboratory):
-    """A source whose file server sends the file whose path holds ``word`` with one byte changed.
+    """A source whose file server changes one byte of the file whose path contains ``word``.
 
     The byte is the last one, so that all blocks but the last are what they should be.
     """

@@ -24,7 +24,7 @@ from tests.laboratories import (
 from tests.running import Home, Mounted, run
 
 THREADS, PROCESSES, LISTERS = 32, 2, 40
-#: reads a file whole in many threads at once, and prints the md5 of what each got
+#: reads a whole file in many threads at once, and prints the md5 that each thread got
 _READ = """
 import hashlib, sys, threading
 threads, path = int(sys.argv[1]), sys.argv[2]

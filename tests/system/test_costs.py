@@ -86,7 +86,7 @@ def test_every_action_costs_what_the_document_says(home: Home, servers: Servers)
         if not all(map(matches_document, numbers, table[action]))
     }
     assert not wrong
-    # a new mount knows what the one before has learnt
+    # a new mount uses the listings of the previous one
     servers.clear_requests()
     for _, command in actions(again):
         run(command)

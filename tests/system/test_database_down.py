@@ -1,4 +1,4 @@
-"""An Alyx that is up while its own database is down: away, to the users of commands and mounts."""
+"""An Alyx whose own database is down counts as unreachable, for commands and mounts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import errno
 import json
 import os
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,24 +26,12 @@ SOON_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
-def laboratory() -> SyntheticLaboratory:
+def source() -> SyntheticLaboratory:
     return SyntheticLaboratory()
 
 
-@pytest.fixture
-def servers(laboratory: SyntheticLaboratory) -> Iterator[Servers]:
-    with Servers(laboratory) as running:
-        yield running
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
-    with Home(tmp_path) as made:
-        yield made
-
-
 def take_database_down(servers: Servers) -> None:
-    """From now on Alyx says 500 with a ``detail`` to everything."""
+    """Make Alyx answer every request with 500 and a ``detail``."""
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
         body = json.dumps({"status_code": 500, "detail": DETAIL}).encode()

@@ -37,7 +37,7 @@ def program(path: Path, text: str) -> None:
 
 
 def start(clone: Path, ls: str = "") -> subprocess.Popen[str]:
-    """The script, with an ``ls`` that does this when it stands in the mount."""
+    """Run the script, with an ``ls`` that does this if its folder is the mount."""
     temporary, programs = clone.parent / "temporary", clone.parent / "programs"
     temporary.mkdir()
     programs.mkdir()

@@ -15,7 +15,7 @@ from tests.laboratories import SMALL, account, alyx_requests, small_file, small_
 from tests.running import Home, files_below, run
 from tests.sqlite_faults import fill_disk, locks_held, small_disk
 
-#: seconds for one command: some of 1.5 s for the locks, and a slow machine
+#: seconds for one command: several waits of 1.5 s for locks, on a slow machine
 BOUND_SECONDS = 30.0
 CACHED, UNCACHED = SMALL[0], SMALL[1]
 

@@ -1,4 +1,4 @@
-"""Who gets in at the servers of ``onefs mount --demo --demo-data``: this user, and nobody else.
+"""Logins at the servers of ``onefs mount --demo --demo-data``: only this user's succeed.
 
 They listen on the loopback interface, where every user of the machine reaches them.
 """
@@ -59,7 +59,7 @@ def log_in(alyx: str, password: str) -> requests.Response:
 def test_a_stranger_gets_in_nowhere(mounted: Mounted, folder: Path) -> None:
     alyx = address(mounted)
     assert log_in(alyx, PUBLISHED.password).status_code == 400
-    # the file server's address and a file's, which a stranger would have to find out
+    # the URLs of the file server and of a file, which another user would have to find out
     kept = json.loads(kept_in(mounted.home, folder).read_text())
     assert PUBLISHED.password not in kept.values()
     assert PUBLISHED.data_password not in kept.values()

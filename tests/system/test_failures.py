@@ -137,7 +137,7 @@ def test_it_is_mounted_already(home: Home, servers: Servers) -> None:
     said = home.error_of(USAGE, "mount", mounted.path, **account(servers))
     assert "already mounted" in said
     assert f"onefs umount {mounted.path}" in said
-    # the one that is there goes on
+    # the first mount continues
     assert len((mounted.path / SMALL[0]).read_bytes()) > 0
     mounted.umount()
 

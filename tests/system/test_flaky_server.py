@@ -233,7 +233,7 @@ def test_a_foreign_client_that_uses_up_the_limit(home: Home) -> None:
             with within(deadline * 0.75):  # they do not wait for the server, not even once
                 assert sorted(os.listdir(known)) == names
                 assert len(os.listdir(lab)) >= 4
-        # Retry-After tells of most of a minute: after one 429 nobody asks again
+        # Retry-After is most of a minute: after one 429 no request follows
         asked = alyx_requests(servers)
         assert {each.status for each in asked} == {429}
         assert len(asked) <= 2

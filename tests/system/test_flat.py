@@ -222,7 +222,7 @@ def test_of_two_sessions_on_one_number_each_has_one_path(
     for _ in range(2):
         assert [str(mounted.path / line) for line in paths.read_text().split()] == expected
         assert paths.stat().st_size == len(paths.read_bytes())
-    # one of them alone is found, and bears its mark all the same
+    # the search finds only one of them, which has its mark all the same
     alone = ("search", "--subject", "flowers", "--project", "ibl_tutorial", "--limit", "1")
     (eid,) = home.run(*alone, "--format", "eids", **user).stdout.split()
     (path,) = home.run(*alone, "--format", "paths", **user).stdout.split()

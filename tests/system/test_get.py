@@ -161,7 +161,7 @@ def test_bars_at_a_terminal(tmp_path: Path, folder: Path) -> None:
         shown.expect("/s, 0:0")
         shown.expect("5 files fetched")
         assert shown.exit_code() == 0
-        # nothing of the bars is left: the last thing before the summary is their removal
+        # the bars are removed before the summary is printed
         assert (
             shown.shown.rpartition("\x1b[J")[2]
             .lstrip()

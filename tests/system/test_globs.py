@@ -1,4 +1,4 @@
-"""Patterns find the files that a walk finds, each once, also those that look literal names up.
+"""Patterns, also with literal names, find the files that a walk finds, each once.
 
 ``Path.rglob``, ``glob`` and their like do not list a folder for a literal name: they look it up in
 each folder. So a name of a file that is not listed, but found, would be counted without a word.
@@ -17,7 +17,7 @@ import pytest
 from tests.running import Home, Mounted, files_below, run
 
 #: of one collection, of two probes and revisions, of the tutorial's session, of raw data; and a
-#: name that nothing has
+#: name that does not exist
 NAMES = (
     "spikes.times.npy",
     "clusters.metrics.csv",

@@ -68,7 +68,7 @@ def test_an_indexer_gets_cached_bytes_only(
         assert reads(indexer, path) == b""
     assert downloads(servers) == []
     assert len(mounted.log_lines(name[:15], "is not fetched")) == 1
-    # a part that is there is given, also to one that opens the file anew
+    # cached blocks are served, also to an indexer that opens the file again
     with path.open("rb", buffering=0) as file:
         assert file.read(4096) == good[:4096]
     drop_pages(path)
@@ -118,6 +118,6 @@ def test_beyond_max_fetch_nothing_is_fetched(home: Home, servers: Servers, folde
     assert fetched(mounted) <= 4 << 20
     shown = home.run("status").stdout
     assert "of 4.0 MiB within the hour" in shown
-    # who asks for files by name is not bound by it
+    # the quota does not apply to `onefs get`
     home.run("get", OTHER)
     assert (mounted.path / OTHER).read_bytes() == small_file(folder, OTHER).read_bytes()

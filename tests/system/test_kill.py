@@ -91,6 +91,6 @@ def test_a_demo_that_was_killed_comes_back_with_its_cache(home: Home, folder: Pa
     again = home.mount("--demo", "--demo-data", folder)
     assert again.xattr("state", SMALL[0]) == "cached"
     assert (again.path / SMALL[0]).read_bytes() == content
-    # its servers are on other ports now: what is not cached comes from there
+    # its servers have other ports now, and serve the files that are not cached
     assert again.xattr("url", SMALL[0]) != url
     assert (again.path / SMALL[1]).read_bytes() == small_file(folder, SMALL[1]).read_bytes()

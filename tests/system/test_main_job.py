@@ -80,7 +80,7 @@ def test_a_tar_of_the_mount_unpacks_to_the_same_files(
     run(["tar", "-C", mounted.path, *options, "-cf", tmp_path / "made.tar", "iblrig"])
     run(["tar", "-C", tmp_path, "-xf", tmp_path / "made.tar"])
     assert run(["diff", "-r", tmp_path / "iblrig", rig.SUBJECTS]).stdout == ""
-    # the other direction would notice a diff that compares nothing
+    # a diff that compares nothing would pass; this one must find a difference
     assert files_below(tmp_path / "iblrig") == files_below(rig.SUBJECTS)
 
 
@@ -104,7 +104,7 @@ def test_a_slow_laboratory_can_be_had(home: Home) -> None:
     assert (mounted.path / largest.path).stat().st_size == largest.size
     listed = time.monotonic()
     assert len((mounted.path / largest.path).read_bytes()) == largest.size
-    # four folders and one question of where the files are; then a second for the bytes
+    # four folders and one request for repositories; then a second one for the bytes
     assert listed - began > 3 * 0.3
     assert time.monotonic() - listed > 1 + 0.3
 

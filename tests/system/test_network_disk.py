@@ -1,4 +1,4 @@
-"""A mount whose state folder lies on a network file system."""
+"""A mount whose state folder is on a network file system."""
 
 from __future__ import annotations
 

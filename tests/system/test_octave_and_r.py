@@ -37,7 +37,7 @@ ARRAYS: dict[str, tuple[NDArray[np.generic], int]] = {
     "none.f8": (np.empty((0, 3)), 1),
     "scalar.f4": (np.array(1.5, "<f4"), 1),
 }
-#: what no class or type of the programs is for
+#: arrays for which the programs have no type
 REFUSED: dict[str, NDArray[np.generic]] = {
     "records.table": np.zeros(3, [("a", "<i4"), ("b", "<f8")]),
     "objects.list": np.array([None, "x"], object),

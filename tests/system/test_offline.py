@@ -29,7 +29,7 @@ def test_all_that_is_known_is_listed_and_what_is_cached_is_read(
     home.run("logout", "--url", url)
     servers.clear_requests()
 
-    # the servers would answer: that there is no request shows that nothing waits for one
+    # the servers are up, so the absence of requests shows that none was sent
     mounted = home.mount("--offline", "--url", url)
     assert files_below(mounted.path) == known
     assert (mounted.path / SMALL[0]).read_bytes() == content
@@ -41,7 +41,7 @@ def test_all_that_is_known_is_listed_and_what_is_cached_is_read(
         assert read_errno(mounted.path / path) == errno.EHOSTUNREACH
     with pytest.raises(OSError, match=os.strerror(errno.EHOSTUNREACH)):
         os.readlink(mounted.path / ".by-eid/aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee")
-    # what the catalogue knows to be absent still is
+    # names that the catalogue knows to be absent stay absent
     assert not (mounted.path / "nolab").exists()
     assert servers.requests == []
 

@@ -88,7 +88,7 @@ def mounted(shared_home: Home, servers: Servers) -> Mounted:
 
 @pytest.fixture(scope="module")
 def one_home(servers: Servers, mounted: Mounted, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home of somebody who has set ONE-api up for the mount."""
+    """The home folder of a user who has set up ONE-api for the mount."""
     folder = tmp_path_factory.mktemp("one")
     login = servers.login
     who = (servers.alyx_url, login.username, login.password, mounted.path)
@@ -161,7 +161,7 @@ def _check(servers: Servers, found: Mapping[str, Any], way: str, eids: tuple[str
         assert session["datasets"] == len(records)
         assert session["bytes"] == sum(each.file_size or 0 for each in records)
         assert session["collections"] == sorted({each.collection for each in records})
-    # ONE tells of revisions, and nothing else: no file differs from what its tables say
+    # ONE warns of revisions only: no file differs from its tables
     assert [line for line in found["told"] if not line.startswith("Multiple revisions")] == []
     assert {_agent(each) for each in data_requests(servers)} <= {"onefs"}
     if way == "local":

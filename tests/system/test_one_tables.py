@@ -116,7 +116,7 @@ def test_mount_sync_makes_them(home: Home, fuse: None) -> None:
 def test_a_new_sync_is_taken_up_without_a_remount(
     home: Home, mounted: Mounted, url: str, tmp_path: Path
 ) -> None:
-    """Who has an old table open, or mapped, reads it to its end; the paths change afterwards."""
+    """A program with an old table open, or mapped, reads it to its end; then the paths change."""
     path = mounted.path / "datasets.pqt"
     old = path.read_bytes()
     with path.open("rb") as reader, mmap.mmap(reader.fileno(), 0, prot=mmap.PROT_READ) as mapped:

@@ -1,4 +1,4 @@
-"""A user without privileges mounts, reads and unmounts; nobody else can look."""
+"""A user without privileges mounts, reads and unmounts; other users cannot read the mount."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_an_ordinary_user_mounts_reads_and_unmounts(machine: Machine) -> None:
     owner = machine.run_as(UID, "stat", "-c", "%u %g %a", place / listed[0].path).stdout
     assert owner.split() == [str(UID), str(UID), "644"]
 
-    # whatever the modes say, FUSE shows it to nobody else, root included
+    # whatever the modes, FUSE shows the mount to no other user, root included
     for other in (OTHER_UID, 0):
         said = machine.run_as(other, "ls", place, code=2).stderr
         assert "Permission denied" in said
@@ -46,7 +46,7 @@ def test_an_ordinary_user_mounts_reads_and_unmounts(machine: Machine) -> None:
 
 
 def test_an_ordinary_users_copy_can_be_written_and_removed(machine: Machine) -> None:
-    """Root may write to anything: a user without privileges is who the modes are for."""
+    """The modes apply to a user without privileges; root may write anywhere."""
     place, copy = machine.home / "copied", machine.home / "copy"
     machine.onefs("mount", place, "--demo", "--demo-data", machine.folder / "data")
     path = place / rig.manifest()[0].path
@@ -134,7 +134,7 @@ def test_a_mount_of_an_ordinary_user_leads_others_to_their_own_homes(machine: Ma
 
 
 def test_root_can_show_it_to_others(machine: Machine) -> None:
-    """With ``--allow-other`` the modes decide: everybody may read."""
+    """With ``--allow-other`` the modes decide: every user may read."""
     place, listed = machine.folder / "shared", rig.manifest()[0]
     options = ["--demo", "--demo-data", machine.folder / "data", "--allow-other"]
     machine.run_as(0, "mkdir", "--mode=755", place)

@@ -1,4 +1,4 @@
-"""A dataset that Alyx replaces: old and new bytes never mix, and who reads the old reads on."""
+"""A dataset that Alyx replaces: old and new bytes never mix, and open readers keep the old ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def mounted(home: Home, servers: Servers) -> Mounted:
 
 
 def replaced(mounted: Mounted, source: ChangingLaboratory, content: bytes) -> None:
-    """The dataset of PATH has other bytes from now on, and everybody is to know."""
+    """Replace the bytes of the dataset at PATH, and refresh its listing."""
     source.replace(mounted.xattr("dataset_id", PATH), content)
     mounted.home.run("refresh", mounted.path / PATH)
 

@@ -27,7 +27,7 @@ _REPLICA_ROOT = "/copies"
 
 
 class TwoReplicas(AlteredLaboratory):
-    """A source each of whose datasets also stands on ``aws_<lab>``; ``lost``: only there."""
+    """A source whose datasets have a replica on ``aws_<lab>`` too; those in ``lost`` only there."""
 
     def __init__(self, source: Source) -> None:
         super().__init__(source)

@@ -83,7 +83,7 @@ def test_the_verbs_see_the_database_that_is_mounted(home: Home) -> None:
     assert status is not None
     one_path = SESSION.replace("/", "/Subjects/", 1) + "/licks.times.npy"
     assert loaded.stdout == f"{status['cache_dir']}/{one_path}\n"  # one cache, not two
-    # another database is set up, and away
+    # another database is set up, and unreachable
     other = {"ONEFS_URL": "http://127.0.0.1:1", "ONEFS_USERNAME": "x", "ONEFS_PASSWORD": "x"}
     assert "127.0.0.1" in home.error_of(4, "list", REF, **other)
     assert "licks.times" in home.run("list", mounted.path / SESSION, **other).stdout.split()
@@ -100,7 +100,7 @@ def open_one(home: Home, variables: dict[str, str] | None = None, **arguments: s
 
 @pytest.mark.long
 def test_a_mount_replaces_no_database_that_is_named(home: Home) -> None:
-    """Ours: secrets go to nobody who is not named; another cache folder is another database's."""
+    """Ours: secrets go only to a named server; another cache folder is another database's."""
     with Servers(SyntheticLaboratory()) as servers:
         login = servers.login
         mounted = home.mount(**account(servers))
@@ -112,7 +112,7 @@ def test_a_mount_replaces_no_database_that_is_named(home: Home) -> None:
         other = password | {"ONEFS_CACHE_DIR": str(home.root / "other")}
         opened = f"{servers.alyx_url} "
         name = login.data_username
-        # the file server refuses without a user, so that the name has arrived where this loads
+        # the file server requires a user, so loading shows that the name was sent
         assert open_one(home, password, data_username=name).startswith(opened)
         servers.clear_requests()
         for given in (

@@ -50,7 +50,7 @@ def test_what_is_cached_is_served_and_the_rest_fails_in_time(
         with within(), pytest.raises(OSError) as failure:  # noqa: PT011
             attempt()
         assert failure.value.errno in (errno.EHOSTUNREACH, errno.ETIMEDOUT)
-    # what the catalogue knows to be absent still is
+    # names that the catalogue knows to be absent stay absent
     assert not (mounted.path / "labone/mouse.1/2021-03-04/001/alf/absent.npy").exists()
 
 
@@ -84,7 +84,7 @@ def test_a_silent_file_server_gives_an_error_in_time(
     source.stall()
     with within():  # the server is silent for longer
         assert read_errno(silent) == errno.ETIMEDOUT
-    # others of the same server fail fast until it has answered somebody else
+    # other files of the server fail fast until it has answered another request
     wait_until(lambda: read_errno(mounted.path / SMALL[0]) == 0)
     source.release()
     wait_until(lambda: read_errno(silent) == 0)

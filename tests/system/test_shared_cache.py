@@ -44,7 +44,7 @@ def test_thirty_two_threads_of_two_mounts_and_two_processes_fetch_each_block_onc
     original.write_bytes(data)
     files = {"lab/mouse/2021-03-04/001/alf/large.c0.npy": str(original)}
     with ExitStack() as stack:
-        # slow enough that all four are at it together
+        # slow enough that all four download at the same time
         servers = stack.enter_context(
             Servers(FolderLaboratory(tmp_path / "data"), rate=2_000_000, latency_ms=20)
         )

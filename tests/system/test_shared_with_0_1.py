@@ -17,10 +17,10 @@ from scripts.benchmarks.contenders import Onefs
 from scripts.benchmarks.shared import OWN_FILES, share
 from tests.required_programs import skip_or_fail
 
-#: the first onefs that others use
+#: the first published version
 FIRST = "7d1490b"
 _CHECKOUT = Path(__file__).parents[2]
-#: of reads and evictions; a shorter time is for those who work on this test
+#: seconds of reads and evictions; a shorter time is for work on this test
 SECONDS = float(os.environ.get("ONEFS_TEST_SHARED_SECONDS", "120"))
 
 
@@ -75,13 +75,13 @@ def test_a_mount_of_the_first_onefs_and_one_of_this_share_a_small_cache(
     print(outcome)
     assert outcome.wrong == []
     assert outcome.errors == []
-    # records and blocks that either has written are what the other finds, and are good
+    # each version finds records and blocks of the other, and they are valid
     assert len(lists[0]) > 10
     assert lists[0] == lists[1]
     for checks in verified:
         assert {each["path"] for each in checks} == set(lists[0])
         assert [each for each in checks if each["good"] is not True] == []
-    # none of them has lost count of what is there
+    # both still count the bytes on disk correctly
     assert outcome.highest <= outcome.allowed
     assert abs(outcome.there - outcome.counted) <= OWN_FILES
     assert min(outcome.end_to_end) >= 1

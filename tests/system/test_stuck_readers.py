@@ -1,4 +1,4 @@
-"""Readers that a silent server holds up do not hold up anybody else."""
+"""Readers that wait for a silent server do not delay other readers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _READER = Path(__file__).parent / "stuck_readers.py"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One session: files that will be silent, a good one, and many that nobody has looked at."""
+    """One session: files that will stall, a good one, and many that were never looked up."""
     folder = tmp_path_factory.mktemp("stuck")
     session = folder / "lab/Subjects/mouse/2021-03-04/001"
     for name, count in {"silent": max(READERS), "fresh": TIMES * len(READERS)}.items():

@@ -1,4 +1,4 @@
-"""What servers say never reaches a terminal, a log or an attribute as what they obey.
+"""Texts of servers never reach a terminal, a log or an attribute as control sequences.
 
 Each command is run with its output in pipes and at a terminal.
 """
@@ -20,7 +20,7 @@ from onefs.demo.servers import Servers
 from tests.cli.terminal import ONEFS, Terminal
 from tests.laboratories import AlteredLaboratory, account
 from tests.recorded_laboratory import LOGIN, RecordedSource
-from tests.running import TIMEOUT_SECONDS, Home, Mounted
+from tests.running import Home, Mounted, run
 from tests.scripted_server import (
     Request,
     Script,
@@ -96,28 +96,12 @@ def assert_nothing_is_obeyed(shown: str, *, paths: bool = False) -> None:
     assert "\nINFO forged" not in shown
 
 
-def ended(
-    command: Sequence[str], environment: Mapping[str, str], home: Home
-) -> subprocess.CompletedProcess[str]:
-    """A program to its end, however it ends."""
-    return subprocess.run(
-        command,
-        env=environment,
-        cwd=home.root,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
-
-
 def run_in_pipe_and_terminal(
     home: Home, variables: Mapping[str, str], *arguments: str, paths: bool = False
 ) -> str:
     """Run a command with pipes and at a terminal; what the pipe had."""
     environment = home.environment | {"PAGER": "cat"} | variables
-    done = ended([*ONEFS, *arguments], environment, home)
+    done = run([*ONEFS, *arguments], environment=environment, cwd=home.root, code=None)
     assert_nothing_is_obeyed(done.stderr)
     assert "Traceback" not in done.stderr
     assert_nothing_is_obeyed(done.stdout, paths=paths)
@@ -239,7 +223,8 @@ eid = one.search(limit=1)[0]
 print(one.list(eid, details=True))
 one.load(eid, "no.such" + chr(27))
 """
-    done = ended([sys.executable, "-c", code], home.environment | account(evil), home)
+    environment = home.environment | account(evil)
+    done = run([sys.executable, "-c", code], environment=environment, cwd=home.root, code=None)
     assert_nothing_is_obeyed(done.stdout)
     assert_nothing_is_obeyed(done.stderr)
 

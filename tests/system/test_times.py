@@ -66,7 +66,7 @@ def test_tables_and_alyx_bring_the_same_dates(home: Home, servers: Servers) -> N
     by_tables = mounted_from_tables(home, servers)
     warm = stats(by_tables.path / SESSION)
     assert warm == before
-    # reading asks Alyx for the listing that only the tables brought
+    # reading requests the listing from Alyx that only tables had
     for path in (by_tables.path / SESSION).rglob("*"):
         if path.is_file():
             path.read_bytes()

@@ -1,4 +1,4 @@
-"""What a mount does with each kind of trap that real databases hold.
+"""A mount of each kind of odd row in real databases.
 
 The traps stand in ``tests/data/recorded/_manifest.json``; a kind without an expectation fails.
 """
@@ -40,7 +40,7 @@ class Expected:
     answers: tuple[int, ...] = (200,)
 
 
-#: nothing is asked of the file server about it
+#: no request about it is sent to the file server
 ABSENT = Expected(listed=False)
 FINE = Expected(listed=True)
 LARGE = Expected(listed=True, answers=(206,))
@@ -57,7 +57,7 @@ EXPECTED: Mapping[str, Expected] = {
     "stale_exists_true_404": Expected(True, errno.EIO, "remote", ("404",), (404,)),
     "wrong_hash": Expected(True, errno.EIO, "bad", ("md5",), (200, 200)),
     "wrong_size": _doubted("bytes"),
-    # its size is asked of the file server, for one byte, when its attributes are
+    # stat requests its size from the file server, with one byte
     "no_hash_no_size": Expected(True, 0, "unverified", (), (206, 200)),
     "truncated_on_server": _doubted("bytes"),
     "empty_on_server": _doubted("0"),
@@ -127,7 +127,7 @@ def test_trap(
         assert size == record.file_size
     for _ in range(2):
         assert read_errno(mounted.path / path) == expected.errno
-    # a large file is verified behind the last of its blocks
+    # a large file is verified in the background after its last block
     wait_until(lambda: mounted.xattr("state", str(path)) == expected.state)
     reason = mounted.xattr("error", str(path))
     assert bool(reason) == bool(expected.error)
@@ -205,7 +205,7 @@ def _assert_absent(mounted: Mounted, path: Path) -> None:
 
 
 def _path(record: DatasetRecord) -> Path:
-    """Where a dataset stands in the mount, or would."""
+    """Return the path of a dataset in the mount, whether it exists or not."""
     if record.eid is None:
         return Path(record.collection, record.name)
     revision = [f"#{record.revision}#"] if record.revision else []

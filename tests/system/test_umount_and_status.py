@@ -85,7 +85,7 @@ class TestUmount:
         with process(["sleep", "60"], cwd=mounted.path) as sleeper:
             said = mounted.home.error_of(1, "umount", mounted.path)
             assert f"sleep ({sleeper.pid})" in said
-            # it goes on as before
+            # the mount continues
             assert (mounted.path / SMALL[0]).stat().st_size > 0
             assert not mounted.has_ended()
         mounted.umount()
@@ -141,7 +141,7 @@ class TestStatus:
         assert status is not None
         assert set(status) == MOUNT_KEYS
         assert (status["state"], status["pid"]) == ("stale", None)
-        # what its cache has is there still
+        # cached files are still readable
         assert before is not None
         assert status["cache_bytes"] == before["cache_bytes"]
         with pytest.raises(OSError, match="endpoint"):

@@ -1,4 +1,4 @@
-"""What a user of onefs 0.1 (commit 7d1490b) has on disk is used as it is.
+"""The folders of onefs 0.1 (commit 7d1490b) are used as they are.
 
 ``tests/data/made_by_0.1/make.py`` has made it; the server has the same data.
 """

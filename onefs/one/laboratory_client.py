@@ -1,0 +1,176 @@
+"""Opening of the laboratory that the verbs of ONE work on."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import weakref
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from onefs.access import Access
+from onefs.config.settings import Settings
+from onefs.lowlevel.lazy import Lazy
+from onefs.one.connect import ConnectionArguments, mount_of_another, open_access
+from onefs.one.interrupts import Interruptible
+
+if TYPE_CHECKING:
+    from onefs.mount.mount_registry import MountInfo
+    from onefs.one.laboratory import Laboratory, SessionPaths
+    from onefs.one.loader import Loader
+    from onefs.one.mount_access import MountAccess
+    from onefs.one.resolver import SessionResolver
+
+Client = TypeVar("Client", bound="LaboratoryClient")
+
+
+class LaboratoryClient(Interruptible):
+    """An opened laboratory, with what the verbs need of it. Thread-safe.
+
+    The arguments are those of :class:`onefs.one.client.ONE`.
+    """
+
+    def __init__(
+        self,
+        username: str | None = None,
+        password: str | None = None,
+        base_url: str | None = None,
+        silent: bool = False,
+        *,
+        token: str | None = None,
+        profile: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        data_username: str | None = None,
+        data_password: str | None = None,
+        data_hosts: str | None = None,
+        offline: bool = False,
+    ) -> None:
+        arguments = ConnectionArguments(
+            username=username,
+            password=password,
+            base_url=base_url,
+            token=token,
+            profile=profile,
+            cache_dir=cache_dir,
+            data_username=data_username,
+            data_password=data_password,
+            data_hosts=data_hosts,
+            offline=offline,
+            silent=silent,
+        )
+        mounted = mount_of_another(arguments)
+        if mounted is not None:
+            self._open_mount(mounted, offline=offline)
+        else:
+            self._open_access(*open_access(arguments, self.setup), offline=offline)
+
+    @classmethod
+    def over(
+        cls: type[Client], access: Access, settings: Settings, *, offline: bool = False
+    ) -> Client:
+        """Return the verbs over an opened laboratory, which is closed with this object."""
+        client = cls.__new__(cls)
+        client._open_access(access, settings, offline=offline)
+        return client
+
+    @classmethod
+    def in_mount(cls: type[Client], mounted: MountInfo, *, offline: bool = False) -> Client:
+        """Return the verbs over another user's mount, without a login or a cache."""
+        client = cls.__new__(cls)
+        client._open_mount(mounted, offline=offline)
+        return client
+
+    def _open_access(self, access: Access, settings: Settings, *, offline: bool) -> None:
+        self._mount: MountAccess | None = None
+        self._attach(access, settings, partial(_catalogue_paths, access), offline=offline)
+
+    def _open_mount(self, mounted: MountInfo, *, offline: bool) -> None:
+        # imported here, since few users need it
+        from onefs.one.mount_access import MountAccess
+        from onefs.one.mount_paths import MountPaths
+
+        self._mount = mount = MountAccess(mounted)
+        self._attach(mount, mount.settings(), partial(MountPaths, mount), offline=offline)
+
+    def _attach(
+        self,
+        laboratory: Laboratory,
+        settings: Settings,
+        open_paths: Callable[[], SessionPaths],
+        *,
+        offline: bool,
+    ) -> None:
+        self._laboratory, self._settings = laboratory, settings
+        self._finalizer = weakref.finalize(self, laboratory.close)
+        # created on first use: their imports are slow, and a search needs none of them
+        self._lazy_loader = Lazy(lambda: _make_loader(laboratory, open_paths(), offline))
+
+    def __enter__(self: Client) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._mount is not None:
+            return f"<ONE {self._settings.url} in {self._mount.cache_dir}>"
+        return f"<ONE {self._settings.url} as {self._settings.username or 'nobody'}>"
+
+    def close(self) -> None:
+        """Close connections and files. The garbage collection of the object does the same."""
+        self._finalizer()
+
+    @property
+    def url(self) -> str:
+        """Alyx's address."""
+        return self._settings.url
+
+    @property
+    def cache_dir(self) -> Path:
+        """The ONE cache folder with the files; or the mount point of another user's mount."""
+        return self._laboratory.cache_dir
+
+    @property
+    def mountpoint(self) -> Path | None:
+        """The mount point of another user's mount, if this object reads one; else None."""
+        return self._mount.cache_dir if self._mount is not None else None
+
+    @property
+    def _resolver(self) -> SessionResolver:
+        return self._loader.resolver
+
+    @property
+    def _loader(self) -> Loader:
+        return self._lazy_loader()
+
+    @staticmethod
+    def setup() -> None:
+        """Ask for a database's URL, user and passwords, test them, and save them as a profile.
+
+        This is ``onefs setup``: the profile is onefs's own, and ``~/.one_params`` is not changed.
+        Raises NotConfigured without a terminal.
+        """
+        print("This writes onefs's own profile; ~/.one_params stays untouched.")
+        # by name, since the command line is a layer above this package
+        command = importlib.import_module("onefs.cli.setup").setup
+        command.main([], standalone_mode=False)
+
+    def _interrupt(self) -> None:
+        """End the requests in progress; later requests use new connections."""
+        self._laboratory.interrupt()
+        self._lazy_loader.reset()
+
+
+def _catalogue_paths(access: Access) -> SessionPaths:
+    from onefs.one.catalogue_paths import CataloguePaths
+
+    return CataloguePaths(access)
+
+
+def _make_loader(laboratory: Laboratory, paths: SessionPaths, offline: bool) -> Loader:
+    from onefs.one.loader import Loader
+    from onefs.one.resolver import SessionResolver
+
+    return Loader(laboratory, SessionResolver(laboratory.catalogue, paths), offline=offline)

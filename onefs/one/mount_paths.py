@@ -1,0 +1,117 @@
+"""The folders of sessions, and the datasets in them, as another user's mount shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from onefs import alf
+from onefs.cache.store import Place
+from onefs.errors import Ambiguous, NotFound, OnefsError
+from onefs.model import Dataset, Replica, Session
+from onefs.one.mount_access import MountAccess
+from onefs.search.queries import FoundSessions
+from onefs.tree.layout import SessionLayout, datasets_by_path, session_layout
+from onefs.tree.lookup_folders import BY_REF
+from onefs.tree.sidecars import DATASETS_TSV
+from onefs.tree.variant import Variant
+
+
+class MountPaths:
+    """See :class:`onefs.one.laboratory.SessionPaths`."""
+
+    def __init__(self, access: MountAccess) -> None:
+        self._access = access
+        self._files = access.files
+
+    def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
+        name = f"{ref.date}_{ref.number}_{ref.subject}"
+        try:
+            place = self._files.link_target(BY_REF, name)
+        except NotFound:
+            return []
+        except Ambiguous:
+            raise Ambiguous(f"{name} is several sessions: give an eid or a path") from None
+        return [self.session_at(place)]
+
+    def session_at(self, place: Place) -> Session:
+        return self._access.catalogue.session_at(place)
+
+    def place(self, session: Session) -> Place:
+        return self._access.catalogue.place(session.eid)
+
+    def places(self, found: FoundSessions) -> dict[str, Place]:
+        return {session.eid: self.place(session) for session in found.sessions()}
+
+    def file_path(self, place: Place) -> Path:
+        return self._files.root.joinpath(*place)
+
+    def layout(self, session: Session, variant: Variant) -> SessionLayout:
+        """Return the folders and datasets of a session, read from its table of datasets."""
+        folder = (*variant.folders, *self.place(session))
+        self._fetch_full_listing(folder)
+        places: dict[str, Place] = {}
+        datasets = []
+        for line in self._files.text(*folder, DATASETS_TSV).split("\n")[1:]:
+            if line:
+                cells = line.split("\t")
+                place = tuple(cells[0].split("/"))
+                dataset = self._parse_dataset(session, (*folder, *place), place, cells)
+                places[dataset.id] = place
+                datasets.append(dataset)
+        layout = session_layout(datasets, lambda dataset: places[dataset.id][:-1])
+        if not self._access.variant.is_full_tree:
+            return replace(layout, canonical_paths=places)
+        if variant.is_full_tree:
+            return layout
+        one_layout = {
+            each.id: (*alf.dataset_folder(each), alf.dataset_file(each)) for each in datasets
+        }
+        return replace(layout, canonical_paths=one_layout)
+
+    def datasets(self, layout: SessionLayout) -> list[tuple[Place, Dataset]]:
+        return datasets_by_path(layout)
+
+    def registered_types(self, session: Session) -> set[str]:
+        """Return no type: the mount does not show which datasets have no file."""
+        return set()
+
+    def refuse_unserved(self, session: Session, below: Place, variant: Variant) -> None:
+        """Do nothing: the mount does not show which datasets have no file."""
+
+    def _fetch_full_listing(self, folder: Place) -> None:
+        """Make the mount ask Alyx for a listing that it only has from cache tables.
+
+        It does so to look up a name that the tables lack. If Alyx is unreachable, the listing of
+        the tables is used.
+        """
+        path = self.file_path((*folder, "%"))
+        with suppress(OnefsError), self._files.translate_errors(path):
+            path.lstat()
+
+    def _parse_dataset(
+        self, session: Session, file: Place, place: Place, cells: Sequence[str]
+    ) -> Dataset:
+        """Return the dataset of a line of the table and of the attributes of its file."""
+        _, dataset_type, size, md5, revision, qc, *_ = cells
+        path = self.file_path(file)
+        url = self._files.attribute(path, "url")
+        folders = place[:-2] if revision and place[-2:-1] == (f"#{revision}#",) else place[:-1]
+        dataset = Dataset(
+            id=self._files.attribute(path, "dataset_id") or str(path),
+            eid=session.eid,
+            name=place[-1],
+            collection="/".join(folders),
+            revision=revision,
+            dataset_type=dataset_type or alf.dataset_type(place[-1]),
+            size=int(size) if size else None,
+            md5=md5,
+            # a mount of an older onefs has no such attribute: then the last revision is used
+            default=self._files.attribute(path, "default") == "1",
+            qc=qc,
+            replicas=(Replica("", url),) if url else (),
+        )
+        self._access.content.paths[dataset.id] = path
+        return dataset
