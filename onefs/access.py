@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from onefs.alyx.auth import FixedToken, StoredToken
+from onefs.alyx.auth import FixedToken, StoredToken, log_in, unsaved_token
 from onefs.alyx.client import AlyxClient
 from onefs.alyx.rate_limit import RateLimiter
 from onefs.alyx.request import TokenSource
@@ -24,7 +24,9 @@ from onefs.config.credentials import (
     CredentialStore,
     DataCredentials,
     data_server_urls,
+    find_token,
 )
+from onefs.config.secret import Secret
 from onefs.config.settings import Settings
 from onefs.config.urls import is_loopback
 from onefs.errors import (
@@ -32,6 +34,7 @@ from onefs.errors import (
     Throttled,
     Unreachable,
     UsageError,
+    WrongScheme,
 )
 from onefs.http import HostAuth, OfflineTransport, Transport
 from onefs.http.stored_auth import StoredHostAuth
@@ -92,6 +95,36 @@ class GivenLogin:
     embedded: bool = False
 
 
+def ensure_token(
+    settings: Settings,
+    ask: Callable[[str], str] | None,
+    *,
+    check_saved: bool = True,
+    needs_server: bool = False,
+) -> Secret:
+    """Log in before the first request; return the token if it could not be saved, else ''.
+
+    ``ask`` prompts for a password, None where no user can be asked. With ``check_saved`` a saved
+    token is sent to the server first. Raises AlyxCredentials when there is no login or it is
+    refused, and what requests raise: Unreachable, DeadlineExceeded and Throttled only if
+    ``needs_server`` or there is no catalogue, which may hold enough.
+    """
+    store = CredentialStore()
+    if not check_saved and find_token(settings, store) is not None:
+        return Secret("")
+    deadline = Deadlines.from_environment().metadata
+    try:
+        with Transport() as transport:
+            token = log_in(transport, settings, store, ask=ask, deadline=deadline)
+    except WrongScheme:
+        raise
+    except (Unreachable, DeadlineExceeded, Throttled):
+        if needs_server or not (settings.state_dir / "catalogue.sqlite").exists():
+            raise
+        return Secret("")
+    return unsaved_token(settings, store, token)
+
+
 class Access:
     """The parts that serve one database, until :meth:`close`. Thread-safe.
 
@@ -126,7 +159,9 @@ class Access:
         if not settings.cache_options.trust_cache_dir:
             check_cache_and_state_folders(settings.cache_dir, settings.state_dir)
         check_owner(settings.cache_dir, database)
-        self._settings, self._database_name, self._environ = settings, database, environ
+        #: which database, folders and options it has
+        self.settings = settings
+        self._database_name, self._environ = database, environ
         self._login = login or GivenLogin()
         self._deadlines = deadlines or Deadlines()
         self._offline, self._as_of, self._flat = offline, as_of, flat
@@ -139,7 +174,7 @@ class Access:
 
     def _create_parts(self) -> None:
         """Create all that has locks, threads or connections, as Lazy: see fork and interrupt."""
-        settings = self._settings
+        settings = self.settings
         self._transport: Lazy[Transport] = Lazy(OfflineTransport if self._offline else Transport)
         self._rate_limiter = Lazy(partial(RateLimiter.of_server, settings.url))
         self._password_token = PasswordToken(
@@ -233,7 +268,7 @@ class Access:
     def _open_database(self) -> OverlayDatabase:
         from onefs.catalogue.storage.overlay import OverlayDatabase
 
-        database = OverlayDatabase(self._settings.state_dir / "catalogue.sqlite")
+        database = OverlayDatabase(self.settings.state_dir / "catalogue.sqlite")
         if not self._offline:
             database.note_server_url(self.url)  # before anything is stored in it
         return database
@@ -250,7 +285,7 @@ class Access:
         from onefs.cache.reservations import CacheLimits
         from onefs.content.content import Content
 
-        settings, options = self._settings, self._settings.cache_options
+        settings, options = self.settings, self.settings.cache_options
         # on a file system without locks both contents would write the same files
         if self._closing_thread is not None:
             self._closing_thread.join(PREVIOUS_CLOSE_WAIT_SECONDS)
@@ -282,14 +317,14 @@ class Access:
             self.queries,
             self._deadlines.metadata,
             Variant(self._as_of, self._flat),
-            self._settings.state_dir / "rest",
+            self.settings.state_dir / "rest",
             UserFolders(
-                self._database_name, self._settings.cache_options.writable, self.catalogue.created
+                self._database_name, self.settings.cache_options.writable, self.catalogue.created
             ),
         )
 
     def _open_host_auth(self) -> HostAuth:
-        settings, data = self._settings, self._login.data
+        settings, data = self.settings, self._login.data
         if data is None:
             return StoredHostAuth(settings, CredentialStore(), self._environ)
         loopback = self._login.embedded
@@ -309,7 +344,7 @@ class Access:
             return file.read(length)
 
     def _open_token(self) -> TokenSource:
-        settings, login = self._settings, self._login
+        settings, login = self.settings, self._login
         if self._offline:
             return OfflineToken(settings.url)
         if login.token:
@@ -323,7 +358,7 @@ class Access:
         try:
             self._password_token.current_token()
         except (Unreachable, DeadlineExceeded, Throttled):
-            if not (self._settings.state_dir / "catalogue.sqlite").exists():
+            if not (self.settings.state_dir / "catalogue.sqlite").exists():
                 raise
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from onefs.cache.folder_check import check_usable_as_cache
 from onefs.config.cache_owner import read_owner
 from onefs.config.credentials import DataCredentials
 from onefs.config.secret import Secret
@@ -26,7 +27,7 @@ from onefs.lowlevel.mountinfo import read_mounts
 from onefs.lowlevel.paths import absolute, resolved
 
 if TYPE_CHECKING:
-    from onefs.access import GivenLogin
+    from onefs.access import Access, GivenLogin
     from onefs.mount.mount_registry import MountInfo
 
 #: prefix of the names of embedded laboratories
@@ -41,12 +42,17 @@ class ResolvedDatabase:
     #: the name of the database: a host, or ``demo-<hash>`` for an embedded laboratory
     database: str
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether this is an embedded laboratory."""
+        return self.database.startswith(_EMBEDDED_PREFIX)
+
     def embedded_login(self) -> tuple[Settings, GivenLogin] | None:
         """Return settings and login for an embedded laboratory; None for another database.
 
         Raises UsageError if the file with its passwords is broken or another user's.
         """
-        if not self.database.startswith(_EMBEDDED_PREFIX):
+        if not self.is_embedded:
             return None
         from onefs.access import GivenLogin  # slow to import, and rarely needed
         from onefs.demo.logins import saved_login
@@ -57,6 +63,30 @@ class ResolvedDatabase:
         )
         login = GivenLogin(Secret(saved.password), data, embedded=True)
         return replace(self.settings, username=saved.username), login
+
+    def open(
+        self,
+        login: GivenLogin | None = None,
+        token: Callable[[Settings], str] | None = None,
+        *,
+        offline: bool = False,
+    ) -> Access:
+        """Open the database, with ``login`` or the one of the embedded laboratory.
+
+        Where neither has a password or token, ``token`` is called for one, if it is not None; ''
+        for the saved one. With ``offline`` no server is asked. Raises UsageError, CacheError and
+        what :class:`onefs.access.Access` and ``token`` raise.
+        """
+        from onefs.access import Access, Deadlines, GivenLogin
+
+        check_usable_as_cache(self.settings.cache_dir, self.settings.state_dir)
+        settings, secret = self.settings, login is not None and (login.token or login.password)
+        if not offline and (embedded := self.embedded_login()) is not None:
+            settings, login = embedded
+        elif not (offline or secret or token is None) and (unsaved := token(settings)):
+            login = replace(login or GivenLogin(), token=unsaved)
+        deadlines = Deadlines.from_environment()
+        return Access(settings, self.database, login=login, deadlines=deadlines, offline=offline)
 
 
 def resolve_database(
@@ -92,7 +122,7 @@ def find_embedded(settings: Settings) -> ResolvedDatabase | None:
         return None
     mounts = (mount for mount in list_database_mounts() if mount.url == settings.url)
     databases = map(database_of_mount, mounts)
-    return next((each for each in databases if each.database.startswith(_EMBEDDED_PREFIX)), None)
+    return next((each for each in databases if each.is_embedded), None)
 
 
 def mounted_fallback(

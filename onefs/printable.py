@@ -29,6 +29,16 @@ def plural(count: int, noun: str) -> str:
     return noun if count == 1 else f"{noun}s"
 
 
+def format_size(count: int) -> str:
+    """Return a number of bytes for people: ``1.5 GiB``."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
 def printable_json(text: str) -> str:
     """Return equivalent JSON with those characters in its strings written as ``\\u001b``."""
     return _UNSAFE_CHARACTERS.sub(_json_escape, text)

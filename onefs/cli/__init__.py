@@ -1,6 +1,6 @@
 """The command line: ``onefs COMMAND``. A command's module is loaded when it is called.
 
-A module for each family of commands; what they share is in ``onefs.cli.options``.
+There is a module for each family of commands; they share ``options``, ``output`` and ``prompts``.
 """
 
 from __future__ import annotations
@@ -15,35 +15,38 @@ import click
 
 from onefs import __version__
 from onefs.cli.deferred_warnings import DeferredWarnings
-from onefs.cli.options import report_error
+from onefs.cli.output import report_error
 from onefs.cli.streams import standard_streams, start_in_utf8_mode
 from onefs.cli.usage_errors import UsageGroup, errors_as_sentences
 from onefs.errors import OnefsError, reason_of
 
-#: name -> where the command is, and its line in ``onefs --help``
+#: module and function of each command, and its line in ``onefs --help``
 COMMANDS = {
     "mount": ("onefs.cli.mount:mount", "Show a database as a directory."),
     "umount": ("onefs.cli.mount:umount", "Undo a mount."),
-    "refresh": ("onefs.cli.refresh:refresh", "Have the server asked again for what is known."),
+    "refresh": (
+        "onefs.cli.refresh:refresh",
+        "Invalidate cached listings, so that the server is asked again.",
+    ),
     "status": ("onefs.cli.status:status", "Show the mounts and what they are doing."),
     "sync": ("onefs.cli.sync:sync", "Fill the catalogue from ONE cache tables."),
     "get": ("onefs.cli.get:get", "Download files, many at once."),
-    "cache": ("onefs.cli.cache:cache", "Look after the cache folder."),
+    "cache": ("onefs.cli.cache:cache", "List, verify, pin and evict what the cache folder holds."),
     "search": ("onefs.cli.search:search", "Find sessions."),
-    "list": ("onefs.cli.listing:list_", "What is in a session, or in the database."),
-    "show": ("onefs.cli.listing:show", "What a dataset is, from its header."),
-    "path": ("onefs.cli.listing:path", "Where a session is."),
+    "list": ("onefs.cli.listing:list_", "List a session's datasets, or the database's names."),
+    "show": ("onefs.cli.listing:show", "Show a dataset's shape and type, from its header."),
+    "path": ("onefs.cli.listing:path", "Print the folder of a session."),
     "setup": ("onefs.cli.setup:setup", "Save a database's URL, user and credentials."),
-    "login": ("onefs.cli.setup:login", "Get a new token for a database."),
-    "logout": ("onefs.cli.setup:logout", "Forget a database's token and password."),
+    "login": ("onefs.cli.login:login", "Get a new token for a database."),
+    "logout": ("onefs.cli.login:logout", "Delete a database's saved token and password."),
     "profile": ("onefs.cli.profile:profile", "List, choose or remove saved databases."),
-    "log": ("onefs.cli.log:log", "Print what mounts have logged."),
+    "log": ("onefs.cli.log:log", "Print the log of mounts."),
     "demo": ("onefs.cli.demo:demo", "The embedded laboratory."),
 }
 
 
 class LazyGroup(UsageGroup):
-    """A group that knows its commands by name, and prints errors as one sentence."""
+    """A group that loads a command when it is used, and prints errors as one sentence."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -61,13 +64,13 @@ class LazyGroup(UsageGroup):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
-        """Run a command; ``args`` None: that of the command line."""
+        """Run a command; without ``args`` that of the command line."""
         if args is None:
             start_in_utf8_mode()
         with standard_streams():
             try:
                 return super().main(args, *more, **named)
-            except OnefsError as error:  # help that could not be printed
+            except OnefsError as error:  # help could not be printed
                 sys.exit(report_error(error))
             except OSError as error:
                 sys.exit(report_error(_to_onefs_error(error)))
@@ -78,12 +81,12 @@ class LazyGroup(UsageGroup):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            with DeferredWarnings() as notices, errors_as_sentences():
-                notices.addFilter(_is_reported_only_here)
+            with DeferredWarnings() as warnings, errors_as_sentences():
+                warnings.addFilter(_is_reported_only_here)
                 try:
                     return super().invoke(ctx)
                 except OnefsError as error:
-                    notices.suppress(str(error))
+                    warnings.suppress(str(error))
                     ctx.exit(report_error(error))
         except KeyboardInterrupt:
             ctx.exit(130)
@@ -94,7 +97,7 @@ class LazyGroup(UsageGroup):
 
 
 def _is_reported_only_here(record: logging.LogRecord) -> bool:
-    """Whether a warning is not also a command's own sentence, as that of a server that is away."""
+    """Whether the command itself does not report a warning, as that of an unreachable server."""
     return record.name not in (
         "onefs.catalogue.availability",
         "onefs.catalogue.listing_cache.refresh",
@@ -102,10 +105,10 @@ def _is_reported_only_here(record: logging.LogRecord) -> bool:
 
 
 def _to_onefs_error(error: OSError) -> OnefsError:
-    """The sentence of a system's error that no layer has put into words."""
-    sentence = OnefsError(reason_of(error))
-    sentence.__cause__ = error
-    return sentence
+    """Return an OnefsError for an error of the system that no layer has converted."""
+    converted = OnefsError(reason_of(error))
+    converted.__cause__ = error
+    return converted
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,8 +1,9 @@
-"""What of a cache folder a command is about: the datasets at paths, there or not."""
+"""Datasets of a cache folder that a command's paths name, cached or not."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
@@ -18,66 +19,62 @@ from onefs.tree.variant import FULL_TREE, Variant
 
 
 def cached_files_at(access: Access, patterns: Iterable[str]) -> list[CacheItem]:
-    """What the cache holds at and below these patterns of the tree, by path; all without any.
+    """Return the cached items at and below these patterns of the tree; all without patterns.
 
-    Asks no server. Raises NotFound for a pattern at which the cache holds nothing.
+    Asks no server. Raises NotFound for a pattern at which nothing is cached.
     """
-    listing = access.content.admin.list_items()
-    wanted = list(patterns)
-    if not wanted:
-        return listing
-    found: set[str] = set()
-    for pattern in wanted:
-        here = {kept.dataset_id for kept in listing if _is_at_or_below(kept.path, pattern)}
-        # links, and bad ones, which stand nowhere
-        here |= _dataset_ids_at(access, pattern) & {kept.dataset_id for kept in listing}
-        if not here:
+    items = access.content.admin.list_items()
+    all_ids = {item.dataset_id for item in items}
+    chosen: set[str] = set()
+    for pattern in (patterns := list(patterns)):
+        ids = {item.dataset_id for item in items if _is_at_or_below(item.path, pattern)}
+        # by dataset: links, and bad files, which have no path in the tree
+        ids |= _dataset_ids_at(access, pattern) & all_ids
+        if not ids:
             raise NotFound(f"the cache holds nothing of {pattern}")
-        found |= here
-    return [kept for kept in listing if kept.dataset_id in found]
+        chosen |= ids
+    return [item for item in items if item.dataset_id in chosen] if patterns else items
 
 
 def find_dataset(access: Access, dataset_id: str) -> tuple[Dataset, Place] | None:
-    """A dataset that was listed once, with its place; None where the catalogue lacks it."""
+    """Return a dataset and its place; None if the catalogue does not have it."""
     eid = access.catalogue.session_id_of_dataset(dataset_id)
     if eid is None:
         return None
     try:
         datasets = access.tree.find_datasets(f"{BY_EID}/{eid}")
-        return next((found for found in datasets if found[0].id == dataset_id), None)
+        return next((pair for pair in datasets if pair[0].id == dataset_id), None)
     except OnefsError:
         return None
 
 
-def display_path(access: Access, kept: CacheItem) -> str:
-    """The ONE path of what the cache holds, also where it stands elsewhere."""
-    if kept.path and not kept.path.startswith(PRIVATE_FOLDER):
-        return kept.path
-    found = find_dataset(access, kept.dataset_id)
-    if found is None:
-        return kept.path or kept.dataset_id
-    return str(access.content.store.final_path(found[1]).relative_to(access.content.store.root))
+def display_path(access: Access, item: CacheItem) -> str:
+    """Return the ONE path of a cached item, also of one that is stored elsewhere."""
+    if item.path and not item.path.startswith(PRIVATE_FOLDER):
+        return item.path
+    dataset = find_dataset(access, item.dataset_id)
+    if dataset is None:
+        return item.path or item.dataset_id
+    store = access.content.store
+    return str(store.final_path(dataset[1]).relative_to(store.root))
 
 
 def clear_rejections(access: Access, path: Place, variant: Variant = FULL_TREE) -> None:
-    """Withdraw the verdicts on bad files, and doubts, at and below a path of a variant of the
-    tree, () for all.
+    """Clear rejections and mismatches of files at and below a path of a variant; () for all.
 
-    They are fetched again when they are next read.
+    The files are fetched again when they are next read.
     """
-    plain = variant.is_full_tree
-    here = (
-        set()
-        if plain or not path
-        else _dataset_ids_at(access, variant.path_in_full_tree("/".join(path)))
-    )
+    is_full = variant.is_full_tree
+    ids: set[str] = set()
+    if path and not is_full:
+        ids = _dataset_ids_at(access, variant.path_in_full_tree("/".join(path)))
     store = access.content.store
     bad = {entry.dataset_id: entry for entry in store.entries() if entry.state == "bad"}
     for dataset_id in {*bad, *store.mismatches.dataset_ids()}:
-        found = find_dataset(access, dataset_id)
-        stands = found is not None and found[1][: len(path)] == path and plain
-        if path and not stands and dataset_id not in here:
-            continue
+        if path and dataset_id not in ids:
+            dataset = find_dataset(access, dataset_id) if is_full else None
+            if dataset is None or dataset[1][: len(path)] != path:
+                continue
         store.mismatches.clear(dataset_id)
         entry = bad.get(dataset_id)
         if entry is not None:
@@ -86,20 +83,16 @@ def clear_rejections(access: Access, path: Place, variant: Variant = FULL_TREE) 
 
 
 def _is_at_or_below(path: str, pattern: str) -> bool:
-    parts = [part for part in PurePosixPath(path).parts if part != alf.SUBJECTS]
-    wanted = PurePosixPath(pattern).parts
-    return len(parts) >= len(wanted) and all(
-        name == part or fnmatchcase(name, part) for name, part in zip(parts, wanted, strict=False)
+    names = [part for part in PurePosixPath(path).parts if part != alf.SUBJECTS]
+    parts = PurePosixPath(pattern).parts
+    return len(names) >= len(parts) and all(
+        name == part or fnmatchcase(name, part) for name, part in zip(names, parts, strict=False)
     )
 
 
 def _dataset_ids_at(access: Access, pattern: str) -> set[str]:
-    return {dataset.id for dataset in _skip_listing_errors(access.tree.find_datasets(pattern))}
-
-
-def _skip_listing_errors(datasets: Iterator[tuple[Dataset, Place]]) -> Iterator[Dataset]:
-    try:
-        for dataset, _ in datasets:
-            yield dataset
-    except OnefsError:  # not listed, and nobody is to be asked
-        return
+    """Return the ids of the datasets at a pattern, as far as they are listed."""
+    ids: set[str] = set()
+    with suppress(OnefsError):  # not listed, and no server is asked
+        ids.update(dataset.id for dataset, _ in access.tree.find_datasets(pattern))
+    return ids

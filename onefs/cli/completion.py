@@ -1,4 +1,4 @@
-"""What a shell offers for the value of a flag: names that the catalogue knows; nobody is asked."""
+"""Shell completion of option values, from the catalogue and settings; no server is asked."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from onefs.databases import resolve_database
 from onefs.errors import OnefsError
 from onefs.printable import printable
 
-#: reads the names for the flags that stand on the line
+#: returns the names to offer, given the flags of the command line
 NameReader = Callable[[dict[str, str | None]], list[str]]
-#: as click wants it
+#: the type of click's ``shell_complete``
 Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
 def completer_of(names: NameReader) -> Completer:
-    """Offers those names that begin as typed, in any case; nothing where they cannot be read."""
+    """Return the completer of names that begin as typed, ignoring case; none if reading fails."""
 
     def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
         flags = {name: context.params.get(name) for name in ("url", "profile", "cache_dir")}
         try:
-            found = names(flags)
+            known = names(flags)
         except OnefsError:
-            return []  # a shell has no place for errors
-        begun = [name for name in found if name.casefold().startswith(incomplete.casefold())]
-        # a shell prints them as they are, and takes each line for one
+            return []  # a shell cannot show errors here
+        begun = [name for name in known if name.casefold().startswith(incomplete.casefold())]
+        # a shell prints names unchanged, and takes each line for a name
         return [name for name in begun if printable(name) == name]
 
     return complete
 
 
 def catalogue_values(table: str, column: str) -> NameReader:
-    """The values that a column of the catalogue has."""
+    """Return the reader of the values of a column of the catalogue."""
 
     def read(flags: dict[str, str | None]) -> list[str]:
         from onefs.catalogue.storage.overlay import OverlayDatabase
@@ -52,5 +52,5 @@ def catalogue_values(table: str, column: str) -> NameReader:
 
 
 def profile_names(_: dict[str, str | None]) -> list[str]:
-    """The names of saved databases."""
+    """Return the names of saved databases."""
     return sorted(load_settings_file().profiles)

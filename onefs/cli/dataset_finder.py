@@ -1,4 +1,4 @@
-"""Which dataset a file of somebody's own folder is."""
+"""Datasets of the files in a folder that is adopted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SESSION_DEPTH = 4
 class DatasetFinder:
     """Finds the datasets of files below ``folder`` (see ``onefs.cache.adopt``).
 
-    A session's listing is asked for once. Raises what listing raises.
+    The listing of the last session is cached, so files should come session by session.
     """
 
     def __init__(self, access: Access, folder: Path) -> None:
@@ -29,7 +29,10 @@ class DatasetFinder:
         self._listed_datasets: list[tuple[Dataset, Place]] = []
 
     def find(self, key: str, place: Place) -> tuple[Dataset, Place] | None:
-        """The dataset of a UUID, else of a place, with the place that it has."""
+        """Return the dataset of the UUID ``key``, or of a place if that is '', and its place.
+
+        None if there is none. Raises what listing the session raises.
+        """
         place = (*self._prefix, *place)
         for dataset, where in self._list_session(place[:_SESSION_DEPTH]):
             if dataset.id == key if key else where == place:
@@ -49,7 +52,7 @@ class DatasetFinder:
 
 
 def _place_of_folder(folder: Path) -> Place:
-    """What stands above a folder that lies inside a ONE cache: its lab, subject, ..."""
+    """Return the place of a folder inside a ONE cache (its lab, subject, ...); () for others."""
     parts = Path(absolute(folder)).parts
     if alf.SUBJECTS not in parts:
         return ()

@@ -1,22 +1,21 @@
-"""Warnings of the layers below, as sentences on standard error; none that an error repeats."""
+"""Logged warnings as sentences on standard error, without those that an error repeats."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from types import TracebackType
 
-from onefs.cli.options import say
+from onefs.cli.output import say
 
-#: seconds for which a warning is held back, in which the error that it is about may be reported
+#: seconds by which a warning is delayed, so that an error which says the same can replace it
 HOLD_SECONDS = 1.0
 
 
 class DeferredWarnings(logging.Handler):
-    """Prints each warning once, after a moment, unless it says what a reported error says.
+    """Prints each warning once, delayed, unless a reported error says the same. Thread-safe.
 
-    Within ``with Notices():`` it stands in for the handler of last resort, which is used where no
-    log is set up.
+    Within ``with DeferredWarnings():`` it replaces the handler of last resort, which is used where
+    no log is set up.
     """
 
     def __init__(self) -> None:
@@ -30,12 +29,7 @@ class DeferredWarnings(logging.Handler):
         self._previous_handler, logging.lastResort = logging.lastResort, self
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         logging.lastResort = self._previous_handler
         self.flush()
 
@@ -52,7 +46,7 @@ class DeferredWarnings(logging.Handler):
                 self._timer.start()
 
     def suppress(self, error: str) -> None:
-        """Drop the warnings that say what ``error`` says, which is printed."""
+        """Drop the warnings that say the same as ``error``, which the caller prints."""
         with self._guard:
             self._seen_texts.add(error)
             self._pending_texts = [
@@ -60,17 +54,17 @@ class DeferredWarnings(logging.Handler):
             ]
 
     def flush(self) -> None:
-        """Print what is held back."""
+        """Print the delayed warnings."""
         with self._guard:
-            held, self._pending_texts = self._pending_texts, []
+            texts, self._pending_texts = self._pending_texts, []
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-        for text in held:
+        for text in texts:
             say(f"onefs: {text}", err=True)
 
 
 def suppress_warnings_about(error: object) -> None:
-    """Tell the notices of this command that an error is printed."""
+    """Drop this command's delayed warnings that say the same as an error that is printed."""
     if isinstance(logging.lastResort, DeferredWarnings):
         logging.lastResort.suppress(str(error))

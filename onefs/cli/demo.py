@@ -19,7 +19,7 @@ def demo() -> None:
     "--data",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Serve this folder (lab/Subjects/subject/date/number/...) instead of made data.",
+    help="Serve this folder (lab/Subjects/subject/date/number/...) instead of synthetic data.",
 )
 @click.option(
     "--port",
@@ -38,7 +38,7 @@ def demo() -> None:
     "--rate",
     type=click.IntRange(min=1),
     metavar="BYTES_PER_S",
-    help="The most that each data connection gets, in bytes a second.",
+    help="Limit of each data connection, in bytes a second.",
 )
 @click.option(
     "--latency",
@@ -59,7 +59,7 @@ def demo() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     envvar="ONEFS_STATE_DIR",
     metavar="DIR",
-    help="Where the md5 sums and passwords of --data are kept for the next time.",
+    help="Where the md5 sums and passwords of --data are saved.",
 )
 @click.option("--until-stdin-closes", is_flag=True, hidden=True)
 def serve(**options: object) -> None:

@@ -1,4 +1,4 @@
-"""The embedded laboratory as a child of the mount's daemon."""
+"""The embedded laboratory as a child process of the mount's daemon."""
 
 from __future__ import annotations
 
@@ -18,28 +18,32 @@ from onefs.lowlevel.child_process import start_child
 
 log = logging.getLogger(__name__)
 
-#: seconds for the servers to answer. All folders of a laboratory are listed first, which takes
-#: minutes where they are many and their disk is slow; servers that die end the wait at once.
+#: seconds for the servers to become ready. They first list all folders of a laboratory, which takes
+#: minutes on a slow disk; the wait ends at once if they die.
 READY_TIMEOUT_SECONDS = 900.0
-#: lines of what servers said last that are in the error when they die
+#: last lines on standard error that are in the MountError when the servers die
 _MAX_ERROR_LINES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What the embedded servers are asked for; see ``onefs demo serve`` for units."""
+    """Options of the embedded servers, as of ``onefs demo serve``."""
 
+    #: folder to serve; None for the synthetic laboratory
     data: str | None = None
+    #: bytes per second of each data connection; None for no limit
     rate: int | None = None
+    #: delay of each answer
     latency_ms: float = 0.0
 
 
 class DemoProcess:
-    """Both servers in a process of their own, from construction to :meth:`close`.
+    """A process of both servers, which runs from construction to :meth:`close`.
 
-    They end when their standard input does, so that they cannot outlive this process, however it
-    dies. ``ready`` is what they said when they answered: addresses and logins. Raises MountError
-    with their own sentence when they cannot be started within ``timeout`` seconds.
+    The servers end when their standard input is closed, so that they cannot outlive this process,
+    however it dies. ``connection_info`` holds their addresses and logins. What they write to
+    standard error goes to the log. The constructor raises MountError with the servers' own last
+    lines if they end, and if they are not ready within ``timeout`` seconds.
     """
 
     def __init__(
@@ -51,10 +55,11 @@ class DemoProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        #: what the servers said before they were ready: the log's lines, or why they failed
+        #: lines on standard error before the servers were ready: they are logged, unless they are
+        #: the error; None afterwards
         self._early: list[str] | None = []
         self._lock = threading.Lock()
-        # from the start: a large folder can have more warnings than a pipe holds
+        # read from the start: a large folder can have more warnings than a pipe holds
         self._log_thread = threading.Thread(
             target=self._copy_stderr_to_log, name="onefs-embedded", daemon=True
         )
@@ -64,9 +69,11 @@ class DemoProcess:
         except BaseException:
             self.close()
             raise
+        finally:
+            self._log_early_lines()
 
     def close(self) -> None:
-        """End them. Never raises."""
+        """End the servers. Never raises."""
         for pipe in (self._process.stdin, self._process.stdout):
             with suppress(OSError):
                 if pipe is not None:
@@ -75,11 +82,11 @@ class DemoProcess:
             self._process.wait(3)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            with suppress(subprocess.TimeoutExpired):  # the kernel may keep it a while
+            with suppress(subprocess.TimeoutExpired):  # a process in a system call may end later
                 self._process.wait(3)
 
     def _copy_stderr_to_log(self) -> None:
-        """Put what the servers say into our log; unread, they would block on a full pipe."""
+        """Log the servers' lines as they come; the servers would block on a full pipe."""
         assert self._process.stderr is not None
         with self._process.stderr as pipe:
             for raw in pipe:
@@ -93,18 +100,23 @@ class DemoProcess:
     def _read_connection_info(self, timeout: float) -> dict[str, str]:
         line = _read_first_line(self._process, timeout)
         if line:
-            found: dict[str, Any] = json.loads(line)
-            with self._lock:
-                early, self._early = self._early or [], None
-                for each in early:
-                    _log(each)
-            return {name: str(value) for name, value in found.items()}
+            info: dict[str, Any] = json.loads(line)
+            return {name: str(value) for name, value in info.items()}
         reason = ""
         if self._process.poll() is not None:
-            self._log_thread.join(1)  # its end of the pipe is all that is left
-            reason = "\n".join((self._early or [])[-_MAX_ERROR_LINES:]).strip()
+            self._log_thread.join(1)  # it ends at the end of the pipe
+            with self._lock:
+                lines = self._early or []
+                self._early, last = lines[:-_MAX_ERROR_LINES], lines[-_MAX_ERROR_LINES:]
+            reason = "\n".join(last).strip()
         reason = reason or f"no answer within {timeout:g} s"
         raise MountError(f"the embedded laboratory could not be started: {reason}")
+
+    def _log_early_lines(self) -> None:
+        with self._lock:
+            early, self._early = self._early or [], None
+            for line in early:
+                _log(line)
 
 
 def _log(line: str) -> None:
@@ -112,7 +124,7 @@ def _log(line: str) -> None:
 
 
 def _read_first_line(process: subprocess.Popen[bytes], timeout: float) -> bytes:
-    """The first line on standard output, b'' when there is none in time."""
+    """Return the first line on standard output, b'' if it does not come within ``timeout``."""
     assert process.stdout is not None
     end = time.monotonic() + timeout
     line = b""
@@ -131,11 +143,11 @@ def _read_first_line(process: subprocess.Popen[bytes], timeout: float) -> bytes:
 
 
 def _command_arguments(options: DemoOptions, state_dir: str) -> list[str]:
-    given = {
+    flags = {
         "--data": options.data and os.path.abspath(options.data),
         "--rate": options.rate,
         "--latency": options.latency_ms or None,
         "--state-dir": os.path.abspath(state_dir),
     }
-    asked = [f"{flag}={value}" for flag, value in given.items() if value is not None]
-    return [*asked, "--until-stdin-closes"]
+    arguments = [f"{flag}={value}" for flag, value in flags.items() if value is not None]
+    return [*arguments, "--until-stdin-closes"]

@@ -1,4 +1,4 @@
-"""The file servers that a database names, and whether they accept a user and password."""
+"""File servers of a database, and tests of their logins."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from onefs.config.urls import origin
 from onefs.errors import DataServerCredentials, OnefsError
 from onefs.http import HostAuth, Transport
 
-#: seconds for each file server to answer
+#: seconds in which a file server must answer
 ANSWER_TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class FileServer:
-    """A file server of the database's repositories, and what it says to a request without login."""
+    """A file server of the database's repositories, and its answer to a request without login."""
 
+    #: scheme, host and port
     origin: str
-    #: one of its folders
+    #: URL of one of its folders
     root: str
-    #: why it does not answer; None when it does
+    #: the error of a request without login; None if it succeeded
     error: OnefsError | None = None
 
     @property
@@ -36,10 +37,10 @@ class FileServer:
 def find_file_servers(
     transport: Transport, url: str, token: str, known: Sequence[str]
 ) -> list[FileServer]:
-    """The file servers that the database ``url`` names, each asked for its top folder, no login.
+    """Return the file servers of the database ``url``, each after a request without login.
 
-    A host that is ``known`` by https, or that another repository names so, is asked by https.
-    Personal and malformed addresses are left out. Raises what listing the database's repositories
+    A host of which an https address is ``known``, or named by another repository, is asked by
+    https. Personal and malformed addresses are left out. Raises what listing the repositories
     raises.
     """
     named: dict[str, str] = {}
@@ -47,21 +48,21 @@ def find_file_servers(
         if repository.data_url and not repository.personal:
             with suppress(OnefsError):
                 named.setdefault(origin(repository.data_url), repository.data_url)
-    nothing = HostAuth(None, known, [base for base in named if base.startswith("https:")])
+    no_login = HostAuth(None, known, [base for base in named if base.startswith("https:")])
     roots: dict[str, str] = {}
-    for address in map(nothing.secure_url, named.values()):
+    for address in map(no_login.secure_url, named.values()):
         roots.setdefault(origin(address), address)
     return [
-        FileServer(base, root, _connection_error(transport, root, nothing))
+        FileServer(base, root, _connection_error(transport, root, no_login))
         for base, root in roots.items()
     ]
 
 
 def try_login(transport: Transport, server: FileServer, credentials: DataCredentials) -> None:
     """Send user and password to ``server``. Raises DataServerCredentials when it refuses them."""
-    trouble = _connection_error(transport, server.root, HostAuth(credentials, [server.origin]))
-    if trouble is not None:
-        raise trouble
+    error = _connection_error(transport, server.root, HostAuth(credentials, [server.origin]))
+    if error is not None:
+        raise error
 
 
 def _connection_error(transport: Transport, root: str, auth: HostAuth) -> OnefsError | None:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from onefs import alf
-from onefs.cli.cache import site_options
+from onefs.cli.cache import database_and_folder_options
 from onefs.cli.deferred_warnings import suppress_warnings_about
-from onefs.cli.options import EXIT_FAILED, exit_code, say, say_path
-from onefs.cli.status import format_size
+from onefs.cli.output import EXIT_FAILED, exit_code, say, say_path
 from onefs.errors import NotFound, OnefsError
-from onefs.printable import plural
+from onefs.lowlevel.progress_display import ProgressDisplay
+from onefs.printable import format_size, plural
 from onefs.search.vocabulary import nearest_name_hint
 from onefs.tree.lookup_folders import BY_EID, BY_REF
 
@@ -25,10 +25,8 @@ if TYPE_CHECKING:
     from onefs.cache.store import Place
     from onefs.model import Dataset, Session
 
-#: sessions that take so long to ask for that the user is told
+#: number of sessions whose listing takes so long that it is announced
 _ANNOUNCED_SESSIONS = 40
-#: seconds after which the command shows what it lists
-PROGRESS_DELAY_SECONDS = 1.0
 
 
 @click.command()
@@ -42,9 +40,9 @@ PROGRESS_DELAY_SECONDS = 1.0
     help="Files at once.",
 )
 @click.option("--verbose", is_flag=True, help="Name each file that failed, and why.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be fetched.")
-@click.option("--offline", is_flag=True, help="Ask no server: print what is there already.")
-@site_options
+@click.option("--dry-run", is_flag=True, help="Only print what would be fetched.")
+@click.option("--offline", is_flag=True, help="Ask no server: print what is cached.")
+@database_and_folder_options
 def get(
     paths: tuple[str, ...],
     types: tuple[str, ...],
@@ -54,32 +52,34 @@ def get(
     offline: bool,
     **flags: str | None,
 ) -> None:
-    """Download what stands at PATH and below, and verify it; print where each file is.
+    """Download and verify the files at PATH and below; print where each file is.
 
-    A PATH lies in a mount or in the cache folder, or is lab/subject/...; its parts may be
-    patterns (quote them). What is there is skipped, what was begun is resumed. Works with and
-    without a mount. The exit code is not 0 when a file could not be had.
+    A PATH is in a mount or in the cache folder, or is lab/subject/...; its parts may be patterns
+    (quote them). Cached files are skipped, interrupted downloads resumed. Works with and without a
+    mount. The exit code is not 0 when a file could not be downloaded.
     """
-    from onefs.cli.targets import closing_access, open_site, resolve_arguments
+    from onefs.cli.open_database import closing_access, open_database
+    from onefs.cli.targets import resolve_arguments
 
-    site, patterns = resolve_arguments(paths, flags)
-    unasked: dict[str, OnefsError] = {}
-    with closing_access(open_site(site, offline=offline)) as access:
+    database, patterns = resolve_arguments(paths, flags)
+    failed: dict[str, OnefsError] = {}
+    with closing_access(open_database(database, offline=offline)) as access:
         try:
-            found = _list_datasets(access, patterns)
-            # where files stand matters to who fetches them, and what types they have to who chooses
-            if not offline and (types or not dry_run):
-                sessions = _sessions_of_tables_only(access, found, include_cached=bool(types))
-                unasked = _complete_sessions(access, sessions)
-                if len(unasked) < len(sessions):
-                    found = _list_datasets(access, patterns)
-            wanted = _select_by_type(access, found, patterns, types)
+            with ProgressDisplay() as progress:
+                datasets = _list_datasets(access, patterns, progress)
+                # a download needs the places of files, and a choice by type their types
+                if not offline and (types or not dry_run):
+                    sessions = _incomplete_sessions(access, datasets, include_cached=bool(types))
+                    failed = _complete_sessions(access, sessions, progress)
+                    if len(failed) < len(sessions):
+                        datasets = _list_datasets(access, patterns, progress)
+            datasets = _select_by_type(access, datasets, patterns, types)
             if dry_run:
-                _print_dry_run(access, wanted)
+                _print_dry_run(access, datasets)
                 return
-            code = _download(access, wanted, jobs, verbose=verbose)
+            code = _download(access, datasets, jobs, verbose=verbose)
         finally:
-            _report_incomplete(unasked)
+            _report_incomplete(failed)
     if code:
         click.get_current_context().exit(code)
 
@@ -87,93 +87,96 @@ def get(
 DatasetsWithPlaces = list[tuple["Dataset", "Place"]]
 
 
-def _list_datasets(access: Access, patterns: Sequence[str]) -> DatasetsWithPlaces:
-    """The datasets at the patterns, each once."""
-    from onefs.cli.progress_line import ProgressLine
+def _list_datasets(
+    access: Access, patterns: Sequence[str], progress: ProgressDisplay
+) -> DatasetsWithPlaces:
+    """Return the datasets at the patterns, each once. Raises NotFound and what listing raises."""
+    datasets: dict[str, tuple[Dataset, Place]] = {}
+    for pattern in patterns:
+        progress.show(f"listing {pattern}:", len(datasets), 0, "files so far")
+        try:
+            for dataset, place in access.tree.find_datasets(pattern):
+                datasets.setdefault(dataset.id, (dataset, place))
+                where = "/".join(place[:4])
+                progress.show(f"listing {where}:", len(datasets), 0, "files so far")
+        except NotFound:
+            _refuse_unserved(access, (), pattern, ())
+            raise
+    return list(datasets.values())
 
-    found: dict[str, tuple[Dataset, Place]] = {}
-    with ProgressLine(delay_seconds=PROGRESS_DELAY_SECONDS) as meter:
-        for pattern in patterns:
-            meter.show(f"listing {pattern}:", len(found), 0, "files so far")
-            try:
-                for dataset, place in access.tree.find_datasets(pattern):
-                    found.setdefault(dataset.id, (dataset, place))
-                    where = "/".join(place[:4])
-                    meter.show(f"listing {where}:", len(found), 0, "files so far")
-            except NotFound:
-                _refuse_unserved(access, (), pattern, ())
-                raise
-    return list(found.values())
 
-
-def _sessions_of_tables_only(
-    access: Access, found: DatasetsWithPlaces, *, include_cached: bool
+def _incomplete_sessions(
+    access: Access, datasets: DatasetsWithPlaces, *, include_cached: bool
 ) -> list[Session]:
-    """The sessions of those datasets that only cache tables know, which do not say what type a
-    dataset is or where; without those whose files are here, unless ``whatever_is_here``."""
-    unsaid = {
+    """Return the sessions of datasets known from cache tables only, without types and replicas.
+
+    Datasets that are cached do not count, unless ``include_cached``.
+    """
+    eids = {
         dataset.eid
-        for dataset, _ in found
+        for dataset, _ in datasets
         if dataset.from_tables and (include_cached or access.content.cached_path(dataset) is None)
     }
-    return access.database.sessions_by_eid(sorted(unsaid))
+    return access.database.sessions_by_eid(sorted(eids))
 
 
-def _complete_sessions(access: Access, sessions: Sequence[Session]) -> dict[str, OnefsError]:
-    """Have Alyx list these sessions; those that it could not be asked for, and why."""
+def _complete_sessions(
+    access: Access, sessions: Sequence[Session], progress: ProgressDisplay
+) -> dict[str, OnefsError]:
+    """Fetch Alyx's listings of these sessions; return the errors of those that failed, by eid."""
     if len(sessions) >= _ANNOUNCED_SESSIONS:
-        say(f"asking Alyx for {len(sessions)} sessions ...", err=True)
+        with progress.erased():
+            say(f"asking Alyx for {len(sessions)} sessions ...", err=True)
     return access.catalogue.fetch_full_listings(sessions) if sessions else {}
 
 
-def _report_incomplete(unasked: Mapping[str, OnefsError]) -> None:
-    if unasked:
-        count = f"{len(unasked)} {plural(len(unasked), 'session')}"
+def _report_incomplete(failed: Mapping[str, OnefsError]) -> None:
+    if failed:
+        count = f"{len(failed)} {plural(len(failed), 'session')}"
         say(
-            f"onefs: {count} could not be asked for, what the cache tables say of their types and "
-            f"places stands: {next(iter(unasked.values()))}",
+            f"onefs: {count} could not be requested from Alyx, so their types and places are those "
+            f"of the cache tables: {next(iter(failed.values()))}",
             err=True,
         )
 
 
 def _select_by_type(
-    access: Access, found: DatasetsWithPlaces, patterns: Sequence[str], types: Sequence[str]
+    access: Access, datasets: DatasetsWithPlaces, patterns: Sequence[str], types: Sequence[str]
 ) -> DatasetsWithPlaces:
-    """The datasets that have one of the types, if any are given. Raises NotFound for none."""
-    everything = found
+    """Return the datasets of the types, all without types. Raises NotFound if there are none."""
+    selected, typed, kind = datasets, [], ""
     if types:
-        typed = access.catalogue.with_types([dataset for dataset, _ in found])
-        found = [
+        kind = f" of type {' or '.join(types)}"
+        typed = access.catalogue.with_types([dataset for dataset, _ in datasets])
+        selected = [
             (dataset, place)
-            for dataset, (_, place) in zip(typed, found, strict=True)
+            for dataset, (_, place) in zip(typed, datasets, strict=True)
             if any(fnmatchcase(dataset.dataset_type, each) for each in types)
         ]
-    if not found:
-        kind = f" of type {' or '.join(types)}" if types else ""
+    if not selected:
         for pattern in patterns:
-            _refuse_unserved(access, everything, pattern, types)
-        named = (each.removeprefix(f"{BY_EID}/").removeprefix(f"{BY_REF}/") for each in patterns)
-        places = ", ".join(named)
-        every = access.catalogue.with_types([dataset for dataset, _ in everything])
-        near = nearest_name_hint(types[0], {each.dataset_type for each in every}) if types else ""
-        raise NotFound(f"there is no dataset{kind} at {places}{near}")
-    return found
+            _refuse_unserved(access, datasets, pattern, types)
+        names = (each.removeprefix(f"{BY_EID}/").removeprefix(f"{BY_REF}/") for each in patterns)
+        known = {each.dataset_type for each in typed}
+        hint = nearest_name_hint(types[0], known) if types else ""
+        raise NotFound(f"there is no dataset{kind} at {', '.join(names)}{hint}")
+    return selected
 
 
 def _refuse_unserved(
     access: Access,
-    found: Iterable[tuple[Dataset, Place]],
+    datasets: Iterable[tuple[Dataset, Place]],
     pattern: str,
     types: Sequence[str],
 ) -> None:
-    """Raise NotFound where what a pattern and the types name is registered, but on no server."""
+    """Raise NotFound if datasets at a pattern are registered in Alyx, but on no file server."""
     from onefs.tree.unserved import refuse_unserved
     from onefs.tree.variant import split_variant
 
     variant, parts = split_variant([part for part in pattern.split("/") if part not in ("", ".")])
     length = 2 if parts[:1] in ((BY_EID,), (BY_REF,)) else 4
     below = parts[length:]
-    eids = {dataset.eid for dataset, _ in found}
+    eids = {dataset.eid for dataset, _ in datasets}
     if len(parts) >= length:
         eids |= _sessions_at(access, (*variant.folders, *parts[:length]))
 
@@ -190,7 +193,7 @@ def _refuse_unserved(
 
 
 def _sessions_at(access: Access, folders: Sequence[str]) -> set[str]:
-    """The eids of the sessions at a path or pattern; none where they cannot be listed."""
+    """Return the eids of the sessions at a path or pattern; none if listing fails."""
     from onefs.tree.path_patterns import expand_pattern
 
     try:
@@ -204,61 +207,57 @@ def _sessions_at(access: Access, folders: Sequence[str]) -> set[str]:
     return eids
 
 
-def _print_dry_run(access: Access, wanted: Iterable[tuple[Dataset, Place]]) -> None:
-    count, amount, there = 0, 0, 0
-    for dataset, place in wanted:
+def _print_dry_run(access: Access, datasets: Iterable[tuple[Dataset, Place]]) -> None:
+    count, amount, cached = 0, 0, 0
+    for dataset, place in datasets:
         if access.content.cached_path(dataset) is not None:
-            there += 1
+            cached += 1
             continue
         count += 1
         amount += dataset.size or 0
         say_path(access.content.store.final_path(place))
     say(
-        f"{_format_file_count(count)} to fetch, {format_size(amount)}; {there} there already",
+        f"{_format_file_count(count)} to fetch, {format_size(amount)}; {cached} there already",
         err=True,
     )
 
 
-def _download(access: Access, wanted: DatasetsWithPlaces, jobs: int, *, verbose: bool) -> int:
-    """Fetch, and report how far it is; the exit code."""
-    from onefs.cli.progress_bars import ProgressBars, sum_known
+def _download(access: Access, datasets: DatasetsWithPlaces, jobs: int, *, verbose: bool) -> int:
+    """Download datasets, print their paths and a summary, and return the exit code."""
     from onefs.content.bulk import fetch_datasets
 
-    sizes = {"/".join(place): dataset.size or 0 for dataset, place in wanted}
-    names = {dataset.id: "/".join(place) for dataset, place in wanted}
-    done = _DownloadReport(len(wanted))
-
-    def look(progress: ProgressBars) -> None:
-        for transfer in access.content.transfers():
-            progress.update(transfer.path, transfer.done_bytes, transfer.size or 0)
-
+    names = {dataset.id: "/".join(place) for dataset, place in datasets}
+    report = _DownloadReport(len(datasets))
     try:
-        with ProgressBars(len(wanted), sum_known(sizes.values()), look) as progress:
-            for each in fetch_datasets(access.content, wanted, jobs):
+        with ProgressDisplay(access.content.transfers) as progress:
+            progress.expect_files(("/".join(place), dataset.size) for dataset, place in datasets)
+            for each in fetch_datasets(access.content, datasets, jobs):
                 name = names[each.dataset.id]
-                progress.finish(name, sizes[name])
+                progress.finish(name)
                 if each.error is not None:
-                    done.add_error(name, each.error)
+                    report.add_error(name, each.error)
                     continue
-                progress.say_path(each.path)
-                done.already_cached += each.was_cached
-                done.fetched += not each.was_cached
+                with progress.erased():
+                    say_path(each.path)
+                report.already_cached += each.was_cached
+                report.fetched += not each.was_cached
     except KeyboardInterrupt:
-        here = done.already_cached + done.fetched
+        cached = report.already_cached + report.fetched
         say(
-            f"stopped: {here} of {_format_file_count(done.requested)} "
-            f"{'is' if done.requested == 1 else 'are'} here; "
+            f"stopped: {cached} of {_format_file_count(report.requested)} "
+            f"{'is' if report.requested == 1 else 'are'} here; "
             "run the same command to go on",
             err=True,
         )
         raise
-    done.print_summary(access.content.quota.received_bytes, verbose=verbose)
-    return _exit_code_of(list(done.errors.values()))
+    report.print_summary(access.content.quota.received_bytes, verbose=verbose)
+    codes = {exit_code(error) for error in report.errors.values()}
+    return codes.pop() if len(codes) == 1 else EXIT_FAILED if codes else 0
 
 
 @dataclass(slots=True)
 class _DownloadReport:
-    """Counts and failures of the files that were asked for."""
+    """Counts of the requested files, and errors by file name."""
 
     requested: int
     already_cached: int = 0
@@ -266,12 +265,12 @@ class _DownloadReport:
     errors: dict[str, OnefsError] = field(default_factory=dict)
 
     def add_error(self, name: str, error: OnefsError) -> None:
-        """Note a file that could not be had."""
+        """Record the error of a file, and suppress warnings that say the same."""
         self.errors[name] = error
         suppress_warnings_about(error)
 
     def print_summary(self, received: int, *, verbose: bool) -> None:
-        """Print the failures, alike ones as one, and the counts."""
+        """Print the errors, equal ones as one line, and the counts; ``received`` is in bytes."""
         alike: dict[str, list[str]] = {}
         for name, error in self.errors.items():
             alike.setdefault(_remove_file_name(str(error), name), []).append(name)
@@ -290,12 +289,12 @@ class _DownloadReport:
 
 
 def _remove_file_name(why: str, name: str) -> str:
-    """An error's sentence without the file that it is about, so that alike ones are equal."""
+    """Return an error's sentence without the file's name, so that errors of files can be equal."""
     file = name.rpartition("/")[2]
     kept: list[str] = []
     for word in why.split(" "):
         last = word.removesuffix(":").rpartition("/")[2]
-        # on a file server a name has a UUID
+        # names on a file server contain a UUID
         if file not in (last, *(clean for _, clean in alf.names_with_uuid(last))):
             kept.append(word)
         elif kept[-1:] in (["of"], ["from"]):
@@ -305,9 +304,3 @@ def _remove_file_name(why: str, name: str) -> str:
 
 def _format_file_count(count: int) -> str:
     return f"{count} {plural(count, 'file')}"
-
-
-def _exit_code_of(troubles: Sequence[OnefsError]) -> int:
-    """0 without trouble; the code of all troubles when they have one, else FAILED."""
-    codes = {exit_code(trouble) for trouble in troubles}
-    return codes.pop() if len(codes) == 1 else EXIT_FAILED if codes else 0

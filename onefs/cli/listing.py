@@ -1,4 +1,4 @@
-"""``onefs list``, ``show`` and ``path``: what is there, and where it is."""
+"""``onefs list``, ``show`` and ``path``: a session's datasets, a dataset's header, a folder."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from onefs.cli.one_commands import (
     path_in_whole_tree,
     print_lines,
 )
+from onefs.cli.output import say_json
 from onefs.errors import UsageError
 from onefs.printable import printable
 
@@ -76,16 +77,16 @@ def show(database: DatabaseOptions, path: str, form: str) -> None:
     PATH is one in the cache or in a mount, or lab/subject/date/number/... of the tree.
     """
     with database.open(path) as one:
-        found = one.describe(path_in_whole_tree(path))
+        facts = one.describe(path_in_whole_tree(path))
     if form == "json":
-        click.echo(json.dumps(found, indent=4))
+        say_json(facts, 4)
         return
-    width = max(map(len, found))
-    found["shape"] = tuple(found["shape"]) if "shape" in found else None
+    width = max(map(len, facts))
+    facts["shape"] = tuple(facts["shape"]) if "shape" in facts else None
     print_lines(
         [
             f"{name.ljust(width)}  {_format_value(value)}".rstrip()
-            for name, value in found.items()
+            for name, value in facts.items()
             if value
         ]
     )

@@ -1,4 +1,4 @@
-"""``onefs log``: what the mounts of a database have logged."""
+"""``onefs log``: the end of the log of a mount or of a database's mounts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from onefs.cli.options import database_options, folder_options, require_value, say, say_path
+from onefs.cli.options import database_options, folder_options, require_value
+from onefs.cli.output import say, say_path
 from onefs.databases import resolve_database
 from onefs.errors import NotFound, UsageError, reason_of
 
@@ -20,9 +21,9 @@ from onefs.errors import NotFound, UsageError, reason_of
     type=click.IntRange(min=1),
     default=50,
     show_default=True,
-    help="Print so many of the last lines.",
+    help="Number of last lines to print.",
 )
-@click.option("--file", "only_name", is_flag=True, help="Print where the log is, and nothing else.")
+@click.option("--file", "only_name", is_flag=True, help="Print only the path of the log file.")
 @database_options
 @folder_options
 def log(mountpoint: str | None, lines: int, only_name: bool, **flags: str | None) -> None:
@@ -47,13 +48,13 @@ def log(mountpoint: str | None, lines: int, only_name: bool, **flags: str | None
 
 
 def _log_file_of(mountpoint: str) -> Path:
-    """The log file of a mount. Raises UsageError."""
+    """Return the log file of a mount. Raises UsageError if there is none."""
     from onefs.mount.mount_registry import list_mounts
 
     real = os.path.realpath(mountpoint)
-    found = next((each for each in list_mounts() if each.mountpoint == real), None)
-    if found is None:
+    mount = next((each for each in list_mounts() if each.mountpoint == real), None)
+    if mount is None:
         raise UsageError(f"nothing is mounted at {mountpoint}: `onefs status` shows the mounts")
-    if found.log_file is None:
+    if mount.log_file is None:
         raise UsageError(f"the mount at {mountpoint} keeps no log file that is known here")
-    return Path(found.log_file)
+    return Path(mount.log_file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import platformdirs
@@ -12,13 +13,14 @@ import platformdirs
 from onefs.cli import demo_process
 from onefs.cli.demo_process import DemoOptions
 from onefs.cli.options import (
-    appearance_options,
+    all_of,
     database_options,
+    file_attribute_options,
     folder_options,
     require_value,
-    say,
     storage_options,
 )
+from onefs.cli.output import say
 from onefs.config.cache_options import resolve_cache_options
 from onefs.config.file_attributes import resolve_file_attributes
 from onefs.config.settings import Settings, resolve_settings
@@ -27,14 +29,14 @@ from onefs.demo import check_not_inside_lab, demo_identity
 from onefs.errors import UsageError
 from onefs.lowlevel.paths import absolute, resolved
 
-#: seconds for a mount to answer: the deadline of its first request, and more
+#: seconds for a mount to become ready; longer than the deadline of its first request
 READY_TIMEOUT_SECONDS = 60.0
-#: seconds more for loading cache tables, at 50,000 rows a second or better
+#: more seconds to load cache tables, at 50,000 rows per second or better
 SYNC_TIMEOUT_SECONDS = 1800.0
 
 
 def _check_as_of(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str:
-    """The day of ``--as-of``, '' without one."""
+    """Return the day of ``--as-of``, '' without one. Raises UsageError for an invalid day."""
     from onefs.tree.as_of import is_as_of_day
 
     if value is not None and not is_as_of_day(value):
@@ -43,7 +45,7 @@ def _check_as_of(_context: click.Context, _parameter: click.Parameter, value: st
 
 
 def _check_mountpoint(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Refuse the name of a command as a mount point: `onefs mount help` asks for help."""
+    """Return the mount point; raise UsageError for a command's name, as in `onefs mount help`."""
     from onefs.cli import COMMANDS
 
     require_value(context, parameter, value)
@@ -55,24 +57,59 @@ def _check_mountpoint(context: click.Context, parameter: click.Parameter, value:
     return value
 
 
+_demo_options = all_of(
+    click.option("--demo", is_flag=True, help="Mount the embedded laboratory: no account needed."),
+    click.option(
+        "--demo-data",
+        type=click.Path(),
+        help="With --demo: serve this ALF folder (lab/Subjects/subject/date/number/...).",
+    ),
+    click.option(
+        "--demo-rate",
+        type=click.IntRange(min=1),
+        help="With --demo: bytes a second, per connection.",
+    ),
+    click.option(
+        "--demo-latency", type=click.FloatRange(min=0), help="With --demo: milliseconds a request."
+    ),
+)
+
+_view_options = all_of(
+    click.option(
+        "--as-of",
+        metavar="DATE",
+        callback=_check_as_of,
+        help="Show each file as on that day, 2021-07-05: its last revision until then.",
+    ),
+    click.option(
+        "--flat",
+        is_flag=True,
+        envvar="ONEFS_FLAT",
+        help="Show default datasets in their session's own folder, without collections. "
+        "[ONEFS_FLAT]",
+    ),
+)
+
+_daemon_options = all_of(
+    click.option("--foreground", is_flag=True, help="Stay in the terminal; Ctrl-C unmounts."),
+    click.option("--allow-other", is_flag=True, help="Let other users of this machine read it."),
+    click.option(
+        "--log-level",
+        type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
+        default="INFO",
+        show_default=True,
+        help="What the log holds.",
+    ),
+)
+
+
 @click.command()
 @click.argument("mountpoint", type=click.Path(), callback=_check_mountpoint)
-@click.option("--demo", is_flag=True, help="Mount the embedded laboratory: no account needed.")
-@click.option(
-    "--demo-data",
-    type=click.Path(),
-    help="With --demo: serve this ALF folder (lab/Subjects/subject/date/number/...).",
-)
-@click.option(
-    "--demo-rate", type=click.IntRange(min=1), help="With --demo: bytes a second, per connection."
-)
-@click.option(
-    "--demo-latency", type=click.FloatRange(min=0), help="With --demo: milliseconds a request."
-)
+@_demo_options
 @database_options
 @folder_options
 @storage_options
-@appearance_options
+@file_attribute_options
 @click.option(
     "--max-fetch",
     metavar="SIZE/h",
@@ -84,33 +121,10 @@ def _check_mountpoint(context: click.Context, parameter: click.Parameter, value:
 @click.option(
     "--sync", is_flag=True, help="First fill the catalogue from the server's cache tables, if any."
 )
-@click.option(
-    "--as-of",
-    metavar="DATE",
-    callback=_check_as_of,
-    help="Show each file as on that day, 2021-07-05: its last revision until then.",
-)
-@click.option(
-    "--flat",
-    is_flag=True,
-    envvar="ONEFS_FLAT",
-    help="Show default datasets in their session's own folder, without collections. [ONEFS_FLAT]",
-)
-@click.option("--foreground", is_flag=True, help="Stay in the terminal; Ctrl-C unmounts.")
-@click.option("--allow-other", is_flag=True, help="Let other users of this machine read it.")
-@click.option(
-    "--log-level",
-    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"], case_sensitive=False),
-    default="INFO",
-    show_default=True,
-    help="What the log holds.",
-)
+@_view_options
+@_daemon_options
 def mount(
     mountpoint: str,
-    demo: bool,
-    demo_data: str | None,
-    demo_rate: int | None,
-    demo_latency: float | None,
     offline: bool,
     sync: bool,
     as_of: str,
@@ -118,46 +132,49 @@ def mount(
     foreground: bool,
     allow_other: bool,
     log_level: str,
-    **flags: str | None,
+    **options: Any,
 ) -> None:
     """Show a database as a directory at MOUNTPOINT, which is made if absent.
 
     Returns when the mount answers; it then runs in the background until `onefs umount`.
     """
-    from onefs.cache_tables.parquet import check_pyarrow
+    from onefs.cli.open_database import log_in
     from onefs.cli.start_mount import MountRequest, start
-    from onefs.cli.targets import ensure_token
 
-    if sync and offline:
-        raise UsageError("--sync asks the server, --offline asks none: leave out one of them")
     if sync:
-        check_pyarrow()
-    options = _demo_options(demo, demo_data, demo_rate, demo_latency, flags)
-    settings, database = _resolve_settings(flags, options)
-    token = ensure_token(settings) if options is None and not offline else ""
-    start(
-        MountRequest(
-            mountpoint,
-            settings,
-            database,
-            options,
-            foreground=foreground,
-            allow_other=allow_other,
-            log_level=log_level.upper(),
-            offline=offline,
-            sync=sync,
-            as_of=as_of,
-            flat=flat,
-            token=token,
-        ),
-        _ready_timeout(sync=sync, demo=demo),
+        _check_can_sync(offline=offline)
+    demo = _pop_demo_options(options)
+    settings, database = _resolve_settings(options, demo)
+    request = MountRequest(
+        mountpoint,
+        settings,
+        database,
+        demo,
+        foreground=foreground,
+        allow_other=allow_other,
+        log_level=log_level.upper(),
+        offline=offline,
+        sync=sync,
+        as_of=as_of,
+        flat=flat,
+        token=log_in(settings) if demo is None and not offline else "",
     )
+    start(request, _ready_timeout(sync=sync, demo=demo is not None))
     if not (offline or foreground):
         _report_offline(mountpoint, settings)
 
 
+def _check_can_sync(*, offline: bool) -> None:
+    """Raise UsageError for ``--sync`` with ``--offline``, and without pyarrow."""
+    from onefs.cache_tables.parquet import check_pyarrow
+
+    if offline:
+        raise UsageError("--sync asks the server, --offline asks none: leave out one of them")
+    check_pyarrow()
+
+
 def _report_offline(mountpoint: str, settings: Settings) -> None:
-    """Say that a mount has been made while its server is away, and how old what it shows is."""
+    """Report a mount whose server is unreachable, and how old the names are that it shows."""
     from onefs.catalogue.storage.database import CatalogueDatabase
     from onefs.mount.mount_registry import OFFLINE, find_record
     from onefs.mount.mountpoints import resolve_mountpoint as real_path
@@ -171,8 +188,8 @@ def _report_offline(mountpoint: str, settings: Settings) -> None:
     finally:
         database.close()
     say(
-        f"onefs: {record.url} is away: {mountpoint} shows what was known on {newest}, until it "
-        "answers again",
+        f"onefs: {record.url} is unreachable: {mountpoint} shows the catalogue of {newest} until "
+        "it answers again",
         err=True,
     )
 
@@ -180,7 +197,7 @@ def _report_offline(mountpoint: str, settings: Settings) -> None:
 @click.command()
 @click.argument("mountpoint", type=click.Path(), callback=require_value)
 def umount(mountpoint: str) -> None:
-    """Undo the mount at MOUNTPOINT, and wait until it is gone."""
+    """Unmount MOUNTPOINT, and wait until that is done."""
     from onefs.mount.daemon import stop
     from onefs.mount.mountpoints import resolve_mountpoint
 
@@ -190,39 +207,42 @@ def umount(mountpoint: str) -> None:
 
 
 def _ready_timeout(*, sync: bool, demo: bool) -> float:
-    """Seconds for the mount to answer; one that fails says so at once."""
+    """Return the seconds in which the mount must become ready; a failure is reported at once."""
     more = SYNC_TIMEOUT_SECONDS if sync else 0.0
     return READY_TIMEOUT_SECONDS + more + (demo_process.READY_TIMEOUT_SECONDS if demo else 0.0)
 
 
-def _demo_options(
-    demo: bool,
-    data: str | None,
-    rate: int | None,
-    latency: float | None,
-    flags: dict[str, str | None],
-) -> DemoOptions | None:
-    given = {"--demo-data": data, "--demo-rate": rate, "--demo-latency": latency}
-    if not demo:
-        for flag, value in given.items():
+def _pop_demo_options(options: dict[str, Any]) -> DemoOptions | None:
+    """Remove the options of the embedded laboratory and return them; None without ``--demo``.
+
+    Raises UsageError for options that exclude each other.
+    """
+    is_demo, data = options.pop("demo"), options.pop("demo_data")
+    rate, latency = options.pop("demo_rate"), options.pop("demo_latency")
+    if not is_demo:
+        for flag, value in (
+            ("--demo-data", data),
+            ("--demo-rate", rate),
+            ("--demo-latency", latency),
+        ):
             if value is not None:
-                raise UsageError(f"{flag} goes with --demo")
+                raise UsageError(f"{flag} needs --demo")
         return None
     for name in ("url", "username", "profile"):
-        if flags[name]:
+        if options[name]:
             raise UsageError(f"--demo has its own server: leave out --{name}")
-    if data is not None and not os.path.isdir(data):
-        raise UsageError(f"there is no folder {data}: name one that holds lab folders")
     if data is not None:
+        if not os.path.isdir(data):
+            raise UsageError(f"there is no folder {data}: name one that holds lab folders")
         check_not_inside_lab(Path(data))
-    real = resolved(data) if data is not None else None
-    return DemoOptions(data=real, rate=rate, latency_ms=latency or 0.0)
+        data = resolved(data)
+    return DemoOptions(data=data, rate=rate, latency_ms=latency or 0.0)
 
 
 def _resolve_settings(
     flags: dict[str, str | None], demo: DemoOptions | None
 ) -> tuple[Settings, str]:
-    """The settings of a mount, and the name of its laboratory."""
+    """Return the settings of a mount, and the name of its database."""
     if demo is None:
         settings = resolve_settings(flags)
         return settings, host_key(settings.url)
@@ -240,5 +260,5 @@ def _resolve_settings(
     ), database
 
 
-def _folder_or_default(given: str | None, parent: str, name: str) -> Path:
-    return Path(absolute(given or os.path.join(parent, name)))
+def _folder_or_default(folder: str | None, parent: str, name: str) -> Path:
+    return Path(absolute(folder or os.path.join(parent, name)))

@@ -1,4 +1,4 @@
-"""What the verbs of ONE share on the command line: options, output, warnings."""
+"""Options, output and warnings of the commands that are methods of ONE."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from onefs.cli.options import database_options, require_value, say, trust_options
+from onefs.cli.options import (
+    all_of,
+    cache_dir_option,
+    database_options,
+    offline_option,
+    trust_options,
+)
+from onefs.cli.output import say
 from onefs.errors import UsageError
 from onefs.lowlevel.paths import resolved
 from onefs.one import ONE, OnefsWarning
@@ -23,10 +30,12 @@ from onefs.printable import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_one_options = all_of(database_options, offline_option, cache_dir_option, trust_options)
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseOptions:
-    """Which database a command is about. Nothing of it is saved."""
+    """The database options of one command. None of them is saved."""
 
     url: str | None
     username: str | None
@@ -36,62 +45,45 @@ class DatabaseOptions:
 
     @contextmanager
     def open(self, *names: str) -> Iterator[ONE]:
-        """The database, and our warnings as sentences on standard error.
+        """Open the database, and print warnings of onefs as sentences on standard error.
 
-        ``names`` are what the command is about: one may be a path in a mount of another database.
+        ``names`` are the command's arguments: a path may be in a mount of another database, which
+        is opened then. Raises what ``ONE()`` raises.
         """
         with _warnings_as_sentences(), self._open_one(names) as one:
             yield one
 
     def _open_one(self, names: Sequence[str]) -> ONE:
-        flags = {
-            "url": self.url,
-            "username": self.username,
-            "profile": self.profile,
-            "cache_dir": self.cache_dir,
-        }
+        flags = asdict(self)
+        del flags["offline"]
         if names and not any(flags.values()):
-            from onefs.cli.targets import find_site, open_site, others_mount
+            from onefs.cli.open_database import open_database
+            from onefs.cli.targets import find_database, others_mount
 
-            if (site := find_site(names, flags)) is not None:
-                access = open_site(site, offline=self.offline)
-                return ONE.over(access, site.settings, offline=self.offline)
+            if (database := find_database(names, flags)) is not None:
+                access = open_database(database, offline=self.offline)
+                return ONE.over(access, database.settings, offline=self.offline)
             if (mounted := others_mount(names)) is not None:
                 return ONE.in_mount(mounted, offline=self.offline)
-        return ONE(
-            base_url=self.url,
-            username=self.username,
-            profile=self.profile,
-            cache_dir=self.cache_dir,
-            offline=self.offline,
-        )
+        return ONE(base_url=flags.pop("url"), offline=self.offline, **flags)
 
 
 def one_options(command: F) -> F:
-    """``--url --username --profile --cache-dir --offline``, handed over as ``database``; and
-    ``--trust-cache-dir`` and ``--adopt``."""
+    """Add the options of :class:`DatabaseOptions`, passed as ``database``, and of trust."""
 
     @wraps(command)
-    def handed_over(**options: Any) -> Any:
-        names = ("url", "username", "profile", "cache_dir", "offline")
-        return command(database=DatabaseOptions(*(options.pop(name) for name in names)), **options)
+    def with_database(**options: Any) -> Any:
+        values = {each.name: options.pop(each.name) for each in fields(DatabaseOptions)}
+        return command(database=DatabaseOptions(**values), **options)
 
-    made: Any = click.option(
-        "--cache-dir",
-        type=click.Path(file_okay=False),
-        callback=require_value,
-        help="Where files are kept: a ONE cache folder. [ONEFS_CACHE_DIR]",
-    )(trust_options(handed_over))
-    made = click.option(
-        "--offline", is_flag=True, help="Ask no server: what is known already must do."
-    )(made)
-    return database_options(made)  # type: ignore[no-any-return]
+    return _one_options(with_database)  # type: ignore[return-value]
 
 
 def print_lines(lines: Sequence[str]) -> None:
     """Print lines, through a pager when they do not fit on the terminal.
 
-    A program gets them as they are: what is no path has been made :func:`printable` before.
+    Without a terminal they are printed unchanged, so that paths are exact: other texts must be
+    :func:`printable`.
     """
     if not sys.stdout.isatty():
         if lines:
@@ -105,7 +97,7 @@ def print_lines(lines: Sequence[str]) -> None:
 
 
 def format_table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> list[str]:
-    """Rows as lines of aligned columns under a header; [] without rows."""
+    """Return rows as lines of aligned columns under a header; [] without rows."""
     cells = [header, *([printable(str(cell)) for cell in row] for row in rows)]
     if not rows:
         return []
@@ -117,23 +109,23 @@ def format_table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> lis
 
 
 def mountpoint_of(one: ONE) -> str | None:
-    """Where a database is mounted now, if it can be with everything; None when it is not.
+    """Return where a database is mounted, a mount of the whole tree first; None if it is not.
 
-    A mount whose server is away still shows what is known.
+    Mounts whose server is unreachable count, since they show what is known.
     """
     from onefs.mount.mount_registry import STALE, list_mounts
 
     if one.mountpoint is not None:
         return str(one.mountpoint)
     served = (each for each in list_mounts() if each.url == one.url and each.pid is not None)
-    found = [each for each in served if each.status.state != STALE]
-    return min(found, key=lambda each: (each.flat, each.as_of)).mountpoint if found else None
+    mounts = [each for each in served if each.status.state != STALE]
+    return min(mounts, key=lambda each: (each.flat, each.as_of)).mountpoint if mounts else None
 
 
 def path_in_whole_tree(name: str) -> str:
-    """A path in a mount that shows a variant of the tree, as the whole tree has it.
+    """Return the path in the whole tree of a path in a mount of a variant.
 
-    Other paths, and names of sessions that are no path, are given as they are.
+    Other paths, eids and refs are returned unchanged.
     """
     from onefs.mount.mount_registry import list_mounts
 
@@ -141,7 +133,7 @@ def path_in_whole_tree(name: str) -> str:
         return name
     try:
         real = resolved(name)
-    except UsageError:  # the working directory was deleted, and a path of the tree needs none
+    except UsageError:  # the working directory was deleted, which a path of the tree does not need
         return name
     for each in list_mounts():
         if not each.variant.is_full_tree and Path(real).is_relative_to(each.mountpoint):

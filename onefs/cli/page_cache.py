@@ -1,4 +1,4 @@
-"""The kernel's pages of files in running mounts."""
+"""Invalidation of the kernel's page cache for files in running mounts."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from onefs.mount.mount_registry import list_mounts
 
 
 def drop_pages(cache_dir: Path, path: str) -> None:
-    """Make the kernel drop what it keeps of a cached file, by its ONE path, in every mount.
+    """Make the kernel drop its pages of a cached file, given by its ONE path, in every mount.
 
-    Pages that somebody is using stay.
+    Pages that are in use stay.
     """
-    inner = [part for part in PurePosixPath(path).parts if part != alf.SUBJECTS]
+    parts = [part for part in PurePosixPath(path).parts if part != alf.SUBJECTS]
     for mount in list_mounts():
         if mount.pid is None or mount.cache_dir != str(cache_dir):
             continue
         with suppress(OSError):
-            descriptor = os.open(Path(mount.mountpoint, *inner), os.O_RDONLY)
+            descriptor = os.open(Path(mount.mountpoint, *parts), os.O_RDONLY)
             try:
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             finally:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from onefs.cli.completion import completer_of, profile_names
-from onefs.cli.options import require_value, say
+from onefs.cli.options import json_option, require_value
+from onefs.cli.output import say, say_json
 from onefs.config import settings
 
 _name_argument = click.argument(
@@ -21,20 +20,22 @@ def profile() -> None:
 
 
 @profile.command("list")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@json_option
 def list_(as_json: bool) -> None:
     """List the saved databases; the default one is marked with a star."""
-    book = settings.load_settings_file()
-    fallback = book.default_profile()
+    saved = settings.load_settings_file()
+    fallback = saved.default_profile()
     default = fallback.name if fallback is not None else ""
-    found = [book.profiles[name] for name in sorted(book.profiles)]
+    profiles = [saved.profiles[name] for name in sorted(saved.profiles)]
     if as_json:
-        rows = [{"name": each.name, "url": each.url, "username": each.username} for each in found]
-        click.echo(json.dumps({"default": default or None, "profiles": rows}, indent=2))
+        rows = [
+            {"name": each.name, "url": each.url, "username": each.username} for each in profiles
+        ]
+        say_json({"default": default or None, "profiles": rows})
         return
-    if not found:
+    if not profiles:
         say("No database is saved. `onefs setup` saves one.")
-    for each in found:
+    for each in profiles:
         mark = "*" if each.name == default else " "
         say(f"{mark} {each.name}  {each.url}  {each.username}".rstrip())
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onefs.cli.options import EXIT_FAILED, database_options, folder_options, require_value, say
+from onefs.cli.options import database_options, folder_options, require_value
+from onefs.cli.output import EXIT_FAILED, say
 from onefs.config.cache_options import resolve_cache_options
 from onefs.config.settings import resolve_settings
 from onefs.config.urls import host_key
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
     from onefs.mount.mount_registry import MountInfo
     from onefs.tree.variant import Variant
 
-#: folders that have a listing of their own: lab, subject, date, number
+#: depth of the folders that have a listing of their own: lab, subject, date, number
 _SESSION_DEPTH = 4
-#: seconds that all mounts have together, and that the look at PATH may take of them
+#: seconds in which all mounts together must refresh, and those of them to look up PATH
 _REFRESH_TIMEOUT_SECONDS = 5.0
 _LOOKUP_TIMEOUT_SECONDS = 2.0
 
 _DEAD_MESSAGE = "{0} is dead: remove it with `onefs umount {0}`"
-#: what is said of a mount that did not refresh, by its errno
+#: message about a mount that did not refresh, by errno
 _FAILURE_MESSAGES = {
     errno.ENODATA: "{0} runs an older onefs and shows what is new within a minute; mount it again "
     "to see it at once",
@@ -46,12 +47,12 @@ _FAILURE_MESSAGES = {
 @database_options
 @folder_options
 def refresh(path: str | None, **flags: str | None) -> None:
-    """Have the server asked again for what stands at PATH and below, or for everything.
+    """Invalidate the cached listings of PATH and below, or all of them.
 
-    PATH lies in a mount, where it need not be there yet, or any more. Nothing is asked at once:
-    each folder is when it is next looked at, by mounts that run, which drop all names and listings
-    that they and the kernel know, and those to come. While the server is away, what is known
-    stays. Files that were found bad are fetched again when they are next read.
+    PATH is in a mount, where it need not exist yet, or any more. Running mounts and the kernel drop
+    the names and listings that they have cached. Each folder is listed anew by the server when it
+    is next looked at; while the server is unreachable, the old listing stays. Files that were
+    found bad are fetched again when they are next read.
     """
     from onefs.mount.mount_registry import list_mounts
 
@@ -64,11 +65,11 @@ def refresh(path: str | None, **flags: str | None) -> None:
         return
     began = time.monotonic()
     target = _find_target(path, mounts)
-    patience = _REFRESH_TIMEOUT_SECONDS - (time.monotonic() - began)
+    timeout = _REFRESH_TIMEOUT_SECONDS - (time.monotonic() - began)
     folders = _state_dirs_of([_database_of(target.mount)], mounts)
     _invalidate(folders, target.scopes_to_invalidate(), flags)
     _clear_rejections(folders, target.place, flags, target.variant)
-    _refresh_mounts(mounts, folders, patience)
+    _refresh_mounts(mounts, folders, timeout)
     if target.missing_count:
         _check_exists(target)
 
@@ -78,26 +79,27 @@ class _Target:
     """The mount, and the place in it, that PATH names."""
 
     mount: MountInfo
-    #: where it is, without links
+    #: absolute path without symbolic links
     real: str
-    #: its folders from the lab on
+    #: its names from the lab on
     place: tuple[str, ...]
+    #: variant of the tree that it is in
     variant: Variant
-    #: how many of its last names were not there
+    #: number of its last names that do not exist
     missing_count: int
 
     def scopes_to_invalidate(self) -> list[tuple[str, ...]]:
-        """The folders that are wanted anew."""
-        # a folder that bears a mark shares its name with another: refresh them both
+        """Return the folders whose listings are to be invalidated."""
+        # a folder with a mark shares its name with another folder: refresh them both
         depth = next((i for i, name in enumerate(self.place) if "~" in name), _SESSION_DEPTH)
         deepest = self.place[: min(depth, _SESSION_DEPTH)]
-        # of what is not there, each folder may be new
+        # each folder of a path that does not exist may be new
         first = min(len(self.place) - self.missing_count + 1, len(deepest))
         return [deepest[:length] for length in range(max(first, 0), len(deepest) + 1)]
 
 
 def _find_target(path: str, mounts: Iterable[MountInfo]) -> _Target:
-    """Return the mount and the place that a path names. Raises UsageError for one outside."""
+    """Return the mount and place of a path. Raises UsageError for a path outside of mounts."""
     from onefs.databases import refuse_other_users_mount
     from onefs.mount.mount_probes import resolve_path
     from onefs.tree.variant import split_variant
@@ -118,7 +120,7 @@ def _find_target(path: str, mounts: Iterable[MountInfo]) -> _Target:
 
 
 def _is_trust_enabled(flags: dict[str, str | None]) -> bool:
-    """Whether folders are used that others may write to."""
+    """Whether to use folders that other users may write to."""
     try:
         return resolve_settings(flags).cache_options.trust_cache_dir
     except NotConfigured:
@@ -126,33 +128,32 @@ def _is_trust_enabled(flags: dict[str, str | None]) -> bool:
 
 
 def _database_of(mount: MountInfo) -> str:
-    """The name of the database that a mount shows."""
+    """Return the name of the database that a mount shows."""
     return cache_owner_of(Path(mount.cache_dir)) or host_key(mount.url)
 
 
 def _state_dirs_of(databases: Iterable[str], mounts: Iterable[MountInfo]) -> set[Path]:
-    """The state folders of the mounts that show one of these databases."""
-    wanted = set(databases)
+    """Return the state folders of the mounts of these databases."""
+    names = set(databases)
     return {
         Path(mount.state_dir)
         for mount in mounts
-        if mount.state_dir and _database_of(mount) in wanted
+        if mount.state_dir and _database_of(mount) in names
     }
 
 
 def _selected_state_dirs(flags: dict[str, str | None], mounts: Iterable[MountInfo]) -> set[Path]:
-    """The state folders of the database that is named, or else of every mount and of the default
-    one."""
-    found = set()
+    """Return the state folders of the named database, else of all mounts and the default one."""
+    folders = set()
     if not any(flags.values()):
-        found = {Path(mount.state_dir) for mount in mounts if mount.state_dir}
+        folders = {Path(mount.state_dir) for mount in mounts if mount.state_dir}
     try:
         settings = resolve_settings(flags)
     except NotConfigured:
-        if not found:
+        if not folders:
             raise
-        return found
-    return found | {settings.state_dir} | _state_dirs_of([host_key(settings.url)], mounts)
+        return folders
+    return folders | {settings.state_dir} | _state_dirs_of([host_key(settings.url)], mounts)
 
 
 def _invalidate(
@@ -174,54 +175,54 @@ def _invalidate(
 
 def _clear_rejections(
     folders: set[Path],
-    inner: tuple[str, ...],
+    place: tuple[str, ...],
     flags: dict[str, str | None],
     variant: Variant | None = None,
 ) -> None:
-    """Withdraw the verdicts on bad files at and below a path."""
+    """Clear the rejections of bad files at and below a place."""
     from onefs.cli.cached_datasets import clear_rejections
-    from onefs.cli.targets import closing_access, known_sites, open_site
+    from onefs.cli.open_database import closing_access, open_database
+    from onefs.cli.targets import known_databases
     from onefs.config.cache_owner import PRIVATE_FOLDER
     from onefs.tree.variant import FULL_TREE
 
-    for site in known_sites(flags):
-        settings = site.settings
+    for database in known_databases(flags):
+        settings = database.settings
         if settings.state_dir not in folders or not (settings.cache_dir / PRIVATE_FOLDER).is_dir():
             continue
-        with closing_access(open_site(site, offline=True)) as access:
-            clear_rejections(access, inner, variant or FULL_TREE)
+        with closing_access(open_database(database, offline=True)) as access:
+            clear_rejections(access, place, variant or FULL_TREE)
 
 
-def _refresh_mounts(mounts: Iterable[MountInfo], folders: set[Path], patience: float) -> None:
-    """Have the mounts with these state folders drop what they and the kernel know.
+def _refresh_mounts(mounts: Iterable[MountInfo], folders: set[Path], timeout: float) -> None:
+    """Make the mounts with these state folders, and the kernel, drop their caches.
 
-    Says which did not, and ends the command with :data:`FAILED` for one that may yet.
+    Prints a message for each mount that failed; ends the command with EXIT_FAILED for a mount that
+    may still do it later.
     """
     from onefs.mount.mount_probes import refresh_mounts as refresh_all
 
-    wanted = [each.mountpoint for each in mounts if Path(each.state_dir) in folders]
-    answers = refresh_all(wanted, patience)
+    mountpoints = [each.mountpoint for each in mounts if Path(each.state_dir) in folders]
+    answers = refresh_all(mountpoints, timeout)
     for mountpoint, code in answers.items():
         if code is None:
             say(
                 f"onefs: {mountpoint} did not answer within {_REFRESH_TIMEOUT_SECONDS:g} s: it "
-                "shows what "
-                "is new within a minute after it does",
+                "shows what is new within a minute after it does",
                 err=True,
             )
         elif code:
-            refusal = _FAILURE_MESSAGES.get(
-                code, f"{{0}} could not be refreshed: {os.strerror(code)}"
-            )
-            say(f"onefs: {refusal.format(mountpoint)}", err=True)
+            other = f"{{0}} could not be refreshed: {os.strerror(code)}"
+            message = _FAILURE_MESSAGES.get(code, other).format(mountpoint)
+            say(f"onefs: {message}", err=True)
     if any(code not in (0, *_FAILURE_MESSAGES) for code in answers.values()):
         sys.exit(EXIT_FAILED)
 
 
 def _check_exists(target: _Target) -> None:
-    """Raise NotFound for a path that was not there before and is not now."""
+    """Raise NotFound for a path that exists neither before nor after the refresh."""
     from onefs.mount.mount_probes import resolve_path
 
-    found = resolve_path(target.real, _LOOKUP_TIMEOUT_SECONDS)
-    if found is not None and found[1]:
+    resolved = resolve_path(target.real, _LOOKUP_TIMEOUT_SECONDS)
+    if resolved is not None and resolved[1]:
         raise NotFound(f"there is no {target.real}, neither before the refresh nor after it")

@@ -17,12 +17,12 @@ from onefs.cli.one_commands import (
     one_options,
     print_lines,
 )
-from onefs.cli.options import say
+from onefs.cli.output import say
 from onefs.errors import UsageError
 from onefs.model import Session
 from onefs.search.vocabulary import QC_OUTCOMES, VOCABULARY, MultipleValues
 
-#: term -> its flags, and what its help says
+#: flags and help of each search term
 _TERM_FLAGS: dict[str, tuple[tuple[str, ...], str]] = {
     "users": (("--user", "--users"), "A user; of several all own the session."),
     "date_range": (("--date", "--date-range"), "A day, or FIRST,LAST; either may be empty."),
@@ -88,8 +88,10 @@ def _term_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="What is printed of each session.",
 )
 @click.option("--save", metavar="NAME", help="Save the search: it becomes .search/NAME in mounts.")
-@click.option("--forget", metavar="NAME", help="Forget a saved search, and search nothing.")
-@click.option("--terms", is_flag=True, help="Print the search terms, and search nothing.")
+@click.option("--forget", metavar="NAME", help="Delete a saved search, and search nothing.")
+@click.option(
+    "--terms", "list_terms", is_flag=True, help="Print the search terms, and search nothing."
+)
 @one_options
 def search(
     database: DatabaseOptions,
@@ -98,30 +100,30 @@ def search(
     form: str,
     save: str | None,
     forget: str | None,
-    terms: bool,
+    list_terms: bool,
     **values: Any,
 ) -> None:
-    """Print the sessions that fulfil all of the terms, the latest first."""
-    if terms:
+    """Print the sessions that match all terms, the latest first."""
+    if list_terms:
         print_lines(list(VOCABULARY))
         return
     if forget is not None:
         with database.open() as one:
             one.forget_search(forget)
         return
-    given = {name: value for name, value in values.items() if value not in (None, ())}
-    if not given and limit is None:
+    terms = {name: value for name, value in values.items() if value not in (None, ())}
+    if not terms and limit is None:
         raise UsageError("a search needs a term, such as --subject NAME, or --limit N")
     with database.open() as one:
         if save is not None:
-            one.save_search(save, **given)
-        found = one.search_sessions(limit=limit, **given)
-        rows = dict(zip(found.eids, one.records(found) if details else found.rows, strict=True))
-        sessions = {session.eid: session for session in found.sessions()}
+            one.save_search(save, **terms)
+        result = one.search_sessions(limit=limit, **terms)
+        rows = dict(zip(result.eids, one.records(result) if details else result.rows, strict=True))
+        sessions = {session.eid: session for session in result.sessions()}
         paths: dict[str, Path] = {}
-        if form in ("json", "paths"):  # where a session is depends on others of its subject
-            paths = one.folders(found, mountpoint_of(one))
-    if not found.eids and not found.hint:
+        if form in ("json", "paths"):  # the path depends on the subject's other sessions
+            paths = one.folders(result, mountpoint_of(one))
+    if not result.eids and not result.hint:
         say("onefs: no session fulfils all of the terms", err=True)
     print_lines(_format_sessions(form, details, rows, sessions, paths))
 
@@ -161,7 +163,7 @@ def _format_sessions(
 
 
 def _display_ref(session: Session | None, row: dict[str, Any]) -> str:
-    """A session's ref; start and subject of one without number."""
+    """Return a session's ref, or start and subject of a session without number."""
     return session.ref if session else f"{row.get('start_time')} {row.get('subject')}"
 
 
@@ -174,7 +176,7 @@ def _detail_cells(row: dict[str, Any]) -> list[str]:
 def _json_object(
     eid: str, row: dict[str, Any], session: Session | None, path: Path | None, details: bool
 ) -> dict[str, Any]:
-    """A session in JSON; a session without number has neither ref nor path."""
+    """Return a session for JSON; a session without number has neither ref nor path."""
     shown: dict[str, Any] = {
         "eid": eid,
         "ref": session.ref if session else None,

@@ -1,4 +1,4 @@
-"""What is mounted: put together in the daemon, from what the mount command decided.
+"""The service of a mount, built in the daemon from the settings of the mount command.
 
 Run as ``python -m onefs.cli.serve_mount`` by ``onefs.mount.daemon``.
 """
@@ -14,17 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from onefs.access import Access, Deadlines, GivenLogin
-from onefs.cache_tables.worker import build_in_child, export_in_child
-from onefs.catalogue.sync import (
-    SYNC_DEADLINE_SECONDS,
-    fetch_dataset_types,
-    fetch_labs_and_subjects,
-    sync_from_server,
-)
-from onefs.cli import publish_tables
+from onefs.cache_tables.worker import export_in_child
+from onefs.cli import load_tables
 from onefs.cli.demo_process import DemoOptions, DemoProcess
 from onefs.config.cache_options import CacheOptions
 from onefs.config.credentials import DataCredentials
+from onefs.config.file_attributes import FileAttributes
 from onefs.config.secret import Secret
 from onefs.config.settings import Settings
 from onefs.errors import DeadlineExceeded, OnefsError, Throttled, Unreachable, UsageError
@@ -47,139 +42,128 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class MountSettings:
-    """What the daemon's settings hold (``DaemonConfig.settings``): JSON values.
+    """What ``DaemonConfig.settings`` holds: JSON values, of which the service is built.
 
-    Kept tokens and passwords are not in it: the daemon reads the credential store by itself.
+    Saved tokens and passwords are not part of it: the daemon reads the credential store.
     """
 
-    #: which laboratory this is: a host, or ``demo-<hash>``
+    #: name of the database: its host, or ``demo-<hash>``
     database: str
-    cache_dir: str
-    state_dir: str
-    url: str = ""
-    username: str = ""
-    profile: str = ""
-    data_url: str = ""
-    data_username: str = ""
-    data_hosts: tuple[str, ...] = ()
-    deadline: float = 10.0
-    stall: float = 60.0
+    #: fields of Settings; see :func:`settings_to_json`
+    settings: dict[str, Any]
+    #: fields of Deadlines, in seconds
+    deadlines: dict[str, float]
     #: ask no server
     offline: bool = False
-    #: the fields of Storing; {} for its defaults
-    cache_options: dict[str, Any] = field(default_factory=dict)
-    #: the variables of the mount command's environment that the daemon's own lacks: secrets
+    #: secrets of the mount command's environment, which the daemon's environment lacks
     environment: dict[str, str] = field(default_factory=dict, repr=False)
-    #: DemoOptions of the embedded servers to run, which then say where they are
+    #: fields of DemoOptions: run the embedded servers, and use their addresses and logins
     demo: dict[str, Any] | None = None
-    #: load the server's cache tables before the mount answers
+    #: load the server's cache tables before the mount is ready
     sync: bool = False
-    #: the day whose revisions are shown; '' for all
-    as_of: str = ""
-    #: show default datasets without their folders
-    flat: bool = False
-    #: inode numbers that 32-bit programs can hold
-    inode32: bool = False
-    #: the login that could not be saved; '' for the one that is kept
+    #: the token of a login that could not be saved; '' for the saved one
     token: str = field(default="", repr=False)
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+
+def settings_to_json(settings: Settings) -> dict[str, Any]:
+    """Return the fields of settings as JSON values; their sources are left out."""
+    folders = {"cache_dir": str(settings.cache_dir), "state_dir": str(settings.state_dir)}
+    return asdict(replace(settings, sources={})) | folders
+
+
+def _settings_from_json(values: dict[str, Any]) -> Settings:
+    # a tuple has become a list in JSON
+    options: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in values["cache_options"].items()
+    }
+    fields: dict[str, Any] = {
+        **values,
+        "cache_dir": Path(values["cache_dir"]),
+        "state_dir": Path(values["state_dir"]),
+        "data_hosts": tuple(values["data_hosts"]),
+        "cache_options": CacheOptions(**options),
+        "file_attributes": FileAttributes(**values["file_attributes"]),
+    }
+    return Settings(**fields)
 
 
 def build_service(config: DaemonConfig) -> Service:
-    """The service of one mount. Raises OnefsError when there is nothing to serve.
+    """Return the service of one mount. Raises OnefsError when there is nothing to serve.
 
-    A server that cannot be reached is no obstacle when the catalogue holds something.
+    An unreachable server is no obstacle if the catalogue has content.
     """
-    found = MountSettings(**config.settings)
+    mount = MountSettings(**config.settings)
+    settings = _settings_from_json(mount.settings)
+    demo = None if mount.demo is None or mount.offline else DemoOptions(**mount.demo)
     with ExitStack() as undo:
-        ready = None
-        if found.demo is not None and not found.offline:
-            embedded = DemoProcess(DemoOptions(**found.demo), found.state_dir)
-            undo.callback(embedded.close)
-            ready = embedded.connection_info
-        access = _open_access(found, ready)
+        connection_info = None
+        if demo is not None:
+            servers = DemoProcess(demo, str(settings.state_dir))
+            undo.callback(servers.close)
+            connection_info = servers.connection_info
+        access = _open_access(config, mount, settings, connection_info)
         undo.callback(access.close)
         access.open_all()
-        if found.demo is not None and found.demo.get("data") and not found.offline:
+        if demo is not None and demo.data:
             access.catalogue.invalidate(())  # the folder may have changed while it was not mounted
-        _check_server(access, found.offline)
-        if found.sync:
-            _load_tables(access, found)
-        tree = _mounted_tree(access, found, undo)
+        _check_server(access, mount.offline)
+        if mount.sync:
+            _load_tables(access, mount.database)
+        tree: Tree = access.tree
+        if settings.file_attributes.inode32:
+            numbers = InodeNumbers(settings.state_dir / INODES_FILENAME)
+            undo.callback(numbers.close)
+            tree = Inode32Tree(tree, numbers)
         close = undo.pop_all().close
-    opened = access.tree.open_files
+    open_files = access.tree.open_files
     return Service(
         tree,
         lambda: _status(access),
         access.wake_waiters,
         close,
         access.url,
-        PathInvalidations(opened.invalidations, opened.note_invalidated),
+        PathInvalidations(open_files.invalidations, open_files.note_invalidated),
         access.tree.drop_caches,
-        _cache_options(found.cache_options).indexers,
+        settings.cache_options.indexers,
     )
 
 
-def _mounted_tree(access: Access, found: MountSettings, undo: ExitStack) -> Tree:
-    """Return the tree that is shown, with inode numbers as the settings want them."""
-    if not found.inode32:
-        return access.tree
-    numbers = InodeNumbers(Path(found.state_dir) / INODES_FILENAME)
-    undo.callback(numbers.close)
-    return Inode32Tree(access.tree, numbers)
-
-
-def _open_access(found: MountSettings, ready: dict[str, str] | None) -> Access:
-    """The laboratory of the settings, or the embedded one that has said where it is."""
-    settings = Settings(
-        url=found.url,
-        username=found.username,
-        profile=found.profile,
-        cache_dir=Path(found.cache_dir),
-        state_dir=Path(found.state_dir),
-        data_url=found.data_url,
-        data_username=found.data_username,
-        data_hosts=tuple(found.data_hosts),
-        cache_options=_cache_options(found.cache_options),
-    )
-    login = GivenLogin(token=Secret(found.token)) if found.token else None
-    if ready is not None:
+def _open_access(
+    config: DaemonConfig,
+    mount: MountSettings,
+    settings: Settings,
+    connection_info: dict[str, str] | None,
+) -> Access:
+    """Open the database of the settings, or the embedded one of ``connection_info``."""
+    login = GivenLogin(token=Secret(mount.token)) if mount.token else None
+    if connection_info is not None:
         settings = replace(
             settings,
-            url=ready["alyx_url"],
-            username=ready["username"],
-            data_url=ready["data_url"],
+            url=connection_info["alyx_url"],
+            username=connection_info["username"],
+            data_url=connection_info["data_url"],
         )
-        secret = Secret(ready["data_password"])
-        data = DataCredentials(ready["data_username"], secret, "embedded laboratory")
-        login = GivenLogin(Secret(ready["password"]), data, embedded=True)
-    deadlines = Deadlines(found.deadline, found.stall)
+        secret = Secret(connection_info["data_password"])
+        data = DataCredentials(connection_info["data_username"], secret, "embedded laboratory")
+        login = GivenLogin(Secret(connection_info["password"]), data, embedded=True)
     return Access(
         settings,
-        found.database,
+        mount.database,
         login=login,
-        environ={**os.environ, **found.environment},
-        deadlines=deadlines,
-        offline=found.offline,
-        as_of=found.as_of,
-        flat=found.flat,
+        environ={**os.environ, **mount.environment},
+        deadlines=Deadlines(**mount.deadlines),
+        offline=mount.offline,
+        as_of=config.as_of,
+        flat=config.flat,
     )
-
-
-def _cache_options(found: dict[str, Any]) -> CacheOptions:
-    # what was a tuple has become a list on the way through JSON
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in found.items()
-    }
-    return CacheOptions(**values)
 
 
 def _check_server(access: Access, offline: bool) -> None:
+    """Raise UsageError, Unreachable or what Alyx refuses, if there would be nothing to show."""
     if offline:
         if access.catalogue.is_empty():
-            raise UsageError("nothing of this database is known yet: mount it once with a server")
+            raise UsageError("the catalogue is empty: mount it once without --offline")
         log.info("mounted offline: no server is asked")
         return
     try:
@@ -187,28 +171,21 @@ def _check_server(access: Access, offline: bool) -> None:
     except (Unreachable, DeadlineExceeded, Throttled) as error:
         if access.catalogue.is_empty():
             raise Unreachable(f"{error}; nothing of it is cached") from error
-        log.warning("mounting what is known already: %s", error)
+        log.warning("mounting with the catalogue only: %s", error)
 
 
-def _load_tables(access: Access, found: MountSettings) -> None:
-    """Load the server's cache tables in a process of their own. The mount goes on without them."""
-    alyx = access.alyx.low_priority(deadline=SYNC_DEADLINE_SECONDS)
-    state_dir = Path(found.state_dir)
+def _load_tables(access: Access, database: str) -> None:
+    """Load the server's cache tables and export ONE's; without them the mount goes on."""
     try:
-        built = sync_from_server(alyx, state_dir, builder=build_in_child)
+        built = load_tables.load_from_server(access, lambda text: log.warning("%s", text))
     except OnefsError as error:
         log.warning("mounting without new cache tables: %s", error)
         return
-    trouble = fetch_labs_and_subjects(alyx, access.database)
-    if trouble is not None:
-        log.warning("labs and subjects are asked for when needed: %s", trouble)
-    trouble = fetch_dataset_types(alyx, access.database)
-    if trouble is not None:
-        log.warning("offline, types are what was known of names of files: %s", trouble)
     if built is not None:
         log.info("%d sessions and %d datasets loaded", built.sessions, built.datasets)
+    settings = access.settings
     try:
-        publish_tables.publish(state_dir, Path(found.cache_dir), found.database, export_in_child)
+        load_tables.publish(settings.state_dir, settings.cache_dir, database, export_in_child)
     except OnefsError as error:
         log.warning("no new tables for ONE-api: %s", error)
 
@@ -231,14 +208,14 @@ def _status(access: Access) -> MountStatus:
 
 
 def _check_folders(access: Access) -> tuple[str, ...]:
-    """Report on the cache and the state folder, and make a deleted one anew."""
-    found = []
-    for look in (access.content.check_folder, access.database.folder_status):
+    """Return the problems of the cache and the state folder; create a deleted folder again."""
+    sentences = []
+    for check in (access.content.check_folder, access.database.folder_status):
         try:
-            found.append(look())
+            sentences.append(check())
         except OnefsError as error:
-            found.append(str(error))
-    return tuple(sentence for sentence in found if sentence)
+            sentences.append(str(error))
+    return tuple(filter(None, sentences))
 
 
 if __name__ == "__main__":

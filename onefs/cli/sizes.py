@@ -1,4 +1,4 @@
-"""Sizes that the database lacks, asked of the file servers in bulk."""
+"""Sizes that the database lacks, requested from the file servers in parallel."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TypeVar
 
 from onefs import alf
 from onefs.catalogue.catalogue import Catalogue
-from onefs.cli.progress_line import ProgressLine
 from onefs.config.settings import Settings
 from onefs.content.content import Content
 from onefs.errors import NotFound, OnefsError, ServerError, Stopping, UsageError
 from onefs.lowlevel.parallel import run_parallel
 from onefs.lowlevel.paths import absolute
+from onefs.lowlevel.progress_display import ProgressDisplay
 from onefs.model import Dataset, Session
 from onefs.tree.layout import lab_folder_names, subject_folder_names, subject_layout
 from onefs.tree.lookup_folders import BY_EID, BY_REF
@@ -22,18 +22,20 @@ from onefs.tree.variant import split_variant
 
 T = TypeVar("T")
 
-#: requests at once
+#: requests at the same time
 REQUEST_THREADS = 8
-#: failures that are kept; the rest are counted
+#: errors that are kept; the others are only counted
 _MAX_KEPT_FAILURES = 10
 
 
 @dataclass(slots=True)
 class SizeReport:
-    """The result of asking for sizes."""
+    """The result of requesting sizes."""
 
+    #: sizes that are known now, and that could not be found out
     known: int = 0
     failed: int = 0
+    #: the first errors
     failures: list[OnefsError] = field(default_factory=list)
 
     def add_failure(self, error: OnefsError) -> None:
@@ -44,35 +46,36 @@ class SizeReport:
 
 
 def path_in_tree(path: str, settings: Settings) -> str:
-    """``path`` as seen from the root of the tree: one in a mount of this database is cut there.
+    """Return a path in the tree (lab/subject/...) of a path in a mount of this database.
 
-    Raises UsageError for an absolute path in no such mount.
+    Other relative paths are returned as they are. Raises UsageError for an absolute path outside
+    of these mounts.
     """
     from onefs.mount.mount_registry import list_mounts
 
-    of_tree = not os.path.isabs(path) and not path.startswith(("./", "../"))
-    if of_tree and not os.path.lexists(path):
+    may_be_in_tree = not os.path.isabs(path) and not path.startswith(("./", "../"))
+    if may_be_in_tree and not os.path.lexists(path):
         return path.strip("/")
     real = os.path.realpath(absolute(path))  # links in a mount are resolved by the mount
     for mount in list_mounts():
         if mount.url == settings.url and os.path.commonpath([mount.mountpoint, real]) == (
             mount.mountpoint
         ):
-            inner = os.path.relpath(real, mount.mountpoint).split("/")
-            _, below = split_variant([part for part in inner if part != "."])
+            parts = os.path.relpath(real, mount.mountpoint).split("/")
+            _, below = split_variant([part for part in parts if part != "."])
             return "/".join(below)
-    if of_tree:
+    if may_be_in_tree:
         return path.strip("/")
     raise UsageError(f"{path} is in no mount of {settings.url}: give lab/subject/...")
 
 
 def fetch_sizes(
-    catalogue: Catalogue, content: Content, path: str, meter: ProgressLine
+    catalogue: Catalogue, content: Content, path: str, progress: ProgressDisplay
 ) -> SizeReport:
-    """Ask for every unknown size below ``path`` (lab/subject/date/number/...; '': all).
+    """Request every unknown size below ``path`` (lab/subject/date/number/...; '': all).
 
-    Goes on past failures, and reports them. Raises NotFound when there is no such path, and what
-    listing it raises.
+    Errors of single files are collected in the report. Raises NotFound for a path that does not
+    exist, and what listing it raises.
     """
     report = SizeReport()
     outcomes = run_parallel(
@@ -87,7 +90,7 @@ def fetch_sizes(
         else:
             outcome.result()
             report.known += 1
-        meter.show("sizes", report.known + report.failed, 0, "known")
+        progress.show("sizes", report.known + report.failed, 0, "known")
     return report
 
 
@@ -117,33 +120,33 @@ def _datasets_without_size(catalogue: Catalogue, path: str) -> Iterator[tuple[Se
 
 
 def _sessions_by_name(catalogue: Catalogue, parts: list[str]) -> list[Session] | None:
-    """The sessions of ``.by-eid/EID`` or ``.by-ref/REF``; None for a path from the lab on.
+    """Return the sessions of ``.by-eid/EID`` or ``.by-ref/REF``; None for other paths.
 
-    Raises NotFound when there is no such session.
+    Raises NotFound for an unknown session.
     """
     if len(parts) < 2 or parts[0] not in (BY_EID, BY_REF):
         return None
     ref = alf.parse_ref(parts[1])
     if parts[0] == BY_EID and alf.is_uuid(parts[1].lower()):
         return [catalogue.session(parts[1].lower())]
-    if ref is None or not (found := catalogue.sessions_by_ref(ref)):
+    if ref is None or not (sessions := catalogue.sessions_by_ref(ref)):
         raise NotFound(f"there is no session {parts[1]}")
-    return found
+    return sessions
 
 
 def _sessions_below(catalogue: Catalogue, parts: list[str]) -> Iterator[Session]:
-    """The sessions at and below a path of up to four folders."""
-    wanted = [*parts, *[None] * (4 - len(parts))]
-    for lab in _select(lab_folder_names(catalogue.labs().value), wanted[0]):
-        for subject in _select(subject_folder_names(catalogue.subjects(lab).value), wanted[1]):
+    """Yield the sessions at and below a path of up to four folders."""
+    names = [*parts, *[None] * (4 - len(parts))]
+    for lab in _select(lab_folder_names(catalogue.labs().value), names[0]):
+        for subject in _select(subject_folder_names(catalogue.subjects(lab).value), names[1]):
             dates = subject_layout(catalogue.sessions(lab, subject).value)
-            for sessions in _select(dates, wanted[2]):
-                number = wanted[3] and (alf.padded_number_folder(wanted[3]) or wanted[3])
+            for sessions in _select(dates, names[2]):
+                number = names[3] and (alf.padded_number_folder(names[3]) or names[3])
                 yield from _select(sessions, number)
 
 
 def _select(named: Mapping[str, T], name: str | None) -> list[T]:
-    """The thing of that name, or all of them."""
+    """Return the value of that name, or all values without a name. Raises NotFound."""
     if name is None:
         return list(named.values())
     if name not in named:

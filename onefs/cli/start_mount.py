@@ -1,4 +1,4 @@
-"""From what the mount command was asked to a mount that answers."""
+"""Start of a mount, in the background or in the foreground."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onefs.access import Deadlines
 from onefs.cache.folder_check import check_usable_as_cache
 from onefs.cache.permissions import check_cache_and_state_folders, check_folder
 from onefs.cli.demo_process import DemoOptions
-from onefs.cli.serve_mount import MountSettings, build_service
+from onefs.cli.serve_mount import MountSettings, build_service, settings_to_json
 from onefs.config.settings import Settings
 from onefs.mount import (
     daemon,
@@ -23,23 +23,29 @@ from onefs.mount import (
 from onefs.mount.daemon_config import DaemonConfig
 from onefs.tree.user_folders import user_folders_root
 
-#: what a mount may need for as long as it lives, and no child process may inherit
+#: variables that a mount may need later, and that no child process may inherit
 _SECRET_VARIABLES = ("ONEFS_TOKEN", "ONEFS_DATA_PASSWORD")
 
 
 @dataclass(frozen=True, slots=True)
 class MountRequest:
-    """One mount, as asked for."""
+    """The arguments of one ``onefs mount``."""
 
+    #: as typed
     mountpoint: str
+    #: which server and folders
     settings: Settings
-    #: which laboratory it is: its host, or ``demo-<hash>``
+    #: name of the database: its host, or ``demo-<hash>``
     database: str
-    #: the embedded laboratory's options, or None for a real server
+    #: the embedded laboratory's options; None for a real server
     demo: DemoOptions | None
+    #: serve in this process, until a signal or an unmount
     foreground: bool
+    #: let other users of the machine read the mount
     allow_other: bool
+    #: least severe level that is logged
     log_level: str
+    #: ask no server
     offline: bool = False
     #: load the server's cache tables first
     sync: bool = False
@@ -47,51 +53,51 @@ class MountRequest:
     as_of: str = ""
     #: show default datasets without their folders
     flat: bool = False
-    #: the login that could not be saved; '' for the one that is kept
+    #: the token of a login that could not be saved; '' for the saved one
     token: str = field(default="", repr=False)
 
 
-def start(wish: MountRequest, timeout: float) -> None:
-    """Mount, and return when the mount answers (in the foreground: when it has ended).
+def start(request: MountRequest, timeout: float) -> None:
+    """Mount, and return when the mount is ready (in the foreground: when it has ended).
 
-    Raises what stands in the way. A folder that was made for the mount is gone again then, and
-    after a mount in the foreground.
+    Raises MountError, and what checking folders and the server raises. A mount point that was
+    created is removed after a failure, and after a mount in the foreground.
     """
-    settings = wish.settings
+    settings = request.settings
     libfuse.check_can_mount()
-    own = user_folders_root(wish.database)
+    own = user_folders_root(request.database)
     if not settings.cache_options.trust_cache_dir:  # before the log is written
         check_cache_and_state_folders(settings.cache_dir, settings.state_dir)
         check_folder(own, "data")
     check_usable_as_cache(settings.cache_dir, settings.state_dir)
     folders = (settings.cache_dir, settings.state_dir, settings.log_file, own)
-    served = (wish.demo.data,) if wish.demo is not None and wish.demo.data else ()
-    mountpoints.check_outside_mountpoint(wish.mountpoint, *folders, *served)
-    place = mountpoints.resolve_mountpoint(wish.mountpoint)
+    served = (request.demo.data,) if request.demo is not None and request.demo.data else ()
+    mountpoints.check_outside_mountpoint(request.mountpoint, *folders, *served)
+    place = mountpoints.resolve_mountpoint(request.mountpoint)
     with ExitStack() as claim:
         claim.enter_context(
             mount_registry.claim_mountpoint(place, state_dir=str(settings.state_dir))
         )
-        ready = mountpoints.prepare_mountpoint(wish.mountpoint)
+        prepared = mountpoints.prepare_mountpoint(request.mountpoint)
         try:
-            _serve(wish, ready, timeout, claim.close)
+            _serve(request, prepared, timeout, claim.close)
         except BaseException:
-            _remove_created_folder(ready)
+            _remove_created_folder(prepared)
             raise
-    if wish.foreground:
-        _remove_created_folder(ready)
+    if request.foreground:
+        _remove_created_folder(prepared)
 
 
 def _serve(
-    wish: MountRequest,
+    request: MountRequest,
     place: mountpoints.PreparedMountpoint,
     timeout: float,
     on_ready: Callable[[], None],
 ) -> None:
-    """In the foreground ``ready`` is called when it is mounted."""
-    config = _daemon_config(wish, place)
-    if wish.foreground:
-        daemon_log.set_up_logging(None, wish.log_level)
+    """Mount; in the foreground ``on_ready`` is called when the mount is ready."""
+    config = _daemon_config(request, place)
+    if request.foreground:
+        daemon_log.set_up_logging(None, request.log_level)
         daemon.serve(config, build_service, on_ready)
     else:
         daemon.start(config, module="onefs.cli.serve_mount", timeout=timeout)
@@ -99,42 +105,29 @@ def _serve(
 
 def _remove_created_folder(place: mountpoints.PreparedMountpoint) -> None:
     if place.made:
-        with suppress(OSError):  # gone already, or somebody has put something there
+        with suppress(OSError):  # removed already, or not empty
             os.rmdir(place.path)
 
 
-def _daemon_config(wish: MountRequest, place: mountpoints.PreparedMountpoint) -> DaemonConfig:
-    settings = wish.settings
+def _daemon_config(request: MountRequest, place: mountpoints.PreparedMountpoint) -> DaemonConfig:
+    settings = request.settings
     look = settings.file_attributes
-    limits = Deadlines.from_environment()
-    found = MountSettings(
-        database=wish.database,
-        url=settings.url,
-        username=settings.username,
-        profile=settings.profile,
-        cache_dir=str(settings.cache_dir),
-        state_dir=str(settings.state_dir),
-        data_url=settings.data_url,
-        data_username=settings.data_username,
-        data_hosts=settings.data_hosts,
-        deadline=limits.metadata,
-        stall=limits.stall,
-        offline=wish.offline,
-        cache_options=asdict(settings.cache_options),
+    mount = MountSettings(
+        database=request.database,
+        settings=settings_to_json(settings),
+        deadlines=asdict(Deadlines.from_environment()),
+        offline=request.offline,
         environment={name: os.environ[name] for name in _SECRET_VARIABLES if name in os.environ},
-        demo=asdict(wish.demo) if wish.demo else None,
-        sync=wish.sync,
-        as_of=wish.as_of,
-        flat=wish.flat,
-        inode32=look.inode32,
-        token=wish.token,
+        demo=asdict(request.demo) if request.demo else None,
+        sync=request.sync,
+        token=request.token,
     )
     return DaemonConfig(
         mountpoint=place.path,
-        fsname=f"onefs:{wish.database}",
-        log_file=None if wish.foreground else str(settings.log_file),
-        log_level=wish.log_level,
-        allow_other=wish.allow_other,
+        fsname=f"onefs:{request.database}",
+        log_file=None if request.foreground else str(settings.log_file),
+        log_level=request.log_level,
+        allow_other=request.allow_other,
         made=place.made,
         url=settings.url,
         profile=settings.profile or None,
@@ -145,7 +138,7 @@ def _daemon_config(wish: MountRequest, place: mountpoints.PreparedMountpoint) ->
         umask=look.umask,
         uid=look.uid,
         gid=look.gid,
-        as_of=wish.as_of,
-        flat=wish.flat,
-        settings=found.to_json(),
+        as_of=request.as_of,
+        flat=request.flat,
+        settings=asdict(mount),
     )

@@ -1,8 +1,9 @@
-"""Standard input, output and error of a command, in whatever state the command inherits them.
+"""Standard input, output and error of a command, made safe to use in any inherited state.
 
-A full disk below standard output is one sentence and not a traceback. What standard error does not
-take is dropped. A closed descriptor is opened on /dev/null first, so that no file, socket or pipe
-gets its number. File names are read and written as UTF-8, whatever the locale says.
+A write error of standard output, as of a full disk, is reported in one sentence, without traceback.
+Output that standard error does not accept is dropped. Closed descriptors are opened on /dev/null
+first, so that no file, socket or pipe gets their numbers. File names are read and written as UTF-8
+in every locale.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ _ERROR_HANDLER = "onefs.escapes"
 def standard_streams() -> Iterator[None]:
     """Replace ``sys.stdout`` and ``sys.stderr`` within the block.
 
-    Writing to standard output raises OutputError where it fails, and BrokenPipeError where the
-    reader has ended. A character that the terminal's encoding lacks is written as ``\\u03a9``, and
-    a byte of a file name that is not UTF-8 as it is.
+    A failed write to standard output raises OutputError, or BrokenPipeError if the reader has
+    ended. A character that the terminal's encoding lacks is written as ``\\u03a9``, and a byte of a
+    file name that is not UTF-8 unchanged.
     """
     _open_closed_descriptors()
     before = sys.stdout, sys.stderr
@@ -41,15 +42,15 @@ def standard_streams() -> Iterator[None]:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, (_StandardOutput, _StandardError)):
                 with suppress(OutputError, OSError):
-                    stream.detach()  # the stream before goes on with its buffer
+                    stream.detach()  # the previous stream continues with its buffer
         sys.stdout, sys.stderr = before
 
 
 def start_in_utf8_mode() -> None:
-    """Start the command again in Python's UTF-8 mode, where the locale has another encoding.
+    """Start the command again in Python's UTF-8 mode if the locale has another encoding.
 
-    File names are bytes, and a Latin-1 locale could not express most of those that a database has.
-    What is printed keeps the locale's encoding.
+    File names are bytes, and a Latin-1 locale cannot express many names of a database. Output keeps
+    the locale's encoding.
     """
     encoding = sys.getfilesystemencoding()
     if encoding == "utf-8" or not sys.executable:
@@ -58,12 +59,12 @@ def start_in_utf8_mode() -> None:
     if sys.stdout is not None and not _is_ascii(sys.stdout.encoding):
         environment.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
     command = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
-    with suppress(OSError):  # as well as it goes in the locale's encoding
+    with suppress(OSError):  # then the command runs in the locale's encoding
         os.execve(sys.executable, command, environment)
 
 
 class _StandardOutput(io.TextIOWrapper):
-    """Standard output: raises OutputError where it cannot be written."""
+    """Standard output that raises OutputError for a failed write."""
 
     def write(self, text: str, /) -> int:
         with _raise_output_errors():
@@ -75,7 +76,7 @@ class _StandardOutput(io.TextIOWrapper):
 
 
 class _StandardError(io.TextIOWrapper):
-    """Standard error: what it does not take is dropped, since no message may end the work."""
+    """Standard error that drops what cannot be written, so that no message ends a command."""
 
     def write(self, text: str, /) -> int:
         try:
@@ -94,14 +95,14 @@ class _StandardError(io.TextIOWrapper):
 def _wrap_stream(
     stream: TextIO | None, descriptor: int, kind: type[io.TextIOWrapper], errors: str
 ) -> TextIO:
-    """``stream`` as a ``kind``; one over ``descriptor`` where it was closed."""
+    """Return ``stream`` wrapped as ``kind``; a stream of ``descriptor`` if it was closed."""
     if stream is None:
         raw = io.FileIO(descriptor, "w", closefd=False)
         return kind(io.BufferedWriter(raw), "utf-8", errors, line_buffering=descriptor == 2)
-    if not isinstance(stream, io.TextIOWrapper):  # of a program that has put its own in place
+    if not isinstance(stream, io.TextIOWrapper):  # a program has replaced it
         return stream
     encoding = "utf-8" if _is_ascii(stream.encoding) else stream.encoding
-    # a line at a time to a terminal, as Python's own does
+    # to a terminal line by line, as Python does
     return kind(stream.buffer, encoding, errors, line_buffering=stream.line_buffering)
 
 
@@ -113,7 +114,7 @@ def _is_ascii(encoding: str | None) -> bool:
 def _raise_output_errors() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:  # click ends the command in silence
+    except BrokenPipeError:  # click ends the command without a message
         _redirect_to_null(1)
         raise
     except OSError as error:
@@ -124,8 +125,10 @@ def _raise_output_errors() -> Iterator[None]:
 
 
 def _redirect_to_null(descriptor: int) -> None:
-    """Lead a descriptor to /dev/null: Python writes what is left in the buffer once more at its
-    end, and would change the exit code where that fails again."""
+    """Redirect a descriptor to /dev/null.
+
+    Python writes the rest of the buffer at exit, and another error would change the exit code.
+    """
     with suppress(OSError):
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, descriptor)
@@ -133,12 +136,14 @@ def _redirect_to_null(descriptor: int) -> None:
 
 
 def _open_closed_descriptors() -> None:
-    """Open /dev/null at 0, 1 and 2 where they are closed; standard output cannot be written then,
-    so that a command that has something to print says so."""
+    """Open /dev/null at closed descriptors 0, 1 and 2.
+
+    Standard output is opened for reading, so that a command with output fails with an error.
+    """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
-        except OSError:  # the lowest number that is free is this one
+        except OSError:  # open() returns the lowest free number, which is this one
             os.open(os.devnull, os.O_WRONLY if descriptor == 2 else os.O_RDONLY)
             os.set_inheritable(descriptor, True)
 

@@ -3,44 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
 
-from onefs.access import Access, Deadlines, GivenLogin
+from onefs.access import Access
 from onefs.cache.folder_check import check_usable_as_cache
 from onefs.cache.permissions import check_cache_and_state_folders
 from onefs.cache_tables.build import BuildResult
 from onefs.cache_tables.parquet import check_pyarrow
 from onefs.cache_tables.worker import build_in_child
 from onefs.catalogue.storage.overlay import OverlayDatabase
-from onefs.catalogue.sync import (
-    SYNC_DEADLINE_SECONDS,
-    SyncProgress,
-    fetch_dataset_types,
-    fetch_labs_and_subjects,
-    sync_from_files,
-    sync_from_server,
-)
-from onefs.cli import publish_tables
-from onefs.cli.options import (
-    can_prompt,
-    database_options,
-    folder_options,
-    prompt_secret,
-    require_value,
-    say,
-)
-from onefs.cli.progress_line import ProgressLine
-from onefs.cli.targets import closing_access
+from onefs.catalogue.sync import SyncProgress, sync_from_files
+from onefs.cli import load_tables
+from onefs.cli.open_database import closing_access, log_in
+from onefs.cli.options import database_options, folder_options, require_value
+from onefs.cli.output import say
 from onefs.config.settings import Settings
 from onefs.databases import ResolvedDatabase, resolve_database
 from onefs.errors import NotFound, OnefsError, UsageError
+from onefs.lowlevel.progress_display import ProgressDisplay
 from onefs.printable import plural
 
-#: what stands for every path of ``--sizes``
+#: the value of ``--sizes`` without PATH
 _ALL_PATHS = "*"
 
 
@@ -69,71 +55,75 @@ def sync(
 ) -> None:
     """Fill the catalogue from ONE cache tables: two requests for a whole database.
 
-    A mount may run meanwhile, and shows what is new once it is all there. The cache folder gets
+    A mount may run meanwhile, and shows the new content when it is complete. The cache folder gets
     sessions.pqt and datasets.pqt, with which it, and the mount, are a cache folder for ONE-api.
     """
-    site = resolve_database(flags)
-    settings = site.settings
+    database = resolve_database(flags)
+    settings = database.settings
     if not settings.cache_options.trust_cache_dir:
         check_cache_and_state_folders(settings.cache_dir, settings.state_dir)
     check_usable_as_cache(settings.cache_dir, settings.state_dir)
     if tables is not None or sizes is None:
-        check_pyarrow()  # before a server is asked: an embedded one has no tables without it, too
+        check_pyarrow()  # before a server is asked; an embedded server needs it, too
     built = tables is not None and _load_from_files(tables, settings)
     if tables is None or sizes is not None:
-        with _open_access(site, log_in=tables is None) as access:
+        token = partial(log_in, needs_server=True) if tables is None else None
+        with closing_access(database.open(token=token)) as access:
             if tables is None:
-                built = _load_from_server(access, settings, needed=sizes is None)
+                built = _load_from_server(access, needed=sizes is None)
             if sizes is not None:
-                _fetch_sizes(access, site, sizes, built=built)
+                _fetch_sizes(access, database, sizes, built=built)
                 return
-    _publish_tables(site, overwrite=built)
+    _publish_tables(database, overwrite=built)
 
 
 def _load_from_files(tables: Path, settings: Settings) -> bool:
-    """True: they are new."""
+    """Load tables from files. Returns True: they are new."""
     began = time.monotonic()
-    with ProgressLine() as meter:
-        built = sync_from_files(tables, settings.state_dir, _TerminalReports(meter), build_in_child)
-    OverlayDatabase(settings.state_dir / "catalogue.sqlite").close()  # what a mount looks for
+    with ProgressDisplay() as progress:
+        built = sync_from_files(
+            tables, settings.state_dir, _TerminalReports(progress), build_in_child
+        )
+    # a running mount checks whether this file exists
+    OverlayDatabase(settings.state_dir / "catalogue.sqlite").close()
     _report_loaded(built, began)
     return True
 
 
-def _load_from_server(access: Access, settings: Settings, *, needed: bool) -> bool:
-    """Take the server's tables, and tell whether they are new; that it has none is an error only
-    where they are ``needed``."""
+def _load_from_server(access: Access, *, needed: bool) -> bool:
+    """Load the server's tables, and return whether they are new.
+
+    Raises NotFound for a server without tables only if they are ``needed``.
+    """
     began = time.monotonic()
-    alyx = access.alyx.low_priority(deadline=SYNC_DEADLINE_SECONDS)
     try:
-        with ProgressLine() as meter:
-            built = sync_from_server(
-                alyx, settings.state_dir, _TerminalReports(meter), build_in_child
+        with ProgressDisplay() as progress:
+            built = load_tables.load_from_server(
+                access, partial(_warn, progress), _TerminalReports(progress)
             )
     except NotFound as error:
         if needed:
             raise
-        say(f"{error}; going on with what is known", err=True)
+        say(f"{error}; continuing with the catalogue", err=True)
         return False
-    trouble = fetch_labs_and_subjects(alyx, access.database)
-    if trouble is not None:
-        say(f"onefs: labs and subjects are asked for when needed: {trouble}", err=True)
-    trouble = fetch_dataset_types(alyx, access.database)
-    if trouble is not None:
-        say(f"onefs: offline, types are what was known of names of files: {trouble}", err=True)
     if built is None:
-        say("The tables that are there are the server's newest.")
+        say("The server has no newer tables.")
     else:
         _report_loaded(built, began)
     return built is not None
 
 
-def _publish_tables(site: ResolvedDatabase, *, overwrite: bool) -> None:
-    """ONE's own tables. That the folder has somebody else's is told, and is no failure."""
-    settings = site.settings
+def _warn(progress: ProgressDisplay, text: str) -> None:
+    with progress.erased():
+        say(f"onefs: {text}", err=True)
+
+
+def _publish_tables(database: ResolvedDatabase, *, overwrite: bool) -> None:
+    """Write ONE's own tables; report a folder that has other tables, which is no failure."""
+    settings = database.settings
     try:
-        done = publish_tables.publish(
-            settings.state_dir, settings.cache_dir, site.database, overwrite=overwrite
+        done = load_tables.publish(
+            settings.state_dir, settings.cache_dir, database.database, overwrite=overwrite
         )
     except UsageError as error:
         say(f"onefs: no tables for ONE-api: {error}", err=True)
@@ -142,18 +132,18 @@ def _publish_tables(site: ResolvedDatabase, *, overwrite: bool) -> None:
         say(f"ONE-api finds them in {settings.cache_dir}, and in a mount.")
 
 
-def _fetch_sizes(access: Access, site: ResolvedDatabase, path: str, *, built: bool) -> None:
-    """Ask for sizes, and then write ONE's tables, once, with all that is known."""
+def _fetch_sizes(access: Access, database: ResolvedDatabase, path: str, *, built: bool) -> None:
+    """Ask for the sizes below a path, then write ONE's tables once, with these sizes."""
     from onefs.cli import sizes
 
     try:
-        wanted = "" if path == _ALL_PATHS else sizes.path_in_tree(path, site.settings)
-        with ProgressLine() as meter:
-            outcome = sizes.fetch_sizes(access.catalogue, access.content, wanted, meter)
+        below = "" if path == _ALL_PATHS else sizes.path_in_tree(path, database.settings)
+        with ProgressDisplay() as progress:
+            outcome = sizes.fetch_sizes(access.catalogue, access.content, below, progress)
     except OnefsError:
-        _publish_tables(site, overwrite=built)
+        _publish_tables(database, overwrite=built)
         raise
-    _publish_tables(site, overwrite=built or outcome.known > 0)
+    _publish_tables(database, overwrite=built or outcome.known > 0)
     known = f"{outcome.known:,} {plural(outcome.known, 'size')}"
     say(
         f"{known} {'was' if outcome.known == 1 else 'were'} asked for and "
@@ -161,7 +151,7 @@ def _fetch_sizes(access: Access, site: ResolvedDatabase, path: str, *, built: bo
     )
     if outcome.failures:
         failed = f"{outcome.failed:,} {plural(outcome.failed, 'size')}"
-        raise OnefsError(f"{failed} could not be had, the first: {outcome.failures[0]}")
+        raise OnefsError(f"{failed} could not be fetched, the first error: {outcome.failures[0]}")
 
 
 def _report_loaded(built: BuildResult, began: float) -> None:
@@ -172,34 +162,13 @@ def _report_loaded(built: BuildResult, began: float) -> None:
 
 
 class _TerminalReports(SyncProgress):
-    """The reports on a terminal."""
+    """Shows the reports of a sync in a progress display."""
 
-    def __init__(self, meter: ProgressLine) -> None:
-        self._line = meter
+    def __init__(self, progress: ProgressDisplay) -> None:
+        self._progress = progress
 
     def report_bytes(self, done: int, total: int) -> None:
-        self._line.show("downloading", done / 1e6, total / 1e6, "MB")
+        self._progress.show("downloading", done / 1e6, total / 1e6, "MB")
 
     def report_rows(self, done: int, total: int) -> None:
-        self._line.show("loading", done, total, "datasets")
-
-
-@contextmanager
-def _open_access(site: ResolvedDatabase, *, log_in: bool) -> Iterator[Access]:
-    """The laboratory, with a token where one is needed."""
-    from onefs.alyx import auth
-    from onefs.config.credentials import CredentialStore
-    from onefs.http import Transport
-
-    limits = Deadlines.from_environment()
-    settings, login = site.settings, None
-    if (known := site.embedded_login()) is not None:
-        settings, login = known
-    elif log_in:
-        ask, store = prompt_secret if can_prompt() else None, CredentialStore()
-        with Transport() as transport:
-            token = auth.log_in(transport, settings, store, ask=ask, deadline=limits.metadata)
-        if left := auth.unsaved_token(settings, store, token):
-            login = GivenLogin(token=left)
-    with closing_access(Access(settings, site.database, login=login, deadlines=limits)) as access:
-        yield access
+        self._progress.show("loading", done, total, "datasets")

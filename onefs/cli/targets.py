@@ -1,16 +1,14 @@
-"""Which database and cache folder a command is about, from what its arguments name.
+"""Resolution of a command's arguments: which database they are in, and their paths in the tree.
 
 An argument is a path in a mount, a path in a cache folder, a path of the tree
-(``lab/subject/...``), an eid or a ref; parts of paths may be shell patterns.
+(``lab/subject/...``), a URL, an eid or a ref; parts of paths may be shell patterns.
 """
 
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -18,14 +16,8 @@ from urllib.parse import unquote
 import platformdirs
 
 from onefs import alf
-from onefs.access import Access, Deadlines, GivenLogin
-from onefs.alyx.auth import log_in as get_token
-from onefs.alyx.auth import unsaved_token
-from onefs.cache.folder_check import check_usable_as_cache
-from onefs.cli.options import can_prompt, prompt_secret, refuse_empty
+from onefs.cli.options import refuse_empty
 from onefs.config.cache_options import resolve_cache_options
-from onefs.config.credentials import CredentialStore
-from onefs.config.secret import Secret
 from onefs.config.settings import Settings, load_settings_file, resolve_settings
 from onefs.config.urls import host_key, safe_url, split_url
 from onefs.databases import (
@@ -38,15 +30,7 @@ from onefs.databases import (
     other_users_mount_at,
     refuse_other_users_mount,
 )
-from onefs.errors import (
-    DeadlineExceeded,
-    NotConfigured,
-    Throttled,
-    Unreachable,
-    UsageError,
-    WrongScheme,
-)
-from onefs.http import Transport
+from onefs.errors import NotConfigured, UsageError
 from onefs.lowlevel.paths import absolute
 from onefs.mount.mount_registry import MountInfo, list_mounts
 from onefs.tree.lookup_folders import BY_EID, BY_REF
@@ -58,141 +42,91 @@ Flags = Mapping[str, str | None]
 
 @dataclass(frozen=True, slots=True)
 class DatabaseLocation:
-    """A database where it is mounted, or only known."""
+    """A database at one of its mounts, or without a mount."""
 
-    site: ResolvedDatabase
-    #: '' where it is not mounted
+    database: ResolvedDatabase
+    #: '' without a mount
     mountpoint: str = ""
-    #: what the mount shows
+    #: the variant of the tree that the mount shows
     variant: Variant = FULL_TREE
 
 
-def open_site(site: ResolvedDatabase, *, offline: bool) -> Access:
-    """Everything over a database; with ``offline`` no server is asked, and no login needed."""
-    login, settings = None, site.settings
-    check_usable_as_cache(settings.cache_dir, settings.state_dir)
-    if not offline and (known := site.embedded_login()) is not None:
-        settings, login = known
-    elif not offline and (token := ensure_token(settings)):
-        login = GivenLogin(token=token)
-    deadlines = Deadlines.from_environment()
-    return Access(settings, site.database, login=login, deadlines=deadlines, offline=offline)
-
-
-@contextmanager
-def closing_access(access: Access) -> Iterator[Access]:
-    """A laboratory until the end of the block. Ctrl-C ends what is under way, without waiting."""
-
-    def interrupted(*_: object) -> None:
-        # in a thread: the main one may hold any of the locks that this takes
-        threading.Thread(target=access.wake_waiters, name="onefs-wake").start()
-        raise KeyboardInterrupt
-
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, interrupted) if main else None
-    try:
-        yield access
-    finally:
-        try:
-            access.close()
-        finally:
-            if main:
-                signal.signal(signal.SIGINT, before)
-
-
-def ensure_token(settings: Settings) -> Secret:
-    """Have a token before anything else, asking on the terminal where there is one.
-
-    Returns it where it could not be kept, else ''. A server that is away is no obstacle where a
-    catalogue is, which may hold enough.
-    """
-    store = CredentialStore()
-    ask = prompt_secret if can_prompt() else None
-    deadline = Deadlines.from_environment().metadata
-    with Transport() as transport:
-        try:
-            token = get_token(transport, settings, store, ask=ask, deadline=deadline)
-        except WrongScheme:
-            raise
-        except (Unreachable, DeadlineExceeded, Throttled):
-            if not (settings.state_dir / "catalogue.sqlite").exists():
-                raise
-            return Secret("")
-    return unsaved_token(settings, store, token)
-
-
 def resolve_arguments(arguments: Sequence[str], flags: Flags) -> tuple[ResolvedDatabase, list[str]]:
-    """The database that arguments are about, and each as a pattern of the tree's paths.
+    """Return the database that arguments are in, and each argument as a pattern of the tree.
 
-    Flags decide; then the mount or cache folder that arguments lie in; then the settings; then
-    the only mount. Raises UsageError for arguments of several databases, or of none.
+    The database is that of the flags, else that of the mount or cache folder in which arguments
+    are, else that of the settings, else the only one that is mounted. Raises UsageError for
+    arguments in several databases, and NotConfigured where there is no database.
     """
     known = _known_locations(flags)
     patterns = []
     implied: dict[Path, ResolvedDatabase] = {}
     for argument in arguments:
-        site, pattern = _resolve_argument(argument, known)
+        database, pattern = _resolve_argument(argument, known)
         patterns.append(pattern)
-        if site is not None:
-            implied.setdefault(site.settings.cache_dir, site)
+        if database is not None:
+            implied.setdefault(database.settings.cache_dir, database)
     if len(implied) > 1:
         raise UsageError(f"the arguments lie in several caches: {', '.join(map(str, implied))}")
-    site = next(iter(implied.values()), None) or _default_site(flags, known)
-    return site, patterns
+    return next(iter(implied.values()), None) or _default_database(flags, known), patterns
 
 
-def find_site(arguments: Sequence[str], flags: Flags) -> ResolvedDatabase | None:
-    """The database whose mount or cache folder an argument lies in; None where none does."""
+def find_database(arguments: Sequence[str], flags: Flags) -> ResolvedDatabase | None:
+    """Return the database in whose mount or cache folder an argument is; None if there is none."""
     known = _known_locations(flags)
     for argument in arguments:
-        with suppress(ValueError):  # a UsageError, or a text that can be no path
-            site, _ = _resolve_argument(argument, known)
-            if site is not None:
-                return site
+        with suppress(ValueError):  # a UsageError, or a text that is no valid path
+            database, _ = _resolve_argument(argument, known)
+            if database is not None:
+                return database
     return None
 
 
 def others_mount(arguments: Sequence[str]) -> MountInfo | None:
-    """The mount of another user in which an argument lies; None where none does."""
-    paths = (each for each in arguments if "://" not in each and not _names_no_path(each))
+    """Return the mount of another user in which an argument is; None if there is none."""
+    paths = (each for each in arguments if "://" not in each and not _is_identifier(each))
     return next(filter(None, map(other_users_mount_at, paths)), None)
 
 
-def _names_no_path(argument: str) -> bool:
+def _is_identifier(argument: str) -> bool:
+    """Whether an argument is an eid or a ref, and not a path."""
     return alf.is_uuid(argument.lower()) or (
         "/" not in argument and alf.parse_ref(argument) is not None
     )
 
 
-def known_sites(flags: Flags) -> list[ResolvedDatabase]:
-    """All databases that are mounted or set up, or the one that flags name; each folder once."""
-    found = {each.site.settings.state_dir: each.site for each in reversed(_known_locations(flags))}
-    return list(found.values())
+def known_databases(flags: Flags) -> list[ResolvedDatabase]:
+    """Return the databases that are mounted or set up, or the one of the flags; each once."""
+    by_folder = {
+        each.database.settings.state_dir: each.database
+        for each in reversed(_known_locations(flags))
+    }
+    return list(by_folder.values())
 
 
 def _known_locations(flags: Flags) -> list[DatabaseLocation]:
-    """All databases that a path may lie in, those that are mounted first."""
+    """Return all places in which a path may be, mounts first."""
     if any(flags.get(name) for name in ("url", "profile", "cache_dir")):
-        site = _configured_site(flags)
-        folder = str(site.settings.cache_dir)
+        database = _configured_database(flags)
+        folder = str(database.settings.cache_dir)
         mounts = [mount for mount in list_mounts() if mount.cache_dir == folder]
         return [
-            *(DatabaseLocation(site, each.mountpoint, each.variant) for each in mounts),
-            DatabaseLocation(site),
+            *(DatabaseLocation(database, each.mountpoint, each.variant) for each in mounts),
+            DatabaseLocation(database),
         ]
-    found = [
+    locations = [
         DatabaseLocation(database_of_mount(mount), mount.mountpoint, mount.variant)
         for mount in list_database_mounts()
     ]
     for name in load_settings_file().profiles:
-        found.append(DatabaseLocation(_configured_site({**flags, "profile": name})))
+        locations.append(DatabaseLocation(_configured_database({**flags, "profile": name})))
     with suppress(NotConfigured):
-        found.append(DatabaseLocation(_configured_site(flags)))
-    return found
+        locations.append(DatabaseLocation(_configured_database(flags)))
+    return locations
 
 
-def _configured_site(flags: Flags) -> ResolvedDatabase:
-    """The database of flags, variables and the settings file. Raises NotConfigured."""
+def _configured_database(flags: Flags) -> ResolvedDatabase:
+    """Return the database of flags, variables and the settings file. Raises NotConfigured."""
     folder = flags.get("cache_dir") or os.environ.get("ONEFS_CACHE_DIR")
     owner = cache_owner_of(Path(folder).expanduser()) if folder else ""
     try:
@@ -200,7 +134,7 @@ def _configured_site(flags: Flags) -> ResolvedDatabase:
     except NotConfigured:
         if not folder or not owner:
             raise
-        # enough for what can be done without a server
+        # a cache folder without settings is enough for commands that need no server
         state = flags.get("state_dir") or os.environ.get("ONEFS_STATE_DIR")
         settings = Settings(
             url="",
@@ -214,22 +148,22 @@ def _configured_site(flags: Flags) -> ResolvedDatabase:
     return find_embedded(settings) or ResolvedDatabase(settings, host_key(settings.url))
 
 
-def _default_site(flags: Flags, known: list[DatabaseLocation]) -> ResolvedDatabase:
+def _default_database(flags: Flags, known: list[DatabaseLocation]) -> ResolvedDatabase:
     try:
-        return _configured_site(flags)
+        return _configured_database(flags)
     except NotConfigured:
-        mounted_here = mounted_fallback(flags, (each.site for each in known if each.mountpoint))
-        if mounted_here is None:
+        fallback = mounted_fallback(flags, (each.database for each in known if each.mountpoint))
+        if fallback is None:
             raise
-        return mounted_here
+        return fallback
 
 
 def _resolve_argument(
     argument: str, known: list[DatabaseLocation]
 ) -> tuple[ResolvedDatabase | None, str]:
-    """The database that an argument implies, if it does, and its pattern.
+    """Return the database that an argument implies, if any, and its pattern in the tree.
 
-    Raises UsageError for one that names nothing, which would stand for the whole database.
+    Raises UsageError for an empty argument, which would mean the whole database.
     """
     refuse_empty(argument)
     if "://" in argument:
@@ -238,20 +172,18 @@ def _resolve_argument(
         return None, f"{BY_EID}/{argument.lower()}"
     is_path = argument.startswith(("/", "./", "../", "~")) or argument in (".", "..")
     try:
-        within = _find_location(absolute(argument), known)
-    except UsageError:  # the working directory was deleted, and a path of the tree needs none
+        located = _locate(absolute(argument), known)
+    except UsageError:  # the working directory was deleted, which a path of the tree does not need
         if is_path:
             raise
-        within = None
-    if within is not None:
-        return within
+        located = None
+    if located is not None:
+        return located
     if is_path:
         refuse_other_users_mount(argument)
         raise UsageError(
             f"{argument} lies in no mount of onefs and no cache folder: `onefs status` shows them"
         )
-    if alf.parse_ref(argument) is not None and "/" not in argument:
-        return None, f"{BY_REF}/{argument}"
     parts = Path(argument).parts
     if alf.parse_ref(parts[0]) is not None:
         return None, "/".join((BY_REF, *parts))
@@ -259,9 +191,9 @@ def _resolve_argument(
 
 
 def _pattern_of_url(url: str) -> str:
-    """The pattern of a URL: Alyx's of a session or dataset, or a file server's of a file.
+    """Return the pattern of a URL of a session or dataset in Alyx, or of a file on a file server.
 
-    Raises UsageError for any other.
+    Raises UsageError for any other URL.
     """
     try:
         parts = [unquote(part) for part in split_url(url).path.split("/") if part]
@@ -280,21 +212,23 @@ def _pattern_of_url(url: str) -> str:
     return "/".join((parts[lab], *parts[day - 1 :]))
 
 
-def _find_location(path: str, known: list[DatabaseLocation]) -> tuple[ResolvedDatabase, str] | None:
-    """The database whose mount or cache folder an absolute path lies in, and the path there."""
+def _locate(path: str, known: list[DatabaseLocation]) -> tuple[ResolvedDatabase, str] | None:
+    """Return the database in whose mount or cache folder an absolute path is, and its pattern."""
     # links in a mount (Subjects, 1 for 001) are resolved by the mount
     real = Path(os.path.realpath(path))
     for each in known:
         if each.mountpoint and real.is_relative_to(each.mountpoint):
-            return each.site, each.variant.path_in_full_tree(str(real.relative_to(each.mountpoint)))
-    for site in (each.site for each in known):
+            below = str(real.relative_to(each.mountpoint))
+            return each.database, each.variant.path_in_full_tree(below)
+    for database in (each.database for each in known):
+        cache_dir = database.settings.cache_dir
         for place in (Path(path), real):
-            for folder in (site.settings.cache_dir, site.settings.cache_dir.resolve()):
+            for folder in (cache_dir, cache_dir.resolve()):
                 if place.is_relative_to(folder):
-                    return site, _remove_subjects_folder(place.relative_to(folder).parts)
+                    return database, _remove_subjects_folder(place.relative_to(folder).parts)
     return None
 
 
 def _remove_subjects_folder(parts: Sequence[str]) -> str:
-    """A ONE path as the tree has it."""
+    """Return the path in the tree of a ONE path, which has a folder ``Subjects`` after the lab."""
     return "/".join(part for index, part in enumerate(parts) if (index, part) != (1, alf.SUBJECTS))

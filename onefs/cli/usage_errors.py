@@ -1,4 +1,4 @@
-"""Mistakes in a command line: one sentence that begins with ``onefs:``, then the usage line."""
+"""Errors in a command line as one sentence that begins with ``onefs:``, and the usage line."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from contextlib import contextmanager
 
 import click
 
-from onefs.cli.options import say
+from onefs.cli.output import say
 
-#: what click raises for a group without a command, to show its help; click before 8.2 has none
+#: the error of click for a group without a command, which shows help; since click 8.2
 _HELP_ERRORS: tuple[type[BaseException], ...] = tuple(
     kind for kind in [getattr(click.exceptions, "NoArgsIsHelpError", None)] if kind is not None
 )
 
 
 class UsageGroup(click.Group):
-    """A group of commands that suggests the nearest one for a name that it does not have."""
+    """A group of commands that suggests the nearest command for an unknown name."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -36,14 +36,14 @@ class UsageGroup(click.Group):
 
 
 class CommandLineError(click.ClickException):
-    """A mistake in a command line, shown as one sentence and the usage line below it."""
+    """An error in a command line, shown as one sentence and the usage line below it."""
 
     exit_code = 2
 
     def __init__(self, error: click.ClickException) -> None:
         super().__init__(_format_error(error))
-        of_command = error.ctx if isinstance(error, click.UsageError) else None
-        self._context = of_command or click.get_current_context(silent=True)
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        self._context = context or click.get_current_context(silent=True)
         self.exit_code = error.exit_code  # type: ignore[misc]
 
     def show(self, file: object = None) -> None:
@@ -58,7 +58,7 @@ class CommandLineError(click.ClickException):
 
 @contextmanager
 def errors_as_sentences() -> Iterator[None]:
-    """Turn the errors of click into sentences of ours; a request for help stays what it is."""
+    """Convert errors of click to CommandLineError, except those that only show help."""
     try:
         yield
     except CommandLineError:
@@ -69,14 +69,14 @@ def errors_as_sentences() -> Iterator[None]:
         raise CommandLineError(error) from error
 
 
-def suggestion_for(given: str, known: Iterable[str]) -> str:
-    """Return ``: did you mean x?``, or nothing where no known name is near."""
-    near = difflib.get_close_matches(given, list(known), 1)
+def suggestion_for(name: str, known: Iterable[str]) -> str:
+    """Return ``: did you mean x?``, or '' if no known name is similar."""
+    near = difflib.get_close_matches(name, list(known), 1)
     return f": did you mean {near[0]}?" if near else ""
 
 
 def _format_error(error: click.ClickException) -> str:
-    """The message of an error of click, in the form of our own."""
+    """Return the message of an error of click in the form of onefs's messages."""
     if isinstance(error, click.NoSuchOption):
         known = [] if error.ctx is None else _option_names(error.ctx.command)
         return f"there is no option {error.option_name}{suggestion_for(error.option_name, known)}"

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from onefs.access import Access, Deadlines, GivenLogin
-from onefs.alyx.auth import log_in, unsaved_token
-from onefs.cache.folder_check import check_usable_as_cache
+from onefs.access import Access, GivenLogin, ensure_token
 from onefs.config.credentials import (
     CredentialStore,
     DataCredentials,
     find_data_credentials,
-    find_token,
 )
 from onefs.config.secret import Secret
 from onefs.config.settings import Settings, parse_data_hosts
@@ -25,15 +23,7 @@ from onefs.databases import (
     other_users_mount_at,
     resolve_database,
 )
-from onefs.errors import (
-    DeadlineExceeded,
-    NotConfigured,
-    Throttled,
-    Unreachable,
-    UsageError,
-    WrongScheme,
-)
-from onefs.http import Transport
+from onefs.errors import NotConfigured, UsageError
 
 if TYPE_CHECKING:
     from onefs.mount.mount_registry import MountInfo
@@ -95,19 +85,11 @@ def open_access(
     AlyxCredentials, Unreachable (if the catalogue of the laboratory is empty too) or CacheError.
     """
     site = _resolve_site(arguments, set_up)
-    check_usable_as_cache(site.settings.cache_dir, site.settings.state_dir)
-    embedded = None if arguments.offline else site.embedded_login()
-    if embedded is not None:
-        settings, login = embedded
-    else:
-        settings, login = site.settings, _given_login(arguments, site.settings)
-        if not (arguments.offline or login.token or login.password):
-            login = replace(login, token=_ensure_token(arguments, settings))
-    deadlines = Deadlines.from_environment()
-    access = Access(
-        settings, site.database, login=login, deadlines=deadlines, offline=arguments.offline
-    )
-    return access, settings
+    login = GivenLogin() if site.is_embedded else _given_login(arguments, site.settings)
+    ask = None if arguments.silent or not _can_prompt() else _prompt_secret
+    log_in = partial(ensure_token, ask=ask, check_saved=False)
+    access = site.open(login, log_in, offline=arguments.offline)
+    return access, access.settings
 
 
 def mount_of_another(arguments: ConnectionArguments) -> MountInfo | None:
@@ -147,27 +129,6 @@ def _given_login(arguments: ConnectionArguments, settings: Settings) -> GivenLog
         data=data,
         token=Secret(arguments.token.strip()) if arguments.token else "",
     )
-
-
-def _ensure_token(arguments: ConnectionArguments, settings: Settings) -> Secret:
-    """Save a token if there is none yet. Return it if it cannot be saved, else ''.
-
-    An unreachable server is an error only if there is no catalogue to answer in its place.
-    """
-    store = CredentialStore()
-    if find_token(settings, store) is not None:
-        return Secret("")
-    ask = None if arguments.silent or not _can_prompt() else _prompt_secret
-    try:
-        with Transport() as transport:
-            token = log_in(transport, settings, store, ask=ask)
-    except WrongScheme:
-        raise
-    except (Unreachable, DeadlineExceeded, Throttled):
-        if not (settings.state_dir / "catalogue.sqlite").exists():
-            raise
-        return Secret("")
-    return unsaved_token(settings, store, token)
 
 
 def _prompt_secret(question: str) -> str:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from onefs.cache.store import Place
 from onefs.errors import BadContent, DataServerCredentials, OnefsError, ServerError, Unreachable
 from onefs.lowlevel.parallel import run_parallel
+from onefs.lowlevel.progress_display import ProgressDisplay
 from onefs.model import Dataset
 from onefs.one.laboratory import DatasetFiles
-from onefs.printable import plural
 
 #: downloads at once
 DOWNLOAD_THREADS = 8
-#: seconds before the progress line is shown, and between two updates of it
-PROGRESS_DELAY_SECONDS, REDRAW_SECONDS = 1.0, 0.2
 
 #: a dataset and its path in the tree, beginning with the lab
 RequestedDataset = tuple[Dataset, Place]
@@ -34,19 +30,17 @@ def download_all(
     CacheError.
     """
     files: dict[int, Path | OnefsError] = {}
-    progress = _ProgressLine(content, len(requested))
-    try:
+    with ProgressDisplay(content.transfers) as progress:
+        progress.expect_files(("/".join(place), dataset.size) for dataset, place in requested)
         for outcome in run_parallel(
             lambda item: _download(content, *item[1], offline=offline),
             enumerate(requested),
             DOWNLOAD_THREADS,
             "onefs-load",
-            on_wait=lambda: progress.draw(len(files)),
         ):
-            files[outcome.item[0]] = outcome.result()
-            progress.draw(len(files))
-    finally:
-        progress.clear()
+            index, (_, place) = outcome.item
+            files[index] = outcome.result()
+            progress.finish("/".join(place))
     return [files[index] for index in range(len(requested))]
 
 
@@ -71,37 +65,3 @@ def _download(
         if error.status in (404, 410):
             return error
         raise
-
-
-class _ProgressLine:
-    """A line on the terminal with the number of files and the rate of the downloads."""
-
-    def __init__(self, content: DatasetFiles, file_count: int) -> None:
-        self._content = content
-        self._file_count = file_count
-        self._next_draw_at = time.monotonic() + PROGRESS_DELAY_SECONDS
-        self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
-        self._is_drawn = False
-
-    def draw(self, done: int) -> None:
-        """Draw the line, unless it is too early."""
-        if not self._is_terminal or time.monotonic() < self._next_draw_at:
-            return
-        self._next_draw_at = time.monotonic() + REDRAW_SECONDS
-        self._is_drawn = True
-        transfers = self._content.transfers()
-        received = sum(each.done_bytes for each in transfers)
-        rate = sum(each.bytes_per_second() for each in transfers)
-        self._write(
-            f"{done} of {self._file_count} {plural(self._file_count, 'file')}; "
-            f"{received / 2**20:.1f} MiB of the next, {rate / 2**20:.1f} MiB/s"
-        )
-
-    def clear(self) -> None:
-        """Remove the line."""
-        if self._is_drawn:
-            self._write("")
-
-    def _write(self, text: str) -> None:
-        sys.stderr.write(f"\r\x1b[K{text}")
-        sys.stderr.flush()

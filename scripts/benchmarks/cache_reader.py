@@ -20,7 +20,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onefs.cli.targets import open_site, resolve_arguments
+from onefs.cli.open_database import open_database
+from onefs.cli.targets import resolve_arguments
 from onefs.errors import OnefsError
 from onefs.mount.file_handle import FileHandle
 from onefs.mount.request_limits import WaitingReads
@@ -64,7 +65,7 @@ class _Python:
 
     def __init__(self, path: str) -> None:
         site, _ = resolve_arguments([path], {})
-        self._access = open_site(site, offline=False)
+        self._access = open_database(site, offline=False)
         self._waiting = WaitingReads(1 << 10)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""A home of its own for each test, and the embedded laboratory to talk to."""
+"""A home folder for each test, and the embedded laboratory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environ(home: Path) -> dict[str, str]:
-    """The environment of a user who has set up nothing, and has no keyring."""
+    """The environment of a user without settings and keyring."""
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in os.environ}
     return {
         **kept,

@@ -1,4 +1,4 @@
-"""A command at a terminal of its own: what it shows, and what is typed."""
+"""A command at a pseudo-terminal: its output and its input."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Terminal:
             stderr=slave,
             env=dict(environ),
             start_new_session=True,
-            # whoever runs the tests in the background may have them ignore Ctrl-C
+            # tests that are run in the background may ignore Ctrl-C
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         os.close(slave)
@@ -86,7 +86,7 @@ class Terminal:
                 return
 
     def exit_code(self) -> int:
-        """The exit code, once all has been shown."""
+        """Read the output to its end, and return the exit code."""
         end = time.monotonic() + TIMEOUT_SECONDS
         while self._read(end - time.monotonic()):
             pass
@@ -109,7 +109,7 @@ class Terminal:
 def run(
     arguments: Sequence[str], environ: Mapping[str, str], **more: str
 ) -> subprocess.CompletedProcess[str]:
-    """A command without a terminal, to its end."""
+    """Run a command without a terminal to its end."""
     return subprocess.run(
         [*ONEFS, *arguments],
         stdin=subprocess.DEVNULL,

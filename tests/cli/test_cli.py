@@ -11,7 +11,7 @@ import pytest
 
 from onefs import __version__, errors
 from onefs.cli import COMMANDS
-from onefs.cli.options import exit_code
+from onefs.cli.output import exit_code
 from onefs.errors import OnefsError
 from tests import scripted_server
 from tests.cli.terminal import ONEFS, Terminal, run
@@ -62,7 +62,7 @@ def test_version(environ: dict[str, str]) -> None:
     assert run(["--version"], environ).stdout.strip() == f"onefs, version {__version__}"
 
 
-def test_an_unknown_command_is_a_matter_of_usage(environ: dict[str, str]) -> None:
+def test_an_unknown_command_exits_with_2(environ: dict[str, str]) -> None:
     done = run(["mout"], environ)
     assert (done.returncode, "did you mean mount?" in done.stderr) == (2, True)
 
@@ -82,7 +82,7 @@ def test_an_unknown_command_is_a_matter_of_usage(environ: dict[str, str]) -> Non
         ("CacheFull", 1),
     ],
 )
-def test_exit_codes(kind: str, code: int) -> None:
+def test_each_kind_of_error_has_its_exit_code(kind: str, code: int) -> None:
     error: OnefsError = getattr(errors, kind)("a sentence")
     assert exit_code(error) == code
 
@@ -94,7 +94,7 @@ def test_an_error_is_one_sentence(environ: dict[str, str]) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_a_server_that_is_away(environ: dict[str, str]) -> None:
+def test_an_unreachable_server_exits_with_4(environ: dict[str, str]) -> None:
     with scripted_server.refusing_url() as url:
         done = run(["login", "--url", url, "--username", "me"], environ, ONEFS_PASSWORD="pw-pw-pw")
     assert done.returncode == 4

@@ -1,4 +1,4 @@
-"""``onefs list`` of a session whose server went away after it was listed."""
+"""``onefs list`` of a session whose server became unreachable after it was listed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``onefs get``: what its arguments may be, and what it says of files and failures."""
+"""``onefs get``: its arguments, and its messages about files and errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from onefs.access import Access
 from onefs.alf import dataset_file
-from onefs.cli.options import EXIT_UNREACHABLE
+from onefs.cli.output import EXIT_UNREACHABLE
 from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.records import DatasetRecord
 from onefs.demo.servers import Servers
@@ -47,7 +47,7 @@ def mounted(fuse: None, home: Home) -> Mounted:
 
 
 def got(home: Home, *arguments: str | Path) -> set[str]:
-    """What ``onefs get`` prints: where files are, from the lab on and without ``Subjects``."""
+    """Return the paths that ``onefs get`` prints, from the lab on and without ``Subjects``."""
     lines = home.run("get", *arguments).stdout.splitlines()
     return {"/".join(Path(line).parts[-_depth(line) :]).replace("/Subjects", "") for line in lines}
 
@@ -110,7 +110,7 @@ def test_sizes_are_asked_for_by_every_name_of_a_session(home: Home, servers: Ser
         (".search/sbject=mouse.2", 1, "did you mean 'subject'?"),
     ],
 )
-def test_names_of_nothing_are_refused(
+def test_names_without_a_dataset_are_refused(
     home: Home, servers: Servers, name: str, code: int, words: str
 ) -> None:
     assert words in home.error_of(code, "get", name.replace("ALYX", servers.alyx_url))
@@ -118,7 +118,7 @@ def test_names_of_nothing_are_refused(
 
 @pytest.mark.long  # waits for a server that stalls
 @row("onefs get with failing files")
-def test_alike_failures_are_one_line(home: Home, servers: Servers) -> None:
+def test_equal_errors_are_printed_once(home: Home, servers: Servers) -> None:
     source = FolderLaboratory(small_folder(home.root / "data"))
     with Servers(source) as servers:
         user = account(servers)
@@ -163,7 +163,7 @@ def _counts(said: str) -> tuple[int, int]:
 
 
 @row("Ctrl-C in onefs get")
-def test_ctrl_c_says_how_far_it_came(tmp_path: Path, environ: dict[str, str]) -> None:
+def test_ctrl_c_reports_the_number_of_cached_files(tmp_path: Path, environ: dict[str, str]) -> None:
     source = FolderLaboratory(small_folder(tmp_path / "data", size=400_000))
     with Servers(source, rate=200_000) as servers:
         user = {**environ, **account(servers)}
@@ -225,13 +225,13 @@ def test_a_file_on_no_server_is_distinguished_from_an_unregistered_one(tmp_path:
 
 
 def read(access: Access, path: str) -> str:
-    """What a file of the tree holds."""
+    """Return the content of a file of the tree."""
     with closing(access.tree.open(path)) as handle:
         return os.pread(handle.wait_fd(0, handle.size), handle.size, 0).decode()
 
 
 def test_the_table_of_a_session_has_what_is_on_no_server(tmp_path: Path) -> None:
-    """In each variant of the tree by its place there; what has a file has no state."""
+    """In each variant of the tree by its path there; a dataset with a file has no state."""
     source = FolderLaboratory(small_folder(tmp_path / "data"))
     absent = LICKS.split("/", 4)
     with (

@@ -1,4 +1,4 @@
-"""``onefs logout`` says what it forgot, and ``onefs login`` asks for what is missing then."""
+"""``onefs logout`` reports what it deleted, and ``onefs login`` asks for what is missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AWAY = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
 
 @pytest.fixture
 def saved(environ: dict[str, str], laboratory: Servers) -> dict[str, str]:
-    """The environment of a user who has set up the database, with no secrets in it."""
+    """The environment, without secrets, of a user with a saved database."""
     done = run(["setup"], {**environ, **account(laboratory)})
     assert done.returncode == 0, done.stderr
     return environ
@@ -26,7 +26,7 @@ def saved(environ: dict[str, str], laboratory: Servers) -> dict[str, str]:
 
 @row("onefs logout after a login")
 @pytest.mark.parametrize("keyring", [{}, AWAY])
-def test_logout_says_what_it_forgot(
+def test_logout_reports_what_it_deleted(
     saved: dict[str, str], home: Path, keyring: dict[str, str]
 ) -> None:
     done = run(["logout"], saved, **keyring)
@@ -40,7 +40,7 @@ def test_logout_says_what_it_forgot(
     assert ("could not be asked" in again.stdout) == bool(keyring)
 
 
-def test_logout_says_which_secret_was_not_there(
+def test_logout_reports_which_secret_was_not_saved(
     environ: dict[str, str], laboratory: Servers
 ) -> None:
     user = {**environ, **account(laboratory)}
@@ -53,7 +53,7 @@ def test_logout_says_which_secret_was_not_there(
     assert still == "ONEFS_PASSWORD is still set, and is used"
 
 
-def test_login_asks_for_the_file_servers_password_that_logout_forgot(
+def test_login_asks_for_the_file_servers_password_that_logout_deleted(
     saved: dict[str, str], home: Path, laboratory: Servers
 ) -> None:
     assert run(["logout"], saved).returncode == 0

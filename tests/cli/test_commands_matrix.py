@@ -97,7 +97,7 @@ def run_in(
 
 
 def check_outcome(done: subprocess.CompletedProcess[str], line: list[str]) -> None:
-    """No traceback, a code that is documented, and at most one sentence of an error."""
+    """Check for no traceback, a documented exit code, and at most one error."""
     assert "Traceback" not in done.stderr + done.stdout, (line, done.stderr)
     assert "[errno" not in (done.stderr + done.stdout).lower(), (line, done.stderr)
     assert done.returncode in EXIT_CODES, (line, done.returncode, done.stderr)
@@ -132,7 +132,7 @@ def test_commands_end_with_a_sentence(user: Home, servers: Servers, name: str) -
 @pytest.mark.long
 @pytest.mark.parametrize("variable", ["ONEFS_CACHE_DIR", "ONEFS_STATE_DIR", "XDG_CONFIG_HOME"])
 def test_a_folder_that_cannot_be_used_is_named_without_numbers(user: Home, variable: str) -> None:
-    """The system's errors come without ``[Errno 20]``."""
+    """Errors of the system are printed without ``[Errno 20]``."""
     file = user.root / "file"
     file.write_text("no folder")
     codes = []

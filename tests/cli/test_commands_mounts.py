@@ -1,4 +1,4 @@
-"""What a mount says of files and folders that it cannot give, and for how long it cannot."""
+"""Reports of a mount about files that it cannot serve, and since when."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def user(tmp_path: Path, servers: Servers) -> Iterator[Home]:
 
 
 def status_text(mounted: Mounted, words: str) -> str:
-    """What ``onefs status`` says of a mount, once it says ``words``."""
+    """Return the output of ``onefs status`` once it has these ``words``."""
     shown = []
 
     def says() -> bool:

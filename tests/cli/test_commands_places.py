@@ -1,4 +1,4 @@
-"""Commands beside a mounted demo, with the server away, and with places that make no sense."""
+"""Commands with a mounted demo, with an unreachable server, and with invalid paths."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_url_of_a_demo_mount_has_its_login(user: Home, data: Path, command: 
 
 
 @row("onefs mount with the server away")
-def test_mount_says_that_the_server_is_away(user: Home, data: Path) -> None:
+def test_mount_reports_an_unreachable_server(user: Home, data: Path) -> None:
     with Servers(FolderLaboratory(data)) as servers:
         login = account(servers)
         mounted = user.mount(**login)
@@ -64,8 +64,9 @@ def test_mount_says_that_the_server_is_away(user: Home, data: Path) -> None:
         assert told == ""
         mounted.umount()
     told = user.run("mount", mounted.path, **login).stderr
-    said = rf"onefs: {re.escape(servers.alyx_url)} is away: \S+ shows what was known on 20\S+ \S+, "
-    assert re.fullmatch(said + "until it answers again\n", told), told
+    away = f"onefs: {re.escape(servers.alyx_url)} is unreachable: "
+    shown = r"\S+ shows the catalogue of 20\S+ \S+ until it answers again\n"
+    assert re.fullmatch(away + shown, told), told
 
 
 @row("--demo-data one level too low")
@@ -77,7 +78,7 @@ def test_a_folder_inside_a_lab_is_refused(user: Home, data: Path, below: str) ->
 
 
 @row("onefs show SESSION; onefs get --type spikess")
-def test_sentences_say_what_is_meant(user: Home, data: Path) -> None:
+def test_messages_name_the_mistake_and_the_counts(user: Home, data: Path) -> None:
     with Servers(FolderLaboratory(data)) as servers:
         login = account(servers)
         for name in (SESSION, f"/x/.by-ref/{REF}"):
@@ -93,7 +94,7 @@ def test_sentences_say_what_is_meant(user: Home, data: Path) -> None:
 
 
 @row("exit codes")
-def test_a_mount_point_that_makes_no_sense_is_exit_code_2(user: Home, data: Path) -> None:
+def test_an_invalid_mount_point_exits_with_2(user: Home, data: Path) -> None:
     mounted = user.mount("--demo", "--demo-data", data)
     demo = ("--demo", "--demo-data", data)
     assert "already mounted" in user.error_of(2, "mount", mounted.path, *demo)

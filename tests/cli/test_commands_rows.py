@@ -1,4 +1,4 @@
-"""Rows of the table of commands that are of several commands, or of Python."""
+"""Rows of the table of commands that concern several commands, or Python."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import pytest
 
 from onefs.alyx.auth import fetch_token
 from onefs.cache.sparse import disk_size
-from onefs.cli.status import format_size
 from onefs.demo.servers import Servers
 from onefs.demo.synthetic import SyntheticLaboratory
 from onefs.http import Transport
 from onefs.mount.mount_registry import STATUS_XATTR
+from onefs.printable import format_size
 from tests.cli.commands_table import row
 from tests.laboratories import account
 from tests.recorded_laboratory import LOGIN, RecordedSource
@@ -43,7 +43,7 @@ def user(tmp_path: Path) -> Iterator[Home]:
 @row("Alyx up, its database down")
 @pytest.mark.usefixtures("fuse")
 def test_a_database_that_is_down_is_one_sentence_and_one_line(user: Home) -> None:
-    """As when Alyx is away: commands say it, a mount comes up with what is known."""
+    """As with an unreachable Alyx: commands report it, a mount starts with the catalogue."""
     with Servers(SyntheticLaboratory()) as servers:
         who = account(servers)
         user.mount(**who).umount()
@@ -57,7 +57,7 @@ def test_a_database_that_is_down_is_one_sentence_and_one_line(user: Home) -> Non
 
 
 def use_up_request_limit(servers: Servers, token: str) -> None:
-    """Ask as another client does, without our budget, until Alyx answers 429."""
+    """Send requests as another client does, without rate limit, until Alyx answers 429."""
     headers = {"Authorization": f"Token {token}"}
     for _ in range(THROTTLE + 1):
         request = urllib.request.Request(f"{servers.alyx_url}/labs?limit=1", headers=headers)
@@ -74,8 +74,8 @@ def use_up_request_limit(servers: Servers, token: str) -> None:
 
 @row("another client used up the throttle")
 @pytest.mark.parametrize("with_token", [False, True])
-def test_a_request_limit_used_up_by_other_clients(user: Home, with_token: bool) -> None:
-    """What is known is given with a line, and what is not names the seconds."""
+def test_a_request_limit_used_up_by_other_clients_is_reported(user: Home, with_token: bool) -> None:
+    """Cached answers are printed with a message, and other errors name the seconds to wait."""
     with Servers(SyntheticLaboratory(), throttle=THROTTLE) as servers:
         login = servers.login
         with Transport() as transport:
@@ -99,7 +99,7 @@ def test_a_request_limit_used_up_by_other_clients(user: Home, with_token: bool) 
 @row("onefs status just after reads")
 @pytest.mark.usefixtures("fuse")
 def test_status_reports_what_has_just_been_read(user: Home) -> None:
-    """Of the mount, which is asked: its record is as of some second before."""
+    """The mount is asked, since its record can be some seconds old."""
     mounted = user.mount("--demo")
     before = user.status_of(mounted.path)
     assert before is not None

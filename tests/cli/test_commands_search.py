@@ -1,4 +1,4 @@
-"""A search that finds nothing says so, and what may have been meant."""
+"""A search without result is reported, with a suggestion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.laboratories import account
         (["--dataset-type", "spikes.time"], "did you mean 'spikes.times'?"),
     ],
 )
-def test_a_search_that_finds_nothing_names_what_is_not_known(
+def test_a_search_that_finds_nothing_names_the_unknown_term(
     environ: dict[str, str], laboratory: Servers, flags: list[str], hint: str
 ) -> None:
     done = run(["search", *flags], {**environ, **account(laboratory)})
@@ -33,7 +33,7 @@ def test_a_search_that_finds_nothing_names_what_is_not_known(
     assert hint in line
 
 
-def test_a_search_for_known_names_that_finds_nothing_says_so(
+def test_a_search_for_known_names_that_finds_nothing_is_reported(
     environ: dict[str, str], laboratory: Servers
 ) -> None:
     user = {**environ, **account(laboratory)}
@@ -47,7 +47,7 @@ def test_a_search_for_known_names_that_finds_nothing_says_so(
 @pytest.mark.parametrize(
     ("terms", "hint"), [({"users": "oliv"}, "olivier"), ({"location": "100%"}, "not known")]
 )
-def test_in_python_it_is_a_warning(
+def test_an_unknown_term_is_a_warning_in_python(
     laboratory: Servers, tmp_path: object, terms: dict[str, str], hint: str,
 ) -> None:  # fmt: skip
     login = laboratory.login

@@ -31,7 +31,7 @@ def secure(url: str) -> str:
     "command", [["search", "--limit", "1"], ["list", "--labs"], ["get", "a/b"], ["login"],
                 ["setup"], ["mount", "mnt"]],
 )  # fmt: skip
-def test_https_of_an_http_server(
+def test_https_to_an_http_server_is_reported(
     user: dict[str, str], laboratory: Servers, command: list[str], home: Path
 ) -> None:
     assert run(["setup"], user).returncode == 0  # a profile, and a catalogue of the same host
@@ -45,7 +45,7 @@ def test_https_of_an_http_server(
 
 
 @row("onefs setup, URL without scheme of an http server")
-def test_setup_asks_again_for_a_url_that_leads_nowhere(
+def test_setup_asks_again_for_a_url_without_a_server(
     environ: dict[str, str], laboratory: Servers
 ) -> None:
     host = laboratory.alyx_url.removeprefix("http://")
@@ -58,7 +58,7 @@ def test_setup_asks_again_for_a_url_that_leads_nowhere(
 
 
 @row("onefs setup, Enter at the file server's user name")
-def test_setup_asks_again_for_the_file_server_s_user(
+def test_setup_asks_again_for_the_user_of_the_file_server(
     environ: dict[str, str], laboratory: Servers, home: Path
 ) -> None:
     with Terminal(["setup"], environ) as terminal:
@@ -91,7 +91,7 @@ def test_a_file_server_can_be_left_out(environ: dict[str, str], laboratory: Serv
 
 
 def revoke(home: Path) -> None:
-    """Put another token in the place of the kept one."""
+    """Replace the saved token by another one."""
     file = home / ".config" / "onefs" / "credentials.json"
     kept = json.loads(file.read_text())
     kept["secrets"] = {

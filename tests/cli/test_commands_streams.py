@@ -44,7 +44,7 @@ def user(tmp_path: Path, servers: Servers) -> Iterator[Home]:
 def shell(
     home: Home, script: str, *arguments: str | Path, **variables: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """A line of a shell; ``$ONEFS`` is the command, ``$1`` and so on the arguments."""
+    """Run a line of a shell; ``$ONEFS`` is the command, ``$1`` and so on are the arguments."""
     return subprocess.run(
         ["/bin/sh", "-c", script, "sh", *arguments],
         env={**home.environment, "ONEFS": str(ONEFS), **variables},
@@ -62,7 +62,7 @@ def shell(
     ["list $1 --details", "list --labs", "get $1", "search --limit 1", "status --json", "--help",
      "get --help", "cache info", "show $2"],
 )  # fmt: skip
-def test_a_full_output_is_one_sentence(user: Home, command: str) -> None:
+def test_an_output_on_a_full_disk_is_one_sentence(user: Home, command: str) -> None:
     done = shell(user, f"$ONEFS {command} > /dev/full", SESSION, SMALL[0])
     lines = done.stderr.decode().splitlines(keepends=True)
     assert done.returncode == 1
@@ -77,7 +77,7 @@ def test_a_closed_output_is_one_sentence(user: Home, command: str) -> None:
     assert (done.returncode, done.stderr.decode()) == (1, CLOSED)
 
 
-def test_messages_that_cannot_be_written_end_nothing(user: Home) -> None:
+def test_messages_that_cannot_be_written_do_not_end_a_command(user: Home) -> None:
     done = shell(user, "$ONEFS get $1 2> /dev/full", SESSION)
     assert done.returncode == 0
     assert all(Path(os.fsdecode(line)).is_file() for line in done.stdout.splitlines())
@@ -127,7 +127,7 @@ def test_a_relative_path_in_a_deleted_folder_is_one_sentence(user: Home, command
 
 
 @row("cd DIR; rmdir DIR; onefs get")
-def test_python_finds_its_way_in_a_deleted_folder(user: Home) -> None:
+def test_python_works_in_a_deleted_folder(user: Home) -> None:
     script = f"from onefs import ONE; print(len(ONE().list('{SESSION}')))"
     done = shell(user, 'mkdir d; cd d; rmdir ../d; "$1" -c "$2"', sys.executable, script)
     assert (done.returncode, done.stderr) == (0, b"")
@@ -163,7 +163,7 @@ def greek(tmp_path: Path) -> Iterator[tuple[Servers, str]]:
 
 @row("LC_ALL=en_US.ISO-8859-1")
 @pytest.mark.parametrize("locale", ["latin", "ascii"])
-def test_names_that_the_locale_cannot_express(
+def test_names_that_the_locale_cannot_express_are_escaped(
     tmp_path: Path,
     greek: tuple[Servers, str],
     locale: str,
@@ -192,14 +192,14 @@ def test_names_that_the_locale_cannot_express(
 
 
 def given_folders(user: Home) -> dict[str, str]:
-    """Everything that has a variable, and a home folder that is not there."""
+    """All folders by variables, and a home folder that does not exist."""
     unset = {f"XDG_{name}_HOME": "" for name in ("CONFIG", "CACHE", "STATE", "DATA")}
     own = {"ONEFS_CACHE_DIR": str(user.root / "c"), "ONEFS_STATE_DIR": str(user.root / "s")}
     return {"HOME": NO_HOME, **unset, **own}
 
 
 @row("HOME=/nonexistent, every ONEFS_* given")
-def test_without_a_home_everything_works_and_nothing_is_saved(user: Home, fuse: None) -> None:
+def test_without_a_home_folder_commands_work_and_nothing_is_saved(user: Home, fuse: None) -> None:
     folders = given_folders(user)
     done = user.run("get", SESSION, **folders)
     saved = [line for line in done.stderr.splitlines() if "is not saved" in line]
@@ -225,7 +225,7 @@ def test_without_a_home_everything_works_and_nothing_is_saved(user: Home, fuse: 
 
 
 @row("HOME=/nonexistent, every ONEFS_* given")
-def test_what_needs_a_home_names_the_variable(user: Home, fuse: None) -> None:
+def test_a_command_that_needs_a_home_folder_names_the_variable(user: Home, fuse: None) -> None:
     folders = given_folders(user)
     assert "XDG_CONFIG_HOME" in user.error_of(2, "login", **folders)
     assert "XDG_CONFIG_HOME" in user.error_of(2, "setup", **folders)

@@ -1,4 +1,4 @@
-"""Slips of the pen in command lines: what is refused, and what is suggested."""
+"""Typing errors in command lines: the error, and the suggestion."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.running import Home
         (["search", "--limit"], "option '--limit' requires an argument"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_the_usage_line(
+def test_an_invalid_command_line_is_one_sentence_and_the_usage_line(
     environ: dict[str, str], line: list[str], sentence: str
 ) -> None:
     done = run(line, environ)
@@ -53,7 +53,9 @@ def test_a_group_without_a_command_shows_its_help(environ: dict[str, str], line:
 
 @row("onefs mount help")
 @pytest.mark.parametrize("word", ["help", "status", "umount"])
-def test_a_command_is_no_mount_point(environ: dict[str, str], home: Path, word: str) -> None:
+def test_the_name_of_a_command_is_refused_as_a_mount_point(
+    environ: dict[str, str], home: Path, word: str
+) -> None:
     done = run(["mount", word, "--demo"], environ)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
@@ -88,7 +90,7 @@ def test_refresh_refuses_a_path_that_does_not_exist(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line", [["info"], ["list"], ["verify"], ["clear"], ["evict", "x"], ["unpin", "x"]]
 )
-def test_a_chore_makes_no_cache_folder(
+def test_cache_commands_create_no_cache_folder(
     environ: dict[str, str], home: Path, line: list[str]
 ) -> None:
     environ["ONEFS_URL"] = "https://alyx.invalid"

@@ -54,7 +54,7 @@ def test_a_list_of_sessions_is_one_request_a_batch(
 
 
 @row("one.list(20 eids)")
-def test_sessions_that_are_not_known_are_one_request_too(user: Home, laboratory: Servers) -> None:
+def test_sessions_that_are_not_cached_are_one_request_too(user: Home, laboratory: Servers) -> None:
     eids, _ = printed(user, f"answer = one.search(limit={LATEST})")
     with Home(user.root / "other", **account(laboratory)) as other:
         laboratory.clear_requests()

@@ -1,4 +1,4 @@
-"""Completion in real shells: what each offers for what is typed before the tabulator."""
+"""Completion in real shells: the words that each offers for a typed beginning."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TYPED = [
 
 @pytest.fixture
 def user(environ: dict[str, str], laboratory: Servers) -> dict[str, str]:
-    """Somebody with an account, whose catalogue knows a lab, and who has onefs in the path."""
+    """A user with an account and a lab in the catalogue, and onefs in the search path."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
     found = {**environ, **account(laboratory), "PATH": path}
     assert run(DAY, found).returncode == 0
@@ -50,7 +50,7 @@ def test_a_shell_completes(
     options: list[str],
     prepare: str,
 ) -> None:
-    """As docs/COMMANDS.md has it: the line for the shell's own settings file, then a tabulator."""
+    """As in docs/COMMANDS.md: the line for the shell's settings file, then a tabulator."""
     command = [require_program(shell, package), *options]
     line = f'{prepare}eval "$(_ONEFS_COMPLETE={shell}_source onefs)"; echo rea""dy\n'
     with Terminal([], user, command=command) as terminal:
@@ -64,7 +64,7 @@ def test_a_shell_completes(
 
 
 def test_fish_completes(user: dict[str, str], laboratory: Servers) -> None:
-    """fish says itself what it would offer."""
+    """fish prints what it would offer."""
     fish = require_program("fish", "fish")
     script = run_program(["onefs"], environment={**user, "_ONEFS_COMPLETE": "fish_source"}).stdout
     asked = "".join(f"complete -C '{typed}'\n" for typed, _ in TYPED)
@@ -74,8 +74,8 @@ def test_fish_completes(user: dict[str, str], laboratory: Servers) -> None:
     assert laboratory.requests == []
 
 
-def test_nothing_is_offered_where_nothing_is_known(environ: dict[str, str], home: Path) -> None:
-    """No error, and no catalogue that is made for the asking."""
+def test_nothing_is_offered_from_an_empty_catalogue(environ: dict[str, str], home: Path) -> None:
+    """There is no error, and no catalogue is created."""
     asked = {"_ONEFS_COMPLETE": "bash_complete", "COMP_CWORD": "3"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
     for variables in ({}, {"ONEFS_URL": "http://127.0.0.1:1"}):

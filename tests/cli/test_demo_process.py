@@ -1,4 +1,4 @@
-"""The embedded servers as a child: what they say is heard, however much it is."""
+"""The embedded servers as a child process: each line that they write is logged or reported."""
 
 from __future__ import annotations
 
@@ -39,6 +39,20 @@ def test_a_folder_of_many_that_cannot_be_read_is_served(
         assert sum(map(len, caplog.messages)) > 65536
     finally:
         servers.close()
+
+
+def test_what_servers_wrote_before_a_timeout_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, time\nprint('the disk is slow', file=sys.stderr, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    caplog.set_level(logging.WARNING)
+    with pytest.raises(MountError, match="no answer within 6 s"):
+        DemoProcess(DemoOptions(), str(tmp_path / "state"), timeout=6)
+    wait_until(lambda: "the disk is slow" in caplog.text, what="the early line")
 
 
 def test_servers_that_die_say_why_at_the_end(data: Path, tmp_path: Path) -> None:

@@ -33,13 +33,13 @@ PROVOKE: dict[str, Provoke] = {}
 
 
 def lines() -> list[tuple[int, str]]:
-    """The code and the words of each line of the table."""
+    """Return the code and the words of each line of the table."""
     section = COMMANDS.read_text().partition("## Exit codes")[2].partition("\n## ")[0]
     return [(int(code), words) for code, words in re.findall(r"\| (\d+) \| (.+) \|", section)]
 
 
 def code_of(home: Home, *arguments: object, shell: str = 'exec "$@"', **variables: str) -> int:
-    """The exit code of a command."""
+    """Return the exit code of a command."""
     done = run(
         ["/bin/sh", "-c", shell, "sh", ONEFS, *map(str, arguments)],
         environment=home.environment | variables,
@@ -51,12 +51,12 @@ def code_of(home: Home, *arguments: object, shell: str = 'exec "$@"', **variable
 
 
 def asked(server: ScriptedServer) -> bool:
-    """Whether anything but a login was asked."""
+    """Whether there was a request other than a login."""
     return any("/auth-token" not in each.target for each in server.requests)
 
 
 def signalled(home: Home, number: int, *arguments: str) -> int:
-    """The exit code of a command that gets a signal while it waits for the database."""
+    """Return the exit code of a command that gets a signal while it waits for the database."""
     scripts = {"/labs": stall(), "/sessions": stall()}
     token = answer_json({"token": "0" * 40})
     with ScriptedServer({"/auth-token": token, **scripts}) as server:
@@ -81,7 +81,7 @@ def signalled(home: Home, number: int, *arguments: str) -> int:
 
 
 def provokes(words: str) -> Callable[[Provoke], Provoke]:
-    """Name the line that a function provokes."""
+    """Name the line of the table that a function provokes."""
 
     def note(function: Provoke) -> Provoke:
         PROVOKE[words] = function
@@ -195,11 +195,13 @@ def _terminated(home: Home, _: Servers) -> int:
     return signalled(home, signal.SIGTERM, "mount", "mnt", "--foreground")
 
 
-def test_each_line_is_provoked() -> None:
+def test_each_line_of_the_table_has_a_test() -> None:
     assert sorted(words for _, words in lines()) == sorted(PROVOKE)
 
 
 @row("exit codes")
 @pytest.mark.parametrize(("code", "words"), lines())
-def test_exit_codes(user: Home, servers: Servers, code: int, words: str) -> None:
+def test_each_line_of_the_table_has_its_exit_code(
+    user: Home, servers: Servers, code: int, words: str
+) -> None:
     assert PROVOKE[words](user, servers) == code

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onefs.cli import COMMANDS, main
-from onefs.cli.options import EXIT_CREDENTIALS, EXIT_UNREACHABLE, EXIT_USAGE
+from onefs.cli.output import EXIT_CREDENTIALS, EXIT_UNREACHABLE, EXIT_USAGE
 from onefs.demo.servers import Servers
 from tests.cli.test_verbs import REF, SESSION, survives
 from tests.laboratories import account
@@ -34,7 +34,7 @@ CACHED = f"{SESSION}/licks.times.npy"
 
 
 def can_be_an_argument(text: str) -> bool:
-    """Whether a process can be given it: no NUL; of surrogates those that stand for bytes."""
+    """Whether a text can be an argument: no NUL, and only surrogates that represent bytes."""
     try:
         return b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def inside(laboratory: Servers, folder: Path) -> CliRunner:
-    """Somebody with an account and one cached file."""
+    """A user with an account and one cached file."""
     runner = runner_of(folder, account(laboratory))
     survives(runner, ["get", REF, "--type", "licks.times"])
     return runner
@@ -64,7 +64,7 @@ def inside(laboratory: Servers, folder: Path) -> CliRunner:
 
 @pytest.fixture
 def away(tmp_path: Path) -> CliRunner:
-    """Somebody whose server is never there, and who knows nothing of it: nothing is mounted."""
+    """A user of an unreachable server with an empty catalogue: nothing can be mounted."""
     return runner_of(tmp_path / "away", {"ONEFS_URL": "http://127.0.0.1:1", "ONEFS_USERNAME": "x",
                                          "ONEFS_PASSWORD": "x"})  # fmt: skip
 
@@ -99,7 +99,7 @@ def runner_of(home: Path, environment: dict[str, str]) -> CliRunner:
     ],
     ids=" ".join,
 )  # fmt: skip
-def test_what_names_nothing_is_not_everything(
+def test_an_empty_argument_does_not_mean_everything(
     inside: CliRunner, laboratory: Servers, command: list[str], word: str
 ) -> None:
     """A variable that is not set: nothing is asked, and what is cached and pinned stays."""
@@ -223,7 +223,7 @@ def test_names_of_saved_searches_and_logins(
 
 
 def test_every_verb_is_fuzzed() -> None:
-    """A new verb is to be added here or there."""
+    """A new command must be added here or in the other module."""
     texts_of_tests = "".join(
         (Path(__file__).parent / name).read_text() for name in ("test_hostile.py", "test_verbs.py")
     )

@@ -14,12 +14,7 @@ import pytest
 from onefs.demo.servers import Servers
 from tests import scripted_server
 from tests.cli.terminal import Terminal, run
-from tests.scripted_server import (
-    ScriptedServer,
-    answer,
-    answer_json,
-    basic,
-)
+from tests.scripted_server import ScriptedServer, answer_json
 
 ALYX_PASSWORD = "TapetesBloc18"
 DATA_PASSWORD = "flatiron-demo"
@@ -43,7 +38,7 @@ class Ring(KeyringBackend):
 
 @pytest.fixture
 def given(environ: dict[str, str], laboratory: Servers) -> dict[str, str]:
-    """An environment that says all that setup needs."""
+    """An environment with all answers that setup needs."""
     return {
         **environ,
         "ONEFS_URL": laboratory.alyx_url,
@@ -70,7 +65,7 @@ def only_profile(home: Path) -> dict[str, Any]:
 
 
 def save_for_one(home: Path, url: str, **more: object) -> None:
-    """What ONE-api would have saved for a database."""
+    """Save the settings that ONE-api would have for a database."""
     key = url.partition("://")[2].replace(":", "_")
     (home / ".one").mkdir()
     settings = {
@@ -92,8 +87,23 @@ def checksums(home: Path) -> dict[str, str]:
     return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
+def alyx_with(*data_urls: str) -> ScriptedServer:
+    """An Alyx that accepts each login and names these file servers."""
+    repositories = [
+        {"name": f"r{number}", "data_url": f"{url}/public/", "globus_is_personal": False}
+        for number, url in enumerate(data_urls)
+    ]
+    listing = {"count": len(repositories), "next": None, "previous": None, "results": repositories}
+    return ScriptedServer(
+        {
+            "/auth-token": answer_json({"token": "0" * 40}),
+            "/data-repository": answer_json(listing),
+        }
+    )
+
+
 class TestWithoutTerminal:
-    def test_all_from_the_environment(
+    def test_setup_takes_all_answers_from_the_environment(
         self, given: dict[str, str], home: Path, laboratory: Servers
     ) -> None:
         done = run(["setup"], given)
@@ -110,7 +120,7 @@ class TestWithoutTerminal:
         file = home / ".config" / "onefs" / "credentials.json"
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
-    def test_all_from_options_and_a_password_file(
+    def test_setup_takes_all_answers_from_options_and_a_password_file(
         self, environ: dict[str, str], home: Path, laboratory: Servers, tmp_path: Path
     ) -> None:
         (tmp_path / "pw").write_text(ALYX_PASSWORD + "\n")
@@ -155,7 +165,9 @@ class TestWithoutTerminal:
         assert "wrong-wrong" not in done.stderr
         assert list(home.rglob("*.json")) == []
 
-    def test_a_server_that_is_no_alyx(self, given: dict[str, str], laboratory: Servers) -> None:
+    def test_a_server_that_is_not_alyx_is_reported(
+        self, given: dict[str, str], laboratory: Servers
+    ) -> None:
         done = run(["setup", "--url", laboratory.data_url], given, ONEFS_URL="")
         assert (done.returncode, "is not an Alyx server" in done.stderr) == (1, True)
 
@@ -207,7 +219,7 @@ class TestWithoutTerminal:
 
 
 class TestAtTerminal:
-    def test_asks_tests_and_writes(
+    def test_setup_asks_tests_and_saves(
         self, environ: dict[str, str], home: Path, laboratory: Servers
     ) -> None:
         with Terminal(["setup"], environ) as terminal:
@@ -229,7 +241,7 @@ class TestAtTerminal:
         assert only_profile(home)["cache_dir"] == str(home / "files")
         assert DATA_PASSWORD in secrets(home)
 
-    def test_offers_what_one_has_saved(
+    def test_setup_offers_what_one_has_saved(
         self, environ: dict[str, str], home: Path, laboratory: Servers
     ) -> None:
         save_for_one(home, laboratory.alyx_url)
@@ -273,7 +285,7 @@ class TestAtTerminal:
                 assert terminal.exit_code() == code
         assert len(list(home.rglob("settings.json"))) == (not code)
 
-    def test_three_wrong_passwords_are_enough(
+    def test_setup_ends_after_three_wrong_passwords(
         self, environ: dict[str, str], home: Path, laboratory: Servers
     ) -> None:
         options = ["--url", laboratory.alyx_url, "--username", "test_user"]
@@ -298,7 +310,7 @@ class TestLogin:
     def test_logout_reports_secrets_left_in_an_unreachable_keyring(
         self, given: dict[str, str], home: Path
     ) -> None:
-        """Logged in on the desktop, logged out over SSH, where no keyring answers."""
+        """The user logged in on the desktop, and logs out over SSH, without a keyring."""
         (home / "desk").mkdir()
         (home / "desk" / "desk_ring.py").write_text(_KEYRING)
         path = f"{home / 'desk'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
@@ -322,7 +334,7 @@ class TestLogin:
         assert (done.returncode, "forgot" in done.stdout) == (0, False)
 
     def test_logout_reports_that_a_keyring_could_not_be_asked(self, given: dict[str, str]) -> None:
-        """Older versions kept no record of what a keyring was given."""
+        """Older versions have no record of what is in the keyring."""
         assert run(["setup"], given).returncode == 0
         ssh = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
         done = run(["logout"], given, **ssh)
@@ -353,90 +365,3 @@ class TestLogin:
             done = run(["login", "--url", other.url, "--username", "me"], given)
             assert other.requests == []
         assert (done.returncode, "ONEFS_PASSWORD" in done.stderr) == (2, True)
-
-
-FILE_SERVER_LOGIN = basic("iblmember", DATA_PASSWORD, answer(b"files"))
-LOGIN = {
-    "ONEFS_USERNAME": "me",
-    "ONEFS_PASSWORD": "whatever-it-is",
-    "ONEFS_DATA_USERNAME": "iblmember",
-    "ONEFS_DATA_PASSWORD": DATA_PASSWORD,
-}
-
-
-def was_sent_login(server: ScriptedServer) -> bool:
-    return any("authorization" in request.headers for request in server.requests)
-
-
-class TestHostsThatGetTheLogin:
-    """Repositories name hosts; only those that the user confirms get the file server's login."""
-
-    def test_no_other_host_without_a_terminal(self, environ: dict[str, str], home: Path) -> None:
-        with (
-            ScriptedServer({"/public/": FILE_SERVER_LOGIN}) as own,
-            ScriptedServer({"/public/": answer(b"open")}) as other,
-            alyx_with(own.url, other.url) as alyx,
-        ):
-            done = run(["setup"], environ, **LOGIN, ONEFS_URL=alyx.url)
-            assert (done.returncode, done.stderr) == (0, "")
-            assert f"goes to {own.url}, and to no other host" in done.stdout
-            assert not was_sent_login(other)
-        assert only_profile(home)["data_url"] == own.url
-        assert "data_hosts" not in only_profile(home)
-
-    def test_the_user_chooses_among_several_hosts_that_ask(
-        self, environ: dict[str, str], home: Path
-    ) -> None:
-        with (
-            ScriptedServer({"/public/": FILE_SERVER_LOGIN}) as own,
-            ScriptedServer({"/public/": FILE_SERVER_LOGIN}) as other,
-            alyx_with(other.url, own.url) as alyx,
-        ):
-            done = run(["setup"], environ, **LOGIN, ONEFS_URL=alyx.url)
-            assert (done.returncode, "ONEFS_DATA_HOSTS" in done.stderr) == (2, True)
-            assert not any(map(was_sent_login, (own, other)))
-            assert list(home.rglob("*.json")) == []
-
-            done = run(["setup"], environ, **LOGIN, ONEFS_URL=alyx.url, ONEFS_DATA_HOSTS=own.url)
-            assert (done.returncode, done.stderr) == (0, "")
-            assert only_profile(home)["data_url"] == own.url
-            # known from now on
-            done = run(["setup"], environ, **LOGIN, ONEFS_URL=alyx.url)
-            assert (done.returncode, done.stderr) == (0, "")
-            assert not was_sent_login(other)
-
-    @pytest.mark.parametrize("yes", [True, False])
-    def test_a_terminal_is_asked(self, environ: dict[str, str], home: Path, yes: bool) -> None:
-        with (
-            ScriptedServer({"/public/": FILE_SERVER_LOGIN}) as own,
-            ScriptedServer({"/public/": FILE_SERVER_LOGIN}) as other,
-            alyx_with(other.url, own.url) as alyx,
-        ):
-            with Terminal(["setup", "--url", alyx.url], {**environ, **LOGIN}) as terminal:
-                terminal.answer("User name", "")
-                terminal.answer("Which of them is yours for", "http://nobody.invalid")
-                terminal.expect("give some of")
-                terminal.answer("Which of them is yours for", own.url)
-                terminal.expect(f"other file servers of this database: {other.url}")
-                host = other.url.partition("://")[2]
-                terminal.answer("Which of them may get the login too", host if yes else "")
-                terminal.answer("Cache folder", "")
-                assert terminal.exit_code() == 0
-            assert not was_sent_login(other)
-        assert only_profile(home)["data_url"] == own.url
-        assert only_profile(home).get("data_hosts", "") == (other.url if yes else "")
-
-
-def alyx_with(*data_urls: str) -> ScriptedServer:
-    """An Alyx that accepts everybody and names these file servers."""
-    repositories = [
-        {"name": f"r{number}", "data_url": f"{url}/public/", "globus_is_personal": False}
-        for number, url in enumerate(data_urls)
-    ]
-    listing = {"count": len(repositories), "next": None, "previous": None, "results": repositories}
-    return ScriptedServer(
-        {
-            "/auth-token": answer_json({"token": "0" * 40}),
-            "/data-repository": answer_json(listing),
-        }
-    )

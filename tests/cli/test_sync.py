@@ -72,9 +72,7 @@ def test_from_the_server(home: Home, servers: Servers) -> None:
     asked = [each.path.partition("?")[0] for each in alyx_requests(servers)]
     lists = ["/labs", "/data-repository", "/subjects", "/dataset-types"]
     assert asked == ["/cache/info/", "/cache.zip", *lists]
-    assert home.run("sync", **who).stdout == (
-        "The tables that are there are the server's newest.\n"
-    )
+    assert home.run("sync", **who).stdout == ("The server has no newer tables.\n")
     assert [each.path for each in alyx_requests(servers)].count("/cache.zip") == 1
 
 
@@ -110,7 +108,7 @@ def test_a_mount_continues_where_the_server_has_no_tables(
 
 @pytest.fixture
 def damaged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the middle of the archive that the server sends a byte is flipped."""
+    """Flip a byte in the middle of the archive that the server sends."""
     whole = cache_tables.CacheTables.zip
 
     def flipped(tables: cache_tables.CacheTables, db: DemoDatabase) -> bytes:
@@ -163,11 +161,11 @@ def test_the_tables_of_2021_offline(home: Home, fuse: None) -> None:
         assert len(files_below(link.resolve())) == 28
         listed = run(["ls", "-lR", "."], cwd=mounted.path / "cortexlab", code=1)
         assert "Traceback" not in home.log()
-        assert "No route to host" in listed.stderr  # sizes that nobody knows are not shown as 0
+        assert "No route to host" in listed.stderr  # unknown sizes are not shown as 0
 
 
 @pytest.mark.parametrize("name", ["garbage.pqt", "sessions.pqt", "cache.zip", "nothing"])
-def test_what_is_no_table_is_named(home: Home, tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_not_a_table_is_named(home: Home, tmp_path: Path, name: str) -> None:
     given = tmp_path / name
     if name != "nothing":
         given.write_bytes(b"PK\3\4 garbage" * 100)
@@ -215,7 +213,7 @@ def test_a_mount_is_not_disturbed_by_a_sync_and_sees_its_end(
 
 @pytest.fixture
 def sizeless(laboratory: SyntheticLaboratory) -> Iterator[Servers]:
-    """Alyx does not know the sizes of one session's datasets."""
+    """Servers whose Alyx does not know the sizes of one session's datasets."""
     source = ChangingLaboratory(laboratory)
     source.change = lambda row: replace(row, file_size=None) if row.eid == TUTORIAL else row
     with Servers(source) as running:
@@ -225,7 +223,7 @@ def sizeless(laboratory: SyntheticLaboratory) -> Iterator[Servers]:
 def test_sizes_are_asked_for_in_bulk(
     home: Home, sizeless: Servers, laboratory: SyntheticLaboratory, fuse: None
 ) -> None:
-    """Also of what only tables know; once for good; below a path or everywhere."""
+    """Also of datasets known from tables only; each once; below a path or everywhere."""
     who = account(sizeless)
     home.run("sync", **who)
     before = len(alyx_requests(sizeless))
@@ -264,13 +262,13 @@ def test_one_tables_get_the_sizes_that_were_asked_for(
     assert table.stat().st_ino == before.st_ino  # nothing new was told, so nothing is written
 
 
-def test_sizes_that_cannot_be_had_are_an_error(home: Home, sizeless: Servers) -> None:
+def test_sizes_that_cannot_be_fetched_are_an_error(home: Home, sizeless: Servers) -> None:
     who = account(sizeless)
     home.run("sync", **who)
     sizeless.data.stop()
     done = home.run("sync", "--sizes", code=1, **who)
     assert done.stdout.splitlines()[-1] == "0 sizes were asked for and are known now."
-    assert "29 sizes could not be had, the first: " in done.stderr
+    assert "29 sizes could not be fetched, the first error: " in done.stderr
     done = home.run("sync", "--sizes", "nolab", code=1, **who)
     assert done.stderr.startswith("onefs: there is no nolab: ")
 
@@ -295,7 +293,7 @@ class OtherRepositoryPaths(AlteredLaboratory):
 def test_after_a_sync_files_are_fetched_by_type_and_from_wherever_they_are(
     home: Home, laboratory: SyntheticLaboratory
 ) -> None:
-    """Alyx says both, which costs one request for each session that only the tables know."""
+    """Alyx gives both, with one request for each session known from the tables only."""
     with Servers(OtherRepositoryPaths(laboratory)) as servers:
         who = account(servers)
         home.run("sync", **who)
@@ -309,7 +307,7 @@ def test_after_a_sync_files_are_fetched_by_type_and_from_wherever_they_are(
 
 
 def dataset_requests(servers: Servers) -> list[str]:
-    """The requests for datasets."""
+    """Return the requests for datasets."""
     asked = [each.path for each in alyx_requests(servers)]
     return [path for path in asked if path.startswith("/datasets")]
 
@@ -317,7 +315,7 @@ def dataset_requests(servers: Servers) -> list[str]:
 def test_many_sessions_are_asked_for_together_and_only_where_it_matters(
     home: Home, servers: Servers
 ) -> None:
-    """The tables say all that a dry run tells, but for types."""
+    """A dry run takes all from the tables, except types."""
     who = account(servers)
     home.run("sync", **who)
     servers.clear_requests()
@@ -342,7 +340,7 @@ def test_many_sessions_are_asked_for_together_and_only_where_it_matters(
 def test_sessions_that_alyx_cannot_answer_for_are_fetched_by_the_tables(
     home: Home, laboratory: SyntheticLaboratory, trouble: ApiError
 ) -> None:
-    """It is asked a few times, and not once for each session; the end says how many there are."""
+    """There are a few requests, and not one for each session; the last line counts the sessions."""
     source = FailingDatasets(laboratory)
     with Servers(source) as servers:
         who = account(servers)
@@ -354,17 +352,17 @@ def test_sessions_that_alyx_cannot_answer_for_are_fetched_by_the_tables(
     assert len(done.stdout.split()) > 1
     lines = done.stderr.splitlines()
     assert [each for each in lines if f"{len(done.stdout.split())} files fetched" in each]
-    (told,) = [each for each in lines if " sessions could not be asked for, " in each]
-    words = told.split(" sessions could not be asked for, ")
-    assert int(words[0].removeprefix("onefs: ")) >= 40
-    assert words[1].startswith("what the cache tables say of their types and places stands: ")
+    (line,) = [each for each in lines if " sessions could not be requested from Alyx, " in each]
+    count, reason = line.split(" sessions could not be requested from Alyx, ")
+    assert int(count.removeprefix("onefs: ")) >= 40
+    assert reason.startswith("so their types and places are those of the cache tables: ")
     assert len(asked) < 16
 
 
-def test_a_session_that_alyx_has_no_more_does_not_stop_the_others(
+def test_a_session_deleted_from_alyx_does_not_stop_the_others(
     home: Home, servers: Servers, tmp_path: Path
 ) -> None:
-    """The tables still have it: its files fail, those of others are fetched."""
+    """The tables still have it: its files fail, and those of the other sessions are fetched."""
     at = {"lab": "mainenlab", "subject": "clns0730"}
     rows = [session(1, id=TUTORIAL, date=datetime.date(2018, 8, 24), **at), session(2, **at)]
     told = [dataset(1, 1, "alf/licks.times.npy", eid=TUTORIAL), dataset(2, 2, "alf/gone.times.npy")]
@@ -377,10 +375,10 @@ def test_a_session_that_alyx_has_no_more_does_not_stop_the_others(
     assert line.startswith("onefs: mainenlab/clns0730/2020-01-02/001/")
 
 
-def test_what_tables_say_offline(
+def test_offline_commands_use_the_tables(
     home: Home, laboratory: SyntheticLaboratory, tmp_path: Path
 ) -> None:
-    """Nobody has said what repositories there are: that is no traceback, and no type is lost."""
+    """The repositories are unknown: there is no traceback, and no type is lost."""
     rows = [session(1, id=TUTORIAL, lab="mainenlab", subject="clns0730")]
     told = [dataset(1, 1, "alf/spikes.times.npy", eid=TUTORIAL)]
     url = ("--url", "http://127.0.0.1:1")
@@ -418,7 +416,7 @@ class LaboratoryWithTypePatterns(AlteredLaboratory):
 
 
 def test_types_offline_are_by_the_patterns_of_alyx(home: Home, tmp_path: Path) -> None:
-    """A sync brings them; names alone tell neither of these types."""
+    """A sync loads the patterns; these types cannot be derived from names alone."""
     folder = tmp_path / "data" / "labone" / "Subjects" / "mouse" / "2021-03-04" / "001"
     for name in ("_spikeglx_ephysData_g0_t0.imec0.ap.cbin", "_iblrig_leftCamera.raw.mp4"):
         (folder / "raw").mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onefs.cli import main
-from onefs.cli.options import EXIT_CREDENTIALS, EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE
+from onefs.cli.output import EXIT_CREDENTIALS, EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE
 from onefs.cli.search import _TERM_FLAGS
 from onefs.demo.servers import Servers
 from onefs.search.vocabulary import VOCABULARY
@@ -33,13 +33,13 @@ DAY = ["search", "--user", "olivier", "--date", "2018-08-24"]
 
 @pytest.fixture
 def user(environ: dict[str, str], laboratory: Servers) -> dict[str, str]:
-    """The environment of somebody with an account."""
+    """The environment of a user with an account."""
     laboratory.clear_requests()
     return {**environ, **account(laboratory)}
 
 
 def output_of(user: dict[str, str], *arguments: str, code: int = 0) -> str:
-    """What a command prints; fails unless it exits with ``code``."""
+    """Return the output of a command; fails unless it exits with ``code``."""
     found = run(arguments, user)
     assert found.returncode == code, found.stderr
     assert "Traceback" not in found.stderr
@@ -47,7 +47,7 @@ def output_of(user: dict[str, str], *arguments: str, code: int = 0) -> str:
 
 
 def error_of(user: dict[str, str], *arguments: str, code: int = EXIT_USAGE) -> str:
-    """The one sentence with which a command fails."""
+    """Return the sentence with which a command fails."""
     found = run(arguments, user)
     assert found.returncode == code, found.stderr
     assert found.stdout == ""
@@ -107,11 +107,11 @@ def test_terms_need_no_account(environ: dict[str, str]) -> None:
         ([], "--subject"),
     ],
 )
-def test_wrong_values(user: dict[str, str], arguments: list[str], word: str) -> None:
+def test_a_wrong_value_is_named(user: dict[str, str], arguments: list[str], word: str) -> None:
     assert word in error_of(user, "search", *arguments)
 
 
-def test_exit_codes(user: dict[str, str], environ: dict[str, str]) -> None:
+def test_one_commands_have_the_exit_codes(user: dict[str, str], environ: dict[str, str]) -> None:
     assert "onefs setup" in error_of(environ, *DAY)
     wrong = {**user, "ONEFS_PASSWORD": "wrong"}
     assert "test_user" in error_of(wrong, *DAY, code=EXIT_CREDENTIALS)
@@ -120,7 +120,9 @@ def test_exit_codes(user: dict[str, str], environ: dict[str, str]) -> None:
     assert error_of(user, "list", "00000000-0000-4000-8000-000000000000", code=1)
 
 
-def test_flags_are_for_one_use(user: dict[str, str], laboratory: Servers, home: Path) -> None:
+def test_flags_apply_to_one_command_only(
+    user: dict[str, str], laboratory: Servers, home: Path
+) -> None:
     away = {**user, "ONEFS_URL": "http://127.0.0.1:1"}
     login = laboratory.login
     secret = {**user, "ONEFS_URL": laboratory.alyx_url}
@@ -142,7 +144,7 @@ def test_flags_are_for_one_use(user: dict[str, str], laboratory: Servers, home: 
 def test_every_verb_takes_the_five_flags(
     user: dict[str, str], laboratory: Servers, home: Path, arguments: list[str]
 ) -> None:
-    """And keeps none of them."""
+    """None of them is saved."""
     verb = main.get_command(Context(main), arguments[0])
     assert verb is not None
     flags = {flag for each in verb.params for flag in each.opts}
@@ -154,7 +156,7 @@ def test_every_verb_takes_the_five_flags(
     assert not list(home.rglob("settings.json"))
 
 
-def test_offline(user: dict[str, str], laboratory: Servers) -> None:
+def test_an_offline_search_asks_no_server(user: dict[str, str], laboratory: Servers) -> None:
     output_of(user, *DAY)
     laboratory.clear_requests()
     found = run([*DAY, "--offline", "--format", "eids"], user)
@@ -164,14 +166,14 @@ def test_offline(user: dict[str, str], laboratory: Servers) -> None:
     assert "users" in error_of(user, "search", "--user", "anne", "--offline", code=EXIT_UNREACHABLE)
 
 
-def test_a_hint_for_a_name_that_is_not_known(user: dict[str, str]) -> None:
+def test_a_similar_name_is_suggested(user: dict[str, str]) -> None:
     output_of(user, *DAY)
     found = run(["search", "--subject", "clns073"], user)
     assert (found.returncode, found.stdout) == (0, "")
     assert "did you mean 'clns0730'" in found.stderr
 
 
-def test_pipes(user: dict[str, str]) -> None:
+def test_output_in_a_pipe_is_exact_and_may_end_early(user: dict[str, str]) -> None:
     command = [sys.executable, "-c", ONEFS[2], "search", "--limit", "40", "--format", "paths"]
     with subprocess.Popen(
         command, env=user, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -198,7 +200,7 @@ def test_long_lists_go_through_a_pager(user: dict[str, str]) -> None:
 # -- list, show, path, get
 
 
-def test_list(user: dict[str, str]) -> None:
+def test_list_prints_datasets_and_types(user: dict[str, str]) -> None:
     types = output_of(user, "list", EID).split()
     assert len(types) == 29
     assert output_of(user, "list", REF).split() == types
@@ -220,11 +222,11 @@ def test_list(user: dict[str, str]) -> None:
         ("--dataset-types", "spikes.times"),
     ],
 )
-def test_list_names(user: dict[str, str], flag: str, name: str) -> None:
+def test_list_prints_names(user: dict[str, str], flag: str, name: str) -> None:
     assert name in output_of(user, "list", flag).split()
 
 
-def test_refresh_has_names_asked_for_again(user: dict[str, str], laboratory: Servers) -> None:
+def test_refresh_invalidates_lists_of_names(user: dict[str, str], laboratory: Servers) -> None:
     names = output_of(user, "list", "--labs")
     assert output_of(user, "list", "--labs") == names
     asked = [each.path for each in alyx_requests(laboratory)]
@@ -236,13 +238,13 @@ def test_refresh_has_names_asked_for_again(user: dict[str, str], laboratory: Ser
     assert len([path for path in asked if path.startswith("/labs?")]) == 1
 
 
-def test_list_wants_one_thing(user: dict[str, str]) -> None:
+def test_list_refuses_several_subjects(user: dict[str, str]) -> None:
     assert "--users" in error_of(user, "list")
     assert "--users" in error_of(user, "list", EID, "--users")
     assert "--all" in error_of(user, "list", "--users", "--all")
 
 
-def test_show(user: dict[str, str], laboratory: Servers) -> None:
+def test_show_reads_only_the_header(user: dict[str, str], laboratory: Servers) -> None:
     shown = output_of(user, "show", f"{SESSION}/spikes.times.npy").splitlines()
     found = {line.split()[0]: line.split(None, 1)[1] for line in shown}
     assert found["dtype"] == "float64"
@@ -273,7 +275,7 @@ def test_get_and_path(user: dict[str, str], laboratory: Servers) -> None:
 
 
 def test_get_offline(user: dict[str, str], laboratory: Servers) -> None:
-    """What is there is printed, for the rest it fails; no server is asked."""
+    """Cached files are printed, for others it fails; no server is asked."""
     there = output_of(user, "get", REF, "--type", "licks.times")
     laboratory.clear_requests()
     assert output_of(user, "get", REF, "--type", "licks.times", "--offline") == there
@@ -287,7 +289,7 @@ def test_get_offline(user: dict[str, str], laboratory: Servers) -> None:
 
 
 def test_cache_commands_offline(user: dict[str, str], laboratory: Servers) -> None:
-    """Those that ask a server otherwise, too: what is known already does, the rest fails."""
+    """Also commands that usually ask a server: the catalogue is used, anything else fails."""
     path = f"{SESSION}/licks.times.npy"
     output_of(user, "cache", "pin", path)  # what leads there is known from now on
     laboratory.clear_requests()

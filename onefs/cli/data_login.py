@@ -1,0 +1,204 @@
+"""The file server's login of ``onefs setup`` and ``onefs login``: asked for, tested, and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import click
+
+from onefs.cli.file_servers import FileServer, find_file_servers, try_login
+from onefs.cli.output import say
+from onefs.cli.prompts import can_prompt, prompt, prompt_secret
+from onefs.cli.token_login import MAX_PASSWORD_TRIES
+from onefs.config.credentials import (
+    CredentialStore,
+    DataCredentials,
+    data_server_urls,
+    find_data_credentials,
+)
+from onefs.config.secret import Secret
+from onefs.config.settings import Profile, Settings, load_settings_file, save_profile
+from onefs.config.urls import origin
+from onefs.errors import DataServerCredentials, OnefsError, UsageError
+from onefs.http import Transport
+
+
+@dataclass(frozen=True, slots=True)
+class DataLogin:
+    """A login of file servers, to be saved."""
+
+    credentials: DataCredentials
+    #: the origin that accepted it; '' when none was reached
+    url: str
+    #: other origins that it may be sent to
+    hosts: tuple[str, ...]
+
+    def added_to(self, profile: Profile) -> Profile:
+        """Return a profile with the user and hosts of this login."""
+        return replace(
+            profile,
+            data_url=self.url,
+            data_username=self.credentials.username,
+            data_hosts=",".join(self.hosts),
+        )
+
+    def save_password(self, store: CredentialStore, url: str) -> None:
+        """Save the password of the database ``url``."""
+        store.set_data_login(url, self.credentials.username, self.credentials.password)
+
+
+def find_data_login(
+    transport: Transport, settings: Settings, store: CredentialStore, token: Secret
+) -> DataLogin | None:
+    """Return a login that the file server accepts; None when it needs none or the user has none.
+
+    Raises DataServerCredentials when the server refuses the last try, UsageError when several
+    servers ask for a login, and what requests raise.
+    """
+    known = find_data_credentials(settings, store)
+    if known is not None and settings.data_username not in ("", known.username):
+        known = None  # saved for another user than the one that is named now
+    servers = _file_servers(transport, settings, token)
+    is_needed = any(server.is_protected for server in servers)
+    for tries_left in reversed(range(MAX_PASSWORD_TRIES)):
+        login = _prompt_credentials(known, settings, is_needed=is_needed) if can_prompt() else known
+        if login is None:
+            for server in servers:
+                if server.is_protected:
+                    say(f"warning: {server.error}", err=True)
+            return None
+        try:
+            return _test_login(transport, settings, servers, login)
+        except DataServerCredentials as error:
+            if not tries_left or not can_prompt():
+                raise
+            say(str(error), err=True)
+            known = None
+    raise AssertionError("the last try returns or raises")
+
+
+def prompt_missing_data_login(
+    transport: Transport, settings: Settings, store: CredentialStore, token: Secret
+) -> None:
+    """Ask for the password of a protected file server if a saved database lacks it, and save it.
+
+    Does nothing without a terminal. Raises as :func:`find_data_login`.
+    """
+    profile = load_settings_file().profile_of_url(settings.url)
+    if profile is None or not can_prompt() or find_data_credentials(settings, store) is not None:
+        return
+    if not any(each.is_protected for each in _file_servers(transport, settings, token)):
+        return
+    login = find_data_login(transport, settings, store, token)
+    if login is None:
+        return
+    save_profile(login.added_to(profile), default=False)
+    login.save_password(store, settings.url)
+    user = login.credentials.username
+    say(f"the file server's password of {user} is in {store.describe_location()}")
+
+
+def _file_servers(transport: Transport, settings: Settings, token: Secret) -> list[FileServer]:
+    known = [*data_server_urls(settings), *settings.data_hosts]
+    return find_file_servers(transport, settings.url, token, known)
+
+
+def _test_login(
+    transport: Transport,
+    settings: Settings,
+    servers: Sequence[FileServer],
+    credentials: DataCredentials,
+) -> DataLogin:
+    """Send a login to the server that it is for, and return what is to be saved of it.
+
+    Raises DataServerCredentials when the server refuses it, the server's error when none can be
+    reached and the user does not confirm, and UsageError when several servers ask for a login.
+    """
+    main = _data_server(settings, servers)
+    if main is None:
+        errors = [each.error for each in servers if each.error and not each.is_protected]
+        if errors and len(errors) == len(servers):
+            _confirm_untested(errors[0])
+        sole = [server.origin for server in servers] if len(servers) == 1 else []
+        return DataLogin(credentials, "", tuple(dict.fromkeys([*sole, *settings.data_hosts])))
+    if main.is_protected:
+        try_login(transport, main, credentials)
+    elif main.error is not None:
+        _confirm_untested(main.error)
+    others = [server.origin for server in servers if server is not main]
+    return DataLogin(credentials, main.origin, _prompt_other_hosts(settings, others))
+
+
+def _data_server(settings: Settings, servers: Sequence[FileServer]) -> FileServer | None:
+    """Return the server of the login: the one of the settings, else the only one that asks for it.
+
+    None when none asks. Raises UsageError when several do and none of them is named.
+    """
+    protected = [server for server in servers if server.is_protected]
+    for urls, among in ((data_server_urls(settings), servers), (settings.data_hosts, protected)):
+        origins = {origin(url) for url in urls}
+        if named := [server for server in among if server.origin in origins]:
+            return named[0]
+    if len(protected) < 2:
+        return protected[0] if protected else None
+    names = [server.origin for server in protected]
+    if not can_prompt():
+        raise UsageError(
+            f"several file servers ask for a login: {', '.join(names)}: name the one that yours is "
+            "for in ONEFS_DATA_HOSTS"
+        )
+    say(f"several file servers ask for a login: {', '.join(names)}", err=True)
+    chosen = _prompt_hosts("Which of them is yours for", "", names)
+    return next((server for server in protected if server.origin in chosen), None)
+
+
+def _prompt_other_hosts(settings: Settings, others: Sequence[str]) -> tuple[str, ...]:
+    """Return the other origins that the login may be sent to, asking at a terminal."""
+    before = settings.data_hosts
+    if not others or not can_prompt():
+        return before
+    say(f"other file servers of this database: {', '.join(others)}", err=True)
+    default = ",".join(base for base in before if base in others)
+    chosen = _prompt_hosts("Which of them may get the login too", default, others)
+    return tuple(dict.fromkeys([*chosen, *(base for base in before if base not in others)]))
+
+
+def _prompt_hosts(question: str, default: str, among: Sequence[str]) -> tuple[str, ...]:
+    """Ask for some of the origins ``among``, typed with commas, with or without their scheme."""
+    while True:
+        typed = prompt(f"{question} (separated by commas, - for none)", default or "-")
+        words = [] if typed == "-" else [word.strip() for word in typed.split(",")]
+        chosen = [base for base in among if base in words or base.partition("://")[2] in words]
+        if len(chosen) >= len(set(words)):
+            return tuple(chosen)
+        say(f"give some of {', '.join(among)}, or -", err=True)
+
+
+def _prompt_credentials(
+    known: DataCredentials | None, settings: Settings, *, is_needed: bool
+) -> DataCredentials | None:
+    """Ask for the file server's user and password; None when the user declines with ``-``."""
+    if known is not None and known.source == "environment":
+        return known
+    default = known.username if known is not None else settings.data_username
+    while not (
+        user := prompt("File server's user name (- for none)", default or "-" * (not is_needed))
+    ):
+        say("the file server asks for a user name: give it, or - to go on without one", err=True)
+    if user == "-":
+        return None
+    saved = known if known is not None and known.username == user else None
+    typed = prompt_secret("Its password" + (" (empty: the saved one)" if saved else ""))
+    if saved is not None and not typed:
+        return saved
+    return DataCredentials(user, Secret(typed), "typed")
+
+
+def _confirm_untested(error: OnefsError) -> None:
+    """Ask whether to keep a login that could not be tested; raise ``error`` unless confirmed."""
+    if not can_prompt():
+        raise error
+    say(str(error), err=True)
+    if not click.confirm("The file server could not be asked. Keep the password anyway?", err=True):
+        raise error

@@ -1,0 +1,84 @@
+"""Loading of the server's cache tables, and export of ONE's own tables to the cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from onefs.access import Access
+from onefs.cache import one_tables
+from onefs.cache_tables.build import BuildResult
+from onefs.cache_tables.export import (
+    EXPORT_FORMAT_VERSION,
+    ExportResult,
+    export,
+    is_complete,
+)
+from onefs.cache_tables.reader import TABLES_FILE_NAME, TablesReader
+from onefs.cache_tables.worker import build_in_child
+from onefs.catalogue.sync import (
+    SYNC_DEADLINE_SECONDS,
+    SyncProgress,
+    fetch_dataset_types,
+    fetch_labs_and_subjects,
+    sync_from_server,
+)
+
+log = logging.getLogger(__name__)
+
+
+def load_from_server(
+    access: Access, warn: Callable[[str], None], progress: SyncProgress | None = None
+) -> BuildResult | None:
+    """Load the server's tables, labs, subjects and dataset types; None if the tables are the same.
+
+    The tables are built in a child process. ``warn`` gets a sentence if labs and subjects or types
+    cannot be listed. Raises what :func:`onefs.catalogue.sync.sync_from_server` raises.
+    """
+    alyx = access.alyx.low_priority(deadline=SYNC_DEADLINE_SECONDS)
+    built = sync_from_server(alyx, access.settings.state_dir, progress, build_in_child)
+    error = fetch_labs_and_subjects(alyx, access.database)
+    if error is not None:
+        warn(f"labs and subjects are listed when needed: {error}")
+    error = fetch_dataset_types(alyx, access.database)
+    if error is not None:
+        warn(f"offline, dataset types are derived from file names: {error}")
+    return built
+
+
+def publish(
+    state_dir: Path,
+    cache_dir: Path,
+    database: str,
+    exporter: Callable[[Path, Path], ExportResult] = export,
+    *,
+    overwrite: bool = False,
+) -> ExportResult | None:
+    """Write the tables of the last sync to the cache folder in ONE's format.
+
+    Returns None without writing if they are there already (unless ``overwrite``), and for the
+    tables of a release tag, which ONE would take for the whole database. Raises what
+    :func:`onefs.cache.one_tables.write_tables` raises.
+    """
+    facts = _read_facts(state_dir)
+    if not facts or not is_complete(facts):
+        return None
+    source = hashlib.sha1(
+        json.dumps([EXPORT_FORMAT_VERSION, facts], sort_keys=True).encode()
+    ).hexdigest()
+    if not overwrite and one_tables.source_of(cache_dir) == source:
+        return None
+    with one_tables.write_tables(cache_dir, database, source, float(facts["created"])) as folder:
+        result = exporter(state_dir / TABLES_FILE_NAME, folder)
+    for what, count in result.left_out.items():
+        log.info("ONE's tables in %s: %d %s are left out", cache_dir, count, what)
+    return result
+
+
+def _read_facts(state_dir: Path) -> dict[str, str]:
+    with closing(TablesReader(state_dir / TABLES_FILE_NAME)) as tables:
+        return tables.facts()

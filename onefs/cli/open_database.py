@@ -1,0 +1,51 @@
+"""Opening of the database that a command is about."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from onefs.access import Access, ensure_token
+from onefs.cli.prompts import secret_prompt
+from onefs.config.secret import Secret
+from onefs.config.settings import Settings
+from onefs.databases import ResolvedDatabase
+
+
+def log_in(settings: Settings, *, needs_server: bool = False) -> Secret:
+    """Log in, asking at the terminal if needed; return the token if it could not be saved, else ''.
+
+    Raises what :func:`onefs.access.ensure_token` raises.
+    """
+    return ensure_token(settings, secret_prompt(), needs_server=needs_server)
+
+
+def open_database(database: ResolvedDatabase, *, offline: bool) -> Access:
+    """Open a database after a log-in; with ``offline`` no server is asked and no login needed."""
+    return database.open(token=log_in, offline=offline)
+
+
+@contextmanager
+def closing_access(access: Access) -> Iterator[Access]:
+    """Close an opened database at the end of the block.
+
+    Within the block Ctrl-C wakes all that waits for a server, so that the command ends at once.
+    """
+
+    def interrupted(*_: object) -> None:
+        # in a thread: the main thread may hold any of the locks that this takes
+        threading.Thread(target=access.wake_waiters, name="onefs-wake").start()
+        raise KeyboardInterrupt
+
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, interrupted) if main else None
+    try:
+        yield access
+    finally:
+        try:
+            access.close()
+        finally:
+            if main:
+                signal.signal(signal.SIGINT, before)

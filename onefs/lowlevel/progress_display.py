@@ -1,0 +1,231 @@
+"""Display of a long command's progress at a terminal: one line while it plans, then bars."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from onefs.printable import format_size, plural, printable
+
+#: seconds from the start to the first drawing, and between two drawings
+DELAY_SECONDS = 1.0
+REDRAW_SECONDS = 0.1
+#: seconds over which the rate is averaged
+RATE_WINDOW_SECONDS = 5.0
+#: most characters of a bar, and fewest; a shorter one is left out
+MAX_BAR_CHARACTERS = 20
+MIN_BAR_CHARACTERS = 5
+#: characters that a file's name gets before its bar gets any
+MIN_NAME_CHARACTERS = 24
+#: files that have a bar at the same time
+MAX_BARS = 8
+
+
+class FileUnderWay(Protocol):
+    """A file that is being downloaded."""
+
+    path: str
+    done_bytes: int
+    #: None where it is unknown
+    size: int | None
+
+
+class ProgressDisplay:
+    """Progress on standard error, redrawn in place and erased at the end. Thread-safe.
+
+    :meth:`show` gives the one line of a phase; from :meth:`expect_files` on there is a bar for
+    each file under way, and a total. Nothing is written where standard error is no terminal, nor
+    in the first second. ``poll`` is called before each drawing for the files under way, where the
+    caller does not report them itself (:meth:`update`).
+    """
+
+    def __init__(self, poll: Callable[[], Iterable[FileUnderWay]] = tuple) -> None:
+        self._poll = poll
+        self._lock = threading.RLock()
+        self._phase: tuple[str, float, float, str] | None = None
+        self._expected: dict[str, int] | None = None
+        self._expected_files = self._expected_bytes = 0
+        #: files under way: bytes done and in all, by name
+        self._files: dict[str, tuple[int, int]] = {}
+        self._finished: set[str] = set()
+        self._finished_files = self._finished_bytes = 0
+        #: bytes that came since the start, now and at earlier drawings
+        self._received_bytes = 0
+        self._rate_samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+        self._drawn_lines = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="onefs-progress", daemon=True)
+
+    def __enter__(self) -> ProgressDisplay:
+        if sys.stderr is not None and sys.stderr.isatty():
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread.ident is not None:
+            # no limit: it ends at its next drawing, unless the terminal takes nothing more
+            self._thread.join()
+            self._erase()
+
+    def show(self, phase: str, done: float, total: float, unit: str) -> None:
+        """Report ``done`` of ``total`` (0 if unknown) units of a phase that has no files."""
+        with self._lock:
+            self._phase, self._expected = (phase, done, total, unit), None
+
+    def expect_files(self, files: Iterable[tuple[str, int | None]]) -> None:
+        """Begin the phase of these files: their names and bytes, None where the size is unknown."""
+        with self._lock:
+            listed = [(name, size or 0) for name, size in files]
+            self._expected = dict(listed)
+            self._expected_files = len(listed)
+            self._expected_bytes = sum(size for _, size in listed)
+
+    def update(self, name: str, done: int, size: int | None = None) -> None:
+        """Report bytes done of a file; ``size`` where it is not the expected one."""
+        with self._lock:
+            if name in self._finished:  # finished since it was polled
+                return
+            if name in self._files:
+                self._received_bytes += max(0, done - self._files[name][0])
+            self._files[name] = (done, self._size(name) if size is None else size)
+
+    def finish(self, name: str) -> None:
+        """Report that a file is done with, whether it succeeded or failed."""
+        with self._lock:
+            size = self._size(name)
+            done, _ = self._files.pop(name, (size, size))
+            self._received_bytes += max(0, size - done)
+            self._finished.add(name)
+            self._finished_files += 1
+            self._finished_bytes += size
+
+    @contextmanager
+    def erased(self) -> Iterator[None]:
+        """Erase the display for the block, so that what the block prints stands above it."""
+        with self._lock:
+            self._erase()
+            yield
+
+    def render_lines(self, columns: int) -> list[str]:
+        """Return the lines to draw, each of at most ``columns`` characters."""
+        with self._lock:
+            if self._expected is not None:
+                files = [
+                    _file_line(done, size, printable(name), columns)
+                    for name, (done, size) in list(self._files.items())[:MAX_BARS]
+                ]
+                return [*files, self._total_line(columns)]
+            return [_phase_line(*self._phase, columns)] if self._phase is not None else []
+
+    def _size(self, name: str) -> int:
+        return (self._expected or {}).get(name, 0)
+
+    def _total_line(self, columns: int) -> str:
+        done = self._finished_bytes + sum(done for done, _ in self._files.values())
+        rate = self._bytes_per_second()
+        count = self._expected_files
+        figures = [
+            f"{self._finished_files} of {count} {plural(count, 'file')}",
+            f"{format_size(done)} of {format_size(self._expected_bytes)}",
+            f"{format_size(int(rate))}/s",
+        ]
+        if rate > 0 and done < self._expected_bytes:
+            figures.append(f"{_format_duration((self._expected_bytes - done) / rate)} left")
+        return _figures_line(done, self._expected_bytes, figures, columns)
+
+    def _bytes_per_second(self) -> float:
+        """Return the rate of the last seconds."""
+        now = time.monotonic()
+        samples = self._rate_samples
+        samples.append((now, self._received_bytes))
+        while len(samples) > 2 and samples[0][0] < now - RATE_WINDOW_SECONDS:
+            samples.popleft()
+        since, before = samples[0]
+        return (self._received_bytes - before) / max(now - since, REDRAW_SECONDS)
+
+    def _run(self) -> None:
+        pause = DELAY_SECONDS
+        while not self._stop.wait(pause):
+            pause = REDRAW_SECONDS
+            for each in self._poll():
+                self.update(each.path, each.done_bytes, each.size)
+            with self._lock:
+                lines = self.render_lines(shutil.get_terminal_size().columns - 1)
+                self._erase()
+                self._write("".join(f"{line}\n" for line in lines))
+                self._drawn_lines = len(lines)
+
+    def _erase(self) -> None:
+        if self._drawn_lines:
+            # \r: the terminal may have shown ^C at the beginning of the line
+            self._write(f"\r\x1b[{self._drawn_lines}A\x1b[J")
+            self._drawn_lines = 0
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def _phase_line(phase: str, done: float, total: float, unit: str, columns: int) -> str:
+    """Return the line of a phase: its figures whole, and as much of its name's end as fits."""
+    if total:
+        figures = [f"{phase} {done:,.0f} of {total:,.0f} {unit}"]
+        return _figures_line(done, total, figures, columns)
+    figure = f" {done:,.0f} {unit}"
+    return f"{_cut_start(printable(phase), columns - len(figure))}{figure}"[: max(columns, 1)]
+
+
+def _file_line(done: int, size: int, name: str, columns: int) -> str:
+    """Return the line of a file: the figures whole, and as much of the name's end as fits."""
+    figures = f"{format_size(done)} of {format_size(size)}  "
+    spare = columns - len(f"{_format_bar(done, size, 0)} {figures}")
+    bar = _format_bar(done, size, _bar_width(spare - min(len(name), MIN_NAME_CHARACTERS)))
+    line = f"{bar} {figures}"
+    return f"{line}{_cut_start(name, columns - len(line))}"[: max(columns, 1)]
+
+
+def _figures_line(done: float, total: float, figures: Sequence[str], columns: int) -> str:
+    """Return a line with a bar as wide as fits.
+
+    Where even the figures do not fit they are written shorter, then the last ones are left out.
+    """
+    short = [figure.replace(" of ", "/") for figure in figures]
+    for shown in (figures, *(short[:count] for count in range(len(short), 0, -1))):
+        line = ", ".join(shown)
+        spare = columns - len(f"{_format_bar(done, total, 0)} {line}")
+        if spare >= 0:
+            break
+    return f"{_format_bar(done, total, _bar_width(spare))} {line}"[: max(columns, 1)]
+
+
+def _cut_start(name: str, columns: int) -> str:
+    """Return a name, or ``...`` and its end where it has more than ``columns`` characters."""
+    if len(name) <= columns:
+        return name
+    return f"...{name[3 - columns :]}" if columns > 3 else ""
+
+
+def _format_bar(done: float, total: float, width: int) -> str:
+    """Return a bar and the percentage; the percentage alone where the bar has no width."""
+    part = min(1.0, done / total) if total else 0.0
+    full = int(part * width)
+    bar = f"[{'#' * full}{'.' * (width - full)}] " if width else ""
+    return f"{bar}{part:4.0%}"
+
+
+def _bar_width(spare: int) -> int:
+    """Return the width of a bar that takes at most ``spare`` characters with its brackets."""
+    return 0 if spare < MIN_BAR_CHARACTERS + 3 else min(MAX_BAR_CHARACTERS, spare - 3)
+
+
+def _format_duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
