@@ -29,7 +29,7 @@ from onefs.printable import format_size, plural
 if TYPE_CHECKING:
     from onefs.access import Access
     from onefs.cache.adopt import Adoption
-    from onefs.cache.store import Place
+    from onefs.cache.folder import Place
     from onefs.content.admin import CacheItem
     from onefs.model import Dataset
 

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from onefs import alf
 from onefs.access import Access
-from onefs.cache.store import Place
+from onefs.cache.folder import Place
 from onefs.config.cache_owner import PRIVATE_FOLDER
 from onefs.content.admin import CacheItem
 from onefs.errors import NotFound, OnefsError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from onefs import alf
 from onefs.access import Access
-from onefs.cache.store import Place
+from onefs.cache.folder import Place
 from onefs.cli.cached_datasets import find_dataset
 from onefs.errors import NotFound
 from onefs.lowlevel.paths import absolute

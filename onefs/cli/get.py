@@ -22,7 +22,7 @@ from onefs.tree.lookup_folders import BY_EID, BY_REF
 
 if TYPE_CHECKING:
     from onefs.access import Access
-    from onefs.cache.store import Place
+    from onefs.cache.folder import Place
     from onefs.model import Dataset, Session
 
 #: number of sessions whose listing takes so long that it is announced

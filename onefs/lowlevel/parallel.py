@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Generic, TypeVar, cast
 
 from onefs.errors import Busy
@@ -20,8 +20,6 @@ R = TypeVar("R")
 
 #: items taken in advance per thread, so that threads stay busy while the caller uses a result
 _QUEUED_ITEMS_PER_THREAD = 4
-#: seconds between two calls of ``on_wait``
-WAIT_TICK_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +42,21 @@ def run_parallel(
     items: Iterable[I],
     max_threads: int,
     name: str,
-    on_wait: Callable[[], None] | None = None,
 ) -> Iterator[Outcome[I, R]]:
     """Yield the outcome of ``work`` for each item, in the order in which they end.
 
     At most ``max_threads`` items are under way. ``items`` is consumed lazily, in the caller's
-    thread. ``name`` is the prefix of the threads' names. ``on_wait`` is called in the caller's
-    thread every :data:`WAIT_TICK_SECONDS` while no outcome is available. Raises Busy if not one
-    thread can be started.
+    thread. ``name`` is the prefix of the threads' names. Raises Busy if not one thread can be
+    started.
     """
     workers = _Workers(work, max_threads, name)
     try:
         for item in items:
             workers.submit(item)
             while workers.is_full() or workers.has_outcome():
-                yield workers.next_outcome(on_wait)
+                yield workers.next_outcome()
         while workers.pending_count:
-            yield workers.next_outcome(on_wait)
+            yield workers.next_outcome()
     finally:
         workers.stop()
 
@@ -95,17 +91,11 @@ class _Workers(Generic[I, R]):
         """Whether :meth:`next_outcome` returns at once."""
         return not self._outcomes.empty()
 
-    def next_outcome(self, on_wait: Callable[[], None] | None) -> Outcome[I, R]:
+    def next_outcome(self) -> Outcome[I, R]:
         """The next outcome, waiting for it without limit: each work has its own deadline."""
-        while True:
-            try:
-                outcome = self._outcomes.get(timeout=WAIT_TICK_SECONDS if on_wait else None)
-            except Empty:
-                assert on_wait is not None
-                on_wait()
-                continue
-            self.pending_count -= 1
-            return outcome
+        outcome = self._outcomes.get()
+        self.pending_count -= 1
+        return outcome
 
     def stop(self) -> None:
         """End the threads after the items that they work on."""

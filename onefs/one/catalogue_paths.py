@@ -7,7 +7,7 @@ from pathlib import Path
 
 from onefs import alf
 from onefs.access import Access
-from onefs.cache.store import Place
+from onefs.cache.folder import Place
 from onefs.errors import DeadlineExceeded, NotFound, Throttled, Unreachable
 from onefs.model import Dataset, Session
 from onefs.one.arguments import cache_path

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Sequence
 from itertools import islice
 
-from onefs.cache.store import Place
+from onefs.cache.folder import Place
 from onefs.errors import SeveralDatasets, UsageError
 from onefs.model import Dataset, Session
 from onefs.one import table_columns

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from onefs.cache.store import Place
+from onefs.cache.folder import Place
 from onefs.errors import BadContent, DataServerCredentials, OnefsError, ServerError, Unreachable
 from onefs.lowlevel.parallel import run_parallel
 from onefs.lowlevel.progress_display import ProgressDisplay

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from onefs import alf
 from onefs.alyx.parsing import Row
-from onefs.cache.store import Place
+from onefs.cache.folder import Place
 from onefs.catalogue.listing import Listing
 from onefs.download.progress import Transfer
 from onefs.model import Dataset, Session

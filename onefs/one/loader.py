@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
-from onefs.cache.store import Place
+from onefs.cache.folder import Place
 from onefs.catalogue.messages import missing_parts
 from onefs.errors import BadContent, OnefsError, UsageError
 from onefs.model import Dataset, Session

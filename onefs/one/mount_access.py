@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from onefs.alyx.parsing import Row, parse_session
-from onefs.cache.store import Place
+from onefs.cache.folder import Place
 from onefs.catalogue.listing import Listing
 from onefs.config.settings import Settings, resolve_settings
 from onefs.download.progress import Transfer

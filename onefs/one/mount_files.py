@@ -10,7 +10,7 @@ from pathlib import Path
 
 from onefs import alf
 from onefs.alyx.parsing import Row
-from onefs.cache.store import Place
+from onefs.cache.folder import Place
 from onefs.errors import (
     Ambiguous,
     BadContent,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from onefs import alf
-from onefs.cache.store import Place
+from onefs.cache.folder import Place
 from onefs.errors import Ambiguous, NotFound, OnefsError
 from onefs.model import Dataset, Replica, Session
 from onefs.one.mount_access import MountAccess

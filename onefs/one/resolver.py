@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from uuid import UUID
 
 from onefs import alf
-from onefs.cache.store import Place
+from onefs.cache.folder import Place
 from onefs.config.urls import split_url
 from onefs.errors import Ambiguous, NotFound, OnefsError, UsageError
 from onefs.lowlevel.paths import absolute

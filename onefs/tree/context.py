@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onefs.cache.store import Place
+from onefs.cache.folder import Place
 from onefs.catalogue.catalogue import Catalogue
 from onefs.content.content import Content
 from onefs.dates import dataset_day, file_mtime, midnight

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from onefs.cache.store import Place
+from onefs.cache.folder import Place
 from onefs.config.urls import safe_url
 from onefs.errors import DeadlineExceeded, NotFound, OnefsError, ServerError, Throttled, Unreachable
 from onefs.model import Dataset

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from onefs import alf
-from onefs.cache.store import Place
+from onefs.cache.folder import Place
 from onefs.dates import midnight
 from onefs.errors import NotFound
 from onefs.model import Session

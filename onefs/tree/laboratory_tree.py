@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
-from onefs.cache.store import Place
+from onefs.cache.folder import Place
 from onefs.catalogue.catalogue import Catalogue
 from onefs.config.secret import redact
 from onefs.content.content import Content

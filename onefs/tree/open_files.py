@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Lock
 
-from onefs.cache.store import Place
+from onefs.cache.folder import Place
 from onefs.model import Dataset
 from onefs.tree.layout import SessionLayout
 from onefs.tree.nodes import Handle

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from onefs import alf
-from onefs.cache.store import Place
+from onefs.cache.folder import Place
 from onefs.errors import DeadlineExceeded, NotFound, Throttled, Unreachable
 from onefs.model import Dataset, Session
 from onefs.tree.context import TreeContext, dataset_node, session_folder_node, session_mtime

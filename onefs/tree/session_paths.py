@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from onefs import alf
-from onefs.cache.store import Place
+from onefs.cache.folder import Place
 from onefs.catalogue.catalogue import Catalogue
 from onefs.errors import NotFound, OnefsError, Stopping
 from onefs.model import Session

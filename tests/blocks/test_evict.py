@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from onefs.cache.adopt import Adoption, adopt_folder
+from onefs.cache.folder import Place
 from onefs.cache.reservations import CacheLimits
-from onefs.cache.store import Place
 from onefs.content.content import Content
 from onefs.errors import CacheError
 from onefs.model import Dataset

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from werkzeug import Request, Response
 
+from onefs.cache.folder import Place
 from onefs.cache.mismatches import LONGEST_PAUSE_SECONDS
-from onefs.cache.store import Place
 from onefs.config.credentials import DataCredentials
 from onefs.config.secret import Secret
 from onefs.content.content import Content

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from onefs.cache.adopt import AdoptionOutcome, adopt_folder, split_uuid
+from onefs.cache.folder import Place
 from onefs.cache.reservations import CacheLimits
-from onefs.cache.store import Place
 from onefs.content.bulk import fetch_datasets
 from onefs.content.content import Content
 from onefs.download import hosts

@@ -119,16 +119,6 @@ def test_a_caller_that_stops_early_does_not_wait_and_queued_items_never_begin() 
     assert len(begun) <= 4
 
 
-def test_the_caller_is_called_back_while_it_waits() -> None:
-    called = threading.Event()
-
-    def work(_: int) -> None:
-        assert called.wait(BOUND)
-
-    for outcome in run_parallel(work, [1], 1, "test", on_wait=called.set):
-        outcome.result()
-
-
 def test_without_any_thread_it_is_busy_and_with_one_thread_all_items_are_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
