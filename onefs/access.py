@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from onefs.alyx.auth import FixedToken, StoredToken, log_in, unsaved_token
+from onefs.alyx.auth import log_in, unsaved_token
 from onefs.alyx.client import AlyxClient
 from onefs.alyx.rate_limit import RateLimiter
 from onefs.alyx.request import TokenSource
-from onefs.alyx.tokens import OfflineToken, PasswordToken
+from onefs.alyx.tokens import FixedToken, OfflineToken, PasswordToken, StoredToken
 from onefs.cache.permissions import check_cache_and_state_folders
 from onefs.config.cache_owner import check_owner
 from onefs.config.credentials import (

@@ -1,11 +1,9 @@
-"""Alyx tokens: obtained for a password, checked, stored and renewed."""
+"""Log-in: Alyx tokens are obtained for a password, checked and stored."""
 
 from __future__ import annotations
 
 import logging
 import re
-import threading
-import time
 from collections.abc import Callable, Mapping
 
 from onefs.alyx.request import database_down_error
@@ -17,16 +15,12 @@ from onefs.errors import (
     OnefsError,
     ServerError,
     UsageError,
-    copy_error,
 )
 from onefs.http import DEADLINE_SECONDS, JsonAnswer, Transport
-from onefs.lowlevel.negative_cache import NegativeCache
 
 _TOKEN_PATTERN = re.compile(r"[0-9a-f]{40}")
 #: characters of the longest token that is accepted; tokens of Alyx have 40
 _MAX_TOKEN_LENGTH = 1000
-#: seconds after a log-in without another one, which would have the same result
-LOGIN_PAUSE_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +111,7 @@ def log_in(
     is logged. Raises AlyxCredentials when the server refuses the token and the password, or when
     there is neither, and what the requests raise.
     """
-    refusal = AlyxCredentials(_no_login_message(settings))
+    refusal = AlyxCredentials(no_login_message(settings))
     token = find_token(settings, store, environ)
     if token is not None:
         try:
@@ -129,7 +123,7 @@ def log_in(
     if password is None:
         raise refusal
     token = obtain_token(transport, settings, password, deadline)
-    _save_token(settings, store, token)
+    save_token(settings, store, token)
     return token
 
 
@@ -138,7 +132,7 @@ def unsaved_token(settings: Settings, store: CredentialStore, token: Secret) -> 
     return Secret("") if find_token(settings, store) == token else token
 
 
-def _save_token(settings: Settings, store: CredentialStore, token: Secret) -> None:
+def save_token(settings: Settings, store: CredentialStore, token: Secret) -> None:
     """Store a token for later commands; log an error, since this command can use it anyway."""
     try:
         store.set_token(settings.url, settings.username, token)
@@ -146,107 +140,8 @@ def _save_token(settings: Settings, store: CredentialStore, token: Secret) -> No
         log.warning("the login is not saved: %s", error)
 
 
-class FixedToken:
-    """A token that is never renewed."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def current_token(self) -> str:
-        """The token."""
-        return self._token
-
-    def renew(self, refused: str) -> str | None:
-        """None: there is no other token."""
-        return None
-
-
-class StoredToken:
-    """The token of ONEFS_TOKEN or of the credential store. Thread-safe.
-
-    When there is none, or the server refuses it, the password of ONEFS_PASSWORD or
-    ONEFS_PASSWORD_FILE obtains another over ``transport``. The store is read again whenever it
-    changes, so that a token of ``onefs login`` is used at once.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        store: CredentialStore,
-        environ: Mapping[str, str] | None = None,
-        transport: Callable[[], Transport] | None = None,
-    ) -> None:
-        self._settings = settings
-        self._store = store
-        self._environ = environ
-        self._transport = transport
-        #: when the password was sent last (``time.monotonic``), and the failures of user names
-        self._logged_in_at = float("-inf")
-        self._failures: NegativeCache[str] = NegativeCache(1, lambda error: LOGIN_PAUSE_SECONDS)
-        self._lock = threading.Lock()
-        self._stamp = store.stamp()
-        self._token = find_token(settings, store, environ)
-
-    def current_token(self) -> str:
-        """The token to send. Raises AlyxCredentials without one, and as :func:`fetch_token`."""
-        with self._lock:
-            self._reload_if_changed()
-            if self._token is None:
-                self._token = self._log_in()
-            if self._token is None:
-                raise AlyxCredentials(_no_login_message(self._settings))
-            return self._token
-
-    def renew(self, refused: str) -> str | None:
-        """A token other than the refused one: of a later login, or for the password.
-
-        None when there is no other. Raises as :func:`fetch_token`.
-        """
-        with self._lock:
-            self._reload_if_changed()
-            if self._token == refused:
-                # ONEFS_TOKEN was refused; the stored token may be valid
-                self._load_stored_token()
-            if self._token == refused:
-                self._token = self._log_in() or self._token
-            return self._token if self._token != refused else None
-
-    def _log_in(self) -> Secret | None:
-        """Obtain a token for the password of the environment; None without a password.
-
-        For LOGIN_PAUSE_SECONDS after a log-in, fail as that one did, or return None. Raises as
-        :func:`fetch_token`.
-        """
-        if self._transport is None or not self._settings.username:
-            return None
-        self._failures.raise_failure(self._settings.username)
-        if time.monotonic() - self._logged_in_at < LOGIN_PAUSE_SECONDS:
-            return None
-        password = find_alyx_password(self._settings, self._environ)
-        if password is None:
-            return None
-        self._logged_in_at = time.monotonic()
-        try:
-            token = obtain_token(self._transport(), self._settings, password)
-        except OnefsError as error:
-            self._failures.add(self._settings.username, error)
-            raise copy_error(error) from None
-        _save_token(self._settings, self._store, token)
-        self._stamp = self._store.stamp()
-        return token
-
-    def _reload_if_changed(self) -> None:
-        stamp = self._store.stamp()
-        if stamp != self._stamp:
-            self._stamp = stamp
-            self._load_stored_token()
-
-    def _load_stored_token(self) -> None:
-        stored = self._store.token(self._settings.url, self._settings.username)
-        self._token = stored or self._token
-
-
-def _no_login_message(settings: Settings) -> str:
+def no_login_message(settings: Settings) -> str:
+    """Why no token can be obtained, and what to do."""
     if not settings.username:
         return (
             f"no user name is known for {settings.url}: give --username, or set ONEFS_USERNAME "

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from onefs.blocks.block_file import PartialState
+from onefs.blocks.block_map import PartialState
 from onefs.blocks.partial_file import PartialFile
 from onefs.blocks.readahead import MAX_REQUEST_BYTES, ReadaheadWindow
 from onefs.blocks.requests import Ticket

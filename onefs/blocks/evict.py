@@ -14,7 +14,7 @@ import os
 import threading
 from dataclasses import dataclass, field
 
-from onefs.blocks.block_file import (
+from onefs.blocks.block_map import (
     BlockMapHeader,
     iter_headers,
     open_block_file,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from onefs.blocks.block_file import PartialState, read_header
+from onefs.blocks.block_map import PartialState, read_header
 from onefs.blocks.cursor import ReadCursor
 from onefs.blocks.fetcher import Fetcher
 from onefs.blocks.partial_file import PartialFile

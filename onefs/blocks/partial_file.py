@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterable
 
-from onefs.blocks.block_file import (
+from onefs.blocks.block_map import (
     MIXED_VERSIONS_MARKER,
     OPEN_LOCK_BYTE,
     PIN_LOCKS_START,
@@ -22,7 +22,7 @@ from onefs.blocks.block_file import (
 )
 from onefs.blocks.requests import Demand
 from onefs.cache.folder import Place
-from onefs.cache.records import note_use
+from onefs.cache.use_times import note_use
 from onefs.errors import DeadlineExceeded, OnefsError
 from onefs.lowlevel.fallocate import punch_hole
 from onefs.lowlevel.locks import try_lock, unlock

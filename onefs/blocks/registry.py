@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from onefs.blocks.block_file import (
+from onefs.blocks.block_map import (
     BlockFile,
     PartialState,
     create_block_file,

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from onefs.blocks.block_file import BLOCK_SIZE
+from onefs.blocks.block_map import BLOCK_SIZE
 from onefs.blocks.claimed_blocks import ClaimedBlocks
 from onefs.blocks.partial_file import PartialFile
 from onefs.cache.store import Store

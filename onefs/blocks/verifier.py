@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from itertools import takewhile
 
-from onefs.blocks.block_file import HASH_LOCK_BYTE, PartialState, remove_block_file
+from onefs.blocks.block_map import HASH_LOCK_BYTE, PartialState, remove_block_file
 from onefs.blocks.partial_file import PartialFile
 from onefs.blocks.registry import PartialFileRegistry
 from onefs.cache.files import disk_errors

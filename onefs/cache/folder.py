@@ -6,7 +6,7 @@ The folder is a ONE cache folder: a complete file is stored at
 
 ``database.json``  the database that the folder belongs to
 ``files/``         a record of each complete file (see ``records.py``)
-``partial/``       partial files (see ``blocks/block_file.py``)
+``partial/``       partial files (see ``blocks/block_map.py``)
 ``aside/``         complete files whose ONE path is taken by a file that onefs did not download
 ``rejected/``      complete files that contradict the database, until the user accepts them
 ``doubts/``        answers that contradicted the database, and how often (see ``mismatches.py``)

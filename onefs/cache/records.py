@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from onefs.cache.files import sync_file
+from onefs.cache.use_times import LAST_USE_PRECISION_SECONDS, last_used_times, note_use
 from onefs.lowlevel.files import (
     RECORD_FILE_BYTES,
     fsync_folder,
@@ -27,9 +27,6 @@ from onefs.lowlevel.files import (
     replace_file,
     write_all,
 )
-
-#: how old the noted time of last use may be when a file is used: opening a file seldom writes
-LAST_USE_PRECISION_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +169,7 @@ class Records:
 
     def last_used_times(self) -> dict[str, float]:
         """When each file was last used, in seconds since the epoch, by dataset id."""
-        times = {}
-        with os.scandir(self._folder) as items:
-            for item in items:
-                if item.name.endswith(".json") and not item.name.startswith("."):
-                    with suppress(FileNotFoundError):
-                        times[item.name.removesuffix(".json")] = item.stat().st_mtime
-        return times
+        return last_used_times(self._folder)
 
     def all_entries(self) -> Iterator[CacheEntry]:
         """Every readable record."""
@@ -209,16 +200,6 @@ class Records:
 
     def _path(self, dataset_id: str) -> str:
         return f"{self._folder}/{dataset_id}.json"
-
-
-def note_use(path: str | os.PathLike[str], precision: float) -> None:
-    """Set the mtime of a file to now, unless it is at most ``precision`` seconds away from now.
-
-    Nothing is noted where that is impossible: the file is missing, or belongs to another user.
-    """
-    with suppress(OSError):
-        if abs(time.time() - os.stat(path).st_mtime) > precision:
-            os.utime(path)  # without a time, other members of the folder's group may do it too
 
 
 def _serialize(entry: CacheEntry) -> bytes:

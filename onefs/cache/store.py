@@ -10,8 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from onefs.cache.files import disk_errors, stamp_of
-from onefs.cache.folder import CacheFolder
-from onefs.cache.folder import Place
+from onefs.cache.folder import CacheFolder, Place
 from onefs.cache.mismatches import Mismatches
 from onefs.cache.records import CacheEntry, Records
 from onefs.cache.sparse import allocated_size, counted_size, disk_size

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from onefs import errors
 from onefs.cache_tables.build import BuildResult, build
-from onefs.cache_tables.export import ExportResult, export
+from onefs.cache_tables.parquet_export import ExportResult, export
 from onefs.errors import CacheError, OnefsError, reason_of
 from onefs.lowlevel.child_process import child_environment, start_child
 from onefs.lowlevel.files import wait_readable
@@ -53,7 +53,7 @@ def build_in_child(
 
 
 def export_in_child(source: Path, folder: Path) -> ExportResult:
-    """As :func:`onefs.cache_tables.export.export`."""
+    """As :func:`onefs.cache_tables.parquet_export.export`."""
     paths = {"source": source, "folder": folder}
     return ExportResult(**_run_child("export", source, paths, {}, lambda done, total: None))
 

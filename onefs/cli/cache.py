@@ -142,7 +142,7 @@ def verify(paths: tuple[str, ...], as_json: bool, **flags: Any) -> None:
     they are read. Exit code 1 when something was wrong.
     """
     from onefs.cli.cached_datasets import cached_files_at
-    from onefs.cli.page_cache import drop_pages
+    from onefs.cli.drop_pages import drop_pages
 
     with _open_access(paths, flags) as (access, patterns):
         results = []

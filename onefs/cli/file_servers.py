@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from onefs.alyx.auth import FixedToken
 from onefs.alyx.client import AlyxClient
+from onefs.alyx.tokens import FixedToken
 from onefs.config.credentials import DataCredentials
 from onefs.config.urls import origin
 from onefs.errors import DataServerCredentials, OnefsError

@@ -12,7 +12,7 @@ from pathlib import Path
 from onefs.access import Access
 from onefs.cache import one_tables
 from onefs.cache_tables.build import BuildResult
-from onefs.cache_tables.export import (
+from onefs.cache_tables.parquet_export import (
     EXPORT_FORMAT_VERSION,
     ExportResult,
     export,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from onefs.blocks.block_file import (
+from onefs.blocks.block_map import (
     BlockFile,
     BlockMapHeader,
     iter_headers,

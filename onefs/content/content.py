@@ -15,7 +15,7 @@ from onefs.cache.files import disk_errors
 from onefs.cache.folder import Place
 from onefs.cache.in_place import has_candidate
 from onefs.cache.one_tables import OneTables
-from onefs.cache.page_versions import PageVersions, version_of_entry
+from onefs.cache.page_cache_invalidation import PageVersions, version_of_entry
 from onefs.cache.records import CacheEntry
 from onefs.cache.reservations import CacheLimits, DiskSpace
 from onefs.cache.store import Store

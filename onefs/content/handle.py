@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-from onefs.blocks.block_file import BLOCK_SIZE, STATE_CACHE_SECONDS, PartialState
+from onefs.blocks.block_map import BLOCK_SIZE, STATE_CACHE_SECONDS, PartialState
 from onefs.blocks.cursor import ReadCursor
 from onefs.blocks.large_file import LargeFileDownloader
 from onefs.cache.files import identity_of, stamp_of
 from onefs.cache.folder import Place
 from onefs.cache.in_place import has_candidate
-from onefs.cache.page_versions import PageVersions, version_of_entry, version_of_file
+from onefs.cache.page_cache_invalidation import PageVersions, version_of_entry, version_of_file
 from onefs.cache.store import Store
 from onefs.cache.verify import check_file
 from onefs.content.adopt_in_place import InPlaceAdopter

@@ -25,9 +25,9 @@ from onefs.one.mount_files import MountFiles
 from onefs.search.alyx_search import SearchHit
 from onefs.search.queries import FoundSessions
 from onefs.search.vocabulary import Query
-from onefs.tree.lookup_folders import BY_EID
 from onefs.tree.search_cache import EIDS, PATHS, SEARCH
 from onefs.tree.sidecars import SESSION_JSON
+from onefs.tree.symlink_views import BY_EID
 
 #: sessions of which one search may read the whole records: each may cost the mount a request
 MAX_RECORDS = 40

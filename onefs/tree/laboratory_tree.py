@@ -21,7 +21,6 @@ from onefs.tree.dataset_file import DatasetFile
 from onefs.tree.entries import File, Folder, SymbolicLink, TreeEntry
 from onefs.tree.lab_folders import LabFolder, SubjectFolder
 from onefs.tree.layout_cache import LayoutCache
-from onefs.tree.lookup_folders import BY_EID
 from onefs.tree.nodes import XATTR_PREFIX, Handle, Node, inode_of_path
 from onefs.tree.one_api_compat import OneApiFolder
 from onefs.tree.open_files import OpenFiles
@@ -31,6 +30,7 @@ from onefs.tree.root_folder import RootFolder
 from onefs.tree.search_cache import SearchCache
 from onefs.tree.session_folder import SessionFolder
 from onefs.tree.size_lookup import SizeLookup
+from onefs.tree.symlink_views import BY_EID
 from onefs.tree.unserved import refuse_unserved
 from onefs.tree.user_folders import UserFolderLink, UserFolders
 from onefs.tree.variant import FULL_TREE, Variant, split_variant

@@ -11,10 +11,15 @@ from onefs.tree.context import TreeContext, undated_folder_node
 from onefs.tree.entries import Folder, TreeEntry
 from onefs.tree.lab_folders import LabFolder
 from onefs.tree.layout import lab_folder_names
-from onefs.tree.lookup_folders import BY_EID, BY_REF, ByEidFolder, ByRefFolder
 from onefs.tree.nodes import Node
 from onefs.tree.search_cache import SEARCH
 from onefs.tree.search_folders import SearchRoot
+from onefs.tree.symlink_views import (
+    BY_EID,
+    BY_REF,
+    ByEidFolder,
+    ByRefFolder,
+)
 from onefs.tree.user_folders import UserFolderLink
 from onefs.tree.variant import FLAT, Variant
 

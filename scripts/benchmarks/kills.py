@@ -19,7 +19,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from onefs.blocks.block_file import BLOCK_SIZE
+from onefs.blocks.block_map import BLOCK_SIZE
 from onefs.blocks.scheduler import MAX_CONNECTIONS_PER_HOST
 from onefs.demo.servers import Servers
 from scripts.benchmarks import origin

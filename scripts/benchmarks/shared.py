@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from onefs.blocks.block_file import BLOCK_SIZE
+from onefs.blocks.block_map import BLOCK_SIZE
 from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.servers import Servers
 from scripts.benchmarks.contenders import Onefs

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from werkzeug import Request, Response
 
-from onefs.alyx.auth import FixedToken, fetch_token
+from onefs.alyx.auth import fetch_token
 from onefs.alyx.client import AlyxClient
+from onefs.alyx.tokens import FixedToken
 from onefs.demo.http_server import Listener
 from onefs.demo.servers import Servers
 from onefs.demo.synthetic import SyntheticLaboratory

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from werkzeug import Request
 
-from onefs.alyx.auth import FixedToken
 from onefs.alyx.client import AlyxClient
+from onefs.alyx.tokens import FixedToken
 from onefs.demo.servers import Servers
 from onefs.errors import AlyxCredentials, NotFound, ServerError, Throttled
 from onefs.http import Transport

@@ -16,8 +16,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from werkzeug import Request
 
-from onefs.alyx.auth import FixedToken, fetch_token
+from onefs.alyx.auth import fetch_token
 from onefs.alyx.client import AlyxClient
+from onefs.alyx.tokens import FixedToken
 from onefs.catalogue.catalogue import Catalogue
 from onefs.catalogue.storage.database import CatalogueDatabase
 from onefs.demo.servers import Servers

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from onefs.alyx.auth import FixedToken, fetch_token
+from onefs.alyx.auth import fetch_token
 from onefs.alyx.client import AlyxClient
 from onefs.alyx.rate_limit import (
     BURST_REQUESTS,
@@ -21,6 +21,7 @@ from onefs.alyx.rate_limit import (
     RateLimiter,
     RateLimits,
 )
+from onefs.alyx.tokens import FixedToken
 from onefs.catalogue.catalogue import Catalogue
 from onefs.catalogue.storage.database import CatalogueDatabase
 from onefs.demo.servers import Servers

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from onefs.alyx.auth import FixedToken, StoredToken
+from onefs.alyx.tokens import FixedToken, StoredToken
 from onefs.config.credentials import CredentialStore
 from onefs.config.settings import Settings
 from onefs.errors import AlyxCredentials

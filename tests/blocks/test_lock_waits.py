@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from onefs.blocks import partial_file as partial_module
-from onefs.blocks.block_file import PIN_LOCKS_START, create_block_file
+from onefs.blocks.block_map import PIN_LOCKS_START, create_block_file
 from onefs.blocks.partial_file import PartialFile
 from onefs.cache.locks import DatasetLocks
 from onefs.errors import DeadlineExceeded, OnefsError

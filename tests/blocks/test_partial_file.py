@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from onefs.blocks.block_file import HASH_LOCK_BYTE, create_block_file, open_block_file
+from onefs.blocks.block_map import HASH_LOCK_BYTE, create_block_file, open_block_file
 from onefs.cache.mismatches import UnconfirmedMismatch
 from onefs.cache.sparse import disk_size
 from onefs.content.content import Content

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from onefs.cache.records import LAST_USE_PRECISION_SECONDS
 from onefs.cache.reservations import CacheLimits
+from onefs.cache.use_times import LAST_USE_PRECISION_SECONDS
 from onefs.content.content import Content
 from onefs.lowlevel.pids import boot_id
 from onefs.model import Dataset

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from onefs.alyx.auth import FixedToken
 from onefs.alyx.client import AlyxClient
+from onefs.alyx.tokens import FixedToken
 from onefs.cache_tables.reader import TABLES_FILE_NAME, TablesReader
 from onefs.cache_tables.worker import build_in_child
 from onefs.catalogue.sync import SyncProgress, sync_from_files, sync_from_server

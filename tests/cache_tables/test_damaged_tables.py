@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from onefs.alyx.auth import FixedToken
 from onefs.alyx.client import AlyxClient
+from onefs.alyx.tokens import FixedToken
 from onefs.cache_tables import source, worker
 from onefs.cache_tables.reader import TABLES_FILE_NAME, TablesReader
 from onefs.cache_tables.worker import build_in_child

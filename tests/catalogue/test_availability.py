@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from onefs.alyx.auth import FixedToken
 from onefs.alyx.client import AlyxClient
+from onefs.alyx.tokens import FixedToken
 from onefs.catalogue import availability
 from onefs.catalogue.availability import AWAY_WAIT_SECONDS, ServerAvailability
 from onefs.catalogue.catalogue import Catalogue

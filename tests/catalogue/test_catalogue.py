@@ -12,8 +12,8 @@ import pytest
 from werkzeug import Request
 
 from onefs import alf
-from onefs.alyx.auth import FixedToken
 from onefs.alyx.client import AlyxClient
+from onefs.alyx.tokens import FixedToken
 from onefs.catalogue import ttl
 from onefs.catalogue.catalogue import Catalogue
 from onefs.catalogue.storage.database import CatalogueDatabase

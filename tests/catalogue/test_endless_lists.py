@@ -16,9 +16,10 @@ import pytest
 from werkzeug import Request
 
 from onefs.alyx import pagination
-from onefs.alyx.auth import FixedToken, check_token, fetch_token
+from onefs.alyx.auth import check_token, fetch_token
 from onefs.alyx.client import AlyxClient
 from onefs.alyx.pagination import ListCost
+from onefs.alyx.tokens import FixedToken
 from onefs.catalogue import availability
 from onefs.catalogue.listing import Listing
 from onefs.config.secret import Secret
@@ -135,7 +136,7 @@ from onefs.lowlevel import memory
 from onefs.errors import OnefsError
 from onefs.http import Transport
 from onefs.alyx.client import AlyxClient
-from onefs.alyx.auth import FixedToken
+from onefs.alyx.tokens import FixedToken
 from onefs.catalogue.catalogue import Catalogue
 from onefs.catalogue.storage.database import CatalogueDatabase
 import threading, json

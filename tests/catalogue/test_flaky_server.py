@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from werkzeug import Request
 
-from onefs.alyx.auth import FixedToken, fetch_token
+from onefs.alyx.auth import fetch_token
 from onefs.alyx.client import AlyxClient
 from onefs.alyx.pagination import PAGE_ROWS
+from onefs.alyx.tokens import FixedToken
 from onefs.catalogue.catalogue import Catalogue
 from onefs.catalogue.storage.database import CatalogueDatabase
 from onefs.demo.scaled_laboratory import ScaledLaboratory

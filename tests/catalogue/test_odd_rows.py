@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from onefs.alyx.auth import FixedToken
 from onefs.alyx.client import AlyxClient
+from onefs.alyx.tokens import FixedToken
 from onefs.catalogue.catalogue import Catalogue
 from onefs.errors import NotFound, ServerError
 from onefs.http import Transport

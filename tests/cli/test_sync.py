@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from onefs.alyx.auth import FixedToken
 from onefs.alyx.client import AlyxClient
+from onefs.alyx.tokens import FixedToken
 from onefs.catalogue.storage.catalogue_file import DATASET_TYPES_KEY
 from onefs.catalogue.storage.overlay import OverlayDatabase
 from onefs.catalogue.sync import fetch_dataset_types

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from onefs.blocks.block_file import BLOCK_SIZE
+from onefs.blocks.block_map import BLOCK_SIZE
 from onefs.content.content import Content
 from onefs.model import Dataset, Replica
 from tests.content.conftest import place_of

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from onefs.blocks.block_file import MIXED_VERSIONS_MARKER, BlockMapHeader, read_header
+from onefs.blocks.block_map import MIXED_VERSIONS_MARKER, BlockMapHeader, read_header
 from onefs.content.content import Content
 from onefs.errors import (
     BadContent,

@@ -63,7 +63,6 @@ _PAUSES = {
     ("onefs.cache.mismatches", "LONGEST_PAUSE_SECONDS"): 0.5,
     ("onefs.download.host_circuits", "PROBE_PAUSE_SECONDS"): 0.2,
     ("onefs.download.whole_file", "MISMATCH_RETRY_SECONDS"): 0.1,
-    ("onefs.alyx.auth", "LOGIN_PAUSE_SECONDS"): 0.2,
     ("onefs.alyx.tokens", "LOGIN_PAUSE_SECONDS"): 0.2,
     ("onefs.tree.search_cache", "RESULT_TTL_SECONDS"): 0.2,
     ("onefs.tree.size_lookup", "NEGATIVE_TTL_SECONDS"): 0.2,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from onefs.blocks.block_file import BLOCK_SIZE
+from onefs.blocks.block_map import BLOCK_SIZE
 from onefs.mount import kernel_mounts, kernel_readahead
 from tests.mount.conftest import Mounted
 from tests.running import wait_until

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onefs.blocks.block_file import BLOCK_SIZE
+from onefs.blocks.block_map import BLOCK_SIZE
 from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.servers import Servers
 from scripts.benchmarks.shared import OWN_FILES, home, reader, results, share

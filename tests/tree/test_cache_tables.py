@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from onefs.access import Access
-from onefs.alyx.auth import FixedToken, fetch_token
+from onefs.alyx.auth import fetch_token
 from onefs.alyx.client import AlyxClient
 from onefs.alyx.rate_limit import RateLimiter, RateLimits
+from onefs.alyx.tokens import FixedToken
 from onefs.catalogue import new_sessions as rules
 from onefs.catalogue.catalogue import Catalogue
 from onefs.catalogue.sync import fetch_labs_and_subjects, sync_from_files, sync_from_server

@@ -10,9 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from onefs.alyx.auth import FixedToken, fetch_token
+from onefs.alyx.auth import fetch_token
 from onefs.alyx.client import MAX_IDS_PER_REQUEST, AlyxClient
 from onefs.alyx.pagination import PAGE_ROWS
+from onefs.alyx.tokens import FixedToken
 from onefs.catalogue.catalogue import Catalogue
 from onefs.catalogue.prefetch.batches import STALE_COLLECTION_SECONDS
 from onefs.catalogue.prefetch.walk_detector import (

@@ -26,7 +26,7 @@ import sys
 from pathlib import Path
 from onefs.http import Transport
 from onefs.alyx.client import AlyxClient
-from onefs.alyx.auth import FixedToken
+from onefs.alyx.tokens import FixedToken
 from onefs.catalogue.catalogue import Catalogue
 from onefs.catalogue.storage.database import CatalogueDatabase
 from tests.catalogue.lab_walk import walk

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from onefs.cache_tables.export import ExportResult, export, is_complete
+from onefs.cache_tables.parquet_export import ExportResult, export, is_complete
 from onefs.cache_tables.reader import TABLES_FILE_NAME, TablesReader
 from onefs.cache_tables.worker import export_in_child
 from onefs.catalogue.storage.overlay import OverlayDatabase
@@ -199,7 +199,7 @@ def _peak(folder: Path, count: int) -> float:
     # ru_maxrss would be this process's own, which the child begins with
     code = (
         "import re, sys; from pathlib import Path;"
-        "from onefs.cache_tables.export import export;"
+        "from onefs.cache_tables.parquet_export import export;"
         "export(Path(sys.argv[1]), Path(sys.argv[2]));"
         "print(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])"
     )
