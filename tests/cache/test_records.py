@@ -171,6 +171,8 @@ def test_reading_a_cached_file_writes_nothing_within_an_hour_of_its_last_use(
         dataset = dataset_of(server, OLD)
         content.fetch_file(dataset, place_of(dataset))
         _set_last_use(content, dataset, LAST_USE_PRECISION_SECONDS - 300)
+        # the block map is removed in the background after its file is published
+        wait_until(lambda: not any(content.store.partial_folder.iterdir()))
         before = _status_of_files(content.cache_dir)
         for _ in range(2):
             reader = open_content(small_file=small_file)
