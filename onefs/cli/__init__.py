@@ -1,6 +1,6 @@
-"""The command line: ``onefs COMMAND``. A command's module is loaded when it is called.
+"""The command line: ``onefs COMMAND``. A command's module is loaded when the command is called.
 
-There is a module for each family of commands; they share ``options``, ``output`` and ``prompts``.
+Each family of commands has a module. These modules share ``options``, ``output`` and ``prompts``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from onefs.cli.streams import standard_streams, start_in_utf8_mode
 from onefs.cli.usage_errors import UsageGroup, errors_as_sentences
 from onefs.errors import OnefsError, reason_of
 
-#: module and function of each command, and its line in ``onefs --help``
+#: for each command: its module and function, and its summary in ``onefs --help``
 COMMANDS = {
     "mount": ("onefs.cli.mount:mount", "Show a database as a directory."),
     "umount": ("onefs.cli.mount:umount", "Undo a mount."),
@@ -46,7 +46,7 @@ COMMANDS = {
 
 
 class LazyGroup(UsageGroup):
-    """A group that loads a command when it is used, and prints errors as one sentence."""
+    """A group that loads a command when the command is used, and prints errors in one sentence."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -64,13 +64,13 @@ class LazyGroup(UsageGroup):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> Any:
-        """Run a command; without ``args`` that of the command line."""
+        """Run the command that ``args`` name. If ``args`` is None, use the process's arguments."""
         if args is None:
             start_in_utf8_mode()
         with standard_streams():
             try:
                 return super().main(args, *more, **named)
-            except OnefsError as error:  # help could not be printed
+            except OnefsError as error:  # such as a failure to print the help text
                 sys.exit(report_error(error))
             except OSError as error:
                 sys.exit(report_error(_to_onefs_error(error)))
@@ -92,12 +92,15 @@ class LazyGroup(UsageGroup):
             ctx.exit(130)
         except click.Abort as abort:
             if not isinstance(abort.__context__, KeyboardInterrupt):
-                raise  # the end of the input at a question: click says "Aborted!"
+                raise  # the input ended at a question: click prints "Aborted!"
             ctx.exit(130)
 
 
 def _is_reported_only_here(record: logging.LogRecord) -> bool:
-    """Whether the command itself does not report a warning, as that of an unreachable server."""
+    """Return True if a problem is reported by this warning only.
+
+    Return False for warnings about an unreachable server, because commands report that error too.
+    """
     return record.name not in (
         "onefs.catalogue.availability",
         "onefs.catalogue.listing_cache.refresh",
@@ -105,7 +108,7 @@ def _is_reported_only_here(record: logging.LogRecord) -> bool:
 
 
 def _to_onefs_error(error: OSError) -> OnefsError:
-    """Return an OnefsError for an error of the system that no layer has converted."""
+    """Convert an error of the operating system, which no other layer has converted."""
     converted = OnefsError(reason_of(error))
     converted.__cause__ = error
     return converted

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 paths_argument = click.argument("paths", metavar="PATH|EID...", nargs=-1, required=True)
 optional_paths_argument = click.argument("paths", metavar="[PATH|EID...]", nargs=-1)
 
-#: which database and folders, where the paths do not imply it
+#: options that name the database and its folders, for paths that do not imply a database
 database_and_folder_options = all_of(database_options, folder_options)
-#: the same, and ``--offline``
+#: ``database_and_folder_options`` and ``--offline``
 offline_database_options = all_of(offline_option, database_and_folder_options)
 
 
@@ -75,7 +75,7 @@ def info(as_json: bool, **flags: Any) -> None:
 
 
 def _describe(access: Access) -> dict[str, Any]:
-    """Return what ``onefs cache info --json`` prints; sizes are in bytes."""
+    """Return what ``onefs cache info --json`` prints. Sizes are in bytes."""
     content = access.content
     items = content.admin.list_items()
     total, free = content.disk_space()
@@ -99,7 +99,11 @@ def _describe(access: Access) -> dict[str, Any]:
 
 
 def _limiting_mount(cache_dir: str) -> tuple[int, str] | None:
-    """Return the smallest limit of the running mounts of a cache folder, and its mount point."""
+    """Return the smallest cache limit in bytes among a cache folder's running mounts.
+
+    Also return the mount point of the mount that sets this limit. Return None if no running mount
+    has a limit.
+    """
     from onefs.mount.mount_registry import list_mounts
 
     return min(
@@ -307,7 +311,7 @@ def adopt(folder: str, trust: bool, link: bool, as_json: bool, **flags: Any) -> 
 
 
 def _check_cache_dir_exists(flags: dict[str, Any]) -> None:
-    """Raise NotFound for a cache folder that was named and does not exist."""
+    """Raise NotFound if a cache folder is named (option or variable) but does not exist."""
     named = flags.get("cache_dir") or os.environ.get("ONEFS_CACHE_DIR")
     if named and not os.path.isdir(os.path.expanduser(named)):
         raise NotFound(f"there is no cache folder {named}: check --cache-dir (ONEFS_CACHE_DIR)")
@@ -321,11 +325,11 @@ def _open_access(
     online: bool = False,
     may_create: bool = False,
 ) -> Iterator[tuple[Access, list[str]]]:
-    """Open the database that the arguments are in; also give them as patterns of the tree.
+    """Open the database that contains the arguments. Yield it, and the arguments as tree patterns.
 
-    Its server is asked only with ``online``, and without ``--offline``. A cache folder that is
-    named must exist, unless the command ``may_create`` one. Raises as ``resolve_arguments`` and
-    ``open_database``, and NotFound.
+    The server is asked only if ``online`` is true and ``--offline`` is not given. A named cache
+    folder must exist, unless ``may_create`` is true. Raises what ``resolve_arguments`` and
+    ``open_database`` raise, and NotFound if the named cache folder does not exist.
     """
     from onefs.cli.open_database import closing_access, open_database
     from onefs.cli.targets import resolve_arguments
@@ -356,14 +360,14 @@ def _format_row(item: CacheItem, path: str) -> str:
 
 
 def _reason_kept(item: CacheItem) -> str:
-    """Return why a cached file is not evicted."""
+    """Return the reason why a cached file is not evicted."""
     if item.pinned:
         return "it is pinned: `onefs cache unpin` it first"
     return "it is being read" if item.ours else "onefs did not download it, so it stays"
 
 
 def _list_files(folder: Path, progress: ProgressDisplay) -> list[tuple[str, int | None]]:
-    """Return the paths and bytes of the readable files below a folder."""
+    """Return the path and the size in bytes of each readable file below a folder."""
     files: list[tuple[str, int | None]] = []
     for path in folder.rglob("*"):
         progress.show(f"listing {folder}:", len(files), 0, "files so far")

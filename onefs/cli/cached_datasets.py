@@ -1,4 +1,4 @@
-"""Datasets of a cache folder that a command's paths name, cached or not."""
+"""Search for the datasets that a command's paths name, and for their cached files."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from onefs.tree.variant import FULL_TREE, Variant
 
 
 def cached_files_at(access: Access, patterns: Iterable[str]) -> list[CacheItem]:
-    """Return the cached items at and below these patterns of the tree; all without patterns.
+    """Return the cached items at and below these patterns of the tree.
 
-    Asks no server. Raises NotFound for a pattern at which nothing is cached.
+    If there are no patterns, return all cached items. Asks no server. Raises NotFound if nothing is
+    cached at one of the patterns.
     """
     items = access.content.admin.list_items()
     all_ids = {item.dataset_id for item in items}
     chosen: set[str] = set()
     for pattern in (patterns := list(patterns)):
         ids = {item.dataset_id for item in items if _is_at_or_below(item.path, pattern)}
-        # by dataset: links, and bad files, which have no path in the tree
+        # links and bad files have no path in the tree: they are found by their dataset ids
         ids |= _dataset_ids_at(access, pattern) & all_ids
         if not ids:
             raise NotFound(f"the cache holds nothing of {pattern}")
@@ -37,7 +38,10 @@ def cached_files_at(access: Access, patterns: Iterable[str]) -> list[CacheItem]:
 
 
 def find_dataset(access: Access, dataset_id: str) -> tuple[Dataset, Place] | None:
-    """Return a dataset and its place; None if the catalogue does not have it."""
+    """Return a dataset and its place.
+
+    Return None if the dataset is not in the catalogue, or if its session cannot be listed.
+    """
     eid = access.catalogue.session_id_of_dataset(dataset_id)
     if eid is None:
         return None
@@ -49,7 +53,10 @@ def find_dataset(access: Access, dataset_id: str) -> tuple[Dataset, Place] | Non
 
 
 def display_path(access: Access, item: CacheItem) -> str:
-    """Return the ONE path of a cached item, also of one that is stored elsewhere."""
+    """Return the ONE path of a cached item, even if the file is stored at another path.
+
+    If the ONE path is not known, return the stored path or the dataset's id.
+    """
     if item.path and not item.path.startswith(PRIVATE_FOLDER):
         return item.path
     dataset = find_dataset(access, item.dataset_id)
@@ -60,9 +67,9 @@ def display_path(access: Access, item: CacheItem) -> str:
 
 
 def clear_rejections(access: Access, path: Place, variant: Variant = FULL_TREE) -> None:
-    """Clear rejections and mismatches of files at and below a path of a variant; () for all.
+    """Clear the rejections and mismatches of the files at and below a path in a variant.
 
-    The files are fetched again when they are next read.
+    The path () means all files. The files are fetched again when they are next read.
     """
     is_full = variant.is_full_tree
     ids: set[str] = set()
@@ -91,8 +98,8 @@ def _is_at_or_below(path: str, pattern: str) -> bool:
 
 
 def _dataset_ids_at(access: Access, pattern: str) -> set[str]:
-    """Return the ids of the datasets at a pattern, as far as they are listed."""
+    """Return the ids of the datasets at a pattern that the catalogue can list now."""
     ids: set[str] = set()
-    with suppress(OnefsError):  # not listed, and no server is asked
+    with suppress(OnefsError):  # some folder has no cached listing, and no server is asked
         ids.update(dataset.id for dataset, _ in access.tree.find_datasets(pattern))
     return ids

@@ -1,4 +1,4 @@
-"""Shell completion of option values, from the catalogue and settings; no server is asked."""
+"""Shell completion of option values, from the catalogue and the settings. No server is asked."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from onefs.databases import resolve_database
 from onefs.errors import OnefsError
 from onefs.printable import printable
 
-#: returns the names to offer, given the flags of the command line
+#: a function from the flags of the command line to the names that the shell may offer
 NameReader = Callable[[dict[str, str | None]], list[str]]
 #: the type of click's ``shell_complete``
 Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
 def completer_of(names: NameReader) -> Completer:
-    """Return the completer of names that begin as typed, ignoring case; none if reading fails."""
+    """Return a completer that offers the names with the typed beginning, in any letter case.
+
+    The completer offers no names if ``names`` raises OnefsError.
+    """
 
     def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
         flags = {name: context.params.get(name) for name in ("url", "profile", "cache_dir")}
@@ -27,14 +30,14 @@ def completer_of(names: NameReader) -> Completer:
         except OnefsError:
             return []  # a shell cannot show errors here
         begun = [name for name in known if name.casefold().startswith(incomplete.casefold())]
-        # a shell prints names unchanged, and takes each line for a name
+        # a shell prints names unchanged, and reads each line as one name
         return [name for name in begun if printable(name) == name]
 
     return complete
 
 
 def catalogue_values(table: str, column: str) -> NameReader:
-    """Return the reader of the values of a column of the catalogue."""
+    """Return a function that reads the distinct values in a column of a catalogue table."""
 
     def read(flags: dict[str, str | None]) -> list[str]:
         from onefs.catalogue.storage.overlay import OverlayDatabase
@@ -52,5 +55,5 @@ def catalogue_values(table: str, column: str) -> NameReader:
 
 
 def profile_names(_: dict[str, str | None]) -> list[str]:
-    """Return the names of saved databases."""
+    """Return the names of the saved databases, sorted."""
     return sorted(load_settings_file().profiles)

@@ -1,4 +1,7 @@
-"""The file server's login of ``onefs setup`` and ``onefs login``: asked for, tested, and saved."""
+"""Asking for, testing and saving the login for a database's file server.
+
+``onefs setup`` and ``onefs login`` do this.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +29,16 @@ from onefs.http import Transport
 
 @dataclass(frozen=True, slots=True)
 class DataLogin:
-    """A login of file servers, to be saved."""
+    """A login for file servers that is to be saved."""
 
     credentials: DataCredentials
-    #: the origin that accepted it; '' when none was reached
+    #: origin of the server that the login is for; '' if this server is not known
     url: str
-    #: other origins that it may be sent to
+    #: other origins that the login may be sent to
     hosts: tuple[str, ...]
 
     def added_to(self, profile: Profile) -> Profile:
-        """Return a profile with the user and hosts of this login."""
+        """Return a copy of the profile with the URL, user and hosts of this login."""
         return replace(
             profile,
             data_url=self.url,
@@ -44,21 +47,23 @@ class DataLogin:
         )
 
     def save_password(self, store: CredentialStore, url: str) -> None:
-        """Save the password of the database ``url``."""
+        """Save the user and password as the file server login for the database ``url``."""
         store.set_data_login(url, self.credentials.username, self.credentials.password)
 
 
 def find_data_login(
     transport: Transport, settings: Settings, store: CredentialStore, token: Secret
 ) -> DataLogin | None:
-    """Return a login that the file server accepts; None when it needs none or the user has none.
+    """Return a login for the file server, after a test with this server where that is possible.
 
-    Raises DataServerCredentials when the server refuses the last try, UsageError when several
-    servers ask for a login, and what requests raise.
+    The login is asked for at a terminal. Without a terminal the known login is used. Return None
+    if the user declines, or if no login is known. Raises DataServerCredentials if the server
+    refuses the last try. Raises UsageError if several servers ask for a login, none of them is
+    named, and there is no terminal. Also raises the errors of requests.
     """
     known = find_data_credentials(settings, store)
     if known is not None and settings.data_username not in ("", known.username):
-        known = None  # saved for another user than the one that is named now
+        known = None  # this login was saved for a user other than the one that is named now
     servers = _file_servers(transport, settings, token)
     is_needed = any(server.is_protected for server in servers)
     for tries_left in reversed(range(MAX_PASSWORD_TRIES)):
@@ -81,9 +86,9 @@ def find_data_login(
 def prompt_missing_data_login(
     transport: Transport, settings: Settings, store: CredentialStore, token: Secret
 ) -> None:
-    """Ask for the password of a protected file server if a saved database lacks it, and save it.
+    """Ask for the login of a protected file server and save it, if a saved database has none.
 
-    Does nothing without a terminal. Raises as :func:`find_data_login`.
+    Does nothing without a terminal. Raises what :func:`find_data_login` raises.
     """
     profile = load_settings_file().profile_of_url(settings.url)
     if profile is None or not can_prompt() or find_data_credentials(settings, store) is not None:
@@ -110,10 +115,10 @@ def _test_login(
     servers: Sequence[FileServer],
     credentials: DataCredentials,
 ) -> DataLogin:
-    """Send a login to the server that it is for, and return what is to be saved of it.
+    """Test a login with its server, and return the login to save.
 
-    Raises DataServerCredentials when the server refuses it, the server's error when none can be
-    reached and the user does not confirm, and UsageError when several servers ask for a login.
+    Raises DataServerCredentials if the server refuses the login. If the login cannot be tested and
+    the user does not confirm, raises the server's error. Raises what :func:`_data_server` raises.
     """
     main = _data_server(settings, servers)
     if main is None:
@@ -131,9 +136,11 @@ def _test_login(
 
 
 def _data_server(settings: Settings, servers: Sequence[FileServer]) -> FileServer | None:
-    """Return the server of the login: the one of the settings, else the only one that asks for it.
+    """Return the server that the login is for.
 
-    None when none asks. Raises UsageError when several do and none of them is named.
+    This is the server that the settings name, or else the only server that asks for a login. If
+    several servers ask, the user chooses at a terminal. Return None if no server asks or the user
+    chooses none. Raises UsageError if several servers ask and there is no terminal.
     """
     protected = [server for server in servers if server.is_protected]
     for urls, among in ((data_server_urls(settings), servers), (settings.data_hosts, protected)):
@@ -154,7 +161,10 @@ def _data_server(settings: Settings, servers: Sequence[FileServer]) -> FileServe
 
 
 def _prompt_other_hosts(settings: Settings, others: Sequence[str]) -> tuple[str, ...]:
-    """Return the other origins that the login may be sent to, asking at a terminal."""
+    """Ask which other origins may get the login, and return them.
+
+    Without a terminal, or if there are no other origins, return the hosts of the settings.
+    """
     before = settings.data_hosts
     if not others or not can_prompt():
         return before
@@ -165,7 +175,10 @@ def _prompt_other_hosts(settings: Settings, others: Sequence[str]) -> tuple[str,
 
 
 def _prompt_hosts(question: str, default: str, among: Sequence[str]) -> tuple[str, ...]:
-    """Ask for some of the origins ``among``, typed with commas, with or without their scheme."""
+    """Ask the user to choose some of the origins in ``among``, and return the chosen origins.
+
+    The user types them with commas between them, each with or without its scheme.
+    """
     while True:
         typed = prompt(f"{question} (separated by commas, - for none)", default or "-")
         words = [] if typed == "-" else [word.strip() for word in typed.split(",")]
@@ -178,7 +191,10 @@ def _prompt_hosts(question: str, default: str, among: Sequence[str]) -> tuple[st
 def _prompt_credentials(
     known: DataCredentials | None, settings: Settings, *, is_needed: bool
 ) -> DataCredentials | None:
-    """Ask for the file server's user and password; None when the user declines with ``-``."""
+    """Ask for the file server's user and password. Return None if the user declines with ``-``.
+
+    A login from the environment is returned without a question.
+    """
     if known is not None and known.source == "environment":
         return known
     default = known.username if known is not None else settings.data_username
@@ -196,7 +212,10 @@ def _prompt_credentials(
 
 
 def _confirm_untested(error: OnefsError) -> None:
-    """Ask whether to keep a login that could not be tested; raise ``error`` unless confirmed."""
+    """Ask whether to keep a login that could not be tested.
+
+    Raise ``error`` if the user does not confirm, or if there is no terminal.
+    """
     if not can_prompt():
         raise error
     say(str(error), err=True)

@@ -1,4 +1,4 @@
-"""Datasets of the files in a folder that is adopted."""
+"""Search for the datasets that the files in an adopted folder belong to."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from onefs.errors import NotFound
 from onefs.lowlevel.paths import absolute
 from onefs.model import Dataset
 
-#: lab, subject, date, number
+#: number of folders in the path of a session: lab, subject, date, number
 _SESSION_DEPTH = 4
 
 
 class DatasetFinder:
-    """Finds the datasets of files below ``folder`` (see ``onefs.cache.adopt``).
+    """Finds the datasets that the files below ``folder`` belong to (see ``onefs.cache.adopt``).
 
-    The listing of the last session is cached, so files should come session by session.
+    Only the listing of the most recent session is cached. Therefore the caller should pass the
+    files session by session.
     """
 
     def __init__(self, access: Access, folder: Path) -> None:
@@ -29,9 +30,10 @@ class DatasetFinder:
         self._listed_datasets: list[tuple[Dataset, Place]] = []
 
     def find(self, key: str, place: Place) -> tuple[Dataset, Place] | None:
-        """Return the dataset of the UUID ``key``, or of a place if that is '', and its place.
+        """Return the dataset with the UUID ``key``, and the place of this dataset.
 
-        None if there is none. Raises what listing the session raises.
+        If ``key`` is '', return the dataset at ``place`` instead. Return None if no dataset is
+        found. Raises the errors of listing the session.
         """
         place = (*self._prefix, *place)
         for dataset, where in self._list_session(place[:_SESSION_DEPTH]):
@@ -52,7 +54,10 @@ class DatasetFinder:
 
 
 def _place_of_folder(folder: Path) -> Place:
-    """Return the place of a folder inside a ONE cache (its lab, subject, ...); () for others."""
+    """Return the place (lab, subject, ...) of a folder that is inside a ONE cache.
+
+    Return () if the folder is not inside a ONE cache.
+    """
     parts = Path(absolute(folder)).parts
     if alf.SUBJECTS not in parts:
         return ()

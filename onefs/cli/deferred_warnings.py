@@ -1,4 +1,4 @@
-"""Logged warnings as sentences on standard error, without those that an error repeats."""
+"""Logged warnings, printed on standard error unless a printed error says the same."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import threading
 
 from onefs.cli.output import say
 
-#: seconds by which a warning is delayed, so that an error which says the same can replace it
+#: seconds by which a warning is delayed, so that an error with the same text can replace it
 HOLD_SECONDS = 1.0
 
 
 class DeferredWarnings(logging.Handler):
-    """Prints each warning once, delayed, unless a reported error says the same. Thread-safe.
+    """Prints each warning once, after a delay, unless a reported error says the same. Thread-safe.
 
-    Within ``with DeferredWarnings():`` it replaces the handler of last resort, which is used where
-    no log is set up.
+    Within ``with DeferredWarnings():`` this handler replaces ``logging.lastResort``, the handler
+    that Python uses if no log is set up.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class DeferredWarnings(logging.Handler):
                 self._timer.start()
 
     def suppress(self, error: str) -> None:
-        """Drop the warnings that say the same as ``error``, which the caller prints."""
+        """Remove delayed warnings that say the same as ``error``. The caller prints ``error``."""
         with self._guard:
             self._seen_texts.add(error)
             self._pending_texts = [
@@ -54,7 +54,7 @@ class DeferredWarnings(logging.Handler):
             ]
 
     def flush(self) -> None:
-        """Print the delayed warnings."""
+        """Print the delayed warnings now."""
         with self._guard:
             texts, self._pending_texts = self._pending_texts, []
             if self._timer is not None:
@@ -65,6 +65,9 @@ class DeferredWarnings(logging.Handler):
 
 
 def suppress_warnings_about(error: object) -> None:
-    """Drop this command's delayed warnings that say the same as an error that is printed."""
+    """Remove this command's delayed warnings that say the same as ``error``.
+
+    The caller prints ``error``.
+    """
     if isinstance(logging.lastResort, DeferredWarnings):
         logging.lastResort.suppress(str(error))

@@ -1,4 +1,4 @@
-"""``onefs demo``: the embedded laboratory on its own."""
+"""``onefs demo``: the embedded laboratory without a mount."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded laboratory as a child process of the mount's daemon."""
+"""The embedded laboratory, run as a child process of the mount's daemon."""
 
 from __future__ import annotations
 
@@ -18,32 +18,33 @@ from onefs.lowlevel.child_process import start_child
 
 log = logging.getLogger(__name__)
 
-#: seconds for the servers to become ready. They first list all folders of a laboratory, which takes
-#: minutes on a slow disk; the wait ends at once if they die.
+#: seconds in which the servers must become ready. They first list all folders of a laboratory, and
+#: on a slow disk this takes minutes. The wait ends at once if the servers die.
 READY_TIMEOUT_SECONDS = 900.0
-#: last lines on standard error that are in the MountError when the servers die
+#: maximum number of lines that the MountError quotes from standard error when the servers die
 _MAX_ERROR_LINES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """Options of the embedded servers, as of ``onefs demo serve``."""
+    """Options for the embedded servers, the same as those of ``onefs demo serve``."""
 
-    #: folder to serve; None for the synthetic laboratory
+    #: folder to serve; None means the synthetic laboratory
     data: str | None = None
-    #: bytes per second of each data connection; None for no limit
+    #: limit for each data connection, in bytes per second; None means no limit
     rate: int | None = None
-    #: delay of each answer
+    #: delay before each answer, in milliseconds
     latency_ms: float = 0.0
 
 
 class DemoProcess:
-    """A process of both servers, which runs from construction to :meth:`close`.
+    """The child process that runs both servers, from construction until :meth:`close`.
 
-    The servers end when their standard input is closed, so that they cannot outlive this process,
-    however it dies. ``connection_info`` holds their addresses and logins. What they write to
-    standard error goes to the log. The constructor raises MountError with the servers' own last
-    lines if they end, and if they are not ready within ``timeout`` seconds.
+    The servers end when their standard input is closed. Therefore they also end if this process
+    dies for any reason. ``connection_info`` holds the servers' addresses and logins. The servers'
+    lines on standard error are logged. The constructor raises MountError if the servers end, or if
+    they are not ready within ``timeout`` seconds. If the servers end, the error quotes their last
+    lines.
     """
 
     def __init__(
@@ -55,11 +56,11 @@ class DemoProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        #: lines on standard error before the servers were ready: they are logged, unless they are
-        #: the error; None afterwards
+        #: the servers' lines on standard error until they are ready; None after that. These lines
+        #: are logged later, except the lines that the MountError quotes.
         self._early: list[str] | None = []
         self._lock = threading.Lock()
-        # read from the start: a large folder can have more warnings than a pipe holds
+        # read from the start, because a large folder can cause more warnings than a pipe can hold
         self._log_thread = threading.Thread(
             target=self._copy_stderr_to_log, name="onefs-embedded", daemon=True
         )
@@ -86,7 +87,10 @@ class DemoProcess:
                 self._process.wait(3)
 
     def _copy_stderr_to_log(self) -> None:
-        """Log the servers' lines as they come; the servers would block on a full pipe."""
+        """Read the servers' lines at once, because a full pipe would block the servers.
+
+        Log each line. Before the servers are ready, keep the line for later.
+        """
         assert self._process.stderr is not None
         with self._process.stderr as pipe:
             for raw in pipe:
@@ -104,7 +108,7 @@ class DemoProcess:
             return {name: str(value) for name, value in info.items()}
         reason = ""
         if self._process.poll() is not None:
-            self._log_thread.join(1)  # it ends at the end of the pipe
+            self._log_thread.join(1)  # this thread ends at the end of the pipe
             with self._lock:
                 lines = self._early or []
                 self._early, last = lines[:-_MAX_ERROR_LINES], lines[-_MAX_ERROR_LINES:]
@@ -124,7 +128,10 @@ def _log(line: str) -> None:
 
 
 def _read_first_line(process: subprocess.Popen[bytes], timeout: float) -> bytes:
-    """Return the first line on standard output, b'' if it does not come within ``timeout``."""
+    """Return the first line on standard output.
+
+    Return b'' if no line comes within ``timeout`` seconds, or if the output ends.
+    """
     assert process.stdout is not None
     end = time.monotonic() + timeout
     line = b""

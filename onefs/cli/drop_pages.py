@@ -11,9 +11,9 @@ from onefs.mount.mount_registry import list_mounts
 
 
 def drop_pages(cache_dir: Path, path: str) -> None:
-    """Make the kernel drop its pages of a cached file, given by its ONE path, in every mount.
+    """Make the kernel drop the pages that it caches for a file, in each mount of a cache folder.
 
-    Pages that are in use stay.
+    ``path`` is the file's ONE path. Pages that are in use stay.
     """
     parts = [part for part in PurePosixPath(path).parts if part != alf.SUBJECTS]
     for mount in list_mounts():

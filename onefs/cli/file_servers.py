@@ -1,4 +1,4 @@
-"""File servers of a database, and tests of their logins."""
+"""Search for the file servers of a database, and tests of logins with these servers."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ ANSWER_TIMEOUT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class FileServer:
-    """A file server of the database's repositories, and its answer to a request without login."""
+    """A file server of the database, and its answer to a request without a login."""
 
     #: scheme, host and port
     origin: str
-    #: URL of one of its folders
+    #: URL of one folder on the server
     root: str
-    #: the error of a request without login; None if it succeeded
+    #: the error from a request without a login; None if the request succeeded
     error: OnefsError | None = None
 
     @property
     def is_protected(self) -> bool:
-        """Whether it asks for a user and password."""
+        """Whether the server asks for a user and password."""
         return isinstance(self.error, DataServerCredentials)
 
 
 def find_file_servers(
     transport: Transport, url: str, token: str, known: Sequence[str]
 ) -> list[FileServer]:
-    """Return the file servers of the database ``url``, each after a request without login.
+    """Find the file servers of the database ``url``, and send each a request without a login.
 
-    A host of which an https address is ``known``, or named by another repository, is asked by
-    https. Personal and malformed addresses are left out. Raises what listing the repositories
-    raises.
+    A server is asked by https if ``known`` or another repository has an https address with the
+    same host. Personal repositories and malformed addresses are ignored. Raises the errors of
+    listing the repositories.
     """
     named: dict[str, str] = {}
     for repository in AlyxClient(transport, url, FixedToken(token)).repositories():
@@ -59,7 +59,10 @@ def find_file_servers(
 
 
 def try_login(transport: Transport, server: FileServer, credentials: DataCredentials) -> None:
-    """Send user and password to ``server``. Raises DataServerCredentials when it refuses them."""
+    """Send the user and password to ``server``.
+
+    Raises DataServerCredentials if the server refuses them, or another error of the request.
+    """
     error = _connection_error(transport, server.root, HostAuth(credentials, [server.origin]))
     if error is not None:
         raise error

@@ -1,4 +1,4 @@
-"""``onefs get``."""
+"""``onefs get``: downloads files and verifies them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from onefs.cache.folder import Place
     from onefs.model import Dataset, Session
 
-#: number of sessions whose listing takes so long that it is announced
+#: from this number of sessions on, a message says that Alyx is asked, because that takes long
 _ANNOUNCED_SESSIONS = 40
 
 
@@ -67,7 +67,7 @@ def get(
         try:
             with ProgressDisplay() as progress:
                 datasets = _list_datasets(access, patterns, progress)
-                # a download needs the places of files, and a choice by type their types
+                # a download needs the replicas of files, and a choice by type needs their types
                 if not offline and (types or not dry_run):
                     sessions = _incomplete_sessions(access, datasets, include_cached=bool(types))
                     failed = _complete_sessions(access, sessions, progress)
@@ -90,7 +90,10 @@ DatasetsWithPlaces = list[tuple["Dataset", "Place"]]
 def _list_datasets(
     access: Access, patterns: Sequence[str], progress: ProgressDisplay
 ) -> DatasetsWithPlaces:
-    """Return the datasets at the patterns, each once. Raises NotFound and what listing raises."""
+    """Return each dataset at the patterns once, with its place.
+
+    Raises NotFound if nothing exists at a pattern, and the errors of listing.
+    """
     datasets: dict[str, tuple[Dataset, Place]] = {}
     for pattern in patterns:
         progress.show(f"listing {pattern}:", len(datasets), 0, "files so far")
@@ -108,9 +111,10 @@ def _list_datasets(
 def _incomplete_sessions(
     access: Access, datasets: DatasetsWithPlaces, *, include_cached: bool
 ) -> list[Session]:
-    """Return the sessions of datasets known from cache tables only, without types and replicas.
+    """Return the sessions whose datasets are known only from cache tables.
 
-    Datasets that are cached do not count, unless ``include_cached``.
+    Types and replicas of these datasets are not known. Cached datasets are ignored, unless
+    ``include_cached`` is true.
     """
     eids = {
         dataset.eid
@@ -123,7 +127,7 @@ def _incomplete_sessions(
 def _complete_sessions(
     access: Access, sessions: Sequence[Session], progress: ProgressDisplay
 ) -> dict[str, OnefsError]:
-    """Fetch Alyx's listings of these sessions; return the errors of those that failed, by eid."""
+    """Fetch Alyx's listings of these sessions. Return the errors by the eids of failed sessions."""
     if len(sessions) >= _ANNOUNCED_SESSIONS:
         with progress.erased():
             say(f"asking Alyx for {len(sessions)} sessions ...", err=True)
@@ -143,7 +147,10 @@ def _report_incomplete(failed: Mapping[str, OnefsError]) -> None:
 def _select_by_type(
     access: Access, datasets: DatasetsWithPlaces, patterns: Sequence[str], types: Sequence[str]
 ) -> DatasetsWithPlaces:
-    """Return the datasets of the types, all without types. Raises NotFound if there are none."""
+    """Return the datasets that have one of the types. If ``types`` is empty, return all datasets.
+
+    Raises NotFound if no datasets are selected.
+    """
     selected, typed, kind = datasets, [], ""
     if types:
         kind = f" of type {' or '.join(types)}"
@@ -169,7 +176,10 @@ def _refuse_unserved(
     pattern: str,
     types: Sequence[str],
 ) -> None:
-    """Raise NotFound if datasets at a pattern are registered in Alyx, but on no file server."""
+    """Raise NotFound if Alyx has datasets of these types at a pattern, but on no file server.
+
+    If ``types`` is empty, datasets of all types count.
+    """
     from onefs.tree.unserved import refuse_unserved
     from onefs.tree.variant import split_variant
 
@@ -193,7 +203,10 @@ def _refuse_unserved(
 
 
 def _sessions_at(access: Access, folders: Sequence[str]) -> set[str]:
-    """Return the eids of the sessions at a path or pattern; none if listing fails."""
+    """Return the eids of the sessions at a path or pattern.
+
+    Sessions are omitted if they cannot be listed.
+    """
     from onefs.tree.path_patterns import expand_pattern
 
     try:
@@ -223,7 +236,7 @@ def _print_dry_run(access: Access, datasets: Iterable[tuple[Dataset, Place]]) ->
 
 
 def _download(access: Access, datasets: DatasetsWithPlaces, jobs: int, *, verbose: bool) -> int:
-    """Download datasets, print their paths and a summary, and return the exit code."""
+    """Download datasets. Print their paths and a summary. Return the exit code."""
     from onefs.content.bulk import fetch_datasets
 
     names = {dataset.id: "/".join(place) for dataset, place in datasets}
@@ -257,7 +270,7 @@ def _download(access: Access, datasets: DatasetsWithPlaces, jobs: int, *, verbos
 
 @dataclass(slots=True)
 class _DownloadReport:
-    """Counts of the requested files, and errors by file name."""
+    """Numbers of requested, cached and fetched files, and the errors by file path."""
 
     requested: int
     already_cached: int = 0
@@ -265,12 +278,15 @@ class _DownloadReport:
     errors: dict[str, OnefsError] = field(default_factory=dict)
 
     def add_error(self, name: str, error: OnefsError) -> None:
-        """Record the error of a file, and suppress warnings that say the same."""
+        """Record the error for a file, and remove delayed warnings that say the same."""
         self.errors[name] = error
         suppress_warnings_about(error)
 
     def print_summary(self, received: int, *, verbose: bool) -> None:
-        """Print the errors, equal ones as one line, and the counts; ``received`` is in bytes."""
+        """Print the errors and the counts. Equal errors are printed as one line.
+
+        ``received`` is the number of bytes that were downloaded.
+        """
         alike: dict[str, list[str]] = {}
         for name, error in self.errors.items():
             alike.setdefault(_remove_file_name(str(error), name), []).append(name)
@@ -289,12 +305,15 @@ class _DownloadReport:
 
 
 def _remove_file_name(why: str, name: str) -> str:
-    """Return an error's sentence without the file's name, so that errors of files can be equal."""
+    """Remove a file's name from the sentence of its error, and return the sentence.
+
+    Without names, the errors for different files can be equal.
+    """
     file = name.rpartition("/")[2]
     kept: list[str] = []
     for word in why.split(" "):
         last = word.removesuffix(":").rpartition("/")[2]
-        # names on a file server contain a UUID
+        # file names on a file server contain a UUID
         if file not in (last, *(clean for _, clean in alf.names_with_uuid(last))):
             kept.append(word)
         elif kept[-1:] in (["of"], ["from"]):

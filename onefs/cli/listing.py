@@ -1,4 +1,4 @@
-"""``onefs list``, ``show`` and ``path``: a session's datasets, a dataset's header, a folder."""
+"""``onefs list``, ``show`` and ``path``: session datasets, dataset headers and session folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loading of the server's cache tables, and export of ONE's own tables to the cache folder."""
+"""Loading of the server's cache tables, and export of them in ONE's format to the cache folder."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ log = logging.getLogger(__name__)
 def load_from_server(
     access: Access, warn: Callable[[str], None], progress: SyncProgress | None = None
 ) -> BuildResult | None:
-    """Load the server's tables, labs, subjects and dataset types; None if the tables are the same.
+    """Load the server's tables, labs, subjects and dataset types.
 
-    The tables are built in a child process. ``warn`` gets a sentence if labs and subjects or types
-    cannot be listed. Raises what :func:`onefs.catalogue.sync.sync_from_server` raises.
+    Return None if the loaded tables are already the server's tables. The tables are built in a
+    child process. ``warn`` is called with a sentence if labs and subjects, or dataset types, cannot
+    be listed. Raises what :func:`onefs.catalogue.sync.sync_from_server` raises.
     """
     alyx = access.alyx.low_priority(deadline=SYNC_DEADLINE_SECONDS)
     built = sync_from_server(alyx, access.settings.state_dir, progress, build_in_child)
@@ -58,10 +59,11 @@ def publish(
     *,
     overwrite: bool = False,
 ) -> ExportResult | None:
-    """Write the tables of the last sync to the cache folder in ONE's format.
+    """Write the tables of the most recent sync to the cache folder in ONE's format.
 
-    Returns None without writing if they are there already (unless ``overwrite``), and for the
-    tables of a release tag, which ONE would take for the whole database. Raises what
+    Return None and write nothing in three cases. There are no tables. Or the tables belong to a
+    release tag, because ONE would treat them as the whole database. Or the cache folder has the
+    same tables already and ``overwrite`` is false. Raises what
     :func:`onefs.cache.one_tables.write_tables` raises.
     """
     facts = _read_facts(state_dir)

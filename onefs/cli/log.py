@@ -1,4 +1,4 @@
-"""``onefs log``: the end of the log of a mount or of a database's mounts."""
+"""``onefs log``: prints the last lines in the log of a mount, or of all mounts of a database."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def log(mountpoint: str | None, lines: int, only_name: bool, **flags: str | None
 
 
 def _log_file_of(mountpoint: str) -> Path:
-    """Return the log file of a mount. Raises UsageError if there is none."""
+    """Return the log file of a mount. Raises UsageError if there is no mount or no log file."""
     from onefs.mount.mount_registry import list_mounts
 
     real = os.path.realpath(mountpoint)

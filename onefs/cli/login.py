@@ -1,6 +1,6 @@
-"""``onefs login`` and ``logout``: the secrets of a database that is saved or named.
+"""``onefs login`` and ``logout``: save and delete the secrets of a database.
 
-Passwords are asked for or come from the environment; they are never arguments.
+The user types passwords, or they come from the environment. They are never arguments.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``onefs mount`` and ``onefs umount``."""
+"""``onefs mount`` and ``onefs umount``: mount a database and unmount it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,17 @@ from onefs.demo import check_not_inside_lab, demo_identity
 from onefs.errors import UsageError
 from onefs.lowlevel.paths import absolute, resolved
 
-#: seconds for a mount to become ready; longer than the deadline of its first request
+#: seconds in which a mount must become ready; longer than the deadline for its first request
 READY_TIMEOUT_SECONDS = 60.0
-#: more seconds to load cache tables, at 50,000 rows per second or better
+#: additional seconds for loading cache tables, which loads at least 50,000 rows per second
 SYNC_TIMEOUT_SECONDS = 1800.0
 
 
 def _check_as_of(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str:
-    """Return the day of ``--as-of``, '' without one. Raises UsageError for an invalid day."""
+    """Return the day that ``--as-of`` gives, or '' if the option is not given.
+
+    Raises UsageError for an invalid day.
+    """
     from onefs.tree.as_of import is_as_of_day
 
     if value is not None and not is_as_of_day(value):
@@ -45,7 +48,7 @@ def _check_as_of(_context: click.Context, _parameter: click.Parameter, value: st
 
 
 def _check_mountpoint(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Return the mount point; raise UsageError for a command's name, as in `onefs mount help`."""
+    """Return the mount point. Raises UsageError for a word such as ``help`` or a command's name."""
     from onefs.cli import COMMANDS
 
     require_value(context, parameter, value)
@@ -165,7 +168,10 @@ def mount(
 
 
 def _check_can_sync(*, offline: bool) -> None:
-    """Raise UsageError for ``--sync`` with ``--offline``, and without pyarrow."""
+    """Check that ``--sync`` is possible.
+
+    Raises UsageError if ``--offline`` is given too, or if pyarrow is not installed.
+    """
     from onefs.cache_tables.parquet import check_pyarrow
 
     if offline:
@@ -174,7 +180,10 @@ def _check_can_sync(*, offline: bool) -> None:
 
 
 def _report_offline(mountpoint: str, settings: Settings) -> None:
-    """Report a mount whose server is unreachable, and how old the names are that it shows."""
+    """Print a message if the mount's server is unreachable.
+
+    The message says when the names that the mount shows were fetched.
+    """
     from onefs.catalogue.storage.database import CatalogueDatabase
     from onefs.mount.mount_registry import OFFLINE, find_record
     from onefs.mount.mountpoints import resolve_mountpoint as real_path
@@ -207,15 +216,16 @@ def umount(mountpoint: str) -> None:
 
 
 def _ready_timeout(*, sync: bool, demo: bool) -> float:
-    """Return the seconds in which the mount must become ready; a failure is reported at once."""
+    """Return the number of seconds in which the mount must become ready."""
     more = SYNC_TIMEOUT_SECONDS if sync else 0.0
     return READY_TIMEOUT_SECONDS + more + (demo_process.READY_TIMEOUT_SECONDS if demo else 0.0)
 
 
 def _pop_demo_options(options: dict[str, Any]) -> DemoOptions | None:
-    """Remove the options of the embedded laboratory and return them; None without ``--demo``.
+    """Remove the options for the embedded laboratory from ``options``, and return them.
 
-    Raises UsageError for options that exclude each other.
+    Return None if ``--demo`` is not given. Raises UsageError for options that exclude each other,
+    or if the folder to serve does not exist.
     """
     is_demo, data = options.pop("demo"), options.pop("demo_data")
     rate, latency = options.pop("demo_rate"), options.pop("demo_latency")
@@ -242,7 +252,7 @@ def _pop_demo_options(options: dict[str, Any]) -> DemoOptions | None:
 def _resolve_settings(
     flags: dict[str, str | None], demo: DemoOptions | None
 ) -> tuple[Settings, str]:
-    """Return the settings of a mount, and the name of its database."""
+    """Return the settings for a mount, and the name of the database."""
     if demo is None:
         settings = resolve_settings(flags)
         return settings, host_key(settings.url)

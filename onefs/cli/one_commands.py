@@ -1,4 +1,4 @@
-"""Options, output and warnings of the commands that are methods of ONE."""
+"""Options, output and warnings for the commands that call methods of ONE."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _one_options = all_of(database_options, offline_option, cache_dir_option, trust_
 
 @dataclass(frozen=True, slots=True)
 class DatabaseOptions:
-    """The database options of one command. None of them is saved."""
+    """The database options that one command was called with. They are not saved."""
 
     url: str | None
     username: str | None
@@ -47,8 +47,9 @@ class DatabaseOptions:
     def open(self, *names: str) -> Iterator[ONE]:
         """Open the database, and print warnings of onefs as sentences on standard error.
 
-        ``names`` are the command's arguments: a path may be in a mount of another database, which
-        is opened then. Raises what ``ONE()`` raises.
+        ``names`` are the command's arguments. If no option names a database and one argument is a
+        path in a mount or cache folder, the database of that folder is opened. Raises what
+        ``ONE()`` raises.
         """
         with _warnings_as_sentences(), self._open_one(names) as one:
             yield one
@@ -69,7 +70,10 @@ class DatabaseOptions:
 
 
 def one_options(command: F) -> F:
-    """Add the options of :class:`DatabaseOptions`, passed as ``database``, and of trust."""
+    """Add the options for the database and for trusted folders to a command.
+
+    The command gets the database options as one :class:`DatabaseOptions` argument, ``database``.
+    """
 
     @wraps(command)
     def with_database(**options: Any) -> Any:
@@ -80,10 +84,10 @@ def one_options(command: F) -> F:
 
 
 def print_lines(lines: Sequence[str]) -> None:
-    """Print lines, through a pager when they do not fit on the terminal.
+    """Print lines. At a terminal on which the lines do not fit, print them through a pager.
 
-    Without a terminal they are printed unchanged, so that paths are exact: other texts must be
-    :func:`printable`.
+    Without a terminal the lines are printed unchanged, so that paths are exact. Therefore the
+    caller must make all other texts :func:`printable`.
     """
     if not sys.stdout.isatty():
         if lines:
@@ -97,7 +101,10 @@ def print_lines(lines: Sequence[str]) -> None:
 
 
 def format_table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> list[str]:
-    """Return rows as lines of aligned columns under a header; [] without rows."""
+    """Return a header line and one line per row, with aligned columns.
+
+    Return [] if there are no rows.
+    """
     cells = [header, *([printable(str(cell)) for cell in row] for row in rows)]
     if not rows:
         return []
@@ -109,9 +116,10 @@ def format_table(rows: Sequence[Sequence[object]], header: Sequence[str]) -> lis
 
 
 def mountpoint_of(one: ONE) -> str | None:
-    """Return where a database is mounted, a mount of the whole tree first; None if it is not.
+    """Return a mount point of the database, or None if the database is not mounted.
 
-    Mounts whose server is unreachable count, since they show what is known.
+    Mounts of the whole tree are preferred. Mounts whose server is unreachable are included, because
+    they still show the catalogue.
     """
     from onefs.mount.mount_registry import STALE, list_mounts
 
@@ -123,9 +131,9 @@ def mountpoint_of(one: ONE) -> str | None:
 
 
 def path_in_whole_tree(name: str) -> str:
-    """Return the path in the whole tree of a path in a mount of a variant.
+    """Convert a path in a mount that shows a variant into the path in the whole tree.
 
-    Other paths, eids and refs are returned unchanged.
+    Return other paths, eids and refs unchanged.
     """
     from onefs.mount.mount_registry import list_mounts
 
@@ -133,7 +141,7 @@ def path_in_whole_tree(name: str) -> str:
         return name
     try:
         real = resolved(name)
-    except UsageError:  # the working directory was deleted, which a path of the tree does not need
+    except UsageError:  # the working directory was deleted, but paths of the tree do not need it
         return name
     for each in list_mounts():
         if not each.variant.is_full_tree and Path(real).is_relative_to(each.mountpoint):

@@ -1,4 +1,4 @@
-"""Opening of the database that a command is about."""
+"""Log-in, opening and closing of the database that a command uses."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from onefs.databases import ResolvedDatabase
 
 
 def log_in(settings: Settings, *, needs_server: bool = False) -> Secret:
-    """Log in, asking at the terminal if needed; return the token if it could not be saved, else ''.
+    """Log in. If a password is needed, ask for it at the terminal.
 
-    Raises what :func:`onefs.access.ensure_token` raises.
+    Return the token if it could not be saved, else ''. Raises what
+    :func:`onefs.access.ensure_token` raises.
     """
     return ensure_token(settings, secret_prompt(), needs_server=needs_server)
 
 
 def open_database(database: ResolvedDatabase, *, offline: bool) -> Access:
-    """Open a database after a log-in; with ``offline`` no server is asked and no login needed."""
+    """Log in and open a database. With ``offline``, do not log in and ask no server."""
     return database.open(token=log_in, offline=offline)
 
 
 @contextmanager
 def closing_access(access: Access) -> Iterator[Access]:
-    """Close an opened database at the end of the block.
+    """Yield an opened database, and close it at the end of the block.
 
-    Within the block Ctrl-C wakes all that waits for a server, so that the command ends at once.
+    Within the block, Ctrl-C ends all waits for a server, so that the command ends at once.
     """
 
     def interrupted(*_: object) -> None:
-        # in a thread: the main thread may hold any of the locks that this takes
+        # in a thread, because the main thread may hold a lock that wake_waiters needs
         threading.Thread(target=access.wake_waiters, name="onefs-wake").start()
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""Options that several commands have, and their callbacks."""
+"""Options that several commands share, and the callbacks of these options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onefs.cache.folder_check import ADOPT_VARIABLE
 from onefs.cli.completion import completer_of, profile_names
 from onefs.errors import UsageError
 
-#: the variable of ``--trust-cache-dir``
+#: the environment variable for ``--trust-cache-dir``
 TRUST_VARIABLE = "ONEFS_TRUST_CACHE_DIR"
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -25,7 +25,7 @@ class Decorator(Protocol):
 
 
 def refuse_empty(argument: str) -> None:
-    """Raise UsageError for an empty argument, as that of a shell variable that is not set."""
+    """Raise UsageError for an empty argument, such as a shell variable that is not set."""
     if not argument.strip():
         raise UsageError(f"{argument!r} names nothing: is it a variable that is not set?")
 
@@ -33,9 +33,9 @@ def refuse_empty(argument: str) -> None:
 def require_value(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> str | None:
-    """Return the value of an argument or option; raise UsageError for an empty one.
+    """Return the value of an argument or option. Raises UsageError if the value is empty.
 
-    An empty value would mean the current folder, or what the settings say.
+    Otherwise an empty value would mean the current folder, or the value in the settings.
     """
     if value is not None:
         refuse_empty(value)
@@ -43,7 +43,7 @@ def require_value(
 
 
 def all_of(*options: Decorator) -> Decorator:
-    """Return the decorator that adds these options, in the order in which help shows them."""
+    """Return a decorator that adds these options. The help text shows them in the given order."""
 
     def decorate(command: F) -> F:
         for option in reversed(options):
@@ -54,12 +54,15 @@ def all_of(*options: Decorator) -> Decorator:
 
 
 def _value_option(flag: str, help_text: str, **more: Any) -> Decorator:
-    """An option whose value must not be empty."""
+    """Return an option whose value must not be empty."""
     return click.option(flag, callback=require_value, help=help_text, **more)
 
 
 def _variable_flag(flag: str, variable: str, help_text: str) -> Decorator:
-    """A flag that sets its variable while the command runs, for all code that opens a folder."""
+    """Return a flag that sets an environment variable to 1 while the command runs.
+
+    The code that opens folders reads this variable.
+    """
 
     def set_variable(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
         if value:
@@ -84,7 +87,7 @@ def _restore_variable(variable: str, before: str | None) -> None:
 
 _FOLDER = click.Path(file_okay=False)
 
-#: ``--json``, as ``as_json``
+#: ``--json``, passed to the command as ``as_json``
 json_option: Decorator = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 #: ``--cache-dir``
@@ -109,7 +112,7 @@ database_options = all_of(
     ),
 )
 
-#: ``--trust-cache-dir`` and ``--adopt``, which go with each ``--cache-dir``
+#: ``--trust-cache-dir`` and ``--adopt``, for each command that has ``--cache-dir``
 trust_options = all_of(
     _variable_flag(
         "--trust-cache-dir",
@@ -132,8 +135,8 @@ folder_options = all_of(
     trust_options,
 )
 
-#: ``--cache-size``, ``--min-free``, ``--small-file`` and ``--strict``; their values are texts (see
-#: ``onefs.config.cache_options``)
+#: ``--cache-size``, ``--min-free``, ``--small-file`` and ``--strict``. Their values are strings,
+#: which ``onefs.config.cache_options`` parses.
 storage_options = all_of(
     click.option(
         "--cache-size",
@@ -158,8 +161,8 @@ storage_options = all_of(
     ),
 )
 
-#: ``--umask``, ``--uid``, ``--gid`` and ``--inode32``; their values are texts (see
-#: ``onefs.config.file_attributes``)
+#: ``--umask``, ``--uid``, ``--gid`` and ``--inode32``. Their values are strings, which
+#: ``onefs.config.file_attributes`` parses.
 file_attribute_options = all_of(
     _value_option(
         "--umask",

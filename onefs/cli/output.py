@@ -1,4 +1,4 @@
-"""What a command prints, and its exit code."""
+"""Printing of texts, paths, JSON and errors, and exit codes of commands."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ _EXIT_CODES: tuple[tuple[tuple[type[OnefsError], ...], int], ...] = (
 
 
 def say(text: object, *, err: bool = False) -> None:
-    """Print a text for people on one line, without secrets and control characters."""
+    """Print a text on one line, for people to read. Secrets and control characters are replaced."""
     click.echo(printable(redact(str(text))), err=err)
 
 
 def say_path(path: object) -> None:
-    """Print a path: without control characters at a terminal, unchanged for a program."""
+    """Print a path. At a terminal, replace its control characters; otherwise print it unchanged."""
     if sys.stdout.isatty():
         say(path)
     else:
@@ -48,7 +48,7 @@ def say_path(path: object) -> None:
 
 
 def say_json(value: object, indent: int = 2) -> None:
-    """Print a value as JSON, for programs."""
+    """Print a value as JSON, for programs to read."""
     click.echo(json.dumps(value, indent=indent))
 
 
@@ -59,12 +59,19 @@ def exit_if_failed(failures: Sized) -> None:
 
 
 def exit_code(error: OnefsError) -> int:
-    """Return 1 for a failure, 2 for usage, 3 for credentials, 4 for an unreachable server."""
+    """Return the exit code for an error.
+
+    The code is 2 for wrong usage, 3 for missing or refused credentials, 4 for an unreachable
+    server, and 1 for all other errors.
+    """
     return next((code for kinds, code in _EXIT_CODES if isinstance(error, kinds)), EXIT_FAILED)
 
 
 def report_error(error: OnefsError) -> int:
-    """Print an error on standard error (ONEFS_DEBUG=1: its traceback too); return its exit code."""
+    """Print an error on standard error, and return its exit code.
+
+    If ONEFS_DEBUG is 1, print the traceback too.
+    """
     if os.environ.get("ONEFS_DEBUG") == "1":
         for part in traceback.format_exception(error):
             for line in part.splitlines():

@@ -1,4 +1,4 @@
-"""``onefs profile``: the databases that ``onefs setup`` has saved."""
+"""``onefs profile``: list, choose and remove the databases that ``onefs setup`` has saved."""
 
 from __future__ import annotations
 

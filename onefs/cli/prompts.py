@@ -1,4 +1,4 @@
-"""Questions at a terminal."""
+"""Questions that the user answers at the terminal."""
 
 from __future__ import annotations
 
@@ -17,24 +17,30 @@ def can_prompt() -> bool:
 
 
 def no_terminal_error(missing: str) -> NotConfigured:
-    """Return the error of a command that has to ask for something and cannot."""
+    """Return the error for a command that must ask for ``missing`` but has no terminal."""
     return NotConfigured(f"there is no terminal to ask on for {missing}")
 
 
 def prompt(question: str, default: str = "") -> str:
-    """Return an answer of one line; '' only if ``default`` is ''."""
-    if printable(default) != default:  # it cannot be shown as it is
+    """Ask a question, and return the answer, which is one line.
+
+    If the user types nothing, return ``default``, or '' if ``default`` is not printable.
+    """
+    if printable(default) != default:  # the default cannot be shown unchanged
         default = ""
     return _prompt(question, default=default, show_default=bool(default)).strip()
 
 
 def prompt_secret(question: str) -> str:
-    """Return an answer that is not shown while it is typed; '' when nothing is typed."""
+    """Ask a question, and return the answer, which is not shown while the user types.
+
+    Return '' if the user types nothing.
+    """
     return _prompt(question, default="", show_default=False, hide_input=True)
 
 
 def secret_prompt() -> Callable[[str], str] | None:
-    """Return :func:`prompt_secret`, or None where no user can be asked."""
+    """Return :func:`prompt_secret`, or None if there is no terminal."""
     return prompt_secret if can_prompt() else None
 
 

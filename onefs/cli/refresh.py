@@ -1,4 +1,4 @@
-"""``onefs refresh``."""
+"""``onefs refresh``: invalidates cached listings."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ if TYPE_CHECKING:
     from onefs.mount.mount_registry import MountInfo
     from onefs.tree.variant import Variant
 
-#: depth of the folders that have a listing of their own: lab, subject, date, number
+#: number of folders in the path of a session (lab, subject, date, number); deeper folders have no
+#: listing of their own
 _SESSION_DEPTH = 4
-#: seconds in which all mounts together must refresh, and those of them to look up PATH
+#: seconds in which all mounts together must refresh, including the time to look up PATH
 _REFRESH_TIMEOUT_SECONDS = 5.0
+#: seconds in which PATH must be looked up
 _LOOKUP_TIMEOUT_SECONDS = 2.0
 
 _DEAD_MESSAGE = "{0} is dead: remove it with `onefs umount {0}`"
-#: message about a mount that did not refresh, by errno
+#: errno of a failed refresh -> message about the mount
 _FAILURE_MESSAGES = {
     errno.ENODATA: "{0} runs an older onefs and shows what is new within a minute; mount it again "
     "to see it at once",
@@ -76,35 +78,38 @@ def refresh(path: str | None, **flags: str | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """The mount, and the place in it, that PATH names."""
+    """The mount that PATH is in, and the place that PATH names in this mount."""
 
     mount: MountInfo
-    #: absolute path without symbolic links
+    #: PATH as an absolute path without symbolic links
     real: str
-    #: its names from the lab on
+    #: the names in PATH, beginning with the lab
     place: tuple[str, ...]
-    #: variant of the tree that it is in
+    #: the variant of the tree that contains PATH
     variant: Variant
-    #: number of its last names that do not exist
+    #: the number of names at the end of PATH that do not exist
     missing_count: int
 
     def scopes_to_invalidate(self) -> list[tuple[str, ...]]:
-        """Return the folders whose listings are to be invalidated."""
-        # a folder with a mark shares its name with another folder: refresh them both
+        """Return the folders whose listings must be invalidated."""
+        # "~" marks one of two folders with the same name: invalidate both, through their parent
         depth = next((i for i, name in enumerate(self.place) if "~" in name), _SESSION_DEPTH)
         deepest = self.place[: min(depth, _SESSION_DEPTH)]
-        # each folder of a path that does not exist may be new
+        # each name that does not exist may be a new folder
         first = min(len(self.place) - self.missing_count + 1, len(deepest))
         return [deepest[:length] for length in range(max(first, 0), len(deepest) + 1)]
 
 
 def _find_target(path: str, mounts: Iterable[MountInfo]) -> _Target:
-    """Return the mount and place of a path. Raises UsageError for a path outside of mounts."""
+    """Return the mount that a path is in, and its place there.
+
+    Raises UsageError if the path is in no mount of this user.
+    """
     from onefs.databases import refuse_other_users_mount
     from onefs.mount.mount_probes import resolve_path
     from onefs.tree.variant import split_variant
 
-    # the folder's own links (Subjects, 1 for 001) are resolved by the mount, if it answers
+    # links in a mount (Subjects, 1 instead of 001) are resolved by the mount, if it answers
     whole = path if os.path.isabs(path) else absolute_as_written(path)
     real, missing = resolve_path(whole, _LOOKUP_TIMEOUT_SECONDS) or (os.path.normpath(whole), 0)
     inside = [
@@ -120,7 +125,7 @@ def _find_target(path: str, mounts: Iterable[MountInfo]) -> _Target:
 
 
 def _is_trust_enabled(flags: dict[str, str | None]) -> bool:
-    """Whether to use folders that other users may write to."""
+    """Whether folders that other users may write to are trusted."""
     try:
         return resolve_settings(flags).cache_options.trust_cache_dir
     except NotConfigured:
@@ -133,7 +138,7 @@ def _database_of(mount: MountInfo) -> str:
 
 
 def _state_dirs_of(databases: Iterable[str], mounts: Iterable[MountInfo]) -> set[Path]:
-    """Return the state folders of the mounts of these databases."""
+    """Return the state folders of all mounts that show one of these databases."""
     names = set(databases)
     return {
         Path(mount.state_dir)
@@ -143,7 +148,11 @@ def _state_dirs_of(databases: Iterable[str], mounts: Iterable[MountInfo]) -> set
 
 
 def _selected_state_dirs(flags: dict[str, str | None], mounts: Iterable[MountInfo]) -> set[Path]:
-    """Return the state folders of the named database, else of all mounts and the default one."""
+    """Return the state folders of the database that the flags name.
+
+    If there are no flags, return those of all mounts and of the default database. Raises
+    NotConfigured if there is neither a mount nor a default database.
+    """
     folders = set()
     if not any(flags.values()):
         folders = {Path(mount.state_dir) for mount in mounts if mount.state_dir}
@@ -179,7 +188,7 @@ def _clear_rejections(
     flags: dict[str, str | None],
     variant: Variant | None = None,
 ) -> None:
-    """Clear the rejections of bad files at and below a place."""
+    """Clear the rejections of bad files at and below a place. The files are then fetched again."""
     from onefs.cli.cached_datasets import clear_rejections
     from onefs.cli.open_database import closing_access, open_database
     from onefs.cli.targets import known_databases
@@ -195,10 +204,11 @@ def _clear_rejections(
 
 
 def _refresh_mounts(mounts: Iterable[MountInfo], folders: set[Path], timeout: float) -> None:
-    """Make the mounts with these state folders, and the kernel, drop their caches.
+    """Make the mounts with these state folders drop their caches, and the kernel's caches for them.
 
-    Prints a message for each mount that failed; ends the command with EXIT_FAILED for a mount that
-    may still do it later.
+    Prints a message for each mount that did not refresh. Then ends the command with EXIT_FAILED if
+    a mount did not respond within ``timeout`` seconds, or failed with an errno that is not in
+    ``_FAILURE_MESSAGES``.
     """
     from onefs.mount.mount_probes import refresh_mounts as refresh_all
 
@@ -220,7 +230,7 @@ def _refresh_mounts(mounts: Iterable[MountInfo], folders: set[Path], timeout: fl
 
 
 def _check_exists(target: _Target) -> None:
-    """Raise NotFound for a path that exists neither before nor after the refresh."""
+    """Raise NotFound if the path did not exist before the refresh and does not exist now."""
     from onefs.mount.mount_probes import resolve_path
 
     resolved = resolve_path(target.real, _LOOKUP_TIMEOUT_SECONDS)

@@ -1,4 +1,4 @@
-"""``onefs search``."""
+"""``onefs search``: finds sessions, and saves searches."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from onefs.errors import UsageError
 from onefs.model import Session
 from onefs.search.vocabulary import QC_OUTCOMES, VOCABULARY, MultipleValues
 
-#: flags and help of each search term
+#: search term -> its flags and its help text
 _TERM_FLAGS: dict[str, tuple[tuple[str, ...], str]] = {
     "users": (("--user", "--users"), "A user; of several all own the session."),
     "date_range": (("--date", "--date-range"), "A day, or FIRST,LAST; either may be empty."),
@@ -47,7 +47,7 @@ _TERM_FLAGS: dict[str, tuple[tuple[str, ...], str]] = {
 }
 
 
-#: what a shell offers for a term's value
+#: search term -> completer of its values
 _COMPLETIONS: dict[str, Completer] = {
     "subject": completer_of(catalogue_values("sessions", "subject")),
     "lab": completer_of(catalogue_values("sessions", "lab")),
@@ -121,7 +121,7 @@ def search(
         rows = dict(zip(result.eids, one.records(result) if details else result.rows, strict=True))
         sessions = {session.eid: session for session in result.sessions()}
         paths: dict[str, Path] = {}
-        if form in ("json", "paths"):  # the path depends on the subject's other sessions
+        if form in ("json", "paths"):  # a path depends on the other sessions of the subject
             paths = one.folders(result, mountpoint_of(one))
     if not result.eids and not result.hint:
         say("onefs: no session fulfils all of the terms", err=True)
@@ -163,7 +163,7 @@ def _format_sessions(
 
 
 def _display_ref(session: Session | None, row: dict[str, Any]) -> str:
-    """Return a session's ref, or start and subject of a session without number."""
+    """Return a session's ref. If the session has no number, return its start time and subject."""
     return session.ref if session else f"{row.get('start_time')} {row.get('subject')}"
 
 
@@ -176,7 +176,7 @@ def _detail_cells(row: dict[str, Any]) -> list[str]:
 def _json_object(
     eid: str, row: dict[str, Any], session: Session | None, path: Path | None, details: bool
 ) -> dict[str, Any]:
-    """Return a session for JSON; a session without number has neither ref nor path."""
+    """Return a session as a JSON object. If it has no number, ``ref`` and ``path`` are None."""
     shown: dict[str, Any] = {
         "eid": eid,
         "ref": session.ref if session else None,

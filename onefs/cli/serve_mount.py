@@ -1,6 +1,6 @@
-"""The service of a mount, built in the daemon from the settings of the mount command.
+"""Construction of a mount's service from the settings of the mount command.
 
-Run as ``python -m onefs.cli.serve_mount`` by ``onefs.mount.daemon``.
+``onefs.mount.daemon`` runs this module as ``python -m onefs.cli.serve_mount`` in the daemon.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class MountSettings:
-    """What ``DaemonConfig.settings`` holds: JSON values, of which the service is built.
+    """The content of ``DaemonConfig.settings``: JSON values from which the service is built.
 
-    Saved tokens and passwords are not part of it: the daemon reads the credential store.
+    Saved tokens and passwords are not included, because the daemon reads the credential store.
     """
 
     #: name of the database: its host, or ``demo-<hash>``
@@ -53,26 +53,27 @@ class MountSettings:
     settings: dict[str, Any]
     #: fields of Deadlines, in seconds
     deadlines: dict[str, float]
-    #: ask no server
+    #: whether no server may be asked
     offline: bool = False
-    #: secrets of the mount command's environment, which the daemon's environment lacks
+    #: secrets from the mount command's environment, which are not in the daemon's environment
     environment: dict[str, str] = field(default_factory=dict, repr=False)
-    #: fields of DemoOptions: run the embedded servers, and use their addresses and logins
+    #: fields of DemoOptions for the embedded servers, whose addresses and logins are then used;
+    #: None means a real server
     demo: dict[str, Any] | None = None
-    #: load the server's cache tables before the mount is ready
+    #: whether to load the server's cache tables before the mount is ready
     sync: bool = False
-    #: the token of a login that could not be saved; '' for the saved one
+    #: a token that could not be saved; '' means that the saved token is used
     token: str = field(default="", repr=False)
 
 
 def settings_to_json(settings: Settings) -> dict[str, Any]:
-    """Return the fields of settings as JSON values; their sources are left out."""
+    """Return the fields of settings as JSON values, with ``sources`` empty."""
     folders = {"cache_dir": str(settings.cache_dir), "state_dir": str(settings.state_dir)}
     return asdict(replace(settings, sources={})) | folders
 
 
 def _settings_from_json(values: dict[str, Any]) -> Settings:
-    # a tuple has become a list in JSON
+    # JSON has no tuples: they have become lists
     options: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in values["cache_options"].items()
@@ -89,9 +90,9 @@ def _settings_from_json(values: dict[str, Any]) -> Settings:
 
 
 def build_service(config: DaemonConfig) -> Service:
-    """Return the service of one mount. Raises OnefsError when there is nothing to serve.
+    """Build the service for one mount. Raises OnefsError if there is nothing to serve.
 
-    An unreachable server is no obstacle if the catalogue has content.
+    If the server is unreachable, the mount serves the catalogue, unless the catalogue is empty.
     """
     mount = MountSettings(**config.settings)
     settings = _settings_from_json(mount.settings)
@@ -106,7 +107,8 @@ def build_service(config: DaemonConfig) -> Service:
         undo.callback(access.close)
         access.open_all()
         if demo is not None and demo.data:
-            access.catalogue.invalidate(())  # the folder may have changed while it was not mounted
+            # the folder with the data may have changed while it was not mounted
+            access.catalogue.invalidate(())
         _check_server(access, mount.offline)
         if mount.sync:
             _load_tables(access, mount.database)
@@ -135,7 +137,10 @@ def _open_access(
     settings: Settings,
     connection_info: dict[str, str] | None,
 ) -> Access:
-    """Open the database of the settings, or the embedded one of ``connection_info``."""
+    """Open the database that the settings name.
+
+    With ``connection_info``, open the embedded laboratory at its addresses instead.
+    """
     login = GivenLogin(token=Secret(mount.token)) if mount.token else None
     if connection_info is not None:
         settings = replace(
@@ -160,7 +165,11 @@ def _open_access(
 
 
 def _check_server(access: Access, offline: bool) -> None:
-    """Raise UsageError, Unreachable or what Alyx refuses, if there would be nothing to show."""
+    """Check that the mount has something to show.
+
+    Raises UsageError if the mount is offline and the catalogue is empty. Raises Unreachable if the
+    server is unreachable and the catalogue is empty. Raises the error if Alyx refuses the request.
+    """
     if offline:
         if access.catalogue.is_empty():
             raise UsageError("the catalogue is empty: mount it once without --offline")
@@ -175,7 +184,10 @@ def _check_server(access: Access, offline: bool) -> None:
 
 
 def _load_tables(access: Access, database: str) -> None:
-    """Load the server's cache tables and export ONE's; without them the mount goes on."""
+    """Load the server's cache tables, and export tables in ONE's format.
+
+    Errors are logged, so that the mount starts without new tables.
+    """
     try:
         built = load_tables.load_from_server(access, lambda text: log.warning("%s", text))
     except OnefsError as error:
@@ -208,7 +220,10 @@ def _status(access: Access) -> MountStatus:
 
 
 def _check_folders(access: Access) -> tuple[str, ...]:
-    """Return the problems of the cache and the state folder; create a deleted folder again."""
+    """Create the cache folder and the state folder again if they were deleted.
+
+    Return one sentence for each problem with these folders.
+    """
     sentences = []
     for check in (access.content.check_folder, access.database.folder_status):
         try:

@@ -1,7 +1,7 @@
-"""``onefs setup``: the URL, user, folders and secrets of a database, tested and saved.
+"""``onefs setup``: tests and saves the URL, user, folders and secrets of a database.
 
-Everything is tested against the servers before anything is written. ONE's own settings are
-offered as defaults and never changed. Passwords are asked for or come from the environment; they
+All values are tested with the servers before any value is saved. ONE's own settings are offered as
+defaults, and are never changed. The user types passwords, or they come from the environment. They
 are never arguments.
 """
 
@@ -41,18 +41,18 @@ from onefs.lowlevel.paths import absolute
 
 @dataclass(frozen=True, slots=True)
 class _SetupArguments:
-    """Arguments of ``onefs setup``; None for an option that is not given."""
+    """Arguments of ``onefs setup``. An option that is not given is None."""
 
     url: str | None
     username: str | None
-    #: the name to save the database under
+    #: the name under which the database is saved
     profile: str | None
     cache_dir: str | None
     #: the file server's user
     data_username: str | None
 
     def flags(self, url: str) -> dict[str, str | None]:
-        """Return the flags to resolve settings with."""
+        """Return the flags for :func:`resolve_settings`, with this URL."""
         return {"url": url, "username": self.username, "data_username": self.data_username}
 
 
@@ -79,7 +79,7 @@ def setup(default: bool | None, **options: str | None) -> None:
         data = find_data_login(transport, settings, store, token)
     cache_dir = _choose_cache(arguments, saved, settings, one)
     profile = _make_profile(arguments, saved, settings, data, cache_dir)
-    if cache_dir and is_adopt_requested():  # so that later commands use it without the flag
+    if cache_dir and is_adopt_requested():  # so that later commands use the folder without --adopt
         mark_as_cache_folder(Path(cache_dir))
     save_profile(profile, default=bool(default))
     _save_secrets(store, settings, token, data)
@@ -96,7 +96,7 @@ def _make_profile(
     data: DataLogin | None,
     cache_dir: str,
 ) -> Profile:
-    """Return the profile to save: the one of this URL, if there is one, with what is new."""
+    """Return the profile to save: a saved profile with this URL or a new one, with new values."""
     url = settings.url
     profile = saved.profile_of_url(url) or Profile(_profile_name(saved, url), url)
     profile = replace(
@@ -115,7 +115,10 @@ def _make_profile(
 def _save_secrets(
     store: CredentialStore, settings: Settings, token: Secret, data: DataLogin | None
 ) -> None:
-    """Save the token and the file server's password; delete a saved one without a login."""
+    """Save the token and the file server's password.
+
+    If there is no login for the file server, delete the saved password instead.
+    """
     store.set_token(settings.url, settings.username, token)
     if data is not None:
         data.save_password(store, settings.url)
@@ -124,7 +127,10 @@ def _save_secrets(
 
 
 def _choose_url(arguments: _SetupArguments, saved: SettingsFile) -> str:
-    """Return the URL of the database to set up. Raises UsageError or NotConfigured."""
+    """Return the URL of the database to set up. Ask for the URL at a terminal if it is not given.
+
+    Raises UsageError for an invalid URL. Raises NotConfigured if there is no URL and no terminal.
+    """
     if arguments.url:
         return normalise(arguments.url)
     named = saved.profiles.get(arguments.profile) if arguments.profile else None
@@ -148,18 +154,18 @@ def _choose_url(arguments: _SetupArguments, saved: SettingsFile) -> str:
 
 
 def _check_server(url: str) -> None:
-    """Raise Unreachable if the server does not answer, before a secret is asked for."""
+    """Raise Unreachable if the server does not answer. Call this before asking for a secret."""
     with Transport() as transport:
         try:
             transport.get_json(f"{url}/labs", params={"limit": "1"})
         except (Unreachable, DeadlineExceeded) as error:
             raise Unreachable(f"{url} was tried: {error}") from error
-        except OnefsError:  # it answers: any other error is reported with the first log-in
+        except OnefsError:  # the server answers: the first log-in will report any other error
             return
 
 
 def _choose_user(arguments: _SetupArguments, url: str, one: OneSettings | None) -> Settings:
-    """Return the settings with a user, asking for it at a terminal."""
+    """Return the settings with a user name. Ask for the name at a terminal if it is not given."""
     settings = resolve_settings(arguments.flags(url))
     username = settings.username or (one.username if one is not None else "")
     if not arguments.username and (can_prompt() or not username):
@@ -170,7 +176,10 @@ def _choose_user(arguments: _SetupArguments, url: str, one: OneSettings | None) 
 def _choose_cache(
     arguments: _SetupArguments, saved: SettingsFile, settings: Settings, one: OneSettings | None
 ) -> str:
-    """Return the cache folder for the profile; '' for the default one."""
+    """Return the cache folder for the profile, or '' for the default folder.
+
+    Ask for the folder at a terminal if it is not given.
+    """
     usual = str(default_cache_dir(settings.url))
     profile = saved.profile_of_url(settings.url)
     chosen = arguments.cache_dir or os.environ.get("ONEFS_CACHE_DIR") or ""
@@ -185,7 +194,10 @@ def _choose_cache(
 
 
 def _prompt_folder(default: str) -> str:
-    """Ask for a folder until the answer is a path, and not the answer to another question."""
+    """Ask for a folder until the answer is the default or looks like a path.
+
+    Other answers are probably meant for another question, such as a user name.
+    """
     while True:
         typed = prompt("Cache folder", default)
         if typed == default or typed.startswith(("/", "~", "./", "../")):
@@ -194,7 +206,10 @@ def _prompt_folder(default: str) -> str:
 
 
 def _profile_name(saved: SettingsFile, url: str) -> str:
-    """Return the name of a new profile: the host's first label, or the host if that is taken."""
+    """Return the name for a new profile: the first label of the host, such as ``alyx``.
+
+    If the first label is a number or the name of another profile, return the whole host.
+    """
     host = host_key(url)
     first = host.partition(".")[0]
     return host if parse_whole_number(first) is not None or first in saved.profiles else first

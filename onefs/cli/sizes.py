@@ -1,4 +1,4 @@
-"""Sizes that the database lacks, requested from the file servers in parallel."""
+"""Requests to the file servers, in parallel, for file sizes that are not in the database."""
 
 from __future__ import annotations
 
@@ -22,41 +22,42 @@ from onefs.tree.variant import split_variant
 
 T = TypeVar("T")
 
-#: requests at the same time
+#: number of requests at the same time
 REQUEST_THREADS = 8
-#: errors that are kept; the others are only counted
+#: number of errors that are kept; further errors are only counted
 _MAX_KEPT_FAILURES = 10
 
 
 @dataclass(slots=True)
 class SizeReport:
-    """The result of requesting sizes."""
+    """The numbers of requested sizes, and the first errors."""
 
-    #: sizes that are known now, and that could not be found out
+    #: number of requested sizes that are known now
     known: int = 0
+    #: number of sizes that could not be requested
     failed: int = 0
-    #: the first errors
+    #: the first errors, at most ``_MAX_KEPT_FAILURES``
     failures: list[OnefsError] = field(default_factory=list)
 
     def add_failure(self, error: OnefsError) -> None:
-        """Count a failure, and keep it if it is one of the first."""
+        """Count an error, and keep it if it is one of the first errors."""
         self.failed += 1
         if len(self.failures) < _MAX_KEPT_FAILURES:
             self.failures.append(error)
 
 
 def path_in_tree(path: str, settings: Settings) -> str:
-    """Return a path in the tree (lab/subject/...) of a path in a mount of this database.
+    """Convert a path in a mount of this database into a path in the tree (lab/subject/...).
 
-    Other relative paths are returned as they are. Raises UsageError for an absolute path outside
-    of these mounts.
+    Return any other path that begins with a name without its outer slashes. Raises UsageError if
+    the path begins with /, ./ or ../ and is outside of these mounts.
     """
     from onefs.mount.mount_registry import list_mounts
 
     may_be_in_tree = not os.path.isabs(path) and not path.startswith(("./", "../"))
     if may_be_in_tree and not os.path.lexists(path):
         return path.strip("/")
-    real = os.path.realpath(absolute(path))  # links in a mount are resolved by the mount
+    real = os.path.realpath(absolute(path))  # the mount itself resolves the links in it
     for mount in list_mounts():
         if mount.url == settings.url and os.path.commonpath([mount.mountpoint, real]) == (
             mount.mountpoint
@@ -72,10 +73,10 @@ def path_in_tree(path: str, settings: Settings) -> str:
 def fetch_sizes(
     catalogue: Catalogue, content: Content, path: str, progress: ProgressDisplay
 ) -> SizeReport:
-    """Request every unknown size below ``path`` (lab/subject/date/number/...; '': all).
+    """Request each unknown size below ``path`` (lab/subject/date/number/...).
 
-    Errors of single files are collected in the report. Raises NotFound for a path that does not
-    exist, and what listing it raises.
+    If ``path`` is '', request all unknown sizes. Errors for single files are collected in the
+    report. Raises NotFound if the path does not exist, and the errors of listing the path.
     """
     report = SizeReport()
     outcomes = run_parallel(
@@ -98,7 +99,7 @@ def _fetch_size(catalogue: Catalogue, content: Content, session: Session, datase
     try:
         catalogue.remember_size(dataset, content.probe_size(dataset))
     except ServerError:
-        # the path that the cache tables imply may be wrong
+        # the URL that was derived from the cache tables may be wrong
         if not catalogue.fetch_full_listing(session):
             raise
         for listed in catalogue.datasets(session).value:
@@ -120,9 +121,9 @@ def _datasets_without_size(catalogue: Catalogue, path: str) -> Iterator[tuple[Se
 
 
 def _sessions_by_name(catalogue: Catalogue, parts: list[str]) -> list[Session] | None:
-    """Return the sessions of ``.by-eid/EID`` or ``.by-ref/REF``; None for other paths.
+    """Return the sessions that ``.by-eid/EID`` or ``.by-ref/REF`` names.
 
-    Raises NotFound for an unknown session.
+    Return None for other paths. Raises NotFound for an unknown session.
     """
     if len(parts) < 2 or parts[0] not in (BY_EID, BY_REF):
         return None
@@ -135,7 +136,7 @@ def _sessions_by_name(catalogue: Catalogue, parts: list[str]) -> list[Session] |
 
 
 def _sessions_below(catalogue: Catalogue, parts: list[str]) -> Iterator[Session]:
-    """Yield the sessions at and below a path of up to four folders."""
+    """Yield the sessions at and below a path with at most four folder names."""
     names = [*parts, *[None] * (4 - len(parts))]
     for lab in _select(lab_folder_names(catalogue.labs().value), names[0]):
         for subject in _select(subject_folder_names(catalogue.subjects(lab).value), names[1]):
@@ -146,7 +147,10 @@ def _sessions_below(catalogue: Catalogue, parts: list[str]) -> Iterator[Session]
 
 
 def _select(named: Mapping[str, T], name: str | None) -> list[T]:
-    """Return the value of that name, or all values without a name. Raises NotFound."""
+    """Return a list with the value for ``name``. If ``name`` is None, return all values.
+
+    Raises NotFound if ``name`` is not a key in ``named``.
+    """
     if name is None:
         return list(named.values())
     if name not in named:

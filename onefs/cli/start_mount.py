@@ -23,50 +23,52 @@ from onefs.mount import (
 from onefs.mount.daemon_config import DaemonConfig
 from onefs.tree.user_folders import user_folders_root
 
-#: variables that a mount may need later, and that no child process may inherit
+#: environment variables that a mount may need later, but that no child process may inherit
 _SECRET_VARIABLES = ("ONEFS_TOKEN", "ONEFS_DATA_PASSWORD")
 
 
 @dataclass(frozen=True, slots=True)
 class MountRequest:
-    """The arguments of one ``onefs mount``."""
+    """The arguments of one ``onefs mount`` command."""
 
-    #: as typed
+    #: the mount point as the user typed it
     mountpoint: str
-    #: which server and folders
+    #: settings that name the server and the folders
     settings: Settings
     #: name of the database: its host, or ``demo-<hash>``
     database: str
-    #: the embedded laboratory's options; None for a real server
+    #: options for the embedded laboratory; None means a real server
     demo: DemoOptions | None
-    #: serve in this process, until a signal or an unmount
+    #: whether this process serves the mount, until a signal or an unmount
     foreground: bool
-    #: let other users of the machine read the mount
+    #: whether other users of the machine may read the mount
     allow_other: bool
-    #: least severe level that is logged
+    #: the lowest level of messages that are logged
     log_level: str
-    #: ask no server
+    #: whether no server may be asked
     offline: bool = False
-    #: load the server's cache tables first
+    #: whether to load the server's cache tables before the mount is ready
     sync: bool = False
-    #: the day whose revisions are shown; '' for all
+    #: the day (2021-07-05) as of which files are shown; '' means that all revisions are shown
     as_of: str = ""
-    #: show default datasets without their folders
+    #: whether default datasets are shown in their session's folder, without collections
     flat: bool = False
-    #: the token of a login that could not be saved; '' for the saved one
+    #: a token that could not be saved; '' means that the saved token is used
     token: str = field(default="", repr=False)
 
 
 def start(request: MountRequest, timeout: float) -> None:
-    """Mount, and return when the mount is ready (in the foreground: when it has ended).
+    """Start a mount. Return when the mount is ready. In the foreground, return when it has ended.
 
-    Raises MountError, and what checking folders and the server raises. A mount point that was
-    created is removed after a failure, and after a mount in the foreground.
+    ``timeout`` is the number of seconds in which a mount in the background must become ready. If
+    this function created the mount point, it removes the mount point after a failure, and after a
+    mount in the foreground. Raises MountError, and the errors of checking the folders and the
+    server.
     """
     settings = request.settings
     libfuse.check_can_mount()
     own = user_folders_root(request.database)
-    if not settings.cache_options.trust_cache_dir:  # before the log is written
+    if not settings.cache_options.trust_cache_dir:  # check before the log is written there
         check_cache_and_state_folders(settings.cache_dir, settings.state_dir)
         check_folder(own, "data")
     check_usable_as_cache(settings.cache_dir, settings.state_dir)
@@ -94,7 +96,7 @@ def _serve(
     timeout: float,
     on_ready: Callable[[], None],
 ) -> None:
-    """Mount; in the foreground ``on_ready`` is called when the mount is ready."""
+    """Start the mount. In the foreground, call ``on_ready`` when the mount is ready."""
     config = _daemon_config(request, place)
     if request.foreground:
         daemon_log.set_up_logging(None, request.log_level)
@@ -105,7 +107,7 @@ def _serve(
 
 def _remove_created_folder(place: mountpoints.PreparedMountpoint) -> None:
     if place.made:
-        with suppress(OSError):  # removed already, or not empty
+        with suppress(OSError):  # the folder is removed already, or is not empty
             os.rmdir(place.path)
 
 

@@ -1,4 +1,4 @@
-"""``onefs status``."""
+"""``onefs status``: shows the mounts and their state."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ def _json_object(mount: MountInfo) -> dict[str, Any]:
 
 
 def _detail_lines(mount: MountInfo, *, is_other: bool) -> Iterator[str]:
-    """Yield what is known of a mount; ``is_other``: another user has mounted it."""
+    """Yield the lines of text about a mount, below its first line.
+
+    ``is_other`` is true if another user has mounted it.
+    """
     from onefs.mount.kernel_mounts import other_owner_of
     from onefs.mount.mount_registry import FOREIGN
 
@@ -56,7 +59,7 @@ def _detail_lines(mount: MountInfo, *, is_other: bool) -> Iterator[str]:
         yield "another user mounted it, or another state folder has its record"
     if is_other:
         yield f"mounted by {other_owner_of(mount.mountpoint)}"
-    if not mount.since:  # nothing else is known
+    if not mount.since:  # nothing else is known about the mount
         return
     since = datetime.fromtimestamp(mount.since).strftime("%Y-%m-%d %H:%M")
     cached = _format_part(status.cache_bytes, mount.cache_limit)
@@ -86,5 +89,8 @@ def _format_part(done: int, whole: int | None) -> str:
 
 
 def _network_disk_of_state(mount: MountInfo) -> str:
-    """Return the type of the network file system of a mount's state folder; '' if it is local."""
+    """Return the type of the network file system on which a mount's state folder is.
+
+    Return '' if the state folder is on a local disk or is not known.
+    """
     return network_filesystem_type(Path(mount.state_dir)) if mount.state_dir else ""

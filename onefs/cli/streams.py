@@ -1,9 +1,9 @@
 """Standard input, output and error of a command, made safe to use in any inherited state.
 
-A write error of standard output, as of a full disk, is reported in one sentence, without traceback.
-Output that standard error does not accept is dropped. Closed descriptors are opened on /dev/null
-first, so that no file, socket or pipe gets their numbers. File names are read and written as UTF-8
-in every locale.
+An error in writing to standard output, such as a full disk, is reported in one sentence, without a
+traceback. Text that cannot be written to standard error is dropped. If descriptor 0, 1 or 2 is
+closed, it is first opened on /dev/null, so that no file, socket or pipe gets its number. File names
+are read and written as UTF-8 in every locale.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TextIO
 
 from onefs.errors import OutputError
 
-#: the error handler of standard output
+#: name of the encoding error handler for standard output
 _ERROR_HANDLER = "onefs.escapes"
 
 
@@ -28,8 +28,8 @@ def standard_streams() -> Iterator[None]:
     """Replace ``sys.stdout`` and ``sys.stderr`` within the block.
 
     A failed write to standard output raises OutputError, or BrokenPipeError if the reader has
-    ended. A character that the terminal's encoding lacks is written as ``\\u03a9``, and a byte of a
-    file name that is not UTF-8 unchanged.
+    ended. A character that is not in the encoding of standard output is written as an escape such
+    as ``\\u03a9``. A byte in a file name that is not UTF-8 is written unchanged.
     """
     _open_closed_descriptors()
     before = sys.stdout, sys.stderr
@@ -42,15 +42,15 @@ def standard_streams() -> Iterator[None]:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, (_StandardOutput, _StandardError)):
                 with suppress(OutputError, OSError):
-                    stream.detach()  # the previous stream continues with its buffer
+                    stream.detach()  # the previous stream uses the same buffer after this
         sys.stdout, sys.stderr = before
 
 
 def start_in_utf8_mode() -> None:
     """Start the command again in Python's UTF-8 mode if the locale has another encoding.
 
-    File names are bytes, and a Latin-1 locale cannot express many names of a database. Output keeps
-    the locale's encoding.
+    UTF-8 mode is needed because many names in a database cannot be encoded in a Latin-1 locale.
+    Output keeps the locale's encoding, unless this is ASCII.
     """
     encoding = sys.getfilesystemencoding()
     if encoding == "utf-8" or not sys.executable:
@@ -59,7 +59,7 @@ def start_in_utf8_mode() -> None:
     if sys.stdout is not None and not _is_ascii(sys.stdout.encoding):
         environment.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
     command = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
-    with suppress(OSError):  # then the command runs in the locale's encoding
+    with suppress(OSError):  # on failure the command continues in the locale's encoding
         os.execve(sys.executable, command, environment)
 
 
@@ -76,7 +76,7 @@ class _StandardOutput(io.TextIOWrapper):
 
 
 class _StandardError(io.TextIOWrapper):
-    """Standard error that drops what cannot be written, so that no message ends a command."""
+    """Standard error that ignores failed writes, so that a message cannot end a command."""
 
     def write(self, text: str, /) -> int:
         try:
@@ -95,14 +95,18 @@ class _StandardError(io.TextIOWrapper):
 def _wrap_stream(
     stream: TextIO | None, descriptor: int, kind: type[io.TextIOWrapper], errors: str
 ) -> TextIO:
-    """Return ``stream`` wrapped as ``kind``; a stream of ``descriptor`` if it was closed."""
+    """Return a stream of class ``kind`` that writes to the buffer of ``stream``.
+
+    If ``stream`` is None because ``descriptor`` was closed, open a new stream on ``descriptor``. If
+    a program has replaced the stream by an object of another class, return that object.
+    """
     if stream is None:
         raw = io.FileIO(descriptor, "w", closefd=False)
         return kind(io.BufferedWriter(raw), "utf-8", errors, line_buffering=descriptor == 2)
     if not isinstance(stream, io.TextIOWrapper):  # a program has replaced it
         return stream
     encoding = "utf-8" if _is_ascii(stream.encoding) else stream.encoding
-    # to a terminal line by line, as Python does
+    # keep Python's choice: at a terminal, output is written line by line
     return kind(stream.buffer, encoding, errors, line_buffering=stream.line_buffering)
 
 
@@ -127,7 +131,8 @@ def _raise_output_errors() -> Iterator[None]:
 def _redirect_to_null(descriptor: int) -> None:
     """Redirect a descriptor to /dev/null.
 
-    Python writes the rest of the buffer at exit, and another error would change the exit code.
+    This is needed because Python writes the rest of the buffer at exit. A second write error would
+    change the exit code.
     """
     with suppress(OSError):
         nothing = os.open(os.devnull, os.O_WRONLY)
@@ -136,14 +141,15 @@ def _redirect_to_null(descriptor: int) -> None:
 
 
 def _open_closed_descriptors() -> None:
-    """Open /dev/null at closed descriptors 0, 1 and 2.
+    """Open /dev/null on each of the descriptors 0, 1 and 2 that is closed.
 
-    Standard output is opened for reading, so that a command with output fails with an error.
+    Standard output is opened for reading only, so that a command that prints something fails with
+    an error.
     """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
-        except OSError:  # open() returns the lowest free number, which is this one
+        except OSError:  # open() returns the lowest free number, and this is ``descriptor``
             os.open(os.devnull, os.O_WRONLY if descriptor == 2 else os.O_RDONLY)
             os.set_inheritable(descriptor, True)
 

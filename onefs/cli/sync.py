@@ -1,4 +1,4 @@
-"""``onefs sync``: the catalogue filled in bulk."""
+"""``onefs sync``: fills the catalogue from cache tables, and requests unknown file sizes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from onefs.errors import NotFound, OnefsError, UsageError
 from onefs.lowlevel.progress_display import ProgressDisplay
 from onefs.printable import plural
 
-#: the value of ``--sizes`` without PATH
+#: the value that ``--sizes`` has if no PATH is given
 _ALL_PATHS = "*"
 
 
@@ -64,7 +64,7 @@ def sync(
         check_cache_and_state_folders(settings.cache_dir, settings.state_dir)
     check_usable_as_cache(settings.cache_dir, settings.state_dir)
     if tables is not None or sizes is None:
-        check_pyarrow()  # before a server is asked; an embedded server needs it, too
+        check_pyarrow()  # before a server is asked; an embedded server needs pyarrow, too
     built = tables is not None and _load_from_files(tables, settings)
     if tables is None or sizes is not None:
         token = partial(log_in, needs_server=True) if tables is None else None
@@ -78,22 +78,23 @@ def sync(
 
 
 def _load_from_files(tables: Path, settings: Settings) -> bool:
-    """Load tables from files. Returns True: they are new."""
+    """Load tables from files. Return True, because tables from files count as new."""
     began = time.monotonic()
     with ProgressDisplay() as progress:
         built = sync_from_files(
             tables, settings.state_dir, _TerminalReports(progress), build_in_child
         )
-    # a running mount checks whether this file exists
+    # create the file, because a running mount checks whether it exists
     OverlayDatabase(settings.state_dir / "catalogue.sqlite").close()
     _report_loaded(built, began)
     return True
 
 
 def _load_from_server(access: Access, *, needed: bool) -> bool:
-    """Load the server's tables, and return whether they are new.
+    """Load the server's tables. Return True if they are new.
 
-    Raises NotFound for a server without tables only if they are ``needed``.
+    If the server has no tables, raise NotFound if ``needed`` is true. Otherwise print a message and
+    return False.
     """
     began = time.monotonic()
     try:
@@ -119,7 +120,10 @@ def _warn(progress: ProgressDisplay, text: str) -> None:
 
 
 def _publish_tables(database: ResolvedDatabase, *, overwrite: bool) -> None:
-    """Write ONE's own tables; report a folder that has other tables, which is no failure."""
+    """Write the tables in ONE's format to the cache folder.
+
+    If the cache folder has tables that onefs did not write, only print a message.
+    """
     settings = database.settings
     try:
         done = load_tables.publish(
@@ -133,7 +137,10 @@ def _publish_tables(database: ResolvedDatabase, *, overwrite: bool) -> None:
 
 
 def _fetch_sizes(access: Access, database: ResolvedDatabase, path: str, *, built: bool) -> None:
-    """Ask for the sizes below a path, then write ONE's tables once, with these sizes."""
+    """Ask for the unknown sizes below a path. Then write the tables in ONE's format with the sizes.
+
+    Raises OnefsError if a size could not be fetched, after the tables are written.
+    """
     from onefs.cli import sizes
 
     try:
@@ -162,7 +169,7 @@ def _report_loaded(built: BuildResult, began: float) -> None:
 
 
 class _TerminalReports(SyncProgress):
-    """Shows the reports of a sync in a progress display."""
+    """Shows the progress of a sync in a progress display."""
 
     def __init__(self, progress: ProgressDisplay) -> None:
         self._progress = progress

@@ -1,7 +1,7 @@
-"""Resolution of a command's arguments: which database they are in, and their paths in the tree.
+"""Resolution of a command's arguments: their database, and their paths in the tree.
 
-An argument is a path in a mount, a path in a cache folder, a path of the tree
-(``lab/subject/...``), a URL, an eid or a ref; parts of paths may be shell patterns.
+An argument is a path in a mount, a path in a cache folder, a path in the tree
+(``lab/subject/...``), a URL, an eid or a ref. Each name in a path may be a shell pattern.
 """
 
 from __future__ import annotations
@@ -42,21 +42,22 @@ Flags = Mapping[str, str | None]
 
 @dataclass(frozen=True, slots=True)
 class DatabaseLocation:
-    """A database at one of its mounts, or without a mount."""
+    """A database and one of its mounts, or a database without a mount."""
 
     database: ResolvedDatabase
-    #: '' without a mount
+    #: '' means no mount
     mountpoint: str = ""
     #: the variant of the tree that the mount shows
     variant: Variant = FULL_TREE
 
 
 def resolve_arguments(arguments: Sequence[str], flags: Flags) -> tuple[ResolvedDatabase, list[str]]:
-    """Return the database that arguments are in, and each argument as a pattern of the tree.
+    """Return the database that the arguments are in, and each argument as a tree pattern.
 
-    The database is that of the flags, else that of the mount or cache folder in which arguments
-    are, else that of the settings, else the only one that is mounted. Raises UsageError for
-    arguments in several databases, and NotConfigured where there is no database.
+    If flags name a database, return this database. Otherwise return the database of the mount or
+    cache folder that an argument is in, else the database of the settings, else the only mounted
+    database. Raises UsageError if the arguments are in several databases, and NotConfigured if
+    there is no database.
     """
     known = _known_locations(flags)
     patterns = []
@@ -72,10 +73,13 @@ def resolve_arguments(arguments: Sequence[str], flags: Flags) -> tuple[ResolvedD
 
 
 def find_database(arguments: Sequence[str], flags: Flags) -> ResolvedDatabase | None:
-    """Return the database in whose mount or cache folder an argument is; None if there is none."""
+    """Return the database whose mount or cache folder contains one of the arguments.
+
+    Return None if no argument is in a mount or cache folder.
+    """
     known = _known_locations(flags)
     for argument in arguments:
-        with suppress(ValueError):  # a UsageError, or a text that is no valid path
+        with suppress(ValueError):  # UsageError, or a text that is not a valid path
             database, _ = _resolve_argument(argument, known)
             if database is not None:
                 return database
@@ -83,7 +87,7 @@ def find_database(arguments: Sequence[str], flags: Flags) -> ResolvedDatabase | 
 
 
 def others_mount(arguments: Sequence[str]) -> MountInfo | None:
-    """Return the mount of another user in which an argument is; None if there is none."""
+    """Return another user's mount that contains one of the arguments, or None."""
     paths = (each for each in arguments if "://" not in each and not _is_identifier(each))
     return next(filter(None, map(other_users_mount_at, paths)), None)
 
@@ -96,7 +100,10 @@ def _is_identifier(argument: str) -> bool:
 
 
 def known_databases(flags: Flags) -> list[ResolvedDatabase]:
-    """Return the databases that are mounted or set up, or the one of the flags; each once."""
+    """Return each database that is mounted or set up, once.
+
+    If flags name a database, return only this database.
+    """
     by_folder = {
         each.database.settings.state_dir: each.database
         for each in reversed(_known_locations(flags))
@@ -105,7 +112,10 @@ def known_databases(flags: Flags) -> list[ResolvedDatabase]:
 
 
 def _known_locations(flags: Flags) -> list[DatabaseLocation]:
-    """Return all places in which a path may be, mounts first."""
+    """Return the databases and mounts that may contain a path, beginning with the mounts.
+
+    If flags name a database, return only this database and its mounts.
+    """
     if any(flags.get(name) for name in ("url", "profile", "cache_dir")):
         database = _configured_database(flags)
         folder = str(database.settings.cache_dir)
@@ -126,7 +136,10 @@ def _known_locations(flags: Flags) -> list[DatabaseLocation]:
 
 
 def _configured_database(flags: Flags) -> ResolvedDatabase:
-    """Return the database of flags, variables and the settings file. Raises NotConfigured."""
+    """Return the database that flags, environment variables or the settings file name.
+
+    Raises NotConfigured if they name no database, unless a named cache folder belongs to one.
+    """
     folder = flags.get("cache_dir") or os.environ.get("ONEFS_CACHE_DIR")
     owner = cache_owner_of(Path(folder).expanduser()) if folder else ""
     try:
@@ -134,7 +147,7 @@ def _configured_database(flags: Flags) -> ResolvedDatabase:
     except NotConfigured:
         if not folder or not owner:
             raise
-        # a cache folder without settings is enough for commands that need no server
+        # commands that need no server can use a cache folder without settings
         state = flags.get("state_dir") or os.environ.get("ONEFS_STATE_DIR")
         settings = Settings(
             url="",
@@ -161,9 +174,11 @@ def _default_database(flags: Flags, known: list[DatabaseLocation]) -> ResolvedDa
 def _resolve_argument(
     argument: str, known: list[DatabaseLocation]
 ) -> tuple[ResolvedDatabase | None, str]:
-    """Return the database that an argument implies, if any, and its pattern in the tree.
+    """Return the database that an argument implies, and the argument as a tree pattern.
 
-    Raises UsageError for an empty argument, which would mean the whole database.
+    The database is None if the argument implies none. Raises UsageError for a path outside of
+    mounts and cache folders. Also raises UsageError for an empty argument, because it would mean
+    the whole database.
     """
     refuse_empty(argument)
     if "://" in argument:
@@ -173,7 +188,7 @@ def _resolve_argument(
     is_path = argument.startswith(("/", "./", "../", "~")) or argument in (".", "..")
     try:
         located = _locate(absolute(argument), known)
-    except UsageError:  # the working directory was deleted, which a path of the tree does not need
+    except UsageError:  # the working directory was deleted, but paths of the tree do not need it
         if is_path:
             raise
         located = None
@@ -191,9 +206,10 @@ def _resolve_argument(
 
 
 def _pattern_of_url(url: str) -> str:
-    """Return the pattern of a URL of a session or dataset in Alyx, or of a file on a file server.
+    """Convert a URL into a tree pattern.
 
-    Raises UsageError for any other URL.
+    The URL is that of a session or dataset in Alyx, or of a file on a file server. Raises
+    UsageError for any other URL.
     """
     try:
         parts = [unquote(part) for part in split_url(url).path.split("/") if part]
@@ -213,8 +229,11 @@ def _pattern_of_url(url: str) -> str:
 
 
 def _locate(path: str, known: list[DatabaseLocation]) -> tuple[ResolvedDatabase, str] | None:
-    """Return the database in whose mount or cache folder an absolute path is, and its pattern."""
-    # links in a mount (Subjects, 1 for 001) are resolved by the mount
+    """Return the database whose mount or cache folder contains an absolute path.
+
+    Also return the path as a tree pattern. Return None if no mount or cache folder contains it.
+    """
+    # links in a mount (Subjects, 1 instead of 001) are resolved by the mount
     real = Path(os.path.realpath(path))
     for each in known:
         if each.mountpoint and real.is_relative_to(each.mountpoint):
@@ -230,5 +249,5 @@ def _locate(path: str, known: list[DatabaseLocation]) -> tuple[ResolvedDatabase,
 
 
 def _remove_subjects_folder(parts: Sequence[str]) -> str:
-    """Return the path in the tree of a ONE path, which has a folder ``Subjects`` after the lab."""
+    """Convert a ONE path into a path in the tree: remove the folder ``Subjects`` after the lab."""
     return "/".join(part for index, part in enumerate(parts) if (index, part) != (1, alf.SUBJECTS))

@@ -1,4 +1,7 @@
-"""Alyx tokens of ``onefs setup`` and ``onefs login``: from the environment, saved, or prompted."""
+"""Alyx tokens for ``onefs setup`` and ``onefs login``.
+
+A token comes from the environment, is saved, or is obtained with a password that the user types.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ from onefs.config.settings import Settings, is_environment_for
 from onefs.errors import AlyxCredentials
 from onefs.http import Transport
 
-#: times that a password is asked for
+#: maximum number of times that a password is asked for
 MAX_PASSWORD_TRIES = 3
 
 
 def prompt_username(url: str, default: str) -> str:
-    """Ask for the Alyx user. Raises NotConfigured without a terminal."""
+    """Ask for the name of the Alyx user. Raises NotConfigured if there is no terminal."""
     if not can_prompt():
         raise no_terminal_error("the user name: give --username or set ONEFS_USERNAME")
     return prompt(f"User name at {url}", default)
@@ -29,9 +32,12 @@ def prompt_username(url: str, default: str) -> str:
 def find_valid_token(
     transport: Transport, settings: Settings, store: CredentialStore, one: OneSettings | None
 ) -> Secret:
-    """Return a token that Alyx accepts: of the environment, saved by onefs or ONE, or prompted.
+    """Return a token that Alyx accepts.
 
-    ``one`` are ONE's settings for the database. Raises as :func:`prompt_token`.
+    The first of these tokens that works is used: the token from the environment, the tokens that
+    onefs and ONE have saved, a new token for the password that ONE has saved, and a new token for a
+    password that the user types. ``one`` is ONE's settings for the database. Raises what
+    :func:`environment_token` and :func:`prompt_token` raise.
     """
     token = environment_token(transport, settings)
     if token is not None:
@@ -52,9 +58,10 @@ def find_valid_token(
 
 
 def environment_token(transport: Transport, settings: Settings) -> Secret | None:
-    """Return the token of ONEFS_TOKEN, or one for the password of the environment; None without.
+    """Return the token in ONEFS_TOKEN, or a new token for the password in the environment.
 
-    Raises AlyxCredentials when Alyx refuses it, and what requests raise.
+    Return None if the environment has neither. Raises AlyxCredentials if Alyx refuses the token or
+    password. Also raises the errors of requests.
     """
     token = os.environ.get("ONEFS_TOKEN") if is_environment_for(os.environ, settings.url) else None
     password = Secret(token.strip()) if token else find_alyx_password(settings)
@@ -62,10 +69,11 @@ def environment_token(transport: Transport, settings: Settings) -> Secret | None
 
 
 def prompt_token(transport: Transport, settings: Settings) -> Secret:
-    """Ask for a password up to MAX_PASSWORD_TRIES times, and return the token for it.
+    """Ask for a password or token, and return a token that Alyx accepts.
 
-    Raises NotConfigured without a terminal, AlyxCredentials when Alyx refuses the last password,
-    and what requests raise.
+    Ask at most MAX_PASSWORD_TRIES times. Raises NotConfigured if there is no terminal, and
+    AlyxCredentials if Alyx refuses the answer to the last question. Also raises the errors of
+    requests.
     """
     if not can_prompt():
         raise no_terminal_error(

@@ -1,4 +1,4 @@
-"""Errors in a command line as one sentence that begins with ``onefs:``, and the usage line."""
+"""Errors in a command line, shown as one sentence after ``onefs:``, and the usage line below it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from onefs.cli.output import say
 
-#: the error of click for a group without a command, which shows help; since click 8.2
+#: the error that click (since 8.2) raises for a group without a command, to show the help text
 _HELP_ERRORS: tuple[type[BaseException], ...] = tuple(
     kind for kind in [getattr(click.exceptions, "NoArgsIsHelpError", None)] if kind is not None
 )
@@ -58,7 +58,7 @@ class CommandLineError(click.ClickException):
 
 @contextmanager
 def errors_as_sentences() -> Iterator[None]:
-    """Convert errors of click to CommandLineError, except those that only show help."""
+    """Convert click's errors to CommandLineError, except errors that only show the help text."""
     try:
         yield
     except CommandLineError:
@@ -70,13 +70,16 @@ def errors_as_sentences() -> Iterator[None]:
 
 
 def suggestion_for(name: str, known: Iterable[str]) -> str:
-    """Return ``: did you mean x?``, or '' if no known name is similar."""
+    """Return ``: did you mean x?``, where x is the most similar known name.
+
+    Return '' if no known name is similar.
+    """
     near = difflib.get_close_matches(name, list(known), 1)
     return f": did you mean {near[0]}?" if near else ""
 
 
 def _format_error(error: click.ClickException) -> str:
-    """Return the message of an error of click in the form of onefs's messages."""
+    """Return the message of a click error, written like the messages of onefs."""
     if isinstance(error, click.NoSuchOption):
         known = [] if error.ctx is None else _option_names(error.ctx.command)
         return f"there is no option {error.option_name}{suggestion_for(error.option_name, known)}"

@@ -1,7 +1,7 @@
 """``tests/data/commands.tsv``: commands, their output in version 0.1, and the expected output.
 
-A test names its row with ``pytestmark`` or a decorator: ``@row("onefs list REF --details")``, by
-the beginning of the row's first column.
+A test names its row with ``pytestmark`` or with a decorator: ``@row("onefs list REF --details")``.
+The text is the beginning of the row's first column.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def commands() -> list[str]:
 
 
 def row_named(beginning: str) -> str:
-    """Return the only row that begins so. Fails if there is none, or more than one."""
+    """Return the only row with this beginning. Fails if no row or more than one row has it."""
     (found,) = [command for command in commands() if command.startswith(beginning)]
     return found
 
 
 def row(beginning: str) -> Callable[[F], F]:
-    """Name the row that a test checks."""
+    """Return a decorator that names the row that a test checks."""
     row_named(beginning)
     return lambda test: test

@@ -1,4 +1,4 @@
-"""A home folder for each test, and the embedded laboratory."""
+"""Fixtures: a home folder for each test, and the embedded laboratory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environ(home: Path) -> dict[str, str]:
-    """The environment of a user without settings and keyring."""
+    """The environment of a user who has no settings and no keyring."""
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in os.environ}
     return {
         **kept,
@@ -50,6 +50,6 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 @pytest.fixture
 def user(tmp_path: Path, servers: Servers) -> Iterator[Home]:
-    """The home folder of a user of ``servers``."""
+    """The home folder of a user with an account at ``servers``."""
     with Home(tmp_path, **account(servers)) as home:
         yield home

@@ -1,4 +1,4 @@
-"""A command at a pseudo-terminal: its output and its input."""
+"""A command that runs at a pseudo-terminal, with its output and its input."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from types import TracebackType
 
 #: the onefs command of the code under test
 ONEFS = (sys.executable, "-c", "from onefs.cli import main; main()")
-#: seconds for anything to be shown
+#: seconds in which an expected text must be shown
 TIMEOUT_SECONDS = 90.0
 
 
 class Terminal:
-    """``with Terminal(["setup"], environ) as terminal: terminal.answer("URL", "https://...")``."""
+    """A command at a pseudo-terminal, which a test reads and types into.
+
+    Usage: ``with Terminal(["setup"], environ) as terminal: terminal.answer("URL", "https://...")``
+    """
 
     def __init__(
         self,
@@ -57,7 +60,7 @@ class Terminal:
         os.close(self._master)
 
     def expect(self, text: str) -> None:
-        """Wait until ``text`` is shown after what was expected last."""
+        """Wait until ``text`` is shown after the previously expected text."""
         end = time.monotonic() + TIMEOUT_SECONDS
         while (found := self.shown.find(text, self._seen)) < 0:
             if not self._read(end - time.monotonic()):
@@ -65,7 +68,7 @@ class Terminal:
         self._seen = found + len(text)
 
     def answer(self, question: str, typed: str) -> None:
-        """Wait for a question and its colon, and type an answer."""
+        """Wait for a question and the colon after it. Then type an answer."""
         self.expect(question)
         self.expect(": ")
         self.type(typed + "\n")
@@ -74,10 +77,11 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def interrupt(self) -> None:
-        """Ctrl-C: the terminal is not the process's own, so the signal is sent.
+        """Send the signal of Ctrl-C (SIGINT) to the process, and wait until the process ends.
 
-        Pressed again when nothing happens, as people do: readline can miss one that comes just
-        before it waits.
+        The signal is sent because typing Ctrl-C has no effect: the terminal is not the process's
+        controlling terminal. It is sent again if the process does not end within 5 s, because
+        readline can miss a signal that comes just before readline waits.
         """
         for _ in range(10):
             self._process.send_signal(signal.SIGINT)
@@ -99,9 +103,9 @@ class Terminal:
                 return False
         try:
             data = os.read(self._master, 4096)
-        except OSError:  # EIO: the other side is closed
+        except OSError:  # EIO: the other side of the pseudo-terminal is closed
             return False
-        # together with what came before: a line's end may come in two pieces
+        # replace in the whole text, because the two characters of a line's end may come separately
         self.shown = (self.shown + data.decode(errors="replace")).replace("\r\n", "\n")
         return bool(data)
 
@@ -109,7 +113,7 @@ class Terminal:
 def run(
     arguments: Sequence[str], environ: Mapping[str, str], **more: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command without a terminal to its end."""
+    """Run a command without a terminal, and wait until it ends."""
     return subprocess.run(
         [*ONEFS, *arguments],
         stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""The command itself: cheap help, exit codes, one sentence for each error."""
+"""The command ``onefs``: help that loads few modules, exit codes, one sentence for each error."""
 
 from __future__ import annotations
 

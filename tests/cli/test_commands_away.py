@@ -1,4 +1,4 @@
-"""``onefs list`` of a session whose server became unreachable after it was listed."""
+"""``onefs list`` for a session whose server became unreachable after the session was listed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_list_says_that_it_is_from_the_catalogue(tmp_path: Path, silent: bool) -
         before = [home.run("list", *form).stdout for form in FORMS]
         servers.stop()
         (catalogue,) = home.state.glob("*/catalogue.sqlite")
-        with sqlite3.connect(catalogue) as database:  # as it is after months
+        with sqlite3.connect(catalogue) as database:  # make the listing months old
             database.execute("UPDATE listings SET fetched_at = fetched_at - 1e7")
         database.close()
         with socket.socket() as listener:

@@ -1,4 +1,4 @@
-"""Folders that become cache folders: a project or a home folder does not, without ``--adopt``."""
+"""Folders that become cache folders. Project and home folders do not, without ``--adopt``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.laboratories import SMALL
 from tests.running import Home
 
 PATH = SMALL[0]
-#: commands that use a cache folder, with arguments that end well
+#: commands that use a cache folder, with arguments with which the commands succeed
 COMMANDS = (
     ["get", PATH],
     ["search", "--limit", "3"],
@@ -30,7 +30,7 @@ COMMANDS = (
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """What `git clone` makes."""
+    """A folder like one that `git clone` makes."""
     made = tmp_path / "project"
     for name in (".git/HEAD", "src/module/main.py", "data/2021/table.npy", "README.md"):
         (made / name).parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def test_a_project_is_used_with_adopt(user: Home, project: Path) -> None:
     mounted = user.mount(*there, "--adopt")
     assert (mounted.path / PATH).read_bytes()
     mounted.umount()
-    # it is a cache folder from now on
+    # the folder is a cache folder from now on
     user.mount(*there).umount()
     assert (project / "README.md").read_text() == "mine"
 

@@ -31,7 +31,7 @@ from tests.laboratories import (
 from tests.running import ONEFS, TIMEOUT_SECONDS, Home, Mounted, process
 from tests.scripted_server import ScriptedServer, answer_json, stall
 
-#: a file of a session that has one ref
+#: a file in a session whose ref names no other session
 FILE = SMALL[4]
 LICKS = SMALL[6]
 
@@ -47,7 +47,7 @@ def mounted(fuse: None, home: Home) -> Mounted:
 
 
 def got(home: Home, *arguments: str | Path) -> set[str]:
-    """Return the paths that ``onefs get`` prints, from the lab on and without ``Subjects``."""
+    """Return the paths that ``onefs get`` prints, beginning with the lab, without ``Subjects``."""
     lines = home.run("get", *arguments).stdout.splitlines()
     return {"/".join(Path(line).parts[-_depth(line) :]).replace("/Subjects", "") for line in lines}
 
@@ -146,7 +146,7 @@ def test_the_summary_counts_what_this_process_fetched(tmp_path: Path) -> None:
             done = home.run("get", "labone", "--jobs", "1")
             _, said = other.communicate(timeout=TIMEOUT_SECONDS)
     fetched, there = zip(*(_counts(text) for text in (done.stderr, said)), strict=True)
-    # each file was fetched by one of the two, or by both in parts
+    # each file was fetched by one of the two commands, or by both in parts
     assert sum(fetched) >= len(downloads_of(servers)) > 0
     assert [a + b for a, b in zip(fetched, there, strict=True)] == [fetched[0] + there[0]] * 2
     assert sum(there) > 0
@@ -187,7 +187,7 @@ def test_a_long_listing_shows_what_is_listed(tmp_path: Path, environ: dict[str, 
 
 
 class LicksOnNoServer(AlteredLaboratory):
-    """A laboratory whose repositories lack the licks, though they are registered."""
+    """A laboratory in which the licks files are registered, but are in no repository."""
 
     def datasets(self, eid: str) -> list[DatasetRecord]:
         """See :class:`onefs.demo.records.Source`."""
@@ -225,13 +225,13 @@ def test_a_file_on_no_server_is_distinguished_from_an_unregistered_one(tmp_path:
 
 
 def read(access: Access, path: str) -> str:
-    """Return the content of a file of the tree."""
+    """Return the content of a file in the tree."""
     with closing(access.tree.open(path)) as handle:
         return os.pread(handle.wait_fd(0, handle.size), handle.size, 0).decode()
 
 
 def test_the_table_of_a_session_has_what_is_on_no_server(tmp_path: Path) -> None:
-    """In each variant of the tree by its path there; a dataset with a file has no state."""
+    """In each variant, the table has the dataset's path there. If a file exists, state is empty."""
     source = FolderLaboratory(small_folder(tmp_path / "data"))
     absent = LICKS.split("/", 4)
     with (

@@ -12,7 +12,7 @@ from tests.cli.commands_table import row
 from tests.cli.terminal import Terminal, run
 from tests.laboratories import account
 
-#: a keyring is installed that cannot be asked, as over SSH
+#: variables for a keyring that is installed but cannot be asked, as in an SSH session
 AWAY = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
 
 

@@ -1,4 +1,4 @@
-"""Each command in each state that a machine, a terminal or a server may be in."""
+"""Each command is run in each state that a machine, a terminal or a server may be in."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.scripted_server import ScriptedServer, refusing_url, stall
 pytestmark = pytest.mark.usefixtures("fuse")
 
 SESSION = "labone/mouse.1/2021-03-04/001"
-#: each command with arguments that it can work with; MNT and TABLES are folders
+#: each command with arguments that it accepts; MNT and TABLES are replaced by folders
 ARGUMENTS: dict[str, list[list[str]]] = {
     "mount": [["mount", "MNT"]],
     "umount": [["umount", "MNT"]],
@@ -45,12 +45,12 @@ EXIT_CODES = (0, 1, 2, 3, 4)
 
 @dataclass(frozen=True)
 class Condition:
-    """A state that commands are run in."""
+    """A state in which commands are run."""
 
     #: around the command, which is ``"$@"``
     shell: str = 'exec "$@"'
     variables: dict[str, str] = field(default_factory=dict)
-    #: nothing can be expected of the server
+    #: whether commands get no answer from the server
     server_is_away: bool = False
 
 
@@ -97,7 +97,7 @@ def run_in(
 
 
 def check_outcome(done: subprocess.CompletedProcess[str], line: list[str]) -> None:
-    """Check for no traceback, a documented exit code, and at most one error."""
+    """Check that there is no traceback, a documented exit code, and at most one error."""
     assert "Traceback" not in done.stderr + done.stdout, (line, done.stderr)
     assert "[errno" not in (done.stderr + done.stdout).lower(), (line, done.stderr)
     assert done.returncode in EXIT_CODES, (line, done.returncode, done.stderr)
@@ -132,7 +132,7 @@ def test_commands_end_with_a_sentence(user: Home, servers: Servers, name: str) -
 @pytest.mark.long
 @pytest.mark.parametrize("variable", ["ONEFS_CACHE_DIR", "ONEFS_STATE_DIR", "XDG_CONFIG_HOME"])
 def test_a_folder_that_cannot_be_used_is_named_without_numbers(user: Home, variable: str) -> None:
-    """Errors of the system are printed without ``[Errno 20]``."""
+    """Errors from the operating system are printed without numbers such as ``[Errno 20]``."""
     file = user.root / "file"
     file.write_text("no folder")
     codes = []

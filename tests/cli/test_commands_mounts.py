@@ -1,4 +1,4 @@
-"""Reports of a mount about files that it cannot serve, and since when."""
+"""Reports by a mount about files that it cannot serve, and since when it cannot."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.sqlite_faults import fill_disk, small_disk
 
 pytestmark = pytest.mark.usefixtures("fuse")
 
-#: 2.4 MB a file
+#: 2.4 MB per file
 VALUES = 300_000
 
 
@@ -41,7 +41,7 @@ def user(tmp_path: Path, servers: Servers) -> Iterator[Home]:
 
 
 def status_text(mounted: Mounted, words: str) -> str:
-    """Return the output of ``onefs status`` once it has these ``words``."""
+    """Wait until the output of ``onefs status`` contains ``words``, and return the output."""
     shown = []
 
     def says() -> bool:

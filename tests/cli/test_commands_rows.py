@@ -1,4 +1,4 @@
-"""Rows of the table of commands that concern several commands, or Python."""
+"""Tests for rows of the table of commands that concern several commands, or Python."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from tests.recorded_laboratory import LOGIN, RecordedSource
 from tests.running import Home, run, within
 from tests.system.test_database_down import OUTAGE_TEXT, SESSION, take_database_down
 
-#: requests that Alyx allows in any minute
+#: number of requests that Alyx allows in any minute
 THROTTLE = 60
-#: a session of which a dataset has other bytes than the database says
+#: a session with a dataset whose bytes contradict the database
 EID = "d6ccedb7-336a-48b5-b348-32b8c5ca9ee1"
 WRONG = "cortexlab/KS023/2019-12-09/001/alf/_ibl_trials.contrastRight.npy"
 
@@ -43,7 +43,7 @@ def user(tmp_path: Path) -> Iterator[Home]:
 @row("Alyx up, its database down")
 @pytest.mark.usefixtures("fuse")
 def test_a_database_that_is_down_is_one_sentence_and_one_line(user: Home) -> None:
-    """As with an unreachable Alyx: commands report it, a mount starts with the catalogue."""
+    """Commands report that Alyx's database is down. A mount starts with the catalogue."""
     with Servers(SyntheticLaboratory()) as servers:
         who = account(servers)
         user.mount(**who).umount()
@@ -57,7 +57,7 @@ def test_a_database_that_is_down_is_one_sentence_and_one_line(user: Home) -> Non
 
 
 def use_up_request_limit(servers: Servers, token: str) -> None:
-    """Send requests as another client does, without rate limit, until Alyx answers 429."""
+    """Send requests, without a rate limit as another client does, until Alyx answers 429."""
     headers = {"Authorization": f"Token {token}"}
     for _ in range(THROTTLE + 1):
         request = urllib.request.Request(f"{servers.alyx_url}/labs?limit=1", headers=headers)
@@ -99,7 +99,7 @@ def test_a_request_limit_used_up_by_other_clients_is_reported(user: Home, with_t
 @row("onefs status just after reads")
 @pytest.mark.usefixtures("fuse")
 def test_status_reports_what_has_just_been_read(user: Home) -> None:
-    """The mount is asked, since its record can be some seconds old."""
+    """``onefs status`` asks the mount, because the mount's record can be some seconds old."""
     mounted = user.mount("--demo")
     before = user.status_of(mounted.path)
     assert before is not None

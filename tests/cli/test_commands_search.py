@@ -1,4 +1,4 @@
-"""A search without result is reported, with a suggestion."""
+"""A search that finds no session is reported, with a suggestion."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def test_a_file_server_can_be_left_out(environ: dict[str, str], laboratory: Serv
 
 
 def revoke(home: Path) -> None:
-    """Replace the saved token by another one."""
+    """Replace the saved token by an invalid token."""
     file = home / ".config" / "onefs" / "credentials.json"
     kept = json.loads(file.read_text())
     kept["secrets"] = {
@@ -119,7 +119,7 @@ def test_a_revoked_token_is_replaced_with_the_password(
     kept = (home / ".config" / "onefs" / "credentials.json").read_text()
     assert REVOKED not in kept
     assert ALYX_PASSWORD not in kept
-    assert run(["search", "--limit", "1"], user).returncode == 0  # the new one is kept
+    assert run(["search", "--limit", "1"], user).returncode == 0  # the new token was saved
 
 
 @row("token revoked, right ONEFS_PASSWORD set")

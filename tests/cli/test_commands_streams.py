@@ -20,7 +20,7 @@ from tests.running import ONEFS, TIMEOUT_SECONDS, Home
 SESSION = "labone/mouse.1/2021-03-04/001"
 NO_SPACE = "onefs: cannot write to standard output: No space left on device\n"
 CLOSED = "onefs: cannot write to standard output: it is closed\n"
-#: a home folder that no user can make, an administrator neither
+#: a home folder that cannot be created, not even by an administrator
 NO_HOME = "/proc/nonexistent"
 
 
@@ -44,7 +44,7 @@ def user(tmp_path: Path, servers: Servers) -> Iterator[Home]:
 def shell(
     home: Home, script: str, *arguments: str | Path, **variables: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a line of a shell; ``$ONEFS`` is the command, ``$1`` and so on are the arguments."""
+    """Run a line in a shell. ``$ONEFS`` is the command, and ``$1``, ``$2``, ... its arguments."""
     return subprocess.run(
         ["/bin/sh", "-c", script, "sh", *arguments],
         env={**home.environment, "ONEFS": str(ONEFS), **variables},
@@ -136,7 +136,7 @@ def test_python_works_in_a_deleted_folder(user: Home) -> None:
 
 @pytest.fixture(scope="module")
 def latin(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An ISO-8859-1 locale, made for the test."""
+    """An ISO-8859-1 locale that is created for the test."""
     place = tmp_path_factory.mktemp("locales")
     name = place / "en_US.ISO-8859-1"
     if shutil.which("localedef") is None:
@@ -148,13 +148,13 @@ def latin(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"LOCPATH": str(place), "LC_ALL": "en_US.ISO-8859-1"}
 
 
-#: a locale that can express nothing beyond ASCII, with Python's own remedies switched off
+#: a locale that can encode only ASCII, with Python's own workarounds switched off
 ASCII = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 @pytest.fixture
 def greek(tmp_path: Path) -> Iterator[tuple[Servers, str]]:
-    """Servers whose session is of a subject that Latin-1 cannot express."""
+    """Servers with a session whose subject name cannot be encoded in Latin-1."""
     data = small_folder(tmp_path / "greek")
     shutil.move(data / "labone" / "Subjects" / "mouse.1", data / "labone" / "Subjects" / "m-Ω")
     with Servers(FolderLaboratory(data)) as running:
@@ -192,7 +192,7 @@ def test_names_that_the_locale_cannot_express_are_escaped(
 
 
 def given_folders(user: Home) -> dict[str, str]:
-    """All folders by variables, and a home folder that does not exist."""
+    """An environment whose variables name all folders, and whose home folder does not exist."""
     unset = {f"XDG_{name}_HOME": "" for name in ("CONFIG", "CACHE", "STATE", "DATA")}
     own = {"ONEFS_CACHE_DIR": str(user.root / "c"), "ONEFS_STATE_DIR": str(user.root / "s")}
     return {"HOME": NO_HOME, **unset, **own}

@@ -13,7 +13,7 @@ TESTS = Path(__file__).parents[1]
 
 
 def rows_of_tests() -> set[str]:
-    """The rows that tests name."""
+    """Return the rows of the table that tests name."""
     found = set()
     for path in TESTS.rglob("test_*.py"):
         text = path.read_text()

@@ -16,7 +16,7 @@ from tests.running import ONEFS, TIMEOUT_SECONDS, Home, Mounted, process, run, w
 
 @pytest.fixture
 def mounted(fuse: None, tmp_path: Path) -> Iterator[Mounted]:
-    # a folder that the command made is removed with the mount, and in all namespaces
+    # a folder that the command created is removed with the mount, in all namespaces
     (tmp_path / "mnt").mkdir()
     with Home(tmp_path) as home:
         yield home.mount("--demo", "--demo-data", small_folder(tmp_path / "data"))

@@ -1,4 +1,4 @@
-"""Verbs of ``ONE``, and searches in a mount, as their users write them."""
+"""Methods of ``ONE``, and searches in a mount, written as users write them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def user(tmp_path: Path, laboratory: Servers) -> Iterator[Home]:
 
 
 def printed(home: Home, code: str) -> Any:
-    """What ``answer`` is after a script in which ``one`` is a ``ONE``."""
+    """Run ``code`` with ``one``, a ``ONE``. Return the value of ``answer``, and standard error."""
     script = f"""
 import json, warnings
 from onefs.one import ONE

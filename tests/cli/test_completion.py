@@ -1,4 +1,4 @@
-"""Completion in real shells: the words that each offers for a typed beginning."""
+"""Completion in real shells: the words that each shell offers for a typed beginning."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.required_programs import require_program
 from tests.running import run as run_program
 
 DAY = ["search", "--user", "olivier", "--date", "2018-08-24"]
-#: what is typed, and what it becomes; only ``search`` begins with sea, only one lab with ma
+#: typed text -> completed text. Only ``search`` begins with sea, and only one lab with ma.
 TYPED = [
     ("onefs sea", "search"),
     ("onefs cache ver", "verify"),
@@ -27,7 +27,7 @@ TYPED = [
 
 @pytest.fixture
 def user(environ: dict[str, str], laboratory: Servers) -> dict[str, str]:
-    """A user with an account and a lab in the catalogue, and onefs in the search path."""
+    """A user with an account, a lab in the catalogue, and onefs in the search path."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
     found = {**environ, **account(laboratory), "PATH": path}
     assert run(DAY, found).returncode == 0
@@ -50,7 +50,7 @@ def test_a_shell_completes(
     options: list[str],
     prepare: str,
 ) -> None:
-    """As in docs/COMMANDS.md: the line for the shell's settings file, then a tabulator."""
+    """Type the line for the shell's settings file (docs/COMMANDS.md), then words and a tab."""
     command = [require_program(shell, package), *options]
     line = f'{prepare}eval "$(_ONEFS_COMPLETE={shell}_source onefs)"; echo rea""dy\n'
     with Terminal([], user, command=command) as terminal:
@@ -59,12 +59,12 @@ def test_a_shell_completes(
         for typed, becomes in TYPED:
             terminal.type(f"{typed}\t")
             terminal.expect(becomes)
-            terminal.type("\x15")  # the line anew
+            terminal.type("\x15")  # delete the line
     assert laboratory.requests == []
 
 
 def test_fish_completes(user: dict[str, str], laboratory: Servers) -> None:
-    """fish prints what it would offer."""
+    """fish prints the words that it would offer."""
     fish = require_program("fish", "fish")
     script = run_program(["onefs"], environment={**user, "_ONEFS_COMPLETE": "fish_source"}).stdout
     asked = "".join(f"complete -C '{typed}'\n" for typed, _ in TYPED)

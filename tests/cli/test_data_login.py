@@ -1,4 +1,4 @@
-"""The file server's login: which hosts get it, and which the user confirms."""
+"""The login for the file server: which hosts get the login, and which hosts the user confirms."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def was_sent_login(server: ScriptedServer) -> bool:
 
 
 class TestHostsThatGetTheLogin:
-    """Repositories name hosts; only those that the user confirms get the file server's login."""
+    """Repositories name hosts. Only the hosts that the user confirms get the login."""
 
     def test_no_other_host_without_a_terminal(self, environ: dict[str, str], home: Path) -> None:
         with (

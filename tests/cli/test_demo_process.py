@@ -1,4 +1,4 @@
-"""The embedded servers as a child process: each line that they write is logged or reported."""
+"""The embedded servers as a child process: each line they write is logged or in an error."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from onefs.errors import MountError
 from tests.demo.laboratory_folder import SESSION, put, unreadable_disk
 from tests.running import wait_until
 
-#: folders whose warnings are more than a pipe holds
+#: number of folders whose warnings are more bytes than a pipe can hold
 MANY = 600
 
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of many subjects with a day that cannot be listed, and no session."""
+    """A folder with many subjects. Each has a date folder that cannot be listed, and no session."""
     for number in range(MANY):
         name = f"subject-{number:04}-{'x' * 100}"
         (tmp_path / "data" / "lab" / "Subjects" / name / "2020-01-02").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Each line of the table of exit codes in docs/COMMANDS.md, provoked by the command itself."""
+"""Each line in the table of exit codes in docs/COMMANDS.md, with a command that causes it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PROVOKE: dict[str, Provoke] = {}
 
 
 def lines() -> list[tuple[int, str]]:
-    """Return the code and the words of each line of the table."""
+    """Return the exit code and the words in each line of the table."""
     section = COMMANDS.read_text().partition("## Exit codes")[2].partition("\n## ")[0]
     return [(int(code), words) for code, words in re.findall(r"\| (\d+) \| (.+) \|", section)]
 
@@ -51,7 +51,7 @@ def code_of(home: Home, *arguments: object, shell: str = 'exec "$@"', **variable
 
 
 def asked(server: ScriptedServer) -> bool:
-    """Whether there was a request other than a login."""
+    """Whether the servers got a request other than a login."""
     return any("/auth-token" not in each.target for each in server.requests)
 
 
@@ -81,7 +81,7 @@ def signalled(home: Home, number: int, *arguments: str) -> int:
 
 
 def provokes(words: str) -> Callable[[Provoke], Provoke]:
-    """Name the line of the table that a function provokes."""
+    """Return a decorator that names the table line that a function causes."""
 
     def note(function: Provoke) -> Provoke:
         PROVOKE[words] = function
@@ -91,7 +91,7 @@ def provokes(words: str) -> Callable[[Provoke], Provoke]:
 
 
 def simply(words: str, *arguments: object, shell: str = 'exec "$@"', **variables: str) -> None:
-    """A line that one command provokes."""
+    """Add a command that causes the table line with these words."""
     PROVOKE[words] = lambda home, _: code_of(home, *arguments, shell=shell, **variables)
 
 

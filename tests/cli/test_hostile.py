@@ -1,7 +1,7 @@
-"""Hostile words for the verbs that look after files and mounts: one of our exit codes, and a
-sentence; never a traceback, and never a query for the whole table.
+"""Hostile words as arguments of the commands for files and mounts.
 
-``search``, ``list``, ``show`` and ``path`` are in ``test_verbs.py``.
+Each command must end with a documented exit code and a sentence. There must never be a traceback,
+nor a query for a whole table. ``search``, ``list``, ``show`` and ``path`` are in ``test_verbs.py``.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ check = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
-#: the file that :func:`inside` has in its cache
+#: the file that is cached for the user of :func:`inside`
 CACHED = f"{SESSION}/licks.times.npy"
 
 
 def can_be_an_argument(text: str) -> bool:
-    """Whether a text can be an argument: no NUL, and only surrogates that represent bytes."""
+    """Whether a text can be an argument: it has no NUL, and its surrogates represent bytes."""
     try:
         return b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
@@ -64,14 +64,14 @@ def inside(laboratory: Servers, folder: Path) -> CliRunner:
 
 @pytest.fixture
 def away(tmp_path: Path) -> CliRunner:
-    """A user of an unreachable server with an empty catalogue: nothing can be mounted."""
+    """A user whose server is unreachable and whose catalogue is empty, so that no mount starts."""
     return runner_of(tmp_path / "away", {"ONEFS_URL": "http://127.0.0.1:1", "ONEFS_USERNAME": "x",
                                          "ONEFS_PASSWORD": "x"})  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path) -> Iterator[None]:
-    """Words that are paths lead into it."""
+    """Run the test in an empty folder, so that words that are paths lead into this folder."""
     before = os.getcwd()
     os.chdir(tmp_path)
     yield
@@ -102,7 +102,7 @@ def runner_of(home: Path, environment: dict[str, str]) -> CliRunner:
 def test_an_empty_argument_does_not_mean_everything(
     inside: CliRunner, laboratory: Servers, command: list[str], word: str
 ) -> None:
-    """A variable that is not set: nothing is asked, and what is cached and pinned stays."""
+    """As with a variable that is not set: no server is asked, cached and pinned files stay."""
     survives(inside, ["cache", "pin", CACHED])
     kept = inside.invoke(main, ["cache", "list", "--json"]).output
     laboratory.clear_requests()
@@ -120,7 +120,7 @@ def test_an_empty_argument_does_not_mean_everything(
 def test_a_flag_without_a_value_does_not_mean_another_folder(
     inside: CliRunner, laboratory: Servers, flag: str
 ) -> None:
-    """`cache clear --cache-dir "$X"` of a variable that is not set cleared the default one."""
+    """If $X was not set, `cache clear --cache-dir "$X"` cleared the default cache folder."""
     laboratory.clear_requests()
     result = inside.invoke(main, ["cache", "clear", flag, ""], prog_name="onefs")
     assert result.exit_code == EXIT_USAGE, result.output
@@ -129,7 +129,7 @@ def test_a_flag_without_a_value_does_not_mean_another_folder(
     assert CACHED.split("/")[-1] in inside.invoke(main, ["cache", "list"]).output
 
 
-@settings(check, max_examples=15)  # `*` among them names the whole database
+@settings(check, max_examples=15)  # the word `*` names the whole database
 @given(
     path=paths,
     flag=st.sampled_from(["--type", "--jobs", "--profile", "--username"]),
@@ -191,7 +191,7 @@ MOUNT_FLAGS = [
 def test_flags_of_mount(
     away: CliRunner, pairs: list[tuple[str, str]], plain: list[str], tmp_path: Path
 ) -> None:
-    """At a mount point that is none, so that nothing is mounted when the flags are good."""
+    """The mount point is invalid, so that no mount starts if the flags are valid."""
     point = tmp_path / "file"
     point.touch()
     given_flags = [f"{flag}={word}" for flag, word in pairs]
@@ -223,7 +223,7 @@ def test_names_of_saved_searches_and_logins(
 
 
 def test_every_verb_is_fuzzed() -> None:
-    """A new command must be added here or in the other module."""
+    """A new command must be added here or in ``test_verbs.py``."""
     texts_of_tests = "".join(
         (Path(__file__).parent / name).read_text() for name in ("test_hostile.py", "test_verbs.py")
     )

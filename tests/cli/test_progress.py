@@ -1,4 +1,4 @@
-"""The display of progress: its figures fit at every width, and only a terminal gets it."""
+"""The progress display: its numbers fit at every width, and it is shown only at a terminal."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ print("ended", flush=True)
 
 
 def display(count: int, *done: int) -> ProgressDisplay:
-    """A display of ``count`` files of 3 GiB, of which one of 1 GiB is under way."""
+    """A display for ``count`` files with 3 GiB together. One file of 1 GiB is being downloaded."""
     progress = ProgressDisplay()
     others = count - 1
     sizes = [(f"lab/{number}", 2 * GIB // others) for number in range(others)]

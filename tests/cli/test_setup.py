@@ -18,7 +18,7 @@ from tests.scripted_server import ScriptedServer, answer_json
 
 ALYX_PASSWORD = "TapetesBloc18"
 DATA_PASSWORD = "flatiron-demo"
-#: a keyring for programs: a file beside the module
+#: a keyring module for tests, which stores secrets in a file beside the module
 _KEYRING = """
 import json, pathlib
 from keyring.backend import KeyringBackend
@@ -38,7 +38,7 @@ class Ring(KeyringBackend):
 
 @pytest.fixture
 def given(environ: dict[str, str], laboratory: Servers) -> dict[str, str]:
-    """An environment with all answers that setup needs."""
+    """An environment whose variables contain all answers that setup needs."""
     return {
         **environ,
         "ONEFS_URL": laboratory.alyx_url,
@@ -88,7 +88,7 @@ def checksums(home: Path) -> dict[str, str]:
 
 
 def alyx_with(*data_urls: str) -> ScriptedServer:
-    """An Alyx that accepts each login and names these file servers."""
+    """Return an Alyx that accepts each login and whose repositories name these file servers."""
     repositories = [
         {"name": f"r{number}", "data_url": f"{url}/public/", "globus_is_personal": False}
         for number, url in enumerate(data_urls)
@@ -323,7 +323,7 @@ class TestLogin:
         done = run(["logout"], given)
         assert (done.returncode, done.stdout) == (1, "")
         assert len(done.stderr.splitlines()) == 1
-        # what removes it by other means leaves the record of it, which would be told for ever
+        # no advice to run `keyring del`, after which `onefs logout` would report the secret forever
         assert "run `onefs logout` where it can" in done.stderr
         assert "keyring del" not in done.stderr
         assert sorted(json.loads(ring.read_text())) == names
@@ -334,7 +334,7 @@ class TestLogin:
         assert (done.returncode, "forgot" in done.stdout) == (0, False)
 
     def test_logout_reports_that_a_keyring_could_not_be_asked(self, given: dict[str, str]) -> None:
-        """Older versions have no record of what is in the keyring."""
+        """Older versions did not record which secrets are in the keyring."""
         assert run(["setup"], given).returncode == 0
         ssh = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
         done = run(["logout"], given, **ssh)

@@ -1,4 +1,4 @@
-"""``onefs sync`` and ``mount --sync`` as users run them."""
+"""``onefs sync`` and ``onefs mount --sync``, run as users run them."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_walk_after_mount_sync_costs_no_request(home: Home, servers: Servers, 
     assert [each.path.partition("?")[0] for each in alyx_requests(servers)] == ["/datasets"]
 
 
-@pytest.mark.long  # the walk above is over a mount that was synced too
+@pytest.mark.long  # the test above also walks through a mount after a sync
 def test_mount_sync_of_the_embedded_laboratory(home: Home, fuse: None) -> None:
     mounted = home.mount("--demo", "--sync")
     assert mounted.log_lines("sessions and", "datasets loaded")
@@ -223,7 +223,10 @@ def sizeless(laboratory: SyntheticLaboratory) -> Iterator[Servers]:
 def test_sizes_are_asked_for_in_bulk(
     home: Home, sizeless: Servers, laboratory: SyntheticLaboratory, fuse: None
 ) -> None:
-    """Also of datasets known from tables only; each once; below a path or everywhere."""
+    """Each size is asked for once, below a path or everywhere.
+
+    Sizes of datasets that are known only from tables are asked for too.
+    """
     who = account(sizeless)
     home.run("sync", **who)
     before = len(alyx_requests(sizeless))
@@ -233,7 +236,7 @@ def test_sizes_are_asked_for_in_bulk(
     assert len(downloads(sizeless)) == 1
     done = home.run("sync", "--sizes", **who)
     assert done.stdout.splitlines()[-1] == "28 sizes were asked for and are known now."
-    assert sum(each.bytes for each in downloads(sizeless)) == 29  # one byte of each
+    assert sum(each.bytes for each in downloads(sizeless)) == 29  # one byte for each size
     assert [each.path for each in alyx_requests(sizeless)[before:]].count("/cache.zip") == 0
     mounted = home.mount(**who)
     session = mounted.path / "mainenlab/clns0730/2018-08-24/001"
@@ -245,7 +248,7 @@ def test_sizes_are_asked_for_in_bulk(
 def test_one_tables_get_the_sizes_that_were_asked_for(
     home: Home, sizeless: Servers, laboratory: SyntheticLaboratory
 ) -> None:
-    """In its tables in the cache folder."""
+    """The sizes are in the tables in the cache folder."""
     pd = pytest.importorskip("pandas")
     who = account(sizeless)
     said = home.run("sync", **who).stdout.splitlines()[-1]
@@ -253,13 +256,13 @@ def test_one_tables_get_the_sizes_that_were_asked_for(
     assert pd.read_parquet(table).loc[TUTORIAL]["file_size"].isna().all()
     home.run("sync", "--sizes", "mainenlab/clns0730", **who)
     found = pd.read_parquet(table)["file_size"]
-    assert str(found.dtype) == "UInt64"  # none is unknown any more
+    assert str(found.dtype) == "UInt64"  # no size is unknown any more
     known = {each.id: each.file_size for each in laboratory.datasets(TUTORIAL)}
     assert len(found.loc[TUTORIAL]) == 29
     assert found.loc[TUTORIAL].to_dict().items() <= known.items()
     before = table.stat()
     home.run("sync", "--sizes", "mainenlab/clns0730", **who)
-    assert table.stat().st_ino == before.st_ino  # nothing new was told, so nothing is written
+    assert table.stat().st_ino == before.st_ino  # no new sizes: nothing is written
 
 
 def test_sizes_that_cannot_be_fetched_are_an_error(home: Home, sizeless: Servers) -> None:
@@ -274,7 +277,7 @@ def test_sizes_that_cannot_be_fetched_are_an_error(home: Home, sizeless: Servers
 
 
 class OtherRepositoryPaths(AlteredLaboratory):
-    """A laboratory whose repositories do not end in ``<lab>/Subjects``, where ONE would have it."""
+    """A laboratory whose repository paths do not end in ``<lab>/Subjects``, as ONE expects."""
 
     def tables(self) -> dict[str, Any]:
         """See :class:`onefs.demo.records.Source`."""
@@ -293,7 +296,7 @@ class OtherRepositoryPaths(AlteredLaboratory):
 def test_after_a_sync_files_are_fetched_by_type_and_from_wherever_they_are(
     home: Home, laboratory: SyntheticLaboratory
 ) -> None:
-    """Alyx gives both, with one request for each session known from the tables only."""
+    """Alyx returns types and replicas, with one request per session known only from tables."""
     with Servers(OtherRepositoryPaths(laboratory)) as servers:
         who = account(servers)
         home.run("sync", **who)
@@ -315,7 +318,7 @@ def dataset_requests(servers: Servers) -> list[str]:
 def test_many_sessions_are_asked_for_together_and_only_where_it_matters(
     home: Home, servers: Servers
 ) -> None:
-    """A dry run takes all from the tables, except types."""
+    """A dry run uses only the tables, and asks Alyx only for types."""
     who = account(servers)
     home.run("sync", **who)
     servers.clear_requests()
@@ -340,7 +343,7 @@ def test_many_sessions_are_asked_for_together_and_only_where_it_matters(
 def test_sessions_that_alyx_cannot_answer_for_are_fetched_by_the_tables(
     home: Home, laboratory: SyntheticLaboratory, trouble: ApiError
 ) -> None:
-    """There are a few requests, and not one for each session; the last line counts the sessions."""
+    """There are a few requests, not one for each session. The last line counts the sessions."""
     source = FailingDatasets(laboratory)
     with Servers(source) as servers:
         who = account(servers)
@@ -362,7 +365,7 @@ def test_sessions_that_alyx_cannot_answer_for_are_fetched_by_the_tables(
 def test_a_session_deleted_from_alyx_does_not_stop_the_others(
     home: Home, servers: Servers, tmp_path: Path
 ) -> None:
-    """The tables still have it: its files fail, and those of the other sessions are fetched."""
+    """The tables still have the session: its files fail, files of other sessions are fetched."""
     at = {"lab": "mainenlab", "subject": "clns0730"}
     rows = [session(1, id=TUTORIAL, date=datetime.date(2018, 8, 24), **at), session(2, **at)]
     told = [dataset(1, 1, "alf/licks.times.npy", eid=TUTORIAL), dataset(2, 2, "alf/gone.times.npy")]
@@ -407,7 +410,7 @@ def _no_pyarrow(name: str) -> object:
 
 
 class LaboratoryWithTypePatterns(AlteredLaboratory):
-    """A folder's laboratory whose dataset types have the patterns of a real Alyx."""
+    """A laboratory from a folder. Its dataset types have the file name patterns of a real Alyx."""
 
     def tables(self) -> dict[str, Any]:
         """See :class:`onefs.demo.records.Source`."""
@@ -416,7 +419,7 @@ class LaboratoryWithTypePatterns(AlteredLaboratory):
 
 
 def test_types_offline_are_by_the_patterns_of_alyx(home: Home, tmp_path: Path) -> None:
-    """A sync loads the patterns; these types cannot be derived from names alone."""
+    """A sync loads the patterns. Without them these types cannot be derived from file names."""
     folder = tmp_path / "data" / "labone" / "Subjects" / "mouse" / "2021-03-04" / "001"
     for name in ("_spikeglx_ephysData_g0_t0.imec0.ap.cbin", "_iblrig_leftCamera.raw.mp4"):
         (folder / "raw").mkdir(parents=True, exist_ok=True)

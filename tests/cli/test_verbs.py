@@ -39,7 +39,7 @@ def user(environ: dict[str, str], laboratory: Servers) -> dict[str, str]:
 
 
 def output_of(user: dict[str, str], *arguments: str, code: int = 0) -> str:
-    """Return the output of a command; fails unless it exits with ``code``."""
+    """Return the output of a command. Fails if the command does not exit with ``code``."""
     found = run(arguments, user)
     assert found.returncode == code, found.stderr
     assert "Traceback" not in found.stderr
@@ -47,7 +47,7 @@ def output_of(user: dict[str, str], *arguments: str, code: int = 0) -> str:
 
 
 def error_of(user: dict[str, str], *arguments: str, code: int = EXIT_USAGE) -> str:
-    """Return the sentence with which a command fails."""
+    """Return the error sentence that a failing command prints."""
     found = run(arguments, user)
     assert found.returncode == code, found.stderr
     assert found.stdout == ""
@@ -144,7 +144,7 @@ def test_flags_apply_to_one_command_only(
 def test_every_verb_takes_the_five_flags(
     user: dict[str, str], laboratory: Servers, home: Path, arguments: list[str]
 ) -> None:
-    """None of them is saved."""
+    """The values of the five flags are not saved."""
     verb = main.get_command(Context(main), arguments[0])
     assert verb is not None
     flags = {flag for each in verb.params for flag in each.opts}
@@ -263,7 +263,7 @@ def test_show_reads_only_the_header(user: dict[str, str], laboratory: Servers) -
 def test_get_and_path(user: dict[str, str], laboratory: Servers) -> None:
     (folder,) = output_of(user, "path", REF).split()
     out = output_of(user, "get", REF, "--type", "clusters.depths", "--type", "spikes.times").split()
-    # as they are complete, in whatever order
+    # the paths are printed when the files are complete, in any order
     wanted = [f"{folder}/{name}.npy" for name in ("clusters.depths", "spikes.times")]
     assert sorted(out) == wanted
     assert all(Path(each).is_file() for each in out)
@@ -275,7 +275,7 @@ def test_get_and_path(user: dict[str, str], laboratory: Servers) -> None:
 
 
 def test_get_offline(user: dict[str, str], laboratory: Servers) -> None:
-    """Cached files are printed, for others it fails; no server is asked."""
+    """Cached files are printed, and files that are not cached fail. No server is asked."""
     there = output_of(user, "get", REF, "--type", "licks.times")
     laboratory.clear_requests()
     assert output_of(user, "get", REF, "--type", "licks.times", "--offline") == there
@@ -289,9 +289,9 @@ def test_get_offline(user: dict[str, str], laboratory: Servers) -> None:
 
 
 def test_cache_commands_offline(user: dict[str, str], laboratory: Servers) -> None:
-    """Also commands that usually ask a server: the catalogue is used, anything else fails."""
+    """Commands that usually ask a server use the catalogue, and fail for anything else."""
     path = f"{SESSION}/licks.times.npy"
-    output_of(user, "cache", "pin", path)  # what leads there is known from now on
+    output_of(user, "cache", "pin", path)  # now the path is in the catalogue
     laboratory.clear_requests()
     output_of(user, "cache", "pin", path, "--offline")
     output_of(user, "cache", "unpin", path, "--offline")
@@ -330,9 +330,10 @@ def inside(laboratory: Servers, tmp_path_factory: pytest.TempPathFactory) -> Cli
 
 
 def survives(runner: CliRunner, arguments: list[str], *codes: int) -> None:
-    """A command works, or says in a sentence which words are wrong or name nothing.
+    """Check that a command succeeds, or says in a sentence which words are wrong or name nothing.
 
-    With ``codes`` it may end with these, too: the account or the network may be at fault there.
+    The command may also end with one of the exit codes in ``codes``, such as those for a refused
+    account or an unreachable server.
     """
     result = runner.invoke(main, arguments, prog_name="onefs")
     told = (arguments, result.exit_code, result.output)
@@ -343,7 +344,7 @@ def survives(runner: CliRunner, arguments: list[str], *codes: int) -> None:
     assert "Traceback" not in result.output, told
     assert result.exit_code in (0, EXIT_FAILED, EXIT_USAGE, *codes), told
     if result.exit_code != 0:
-        # the second is click's, of flags
+        # the second text is click's, for wrong flags
         assert re.search(r"^(onefs|Error): \S", result.output, re.MULTILINE), told
 
 
@@ -377,7 +378,7 @@ def test_hostile_names(
     flag=st.sampled_from(
         ["--url", "--username", "--profile", "--cache-dir", "--limit", "--format"]
     ),
-    # no argument of a process holds a NUL
+    # an argument of a process cannot contain a NUL
     word=texts.filter(lambda text: text.strip() not in ("", ".") and not {*"/\0"} & {*text}),
 )
 def test_hostile_settings(inside: CliRunner, flag: str, word: str, tmp_path: Path) -> None:
