@@ -11,7 +11,7 @@ from onefs.errors import OnefsError, UsageError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve the laboratory; return the exit code: 0 stopped, 1 failed, 2 wrong options."""
+    """Serve the laboratory. Return the exit code: 0 stopped, 1 failed, 2 wrong options."""
     parser = argparse.ArgumentParser(prog="python -m onefs.demo", description=__doc__)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--port", type=int, default=0)

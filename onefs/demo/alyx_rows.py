@@ -1,6 +1,7 @@
-"""Ids, names on the file server, and rows of Alyx's tables, for all laboratories of the demo.
+"""Ids, names on the file server, and rows for Alyx's tables, for all laboratories of the demo.
 
-Row shapes and naming rules are those of a recorded Alyx 3.6.1 (``tests/data/recorded``).
+Rows have the same columns, and names follow the same rules, as in a recorded Alyx 3.6.1
+(``tests/data/recorded``).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from uuid import UUID
 from onefs import alf
 from onefs.demo.records import DatasetRecord, FileRecord
 
-#: the namespace of every id of the demo
+#: the UUID namespace of every id in the demo
 NAMESPACE = UUID("6f2a1c34-9a0e-5d53-8a44-0c1d6b8e7f21")
 
 #: the latest time that a datetime can hold, in microseconds since the epoch
@@ -34,31 +35,31 @@ Row = dict[str, Any]
 
 
 def make_id(*parts: str) -> str:
-    """Return the UUID of ``parts``, the same at each start; names need not be UTF-8.
+    """Return a UUID for ``parts``, which is the same at each start. Names need not be UTF-8.
 
-    It is a hash that is marked as version 4: ONE-api accepts no other UUID.
+    The UUID is a hash that is marked as version 4, because ONE-api accepts no other version.
     """
     name = os.fsencode("/".join(parts))
     return str(UUID(bytes=hashlib.sha1(NAMESPACE.bytes + name).digest()[:16], version=4))
 
 
 def format_timestamp(nanoseconds: int) -> str:
-    """Return a time since the epoch as Alyx writes it: UTC here, no zone, with microseconds."""
+    """Return a time since the epoch as Alyx writes times: microseconds, UTC, no zone."""
     microseconds = min(max(nanoseconds // 1000, 0), _LATEST_MICROSECONDS)
     moment = datetime(1970, 1, 1) + timedelta(microseconds=microseconds)
     return moment.isoformat(timespec="microseconds")
 
 
 def with_uuid(path: str, uuid: str) -> str:
-    """Return the server's name of ``alf/spikes.times.npy``: ``alf/spikes.times.<uuid>.npy``."""
+    """Return a path as the file server names it, such as ``alf/spikes.times.<uuid>.npy``."""
     stem, extension = posixpath.splitext(path)
     return f"{stem}.{uuid}{extension}"
 
 
 def without_uuid(path: str) -> Iterable[tuple[str, str]]:
-    """Yield what ``path`` may be without its UUID, as ``(path, uuid)``, the likelier reading first.
+    """Yield each possible ``(path without UUID, uuid)`` of a path, the more likely one first.
 
-    A name may itself hold a UUID before or after the inserted one, hence two readings.
+    There may be two possibilities, because the original name may hold a UUID of its own.
     """
     folder, slash, name = path.rpartition("/")
     parts = name.split(".")
@@ -81,7 +82,7 @@ def split_path(path: str) -> tuple[str, str, str]:
 
 
 def format_of(name: str) -> str:
-    """Return Alyx's data format for a file name, ``unknown`` for an extension without one."""
+    """Return Alyx's data format for a file name, or ``unknown`` if its extension has no format."""
     return _FORMATS.get(posixpath.splitext(name)[1], "unknown")
 
 
@@ -96,7 +97,7 @@ def public_path(lab: str) -> str:
 
 
 def file_records_of(dataset_id: str, lab: str, relative_path: str) -> tuple[FileRecord, FileRecord]:
-    """Return the replicas of a dataset as in a real laboratory: on FlatIron and on the rig."""
+    """Return two replicas of a dataset, as in a real laboratory: on FlatIron and on the rig."""
     return (
         FileRecord(make_id(dataset_id, "flatiron"), flatiron_repository(lab), relative_path),
         FileRecord(make_id(dataset_id, "rig"), f"{lab}_SR", relative_path),
@@ -104,9 +105,10 @@ def file_records_of(dataset_id: str, lab: str, relative_path: str) -> tuple[File
 
 
 def dataset_record(identity: str, lab: str, relative_path: str, **columns: Any) -> DatasetRecord:
-    """Return the record of a dataset; ``columns`` add to, or replace, what its path says.
+    """Return the record for a dataset. ``columns`` add to the values read from its path.
 
-    ``relative_path`` is ``subject/date/number/...``, as in its file records.
+    A column that is also read from the path is replaced. ``relative_path`` is
+    ``subject/date/number/...``, as in the file records.
     """
     collection, revision, name = split_path(relative_path.split("/", 3)[3])
     from_path = {
@@ -121,7 +123,7 @@ def dataset_record(identity: str, lab: str, relative_path: str, **columns: Any) 
 
 
 def repository_rows(labs: Iterable[str], timezones: Mapping[str, str]) -> list[Row]:
-    """Return ``/data-repository``: for each lab one that FlatIron serves and a personal one."""
+    """Return ``/data-repository``: for each lab one row on FlatIron and one personal row."""
     return [
         _repository(lab, timezones.get(lab, "UTC"), personal=personal)
         for lab in labs
@@ -161,7 +163,7 @@ def lab_row(name: str, institution: str = "", address: str = "", timezone: str =
 def subject_row(
     nickname: str, lab: str, responsible: str, projects: Iterable[str] = (), **columns: Any
 ) -> Row:
-    """Return one row of ``/subjects``; ``columns`` are further fields, such as ``sex``."""
+    """Return one row of ``/subjects``. ``columns`` are further fields, such as ``sex``."""
     row: Row = {
         "nickname": nickname, "id": make_id("subject", lab, nickname),
         "responsible_user": responsible, "birth_date": None, "age_weeks": 0, "death_date": None,
@@ -193,7 +195,7 @@ def project_row(name: str, users: Iterable[str]) -> Row:
 
 
 def dataset_type_rows(types: Iterable[str], descriptions: Mapping[str, str]) -> list[Row]:
-    """Return ``/dataset-types``, by name."""
+    """Return the rows of ``/dataset-types``, sorted by name."""
     return [
         {
             "id": make_id("dataset-type", name),
@@ -207,7 +209,7 @@ def dataset_type_rows(types: Iterable[str], descriptions: Mapping[str, str]) -> 
 
 
 def insertion_row(eid: str, name: str, datasets: Sequence[str]) -> Row:
-    """Return one row of ``/insertions``: a probe of which only the datasets are known."""
+    """Return one row of ``/insertions``. Only the probe's session, name and datasets are known."""
     return {
         "id": make_id("insertion", eid, name),
         "session": eid,
@@ -222,7 +224,7 @@ def insertion_row(eid: str, name: str, datasets: Sequence[str]) -> Row:
 
 
 def data_format_rows() -> list[Row]:
-    """Return ``/data-formats``: those that have a file extension, and ``unknown``."""
+    """Return the rows of ``/data-formats``: each format with a file extension, and ``unknown``."""
     known = {name: extension for extension, name in _FORMATS.items()}
     return [
         {
@@ -239,7 +241,7 @@ def data_format_rows() -> list[Row]:
 
 
 def revision_rows(names: Iterable[str]) -> list[Row]:
-    """Return ``/revisions``, by name."""
+    """Return the rows of ``/revisions``, sorted by name."""
     return [
         {
             "id": make_id("revision", name),

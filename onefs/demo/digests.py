@@ -20,15 +20,15 @@ log = logging.getLogger(__name__)
 #: files larger than this many bytes are hashed in the background
 LARGE_FILE_BYTES = 64 * 2**20
 _BLOCK_BYTES = 2**20
-#: a file that changed this recently may change again without a new time
+#: a file that changed less than this time ago may change again and keep the same change time
 _TIMESTAMP_TICK_NANOSECONDS = 50_000_000
-#: identifies the version of a file that was hashed: path, size, mtime and ctime in ns, inode. The
-#: ctime also changes when a file is written to and its mtime set back.
+#: identifies the version of a file that was hashed: path, size in bytes, mtime and ctime in ns,
+#: inode. The ctime also changes when a file is written to and its mtime is set back.
 FileKey = tuple[bytes, int, int, int, int]
 
-# A row says that a file with this path, size, mtime and ctime (ns) and inode had this
-# md5 (hex; '' when it was not hashed yet). The path is bytes: names need not be UTF-8. Only one
-# version of each path is stored. Version 0.1 has a table ``md5`` without change times.
+# A row says that a file with this path, size, mtime and ctime (ns) and inode had this md5 in hex
+# digits, or '' if the file was not hashed yet. The path is bytes, because names need not be UTF-8.
+# One version of each path is stored. onefs 0.1 used a table ``md5`` without change times.
 _SCHEMA = """CREATE TABLE IF NOT EXISTS digests (
     path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER,
     md5 TEXT NOT NULL
@@ -36,7 +36,7 @@ _SCHEMA = """CREATE TABLE IF NOT EXISTS digests (
 
 
 class Digests:
-    """md5 sums by (path, size, times, inode); in memory, and in a SQLite file if one is given."""
+    """md5 sums by (path, size, times, inode), in memory and in ``database`` if it is given."""
 
     def __init__(self, database: Path | None = None, large: int = LARGE_FILE_BYTES) -> None:
         self._large = large
@@ -48,10 +48,10 @@ class Digests:
         self._database = _connect(database)
 
     def md5(self, path: Path, stat: os.stat_result) -> str:
-        """Return the md5 of a file, in hex digits; ``stat`` is its status of just now.
+        """Return the md5 of a file, in hex digits. ``stat`` is the file's current status.
 
-        '' while a large file is being hashed in the background, and for a file that cannot be
-        read or changes while it is read: the next call tries again.
+        Return '' while a large file is being hashed in the background. Also return '' for a file
+        that cannot be read or changes while it is read. The next call then tries again.
         """
         key = _key(path, stat)
         with self._lock:
@@ -64,14 +64,14 @@ class Digests:
         return self._compute(key, path)
 
     def has_changed(self, path: Path, stat: os.stat_result) -> bool:
-        """Whether a file has changed since it was last hashed, or first seen."""
+        """Whether a file has changed since it was last hashed, or first seen if not hashed yet."""
         key = _key(path, stat)
         with self._lock:
             known = self._last_known(key[0])
         return known is not None and known[0] != key
 
     def _last_known(self, path: bytes) -> tuple[FileKey, str] | None:
-        """Return the key and md5 of the file that was last hashed, or first seen, at a path."""
+        """Return the stored key and md5 for a path: None if unknown, md5 '' if not hashed yet."""
         if path not in self._known and self._database is not None:
             with _ignore_database_errors("read"):
                 row = self._database.execute(
@@ -99,7 +99,7 @@ class Digests:
         return digest
 
     def _enqueue(self, key: FileKey, path: Path, *, seen: bool) -> None:
-        if not seen:  # so that a later version counts as changed, also after a restart
+        if not seen:  # so that a later version is known to be changed, also after a restart
             self._store(key, "")
         with self._lock:
             if key in self._waiting:
@@ -126,7 +126,7 @@ def md5_of(content: bytes) -> str:
 
 
 def _hash(key: FileKey, path: Path) -> str:
-    """Return the md5 of exactly the file that ``key`` describes, else ''."""
+    """Return the md5 of the file if its version is still ``key``. Return '' if not."""
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with path.open("rb") as file:
@@ -157,7 +157,7 @@ def _connect(path: Path | None) -> sqlite3.Connection | None:
 
 @contextlib.contextmanager
 def _ignore_database_errors(action: str) -> Iterator[None]:
-    """Continue without the database: it only saves work."""
+    """Log an error and continue, because without the database only time is lost."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:

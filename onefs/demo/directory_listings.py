@@ -1,4 +1,4 @@
-"""Folder listings of the file server, from the rows of any laboratory."""
+"""Folder listings of the file server, made from the rows of any laboratory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DATA = "{data}"
 
 
 def entries_of(source: Source, path: str) -> list[str] | None:
-    """Return the names in the folder ``path``, folders with a slash at the end; None if empty."""
+    """Return the names in the folder ``path``, folders with a slash at the end. None if empty."""
     folder = [part for part in path.split("/") if part]
     names: set[str] = set()
     for repository, root in _roots(source):
@@ -28,7 +28,7 @@ def entries_of(source: Source, path: str) -> list[str] | None:
 
 
 def render_page(path: str, entries: Iterable[str]) -> str:
-    """Return the listing as nginx writes it, without dates and sizes."""
+    """Return a listing as an HTML page, as nginx writes it, without dates and sizes."""
     lines = "".join(
         f'<a href="{quote(os.fsencode(name))}">{_shown(name)}</a>\r\n' for name in entries
     )
@@ -51,7 +51,7 @@ def _roots(source: Source) -> Iterable[tuple[str, list[str]]]:
 
 
 def _children(source: Source, repository: str, folder: list[str]) -> Iterable[str]:
-    """The children of the folder ``subject/date/number/...`` in one repository."""
+    """Yield the names in the folder ``subject/date/number/...`` of one repository."""
     lab = repository.partition("_")[2]
     for session in source.sessions():
         if session.lab != lab or not _leads_to(session, folder):
@@ -69,7 +69,7 @@ def _children(source: Source, repository: str, folder: list[str]) -> Iterable[st
 
 
 def _leads_to(session: SessionRecord, folder: list[str]) -> bool:
-    """Whether the session holds ``folder``, or is below it."""
+    """Whether ``folder`` is the session's folder, or is above it or below it."""
     parents = [session.subject, session.start_time[:10]]
     if parents[: len(folder)] != folder[:2]:
         return False

@@ -1,9 +1,9 @@
-"""The file server of the embedded laboratory, as FlatIron's nginx answers.
+"""The file server of the embedded laboratory, which answers as FlatIron's nginx does.
 
-Basic auth with credentials of its own (paths below ``/aws/`` need none), one range or several,
-conditional requests, and folder listings: as on FlatIron, a client that does not escape the ``#``
-of a revision requests the folder instead, and gets 200 and HTML. The responses follow those of a
-recorded nginx 1.22 (``tests/data/recorded``).
+It has Basic auth with its own credentials (paths below ``/aws/`` need none), one or several
+ranges, conditional requests, and folder listings. As on FlatIron, a client that does not escape
+the ``#`` of a revision requests the folder above and gets 200 and HTML. The responses are like
+those of a recorded nginx 1.22 (``tests/data/recorded``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from onefs.demo import directory_listings
 from onefs.demo.digests import md5_of
 from onefs.demo.records import Login, Source
 
-#: extensions that nginx knows; all others are application/octet-stream
+#: the extensions that nginx knows. Files with any other extension are application/octet-stream
 _MIME_TYPES = {
     ".avi": "video/x-msvideo", ".csv": "text/csv", ".gif": "image/gif", ".htm": "text/html",
     ".html": "text/html", ".jpeg": "image/jpeg", ".jpg": "image/jpeg", ".json": "application/json",
@@ -35,11 +35,11 @@ _MIME_TYPES = {
     ".xml": "text/xml", ".zip": "application/zip",
 }  # fmt: skip
 _DEFAULT_MIME_TYPE = "application/octet-stream"
-#: the most bytes that are handed to the network at once
+#: the largest number of bytes that are passed to the network at once
 _CHUNK_BYTES = 256 * 1024
-#: chunks a second where the rate is limited, so that a slow transfer flows and does not jerk
+#: chunks per second if the rate is limited, so that the bytes of a slow transfer arrive evenly
 _CHUNKS_PER_SECOND = 20
-#: the date of synthetic files, which have none of their own
+#: the modification date of synthetic files, which exist in memory only
 _SYNTHETIC_FILE_DATE = datetime(2021, 7, 5, tzinfo=timezone.utc)
 _BOUNDARY = "00000000000000000002"
 _REASONS = {
@@ -48,12 +48,12 @@ _REASONS = {
     500: "Internal Server Error",
 }  # fmt: skip
 
-#: first and last byte, the last one not included
+#: the offset of the first byte, and the offset after the last byte
 ByteRange = tuple[int, int]
 
 
 class _AnyPath(PathConverter):
-    """Any path: names may hold line breaks, too."""
+    """A URL converter that accepts any path, including names with line breaks."""
 
     regex = r"[\s\S]*?"
     part_isolating = False
@@ -61,7 +61,7 @@ class _AnyPath(PathConverter):
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """One file, opened: what it is and how to read from it."""
+    """One opened file: its bytes or its descriptor, and the values of its headers."""
 
     content: bytes | int
     size: int
@@ -70,13 +70,13 @@ class _File:
     mimetype: str
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return at most ``length`` bytes from ``offset``; b'' past the end."""
+        """Return at most ``length`` bytes from ``offset``, or b'' if ``offset`` is past the end."""
         if isinstance(self.content, bytes):
             return self.content[offset : offset + length]
         return os.pread(self.content, length, offset)
 
     def close(self) -> None:
-        """Close the descriptor, if any."""
+        """Close the descriptor, if the file has one."""
         if isinstance(self.content, int):
             os.close(self.content)
 
@@ -86,7 +86,7 @@ def create_app(
 ) -> Flask:
     """Return the file server of ``source`` as a WSGI application.
 
-    ``rate`` limits each connection, in bytes a second; None for no limit.
+    ``rate`` is the limit for each connection in bytes per second. None means no limit.
     """
     app = Flask("onefs.demo.flatiron", static_folder=None)
     app.url_map.merge_slashes = False
@@ -94,7 +94,7 @@ def create_app(
 
     @app.before_request
     def authorize() -> Response | None:
-        # the path that is served: Flask may have normalized its own
+        # test the path that is served, because Flask may have normalized ``request.path``
         if _decoded_path().startswith("/aws/") or _authorized(login):
             return None
         response = _page(401)
@@ -122,8 +122,8 @@ def _authorized(login: Login) -> bool:
 
 
 def _decoded_path() -> str:
-    """The path of the request; bytes that are not UTF-8 survive as ``os.fsdecode`` writes them."""
-    # PATH_INFO no longer has them
+    """Return the path of the request. Bytes that are not UTF-8 are decoded by ``os.fsdecode``."""
+    # PATH_INFO no longer has the bytes that are not UTF-8
     return os.fsdecode(unquote_to_bytes(urlsplit(request.environ["REQUEST_URI"]).path))
 
 
@@ -226,7 +226,7 @@ def _content_range(span: ByteRange, file: _File) -> str:
 
 
 def _requested_ranges(file: _File) -> list[ByteRange] | None:
-    """The ranges of the Range header, clipped: None for the whole file, [] if all are past it."""
+    """Return the requested ranges. None means the whole file, [] that all are past its end."""
     header = request.headers.get("Range", "")
     if not header.lower().startswith("bytes=") or file.size == 0 or not _same_version(file):
         return None
@@ -242,7 +242,7 @@ def _requested_ranges(file: _File) -> list[ByteRange] | None:
 
 
 def _same_version(file: _File) -> bool:
-    """Whether If-Range, if present, names this version by ETag or date."""
+    """Whether the If-Range header is absent or names this version by its ETag or date."""
     value = request.headers.get("If-Range")
     if value is None:
         return True
@@ -284,17 +284,18 @@ def _chunks(file: _File, parts: list[tuple[bytes, ByteRange]], size: int) -> Ite
         while start < end:
             chunk = file.read(start, min(size, end - start))
             if not chunk:
-                # the file shrank: the response is short, so the server closes the connection
+                # the file is shorter now. The response is incomplete, so that the server closes
+                # the connection
                 return
             yield chunk
             start += len(chunk)
 
 
 def _limit_rate(chunks: Iterator[bytes], rate: int) -> Iterator[bytes]:
-    """Yield ``chunks`` no faster than ``rate`` bytes a second, counted from the first one.
+    """Yield ``chunks`` no faster than ``rate`` bytes per second, counted from the first chunk.
 
-    Each chunk waits before it is sent, so that many small responses on one connection are
-    limited too.
+    The wait comes before each chunk, so that many small responses on one connection are also
+    limited.
     """
     due = time.monotonic()
     for chunk in chunks:

@@ -1,7 +1,7 @@
 """A folder of sessions as a laboratory: ``<lab>/Subjects/<subject>/<yyyy-mm-dd>/<number>/...``.
 
-A lab without Alyx can try onefs with it. The ``Subjects`` folder may be left out. The folder is
-never written to. Files and sessions that are added, removed or changed later are noticed.
+A lab without Alyx can try onefs with its own folder. The ``Subjects`` folder may be left out. The
+folder is never written to. Files and sessions that are added, removed or changed later are found.
 """
 
 from __future__ import annotations
@@ -22,30 +22,31 @@ from onefs.demo.folder_scan import Scan, ScannedFile, ScannedSession, files_belo
 from onefs.demo.records import DatasetRecord, Login, SessionRecord, Source
 from onefs.errors import UsageError
 
-#: seconds for which the list of sessions is valid
+#: the shortest time in seconds between the end of one scan and the start of the next
 RESCAN_SECONDS = 3.0
-#: a slow disk is scanned less often: this many times as long as the last scan took
+#: the pause after a scan is at least this many times the duration of the scan, so that a slow disk
+#: is scanned less often
 _RESCAN_PAUSE_FACTOR = 10
 #: longest time in seconds that a request waits for a scan in the background
 SCAN_WAIT_SECONDS = 2.0
-#: the folder of a probe, from its session's folder on
+#: matches the folder of a probe in a path that starts at the session's folder
 _PROBE = re.compile(r"(?:alf|raw_ephys_data)/(probe[^/]*)/")
 
 Tables = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 class FolderLaboratory(Source):
-    """A Source over a folder. Sizes, dates and md5 sums are the files' own.
+    """A Source that serves a folder. Sizes, dates and md5 sums are those of the files.
 
-    Ids derive from the path relative to the folder, so that a restart serves the same laboratory.
-    md5 sums are computed when a session's datasets are first listed and stored in ``state_dir``
-    where one is given; those of large files are computed in the background and '' until then. A
-    large file that has changed is a dataset with an id of its own until its md5 is known, so that
-    a client does not use its cached bytes of the old version. ``clock`` is in seconds.
+    Ids are computed from the path relative to the folder, so that a restart serves the same
+    laboratory. md5 sums are computed when a session's datasets are first listed, and stored in
+    ``state_dir`` if it is given. The md5 of a large file is computed in the background and is ''
+    until then. A large file that has changed has another dataset id until its md5 is known, so
+    that a client does not use cached bytes of the old version. ``clock`` returns seconds.
 
-    A folder may be large and its disk slow. No request waits long: the folder is scanned again
-    while the sessions of the last scan are served, and the names of types and revisions, which
-    need a look at each file, are complete a while later than the rest.
+    A folder may be large and its disk slow, but no request waits long for a scan. While the
+    folder is scanned again, the sessions of the last scan are served. Dataset types and revisions
+    are found by listing every file, so that their tables are complete later than the others.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class FolderLaboratory(Source):
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Scan ``path``. Raises UsageError when it is no folder or holds no session."""
+        """Scan ``path``. Raises UsageError if ``path`` is no folder or holds no session."""
         if not path.is_dir():
             raise UsageError(f"there is no folder {path}: name one that holds lab folders")
         check_not_inside_lab(path)
@@ -75,7 +76,7 @@ class FolderLaboratory(Source):
             )
         self._types: set[str] = set()
         self._revisions: set[str] = set()
-        #: eid -> probe name -> the ids of its datasets
+        #: eid -> probe name -> the ids of the probe's datasets
         self._probes: dict[str, dict[str, list[str]]] = {}
         self._publish()
         self._run_in_thread(self._index_all)
@@ -101,7 +102,7 @@ class FolderLaboratory(Source):
         return [self._row(eid, place, file, newest) for file in files]
 
     def dataset(self, dataset_id: str) -> DatasetRecord | None:
-        """See :class:`onefs.demo.records.Source`. Scans all sessions and hashes one."""
+        """See :class:`onefs.demo.records.Source`. Scans sessions and hashes the files of one."""
         for eid, place in self._current_scan().places.items():
             files = files_below(place.path, self._root)
             if any(dataset_id in self._ids(file.path, file.stat) for file in files):
@@ -118,7 +119,7 @@ class FolderLaboratory(Source):
         return None
 
     def _locate(self, labs: Mapping[str, str], parts: Sequence[str]) -> str | None:
-        """The file of ``/public/<lab>/Subjects/<subject>/<date>/<number>/...``, if it is served."""
+        """Return the file for the parts of ``/public/<lab>/Subjects/...``, None if not served."""
         if len(parts) < 8 or parts[:2] != ["", "public"] or parts[3] != alf.SUBJECTS:
             return None
         if parts[2] not in labs or any(part in ("", ".", "..") for part in parts[4:]):
@@ -127,7 +128,7 @@ class FolderLaboratory(Source):
         return path if os.path.isfile(path) and is_inside(path, self._root) else None
 
     def _current_scan(self) -> Scan:
-        """Return the last scan. If it is old, start another one and wait for it a little."""
+        """Return the last scan. If it is old, first start a new scan and wait briefly."""
         with self._lock:
             due = not self._scanning and self._clock() >= self._scan_at
             self._scanning = self._scanning or due
@@ -149,7 +150,7 @@ class FolderLaboratory(Source):
                 self._scanning = False
 
     def _schedule_rescan(self, began: float) -> None:
-        """Set the time of the next scan, after one that ``began`` at that time."""
+        """Set the time of the next scan, after a scan that started at the time ``began``."""
         now = self._clock()
         self._scan_at = now + max(RESCAN_SECONDS, _RESCAN_PAUSE_FACTOR * (now - began))
 
@@ -159,18 +160,18 @@ class FolderLaboratory(Source):
 
     @staticmethod
     def _run_in_thread(work: Callable[[], None]) -> None:
-        """Start work that may take minutes on a thread of its own, and wait for it a little."""
+        """Run ``work`` in a new thread. Wait for its end for at most SCAN_WAIT_SECONDS."""
         thread = threading.Thread(target=work, name="demo-folder", daemon=True)
         thread.start()
         thread.join(SCAN_WAIT_SECONDS)
 
     def _publish(self) -> None:
-        """Replace the rows by new objects, which tell the servers that the rows have changed."""
+        """Replace the rows by new objects, so that the servers see that the rows have changed."""
         self._sessions: Sequence[SessionRecord] = list(self._scan.sessions)
         self._tables: Tables = self._make_tables()
 
     def _index_session(self, eid: str, files: Sequence[ScannedFile]) -> None:
-        """Add the types, revisions and probes of a session's files; publish if any is new."""
+        """Add the types, revisions and probes of a session's files. Publish them if any is new."""
         split = [alyx_rows.split_path(file.inside) for file in files]
         types = {alf.dataset_type(name) for _, _, name in split}
         revisions = {revision for _, revision, _ in split if revision}
@@ -213,7 +214,7 @@ class FolderLaboratory(Source):
         }
 
     def _probes_of(self, files: Iterable[ScannedFile]) -> dict[str, list[str]]:
-        """The probes that have a folder among a session's files, and the datasets in it."""
+        """Return the ids of the datasets in each probe's folder, by probe name."""
         probes: defaultdict[str, list[str]] = defaultdict(list)
         for file in files:
             probe = _PROBE.match(file.inside)
@@ -222,7 +223,7 @@ class FolderLaboratory(Source):
         return dict(probes)
 
     def _ids(self, path: str, stat: os.stat_result) -> tuple[str, str]:
-        """Return the id of a file, and its interim id after a change until its md5 is known."""
+        """Return (normal id, id that a changed file has until its md5 is known)."""
         relative = os.path.relpath(path, self._root)
         version = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
         return alyx_rows.make_id(relative), alyx_rows.make_id(relative, *map(str, version))
@@ -253,13 +254,13 @@ class FolderLaboratory(Source):
             created_datetime=modified,
             auto_datetime=modified,
             experiment_number=int(place.number),
-            # there is no rig's disk
+            # only the replica on FlatIron, because a folder has no rig
             file_records=alyx_rows.file_records_of(identity, place.lab, relative)[:1],
         )
 
 
 def _newest_revisions(files: Iterable[ScannedFile]) -> dict[tuple[str, str], str]:
-    """Return the default revision by (collection, name): the last by name, as in ONE."""
+    """Return the default revision for each (collection, name): the last by name, as in ONE."""
     newest: dict[tuple[str, str], str] = {}
     for file in files:
         collection, revision, name = alyx_rows.split_path(file.inside)

@@ -1,4 +1,4 @@
-"""The contents of a folder of sessions. Names that are not UTF-8 are decoded by ``os.fsdecode``.
+"""The contents of a folder of sessions. Names that are not UTF-8 are as ``os.fsdecode`` reads them.
 
 Symbolic links are followed only if they lead to a place inside the folder that is served.
 """
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @lru_cache(maxsize=1000)
 def _log_skipped(path: str, reason: str | None) -> None:
-    """Log a folder that cannot be read, once however often it is scanned."""
+    """Log that a folder cannot be read. Repeated calls with the same arguments log nothing."""
     log.warning("The folder %r is left out: %s", path, reason)
 
 
@@ -34,7 +34,7 @@ class ScannedSession:
     lab: str
     subject: str
     date: str
-    #: the folder's own name: ``1`` and ``001`` are both number 1
+    #: the name of the folder. The names ``1`` and ``001`` both mean number 1
     number: str
     path: str
 
@@ -43,14 +43,14 @@ class ScannedSession:
 class ScannedFile:
     """A file in a session folder."""
 
-    #: from the session folder on, with ``/``
+    #: the path inside the session folder, with ``/``
     inside: str
     path: str
     stat: os.stat_result
 
 
 class Scan:
-    """The sessions of ``root``, a real path, at one moment."""
+    """The sessions that ``root`` holds at the time of the scan. ``root`` is a real path."""
 
     def __init__(self, root: str) -> None:
         #: lab -> the folder of its subjects
@@ -87,7 +87,7 @@ def _is_day(name: str) -> bool:
 
 
 def _folders(path: str, root: str) -> list[tuple[str, str]]:
-    """Return names and paths of the folders in ``path`` that belong to the laboratory, by name."""
+    """Return (name, path) of each folder in ``path`` that is inside ``root``, sorted by name."""
     try:
         with os.scandir(path) as entries:
             return sorted((e.name, e.path) for e in entries if e.is_dir() and _belongs(e, root))
@@ -101,12 +101,12 @@ def _belongs(entry: os.DirEntry[str], root: str) -> bool:
 
 
 def is_inside(path: str, root: str) -> bool:
-    """Whether ``path`` is below ``root`` when its links are resolved."""
+    """Whether ``path`` is below ``root`` after symbolic links are resolved."""
     return os.path.realpath(path).startswith(root.rstrip("/") + "/")
 
 
 def files_below(folder: str, root: str) -> Iterator[ScannedFile]:
-    """Yield every regular file below a session folder, by path."""
+    """Yield every regular file below a session folder, sorted by name in each folder."""
     return _walk(folder, "", root, (os.path.realpath(folder),))
 
 
@@ -123,7 +123,7 @@ def _walk(folder: str, prefix: str, root: str, above: tuple[str, ...]) -> Iterat
         try:
             status = entry.stat()
         except OSError:
-            continue  # removed since it was listed, or a broken link
+            continue  # the entry was removed since it was listed, or is a broken link
         if stat.S_ISREG(status.st_mode):
             yield ScannedFile(prefix + entry.name, entry.path, status)
         elif stat.S_ISDIR(status.st_mode):
@@ -133,7 +133,7 @@ def _walk(folder: str, prefix: str, root: str, above: tuple[str, ...]) -> Iterat
 
 
 def _registered(place: ScannedSession) -> str:
-    """The time when a session's folder was last changed; the session's date when unknown."""
+    """Return the ctime of a session's folder, or the session's date if it cannot be read."""
     try:
         return alyx_rows.format_timestamp(os.stat(place.path).st_ctime_ns)
     except OSError:

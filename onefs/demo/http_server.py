@@ -1,7 +1,7 @@
-"""An HTTP/1.1 server in a thread: a WSGI application on a port of the loopback interface.
+"""An HTTP/1.1 server in a thread. It serves a WSGI application on a loopback port.
 
-Werkzeug parses the requests and wsgiref writes the responses. Werkzeug's own responses close the
-connection after each request; Alyx and FlatIron keep theirs open, and so does this server.
+Werkzeug parses the requests and wsgiref writes the responses. Werkzeug itself would close the
+connection after each request. Alyx and FlatIron keep connections open, and so does this server.
 ``docs/decisions/0003-embedded-server.md`` gives the reasons against other libraries.
 """
 
@@ -40,19 +40,19 @@ class AccessRecord:
     #: ``alyx`` or ``data``
     server: str
     method: str
-    #: with its query, as it was received
+    #: path and query, as they were received
     path: str
-    #: the Range header, '' without one
+    #: the Range header, or '' if there is none
     range: str
     status: int
-    #: bytes of the body that were handed to the network
+    #: the number of bytes of the body that were passed to the network
     bytes: int
-    #: the User-Agent header, '' without one
+    #: the User-Agent header, or '' if there is none
     agent: str
 
 
 class RequestLog:
-    """Records of the requests: the last ``keep`` in memory, all of them in ``file``."""
+    """Records of requests: the last ``keep`` requests in memory, all requests in ``file``."""
 
     def __init__(self, keep: int, file: IO[str] | None) -> None:
         self._lock = threading.Lock()
@@ -60,7 +60,7 @@ class RequestLog:
         self._kept: deque[AccessRecord] = deque(maxlen=keep)
 
     def add(self, access: AccessRecord) -> None:
-        """Record one more request; in the file, one JSON object a line, at once."""
+        """Record one more request. It is written to the file at once, as one line of JSON."""
         with self._lock:
             self._kept.append(access)
             if self._file is not None:
@@ -73,7 +73,7 @@ class RequestLog:
             return list(self._kept)
 
     def clear(self) -> None:
-        """Forget the requests in memory."""
+        """Remove all requests from memory."""
         with self._lock:
             self._kept.clear()
 
@@ -90,10 +90,10 @@ def observed(
     report: Callable[[AccessRecord], None],
     latency_seconds: float,
 ) -> WSGIApplication:
-    """Return ``app`` with each request delayed and its end reported.
+    """Return ``app``, but with each request delayed by the latency and reported at its end.
 
-    The report comes before the last bytes of the body are handed over, so that a client that has
-    the whole response finds its record; for a broken transfer it comes when the transfer breaks.
+    ``report`` is called before the last bytes of the body are sent, so that a client that has the
+    whole response finds its record. If the transfer breaks, ``report`` is called at that time.
     """
 
     def observed_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
@@ -132,10 +132,10 @@ class _WsgiResponse(SimpleHandler):
 
     http_version = "1.1"
     server_software = "onefs"
-    # wsgiref would put this process's environment into every request
+    # empty, because wsgiref would put this process's environment into every request
     os_environ: dict[str, str] = {}  # noqa: RUF012
 
-    #: whether the client can tell where the body ended, so that the connection may be kept
+    #: whether the client can find the end of the body, so that the connection may be kept open
     complete = False
 
     # attributes of wsgiref that typeshed does not list
@@ -146,9 +146,9 @@ class _WsgiResponse(SimpleHandler):
     bytes_sent: int
 
     def finish_content(self) -> None:
-        """Send the headers of a response without body.
+        """Send the headers of a response without body, and set ``complete``.
 
-        wsgiref would claim ``Content-Length: 0`` for HEAD and 304.
+        wsgiref itself would send ``Content-Length: 0`` for HEAD and 304.
         """
         if not self.headers_sent:
             self.send_headers()
@@ -161,7 +161,7 @@ class _Handler(WSGIRequestHandler):
     server_version = "onefs"
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    # buffered: the headers leave in one piece
+    # buffered, so that all headers are sent in one packet
     wbufsize = -1
 
     def run_wsgi(self) -> None:
@@ -169,7 +169,7 @@ class _Handler(WSGIRequestHandler):
         length = parse_whole_number(self.headers.get("Content-Length", "0"))
         body = LimitedStream(cast("IO[bytes]", self.rfile), length or 0)
         if "Transfer-Encoding" in self.headers or length is None:
-            # the end of such a request is unknown, so no other request can follow it
+            # the end of this request is unknown, so that no other request can follow
             self.close_connection = True
         else:
             environ["wsgi.input"] = body
@@ -182,15 +182,16 @@ class _Handler(WSGIRequestHandler):
             body.exhaust()
 
     def log(self, type: str, message: str, *args: Any) -> None:
-        """Log nothing: RequestLog is the access log."""
+        """Log nothing, because RequestLog is the access log."""
 
 
 class _Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
-    # a stop does not wait for transfers: their connections are closed
+    # a stop does not wait for transfers but closes their connections
     block_on_close = False
-    # connections that wait to be accepted: more than readers that start at once
+    # the number of connections that may wait to be accepted. It is larger than the number of
+    # readers that start at the same time
     request_queue_size = 1024
     # read by werkzeug's request handler
     multithread, multiprocess, ssl_context = True, False, None
@@ -212,11 +213,11 @@ class _Server(socketserver.ThreadingTCPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore a connection that the client has closed."""
+        """Ignore the error, because the client has closed the connection."""
 
     def stop(self) -> None:
         """Close the port and every connection, idle or busy. ``serve_forever`` must be running."""
-        # the event loop wakes up when its port accepts no more
+        # this wakes up the event loop, because the port accepts no more connections
         self.socket.shutdown(socket.SHUT_RDWR)
         self.shutdown()
         self.server_close()
@@ -228,11 +229,11 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 class Listener:
-    """A port and its server. After ``stop`` it refuses connections; ``start`` takes the same port
-    again."""
+    """A port and its server. After ``stop`` the port refuses connections, and ``start`` opens the
+    same port again."""
 
     def __init__(self, port: int) -> None:
-        """Take ``port`` (0: any free one) at once. Raises OnefsError when it is in use."""
+        """Bind ``port``, or any free port for 0. Raises OnefsError if the port cannot be used."""
         self._server: _Server | None = _bound_server(port)
         self._serving = False
         self.port: int = self._server.server_address[1]
@@ -240,7 +241,7 @@ class Listener:
         self._app: WSGIApplication | None = None
 
     def start(self, app: WSGIApplication | None = None) -> None:
-        """Serve ``app``, or the one of the last time; nothing where it serves already."""
+        """Serve ``app``, or for None the last application. Do nothing if already serving."""
         self._app = app or self._app
         if self._app is None or self._serving:
             return
@@ -252,7 +253,7 @@ class Listener:
         self._serving = True
 
     def stop(self) -> None:
-        """Close the port and every connection, also those with a response under way."""
+        """Close the port and every connection, including those that are sending a response."""
         server, self._server = self._server, None
         if server is None:
             return

@@ -1,8 +1,9 @@
 """The accounts of embedded laboratories.
 
-A laboratory listens on the loopback interface, where every user of the machine can reach it. The
-synthetic one holds no private data, and its passwords are published. A folder may be private: its
-passwords are random, and stored where only this user can read them, for mounts and commands.
+A laboratory listens on the loopback interface, so that every user of the machine can connect to
+it. The synthetic laboratory holds no private data, and its passwords are published. A folder may
+hold private data, so that its passwords are random. Mounts and commands read the passwords from a
+file that only this user can read.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from onefs.config.private_files import file_lock, read_json, write_json
 from onefs.demo import demo_identity
 from onefs.demo.records import Login
 
-#: length of a random password before it is encoded
+#: the number of random bytes from which a password is made
 _PASSWORD_BYTES = 24
 
 
 def make_login(data: Path | None, state_dir: Path | None) -> Login:
-    """Return the login that servers of the folder ``data`` (None: synthetic data) require.
+    """Return the login for servers of the folder ``data``, or for None of synthetic data.
 
-    With a ``state_dir`` the login of a folder is stored there and stays the same: mounts share
-    it. Raises UsageError when it cannot be stored, or its file belongs to another user.
+    If ``state_dir`` is given, the login of a folder is stored there and stays the same, so that
+    all mounts use the same login. Raises UsageError if the login cannot be stored, or if its file
+    belongs to another user.
     """
     if data is None:
         return Login()
@@ -40,14 +42,15 @@ def make_login(data: Path | None, state_dir: Path | None) -> Login:
 def saved_login(database: str, state_dir: Path) -> Login:
     """Return the login of the laboratory that is named ``database``.
 
-    The published one of the synthetic laboratory where none is stored. Raises UsageError for a
-    file that is broken or belongs to another user.
+    If no login is stored, return the published login of the synthetic laboratory. Raises
+    UsageError if the login's file is invalid or belongs to another user.
     """
     return _read_saved(_file(database, state_dir)) or Login()
 
 
 def _file(database: str, state_dir: Path) -> Path:
-    # in a folder of its own, whose mode is narrowed: the mode of the state folder is left alone
+    # in a separate folder, because the folder is made private. The mode of the state folder is
+    # not changed
     return state_dir / "private" / f"{database}.json"
 
 

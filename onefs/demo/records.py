@@ -1,7 +1,7 @@
-"""The rows of the embedded laboratory, and the border between their sources and the servers.
+"""The rows of the embedded laboratory, and the interface through which servers read them.
 
 ``onefs.demo.rest`` (Alyx) and ``onefs.demo.flatiron`` (the file server) serve any :class:`Source`:
-the synthetic laboratory, a folder on disk, or recorded rows. Names of fields are Alyx's own.
+the synthetic laboratory, a folder on disk, or recorded rows. Fields have the same names as in Alyx.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """One replica of a dataset in a repository, existing or not (Alyx: ``/files``)."""
+    """One replica of a dataset in a repository, which may be missing (Alyx: ``/files``)."""
 
     id: str
     #: the repository's name
     repository: str
-    #: from the subject on, without UUID: ``KS023/2019-12-10/001/alf/spikes.times.npy``
+    #: starts with the subject, without UUID: ``KS023/2019-12-10/001/alf/spikes.times.npy``
     relative_path: str
     exists: bool = True
 
@@ -59,7 +59,7 @@ class SessionRecord:
     eid: str
     lab: str
     subject: str
-    #: as Alyx writes it: local time, no zone, microseconds only when not 0
+    #: in Alyx's format: local time without zone, with microseconds only if they are not 0
     start_time: str
     number: int | None
     task_protocol: str = ""
@@ -77,51 +77,54 @@ class SessionRecord:
     extended_qc: Mapping[str, Any] | None = None
     auto_datetime: str = ""
     json: Any = None
-    #: further keys of the session's detail, as Alyx shapes them (``wateradmin_session_related``,
-    #: ``probe_insertion``, ``notes``, ``field_of_view``)
+    #: further keys of the session's detail, with values in Alyx's format
+    #: (``wateradmin_session_related``, ``probe_insertion``, ``notes``, ``field_of_view``)
     related: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Source(Protocol):
-    """A laboratory: small tables whole, datasets a session at a time, files by their URL path.
+    """A laboratory: its small tables, its sessions, the datasets of each session, and its files.
 
-    Thread-safe. ``sessions`` and ``tables`` are cheap; ``datasets`` may do work the first time a
-    session is listed (computing arrays, hashing files) and caches it. ``tables`` may get a dataset
-    type or a revision only once a dataset that has it is listed.
+    Thread-safe. ``sessions`` and ``tables`` are fast. ``datasets`` may be slow the first time that
+    a session is listed, because it computes arrays or hashes files. It caches their sizes and
+    md5 sums. A dataset type or revision may be missing in ``tables`` until a dataset with that
+    type or revision is listed.
     """
 
     def tables(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """Return rows in Alyx's shape by endpoint name: ``labs``, ``subjects``, ``users``,
+        """Return rows in Alyx's format by endpoint name: ``labs``, ``subjects``, ``users``,
         ``projects``, ``data-repository``, ``dataset-types``, ``data-formats``, ``revisions``,
-        ``tags``, ``notes``, ``insertions``, ``trajectories``, ``channels``, ``brain-regions``; a
-        missing key is an empty table. ``{data}`` at the start of a repository's ``data_url`` is
-        the placeholder for the file server's own address."""
+        ``tags``, ``notes``, ``insertions``, ``trajectories``, ``channels``, ``brain-regions``. A
+        missing key means an empty table. ``{data}`` at the start of a repository's ``data_url``
+        is the placeholder for the address of the file server."""
 
     def sessions(self) -> Sequence[SessionRecord]:
-        """Return all sessions, latest first; a new object once they or the tables change."""
+        """Return all sessions, latest first, in a new object if sessions or tables have changed."""
 
     def datasets(self, eid: str) -> Sequence[DatasetRecord]:
-        """Return the datasets of one session, [] for an unknown one."""
+        """Return the datasets of one session, or an empty sequence for an unknown eid."""
 
     def dataset(self, dataset_id: str) -> DatasetRecord | None:
-        """Return one dataset by its UUID, None for an unknown one."""
+        """Return one dataset by its UUID, or None for an unknown UUID."""
 
     def aggregates(self) -> Sequence[DatasetRecord]:
-        """Return the datasets that belong to no session; none by default."""
+        """Return the datasets that belong to no session. By default there are none."""
         return ()
 
     def file(self, path: str) -> Path | bytes | None:
-        """Return the file that the file server has at ``path`` (decoded, starting with ``/``,
-        UUID in the name), or None. Bytes for a synthetic file, which exists in memory only."""
+        """Return the file that the file server has at ``path``, or None if there is no file.
+
+        ``path`` is decoded, starts with ``/`` and has the UUID in its name. A synthetic file is
+        returned as bytes, because it exists in memory only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """The accounts of the embedded laboratory: Alyx's, and the file server's own."""
+    """The accounts of the embedded laboratory, for Alyx and for the file server."""
 
     username: str = "test_user"
     password: str = "TapetesBloc18"
     data_username: str = "iblmember"
     data_password: str = "flatiron-demo"
-    #: further Alyx users, name -> password
+    #: further Alyx users: name -> password
     others: Mapping[str, str] = field(default_factory=dict)

@@ -1,7 +1,7 @@
-"""A large laboratory for measurements: any number of sessions, ready at once.
+"""A large laboratory for measurements, with up to a million sessions and a fast start.
 
-Rows are computed on request. The bytes come from a pool of some hundred prepared files, so that
-the size and md5 of every row are right.
+Rows of datasets are computed on request. The bytes come from a pool of a few hundred prepared
+files, so that the size and md5 in every row are correct.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from onefs.demo.synthetic.plan import SessionKind, SessionPlan
 from onefs.demo.synthetic.session_rows import encoded_files
 from onefs.errors import UsageError
 
-#: sessions of one lab, and of one subject
+#: the number of sessions per lab, and per subject
 SESSIONS_PER_LAB = 1000
 SESSIONS_PER_SUBJECT = 50
-#: sessions in the pool, each with some 45 files
+#: the number of sessions in the pool. Each has about 45 files
 _POOL_SESSIONS = 10
 _PROBE = "alf/probe00/"
 _USERS = ("anne", "ines", "nate", "valeria")
@@ -38,17 +38,17 @@ _FIRST_DAY = date(2021, 1, 4)
 
 @dataclass(frozen=True, slots=True)
 class _PooledFile:
-    """A prepared file."""
+    """A file in the pool."""
 
     content: bytes
     md5: str
 
 
 class ScaledLaboratory:
-    """The synthetic laboratory, grown to ``sessions`` sessions in all.
+    """The synthetic laboratory with more sessions, so that it has ``sessions`` sessions in total.
 
-    Each further session has ``datasets`` datasets; they are spread over labs of 1,000 sessions
-    and subjects of 50. Raises UsageError where a number is out of range.
+    Each added session has ``datasets`` datasets. Each added lab has up to 1,000 sessions, and each
+    of its subjects up to 50. Raises UsageError if a number is out of range.
     """
 
     def __init__(self, sessions: int, datasets: int) -> None:
@@ -103,7 +103,7 @@ class ScaledLaboratory:
         return self._synthetic.file(path)
 
     def _find(self, dataset_id: str) -> tuple[int, int] | None:
-        """Return the indices of an id's session and dataset, None for an id of another source."""
+        """Return (session index, dataset index) for an id, or None if no added session has it."""
         if not alf.is_uuid(dataset_id):
             return None
         index, position = int(dataset_id[24:32], 16), int(dataset_id[32:], 16)
@@ -151,7 +151,7 @@ class ScaledLaboratory:
 
 
 def _make_pool() -> list[dict[str, _PooledFile]]:
-    """Return some hundred files by path: a dict for each of a few short sessions with a probe."""
+    """Return the files of each session in the pool, by path. The sessions have one probe."""
     pool = []
     for variant in range(_POOL_SESSIONS):
         plan = SessionPlan(
@@ -166,8 +166,9 @@ def _make_pool() -> list[dict[str, _PooledFile]]:
 def _dataset_paths(
     pool: Sequence[Mapping[str, _PooledFile]], datasets: int
 ) -> list[tuple[str, str]]:
-    """Return the path of each dataset of a session and that of its bytes in the pool: the session's
-    own files first, then those of probe00, probe01 and so on."""
+    """Return (path in the session, path in the pool) of each dataset that a session has.
+
+    Files outside probe folders are first, then the files of probe00, probe01 and so on."""
     own = [path for path in pool[0] if not path.startswith(_PROBE)]
     probe = [path for path in pool[0] if path.startswith(_PROBE)]
     more = (
@@ -187,10 +188,10 @@ def _relative(session: SessionRecord, path: str) -> str:
 
 
 def _dataset_id(index: int, position: int) -> str:
-    """Return an id that holds its session's and dataset's index: no table of millions is needed.
+    """Return an id that contains its session index and dataset index, so that no table is needed.
 
-    The last 12 digits hold the two numbers, the others a hash, so that a changed id is unknown.
-    The version is 4, as in :func:`onefs.demo.alyx_rows.make_id`.
+    The last 12 hex digits are the two indices. The other digits are a hash, so that a wrong id is
+    not found. The UUID's version is 4, as in :func:`onefs.demo.alyx_rows.make_id`.
     """
     digest = hashlib.sha1(f"grown/{index}/{position}".encode()).digest()
     numbers = index.to_bytes(4, "big") + position.to_bytes(2, "big")
@@ -200,7 +201,7 @@ def _dataset_id(index: int, position: int) -> str:
 def _session(index: int) -> SessionRecord:
     lab = _lab(index)
     subject = f"{lab}_{index % SESSIONS_PER_LAB // SESSIONS_PER_SUBJECT:03d}"
-    # two sessions a day, so that numbers other than 1 occur; subjects start on different days
+    # two sessions per day, so that numbers other than 1 occur. Subjects start on different days
     day = _FIRST_DAY + timedelta(
         days=index % SESSIONS_PER_SUBJECT // 2 + index // SESSIONS_PER_SUBJECT % 700
     )

@@ -19,17 +19,18 @@ from onefs.demo.logins import make_login
 from onefs.demo.records import Login, Source
 from onefs.errors import OnefsError, UsageError, reason_of
 
-#: the exit code of a process that is stopped before it serves, see docs/COMMANDS.md
+#: the exit code of a process that is stopped before it serves. See docs/COMMANDS.md
 _EXIT_INTERRUPTED = 130
 
 
 class Servers:
-    """Both servers of a laboratory; as a context manager they run inside the block.
+    """Both servers of a laboratory. Used as a context manager, they run inside the ``with`` block.
 
-    ``alyx`` and ``data`` are the two listeners: either may be stopped and started again, on the
-    same port. All sizes are in bytes, ``rate`` in bytes a second for each data connection,
-    ``latency_ms`` for each request, ``throttle`` in requests a minute and user (Alyx's 429).
-    ``requests`` holds the last ``keep`` requests; ``access_log`` is appended to.
+    ``alyx`` and ``data`` are the two listeners. Each can be stopped and started again on the same
+    port. ``rate`` is in bytes per second for each connection to the file server. ``latency_ms``
+    is the delay of each request in milliseconds. ``throttle`` is the number of requests that each
+    user may send per minute before Alyx returns 429. ``requests`` has the last ``keep`` requests.
+    All requests are appended to ``access_log``.
     """
 
     def __init__(
@@ -62,21 +63,21 @@ class Servers:
 
     @property
     def alyx_url(self) -> str:
-        """The address of Alyx, without a slash at the end."""
+        """Return the address of Alyx, without a slash at the end."""
         return self.alyx.url
 
     @property
     def data_url(self) -> str:
-        """The address of the file server, without a slash at the end."""
+        """Return the address of the file server, without a slash at the end."""
         return self.data.url
 
     @property
     def requests(self) -> list[AccessRecord]:
-        """The requests so far, oldest first; a snapshot."""
+        """Return a new list of the requests in memory, oldest first."""
         return self._request_log.snapshot()
 
     def clear_requests(self) -> None:
-        """Forget the requests so far; the log file still has them."""
+        """Remove the requests from memory, but not from the access log."""
         self._request_log.clear()
 
     def connection_info(self) -> dict[str, str]:
@@ -91,7 +92,7 @@ class Servers:
         }
 
     def start(self) -> None:
-        """Start both servers; after ``stop``, on the same ports."""
+        """Start both servers. After ``stop`` they start again on the same ports."""
         self.data.start(self._data_app)
         self.alyx.start(self._alyx_app)
 
@@ -112,7 +113,7 @@ class Servers:
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """The options of ``onefs demo serve``. See docs/COMMANDS.md for units."""
+    """The options of ``onefs demo serve``. docs/COMMANDS.md has their meaning and units."""
 
     data: Path | None = None
     port: int = 0
@@ -126,7 +127,10 @@ class ServeOptions:
 
 
 def make_source(options: ServeOptions) -> Source:
-    """Return the laboratory that the options describe. Raises UsageError when they contradict."""
+    """Return the laboratory for the options.
+
+    Raises UsageError if ``data`` is given together with ``sessions`` or ``datasets``.
+    """
     grown = options.sessions is not None or options.datasets is not None
     if options.data is not None:
         if grown:
@@ -146,17 +150,18 @@ def make_source(options: ServeOptions) -> Source:
 
 
 def run(options: ServeOptions) -> None:
-    """Serve until SIGINT or SIGTERM, or until stdin closes where the options say so.
+    """Serve until SIGINT or SIGTERM, or with ``until_stdin_closes`` until stdin closes.
 
-    Prints one JSON line on stdout when both servers answer. Raises OnefsError with one sentence
-    when they cannot be started.
+    One line of JSON is printed to stdout as soon as both servers answer. Raises OnefsError if the
+    servers cannot be started.
     """
     stop, begun = threading.Event(), threading.Event()
 
     def end(*_: object) -> None:
         stop.set()
         if not begun.is_set():
-            # a scan of a large folder may take minutes; nothing is served yet
+            # exit at once, because a scan of a large folder may take minutes and nothing is
+            # served yet
             os._exit(_EXIT_INTERRUPTED)
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -182,7 +187,7 @@ def run(options: ServeOptions) -> None:
 
 
 def _watch_stdin(end: Callable[[], None]) -> None:
-    """Call ``end`` at EOF: the starting process holds the other end, however it dies."""
+    """Call ``end`` at the end of stdin, which is closed when the parent process ends."""
     with contextlib.suppress(OSError):
         while os.read(sys.stdin.fileno(), 4096):
             pass

@@ -1,4 +1,4 @@
-"""A folder laboratory for tests, and the rows that it has."""
+"""A folder laboratory for tests, and the rows of the laboratory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SESSION = "lab/Subjects/mouse/2020-01-01/001"
 
 
 def put(root: Path, path: str, content: bytes = b"0123456789") -> Path:
-    """Write a file of ``content`` at ``path`` below ``root``."""
+    """Write ``content`` to the file ``path`` below ``root``."""
     target = root / path
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
@@ -20,19 +20,20 @@ def put(root: Path, path: str, content: bytes = b"0123456789") -> Path:
 
 
 def all_rows(laboratory: FolderLaboratory) -> list[DatasetRecord]:
-    """Return the datasets of every session."""
+    """Return the datasets of all sessions."""
     return [row for s in laboratory.sessions() for row in laboratory.datasets(s.eid)]
 
 
 def path_in_session(row: DatasetRecord) -> str:
-    """Return a dataset's path from its session folder on."""
+    """Return the path of a dataset inside its session folder."""
     return row.file_records[0].relative_path.split("/", 3)[3]
 
 
 def slow_disk(site: Path, folder: Path, seconds: float) -> dict[str, str]:
-    """Return an environment whose Python programs wait for ``seconds`` before they list ``folder``.
+    """Return an environment in which Python waits ``seconds`` before it lists ``folder``.
 
-    ``site`` is a new folder for their start-up code; a file ``waits`` in it says that one waits.
+    ``site`` is a new folder for start-up code of Python. A file ``waits`` in ``site`` says that a
+    program waits.
     """
     return _disk(
         site,
@@ -43,9 +44,9 @@ def slow_disk(site: Path, folder: Path, seconds: float) -> dict[str, str]:
 
 
 def unreadable_disk(site: Path, name: str) -> dict[str, str]:
-    """Return an environment whose Python programs, root's too, cannot list a folder of that name.
+    """Return an environment in which Python cannot list a folder of that name, not even as root.
 
-    ``site`` is a new folder for their start-up code.
+    ``site`` is a new folder for start-up code of Python.
     """
     return _disk(
         site,
@@ -55,7 +56,7 @@ def unreadable_disk(site: Path, name: str) -> dict[str, str]:
 
 
 def _disk(site: Path, before: str) -> dict[str, str]:
-    """Return an environment whose Python programs run ``before`` when they list ``path``."""
+    """Return an environment in which Python runs ``before`` when it lists ``path``."""
     site.mkdir()
     (site / "sitecustomize.py").write_text(
         "import errno, os, time\n"

@@ -1,4 +1,4 @@
-"""Real servers for the contract tests, and requests that are sent unchanged."""
+"""Running servers for the contract tests, and requests that are sent without changes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-#: longest time of one request
+#: the longest time in seconds for one request
 _TIMEOUT_SECONDS = 20
-#: what a client leaves as it is in a path and query (RFC 3986's characters, and ``%``)
+#: characters that a client does not escape in a path and query (those of RFC 3986, and ``%``)
 _SAFE = "%/:=&?~#+!$,;'@()*[]"
 
 
@@ -30,7 +30,7 @@ class _Quiet(WSGIRequestHandler):
 
 @dataclass(frozen=True)
 class Answer:
-    """A server's response."""
+    """The response of a server."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -39,7 +39,7 @@ class Answer:
 
 @contextlib.contextmanager
 def served(app: WSGIApplication) -> Iterator[str]:
-    """Serve ``app`` on a port of the loopback interface; yield its address, no trailing slash."""
+    """Serve ``app`` on a loopback port. Yield the address without a slash at the end."""
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -54,7 +54,7 @@ def served(app: WSGIApplication) -> Iterator[str]:
 def ask(
     address: str, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None
 ) -> Answer:
-    """Send one request with exactly these headers (and a Host, if they have none)."""
+    """Send one request with exactly these headers. A Host header is added if missing."""
     connection = http.client.HTTPConnection(
         address.removeprefix("http://"), timeout=_TIMEOUT_SECONDS
     )

@@ -1,4 +1,4 @@
-"""Comparison of a response with a recorded one: what must be equal, and what may differ."""
+"""Comparison of a response with a recorded response: which parts must be equal."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from tests.demo.raw_http import Answer
 from tests.recorded_datasets import recorded_rows
 from tests.recorded_sessions import session_rows
 
-#: headers that are equal, or absent from both
+#: headers that must be equal in both responses, or absent from both
 _HEADERS = (
     *("Allow", "Vary", "Location", "Content-Disposition", "ETag", "Last-Modified"),
     *("WWW-Authenticate", "Accept-Ranges", "Access-Control-Allow-Origin", "Content-Encoding"),
 )
-#: parts of an error's text that depend on the moment or on what is served
+#: parts of an error's text that depend on the time or on the served data
 _VARIABLE = (
     (re.compile(r"(available in )\d+( seconds?)"), r"\1N\2"),
     (re.compile(r"(Choices are: ).*"), r"\1..."),
 )
-#: lists that Alyx sorts completely enough to compare the order of their rows
+#: list -> the key by which Alyx sorts the rows of the list, so that their order is compared
 _SORTED_BY = {"/sessions": "start_time"}
 
 
 def differences(
     recorded: Mapping[str, Any], answer: Answer, everything: Callable[[], set[str]]
 ) -> list[str]:
-    """Return the faults of ``answer`` in words; its addresses must be those of the recording.
+    """Return texts that describe how ``answer`` differs. It must have the recording's addresses.
 
-    ``everything`` returns the ids of all rows that the same search finds on our server.
+    ``everything`` returns the ids of all rows that the same query finds on the server under test.
     """
     faults = list(_envelope_differences(recorded, answer))
     expected = recorded["body"]
@@ -63,7 +63,7 @@ def _envelope_differences(recorded: Mapping[str, Any], answer: Answer) -> Iterat
 
 
 def _text_differences(expected: str, text: str) -> Iterator[str]:
-    """Pages must have the same title; Django's error pages are equal."""
+    """Compare titles of pages. Compare the whole of Django's error pages and of other texts."""
     title = re.compile(r"<title>(.*?)</title>")
     yield from _unequal("title", title.findall(expected), title.findall(text))
     if "<title>" not in expected or "doctype html" in expected[:20]:
@@ -101,7 +101,7 @@ def _list_differences(
 def _row_differences(
     known: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]
 ) -> Iterator[str]:
-    """A row with a recording must equal it; another must have the keys and types of some row."""
+    """Compare rows. A row that is not recorded must have the keys and types of a recorded row."""
     if known is not None:
         for name in known.keys() | row.keys():
             ours, theirs = row.get(name, "absent"), known.get(name, "absent")
@@ -125,7 +125,7 @@ def _detail_differences(
         yield from _unequal("shape", _shape(expected), _shape(body))
         return
     yield from _unequal("keys", set(expected), set(body))
-    # the server's own date of the last change is not part of the contract
+    # the date of the last change on the server is not compared
     for name in (expected.keys() & body.keys()) - {"auto_datetime"}:
         yield from _unequal(name, _canonical(expected[name]), _canonical(body[name]))
 
@@ -139,7 +139,7 @@ def _known_rows(endpoint: str) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _key(row: Mapping[str, Any]) -> str:
-    """Return a row's identifier: Alyx's key is not in every row."""
+    """Return a value that identifies a row, because not every row has Alyx's key."""
     address = row.get("url")
     key: str = row.get("id") or (address[-36:] if address else row.get("name") or row["username"])
     return key
@@ -161,7 +161,7 @@ def _steady(body: Any) -> Any:
 
 
 def _canonical(value: Any) -> Any:
-    """Return ``value`` with its lists sorted: Alyx's order of related rows is arbitrary."""
+    """Return ``value`` with its lists sorted, because Alyx's order of related rows is random."""
     if isinstance(value, dict):
         return {name: _canonical(item) for name, item in value.items()}
     if isinstance(value, list):
@@ -171,7 +171,7 @@ def _canonical(value: Any) -> Any:
 
 
 def _shape(value: Any) -> Any:
-    """Return keys and types, recursively; of a list those of its first item."""
+    """Return keys and types at all levels. For a list, return those of its first item."""
     if isinstance(value, dict):
         return {name: _shape(item) for name, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The REST server against a real Alyx's responses to the same requests."""
+"""The REST server compared with the responses of a real Alyx to the same requests."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from tests.recordings import (
     replayed_recordings,
 )
 
-#: groups of recordings of which every GET is replayed or listed with a reason
+#: groups of recordings in which every GET is repeated, or is listed with a reason
 REST_GROUPS = ("auth", "sessions", "session_detail", "datasets", "dataset_detail", "cache", "http")
 GROUPS = (*REST_GROUPS, "nginx")
-#: further recordings of the endpoints that are served
+#: further recordings for the endpoints that the server has
 _EXTRA = re.compile(
     r"other/(labs?|subjects?|users?|projects?|data_repository|dataset_types?|data_formats?"
     r"|revisions?|tags?|files?|insertions?|trajectories|channels|notes|brain_regions?|root|no_such)"
     r"(_|\.)(?!type|water|atlas|exists_false)"
 )
-#: recorded tokens
+#: tokens in the recordings
 _USERS = {
     "e160d509fe59b3841dda7d51e44d11647b49392f": "test_user",
     "7a17b5f6e295936a554493dcd7a1a9e583ec0866": "intbrainlab",
     "7f58807dc01c8db9627d814116fa99ec57fa0a46": "michele",
 }
-#: recorded after one session's n_trials had been set to 0
+#: recordings that were made after one session's n_trials had been set to 0
 _AFTER_EMPTY = "sessions/performance_division_by_zero"
 _THROTTLED = ("http/throttled_429.json", "http/throttled_schema.json")
 
@@ -55,13 +55,13 @@ def _extra() -> list[RecordingEntry]:
 
 @dataclass(frozen=True)
 class Laboratory:
-    """A running server and its tokens by user."""
+    """A running server, and the tokens of its users."""
 
     address: str
     tokens: Mapping[str, str]
 
     def ask(self, recorded: Mapping[str, Any], path: str | None = None) -> Answer:
-        """Repeat a recorded request; addresses in the response are those of the recording."""
+        """Repeat a recorded request. Addresses in the response become those of the recording."""
         headers = dict(recorded["request_headers"])
         headers.pop("Content-Length", None)
         for name, value in headers.items():
@@ -152,7 +152,7 @@ def test_answer_equals_the_recording(
 
 
 def _all_ids(server: Laboratory, recorded: Mapping[str, Any]) -> set[str]:
-    """Return the ids that a search finds. Pages overlap by more than the server shifts them."""
+    """Return the ids that a query finds. Pages overlap by more than the server's shift."""
     parts = urlsplit(recorded["path"])
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     ids: set[str] = set()

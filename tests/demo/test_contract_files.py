@@ -1,8 +1,8 @@
-"""The file server against nginx's responses to the same requests.
+"""The file server compared with the responses of nginx to the same requests.
 
-The recordings lack the files' bytes: files of the same length replace them, so lengths are
-compared and not contents. Dates and entity tags differ too: requests that quote a recorded one
-quote that of the local file.
+The recordings do not have the bytes of the files. Local files of the same length are served, so
+that lengths are compared but contents are not. Dates and entity tags also differ. A request with a
+recorded date or entity tag is sent with that of the local file.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from tests.demo.raw_http import Answer, ask, served
 from tests.recorded_laboratory import LOGIN, RecordedSource
 from tests.recordings import FILES, RecordingEntry, record, replayed_recordings
 
-#: headers that are equal or absent from both
+#: headers that must be equal in both responses, or absent from both
 _EQUAL = ("Content-Range", "Accept-Ranges", "WWW-Authenticate")
-#: headers that both have or neither
+#: headers that must be present in both responses, or absent from both
 _BOTH = ("ETag", "Last-Modified")
 _CONDITIONS = ("If-Match", "If-None-Match", "If-Range", "If-Modified-Since")
-#: the recorded file that conditions ask about
+#: the recorded file for which conditional requests were sent
 _HEAD = "nginx/head_200.json"
 
 
@@ -38,7 +38,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _ask(address: str, recorded: Mapping[str, Any]) -> Answer:
-    # two were recorded on a bare socket, without the request's headers
+    # two requests were recorded on a plain socket, without the request's headers
     sent = recorded.get("request_headers", _authorization())
     headers = {name: value for name, value in sent.items() if name != "Content-Length"}
     current = ask(address, "HEAD", record(_HEAD)["path"], _authorization()).headers

@@ -1,4 +1,4 @@
-"""md5 sums: computed once, stored over a restart, and never those of another file."""
+"""md5 sums: computed once, stored across restarts, and never those of another file version."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DIGEST = hashlib.md5(b"content").hexdigest()
 
 
 def old_file(path: Path, content: bytes = b"content") -> Path:
-    """Create a file that was not written just now: only the md5 of such a file is stored."""
+    """Create a file with an old mtime and wait, because the md5 of a new file is not stored."""
     path.write_bytes(content)
     os.utime(path, ns=(10**18, 10**18))
     time.sleep(2 * _TIMESTAMP_TICK_NANOSECONDS / 1e9)
@@ -51,12 +51,12 @@ def test_any_sign_of_change_counts(tmp_path: Path) -> None:
 def test_the_md5_of_a_file_that_was_just_written_is_not_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may change restarted within the same tick of the file system's clock."""
+    """The file may change again within the same tick of the file system's clock."""
     file = tmp_path / "file"
     file.write_bytes(b"content")
     stat = file.stat()
     digests = Digests()
-    # also on a machine that is slow to reach the next line
+    # 60 s, so that the test also passes on a slow machine
     monkeypatch.setattr("onefs.demo.digests._TIMESTAMP_TICK_NANOSECONDS", 60 * 10**9)
     assert digests.md5(file, stat) == DIGEST
     file.write_bytes(b"CONTENT")
@@ -82,7 +82,7 @@ def test_large_files_are_hashed_in_the_background(tmp_path: Path) -> None:
 
 
 def test_a_large_file_that_has_changed_counts_as_changed(tmp_path: Path) -> None:
-    """Also after a restart, and if the version before was never hashed to its end."""
+    """Test it after a restart, in which the hashing of the earlier version may be incomplete."""
     file, database = old_file(tmp_path / "file", bytes(2**20)), tmp_path / "md5.sqlite"
     first = Digests(database, large=2**10)
     first.md5(file, file.stat())

@@ -1,4 +1,4 @@
-"""The file server beyond the recordings: names, rates, files that change."""
+"""The file server in cases that are not recorded: names, rates, and files that change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AUTH = (LOGIN.data_username, LOGIN.data_password)
 
 
 def address(servers: Servers, source: Source, name: str) -> str:
-    """Return the escaped address of the one dataset of that name."""
+    """Return the escaped address of the only dataset with that name."""
     rows = [row for s in source.sessions() for row in source.datasets(s.eid) if row.name == name]
     assert len(rows) == 1
     path = public_path("lab") + with_uuid(rows[0].file_records[0].relative_path, rows[0].id)
@@ -97,7 +97,7 @@ def test_a_changed_file_has_another_etag(tmp_path: Path) -> None:
 
 
 def test_a_file_that_shrinks_ends_the_connection(tmp_path: Path) -> None:
-    """A client would wait without end for the rest of a short body on an open connection."""
+    """On an open connection, a client would wait forever for the rest of the body."""
     size = 40 * 2**20
     file = put(tmp_path, f"{SESSION}/a.b.bin")
     os.truncate(file, size)
@@ -148,7 +148,7 @@ def test_the_rate_holds_for_each_connection(tmp_path: Path) -> None:
 def test_a_slow_response_is_sent_in_small_pieces(tmp_path: Path) -> None:
     put(tmp_path, f"{SESSION}/a.b.bin", bytes(50_000))
     source = FolderLaboratory(tmp_path)
-    with Servers(source, rate=500) as servers:  # 100 s for all of it
+    with Servers(source, rate=500) as servers:  # the whole file would take 100 s
         url = address(servers, source, "a.b.bin")
         with within(), requests.get(url, auth=AUTH, stream=True, timeout=60) as answer:
             assert next(answer.iter_content(500))

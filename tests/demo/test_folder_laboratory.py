@@ -25,7 +25,7 @@ from tests.running import wait_until
 
 
 class Clock:
-    """A clock that the test sets."""
+    """A clock with a time that the test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -213,7 +213,7 @@ def test_an_unreadable_folder_is_logged_once(
     scan = os.scandir
 
     def refuse(path: str) -> object:
-        # root can read everything, so this test cannot work with permissions
+        # root can read every folder, so that this test cannot use permissions
         if path.endswith("/closed"):
             raise PermissionError(13, "Permission denied", path)
         return scan(path)
@@ -244,7 +244,7 @@ def test_nothing_is_written_into_the_folder(tmp_path: Path) -> None:
 
 
 class SlowScandir:
-    """``os.scandir`` that hangs below ``folder``, from ``stop`` to ``go_on``."""
+    """An ``os.scandir`` that waits below ``folder`` between ``stop`` and ``go_on``."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._folder = str(folder)
@@ -262,7 +262,7 @@ class SlowScandir:
 
 
 def within(seconds: float, work: Callable[[], Any]) -> Any:
-    """Return what ``work`` returns, which must be in time."""
+    """Return the value of ``work()``. Fail if ``work`` takes too long."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(work).result(seconds)
 
@@ -270,7 +270,7 @@ def within(seconds: float, work: Callable[[], Any]) -> Any:
 def test_it_serves_before_each_file_has_been_scanned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder of many files on a slow disk: types and revisions are read in the background."""
+    """Types and revisions are read in the background, as for many files on a slow disk."""
     put(tmp_path, f"{SESSION}/alf/#v1#/a.b.npy")
     put(tmp_path, "lab/Subjects/mouse/2020-01-02/001/c.d.npy")
     slow = SlowScandir(tmp_path / SESSION, monkeypatch)
@@ -314,7 +314,7 @@ def test_no_request_waits_for_a_scan_of_a_slow_disk(
     slow.stop()
     try:
         clock.now += RESCAN_SECONDS
-        # a request with an old list starts a scan, and uses the old list if the scan takes long
+        # a request starts a scan if the list is old, and uses the old list if the scan takes long
         assert len(within(SCAN_WAIT_SECONDS + 5, laboratory.sessions)) == 1
         # a request that started another scan now would wait this long; the machine may be slow, too
         long = 30.0

@@ -1,4 +1,4 @@
-"""Ids of the embedded laboratories: ONE-api accepts all of them as UUIDs."""
+"""Ids in the embedded laboratories. ONE-api accepts all of these ids as UUIDs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ spec = pytest.importorskip("one.alf.spec")
 
 
 def ids(source: Source) -> Iterator[str]:
-    """Yield every id that a client sees; of datasets those of one session."""
+    """Yield every id that a client sees, with the dataset ids of one session only."""
     sessions = source.sessions()
     yield from (session.eid for session in sessions)
     for dataset in source.datasets(sessions[0].eid):

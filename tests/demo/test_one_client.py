@@ -1,4 +1,4 @@
-"""ONE-api's own client on the REST server: it reads the API's description, then searches."""
+"""ONE-api's client with the REST server. It reads the API's description, then searches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give ONE, which stores its settings in the home folder, a new one."""
+    """Set a new home folder, because ONE stores its settings in the home folder."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / ".config"))
     monkeypatch.setattr("one.params.CACHE_DIR_DEFAULT", str(tmp_path / "downloads"))
@@ -38,7 +38,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def settings(address: str, tmp_path: Path) -> dict[str, Any]:
-    """The arguments of both of ONE's classes."""
+    """Return the arguments for both of ONE's classes."""
     return {
         "base_url": address,
         "username": LOGIN.username,
@@ -69,7 +69,7 @@ def test_the_client_knows_our_endpoints(alyx: Any) -> None:
 
 def test_sessions_are_listed_and_read(alyx: Any) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a filter that the description lacks is a warning
+        warnings.simplefilter("error")  # ONE warns about a filter that is not in the description
         rows = alyx.rest(
             "sessions", "list", subject="KS023", date_range="2019-12-10,2019-12-10", limit=40
         )
@@ -130,6 +130,6 @@ def test_cache_tables(one: Any, tmp_path: Path) -> None:
     ]
     local = one.list_datasets(_K09, query_type="local")
     assert "alf/_ibl_trials.choice.npy" in local
-    # exists on a lab's own machine only: in no table
+    # exists on a lab's own machine only, so that no table has it
     assert "alf/licks.times.npy" not in local
     assert len(one.search(lab="lab", query_type="local")) == 39

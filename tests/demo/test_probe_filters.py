@@ -1,4 +1,4 @@
-"""Probes, trajectories, channels, notes and regions of the synthetic laboratory, by filters."""
+"""Filters of probes, trajectories, channels, notes and regions in the synthetic laboratory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TRACED = "Ephys aligned histology track"
 
 
 class Client:
-    """A logged-in user, and one probe of the laboratory."""
+    """A logged-in user, and one probe in the laboratory."""
 
     def __init__(self, address: str, token: str) -> None:
         self.address = address
@@ -32,7 +32,7 @@ class Client:
         return json.loads(answer.content)
 
     def rows(self, path: str) -> list[dict[str, Any]]:
-        """Return every row of a list; none is repeated in its one page."""
+        """Return the rows on the first page of a list. Fail if a row is repeated."""
         body = self.get(path)
         rows: list[dict[str, Any]] = body["results"]
         ids = {row["id"] for row in rows}

@@ -1,4 +1,4 @@
-"""The REST server beyond the recordings: laziness, pages, limits, no evaluation."""
+"""The REST server in cases that are not recorded: listed sessions, pages, limits, safe filters."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _K10 = "18619a05-41c1-4ec1-9aee-e01fc22ca10b"
 
 
 class _Watched(RecordedSource):
-    """Records the sessions whose datasets were listed."""
+    """A laboratory that records the sessions whose datasets were listed."""
 
     def __init__(self) -> None:
         super().__init__(as_recorded=True)
@@ -40,7 +40,7 @@ class _Watched(RecordedSource):
 
 
 class _Simultaneous(RecordedSource):
-    """Sessions that all start at the same time."""
+    """A laboratory in which all sessions start at the same time."""
 
     def sessions(self) -> Sequence[SessionRecord]:
         first = super().sessions()[0]
@@ -57,7 +57,7 @@ class _Simultaneous(RecordedSource):
 
 
 class Client:
-    """A logged-in user of one server."""
+    """A logged-in user on one server."""
 
     def __init__(self, address: str, username: str = "test_user") -> None:
         self.address = address
@@ -99,7 +99,7 @@ Serve = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def serve() -> Iterator[Serve]:
-    """``serve(source, throttle=...)`` returns the address of a new server."""
+    """Return a function: ``serve(source, throttle=...)`` returns the address of a new server."""
     with ExitStack() as stack:
 
         def start(source: RecordedSource, login: Login = LOGIN, **options: Any) -> str:

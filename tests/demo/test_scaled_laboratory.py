@@ -1,4 +1,4 @@
-"""A large laboratory: rows that describe their bytes, without delay."""
+"""A large laboratory: rows that are correct for their bytes, and that are returned fast."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_unknown_ids_have_no_dataset(laboratory: ScaledLaboratory) -> None:
 
 
 def test_a_session_costs_few_calls_until_its_datasets_are_listed() -> None:
-    """Whatever its number of datasets: they are computed on request."""
+    """The number of datasets does not matter, because rows are computed on request."""
 
     def calls_of_a_session(datasets: int) -> float:
         few, many = (calls_of(lambda n=n: ScaledLaboratory(n, datasets)) for n in (1_000, 20_000))
@@ -96,7 +96,7 @@ def test_a_session_costs_few_calls_until_its_datasets_are_listed() -> None:
 
 
 def calls_of(work: Callable[[], object]) -> int:
-    """Count the functions that ``work`` calls, those of the interpreter included."""
+    """Return the number of function calls in ``work()``, including built-in functions."""
     count = 0
 
     def counts(_frame: object, event: str, _argument: object) -> None:

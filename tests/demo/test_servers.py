@@ -1,4 +1,4 @@
-"""The two servers as a whole: in a test's own process, and as a process of their own."""
+"""The two servers together, in the process of the test and in a separate process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.running import wait_until, within
 ROOT = Path(__file__).parents[2]
 LOGIN = Login()
 AUTH = (LOGIN.data_username, LOGIN.data_password)
-#: seconds after which a process that should have ended has not
+#: the time in seconds that a process has to end. A test fails after it
 TIMEOUT_SECONDS = 30
 
 
@@ -101,7 +101,7 @@ def test_a_connection_is_kept(servers: Servers, source: SyntheticLaboratory) -> 
     headers = {"Authorization": answer.headers["Authorization"]}
     connection.connect()
     port = connection.sock.getsockname()[1]
-    # with and without bodies, refused and served; an unread body must not be read as a request
+    # requests with and without bodies, refused and served. An unread body is no new request
     for method, body in (("GET", None), ("HEAD", None), ("POST", b"x" * 70_000), ("GET", None)):
         connection.request(method, spikes(source), body, headers)
         response = connection.getresponse()
@@ -133,7 +133,7 @@ def test_a_stop_ends_transfers(source: SyntheticLaboratory) -> None:
         answer = requests.get(url, auth=AUTH, stream=True, timeout=60)
         size = int(answer.headers["Content-Length"])
         assert size > 100_000
-        with within():  # all of it would take minutes
+        with within():  # the whole transfer would take minutes
             servers.stop()
             with pytest.raises(requests.RequestException):
                 _ = answer.content
@@ -219,7 +219,7 @@ def start(*arguments: str, **variables: str) -> subprocess.Popen[bytes]:
 
 
 def finish(process: subprocess.Popen[bytes]) -> tuple[int, bytes]:
-    """Return the exit code and stderr; kill the process when it does not end."""
+    """Return the exit code and stderr. Kill the process if it does not end."""
     try:
         _, errors = process.communicate(timeout=TIMEOUT_SECONDS)
     finally:
@@ -260,7 +260,7 @@ def passwords(*arguments: str) -> tuple[str, str]:
 
 
 def test_a_folders_passwords_are_its_own(tmp_path: Path) -> None:
-    """A folder may be private, and each user of this machine reaches its servers."""
+    """A folder may be private, and every user of this machine can connect to its servers."""
     put(tmp_path / "data", f"{SESSION}/a.b.npy")
     folder, state = f"--data={tmp_path / 'data'}", tmp_path / "state"
     published = (LOGIN.password, LOGIN.data_password)
@@ -302,15 +302,15 @@ def test_it_ends_while_a_slow_folder_is_scanned(tmp_path: Path, end: str) -> Non
 
 
 def start_on_a_port() -> tuple[int, subprocess.Popen[bytes], dict[str, str]]:
-    """Start a server on a port of our choice; return the port, the process, its output.
+    """Start a server on a chosen port. Return the port, the process and the process's output.
 
-    No port can be reserved for another process: a program that runs beside this test may take the
-    port or its neighbour in between. Then, and only then, another pair is tried.
+    A port cannot be reserved for another process. Another program may take the port or the next
+    port before the server starts. Only then are two other ports tried.
     """
     for _ in range(20):
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        if port == 65535:  # has no neighbour
+        if port == 65535:  # there is no next port
             continue
         process = start(f"--port={port}")
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""The synthetic laboratory: the tutorial's sessions, and arrays that fit together."""
+"""The synthetic laboratory: the tutorial's sessions, and arrays that agree with each other."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def content(laboratory: SyntheticLaboratory, lab: str, row: DatasetRecord) -> by
 
 @pytest.fixture
 def load(laboratory: SyntheticLaboratory) -> Loader:
-    """Return an array of a session by its path inside it."""
+    """Return an array of a session by the array's path inside the session."""
 
     def load(eid: str, path: str) -> Any:
         (session,) = [s for s in laboratory.sessions() if s.eid == eid]

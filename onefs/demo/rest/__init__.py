@@ -1,4 +1,4 @@
-"""An Alyx REST server for any :class:`onefs.demo.records.Source`, quirks included."""
+"""An Alyx REST server for any :class:`onefs.demo.records.Source`, with Alyx's known faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The users of the server: tokens, the public user, and the throttle."""
+"""The users of the server: their tokens, the public users, and the limit on requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WINDOW_SECONDS = 60.0
 
 
 class Accounts:
-    """Alyx's users. A token derives from the name and password, so a restart keeps it valid."""
+    """Alyx's users. Tokens are computed from name and password, so that they survive a restart."""
 
     def __init__(self, login: Login, public_users: Collection[str]) -> None:
         self._passwords = {login.username: login.password, **login.others}
@@ -25,13 +25,13 @@ class Accounts:
         self._public = frozenset(public_users)
 
     def token(self, username: str, password: str) -> str | None:
-        """Return the token of a user, always the same; None when name or password is wrong."""
+        """Return the token of a user, always the same. None if name or password is wrong."""
         known = self._passwords.get(username, "")
         right = hmac.compare_digest(known.encode(), password.encode())
         return _token(username, password) if right and username in self._passwords else None
 
     def user(self, authorization: str | None) -> str:
-        """Return the user of an ``Authorization`` header. Raises ApiError 403 with Alyx's words."""
+        """Return the user for an ``Authorization`` header. Raises ApiError 403 as Alyx does."""
         scheme, _, rest = (authorization or "").strip().partition(" ")
         credentials = rest.split()
         if scheme.lower() != "token":
@@ -46,7 +46,7 @@ class Accounts:
         return name
 
     def is_public(self, username: str) -> bool:
-        """Whether a user is an account shared by many, which may only GET."""
+        """Whether a user is a public account, which may only send GET requests."""
         return username in self._public
 
 
@@ -55,7 +55,7 @@ def _token(username: str, password: str) -> str:
 
 
 class Throttle:
-    """A limit on the requests of each user in any minute."""
+    """A limit on the number of requests that each user may send within 60 seconds."""
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
@@ -63,7 +63,7 @@ class Throttle:
         self._times: dict[str, deque[float]] = defaultdict(deque)
 
     def check(self, user: str) -> None:
-        """Count one request. Raises ApiError 429 with ``Retry-After`` when the limit is reached."""
+        """Count one request, or raise ApiError 429 with ``Retry-After`` if the limit is reached."""
         now = time.monotonic()
         with self._lock:
             times = self._times[user]

@@ -1,4 +1,4 @@
-"""The Flask application: routes, and the checks that every request passes."""
+"""The Flask application: its routes, and the checks that are made for every request."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from onefs.integers import parse_whole_number
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-#: gunicorn's limit of a request line
+#: gunicorn's limit for the length of a request line
 MAX_LINE_BYTES = 4094
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 _VARY = "Accept, Cookie"
 
 
 class _LowerUuid(BaseConverter):
-    """A UUID as Alyx's routes take it: lower-case, with dashes."""
+    """A URL converter for a UUID in lower case with dashes, as Alyx's routes accept it."""
 
     regex = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 class _Word(BaseConverter):
-    r"""A tag in a path: ``\w+``."""
+    r"""A URL converter for a tag: ``\w+``."""
 
     regex = r"\w+"
 
@@ -56,9 +56,9 @@ def create_app(
 ) -> flask.Flask:
     """Return the REST server of a laboratory.
 
-    ``data_url`` is the file server's address without trailing slash; ``throttle`` the number of
-    requests that a user may make in a minute (None: any); ``public_users`` may only GET. A request
-    for a host that is not in ``allowed_hosts`` is refused, as in Alyx.
+    ``data_url`` is the file server's address without a slash at the end. ``throttle`` is the
+    number of requests that a user may send per minute (None: no limit). ``public_users`` may only
+    send GET requests. A request for a host that is not in ``allowed_hosts`` is refused, as in Alyx.
     """
     app = flask.Flask("onefs.demo.rest", static_folder=None)
     app.url_map.merge_slashes = False
@@ -76,7 +76,7 @@ def create_app(
 
 
 class _RestServer:
-    """The state that the routes share."""
+    """The state that all routes use: the database, the accounts and the throttle."""
 
     def __init__(self, db: DemoDatabase, accounts: Accounts, throttle: int | None) -> None:
         self._db = db
@@ -84,7 +84,7 @@ class _RestServer:
         self._throttle = Throttle(throttle) if throttle is not None else None
 
     def handler(self, view: View) -> Callable[..., Response]:
-        """Return the Flask view function of a view."""
+        """Return the Flask function that answers the requests for ``view``."""
 
         def handle(**names: str) -> Response:
             def answer() -> Any:
@@ -96,7 +96,7 @@ class _RestServer:
         return handle
 
     def _admit(self) -> None:
-        """Check authentication, permission and throttle, in DRF's order. Raises ApiError."""
+        """Check authentication, permission and throttle, in this order. Raises ApiError."""
         user = self._accounts.user(request.headers.get("Authorization"))
         if request.method != "GET" and self._accounts.is_public(user):
             raise forbidden("You do not have permission to perform this action.")
@@ -112,13 +112,13 @@ class _RestServer:
         if method == "HEAD" and view.head_fails:
             raise failure("'NoneType' object is not callable")
         if method not in ("GET", "HEAD"):
-            # the laboratory is read-only, for every user
+            # the laboratory is read-only for every user
             raise forbidden("You do not have permission to perform this action.")
         self._db = self._db.refreshed()
         return view.get(ApiRequest(self._db, _base(), request.path, _query()), **names)
 
     def log_in(self) -> Response:
-        """``/auth-token``: no token needed, never throttled, JSON only."""
+        """Answer ``/auth-token`` in JSON. The request needs no token and is never throttled."""
         headers = {"Allow": "POST, OPTIONS"}
         status = 200
         body: dict[str, Any]
@@ -131,7 +131,7 @@ class _RestServer:
         return Response(dumps(body), status, headers, content_type="application/json")
 
     def schema(self) -> Response:
-        """``/api/schema``: open to all, but throttled."""
+        """Answer ``/api/schema``. The request needs no token, but is throttled."""
 
         def answer() -> Any:
             self._throttle_anyone()
@@ -155,7 +155,10 @@ def _respond(
     renderers: Sequence[tuple[str, str]],
     title: str = "",
 ) -> Response:
-    """Return what ``answer`` returns, or the error that it raises, in the form that is accepted."""
+    """Return a response with the value of ``answer()``, or with the ApiError that it raises.
+
+    The media type is chosen by :func:`negotiate`.
+    """
     headers = {"Vary": _VARY, "Allow": ", ".join(allow)}
     media_type, status = renderers[0][1], 200
     try:
@@ -182,13 +185,13 @@ def _options(view: View) -> dict[str, Any]:
 
 
 def _query() -> dict[str, list[str]]:
-    """Return the query; bytes that are not UTF-8 are decoded as by ``os.fsdecode``."""
+    """Return the query. Bytes that are not UTF-8 are decoded as by ``os.fsdecode``."""
     text = request.query_string.decode(errors="surrogateescape")
     return parse_qs(text, keep_blank_values=True, errors="surrogateescape")
 
 
 def _base() -> str:
-    """Return the server's address as the client, or a proxy's header, names it."""
+    """Return the server's address as in the Host header, with the scheme that a proxy names."""
     scheme = "https" if request.headers.get("X-Forwarded-Proto") == "https" else request.scheme
     return f"{scheme}://{request.host}"
 
@@ -200,7 +203,7 @@ def _route(app: flask.Flask, rule: str, handle: Callable[..., Response]) -> None
 
 
 def _add_pages(app: flask.Flask) -> None:
-    """Add the pages outside REST: the root, paths without their slash, the documentation."""
+    """Add pages outside REST: the root, the documentation, paths without the last slash."""
 
     def redirect(target: str, status: int) -> Callable[[], Response]:
         return lambda: Response(
@@ -233,7 +236,7 @@ def _html_error(error: HTTPException) -> Response:
 
 
 def _limit_line(app: WSGIApplication) -> WSGIApplication:
-    """Return ``app`` with gunicorn's limit of the request line."""
+    """Return ``app``, but with status 414 for a request line over gunicorn's limit."""
 
     def limited(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         target = environ.get("REQUEST_URI") or environ.get("RAW_URI") or ""

@@ -9,17 +9,18 @@ from onefs.demo.rest.database import DemoDatabase, Row
 from onefs.demo.rest.errors import failure
 from onefs.integers import parse_whole_number
 
-#: the filters that name regions by number or text
+#: the filters that select regions by number or text
 FILTERS = ("atlas_acronym", "atlas_name", "atlas_id")
-#: the region above the root, which queries for relatives leave out
+#: the id of the region above the root. Queries for ancestors or descendants do not return it
 VOID = 0
-#: the trajectories whose channels count
+#: the provenance of the trajectories whose channels are used
 _ALIGNED = "Ephys aligned histology track"
 
 
 def insertions_in(db: DemoDatabase, name: str, value: str) -> frozenset[str]:
-    """Return the ids of the insertions with a channel in the regions that an ``atlas_`` filter
-    names, or below them. Raises ApiError for a value that Alyx refuses."""
+    """Return the ids of the insertions that have a channel in the regions of an ``atlas_`` filter.
+
+    Regions below these regions are included. Raises ApiError for a value that Alyx refuses."""
     keys = _below(db, _named(db, name, value))
     if not keys:
         return frozenset()
@@ -37,18 +38,18 @@ def insertions_in(db: DemoDatabase, name: str, value: str) -> frozenset[str]:
 
 
 def sessions_in(db: DemoDatabase, name: str, value: str) -> frozenset[str]:
-    """Return the eids of the sessions of these insertions."""
+    """Return the eids for the insertions that :func:`insertions_in` returns."""
     insertions = (db.row("insertions", probe) or {} for probe in insertions_in(db, name, value))
     return frozenset(str(row.get("session")) for row in insertions)
 
 
 def descendants(db: DemoDatabase, text: str) -> frozenset[int]:
-    """Return the numbers of a region, named by number or acronym, and of all below it."""
+    """Return the ids of a region, given by id or acronym, and of all regions below it."""
     return _below(db, [_one(db, text)["id"]])
 
 
 def ancestors(db: DemoDatabase, text: str) -> frozenset[int]:
-    """Return the numbers of a region, named by number or acronym, and of all above it."""
+    """Return the ids of a region, given by id or acronym, and of all regions above it."""
     parents = {row["id"]: row.get("parent") for row in db.table("brain-regions")}
     keys = []
     above = _one(db, text)["id"]
@@ -68,7 +69,7 @@ def _one(db: DemoDatabase, text: str) -> Row:
 
 
 def _named(db: DemoDatabase, name: str, value: str) -> list[int]:
-    """Return the numbers of the regions that an ``atlas_`` filter names, without those below."""
+    """Return the ids of the regions of an ``atlas_`` filter, without the regions below."""
     rows = db.table("brain-regions")
     if name == "atlas_id":
         wanted = query_values.number(name, value)
@@ -80,7 +81,7 @@ def _named(db: DemoDatabase, name: str, value: str) -> list[int]:
 
 
 def _below(db: DemoDatabase, named: Iterable[int]) -> frozenset[int]:
-    """Return the regions and all below them."""
+    """Return the ids ``named`` and the ids of all regions below these regions."""
     parents: Mapping[int, int | None] = {
         row["id"]: row.get("parent") for row in db.table("brain-regions")
     }

@@ -1,6 +1,6 @@
-"""``/cache/info/`` and ``/cache.zip``: ONE's cache tables, built from the rows.
+"""``/cache/info/`` and ``/cache.zip``: ONE's cache tables, made from the database's rows.
 
-The tables need pyarrow, which is imported for the first request; without it the addresses are 404.
+The tables need pyarrow, which is imported at the first request. Without pyarrow the status is 404.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from onefs.demo.rest.request import ApiRequest
 
 _MIN_API_VERSION = "2.10"
 _QC = ("NOT_SET", "PASS", "WARNING", "FAIL", "CRITICAL")
-#: kind of a column -> its types in pandas and numpy
+#: kind of a column -> the column's types in pandas and numpy
 _PANDAS_TYPES = {
     "string": ("unicode", "object"),
     "date32": ("date", "object"),
@@ -37,20 +37,20 @@ _PANDAS_TYPES = {
 }
 #: a column of a table: name, kind (a type of pyarrow, or ``category``), values
 Column = tuple[str, str, list[Any]]
-#: names of the repositories whose datasets are in the tables
+#: how the name of a repository must start so that its datasets are in the tables
 _SERVERS = ("flatiron", "aws")
 
 
 @dataclass(frozen=True, slots=True)
 class _BuiltTables:
-    """The tables of all sessions or of one tag's."""
+    """The tables of all sessions, or of the datasets that have one tag."""
 
     info: dict[str, Any]
     files: dict[str, bytes]
 
 
 class CacheTables:
-    """The tables, built at the first request for each tag, and anew for a new database.
+    """The cache tables. They are built at the first request for each tag, for each database.
 
     Thread-safe.
     """
@@ -62,7 +62,7 @@ class CacheTables:
         self._lock = threading.Lock()
 
     def get(self, db: DemoDatabase, tag: str | None = None) -> _BuiltTables:
-        """Return the tables of ``tag`` (None: all). Raises ApiError 404 without pyarrow."""
+        """Return the tables of ``tag`` (None: of all). Raises ApiError 404 without pyarrow."""
         with self._lock:
             if db is not self._db:
                 self._db = db
@@ -73,7 +73,7 @@ class CacheTables:
             return self._built[tag]
 
     def zip(self, db: DemoDatabase) -> bytes:
-        """Return ``cache.zip``: the tables of all sessions."""
+        """Return the bytes of ``cache.zip``, with the tables of all sessions."""
         buffer = io.BytesIO()
         tables = self.get(db)
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -121,7 +121,7 @@ def _rows(db: DemoDatabase, tag: str | None) -> tuple[list[SessionRecord], list[
 
 
 def cache_views() -> Iterator[View]:
-    """Yield the routes of the tables."""
+    """Yield the views of ``/cache/info/`` and ``/cache.zip``."""
     tables = CacheTables()
 
     def info(call: ApiRequest) -> Any:
@@ -178,9 +178,9 @@ def _relative(dataset: DatasetRecord) -> str:
 
 
 def _parquet(columns: Sequence[Column], index: list[str], info: dict[str, Any]) -> bytes:
-    """Return a Parquet file as pandas would write it, with ONE's own metadata.
+    """Return a Parquet file like one that pandas writes, with ONE's metadata in ``info``.
 
-    Raises ModuleNotFoundError without pyarrow.
+    Raises ModuleNotFoundError if pyarrow is not installed.
     """
     pyarrow = importlib.import_module("pyarrow")
     parquet = importlib.import_module("pyarrow.parquet")

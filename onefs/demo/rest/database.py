@@ -11,7 +11,7 @@ from onefs.demo.records import DatasetRecord, FileRecord, SessionRecord, Source
 
 Row = Mapping[str, Any]
 
-#: table -> the column that Alyx looks its rows up by; ``name`` for all other tables
+#: table -> the column by which Alyx finds a row of the table. For all other tables it is ``name``
 _KEYS = {
     "subjects": "nickname",
     "users": "username",
@@ -20,7 +20,7 @@ _KEYS = {
 
 
 class DemoDatabase:
-    """A Source with indexes: small tables and sessions are indexed once, datasets are not."""
+    """A Source with indexes of its small tables and sessions. Datasets are not indexed."""
 
     def __init__(self, source: Source, data_url: str) -> None:
         self._source = source
@@ -46,13 +46,13 @@ class DemoDatabase:
         self._has_servers = any(
             row.get("globus_is_personal") is False for row in self.table("data-repository")
         )
-        #: whether any session has no trials, which makes a query by performance fail
+        #: whether any session has 0 trials, so that a query by performance fails
         self.has_empty_session = any(
             s.n_trials == 0 and s.n_correct_trials is not None for s in self.sessions
         )
 
     def refreshed(self) -> DemoDatabase:
-        """Return itself, or a new database if the source's sessions are a new object."""
+        """Return this database, or a new one if the source has a new object of sessions."""
         if self._source.sessions() is self._seen:
             return self
         return DemoDatabase(self._source, self._data_url)
@@ -61,7 +61,7 @@ class DemoDatabase:
 
     @staticmethod
     def key_of(table: str) -> str:
-        """Return the column that Alyx looks up the rows of a small table by."""
+        """Return the column by which Alyx finds a row of a small table."""
         return _KEYS.get(table, "name")
 
     def table(self, name: str) -> Sequence[Row]:
@@ -69,13 +69,14 @@ class DemoDatabase:
         return self._tables.get(name, ())
 
     def row(self, table: str, key: str | int | None) -> Row | None:
-        """Return one row of a small table by its key (:meth:`key_of`), None for an unknown one."""
+        """Return the row of a small table with a key (see :meth:`key_of`), or None."""
         return None if key is None else self._rows.get(table, {}).get(key)
 
     def revision(self, name: str) -> Row:
-        """Return the row of a revision, {} for an unknown one.
+        """Return the row of a revision, or {} for an unknown name.
 
-        A source may have added it just now, when the datasets that have it were listed.
+        The source's current table is also searched, because the source may have added the
+        revision when it listed datasets.
         """
         row = self.row("revisions", name)
         if row is None and name:
@@ -86,15 +87,15 @@ class DemoDatabase:
     # -- sessions ----------------------------------------------------------------------------
 
     def session(self, eid: str | None) -> SessionRecord | None:
-        """Return one session, None for an unknown eid."""
+        """Return one session, or None for an unknown eid."""
         return None if eid is None else self._by_eid.get(eid)
 
     def sessions_of_subject(self, nickname: str) -> Sequence[SessionRecord]:
-        """Return the sessions of a nickname, in any case, of any lab."""
+        """Return the sessions of all subjects with a nickname. Upper and lower case are equal."""
         return self._by_subject.get(nickname.casefold(), ())
 
     def sessions_of_lab(self, lab: str) -> Sequence[SessionRecord]:
-        """Return the sessions of a lab, named in any case."""
+        """Return the sessions of a lab. Upper and lower case of its name are equal."""
         return self._by_lab.get(lab.casefold(), ())
 
     # -- datasets ----------------------------------------------------------------------------
@@ -104,7 +105,7 @@ class DemoDatabase:
         return self._source.datasets(eid)
 
     def dataset(self, dataset_id: str) -> DatasetRecord | None:
-        """Return one dataset, None for an unknown id."""
+        """Return one dataset, or None for an unknown id."""
         return self._source.dataset(dataset_id)
 
     def aggregates(self) -> Sequence[DatasetRecord]:
@@ -112,17 +113,17 @@ class DemoDatabase:
         return self._source.aggregates()
 
     def all_datasets(self) -> Iterator[DatasetRecord]:
-        """Yield every dataset: a scan, as in Alyx."""
+        """Yield every dataset. This lists every session, because there is no index."""
         for session in self.sessions:
             yield from self.datasets(session.eid)
         yield from self.aggregates()
 
     def repository(self, record: FileRecord) -> Row:
-        """Return the repository of a file record, {} when no table row has its name."""
+        """Return the repository of a file record, or {} if the repository is unknown."""
         return self.row("data-repository", record.repository) or {}
 
     def on_server(self, record: FileRecord) -> bool:
-        """Whether a file record belongs to a server (not to a lab's own machine or a tape)."""
+        """Whether a file record is in a repository on a server, not on a lab's own machine."""
         return self.repository(record).get("globus_is_personal") is False
 
     def is_on_server(self, dataset: DatasetRecord) -> bool:
@@ -130,21 +131,25 @@ class DemoDatabase:
         return any(record.exists and self.on_server(record) for record in dataset.file_records)
 
     def reachable(self, dataset: DatasetRecord) -> bool:
-        """Whether a session's detail shows a dataset.
+        """Whether Alyx shows ``dataset`` in the detail of its session.
 
-        It must exist on a server, unless the database has no servers at all.
+        The dataset must exist on a server, unless no repository of the database is on a server.
         """
         return not self._has_servers or self.is_on_server(dataset)
 
     def file_url(self, dataset: DatasetRecord, record: FileRecord) -> str | None:
-        """Return the address of a file, None if its repository has no address."""
+        """Return the address of a file, or None if its repository has no address."""
         base = self.repository(record).get("data_url")
         if not base:
             return None
         return f"{base}{with_uuid(record.relative_path, dataset.id)}"
 
     def best_url(self, dataset: DatasetRecord) -> str | None:
-        """Return the address that Alyx itself chooses: servers first, then the last name."""
+        """Return the address that Alyx chooses, or None if the dataset has no address.
+
+        A replica on a server is preferred. Of several replicas, the last by repository name is
+        chosen.
+        """
         candidates = [
             (not self.on_server(record), record.repository, url)
             for record in dataset.file_records

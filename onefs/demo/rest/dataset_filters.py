@@ -28,11 +28,11 @@ from onefs.demo.rest.model_fields import File
 def select_datasets(db: DemoDatabase, args: Mapping[str, str]) -> list[DatasetRecord]:
     """Return the datasets that match ``args``.
 
-    Sessions are narrowed first, by index where there is one, so that the datasets of no other
-    session are listed. Raises ApiError for a value that Alyx refuses.
+    Sessions are selected first, with an index if there is one, so that only the datasets of these
+    sessions are listed. Raises ApiError for a value that Alyx refuses.
     """
     lookups = read_lookups(args["django"]) if "django" in args else []
-    # tests of the session that a dataset belongs to, None for an aggregate
+    # tests of a dataset's session. The session of an aggregate is None
     session_tests = [_if_any(test) for test in filter_tests(db, _SESSION_FILTERS, args)]
     tests = filter_tests(db, _FILTERS, args)
     if "probe_insertion" in args:
@@ -51,12 +51,18 @@ def select_datasets(db: DemoDatabase, args: Mapping[str, str]) -> list[DatasetRe
 
 
 def _if_any(test: Test, *, excluded: bool = False) -> Test:
-    """``test`` on a session that may be None, which does not fulfil it."""
+    """Return ``test`` for a session that may be None. None does not fulfil ``test``.
+
+    With ``excluded`` the test is inverted, so that None fulfils it.
+    """
     return lambda session: (session is not None and test(session)) is not excluded
 
 
 def _lookup_of_session(lookup: DjangoLookup) -> DjangoLookup | None:
-    """A look-up through ``session`` as one on the session itself, which needs no dataset."""
+    """Return a look-up through ``session`` as a look-up on the session, which lists no datasets.
+
+    Return None for any other look-up.
+    """
     head, _, rest = lookup.path.partition("__")
     if head != "session" or rest == "isnull":
         return None
@@ -91,7 +97,7 @@ def _candidates(
 def _sessions(
     db: DemoDatabase, args: Mapping[str, str], lookups: Sequence[DjangoLookup]
 ) -> Sequence[SessionRecord]:
-    """The smallest set of sessions that an index has."""
+    """Return the sessions that an index gives for ``args``, or all sessions without an index."""
     if "session" in args:
         session = db.session(query_values.key("session", args["session"]))
         if session is None:
@@ -108,7 +114,7 @@ def _sessions(
 
 
 def _keys_of(lookups: Sequence[DjangoLookup], paths: Sequence[str]) -> list[str] | None:
-    """The keys that the first look-up by one of ``paths`` names, each once; None without one."""
+    """Return the distinct keys in the first look-up by one of ``paths``, None if there is none."""
     for lookup in lookups:
         if lookup.excluded or lookup.path.removesuffix("__in") not in paths:
             continue
@@ -117,17 +123,20 @@ def _keys_of(lookups: Sequence[DjangoLookup], paths: Sequence[str]) -> list[str]
     return None
 
 
-# -- filters that are no look-up: (database, name, value) -> test ------------------------------
+# -- filters that are not look-ups: (database, name, value) -> test ----------------------------
 
 
 def _flag(db: DemoDatabase, name: str, value: str) -> Test:
-    """A number of the record that is 0 or not; ``django=`` does not know it."""
+    """Return the test that a number of the dataset is not 0 (True) or is 0 (False)."""
     flag = query_values.boolean(name, value)
     return accept_all if flag is None else lambda dataset: bool(getattr(dataset, name)) is flag
 
 
 def _exists(db: DemoDatabase, name: str, value: str) -> Test:
-    """By the replicas on servers only: a dataset without any is in neither answer."""
+    """Return the test that a replica on a server exists (True) or that one is missing (False).
+
+    A dataset without a replica on a server fulfils neither test.
+    """
     flag = query_values.boolean(name, value)
     if flag is None:
         return accept_all
@@ -137,13 +146,13 @@ def _exists(db: DemoDatabase, name: str, value: str) -> Test:
 
 
 def _legacy_md5(db: DemoDatabase, name: str, value: str) -> Test:
-    # the column of that name is a dead one, always null; Alyx uses ``hash``
+    # Alyx has a column ``md5`` that is always null. It uses ``hash`` instead
     query_values.key(name, value)
     return never(db, name, value)
 
 
 def _probe_insertion(db: DemoDatabase, value: str) -> tuple[Test, Test]:
-    """Tests of a session and its dataset: the insertion's session, its name in the collection."""
+    """Return the test of a session and the test of a dataset's collection for an insertion."""
     row = db.row("insertions", value)
     if row is None:
         raise failure("ProbeInsertion matching query does not exist.")
@@ -187,7 +196,7 @@ _FILTERS: Mapping[str, Filter] = {
     "protected": _flag,
     "qc": _by("qc", query_values.outcome),
     "file_size": _by("file_size", query_values.number),
-    # by key, not by name
+    # this filter takes the id of the data format, not its name
     "data_format": choice_filter("dataset", "data_format", "data-formats"),
 }
 _by_file = partial(lookup_filter, "file")
@@ -198,7 +207,7 @@ _FILE_FILTERS: Mapping[str, Filter] = {
     "globus_is_personal": _by_file("data_repository__globus_is_personal", query_values.boolean),
 }
 
-#: every filter's name, for the API's own description
+#: the names of all filters, for the OpenAPI document
 DATASET_FILTERS = ("id", "session", *_SESSION_FILTERS, "probe_insertion", *_FILTERS, "django")
 FILE_FILTERS = (*_FILE_FILTERS, "dataset", "lab", "django")
 
@@ -207,14 +216,14 @@ FILE_FILTERS = (*_FILE_FILTERS, "dataset", "lab", "django")
 
 
 def select_files(db: DemoDatabase, args: Mapping[str, str]) -> list[File]:
-    """Return the file records that match ``args``, each with its dataset."""
+    """Return (dataset, file record) of each file record that matches ``args``."""
     tests = filter_tests(db, _FILE_FILTERS, args) + django_tests(db, "file", args)
     files = ((d, record) for d in _datasets_of_files(db, args) for record in d.file_records)
     return [file for file in files if all(test(file) for test in tests)]
 
 
 def find_file(db: DemoDatabase, file_id: str) -> File | None:
-    """Return one file record by its UUID: a scan, no index has them."""
+    """Return (dataset, file record) by the file's UUID, or None. Searches all datasets."""
     files = ((d, record) for d in db.all_datasets() for record in d.file_records)
     return next((file for file in files if file[1].id == file_id), None)
 

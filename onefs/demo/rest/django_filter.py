@@ -1,8 +1,9 @@
-"""The language of ``django=`` (and of ``extended_qc=`` and ``json=``): pairs joined by commas.
+"""The syntax of ``django=``, ``extended_qc=`` and ``json=``: pairs joined by commas.
 
-``lookup,value[,lookup,value...]``, all of which must hold; ``~lookup`` excludes. A value is None,
-``true``/``false`` in any case, a number (a float), ``[..]`` or ``(..)`` (a Python list), else the
-text as it is. The real server evaluates the brackets as Python; here they are literals only.
+A filter is ``lookup,value[,lookup,value...]``. A row must fulfil all pairs; with ``~lookup`` it
+must not fulfil the pair. A value is None, ``true`` or ``false`` in upper or lower case, a number
+(read as a float), ``[..]`` or ``(..)`` (a Python list or tuple), or any other text. The real
+server evaluates brackets as Python code. This server accepts only literals.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _CLOSING = {"[": "]", "(": ")"}
 
 @dataclass(frozen=True, slots=True)
 class DjangoLookup:
-    """One pair, parsed."""
+    """One pair of a look-up and a value."""
 
     path: str
     value: Any
@@ -31,12 +32,12 @@ class DjangoLookup:
 
     @property
     def field(self) -> str:
-        """The first field of the path."""
+        """Return the first field of the path."""
         return self.path.split("__")[0]
 
 
 def read_lookups(text: str) -> list[DjangoLookup]:
-    """Return the pairs of a filter. Raises ApiError 500, as Alyx does, for an invalid text."""
+    """Return the pairs in the text of a filter. Raises ApiError 500 as Alyx does if invalid."""
     parts = list(_split(text))
     if len(parts) % 2:
         raise failure("list index out of range")
@@ -50,20 +51,20 @@ def read_lookups(text: str) -> list[DjangoLookup]:
 
 
 def django_test(db: DemoDatabase, model: str, lookup: DjangoLookup) -> Test:
-    """Return the test of one pair on rows of ``model``."""
+    """Return the test that a row of ``model`` fulfils one pair."""
     test = lookup_test(db, model, lookup.path, lookup.value)
     return (lambda row: not test(row)) if lookup.excluded else test
 
 
 def json_test(db: DemoDatabase, model: str, field: str, text: str) -> Test:
-    """Return the test of ``extended_qc=`` or ``json=``: look-ups inside one field."""
+    """Return the test for ``extended_qc=`` or ``json=``, with look-ups inside that field."""
     lookups = [replace(each, path=f"{field}__{each.path}") for each in read_lookups(text)]
     tests = [django_test(db, model, lookup) for lookup in lookups]
     return lambda row: all(test(row) for test in tests)
 
 
 def _split(text: str) -> Iterator[str]:
-    """Yield the parts between commas outside brackets."""
+    """Yield the parts of a text between commas. Commas inside brackets do not separate parts."""
     part, closing = "", ""
     for char in text:
         if char == "," and not closing:

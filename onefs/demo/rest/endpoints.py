@@ -1,4 +1,4 @@
-"""Routes, and endpoints: a list of rows and the detail of each."""
+"""Views (one route each) and endpoints (a list of rows, and the detail of each row)."""
 
 from __future__ import annotations
 
@@ -19,50 +19,51 @@ READ_METHODS = ("GET", "HEAD", "OPTIONS")
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One route: its path, its name in the browsable page, and what GET answers."""
+    """One route: its path, its title in the browsable page, and the function that answers GET."""
 
     rule: str
     title: str
     get: Callable[..., Any]
     allow: tuple[str, ...] = LIST_METHODS
     filters: tuple[str, ...] = ()
-    #: whether OPTIONS fails, as it does in Alyx where a serializer has none of its own
+    #: whether OPTIONS fails, as it does in Alyx for some serializers
     options_fail: bool = False
-    #: whether HEAD fails, as it does for the list of sessions
+    #: whether HEAD fails, as it does in Alyx for the list of sessions
     head_fails: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A list of rows, and the detail of each."""
+    """A list of rows, and the detail of each row."""
 
-    #: the path without its slash
+    #: the path without the slash at the start
     name: str
-    #: what the browsable page calls a row
+    #: the name of a row in the browsable page
     title: str
-    #: returns the rows that a query's filters leave
+    #: returns the rows that fulfil the filters of a query
     select: Callable[[DemoDatabase, Mapping[str, str]], Sequence[Any]]
-    #: returns a row as JSON, in the list
+    #: returns the JSON of a row in the list
     row: Callable[[DemoDatabase, Any, Link], Any]
     filters: tuple[str, ...] = ()
-    #: returns a row as JSON, by itself; None: as in the list
+    #: returns the JSON of a row in its detail. If it is None, the JSON is the same as in the list
     detail: Callable[[DemoDatabase, Any, Link], Any] | None = None
-    #: returns the row of a key, None for an unknown one; None: the row of the table ``name``
+    #: returns the row for a key, or None for an unknown key. If this field is None, the row is
+    #: read from the table ``name``
     find: Callable[[DemoDatabase, Any], Any] | None = None
-    #: the name of a row in the error for an unknown key; '': the title without blanks
+    #: the name of a row in the error for an unknown key. If it is '', the title without blanks
     model: str = ""
-    #: the variable of the detail's path, with its converter
+    #: the variable in the path of the detail, with its URL converter
     key: str = "key:row_id"
-    #: cuts a page out of the rows
+    #: returns the rows of one page from all rows
     cut: Callable[..., Sequence[Any]] = pagination.unordered
     list_methods: tuple[str, ...] = LIST_METHODS
     detail_methods: tuple[str, ...] = DETAIL_METHODS
-    #: see :class:`View`; of the list and of the detail
+    #: see :class:`View`: for the list, for the detail
     options_fail: tuple[bool, bool] = (False, False)
     head_fails: bool = False
 
     def views(self) -> Iterator[View]:
-        """The list's route and the detail's."""
+        """Yield the view of the list and the view of the detail."""
         yield View(
             f"/{self.name}",
             f"{self.title} List",
@@ -93,5 +94,5 @@ class Endpoint:
 
 
 def unchanged(db: DemoDatabase, row: Row, link: Link) -> Row:
-    """Return a row of a table, which is JSON already."""
+    """Return ``row`` without change, because rows of small tables are already JSON."""
     return row

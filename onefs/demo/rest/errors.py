@@ -7,9 +7,10 @@ from typing import Any
 
 
 class ApiError(Exception):
-    """A response that is not 200.
+    """A response with an error status.
 
-    ``body`` is the JSON body without its ``status_code``; ``headers`` are added to the response.
+    The argument ``body`` is the JSON body without ``status_code``, which is added. ``headers`` are
+    added to the response.
     """
 
     def __init__(
@@ -22,25 +23,25 @@ class ApiError(Exception):
 
 
 def failure(detail: str) -> ApiError:
-    """500 with the text of an exception: Alyx's answer to most bad filter values."""
+    """Return ApiError 500 with the text of an exception, as Alyx does for most bad values."""
     return ApiError(500, {"detail": detail})
 
 
 def invalid(field: str, message: str) -> ApiError:
-    """400 for a value that a typed filter cannot take."""
+    """Return ApiError 400 for a value that the filter ``field`` does not accept."""
     return ApiError(400, {field: [message]})
 
 
 def forbidden(detail: str) -> ApiError:
-    """403; Alyx never answers 401."""
+    """Return ApiError 403. Alyx never returns 401."""
     return ApiError(403, {"detail": detail})
 
 
 def not_found(model: str) -> ApiError:
-    """404 of a detail view."""
+    """Return ApiError 404 for an unknown key in a detail view."""
     return ApiError(404, {"detail": f"No {model} matches the given query."})
 
 
 def method_not_allowed(method: str) -> ApiError:
-    """405."""
+    """Return ApiError 405."""
     return ApiError(405, {"detail": f'Method "{method}" not allowed.'})

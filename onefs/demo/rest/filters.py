@@ -1,4 +1,4 @@
-"""Query parameters as short forms of ``django=`` look-ups: a parameter, a path, a kind of value."""
+"""Query parameters that are short forms of ``django=`` look-ups."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from onefs.demo.rest.database import DemoDatabase, Row
 from onefs.demo.rest.django_filter import django_test, read_lookups
 from onefs.demo.rest.lookups import Test, lookup_test
 
-#: (database, parameter, its text) -> the test of one row; raises ApiError for a refused text
+#: (database, parameter, its text) -> the test of one row. Raises ApiError for a refused text
 Filter = Callable[[DemoDatabase, str, str], Test]
 
 
 def lookup_filter(
     model: str, path: str, read: Callable[[str, str], Any] = query_values.text
 ) -> Filter:
-    """The filter of rows of ``model`` that stands for the look-up ``path``.
+    """Return the filter of rows of ``model`` that does the same as the look-up ``path``.
 
-    ``read`` makes the look-up's value of the parameter and its text; None accepts every row.
+    ``read`` computes the value to look up from the parameter's name and text. If ``read`` returns
+    None, the filter accepts every row.
     """
 
     def make(db: DemoDatabase, name: str, value: str) -> Test:
@@ -30,7 +31,7 @@ def lookup_filter(
 
 
 def choice_filter(model: str, path: str, table: str, column: str = "id") -> Filter:
-    """The filter by a related row of ``table``, whose key is in ``column``: 400 for no such row."""
+    """Return the filter by the key of a related row, in ``column`` of ``table``. 400 if unknown."""
 
     def make(db: DemoDatabase, name: str, value: str) -> Test:
         key = query_values.key(name, value)
@@ -42,24 +43,24 @@ def choice_filter(model: str, path: str, table: str, column: str = "id") -> Filt
 
 
 def accept_all(row: Any) -> bool:
-    """True: the test of a parameter that does not filter."""
+    """Return True. This is the test for a parameter that does not filter."""
     return True
 
 
 def never(db: DemoDatabase, name: str, value: str) -> Test:
-    """The filter by a column that Alyx never fills."""
+    """Return a test that no row fulfils, for a column that is always empty in Alyx."""
     return lambda row: False
 
 
 def filter_tests(
     db: DemoDatabase, filters: Mapping[str, Filter], args: Mapping[str, str]
 ) -> list[Test]:
-    """Return the tests of those ``filters`` that ``args`` name."""
+    """Return the tests of the ``filters`` whose parameters are in ``args``."""
     return [make(db, name, args[name]) for name, make in filters.items() if name in args]
 
 
 def django_tests(db: DemoDatabase, model: str, args: Mapping[str, str]) -> list[Test]:
-    """Return the tests of ``django=``; those that need datasets, which may not exist yet, last."""
+    """Return the tests for ``django=``. The slow tests, which list datasets, are last."""
     lookups = read_lookups(args["django"]) if "django" in args else []
     lookups.sort(key=lambda lookup: "datasets" in lookup.path.split("__"))
     return [django_test(db, model, lookup) for lookup in lookups]

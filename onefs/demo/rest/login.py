@@ -1,4 +1,4 @@
-"""``POST /auth-token``: a token for a user's name and password."""
+"""``POST /auth-token``, which returns a token for a user's name and password."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _FIELDS = ("username", "password")
 
 
 def log_in(request: Request, accounts: Accounts) -> dict[str, str]:
-    """Return the token of a request's name and password.
+    """Return ``{"token": ...}`` for the name and password in a request.
 
-    Raises ApiError 400 with Alyx's words for wrong ones, 405 for another method than POST,
-    415 for a body that is neither a form nor JSON.
+    Raises ApiError 400 with Alyx's text for a wrong name or password, 405 for a method other than
+    POST, and 415 for a body that is neither a form nor JSON.
     """
     if request.method != "POST":
         raise method_not_allowed(request.method)

@@ -1,4 +1,4 @@
-"""The look-ups of ``django=``: a test for each ``field__field__lookup,value``."""
+"""The look-ups of ``django=``: a test of rows for each ``field__field__lookup,value``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
     "lt": operator.lt,
     "lte": operator.le,
 }
-#: look-ups of texts; with an ``i`` before the name in any case
+#: look-ups of texts. With an ``i`` before the name, upper and lower case are equal
 _TEXT: Mapping[str, Callable[[str, str], bool]] = {
     "exact": operator.eq,
     "contains": operator.contains,
@@ -38,10 +38,11 @@ _NO_KIND = Leaf("text", lambda row: None)
 
 
 def lookup_test(db: DemoDatabase, model: str, path: str, value: Any) -> Test:
-    """Return the test of one look-up on rows of ``model``.
+    """Return the test that a row of ``model`` fulfils one look-up.
 
-    A look-up through a relation holds when any related row fulfils it, independently of other
-    look-ups (Alyx filters once for each). Raises ApiError 500 for an invalid field or value.
+    A row fulfils a look-up through a relation if any related row does. Other look-ups may be
+    fulfilled by other related rows, because Alyx filters separately for each look-up. Raises
+    ApiError 500 for an invalid field or value.
     """
     steps, transforms = _walk(model, path.split("__"))
     name = transforms.pop() if transforms and transforms[-1] in _LOOKUPS else "exact"
@@ -58,7 +59,7 @@ def lookup_test(db: DemoDatabase, model: str, path: str, value: Any) -> Test:
 
 
 def _walk(model: str, parts: Sequence[str]) -> tuple[list[Field], list[str]]:
-    """Return the fields that the head of a path names, and the remaining parts."""
+    """Return the fields that the first parts of a path name, and the remaining parts."""
     steps: list[Field] = []
     for index, part in enumerate(parts):
         fields = MODELS[model]
@@ -80,7 +81,7 @@ def _walk(model: str, parts: Sequence[str]) -> tuple[list[Field], list[str]]:
 def _transformed(
     steps: Sequence[Field], transforms: Sequence[str]
 ) -> tuple[Leaf, Callable[[Any], Any]]:
-    """Return the leaf that is compared, and a function from the stored value to its value."""
+    """Return the leaf to compare, and a function that converts a stored value for it."""
     last = steps[-1]
     if isinstance(last, Relation):
         last = _key_leaf(last.model)
@@ -180,7 +181,7 @@ def _compared(compare: Callable[[Any, Any], bool], found: Any, wanted: Any) -> b
 
 
 def _coerced(leaf: Leaf, value: Any) -> Any:
-    """Return a client's value as the column's type. Raises ApiError 500 with Django's text."""
+    """Return ``value`` in the type of the column. Raises ApiError 500 with Django's text."""
     if value is None or leaf.kind == "json":
         return value
     if leaf.kind == "text":
@@ -214,7 +215,7 @@ def _number(value: Any) -> float:
 
 
 def _moment(value: str | None, part: str = "") -> Any:
-    """Return a stored time, or a part of it; None where there is none."""
+    """Return a stored time, or one part of the time. Return None if no time is stored."""
     if not value:
         return None
     moment = timestamp(value)

@@ -1,4 +1,4 @@
-"""The fields that ``django=`` can name, and the rows that they lead to."""
+"""The fields that ``django=`` can name, and the related rows that the fields lead to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onefs.demo.rest.query_values import PROVENANCES, QC
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A column. ``kind`` is one of ``text number bool uuid datetime json``."""
+    """A column. ``kind`` is ``text``, ``number``, ``bool``, ``uuid``, ``datetime`` or ``json``."""
 
     kind: str
     get: Callable[[Any], Any]
@@ -22,7 +22,7 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A way to rows of another model, of which there may be none or many."""
+    """A field that leads to related rows of ``model``. There may be none or many rows."""
 
     model: str
     get: Callable[[DemoDatabase, Any], Sequence[Any]]
@@ -32,12 +32,12 @@ Field = Leaf | Relation
 
 
 def _value(record: Any, name: str) -> Any:
-    """Return an attribute of a record or a key of a row."""
+    """Return the attribute ``name`` of a record, or the value for the key ``name`` of a row."""
     return record.get(name) if isinstance(record, Mapping) else getattr(record, name)
 
 
 def _columns(**names: str) -> dict[str, Field]:
-    """Columns of the same name in a record or row: the names of each kind, with blanks between."""
+    """Return columns for ``kind="name name ..."``, named as in the record or row."""
     return {
         name: Leaf(kind, partial(_value, name=name))
         for kind, joined in names.items()
@@ -46,7 +46,10 @@ def _columns(**names: str) -> dict[str, Field]:
 
 
 def _named(table: str, field: str) -> Relation:
-    """The rows of a small table whose names are in ``field``; bare ones that the table lacks."""
+    """Return the relation to the rows of ``table`` whose names are in ``field``.
+
+    For a name that is not in ``table``, a row with the name only is made.
+    """
 
     def get(db: DemoDatabase, record: Any) -> Sequence[Any]:
         value = _value(record, field) or ()
@@ -69,17 +72,17 @@ def _one_or_none(row: Any) -> Sequence[Any]:
 
 
 def _session(field: str) -> Relation:
-    """The session whose eid is in ``field``."""
+    """Return the relation to the session whose eid is in ``field``."""
     return Relation("session", lambda db, row: _one_or_none(db.session(_value(row, field))))
 
 
 def _row_of(table: str, field: str) -> Relation:
-    """The row of a table whose id is in ``field``."""
+    """Return the relation to the row of ``table`` whose id is in ``field``."""
     return Relation(table, lambda db, row: _one_or_none(db.row(table, row.get(field))))
 
 
 def _pointing_at(key: str, table: str, field: str) -> Relation:
-    """The rows of a table whose ``field`` is the ``key`` of the row at hand."""
+    """Return the relation to the rows of ``table`` whose ``field`` equals this row's ``key``."""
     return Relation(
         table,
         lambda db, row: [each for each in db.table(table) if each.get(field) == _value(row, key)],
@@ -152,7 +155,7 @@ _FILE: dict[str, Field] = {
     "exists": Leaf("bool", lambda file: file[1].exists),
 }
 
-#: every model by name; those of small tables are named as their endpoints
+#: the fields of each model. The model of a small table has the same name as its endpoint
 MODELS: Mapping[str, Mapping[str, Field]] = {
     "session": _SESSION,
     "dataset": _DATASET,

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the server's own routes, which ONE-api reads before anything else."""
+"""The OpenAPI document of the server's routes. ONE-api reads it before all other requests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from onefs.demo.rest.endpoints import View
 
-#: (format name, media type) that ``/api/schema`` offers, the preferred first
+#: (format name, media type) of each format of ``/api/schema``, the preferred format first
 RENDERERS = (
     ("openapi", "application/vnd.oai.openapi"),
     ("yaml", "application/yaml"),
@@ -18,16 +18,17 @@ RENDERERS = (
 
 _PARAMETER = re.compile(r"<(?:\w+:)?(\w+)>")
 _WRITING = ("post", "put", "patch", "delete")
-#: the schema of rows that are sent, without a description of their fields
+#: the name of the schema for a row that a client sends. It does not describe the row's fields
 _ANY_ROW = "Row"
 _PAGING = ("limit", "offset")
 
 
 def openapi(views: Iterable[View]) -> dict[str, Any]:
-    """Return an OpenAPI 3.0.3 document with the methods of each view, its parameters and filters.
+    """Return an OpenAPI 3.0.3 document with the methods, parameters and filters of each view.
 
-    ONE-api derives its requests from it. Methods that write are in it, though the server refuses
-    them. The document is also the YAML form: every JSON text is YAML.
+    ONE-api makes its requests as the document says. The document includes methods that write, but
+    the server refuses these methods. The JSON text is also the YAML format, because every JSON
+    text is valid YAML.
     """
     return {
         "openapi": "3.0.3",
@@ -43,12 +44,12 @@ def openapi(views: Iterable[View]) -> dict[str, Any]:
 
 
 def path_of(view: View) -> str:
-    """A route as OpenAPI writes it: ``/sessions/{eid}``."""
+    """Return the path of a view as OpenAPI writes it, such as ``/sessions/{eid}``."""
     return _PARAMETER.sub(r"{\1}", view.rule)
 
 
 def _operations(view: View) -> dict[str, Any]:
-    """The operations of a path by method; those that write have a body of unspecified fields."""
+    """Return the operations of a path, by method. POST, PUT and PATCH have a body of any fields."""
     read = _operation(view)
     reference = {"$ref": f"#/components/schemas/{_ANY_ROW}"}
     body = {"requestBody": {"content": {"application/json": {"schema": reference}}}}

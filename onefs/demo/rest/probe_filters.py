@@ -12,12 +12,12 @@ from onefs.demo.rest.filters import Filter, choice_filter, lookup_filter, never,
 from onefs.demo.rest.lookups import Test
 from onefs.demo.rest.session_filters import select_sessions
 
-#: filters of /insertions that say what its session must be, and mean the same there
+#: filters of /insertions that select by the insertion's session. They do the same as in /sessions
 _OF_SESSION = ("lab", "project", "task_protocol", "tag", "datasets", "dataset_types")
 
 
 def select_insertions(db: DemoDatabase, args: Mapping[str, str]) -> list[Row]:
-    """Return the insertions that match ``args``: latest session first, then by name."""
+    """Return the insertions that match ``args``, latest session first, then by name."""
     rows = select_rows("insertions", _INSERTION, db, args)
     session_args = {name: args[name] for name in _OF_SESSION if name in args}
     if session_args:
@@ -34,7 +34,7 @@ def _start(db: DemoDatabase, row: Row) -> str:
 
 
 def _session_filters(model: str, path: str) -> dict[str, Filter]:
-    """The filters of a list by the session that ``path`` leads to."""
+    """Return filters for rows of ``model`` by the session that ``path`` leads to."""
     by = partial(lookup_filter, model)
     return {
         "subject": by(f"{path}__subject__nickname"),
@@ -124,7 +124,7 @@ select_channels = partial(select_rows, "channels", _CHANNEL)
 select_notes = partial(select_rows, "notes", {})
 select_regions = partial(select_rows, "brain-regions", _REGION)
 
-#: every filter's name, for the API's own description
+#: the names of all filters, for the OpenAPI document
 INSERTION_FILTERS = (*_INSERTION, *_OF_SESSION, "django")
 TRAJECTORY_FILTERS = (*_TRAJECTORY, "django")
 CHANNEL_FILTERS = (*_CHANNEL, "django")

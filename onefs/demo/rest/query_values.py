@@ -1,7 +1,7 @@
-"""Query values as Django and django-filter read them, with their error texts.
+"""Query values as Django and django-filter read them, with the same error texts.
 
-Most functions take the parameter's name and its text and return the value to look up. They raise
-ApiError for a text that the real server refuses.
+Most functions take the name and the text of a parameter and return the value to look up. These
+functions raise ApiError for a text that the real server refuses.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ _DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})", re.ASCII)
 
 
 def unchecked(_: str, value: str) -> str:
-    """A text value, whatever it holds."""
+    """Return a text without any check."""
     return value
 
 
 def text(field: str, value: str) -> str:
-    """A text value: 400 if it holds a NUL."""
+    """Return a text. Raises ApiError 400 if it contains a NUL."""
     if "\x00" in value:
         raise invalid(field, "Null characters are not allowed.")
     return value
 
 
 def number(field: str, value: str) -> int | float:
-    """A number of a typed filter: 400 for text. ``002`` is 2."""
+    """Return a number, 2 for ``002``. Raises ApiError 400 for any other text."""
     try:
         parsed = Decimal(value)
     except InvalidOperation:
@@ -54,7 +54,7 @@ def number(field: str, value: str) -> int | float:
 
 
 def session_number(_: str, value: str) -> int:
-    """A session's number, which the server hands to its database unchecked: 500 for text."""
+    """Return the number of a session. Raises ApiError 500 for any other text."""
     try:
         return int(value)
     except ValueError:
@@ -69,12 +69,12 @@ def _parsed(parse: Callable[[str], T], field: str, value: str, message: str) -> 
 
 
 def uuid_text(field: str, value: str) -> str:
-    """The UUID of an ``id`` filter, lower-case with dashes: 400 for another text."""
+    """Return a UUID in lower case with dashes. Raises ApiError 400 for any other text."""
     return str(_parsed(uuid.UUID, field, value, "Enter a valid UUID."))
 
 
 def key(field: str, value: str) -> str:
-    """The UUID of a related row: 400 for another text."""
+    """Return the UUID of a related row. Raises ApiError 400 for any other text."""
     return str(_parsed(uuid.UUID, field, value, f"“{value}” is not a valid UUID."))
 
 
@@ -85,21 +85,21 @@ def unknown_choice(field: str) -> Exception:
 
 
 def timestamp(value: str) -> datetime:
-    """An ISO date and time, or a date alone (midnight), without zone.
+    """Return an ISO date and time without its zone. For a date alone the time is midnight.
 
-    Raises ValueError for anything else.
+    Raises ValueError for any other text.
     """
     parsed = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
     return parsed.replace(tzinfo=None)
 
 
 def moment(field: str, value: str) -> datetime:
-    """The date and time of a typed filter: 400 for another text."""
+    """Return a date and time. Raises ApiError 400 for any other text."""
     return _parsed(timestamp, field, value, "Enter a valid date/time.")
 
 
 def day(_: str, value: str) -> date:
-    """A date that the server hands to its database unchecked: 500 for another text."""
+    """Return a date. Raises ApiError 500 for any other text."""
     match = _DATE.fullmatch(value)
     if match is None:
         raise failure(
@@ -114,7 +114,7 @@ def day(_: str, value: str) -> date:
 
 
 def outcome(_: str, value: str) -> int:
-    """The number of a ``qc`` filter's outcome, named in any case: 500 for another word."""
+    """Return the number of a QC outcome, given by name. Raises ApiError 500 if unknown."""
     number = QC.get(value.upper())
     if number is None:
         raise failure("Invalidqc, choices are: CRITICAL, FAIL, WARNING, NOT_SET, PASS")
@@ -122,7 +122,7 @@ def outcome(_: str, value: str) -> int:
 
 
 def worst_outcome(value: str) -> int:
-    """The number of ``dataset_qc_lte``, given by name or number: 500 for anything else."""
+    """Return the number of a QC outcome, given by name or number. ApiError 500 if unknown."""
     if value.isascii() and value.isdigit() and int(value) in QC.values():
         return int(value)
     if value.upper() not in QC:
@@ -131,5 +131,5 @@ def worst_outcome(value: str) -> int:
 
 
 def boolean(_: str, value: str) -> bool | None:
-    """``True`` or ``False`` in the spellings that count; None (no filter) for all others."""
+    """Return True or False for a text that Alyx accepts. Return None for any other text."""
     return {"True": True, "true": True, "False": False, "false": False}.get(value)

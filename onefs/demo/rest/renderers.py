@@ -1,4 +1,4 @@
-"""Responses in the form of Django REST framework: negotiation, JSON, and pages for browsers."""
+"""Responses like those of Django REST framework: media types, JSON, and pages for browsers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onefs.demo.rest.errors import ApiError
 
 JSON = "application/json"
 HTML = "text/html; charset=utf-8"
-#: (format name, media type) of every view but the schema, the preferred first
+#: (format name, media type) of each format of all views except the schema, the preferred first
 RENDERERS = (("json", JSON), ("api", "text/html"))
 
 _PAGE = """<!DOCTYPE html>
@@ -36,9 +36,9 @@ _ERROR_PAGE = """
 
 
 def negotiate(accept: str | None, wanted: str | None, renderers: Sequence[tuple[str, str]]) -> str:
-    """Return the media type of the response, by ``Accept`` and ``?format=``.
+    """Return the media type of the response, chosen by ``Accept`` and ``?format=``.
 
-    Raises ApiError 406 when no offered type is accepted, 404 for an unknown format.
+    Raises ApiError 406 if ``accept`` includes no type of ``renderers``, 404 for an unknown format.
     """
     if wanted:
         renderers = [offered for offered in renderers if offered[0] == wanted]
@@ -46,7 +46,7 @@ def negotiate(accept: str | None, wanted: str | None, renderers: Sequence[tuple[
             raise ApiError(404, {"detail": "Not found."}, {"Vary": "Accept"})
     accepted = "*/*" if accept is None else accept
     ranges = [part.split(";")[0].strip() for part in accepted.split(",")]
-    # the more specific range first, as in RFC 9110; weights do not count
+    # the more specific media range first, as in RFC 9110. Weights (``q=``) are ignored
     for media_range in sorted(ranges, key=lambda text: text.count("*")):
         for _, media_type in renderers:
             if _matches(media_type, media_range):
@@ -63,9 +63,10 @@ def _matches(media_type: str, media_range: str) -> bool:
 
 
 def dumps(body: Any) -> str:
-    """Return JSON without blanks, with non-ASCII letters as they are.
+    """Return JSON without blanks. Characters that are not ASCII are not escaped.
 
-    If a file name is not UTF-8 (it holds a lone surrogate), all of them are escaped.
+    If a file name is not UTF-8, ``body`` cannot be encoded (it contains a single surrogate). Then
+    all characters that are not ASCII are escaped.
     """
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     try:
@@ -76,7 +77,7 @@ def dumps(body: Any) -> str:
 
 
 def rendered(body: Any, media_type: str, title: str, status: int = 200) -> Response:
-    """Return ``body`` as JSON, or as a page that shows it."""
+    """Return a response with ``body`` as JSON, or with an HTML page that shows the JSON."""
     if media_type != "text/html":
         return Response(dumps(body), status, content_type=media_type)
     text = html.escape(json.dumps(body, indent=4))
@@ -84,5 +85,5 @@ def rendered(body: Any, media_type: str, title: str, status: int = 200) -> Respo
 
 
 def error_page(status: int, title: str, text: str = "") -> Response:
-    """Return Django's own error page, for errors outside the REST layer."""
+    """Return an error page like Django's, for an error outside the REST views."""
     return Response(_ERROR_PAGE.format(title=title, text=text), status, content_type=HTML)

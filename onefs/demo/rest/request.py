@@ -1,4 +1,4 @@
-"""One request, parsed: its filters and its page."""
+"""One parsed request: its filters and its page."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """What a view reads of a request."""
+    """The parts of a request that a view reads."""
 
     db: DemoDatabase
-    #: the server's address as the client wrote it, without trailing slash
+    #: the server's address as the client wrote it, without a slash at the end
     base: str
     path: str
-    #: the query as it was received; of a repeated name the last value counts
+    #: the query as it was received. If a name is repeated, its last value is used
     query: Mapping[str, Sequence[str]]
 
     @property
     def args(self) -> dict[str, str]:
-        """The filters: values stripped, empty ones left out."""
+        """Return the filters. Values are stripped, and filters with an empty value are left out."""
         last = {name: texts[-1].strip() for name, texts in self.query.items()}
         return {name: text for name, text in last.items() if text}
 
     def link(self, path: str) -> str:
-        """Return the address of a path; ``?format=`` is handed on, as by DRF."""
+        """Return the address of a path. As in DRF, ``?format=`` of the request is added."""
         form = self.query.get("format")
         return f"{self.base}{path}?format={form[-1]}" if form else f"{self.base}{path}"
 
     @property
     def page(self) -> PageRequest:
-        """The requested page."""
+        """Return the requested page."""
         return page_of(self.args)
 
     def paginate(
@@ -45,7 +45,7 @@ class ApiRequest:
         row: Callable[[T], Any],
         cut: Callable[[Sequence[T], PageRequest], Sequence[T]],
     ) -> dict[str, Any]:
-        """Return one page of ``rows``, cut out by ``cut`` and converted by ``row``."""
+        """Return the JSON of one page of ``rows``. ``cut`` selects rows, ``row`` converts each."""
         page = self.page
         shown = [row(each) for each in cut(rows, page)]
         return envelope(page, len(rows), shown, self.base + self.path, self.query)

@@ -1,4 +1,4 @@
-"""Records as Alyx shows them in JSON."""
+"""The JSON of records, as in Alyx."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from onefs.demo.rest.database import DemoDatabase, Row
 from onefs.demo.rest.model_fields import File
 from onefs.demo.rest.query_values import QC
 
-#: returns the address of a path of the server
+#: returns the address for a path on the server
 Link = Callable[[str], str]
-#: keys of a session's detail that a Source need not have
+#: keys of a session's detail that are empty lists if the Source does not have them
 _RELATED = ("wateradmin_session_related", "field_of_view", "notes")
 
 
@@ -28,7 +28,7 @@ def session_row(_: DemoDatabase, session: SessionRecord, link: Link) -> dict[str
 
 
 def session_detail(db: DemoDatabase, session: SessionRecord, link: Link) -> dict[str, Any]:
-    """Return ``/sessions/{eid}``, with the datasets that exist on a server."""
+    """Return ``/sessions/{eid}``, with the session's reachable datasets."""
     row = _columns(session)
     eid, parent, related = row.pop("eid"), row.pop("parent_session"), row.pop("related")
     datasets = [d for d in db.datasets(eid) if db.reachable(d)]
@@ -46,13 +46,13 @@ def session_detail(db: DemoDatabase, session: SessionRecord, link: Link) -> dict
 
 
 def _columns(record: SessionRecord | DatasetRecord, *names: str) -> dict[str, Any]:
-    """The named fields of a record, all of them without names."""
+    """Return the named fields of a record, or all fields if no names are given."""
     names = names or tuple(field.name for field in fields(record))
     return {name: getattr(record, name) for name in names}
 
 
 def _dataset_of_session(db: DemoDatabase, dataset: DatasetRecord, link: Link) -> dict[str, Any]:
-    """Unlike a row of ``/datasets`` it has the revision's UUID, and the default as a text."""
+    """Return a dataset with its revision's UUID and its default as text, unlike ``/datasets``."""
     columns = ("id", "name", "dataset_type", "file_size", "hash", "version", "collection", "qc")
     return {
         **_columns(dataset, *columns),
@@ -79,7 +79,7 @@ def dataset_row(db: DemoDatabase, dataset: DatasetRecord, link: Link) -> dict[st
 
 
 def dataset_detail(db: DemoDatabase, dataset: DatasetRecord, link: Link) -> dict[str, Any]:
-    """Return ``/datasets/{id}``: the row of the list without two columns."""
+    """Return ``/datasets/{id}``: the row of the list without ``protected`` and ``public``."""
     row = dataset_row(db, dataset, link)
     return {name: value for name, value in row.items() if name not in ("protected", "public")}
 
@@ -112,7 +112,7 @@ def file_row(_: DemoDatabase, file: File, link: Link) -> dict[str, Any]:
 
 
 def insertion_row(db: DemoDatabase, insertion: Row, link: Link) -> dict[str, Any]:
-    """Return a row of ``/insertions``; ``session_info`` is the session's row."""
+    """Return a row of ``/insertions``. ``session_info`` is the session's row without url."""
     session = db.session(insertion.get("session"))
     info = {} if session is None else _session_info(db, session, link)
     defaults: dict[str, Any] = {
@@ -127,7 +127,7 @@ def insertion_row(db: DemoDatabase, insertion: Row, link: Link) -> dict[str, Any
 
 
 def insertion_detail(db: DemoDatabase, insertion: Row, link: Link) -> dict[str, Any]:
-    """Return ``/insertions/{pid}``: its datasets in full, their qc as a number."""
+    """Return ``/insertions/{pid}``, with a row for each dataset. The qc is a number."""
     row = insertion_row(db, insertion, link)
     datasets = map(db.dataset, row["datasets"])
     shown = [_dataset_of_insertion(db, d, link) for d in datasets if d is not None]
@@ -135,7 +135,7 @@ def insertion_detail(db: DemoDatabase, insertion: Row, link: Link) -> dict[str, 
 
 
 def trajectory_row(db: DemoDatabase, row: Row, link: Link) -> dict[str, Any]:
-    """Return a row of ``/trajectories``; ``session`` and ``probe_name`` are the insertion's."""
+    """Return a row of ``/trajectories``, with the session and the name of the insertion."""
     insertion = db.row("insertions", row.get("probe_insertion")) or {}
     session = db.session(insertion.get("session"))
     return {

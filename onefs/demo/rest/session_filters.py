@@ -15,16 +15,16 @@ from onefs.demo.rest.errors import failure
 from onefs.demo.rest.filters import Filter, accept_all, filter_tests, lookup_filter, never
 from onefs.demo.rest.lookups import Test
 
-#: the filters that make Alyx's answer DISTINCT, whatever else joins
+#: with one of these filters Alyx's query is DISTINCT, so that no session is repeated
 _DISTINCT = ("django", "tag", "datasets")
-#: the relation that makes a look-up of ``django=`` slow
+#: a look-up of ``django=`` through this relation is slow, because it lists datasets
 _DATASETS = "data_dataset_session_related"
 
 
 def select_sessions(db: DemoDatabase, args: Mapping[str, str]) -> list[SessionRecord]:
-    """Return the sessions that match ``args``, latest first; some twice where Alyx repeats them.
+    """Return the sessions that match ``args``, latest first. Some are repeated, as in Alyx.
 
-    Tests that need no dataset run first. Raises ApiError for a value that Alyx refuses.
+    Tests that list no datasets run first. Raises ApiError for a value that Alyx refuses.
     """
     fast = filter_tests(db, _FAST_FILTERS, args)
     slow = filter_tests(db, _SLOW_FILTERS, args)
@@ -45,7 +45,7 @@ def select_sessions(db: DemoDatabase, args: Mapping[str, str]) -> list[SessionRe
 
 
 def _candidates(db: DemoDatabase, args: Mapping[str, str]) -> Sequence[SessionRecord]:
-    """The smallest set that an index has."""
+    """Return the sessions that an index gives for ``args``, or all sessions without an index."""
     if "id" in args:
         session = db.session(query_values.uuid_text("id", args["id"]))
         return [session] if session is not None else []
@@ -58,7 +58,11 @@ def _candidates(db: DemoDatabase, args: Mapping[str, str]) -> Sequence[SessionRe
 
 
 def _joined(rows: Sequence[SessionRecord], args: Mapping[str, str]) -> list[SessionRecord]:
-    """The joins that Alyx makes without DISTINCT, and its count of users over them."""
+    """Return each session as often as Alyx does without DISTINCT: once per matching project.
+
+    With ``users``, return a session once if the number of its requested users, times the number of
+    its matching projects, is the number of requested names. Alyx counts users in this way.
+    """
     patterns = [args[name].casefold() for name in ("project", "projects") if name in args]
 
     def projects(session: SessionRecord) -> int:
@@ -73,7 +77,7 @@ def _joined(rows: Sequence[SessionRecord], args: Mapping[str, str]) -> list[Sess
     return [session for session in rows for _ in range(projects(session))]
 
 
-# -- filters that are no look-up: (database, name, value) -> test ------------------------------
+# -- filters that are not look-ups: (database, name, value) -> test ----------------------------
 
 
 def _json(db: DemoDatabase, name: str, value: str) -> Test:
@@ -102,7 +106,8 @@ def _performance(db: DemoDatabase, name: str, value: str) -> Test:
 
 
 def _histology(db: DemoDatabase, name: str, value: str) -> Test:
-    # Alyx looks for the procedure 'Histology', which no session has; only True is a filter
+    # Alyx looks for the procedure 'Histology', which no session has. Values other than True do not
+    # filter
     return lambda session: value != "True"
 
 
@@ -112,7 +117,10 @@ def _atlas(db: DemoDatabase, name: str, value: str) -> Test:
 
 
 def _has_all(value: str, names_of: Callable[[SessionRecord], set[str]]) -> Test:
-    """Whether a session has all names of a list; a repeated one is never found, as in Alyx."""
+    """Return the test that a session has every name in ``value``, a list with commas.
+
+    A list that contains a name twice is never fulfilled, as in Alyx.
+    """
     names = value.split(",")
     return lambda session: len(names_of(session).intersection(names)) == len(names)
 
@@ -122,7 +130,10 @@ def _dataset_types(db: DemoDatabase, name: str, value: str) -> Test:
 
 
 def _datasets(db: DemoDatabase, value: str, worst: int | None) -> Test:
-    """File names that exist on a server, in datasets that are no worse than ``worst``."""
+    """Return the test that a session has all files that ``value`` names.
+
+    A file must exist on a server, and its dataset's QC must not be worse than ``worst``.
+    """
     limit = max(query_values.QC.values()) if worst is None else worst
     return _has_all(
         value,
@@ -135,13 +146,13 @@ def _datasets(db: DemoDatabase, value: str, worst: int | None) -> Test:
 
 
 def _joined_later(db: DemoDatabase, name: str, value: str) -> Test:
-    """Check a text that :func:`_joined` reads."""
+    """Check the text of a filter that :func:`_joined` applies later. Accept every row."""
     query_values.text(name, value)
     return accept_all
 
 
 def _whole_number(name: str, value: str) -> int:
-    # the column is an integer: 1.5 is cut to 1
+    # the column is an integer, so that 1.5 becomes 1
     return int(query_values.number(name, value))
 
 
@@ -169,7 +180,7 @@ _FAST_FILTERS: Mapping[str, Filter] = {
     "n_trials": _by("n_trials", _whole_number),
     "n_correct_trials": _by("n_correct_trials", _whole_number),
     "narrative": _by("narrative"),
-    # a session has no name in a Source; in Alyx it is '' but for a few
+    # sessions of a Source have no name. In Alyx most names are ''
     "name": never,
     "start_time": _by("start_time", query_values.moment),
     "end_time": _by("end_time", query_values.moment),
@@ -190,5 +201,5 @@ _SLOW_FILTERS: Mapping[str, Filter] = {
 }
 
 
-#: every filter's name, for the API's own description
+#: the names of all filters, for the OpenAPI document
 SESSION_FILTERS = (*_FAST_FILTERS, *_SLOW_FILTERS, "datasets", "dataset_qc_lte", "django")

@@ -1,4 +1,4 @@
-"""The small tables: labs, subjects, users and the like."""
+"""The endpoints of small tables, such as labs, subjects and users."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onefs.demo.rest.filters import Filter, accept_all, select_rows
 from onefs.demo.rest.lookups import Test
 from onefs.demo.rest.serializers import Link
 
-#: columns that only the detail of a subject has
+#: columns that are in the detail of a subject but not in the list
 _DETAILS_OF_SUBJECT = ("weighings", "water_administrations")
 
 
@@ -27,7 +27,7 @@ def _table(
     django: bool = False,
     **more: Any,
 ) -> Endpoint:
-    """The endpoint of a table; ``order`` is the column it is sorted by, '' for none."""
+    """Return the endpoint of a table, sorted by the column ``order`` ('': not sorted)."""
 
     def select(db: DemoDatabase, args: Mapping[str, str]) -> list[Row]:
         rows = select_rows(name, filters, db, args, django=django)
@@ -46,7 +46,7 @@ def _table(
 
 
 def _find(table: str, title: str, db: DemoDatabase, name: str) -> Row | None:
-    """Return the row of a name, None for an unknown one. Raises ApiError when two have it."""
+    """Return the row with a name, or None. Raises ApiError if several rows have the name."""
     rows = [row for row in db.table(table) if row.get(db.key_of(table)) == name]
     if len(rows) > 1:
         raise failure(f"get() returned more than one {title} -- it returned {len(rows)}!")

@@ -90,11 +90,11 @@ _ENDPOINTS = (
         probe_filters.REGION_FILTERS,
         key="int:row_id",
         cut=pagination.ordered,
-        # regions are neither made nor deleted
+        # Alyx allows neither POST nor DELETE for brain regions
         list_methods=READ_METHODS,
         detail_methods=("GET", "PUT", "PATCH", "HEAD", "OPTIONS"),
     ),
-    # lists of what no laboratory of the demo has
+    # these lists are empty in every laboratory of the demo
     Endpoint("chronic-insertions", "Chronic Insertion", _no_rows, unchanged),
     Endpoint("fields-of-view", "FOV", _no_rows, unchanged),
     Endpoint("surgeries", "Surgery", _no_rows, unchanged),

@@ -1,4 +1,4 @@
-"""The synthetic laboratory: sessions that were computed, with arrays like recorded ones."""
+"""The synthetic laboratory: computed sessions, with arrays similar to recorded arrays."""
 
 from __future__ import annotations
 

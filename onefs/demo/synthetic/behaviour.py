@@ -1,4 +1,4 @@
-"""A mouse at the wheel: trials, movements, licks and its eye. Times in seconds, angles in rad."""
+"""The behaviour of a mouse: trials, wheel, licks and eye. Times are in seconds, angles in rad."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 _CONTRASTS = np.array([1.0, 0.25, 0.125, 0.0625, 0.0])
-#: a response takes at most this long, otherwise the trial counts as no choice
+#: the longest time in seconds for a response. A trial without a response has no choice
 _TIMEOUT_SECONDS = 60.0
-#: movement of the wheel, in rad, that brings the stimulus to the centre or out of sight
+#: the movement of the wheel, in rad, that moves the stimulus to the centre or off the screen
 _THRESHOLD_RAD = 0.35
-#: samples per second of a moving wheel
+#: the number of samples per second while the wheel moves
 _WHEEL_RATE_HZ = 250.0
 
 Array = NDArray[Any]
@@ -21,34 +21,34 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Trials:
-    """The International Brain Laboratory's task, one entry for each trial."""
+    """The trials of the International Brain Laboratory's task. Arrays have one row per trial."""
 
-    #: 1 counter-clockwise, -1 clockwise, 0 none
+    #: 1 for counter-clockwise, -1 for clockwise, 0 for no choice
     choice: Array
-    #: NaN where the stimulus was on the other side
+    #: NaN in trials with the stimulus on the other side
     contrast_left: Array
     contrast_right: Array
     probability_left: Array
-    #: 1 reward, -1 noise
+    #: 1 for a reward, -1 for noise
     feedback_type: Array
-    #: microlitres
+    #: in microlitres
     reward_volume: Array
     stim_on: Array
     go_cue: Array
     first_movement: Array
     response: Array
     feedback: Array
-    #: (trials, 2)
+    #: the start and end of each trial, with shape (trials, 2)
     intervals: Array
 
     @property
     def correct(self) -> int:
-        """The number of rewarded trials."""
+        """Return the number of rewarded trials."""
         return int((self.feedback_type == 1).sum())
 
 
 def make_trials(random: np.random.Generator, count: int, skill: float, blocks: bool) -> Trials:
-    """Return trials of a mouse of ``skill`` 0 to 1; with ``blocks`` the likely side alternates."""
+    """Return trials. ``skill`` is 0 to 1. With ``blocks`` the more likely side alternates."""
     probability = _blocks(random, count) if blocks else np.full(count, 0.5)
     left = random.random(count) < probability
     contrast = random.choice(_CONTRASTS, count)
@@ -66,7 +66,7 @@ def make_trials(random: np.random.Generator, count: int, skill: float, blocks: b
     rewarded = (choice == np.where(left, 1, -1)) & ~lazy
     quiet = random.uniform(0.4, 0.9, count)
     rest = np.where(rewarded, 1.0, 2.0) + random.exponential(0.4, count)
-    # 50 ms pass between one trial and the next
+    # 50 ms are between the end of one trial and the start of the next
     starts = 5.0 + np.concatenate([[0.0], np.cumsum(quiet + movement + rest + 0.05)[:-1]])
     stim_on = starts + quiet
     response = stim_on + movement
@@ -87,7 +87,10 @@ def make_trials(random: np.random.Generator, count: int, skill: float, blocks: b
 
 
 def _blocks(random: np.random.Generator, count: int) -> Array:
-    """Return 90 trials at 0.5, then blocks of 20 to 100 at 0.2 or 0.8 in turn."""
+    """Return for each trial the probability that the stimulus is on the left.
+
+    The probability is 0.5 in 90 trials, then 0.2 and 0.8 in turn in blocks of 20 to 100 trials.
+    """
     side = float(random.choice([0.2, 0.8]))
     parts = [np.full(90, 0.5)]
     while sum(map(len, parts)) < count:
@@ -98,7 +101,7 @@ def _blocks(random: np.random.Generator, count: int) -> Array:
 
 
 def make_wheel(random: np.random.Generator, trials: Trials) -> tuple[Array, Array]:
-    """Return ``(timestamps, position)``, sampled while the wheel moves as by a rotary encoder."""
+    """Return ``(timestamps, position)``, as a rotary encoder samples a wheel that moves."""
     begin, end = trials.intervals[0, 0], trials.intervals[-1, 1]
     fidgets = random.uniform(begin, end, 2 * len(trials.choice))
     moved = trials.choice != 0
@@ -115,7 +118,7 @@ def make_wheel(random: np.random.Generator, trials: Trials) -> tuple[Array, Arra
     onset, size, length = (x[length > 0.02] for x in (onset, size, length))
     samples = int(0.45 * _WHEEL_RATE_HZ)
     fraction = np.linspace(0.0, 1.0, samples)
-    # the path of least jerk, which is how arms and paws reach
+    # the movement with the smallest jerk, as in movements of arms and paws
     path = 10 * fraction**3 - 15 * fraction**4 + 6 * fraction**5
     start = np.concatenate([[0.0], np.cumsum(size)[:-1]])
     timestamps = (onset[:, None] + length[:, None] * fraction).ravel()
@@ -125,7 +128,7 @@ def make_wheel(random: np.random.Generator, trials: Trials) -> tuple[Array, Arra
 
 
 def make_licks(random: np.random.Generator, trials: Trials) -> Array:
-    """Return lick times: bouts at some 7 Hz after rewards, and a few in between."""
+    """Return the times of licks: about 7 per second after each reward, and a few at other times."""
     rewards = trials.feedback[trials.feedback_type == 1]
     gaps = random.normal(0.14, 0.02, (len(rewards), 14)).clip(0.06)
     bout = rewards[:, None] + 0.08 + np.cumsum(gaps, axis=1)
@@ -135,7 +138,7 @@ def make_licks(random: np.random.Generator, trials: Trials) -> Array:
 
 
 def make_piezo(random: np.random.Generator, timestamps: Array, licks: Array) -> Array:
-    """Return the lick sensor's voltage at ``timestamps``: noise and a short ring at each lick."""
+    """Return the lick sensor's voltage: noise, and a short oscillation after each lick."""
     last = np.searchsorted(licks, timestamps, side="right") - 1
     since = np.where(last >= 0, timestamps - licks[np.maximum(last, 0)], 9.0)
     ring = 0.7 * np.exp(-since / 0.02) * np.cos(2 * np.pi * 40.0 * since)
@@ -144,20 +147,20 @@ def make_piezo(random: np.random.Generator, timestamps: Array, licks: Array) -> 
 
 @dataclass(frozen=True, slots=True)
 class Eye:
-    """A camera's view of the pupil, one entry for each frame."""
+    """The pupil in the images of a camera. Arrays have one row for each frame."""
 
     timestamps: Array
-    #: square pixels
+    #: in square pixels
     area: Array
     blink: Array
-    #: (frames, 2) pixels from the centre
+    #: in pixels from the centre, with shape (frames, 2)
     position: Array
 
 
 def make_eye(
     random: np.random.Generator, duration: float, trials: Trials, rate: float = 30.0
 ) -> Eye:
-    """Return the eye at ``rate`` frames per second: the pupil widens after each feedback."""
+    """Return the eye at ``rate`` frames per second. The pupil widens after each feedback."""
     frames = int(duration * rate)
     timestamps = 0.4 + np.arange(frames) / rate
     last = np.searchsorted(trials.feedback, timestamps, side="right") - 1
@@ -173,7 +176,7 @@ def make_eye(
 
 
 def _wander(random: np.random.Generator, count: int, memory: float) -> Array:
-    """Return a slow random walk around 0, of spread 1 or so, smoothed over ``memory`` steps."""
+    """Return slow noise around 0: averaged over ``memory`` steps, standard deviation 1."""
     window = max(1, int(memory))
     noise = np.cumsum(random.normal(0.0, 1.0, count + window))
     smooth = (noise[window:] - noise[:-window]) / np.sqrt(window)

@@ -1,4 +1,4 @@
-"""The files of a synthetic session as Alyx's dataset rows."""
+"""The dataset rows for the files of a synthetic session."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onefs.demo.synthetic.session_rows import QC, dataset_id, relative_path
 def dataset_rows(
     plan: SessionPlan, eid: str, contents: Mapping[str, bytes]
 ) -> tuple[DatasetRecord, ...]:
-    """Return the rows of a session whose files hold ``contents``, by path inside the session."""
+    """Return the rows for a session with ``contents``: path in the session -> bytes."""
     created = datetime.fromisoformat(plan.date) + timedelta(days=1, hours=2)
     return tuple(
         _dataset_row(plan, eid, path, content, created + timedelta(seconds=position))
@@ -52,7 +52,7 @@ def _dataset_row(
 
 
 def _default_revision(plan: SessionPlan, path: str) -> str:
-    """Return the default revision of a file: the newest, or an older one where the plan says so."""
+    """Return a file's default revision: the newest, or the oldest with ``plan.old_default``."""
     collection, _, name = alyx_rows.split_path(path)
     if not plan.revisions or collection != plan.sorting_folder(0):
         return ""

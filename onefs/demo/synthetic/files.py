@@ -1,4 +1,4 @@
-"""The files of each kind of session: names, collections and formats."""
+"""The files for each kind of session: their names, collections and formats."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from onefs.demo.synthetic.seeding import generator
 from onefs.demo.synthetic.spike_sorting import Sorting
 
 Content: TypeAlias = "NDArray[Any] | str | bytes"
-#: path inside the session -> the function that computes its content
+#: path inside the session -> the function that computes the file's content
 Files = dict[str, Callable[[], Content]]
 
 
 def encode(content: Content) -> bytes:
-    """Return the bytes of a file: arrays as .npy of version 1.0, text as UTF-8."""
+    """Return the bytes of a file. Arrays become .npy in version 1.0, text becomes UTF-8."""
     if isinstance(content, bytes):
         return content
     if isinstance(content, str):
@@ -33,7 +33,7 @@ def encode(content: Content) -> bytes:
 
 
 def standard_files(recording: Recording) -> Files:
-    """Return the files of any session but the tutorial's."""
+    """Return the files of a session that is not in the ONE tutorial."""
     plan = recording.plan
     files = wheel_and_licks(recording)
     if recording.has_task:
@@ -59,7 +59,7 @@ def standard_files(recording: Recording) -> Files:
 
 
 def eye(recording: Recording, folder: str = "alf/") -> Files:
-    """Return ``eye.*``, one row for each frame."""
+    """Return the files ``eye.*``, with one row for each frame."""
     return {
         f"{folder}eye.area.npy": lambda: recording.eye.area,
         f"{folder}eye.blink.npy": lambda: recording.eye.blink,
@@ -69,7 +69,7 @@ def eye(recording: Recording, folder: str = "alf/") -> Files:
 
 
 def wheel_and_licks(recording: Recording) -> Files:
-    """Return the positions of the wheel and the times of licks."""
+    """Return the files of wheel positions and of lick times."""
     return {
         "alf/_ibl_wheel.position.npy": lambda: recording.wheel[1],
         "alf/_ibl_wheel.timestamps.npy": lambda: recording.wheel[0],
@@ -78,7 +78,7 @@ def wheel_and_licks(recording: Recording) -> Files:
 
 
 def trial_files(recording: Recording) -> Files:
-    """Return ``_ibl_trials.*``, one row for each trial."""
+    """Return the files ``_ibl_trials.*``, with one row for each trial."""
     return {
         "alf/_ibl_trials.choice.npy": lambda: recording.trials.choice,
         "alf/_ibl_trials.contrastLeft.npy": lambda: recording.trials.contrast_left,
@@ -141,7 +141,7 @@ def _task_data(recording: Recording) -> str:
 
 
 def _encoder(recording: Recording) -> str:
-    """Time in microseconds and position in degrees, in the rotary encoder's format."""
+    """Return the wheel in the rotary encoder's format: microseconds, and scaled degrees."""
     timestamps, position = recording.wheel
     table = np.column_stack([timestamps * 1e6, np.degrees(position) * 6.2 / 2])[::8]
     return "".join(f"Position {int(time)} {angle:.2f} \n" for time, angle in table)
@@ -162,7 +162,7 @@ def _passive(recording: Recording) -> Files:
 
 
 def _probe(recording: Recording, probe: str, revision: str, collection: str) -> Files:
-    """One sorting. A re-sorting has the files that depend on spikes, not the probe's channels."""
+    """Return the files of one sorting. With a revision, files of channels are left out."""
     folder = f"{collection}/" + (f"#{revision}#/" if revision else "")
 
     def sorting() -> Sorting:
@@ -200,7 +200,7 @@ def _probe(recording: Recording, probe: str, revision: str, collection: str) -> 
 
 
 def metrics(sorting: Sorting, duration: float) -> str:
-    """Return a table of quality figures, one row for each cluster."""
+    """Return a table of quality measures, with one row for each cluster."""
     counts = np.bincount(sorting.spike_clusters, minlength=len(sorting.cluster_depths))
     rows = [
         f"{cluster},{counts[cluster]},{counts[cluster] / duration:.4f},{amp * 1e6:.2f},{label}\n"
@@ -212,7 +212,7 @@ def metrics(sorting: Sorting, duration: float) -> str:
 
 
 def brain_location(depths: NDArray[Any]) -> str:
-    """Return a row for each channel: Allen atlas coordinates in micrometres, and the region."""
+    """Return a row per channel: Allen atlas coordinates in micrometres, and the region."""
     rows = []
     for depth in depths:
         region = histology.region_at(depth)

@@ -1,6 +1,6 @@
 """Brain regions, trajectories and channels of the probes of the synthetic laboratory.
 
-Every probe goes down vertically at the same place. Coordinates are micrometres from bregma (x to
+Every probe is vertical and at the same place. Coordinates are in micrometres from bregma (x to
 the right, y to the front, z up), as in Alyx.
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onefs.demo import alyx_rows
 from onefs.demo.synthetic import spike_sorting
 
-#: the part of Allen's tree that the probes cross: id, acronym, name, parent
+#: (id, acronym, name, parent) of the regions that the probes cross and of all regions above them
 _TREE = (
     (0, "void", "void", None),
     (997, "root", "root", 0),
@@ -42,11 +42,12 @@ _TREE = (
     (218, "LP", "Lateral posterior nucleus of the thalamus", 138),
 )
 _IDS = {acronym: key for key, acronym, _, _ in _TREE}
-#: regions from the tip of the probe up: the depth where each ends, and its acronym
+#: (upper end, acronym) of each region that a probe crosses, from the tip up. The upper end is in
+#: micrometres above the tip
 _CROSSED = ((900.0, "PO"), (1300.0, "LP"), (1700.0, "DG-mo"), (2300.0, "CA1"), (9999.0, "VISa2/3"))
 _X, _Y, _TIP, _SURFACE = -2243, -2000, -4200, -200
 _SITES = 384
-#: every such site is a channel in the database
+#: one of this many sites is a channel in the database
 _CHANNEL_STEP = 8
 _PROVENANCES = ("Ephys aligned histology track", "Histology track", "Micro-manipulator", "Planned")
 ALIGNMENT = "2021-03-01T10:00:00_anne"
@@ -60,18 +61,18 @@ def region_at(depth: float) -> str:
 
 
 def region_ids(depths: Array) -> Array:
-    """Return Allen's number of the region at each depth."""
+    """Return the Allen id of the region at each depth in micrometres above the tip."""
     return np.array([_IDS[region_at(depth)] for depth in depths])
 
 
 def coordinates(depths: Array) -> Array:
-    """Return x, y and z of sites at ``depths`` above the tip of a probe."""
+    """Return x, y and z of sites at ``depths`` micrometres above the tip of a probe."""
     columns = [np.full(len(depths), _X), np.full(len(depths), _Y), _TIP + depths]
     return np.column_stack(columns).astype(np.int64)
 
 
 def insertion_json() -> dict[str, Any]:
-    """Return the JSON field of a probe whose track was traced and aligned."""
+    """Return the JSON field for a probe with a traced and aligned track."""
     extended = {
         "tracing_exists": True,
         "alignment_count": 2,
@@ -83,7 +84,7 @@ def insertion_json() -> dict[str, Any]:
 
 
 def brain_region_rows() -> list[alyx_rows.Row]:
-    """Return ``/brain-regions``: the regions that the probes cross, and all above them."""
+    """Return ``/brain-regions``: regions that the probes cross, and all regions above."""
     return [
         {
             "id": key,
@@ -98,7 +99,7 @@ def brain_region_rows() -> list[alyx_rows.Row]:
 
 
 def trajectory_rows(insertions: Sequence[alyx_rows.Row]) -> list[alyx_rows.Row]:
-    """Return ``/trajectories``: four estimates of each probe."""
+    """Return the rows of ``/trajectories``: four estimates for each probe."""
     return [
         _trajectory(insertion, provenance)
         for insertion in insertions
@@ -108,7 +109,8 @@ def trajectory_rows(insertions: Sequence[alyx_rows.Row]) -> list[alyx_rows.Row]:
 
 def _trajectory(insertion: alyx_rows.Row, provenance: str) -> alyx_rows.Row:
     aligned = provenance == _PROVENANCES[0]
-    # positions of the recording's features, and their places on the track: metres from the tip
+    # positions of features in the recording, and positions of the same features on the track, both
+    # in metres from the tip
     alignment = {ALIGNMENT: [[-0.02, 0.0, 0.002, 0.02], [-0.02, 0.0, 0.002, 0.02], "PASS"]}
     return {
         "id": alyx_rows.make_id("trajectory", insertion["id"], provenance),
@@ -129,7 +131,7 @@ def _trajectory(insertion: alyx_rows.Row, provenance: str) -> alyx_rows.Row:
 
 
 def channel_rows(trajectories: Sequence[alyx_rows.Row]) -> list[alyx_rows.Row]:
-    """Return ``/channels``: some sites of each aligned probe."""
+    """Return the rows of ``/channels``: one in eight sites of each aligned trajectory."""
     sites = spike_sorting.sites(_SITES)[::_CHANNEL_STEP]
     return [
         {

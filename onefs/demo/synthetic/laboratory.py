@@ -1,4 +1,4 @@
-"""The synthetic laboratory as a Source: size and md5 of each row are those of its bytes."""
+"""The synthetic laboratory as a Source. The size and md5 in each row are those of the bytes."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from onefs.demo.synthetic.session_rows import (
 )
 from onefs.demo.synthetic.tables import make_tables
 
-#: bytes of synthetic files that stay in memory; others are computed again at the next request
+#: the number of bytes of synthetic files that stay in memory. Files that are no longer in memory
+#: are computed again at the next request
 CONTENT_CACHE_BYTES = 96 * 2**20
 
 
 class SyntheticLaboratory(Source):
-    """A laboratory of four labs and 50 invented sessions; the same after each restart.
+    """A laboratory of four labs and 50 invented sessions, which are the same after each restart.
 
-    The arrays of a session are computed when its datasets are first listed or read; sizes and md5
-    sums are cached, contents only as far as they fit into ``keep`` bytes of memory.
+    The arrays of a session are computed when its datasets are first listed or read. Sizes and md5
+    sums stay in memory. Contents stay in memory only up to ``keep`` bytes in total.
     """
 
     def __init__(self, keep: int = CONTENT_CACHE_BYTES) -> None:
@@ -39,7 +40,7 @@ class SyntheticLaboratory(Source):
         self._sessions = tuple(
             sorted(map(session_row, self._plans.values()), key=lambda s: s.start_time, reverse=True)
         )
-        #: dataset id -> its session and the path inside it
+        #: dataset id -> (eid, path inside the session)
         self._paths = {
             dataset_id(plan, path): (eid, path)
             for eid, plan in self._plans.items()
@@ -79,7 +80,7 @@ class SyntheticLaboratory(Source):
         return None
 
     def _contents(self, eid: str) -> dict[str, bytes]:
-        """Return a session's files by path, computed now unless they are in memory."""
+        """Return a session's files by path. Compute the files if they are not in memory."""
         with self._session_locks[eid]:
             with self._lock:
                 contents = self._contents_cache.get(eid)

@@ -1,4 +1,4 @@
-"""The people, subjects and sessions of the synthetic laboratory: everything but the data."""
+"""The labs, users, subjects and sessions of the synthetic laboratory, without the data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FLOWERS_EID = "4e0b3320-47b7-416e-b842-c34dc9004cf8"
 
 
 class SessionKind(Enum):
-    """The kind of a session, which decides the files it has."""
+    """The kind of a session, which decides the files that the session has."""
 
     TUTORIAL = "tutorial"
     FLOWERS = "flowers"
@@ -24,7 +24,7 @@ class SessionKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """One lab of the collaboration."""
+    """One lab in the synthetic laboratory."""
 
     name: str
     institution: str
@@ -41,15 +41,15 @@ class Subject:
     responsible: str
     sex: str
     birth_date: str
-    #: the day of its first session
+    #: the day of the subject's first training session. None if ``all_sessions`` adds no training
     first: date | None = None
-    #: number of the variant of its sessions
+    #: a number from 0 to 3 that selects the variant of the subject's sessions
     story: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SessionPlan:
-    """One session before its data are computed."""
+    """The facts about one session from which its data are computed."""
 
     eid: str | None
     lab: str
@@ -62,23 +62,23 @@ class SessionPlan:
     probes: tuple[str, ...] = ()
     #: re-sortings of the first probe, oldest first
     revisions: tuple[str, ...] = ()
-    #: folder of the first probe's sorting, inside the probe's; '' for the probe's own
+    #: the folder of the first probe's sorting, inside the probe's folder. '' is that folder itself
     sorter: str = ""
-    #: the default is an older revision, not the newest
+    #: whether the oldest revision is the default, not the newest
     old_default: bool = False
-    #: size of a raw recording to include, in MiB
+    #: the size in MiB of the raw recording. 0 means that there is none
     raw_megabytes: int = 0
     eye: bool = False
-    #: 0 to 1
+    #: from 0 to 1
     skill: float = 0.9
 
     @property
     def key(self) -> str:
-        """``lab/subject/date/number``: the name that ids and random numbers derive from."""
+        """Return ``lab/subject/date/number``, from which ids and random numbers are computed."""
         return f"{self.lab}/{self.subject}/{self.date}/{self.number:03d}"
 
     def sorting_folder(self, index: int) -> str:
-        """Return the collection that has the sorting of a probe, by its place in ``probes``."""
+        """Return the collection with the sorting of a probe, given by its index in ``probes``."""
         folder = f"alf/{self.probes[index]}"
         return f"{folder}/{self.sorter}" if self.sorter and index == 0 else folder
 
@@ -108,7 +108,7 @@ SUBJECTS = (
 
 USERS = ("olivier", "test_user", "ines", "anne", "nate", "valeria")
 
-#: project -> its users
+#: project -> the users of the project
 PROJECTS = {
     "ibl_neuropixel_brainwide_01": ("anne", "nate", "olivier", "valeria"),
     "ibl_behaviour_pilot": ("anne", "ines", "nate", "olivier", "valeria"),
@@ -142,7 +142,7 @@ def all_sessions() -> Iterator[SessionPlan]:
 
 
 def _training_sessions(subject: Subject, first: date) -> Iterator[SessionPlan]:
-    """Yield a mouse's sessions: training, recordings, and a passive one on the last day."""
+    """Yield a mouse's sessions: training, recordings, and a passive session on the last day."""
 
     def session(
         days: int, number: int, hour: int, kind: SessionKind, **more: object

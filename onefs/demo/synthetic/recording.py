@@ -1,4 +1,4 @@
-"""The arrays of one synthetic session, each computed on first use."""
+"""The arrays of one synthetic session. Each array is computed when it is first used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from onefs.demo.synthetic import behaviour, spike_sorting
 from onefs.demo.synthetic.plan import SessionKind, SessionPlan
 from onefs.demo.synthetic.seeding import generator
 
-#: seconds of the sessions without trials, and of the tutorial's
+#: the duration in seconds of a session without task, such as the tutorial session
 SHORT_SESSION_SECONDS = 600.0
 _TRIALS = {
     SessionKind.TRAINING: 320,
@@ -19,7 +19,7 @@ _TRIALS = {
 
 
 class Recording:
-    """The data of a planned session. The same plan always gives the same arrays."""
+    """The arrays of a planned session. The same plan always gives the same arrays."""
 
     def __init__(self, plan: SessionPlan) -> None:
         self.plan = plan
@@ -27,12 +27,12 @@ class Recording:
 
     @property
     def has_task(self) -> bool:
-        """Whether the mouse did the task, so that trials are among the files."""
+        """Whether the mouse did the task, so that the session has files of trials."""
         return self.plan.kind in _TRIALS
 
     @cached_property
     def trials(self) -> behaviour.Trials:
-        """The trials of the task; in a session without task they only shape its other arrays."""
+        """Return the trials. In a session without task, other arrays are computed from them."""
         plan = self.plan
         random = generator(plan.key, "trials")
         count = int(_TRIALS.get(plan.kind, 90) * random.uniform(0.85, 1.25))
@@ -41,25 +41,25 @@ class Recording:
 
     @cached_property
     def duration(self) -> float:
-        """Seconds from the first sample to the last."""
+        """Return the duration of the session in seconds."""
         return (
             float(self.trials.intervals[-1, 1]) + 10.0 if self.has_task else SHORT_SESSION_SECONDS
         )
 
     @cached_property
     def wheel(self) -> tuple[behaviour.Array, behaviour.Array]:
-        """Timestamps and positions of the wheel."""
+        """Return (timestamps, position) of the wheel."""
         return behaviour.make_wheel(generator(self.plan.key, "wheel"), self.trials)
 
     @cached_property
     def licks(self) -> behaviour.Array:
-        """Lick times."""
+        """Return the times of licks."""
         licks = behaviour.make_licks(generator(self.plan.key, "licks"), self.trials)
         return licks[licks < self.duration]
 
     @cached_property
     def eye(self) -> behaviour.Eye:
-        """The left camera's view of the pupil."""
+        """Return the pupil in the images of the left camera."""
         return behaviour.make_eye(generator(self.plan.key, "eye"), self.duration, self.trials)
 
     def _sorting(self, probe: str, revision: str) -> spike_sorting.Sorting:

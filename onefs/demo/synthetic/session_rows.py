@@ -1,4 +1,4 @@
-"""The sessions of the synthetic laboratory as Alyx's rows, and the names of their files."""
+"""Alyx's rows for the sessions of the synthetic laboratory, and the names of their files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onefs.demo.synthetic.plan import FLOWERS, TUTORIAL, SessionKind, SessionPla
 from onefs.demo.synthetic.recording import Recording
 from onefs.demo.synthetic.tutorial import flowers_files, tutorial_files
 
-#: quality control outcomes that sessions and datasets have in turn
+#: the quality control outcomes of sessions and datasets. The id decides which one
 QC = ("PASS", "PASS", "PASS", "NOT_SET", "WARNING")
 _PROTOCOLS = {
     SessionKind.TUTORIAL: "spontaneous_wheel1.0.0",
@@ -33,7 +33,7 @@ _PROJECTS = {
 
 
 def session_files(plan: SessionPlan) -> Files:
-    """Return the files of a planned session by path inside it, before they are computed."""
+    """Return the functions that compute the files of a planned session, by path."""
     recording = Recording(plan)
     if plan is TUTORIAL:
         return tutorial_files(recording)
@@ -43,7 +43,7 @@ def session_files(plan: SessionPlan) -> Files:
 
 
 def encoded_files(plan: SessionPlan) -> dict[str, bytes]:
-    """Return the contents of a planned session's files, by path inside it."""
+    """Return the bytes of each file in a planned session, by path inside the session."""
     return {path: encode(make()) for path, make in session_files(plan).items()}
 
 
@@ -53,12 +53,12 @@ def session_id(plan: SessionPlan) -> str:
 
 
 def dataset_id(plan: SessionPlan, path: str) -> str:
-    """Return the UUID of a planned session's file."""
+    """Return the UUID for a file in a planned session."""
     return alyx_rows.make_id("dataset", plan.key, path)
 
 
 def relative_path(plan: SessionPlan, path: str) -> str:
-    """Return a file's path from the subject on."""
+    """Return a file's path that starts with the subject."""
     return f"{plan.subject}/{plan.date}/{plan.number:03d}/{path}"
 
 
@@ -101,7 +101,7 @@ def session_row(plan: SessionPlan) -> SessionRecord:
 
 
 def notes(plan: SessionPlan, eid: str) -> list[alyx_rows.Row]:
-    """Return the notes on a session, as ``/notes`` and the session's detail show them."""
+    """Return the rows of notes on a session, for ``/notes`` and for the session's detail."""
     if len(plan.probes) < 2:
         return []
     return [
@@ -119,7 +119,7 @@ def notes(plan: SessionPlan, eid: str) -> list[alyx_rows.Row]:
 
 
 def insertions(plan: SessionPlan, eid: str) -> list[alyx_rows.Row]:
-    """Return the probes of a session as rows of ``/insertions``, without ``session_info``."""
+    """Return the rows of ``/insertions`` for a session, without ``session_info``."""
     return [
         {
             "id": alyx_rows.make_id("insertion", plan.key, probe),

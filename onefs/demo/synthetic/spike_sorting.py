@@ -1,4 +1,4 @@
-"""Spike sortings: neurons in layers along a probe, with refractory periods and slow drift."""
+"""Synthetic spike sortings. Neurons are in layers along a probe, with a slow drift."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: shortest time between two spikes of a neuron
+#: the shortest time in seconds between two spikes of a neuron
 REFRACTORY_SECONDS = 0.002
-#: steps of the firing rate's modulation
+#: the time in seconds between two values of the modulation of the firing rate
 _STEP_SECONDS = 0.05
-#: samples of a template at 30 kHz: 2.7 ms
+#: the number of samples in a template: 2.7 ms at 30 kHz
 _SAMPLES = 82
-#: groups of neurons along the probe: centre and spread in micrometres, share, mean log rate
+#: groups of neurons along the probe: (centre in micrometres, standard deviation in micrometres,
+#: share of all neurons, mean of the log firing rate before scaling)
 _LAYERS = (
     (520.0, 160.0, 0.30, 0.9),
     (1350.0, 90.0, 0.20, 0.2),
@@ -27,8 +28,10 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Sorting:
-    """The output of a spike sorter. Times are in seconds, depths in micrometres from the tip,
-    amplitudes in volts. Spikes are sorted by time; cluster numbers are rows of the cluster arrays.
+    """The output of a spike sorter. Spikes are sorted by time.
+
+    Times are in seconds, depths in micrometres from the tip, and amplitudes in volts. The number
+    of a cluster is its row in the cluster arrays.
     """
 
     spike_times: Array
@@ -38,16 +41,16 @@ class Sorting:
     cluster_depths: Array
     cluster_amps: Array
     cluster_channels: Array
-    #: trough to peak in milliseconds, negative where the trough comes second
+    #: the time from trough to peak in milliseconds, negative if the peak is first
     cluster_peak_to_trough: Array
-    #: 'good' or 'mua'
+    #: 'good' (one neuron) or 'mua' (several neurons) for each cluster
     cluster_labels: tuple[str, ...]
-    #: (channels, 2) in micrometres
+    #: in micrometres, with shape (channels, 2)
     site_positions: Array
 
 
 def sites(channels: int) -> Array:
-    """Return a Neuropixels 1.0 probe's lowest sites as (channels, 2) in micrometres."""
+    """Return the positions in micrometres of a Neuropixels 1.0 probe's lowest sites."""
     index = np.arange(channels)
     x = np.array([43.0, 11.0, 59.0, 27.0])[index % 4]
     return np.column_stack([x, 20.0 * (index // 2) + 20.0])
@@ -61,9 +64,9 @@ def make_sorting(
     events: Array,
     mean_rate: float = 1.0,
 ) -> Sorting:
-    """Return a sorting of ``duration`` seconds; neurons respond to ``events`` (times in seconds).
+    """Return a sorting of ``duration`` seconds. Neurons respond to ``events`` (times in seconds).
 
-    ``mean_rate`` scales all firing rates, which are log-normal and differ by layer.
+    Firing rates are log-normal and depend on the layer. All rates are multiplied by ``mean_rate``.
     """
     positions = sites(channels)
     layer = np.sort(random.choice(len(_LAYERS), clusters, p=[share for *_, share, _ in _LAYERS]))
@@ -94,10 +97,10 @@ def make_sorting(
 def _spikes(
     random: np.random.Generator, duration: float, rates: Array, layer: Array, events: Array
 ) -> tuple[Array, Array]:
-    """Return spike times and their neurons, sorted by time.
+    """Return the time and the neuron of each spike, sorted by time.
 
-    Each neuron is a Poisson process in its own, modulated time; spikes within the refractory
-    period of the one before are dropped.
+    Each neuron is a Poisson process with a rate that the neuron's layer modulates. A spike within
+    the refractory period after the spike before it is left out.
     """
     grid = np.arange(0.0, duration + _STEP_SECONDS, _STEP_SECONDS)
     clocks = [np.cumsum(_modulation(random, grid, events)) for _ in _LAYERS]
@@ -116,7 +119,7 @@ def _spikes(
 
 
 def _modulation(random: np.random.Generator, grid: Array, events: Array) -> Array:
-    """Return the relative firing rate of a layer: slow waves and a response to events."""
+    """Return a layer's relative firing rate: slow waves, noise and a response to events."""
     phase, period, gain = random.uniform(0, 6.28), random.uniform(40.0, 160.0), random.uniform(0, 3)
     slow = 1.0 + 0.35 * np.sin(2 * np.pi * grid / period + phase)
     noise = np.convolve(random.normal(0.0, 1.0, len(grid)), np.full(20, 1 / 20), mode="same")
@@ -127,9 +130,9 @@ def _modulation(random: np.random.Generator, grid: Array, events: Array) -> Arra
 
 
 def templates(random: np.random.Generator, sorting: Sorting, channels: Array) -> Array:
-    """Return mean waveforms in volts, (clusters, samples, channels) as 4-byte floats.
+    """Return mean waveforms in volts as 4-byte floats, with shape (clusters, samples, channels).
 
-    ``channels`` is (clusters, n): the sites that each cluster's waveform is given for.
+    ``channels`` has shape (clusters, n): the sites on which each cluster's waveform is computed.
     """
     milliseconds = (np.arange(_SAMPLES) - 28) / 30.0
     width = np.abs(sorting.cluster_peak_to_trough)[:, None]
@@ -145,14 +148,14 @@ def templates(random: np.random.Generator, sorting: Sorting, channels: Array) ->
 
 
 def nearest_channels(sorting: Sorting, count: int) -> Array:
-    """Return for each cluster the ``count`` sites nearest to its own, nearest first."""
+    """Return for each cluster the ``count`` sites nearest to the cluster's site, nearest first."""
     home = sorting.site_positions[sorting.cluster_channels][:, None, :]
     distance = np.linalg.norm(sorting.site_positions[None] - home, axis=2)
     return np.argsort(distance, axis=1, kind="stable")[:, :count]
 
 
 def raw_ephys(random: np.random.Generator, megabytes: int, channels: int = 384) -> bytes:
-    """Return raw voltage as 2-byte integers, channels fastest: noise and a slow travelling wave."""
+    """Return raw voltage as 2-byte integers, sample by sample: noise and a travelling wave."""
     samples = megabytes * 2**20 // (2 * channels)
     block = 2500
     noise = random.normal(0.0, 12.0, (block, channels))
@@ -161,6 +164,6 @@ def raw_ephys(random: np.random.Generator, megabytes: int, channels: int = 384) 
     )
     one = (noise + wave).astype(np.int16)
     repeated = np.tile(one, (samples // block + 1, 1))[:samples]
-    # each block at its own gain, so that no two are the same
+    # a random offset for each sample, so that no two blocks are the same
     gain = random.integers(0, 5, (samples, 1), dtype=np.int16)
     return (repeated + gain).tobytes()

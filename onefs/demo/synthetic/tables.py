@@ -33,7 +33,7 @@ _DESCRIPTIONS = {
 def make_tables(
     plans: Mapping[str, SessionPlan], sessions: Sequence[SessionRecord]
 ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    """Return the tables by endpoint; ``plans`` are those of the sessions, by eid."""
+    """Return the tables by endpoint. ``plans`` has the plan of each session, by eid."""
     insertions = [row for s in sessions for row in session_rows.insertions(plans[s.eid], s.eid)]
     trajectories = histology.trajectory_rows(insertions)
     paths = {path for plan in plans.values() for path in session_rows.session_files(plan)}

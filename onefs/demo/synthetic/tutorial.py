@@ -1,4 +1,4 @@
-"""The two sessions of the ONE tutorial, with the names and types that it shows."""
+"""The two sessions of the ONE tutorial, with the names and types in the tutorial."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onefs.demo.synthetic.recording import Recording
 from onefs.demo.synthetic.seeding import generator
 from onefs.demo.synthetic.spike_sorting import Sorting
 
-#: sites of each of the two probes that were recorded from
+#: the number of recorded sites on each of the two probes
 _SITES = 64
 _CLUSTERS = 30
 _PROBES = ("Neuropixels 3A, left", "Neuropixels 3A, right")
@@ -23,7 +23,7 @@ Array = NDArray[Any]
 
 
 class _TwoProbes:
-    """Two sortings as one: spikes merged by time, clusters and channels one after the other."""
+    """Two sortings in one. Spikes are merged by time, clusters and channels are concatenated."""
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
@@ -45,21 +45,21 @@ class _TwoProbes:
 
     @cached_property
     def order(self) -> Array:
-        """The merged spikes by time."""
+        """Return the indices that sort the spikes of both probes by time."""
         return np.argsort(np.concatenate([p.spike_times for p in self.probes]), kind="stable")
 
     def spikes(self, field: str, step: int = 0) -> Array:
-        """Return a spike field of both; ``step`` is added to the second probe's numbers."""
+        """Return a spike field of both probes. ``step`` is added to the second probe's values."""
         parts = [getattr(p, field) + n * step for n, p in enumerate(self.probes)]
         merged: Array = np.concatenate(parts)[self.order]
         return merged
 
     def clusters(self, field: str, step: int = 0) -> Array:
-        """Return a cluster field of both; ``step`` is added to the second probe's numbers."""
+        """Return a cluster field of both probes. ``step`` is added to the second probe's values."""
         return np.concatenate([getattr(p, field) + n * step for n, p in enumerate(self.probes)])
 
     def waveforms(self) -> Array:
-        """Return (clusters, samples, channels of both probes): 0 on the other probe's channels."""
+        """Return waveforms on the channels of both probes, with 0 on the other probe's channels."""
         every = np.broadcast_to(np.arange(_SITES), (_CLUSTERS, _SITES))
         key = self._recording.plan.key
         first, second = (
@@ -78,9 +78,9 @@ class _TwoProbes:
 
 
 def tutorial_files(recording: Recording) -> Files:
-    """Return the files of clns0730, 2018-08-24: 29 dataset types, one file each.
+    """Return the files of the session clns0730, 2018-08-24: one file for each of 29 dataset types.
 
-    None is in a collection, as in the real test database.
+    No file is in a collection, as in the real test database.
     """
     return {
         **_channels_and_probes(),
@@ -98,7 +98,7 @@ def tutorial_files(recording: Recording) -> Files:
 
 
 def flowers_files(recording: Recording) -> Files:
-    """Return the files of flowers, 2018-07-13: behaviour only, and few of the trials' files."""
+    """Return the files of the session flowers, 2018-07-13: wheel, licks and some of the trials."""
     trials = trial_files(recording)
     kept = ("choice", "contrastLeft", "contrastRight", "feedbackType", "intervals")
     paths = [f"alf/_ibl_trials.{name}.npy" for name in (*kept, "response_times", "stimOn_times")]
@@ -117,7 +117,8 @@ def _channels_and_probes() -> Files:
         "channels.site.npy": lambda: np.tile(np.arange(_SITES), len(_PROBES)),
         "channels.sitePositions.npy": lambda: np.tile(sites, (len(_PROBES), 1)).reshape(count, 2),
         "probes.description.tsv": lambda: "description\n" + "".join(f"{p}\n" for p in _PROBES),
-        # entry point and direction: x, y in mm from bregma, depth in mm, three angles in degrees
+        # entry point and direction of each probe: x and y in mm from bregma, depth in mm, three
+        # angles in degrees
         "probes.insertion.npy": lambda: np.array(
             [[-2.2, -2.0, 3.8, 15.0, 0.0, 0.0], [2.1, -2.1, 3.7, 15.0, 180.0, 0.0]]
         ),
@@ -157,7 +158,7 @@ def _piezo(recording: Recording) -> Files:
 
 
 def _even_wheel(recording: Recording) -> Array:
-    """The wheel at 100 samples per second: this session has no ``_ibl_wheel.timestamps``."""
+    """Return the wheel at 100 samples per second, because this session has no timestamps for it."""
     timestamps, position = recording.wheel
     even: Array = np.interp(np.arange(0.0, recording.duration, 0.01), timestamps, position)
     return even
