@@ -1,1 +1,1 @@
-"""What exists: labs, subjects, sessions and datasets, from Alyx and from cache tables."""
+"""The catalogue of labs, subjects, sessions and datasets, from Alyx and from cache tables."""

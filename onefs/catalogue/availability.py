@@ -1,8 +1,8 @@
-"""Whether Alyx answers: an outage is logged once, and its end is noticed without a request.
+"""Availability of Alyx: an outage is logged once, and its end is noticed in the background.
 
-During an outage a request for what is not in the catalogue fails at once, except for one every two
-seconds, which waits for less than one. Probes in the background notice the end of the outage, also
-on a mount that no program uses.
+During an outage, a request for a listing that is not in the catalogue fails at once. But every two
+seconds one request is sent, and waits for less than a second. Probes in the background notice the
+end of the outage, also on a mount that no program uses.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from onefs.http.circuit_breaker import CircuitBreaker, Probe
 
 log = logging.getLogger(__name__)
 
-#: seconds that a caller waits for a server that has been away
+#: seconds that a caller waits for a server that did not answer the last request
 AWAY_WAIT_SECONDS = 0.8
-#: seconds between two probes: the first pause, doubled up to the longest
+#: seconds between two probes: the first pause, which is doubled after each probe, and the longest
 FIRST_PROBE_PAUSE_SECONDS = 5.0
 MAX_PROBE_PAUSE_SECONDS = 60.0
 
 
 class ServerAvailability:
-    """Whether one server answers. Thread-safe.
+    """The state of one server: whether it answers. Thread-safe.
 
-    ``probe`` returns when the server answers, whatever the answer is, and raises an OnefsError when
-    it does not. With ``always_offline`` the server is never asked: the user wants to be offline.
+    ``probe`` returns when the server answers, whatever the answer is. ``probe`` raises an
+    OnefsError if the server does not answer. With ``always_offline`` the server is never asked,
+    because the user wants to be offline.
     """
 
     def __init__(
@@ -42,19 +43,19 @@ class ServerAvailability:
         self._url = url
         self._probe = probe
         self._clock = clock
-        #: whether no server is ever asked
+        #: whether the server is never asked
         self.always_offline = always_offline
         self._circuit = CircuitBreaker(is_open=always_offline)
         self._lock = threading.Lock()
-        #: the message of the server's refusal; '' where it does not refuse our credentials
+        #: the error message if the server refuses our credentials, else ''
         self.refusal = ""
         self._failed_at = 0.0
-        #: called with each change of ``offline``, in whatever thread noticed it
+        #: called with the new value of ``offline`` at each change, in the thread that noticed it
         self.on_change: Callable[[bool], None] = lambda offline: None
 
     @property
     def offline(self) -> bool:
-        """Whether the server did not answer when it was last asked."""
+        """Whether the last request found no server, or the server is never asked."""
         return self._circuit.is_open
 
     def close(self) -> None:
@@ -62,18 +63,24 @@ class ServerAvailability:
         self._circuit.stop()
 
     def can_ask(self) -> bool:
-        """Whether a request makes sense now."""
+        """Whether a request may be sent now.
+
+        During an outage, this is False for a short pause after each failed request, and always if
+        the server is never asked.
+        """
         if not self.offline:
             return True
         return not self.always_offline and self._clock() - self._failed_at > FAILURE_PAUSE_SECONDS
 
     def clear_failure(self) -> None:
-        """Let the next request be sent at once, though the last one has just failed."""
+        """Allow the next request at once, even if the last request has just failed."""
         self._failed_at = float("-inf")
 
     def wait_seconds(self, deadline: float, what: str) -> float:
-        """Seconds to wait for ``what``, at most ``deadline``. Raises Unreachable when the server is
-        not to be asked now."""
+        """Return the seconds to wait for ``what``, at most ``deadline``.
+
+        Raises Unreachable if the server is not to be asked now.
+        """
         if not self.offline:
             return deadline
         if self.can_ask():
@@ -81,14 +88,17 @@ class ServerAvailability:
         raise self.unavailable_error(what)
 
     def unavailable_error(self, what: str) -> Unreachable:
-        """The error of a request for ``what``, which is not in the catalogue, during an outage."""
+        """Return the error for a request during an outage. ``what`` is not in the catalogue."""
         if self.always_offline:
             return Unreachable(f"{what} is not in the catalogue, and the mount is offline")
         return Unreachable(f"{what} is not in the catalogue, and {self._url} is away")
 
     def record_failure(self, error: OnefsError) -> None:
-        """Note that a request has failed. After a deadline only a probe tells whether the server is
-        unreachable, or the query was slow."""
+        """Record that a request has failed.
+
+        After DeadlineExceeded a probe is sent, because the server may be unreachable, or only the
+        query was slow.
+        """
         if isinstance(error, AlyxCredentials):
             self._record_refusal(error)
         elif isinstance(error, Unreachable) and not self.always_offline:
@@ -98,14 +108,17 @@ class ServerAvailability:
             self._start_probing(0.0)
 
     def record_success(self) -> None:
-        """Note that a request has been answered."""
+        """Record that a request has been answered."""
         self.refusal = ""
         if self.offline and not self.always_offline and self._circuit.close():
             log.info("%s answers again", self._url)
             self.on_change(False)
 
     def _record_refusal(self, error: AlyxCredentials) -> None:
-        """Note that the server refuses our credentials; logged once, until it answers again."""
+        """Record that the server refuses our credentials.
+
+        The refusal is logged once, until a request is answered again.
+        """
         with self._lock:
             before, self.refusal = self.refusal, str(error)
         if not before:
@@ -131,7 +144,7 @@ class ServerAvailability:
 
 
 def _delays(delay: float) -> Iterator[float]:
-    """Seconds before each probe, the first one given."""
+    """Yield the seconds to wait before each probe. ``delay`` is the wait before the first one."""
     while True:
         yield delay
         delay = min(max(delay * 2, FIRST_PROBE_PAUSE_SECONDS), MAX_PROBE_PAUSE_SECONDS)

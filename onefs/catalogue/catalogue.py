@@ -1,8 +1,8 @@
-"""The catalogue: which labs, subjects, sessions and datasets exist.
+"""The catalogue of all labs, subjects, sessions and datasets.
 
-It alone decides whether to ask Alyx. A listing is requested as a whole, once for all concurrent
-callers, and stored in SQLite with the time of the request. Network trouble is an error of its own
-kind, never "not found".
+Only the catalogue decides whether to ask Alyx. A listing is requested as a whole, once for all
+concurrent callers, and stored in SQLite with the time of the request. A network failure is
+reported as an error of its own kind, never as "not found".
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ log = logging.getLogger(__name__)
 class Catalogue:
     """The contents of one Alyx database, read from SQLite first and from Alyx when needed.
 
-    Thread-safe. ``deadline`` bounds, in seconds, how long any caller waits for Alyx; with
-    ``offline`` Alyx is never asked. Methods raise NotFound only if Alyx or the catalogue has
-    answered so; otherwise Unreachable, DeadlineExceeded, AlyxCredentials, Throttled, ServerError,
-    CacheError or Stopping.
+    Thread-safe. A caller waits for Alyx at most ``deadline`` seconds. With ``offline`` Alyx is
+    never asked. Methods raise NotFound only if Alyx or the catalogue says that the object does not
+    exist. For other failures they raise Unreachable, DeadlineExceeded, AlyxCredentials, Throttled,
+    ServerError, CacheError or Stopping.
     """
 
     def __init__(
@@ -62,20 +62,21 @@ class Catalogue:
         self._database = database
         self._alyx = alyx
         self._clock = clock
-        #: whether Alyx answers, with a callback for each change
+        #: knows whether Alyx answers, and has a callback for each change
         self.availability = ServerAvailability(alyx.url, alyx.probe, clock, always_offline=offline)
         self._listing_cache = ListingCache(database, alyx, self.availability, deadline, clock)
         self._new_sessions = NewSessions(database, self._listing_cache, self.availability, clock)
         self._prefetcher = BatchPrefetcher(database, alyx, self._listing_cache, deadline, clock)
         self._types_warning_logged = self._failure_warning_logged = False
-        #: when this catalogue was created, in seconds since the epoch: the date of undated entries
+        #: when this catalogue was created, in seconds since the epoch; this is also the date of
+        #: entries of the tree that have no date
         self.created = database.creation_time(clock())
         if not offline:
             database.note_server_url(alyx.url)
 
     @property
     def url(self) -> str:
-        """The database's URL."""
+        """The URL of the Alyx database."""
         return self._alyx.url
 
     @property
@@ -84,7 +85,7 @@ class Catalogue:
         return self.availability.offline
 
     def close(self) -> None:
-        """Wake all waiting callers with Stopping."""
+        """Send no more requests and probes. Raise Stopping in each waiting caller."""
         self.availability.close()
         self._prefetcher.close()
         self._listing_cache.close()
@@ -92,42 +93,52 @@ class Catalogue:
     def check_server(self) -> None:
         """Request the labs from Alyx now. Raises every error of that request.
 
-        Also fetches the repositories, which the listing of any session needs, so that the first
-        session takes no longer than the others.
+        Also fetches the repositories. The listing of every session needs them, so without this the
+        first session would take longer than later sessions.
         """
         self._listing_cache.fetch(listing_requests.labs_request())
-        with suppress(OnefsError):  # they are requested again when they are needed
+        with suppress(OnefsError):  # the repositories are requested again when they are needed
             self.repositories()
 
     def is_empty(self) -> bool:
-        """Whether no listing was ever stored, so that nothing can be served without a server."""
+        """Whether the catalogue has no listing, so that it can serve nothing without Alyx."""
         return self._database.is_empty()
 
     def invalidate(self, path: TreePath) -> None:
-        """Invalidate all listings at and below these folders (lab, subject, date, number), for all
-        processes; () for all listings. Each is requested again before it is shown."""
+        """Invalidate all listings at and below ``path``, for all processes.
+
+        ``path`` consists of the folders of lab, subject, date and number, or only the first of
+        these. () invalidates all listings. Each invalidated listing is requested again before it
+        is shown.
+        """
         self._listing_cache.invalidations.invalidate(path, self._clock())
 
     def reload_invalidations(self) -> None:
-        """Read the invalidations of other processes, and clear the negative cache."""
+        """Read the invalidations of other processes, and forget recent failures of requests."""
         self._listing_cache.reload_invalidations()
 
     def labs(self) -> Listing[list[str]]:
-        """Names of all labs."""
+        """Return the names of all labs."""
         return self._listing_cache.get(listing_requests.labs_request())
 
     def known_labs(self) -> list[str]:
-        """Names of the labs in the catalogue; sends no request."""
+        """Return the names of the labs in the catalogue. Sends no request."""
         return self._database.labs()
 
     def subjects(self, lab: str) -> Listing[list[str]]:
-        """Nicknames of a lab's subjects, and of those that its known sessions name."""
+        """Return the nicknames of a lab's subjects.
+
+        Subjects that only the lab's known sessions name are included.
+        """
         return self._listing_cache.get(
             listing_requests.subjects_request(lab, self._database, self._listing_cache)
         )
 
     def sessions(self, lab: str, subject: str) -> Listing[list[Session]]:
-        """A subject's sessions, by date and number. Those without a number are left out."""
+        """Return a subject's sessions, sorted by date and number.
+
+        Sessions without a number are left out.
+        """
         listing = self._listing_cache.get(
             listing_requests.sessions_request(lab, subject, self._prefetcher)
         )
@@ -136,51 +147,65 @@ class Catalogue:
         return listing
 
     def known_sessions(self, lab: str, subject: str) -> list[Session]:
-        """A subject's sessions in the catalogue, by date, number and eid; sends no request."""
+        """Return a subject's sessions in the catalogue, sorted by date, number and eid.
+
+        Sends no request.
+        """
         return listing_requests.dated_sessions(self._database, lab, subject)
 
     def ask_for_new_sessions(self, lab: str, subject: str) -> bool:
-        """Request sessions that are newer than the cache tables, before a session of a subject is
-        reported absent.
+        """Request a lab's sessions that are newer than the cache tables.
 
-        False if the subject's sessions are not from cache tables; raises as
-        :meth:`NewSessions.refresh` does.
+        To be called before a session of ``subject`` is reported absent. Returns False if no
+        request is needed because the subject's sessions are not from cache tables, and if Alyx is
+        never asked. Raises the same errors as :meth:`NewSessions.refresh`.
         """
         return self._database.is_from_tables(
             sessions_key(lab, subject)
         ) and self._new_sessions.refresh(lab)
 
     def ask_for_new_subjects(self, lab: str) -> bool:
-        """The same, before a subject of a lab is reported absent."""
+        """Request a lab's sessions that are newer than the cache tables.
+
+        To be called before a subject of the lab is reported absent. Returns and raises the same as
+        :meth:`NewSessions.refresh`.
+        """
         return self._new_sessions.refresh(lab)
 
     def ask_for_new_labs(self) -> bool:
-        """The same, before a lab is reported absent."""
+        """Request the labs that are newer than the cache tables.
+
+        To be called before a lab is reported absent. Returns False if Alyx is never asked, or if
+        there are no cache tables. Raises the errors of the request.
+        """
         before = set(self.labs().value)
         asked = self._new_sessions.refresh_labs(listing_requests.labs_request())
-        if asked and set(self.labs().value) - before:  # a new lab has a repository of its own
+        if asked and set(self.labs().value) - before:  # a new lab has its own repository
             self._listing_cache.force_refresh(self._repositories_request())
         return asked
 
     def datasets(self, session: Session) -> Listing[list[Dataset]]:
-        """The datasets of a session that can be fetched, in a stable order.
+        """Return a session's datasets that can be fetched, in a stable order.
 
-        All datasets from cache tables are included: whether they can be fetched is not known
-        before :meth:`fetch_full_listing`.
+        All datasets from cache tables are included, because only :meth:`fetch_full_listing` finds
+        out whether they can be fetched.
         """
         request = self._datasets_request(session, self.repositories().value)
         try:
             return self._listing_cache.get(request)
         except (Unreachable, DeadlineExceeded, Throttled):
-            # the tables have the session and no dataset of it: the best answer available
+            # an empty list is the best answer if the tables have the session but no dataset of it
             if not self._database.is_empty_in_tables(session.eid):
                 raise
             return Listing([], self._database.tables_created_at())
 
     def unserved_datasets(self, session: Session) -> list[tuple[Dataset, tuple[str, ...]]]:
-        """The datasets of a listed session that are on no file server, each with the names of the
-        repositories that have it according to Alyx. Sends no request; empty while no repositories
-        are known."""
+        """Return the datasets of a listed session that are on no file server.
+
+        Each dataset is returned with the names of the repositories that have it according to Alyx.
+        Datasets from cache tables are left out. Return [] if no repositories are known. Sends no
+        request.
+        """
         repositories = self._database.repositories()
         rows = self._database.datasets(session.eid) if repositories else []
         return [
@@ -191,9 +216,12 @@ class Catalogue:
         ]
 
     def refresh_datasets(self, session: Session) -> None:
-        """Wait for a new listing of a session's datasets if the known one is stale.
+        """Wait for a new listing of a session's datasets if the known listing is stale.
 
-        If the request fails, the known one stays, with a warning in the log. Raises Stopping.
+        Does nothing if the known listing is from cache tables, if there is none, or if Alyx is
+        never asked. If the request fails, the known listing stays, and the log has a warning.
+        Raises Stopping. Raises the error of the request if the known listing is older than the
+        cache tables.
         """
         if self.availability.always_offline or self._database.is_from_tables(
             datasets_key(session.eid)
@@ -208,14 +236,15 @@ class Catalogue:
             log.warning("Alyx gives no newer list now: this is what it gave on %s", when)
 
     def fetch_full_listing(self, session: Session) -> bool:
-        """Request the datasets of a session from Alyx if they are from cache tables; else False.
+        """Request a session's datasets from Alyx if the known listing is from cache tables.
 
-        The tables lack the replicas and some datasets. One request, once per session. Raises
-        NotFound if the session was deleted.
+        The tables lack the replicas and some datasets. One request is sent per session, and only
+        once. Return True if the listing has changed, also because another process has fetched it.
+        Raises NotFound if the session was deleted.
         """
         key = datasets_key(session.eid)
         if not self._database.is_from_tables(key):
-            # another process may have fetched the listing: then the one in memory is outdated
+            # if another process has fetched the listing, the listing in memory is outdated
             return self._listing_cache.memory.drop_unless(key, _is_from_alyx)
         self._listing_cache.force_refresh(
             self._datasets_request(session, self._known_repositories())
@@ -223,10 +252,11 @@ class Catalogue:
         return True
 
     def try_fetch_full_listing(self, session: Session) -> bool:
-        """As :meth:`fetch_full_listing`; False, too, if the request fails or the answer cannot be
-        stored, so that the cache tables' listing stays.
+        """Do the same as :meth:`fetch_full_listing`, but return False instead of most errors.
 
-        The log says so, once, unless the server is merely unreachable or throttling.
+        If the request fails, or the catalogue cannot be used, the cache tables' listing stays. The
+        log has a warning, but only once, and not if the server is unreachable, slow or throttling.
+        Raises NotFound and Stopping.
         """
         try:
             return self.fetch_full_listing(session)
@@ -240,11 +270,12 @@ class Catalogue:
             return False
 
     def fetch_full_listings(self, sessions: Sequence[Session]) -> dict[str, OnefsError]:
-        """As :meth:`fetch_full_listing` for many sessions, with as many per request as fit in a
-        page.
+        """Do the same as :meth:`fetch_full_listing` for many sessions, with few requests.
 
-        Returns the errors by eid of the sessions that could not be fetched, whose listings from
-        cache tables stay. Leaves the reserve of the rate limit to others. Raises Stopping.
+        Each request is for as many sessions as fit in a page. Returns, by eid, the errors for the
+        sessions whose datasets could not be fetched. The listings of these sessions stay as in the
+        cache tables. During the first 2 seconds, a request leaves the reserve of the rate limit to
+        other requests. Raises Stopping.
         """
         from_tables = [
             each for each in sessions if self._database.is_from_tables(datasets_key(each.eid))
@@ -258,11 +289,11 @@ class Catalogue:
         return self._prefetcher.fetch_missing_datasets(from_tables)
 
     def prefetch(self, eids: Sequence[str]) -> None:
-        """Request the sessions that are not known and the datasets that are not listed, many per
-        request, for a caller that reads each of these sessions next.
+        """Request the unknown sessions among ``eids``, and unlisted datasets, many per request.
 
-        Raises Stopping, and nothing else: a session that was not fetched is requested by itself
-        later, and raises its error then.
+        To be called before the caller reads each of these sessions. Raises only Stopping. A
+        session that was not fetched is requested by itself later, and that request raises its
+        error.
         """
         if len(eids) < 2 or not self.availability.can_ask():
             return
@@ -274,9 +305,10 @@ class Catalogue:
             log.info("sessions are requested one by one: %s", error)
 
     def with_types(self, datasets: Sequence[Dataset]) -> list[Dataset]:
-        """The datasets; those from cache tables with the types that their names imply.
+        """Return the datasets, with guessed types for the datasets from cache tables.
 
-        A name is no proof of a type, and the log says so, once.
+        Each type is guessed from the name of the file, and may be wrong. The log says so, but only
+        once.
         """
         names = {dataset.name for dataset in datasets if dataset.from_tables}
         if not names:
@@ -291,23 +323,32 @@ class Catalogue:
         ]
 
     def session_id_of_dataset(self, dataset_id: str) -> str | None:
-        """The eid of the session of a dataset that was listed once; sends no request."""
+        """Return the eid of a dataset's session. Return None if the dataset was never listed.
+
+        Sends no request.
+        """
         return self._database.session_of_dataset(dataset_id)
 
     def repositories(self) -> Listing[dict[str, Repository]]:
-        """Every repository, by name."""
+        """Return all repositories, by name."""
         return self._listing_cache.get(self._repositories_request())
 
     def session(self, eid: str) -> Session:
-        """One session by its eid. Raises NotFound if Alyx has none, or it has no folder."""
+        """Return a session by its eid.
+
+        Raises NotFound if Alyx has no such session, or if the session has no folder.
+        """
         session = self.any_session(eid)
         if not session.has_folder:
             raise NotFound(f"session {eid} has no folder: it lacks {missing_parts(session)}")
         return session
 
     def any_session(self, eid: str) -> Session:
-        """One session by its eid, with or without a folder. Raises NotFound if Alyx has none."""
-        with suppress(CacheError):  # a row that cannot be read is requested again
+        """Return a session by its eid, with or without a folder.
+
+        Raises NotFound if Alyx has no such session.
+        """
+        with suppress(CacheError):  # a session whose row cannot be read is requested again
             known = self._database.session(eid)
             if known is not None and known.has_folder:
                 known = self._revalidated(known)
@@ -320,8 +361,11 @@ class Catalogue:
         return session
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
-        """The sessions of a ref: none, one, or one for each lab that has the nickname."""
-        if not alf.is_calendar_day(ref.date):  # Alyx answers 500
+        """Return the sessions of a ref.
+
+        There can be several if several labs have a subject with this nickname.
+        """
+        if not alf.is_calendar_day(ref.date):  # Alyx would answer with status 500
             return []
         request = listing_requests.ref_request(ref, self.note_session)
         listing = self._listing_cache.get(request)
@@ -334,10 +378,10 @@ class Catalogue:
         return listing.value
 
     def note_session(self, session: Session) -> None:
-        """Make a session that a search or a look-up has stored appear in its listings.
+        """Make a session appear in its listings, after a search or a look-up has stored it.
 
-        Sends no request: a listing in memory that lacks it is read from SQLite at its next use.
-        Otherwise a link to the session would dangle until the listing is stale.
+        Otherwise a link to the session would have no target until the listing is stale. Sends no
+        request. A listing in memory that lacks the session is read from SQLite at its next use.
         """
         lab, subject, eid = session.lab, session.subject, session.eid
         memory = self._listing_cache.memory
@@ -347,13 +391,17 @@ class Catalogue:
         )
 
     def record(self, session: Session) -> Listing[str]:
-        """The whole Alyx record of a session: JSON, sorted keys, indent 2, newline at the end."""
+        """Return the whole Alyx record of a session as JSON.
+
+        The keys are sorted, the indent is 2, and a newline ends the text.
+        """
         return self._listing_cache.get(listing_requests.record_request(session, self._clock()))
 
     def remember_size(self, dataset: Dataset, size: int) -> None:
         """Store the size in bytes that a file server gave for a dataset whose size Alyx lacks.
 
-        Listings in memory do not change: the caller has the size.
+        Listings in memory do not change, because the caller has the size. A size that cannot be
+        stored causes a warning, not an error.
         """
         try:
             self._database.store_probed_size(dataset.id, size)
@@ -363,14 +411,14 @@ class Catalogue:
             log.warning("the size of %s cannot be stored: %s", dataset.name, error)
 
     def _known_repositories(self) -> Mapping[str, Repository]:
-        """The stored repositories; Alyx is asked if there are none."""
+        """Return the stored repositories. Alyx is asked if there are none."""
         stored = self._database.repositories()
         return stored or self._listing_cache.force_refresh(self._repositories_request()).value
 
     def _revalidated(self, session: Session) -> Session | None:
-        """A known session as of the last invalidation; None if it was deleted.
+        """Return a known session, requested again if it was invalidated since its last request.
 
-        While Alyx is unreachable, the known one stays.
+        Return None if the session was deleted. While Alyx is unreachable, the known session stays.
         """
         if not self._listing_cache.invalidations.time_of(alf.session_folder(session)):
             return session

@@ -1,4 +1,4 @@
-"""Invalidations of listings: written by ``onefs refresh``, read by running mounts."""
+"""Invalidations of listings. ``onefs refresh`` writes them, and running mounts read them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from threading import Lock
 from onefs.catalogue.storage.database import CatalogueDatabase
 from onefs.errors import CacheError
 
-#: folders from the lab on, where a listing appears in the tree; () for the list of labs
+#: the folders from the lab down to where a listing appears in the tree; () for the list of labs
 TreePath = tuple[str, ...]
 
 #: seconds between two reads of the invalidations of other processes
 RELOAD_INTERVAL_SECONDS = 0.5
-#: depth of a subject, whose one listing contains the folders of dates and numbers
+#: depth of a subject in the tree: the subject's one listing contains the folders of dates and
+#: numbers
 _SUBJECT_DEPTH = 2
 
 
 class Invalidations:
-    """The time of the last invalidation of each part of the tree. Thread-safe; reads are cheap."""
+    """The times of the last invalidation, for each part of the tree.
+
+    Thread-safe. Reads are cheap.
+    """
 
     def __init__(self, database: CatalogueDatabase) -> None:
         self._database = database
@@ -28,9 +32,10 @@ class Invalidations:
         self._times: dict[TreePath, float] = {}
 
     def time_of(self, scope: TreePath | None) -> float:
-        """When the listing at ``scope`` was last invalidated, in seconds since the epoch; or 0.
+        """Return when the listing at ``scope`` was last invalidated, in seconds since the epoch.
 
-        None is the scope of a listing without a path in the tree, which each invalidation covers.
+        Return 0 if the listing was never invalidated. ``scope`` is None for a listing without a
+        path in the tree. Each invalidation covers such a listing.
         """
         if time.monotonic() - self._loaded_at > RELOAD_INTERVAL_SECONDS:
             self.reload()
@@ -38,7 +43,10 @@ class Invalidations:
         return max((at for path, at in times if _covers(path, scope)), default=0.0)
 
     def invalidate(self, path: TreePath, now: float) -> None:
-        """Invalidate the listings at and below ``path``, () for all; ``now`` in epoch seconds."""
+        """Invalidate the listings at and below ``path``, or all listings if ``path`` is ().
+
+        ``now`` is the time in seconds since the epoch.
+        """
         self._database.invalidate(path, now)
         with self._lock:
             self._times = self._database.invalidations()
@@ -52,15 +60,16 @@ class Invalidations:
                 if version != self._version:
                     self._times = self._database.invalidations()
                     self._version = version
-            except CacheError:  # locked, or damaged: the known invalidations stay
+            except CacheError:  # the file is locked or damaged: the known invalidations stay
                 return
 
 
 def _covers(path: TreePath, scope: TreePath | None) -> bool:
     """Whether an invalidation of ``path`` covers the listing at ``scope``.
 
-    It covers all listings below, and the one that contains the path itself: the labs, a lab's
-    subjects, or, for the folders of dates and numbers, a subject's sessions.
+    An invalidation covers all listings at and below ``path``, and the listing that contains
+    ``path`` itself. For a lab this is the list of labs, for a subject the list of the lab's
+    subjects, and for a folder of a date or number the list of the subject's sessions.
     """
     if scope is None or scope[: len(path)] == path:
         return True

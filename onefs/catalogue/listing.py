@@ -1,4 +1,4 @@
-"""Listings, and the requests for them: what to ask Alyx, and how long the answer is valid."""
+"""Listings, and requests for listings: what to ask Alyx, and how long the answer is valid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onefs.catalogue.storage.database import CatalogueDatabase
 
 T = TypeVar("T")
 
-#: characters of a text that count as one row
+#: number of characters of a text that count as one row
 _CHARACTERS_PER_ROW = 500
 
 
@@ -24,15 +24,15 @@ class Listing(Generic[T]):
     value: T
     #: when Alyx was asked, in seconds since the epoch
     fetched_at: float
-    #: whether it was read from cache tables
+    #: whether the listing was read from cache tables
     from_tables: bool = False
-    #: whether it is missing in SQLite, because storing it failed
+    #: whether the listing is only in memory, because it could not be stored in SQLite
     unstored: bool = False
-    #: when SQLite was last found to have nothing newer (``time.monotonic``)
+    #: when SQLite was last found to have no newer listing (``time.monotonic``)
     checked_at: float = field(default_factory=time.monotonic)
 
     def row_count(self) -> int:
-        """How much memory it takes, in rows."""
+        """Return how much memory the listing takes, counted in rows."""
         if isinstance(self.value, str):
             return 1 + len(self.value) // _CHARACTERS_PER_ROW
         return 1 + len(self.value) if isinstance(self.value, Sized) else 1
@@ -40,8 +40,10 @@ class Listing(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Work that fetches several listings. It never raises: what is missing afterwards is requested
-    by itself."""
+    """Work that fetches several listings.
+
+    The work never raises. A listing that the work does not fetch is requested by itself.
+    """
 
     keys: tuple[str, ...]
     work: Callable[[], None]
@@ -49,33 +51,36 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class ListingRequest(Generic[T]):
-    """A listing, and the ways to obtain it."""
+    """The description of a listing, and the functions that obtain the listing."""
 
-    #: its key in the table ``listings`` (see ``storage/schema.sql``)
+    #: the listing's key in the table ``listings`` (see ``storage/schema.sql``)
     key: str
-    #: seconds for which it is fresh
+    #: seconds for which the listing is fresh
     ttl_seconds: float
-    #: asks this Alyx, and returns the answer
+    #: asks the given Alyx, and returns the answer
     fetch: Callable[[AlyxClient], Any]
-    #: stores the answer in a database, with the time of the request in seconds since the epoch: a
-    #: change between request and answer may be missing from the answer
+    #: stores the answer in a database, with the time of the request in seconds since the epoch, not
+    #: the time of the answer, because a change between the two may be missing from the answer
     store: Callable[[CatalogueDatabase, Any, float], None]
-    #: reads it from a database
+    #: reads the listing from a database
     load: Callable[[CatalogueDatabase], T]
-    #: its path in the tree; None if it has none, so that every invalidation covers it
+    #: the listing's path in the tree; None for a listing without a path. Every invalidation covers
+    #: a listing without a path
     scope: TreePath | None = ()
-    #: plans a batch that includes it, when it is not known; returns None for no batch
+    #: plans a batch that includes the listing, when the listing is not known; returns None to
+    #: request the listing by itself
     plan_batch: Callable[[], Batch | None] | None = None
-    #: seconds to wait for a batch that is under way, while a new batch is not waited for; None to
-    #: wait for both as long as the deadline leaves time for a single request
+    #: seconds to wait for a batch that was started before; a new batch is then not waited for.
+    #: None to wait for any batch as long as the deadline leaves time for a single request
     batch_wait_seconds: float | None = None
-    #: refreshes it in the background, in place of a request for it alone
+    #: refreshes the listing in the background; None to send a request for this listing alone
     start_refresh: Callable[[], None] | None = None
-    #: seconds for which it is fresh when it was read from cache tables; None for ``ttl_seconds``
+    #: seconds for which the listing is fresh if it was read from cache tables; None for
+    #: ``ttl_seconds``
     tables_ttl_seconds: float | None = None
 
     def ttl_of(self, listing: Listing[T]) -> float:
-        """Seconds for which this listing is fresh."""
+        """Return the seconds for which ``listing`` is fresh."""
         if listing.from_tables and self.tables_ttl_seconds is not None:
             return self.tables_ttl_seconds
         return self.ttl_seconds

@@ -1,11 +1,13 @@
 """The cache of listings: in memory, in SQLite, and refreshed from Alyx.
 
-A fresh listing is served as it is. A stale one is served too, while one refresh runs in the
-background. A listing that is not known, or that ``onefs refresh`` invalidated, is waited for; when
-the request for an invalidated one fails, the old one is served. A refresh that fails changes
-nothing. An answer that cannot be stored, because the disk is full or another process has locked
-the file, is served from memory and stored the next time. A stored row that cannot be read makes
-its listing unknown, so that it is requested again.
+A fresh listing is served as it is. A stale listing is served too, while one refresh of it runs in
+the background. A refresh that fails changes nothing. For a listing that is not known, or that
+``onefs refresh`` has invalidated, the caller waits. If the request for an invalidated listing
+fails, the old listing is served.
+
+An answer that cannot be stored, because the disk is full or another process has locked the file,
+is served from memory. The next answer is stored as usual. If a stored row cannot be read, its
+listing is not known, so that the listing is requested again.
 """
 
 from __future__ import annotations
@@ -39,25 +41,25 @@ from onefs.lowlevel.single_flight import SingleFlight
 from onefs.lowlevel.sqlite_file import IN_MEMORY
 
 log = logging.getLogger(__name__)
-#: failed requests whose caller gets an error, or an older listing
+#: logs failed requests; the caller of such a request gets an error, or an older listing
 refresh_log = logging.getLogger(f"{__name__}.refresh")
 
 T = TypeVar("T")
 
-#: listings whose last failure is remembered
+#: number of listings whose last failure is remembered
 _MAX_FAILURES = 4096
 #: seconds by which the clocks of the processes that write one catalogue may differ
 _MAX_CLOCK_SKEW_SECONDS = 60.0
-#: seconds between two log lines that the catalogue's file cannot be used
+#: seconds between two log lines which say that the catalogue's file cannot be used
 _LOG_INTERVAL_SECONDS = 600.0
-#: the part of the deadline that a batch may take: the rest is for a single request
+#: the fraction of the deadline that a batch may take; the rest is for a single request
 _BATCH_DEADLINE_SHARE = 0.6
-#: seconds that a single request has at least, when a batch has used up the deadline
+#: least number of seconds for a single request, also if a batch has used up the deadline
 _MIN_WAIT_SECONDS = 0.05
 
 
 class ListingCache:
-    """The listings of one catalogue. Thread-safe; raises the errors of :class:`Catalogue`."""
+    """The listings of one catalogue. Thread-safe. Raises the same errors as :class:`Catalogue`."""
 
     def __init__(
         self,
@@ -90,19 +92,22 @@ class ListingCache:
         self._closed = False
 
     def close(self) -> None:
-        """Wake all waiting callers with Stopping."""
+        """Start no more requests. Raise Stopping in each waiting caller."""
         self._closed = True
         for flights in (self._flights, self._background_flights, self._batches):
             flights.close()
 
     def reload_invalidations(self) -> None:
-        """Read the invalidations, and clear the negative cache: the next look may ask at once."""
+        """Read the invalidations, and forget recent failures, so that Alyx may be asked at once."""
         self._availability.clear_failure()
         self._failures.clear()
         self.invalidations.reload()
 
     def get(self, request: ListingRequest[T]) -> Listing[T]:
-        """Return the listing, as the module's docstring describes."""
+        """Return the listing, as the module's docstring describes.
+
+        Raises the errors of the request if one is needed.
+        """
         self._check_tables_version()
         now = self._clock()
         listing = self._find(request, now)
@@ -119,14 +124,14 @@ class ListingCache:
         return self._fetch_and_store(request, self._alyx)
 
     def force_refresh(self, request: ListingRequest[T]) -> Listing[T]:
-        """Request the listing from Alyx; concurrent callers share one request."""
+        """Request the listing from Alyx. Concurrent callers share one request."""
         return self._fetch_shared(request, lambda: self.fetch(request))
 
     def get_fresh(self, request: ListingRequest[T]) -> Listing[T]:
-        """Return the listing, and wait for a new one if it is stale.
+        """Return the listing if it is fresh, else wait for a new listing and return that.
 
-        When the request fails, an older answer of Alyx is returned, but not what cache tables
-        contain, since they cannot include newer rows.
+        If the request fails, return the last answer of Alyx if it is newer than the cache tables,
+        else raise the error, since the cache tables cannot include newer rows.
         """
         listing = self._find_fresh(request)
         if listing is not None:
@@ -146,11 +151,14 @@ class ListingCache:
         return self._find_fresh(request) is not None
 
     def start_fetch(self, request: ListingRequest[Any]) -> None:
-        """Refresh a listing in the background; :meth:`get_fresh` waits for the same request."""
+        """Refresh a listing in the background. :meth:`get_fresh` waits for the same request."""
         self._flights.start(request.key, lambda: self._fetch_if_stale(request))
 
     def start_batch(self, batch: Batch) -> Future[None]:
-        """Start a batch, unless the same one is under way; requests for its keys wait for it."""
+        """Start a batch, unless the same batch is under way.
+
+        Requests for the batch's listings wait for the batch.
+        """
         future = self._batches.start(batch.keys[0], batch.work)
         with self._lock:
             for key in batch.keys:
@@ -159,12 +167,12 @@ class ListingCache:
         return future
 
     def pending_keys(self) -> frozenset[str]:
-        """The keys of the listings that batches are fetching."""
+        """Return the keys of the listings that batches are fetching."""
         with self._lock:
             return frozenset(self._pending_batches)
 
     def record_outcome(self, keys: Iterable[str], error: OnefsError | None) -> None:
-        """Remember whether the request for these listings has failed."""
+        """Record the outcome of a request for these listings: its error, or None for success."""
         if error is not None:
             for key in keys:
                 self._failures.add(key, error)
@@ -178,14 +186,14 @@ class ListingCache:
     # -- cached listings
 
     def _check_tables_version(self) -> None:
-        """Clear the memory when a sync has replaced the cache tables."""
+        """Remove all listings from memory if a sync has replaced the cache tables."""
         version = self._database.tables_version()
         if version != self._tables_version:
             self._tables_version = version
             self.memory.drop_prefix("")
 
     def _find(self, request: ListingRequest[T], now: float) -> Listing[T] | None:
-        """The listing in memory, else in SQLite, whatever its age."""
+        """Return the listing from memory, or else from SQLite, whatever its age."""
         cached = self.memory.get(request.key)
         if cached is not None and (
             now - cached.fetched_at < RECENT_TTL_SECONDS
@@ -195,7 +203,7 @@ class ListingCache:
         return self._load_stored(request)
 
     def _find_fresh(self, request: ListingRequest[T]) -> Listing[T] | None:
-        """The cached listing, if it is within its TTL and not invalidated."""
+        """Return the cached listing if it is within its TTL and not invalidated, else None."""
         now = self._clock()
         listing = self._find(request, now)
         if listing is None or self._is_invalidated(request, listing):
@@ -206,7 +214,10 @@ class ListingCache:
         return listing.fetched_at < self.invalidations.time_of(request.scope)
 
     def _load_stored(self, request: ListingRequest[T]) -> Listing[T] | None:
-        """The listing in SQLite; the one in memory where SQLite has nothing newer."""
+        """Return the listing in SQLite, or the listing in memory if SQLite has no newer one.
+
+        Return None if neither has the listing.
+        """
         cached = self.memory.get(request.key)
         try:
             fetched_at = self._database.fetched_at(request.key)
@@ -220,28 +231,35 @@ class ListingCache:
                 return None
             from_tables = self._database.is_from_tables(request.key)
             listing = Listing(request.load(self._database), fetched_at, from_tables)
-        except (CacheError, ValueError, TypeError) as error:  # the latter two: damaged values
+        except (CacheError, ValueError, TypeError) as error:  # the last two: damaged values
             self._log_storage_error(error, "the listing is requested from Alyx")
             return cached
         self.memory.put(request.key, listing)
         return listing
 
     def _load_valid(self, request: ListingRequest[T]) -> Listing[T] | None:
-        """The listing that a batch or another process has stored, unless it is invalidated."""
+        """Return the listing that a batch or another process has stored.
+
+        Return None if there is no stored listing, or if it is invalidated.
+        """
         listing = self._load_stored(request)
         return None if listing is None or self._is_invalidated(request, listing) else listing
 
     # -- requests
 
     def _wait_seconds(self, request: ListingRequest[Any]) -> float:
-        """Seconds to wait for Alyx. Raises a recent failure of the request, or Unreachable."""
+        """Return the seconds to wait for Alyx.
+
+        Raises the error of the request if it failed recently, and Unreachable if Alyx is not to be
+        asked now.
+        """
         self._failures.raise_failure(request.key)
         return self._availability.wait_seconds(self._deadline, _description(request))
 
     def _fetch_shared(
         self, request: ListingRequest[T], fetch: Callable[[], Listing[T]]
     ) -> Listing[T]:
-        """The result of ``fetch``, run once for all concurrent callers."""
+        """Return the result of ``fetch``, which is run once for all concurrent callers."""
         wait_seconds = self._wait_seconds(request)
         listing = self._flights.wait(request.key, fetch, wait_seconds, _description(request))
         return cast("Listing[T]", listing)
@@ -250,7 +268,7 @@ class ListingCache:
         return self._find_fresh(request) or self.fetch(request)
 
     def _fetch_missing(self, request: ListingRequest[T]) -> Listing[T]:
-        """Fetch a listing that is not known, in a batch or by itself."""
+        """Fetch a listing that is not known, in a batch or by a single request."""
         wait_seconds = self._wait_seconds(request)
         end = time.monotonic() + wait_seconds
         try:
@@ -260,12 +278,15 @@ class ListingCache:
                 or self._fetch_single(request, end)
             )
         except DeadlineExceeded:
-            if wait_seconds < self._deadline:  # the server was offline before, and still is
+            if wait_seconds < self._deadline:  # the server was offline before, and is still offline
                 raise self._availability.unavailable_error(_description(request)) from None
             raise
 
     def _fetch_single(self, request: ListingRequest[T], end: float) -> Listing[T]:
-        """The answer of a request for this listing: one under way if it is new enough."""
+        """Return the answer to a request for this listing alone.
+
+        A request that is under way is used, unless it began before the last invalidation.
+        """
 
         def fetch() -> Listing[T]:
             return self._load_valid(request) or self.fetch(request)
@@ -282,18 +303,21 @@ class ListingCache:
         return listing
 
     def _fetch_by_batch(self, request: ListingRequest[T], wait_seconds: float) -> Listing[T] | None:
-        """The listing, if a batch under way or a new one fetches it in time."""
+        """Return the listing if a batch fetches it in time, else None.
+
+        If no batch with this listing is under way, a new batch is planned and started.
+        """
         if request.plan_batch is None:
             return None
         if request.batch_wait_seconds is not None:
             wait_seconds = min(wait_seconds, request.batch_wait_seconds)
-        with self._planning_lock:  # of several concurrent callers, one plans
+        with self._planning_lock:  # only one of several concurrent callers plans a batch
             with self._lock:
                 future = self._pending_batches.get(request.key)
             if future is None:
                 try:
                     batch = request.plan_batch()
-                except CacheError:  # then it is requested by itself
+                except CacheError:  # then the listing is requested by itself
                     return None
                 if batch is None:
                     return None
@@ -304,7 +328,11 @@ class ListingCache:
         return self._load_valid(request)
 
     def _refetch_invalidated(self, request: ListingRequest[T]) -> Listing[T]:
-        """The new listing; the old one if the request for it fails."""
+        """Return the new listing, or the old listing if the request fails.
+
+        Raises NotFound if Alyx answers so, and the error of the request if there is no old
+        listing.
+        """
         old = self._load_stored(request)
         try:
             return self._fetch_missing(request)
@@ -324,13 +352,13 @@ class ListingCache:
             )
 
     def _fetch_and_store(self, request: ListingRequest[T], alyx: AlyxClient) -> Listing[T]:
-        """Ask Alyx, and store and return the answer. A failure enters the negative cache."""
+        """Ask Alyx, store the answer and return it. A failure is recorded in the negative cache."""
         asked = self._clock()
         try:
             answer = request.fetch(alyx)
         except OnefsError as error:
             self.record_outcome([request.key], error)
-            # availability logs a refusal, and NotFound is an answer
+            # refused credentials are logged by ServerAvailability, and NotFound is an answer
             if not isinstance(error, AlyxCredentials | NotFound) and not self._availability.offline:
                 expected = self._closed or isinstance(error, Throttled | Stopping)
                 level = logging.INFO if expected else logging.WARNING
@@ -342,7 +370,10 @@ class ListingCache:
         return listing
 
     def _store_answer(self, request: ListingRequest[T], answer: Any, asked: float) -> Listing[T]:
-        """Store the answer and read it back; by way of a database in memory where that fails."""
+        """Store the answer and read it back as a listing.
+
+        If the answer cannot be stored, it is converted with a temporary database in memory.
+        """
         try:
             request.store(self._database, answer, asked)
             fetched_at = self._database.fetched_at(request.key) or asked
@@ -376,6 +407,9 @@ def _description(request: ListingRequest[Any]) -> str:
 
 
 def _is_within_ttl(request: ListingRequest[T], listing: Listing[T], now: float) -> bool:
-    """Whether a listing is younger than its TTL; not if it is dated in the future, since then the
-    clock was set back and its age is unknown."""
+    """Whether a listing is within its TTL.
+
+    A listing that is dated in the future is outside its TTL, because the clock was set back and so
+    the age of the listing is unknown.
+    """
     return -_MAX_CLOCK_SKEW_SECONDS <= now - listing.fetched_at <= request.ttl_of(listing)

@@ -1,4 +1,4 @@
-"""Listings in memory, evicted least recently used first."""
+"""Listings in memory. The least recently used listing is removed first."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from cachetools import LRUCache
 
 from onefs.catalogue.listing import Listing
 
-#: rows of listings kept in memory, all listings together
+#: number of rows that all listings in memory have together, at most
 MAX_MEMORY_ROWS = 20_000
 
 
 class ListingMemory:
-    """Listings by their keys. Thread-safe. A listing that was dropped is read from SQLite next."""
+    """Listings by their keys. Thread-safe.
+
+    A listing that was dropped is read from SQLite at its next use.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -24,23 +27,26 @@ class ListingMemory:
         )
 
     def get(self, key: str) -> Listing[Any] | None:
-        """The listing of a key, if it is in memory."""
+        """Return the listing of a key. Return None if the listing is not in memory."""
         with self._lock:
             return self._listings.get(key)
 
     def put(self, key: str, listing: Listing[Any]) -> None:
-        """Keep a listing, unless it alone is larger than the memory."""
+        """Keep a listing, unless it has more rows than the memory may hold."""
         if listing.row_count() <= MAX_MEMORY_ROWS:
             with self._lock:
                 self._listings[key] = listing
 
     def drop(self, key: str) -> None:
-        """Forget a listing."""
+        """Remove a listing from memory."""
         with self._lock:
             self._listings.pop(key, None)
 
     def drop_unless(self, key: str, is_right: Callable[[Any], bool]) -> bool:
-        """Forget a listing if ``is_right`` rejects its value; whether it was forgotten."""
+        """Remove a listing from memory if ``is_right`` returns False for its value.
+
+        Return True if the listing was removed.
+        """
         with self._lock:
             cached = self._listings.get(key)
             if cached is None or is_right(cached.value):
@@ -49,7 +55,7 @@ class ListingMemory:
         return True
 
     def drop_prefix(self, prefix: str) -> None:
-        """Forget all listings whose key has this prefix."""
+        """Remove all listings from memory whose keys begin with ``prefix``."""
         with self._lock:
             for key in [key for key in self._listings if key.startswith(prefix)]:
                 del self._listings[key]

@@ -37,12 +37,13 @@ log = logging.getLogger(__name__)
 
 _SessionsBySubject = Mapping[str, list[NumberedSession]]
 
-#: subjects of a lab whose sessions are requested one by one; for more, those of the whole lab are
+#: number of subjects up to which the sessions of each subject are requested by themselves; for
+#: more subjects, the sessions of the whole lab are requested
 _MAX_SINGLE_SUBJECTS = 5
 
 
 def labs_request() -> ListingRequest[list[str]]:
-    """The names of all labs."""
+    """Return the request for the names of all labs."""
     return ListingRequest(
         "labs",
         LABS_TTL_SECONDS,
@@ -53,13 +54,13 @@ def labs_request() -> ListingRequest[list[str]]:
 
 
 def repositories_request(listings: ListingCache) -> ListingRequest[dict[str, Repository]]:
-    """All repositories, by name."""
+    """Return the request for all repositories, by name."""
 
     def store(
         database: CatalogueDatabase, repositories: Iterable[Repository], asked: float
     ) -> None:
         database.store_repositories(repositories, asked)
-        listings.memory.drop_prefix("datasets/")  # the URLs in them may have changed
+        listings.memory.drop_prefix("datasets/")  # URLs of replicas may have changed
 
     return ListingRequest(
         "repositories",
@@ -73,7 +74,10 @@ def repositories_request(listings: ListingCache) -> ListingRequest[dict[str, Rep
 def subjects_request(
     lab: str, database: CatalogueDatabase, listings: ListingCache
 ) -> ListingRequest[list[str]]:
-    """The nicknames of a lab's subjects, and of those that its known sessions name."""
+    """Return the request for the nicknames of a lab's subjects.
+
+    Subjects that only the lab's known sessions name are included.
+    """
 
     def fetch(alyx: AlyxClient) -> tuple[list[str], _SessionsBySubject]:
         subjects = alyx.subjects(lab)
@@ -102,7 +106,7 @@ def subjects_request(
 def _invalidated_subjects(
     lab: str, database: CatalogueDatabase, listings: ListingCache
 ) -> list[str]:
-    """The known subjects of a lab whose sessions are invalidated."""
+    """Return the known subjects of a lab whose listings of sessions are invalidated."""
 
     def is_invalidated(subject: str) -> bool:
         invalidated_at = listings.invalidations.time_of(
@@ -118,9 +122,10 @@ def _invalidated_subjects(
 
 
 def _fetch_unlisted(alyx: AlyxClient, lab: str, subjects: list[str]) -> _SessionsBySubject:
-    """The sessions of subjects that Alyx does not list in a lab; {} if the request fails.
+    """Return the sessions of subjects that Alyx does not list in a lab, by subject.
 
-    Known sessions name these subjects, and are deleted with them.
+    These subjects are known only from stored sessions. A subject that was deleted gets an empty
+    list, so that its stored sessions are removed. Return {} if the request fails.
     """
     try:
         if len(subjects) > _MAX_SINGLE_SUBJECTS:
@@ -136,7 +141,10 @@ def _fetch_unlisted(alyx: AlyxClient, lab: str, subjects: list[str]) -> _Session
 def sessions_request(
     lab: str, subject: str, prefetcher: BatchPrefetcher
 ) -> ListingRequest[list[Session]]:
-    """A subject's sessions, by date and number; those without a number are left out."""
+    """Return the request for a subject's sessions, sorted by date and number.
+
+    Sessions without a number are left out.
+    """
     return ListingRequest(
         sessions_key(lab, subject),
         RECENT_TTL_SECONDS,
@@ -151,14 +159,17 @@ def sessions_request(
 
 
 def dated_sessions(database: CatalogueDatabase, lab: str, subject: str) -> list[Session]:
-    """The stored sessions of a subject that have a date, by date, number and eid."""
+    """Return a subject's stored sessions that have a date, sorted by date, number and eid."""
     return [each for each in database.sessions(lab, subject) if alf.is_date(each.date)]
 
 
 def session_request(
     eid: str, note_session: Callable[[Session], None]
 ) -> ListingRequest[Session | None]:
-    """One session by its eid; ``note_session`` is called with the answer."""
+    """Return the request for one session by its eid.
+
+    ``note_session`` is called with the session that Alyx sends.
+    """
 
     def store(database: CatalogueDatabase, answer: NumberedSession, asked: float) -> None:
         database.store_session(*answer, asked)
@@ -177,7 +188,10 @@ def session_request(
 def ref_request(
     ref: alf.Ref, note_session: Callable[[Session], None]
 ) -> ListingRequest[list[Session]]:
-    """The sessions of a ref; ``note_session`` is called with each session of the answer."""
+    """Return the request for the sessions of a ref.
+
+    ``note_session`` is called with each session that Alyx sends.
+    """
 
     def store(database: CatalogueDatabase, answer: list[NumberedSession], asked: float) -> None:
         database.store_sessions_by_ref(ref, answer, asked)
@@ -196,7 +210,7 @@ def ref_request(
 
 
 def record_request(session: Session, now: float) -> ListingRequest[str]:
-    """The whole Alyx record of a session, as JSON."""
+    """Return the request for the whole Alyx record of a session, as JSON."""
     eid = session.eid
     return ListingRequest(
         f"record/{eid}",
@@ -214,7 +228,10 @@ def datasets_request(
     prefetcher: BatchPrefetcher,
     now: float,
 ) -> ListingRequest[list[Dataset]]:
-    """The datasets of a session that can be fetched, with their replicas."""
+    """Return the request for a session's datasets, with their replicas.
+
+    A dataset without a usable replica is left out, unless it is from cache tables.
+    """
     eid, scope = session.eid, alf.session_folder(session)
     ttl = session_ttl_seconds(session, now)
 
@@ -241,7 +258,10 @@ def datasets_request(
 
 
 def _with_replicas(row: DatasetRow, repositories: Mapping[str, Repository]) -> Dataset:
-    """A dataset with its replicas; presumed from its path if it is from cache tables."""
+    """Return the dataset of a row, with its replicas.
+
+    For a dataset from cache tables, the replicas are presumed from its path.
+    """
     if row.dataset.from_tables:
         replicas = presumed_replicas(row.server_path, row.dataset.id, repositories)
     else:
@@ -250,7 +270,10 @@ def _with_replicas(row: DatasetRow, repositories: Mapping[str, Repository]) -> D
 
 
 def _record_json(record: Mapping[str, object]) -> str:
-    """A record as JSON, with control characters and lone surrogates as JSON's escapes."""
+    """Return a record as JSON, with JSON escapes for control characters and lone surrogates.
+
+    Raises ServerError if the record cannot be written as JSON.
+    """
     try:
         text = json.dumps(record, sort_keys=True, indent=2, ensure_ascii=False)
     except (RecursionError, ValueError) as error:

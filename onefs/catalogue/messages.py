@@ -8,13 +8,13 @@ from onefs.model import Session
 
 
 def unserved_message(name: str, repositories: Sequence[str]) -> str:
-    """The error message for a dataset that is registered and cannot be fetched."""
+    """Return the error message for a dataset that is registered but cannot be fetched."""
     where = f"repositories: {', '.join(repositories)}" if repositories else "no repository has it"
     return f"{name} is registered in Alyx, but on no server that can be reached ({where})"
 
 
 def missing_parts(session: Session) -> str:
-    """The parts of a folder's path that a session lacks, for a message."""
+    """Return the parts of a folder's path that a session lacks, as text for a message."""
     parts = {
         "a lab": session.lab,
         "a subject": session.subject,

@@ -1,4 +1,4 @@
-"""Sessions that are newer than the cache tables: registered or changed since these were made."""
+"""New sessions: registered or changed since the cache tables were made."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _NEVER_FRESH = float("-inf")
 
 
 class NewSessions:
-    """The newer sessions of each lab, with one request per lab in 5 minutes. Thread-safe."""
+    """The sessions of each lab that are newer than the cache tables. Thread-safe.
+
+    At most one request per lab is sent in 5 minutes.
+    """
 
     def __init__(
         self,
@@ -33,29 +36,33 @@ class NewSessions:
         self._availability = availability
         self._clock = clock
         self._labs_asked_at = float("-inf")
-        #: by lab, when the newer sessions were requested that the listings in memory include
+        #: by lab, the time of the request whose newer sessions the listings in memory include
         self._applied_at: dict[str, float] = {}
 
     def start_refresh(self, lab: str) -> None:
-        """Request a lab's newer sessions in the background, unless that was done recently."""
+        """Request a lab's newer sessions in the background, unless they were requested recently."""
         self._drop_older_listings(lab, self._listings.get(self._request(lab)).fetched_at)
 
     def refresh(self, lab: str) -> bool:
-        """Wait until a lab's listings include its newer sessions; False if the lab is not in the
-        cache tables, so that its listings are from Alyx anyway.
+        """Wait until a lab's listings include its newer sessions, and return True.
 
-        Sends no request if the last one is recent. While Alyx cannot be asked, its last answer
-        stays; raises the error if Alyx was never asked since the tables were made.
+        Return False if Alyx is never asked. Also return False if the lab is not in the cache
+        tables, since the lab's listings are then from Alyx anyway. No request is sent if the last
+        request is recent. If the request fails, Alyx's last answer stays. Raises the error of the
+        request if Alyx has given no answer since the tables were made.
         """
         if self._availability.always_offline or not self._database.has_lab_in_tables(lab):
             return False
-        # tables are always older than this request, whatever their age
+        # what the tables contain is never new enough here, whatever the age of the tables
         request = replace(self._request(lab), tables_ttl_seconds=_NEVER_FRESH)
         self._drop_older_listings(lab, self._listings.get_fresh(request).fetched_at)
         return True
 
     def refresh_labs(self, labs: ListingRequest[list[str]]) -> bool:
-        """Wait until ``labs`` includes labs newer than the tables; False without tables."""
+        """Wait until ``labs`` includes the labs newer than the cache tables, and return True.
+
+        Return False if Alyx is never asked, or if there are no cache tables.
+        """
         if self._availability.always_offline or self._database.tables_version() is None:
             return False
         now = self._clock()
@@ -79,11 +86,14 @@ class NewSessions:
             load=lambda _: None,
             scope=(alf.lab_folder(lab),),
         )
-        # a refresh in the background shares its request with a caller that waits for it
+        # a refresh in the background and a caller that waits for the listing share one request
         return replace(request, start_refresh=lambda: self._listings.start_fetch(request))
 
     def _drop_older_listings(self, lab: str, asked_at: float) -> None:
-        """Drop the listings in memory that are older than a request of any process."""
+        """Drop a lab's listings from memory if they lack the sessions requested at ``asked_at``.
+
+        This process or another process may have sent that request.
+        """
         if self._applied_at.get(lab) != asked_at:
             self._applied_at[lab] = asked_at
             self._listings.memory.drop_prefix(f"sessions/{lab}/")

@@ -1,8 +1,8 @@
 """Sync: loads cache tables into the state folder, atomically.
 
-The new file is made in a work folder and replaces the old one by a rename, so that mounts read the
-old one until then and the new one afterwards; no file that they write is locked. A sync that is
-killed leaves the work folder, which the next sync removes.
+The new file is made in a work folder, and a rename replaces the old file by the new one. Mounts
+read the old file until the rename, and the new file afterwards. No file that mounts write is
+locked. A sync that is killed leaves the work folder. The next sync removes that folder.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ log = logging.getLogger(__name__)
 #: the work folder in which new tables are made
 _WORK_FOLDER_NAME = "tables.part"
 _LOCK_FILE_NAME = "tables.lock"
-#: deadline in seconds of one request of a sync, for which no reader waits
+#: deadline in seconds for one request of a sync: long, since no reader waits for the answer
 SYNC_DEADLINE_SECONDS = 60.0
 
 
 class TablesBuilder(Protocol):
-    """Builds the SQLite file, as :func:`onefs.cache_tables.build.build` does."""
+    """A function that builds the SQLite file, as :func:`onefs.cache_tables.build.build` does."""
 
     def __call__(
         self,
@@ -62,13 +62,13 @@ class TablesBuilder(Protocol):
 
 
 class SyncProgress:
-    """The progress of a sync. Does nothing unless overridden."""
+    """The progress of a sync. Methods do nothing unless a subclass overrides them."""
 
     def report_bytes(self, done: int, total: int) -> None:
-        """Called with the bytes of the archive; ``total`` is 0 if it is unknown."""
+        """Report how many bytes of the archive are downloaded. ``total`` is 0 if it is unknown."""
 
     def report_rows(self, done: int, total: int) -> None:
-        """Called with the rows of the datasets table."""
+        """Report how many rows of the datasets table are loaded."""
 
 
 def sync_from_files(
@@ -77,10 +77,11 @@ def sync_from_files(
     progress: SyncProgress | None = None,
     builder: TablesBuilder = build,
 ) -> BuildResult:
-    """Load the tables in a folder or an archive, or of which ``path`` is one. Asks no server.
+    """Load cache tables from ``path``: a folder, an archive, or one of the tables. Asks no server.
 
-    Raises UsageError naming the file that is not a cache table, or that is from another database
-    than the tables in use; Busy while another sync runs; CacheError for the disk.
+    Raises UsageError, which names the file, if a file is not a cache table, or is from another
+    database than the tables in use. Raises Busy while another sync runs, and CacheError if the
+    disk fails.
     """
     progress = progress or SyncProgress()
     with _open_work_folder(state_dir) as work:
@@ -103,17 +104,17 @@ def sync_from_server(
     progress: SyncProgress | None = None,
     builder: TablesBuilder = build,
 ) -> BuildResult | None:
-    """Load the server's tables; None if the tables in use are the same.
+    """Load the server's cache tables. Return None if the tables in use are the same.
 
-    Raises NotFound if the server has none, ServerError naming its archive if it is damaged or not
-    an archive of tables, Busy while another sync runs, CacheError for the disk, and the errors of
-    the request.
+    Raises NotFound if the server has no tables. Raises ServerError, which names the server's
+    archive, if the archive is damaged or contains no tables. Raises Busy while another sync runs,
+    CacheError if the disk fails, and the errors of the request.
     """
     progress = progress or SyncProgress()
     info = alyx.cache_info()
     if info is None:
         raise NotFound(f"{alyx.url} has no cache tables")
-    # the server's description of its tables, which identifies them
+    # ``info`` is the server's description of its tables, and identifies these tables
     facts = {"source": alyx.url, "info": json.dumps(info, sort_keys=True)}
     with _open_work_folder(state_dir) as work:
         if facts.items() <= _current_facts(state_dir).items():
@@ -131,7 +132,7 @@ def sync_from_server(
 
 
 def _with_archive_url(message: str, work: Path, url: str) -> str:
-    """A message about downloaded files, with the archive's URL in place of their paths."""
+    """Return the message with the archive's URL in place of the paths of downloaded files."""
     archive = f"{url}/{source.ARCHIVE_FILE_NAME}"
     return message.replace(str(work / source.ARCHIVE_FILE_NAME), archive).replace(
         str(work), archive
@@ -141,10 +142,11 @@ def _with_archive_url(message: str, work: Path, url: str) -> str:
 def fetch_labs_and_subjects(
     alyx: AlyxClient, database: OverlayDatabase, clock: Callable[[], float] = time.time
 ) -> OnefsError | None:
-    """Fetch the labs, repositories and subjects, which tables lack and every walk needs.
+    """Fetch the labs, repositories and subjects, because cache tables lack some or all of these.
 
-    Subjects that are not in the tables have no numbered sessions, and are marked so. Returns the
-    error if a request fails; the rest is then requested when it is needed.
+    Every walk needs these listings. Subjects that are not in the tables have no numbered sessions,
+    so empty listings of sessions are stored for these subjects. Returns the error if a request
+    fails. Listings that were not fetched are then requested when they are needed.
     """
     database.tables.check_file_at_next_use()
     try:
@@ -163,9 +165,9 @@ def fetch_labs_and_subjects(
 def fetch_dataset_types(
     alyx: AlyxClient, database: OverlayDatabase, clock: Callable[[], float] = time.time
 ) -> OnefsError | None:
-    """Fetch the dataset types, whose patterns imply the types of names in cache tables.
+    """Fetch the dataset types. Their patterns give the types of file names in cache tables.
 
-    Returns the error if the request fails; the stored types then stay.
+    Returns the error if the request fails. The stored types then stay.
     """
     try:
         rows = alyx.table_rows("dataset-types", "name")
@@ -177,7 +179,10 @@ def fetch_dataset_types(
 
 @contextmanager
 def _open_work_folder(state_dir: Path) -> Iterator[Path]:
-    """An empty work folder, for one sync at a time; it is removed afterwards."""
+    """Make an empty work folder, for one sync at a time, and remove the folder afterwards.
+
+    Raises Busy while another sync runs.
+    """
     work = state_dir / _WORK_FOLDER_NAME
     with disk_errors(state_dir, "the state folder"):
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -194,7 +199,7 @@ def _open_work_folder(state_dir: Path) -> Iterator[Path]:
 
 
 def _publish_tables(work: Path, state_dir: Path) -> None:
-    """Replace the tables in use by the new ones."""
+    """Replace the tables in use by the new tables."""
     target = state_dir / TABLES_FILE_NAME
     with hold_replacement_lock(target):
         os.replace(work / TABLES_FILE_NAME, target)
@@ -202,7 +207,7 @@ def _publish_tables(work: Path, state_dir: Path) -> None:
 
 
 def _current_facts(state_dir: Path) -> dict[str, str]:
-    """The facts of the tables in use; {} without any."""
+    """Return the facts of the tables in use. Return {} if there are no tables."""
     tables = TablesReader(state_dir / TABLES_FILE_NAME)
     try:
         return tables.facts()

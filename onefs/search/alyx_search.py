@@ -15,46 +15,49 @@ from onefs.model import Session
 from onefs.search import offline
 from onefs.search.vocabulary import VOCABULARY, MultipleValues, Query
 
-#: requests into which one search may be split
+#: largest number of requests for one search
 MAX_QUERIES_PER_SEARCH = 100
-#: UUIDs in one look-up: gunicorn reads request lines of 4094 bytes
+#: largest number of UUIDs in one look-up: gunicorn accepts request lines of at most 4094 bytes
 MAX_IDS_PER_LOOKUP = 80
-#: characters of a query string that leave room for the rest of such a line
+#: largest number of characters in a query string; the rest of the 4094 bytes is for the other parts
+#: of the request line
 MAX_QUERY_CHARACTERS = 3800
-#: terms for which Alyx repeats a session, once for each project, dataset or trajectory that matches
+#: terms for which Alyx sends a session several times: once for each project, dataset or trajectory
+#: that matches
 _REPEATING_TERMS = frozenset(
     {"project", "dataset_qc_lte", "atlas_acronym", "atlas_name", "atlas_id"}
 )
-#: a look-up that every session matches: with any look-up, Alyx makes its answer distinct
+#: a look-up that every session matches, because with any look-up Alyx sends each session only once
 _MATCH_ALL_LOOKUP = "id__isnull,False"
-#: Alyx's names of our terms, where they differ
+#: Alyx's names for our terms, if Alyx has another name
 _ALYX_PARAMETER_NAMES = {"dataset_names": "datasets"}
 
 
 class SearchHit(NamedTuple):
-    """One session of an answer."""
+    """One session in the answer to a search."""
 
-    #: as Alyx sent it
+    #: the row as Alyx sent it
     row: Row
     session: Session
-    #: whether it has a number, without which it has no folder
+    #: whether the session has a number; a session without a number has no folder
     is_numbered: bool
 
     @classmethod
     def from_row(cls, row: Row) -> SearchHit:
-        """Parse a row."""
+        """Parse a row. Raises the errors of :func:`parsing.parse_session`."""
         return cls(row, *parsing.parse_session(row))
 
 
 def search_alyx(alyx: AlyxClient, query: Query, limit: int | None) -> dict[str, Row]:
-    """The rows that match every term, by eid, the latest first; at most ``limit``.
+    """Return at most ``limit`` rows that match every term, by eid, the latest first.
 
-    Raises UsageError for a query that does not fit into requests, and the errors of the client.
+    Raises UsageError if the query needs too many or too long requests, and the errors of the
+    client.
     """
     try:
         rows, is_cut = _fetch_checked_rows(alyx, query, limit)
         if limit is not None and is_cut and len(rows) < limit:
-            rows, _ = _fetch_checked_rows(alyx, query, None)  # the check has rejected some rows
+            rows, _ = _fetch_checked_rows(alyx, query, None)  # the check has removed some rows
     except ServerError as error:
         raise _explain_error(error, query) from error
     return dict(islice(rows.items(), limit))
@@ -63,8 +66,10 @@ def search_alyx(alyx: AlyxClient, query: Query, limit: int | None) -> dict[str, 
 def _fetch_checked_rows(
     alyx: AlyxClient, query: Query, limit: int | None
 ) -> tuple[dict[str, Row], bool]:
-    """The rows of all requests of a search, by eid, checked against the terms; and whether a
-    request may have had more of them than ``limit``."""
+    """Fetch the rows for a search, by eid. Rows that do not match the terms are removed.
+
+    Also return True if the answer to a request has ``limit`` rows, so that Alyx may have more.
+    """
     branches = list(_branches(query))
     if len(branches) > MAX_QUERIES_PER_SEARCH:
         raise UsageError(
@@ -88,10 +93,11 @@ def _fetch_checked_rows(
 
 
 def _fetch_branch(alyx: AlyxClient, branch: Mapping[str, str], limit: int | None) -> list[Row]:
-    """The rows of one request.
+    """Fetch the rows for one branch of a search.
 
-    Alyx counts the users over whatever else is joined, so users are requested apart from terms
-    that join (users=a,b&project=p finds sessions of one of them: docs/ONE-SEMANTICS.md).
+    In Alyx, a term that needs a join makes the filter for users wrong: users=a,b&project=p finds
+    sessions of only one of the two users (docs/ONE-SEMANTICS.md). So users and such terms are
+    requested separately. Raises UsageError if the request would be too long.
     """
     if len(urlencode(_alyx_parameters(branch))) > MAX_QUERY_CHARACTERS:
         raise UsageError("the search does not fit into a request: give fewer or shorter names")
@@ -104,13 +110,17 @@ def _fetch_branch(alyx: AlyxClient, branch: Mapping[str, str], limit: int | None
         return []
     others = _alyx_parameters({name: v for name, v in branch.items() if name != "users"})
     if len(owned) <= MAX_IDS_PER_LOOKUP and "django" not in others:
-        others["django"] = _ids_lookup(owned)  # restricts the slow join to these sessions
+        others["django"] = _ids_lookup(owned)  # restricts the slow join to the users' sessions
     rows = alyx.select_sessions(_with_distinct_sessions(others))
     return [row for row in rows if parsing.uuid_of(row) in owned]
 
 
 def _branches(query: Query) -> Iterator[dict[str, str]]:
-    """One request for each combination of the values of terms of which a session has one."""
+    """Yield the terms of each request that the query needs.
+
+    If a session must have one of several values of a term, each value needs its own request. For
+    several such terms, each combination of their values needs its own request.
+    """
     single: dict[str, str] = {}
     choices: list[list[tuple[str, str]]] = []
     for name, values in query.values:
@@ -123,10 +133,10 @@ def _branches(query: Query) -> Iterator[dict[str, str]]:
 
 
 def _alyx_parameters(branch: Mapping[str, str]) -> dict[str, str]:
-    """The parameters of Alyx's ``/sessions`` endpoint."""
+    """Return the parameters of Alyx's ``/sessions`` endpoint for a branch."""
     parameters = {_ALYX_PARAMETER_NAMES.get(name, name): value for name, value in branch.items()}
     if "probe" in parameters:
-        # Alyx has no such filter
+        # Alyx has no filter for probes, but has look-ups
         probe = f"probe_insertion__name,{parameters.pop('probe')}"
         django = parameters.get("django")
         parameters["django"] = f"{probe},{django}" if django else probe
@@ -134,10 +144,10 @@ def _alyx_parameters(branch: Mapping[str, str]) -> dict[str, str]:
 
 
 def _with_distinct_sessions(parameters: dict[str, str]) -> dict[str, str]:
-    """The parameters, changed so that Alyx sends each session once.
+    """Return the parameters, changed so that Alyx sends each session only once.
 
-    Repeated sessions fill pages. Across a page border they look like the rows that are lost when
-    pages have no order.
+    Repeated sessions would fill pages. A session that is repeated on the next page would look like
+    a sign of lost rows, because pages without an order repeat some rows and lose others.
     """
     if "django" in parameters or _REPEATING_TERMS.isdisjoint(parameters):
         return parameters
@@ -145,12 +155,15 @@ def _with_distinct_sessions(parameters: dict[str, str]) -> dict[str, str]:
 
 
 def _ids_lookup(eids: Iterable[str]) -> str:
-    """The Django look-up of sessions by their eids."""
+    """Return the Django look-up that finds sessions by their eids."""
     return "id__in,[" + ",".join(f"'{eid}'" for eid in eids) + "]"
 
 
 def _explain_error(error: ServerError, query: Query) -> ServerError:
-    """The server's error with a message that names the term which causes it, if one does."""
+    """Return the server's error, with a message that names the term which probably causes it.
+
+    Return ``error`` itself if no term is known to cause such an error.
+    """
     message = ""
     performance = [name for name in ("performance_gte", "performance_lte") if name in query]
     if performance and "division by zero" in error.detail:

@@ -1,4 +1,4 @@
-"""Small tables of names in Alyx (users, labs, projects, ...), cached for when it is unreachable."""
+"""Small tables of names in Alyx (users, labs, projects, ...), cached for use during an outage."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from onefs.lowlevel.lazy import Lazy
 
 log = logging.getLogger(__name__)
 
-#: the errors of a request for which the catalogue answers instead
+#: if a request to Alyx raises one of these errors, the catalogue answers instead
 UNAVAILABLE_ERRORS = (Unreachable, DeadlineExceeded, Throttled)
 #: seconds for which a table is fresh
 TABLE_TTL_SECONDS = 3600.0
-#: the tables that a user can list: by their name, the endpoint and the column of the names
+#: the tables that a user can list: by name of the table, its endpoint and its column with names
 NAME_TABLES = {
     "dataset-types": ("dataset-types", "name"),
     "users": ("users", "username"),
     "subjects": ("subjects", "nickname"),
     "labs": ("labs", "name"),
 }
-#: by search term, the table with all its names: the endpoint and the column of the names
+#: by search term, the table with all values of the term: its endpoint and its column with names
 _TABLE_BY_TERM = {
     "users": ("users", "username"),
     "lab": ("labs", "name"),
@@ -39,7 +39,10 @@ _TABLE_BY_TERM = {
 
 
 class NameTables:
-    """The tables of names of one database. Thread-safe. The database file is opened when needed."""
+    """The tables of names in one Alyx database. Thread-safe.
+
+    The catalogue's file is opened when it is needed.
+    """
 
     def __init__(
         self,
@@ -52,11 +55,11 @@ class NameTables:
         self._clock = clock
 
     def list_table(self, what: str) -> list[Row]:
-        """The rows of one of :data:`NAME_TABLES`, at most an hour old and newer than the last
-        invalidation.
+        """Return the rows of one of :data:`NAME_TABLES`.
 
-        While Alyx is unreachable, the stored rows, or rows with the names in the catalogue. Raises
-        the error of the request if there are none.
+        The rows are at most an hour old, and newer than the last invalidation. While Alyx is
+        unreachable, return the stored rows of any age, or rows made from the names in the
+        catalogue. Raises the error of the request if there are no such rows.
         """
         endpoint, column = NAME_TABLES[what]
         try:
@@ -69,7 +72,10 @@ class NameTables:
             return [{column: name} for name in names]
 
     def _fetch_table(self, endpoint: str, column: str) -> list[Row]:
-        """The rows of a table: the stored ones while they are fresh or Alyx is unreachable."""
+        """Return the rows of a table.
+
+        The stored rows are returned if they are fresh, or while Alyx is unreachable.
+        """
         key = f"table/{endpoint}"
         stored = self._stored_rows(key)
         if stored is not None and self._is_fresh(stored[1]):
@@ -90,7 +96,7 @@ class NameTables:
         return fetched_at >= invalidated_at and self._clock() - fetched_at < TABLE_TTL_SECONDS
 
     def _names_in_catalogue(self, what: str) -> list[str]:
-        """The names of one of :data:`NAME_TABLES` in listings and cache tables."""
+        """Return the names for one of :data:`NAME_TABLES` from listings and cache tables."""
         database = self._database()
         if what == "dataset-types":
             return database.dataset_types()
@@ -100,7 +106,10 @@ class NameTables:
         return sorted(labs) if what == "labs" else []
 
     def _names_of_term(self, term: str) -> list[str] | None:
-        """All names of a search term; None if no table has them or it cannot be fetched."""
+        """Return all values of a search term.
+
+        Return None if no table has these values, or if the table cannot be fetched.
+        """
         if term not in _TABLE_BY_TERM:
             return None
         endpoint, column = _TABLE_BY_TERM[term]
@@ -111,7 +120,10 @@ class NameTables:
             return None
 
     def _stored_rows(self, key: str) -> tuple[list[Row], float] | None:
-        """The rows of a stored answer, and its time; None if there is none or it is damaged."""
+        """Return the rows of a stored answer, and the time of the answer.
+
+        Return None if there is no such answer, or if it is damaged.
+        """
         try:
             body, fetched_at = self._database().stored_answer(key) or ("null", 0.0)
             rows = json.loads(body)
@@ -122,7 +134,10 @@ class NameTables:
 
     @contextmanager
     def _ignore_cache_errors(self) -> Iterator[None]:
-        """Turn a failure to store an answer into a warning: the caller has the answer."""
+        """Log a warning if an answer cannot be stored.
+
+        No error is raised, because the caller has the answer.
+        """
         try:
             yield
         except CacheError as error:
@@ -130,7 +145,7 @@ class NameTables:
 
 
 def names_in_table(what: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The names in the rows of one of :data:`NAME_TABLES`, without duplicates, sorted."""
+    """Return the names in rows of one of :data:`NAME_TABLES`, without duplicates, sorted."""
     return _names_in_column(rows, NAME_TABLES[what][1])
 
 

@@ -14,20 +14,20 @@ from onefs.search.vocabulary import Query, nearest_name_hint
 
 RowTest = Callable[[Row, tuple[str, ...]], bool]
 
-#: the terms that the catalogue can answer
+#: the terms for which the catalogue can search
 OFFLINE_TERMS = (
     "dataset_types", "date_range", "lab", "number", "subject", "task_protocol", "project",
     "dataset_names",
 )  # fmt: skip
 
-#: terms that match a part of a name
+#: terms whose value may be only a part of a name
 _SUBSTRING_TERMS = frozenset({"location", "project"})
 
 
 def is_match(row: Row, query: Query) -> bool:
-    """Whether a row matches the terms whose columns it has.
+    """Whether a row matches all terms whose columns the row has.
 
-    Servers of other versions ignore the filters that they do not have.
+    The check is needed because a server of another version ignores filters that it does not know.
     """
     return all(
         _ROW_TESTS[name](row, values)
@@ -39,7 +39,10 @@ def is_match(row: Row, query: Query) -> bool:
 def search_catalogue(
     database: CatalogueDatabase, query: Query, limit: int | None = None
 ) -> list[str]:
-    """The eids of known sessions that match a query of :data:`OFFLINE_TERMS`, latest first."""
+    """Return the eids of known sessions that match the query, the latest first.
+
+    Return at most ``limit`` eids. All terms of the query must be :data:`OFFLINE_TERMS`.
+    """
     conditions, values = ["1"], list[object]()
     having: list[tuple[Literal["dataset_type", "name"], str]] = []
     for name, wanted in query.values:
@@ -54,7 +57,7 @@ def search_catalogue(
 
 
 def row_of_session(session: Session, url: str) -> Row:
-    """A known session as a row of Alyx's list of sessions."""
+    """Return a known session in the form of a row of Alyx's list of sessions."""
     moment = datetime.fromtimestamp(session.start_time, timezone.utc).replace(tzinfo=None)
     return {
         "id": session.eid,
@@ -73,10 +76,11 @@ def suggest_names(
     query: Query,
     tables: Callable[[str], Sequence[str] | None] = lambda _: None,
 ) -> str:
-    """A suggestion for a search that found nothing; '' if every name is known.
+    """Return a suggestion for a search that found nothing. Return '' if there is no suggestion.
 
-    ``tables`` returns all names of a term, or None if they are not available. Then the names in the
-    catalogue are compared, and an unknown name is reported only if a similar one is known.
+    ``tables`` returns all names for a term, or None if these names are not available. If they are
+    not available, the names in the catalogue are used. An unknown name is then reported only if
+    a similar name is known.
     """
     for name, values in query.values:
         if name == "dataset_names":
@@ -95,14 +99,17 @@ def suggest_names(
 
 
 def _names_in_catalogue(database: CatalogueDatabase, term: str) -> list[str]:
-    """The names of a term in the catalogue."""
+    """Return the names for a term that are in the catalogue."""
     if term in ("lab", "subject"):
         return database.distinct_values("sessions", term)
     return database.distinct_values("datasets", "dataset_type") if term == "dataset_types" else []
 
 
 def _is_visible_in(name: str, row: Mapping[str, Any]) -> bool:
-    """Whether a row has a column of the term, which depends on the server's version."""
+    """Whether a row has a column for the term ``name``.
+
+    The columns depend on the server's version.
+    """
     columns = {
         "lab": ("lab",),
         "project": ("projects", "project"),
@@ -112,7 +119,7 @@ def _is_visible_in(name: str, row: Mapping[str, Any]) -> bool:
 
 
 def _is_any_of(text: str, wanted: tuple[str, ...]) -> bool:
-    """Whether the text equals one of the names, ignoring case, as Alyx compares names."""
+    """Whether the text equals one of the names. Case is ignored, as in Alyx."""
     return text.casefold() in map(str.casefold, wanted)
 
 
@@ -147,7 +154,10 @@ SqlCondition = Callable[[CatalogueDatabase, tuple[str, ...]], tuple[str, list[ob
 def _distinct_value_condition(
     column: str, matches: Callable[[str, tuple[str, ...]], bool]
 ) -> SqlCondition:
-    """A condition on a column with few distinct values, which are compared as Alyx does."""
+    """Return a function that makes the SQL condition for a column with few distinct values.
+
+    ``matches`` compares each distinct value with the wanted values, as Alyx does.
+    """
 
     def make(database: CatalogueDatabase, wanted: tuple[str, ...]) -> tuple[str, list[object]]:
         values = database.distinct_values("sessions", column)
@@ -157,7 +167,7 @@ def _distinct_value_condition(
     return make
 
 
-#: columns of the terms about datasets; a session must have a dataset for each value
+#: by term about datasets, the column of ``datasets``; a session must have a dataset for each value
 _DATASET_COLUMNS: Mapping[str, Literal["dataset_type", "name"]] = {
     "dataset_types": "dataset_type",
     "dataset_names": "name",

@@ -20,17 +20,19 @@ from onefs.search.vocabulary import Query
 
 log = logging.getLogger(__name__)
 
-#: rows of an answer that is stored for when the server is unreachable
+#: largest number of rows in an answer that is stored for use while the server is unreachable
 MAX_STORED_ROWS = 1000
-#: terms that all sessions of one subject, day and number match, or none of them
+#: terms that either all sessions with the same subject, day and number match, or none of these
+#: sessions matches
 _SESSION_NUMBER_TERMS = frozenset({"lab", "subject", "date_range", "number"})
 
 
 class FoundSessions:
     """The sessions that a search has found, in the server's order: the latest first.
 
-    ``read_hits`` reads the sessions, whose ``eids`` are known already. ``has_complete_numbers``:
-    whether of each day and number of a subject either all sessions were found or none.
+    ``eids`` are the eids of these sessions, and ``read_hits`` reads the sessions when they are
+    needed. ``has_complete_numbers`` is True if, for each subject, day and number, the search has
+    found either all sessions or none.
     """
 
     def __init__(
@@ -42,41 +44,41 @@ class FoundSessions:
     ) -> None:
         self.eids = eids
         self.has_complete_numbers = has_complete_numbers
-        #: a suggestion for a search that found nothing
+        #: a suggestion if the search found nothing
         self.hint = ""
         self._read_hits = read_hits
 
     @cached_property
     def hits(self) -> list[SearchHit]:
-        """The sessions with their rows."""
+        """The found sessions with their rows."""
         return list(self._read_hits())
 
     @property
     def rows(self) -> list[Row]:
-        """The rows as Alyx sent them."""
+        """The rows of the found sessions, as Alyx sent the rows."""
         return [hit.row for hit in self.hits]
 
     def sessions(self) -> Iterator[Session]:
-        """The sessions that have a folder."""
+        """Return the found sessions that have a folder."""
         return (hit.session for hit in self.hits if hit.session.has_folder)
 
 
 class SessionQueries(NameTables):
-    """Searches in one database. Thread-safe. The database file is opened when needed.
+    """Searches in one Alyx database. Thread-safe. The catalogue's file is opened when needed.
 
-    Methods raise UsageError, and the errors of requests to Alyx; Unreachable, or Throttled with
-    the time to wait, if the catalogue cannot answer in its place.
+    Methods raise UsageError, and the errors of requests to Alyx. If Alyx is unreachable and the
+    catalogue cannot answer instead, they raise Unreachable, or Throttled with the time to wait.
     """
 
     def search(self, query: Query, limit: int | None = None) -> FoundSessions:
-        """The sessions that match every term; at most ``limit``, the latest."""
+        """Find the sessions that match every term. Return only the latest ``limit`` sessions."""
         if not query.values and limit is None:
             raise UsageError(
                 "a search without any term is the whole table: give a term, or a limit to have "
                 "the latest sessions"
             )
         key = f"search/{query}" + (f" limit {limit}" if limit else "")
-        self._database.start()  # during the request
+        self._database.start()  # open the file during the request
         try:
             rows = search_alyx(self._alyx, query, limit)
         except UNAVAILABLE_ERRORS as error:
@@ -90,16 +92,22 @@ class SessionQueries(NameTables):
         )
 
     def session_of_dataset(self, dataset_id: str) -> str:
-        """The eid of a dataset's session, from the catalogue or Alyx. Raises NotFound."""
+        """Return the eid of a dataset's session, from the catalogue or from Alyx.
+
+        Raises NotFound if neither has the dataset.
+        """
         eid = self._database().session_of_dataset(dataset_id)
         return eid or self._alyx.session_id_of_dataset(dataset_id)
 
     def saved_searches(self) -> dict[str, str]:
-        """The saved searches: the text of each query, by name."""
+        """Return the saved searches: the text of each query, by name of the search."""
         return self._database().facts("search/")
 
     def save_search(self, name: str, query: Query) -> None:
-        """Save a search under a name, in place of an older one. Raises UsageError."""
+        """Save a search under a name. Replace the older search with this name.
+
+        Raises UsageError if the name is invalid.
+        """
         if not name or name != alf.path_component(name) or name.startswith(".") or "=" in name:
             raise UsageError(
                 f"{name!a} is no name for a search: it would be a folder, and must not begin "
@@ -108,13 +116,13 @@ class SessionQueries(NameTables):
         self._database().set_fact(f"search/{name}", str(query))
 
     def delete_saved_search(self, name: str) -> None:
-        """Delete a saved search. Raises NotFound."""
+        """Delete a saved search. Raises NotFound if there is no search with this name."""
         if name not in self.saved_searches():
             raise NotFound(f"there is no saved search {name!a}")
         self._database().drop_fact(f"search/{name}")
 
     def suggest_names(self, query: Query) -> str:
-        """A suggestion for a search that found nothing; '' if every name is known."""
+        """Return a suggestion for a search that found nothing. Return '' if there is none."""
         return offline.suggest_names(self._database(), query, self._names_of_term)
 
     def _store_result(self, key: str, rows: Mapping[str, Row]) -> None:
@@ -126,9 +134,10 @@ class SessionQueries(NameTables):
     def _search_catalogue(
         self, query: Query, limit: int | None, key: str, trouble: Exception
     ) -> FoundSessions:
-        """The stored answer to the same search, or the matching sessions in the catalogue.
+        """Return the stored answer to the same search, or the matching sessions in the catalogue.
 
-        The log warns that it may be incomplete. Raises an error like ``trouble`` for no answer.
+        The log warns that the answer is old or may be incomplete. If there is no answer, raises
+        Throttled if ``trouble`` is Throttled, else Unreachable.
         """
         stored = self._stored_rows(key)
         if stored is not None:
@@ -144,7 +153,7 @@ class SessionQueries(NameTables):
                 f"{', '.join(offline.OFFLINE_TERMS)}, and searches made before",
             ) from trouble
         eids = offline.search_catalogue(self._database(), query, limit)
-        if not eids:  # Alyx may have such sessions all the same
+        if not eids:  # an error, since Alyx may have such sessions
             raise _unanswered_error(trouble, "the catalogue knows no such session") from trouble
         log.warning("%s; this is what the catalogue knows, which may not be all", trouble)
         if "dataset_types" in query and self._database().tables_version() is not None:
@@ -159,9 +168,9 @@ class SessionQueries(NameTables):
 
 
 def _unanswered_error(trouble: Exception, reason: str) -> OnefsError:
-    """The error for a search that neither Alyx nor the catalogue answers.
+    """Return the error for a search that neither Alyx nor the catalogue can answer.
 
-    After a 429 it still says when to try again.
+    If Alyx answered with status 429, the error still says when to try again.
     """
     if isinstance(trouble, Throttled):
         return Throttled(f"{trouble}; {reason}", trouble.retry_after)

@@ -1,8 +1,9 @@
 """The vocabulary of searches: the terms, and their valid values. No I/O.
 
-Alyx ignores a filter that it does not know, or that has no value, and answers with the whole table;
-for an invalid value it often answers 500 (docs/ONE-SEMANTICS.md). So each query is checked here
-before it is sent: an unknown term or an invalid value is a UsageError that names the term.
+If Alyx does not know a filter, or if the filter has no value, Alyx ignores the filter and answers
+with the whole table. For an invalid value Alyx often answers with status 500
+(docs/ONE-SEMANTICS.md). So each query is checked here before it is sent. An unknown term or an
+invalid value raises a UsageError that names the term.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from urllib.parse import quote, unquote_to_bytes
 
 from onefs.errors import UsageError
 
-#: largest number of values of one term
+#: largest number of values for one term
 MAX_VALUES_PER_TERM = 100
-#: largest number of characters of one value
+#: largest number of characters in one value
 MAX_VALUE_CHARACTERS = 500
-#: the dates of an open end of ``date_range``: Alyx always needs two
+#: the dates for an open begin and an open end of ``date_range``: Alyx always needs two dates
 FIRST_DAY, LAST_DAY = "1900-01-01", "2999-12-31"
 #: outcomes of quality control, from best to worst
 QC_OUTCOMES = ("NOT_SET", "PASS", "WARNING", "FAIL", "CRITICAL")
 
-#: the term for the largest number of sessions, in a query written as text
+#: the term for the largest number of sessions, in a query that is written as text
 _LIMIT_TERM = "limit"
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _CONTROL_CHARACTERS = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
@@ -39,47 +40,50 @@ _LOOKUP = re.compile(r"~?[a-zA-Z]\w*", re.ASCII)
 
 
 class MultipleValues(Enum):
-    """The meaning of several values of one term."""
+    """The meaning of several values for one term."""
 
-    #: the session has all of them; Alyx takes them joined by commas
+    #: the session must have all values; Alyx takes the values joined by commas
     ALL = "all"
-    #: the session has one of them; Alyx takes one, so each is a request
+    #: the session must have one of the values; Alyx takes one value, so each value needs a request
     ANY = "any"
-    #: two dates, the first and the last day
+    #: the values are two dates: the first and the last day
     RANGE = "range"
-    #: a term takes one value
+    #: the term takes only one value
     NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One term of a search."""
+    """One term of a search, without its values."""
 
     name: str
     multiple_values: MultipleValues
-    #: parses one value, or raises UsageError; the term's name is the first argument
+    #: parses one value, or raises UsageError; the first argument is the term's name
     read: Callable[[str, object], str]
-    #: whether Alyx evaluates it by a join, which may repeat sessions
+    #: whether Alyx needs a join for the term; a join may repeat sessions
     needs_join: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A parsed search: terms by name, in the order of the vocabulary."""
+    """A parsed search: names of terms with their values, in the order of the vocabulary."""
 
     values: tuple[tuple[str, tuple[str, ...]], ...]
-    #: the largest number of sessions in a query written as text; None for all
+    #: the largest number of sessions, if the query was written as text and has one; None for all
     limit: int | None = None
 
     def get(self, name: str) -> tuple[str, ...]:
-        """The values of a term; () without it."""
+        """Return the values of a term. Return () if the query does not have the term."""
         return dict(self.values).get(name, ())
 
     def __contains__(self, name: str) -> bool:
         return any(name == known for known, _ in self.values)
 
     def __str__(self) -> str:
-        """The query as the name of a folder in ``.search``; :func:`parse_text` reads it."""
+        """Return the query as the name of a folder in ``.search``.
+
+        :func:`parse_text` parses this name.
+        """
         parts = [
             f"{name}={','.join(_percent_encoded(name, value) for value in values)}"
             for name, values in self.values
@@ -88,7 +92,10 @@ class Query:
 
 
 def parse_terms(terms: Mapping[str, object]) -> Query:
-    """The query of terms and their values as Python objects. Raises UsageError."""
+    """Return the query for terms and their values, which are Python objects.
+
+    Raises UsageError if a term is unknown or given twice, or if a value is invalid.
+    """
     parsed: dict[str, tuple[str, ...]] = {}
     for given, value in terms.items():
         term = find_term(given)
@@ -99,10 +106,10 @@ def parse_terms(terms: Mapping[str, object]) -> Query:
 
 
 def parse_text(text: str) -> Query:
-    """The query of a percent-encoded text ``term=value,value&term=value``.
+    """Return the query for a percent-encoded text ``term=value,value&term=value``.
 
-    ``date_range=2018-08-24,`` has an open end; ``limit=3`` selects the latest three. Raises
-    UsageError.
+    ``date_range=2018-08-24,`` has an open end. ``limit=3`` selects the latest three sessions.
+    Raises UsageError if the text is not such a query.
     """
     terms: dict[str, object] = {}
     limits: list[str] = []
@@ -128,7 +135,10 @@ def parse_text(text: str) -> Query:
 
 
 def find_term(given: str) -> Term:
-    """The term of a name or alias. Raises UsageError with the most similar one."""
+    """Return the term for a name or alias.
+
+    Raises UsageError, which suggests the most similar term, if there is no such term.
+    """
     name = given.replace("-", "_")
     term = VOCABULARY.get(ALIASES.get(name, name))
     if term is None:
@@ -141,7 +151,10 @@ def find_term(given: str) -> Term:
 
 
 def nearest_name_hint(given: str, known: Iterable[str]) -> str:
-    """The hint `` (did you mean 'x'?)`` with the most similar known name; '' without one."""
+    """Return the hint `` (did you mean 'x'?)`` with the most similar known name.
+
+    Return '' if no known name is similar.
+    """
     by_folded = {name.casefold(): name for name in known}
     near = difflib.get_close_matches(given.casefold(), by_folded, 1)
     return f" (did you mean {by_folded[near[0]]!r}?)" if near else ""
@@ -151,7 +164,7 @@ def _read_values(term: Term, value: object) -> tuple[str, ...]:
     if term.multiple_values is MultipleValues.RANGE:
         return _read_date_range(term.name, value)
     if isinstance(value, str) and term.multiple_values is MultipleValues.ALL:
-        value = value.split(",")  # as Alyx does: these names cannot contain a comma
+        value = value.split(",")  # as Alyx does: names in this term cannot contain a comma
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
         value = [value]
     given = _take_items(term.name, value, MAX_VALUES_PER_TERM + 1)
@@ -159,7 +172,7 @@ def _read_values(term: Term, value: object) -> tuple[str, ...]:
         raise UsageError(f"{term.name} is an empty list, which would match every session")
     if len(given) > MAX_VALUES_PER_TERM:
         raise UsageError(f"{term.name} has more than {MAX_VALUES_PER_TERM} values")
-    # Alyx counts the names, so that duplicates would match nothing
+    # without duplicates: Alyx counts the names, so that no session would match duplicates
     read = tuple(dict.fromkeys(term.read(term.name, each) for each in given))
     if len(read) > 1 and term.multiple_values is MultipleValues.NONE:
         raise UsageError(f"{term.name} takes one value, not {len(read)}")
@@ -167,7 +180,7 @@ def _read_values(term: Term, value: object) -> tuple[str, ...]:
 
 
 def _read_date_range(name: str, value: object) -> tuple[str, ...]:
-    """The first and the last day; a single date is both."""
+    """Return the first and the last day. A single date is both the first and the last day."""
     if isinstance(value, str) and "," in value:
         value = [end.strip() or None for end in value.split(",")]
     ends = _take_items(name, value, 3) if _is_sequence(value) else [value]
@@ -191,7 +204,7 @@ def _read_date_range(name: str, value: object) -> tuple[str, ...]:
 def _take_items(name: str, value: Any, most: int) -> list[object]:
     try:
         return list(islice(value, most))
-    except Exception as error:  # the caller's object may raise anything
+    except Exception as error:  # the caller's object may raise any exception
         raise UsageError(f"{name}: {_quoted(value)} cannot be read as a list") from error
 
 
@@ -201,10 +214,10 @@ def _is_sequence(value: object) -> bool:
 
 
 def _read_day(name: str, value: object) -> str:
-    if isinstance(value, date):  # a datetime is one too
+    if isinstance(value, date):  # a datetime is a date too
         try:
             return f"{value.year:04d}-{value.month:02d}-{value.day:02d}"
-        except (TypeError, ValueError):  # not-a-time
+        except (TypeError, ValueError):  # the value is not-a-time (NaT)
             raise UsageError(f"{name}: {_quoted(value)} is not a date") from None
     text = str(value) if isinstance(value, str) or type(value).__name__ == "datetime64" else ""
     if type(value).__name__ == "datetime64":
@@ -234,7 +247,7 @@ def _read_text(name: str, value: object) -> str:
 
 
 def _read_name(name: str, value: object) -> str:
-    """A name that Alyx accepts in a comma-separated list."""
+    """Return a name that Alyx accepts in a comma-separated list."""
     text = _read_text(name, value)
     if "," in text:
         raise UsageError(f"{name}: {_quoted(text)} contains a comma: give a list of names")
@@ -247,7 +260,7 @@ def _integer_reader(largest: int) -> Callable[[str, object], str]:
             value = int(value)
         try:
             number = -1 if isinstance(value, bool) else index(value)  # type: ignore[arg-type]
-        except Exception:  # whatever the caller's object raises
+        except Exception:  # the caller's object may raise any exception
             number = -1
         if not 0 <= number <= largest:
             raise UsageError(f"{name}: {_quoted(value)} is not a whole number from 0 to {largest}")
@@ -257,12 +270,12 @@ def _integer_reader(largest: int) -> Callable[[str, object], str]:
 
 
 def _read_percent(name: str, value: object) -> str:
-    """A percentage from 0 to 100; 0.9 means 0.9 %, as for Alyx."""
+    """Return a percentage from 0 to 100 as text. As in Alyx, 0.9 means 0.9 %."""
     try:
         if isinstance(value, bool):
             raise TypeError
         number = float(value)  # type: ignore[arg-type]
-    except Exception:  # whatever the caller's object raises
+    except Exception:  # the caller's object may raise any exception
         number = float("nan")
     if not 0 <= number <= 100:
         raise UsageError(f"{name}: {_quoted(value)} is not a percentage from 0 to 100")
@@ -280,7 +293,10 @@ def _read_outcome(name: str, value: object) -> str:
 
 
 def _read_lookups(name: str, value: object) -> str:
-    """Django look-ups as Alyx takes them: pairs of ``field__lookup`` and value, comma-separated."""
+    """Return Django look-ups in the form for Alyx, after a check.
+
+    The form is pairs of ``field__lookup`` and value, all separated by commas.
+    """
     text = _read_text(name, value)
     parts = _split_outside_brackets(text)
     if len(parts) % 2:
@@ -294,7 +310,7 @@ def _read_lookups(name: str, value: object) -> str:
 
 
 def _split_outside_brackets(text: str) -> list[str]:
-    """The parts between commas that are not in brackets."""
+    """Split a text at the commas that are outside brackets."""
     parts, start, closing = [], 0, ""
     for at, char in enumerate(text):
         if char == "," and not closing:
@@ -308,7 +324,7 @@ def _split_outside_brackets(text: str) -> list[str]:
 
 
 def _is_literal(text: str) -> bool:
-    """Whether a text is a Python literal: Alyx evaluates text in brackets."""
+    """Whether a text is a Python literal. Alyx evaluates text in brackets as a literal."""
     try:
         ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -335,7 +351,7 @@ def _percent_decoded(name: str, text: str) -> str:
         raise UsageError(f"{name}: {_quoted(text)} is not percent-encoded UTF-8") from None
 
 
-#: all terms; the first ten are those of the tutorial, in its order
+#: all terms; the first ten terms are the terms of the tutorial, in the order of the tutorial
 _TERMS = (
     Term("dataset_types", MultipleValues.ALL, _read_name, needs_join=True),
     Term("date_range", MultipleValues.RANGE, _read_day),
@@ -361,7 +377,7 @@ _TERMS = (
 VOCABULARY: Mapping[str, Term] = {term.name: term for term in _TERMS}
 #: the terms of the tutorial
 TUTORIAL_TERMS = tuple(VOCABULARY)[:10]
-#: other names of terms: those of the old and the current ONE, singular and plural forms
+#: other names of terms: names in the old and the current ONE, and singular and plural forms
 ALIASES: Mapping[str, str] = {
     **dict.fromkeys(("data", "dataset_type"), "dataset_types"),
     **dict.fromkeys(("date", "dates"), "date_range"),
@@ -379,7 +395,10 @@ ALIASES: Mapping[str, str] = {
 
 
 def parse_limit(limit: object) -> int | None:
-    """The largest number of sessions, or None for all. Raises UsageError."""
+    """Return the largest number of sessions, or None for all sessions.
+
+    Raises UsageError if ``limit`` is invalid.
+    """
     if limit is None:
         return None
     number = int(_integer_reader(2**31 - 1)("limit", limit))

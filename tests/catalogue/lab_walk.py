@@ -1,4 +1,4 @@
-"""A whole lab, walked as ``find`` does it: one folder after the other, in order."""
+"""A walk over a whole lab, in the order of ``find``: one folder after the other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def sessions_of(catalogue: Catalogue, lab: str) -> Iterator[Session]:
 
 
 def walk(catalogue: Catalogue, lab: str) -> dict[str, int]:
-    """Each session's number of datasets."""
+    """List all sessions of a lab. Return the number of datasets of each session, by eid."""
     assert lab in catalogue.labs().value
     return {
         session.eid: len(catalogue.datasets(session).value)
@@ -25,5 +25,5 @@ def walk(catalogue: Catalogue, lab: str) -> dict[str, int]:
 
 
 def asked(servers: Servers) -> Counter[str]:
-    """How often each list was asked for."""
+    """Return the number of requests for each list, by the path of the list."""
     return Counter(request.path.partition("?")[0] for request in servers.requests)

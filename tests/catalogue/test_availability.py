@@ -1,4 +1,4 @@
-"""Offline is a mode: noticed once, said once, fast, and over without anybody's doing."""
+"""An outage is noticed and logged once, requests then fail fast, and its end is noticed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["clock", "make"]  # fixtures of this module too
 
 
 def answered_probe() -> None:
-    """A probe that is answered."""
+    """Answer a probe."""
 
 
 def failed_probe() -> None:
@@ -110,7 +110,7 @@ def test_a_forced_offline_mode_stays(clock: Clock) -> None:
 def test_unknown_listings_fail_within_a_second_during_an_outage(
     tmp_path: Path, transport: Transport, clock: Clock
 ) -> None:
-    """Of a network that swallows everything: the first waits, the others do not."""
+    """In a network that loses all packets, only the first request waits for its deadline."""
     with unanswering_url() as url:
         alyx = AlyxClient(transport, url, FixedToken("t"), deadline=1.0)
         first = Catalogue(CatalogueDatabase(tmp_path / "first"), alyx, deadline=1.0, clock=clock)
@@ -118,7 +118,7 @@ def test_unknown_listings_fail_within_a_second_during_an_outage(
             first.labs()
         wait_until(lambda: first.offline)
         first.close()
-        # deadlines that are told from a second on a busy machine, too
+        # these deadlines are much longer than a second, even on a busy machine
         alyx = AlyxClient(transport, url, FixedToken("t"), deadline=60.0)
         catalogue = Catalogue(CatalogueDatabase(tmp_path / "c"), alyx, deadline=60.0, clock=clock)
         catalogue.availability.record_failure(Unreachable("gone"))
@@ -139,7 +139,7 @@ def test_stale_listings_are_served_without_a_wait(
     with pytest.raises(Unreachable):
         catalogue.subjects("a")
     clock.now += LABS_TTL_SECONDS + 1
-    with within():  # who waits for a refresh waits a hundred times
+    with within():  # waits for all refreshes would take too long
         for _ in range(100):
             assert catalogue.labs().value == ["a"]
 

@@ -47,7 +47,7 @@ Make = Callable[..., Catalogue]
 
 @pytest.fixture
 def make(tmp_path: Path, clock: Clock, transport: Transport) -> Iterator[Make]:
-    """Catalogues over one file, closed at the end."""
+    """Return a function that makes catalogues over one file. Close them at the end."""
     made: list[Catalogue] = []
 
     def build(alyx: AlyxClient | WrittenAlyx, deadline: float = 60.0) -> Catalogue:
@@ -134,7 +134,7 @@ def test_a_refresh_does_not_use_the_answer_of_an_earlier_request(
         clock.now += 1
         catalogue.invalidate(())
         second = pool.submit(lambda: catalogue.labs().value)
-        if not known:  # in the other case it is not waited for
+        if not known:  # a known listing is served without a wait
             wait_until(lambda: catalogue._listing_cache._flights._in_flight)
             release.set()
         assert second.result(30) == ["new"]
@@ -148,7 +148,7 @@ def test_a_refresh_does_not_use_the_answer_of_an_earlier_request(
 def test_subjects_that_only_sessions_name_are_asked_for_by_a_refresh(
     make: Make, written: WrittenAlyx, clock: Clock, gone: int, requests: int
 ) -> None:
-    """Sessions in this lab keep a subject of another lab listed; a deleted subject has none."""
+    """A subject that only known sessions name is listed until Alyx has no sessions of it."""
     written.answer("/subjects", 200, {"count": 0, "results": []})
     written.answer("/sessions", 200, {"count": 0, "results": []})
     catalogue = make(written)
@@ -312,7 +312,7 @@ def test_only_datasets_that_can_be_fetched_are_listed(make: Make, written: Writt
 def test_urls_stay_valid_when_a_file_server_moves(
     make: Make, written: WrittenAlyx, transport: Transport
 ) -> None:
-    """URLs are stored relative to their repository: the embedded server's port changes."""
+    """URLs are stored relative to their repository, because the embedded server's port changes."""
 
     def repository(base: str) -> dict[str, Any]:
         found = {"name": "flatiron_x", "data_url": base, "globus_is_personal": False}
@@ -364,5 +364,5 @@ def test_a_probed_size_is_kept(make: Make, alyx: AlyxClient) -> None:
     session = catalogue.session(TUTORIAL)
     [first, *_] = catalogue.datasets(session).value
     catalogue.remember_size(first, 12345)
-    # Alyx's own size has priority
+    # the size from Alyx has priority
     assert catalogue.datasets(session).value[0].size == first.size

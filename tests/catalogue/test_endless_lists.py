@@ -1,4 +1,4 @@
-"""Endless lists, impossible counts, and an Alyx whose own database is down."""
+"""Endless lists, impossible counts of rows, and an Alyx whose own database is down."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def client(written: WrittenAlyx, transport: Transport) -> AlyxClient:
 
 
 def fresh(number: int) -> dict[str, Any]:
-    """A row that was never sent before, for any list."""
+    """Return a row that was never sent before, and is valid in any list."""
     name = f"n{number}"
     return {"id": str(uuid.uuid4()), "name": name, "nickname": name, "username": name}
 
 
 def endless(size: int, count: int = 10**6) -> Callable[[Request], tuple[int, Any]]:
-    """Pages of ``size`` new rows each, for ever."""
+    """Return a function that answers each request with a page of ``size`` new rows."""
 
     def answer(request: Request) -> tuple[int, Any]:
         first = int(request.args.get("offset", "0"))
@@ -89,7 +89,7 @@ def test_a_list_without_end(
     name: str,
     bound: str,
 ) -> None:
-    """Each bound ends it; the bounds are small here."""
+    """Each bound ends an endless list. The bounds are small in this test."""
     if bound == "pages":
         monkeypatch.setattr(pagination, "MAX_LIST_PAGES", 20)
     elif bound == "rows":
@@ -117,7 +117,7 @@ def test_a_search_with_a_limit_among_rows_that_repeat(
 
 
 def test_the_bounds_leave_room_for_the_largest_lists() -> None:
-    """20,040 sessions of 303 bytes and some 15 values; walked four times since none is new."""
+    """The list has 20,040 sessions of 303 bytes and 15 values each, and is walked four times."""
     cost = ListCost("sessions")
     found: dict[str, Any] = {}
     for _ in range(4):
@@ -176,7 +176,7 @@ with ScriptedServer({"/labs": labs}) as server, Transport() as transport:
 
 
 def test_an_endless_list_without_waiting_callers_is_given_up() -> None:
-    """The caller gets its error in time; the work in the background ends, and frees its memory."""
+    """The caller gets its error in time. The work in the background ends and frees its memory."""
     done = subprocess.run(
         [sys.executable, "-c", _ABANDONED_REQUEST], capture_output=True, text=True, timeout=180
     )
@@ -209,7 +209,7 @@ INVALID_COUNTS = [
 def test_an_impossible_count_is_an_error(
     written: WrittenAlyx, transport: Transport, count: object
 ) -> None:
-    """An error of that list, for each list; an empty or a shorter one is no answer."""
+    """Each list with such a count raises an error. No empty or shorter list is returned."""
     for rows in ([], [fresh(1)]):
         for path in PATHS:
             written.answer(f"/{path}", 200, {"count": count, "next": None, "results": rows})
@@ -230,7 +230,7 @@ def test_an_impossible_count_keeps_the_known_listing(make: Make, flaky_alyx: Fla
 def test_a_batch_that_is_too_large_is_halved(
     make: Make, flaky_alyx: FlakyAlyx, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sessions whose datasets together are more than one answer may be."""
+    """The datasets of these sessions together are larger than one answer may be."""
     monkeypatch.setattr(json_body, "MAX_JSON_BYTES", 20_000)
 
     def batch(request: Request) -> tuple[int, Any]:
@@ -257,7 +257,7 @@ def test_an_error_that_is_remembered_keeps_no_answer_in_memory(
         catalogue.check_server()
     error = catalogue._listing_cache._failures.get("labs")
     assert error is not None
-    # what is left are the frames that it was raised through afterwards, which hold no answer
+    # the frames that are left passed the error on afterwards, and hold no answer
     names = []
     frames = error.__traceback__
     while frames is not None:

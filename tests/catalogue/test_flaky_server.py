@@ -1,4 +1,4 @@
-"""A server that misbehaves: no ENOENT for what exists, no lost listing, no hang."""
+"""A server that misbehaves causes no ENOENT for existing files, no lost listing and no hang."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_batch_that_fails_is_asked_one_by_one(
 ) -> None:
     flaky_alyx.batch = lambda request: (status, body)  # type: ignore[method-assign]
     assert walk(make(flaky_alyx.written), "a") == dict.fromkeys(EIDS, 1)
-    # and left alone afterwards
+    # then no more batches are sent
     assert 1 <= batches(flaky_alyx) <= 8
 
 
@@ -178,7 +178,7 @@ def test_a_batch_that_is_too_much_for_a_page_is_halved(make: Make, flaky_alyx: F
 
     def capped(request: Request) -> tuple[int, Any]:
         status, body = whole(request)
-        if len(body["results"]) > 4:  # as if the first of them were large
+        if len(body["results"]) > 4:  # as if the first sessions were large
             row = body["results"][0]
             url = "http://a/datasets/00000000-0000-6000-8000-"
             page = [{**row, "url": f"{url}{number:012d}"} for number in range(PAGE_ROWS)]
@@ -192,7 +192,7 @@ def test_a_batch_that_is_too_much_for_a_page_is_halved(make: Make, flaky_alyx: F
 def test_an_empty_answer_in_a_batch_must_be_confirmed(
     make: Make, flaky_alyx: FlakyAlyx, clock: Clock
 ) -> None:
-    """A folder that had files does not become empty by a batch that has lost its rows."""
+    """A folder that had files does not become empty if the answer to a batch lacks its rows."""
     catalogue = make(flaky_alyx.written)
     found = walk(catalogue, "a")
     flaky_alyx.batch = lambda request: (200, listed([]))  # type: ignore[method-assign]
@@ -247,18 +247,18 @@ def test_an_invalid_answer_is_an_error_and_never_absence(
 def test_an_invalid_answer_removes_no_listing(
     make: Make, flaky_alyx: FlakyAlyx, clock: Clock, transport: Transport, script: Script
 ) -> None:
-    """Every listing is stale, the server gives that answer to all, and all stays listed."""
+    """Each listing is stale and each refresh gets an invalid answer, but all files stay listed."""
     known = make(flaky_alyx.written)
     found = walk(known, "a")
     clock.now += 30 * 86400
     with ScriptedServer(dict.fromkeys([*CATALOGUE_CALLS, "/data-repository"], script)) as server:
-        known._database.set_fact("alyx_url", server.url)  # the same server, to the catalogue
+        known._database.set_fact("alyx_url", server.url)  # the catalogue sees no change of server
         catalogue = make(AlyxClient(transport, server.url, FixedToken("t"), deadline=2.0))
 
         def all_asked() -> bool:
             assert walk(catalogue, "a") == found
             asked = {request.target.partition("?")[0] for request in server.requests}
-            clock.now += 10  # a failed refresh is begun again after a pause
+            clock.now += 10  # a failed refresh is repeated after a pause
             return asked >= {*CATALOGUE_CALLS}
 
         wait_until(all_asked)
@@ -266,7 +266,7 @@ def test_an_invalid_answer_removes_no_listing(
 
 
 def test_a_next_that_leads_in_circles_ends(written: WrittenAlyx, transport: Transport) -> None:
-    """The same full page again and again, whatever is asked for, and a count out of reach."""
+    """Each answer is the same full page, with a count of rows that is never reached."""
     rows = [{"name": f"lab{number}"} for number in range(PAGE_ROWS)]
     page = {"count": 10**9, "next": f"{written.url}/labs?offset=1", "results": rows}
     written.answer("/labs", 200, page)

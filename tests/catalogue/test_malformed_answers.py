@@ -1,4 +1,4 @@
-"""Answers with values of other types than Alyx sends: an OnefsError, or accepted."""
+"""Answers with values of unexpected types are accepted or cause an OnefsError."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_an_odd_row_is_accepted_or_an_onefs_error(
     written = flaky_alyx.written
     for value in ODD_VALUES:
         written.answer(endpoint, 200, listed([{**GOOD[endpoint], column: value}]))
-        catalogue = make(written)  # a new one: what has failed is not asked for at once again
+        catalogue = make(written)  # a new catalogue, since a failed request is not repeated at once
         survives(catalogue, endpoint)
         catalogue._database.expire_listing(_key(endpoint))
         catalogue.close()
@@ -88,7 +88,7 @@ def test_an_odd_row_is_accepted_or_an_onefs_error(
 def test_an_odd_list_is_accepted_or_an_onefs_error(
     make: Make, flaky_alyx: FlakyAlyx, endpoint: str, body: Any
 ) -> None:
-    """Deeply nested, truncated, and with wrong counts."""
+    """The lists are deeply nested, truncated, or have wrong counts of rows."""
     flaky_alyx.written.answer(endpoint, 200, body)
     survives(make(flaky_alyx.written), endpoint)
     assert len(flaky_alyx.written.paths) < 20

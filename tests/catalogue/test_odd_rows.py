@@ -120,7 +120,7 @@ def test_a_list_of_invalid_rows_only_is_not_an_empty_list(
 
 @pytest.mark.parametrize("url", ADDRESSES, ids=lambda url: repr(url)[:20])
 def test_a_file_with_an_invalid_url_is_listed(make: Make, flaky_alyx: FlakyAlyx, url: Any) -> None:
-    """Unreachable is not absent."""
+    """A file that cannot be fetched is not reported absent."""
     row = dataset_row(EIDS[0])
     record = {"data_repository": "f", "exists": True, "data_url": url}
     flaky_alyx.written.answer("/datasets", 200, listed([{**row, "file_records": [record]}]))
@@ -131,7 +131,7 @@ def test_a_file_with_an_invalid_url_is_listed(make: Make, flaky_alyx: FlakyAlyx,
 def test_an_invalid_url_of_a_repository_affects_its_own_files_only(
     make: Make, flaky_alyx: FlakyAlyx, clock: Clock, url: Any
 ) -> None:
-    """Also if its files were stored with URLs relative to the valid one."""
+    """This is so even if URLs were stored relative to the repository's valid URL."""
     assert len(make(flaky_alyx.written).datasets(SESSION).value) == 1
     clock.now += 30 * 86400
     odd = {"name": "g", "data_url": url, "globus_is_personal": False}

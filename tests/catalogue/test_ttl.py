@@ -1,4 +1,4 @@
-"""The ages that docs/SEMANTICS.md promises."""
+"""The TTLs that docs/SEMANTICS.md promises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Searches that the catalogue answers by itself."""
+"""Searches that the catalogue answers without Alyx."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Listings that are fetched in batches before a walk asks for them."""
+"""Prefetch: listings are fetched in batches before a walk needs them."""

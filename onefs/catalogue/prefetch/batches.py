@@ -1,8 +1,8 @@
 """Batch prefetcher: requests for many listings at once, for walks and for stale listings.
 
-One request fetches the datasets of as many sessions as fit in a page (25 of 40 datasets), or the
-sessions of a whole lab. A listing that a batch does not fetch is requested by itself when it is
-needed: a batch never causes an error.
+One request fetches the datasets of as many sessions as fit in a page (25 sessions if each has 40
+datasets), or the sessions of a whole lab. A batch never causes an error for the caller, because a
+listing that a batch does not fetch is requested by itself when it is needed.
 """
 
 from __future__ import annotations
@@ -33,31 +33,32 @@ from onefs.model import Session
 
 log = logging.getLogger(__name__)
 
-#: seconds for which a batch with a waiting caller leaves the reserve of the rate limit alone
+#: seconds for which a request leaves the reserve of the rate limit to other requests, if a caller
+#: waits for the batch
 LOW_PRIORITY_SECONDS = 2.0
-#: seconds that a subject's listing waits for that of the whole lab before it is requested by
-#: itself: the lab's takes long if it has thousands of sessions
+#: seconds to wait for the sessions of a whole lab before a subject's sessions are requested by
+#: themselves: a short time, since the lab may have thousands of sessions
 LAB_LISTING_WAIT_SECONDS = 0.5
-#: seconds for which stale listings are collected before they are requested together
+#: seconds for which stale listings are collected before one request for all of them
 STALE_COLLECTION_SECONDS = 0.3
-#: sessions of a lab from which the number that fits in a page is estimated
+#: number of sessions of a lab from which the number of sessions per page is estimated
 _SAMPLE_SESSIONS = 30
-#: datasets of a session in the International Brain Laboratory's database
+#: usual number of datasets of a session in the International Brain Laboratory's database
 _TYPICAL_DATASETS_PER_SESSION = 40
-#: the part of the deadline that one request of a batch may take
+#: the fraction of the deadline that one request of a batch may take
 _REQUEST_DEADLINE_FRACTION = 0.6
-#: the part of the deadline to wait for a batch of another process: long enough for a slow server
-#: or a busy machine, so that not each process sends the request
+#: the fraction of the deadline to wait for a batch of another process. The wait is long enough for
+#: a slow server or a busy machine, so that the processes do not all send the same request
 _LEASE_DEADLINE_FRACTION = 0.3
 
 
 def datasets_key(eid: str) -> str:
-    """The key of the listing of a session's datasets."""
+    """Return the key of the listing of a session's datasets."""
     return f"datasets/{eid}"
 
 
 def sessions_key(lab: str, subject: str) -> str:
-    """The key of the listing of a subject's sessions."""
+    """Return the key of the listing of a subject's sessions."""
     return f"sessions/{lab}/{subject}"
 
 
@@ -83,20 +84,21 @@ class BatchPrefetcher:
         self._walk_detector = WalkDetector(clock)
         self._lock = Lock()
         self._stale_sessions: dict[str, Session] = {}
-        #: the stale sessions whose request is under way
+        #: the sessions whose stale datasets are being requested
         self._refreshing_eids: frozenset[str] = frozenset()
         self._closed = Event()
         folder = database.path.with_name(f"{database.path.name}-claims")
         self._leases = LabLeases(folder, deadline * _LEASE_DEADLINE_FRACTION, self._closed)
 
     def close(self) -> None:
-        """Start no further requests."""
+        """Prevent further requests."""
         self._closed.set()
 
     def plan_datasets(self, session: Session, scope: tuple[str, ...]) -> Batch | None:
-        """The batch for a session whose datasets are not known; None to request them alone.
+        """Return a batch for a session whose datasets are not known.
 
-        ``scope`` is the session's path in the tree.
+        Return None if the session's datasets are to be requested by themselves. ``scope`` is
+        the session's path in the tree.
         """
         step = self._walk_detector.note_session_miss(session)
         if step.session_count == 1:
@@ -114,10 +116,11 @@ class BatchPrefetcher:
         )
 
     def plan_sessions(self, lab: str, subject: str) -> Batch | None:
-        """The batch of a lab's other sessions when a subject's are not known; None for no batch.
+        """Return a batch for the sessions of a lab's other subjects.
 
-        The subject's own sessions are requested by themselves at the same time, since a lab may
-        have thousands.
+        To be called if the sessions of ``subject`` are not known. The sessions of ``subject`` are
+        requested by themselves at the same time, since the lab may have thousands of sessions.
+        Return None if no walk over the lab is detected, or if no other subject needs a request.
         """
         if not self._walk_detector.note_subject_miss(lab, subject):
             return None
@@ -134,17 +137,20 @@ class BatchPrefetcher:
         return Batch(keys, lambda: self._fetch_lab_sessions(lab, names, keys, floor))
 
     def _invalidated_subjects(self, lab: str, floor: float) -> list[str]:
-        """The subjects of a lab whose sessions were listed before ``floor`` (epoch seconds)."""
+        """Return the subjects of a lab whose sessions were not listed since ``floor``.
+
+        ``floor`` is in seconds since the epoch. Return [] if it is 0.
+        """
         names = self._database.subjects(lab) if floor else []
         fetched_at = self._database.fetched_at
         return [name for name in names if (fetched_at(sessions_key(lab, name)) or 0.0) < floor]
 
     def note_listed_session(self, session: Session, rows: Sequence[DatasetRow]) -> None:
-        """Note how many datasets a session has that was requested by itself."""
+        """Record how many datasets a session has. The session was requested by itself."""
         self._walk_detector.note_dataset_count(session.lab, len(rows))
 
     def schedule_refresh(self, session: Session) -> None:
-        """Refresh a session's datasets in the background, with all others that are stale then."""
+        """Refresh a session's datasets in the background, together with other stale sessions."""
         with self._lock:
             if session.eid in self._refreshing_eids:
                 return
@@ -152,8 +158,10 @@ class BatchPrefetcher:
         self._listings.start_batch(Batch(("stale datasets",), self._refresh_stale))
 
     def fetch_missing_datasets(self, sessions: Sequence[Session]) -> dict[str, OnefsError]:
-        """Fetch the datasets of sessions that are not listed, or only by cache tables; see
-        :meth:`BatchBisection.run`."""
+        """Fetch the datasets of sessions whose datasets were not listed by Alyx.
+
+        Returns and raises the same as :meth:`BatchBisection.run`.
+        """
         eids_by_lab: dict[str, list[str]] = {}
         for session in sessions:
             eids_by_lab.setdefault(session.lab, []).append(session.eid)
@@ -165,10 +173,11 @@ class BatchPrefetcher:
     def preload_sessions(
         self, eids: Sequence[str], note_session: Callable[[Session], None]
     ) -> None:
-        """Fetch sessions that are not known and datasets that are not listed, many per request.
+        """Fetch the unknown sessions among ``eids``, and unlisted datasets, many per request.
 
-        ``note_session`` is called with each session that was not known. Raises the errors of
-        :class:`AlyxClient`, and CacheError; what was not fetched can be requested by itself.
+        ``note_session`` is called with each fetched session. Raises the errors of
+        :class:`AlyxClient`, and CacheError. Sessions and datasets that were not fetched can be
+        requested by themselves.
         """
         unknown = [eid for eid in eids if self._database.session(eid) is None]
         for begin in range(0, len(unknown), MAX_IDS_PER_REQUEST):
@@ -189,7 +198,7 @@ class BatchPrefetcher:
         ).run()
 
     def _eids_to_list(self, eids: Sequence[str]) -> list[str]:
-        """The sessions whose datasets are not listed, or only by cache tables."""
+        """Return the eids of the sessions whose datasets were not listed by Alyx."""
         unlisted = set(self._database.filter_unlisted(eids, 0.0))
         return [eid for eid in eids if eid in unlisted or self._is_from_tables(eid)]
 
@@ -199,7 +208,7 @@ class BatchPrefetcher:
     def _fetch_in_bulk(self, lab: str, eids: Sequence[str]) -> Set[str]:
         if self._closed.is_set():
             raise Stopping("onefs is being stopped")
-        # another process may have fetched some of them meanwhile
+        # another process may have fetched some of these sessions since
         wanted = self._eids_to_list(eids)
         done = set(eids) - set(wanted)
         try:
@@ -211,21 +220,21 @@ class BatchPrefetcher:
     def _fetch_interactive(self, lab: str, eids: Sequence[str], floor: float) -> None:
         try:
             with self._leases.hold(lab):
-                # another process may have fetched some of them meanwhile
+                # another process may have fetched some of these sessions since
                 if wanted := self._database.filter_unlisted(eids, floor):
                     self._fetch_datasets(self._interactive_alyx, lab, wanted)
         except OnefsError as error:
-            # no listing has failed yet: each is requested by itself when it is needed
+            # record no failure for the listings: each is requested by itself when it is needed
             self._handle_failure(lab, (), error)
 
     def _fetch_lab_sessions(
         self, lab: str, names: Sequence[str], keys: Sequence[str], floor: float
     ) -> None:
         try:
-            # a lease of its own, so that datasets can be fetched meanwhile
+            # a separate lease, so that datasets can be fetched at the same time
             with self._leases.hold(f"{lab}/sessions"):
                 if (self._database.fetched_at(keys[-1]) or -1.0) >= floor:
-                    return  # another process has fetched them meanwhile
+                    return  # another process has fetched the lab's sessions
                 asked = self._clock()
                 sessions = self._interactive_alyx.sessions_of_lab(lab)
                 self._database.store_lab_sessions(lab, names, sessions, asked)
@@ -243,15 +252,18 @@ class BatchPrefetcher:
             except OnefsError as error:
                 self._handle_failure(lab, map(datasets_key, eids), error)
                 with self._lock:
-                    self._stale_sessions.clear()  # the next look at them schedules them again
+                    self._stale_sessions.clear()  # each is scheduled again at its next use
             finally:
                 with self._lock:
                     self._refreshing_eids = frozenset()
             self._wait_for_full_page()
 
     def _wait_for_full_page(self) -> None:
-        """Wait for more stale sessions if they do not fill a page, since no caller waits for them
-        and the next sessions of a slow walk can share their request."""
+        """Wait for more stale sessions if the present ones do not fill a page.
+
+        The next sessions of a slow walk can then share one request. No caller waits for this
+        request.
+        """
         with self._lock:
             lab = next((session.lab for session in self._stale_sessions.values()), None)
             count = len(self._stale_sessions)
@@ -259,8 +271,11 @@ class BatchPrefetcher:
             self._closed.wait(STALE_COLLECTION_SECONDS)
 
     def _fetch_datasets(self, alyx: AlyxClient, lab: str, eids: Sequence[str]) -> Set[str]:
-        """Fetch and store the datasets of these sessions, or of the first of them if not all fit in
-        a page. Returns the eids that were requested. Raises the errors of :class:`AlyxClient`."""
+        """Fetch and store the datasets of as many of these sessions as fit in a page.
+
+        Returns the eids of the sessions that were requested: all, or the first ones. Raises the
+        errors of :class:`AlyxClient`.
+        """
         began = self._clock()
         while (rows_by_eid := _request_datasets(alyx, eids)) is None:
             self._walk_detector.note_dataset_count(lab, PAGE_ROWS // len(eids) + 1)
@@ -268,7 +283,8 @@ class BatchPrefetcher:
         requested = frozenset(rows_by_eid)
         for eid in [eid for eid, rows in rows_by_eid.items() if not rows]:
             if len(requested) > 1 and self._database.datasets(eid):
-                # a session that had datasets: only an answer for it alone makes its folder empty
+                # the session had datasets: only the answer to a request for this session alone may
+                # make its folder empty
                 try:
                     rows_by_eid[eid] = alyx.datasets(eid)
                 except NotFound as error:  # the datasets of the other sessions are valid
@@ -294,7 +310,7 @@ class BatchPrefetcher:
             return chosen
 
     def _handle_failure(self, lab: str, keys: Iterable[str], error: OnefsError) -> None:
-        """Record that a batch has failed; suspend batches if the server answered with an error."""
+        """Record that a batch has failed. Suspend batches if single requests may succeed."""
         if not isinstance(error, (Unreachable, DeadlineExceeded, Throttled, NotFound, Stopping)):
             self._walk_detector.suspend_batches(lab)
         log.info("a batch for lab %s failed: %s", lab, error)
@@ -302,7 +318,7 @@ class BatchPrefetcher:
 
 
 def _request_datasets(alyx: AlyxClient, eids: Sequence[str]) -> dict[str, list[DatasetRow]] | None:
-    """The datasets of these sessions by eid; None if they do not fit in a page."""
+    """Return the datasets of these sessions by eid. Return None if they do not fit in a page."""
     if len(eids) == 1:
         return {eids[0]: alyx.datasets(eids[0])}
     return alyx.datasets_of_sessions(eids)

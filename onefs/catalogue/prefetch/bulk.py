@@ -1,9 +1,9 @@
 """Bulk fetch of the datasets of many sessions, for a caller that needs all of them.
 
-Each request asks for as many sessions as fit in a page, and a few requests run at once. A batch
-that fails is bisected, so that one session which Alyx cannot list does not cost the others their
-datasets. After some failures in a row, or after a failure that smaller batches cannot avoid, the
-rest is not requested.
+Each request is for as many sessions as fit in a page, and a few requests run at once. A batch
+that fails is bisected, so that the datasets of other sessions are fetched even if Alyx cannot list
+one session. No more requests are sent after several failures in a row, or after a failure that
+smaller batches cannot avoid.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from threading import Lock
 from onefs.errors import DeadlineExceeded, NotFound, OnefsError, ServerError, Stopping
 from onefs.lowlevel.parallel import run_parallel
 
-#: requests at once
+#: number of requests that run at once
 _PARALLEL_REQUESTS = 4
-#: failures in a row after which no more requests are sent: finding one session in a full page
-#: takes 6
+#: number of failures in a row after which no more requests are sent; to find one session that
+#: fails in a full page takes 6
 _MAX_CONSECUTIVE_FAILURES = 8
 
 
 class BatchBisection:
-    """One bulk fetch.
+    """One bulk fetch, which bisects the batches that fail.
 
-    ``groups`` holds the eids of sessions that may share a request, by the name of the group: their
-    lab, or '' for any lab. ``fetch`` requests sessions of one group, and returns the eids that it
-    has handled: all of them, or the first ones. ``batch_size`` returns how many sessions of a
-    group to put into one request.
+    ``groups`` contains, by the name of the group, the eids of sessions that may share a request.
+    The name is the sessions' lab, or '' if the sessions are of any labs. ``fetch`` requests
+    sessions of one group. It returns the eids of the sessions that it has handled: all of the
+    sessions, or the first ones. ``batch_size`` returns how many sessions of a group to put into
+    one request.
     """
 
     def __init__(
@@ -46,9 +47,10 @@ class BatchBisection:
         self._last_error: OnefsError | None = None
 
     def run(self) -> dict[str, OnefsError]:
-        """Send the requests; return the eids that could not be fetched, with the last error.
+        """Send the requests. Return the eids that could not be fetched, with the last error.
 
-        A session that Alyx does not have counts as fetched. Raises Stopping.
+        Each eid has the same error. A session that Alyx does not have counts as fetched. Raises
+        Stopping.
         """
         workers = range(_PARALLEL_REQUESTS)
         for outcome in run_parallel(self._run_worker, workers, len(workers), "onefs-bulk"):
@@ -60,7 +62,7 @@ class BatchBisection:
             self._fetch_or_bisect(*batch)
 
     def _next_batch(self) -> tuple[str, list[str]] | None:
-        """A group and the sessions of its next request; None when nothing is left."""
+        """Return a group and the eids for its next request. Return None if no request is left."""
         with self._lock:
             if self._failures >= _MAX_CONSECUTIVE_FAILURES:
                 return None
@@ -94,6 +96,6 @@ class BatchBisection:
     def _note_failure(self, error: OnefsError) -> None:
         with self._lock:
             self._last_error = error
-            # a smaller batch helps against these only, not if it is refused or cannot be stored
+            # a smaller batch helps only against these errors, not against a refusal or a full disk
             avoidable = isinstance(error, (DeadlineExceeded, NotFound, ServerError))
             self._failures = self._failures + 1 if avoidable else _MAX_CONSECUTIVE_FAILURES

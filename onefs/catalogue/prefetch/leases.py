@@ -1,10 +1,10 @@
 """Leases on labs, so that processes which share a catalogue do not fetch the same batches.
 
-Walks of several processes over one lab that is not cached would request the same batches. So the
-process that requests a batch holds a lease on the lab; another process waits for a moment, and
-then reads from the catalogue what the first one has stored. A lease only saves requests: if it
-cannot be acquired in time, or the file system has no locks, the request is sent without it. The
-kernel releases the lease of a process that dies.
+If several processes walk over one lab that is not cached, they would request the same batches. So
+the process that requests a batch holds a lease on the lab. Another process waits a short time for
+the lease, and then reads from the catalogue what the first process has stored. A lease only saves
+requests. If the lease cannot be acquired in time, or the file system has no locks, the request is
+sent without a lease. The kernel releases the lease of a process that dies.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class _HeldLease:
 
 
 class LabLeases:
-    """The leases of one process. Thread-safe; threads of one process share a lease.
+    """The leases of one process. Thread-safe. The threads of one process share a lease.
 
-    ``max_wait_seconds`` bounds the wait for another process's lease; waits end when ``stopping``
-    is set.
+    A thread waits at most ``max_wait_seconds`` until another process releases its lease. The wait
+    ends when ``stopping`` is set.
     """
 
     def __init__(self, folder: Path, max_wait_seconds: float, stopping: threading.Event) -> None:
@@ -44,7 +44,10 @@ class LabLeases:
 
     @contextlib.contextmanager
     def hold(self, lab: str) -> Iterator[None]:
-        """Hold a lease on a lab; the wanted rows may have been stored by the time this begins."""
+        """Hold a lease on a lab.
+
+        During the wait for the lease, another process may have stored the wanted rows.
+        """
         with self._lock:
             held = self._held_leases.setdefault(lab, _HeldLease())
             held.thread_count += 1
@@ -62,7 +65,11 @@ class LabLeases:
                         close_lock_file(held.descriptor)
 
     def _acquire(self, lab: str) -> int | None:
-        """The descriptor of the lock file; None if it cannot be opened."""
+        """Wait for the lock. Return the descriptor of the lock file.
+
+        The descriptor is returned even if the lock was not acquired in time. Return None if the
+        lock file cannot be opened.
+        """
         name = hashlib.sha1(lab.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)

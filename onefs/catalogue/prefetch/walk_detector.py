@@ -1,4 +1,7 @@
-"""Walk detector: a program that lists one session after another will list the next ones too."""
+"""Walk detector: finds out that a program lists one session after another.
+
+Such a program will probably list the next sessions too.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +18,24 @@ from onefs.alyx.client import MAX_IDS_PER_REQUEST
 from onefs.alyx.pagination import PAGE_ROWS
 from onefs.model import Session
 
-#: seconds after which the next miss is no longer part of the same walk
+#: seconds without a miss after which the next miss begins a new walk; a miss is the use of a
+#: listing that is not known
 WALK_TIMEOUT_SECONDS = 30.0
-#: sessions requested at the first and the second miss; later as many as fit in a page
+#: number of sessions requested at the first and at the second miss; at later misses, as many
+#: sessions are requested as fit in a page
 FIRST_BATCH_SIZES = (1, 5)
-#: subjects missed after which the whole lab's sessions are requested
+#: number of subjects with a miss after which the sessions of the whole lab are requested
 LAB_WALK_SUBJECTS = 3
-#: seconds without batches after a server has failed to answer one
+#: seconds without batches after the server has failed to answer a batch
 BATCH_SUSPENSION_SECONDS = 600.0
-#: sessions per lab whose number of datasets is remembered
+#: number of sessions per lab whose number of datasets is remembered
 _SAMPLE_SESSIONS = 30
 _MAX_LABS = 256
 
 
 @dataclass(slots=True)
 class _LabWalk:
-    """The recent misses in one lab."""
+    """The recent misses in one lab, and what is known for the size of its batches."""
 
     last_miss_at: float = float("-inf")
     sessions: set[str] = field(default_factory=set)
@@ -42,16 +47,16 @@ class _LabWalk:
 
 @dataclass(frozen=True, slots=True)
 class Lookahead:
-    """How much to request with a miss."""
+    """What to request together with a miss."""
 
-    #: sessions to request in all
+    #: number of sessions to request, including the missed one
     session_count: int
-    #: whether sessions of the lab's other subjects are included
+    #: whether to include sessions of the lab's other subjects
     across_subjects: bool
 
 
 class WalkDetector:
-    """The walks under way, one per lab. Thread-safe."""
+    """The walks that are under way, at most one per lab. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -59,7 +64,7 @@ class WalkDetector:
         self._walks: LRUCache[str, _LabWalk] = LRUCache(_MAX_LABS)
 
     def note_session_miss(self, session: Session) -> Lookahead:
-        """Note that a session's datasets are not known; return how many sessions to request."""
+        """Record that a session's datasets are not known. Return how many sessions to request."""
         with self._lock:
             walk = self._current_walk(session.lab)
             if session.eid in walk.sessions or self._clock() < walk.suspended_until:
@@ -72,7 +77,10 @@ class WalkDetector:
             return Lookahead(count, len(walk.subjects) > 1)
 
     def note_subject_miss(self, lab: str, subject: str) -> bool:
-        """Note that a subject's sessions are not known; whether to request those of the lab."""
+        """Record that a subject's sessions are not known.
+
+        Return True if the sessions of the whole lab are to be requested.
+        """
         with self._lock:
             walk = self._current_walk(lab)
             walk.missed_subjects.add(subject)
@@ -82,7 +90,10 @@ class WalkDetector:
             )
 
     def sessions_per_page(self, lab: str) -> int:
-        """How many sessions of a lab to put into one request: as many as fit in a page."""
+        """Return how many sessions of a lab to put into one request: as many as fit in a page.
+
+        Return 1 while batches are suspended.
+        """
         with self._lock:
             walk = self._walk_of(lab)
             if self._clock() < walk.suspended_until:
@@ -90,17 +101,17 @@ class WalkDetector:
             return _sessions_per_page(walk.dataset_counts)
 
     def note_dataset_count(self, lab: str, datasets: int) -> None:
-        """Note the number of datasets of a session of ``lab``."""
+        """Record the number of datasets of one session of ``lab``."""
         with self._lock:
             self._walk_of(lab).dataset_counts.append(datasets)
 
     def suspend_batches(self, lab: str) -> None:
-        """Request sessions one by one for a while, since the server answers but a batch failed."""
+        """Request the sessions of a lab one by one for :data:`BATCH_SUSPENSION_SECONDS`."""
         with self._lock:
             self._walk_of(lab).suspended_until = self._clock() + BATCH_SUSPENSION_SECONDS
 
     def _current_walk(self, lab: str) -> _LabWalk:
-        """The walk in a lab that this miss continues, or a new one after a pause."""
+        """Return the lab's walk, to which this miss belongs. A new walk begins after a pause."""
         walk, now = self._walk_of(lab), self._clock()
         if now - walk.last_miss_at > WALK_TIMEOUT_SECONDS:
             walk.sessions.clear()
@@ -115,10 +126,11 @@ class WalkDetector:
 
 
 def _sessions_per_page(sizes: deque[int]) -> int:
-    """How many sessions fill one page, from the numbers of datasets of the sessions seen.
+    """Return how many sessions fill one page. ``sizes`` are numbers of datasets per session.
 
-    The largest n for which the expected sum plus two standard deviations fits: solves
-    ``n * mean + 2 * deviation * sqrt(n) = PAGE_ROWS``.
+    The number is the largest n for which the expected sum of n sizes plus two standard deviations
+    fits in a page. It solves ``n * mean + 2 * deviation * sqrt(n) = PAGE_ROWS``. Return 1 if no
+    size is known.
     """
     if not sizes:
         return 1

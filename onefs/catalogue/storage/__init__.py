@@ -1,1 +1,1 @@
-"""The catalogue on disk: an SQLite file, and the cache tables laid over it."""
+"""The catalogue on disk: an SQLite file, read together with cache tables."""

@@ -12,22 +12,24 @@ from onefs.lowlevel.sqlite_file import SqliteFile
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 2
-#: by version, the statements that bring an older file to the next version
+#: by version of an older file, the statements that convert the file to the next version
 _MIGRATIONS = {
     1: """
     CREATE TABLE IF NOT EXISTS forced (path TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS sessions_of_ref ON sessions (subject, date, number);
     """
 }
-#: seconds after which every listing is stale anyway, so that an invalidation is not needed
+#: seconds for which an invalidation is kept; a listing of that age is stale in any case
 _INVALIDATION_LIFETIME_SECONDS = 7 * 86400.0
-#: the stored answer with Alyx's dataset types, and their patterns for file names
+#: the key of the stored answer with Alyx's dataset types and their patterns for file names
 DATASET_TYPES_KEY = "table/dataset-types"
 
 
 class CatalogueFile:
-    """The file of ``schema.sql`` at ``path``. Thread-safe. Methods raise CacheError when the file
-    cannot be used. Times are seconds since the epoch."""
+    """The SQLite file at ``path``, with the tables of ``schema.sql``. Thread-safe.
+
+    Methods raise CacheError if the file cannot be used. Times are seconds since the epoch.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -41,33 +43,33 @@ class CatalogueFile:
         self._file.close()
 
     def folder_status(self) -> str:
-        """What happened to the folder, if it was deleted or its disk was unmounted; '' else.
+        """Return what happened to the folder if it was deleted or its disk was unmounted.
 
-        Raises CacheError while it cannot be used.
+        Return '' if the folder is in order. Raises CacheError while the file cannot be used.
         """
         self._fetch_rows("SELECT 1")
         return self._file.folder_status
 
     def _execute(self, statement: str, *values: object) -> None:
-        """Run one statement in a transaction of its own."""
+        """Run one statement in its own transaction."""
         with self._transaction() as connection:
             connection.execute(statement, values)
 
     # -- facts
 
     def fact(self, key: str) -> str | None:
-        """A fact about the catalogue itself."""
+        """Return a fact about the catalogue itself. Return None if it is not stored."""
         rows = self._fetch_rows("SELECT value FROM facts WHERE key = ?", key)
         return str(rows[0][0]) if rows else None
 
     def facts(self, prefix: str) -> dict[str, str]:
-        """The facts whose keys have this prefix, by the rest of their keys, sorted."""
+        """Return the facts whose keys begin with ``prefix``, sorted, by their keys without it."""
         query = "SELECT substr(key, ?), value FROM facts WHERE substr(key, 1, ?) = ? ORDER BY key"
         rows = self._fetch_rows(query, len(prefix) + 1, len(prefix), prefix)
         return {str(name): str(value) for name, value in rows}
 
     def set_fact(self, key: str, value: str) -> None:
-        """Store a fact, in place of an older one."""
+        """Store a fact. Replace the older fact with the same key."""
         self._execute("REPLACE INTO facts VALUES (?, ?)", key, value)
 
     def drop_fact(self, key: str) -> None:
@@ -75,8 +77,11 @@ class CatalogueFile:
         self._execute("DELETE FROM facts WHERE key = ?", key)
 
     def creation_time(self, now: float) -> float:
-        """When the catalogue was created; ``now``, which is stored, if it was created just now or
-        does not say."""
+        """Return when the catalogue was created.
+
+        If no time of creation is stored, store and return ``now``. If the stored time cannot be
+        read, return ``now``.
+        """
         try:
             stored = self.fact("created")
             if stored is None:
@@ -87,9 +92,9 @@ class CatalogueFile:
             return now
 
     def note_server_url(self, url: str) -> None:
-        """Store the server's URL; expire the repositories if it has changed.
+        """Store the URL of Alyx. If the URL has changed, expire the listing of repositories.
 
-        An embedded laboratory has another URL at each start, and its file server too.
+        An embedded laboratory's Alyx and file server have other URLs after each start.
         """
         try:
             if self.fact("alyx_url") != url:
@@ -101,16 +106,16 @@ class CatalogueFile:
     # -- times of listings
 
     def fetched_at(self, key: str) -> float | None:
-        """When a listing was requested; None if it never was."""
+        """Return when a listing was requested. Return None if it was never requested."""
         rows = self._fetch_rows("SELECT fetched_at FROM listings WHERE key = ?", key)
         return float(rows[0][0]) if rows else None
 
     def last_fetched_at(self) -> float:
-        """When the newest listing was requested; 0 if there is none."""
+        """Return when the newest listing was requested. Return 0 if there is no listing."""
         return float(self._fetch_rows("SELECT coalesce(max(fetched_at), 0) FROM listings")[0][0])
 
     def is_empty(self) -> bool:
-        """Whether no listing was ever stored."""
+        """Whether the file contains no listing."""
         return not self._fetch_rows("SELECT 1 FROM listings LIMIT 1")
 
     def expire_listing(self, key: str) -> None:
@@ -120,16 +125,22 @@ class CatalogueFile:
     # -- invalidations
 
     def data_version(self) -> int:
-        """A number that changes whenever another process has written. Cheap."""
+        """Return a number that changes each time another process writes to the file.
+
+        The call is cheap.
+        """
         return int(self._fetch_rows("PRAGMA data_version")[0][0])
 
     def invalidations(self) -> dict[tuple[str, ...], float]:
-        """When each part of the tree was last invalidated, () for all of it."""
+        """Return when each part of the tree was last invalidated, by path.
+
+        The path () is the whole tree.
+        """
         rows = self._fetch_rows("SELECT path, at FROM forced")
         return {tuple(json.loads(path)): float(at) for path, at in rows}
 
     def invalidate(self, path: tuple[str, ...], now: float) -> None:
-        """Store an invalidation of the listings at and below ``path``."""
+        """Store an invalidation of the listings at and below ``path``. Remove old invalidations."""
         with self._transaction() as connection:
             connection.execute(
                 "DELETE FROM forced WHERE at < ?", (now - _INVALIDATION_LIFETIME_SECONDS,)
@@ -139,12 +150,12 @@ class CatalogueFile:
     # -- stored answers
 
     def stored_answer(self, key: str) -> tuple[str, float] | None:
-        """A stored answer and its time; None if there is none."""
+        """Return a stored answer and its time. Return None if there is no such answer."""
         rows = self._fetch_rows("SELECT body, fetched_at FROM answers WHERE key = ?", key)
         return (str(rows[0][0]), float(rows[0][1])) if rows else None
 
     def store_answer(self, key: str, body: str, now: float, keep: int = 1000) -> None:
-        """Store an answer; of the answers to searches, keep the latest ``keep``."""
+        """Store an answer. Of the answers to searches, keep only the latest ``keep`` answers."""
         oldest = (
             "SELECT key FROM answers WHERE key NOT LIKE 'table/%'"
             " ORDER BY fetched_at DESC LIMIT -1 OFFSET ?"

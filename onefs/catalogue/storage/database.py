@@ -1,6 +1,6 @@
 """The tables of the catalogue: labs, subjects, sessions and datasets as rows.
 
-It stores and returns rows, and decides nothing.
+This module stores and returns rows. It never decides whether a row is fresh.
 """
 
 from __future__ import annotations
@@ -23,65 +23,72 @@ from onefs.catalogue.storage.row_codecs import (
 )
 from onefs.model import Dataset, Repository, Session
 
-#: datasets that a session must have: columns of ``datasets``, and their values
+#: pairs of a column of ``datasets`` and a value: for each pair, a session must have a dataset with
+#: this value in this column
 DatasetConditions = Sequence[tuple[Literal["dataset_type", "name"], str]]
 
-#: a session as Alyx gives it, and whether Alyx has a number for it
+#: a session as Alyx sends it, and whether Alyx has a number for the session
 NumberedSession = tuple[Session, bool]
 
 
 class CatalogueDatabase(CatalogueFile):
-    """The listings of a catalogue. Thread-safe. Methods raise CacheError when the file cannot be
-    used; ``now`` is the time of the request, in seconds since the epoch."""
+    """The listings of a catalogue. Thread-safe.
 
-    # -- cache tables beneath the catalogue, which OverlayDatabase adds; here there are none
+    Methods raise CacheError if the file cannot be used. The argument ``now`` is the time of the
+    request, in seconds since the epoch.
+    """
+
+    # -- cache tables: this class has none, and OverlayDatabase adds them
 
     def is_from_tables(self, key: str) -> bool:
         """Whether a listing is from cache tables."""
         return False
 
     def is_empty_in_tables(self, eid: str) -> bool:
-        """Whether cache tables have a session but no dataset of it."""
+        """Whether cache tables have the session, but no dataset of the session."""
         return False
 
     def tables_version(self) -> object:
-        """A value that changes with the cache tables; None without any."""
+        """Return a value that changes when the cache tables are replaced.
+
+        Return None if there are no cache tables.
+        """
         return None
 
     def tables_created_at(self) -> float:
-        """When the cache tables were made; 0.0 without any."""
+        """Return when the cache tables were made. Return 0.0 if there are no cache tables."""
         return 0.0
 
     def has_lab_in_tables(self, lab: str) -> bool:
-        """Whether cache tables have sessions of a lab."""
+        """Whether cache tables have sessions of the lab."""
         return False
 
     def guess_types(self, names: Iterable[str]) -> dict[str, str]:
-        """The dataset types that the names of files in cache tables imply, by name."""
+        """Return the likely dataset types of files in cache tables, by the name of the file."""
         return {}
 
     # -- labs, repositories and subjects
 
     def labs(self) -> list[str]:
-        """The names of the labs, sorted."""
+        """Return the names of the labs, sorted."""
         return [str(row[0]) for row in self._fetch_rows("SELECT name FROM labs ORDER BY name")]
 
     def store_labs(self, names: Iterable[str], now: float) -> None:
-        """Replace the labs."""
+        """Replace all stored labs."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM labs")
             connection.executemany("INSERT OR IGNORE INTO labs VALUES (?)", ((n,) for n in names))
             _mark_listed(connection, "labs", now)
 
     def repositories(self) -> dict[str, Repository]:
-        """The repositories, by name."""
+        """Return the repositories, by name."""
         return {
             str(name): Repository(str(name), str(data_url), bool(personal))
             for name, data_url, personal in self._fetch_rows("SELECT * FROM repositories")
         }
 
     def store_repositories(self, repositories: Iterable[Repository], now: float) -> None:
-        """Replace the repositories."""
+        """Replace all stored repositories."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM repositories")
             connection.executemany(
@@ -91,7 +98,10 @@ class CatalogueDatabase(CatalogueFile):
             _mark_listed(connection, "repositories", now)
 
     def subjects(self, lab: str) -> list[str]:
-        """The nicknames of a lab's subjects, and of those that its known sessions name."""
+        """Return the nicknames of a lab's subjects, sorted.
+
+        Subjects that only the lab's known sessions name are included.
+        """
         query = (
             "SELECT nickname FROM subjects WHERE lab = ?"
             " UNION SELECT DISTINCT subject FROM sessions WHERE lab = ? ORDER BY 1"
@@ -99,7 +109,7 @@ class CatalogueDatabase(CatalogueFile):
         return [str(row[0]) for row in self._fetch_rows(query, lab, lab)]
 
     def store_subjects(self, lab: str, nicknames: Iterable[str], now: float) -> None:
-        """Replace a lab's subjects."""
+        """Replace the stored subjects of a lab."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM subjects WHERE lab = ?", (lab,))
             connection.executemany(
@@ -108,7 +118,7 @@ class CatalogueDatabase(CatalogueFile):
             _mark_listed(connection, f"subjects/{lab}", now)
 
     def unlisted_subjects(self, lab: str) -> list[str]:
-        """The subjects of a lab whose sessions were never listed."""
+        """Return the subjects of a lab whose sessions were never listed."""
         query = (
             "SELECT nickname FROM subjects WHERE lab = ? AND NOT EXISTS (SELECT 1 FROM listings"
             " WHERE key = 'sessions/' || subjects.lab || '/' || subjects.nickname)"
@@ -118,7 +128,7 @@ class CatalogueDatabase(CatalogueFile):
     # -- sessions
 
     def sessions(self, lab: str, subject: str) -> list[Session]:
-        """A subject's numbered sessions, by date, number and eid."""
+        """Return a subject's numbered sessions, sorted by date, number and eid."""
         query = (
             "SELECT * FROM sessions WHERE lab = ? AND subject = ? AND number IS NOT NULL"
             " ORDER BY date, number, eid"
@@ -126,12 +136,12 @@ class CatalogueDatabase(CatalogueFile):
         return [decode_session(row) for row in self._fetch_rows(query, lab, subject)]
 
     def session(self, eid: str) -> Session | None:
-        """A session by its eid, with or without a folder."""
+        """Return a session by its eid, with or without a folder. Return None if it is not known."""
         rows = self._fetch_rows("SELECT * FROM sessions WHERE eid = ?", eid)
         return decode_session(rows[0]) if rows else None
 
     def sessions_by_eid(self, eids: Sequence[str]) -> list[Session]:
-        """The known sessions of these eids, in that order."""
+        """Return the known sessions among ``eids``, in the order of ``eids``."""
         query = (
             "SELECT sessions.* FROM json_each(?) AS wanted JOIN sessions ON eid = wanted.value"
             " ORDER BY wanted.key"
@@ -139,7 +149,10 @@ class CatalogueDatabase(CatalogueFile):
         return [decode_session(row) for row in self._fetch_rows(query, json.dumps(eids))]
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
-        """The known sessions of a ref, one for each lab that has the nickname."""
+        """Return the known sessions of a ref, sorted by lab and eid.
+
+        Several labs may have a subject with this nickname.
+        """
         query = (
             "SELECT * FROM sessions WHERE subject = ? AND date = ? AND number = ? ORDER BY lab, eid"
         )
@@ -149,7 +162,7 @@ class CatalogueDatabase(CatalogueFile):
     def store_sessions(
         self, lab: str, subject: str, sessions: Iterable[NumberedSession], now: float
     ) -> None:
-        """Replace a subject's sessions."""
+        """Replace the stored sessions of a subject."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM sessions WHERE lab = ? AND subject = ?", (lab, subject))
             _insert_sessions(connection, sessions)
@@ -158,7 +171,10 @@ class CatalogueDatabase(CatalogueFile):
     def store_lab_sessions(
         self, lab: str, subjects: Iterable[str], sessions: Sequence[NumberedSession], now: float
     ) -> None:
-        """Replace all sessions of a lab: the listings of these subjects, and of all with one."""
+        """Replace the stored sessions of a lab.
+
+        The sessions of ``subjects``, and of each subject in ``sessions``, are then listed.
+        """
         names = {*subjects, *(session.subject for session, _ in sessions)}
         with self._transaction() as connection:
             connection.execute("DELETE FROM sessions WHERE lab = ?", (lab,))
@@ -169,7 +185,7 @@ class CatalogueDatabase(CatalogueFile):
     def store_sessions_by_ref(
         self, ref: alf.Ref, sessions: Iterable[NumberedSession], now: float
     ) -> None:
-        """Replace the sessions of a ref in all labs."""
+        """Replace the stored sessions of a ref, in all labs."""
         where = "subject = ? AND date = ? AND number = ?"
         with self._transaction() as connection:
             values = (ref.subject, ref.date, ref.number)
@@ -178,13 +194,13 @@ class CatalogueDatabase(CatalogueFile):
             _mark_listed(connection, f"ref/{ref.date}_{ref.number}_{ref.subject}", now)
 
     def add_sessions(self, key: str, sessions: Iterable[NumberedSession], now: float) -> None:
-        """Add sessions to those stored, under a listing of their own."""
+        """Add sessions to the stored sessions. Store ``now`` as the time of the listing ``key``."""
         with self._transaction() as connection:
             _insert_sessions(connection, sessions)
             _mark_listed(connection, key, now)
 
     def add_new_sessions(self, lab: str, sessions: Sequence[NumberedSession], now: float) -> None:
-        """Add sessions of a lab that are newer than its cache tables."""
+        """Add sessions of a lab that are newer than the cache tables."""
         with self._transaction() as connection:
             _insert_sessions(connection, sessions)
             for session, _ in sessions:
@@ -192,22 +208,23 @@ class CatalogueDatabase(CatalogueFile):
             _mark_listed(connection, f"news/{lab}", now)
 
     def store_session(self, session: Session, numbered: bool, now: float) -> None:
-        """Add one session, looked up by its eid."""
+        """Add one session that was requested by its eid."""
         self.add_sessions(f"session/{session.eid}", [(session, numbered)], now)
 
     def store_search_results(self, sessions: Iterable[NumberedSession]) -> None:
-        """Add the sessions that a search has found; they complete no listing."""
+        """Add the sessions that a search has found. No listing becomes complete by this."""
         with self._transaction() as connection:
             _insert_sessions(connection, sessions)
 
     def unlisted_neighbours(
         self, session: Session, most: int, since: float, all_subjects: bool
     ) -> list[str]:
-        """The eids of ``session`` and of sessions near it whose datasets were not listed since a
-        time, at most ``most`` in all.
+        """Return the eid of ``session``, and the eids of unlisted sessions near ``session``.
 
-        Those that follow it in its lab (in its subject without ``all_subjects``) are first, then
-        those that precede it.
+        A session is unlisted if its datasets were not listed since the time ``since``. The order
+        is: ``session``, the sessions that follow it, the sessions that precede it. With
+        ``all_subjects`` the sessions are of the same lab, else of the same subject. Return at most
+        ``most`` eids.
         """
         query = (
             "SELECT eid FROM sessions AS s WHERE lab = ? {subject} AND number IS NOT NULL"
@@ -228,8 +245,11 @@ class CatalogueDatabase(CatalogueFile):
     def find_sessions(
         self, condition: str, values: Iterable[object], having: DatasetConditions = ()
     ) -> list[tuple[str, int, str]]:
-        """Date, number (-1 for none) and eid of the known sessions that fulfil an SQL condition on
-        their columns and have all these datasets; the latest first."""
+        """Return date, number and eid of the known sessions that match, the latest first.
+
+        A session matches if its columns fulfil the SQL condition, and if it has a dataset for each
+        pair in ``having``. The number of a session without a number is -1.
+        """
         has = "".join(f" AND eid IN (SELECT eid FROM datasets WHERE {c} = ?)" for c, _ in having)
         query = (
             f"SELECT date, ifnull(number, -1), eid FROM sessions WHERE {condition}{has}"
@@ -238,7 +258,7 @@ class CatalogueDatabase(CatalogueFile):
         return self._fetch_rows(query, *values, *(value for _, value in having))
 
     def record(self, eid: str) -> str | None:
-        """A session's whole record as JSON."""
+        """Return a session's whole record as JSON. Return None if it is not stored."""
         rows = self._fetch_rows("SELECT body FROM records WHERE eid = ?", eid)
         return str(rows[0][0]) if rows else None
 
@@ -251,18 +271,18 @@ class CatalogueDatabase(CatalogueFile):
     # -- datasets
 
     def datasets(self, eid: str) -> list[DatasetRow]:
-        """All datasets of a session, with or without a usable replica, in a stable order."""
+        """Return all datasets of a session in a stable order, with or without usable replicas."""
         query = "SELECT * FROM datasets WHERE eid = ? ORDER BY collection, revision, name, id"
         url_by_repository = self._url_by_repository()
         return [decode_dataset(row, url_by_repository) for row in self._fetch_rows(query, eid)]
 
     def session_of_dataset(self, dataset_id: str) -> str | None:
-        """The eid of a dataset's session; None if the dataset was never listed."""
+        """Return the eid of a dataset's session. Return None if the dataset was never listed."""
         rows = self._fetch_rows("SELECT eid FROM datasets WHERE id = ?", dataset_id)
         return str(rows[0][0]) if rows else None
 
     def filter_unlisted(self, eids: Sequence[str], since: float) -> list[str]:
-        """The eids of the sessions whose datasets were not listed since a time."""
+        """Return the eids of the sessions whose datasets were not listed since ``since``."""
         query = (
             "SELECT wanted.value FROM json_each(?) AS wanted WHERE NOT EXISTS (SELECT 1"
             " FROM listings WHERE key = 'datasets/' || wanted.value AND fetched_at >= ?)"
@@ -271,15 +291,16 @@ class CatalogueDatabase(CatalogueFile):
         return [str(row[0]) for row in self._fetch_rows(query, json.dumps(list(eids)), since)]
 
     def store_datasets(self, eid: str, rows: Sequence[DatasetRow], now: float) -> None:
-        """Replace a session's datasets; see :meth:`store_datasets_by_eid`."""
+        """Replace a session's datasets, as :meth:`store_datasets_by_eid` does."""
         self.store_datasets_by_eid({eid: rows}, now)
 
     def store_datasets_by_eid(
         self, rows_by_eid: Mapping[str, Sequence[DatasetRow]], now: float
     ) -> None:
-        """Replace the datasets of sessions.
+        """Replace the stored datasets of sessions.
 
-        Sizes from file servers stay while Alyx has none and the hash is the same.
+        The size in bytes from a file server stays stored if the dataset's hash is the same. It is
+        used only if Alyx has no size.
         """
         url_by_repository = self._url_by_repository()
         query = "SELECT id, md5, probed FROM datasets WHERE eid = ? AND probed IS NOT NULL"
@@ -303,15 +324,15 @@ class CatalogueDatabase(CatalogueFile):
         self._execute("UPDATE datasets SET probed = ? WHERE id = ?", size, dataset_id)
 
     def store_probed_size_by_md5(self, dataset: Dataset, size: int) -> None:
-        """Store the size in bytes that a file server gave for a dataset of cache tables."""
+        """Store the size in bytes that a file server gave for a dataset from cache tables."""
         self._execute("REPLACE INTO probed_sizes VALUES (?, ?, ?)", dataset.id, dataset.md5, size)
 
     def distinct_values(self, table: str, column: str) -> list[str]:
-        """The distinct values of a column."""
+        """Return the distinct values of a column."""
         return [str(row[0]) for row in self._fetch_rows(f"SELECT DISTINCT {column} FROM {table}")]
 
     def dataset_types(self) -> list[str]:
-        """The known dataset types."""
+        """Return the known dataset types."""
         return [name for name in self.distinct_values("datasets", "dataset_type") if name]
 
     def _url_by_repository(self) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """The catalogue's tables over ONE's cache tables.
 
-A listing is read from whichever is newer: the last answer of Alyx (the catalogue), or the cache
-tables. If the tables are newer, rows that only the catalogue has are still included, since the
-tables lack some: sessions that have begun since, and datasets on repositories whose name does not
-begin with ``flatiron`` or ``aws``.
+A listing is read from the newer of two sources: the last answer of Alyx (the catalogue), or the
+cache tables. If the tables are newer, rows that only the catalogue has are still included, since
+the tables lack two kinds of rows: sessions that have begun since the tables were made, and datasets
+on repositories whose name does not begin with ``flatiron`` or ``aws``.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ from onefs.catalogue.storage.type_guess import guess_types, path_rows_having
 from onefs.catalogue.storage.type_patterns import TypePatterns
 from onefs.model import Dataset, Session
 
-#: the time of listings that the tables have in part only: they are served, and refreshed in the
-#: background
+#: the time of listings that the tables contain only in part: such a listing is served, and is
+#: refreshed in the background
 _STALE_TIMESTAMP = 1.0
 
-#: collection, revision and name of a dataset: its path below its session
+#: collection, revision and name of a dataset: the parts of its path below its session
 _DatasetPath = tuple[str, str, str]
 
 
 class OverlayDatabase(CatalogueDatabase):
-    """A catalogue at ``path``, over the cache tables in the same folder, if there are any.
+    """A catalogue at ``path``, read together with the cache tables in the same folder, if any.
 
-    Listings that the tables contain are returned as by :class:`CatalogueDatabase`, with the time
-    at which the tables were made. Labs, subjects and repositories, which the tables have in part
-    or not at all, are stale until Alyx has listed them.
+    Listings that the tables contain are returned in the same form as :class:`CatalogueDatabase`
+    returns listings. Their time is the time at which the tables were made. The tables contain labs
+    and subjects only in part, and no repositories, so these three are stale until Alyx has listed
+    them.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,7 +69,7 @@ class OverlayDatabase(CatalogueDatabase):
         if created is None:
             return False
         own = super().fetched_at(key)
-        if own == created:  # a subject without sessions: see mark_subjects_without_sessions
+        if own == created:  # see mark_subjects_without_sessions
             return key.startswith("sessions/")
         return (own is None or own < created) and self._is_covered(key)
 
@@ -94,7 +95,7 @@ class OverlayDatabase(CatalogueDatabase):
 
     def subjects(self, lab: str) -> list[str]:
         in_tables = set(self.tables.subjects(lab))
-        # where Alyx has listed the sessions since, they name the subject or it has none
+        # if Alyx has listed a subject's sessions since, the tables are not used for the subject
         in_tables -= self._names_listed_since(f"sessions/{lab}/", self.tables.created_at or 0.0)
         return sorted({*super().subjects(lab), *in_tables})
 
@@ -106,7 +107,8 @@ class OverlayDatabase(CatalogueDatabase):
         newer = self._sessions_newer_than_tables({*sessions, *(session.eid for session in own)})
         for session in own:
             in_tables = sessions.get(session.eid)
-            # one that the tables have elsewhere was renamed; one that they lack has begun since
+            # a session that the tables have in another folder was renamed; a session that is not in
+            # the tables has begun since the tables were made
             if in_tables == replace(session, start_time=0.0) or (
                 in_tables is None and self.tables.session(session.eid) is None
             ):
@@ -118,7 +120,10 @@ class OverlayDatabase(CatalogueDatabase):
         return sorted(sessions.values(), key=_session_sort_key)
 
     def _sessions_newer_than_tables(self, eids: Iterable[str]) -> dict[str, Session]:
-        """The sessions that Alyx has sent since the tables were made, by eid."""
+        """Return the sessions among ``eids`` that are newer than the tables, by eid.
+
+        A session is newer if Alyx has sent it since the tables were made.
+        """
         query = (
             "SELECT sessions.* FROM json_each(?) AS wanted JOIN sessions ON eid = wanted.value"
             " JOIN listings ON listings.key = 'session/' || eid WHERE fetched_at >= ?"
@@ -140,7 +145,7 @@ class OverlayDatabase(CatalogueDatabase):
         key = f"ref/{ref.date}_{ref.number}_{ref.subject}"
         if self.is_from_tables(key):
             in_tables = {session.eid: session for session in self.tables.sessions_by_ref(ref)}
-            for eid in self._sessions_newer_than_tables(in_tables):  # ``sessions`` has these
+            for eid in self._sessions_newer_than_tables(in_tables):  # ``sessions`` has newer rows
                 del in_tables[eid]
             sessions |= in_tables
         return sorted(sessions.values(), key=lambda session: (session.lab, session.eid))
@@ -148,7 +153,10 @@ class OverlayDatabase(CatalogueDatabase):
     def find_sessions(
         self, condition: str, values: Iterable[object], having: DatasetConditions = ()
     ) -> list[tuple[str, int, str]]:
-        """As in the base class. The tables have no dataset types: see ``type_guess``."""
+        """Find sessions as the base class does, in the catalogue and in the tables.
+
+        The tables have no dataset types, so the types are guessed: see ``type_guess``.
+        """
         values = list(values)
         own = super().find_sessions(condition, values, having)
         created = self.tables.created_at
@@ -157,7 +165,7 @@ class OverlayDatabase(CatalogueDatabase):
         known = {eid for _, _, eid in own}
         path_rows: Sequence[Set[int]] = ()
         if having:
-            # Alyx's newer listings of datasets decide, also if they lack the wanted ones
+            # Alyx's newer listings of datasets decide, even if the wanted datasets are not in them
             known |= self._names_listed_since("datasets/", created)
             path_rows = path_rows_having(
                 having, self.tables.paths(), self._fetch_rows, self._stored_type_patterns()
@@ -167,15 +175,21 @@ class OverlayDatabase(CatalogueDatabase):
         return sorted(sessions, key=lambda line: line[:2], reverse=True)
 
     def _session_in_tables(self, eid: str) -> Session | None:
-        """A session as the tables have it; None if Alyx has listed its subject since."""
+        """Return a session as the tables have it.
+
+        Return None if the tables lack the session, or if Alyx has listed the subject's sessions
+        since the tables were made.
+        """
         session = self.tables.session(eid)
         if session is None or not self.is_from_tables(f"sessions/{session.lab}/{session.subject}"):
             return None
         return session
 
     def _names_listed_since(self, prefix: str, moment: float) -> set[str]:
-        """The rest of the keys that begin with ``prefix``, which ends with a slash, of the listings
-        that were requested since ``moment``."""
+        """Return the keys, without ``prefix``, of the listings requested since ``moment``.
+
+        Only keys that begin with ``prefix`` are returned. ``prefix`` ends with a slash.
+        """
         query = "SELECT substr(key, ?) FROM listings WHERE key > ? AND key < ? AND fetched_at >= ?"
         after = prefix.removesuffix("/") + "0"  # the character after the slash
         rows = self._fetch_rows(query, len(prefix) + 1, prefix, after, moment)
@@ -191,7 +205,7 @@ class OverlayDatabase(CatalogueDatabase):
         return sorted({*super().distinct_values(table, column), *in_tables})
 
     def dataset_types(self) -> list[str]:
-        """As in the base class, and those that the names of the tables' files imply."""
+        """Return the known dataset types, and the likely types of files in the tables."""
         names = {split_path(path).name for _, path in self.tables.paths()}
         return sorted({*super().dataset_types(), *self.guess_types(names).values()})
 
@@ -206,15 +220,19 @@ class OverlayDatabase(CatalogueDatabase):
         return guess_types(names, self._fetch_rows, self._stored_type_patterns())
 
     def _stored_type_patterns(self) -> TypePatterns:
-        """Alyx's patterns for file names from the last listing; none if there was none."""
+        """Return Alyx's patterns for file names, from the last answer of Alyx.
+
+        Return empty patterns if no such answer is stored.
+        """
         body, _ = self.stored_answer(DATASET_TYPES_KEY) or ("", 0.0)
         return type_patterns.parse_type_patterns(body)
 
     def mark_subjects_without_sessions(self, lab: str) -> None:
-        """Mark the sessions of a lab's subjects that are not in the tables as listed and empty.
+        """Store an empty listing of sessions for each subject of a lab that is not in the tables.
 
-        To be called when the subjects were listed with the tables: later ones may have sessions.
-        Does nothing for the tables of a release tag, which lack sessions.
+        To be called when the subjects are listed right after the tables are loaded, because
+        subjects that are added later may have sessions. Does nothing for the tables of a release
+        tag, because these tables lack sessions.
         """
         created = self.tables.created_at
         if created is None or created <= _STALE_TIMESTAMP:
@@ -254,7 +272,7 @@ class OverlayDatabase(CatalogueDatabase):
             self.store_probed_size(dataset_id, size)
 
     def _is_covered(self, key: str) -> bool:
-        """Whether the tables contain a listing."""
+        """Whether the tables contain the listing ``key``."""
         kind, _, rest = key.partition("/")
         if kind == "datasets":
             return self.tables.has_datasets(rest)
@@ -274,7 +292,7 @@ class OverlayDatabase(CatalogueDatabase):
         )
 
     def _with_probed_sizes(self, rows: list[DatasetRow]) -> list[DatasetRow]:
-        """The rows, with the sizes that file servers have given."""
+        """Return the rows, with sizes from file servers where the tables have no size."""
         probed = self._probed_sizes([row.dataset for row in rows if row.dataset.size is None])
         return [
             replace(row, dataset=replace(row.dataset, size=probed[row.dataset.id]))
@@ -284,7 +302,10 @@ class OverlayDatabase(CatalogueDatabase):
         ]
 
     def _probed_sizes(self, datasets: Sequence[Dataset]) -> dict[str, int]:
-        """Sizes from file servers by dataset id, for the same content as far as hashes show."""
+        """Return the sizes in bytes that file servers gave, by dataset id.
+
+        A size is left out if it was stored with a hash that differs from the dataset's hash.
+        """
         md5_by_id = {dataset.id: dataset.md5 for dataset in datasets}
         query = (
             "SELECT probed_sizes.* FROM json_each(?) AS wanted"
@@ -297,8 +318,11 @@ class OverlayDatabase(CatalogueDatabase):
 def _merge_datasets(
     own: list[DatasetRow], in_tables: list[DatasetRow], stated_columns: Set[str]
 ) -> list[DatasetRow]:
-    """The rows of newer tables, each replaced by the fuller row of the catalogue if both describe
-    the same content, and the catalogue's rows at other paths."""
+    """Merge the catalogue's rows (``own``) into the rows of newer tables (``in_tables``).
+
+    If a row of the catalogue and a row of the tables describe the same content, the catalogue's row
+    is used, since it has more values. The catalogue's rows at paths that the tables lack are added.
+    """
     own_by_key = {(row.dataset.id, _dataset_path(row)): row for row in own}
     merged: dict[tuple[str, _DatasetPath], DatasetRow] = {}
     for row in in_tables:
@@ -316,11 +340,11 @@ def _merge_datasets(
 def _with_flags_of_tables(
     in_tables: DatasetRow, own: DatasetRow, stated_columns: Set[str]
 ) -> DatasetRow:
-    """The catalogue's row with the default flag and the QC of newer tables.
+    """Return the catalogue's row with the default flag and the QC of newer tables.
 
-    These change while the content does not, and an old flag would select a revision that is no
-    longer the default. Columns that the tables do not state are not used: in older tables each
-    revision would be the default.
+    The flag and the QC can change while the content stays the same. An old flag would select a
+    revision that is no longer the default. A column that the tables do not state is not used,
+    because with older tables each revision would be the default.
     """
     newer = own.dataset
     if "default_revision" in stated_columns:
@@ -331,7 +355,7 @@ def _with_flags_of_tables(
 
 
 def _has_same_bytes(in_tables: DatasetRow, own: DatasetRow) -> bool:
-    """Whether size and hash in the tables do not contradict the catalogue."""
+    """Whether size and hash in the tables, if present, are the same as in the catalogue."""
     return in_tables.dataset.size in (None, own.dataset.size) and in_tables.dataset.md5 in (
         "",
         own.dataset.md5,
@@ -343,12 +367,15 @@ def _dataset_path(row: DatasetRow) -> _DatasetPath:
 
 
 def _session_sort_key(session: Session) -> tuple[str, int, str]:
-    """SQLite's order of sessions. Not by start time, which the tables lack: which of two sessions
-    in one folder gets the plain ``001`` must not depend on where they were read from."""
+    """Return the key that sorts sessions in SQLite's order: by date, number and eid.
+
+    The start time is not used, because the tables lack it. Of two sessions with the same folder,
+    one gets the plain name ``001``. The choice must not depend on the source of the sessions.
+    """
     return (session.date, session.number, session.eid)
 
 
 def _lab_subject_splits(rest: str) -> list[tuple[str, str]]:
-    """The ways to split ``<lab>/<subject>``: a name may contain a slash."""
+    """Return all ways to split ``<lab>/<subject>``, because a name may contain a slash."""
     parts = rest.split("/")
     return [("/".join(parts[:i]), "/".join(parts[i:])) for i in range(1, len(parts))]

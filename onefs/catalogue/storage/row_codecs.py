@@ -1,7 +1,7 @@
-"""Row codecs: sessions and datasets as rows of the catalogue's tables, and back.
+"""Row codecs: convert sessions and datasets to rows of the catalogue's tables, and back.
 
-``schema.sql`` describes the columns. URLs of replicas are stored relative to their repository, so
-that they stay valid when a file server moves.
+``schema.sql`` describes the columns. URLs of replicas are stored relative to the URL
+of their repository, so that they stay valid if a file server gets another URL.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ INSERT_DATASET = f"REPLACE INTO datasets VALUES ({', '.join('?' * 13)})"
 
 
 def decode_session(row: tuple[Any, ...]) -> Session:
-    """A row of ``sessions`` as a session. Raises CacheError if it is damaged."""
+    """Convert a row of ``sessions`` to a session. Raises CacheError if the row is damaged."""
     with _decode_errors("session", row):
         eid, lab, subject, date, number, start_time, task_protocol, projects = row
         return Session(
@@ -36,7 +36,10 @@ def decode_session(row: tuple[Any, ...]) -> Session:
 
 
 def encode_session(session: Session, numbered: bool) -> tuple[object, ...]:
-    """The values for INSERT_SESSION; ``numbered``: whether Alyx has a number for it."""
+    """Return the values for INSERT_SESSION.
+
+    ``numbered`` is True if Alyx has a number for the session.
+    """
     return (
         session.eid,
         session.lab,
@@ -50,9 +53,9 @@ def encode_session(session: Session, numbered: bool) -> tuple[object, ...]:
 
 
 def decode_dataset(row: tuple[Any, ...], url_by_repository: dict[str, str]) -> DatasetRow:
-    """A row of ``datasets`` as a dataset with the replicas that Alyx claims.
+    """Convert a row of ``datasets`` to a dataset with the replicas that Alyx claims.
 
-    Raises CacheError if it is damaged.
+    Raises CacheError if the row is damaged.
     """
     with _decode_errors("dataset", row):
         id_, eid, name, collection, revision, type_, size, probed, md5, default, qc, mtime, urls = (
@@ -84,7 +87,10 @@ def decode_dataset(row: tuple[Any, ...], url_by_repository: dict[str, str]) -> D
 def encode_dataset(
     row: DatasetRow, probed: int | None, url_by_repository: dict[str, str]
 ) -> tuple[object, ...]:
-    """The values for INSERT_DATASET; ``probed``: the size in bytes that a file server gave."""
+    """Return the values for INSERT_DATASET.
+
+    ``probed`` is the size in bytes that a file server gave, or None.
+    """
     dataset = row.dataset
     replicas = [
         [name, _relative_url(url, url_by_repository.get(name, ""))]
@@ -109,7 +115,7 @@ def encode_dataset(
 
 @contextmanager
 def _decode_errors(kind: str, row: tuple[Any, ...]) -> Iterator[None]:
-    """Turn the errors of decoding a damaged row into a CacheError that names it."""
+    """Replace an error that a damaged row causes by a CacheError that names the row."""
     try:
         yield
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -123,5 +129,8 @@ def _relative_url(url: str, base: str) -> str:
 
 
 def _absolute_url(url: str, base: str) -> str:
-    """A URL as Alyx has it; marked unusable if the URL of its repository is not known."""
+    """Return a URL as Alyx has it.
+
+    If the URL of the repository is not known, the URL is marked as unusable.
+    """
     return url if "://" in url or not url else (base or UNUSABLE_URL) + url

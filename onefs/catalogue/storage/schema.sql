@@ -1,11 +1,11 @@
--- The catalogue: the answers of the database (Alyx), and their times.
+-- The catalogue: the answers of the database (Alyx), and the times of these answers.
 --
--- This file is the reference of the schema. PRAGMA user_version holds its number (2).
--- Times are seconds since the epoch. Nothing unknown is stored as absent: a listing that was
--- never fetched has no row in `listings`, whatever rows the other tables hold.
+-- This file is the reference for the schema. PRAGMA user_version is the version of the schema (2).
+-- Times are seconds since the epoch. Unknown is not stored as absent: a listing that was never
+-- fetched has no row in `listings`, even if other tables contain some rows of the listing.
 
--- One row for each fact about the catalogue itself: 'database' (which laboratory this is: its
--- host, or demo-<hash>), 'alyx_url' (where it was last asked), 'search/<name>' (a saved search).
+-- One row for each fact about the catalogue itself: 'database' (the laboratory: its host, or
+-- demo-<hash>), 'alyx_url' (the URL of the last requests), 'search/<name>' (a saved search).
 CREATE TABLE IF NOT EXISTS facts (
     key   TEXT PRIMARY KEY,
     value TEXT NOT NULL
@@ -13,9 +13,10 @@ CREATE TABLE IF NOT EXISTS facts (
 
 -- When a whole listing was last requested from Alyx. `key` is one of
 --   labs | repositories | subjects/<lab> | sessions/<lab>/<subject> | datasets/<eid>
---   session/<eid> (one session, known by its eid alone) | ref/<ref> | record/<eid>
---   news/<lab> (the lab's sessions since its cache tables were made)
--- A listing is replaced whole, in one transaction with the rows it names.
+--   session/<eid> (one session, requested by its eid) | ref/<ref> | record/<eid>
+--   news/<lab> (the lab's sessions since the cache tables were made)
+-- A listing is replaced as a whole: one transaction replaces its row here and its rows in other
+-- tables.
 CREATE TABLE IF NOT EXISTS listings (
     key        TEXT PRIMARY KEY,
     fetched_at REAL NOT NULL
@@ -25,23 +26,24 @@ CREATE TABLE IF NOT EXISTS labs (
     name TEXT PRIMARY KEY
 ) WITHOUT ROWID;
 
--- data_url is '' for a repository that serves nothing. personal: 1 for a rig's own disk, 0 for a
--- server; Alyx's null (tape) is stored as 1, since neither can be fetched from.
+-- data_url is '' for a repository that serves no files. personal is 1 for a rig's own disk, and 0
+-- for a server. Alyx's null (tape) is stored as 1, since no file can be fetched from a rig or from
+-- a tape.
 CREATE TABLE IF NOT EXISTS repositories (
     name     TEXT PRIMARY KEY,
     data_url TEXT NOT NULL,
     personal INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- Two labs may have the same nickname.
+-- Two labs may have subjects with the same nickname.
 CREATE TABLE IF NOT EXISTS subjects (
     lab      TEXT NOT NULL,
     nickname TEXT NOT NULL,
     PRIMARY KEY (lab, nickname)
 ) WITHOUT ROWID;
 
--- (lab, subject, date, number) is not unique: Alyx does not enforce it. number is null for
--- base sessions, which have no folder. projects is comma-joined.
+-- (lab, subject, date, number) is not unique, because Alyx does not enforce this. number is null
+-- for base sessions, which have no folder. projects contains names joined by commas.
 CREATE TABLE IF NOT EXISTS sessions (
     eid           TEXT PRIMARY KEY,
     lab           TEXT NOT NULL,
@@ -53,13 +55,14 @@ CREATE TABLE IF NOT EXISTS sessions (
     projects      TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sessions_of_subject ON sessions (lab, subject, date, number);
--- A ref names no lab. Since version 2.
+-- For look-ups by ref, because a ref has no lab. Since version 2.
 CREATE INDEX IF NOT EXISTS sessions_of_ref ON sessions (subject, date, number);
 
--- size is null if Alyx lacks it; probed is then the size from the file server, kept for good.
--- md5 is '' if unknown. copies is JSON [[repository, url], ...], all replicas that Alyx claims; a url
--- that starts with its repository's data_url is stored without it, so that it stays valid when the
--- server moves. A dataset without a usable replica is kept but not listed.
+-- size is null if Alyx lacks the size; probed is then the size from the file server. Both are in
+-- bytes. md5 is '' if unknown. copies is JSON [[repository, url], ...], with all replicas that Alyx
+-- claims. A url that starts with its repository's data_url is stored without this data_url, so
+-- that the url stays valid if the server gets another URL. A dataset without a usable replica is
+-- stored but not listed.
 CREATE TABLE IF NOT EXISTS datasets (
     id           TEXT PRIMARY KEY,
     eid          TEXT NOT NULL,
@@ -84,15 +87,16 @@ CREATE TABLE IF NOT EXISTS records (
 ) WITHOUT ROWID;
 
 -- Invalidations (`onefs refresh`), since version 2. path is a JSON list of folders from the lab on,
--- [] for everything; a listing there or below that is older than `at` is requested before it is
--- shown.
+-- [] for the whole tree. A listing at or below this path that is older than `at` is requested again
+-- before it is shown.
 CREATE TABLE IF NOT EXISTS forced (
     path TEXT PRIMARY KEY,
     at   REAL NOT NULL
 ) WITHOUT ROWID;
 
--- Sizes from file servers of datasets that are only in cache tables (cache_tables/schema.sql), kept
--- for good while the hash is the same.
+-- Sizes in bytes from file servers, for datasets that are only in cache tables
+-- (cache_tables/schema.sql). A size is used while the dataset has the same hash, and rows are never
+-- removed.
 CREATE TABLE IF NOT EXISTS probed_sizes (
     id   TEXT NOT NULL,
     md5  TEXT NOT NULL,
@@ -100,9 +104,9 @@ CREATE TABLE IF NOT EXISTS probed_sizes (
     PRIMARY KEY (id, md5)
 ) WITHOUT ROWID;
 
--- Answers stored for when the server is unreachable: the rows of a search ('search/<query>') and of a
--- small table ('table/<endpoint>'; those of dataset-types also imply the types of file names).
--- body is JSON. The oldest searches are dropped.
+-- Answers stored for use while the server is unreachable: the rows found by a search
+-- ('search/<query>'), and the rows of a small table ('table/<endpoint>'). The rows of dataset-types
+-- also give the types of file names. body is JSON. The oldest searches are removed.
 CREATE TABLE IF NOT EXISTS answers (
     key        TEXT PRIMARY KEY,
     fetched_at REAL NOT NULL,

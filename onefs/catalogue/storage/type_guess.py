@@ -1,10 +1,14 @@
 """Dataset types guessed from file names, for datasets that are only in cache tables.
 
-The tables have no dataset types. The type of a name is the one that Alyx gave most files of that
-name in the catalogue; else the one of Alyx's patterns for names (``type_patterns``), if a sync has
-stored them; else the one of the ALF name: ``spikes.times.npy`` and ``_ibl_spikes.times.npy`` are
-``spikes.times``. A guess may be wrong, since Alyx may give a file another type, so programs that
-show the types must say so.
+The tables have no dataset types. The type of a name is taken from the first of these sources that
+has one:
+
+1. the files of that name in the catalogue: the type that Alyx gave most of them,
+2. Alyx's patterns for names (``type_patterns``), if a sync has stored the patterns,
+3. the ALF name: the type of ``spikes.times.npy`` and ``_ibl_spikes.times.npy`` is ``spikes.times``.
+
+A guess may be wrong, since Alyx may give a file another type. So programs that show guessed types
+must say that these are guessed.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from onefs.catalogue.storage.type_patterns import TypePatterns, candidate_types
 
 
 class FetchRows(Protocol):
-    """Reads rows of the catalogue."""
+    """A function that reads rows of the catalogue."""
 
     def __call__(self, statement: str, *values: object) -> list[tuple[Any, ...]]: ...
 
@@ -30,7 +34,10 @@ def path_rows_having(
     rows: FetchRows,
     patterns: TypePatterns,
 ) -> list[set[int]]:
-    """For each of ``having``, the rows of the paths (of the tables) that may be such a dataset."""
+    """Return, for each condition in ``having``, the row numbers of the paths that may fulfil it.
+
+    ``paths`` are the row numbers and paths of datasets in the cache tables.
+    """
     by_name: dict[str, list[int]] = {}
     for row, path in paths:
         by_name.setdefault(path.rpartition("/")[2], []).append(row)
@@ -42,7 +49,7 @@ def path_rows_having(
 
 
 def guess_types(names: Iterable[str], rows: FetchRows, patterns: TypePatterns) -> dict[str, str]:
-    """The likely type of the files of each name, by name; see the module's docstring."""
+    """Return the likely dataset type for each name, by name: see the module's docstring."""
     wanted = sorted(set(names))
     listed = rows(
         "SELECT name, dataset_type FROM datasets WHERE dataset_type != ''"
@@ -56,7 +63,7 @@ def guess_types(names: Iterable[str], rows: FetchRows, patterns: TypePatterns) -
 def _names_of_type(
     dataset_type: str, names: Iterable[str], rows: FetchRows, patterns: TypePatterns
 ) -> set[str]:
-    """The names that files of a type likely have."""
+    """Return the names that files of a type are likely to have."""
     listed = rows("SELECT DISTINCT name FROM datasets WHERE dataset_type = ?", dataset_type)
     certain = {str(name) for (name,) in listed}
     likely = [
@@ -72,7 +79,9 @@ def _names_of_type(
 
 
 def _is_name_of_type(name: str, dataset_type: str, patterns: TypePatterns) -> bool:
-    """Whether a name is of a type by Alyx's patterns, else by its ALF name with or without
-    namespace."""
+    """Whether a name has a type by Alyx's patterns.
+
+    If no pattern matches the name, the ALF name decides, with or without its namespace.
+    """
     matched = patterns.type_of(name)
     return dataset_type == matched if matched else dataset_type in candidate_types(name)[:2]

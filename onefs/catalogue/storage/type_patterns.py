@@ -1,7 +1,8 @@
-"""Alyx's dataset types of file names, by the rule with which Alyx registers files.
+"""Alyx's dataset types for file names, by the rule that Alyx uses when it registers files.
 
-A type has a ``filename_pattern`` with wildcards, which is compared with the whole name, ignoring
-case; a type without a pattern applies to files whose ``object.attribute`` is the type's name.
+A type may have a ``filename_pattern`` with wildcards. The pattern is compared with the whole name,
+ignoring case. A type without a pattern applies to files whose ``object.attribute`` is the type's
+name.
 """
 
 from __future__ import annotations
@@ -16,25 +17,25 @@ from typing import Any, NamedTuple
 
 from onefs import alf
 
-#: length of the longest pattern that Alyx stores
+#: largest number of characters in a pattern that Alyx stores
 _MAX_PATTERN_LENGTH = 255
 _NAMESPACE_PREFIX = re.compile("_[a-zA-Z0-9]+_")
-#: the clock that follows an attribute in a name
+#: the name of a clock, which follows an attribute in a file name
 _CLOCK_SUFFIX = re.compile(r"(\.[a-zA-Z0-9]+(?:_times|_intervals)?)_[^.]*", re.DOTALL)
 
 
 class _Pattern(NamedTuple):
     dataset_type: str
     wildcards: str
-    #: characters that are no wildcards
+    #: number of characters that are not wildcards
     literal_count: int
 
 
 class TypePatterns:
-    """The dataset types of a database, matched with file names. Thread-safe."""
+    """The dataset types of a database, which are compared with file names. Thread-safe."""
 
     def __init__(self, rows: Iterable[object]) -> None:
-        """``rows`` are those of ``/dataset-types``; invalid ones are ignored."""
+        """Read the types from ``rows`` of ``/dataset-types``. Invalid rows are ignored."""
         self._patterns: list[_Pattern] = []
         self._types_without_pattern: set[str] = set()
         self._type_by_name: dict[str, str] = {}
@@ -43,9 +44,10 @@ class TypePatterns:
                 self._add(row.get("name"), row.get("filename_pattern") or "")
 
     def type_of(self, name: str) -> str:
-        """The type of files of a name; '' if no type matches.
+        """Return the type for a file name. Return '' if no type matches.
 
-        If several match, which Alyx forbids, the one with the most literal characters.
+        If several patterns match, which Alyx forbids, return the type whose pattern has the most
+        characters that are not wildcards.
         """
         if name not in self._type_by_name:
             self._type_by_name[name] = self._find(name)
@@ -58,7 +60,7 @@ class TypePatterns:
         if not pattern:
             self._types_without_pattern.add(name)
         elif len(pattern) <= _MAX_PATTERN_LENGTH:
-            with suppress(re.error):  # a range in reverse order, in older Pythons
+            with suppress(re.error):  # older Pythons reject a range in reverse order, like [z-a]
                 fnmatchcase("", pattern)
                 literal_count = len(pattern) - pattern.count("*") - pattern.count("?")
                 self._patterns.append(_Pattern(name, pattern, literal_count))
@@ -76,7 +78,11 @@ class TypePatterns:
 
 
 def candidate_types(name: str) -> list[str]:
-    """The types that an ALF name implies: with namespace and clock, and without either."""
+    """Return the types that an ALF name may have.
+
+    The types are the name with namespace and clock, without the namespace, and without both. For a
+    name that is no ALF name, return only the name without its extension.
+    """
     whole = alf.dataset_type(name)
     if whole == "unknown":
         return [name.rpartition(".")[0] or name]
@@ -86,7 +92,7 @@ def candidate_types(name: str) -> list[str]:
 
 @lru_cache(maxsize=4)
 def parse_type_patterns(body: str) -> TypePatterns:
-    """The types of a stored answer; none for a damaged one, and for ''."""
+    """Return the types in a stored answer. Return no types if ``body`` is damaged or ''."""
     try:
         rows = json.loads(body) if body else []
     except (ValueError, RecursionError):

@@ -35,7 +35,7 @@ Make = Callable[..., Catalogue]
 
 @pytest.fixture(scope="module")
 def grown() -> Iterator[Servers]:
-    """A lab of 1,000 sessions of 40 datasets, beside the made laboratory."""
+    """Serve the made laboratory with an added lab of 1,000 sessions, each with 40 datasets."""
     with Servers(ScaledLaboratory(1100, 40)) as servers:
         yield servers
 
@@ -47,7 +47,7 @@ def make(grown: Servers, transport: Transport, tmp_path: Path) -> Iterator[Make]
     made: list[Catalogue] = []
 
     def build(name: str = "catalogue", **options: object) -> Catalogue:
-        # deadlines that a busy machine keeps too: it is requests that are counted here
+        # long deadlines, for a busy machine: this module counts requests
         alyx = AlyxClient(transport, grown.alyx_url, FixedToken(token), deadline=60.0)
         options = {"deadline": 60.0, **options}
         made.append(Catalogue(CatalogueDatabase(tmp_path / f"{name}.sqlite"), alyx, **options))  # type: ignore[arg-type]
@@ -59,7 +59,7 @@ def make(grown: Servers, transport: Transport, tmp_path: Path) -> Iterator[Make]
         catalogue.close()
 
 
-@pytest.mark.long  # tests/system/test_costs.py has it through a mount
+@pytest.mark.long  # tests/system/test_costs.py tests the same with a mount
 def test_a_find_of_a_thousand_sessions_is_sixty_requests_and_then_none(
     make: Make, grown: Servers
 ) -> None:
@@ -137,12 +137,12 @@ def test_stale_listings_of_a_slow_walk_are_refreshed_in_batches(make: Make, grow
     now[0] += 2 * 86400
     begun = time.monotonic()
     for session in sessions:
-        for _ in range(3):  # as who looks at its files one by one
+        for _ in range(3):  # like a program that opens the files one by one
             catalogue.datasets(session)
             time.sleep(0.005)
     took = time.monotonic() - begun
     wait_until(lambda: catalogue.datasets(sessions[-1]).fetched_at >= now[0])
-    # each is a page of 25, or after a pause
+    # each request is for a page of 25 sessions, or is sent after a pause
     assert asked(grown)["/datasets"] <= len(sessions) // 25 + took / STALE_COLLECTION_SECONDS + 2
 
 
@@ -156,7 +156,7 @@ def test_steps_grow_and_end_with_a_pause() -> None:
     for _ in range(5):
         walks.note_dataset_count("lab", 40)
     assert walks.note_session_miss(session(1)).session_count == 1
-    assert walks.note_session_miss(session(1)).session_count == 1  # the very same one
+    assert walks.note_session_miss(session(1)).session_count == 1  # the same session
     assert walks.note_session_miss(session(2)).session_count == 5
     step = walks.note_session_miss(session(3))
     assert (step.session_count, step.across_subjects) == (25, False)

@@ -1,4 +1,4 @@
-"""Processes that share a catalogue ask for the batches of a walk once, and none waits for long."""
+"""Processes that share a catalogue request each batch of a walk once, and do not wait for long."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_three_processes_walk_a_lab_for_the_price_of_one(
         requests = [request.path for request in servers.requests]
     assert found == [20 * len(lab)] * 3
     batches = [eid for path in requests for eid in sessions_of_batch(path)]
-    assert len(batches) > len(lab) - 20, requests  # the first few are asked for alone
+    assert len(batches) > len(lab) - 20, requests  # the first few are requested by themselves
     assert len(set(batches)) == len(batches), requests
     # three subjects are each asked for alone: with them there is no other to ask for
     subjects = len({each.subject for each in source.sessions() if each.lab == "lab00"})
@@ -73,7 +73,7 @@ def test_three_processes_walk_a_lab_for_the_price_of_one(
 
 
 def sessions_of_batch(path: str) -> list[str]:
-    """The sessions whose datasets one request fetches."""
+    """Return the sessions whose datasets one request fetches."""
     asked_for = parse_qs(urlsplit(path).query).get("django", [""])[0]
     return re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", asked_for) if "/datasets" in path else []
 
@@ -108,7 +108,7 @@ def test_another_process_is_waited_for(tmp_path: Path) -> None:
     thread = threading.Thread(target=second)
     with one.hold("lab"):
         thread.start()
-        thread.join(0.3)  # it is at it, or comes later: it is second either way
+        thread.join(0.3)  # the thread waits, or starts later: it is second in both cases
         order.append("first")
     thread.join(60)
     assert order == ["first", "second"]

@@ -1,4 +1,4 @@
-"""The catalogue's file: an older one is migrated, a newer one moved aside, none lost."""
+"""The catalogue's file: an older file is migrated, a newer file is moved, and none is lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ID = "18619a05-41c1-4ec1-9aee-e01fc22ca10b"
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A catalogue of version 1, with something in every table."""
+    """Make a catalogue of version 1 with rows in each table. Return its path."""
     path = tmp_path / "catalogue.sqlite"
     connection = sqlite3.connect(path)
     connection.executescript((DATA / "catalogue-1.sql").read_text("utf-8"))
@@ -50,7 +50,7 @@ def test_an_older_file_is_migrated_and_keeps_everything(old: Path) -> None:
     assert (row.dataset.name, row.dataset.size) == ("spikes.times.npy", 48128)
     assert database.fetched_at(f"datasets/{EID}") == 1_700_000_000.0
     assert database.record(EID) == "{}\n"
-    # and has what is new
+    # the file has the tables that are new since version 1
     assert database.invalidations() == {}
     database.invalidate(("mainenlab",), 1_700_000_001.0)
     assert database.invalidations() == {("mainenlab",): 1_700_000_001.0}

@@ -1,4 +1,4 @@
-"""The catalogue over cache tables: which of the two is used, and what stays unknown."""
+"""The catalogue over cache tables: which source is used, and which listings stay unknown."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Put = Callable[..., None]
 
 @pytest.fixture
 def put(tmp_path: Path, database: OverlayDatabase) -> Put:
-    """Syncs tables with these rows."""
+    """Return a function that loads cache tables with the given rows."""
 
     def load(sessions: list[dict[str, object]], datasets: list[dict[str, object]]) -> None:
         sync_from_files(write(tmp_path / "tables", sessions, datasets), tmp_path)
@@ -108,7 +108,7 @@ def test_listings_of_the_tables_are_as_old_as_the_tables(
 def test_listings_that_the_tables_have_in_part_are_served_and_always_stale(
     database: OverlayDatabase, put: Put
 ) -> None:
-    """Labs and subjects without a numbered session are not in the tables, nor are URLs."""
+    """The tables lack URLs, and the labs and subjects without a numbered session."""
     put([session(1)], [dataset(1, 1)])
     assert database.labs() == ["labone"]
     assert database.subjects("labone") == ["mouse"]
@@ -148,7 +148,7 @@ def test_the_newer_listing_counts(database: OverlayDatabase, put: Put) -> None:
 
 
 def test_newer_tables_keep_rows_that_they_lack(database: OverlayDatabase, put: Put) -> None:
-    """Sessions that are newer than they are, and datasets on other servers."""
+    """The tables lack sessions that are newer than the tables, and datasets on other servers."""
     database.store_sessions("labone", "mouse", [(own_session(2), True)], BEFORE)
     database.store_datasets(uuid(1), [own_dataset(1, 5, "other.server.npy")], BEFORE)
     put([session(1)], [dataset(1, 1)])
@@ -196,7 +196,7 @@ def test_tables_with_the_same_content_do_not_replace_fuller_rows(
 def test_newer_tables_change_the_default_revision_and_the_qc(
     database: OverlayDatabase, put: Put
 ) -> None:
-    """Both revisions are as in Alyx's listing, but now the other one is the default."""
+    """The tables have the revisions of Alyx's listing, but another revision is the default."""
     database.store_datasets(
         uuid(1),
         [
@@ -212,7 +212,7 @@ def test_newer_tables_change_the_default_revision_and_the_qc(
     put([session(1)], told)
     old, new = (row.dataset for row in database.datasets(uuid(1)))
     assert (old.default, old.qc, new.default, new.qc) == (False, "CRITICAL", True, "NOT_SET")
-    # and Alyx's fuller words stay: where the files are, and what type they have
+    # the replicas and dataset types from Alyx stay
     assert [(each.from_tables, each.dataset_type) for each in (old, new)] == [(False, "a.b")] * 2
     assert all(row.claimed_replicas for row in database.datasets(uuid(1)))
     assert default_revision_of([old, new]) == new
@@ -223,7 +223,7 @@ def test_newer_tables_change_the_default_revision_and_the_qc(
 def test_newer_tables_without_default_or_qc_change_neither(
     database: OverlayDatabase, put: Put, lacking: str, nulls: bool
 ) -> None:
-    """Older formats have no such column: both revisions would be the default, and QC be lost."""
+    """Older tables lack the column. If it were used, both revisions would be the default."""
     revisions = ("2020-01-01", "2021-01-01")
     own = [
         own_dataset(1, number, revision=revision, default=number == 2, qc="FAIL")
@@ -249,7 +249,7 @@ def test_newer_tables_without_default_or_qc_change_neither(
 def test_two_sessions_on_one_number_keep_their_names(
     database: OverlayDatabase, put: Put, when: float
 ) -> None:
-    """Wherever they were read from: the tables lack start times."""
+    """The names do not depend on the source of the sessions, though the tables lack start times."""
     day = {"date": "2020-01-01"}
     late, early = own_session(1, **day, start_time=1577890000.0), own_session(2, **day)
 
@@ -296,7 +296,7 @@ def test_a_size_that_was_reported_once_is_kept_for_good(
     assert (row.dataset.size, row.dataset.from_tables) == (77, False)
     database.store_datasets(uuid(1), [own_dataset(1, 1, size=None, md5="f" * 32)], AFTER)
     [row] = database.datasets(uuid(1))
-    assert row.dataset.size is None  # other bytes
+    assert row.dataset.size is None  # the content is different
 
 
 def test_refs_are_found_in_both(database: OverlayDatabase, put: Put) -> None:
@@ -332,7 +332,7 @@ def test_a_dataset_type_is_that_of_alyx_else_that_of_the_file_name(
 
 
 def test_searches_find_datasets_of_the_tables(database: OverlayDatabase, put: Put) -> None:
-    """By name as in Alyx; by type as ALF names imply, unless Alyx lists another type."""
+    """Names match as in Alyx. Types are guessed from ALF names, unless Alyx lists another type."""
     put(
         [session(number) for number in range(1, 6)],
         [
@@ -359,7 +359,7 @@ def test_searches_find_datasets_of_the_tables(database: OverlayDatabase, put: Pu
     assert found(dataset_types="spikes.times", date="2020-01-04") == [4]
     assert found(dataset_types="_ibl_spikes.times") == [2]
     assert found(dataset_types="camera.times") == []
-    # Alyx lists two sessions: what it says of names holds for the others too
+    # Alyx lists two sessions: its types of file names are used for the other sessions too
     camera = own_dataset(2, 8, "_ibl_leftCamera.times.npy", dataset_type="camera.times")
     database.store_search_results([(Session(uuid(2), "labone", "mouse", "2020-01-02", 1), True)])
     database.store_datasets(uuid(2), [camera], AFTER)
@@ -373,7 +373,7 @@ def test_searches_find_datasets_of_the_tables(database: OverlayDatabase, put: Pu
 def test_a_walk_over_sessions_without_datasets_asks_for_many_at_once(
     database: OverlayDatabase, put: Put
 ) -> None:
-    """The sessions that follow one of them, without those in the tables or listed since."""
+    """The sessions that follow are included, except those listed by the tables or since."""
     sessions = [session(number) for number in range(1, 9)]
     put([*sessions, session(9, subject="rat")], [dataset(2, 1), dataset(5, 2)])
     database.store_datasets(uuid(4), [], AFTER)
@@ -444,7 +444,7 @@ KNOWN = {
     ],
 )
 def test_where_a_dataset_should_be(stored: str, urls: list[str]) -> None:
-    """The lab's folder is the end of a repository's URL; the UUID precedes the extension."""
+    """The lab's folder is the end of a repository's URL. The UUID precedes the extension."""
     found = presumed_replicas(stored, "ID", KNOWN)
     assert [copy.url for copy in found] == urls
     assert all(isinstance(copy, Replica) for copy in found)
@@ -456,7 +456,7 @@ def test_a_new_file_is_opened_while_the_old_one_is_open(tmp_path: Path) -> None:
     first = tables.version
     assert tables.has_lab("mainenlab")
     sync_from_files(write(tmp_path / "t", [session(1)], [], origin="ibl_test"), tmp_path)
-    assert tables.has_lab("mainenlab")  # for a moment still
+    assert tables.has_lab("mainenlab")  # the old file is used for a moment
     tables.check_file_at_next_use()
     assert tables.labs() == ["labone"]
     assert tables.version != first

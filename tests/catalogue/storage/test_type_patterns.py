@@ -62,7 +62,7 @@ def test_types_of_names_by_a_real_alyx(name: str, dataset_type: str) -> None:
     ],
 )
 def test_the_rules_by_which_alyx_registers(name: str, dataset_type: str) -> None:
-    """The cases of Alyx's own test of it."""
+    """The cases are those of Alyx's own test for this rule."""
     told = {"obj.attr": None, "foo.bar": "*FOO.b?r*", "bar.baz": "", "some_file": "some_file.*"}
     told |= {"other_file": " "}
     rows = [{"name": key, "filename_pattern": value} for key, value in told.items()]
