@@ -1,4 +1,4 @@
-"""Partial files on disk: the blocks that are present, and a checksum of each.
+"""Partial files on disk: the blocks that are present, and a checksum of each present block.
 
 Three files in ``.onefs/partial/`` make one partial file:
 
@@ -7,18 +7,23 @@ Three files in ``.onefs/partial/`` make one partial file:
                            time of last use.
 ``<id>.<generation>.data`` the bytes, each block at its own offset; absent blocks are holes.
 ``<id>.<generation>.map``  64-bit words, little-endian. Word 0 is the :class:`PartialState`.
-                           Word ``1 + i`` is block i's record: 0 when the block is absent, else
-                           ``1 << 32 | crc32``.
+                           Word ``1 + i`` is block i's record. It is 0 when the block is
+                           absent, and ``1 << 32 | crc32`` when the block is present.
 
 A block's bytes are written before its record, and its record is cleared before its bytes are freed.
-After a crash or a power loss there may be a record without its bytes: so a process verifies the
-checksum of each block that another process recorded.
+After a crash or a power loss, a record may exist although the bytes of its block do not. Therefore
+a process verifies the checksum of each block that another process recorded.
 
-The map also carries the locks, one byte each: byte i is the claim on block i (exclusive: the block
-is being fetched or evicted), byte ``PIN_LOCKS_START + i`` its pin (shared: it is being read), byte
-``HASH_LOCK_BYTE`` is held by the process that verifies the whole file, byte ``OPEN_LOCK_BYTE``
-(shared) by each process that has it open. Most of these bytes are beyond the end of the file; the
-locks have nothing to do with the bytes' values.
+The map file also carries the locks. Each lock is a lock on one byte of the map file:
+
+byte i                       the claim on block i (an exclusive lock): the block is being fetched
+                             or evicted
+byte ``PIN_LOCKS_START + i`` the pin of block i (a shared lock): the block is being read
+byte ``HASH_LOCK_BYTE``      locked by the process that verifies the whole file
+byte ``OPEN_LOCK_BYTE``      locked (shared) by each process that has the partial file open
+
+Most of these bytes are beyond the end of the map file. The locks do not depend on the values of
+the bytes.
 """
 
 from __future__ import annotations
@@ -44,30 +49,33 @@ BLOCK_SIZE = 512 * 1024
 PIN_LOCKS_START = 1 << 40
 HASH_LOCK_BYTE = 1 << 41
 OPEN_LOCK_BYTE = (1 << 41) + 1
-#: seconds for which a reader reuses a state that it has read
+#: seconds for which a reader uses the state that it has read, before it reads the state again
 STATE_CACHE_SECONDS = 0.02
-#: a source with this URL marks a file whose blocks may be of several versions: the whole file must
-#: be verified before more of it is read. (No replica has this URL; onefs 0.1 ignores it.)
+#: a source with this URL marks a file whose blocks may be of several versions. The whole file must
+#: then be verified before more of it is read. (No replica has this URL. Version 0.1 of onefs
+#: ignores this source.)
 MIXED_VERSIONS_MARKER = ""
 _WORD_BYTES = 8
 _PRESENT_BIT = 1 << 32
 
 
 class PartialState(IntEnum):
-    """The state of a partial file, which all processes that have it open read."""
+    """The state of a partial file. Every process that has the partial file open reads this
+    state."""
 
     LIVE = 1
-    #: dropped: the remote file changed, or the partial file was removed; it must be opened again
+    #: dropped, because the remote file changed or the partial file was removed: readers must open
+    #: the file again
     GONE = 2
-    #: complete, and contradicts the database
+    #: complete, but its bytes contradict the database
     BAD = 3
-    #: complete and verified; the data file has been given its final name
+    #: complete and verified. The data file has its final name
     DONE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class BlockMapHeader:
-    """What identifies a partial file and its generation."""
+    """The header of a partial file, which identifies the dataset and the generation."""
 
     dataset_id: str
     #: bytes of the whole file
@@ -75,19 +83,21 @@ class BlockMapHeader:
     md5: str
     block_size: int
     generation: str
-    #: folders of the ONE path from the lab on, and the name
+    #: the ONE path: the names of the folders, beginning with the lab, and the name of the file
     place: tuple[str, ...]
-    #: validator of each replica that blocks came from, by URL (see ``responses.validator_of``)
+    #: the validator of each replica that blocks were fetched from, by the replica's URL (see
+    #: ``responses.validator_of``)
     sources: dict[str, str] = field(default_factory=dict)
 
 
 class BlockFile:
-    """An open partial file. Thread-safe as long as its callers hold each block's claim."""
+    """An open partial file. Thread-safe if the caller holds the claim on each block that it
+    changes."""
 
     def __init__(self, folder: Path, header: BlockMapHeader, data: int, records: int) -> None:
         self.folder = folder
         self.header = header
-        #: descriptors of the data and the map, closed by :meth:`close`
+        #: descriptors of the data file and the map file, which :meth:`close` closes
         self.data_fd = data
         self.map_fd = records
         self.block_count = count_blocks(header.size, header.block_size)
@@ -105,19 +115,21 @@ class BlockFile:
         return self.folder / f"{self.header.dataset_id}.{self.header.generation}.data"
 
     def span(self, block: int) -> tuple[int, int]:
-        """First byte of a block, and the one after its last."""
+        """Return the offsets, in the file, of a block's first byte and of the byte after its last
+        byte."""
         start = block * self.header.block_size
         return start, min(start + self.header.block_size, self.header.size)
 
     def state(self) -> PartialState:
-        """The state; GONE if its word in the map is invalid."""
+        """Return the state. Return GONE if the state's word in the map is invalid."""
         word = self._read_words(0, 1)[0]
         return PartialState(word) if word in PartialState._value2member_map_ else PartialState.GONE
 
     def recent_state(self) -> PartialState:
-        """The state, up to STATE_CACHE_SECONDS old where another process has changed it.
+        """Return the state as it was at most STATE_CACHE_SECONDS ago.
 
-        For sequential readers: reading the state would release the interpreter lock each time.
+        A state that this process has set is returned at once. This method is for sequential
+        readers, because reading the map for each read would release the interpreter lock each time.
         """
         now = time.monotonic()
         if now > self._cached_state_until:
@@ -129,11 +141,15 @@ class BlockFile:
         self._final_state = state if state is not PartialState.LIVE else None
 
     def records(self, first: int, last: int) -> tuple[int, ...]:
-        """The records of blocks ``first`` to ``last``, ``last`` excluded; 0 means absent."""
+        """Return the records of the blocks from ``first`` to ``last``, ``last`` excluded.
+
+        The record of an absent block is 0.
+        """
         return self._read_words(1 + first, last - first)
 
     def set_records(self, first: int, checksums: list[int]) -> None:
-        """Record that blocks, from ``first`` on, are present, with the crc32 of each."""
+        """Record that blocks are present. ``checksums`` are their crc32, from block ``first``
+        on."""
         words = [_PRESENT_BIT | checksum for checksum in checksums]
         os.pwrite(self.map_fd, struct.pack(f"<{len(words)}Q", *words), (1 + first) * _WORD_BYTES)
 
@@ -142,29 +158,30 @@ class BlockFile:
         os.pwrite(self.map_fd, bytes(_WORD_BYTES), (1 + block) * _WORD_BYTES)
 
     def is_block_valid(self, block: int, record: int) -> bool:
-        """Whether a block's bytes on disk have the checksum of ``record``."""
+        """Whether the bytes of a block on disk have the checksum in ``record``."""
         start, end = self.span(block)
         found = os.pread(self.data_fd, end - start, start)
         return len(found) == end - start and record == _PRESENT_BIT | zlib.crc32(found)
 
     def has_checksum(self, block: int, checksum: int) -> bool:
-        """Whether a block is present, and its record has this crc32."""
+        """Whether a block is present and its record has the crc32 ``checksum``."""
         return self.records(block, block + 1)[0] == _PRESENT_BIT | checksum
 
     def present_bytes(self) -> int:
-        """Bytes of the blocks that have a record."""
+        """Return the number of bytes in the blocks that have a record."""
         return _present_bytes(self.header, self.records(0, self.block_count))
 
     def is_current(self) -> bool:
-        """Whether this is still the dataset's current generation."""
+        """Whether this generation is still the dataset's current generation."""
         header = read_header(self.folder, self.header.dataset_id)
         return header is not None and header.generation == self.header.generation
 
     def record_source(self, url: str, validator: str, *, alone: bool) -> str | None:
-        """Record the validator of a replica, unless it has one; return the recorded one.
+        """Record the validator of a replica, unless one is recorded already. Return the recorded
+        one.
 
-        None if ``alone`` forbids several replicas and blocks of another one are present. The caller
-        holds the dataset's lock.
+        Return None if ``alone`` is true and blocks of another replica are present. The caller holds
+        the dataset's lock.
         """
         known = self.reload_header()
         if url not in self.header.sources:
@@ -176,7 +193,8 @@ class BlockFile:
         return self.header.sources[url]
 
     def reload_header(self) -> bool:
-        """Read the sources that other processes have recorded; False if there is no header."""
+        """Read the sources that other processes have recorded. Return False if there is no
+        header."""
         known = read_header(self.folder, self.header.dataset_id)
         if known is not None and known.generation == self.header.generation:
             self.header = known
@@ -188,14 +206,15 @@ class BlockFile:
 
 
 def count_blocks(size: int, block_size: int) -> int:
-    """The number of blocks of a file of ``size`` bytes."""
+    """Return the number of blocks in a file of ``size`` bytes."""
     return -(-size // block_size)
 
 
 def open_block_file(folder: Path, dataset: Dataset) -> BlockFile | None:
-    """Open the partial file of a dataset; None if there is no usable one.
+    """Open the partial file of a dataset. Return None if there is no usable partial file.
 
-    One with another size or md5, or without its other files, is not usable. Raises OSError.
+    A partial file is not usable if its size or md5 is not the dataset's, if its data file or map
+    file is missing, or if its state is not LIVE. Raises OSError.
     """
     header = read_header(folder, dataset.id)
     if header is None or (header.size, header.md5) != (dataset.size, dataset.md5):
@@ -222,9 +241,10 @@ def open_block_file(folder: Path, dataset: Dataset) -> BlockFile | None:
 def create_block_file(
     folder: Path, dataset: Dataset, place: tuple[str, ...], block_size: int = BLOCK_SIZE
 ) -> BlockFile:
-    """Create a partial file without any block.
+    """Create a partial file that has no blocks yet.
 
-    The caller has removed a former one, and holds the dataset's lock. Raises OSError.
+    The caller holds the dataset's lock, and has removed any former partial file of the dataset.
+    Raises OSError.
     """
     assert dataset.size is not None
     header = BlockMapHeader(
@@ -250,17 +270,17 @@ def create_block_file(
 
 
 def remove_block_file(folder: Path, dataset_id: str, *, retire: bool = True) -> int:
-    """Remove a dataset's partial file, also a damaged one. The caller holds the dataset's lock.
+    """Remove a dataset's partial file, even if it is damaged. The caller holds the dataset's lock.
 
-    With ``retire`` its state is set to GONE, for the processes that have it open. Returns the bytes
-    of disk that were counted for its blocks. Raises OSError, with the file's name, if its bytes
-    cannot be removed.
+    With ``retire`` the state is set to GONE, for the processes that have the file open.
+    Returns the bytes of disk that were counted for the blocks. Raises OSError, with the name of the
+    file, if its bytes cannot be removed.
     """
     header = read_header(folder, dataset_id)
     freed = 0
     for path in folder.glob(f"{dataset_id}.*.data"):
         size = _counted_bytes(path, header)
-        # the bytes first: if they cannot be removed, the header must stay
+        # the data file first, because the header must stay if the data file cannot be removed
         path.unlink(missing_ok=True)
         freed += size
     (folder / f"{dataset_id}.json").unlink(missing_ok=True)
@@ -276,7 +296,7 @@ def remove_block_file(folder: Path, dataset_id: str, *, retire: bool = True) -> 
 
 
 def _counted_bytes(data: Path, header: BlockMapHeader | None) -> int:
-    """Bytes of disk that are counted for a data file: those of its present blocks."""
+    """Return the bytes of disk that are counted for the present blocks of a data file."""
     if header is None or data.name != f"{header.dataset_id}.{header.generation}.data":
         return allocated_size(data)
     try:
@@ -288,7 +308,10 @@ def _counted_bytes(data: Path, header: BlockMapHeader | None) -> int:
 
 
 def _present_bytes(header: BlockMapHeader, records: Sequence[int]) -> int:
-    """Bytes of the blocks that have a record; the last block may be shorter than the others."""
+    """Return the number of bytes in the blocks that have a record.
+
+    The last block of a file may be shorter than the other blocks.
+    """
     total = sum(1 for record in records if record) * header.block_size
     if records and len(records) == count_blocks(header.size, header.block_size) and records[-1]:
         total -= len(records) * header.block_size - header.size
@@ -296,7 +319,7 @@ def _present_bytes(header: BlockMapHeader, records: Sequence[int]) -> int:
 
 
 def read_header(folder: Path, dataset_id: str) -> BlockMapHeader | None:
-    """The header of a dataset's partial file; None if there is none, or an unreadable one."""
+    """Read the header of a dataset's partial file. Return None if it is missing or invalid."""
     try:
         found = json.loads((folder / f"{dataset_id}.json").read_bytes())
         header = BlockMapHeader(**{**found, "place": tuple(found["place"])})
@@ -307,7 +330,10 @@ def read_header(folder: Path, dataset_id: str) -> BlockMapHeader | None:
 
 
 def iter_headers(folder: Path) -> Iterator[tuple[BlockMapHeader, float]]:
-    """The header of every partial file in a folder, and its last use (seconds since the epoch)."""
+    """Yield the header and the last use of every partial file in a folder.
+
+    The time of the last use is in seconds since the epoch.
+    """
     for path in folder.glob("*.json"):
         with suppress(OSError):
             used_at = path.stat().st_mtime
@@ -320,6 +346,6 @@ def _write_header(folder: Path, header: BlockMapHeader) -> None:
     replace_file(
         folder / f"{header.dataset_id}.json",
         json.dumps(asdict(header)).encode() + b"\n",
-        # remove_block_file finds a temporary file of this name that a crash has left
+        # remove_block_file also removes a temporary file of this name, which a crash may leave
         temporary=folder / f"{header.dataset_id}.{header.generation}.{secrets.token_hex(4)}",
     )

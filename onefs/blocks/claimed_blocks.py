@@ -1,4 +1,7 @@
-"""The claimed blocks of one request: written to disk, recorded, and punched if incomplete."""
+"""The claimed blocks of one request: write their bytes to disk, and record complete blocks.
+
+The disk space of a block that stays incomplete is freed.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from onefs.cache.sparse import disk_size
 from onefs.lowlevel.fallocate import punch_hole
 from onefs.lowlevel.files import write_all
 
-#: called with the blocks of a request that have arrived
+#: called with a request and the blocks of the request that have just arrived
 BlocksArrived = Callable[[BlockRequest, range], None]
 
 
 class ClaimedBlocks:
-    """The blocks that a request still has to fetch, and the bytes written so far."""
+    """The blocks that a request still has to fetch, and the number of bytes that it has written."""
 
     def __init__(
         self,
@@ -30,18 +33,21 @@ class ClaimedBlocks:
         self.request = request
         self._scheduler = scheduler
         self._on_blocks_arrived = arrived
-        #: claimed blocks that are absent
+        #: claimed blocks that have not arrived yet
         self.remaining = blocks
         self._reservation = reservation
-        #: bytes of the blocks that arrived
+        #: number of bytes in the blocks that have arrived
         self.written_bytes = 0
-        #: range of bytes that were written, and whose blocks are not complete yet
+        #: the range of written bytes (start and end offset) that is in blocks not complete yet
         self._incomplete = (0, 0)
-        #: crc32 of the incomplete block so far
+        #: crc32 of the bytes of the incomplete block that were written so far
         self._checksum = 0
 
     def claim_whole_file(self) -> None:
-        """Claim all absent blocks that are not claimed already, since the whole file arrives."""
+        """Claim all absent blocks of the file, because the server sends the whole file.
+
+        Blocks that another request or process has claimed are left out.
+        """
         self.punch_incomplete()
         self.remaining.update(self.request.partial.claim_all_absent())
         self._scheduler.widen(self.request, sorted(self.remaining))
@@ -54,7 +60,11 @@ class ClaimedBlocks:
         self._incomplete = (0, 0)
 
     def write(self, position: int, data: memoryview) -> bool:
-        """Write those bytes at ``position`` whose blocks are claimed; whether a block ended."""
+        """Write the bytes of claimed blocks that are in ``data``, which begins at offset
+        ``position``.
+
+        Bytes of other blocks are skipped. Return True if ``data`` reaches the end of a block.
+        """
         blocks = self.request.partial.block_file
         at, end = position, position + len(data)
         while at < end:
@@ -71,7 +81,7 @@ class ClaimedBlocks:
         return end // size > position // size or end == blocks.header.size
 
     def _write(self, position: int, data: memoryview) -> None:
-        """Write bytes of claimed blocks at once, and record each block that is complete."""
+        """Write bytes of claimed blocks in one call, and record each block that is now complete."""
         blocks = self.request.partial.block_file
         first, end = position // blocks.header.block_size, position + len(data)
         block_start = blocks.span(first)[0]
@@ -96,7 +106,7 @@ class ClaimedBlocks:
         blocks = self.request.partial.block_file
         arrived = range(first, first + len(checksums))
         size = blocks.span(arrived[-1])[1] - blocks.span(first)[0]
-        # the record first: if that fails, the claims are still released by the caller
+        # the record is written first: if that fails, the caller still releases the claims
         self.request.partial.mark_present(first, checksums)
         self.remaining.difference_update(arrived)
         self._incomplete = (blocks.span(arrived[-1])[1], self._incomplete[1])

@@ -1,4 +1,4 @@
-"""Read cursor: waits for the bytes that one handle reads of a partial file, and pins them."""
+"""Read cursor: waits for the blocks that one handle reads from a partial file, and pins them."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from onefs.download.hosts import CircuitOpen, Hosts
 from onefs.download.responses import RemoteFileChanged
 from onefs.errors import BadContent, DeadlineExceeded, OnefsError, copy_error
 
-#: read-ahead windows of one handle: several threads may read at different offsets
+#: most read-ahead windows of one handle, since several threads may read at different offsets
 MAX_WINDOWS = 4
-#: blocks that stay pinned for longer than one read
+#: number of blocks that stay pinned after other blocks are read
 RECENT_PINNED_BLOCKS = 2
-#: seconds between two looks at the deadline of a waiting reader
+#: seconds between two checks whether a waiting reader has reached its deadline
 STALL_CHECK_SECONDS = 0.25
 
 
 @dataclass
 class _PinnedRange:
-    """Blocks that one thread has pinned, from ``first`` to ``last``, ``last`` excluded."""
+    """The blocks that one thread has pinned: from ``first`` to ``last``, ``last`` excluded."""
 
     first: int
     last: int
-    #: they were present after they were pinned, so that they stay
+    #: the blocks were present after they were pinned, and so cannot be evicted
     is_present: bool = False
 
 
 class ReadCursor:
-    """Reads of one handle on a partial file. Thread-safe.
+    """The reads of one handle from a partial file. Thread-safe.
 
     The blocks of each thread's last read stay pinned until the same thread reads again or the
-    handle is closed. (libfuse sends a read's bytes from the thread that asked for them, before it
-    takes the next request.)
+    handle is closed. (In libfuse, the thread that asked for the bytes sends them before it takes
+    the next request.)
 
-    ``stall`` is the number of seconds without progress after which a read fails;
-    ``max_readahead`` returns the longest read-ahead in bytes; ``can_read_ahead`` whether so many
-    bytes may be read ahead.
+    ``stall`` is the number of seconds without progress after which a read fails. ``max_readahead``
+    returns the longest read-ahead in bytes. ``can_read_ahead`` is called with a number of bytes,
+    and returns True if that many bytes may be read ahead.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ReadCursor:
         can_read_ahead: Callable[[int], bool],
     ) -> None:
         self.partial = partial
-        #: bytes were served: from then on only this generation of the file may be read
+        #: bytes were served: the handle may now read only this generation of the file
         self.has_served_bytes = False
         self._scheduler = scheduler
         self._hosts = hosts
@@ -65,17 +65,19 @@ class ReadCursor:
         self._can_read_ahead = can_read_ahead
         self._lock = threading.Lock()
         self._pinned_by_thread: dict[int, _PinnedRange] = {}
-        #: the last blocks that were read, pinned too, since several threads read the same block
+        #: the blocks that were read last. They are pinned too, since several threads read the same
+        #: block
         self._recent_blocks: list[int] = []
         self._windows: list[ReadaheadWindow] = []
 
     @property
     def fd(self) -> int:
-        """The descriptor of the data file, valid until the cursor is closed."""
+        """Return the descriptor of the data file, which is valid until the cursor is closed."""
         return self.partial.block_file.data_fd
 
     def pin_if_present(self, offset: int, length: int) -> bool:
-        """Pin bytes; whether they are present and may be read, without waiting.
+        """Pin a range of bytes without waiting. Return True if the bytes are present and may be
+        read.
 
         Raises BadContent or RemoteFileChanged.
         """
@@ -92,10 +94,10 @@ class ReadCursor:
         return True
 
     def wait_readable(self, offset: int, length: int) -> bool:
-        """Wait until bytes may be read; False if the whole file must be verified first.
+        """Wait until bytes may be read. Return False if the whole file must be verified first.
 
-        Raises DeadlineExceeded after ``stall`` seconds in which no block arrived, BadContent,
-        RemoteFileChanged, and as :meth:`Scheduler.request`.
+        Raises DeadlineExceeded if no block arrived for ``stall`` seconds, BadContent,
+        RemoteFileChanged, and the errors of :meth:`Scheduler.request`.
         """
         pinned = self._pin_and_wait(offset, length, unverified=False)
         if pinned is None:
@@ -104,8 +106,10 @@ class ReadCursor:
         return True
 
     def wait_unverified(self, offset: int, length: int) -> None:
-        """Wait until bytes are present, even if the whole file must be verified before they are
-        read. Raises as :meth:`wait_readable`."""
+        """Wait until bytes are present, even if the whole file must be verified before it is read.
+
+        Raises the errors of :meth:`wait_readable`.
+        """
         self._pin_and_wait(offset, length, unverified=True)
 
     def _pin_and_wait(self, offset: int, length: int, *, unverified: bool) -> _PinnedRange | None:
@@ -144,7 +148,8 @@ class ReadCursor:
             self.partial.unpin(block, block + 1)
 
     def _wait_for_ticket(self, ticket: Ticket, *, unverified: bool) -> bool:
-        """Wait for the blocks of a ticket; False if the whole file must be verified first."""
+        """Wait for the blocks of a ticket. Return False if the whole file must be verified
+        first."""
         demand = self.partial.demand
         progress_at, left = time.monotonic(), ticket.last - ticket.first
         while True:
@@ -175,7 +180,10 @@ class ReadCursor:
                     )
 
     def _deadline_error(self, missing: list[int]) -> OnefsError:
-        """The error of a reader that has waited too long: the last request's, if there is one."""
+        """Return the error for a reader that has waited too long for the ``missing`` blocks.
+
+        If a running request for one of these blocks is being retried, its last error is returned.
+        """
         name = self.partial.dataset.name
         error: OnefsError = DeadlineExceeded(f"{name}: nothing has come for {self._stall:g} s")
         for block in missing:
@@ -195,7 +203,10 @@ class ReadCursor:
             )
 
     def _pin_for_thread(self, first: int, last: int) -> _PinnedRange:
-        """Pin blocks for this thread, and unpin those of its last read."""
+        """Pin blocks for this thread, and unpin the blocks of the thread's last read.
+
+        If the last read has pinned all of these blocks already, its pins stay as they are.
+        """
         thread = threading.get_ident()
         with self._lock:
             before = self._pinned_by_thread.get(thread)
@@ -211,7 +222,10 @@ class ReadCursor:
         return pinned
 
     def _pin_recent(self, block: int) -> None:
-        """Pin a recent block, and unpin the oldest one: a second pin of a block needs no lock."""
+        """Pin a block that is being read, and unpin the oldest of the recent blocks.
+
+        No lock is needed to pin the block a second time.
+        """
         if block in self._recent_blocks:
             return
         self.partial.pin(block, block + 1)

@@ -1,9 +1,10 @@
 """Eviction: frees disk space, beginning with the least recently used file.
 
-Complete files are removed as a whole; a process that has one open can read it until it is closed.
-Partial files lose single blocks, from the beginning (which a sequential reader has passed), but
-none that are pinned. Pinned datasets, and files that onefs did not download, are never evicted.
-Accepted files are evicted only by name, since their acceptance is lost with them.
+A complete file is removed as a whole. A process that has the file open can still read it until the
+process closes it. From a partial file, single blocks are removed, beginning with the first block,
+because a sequential reader has already passed the first blocks. Pinned blocks stay. Pinned
+datasets, and files that onefs did not download, are never evicted. An accepted file is evicted only
+on request for this dataset, since the acceptance of a file is lost with the file.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ log = logging.getLogger(__name__)
 class EvictionCandidate:
     """A file that may be evicted, as a whole or in part."""
 
-    #: seconds since the epoch
+    #: time of last use, in seconds since the epoch
     used_at: float
     dataset_id: str
-    #: the header of a partial file; None for a complete or rejected one
+    #: the header of a partial file; None for a complete or rejected file
     header: BlockMapHeader | None = None
 
 
@@ -48,32 +49,35 @@ class EvictionResult:
 
     #: bytes of disk that were freed
     freed_bytes: int = 0
-    #: one sentence for each file that could not be removed; its bytes stay counted
+    #: one sentence for each file that could not be removed. The bytes of such a file stay counted
     failures: list[str] = field(default_factory=list)
 
 
 class Evictor:
-    """Evicts files and blocks of one store. Thread-safe; one thread of a process at a time."""
+    """Evicts files and blocks of one store. Thread-safe.
+
+    Only one thread of a process runs :meth:`evict` at a time.
+    """
 
     def __init__(self, store: Store, registry: PartialFileRegistry) -> None:
         self._store = store
         self._registry = registry
         self._lock = threading.Lock()
-        #: None until it was tried
+        #: True if the file system can free a part of a file; None until this was tried
         self._punch_supported: bool | None = None
         #: failures that were logged already
         self._logged: set[str] = set()
 
     def evict(self, need: int) -> EvictionResult:
-        """Free at least ``need`` bytes of disk, as far as that is possible.
+        """Free at least ``need`` bytes of disk, or fewer bytes if that is impossible.
 
-        Files that cannot be removed are skipped, and logged once. Raises CacheError.
+        A file that cannot be removed is skipped. Its error is logged once. Raises CacheError.
         """
         outcome = EvictionResult()
         store = self._store
         before = store.usage.total_bytes()
         with self._lock, disk_errors(store.root):
-            need -= before - store.usage.total_bytes()  # another thread has just made room
+            need -= before - store.usage.total_bytes()  # another thread has freed some bytes
             accepted = store.records.accepted_ids()
             for candidate in self._candidates():
                 if need <= outcome.freed_bytes:
@@ -84,7 +88,7 @@ class Evictor:
         return outcome
 
     def evict_dataset(self, dataset_id: str) -> int:
-        """Remove the files of one dataset that are not being read; return the bytes freed.
+        """Remove the files of one dataset that are not being read. Return the bytes of disk freed.
 
         Raises CacheError, which names the files that could not be removed.
         """
@@ -98,16 +102,19 @@ class Evictor:
         return outcome.freed_bytes
 
     def _try_remove(self, candidate: EvictionCandidate, need: int, outcome: EvictionResult) -> None:
-        """Remove a candidate, unless it is locked; if that fails, note why: it stays counted."""
+        """Remove a candidate, unless its dataset is locked. Add the freed bytes to ``outcome``.
+
+        If the removal fails, the reason is added to ``outcome``, and the bytes stay counted.
+        """
         try:
             with self._store.locks.hold(candidate.dataset_id, 0.0):
                 if candidate.header is None:
                     outcome.freed_bytes += self._remove_file(candidate.dataset_id)
                 else:
                     self._remove_blocks(candidate.header, need, outcome)
-        except DeadlineExceeded:  # another thread or process is working on it
+        except DeadlineExceeded:  # another thread or process holds the lock
             return
-        except OnefsError:  # some of them are OSErrors too
+        except OnefsError:  # some OnefsErrors are OSErrors too
             raise
         except OSError as error:
             path = os.fsdecode(error.filename or self._path(candidate))
@@ -127,7 +134,8 @@ class Evictor:
             log.warning("%s%s: their bytes stay counted", unlogged[0], more)
 
     def _candidates(self) -> list[EvictionCandidate]:
-        """The files that may be evicted, the least recently used one first. Raises OSError."""
+        """Return the files that may be evicted, the least recently used file first. Raises
+        OSError."""
         store = self._store
         pinned = store.pinned_ids()
         candidates = [
@@ -143,7 +151,7 @@ class Evictor:
         return sorted(candidates, key=lambda candidate: candidate.used_at)
 
     def _remove_file(self, dataset_id: str) -> int:
-        """Remove a complete or rejected file; return the bytes freed.
+        """Remove a complete or rejected file. Return the bytes of disk freed.
 
         Raises OSError if the file is still on disk.
         """
@@ -165,7 +173,8 @@ class Evictor:
         return freed
 
     def _remove_blocks(self, header: BlockMapHeader, need: int, outcome: EvictionResult) -> None:
-        """Free blocks of a partial file. Raises OSError if their bytes are still on disk."""
+        """Free blocks of a partial file. Raises OSError if the bytes of a block are still on
+        disk."""
         size = header.size
         dataset = Dataset(header.dataset_id, "", header.place[-1], size=size, md5=header.md5)
         partial = self._registry.acquire_open(dataset)
@@ -200,12 +209,16 @@ class Evictor:
                 if block not in wanted and partial.evict_block(block):
                     start, end = partial.block_file.span(block)
                     freed += disk_size(end - start)
-        finally:  # some were freed, even if the disk fails on the next one
+        finally:  # some blocks were freed, even if the disk fails on the next block
             self._store.usage.adjust(-freed)
             outcome.freed_bytes += freed
 
     def _remove_empty(self, partial: PartialFile, freed: int) -> int:
-        """Remove a partial file that no process has open, if no block is left or none was freed."""
+        """Remove a partial file that no process has open. Return the bytes of disk freed.
+
+        The file is not removed if blocks of it were freed (``freed`` is not 0) and other blocks are
+        left.
+        """
         if freed and partial.block_file.present_bytes():
             return 0
         return self._remove_partial(partial.dataset.id)
@@ -216,7 +229,7 @@ class Evictor:
         return freed
 
     def _supports_punching(self, partial: PartialFile) -> bool:
-        """Whether the file system can free a part of a file; if not, no block is evicted."""
+        """Whether the file system can free a part of a file. If it cannot, no block is evicted."""
         if self._punch_supported is None:
             self._punch_supported = can_punch_holes(partial.block_file.data_fd)
         return self._punch_supported

@@ -1,4 +1,4 @@
-"""Fetching of block requests: claim blocks, reserve disk space, and fetch the blocks."""
+"""Fetcher: carries out block requests. It claims blocks, reserves disk space, and fetches."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Fetcher:
     """Carries out block requests. Thread-safe.
 
     ``stall`` is the number of seconds within which each block must arrive. ``reject`` marks a file
-    that cannot agree with the database as bad; ``drop`` removes the blocks of a file that changed
-    on the server. Both are called with the reason.
+    as bad if the file cannot agree with the database. ``drop`` removes the blocks of a file that
+    changed on the server. ``reject`` and ``drop`` are called with the partial file and the reason.
     """
 
     def __init__(
@@ -44,9 +44,9 @@ class Fetcher:
         self._drop = drop
 
     def fetch(self, request: BlockRequest, scheduler: Scheduler, arrived: BlocksArrived) -> None:
-        """Fetch the blocks of a request that no other process fetches.
+        """Fetch the blocks of a request, except blocks that another process is fetching.
 
-        Raises the error that ended it early.
+        Raises the error that ended the request early.
         """
         with disk_errors(self._store.root):
             first, last = request.partial.claim(request.first, request.last)
@@ -70,7 +70,7 @@ class Fetcher:
         block_size = request.partial.block_file.header.block_size
         size, least = len(claimed) * block_size, block_size if request.urgent else 0
         with self._space.reservation(size, least) as reservation:
-            if not reservation.granted_bytes:  # a reader that waits now requests it urgently
+            if not reservation.granted_bytes:  # a reader that waits by now makes an urgent request
                 return
             if reservation.granted_bytes < size:
                 request.partial.release_claims(block for block in claimed if block != request.first)

@@ -1,4 +1,7 @@
-"""Large files: fetched in blocks, served before they are complete, verified in the background."""
+"""Large files, which are fetched in blocks, and served before they are complete.
+
+They are verified in the background.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,15 @@ from onefs.model import Dataset
 
 #: seconds between two progress reports of a download
 PROGRESS_REPORT_SECONDS = 0.2
-#: longest time in seconds that verifying a complete file may take
+#: longest time in seconds that the verification of a complete file may take
 VERIFY_TIMEOUT_SECONDS = 3600.0
-#: attempts to complete a file whose blocks are evicted, or which changes on the server, meanwhile
+#: attempts to complete a file. An attempt fails if blocks of the file are evicted, or if the file
+#: changes on the server, before the file is complete
 MAX_COMPLETION_ATTEMPTS = 3
 
 
 class LargeFileDownloader:
-    """Downloads of large files for one store. Thread-safe.
+    """Downloads the large files of one store. Thread-safe.
 
     ``stall`` is the number of seconds without progress after which a reader gives up.
     ``on_invalidated`` is called with each dataset whose cached pages are no longer valid.
@@ -63,29 +67,33 @@ class LargeFileDownloader:
         self._scheduler = Scheduler(registry, hosts, self._run_request)
 
     def close(self) -> None:
-        """Wake waiting readers, with Stopping, and end all threads."""
+        """Wake the waiting readers, which raise Stopping, and end all threads."""
         self._registry.stopping.set()
         self._scheduler.close()
         self._verifier.close()
 
     def transfers(self) -> list[Transfer]:
-        """The downloads in progress."""
+        """Return the downloads in progress."""
         return self._scheduler.transfers()
 
     def generation_of(self, dataset: Dataset) -> str:
-        """The generation of a dataset's partial file; '' if there is none. Raises OSError."""
+        """Return the generation of a dataset's partial file. Return '' if there is no partial file.
+
+        Raises OSError.
+        """
         header = read_header(self._store.partial_folder, dataset.id)
         return header.generation if header is not None else ""
 
     def open_cursor(self, dataset: Dataset, place: Place) -> ReadCursor | None:
-        """Open the partial file of a dataset, until :meth:`close_cursor`; None if it is complete.
+        """Open the partial file of a dataset. Return None if the file is complete.
 
-        Raises BadContent, CacheError, CacheFull or DeadlineExceeded.
+        The caller closes the cursor with :meth:`close_cursor`. Raises BadContent, CacheError,
+        CacheFull or DeadlineExceeded.
         """
         partial = self._registry.acquire(dataset, place, self._stall)
         if partial is None:
             return None
-        if partial.is_probably_complete():  # the process that fetched it ended before verifying it
+        if partial.is_probably_complete():  # the process that fetched the file did not verify it
             self._verifier.schedule(partial)
         return ReadCursor(
             partial,
@@ -93,22 +101,22 @@ class LargeFileDownloader:
             self._hosts,
             self._stall,
             lambda: self._space.max_readahead(MAX_READAHEAD_BYTES),
-            # read ahead only while the hour's limit allows all that a window may hold
+            # read ahead only while the hourly limit allows as many bytes as the longest window
             lambda size: self._quota.is_within_limit(max(size, MAX_READAHEAD_BYTES)),
         )
 
     def close_cursor(self, cursor: ReadCursor) -> None:
-        """Close what :meth:`open_cursor` opened."""
+        """Close a cursor that :meth:`open_cursor` returned."""
         cursor.close()
         self._registry.release(cursor.partial)
 
     def complete(
         self, dataset: Dataset, place: Place, watch: Callable[[int], None] | None = None
     ) -> None:
-        """Wait until a dataset is complete and verified: it may be evicted again right after.
+        """Wait until a dataset is complete and verified. The file may be evicted again right after.
 
-        ``watch`` is called now and then with the number of bytes that are present. Raises as
-        :meth:`wait_until_complete`.
+        ``watch`` is called from time to time with the number of bytes that are present. Raises the
+        errors of :meth:`open_cursor` and :meth:`wait_until_complete`.
         """
         cursor = self.open_cursor(dataset, place)
         if cursor is None:
@@ -124,8 +132,8 @@ class LargeFileDownloader:
         """Wait until a partial file is complete and verified.
 
         Raises RemoteFileChanged, BadContent, Unreachable, DataServerCredentials, DeadlineExceeded,
-        ServerError, Throttled, CacheError, Stopping, and CacheFull for a file that is larger than
-        the cache may be.
+        ServerError, Throttled, CacheError and Stopping. Raises CacheFull if the file is larger than
+        the cache may be, or if its blocks are evicted in each of MAX_COMPLETION_ATTEMPTS attempts.
         """
         partial = cursor.partial
         limit = self._space.limits.cache_size
@@ -150,7 +158,8 @@ class LargeFileDownloader:
                 watch(blocks.present_bytes())
 
     def _wait_for_verdict(self, partial: PartialFile) -> bool:
-        """Wait until a file is verified; False if blocks of it were evicted meanwhile."""
+        """Wait until a file is verified. Return False if blocks of the file were evicted before
+        that."""
         blocks, name = partial.block_file, partial.dataset.name
         end = time.monotonic() + VERIFY_TIMEOUT_SECONDS
         while blocks.state() is PartialState.LIVE:
@@ -176,7 +185,7 @@ class LargeFileDownloader:
 
     def _run_request(self, request: BlockRequest) -> None:
         self._fetcher.fetch(request, self._scheduler, self._blocks_arrived)
-        # blocks that other processes fetched meanwhile may have completed the file
+        # the file may be complete now, because other processes have fetched the other blocks
         partial = request.partial
         if not partial.demand.in_flight and partial.is_probably_complete():
             self._verifier.schedule(partial)

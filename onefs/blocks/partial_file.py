@@ -1,9 +1,11 @@
 """A partial file as this process uses it: verified blocks, claims and pins.
 
-A block is held in two ways, each with a byte-range lock against other processes and a count of
-this process's threads: by a *claim* (it is being fetched or evicted), and by a *pin* (it is being
-read, and must not be evicted). A reader pins a block before it looks whether the block is present;
-an eviction takes the claim and the pin exclusively first. So pinned blocks that are present stay.
+A block can be held in two ways. A *claim* says that the block is being fetched or evicted. A *pin*
+says that the block is being read, and must not be evicted. Both are byte-range locks that other
+processes respect; within this process, claims are kept in a set, and pins are counted.
+
+A reader pins a block before it checks whether the block is present. An eviction first takes the
+claim on the block, and an exclusive lock on its pin. So a block that is pinned and present stays.
 """
 
 from __future__ import annotations
@@ -28,18 +30,19 @@ from onefs.lowlevel.fallocate import punch_hole
 from onefs.lowlevel.locks import try_lock, unlock
 from onefs.model import Dataset
 
-#: seconds between two notes that a partial file is in use
+#: seconds between two updates of the time of last use, while a partial file is being read
 USE_NOTE_INTERVAL_SECONDS = 30.0
-#: seconds after a read for which the reader counts as busy
+#: seconds after a read during which its reader still counts as busy
 BUSY_SECONDS = 0.1
 #: seconds between two attempts to pin a block that is being evicted
 _PIN_RETRY_SECONDS = 0.002
-#: longest wait in seconds for the eviction of a block, whose process may be stopped
+#: longest wait in seconds for another process that is evicting a block (it may be suspended)
 EVICTION_WAIT_SECONDS = 10.0
 
 
 class PartialFile:
-    """One dataset's partial file, shared by all its readers in this process. Thread-safe."""
+    """The partial file of one dataset. All its readers in this process share this object.
+    Thread-safe."""
 
     def __init__(
         self,
@@ -54,11 +57,12 @@ class PartialFile:
         self.place = place
         self.block_file = blocks
         self.demand = Demand(condition)
-        #: handles, requests and others that need the descriptors; guarded by the registry
+        #: number of users (handles, requests, the verifier) that need the descriptors; guarded by
+        #: the registry's lock
         self.user_count = 0
         #: when the file was opened (monotonic seconds)
         self.started_at = time.monotonic()
-        #: when blocks that were present were last read (monotonic seconds)
+        #: when a reader last looked for blocks without waiting (monotonic seconds)
         self.last_read_at = 0.0
         #: why the file is bad, if this process rejected it
         self.rejection_reason = "the bytes are not those that the database describes"
@@ -71,19 +75,19 @@ class PartialFile:
         self._verified = bytearray(blocks.block_count)
         self._claimed: set[int] = set()
         self._pin_counts: dict[int, int] = {}
-        #: pinned blocks that were found present after they were pinned, and so stay
+        #: pinned blocks that were found present after they were pinned, and so cannot be evicted
         self._pinned_present: set[int] = set()
         self._touched_at = -math.inf
-        #: blocks before this one were present at the last look
+        #: all blocks before this block were present when they were last checked
         self._present_up_to = 0
         self.try_lock_map(OPEN_LOCK_BYTE, shared=True)
 
     def is_sole_user(self) -> bool:
-        """Whether no other open file, in this or another process, has it open."""
+        """Whether this is the only object, in all processes, that has the partial file open."""
         return self.try_lock_map(OPEN_LOCK_BYTE)
 
     def touch(self) -> None:
-        """Note that the file is being read, for the order of eviction."""
+        """Note that the file is being read. The time of last use decides the order of eviction."""
         now = time.monotonic()
         if now > self._touched_at + USE_NOTE_INTERVAL_SECONDS:
             self._touched_at = now
@@ -91,34 +95,40 @@ class PartialFile:
             note_use(header, USE_NOTE_INTERVAL_SECONDS)
 
     def has_mixed_versions(self) -> bool:
-        """Whether blocks may be of several versions, so that the whole file must be verified before
-        more of it is read."""
+        """Whether blocks may be of several versions of the file.
+
+        If they may, the whole file must be verified before more of it is read.
+        """
         return MIXED_VERSIONS_MARKER in self.block_file.header.sources
 
     def is_readable(self) -> bool:
-        """Whether blocks that are present may be read before the whole file is verified."""
+        """Whether blocks that are present may be read now.
+
+        They may not if the file has mixed versions and is not verified yet.
+        """
         return not self.has_mixed_versions() or self.block_file.state() is PartialState.DONE
 
     def mark_mixed_versions(self) -> None:
-        """Require, of all processes, that the whole file is verified before more of it is read.
+        """Require that every process verifies the whole file before more of it is read.
 
         The caller holds the dataset's lock.
         """
         self.block_file.record_source(MIXED_VERSIONS_MARKER, "yes", alone=False)
 
     def is_busy(self) -> bool:
-        """Whether it is being read, and no reader waits for a server."""
+        """Whether the file is being read, and no reader waits for blocks."""
         return not self.demand.tickets and time.monotonic() < self.last_read_at + BUSY_SECONDS
 
     def block_range(self, offset: int, length: int) -> tuple[int, int]:
-        """The first block of a byte range, and the one after its last."""
+        """Return the first block of a byte range, and the block after its last block."""
         size = self.block_file.header.block_size
         return offset // size, -(-(offset + length) // size)
 
     def missing_blocks(self, first: int, last: int) -> list[int]:
-        """The absent blocks of a range; the other blocks' checksums have been verified.
+        """Return the absent blocks of a range. The checksums of the other blocks have been
+        verified.
 
-        The caller has pinned the range.
+        A block with a wrong checksum counts as absent. The caller has pinned the range.
         """
         if all(block in self._pinned_present for block in range(first, last)):
             return []
@@ -134,7 +144,10 @@ class PartialFile:
         return absent
 
     def wanted_blocks(self) -> set[int]:
-        """The blocks that readers of this process wait for, or are about to read."""
+        """Return the blocks that readers of this process wait for or are about to read.
+
+        Blocks that are being requested are included.
+        """
         with self.demand.condition:
             wanted = set(self.demand.in_flight)
             for ticket in self.demand.tickets:
@@ -144,13 +157,13 @@ class PartialFile:
         return wanted
 
     def has_block(self, block: int) -> bool:
-        """Whether a block was present and valid at the last look."""
+        """Whether a block was present and valid when this process last checked it."""
         return block < len(self._verified) and bool(self._verified[block])
 
     def pin(self, first: int, last: int) -> None:
-        """Protect blocks from eviction, whether they are present already or not.
+        """Protect blocks from eviction. The blocks may be present or absent.
 
-        Raises DeadlineExceeded if another process takes too long to evict one of them.
+        Raises DeadlineExceeded if another process takes too long to evict one of the blocks.
         """
         if self._try_pin(first, last):
             return
@@ -166,7 +179,7 @@ class PartialFile:
                 time.sleep(_PIN_RETRY_SECONDS)
 
     def unpin(self, first: int, last: int) -> None:
-        """Release one pin of each block."""
+        """Release one pin of each block from ``first`` to ``last``, ``last`` excluded."""
         with self._lock:
             unpinned = []
             for block in range(first, last):
@@ -179,11 +192,12 @@ class PartialFile:
                 self.unlock_map(PIN_LOCKS_START + start, end - start)
 
     def claim(self, first: int, last: int) -> tuple[int, int]:
-        """Claim adjacent absent blocks for fetching, as many as are not claimed already.
+        """Claim adjacent absent blocks for fetching. Return the first one and the one after the
+        last.
 
-        Returns the first of them and the one after the last. Present blocks at the beginning of
-        the range are skipped; an empty result means that the first absent block is claimed
-        already.
+        Present blocks at the beginning of the range are skipped. The claimed blocks end before the
+        next block that is present or claimed already. The two returned numbers are equal if no
+        block was claimed.
         """
         with self._lock:
             records = self.block_file.records(first, last)
@@ -194,12 +208,13 @@ class PartialFile:
             return start, end
 
     def claim_all_absent(self) -> list[int]:
-        """Claim every absent block of the file that is not claimed already."""
+        """Claim every absent block of the file that is not claimed already. Return the claimed
+        blocks."""
         with self._lock:
             return [block for block in range(self.block_file.block_count) if self._try_claim(block)]
 
     def release_claims(self, blocks: Iterable[int]) -> None:
-        """Release claims."""
+        """Release the claims on ``blocks``."""
         with self._lock:
             released = sorted(blocks)
             self._claimed.difference_update(released)
@@ -207,7 +222,10 @@ class PartialFile:
                 self.unlock_map(start, end - start)
 
     def mark_present(self, first: int, checksums: list[int]) -> None:
-        """Record that claimed blocks, from ``first`` on, are present; release the claims."""
+        """Record that claimed blocks are present, and release their claims.
+
+        ``checksums`` are the crc32 of the blocks, from block ``first`` on.
+        """
         self.block_file.set_records(first, checksums)
         last = first + len(checksums)
         with self._lock:
@@ -219,9 +237,10 @@ class PartialFile:
             self.unlock_map(first, last - first)
 
     def evict_block(self, block: int) -> bool:
-        """Free a block's disk space, unless it is pinned or claimed; whether it was freed.
+        """Free the disk space of a block. Return True if the space was freed.
 
-        The caller holds the dataset's lock. Raises OSError.
+        A block that is pinned or claimed stays. The caller holds the dataset's lock. Raises
+        OSError.
         """
         with self._lock:
             if block in self._pin_counts or block in self._claimed or not self.try_lock_map(block):
@@ -245,7 +264,7 @@ class PartialFile:
         self._verified[block] = 0
         try:
             return punch_hole(self.block_file.data_fd, start, end - start)
-        except OSError:  # the bytes are still on disk, and stay counted
+        except OSError:  # the bytes of the block are still on disk, and stay counted
             self.block_file.set_records(block, [record & 0xFFFFFFFF])
             raise
 
@@ -255,7 +274,7 @@ class PartialFile:
                 self._pinned_present.add(block)
 
     def _try_pin(self, first: int, last: int) -> bool:
-        """Pin all of these blocks, or none of them."""
+        """Pin the blocks. Return False, and pin no block, if a block is being evicted."""
         with self._lock:
             locked: list[tuple[int, int]] = []
             for start, end in contiguous_ranges(
@@ -271,7 +290,10 @@ class PartialFile:
             return True
 
     def _try_claim(self, block: int) -> bool:
-        """Claim one block if it is absent. Its record is read with the lock held."""
+        """Claim one block. Return False if the block is present or claimed already.
+
+        The record is read after the claim is locked.
+        """
         if block in self._claimed or not self.try_lock_map(block):
             return False
         if self.block_file.records(block, block + 1)[0]:
@@ -281,8 +303,11 @@ class PartialFile:
         return True
 
     def _verify_block(self, block: int, record: int) -> bool:
-        """Verify a block that another process recorded; clear the record if it is wrong."""
-        # another process marks mixed versions before it writes the record
+        """Verify a block that another process recorded. Return False if the block is not valid.
+
+        The record of a block that is not valid is cleared, unless the block is claimed.
+        """
+        # the process that wrote the record had marked mixed versions before that, if there were any
         self.block_file.reload_header()
         if self.block_file.is_block_valid(block, record):
             self._verified[block] = 1
@@ -299,7 +324,11 @@ class PartialFile:
         return False
 
     def is_probably_complete(self) -> bool:
-        """Whether every block was present at the last look. Cheap: called at each arrival."""
+        """Whether every block was present when it was last checked.
+
+        Blocks that were found present are not checked again, because this is called at each
+        arrival.
+        """
         count, seen = self.block_file.block_count, self._present_up_to
         while seen < count:
             records = self.block_file.records(seen, min(seen + 1024, count))
@@ -311,7 +340,11 @@ class PartialFile:
         return True
 
     def try_lock_map(self, byte: int, count: int = 1, *, shared: bool = False) -> bool:
-        """Lock bytes of the block map; False if another open file has locked one of them."""
+        """Lock bytes of the block map. Return False if another open file has locked one of these
+        bytes.
+
+        Return True if partial files are not shared between processes, because no lock is needed.
+        """
         return not self._shared or try_lock(self.block_file.map_fd, byte, count, shared=shared)
 
     def unlock_map(self, byte: int, count: int = 1) -> None:
@@ -321,7 +354,10 @@ class PartialFile:
 
 
 def contiguous_ranges(blocks: Iterable[int]) -> list[tuple[int, int]]:
-    """Sorted blocks as ranges of adjacent ones: the first, and the one after the last."""
+    """Group sorted blocks into ranges of adjacent blocks.
+
+    Each range is its first block and the block after its last block.
+    """
     ranges: list[tuple[int, int]] = []
     for block in blocks:
         if ranges and ranges[-1][1] == block:

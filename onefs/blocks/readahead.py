@@ -1,35 +1,38 @@
-"""Read-ahead windows: which blocks to fetch before they are read. No I/O, no threads."""
+"""Read-ahead windows decide which blocks are fetched before they are read.
+
+This module does no I/O, and starts no threads.
+"""
 
 from __future__ import annotations
 
-#: bytes that are read sequentially before read-ahead begins: a header and a slice of a large array
-#: must cost their own blocks only
+#: bytes that are read sequentially before read-ahead begins. A program that reads only a header and
+#: a slice of a large array must not cause other blocks to be fetched
 MIN_SEQUENTIAL_BYTES = 3 << 20
 #: longest read-ahead, in bytes
 MAX_READAHEAD_BYTES = 64 << 20
 #: longest request, in bytes
 MAX_REQUEST_BYTES = 8 << 20
-#: reads this far from the expected position still count as sequential: the kernel's own read-ahead
-#: arrives on several threads at once
+#: a read that begins within this many bytes of the expected position still counts as sequential,
+#: because the kernel's own read-ahead arrives on several threads at once
 SEQUENTIAL_SLACK_BYTES = 1 << 20
 
 
 class ReadaheadWindow:
     """The read-ahead of one reader in a file.
 
-    ``size`` is that of the file, ``max_readahead`` the longest window, all in bytes. The window is
-    as long as the bytes that were read sequentially so far, so that at most twice as many bytes are
-    fetched as are read.
+    ``size`` is the size of the file, and ``max_readahead`` is the length of the longest window, all
+    in bytes. The window is as long as the bytes that were read sequentially so far. So at most
+    twice as many bytes are fetched as are read.
     """
 
     def __init__(self, size: int, block_size: int, max_readahead: int) -> None:
         self._size = size
         self._block_size = block_size
         self._max_readahead = max_readahead
-        #: where the sequential read began, and its position
+        #: the offset at which the sequential read began, and the offset that it has reached (bytes)
         self.sequential_start = 0
         self.position = 0
-        #: requests were planned up to this block, which is excluded
+        #: requests were planned for the blocks before this block
         self.planned_until = 0
 
     def is_sequential(self, offset: int, length: int) -> bool:
@@ -42,7 +45,10 @@ class ReadaheadWindow:
         )
 
     def advance(self, offset: int, length: int) -> None:
-        """Move the window to a read."""
+        """Move the window to the end of a read.
+
+        A read that is not sequential starts a new sequential read.
+        """
         if not self.is_sequential(offset, length):
             self.sequential_start = offset
             self.planned_until = 0
@@ -50,17 +56,20 @@ class ReadaheadWindow:
         self.position = max(self.position, offset + length)
 
     def wanted_range(self) -> tuple[int, int]:
-        """The blocks to read ahead: the first, and the one after the last."""
+        """Return the blocks to read ahead: the first block, and the block after the last block.
+
+        The second number is 0 if nothing is to be read ahead.
+        """
         read = self.position - self.sequential_start
         ahead = min(read, self._max_readahead) if read >= MIN_SEQUENTIAL_BYTES else 0
         end = min(self._size, self.position + ahead)
         return self.position // self._block_size, -(-end // self._block_size) if ahead else 0
 
     def plan_requests(self) -> list[tuple[int, int]]:
-        """The next requests, each as its first block and the one after its last.
+        """Return the next requests, each as its first block and the block after its last block.
 
-        A request is a quarter of the window long, so that several run at once. Shorter ones are
-        planned at the end of the file only.
+        A request is a quarter of the window long, and at most MAX_REQUEST_BYTES, so that several
+        requests run at once. A shorter request is planned only at the end of the file.
         """
         first, end = self.wanted_range()
         step = max(1, min(MAX_REQUEST_BYTES // self._block_size, (end - first) // 4))

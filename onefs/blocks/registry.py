@@ -1,4 +1,7 @@
-"""The partial files that are open in this process: one object for each, however many read it."""
+"""The partial files that are open in this process.
+
+All readers of a partial file share one object.
+"""
 
 from __future__ import annotations
 
@@ -29,23 +32,24 @@ class PartialFileRegistry:
         self._store = store
         #: the scheduler's lock, which guards each partial file's ``demand``
         self.scheduler_lock = threading.Lock()
-        #: set when onefs is being stopped: other processes' locks are waited for no longer
+        #: set when onefs is being stopped, so that waiting for the locks of other processes ends
         self.stopping = threading.Event()
         self._lock = threading.Lock()
         self._open_files: dict[str, PartialFile] = {}
         store.on_restored.append(self._retire_deleted)
-        #: called with a partial file that has one user left, which may be the verifier
+        #: called with a partial file that has one user left. This user may be the verifier
         self.on_last_user: Callable[[PartialFile], None] = lambda partial: None
 
     def is_open(self) -> bool:
-        """Whether onefs is not being stopped."""
+        """Return True until onefs is being stopped."""
         return not self.stopping.is_set()
 
     def acquire(self, dataset: Dataset, place: Place, deadline: float) -> PartialFile | None:
-        """The partial file of a dataset, created if necessary; None if the file is complete.
+        """Open the partial file of a dataset, or create it. Return None if the file is complete.
 
-        Each call is answered by one :meth:`release`. Waits at most ``deadline`` seconds for
-        other processes. Raises BadContent, DeadlineExceeded, CacheError or CacheFull.
+        The caller calls :meth:`release` once for each partial file returned. Waits at most
+        ``deadline`` seconds for other processes. Raises BadContent, DeadlineExceeded, CacheError or
+        CacheFull.
         """
         partial = self.acquire_open(dataset)
         if partial is not None:
@@ -70,7 +74,10 @@ class PartialFileRegistry:
             return self._register(dataset, place, blocks)
 
     def acquire_open(self, dataset: Dataset) -> PartialFile | None:
-        """The partial file of a dataset if it is open in this process; answered by release."""
+        """Return the partial file of a dataset if it is open in this process, else None.
+
+        The caller calls :meth:`release` once for each partial file returned.
+        """
         with self._lock:
             partial = self._open_files.get(dataset.id)
             if partial is None or partial.block_file.state() is not PartialState.LIVE:
@@ -81,11 +88,12 @@ class PartialFileRegistry:
             return partial
 
     def _retire_deleted(self) -> None:
-        """Mark each partial file that was deleted as GONE, and wake its readers."""
+        """Mark each partial file whose data file was deleted as GONE, and wake all waiting
+        readers."""
         with self._lock:
             partials = list(self._open_files.values())
         for partial in partials:
-            with suppress(OSError):  # it has just been closed
+            with suppress(OSError):  # the partial file has just been closed
                 if not os.fstat(partial.block_file.data_fd).st_nlink:
                     partial.block_file.set_state(PartialState.GONE)
             with partial.demand.condition:
@@ -97,7 +105,7 @@ class PartialFileRegistry:
             partial.user_count += 1
 
     def release(self, partial: PartialFile) -> None:
-        """Remove one user; the file is closed with the last one."""
+        """Remove one user of a partial file. The file is closed when its last user is removed."""
         with self._lock:
             partial.user_count -= 1
             left = partial.user_count

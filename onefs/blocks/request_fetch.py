@@ -1,4 +1,7 @@
-"""One block request on the file servers: HTTP requests, retries, other replicas and versions."""
+"""One block request, carried out with HTTP requests to the file servers.
+
+This includes retries, requests to other replicas, and checks of the file's version.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +31,16 @@ from onefs.model import Replica
 
 log = logging.getLogger(__name__)
 
-#: retries of a request whose response is of another version of the file than the present blocks
+#: retries of a request if its response has another version of the file than the present blocks
 MAX_VERSION_RETRIES = 3
 
 
 class RequestFetch:
     """Fetches the claimed blocks of one request.
 
-    ``lock_wait`` is the longest wait in seconds for the dataset's lock. ``reject`` marks a file
-    that cannot agree with the database as bad, with the reason.
+    ``lock_wait`` is the longest wait in seconds for the dataset's lock. ``reject`` marks a file as
+    bad if the file cannot agree with the database. It is called with the partial file and the
+    reason.
     """
 
     def __init__(
@@ -59,7 +63,7 @@ class RequestFetch:
         self._replicas = Replicas(hosts, self._dataset)
 
     def run(self) -> None:
-        """Fetch all blocks, from each replica in turn, in several rounds while that can help.
+        """Fetch all claimed blocks. Try each replica in turn, and retry while a retry may succeed.
 
         Raises RemoteFileChanged, Stopping, BadContent, UnconfirmedMismatch, CacheError, CacheFull,
         and the errors of the file servers.
@@ -85,7 +89,7 @@ class RequestFetch:
                     if delay is not None:
                         retries[replica] = delay
             attempt += 1
-            usable = self._usable_replicas()  # blocks that have arrived may exclude some
+            usable = self._usable_replicas()  # blocks that have arrived may exclude some replicas
             waiting = [replica for replica in retries if replica in usable]
             pause = min((retries[replica] for replica in waiting), default=0.0)
             waiting = waiting or self._replicas.next_untried(usable)
@@ -95,7 +99,11 @@ class RequestFetch:
             self._request.raise_if_cancelled()
 
     def _final_error(self) -> OnefsError:
-        """The error of a request that failed on every replica. Raises UnconfirmedMismatch."""
+        """Return the error for a request that failed on every replica.
+
+        If the responses contradict the database, this mismatch is noted. A confirmed mismatch
+        rejects the file. Raises UnconfirmedMismatch if the mismatch is not confirmed yet.
+        """
         if not self._replicas.mismatches or self._claims.written_bytes:
             return self._replicas.final_error()
         if self._replicas.unanswered_error is not None:
@@ -106,11 +114,11 @@ class RequestFetch:
         return BadContent(reason)
 
     def _usable_replicas(self) -> list[Replica]:
-        """The replicas that may be used.
+        """Return the replicas that may be used.
 
-        Without an md5 a mixture of replicas could not be verified: then only the replica that the
-        present blocks came from is used. If it does not have the file any more, the file has moved:
-        then the others are used.
+        Without an md5, blocks from different replicas could not be verified together. Then only the
+        replicas that the present blocks came from are used. If those replicas do not have the file
+        any more, the file has moved, and the other replicas are used.
         """
         gone = self._replicas.gone_urls
         replicas = [replica for replica in self._dataset.replicas if replica.url not in gone]
@@ -120,11 +128,12 @@ class RequestFetch:
         return [replica for replica in replicas if replica.url in sources] or replicas
 
     def _request_with_version_retries(self, replica: Replica, stall: float) -> None:
-        """Send one request, again while a server answers with another version of the file.
+        """Send one request. Retry while the server answers with another version of the file.
 
-        Load-balanced servers may have different validators for the same bytes. If no server has
-        the version of the present blocks, the whole file must be verified before more of it is
-        read. Raises VersionMismatch if that is impossible: there is no md5, or the bytes differ.
+        Load-balanced servers may have different validators for the same bytes. If no server has the
+        version of the present blocks, the whole file must be verified before more of it is read.
+        Raises VersionMismatch if the whole file cannot be verified because there is no md5, or if
+        the bytes differ.
         """
         for tries_left in range(MAX_VERSION_RETRIES, -1, -1):
             try:
@@ -137,9 +146,12 @@ class RequestFetch:
         self._send_request(replica, stall)
 
     def _has_same_block(self, replica: Replica, stall: float) -> bool:
-        """Whether a replica may still have the same file: compares one present block.
+        """Whether a replica may still have the same file. One present block is compared with its
+        bytes.
 
-        A file that has changed is then not fetched to its end; the md5 verifies one that has not.
+        If the block differs, the file has changed, and is not fetched to its end. If the block is
+        the same, the md5 decides when the file is complete. Return False without an md5, and True
+        if no block is present.
         """
         blocks = self._blocks
         if not self._dataset.md5:
@@ -175,12 +187,13 @@ class RequestFetch:
             self._partial.demand.notify_waiters()
 
     def _dataset_lock(self) -> AbstractContextManager[None]:
-        """The dataset's lock, waited for until the request is cancelled."""
+        """Return the dataset's lock. Waiting for the lock ends if the request is cancelled."""
         is_cancelled = self._request.cancel_event.is_set
         return self._store.locks.hold(self._dataset.id, self._lock_wait, lambda: not is_cancelled())
 
     def _send_request(self, replica: Replica, stall: float) -> None:
-        """Send one HTTP request: from the first missing block to the end of the block request."""
+        """Send one HTTP request for the bytes from the first missing block to the request's last
+        block."""
         blocks, claims = self._blocks, self._claims
         start = blocks.span(min(claims.remaining))[0]
         end = blocks.span(self._request.last - 1)[1]
@@ -201,7 +214,8 @@ class RequestFetch:
     def _write_body(
         self, replica: Replica, stream: Stream, position: int, end: int, stall: float
     ) -> None:
-        """Write a body that has the bytes from ``position`` to ``end``, ``end`` excluded."""
+        """Write the body of a response, which has the bytes from ``position`` to ``end``
+        (excluded)."""
         url, request, claims = safe_url(stream.url), self._request, self._claims
         due = time.monotonic() + stall
         for chunk in stream.iter_chunks(lambda: BLOCK_SIZE if request.urgent else BULK_CHUNK_BYTES):
@@ -217,16 +231,17 @@ class RequestFetch:
             if not claims.remaining and (position < end or stream.length is None):
                 return
             request.raise_if_cancelled()
-        # the loop must end without a chunk, so that the connection can be used again
+        # the body must be read to its end, so that the connection can be used again
         if position < end:
             raise ServerError(f"{url}: the answer ended {end - position} bytes early")
 
     def _record_source(self, replica: Replica, stream: Stream) -> None:
-        """Record the version of a replica that blocks come from.
+        """Record the version of the file on a replica, before blocks from this replica are written.
 
-        Raises VersionMismatch if the present blocks are of another version, RemoteFileChanged if
-        they are of no use beside this replica's, and ServerError instead of that for read-ahead or
-        while the replica of the present blocks may be used.
+        Raises VersionMismatch if the present blocks are of another version. Without an md5, blocks
+        of different replicas must not be mixed. Then this raises RemoteFileChanged if the replica
+        of the present blocks cannot be used any more, and ServerError if that replica can still be
+        used or if the request is for read-ahead.
         """
         if replica.url in self._blocks.header.sources or self._partial.has_mixed_versions():
             return

@@ -1,6 +1,6 @@
-"""What readers ask of a partial file, and the requests to file servers that result from it.
+"""The blocks that readers of a partial file wait for, and the requests for these blocks.
 
-All objects here are guarded by the scheduler's lock.
+All objects of this module are guarded by the scheduler's lock.
 """
 
 from __future__ import annotations
@@ -22,31 +22,34 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Ticket:
-    """One reader that waits for the blocks from ``first`` to ``last``, ``last`` excluded."""
+    """The wait of one reader for the blocks from ``first`` to ``last``, ``last`` excluded."""
 
     first: int
     last: int
-    #: why the blocks will not arrive
+    #: the error because of which the blocks will not arrive
     error: OnefsError | None = None
 
 
 @dataclass
 class Demand:
-    """The blocks of one partial file that readers wait for, and those in flight."""
+    """The blocks of one partial file that readers wait for, and the blocks that are requested."""
 
-    #: on the scheduler's lock; notified when a waiting reader should look again
+    #: a condition on the scheduler's lock. It is notified when waiting readers should check the
+    #: file
     condition: threading.Condition
     tickets: set[Ticket] = field(default_factory=set)
     windows: set[ReadaheadWindow] = field(default_factory=set)
-    #: the request of each block that has one
+    #: the request for each block that is requested
     in_flight: dict[int, BlockRequest] = field(default_factory=dict)
-    #: blocks that another process is fetching, and when to look for them again (monotonic seconds)
+    #: blocks that another process is fetching, and when to check them again (monotonic seconds)
     fetched_elsewhere: dict[int, float] = field(default_factory=dict)
-    #: the last error, and until when readers get it without a new request (monotonic seconds)
+    #: the last error, and the time until which readers get this error without a new request
+    #: (monotonic seconds)
     last_failure: tuple[OnefsError, float] | None = None
-    #: the server does not support ranges: one request at a time, from the beginning of the file
+    #: the server does not support ranges. Then requests run one at a time, and each response starts
+    #: at the beginning of the file
     without_ranges: bool = False
-    #: grows whenever something changes that a reader may wait for
+    #: increases with each change that a reader may wait for
     change_count: int = 0
 
     def notify_waiters(self) -> None:
@@ -57,31 +60,32 @@ class Demand:
 
 @dataclass(eq=False)
 class BlockRequest:
-    """Adjacent blocks of one file that are requested together, ``last`` excluded."""
+    """A request for adjacent blocks of one file: from ``first`` to ``last``, ``last`` excluded."""
 
     partial: PartialFile
     first: int
     last: int
-    #: the replica that is tried first; its server's connections are counted
+    #: the URL of the replica that is tried first. The limits on connections count this URL's host
     url: str
     #: a reader waits for one of the blocks
     urgent: bool
     running: bool = False
-    #: when it was started, or its last block arrived (monotonic seconds)
+    #: when the request was started, or when its last block arrived (monotonic seconds)
     last_progress_at: float = field(default_factory=time.monotonic)
-    #: set when no reader wants the blocks any more, or onefs is being stopped
+    #: set when no reader wants the blocks any more, or when onefs is being stopped
     cancel_event: threading.Event = field(default_factory=threading.Event)
     stream: Stream | None = None
-    #: the last error, while the request is being retried
+    #: the last error of the request, while the request is being retried
     last_error: OnefsError | None = None
 
     @cached_property
     def host(self) -> str:
-        """The host of ``url``."""
+        """Return the host in ``url``."""
         return host_of(self.url)
 
     def attach_stream(self, stream: Stream) -> None:
-        """Note the stream that :meth:`cancel` aborts. Raises Stopping if it was cancelled."""
+        """Store the stream that :meth:`cancel` aborts. Raises Stopping if the request was
+        cancelled."""
         self.stream = stream
         self.raise_if_cancelled()
 
@@ -91,12 +95,12 @@ class BlockRequest:
             raise Stopping(f"{self.partial.dataset.name} is not wanted any more")
 
     def cancel(self) -> None:
-        """End the request, wherever it is."""
+        """Set ``cancel_event``, and abort the stream if there is one, so that the request ends."""
         self.cancel_event.set()
         if self.stream is not None:
             self.stream.abort()
 
     def pending_blocks(self) -> list[int]:
-        """The blocks that have not arrived yet."""
+        """Return the blocks of this request that have not arrived yet."""
         in_flight = self.partial.demand.in_flight
         return [block for block in range(self.first, self.last) if in_flight.get(block) is self]

@@ -1,8 +1,8 @@
-"""The queue of block requests: which blocks are requested next, on how many connections.
+"""The queue of block requests: decides which request runs next, on how many connections.
 
-Blocks that a reader waits for come first, then read-ahead; between files, the one with the fewest
-running requests. A request that no reader wants any more is removed from the queue, or cancelled if
-it is running.
+Requests for blocks that a reader waits for run first, and requests for read-ahead run after them.
+Among requests of the same kind, a request for the file with the fewest running requests runs first.
+A request that no reader wants any more is removed from the queue, or is cancelled if it is running.
 """
 
 from __future__ import annotations
@@ -20,24 +20,26 @@ from onefs.download.progress import Transfer
 from onefs.errors import CacheError, OnefsError, Stopping, copy_error, reason_of
 from onefs.lowlevel.single_flight import RetryingThreadPool
 
-#: connections to one file server at once, and how many of them may be for read-ahead
+#: most connections to one file server at once, and most of these connections for read-ahead
 MAX_CONNECTIONS_PER_HOST = 12
 MAX_READAHEAD_PER_HOST = 8
-#: connections for read-ahead in one file
+#: a request for read-ahead starts only while fewer requests than this run for its file
 MAX_READAHEAD_PER_FILE = 6
-#: running requests in all
+#: most running requests, for all files and servers together
 MAX_REQUESTS = 32
-#: requested bytes that have not arrived yet, in all, beyond which nothing is read ahead
+#: no request for read-ahead starts while all running requests together are for this many bytes or
+#: more
 MAX_IN_FLIGHT_BYTES = 256 << 20
-#: seconds between two looks at a block that another process is fetching
+#: seconds between two checks of a block that another process is fetching
 FETCHED_ELSEWHERE_RECHECK_SECONDS = 0.03
 
 
 class Scheduler:
-    """Queues block requests, and runs them on threads of its own. Thread-safe.
+    """Queues block requests, and runs them on its own threads. Thread-safe.
 
-    ``fetch`` carries out a request, calls :meth:`blocks_arrived`, and raises the error that ended
-    it early. Some methods must be called with ``lock`` held: their docstrings say so.
+    ``fetch`` carries out a request. It calls :meth:`blocks_arrived`, and raises the error that
+    ended the request early. Some methods must be called with ``lock`` held, as their docstrings
+    say.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class Scheduler:
         self._closed = False
 
     def close(self) -> None:
-        """Wake waiting readers, with Stopping, and cancel all requests."""
+        """Wake the waiting readers, which raise Stopping, and cancel all requests."""
         with self.lock:
             self._closed = True
             requests = [*self._queue, *self._running]
@@ -66,15 +68,15 @@ class Scheduler:
                     _stopping_error(),
                     pause=0.0,
                 )
-        # without a time limit: cancelled requests wait for nothing but the disk
+        # no time limit is needed, because cancelled requests wait only for the disk
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def request(self, partial: PartialFile, missing: list[int]) -> None:
         """Request the ``missing`` blocks of a waiting reader. Called with the lock held.
 
-        Raises the last request's error, for a while; DeadlineExceeded while the file server does
-        not answer, Throttled while it has asked to wait, Unreachable or ServerError if there is
-        no replica, and Stopping.
+        After a failure, raises the same error again until a pause has ended. Raises
+        DeadlineExceeded while the file server does not answer, Throttled while the file server has
+        asked to wait, Unreachable or ServerError if the dataset has no replica, and Stopping.
         """
         if self._closed:
             raise _stopping_error()
@@ -95,7 +97,7 @@ class Scheduler:
         self._dispatch()
 
     def fetch_ahead(self, partial: PartialFile, window: ReadaheadWindow) -> None:
-        """Read ahead of a reader. Called with the lock held."""
+        """Request the blocks that a window reads ahead. Called with the lock held."""
         if self._closed or partial.demand.last_failure is not None:
             return
         for first, last in window.plan_requests():
@@ -109,7 +111,8 @@ class Scheduler:
         self._dispatch()
 
     def cancel_unwanted(self, partial: PartialFile) -> None:
-        """Cancel requests that no reader wants any more. Called with the lock held."""
+        """Cancel the requests for a file that no reader wants any more. Called with the lock
+        held."""
         for request in {*partial.demand.in_flight.values()}:
             if not _is_wanted(request):
                 request.cancel()
@@ -119,7 +122,7 @@ class Scheduler:
         self._dispatch()
 
     def blocks_arrived(self, request: BlockRequest, blocks: range) -> None:
-        """Note that blocks of a request are present, and wake readers."""
+        """Note that blocks of a request are present, and wake the waiting readers."""
         with self.lock:
             demand = request.partial.demand
             for block in blocks:
@@ -129,7 +132,7 @@ class Scheduler:
             demand.notify_waiters()
 
     def widen(self, request: BlockRequest, blocks: list[int]) -> None:
-        """Extend a request to these ``blocks``, since the server sends the whole file."""
+        """Extend a request to ``blocks``, because the server sends the whole file."""
         with self.lock:
             request.partial.demand.without_ranges = True
             request.first, request.last = 0, request.partial.block_file.block_count
@@ -137,7 +140,10 @@ class Scheduler:
                 request.partial.demand.in_flight.setdefault(block, request)
 
     def narrow(self, request: BlockRequest, first: int, last: int) -> None:
-        """Reduce a request to some blocks: others are present, or another process fetches them."""
+        """Reduce a request to the blocks from ``first`` to ``last``, ``last`` excluded.
+
+        The other blocks of the request are present, or another process fetches them.
+        """
         with self.lock:
             demand = request.partial.demand
             look_again_at = time.monotonic() + FETCHED_ELSEWHERE_RECHECK_SECONDS
@@ -149,9 +155,10 @@ class Scheduler:
             demand.notify_waiters()
 
     def last_progress(self, partial: PartialFile, missing: list[int]) -> float:
-        """When a request of these blocks last made progress (monotonic seconds; 0.0 for never).
+        """Return when a request for a ``missing`` block last made progress (monotonic seconds).
 
-        Called with the lock held.
+        For a request that is still queued, the last progress of its file server counts. Return 0.0
+        if there is no request. Called with the lock held.
         """
         in_flight = partial.demand.in_flight
         requests = {in_flight[block] for block in missing if block in in_flight}
@@ -162,9 +169,9 @@ class Scheduler:
         return max(times, default=0.0)
 
     def transfers(self) -> list[Transfer]:
-        """The files whose blocks are being fetched."""
+        """Return the files whose blocks are being fetched."""
         transfers: dict[int, Transfer] = {}
-        with self.lock:  # a partial file stays open while one of its requests is running
+        with self.lock:  # a partial file stays open while a request for it is running
             for request in self._running:
                 partial = request.partial
                 path, done = "/".join(partial.place), partial.block_file.present_bytes()
@@ -198,7 +205,8 @@ class Scheduler:
             self._pool.enqueue(self._run_request, request)
 
     def _next_request(self) -> BlockRequest | None:
-        """The queued request to start now; None if there is none, or no connection for it."""
+        """Return the queued request to start now. Return None if no queued request may start
+        now."""
         if len(self._running) >= MAX_REQUESTS:
             return None
         running = Counter(id(request.partial) for request in self._running)
@@ -254,7 +262,10 @@ class Scheduler:
     def _fail_waiters(
         self, partial: PartialFile, blocks: Iterable[int], error: OnefsError, pause: float
     ) -> None:
-        """Give an error to all readers that wait for one of these blocks."""
+        """Give an error to all readers that wait for one of ``blocks``.
+
+        For the next ``pause`` seconds, new readers get the same error.
+        """
         failed = set(blocks)
         for ticket in partial.demand.tickets:
             if not failed.isdisjoint(range(ticket.first, ticket.last)):
@@ -264,9 +275,12 @@ class Scheduler:
 
 
 def _is_wanted(request: BlockRequest) -> bool:
-    """Whether a reader waits for, or will want, a block of a request."""
+    """Whether a reader waits for a block of the request, or will soon read one.
+
+    Return True also if all blocks of the request are present.
+    """
     left = [block for block in request.pending_blocks() if not request.partial.has_block(block)]
-    if not left:  # its last block is present, and it is about to end by itself
+    if not left:  # all blocks are present, and the request is about to end by itself
         return True
     demand = request.partial.demand
     for ticket in demand.tickets:

@@ -1,9 +1,9 @@
 """Verification of partial files: hash blocks in the background, then publish or reject the file.
 
-A file that is read sequentially is hashed as its blocks arrive, from the page cache, by threads of
-low priority. A file whose blocks arrived in another order is hashed when the last block is present.
-In both cases the digest of the whole file is compared with the database before the file gets its
-final name.
+Threads of low priority hash the files. A file that is read sequentially is hashed while its blocks
+arrive, when their bytes are still in the page cache. A file whose blocks arrive in another order is
+hashed when the last block is present. In both cases the digest of the whole file is compared with
+the database before the file gets its final name.
 """
 
 from __future__ import annotations
@@ -37,41 +37,44 @@ from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
 
-#: files that are hashed at the same time
+#: number of files that are hashed at the same time
 HASH_THREADS = 2
-#: blocks hashed per step; between two steps the thread holds the interpreter lock, in spite of its
-#: low priority
+#: blocks hashed per step. Between two steps the thread holds the interpreter lock, although its
+#: priority is low
 BLOCKS_PER_STEP = 16
-#: longest time in seconds that a step waits for busy readers before it hashes anyway
+#: longest time in seconds that a step waits for busy readers. After this time the step hashes
+#: although readers are busy
 READER_PRIORITY_SECONDS = 0.25
 #: seconds between two checks whether readers are busy
 _READER_POLL_SECONDS = 0.05
 #: longest wait in seconds for a dataset's lock
 LOCK_WAIT_SECONDS = 60.0
-#: longest wait in seconds for another process that hashes the file: 40 GB on a slow disk take long
+#: longest wait in seconds for another process that hashes the file. Hashing 40 GB from a slow disk
+#: takes long
 HASHING_WAIT_SECONDS = 3600.0
 #: scheduling priority (nice) of the hash threads
 HASH_THREAD_NICE = 19
 
 
 class _HashProgress:
-    """The hash of one file so far."""
+    """The hash of the blocks of one file that were hashed so far."""
 
     def __init__(self, partial: PartialFile) -> None:
         self.partial = partial
         self.digest = new_hash(partial.dataset)
-        #: the records of the blocks that went into the digest
+        #: the records of the blocks that were hashed
         self.records: list[int] = []
-        #: a thread is hashing the file; it starts over if ``is_rescheduled`` is set meanwhile
+        #: a thread is hashing the file. If ``is_rescheduled`` is set before the thread ends, the
+        #: thread looks for more blocks to hash
         self.is_running = False
         self.is_rescheduled = False
 
 
 class Verifier:
-    """Hashes partial files and publishes or rejects each one when it is complete. Thread-safe.
+    """Hashes partial files, and publishes or rejects each file when it is complete. Thread-safe.
 
-    ``on_invalidated`` is called with each dataset whose cached pages are no longer valid: its
-    content was rejected, or changed on the server.
+    ``on_invalidated`` is called with each dataset whose cached pages are no longer valid, because
+    its content was rejected or has changed on the server.
     """
 
     def __init__(
@@ -90,12 +93,12 @@ class Verifier:
         )
 
     def close(self) -> None:
-        """End all threads. A file that was not hashed to its end is hashed again another time."""
-        # without a time limit: hashing ends after the current step
+        """End all threads. A file that is not hashed to its end is hashed again later."""
+        # no time limit is needed, because hashing ends after the current step
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def blocks_arrived(self, partial: PartialFile, blocks: range) -> None:
-        """Schedule hashing if ``blocks`` complete a step, or if no more blocks are in flight."""
+        """Schedule hashing if ``blocks`` complete a step, or if no block is in flight any more."""
         ends = blocks.stop // BLOCKS_PER_STEP > blocks.start // BLOCKS_PER_STEP
         if ends or not partial.demand.in_flight:
             with self._lock:
@@ -105,7 +108,8 @@ class Verifier:
                 self.schedule(partial)
 
     def schedule(self, partial: PartialFile) -> None:
-        """Hash the blocks that are present; publish or reject the file if it is complete."""
+        """Hash the present blocks on another thread. Publish or reject the file if it is
+        complete."""
         with self._lock:
             progress = self._progress.get(id(partial))
             if progress is None:
@@ -117,11 +121,11 @@ class Verifier:
                 self._pool.enqueue(self._run, progress)
 
     def start_pending(self) -> None:
-        """Start hashing that had to wait since no thread could be started."""
+        """Start hashing that was delayed because no thread could be started."""
         self._pool.retry_thread_start()
 
     def release(self, partial: PartialFile) -> None:
-        """Stop holding ``partial`` open if the verifier is its only user."""
+        """Stop using ``partial`` if the verifier is its only user. The file is then closed."""
         with self._lock:
             progress = self._progress.get(id(partial))
             if progress is None or progress.is_running or partial.user_count != 1:
@@ -135,7 +139,7 @@ class Verifier:
         Raises CacheError if the cache folder cannot be written.
         """
         with disk_errors(self._store.root), self._dataset_lock(partial):
-            if partial.block_file.is_current():  # otherwise it was dropped meanwhile
+            if partial.block_file.is_current():  # otherwise the file was dropped before
                 self._reject_locked(partial, reason, digest)
         self._notify_readers(partial)
 
@@ -153,13 +157,16 @@ class Verifier:
                 self._set_verify_error(partial, CacheError(f"verifying failed: {reason_of(error)}"))
 
     def _set_verify_error(self, partial: PartialFile, error: OnefsError) -> None:
-        """Give an error to the readers that wait for the verdict."""
+        """Give an error to the readers that wait for the result of the verification."""
         with partial.demand.condition:
             partial.verify_error = error
             partial.demand.notify_waiters()
 
     def _begin_round(self, progress: _HashProgress) -> bool:
-        """Whether a thread should hash now; if not, release the file if it is not needed."""
+        """Return True if a thread should hash the file now.
+
+        Otherwise release the file if no reader needs it any more.
+        """
         partial = progress.partial
         with self._lock:
             if progress.is_rescheduled and self._registry.is_open():
@@ -174,7 +181,7 @@ class Verifier:
         return False
 
     def _hash_present_blocks(self, progress: _HashProgress) -> None:
-        """Hash the blocks that are present; publish or reject the file after the last one."""
+        """Hash the blocks that are present. Publish or reject the file after its last block."""
         partial = progress.partial
 
         def is_needed() -> bool:
@@ -203,16 +210,18 @@ class Verifier:
             partial.unlock_map(HASH_LOCK_BYTE)
 
     def _yield_to_readers(self, partial: PartialFile) -> None:
-        """Wait while readers are busy, since hashing takes more processor time than reading.
+        """Wait while readers are busy, because hashing takes more processor time than reading.
 
-        While readers wait for the network there is enough time for both.
+        Readers that wait for the network are not busy: there is then enough processor time for
+        hashing.
         """
         end = time.monotonic() + READER_PRIORITY_SECONDS
         while partial.is_busy() and time.monotonic() < end and self._registry.is_open():
             time.sleep(_READER_POLL_SECONDS)
 
     def _hash_step(self, progress: _HashProgress) -> bool:
-        """Hash the next blocks that are present; False if the first of them is absent."""
+        """Hash the next blocks that are present. Return False if the first of the next blocks is
+        absent."""
         partial, first = progress.partial, len(progress.records)
         blocks = partial.block_file
         records = blocks.records(first, min(first + BLOCKS_PER_STEP, blocks.block_count))
@@ -227,7 +236,7 @@ class Verifier:
             start, end = blocks.span(first)[0], blocks.span(stop - 1)[1]
             records = blocks.records(first, stop)
             data = os.pread(blocks.data_fd, end - start, start)
-            if len(data) != end - start:  # the disk fails: the digest would be of other bytes
+            if len(data) != end - start:  # the disk fails, and the digest would be wrong
                 raise OSError(errno.EIO, os.strerror(errno.EIO), str(blocks.data_path))
             progress.digest.update(data)
             progress.records.extend(records)
@@ -236,11 +245,12 @@ class Verifier:
         return True
 
     def _publish_or_reject(self, progress: _HashProgress) -> None:
-        """Publish or reject a hashed file, unless a block was evicted or replaced since."""
+        """Publish or reject a hashed file, unless a block was evicted or replaced after it was
+        hashed."""
         partial = progress.partial
         dataset, blocks = partial.dataset, partial.block_file
         verdict = check_content(dataset, blocks.header.size, progress.digest.hexdigest())
-        os.fdatasync(blocks.data_fd)  # also of a bad file: the user may accept it
+        os.fdatasync(blocks.data_fd)  # a bad file too: the user may accept it
         with self._dataset_lock(partial):
             if blocks.state() is not PartialState.LIVE or not blocks.is_current():
                 return
@@ -256,7 +266,10 @@ class Verifier:
         self._notify_readers(partial)
 
     def _reject_or_drop(self, partial: PartialFile, reason: str, digest: str) -> None:
-        """Reject wrong bytes that arrived before too; otherwise drop them, to fetch them again."""
+        """Reject wrong bytes if the same wrong bytes arrived before. Otherwise drop them.
+
+        Dropped bytes are fetched again.
+        """
         # the digest of blocks of several versions proves nothing about any version
         needed = NEVER_CONFIRMED if partial.has_mixed_versions() else REQUIRED_DIGEST_MISMATCHES
         try:
@@ -271,9 +284,9 @@ class Verifier:
             self._reject_locked(partial, last, digest)
 
     def drop(self, partial: PartialFile, reason: str) -> None:
-        """Remove the blocks of a file: the next read starts from the beginning.
+        """Remove all blocks of a file. The next read fetches the file from its beginning.
 
-        ``reason`` completes the readers' error message, after the file's name. Raises CacheError.
+        ``reason`` follows the name of the file in the error message for readers. Raises CacheError.
         """
         partial.drop_reason = reason
         with disk_errors(self._store.root), self._dataset_lock(partial):
@@ -304,9 +317,9 @@ class Verifier:
         remove_block_file(blocks.folder, partial.dataset.id, retire=False)
 
     def _reject_locked(self, partial: PartialFile, reason: str, digest: str) -> None:
-        """Reject a file whose dataset is locked.
+        """Reject a file. The caller holds the dataset's lock.
 
-        The state is set first, so that no reader is served from then on, even if this process dies.
+        The state is set first. So no reader is served from then on, even if this process dies.
         """
         blocks = partial.block_file
         partial.rejection_reason = reason
@@ -319,7 +332,7 @@ class Verifier:
         self._store.reject(partial.dataset, reason, rejected, digest)
         freed = remove_block_file(blocks.folder, partial.dataset.id, retire=False)
         self._store.usage.adjust(-freed)
-        # readers get the reason as an error; the line is for a mount's log
+        # readers get the reason in an error; this line is for the log of a mount
         log.info("%s: %s", "/".join(partial.place), reason)
 
     def _notify_readers(self, partial: PartialFile) -> None:
@@ -330,5 +343,5 @@ class Verifier:
 
 
 def _lower_priority() -> None:
-    """Lower the priority of this thread alone, as Linux allows."""
+    """Lower the priority of this thread only. Linux allows a priority for each thread."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), HASH_THREAD_NICE)

@@ -1,1 +1,1 @@
-"""The cache folder on disk: files, their records, locks, and use of space."""
+"""The cache folder on disk: the files, their records, the locks, and the disk space in use."""

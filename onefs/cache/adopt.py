@@ -1,4 +1,4 @@
-"""Adoption from another folder: link or copy files that were downloaded before into the cache."""
+"""Adoption from another folder: link or copy files of that folder into the cache."""
 
 from __future__ import annotations
 
@@ -20,39 +20,43 @@ from onefs.errors import reason_of
 from onefs.lowlevel.files import inherit_permissions
 from onefs.model import Dataset
 
-#: returns the dataset of a file and its ONE path; called with the UUID in the file's name ('' if
-#: there is none), and the path without it
+#: returns the dataset of a file and the dataset's ONE path, or None. Called with the UUID in the
+#: file's name ('' if there is no UUID), and the file's path without the UUID
 FindDataset = Callable[[str, Place], tuple[Dataset, Place] | None]
-#: called with a file and the number of its bytes read so far
+#: called with the path of a file and the number of bytes that were read from the file so far
 FileProgressCallback = Callable[[Path, int], None]
 
 
 class AdoptionOutcome(Enum):
-    """What was done with a file."""
+    """What was done with a file that could be adopted."""
 
     ADOPTED = "taken"
     #: the dataset is cached already
     ALREADY_CACHED = "there already"
-    #: no dataset has this path or UUID
+    #: no dataset has the file's path or UUID
     UNKNOWN = "unknown"
     #: the file contradicts the database, or cannot be read
     DIFFERS = "differs"
-    #: the database has no md5, and such files are not trusted
+    #: the database has no md5 for the file, and files without an md5 are not trusted
     UNVERIFIABLE = "unproved"
 
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """The result for one file."""
+    """The result of the adoption for one file."""
 
     path: Path
     outcome: AdoptionOutcome
-    #: why it differs or is unverifiable; the path in the cache folder of an adopted file
+    #: the reason why the file differs or is unverifiable. For an adopted file: its path in the
+    #: cache folder. Otherwise ''
     reason: str = ""
 
 
 def split_uuid(name: str) -> tuple[str, str]:
-    """The UUID in a file name ('' if there is none), and the name without it."""
+    """Return the UUID in a file name, and the name without the UUID.
+
+    The UUID is '' if the name has none.
+    """
     return next(iter(names_with_uuid(name)), ("", name))
 
 
@@ -65,12 +69,13 @@ def adopt_folder(
     copy: bool = False,
     trust: bool = False,
 ) -> Iterator[Adoption]:
-    """Adopt the files below ``folder`` that agree with the database; yield the result of each.
+    """Adopt the files below ``folder`` that agree with the database. Yield the result for each
+    file.
 
-    They are linked into the cache (hard links, or symbolic links between disks), and belong to the
-    user: they are never evicted, moved or changed. With ``copy`` they are copied, and the copies
-    belong to the cache. With ``trust`` a file of the right size is adopted even if the database has
-    no md5. Raises CacheError or CacheFull.
+    The files are linked into the cache: with hard links, or with symbolic links if the cache is on
+    another disk. They belong to the user, so that onefs never evicts, moves or changes them. With
+    ``copy`` the files are copied, and the copies belong to the cache. With ``trust`` a file with
+    the right size is adopted even if the database has no md5. Raises CacheError or CacheFull.
     """
     adopter = _Adopter(store, watch, copy, trust)
     for root, folders, names in os.walk(folder):
@@ -89,7 +94,7 @@ def adopt_folder(
 
 @dataclass(frozen=True, slots=True)
 class _Adopter:
-    """Adopts single files; the fields are the parameters of :func:`adopt_folder`."""
+    """Adopts single files. The fields are the parameters of :func:`adopt_folder`."""
 
     store: Store
     watch: FileProgressCallback
@@ -97,7 +102,7 @@ class _Adopter:
     trust: bool
 
     def adopt(self, path: Path, dataset: Dataset, place: Place) -> Adoption:
-        """Adopt one file. Raises OSError for errors of the cache folder."""
+        """Adopt one file. Raises OSError for errors in the cache folder."""
         try:
             adoption = self._verify(path, dataset)
             if isinstance(adoption, os.stat_result):
@@ -111,9 +116,11 @@ class _Adopter:
             return Adoption(path, AdoptionOutcome.DIFFERS, reason)
 
     def _verify(self, path: Path, dataset: Dataset) -> Adoption | os.stat_result:
-        """The status of a file that agrees with the database, or why it is not adopted.
+        """Return the status of a file that agrees with the database, else why the file is not
+        adopted.
 
-        A recording takes minutes to read: the dataset's lock, which readers wait for, is not held.
+        The dataset's lock is not held, because readers wait for it, and reading a recording takes
+        minutes.
         """
         if self.store.cached_path(dataset) is not None:
             return Adoption(path, AdoptionOutcome.ALREADY_CACHED)
@@ -132,7 +139,7 @@ class _Adopter:
         """Adopt a file that was verified. The caller holds the dataset's lock."""
         store = self.store
         changed = Adoption(path, AdoptionOutcome.DIFFERS, "it was written to meanwhile")
-        if store.cached_path(dataset) is not None:  # since it was verified
+        if store.cached_path(dataset) is not None:  # cached after the check
             return Adoption(path, AdoptionOutcome.ALREADY_CACHED)
         final = store.final_path(place)
         is_new = not final.exists()
@@ -144,7 +151,7 @@ class _Adopter:
         if is_new:
             store.make_parent_folder(final)
             _link_or_copy(path, final, copy=self.copy)
-        if stamp_of(path.stat()) != stamp_of(verified):  # linking it has changed its ctime
+        if stamp_of(path.stat()) != stamp_of(verified):  # linking has changed its ctime
             if is_new:
                 remove_if_possible(final)
             return changed

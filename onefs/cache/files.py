@@ -1,4 +1,4 @@
-"""Helpers for files of the cache folder. They raise OSError unless stated otherwise."""
+"""Helpers for files in the cache folder. They raise OSError unless their docstring differs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def disk_errors(root: Path, name: str = "the cache folder") -> Iterator[None]:
-    """Raise CacheFull or CacheError, with the folder's name, in place of an OSError of its disk."""
+    """Raise CacheFull or CacheError in place of an OSError from the disk of ``root``.
+
+    The message names the folder.
+    """
     try:
         yield
-    except OnefsError:  # some of them are OSErrors too
+    except OnefsError:  # some OnefsErrors are OSErrors too
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -31,18 +34,24 @@ def disk_errors(root: Path, name: str = "the cache folder") -> Iterator[None]:
 
 
 def stamp_of(status: os.stat_result) -> tuple[int, int, int]:
-    """Inode, size and mtime (ns) of a file: they change when it is replaced or written to."""
+    """Return the inode, size and mtime (ns) of a file.
+
+    At least one of these changes when the file is replaced or written to.
+    """
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def identity_of(status: os.stat_result) -> tuple[int, int, int, int]:
-    """The stamp and the ctime (ns): they also change when the mtime is put back after a write, and
-    when the file is linked or moved."""
+    """Return the stamp and the ctime (ns) of a file.
+
+    The ctime changes even if a program writes to the file and then sets the old mtime again. It
+    also changes when the file is linked or moved.
+    """
     return *stamp_of(status), status.st_ctime_ns
 
 
 def scan_folder(folder: Path) -> list[os.DirEntry[str]]:
-    """The entries of a folder; none if it does not exist."""
+    """Return the entries of a folder. Return an empty list if the folder does not exist."""
     try:
         with os.scandir(folder) as items:
             return list(items)
@@ -51,7 +60,10 @@ def scan_folder(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder of files, if that is possible. Raises no error."""
+    """Remove a folder and the files in it, as far as this is possible.
+
+    Raises no error if a removal fails.
+    """
     for path in folder.iterdir():
         remove_if_possible(path)
     with suppress(OSError):
@@ -68,16 +80,16 @@ def sync_file(path: Path) -> None:
 
 
 def remove_if_possible(path: Path) -> None:
-    """Remove a file, if that is possible. Raises no error."""
+    """Remove a file if this is possible. Raises no error."""
     with suppress(OSError):
         path.unlink()
 
 
 def make_process_folder(shared: Path) -> Path:
-    """Make a folder for this process's partial files, where the file system has no locks.
+    """Make a folder in ``shared`` for the partial files of this process alone.
 
-    It is made in ``shared``. Folders of processes that have ended, and long unused ones, are
-    removed.
+    This is necessary where the file system has no locks. Folders that belong to ended processes, or
+    that were not used for long, are removed.
     """
     log.warning(
         "%s: this file system has no byte-range locks, so that files that are being fetched "
@@ -85,7 +97,7 @@ def make_process_folder(shared: Path) -> Path:
         shared,
     )
     for old in shared.glob("*-*"):
-        # former versions named them after the host, of which containers may have the same
+        # former versions used the host's name, which several containers may have in common
         space, _, pid = old.name.rpartition("-")
         if parse_whole_number(pid) is not None and old.is_dir() and is_abandoned(old, pid, space):
             remove_folder(old)

@@ -5,12 +5,12 @@ The folder is a ONE cache folder: a complete file is stored at
 ``.onefs/``:
 
 ``database.json``  the database that the folder belongs to
-``files/``         a record of each complete file (see ``records.py``)
+``files/``         a record for each complete file (see ``records.py``)
 ``partial/``       partial files (see ``blocks/block_map.py``)
 ``aside/``         complete files whose ONE path is taken by a file that onefs did not download
 ``rejected/``      complete files that contradict the database, until the user accepts them
-``doubts/``        answers that contradicted the database, and how often (see ``mismatches.py``)
-``accepted/``      an empty file for each dataset whose bytes the user has accepted as they are
+``doubts/``        responses that contradicted the database, and how often (see ``mismatches.py``)
+``accepted/``      an empty file for each dataset whose wrong bytes the user has accepted
 ``pins/``          an empty file for each pinned dataset, which is not evicted
 ``locks``          one byte-range lock per dataset
 ``usage``          the bytes of disk in use (see ``usage.py``)
@@ -38,21 +38,22 @@ from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
 
-#: subfolders of ``.onefs``; "" is ``.onefs`` itself
+#: subfolders in ``.onefs``; "" means ``.onefs`` itself
 _PRIVATE_FOLDERS = ("", "partial", "rejected", "pins", "aside", "files", "accepted", "doubts")
 
-#: a dataset's folders from the lab on, and its name: ("cortexlab", "KS023", ..., "spikes.npy")
+#: the names of a dataset's folders, beginning with the lab, and the dataset's name:
+#: ("cortexlab", "KS023", ..., "spikes.npy")
 Place = tuple[str, ...]
 
 
 class CacheFolder:
     """The layout of one cache folder, which belongs to one database. Thread-safe.
 
-    ``database`` names the database (its host, or ``demo-<hash>``). ``share`` says whether partial
-    files are shared with other processes; with None they are if the file system's locks work.
-    ``trusted``: symbolic links in the folder may lead out of it.
+    ``database`` is the name of the database (its host, or ``demo-<hash>``). ``share`` says whether
+    partial files are shared with other processes. If it is None, they are shared where the locks of
+    the file system work. With ``trusted``, symbolic links in the folder may lead out of the folder.
 
-    Raises UsageError when the folder belongs to another database, CacheError, and OSError.
+    Raises UsageError if the folder belongs to another database, CacheError, and OSError.
     """
 
     def __init__(self, root: Path, database: str, *, share: bool | None, trusted: bool) -> None:
@@ -60,7 +61,7 @@ class CacheFolder:
         self.private_folder = root / PRIVATE_FOLDER
         self._trusted = trusted
         self._database = database
-        #: the folder belongs to another user: cached files are read, and nothing is fetched
+        #: this user may not write to the folder: cached files are read, and nothing is fetched
         self.read_only = self.private_folder.is_dir() and not os.access(
             self.private_folder, os.W_OK | os.X_OK, effective_ids=True
         )
@@ -73,13 +74,14 @@ class CacheFolder:
             claim_cache_folder(root, database)
             self.shared = can_lock(self.private_folder) if share is None else share
         partial = self.private_folder / "partial"
-        #: one for all processes, or one for this process where the file system has no locks
+        #: the folder of the partial files: one folder for all processes, or a folder for this
+        #: process alone if partial files are not shared
         self.partial_folder = (
             partial if self.shared or self.read_only else make_process_folder(partial)
         )
         self._guard = FolderGuard(self.private_folder, "the cache folder")
         self._restore_lock = threading.Lock()
-        #: called after the folder was recreated, or its disk was mounted again
+        #: functions that are called after the folder was recreated or its disk was mounted again
         self.on_restored: list[Callable[[], None]] = []
         self.locks = DatasetLocks(
             self.private_folder / "locks", shared=self.shared, before=self.restore
@@ -87,13 +89,13 @@ class CacheFolder:
 
     @property
     def status_message(self) -> str:
-        """What happened to the folder if it was deleted or its disk was unmounted; '' otherwise."""
+        """Return a message if the folder was deleted or its disk was unmounted, else ''."""
         return self._guard.status_message
 
     def restore(self) -> None:
         """Recreate the folder if it was deleted.
 
-        Raises CacheError while its disk is not mounted, and OSError.
+        Raises CacheError while the folder's disk is not mounted, and OSError.
         """
         if self.read_only or self._guard.is_same_folder():
             return
@@ -113,7 +115,8 @@ class CacheFolder:
             self._guard.note_available_again(recreated=recreated)
 
     def _make_folders(self) -> None:
-        """Make the private subfolders; a group that may write to the root may write to them."""
+        """Make the private subfolders. A group that may write to the root may also write to
+        them."""
         root_stat = None
         for name in _PRIVATE_FOLDERS:
             folder = self.private_folder / name
@@ -123,20 +126,23 @@ class CacheFolder:
                 inherit_permissions(folder, root_stat, 0o2777)
 
     def make_parent_folder(self, final: Path) -> None:
-        """Make the folder of a file.
+        """Make the folder in which the file ``final`` will be stored.
 
-        Raises CacheError where a symbolic link leads out of the cache folder, and OSError.
+        Raises CacheError if a symbolic link leads out of the cache folder, and OSError.
         """
         self._check_is_inside(final.parent)
         make_folder(final.parent, self.root)
 
     def rename_into_place(self, source: Path, final: Path) -> None:
-        """Give a file its final name, and make the folder for it if necessary. Raises as above."""
+        """Give a file its final name. Make the folder for the file if necessary.
+
+        Raises CacheError if a symbolic link leads out of the cache folder, and OSError.
+        """
         self._check_is_inside(final.parent)
         try:
             os.replace(source, final)
         except FileNotFoundError:
-            source.lstat()  # no folders are made for a file that was removed
+            source.lstat()  # raises an error if the file was removed, so that no folder is made
             make_folder(final.parent, self.root)
             os.replace(source, final)
 
@@ -148,22 +154,25 @@ class CacheFolder:
             )
 
     def close(self) -> None:
-        """Close the folder's descriptor."""
+        """Close the descriptor of the folder."""
         self._guard.close()
 
     def pinned_ids(self) -> set[str]:
-        """The ids of the pinned datasets. Raises OSError."""
+        """Return the ids of the pinned datasets. Raises OSError."""
         return set(os.listdir(self.private_folder / "pins"))
 
     def final_path(self, place: Place) -> Path:
-        """The ONE path of a dataset."""
+        """Return the ONE path of a dataset, in the cache folder."""
         lab, *rest = place
         return self.root.joinpath(lab, SUBJECTS, *rest)
 
     def download_path(self, dataset: Dataset) -> Path:
-        """The path that a small dataset is downloaded to; guarded by the dataset's lock."""
+        """Return the path to which a small dataset is downloaded.
+
+        The file at this path is guarded by the dataset's lock.
+        """
         return self.partial_folder / f"{dataset.id}.whole"
 
     def rejected_path(self, dataset: Dataset) -> Path:
-        """The path at which bytes that contradict the database are kept."""
+        """Return the path at which bytes that contradict the database are kept."""
         return self.private_folder / "rejected" / dataset.id

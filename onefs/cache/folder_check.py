@@ -1,4 +1,4 @@
-"""Check that a folder may become a cache folder: a project or home folder needs ``--adopt``."""
+"""Check that a folder may become a cache folder. A folder with other files needs ``--adopt``."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from onefs.config.cache_owner import PRIVATE_FOLDER
 from onefs.errors import CacheError, UsageError, reason_of
 from onefs.lowlevel.files import make_folder
 
-#: the variable of ``--adopt``
+#: the environment variable that has the same meaning as ``--adopt``
 ADOPT_VARIABLE = "ONEFS_ADOPT"
 
-#: entries of the file system: every new ext4 disk has them
+#: entries that the file system creates on every new ext4 disk
 _FILESYSTEM_ENTRIES = ("lost+found",)
-#: entries of a ONE folder, or of the state folder of onefs
+#: names of entries in a ONE folder, or in the state folder of onefs
 _ONE_FOLDER_ENTRIES = (".rest", "catalogue.sqlite", "onefs.log")
-#: folders of one level that are searched for sessions
+#: most folders that are searched for sessions in each folder
 _MAX_SCANNED_FOLDERS = 1000
 
 
 def check_usable_as_cache(root: Path, state_dir: Path | None = None) -> None:
-    """Raise UsageError if a folder that is no cache folder yet holds other files.
+    """Raise UsageError if a folder holds other files and is not a cache folder yet.
 
-    Empty, new and ONE folders may be used, and any folder with ``--adopt``. ``state_dir`` may be in
-    the folder. Raises CacheError if the folder cannot be read.
+    An empty folder, a new folder, a ONE folder, and with ``--adopt`` any folder, may be used.
+    ``state_dir`` may be in the folder. Raises CacheError if the folder cannot be read.
     """
     if is_adopt_requested():
         return
@@ -59,7 +59,7 @@ def is_adopt_requested() -> bool:
 
 
 def mark_as_cache_folder(root: Path) -> None:
-    """Mark a folder as a cache folder, if it exists. Raises CacheError."""
+    """Mark a folder as a cache folder if the folder exists. Raises CacheError."""
     try:
         if root.is_dir():
             make_folder(root / PRIVATE_FOLDER, root)
@@ -70,21 +70,25 @@ def mark_as_cache_folder(root: Path) -> None:
 
 
 def _is_ignored_entry(item: os.DirEntry[str], state_dir: Path | None) -> bool:
-    """Whether an entry belongs to the file system, or contains the state folder."""
+    """Whether an entry belongs to the file system, or is or contains the state folder."""
     if item.name in _FILESYSTEM_ENTRIES:
         return True
     return state_dir is not None and state_dir.is_relative_to(item.path)
 
 
 def _is_one_folder(items: list[os.DirEntry[str]]) -> bool:
-    """Whether the entries of a folder are those of a ONE folder: tables, labs, or subjects."""
+    """Return True if ``items`` are the entries of a ONE folder, which has tables, labs or
+    subjects."""
     if any(item.name in _ONE_FOLDER_ENTRIES or item.name.endswith(".pqt") for item in items):
         return True
     return any(_has_sessions(item) for item in _first_folders(items))
 
 
 def _has_sessions(folder: os.DirEntry[str]) -> bool:
-    """Whether a folder is a lab's or a subject's: it has Subjects, DATE or SUBJECT/DATE."""
+    """Whether a folder is that of a lab or a subject.
+
+    Such a folder contains a folder named Subjects or DATE, or a folder SUBJECT/DATE.
+    """
     below = _scan_if_readable(folder)
     if any(item.name == alf.SUBJECTS or alf.is_date(item.name) for item in below):
         return True
@@ -96,7 +100,10 @@ def _has_sessions(folder: os.DirEntry[str]) -> bool:
 
 
 def _first_folders(items: list[os.DirEntry[str]]) -> list[os.DirEntry[str]]:
-    """The first folders among ``items``; symbolic links are not followed."""
+    """Return the first _MAX_SCANNED_FOLDERS folders in ``items``.
+
+    Symbolic links to folders are left out.
+    """
     folders = (item for item in items if item.is_dir(follow_symlinks=False))
     return list(islice(folders, _MAX_SCANNED_FOLDERS))
 

@@ -1,9 +1,9 @@
 """The fsync queue: small files are synced to disk in the background.
 
-Syncing a file of a few kilobytes takes a thousand times longer than writing it. So it is served as
-soon as it is verified, and its record names the boot in which it was written
-(``CacheEntry.boot``): after a power loss it is verified again. One thread here syncs such files,
-one by one, and then clears ``boot``.
+Syncing a file with a few kilobytes takes a thousand times longer than writing the file. So a small
+file is served as soon as it is verified, before it is synced. Its record names the boot in which
+the file was written (``CacheEntry.boot``), so that the file is verified again after a power loss.
+One thread of this module syncs such files, one by one, and then clears ``boot`` in their records.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
 
-#: so many queued files are synced at once
+#: number of queued files at which syncing begins at once
 FULL_BATCH_FILES = 10_000
-#: further files are not synced
+#: most queued files. A file that is added to a full queue is not synced
 MAX_QUEUED_FILES = 100_000
-#: seconds without a new file after which syncing begins: it would slow down a burst of reads
+#: seconds without a new file after which syncing begins. Syncing during many reads would slow down
+#: these reads
 QUIET_SECONDS = 1.0
-#: seconds after which syncing begins in any case
+#: seconds after which syncing begins, even if new files are still added
 MAX_DELAY_SECONDS = 30.0
 
 
 class FsyncQueue:
-    """Syncs files on a thread that lives while files are queued. Thread-safe."""
+    """Syncs files on a thread that runs only while files are queued. Thread-safe."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -43,19 +44,22 @@ class FsyncQueue:
         self._thread: threading.Thread | None = None
 
     def add(self, dataset: Dataset) -> None:
-        """Sync the file of a dataset soon. Wakes no thread: that would slow down readers."""
+        """Add the file of a dataset to the queue, to be synced soon.
+
+        The thread is not woken, because that would slow down readers.
+        """
         with self._lock:
             if len(self._queued) < MAX_QUEUED_FILES:
                 self._queued.append(dataset)
                 self._last_added_at = time.monotonic()
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="onefs-sync", daemon=True)
-                with suppress(RuntimeError):  # no more threads just now: try with the next file
+                with suppress(RuntimeError):  # no thread starts now: try with the next file
                     thread.start()
                     self._thread = thread
 
     def close(self) -> None:
-        """Sync the queued files, for ten seconds at most."""
+        """Sync the queued files. Waits for at most ten seconds."""
         self._closing.set()
         with self._lock:
             thread = self._thread
@@ -71,7 +75,10 @@ class FsyncQueue:
                     log.debug("%s was not synced: %s", dataset.name, reason_of(error))
 
     def _next_batch(self) -> list[Dataset]:
-        """The files of one burst; an empty list if there are none, and the thread must end."""
+        """Wait until syncing should begin, and return all queued files.
+
+        Return an empty list if no files are queued: the thread must then end.
+        """
         latest = time.monotonic() + MAX_DELAY_SECONDS
         while True:
             now = time.monotonic()

@@ -1,6 +1,7 @@
-"""Adoption in place: files at their ONE paths that onefs did not download.
+"""Adoption in place of files that onefs did not download, and that are at their ONE paths.
 
-Such a file is served once its hash agrees with the database. It is never moved, changed or removed.
+Such a file is served after its hash was found to agree with the database. The file is never moved,
+changed or removed.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ def has_candidate(store: Store, dataset: Dataset, place: Place) -> bool:
 
 
 def adopt_in_place(store: Store, dataset: Dataset, place: Place) -> Path | None:
-    """Adopt the file at the ONE path; None if there is none, or its hash does not agree.
+    """Adopt the file at the ONE path. Return None if there is no file or its hash does not agree.
 
-    Without a hash in the database no file is adopted. The caller holds the dataset's lock. Raises
+    If the database has no hash, no file is adopted. The caller holds the dataset's lock. Raises
     CacheError.
     """
     verified = verify_in_place(store, dataset, place)
@@ -49,9 +50,11 @@ def adopt_in_place(store: Store, dataset: Dataset, place: Place) -> Path | None:
 def verify_in_place(
     store: Store, dataset: Dataset, place: Place, watch: Callable[[int], None] = lambda done: None
 ) -> os.stat_result | None:
-    """The status of the file at the ONE path if its hash agrees with the database, else None.
+    """Return the status of the file at the ONE path if its hash agrees with the database, else
+    None.
 
-    ``watch`` is called with the number of bytes read so far. Needs no lock. Raises CacheError.
+    ``watch`` is called with the number of bytes read so far. The caller needs no lock. Raises
+    CacheError.
     """
     with disk_errors(store.root):
         if not has_candidate(store, dataset, place):
@@ -61,7 +64,7 @@ def verify_in_place(
             status = final.stat()
             if check_file(dataset, final, watch).is_good:
                 return status
-        except FileNotFoundError:  # removed, or evicted by another process, meanwhile
+        except FileNotFoundError:  # another process has removed or evicted the file
             return None
         store.mismatched_files[final] = (dataset.md5, *stamp_of(status))
     return None
@@ -70,7 +73,7 @@ def verify_in_place(
 def adopt_verified(
     store: Store, dataset: Dataset, place: Place, verified: os.stat_result
 ) -> Path | None:
-    """Register the file that was verified; None if it was replaced or written to since.
+    """Register a file that was verified. Return None if it was replaced or changed after that.
 
     The caller holds the dataset's lock. Raises CacheError.
     """

@@ -1,4 +1,4 @@
-"""Locks of datasets between the processes and hosts that share a cache folder."""
+"""Locks on datasets, between the processes and hosts that share a cache folder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from onefs.lowlevel.files import open_or_create
 from onefs.lowlevel.forking import hold_lock_file
 from onefs.lowlevel.locks import try_lock, unlock, wait_for_lock
 
-#: number of locks of threads, which replace the kernel's locks where there are none
+#: number of thread locks, which are used where the file system has no locks
 _STRIPE_COUNT = 256
 
 
 def can_lock(folder: Path) -> bool:
-    """Whether two open files exclude each other on the file system of ``folder``; this is tried.
+    """Whether locks work on the file system of ``folder``. Two open files are used to try this.
 
-    Raises OSError when no file can be created there.
+    Raises OSError if no file can be created in ``folder``.
     """
     with (
         tempfile.NamedTemporaryFile(dir=folder, prefix="locktest-") as first,
@@ -37,10 +37,10 @@ def can_lock(folder: Path) -> bool:
 
 
 class DatasetLocks:
-    """One lock for each dataset, as one byte of a lock file. Thread-safe.
+    """One lock for each dataset. Each lock is one byte of a lock file. Thread-safe.
 
-    Without ``shared`` (the file system has no locks) only threads of this process exclude each
-    other. ``before`` is called before each lock is taken, and may raise.
+    Without ``shared`` (the file system has no locks), the locks exclude only threads of this
+    process. ``before`` is called before each lock is taken, and may raise an error.
     """
 
     def __init__(
@@ -71,13 +71,14 @@ class DatasetLocks:
 
     @contextmanager
     def _hold_byte(self, number: int) -> Iterator[Callable[[], bool]]:
-        """Yield the attempt to lock a dataset's byte, and unlock it afterwards."""
+        """Yield a function that tries once to lock a dataset's byte. Unlock the byte afterwards."""
         with hold_lock_file(self._path, open_or_create) as descriptor:
             yield lambda: try_lock(descriptor, number % (1 << 62))
 
     @contextmanager
     def _hold_stripe(self, number: int) -> Iterator[Callable[[], bool]]:
-        """Yield the attempt to acquire the lock of threads for a dataset; release it afterwards."""
+        """Yield a function that tries once to take a dataset's thread lock. Release the lock
+        afterwards."""
         stripe = self._stripes[number % _STRIPE_COUNT]
         acquired = False
 

@@ -1,12 +1,12 @@
 """Mismatches: responses that contradict the database, until they are confirmed.
 
 An overloaded server may send an error text in place of a file, with status 200. So one response
-with a wrong size or digest is no verdict on the file: it is requested again by the next read after
-a pause, and the pauses grow. Only the same evidence in several requests, with these pauses between
-them, makes the file ``bad``.
+with a wrong size or digest does not prove that the file is wrong. After a pause, the next read
+requests the file again. Each further pause is longer. The file becomes ``bad`` only if several
+requests, with these pauses between the requests, give the same evidence.
 
-Mismatches are stored in ``.onefs/doubts/<dataset id>.json``, so that all processes and hosts that
-share a folder count them together, short commands included.
+Mismatches are stored in ``.onefs/doubts/<dataset id>.json``. So all processes and hosts that share
+a folder, including short commands, count the mismatches together.
 """
 
 from __future__ import annotations
@@ -26,17 +26,19 @@ from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
 
-#: responses of the same wrong size that make a file bad; with the pauses they take 30 seconds
+#: number of responses with the same wrong size that make a file bad. With the pauses between them,
+#: the responses take at least 30 seconds
 REQUIRED_SIZE_MISMATCHES = 3
-#: whole files with the same wrong digest that make a file bad
+#: number of downloads of the whole file, with the same wrong digest, that make a file bad
 REQUIRED_DIGEST_MISMATCHES = 2
-#: for evidence that proves nothing, however often it is seen: more than there can be
+#: a number that no count of mismatches reaches. It is used for evidence that proves nothing,
+#: however often this evidence is seen
 NEVER_CONFIRMED = 1 << 30
-#: prefix of evidence that is the digest of a whole file
+#: prefix of ``evidence`` if the evidence is the digest of a whole file
 DIGEST_PREFIX = "digest "
-#: seconds after the first mismatch in which the file is not requested
+#: seconds after the first mismatch during which the file is not requested
 FIRST_PAUSE_SECONDS = 5.0
-#: each further pause is longer by this factor
+#: each pause is this many times as long as the pause before
 PAUSE_FACTOR = 5.0
 LONGEST_PAUSE_SECONDS = 300.0
 #: seconds after which a mismatch is forgotten
@@ -44,14 +46,14 @@ MISMATCH_TTL_SECONDS = 86400.0
 
 
 class UnconfirmedMismatch(BadContent):
-    """A response contradicts the database, and is not confirmed yet."""
+    """A response contradicts the database, and this is not confirmed yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Mismatch:
-    """The mismatches of one dataset."""
+    """The mismatches noted for one dataset."""
 
-    #: size and md5 that the database had then
+    #: size and md5 in the database when the mismatch was noted
     size: int | None
     md5: str
     #: size or digest of the last wrong response, in words
@@ -59,21 +61,21 @@ class _Mismatch:
     reason: str
     #: how often this evidence was seen in succession
     seen: int
-    #: how often any evidence was seen
+    #: how often any mismatch was seen
     count: int
-    #: when it was last seen (seconds since the epoch)
+    #: when a mismatch was last seen (seconds since the epoch)
     last: float
     #: when the file may be requested again (seconds since the epoch)
     until: float
 
 
 class Mismatches:
-    """The mismatches of one cache folder. Safe for threads and for other processes."""
+    """The mismatches in one cache folder. Safe for threads and for other processes."""
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
         self._folder = folder
         self.clock = clock
-        with suppress(OSError):  # without its file a mismatch is only requested more often
+        with suppress(OSError):  # a mismatch without a file only causes more requests
             self._forget_old()
 
     def check(self, dataset: Dataset) -> bool:
@@ -87,7 +89,7 @@ class Mismatches:
         return True
 
     def describe(self, dataset: Dataset) -> str:
-        """The last mismatch of a dataset, in one sentence; '' if there is none."""
+        """Describe the last mismatch of a dataset in one sentence. Return '' if there is none."""
         mismatch = self._get(dataset)
         if mismatch is None:
             return ""
@@ -98,9 +100,10 @@ class Mismatches:
     def note_mismatch(
         self, dataset: Dataset, evidence: str, reason: str, needed: int = REQUIRED_SIZE_MISMATCHES
     ) -> str:
-        """Note a mismatch; return the reason of the verdict once it was seen ``needed`` times.
+        """Note a mismatch. If its evidence was now seen ``needed`` times, return the reason of the
+        verdict.
 
-        Raises UnconfirmedMismatch until then. A mismatch during a pause is not counted.
+        Otherwise raises UnconfirmedMismatch. A mismatch during a pause is not counted.
         """
         before, now = self._get(dataset), self.clock()
         if before is not None and now < before.until <= now + LONGEST_PAUSE_SECONDS:
@@ -117,11 +120,11 @@ class Mismatches:
         with suppress(OSError):
             self._put(dataset, mismatch)
         error = _unconfirmed_error(dataset, reason, pause)
-        log.info("%s", error)  # it is raised too: the line is for a mount's log
+        log.info("%s", error)  # the error is also raised; this line is for the log of a mount
         raise error
 
     def clear_size_mismatch(self, dataset: Dataset) -> None:
-        """Forget mismatches of the size, since a response had the right one."""
+        """Forget the mismatches of a dataset's size, because a response had the right size."""
         mismatch = self._get(dataset)
         if mismatch is not None and not mismatch.evidence.startswith(DIGEST_PREFIX):
             self.clear(dataset.id)
@@ -132,7 +135,7 @@ class Mismatches:
             self._path(dataset_id).unlink()
 
     def dataset_ids(self) -> list[str]:
-        """The ids of the datasets that have mismatches."""
+        """Return the ids of the datasets that have mismatches."""
         with suppress(OSError):
             return [path.stem for path in self._folder.glob("*.json")]
         return []
@@ -162,7 +165,8 @@ class Mismatches:
 
 
 def with_advice(reason: str) -> str:
-    """Return the reason of a verdict, with what to do when the server or the database is right."""
+    """Return the reason of a verdict, and what to do after the server or the database is
+    corrected."""
     return f"{reason}; when that is put right, run `onefs refresh` on it"
 
 

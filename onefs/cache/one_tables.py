@@ -1,13 +1,15 @@
 """ONE's own tables in the root of the cache folder: ``sessions.pqt`` and ``datasets.pqt``.
 
-They are plain files, so that the folder by itself is a cache directory of ONE-api. They are not
-datasets: they have no record, are never evicted, and do not count towards a limit. Only
+The tables are plain files, so that ONE-api can use the folder as its cache directory. The tables
+are not datasets: they have no record, are never evicted, and do not count towards a limit. Only
 ``onefs sync`` writes them.
 
-A pair is published by two renames. ``.onefs/tables.json``, which is written before the renames,
-names the new files (by inode, size and mtime) and the former ones of onefs. So at any instant, and
-after any crash, a reader recognizes the new pair, the old one, or a mixture, which is not shown.
-Tables that it does not name belong to another program: they are neither shown nor overwritten.
+The two tables are called a pair. A new pair is published by two renames. Before the renames,
+``.onefs/tables.json`` is written. This file names the new tables (by inode, size and mtime) and the
+former tables of onefs. So at any time, and after any crash, a reader can tell whether the folder
+has the new pair, the old pair, or one table of each pair. Two tables of different pairs are not
+shown. Tables that ``tables.json`` does not name belong to another program, and are neither shown
+nor overwritten.
 """
 
 from __future__ import annotations
@@ -37,46 +39,48 @@ from onefs.lowlevel.files import (
 from onefs.lowlevel.forking import hold_lock_file
 from onefs.lowlevel.locks import lock_file
 
-#: the files, in the order in which they are published
+#: the names of the two tables, in the order in which they are published
 TABLE_NAMES = ("datasets.pqt", "sessions.pqt")
-#: seconds after the last use of a pair until a new pair is shown
+#: seconds between the last use of a pair and the time at which a new pair is shown
 IDLE_SECONDS = 5.0
-#: longest time in seconds for which an old pair is shown because it was just used
+#: longest time in seconds for which an old pair is shown because it was read recently
 MAX_KEEP_SECONDS = 60.0
 _RECORD_NAME = "tables.json"
 _WORK_FOLDER_NAME = "tables.part"
 _LOCK_NAME = "tables.lock"
 
-#: identifies a file: inode, size, mtime in ns
+#: identifies a file by its inode, size and mtime in ns
 FileIdentity = tuple[int, int, int]
 
 
 @dataclass(eq=False, slots=True)
 class OpenTable:
-    """One table of a pair, held open."""
+    """One table of a pair. The file is kept open."""
 
     name: str
     identity: FileIdentity
     fd: int
-    #: readers of ``fd``; the pair that is shown counts as one
+    #: number of users of ``fd``: its readers, and one more while the table is in the pair that is
+    #: shown
     user_count: int = 1
 
     @property
     def size(self) -> int:
-        """Bytes of the file."""
+        """Return the size of the file in bytes."""
         return self.identity[1]
 
     @property
     def mtime(self) -> float:
-        """Seconds since the epoch."""
+        """Return the mtime of the file in seconds since the epoch."""
         return self.identity[2] / 1e9
 
 
 class OneTables:
     """The pair of tables that a cache folder shows. Thread-safe.
 
-    A new pair is shown once the old one was not read for IDLE_SECONDS: a program opens a table
-    twice (pyarrow reads its end, then its rows), and then opens the other one.
+    A new pair is shown after the old pair was not used for IDLE_SECONDS. The reason is that a
+    program opens a table twice (pyarrow reads the end of the table, then its rows), and then opens
+    the other table.
     """
 
     def __init__(self, root: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -85,21 +89,21 @@ class OneTables:
         self._lock = threading.Lock()
         self._pair: dict[str, OpenTable] = {}
         self._last_used_at = -math.inf
-        #: since when there is a new pair (seconds of the clock)
+        #: when a new pair was first seen, in seconds of the clock; None if there is no new pair
         self._new_pair_since: float | None = None
         #: tables of former pairs that are still being read
         self._retired: set[OpenTable] = set()
 
     def close(self) -> None:
-        """Close the pair, once it is not being read any more."""
+        """Close the pair. A table that is being read is closed after its last reader."""
         with self._lock:
             self._replace_pair({})
 
     def current_pair(self) -> Mapping[str, OpenTable]:
-        """The tables by name: both, or none. The pair stays the same while the disk fails.
+        """Return both tables by name, or no table.
 
-        While a sync renames the tables, and after one that was killed doing so, the pair that was
-        shown before is still shown.
+        While the disk fails, the same pair is returned as before. This also holds while a sync
+        renames the tables, and after a sync was killed during the renames.
         """
         with self._lock, suppress(OSError):
             current = _tables_in(self._root)
@@ -116,7 +120,8 @@ class OneTables:
         return dict(self._pair)
 
     def acquire(self, name: str, identity: FileIdentity) -> OpenTable | None:
-        """A table to read from until :meth:`release`; None if it is not shown any more."""
+        """Return a table to read from until :meth:`release`. Return None if it is not shown any
+        more."""
         with self._lock:
             for table in (*self._pair.values(), *self._retired):
                 if (table.name, table.identity) == (name, identity):
@@ -132,8 +137,10 @@ class OneTables:
             self._release_user(table)
 
     def _is_in_use(self) -> bool:
-        """Whether the new pair must wait, because the old one is being read, or was read recently
-        (then for MAX_KEEP_SECONDS at most)."""
+        """Whether a new pair must wait because the old pair is being read, or was read recently.
+
+        A new pair waits at most MAX_KEEP_SECONDS because of a recent read.
+        """
         now = self._clock()
         if self._new_pair_since is None:
             self._new_pair_since = now
@@ -145,7 +152,7 @@ class OneTables:
         )
 
     def _open_pair(self, wanted: Mapping[str, FileIdentity]) -> None:
-        """Show the ``wanted`` files, unless they were replaced before they were open."""
+        """Show the ``wanted`` files, unless they were replaced before they could be opened."""
         opened: dict[str, OpenTable] = {}
         for name in TABLE_NAMES:
             with suppress(FileNotFoundError):
@@ -173,12 +180,12 @@ class OneTables:
 
 @contextmanager
 def write_tables(root: Path, database: str, source: str, mtime: float) -> Iterator[Path]:
-    """Yield an empty folder for new tables, which replace the old ones at the end.
+    """Yield an empty folder for new tables, which replace the old tables at the end.
 
-    ``source`` is what :func:`source_of` will return for them, ``mtime`` their mtime in seconds
-    since the epoch. Raises UsageError if the cache folder belongs to another database than
-    ``database`` or has tables that onefs did not write, Busy while another sync writes them,
-    CacheError or CacheFull.
+    ``source`` is the text that :func:`source_of` will return for the new tables. ``mtime`` is the
+    mtime of the new tables in seconds since the epoch. Raises UsageError if the cache folder
+    belongs to another database than ``database``, or if it has tables that onefs did not write.
+    Raises Busy while another sync writes the tables, CacheError or CacheFull.
     """
     private = root / PRIVATE_FOLDER
     work = private / _WORK_FOLDER_NAME
@@ -199,7 +206,10 @@ def write_tables(root: Path, database: str, source: str, mtime: float) -> Iterat
 
 
 def source_of(root: Path) -> str:
-    """The source that the current pair was made from; '' if there is no pair of onefs."""
+    """Return the source that the current pair was made from.
+
+    Return '' if the folder has no pair that onefs wrote.
+    """
     with suppress(OSError):
         record = _read_record(root)
         if _parse_pair(record.get("files")) == _tables_in(root):
@@ -214,7 +224,7 @@ def _publish(root: Path, work: Path, source: str, mtime: float) -> None:
     record = {
         "source": source,
         "files": _tables_in(work),
-        # a mixture left by a crash belongs to onefs, but is no pair
+        # after a crash, the tables may be from onefs, but of different pairs
         "before": current if current in _recorded_pairs(root) else {},
         "replaced": current,
     }
@@ -242,13 +252,14 @@ def _check_ownership(root: Path) -> None:
 
 
 def _recorded_pairs(root: Path) -> list[dict[str, FileIdentity]]:
-    """The pairs that the record names: the new one, and the one before."""
+    """Return the new pair and the pair before it, which the record names."""
     record = _read_record(root)
     return [_parse_pair(record.get("files")), _parse_pair(record.get("before"))]
 
 
 def _tables_in(folder: Path) -> dict[str, FileIdentity]:
-    """The tables in a folder, whichever program wrote them."""
+    """Return the identities of the tables in a folder, by name. Any program may have written
+    them."""
     tables = {}
     for name in TABLE_NAMES:
         with suppress(FileNotFoundError):
@@ -257,7 +268,7 @@ def _tables_in(folder: Path) -> dict[str, FileIdentity]:
 
 
 def _parse_pair(value: Any) -> dict[str, FileIdentity]:
-    """A pair of the record; {} if it is invalid."""
+    """Parse a pair from the record. Return {} if it is invalid."""
     try:
         return {name: (value[name][0], value[name][1], value[name][2]) for name in value}
     except (TypeError, KeyError, IndexError):
@@ -265,7 +276,7 @@ def _parse_pair(value: Any) -> dict[str, FileIdentity]:
 
 
 def _read_record(root: Path) -> dict[str, Any]:
-    """The record; {} if there is none, or an invalid one."""
+    """Read the record. Return {} if the record is missing or invalid."""
     try:
         record = json.loads((root / PRIVATE_FOLDER / _RECORD_NAME).read_bytes())
     except (FileNotFoundError, ValueError):
@@ -274,5 +285,5 @@ def _read_record(root: Path) -> dict[str, Any]:
 
 
 def _is_unmodified(table: OpenTable) -> bool:
-    """Whether no program has written to an open table."""
+    """Return True if no program has written to an open table."""
     return stamp_of(os.fstat(table.fd)) == table.identity

@@ -1,4 +1,7 @@
-"""Page versions: whether the kernel's cached pages of a path are of the bytes opened now."""
+"""Page versions: decide whether the kernel's cached pages of a path are still valid.
+
+The pages are valid if they have the same bytes as the file that is opened now.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,19 @@ from onefs.cache.folder import Place
 from onefs.cache.records import CacheEntry
 from onefs.model import Dataset
 
-#: paths whose version is remembered
+#: most paths whose version is remembered
 MAX_PATHS = 65536
 
-#: a dataset's id, its size and md5 in the database, and the version of its cached bytes
+#: a dataset's id, its size and md5 in the database, and the version of the dataset's cached bytes
 PageIdentity = tuple[str, int | None, str, str]
 
 
 class PageVersions:
-    """The version of the bytes last opened at each path. Thread-safe.
+    """The version of the bytes that were last opened at each path. Thread-safe.
 
-    A *version* distinguishes bytes that are served for the same size and md5: without an md5 the
-    server's file may change, and a file in the cache folder may be edited. It is '' while nothing
-    of a dataset is cached.
+    A *version* distinguishes different bytes that are served for the same size and md5. Such bytes
+    exist because the server's file may change if there is no md5, and because a file in the cache
+    folder may be edited. The version is '' while nothing of a dataset is cached.
     """
 
     def __init__(self) -> None:
@@ -31,7 +34,8 @@ class PageVersions:
         self._last_opened: LRUCache[str, PageIdentity] = LRUCache(MAX_PATHS)
 
     def note_opened(self, at: Place, dataset: Dataset, version: str) -> bool:
-        """Note that a path is opened; whether it has the same bytes as the last time."""
+        """Record that a path is opened. Return True if its bytes are the same as at the last
+        opening."""
         path, identity = "/".join(at), _identity(dataset, version)
         with self._lock:
             is_same = self._last_opened.get(path) == identity
@@ -39,12 +43,12 @@ class PageVersions:
         return is_same
 
     def set_version(self, at: Place, dataset: Dataset, version: str) -> None:
-        """Set the version of a path that was opened before anything of it was cached."""
+        """Set the version of a path that was opened before any byte of its dataset was cached."""
         with self._lock:
             self._last_opened["/".join(at)] = _identity(dataset, version)
 
     def forget(self, dataset_id: str) -> None:
-        """Forget all versions of a dataset: its pages are not used again."""
+        """Forget all versions of a dataset, so that its cached pages are not used again."""
         with self._lock:
             for path, identity in list(self._last_opened.items()):
                 if identity[0] == dataset_id:
@@ -52,12 +56,16 @@ class PageVersions:
 
 
 def version_of_entry(entry: CacheEntry) -> str:
-    """The version of a complete file: the same as that of the partial file which it was."""
+    """Return the version of a complete file.
+
+    The version is the same as when the file was a partial file.
+    """
     return entry.source_generation or _version(entry.inode, entry.mtime_ns)
 
 
 def version_of_file(status: os.stat_result) -> str:
-    """The version of a small file that has just been downloaded."""
+    """Return the version of a file by its ``status``. Used for a small file that was just
+    downloaded."""
     return _version(status.st_ino, status.st_mtime_ns)
 
 

@@ -1,7 +1,7 @@
-"""Permission checks: refuse a cache or state folder that other users can tamper with.
+"""Permission checks: refuse a cache or state folder that other users can change or replace.
 
-A user who may write to the folder, or replace it, can make onefs write outside of it through a
-symbolic link, and can plant records that declare any bytes verified.
+A user with permission to change or replace the folder can add symbolic links through which onefs
+writes outside of the folder. Such a user can also add records that declare any bytes verified.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ _TRUST_HINT = "or give --trust-cache-dir (ONEFS_TRUST_CACHE_DIR=1) if that is me
 
 
 def check_cache_and_state_folders(cache_dir: Path, state_dir: Path) -> None:
-    """Raise UsageError if other users can tamper with one of the two folders, CacheError if that
-    cannot be checked."""
+    """Raise UsageError if other users can change or replace the cache folder or the state folder.
+
+    Raises CacheError if this cannot be checked.
+    """
     check_cache_folder(cache_dir)
     check_folder(state_dir, "state")
 
@@ -27,8 +29,9 @@ def check_cache_and_state_folders(cache_dir: Path, state_dir: Path) -> None:
 def check_cache_folder(root: Path) -> None:
     """Raise UsageError if other users may write to a cache folder, or if it has symbolic links.
 
-    Members of the folder's group may write to it if this user is one of them: so users share a
-    cache. Raises CacheError if the folder cannot be read.
+    Users share a cache as members of the folder's group: the group may write to the folder if this
+    user is a member. Symbolic links named ``*.pqt`` are allowed. Raises CacheError if the folder
+    cannot be read.
     """
     check_folder(root, "cache")
     private = root / PRIVATE_FOLDER
@@ -53,8 +56,8 @@ def check_cache_folder(root: Path) -> None:
 def check_folder(folder: Path, kind: str) -> None:
     """Raise UsageError if other users may write to a folder, or may replace it.
 
-    ``kind`` (``cache``, ``state`` or ``data``) is for the message. A folder that does not exist may
-    be created.
+    ``kind`` (``cache``, ``state`` or ``data``) is used in the message. The folder need not exist
+    yet.
     """
     real = Path(os.path.realpath(folder))
     own_status = _stat_or_none(real)
@@ -77,7 +80,7 @@ def check_folder(folder: Path, kind: str) -> None:
 
 
 def is_inside_without_symlinks(root: Path, folder: Path) -> bool:
-    """Whether no symbolic link leads from ``root`` to a folder below it."""
+    """Return True if ``folder`` is reached from ``root`` without any symbolic link."""
     for path in (folder, *folder.parents):
         if path == root:
             return True

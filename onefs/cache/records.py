@@ -1,11 +1,12 @@
-"""Records: what is known of each file in the cache folder, stored beside the files.
+"""Records: what onefs knows about each file in the cache folder.
 
 The record of a dataset is a :class:`CacheEntry` as JSON in ``.onefs/files/<dataset id>.json``,
-published by rename. Processes and hosts that share the folder all read it. The record, not a
-file's name, says that a file is verified; without its record a file is hashed again.
+published by rename. All processes and hosts that share the folder read the record. A file is
+verified if its record says so; the name of the file does not show this. A file without a record is
+hashed again.
 
-The mtime of the record is the time at which the file was last used, to the hour. It decides the
-order of eviction.
+The mtime of the record is the time at which the file was last used, at most an hour too early. This
+time decides the order of eviction.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from onefs.lowlevel.files import (
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
-    """One file of the cache folder.
+    """The record of one file in the cache folder.
 
-    ``size``, ``mtime_ns`` and ``inode`` must be those of the file on disk, and ``claimed_size``
-    and ``claimed_md5`` those that the database has now; otherwise the entry is invalid.
+    The entry is valid only if ``size``, ``mtime_ns`` and ``inode`` are those of the file on disk,
+    and ``claimed_size`` and ``claimed_md5`` are those in the database now.
     """
 
     dataset_id: str
-    #: relative to the cache folder; '' for a bad verdict whose bytes were not kept
+    #: relative to the cache folder; '' for a bad dataset whose bytes were not kept
     path: str
     size: int
     mtime_ns: int
@@ -46,55 +47,62 @@ class CacheEntry:
     claimed_size: int | None
     claimed_md5: str
     #: ``cached``      size and md5 agree with the database
-    #: ``unverified``  the database has no md5; the size agrees where the database has one
-    #: ``accepted``    they contradict the database, and the user has accepted the bytes
+    #: ``unverified``  the database has no md5; if the database has a size, the size agrees
+    #: ``accepted``    the bytes contradict the database, and the user has accepted the bytes
     #: ``bad``         the server's bytes contradict the database (see ``reason``): they are not
     #:                 fetched again until the database changes
     state: str
     reason: str
-    #: 1 if onefs downloaded the file; 0 if another program did: then it is never moved,
-    #: overwritten or removed
+    #: 1 if onefs downloaded the file, 0 if another program did. A file of another program is never
+    #: moved, overwritten or removed
     ours: int
     #: when the entry was made, in seconds since the epoch
     used_at: float
-    #: '' once the bytes are synced to disk; before, the boot id of the machine that wrote them:
-    #: after a power loss they are verified again
+    #: '' after the bytes were synced to disk. Before that, the boot id of the machine that wrote
+    #: the bytes, so that the bytes are verified again after a power loss
     boot: str = ""
-    #: the generation of the partial file that this file was, '' for none; then an @ and the ctime
-    #: in ns of the file as it was verified: with another ctime it is hashed before it is served.
-    #: Entries of onefs 0.1 have no @
+    #: first, the generation of the partial file that this file was ('' if it was none). Then an @,
+    #: and the ctime in ns that the file had when it was verified. If the file has another ctime
+    #: now, it is hashed before it is served. Entries of onefs 0.1 have no @ and no ctime
     generation: str = ""
-    #: digest of the bytes where it was computed and the database has none or another one, else ''
+    #: the digest of the bytes if it was computed, and if the database has no digest or another one.
+    #: Otherwise ''
     digest: str = ""
 
     @property
     def source_generation(self) -> str:
-        """The generation of the partial file that this file was; '' for none."""
+        """Return the generation of the partial file that this file was. Return '' if there was
+        none."""
         return self.generation.partition("@")[0]
 
     @property
     def ctime_ns(self) -> int | None:
-        """The ctime of the file as it was verified; None in an entry of onefs 0.1."""
+        """Return the ctime that the file had when it was verified. Return None in an entry of onefs
+        0.1."""
         text = self.generation.partition("@")[2]
-        is_number = text.isascii() and text.isdigit() and len(text) < 20  # of a foreign file
+        is_number = text.isascii() and text.isdigit() and len(text) < 20  # not our format
         return int(text) if is_number else None
 
     @property
     def expected_digest(self) -> str:
-        """The digest that the bytes must have: the database's, or the accepted one; '' if
-        unknown."""
+        """Return the digest that the bytes must have. Return '' if it is unknown.
+
+        For accepted or unverified bytes this is their own digest, otherwise the digest in the
+        database.
+        """
         return self.digest if self.state in ("accepted", "unverified") else self.claimed_md5
 
     def with_ctime(self, ctime_ns: int) -> CacheEntry:
-        """The same entry with another ctime."""
+        """Return a copy of the entry with another ctime."""
         return replace(self, generation=f"{self.source_generation}@{ctime_ns}")
 
 
 class Records:
     """The records of one cache folder. Safe for threads and for other processes.
 
-    ``accepted`` has an empty file for each accepted dataset: these few are found without reading
-    every record. Both folders exist before anything is written. Raises OSError.
+    The folder ``accepted`` has an empty file for each accepted dataset, so that accepted datasets
+    are found without reading every record. The caller creates both folders before anything is
+    written. Raises OSError.
     """
 
     def __init__(self, folder: Path, accepted: Path) -> None:
@@ -102,7 +110,7 @@ class Records:
         self._accepted_folder = accepted
 
     def get(self, dataset_id: str) -> CacheEntry | None:
-        """The record of a dataset; None if there is none, or an unreadable one."""
+        """Read the record of a dataset. Return None if the record is missing or invalid."""
         try:
             entry = _parse(read_small_file(self._path(dataset_id)))
         except (FileNotFoundError, ValueError, TypeError, AttributeError):
@@ -110,7 +118,7 @@ class Records:
         return entry if entry.dataset_id == dataset_id else None
 
     def put(self, entry: CacheEntry) -> None:
-        """Write a record, in place of the former one."""
+        """Write a record, in place of the dataset's former record."""
         replace_file(
             self._path(entry.dataset_id),
             _serialize(entry),
@@ -118,32 +126,36 @@ class Records:
         )
 
     def sync(self, dataset_id: str) -> None:
-        """Sync a record, and whether it is accepted, to disk."""
+        """Sync a dataset's record to disk, and the folders of records and of accepted datasets."""
         sync_file(Path(self._path(dataset_id)))
         for folder in (self._folder, self._accepted_folder):
-            with suppress(OSError):  # some file systems cannot
+            with suppress(OSError):  # some file systems cannot sync a folder
                 fsync_folder(folder)
 
     def mark_synced(self, entry: CacheEntry) -> bool:
-        """Clear an entry's ``boot``; False if the record has changed since.
+        """Clear the field ``boot`` in the record of an entry. Return False if the record was not
+        changed.
 
-        The record is overwritten in place. A process that reads it at the same moment may find a
-        boot id that never existed: then it verifies the file once more.
+        The record is not changed if ``boot`` is empty already, or if the record differs from
+        ``entry`` by now. The record is overwritten in place. A process that reads the record at the
+        same moment may find a boot id that never existed. Such a process only verifies the file
+        once more.
         """
         return bool(entry.boot) and self.replace_if_unchanged(
             entry, replace(entry, boot=" " * len(entry.boot))
         )
 
     def replace_if_unchanged(self, entry: CacheEntry, fresh: CacheEntry) -> bool:
-        """Replace an entry by another one; False if the record has changed since.
+        """Replace the record ``entry`` by ``fresh``. Return False if the record is not ``entry``
+        any more.
 
-        One of the same length is written in place.
+        If both records have the same length, the file is overwritten in place.
         """
         try:
             descriptor = os.open(self._path(entry.dataset_id), os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
-        except PermissionError:  # it belongs to another user of a shared folder
+        except PermissionError:  # the record belongs to another user of a shared folder
             descriptor = -1
         if descriptor >= 0:
             try:
@@ -159,7 +171,7 @@ class Records:
         return True
 
     def forget(self, dataset_id: str) -> None:
-        """Remove a record."""
+        """Remove the record of a dataset."""
         with suppress(FileNotFoundError):
             os.unlink(self._path(dataset_id))
 
@@ -168,22 +180,28 @@ class Records:
         note_use(self._path(dataset_id), LAST_USE_PRECISION_SECONDS)
 
     def last_used_times(self) -> dict[str, float]:
-        """When each file was last used, in seconds since the epoch, by dataset id."""
+        """Return when each file was last used, in seconds since the epoch, by dataset id."""
         return last_used_times(self._folder)
 
     def all_entries(self) -> Iterator[CacheEntry]:
-        """Every readable record."""
+        """Yield every record that can be read."""
         for dataset_id in self.last_used_times():
             entry = self.get(dataset_id)
             if entry is not None:
                 yield entry
 
     def accepted_ids(self) -> frozenset[str]:
-        """The ids of accepted datasets, whether the database has changed since or not."""
+        """Return the ids of accepted datasets.
+
+        Datasets that were changed in the database after they were accepted are included.
+        """
         return frozenset(os.listdir(self._accepted_folder))
 
     def accepted_entries(self) -> Iterator[CacheEntry]:
-        """The entries of accepted datasets, whether the database has changed since or not."""
+        """Yield the entries of accepted datasets.
+
+        Datasets that were changed in the database after they were accepted are included.
+        """
         for name in self.accepted_ids():
             entry = self.get(name)
             if entry is not None and entry.state == "accepted":
@@ -207,6 +225,7 @@ def _serialize(entry: CacheEntry) -> bytes:
 
 
 def _parse(text: bytes) -> CacheEntry:
-    """Raises ValueError, TypeError or AttributeError."""
+    """Parse the text of a record. Raises ValueError, TypeError or AttributeError if it is
+    invalid."""
     entry = CacheEntry(**json.loads(text))
     return replace(entry, boot="") if not entry.boot.strip() else entry

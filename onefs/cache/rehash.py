@@ -1,7 +1,8 @@
-"""Hash a cached file again whose ctime has changed, before its next byte is served.
+"""Hash a cached file again if its ctime has changed, before more of the file is served.
 
-A write that puts the mtime back changes the ctime, but so do a link, a chmod and a rename. Only
-the bytes distinguish these: they are hashed once, and the new ctime is recorded.
+If a program writes to a file and then sets the old mtime, the ctime changes. But the ctime also
+changes if the file is linked or renamed, or if its mode is changed. Only the bytes show whether
+the file was written to. So the bytes are hashed once, and the new ctime is recorded.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
 
-#: the status of a file before it was hashed, and its digest
+#: the status of a file before it was hashed, and the digest of the file
 HashedFile = tuple[os.stat_result, str]
 
 
 def hash_entry(
     store: Store, entry: CacheEntry, watch: Callable[[int], None] = lambda done: None
 ) -> HashedFile | None:
-    """Hash the file of an entry; None if the file was removed. Needs no lock.
+    """Hash the file of an entry. Return None if the file was removed. The caller needs no lock.
 
     ``watch`` is called with the number of bytes read so far. Raises OSError.
     """
@@ -43,16 +44,17 @@ def hash_entry(
 def reinstate_or_remove(
     store: Store, dataset: Dataset, entry: CacheEntry, hashed: HashedFile | None
 ) -> Path | None:
-    """Record the new ctime of a hashed file, or remove a wrong file; its path if it may be served.
+    """Record the new ctime of a hashed file, or remove a wrong file. Return the path of a right
+    file.
 
-    A file without an expected digest counts as right, and its digest is recorded. The caller holds
-    the dataset's lock. Raises OSError.
+    Return None if the file must not be served. A file without an expected digest counts as right,
+    and its digest is recorded. The caller holds the dataset's lock. Raises OSError.
     """
     if hashed is None or store.records.get(dataset.id) != entry:
         return store.cached_path(dataset)
     status, digest = hashed
     path = store.root / entry.path
-    if identity_of(path.stat()) != identity_of(status):  # it is being written to
+    if identity_of(path.stat()) != identity_of(status):  # the file is being written to
         return None
     if entry.expected_digest not in ("", digest):
         log.warning(

@@ -1,4 +1,7 @@
-"""Space reservations: bytes are reserved before they are fetched, and evicted to make room."""
+"""Space reservations: disk space is reserved before bytes are fetched.
+
+If there is too little space, cached files are evicted.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,12 @@ from pathlib import Path
 from onefs.cache.usage import UsageCounter
 from onefs.errors import CacheFull
 
-#: part of the limit that is evicted in addition, so that not every block needs an eviction
+#: fraction of the cache's limit that an eviction frees in addition to the needed bytes, so that the
+#: next blocks need no eviction
 EXTRA_EVICTION_FRACTION = 0.02
 #: longest wait in seconds for space that other transfers have reserved
 RESERVED_WAIT_SECONDS = 2.0
-#: longest wait in seconds for blocks that are pinned for a moment
+#: longest wait in seconds until pinned blocks can be evicted, if no transfer has reserved space
 PINNED_WAIT_SECONDS = 0.3
 #: bytes that a transfer writes between two updates of the usage counter
 REPORT_BYTES = 2 << 20
@@ -24,16 +28,16 @@ REPORT_BYTES = 2 << 20
 
 @dataclass(frozen=True, slots=True)
 class CacheLimits:
-    """Limits of the cache's disk space, in bytes."""
+    """Limits on the cache's use of disk space, in bytes."""
 
-    #: all files that onefs downloaded; None for no limit
+    #: most bytes of disk for all files that onefs downloaded; None if there is no limit
     cache_size: int | None = None
-    #: free space to leave on the disk
+    #: bytes that must stay free on the disk
     min_free: int = 0
 
 
 class Reservation:
-    """Disk space reserved for bytes that are about to be written."""
+    """Disk space that is reserved for bytes which are about to be written."""
 
     def __init__(self, space: DiskSpace, granted: int) -> None:
         self._space = space
@@ -41,7 +45,7 @@ class Reservation:
         self._unreported_bytes = 0
 
     def ensure_space(self, size: int) -> None:
-        """Reserve space for ``size`` more bytes, unless there is enough. Raises CacheFull."""
+        """Reserve more space if ``size`` more bytes do not fit. Raises CacheFull."""
         lacking = size - (self.granted_bytes - self._unreported_bytes)
         if lacking > 0:
             self.granted_bytes += self._space.reserve(lacking, lacking)
@@ -53,7 +57,7 @@ class Reservation:
             self._report()
 
     def release(self) -> None:
-        """Return the space that was not used."""
+        """Return the reserved space that was not used."""
         self._report()
         self._space.release(0, self.granted_bytes)
         self.granted_bytes = 0
@@ -67,8 +71,8 @@ class Reservation:
 class DiskSpace:
     """Reserves disk space for one cache folder. Thread-safe.
 
-    ``evict(count)`` frees at least ``count`` bytes if it can. Raises CacheFull if there is too
-    little space and none can be freed.
+    ``evict(count)`` frees at least ``count`` bytes if possible. Raises CacheFull if there is too
+    little space and no space can be freed.
     """
 
     def __init__(
@@ -80,7 +84,10 @@ class DiskSpace:
         self._evict = evict
 
     def max_readahead(self, most: int) -> int:
-        """The longest read-ahead in bytes: ``most``, or less for a small cache."""
+        """Return the length of the longest read-ahead in bytes.
+
+        This is ``most``, or less if the cache is small.
+        """
         sizes = [] if self.limits.cache_size is None else [self.limits.cache_size]
         if self.limits.min_free:
             sizes.append(self._free_bytes() - self.limits.min_free + self._usage.total_bytes())
@@ -90,8 +97,9 @@ class DiskSpace:
     def reservation(self, size: int, least: int) -> Iterator[Reservation]:
         """Reserve ``size`` bytes, or ``least`` bytes if there is too little space.
 
-        ``least`` bytes, which are needed at once, may exceed the cache's limit if everything in it
-        is being read, but never use the free space to be left on the disk.
+        ``least`` is the number of bytes that are needed at once. These bytes may exceed the cache's
+        limit if all cached files are being read. They never use the space that must stay free on
+        the disk.
         """
         reservation = Reservation(self, self.reserve(size, least))
         try:
@@ -104,7 +112,10 @@ class DiskSpace:
         self._usage.adjust(written, -reserved)
 
     def reserve(self, size: int, least: int) -> int:
-        """Reserve ``size`` bytes, or ``least`` (which may be 0); return how many were reserved."""
+        """Reserve ``size`` bytes, or ``least`` bytes. Return the number of bytes reserved.
+
+        If ``least`` is 0, this may be 0. Raises CacheFull.
+        """
         self._usage.recount_if_needed()
         if self._try_reserve(size):
             return size
@@ -117,8 +128,8 @@ class DiskSpace:
             if not self._lacking_free_bytes(least):
                 self._usage.reserve(least, None)
                 return least
-            # space that others have reserved may be returned, or written and evicted; blocks that
-            # are being hashed may be evicted afterwards
+            # Other transfers may return space that they have reserved, or may write blocks that can
+            # be evicted. Blocks that are being hashed now can be evicted later.
             wait_seconds = (
                 RESERVED_WAIT_SECONDS if self._usage.reserved_bytes() else PINNED_WAIT_SECONDS
             )

@@ -1,8 +1,9 @@
-"""Sparse files: their disk space, and what is counted for it.
+"""Sparse files: the disk space of files, and the size that is counted for them.
 
-The size that is *counted* for a file (:func:`disk_size`) depends on its number of bytes alone, so
-that as much is subtracted when it is removed as was added when it was written. The space that the
-file system has allocated (:func:`allocated_size`) may be larger, and may change by itself.
+The size that is *counted* for a file (:func:`disk_size`) depends only on the file's number of
+bytes. So the same size is added when a file is written and subtracted when the file is removed.
+The space that the file system has allocated (:func:`allocated_size`) may be larger, and the file
+system may change it.
 """
 
 from __future__ import annotations
@@ -16,20 +17,27 @@ _PAGE_BYTES = 4096
 
 
 def can_punch_holes(descriptor: int) -> bool:
-    """Whether the file system can free a part of a file: NFS before 4.2 cannot.
+    """Whether the file system can free a part of a file. NFS before version 4.2 cannot.
 
-    This is tried after the end of a file, which needs no space on a full disk. Raises OSError.
+    A hole after the end of the file is used to try this, since it needs no space on a full disk.
+    Raises OSError.
     """
     return punch_hole(descriptor, disk_size(os.fstat(descriptor).st_size), _PAGE_BYTES)
 
 
 def disk_size(size: int) -> int:
-    """Bytes of disk that are counted for ``size`` bytes from the beginning of a page on."""
+    """Return the bytes of disk that are counted for ``size`` bytes.
+
+    The bytes begin at the beginning of a page.
+    """
     return -(-size // _PAGE_BYTES) * _PAGE_BYTES
 
 
 def counted_size(path: str | os.PathLike[str]) -> int:
-    """Bytes of disk that are counted for a file without holes; 0 if there is none."""
+    """Return the bytes of disk that are counted for a file without holes.
+
+    Return 0 if the file does not exist.
+    """
     try:
         return disk_size(os.stat(path, follow_symlinks=False).st_size)
     except FileNotFoundError:
@@ -37,7 +45,7 @@ def counted_size(path: str | os.PathLike[str]) -> int:
 
 
 def allocated_size(path: str | os.PathLike[str]) -> int:
-    """Bytes of disk that are allocated for a file; 0 if there is none."""
+    """Return the bytes of disk that are allocated for a file. Return 0 if it does not exist."""
     try:
         return os.stat(path, follow_symlinks=False).st_blocks * 512
     except FileNotFoundError:

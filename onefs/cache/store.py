@@ -1,4 +1,4 @@
-"""The store: what is known of the files in a cache folder, and how a file gets its final name."""
+"""The store knows the files in a cache folder, and gives files their final names."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 class Store(CacheFolder):
     """The files of one database in one cache folder. Safe for threads and for other processes.
 
-    Parameters as of :class:`CacheFolder`. Raises UsageError, CacheError or CacheFull.
+    The parameters are those of :class:`CacheFolder`. Raises UsageError, CacheError or CacheFull.
     """
 
     def __init__(
@@ -37,14 +37,16 @@ class Store(CacheFolder):
             super().__init__(root, database, share=share, trusted=trusted)
             self._boot_id = boot_id()
             self.records = Records(self.private_folder / "files", self.private_folder / "accepted")
-            #: entries that cannot be recorded, since the folder is read-only
+            #: entries that cannot be written to disk, because the folder is read-only
             self._unrecorded: dict[str, CacheEntry] = {}
-            #: md5 in the database, inode, size and mtime (ns) of each file of another program that
-            #: contradicts the database, so that it is hashed once
+            #: the files of other programs that contradict the database: for each file the md5 in
+            #: the database, and the file's inode, size and mtime (ns), so that each file is hashed
+            #: only once
             self.mismatched_files: dict[Path, tuple[str, int, int, int]] = {}
-            #: answers that contradict the database, and are no verdict yet
+            #: responses that contradict the database, and are not confirmed yet
             self.mismatches = Mismatches(self.private_folder / "doubts")
-            #: ids of datasets of which this process fetches bytes; None where they are not noted
+            #: ids of the datasets from which this process has fetched bytes; None if they are not
+            #: noted
             self.fetched_ids: set[str] | None = None
             self.usage = UsageCounter(
                 self.private_folder / "usage", self.measure_usage, shared=self.shared
@@ -52,19 +54,24 @@ class Store(CacheFolder):
             self.on_restored.append(self.usage.reopen)
 
     def close(self) -> None:
-        """Return this process's reservations, and close the folder."""
+        """Return the disk space that this process has reserved, and close the folder."""
         self.usage.close()
         super().close()
 
     def note_fetch(self, dataset: Dataset) -> None:
-        """Note that this process fetches bytes of a dataset, if that is of interest."""
+        """Note that this process fetches bytes of a dataset.
+
+        Nothing is done if ``fetched_ids`` is None.
+        """
         if self.fetched_ids is not None:
             self.fetched_ids.add(dataset.id)
 
     def look_up(self, dataset: Dataset) -> tuple[CacheEntry | None, bool]:
-        """The valid entry of a dataset, and whether its file must be hashed before it is served.
+        """Return the valid entry of a dataset, and whether its file must be hashed before it is
+        served.
 
-        It must if only its ctime has changed (see ``rehash.py``). Raises CacheError.
+        The file must be hashed if its ctime has changed, and nothing else (see ``rehash.py``). The
+        entry is None if there is no valid entry. Raises CacheError.
         """
         with disk_errors(self.root):
             record = self.records.get(dataset.id)
@@ -76,7 +83,8 @@ class Store(CacheFolder):
         return None, False
 
     def valid_entry(self, dataset: Dataset) -> CacheEntry | None:
-        """The entry of a dataset if it is valid, and its file may be served as it is.
+        """Return the entry of a dataset if it is valid, and if its file needs no hashing. Else
+        return None.
 
         Raises CacheError.
         """
@@ -84,12 +92,15 @@ class Store(CacheFolder):
         return None if must_hash else entry
 
     def cached_path(self, dataset: Dataset) -> Path | None:
-        """The verified file of a dataset; None if there is none. Raises CacheError."""
+        """Return the path of a dataset's verified file. Return None if there is none.
+
+        Raises CacheError.
+        """
         entry = self.valid_entry(dataset)
         return None if entry is None or entry.state == "bad" else self.root / entry.path
 
     def entries(self) -> list[CacheEntry]:
-        """All entries, whether they are valid or not. Raises CacheError."""
+        """Return all entries, including invalid ones. Raises CacheError."""
         with disk_errors(self.root):
             return list(self.records.all_entries())
 
@@ -102,7 +113,7 @@ class Store(CacheFolder):
         ours: bool,
         status: os.stat_result,
     ) -> CacheEntry:
-        """Record a file that is in the folder already, with its ``status``. Raises OSError."""
+        """Record a file, with its ``status``, that is in the folder already. Raises OSError."""
         entry = self._make_entry(dataset, status, path, verdict, ours=ours)
         self._save(entry)
         return entry
@@ -120,11 +131,11 @@ class Store(CacheFolder):
     ) -> Path:
         """Give a verified partial file its final name, with an atomic rename.
 
-        A file that onefs did not download is never overwritten: where it has the ONE path, the new
-        one is stored in ``.onefs/aside``. ``durable``: the bytes are synced to disk. ``digest`` is
-        recorded where the database has none, or another one. The record is written before the
-        rename, so that no crash leaves a file without a record. The caller holds the dataset's
-        lock. Raises CacheError or CacheFull.
+        A file that onefs did not download is never overwritten. If such a file has the ONE path,
+        the new file is stored in ``.onefs/aside``. ``durable`` says that the bytes are synced to
+        disk. ``digest`` is recorded if the database has no digest or another one. The record is
+        written before the rename, so that no crash leaves a file without a record. The caller holds
+        the dataset's lock. Raises CacheError or CacheFull.
         """
         with disk_errors(self.root):
             final = self.final_path(place)
@@ -134,7 +145,7 @@ class Store(CacheFolder):
             is_replaced = former and former.ours and self.root / former.path == final != partial
             freed = disk_size(former.size) if former and is_replaced else 0
             self._remove_former(dataset, former, keep=(final, partial))
-            with suppress(PermissionError):  # the partial file belongs to another user
+            with suppress(PermissionError):  # another user owns the partial file
                 os.utime(partial, (time.time(), dataset_mtime(place, dataset)))
             entry = self._make_entry(dataset, os.stat(partial), final, verdict, ours=True)
             boot = "" if durable else self._boot_id
@@ -143,15 +154,15 @@ class Store(CacheFolder):
             entry = replace(entry, boot=boot, generation=generation, digest=digest)
             self.records.put(entry)
             self.rename_into_place(partial, final)
-            self.update_ctime(entry, os.stat(final))  # the rename has changed it
+            self.update_ctime(entry, os.stat(final))  # the rename has changed the ctime
             self.usage.adjust(-freed)
         return final
 
     def reinstate(self, dataset: Dataset, place: Place) -> Path | None:
-        """Publish rejected bytes that agree with the database now; None if there are none.
+        """Publish rejected bytes that agree with the database now. Return None if there are none.
 
-        Either the database was corrected, or another host rejected them by an older listing. The
-        caller holds the dataset's lock. Raises CacheError or CacheFull.
+        Rejected bytes agree if the database was corrected, or if another host rejected them because
+        of an older listing. The caller holds the dataset's lock. Raises CacheError or CacheFull.
         """
         with disk_errors(self.root):
             record = self.records.get(dataset.id)
@@ -160,7 +171,7 @@ class Store(CacheFolder):
             if dataset.size not in (None, record.size) or dataset.md5 != record.digest:
                 return None
             rejected = self.rejected_path(dataset)
-            # the mtime of another user's file could not be set
+            # a file of another user is not published, because its mtime cannot be set
             if not self.is_unchanged(record, same_ctime=True) or (
                 rejected.stat().st_uid != os.geteuid()
             ):
@@ -170,10 +181,11 @@ class Store(CacheFolder):
     def reject(
         self, dataset: Dataset, reason: str, rejected: Path | None = None, digest: str = ""
     ) -> None:
-        """Record that the server's bytes contradict the database, until the database changes.
+        """Record that the server's bytes contradict the database.
 
-        The bytes may be kept at the path ``rejected``, so that the user can accept them. The
-        caller holds the dataset's lock. Raises CacheError or CacheFull.
+        The record is valid until the dataset is changed in the database. The bytes may be kept at
+        the path ``rejected``, so that the user can accept them. The caller holds the dataset's
+        lock. Raises CacheError or CacheFull.
         """
         entry = CacheEntry(
             dataset.id, "", 0, 0, 0, dataset.size, dataset.md5, "bad", reason, 0, time.time()
@@ -187,9 +199,10 @@ class Store(CacheFolder):
             self._save(entry)
 
     def remove_file(self, path: Path) -> int:
-        """Remove a whole file that onefs downloaded; return the bytes no longer counted for it.
+        """Remove a whole file that onefs downloaded. Return the bytes of disk no longer counted for
+        it.
 
-        Raises OSError when the file is still there: then its bytes stay counted.
+        Raises OSError if the file is still there. Then its bytes stay counted.
         """
         freed = counted_size(path)
         with suppress(FileNotFoundError):
@@ -199,16 +212,16 @@ class Store(CacheFolder):
         return 0
 
     def forget(self, dataset_id: str) -> None:
-        """Remove a dataset's record; its file stays. Raises CacheError."""
+        """Remove a dataset's record. The dataset's file stays. Raises CacheError."""
         self._unrecorded.pop(dataset_id, None)
         with disk_errors(self.root):
             self.records.forget(dataset_id)
 
     def remove_wrong_file(self, entry: CacheEntry) -> None:
-        """Remove the record of a wrong file, and the file itself if onefs downloaded it.
+        """Remove the record of a wrong file, and the file itself if onefs downloaded the file.
 
-        The caller holds the dataset's lock. Raises OSError when the file cannot be removed: then
-        it stays counted, and would be hashed again before it is served.
+        The caller holds the dataset's lock. Raises OSError if the file cannot be removed. Then the
+        file stays counted, and is hashed again before it is served.
         """
         if entry.ours:
             try:
@@ -223,8 +236,8 @@ class Store(CacheFolder):
     ) -> None:
         """Record the ctime of a file that was verified, and the other fields of ``fresh``.
 
-        With None as ``status`` the recorded ctime is one that no file has. The caller holds the
-        dataset's lock. Raises OSError.
+        If ``status`` is None, a ctime is recorded that no file has. The caller holds the dataset's
+        lock. Raises OSError.
         """
         fresh = (fresh or entry).with_ctime(0 if status is None else status.st_ctime_ns)
         if self.read_only:
@@ -233,7 +246,7 @@ class Store(CacheFolder):
             self.records.replace_if_unchanged(entry, fresh)
 
     def add_missing_ctime(self, dataset: Dataset, entry: CacheEntry) -> None:
-        """Record the ctime of a file whose record is of onefs 0.1, and has none."""
+        """Record the ctime of a file whose record was written by onefs 0.1, and has no ctime."""
         if entry.ctime_ns is not None or entry.state == "bad":
             return
         with suppress(OSError, OnefsError), self.locks.hold(dataset.id, 0.0):
@@ -242,31 +255,35 @@ class Store(CacheFolder):
                 self.update_ctime(record, os.stat(self.root / record.path))
 
     def measure_usage(self) -> int:
-        """Bytes of disk that our files take, counted on the disk. Raises CacheError."""
+        """Return the bytes of disk that the files of onefs take, as measured on the disk.
+
+        Raises CacheError.
+        """
         with disk_errors(self.root):
             total = sum(
                 allocated_size(self.root / e.path) for e in self.records.all_entries() if e.ours
             )
             for folder in ("partial", "rejected"):
-                # files and folders may vanish meanwhile: os.walk continues without them
+                # os.walk continues if files and folders are removed at the same time
                 for top, _, names in os.walk(self.private_folder / folder):
                     total += sum(
                         allocated_size(os.path.join(top, name))
                         for name in names
-                        if not name.endswith((".json", ".map"))  # these are not counted
+                        if not name.endswith((".json", ".map"))  # not counted
                     )
         return total
 
     def owns(self, entry: CacheEntry | None, path: Path) -> bool:
-        """Whether onefs downloaded the file at ``path``, and no program has replaced it since."""
+        """Return True if onefs downloaded the file at ``path``, and no program has replaced the
+        file."""
         if entry is None or not entry.ours or entry.path != str(path.relative_to(self.root)):
             return False
         return self.is_unchanged(entry) or self._is_truncated(entry, path)
 
     def _is_truncated(self, entry: CacheEntry, path: Path) -> bool:
-        """Whether a file was never synced, and may have been truncated by a power loss.
+        """Whether a file was never synced, and a power loss may have truncated it.
 
-        A file that another program wrote to has a later mtime.
+        If another program wrote to the file, its mtime is later: then return False.
         """
         if entry.boot in ("", self._boot_id):
             return False
@@ -274,7 +291,7 @@ class Store(CacheFolder):
             status = os.stat(path, follow_symlinks=False)
         except OSError:
             return False
-        # the mtime may be later than the download, since it is the session's date
+        # the mtime is the session's date, and so may be later than the download
         is_old = status.st_mtime <= entry.used_at or status.st_mtime_ns == entry.mtime_ns
         return status.st_ino == entry.inode and status.st_size <= entry.size and is_old
 
@@ -283,7 +300,7 @@ class Store(CacheFolder):
     ) -> None:
         """Remove the file of a record that is about to be replaced.
 
-        Without its record it would count as another program's file, which is never removed.
+        A file without a record would count as another program's file, which is never removed.
         """
         if former is None:
             return
@@ -296,18 +313,18 @@ class Store(CacheFolder):
         if path in keep:
             return
         if former.state == "accepted" and self.private_folder not in path.parents:
-            # the user wanted these bytes: from now on the file is the user's own
+            # the user wanted these bytes, so that the file belongs to the user from now on
             self.usage.adjust(-counted_size(path))
             return
         try:
             self.remove_file(path)
-        except OSError as error:  # the new file is worth more than the space of the old one
+        except OSError as error:  # the new file is published although the old file stays
             log.warning("%s cannot be removed, and stays counted: %s", path, reason_of(error, path))
 
     def is_unchanged(self, entry: CacheEntry, *, same_ctime: bool = False) -> bool:
-        """Whether inode, size and mtime of the file are still those of the entry.
+        """Whether the inode, size and mtime of the file are the same as in the entry.
 
-        With ``same_ctime`` the ctime must be the same too, where the entry has one.
+        With ``same_ctime`` the ctime must be the same too, if the entry has a ctime.
         """
         try:
             status = os.stat(f"{self.root}/{entry.path}")
@@ -318,8 +335,10 @@ class Store(CacheFolder):
         return not same_ctime or entry.ctime_ns in (None, status.st_ctime_ns)
 
     def _is_valid(self, entry: CacheEntry, dataset: Dataset, *, same_ctime: bool) -> bool:
-        """Whether the database claims the same as when the entry was made, and its file is the
-        same. The file of a bad verdict does not matter."""
+        """Whether the size and md5 in the database, and the file, are still those in the entry.
+
+        The file of a bad dataset is not checked.
+        """
         if (entry.claimed_size, entry.claimed_md5) != (dataset.size, dataset.md5):
             return False
         if entry.state == "bad":
@@ -335,7 +354,8 @@ class Store(CacheFolder):
         *,
         ours: bool,
     ) -> CacheEntry:
-        """The entry of a file with this ``status``, which is or will be stored at ``final``."""
+        """Return the entry of a file with this ``status``, which is or will be stored at
+        ``final``."""
         return CacheEntry(
             dataset_id=dataset.id,
             path=str(final.relative_to(self.root)),

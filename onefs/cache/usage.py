@@ -1,12 +1,13 @@
 """Usage counter: the bytes of disk that the cache takes, for all processes that share the folder.
 
-The file ``usage`` has 64-bit words. Word 0 is the number of bytes on the disk. Each process has a
-word of its own for the bytes that it has reserved and not written yet, and holds a lock on a byte
-that belongs to that word: so the reservations of a process end when it dies. Bytes that it had
-written and not counted are then missing in word 0: the process that notices this counts the bytes
-on the disk again (:meth:`UsageCounter.recount_if_needed`), and so does the first process that is
-alone. Word 0 may be too low for a moment, even negative, if bytes are evicted that were not counted
-yet.
+The file ``usage`` has 64-bit words. Word 0 is the number of bytes on the disk. Each process has its
+own word for the bytes that the process has reserved and not written yet. The process holds a lock
+on a byte that belongs to this word, so that its reservations end when the process dies.
+
+Bytes that a dead process had written, but not counted, are missing in word 0. Another process
+notices this, and counts the bytes on the disk again (:meth:`UsageCounter.recount_if_needed`). A
+process that starts while no other process uses the folder also counts the bytes on the disk. Word 0
+may be too low, even negative, for a short time, if bytes are evicted before they are counted.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from onefs.lowlevel.files import open_or_create
 from onefs.lowlevel.forking import close_lock_file, open_lock_file
 from onefs.lowlevel.locks import try_lock, unlock, wait_for_lock
 
-#: processes that can share a folder
+#: number of words in the file; one word less is the number of processes that can share a folder
 MAX_PROCESSES = 1024
 _WORD_BYTES = 8
-#: bytes of the file whose locks guard the words, and mark a process as present
+#: a lock on the first byte guards the words; shared locks on the second byte mark that processes
+#: use the folder
 _GUARD_LOCK_BYTE = 1 << 20
 _PRESENCE_LOCK_BYTE = _GUARD_LOCK_BYTE + 1
 _ALIVE_LOCKS_START = 1 << 21
@@ -35,11 +37,11 @@ _GUARD_WAIT_SECONDS = 10.0
 
 
 class UsageCounter:
-    """Counts bytes of disk. Thread-safe. ``measure`` returns the bytes on the disk.
+    """Counts bytes of disk. Thread-safe. ``measure`` returns the number of bytes on the disk.
 
-    If the file is not ``shared``, since the file system has no locks or is read-only, each process
-    counts in memory, from the bytes measured at its start. Raises OSError; CacheError if another
-    process blocks the file.
+    If the file system has no locks or is read-only, the file is not ``shared``. Then each process
+    counts in memory, beginning with the bytes measured at its start. Raises OSError. Raises
+    CacheError if another process holds the file's lock for too long.
     """
 
     def __init__(self, path: Path, measure: Callable[[], int], *, shared: bool) -> None:
@@ -47,14 +49,14 @@ class UsageCounter:
         self._shared = shared
         self._measure = measure
         self._own_reserved_bytes = 0
-        #: a process died with reservations, whose written bytes may not be counted
+        #: a process died while it had reservations, and may have written bytes that are not counted
         self._needs_recount = False
         self._path = path
         self._fd = -1
         self._open()
 
     def reopen(self) -> None:
-        """Use the file that exists now, after the folder was deleted or its disk unmounted."""
+        """Open the file again after the folder was deleted or its disk was unmounted."""
         with self._lock:
             if self._fd >= 0:
                 close_lock_file(self._fd)
@@ -71,7 +73,7 @@ class UsageCounter:
             try_lock(self._fd, _PRESENCE_LOCK_BYTE, shared=True)
 
     def close(self) -> None:
-        """End the reservations of this process. Nothing is counted afterwards."""
+        """End the reservations of this process. Nothing can be counted afterwards."""
         with self._lock, suppress(OSError, CacheError):
             if self._fd < 0:
                 return
@@ -81,20 +83,20 @@ class UsageCounter:
             self._fd = -1
 
     def total_bytes(self) -> int:
-        """Bytes on the disk, and reserved by any process."""
+        """Return the bytes on the disk plus the bytes reserved by all processes."""
         with self._locked():
             return self._total_bytes()
 
     def reserved_bytes(self) -> int:
-        """Bytes that processes have reserved and not written yet."""
+        """Return the bytes that all processes have reserved and not written yet."""
         with self._locked():
             return self._total_bytes() - self._read_word(0)
 
     def recount_if_needed(self) -> None:
         """Measure the bytes on the disk again if a process has died with reservations.
 
-        The total, which includes reserved bytes, is then at least what was measured: reserved bytes
-        may be on the disk already.
+        Afterwards the total is at least the measured number. The total includes reserved bytes,
+        because a part of the reserved bytes may be on the disk already.
         """
         if self._needs_recount:
             self._needs_recount = False
@@ -103,13 +105,22 @@ class UsageCounter:
                 self._adjust(max(0, measured - self._total_bytes()), 0)
 
     def adjust(self, written: int, reserved: int = 0) -> None:
-        """Add bytes that were written and reserved; negative for removed and no longer reserved."""
+        """Add ``written`` bytes to the count of bytes on disk, and ``reserved`` bytes to the
+        reservations.
+
+        A negative number means bytes that were removed, or that are no longer reserved.
+        """
         if written or reserved:
             with self._locked():
                 self._adjust(written, reserved)
 
     def reserve(self, size: int, limit: int | None) -> int:
-        """Reserve bytes unless that exceeds the limit; return the excess, or 0."""
+        """Reserve ``size`` bytes, and return 0. If the total would exceed ``limit``, return the
+        excess.
+
+        In the second case no bytes are reserved. If ``limit`` is None, the bytes are always
+        reserved.
+        """
         with self._locked():
             over = 0 if limit is None else max(0, self._total_bytes() + size - limit)
             if not over:
@@ -169,5 +180,5 @@ class UsageCounter:
 
 
 def _open_in_memory(path: str | os.PathLike[str], flags: int) -> int:
-    """Create a file in memory, which takes locks as a file on disk does."""
+    """Create a file in memory. Locks work on this file as on a file on disk."""
     return os.memfd_create(os.path.basename(path))

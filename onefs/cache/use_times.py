@@ -1,6 +1,7 @@
-"""Times of last use, for eviction in LRU order: the mtime of a dataset's record or block map.
+"""Times of last use, for eviction of the least recently used files.
 
-Hosts that share a cache folder see the same times, and no other file is written for them.
+The time is the mtime of a dataset's record, or of the header of its partial file. So hosts that
+share a cache folder see the same times, and no other file is written.
 """
 
 from __future__ import annotations
@@ -9,22 +10,24 @@ import os
 import time
 from contextlib import suppress
 
-#: how old the noted time of last use may be when a file is used: opening a file seldom writes
+#: when a file is used, its time of last use is written only if the recorded time is older than this
+#: (seconds), so that opening a file seldom writes to the disk
 LAST_USE_PRECISION_SECONDS = 3600.0
 
 
 def note_use(path: str | os.PathLike[str], precision: float) -> None:
     """Set the mtime of a file to now, unless it is at most ``precision`` seconds away from now.
 
-    Nothing is noted where that is impossible: the file is missing, or belongs to another user.
+    Nothing is done if the file is missing, or if it may not be changed because it belongs to
+    another user.
     """
     with suppress(OSError):
         if abs(time.time() - os.stat(path).st_mtime) > precision:
-            os.utime(path)  # without a time, other members of the folder's group may do it too
+            os.utime(path)  # no time is given, so that the folder's group may do this too
 
 
 def last_used_times(folder: str | os.PathLike[str]) -> dict[str, float]:
-    """When each file was last used, in seconds since the epoch, by dataset id."""
+    """Return when each file was last used, in seconds since the epoch, by dataset id."""
     times = {}
     with os.scandir(folder) as items:
         for item in items:

@@ -1,4 +1,4 @@
-"""Verification of whole files: compare size and digest with the database."""
+"""Verification of whole files: compare the size and digest of a file with the database."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from onefs.model import Dataset
 
-#: bytes that are read and hashed at once
+#: number of bytes that are read and hashed in one step
 CHUNK_BYTES = 1 << 20
 
 
@@ -19,7 +19,7 @@ class ContentVerdict:
 
     #: ``cached``, ``unverified``, ``accepted`` or ``bad`` (see ``records.CacheEntry.state``)
     state: str
-    #: what is wrong; '' if nothing is
+    #: what is wrong with the bytes; '' if nothing is wrong
     reason: str = ""
 
     @property
@@ -29,19 +29,20 @@ class ContentVerdict:
 
 
 def algorithm_of(digest: str) -> str:
-    """The algorithm of a digest: Alyx allows md5 (32 hexadecimal digits) and sha1 (40)."""
+    """Return the algorithm of a digest. Alyx allows md5 (32 hexadecimal digits) and sha1 (40
+    digits)."""
     return "sha1" if len(digest) == 40 else "md5"
 
 
 def check_size(dataset: Dataset, size: int) -> ContentVerdict:
-    """The verdict on a size in bytes alone, before any byte is fetched or hashed."""
+    """Return the verdict on a size in bytes alone, before any byte is fetched or hashed."""
     if dataset.size is not None and size != dataset.size:
         return ContentVerdict("bad", f"the database says {dataset.size} bytes, the file has {size}")
     return ContentVerdict("cached")
 
 
 def check_content(dataset: Dataset, size: int, digest: str) -> ContentVerdict:
-    """The verdict on a whole file, by its size in bytes and its digest."""
+    """Return the verdict on a whole file by its size in bytes and its digest."""
     verdict = check_size(dataset, size)
     if not verdict.is_good:
         return verdict
@@ -56,14 +57,14 @@ def check_content(dataset: Dataset, size: int, digest: str) -> ContentVerdict:
 
 
 def new_hash(dataset: Dataset) -> hashlib._Hash:
-    """A new hash of the algorithm that the database uses for a dataset."""
+    """Return a new hash object for the algorithm that the database uses for a dataset."""
     return hashlib.new(algorithm_of(dataset.md5), usedforsecurity=False)
 
 
 def check_file(
     dataset: Dataset, path: Path, watch: Callable[[int], None] = lambda done: None
 ) -> ContentVerdict:
-    """The verdict on a file on disk, which is hashed only if its size agrees.
+    """Return the verdict on a file on disk. The file is hashed only if its size agrees.
 
     ``watch`` is called with the number of bytes read so far. Raises OSError.
     """
@@ -76,7 +77,7 @@ def check_file(
 def hash_file(
     dataset: Dataset, path: Path, watch: Callable[[int], None] = lambda done: None
 ) -> str:
-    """The digest of a file, by the algorithm that the database uses for a dataset.
+    """Return the digest of a file, by the algorithm that the database uses for a dataset.
 
     ``watch`` is called with the number of bytes read so far. Raises OSError.
     """

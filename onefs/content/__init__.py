@@ -1,1 +1,4 @@
-"""The content of datasets: fetched on demand, verified, cached. Does not know FUSE."""
+"""The content of datasets, which is fetched on demand, verified and cached.
+
+This package does not depend on FUSE.
+"""

@@ -1,4 +1,4 @@
-"""The bytes that users have accepted although the database describes others."""
+"""The bytes that users have accepted although these bytes contradict the database."""
 
 from __future__ import annotations
 
@@ -10,26 +10,31 @@ from onefs.cache.records import CacheEntry
 from onefs.cache.store import Store
 from onefs.model import Dataset
 
-#: seconds until files that other processes have accepted are looked for again
+#: seconds until the entries are read again, to find files that other processes have accepted
 ACCEPTED_TTL_SECONDS = 1.0
 
 
 class AcceptedEntries:
-    """The entries of accepted bytes in one store, read again after a second. Thread-safe."""
+    """The entries of accepted bytes in one store. Thread-safe.
+
+    The entries are read again after ACCEPTED_TTL_SECONDS.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._entries: Mapping[str, CacheEntry] = {}
-        #: monotonic seconds
+        #: when the entries must be read again (monotonic seconds)
         self._valid_until = 0.0
 
     def get(self, dataset: Dataset) -> CacheEntry | None:
-        """The entry of a dataset's accepted bytes; None if there is none, or if the database has
-        changed since."""
+        """Return the entry of a dataset's accepted bytes. Return None if there is none.
+
+        Return None also if the dataset was changed in the database after its bytes were accepted.
+        """
         now = time.monotonic()
         if now > self._valid_until:
             self._valid_until = now + ACCEPTED_TTL_SECONDS
-            with suppress(OSError):  # without the disk, listings show the sizes of before
+            with suppress(OSError):  # if the disk fails, listings show the former sizes
                 entries = self._store.records.accepted_entries()
                 self._entries = {entry.dataset_id: entry for entry in entries}
         entry = self._entries.get(dataset.id)
@@ -38,6 +43,9 @@ class AcceptedEntries:
         return entry
 
     def expire(self, dataset_id: str | None = None) -> None:
-        """Read the entries again at the next use; with an id only if that is not among them."""
+        """Read the entries again at the next use.
+
+        With ``dataset_id``, do this only if no entry of that dataset is known yet.
+        """
         if dataset_id not in self._entries:
             self._valid_until = 0.0

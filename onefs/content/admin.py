@@ -29,29 +29,29 @@ from onefs.lowlevel.locks import try_lock, unlock
 from onefs.model import Dataset
 from onefs.printable import plural
 
-#: longest wait in seconds for another process that holds the lock of a dataset to verify
+#: longest wait in seconds for the lock of a dataset before its verification is skipped
 VERIFY_LOCK_WAIT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class CacheItem:
-    """One dataset that is cached, in full or in part, or rejected."""
+    """One dataset whose file is cached, is partly cached, or was rejected."""
 
     dataset_id: str
-    #: below the cache folder; usually the ONE path
+    #: the path relative to the cache folder; usually the ONE path
     path: str
     #: ``partial``, ``cached``, ``unverified``, ``accepted`` or ``bad``
     state: str
     #: bytes of the whole file
     size: int
-    #: bytes of disk that it takes
+    #: bytes of disk that the file takes
     on_disk: int
-    #: last use, to the hour, in seconds since the epoch; 0.0 if unknown
+    #: time of last use, at most an hour too early, in seconds since the epoch; 0.0 if unknown
     used_at: float
-    #: onefs downloaded it; else another program did
+    #: True if onefs downloaded the file, False if another program did
     ours: bool
     pinned: bool
-    #: why it is bad; '' otherwise
+    #: why the file is bad or was accepted; '' otherwise
     reason: str = ""
 
 
@@ -59,29 +59,29 @@ class CacheItem:
 class VerifyResult:
     """The result of verifying one dataset."""
 
-    #: below the cache folder
+    #: the path relative to the cache folder
     path: str
-    #: None if there is no digest to compare with
+    #: True if the bytes are right; None if there is no digest to compare them with
     good: bool | None
-    #: what was wrong, or ''
+    #: what is wrong with the file; '' if nothing is wrong
     reason: str = ""
 
 
-#: called with a path and the number of its bytes read so far
+#: called with the path of a file and the number of bytes that were read from the file so far
 PathProgressCallback = Callable[[str, int], None]
-#: verifies one dataset whose lock is held
+#: verifies one dataset. The caller holds the dataset's lock
 VerifyFunction = Callable[[str, PathProgressCallback], VerifyResult | None]
 
 
 class CacheAdmin:
-    """Administration of one cache folder, which other processes may use. Raises CacheError."""
+    """Administration of one cache folder. Other processes may use the folder. Raises CacheError."""
 
     def __init__(self, store: Store, evictor: Evictor) -> None:
         self._store = store
         self._evictor = evictor
 
     def list_items(self) -> list[CacheItem]:
-        """All cached files, sorted by path."""
+        """Return all cached files, sorted by path. Partial and rejected files are included."""
         store = self._store
         with disk_errors(store.root):
             pinned = store.pinned_ids()
@@ -91,7 +91,7 @@ class CacheAdmin:
                     entry, used.get(entry.dataset_id, 0.0), entry.dataset_id in pinned
                 )
                 for entry in store.entries()
-                # an entry without its file was left by a process that was killed while evicting it
+                # an entry has no file if the process that evicted the file was killed
                 if entry.state == "bad" or os.path.lexists(store.root / entry.path)
             ]
             for header, used_at in iter_headers(store.partial_folder):
@@ -99,7 +99,7 @@ class CacheAdmin:
         return sorted(items, key=lambda item: item.path)
 
     def pin(self, dataset_id: str) -> None:
-        """Never evict this dataset, whether it is cached already or not."""
+        """Pin a dataset, so that it is never evicted. The dataset need not be cached yet."""
         with (
             disk_errors(self._store.root),
             open_new_file(self._store.private_folder / "pins" / dataset_id),
@@ -112,15 +112,15 @@ class CacheAdmin:
             (self._store.private_folder / "pins" / dataset_id).unlink(missing_ok=True)
 
     def evict(self, dataset_id: str) -> int:
-        """Remove the files of a dataset that onefs downloaded; return the bytes of disk freed.
+        """Remove the files of a dataset that onefs downloaded. Return the bytes of disk freed.
 
-        Pinned datasets stay, and blocks that are being read. Raises CacheError, which names the
-        files that could not be removed; their bytes stay counted.
+        A pinned dataset stays, and so do blocks that are being read. Raises CacheError, which names
+        the files that could not be removed. The bytes of such files stay counted.
         """
         return self._evictor.evict_dataset(dataset_id)
 
     def clear(self, failed: Callable[[str], None] = lambda reason: None) -> int:
-        """Remove all files that may be evicted; return the bytes of disk freed.
+        """Remove all files that may be evicted. Return the bytes of disk freed.
 
         ``failed`` is called with a sentence for each file that could not be removed.
         """
@@ -134,12 +134,13 @@ class CacheAdmin:
         watch: PathProgressCallback = lambda path, done: None,
         only: Container[str] | None = None,
     ) -> Iterator[VerifyResult]:
-        """Hash cached files again, and compare them with the database.
+        """Hash cached files again, compare them with the database, and yield the result for each
+        file.
 
-        With ``only``, the datasets with these ids. A wrong file that onefs downloaded is removed,
-        to be fetched again when it is read; another program's stays, and loses its record. Blocks
-        with a wrong checksum become absent. Files that other processes remove, replace or fetch
-        meanwhile are skipped.
+        With ``only``, verify only the datasets with these ids. A wrong file that onefs downloaded
+        is removed, so that the next read fetches it again. A wrong file of another program stays,
+        and loses its record. Blocks with a wrong checksum become absent. A file is skipped if
+        another process removes, replaces or fetches the file at the same time.
         """
         for dataset_id, verify in self._checks():
             if only is None or dataset_id in only:
@@ -148,7 +149,8 @@ class CacheAdmin:
                     yield result
 
     def _checks(self) -> Iterator[tuple[str, VerifyFunction]]:
-        """The ids of all datasets that can be verified, with the function that does it."""
+        """Yield the id of each dataset that can be verified, and the function that verifies the
+        dataset."""
         for entry in self._store.entries():
             if entry.state != "bad":
                 yield entry.dataset_id, self._verify_file
@@ -158,8 +160,10 @@ class CacheAdmin:
     def _verify_locked(
         self, dataset_id: str, check: VerifyFunction, watch: PathProgressCallback
     ) -> VerifyResult | None:
-        """Verify a dataset with its lock held; None if another process holds the lock, or has
-        removed the file."""
+        """Verify a dataset with its lock held.
+
+        Return None if another process holds the lock for too long, or has removed the file.
+        """
         try:
             with (
                 disk_errors(self._store.root),
@@ -170,11 +174,12 @@ class CacheAdmin:
             return None
 
     def rejected_content(self, dataset: Dataset) -> tuple[CacheEntry, Path | None]:
-        """The entry of a bad dataset, and the path of its bytes, if they were kept.
+        """Return the entry of a bad dataset, and the path of its bytes. The path is None if none
+        were kept.
 
         Raises NotFound if the dataset is not known to be bad.
         """
-        # readers get the error of a bad file a moment before its record is written
+        # readers get the error for a bad file shortly before its record is written
         with disk_errors(self._store.root), self._store.locks.hold(dataset.id, 60.0):
             entry = self._store.valid_entry(dataset)
         if entry is None or entry.state != "bad":
@@ -183,16 +188,17 @@ class CacheAdmin:
         return entry, rejected if entry.digest and rejected.is_file() else None
 
     def accept(self, dataset: Dataset, place: Place, rejected: Path, digest: str = "") -> Path:
-        """Serve the bytes at ``rejected`` from now on, although they contradict the database.
+        """Accept the bytes at ``rejected``, so that they are served although they contradict the
+        database.
 
-        The state is ``accepted`` until the database changes. Returns the new path. Raises
-        BadContent if the bytes do not have ``digest``, unless that is '', and NotFound if another
-        process has removed them.
+        The state is ``accepted`` until the dataset is changed in the database. Returns the new path
+        of the bytes. Raises BadContent if ``digest`` is not '' and the bytes have another digest.
+        Raises NotFound if another process has removed the bytes.
         """
         with disk_errors(self._store.root), self._store.locks.hold(dataset.id, 60.0):
             try:
                 actual = hash_file(dataset, rejected)
-                sync_file(rejected)  # the acceptance holds on every host, and after a power loss
+                sync_file(rejected)  # accepted bytes must survive a power loss
             except FileNotFoundError as error:
                 raise NotFound(
                     f"another process has just removed the bytes of {dataset.name}: accept it again"
@@ -204,12 +210,12 @@ class CacheAdmin:
                 dataset, place, rejected, verdict, durable=True, digest=actual
             )
             self._store.records.sync(dataset.id)
-            with suppress(OSError):  # some file systems cannot
+            with suppress(OSError):  # some file systems cannot sync a folder
                 fsync_folder(final.parent)
             return final
 
     def clear_rejection(self, dataset: Dataset) -> None:
-        """Clear a bad verdict: the next read fetches the file again."""
+        """Clear the bad verdict on a dataset, so that the next read fetches the file again."""
         entry = self._store.valid_entry(dataset)
         if entry is not None and entry.state == "bad":
             with disk_errors(self._store.root):
@@ -245,7 +251,7 @@ class CacheAdmin:
         )
 
     def _verify_file(self, dataset_id: str, watch: PathProgressCallback) -> VerifyResult | None:
-        """Hash a file; None if it was removed meanwhile."""
+        """Hash the file of a dataset. Return None if another process has removed the file."""
         entry = self._store.records.get(dataset_id)
         if entry is None or entry.state == "bad":
             return None
@@ -268,7 +274,7 @@ class CacheAdmin:
         return VerifyResult(entry.path, False, reason + self._remove_wrong_file(entry, path))
 
     def _remove_wrong_file(self, entry: CacheEntry, path: Path) -> str:
-        """Remove a wrong file; return why that failed, or ''."""
+        """Remove a wrong file. Return why the removal failed. Return '' if it did not fail."""
         try:
             self._store.remove_wrong_file(entry)
         except OSError as error:
@@ -276,7 +282,8 @@ class CacheAdmin:
         return ""
 
     def _verify_blocks(self, dataset_id: str, watch: PathProgressCallback) -> VerifyResult | None:
-        """Verify each block; None if the file was completed or dropped meanwhile."""
+        """Verify each block of a partial file. Return None if the file was completed or dropped
+        before."""
         header = read_header(self._store.partial_folder, dataset_id)
         if header is None:
             return None
@@ -297,13 +304,17 @@ class CacheAdmin:
         return VerifyResult(path, not wrong, reason)
 
     def _clear_if_invalid(self, blocks: BlockFile, block: int) -> bool:
-        """Whether a block contradicts its checksum; its record is cleared, unless it is claimed."""
+        """Clear the record of a block if its bytes contradict its checksum. Return True if it was
+        cleared.
+
+        A block that is claimed is not changed.
+        """
         record = blocks.records(block, block + 1)[0]
         if not record or blocks.is_block_valid(block, record):
             return False
         if self._store.shared and not try_lock(blocks.map_fd, block):
             return False
-        try:  # another process may have cleared the record, and fetched the block, meanwhile
+        try:  # another process may have cleared the record before, or fetched the block again
             now = blocks.records(block, block + 1)[0]
             wrong = bool(now) and not blocks.is_block_valid(block, now)
             if wrong:

@@ -1,7 +1,8 @@
-"""Adoption in place: hash files that onefs did not download on separate threads.
+"""Adoption in place: separate threads hash files that onefs did not download.
 
-A recording of 40 GB takes minutes to hash. Its readers wait as long as that makes progress, as for
-a download, and can be interrupted. No lock is held meanwhile, so that other readers do not wait.
+Hashing a recording with 40 GB takes minutes. As with a download, the readers of the recording wait
+while the hashing makes progress, and they can be interrupted. No lock is held during the hashing,
+so that other readers do not wait.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from onefs.errors import DeadlineExceeded, Stopping
 from onefs.lowlevel.single_flight import SingleFlight, result_of
 from onefs.model import Dataset
 
-#: files that are hashed at the same time; the others are queued
+#: number of files that are hashed at the same time. Further files are queued
 ADOPTION_THREADS = 4
-#: seconds between two looks at the deadline of a waiting reader
+#: seconds between two checks whether a waiting reader has reached its deadline
 _STALL_CHECK_SECONDS = 0.5
 
 
 class InPlaceAdopter:
     """Adopts files that onefs did not download, for one store. Thread-safe.
 
-    ``stall`` is the number of seconds without progress after which waiting ends.
-    ``on_invalidated`` is called with each dataset whose cached file was changed.
+    ``stall`` is the number of seconds without progress after which waiting ends. ``on_invalidated``
+    is called with each dataset whose cached file was changed.
     """
 
     def __init__(
@@ -43,20 +44,21 @@ class InPlaceAdopter:
         self._single_flight: SingleFlight[Path | None] = SingleFlight(
             "onefs-take", ADOPTION_THREADS
         )
-        #: last progress of any file, in monotonic seconds: a queued file waits for the others
+        #: when the hashing of any file last made progress (monotonic seconds). All files share this
+        #: time, because a queued file waits for the files before it
         self._last_progress_at = time.monotonic()
         self._stopped = False
 
     def close(self) -> None:
-        """Wake waiting readers, with Stopping, and end hashing."""
+        """Wake the waiting readers, which raise Stopping, and end the hashing."""
         self._stopped = True
         self._single_flight.close()
 
     def adopt(self, dataset: Dataset, place: Place) -> Path | None:
-        """The file at the ONE path once its hash agrees with the database; None if there is none.
+        """Return the file at the ONE path after its hash was found to agree with the database.
 
-        A cached file of which only the ctime has changed is hashed again too. Raises
-        DeadlineExceeded if the disk does not answer, Stopping or CacheError.
+        Return None if there is no such file. A cached file is also hashed again if only its ctime
+        has changed. Raises DeadlineExceeded if the disk does not respond, Stopping or CacheError.
         """
         with disk_errors(self._store.root):
             if not (self._store.look_up(dataset)[1] or has_candidate(self._store, dataset, place)):
@@ -85,7 +87,7 @@ class InPlaceAdopter:
             disk_errors(self._store.root),
             self._store.locks.hold(dataset.id, self._stall, lambda: not self._stopped),
         ):
-            # another process may have adopted it, or fetched another file, meanwhile
+            # another process may have adopted the file, or fetched the dataset, during the hashing
             return self._store.cached_path(dataset) or adopt_verified(
                 self._store, dataset, place, verified
             )

@@ -1,4 +1,4 @@
-"""Bulk download: fetch many datasets, several at a time."""
+"""Bulk download: fetch many datasets, several of them at the same time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onefs.errors import OnefsError
 from onefs.lowlevel.parallel import run_parallel
 from onefs.model import Dataset
 
-#: called now and then with a dataset and the number of its bytes that are present
+#: called from time to time with a dataset and the number of the dataset's bytes that are present
 DatasetProgressCallback = Callable[[Dataset, int], None]
 
 
@@ -21,12 +21,12 @@ class FetchResult:
     """The result of fetching one dataset."""
 
     dataset: Dataset
-    #: its ONE path
+    #: the ONE path of the dataset
     place: Place
-    #: the verified file; None after an error
+    #: the path of the verified file; None after an error
     path: Path | None
     error: OnefsError | None = None
-    #: it was cached before, or other processes fetched all of it
+    #: the dataset was cached before, or other processes fetched all its bytes
     was_cached: bool = False
 
 
@@ -36,10 +36,11 @@ def fetch_datasets(
     jobs: int,
     watch: DatasetProgressCallback = lambda dataset, done: None,
 ) -> Iterator[FetchResult]:
-    """Fetch and verify datasets, ``jobs`` at a time; yield each result as soon as it is available.
+    """Fetch and verify datasets, ``jobs`` at a time. Yield each result as soon as it is available.
 
-    Cached datasets are skipped, partial files are resumed; one that fails does not stop the
-    others. When the generator is closed, datasets that have not begun are dropped.
+    Cached datasets are skipped, and partial files are completed. An error for one dataset does not
+    stop the other datasets. If the generator is closed, datasets that were not started are not
+    fetched.
     """
     content.store.fetched_ids = fetched = set[str]()
     outcomes = run_parallel(

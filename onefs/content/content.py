@@ -1,4 +1,4 @@
-"""The content of datasets, for the layers above: open a dataset, fetch it, look after the cache."""
+"""The content of datasets, for higher layers: open or fetch a dataset, and manage the cache."""
 
 from __future__ import annotations
 
@@ -34,21 +34,22 @@ from onefs.errors import BadContent, CacheFull
 from onefs.http import HostAuth, Transport
 from onefs.model import Dataset
 
-#: a large file that is evicted as soon as it is complete is fetched again so often, and for so many
-#: seconds
+#: a large file may be evicted as soon as it is complete. Then the file is fetched again, until
+#: there were this number of attempts and this number of seconds have passed
 EVICTED_RETRIES, EVICTED_RETRY_SECONDS = 8, 60.0
 
 
 class Content:
     """The content of one database's datasets, in one cache folder. Thread-safe.
 
-    ``database`` names the database that the folder must belong to. ``stall`` and ``deadline`` are
-    in seconds: without progress on data, and for a metadata request to a file server. Files of at
-    most ``small_file`` bytes are fetched as a whole. ``strict``: no byte is served before its whole
-    file is verified. ``preferred`` names the repositories whose replicas are tried first.
-    ``share_partials`` and ``trusted``: see :class:`onefs.cache.folder.CacheFolder`.
+    ``database`` is the name of the database that the folder must belong to. ``stall`` is the number
+    of seconds without progress after which a transfer of data ends. ``deadline`` is the longest
+    time in seconds for a metadata request to a file server. Files with at most ``small_file`` bytes
+    are fetched as a whole. With ``strict``, no byte is served before its whole file is verified.
+    ``preferred`` names the repositories whose replicas are tried first. For ``share_partials`` and
+    ``trusted`` see ``share`` and ``trusted`` of :class:`onefs.cache.folder.CacheFolder`.
     ``on_invalidated`` is called, on any thread, with each dataset whose cached pages are no longer
-    valid. Handles fetch at most ``max_fetch`` bytes in any hour, and then raise FetchLimit.
+    valid. Handles fetch at most ``max_fetch`` bytes in any hour; beyond that they raise FetchLimit.
 
     Raises UsageError if the folder belongs to another database, CacheError if it cannot be used.
     """
@@ -78,7 +79,7 @@ class Content:
         self.page_versions = PageVersions()
         self.store = store = Store(cache_dir, database, share=share_partials, trusted=trusted)
         self._accepted = AcceptedEntries(store)
-        #: ONE's own tables in the folder
+        #: the tables of ONE in the folder
         self.one_tables = OneTables(cache_dir)
         self.quota = FetchQuota(max_fetch)
         self._hosts = hosts = Hosts(transport, auth, stall, preferred, self.quota.count)
@@ -94,10 +95,10 @@ class Content:
         )
 
     def open(self, dataset: Dataset, place: Place, at: Place | None = None) -> DatasetHandle:
-        """Open a dataset of known size at its place, without any request to a server.
+        """Open a dataset whose size is known, without any request to a server.
 
-        ``at`` is the path that it is shown at, if that is another: the kernel caches pages by path.
-        Raises BadContent if the file is known to be bad, and CacheError.
+        ``at`` is the path at which the dataset is shown, if this is not ``place``. The kernel
+        caches pages by this path. Raises BadContent if the file is known to be bad, and CacheError.
         """
         at = place if at is None else at
         entry, must_hash = self.store.look_up(dataset)
@@ -111,7 +112,7 @@ class Content:
             if entry.state == "accepted":
                 self._accepted.expire(dataset.id)
         version = self._partial_generation(dataset) if entry is None else version_of_entry(entry)
-        if must_hash:  # the kernel's pages may be of bytes that were never verified
+        if must_hash:  # the kernel's pages may have bytes that were never verified
             version = f"{version}@"
         keep_cache = self.page_versions.note_opened(at, dataset, version)
         return DatasetHandle(
@@ -126,7 +127,7 @@ class Content:
         )
 
     def probe_size(self, dataset: Dataset) -> int:
-        """The size in bytes that a file server gives for a dataset whose size Alyx lacks.
+        """Ask a file server for the size in bytes of a dataset whose size is not in Alyx.
 
         Waits at most ``deadline`` seconds. Raises Unreachable, DeadlineExceeded, ServerError or
         DataServerCredentials.
@@ -134,9 +135,11 @@ class Content:
         return self.small_files.size_of(dataset, self._deadline)
 
     def state(self, dataset: Dataset) -> tuple[str, str]:
-        """``user.onefs.state`` of a dataset, and one sentence if something is wrong with it.
+        """Return the state of a dataset, and a sentence on what is wrong with it ('' if nothing
+        is).
 
         The state is ``remote``, ``partial``, ``cached``, ``unverified``, ``accepted`` or ``bad``.
+        It is the value of the extended attribute ``user.onefs.state``.
         """
         entry, _ = self.store.look_up(dataset)
         if entry is not None:
@@ -148,46 +151,56 @@ class Content:
         return state, str(failure or "")
 
     def check_folder(self) -> str:
-        """Recreate the cache folder if it was deleted; return one sentence on what happened to it,
-        '' if nothing did. Raises CacheError while it cannot be used."""
+        """Recreate the cache folder if it was deleted. Return a sentence on what happened to the
+        folder.
+
+        Return '' if nothing happened to it. Raises CacheError while the folder cannot be used.
+        """
         with disk_errors(self.cache_dir):
             self.store.restore()
         return self.store.status_message
 
     def transfers(self) -> list[Transfer]:
-        """The downloads in progress."""
+        """Return the downloads in progress."""
         return [*self.small_files.transfers(), *self.large_files.transfers()]
 
     def total_bytes(self) -> int:
-        """Bytes of disk that the files which onefs downloaded take, complete or not."""
+        """Return the bytes of disk that files downloaded by onefs take.
+
+        Partial files and reserved bytes are included.
+        """
         return self.store.usage.total_bytes()
 
     def disk_space(self) -> tuple[int, int]:
-        """``(total, free)`` bytes of the disk that the cache folder is on. Raises CacheError."""
+        """Return ``(total, free)``, the bytes of the disk on which the cache folder is.
+
+        Raises CacheError.
+        """
         with disk_errors(self.cache_dir):
             status = os.statvfs(self.cache_dir)
         return status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize
 
     def close(self) -> None:
-        """Wake waiting readers, with Stopping, and end all downloads."""
+        """Wake the waiting readers, which raise Stopping, and end all downloads."""
         self._hosts.close()
         self.adopter.close()
         self.large_files.close()
         self.small_files.close()
 
     def close_store(self) -> None:
-        """Release the cache folder, after the last use."""
+        """Release the cache folder. Called after its last use."""
         self.one_tables.close()
         self.store.close()
 
     def fetch_file(
         self, dataset: Dataset, place: Place, watch: Callable[[int], None] | None = None
     ) -> Path:
-        """The verified file of a dataset, downloaded if necessary.
+        """Return the path of a dataset's verified file, which is downloaded if necessary.
 
-        ``watch`` is called now and then with the number of bytes of a large file that are present.
+        ``watch`` is called from time to time with the number of present bytes, for a large file.
         Waits as long as bytes arrive. Raises BadContent, Unreachable, DataServerCredentials,
-        DeadlineExceeded, ServerError, Throttled, CacheError, CacheFull or Stopping.
+        DeadlineExceeded, ServerError, Throttled, CacheError, CacheFull, Stopping or
+        RemoteFileChanged.
         """
         path = self.store.cached_path(dataset) or self.adopter.adopt(dataset, place)
         if path is not None:
@@ -210,27 +223,28 @@ class Content:
         raise CacheFull(f"{dataset.name} was evicted before it could be read: raise --cache-size")
 
     def size_of(self, dataset: Dataset) -> int | None:
-        """Bytes of a dataset: those of the accepted file if there is one, else the database's.
+        """Return the size in bytes of a dataset's accepted file, or else the size in the database.
 
-        Cheap: a file that another process has accepted counts after a second at most, or once it
-        is opened.
+        This is fast. If another process has accepted a file, the size of this file is returned
+        after a second at most, or after the file was opened.
         """
         entry = self._accepted.get(dataset)
         return dataset.size if entry is None else entry.size
 
     def identity_of(self, dataset: Dataset) -> bytes:
-        """An identity of the bytes that are shown, which may be accepted ones."""
+        """Return an identity of the bytes that are shown. These may be accepted bytes."""
         entry = self._accepted.get(dataset)
         if entry is None:
             return dataset_identity(dataset)
-        # some records of onefs 0.1 have no digest
+        # records that onefs 0.1 wrote may have no digest
         return entry.digest.encode() or b"accepted %d" % entry.size + dataset_identity(dataset)
 
     def accept(self, dataset: Dataset, place: Place) -> Path:
-        """Serve the bytes that were rejected, as they are, from now on.
+        """Accept the rejected bytes of a dataset, so that they are served. Return the path of the
+        bytes.
 
-        They are fetched again if they were not kept. Raises NotFound if the dataset is not known
-        to be bad, otherwise as :meth:`fetch_file`.
+        The bytes are fetched again if they were not kept. Raises NotFound if the dataset is not
+        known to be bad, and the errors of :meth:`fetch_file`.
         """
         entry, rejected = self.admin.rejected_content(dataset)
         digest = entry.digest
@@ -243,23 +257,29 @@ class Content:
         return path
 
     def cached_path(self, dataset: Dataset) -> Path | None:
-        """The verified file of a dataset if there is one, without waiting. Raises CacheError."""
+        """Return the path of a dataset's verified file, without waiting. Return None if there is
+        none.
+
+        Raises CacheError.
+        """
         return self.store.cached_path(dataset)
 
     def has_local_candidate(self, dataset: Dataset, place: Place) -> bool:
-        """Whether reading a dataset may need no server: it is cached, or its ONE path has a file.
+        """Return True if reading a dataset may need no server.
 
-        Raises CacheError or OSError.
+        This is so if the dataset is cached, or if there is a file at its ONE path that may be
+        adopted. Raises CacheError or OSError.
         """
         known = self.store.look_up(dataset)[0] is not None
         return known or has_candidate(self.store, dataset, place)
 
     def is_small(self, dataset: Dataset) -> bool:
-        """Whether a dataset is fetched as a whole; one of unknown size is."""
+        """Whether a dataset is fetched as a whole. A dataset of unknown size is fetched as a
+        whole."""
         return dataset.size is None or dataset.size <= self._small_file
 
     def invalidate_pages(self, dataset: Dataset) -> None:
-        """Drop all cached pages of a dataset, since its bytes are wrong."""
+        """Drop all cached pages of a dataset, because their bytes are not valid any more."""
         self.page_versions.forget(dataset.id)
         self._on_invalidated(dataset)
 

@@ -1,4 +1,4 @@
-"""Open handles: find or fetch the bytes of a dataset, and return the descriptor of their file."""
+"""Open handles: find or fetch the bytes of a dataset, and return the descriptor of the file."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from onefs.download.whole_file import SmallFileDownloader
 from onefs.errors import BadContent, CacheError, reason_of
 from onefs.model import Dataset
 
-#: seconds for which a dataset that was absent when it was opened counts as absent
+#: seconds after the opening for which a dataset that was absent then still counts as absent
 _ABSENT_TTL_SECONDS = 0.02
-#: attempts to read a file that changes on the server before any byte was served
+#: number of changes of a file on the server, before any byte was served, after which a read fails
 MAX_RESTARTS = 3
-#: attempts to open a file that other processes evict before it is open
+#: attempts to open a file. An attempt fails if another process evicts the file before it is open
 MAX_OPEN_ATTEMPTS = 8
 
 
 class ByteSource(Protocol):
-    """What a handle reads through."""
+    """The services that a handle needs in order to read."""
 
-    #: no byte is served before its whole file is verified
+    #: True if no byte is served before its whole file is verified
     strict: bool
-    #: what is cached
+    #: the files in the cache folder
     store: Store
     #: verifies files that onefs did not download
     adopter: InPlaceAdopter
@@ -45,7 +45,7 @@ class ByteSource(Protocol):
     large_files: LargeFileDownloader
     #: the limit of fetched bytes per hour
     quota: FetchQuota
-    #: versions of the bytes that the kernel may have pages of
+    #: versions of the bytes that may be in the kernel's cached pages
     page_versions: PageVersions
 
     def invalidate_pages(self, dataset: Dataset) -> None:
@@ -55,9 +55,10 @@ class ByteSource(Protocol):
 class DatasetHandle:
     """An open dataset (see ``onefs.tree.nodes.Handle``). Thread-safe.
 
-    ``place`` is the dataset's ONE path, ``at`` the path that it is shown at; ``size`` is in bytes.
-    ``keep_cache``: the kernel's pages of the path are of the same bytes. ``is_small``: the file is
-    fetched as a whole. ``absent``: nothing of it was cached when it was opened.
+    ``place`` is the dataset's ONE path, and ``at`` is the path at which the dataset is shown.
+    ``size`` is in bytes. ``keep_cache`` says that the kernel's cached pages of the path are still
+    valid. ``is_small`` says that the file is fetched as a whole. ``absent`` says that no byte of
+    the dataset was cached when it was opened.
     """
 
     def __init__(
@@ -82,19 +83,21 @@ class DatasetHandle:
         self._absent_until = time.monotonic() + _ABSENT_TTL_SECONDS if absent else 0.0
         self._lock = threading.Lock()
         self._fd: int | None = None
-        #: status of the open file when it was verified, and until when it is not looked at again
-        #: (monotonic seconds)
+        #: the status of the open file when it was verified, and the time until which the status is
+        #: not checked again (monotonic seconds)
         self._verified_stat: os.stat_result | None = None
         self._verified_until = 0.0
         self._verify_lock = threading.Lock()
-        #: the bytes of the open file were changed
+        #: the bytes of the open file were found to be changed
         self._was_modified = False
         self._cursor: ReadCursor | None = None
-        #: cursors on files that have changed since; closed with the handle
+        #: cursors on partial files that were dropped because the file changed on the server. They
+        #: are closed when the handle is closed
         self._outdated_cursors: list[ReadCursor] = []
 
     def try_fd(self, offset: int, length: int) -> int | None:
-        """The descriptor of the file with these bytes; None if reading them may take long.
+        """Return the descriptor of a file with these bytes. Return None if reading them may take
+        long.
 
         Raises BadContent or CacheError.
         """
@@ -116,7 +119,7 @@ class DatasetHandle:
         return None if cursor is None else self._try_cursor_fd(cursor, offset, length)
 
     def wait_fd(self, offset: int, length: int) -> int:
-        """The descriptor of a file with these bytes at this offset, fetched if necessary.
+        """Return the descriptor of a file with these bytes at this offset. Fetch them if necessary.
 
         Waits as long as bytes arrive. Raises BadContent, FetchLimit, CacheError, Stopping, and the
         errors of the file servers.
@@ -140,7 +143,7 @@ class DatasetHandle:
         )
 
     def close(self) -> None:
-        """Close the file. Nothing is read from this handle any more."""
+        """Close the file. No byte is read from this handle afterwards."""
         with self._lock:
             descriptor, self._fd = self._fd, None
             cursors, self._outdated_cursors = self._outdated_cursors, []
@@ -163,8 +166,11 @@ class DatasetHandle:
         return cursor.fd if is_readable else None
 
     def _fetch_within_quota(self, offset: int, length: int) -> bool:
-        """Wait for the bytes; False if they were evicted before their file was open."""
-        if self._cursor is None:  # a file that another program downloaded is not fetched
+        """Wait for the bytes. Return False if they were evicted before their file was open.
+
+        Raises FetchLimit if the hourly limit does not allow that the bytes are fetched.
+        """
+        if self._cursor is None:  # a file of another program is adopted, not fetched
             path = self._source.adopter.adopt(self._dataset, self._place)
             if path is not None:
                 return self._open_file(path)
@@ -189,11 +195,14 @@ class DatasetHandle:
         return True
 
     def _is_absent(self) -> bool:
-        """Whether nothing was cached a moment ago, so that it is not looked for again."""
+        """Whether the dataset was absent when it was opened a moment ago.
+
+        Then the cache is not searched again.
+        """
         return time.monotonic() < self._absent_until
 
     def _open_cursor(self) -> ReadCursor | None:
-        """The handle's cursor on the partial file; None if the file is complete."""
+        """Return the handle's cursor on the partial file. Return None if the file is complete."""
         with self._lock:
             if self._cursor is not None:
                 return self._cursor
@@ -212,10 +221,12 @@ class DatasetHandle:
         return cursor
 
     def _restart(self, *, last: bool) -> None:
-        """Start over with the new version of a remote file, if no byte of it was served yet.
+        """Start over with the new version of a remote file if no byte of the old version was
+        served.
 
-        Several threads may notice the change; the first one starts over for all. The old cursor
-        stays open, since other threads may still use it. Raises BadContent.
+        Several threads may notice the change. The first of these threads starts over for all of
+        them. The old cursor stays open, because other threads may still use it. Raises BadContent
+        if a byte of the old version was served, or if ``last`` is true.
         """
         with self._lock:
             cursor = self._cursor
@@ -227,7 +238,7 @@ class DatasetHandle:
                 self._cursor = None
 
     def _open_file(self, path: Path) -> bool:
-        """Open a verified file; False if it was evicted just now.
+        """Open a verified file. Return False if it was evicted before it could be opened.
 
         Raises BadContent or CacheError.
         """
@@ -256,7 +267,8 @@ class DatasetHandle:
     def _is_unchanged(self) -> bool:
         """Whether the open file has the same status as when it was verified.
 
-        A file that lost its last name was evicted: its bytes are the same.
+        A file without any name was evicted. Only its name is removed, so that its bytes are the
+        same.
         """
         now = time.monotonic()
         if now < self._verified_until or self._fd is None or self._verified_stat is None:
@@ -269,7 +281,7 @@ class DatasetHandle:
         return True
 
     def _verify_again(self, descriptor: int) -> None:
-        """Hash the open file again; raises BadContent if its bytes were changed."""
+        """Verify the open file again. Raises BadContent if its bytes were changed."""
         dataset = self._dataset
         with self._verify_lock:
             if not self._was_modified:
@@ -286,14 +298,18 @@ class DatasetHandle:
             raise BadContent(f"{dataset.name} was changed in the cache folder: open it again")
 
     def _is_content_valid(self, descriptor: int) -> bool:
-        """Whether the open file, which may have no name any more, agrees with the database."""
+        """Whether the bytes of the open file agree with the database. The file may have no name any
+        more.
+
+        If they do not agree, the dataset's cached pages are dropped.
+        """
         good = check_file(self._dataset, Path(f"/proc/self/fd/{descriptor}")).state == "cached"
         if not good:
             self._source.invalidate_pages(self._dataset)
         return good
 
     def _note_page_version(self, status: os.stat_result) -> None:
-        """Note the version of the bytes that the kernel will have pages of."""
+        """Note the version of the bytes that will be in the kernel's cached pages."""
         source, dataset = self._source, self._dataset
         entry = None if self._is_small else source.store.valid_entry(dataset)
         if entry is None or (entry.inode, entry.mtime_ns) != (status.st_ino, status.st_mtime_ns):

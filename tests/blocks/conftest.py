@@ -1,4 +1,4 @@
-"""The store over a file server whose files a test writes."""
+"""Fixtures: a cache, and a file server whose files are set by each test."""
 
 from tests.content.conftest import disk, open_content, server
 

@@ -1,4 +1,4 @@
-"""Eviction: a file that cannot be removed is named and stays counted; others are evicted."""
+"""Eviction: a file that cannot be removed is logged and stays counted, and others are evicted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ SMALL = some_bytes(70_000, seed=2)
 
 @contextmanager
 def immutable(path: Path) -> Iterator[None]:
-    """``chattr +i``: not even root may remove or change it. Skips where the disk has no flags."""
+    """Make a file immutable with ``chattr +i``, so that not even root may remove or change it.
+
+    Skip the test if the file system does not support this.
+    """
     done = subprocess.run(["chattr", "+i", path], capture_output=True, timeout=20, check=False)
     if done.returncode:
         pytest.skip("files cannot be made immutable here")
@@ -64,7 +67,7 @@ def test_a_file_that_cannot_be_removed_is_named_and_stays_counted(
         freed = content.admin.clear(failures.append)
         assert len(failures) == 1
         assert str(path) in failures[0]
-        assert len(SMALL) <= freed < len(SMALL) + 4096  # of the other one alone
+        assert len(SMALL) <= freed < len(SMALL) + 4096  # only the other file
         assert content.total_bytes() == content.store.measure_usage() >= len(SMALL)
         assert content.state(stays)[0] == "cached"
         assert [kept.dataset_id for kept in content.admin.list_items()] == [stays.id]
@@ -82,7 +85,7 @@ def test_blocks_that_cannot_be_removed_are_named_and_stay_counted(
     counted = content.total_bytes()
     [data] = content.store.partial_folder.glob("*.data")
     with immutable(data):
-        other = open_content(small_file=0)  # it does not have the file open
+        other = open_content(small_file=0)  # its process does not have the file open
         with pytest.raises(CacheError, match=r"cannot be removed: Operation not permitted"):
             other.admin.evict(dataset.id)
         assert content.total_bytes() == counted
@@ -92,7 +95,10 @@ def test_blocks_that_cannot_be_removed_are_named_and_stay_counted(
 def test_eviction_goes_on_beside_what_cannot_be_removed(
     open_content: Open, server: FileServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The oldest file stays; the next one makes room, and the log names the first, once."""
+    """The oldest file cannot be removed, so that other files are evicted.
+
+    The log names the oldest file, and names it only once.
+    """
     content = open_content(limits=CacheLimits(3 * 73_728))
     datasets = [server.dataset(f"a.b{n}.npy", some_bytes(70_000, n)) for n in range(6)]
     path = content.fetch_file(datasets[0], place_of(datasets[0]))
@@ -113,7 +119,7 @@ def test_on_a_disk_that_is_read_only_nothing_is_called_freed(
     dataset = server.dataset("a.b.npy", SMALL)
     content.fetch_file(dataset, place_of(dataset))
     counted = content.total_bytes()
-    content.store.close()  # what is open for writing keeps a disk from being made read-only
+    content.store.close()  # a disk with open files cannot be made read-only
     content = open_content(cache=str(disk / "cache"))
     content.store.close()
     with read_only(disk), pytest.raises(CacheError):

@@ -1,4 +1,4 @@
-"""Waits for locks of other processes: each is bounded, and ends with the daemon."""
+"""Waits for locks of other processes: each wait has a limit, and ends when the mount ends."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_block_that_another_process_never_ends_evicting(
         assert try_lock(other.fileno(), PIN_LOCKS_START + 2)
         with pytest.raises(DeadlineExceeded, match="evicting"):
             partial.pin(0, 4)
-    partial.pin(0, 4)  # none of the blocks before it stayed pinned by the failure
+    partial.pin(0, 4)  # the failed pin has left no block pinned
     partial.unpin(0, 4)
     with path.open("r+b") as other:
         assert try_lock(other.fileno(), PIN_LOCKS_START, 4)
@@ -66,7 +66,8 @@ def test_a_lock_is_not_waited_for_once_the_request_is_cancelled(
 def test_the_end_does_not_wait_for_a_lock_of_another_process(
     open_content: Open, tmp_path: Path
 ) -> None:
-    """A request that is about to record its source."""
+    """A request waits for the dataset's lock, in order to record its source, when onefs is
+    stopped."""
     asked, locked = threading.Event(), threading.Event()
 
     def script(talk: ScriptedConnection) -> None:
@@ -90,7 +91,7 @@ def test_the_end_does_not_wait_for_a_lock_of_another_process(
         assert asked.wait(10)
         with DatasetLocks(tmp_path / "cache/.onefs/locks", shared=True).hold(dataset.id, 10.0):
             locked.set()
-            time.sleep(0.5)  # so that the run comes to the lock
+            time.sleep(0.5)  # the request now waits for the lock
             began = time.monotonic()
             content.close()
             assert time.monotonic() - began < 30
@@ -103,7 +104,7 @@ def test_the_end_does_not_wait_for_a_lock_of_another_process(
 def test_work_waits_while_no_thread_can_be_started(
     open_content: Open, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """No thread can be started for a moment, when the first block or the hash is due."""
+    """For a short time no thread can be started to fetch the first block, or to hash the file."""
     start, until = threading.Thread.start, time.monotonic() + 1.5
 
     def refuse(thread: threading.Thread) -> None:

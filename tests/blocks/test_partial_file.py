@@ -1,4 +1,4 @@
-"""Large files: a read fetches its blocks only, and a complete file is verified."""
+"""Large files: a read fetches only the blocks that it reads, and a complete file is verified."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_random_read_costs_its_blocks(open_content: Open) -> None:
 
 
 def test_blocks_without_any_replica_are_an_onefs_error(open_content: Open) -> None:
-    """The file is known from cache tables only, and Alyx has not sent its address."""
+    """The file is known only from cache tables, and Alyx has not sent the file's address."""
     dataset = Dataset("1" * 32, "e", "a.b.npy", size=5 * BLOCK, from_tables=True)
     content = open_content(small_file=0)
     with (
@@ -109,7 +109,10 @@ def test_path_waits_until_the_file_is_verified(open_content: Open) -> None:
 
 
 def test_a_short_read_of_the_disk_is_no_verdict(open_content: Open) -> None:
-    """A bad page after good ones: waiting readers get the error, and nothing is rejected."""
+    """Some blocks can be read from the disk, and the next block cannot.
+
+    Waiting readers get the error, and the file is not rejected.
+    """
     with ScriptedServer({"/a.b.npy": served(DATA)}) as server, ThreadPoolExecutor(1) as pool:
         content, dataset = open_content(small_file=0), dataset_of(server, DATA)
         with HandleReader(content, dataset) as reader:
@@ -127,7 +130,7 @@ def test_a_short_read_of_the_disk_is_no_verdict(open_content: Open) -> None:
             assert content.state(dataset)[0] == "partial"
             assert list((content.store.private_folder / "rejected").iterdir()) == []
         content.close()
-        # what the disk has lost is found by its checksums, and fetched again
+        # the checksums show which blocks the disk has lost, and these blocks are fetched again
         os.truncate(blocks.data_path, len(DATA))
         after = open_content(small_file=0)
         assert after.fetch_file(dataset, place_of(dataset)).read_bytes() == DATA
@@ -216,8 +219,8 @@ def test_bytes_that_contradict_the_md5_are_quarantined(
         content = open_content(small_file=0, on_invalidated=invalidated.append)
         dataset = dataset_of(server, DATA, md5="0" * 32)
         with caplog.at_level(logging.INFO), HandleReader(content, dataset) as reader:
-            assert reader.read_to_end() == DATA  # not yet proved: the state said "partial"
-            wait_until(lambda: invalidated == [dataset])  # its pages are dropped
+            assert reader.read_to_end() == DATA  # not verified yet
+            wait_until(lambda: invalidated == [dataset])  # the dataset's cached pages are dropped
             for _ in range(3):
                 with pytest.raises(BadContent, match="not what the database describes"):
                     reader.read(0, 10)
@@ -317,7 +320,7 @@ def test_a_small_file_is_fetched_in_one_request(open_content: Open) -> None:
 
 
 def test_each_path_has_pages_of_its_own(open_content: Open) -> None:
-    """A dataset may be shown at several paths, each of which has a version of its own."""
+    """A dataset may be shown at several paths. Each path has its own version of the bytes."""
     with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
         content, dataset = open_content(small_file=0), dataset_of(server, DATA)
         kept = []
@@ -346,13 +349,13 @@ def test_the_kernel_may_keep_pages_of_one_generation_only(
 
 
 def test_a_file_without_readers_is_closed(open_content: Open, tmp_path: Path) -> None:
-    """Also if its reader ended in the middle, with requests in flight and hashing unfinished."""
+    """The file is closed even if its reader ends before all requests and the hashing have ended."""
     with ScriptedServer({"/a.b.npy": served(DATA, rate=40e6)}) as server:
         content, dataset = open_content(small_file=0), dataset_of(server, DATA)
         for end in (4, 5, 6, 7, 8):
             with HandleReader(content, dataset) as reader:
                 for at in range(end * BLOCK // 2, end * BLOCK, 128 * 1024):
                     assert reader.read(at, 1000) == DATA[at : at + 1000]
-        # of this test alone: others' datasets have the same id
+        # only files of this test, because datasets of other tests have the same id
         ours = f"{tmp_path}/"
         wait_until(lambda: not [p for p in open_files() if p.startswith(ours) and dataset.id in p])

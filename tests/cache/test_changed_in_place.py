@@ -1,4 +1,4 @@
-"""A cached file that was changed in place, with its date put back, is not served."""
+"""A cached file that was changed in place, and then got its old mtime again, is not served."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DATA = some_bytes(3 * BLOCK + 11)
 
 
 def rewrite(path: Path) -> None:
-    """Change a byte, and nothing that ``ls`` shows."""
+    """Change a byte of a file, but nothing that ``ls`` shows. The mtime stays the same."""
     before = path.stat()
     with path.open("r+b") as file:
         byte = file.read(1)
@@ -39,7 +39,7 @@ def rewrite(path: Path) -> None:
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that are hashed again."""
+    """Return the list of names of files that are hashed again. The list grows during the test."""
     found: list[str] = []
     true = rehash.hash_file
 
@@ -73,7 +73,10 @@ def test_a_file_that_was_changed_in_place_is_fetched_again(
 def test_a_change_of_ctime_alone_causes_one_hash(
     open_content: Open, server: FileServer, hashed: list[str], small_file: int, tmp_path: Path
 ) -> None:
-    """A backup links the file, tools set its date or mode: it is the same, and not fetched."""
+    """A backup links the file, or a tool sets its date or mode. The bytes stay the same.
+
+    The file is hashed once, and is not fetched again.
+    """
     content, other = open_content(small_file=small_file), open_content()
     dataset = server.dataset("a.b.npy", DATA)
     path = content.fetch_file(dataset, place_of(dataset))
@@ -120,7 +123,7 @@ def test_a_record_without_ctime_is_believed_once(
     path = content.fetch_file(dataset, place_of(dataset))
     _age(content, dataset)
     renewed = open_content()
-    os.utime(path, ns=(0, path.stat().st_mtime_ns))  # it has another ctime than it had
+    os.utime(path, ns=(0, path.stat().st_mtime_ns))  # this changes the ctime
     assert read_all(renewed, dataset) == DATA
     assert hashed == []
     record = renewed.store.valid_entry(dataset)
@@ -140,7 +143,7 @@ def _age(content: Content, dataset: Dataset) -> None:
 
 
 def test_the_first_onefs_can_read_a_record(open_content: Open, server: FileServer) -> None:
-    """Version 0.1 rejects a record with any other field."""
+    """Version 0.1 of onefs rejects a record that has a field which version 0.1 does not know."""
     content = open_content()
     dataset = server.dataset("a.b.npy", DATA)
     content.fetch_file(dataset, place_of(dataset))

@@ -1,4 +1,4 @@
-"""Small files after a power loss: those that were not synced are verified again."""
+"""Small files after a power loss: files that were not synced are verified again."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_file_that_was_synced_is_not_verified_again_after_a_power_loss(
         before = record.stat().st_ino
         assert _boot(record) == boot_id()
         wait_until(lambda: not _boot(record).strip())
-        # in place: a new file for each record would cost more than the sync
+        # overwritten in place, because a new file for each record would take longer than the sync
         assert record.stat().st_ino == before
         entry = content.store.valid_entry(dataset)
         assert entry is not None
@@ -62,7 +62,7 @@ def test_an_unsynced_file_of_another_boot_is_verified_again(
         content = open_content()
         dataset = dataset_of(server, DATA)
         path = content.fetch_file(dataset, place_of(dataset))
-        content.close()  # what waits to be synced is
+        content.close()  # syncs the files in the queue
         record = _record(content.cache_dir, dataset)
         found = json.loads(record.read_bytes())
         record.write_text(json.dumps({**found, "boot": boot}))
@@ -92,14 +92,14 @@ def test_only_the_record_that_was_synced_is_marked_as_synced(
             (tmp_path / folder).mkdir()
         records = Records(tmp_path / "files", tmp_path / "marks")
         meant = replace(entry, boot=ANOTHER_BOOT)
-        assert not records.mark_synced(meant)  # there is none
+        assert not records.mark_synced(meant)  # there is no record
         records.put(replace(meant, inode=entry.inode + 1))
         assert not records.mark_synced(meant)
         assert records.get(dataset.id) == replace(meant, inode=entry.inode + 1)
         records.put(meant)
         assert records.mark_synced(meant)
         assert records.get(dataset.id) == replace(meant, boot="")
-        assert not records.mark_synced(meant)  # it is settled already
+        assert not records.mark_synced(meant)  # it is marked already
 
 
 def test_a_thread_that_cannot_be_started_delays_the_sync_only(

@@ -1,4 +1,4 @@
-"""ONE's tables in the cache folder: a pair at any instant; other programs' files stay unchanged."""
+"""ONE's tables in the cache folder: always a pair, and other programs' files stay unchanged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DATABASE = "alyx.example.org"
 
 
 def put(root: Path, text: str, source: str = "") -> None:
-    """Publish a pair whose files hold a text."""
+    """Publish a pair of tables whose files contain ``text``."""
     with write_tables(root, DATABASE, source or text, 1e9) as work:
         for name in TABLE_NAMES:
             (work / name).write_text(f"{text} {name}")
@@ -41,7 +41,7 @@ def tables(tmp_path: Path) -> Iterator[OneTables]:
 
 
 def shown(tables: OneTables) -> dict[str, str]:
-    """The bytes that a reader of the shown tables gets."""
+    """Return the text that a reader of the shown tables gets, by the name of the table."""
     return {name: text_of(table) for name, table in tables.current_pair().items()}
 
 
@@ -67,7 +67,7 @@ def test_a_pair_takes_the_place_of_the_one_before(tmp_path: Path, tables: OneTab
 
 
 def test_a_pair_that_is_read_stays_until_it_has_settled(tmp_path: Path) -> None:
-    """A program opens one table twice, and then the other one."""
+    """A program opens one table twice, and then opens the other table."""
     now = 100.0
     tables = OneTables(tmp_path, clock=lambda: now)
     put(tmp_path, "one")
@@ -125,7 +125,8 @@ def test_a_reader_of_removed_tables_reads_on(tmp_path: Path, tables: OneTables) 
 def test_a_sync_that_is_killed_between_the_renames(
     tmp_path: Path, tables: OneTables, monkeypatch: pytest.MonkeyPatch, renames: int
 ) -> None:
-    """The old pair stays shown, a mixture is never shown, and the next sync repairs it."""
+    """The old pair is still shown, tables of different pairs are never shown, and a new sync
+    repairs them."""
     put(tmp_path, "one")
     assert shown(tables) == both("one")
     _kill_after(monkeypatch, tmp_path, renames)
@@ -140,7 +141,7 @@ def test_a_sync_that_is_killed_between_the_renames(
     with pytest.raises(Killed):
         put(tmp_path, "three")
     monkeypatch.undo()
-    assert shown(fresh) == (both("one") if renames == 0 else {})  # a mixture is no pair before
+    assert shown(fresh) == (both("one") if renames == 0 else {})  # never one table of each pair
     put(tmp_path, "four")
     assert shown(fresh) == shown(tables) == both("four")
     fresh.close()
@@ -237,11 +238,11 @@ def _fail_half_way(root: Path) -> None:
 
 
 class Killed(BaseException):
-    """A process that ends here."""
+    """Ends a sync in the same way as if its process was killed."""
 
 
 def _kill_after(monkeypatch: pytest.MonkeyPatch, root: Path, renames: int) -> None:
-    """End a publication after so many tables have their name."""
+    """End a publication after ``renames`` tables have their final name."""
     really = Path.replace
     done = 0
 

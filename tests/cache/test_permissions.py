@@ -1,4 +1,4 @@
-"""Permissions of a cache folder: modes, groups, symbolic links, and several users."""
+"""Permissions in a cache folder: modes, groups, symbolic links, and several users."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.content.ranged_file import (
 
 SMALL = some_bytes(70_000)
 LARGE = some_bytes(3 * BLOCK + 5, seed=2)
-#: two users and the group that both are in
+#: two users, and a group of which both are members
 MOUSE, RAT, LAB = 45678, 45679, 45700
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become other users")
@@ -43,7 +43,8 @@ def umask(mask: int) -> Iterator[None]:
 
 
 def become(uid: int, groups: list[int], mask: int, work: Callable[[], None]) -> str:
-    """Call a function as another user in a child process; its traceback, or ''."""
+    """Call a function as another user in a child process. Return its traceback, or '' if it
+    succeeds."""
     for encoding in ("ascii", "latin-1", "idna"):  # the other user may not be able to import them
         codecs.lookup(encoding)
     reader, writer = os.pipe()
@@ -69,7 +70,7 @@ def become(uid: int, groups: list[int], mask: int, work: Callable[[], None]) -> 
 
 @pytest.fixture
 def open_to_all(tmp_path: Path) -> Path:
-    """A folder that other users can reach."""
+    """Return a folder that other users can reach."""
     for folder in (tmp_path, *tmp_path.parents):
         if folder == Path(tempfile.gettempdir()):
             break
@@ -82,7 +83,7 @@ def contents(cache: Path) -> Content:
 
 
 def modes(root: Path) -> dict[str, set[int]]:
-    """The modes of all folders and files below ``root``, itself included."""
+    """Return the modes of ``root`` and of all folders and files below ``root``."""
     found: dict[str, set[int]] = {"folders": {stat.S_IMODE(root.stat().st_mode)}, "files": set()}
     for path in root.rglob("*"):
         kind = "folders" if path.is_dir() else "files"
@@ -136,7 +137,7 @@ def _fill(content: Content, server: FileServer) -> None:
 def test_two_users_share_the_folder_of_their_group(
     open_to_all: Path, server: FileServer, masks: tuple[int, int]
 ) -> None:
-    """Each user completes, evicts and replaces the files of the other, whatever the umask is."""
+    """Each user completes, evicts and replaces files of the other user, with any umask."""
     cache = open_to_all / "cache"
     cache.mkdir()
     os.chown(cache, MOUSE, LAB)

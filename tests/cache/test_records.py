@@ -1,4 +1,4 @@
-"""Records: the time of last use, and the removal of a file whose record is replaced."""
+"""Records: the time of last use, and the removal of a file if its record is replaced."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SIZES = pytest.mark.parametrize("small_file", [0, 1 << 30], ids=["blocks", "whol
 
 
 def is_only_file(content: Content, dataset: Dataset, data: bytes) -> None:
-    """The file is at its ONE path, and nothing else is kept or counted."""
+    """Assert that the file is at its ONE path, and that no other file is kept or counted."""
     assert content.cached_path(dataset) == content.store.final_path(place_of(dataset))
     assert content.store.final_path(place_of(dataset)).read_bytes() == data
     for folder in ("aside", "rejected"):
@@ -58,7 +58,7 @@ def test_the_old_version_is_removed_when_the_new_one_is_bad_at_first(
         assert not content.store.final_path(place_of(old)).exists()
         content.admin.clear_rejection(new)
         now[0] = NEW
-        again = open_content(small_file=small_file, strict=True)  # which remembers no failure
+        again = open_content(small_file=small_file, strict=True)  # a new one has noted no failure
         assert read_all(again, new) == NEW
         is_only_file(again, new, NEW)
 
@@ -73,7 +73,7 @@ def test_rejected_bytes_are_removed_when_the_database_is_corrected(
         asked = len(server.requests)
         right = dataset_of(server, NEW)
         assert read_all(content, right) == NEW
-        assert len(server.requests) == asked  # they are what it describes now
+        assert len(server.requests) == asked  # the bytes agree with the database now
         is_only_file(content, right, NEW)
 
 
@@ -81,7 +81,8 @@ def test_rejected_bytes_are_removed_when_the_database_is_corrected(
 def test_a_host_with_an_old_listing_costs_other_hosts_no_download(
     open_content: Open, small_file: int
 ) -> None:
-    """Two hosts share the folder, and the listing of one is of before the file was replaced."""
+    """Two hosts share the folder. The listing of one host is older than the new version of the
+    file."""
     with ScriptedServer({"/a.b.npy": served(NEW)}) as server:
         fresh = open_content(small_file=small_file, strict=True)
         late = open_content(small_file=small_file, strict=True)
@@ -148,7 +149,8 @@ def _as_of_another_boot(content: Content, dataset: Dataset) -> None:
 
 
 def _set_last_use(content: Content, dataset: Dataset, seconds_ago: float) -> Path:
-    """Set when a dataset was last used, once it is synced; return its record."""
+    """Set when a dataset was last used, after its file was synced. Return the path of its
+    record."""
     record: Path = content.cache_dir / ".onefs" / "files" / f"{dataset.id}.json"
     wait_until(lambda: not json.loads(record.read_bytes())["boot"].strip())
     used_at = time.time() - seconds_ago
@@ -157,7 +159,7 @@ def _set_last_use(content: Content, dataset: Dataset, seconds_ago: float) -> Pat
 
 
 def _status_of_files(root: Path) -> dict[Path, tuple[int, int, int]]:
-    """Size, mtime and ctime of every file and folder below ``root``."""
+    """Return the size, mtime and ctime of every file and folder below ``root``."""
     found = {path: path.stat() for path in root.rglob("*")}
     return {path: (st.st_size, st.st_mtime_ns, st.st_ctime_ns) for path, st in found.items()}
 
@@ -176,7 +178,7 @@ def test_reading_a_cached_file_writes_nothing_within_an_hour_of_its_last_use(
         before = _status_of_files(content.cache_dir)
         for _ in range(2):
             reader = open_content(small_file=small_file)
-            usage = reader.store.private_folder / "usage"  # counts the open processes
+            usage = reader.store.private_folder / "usage"  # changes with each open process
             assert read_all(reader, dataset) == OLD
             assert reader.fetch_file(dataset, place_of(dataset)).exists()
             after = _status_of_files(content.cache_dir)
@@ -203,12 +205,12 @@ def test_the_file_used_last_an_hour_ago_is_evicted_before_one_used_since(
 ) -> None:
     bodies = {f"/{number}.npy": some_bytes(70_000, seed=number) for number in range(4)}
     with ScriptedServer({path: served(body) for path, body in bodies.items()}) as server:
-        content = open_content(limits=CacheLimits(250_000))  # three files
+        content = open_content(limits=CacheLimits(250_000))  # room for three files
         sets = [dataset_of(server, body, path) for path, body in bodies.items()]
         for hours, dataset in enumerate(sets[:3]):
             content.fetch_file(dataset, place_of(dataset))
             _set_last_use(content, dataset, (5 - hours) * 3600.0)
-        assert read_all(content, sets[0]) == bodies["/0.npy"]  # the oldest, used again now
+        assert read_all(content, sets[0]) == bodies["/0.npy"]  # the oldest file is used again
         content.fetch_file(sets[3], place_of(sets[3]))
         cached = [content.cached_path(dataset) is not None for dataset in sets]
         assert cached == [True, False, True, True]

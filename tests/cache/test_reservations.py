@@ -1,4 +1,4 @@
-"""The cache respects its limits; a full or broken disk is an error of one file only."""
+"""The cache stays within its limits. A full or broken disk causes an error for one file only."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LARGE = some_bytes(40 * BLOCK)
 SMALL = [some_bytes(100_000, seed=seed) for seed in range(30)]
 
 
-#: bytes of the folder's own small files: records, maps, locks
+#: bytes of disk for the small private files in the folder: records, maps, locks
 RECORDS_SIZE = 30 * 4096
 
 
@@ -59,7 +59,8 @@ def test_the_least_recently_used_files_are_evicted_first(open_content: Open) -> 
 
 
 def test_the_usage_counter_stays_exact(open_content: Open, tmp_path: Path) -> None:
-    """Sizes that fill no page, evicted and fetched again a few hundred times."""
+    """Files whose size is not a multiple of a page are evicted and fetched again a few hundred
+    times."""
     bodies = [some_bytes(9_001 + 17_777 * number, seed=number) for number in range(20)]
     bodies += [LARGE[: size * BLOCK + 77] for size in (2, 9, 3)]
     with ScriptedServer({f"/{n}.npy": served(body) for n, body in enumerate(bodies)}) as server:
@@ -72,12 +73,15 @@ def test_the_usage_counter_stays_exact(open_content: Open, tmp_path: Path) -> No
         wait_until(lambda: content.store.usage.reserved_bytes() == 0)
         there = disk_bytes(tmp_path / "cache")
         assert there - RECORDS_SIZE <= content.total_bytes() <= there
-        # one may just be being hashed
+        # a file may be hashed at this moment
         wait_until(lambda: content.admin.clear() >= 0 and content.total_bytes() == 0)
 
 
 def test_bytes_written_by_a_killed_process_are_counted(open_content: Open, tmp_path: Path) -> None:
-    """It updates the usage counter only now and then; a mount uses the folder at the same time."""
+    """The killed process updates the usage counter only after every REPORT_BYTES.
+
+    A mount uses the folder at the same time.
+    """
     origin = tmp_path / "origin"
     origin.write_bytes(LARGE)
     with ScriptedServer({"/a.b.npy": served(LARGE, rate=2e6), **small_files()}) as server:
@@ -87,7 +91,7 @@ def test_bytes_written_by_a_killed_process_are_counted(open_content: Open, tmp_p
             process.start_reading()
             wait_until(lambda: disk_bytes(tmp_path / "cache") > 6 * BLOCK)
             process.kill()
-        for name in ("0", "1"):  # the first one notices
+        for name in ("0", "1"):  # the first process notices this
             small = dataset_of(server, SMALL[int(name)], f"/{name}.npy")
             assert read_all(content, small) == SMALL[int(name)]
         assert content.total_bytes() >= disk_bytes(tmp_path / "cache") - RECORDS_SIZE
@@ -109,7 +113,7 @@ def test_a_file_larger_than_the_cache_is_read_to_its_end(open_content: Open) -> 
 def test_a_file_that_must_be_complete_and_does_not_fit_is_an_error_at_once(
     open_content: Open, strict: bool
 ) -> None:
-    """It would be evicted before it could be verified, again and again."""
+    """Blocks of the file would be evicted again and again before the file could be verified."""
     with ScriptedServer({"/a.b.npy": served(LARGE)}) as server:
         content = open_content(small_file=0, strict=strict, limits=CacheLimits(30 * BLOCK))
         dataset = dataset_of(server, LARGE)
@@ -139,7 +143,11 @@ def test_a_file_that_does_not_fit_beside_pinned_ones_is_an_error_and_readable(
 def test_blocks_are_evicted_where_files_cannot_be_sparse(
     open_content: Open, tmp_path: Path
 ) -> None:
-    """As on NFS before 4.2: a file is evicted as a whole, and no block is cleared in vain."""
+    """The file system cannot free a part of a file, like NFS before 4.2. A file is evicted as a
+    whole.
+
+    No record of a block is cleared without freeing the block's bytes.
+    """
     with (
         network_disk(tmp_path) as network,
         ScriptedServer({"/0": served(LARGE), "/1": served(LARGE)}) as s,
@@ -152,7 +160,7 @@ def test_blocks_are_evicted_where_files_cannot_be_sparse(
         with HandleReader(content, first) as reader:
             assert reader.read(0, 8 * BLOCK) == LARGE[: 8 * BLOCK]
             wait_until(lambda: content.store.usage.reserved_bytes() == 0)
-            content.admin.clear()  # it is open: nothing can be given back
+            content.admin.clear()  # the file is open, and so its disk space stays in use
             assert content.total_bytes() >= 8 * BLOCK
             asked = len(s.requests)
             assert reader.read(0, 8 * BLOCK) == LARGE[: 8 * BLOCK]
@@ -166,7 +174,7 @@ def test_blocks_are_evicted_where_files_cannot_be_sparse(
 
 
 def test_a_large_small_file_cache(open_content: Open) -> None:
-    """A file that is fetched whole and does not fit is still served."""
+    """A file that is fetched as a whole, and does not fit into the cache, is still served."""
     with ScriptedServer({"/a.b.npy": served(LARGE)}) as server:
         content = open_content(small_file=1 << 30, limits=CacheLimits(BLOCK))
         assert read_all(content, dataset_of(server, LARGE)) == LARGE
@@ -300,7 +308,7 @@ def test_a_disk_that_fails_and_comes_back(open_content: Open, disk: Path, how: s
 
 
 def test_a_disk_that_is_pulled_out_and_put_back(open_content: Open, disk: Path) -> None:
-    """Meanwhile its path is an empty folder on another disk."""
+    """While the disk is removed, its path is an empty folder on another disk."""
     place_of_disk = disk.with_name("place")
     place_of_disk.mkdir()
 

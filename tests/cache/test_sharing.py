@@ -1,4 +1,4 @@
-"""Several processes and hosts share one cache folder: each block is fetched once."""
+"""Several processes and hosts share one cache folder, and each block is fetched only once."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_killed_process_leaves_its_blocks_to_the_next(tmp_path: Path, origin: 
 @pytest.mark.long
 @pytest.mark.timeout(400)
 def test_twenty_kills_of_a_process_yield_no_wrong_byte(tmp_path: Path, origin: Path) -> None:
-    """Each remount reads the right bytes, and fetches only what was in flight again."""
+    """Each new process reads the right bytes, and fetches again only blocks that were in flight."""
     kills, chance = 20, random.Random(5)
     with ScriptedServer({"/a.b.npy": served(DATA, rate=3e6)}) as server:
         dataset = dataset_of(server, DATA)
@@ -144,7 +144,7 @@ def test_twenty_kills_of_a_process_yield_no_wrong_byte(tmp_path: Path, origin: P
 
 
 def test_folders_of_processes_elsewhere_stay_on_a_disk_without_locks(tmp_path: Path) -> None:
-    """Another container may have the same host name, and a process of the same number."""
+    """Another container may have the same host name, and a process with the same number."""
     ended = subprocess.Popen(["true"])
     ended.wait()
     gone = tmp_path / f"{pid_namespace_id()}-{ended.pid}"

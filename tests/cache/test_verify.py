@@ -1,4 +1,4 @@
-"""Verdicts on the content of files."""
+"""Verification: the verdicts on the content of files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store over a file server whose files a test writes."""
+"""Fixtures and helpers: a cache, and a file server whose files are set by each test."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from onefs.model import Dataset, Replica
 
 
 class FileServer:
-    """An HTTP server with the files that a test gives it, and records each path."""
+    """An HTTP server that serves the files which a test gives it. It records each requested
+    path."""
 
     def __init__(self) -> None:
         self.listener = Listener(0)
@@ -38,11 +39,11 @@ class FileServer:
         self.start()
 
     def start(self) -> None:
-        """Answer, after ``listener.stop()`` on the same port."""
+        """Start to serve. After ``listener.stop()``, serve on the same port as before."""
         self.listener.start(self._app)
 
     def put(self, name: str, data: bytes, content_type: str = "application/octet-stream") -> None:
-        """Serve ``data`` at ``/name``, with ranges."""
+        """Serve ``data`` at ``/name``. Range requests are supported."""
 
         def serve(request: Request) -> Response:
             response = Response(data, content_type=content_type)
@@ -54,7 +55,11 @@ class FileServer:
         self.files["/" + name] = serve
 
     def dataset(self, name: str, data: bytes, **claims: Any) -> Dataset:
-        """Serve ``data`` as a dataset with its true size and md5, unless ``claims`` has others."""
+        """Serve ``data``, and return a dataset for it. ``claims`` replaces fields, such as size and
+        md5.
+
+        Without ``claims`` the dataset has the true size and md5 of ``data``.
+        """
         self.put(name, data)
         key = str(uuid.uuid5(uuid.NAMESPACE_URL, name))
         true: dict[str, Any] = {
@@ -88,7 +93,10 @@ Open = Callable[..., Content]
 
 @pytest.fixture
 def open_content(tmp_path: Path) -> Iterator[Open]:
-    """Contents over one cache folder, each with a transport of its own, closed at the end."""
+    """Return a function that opens Contents in one cache folder. All are closed after the test.
+
+    Each Content has its own transport.
+    """
     made: list[tuple[Content, Transport]] = []
 
     def build(
@@ -120,7 +128,7 @@ def open_content(tmp_path: Path) -> Iterator[Open]:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 8 MiB of its own."""
+    """Mount a separate disk of 8 MiB, and return its path."""
     if os.geteuid() != 0:
         pytest.skip("mounting a disk needs root")
     path = tmp_path / "disk"
@@ -155,7 +163,7 @@ def login() -> DataCredentials:
 
 
 def in_threads(count: int, work: Callable[[], Any]) -> list[Any]:
-    """The results or errors of ``count`` threads that start at the same time."""
+    """Call ``work`` on ``count`` threads that start together. Return the results or errors."""
     results: list[Any] = []
     barrier = threading.Barrier(count)
 

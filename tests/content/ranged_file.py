@@ -30,7 +30,8 @@ def some_bytes(size: int, seed: int = 1) -> bytes:
 
 
 def requested_span(request: Request, size: int) -> tuple[int, int] | None:
-    """The first requested byte and the one after the last; None for the whole file."""
+    """Return the first requested byte and the byte after the last. Return None for the whole
+    file."""
     match = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
     if match is None:
         return None
@@ -47,10 +48,10 @@ def served(
     rate: float | None = None,
     **headers: object,
 ) -> Script:
-    """The file, as nginx serves it: ranges, If-Range, ETag.
+    """Return a script that serves a file like nginx, with ranges, If-Range and an ETag.
 
-    ``cut``: only so many bytes of the body are sent, then ``then`` (or nothing more) happens.
-    ``rate`` is in bytes a second.
+    With ``cut``, only this number of bytes of the body is sent. Then ``then`` is called, or the
+    connection is closed. ``rate`` is in bytes per second.
     """
 
     def script(talk: ScriptedConnection) -> None:
@@ -76,7 +77,7 @@ def served(
 
 
 def dataset_of(server: ScriptedServer, data: bytes, *paths: str, **claims: Any) -> Dataset:
-    """A dataset whose replicas are at these paths of a server."""
+    """Return a dataset whose replicas are at ``paths`` of a server."""
     names = paths or ("/a.b.npy",)
     copies = tuple(Replica(f"repo{i}", server.url + path) for i, path in enumerate(names))
     key = str(uuid.uuid5(uuid.NAMESPACE_URL, "".join(names)))
@@ -90,7 +91,7 @@ def dataset_of(server: ScriptedServer, data: bytes, *paths: str, **claims: Any) 
 
 
 class HandleReader:
-    """A handle on a dataset, read as the mount reads it."""
+    """A handle on a dataset, which is read in the same way as the mount reads it."""
 
     def __init__(self, content: Content, dataset: Dataset) -> None:
         self.content = content
@@ -120,14 +121,14 @@ def read_all(content: Content, dataset: Dataset) -> bytes:
 
 
 def read_first_bytes(content: Content, dataset: Dataset, length: int) -> None:
-    """Read the first bytes, and close, as a process that has ended."""
+    """Read the first bytes of a dataset, and close the content, like a process that has ended."""
     with HandleReader(content, dataset) as reader:
         reader.read(0, length)
     content.close()
 
 
 def blocks_sent(requests: Iterable[Request], size: int) -> list[int]:
-    """How often each block was requested, by its number."""
+    """Return how often each block was requested. Block i has index i in the list."""
     counts = [0] * -(-size // BLOCK)
     for request in list(requests):
         start, end = requested_span(request, size) or (0, size)
@@ -137,9 +138,9 @@ def blocks_sent(requests: Iterable[Request], size: int) -> list[int]:
 
 
 def open_files() -> list[str]:
-    """The paths of the files that this process has open."""
+    """Return the paths of the files that this process has open."""
     found = []
     for descriptor in os.listdir("/proc/self/fd"):
-        with suppress(OSError):  # the listing's own
+        with suppress(OSError):  # the descriptor of the listing
             found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
     return found

@@ -1,7 +1,7 @@
 """Separate processes that read through a store: ``python -m tests.content.reader_process``.
 
-Reads a JSON job from stdin, prints a JSON line for what it found, and says ``ready`` first. A
-process that is killed in the middle leaves whatever a crash leaves.
+Such a process first prints ``ready``. It reads a job as JSON from stdin, and prints its result as a
+line of JSON. If the process is killed during the job, the cache folder is left as after a crash.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class ReaderProcess:
-    """A process that does a job, started. ``result`` is what it found."""
+    """A process that was started to do a job. ``result`` is the result of the job."""
 
     def __init__(self, cache: Path, datasets: list[Dataset], **job: Any) -> None:
         self._process = subprocess.Popen(
@@ -64,7 +64,7 @@ class ReaderProcess:
         return found
 
     def kill(self) -> None:
-        """SIGKILL: nothing is cleaned up."""
+        """Kill the process with SIGKILL, so that the process cannot clean up."""
         with suppress(ProcessLookupError):
             self._process.kill()
         self._process.wait(60)

@@ -1,4 +1,4 @@
-"""Cache administration: list, verify, accept, clear, adopt and fetch in bulk."""
+"""Cache administration: list, verify, accept, clear and adopt files, and fetch many datasets."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_verify_finds_and_repairs_what_has_rotted(open_content: Open) -> None:
 
 
 def flip_a_byte(path: Path, offset: int) -> None:
-    """Change a byte, and nothing that ``stat`` shows."""
+    """Change a byte of a file, but nothing that ``stat`` shows."""
     before = path.stat()
     with path.open("r+b") as file:
         file.seek(offset)
@@ -102,7 +102,7 @@ def test_bytes_that_alyx_contradicts_can_be_accepted(
             content.accept(dataset, place_of(dataset))
         make_rejected(content, dataset)
         if not kept:
-            # the reader that was woken may still let go of it
+            # a reader that was woken may still have the file open
             wait_until(lambda: content.admin.evict(dataset.id) >= len(DATA))
         identity = content.identity_of(dataset)
         assert content.accept(dataset, place_of(dataset)).read_bytes() == DATA
@@ -112,7 +112,7 @@ def test_bytes_that_alyx_contradicts_can_be_accepted(
         other_host = open_content(small_file=small_file)
         assert read_all(other_host, dataset) == DATA
         assert content.total_bytes() - len(DATA) < 4096
-        # the database's record changes: it is compared again
+        # after a change in the database, the file is compared with the database again
         changed = dataset_of(server, DATA)
         assert read_all(content, changed) == DATA
         assert content.state(changed)[0] == "cached"
@@ -120,7 +120,8 @@ def test_bytes_that_alyx_contradicts_can_be_accepted(
 
 @pytest.mark.parametrize("small_file", [0, 1 << 30], ids=["blocks", "whole"])
 def test_what_was_accepted_stays_accepted(open_content: Open, small_file: int) -> None:
-    """After a restart of the machine, on other hosts, and when other files are evicted."""
+    """It stays accepted after a restart of the machine, on other hosts, and when files are
+    evicted."""
     with ScriptedServer({"/a.b.npy": served(DATA), "/c.d.npy": served(DATA)}) as server:
         content = open_content(small_file=small_file, limits=CacheLimits(len(DATA) + BLOCK))
         dataset = dataset_of(server, DATA, size=len(DATA) - 7)
@@ -128,13 +129,13 @@ def test_what_was_accepted_stays_accepted(open_content: Open, small_file: int) -
         content.accept(dataset, place_of(dataset))
         entry = content.store.valid_entry(dataset)
         assert entry is not None
-        assert entry.boot == ""  # it is on the disk: no boot vouches for it
-        with suppress(CacheFull):  # there is room for one of them
+        assert entry.boot == ""  # the file is synced to disk
+        with suppress(CacheFull):  # there is room for one file
             read_all(content, dataset_of(server, DATA, "/c.d.npy"))
         content.admin.clear()
         assert content.state(dataset)[0] == "accepted"
         assert read_all(content, dataset) == DATA
-        assert content.admin.evict(dataset.id) >= len(DATA)  # it is evicted by name
+        assert content.admin.evict(dataset.id) >= len(DATA)  # it is evicted on request
         assert content.state(dataset)[0] == "remote"
 
 
@@ -152,7 +153,7 @@ def test_a_size_that_alyx_has_wrong_can_be_accepted(open_content: Open) -> None:
 def test_what_another_host_has_accepted_has_its_size_here(
     open_content: Open, tmp_path: Path
 ) -> None:
-    """The kernel reads a file up to the size in the listing."""
+    """The size matters because the kernel reads a file up to the size in the listing."""
     with ScriptedServer({"/a.b.npy": served(DATA)}) as server:
         here, other = open_content(small_file=0), open_content(small_file=0)
         dataset = dataset_of(server, DATA, size=len(DATA) - 7)
@@ -161,7 +162,7 @@ def test_what_another_host_has_accepted_has_its_size_here(
         here.accept(dataset, place_of(dataset))
         wait_until(lambda: other.size_of(dataset) == len(DATA))
         assert open_content(small_file=0).size_of(dataset) == len(DATA)
-        true = dataset_of(server, DATA)  # the database is put right
+        true = dataset_of(server, DATA)  # the database is corrected
         assert read_all(here, true) == DATA
         wait_until(lambda: other.size_of(true) == len(DATA))
         assert not any((tmp_path / "cache/.onefs/accepted").iterdir())
@@ -199,7 +200,7 @@ def test_evict_and_clear(open_content: Open) -> None:
         assert content.state(small)[0] == "remote"
         read_all(content, small)
         content.admin.pin(small.id)
-        # a block may just be being hashed
+        # a block may be hashed at this moment
         wait_until(lambda: content.admin.clear() >= 0 and content.state(large)[0] == "remote")
         assert content.state(small)[0] == "cached"
         assert content.total_bytes() < len(SMALL) + 4096

@@ -1,4 +1,4 @@
-"""Adoption in place: files of other programs are hashed first, and delay no other reader."""
+"""Adoption in place: files of other programs are hashed first, without delay for other readers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OTHER = some_bytes(4 * BLOCK, seed=2)
 
 
 class PausedHashing:
-    """A disk on which hashing finishes only when a test permits it."""
+    """Replaces the check of a file. Each check ends only after a test permits it."""
 
     def __init__(self) -> None:
         self.may_finish = threading.Event()
@@ -67,7 +67,7 @@ def server() -> Iterator[ScriptedServer]:
 
 
 def put(content: Content, dataset: Dataset, data: bytes) -> Path:
-    """A file of another program at the ONE path of a dataset."""
+    """Store a file of another program at the ONE path of a dataset."""
     path = content.store.final_path(place_of(dataset))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
@@ -83,7 +83,7 @@ def test_while_one_file_is_checked_others_are_read(
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(read_all, content, mine) for _ in range(7)]
         wait_until(lambda: disk.hashed == 1)
-        # neither another process nor the chores wait for the hash
+        # other processes and periodic tasks do not wait for the hashing
         with content.store.locks.hold(mine.id, 0.0):
             pass
         assert read_all(content, other) == OTHER
@@ -129,7 +129,11 @@ def test_readers_that_wait_for_a_check_are_woken_at_its_end(
 def test_a_file_written_to_while_it_is_checked_is_not_adopted(
     open_content: Open, server: ScriptedServer, disk: PausedHashing
 ) -> None:
-    """Same size, and it had the right bytes when they were read: a clobbering copy does that."""
+    """The file has the right bytes when they are read, and then gets other bytes, but keeps its
+    size.
+
+    A copy that overwrites the file does this.
+    """
     content = open_content(small_file=0)
     mine = dataset_of(server, DATA)
     path = put(content, mine, DATA)
@@ -178,7 +182,8 @@ def test_what_is_there_already_costs_nothing_of_the_hours_limit(
 def test_a_complete_file_that_appears_beside_a_partial_one_is_adopted(
     open_content: Open, server: ScriptedServer
 ) -> None:
-    """It is adopted at the next opening; the blocks stay until they are evicted."""
+    """The file is adopted at the next opening. The blocks of the partial file stay until
+    eviction."""
     content, mine = open_content(small_file=0), dataset_of(server, DATA)
     with HandleReader(content, mine) as reader:
         assert reader.read(3 * BLOCK, 10) == DATA[3 * BLOCK :][:10]

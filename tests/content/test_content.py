@@ -1,4 +1,4 @@
-"""Promises of the cache: right bytes or an error, one download, other programs' files unchanged."""
+"""The cache serves right bytes or an error, downloads once, and keeps other programs' files."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ BYTES = bytes(range(256)) * 500
 
 
 def read(content: Content, dataset: Dataset) -> bytes:
-    """A dataset's bytes, as the mount reads them."""
+    """Return the bytes of a dataset, read in the same way as the mount reads them."""
     handle = content.open(dataset, place_of(dataset))
     try:
         return os.pread(handle.wait_fd(0, handle.size), handle.size, 0)
@@ -220,14 +220,14 @@ def test_wrong_bytes_are_never_given_and_never_fetched_in_a_loop(
         for _ in range(4):
             with pytest.raises(BadContent, match="the database says"):
                 read(content, dataset)
-    assert len(server.asked) == 2  # the second answer confirms the first
+    assert len(server.asked) == 2  # the second response confirms the first response
     (record,) = [each for each in caplog.records if "the database says" in each.getMessage()]
-    assert record.levelno == logging.INFO  # the error says it where the file is wanted
+    assert record.levelno == logging.INFO  # the reader gets the error
     state, reason = content.state(dataset)
     assert state == "bad"
     assert "the database says" in reason
     assert not final(tmp_path, dataset).exists()
-    # the database's record changes: it is tried again
+    # after a change in the database, the file is requested again
     mended = server.dataset("a.b.npy", BYTES)
     assert read(content, mended) == BYTES
 
@@ -258,7 +258,7 @@ def test_the_next_replica_is_used(open_content: Open, server: FileServer) -> Non
 
 
 def test_an_html_page_is_not_taken_for_the_file(open_content: Open, server: FileServer) -> None:
-    """A URL cut at a revision's # is answered 200 with a listing."""
+    """A server responds with a listing and status 200 to a URL that ends before a revision's #."""
     page = b"<html>Index of /</html>"
     dataset = server.dataset("a.b.npy", page, size=None, md5="")
     server.put("a.b.npy", page, content_type="text/html")
@@ -286,7 +286,8 @@ def test_credentials_are_sent_when_asked_for(open_content: Open, server: FileSer
 def test_a_signed_url_is_not_shown_with_its_signature(
     open_content: Open, server: FileServer, status: int
 ) -> None:
-    """Neither the record's own, nor one that a redirect leads to."""
+    """No signature is shown: not the one in the record's URL, and not one in the URL of a
+    redirect."""
     signed = "?X-Amz-Credential=AKIA1234&X-Amz-Signature=5ecre7&sig=5ecre7&jwt=5ecre7&pwd=5ecre7"
     dataset = server.dataset("a.b.npy", BYTES)
     (copy,) = dataset.replicas
@@ -363,13 +364,13 @@ def test_a_file_that_is_there_is_taken_after_its_hash_agrees(
     assert read(content, dataset) == BYTES
     assert server.asked == []
     assert content.state(dataset) == ("cached", "")
-    assert content.total_bytes() == 0  # not ours
+    assert content.total_bytes() == 0  # onefs did not download it
 
 
 def test_a_wrong_file_of_another_program_is_left_alone(
     open_content: Open, server: FileServer, tmp_path: Path
 ) -> None:
-    """A ONE-api that was interrupted leaves a truncated file under the final name."""
+    """ONE-api leaves a truncated file with the final name if its download is interrupted."""
     dataset = server.dataset("a.b.npy", BYTES)
     path = final(tmp_path, dataset)
     path.parent.mkdir(parents=True)
@@ -436,13 +437,13 @@ def test_the_kernel_may_keep_pages_of_the_same_bytes_only(
 def test_the_kernel_keeps_no_pages_of_what_was_here_before(
     open_content: Open, server: FileServer, md5: bool
 ) -> None:
-    """Without an md5 the server's file may change; and ours may be edited while it is read."""
+    """Without an md5 the server's file may change. A cached file may be edited while it is read."""
     content = open_content()
     claims = {} if md5 else {"md5": ""}
     dataset = server.dataset("a.b.npy", BYTES, **claims)
     assert read(content, dataset) == BYTES
     again = content.open(dataset, place_of(dataset))
-    assert again.keep_cache  # what has come on the first read is still there
+    assert again.keep_cache  # the pages of the first read are still valid
     again.close()
     if md5:
         path = content.cached_path(dataset)
@@ -477,15 +478,15 @@ def test_a_reader_of_the_new_bytes_does_not_get_the_old_ones_in_flight(
         assert asked.wait(60)
         new = server.dataset("a.b.npy", BYTES[::-1])
         second = pool.submit(read, content, new)
-        time.sleep(0.2)  # it may join what is under way, or wait for its end
+        time.sleep(0.2)  # this thread may join the running download, or wait for its end
         go_on.set()
         assert second.result(60) == BYTES[::-1]
-        # whole: what it wanted, or what has replaced it before it could be opened
+        # a whole file: the requested version, or the version that replaced it before the opening
         assert first.result(60) in (BYTES, BYTES[::-1])
 
 
 def test_a_body_longer_than_it_should_be_is_cut_off(open_content: Open, server: FileServer) -> None:
-    """Without a length, a server could send for ever."""
+    """A server could send bytes without end if the response has no length."""
     dataset = server.dataset("a.b.npy", BYTES)
 
     def endless(request: Request) -> Response:
@@ -514,5 +515,5 @@ def test_the_length_of_a_sentence_is_not_taken_for_a_size(
     server.files["/a.b.npy"] = good
     assert content.probe_size(dataset) == len(BYTES)
     short = server.dataset("c.d.npy", b"short", size=None)
-    server.files["/c.d.npy"] = lambda request: Response(b"short")  # it does no ranges
+    server.files["/c.d.npy"] = lambda request: Response(b"short")  # no ranges
     assert content.probe_size(short) == len(b"short")

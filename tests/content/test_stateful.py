@@ -1,4 +1,4 @@
-"""Reads, faults, evictions and restarts in any order: right bytes, or an OnefsError."""
+"""Reads, faults, evictions and restarts in any order give the right bytes or an OnefsError."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FAULTS = st.sampled_from(["reset", "cut", "404", "500", "page", "no ranges", "ra
 
 
 class Remote:
-    """A server of the three files, for each of which the next fault can be chosen."""
+    """A server with three files. A test can choose the next fault for each file."""
 
     def __init__(self) -> None:
         self.faults: dict[int, str] = {}
@@ -83,7 +83,7 @@ class Remote:
 
 
 class Cache(RuleBasedStateMachine):
-    """The model: every byte that is served is the origin's."""
+    """The model of the test. It asserts that every served byte is the byte on the server."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +94,8 @@ class Cache(RuleBasedStateMachine):
         self.transports: list[Transport] = []
         self.readers: list[tuple[int, HandleReader]] = []
         self.faulty = self.rotten = False
-        #: files of other programs at ONE paths, and datasets that were cached when they were pinned
+        #: the bytes of the files that other programs stored, by their ONE paths; then the datasets
+        #: that were cached when they were pinned
         self.foreign: dict[Path, bytes] = {}
         self.pinned: set[int] = set()
         self.pins: set[int] = set()
@@ -152,7 +153,10 @@ class Cache(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1), number=st.integers(0, 2), good=st.booleans())
     def another_program_stores_a_file(self, which: int, number: int, good: bool) -> None:
-        """At its ONE path, by hand or by ONE-api; it stays as it is whatever happens."""
+        """Store a file at its ONE path, as a user or ONE-api does.
+
+        The cache must never change this file.
+        """
         path = self.contents[which].store.final_path(place_of(self.datasets[number]))
         if path.exists():
             return
@@ -175,14 +179,14 @@ class Cache(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1))
     def verify(self, which: int) -> None:
-        """A wrong file is removed, and only a power loss makes a file wrong."""
+        """Verify all files. A wrong file is removed. Only a power loss makes a file wrong."""
         found = list(self.contents[which].admin.verify())
         assert self.rotten or all(checked.good for checked in found)
         assert all(checked.good for checked in self.contents[which].admin.verify())
 
     @rule(which=st.integers(0, 1))
     def restart(self, which: int) -> None:
-        """Close one side and open it again."""
+        """Close one of the two Contents, and open it again."""
         self.readers = [
             (number, reader) for number, reader in self.readers if self._keep(which, reader)
         ]
@@ -191,7 +195,7 @@ class Cache(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 1), block=st.integers(0, 9), offset=st.integers(0, BLOCK - 1))
     def lose_power(self, number: int, block: int, offset: int) -> None:
-        """All processes end, and a block on the disk has other bytes than before."""
+        """End all processes, and write a zero byte into a partial file, as a power loss may do."""
         self.rotten = True
         for _, reader in self.readers:
             reader.handle.close()
