@@ -1,1 +1,1 @@
-"""ONE's cache tables: reading, building an index of them, and writing them."""
+"""ONE's cache tables: convert them to a SQLite file, read this file, and export it as tables."""

@@ -1,4 +1,4 @@
-"""Conversion of the two Parquet files of cache tables to the SQLite file of the catalogue."""
+"""Convert the two Parquet files of cache tables to the SQLite file that the catalogue uses."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ from onefs.integers import parse_whole_number
 
 log = logging.getLogger(__name__)
 
-#: distinct paths remembered so that each is stored once; beyond these, some are stored again
+#: number of distinct paths that are remembered, so that each is stored once. If there are more
+#: paths, some paths are stored more than once.
 _MAX_REMEMBERED_PATHS = 200_000
-#: sessions and paths that disagree, with a log line each
+#: largest number of log lines about datasets that are stored in another folder than their session's
 _MAX_DISAGREEMENT_WARNINGS = 1000
-#: SQLite's page cache during the build, in KiB
+#: size in KiB of SQLite's page cache during the build
 _SQLITE_CACHE_KIB = 32 * 1024
 
 _SESSION_COLUMNS = ("id", "lab", "subject", "date", "number")
@@ -43,13 +44,14 @@ _INSERT_UNUSUAL = (
     f"INSERT INTO datasets ({_USUAL_COLUMNS}, stored, qc) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
-#: called with the numbers of dataset rows: done, and in all
+#: a function that is called with the number of dataset rows read so far, and the number of all
+#: dataset rows
 ProgressCallback = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """The numbers of rows in the file, and the tables' own metadata."""
+    """The numbers of rows that were written, and the metadata that the tables contain."""
 
     sessions: int
     datasets: int
@@ -67,13 +69,16 @@ def build(
     progress: ProgressCallback = lambda done, total: None,
     clock: Callable[[], float] = time.time,
 ) -> BuildResult:
-    """Write ``target``, which must not exist, from a sessions and a datasets table.
+    """Write the SQLite file ``target`` from a sessions table and a datasets table.
 
-    ``facts`` are added to those that the tables state; ``origin`` is the name of the database that
-    they must be from ('': any). Rows are streamed: memory grows with the number of sessions (some
-    200 bytes each), not of datasets. When it returns, the file is on the disk. Raises UsageError
-    naming the file that is not a cache table or does not belong to the other, and CacheError or
-    CacheFull for the disk; the caller removes ``target`` then.
+    ``target`` must not exist. ``facts`` are added to the facts from the tables. ``origin`` is the
+    name of the database from which the tables must have been made; '' allows any database. Memory
+    grows with the number of sessions (about 200 bytes per session), but not with the number of
+    datasets, because rows are streamed. When this function returns, the file is on the disk.
+
+    Raises UsageError, with the name of the file, if a file is not a cache table or if the two
+    tables do not belong together. Raises CacheFull if the disk is full, and CacheError for other
+    errors of the disk. After an error, the caller must remove ``target``.
     """
     of_sessions = ParquetTable(sessions, _SESSION_COLUMNS)
     with closing(of_sessions), closing(ParquetTable(datasets, _DATASET_COLUMNS)) as of_datasets:
@@ -131,21 +136,24 @@ def _build_file(
 def _valid_at(
     sessions: ParquetTable, datasets: ParquetTable, date_created: str, now: float
 ) -> float:
-    """The time at which the tables were valid, at most ``now``: their clock may be ahead, or in
-    another zone. 1.0 for the tables of a release tag."""
+    """Return the time at which the tables were valid, in seconds since the epoch.
+
+    The time is at most ``now``, because the clock of the computer that made the tables may be fast
+    or in another time zone. Return 1.0 for the tables of a release tag.
+    """
     if sessions.is_partial or datasets.is_partial:
         return 1.0
     return min(parse_date_created(date_created) or 1.0, now)
 
 
 class _TablesWriter:
-    """Writes rows into the file, and counts those that are left out."""
+    """Write rows into the SQLite file, and count the rows that are left out."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._row_by_eid: dict[bytes, int] = {}
         self._session_folder = lru_cache(_MAX_REMEMBERED_PATHS)(self._load_session_folder)
-        #: the row of a path, which is inserted at the first call
+        #: returns the row of a path. The first call for a path inserts the path.
         self._path_row = lru_cache(_MAX_REMEMBERED_PATHS)(self._insert_path)
         self._path_count = 0
         self._left_out: Counter[str] = Counter()
@@ -155,11 +163,14 @@ class _TablesWriter:
 
     @property
     def session_count(self) -> int:
-        """The number of sessions written."""
+        """The number of sessions that were written."""
         return len(self._row_by_eid)
 
     def add_sessions(self, lines: Iterable[SessionTableRow]) -> None:
-        """Write the sessions that have a folder, each once."""
+        """Write the sessions that have a folder. Each session is written only once.
+
+        A session has a folder if its lab, subject, date and number are known.
+        """
         rows = []
         for line in lines:
             eid, number = line.eid, line.number
@@ -177,7 +188,7 @@ class _TablesWriter:
         self._connection.executemany(f"INSERT INTO sessions VALUES ({marks})", rows)
 
     def add_datasets(self, lines: Sequence[DatasetTableRow]) -> None:
-        """Write the datasets that exist and belong to a session."""
+        """Write the datasets that exist and belong to a session that was written."""
         usual: list[tuple[Any, ...]] = []
         others: list[tuple[Any, ...]] = []
         sessions = self._row_by_eid.get
@@ -189,8 +200,8 @@ class _TablesWriter:
                 self._left_out[_skip_reason(line, session)] += 1
                 continue
             elsewhere = self._other_folder_row(line, session) if stored else None
-            # sqlite3 is slow for values that are not int, str or bytearray: a row's two bytes, two
-            # Nones and a bool would take twice the time of all the rest
+            # The module sqlite3 is slow for values that are not int, str or bytearray. Two values
+            # of type bytes, two of None and one bool would take twice as long as the rest of a row.
             row = (
                 session,
                 bytearray(id_),
@@ -208,7 +219,11 @@ class _TablesWriter:
         self._connection.executemany(_INSERT_UNUSUAL, others)
 
     def check_result(self, sessions: ParquetTable, datasets: ParquetTable) -> None:
-        """Log the rows that were left out. Raises UsageError if all were."""
+        """Log how many rows were left out.
+
+        Raises UsageError if there are sessions but all were left out. Raises UsageError if there
+        are datasets but all were left out, unless each of them is marked as not existing.
+        """
         for what, count in self._left_out.items():
             log.info("%s: %d %s are left out", datasets.path.parent, count, what)
         if self._disagreements > _MAX_DISAGREEMENT_WARNINGS:
@@ -237,7 +252,10 @@ class _TablesWriter:
         return self._path_count
 
     def _other_folder_row(self, line: DatasetTableRow, session: int) -> int | None:
-        """The row of the folder on the file server, if it is not the session's own folder."""
+        """Return the row of the path of the folder in which the file server stores a dataset.
+
+        Return None if this folder is the session's own folder.
+        """
         assert line.stored is not None
         assert line.eid is not None
         place = self._session_folder(session)
@@ -261,7 +279,7 @@ class _TablesWriter:
 
 
 def _skip_reason(line: DatasetTableRow, session: int | None) -> str:
-    """The reason why a dataset is left out, for the log."""
+    """Return the reason why a dataset is left out. The reason is logged and counted."""
     if not line.exists:
         return "datasets that do not exist"
     if session is None:
@@ -270,14 +288,18 @@ def _skip_reason(line: DatasetTableRow, session: int | None) -> str:
 
 
 def _with_padded_number(place: str) -> str:
-    """A session's folder with its number padded to three digits."""
+    """Return the path of a session's folder, with its number padded to three digits."""
     parent, _, number = place.rpartition("/")
     value = parse_whole_number(number)
     return place if value is None else f"{parent}/{value:03d}"
 
 
 def _create_file(target: Path) -> sqlite3.Connection:
-    """A new file without journal: no process reads it yet, and an unfinished one is deleted."""
+    """Create a SQLite file without a journal.
+
+    A journal is not needed, because no process reads the file yet and the caller deletes an
+    unfinished file.
+    """
     connection = sqlite3.connect(target)
     for pragma in (
         "journal_mode = OFF",
@@ -297,6 +319,6 @@ def _run_script(connection: sqlite3.Connection, name: str) -> None:
 def _fsync_and_drop_pages(target: Path) -> None:
     with target.open("rb") as file:
         os.fsync(file.fileno())
-    # the written pages would displace more useful ones in the page cache
+    # drop the written pages from the page cache, where they would displace more useful pages
     with suppress(OSError, AttributeError), target.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

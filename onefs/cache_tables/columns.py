@@ -1,9 +1,9 @@
-"""Columns of cache tables as Python values, a batch at a time.
+"""Convert columns of cache tables to Python values, one batch of rows at a time.
 
-Tables have millions of rows, and a Python call per row would take most of the time of loading
-them. A column of texts of equal length (ids, hashes) is therefore decoded as a whole, and each
-distinct value of a column with repeated values (paths, qc) is converted once. Columns of any other
-form are converted row by row.
+Tables have millions of rows. If a Python function were called for each row, these calls would take
+most of the loading time. So a column of texts with equal lengths (ids, hashes) is decoded as a
+whole. In a column with repeated values (paths, qc), each distinct value is converted once. Other
+columns are converted row by row.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _INT64_PAIR = struct.Struct("<qq")
 _UUID_LENGTH = 36
 _DASH_POSITIONS = (8, 13, 18, 23)
 _DIGIT_POSITIONS = [place for place in range(_UUID_LENGTH) if place not in _DASH_POSITIONS]
-#: hexadecimal digits of an md5
+#: number of hexadecimal digits in an md5
 _MD5_LENGTH = 32
 
 
 def column_values(batch: Any, name: str) -> list[Any]:
-    """A column as Python values; a list of None if the table has no such column."""
+    """Return the values of a column. Each value is None if the table has no such column."""
     if name not in batch.schema.names:
         return [None] * int(batch.num_rows)
     values: list[Any] = batch.column(name).to_pylist()
@@ -34,9 +34,10 @@ def column_values(batch: Any, name: str) -> list[Any]:
 
 
 def convert_column(batch: Any, name: str, convert: Callable[[Any], T]) -> list[T]:
-    """The converted values of a column; ``convert`` is called once per distinct value.
+    """Return the converted values of a column.
 
-    All are ``convert(None)`` if there is no such column, or it has nested values.
+    ``convert`` is called once for each distinct value in the batch. If there is no such column, or
+    if the column has nested values, each value is ``convert(None)``.
     """
     empty = convert(None)
     if name not in batch.schema.names:
@@ -52,7 +53,7 @@ def convert_column(batch: Any, name: str, convert: Callable[[Any], T]) -> list[T
 
 
 def uuid_column(batch: Any, name: str) -> list[bytes | None]:
-    """A column of UUIDs as 16 bytes each; None for any other value."""
+    """Return the UUIDs in a column, each as 16 bytes. A value that is no UUID becomes None."""
     if f"{name}_0" in batch.schema.names:
         pairs = zip(
             column_values(batch, f"{name}_0"), column_values(batch, f"{name}_1"), strict=True
@@ -71,7 +72,10 @@ def uuid_column(batch: Any, name: str) -> list[bytes | None]:
 
 
 def digest_column(batch: Any, name: str) -> list[bytes | None]:
-    """A column of md5s or sha1s as 16 or 20 bytes each; None for any other value."""
+    """Return the hashes in a column: an md5 as 16 bytes, a sha1 as 20 bytes.
+
+    A value that is neither an md5 nor a sha1 becomes None.
+    """
     text = _fixed_length_text(batch, name, _MD5_LENGTH)
     md5s = _decode_hex(text, _MD5_LENGTH // 2) if text is not None else None
     if md5s is not None:
@@ -80,7 +84,7 @@ def digest_column(batch: Any, name: str) -> list[bytes | None]:
 
 
 def integer_column(batch: Any, name: str) -> list[int | None]:
-    """A column of sizes in bytes, see :func:`to_integer`."""
+    """Return the values of a column of sizes in bytes, each converted by :func:`to_integer`."""
     values = column_values(batch, name)
     if set(map(type, values)) == {int} and min(values) >= 0 and max(values) < 1 << 63:
         return values
@@ -88,7 +92,10 @@ def integer_column(batch: Any, name: str) -> list[int | None]:
 
 
 def to_integer(value: Any) -> int | None:
-    """A size or number; None for null, NaN, negative numbers, and other types."""
+    """Return a value as an integer from 0 to 2**63 - 1.
+
+    Return None for null, NaN, numbers outside this range, and values that ``int`` cannot convert.
+    """
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return None
     try:
@@ -99,7 +106,10 @@ def to_integer(value: Any) -> int | None:
 
 
 def uuid_text_array(arrow: Any, raw: Sequence[bytes]) -> Any:
-    """UUIDs of 16 bytes each as an array of texts of ``arrow``, the module pyarrow."""
+    """Return an array of UUIDs as texts, from UUIDs of 16 bytes each.
+
+    ``arrow`` is the module pyarrow, which is imported by the caller.
+    """
     digits = b"".join(raw).hex().encode()
     text = bytearray(b"-" * (_UUID_LENGTH * len(raw)))
     for number, place in enumerate(_DIGIT_POSITIONS):
@@ -109,7 +119,10 @@ def uuid_text_array(arrow: Any, raw: Sequence[bytes]) -> Any:
 
 
 def _fixed_length_text(batch: Any, name: str, length: int) -> bytes | None:
-    """The concatenated texts of a column; None unless each has ``length`` bytes."""
+    """Return the texts of a column, concatenated, if each text has ``length`` bytes.
+
+    Return None if a text is missing or has another length, or if the column contains no texts.
+    """
     if name not in batch.schema.names or not batch.num_rows:
         return None
     column = batch.column(name)
@@ -124,7 +137,10 @@ def _fixed_length_text(batch: Any, name: str, length: int) -> bytes | None:
 
 
 def _decode_hex(text: bytes, length: int) -> list[bytes] | None:
-    """Values of ``length`` bytes from hexadecimal digits; None for other characters."""
+    """Decode hexadecimal digits. Return values of ``length`` bytes each.
+
+    Return None if ``text`` contains characters that are not hexadecimal digits.
+    """
     try:
         raw = unhexlify(text)
     except ValueError:
@@ -140,7 +156,7 @@ def _parse_uuid(text: object) -> bytes | None:
 
 
 def _parse_digest(text: object) -> bytes | None:
-    """An md5 or sha1; None for any other value."""
+    """Return an md5 or sha1 as bytes. Return None if ``text`` is neither."""
     if not isinstance(text, str) or len(text) not in (32, 40):
         return None
     raw = _parse_hex(text)

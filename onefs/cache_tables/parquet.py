@@ -1,4 +1,4 @@
-"""ONE's cache tables in Parquet files, in the current format and in older ones.
+"""Read ONE's cache tables from Parquet files, in the current format and in older formats.
 
 =====================  ==============================  ============================================
 content                current                         older
@@ -6,17 +6,17 @@ content                current                         older
 ids                    ``id``, ``eid``: UUIDs as text  ``id_0, id_1``: pairs of little-endian int64
                                                        that are the UUID's bytes (until 2022)
 a session's projects   ``projects``, comma-joined      ``project``, one name or ``None``
-a dataset's path       below its session               also ``session_path``, whose number may be
-                                                       ``1`` for ``001``
+a dataset's path       relative to its session         also ``session_path``, in which the number
+                                                       may be ``1`` instead of ``001``
 ``file_size``          unsigned, null                  floating, null or NaN
 default_revision, qc   present                         absent: read as default and NOT_SET, see
                                                        ``stated_columns``
-``rel_path``           ``alf/#2020-01-01#/a.npy``      ``alf/#nan#/a.npy`` without revision (made
-                                                       with pandas 3), ``#None#``
+``rel_path``           ``alf/#2020-01-01#/a.npy``      ``alf/#nan#/a.npy`` (made with pandas 3) or
+                                                       ``alf/#None#/a.npy``, if there is no revision
 =====================  ==============================  ============================================
 
-Files are read in batches, so that memory does not grow with them. pyarrow is imported when a file
-is first opened.
+Files are read in batches, so that memory does not grow with the size of the file. pyarrow is
+imported when the first file is opened.
 """
 
 from __future__ import annotations
@@ -39,24 +39,25 @@ from onefs.cache_tables.columns import (
 )
 from onefs.errors import UsageError, reason_of
 
-#: rows in memory at once
+#: number of rows that are in memory at the same time
 ROWS_PER_BATCH = 32768
-#: read-ahead in bytes per column; without a limit pyarrow reads whole columns
+#: read-ahead in bytes per column. Without this limit, pyarrow would read whole columns.
 _READ_AHEAD_BYTES = 1 << 18
 
-#: rows of the largest table that is read: a damaged table may claim any number
+#: number of rows in the largest table that is read. A limit is needed, because the number of rows
+#: in a damaged file may be wrong.
 _MAX_ROWS = 100_000_000
 
 T = TypeVar("T")
 
-#: columns that older tables lack
+#: columns that are missing in older tables
 _OPTIONAL_COLUMNS = ("default_revision", "qc")
 
 _NO_REVISION = re.compile(r"(?:^|(?<=/))#(?:nan|None|NaT|<NA>)#/")
 
 
 class SessionTableRow(NamedTuple):
-    """A row of the sessions table; None or '' for missing values."""
+    """A row of the sessions table. A missing value is None or ''."""
 
     eid: bytes | None
     lab: str
@@ -69,18 +70,18 @@ class SessionTableRow(NamedTuple):
 
 
 class DatasetTableRow(NamedTuple):
-    """A row of the datasets table; None for missing values."""
+    """A row of the datasets table. A missing value is None, but a missing path is ''."""
 
     eid: bytes | None
     id: bytes | None
-    #: below its session
+    #: path relative to the session's folder
     path: str
-    #: the session's folder on the file server, ``lab/Subjects/subject/date/number``; None in newer
-    #: tables
+    #: path of the session's folder on the file server, ``lab/Subjects/subject/date/number``; None
+    #: in newer tables, which do not have this column
     stored: str | None
-    #: in bytes
+    #: size in bytes
     size: int | None
-    #: md5 or sha1
+    #: md5 (16 bytes) or sha1 (20 bytes)
     digest: bytes | None
     default: bool
     qc: str | None
@@ -88,9 +89,10 @@ class DatasetTableRow(NamedTuple):
 
 
 class ParquetTable:
-    """One Parquet file of a cache table.
+    """A Parquet file that contains one cache table.
 
-    Raises UsageError naming the file if it is not a cache table, and if pyarrow is missing.
+    Raises UsageError, with the name of the file, if the file is not a cache table. Raises
+    UsageError if pyarrow is not installed.
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
@@ -113,7 +115,10 @@ class ParquetTable:
 
     @property
     def date_created(self) -> str:
-        """When the table was made, as the table states it. Raises UsageError if it does not."""
+        """The time at which the table was made, as text in the table's metadata.
+
+        Raises UsageError if the metadata do not contain a valid time.
+        """
         text = self._one_metadata.get("date_created")
         if not isinstance(text, str) or parse_date_created(text) is None:
             raise self._unusable_error("it does not say when it was made (date_created)")
@@ -121,23 +126,26 @@ class ParquetTable:
 
     @property
     def origin(self) -> str:
-        """The name of the database that it was made from; '' if it is not stated."""
+        """The name of the database from which the table was made. '' if the name is missing."""
         origin = self._one_metadata.get("origin") or ""
         return ",".join(sorted(map(str, origin))) if isinstance(origin, list) else str(origin)
 
     @property
     def stated_columns(self) -> list[str]:
-        """The columns among default_revision and qc that have a value in each row read so far."""
+        """The names of those columns, among default_revision and qc, that have no missing value.
+
+        Only rows that have been read are considered.
+        """
         return [name for name in _OPTIONAL_COLUMNS if name not in self._unstated_columns]
 
     @property
     def is_partial(self) -> bool:
-        """Whether it contains only the rows of a release tag."""
+        """Whether the table contains only the rows of a release tag, not of the whole database."""
         return bool(self._one_metadata.get("database_tags"))
 
     @property
     def row_count(self) -> int:
-        """The number of rows."""
+        """The number of rows in the table."""
         return int(self._file.metadata.num_rows)
 
     def close(self) -> None:
@@ -145,15 +153,18 @@ class ParquetTable:
         self._file.close()
 
     def sessions(self) -> Iterator[list[SessionTableRow]]:
-        """The rows of a sessions table, in batches."""
+        """Yield the rows of a sessions table, in batches. Raises UsageError if it is damaged."""
         return self._translated_errors(self._sessions())
 
     def datasets(self) -> Iterator[list[DatasetTableRow]]:
-        """The rows of a datasets table, in batches."""
+        """Yield the rows of a datasets table, in batches. Raises UsageError if it is damaged."""
         return self._translated_errors(self._datasets())
 
     def _translated_errors(self, batches: Iterator[list[T]]) -> Iterator[list[T]]:
-        """The batches; a value that cannot be converted is reported as damage of the file."""
+        """Yield the batches. Turn pyarrow's errors for damaged files into UsageError.
+
+        A value that cannot be converted is also treated as damage.
+        """
         try:
             yield from batches
         except _parquet_errors() as error:
@@ -221,7 +232,10 @@ class ParquetTable:
 
 
 def parse_date_created(text: str) -> float | None:
-    """``date_created`` in seconds since the epoch; a time without zone is UTC."""
+    """Return the value of ``date_created`` in seconds since the epoch.
+
+    A time without a time zone is treated as UTC. Return None if ``text`` is not a valid time.
+    """
     try:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
@@ -230,12 +244,15 @@ def parse_date_created(text: str) -> float | None:
 
 
 def strip_empty_revision(path: str) -> str:
-    """``rel_path`` without the folder of a missing revision (``#nan#``, ``#None#``)."""
+    """Return a ``rel_path`` without the folder that is written for a missing revision.
+
+    This folder is ``#nan#``, ``#None#``, ``#NaT#`` or ``#<NA>#``.
+    """
     return _NO_REVISION.sub("", path) if "#" in path else path
 
 
 def check_pyarrow() -> None:
-    """Raise UsageError, with the way to install it, if pyarrow is missing."""
+    """Raise UsageError, with the command that installs pyarrow, if pyarrow is not installed."""
     _import_parquet()
 
 
@@ -249,13 +266,13 @@ def _import_parquet() -> Any:
 
 
 def _parquet_errors() -> tuple[type[BaseException], ...]:
-    """The exceptions that pyarrow raises for a damaged file."""
+    """Return the types of the exceptions that pyarrow raises for a damaged file."""
     arrow = importlib.import_module("pyarrow").ArrowException
     return (arrow, OSError, UnicodeDecodeError, ValueError, OverflowError)
 
 
 def _read_one_metadata(metadata: dict[bytes, bytes]) -> dict[str, Any]:
-    """ONE's metadata in the file; {} if it is missing or damaged."""
+    """Return ONE's metadata in the file. Return {} if the metadata are missing or damaged."""
     try:
         one_metadata = json.loads(metadata.get(b"one_metadata", b"{}"))
     except (ValueError, RecursionError):

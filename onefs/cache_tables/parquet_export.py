@@ -1,15 +1,19 @@
-"""Export of the catalogue's tables as ONE's own: ``sessions.pqt`` and ``datasets.pqt``.
+"""Export the SQLite file of a sync as ONE's cache tables, ``sessions.pqt`` and ``datasets.pqt``.
 
-The files have the format of a current Alyx, whatever format the tables came in: ids as text and
-sorted (ONE sorts unsorted ones), ``rel_path`` as in the tree, qc as an ordered category. Rows that
-ONE could not find, or would confuse with others, are left out: sessions whose lab or subject is not
-a folder's name, sessions that share a folder, and datasets that share a path, unless exactly one of
-them is the default.
+The exported files always have the format of a current Alyx, even if the synced tables had an older
+format. Ids are text and are sorted, because ONE would sort unsorted ids. ``rel_path`` is the path
+in the tree. qc is an ordered category.
 
-A size that the tables lack is taken from the catalogue in the same folder, which has it from Alyx
-or from a file server (``onefs sync --sizes``). An unknown size is null. ONE-api fails for a null
-among pandas's integers (``boolean value of NA is ambiguous``), so the metadata then declare the
-column as floats: ONE warns about the size of such a file, and loads it.
+Rows that ONE could not find, or could not distinguish, are left out. These are sessions whose lab
+or subject is not the name of a folder, sessions with an invalid date or a number above 65535,
+sessions that share a folder, and datasets that share a path. If exactly one of the datasets that
+share a path is the default dataset, this dataset is exported.
+
+If the synced tables do not contain a size, the size is taken from the catalogue in the same folder.
+The catalogue has sizes from Alyx or from a file server (``onefs sync --sizes``). A size that is
+unknown there, too, is null. ONE-api fails for a null in a pandas column of integers (``boolean
+value of NA is ambiguous``). So if any size is null, the metadata declare the column as floats. ONE
+then warns about the size of a dataset without a known size, and loads its file.
 """
 
 from __future__ import annotations
@@ -37,21 +41,22 @@ from onefs.cache_tables.source import DATASETS_FILE_NAME, SESSIONS_FILE_NAME
 from onefs.errors import CacheError, CacheFull, reason_of
 from onefs.model import Dataset
 
-#: changes when the export of the same tables changes
+#: version of the exported format. It must be changed when the export of the same tables changes.
 EXPORT_FORMAT_VERSION = 2
-#: rows in memory at once and in a row group; the last session may exceed it
+#: number of rows that are in memory at the same time, and number of rows in a row group. A batch
+#: can have more rows, because all rows of a session are in the same batch.
 ROWS_PER_BATCH = 32768
-#: distinct paths remembered
+#: number of distinct paths that are remembered
 _MAX_REMEMBERED_PATHS = 200_000
-#: the oldest ONE-api that reads this format
+#: the oldest version of ONE-api that can read this format
 _MIN_API_VERSION = "2.10"
 _QC_NAMES = ("NOT_SET", "PASS", "WARNING", "FAIL", "CRITICAL")
 _QC_CODES = {name: code for code, name in enumerate(_QC_NAMES)}
 _MAX_NUMBER = (1 << 16) - 1
 
-#: types of a column: (pyarrow's type, pandas's, numpy's)
+#: the types of a column: (type in pyarrow, type in pandas, type in numpy)
 _TEXT = ("string", "unicode", "object")
-#: text too, from values of 16 bytes
+#: a column of UUIDs: the values have 16 bytes, and are written as text
 _UUID = ("uuid", "unicode", "object")
 _BOOL = ("bool_", "bool", "bool")
 _CATEGORY = ("", "categorical", "int8")
@@ -76,7 +81,7 @@ _DATASET_COLUMNS = {
 }
 _NULLABLE_SIZE = ("uint64", "uint64", "float64")
 
-#: the sizes of a dataset in a catalogue, those with a hash first
+#: selects the sizes of a dataset in the catalogue. Sizes that were stored with a hash come first.
 _SELECT_KNOWN_SIZES = """
     SELECT size, md5 FROM probed_sizes WHERE id = :id
     UNION ALL SELECT coalesce(size, probed), md5 FROM datasets
@@ -90,19 +95,20 @@ RowBatch = list[tuple[Any, ...]]
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """The numbers of rows in the files."""
+    """The numbers of rows that were written, and that were left out."""
 
     sessions: int
     datasets: int
-    #: the number of rows left out, by the reason
+    #: the number of rows that were left out, for each reason
     left_out: dict[str, int] = field(default_factory=dict)
 
 
 def export(source: Path, folder: Path) -> ExportResult:
-    """Write both tables into ``folder``, from the SQLite file of a sync.
+    """Write both tables into ``folder``, from ``source``, the SQLite file of a sync.
 
-    Rows are streamed: memory does not grow with them. When it returns, the files are on the disk.
-    Raises CacheError or CacheFull for the disk, UsageError without pyarrow.
+    Rows are streamed, so that memory does not grow with the number of datasets. When this function
+    returns, the files are on the disk. Raises CacheFull if the disk is full, CacheError for other
+    errors of the disk or of SQLite, and ImportError if pyarrow is not installed.
     """
     try:
         connection, facts = open_tables(source)
@@ -117,15 +123,15 @@ def export(source: Path, folder: Path) -> ExportResult:
 
 
 class _ExportedPath(NamedTuple):
-    """A dataset's path below its session, as in the tree."""
+    """The path that a dataset has in the tree, relative to its session's folder."""
 
     text: str
-    #: the paths of its parent folders
+    #: the paths of the folders that contain the dataset
     folders: tuple[str, ...]
 
 
 class _Exporter:
-    """The export of one SQLite file."""
+    """Export one SQLite file."""
 
     def __init__(
         self,
@@ -147,7 +153,7 @@ class _Exporter:
         self._excluded_eids: set[bytes] = set()
 
     def run(self) -> ExportResult:
-        """Write the sessions, then the datasets of those that were written."""
+        """Write the sessions. Then write the datasets of the sessions that were written."""
         sessions = self._write_parquet(
             SESSIONS_FILE_NAME, _SESSION_COLUMNS, ["id"], self._sessions()
         )
@@ -174,8 +180,8 @@ class _Exporter:
                 yield [(eid, lab, subject, start_date, number, *rest)]
 
     def _datasets(self) -> Iterator[RowBatch]:
-        """The datasets, in a batch per session."""
-        # CROSS prevents that SQLite reads the datasets first, and sorts them all
+        """Yield the datasets, one batch for each session."""
+        # CROSS makes SQLite read the sessions first: otherwise it would sort all datasets
         query = (
             "SELECT eid, id, path, size, digest, is_default, qc FROM sessions"
             " CROSS JOIN datasets ON session = sessions.row ORDER BY eid, id"
@@ -201,7 +207,11 @@ class _Exporter:
             ]
 
     def _with_unique_paths(self, rows: RowBatch) -> Iterable[tuple[str, tuple[Any, ...]]]:
-        """A session's rows with their paths, without those that share their path with another."""
+        """Return the rows of a session's datasets, each with its path.
+
+        A row is left out if its path is also the path of a folder. If several rows have the same
+        path, only the default dataset is kept, and none if there is not exactly one default.
+        """
         paths = [self._path_of_row(row[2]) for row in rows]
         texts = [path.text for path in paths]
         folders = set[str]().union(*[path.folders for path in paths])
@@ -222,7 +232,7 @@ class _Exporter:
         return _exported_path(self._connection.execute(query, (row,)).fetchone()[0])
 
     def _sessions_sharing_folder(self) -> set[bytes]:
-        """The eids of the sessions that share a folder."""
+        """Return the eids of the sessions that have the same folder as another session."""
         query = (
             "SELECT eid FROM sessions JOIN (SELECT lab, subject, date, number FROM sessions"
             " GROUP BY 1, 2, 3, 4 HAVING count(*) > 1) USING (lab, subject, date, number)"
@@ -234,7 +244,11 @@ class _Exporter:
         return any(self._known_size(*row) is None for row in self._connection.execute(query))
 
     def _known_size(self, id_: bytes, digest: bytes | None) -> int | None:
-        """The size in the catalogue, for the same content as far as hashes show."""
+        """Return a dataset's size from the catalogue. Return None if there is none.
+
+        A size is not used if it was stored with another hash than ``digest``, because then it may
+        be the size of other content.
+        """
         md5s = {"", digest.hex() if digest is not None else ""}
         for size, md5 in self._catalogue.execute(_SELECT_KNOWN_SIZES, {"id": uuid_text(id_)}):
             if md5 in md5s:
@@ -248,11 +262,12 @@ class _Exporter:
     def _write_parquet(
         self, name: str, columns: ColumnTypes, index: list[str], rows: Iterator[RowBatch]
     ) -> int:
-        """Write a Parquet file as pandas would, with ONE's metadata; return the number of rows."""
+        """Write a Parquet file with the metadata of pandas and ONE. Return the number of rows."""
         arrow = importlib.import_module("pyarrow")
         parquet = importlib.import_module("pyarrow.parquet")
         schema = _arrow_schema(arrow, columns, index, self._one_metadata)
-        # ids and hashes never repeat: a dictionary of them would only cost time and space
+        # no dictionary for ids and hashes: their values are not repeated, so that a dictionary
+        # would only need time and space
         repeated = [name for name in columns if name not in (index[-1], "hash")]
         count = 0
         path = self._folder / name
@@ -273,7 +288,11 @@ class _Exporter:
 
 
 def _open_catalogue_beside(source: Path) -> sqlite3.Connection:
-    """The catalogue in the same folder; an empty database in memory if there is none."""
+    """Open the catalogue in the folder of ``source``. Return the connection.
+
+    If there is no catalogue with the needed tables, return a connection to an empty database in
+    memory.
+    """
     path = source.with_name("catalogue.sqlite")
     connection = sqlite3.connect(path if path.exists() else ":memory:", timeout=10)
     wanted = {"probed_sizes", "datasets"}
@@ -287,7 +306,10 @@ def _open_catalogue_beside(source: Path) -> sqlite3.Connection:
 
 
 def is_complete(facts: Mapping[str, str]) -> bool:
-    """Whether tables contain a whole database, and not only a release tag of it."""
+    """Whether the tables with these facts contain the whole database.
+
+    Return False if the tables contain only the rows of a release tag.
+    """
     return facts.get("created") != "1.0"
 
 
@@ -343,7 +365,7 @@ def _arrow_schema(
 
 
 def _exported_path(path: str) -> _ExportedPath:
-    """A path of the tables as it appears in the tree."""
+    """Return the path in the tree for a path in the tables."""
     collection, revision, name = split_path(path)
     dataset = Dataset("", "", name, collection=collection, revision=revision)
     folders = alf.dataset_folder(dataset)
@@ -354,11 +376,14 @@ def _exported_path(path: str) -> _ExportedPath:
 def _parse_date(text: str) -> date | None:
     try:
         return date.fromisoformat(text)
-    except ValueError:  # such as 2019-13-01
+    except ValueError:  # for example 2019-13-01
         return None
 
 
 def _format_date_created(facts: Mapping[str, str]) -> str:
-    """When the tables were made, without a zone: ONE compares it with the server's text."""
+    """Return the time at which the tables were made, as text in UTC.
+
+    The text has no time zone, because ONE compares it with the text that the server sends.
+    """
     seconds = parse_date_created(facts["date_created"]) or 1.0
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M")

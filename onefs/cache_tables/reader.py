@@ -1,4 +1,4 @@
-"""Reads ONE's cache tables from the SQLite file of a sync."""
+"""Read ONE's cache tables from the SQLite file that a sync has written."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 
 #: the version of schema.sql that this code reads
 SCHEMA_VERSION = 1
-#: the file's name in the state folder
+#: name of the SQLite file in the state folder
 TABLES_FILE_NAME = "tables.sqlite"
-#: seconds between two checks whether a sync has replaced the file
+#: shortest time in seconds between two checks whether a sync has replaced the file
 _FILE_CHECK_INTERVAL_SECONDS = 1.0
 
 _SELECT_SESSION = "SELECT eid, lab, subject, date, number, task_protocol, projects FROM sessions"
@@ -36,10 +36,11 @@ _SESSION_ROW = "(SELECT row FROM sessions WHERE eid = ?)"
 
 
 class TablesReader(ForkAware):
-    """The tables at ``path``; empty while there is no such file. Thread-safe.
+    """Read the cache tables in the SQLite file ``path``. Thread-safe.
 
-    A new file is used within a second. A file that is damaged, or written by a newer onefs, is
-    moved aside with a log line. Methods raise CacheError when the disk fails.
+    If there is no file, the tables are empty. If a sync replaces the file, the new file is used
+    within one second. A file that is damaged or has another schema version is renamed and a warning
+    is logged; the tables are empty then. Methods raise CacheError if the disk fails.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,20 +54,26 @@ class TablesReader(ForkAware):
         register_fork_aware(self)
 
     def before_fork(self, end: float) -> None:
-        """Close the file, so that a child does not inherit the connection."""
+        """Wait for the lock until ``end``, and close the file.
+
+        The file is closed so that the child process does not inherit the connection.
+        """
         self._is_paused = self._lock.acquire(timeout=max(0.0, end - time.monotonic()))
         if self._is_paused:
             self._close_connection()
             self._checked_at = -math.inf
 
     def after_fork_in_parent(self) -> None:
-        """Release the lock to the other threads."""
+        """Release the lock, so that other threads can read again."""
         if self._is_paused:
             self._is_paused = False
             self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Drop the parent's connection without closing it; it is read-only, and without locks."""
+        """Drop the parent's connection without closing the connection.
+
+        This is safe, because the connection is read-only and holds no locks.
+        """
         self._lock = threading.Lock()
         self._is_paused = False
         leak_connection(self._connection)
@@ -78,67 +85,80 @@ class TablesReader(ForkAware):
             self._close_connection()
 
     def check_file_at_next_use(self) -> None:
-        """Check for a new file at the next use, without waiting for a second."""
+        """Make the next read check for a new file, even if the last check was just before."""
         with self._lock:
             self._checked_at = -math.inf
 
     @property
     def version(self) -> tuple[int, int] | None:
-        """A value that changes with the file; None without a file."""
+        """A value that changes when the file is replaced. None if there is no file."""
         with self._lock:
             self._reopen_if_replaced()
             return self._open_identity
 
     @property
     def created_at(self) -> float | None:
-        """When the tables were valid, in seconds since the epoch; None without tables."""
+        """The time at which the tables were valid, in seconds since the epoch.
+
+        None if there are no tables, 1.0 for the tables of a release tag.
+        """
         created = self.fact("created")
         return float(created) if created else None
 
     def fact(self, key: str) -> str:
-        """A fact of schema.sql; '' if it is missing."""
+        """Return the value of a fact. Return '' if the fact is missing.
+
+        The keys of the facts are described in schema.sql.
+        """
         return self.facts().get(key, "")
 
     def stated_columns(self) -> frozenset[str]:
-        """The columns among default_revision and qc that the tables state for each dataset."""
+        """Return the names of those columns that have a value for each dataset.
+
+        Only the columns default_revision and qc are considered.
+        """
         return frozenset(self.fact("said").split())
 
     def facts(self) -> dict[str, str]:
-        """All facts; {} without tables."""
+        """Return all facts by key. Return {} if there are no tables."""
         with self._lock:
             self._reopen_if_replaced()
             return dict(self._facts)
 
     def labs(self) -> list[str]:
-        """The labs that have a session."""
+        """Return the names of the labs that have sessions in the tables."""
         return [str(row[0]) for row in self._fetch_rows("SELECT DISTINCT lab FROM subjects")]
 
     def subjects(self, lab: str) -> list[str]:
-        """The subjects of a lab that have a session, sorted."""
+        """Return the sorted nicknames of a lab's subjects that have sessions in the tables."""
         query = "SELECT nickname FROM subjects WHERE lab = ? ORDER BY nickname"
         return [str(row[0]) for row in self._fetch_rows(query, lab)]
 
     def has_lab(self, lab: str) -> bool:
-        """Whether the tables have a session of the lab."""
+        """Whether the tables contain a session of the lab."""
         return bool(self._fetch_rows("SELECT 1 FROM subjects WHERE lab = ? LIMIT 1", lab))
 
     def has_subject(self, lab: str, subject: str) -> bool:
-        """Whether the tables have a session of the subject."""
+        """Whether the tables contain a session of the subject in this lab."""
         query = "SELECT 1 FROM subjects WHERE lab = ? AND nickname = ?"
         return bool(self._fetch_rows(query, lab, subject))
 
     def has_datasets(self, eid: str) -> bool:
-        """Whether the tables have a dataset of the session.
+        """Whether the tables contain a dataset of the session.
 
-        A session without any may have datasets in Alyx, whose tables contain only those that are
-        on repositories whose names begin with flatiron or aws.
+        If this is False, Alyx may still have datasets of the session. The tables contain only
+        datasets in repositories whose names begin with ``flatiron`` or ``aws``.
         """
         query = f"SELECT 1 FROM datasets WHERE session = {_SESSION_ROW} LIMIT 1"
         return bool(self._fetch_rows(query, _uuid_bytes(eid)))
 
     def sessions_without_datasets(self, after: Session, most: int, all_subjects: bool) -> list[str]:
-        """The eids of up to ``most`` sessions without datasets that follow one in its lab (in its
-        subject without ``all_subjects``)."""
+        """Return the eids of the sessions without datasets that follow the session ``after``.
+
+        At most ``most`` eids are returned. They are ordered by subject, date, number and eid. Only
+        sessions of the same lab are searched, and only of the same subject if ``all_subjects`` is
+        False.
+        """
         subject = "" if all_subjects else "AND subject = ?"
         query = (
             f"SELECT eid FROM sessions AS s WHERE lab = ? {subject}"
@@ -151,20 +171,24 @@ class TablesReader(ForkAware):
         return [uuid_text(row[0]) for row in self._fetch_rows(query, *where, *place, most)]
 
     def sessions(self, lab: str, subject: str) -> list[Session]:
-        """A subject's sessions, by date, number and eid."""
+        """Return the sessions of a subject, ordered by date, number and eid."""
         query = f"{_SELECT_SESSION} WHERE lab = ? AND subject = ? ORDER BY date, number, eid"
         return [_decode_session(row) for row in self._fetch_rows(query, lab, subject)]
 
     def session(self, eid: str) -> Session | None:
-        """A session by its eid."""
+        """Return the session with this eid. Return None if the tables do not contain it."""
         rows = self._fetch_rows(f"{_SELECT_SESSION} WHERE eid = ?", _uuid_bytes(eid))
         return _decode_session(rows[0]) if rows else None
 
     def find_sessions(
         self, condition: str, values: Iterable[object], having: Sequence[Set[int]] = ()
     ) -> list[tuple[str, int, str]]:
-        """Date, number and eid of the sessions that fulfil an SQL condition on their columns, and
-        have a dataset at one of the paths (by row) of each of ``having``."""
+        """Return date, number and eid of each session that matches all conditions.
+
+        ``condition`` is an SQL condition on the columns of the sessions, and ``values`` are its
+        parameters. ``having`` contains sets of row numbers of paths. For each of these sets, a
+        session must have a dataset at one of the paths in the set.
+        """
         query = f"SELECT row, date, number, eid FROM sessions WHERE {condition}"
         rows = self._fetch_rows(query, *values)
         if having:
@@ -173,28 +197,34 @@ class TablesReader(ForkAware):
         return [(date, number, uuid_text(eid)) for _, date, number, eid in rows]
 
     def paths(self) -> list[tuple[int, str]]:
-        """The row and the text of each path."""
+        """Return the row number and the text of each path."""
         return self._fetch_rows("SELECT row, path FROM paths")
 
     def _session_rows_having(self, having: Sequence[Set[int]]) -> set[int]:
-        """The rows of the sessions with a dataset of each of ``having``, by one scan for all."""
+        """Return the row numbers of the sessions that have a dataset for each set in ``having``.
+
+        The datasets are scanned only once for all sets.
+        """
         query = "SELECT session, path FROM datasets WHERE path IN (SELECT value FROM json_each(?))"
         pairs = self._fetch_rows(query, json.dumps(sorted(set[int]().union(*having))))
         sessions = [{session for session, path in pairs if path in rows} for rows in having]
         return set.intersection(*sessions)
 
     def distinct_values(self, column: str) -> list[str]:
-        """The distinct values of a column of the sessions."""
+        """Return the distinct values of a column in the table of sessions."""
         return [str(row[0]) for row in self._fetch_rows(f"SELECT DISTINCT {column} FROM sessions")]
 
     def sessions_by_ref(self, ref: alf.Ref) -> list[Session]:
-        """The sessions of a ref, one for each lab that has the nickname."""
+        """Return the sessions that a ref names (subject, date and number), ordered by lab.
+
+        There can be several sessions, because several labs may use the same subject nickname.
+        """
         query = f"{_SELECT_SESSION} WHERE subject = ? AND date = ? AND number = ? ORDER BY lab, eid"
         rows = self._fetch_rows(query, ref.subject, ref.date, ref.number)
         return [_decode_session(row) for row in rows]
 
     def datasets(self, eid: str) -> list[DatasetRow]:
-        """A session's datasets, in a stable order."""
+        """Return the datasets of a session, ordered by path and id."""
         session = self.session(eid)
         if session is None:
             return []
@@ -224,7 +254,10 @@ class TablesReader(ForkAware):
                 return []
 
     def _reopen_if_replaced(self) -> None:
-        """Open the current file, if it is another than the open one."""
+        """Open the file at the path if it is not the file that is open.
+
+        The check is skipped if the last check was less than one second ago.
+        """
         now = time.monotonic()
         if now - self._checked_at < _FILE_CHECK_INTERVAL_SECONDS:
             return
@@ -252,13 +285,17 @@ class TablesReader(ForkAware):
         self._connection, self._open_identity, self._facts = None, None, {}
 
     def _move_aside(self, reason: str, damaged: tuple[int, int] | None) -> None:
-        """Move the file aside that ``damaged`` identifies, unless a sync has replaced it."""
+        """Rename the damaged file, and log a warning.
+
+        ``damaged`` is the identity of the damaged file. If a sync has replaced the damaged file,
+        the new file is not renamed.
+        """
         self._close_connection()
         aside = self._path.with_name(f"{self._path.name}.unusable")
         try:
             with hold_replacement_lock(self._path):
                 if _file_identity(os.stat(self._path)) != damaged:
-                    self._checked_at = -math.inf  # open the new one at the next use
+                    self._checked_at = -math.inf  # open the new file at the next read
                     return
                 self._path.replace(aside)
         except OSError as error:
@@ -271,18 +308,22 @@ def _file_identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def session_folder(lab: str, subject: str, date: str, number: int) -> str:
-    """A session's folder on a file server, as ONE builds it (the ALF specification's path)."""
+    """Return the path of a session's folder on a file server.
+
+    The path is the same as in ONE, and follows the ALF specification.
+    """
     return f"{lab}/{alf.SUBJECTS}/{subject}/{date}/{alf.number_folder(number)}"
 
 
 def presumed_replicas(
     stored: str, dataset_id: str, repositories: Mapping[str, Repository]
 ) -> tuple[Replica, ...]:
-    """The URLs at which a dataset stored at ``stored`` (``lab/Subjects/...``) should be served.
+    """Return the replicas that a dataset should have, with their URLs.
 
-    The ``lab/Subjects`` part is the end of a repository's URL, and the file's name has the
-    dataset's UUID before its extension. The tables name no repository: only the session's listing
-    from Alyx has the actual replicas.
+    ``stored`` is the dataset's path on the file servers, ``lab/Subjects/...``. A repository should
+    have a replica if its URL ends with ``lab/Subjects``. In the replica's URL, the file name
+    contains the dataset's UUID before the extension. These replicas are only presumed, because the
+    tables do not name repositories. The session's listing from Alyx has the actual replicas.
     """
     lab, _, rest = stored.partition(f"/{alf.SUBJECTS}/")
     folder, slash, name = rest.rpartition("/")
@@ -301,7 +342,7 @@ def presumed_replicas(
 
 
 def uuid_text(raw: bytes) -> str:
-    """A UUID of 16 bytes as text."""
+    """Return the text of a UUID that is given as 16 bytes."""
     digits = raw.hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
@@ -311,9 +352,10 @@ def _uuid_bytes(text: str) -> bytes:
 
 
 def open_tables(path: Path) -> tuple[sqlite3.Connection, dict[str, str]]:
-    """A connection to the file, and its facts. No process writes it, so it needs no locks.
+    """Open the SQLite file of a sync. Return the connection and the facts in the file.
 
-    Raises sqlite3.Error.
+    The connection uses no locks, because no process writes to a finished file. Raises sqlite3.Error
+    if the file cannot be read or has another schema version.
     """
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
@@ -354,7 +396,10 @@ class PathParts(NamedTuple):
 
 @lru_cache(maxsize=8192)
 def split_path(path: str) -> PathParts:
-    """Split a dataset's path below its session."""
+    """Split a dataset's path, relative to its session's folder, into its parts.
+
+    The revision is '' if the last folder of the path is not ``#revision#``.
+    """
     folder, _, name = path.rpartition("/")
     parent, _, last = folder.rpartition("/")
     if len(last) > 2 and last[0] == last[-1] == "#":

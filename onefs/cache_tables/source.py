@@ -1,4 +1,4 @@
-"""Sources of cache tables: a folder, a file, an archive, or the server."""
+"""Get the two files of cache tables from a folder, a file, an archive, or the server."""
 
 from __future__ import annotations
 
@@ -18,36 +18,41 @@ SESSIONS_FILE_NAME = "sessions.pqt"
 DATASETS_FILE_NAME = "datasets.pqt"
 ARCHIVE_FILE_NAME = "cache.zip"
 
-#: bytes of the largest archive that is downloaded
+#: size in bytes of the largest archive that is downloaded
 MAX_ARCHIVE_BYTES = 2 << 30
-#: bytes of the largest table that an archive may hold
+#: size in bytes of the largest table that is unpacked from an archive
 MAX_TABLE_BYTES = 8 << 30
-#: largest ratio of a table's size to its archive's, for tables above RATIO_EXEMPT_BYTES: Parquet is
-#: compressed already
+#: largest ratio of a table's unpacked size to the size of its archive. A higher ratio is a sign of
+#: a malicious archive, because Parquet files are already compressed. Tables of at most
+#: RATIO_EXEMPT_BYTES may have any ratio.
 MAX_COMPRESSION_RATIO = 50
 RATIO_EXEMPT_BYTES = 64 << 20
-#: bytes per second below which a download is aborted, after RATE_GRACE_SECONDS
+#: smallest average rate of a download in bytes per second. A slower download is aborted, but not
+#: in its first RATE_GRACE_SECONDS.
 MIN_BYTES_PER_SECOND = 10_000
 RATE_GRACE_SECONDS = 60.0
-#: bytes unpacked per step
+#: number of bytes that are unpacked at a time
 _CHUNK_BYTES = 1 << 20
-#: largest list of members of an archive, in bytes; cache tables have two members
+#: size in bytes of the longest list of members in an archive. An archive of cache tables has a
+#: short list, because it has only two members.
 _MAX_DIRECTORY_BYTES = 1 << 20
-#: bytes at the end of an archive in which its last record begins
+#: number of bytes at the end of an archive in which the archive's end record must begin
 _END_RECORD_SEARCH_BYTES = (1 << 16) + 64
 
 
 class TablePair(NamedTuple):
-    """The two Parquet files of one set of tables."""
+    """The paths of the two Parquet files that belong together."""
 
     sessions: Path
     datasets: Path
 
 
 def find_tables(path: Path, work: Path) -> TablePair:
-    """The tables in a folder, in an archive (unpacked into ``work``), or in the folder of a table.
+    """Return the paths of the two tables that ``path`` names.
 
-    Raises UsageError naming the file that is missing or is not a cache table.
+    ``path`` can be a folder, an archive, or one of the two tables. An archive is unpacked into the
+    folder ``work``. For a table, the other table must be in the same folder. Raises UsageError,
+    with the name of the file, if a file is missing or is neither a table nor an archive.
     """
     if path.is_dir():
         archive = path / ARCHIVE_FILE_NAME
@@ -67,11 +72,12 @@ def find_tables(path: Path, work: Path) -> TablePair:
 
 
 def download_archive(alyx: AlyxClient, target: Path, progress: Callable[[int, int], None]) -> None:
-    """Write the server's archive to ``target``; call ``progress`` with the bytes received and
-    expected (0 if unknown).
+    """Download the server's archive of cache tables to ``target``.
 
-    Raises ServerError if there is none, or it is larger than MAX_ARCHIVE_BYTES or slower than
-    MIN_BYTES_PER_SECOND, and the errors of the transport.
+    ``progress`` is called with the number of bytes received and the number of bytes expected, which
+    is 0 if it is unknown. Raises ServerError if the server has no archive, if the archive is larger
+    than MAX_ARCHIVE_BYTES, if the download is slower than MIN_BYTES_PER_SECOND, or if the file is
+    not an archive. Raises the errors of the transport.
     """
     url = f"{alyx.url}/{ARCHIVE_FILE_NAME}"
     with alyx.cache_zip() as stream, target.open("wb") as file:
@@ -92,11 +98,12 @@ def download_archive(alyx: AlyxClient, target: Path, progress: Callable[[int, in
 
 
 def unpack_archive(archive: Path, work: Path) -> TablePair:
-    """The tables of an archive, unpacked into ``work``; its other members are not read.
+    """Unpack the two tables of an archive into the folder ``work``. Return their paths.
 
-    Raises UsageError naming the archive if it is damaged, does not contain each table once, or
-    unpacks to more than MAX_TABLE_BYTES or MAX_COMPRESSION_RATIO times its size. Raises OSError for
-    the disk.
+    Other members of the archive are not read. Raises UsageError, with the name of the archive, if
+    the archive is damaged, or does not contain each table exactly once. Raises UsageError if a
+    table is larger than MAX_TABLE_BYTES, or is larger than RATIO_EXEMPT_BYTES and larger than
+    MAX_COMPRESSION_RATIO times the archive. Raises OSError if the disk fails.
     """
     with _translated_errors(archive):
         _check_directory(archive)
@@ -137,9 +144,10 @@ def _check_archive_size(url: str, size: int) -> None:
 
 
 def _check_directory(archive: Path) -> None:
-    """Raise BadZipFile if the list of members is longer than that of any cache tables.
+    """Raise BadZipFile if the archive's list of members is longer than _MAX_DIRECTORY_BYTES.
 
-    zipfile reads that list into memory, some hundred bytes per entry.
+    The module zipfile reads this list into memory, and each entry needs some hundred bytes. Also
+    raises BadZipFile if the archive has the format for more than 4 GiB (ZIP64).
     """
     with archive.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
@@ -155,20 +163,21 @@ def _check_directory(archive: Path) -> None:
 
 
 def _is_archive(path: Path) -> bool:
-    """Whether a file is a zip archive, with any members."""
+    """Whether a file is a zip archive. The members of the archive are not checked."""
     with _translated_errors(path):
         return zipfile.is_zipfile(path)
 
 
 @contextmanager
 def _translated_errors(archive: Path) -> Iterator[None]:
-    """Turn the exceptions of a damaged archive into a UsageError that names it."""
+    """Turn the exceptions that a damaged archive causes into a UsageError with its name."""
     try:
         yield
     except (OnefsError, MemoryError):
         raise
-    except Exception as error:  # zipfile and its decompressors raise more kinds than they document
-        # an error of the disk is not the archive's; EINVAL is, for an offset before its start
+    except Exception as error:  # zipfile raises more types of exceptions than are documented
+        # An OSError is an error of the disk, not of the archive. But EINVAL means that the archive
+        # contains an offset before its beginning.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise UsageError(f"{archive} is damaged: {error or type(error).__name__}") from error

@@ -1,8 +1,8 @@
-"""A child process that reads and writes Parquet, so that pyarrow's memory ends with it.
+"""Read and write Parquet files in a child process, so that pyarrow's memory is freed at its end.
 
-Run by ``onefs.lowlevel.child_process``. The task is JSON on standard input; progress, log lines and
-the result are lines of JSON on standard output. Memory and time are bounded, since tables may be
-damaged or malicious.
+``onefs.lowlevel.child_process`` starts the child. The child reads its task as JSON from standard
+input. It writes progress, log lines and the result to standard output, as lines of JSON. The
+child's memory and time are limited, because tables may be damaged or malicious.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from onefs.errors import CacheError, OnefsError, reason_of
 from onefs.lowlevel.child_process import child_environment, start_child
 from onefs.lowlevel.files import wait_readable
 
-#: seconds without any progress after which the child is killed
+#: seconds without any output from the child after which the child is killed
 PROGRESS_TIMEOUT_SECONDS = 300.0
-#: seconds after which the child ends in any case
+#: seconds after which a signal ends the child, even if it makes progress
 MAX_RUNTIME_SECONDS = 3600
-#: seconds in which the child exits after its last line
+#: longest time in seconds to wait for the child's exit if it ended its output without a result
 _EXIT_TIMEOUT_SECONDS = 10.0
-#: bytes of memory of the child: loading 500,000 sessions takes some 400 MB
+#: largest memory of the child in bytes. Loading 500,000 sessions needs about 400 MB.
 MAX_MEMORY_BYTES = 2 << 30
 
 
@@ -46,14 +46,22 @@ def build_in_child(
     origin: str = "",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> BuildResult:
-    """As :func:`onefs.cache_tables.build.build`."""
+    """Run :func:`onefs.cache_tables.build.build` in a child process.
+
+    The parameters, the result and the errors are the same. Also raises CacheError if the child
+    fails, and UsageError if the tables need too much memory.
+    """
     paths = {"sessions": sessions, "datasets": datasets, "target": target}
     options = {"facts": facts, "origin": origin}
     return BuildResult(**_run_child("build", datasets, paths, options, progress))
 
 
 def export_in_child(source: Path, folder: Path) -> ExportResult:
-    """As :func:`onefs.cache_tables.parquet_export.export`."""
+    """Run :func:`onefs.cache_tables.parquet_export.export` in a child process.
+
+    The parameters and the result are the same. Raises its OnefsErrors, UsageError instead of any
+    other exception, and CacheError if the child fails.
+    """
     paths = {"source": source, "folder": folder}
     return ExportResult(**_run_child("export", source, paths, {}, lambda done, total: None))
 
@@ -65,10 +73,10 @@ def _run_child(
     options: dict[str, Any],
     progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
-    """The result of the child as a dictionary.
+    """Run a task in a child process. Return the task's result as a dictionary.
 
-    Raises the child's error, and CacheError if it ends without a result or is silent for
-    PROGRESS_TIMEOUT_SECONDS.
+    Raises the error that the child reports. Raises CacheError if the child ends without a result,
+    or writes nothing for PROGRESS_TIMEOUT_SECONDS.
     """
     task = {
         "name": name,
@@ -78,10 +86,11 @@ def _run_child(
     }
     with start_child(
         "onefs.cache_tables.worker",
-        # memory that pyarrow's own allocators reserve would count as used
+        # use the system's allocator, because memory that pyarrow's own allocators reserve would
+        # count as used memory
         environment={**child_environment(), "ARROW_DEFAULT_MEMORY_POOL": "system"},
         stdout=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C reaches only this process, which then kills the child
+        start_new_session=True,  # so that Ctrl-C ends only this process, which kills the child
     ) as child:
         try:
             return _read_result(child, task, input_path, progress)
@@ -97,7 +106,7 @@ def _read_result(
 ) -> dict[str, Any]:
     assert child.stdin is not None
     assert child.stdout is not None
-    with suppress(BrokenPipeError):  # the child has died, and there is no result to read
+    with suppress(BrokenPipeError):  # the child has died; the missing result is reported below
         child.stdin.write(json.dumps(task).encode())
         child.stdin.close()
     for line in _read_lines(child.stdout, input_path):
@@ -119,7 +128,10 @@ def _read_result(
 
 
 def _read_lines(pipe: IO[bytes], input_path: Path) -> Iterator[bytes]:
-    """The lines that the child writes. Raises CacheError if it is silent for too long."""
+    """Yield the lines that the child writes.
+
+    Raises CacheError if the child writes nothing for PROGRESS_TIMEOUT_SECONDS.
+    """
     rest = b""
     while True:
         if not wait_readable(pipe, PROGRESS_TIMEOUT_SECONDS):
@@ -142,10 +154,10 @@ def _error_of_child(name: str, message: str) -> OnefsError:
 
 
 def main() -> None:
-    """Run the task on standard input."""
+    """Run the task that standard input contains, and write its result to standard output."""
     logging.basicConfig(level=logging.INFO, handlers=[_PipeLogHandler()])
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent handles Ctrl-C
-    signal.alarm(MAX_RUNTIME_SECONDS)  # also if the parent has died meanwhile
+    signal.alarm(MAX_RUNTIME_SECONDS)  # ends this process even if the parent has died
     task = json.loads(sys.stdin.read())
     try:
         _limit_memory()
@@ -154,7 +166,7 @@ def main() -> None:
         result = {"error": type(error).__name__, "message": str(error)}
     except MemoryError:
         result = {"error": "UsageError", "message": f"{task['input']} needs too much memory"}
-    except Exception as error:  # pyarrow raises more kinds for damaged files than it documents
+    except Exception as error:  # pyarrow raises undocumented exceptions for damaged files
         reason = f"{type(error).__name__}: {reason_of(error)}"[:200]
         result = {"error": "UsageError", "message": f"{task['input']} cannot be used: {reason}"}
     _write_message(result)
@@ -172,17 +184,17 @@ def _run_task(task: dict[str, Any]) -> BuildResult | ExportResult:
 
 
 def _limit_memory() -> None:
-    """Bound this process's memory to MAX_MEMORY_BYTES."""
+    """Limit the memory of this process to MAX_MEMORY_BYTES."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     most = MAX_MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MAX_MEMORY_BYTES, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
 class _PipeLogHandler(logging.Handler):
-    """Sends log records to the parent, which logs them in its own format."""
+    """Send log records to the parent process, so that the parent logs them in its own format."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """See :class:`logging.Handler`."""
+        """Send one log record to the parent process; see :class:`logging.Handler`."""
         _write_message({"log": record.levelno, "name": record.name, "line": record.getMessage()})
 
 

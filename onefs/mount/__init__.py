@@ -1,1 +1,1 @@
-"""The FUSE mount of a tree: its file operations, its daemon, and the registry of mounts."""
+"""The FUSE mount of a tree: the file operations, the daemon, and the registry of mounts."""

@@ -1,8 +1,9 @@
-"""Start and stop of a mount in the background: its daemon process.
+"""Start and stop the daemon, which is the process that serves a mount in the background.
 
-The command returns when the mount responds. It spawns a new process instead of forking, so that
-threads, databases and connections are created in the process that uses them. The daemon reads its
-configuration, secrets included, from standard input, and reports the outcome through a pipe.
+The ``onefs mount`` command returns when the mount responds. The command spawns a new process
+instead of forking, so that threads, databases and connections are created in the process that uses
+them. The daemon reads its configuration, including secrets, from standard input. It reports through
+a pipe that the mount is ready, or why mounting failed.
 """
 
 from __future__ import annotations
@@ -36,22 +37,23 @@ from onefs.mount.serve import Service, ServiceBuilder, serve
 
 __all__ = ["DaemonConfig", "Service", "ServiceBuilder", "run", "serve", "start", "stop"]
 
-#: variables that the daemon does not inherit: its configuration contains them
+#: environment variables that the daemon does not inherit, because its configuration contains them
 _SECRET_VARIABLES = ("ONEFS_PASSWORD", "ONEFS_TOKEN", "ONEFS_DATA_PASSWORD")
-#: seconds after which the kernel is asked where else an unmounted file system is mounted
+#: seconds to wait for the daemon's exit before searching for other mount points of the same mount
 _HOLDER_CHECK_SECONDS = 1.0
-#: seconds that a failed daemon has to end by itself before it is killed
+#: seconds that a failed daemon has for its exit after SIGTERM, before it is killed
 _TERMINATE_SECONDS = 6.0
 
 log = logging.getLogger(__name__)
 
 
 def start(config: DaemonConfig, *, module: str, timeout: float) -> int:
-    """Start a daemon, and return its pid when the mount responds.
+    """Start a daemon. Return its pid when the mount responds.
 
-    ``module`` is run as ``__main__``; it must call :func:`run`. ``config.log_file`` is required.
-    Raises the daemon's :class:`OnefsError`, and :class:`MountError` if it died or the mount did
-    not respond within ``timeout`` seconds. In these cases the daemon and its mount are removed.
+    ``module`` is run as ``__main__``, and must call :func:`run`. ``config.log_file`` is required.
+    Raises the :class:`OnefsError` that the daemon reports. Raises :class:`MountError` if the daemon
+    died, or if the mount did not respond within ``timeout`` seconds. After any of these errors, the
+    daemon is ended and its mount is removed.
     """
     if config.log_file is None:
         raise errors.UsageError("A daemon needs a log file.")
@@ -91,12 +93,18 @@ def run(build: ServiceBuilder) -> int:
 
 
 def stop(mountpoint: str | os.PathLike[str], timeout: float = 30.0) -> None:
-    """Unmount (``onefs umount``); return when mount, daemon, and a folder made for it are gone.
+    """Unmount (``onefs umount``). Return when the mount and its daemon have ended.
 
-    Raises :class:`onefs.errors.UsageError` if there is no mount of this user's,
-    :class:`onefs.errors.Busy` naming the processes that use it, and :class:`MountError` if it
-    takes longer than ``timeout`` seconds. Record and folder are removed in this case, too: a
-    daemon that still writes gigabytes to a slow disk needs neither.
+    The mount's record is removed. The mount point is removed if the mount command created it.
+
+    Raises :class:`onefs.errors.UsageError` if there is no mount of onefs that this user may
+    unmount. Raises :class:`onefs.errors.Busy` if processes use the mount; the message contains
+    their names. Raises :class:`MountError` if unmounting fails, if unmounting or the daemon's exit
+    takes longer than ``timeout`` seconds, or if the file system is still mounted at another path.
+
+    If the mount is removed but the daemon is still running, the record and the folder are already
+    removed. A daemon that still writes gigabytes to a slow disk does not need the record or the
+    folder.
     """
     deadline = time.monotonic() + timeout
     path = mountpoints.resolve_mountpoint(mountpoint)
@@ -107,7 +115,7 @@ def stop(mountpoint: str | os.PathLike[str], timeout: float = 30.0) -> None:
     if record is None:
         return
     if record.made:
-        with suppress(OSError):  # it contains files of the user's
+        with suppress(OSError):  # the folder contains files of the user
             os.rmdir(path)
     if record.pid is None or wait_for_exit(record.pid, min(timeout, _HOLDER_CHECK_SECONDS)):
         return
@@ -152,7 +160,8 @@ def _spawn(
 
 def _send_config(process: subprocess.Popen[bytes], config: DaemonConfig) -> None:
     assert process.stdin is not None
-    with suppress(BrokenPipeError), process.stdin as pipe:  # if it died: see _wait_ready
+    # _wait_ready raises the error if the daemon has died
+    with suppress(BrokenPipeError), process.stdin as pipe:
         pipe.write(config.to_json().encode())
 
 
@@ -181,7 +190,7 @@ def _check_responds(mountpoint: str, deadline: float) -> None:
 
 
 def _terminate(process: subprocess.Popen[bytes], mountpoint: str) -> None:
-    """End a failed daemon, and remove its mount."""
+    """End a failed daemon. Remove its mount if the mount remains."""
     process.terminate()
     try:
         process.wait(_TERMINATE_SECONDS)
@@ -200,7 +209,10 @@ def _detach_stdin() -> None:
 
 
 def _report_outcome(pipe: int, message: dict[str, Any]) -> None:
-    """Send a message to the command, which may have given up, and close the pipe."""
+    """Send a message to the command that started the daemon, and close the pipe.
+
+    An OSError is ignored, because the command may have ended already.
+    """
     with suppress(OSError):
         os.write(pipe, json.dumps(message).encode() + b"\n")
         os.close(pipe)

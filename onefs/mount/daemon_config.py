@@ -1,4 +1,4 @@
-"""The configuration of a mount's daemon, sent by the command that starts it."""
+"""The configuration of a mount's daemon, sent by the command that starts the daemon."""
 
 from __future__ import annotations
 
@@ -11,36 +11,41 @@ from onefs.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class DaemonConfig:
-    """The configuration of a daemon. It may contain secrets, so it is sent through a pipe only."""
+    """The configuration of a daemon.
 
-    #: absolute, without links; an empty folder, see :func:`mountpoints.prepare_mountpoint`
+    The configuration may contain secrets, so it is sent only through a pipe.
+    """
+
+    #: absolute path of an empty folder, without symbolic links in the path; see
+    #: :func:`mountpoints.prepare_mountpoint`
     mountpoint: str
     #: the name that ``df`` and ``mount`` show: ``onefs:<host>``
     fsname: str
-    #: the file that the daemon logs to; None means standard error
+    #: path of the daemon's log file; None means that the daemon logs to standard error
     log_file: str | None = None
     log_level: str = "INFO"
     allow_other: bool = False
-    #: whether the mount command created the folder
+    #: whether the mount command created the folder of the mount point
     made: bool = False
-    #: from here to ``cache_limit``: shown by ``onefs status``
+    #: the fields from ``url`` to ``cache_limit`` are shown by ``onefs status``
     url: str = ""
     profile: str | None = None
     username: str = ""
     cache_dir: str = ""
     state_dir: str = ""
-    #: bytes; None is no limit
+    #: largest size of the cache in bytes; None means that there is no limit
     cache_limit: int | None = None
-    #: attributes of all files (see ``onefs.config.file_attributes``); without numbers, user and
-    #: group are those of the daemon
+    #: the permissions, user and group of all files; see ``onefs.config.file_attributes``. If
+    #: ``uid`` or ``gid`` is None, the user or group of the daemon is used.
     umask: int = 0
     uid: int | None = None
     gid: int | None = None
-    #: the day whose revisions are shown; '' for all revisions
+    #: the day whose revisions are shown; '' means that all revisions are shown
     as_of: str = ""
     #: whether default datasets are shown without their folders
     flat: bool = False
-    #: settings that the tree is built from; opaque here, JSON values only
+    #: settings from which the tree is built. They must be JSON values; this module does not use
+    #: them.
     settings: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def to_json(self) -> str:
@@ -48,7 +53,10 @@ class DaemonConfig:
 
     @classmethod
     def from_json(cls, text: str) -> DaemonConfig:
-        """Parse the text of :meth:`to_json`. Raises :class:`UsageError` for any other text."""
+        """Return the configuration that :meth:`to_json` wrote as ``text``.
+
+        Raises :class:`UsageError` if ``text`` is not such a configuration.
+        """
         try:
             raw = json.loads(text)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""The daemon's log file: of bounded size, with the output of libraries in it, too."""
+"""The daemon's log file. Its size is limited, and it also contains the output of libraries."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from onefs.config.secret import RedactedFormatter
 log = logging.getLogger(__name__)
 
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-#: bytes of one file; there is one older file, so that the log takes at most twice as much
+#: largest size of a log file in bytes. One older log file is kept, so that both files together have
+#: at most twice this size.
 _MAX_LOG_BYTES = 4 * 1024 * 1024
 
 
 class _DaemonLogHandler(logging.handlers.RotatingFileHandler):
-    """Writes a file that only its owner can read, and redirects standard output and error to it.
+    """Write a log file, and redirect standard output and standard error to this file.
 
-    If its folder was deleted and created again on the same disk, a new file is begun.
+    Only the owner can read the file. If the file was deleted, a new file is created as soon as its
+    folder exists on the same disk.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -33,7 +35,10 @@ class _DaemonLogHandler(logging.handlers.RotatingFileHandler):
         super().emit(record)
 
     def _is_deleted(self, stream: TextIOWrapper) -> bool:
-        """Whether the file was deleted, and its folder exists on its disk. Raises OSError."""
+        """Whether the log file was deleted while its folder exists on the same disk.
+
+        Raises OSError if the folder does not exist.
+        """
         file = os.fstat(stream.fileno())
         folder = os.stat(os.path.dirname(self.baseFilename))
         return not file.st_nlink and folder.st_dev == file.st_dev
@@ -47,7 +52,7 @@ class _DaemonLogHandler(logging.handlers.RotatingFileHandler):
 
 
 def set_up_logging(log_file: str | None, level: str) -> None:
-    """Log to ``log_file`` (mode 0600), or to standard error if it is None."""
+    """Log to ``log_file`` (mode 0600), or to standard error if ``log_file`` is None."""
     handler: logging.Handler
     if log_file is None:
         handler = logging.StreamHandler()
@@ -58,7 +63,7 @@ def set_up_logging(log_file: str | None, level: str) -> None:
         )
     handler.setFormatter(RedactedFormatter(_LOG_FORMAT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # else warnings would be printed without redaction of secrets
+    # log Python's warnings: if they were printed, secrets in them would not be redacted
     logging.captureWarnings(True)
     threading.excepthook = _log_thread_exception
 
@@ -71,6 +76,9 @@ def _log_thread_exception(ended: threading.ExceptHookArgs) -> None:
 
 
 def create_log_file(log_file: str | os.PathLike[str]) -> None:
-    """Create the log file unless it exists; only its owner can read it. Raises OSError."""
+    """Create the log file (mode 0600) and its folder (mode 0700) if they do not exist.
+
+    Raises OSError.
+    """
     Path(log_file).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.close(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))

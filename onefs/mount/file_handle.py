@@ -1,4 +1,4 @@
-"""An open file of the mount: the location of its bytes, never fewer than its size says."""
+"""An open file of the mount. It says where the bytes are, and fails if the cached file is short."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from onefs.mount.path_errors import PathErrors
 from onefs.mount.request_limits import WaitingReads
 from onefs.tree.nodes import Handle, Node
 
-#: a failure is remembered if the read took at least this many seconds
+#: the error of a read is remembered if the read took at least this many seconds
 _SLOW_READ_SECONDS = 1.0
-#: seconds for which a failure is remembered
+#: seconds for which the error of a read is remembered
 _FAILURE_TTL_SECONDS = 0.5
-#: seconds for which the size of a cached file is not checked again: each check releases the GIL,
-#: and waits for it again, which slows down a busy mount
+#: seconds for which the size of a cached file is not checked again. Each check releases the GIL
+#: and then waits for the GIL, and this slows down a busy mount.
 _SIZE_CHECK_TTL_SECONDS = 0.005
 
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """A range of bytes of a descriptor."""
+    """A range of bytes in the file of a descriptor."""
 
     fd: int
     offset: int
@@ -62,16 +62,18 @@ class FileHandle:
         self._path_errors = path_errors or PathErrors()
         self._failure: _ReadFailure | None = None
         self._is_short_file_logged = False
-        #: the descriptor whose size was checked, and the time until which that is valid
+        #: the descriptor whose file size was checked, and the time until which the check is valid
         self._size_checked_fd = -1
         self._size_checked_until = 0.0
 
     def extent(self, offset: int, size: int) -> Extent:
-        """Return where ``size`` bytes from ``offset`` on are; fewer only at the end of the file.
+        """Return the descriptor and range of ``size`` bytes that begin at ``offset``.
 
-        Waits until they are available. Raises what the handle raises, :class:`Busy` if too many
-        reads are waiting already, and :class:`BadContent` if the cached file is too short:
-        programs would take fewer bytes for the end of the file.
+        The range is shorter only at the end of the file. Waits until the bytes are available.
+
+        Raises the errors of the handle. Raises :class:`Busy` if too many reads are waiting.
+        Raises :class:`BadContent` if the cached file is too short, because a program would treat a
+        short read as the end of the file.
         """
         end = min(offset + size, self.handle.size)
         if end <= offset:
@@ -87,7 +89,7 @@ class FileHandle:
         return Extent(fd, offset, length)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return the bytes of :meth:`extent`."""
+        """Return the bytes in the range that :meth:`extent` returns. Raises the same errors."""
         extent = self.extent(offset, size)
         chunks: list[bytes] = []
         missing = extent.length
@@ -101,7 +103,10 @@ class FileHandle:
         return b"".join(chunks)
 
     def _short_file_error(self, size: int) -> BadContent:
-        """Return the error for a cached file of ``size`` bytes; logged once for each opening."""
+        """Return the error for a cached file that has only ``size`` bytes.
+
+        The error is logged once for each opening of the file.
+        """
         problem = BadContent(
             f"{self._path}: the cached file has {size} bytes, it should have {self.handle.size}."
         )
@@ -129,8 +134,8 @@ class FileHandle:
         return descriptor
 
     def _remember_failure(self, error: Exception, offset: int, length: int, started: float) -> None:
-        # When read-ahead fails, the kernel at once requests the one page that the reader waits for:
-        # if failures were not remembered, a reader would wait for two deadlines instead of one.
+        # When read-ahead fails, the kernel immediately requests the one page that the program waits
+        # for. If the error were not remembered, the program would wait for two timeouts, not one.
         now = time.monotonic()
         if now - started >= _SLOW_READ_SECONDS:
             self._failure = _ReadFailure(error, offset, offset + length, now + _FAILURE_TTL_SECONDS)

@@ -1,10 +1,11 @@
-"""libfuse's callbacks by mfusepy: the only module that uses libfuse's C types.
+"""Callbacks for libfuse, made with mfusepy. Only this module uses libfuse's C types.
 
-Most of mfusepy's methods are used as they are. Those are replaced that are slow, or lack a feature
-of libfuse 3: readdirplus, ``read_buf`` with a descriptor, ``getattr`` without a dict, ``open`` with
-``keep_cache``, and the translation of errors.
+Most of mfusepy's methods are used unchanged. A method is replaced if it is slow, or if it lacks a
+feature of libfuse 3. The replaced features are readdirplus, ``read_buf`` with a descriptor,
+``getattr`` without a dict, ``open`` with ``keep_cache``, and the translation of errors.
 
-Importing this module loads libfuse, and raises :class:`onefs.errors.MountError` without one.
+Importing this module loads libfuse. Raises :class:`onefs.errors.MountError` if libfuse is not
+installed.
 """
 
 from __future__ import annotations
@@ -30,41 +31,47 @@ from onefs.tree.nodes import XATTR_PREFIX, Node, NodeKind
 
 mfusepy: Any = load_mfusepy()
 
-#: (major, minor) of libfuse
+#: the version of libfuse: (major, minor)
 LIBFUSE_VERSION: tuple[int, int] = (mfusepy.fuse_version_major, mfusepy.fuse_version_minor)
 
-#: the owner may write, so that copies of files are writable: the mount itself is read-only
+#: the modes of folders, files and links. The mount is read-only, but the modes allow the owner to
+#: write, so that copies of the files are writable.
 _FOLDER_MODE, _FILE_MODE, _LINK_MODE = 0o755, 0o644, 0o777
-#: bytes of one read of a program with buffers (``st_blksize``): the kernel's read-ahead window
+#: size in bytes of the reads of programs that use buffers (``st_blksize``). It is equal to the
+#: kernel's default read-ahead window.
 _STAT_BLOCK_BYTES = 128 * 1024
-#: the kernel's TTL in seconds for names and attributes, and for names that do not exist
+#: seconds for which the kernel caches names and attributes, and names that do not exist
 _KERNEL_CACHE_SECONDS = 60
 _KERNEL_NEGATIVE_CACHE_SECONDS = 2
-#: both TTLs if the kernel cannot be made to drop names: a refresh waits for their end
+#: seconds that replace both values above if the kernel cannot be told to drop names. A refresh then
+#: waits for this time.
 _FALLBACK_CACHE_SECONDS = 1
-#: FUSE_NOTIFY_INC_EPOCH, a ``struct fuse_out_header``: its length, the code, no request. It makes
-#: all names of the mount expire in the kernel, from protocol 7.44 (Linux 6.16) on
+#: the message FUSE_NOTIFY_INC_EPOCH, which makes all names of the mount expire in the kernel. It is
+#: a ``struct fuse_out_header``: the length 16, the code 8, and 0 because it answers no request. It
+#: needs protocol 7.44 (Linux 6.16) or later.
 _INC_EPOCH_MESSAGE = struct.pack("=IiQ", 16, 8, 0)
-#: if this variable is set, the kernel is treated as an older one; for tests
+#: if this environment variable is set, the kernel is treated as too old for the message; for tests
 _OLD_KERNEL_VARIABLE = "ONEFS_TEST_OLD_KERNEL"
 _NANOSECONDS_PER_SECOND = 1_000_000_000
 _XATTR_PREFIX = XATTR_PREFIX.encode()
-#: FUSE_FILL_DIR_PLUS: the entry contains all attributes
+#: FUSE_FILL_DIR_PLUS: the entry of a listing contains all attributes
 _FILL_DIR_PLUS = 2
-#: FUSE_CAP_SPLICE_WRITE: replies go from the descriptor to the kernel without a copy
+#: FUSE_CAP_SPLICE_WRITE: bytes move from the descriptor to the kernel without being copied
 _CAP_SPLICE_WRITE = 1 << 7
 #: FUSE_CAP_READDIRPLUS_AUTO: the kernel guesses whether a listing should contain attributes, and
-#: often requests those of each file separately; here, each listing should contain them
+#: often requests the attributes of each file separately. It is switched off, so that every listing
+#: contains attributes.
 _CAP_READDIRPLUS_AUTO = 1 << 14
-#: FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK | FUSE_BUF_FD_RETRY: a descriptor, at ``pos``, all of it
+#: FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK | FUSE_BUF_FD_RETRY: the buffer is a descriptor, libfuse reads
+#: from ``pos``, and libfuse repeats short reads until it has all bytes
 _FD_BUFFER_FLAGS = 2 | 4 | 8
 
 
 class _FuseBufvec(ctypes.Structure):
-    """``struct fuse_bufvec`` with its one ``struct fuse_buf``.
+    """The C type ``struct fuse_bufvec``, containing one ``struct fuse_buf``.
 
-    In C, the buffer is part of the structure; mfusepy 3.1 declares a pointer instead. ``spare`` is
-    the member that libfuse 3.17 added.
+    In C, the buffer is part of the structure, but mfusepy 3.1 declares a pointer. libfuse 3.17
+    added the member that is called ``spare`` here.
     """
 
     _fields_ = (
@@ -80,7 +87,7 @@ class _FuseBufvec(ctypes.Structure):
     )
 
 
-#: libfuse's first version with fuse_invalidate_path
+#: the first version of libfuse that has the function fuse_invalidate_path
 _INVALIDATE_MIN_VERSION = (3, 2)
 
 _calloc = ctypes.CDLL(None).calloc
@@ -89,7 +96,7 @@ _calloc.argtypes = (ctypes.c_size_t, ctypes.c_size_t)
 _PointerPointer = ctypes.POINTER(ctypes.c_void_p)
 
 
-# libfuse 2 uses the plain ``read``.
+# libfuse 2 calls ``read`` instead of ``read_buf``.
 Operations.read_buf.libfuse_ignore = LIBFUSE_VERSION[0] < 3  # type: ignore[attr-defined]
 
 
@@ -102,7 +109,7 @@ _SESSION_FUNCTIONS = (
 
 
 class FuseSession:
-    """libfuse's loop while it runs."""
+    """The running loop of libfuse, which receives the kernel's requests."""
 
     def __init__(self, fuse_pointer: int) -> None:
         self._library: Any = mfusepy._libfuse
@@ -111,7 +118,8 @@ class FuseSession:
         self._library.fuse_get_session.restype = ctypes.c_void_p
         self._fuse = fuse_pointer
         self._session: int = self._library.fuse_get_session(fuse_pointer)
-        #: the kernel's TTL in seconds for names if it cannot be made to drop them; else 0
+        #: 0 if the kernel can be told to drop names. Otherwise, the number of seconds for which the
+        #: kernel caches names.
         self.name_cache_seconds = 0 if self.expire_names() else _FALLBACK_CACHE_SECONDS
         #: whether libfuse can invalidate the kernel's caches of a path
         self.can_invalidate = LIBFUSE_VERSION >= _INVALIDATE_MIN_VERSION
@@ -119,20 +127,21 @@ class FuseSession:
             self._library.fuse_invalidate_path.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
 
     def exit(self) -> None:
-        """Request the loop's end; it checks for this when a signal interrupts it."""
+        """Request the loop's end. The loop notices this when a signal interrupts its wait."""
         self._library.fuse_exit(self._fuse)
 
     def invalidate_path(self, path: str) -> None:
-        """Invalidate the kernel's caches of a path. Must not be called by an operation on it.
+        """Invalidate what the kernel has cached for ``path``.
 
-        libfuse's result is ignored: it fails for paths that the kernel has not cached.
+        An operation on ``path`` must not call this method. The return code of libfuse is ignored,
+        because it is an error for each path that the kernel has not cached.
         """
         self._library.fuse_invalidate_path(self._fuse, os.fsencode(path))
 
     def expire_names(self) -> bool:
-        """Make the kernel look up all names again, even those of files that do not exist.
+        """Tell the kernel to look up all names again, including names that did not exist.
 
-        Returns False if the kernel or libfuse is too old for this.
+        Return False if the kernel or libfuse is too old for this.
         """
         if LIBFUSE_VERSION[0] < 3 or os.environ.get(_OLD_KERNEL_VARIABLE):
             return False
@@ -142,12 +151,12 @@ class FuseSession:
         return False
 
     def has_exited(self) -> bool:
-        """Whether the loop's end was requested, or the kernel has ended the mount."""
+        """Whether the loop's end was requested or the kernel has ended the mount."""
         return bool(self._library.fuse_session_exited(self._session))
 
 
 class Fuse(mfusepy.FUSE):  # type: ignore[misc]
-    """One mount. The constructor runs it, and returns when it is unmounted."""
+    """One mount. The constructor mounts, serves requests, and returns after the unmount."""
 
     def __init__(
         self,
@@ -158,10 +167,11 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         on_ready: Callable[[FuseSession], None],
         on_end: Callable[[], None],
     ) -> None:
-        """``on_ready`` is called with libfuse's loop when the kernel has accepted the mount.
+        """Mount, and serve requests until the mount is unmounted.
 
-        The loop must not be used after ``on_end`` has returned. Raises RuntimeError with libfuse's
-        error code if mounting fails.
+        ``on_ready`` is called with libfuse's loop when the kernel has accepted the mount. The loop
+        must not be used after ``on_end`` has returned. Raises RuntimeError, with libfuse's error
+        code, if mounting fails.
         """
         self._operations = operations
         operations.caller_thread = lambda: int(mfusepy.fuse_get_context()[2])
@@ -181,7 +191,7 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         self._pinned_threads.pin()
         try:
             return func(*args) or 0
-        except BaseException as error:  # ctypes would ignore the exception, and return 0
+        except BaseException as error:  # if it were raised, ctypes would ignore it and return 0
             return -self._error_numbers.errno_of(error, func.__name__)
 
     def _init(self, conn: Any, config: Any) -> None:
@@ -209,8 +219,8 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         self._fill_stat(buf.contents, node)
 
     def getxattr(self, path: bytes, name: bytes, value: Any, size: int, *more: Any) -> int:
-        # ``ls -l`` requests two other attributes of each file: so no path is looked up for them,
-        # and no exception raised
+        # ``ls -l`` requests two attributes of each file that onefs does not have. To be fast,
+        # neither is the path looked up nor an exception raised for them.
         if not name.startswith(_XATTR_PREFIX):
             return -errno.ENODATA
         return int(super().getxattr(path, name, value, size, *more))
@@ -221,14 +231,15 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         page = self._listing_page(offset, fip)
         attributes = mfusepy.c_stat()
         self._fill_constant(attributes)
-        # Offsets count from 1: with 0, libfuse 3.14 ignores that the entries have all attributes.
+        # Offsets begin at 1: with offset 0, libfuse 3.14 ignores the attributes of the entries.
         mtime = None
         for place, (name, node) in page:
-            if node.mtime != mtime:  # it is often the same as that of the previous file
+            if node.mtime != mtime:  # the mtime is often equal to the mtime of the previous file
                 mtime = node.mtime
                 _fill_times(attributes, mtime)
             self._fill_node(attributes, node)
-            # Without a size, the entry has a name and a kind only: the kernel requests the rest.
+            # If the size is unknown, the entry has only a name and a kind. The kernel requests the
+            # attributes later.
             flags = 0 if node.size is None else _FILL_DIR_PLUS
             if filler(buf, name, attributes, place + 1, flags):
                 return
@@ -276,16 +287,17 @@ class Fuse(mfusepy.FUSE):  # type: ignore[misc]
         attributes.st_ino = node.ino
         size = node.size or 0
         attributes.st_size = size
-        # Also for files that are not cached: tar --sparse reads a file without blocks as zeros.
+        # Files that are not cached have blocks, too, because tar --sparse does not read a file
+        # without blocks: it stores zeros.
         attributes.st_blocks = (size + 511) // 512
 
 
 def mount_options(fsname: str, *, allow_other: bool) -> dict[str, Any]:
-    """Return libfuse's ``-o`` options.
+    """Return the ``-o`` options for libfuse.
 
-    ``fsname`` should contain a colon, by which programs recognize a remote file system.
+    ``fsname`` should contain a colon, because programs recognize a remote file system by the colon.
     """
-    # with libfuse 2, the TTLs cannot be changed after mounting, and names cannot be dropped
+    # with libfuse 2, cache times cannot be changed after mounting, and names cannot be dropped
     is_libfuse_3 = LIBFUSE_VERSION[0] >= 3
     timeout = _KERNEL_CACHE_SECONDS if is_libfuse_3 else _FALLBACK_CACHE_SECONDS
     negative = _KERNEL_NEGATIVE_CACHE_SECONDS if is_libfuse_3 else _FALLBACK_CACHE_SECONDS
@@ -304,13 +316,16 @@ def mount_options(fsname: str, *, allow_other: bool) -> dict[str, Any]:
     }
     if is_libfuse_3:
         options["max_idle_threads"] = request_limits.MAX_IDLE_THREADS
-    if LIBFUSE_VERSION >= (3, 12):  # before, the number of threads had no bound
+    if LIBFUSE_VERSION >= (3, 12):  # older versions do not limit the number of threads
         options["max_threads"] = request_limits.MAX_THREADS
     return options
 
 
 def _modes_by_kind(umask: int) -> dict[NodeKind, int]:
-    """Return the mode of each kind of node, less ``umask``; a link's mode is fixed."""
+    """Return the mode for each kind of node, without the bits in ``umask``.
+
+    ``umask`` does not change the mode of links.
+    """
     return {
         NodeKind.DIRECTORY: stat.S_IFDIR | _FOLDER_MODE & ~umask,
         NodeKind.FILE: stat.S_IFREG | _FILE_MODE & ~umask,
@@ -327,7 +342,7 @@ def _fill_times(attributes: Any, mtime: float) -> None:
 
 
 def _make_bufvec(extent: Extent) -> int:
-    """Return the address of a buffer that describes ``extent``. libfuse frees it."""
+    """Return the address of a new buffer that describes ``extent``. libfuse frees the buffer."""
     address: int = _calloc(1, ctypes.sizeof(_FuseBufvec))
     buffer = _FuseBufvec.from_address(address)
     buffer.count = 1

@@ -1,4 +1,4 @@
-"""Filter for programs that read all files, such as indexers: they cause no downloads."""
+"""Prevent downloads for programs that read all files, such as indexers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 
 class IndexerFilter:
-    """Refuses bytes that are not cached to the programs of a list.
+    """Refuse reads of bytes that are not cached, for the programs in a list.
 
-    ``caller_thread`` returns the id of the thread that the running operation is for, 0 if it is
-    unknown. Unknown programs are not refused.
+    ``caller_thread`` returns the id of the thread that requested the running operation, or 0 if
+    this thread is unknown. Reads of unknown threads are not refused.
     """
 
     def __init__(self, blocked_programs: Iterable[str], caller_thread: Callable[[], int]) -> None:
@@ -29,7 +29,10 @@ class IndexerFilter:
         self._lock = threading.Lock()
 
     def check_caller(self, path: str) -> None:
-        """Raise IndexerBlocked if the caller is a program of the list; logged once per program."""
+        """Raise IndexerBlocked if the program that requested the operation is in the list.
+
+        The error is logged once for each program.
+        """
         if not self._blocked_programs:
             return
         names = program_names_of(self._caller_thread())
@@ -47,12 +50,15 @@ class IndexerFilter:
         raise refusal
 
 
-#: refuses no program
+#: a filter that refuses no program
 ALLOW_ALL = IndexerFilter((), lambda: 0)
 
 
 def program_names_of(thread: int) -> list[str]:
-    """Return the names of a thread and its process; [] if ``/proc`` does not show them."""
+    """Return the name of a thread, and the name of its process if the thread is not the first.
+
+    Return [] if ``/proc`` does not show these names.
+    """
     if thread <= 0:
         return []
     try:

@@ -1,7 +1,7 @@
-"""The mounts of this machine, by the kernel's table: which are of onefs, and of which user.
+"""Find the mounts of onefs, and their users, in the kernel's table of mounts.
 
-Mounts themselves are not accessed: a daemon that hangs would block this process, too, even against
-SIGKILL. For a mount's response see ``onefs.mount.mount_probes``.
+The mounts are not accessed, because a mount whose daemon hangs would block this process so that
+not even SIGKILL ends it. To check that a mount responds, use ``onefs.mount.mount_probes``.
 """
 
 from __future__ import annotations
@@ -13,21 +13,28 @@ from onefs.lowlevel.mountinfo import MOUNTINFO_FILE, KernelMount, read_mounts
 
 
 def find_mount(mountpoint: str, mountinfo: Path = MOUNTINFO_FILE) -> KernelMount | None:
-    """Return the mount at a path (absolute, without links); the topmost one if several are."""
+    """Return the mount at ``mountpoint``, an absolute path without symbolic links.
+
+    Return the topmost mount if there are several. Return None if there is none.
+    """
     mounts = [mount for mount in read_mounts(mountinfo) if mount.mountpoint == mountpoint]
     return mounts[-1] if mounts else None
 
 
 def other_owner_of(mountpoint: str) -> str:
-    """Return the name of the user who mounted there if that is not this user; else ''."""
+    """Return the name of the user that owns the mount at ``mountpoint``.
+
+    Return '' if this user owns the mount, or if there is no mount.
+    """
     mount = find_mount(mountpoint)
     return mount.other_owner if mount is not None else ""
 
 
 def remaining_mountpoints(mount: KernelMount) -> list[str]:
-    """Return where else an unmounted file system is still mounted: bind mounts, other namespaces.
+    """Return the paths at which an unmounted file system is still mounted.
 
-    Only the namespaces of processes that this user may inspect are searched.
+    The paths can be bind mounts, or can be in other mount namespaces. Other namespaces are searched
+    only if this namespace has no such path, and only for processes that this user may inspect.
     """
     in_this_namespace = _mountpoints_of_device(mount, MOUNTINFO_FILE)
     if in_this_namespace:
@@ -42,7 +49,7 @@ def remaining_mountpoints(mount: KernelMount) -> list[str]:
 
 
 def _mountpoints_of_device(mount: KernelMount, mountinfo: Path) -> list[str]:
-    """Return the mount points of the same file system in a process's namespace."""
+    """Return the mount points in ``mountinfo`` that have the same file system as ``mount``."""
     try:
         mounts = read_mounts(mountinfo)
     except OSError:  # the process has ended, or belongs to another user

@@ -1,9 +1,9 @@
-"""The kernel's read-ahead window of a mount, which root can make wider than its default.
+"""Widen the kernel's read-ahead window of a mount. Only root can do this.
 
-By default, the kernel requests 128 KiB at a time from a FUSE daemon. Each request takes a turn of
-the Python interpreter, so that reading in requests three times as large is up to one and a half
-times as fast. The window is a file in sysfs, which only root may write: mounts of other users keep
-the default.
+By default, the kernel requests at most 128 KiB at a time from a FUSE daemon. Python code runs for
+each request, so reading is up to 1.5 times as fast if each request is three times as large. The
+width of the window is set in a file in sysfs. Only root may write this file, so the mounts of other
+users keep the default.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 from onefs.errors import reason_of
 from onefs.mount.kernel_mounts import find_mount
 
-#: smaller than a block of a partial file: otherwise, reading a slice of an array would fetch one
-#: more block than needed
+#: width of the read-ahead window in KiB. It is smaller than a block of a partial file, because
+#: otherwise reading a slice of an array would fetch one block more than needed.
 READAHEAD_KIB = 384
 
 _BDI_FOLDER = Path("/sys/class/bdi")
@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 
 
 def widen_readahead(mountpoint: str, devices: Path = _BDI_FOLDER) -> bool:
-    """Widen the read-ahead window of a mount, and return whether that is wide now.
+    """Widen the read-ahead window of a mount. Return True if the window is wide now.
 
-    To be called when the mount responds: before, the kernel and libfuse are still negotiating a
-    window, and would set the narrower one.
+    Call this function only when the mount responds. Before that time, the kernel and libfuse are
+    still negotiating the window, and would set the narrower one.
     """
     mount = find_mount(mountpoint)
     if mount is None:

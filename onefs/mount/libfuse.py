@@ -1,7 +1,7 @@
-"""libfuse: choice of the library, and process settings that are needed before it runs.
+"""Choose the libfuse library, and change the process settings that libfuse needs.
 
-No other module imports ``mfusepy``: it chooses its library while it is being imported, so the
-choice must be made before.
+No other module imports ``mfusepy``, because the library must be chosen before this import:
+``mfusepy`` loads the library while it is being imported.
 """
 
 from __future__ import annotations
@@ -14,30 +14,32 @@ from types import ModuleType
 
 from onefs.errors import MountError, reason_of
 
-#: libfuse 3 first: if both are installed, mfusepy by itself chooses libfuse 2, which lacks
-#: readdirplus. libfuse 3.17 changed the library's number to 4.
+#: file names of libfuse, the preferred name first. libfuse 3 is preferred because libfuse 2 lacks
+#: readdirplus. If both are installed, mfusepy would choose libfuse 2. libfuse 3.17 and later have
+#: the number 4 in the file name.
 _LIBFUSE_NAMES = ("libfuse3.so.4", "libfuse3.so.3", "libfuse.so.2")
 _INSTALL_HINT = "install fuse3: sudo apt-get install fuse3"
 _FUSE_DEVICE = "/dev/fuse"
 
 _MIB = 1 << 20
-#: glibc's mallopt: (parameter, value). libfuse allocates and frees a buffer for each request;
-#: returning that memory to the kernel each time makes reads two to four times slower. 32 MiB is the
-#: largest threshold that glibc accepts. Two arenas are enough, since callbacks hold the GIL; with
-#: more, each thread would have its own padding.
+#: arguments for glibc's function mallopt: (parameter, value). libfuse allocates and frees a buffer
+#: for each request. Reads are two to four times slower if the memory of this buffer is returned to
+#: the kernel each time. 32 MiB is the largest M_MMAP_THRESHOLD that glibc accepts. Two arenas are
+#: enough, because callbacks hold the GIL. More arenas would waste memory, because each arena has
+#: its own padding (M_TOP_PAD).
 _MALLOPT_SETTINGS = (
     (-3, 32 * _MIB),  # M_MMAP_THRESHOLD
     (-1, 512 * _MIB),  # M_TRIM_THRESHOLD
     (-2, 16 * _MIB),  # M_TOP_PAD
     (-8, 2),  # M_ARENA_MAX
 )
-#: bytes of stack of a libfuse thread (its default is ``ulimit -s``, 8 MiB, which several hundred
-#: threads multiply into more address space than batch systems allow)
+#: size in bytes of the stack of a libfuse thread. The default is ``ulimit -s`` (8 MiB). With this
+#: default, several hundred threads would need more address space than batch systems allow.
 _THREAD_STACK_BYTES = 1 * _MIB
 
 
 def check_can_mount(device: str = _FUSE_DEVICE) -> None:
-    """Raise :class:`MountError`, with advice, unless this user can mount on this machine."""
+    """Raise :class:`MountError`, with advice, if this user cannot mount on this machine."""
     _find_library()
     if not os.path.exists(device):
         raise MountError(
@@ -56,9 +58,10 @@ def check_can_mount(device: str = _FUSE_DEVICE) -> None:
 
 
 def load_mfusepy() -> ModuleType:
-    """Import mfusepy, with libfuse 3 if it is installed. Raises :class:`MountError` without one.
+    """Import mfusepy, with libfuse 3 if it is installed, otherwise with libfuse 2.
 
-    ``FUSE_LIBRARY_PATH`` or ``FUSE_LIBRARY_NAME`` in the environment override the choice.
+    If ``FUSE_LIBRARY_PATH`` or ``FUSE_LIBRARY_NAME`` is set in the environment, mfusepy uses that
+    library instead. Raises :class:`MountError` if no libfuse can be loaded.
     """
     name = _find_library()
     if name is not None:
@@ -74,7 +77,7 @@ def load_mfusepy() -> ModuleType:
 
 
 def tune_process() -> None:
-    """Set memory allocator and thread stack size of this process for libfuse."""
+    """Set this process's memory allocator and the stack size of its libfuse threads."""
     os.environ.setdefault("FUSE_THREAD_STACK", str(_THREAD_STACK_BYTES))
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:  # not glibc
@@ -84,12 +87,13 @@ def tune_process() -> None:
 
 
 class PinnedThreadStates:
-    """Keeps the Python thread state of each libfuse thread until the thread ends.
+    """Keep the Python thread state of each libfuse thread until the thread ends.
 
-    A callback on a thread that Python did not start creates a thread state, and frees it when it
-    returns. One more reference per thread, taken once and released when the thread ends, makes
-    4 KiB random reads 1.6 times as fast. The thread that creates this object is excluded: it was
-    started by Python.
+    Python did not start the libfuse threads. Without this class, each callback in such a thread
+    would create a thread state, and free the thread state when the callback returns. This class
+    takes one more reference to the thread state, and releases the reference when the thread ends.
+    Random reads of 4 KiB become 1.6 times as fast. The thread that creates this object is excluded,
+    because Python started it.
     """
 
     def __init__(self) -> None:
@@ -100,7 +104,7 @@ class PinnedThreadStates:
         _libc.pthread_key_create(ctypes.byref(_cleared_state_key), _delete_thread_state)
 
     def pin(self) -> None:
-        """Keep the calling thread's state. Cheap if it is kept already."""
+        """Keep the state of the calling thread. This is fast if the state is already kept."""
         if hasattr(self._local, "pinned"):
             return
         self._local.pinned = True
@@ -110,12 +114,16 @@ class PinnedThreadStates:
 
 
 def _clear_thread_state(state: int) -> None:
-    """Clear the state of an ending thread; called as a destructor of thread-local storage.
+    """Clear the Python thread state of an ending thread.
 
-    The C library has already cleared Python's own slot (POSIX: each value is set to NULL, then its
-    destructor runs), so this callback runs in a new state, and the old one is unused. It is not
-    deleted here: from Python 3.12 on, deleting any state clears the slot of the deleting thread,
-    and this callback could not return. A second destructor, which is not Python, deletes it.
+    The C library calls this function as a destructor of thread-local storage. At this time the C
+    library has already cleared the slot in which Python stores the thread state: POSIX sets each
+    value to NULL before its destructor runs. So this callback runs with a new state, and ``state``,
+    the old one, is unused.
+
+    The old state is not deleted here. From Python 3.12 on, deleting a state also clears the slot of
+    the thread that deletes it, so this callback could not return. A second destructor, which is not
+    Python code, deletes the old state.
     """
     if state != _current_thread_state():
         ctypes.pythonapi.PyThreadState_Clear(ctypes.c_void_p(state))
@@ -123,18 +131,22 @@ def _clear_thread_state(state: int) -> None:
 
 
 _libc = ctypes.CDLL(None)
-#: never freed: the C library has its address
+#: this object must never be freed, because the C library keeps its address
 _thread_end_destructor = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_clear_thread_state)
-#: the slot of a thread's state after it was cleared
+#: key of the slot that contains the thread state after the state was cleared
 _cleared_state_key = ctypes.c_uint()
-#: needs no GIL
+#: the second destructor: a C function that can run without the GIL
 _delete_thread_state = ctypes.cast(ctypes.pythonapi.PyThreadState_Delete, ctypes.c_void_p)
 _current_thread_state = ctypes.pythonapi.PyThreadState_Get
 _current_thread_state.restype = ctypes.c_void_p
 
 
 def _find_library() -> str | None:
-    """Return the name of the libfuse to load; None if the environment names one."""
+    """Return the file name of the libfuse to load.
+
+    Return None if the environment names a library. Raises :class:`MountError` if libfuse is not
+    installed.
+    """
     if os.environ.get("FUSE_LIBRARY_PATH") or os.environ.get("FUSE_LIBRARY_NAME"):
         return None
     for name in _LIBFUSE_NAMES:

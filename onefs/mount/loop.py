@@ -1,8 +1,8 @@
-"""libfuse's loop in a thread of its own, and its end.
+"""Run libfuse's loop in a separate thread, and end the loop.
 
-libfuse's signal handlers wait for all callbacks before they end the loop, and Python's handlers run
-only while the main thread is not inside libfuse. So the loop has its own thread, and the main
-thread can wake waiting callbacks.
+The loop has a separate thread so that the main thread can handle signals and wake waiting
+callbacks. libfuse's own signal handlers would wait for all callbacks before they end the loop.
+Python's signal handlers do not run while the main thread is inside libfuse.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ from onefs.mount.refresher import Refresher
 if TYPE_CHECKING:
     from onefs.mount.fuse import FuseSession
 
-#: interrupts the loop's wait; without a handler in Python, it would end the process
+#: signal that interrupts the loop's wait. It needs a handler, because otherwise it would end the
+#: process.
 _WAKE_SIGNAL = signal.SIGUSR1
 _POLL_SECONDS = 0.02
-#: seconds in addition to the kernel's TTL, for replies that were on their way when the wait began
+#: seconds added to the time for which the kernel caches names. Replies that libfuse had already
+#: sent when the wait began may arrive at the kernel in this time.
 _NAME_EXPIRY_MARGIN_SECONDS = 0.2
 
 log = logging.getLogger(__name__)
@@ -36,16 +38,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PathInvalidations:
-    """Paths whose file or content has changed, for the invalidation of the kernel's caches."""
+    """Paths whose file or content has changed. The kernel's caches of the paths are invalidated."""
 
     #: absolute paths in the tree
     paths: SimpleQueue[str]
-    #: called with each path when the kernel's caches of it are invalid
+    #: called with each path after the kernel's caches of this path were invalidated
     on_invalidated: Callable[[str], None]
 
 
 class MountLoop:
-    """Runs one mount. Created and stopped in the main thread."""
+    """Run one mount. The main thread must create, start and stop this object."""
 
     def __init__(
         self,
@@ -56,10 +58,10 @@ class MountLoop:
         invalidations: PathInvalidations | None = None,
         refresher: Refresher | None = None,
     ) -> None:
-        """``on_end`` is called, in the loop's thread, when the mount has ended for any reason.
-
-        The kernel's caches are invalidated for the paths in ``invalidations``, and for all names
-        when ``refresher`` demands it.
+        """Prepare the mount. The method :meth:`start` mounts.
+        ``on_end`` is called in the loop's thread when the mount has ended for any reason. The
+        kernel's caches are invalidated for each path in ``invalidations``. The kernel's names are
+        dropped each time ``refresher`` requests this.
         """
         self._operations = operations
         self._config = config
@@ -67,22 +69,23 @@ class MountLoop:
         self._invalidations = invalidations
         self._refresher = refresher
         self._has_mounted_or_failed = threading.Event()
-        #: valid while the mount lives; used under one of the two locks
+        #: libfuse's loop; None before the kernel accepts the mount and after its end. It is used
+        #: only while one of the two locks is held.
         self._session: FuseSession | None = None
         self._is_mounted = False
-        #: whether libfuse is about to be freed
+        #: whether the mount has ended, so that libfuse frees the loop
         self._is_freed = False
         self._lock = threading.Lock()
-        #: held during an invalidation, which waits for reads of the same path: so the main thread
-        #: must never need it
+        #: held during an invalidation. An invalidation waits for reads of the same path, so the
+        #: main thread must never wait for this lock.
         self._invalidation_lock = threading.Lock()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="fuse-loop", daemon=True)
 
     def start(self, timeout: float) -> None:
-        """Mount, and return when the kernel has accepted the mount.
+        """Mount. Return when the kernel has accepted the mount.
 
-        Raises :class:`MountError` if that fails or takes longer than ``timeout`` seconds.
+        Raises :class:`MountError` if mounting fails or takes longer than ``timeout`` seconds.
         """
         signal.signal(_WAKE_SIGNAL, _ignore_signal)
         self._thread.start()
@@ -98,7 +101,7 @@ class MountLoop:
         raise MountError(f"{mountpoint} could not be mounted: {reason}.")
 
     def stop(self, grace: float) -> bool:
-        """Unmount; return whether all callbacks have ended within ``grace`` seconds."""
+        """Unmount. Return True if all callbacks have ended within ``grace`` seconds."""
         deadline = time.monotonic() + grace
         while self._thread.is_alive() and time.monotonic() < deadline:
             with self._lock:
@@ -109,16 +112,16 @@ class MountLoop:
         return not self._thread.is_alive()
 
     def is_unmounted(self) -> bool:
-        """Whether the kernel has ended the mount, even if callbacks still run.
+        """Whether the mount has ended. Callbacks may still be running.
 
-        libfuse waits for all of them before ``on_end`` is called.
+        libfuse calls ``on_end`` later, when all callbacks have ended.
         """
         with self._lock:
             return self._is_freed or (self._session is not None and self._session.has_exited())
 
     def _interrupt(self) -> None:
-        # The loop checks its flag only when a signal ends its wait. A signal just before the wait
-        # has no effect, hence the repetition in stop().
+        # The loop checks whether it must end only when a signal interrupts its wait. A signal that
+        # arrives just before the wait has no effect, so stop() sends the signal repeatedly.
         identity = self._thread.ident
         if identity is not None and self._thread.is_alive():
             signal.pthread_kill(identity, _WAKE_SIGNAL)
@@ -128,7 +131,7 @@ class MountLoop:
             self._mount()
         except BaseException as error:
             self._failure = error
-            if self._is_mounted:  # libfuse reports an error after a successful stop, too
+            if self._is_mounted:  # libfuse reports an error even after a successful stop
                 log.info("libfuse ended: %s", reason_of(error))
         finally:
             self._has_mounted_or_failed.set()
@@ -152,7 +155,8 @@ class MountLoop:
             self._session = session
         self._is_mounted = True
         self._has_mounted_or_failed.set()
-        # in separate threads: an operation on the same path would wait for itself
+        # in separate threads, because invalidating a path during an operation on the same path
+        # would wait forever
         if self._invalidations is not None and session.can_invalidate:
             _start_thread(self._invalidate_paths, self._invalidations, name="fuse-forget")
         if self._refresher is not None:
@@ -162,14 +166,15 @@ class MountLoop:
         with self._lock:
             self._session = None
             self._is_freed = True
-        # Without a time limit: libfuse is freed when this returns. The main thread ends the process
-        # without waiting for this thread when its grace period is over.
+        # Wait for a running invalidation without a time limit, because libfuse frees the loop when
+        # this method returns. The main thread does not wait for this thread longer than the grace
+        # period, and then ends the process.
         with self._invalidation_lock:
             pass
 
     def _invalidate_paths(self, invalidations: PathInvalidations) -> None:
         while True:
-            path = invalidations.paths.get()  # may block forever: this is a daemon thread
+            path = invalidations.paths.get()  # may block forever, because this is a daemon thread
             with self._invalidation_lock:
                 with self._lock:
                     session = self._session
@@ -179,7 +184,10 @@ class MountLoop:
             invalidations.on_invalidated(path)
 
     def _expire_names(self) -> bool:
-        """Return True when the kernel has dropped all names, False if the mount has ended."""
+        """Make the kernel drop all names, and wait until the names are dropped.
+
+        Return False if the mount has ended, True otherwise.
+        """
         with self._lock:
             session = self._session
             have_expired = session is not None and session.expire_names()

@@ -1,6 +1,7 @@
-"""Requests to mounts, each in a child process that is abandoned if the mount does not respond.
+"""Send requests to mounts. Each request runs in a child process.
 
-A system call on a mount whose daemon hangs blocks its process, even against SIGKILL.
+A system call on a mount whose daemon hangs blocks its process so that not even SIGKILL ends it. So
+a child process is not waited for any longer if the mount does not respond in time.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from collections.abc import Iterable
 
 from onefs.mount.refresher import REFRESH_XATTR, REFRESHED_XATTR
 
-#: shortest wait in seconds for a script, even if the time is up: it may have ended already
+#: shortest time in seconds to wait for a script. A script may have ended already when the time for
+#: all scripts is over.
 _MIN_OUTCOME_SECONDS = 0.1
-#: requests what the kernel never caches, and exits with the errno
+#: a script that requests statvfs, which the kernel never caches, and exits with the errno
 _PROBE_SCRIPT = (
     "import os, sys\ntry: os.statvfs(sys.argv[1])\nexcept OSError as e: sys.exit(e.errno)"
 )
-#: begins a refresh, waits for its end, and exits with the errno; see ``onefs.mount.refresher``
+#: a script that begins a refresh, waits for its end, and exits with the errno; see
+#: ``onefs.mount.refresher``
 _REFRESH_SCRIPT = """
 import os, sys, time
 root, begin, done = sys.argv[1:]
@@ -31,7 +34,7 @@ try:
 except OSError as error:
     sys.exit(error.errno)
 """
-#: writes the value of an extended attribute, or exits with 1
+#: a script that writes the value of an extended attribute to its output, or exits with code 1
 _GETXATTR_SCRIPT = """
 import os, sys
 try:
@@ -39,7 +42,8 @@ try:
 except OSError:
     sys.exit(1)
 """
-#: writes the number of a path's last names that do not exist, and its real path
+#: a script that writes two values to its output: how many of the last names of a path do not exist,
+#: and the real path
 _REALPATH_SCRIPT = """
 import os, sys
 path = real = os.path.realpath(sys.argv[1])
@@ -58,23 +62,28 @@ sys.stdout.buffer.write(b"%d %s" % (missing, os.fsencode(real)))
 
 
 def probe_mount(mountpoint: str, timeout: float) -> int | None:
-    """Return 0 if the mount responds, the errno if it fails (ENOTCONN: its daemon is dead).
+    """Check a mount. Return 0 if the mount responds, or the errno if the request fails.
 
-    None if it does not respond within ``timeout`` seconds.
+    The errno is ENOTCONN if the mount's daemon is dead. Return None if the mount does not respond
+    within ``timeout`` seconds.
     """
     return _wait_for_script(_start_script(_PROBE_SCRIPT, mountpoint), timeout)[0]
 
 
 def is_stale(mountpoint: str, timeout: float = 5.0) -> bool:
-    """Whether the daemon of a mount is dead, or is just ending."""
+    """Whether the daemon of a mount is dead or is ending.
+
+    Return False if the mount does not respond within ``timeout`` seconds.
+    """
     return probe_mount(mountpoint, timeout) in (errno.ENOTCONN, errno.ECONNABORTED)
 
 
 def refresh_mounts(mountpoints: Iterable[str], timeout: float) -> dict[str, int | None]:
-    """Have each mount, and the kernel for it, drop what it caches in memory.
+    """Make the daemon of each mount, and the kernel, drop their caches in memory.
 
-    Returns 0 for each mount that has done so, its errno if it failed (ENODATA: its daemon is too
-    old for refreshes), and None if it did not respond within ``timeout`` seconds.
+    Return a code for each mount: 0 if the caches were dropped, the errno if the request failed, or
+    None if the mount did not respond within ``timeout`` seconds. The errno is ENODATA if the daemon
+    is of an older version without refreshes.
     """
     outcomes = _ask_all(
         _REFRESH_SCRIPT, mountpoints, REFRESH_XATTR, REFRESHED_XATTR, timeout=timeout
@@ -83,19 +92,20 @@ def refresh_mounts(mountpoints: Iterable[str], timeout: float) -> dict[str, int 
 
 
 def read_root_xattrs(mountpoints: Iterable[str], name: str, timeout: float) -> dict[str, bytes]:
-    """Return the value of an extended attribute of each mount's root.
+    """Return the value of the extended attribute ``name`` of each mount's root, by mount point.
 
-    Without mounts that lack it, and those that do not respond within ``timeout`` seconds.
+    Mounts without this attribute, and mounts that do not respond within ``timeout`` seconds, are
+    left out.
     """
     outcomes = _ask_all(_GETXATTR_SCRIPT, mountpoints, name, timeout=timeout)
     return {mountpoint: value for mountpoint, (code, value) in outcomes.items() if code == 0}
 
 
 def resolve_path(path: str, timeout: float) -> tuple[str, int] | None:
-    """Return the real path of an absolute one, and how many of its last names do not exist.
+    """Return the real path of an absolute path, and how many of its last names do not exist.
 
-    A name that cannot be checked counts as existing. None if the file systems do not respond
-    within ``timeout`` seconds.
+    A name that cannot be checked is counted as existing. Return None if a file system does not
+    respond within ``timeout`` seconds.
     """
     code, output = _wait_for_script(_start_script(_REALPATH_SCRIPT, path), timeout)
     if code != 0:
@@ -107,7 +117,10 @@ def resolve_path(path: str, timeout: float) -> tuple[str, int] | None:
 def _ask_all(
     script: str, mountpoints: Iterable[str], *arguments: str, timeout: float
 ) -> dict[str, tuple[int | None, bytes]]:
-    """Run a script for all mounts at the same time; see :func:`_wait_for_script`."""
+    """Run a script for all mounts at the same time. Return the results by mount point.
+
+    Each result is that of :func:`_wait_for_script`.
+    """
     end = time.monotonic() + timeout
     processes = {each: _start_script(script, each, *arguments) for each in mountpoints}
     return {
@@ -127,10 +140,13 @@ def _start_script(script: str, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def _wait_for_script(process: subprocess.Popen[bytes], timeout: float) -> tuple[int | None, bytes]:
-    """Return the exit code and the output of a script; the code is None if it is late."""
+    """Return the exit code and the output of a script.
+
+    The code is None if the script has not ended within ``timeout`` seconds.
+    """
     try:
         output, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        process.kill()  # not waited for: it may be blocked until the daemon responds
+        process.kill()  # do not wait for its end: it may be blocked until the daemon responds
         return None, b""
     return process.returncode, output

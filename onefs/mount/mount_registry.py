@@ -1,10 +1,13 @@
 """The registry of this user's mounts, used by ``onefs status`` and ``onefs umount``.
 
-Each mount has a JSON file in the user's state folder, independent of ``--state-dir``, so that every
-command finds it. If that folder is not writable, the file is in the mount's own state folder, which
-commands search if ONEFS_STATE_DIR names it. A record names the host and its boot, as a home folder
-may be shared: records of other hosts are neither shown nor removed. Records are written by the
-daemon only, and atomically.
+Each mount has a record, which is a JSON file. The record is in the user's default state folder, and
+not in the folder given by ``--state-dir``, so that every command finds the record. If the default
+folder is not writable, the record is in the mount's own state folder. Commands search that folder
+only if ONEFS_STATE_DIR names it.
+
+A record contains the host's name and the id of the host's boot, because several hosts may share a
+home folder. Records of other hosts are neither shown nor removed. Only the daemon writes its
+record, and each write is atomic.
 """
 
 from __future__ import annotations
@@ -39,17 +42,20 @@ READY = "ready"
 OFFLINE = "offline"
 REFUSED = "refused"
 STALE = "stale"
-#: mounted, but without a record: by another user, or with another state folder
+#: state of a mount without a record: another user has mounted it, or its record is in another state
+#: folder
 FOREIGN = "foreign"
 
-#: extended attribute of a mount's root: its present record, without the name of the login
+#: extended attribute of a mount's root. Its value is the mount's present :class:`MountInfo` as
+#: JSON, without the user name of the login.
 STATUS_XATTR = f"{XATTR_PREFIX}status"
-#: downloads listed in it: the kernel's limit is 64 KiB, and a path has at most 4 KiB
+#: largest number of downloads in the attribute. The kernel limits an attribute to 64 KiB, and a
+#: path may have 4 KiB.
 _MAX_REPORTED_DOWNLOADS = 12
-#: longest time in seconds that reading it may take
+#: longest time in seconds that reading the attribute may take
 _STATUS_TIMEOUT_SECONDS = 2.0
 
-#: fields that a record of an older onefs lacks
+#: fields that are missing in records of older versions of onefs
 _OPTIONAL_FIELDS = {"as_of", "flat", "version"}
 
 
@@ -60,13 +66,13 @@ log = logging.getLogger(__name__)
 class Download:
     """A file that is being downloaded."""
 
-    #: its path in the tree, without the mount point
+    #: the file's path in the tree, without the mount point
     path: str
-    #: bytes that are cached
+    #: number of bytes that are cached
     done: int
-    #: bytes of the whole file
+    #: number of bytes in the whole file
     size: int
-    #: bytes per second
+    #: speed of the download in bytes per second
     rate: float
 
 
@@ -74,55 +80,63 @@ class Download:
 class MountStatus:
     """The values of a mount that change while it runs."""
 
-    #: :data:`READY`, :data:`OFFLINE` if the server is unreachable, or :data:`REFUSED` if it refuses
-    #: the login
+    #: :data:`READY`, :data:`OFFLINE` if the server is unreachable, :data:`REFUSED` if a server
+    #: refuses the login, :data:`STALE` if the daemon is dead, or :data:`FOREIGN`
     state: str = READY
     cache_bytes: int = 0
     downloads: tuple[Download, ...] = ()
-    #: bytes downloaded in the last hour, and their limit; None means no limit
+    #: number of bytes downloaded in the last hour, and the limit of this number; None means that
+    #: there is no limit
     fetched: int = 0
     fetch_limit: int | None = None
-    #: a sentence for each cache or state folder that was deleted, or whose disk is absent
+    #: a sentence for each cache folder or state folder that was deleted or whose disk is absent
     folders: tuple[str, ...] = ()
-    #: a sentence for each cause that prevents reading of files: a full disk, --max-fetch, a refusal
+    #: a sentence for each cause that prevents reads of files, such as a full disk, the limit
+    #: --max-fetch, or a refused login
     troubles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class MountInfo:
-    """One mount, as ``onefs status`` shows it."""
+    """The values of one mount that ``onefs status`` shows."""
 
     mountpoint: str
-    #: of the daemon; None if it is dead
+    #: pid of the daemon; None if the daemon is dead, or if the mount has no record
     pid: int | None
     url: str = ""
     profile: str | None = None
     username: str = ""
     cache_dir: str = ""
-    #: the folder of its catalogue
+    #: the folder of the mount's catalogue
     state_dir: str = ""
-    #: bytes; None means no limit
+    #: largest size of the cache in bytes; None means that there is no limit
     cache_limit: int | None = None
     #: time of mounting, in seconds since the epoch
     since: float = 0.0
     status: MountStatus = MountStatus()
     log_file: str | None = None
-    #: whether the mount command created the folder, so that umount removes it
+    #: whether the mount command created the folder of the mount point, so that ``onefs umount``
+    #: removes this folder
     made: bool = False
-    #: the day whose revisions are shown; '' for all. Records of older versions lack it
+    #: the day whose revisions are shown; '' means that all revisions are shown. Records of older
+    #: versions do not have this field.
     as_of: str = ""
-    #: whether default datasets are shown without folders. Records of older versions lack it
+    #: whether default datasets are shown without their folders. Records of older versions do not
+    #: have this field.
     flat: bool = False
-    #: of the onefs that serves it; '' in records of older versions
+    #: version of the onefs that serves the mount; '' if the record was written by an older version
     version: str = ""
 
     @property
     def variant(self) -> Variant:
-        """The variant of the tree that is shown."""
+        """The variant of the tree that the mount shows."""
         return Variant(self.as_of, self.flat)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the object that ``onefs status --json`` prints (docs/COMMANDS.md)."""
+        """Return the object that ``onefs status --json`` prints for this mount.
+
+        The format is described in docs/COMMANDS.md.
+        """
         fetched = {"fetched": self.status.fetched, "fetch_limit": self.status.fetch_limit}
         return {
             "mountpoint": self.mountpoint,
@@ -146,10 +160,11 @@ class MountInfo:
 
 
 class MountRecord:
-    """The daemon's own record, written when it changes, at most once in ``interval`` seconds.
+    """The record of a daemon, written by the daemon itself.
 
-    Raises :class:`MountError` if it cannot be created. Later failures, as of a full disk, are
-    logged once and do not end the mount.
+    The record is written when the status changes, but at most once in ``interval`` seconds. Raises
+    :class:`MountError` if the record cannot be created. Later errors, for example of a full disk,
+    are logged once and do not end the mount.
     """
 
     def __init__(self, info: MountInfo, folder: Path | None = None, interval: float = 1.0) -> None:
@@ -160,7 +175,11 @@ class MountRecord:
         self._path = _first_usable_path(info.mountpoint, folder, info.state_dir, self._write)
 
     def update(self, status: MountStatus) -> None:
-        """Write the status if it has changed; within the interval, leave that to a later call."""
+        """Write the record if the status has changed.
+
+        Do nothing if the last write was less than ``interval`` seconds ago. In this case, a later
+        call writes the status.
+        """
         if status == self._info.status or time.monotonic() - self._written_at < self._interval:
             return
         self._info = replace(self._info, status=status)
@@ -173,7 +192,10 @@ class MountRecord:
             self._is_failure_logged = True
 
     def remove(self) -> None:
-        """Remove the record, unless it is of another daemon at the same mount point by now."""
+        """Remove the record. Do nothing if another daemon has replaced it.
+
+        Another daemon at the same mount point has a record with the same path.
+        """
         raw = _load_record(self._path)
         if raw is not None and raw.get("pid") == os.getpid():
             self._path.unlink(missing_ok=True)
@@ -186,7 +208,7 @@ class MountRecord:
             "started": start_ticks_of(pid),
             **asdict(self._info),
         }
-        # an older `onefs status` fails on fields of the status that it does not know
+        # `onefs status` of an older version fails if the status has a field that it does not know
         if not self._info.status.folders:
             del raw["status"]["folders"]
         raw["troubles"] = raw["status"].pop("troubles")
@@ -196,12 +218,12 @@ class MountRecord:
 
 
 def default_registry_folder() -> Path:
-    """Return the folder of the registry, independent of ONEFS_STATE_DIR."""
+    """Return the default folder of the registry. It does not depend on ONEFS_STATE_DIR."""
     return Path(platformdirs.user_state_dir("onefs")) / "mounts"
 
 
 def _registry_folders(folder: Path | None) -> list[Path]:
-    """Return the folders in which records are searched."""
+    """Return the folders in which records are searched, the first choice first."""
     if folder is not None:
         return [folder]
     state = os.environ.get("ONEFS_STATE_DIR")
@@ -211,9 +233,11 @@ def _registry_folders(folder: Path | None) -> list[Path]:
 def _first_usable_path(
     mountpoint: str, folder: Path | None, state_dir: str, use: Callable[[Path], object]
 ) -> Path:
-    """Return the record's path in the first folder for which ``use`` raises no OSError.
+    """Return the path of a mount's record in the first folder that is usable.
 
-    These are the registry and the mount's own state folder. Raises MountError if both fail.
+    A folder is usable if ``use``, called with the path of the record in it, raises no OSError. The
+    first folder is ``folder`` or the default registry. If ``folder`` is None, the second folder is
+    in the mount's own state folder. Raises MountError if no folder is usable.
     """
     folders = [folder or default_registry_folder()]
     if folder is None and state_dir:
@@ -234,9 +258,10 @@ def _first_usable_path(
 
 
 def list_mounts(folder: Path | None = None) -> list[MountInfo]:
-    """Return this user's mounts on this machine, dead ones included, sorted by mount point.
+    """Return this user's mounts on this machine, sorted by mount point.
 
-    Records whose daemon and mount are both gone are removed.
+    Mounts whose daemon is dead are included. A record is removed if its daemon is dead and its
+    mount no longer exists.
     """
     records: dict[str, Mapping[str, Any]] = {}
     for place in reversed(_registry_folders(folder)):
@@ -250,25 +275,27 @@ def list_mounts(folder: Path | None = None) -> list[MountInfo]:
 
 
 def with_current_status(mounts: Sequence[MountInfo]) -> list[MountInfo]:
-    """Return the mounts with their present status, read from each mount.
+    """Return the mounts with their present status, which is read from each mount.
 
-    Mounts that do not respond, and those of older versions, keep the status of their record.
+    A mount keeps the status in its record if the mount does not respond in time, if its daemon is
+    dead, or if its daemon is of an older version that does not report a status.
     """
     current = _read_infos(each.mountpoint for each in mounts if each.pid is not None)
     return [replace(each, status=current.get(each.mountpoint, each).status) for each in mounts]
 
 
 def mounts_of_other_users() -> list[MountInfo]:
-    """Return the mounts of other users that this user may access, as each mount reports itself.
+    """Return the mounts of other users that this user may access.
 
-    Their records and folders are not accessible.
+    The values are read from each mount, because the records and folders of other users are not
+    accessible.
     """
     places = {each.mountpoint for each in read_mounts() if each.is_onefs and each.other_owner}
     return list(_read_infos(sorted(places)).values())
 
 
 def encode_status(info: MountInfo) -> str:
-    """Return the text of :data:`STATUS_XATTR`."""
+    """Return the value of the attribute :data:`STATUS_XATTR` for a mount."""
     few = info.status.downloads[:_MAX_REPORTED_DOWNLOADS]
     return json.dumps(
         asdict(replace(info, username="", status=replace(info.status, downloads=few)))
@@ -276,19 +303,24 @@ def encode_status(info: MountInfo) -> str:
 
 
 def _read_infos(mountpoints: Iterable[str]) -> dict[str, MountInfo]:
-    """Return what each mount reports of itself, without those that do not respond in time."""
+    """Return the values that each mount reports in its attribute :data:`STATUS_XATTR`.
+
+    Mounts that do not respond in time, or report invalid values, are left out.
+    """
     infos = {}
     texts = mount_probes.read_root_xattrs(mountpoints, STATUS_XATTR, _STATUS_TIMEOUT_SECONDS)
     for mountpoint, text in texts.items():
-        with suppress(ValueError, TypeError, KeyError, AttributeError):  # of another version
+        # the daemon may be of another version, whose values are invalid here
+        with suppress(ValueError, TypeError, KeyError, AttributeError):
             infos[mountpoint] = _parse_info(json.loads(text))
     return infos
 
 
 def find_record(mountpoint: str, folder: Path | None = None) -> MountInfo | None:
-    """Return the record of ``mountpoint`` (absolute, without links); None if there is none.
+    """Return the record of ``mountpoint``, an absolute path without symbolic links.
 
-    Its pid is None if the daemon is dead, even if another process has that pid now.
+    Return None if there is no record. The record's pid is None if the daemon is dead, even if
+    another process has the daemon's pid now.
     """
     raws = (_load_record(_record_path(mountpoint, place)) for place in _registry_folders(folder))
     host = socket.gethostname()
@@ -299,9 +331,9 @@ def find_record(mountpoint: str, folder: Path | None = None) -> MountInfo | None
 
 
 def remove_record(mountpoint: str, folder: Path | None = None) -> None:
-    """Remove the record of an ended mount, if there is one."""
+    """Remove the record of an ended mount if the record exists."""
     for each in _registry_folders(folder):
-        with suppress(OSError):  # it does not exist, or its folder is not writable
+        with suppress(OSError):  # the record does not exist, or the folder is not writable
             _record_path(mountpoint, each).unlink()
 
 
@@ -311,14 +343,16 @@ def claim_mountpoint(
 ) -> Iterator[None]:
     """Prevent this user's other processes from mounting at ``mountpoint`` during the block.
 
-    Otherwise, the kernel would put one mount over the other. Raises :class:`MountError` at once if
-    another process has claimed it.
+    Without this claim, two processes could mount there, and one mount would hide the other. Raises
+    :class:`MountError` immediately if another process has claimed the mount point, or if no folder
+    of the registry is writable.
     """
     opened: list[int] = []
 
     def open_in(path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # one file with a byte per mount point, so that no files accumulate
+        # one file for all mount points, so that lock files do not accumulate: the claim of a mount
+        # point locks one byte of the file
         opened.append(open_lock_file(path.with_name("claims")))
 
     path = _first_usable_path(mountpoint, folder, state_dir, open_in)
@@ -332,7 +366,10 @@ def claim_mountpoint(
 
 
 def _read_records(folder: Path) -> dict[str, Mapping[str, Any]]:
-    """Return the valid records of this machine by mount point; remove the outdated ones."""
+    """Return the valid records of this machine, by mount point.
+
+    Remove the records whose daemon is dead and whose mount no longer exists.
+    """
     records: dict[str, Mapping[str, Any]] = {}
     mounted = {mount.mountpoint for mount in read_mounts()}
     for path in folder.glob("*.json"):
@@ -353,7 +390,7 @@ def _info_of_mount(mountpoint: str, raw: Mapping[str, Any] | None) -> MountInfo:
     stale = mount_probes.is_stale(mountpoint)
     working = READY if raw is not None else FOREIGN
     info = MountInfo(mountpoint, None) if raw is None else _parse_info(raw)
-    # no download continues, but the files in the cache remain
+    # the downloads have ended, but the files in the cache remain, so ``cache_bytes`` is kept
     status = replace(info.status, state=STALE if stale else working, downloads=())
     return replace(info, pid=None, status=status)
 
@@ -370,7 +407,10 @@ def _parse_info(raw: Mapping[str, Any]) -> MountInfo:
 
 
 def _is_daemon_alive(raw: Mapping[str, Any]) -> bool:
-    """Whether the daemon that wrote the record runs: the same process, not one with its pid."""
+    """Whether the daemon that wrote the record is running.
+
+    Return False if the daemon's pid belongs to another process now.
+    """
     return bool(
         raw["boot"] == boot_id() and raw["started"] == start_ticks_of(raw["pid"]) is not None
     )
@@ -382,7 +422,7 @@ def _record_path(mountpoint: str, folder: Path) -> Path:
 
 
 def _load_record(path: Path) -> dict[str, Any] | None:
-    """Return a record; None if there is none, or the file is not a record."""
+    """Return the record in a file. Return None if there is no file, or if it is not a record."""
     try:
         raw = json.loads(path.read_text())
     except (OSError, ValueError):

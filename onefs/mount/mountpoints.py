@@ -1,4 +1,4 @@
-"""Checks and preparation of the mount point and the folders used with it."""
+"""Check and prepare the mount point and the folders that the daemon uses."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _FUSE_CONF = Path("/etc/fuse.conf")
 
 @dataclass(frozen=True, slots=True)
 class PreparedMountpoint:
-    """A folder that is ready to be mounted on."""
+    """A folder on which onefs can mount."""
 
-    #: absolute, without links
+    #: absolute path without symbolic links
     path: str
-    #: whether it was created for the mount
+    #: whether the folder was created for the mount
     made: bool
 
 
 def resolve_mountpoint(mountpoint: str | os.PathLike[str]) -> str:
-    """Return the absolute path without links, as in the kernel's table of mounts.
+    """Return the absolute path without symbolic links, as it is in the kernel's table of mounts.
 
-    A mount is not accessed, so that this does not block on a mount whose daemon hangs.
+    A mount at the path is not accessed, because a mount whose daemon hangs would block the caller.
     """
     absolute = paths.absolute(mountpoint)
     folder, name = os.path.split(absolute)
@@ -39,10 +39,11 @@ def resolve_mountpoint(mountpoint: str | os.PathLike[str]) -> str:
 
 
 def prepare_mountpoint(mountpoint: str | os.PathLike[str]) -> PreparedMountpoint:
-    """Create the folder (mode 0700) if it does not exist, and remove a dead mount on it.
+    """Create the folder (mode 0700) if it does not exist, and remove a dead mount at its path.
 
-    Raises :class:`UsageError` if it is in use, is not an empty folder, cannot be created, or has a
-    name with control characters.
+    Raises :class:`UsageError` if onefs is already mounted there, if the path is not an empty,
+    writable folder or cannot be created, or if the path contains control characters. Raises
+    :class:`MountError` if a dead mount cannot be removed.
     """
     path = resolve_mountpoint(mountpoint)
     _check_characters(path)
@@ -62,9 +63,10 @@ def prepare_mountpoint(mountpoint: str | os.PathLike[str]) -> PreparedMountpoint
 def check_outside_mountpoint(
     mountpoint: str | os.PathLike[str], *places: str | os.PathLike[str]
 ) -> None:
-    """Raise :class:`UsageError` if one of the daemon's places is in the mount, or contains it.
+    """Raise :class:`UsageError` if one of ``places`` is inside the mount point, or contains it.
 
-    Otherwise, the daemon would wait for itself.
+    ``places`` are the files and folders of the daemon. If the daemon accessed its own mount, the
+    daemon would wait for itself forever.
     """
     mount = Path(resolve_mountpoint(mountpoint))
     for place in places:
@@ -76,7 +78,7 @@ def check_outside_mountpoint(
 
 
 def check_allow_other(conf: Path = _FUSE_CONF) -> None:
-    """Raise :class:`MountError` if this user may not use ``allow_other``."""
+    """Raise :class:`MountError` if this user is not allowed to use the option ``allow_other``."""
     if os.geteuid() == 0:
         return
     try:
@@ -91,7 +93,10 @@ def check_allow_other(conf: Path = _FUSE_CONF) -> None:
 
 
 def _check_characters(path: str) -> None:
-    """Raise :class:`UsageError` for control characters, which lists of mounts do not show."""
+    """Raise :class:`UsageError` if the path contains control characters.
+
+    Lists of mounts do not show control characters correctly.
+    """
     if any(unicodedata.category(character) == "Cc" for character in path):
         raise UsageError(
             f"The mount point {path!a} holds a control character, as from a script with the "
@@ -100,9 +105,10 @@ def _check_characters(path: str) -> None:
 
 
 def _remove_stale_mount(path: str) -> bool:
-    """Remove a dead mount. Returns whether its folder was created for it, and is empty.
+    """Remove the dead mount at ``path``, if there is one.
 
-    Raises :class:`UsageError` if the mount is not dead.
+    Return True if the folder was created for the removed mount and is empty. Raises
+    :class:`UsageError` if there is a mount of onefs that is not dead.
     """
     mounted = find_mount(path)
     if mounted is None or not mounted.is_onefs:
@@ -115,7 +121,7 @@ def _remove_stale_mount(path: str) -> bool:
 
 
 def _make_folder(path: str) -> bool:
-    """Create the folder unless something exists there. Returns whether it was created."""
+    """Create the folder unless the path exists. Return True if the folder was created."""
     try:
         os.makedirs(path, mode=0o700)
     except FileExistsError:

@@ -1,7 +1,8 @@
-"""The file operations of a mount over a tree, independent of libfuse and ctypes.
+"""The file operations of a mount. This module uses a tree, but neither libfuse nor ctypes.
 
-All exceptions become errnos in one place, :class:`ErrorNumbers`. There are no writing operations:
-the mount is read-only (``ro``), so that the kernel itself answers them with EROFS.
+:class:`ErrorNumbers` is the only place where exceptions become errnos. There are no operations that
+write, because the mount is read-only (``ro``): the kernel itself answers requests to write with the
+error EROFS.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from onefs.tree.nodes import XATTR_PREFIX, Node, Tree
 
 _STATFS_BLOCK_BYTES = 4096
 _MAX_NAME_BYTES = 255
-#: a name of up to so many characters is never longer than that in UTF-8
+#: a name with at most this number of characters never has more than _MAX_NAME_BYTES bytes in UTF-8
 _SHORT_NAME_CHARACTERS = _MAX_NAME_BYTES // 4
 
 DirectoryEntries = list[tuple[bytes, Node]]
@@ -39,19 +40,21 @@ class _OpenFolder:
     """An open folder."""
 
     path: str
-    #: as of its first page; read again when the program rewinds the folder
+    #: the listing. It is read for the first page, and read again when the program rewinds the
+    #: folder to its beginning.
     entries: DirectoryEntries = field(default_factory=list)
 
 
 class Operations:
     """The operations of one mount. Thread-safe.
 
-    Methods have libfuse's names; :class:`onefs.mount.fuse.Fuse` calls them. ``flush``, ``fsync``,
-    ``access``, ``lock``, ``flock`` and ``lseek`` are absent on purpose: the kernel then stops
-    requesting them, and handles locks, permissions and SEEK_HOLE by itself.
+    :class:`onefs.mount.fuse.Fuse` calls the methods, so the methods have the names of libfuse's
+    operations. The operations ``flush``, ``fsync``, ``access``, ``lock``, ``flock`` and ``lseek``
+    are not defined, so that the kernel stops requesting them and handles locks, permissions and
+    SEEK_HOLE by itself.
     """
 
-    #: for mfusepy: times are integers, and operations on open files need no path
+    #: settings for mfusepy: times are integers, and operations on open files need no path
     use_ns = True
     flag_nopath = True
     flag_nullpath_ok = True
@@ -59,14 +62,18 @@ class Operations:
     def __init__(
         self, tree: Tree, blocked_programs: Iterable[str] = (), refresher: Refresher | None = None
     ) -> None:
-        """``blocked_programs``: names of programs that get EACCES for bytes that are not cached."""
+        """Create the operations for ``tree``.
+
+        ``blocked_programs`` are the names of programs that get the error EACCES when they read
+        bytes that are not cached.
+        """
         self._tree = tree
         self._refresher = refresher
-        #: returns the id of the thread that the running operation is for; set by ``Fuse``
+        #: returns the id of the thread that requested the running operation; set by ``Fuse``
         self.caller_thread: Callable[[], int] = lambda: 0
-        #: returns the id of that thread's user; set by ``Fuse``
+        #: returns the id of the user that requested the running operation; set by ``Fuse``
         self.caller_user: Callable[[], int | None] = lambda: None
-        #: returns the value of the root's attribute :data:`STATUS_XATTR`; '' for none
+        #: returns the value of the root's attribute :data:`STATUS_XATTR`; '' if there is no value
         self.status: Callable[[], str] = lambda: ""
         self._indexer_filter = IndexerFilter(blocked_programs, lambda: self.caller_thread())
         #: the last error of each path
@@ -77,7 +84,7 @@ class Operations:
         self._open_folders: dict[int, _OpenFolder] = {}
 
     def destroy(self) -> None:
-        """Close all open files: after a lazy unmount, the kernel does not."""
+        """Close all open files, because the kernel does not close them after a lazy unmount."""
         for number in list(self._file_handles):
             self.release(None, number)
 
@@ -85,7 +92,7 @@ class Operations:
         _check_name_length(path)
         try:
             node = self._tree.node(path)
-        except Exception as error:  # most likely, its folder could not be listed
+        except Exception as error:  # the most likely reason is that its folder cannot be listed
             self.path_errors.note_failure(os.path.dirname(path), error)
             raise
         if self.path_errors.has_any():
@@ -93,7 +100,10 @@ class Operations:
         return node
 
     def fgetattr(self, number: int) -> Node:
-        """Return the node of an open file, even if its path has another one by now."""
+        """Return the node that an open file had when it was opened.
+
+        The tree may have another node at the same path now.
+        """
         return self._file_handle(number).node
 
     def readlink(self, path: str) -> str:
@@ -105,10 +115,11 @@ class Operations:
         return number
 
     def readdir(self, number: int, *, first: bool) -> DirectoryEntries:
-        """Return the whole listing, ``.`` and ``..`` first.
+        """Return the whole listing of an open folder. It begins with ``.`` and ``..``.
 
-        It is read for the ``first`` page and reused for the others, so that changes of the folder
-        between two pages have no effect.
+        The listing is read from the tree if ``first`` is true, which means that the first page is
+        requested. The other pages reuse the listing, so that a change of the folder between two
+        pages has no effect.
         """
         listing = self._open_folders[number]
         if first:
@@ -119,10 +130,10 @@ class Operations:
         self._open_folders.pop(number, None)
 
     def open(self, path: str, flags: int) -> tuple[int, bool, bool]:
-        """Return the open file's number, and whether to use ``keep_cache`` and ``direct_io``.
+        """Open a file. Return its number, and the values of ``keep_cache`` and ``direct_io``.
 
-        Generated texts need ``direct_io``: otherwise, the kernel truncates what is read to the
-        size that it knows, and a text that has grown since would lose its end.
+        Generated texts need ``direct_io``. Without ``direct_io``, the kernel reads only as many
+        bytes as the last size that it knows, so the end of a text that has grown would be missing.
         """
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly(f"{path} cannot be written: onefs is read-only.")
@@ -136,11 +147,11 @@ class Operations:
         return number, handle.keep_cache, isinstance(handle, TextHandle)
 
     def read_buf(self, number: int, offset: int, size: int) -> Extent:
-        """Return where the bytes of an open file are; see :meth:`FileHandle.extent`."""
+        """Return the range of bytes to read from an open file; see :meth:`FileHandle.extent`."""
         return self._file_handle(number).extent(offset, size)
 
     def read(self, number: int, offset: int, size: int) -> bytes:
-        """Return the bytes of an open file, for libfuse 2; see :meth:`FileHandle.read`."""
+        """Return bytes of an open file, see :meth:`FileHandle.read`. Only libfuse 2 calls this."""
         return self._file_handle(number).read(offset, size)
 
     def release(self, _path: str | None, number: int) -> None:
@@ -171,13 +182,19 @@ class Operations:
         }
 
     def _unlisted_xattr(self, name: str) -> str | None:
-        """Return an attribute of the root that is not listed: it is computed on each request."""
+        """Return the value of an attribute of the root that :meth:`listxattr` does not list.
+
+        The value is computed at each request. Return None if there is no such attribute.
+        """
         if name == STATUS_XATTR:
             return self.status()
         return self._refresher.xattr_value(name) if self._refresher else None
 
     def _xattrs(self, path: str) -> dict[str, str]:
-        """Return the tree's attributes, and the error of the last operation on ``path``."""
+        """Return the attributes that the tree has for ``path``, and the stored error of ``path``.
+
+        The error is that of the last operation on ``path``, and is left out if there is none.
+        """
         values = self._tree.xattrs(path)
         error = self.path_errors.error_of(path)
         return {XATTR_PREFIX + "error": error, **values} if error else values
@@ -198,9 +215,10 @@ class Operations:
 
 
 def _check_name_length(path: str) -> None:
-    """Raise ENAMETOOLONG if the path's last name exceeds the limit that ``statfs`` reports.
+    """Raise OSError (ENAMETOOLONG) if the path's last name is longer than _MAX_NAME_BYTES.
 
-    The kernel looks up each name of a path separately, and passes on names of 1,024 bytes and more.
+    Only the last name is checked, because the kernel looks up each name of a path separately. The
+    check is needed because the kernel also requests names of 1,024 bytes and more.
     """
     name = path[path.rfind("/") + 1 :]
     if len(name) > _SHORT_NAME_CHARACTERS and len(os.fsencode(name)) > _MAX_NAME_BYTES:
@@ -208,7 +226,10 @@ def _check_name_length(path: str) -> None:
 
 
 class ErrorNumbers:
-    """Turns exceptions into errnos. Unexpected ones become EIO, logged once per line of code."""
+    """Turn exceptions into errnos.
+
+    An unexpected exception becomes EIO. It is logged once for each line of code that raises it.
+    """
 
     def __init__(self) -> None:
         self._logged: set[tuple[type[BaseException], str]] = set()

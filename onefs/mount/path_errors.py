@@ -1,8 +1,8 @@
-"""The error of the last operation on each path, as programs only show an errno.
+"""Store the error of the last operation on each path, because programs show only an errno.
 
-The message is the attribute ``user.onefs.error`` of the path until an operation on it succeeds.
-Errors that concern more than one file (a full disk, ``--max-fetch``, a server's refusal) are also
-shown by ``onefs status``.
+The message is the path's attribute ``user.onefs.error`` until an operation on the path succeeds.
+``onefs status`` also shows errors that concern more than one file: a full disk, the limit
+``--max-fetch``, or a login that the file server refuses.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from onefs.errors import (
     Stopping,
 )
 
-#: paths whose error is stored
+#: largest number of paths for which an error is stored
 _MAX_REMEMBERED_PATHS = 1024
-#: errors whose errno is enough, or which the user cannot resolve
+#: errors that are not stored, because the errno says enough or because the user cannot resolve them
 _UNREPORTED_ERRORS = (NotFound, ReadOnly, Stopping)
 #: errors that concern the whole mount
 _MOUNT_WIDE_ERRORS: tuple[type[OnefsError], ...] = (CacheFull, FetchLimit, DataServerCredentials)
-#: seconds for which an error of the whole mount is shown, unless a download has succeeded since
+#: seconds for which an error of the whole mount is shown, if the error has no expiry time itself
 _MOUNT_WIDE_TTL_SECONDS = 3600.0
 
 log = logging.getLogger(__name__)
@@ -40,22 +40,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _MountWideError:
-    """An error of the whole mount; times in seconds since the epoch."""
+    """An error of the whole mount. The times are in seconds since the epoch."""
 
     error: OnefsError
-    #: when it first occurred
+    #: time at which the error first occurred
     since: float
-    #: when it is no longer shown
+    #: time after which the error is no longer shown
     until: float
 
 
 class PathErrors:
-    """The last error of each path. Thread-safe; :meth:`has_any` is cheap."""
+    """The last error of each path. Thread-safe. The method :meth:`has_any` is fast."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        #: messages; of the paths that failed last
+        #: the message for each of the paths that failed last
         self._by_path: FIFOCache[str, str] = FIFOCache(_MAX_REMEMBERED_PATHS)
         self._mount_wide: dict[type[OnefsError], _MountWideError] = {}
 
@@ -66,19 +66,22 @@ class PathErrors:
         with self._lock:
             self._by_path[path] = str(error)
             is_new = self._note_mount_wide(error)
-        if is_new and isinstance(error, FetchLimit):  # the others are logged where they are raised
+        # other errors of the whole mount are logged where they are raised
+        if is_new and isinstance(error, FetchLimit):
             log.warning("%s: %s", path, error)
 
     def clear(self, path: str) -> None:
-        """Drop the error of ``path``: an operation on it has succeeded."""
+        """Drop the error of ``path``, because an operation on ``path`` has succeeded."""
         if self.has_any():
             with self._lock:
                 self._by_path.pop(path, None)
 
     def note_fetched(self, path: str) -> None:
-        """Drop the errors that are resolved as bytes of ``path`` were downloaded and stored.
+        """Drop the errors that are resolved, because bytes of ``path`` were downloaded and stored.
 
-        Only the one of --max-fetch remains: other files may still exceed it, and it expires.
+        These are the error of ``path`` and the errors of the whole mount. Only the error for the
+        limit --max-fetch is kept, because other files may still exceed the limit. This error is
+        dropped when it expires.
         """
         self.clear(path)
         if self._mount_wide:
@@ -87,7 +90,10 @@ class PathErrors:
 
     @contextmanager
     def record_outcome(self, path: str) -> Iterator[None]:
-        """Store the error of the block, an operation on ``path``, or drop it if that succeeds."""
+        """Store the error that the block raises for ``path``.
+
+        The block is an operation on ``path``. If the block succeeds, drop the error of ``path``.
+        """
         try:
             yield
         except Exception as error:
@@ -96,19 +102,22 @@ class PathErrors:
         self.clear(path)
 
     def has_any(self) -> bool:
-        """Whether any path has an error."""
+        """Whether an error is stored for any path."""
         return bool(self._by_path)
 
     def error_of(self, path: str) -> str:
-        """Return the message of the error of ``path``; '' without one."""
+        """Return the stored error message for ``path``. Return '' if there is none."""
         return self._by_path.get(path, "")
 
     def is_login_refused(self) -> bool:
-        """Whether the file server has refused the login, and accepted none since."""
+        """Whether the file server has refused the login and no download has succeeded since."""
         return DataServerCredentials in self._mount_wide
 
     def mount_wide_messages(self) -> tuple[str, ...]:
-        """Return a message for each present error of the whole mount, with its first time."""
+        """Return a message for each error of the whole mount that has not expired.
+
+        A message begins with the time at which the error first occurred.
+        """
         now = self._clock()
         with self._lock:
             self._mount_wide = {k: v for k, v in self._mount_wide.items() if v.until >= now}
@@ -118,7 +127,10 @@ class PathErrors:
             )
 
     def _note_mount_wide(self, error: OnefsError) -> bool:
-        """Store an error if it concerns the whole mount. Returns whether that is new."""
+        """Store an error if it concerns the whole mount.
+
+        Return True if no error of the same kind was shown before. The caller must hold the lock.
+        """
         kind = next((kind for kind in _MOUNT_WIDE_ERRORS if isinstance(error, kind)), None)
         if kind is None:
             return False

@@ -1,4 +1,4 @@
-"""Processes in ``/proc``: whether one still runs, and which ones use a folder."""
+"""Find out from ``/proc`` whether a process is still running, and which processes use a folder."""
 
 from __future__ import annotations
 
@@ -27,28 +27,36 @@ class ProcessInUse:
 
 
 def start_ticks_of(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since the boot; None if it has ended.
+    """Return the time at which a process started, in clock ticks since the boot.
 
-    Together with the boot, this distinguishes a process from a later one with the same pid.
+    Return None if the process has ended. The start time and the id of the boot together distinguish
+    a process from a later process with the same pid.
     """
     try:
         text = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()  # the command before may contain any character
+    # the command is in parentheses before the fields, and may contain any character
+    fields = text.rpartition(")")[2].split()
     state, threads, ticks = fields[0], int(fields[17]), int(fields[19])
-    # The first thread of a killed process is a zombie while other threads still have files open.
+    # While other threads of a killed process still have files open, its first thread is a zombie.
     return None if state in "ZX" and threads <= 1 else ticks
 
 
 def wait_for_exit(pid: int, timeout: float) -> bool:
-    """Wait until a process has ended; return False if it still runs after ``timeout`` seconds."""
+    """Wait until a process has ended.
+
+    Return False if the process is still running after ``timeout`` seconds, True otherwise.
+    """
     started = start_ticks_of(pid)
     return started is None or wait_until(lambda: start_ticks_of(pid) != started, timeout)
 
 
 def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
-    """Wait until a condition is true; return False if it is not after ``timeout`` seconds."""
+    """Wait until ``condition`` returns True.
+
+    Return False if ``condition`` is still false after ``timeout`` seconds, True otherwise.
+    """
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() >= deadline:
@@ -60,7 +68,8 @@ def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
 def processes_using(folder: str) -> list[ProcessInUse]:
     """Return the processes with an open or mapped file, or a working directory, in ``folder``.
 
-    Only those that this user may inspect. Reads ``/proc``, and does not access the folder.
+    Only processes that this user may inspect are found. ``folder`` is not accessed, because all
+    information is in ``/proc``.
     """
     inside = folder.rstrip("/") + "/"
     users = []
@@ -74,7 +83,7 @@ def processes_using(folder: str) -> list[ProcessInUse]:
 
 def _uses_folder(process: Path, inside: str) -> bool:
     links = [process / "cwd", process / "root", process / "exe"]
-    with suppress(OSError):  # it has ended, or belongs to another user
+    with suppress(OSError):  # the process has ended, or belongs to another user
         links += (process / "fd").iterdir()
     for link in links:
         with suppress(OSError):

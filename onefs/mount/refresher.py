@@ -1,9 +1,12 @@
-"""Refresh of one mount on demand: caches of its daemon and of the kernel in memory are dropped.
+"""Refresh one mount on request: drop the caches in memory of its daemon and of the kernel.
 
-``onefs refresh`` reads the number in :data:`REFRESH_XATTR` of the mount's root, and then reads
-:data:`REFRESHED_XATTR` until it is at least that number. The kernel caches neither attribute.
-Reading them does not wait: an operation that waits for the kernel to drop names could wait for
-itself.
+``onefs refresh`` reads the attribute :data:`REFRESH_XATTR` of the mount's root. This read begins a
+refresh and returns the number of the refresh. Then ``onefs refresh`` reads the attribute
+:data:`REFRESHED_XATTR` repeatedly, until its value is at least this number. The kernel caches
+neither attribute.
+
+Reading an attribute never waits for a refresh. An operation that waits until the kernel has dropped
+names could wait for itself forever.
 """
 
 from __future__ import annotations
@@ -17,35 +20,40 @@ from onefs.tree.nodes import XATTR_PREFIX
 
 log = logging.getLogger(__name__)
 
-#: extended attribute of the root: reading it begins a refresh, and returns its number
+#: extended attribute of the root. Reading this attribute begins a refresh, and returns the number
+#: of the refresh.
 REFRESH_XATTR = f"{XATTR_PREFIX}refresh"
-#: extended attribute of the root: the number of the last complete refresh
+#: extended attribute of the root. Its value is the number of the last complete refresh.
 REFRESHED_XATTR = f"{XATTR_PREFIX}refreshed"
 
 
 class Refresher:
-    """Refreshes of one mount, in a separate thread. Thread-safe.
+    """Refresh one mount, in a separate thread. Thread-safe.
 
-    Requests during a refresh share the next one.
+    All requests that arrive during a refresh are served together by the next refresh.
     """
 
     def __init__(self, drop_caches: Callable[[], None]) -> None:
-        """``drop_caches`` drops the daemon's caches in memory."""
+        """Store ``drop_caches``, the function that drops the daemon's caches in memory."""
         self._drop_caches = drop_caches
         self._changed = threading.Condition()
         self._requested = 0
         self._completed = 0
 
     def xattr_value(self, name: str) -> str | None:
-        """Return the value of one of the two attributes; None for any other name."""
+        """Return the value of the attribute ``name``, and begin a refresh for REFRESH_XATTR.
+
+        Return None if ``name`` is neither REFRESH_XATTR nor REFRESHED_XATTR.
+        """
         if name == REFRESH_XATTR:
             return str(self._request_refresh())
         return str(self._completed) if name == REFRESHED_XATTR else None
 
     def run(self, expire_names: Callable[[], bool]) -> None:
-        """Serve requests until the mount has ended.
+        """Serve requests for refreshes until the mount has ended.
 
-        ``expire_names`` makes the kernel drop all names; it returns False if the mount has ended.
+        ``expire_names`` must make the kernel drop all names, and must return False if the mount has
+        ended.
         """
         while True:
             with self._changed:
@@ -54,7 +62,7 @@ class Refresher:
             try:
                 self._drop_caches()
             except (OSError, OnefsError) as error:
-                # the kernel's names are dropped in any case; the daemon's caches expire soon
+                # drop the kernel's names even so, because the daemon's caches expire soon anyway
                 log.warning("some caches in memory could not be dropped: %s", reason_of(error))
             if not expire_names():
                 return

@@ -1,13 +1,14 @@
-"""Limits of simultaneous requests, so that a stalled server does not block reads of cached files.
+"""Limit simultaneous requests, so that a stalled server does not block reads of cached files.
 
-libfuse has a thread for each request, so a read that waits for the network occupies a thread. The
-kernel has a limit, too: read-ahead counts as background requests, of which it sends at most
-``max_background`` at a time. Both limits must exceed the number of reads that can wait for a
-stalled server, or reads of complete files queue behind them.
+libfuse uses a thread for each request, so a read that waits for the network occupies a thread. The
+kernel also has a limit: it sends at most ``max_background`` background requests at the same time,
+and read-ahead is a background request. Both limits must be larger than the number of reads that
+wait for a stalled server. Otherwise, reads of complete files would have to wait, too.
 
-A sequential reader occupies two requests (the page that it needs and the read-ahead after it), so
-200 stuck readers occupy 400. Beyond :data:`MAX_WAITING_READS`, a read that has to wait fails at
-once, so that the remaining threads stay free for reads that do not wait.
+A program that reads sequentially occupies two requests: one for the page that it needs, and one for
+the read-ahead after this page. So 200 waiting programs occupy 400 requests. If
+:data:`MAX_WAITING_READS` reads are waiting, a further read that has to wait fails immediately, so
+that the remaining threads stay free for reads that do not have to wait.
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ from pathlib import Path
 
 from onefs.errors import Busy
 
-#: largest number of libfuse's threads; it starts one only if all others are busy
+#: largest number of libfuse threads. libfuse starts a thread only if all its threads are busy.
 MAX_THREADS = 1024
-#: idle threads that are kept; further ones end
+#: largest number of idle threads that are kept; further idle threads end
 MAX_IDLE_THREADS = 64
-#: background requests that the kernel sends at the same time; its default is 12
+#: largest number of background requests that the kernel sends at the same time. The kernel's
+#: default is 12.
 MAX_BACKGROUND_REQUESTS = 960
-#: reads that may wait for the network at the same time
+#: largest number of reads that may wait for the network at the same time
 MAX_WAITING_READS = 800
-#: requests reserved for reads that do not wait, if the system allows fewer than requested
+#: number of requests that are reserved for reads that do not wait, if the kernel allows fewer
+#: background requests than MAX_BACKGROUND_REQUESTS
 _RESERVED_REQUESTS = 32
 
 _MAX_USER_BACKGROUND_FILE = Path("/sys/module/fuse/parameters/max_user_bgreq")
@@ -38,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 class WaitingReads:
-    """Counts the reads that wait for the network, and refuses those above ``limit``."""
+    """Count the reads that wait for the network, and refuse more than ``limit`` of these reads."""
 
     def __init__(self, limit: int = MAX_WAITING_READS) -> None:
         self._limit = limit
@@ -48,7 +51,10 @@ class WaitingReads:
 
     @contextmanager
     def hold_slot(self) -> Iterator[None]:
-        """Count a read as waiting during the block. Raises :class:`Busy` at the limit."""
+        """Count one more waiting read during the block.
+
+        Raises :class:`Busy` if ``limit`` reads are already waiting.
+        """
         with self._lock:
             if self._waiting >= self._limit:
                 raise self._busy_error()
@@ -61,7 +67,7 @@ class WaitingReads:
                 self._is_refusal_logged = self._is_refusal_logged and self._waiting > 0
 
     def _busy_error(self) -> Busy:
-        """Return the error of a refused read, logged once until no read is waiting."""
+        """Return the error for a refused read. Log it if none was logged since no read waited."""
         refusal = Busy(
             f"{self._limit} reads are waiting for the server: more are refused, so that cached "
             "files can still be read. Try again when it answers."
@@ -75,8 +81,8 @@ class WaitingReads:
 def waiting_read_limit(system: Path = _MAX_USER_BACKGROUND_FILE) -> int:
     """Return the number of reads that may wait at the same time on this machine.
 
-    The kernel lowers ``max_background`` of an ordinary user's mount to ``max_user_bgreq``, which
-    it derives from the size of the memory (330 for 1 GiB).
+    For the mount of an ordinary user, the kernel lowers ``max_background`` to ``max_user_bgreq``.
+    The kernel computes ``max_user_bgreq`` from the size of the memory: 330 requests for 1 GiB.
     """
     try:
         allowed = int(system.read_text())

@@ -1,4 +1,4 @@
-"""Serving a mount in this process, until a signal or an unmount ends it."""
+"""Serve a mount in this process, until a signal or an unmount ends the mount."""
 
 from __future__ import annotations
 
@@ -33,16 +33,17 @@ from onefs.mount.refresher import Refresher
 from onefs.mount.unmount import remove_stale_mount
 from onefs.tree.nodes import Tree
 
-#: longest time in seconds for the kernel to accept the mount
+#: longest time in seconds until the kernel has accepted the mount
 _MOUNT_TIMEOUT_SECONDS = 10.0
-#: seconds that running operations have to end when the mount ends
+#: longest time in seconds to wait for running operations when the mount ends
 _STOP_GRACE_SECONDS = 5.0
 #: seconds between two updates of the status
 _STATUS_INTERVAL_SECONDS = 1.0
-#: seconds until the kernel and libfuse have finished their negotiation
+#: seconds after which the kernel and libfuse have negotiated the read-ahead window
 _SETTLE_SECONDS = 0.1
 _END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-#: each libfuse thread needs a pipe for splicing, and each open file a descriptor
+#: largest number of descriptors of this process. Each libfuse thread needs a pipe for splicing, and
+#: each open file needs a descriptor.
 _DESCRIPTOR_LIMIT = 65536
 
 log = logging.getLogger(__name__)
@@ -50,38 +51,42 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A tree to be mounted, and the functions that the mount calls."""
+    """A tree that can be mounted, and the functions that the mount calls."""
 
     tree: Tree
-    #: returns the status for ``onefs status``; called once a second, so it must be cheap. After an
-    #: OSError or OnefsError, which is logged, the previous status is shown
+    #: returns the status for ``onefs status``. It is called once per second, so it must be fast. If
+    #: it raises OSError or OnefsError, the error is logged and the previous status is shown.
     status: Callable[[], MountStatus]
-    #: wakes all waiting operations with :class:`onefs.errors.Stopping`; later ones do not wait
+    #: makes all waiting operations fail with :class:`onefs.errors.Stopping`. After this call,
+    #: operations do not wait any more.
     stop: Callable[[], None]
-    #: releases all resources, after the last operation has ended
+    #: releases all resources; called after the last operation has ended
     close: Callable[[], None]
-    #: the server's address, if it is unknown before the service is built; else ''
+    #: the server's address, if only the built service knows it; '' means that the address in the
+    #: configuration is used
     url: str = ""
     #: paths of the tree whose file or content has changed
     invalidations: PathInvalidations | None = None
-    #: drops caches in memory, so that the next look finds what is new; never waits
+    #: drops caches in memory, so that the next operation finds new data; it never waits
     drop_caches: Callable[[], None] = lambda: None
-    #: names of programs that get EACCES for bytes that are not cached
+    #: names of programs that get the error EACCES when they read bytes that are not cached
     indexers: tuple[str, ...] = ()
 
 
-#: builds the service in the process that serves it; raises an OnefsError if it cannot
+#: a function that builds the service, called in the process that serves the mount. Raises an
+#: OnefsError if the service cannot be built.
 ServiceBuilder = Callable[[DaemonConfig], Service]
 
 
 def serve(
     config: DaemonConfig, build: ServiceBuilder, on_ready: Callable[[], None] = lambda: None
 ) -> None:
-    """Mount and serve until a signal or an unmount. Main thread only.
+    """Mount, and serve until a signal or an unmount ends the mount.
 
-    ``on_ready`` is called when the kernel has accepted the mount. Raises what ``build`` raises,
-    and :class:`onefs.errors.MountError` if mounting fails. If operations still run some seconds
-    after the end of the mount, the whole process exits.
+    Only the main thread may call this function. ``on_ready`` is called when the kernel has accepted
+    the mount. Raises the errors of ``build``. Raises :class:`onefs.errors.MountError` if mounting
+    fails. If operations are still running 5 seconds after the end of the mount, the whole process
+    exits.
     """
     libfuse.check_can_mount()
     if config.allow_other:
@@ -89,7 +94,8 @@ def serve(
     libfuse.tune_process()
     _raise_descriptor_limit()
     ending = threading.Event()
-    with _signals_handled_by(_raise_interrupt):  # building the service does not check an event
+    # signals raise an exception here, because ``build`` does not check the event ``ending``
+    with _signals_handled_by(_raise_interrupt):
         service = build(config)
         with _signals_handled_by(lambda *_: ending.set()):
             try:
@@ -143,7 +149,7 @@ def _watch_mount(
 
 
 def _with_path_errors(status: MountStatus, path_errors: PathErrors) -> MountStatus:
-    """Return a service's status, with the errors that reading files has met."""
+    """Return the status of a service, with the errors that occurred while files were read."""
     refused = status.state == READY and path_errors.is_login_refused()
     return replace(
         status,
@@ -153,7 +159,7 @@ def _with_path_errors(status: MountStatus, path_errors: PathErrors) -> MountStat
 
 
 class _StatusReader:
-    """Reads the status of a service; while that fails, the last status is used."""
+    """Read the status of a service. If reading fails, use the last status."""
 
     def __init__(self, read_status: Callable[[], MountStatus]) -> None:
         self._read_status = read_status
@@ -161,7 +167,10 @@ class _StatusReader:
         self._is_failure_logged = False
 
     def read_or_last(self) -> MountStatus:
-        """Return the status, or the last one after a failure, which is logged once."""
+        """Return the present status. If reading it fails, return the last status.
+
+        The error is logged once until reading succeeds again.
+        """
         try:
             self._last_status = self._read_status()
         except (OSError, OnefsError) as error:
@@ -194,7 +203,10 @@ def _describe_mount(config: DaemonConfig, service: Service, status: MountStatus)
 
 
 def _exit_at_once(mountpoint: str) -> None:
-    """Exit although operations still run: they are blocked by something that ignores ``stop``."""
+    """End the process although operations are still running.
+
+    These operations are blocked in code that ``Service.stop`` cannot interrupt.
+    """
     log.error("operations still run %g s after the end: the process exits", _STOP_GRACE_SECONDS)
     try:
         remove_stale_mount(mountpoint)
@@ -205,13 +217,19 @@ def _exit_at_once(mountpoint: str) -> None:
 
 
 def _raise_interrupt(number: int, _frame: FrameType | None) -> NoReturn:
-    """End the main thread's work, with the exit code that shells use for a signal."""
+    """Raise KeyboardInterrupt for SIGINT, and SystemExit for other signals.
+
+    The exit code is 128 plus the signal's number, as in shells.
+    """
     raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
 @contextmanager
 def _signals_handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
-    """Handle the signals that end a mount during the block; libfuse keeps existing handlers."""
+    """Call ``handler`` for the signals that end a mount, during the block.
+
+    libfuse does not replace existing signal handlers.
+    """
     before = {number: signal.signal(number, handler) for number in _END_SIGNALS}
     try:
         yield

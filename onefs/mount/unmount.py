@@ -1,4 +1,4 @@
-"""Unmounting of onefs's mounts, dead ones included, by fusermount or umount."""
+"""Unmount the mounts of onefs with fusermount or umount, including mounts whose daemon is dead."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from onefs.mount.kernel_mounts import find_mount
 from onefs.mount.processes import processes_using, wait_until
 
 _POLL_SECONDS = 0.05
-#: longest time in seconds that the unmounting program may take; it only asks the kernel
+#: longest time in seconds that fusermount or umount may take; it only sends a request to the kernel
 _HELPER_TIMEOUT_SECONDS = 10.0
-#: seconds of retries while a mount is busy and no process that uses it is found
+#: seconds for which unmounting is retried while the mount is busy and no process is found that uses
+#: the mount
 _BUSY_RETRY_SECONDS = 2.0
 
 
 def unmount(mountpoint: str, *, timeout: float = 30.0) -> None:
-    """Unmount, and return when the mount is gone; its daemon may still be ending.
+    """Unmount. Return when the mount no longer exists; its daemon may still be running.
 
-    Raises :class:`UsageError` if there is no mount of this user's, :class:`Busy` naming the
-    processes that use it, :class:`MountError` if it is not gone after ``timeout`` seconds.
+    Raises :class:`UsageError` if there is no mount of onefs, or if another user owns the mount and
+    this user is not root. Raises :class:`Busy` if processes use the mount; the message contains
+    their names. Raises :class:`MountError` if unmounting fails, or if the mount still exists after
+    ``timeout`` seconds.
     """
     mount = find_mount(mountpoint)
     if mount is None:
@@ -41,9 +44,9 @@ def unmount(mountpoint: str, *, timeout: float = 30.0) -> None:
 
 
 def remove_stale_mount(mountpoint: str, timeout: float = 10.0) -> None:
-    """Unmount a mount whose daemon is dead, even if processes still use it.
+    """Unmount a mount whose daemon is dead, even if processes still use the mount.
 
-    Raises :class:`MountError` if it is not gone after ``timeout`` seconds.
+    Raises :class:`MountError` if the mount still exists after ``timeout`` seconds.
     """
     _run_unmount_helper(mountpoint, lazy=True)
     if not _wait_until_unmounted(mountpoint, timeout):
@@ -53,10 +56,10 @@ def remove_stale_mount(mountpoint: str, timeout: float = 10.0) -> None:
 
 
 def _unmount_with_retries(mountpoint: str) -> None:
-    """Unmount; retry while the mount is busy without any process that is seen to use it.
+    """Unmount. Try again while the mount is busy and no process is found that uses the mount.
 
-    The process may have ended before the search for it, or the kernel may not have released a file
-    yet.
+    A process that used the mount may have ended before the search, or the kernel may not have
+    released a file yet. Raises :class:`Busy` if a process is found, or after some seconds.
     """
     deadline = time.monotonic() + _BUSY_RETRY_SECONDS
     while True:
@@ -73,7 +76,7 @@ def _unmount_with_retries(mountpoint: str) -> None:
 
 
 def _run_unmount_helper(mountpoint: str, *, lazy: bool) -> str:
-    """Run the program that unmounts. Returns its error message, '' if it succeeded."""
+    """Run fusermount or umount. Return its error message, or '' if it succeeded."""
     helper = which("fusermount3") or which("fusermount")
     if helper is not None:
         command = [helper, "-uz" if lazy else "-u", "--", mountpoint]
@@ -95,7 +98,7 @@ def _run_unmount_helper(mountpoint: str, *, lazy: bool) -> str:
 
 
 def _find_users(mountpoint: str) -> list[str]:
-    """Return what keeps a mount busy: processes, and mounts below it."""
+    """Return descriptions of the processes and of the mounts below that keep a mount busy."""
     inside = mountpoint.rstrip("/") + "/"
     below = [mount.mountpoint for mount in read_mounts() if mount.mountpoint.startswith(inside)]
     return [

@@ -1,4 +1,4 @@
-"""A small Alyx whose answers a test writes, and one that is real."""
+"""Fixtures for servers: a small Alyx whose answers a test writes, and a real Alyx."""
 
 from tests.alyx.conftest import alyx, servers, transport, written
 

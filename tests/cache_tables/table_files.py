@@ -1,4 +1,4 @@
-"""Cache tables that a test writes, in whatever format."""
+"""Write cache tables for tests, in the present format or in older formats."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from uuid import UUID
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-#: the tables of 2021: 26 sessions, 693 datasets
+#: the folder with cache tables of 2021, which have 26 sessions and 693 datasets
 OLD = Path(__file__).parents[1] / "data" / "tables"
 
 CREATED = "2023-11-14 20:00"
-#: CREATED in seconds since the epoch
+#: the same time as CREATED, in seconds since the epoch
 CREATED_AT = 1699992000.0
 
 
 def uuid(number: int) -> str:
-    """A UUID that a test can tell from another."""
+    """Return a UUID as text. Different numbers give different UUIDs."""
     return str(UUID(int=0x1234 << 112 | number))
 
 
 def halves(text: str) -> tuple[int, int]:
-    """A UUID as tables of 2021 have it: two little-endian int64 that are its bytes."""
+    """Return a UUID in the format of 2021: its 16 bytes as two little-endian int64."""
     low, high = struct.unpack("<qq", UUID(text).bytes)
     return low, high
 
 
 def session(number: int, /, **changes: Any) -> dict[str, Any]:
-    """A session's row in the present format."""
+    """Return the row of a session in the present format."""
     row = {
         "id": uuid(number),
         "lab": "labone",
@@ -46,7 +46,7 @@ def session(number: int, /, **changes: Any) -> dict[str, Any]:
 
 
 def dataset(of: int, number: int, path: str = "alf/a.b.npy", /, **changes: Any) -> dict[str, Any]:
-    """A dataset's row in the present format; ``of`` is its session's number."""
+    """Return the row of a dataset in the present format. ``of`` is the number of its session."""
     row = {
         "eid": uuid(of),
         "id": uuid(1000 + number),
@@ -68,7 +68,7 @@ def write(
     origin: str = "alyx",
     **note: Any,
 ) -> Path:
-    """Both tables in ``folder``, with ONE's note."""
+    """Write both tables, with ONE's metadata, into ``folder``. Return ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     said = {"date_created": created, "origin": origin, **note}
     for name, rows, like in (
@@ -81,7 +81,7 @@ def write(
 
 
 def write_one(path: Path, table: pa.Table, note: dict[str, Any] | None) -> Path:
-    """One table with ONE's note, or without any."""
+    """Write one table to ``path``. If ``note`` is None, the table has no ONE metadata."""
     found = {"one_metadata": json.dumps(note)} if note is not None else None
     pq.write_table(table.replace_schema_metadata(found), path)
     return path

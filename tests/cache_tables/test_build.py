@@ -1,4 +1,4 @@
-"""Sync: which rows of cache tables are stored, and that it is atomic."""
+"""A sync stores the valid rows of cache tables, and replaces the old file atomically."""
 
 from __future__ import annotations
 
@@ -85,7 +85,10 @@ def test_two_datasets_on_one_path_and_one_dataset_on_two_are_all_kept(tmp_path: 
 def test_rows_that_disagree_get_a_log_line_each(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """33 datasets of 2021: the session row names the folder, the stored path the URL."""
+    """33 datasets of 2021 are stored in another folder than their session's folder.
+
+    The session's row determines the folder in the tree. The stored path determines the URL.
+    """
     sync_from_files(OLD, tmp_path)
     lines = [record for record in caplog.records if ", and stored in " in record.message]
     assert len(lines) == 33
@@ -164,7 +167,7 @@ def test_the_tables_of_another_database_are_refused_by_name(tmp_path: Path) -> N
 
 
 def test_the_tables_of_a_folder_without_uuids_are_refused(tmp_path: Path) -> None:
-    """ONE can make tables of a folder, whose ids are paths, which Alyx does not have."""
+    """ONE can make tables of a local folder, but their ids are paths that Alyx does not know."""
     rows = [session(1, id="labone/mouse/2020-01-01/001")]
     with pytest.raises(UsageError, match="not one of its 1 sessions has a UUID"):
         sync_from_files(write(tmp_path / "t", rows, [dataset(1, 1)]), tmp_path)

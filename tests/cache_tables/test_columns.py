@@ -1,4 +1,4 @@
-"""A column decoded as a whole equals one decoded value by value."""
+"""Decoding a column as a whole gives the same values as decoding each value separately."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from onefs.cache_tables.columns import (
 
 UUID_TEXT = "cf264653-2deb-44cb-aa84-89b82507028a"
 MD5 = "0123456789abcdef0123456789abcdef"
-#: as long as a UUID, and none
+#: texts that are not UUIDs; some are as long as a UUID
 NO_UUIDS = (
     "cf264653-2deb-44cb-aa84-89b8250702 a",
     "cf264653a2deb-44cb-aa84-89b82507028-",
@@ -36,7 +36,10 @@ def batch(**columns: Any) -> Any:
 
 
 def one(text: str | None) -> bytes | None:
-    """What a UUID's text is by itself, among others that are none."""
+    """Return the value for ``text`` in a column that is decoded value by value.
+
+    The column is decoded in this way because it also contains a None.
+    """
     return uuid_column(batch(id=pa.array([text, None], pa.string())), "id")[0]
 
 

@@ -1,4 +1,4 @@
-"""Cache tables that are damaged or made to do harm: one sentence, and the old ones stay in use."""
+"""Damaged or malicious cache tables cause an error of one sentence. The old tables stay in use."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ TABLES = ("sessions.pqt", "datasets.pqt")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Small tables."""
+    """A folder with small tables: 4 sessions and 12 datasets."""
     rows = [dataset(1 + number % 4, number, f"alf/a{number}.npy") for number in range(12)]
     return write(tmp_path / "given", [session(number) for number in range(1, 5)], rows)
 
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    """A state folder that has tables of one session already."""
+    """A state folder that already has tables, with one session."""
     sync_from_files(write(tmp_path / "old", [session(1)], [dataset(1, 1)]), tmp_path / "state")
     return tmp_path / "state"
 
@@ -83,13 +83,13 @@ def serving(script: Script) -> ScriptedServer:
 
 
 def is_untouched(state: Path) -> bool:
-    """Whether the old tables are in use and nothing else is there."""
+    """Whether the old tables are in use and the state folder contains no other files."""
     names = set(os.listdir(state)) - {"tables.lock", f"{TABLES_FILE_NAME}.lock"}
     return names == {TABLES_FILE_NAME} and sessions_in(state) == 1
 
 
 def refusal(given: Path, state: Path) -> str:
-    """The error message for refused tables; '' for accepted ones."""
+    """Return the error message if the tables are refused. Return '' if they are accepted."""
     try:
         sync_from_files(given, state)
     except UsageError as error:
@@ -105,7 +105,7 @@ def refusal(given: Path, state: Path) -> str:
     ids=["stored", "deflated", "bzip2", "lzma"],
 )
 def test_any_damage_of_an_archive_is_one_sentence(folder: Path, state: Path, method: int) -> None:
-    """Every few bytes another one is flipped; and it is cut off everywhere."""
+    """In each damaged archive, one byte is changed or the end is missing."""
     good = archive(folder, method)
     damaged = [good[:size] for size in range(0, len(good), 257)]
     for place in range(0, len(good), 61):
@@ -149,7 +149,7 @@ def test_columns_of_another_kind_are_not_stored(
 
 
 def flagged(content: bytes) -> bytes:
-    """An archive whose members say that they are encrypted."""
+    """Return the archive ``content`` with all members marked as encrypted."""
     changed = bytearray(content)
     for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         place = content.find(mark)
@@ -218,7 +218,7 @@ def test_members_with_paths_outside_the_folder_are_not_unpacked(folder: Path, st
 
 
 def endless(talk: ScriptedConnection) -> None:
-    """An archive that never ends, as fast as it goes."""
+    """Send an archive that never ends, as fast as possible."""
     talk.head(200, Connection="close")
     while not talk._server.closing.is_set():
         talk.send(bytes(1 << 16))
@@ -252,7 +252,7 @@ def test_an_archive_that_never_ends_is_given_up(
     assert is_untouched(state)
 
 
-# -- pyarrow works in a process of its own, which may die, hang, or want too much
+# -- pyarrow runs in a child process, which may die, may hang, or may need too much memory
 
 
 def test_the_answer_and_progress_of_the_child_come_through(folder: Path, state: Path) -> None:
@@ -279,7 +279,7 @@ def test_a_child_that_hangs_is_given_up(
     folder: Path, state: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (folder / name).unlink()
-    os.mkfifo(folder / name)  # to open it waits for a writer
+    os.mkfifo(folder / name)  # opening a FIFO waits until another process writes to it
     monkeypatch.setattr(worker, "PROGRESS_TIMEOUT_SECONDS", 3.0)
     pair = folder / "sessions.pqt", folder / "datasets.pqt"
     with pytest.raises(CacheError, match="no progress for 3 s"):
@@ -296,7 +296,7 @@ def test_a_child_that_dies_is_an_error(
 
 
 def test_a_child_that_wants_too_much_memory_is_an_error(folder: Path, state: Path) -> None:
-    """A few megabytes that unpack to many gigabytes of text."""
+    """The table has a few megabytes, but its text would need many gigabytes of memory."""
     path = folder / "sessions.pqt"
     table = pq.read_table(path).take([0] * 2000)
     labs = pa.DictionaryArray.from_arrays([0] * 2000, ["x" * (4 << 20)])
@@ -320,7 +320,7 @@ def test_a_disk_without_locks_stops_no_sync(
 
 
 def spoil(path: Path) -> None:
-    """Damage the pages of a SQLite file behind the first one, which opens all the same."""
+    """Damage the pages of a SQLite file, except the first two. The file can still be opened."""
     with path.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
         for page in range(4096 * 2, size, 4096):
@@ -329,7 +329,7 @@ def spoil(path: Path) -> None:
 
 
 def test_new_tables_are_not_moved_aside_for_the_old_ones(folder: Path, tmp_path: Path) -> None:
-    """The damage shows after a sync has put good ones there."""
+    """The damage of the old file is noticed only after a sync has replaced the file."""
     state = tmp_path / "state"
     many = [dataset(1, number, f"alf/a{number}.npy") for number in range(500)]
     sync_from_files(write(tmp_path / "old", [session(1)], many), state)
@@ -338,7 +338,7 @@ def test_new_tables_are_not_moved_aside_for_the_old_ones(folder: Path, tmp_path:
     assert tables.version is not None
     sync_from_files(folder, tmp_path / "other")
     os.replace(tmp_path / "other" / TABLES_FILE_NAME, state / TABLES_FILE_NAME)
-    assert tables.datasets(uuid(1)) == []  # of the damaged one
+    assert tables.datasets(uuid(1)) == []  # the damaged file is still open
     assert (state / TABLES_FILE_NAME).exists()
     assert len(tables.datasets(uuid(1))) == 3
     tables.close()

@@ -1,4 +1,4 @@
-"""ONE's cache tables in the formats that there have been."""
+"""ONE's cache tables are read in the present format and in older formats."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def one_dataset(folder: Path, row: dict[str, Any]) -> DatasetTableRow:
 
 
 def test_the_tables_of_2021() -> None:
-    """Ids as pairs of integers, ``project``, unpadded numbers, floating sizes."""
+    """These tables have ids as pairs of integers, ``project``, unpadded numbers, float sizes."""
     sessions = {line.eid: line for line in sessions_of(OLD / "sessions.pqt")}
     datasets = datasets_of(OLD / "datasets.pqt")
     assert (len(sessions), len(datasets)) == (26, 693)
@@ -149,7 +149,7 @@ def test_pairs_of_integers_are_the_bytes_of_a_uuid(tmp_path: Path) -> None:
     ],
 )
 def test_a_revision_that_is_none_is_dropped(written: str, path: str) -> None:
-    """Tables made with pandas 3 have ``#nan#`` for no revision."""
+    """Tables that were made with pandas 3 contain ``#nan#`` if there is no revision."""
     assert strip_empty_revision(written) == path
 
 

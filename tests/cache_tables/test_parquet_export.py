@@ -1,4 +1,4 @@
-"""ONE's own tables from what a sync has loaded: today's format, and no row that would mislead."""
+"""The export has the present format, and leaves out rows that ONE could not distinguish."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_format_of_today(tmp_path: Path) -> None:
 
 
 def test_the_tables_of_2021_become_those_of_today(tmp_path: Path) -> None:
-    """Ids as text, padded numbers, no ``session_path``; sizes that nobody knows stay null."""
+    """The export has ids as text and no ``session_path``. Unknown sizes are still null."""
     sync_from_files(OLD, tmp_path)
     assert export(tmp_path / TABLES_FILE_NAME, tmp_path) == ExportResult(26, 693)
     datasets = pq.read_table(tmp_path / "datasets.pqt")
@@ -90,7 +90,7 @@ def test_the_tables_of_2021_become_those_of_today(tmp_path: Path) -> None:
 
 
 def test_a_size_in_the_catalogue_is_exported(tmp_path: Path) -> None:
-    """Where it is of the same bytes."""
+    """A size is exported only if the hash in the catalogue does not contradict the tables."""
     rows = [dataset(1, number, f"alf/a.b{number}.npy", file_size=None) for number in range(4)]
     rows[3]["hash"] = None
     sync_from_files(write(tmp_path / "given", [session(1)], rows), tmp_path)
@@ -107,7 +107,7 @@ def test_a_size_in_the_catalogue_is_exported(tmp_path: Path) -> None:
 
 
 def test_one_api_loads_a_file_of_unknown_size(tmp_path: Path) -> None:
-    """pandas's own integers have a null that ONE-api ends with TypeError for."""
+    """ONE-api would raise TypeError for a null in a pandas column of integers."""
     one = pytest.importorskip("one.api")
     rows = [dataset(1, 1, "alf/a.b.npy", file_size=None, hash=None), dataset(1, 2, "alf/c.d.npy")]
     exported(tmp_path, [session(1, id=_VERSION_4)], [{**row, "eid": _VERSION_4} for row in rows])
@@ -138,7 +138,7 @@ def test_a_session_that_one_has_no_path_for_is_left_out(
 
 
 def test_two_sessions_in_one_folder_are_left_out(tmp_path: Path) -> None:
-    """ONE would find the first one's files for both."""
+    """ONE would find the files of the first session for both sessions."""
     given = [session(1), session(2, date=session(1)["date"]), session(3)]
     done, sessions, datasets = exported(
         tmp_path, given, [dataset(1, 1), dataset(2, 2), dataset(3, 3)]
@@ -183,20 +183,20 @@ def test_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert list(datasets["file_size"]) == [101, 102]
 
 
-@pytest.mark.long  # the measure of it is in SEMANTICS, "What it costs"
+@pytest.mark.long  # the measured memory is in SEMANTICS, "What it costs"
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
-    """Nor with three times as many: some batches are there at a time."""
+    """Three times as many rows need no more memory, because few batches are in memory at once."""
     peaks = [_peak(tmp_path / str(count), count) for count in (100_000, 300_000)]
     assert peaks[1] - peaks[0] < 40
 
 
 def _peak(folder: Path, count: int) -> float:
-    """MB that a process needs at most to write so many datasets."""
+    """Return the largest memory, in MB, of a process that exports ``count`` datasets."""
     begun = datetime.date(2020, 1, 1)
     given = [session(1, id=uuid(n), date=begun + datetime.timedelta(n)) for n in range(1, 101)]
     rows = [dataset(1 + n % 100, n, f"alf/a{n // 100}.b.npy") for n in range(count)]
     sync_from_files(write(folder / "given", given, rows), folder)
-    # ru_maxrss would be this process's own, which the child begins with
+    # not ru_maxrss, because its value in the child begins with the memory of this process
     code = (
         "import re, sys; from pathlib import Path;"
         "from onefs.cache_tables.parquet_export import export;"

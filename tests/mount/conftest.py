@@ -1,4 +1,4 @@
-"""Real mounts for the tests: each in its own daemon, and always removed afterwards."""
+"""Real mounts for the tests. Each mount has its own daemon, and is removed after the test."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Mounted:
     log: Path
 
     def calls(self) -> dict[str, int]:
-        """Return the number of calls of each method of the tree so far."""
+        """Return how often each method of the tree has been called since the mount began."""
         counted: dict[str, int] = json.loads(os.getxattr(self.path, CALLS))
         return counted
 
     def since(self, before: dict[str, int]) -> dict[str, int]:
-        """Return the calls after ``before``."""
+        """Return how often each method has been called since ``before``, a result of calls()."""
         now = self.calls()
         return {name: now[name] - before.get(name, 0) for name in now}
 
@@ -57,7 +57,7 @@ def _own_register(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """The folder that is mounted; fill it before."""
+    """The folder that is mounted. A test must fill the folder before mounting."""
     folder = tmp_path / "root"
     folder.mkdir()
     return folder
@@ -65,7 +65,10 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def mount(fuse: None, tmp_path: Path, root: Path) -> Iterator[Callable[..., Mounted]]:
-    """Mounts ``root``; keyword arguments are settings of :mod:`tests.mount.folder_daemon`."""
+    """A function that mounts ``root``.
+
+    Other keyword arguments are settings for :mod:`tests.mount.folder_daemon`.
+    """
     made: list[Mounted] = []
     places_used: list[str] = []
 
@@ -106,7 +109,7 @@ def mount(fuse: None, tmp_path: Path, root: Path) -> Iterator[Callable[..., Moun
 
 @pytest.fixture
 def mounted(mount: Callable[..., Mounted], root: Path) -> Mounted:
-    """A mount of the present content of ``root``."""
+    """A mount of ``root`` with the content that ``root`` has now."""
     return mount()
 
 

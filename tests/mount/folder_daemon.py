@@ -1,4 +1,4 @@
-"""The daemon that the tests start. It serves the folder named in its settings."""
+"""The daemon that the tests start. The daemon serves the folder that its settings name."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def build(config: DaemonConfig) -> Service:
 
 
 def _status(trouble: str) -> MountStatus:
-    """Raise OSError while there is a file ``trouble``, which grows by a byte each time."""
+    """Raise OSError if the file ``trouble`` exists. Each call appends one byte to this file."""
     if trouble and os.path.exists(trouble):
-        with open(trouble, "r+b") as file:  # it may have been removed just now
+        with open(trouble, "r+b") as file:  # fails if the test has just removed the file
             file.seek(0, os.SEEK_END)
             file.write(b".")
         raise OSError(errno.EIO, os.strerror(errno.EIO))

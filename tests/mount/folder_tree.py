@@ -1,7 +1,7 @@
-"""A tree for the tests of the mount: a real folder, with names that cause failures on purpose.
+"""A tree for the tests of the mount. It shows a real folder, and some file names cause errors.
 
-It lives in the daemon's process, since a test that touches a mount of its own process may wait
-for itself. ``user.onefs.calls`` of the root has the number of calls of each method.
+The tree runs in the daemon's process, because a test that accesses a mount of its own process may
+wait for itself. The root's attribute ``user.onefs.calls`` says how often each method was called.
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ from pathlib import Path
 from onefs import errors
 from onefs.tree.nodes import Handle, Node, NodeKind, inode_of_path
 
-#: files whose name starts so never get their bytes, until the tree is stopped
+#: a read of a file whose name begins with this prefix waits until the tree is stopped
 STALLED = "stalled"
-#: ``open-Unreachable.bin`` fails so when it is opened, ``read-...`` when it is read
+#: opening ``open-Unreachable.bin`` raises the error Unreachable. Reading a file with the other
+#: prefix raises an error in the same way.
 OPEN_FAILS = "open-"
 READ_FAILS = "read-"
-#: folders whose listing fails so
+#: listing a folder whose name begins with this prefix raises an error in the same way
 LIST_FAILS = "list-"
-#: files that lack the second half of what they promise
+#: a file whose name begins with this prefix has only half of the bytes that its size promises
 SHORT = "short"
-#: files whose size is not known when their folder is listed
+#: a listing does not contain the size of a file whose name begins with this prefix
 UNSIZED = "unsized"
-#: files that the kernel may not keep
+#: the kernel may not cache the pages of a file whose name begins with this prefix
 UNKEPT = "unkept"
 CALLS = "user.onefs.calls"
 
 
 class Unforeseen(Exception):
-    """An exception that no layer expects."""
+    """An exception that no part of onefs expects."""
 
 
 def _fail(name: str, prefix: str) -> None:
@@ -44,7 +45,7 @@ def _fail(name: str, prefix: str) -> None:
 
 
 class FolderHandle:
-    """An open file of the folder."""
+    """An open file in the folder."""
 
     def __init__(self, tree: FolderTree, path: Path, size: int) -> None:
         self.size = size
@@ -71,7 +72,7 @@ class FolderHandle:
 
 
 class FolderTree:
-    """A tree of the folder ``root``. Stalled reads fail after ``deadline`` seconds."""
+    """A tree that shows the folder ``root``. Stalled reads fail after ``deadline`` seconds."""
 
     def __init__(
         self, root: Path, deadline: float = 60.0, xattrs: dict[str, dict[str, str]] | None = None

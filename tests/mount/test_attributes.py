@@ -32,7 +32,7 @@ def test_a_file_has_size_mode_and_time(filled: Mounted) -> None:
     found = (filled.path / "folder" / "file.npy").stat()
     assert stat.filemode(found.st_mode) == "-rw-r--r--"
     assert (found.st_size, found.st_nlink) == (1000, 1)
-    assert found.st_blocks == 2  # 0 would make tar --sparse archive zeros
+    assert found.st_blocks == 2  # if it were 0, tar --sparse would archive zeros
     assert found.st_blksize >= 128 * 1024
     assert (found.st_uid, found.st_gid) == (os.getuid(), os.getgid())
     assert found.st_ino == inode_of_path("folder/file.npy")
@@ -110,7 +110,7 @@ def test_a_listing_includes_the_attributes(root: Path, mount: Callable[..., Moun
     assert listed == names
     assert sizes == list(range(1000))
     assert asked["children"] == 1
-    assert asked["node"] < 10  # the folders, not the files
+    assert asked["node"] < 10  # only the folders are looked up, not the files
 
 
 def test_an_unknown_size_is_looked_up(filled: Mounted) -> None:

@@ -1,4 +1,4 @@
-"""Start, failure, kill, repair and stop of a mount's daemon."""
+"""A mount's daemon is started, fails, is killed, is replaced, and is stopped."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SECRET = "TapetesBloc18"
 
 
 def listed(mountpoint: Path) -> list[mount_registry.MountInfo]:
-    """Return the registry's entries for one mount; this user may have others."""
+    """Return the entries of the registry for one mount. This user may have other mounts."""
     return [each for each in mount_registry.list_mounts() if each.mountpoint == str(mountpoint)]
 
 
@@ -176,7 +176,10 @@ def test_stop_reports_a_daemon_that_still_runs_after_the_mount(
 
 
 def _post_open_file(path: Path) -> socket.socket:
-    """Send an open file over a socket: no process has it open until it is received."""
+    """Send an open file to a socket, and return the socket.
+
+    The file keeps the mount busy, but no process has the file open until the socket is read.
+    """
     here, there = socket.socketpair()
     with here, path.open() as file:
         socket.send_fds(here, [b"x"], [file.fileno()])
@@ -185,7 +188,7 @@ def _post_open_file(path: Path) -> socket.socket:
 
 @pytest.fixture
 def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file that is created when the unmounting program has failed."""
+    """The path of a file that is created when fusermount fails."""
     real = which("fusermount3") or which("fusermount")
     assert real is not None
     note, helper = tmp_path / "refused", tmp_path / "bin" / "fusermount3"
@@ -201,7 +204,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_stop_waits_for_processes_that_are_ending(
     mounted: Mounted, refused: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unmount, "_BUSY_RETRY_SECONDS", 60.0)  # programs may be slow to start
+    monkeypatch.setattr(unmount, "_BUSY_RETRY_SECONDS", 60.0)  # starting a program may be slow
     held = _post_open_file(mounted.path / "file")
     assert processes_using(str(mounted.path)) == []
 
@@ -291,7 +294,7 @@ def test_after_a_kill_it_can_be_mounted_again(
     assert (again.path / "file").read_bytes() == b"bytes"
     assert [each.mountpoint for each in read_mounts()].count(str(again.path)) == 1
     daemon.stop(again.path)
-    assert not again.path.exists()  # as it was made for the mount that was killed
+    assert not again.path.exists()  # removed, because it was made for the mount that was killed
 
 
 def test_after_a_kill_it_can_be_stopped(mounted: Mounted) -> None:

@@ -1,4 +1,4 @@
-"""The log file is of bounded size, and contains the output of libraries."""
+"""The size of the log file is limited, and the log file contains the output of libraries."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ except RuntimeError:
 
 
 def test_no_text_can_forge_a_log_record(tmp_path: Path) -> None:
-    """Messages, tracebacks, warnings and exceptions of threads are redacted."""
+    """Logged messages, tracebacks, warnings and thread exceptions have no control characters."""
     log = tmp_path / "onefs.log"
     code = """
 import logging, sys, threading, warnings

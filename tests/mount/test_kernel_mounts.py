@@ -1,4 +1,4 @@
-"""The kernel's table of mounts."""
+"""Mounts of onefs are found in the kernel's table of mounts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernel's read-ahead of a mount is widened where that is allowed."""
+"""The kernel's read-ahead window of a mount is widened if this user may widen it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choice of libfuse, and the errors without it."""
+"""libfuse 3 is preferred to libfuse 2, and there is a clear error if neither is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loop of a mount: its main thread never waits for libfuse."""
+"""The loop of a mount. The main thread never waits for libfuse."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from tests.running import wait_until
 
 
 class StuckLibrary:
-    """A replacement of libfuse's loop: an invalidation waits for a read of the same path."""
+    """A replacement for libfuse's loop, in which an invalidation waits until ``release`` is set.
+
+    In libfuse, an invalidation waits for reads of the same path.
+    """
 
     can_invalidate = True
 
@@ -49,7 +52,8 @@ def test_an_invalidation_that_hangs_blocks_no_other_thread() -> None:
     main.start()
     main.join(10)
     assert answers == [False]
-    # libfuse is not freed before the invalidation has ended, and the main thread sees why
+    # libfuse is freed only after the invalidation has ended, but the main thread already sees that
+    # the mount has ended
     freed = threading.Thread(target=loop._on_session_freed, daemon=True)
     freed.start()
     wait_until(loop.is_unmounted)

@@ -1,4 +1,4 @@
-"""Requests to mounts that may not respond."""
+"""Requests to mounts that respond, and to mounts that do not respond."""
 
 from __future__ import annotations
 

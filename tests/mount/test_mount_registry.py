@@ -100,7 +100,7 @@ def test_a_registry_that_cannot_be_written_is_an_error(
 def test_a_record_without_daemon_and_mount_is_removed(folder: Path) -> None:
     MountRecord(info(), folder)
     mount_registry.list_mounts(folder)
-    assert len(list(folder.iterdir())) == 1  # we are its daemon, and alive
+    assert len(list(folder.iterdir())) == 1  # kept, because this process wrote it and is running
     ended = subprocess.Popen(["true"])
     ended.wait(60)
     change(folder, pid=ended.pid)

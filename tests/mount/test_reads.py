@@ -1,4 +1,4 @@
-"""Reads through the mount, by all methods that programs use."""
+"""Files of a mount are read by all methods that programs use."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_the_kernel_caches_pages(filled: Mounted) -> None:
         file.read_bytes()
         return filled.since(before)["fd"]
 
-    wait_until(lambda: asked() == 0, what="a read out of the kernel's pages")  # it may drop some
+    wait_until(lambda: asked() == 0, what="a read out of the kernel's pages")  # may drop a few
     drop_pages(file)
     assert asked() > 0
 
@@ -185,7 +185,7 @@ def test_handles_are_closed(filled: Mounted) -> None:
     calls = filled.calls()
     assert calls["open"] == 20
     os.statvfs(filled.path)
-    # The kernel reports a close later: the last reports may still be on their way.
+    # The kernel reports a close with a delay, so the last two reports may not have arrived yet.
     assert calls["close"] >= 18
 
 

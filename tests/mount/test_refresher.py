@@ -1,4 +1,4 @@
-"""A refresh drops what the kernel caches of a mount."""
+"""A refresh drops the names and attributes of a mount that the kernel has cached."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Mount = Callable[..., Mounted]
 def mounted(
     root: Path, mount: Mount, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Mounted]:
-    """A mount with this kernel, and one that treats it as an older kernel."""
+    """A mount. The test runs twice: with this kernel, and with this kernel treated as too old."""
     if request.param:
         monkeypatch.setenv("ONEFS_TEST_OLD_KERNEL", request.param)
     (root / "lab" / "subject").mkdir(parents=True)
@@ -61,7 +61,7 @@ def test_attributes_are_requested_again_after_a_refresh(mounted: Mounted) -> Non
 
 
 def test_a_process_keeps_the_folder_that_it_is_in(mounted: Mounted) -> None:
-    """If its name were removed, ``getcwd`` would fail."""
+    """``getcwd`` would fail if a refresh removed the name of the working directory."""
     script = "import os; input(); print(os.getcwd(), os.listdir('.'))"
     with subprocess.Popen(
         ["python3", "-c", script],
@@ -76,7 +76,7 @@ def test_a_process_keeps_the_folder_that_it_is_in(mounted: Mounted) -> None:
 
 
 def test_many_refreshes_at_once_while_names_are_looked_up(mounted: Mounted) -> None:
-    """Refreshes and look-ups do not wait for each other, nor a refresh for itself."""
+    """Refreshes and look-ups do not wait for each other. A refresh does not wait for itself."""
     ended = threading.Event()
 
     def look() -> None:
@@ -103,7 +103,7 @@ def test_only_the_root_has_the_attributes_and_they_are_not_listed(mounted: Mount
 
 
 def test_a_mount_without_refresh_is_reported(tmp_path: Path) -> None:
-    """To a mount of an older onefs, the attribute is an unknown one."""
+    """A mount of an older onefs does not know the attribute, like the folder in this test."""
     answers = mount_probes.refresh_mounts([str(tmp_path), str(tmp_path / "none")], 30.0)
     assert list(answers.values()) == [errno.ENODATA, errno.ENOENT]
 

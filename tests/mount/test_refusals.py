@@ -1,4 +1,4 @@
-"""The mount refuses all writes, and returns a distinct errno for each error."""
+"""The mount refuses all writes, and returns for each error the errno of the error's class."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.mount.conftest import Mounted
 
 Write = Callable[[Path], object]
 
-#: what a program may try on a folder with ``file`` and ``folder`` in it
+#: operations that write, for a folder that contains ``file`` and ``folder``
 WRITES: dict[str, Write] = {
     "open to write": lambda at: os.open(at / "file", os.O_WRONLY),
     "open to read and write": lambda at: os.open(at / "file", os.O_RDWR),
@@ -41,7 +41,7 @@ WRITES: dict[str, Write] = {
     "removexattr": lambda at: os.removexattr(at / "file", "user.onefs.eid"),
 }
 
-#: every class of :mod:`onefs.errors`
+#: the name of every error class in :mod:`onefs.errors`
 KINDS = sorted(
     kind.__name__
     for kind in vars(errors).values()
@@ -97,7 +97,7 @@ def test_each_error_has_its_errno(root: Path, mount: Callable[..., Mounted]) -> 
             (mounted.path / f"read-{kind}.bin").read_bytes()
         assert caught.value.errno == wanted, f"read: {kind}"
         if wanted == errno.ENOENT:
-            continue  # the C library takes it for the end: a folder that was removed meanwhile
+            continue  # the C library treats ENOENT as the end of the listing of a removed folder
         with pytest.raises(OSError) as caught:  # noqa: PT011
             os.listdir(mounted.path / f"list-{kind}")
         assert caught.value.errno == wanted, f"readdir: {kind}"

@@ -1,4 +1,4 @@
-"""The limit of waiting reads, and the extents of an open file."""
+"""The number of waiting reads is limited, and an open file returns the right extents."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def test_extents_end_with_the_file(tree: FolderTree) -> None:
 
 def test_a_cached_file_that_is_too_short_is_bad_content(tree: FolderTree) -> None:
     opened = FileHandle("/file", FILE, tree.open("/short"), WaitingReads())
-    for length in (10, 11):  # not even the bytes that exist: this is not the verified file
+    # a short file is not the verified file, so even reads of bytes that exist are refused
+    for length in (10, 11):
         with pytest.raises(BadContent, match="has 10 bytes, it should have 20"):
             opened.extent(0, length)
 

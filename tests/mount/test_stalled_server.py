@@ -1,4 +1,4 @@
-"""A stalled server delays nothing that does not need it, and the mount can end."""
+"""A stalled server does not delay operations that need no server, and the mount can be ended."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from tests.running import BUSY_SECONDS, drop_pages, wait_until, within
 
 GOOD = 12
 GOOD_SIZE = 4 << 20
-#: maps a file and touches its first byte: a read that the kernel does not count
+#: a program that maps a file into memory and accesses its first byte. This access is a page fault,
+#: and not a read that the kernel counts.
 TOUCH = "import mmap, sys; f = open(sys.argv[1], 'rb'); mmap.mmap(f.fileno(), 0, prot=1)[0]"
 
 
@@ -37,7 +38,7 @@ def filled(root: Path, mount: Callable[..., Mounted]) -> Mounted:
 
 @contextmanager
 def stuck(mounted: Mounted, commands: list[list[str]]) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Start readers, and run the block when all of them wait."""
+    """Start the commands, which read stalled files. Run the block when all of them wait."""
     before = mounted.calls().get("stuck", 0)
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     readers = [subprocess.Popen(command, **quiet) for command in commands]  # type: ignore[call-overload]
@@ -59,7 +60,7 @@ def cats(mounted: Mounted, number: int) -> list[list[str]]:
 
 
 def use(mounted: Mounted, run: str) -> None:
-    """List a folder, stat a new name, and read a file that is not cached; repeatedly."""
+    """Repeatedly list a folder, look up a new name, and read a file whose pages are not cached."""
     good = mounted.path / "good"
     for number in range(GOOD):
         drop_pages(good / f"{number}.bin")
@@ -70,10 +71,10 @@ def use(mounted: Mounted, run: str) -> None:
 
 @pytest.mark.parametrize("readers", [14, 40, 200])
 def test_reads_of_cached_files_are_not_delayed(filled: Mounted, readers: int) -> None:
-    """Check that other operations succeed, with as many calls as before, while readers wait."""
+    """While readers wait, other operations succeed and call the tree as often as before."""
     idle = calls_of(filled, lambda: use(filled, "idle"))
     with stuck(filled, cats(filled, readers)) as waiting:
-        with within():  # a wait for a stuck reader takes a minute
+        with within():  # fails if an operation waits for a stalled read, which takes a minute
             under = calls_of(filled, lambda: use(filled, "stuck"))
         assert all(reader.poll() is None for reader in waiting)
         assert filled.calls()["stuck"] >= readers
@@ -90,7 +91,10 @@ def test_page_faults_in_cached_files_are_not_delayed(filled: Mounted) -> None:
 
 
 def calls_of(mounted: Mounted, action: Callable[[], object]) -> dict[str, int]:
-    """Return the calls of the tree's methods for an action, without read-ahead."""
+    """Return how often ``action`` causes calls of the tree's methods open and children.
+
+    Calls that depend on the kernel's read-ahead are not counted.
+    """
     before = mounted.calls()
     action()
     return {name: n for name, n in mounted.since(before).items() if name in ("open", "children")}
@@ -103,8 +107,8 @@ def test_a_reader_waits_for_one_deadline_only(root: Path, mount: Callable[..., M
     started = time.monotonic()
     with pytest.raises(TimeoutError):
         (mounted.path / "stalled.bin").read_bytes()
-    assert 7.9 < time.monotonic() - started < 15  # two would be 16
-    # Later, it is tried again.
+    assert 7.9 < time.monotonic() - started < 15  # two deadlines would be 16 s
+    # Later, a read waits for the bytes again.
     started = time.monotonic()
     wait_until(lambda: time.monotonic() - started > 0.6)
     fd = os.open(mounted.path / "stalled.bin", os.O_RDONLY | os.O_DIRECT)
@@ -145,5 +149,6 @@ def test_a_woken_read_fails_with_its_error(filled: Mounted) -> None:
     reader = [sys.executable, "-S", "-c", command, str(filled.path / "stalled-0.bin")]
     with stuck(filled, [reader]) as waiting:
         os.kill(filled.pid, signal.SIGTERM)
-        # Its own error, or the end of the connection if that is faster.
+        # The read fails with the error Stopping, or with the error for the end of the mount if the
+        # mount ends first.
         assert waiting[0].wait(60) in (errno.ESHUTDOWN, errno.ECONNABORTED, errno.ENOTCONN)

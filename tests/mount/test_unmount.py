@@ -1,4 +1,4 @@
-"""Unmounting."""
+"""Mounts of onefs are unmounted."""
 
 from __future__ import annotations
 
