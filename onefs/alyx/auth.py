@@ -1,4 +1,4 @@
-"""Log-in: Alyx tokens are obtained for a password, checked and stored."""
+"""Log-in: obtains Alyx tokens with a password, checks tokens, and stores tokens."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from onefs.errors import (
 from onefs.http import DEADLINE_SECONDS, JsonAnswer, Transport
 
 _TOKEN_PATTERN = re.compile(r"[0-9a-f]{40}")
-#: characters of the longest token that is accepted; tokens of Alyx have 40
+#: number of characters of the longest token that is accepted; Alyx tokens have 40
 _MAX_TOKEN_LENGTH = 1000
 
 log = logging.getLogger(__name__)
 
 
 def is_token_like(text: str) -> bool:
-    """Whether an answer to "password or token" is a token (40 hex digits in Alyx)."""
+    """Whether the user's answer to "password or token" is a token (40 hex digits in Alyx)."""
     return _TOKEN_PATTERN.fullmatch(text) is not None
 
 
 def fetch_token(
     transport: Transport, url: str, username: str, password: str, deadline: float = DEADLINE_SECONDS
 ) -> Secret:
-    """Obtain a user's token for the password, within ``deadline`` seconds.
+    """Obtain a user's token with the password, within ``deadline`` seconds.
 
-    Alyx returns the same token each time. Raises AlyxCredentials for a wrong user or password
-    (Alyx answers 400 to both), ServerError when ``url`` is not an Alyx server, and what
-    ``Transport.post_json`` raises.
+    Alyx returns the same token each time. Raises AlyxCredentials for a wrong user name or password
+    (Alyx answers 400 to both). Raises ServerError if ``url`` is not an Alyx server, and Unreachable
+    if Alyx answers 500. Also raises what ``Transport.post_json`` raises.
     """
     answer = transport.post_json(
         f"{url}/auth-token",
@@ -56,7 +56,7 @@ def fetch_token(
 
 
 def _is_valid_in_header(token: str) -> bool:
-    """Whether the token can be sent in a header."""
+    """Whether the token can be sent in an HTTP header."""
     return 0 < len(token) <= _MAX_TOKEN_LENGTH and token.isascii() and token.isprintable()
 
 
@@ -65,8 +65,8 @@ def check_token(
 ) -> None:
     """Check within ``deadline`` seconds that Alyx accepts the token for reading.
 
-    Raises AlyxCredentials if it does not, ServerError if ``url`` is not an Alyx server, and what
-    ``Transport.get_json`` raises.
+    Raises AlyxCredentials if Alyx refuses the token, ServerError if ``url`` is not an Alyx server,
+    and Unreachable if Alyx answers 500. Also raises what ``Transport.get_json`` raises.
     """
     answer = transport.get_json(
         f"{url}/labs",
@@ -86,9 +86,10 @@ def check_token(
 def obtain_token(
     transport: Transport, settings: Settings, answer: str, deadline: float = DEADLINE_SECONDS
 ) -> Secret:
-    """The token for a user's answer to "password or token".
+    """Return the token for ``answer``, which the user gave to "password or token".
 
-    Raises as :func:`check_token` and :func:`fetch_token`.
+    A token is checked, and a password is exchanged for a token. Raises what :func:`check_token` and
+    :func:`fetch_token` raise.
     """
     if is_token_like(answer):
         check_token(transport, settings.url, answer, deadline)
@@ -105,11 +106,12 @@ def log_in(
     *,
     deadline: float = DEADLINE_SECONDS,
 ) -> Secret:
-    """A token that the server accepts: the stored one, else a new one, which is then stored.
+    """Return a token that the server accepts: the known token, or a new one, which is stored.
 
-    A new one needs a password, of the environment or from ``ask``. A token that cannot be stored
-    is logged. Raises AlyxCredentials when the server refuses the token and the password, or when
-    there is neither, and what the requests raise.
+    A known token comes from the environment or the store. A new token is obtained with a password
+    from the environment or from ``ask``. If the new token cannot be stored, a warning is logged.
+    Raises AlyxCredentials if the server refuses both token and password, or if neither is known.
+    Also raises what :func:`check_token` and :func:`fetch_token` raise.
     """
     refusal = AlyxCredentials(no_login_message(settings))
     token = find_token(settings, store, environ)
@@ -128,12 +130,18 @@ def log_in(
 
 
 def unsaved_token(settings: Settings, store: CredentialStore, token: Secret) -> Secret:
-    """``token`` if a log-in could not store it, so that it has to be passed on; else ''."""
+    """Return ``token`` if a log-in could not store it. Return an empty Secret if it is stored.
+
+    The caller must pass an unsaved token on to the process that needs it.
+    """
     return Secret("") if find_token(settings, store) == token else token
 
 
 def save_token(settings: Settings, store: CredentialStore, token: Secret) -> None:
-    """Store a token for later commands; log an error, since this command can use it anyway."""
+    """Store a token for later commands. If this fails, log a warning.
+
+    No error is raised, because the current command can use the token anyway.
+    """
     try:
         store.set_token(settings.url, settings.username, token)
     except UsageError as error:
@@ -141,7 +149,7 @@ def save_token(settings: Settings, store: CredentialStore, token: Secret) -> Non
 
 
 def no_login_message(settings: Settings) -> str:
-    """Why no token can be obtained, and what to do."""
+    """Return a message that tells why no token can be obtained, and what the user can do."""
     if not settings.username:
         return (
             f"no user name is known for {settings.url}: give --username, or set ONEFS_USERNAME "
@@ -154,7 +162,7 @@ def no_login_message(settings: Settings) -> str:
 
 
 def _server_message(answer: JsonAnswer) -> str:
-    """The message in Alyx's answer with a colon before it; '' when there is none."""
+    """Return a colon and the message in Alyx's answer, or '' if there is no message."""
     body = answer.body
     others = body.get("non_field_errors")
     errors = [body.get("detail"), *(others if isinstance(others, list) else ())]
@@ -163,7 +171,7 @@ def _server_message(answer: JsonAnswer) -> str:
 
 
 def _not_alyx_error(url: str, answer: JsonAnswer) -> OnefsError:
-    """The error of a server whose answer is not one of Alyx."""
+    """Return the error for an answer that Alyx does not send, or for a 500."""
     if answer.status == 500:
         return database_down_error(url, answer)
     return ServerError(

@@ -1,7 +1,7 @@
-"""The Alyx client: the queries of onefs to the REST server, all of them GETs.
+"""The Alyx client: sends the queries of onefs to the REST server. All queries are GET requests.
 
 Answers of a real server are recorded in ``tests/data/recorded``. ``request.py`` sends one query,
-``pagination.py`` completes lists, ``parsing.py`` interprets rows.
+``pagination.py`` reads complete lists, and ``parsing.py`` interprets rows.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ from onefs.errors import AlyxCredentials, NotFound, ServerError, Throttled, TooL
 from onefs.http import Stream, Transport
 from onefs.model import Repository, Session
 
-#: UUIDs in one ``__in``: quoted and escaped they must fit into gunicorn's request line, 4094 bytes
+#: largest number of UUIDs in one ``__in`` query; the quoted and escaped UUIDs must fit into the
+#: 4094 bytes of a request line in gunicorn
 MAX_IDS_PER_REQUEST = 85
 
 
 class AlyxClient:
     """A read-only client of one Alyx server. Thread-safe.
 
-    ``deadline`` is the number of seconds that one request may take in all; ``rate_limiter`` bounds
+    ``deadline`` is the number of seconds that one request may take in all. ``rate_limiter`` limits
     the number of requests. Every method raises Unreachable, DeadlineExceeded, Throttled,
-    AlyxCredentials or ServerError. A session comes with a flag: whether it has a number.
+    AlyxCredentials or ServerError. Methods return a session as a pair of the session and a flag.
+    The flag is True if the session has a number.
     """
 
     def __init__(
@@ -48,16 +50,21 @@ class AlyxClient:
     def low_priority(
         self, seconds: float = float("inf"), deadline: float | None = None
     ) -> AlyxClient:
-        """A client whose requests leave the rate limiter's reserve alone for ``seconds`` each."""
+        """Return a client whose requests have low priority for their first ``seconds``.
+
+        A request of low priority does not use the reserve of the rate limiter. ``deadline``
+        replaces the deadline of this client.
+        """
         other = copy.copy(self)
         other._sender = self._sender.low_priority(seconds, deadline)
         other._paginator = Paginator(other._sender)
         return other
 
     def probe(self, deadline: float = 3.0) -> None:
-        """Return when the server answers, whatever the answer is.
+        """Check that the server answers within ``deadline`` seconds.
 
-        Raises as :meth:`RequestSender.get`, also when the server fails on any query.
+        Any answer is accepted, except a 500. Raises what :meth:`RequestSender.get` raises, except
+        AlyxCredentials, Throttled and ServerError.
         """
         try:
             self.low_priority(deadline=deadline)._sender.get("labs", {"limit": "1"})
@@ -65,64 +72,74 @@ class AlyxClient:
             return
 
     def labs(self) -> list[str]:
-        """Names of all labs."""
+        """Return the names of all labs."""
         name = parsing.name_parser("name")
         rows = self._paginator.all_rows("labs", {}, name).values()
         return list(dict.fromkeys(parsing.parse_rows(rows, name, "labs")))
 
     def repositories(self) -> list[Repository]:
-        """All repositories, personal ones too."""
+        """Return all repositories, including personal repositories."""
         rows = self._paginator.all_rows("data-repository", {}, parsing.name_parser("name"))
         return parsing.parse_rows(rows.values(), parsing.parse_repository, "data-repository")
 
     def subjects(self, lab: str) -> list[str]:
-        """Nicknames of a lab's subjects (exact name). A subject may have no session."""
+        """Return the nicknames of all subjects in a lab (exact name), also without sessions."""
         rows = self._paginator.rows_by_name("subjects", {"lab": lab}, parsing.subject_key)
         of_lab = [row for row in rows.values() if alf.valid_text(str(row.get("lab", lab))) == lab]
         return parsing.parse_rows(of_lab, parsing.name_parser("nickname"), f"subjects of {lab}")
 
     def sessions(self, lab: str, subject: str) -> list[tuple[Session, bool]]:
-        """A subject's sessions in a lab (exact names).
+        """Return the sessions of a subject in a lab (exact names).
 
-        Alyx ignores case in names: sessions of other subjects in its answer are dropped.
+        Alyx ignores upper and lower case in names. Therefore sessions of other labs and subjects in
+        its answer are removed.
         """
         sessions = self._find_sessions({"lab": lab, "subject": subject})
         return [item for item in sessions if item[0].lab == lab and item[0].subject == subject]
 
     def sessions_of_lab(self, lab: str) -> list[tuple[Session, bool]]:
-        """All sessions of a lab (exact name)."""
+        """Return all sessions of a lab (exact name)."""
         return [item for item in self._find_sessions({"lab": lab}) if item[0].lab == lab]
 
     def sessions_by_ref(self, subject: str, date: str, number: int) -> list[tuple[Session, bool]]:
-        """The sessions of one ref; more than one when two labs share a nickname."""
+        """Return the sessions with this subject, date and number.
+
+        There is more than one session if two labs have a subject with the same nickname.
+        """
         query = {"subject": subject, "date_range": f"{date},{date}", "number": str(number)}
         return [item for item in self._find_sessions(query) if item[0].subject == subject]
 
     def session(self, eid: str) -> tuple[Session, bool]:
-        """One session by its eid. Raises NotFound when Alyx has none."""
+        """Return the session with this eid. Raises NotFound if Alyx does not have the session."""
         rows = self._paginator.all_rows("sessions", {"id": eid}, parsing.uuid_of)
         if eid not in rows:
             raise NotFound(f"Alyx has no session {eid}")
         return parsing.parse_session(rows[eid])
 
     def sessions_by_eid(self, eids: Sequence[str]) -> list[tuple[Session, bool]]:
-        """The sessions among ``eids`` that Alyx has, in one request.
+        """Return the sessions with these eids that Alyx has, with one query.
 
-        ``eids`` are at most :data:`MAX_IDS_PER_REQUEST`.
+        There may be at most :data:`MAX_IDS_PER_REQUEST` eids.
         """
         names = ",".join(f"'{eid}'" for eid in eids)
         sessions = self._find_sessions({"django": f"id__in,[{names}]"})
         return [item for item in sessions if item[0].eid in eids]
 
     def session_record(self, eid: str) -> dict[str, Any]:
-        """The complete record of a session, as Alyx sends it. Raises NotFound."""
+        """Return the complete record of a session, as Alyx sends it.
+
+        Raises NotFound if Alyx does not have the session.
+        """
         record = self._sender.get_object(f"sessions/{eid}", f"session {eid}")
         if record is None:
             raise NotFound(f"Alyx has no session {eid}")
         return record
 
     def session_id_of_dataset(self, dataset_id: str) -> str:
-        """The eid of the session that a dataset belongs to. Raises NotFound."""
+        """Return the eid of the session that a dataset belongs to.
+
+        Raises NotFound if Alyx does not have the dataset, or if the dataset has no session.
+        """
         record = self._sender.get_object(f"datasets/{dataset_id}", f"dataset {dataset_id}")
         eid = "" if record is None else parsing.session_id_of(record)
         if not eid:
@@ -130,22 +147,26 @@ class AlyxClient:
         return eid
 
     def datasets(self, eid: str) -> list[DatasetRow]:
-        """All datasets of one session, also those without replicas. Raises NotFound."""
+        """Return all datasets of one session, including datasets without replicas.
+
+        Raises NotFound if Alyx does not have the session.
+        """
         try:
             rows = self._paginator.all_rows_by_uuid("datasets", {"session": eid})
         except ServerError as error:
-            # Alyx's answer for an unknown session; any other 400 is Django's, for a wrong host name
+            # Alyx answers this for an unknown session; Django answers 400 to a wrong host name
             if error.status == 400 and error.detail.startswith("session:"):
                 raise NotFound(f"Alyx has no session {eid}") from error
             raise
         return self._parse_datasets(eid, rows.values())
 
     def datasets_of_sessions(self, eids: Sequence[str]) -> dict[str, list[DatasetRow]] | None:
-        """The datasets of several sessions by eid, in one request.
+        """Return the datasets of several sessions by eid, with one request.
 
-        ``eids`` are at most :data:`MAX_IDS_PER_REQUEST`. A session that Alyx does not know has no
-        datasets. None when the datasets exceed one page or one answer: pages have no order and
-        lose rows, so that the caller must request fewer sessions.
+        There may be at most :data:`MAX_IDS_PER_REQUEST` eids. A session that Alyx does not know has
+        an empty list. Return None if the datasets do not fit into one page or one answer. Then the
+        caller must request fewer sessions, because several pages without order can lose rows.
+        Raises TooLarge if the datasets of a single session do not fit into one answer.
         """
         names = ",".join(f"'{eid}'" for eid in eids)
         query = {"django": f"session__in,[{names}]", "limit": str(PAGE_ROWS)}
@@ -169,18 +190,18 @@ class AlyxClient:
             return None
         return {eid: self._parse_datasets(eid, rows.values()) for eid, rows in rows_by_eid.items()}
 
-    # -- cache tables, and the rows that they lack
+    # -- cache tables, and rows that are missing in the cache tables
 
     def cache_info(self) -> dict[str, Any] | None:
-        """The server's description of its cache tables; None when it has none."""
+        """Return the server's description of its cache tables, or None if there is none."""
         return self._sender.get_object("cache/info/", "cache/info/")
 
     def cache_zip(self) -> Stream:
-        """The bytes of the archive of cache tables; the caller judges the status."""
+        """Return a stream of the archive of cache tables. The caller must check the status."""
         return self._sender.stream("cache.zip")
 
     def subjects_by_lab(self) -> dict[str, list[str]]:
-        """Nicknames of the subjects of each lab."""
+        """Return the nicknames of the subjects in each lab, by lab."""
         subjects: dict[str, list[str]] = {}
         rows = self._paginator.all_rows("subjects", {}, parsing.subject_key).values()
         lab_of, nickname_of = parsing.name_parser("lab"), parsing.name_parser("nickname")
@@ -190,22 +211,27 @@ class AlyxClient:
         return subjects
 
     def sessions_since(self, lab: str, moment: datetime) -> list[tuple[Session, bool]]:
-        """A lab's sessions that were registered or changed since ``moment`` of Alyx's clock."""
+        """Return a lab's sessions that were registered or changed since ``moment``.
+
+        ``moment`` is a time of Alyx's clock. All sessions of the lab are returned if this Alyx
+        cannot filter by time.
+        """
         since = f"auto_datetime__gte,{moment.isoformat(timespec='seconds')}"
         try:
             sessions = self._find_sessions({"lab": lab, "django": since})
         except ServerError as error:
             if error.status != 500:
                 raise
-            return self.sessions_of_lab(lab)  # an Alyx without this look-up
+            return self.sessions_of_lab(lab)  # this Alyx cannot filter by time
         return [item for item in sessions if item[0].lab == lab]
 
     def select_sessions(
         self, query: Mapping[str, str], most: int | None = None
     ) -> list[parsing.Row]:
-        """Rows of ``/sessions`` by Alyx's own filters, each once, in the server's order.
+        """Return the rows of ``/sessions`` that Alyx's filters in ``query`` select.
 
-        With ``most`` only the first ``most`` rows, by as few pages as possible.
+        Each row is returned once, in the order of the server. If ``most`` is given, only the first
+        ``most`` rows are returned, and as few pages as possible are requested.
         """
         if most is None:
             return list(self._paginator.all_rows("sessions", query, parsing.uuid_of).values())
@@ -213,7 +239,7 @@ class AlyxClient:
         received, count = 0, 1
         cost = self._paginator.new_cost("sessions")
         while len(rows) < most and received < count:
-            # where rows are repeated, the next new row can be many rows away
+            # if rows are repeated, many rows can come before the next new row
             limit = PAGE_ROWS if len(rows) < received else min(PAGE_ROWS, most - len(rows))
             page = self._paginator.fetch_page(
                 "sessions", {**query, "limit": str(limit), "offset": str(received)}, cost
@@ -226,7 +252,7 @@ class AlyxClient:
         return list(rows.values())[:most]
 
     def table_rows(self, endpoint: str, column: str) -> list[parsing.Row]:
-        """All rows of a small table, whose name is in ``column``."""
+        """Return all rows of a small table. ``column`` contains the name of each row."""
 
         def key(row: parsing.Row) -> str:
             return f"{row.get(column)} {row.get('lab')}"

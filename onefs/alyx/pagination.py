@@ -1,9 +1,10 @@
-"""Pagination: complete lists of Alyx, each row once, although its pages have no order.
+"""Pagination: reads complete lists from Alyx, each row once, although pages have no order.
 
-Alyx returns at most 1,000 rows whatever the limit is. Most lists have no order, so that walking
-pages loses and repeats rows, while ``count`` is right. ``next`` is built from the Host header and
-never followed. A list is complete or an error; a list with more rows, pages or seconds than any
-list of Alyx is an error too (TooLarge), also when no caller waits for it any more.
+Alyx returns at most 1,000 rows per page, also for a larger limit. Most lists have no order, so that
+some rows are lost and others repeated from page to page, but ``count`` is right. The URL in
+``next`` is never requested, because the server builds this URL from the Host header. A list that
+stays incomplete raises an error. A list that needs more rows, pages or seconds than any list of
+Alyx raises TooLarge, even if no caller waits for the list.
 """
 
 from __future__ import annotations
@@ -20,23 +21,25 @@ from onefs.alyx.request import RequestSender
 from onefs.errors import ServerError, TooLarge
 from onefs.http import MAX_JSON_BYTES, MAX_JSON_VALUES
 
-#: Alyx's cap since July 2026; older servers return as many rows as the limit says
+#: largest number of rows in a page of Alyx since July 2026; older servers return any number
 PAGE_ROWS = 1000
-#: page sizes of the walks over a list whose distinct rows are fewer than its ``count``. They
-#: differ, so that a row lost between two pages of one walk is inside a page of another
+#: rows per page of each walk over a list; another walk starts if rows are missing after a walk.
+#: The sizes differ, so that a row lost between two pages of one walk is inside a page of another
+#: walk
 PAGE_SIZES = (PAGE_ROWS, 701, 491, 344)
-#: intended rows of one range of UUIDs: below PAGE_ROWS, since ranges differ by chance
+#: planned number of rows in one range of UUIDs; less than PAGE_ROWS, because the actual number
+#: varies by chance
 _ROWS_PER_RANGE = 900
-#: most ranges of one list; a count that needs more is not a session's, and the list is walked
+#: largest number of ranges for one list; a list that needs more ranges is read page by page
 _MAX_RANGES = 32
 
-#: rows of the largest list that is read; the largest Alyx has 20,000 sessions
+#: largest number of rows in a list; the largest Alyx has 20,000 sessions
 MAX_LIST_ROWS = 200_000
-#: requests for one list, all its walks together
+#: largest number of requests for one list, in all walks together
 MAX_LIST_PAGES = 1000
-#: seconds after which no more pages of a list are asked for
+#: seconds after which no more pages of a list are requested
 MAX_LIST_SECONDS = 300.0
-#: largest valid ``count``: joins repeat rows, so that it can exceed MAX_LIST_ROWS
+#: largest valid ``count``, which can be larger than MAX_LIST_ROWS because joins repeat rows
 _MAX_COUNT = 10**9
 
 #: returns the text that identifies a row in its list
@@ -48,17 +51,17 @@ class ListPage:
     """One page of a list."""
 
     rows: list[parsing.Row]
-    #: number of all rows of the list, by Alyx
+    #: number of rows in the whole list, as Alyx counts them
     count: int
     #: whether there are more pages
     has_more: bool
-    #: bytes of the answer, and its values
+    #: number of bytes, and number of values, in the answer
     size: int
     value_count: int
 
 
 class ListCost:
-    """Pages, rows and bytes of one list so far. Methods raise TooLarge beyond the bounds."""
+    """Counts the pages, rows and bytes of one list. Methods raise TooLarge beyond the limits."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -75,7 +78,7 @@ class ListCost:
             raise TooLarge(f"{self._name} does not end within {MAX_LIST_SECONDS:g} s")
 
     def add_rows(self, rows: dict[str, parsing.Row], page: ListPage, key: RowKey) -> None:
-        """Add the rows of a page to ``rows``, by key, and count those that are new."""
+        """Add the rows of a page to ``rows``, by key, and count the new rows and their bytes."""
         before = len(rows)
         for row in page.rows:
             rows.setdefault(_key_of(row, key), row)
@@ -89,7 +92,10 @@ class ListCost:
 
 
 class Paginator:
-    """The lists of one Alyx. Thread-safe. Every method also raises as :meth:`RequestSender.get`."""
+    """Reads lists from one Alyx. Thread-safe.
+
+    Every method also raises what :meth:`RequestSender.get` raises.
+    """
 
     def __init__(self, sender: RequestSender) -> None:
         self._sender = sender
@@ -98,11 +104,13 @@ class Paginator:
     def rows_by_name(
         self, endpoint: str, query: Mapping[str, str], key: RowKey
     ) -> dict[str, parsing.Row]:
-        """The rows that ``query`` selects by names, and others: callers must compare the names.
+        """Return the rows that ``query`` selects by names, by key.
 
-        Alyx strips blanks from query values and never finds a name that ends in a blank: such a
-        name is left out of the query. Names that are not UTF-8, which :func:`alf.valid_text` has
-        escaped, are also requested in their original bytes.
+        Rows with other names can be included, so that callers must compare the names. Alyx removes
+        blanks at both ends of query values, and therefore never finds a name that ends in a blank.
+        A name that starts or ends with a blank is left out of the query. If no rows are found, the
+        list is requested again with the original bytes of names that :func:`alf.valid_text` has
+        escaped because these names are not UTF-8.
         """
         sent = {name: value for name, value in query.items() if value == value.strip()}
         rows = self.all_rows(endpoint, sent, key)
@@ -112,16 +120,17 @@ class Paginator:
     def all_rows(
         self, endpoint: str, query: Mapping[str, str], key: RowKey
     ) -> dict[str, parsing.Row]:
-        """Every row of a list once, by key.
+        """Return every row of a list once, by key.
 
-        Offsets count the rows received, never the limit. The list is walked again with another
-        page size while distinct rows are fewer than ``count``, since pages without order lose
-        rows. Raises ServerError when rows stay missing, and TooLarge.
+        The offset of a page is the number of rows received before, and does not depend on the
+        limit. If rows are missing, because pages without order lose rows, the list is read again
+        with another page size. Raises ServerError if rows are still missing at the end. Raises
+        TooLarge for a list beyond the limits.
         """
         return self._all_rows(endpoint, query, key, self.new_cost(endpoint))
 
     def new_cost(self, endpoint: str) -> ListCost:
-        """The cost of a list that is about to be requested."""
+        """Return a new :class:`ListCost` for a list that is about to be requested."""
         return ListCost(f"{self._url}/{endpoint}")
 
     def _all_rows(
@@ -138,11 +147,11 @@ class Paginator:
         )
 
     def all_rows_by_uuid(self, endpoint: str, query: Mapping[str, str]) -> dict[str, parsing.Row]:
-        """Every row of a list without order once, by its UUID.
+        """Return every row of a list without order once, by its UUID.
 
-        When one page does not hold them all, the rest is requested by ranges of UUIDs, each of a
-        page or less; UUIDs are distributed evenly. The list is walked as in :meth:`all_rows` when
-        ranges miss rows, or the server does not support them.
+        If one page does not contain all rows, the rows are requested by ranges of UUIDs. UUIDs are
+        distributed evenly, so that the rows of a range fit into a page. If rows are missing
+        afterwards, or the server does not support ranges, the list is read as in :meth:`all_rows`.
         """
         cost = self.new_cost(endpoint)
         first = {**query, "limit": str(PAGE_ROWS)}
@@ -173,11 +182,11 @@ class Paginator:
         rows: dict[str, parsing.Row],
         cost: ListCost,
     ) -> int:
-        """Walk over all pages and add their rows to ``rows``; return the expected distinct rows.
+        """Read all pages and add their rows to ``rows``. Return the expected number of rows.
 
-        A row that is repeated within one page comes from a join, which inflates ``count``:
-        repetitions are subtracted. A row repeated on two pages comes from the missing order, and
-        does not inflate it.
+        Each row is counted once in this number. A row is repeated within one page because of a
+        join, which increases ``count``. Therefore these repetitions are subtracted. A row is
+        repeated on two pages because of the missing order, which does not change ``count``.
         """
         received, repeated, count, has_more = 0, 0, 0, True
         seen: set[str] = set()
@@ -188,16 +197,17 @@ class Paginator:
             repeated += len(keys) - len(set(keys))
             cost.add_rows(rows, page, key)
             received += len(page.rows)
-            # a page without new rows is from a server that sends the same page again and again
+            # a page without new rows comes from a server that always sends the same page
             has_more = page.has_more and not seen.issuperset(keys)
             seen.update(keys)
         return max(count - repeated, len(seen))
 
     def fetch_page(self, endpoint: str, query: dict[str, str], cost: ListCost) -> ListPage:
-        """One page of the list that ``cost`` counts.
+        """Request one page of the list, and count the page in ``cost``.
 
-        Alyx's ``count`` is reliable where pages are not. If it is too small, a full page with a
-        ``next`` shows that there are more rows.
+        There are more pages if rows are missing from Alyx's ``count``, or if this page is full and
+        has a ``next``. The second condition matters if ``count`` is too small. Raises ServerError
+        for an answer that is not a list.
         """
         offset, limit = int(query["offset"]), int(query["limit"])
         if query["offset"] == "0":
@@ -207,7 +217,7 @@ class Paginator:
         body, size, value_count = answer.body, answer.size, answer.value_count
         if answer.status != 200:
             raise self._sender.unexpected_answer_error(answer, endpoint)
-        if isinstance(body, list):  # servers before mid-2019 send all rows, without a page
+        if isinstance(body, list):  # servers before mid-2019 send all rows at once
             return ListPage(_checked_rows(body, endpoint), len(body), False, size, value_count)
         count = body.get("count") if isinstance(body, dict) else None
         if isinstance(body, dict) and type(count) is int:
@@ -221,14 +231,14 @@ class Paginator:
 
 
 def _uuid_ranges(parts: int) -> Iterator[str]:
-    """Django look-ups that divide all UUIDs into ``parts`` ranges of equal length."""
+    """Yield Django filters that divide all UUIDs into ``parts`` ranges of equal length."""
     bounds = [(part << 128) // parts for part in range(parts + 1)] if parts else []
     for low, high in pairwise(bounds):
         yield f"id__range,['{uuid.UUID(int=low)}','{uuid.UUID(int=high - 1)}']"
 
 
 def _key_of(row: parsing.Row, key: RowKey) -> str:
-    """The key of a row; an invalid row, which parsing leaves out later, has a key too."""
+    """Return the key of a row. An invalid row, which is left out later, has a key too."""
     try:
         return key(row)
     except ServerError:
@@ -236,7 +246,10 @@ def _key_of(row: parsing.Row, key: RowKey) -> str:
 
 
 def _checked_rows(page: object, endpoint: str) -> list[parsing.Row]:
-    """The rows of a page; a value that is no row becomes a row that parsing leaves out."""
+    """Return the rows of a page. A value that is not a row becomes an invalid row.
+
+    Invalid rows are left out later, when rows are parsed.
+    """
     if not isinstance(page, list):
         raise ServerError(f"Alyx's answer for {endpoint} holds no rows")
     return [row if isinstance(row, dict) else {"no row": row} for row in page]

@@ -1,13 +1,16 @@
-"""Parses rows of Alyx into the model. Every quirk of the server's answers is handled here.
+"""Parses rows from Alyx into the model, and handles every irregularity in the server's answers.
 
-The source is the behaviour of a real server, recorded in ``tests/data/recorded``: the id may be
-only at the end of ``url``; times are local, without zone; ``revision`` is a name in ``/datasets``
-but a UUID in a session's detail (which is therefore not used for listings); a file record has
-``exists`` also for repositories that cannot be reached.
+The rules come from the answers of a real server, recorded in ``tests/data/recorded``:
 
-An invalid value affects its own row only. If it decides the place in the tree (ids, names, dates,
-numbers), the row is left out of its list (see :func:`parse_rows`); an invalid address makes a file
-unreachable, not absent; any other invalid value counts as unknown.
+- The id may be only at the end of ``url``.
+- Times are local times without a time zone.
+- ``revision`` is a name in ``/datasets``, but a UUID in the detail of a session. Therefore the
+  detail of a session is not used for listings.
+- A file record can have ``exists`` although its repository is unreachable.
+
+An invalid value affects only its own row. If the value decides the place in the tree (an id, name,
+date or number), the row is left out of its list (see :func:`parse_rows`). If the value is a file's
+address, the file is listed but unreachable. Any other invalid value is treated as unknown.
 """
 
 from __future__ import annotations
@@ -25,13 +28,13 @@ from onefs.errors import ServerError
 from onefs.integers import parse_whole_number
 from onefs.model import Dataset, Replica, Repository, Session
 
-#: characters of a path that need no escape (RFC 3986, pchar and the slash); ``#``, ``?`` and
-#: ``%`` need one, because Alyx appends the unescaped file name to the repository's address
+#: characters of a path that are not escaped (RFC 3986, pchar and the slash); ``#``, ``?`` and
+#: ``%`` are escaped, because Alyx appends the unescaped file name to the repository's address
 _PATH_SAFE = "/:@!$&'()*+,;=~-._"
 
-#: the largest integer of SQLite
+#: the largest integer that SQLite can store
 _MAX_INTEGER = 2**63 - 1
-#: replaces an address that is no text: its file is listed and unreachable
+#: replaces an invalid address, so that its file is listed but unreachable
 UNUSABLE_URL = "http:///"
 
 Row = Mapping[str, Any]
@@ -42,23 +45,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DatasetRow:
-    """A dataset as the catalogue stores it, with all replicas that Alyx claims to exist.
+    """A dataset as the catalogue stores it, with all replicas that exist according to Alyx.
 
-    :func:`usable_replicas` selects those that can be fetched when the row is read, since that
-    depends on the repositories known at that time.
+    When the row is read, :func:`usable_replicas` selects the replicas that can be fetched, because
+    this depends on the repositories that are known at that time.
     """
 
     dataset: Dataset
-    #: (repository, data_url as sent by Alyx)
+    #: pairs of the repository and ``data_url`` as sent by Alyx
     claimed_replicas: tuple[tuple[str, str], ...]
-    #: of a dataset from cache tables: ``lab/Subjects/.../name``, its path on the file server
+    #: path on the file server (``lab/Subjects/.../name``) of a dataset from cache tables, else ''
     server_path: str = ""
 
 
 def parse_rows(rows: Iterable[Row], parse: Callable[[Row], T], what: str) -> list[T]:
-    """Parse rows with ``parse``; leave out invalid rows, with one log line about the list ``what``.
+    """Parse rows with ``parse``, and leave out invalid rows.
 
-    Raises ServerError when there are rows and all of them are invalid: that is not an empty list.
+    If rows are left out, one warning about the list ``what`` is logged. Raises ServerError if there
+    are rows and all of them are invalid, because such a list is not an empty list.
     """
     values: list[T] = []
     errors: list[ServerError] = []
@@ -75,7 +79,10 @@ def parse_rows(rows: Iterable[Row], parse: Callable[[Row], T], what: str) -> lis
 
 
 def uuid_of(row: Row) -> str:
-    """The UUID of a row: its ``id``, or the end of its ``url`` (Alyx before May 2022)."""
+    """Return the UUID of a row, from ``id`` or the end of ``url`` (Alyx before May 2022).
+
+    Raises ServerError if the row has no UUID.
+    """
     for text in (row.get("id"), str(row.get("url") or "")[-36:]):
         if isinstance(text, str) and alf.is_uuid(text.lower()):
             return text.lower()
@@ -83,7 +90,10 @@ def uuid_of(row: Row) -> str:
 
 
 def name_parser(column: str) -> Callable[[Row], str]:
-    """A function that returns the name in ``column`` of a row; raises ServerError without one."""
+    """Return a function that returns the name in ``column`` of a row.
+
+    That function raises ServerError if the row has no name.
+    """
 
     def parse_name(row: Row) -> str:
         name = _text(row, column)
@@ -95,20 +105,27 @@ def name_parser(column: str) -> Callable[[Row], str]:
 
 
 def subject_key(row: Row) -> str:
-    """The key of a row of ``/subjects``: two labs can have the same nickname."""
+    """Return the key of a row of ``/subjects``.
+
+    The key contains the lab, because two labs can have subjects with the same nickname.
+    """
     return f"{row.get('lab')}/{row.get('nickname')}"
 
 
 def session_id_of(row: Row) -> str:
-    """The eid of a row of ``/datasets``: the end of its session's URL; '' without one."""
+    """Return the eid of a row of ``/datasets``, from the end of its session's URL.
+
+    Return '' if the row has no session.
+    """
     eid = str(row.get("session") or "")[-36:].lower()
     return eid if alf.is_uuid(eid) else ""
 
 
 def parse_session(row: Row) -> tuple[Session, bool]:
-    """Parse a row of ``/sessions`` or a session's detail; also whether it has a number.
+    """Parse a row of ``/sessions`` or the detail of a session.
 
-    A session without number (a base session) has no folder; its number becomes -1.
+    Return the session, and True if the session has a number. A session without a number (a base
+    session) has no folder, and gets the number -1.
     """
     start = _text(row, "start_time")
     number = _parse_number(row)
@@ -125,7 +142,10 @@ def parse_session(row: Row) -> tuple[Session, bool]:
 
 
 def parse_repository(row: Row) -> Repository:
-    """Parse a row of ``/data-repository``. A null ``globus_is_personal`` (tape) means personal."""
+    """Parse a row of ``/data-repository``.
+
+    A repository whose ``globus_is_personal`` is null (a tape) is treated as personal.
+    """
     return Repository(
         name=name_parser("name")(row),
         data_url=alf.valid_text(_data_url(row)),
@@ -134,7 +154,7 @@ def parse_repository(row: Row) -> Repository:
 
 
 def parse_dataset(row: Row, eid: str) -> DatasetRow:
-    """Parse a row of ``/datasets`` of the session ``eid``."""
+    """Parse a row of ``/datasets`` for a dataset of the session ``eid``."""
     size = row.get("file_size")
     dataset = Dataset(
         id=uuid_of(row),
@@ -153,7 +173,11 @@ def parse_dataset(row: Row, eid: str) -> DatasetRow:
 
 
 def _parse_replicas(row: Row) -> tuple[tuple[str, str], ...]:
-    """The file records with ``exists``. Invalid records are ignored if there are valid ones."""
+    """Return the repository and address of each file record with ``exists``.
+
+    Invalid records are ignored. Raises ServerError if there are invalid records and no valid record
+    has ``exists``.
+    """
     value = row.get("file_records") or []
     records = value if isinstance(value, list) else [value]
     valid = [record for record in records if _is_file_record(record)]
@@ -168,17 +192,18 @@ def _parse_replicas(row: Row) -> tuple[tuple[str, str], ...]:
 
 
 def _is_file_record(record: object) -> bool:
-    """Whether a file record names its repository, or none."""
+    """Whether ``record`` is an object whose repository is a text or null."""
     return isinstance(record, dict) and isinstance(record.get("data_repository"), (str, type(None)))
 
 
 def usable_replicas(
     claimed: Sequence[tuple[str, str]], repositories: Mapping[str, Repository]
 ) -> tuple[Replica, ...]:
-    """The replicas that can be fetched, in Alyx's own order (``flatiron_*`` before ``aws_*``).
+    """Return the replicas that can be fetched, sorted as in Alyx (``flatiron_*`` before ``aws_*``).
 
-    Their repositories are known, not personal, and serve files: records of personal ones claim to
-    exist too, with addresses that lead nowhere. A malformed address of a server is included: a
+    The repository of such a replica is known and not personal, and its address is an http or https
+    address. Personal repositories are left out, because their file records have ``exists`` too, but
+    their addresses do not work. A replica with a malformed http address is included, so that a
     request for it fails with an error message.
     """
     replicas = [
@@ -190,32 +215,36 @@ def usable_replicas(
 
 
 def is_file_server_url(url: str) -> bool:
-    """Whether an address, even a malformed one, belongs to a file server."""
+    """Whether ``url`` starts with http:// or https://. The rest may be malformed."""
     return url.lower().startswith(("http://", "https://"))
 
 
 def escape_url(url: str) -> str:
-    """Escape a ``data_url`` for a request: the ``#`` of a revision must be sent as ``%23``.
+    """Escape a ``data_url`` for a request.
 
-    For a URL cut at the ``#`` a file server answers 200 with a listing of the folder.
+    The ``#`` of a revision must be sent as ``%23``. Otherwise the URL ends before the ``#``, and
+    the file server answers 200 with a listing of the folder.
     """
     scheme, _, rest = url.partition("://")
     host, slash, path = rest.partition("/")
     try:
         raw = path.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # JSON can contain surrogates that stand for no byte
+    except UnicodeEncodeError:  # JSON can contain surrogates that do not encode a byte
         raw = path.encode("utf-8", "surrogatepass")
     return f"{scheme}://{host}{slash}{quote(raw, safe=_PATH_SAFE)}"
 
 
 def parse_timestamp(text: str) -> float | None:
-    """Seconds since the epoch of a time of Alyx; without zone it counts as UTC; None if invalid."""
+    """Return a time of Alyx in seconds since the epoch, or None if the time is invalid.
+
+    A time without a time zone is treated as UTC.
+    """
     try:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=timezone.utc)
         return moment.astimezone(timezone.utc).timestamp()
-    except (ValueError, OverflowError):  # the latter: outside the years 1 to 9999 in UTC
+    except (ValueError, OverflowError):  # OverflowError is for years outside 1 to 9999 in UTC
         return None
 
 
@@ -238,13 +267,19 @@ def _text(row: Row, key: str) -> str:
 
 
 def _text_or_empty(row: Row, key: str) -> str:
-    """A text that decides no place in the tree: '' for any value that is no text."""
+    """Return a text, or '' for a value that is not a text.
+
+    To be used only for a value that does not decide the place in the tree.
+    """
     value = row.get(key)
     return alf.valid_text(value) if isinstance(value, str) else ""
 
 
 def _data_url(row: Row) -> str:
-    """``data_url`` as it was sent: it can contain bytes that are not UTF-8."""
+    """Return ``data_url`` as it was sent, possibly with bytes that are not UTF-8.
+
+    Return '' if there is no address, and UNUSABLE_URL for an invalid address.
+    """
     url = row.get("data_url")
     if url is None:
         return ""
@@ -252,7 +287,10 @@ def _data_url(row: Row) -> str:
 
 
 def _parse_number(row: Row) -> int | None:
-    """``number``, 0 or more, or None; digits as a text are accepted (cache tables of 2021)."""
+    """Return the number of a session (0 or more), or None if there is no number.
+
+    Digits in a text are accepted (cache tables of 2021). Raises ServerError for an invalid number.
+    """
     number = row.get("number")
     if number is None:
         return None
@@ -264,7 +302,10 @@ def _parse_number(row: Row) -> int | None:
 
 
 def _parse_projects(row: Row) -> tuple[str, ...]:
-    """``projects`` is a list; before 2022 it was ``project``, one name."""
+    """Return the names of projects, from ``projects`` or ``project``.
+
+    ``projects`` is a list. Before 2022 Alyx sent ``project`` instead, with a single name.
+    """
     projects = row.get("projects")
     if isinstance(projects, list):
         return tuple(alf.valid_text(name) for name in projects if isinstance(name, str))
@@ -273,7 +314,7 @@ def _parse_projects(row: Row) -> tuple[str, ...]:
 
 
 def _parse_digest(value: object) -> str:
-    """The digest, usually md5; Alyx allows sha1 too; '' for anything else."""
+    """Return an md5 or sha1 digest in lower case, or '' for any other value."""
     text = value.lower() if isinstance(value, str) else ""
     if len(text) in (32, 40) and all(digit in "0123456789abcdef" for digit in text):
         return text

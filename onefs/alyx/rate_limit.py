@@ -1,9 +1,10 @@
-"""The rate limiter of an Alyx: a token bucket shared by all threads and processes of a user.
+"""The rate limiter for an Alyx: a token bucket that all threads and processes of a user share.
 
-Alyx allows a user 550 requests in any minute and answers 429 beyond. The bucket, in a small file
-under a lock, allows :data:`BURST_REQUESTS` at once, then :data:`REQUESTS_PER_SECOND`, which is at
-most 540 in any minute. Requests of low priority leave the last :data:`RESERVED_REQUESTS` alone,
-which is at most 400 in any minute. A 429 empties the bucket and pauses all processes.
+Alyx allows a user 550 requests in any minute, and answers 429 to further requests. The bucket is
+stored in a small file with a lock. The bucket allows :data:`BURST_REQUESTS` requests at once, and
+then :data:`REQUESTS_PER_SECOND`. This is at most 540 requests in any minute. Requests of low
+priority do not use the last :data:`RESERVED_REQUESTS` in the bucket, so that there are at most 400
+of these requests in any minute. A 429 empties the bucket and pauses all processes.
 """
 
 from __future__ import annotations
@@ -27,16 +28,17 @@ from onefs.lowlevel.locks import lock_file, unlock_file
 
 log = logging.getLogger(__name__)
 
-#: requests that can be sent at once, and the part of them that low priority leaves alone
+#: BURST_REQUESTS can be sent at once; RESERVED_REQUESTS of them are not used by low priority
 BURST_REQUESTS = 180.0
 REQUESTS_PER_SECOND = 6.0
 RESERVED_REQUESTS = 140.0
 
-#: seconds to wait for the lock: a process that holds it longer is stopped, not slow
+#: seconds to wait for the lock; a process that holds the lock longer is suspended, and not slow
 _LOCK_WAIT_SECONDS = 0.2
-#: longest pause in seconds after a 429; a longer one in the file is invalid, or the clock was set
+#: longest pause in seconds after a 429; a longer pause in the file is ignored, because the file is
+#: invalid or the clock was set back
 _MAX_PAUSE_SECONDS = 3600.0
-#: seconds without a request after which the file of a server is removed
+#: seconds without a request to a server, after which the file of the server is removed
 _UNUSED_FILE_SECONDS = 30 * 86400.0
 _STATE_FORMAT = struct.Struct("<8sddd")
 _MAGIC = b"onefsb1\n"
@@ -44,31 +46,32 @@ _MAGIC = b"onefsb1\n"
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """The parameters of the bucket, in requests."""
+    """The parameters of the bucket."""
 
+    #: requests that can be sent at once
     burst: float = BURST_REQUESTS
-    #: requests a second
+    #: requests per second
     rate: float = REQUESTS_PER_SECOND
-    #: requests that low priority leaves alone
+    #: requests in the bucket that are not used by requests of low priority
     reserve: float = RESERVED_REQUESTS
 
 
 @dataclass(frozen=True, slots=True)
 class _BucketState:
-    """The content of the file; times in seconds since the epoch."""
+    """The content of the bucket's file. Times are in seconds since the epoch."""
 
-    #: requests that can be sent
+    #: number of requests that could be sent at the time ``at``
     level: float
-    #: when ``level`` was right
+    #: the time for which ``level`` is valid
     at: float
-    #: end of the pause after a 429
+    #: the end of the pause after a 429
     not_before: float
 
 
 class RateLimiter:
     """The bucket of one server. Thread-safe, and shared with other processes.
 
-    If the file cannot be read or written, the bucket is this process's own.
+    If the file cannot be read or written, this process has its own bucket.
     """
 
     def __init__(
@@ -95,22 +98,25 @@ class RateLimiter:
 
     @classmethod
     def of_server(cls, url: str) -> RateLimiter:
-        """The rate limiter of the Alyx at ``url``, for this user."""
+        """Return the rate limiter of this user for the Alyx at ``url``."""
         return cls(Path(platformdirs.user_state_dir("onefs")) / "budgets" / host_key(url))
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file of the bucket."""
         with self._lock:
             if self._file is not None:
                 close_lock_file(self._file)
             self._file = None
 
     def permit(self, low_priority_seconds: float = 0.0) -> RateLimitPermit:
-        """The permit of one request, of low priority for ``low_priority_seconds`` from now."""
+        """Return a permit for one request that has low priority for ``low_priority_seconds``."""
         return RateLimitPermit(self, self.clock() + low_priority_seconds)
 
     def try_acquire(self, *, low_priority: bool) -> float:
-        """Take one request: 0 when it may be sent, else the seconds after which to try again."""
+        """Take one request from the bucket, and return 0 if the request may be sent now.
+
+        Otherwise take nothing, and return the seconds after which to try again.
+        """
         floor = self._limits.reserve if low_priority else 0.0
         with self._hold_locks():
             state = self._read_state()
@@ -120,24 +126,24 @@ class RateLimiter:
             if wait <= 0:
                 self._write_state(_BucketState(state.level - 1.0, state.at, state.not_before))
             elif state.not_before <= state.at < self._stored_state().at:
-                self._write_state(state)  # the clock was set back: count from its new time
+                self._write_state(state)  # the clock was set back, so refill from its new time on
         return max(0.0, wait)
 
     def report_throttled(self, seconds: float) -> None:
-        """Pause all processes after a 429, for ``seconds``, and empty the bucket."""
+        """Empty the bucket, and pause all processes for ``seconds`` after a 429."""
         with self._hold_locks():
             state = self._read_state()
             until = max(state.not_before, state.at + min(seconds, _MAX_PAUSE_SECONDS - 1.0))
             self._write_state(_BucketState(0.0, max(state.at, until), until))
 
     def pause_seconds(self) -> float:
-        """Seconds until the pause after a 429 ends; 0 when there is none."""
+        """Return the seconds until the pause after a 429 ends, or 0 if there is no pause."""
         with self._lock:
             state = self._read_state()
         return max(0.0, state.not_before - state.at)
 
     def _read_state(self) -> _BucketState:
-        """The state now: the stored one, refilled since."""
+        """Return the current state: the stored state with the requests that were added since."""
         state = self._stored_state()
         now = self.clock()
         not_before = state.not_before if state.not_before - now < _MAX_PAUSE_SECONDS else 0.0
@@ -151,7 +157,7 @@ class RateLimiter:
         try:
             raw = os.pread(self._file, _STATE_FORMAT.size, 0)
             magic, level, at, not_before = _STATE_FORMAT.unpack(raw)
-        except (OSError, struct.error):  # new, or of another program: start with a full bucket
+        except (OSError, struct.error):  # the file is new or invalid
             return self._last_state
         return _BucketState(level, at, not_before) if magic == _MAGIC else self._last_state
 
@@ -168,7 +174,10 @@ class RateLimiter:
 
     @contextmanager
     def _hold_locks(self) -> Iterator[None]:
-        """Exclude other threads, and other processes unless one of them keeps the file locked."""
+        """Hold the lock of this process and the lock of the file inside the ``with`` block.
+
+        If another process keeps the file locked for too long, continue without the file lock.
+        """
         with self._lock:
             if self._file is not None:
                 lock_file(self._file, _LOCK_WAIT_SECONDS)
@@ -181,27 +190,27 @@ class RateLimiter:
 
 @dataclass(frozen=True, slots=True)
 class RateLimitPermit:
-    """The permit of one request, retries included (a ``transport.RequestPermit``)."""
+    """The permit for one request and its retries (a ``transport.RequestPermit``)."""
 
     rate_limiter: RateLimiter
-    #: end of the low priority, by the limiter's clock
+    #: when the low priority ends, by the clock of the rate limiter
     low_priority_until: float
 
     def try_acquire(self) -> float:
-        """0 when the request may be sent, else the seconds after which to try again."""
+        """Return 0 if the request may be sent now, or the seconds after which to try again."""
         low_priority = self.rate_limiter.clock() < self.low_priority_until
         return self.rate_limiter.try_acquire(low_priority=low_priority)
 
     def report_throttled(self, seconds: float) -> None:
-        """Pause all processes after a 429."""
+        """Empty the bucket, and pause all processes for ``seconds`` after a 429."""
         self.rate_limiter.report_throttled(seconds)
 
 
 def _remove_unused_files(ours: Path, now: float) -> None:
-    """Remove the files of servers that are no longer used."""
+    """Remove the files of other servers that were not used for 30 days."""
     for path in ours.parent.iterdir():
         try:
             if path != ours and now - path.stat().st_mtime > _UNUSED_FILE_SECONDS:
                 path.unlink()
-        except OSError:  # another process removed it
+        except OSError:  # another process removed the file
             continue

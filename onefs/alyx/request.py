@@ -1,8 +1,8 @@
-"""Sends one request to Alyx with its token and rate-limit permit, and interprets refusals.
+"""Sends one request to Alyx with a token and a rate-limit permit, and interprets refusals.
 
-An invalid token is a 403, which ``detail`` distinguishes from "not allowed". A 500 with a
-``detail`` is the query's fault, and a retry is useless; unless the simplest query fails too: then
-the server's database is unavailable.
+Alyx answers 403 both for an invalid token and for "not allowed". Only ``detail`` distinguishes the
+two. A 500 with a ``detail`` means that the query is wrong and a retry is useless. If the simplest
+query fails with a 500 too, the server's database is unavailable.
 """
 
 from __future__ import annotations
@@ -17,24 +17,27 @@ from onefs.config.secret import excerpt
 from onefs.errors import AlyxCredentials, ServerError, Throttled, Unreachable
 from onefs.http import JsonAnswer, Stream, Transport
 
-#: the simplest query, and the seconds that its answer may take
+#: the simplest query, and the seconds that Alyx may take to answer it
 _PROBE_PATH, _PROBE_QUERY, _PROBE_DEADLINE_SECONDS = "labs", {"limit": "1"}, 3.0
-#: Alyx's ``detail`` of a 403 when the token is the reason, not the permission
+#: texts in Alyx's ``detail`` of a 403 if the token is refused, and not the permission
 _LOGIN_ERROR_DETAILS = ("invalid token", "authentication credentials were not provided")
 
 
 class TokenSource(Protocol):
-    """The source of the client's token, and of another one when the server refuses it."""
+    """Provides the token of the client, and another token if the server refuses the first token."""
 
     def current_token(self) -> str:
-        """The token to send. Raises AlyxCredentials when there is none."""
+        """Return the token to send. Raises AlyxCredentials if there is no token."""
 
     def renew(self, refused: str) -> str | None:
-        """A token other than the refused one, after a new login; None without one."""
+        """Return a token other than the refused token, or None if there is no other token."""
 
 
 class RequestSender:
-    """Sends requests to one Alyx. Thread-safe. Paths and queries are those of Alyx's REST API."""
+    """Sends requests to one Alyx. Thread-safe.
+
+    Paths and queries are described in the documentation of Alyx's REST API.
+    """
 
     def __init__(
         self,
@@ -52,17 +55,21 @@ class RequestSender:
         self._low_priority_seconds = 0.0
 
     def low_priority(self, seconds: float, deadline: float | None) -> RequestSender:
-        """A sender whose requests leave the rate limiter's reserve alone for ``seconds`` each."""
+        """Return a sender whose requests have low priority for their first ``seconds``.
+
+        A request of low priority does not use the reserve of the rate limiter. ``deadline``
+        replaces the deadline of this sender.
+        """
         other = copy.copy(self)
         other._low_priority_seconds = seconds
         other._deadline = deadline or self._deadline
         return other
 
     def get(self, path: str, query: Mapping[str, str]) -> JsonAnswer:
-        """The answer to a GET, with a renewed token if Alyx refuses the first.
+        """Send a GET request and return the answer. If Alyx refuses the token, try another token.
 
-        Raises AlyxCredentials, Throttled, Unreachable when Alyx fails on any query, and what the
-        transport raises.
+        Raises AlyxCredentials, Throttled, Unreachable if Alyx answers 500 to every query, and what
+        the transport raises.
         """
         token = self._token.current_token()
         answer = self._send(path, query, token)
@@ -83,7 +90,10 @@ class RequestSender:
         return answer
 
     def get_object(self, path: str, what: str) -> dict[str, Any] | None:
-        """The object at a path; None when Alyx has none. Error messages call it ``what``."""
+        """Return the object at ``path``, or None if Alyx does not have the object.
+
+        Error messages call the object ``what``.
+        """
         answer = self.get(path, {})
         if answer.status == 404:
             return None
@@ -92,15 +102,15 @@ class RequestSender:
         return answer.body
 
     def stream(self, path: str) -> Stream:
-        """The bytes of a file of Alyx; the caller judges the status."""
+        """Return a stream of the bytes of a file on Alyx. The caller must check the status."""
         headers = {
-            "Accept": "application/json, */*",  # without JSON Alyx answers 406
+            "Accept": "application/json, */*",  # Alyx answers 406 if JSON is not accepted
             "Authorization": f"Token {self._token.current_token()}",
         }
         return self._transport.stream(f"{self.url}/{path}", headers=headers)
 
     def unexpected_answer_error(self, answer: JsonAnswer, what: str) -> ServerError:
-        """The error of an answer that is not ``what`` was requested."""
+        """Return the error for an answer that is not the requested ``what``."""
         detail = _error_detail(answer)
         says = f": {detail}" if detail else ""
         return ServerError(
@@ -108,7 +118,7 @@ class RequestSender:
         )
 
     def _is_database_down(self, path: str, token: str) -> bool:
-        """Whether the simplest query fails too, so that a 500 is not the fault of this query."""
+        """Whether the simplest query fails too. Then the query for ``path`` is not the reason."""
         if path == _PROBE_PATH:
             return True
         deadline = min(self._deadline, _PROBE_DEADLINE_SECONDS)
@@ -128,7 +138,7 @@ class RequestSender:
 
 
 def database_down_error(url: str, answer: JsonAnswer) -> Unreachable:
-    """The error of an Alyx that answers 500 to any query."""
+    """Return the error for an Alyx that answers 500 to every query."""
     detail = _error_detail(answer)
     says = f": {detail}" if detail else ""
     return Unreachable(
@@ -138,9 +148,10 @@ def database_down_error(url: str, answer: JsonAnswer) -> Unreachable:
 
 
 def _error_detail(answer: JsonAnswer) -> str:
-    """Alyx's message of an error: its ``detail``, or the first filter of a 400 and its complaint.
+    """Return Alyx's error message, or '' if there is no message.
 
-    Shortened, on one line and without secrets, for our own messages.
+    The message is ``detail``, or the name of the first invalid filter and the error of that filter
+    (in a 400). The message is shortened to one line without secrets, so that onefs can show it.
     """
     body = answer.body if isinstance(answer.body, dict) else {}
     detail = body.get("detail")
@@ -153,7 +164,7 @@ def _error_detail(answer: JsonAnswer) -> str:
 
 
 def _is_login_error(answer: JsonAnswer) -> bool:
-    """Whether an answer means "log in", and not "not allowed": Alyx answers 403 to both."""
+    """Whether ``answer`` refuses the token. Alyx answers 403 also if the permission is missing."""
     detail = _error_detail(answer).lower()
     return answer.status == 401 or (
         answer.status == 403 and any(words in detail for words in _LOGIN_ERROR_DETAILS)

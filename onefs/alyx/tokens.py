@@ -1,4 +1,4 @@
-"""The token that is sent to Alyx, and its renewal after the server refuses it."""
+"""Provides the token that is sent to Alyx, and a new token after the server refuses the token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onefs.http import Transport
 from onefs.lowlevel.forking import ForkAware, register_fork_aware
 from onefs.lowlevel.negative_cache import NegativeCache
 
-#: seconds after a log-in without another one, which would have the same result
+#: seconds after a log-in before another log-in, which would have the same result, is tried
 LOGIN_PAUSE_SECONDS = 5.0
 
 
@@ -26,20 +26,20 @@ class FixedToken:
         self._token = token
 
     def current_token(self) -> str:
-        """The token."""
+        """Return the token."""
         return self._token
 
     def renew(self, refused: str) -> str | None:
-        """None: there is no other token."""
+        """Return None, because there is no other token."""
         return None
 
 
 class StoredToken:
-    """The token of ONEFS_TOKEN or of the credential store. Thread-safe.
+    """Provides the token from ONEFS_TOKEN or from the credential store. Thread-safe.
 
-    When there is none, or the server refuses it, the password of ONEFS_PASSWORD or
-    ONEFS_PASSWORD_FILE obtains another over ``transport``. The store is read again whenever it
-    changes, so that a token of ``onefs login`` is used at once.
+    If there is no token, or the server refuses the token, another token is obtained over
+    ``transport`` with the password from ONEFS_PASSWORD or ONEFS_PASSWORD_FILE. The store is read
+    again whenever the store changes, so that a new token from ``onefs login`` is used at once.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class StoredToken:
         self._store = store
         self._environ = environ
         self._transport = transport
-        #: when the password was sent last (``time.monotonic``), and the failures of user names
+        #: when the password was last sent (``time.monotonic``), and the last failure by user name
         self._logged_in_at = float("-inf")
         self._failures: NegativeCache[str] = NegativeCache(1, lambda error: LOGIN_PAUSE_SECONDS)
         self._lock = threading.Lock()
@@ -61,7 +61,10 @@ class StoredToken:
         self._token = find_token(settings, store, environ)
 
     def current_token(self) -> str:
-        """The token to send. Raises AlyxCredentials without one, and as :func:`fetch_token`."""
+        """Return the token to send. Log in if there is no token yet.
+
+        Raises AlyxCredentials if no token can be obtained, and what :func:`obtain_token` raises.
+        """
         with self._lock:
             self._reload_if_changed()
             if self._token is None:
@@ -71,24 +74,26 @@ class StoredToken:
             return self._token
 
     def renew(self, refused: str) -> str | None:
-        """A token other than the refused one: of a later login, or for the password.
+        """Return a token other than the refused token.
 
-        None when there is no other. Raises as :func:`fetch_token`.
+        The other token is a stored token, or a new token obtained with the password. Return None if
+        there is neither. Raises what :func:`obtain_token` raises.
         """
         with self._lock:
             self._reload_if_changed()
             if self._token == refused:
-                # ONEFS_TOKEN was refused; the stored token may be valid
+                # if the refused token is from ONEFS_TOKEN, the stored token may be valid
                 self._load_stored_token()
             if self._token == refused:
                 self._token = self._log_in() or self._token
             return self._token if self._token != refused else None
 
     def _log_in(self) -> Secret | None:
-        """Obtain a token for the password of the environment; None without a password.
+        """Obtain a token with the password from the environment, and store the token.
 
-        For LOGIN_PAUSE_SECONDS after a log-in, fail as that one did, or return None. Raises as
-        :func:`fetch_token`.
+        Return None if there is no transport, user name or password. For LOGIN_PAUSE_SECONDS after a
+        log-in, no request is sent. If that log-in failed, its error is raised again. Otherwise None
+        is returned. Raises what :func:`obtain_token` raises.
         """
         if self._transport is None or not self._settings.username:
             return None
@@ -120,9 +125,10 @@ class StoredToken:
 
 
 class PasswordToken(ForkAware):
-    """The token for a user's password: obtained on first use, and again when Alyx refuses it.
+    """Provides a token that is obtained with a user's password. Thread-safe.
 
-    Thread-safe. A child process keeps it after a fork.
+    The token is obtained on first use, and again if Alyx refuses the token. After a fork, the child
+    process keeps the token.
     """
 
     def __init__(
@@ -139,16 +145,17 @@ class PasswordToken(ForkAware):
         self._lock = threading.Lock()
 
     def current_token(self) -> str:
-        """The token to send. Raises as :func:`fetch_token`."""
+        """Return the token to send. Raises what :func:`fetch_token` raises."""
         with self._lock:
             if self._token is None:
                 self._token = self._fetch()
             return self._token
 
     def renew(self, refused: str) -> str | None:
-        """A token other than the refused one; None while the password obtains the same.
+        """Return a token other than the refused token.
 
-        Raises as :func:`fetch_token`.
+        Return None if the refused token is the only token. For LOGIN_PAUSE_SECONDS after a log-in,
+        no new token is requested. Raises what :func:`fetch_token` raises.
         """
         with self._lock:
             paused = time.monotonic() - self._fetched_at < LOGIN_PAUSE_SECONDS
@@ -162,15 +169,15 @@ class PasswordToken(ForkAware):
 
 
 class OfflineToken:
-    """Takes the place of a token where no server must be asked."""
+    """Replaces a token in offline mode, in which no request may be sent."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def current_token(self) -> str:
-        """Raise Unreachable."""
+        """Raise Unreachable, because of offline mode."""
         raise Unreachable(f"{self._url} is not asked, because of offline mode")
 
     def renew(self, refused: str) -> str | None:
-        """None: there is no token."""
+        """Return None, because there is no token."""
         return None

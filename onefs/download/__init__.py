@@ -1,1 +1,1 @@
-"""Downloads: file servers and replicas, their circuit breakers, the quota, whole files."""
+"""Downloads from file servers: replicas, circuit breakers, the quota, and whole files."""

@@ -1,4 +1,4 @@
-"""The first bytes of a dataset, without downloading the rest."""
+"""Fetches the first bytes of a dataset without the rest of the file."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from onefs.model import Dataset
 
 
 def fetch_head(dataset: Dataset, length: int, transport: Transport, auth: HostAuth) -> bytes:
-    """Return at most ``length`` first bytes of a dataset, from the first replica that has them.
+    """Return the first ``length`` bytes of a dataset, or fewer if the file is shorter.
 
-    They are not verified. Raises the error of the last replica.
+    The bytes come from the first replica that answers, and are not verified. Raises the error of
+    the last replica if all replicas fail.
     """
     error = no_replica_error(dataset)
     for replica in dataset.replicas:

@@ -1,9 +1,9 @@
-"""Circuit breakers of the file servers: a circuit for each file and each host that timed out.
+"""Circuit breakers for file servers: one circuit for each file and each host that timed out.
 
-A read whose deadline expires opens the circuit of its file, and that of its host unless the host
-has just delivered bytes of another file. The probe is a small request for the file that is wanted
-now: a file that stalls is never the probe for other files of its host. Their readers wait for the
-probe, but only a few seconds.
+A read whose deadline expires opens the circuit of its file. The read also opens the circuit of the
+host, unless the host has just sent bytes of another file. A probe is a small request for the file
+that a reader wants to read. Therefore a file that stalls is never used to probe for readers of
+other files. Readers wait for the probe, but only a few seconds.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ log = logging.getLogger(__name__)
 
 #: seconds that a reader waits for a probe
 PROBE_WAIT_SECONDS = 3.0
-#: seconds between two probes; no probe is sent while nothing is read
+#: seconds between two probes; probes are sent only while files are being read
 PROBE_PAUSE_SECONDS = 1.0
-#: files whose circuit can be open at the same time; the oldest is forgotten beyond
+#: largest number of files with an open circuit; beyond it, the circuit that was used least
+#: recently is closed
 MAX_OPEN_FILES = 4096
-#: files of one host whose latest progress is remembered
+#: number of files of each host for which the time of the latest bytes is kept
 _FILES_PER_HOST = 2
 
 
 class HostCircuits:
     """The open circuits of files and hosts. Thread-safe.
 
-    ``probe`` requests one byte of a URL, and raises an OnefsError when its server does not answer.
-    A timeout opens no host's circuit if bytes of another file arrived from the host within
-    ``recent_seconds``.
+    ``probe`` requests one byte of a URL, and raises an OnefsError if the server does not answer. If
+    bytes of another file arrived from the same host in the last ``recent_seconds``, a timeout opens
+    only the circuit of the file.
     """
 
     def __init__(self, probe: Callable[[str], None], recent_seconds: float) -> None:
@@ -46,18 +47,18 @@ class HostCircuits:
         self._changed = threading.Condition()
         self._files: LRUCache[str, CircuitBreaker] = LRUCache(MAX_OPEN_FILES)
         self._hosts: dict[str, CircuitBreaker] = {}
-        #: by host: when bytes of its latest files arrived
+        #: by host and URL: when the latest bytes of the file arrived (``time.monotonic``)
         self._progress_by_host: dict[str, dict[str, float]] = {}
         self._is_closed = False
 
     def close(self) -> None:
-        """Wake the readers that wait for a probe, with Stopping."""
+        """Wake the readers that wait for a probe. They raise Stopping."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
 
     def note_progress(self, url: str) -> None:
-        """Note that bytes of ``url`` arrived, and close the circuits of the file and its host."""
+        """Record that bytes of ``url`` arrived, and close the circuits of the file and its host."""
         with self._changed:
             progress = self._progress_by_host.setdefault(host_of(url), {})
             progress[url] = time.monotonic()
@@ -66,7 +67,11 @@ class HostCircuits:
             self._close_circuits(url)
 
     def note_timeout(self, url: str) -> None:
-        """Open the circuit of ``url``, whose deadline expired, and that of its host if need be."""
+        """Open the circuit of ``url``, whose deadline expired.
+
+        Also open the circuit of the host, unless bytes of another file have just arrived from the
+        host.
+        """
         host = host_of(url)
         with self._changed:
             self._files[url] = CircuitBreaker(self._changed, is_open=True)
@@ -79,7 +84,10 @@ class HostCircuits:
                 log.warning("%s does not answer: reads from it wait until it does, or fail", host)
 
     def can_request(self, url: str) -> bool:
-        """Whether the circuits of ``url`` are closed; starts a probe if not, when one is due."""
+        """Return True if the circuits of ``url`` and its host are closed.
+
+        Otherwise start a probe, unless another probe is running or has just ended.
+        """
         with self._changed:
             circuit = self._open_circuit(url)
             if circuit is None:
@@ -90,10 +98,10 @@ class HostCircuits:
             return False
 
     def wait_for_probe(self, urls: Iterable[str]) -> bool:
-        """Wait for the probes of these URLs; whether one of the URLs can be requested now.
+        """Wait for probes of these URLs. Return True as soon as one of the URLs can be requested.
 
-        Waits at most PROBE_WAIT_SECONDS, and not at all when a probe has just failed. Raises
-        Stopping.
+        Return False after PROBE_WAIT_SECONDS, or at once if no probe is running because a probe has
+        just failed. Raises Stopping after :meth:`close`.
         """
         candidates = list(urls)
         end = time.monotonic() + PROBE_WAIT_SECONDS
@@ -102,7 +110,7 @@ class HostCircuits:
                 if self._is_closed:
                     raise Stopping("onefs is being stopped")
                 requestable = [url for url in candidates if self.can_request(url)]
-                if requestable:  # all were asked: each starts its own probe
+                if requestable:  # checked for all URLs, so that each starts its own probe
                     return True
                 circuits = [self._open_circuit(url) for url in candidates]
                 left = end - time.monotonic()
@@ -111,7 +119,10 @@ class HostCircuits:
                 self._changed.wait(left)
 
     def _open_circuit(self, url: str) -> CircuitBreaker | None:
-        """The circuit that is open between this process and a URL: the file's, else the host's."""
+        """Return the open circuit of the file at ``url``, or else of its host.
+
+        Return None if both circuits are closed.
+        """
         return self._files.get(url) or self._hosts.get(host_of(url))
 
     def _close_circuits(self, url: str) -> None:

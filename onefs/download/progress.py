@@ -10,20 +10,20 @@ from onefs.errors import OnefsError
 
 @dataclass(slots=True)
 class Transfer:
-    """The progress of one download. Times are of ``time.monotonic``."""
+    """The progress of one download. Times are from ``time.monotonic``."""
 
-    #: path in the tree
+    #: path of the file in the tree
     path: str
-    #: bytes of the file; None when unknown
+    #: size of the file in bytes; None if unknown
     size: int | None
     done_bytes: int = 0
     started_at: float = field(default_factory=time.monotonic)
-    #: when enough bytes last arrived
+    #: when enough bytes for a progress report last arrived
     last_progress_at: float = field(default_factory=time.monotonic)
-    #: the URL of the current replica, and the error of the last one that failed
+    #: URL of the replica that is being tried, and error of the replica that failed last
     url: str = ""
     last_error: OnefsError | None = None
 
     def bytes_per_second(self) -> float:
-        """Average bytes per second since the start."""
+        """Return the average number of bytes per second since the start."""
         return self.done_bytes / max(time.monotonic() - self.started_at, 1e-3)

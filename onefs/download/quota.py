@@ -1,4 +1,4 @@
-"""The quota of fetched bytes (``--max-fetch``): how many were fetched in the last hour."""
+"""The quota for fetched bytes: limits the bytes that are fetched in an hour (``--max-fetch``)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from contextlib import contextmanager
 
 from onefs.errors import FetchLimit
 
-#: seconds of the sliding window of the limit, and of the steps in which bytes are counted
+#: length in seconds of the sliding window, and of one step, for which fetched bytes are summed up
 QUOTA_WINDOW_SECONDS = 3600.0
 QUOTA_STEP_SECONDS = 60.0
 
 
 class FetchQuota:
-    """Counts fetched bytes. Thread-safe. ``limit`` is in bytes per hour; None for no limit."""
+    """Counts fetched bytes. Thread-safe.
+
+    ``limit`` is in bytes per hour. None means that there is no limit.
+    """
 
     def __init__(
         self, limit: int | None = None, clock: Callable[[], float] = time.monotonic
@@ -24,12 +27,12 @@ class FetchQuota:
         self.limit = limit
         self._clock = clock
         self._lock = threading.Lock()
-        #: (step, bytes that were fetched in it)
+        #: pairs of the number of a step and the bytes fetched in this step
         self._bytes_by_step: deque[tuple[int, int]] = deque()
         self._bytes_in_window = 0
-        #: bytes fetched in all
+        #: total number of bytes fetched
         self.received_bytes = 0
-        #: by key: the number of reservations, and the most bytes of one of them
+        #: by key: the number of reservations, and the bytes of the largest reservation
         self._reserved: dict[str, tuple[int, int]] = {}
 
     def count(self, size: int) -> None:
@@ -43,7 +46,7 @@ class FetchQuota:
             self._bytes_by_step.append((step, size))
 
     def spent_bytes(self) -> int:
-        """Bytes fetched in the last hour."""
+        """Return the number of bytes fetched in the last hour."""
         oldest = int((self._clock() - QUOTA_WINDOW_SECONDS) / QUOTA_STEP_SECONDS)
         with self._lock:
             while self._bytes_by_step and self._bytes_by_step[0][0] <= oldest:
@@ -51,11 +54,11 @@ class FetchQuota:
             return self._bytes_in_window
 
     def is_within_limit(self, size: int) -> bool:
-        """Whether ``size`` more bytes are within the limit."""
+        """Whether ``size`` more bytes can be fetched within the limit."""
         return self.limit is None or self.spent_bytes() + size <= self.limit
 
     def _limit_error(self, name: str, spent: int, size: int) -> FetchLimit:
-        """The error of a file beyond the limit, with the time at which it will be within."""
+        """Return the error for a file beyond the limit, with the time when it can be fetched."""
         message = (
             f"{name} is not fetched: {spent} bytes were fetched within the hour, and --max-fetch "
             f"allows {self.limit}"
@@ -68,7 +71,10 @@ class FetchQuota:
         return FetchLimit(f"{message}; it is refused until {at}", until)
 
     def _seconds_until(self, size: int) -> float | None:
-        """Seconds until ``size`` bytes are within the limit; None for more than the limit."""
+        """Return the seconds until ``size`` more bytes are within the limit.
+
+        Return None if ``size`` is larger than the limit.
+        """
         assert self.limit is not None
         if size > self.limit:
             return None
@@ -79,13 +85,15 @@ class FetchQuota:
                 return max(
                     0.0, (step + 1) * QUOTA_STEP_SECONDS + QUOTA_WINDOW_SECONDS - self._clock()
                 )
-        return QUOTA_STEP_SECONDS  # reservations of others are in the way, and end soon
+        return QUOTA_STEP_SECONDS  # other reservations use up the limit; they end soon
 
     @contextmanager
     def reserve(self, key: str, size: int, name: str) -> Iterator[None]:
-        """Reserve ``size`` bytes within the block. Reservations of one ``key`` share their bytes.
+        """Reserve ``size`` bytes inside the ``with`` block.
 
-        Raises FetchLimit when the bytes fetched and all reservations are beyond the limit.
+        Of several reservations with the same ``key``, only the largest counts. Raises FetchLimit if
+        the fetched bytes and all reservations together are beyond the limit. ``name`` is the name
+        of the file in the error message.
         """
         if self.limit is None:
             yield

@@ -1,7 +1,7 @@
-"""The replicas of one dataset during one download: tried, failed, wrong, or not answered yet.
+"""Records which replicas of a dataset were tried, failed or were wrong during one download.
 
-A wrong replica does not make the dataset bad while another one is *unanswered*: its server does not
-answer, is unavailable for a moment, or asks to wait.
+A replica is *unanswered* if its server does not answer, is unavailable for a moment, or asks to
+wait. While one replica is unanswered, a wrong replica does not make the dataset bad.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from onefs.errors import (
 from onefs.http import retry_delay
 from onefs.model import Dataset, Replica
 
-#: rounds through all replicas without a byte; with the pauses between them, 20 seconds
+#: largest number of rounds in which all replicas are tried; the pauses between the rounds take
+#: about 20 seconds in all
 MAX_ROUNDS = 8
-#: errors of one replica, after which another is tried
+#: errors of one replica after which another replica is tried
 REPLICA_ERRORS = (
     Unreachable,
     DeadlineExceeded,
@@ -32,29 +33,31 @@ REPLICA_ERRORS = (
     Throttled,
     WrongSize,
 )
-#: statuses of a file that does not exist, which a retry does not change
+#: statuses for a file that does not exist, so that a retry is useless
 _GONE_STATUSES = (404, 410)
 
 
 class Replicas:
-    """The replicas of one dataset, as one download knows them. For one thread."""
+    """The results of one download for the replicas of one dataset. Not thread-safe."""
 
     def __init__(self, hosts: Hosts, dataset: Dataset) -> None:
         self._hosts = hosts
         self._dataset = dataset
         self._tried: set[str] = set()
         self._unanswered: dict[str, OnefsError] = {}
-        #: URLs of replicas that do not exist, or are another file now
+        #: URLs of replicas that do not exist, or that are now another file
         self.gone_urls: set[str] = set()
         #: the last error of any replica
         self.last_error: OnefsError | None = None
-        #: why replicas contradict the database, by URL
+        #: by URL: the reason why the replica contradicts the database
         self.mismatches: dict[str, str] = {}
 
     def next_untried(self, replicas: Iterable[Replica]) -> list[Replica]:
-        """Those of ``replicas`` that were not tried yet, in the order to try them.
+        """Return the replicas that were not tried yet, in the order in which to try them.
 
-        Raises Throttled or CircuitOpen when there are some, and none can be requested now.
+        The returned replicas count as tried from now on. Replicas that cannot be requested now are
+        left out, and count as unanswered. Raises Throttled or CircuitOpen if there are untried
+        replicas and none of them can be requested now.
         """
         untried = [replica for replica in replicas if replica.url not in self._tried]
         usable = self._hosts.order_replicas(untried)
@@ -66,14 +69,15 @@ class Replicas:
         return usable
 
     def note_mismatch(self, replica: Replica, reason: str) -> None:
-        """Note that a replica answered, and contradicts the database."""
+        """Record that a replica answered, and contradicts the database."""
         self._unanswered.pop(replica.url, None)
         self.mismatches[replica.url] = reason
 
     def note_failure(self, replica: Replica, error: OnefsError, attempt: int) -> float | None:
-        """Note an error of attempt number ``attempt`` (from 1); the seconds until the next one.
+        """Record that attempt number ``attempt`` (from 1) for ``replica`` raised ``error``.
 
-        None when a retry is useless, also because readers would have given up by then.
+        Return the seconds to wait before the next attempt. Return None if a retry is useless, or if
+        readers would give up before the retry.
         """
         self.last_error = error
         self._hosts.note_failure(replica.url, error)
@@ -94,14 +98,17 @@ class Replicas:
         return None if delay is None or self._hosts.is_longer_than_stall(delay) else delay
 
     def evidence(self) -> str:
-        """Why the replicas contradict the database, in the same words for any order of replicas."""
+        """Return why the replicas contradict the database.
+
+        The text does not depend on the order in which the replicas were tried.
+        """
         return "; ".join(sorted({*self.mismatches.values()}))
 
     def final_error(self) -> OnefsError:
-        """The error of a download for which no replica could be fetched."""
+        """Return the error for a download that could not fetch any replica."""
         return self.last_error or self.unanswered_error or no_replica_error(self._dataset)
 
     @property
     def unanswered_error(self) -> OnefsError | None:
-        """Why a replica that may be right could not be fetched; None when there is none."""
+        """The error of the first unanswered replica, or None if no replica is unanswered."""
         return next(iter(self._unanswered.values()), None)

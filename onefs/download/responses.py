@@ -1,4 +1,4 @@
-"""Interprets the responses of file servers to requests for bytes. Pure decisions."""
+"""Interprets the responses of file servers to requests for bytes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from onefs.errors import DataServerCredentials, OnefsError, ServerError, Throttl
 from onefs.http import Stream, retry_after_seconds
 from onefs.model import Dataset
 
-#: bytes that are read from the socket and written to the disk at once when no reader waits for
-#: them: each chunk costs several turns of the interpreter lock
+#: largest number of bytes that are read from the socket and written to the disk at once while no
+#: reader waits for these bytes; chunks are large because each chunk costs several turns of the
+#: interpreter lock
 BULK_CHUNK_BYTES = 2 * 1024 * 1024
-#: at most 18 digits: SQLite and the kernel store 64 bits
+#: numbers have at most 18 digits, because SQLite and the kernel store 64 bits
 _CONTENT_RANGE = re.compile(
     r"\s*bytes\s+(?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)\s*", re.IGNORECASE | re.ASCII
 )
 
 
 class WrongSize(OnefsError):
-    """The server's file has another size than the one asked for."""
+    """The size of the file on the server differs from the size in the database."""
 
     def __init__(self, message: str, size: int) -> None:
         super().__init__(message)
@@ -30,26 +31,31 @@ class WrongSize(OnefsError):
 
 
 class RemoteFileChanged(OnefsError):
-    """The file on the server is not the one that the cached blocks came from."""
+    """The file on the server has changed since blocks of the file were cached."""
 
 
 class VersionMismatch(RemoteFileChanged):
-    """A response has another ETag or date than the cached blocks."""
+    """The ETag or date of a response differs from the ETag or date of the cached blocks."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseRange:
-    """The bytes of the file that a response contains."""
+    """The range of bytes of the file that a response contains."""
 
+    #: offset of the first byte
     start: int
-    #: exclusive
+    #: offset after the last byte
     end: int
-    #: False when the server sends the whole file, whatever was requested
+    #: False if the server sends the whole file, even if only a part was requested
     is_partial: bool
 
 
 def check_status(stream: Stream, *statuses: int) -> None:
-    """Raise an OnefsError unless the response has one of ``statuses`` and is no HTML page."""
+    """Check that the response has one of ``statuses`` and is not an HTML page.
+
+    An HTML page is accepted if the name of the file ends in .html or .htm. Raises
+    DataServerCredentials, Throttled or ServerError.
+    """
     url = safe_url(stream.url)
     if stream.status in (403, 407):
         raise DataServerCredentials(f"{url}: the file server does not allow access")
@@ -67,16 +73,16 @@ def check_status(stream: Stream, *statuses: int) -> None:
 def parse_range_response(
     stream: Stream, size: int, start: int, end: int, validator: str
 ) -> ResponseRange:
-    """The range in the body of a response to ``Range: bytes=start-(end-1)``.
+    """Return the range that a response to ``Range: bytes=start-(end-1)`` contains.
 
-    ``size`` is the size of the file in the database, ``validator`` the text sent as If-Range ('' if
-    none was sent). Raises WrongSize, VersionMismatch, ServerError, DataServerCredentials or
-    Throttled.
+    ``size`` is the size of the file in the database. ``validator`` is the text sent as If-Range, or
+    '' if no If-Range was sent. Raises WrongSize, VersionMismatch, ServerError,
+    DataServerCredentials or Throttled.
     """
     if stream.status == 416:
         _check_size(_total_from_content_range(stream), size)
     check_status(stream, 200, 206)
-    # the size first: an error text sent instead of the file has its own validator
+    # check the size first, because an error text instead of the file has another validator too
     _check_size(stream.length if stream.status == 200 else _total_from_content_range(stream), size)
     current = validator_of(stream.headers)
     if validator and current and current != validator:
@@ -87,7 +93,11 @@ def parse_range_response(
 
 
 def _parse_206(stream: Stream, size: int, start: int, end: int) -> ResponseRange:
-    """The range of a 206: the requested one, a larger one, or the whole file under any name."""
+    """Return the range that a response with status 206 contains.
+
+    The range is the requested range, or a larger range that includes the requested range. If the
+    body is as long as the file, it is the whole file, even if the server states a smaller range.
+    """
     url = safe_url(stream.url)
     match = _CONTENT_RANGE.fullmatch(stream.headers.get("Content-Range", ""))
     if match is None or match[1] is None:
@@ -109,8 +119,8 @@ def _parse_206(stream: Stream, size: int, start: int, end: int) -> ResponseRange
 
 
 def total_size(stream: Stream) -> int:
-    """The size of the whole file, from a response to a request for its first byte."""
-    check_status(stream, 200, 206, 416)  # 416: an empty file has no first byte
+    """Return the size of the whole file, from the response to a request for its first byte."""
+    check_status(stream, 200, 206, 416)  # servers answer 416 if the file is empty
     total = stream.length if stream.status == 200 else _total_from_content_range(stream)
     if total is None:
         raise ServerError(f"{safe_url(stream.url)}: the file server does not say how large it is")
@@ -118,9 +128,10 @@ def total_size(stream: Stream) -> int:
 
 
 def check_digest(dataset: Dataset, stream: Stream) -> None:
-    """Raise ServerError unless a whole body, sent instead of one byte, is the dataset's.
+    """Raise ServerError if the digest of the body of ``stream`` is not the digest of the dataset.
 
-    A failing server can send an error text, whose length would be stored as the size of the file.
+    Used if a server sends a whole body although only one byte was requested. The body may be an
+    error text, and its length must not be stored as the size of the file.
     """
     digest = new_hash(dataset)
     for chunk in stream.iter_chunks():
@@ -132,9 +143,13 @@ def check_digest(dataset: Dataset, stream: Stream) -> None:
 
 
 def validator_of(headers: Mapping[str, str]) -> str:
-    """The validator of a file's version for If-Range: a strong ETag, else its date, else ''.
+    """Return the text that identifies the version of a file, for If-Range.
 
-    A weak ETag does not guarantee equal bytes and is not allowed in If-Range (RFC 9110, 13.1.5).
+    The text is a strong ETag, or the Last-Modified date if there is no strong ETag. Return '' if
+    there is neither.
+
+    A weak ETag is ignored, because it does not guarantee equal bytes and is not allowed in If-Range
+    (RFC 9110, 13.1.5).
     """
     etag = headers.get("ETag", "").strip()
     return etag if etag.startswith('"') else headers.get("Last-Modified", "").strip()

@@ -1,7 +1,7 @@
-"""Small-file downloader: one request for a whole file, which is verified before it is served.
+"""Small-file downloader: fetches a whole file with one request, and verifies it before use.
 
-However many threads read a file, one download of it runs; between processes the dataset's lock
-ensures that. Readers wait as long as bytes arrive.
+Only one download of a file runs at a time, even if several threads or processes read the file. The
+dataset's lock ensures this between processes. Readers wait as long as bytes arrive.
 """
 
 from __future__ import annotations
@@ -61,46 +61,51 @@ from onefs.model import Dataset, Replica
 
 log = logging.getLogger(__name__)
 
-#: bytes between two reports of progress; also reserved for a file of unknown size
+#: number of bytes between two reports of progress; this number of bytes is also reserved on the
+#: disk for a file of unknown size
 _PROGRESS_STEP_BYTES = 512 * 1024
 
-#: downloads at the same time; the rest queue
+#: largest number of downloads at the same time; further downloads are queued
 MAX_DOWNLOADS = 16
-#: datasets whose last failure is remembered
+#: largest number of datasets whose last failure is kept
 MAX_FAILURES = 65536
 
-#: seconds until a replica whose body has a wrong digest is retried
+#: seconds after which a replica is retried if its body has a wrong digest
 MISMATCH_RETRY_SECONDS = 0.5
 
-#: bytes of a body that can be an error text instead of a file
+#: size in bytes of the largest body that may be an error text instead of a file
 MAX_ERROR_TEXT_BYTES = 1 << 16
 
-#: identifies content: a dataset's id, size and md5, since an id can get others at any time
+#: identifies content: a dataset's id, size and md5; the id is not enough, because the size and md5
+#: in the database can change at any time
 ContentKey = tuple[str, int | None, str]
 
 
 @dataclass
 class _Download:
-    """One download, and the wrong bodies that replicas have sent so far."""
+    """The state of one download, with the wrong bodies that replicas have sent so far."""
 
     dataset: Dataset
     #: the file that bodies are written to
     path: Path
-    #: its progress, for other threads
+    #: progress of the download, for other threads
     transfer: Transfer
-    #: its share of the disk
+    #: disk space that is reserved for the download
     reservation: Reservation
-    #: digest of the body in ``path``; '' when there is none, or an incomplete one
+    #: digest of the body in ``path``; '' if there is no complete body
     digest: str = ""
-    #: digest of the last wrong body of each replica, by URL
+    #: by URL of a replica: digest of the last wrong body that the replica sent
     wrong_digests: dict[str, str] = field(default_factory=dict)
-    #: URLs of the replicas that sent the same wrong bytes twice
+    #: URLs of replicas that sent the same wrong bytes twice
     repeating_urls: set[str] = field(default_factory=set)
-    #: whether each replica sent the same wrong bytes twice
+    #: whether each wrong replica sent the same wrong bytes twice, and the database has a size
     is_confirmed: bool = False
 
     def note_mismatch(self, replica: Replica) -> bool:
-        """Note that the body in ``path`` is wrong; whether it is the first of its replica."""
+        """Record that ``replica`` sent the body in ``path``, and that this body is wrong.
+
+        Return True if this is the first wrong body from this replica.
+        """
         previous = self.wrong_digests.get(replica.url)
         self.wrong_digests[replica.url] = self.digest
         if previous == self.digest:
@@ -111,8 +116,8 @@ class _Download:
 class SmallFileDownloader:
     """Downloads whole files into one store. Thread-safe.
 
-    Waiting ends after ``stall`` seconds without progress. ``on_invalidated`` is called with each
-    dataset whose content was rejected.
+    Readers stop waiting after ``stall`` seconds without progress. ``on_invalidated`` is called with
+    each dataset whose content was rejected.
     """
 
     def __init__(
@@ -133,31 +138,35 @@ class SmallFileDownloader:
         self._lock = threading.Lock()
         self._transfers: dict[ContentKey, Transfer] = {}
         self._failures: NegativeCache[Dataset] = NegativeCache(MAX_FAILURES, failure_ttl)
-        #: when enough bytes of any download last arrived (``time.monotonic``)
+        #: when any download last reported progress (``time.monotonic``)
         self.last_progress_at = time.monotonic()
         self._stopped = threading.Event()
 
     def close(self) -> None:
-        """Wake the waiting threads, with Stopping, and end the downloads."""
+        """End the downloads, and wake the waiting threads. They raise Stopping."""
         self._stopped.set()
         self._single_flight.close()
         self._fsync_queue.close()
 
     def transfers(self) -> list[Transfer]:
-        """The downloads in progress."""
+        """Return the progress of each running download."""
         with self._lock:
             return list(self._transfers.values())
 
     def recent_failure(self, dataset: Dataset) -> OnefsError | None:
-        """The error of a dataset's last download, for a few seconds after it failed."""
+        """Return the error of a dataset's last download, if it failed a few seconds ago.
+
+        Return None otherwise.
+        """
         return self._failures.get(dataset)
 
     def fetch(self, dataset: Dataset, place: Place) -> Path:
-        """The path of a dataset's verified file, which is downloaded if it is not cached.
+        """Return the path of a dataset's verified file. Download the file if it is not cached.
 
-        Waits while bytes arrive, or those of other downloads before its turn. Raises
-        DeadlineExceeded after ``stall`` seconds without bytes, BadContent, Unreachable,
-        DataServerCredentials, ServerError, CacheError or Stopping.
+        The caller waits while bytes of the file arrive. If the download is queued, the caller waits
+        while bytes of other downloads arrive. Raises DeadlineExceeded after ``stall`` seconds
+        without bytes, BadContent, Unreachable, DataServerCredentials, ServerError, Throttled,
+        CacheError or Stopping.
         """
         self._failures.raise_failure(dataset)
         try:
@@ -167,7 +176,7 @@ class SmallFileDownloader:
             return self._wait_for_download(dataset, place)
 
     def _wait_for_download(self, dataset: Dataset, place: Place) -> Path:
-        """Wait for the download in progress, or a new one."""
+        """Wait for the running download of the dataset. Start a download if none is running."""
         started_at = time.monotonic()
         future = self._single_flight.start(
             _content_key(dataset), lambda: self._run_download(dataset, place)
@@ -177,9 +186,10 @@ class SmallFileDownloader:
         return result_of(future)
 
     def size_of(self, dataset: Dataset, deadline: float) -> int:
-        """A dataset's size by its file server, within ``deadline`` seconds for each replica.
+        """Return the size of a dataset's file in bytes, as a file server states it.
 
-        Raises the error of the last replica.
+        Waiting for the next byte may take ``deadline`` seconds for each replica. Raises the error
+        of the last replica if all replicas fail.
         """
         self._hosts.wait_for_probe(dataset.replicas)
         last_error: OnefsError | None = None
@@ -197,7 +207,10 @@ class SmallFileDownloader:
         raise last_error or ServerError(f"no file server has {dataset.name}")
 
     def _check_progress(self, dataset: Dataset, started_at: float) -> None:
-        """Raise the download's last error, or DeadlineExceeded, when no bytes arrive."""
+        """Raise an error if no bytes have arrived for ``stall`` seconds.
+
+        The error is the last error of the download, or DeadlineExceeded if there is none.
+        """
         with self._lock:
             transfer = self._transfers.get(_content_key(dataset))
         last_progress_at = self.last_progress_at if transfer is None else transfer.last_progress_at
@@ -217,8 +230,8 @@ class SmallFileDownloader:
                 path = self._find_or_download(dataset, place)
         except OnefsError as error:
             is_unconfirmed = isinstance(error, UnconfirmedMismatch)
-            if not is_unconfirmed:  # it is in the log already
-                # a reader gets the error; this line is for the log of a mount
+            if not is_unconfirmed:  # an UnconfirmedMismatch is already in the log
+                # the reader gets the error too; this line is for the log of the mount
                 log.info("%s: %s", "/".join(place), error)
             self._failures.add(dataset, error)
             if isinstance(error, BadContent) and not is_unconfirmed:
@@ -228,7 +241,10 @@ class SmallFileDownloader:
         return path
 
     def _find_or_download(self, dataset: Dataset, place: Place) -> Path:
-        """The dataset's file, which another process may have cached meanwhile."""
+        """Return the path of the dataset's file. Download the file if it is not cached.
+
+        Another process may have cached the file while this process waited for the lock.
+        """
         entry = self._store.valid_entry(dataset)
         if entry is not None and entry.state == "bad":
             raise BadContent(entry.reason)
@@ -242,7 +258,10 @@ class SmallFileDownloader:
         )
 
     def _rehash(self, dataset: Dataset) -> Path | None:
-        """The cached file, if its bytes are still right although its ctime has changed."""
+        """Hash a cached file whose ctime has changed. Return its path if its bytes are still right.
+
+        Return None if there is no such file, or if its bytes are wrong.
+        """
         entry, has_changed = self._store.look_up(dataset)
         if entry is None or not has_changed:
             return None
@@ -279,7 +298,8 @@ class SmallFileDownloader:
     def _reject(self, download: _Download, evidence: str) -> str:
         """Record that all replicas are wrong, and keep a complete wrong body for ``onefs accept``.
 
-        Returns the reason. Raises UnconfirmedMismatch when this was not seen often enough.
+        Return the reason. Raises UnconfirmedMismatch if the same mismatch must be seen again before
+        the content is rejected.
         """
         dataset = download.dataset
         needed = 1 if download.is_confirmed else REQUIRED_SIZE_MISMATCHES
@@ -289,16 +309,18 @@ class SmallFileDownloader:
             rejected_path = self._store.rejected_path(dataset)
             self._store.usage.adjust(-counted_size(rejected_path))
             download.reservation.note_written(counted_size(download.path))
-            sync_file(download.path)  # the user may accept exactly these bytes
+            sync_file(download.path)  # the user may accept these bytes later
             download.path.replace(rejected_path)
         self._store.reject(dataset, reason, rejected_path, download.digest)
         return reason
 
     def _download_from_replicas(self, download: _Download) -> ContentVerdict:
-        """Download from the replicas in turn, in rounds while that can help.
+        """Download from one replica after another, until a replica sends a good body.
 
-        The verdict is of the first good body, else of all. Raises the last replica's error when no
-        replica could be fetched.
+        Replicas for which a retry is useful are tried again, in at most MAX_ROUNDS rounds. Return
+        the verdict for the good body, or a bad verdict if all replicas are wrong. Raises the last
+        replica's error if no replica could be fetched, and the error of an unanswered replica if
+        the other replicas are wrong.
         """
         replicas = Replicas(self._hosts, download.dataset)
         waiting = replicas.next_untried(download.dataset.replicas)
@@ -334,11 +356,12 @@ class SmallFileDownloader:
         attempt: int,
         stall: float,
     ) -> tuple[ContentVerdict | None, float | None]:
-        """The verdict of a good body, else the seconds after which to retry; both None to give up.
+        """Download from one replica. Return the verdict for its body if the body is good.
 
-        A replica whose body has a wrong digest is retried once.
+        Otherwise return the seconds after which to retry this replica. Each of the two is None if
+        there is none. A replica whose body has a wrong digest is retried once.
         """
-        download.digest = ""  # the body in the file is about to be overwritten
+        download.digest = ""  # the file is about to be overwritten
         try:
             verdict = self._receive_body(download, replica, stall)
         except WrongSize as error:
@@ -374,9 +397,10 @@ class SmallFileDownloader:
         return check_content(dataset, transfer.done_bytes, download.digest)
 
     def _chunks(self, download: _Download, stream: Stream, stall: float) -> Iterator[bytes]:
-        """The chunks of a body, counted as they are written.
+        """Yield the chunks of a body. Count each chunk after the caller has written the chunk.
 
-        Raises DeadlineExceeded when they arrive too slowly, and WrongSize when they are too many.
+        Raises DeadlineExceeded if the bytes arrive too slowly, and WrongSize if there are more
+        bytes than the database states.
         """
         transfer, size = download.transfer, download.dataset.size
         reported_bytes, due = 0, time.monotonic() + stall

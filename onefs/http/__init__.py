@@ -1,20 +1,20 @@
-"""The HTTP transport: deadlines, redirects, retries, and credentials that stay with their host.
+"""The HTTP transport: deadlines, redirects, retries, and credentials for trusted hosts only.
 
 ====================  ===========================================================
-``transport``         :class:`Transport`: JSON within a total deadline, data as a stream
+``transport``         :class:`Transport`: gets JSON within a deadline, and data as a stream
 ``offline``           :class:`OfflineTransport`: a transport without network
 ``stream``            :class:`Stream`: the bytes of one response as they arrive
-``json_body``         a response body in JSON: unpacked, bounded, parsed
-``sender``            one request with its credentials and redirects
-``auth``              :class:`HostAuth`: which file server gets the user name and password
-``stored_auth``       the same credentials as they are stored, also after a new login
-``retry``             whether and when to send a request again: a pure decision
-``circuit_breaker``   :class:`CircuitBreaker`: no requests to a server that does not answer
-``error_mapping``     exceptions of requests, urllib3, ssl and sockets as ``onefs.errors``
+``json_body``         unpacks a JSON body, limits its size, and parses it
+``sender``            sends one request with its credentials, and follows redirects
+``auth``              :class:`HostAuth`: decides which file server gets the password
+``stored_auth``       reads these credentials again when new ones are stored
+``retry``             decides whether and when to send a request again
+``circuit_breaker``   :class:`CircuitBreaker`: stops requests to an unreachable server
+``error_mapping``     converts exceptions of the HTTP libraries to ``onefs.errors``
 ``exchange``          one request that a deadline or another thread can end
-``connection_pools``  kept connections, over urllib3
-``proxy_adapter``     the same over requests, for proxies
-``resolver``          host names to addresses, on a bounded number of threads
+``connection_pools``  keeps connections open for later requests, with urllib3
+``proxy_adapter``     sends requests through proxies, with the library requests
+``resolver``          looks up the addresses of hosts, on a limited number of threads
 ====================  ===========================================================
 """
 

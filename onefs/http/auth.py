@@ -1,4 +1,4 @@
-"""The origins that get the file servers' user name and password, and when they get them."""
+"""Decides which origins get the user name and password for file servers, and when."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ _BASIC_CHALLENGE = re.compile(r"(?:^|,)\s*basic(?:\s|,|$)", re.IGNORECASE)
 
 
 class HostAuth:
-    """One user name and password, and the origins that may receive them. Thread-safe.
+    """Holds one user name and password, and decides which origins get them. Thread-safe.
 
-    An origin is scheme, host and port. Origins of ``preemptive`` (the data server of the profile)
-    get the pair with the first request, those of ``confirmed`` after a Basic challenge
-    (RFC 7617), and no other origin gets it. An http origin gets it only if it is named as http
-    itself. With ``loopback`` every port of this machine counts as confirmed: the embedded
-    laboratory's file server has another port at each start.
+    An origin is a scheme, a host and a port. The origins in ``preemptive`` (the data server of the
+    profile) get the user name and password with the first request. The origins in ``confirmed``
+    get the credentials after a Basic challenge (RFC 7617). No other origin gets the credentials.
+    An http origin gets the credentials only if its URL is given with http. If ``loopback`` is
+    True, every port of this machine is a confirmed origin, because the file server of the embedded
+    laboratory has a new port at each start.
     """
 
     def __init__(
@@ -48,15 +49,15 @@ class HostAuth:
             self._credentials = credentials
 
     def set_trusted_origins(self, preemptive: Iterable[str], confirmed: Iterable[str]) -> None:
-        """Send the pair to these origins from now on, and to no others."""
+        """Send the credentials only to these origins from now on."""
         preemptive_origins = _with_https_origins(preemptive)
         with self._lock:
-            #: origins that get the pair with the first request
+            #: origins that get the credentials with the first request
             self._preemptive_origins = preemptive_origins
             self._trusted_origins = preemptive_origins | _with_https_origins(confirmed)
 
     def secure_url(self, url: str) -> str:
-        """``url``, with https where its host may receive the pair by https only."""
+        """Return ``url``, changed to https if its host may get the credentials by https only."""
         base = origin(url)
         if base.startswith("https:") or self._is_trusted(base):
             return url
@@ -64,11 +65,15 @@ class HostAuth:
         return https_url if self._is_trusted(origin(https_url)) else url
 
     def without_credentials(self) -> HostAuth:
-        """A :class:`HostAuth` without the pair, for http after a redirect from https."""
+        """Return a :class:`HostAuth` without credentials, for a redirect from https to http."""
         return _WithheldAuth(None)
 
     def authorization_header(self, url: str) -> str | None:
-        """The Authorization header for ``url``; None when its origin must not get it."""
+        """Return the Authorization header for a request to ``url``.
+
+        Return None if there are no credentials, if the origin must not get the credentials, or if
+        the origin has to send a challenge first.
+        """
         with self._lock:
             credentials = self._credentials
             if credentials is None or origin(url) not in self._preemptive_origins:
@@ -77,10 +82,11 @@ class HostAuth:
         return f"Basic {b64encode(pair).decode('ascii')}"
 
     def header_for_challenge(self, url: str, challenge: str, sent: str | None) -> str | None:
-        """The Authorization header to send to ``url`` after a 401.
+        """Return the Authorization header to send to ``url`` after a response with status 401.
 
-        ``challenge`` is the ``WWW-Authenticate`` header of the response, ``sent`` the header that
-        was refused (None when none was sent). None when there is no other header to try.
+        ``challenge`` is the ``WWW-Authenticate`` header of the response. ``sent`` is the
+        Authorization header that was refused, or None if no such header was sent. Return None if
+        there is no other header to try.
         """
         base = origin(url)
         if _BASIC_CHALLENGE.search(challenge) and self._is_trusted(base):
@@ -90,7 +96,10 @@ class HostAuth:
         return None if header == sent else header
 
     def refusal_error(self, url: str, sent: str | None) -> DataServerCredentials:
-        """The error after the last 401; ``sent`` as for :meth:`header_for_challenge`."""
+        """Return the error to raise when the server still answers 401.
+
+        ``sent`` is the Authorization header that was refused, or None if no such header was sent.
+        """
         host = host_of(url)
         if sent is not None:
             return DataServerCredentials(
@@ -118,13 +127,13 @@ class HostAuth:
 
 
 def _with_https_origins(urls: Iterable[str]) -> set[str]:
-    """The origins of ``urls``; an http server may have moved to https."""
+    """Return the origins of ``urls`` with and without https: a server may have moved to https."""
     origins = {origin(url) for url in urls}
     return origins | {with_https(base) for base in origins}
 
 
 class _WithheldAuth(HostAuth):
-    """No pair, because a redirect led from https to http, where it could be read."""
+    """Sends no credentials, because a redirect from https to http would expose them."""
 
     def refusal_error(self, url: str, sent: str | None) -> DataServerCredentials:
         return DataServerCredentials(

@@ -1,6 +1,6 @@
-"""Circuit breaker: requests fail at once while a server does not answer, until a probe succeeds.
+"""Circuit breaker: while a server does not answer, requests fail at once until a probe succeeds.
 
-``docs/decisions/0001-circuit-breaker.md`` compares it with pybreaker.
+``docs/decisions/0001-circuit-breaker.md`` compares this circuit breaker with pybreaker.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from onefs.errors import OnefsError, Stopping
 
 log = logging.getLogger(__name__)
 
-#: seconds after which a probe that has not ended no longer prevents another one
+#: seconds after which another probe can start, even if the running probe has not ended
 MAX_PROBE_SECONDS = 60.0
 
 
@@ -23,20 +23,23 @@ MAX_PROBE_SECONDS = 60.0
 class Probe:
     """A request that shows whether a server answers."""
 
-    #: returns after an answer; raises an OnefsError without one, and Stopping to end the attempts
+    #: returns if the server answers; raises Stopping to end all attempts, or another OnefsError if
+    #: the server does not answer
     send: Callable[[], None]
-    #: called after an answer, under the lock of the circuit, which it closes
+    #: called after an answer, while the lock of the circuit is held; must close the circuit
     on_answer: Callable[[], object]
-    #: seconds before each attempt
+    #: seconds to wait before each attempt; the number of items is the number of attempts
     delays: Iterable[float] = (0.0,)
 
 
 class CircuitBreaker:
-    """The circuit to one server or file: open from a failure until an answer. Thread-safe.
+    """The circuit to one server or file. Thread-safe.
 
-    A probe runs on a thread of its own, one at a time. However it ends, and even if it never ends,
-    another one can start: no probe leaves the circuit stuck. ``changed`` guards the state and is
-    notified of each change; circuits may share one, so that a thread can wait for any of them.
+    The circuit is open from a failure until the next answer. One probe runs at a time, on its own
+    thread. Another probe can start when the probe ends, or after MAX_PROBE_SECONDS if the probe
+    does not end. ``changed`` guards the state and is notified when the circuit closes or a probe
+    ends. Several circuits may share one ``changed``, so that a thread can wait for any of these
+    circuits.
     """
 
     def __init__(
@@ -45,44 +48,45 @@ class CircuitBreaker:
         self._changed = changed or threading.Condition()
         self._is_open = is_open
         self._is_stopped = False
-        #: the probe under way, and when it is given up (``time.monotonic``)
+        #: the running probe, and when another probe may start at the latest (``time.monotonic``)
         self._probe: Probe | None = None
         self._probe_expires_at = 0.0
         self._last_probe_ended_at = float("-inf")
 
     @property
     def is_open(self) -> bool:
-        """Whether the server did not answer when it was last asked."""
+        """Whether the circuit is open, because the server did not answer the last request."""
         return self._is_open
 
     @property
     def is_probing(self) -> bool:
-        """Whether a probe is under way, or about to be sent."""
+        """Whether a probe is running, or waits to be sent."""
         return self._probe is not None and time.monotonic() < self._probe_expires_at
 
     def open(self) -> bool:
-        """Let requests fail until an answer; whether the circuit was closed before."""
+        """Open the circuit, so that requests fail. Return True if the circuit was closed before."""
         with self._changed:
             was_closed, self._is_open = not self._is_open, True
             return was_closed
 
     def close(self) -> bool:
-        """Let requests pass again; whether the circuit was open before."""
+        """Close the circuit, so that requests are sent. Return True if it was open before."""
         with self._changed:
             was_open, self._is_open = self._is_open, False
             self._changed.notify_all()
             return was_open
 
     def stop(self) -> None:
-        """Start no more probes, and end the one that waits for its turn."""
+        """Start no more probes, and end a probe that waits for its next attempt."""
         with self._changed:
             self._is_stopped = True
             self._changed.notify_all()
 
     def start_probe(self, probe: Probe, pause_seconds: float = 0.0) -> None:
-        """Send ``probe`` in the background until it is answered.
+        """Send ``probe`` in the background, until the server answers or the attempts end.
 
-        No-op while another probe is under way, and for ``pause_seconds`` after one has ended.
+        Do nothing while another probe is running, for ``pause_seconds`` after a probe has ended,
+        and after :meth:`stop`.
         """
         with self._changed:
             is_paused = time.monotonic() < self._last_probe_ended_at + pause_seconds
@@ -95,7 +99,7 @@ class CircuitBreaker:
             )
             try:
                 thread.start()
-            except RuntimeError:  # no more threads for now: a later call tries again
+            except RuntimeError:  # no thread can be started; a later call tries again
                 self._end_probe(probe)
 
     def _run_probe(self, probe: Probe) -> None:
@@ -105,14 +109,17 @@ class CircuitBreaker:
         except Stopping as error:
             log.debug("no more probes: %s", error)
         finally:
-            # in one step: a waiting thread sees the end of the probe and its result
+            # under one lock, so that a waiting thread sees both the end of the probe and its result
             with self._changed:
                 self._end_probe(probe)
                 if has_answered:
                     probe.on_answer()
 
     def _attempt(self, probe: Probe, delay: float) -> bool:
-        """Send ``probe`` after ``delay`` seconds; whether it was answered. Raises Stopping."""
+        """Send ``probe`` after ``delay`` seconds. Return True if the server answered.
+
+        Raises Stopping after :meth:`stop`, or if another probe has been started.
+        """
         with self._changed:
             if probe is self._probe:
                 self._probe_expires_at = time.monotonic() + delay + MAX_PROBE_SECONDS
@@ -125,14 +132,14 @@ class CircuitBreaker:
             raise
         except OnefsError as error:
             log.debug("a probe failed: %s", error)
-        except Exception:  # an unforeseen error must not end the probes of an unused mount
+        except Exception:  # an unexpected error must not end the attempts
             log.exception("a probe failed")
         else:
             return True
         return False
 
     def _end_probe(self, probe: Probe) -> None:
-        """Let another probe start."""
+        """Record that ``probe`` has ended, so that another probe can start."""
         if probe is self._probe:
             self._probe = None
             self._last_probe_ended_at = time.monotonic()

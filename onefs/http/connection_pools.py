@@ -1,7 +1,7 @@
-"""Pools of kept connections, over urllib3. Each connection names its socket to its exchange.
+"""Pools of open connections, with urllib3. Each connection attaches its socket to its exchange.
 
-Requests through a proxy use ``onefs.http.proxy_adapter`` instead, which loads requests: importing
-it takes longer than most servers take to answer.
+Requests through a proxy use ``onefs.http.proxy_adapter`` instead. That module imports the library
+requests only when needed, because its import takes longer than most servers take to answer.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from onefs.http.exchange import Exchange, ShutdownHandle, close_inherited_socket
 from onefs.http.request import HttpRequest
 from onefs.lowlevel.forking import ForkAware, register_fork_aware
 
-#: connections kept open for each host, and hosts with any
+#: largest number of connections kept open for one host, and of hosts with open connections
 CONNECTIONS_PER_HOST = 32
 MAX_HOSTS = 16
-#: bytes of one line of a response's head, and of the lines between chunks
+#: largest size in bytes of a header line of a response, and of a line between chunks
 _MAX_LINE_BYTES = 64 * 1024
-#: interim responses (status 100 to 199) before the final one
+#: largest number of interim responses (status 100 to 199) before the final response
 _MAX_INTERIM_RESPONSES = 32
 
 _thread = threading.local()
 
 
 def _redact_header_warning(record: logging.LogRecord) -> bool:
-    """Remove the server's text and the traceback from urllib3's line about invalid headers."""
+    """Remove the server's text and the traceback from urllib3's warning about invalid headers."""
     if record.msg.startswith("Failed to parse headers"):
         record.msg = "a response has header lines that are invalid"
         record.args, record.exc_info = (), None
@@ -53,7 +53,7 @@ logging.getLogger("urllib3.connection").addFilter(_redact_header_warning)
 
 @contextmanager
 def thread_exchange(exchange: Exchange) -> Iterator[None]:
-    """Attach the requests that this thread sends within the block to ``exchange``."""
+    """Attach all requests that this thread sends inside the ``with`` block to ``exchange``."""
     _thread.exchange = exchange
     try:
         yield
@@ -62,7 +62,7 @@ def thread_exchange(exchange: Exchange) -> Iterator[None]:
 
 
 class _BoundedLineReader(io.BufferedReader):
-    """The bytes that a server sends; a line of more than 64 KiB raises LineTooLong."""
+    """Reads the bytes that a server sends. Raises LineTooLong for a line of more than 64 KiB."""
 
     def readline(self, size: int | None = -1, /) -> bytes:
         if size is not None and size >= 0:
@@ -74,11 +74,11 @@ class _BoundedLineReader(io.BufferedReader):
 
 
 class _Response(http.client.HTTPResponse):
-    """A response; interim ones (102 Processing, 103 Early Hints) before it are skipped."""
+    """A final response. Interim responses (102 Processing, 103 Early Hints) are skipped."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        # urllib3 reads the lines between chunks without any bound
+        # urllib3 sets no limit on the length of the lines between chunks
         self.fp.close()
         self.fp = _BoundedLineReader(sock.makefile("rb", buffering=0))
 
@@ -99,7 +99,7 @@ class _WatchedConnection(HTTPConnection, ForkAware):
     response_class = _Response
 
     _shutdown_handle: ShutdownHandle | None = None
-    #: connected for the next request, and therefore attached already
+    #: whether the socket is already attached, because it was connected for the next request
     _is_attached = False
 
     def _new_conn(self) -> socket.socket:
@@ -122,7 +122,7 @@ class _WatchedConnection(HTTPConnection, ForkAware):
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self._shutdown_handle is not None and not self._is_attached:
             _thread.exchange.attach(self._shutdown_handle, reused=True)
-        try:  # urllib3 does not report a broken pipe, and keeps the connection
+        try:  # urllib3 ignores a broken pipe, and keeps the connection
             super().request(*args, **kwargs)
         finally:
             self._is_attached = False
@@ -150,10 +150,11 @@ class _WatchedTLSConnection(_WatchedConnection, HTTPSConnection):
 
 
 class _ForkSafePool(HTTPConnectionPool, ForkAware):
-    """A pool that a child process can drop safely after a fork.
+    """A pool that a child process can discard safely after a fork.
 
-    urllib3 empties a pool that is garbage-collected, under a lock that another thread may have
-    held during the fork: the child gets a new, empty queue with a new lock.
+    When a pool is garbage-collected, urllib3 empties its queue and needs the lock of the queue.
+    Another thread may have held this lock during the fork. Therefore the child process gets an
+    empty queue with a new lock.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -173,12 +174,15 @@ class _HttpsPool(_ForkSafePool, HTTPSConnectionPool):
     ConnectionCls = _WatchedTLSConnection
 
 
-#: pool classes of a urllib3 manager whose connections are watched
+#: pool classes for a urllib3 manager, so that its connections are attached to exchanges
 WATCHED_POOL_CLASSES: dict[str, type] = {"http": _HttpPool, "https": _HttpsPool}
 
 
 def certificates_path() -> str | None:
-    """The file or folder of certificates that the environment names; None for certifi's."""
+    """Return the file or folder of certificates that the environment names.
+
+    Return None if the environment names none. Then certifi's certificates are used.
+    """
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or None
 
 
@@ -188,14 +192,14 @@ class ConnectionPools:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._http_manager = _new_manager(None)
-        #: by the path of their certificates (see :func:`certificates_path`)
+        #: urllib3 managers by the path of their certificates (see :func:`certificates_path`)
         self._https_managers: dict[str | None, PoolManager] = {}
 
     def send_one(self, call: HttpRequest, exchange: Exchange) -> BaseHTTPResponse:
-        """Send one request and return the response up to its headers. Raises what urllib3 raises.
+        """Send one request. Return the response when its headers have arrived.
 
-        No read timeout is set, since it costs a system call (poll) before each read: the watchdog
-        ends a request that takes too long.
+        No read timeout is set, because it costs a system call (poll) before each read. The
+        watchdog ends a request that takes too long. Raises what urllib3 raises.
         """
         manager = (
             self._https_manager() if call.url.lower().startswith("https:") else self._http_manager
@@ -214,7 +218,7 @@ class ConnectionPools:
             )
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close all kept connections."""
         with self._lock:
             managers = [self._http_manager, *self._https_managers.values()]
         for manager in managers:
@@ -235,7 +239,7 @@ def _new_manager(context: ssl.SSLContext | None) -> PoolManager:
 
 
 def _new_tls_context(certificates: str | None) -> ssl.SSLContext:
-    """A TLS context that verifies servers by the same certificates as requests does."""
+    """Return a TLS context that trusts the same certificates as the library requests."""
     context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
     file = certificates or certifi.where()
     context.load_verify_locations(**{"capath" if os.path.isdir(file) else "cafile": file})

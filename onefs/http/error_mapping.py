@@ -1,6 +1,7 @@
-"""Exceptions of requests, urllib3, ssl and sockets as errors of ``onefs.errors``.
+"""Converts exceptions of requests, urllib3, ssl and sockets to errors of ``onefs.errors``.
 
-The messages are our own: those of the libraries may contain URLs with credentials.
+The error messages are written here, because the messages of the libraries may contain URLs with
+credentials.
 """
 
 from __future__ import annotations
@@ -26,23 +27,24 @@ from onefs.errors import (
 _ErrorFactory = Callable[[BaseException, str], OnefsError]
 _ExceptionTypes = tuple[type[BaseException], ...]
 
-#: OpenSSL's reasons for a response that is not TLS; they differ between its versions
+#: OpenSSL's reasons for a response that is not TLS; the reason depends on the OpenSSL version
 _NOT_TLS_REASONS = (
     *("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"),
     *("HTTP_REQUEST", "UNKNOWN_PROTOCOL"),
 )
-#: exceptions of sending a request and reading its response; those of requests are OSErrors
+#: exceptions raised while a request is sent or its response is read; the exceptions of the
+#: library requests are OSErrors
 HTTP_EXCEPTIONS: _ExceptionTypes = (u3.HTTPError, http.client.HTTPException, OSError, ValueError)
 
 
 def _requests_exceptions(*names: str) -> _ExceptionTypes:
-    """Exception types of requests; none while requests is not loaded."""
+    """Return exception types of the library requests, or () if that library is not loaded."""
     loaded = sys.modules.get("requests.exceptions")
     return () if loaded is None else tuple(getattr(loaded, name) for name in names)
 
 
 def to_onefs_error(error: BaseException, host: str) -> OnefsError:
-    """The error of ``onefs.errors`` for ``error``, raised by a request to ``host``."""
+    """Return the error of ``onefs.errors`` for ``error``, which a request to ``host`` raised."""
     causes = list(causes_of(error))
     for kinds, to_error in _mapping_rules():
         for cause in causes:
@@ -52,7 +54,7 @@ def to_onefs_error(error: BaseException, host: str) -> OnefsError:
 
 
 def is_permanent(error: OnefsError) -> bool:
-    """Whether a retry cannot help: an invalid certificate, a name that does not exist."""
+    """Whether a retry is useless, for example because of an invalid certificate."""
     return isinstance(error, WrongScheme) or any(
         isinstance(cause, ssl.SSLCertVerificationError)
         or (isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME)
@@ -61,9 +63,10 @@ def is_permanent(error: OnefsError) -> bool:
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """The error and those it wraps: ``__cause__``, urllib3's ``reason``, exceptions in ``args``.
+    """Yield the error and all errors that it wraps.
 
-    ``__context__`` is left out: it may be an error that the caller was handling.
+    A wrapped error is in ``__cause__``, in urllib3's ``reason``, or in ``args``. ``__context__`` is
+    ignored, because it may be an error that the caller was handling.
     """
     todo, seen = [error], set[int]()
     while todo:
@@ -107,7 +110,7 @@ def _new_connection_error(error: BaseException, host: str) -> OnefsError:
 
 
 def _fixed(kind: type[OnefsError], message: str) -> _ErrorFactory:
-    """A factory of errors whose message, with ``{host}`` in it, does not depend on the cause."""
+    """Return a factory of errors with a fixed message. ``{host}`` in the message is replaced."""
     return lambda error, host: kind(message.format(host=host))
 
 
@@ -129,7 +132,10 @@ _invalid_request_error = _fixed(
 
 
 def _mapping_rules() -> tuple[tuple[_ExceptionTypes, _ErrorFactory], ...]:
-    """Exception types and the errors they become; the first rule that fits any cause applies."""
+    """Return pairs of exception types and the function that makes their error.
+
+    The first rule with a type that matches any of the causes is used.
+    """
     of_requests = _requests_exceptions
     invalid_urls = of_requests("InvalidURL", "InvalidSchema", "MissingSchema", "URLRequired")
     malformed = of_requests(
@@ -146,7 +152,7 @@ def _mapping_rules() -> tuple[tuple[_ExceptionTypes, _ErrorFactory], ...]:
         (of_requests("ChunkedEncodingError"), _truncated_response_error),
         ((u3.ReadTimeoutError, *of_requests("ReadTimeout")), _read_timeout_error),
         ((TimeoutError, u3.TimeoutError, *of_requests("Timeout")), _connect_timeout_error),
-        ((ssl.SSLError,), _tls_error),  # before those that wrap it: it has the reason
+        ((ssl.SSLError,), _tls_error),  # only ssl.SSLError has the reason
         ((u3.SSLError, *of_requests("SSLError")), _tls_error),
         ((http.client.InvalidURL, UnicodeError, u3.LocationValueError), _invalid_request_error),
         (invalid_urls, _invalid_request_error),

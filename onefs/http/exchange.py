@@ -1,9 +1,10 @@
 """Requests that a deadline or another thread can end.
 
-The timeout of a socket bounds one ``recv``: a server that sends a byte now and then never reaches
-it. Therefore each request is an :class:`Exchange` that holds the :class:`ShutdownHandle` of its
-connection. The :class:`Watchdog` shuts the connection down when the exchange is overdue, which
-wakes the waiting thread at once: in connect, in the TLS handshake, before headers or in the body.
+The timeout of a socket limits only one ``recv`` call. A server that sends one byte at a time never
+exceeds this timeout. Therefore each request is an :class:`Exchange` that holds the
+:class:`ShutdownHandle` of its connection. When the exchange is overdue, the :class:`Watchdog` shuts
+the connection down. The shutdown wakes the waiting thread at once, whether the thread waits for the
+connection, the TLS handshake, the headers or the body.
 """
 
 from __future__ import annotations
@@ -27,17 +28,18 @@ MAX_CHECK_INTERVAL_SECONDS = 1.0
 
 
 class EndReason(Enum):
-    """Why an exchange was ended from outside."""
+    """The reason for which the watchdog or another thread ended an exchange."""
 
     OVERDUE = "overdue"
     STOPPED = "stopped"
 
 
 class ShutdownHandle(ForkAware):
-    """A duplicate of a connection's descriptor, by which any thread can shut the connection down.
+    """A duplicate of a connection's descriptor, so that any thread can shut the connection down.
 
-    The connection and the exchanges that use it hold the handle, and the last one to release it
-    closes it: no descriptor number can be closed and given to another file in between.
+    The connection, and each exchange that uses the connection, holds the handle. The last holder
+    that releases the handle closes the descriptor. Therefore the descriptor number cannot be
+    reused for another file while a holder may still use the handle.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -47,24 +49,24 @@ class ShutdownHandle(ForkAware):
         register_fork_aware(self)
 
     def after_fork_in_child(self) -> None:
-        """Close the child's descriptor of the parent's connection."""
+        """Close the copy of the parent's descriptor that the child process has."""
         close_inherited_socket(self._socket)
 
     def acquire(self) -> None:
-        """Add a holder."""
+        """Add a holder of the handle."""
         with self._lock:
             self._holder_count += 1
 
     def release(self) -> None:
-        """Remove a holder; the last one closes the descriptor."""
+        """Remove a holder of the handle. If no holder is left, close the descriptor."""
         with self._lock:
             self._holder_count -= 1
             if not self._holder_count:
                 self._socket.close()
 
     def shut_down(self) -> None:
-        """Shut the connection down. To be called by a holder only."""
-        with suppress(OSError):  # not connected, or closed already
+        """Shut the connection down. Only a holder of the handle may call this."""
+        with suppress(OSError):  # the connection is not open yet, or closed already
             self._socket.shutdown(socket.SHUT_RDWR)
 
 
@@ -82,23 +84,27 @@ class Exchange:
         self._lock = threading.Lock()
         self._shutdown_handle: ShutdownHandle | None = None
         self._wake_event = threading.Event()
-        #: when the watchdog ends it, on the watchdog's clock; None while no thread waits for bytes
+        #: when the watchdog ends the exchange, by its clock; None while no thread waits for bytes
         self.due: float | None = None
-        #: whether the watchdog watches it
+        #: whether the watchdog watches the exchange
         self.is_watched = False
-        #: why it was ended from outside; None if it was not
+        #: why the watchdog or another thread ended the exchange; None if neither did
         self.end_reason: EndReason | None = None
-        #: whether its connection had served another request before
+        #: whether the connection was used for another request before
         self.connection_reused = False
 
     def set_due(self, due: float | None) -> None:
-        """Let the watchdog end the exchange at ``due``; None while no thread waits for bytes."""
+        """Let the watchdog end the exchange at ``due``, or never if ``due`` is None.
+
+        None is passed while no thread waits for bytes.
+        """
         self._watchdog.set_due(self, due)
 
     def attach(self, handle: ShutdownHandle, *, reused: bool) -> None:
-        """Set the handle of the connection that carries the exchange from now on.
+        """Store the handle of the connection that the exchange uses from now on.
 
-        Raises ConnectionAbortedError when the exchange was ended before.
+        ``reused`` tells whether the connection was used for another request before. Raises
+        ConnectionAbortedError if the exchange has already been ended.
         """
         handle.acquire()
         with self._lock:
@@ -111,7 +117,7 @@ class Exchange:
             raise ConnectionAbortedError("ended before it was connected")
 
     def stop(self, reason: EndReason) -> None:
-        """End the exchange and wake the thread that waits for it. The first reason is kept."""
+        """End the exchange and wake its waiting thread. A second call keeps the first reason."""
         with self._lock:
             if self.end_reason is None:
                 self.end_reason = reason
@@ -120,12 +126,12 @@ class Exchange:
         self._wake_event.set()
 
     def finish(self) -> None:
-        """Finish the exchange: its connection may serve others, and is not shut down any more."""
+        """Finish the exchange, so that its connection can be used for other requests."""
         self._watchdog.unwatch(self)
         self.detach()
 
     def detach(self) -> None:
-        """Release the connection."""
+        """Release the handle of the connection."""
         with self._lock:
             handle, self._shutdown_handle = self._shutdown_handle, None
         if handle is not None:
@@ -134,10 +140,10 @@ class Exchange:
     def dial(
         self, host: str, port: int, timeout: float, options: Iterable[tuple[Any, ...]]
     ) -> tuple[socket.socket, ShutdownHandle]:
-        """Connect to a host; the socket and its handle belong to the caller.
+        """Connect to a host. Return the socket and its handle, which the caller must close.
 
-        ``timeout`` is in seconds, shared by all addresses of the host. ``options`` are arguments
-        of ``setsockopt``. Raises socket.gaierror, TimeoutError or another OSError.
+        ``timeout`` is in seconds, for all addresses of the host together. ``options`` are argument
+        tuples for ``setsockopt``. Raises socket.gaierror, TimeoutError or another OSError.
         """
         end = time.monotonic() + timeout
         addresses = self._resolve(host, port, timeout)
@@ -166,8 +172,11 @@ class Exchange:
         raise failure
 
     def _resolve(self, host: str, port: int, timeout: float) -> AddressInfos:
-        """``getaddrinfo``, left after ``timeout``: a dead name server blocks it for 30 s."""
-        with suppress(socket.gaierror):  # raised for a name; an address needs no look-up
+        """Return the addresses of a host, or raise TimeoutError after ``timeout`` seconds.
+
+        ``getaddrinfo`` alone has no timeout, and waits 30 seconds for an unreachable name server.
+        """
+        with suppress(socket.gaierror):  # ``host`` is a name; an IP address needs no look-up
             return socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
             )
@@ -185,7 +194,7 @@ class Exchange:
 
 
 class Watchdog:
-    """A thread that ends overdue exchanges. It starts with the first exchange."""
+    """Ends overdue exchanges, on a thread that starts with the first exchange."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self.clock = clock
@@ -196,10 +205,11 @@ class Watchdog:
         self._closed = False
 
     def set_due(self, exchange: Exchange, due: float | None) -> None:
-        """Watch ``exchange``, to be ended at ``due``."""
+        """Watch ``exchange`` and end it at ``due``, or do not end it if ``due`` is None."""
         exchange.due = due
-        # Without the lock, which every transfer would take for each chunk: the thread checks before
-        # ``due`` anyway, or within MAX_CHECK_INTERVAL_SECONDS if it is just about to sleep.
+        # This check takes no lock, because every transfer would need the lock for each chunk. The
+        # thread checks before ``due`` anyway. If the thread is just about to sleep, it checks
+        # within MAX_CHECK_INTERVAL_SECONDS.
         if exchange.is_watched and (due is None or due >= self._next_check_at):
             return
         with self._condition:
@@ -211,7 +221,7 @@ class Watchdog:
                 thread = threading.Thread(target=self._run, name="onefs-http", daemon=True)
                 try:
                     thread.start()
-                except RuntimeError as error:  # without it no deadline would be kept
+                except RuntimeError as error:  # deadlines need the thread
                     raise Unreachable("no thread can be started to watch requests") from error
                 self._thread = thread
             elif due is not None and due < self._next_check_at:
@@ -224,7 +234,7 @@ class Watchdog:
             self._watched.discard(exchange)
 
     def close(self) -> None:
-        """End all exchanges, present and future, and the thread."""
+        """End the thread and all watched exchanges. Exchanges that start later end at once."""
         with self._condition:
             self._closed = True
             for exchange in self._watched:

@@ -1,6 +1,6 @@
-"""JSON responses: unpacked step by step and counted before they are parsed.
+"""Reads JSON responses. Bytes and values are counted before a body is parsed.
 
-Whatever a server sends, the time and memory that its response takes are bounded.
+Therefore the time and memory for a response are limited, whatever a server sends.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ from onefs.config.urls import host_of, safe_url
 from onefs.errors import ServerError, TooLarge
 from onefs.lowlevel import memory
 
-#: bytes of the largest body, both packed and unpacked
+#: largest size of a body in bytes, both as it is sent and unpacked
 MAX_JSON_BYTES = 32 * 1024 * 1024
-#: brackets, braces and commas of a body: each stands for at most one value in memory
+#: largest number of opening brackets, opening braces and commas in a body; these characters
+#: are counted because each adds at most one value in memory
 MAX_JSON_VALUES = 2_000_000
-#: levels of nested values. Alyx has five; code that writes or shows values fails at about 1,000
+#: largest number of levels of nested values. Alyx sends at most five. Code that writes or shows
+#: values fails at about 1,000
 MAX_DEPTH = 600
-#: bytes taken from the socket, or unpacked, in one step
+#: largest number of bytes that are read from the socket, or unpacked, in one step
 _READ_BYTES = 1024 * 1024
-#: zlib's window size that stands for gzip, and the first bytes of each gzip stream
+#: the window size that selects the gzip format in zlib, and the first bytes of a gzip stream
 _GZIP_WINDOW_BITS, _GZIP_MAGIC = zlib.MAX_WBITS | 16, b"\x1f\x8b"
-#: gzip streams in one body; servers send one
+#: largest number of gzip streams in one body; real servers send one
 _MAX_GZIP_STREAMS = 16
-#: bytes of a body from which on its memory is returned to the system afterwards
+#: size in bytes of the smallest body whose memory is returned to the system after parsing
 _LARGE_BODY_BYTES = 1024 * 1024
 #: prevents large bodies from being parsed at the same time
 _large_parse_lock = threading.Lock()
@@ -40,23 +42,25 @@ _large_parse_lock = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class JsonAnswer:
-    """A response in JSON. ``headers`` are read without regard to case."""
+    """A response in JSON. The case of letters in names of ``headers`` does not matter."""
 
     status: int
     headers: Mapping[str, str]
-    #: the parsed body; None when the body of an error is not JSON (Django's HTML pages)
+    #: the parsed body; None if an error response is not JSON (Django sends HTML pages)
     body: Any
-    #: bytes of the body, unpacked
+    #: size of the unpacked body in bytes
     size: int = 0
-    #: brackets, braces and commas of the body: at least the number of its values
+    #: number of opening brackets, opening braces and commas in the body, which has at most one
+    #: value more
     value_count: int = 0
 
 
 def read_json(response: BaseHTTPResponse, url: str) -> JsonAnswer:
     """Read and parse the body of a response to a request for ``url``.
 
-    Raises TooLarge, ServerError for a body that is not JSON unless its status is an error anyway,
-    and what urllib3 raises.
+    Raises TooLarge for a body with too many bytes or values. Raises ServerError for a body that is
+    truncated, nested too deeply, or not JSON. If an error response (status 300 or more) is not
+    JSON, its body is None instead. Also raises what urllib3 raises.
     """
     raw = bytearray()
     for piece in _decoded_pieces(response, url):
@@ -75,7 +79,7 @@ def read_json(response: BaseHTTPResponse, url: str) -> JsonAnswer:
 
 
 def _decoded_pieces(response: BaseHTTPResponse, url: str) -> Iterator[bytes]:
-    """The unpacked body in pieces of at most 1 MiB."""
+    """Yield the unpacked body in pieces of at most 1 MiB."""
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding in ("", "identity"):
         yield from _raw_pieces(response, url)
@@ -95,7 +99,7 @@ def _raw_pieces(response: BaseHTTPResponse, url: str) -> Iterator[bytes]:
 
 
 def _gunzipped_pieces(response: BaseHTTPResponse, url: str) -> Iterator[bytes]:
-    """The unpacked pieces of a gzip body, without bytes that follow its last gzip stream."""
+    """Yield the unpacked pieces of a gzip body. Bytes after the last gzip stream are ignored."""
     members = 1
     unpacker = zlib.decompressobj(_GZIP_WINDOW_BITS)
     try:
@@ -139,7 +143,7 @@ def _parse(raw: bytearray, response: BaseHTTPResponse, url: str) -> Any:
 
 
 def _is_too_deep(value: Any) -> bool:
-    """Whether values are nested so deeply that code which shows or writes them can fail."""
+    """Whether ``value`` is nested in more than MAX_DEPTH levels."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [

@@ -1,4 +1,4 @@
-"""An adapter of requests, for proxies and for URLs that requests has to normalize."""
+"""An adapter that uses the library requests, for proxies and for URLs that must be normalized."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from onefs.http.request import HttpRequest
 class ProxyAdapter(HTTPAdapter):
     """Sends requests without redirects, cookies, netrc or retries. Thread-safe.
 
-    Connections through a SOCKS proxy are not attached to their exchange: only the timeouts of
-    the sockets bound such a request.
+    A connection through a SOCKS proxy is not attached to its exchange. Only the timeouts of the
+    socket limit a request through a SOCKS proxy.
     """
 
     def __init__(self) -> None:
@@ -44,13 +44,14 @@ class ProxyAdapter(HTTPAdapter):
         return manager
 
     def send_one(self, call: HttpRequest, exchange: Exchange) -> BaseHTTPResponse:
-        """Send one request and return the response up to its headers.
+        """Send one request. Return the response when its headers have arrived.
 
-        Raises what requests raises.
+        Raises what the library requests raises.
         """
         prepared = requests.Request(call.method, call.url, call.headers, data=call.body).prepare()
         proxies = _environment_proxies(call.url)
-        # no read timeout, see ConnectionPools.send_one; through SOCKS nothing else ends a read
+        # a read timeout is set for SOCKS only, because the watchdog cannot end a read through SOCKS
+        # (for the other case see ConnectionPools.send_one)
         has_socks = any(_is_socks(proxy) for proxy in proxies.values())
         timeout: Any = (call.connect_timeout, call.read_timeout if has_socks else None)
         verify = certificates_path() or True
@@ -63,7 +64,7 @@ class ProxyAdapter(HTTPAdapter):
 
 
 def _environment_proxies(url: str) -> dict[str, str]:
-    """The proxies that the environment names for ``url`` (``https_proxy``, ``no_proxy``)."""
+    """Return the proxies for ``url`` from the environment (``https_proxy``, ``no_proxy``)."""
     return {} if is_loopback(url) else dict(get_environ_proxies(url))
 
 

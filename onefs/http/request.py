@@ -14,11 +14,11 @@ class HttpRequest:
 
     method: str
     url: str
-    #: seconds
+    #: seconds that connecting may take
     connect_timeout: float
-    #: seconds between two bytes; used only where the watchdog cannot end the request
+    #: seconds to wait for the next byte; used only where the watchdog cannot end the request
     read_timeout: float
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
-    #: credentials of file servers; None to send none
+    #: credentials for file servers; None if no credentials are sent
     auth: HostAuth | None = None

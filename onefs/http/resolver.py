@@ -1,8 +1,8 @@
-"""Host names to addresses, on a bounded number of threads.
+"""Looks up the addresses of host names, on a limited number of threads.
 
-``getaddrinfo`` cannot be interrupted, and takes half a minute if the name server is dead. It runs
-on a few threads for the whole process, and all requests for one host share one look-up. A queued
-look-up that no request waits for any more is not started.
+``getaddrinfo`` cannot be interrupted, and takes half a minute if the name server is unreachable.
+Therefore ``getaddrinfo`` runs on a few threads that the whole process shares. All requests for one
+host and port share one look-up. A queued look-up is not started if no request waits for it.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any
 #: the tuples of ``socket.getaddrinfo``
 AddressInfos = Sequence[tuple[int, int, int, str, Any]]
 
-#: look-ups at the same time in this process; the rest queue
+#: largest number of look-ups at the same time in this process; further look-ups are queued
 MAX_LOOKUP_THREADS = 8
 
 
 class NameLookup:
-    """One look-up, shared by all requests that need it. Guarded by the resolver's lock."""
+    """One look-up, shared by all requests for its host and port. Guarded by the resolver's lock."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host = host
         self.port = port
-        #: events that are set when there is an answer
+        #: events of waiting requests, which are set when the answer arrives
         self.waiters: list[threading.Event] = []
         self.answer: AddressInfos | OSError | None = None
 
@@ -39,16 +39,17 @@ class Resolver:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all look-ups: a forked child has none of the threads."""
+        """Forget all look-ups, because a child process has no look-up threads after a fork."""
         self._lock = threading.Lock()
         self._pending: dict[tuple[str, int], NameLookup] = {}
         self._queue: deque[NameLookup] = deque()
         self._thread_count = 0
 
     def start_lookup(self, host: str, port: int, wake: threading.Event) -> NameLookup:
-        """Start a look-up, or join the one under way; ``wake`` is set when there is an answer.
+        """Start a look-up, or join a running or queued look-up for the same host and port.
 
-        Each call needs one of :meth:`leave_lookup`. Raises OSError when no thread can be started.
+        ``wake`` is set when the answer arrives. After each call the caller must call
+        :meth:`leave_lookup`. Raises OSError if there is no thread and none can be started.
         """
         with self._lock:
             lookup = self._pending.get((host, port))
@@ -61,7 +62,7 @@ class Resolver:
             return lookup
 
     def leave_lookup(self, lookup: NameLookup, wake: threading.Event) -> None:
-        """Stop waiting for an answer, whether there is one or not."""
+        """Stop waiting for the answer. Drop a queued look-up for which no request waits."""
         with self._lock:
             if wake in lookup.waiters:
                 lookup.waiters.remove(wake)
@@ -72,7 +73,7 @@ class Resolver:
     def _start_thread(self) -> None:
         if self._thread_count >= MAX_LOOKUP_THREADS:
             return
-        # a daemon: a process that exits does not wait for a dead name server
+        # a daemon, so that a process can exit without waiting for an unreachable name server
         thread = threading.Thread(target=self._run_lookups, name="onefs-dns", daemon=True)
         try:
             thread.start()
@@ -94,7 +95,7 @@ class Resolver:
                     wake.set()
 
     def _next_lookup(self) -> NameLookup | None:
-        """The next look-up; None when there is none, and the thread must end."""
+        """Return the next look-up. Return None if the queue is empty, so that the thread ends."""
         with self._lock:
             if self._queue:
                 return self._queue.popleft()
@@ -107,7 +108,7 @@ def _getaddrinfo(lookup: NameLookup) -> AddressInfos | OSError:
         return socket.getaddrinfo(lookup.host, lookup.port, type=socket.SOCK_STREAM)
     except OSError as error:
         return error
-    except Exception:  # UnicodeError, for one
+    except Exception:  # for example UnicodeError
         return socket.gaierror(socket.EAI_NONAME, "no valid host name")
 
 

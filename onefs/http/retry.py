@@ -1,4 +1,4 @@
-"""Whether and when to send a request again: a pure decision, without waiting."""
+"""Decides whether and when to send a request again. The functions do not wait."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from email.utils import parsedate_to_datetime
 from onefs.errors import Offline, OnefsError, ServerError, Throttled, Unreachable
 from onefs.http.error_mapping import is_permanent
 
-#: attempts of one request in all, unless the caller passes another number
+#: attempts for one request, including the first, unless the caller passes another number
 MAX_ATTEMPTS = 4
-#: seconds before the second attempt; doubled for each later one
+#: seconds before the second attempt; doubled before each later attempt
 FIRST_DELAY_SECONDS = 0.25
 MAX_DELAY_SECONDS = 8.0
-#: longest ``Retry-After`` in seconds that is believed
+#: largest number of seconds in ``Retry-After``; a larger number is reduced to this one
 MAX_RETRY_AFTER_SECONDS = 86400.0
-#: characters of a ``Retry-After`` that are read
+#: number of characters of a ``Retry-After`` header that are read
 _MAX_HEADER_CHARACTERS = 100
 
 _RETRYABLE_STATUSES = frozenset({429, 500, 502, 503, 504})
@@ -31,14 +31,16 @@ def retry_delay(
     attempts: int = MAX_ATTEMPTS,
     jitter: Callable[[], float] = random.random,
 ) -> float | None:
-    """Seconds to wait before attempt ``attempt + 1``, or None to give up.
+    """Return the seconds to wait before attempt ``attempt + 1``, or None if a retry is useless.
 
-    ``outcome`` is the error or the HTTP status of attempt number ``attempt`` (from 1),
-    ``retry_after`` the server's own number of seconds, a lower bound of the result; ``jitter``
-    returns a random number from 0 to 1. Retried are failed connections (except for an invalid
-    certificate or an unknown name), truncated responses, 429, 502, 503, 504, and a 500 without
-    ``detail``: a 500 of Alyx with a ``detail`` is the request's own fault. An expired deadline is
-    not retried.
+    ``outcome`` is the error or the HTTP status of attempt number ``attempt`` (from 1).
+    ``retry_after`` is the number of seconds that the server asks to wait. The returned time is
+    never shorter. ``jitter`` returns a random number from 0 to 1.
+
+    A request is retried after a failed connection (except for an invalid certificate or an unknown
+    host name), a truncated response, and the statuses 429, 502, 503 and 504. A request is also
+    retried after a 500 without ``detail``. Alyx sends a 500 with ``detail`` if the request itself
+    is wrong. A request is not retried after an expired deadline.
     """
     if attempt >= attempts or not _is_retryable(outcome):
         return None
@@ -58,9 +60,9 @@ def _is_retryable(outcome: OnefsError | int) -> bool:
 
 
 def retry_after_seconds(value: str | None, now: Callable[[], float] = time.time) -> float | None:
-    """The ``Retry-After`` header (RFC 9110, 10.2.3) in seconds, at most a day.
+    """Return the time in a ``Retry-After`` header (RFC 9110, 10.2.3) in seconds, at most a day.
 
-    None when it is absent, or neither a number nor a date.
+    Return None if there is no header, or if the header is neither a number nor a date.
     """
     text = (value or "")[:_MAX_HEADER_CHARACTERS].strip()
     try:

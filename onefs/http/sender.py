@@ -33,13 +33,14 @@ if TYPE_CHECKING:
 MAX_REDIRECTS = 5
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 USER_AGENT = f"onefs/{__version__}"
-#: variables that name a proxy, in their usual spellings; looking for all spellings would take a
-#: tenth of the time of a small file
+#: environment variables that name a proxy, in their usual spellings; a search for all spellings
+#: would take a tenth of the time in which a small file is fetched
 _PROXY_VARIABLES = (
     *("http_proxy", "https_proxy", "all_proxy"),
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"),
 )
-#: bytes of the body of a redirect or a challenge that are read to keep its connection
+#: size in bytes of the largest body of a redirect or a challenge that is read, so that its
+#: connection can be kept
 _MAX_DISCARDED_BYTES = 64 * 1024
 
 
@@ -51,7 +52,7 @@ class Sender:
         self._adapter: Lazy[ProxyAdapter] = Lazy(_load_adapter)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close all kept connections."""
         self._pools.close()
         if (adapter := self._adapter.close()) is not None:
             adapter.close()
@@ -59,9 +60,10 @@ class Sender:
     def send(
         self, call: HttpRequest, exchange: Exchange, seconds: float
     ) -> tuple[BaseHTTPResponse, str]:
-        """Send ``call``, answer a challenge, follow redirects; return the response and its URL.
+        """Send ``call``, answer a challenge, and follow redirects.
 
-        ``seconds`` is the timeout that the error of an overdue ``exchange`` names.
+        Return the final response and its URL. ``seconds`` is the timeout that the error message
+        states if ``exchange`` is overdue.
         """
         call = replace(call, headers={"User-Agent": USER_AGENT, **call.headers})
         if call.auth is not None:
@@ -73,7 +75,7 @@ class Sender:
             except UsageError as error:
                 if len(seen) == 1:
                     raise
-                # an address that a server sent is not the user's mistake
+                # the server sent the invalid address, so that this is not a mistake of the user
                 raise ServerError(f"a redirect has an invalid address: {error}") from error
             target = _redirect_of(response, call)
             if target is None:
@@ -89,7 +91,10 @@ class Sender:
     def _send_with_credentials(
         self, call: HttpRequest, exchange: Exchange, seconds: float
     ) -> BaseHTTPResponse:
-        """Send ``call`` with the credentials of its host."""
+        """Send ``call`` with the credentials for its host. Answer a challenge once.
+
+        Raises DataServerCredentials if the host still refuses.
+        """
         if call.auth is None:
             return self._send_with_reconnect(call, exchange, seconds)
         sent = call.auth.authorization_header(call.url)
@@ -110,10 +115,10 @@ class Sender:
     def _send_with_reconnect(
         self, call: HttpRequest, exchange: Exchange, seconds: float
     ) -> BaseHTTPResponse:
-        """Send ``call`` once, and again on a new connection if a kept one turns out closed.
+        """Send ``call``. If the server has closed a kept connection, send ``call`` once again.
 
-        Repeating is allowed (RFC 9110, 9.2.2): all our requests are idempotent, also the POST that
-        gets a token, which is the same each time.
+        A request may be repeated (RFC 9110, 9.2.2), because all requests of onefs are idempotent.
+        The POST that obtains a token is idempotent too: Alyx returns the same token each time.
         """
         try:
             return self._send_once(call, exchange, seconds)
@@ -134,7 +139,7 @@ class Sender:
 
 
 def _can_be_sent_directly(url: str) -> bool:
-    """Whether ``url`` can be requested as it is written, without a proxy."""
+    """Whether ``url`` can be requested without a proxy and without being normalized."""
     server = urlsplit(url).netloc
     if not server.isascii() or "@" in server:
         return False
@@ -148,7 +153,7 @@ def _load_adapter() -> ProxyAdapter:
 
 
 def _redirect_of(response: BaseHTTPResponse, call: HttpRequest) -> str | None:
-    """The target of a redirect; None when the response is the final one."""
+    """Return the URL to which ``response`` redirects, or None if it is the final response."""
     location = response.headers.get("Location")
     if call.method != "GET" or response.status not in REDIRECT_STATUSES or not location:
         return None
@@ -157,7 +162,7 @@ def _redirect_of(response: BaseHTTPResponse, call: HttpRequest) -> str | None:
 
 
 def _redirected_request(call: HttpRequest, target: str) -> HttpRequest:
-    """``call`` for the ``target`` of a redirect, with the credentials that ``target`` may get."""
+    """Return ``call`` for the redirect target, with the credentials that the target may get."""
     headers, auth = call.headers, call.auth
     if not can_keep_authorization(call.url, target):
         headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
@@ -171,7 +176,7 @@ def _is_https(url: str) -> bool:
 
 
 def redirect_target(url: str, location: str, status: int) -> str:
-    """The absolute URL of a redirect from ``url``. Raises ServerError for an invalid one."""
+    """Return the absolute URL of a redirect from ``url``. Raises ServerError if it is invalid."""
     try:
         if len(location) > MAX_URL_LENGTH:
             raise ValueError
@@ -179,7 +184,7 @@ def redirect_target(url: str, location: str, status: int) -> str:
         if "@" in urlsplit(target).netloc:
             raise ServerError(f"{host_of(url)} redirects to an address with a user in it", status)
         origin(target)
-    except ValueError:  # a UsageError is one too
+    except ValueError:  # includes UsageError
         shown = excerpt(location)
         raise ServerError(
             f"{host_of(url)} redirects to {shown!r}, which is not HTTP or no address", status
@@ -194,9 +199,9 @@ def _with_authorization(call: HttpRequest, header: str | None) -> HttpRequest:
 
 
 def _discard_body(response: BaseHTTPResponse, exchange: Exchange) -> None:
-    """Read a small body, to keep the connection; close the connection of a larger one.
+    """Read a small body, so that its connection can be kept. Do not read a large body.
 
-    Afterwards the connection does not belong to the exchange any more.
+    The connection of a large body is closed. Afterwards no connection is attached to ``exchange``.
     """
     try:
         length = response.length_remaining

@@ -1,4 +1,4 @@
-"""Credentials of the file server as they are stored, also after a new login."""
+"""Credentials for file servers, read again from the credential store after a new login."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onefs.http.auth import HostAuth
 
 
 class StoredHostAuth(HostAuth):
-    """Credentials that are read again whenever ``onefs login`` or ``setup`` has stored others."""
+    """Credentials that are read again whenever ``onefs login`` or ``onefs setup`` changes them."""
 
     def __init__(
         self, settings: Settings, store: CredentialStore, environ: Mapping[str, str] | None
@@ -37,6 +37,6 @@ class StoredHostAuth(HostAuth):
     def _reload(self) -> None:
         self.replace_credentials(find_data_credentials(self._settings, self._store, self._environ))
         flags = {"url": self._settings.url, "profile": self._settings.profile or None}
-        with suppress(OnefsError):  # the profile was removed: the trusted hosts stay
+        with suppress(OnefsError):  # the profile was removed; the trusted hosts stay
             settings = resolve_settings(flags, self._environ)
             self.set_trusted_origins(data_server_urls(settings), settings.data_hosts)

@@ -1,4 +1,4 @@
-"""The bytes of one response, as they arrive."""
+"""Reads the body of one response while its bytes arrive."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from onefs.errors import DeadlineExceeded, OnefsError, ServerError, Stopping
 from onefs.http.error_mapping import HTTP_EXCEPTIONS, to_onefs_error
 from onefs.http.exchange import Clock, EndReason, Exchange
 
-#: bytes of one chunk: each costs its reader one turn of the interpreter lock, whatever its size
+#: bytes of one chunk; a chunk of any size costs the reader one turn of the interpreter lock
 CHUNK_BYTES = 512 * 1024
-#: a whole chunk is waited for if it is expected within so many seconds
+#: a reader waits for a whole chunk if the chunk is expected within this number of seconds
 FAST_CHUNK_SECONDS = 0.2
-#: bytes of the longest body: SQLite and the kernel store no larger number
+#: size in bytes of the largest body, because SQLite and the kernel store no larger number
 MAX_BODY_BYTES = 2**63 - 1
-#: bytes that must arrive at once for the speed to be estimated from them
+#: smallest number of bytes in one chunk from which the speed is estimated
 MIN_SPEED_SAMPLE_BYTES = 64 * 1024
 
 
 class Stream:
-    """A context manager made by ``Transport.stream``: entering it sends the request.
+    """The context manager that ``Transport.stream`` returns. Entering sends the request.
 
-    Entering raises Unreachable, DeadlineExceeded, ServerError, DataServerCredentials (after the
-    last 401) or Stopping; the caller judges any other status. ``headers`` are read without regard
-    to case. ``length`` is the number of bytes that the server announces; None when it announces
-    none, so that a truncated response looks like a complete one.
+    Entering raises Unreachable, DeadlineExceeded, ServerError, DataServerCredentials (if the server
+    still answers 401) or Stopping. The caller checks all other statuses. The case of letters in
+    names of ``headers`` does not matter. ``length`` is the number of bytes that the server
+    announces, or None if the server announces no number. If ``length`` is None, a truncated
+    response cannot be recognized.
     """
 
     def __init__(
@@ -44,11 +45,11 @@ class Stream:
         self._clock = clock
         self._stall_seconds = stall_timeout
         self._response: BaseHTTPResponse | None = None
-        #: whether the last chunk arrived fast
+        #: whether the previous chunk arrived fast
         self._is_fast = False
-        #: the error that ended the response after the chunk that was returned last
+        #: an error that occurred after bytes which were still returned; raised by the next read
         self._pending_error: OnefsError | None = None
-        #: the URL requested; after entering, the URL that answered after redirects
+        #: the requested URL; after entering, the final URL after all redirects
         self.url = url
         self.status = 0
         self.headers: Mapping[str, str] = {}
@@ -77,11 +78,11 @@ class Stream:
         self._close()
 
     def iter_chunks(self, size: Callable[[], int] = lambda: CHUNK_BYTES) -> Iterator[bytes]:
-        """The body in pieces of 1 to ``size()`` bytes; bytes that arrive slowly are not held back.
+        """Yield the body in pieces of 1 to ``size()`` bytes. Slow bytes are yielded at once.
 
-        Raises DeadlineExceeded when no byte arrives for ``stall_timeout`` seconds (the time that
-        the caller spends between two pieces does not count), ServerError when fewer bytes arrive
-        than the server announced, Unreachable when the connection breaks, Stopping after
+        Raises DeadlineExceeded if no byte arrives for ``stall_timeout`` seconds. The time that the
+        caller spends between two pieces does not count. Raises ServerError if the number of bytes
+        differs from the announced number, Unreachable if the connection breaks, and Stopping after
         :meth:`abort`.
         """
         assert self._response is not None, "a stream is read inside its with block"
@@ -98,17 +99,24 @@ class Stream:
             )
 
     def abort(self) -> None:
-        """End the response, from any thread: the thread that reads it gets Stopping at once."""
+        """End the response, from any thread. The thread that reads it gets Stopping at once."""
         self._exchange.stop(EndReason.STOPPED)
 
     def _bytes_left(self, received: int) -> int:
-        """Bytes to read next; after the last one a whole chunk, to detect surplus bytes."""
+        """Return the number of bytes that are still expected.
+
+        After the announced bytes, or if no number is announced, return the size of a chunk, so
+        that surplus bytes are detected.
+        """
         if self.length is None or received >= self.length:
             return CHUNK_BYTES
         return self.length - received
 
     def _read_piece(self, size: int) -> bytes:
-        """At most ``size`` bytes, of several chunks while they arrive fast; each has a deadline."""
+        """Return at most ``size`` bytes. While chunks arrive fast, join several chunks.
+
+        The deadline applies to each chunk.
+        """
         if self._pending_error is not None:
             raise self._pending_error
         parts = [self._receive_chunk(min(size, CHUNK_BYTES))]
@@ -116,7 +124,7 @@ class Stream:
         while parts[-1] and received < size and self._is_fast:
             try:
                 parts.append(self._receive_chunk(min(size - received, CHUNK_BYTES)))
-            except OnefsError as error:  # raised after the bytes before it were returned
+            except OnefsError as error:  # raised by the next read, after these bytes are returned
                 self._pending_error = error
                 break
             received += len(parts[-1])
@@ -139,7 +147,7 @@ class Stream:
         self._is_fast = (
             len(chunk) >= MIN_SPEED_SAMPLE_BYTES and expected_seconds < FAST_CHUNK_SECONDS
         )
-        # a connection that was shut down from outside reads like an end of file
+        # a read from a connection that was shut down returns b"", as at the end of the body
         if not chunk and (why := end_error(self._exchange, self.url, self._stall_seconds)):
             raise why
         return chunk
@@ -164,7 +172,10 @@ class Stream:
 
 
 def end_error(exchange: Exchange, url: str, seconds: float) -> OnefsError | None:
-    """The error of an exchange that was ended from outside, None if it was not."""
+    """Return the error of an exchange that the watchdog or another thread ended, else None.
+
+    ``seconds`` is the timeout that the error message states.
+    """
     if exchange.end_reason is EndReason.OVERDUE:
         return DeadlineExceeded(f"{safe_url(url)}: no answer within {seconds:g} s")
     if exchange.end_reason is EndReason.STOPPED:

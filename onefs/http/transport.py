@@ -1,4 +1,4 @@
-"""The transport: JSON within a total deadline, data as a stream, on pooled connections."""
+"""The transport: gets JSON within a total deadline, and data as a stream."""
 
 from __future__ import annotations
 
@@ -30,32 +30,33 @@ from onefs.http.retry import retry_after_seconds, retry_delay
 from onefs.http.sender import REDIRECT_STATUSES, Sender, redirect_target
 from onefs.http.stream import Stream, end_error
 
-#: seconds that a metadata request may take in all
+#: seconds that a metadata request may take in all, including retries
 DEADLINE_SECONDS = 10.0
 CONNECT_TIMEOUT_SECONDS = 10.0
-#: the same while the network is known to be unavailable
+#: seconds that connecting may take while the network seems unavailable
 FAIL_FAST_TIMEOUT_SECONDS = 0.8
 STALL_TIMEOUT_SECONDS = 60.0
 
-#: sockets wait this much longer than the watchdog, so that the error is the watchdog's
+#: seconds by which a socket timeout is longer than the deadline, so that the watchdog acts first
 _WATCHDOG_MARGIN_SECONDS = 1.0
 
 
 class RequestPermit(Protocol):
-    """The rate-limit permit of one request, retries included."""
+    """The permission of the rate limiter for one request and its retries."""
 
     def try_acquire(self) -> float:
-        """0 when the request may be sent now, else the seconds after which to try again."""
+        """Return 0 if the request may be sent now, or the seconds after which to try again."""
 
     def report_throttled(self, seconds: float) -> None:
-        """Note that the server answered 429, and wants no request for so many seconds."""
+        """Record that the server answered 429 and asks for no requests for ``seconds``."""
 
 
 class Transport:
     """Sends the HTTP requests of one process. Thread-safe; create it after a fork, not before.
 
-    Proxies and certificates of the environment are used (no proxy for loopback); netrc and cookies
-    are not. No error message contains a user, a password or a token.
+    Proxies and certificates from the environment are used, but no proxy for loopback addresses.
+    Neither netrc nor cookies are used. No error message contains a user name, a password or a
+    token.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Transport:
         self._fail_fast = False
 
     def set_fail_fast(self, fail_fast: bool) -> None:
-        """Set whether streams fail soon, with Offline, since the network seems unavailable."""
+        """Set whether streams fail soon with Offline, because the network seems unavailable."""
         self._fail_fast = fail_fast
 
     def __enter__(self) -> Transport:
@@ -79,7 +80,7 @@ class Transport:
         self.close()
 
     def close(self) -> None:
-        """Wake all threads that wait for a response, with Stopping, and close the connections."""
+        """Raise Stopping in all threads that wait for a response, and close the connections."""
         self._closing.set()
         self._watchdog.close()
         self._sender.close()
@@ -93,15 +94,16 @@ class Transport:
         deadline: float = DEADLINE_SECONDS,
         permit: RequestPermit | None = None,
     ) -> JsonAnswer:
-        """GET a response in JSON within ``deadline`` seconds in all, retries included.
+        """GET a JSON response within ``deadline`` seconds in all, including retries.
 
-        Follows redirects; retries as ``retry_delay`` decides while time is left, each time with a
-        new ``permit``. The caller judges the status, except for these: Throttled for a 429, or a
-        permit, that takes more time than is left; Unreachable for a lasting 502, 503 or 504. Also
-        raises Unreachable, DeadlineExceeded, ServerError (not JSON, or truncated), TooLarge and
-        Stopping.
+        Redirects are followed. The request is retried as ``retry_delay`` decides while time is
+        left. ``permit`` is acquired again before each attempt. Raises Throttled if the last attempt
+        was answered with 429, or if a permit is available only after the deadline. Raises
+        Unreachable if the last attempt was answered with 502, 503 or 504. The caller checks all
+        other statuses. Also raises Unreachable, DeadlineExceeded, ServerError (not JSON, or
+        truncated), TooLarge and Stopping.
         """
-        # names come from the server: bytes that are not UTF-8 are sent back unchanged
+        # names from the server can contain bytes that are not UTF-8; they are sent back unchanged
         query = urlencode(params or {}, safe=",", errors="surrogateescape")
         full = f"{url}?{query}" if query else url
         end = self._clock() + deadline
@@ -131,10 +133,10 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         deadline: float = DEADLINE_SECONDS,
     ) -> JsonAnswer:
-        """POST ``payload`` as JSON, once, within ``deadline`` seconds in all.
+        """POST ``payload`` as JSON, without retries, within ``deadline`` seconds in all.
 
-        A redirect is a ServerError, since the payload is for this server only. Otherwise raises as
-        :meth:`get_json`.
+        Raises ServerError for a redirect, because the payload is for this server only. Otherwise
+        raises the same errors as :meth:`get_json`.
         """
         sent = {"Content-Type": "application/json", **(headers or {})}
         wait = deadline + _WATCHDOG_MARGIN_SECONDS
@@ -164,9 +166,10 @@ class Transport:
     ) -> Stream:
         """GET bytes: ``with transport.stream(url) as stream: for chunk in stream.iter_chunks()``.
 
-        ``connect_timeout`` bounds connecting, ``stall_timeout`` the wait for headers and between
-        bytes (seconds); the whole is not bounded. A request is repeated only if a kept connection
-        turns out closed, or to answer a Basic challenge with ``auth``. The bytes are not decoded.
+        Connecting may take ``connect_timeout`` seconds. Waiting for the headers, or for the next
+        byte, may take ``stall_timeout`` seconds. The total time is not limited. A request is
+        repeated only if the server has closed a kept connection, or to answer a Basic challenge
+        with ``auth``. The bytes are not decoded.
         """
         sent = {"Accept-Encoding": "identity", **(headers or {})}
         if self._fail_fast:
@@ -187,7 +190,7 @@ class Transport:
         return Stream(send, Exchange(self._watchdog), self._clock, url, stall_timeout)
 
     def _wait_for_permit(self, permit: RequestPermit, url: str, end: float) -> None:
-        """Wait for a permit. Raises Throttled when there is none before ``end``."""
+        """Wait for a permit. Raises Throttled if no permit is available before ``end``."""
         while (wait := permit.try_acquire()) > 0 and not self._closing.is_set():
             if self._clock() + wait >= end:
                 raise Throttled(
@@ -198,7 +201,10 @@ class Transport:
     def _get_once(
         self, url: str, headers: Mapping[str, str], end: float, deadline: float
     ) -> tuple[JsonAnswer | None, OnefsError | None, float | None]:
-        """One attempt: the response if any, its error if any, and its Retry-After in seconds."""
+        """Send the request once. Return the response, the error, and Retry-After in seconds.
+
+        Each of the three is None if there is none.
+        """
         left = end - self._clock()
         if left <= 0:
             raise DeadlineExceeded(f"{safe_url(url)}: no answer within {deadline:g} s")
@@ -233,7 +239,7 @@ class Transport:
 
 
 def _retryable_error(answer: JsonAnswer, url: str, retry_after: float | None) -> OnefsError | None:
-    """The error of a response that is worth a retry: too many requests, or a failing server."""
+    """Return the error for a response with status 429, 500, 502, 503 or 504, else None."""
     if answer.status == 429:
         wait = f" for {retry_after:g} s" if retry_after else ""
         return Throttled(f"{host_of(url)} asks to wait{wait}: too many requests", retry_after or 0)

@@ -1,4 +1,4 @@
-"""An Alyx whose answers a test writes, and the one of the embedded laboratory."""
+"""Fixtures: an Alyx whose answers a test sets, and the Alyx of the embedded laboratory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Answer = tuple[int, Any]
 
 
 class WrittenAlyx:
-    """An HTTP server with an answer for each path, which a test sets; records requests."""
+    """An HTTP server that records requests. A test sets the answer for each path."""
 
     def __init__(self) -> None:
         self.listener = Listener(0)
@@ -34,7 +34,7 @@ class WrittenAlyx:
         return self.listener.url
 
     def answer(self, path: str, status: int, body: Any) -> None:
-        """Set the answer of ``path``."""
+        """Set the answer to requests for ``path``."""
         self.answers[path] = lambda request: (status, body)
 
     def close(self) -> None:
@@ -70,7 +70,7 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture
 def alyx(servers: Servers, transport: Transport) -> AlyxClient:
-    """A client of the embedded laboratory."""
+    """Return a client for the Alyx of the embedded laboratory."""
     login = servers.login
     token = fetch_token(transport, servers.alyx_url, login.username, login.password)
     servers.clear_requests()

@@ -1,4 +1,4 @@
-"""Tokens: obtained, checked, stored, without asking twice."""
+"""Tokens are obtained, checked and stored. The user is not asked twice."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CredentialStore:
 
 
 def alyx(valid: str = TOKEN) -> ScriptedServer:
-    """One user, ``test_user`` with password ``right``, and one valid token."""
+    """Return an Alyx with one user (``test_user``, password ``right``) and one valid token."""
 
     def auth_token(talk: ScriptedConnection) -> None:
         right = b'"password": "right"' in talk.request.body
@@ -65,12 +65,12 @@ def settings_of(server: ScriptedServer, username: str = "test_user") -> Settings
 
 
 def test_a_password_gives_another_token_when_the_first_is_refused(client: Transport) -> None:
-    """Otherwise one odd answer to a log-in would last until the process ends."""
+    """Otherwise one invalid token would be used until the process ends."""
     wrong, right = answer_json({"token": "http"}), answer_json({"token": TOKEN})
     with ScriptedServer({"/auth-token": [wrong, right]}) as server:
         token = PasswordToken(lambda: client, server.url, "test_user", "right")
         first = token.current_token()
-        assert token.renew(first) is None  # just got: it would be the same
+        assert token.renew(first) is None  # Alyx would send the same token again
         token._fetched_at -= tokens.LOGIN_PAUSE_SECONDS
         assert token.renew(first) == TOKEN
         assert token.current_token() == TOKEN

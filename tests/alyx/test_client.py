@@ -1,4 +1,4 @@
-"""The Alyx client, with the embedded laboratory and with answers that a test writes."""
+"""The Alyx client, with the embedded laboratory and with answers that a test sets."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_an_unknown_session_or_dataset_is_not_found(alyx: AlyxClient) -> None:
         alyx.session(unknown)
     with pytest.raises(NotFound):
         alyx.session_record(unknown)
-    with pytest.raises(NotFound):  # Alyx says 400 here: datasets/session_unknown.json
+    with pytest.raises(NotFound):  # Alyx answers 400, as in datasets/session_unknown.json
         alyx.datasets(unknown)
     assert alyx.subjects("nolab") == []
     assert alyx.sessions_by_ref("clns0730", "2018-08-25", 1) == []
@@ -67,7 +67,7 @@ def test_an_unknown_session_or_dataset_is_not_found(alyx: AlyxClient) -> None:
 def test_newer_sessions_are_those_that_were_registered_or_changed_since(
     alyx: AlyxClient,
 ) -> None:
-    """Whatever their date is: the embedded laboratory registers a session a day later."""
+    """The date of a session does not matter: a session is registered a day after its date."""
     known = alyx.sessions_of_lab("mainenlab")
     last = datetime.fromisoformat(max(session.date for session, _ in known))
     found = alyx.sessions_since("mainenlab", last)
@@ -82,7 +82,7 @@ def test_newer_sessions_are_those_that_were_registered_or_changed_since(
 def test_newer_sessions_of_an_alyx_without_the_lookup(
     written: WrittenAlyx, transport: Transport
 ) -> None:
-    """It answers 500 to that query, and all sessions of the lab are requested."""
+    """If Alyx answers 500 to the query by time, all sessions of the lab are requested."""
     row = {
         "id": "0b1c7a5e-52a4-4a51-9d0e-6f1f7b0c2d01",
         "lab": "labone",
@@ -103,12 +103,12 @@ def test_newer_sessions_of_an_alyx_without_the_lookup(
 
 
 def test_names_are_compared_with_case(alyx: AlyxClient) -> None:
-    """Alyx ignores case in a subject's name: other subjects in its answer are dropped."""
+    """Alyx ignores case in names, so that onefs removes other subjects from the answer."""
     assert alyx.sessions("mainenlab", "CLNS0730") == []
 
 
 def test_offsets_count_the_rows_received(written: WrittenAlyx, transport: Transport) -> None:
-    """The server caps pages at 100, whatever the limit is, and its ``next`` leads nowhere."""
+    """The server caps pages at 100 rows for any limit, and the URL in its ``next`` is invalid."""
     rows = names(250)
 
     def labs(request: Request) -> tuple[int, Any]:
@@ -122,12 +122,12 @@ def test_offsets_count_the_rows_received(written: WrittenAlyx, transport: Transp
 
 
 def test_lost_rows_are_requested_again(written: WrittenAlyx, transport: Transport) -> None:
-    """Pages without order repeat and lose rows while count stays right."""
+    """Pages without order repeat and lose rows, although ``count`` is right."""
     rows = names(30)
 
     def labs(request: Request) -> tuple[int, Any]:
         offset, limit = int(request.args.get("offset", "0")), int(request.args["limit"])
-        # each walk sees the rows in another order, and pages of 10
+        # each walk gets the rows in another order, in pages of 10 rows
         turn = limit * 11 % 30
         turned = rows[turn:] + rows[:turn]
         start = offset - 5 if offset == 10 else offset
@@ -155,7 +155,7 @@ def test_rows_doubled_by_a_join_count_once(written: WrittenAlyx, transport: Tran
 def test_the_first_of_repeated_rows_cost_few_pages(
     written: WrittenAlyx, transport: Transport
 ) -> None:
-    """The server repeats each session for each of its datasets, and ignores ``django=``."""
+    """The server repeats a session for each of its datasets, and ignores ``django=``."""
     rows = [{"id": f"00000000-0000-4000-8000-{n // 50:012d}"} for n in range(1500)]
 
     def sessions(request: Request) -> tuple[int, Any]:
@@ -205,7 +205,7 @@ def test_a_500_with_detail_is_not_retried(written: WrittenAlyx, transport: Trans
     written.answer("/sessions", 500, {"status_code": 500, "detail": "division by zero"})
     with pytest.raises(ServerError, match="division by zero"):
         client(written, transport).select_sessions({"performance_gte": "50"})
-    # the question once, and the plainest one, which tells whose fault it is
+    # the query is sent once; then the simplest query shows whether the database is unavailable
     assert [path.partition("?")[0] for path in written.paths] == ["/sessions", "/labs"]
 
 

@@ -1,4 +1,4 @@
-"""Recorded rows of Alyx, parsed into the model."""
+"""Recorded rows of Alyx are parsed into the model."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_dataset_row_is_parsed() -> None:
     assert found.md5 == "8be75b1db6142b5d760393e93c91d976"
     assert found.default is False
     assert found.qc == "WARNING"
-    assert found.mtime == 1576071087.0  # 2019-12-11T13:31:27 taken as UTC
+    assert found.mtime == 1576071087.0  # 2019-12-11T13:31:27, treated as UTC
 
 
 @pytest.mark.parametrize("hash_", ["", None, "abc", "z" * 32])
@@ -120,7 +120,7 @@ def test_a_session_row_is_parsed() -> None:
 
 
 def test_rows_of_older_servers_are_parsed() -> None:
-    """No id before May 2022, one project, no lab in 2019 (git history of Alyx)."""
+    """Rows had no id before May 2022, only one project, and no lab in 2019 (Alyx's git history)."""
     row = {"url": f"http://x/sessions/{EID}", "subject": "a", "project": "p", "number": None}
     session, numbered = parsing.parse_session({**row, "start_time": "2019-01-01T00:00:00"})
     assert session.eid == EID

@@ -1,7 +1,7 @@
-"""Quirks of Alyx that no other test names, and the list of all of them (tests/data/quirks.tsv).
+"""Quirks of Alyx without another test, and the list of all quirks (tests/data/quirks.tsv).
 
-The server is the embedded one with the recorded rows, which ``tests/demo/test_contract.py`` holds
-to the recordings; numbers in brackets are what quirks.tsv sorts by.
+The server is the embedded server with the recorded rows. ``tests/demo/test_contract.py`` checks
+that its answers are as in the recordings. Numbers in brackets are section numbers in quirks.tsv.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.scripted_server import (
 
 ROOT = Path(__file__).parents[2]
 LIST = ROOT / "tests" / "data" / "quirks.tsv"
-#: all that onefs ever asks for, and the one POST
+#: paths of all requests that onefs sends, including its only POST
 READ = re.compile(
     r"/(labs|subjects|sessions|sessions/[0-9a-f-]{36}|datasets|data-repository|auth-token"
     r"|cache/info/|cache\.zip)"
@@ -70,8 +70,10 @@ def walked(catalogue: Catalogue) -> dict[str, int]:
 def test_a_public_user_sees_all_by_get_alone(
     recorded: Servers, transport: Transport, tmp_path: Path
 ) -> None:
-    """HEAD and OPTIONS are 403 for a shared public user such as intbrainlab (1); HEAD of a list is
-    500 for every user (2)."""
+    """A shared public user such as intbrainlab can only send GET requests.
+
+    Alyx answers 403 to HEAD and OPTIONS (1). HEAD of a list gets a 500 for every user (2).
+    """
     own = catalogue_of(recorded, transport, tmp_path)
     everything = walked(own)
     recorded.clear_requests()
@@ -87,9 +89,12 @@ def test_a_public_user_sees_all_by_get_alone(
 def test_a_walk_sends_no_request_that_writes(
     recorded: Servers, transport: Transport, tmp_path: Path
 ) -> None:
-    """GET /check-protected adds the user to a session (2); a list's path has no slash at its end
-    (2); a session's detail hides datasets and has other words for revisions (6): a listing does
-    not ask for it."""
+    """No request changes anything on the server.
+
+    GET /check-protected adds the user to a session (2). The path of a list has no slash at its end
+    (2). A session's detail hides datasets and names revisions differently (6). Therefore a
+    listing does not request the detail.
+    """
     catalogue = catalogue_of(recorded, transport, tmp_path)
     recorded.clear_requests()
     walked(catalogue)
@@ -113,21 +118,21 @@ def test_only_numbered_sessions_of_real_dates_are_listed(
 
 
 def test_a_login_is_possible_while_throttled(transport: Transport) -> None:
-    """/auth-token is not throttled (1), and everything else is (2)."""
+    """Requests to /auth-token are not throttled (1), but all other requests are throttled (2)."""
     with Servers(RecordedSource(), LOGIN, throttle=1) as servers:
         token = fetch_token(transport, servers.alyx_url, LOGIN.username, LOGIN.password)
         alyx = AlyxClient(transport, servers.alyx_url, FixedToken(token), deadline=1.0)
         assert alyx.labs()
         for _ in range(3):
             again = fetch_token(transport, servers.alyx_url, LOGIN.username, LOGIN.password)
-            assert again == token  # the same on every call
+            assert again == token  # Alyx sends the same token each time
 
 
 @pytest.mark.parametrize(
     "name", ["token_empty_password", "token_null_password", "token_missing_password"]
 )
 def test_a_missing_password_is_refused(transport: Transport, name: str) -> None:
-    """400 with the field's name for a key, and no ``detail`` (1)."""
+    """Alyx answers 400, with the name of the field as a key and without ``detail`` (1)."""
     with (
         ScriptedServer({"/auth-token": replayed(f"auth/{name}.json")}) as server,
         pytest.raises(AlyxCredentials, match="refuses the password of user 'me'"),
@@ -138,7 +143,10 @@ def test_a_missing_password_is_refused(transport: Transport, name: str) -> None:
 def test_every_request_accepts_json_and_sends_its_token_as_alyx_expects(
     transport: Transport,
 ) -> None:
-    """No JSON in ``Accept`` is 406 (2); "Bearer" is as good as no token (1)."""
+    """Alyx answers 406 if JSON is not in ``Accept`` (2).
+
+    Alyx ignores a token that is sent with "Bearer" (1).
+    """
     seen: list[Any] = []
 
     def look(talk: ScriptedConnection) -> None:
@@ -158,7 +166,7 @@ def test_every_request_accepts_json_and_sends_its_token_as_alyx_expects(
 
 
 def test_a_host_name_that_is_not_allowed_is_an_error(transport: Transport) -> None:
-    """400 with a page of Django (2): an error, and not "no such session"."""
+    """Django answers 400 with an HTML page (2). This does not mean that a session is unknown."""
     page = answer(b"<h1>Bad Request (400)</h1>", 400, Content_Type="text/html")
     with ScriptedServer({"/labs": page, "/datasets": page}) as server:
         alyx = AlyxClient(transport, server.url, FixedToken("t"))
@@ -169,7 +177,7 @@ def test_a_host_name_that_is_not_allowed_is_an_error(transport: Transport) -> No
 
 
 def test_an_unknown_session_is_400_and_not_found(recorded: Servers, transport: Transport) -> None:
-    """/datasets?session= of an unknown UUID is 400, not an empty list (7)."""
+    """Alyx's answer to /datasets?session= with an unknown UUID is 400, not an empty list (7)."""
     token = fetch_token(transport, recorded.alyx_url, LOGIN.username, LOGIN.password)
     alyx = AlyxClient(transport, recorded.alyx_url, FixedToken(token))
     with pytest.raises(NotFound):
@@ -179,7 +187,7 @@ def test_an_unknown_session_is_400_and_not_found(recorded: Servers, transport: T
 def test_all_rows_of_an_old_server_at_once_are_accepted(
     written: WrittenAlyx, transport: Transport
 ) -> None:
-    """No cap before July 2026: an answer can have more rows than its limit (3)."""
+    """No cap before July 2026 (3), so that an answer can have more than 1,000 rows."""
     rows = [{"name": f"lab{number:05d}"} for number in range(2500)]
     written.answer("/labs", 200, {"count": 2500, "next": None, "results": rows})
     assert len(AlyxClient(transport, written.url, FixedToken("t")).labs()) == 2500
@@ -187,7 +195,7 @@ def test_all_rows_of_an_old_server_at_once_are_accepted(
 
 
 def test_a_list_of_users_is_sent_as_one_value(written: WrittenAlyx, transport: Transport) -> None:
-    """Of a repeated parameter the last one counts: lists are joined by commas (2)."""
+    """Alyx uses the last value of a repeated parameter (2). Lists are joined by commas instead."""
     written.answer("/sessions", 200, {"count": 0, "next": None, "results": []})
     AlyxClient(transport, written.url, FixedToken("t")).select_sessions({"users": "nate,olivier"})
     assert parse_qs(urlsplit(written.paths[0]).query)["users"] == ["nate,olivier"]
@@ -197,7 +205,7 @@ def test_a_list_of_users_is_sent_as_one_value(written: WrittenAlyx, transport: T
 def test_rows_of_a_server_that_ignores_a_filter_are_filtered(
     written: WrittenAlyx, transport: Transport
 ) -> None:
-    """Alyx ignores unknown filters and sends the whole table (2): names are compared."""
+    """Alyx ignores unknown filters and sends the whole table (2), so that names are compared."""
     start = "2020-01-01T00:00:00"
     rows = [
         {"id": f"00000000-0000-4000-8000-{n:012d}", "lab": lab, "subject": subject, "number": 1}
@@ -217,7 +225,7 @@ def test_rows_of_a_server_that_ignores_a_filter_are_filtered(
 def test_a_name_that_alyx_strips_is_searched_among_all(
     written: WrittenAlyx, transport: Transport
 ) -> None:
-    """The server strips blanks around a value (2)."""
+    """The server strips blanks at both ends of a value (2)."""
     rows = [{"nickname": "x", "lab": " lab "}, {"nickname": "y", "lab": "lab"}]
 
     def subjects(request: Request) -> tuple[int, Any]:
@@ -231,11 +239,14 @@ def test_a_name_that_alyx_strips_is_searched_among_all(
     assert alyx.subjects("lab") == ["y"]
 
 
-# -- the list
+# -- the list of quirks
 
 
 def listed() -> list[tuple[str, str, str, str]]:
-    """Section, quirk, word, test (or ``-`` and a reason) of each line."""
+    """Return section, quirk, word and test of each line.
+
+    A quirk without a test has ``-`` as its word, and a reason instead of the test.
+    """
     lines = LIST.read_text("utf-8").splitlines()
     rows = [line.split("\t") for line in lines if line and not line.startswith("#")]
     assert all(len(row) == 4 for row in rows), [row for row in rows if len(row) != 4]
@@ -250,7 +261,7 @@ def test_the_list_has_every_section_and_no_quirk_twice() -> None:
 
 @pytest.mark.parametrize("row", listed(), ids=lambda row: f"{row[0]}-{row[1][:40]}")
 def test_every_quirk_has_a_test_that_names_it(row: tuple[str, str, str, str]) -> None:
-    """The test exists, and its module has the word by which the quirk is known."""
+    """The test of each quirk exists, and the module of the test contains the word of the quirk."""
     _, quirk, word, test = row
     if word == "-":
         assert len(test) > 10, f"{quirk}: no reason why no client of ours meets it"

@@ -1,4 +1,4 @@
-"""The rate limiter of one Alyx, shared by threads, processes and requests of low priority."""
+"""The rate limiter for one Alyx, which threads and processes share. Requests of low priority."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from onefs.http import Transport
 from tests.running import process, within
 from tests.scripted_server import ScriptedServer, answer_json
 
-#: Alyx's limit, and what is left of it to those in a hurry
+#: requests per minute that Alyx allows, and that low priority may use
 ALYX, BULK = 550, 400
 
 
@@ -44,7 +44,7 @@ class Clock:
 
 
 def permit_times(budget: RateLimiter, clock: Clock, seconds: float, *, modest: bool) -> list[float]:
-    """The times of requests that are sent as soon as the limiter allows."""
+    """Return the times of requests, each sent as soon as the limiter allows."""
     times, end = [], clock.now + seconds
     while clock.now < end:
         wait = budget.try_acquire(low_priority=modest)
@@ -70,7 +70,7 @@ def test_low_priority_requests_are_at_most_four_hundred_a_minute(tmp_path: Path)
     budget = RateLimiter(tmp_path / "b", clock=clock)
     times = permit_times(budget, clock, 200, modest=True)
     assert most_in_a_minute(times) in range(380, BULK + 2)
-    # and whoever comes in a hurry then need not wait
+    # afterwards, requests without low priority need not wait
     assert [budget.try_acquire(low_priority=False) for _ in range(int(RESERVED_REQUESTS))] == [
         0.0
     ] * int(RESERVED_REQUESTS)
@@ -88,7 +88,7 @@ def test_a_429_pauses_all_processes(tmp_path: Path) -> None:
     assert other.try_acquire(low_priority=False) == pytest.approx(49.0)
     assert other.pause_seconds() == pytest.approx(49.0)
     clock.now += 49.5
-    # slowly at first: the server's own count is still high
+    # few requests at first, because the server still counts the earlier requests
     assert [other.try_acquire(low_priority=False) == 0 for _ in range(4)] == [
         True,
         True,
@@ -161,13 +161,13 @@ def test_three_processes_share_one_bucket(tmp_path: Path) -> None:
         takers = [stack.enter_context(process(command, stdout=subprocess.PIPE)) for _ in range(3)]
         counts = [int(taker.communicate(timeout=90)[0]) for taker in takers]
     elapsed = time.monotonic() - began
-    assert counts == [60] * 3  # each has its turn
-    # a slow machine only makes this more: three buckets would be empty after 0.4 s
+    assert counts == [60] * 3  # each process gets its 60 requests
+    # a slow machine takes longer; with three separate buckets this would take 0.4 s
     assert 100 * elapsed >= sum(counts) - 20 - 3
 
 
 def test_retry_after_is_kept_and_reported(tmp_path: Path, transport: Transport) -> None:
-    """Another client uses up the limit: requests fail at once and are not sent."""
+    """If another client uses up the limit, requests fail at once and are not sent."""
     throttled = answer_json({"detail": "Request was throttled."}, 429, Retry_After=49)
     with ScriptedServer({"/labs": throttled}) as server:
         budget = RateLimiter(tmp_path / "b", clock=Clock())
@@ -197,7 +197,7 @@ def test_a_short_retry_after_is_waited_for(tmp_path: Path, transport: Transport)
 def test_cached_listings_are_served_while_others_use_up_the_limit(
     tmp_path: Path, transport: Transport
 ) -> None:
-    deadline = 20.0  # less than the server asks to wait for
+    deadline = 20.0  # shorter than the wait that the server asks for
     with Servers(SyntheticLaboratory(), throttle=20) as servers:
         login = servers.login
         token = fetch_token(transport, servers.alyx_url, login.username, login.password)
@@ -207,10 +207,10 @@ def test_cached_listings_are_served_while_others_use_up_the_limit(
         )
         catalogue = Catalogue(CatalogueDatabase(tmp_path / "c.sqlite"), alyx, deadline=deadline)
         labs = catalogue.labs().value
-        while len(servers.requests) < 21:  # the foreign client
+        while len(servers.requests) < 21:  # requests of another client
             header = {"Authorization": f"Token {token}"}
             transport.get_json(f"{servers.alyx_url}/labs", headers=header)
-        with within(deadline * 0.75), pytest.raises(Throttled):  # at once, not at the deadline
+        with within(deadline * 0.75), pytest.raises(Throttled):  # at once, and not at the deadline
             catalogue.subjects(labs[0])
         with within(deadline * 0.75):
             assert catalogue.labs().value == labs

@@ -1,4 +1,4 @@
-"""Which token is sent."""
+"""The token that is sent, and its renewal."""
 
 from __future__ import annotations
 

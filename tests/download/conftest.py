@@ -1,4 +1,4 @@
-"""The cache over a file server whose files a test writes."""
+"""Fixtures: a cache, and a file server whose files a test sets."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = ["disk", "open_content", "server"]
 
 DATA = some_bytes(4 * BLOCK + 99)
 LONG = some_bytes(40 * BLOCK)
-#: seconds without progress after which readers give up; the second is for faults that last until
-#: then
+#: seconds without progress after which readers give up; SHORT_STALL_SECONDS is for faults that last
+#: until then
 STALL_SECONDS = 4.0
 SHORT_STALL_SECONDS = 0.8
 PAGE = answer(b"<html>Sorry</html>", Content_Type="text/html")

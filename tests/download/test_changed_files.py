@@ -1,4 +1,4 @@
-"""Files that change on the server: all old bytes, all new bytes, or an error."""
+"""Files change on the server. Readers get only old bytes, only new bytes, or an error."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.scripted_server import (
 
 
 def test_a_file_that_changes_while_it_is_read_is_fetched_again(open_content: Open) -> None:
-    """The reader of the old bytes gets an error, the next reader the new bytes."""
+    """The reader of the old bytes gets an error. The next reader gets the new bytes."""
     told: list[object] = []
     content = open_content(stall=STALL_SECONDS, small_file=0, on_invalidated=told.append)
     old, new = some_bytes(len(DATA), seed=3), DATA
@@ -49,13 +49,13 @@ def test_a_file_that_changes_while_it_is_read_is_fetched_again(open_content: Ope
                 reader.read(2 * BLOCK, 100)
             with pytest.raises(BadContent):
                 reader.read(0, 100)
-        wait_until(lambda: told == [dataset])  # the reader sees a moment before that it is gone
+        wait_until(lambda: told == [dataset])  # the reader gets its error a moment earlier
         assert read_all(content, dataset) == new
         wait_until(lambda: content.state(dataset)[0] == "cached")
 
 
 def in_rotation_among_servers(*scripts: Script) -> Script:
-    """Load-balanced servers: each request is answered by the next of them."""
+    """Return a script for load-balanced servers. The next server answers each request."""
     turns = itertools.cycle(scripts)
     return lambda talk: next(turns)(talk)
 
@@ -91,7 +91,7 @@ def test_servers_with_different_etags_for_the_same_bytes(
 
 
 def test_no_byte_is_served_while_blocks_may_be_of_several_versions(open_content: Open) -> None:
-    """Every request gets another ETag; one reader in this process, one in another."""
+    """Each response has another ETag. One reader is in this process, one in another process."""
     contents = [open_content(stall=10.0, small_file=0) for _ in range(2)]
     fast, slow = threading.Event(), some_bytes(12 * BLOCK)
 
@@ -135,7 +135,7 @@ def _present_blocks(content: Content, dataset: Dataset) -> int:
 
 
 def test_old_and_new_bytes_are_never_mixed(open_content: Open) -> None:
-    """Two servers, one of which still has the old file; their first blocks are equal."""
+    """One of two servers still has the old file. The first blocks of both files are equal."""
     content = open_content(stall=10.0, small_file=0)
     old = DATA[: 2 * BLOCK] + some_bytes(len(DATA) - 2 * BLOCK, seed=5)
     with ScriptedServer(
@@ -175,7 +175,7 @@ def test_a_file_that_changed_between_two_processes(open_content: Open) -> None:
         read_first_bytes(open_content(small_file=0), dataset, 100)
         content = open_content(small_file=0, stall=STALL_SECONDS)
         with HandleReader(content, dataset) as reader:
-            # nobody can tell yet: these bytes are on the disk
+            # the change is not known yet, because these bytes are cached
             assert reader.read(0, 100) == old[:100]
             with pytest.raises(BadContent):
                 reader.read(2 * BLOCK, 100)
@@ -199,7 +199,7 @@ def test_threads_that_notice_a_change_together_restart_the_file_once(open_conten
         dataset = dataset_of(server, new)
         first = open_content(small_file=0)
         with HandleReader(first, dataset) as reader:
-            reader.read(len(DATA) - 50, 50)  # at the end, where nothing is read ahead
+            reader.read(len(DATA) - 50, 50)  # at the end of the file, where no bytes are read ahead
         first.close()
         places = [number * BLOCK for number in range(len(DATA) // BLOCK)]
         with HandleReader(open_content(small_file=0, stall=STALL_SECONDS), dataset) as reader:
@@ -213,7 +213,7 @@ def test_without_validators_the_md5_detects_a_change(open_content: Open) -> None
     with ScriptedServer({"/a.b.npy": [served(old, ""), served(new, "")]}) as server:
         dataset = dataset_of(server, new)
         with HandleReader(content, dataset) as reader:
-            with suppress(BadContent):  # the verdict may come before the reader's last read
+            with suppress(BadContent):  # the content may be rejected before the last read
                 reader.read_to_end()
             wait_until(lambda: content.store.mismatches.dataset_ids() == [dataset.id])
             with pytest.raises(BadContent):

@@ -1,6 +1,6 @@
-"""A file server that misbehaves: right bytes, or an error within the deadline.
+"""A faulty file server. Readers get the right bytes, or an error within the deadline.
 
-Each fault is tried on a file that is fetched by the block and on one that is fetched whole.
+Each fault is tested with a file that is fetched in blocks and a file that is fetched whole.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from tests.scripted_server import (
 
 
 def slowly(talk: ScriptedConnection) -> None:
-    """A correct answer that arrives byte by byte, slowly."""
+    """Send a correct answer slowly, one byte at a time."""
     size = len(DATA)
     span = requested_span(talk.request, size)
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n"
@@ -172,7 +172,7 @@ def test_a_range_of_a_file_of_another_size_does_not_reject_it_at_once(open_conte
 
 
 def test_an_error_text_with_its_own_date_drops_no_block(open_content: Open) -> None:
-    """A server that fails in the middle of a file, with 200, a page and its validator."""
+    """In the middle of a file the server sends status 200, an error page and its validator."""
     content = open_content(stall=STALL_SECONDS, small_file=0)
     page = answer(b"Service temporarily unavailable", ETag='"page"', Content_Type="text/plain")
     now: list[Script] = [served(LONG)]
@@ -187,7 +187,7 @@ def test_an_error_text_with_its_own_date_drops_no_block(open_content: Open) -> N
             now[0] = served(LONG)
 
             def comes_right() -> bool:
-                pass_time(content)  # what was fetched ahead may have met the sentence again
+                pass_time(content)  # fetching ahead may have got the error page again
                 return read_or_empty(content, dataset) == LONG
 
             wait_until(comes_right, timeout=20)
@@ -204,7 +204,7 @@ def test_416_without_a_size_is_an_error(open_content: Open) -> None:
 
 
 def test_ranges_that_are_ignored_cost_one_download(open_content: Open) -> None:
-    """200 and the whole file: its blocks are stored at their place, never appended."""
+    """The server answers 200 with the whole file, whose blocks are stored at the right offsets."""
     content = open_content(stall=STALL_SECONDS, small_file=0)
     with ScriptedServer({"/a.b.npy": served(DATA, ranges=False)}) as server:
         dataset = dataset_of(server, DATA)
@@ -212,7 +212,7 @@ def test_ranges_that_are_ignored_cost_one_download(open_content: Open) -> None:
             assert reader.read(3 * BLOCK + 7, 100) == DATA[3 * BLOCK + 7 : 3 * BLOCK + 107]
             assert reader.read(0, 100) == DATA[:100]
             assert reader.read_to_end() == DATA
-        assert len(server.requests) <= 2  # the first may end when its reader has its block
+        assert len(server.requests) <= 2  # the first download may end when its reader has its block
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_surplus_bytes_are_ignored(open_content: Open) -> None:
 def test_a_206_with_more_than_its_range_is_stored_at_its_place(
     open_content: Open, named: str
 ) -> None:
-    """The whole file under its own name or under that of the range, or a range around it."""
+    """The server sends the whole file, with its own or the requested range, or a larger range."""
     content = open_content(stall=STALL_SECONDS, small_file=0)
 
     def script(talk: ScriptedConnection) -> None:
@@ -284,7 +284,7 @@ def test_a_range_with_impossible_numbers_is_an_error(open_content: Open, digits:
 
 @pytest.mark.parametrize("length", ["9" * 30, "9" * 4000, str(2**63)])
 def test_an_impossible_size_is_an_error(content: Content, length: str) -> None:
-    """Requested because the database has none: SQLite and the kernel cannot store it."""
+    """The server states a size that is too large for SQLite and the kernel."""
     with ScriptedServer({"/a.b.npy": answer(b"", Content_Length=length)}) as server:
         dataset = replace(dataset_of(server, DATA), size=None)
         with pytest.raises(ServerError):

@@ -1,4 +1,4 @@
-"""Circuit breakers of files and file servers: readers wait for a probe, or fail soon."""
+"""Circuit breakers for files and file servers. Readers wait for a probe, or fail soon."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def suppress_thread_errors() -> Iterator[None]:
 
 @pytest.mark.long
 def test_a_file_that_stalls_does_not_fail_its_neighbours(content: Content) -> None:
-    """They are the probes: their server answers, so that they are read at once."""
+    """Probes request the other files. The server answers, so that these files are read at once."""
     names = [f"/{number}" for number in range(3)]
     with ScriptedServer({"/a.b.npy": stall(), **{name: served(DATA) for name in names}}) as server:
         bad = dataset_of(server, DATA)

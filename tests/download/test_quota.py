@@ -1,4 +1,4 @@
-"""The quota of bytes per hour."""
+"""The quota for fetched bytes per hour."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_concurrent_readers_stay_within_the_quota(open_content: Open) -> None:
         found = in_threads(12, read_one)
         given = [each for each in found if isinstance(each, bytes)]
         assert all(each in bodies for each in given)
-        # fewer when one comes late: what is on its way counts until it is there as a whole
+        # fewer than 3 if one is slow, because a running download counts with its full size
         assert 1 <= len(given) <= 3
         assert sum(isinstance(each, FetchLimit) for each in found) == 12 - len(given)
         assert len(server.requests) == len(given)

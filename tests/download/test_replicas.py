@@ -1,4 +1,4 @@
-"""Several replicas of one dataset: their order, their failures, and when they can be mixed."""
+"""Several replicas of one dataset: order, failures, and when blocks of two can be mixed."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ def test_replicas_are_not_mixed_where_no_md5_could_prove_it(open_content: Open) 
             assert reader.read(0, 10) == DATA[:10]
             with pytest.raises(BadContent, match="open it again"):
                 reader.read(3 * BLOCK, 10)
-        assert read_all(content, dataset) == other  # opened again, and all of it from one copy
+        assert read_all(content, dataset) == other  # all bytes from one replica
 
 
 def test_a_partial_file_whose_replica_has_moved_is_fetched_from_the_start(
     open_content: Open,
 ) -> None:
-    """Without an md5: the address of a repository changes, and old blocks are cached."""
+    """The dataset has no md5. Blocks are cached, and then the address of its repository changes."""
     content = open_content(stall=STALL_SECONDS, small_file=0)
     with ScriptedServer({"/x": served(DATA), "/y": served(DATA)}) as server:
         before = dataset_of(server, DATA, "/x", md5="")
@@ -87,7 +87,7 @@ def test_a_partial_file_whose_replica_has_moved_is_fetched_from_the_start(
         moved = replace(before, replicas=dataset_of(server, DATA, "/y").replicas)
         after = open_content(stall=STALL_SECONDS, small_file=0)
         with HandleReader(after, moved) as reader:
-            assert reader.read(0, 10) == DATA[:10]  # it is here, and may be all that is wanted
+            assert reader.read(0, 10) == DATA[:10]  # these bytes are cached
             with pytest.raises(BadContent, match="open it again"):
                 reader.read(3 * BLOCK, 10)
         assert read_all(after, moved) == DATA
@@ -95,7 +95,7 @@ def test_a_partial_file_whose_replica_has_moved_is_fetched_from_the_start(
 
 @pytest.mark.parametrize("away", ["refuses", "is gone"])
 def test_cached_blocks_stay_while_no_replica_is_available(open_content: Open, away: str) -> None:
-    """Without an md5: its replica has moved or is gone, and the other is unavailable."""
+    """The dataset has no md5. One replica has moved or is gone, the other is unavailable."""
     content = open_content(stall=STALL_SECONDS, small_file=0)
     now: list[Script] = [served(LONG)]
     with refusing_url() as nobody, ScriptedServer({"/x": lambda talk: now[0](talk)}) as server:
@@ -130,11 +130,11 @@ def test_a_file_that_no_replica_has_is_requested_once_from_each(open_content: Op
             pytest.raises(ServerError, match=r"answers 4(04|10)"),
         ):
             reader.read(4 * BLOCK, 10)
-        assert len(server.requests) - asked <= 4  # who reads on may have had more fetched ahead
+        assert len(server.requests) - asked <= 4  # a reader that reads on can cause requests ahead
 
 
 def test_a_replica_with_a_passing_fault_is_kept(open_content: Open) -> None:
-    """Without an md5: its cached blocks are worth more than another replica."""
+    """The dataset has no md5. Its cached blocks are kept, and no other replica is used."""
     content = open_content(stall=STALL_SECONDS, small_file=0)
     scripts = {
         "/x": [served(DATA), answer(b"", 503), served(DATA)],
@@ -174,7 +174,7 @@ def test_a_file_is_not_rejected_while_a_replica_has_not_answered(
         with pytest.raises(Throttled):
             read_all(content, dataset)
         assert content.state(dataset)[0] != "bad"
-        # it is free again
+        # the server does not ask to wait any more
         after = open_content(stall=STALL_SECONDS, small_file=small_file)
         assert read_all(after, dataset) == DATA
 
@@ -195,7 +195,7 @@ def test_a_server_that_asks_for_a_long_wait_delays_no_other_server(
         assert read_all(content, dataset_of(other, DATA)) == DATA
         asked = len(throttled.requests)
         assert asked <= count
-        with pytest.raises(Throttled, match="asks to wait"):  # and is left in peace
+        with pytest.raises(Throttled, match="asks to wait"):  # and the server gets no request
             read_all(content, dataset_of(throttled, DATA, "/more"))
         assert len(throttled.requests) == asked
 

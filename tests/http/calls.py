@@ -1,4 +1,4 @@
-"""Short requests to a scripted server."""
+"""Helpers that send short requests to a scripted server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onefs.http import JsonAnswer, Stream, Transport
 from tests.running import BUSY_SECONDS
 from tests.scripted_server import Script, ScriptedServer
 
-#: seconds that a busy machine may add to a deadline; scripts that wait do so for twice as long
+#: seconds that a busy machine may add to a deadline; scripts that wait, wait twice as long
 SLACK = BUSY_SECONDS
 
 

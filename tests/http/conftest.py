@@ -1,4 +1,4 @@
-"""Transports for the tests."""
+"""Fixtures: transports for the tests."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def client() -> Iterator[Transport]:
 
 @pytest.fixture
 def hasty() -> Iterator[Transport]:
-    """A transport that does not wait between attempts."""
+    """Return a transport that does not wait between attempts."""
     with Transport(sleep=lambda _: None) as transport:
         yield transport

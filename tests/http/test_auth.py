@@ -1,4 +1,4 @@
-"""Which origins get the file server's user name and password."""
+"""The origins that get the user name and password for file servers."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def tls() -> ssl.SSLContext:
 
 
 class TestOrigins:
-    """Scheme, host and port decide; the pair of an https host is never sent over http."""
+    """Scheme, host and port decide. Credentials for an https host are never sent over http."""
 
     def secret(self) -> Script:
         return scripted_server.basic(LOGIN.username, LOGIN.password, answer(b"data"))
@@ -215,7 +215,7 @@ class TestOrigins:
     def test_an_address_that_parsers_read_in_two_ways_is_refused(
         self, client: Transport, url: str
     ) -> None:
-        """urllib3 ends the host at the backslash, urllib.parse at the @."""
+        """The host ends at the backslash for urllib3, but starts after the @ for urllib.parse."""
         with pytest.raises(UsageError, match="is not a URL"):
             read(client.stream(url, auth=HostAuth(LOGIN, ["http://127.0.0.1:1"])))
 

@@ -1,4 +1,4 @@
-"""Huge, deeply nested, endless or odd answers: an OnefsError in time, and bounded memory."""
+"""Huge, deeply nested, endless or invalid answers take limited time and memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.scripted_server import (
     raw,
 )
 
-#: seconds in which a bounded answer is dealt with on a busy machine; unbounded ones take minutes
+#: seconds for a limited answer on a busy machine; without limits an answer takes minutes
 SOON = 60.0
 
 
@@ -41,7 +41,7 @@ class TestUnpacked:
         assert time.monotonic() - began < SOON
 
     def test_a_body_is_not_unpacked_beyond_the_bound(self, client: Transport) -> None:
-        """5 GB in 5 MB: unpacking all of it before the check would exceed the memory."""
+        """A body of 5 MB unpacks to 5 GB, which would fill the memory without the limit."""
         packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
         block = packer.compress(b" " * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
         again = packer.compress(b" " * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -94,7 +94,7 @@ class TestUnpacked:
         assert get(client, answer(b"[]", 404, Content_Encoding="br")).body is None
 
     def test_memory_is_returned_to_the_system(self) -> None:
-        """After an answer just below the bounds, and after one beyond them."""
+        """Tested after an answer just below the limits, and after an answer beyond the limits."""
         done = subprocess.run(
             [sys.executable, "-c", _MEASURE], capture_output=True, text=True, timeout=120
         )
@@ -151,7 +151,7 @@ class TestValues:
             get(client, answer(text.encode()))
 
     def test_odd_but_parseable_values_are_accepted(self, client: Transport) -> None:
-        """Duplicate keys, not-a-number, lone surrogates: the parser of rows judges them."""
+        """Duplicate keys, NaN and lone surrogates are accepted. Rows are checked later."""
         found = get(client, answer(rb'{"a":1,"a":[NaN,-Infinity,1e999],"b":"\ud800"}')).body
         assert str(found["a"]) == "[nan, -inf, inf]"
         assert found["b"] == "\ud800"
@@ -203,7 +203,7 @@ class TestHeads:
     def test_an_invalid_content_length_is_ignored_or_an_error(
         self, client: Transport, length: str
     ) -> None:
-        """The body up to the end of the connection, or an OnefsError; no other exception."""
+        """The body is read up to the end of the connection, or an OnefsError is raised."""
         head = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n[]".encode("latin-1")
         with contextlib.suppress(ServerError):
             assert get(client, raw(head), deadline=1.0).body == []
@@ -231,7 +231,7 @@ class TestRedirects:
     def test_a_redirect_to_an_invalid_address_is_no_usage_error(
         self, hasty: Transport, location: str
     ) -> None:
-        """It is the server's mistake (EIO), not the user's, and reported soon."""
+        """The error is the server's (EIO) and not the user's, and is raised soon."""
         script = raw(f"HTTP/1.1 302 F\r\nLocation: {location}\r\n\r\n".encode("latin-1"))
         for ask in (_get, _stream, _post):
             with ScriptedServer({"/x": script}) as server, pytest.raises(OnefsError) as caught:

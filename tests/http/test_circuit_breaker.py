@@ -1,4 +1,4 @@
-"""The circuit breaker: open from a failure until an answer, and never stuck by its probe."""
+"""The circuit breaker is open from a failure until an answer. No probe blocks it forever."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def circuit() -> Iterator[CircuitBreaker]:
 
 
 def answered_probe() -> None:
-    """A probe that is answered."""
+    """Return a probe that the server answers."""
 
 
 def test_opening_and_closing_report_whether_they_changed_anything() -> None:

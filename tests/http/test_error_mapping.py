@@ -1,4 +1,4 @@
-"""Every exception becomes an OnefsError whose message contains no secrets."""
+"""Every exception is converted to an OnefsError whose message contains no secrets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.scripted_server import (
 def test_invalid_headers_are_one_short_line_in_the_log(
     client: Transport, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Unfiltered, urllib3 logs the server's text, however long, and a traceback."""
+    """Without a filter, urllib3 logs the server's text (of any length) and a traceback."""
     body = (
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + b"odd \x1b[2J " * 3000 + b"\r\nA: b\r\n\r\n{}"
     )
@@ -78,7 +78,7 @@ def _exceptions(module: object) -> list[type[BaseException]]:
     ]
 
 
-#: of each exception that can mean only one thing
+#: the expected error for each exception with a single meaning
 EXPECTED: dict[str, type[OnefsError]] = {
     "requests.exceptions.ConnectionError": Unreachable,
     "requests.exceptions.ConnectTimeout": Unreachable,
@@ -113,7 +113,7 @@ EXPECTED: dict[str, type[OnefsError]] = {
     ids=lambda kind: f"{kind.__module__}.{kind.__name__}",
 )
 def test_every_exception_becomes_an_onefs_error(kind: type[BaseException]) -> None:
-    error = kind.__new__(kind)  # their constructors differ; the class says what happened
+    error = kind.__new__(kind)  # no constructor is called, as constructors differ
     found = to_onefs_error(error, "host")
     wanted = EXPECTED.get(f"{kind.__module__}.{kind.__name__}", OnefsError)
     assert isinstance(found, wanted)

@@ -1,4 +1,4 @@
-"""JSON requests: the right answer, or the right error in time."""
+"""JSON requests return the right answer, or raise the right error in time."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class TestGetJson:
         [scripted_server.truncate(b"[1]", 4), scripted_server.chunked(b"[1]", complete=False)],
     )
     def test_a_truncated_body_is_an_error(self, hasty: Transport, script: Script) -> None:
-        """Also when the bytes that arrived are valid JSON."""
+        """A truncated body is an error even if its bytes are valid JSON."""
         with pytest.raises(ServerError, match="broke off"):
             get(hasty, script)
 
@@ -86,7 +86,7 @@ class TestDeadlines:
         [
             scripted_server.stall(),
             scripted_server.stall_after(b"[", 10),
-            scripted_server.trickle(OK, 2.0),  # more than a minute in all
+            scripted_server.trickle(OK, 2.0),  # takes more than a minute in all
             scripted_server.raw(b""),
         ],
         ids=["silence", "half a body", "trickled headers", "closed"],
@@ -114,7 +114,7 @@ class TestDeadlines:
         assert "no answer within 0.4 s" in str(error)
 
     def test_an_unanswered_tls_handshake_is_given_up_in_time(self, client: Transport) -> None:
-        with ScriptedServer({}) as server:  # speaks no TLS: it waits for a request line
+        with ScriptedServer({}) as server:  # without TLS; the server waits for a request line
             url = server.url.replace("http://", "https://")
             took, _ = timed(lambda: client.get_json(url, deadline=0.5), OnefsError)
         assert took < 0.5 + SLACK

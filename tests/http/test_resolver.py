@@ -1,4 +1,4 @@
-"""A name server that does not answer: few threads, one look-up per host, errors in time."""
+"""An unreachable name server causes few threads, one look-up per host, and errors in time."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ REAL = socket.getaddrinfo
 
 
 class NameServer:
-    """Replaces ``getaddrinfo``: blocks until ``answers`` is set; then every name is this host's."""
+    """Replaces ``getaddrinfo``. A call blocks until ``answers`` is set.
+
+    Afterwards every name has the address of this machine.
+    """
 
     def __init__(self) -> None:
         self.answers = threading.Event()
         self.asked: list[str] = []
 
     def look_up(self, host: str, port: int, *args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("flags"):  # only whether it is a number
+        if kwargs.get("flags"):  # the call only checks whether the host is an IP address
             return REAL(host, port, *args, **kwargs)
         self.asked.append(host)
         assert self.answers.wait(30)
@@ -62,7 +65,7 @@ def test_a_dead_name_server_does_not_accumulate_threads(names: NameServer) -> No
         assert len(lookup_threads()) <= MAX_LOOKUP_THREADS
         names.answers.set()
         wait_until(lambda: not lookup_threads(), timeout=30)
-        # what was still queued when its requests gave up was not asked for
+        # look-ups that were still queued when their requests gave up are not started
         assert len(names.asked) <= MAX_LOOKUP_THREADS
 
 
@@ -72,7 +75,7 @@ def test_all_requests_for_one_host_share_a_lookup(names: NameServer) -> None:
         threading.Timer(0.5, names.answers.set).start()
         results = in_threads(20, lambda: client.get_json(url, deadline=20))
         assert [result.body for result in results] == [7] * 20
-        assert names.asked.count("alyx.example") <= 2  # one may come when the first has ended
+        assert names.asked.count("alyx.example") <= 2  # a second look-up can start after the first
 
 
 def test_a_request_that_is_stopped_does_not_wait_for_its_name(names: NameServer) -> None:

@@ -1,4 +1,4 @@
-"""Which requests are retried, and when."""
+"""Requests that are retried, and the time of each retry."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class TestRetries:
         took, error = timed(lambda: get(client, limit, deadline=10), Throttled)
         assert isinstance(error, Throttled)
         assert error.retry_after == 49
-        assert took < SLACK  # it is told at once that 49 s are too many
+        assert took < SLACK  # the error comes at once, because 49 s are too long
 
     def test_a_refused_connection_is_an_error(self, hasty: Transport) -> None:
         with (

@@ -1,4 +1,4 @@
-"""Streams: all bytes as they arrive, or the right error in time."""
+"""Streams return all bytes while these arrive, or raise the right error in time."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class TestStream:
             assert read(client.stream(f"{server.url}/f", stall_timeout=4.0)) == b"x" * 6
 
     def test_a_link_that_slows_down_is_no_stall(self, client: Transport) -> None:
-        """A piece of several chunks can take longer than the stall timeout, a chunk cannot."""
+        """A piece of several chunks can take longer than the stall timeout, but a chunk cannot."""
         first, rest = 256 * 1024, 1536 * 1024
 
         def slower_and_slower(talk: scripted_server.ScriptedConnection) -> None:
@@ -176,7 +176,7 @@ class TestStream:
         ):
             pieces = stream.iter_chunks()
             first = next(pieces)
-            time.sleep(3.0)  # what is tested is that this time does not count
+            time.sleep(3.0)  # the test checks that this time does not count
             assert len(first) + sum(map(len, pieces)) == 3_000_000
 
     def test_an_unanswered_connection_is_given_up_in_time(self, client: Transport) -> None:
@@ -200,7 +200,7 @@ class TestStream:
         assert took < 0.2 + SLACK
 
     def test_abort_after_the_last_byte_disturbs_no_other_request(self, client: Transport) -> None:
-        """The connection serves another request by then."""
+        """At the time of the abort, the connection is already used for another request."""
         begun = threading.Event()
 
         def slowly(talk: scripted_server.ScriptedConnection) -> None:
@@ -276,5 +276,5 @@ class TestStream:
                 stream = client.stream(f"{server.url}/s", connect_timeout=0.02, stall_timeout=0.02)
                 with pytest.raises((DeadlineExceeded, Unreachable)):
                     read(stream)
-            # the server's own ends of the stalled ones stay open until it is closed
+            # the server keeps its ends of the stalled connections open until the server is closed
             assert len(os.listdir("/proc/self/fd")) <= before + 10
