@@ -1,7 +1,7 @@
 """onefs: the data of the International Brain Laboratory as files.
 
-``from onefs import ONE, pprint`` imports the verbs of the ONE tutorial. Importing this package is
-fast: numpy, requests and sqlite3 are not imported before one of the two is used.
+``from onefs import ONE, pprint`` imports the functions of the ONE tutorial. To import this package
+is fast, because numpy, requests and sqlite3 are imported only when ``ONE`` or ``pprint`` is used.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ __all__ = ["ONE", "__version__", "pprint"]
 
 
 def _remove_deleted_cwd_from_sys_path() -> None:
-    """Remove the working directory from the module path if it was deleted.
+    """Remove the working directory from the module path if the directory was deleted.
 
-    Nothing can be imported from it, and libraries that search the path fail on it.
+    Nothing can be imported from a deleted directory, and libraries that search the module path fail
+    on it.
     """
     if "" in sys.path:
         try:
@@ -36,7 +37,8 @@ _remove_deleted_cwd_from_sys_path()
 def __getattr__(name: str) -> Any:
     if name not in ("ONE", "pprint"):
         raise AttributeError(f"module 'onefs' has no attribute {name!r}")
-    # by name, so that import-linter sees no import of onefs.one in this package, which all import
+    # by name, because all modules import this package: import-linter must not see that it imports
+    # onefs.one
     return getattr(importlib.import_module("onefs.one"), name)
 
 

@@ -6,8 +6,8 @@ import sys
 def main() -> None:
     """Run the command line.
 
-    Ctrl-C while the modules are still loading ends it with exit code 130 and without a traceback,
-    as it does later.
+    Ctrl-C ends the command with exit code 130 and without a traceback, also while the modules are
+    still loading.
     """
     try:
         from onefs.cli import main as run

@@ -1,7 +1,7 @@
-"""Access to one database: its catalogue, content and tree over one server, cache and login.
+"""Access to one database: its catalogue, content and tree, for one server, cache and login.
 
-Each part is imported and opened on first use: a search needs neither the content nor the tree, and
-importing these takes longer than many a search.
+Each part is imported and opened on first use, because a search needs neither the content nor the
+tree. To import these two takes longer than many searches.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from onefs.tree.laboratory_tree import LaboratoryTree
 
 
-#: longest wait of a new content for the one that was interrupted to close
+#: seconds that a new content waits at most until the interrupted content is closed
 PREVIOUS_CLOSE_WAIT_SECONDS = 20.0
 
 
@@ -57,7 +57,7 @@ class Closeable(Protocol):
     """A part that holds resources."""
 
     def close(self) -> None:
-        """Release them."""
+        """Release the resources."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,10 @@ class Deadlines:
 
     @classmethod
     def from_environment(cls) -> Deadlines:
-        """Return ``ONEFS_DEADLINE`` and ``ONEFS_STALL``, else the defaults. Raises UsageError."""
+        """Return the waits in ``ONEFS_DEADLINE`` and ``ONEFS_STALL``.
+
+        A variable that is not set has the default. Raises UsageError for an invalid variable.
+        """
         return cls(
             _seconds_of_variable("ONEFS_DEADLINE", cls.metadata),
             _seconds_of_variable("ONEFS_STALL", cls.stall),
@@ -80,18 +83,20 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class GivenLogin:
-    """A login that replaces the stored one: the embedded laboratory's, or one for a single use.
+    """A login that replaces the stored login.
 
-    What is '' or None is looked up as without it.
+    It is the login of the embedded laboratory, or a login for a single use. If a value is '' or
+    None, the value that is used without a given login is used instead.
     """
 
-    #: of the Alyx user
+    #: the password of the Alyx user
     password: str = ""
-    #: of the file server
+    #: user and password for the file server
     data: DataCredentials | None = None
-    #: of Alyx
+    #: the Alyx token
     token: str = ""
-    #: whether it is the embedded laboratory's, whose file server has any port of this machine
+    #: whether this is the login of the embedded laboratory. Its file server can have any port of
+    #: this machine
     embedded: bool = False
 
 
@@ -102,12 +107,13 @@ def ensure_token(
     check_saved: bool = True,
     needs_server: bool = False,
 ) -> Secret:
-    """Log in before the first request; return the token if it could not be saved, else ''.
+    """Log in before the first request. Return the token if it could not be saved, otherwise ''.
 
-    ``ask`` prompts for a password, None where no user can be asked. With ``check_saved`` a saved
-    token is sent to the server first. Raises AlyxCredentials when there is no login or it is
-    refused, and what requests raise: Unreachable, DeadlineExceeded and Throttled only if
-    ``needs_server`` or there is no catalogue, which may hold enough.
+    ``ask`` prompts for a password; it is None if no user can be asked. With ``check_saved``, the
+    server checks a saved token first. Raises AlyxCredentials if there is no login, or the server
+    refuses the login. Raises also what requests raise. Unreachable, DeadlineExceeded and Throttled
+    are raised only if ``needs_server`` is True or there is no catalogue file. A catalogue file may
+    hold enough to work without the server.
     """
     store = CredentialStore()
     if not check_saved and find_token(settings, store) is not None:
@@ -128,16 +134,18 @@ def ensure_token(
 class Access:
     """The parts that serve one database, until :meth:`close`. Thread-safe.
 
-    ``database`` is the name of the database, which must own the cache folder. Without ``login`` the
-    token and credentials of ``environ`` (None: this process's) or the stored ones are used, and
-    read again when ``onefs login`` stores others. If ``offline``, no server is asked, and what is
-    neither known nor cached fails at once. ``as_of`` is the day whose revisions the tree shows, ''
-    for all. If ``flat``, the tree shows default datasets without their folders.
+    ``database`` is the name of the database. No other database may own the cache folder. Without
+    ``login``, the token and credentials in ``environ`` are used, or the stored ones. They are read
+    again when ``onefs login`` stores new ones. If ``environ`` is None, it is the environment of
+    this process. If ``offline``, no server is asked, and a request for data that is neither known
+    nor cached fails at once. ``as_of`` is the day whose revisions the tree shows; '' shows all
+    revisions. If ``flat``, the tree shows default datasets without their folders.
 
-    No server is asked here unless ``login`` has a password. Raises AlyxCredentials if that is
-    wrong, and UsageError if the cache folder belongs to another database, or if other users can
-    write to the folders (``onefs.cache.permissions``). The parts raise their errors, as CacheError
-    if the folders cannot be used, on first use or in :meth:`open_all`.
+    The constructor asks no server, unless ``login`` has a password and no token. It raises
+    AlyxCredentials if the password is wrong. It raises UsageError if another database owns the
+    cache folder, or if other users can write to the folders (``onefs.cache.permissions``). Each
+    part raises its errors on first use or in :meth:`open_all`, for example CacheError if a folder
+    cannot be used.
     """
 
     def __init__(
@@ -152,20 +160,20 @@ class Access:
         as_of: str = "",
         flat: bool = False,
     ) -> None:
-        #: the database's address
+        #: the URL of the database
         self.url = settings.url
         #: the ONE cache folder
         self.cache_dir = settings.cache_dir
         if not settings.cache_options.trust_cache_dir:
             check_cache_and_state_folders(settings.cache_dir, settings.state_dir)
         check_owner(settings.cache_dir, database)
-        #: which database, folders and options it has
+        #: the settings of the database: its URL, folders and options
         self.settings = settings
         self._database_name, self._environ = database, environ
         self._login = login or GivenLogin()
         self._deadlines = deadlines or Deadlines()
         self._offline, self._as_of, self._flat = offline, as_of, flat
-        # the embedded laboratory, whose login is given, does not limit requests
+        # a given login for this machine is the embedded laboratory's, which does not limit requests
         embedded = login is not None and is_loopback(settings.url)
         self._is_rate_limited = not (offline or embedded)
         self._create_parts()
@@ -173,7 +181,10 @@ class Access:
             self._check_password()
 
     def _create_parts(self) -> None:
-        """Create all that has locks, threads or connections, as Lazy: see fork and interrupt."""
+        """Create each part that has locks, threads or connections, as a Lazy.
+
+        So a forked child creates its own parts, and :meth:`interrupt` can replace the parts.
+        """
         settings = self.settings
         self._transport: Lazy[Transport] = Lazy(OfflineTransport if self._offline else Transport)
         self._rate_limiter = Lazy(partial(RateLimiter.of_server, settings.url))
@@ -188,47 +199,47 @@ class Access:
         self._content = Lazy(self._open_content)
         self._tree = Lazy(self._open_tree)
         self._queries = Lazy(lambda: SessionQueries(self.alyx, self._database))
-        #: closes the parts that interrupt() has replaced
+        #: the thread that closes the parts that interrupt() has replaced
         self._closing_thread: threading.Thread | None = None
 
     @property
     def alyx(self) -> AlyxClient:
-        """The client of the catalogue, for bulk requests."""
+        """Return the Alyx client of the catalogue, for bulk requests."""
         return self._alyx()
 
     @property
     def queries(self) -> SessionQueries:
-        """The searches for sessions."""
+        """Return the searches for sessions."""
         return self._queries()
 
     @property
     def database(self) -> OverlayDatabase:
-        """The database file of the catalogue, for bulk writes."""
+        """Return the database file of the catalogue, for bulk writes."""
         return self._database()
 
     @property
     def catalogue(self) -> Catalogue:
-        """The catalogue of labs, subjects, sessions and datasets."""
+        """Return the catalogue of labs, subjects, sessions and datasets."""
         return self._catalogue()
 
     @property
     def content(self) -> Content:
-        """The bytes of datasets, from the cache folder or the file servers."""
+        """Return the content: the bytes of datasets, from the cache folder or the file servers."""
         return self._content()
 
     @property
     def tree(self) -> LaboratoryTree:
-        """The tree of folders and files."""
+        """Return the tree of folders and files."""
         return self._tree()
 
     def open_all(self) -> Access:
-        """Open every part now, so that their errors are raised here."""
+        """Open all parts that the tree needs now, so that their errors are raised here."""
         self._tree()
         return self
 
     def wake_waiters(self) -> None:
-        """Make all waits raise Stopping, and wait no more after that."""
-        # the content last: it waits for its downloads to end
+        """Make all present and later waits raise Stopping."""
+        # the content is last, because its close waits until its downloads have ended
         _close(
             self._tree.close(),
             self._catalogue.close(),
@@ -242,7 +253,7 @@ class Access:
         _release_files(self._content.close(), self._database.close(), self._rate_limiter.close())
 
     def interrupt(self) -> None:
-        """Make all present waits raise Stopping, and return at once; later calls use new parts."""
+        """Make all present waits raise Stopping, and return at once. Later calls use new parts."""
         tree, catalogue = self._tree.reset(), self._catalogue.reset()
         transport, content = self._transport.reset(), self._content.reset()
         database, rate_limiter = self._database.reset(), self._rate_limiter.reset()
@@ -286,7 +297,7 @@ class Access:
         from onefs.content.content import Content
 
         settings, options = self.settings, self.settings.cache_options
-        # on a file system without locks both contents would write the same files
+        # on a file system without locks, the old and the new content would write the same files
         if self._closing_thread is not None:
             self._closing_thread.join(PREVIOUS_CLOSE_WAIT_SECONDS)
         return Content(
@@ -331,7 +342,9 @@ class Access:
         return HostAuth(data, data_server_urls(settings), settings.data_hosts, loopback=loopback)
 
     def read_head(self, dataset: Dataset, length: int) -> bytes:
-        """Return at most ``length`` first bytes of a dataset, from its cached file or a server.
+        """Return the first ``length`` bytes of a dataset, or all bytes if it has fewer.
+
+        The bytes come from the cached file if there is one, otherwise from a file server.
 
         Raises what downloading raises.
         """
@@ -354,7 +367,11 @@ class Access:
         return self._password_token
 
     def _check_password(self) -> None:
-        """Raise the error of the given login, unless the catalogue can answer without a server."""
+        """Raise AlyxCredentials if the server refuses the password of the given login.
+
+        If the server does not answer, raise its error only if there is no catalogue file, which
+        could be used without the server.
+        """
         try:
             self._password_token.current_token()
         except (Unreachable, DeadlineExceeded, Throttled):
@@ -369,7 +386,7 @@ def _close(*parts: Closeable | None) -> None:
 
 
 def _release_files(content: Content | None, *parts: Closeable | None) -> None:
-    """Close the files of these parts."""
+    """Close the files of the content and of the other parts."""
     if content is not None:
         content.close_store()
     _close(*parts)

@@ -4,8 +4,8 @@ The layout is ONE's (``one.alf.spec``)::
 
     <lab>/[Subjects/]<subject>/<yyyy-mm-dd>/<nnn>/[<collection>/][#<revision>#/]<name>
 
-Names come from a server and may hold anything. :func:`path_component` rewrites those that a file
-system cannot store, and :func:`unique_names` those that occur twice in one folder:
+Names come from a server and may hold any text. :func:`path_component` rewrites names that a file
+system cannot store, and :func:`unique_names` rewrites names that occur twice in one folder:
 
 =============================  =====================================================
 name                           becomes
@@ -19,7 +19,7 @@ a name that onefs uses itself  its first character percent-encoded: a lab ``.x``
 the second of two              ``~`` and 8 hex digits of its UUID before the extension
 =============================  =====================================================
 
-A session without a number has no path (ONE's cache tables leave it out too).
+A session without a number has no path (ONE's cache tables leave out such sessions, too).
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from onefs.model import Dataset, Session
 
 #: bytes of the longest file name on Linux
 NAME_MAX = 255
-#: a folder of each lab that leads to the lab itself, as in ONE's paths; it is not listed
+#: the folder in each lab that leads to the lab itself, as in ONE's paths; the lab's listing does
+#: not show this folder
 SUBJECTS = "Subjects"
 #: files that onefs adds to the root: ONE's tables
 ROOT_FILES = frozenset({"sessions.pqt", "datasets.pqt"})
@@ -47,7 +48,7 @@ SESSION_FILES = frozenset({".session.json", ".datasets.tsv"})
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _UUID_PART = re.compile(rf"\.({_UUID.pattern})(?=\.|\Z)", re.IGNORECASE)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-#: digits of the longest session number that a path or a ref may have; Alyx keeps 32 bits
+#: most digits of a session number in a path or a ref; Alyx stores the number in 32 bits
 _NUMBER_DIGITS = 9
 _REF = re.compile(r"(\d{4}-\d{2}-\d{2})_(\d{1,9})_(.+)", re.DOTALL | re.ASCII)
 _UNSAFE_CHARACTERS = re.compile("[/\x00-\x1f\x7f]")
@@ -55,14 +56,14 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED_BYTE = re.compile("%([89A-F][0-9A-F])")
 _DATASET_TYPE = re.compile(r"(?:_[a-zA-Z0-9]+_)?\w+\.[a-zA-Z0-9_]+")
 
-#: labs and subjects whose folder names are cached
+#: number of labs, and of subjects, whose folder names are cached
 _NAME_CACHE_SIZE = 4096
 
 T = TypeVar("T")
 
 
 class Ref(NamedTuple):
-    """The parts of ONE's short name of a session. Sessions of two labs may have the same one."""
+    """The parts of ONE's short name for a session. Sessions of two labs may have the same name."""
 
     date: str
     number: int
@@ -75,9 +76,10 @@ def is_uuid(text: str) -> bool:
 
 
 def names_with_uuid(name: str) -> list[tuple[str, str]]:
-    """Return ``(uuid, name without it)`` for each UUID that is a part of a file name.
+    """Return ``(uuid, name without this UUID)`` for each UUID that is a part of a file name.
 
-    FlatIron's names have the dataset's UUID before the extension. It may be in upper case.
+    FlatIron's names have the dataset's UUID before the extension. The name may have the UUID in
+    upper case; it is returned in lower case.
     """
     return [
         (match[1].lower(), name[: match.start()] + name[match.end() :])
@@ -99,13 +101,19 @@ def is_calendar_day(text: str) -> bool:
 
 
 def is_revision_day(text: str) -> bool:
-    """Whether a revision's name is a date, ``2021-07-05``, maybe with a letter, ``2021-07-05a``."""
+    """Whether a revision's name is a date, like ``2021-07-05``, or a date and a lower-case letter.
+
+    An example with a letter is ``2021-07-05a``.
+    """
     letter = text[10:]
     return is_calendar_day(text[:10]) and (not letter or letter in tuple(ascii_lowercase))
 
 
 def parse_ref(text: str) -> Ref | None:
-    """Parse ``2019-12-10_1_KS023``, also with ``001``; None if ``text`` has another form."""
+    """Return the parts of a ref like ``2019-12-10_1_KS023`` or ``2019-12-10_001_KS023``.
+
+    Returns None if ``text`` has another form.
+    """
     match = _REF.fullmatch(text)
     if match is None:
         return None
@@ -113,18 +121,24 @@ def parse_ref(text: str) -> Ref | None:
 
 
 def parse_number_folder(name: str) -> int | None:
-    """Return the number of a session's folder, maybe with a mark (``001~0123abcd``), or None."""
+    """Return the session number in the name of a session's folder. Return None for other names.
+
+    The name may have a mark after the number (``001~0123abcd``).
+    """
     digits = name.partition("~")[0]
     return parse_whole_number(digits) if len(digits) <= _NUMBER_DIGITS else None
 
 
 def number_folder(number: int) -> str:
-    """Return the folder name of a session number: three digits or more (ONE: ``%03d``)."""
+    """Return the folder name for a session number: at least three digits (ONE: ``%03d``)."""
     return f"{number:03d}"
 
 
 def padded_number_folder(name: str) -> str | None:
-    """Return the folder that ``1`` or ``01`` stands for (``001``); None for any other name."""
+    """Return the folder name ``001`` for a short name like ``1`` or ``01``.
+
+    Returns None if ``name`` is not a number, or is already the folder name.
+    """
     number = parse_whole_number(name) if len(name) <= _NUMBER_DIGITS else None
     if number is None:
         return None
@@ -133,10 +147,10 @@ def padded_number_folder(name: str) -> str | None:
 
 
 def dataset_type(name: str) -> str:
-    """Return the dataset type of a file name, ``[_namespace_]object.attribute``, else ``unknown``.
+    """Return the dataset type in a file name: ``[_namespace_]object.attribute``.
 
-    The attribute ends at the next dot: that of ``spikes.times.npy`` is ``spikes.times``. A name of
-    only two parts (``notes.md``) has no attribute.
+    The attribute ends at the second dot: the type of ``spikes.times.npy`` is ``spikes.times``. The
+    type is ``unknown`` for other names, and for names with only one dot (``notes.md``).
     """
     parts = name.split(".")
     candidate = ".".join(parts[:2])
@@ -146,7 +160,7 @@ def dataset_type(name: str) -> str:
 
 
 def valid_text(text: str) -> str:
-    """Return ``text`` with lone surrogates, which UTF-8 cannot encode, as percent-codes."""
+    """Return ``text`` with percent-codes for lone surrogates, because UTF-8 cannot encode them."""
     return _SURROGATE.sub(_percent_encode, text)
 
 
@@ -156,9 +170,9 @@ def undo_valid_text(text: str) -> str:
 
 
 def path_component(text: str) -> str:
-    """Return a file name for a name from a server, which may be anything but ''.
+    """Return a file name for ``text``, a name from a server that may be any text except ''.
 
-    The result is never ``.``, ``..`` or longer than 255 bytes, and has no ``/``, no NUL and no
+    The file name is never ``.`` or ``..``, has at most 255 bytes, and has no ``/``, no NUL and no
     control character.
     """
     if text in (".", ".."):
@@ -170,12 +184,12 @@ def path_component(text: str) -> str:
 
 
 def name_digest(name: str) -> str:
-    """Return hex digits that distinguish a name from others, if there is no UUID for that."""
+    """Return hex digits that distinguish a name from other names, for names without a UUID."""
     return hashlib.sha1(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def with_mark(name: str, mark: str) -> str:
-    """Return ``name`` with ``~mark`` before its extension, shortened if it gets too long."""
+    """Return ``name`` with ``~mark`` before its extension. Shorten it to at most 255 bytes."""
     stem, dot, extension = name.rpartition(".")
     if not stem or len(extension.encode()) > 32:
         stem, dot, extension = name, "", ""
@@ -184,26 +198,33 @@ def with_mark(name: str, mark: str) -> str:
 
 
 def escape_reserved(name: str) -> str:
-    """Return a server's name that onefs uses itself with its first character percent-encoded."""
+    """Return ``name`` with its first character percent-encoded.
+
+    This is for names from a server that onefs uses itself.
+    """
     return f"%{ord(name[0]):02X}{name[1:]}"
 
 
 @lru_cache(maxsize=_NAME_CACHE_SIZE)
 def lab_folder(lab: str) -> str:
-    """Return a lab's folder; onefs uses names with a leading dot and ROOT_FILES in the root."""
+    """Return the folder name of a lab.
+
+    Names with a leading dot and names in ROOT_FILES are escaped, because onefs uses such names
+    itself in the root.
+    """
     name = path_component(lab)
     return escape_reserved(name) if name.startswith(".") or name in ROOT_FILES else name
 
 
 @lru_cache(maxsize=_NAME_CACHE_SIZE)
 def subject_folder(subject: str) -> str:
-    """Return a subject's folder in its lab, where onefs uses ``Subjects`` itself."""
+    """Return the folder name of a subject. ``Subjects`` is escaped: onefs uses it in each lab."""
     name = path_component(subject)
     return escape_reserved(name) if name == SUBJECTS else name
 
 
 def session_folder(session: Session) -> tuple[str, str, str, str]:
-    """Return the ``(lab, subject, date, number)`` folders of a session."""
+    """Return the names of a session's folders: ``(lab, subject, date, number)``."""
     return (
         lab_folder(session.lab),
         subject_folder(session.subject),
@@ -213,7 +234,7 @@ def session_folder(session: Session) -> tuple[str, str, str, str]:
 
 
 def collection_folder(dataset: Dataset) -> tuple[str, ...]:
-    """Return the folders of a dataset's collection inside its session."""
+    """Return the names of the folders of a dataset's collection inside its session."""
     folders = [path_component(part) for part in dataset.collection.split("/") if part]
     if folders and folders[0] in SESSION_FILES:
         folders[0] = escape_reserved(folders[0])
@@ -221,7 +242,10 @@ def collection_folder(dataset: Dataset) -> tuple[str, ...]:
 
 
 def dataset_folder(dataset: Dataset) -> tuple[str, ...]:
-    """Return the folders of a dataset inside its session: its collection's and its revision's."""
+    """Return the names of a dataset's folders inside its session.
+
+    These are the folders of the collection, and then the folder of the revision if there is one.
+    """
     folders = collection_folder(dataset)
     if dataset.revision:
         return (*folders, path_component(f"#{dataset.revision}#"))
@@ -229,7 +253,10 @@ def dataset_folder(dataset: Dataset) -> tuple[str, ...]:
 
 
 def dataset_file(dataset: Dataset, folder: tuple[str, ...] | None = None) -> str:
-    """Return the file name of a dataset in a folder of its session; None: in its own folder."""
+    """Return the file name of a dataset in ``folder``, a folder inside its session.
+
+    If ``folder`` is None, it is the dataset's own folder.
+    """
     name = path_component(dataset.name) if dataset.name else "%"
     if name in SESSION_FILES and not (dataset_folder(dataset) if folder is None else folder):
         return escape_reserved(name)
@@ -239,11 +266,12 @@ def dataset_file(dataset: Dataset, folder: tuple[str, ...] | None = None) -> str
 def unique_names(
     entries: Iterable[tuple[str, str, T]], taken: Iterable[str] = ()
 ) -> Iterator[tuple[str, T]]:
-    """Yield each entry of a folder with a name that no other has.
+    """Yield each entry of a folder with a name that no other entry has.
 
-    ``entries`` are ``(name, uuid, entry)``; earlier ones take precedence. ``taken`` are names in
-    use: those of folders, when the entries are files. If a name is in use, it gets the first 8
-    digits of the UUID as a mark, and all of them if that name is in use, too.
+    ``entries`` are ``(name, uuid, entry)``. Of two entries with one name, the earlier entry keeps
+    the name. ``taken`` has names that are in use already, for example the names of folders if the
+    entries are files. If a name is in use, the first 8 digits of the entry's UUID are added as a
+    mark. If the name with this mark is also in use, the mark is the whole UUID.
     """
     used = set(taken)
     for name, uuid, entry in entries:

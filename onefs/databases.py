@@ -1,4 +1,7 @@
-"""The database that a command uses: the one that is named or set up, else the mounted one."""
+"""Find the database that a command uses.
+
+It is the database that is named or set up. If there is none, it is the mounted database.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ _EMBEDDED_PREFIX = "demo-"
 
 @dataclass(frozen=True, slots=True)
 class ResolvedDatabase:
-    """A database and its settings, which name its folders."""
+    """A database, and the settings with its folders."""
 
     settings: Settings
     #: the name of the database: a host, or ``demo-<hash>`` for an embedded laboratory
@@ -48,9 +51,9 @@ class ResolvedDatabase:
         return self.database.startswith(_EMBEDDED_PREFIX)
 
     def embedded_login(self) -> tuple[Settings, GivenLogin] | None:
-        """Return settings and login for an embedded laboratory; None for another database.
+        """Return settings and login for an embedded laboratory. Return None for other databases.
 
-        Raises UsageError if the file with its passwords is broken or another user's.
+        Raises UsageError if the file with the passwords is broken or belongs to another user.
         """
         if not self.is_embedded:
             return None
@@ -71,11 +74,11 @@ class ResolvedDatabase:
         *,
         offline: bool = False,
     ) -> Access:
-        """Open the database, with ``login`` or the one of the embedded laboratory.
+        """Open the database with ``login``, or with the login of an embedded laboratory.
 
-        Where neither has a password or token, ``token`` is called for one, if it is not None; ''
-        for the saved one. With ``offline`` no server is asked. Raises UsageError, CacheError and
-        what :class:`onefs.access.Access` and ``token`` raise.
+        If ``login`` has no password and no token, ``token`` is called (unless it is None). It
+        returns a token to use, or '' to use the saved token. With ``offline`` no server is asked.
+        Raises UsageError, CacheError, and what :class:`onefs.access.Access` and ``token`` raise.
         """
         from onefs.access import Access, Deadlines, GivenLogin
 
@@ -92,11 +95,11 @@ class ResolvedDatabase:
 def resolve_database(
     flags: Mapping[str, str | None], *, allow_mounted: bool = True
 ) -> ResolvedDatabase:
-    """Return the database that flags, variables or the settings file name, else the mounted one.
+    """Return the database that flags, variables or the settings file name.
 
-    ``flags`` are those of :func:`onefs.config.settings.resolve_settings`. The only database that is
-    mounted is used unless ``allow_mounted`` is False, as for commands that send a password. Raises
-    as ``resolve_settings``.
+    If none of them names a database, return the mounted database if only one is mounted. This is
+    not done if ``allow_mounted`` is False, for example for commands that send a password. ``flags``
+    are the flags of :func:`onefs.config.settings.resolve_settings`. Raises as ``resolve_settings``.
     """
     try:
         settings = resolve_settings(flags)
@@ -111,10 +114,11 @@ def resolve_database(
 
 
 def find_embedded(settings: Settings) -> ResolvedDatabase | None:
-    """Return the embedded laboratory that is mounted from the URL of ``settings``, else None.
+    """Return the embedded laboratory that is mounted from the URL of ``settings``.
 
-    The mount knows its login and folders, and no profile does. None also if the settings name a
-    user, a profile or a cache folder.
+    Only the record of the mount has the login and the folders of the laboratory. Returns None if
+    there is no such mount, or if the user has given a user name, a token, a profile or a cache
+    folder.
     """
     named = (settings.username, settings.profile, os.environ.get("ONEFS_TOKEN"))
     usual = settings.cache_dir == default_cache_dir(settings.url)
@@ -128,10 +132,11 @@ def find_embedded(settings: Settings) -> ResolvedDatabase | None:
 def mounted_fallback(
     flags: Mapping[str, str | None], mounted: Iterable[ResolvedDatabase]
 ) -> ResolvedDatabase | None:
-    """Return the only mounted database, for use where ``resolve_settings`` finds none; else None.
+    """Return the mounted database if only one is mounted, for use if ``resolve_settings`` fails.
 
-    None also if there are profiles, one of which must be named, or if another cache folder is
-    named. A database that is mounted several times counts once.
+    Returns None if no database or several databases are mounted. Returns None also if there are
+    profiles, because the user must name one of them, or if another cache folder is named. A
+    database that is mounted several times counts once.
     """
     if load_settings_file().profiles:
         return None
@@ -151,14 +156,14 @@ def mounted_fallback(
 
 
 def list_database_mounts() -> list[MountInfo]:
-    """Return this user's mounts whose record names their database."""
+    """Return this user's mounts whose record has a URL and a state folder."""
     from onefs.mount.mount_registry import list_mounts  # slow to import, and rarely needed
 
     return [mount for mount in list_mounts() if mount.state_dir and mount.url]
 
 
 def other_users_mount_at(path: str | os.PathLike[str]) -> MountInfo | None:
-    """Return the mount of another user that contains ``path`` and is readable; else None."""
+    """Return the readable mount of another user that contains ``path``, or None."""
     from onefs.mount.mount_registry import mounts_of_other_users
 
     try:
@@ -177,7 +182,7 @@ def other_users_mount_at(path: str | os.PathLike[str]) -> MountInfo | None:
 
 
 def refuse_other_users_mount(path: str) -> None:
-    """Raise UsageError for a path in a mount of another user, where only reading works."""
+    """Raise UsageError if ``path`` is in a mount of another user, because it can only be read."""
     from onefs.mount.kernel_mounts import other_owner_of
 
     other = other_users_mount_at(path)
@@ -189,10 +194,11 @@ def refuse_other_users_mount(path: str) -> None:
 
 
 def other_users_mount(flags: Mapping[str, str | None]) -> MountInfo | None:
-    """Return another user's mount if this user has named, set up and mounted no database.
+    """Return another user's mount, if this user has named, set up and mounted no database.
 
-    It is the one that contains the working directory or ONEFS_CACHE_DIR, else the only one; None if
-    there is none. Raises UsageError as :func:`onefs.config.settings.resolve_settings`.
+    If ONEFS_CACHE_DIR is set, this is the mount that contains that folder. Otherwise it is the
+    mount that contains the working directory, or the only mount of other users. Returns None if
+    there is no such mount. Raises UsageError as :func:`onefs.config.settings.resolve_settings`.
     """
     folder = os.environ.get("ONEFS_CACHE_DIR")
     try:
@@ -210,7 +216,7 @@ def other_users_mount(flags: Mapping[str, str | None]) -> MountInfo | None:
 
 
 def database_of_mount(mount: MountInfo) -> ResolvedDatabase:
-    """Return the database of a mount, with the mount's limit of the cache size."""
+    """Return the database of a mount, with the limit that the mount has for the cache size."""
     cache_dir = Path(mount.cache_dir)
     settings = resolve_settings({"url": mount.url})
     settings = replace(
@@ -228,7 +234,7 @@ def database_of_mount(mount: MountInfo) -> ResolvedDatabase:
 
 
 def cache_owner_of(folder: Path) -> str:
-    """Return the database that a cache folder belongs to; '' if that is unknown."""
+    """Return the name of the database that owns a cache folder. Return '' if it is unknown."""
     with suppress(CacheError):
         return read_owner(folder) or ""
     return ""

@@ -1,8 +1,8 @@
 """Modification times of files and folders. No I/O.
 
-They are computed from the date in the path and the identity of a file's bytes. They do not depend
-on dates that only Alyx has: cache tables lack these, and so the mtime of a file would depend on the
-source of its listing.
+These times are computed from the date in the path and from the identity of a file's bytes. They do
+not depend on dates that only Alyx has. Cache tables do not have these dates, so that the mtime of a
+file would depend on the source of its listing.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from onefs.model import Dataset
 
 _DAY_SECONDS = 86_400
 _EPOCH = date(1970, 1, 1)
-#: the date where there is no valid one; 1970 means "no date" to programs
+#: the date that is used if there is no valid date; 1970 means "no date" to many programs
 _FALLBACK_DATE = date(2000, 1, 1)
-#: years that file systems can store: ext4 ends in 2446
+#: first and last year that file systems can store: ext4 ends in 2446
 _FIRST_YEAR, _LAST_YEAR = 1971, 2445
 
 
 def midnight(day: str) -> float:
-    """Return the midnight (UTC) of ``yyyy-mm-dd``, in seconds since the epoch.
+    """Return midnight (UTC) of a day ``yyyy-mm-dd``, in seconds since the epoch.
 
-    A text that is not a valid date, or is one that file systems cannot store, counts as 2000-01-01.
+    A text that is not a valid date, or a date that file systems cannot store, counts as 2000-01-01.
     """
     parsed = date.fromisoformat(day) if alf.is_calendar_day(day) else _FALLBACK_DATE
     if not _FIRST_YEAR <= parsed.year <= _LAST_YEAR:
@@ -35,23 +35,29 @@ def midnight(day: str) -> float:
 def file_mtime(day: str, identity: bytes) -> float:
     """Return a file's mtime: midnight of ``day`` plus a number of seconds from ``identity``.
 
-    ``identity`` is the same for the same bytes, and differs for others.
+    Files with the same bytes have the same ``identity``, and files with other bytes another one.
     """
     return midnight(day) + crc32(identity) % _DAY_SECONDS
 
 
 def dataset_day(session_day: str, dataset: Dataset) -> str:
-    """Return the date of a dataset: its revision's if the name has one, else its session's."""
+    """Return the date of a dataset.
+
+    This is the date in the name of the revision. If the name has no date, it is the session's.
+    """
     revision = dataset.revision
     return revision[:10] if alf.is_revision_day(revision) else session_day
 
 
 def dataset_identity(dataset: Dataset) -> bytes:
-    """Return the identity of a dataset's bytes: its hash, or size and UUID if there is none."""
+    """Return the identity of a dataset's bytes: their hash, else the dataset's size and UUID."""
     return (dataset.md5 or f"{dataset.size} {dataset.id}").encode()
 
 
 def dataset_mtime(place: tuple[str, ...], dataset: Dataset) -> float:
-    """Return the mtime of a dataset's file at ``place``, the parts of its path from the lab on."""
+    """Return the mtime of a dataset's file.
+
+    ``place`` has the parts of the file's path, from the lab on.
+    """
     session_day = place[2] if len(place) > 2 else ""
     return file_mtime(dataset_day(session_day, dataset), dataset_identity(dataset))

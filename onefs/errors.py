@@ -5,20 +5,20 @@
     OnefsError                    EIO           the root; not raised itself
      +- UsageError                EINVAL        an invalid flag, value or path
      +- NotConfigured             EACCES        no profile, flag or variable names a server
-     +- NotFound                  ENOENT        there is no such thing, by the catalogue
-     +- Ambiguous                 ENOTUNIQ      one name, several things; the message lists them
+     +- NotFound                  ENOENT        the catalogue does not have the requested thing
+     +- Ambiguous                 ENOTUNIQ      one name for several things; the message lists them
      |   +- SeveralDatasets                     one dataset type, several datasets
      +- ReadOnly                  EROFS         onefs does not write
      +- CredentialsError          EACCES        a server rejects the token or password
      |   +- AlyxCredentials
      |   +- DataServerCredentials
      +- Unreachable               EHOSTUNREACH  the server cannot be reached
-     |   +- Offline               EHOSTUNREACH  and no request is sent until it is available
+     |   +- Offline               EHOSTUNREACH  no request is sent to an unreachable server
      |   +- WrongScheme           EHOSTUNREACH  https:// for a server without TLS
      +- DeadlineExceeded          ETIMEDOUT     an answer takes too long
      +- Throttled                 EBUSY         the server asks to wait longer than the deadline
      +- ServerError               EIO           the server fails, or its answer is invalid
-     |   +- TooLarge                            its answer is too large
+     |   +- TooLarge                            the server's answer is too large
      +- BadContent                EIO           the bytes contradict the database
      +- CacheError                EIO           the cache folder cannot be used
      |   +- CacheFull             ENOSPC
@@ -26,15 +26,15 @@
      +- IndexerBlocked            EACCES        an indexer reads what is not cached
      +- MountError                EIO           a mount cannot be made or undone
      +- MissingLibrary            EIO           an extra is not installed; the message names it
-     +- Busy                      EBUSY         it is in use
+     +- Busy                      EBUSY         a resource is in use, or no thread can be started
      +- OutputError               EIO           standard output cannot be written
      +- Stopping                  ESHUTDOWN     the daemon is stopping
 
-Where Python has an error of the same kind, the class is also a subclass of that: NotFound is a
-FileNotFoundError, UsageError a ValueError, CredentialsError a PermissionError, Unreachable a
+If Python has an error of the same kind, the class is also a subclass of Python's error. NotFound is
+a FileNotFoundError, UsageError a ValueError, CredentialsError a PermissionError, Unreachable a
 ConnectionError, DeadlineExceeded a TimeoutError, MissingLibrary an ImportError.
 
-Only an answer of the catalogue leads to ENOENT: a failure of the network is never "no such file".
+Only an answer of the catalogue leads to ENOENT. A network failure never means "no such file".
 """
 
 from __future__ import annotations
@@ -51,9 +51,10 @@ E = TypeVar("E", bound=BaseException)
 
 
 class OnefsError(Exception):
-    """The root of the errors. ``errno`` is what a file operation fails with.
+    """The base class of all errors. A file operation fails with ``errno``.
 
-    ``str`` of it is one line without control characters, whatever a server's message contains.
+    ``str`` of an error is one line without control characters, also if a server's message has such
+    characters.
     """
 
     errno: int = errno.EIO
@@ -63,7 +64,10 @@ class OnefsError(Exception):
 
 
 def strip_tracebacks(error: E) -> E:
-    """Remove the tracebacks of a stored error: their frames keep whole answers in memory."""
+    """Remove the tracebacks of a stored error, because their frames keep large answers in memory.
+
+    Returns the same error.
+    """
     todo: list[BaseException | None] = [error]
     while todo:
         each = todo.pop()
@@ -73,14 +77,14 @@ def strip_tracebacks(error: E) -> E:
     return error
 
 
-#: an error's number, as Python and pyarrow write it into the text
+#: the number of an error in its text, as Python and pyarrow write it
 _NUMBER = re.compile(r"\[errno -?[0-9]+\] ?", re.IGNORECASE)
 
 
 def reason_of(error: BaseException, path: object = None) -> str:
-    """Return the reason of an error for a message: without its number, and with its file.
+    """Return the reason for an error, for a message: without the errno, and with the error's file.
 
-    The file is left out if it is ``path``, which the message names already.
+    The file is left out if it is ``path``, because the message already names ``path``.
     """
     if isinstance(error, OnefsError) or not isinstance(error, OSError) or not error.strerror:
         return _NUMBER.sub("", str(error)) or type(error).__name__
@@ -95,41 +99,41 @@ def _is_path(value: object) -> bool:
 
 
 class UsageError(OnefsError, ValueError):
-    """The user gave something invalid; the message names it and what to do."""
+    """The user gave an invalid value. The message names the value and what to do."""
 
     errno = errno.EINVAL
 
 
 class NotConfigured(OnefsError):
-    """No server is known: neither a profile, nor flags, nor the environment name one."""
+    """No server is known, because no profile, flag or environment variable names one."""
 
     errno = errno.EACCES
 
 
 class NotFound(OnefsError, FileNotFoundError):
-    """The catalogue answers that there is no such thing."""
+    """The catalogue answers that the requested thing does not exist."""
 
     errno = errno.ENOENT
 
 
 class Ambiguous(OnefsError):
-    """One name stands for several things; the message lists them."""
+    """Several things have the requested name. The message lists the things."""
 
     errno = errno.ENOTUNIQ
 
 
 class SeveralDatasets(Ambiguous):
-    """A session has several datasets of one type; the message lists them."""
+    """A session has several datasets of one type. The message lists the datasets."""
 
 
 class ReadOnly(OnefsError):
-    """A write was attempted; onefs is read-only."""
+    """A program tried to write, but onefs is read-only."""
 
     errno = errno.EROFS
 
 
 class CredentialsError(OnefsError, PermissionError):
-    """A server rejects the credentials; the message names the server and the command to run."""
+    """A server rejects the credentials. The message names the server and the command to run."""
 
     errno = errno.EACCES
 
@@ -139,25 +143,25 @@ class AlyxCredentials(CredentialsError):
 
 
 class DataServerCredentials(CredentialsError):
-    """The file server rejects its user and password, or none are known."""
+    """The file server rejects the user and password, or no user and password are known."""
 
 
 class Unreachable(OnefsError, ConnectionError):
-    """The server cannot be reached. What was requested may exist."""
+    """The server cannot be reached. The requested data may exist."""
 
     errno = errno.EHOSTUNREACH
 
 
 class Offline(Unreachable):
-    """The server is known to be unreachable, or must not be asked; a retry at once is useless."""
+    """The server is known to be unreachable, or must not be asked. An immediate retry fails."""
 
 
 class WrongScheme(Unreachable):
-    """The server can be reached but has no TLS: the URL is wrong, and a retry is useless."""
+    """The server can be reached but has no TLS. The URL is wrong, so that every retry fails."""
 
 
 class DeadlineExceeded(OnefsError, TimeoutError):
-    """No answer, or no progress, within the deadline."""
+    """There is no answer, or no progress, before the deadline."""
 
     errno = errno.ETIMEDOUT
 
@@ -178,7 +182,7 @@ class Throttled(OnefsError):
 class ServerError(OnefsError):
     """A server answered with an error, or its answer is invalid.
 
-    ``status`` is the HTTP status, ``detail`` the server's message ('' for none).
+    ``status`` is the HTTP status, 0 if there is none. ``detail`` is the server's message, or ''.
     """
 
     errno = errno.EIO
@@ -190,7 +194,7 @@ class ServerError(OnefsError):
 
 
 class TooLarge(ServerError):
-    """The answer has more bytes, values, pages or rows than are accepted; ask for less at once."""
+    """The answer has more bytes, values, pages or rows than onefs accepts. Ask for less at once."""
 
 
 class BadContent(OnefsError):
@@ -200,7 +204,7 @@ class BadContent(OnefsError):
 
 
 class CacheError(OnefsError):
-    """The cache or state folder cannot be used; the message names the reason."""
+    """The cache or state folder cannot be used. The message names the reason."""
 
     errno = errno.EIO
 
@@ -214,7 +218,8 @@ class CacheFull(CacheError):
 class FetchLimit(OnefsError):
     """A read needs to fetch more than the hourly limit allows.
 
-    ``until`` is when it will be allowed, in seconds since the epoch; 0 for never.
+    ``until`` is the time at which the read is allowed, in seconds since the epoch. It is 0 if the
+    read is never allowed.
     """
 
     errno = errno.EDQUOT
@@ -231,38 +236,39 @@ class IndexerBlocked(OnefsError):
 
 
 class MountError(OnefsError):
-    """Mounting or unmounting failed; the message names the reason and what to do."""
+    """Mounting or unmounting failed. The message names the reason and what to do."""
 
 
 class MissingLibrary(OnefsError, ImportError):
-    """A library of an extra is not installed; the message has the command that installs it."""
+    """The library of an extra is not installed. The message has the command that installs it."""
 
 
 class Busy(OnefsError):
-    """It is in use; the message names the user or process."""
+    """A resource is in use, or no thread can be started. The message says what to do."""
 
     errno = errno.EBUSY
 
 
 class OutputError(OnefsError):
-    """Standard output cannot be written; the message names the reason."""
+    """Standard output cannot be written. The message names the reason."""
 
 
 class Stopping(OnefsError):
-    """The daemon or client is stopping, and waits are ended."""
+    """The daemon or client is stopping, and ends all waits."""
 
     errno = errno.ESHUTDOWN
 
 
 def copy_error(error: E) -> E:
-    """Return a copy of a stored exception to raise.
+    """Return a copy of a stored exception, to raise the copy.
 
-    Each ``raise`` of an exception object extends its traceback, also in other threads. The copy has
-    the class, message, attributes and cause. A copy of an OnefsError has no traceback, whose frames
-    would keep their variables alive.
+    Each ``raise`` of an exception object makes its traceback longer, also for other threads. The
+    copy has the same class, message, attributes and cause. The copy of an OnefsError has no
+    traceback, because frames of a traceback keep their variables in memory. An exception that
+    cannot be copied is returned itself.
     """
     fresh: E
-    if isinstance(error, OnefsError):  # ``args`` has not all arguments of its constructor
+    if isinstance(error, OnefsError):  # ``args`` may lack arguments of the constructor
         fresh = type(error).__new__(type(error), *error.args)
         fresh.__dict__.update(error.__dict__)
     else:

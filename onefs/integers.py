@@ -1,16 +1,16 @@
-"""Parsing of whole numbers in texts of servers, files and users. No I/O."""
+"""Parsing of whole numbers in texts from servers, files and users. No I/O."""
 
 from __future__ import annotations
 
-#: digits of the longest number; all of these numbers fit in SQLite's 64 bits
+#: most digits of a number, so that each number fits in the 64 bits of SQLite's integers
 _MAX_DIGITS = 18
 
 
 def parse_whole_number(text: str) -> int | None:
-    """Return the number in ``text``; None unless it is 1 to 18 ASCII digits.
+    """Return the number in ``text``. Return None if ``text`` is not 1 to 18 ASCII digits.
 
-    ``str.isdigit`` and ``\\d`` are not enough: ``²`` is a digit to the first, but ``int`` refuses
-    it; ``٣`` matches the second; and ``int`` refuses more than 4,300 digits.
+    ``str.isdigit`` alone accepts ``²``, which ``int`` refuses. ``\\d`` alone matches ``٣``.
+    Besides, ``int`` refuses more than 4,300 digits.
     """
     if not (text.isascii() and text.isdigit()) or len(text) > _MAX_DIGITS:
         return None

@@ -13,9 +13,9 @@ class Repository:
     """A repository of files (Alyx: ``/data-repository``)."""
 
     name: str
-    #: the URL of its files, with a final slash if Alyx has one; '' if they are not served
+    #: the URL of its files, with a final slash if Alyx has one; '' if no server has the files
     data_url: str
-    #: whether it is the disk of a rig, which serves no files (Alyx: ``globus_is_personal``)
+    #: whether this is the disk of a rig, which serves no files (Alyx: ``globus_is_personal``)
     personal: bool
 
 
@@ -29,21 +29,21 @@ class Session:
     subject: str
     #: ``yyyy-mm-dd``, the first ten characters of Alyx's ``start_time``
     date: str
-    #: the number of the day's session, from 1 on as a rule; -1 if Alyx has none
+    #: the number of the session on its day, usually from 1 on; -1 if Alyx has no number
     number: int
-    #: seconds since the epoch; Alyx's local time, which has no zone, counts as UTC
+    #: seconds since the epoch. Alyx has a local time without a zone, which counts as UTC
     start_time: float = 0.0
     task_protocol: str = ""
     projects: tuple[str, ...] = ()
 
     @property
     def ref(self) -> str:
-        """ONE's short name: ``2019-12-10_1_KS023``."""
+        """Return ONE's short name for the session, like ``2019-12-10_1_KS023``."""
         return f"{self.date}_{self.number}_{self.subject}"
 
     @property
     def has_folder(self) -> bool:
-        """Whether it has all parts of its folder's path; a missing ``number`` is -1."""
+        """Whether the session has all parts of its folder's path (a missing number is -1)."""
         return bool(self.lab and self.subject and self.date) and self.number >= 0
 
 
@@ -65,25 +65,25 @@ class Dataset:
     id: str
     #: its session
     eid: str
-    #: the file name without UUID, as Alyx has it; for the name in a path see ``onefs.alf``
+    #: the file name as Alyx has it, without a UUID; for the name in a path see ``onefs.alf``
     name: str
-    #: the folder inside the session as Alyx has it, '' for the session's own folder
+    #: the folder inside the session, as Alyx has it; '' for the session's own folder
     collection: str = ""
-    #: the revision's name without ``#``, '' for none
+    #: the revision's name without ``#``; '' if there is no revision
     revision: str = ""
     dataset_type: str = ""
-    #: bytes; None if unknown to Alyx
+    #: bytes; None if Alyx does not have the size
     size: int | None = None
-    #: lower-case hex digits of the md5 (32) or sha1 (40); '' if unknown to Alyx
+    #: 32 lower-case hex digits of an md5, or 40 of a sha1; '' if Alyx does not have the hash
     md5: str = ""
     #: whether this revision is the one to use (Alyx: ``default_dataset``)
     default: bool = True
     qc: str = "NOT_SET"
-    #: the database's date in seconds since the epoch, 0 for none; not the mtime of the file (see
-    #: ``onefs.dates``)
+    #: the date in the database, in seconds since the epoch; 0 if there is none. This is not the
+    #: mtime of the file (see ``onefs.dates``)
     mtime: float = 0.0
-    #: best first; a dataset without any is not listed
+    #: the replicas, the best one first; a dataset without replicas is not listed
     replicas: tuple[Replica, ...] = ()
-    #: whether it is known from cache tables only. Then its type and date are unknown, and
-    #: ``replicas`` are where it should be, and may be empty
+    #: whether the dataset is known only from cache tables. Then its type and date are unknown, and
+    #: ``replicas`` has the expected URLs of the file, or is empty
     from_tables: bool = False

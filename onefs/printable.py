@@ -1,14 +1,15 @@
-"""Texts of servers, files and variables made safe to print: one line, no control characters."""
+"""Make texts from servers, files and variables safe to print: one line, no control characters."""
 
 from __future__ import annotations
 
 import json
 import re
 
-#: characters that end a line or move to another column
+#: characters that end a line or move the cursor to another column
 _WHITESPACE = "\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"
-#: control characters (ESC, BS, NUL, C1 ...), invisible ones and those that change the direction of
-#: writing, tags, and lone surrogates; not the joiners (U+200C, U+200D), which languages need
+#: control characters (ESC, BS, NUL, C1 ...), invisible characters, characters that change the
+#: direction of writing, tags, and lone surrogates. The joiners (U+200C, U+200D) are not included,
+#: because some languages need them
 _UNSAFE_CHARACTERS = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
     "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e0fff]"
@@ -18,19 +19,19 @@ _UNSAFE_CHARACTERS = re.compile(
 def printable(text: str) -> str:
     """Return ``text`` on one line, without characters that a terminal or log viewer interprets.
 
-    Other white space becomes a space, a byte that is not UTF-8 its percent-code (``%FF``), and any
-    other such character ``?``.
+    A line end or a tab becomes a space. A byte that is not UTF-8 becomes its percent-code
+    (``%FF``). Any other unsafe character becomes ``?``.
     """
     return _UNSAFE_CHARACTERS.sub(_replacement, text)
 
 
 def plural(count: int, noun: str) -> str:
-    """Return ``noun``, in the plural unless ``count`` is 1."""
+    """Return ``noun`` if ``count`` is 1, otherwise its plural."""
     return noun if count == 1 else f"{noun}s"
 
 
 def format_size(count: int) -> str:
-    """Return a number of bytes for people: ``1.5 GiB``."""
+    """Return a number of bytes in a form for people, like ``1.5 GiB``."""
     amount = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if amount < 1024:
@@ -40,7 +41,10 @@ def format_size(count: int) -> str:
 
 
 def printable_json(text: str) -> str:
-    """Return equivalent JSON with those characters in its strings written as ``\\u001b``."""
+    """Return equivalent JSON in which unsafe characters are escaped, like ``\\u001b``.
+
+    Newlines are kept.
+    """
     return _UNSAFE_CHARACTERS.sub(_json_escape, text)
 
 

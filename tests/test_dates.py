@@ -1,4 +1,4 @@
-"""The dates of files: the day in the path, and seconds determined by the bytes."""
+"""The mtimes of files: the day in the path, and a number of seconds that depends on the bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_values_that_only_alyx_has_do_not_change_the_mtime() -> None:
         PLACE, replace(DATASET, from_tables=True)
     )
     assert day_of(dataset_mtime(PLACE, from_alyx)) == "2020-02-29"
-    assert dataset_mtime(PLACE, from_alyx) % 1 == 0  # what copies keep on any file system
+    assert dataset_mtime(PLACE, from_alyx) % 1 == 0  # copies keep whole seconds on any disk
 
 
 def test_other_bytes_have_another_mtime() -> None:

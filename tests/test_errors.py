@@ -1,4 +1,4 @@
-"""Errors that are stored and raised later, by many threads at once."""
+"""Errors that are stored and raised later by many threads at the same time."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_copy_has_the_attributes_and_the_cause(error: BaseException) -> None:
 
 
 def _grows(raise_it: Callable[[], object], stored: BaseException) -> int:
-    """Return the length of the stored error's traceback after a hundred threads raised it."""
+    """Return the length of the stored error's traceback after 100 threads have raised the error."""
 
     def provoke() -> None:
         with pytest.raises(type(stored)):
@@ -111,13 +111,13 @@ def test_a_flight_that_fails_keeps_its_traceback() -> None:
     assert len({id(error) for error in found}) == 50
 
 
-#: classes in an ``except`` that may catch an OSError of the system, whose text has its errno
+#: classes in an ``except`` that may catch an OSError of the system, which has the errno in its text
 SYSTEM = {"OSError", "PermissionError", "FileNotFoundError", "BlockingIOError", "Exception",
           "NotADirectoryError", "IsADirectoryError", "BaseException"}  # fmt: skip
 
 
 def system_errors(node: ast.AST) -> list[str]:
-    """Return the names of a handler or function for errors that the system may have raised."""
+    """Return the names that a handler or function gives to errors that the system may raise."""
 
     def names(kind: ast.AST | None) -> set[str]:
         return {each.id for each in ast.walk(kind) if isinstance(each, ast.Name)} if kind else set()
@@ -131,7 +131,7 @@ def system_errors(node: ast.AST) -> list[str]:
 
 
 def shown_bare(block: ast.AST, error: str) -> list[int]:
-    """Return the lines of a block that format an error by themselves."""
+    """Return the lines of a block that write an error to a text without ``reason_of``."""
 
     def is_it(node: ast.AST) -> bool:
         if isinstance(node, ast.Attribute) and node.attr == "strerror":

@@ -1,4 +1,4 @@
-"""Numbers in texts of others: few enough ASCII digits, parsed by one function everywhere."""
+"""Numbers in texts from outside: at most 18 ASCII digits, parsed by one function everywhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from onefs.one import resolver
 from tests.test_linear_time import PATTERNS
 
 SOURCES = Path(onefs.__file__).parent
-#: where texts are bounded and ASCII by another check beside it
+#: files in which another check makes sure that the text is ASCII and not too long
 FILES_WITH_OWN_NUMBERS = {
     "cache/records.py",
     "integers.py",

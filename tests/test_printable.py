@@ -1,4 +1,4 @@
-"""Texts of others in a form that is safe to show."""
+"""Texts from outside in a form that is safe to show."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Options of the cache folder: its limits, and what a mount may fetch.
 
-As for all of ``onefs.config.settings``, flags come before variables (``ONEFS_CACHE_SIZE`` ...), and
-those before profiles.
+As for all of ``onefs.config.settings``, flags override variables (``ONEFS_CACHE_SIZE`` ...), and
+variables override profiles.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ OPTION_NAMES = (
     *("trust_cache_dir", "writable"),
 )
 
-#: files up to this size are fetched as a whole
+#: bytes of the largest file that is fetched as a whole
 SMALL_FILE_BYTES = 16 << 20
-#: programs that read all files they find, and must not cause downloads
+#: programs that read every file they find; their reads must not cause downloads
 INDEXER_PROGRAMS = (
     "updatedb",
     "updatedb.mlocate",
@@ -44,8 +44,9 @@ INDEXER_PROGRAMS = (
     "evince-thumbnailer",
 )
 
-#: names in the root of a mount that lead to writable folders of the user: those that IBL's code
-#: writes to below ONE's cache folder, and the tag of ONE's tables that has no date
+#: names in the root of a mount that lead to writable folders of the user. IBL's code writes to
+#: folders with these names below ONE's cache folder. The last name is the tag of ONE's tables that
+#: has no date
 WRITABLE_FOLDERS = (
     "histology",
     "cache",
@@ -67,15 +68,16 @@ _BOOLEANS = {"1": True, "yes": True, "true": True, "0": False, "no": False, "fal
 
 @dataclass(frozen=True, slots=True)
 class CacheOptions:
-    """Limits of a cache folder, in bytes, and of what a mount fetches."""
+    """Limits of a cache folder, and of what a mount fetches. All sizes are in bytes."""
 
-    #: of all files that onefs downloaded; None for no limit
+    #: most bytes of all downloaded files together; None for no limit
     cache_size: int | None = None
-    #: free space on the disk that onefs does not use
+    #: bytes that onefs leaves free on the disk
     min_free: int = 0
-    #: files up to this size are fetched as a whole, and verified before the first byte is served
+    #: a file of at most this size is fetched as a whole, and verified before its first byte is
+    #: served
     small_file: int = SMALL_FILE_BYTES
-    #: every file is verified as a whole before its first byte is served
+    #: whether every file is verified as a whole before its first byte is served
     strict: bool = False
     #: most bytes that a mount fetches in any hour; None for no limit
     max_fetch: int | None = None
@@ -83,16 +85,17 @@ class CacheOptions:
     indexers: tuple[str, ...] = INDEXER_PROGRAMS
     #: names or patterns of repositories whose replicas are tried first, in this order
     copies: tuple[str, ...] = ()
-    #: use the folders although other users can write to them (see ``onefs.cache.permissions``)
+    #: whether the folders are used even if other users can write to them (see
+    #: ``onefs.cache.permissions``)
     trust_cache_dir: bool = False
     #: names in the root of a mount that lead to writable folders of the user
     writable: tuple[str, ...] = WRITABLE_FOLDERS
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes of ``20G``, ``500M``, ``1.5 TiB`` or a plain number; K is 1024.
+    """Return the bytes of a size like ``20G``, ``500M``, ``1.5 TiB`` or ``1000``. K is 1024 bytes.
 
-    Raises UsageError.
+    Raises UsageError for other texts.
     """
     match = _SIZE_PATTERN.fullmatch(text.strip())
     if match is None:
@@ -101,7 +104,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_rate(text: str) -> int:
-    """Return the bytes per hour of ``5G/h`` or ``5G``. Raises UsageError."""
+    """Return the bytes per hour of a rate like ``5G/h`` or ``5G``. Raises UsageError."""
     amount, slash, unit = text.partition("/")
     if slash and unit.strip().lower() not in ("h", "hour"):
         raise UsageError(f"{text!r} is not a rate: write it like 5G/h")
@@ -109,7 +112,10 @@ def parse_rate(text: str) -> int:
 
 
 def parse_boolean(text: str) -> bool:
-    """Return the value of ``yes``, ``1``, ``no`` and so on. Raises UsageError for other texts."""
+    """Return True for ``yes``, ``true`` or ``1``, and False for ``no``, ``false`` or ``0``.
+
+    Raises UsageError for other texts.
+    """
     if text.lower() not in _BOOLEANS:
         raise UsageError(f"{text!r} is neither yes nor no")
     return _BOOLEANS[text.lower()]
@@ -121,7 +127,10 @@ def first_given(
     environ: Mapping[str, str],
     profile: Mapping[str, str],
 ) -> dict[str, tuple[str, str]]:
-    """Return value and source of each setting that a flag, a variable or the profile gives."""
+    """Return the value and the source of each setting in ``names`` that is given.
+
+    A flag overrides a variable, and a variable overrides the profile.
+    """
     given: dict[str, tuple[str, str]] = {}
     for name in names:
         variable = f"ONEFS_{name.upper()}"
@@ -139,9 +148,10 @@ def first_given(
 def parse_given(
     given: Mapping[str, tuple[str, str]], name: str, parse: Callable[[str], T], default: T
 ) -> T:
-    """Return the parsed value of a setting in the result of :func:`first_given`, or the default.
+    """Return the parsed value of the setting ``name``, or ``default`` if it is not given.
 
-    Raises UsageError naming the source if ``parse`` raises it.
+    ``given`` is what :func:`first_given` returns. If ``parse`` raises UsageError, the error that is
+    raised also names the source of the value.
     """
     if name not in given:
         return default
@@ -155,10 +165,11 @@ def parse_given(
 def resolve_cache_options(
     flags: Mapping[str, str | None], environ: Mapping[str, str], profile: Mapping[str, str]
 ) -> CacheOptions:
-    """Return the options that flags, variables and a profile give; each may lack any of them.
+    """Return the options that flags, variables and a profile give, and defaults for the rest.
 
-    ``none`` is no limit as a size, no program as ``indexers``, no preference as ``copies``, and no
-    name but :data:`WRITABLE_FOLDERS` as ``writable``. Raises UsageError naming the source.
+    The text ``none`` means no limit for a limit, no programs for ``indexers`` and no preference for
+    ``copies``. For ``writable``, it means that no name is added to :data:`WRITABLE_FOLDERS`. Raises
+    UsageError that names the source of an invalid value.
     """
     given = first_given(OPTION_NAMES, flags, environ, profile)
     no_names: tuple[str, ...] = ()
@@ -177,7 +188,11 @@ def resolve_cache_options(
 
 
 def _parse_folder_names(text: str) -> tuple[str, ...]:
-    """Parse names of folders; refuse those that a glob for files might match."""
+    """Return the names of folders in ``text``. Names are separated by commas.
+
+    Raises UsageError for a name with a dot or another special character, because a pattern for
+    files might match the name.
+    """
     for name in [] if text.lower() == "none" else text.split(","):
         if not _FOLDER_NAME_PATTERN.fullmatch(name.strip()):
             raise UsageError(

@@ -1,4 +1,7 @@
-"""The owner of a cache folder: the one database whose files it holds, named in a file in it."""
+"""The owner of a cache folder: the only database whose files the folder holds.
+
+A file in the cache folder has the name of the owner.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ PRIVATE_FOLDER = ".onefs"
 
 
 def read_owner(root: Path) -> str | None:
-    """Return the name of the database that a cache folder belongs to; None for a new folder.
+    """Return the name of the database that owns a cache folder. Return None for a new folder.
 
-    Raises CacheError if the file that names it cannot be read.
+    Raises CacheError if the file with the name cannot be read or is damaged.
     """
     label = _owner_file(root)
     try:
@@ -31,9 +34,9 @@ def read_owner(root: Path) -> str | None:
 
 
 def check_owner(root: Path, database: str) -> bool:
-    """Whether a cache folder has an owner yet, which is then ``database``.
+    """Return True if ``database`` owns a cache folder, and False if the folder has no owner yet.
 
-    Raises UsageError if it belongs to another database, and as :func:`read_owner`.
+    Raises UsageError if another database owns the folder, and as :func:`read_owner`.
     """
     owner = read_owner(root)
     if owner not in (None, database):
@@ -45,7 +48,7 @@ def check_owner(root: Path, database: str) -> bool:
 
 
 def claim_cache_folder(root: Path, database: str) -> None:
-    """Make ``database`` the owner of a cache folder that has none yet.
+    """Make ``database`` the owner of a cache folder, if the folder has no owner yet.
 
     Raises as :func:`check_owner`, and OSError.
     """

@@ -1,8 +1,9 @@
 """Tokens and passwords: where they are stored, and which of them are used.
 
-The Alyx token is stored, the Alyx password never. Secrets are stored in the system keyring if there
-is one, else in ``<user config>/onefs/credentials.json`` (mode 0600 in a folder of mode 0700). That
-file also names the secrets in the keyring, for when the keyring is unavailable, as over SSH.
+The Alyx token is stored. The Alyx password is never stored. If there is a system keyring, secrets
+are stored in the keyring. Otherwise they are stored in ``<user config>/onefs/credentials.json``
+(mode 0600 in a folder of mode 0700). This file also has the names of the secrets in the keyring, so
+that the names are known when the keyring is unavailable, for example over SSH.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class DataCredentials:
 
     username: str
     password: Secret
-    #: where they come from, for messages
+    #: where user and password come from, for messages
     source: str
 
 
@@ -37,16 +38,17 @@ class DataCredentials:
 class Removal:
     """The outcome of removing a secret."""
 
-    #: whether there was one to remove
+    #: whether there was a secret to remove
     removed: bool
     #: whether the secret is also in the keyring, which is unavailable now
     is_left_in_keyring: bool = False
 
 
 class CredentialStore:
-    """The stored secrets of this user, in the keyring or the file. Thread- and process-safe.
+    """Stores the secrets of this user in the keyring or the file. Thread- and process-safe.
 
-    Every method but :meth:`stamp` raises UsageError if the file is broken or another user's.
+    Every method that reads or writes a secret raises UsageError if the file is broken or belongs to
+    another user.
     """
 
     def __init__(self, path: Path | None = None, keyring: Keyring | None = None) -> None:
@@ -54,7 +56,7 @@ class CredentialStore:
         self._keyring = keyring or Keyring()
 
     def token(self, url: str, username: str) -> Secret | None:
-        """Return the stored Alyx token of a user, None if there is none."""
+        """Return the stored Alyx token of a user. Return None if there is none."""
         token = self._get(_token_key(url, username))
         return Secret(token) if token else None
 
@@ -67,7 +69,10 @@ class CredentialStore:
         return self._delete(_token_key(url, username))
 
     def data_login(self, url: str) -> tuple[str, Secret] | None:
-        """Return user and password for the file server of the database ``url``, None if unknown."""
+        """Return the stored user and password for the file server of the database at ``url``.
+
+        Returns None if they are not stored.
+        """
         stored = self._get(_data_key(url))
         with suppress(ValueError):
             pair = json.loads(stored or "null")
@@ -76,15 +81,15 @@ class CredentialStore:
         return None
 
     def set_data_login(self, url: str, username: str, password: str) -> None:
-        """Store user and password of a database's file server."""
+        """Store user and password for the file server of the database at ``url``."""
         self._set(_data_key(url), json.dumps([username, password]))
 
     def delete_data_login(self, url: str) -> Removal:
-        """Remove user and password of a database's file server."""
+        """Remove user and password for the file server of the database at ``url``."""
         return self._delete(_data_key(url))
 
     def stamp(self) -> tuple[int, ...]:
-        """Return a value that changes when any process writes a secret; costs one ``stat``."""
+        """Return a value that changes when any process writes a secret (one call of ``stat``)."""
         try:
             status = self._path.stat()
         except OSError:
@@ -92,14 +97,14 @@ class CredentialStore:
         return (status.st_mtime_ns, status.st_ino, status.st_size)
 
     def describe_location(self) -> str:
-        """Return where secrets are stored, for messages."""
+        """Return the name of the place where secrets are stored, for messages."""
         with suppress(KeyringUnavailable):
             self._keyring.get("probe")
             return "the system keyring"
         return str(self._path)
 
     def is_keyring_unavailable(self) -> bool:
-        """Whether a keyring is installed but unavailable now, so that its secrets are unknown."""
+        """Whether a keyring is installed but unavailable now, so its secrets cannot be read."""
         try:
             self._keyring.get("probe")
         except NoKeyringInstalled:
@@ -109,8 +114,9 @@ class CredentialStore:
         return False
 
     def _get(self, key: str) -> str | None:
-        # A secret that the keyring accepts is removed from the file, so one in the file is newer.
-        # To load and ask a keyring also takes as long as all the rest of a search.
+        # The file is read first, because a secret in it is newer: a secret that the keyring accepts
+        # is removed from the file. Besides, to load and ask a keyring takes as long as the whole
+        # rest of a search.
         secret = self._read()[0].get(key)
         if isinstance(secret, str):
             return secret
@@ -136,7 +142,7 @@ class CredentialStore:
         return Removal(in_file or in_keyring)
 
     def _read(self) -> tuple[dict[str, object], set[str]]:
-        """Return the secrets in the file, and the names of those in the keyring."""
+        """Return the secrets in the file, and the names of the secrets in the keyring."""
         data = read_json(self._path)
         entries, in_keyring = data.get("secrets", {}), data.get("in keyring", [])
         if not isinstance(entries, dict) or not isinstance(in_keyring, list):
@@ -144,10 +150,11 @@ class CredentialStore:
         return entries, {str(name) for name in in_keyring}
 
     def _write(self, key: str, secret: str | None, in_keyring: bool | None = None) -> bool:
-        """Rewrite the file, also if only the keyring has the secret, so that ``stamp`` changes.
+        """Write a secret to the file, or remove it from the file if ``secret`` is None.
 
-        ``in_keyring`` is whether the keyring has the secret now, None if it is unavailable. Returns
-        whether the keyring has it as far as is known.
+        ``in_keyring`` tells whether the keyring has the secret now; None if the keyring is
+        unavailable. The file is written in each case, so that :meth:`stamp` changes. Returns True
+        if the keyring has the secret, as far as is known.
         """
         with file_lock(self._path):
             entries, names = self._read()
@@ -166,7 +173,10 @@ class CredentialStore:
 def find_token(
     settings: Settings, store: CredentialStore, environ: Mapping[str, str] | None = None
 ) -> Secret | None:
-    """Return ONEFS_TOKEN, else the stored Alyx token; None if there is neither."""
+    """Return ONEFS_TOKEN if it is set for this database, otherwise the stored Alyx token.
+
+    Returns None if there is neither.
+    """
     environ = os.environ if environ is None else environ
     if environ.get("ONEFS_TOKEN") and is_environment_for(environ, settings.url):
         return Secret(environ["ONEFS_TOKEN"].strip())
@@ -178,10 +188,12 @@ def find_alyx_password(
     environ: Mapping[str, str] | None = None,
     ask: Callable[[str], str] | None = None,
 ) -> Secret | None:
-    """Return ONEFS_PASSWORD, else the content of ONEFS_PASSWORD_FILE, else what ``ask`` returns.
+    """Return the Alyx password. Return None if it is unknown.
 
-    ``ask`` prompts with its argument on the terminal; it is None if there is no terminal. Raises
-    UsageError if the password file cannot be read.
+    It is ONEFS_PASSWORD, else the content of ONEFS_PASSWORD_FILE, else the answer of ``ask``. The
+    variables are ignored if they are for another database. ``ask`` shows its argument on the
+    terminal and returns what the user types; it is None if there is no terminal. Raises UsageError
+    if the password file cannot be read.
     """
     environ = os.environ if environ is None else environ
     if is_environment_for(environ, settings.url):
@@ -203,10 +215,11 @@ def find_data_credentials(
     password: str | None = None,
     home: Path | None = None,
 ) -> DataCredentials | None:
-    """Return user and password of the file server; None to send nothing.
+    """Return user and password for the file server. Return None if they are unknown.
 
-    The first of these is used: the arguments, the environment, what is stored for the database's
-    URL, what ONE has saved for that URL. The Alyx password is never used.
+    The first of these is used: the arguments; the environment; user and password that are stored
+    for the database's URL; user and password that ONE has saved for this URL. The Alyx password is
+    never used.
     """
     environ = os.environ if environ is None else environ
     if password is not None:
@@ -225,7 +238,10 @@ def find_data_credentials(
 
 
 def data_server_urls(settings: Settings, home: Path | None = None) -> list[str]:
-    """Return the file server of the profile, else the one that ONE has saved; [] for neither."""
+    """Return a list with the URL of the file server, or an empty list if no URL is known.
+
+    The URL is the profile's. If the profile has no URL, it is the URL that ONE has saved.
+    """
     if settings.data_url:
         return [settings.data_url]
     saved = one_params.find_by_url(settings.url, home)
@@ -236,7 +252,7 @@ def data_server_urls(settings: Settings, home: Path | None = None) -> list[str]:
 
 
 def _read_password_file(path: Path) -> Secret:
-    """Return the file's text without a newline at its end."""
+    """Return the text of a file, without a newline at its end. Raises UsageError."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:

@@ -1,7 +1,7 @@
 """Attributes of the files in a mount: owner, modes and inode numbers.
 
-As for all of ``onefs.config.settings``, flags come before variables (``ONEFS_UMASK`` ...), and
-those before profiles.
+As for all of ``onefs.config.settings``, flags override variables (``ONEFS_UMASK`` ...), and
+variables override profiles.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ ATTRIBUTE_NAMES = ("umask", "uid", "gid", "inode32")
 _OCTAL = re.compile(r"(?:0o)?([0-7]{1,4})", re.ASCII)
 _NUMBER = re.compile(r"\d{1,10}", re.ASCII)
 _MAX_UMASK = 0o777
-#: the largest user or group id; the next number means "none" to the kernel
+#: the largest user or group id; for the kernel, the next number means "no id"
 _MAX_ID = 2**32 - 2
 
 
 @dataclass(frozen=True, slots=True)
 class FileAttributes:
-    """Owner, modes and width of inode numbers, as ``stat`` shows them."""
+    """The owner, the modes and the width of inode numbers that ``stat`` shows for files."""
 
-    #: mode bits that are removed from those of files (0644) and folders (0755)
+    #: bits that are removed from the modes of files (0644) and folders (0755)
     umask: int = 0
-    #: the owner; None for the user who mounts
+    #: the id of the owner; None for the user that mounts
     uid: int | None = None
-    #: the group; None for the group of the user who mounts
+    #: the id of the group; None for the group of the user that mounts
     gid: int | None = None
     #: whether inode numbers fit in 32 bits, for programs built for 32 bits
     inode32: bool = False
@@ -47,7 +47,7 @@ def parse_umask(text: str) -> int:
 
 
 def parse_id(text: str) -> int:
-    """Return a user or group id. Raises UsageError."""
+    """Return the user or group id in ``text``. Raises UsageError."""
     text = text.strip()
     if _NUMBER.fullmatch(text) is None or int(text) > _MAX_ID:
         raise UsageError(f"{text!r} is not the number of a user or group: write it like 1000")
@@ -57,9 +57,9 @@ def parse_id(text: str) -> int:
 def resolve_file_attributes(
     flags: Mapping[str, str | None], environ: Mapping[str, str], profile: Mapping[str, str]
 ) -> FileAttributes:
-    """Return the attributes that flags, variables and a profile give; each may lack any of them.
+    """Return the attributes that flags, variables and a profile give, and defaults for the rest.
 
-    Raises UsageError naming the source.
+    Raises UsageError that names the source of an invalid value.
     """
     given = first_given(ATTRIBUTE_NAMES, flags, environ, profile)
     return FileAttributes(

@@ -1,7 +1,7 @@
-"""The system keyring (extra ``[keyring]``), if there is one that works.
+"""The system keyring (extra ``[keyring]``), if there is a keyring that works.
 
-Each call runs in a thread of its own with a time limit: a locked keyring may wait for an answer to
-a window that is on no screen.
+Each call runs in a separate thread with a time limit, because a locked keyring may wait for an
+answer in a window that is on no screen.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 SERVICE_NAME = "onefs"
-#: longest wait for an answer, in which the user may be asked to unlock the keyring
+#: longest wait for an answer; during this time the user may be asked to unlock the keyring
 ANSWER_TIMEOUT_SECONDS = 20.0
 
 _log = logging.getLogger(__name__)
 
 
 class KeyringUnavailable(Exception):
-    """There is no keyring, or it fails or does not answer; the file is used instead."""
+    """The keyring is missing, fails or does not answer. The file is used instead."""
 
 
 class NoKeyringInstalled(KeyringUnavailable):
@@ -27,7 +27,7 @@ class NoKeyringInstalled(KeyringUnavailable):
 
 
 class Keyring:
-    """The keyring of this user. After a failure this process does not use it again."""
+    """The keyring of this user. After a failure this object does not use the keyring again."""
 
     def __init__(self, timeout: float = ANSWER_TIMEOUT_SECONDS) -> None:
         self._timeout = timeout
@@ -35,16 +35,19 @@ class Keyring:
         self._unavailable_error: type[KeyringUnavailable] | None = None
 
     def get(self, key: str) -> str | None:
-        """Return the secret of ``key``, None if there is none. Raises KeyringUnavailable."""
+        """Return the secret for ``key``, or None if there is none. Raises KeyringUnavailable."""
         answer = self._call(lambda backend: backend.get_password(SERVICE_NAME, key))
         return answer if isinstance(answer, str) else None
 
     def set(self, key: str, secret: str) -> None:
-        """Store a secret. Raises KeyringUnavailable."""
+        """Store a secret for ``key``. Raises KeyringUnavailable."""
         self._call(lambda backend: backend.set_password(SERVICE_NAME, key, secret))
 
     def delete(self, key: str) -> bool:
-        """Remove a secret, and return whether there was one. Raises KeyringUnavailable."""
+        """Remove the secret for ``key``, and return True if there was one.
+
+        Raises KeyringUnavailable.
+        """
         if self.get(key) is None:
             return False
         self._call(lambda backend: backend.delete_password(SERVICE_NAME, key))
@@ -80,8 +83,8 @@ class Keyring:
 def _find_backend() -> Any:
     """Return the backend that the keyring library chooses.
 
-    Raises ImportError if the extra is not installed, and NoKeyringInstalled or KeyringUnavailable
-    if the backend is one that stores nothing.
+    Raises ImportError if the extra is not installed, NoKeyringInstalled if the user has turned the
+    keyring off, and KeyringUnavailable if the library finds no keyring.
     """
     import keyring
     from keyring.backends import chainer, fail, null

@@ -1,8 +1,9 @@
 """The settings that ONE has saved: defaults for ``onefs setup``, and a source of credentials.
 
 ONE-api 2 and 3 write ``~/.one/.caches`` (cache folders by database, and the default database) and
-``~/.one/.<host>`` for each database; ibllib's ONE and the MATLAB one write ``~/.one_params``. All
-are JSON with passwords in plain text. They are only read; missing and broken files are skipped.
+``~/.one/.<host>`` for each database. ibllib's ONE and the ONE for MATLAB write ``~/.one_params``.
+All these files are JSON with passwords in plain text. onefs only reads these files, and skips
+missing and broken files.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _MAX_URL_LENGTH = 2000
 
 @dataclass(frozen=True, slots=True)
 class OneSettings:
-    """The settings that ONE has saved for one database; '' for those it has not."""
+    """The settings that ONE has saved for one database. A setting that is not saved is ''."""
 
     url: str
     username: str = ""
@@ -45,14 +46,18 @@ class OneSettings:
 
 
 def find_by_url(url: str, home: Path | None = None) -> OneSettings | None:
-    """Return the settings for ``url``, whatever the scheme; from the newer files if they exist."""
+    """Return the settings that ONE has saved for ``url``. Return None if there are none.
+
+    Only the scheme may differ. The files of ONE-api 2 and 3 are used if they exist, otherwise
+    ``~/.one_params``.
+    """
     key, home = one_key(url), home or Path.home()
     saved = _read_by_key(key, home) or _read_one_params(home)
     return saved if saved is not None and one_key(saved.url) == key else None
 
 
 def find_default(home: Path | None = None) -> OneSettings | None:
-    """Return the settings that ONE uses if no database is named."""
+    """Return the settings that ONE uses if no database is named. Return None if there are none."""
     home = home or Path.home()
     key = _read_caches(home).get("DEFAULT")
     saved = _read_by_key(key, home) if isinstance(key, str) else None
@@ -60,8 +65,11 @@ def find_default(home: Path | None = None) -> OneSettings | None:
 
 
 def one_key(url: str) -> str:
-    """Return ONE's file name for a database: its URL without scheme, made safe (one/params.py)."""
-    # the time of this grows as the square of the length
+    """Return the name that ONE uses for a database in file names (``one/params.py``).
+
+    It is the URL without scheme, in lower case and without special characters.
+    """
+    # the URL is cut, because the time for this call grows as the square of the length
     text = unicodedata.normalize("NFKC", url[:_MAX_URL_LENGTH])
     text = _HTTP_SCHEME.sub("", text.strip()).strip("/")
     text = _UNSAFE_CHARACTERS.sub("_", text.lower())

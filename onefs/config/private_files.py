@@ -23,10 +23,10 @@ _log = logging.getLogger(__name__)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in ``path``, {} if there is no such file.
+    """Return the JSON object in the file ``path``. Return {} if there is no such file.
 
-    If other users could read the file, its mode is narrowed, with a warning. Raises UsageError if
-    the file cannot be read, belongs to another user, or does not hold a JSON object.
+    If other users have access to the file, its mode becomes 0600 and a warning is logged. Raises
+    UsageError if the file cannot be read, belongs to another user, or does not hold a JSON object.
     """
     try:
         with path.open("rb") as file:
@@ -46,9 +46,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Replace ``path`` in one step: a reader sees the old content or the new, never a part.
+    """Write ``data`` as JSON to the file ``path``, which is replaced in one step.
 
-    Raises UsageError if the folder cannot be written.
+    A reader sees the old content or the new content, never a part. Raises UsageError if the file
+    cannot be written.
     """
     text = json.dumps(data, indent=2, sort_keys=True) + "\n"
     try:
@@ -60,7 +61,9 @@ def write_json(path: Path, data: Any) -> None:
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Keep other processes from writing ``path`` between our read and our write.
+    """Keep other processes from changing the file ``path`` during the block.
+
+    The caller reads the file and writes it inside the block, so that no change is lost.
 
     Raises UsageError if another process holds the lock for LOCK_TIMEOUT_SECONDS.
     """
@@ -91,7 +94,7 @@ def _make_private_folder(folder: Path) -> None:
 
 
 def _restrict_mode(descriptor: int, path: Path) -> None:
-    """Withdraw other users' permissions. Raises UsageError if the file belongs to another user."""
+    """Remove other users' permissions. Raises UsageError if the file belongs to another user."""
     status = os.fstat(descriptor)
     if status.st_uid != os.geteuid():
         raise UsageError(f"{path} belongs to another user: move it away")

@@ -1,4 +1,4 @@
-"""Secrets that debug output does not show, and redaction of texts."""
+"""Secrets that debug output does not show, and redaction: removal of secrets from texts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import re
 
 from onefs.printable import printable
 
-#: characters of the longest text that is redacted; a traceback is far shorter
+#: most characters of a text that is redacted; a longer text is cut, but a traceback is far shorter
 _MAX_REDACTED_CHARACTERS = 100_000
-#: characters of a server's text that a message may contain
+#: most characters of a server's text in a message
 _MAX_EXCERPT_CHARACTERS = 500
-#: characters that are removed at the end of a text that was cut: they may be half of a secret
+#: characters that are removed at the end of a cut text, because they may be a part of a secret
 _CUT_MARGIN_CHARACTERS = 256
 
 #: every secret of this process, for the redaction of log lines
@@ -22,14 +22,14 @@ _AUTHORIZATION_HEADER = re.compile(
     r"\b((?:Proxy-)?Authorization['\"]?\s*[:=]\s*['\"]?)[^\r\n'\"]+", re.IGNORECASE
 )
 _AUTHORIZATION_VALUE = re.compile(r"\b(Token|Basic|Bearer) +[A-Za-z0-9+/=_.-]{8,}")
-# starts at the slashes: a search for the scheme would start again at each letter of a long word
+# starts at the slashes, because a search for the scheme would start again at each letter of a word
 _URL_USERINFO = re.compile(r"(://)[^/\s]+@")
 
 
 class Secret(str):
     """A token or a password, as a ``str`` whose ``repr`` is ``Secret('***')``.
 
-    It can be sent in a header, while dataclasses, tracebacks and debug output do not show it.
+    It can be sent in a header. Dataclasses, tracebacks and debug output do not show its text.
     """
 
     __slots__ = ()
@@ -44,20 +44,21 @@ class Secret(str):
 
 
 def redact(text: str) -> str:
-    """Return ``text`` without the secrets of this process, authorization headers and URL users.
+    """Return ``text`` with secrets replaced by ``***``.
 
-    A text of more than 100,000 characters is cut.
+    Secrets are the secrets of this process, the values of authorization headers, and users and
+    passwords in URLs. A text of more than 100,000 characters is cut.
     """
     return _redact_and_cut(text, _MAX_REDACTED_CHARACTERS)
 
 
 def excerpt(text: str) -> str:
-    """Return the beginning of a server's text on one line, redacted, for messages and logs."""
+    """Return the beginning of a server's text, redacted and on one line, for messages and logs."""
     return " ".join(_redact_and_cut(text, _MAX_EXCERPT_CHARACTERS).split())
 
 
 def _redact_and_cut(text: str, max_characters: int) -> str:
-    """Return ``text`` redacted, and cut to ``max_characters`` before any pattern is matched."""
+    """Return ``text`` cut to ``max_characters`` and redacted. Patterns see only the cut text."""
     if len(text) <= max_characters:
         return _replace_secrets(text)
     redacted = _replace_secrets(text[: max_characters + _CUT_MARGIN_CHARACTERS])
@@ -76,7 +77,7 @@ def _replace_secrets(text: str) -> str:
 class RedactedFormatter(logging.Formatter):
     """Formats log records on one line each, without secrets and control characters.
 
-    The lines of a traceback follow with indentation, so that none looks like another record.
+    Further lines, as of a traceback, are indented, so that no line looks like another record.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:

@@ -1,4 +1,6 @@
-"""Settings of a command: profiles and folders. Flags override variables, and these the profiles.
+"""Settings of a command: profiles and folders.
+
+Flags override variables, and variables override profiles.
 
 The settings file (``<user config>/onefs/settings.json``) holds profiles, and no secrets::
 
@@ -33,7 +35,7 @@ from onefs.config.urls import host_key, is_loopback, normalise, origin
 from onefs.errors import NotConfigured, UsageError
 from onefs.lowlevel.paths import absolute
 
-#: the variables that all commands read; ``onefs.config.credentials`` reads those with secrets
+#: the variables that all commands read; ``onefs.config.credentials`` reads the ones with secrets
 ENVIRONMENT_VARIABLES = (
     "ONEFS_URL",
     "ONEFS_USERNAME",
@@ -58,20 +60,20 @@ _NOT_CONFIGURED_MESSAGE = (
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One database in the settings file; '' for what the file does not set."""
+    """One database in the settings file. A value that the file does not set is ''."""
 
     name: str
     url: str
     username: str = ""
     cache_dir: str = ""
     state_dir: str = ""
-    #: the file server that is sent the data user and password without asking for them first
+    #: URL of the file server that gets the data user and password with each request
     data_url: str = ""
     data_username: str = ""
-    #: other file servers that are sent them when they ask, separated by commas (see
-    #: :func:`parse_data_hosts`)
+    #: other file servers, separated by commas, that get the data user and password when they ask
+    #: for a login (see :func:`parse_data_hosts`)
     data_hosts: str = ""
-    #: see :mod:`onefs.config.cache_options`, each written as for its flag
+    #: options of :mod:`onefs.config.cache_options`, each written as for its flag
     cache_size: str = ""
     min_free: str = ""
     small_file: str = ""
@@ -81,7 +83,7 @@ class Profile:
     copies: str = ""
     trust_cache_dir: str = ""
     writable: str = ""
-    #: see :mod:`onefs.config.file_attributes`, each written as for its flag
+    #: attributes of :mod:`onefs.config.file_attributes`, each written as for its flag
     umask: str = ""
     uid: str = ""
     gid: str = ""
@@ -90,26 +92,33 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class SettingsFile:
-    """The content of the settings file: profiles by name, and the name of the default one."""
+    """The content of the settings file: profiles by name, and the name of the default profile."""
 
     profiles: Mapping[str, Profile]
     default: str = ""
 
     def profile_named(self, name: str) -> Profile:
-        """Return the profile of that name. Raises UsageError naming the existing ones."""
+        """Return the profile ``name``. Raises UsageError that lists the existing profiles."""
         if name not in self.profiles:
             known = ", ".join(sorted(self.profiles)) or "none yet; run `onefs setup`"
             raise UsageError(f"there is no profile {name!r} (known: {known})")
         return self.profiles[name]
 
     def profile_of_url(self, url: str) -> Profile | None:
-        """Return a profile of that URL: the default one if it has it, else the first by name."""
+        """Return the profile that has the URL ``url``. Return None if there is none.
+
+        If several profiles have this URL, return the default profile, else the first by name.
+        """
         profiles = [self.profiles[name] for name in sorted(self.profiles)]
         profiles.sort(key=lambda profile: profile.name != self.default)
         return next((profile for profile in profiles if profile.url == url), None)
 
     def default_profile(self) -> Profile | None:
-        """Return the profile for commands that name none: the default, else the only one."""
+        """Return the profile for commands that name no profile.
+
+        This is the default profile. If no default is set, it is the only profile. Return None if
+        there is no profile, or if there are several profiles without a default.
+        """
         if self.default:
             return self.profile_named(self.default)
         return next(iter(self.profiles.values())) if len(self.profiles) == 1 else None
@@ -122,7 +131,7 @@ class Settings:
     url: str
     #: '' if it is not set
     username: str
-    #: the profile that the other values come from; '' for none
+    #: the name of the profile that other values come from; '' if no profile is used
     profile: str
     #: the ONE cache folder, in which each lab is a folder
     cache_dir: Path
@@ -130,15 +139,16 @@ class Settings:
     state_dir: Path
     data_url: str = ""
     data_username: str = ""
-    #: origins of other file servers that are sent the data user and password when they ask
+    #: origins of other file servers that get the data user and password when they ask for a login
     data_hosts: tuple[str, ...] = ()
     cache_options: CacheOptions = field(default_factory=CacheOptions)
     file_attributes: FileAttributes = field(default_factory=FileAttributes)
+    #: for each setting, where its value comes from: a flag, a variable, a profile or ``default``
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def log_file(self) -> Path:
-        """Where a mount in the background writes its log."""
+        """Return the path of the log file of a mount in the background."""
         return self.state_dir / "onefs.log"
 
 
@@ -153,17 +163,17 @@ def settings_path() -> Path:
 
 
 def default_cache_dir(url: str) -> Path:
-    """Return the cache folder for the database ``url`` unless another one is set."""
+    """Return the cache folder of the database at ``url`` that is used if no other one is set."""
     return Path(platformdirs.user_cache_dir("onefs")) / host_key(url)
 
 
 def default_state_dir(url: str) -> Path:
-    """Return the state folder for the database ``url`` unless another one is set."""
+    """Return the state folder of the database at ``url`` that is used if no other one is set."""
     return Path(platformdirs.user_state_dir("onefs")) / host_key(url)
 
 
 def load_settings_file(path: Path | None = None) -> SettingsFile:
-    """Read the settings file, which may be missing. Raises UsageError if it is broken."""
+    """Read the settings file. A missing file has no profiles. Raises UsageError if it is broken."""
     path = path or settings_path()
     data = read_json(path)
     default, profiles = data.get("default", ""), data.get("profiles", {})
@@ -177,7 +187,7 @@ def load_settings_file(path: Path | None = None) -> SettingsFile:
 
 
 def save_profile(profile: Profile, *, default: bool, path: Path | None = None) -> None:
-    """Add or replace a profile; it becomes the default if ``default``, or if there is none.
+    """Add or replace a profile. Make it the default if ``default`` is True or there is no default.
 
     The rest of the file is kept. Raises UsageError if the file is broken or cannot be written.
     """
@@ -195,7 +205,7 @@ def save_profile(profile: Profile, *, default: bool, path: Path | None = None) -
 def set_default_profile(name: str, path: Path | None = None) -> None:
     """Make a saved profile the default.
 
-    Raises UsageError as :func:`save_profile`, and for a name that no profile has.
+    Raises UsageError as :func:`save_profile`, and if no profile has the name ``name``.
     """
     with _edited_file(path or settings_path()) as (settings_file, data):
         settings_file.profile_named(name)
@@ -203,7 +213,7 @@ def set_default_profile(name: str, path: Path | None = None) -> None:
 
 
 def remove_profile(name: str, path: Path | None = None) -> str:
-    """Remove a saved profile, and return the name of the default profile after that, or ''.
+    """Remove a saved profile. Return the name of the default profile after the removal, or ''.
 
     Raises UsageError as :func:`set_default_profile`.
     """
@@ -219,7 +229,7 @@ def remove_profile(name: str, path: Path | None = None) -> str:
 
 @contextmanager
 def _edited_file(path: Path) -> Iterator[tuple[SettingsFile, dict[str, Any]]]:
-    """Yield the settings file, parsed and as JSON data; write the changed data afterwards."""
+    """Yield the settings file, parsed and as JSON data. Write the JSON data after the block."""
     with file_lock(path):
         data = read_json(path)
         yield load_settings_file(path), data
@@ -233,12 +243,15 @@ def resolve_settings(
 ) -> Settings:
     """Return the settings of one command.
 
-    ``flags`` may hold url, username, profile, cache_dir, state_dir, and the names of
-    ``onefs.config.cache_options`` and ``onefs.config.file_attributes``. A URL takes precedence over
-    a profile of the same rank or a lower one; the profile of that URL, if there is one, gives what
-    is not set otherwise. If the URL in use is not that of ``ONEFS_URL``, no variables are used but
-    those of the folders and limits. Raises NotConfigured if no URL is known, and UsageError for an
-    unknown profile, a URL flag that contradicts the profile, and a broken settings file.
+    ``flags`` may hold url, username, profile, data_username, data_url, data_hosts, cache_dir,
+    state_dir, and the names of ``onefs.config.cache_options`` and ``onefs.config.file_attributes``.
+
+    The first of these that is given decides on the URL: the URL flag, the profile flag, ONEFS_URL,
+    ONEFS_PROFILE, the default profile. The profile of this URL gives values that no flag and no
+    variable gives. If the URL is not that of ONEFS_URL, the only variables used are those for
+    folders, cache options and file attributes. Raises NotConfigured if no URL is known. Raises
+    UsageError for an unknown profile, a URL flag that contradicts the profile flag, and a broken
+    settings file.
     """
     environ = os.environ if environ is None else environ
     url, url_source, chosen = _choose_url(flags, environ, load_settings_file(path))
@@ -273,17 +286,19 @@ def resolve_settings(
 def is_environment_for(environ: Mapping[str, str], url: str) -> bool:
     """Whether the environment's user, password and token are for ``url``.
 
-    They are for ``ONEFS_URL`` if that is set: secrets of one server are not sent to another.
+    If ``ONEFS_URL`` is set, they are for this URL only, so that secrets for one server are not sent
+    to another.
     """
     named_url = environ.get("ONEFS_URL")
     return not named_url or normalise(named_url) == url
 
 
 def parse_data_hosts(text: str, source: str) -> tuple[str, ...]:
-    """Return the origins in ``text``, which are separated by commas; ``none`` stands for none.
+    """Return the origins in ``text``, which are separated by commas. ``none`` means no origin.
 
-    An origin is scheme, host and port. Without a scheme it is https, on the loopback interface
-    http too. Patterns are refused: each host is named. Raises UsageError naming ``source``.
+    An origin is scheme, host and port. Without a scheme it is https, and on the loopback interface
+    also http. Raises UsageError that names ``source``, also for patterns, because each host must be
+    named.
     """
     origins: list[str] = []
     for word in filter(None, (word.strip() for word in text.split(","))):
@@ -308,7 +323,7 @@ def _pick_value(
     profile: Profile,
     default: str,
 ) -> tuple[str, str]:
-    """Return the value and the source of a setting."""
+    """Return the value of a setting, and the source of the value."""
     variable = f"ONEFS_{name.upper()}"
     candidates: tuple[tuple[str | None, str], ...] = (
         (flags.get(name), "flag --" + name.replace("_", "-")),
@@ -322,7 +337,10 @@ def _pick_value(
 def _choose_url(
     flags: Mapping[str, str | None], environ: Mapping[str, str], settings_file: SettingsFile
 ) -> tuple[str, str, Profile | None]:
-    """Return the URL, its source, and the profile that gives the other values."""
+    """Return the URL, its source, and the profile that gives other values (None if there is none).
+
+    Raises UsageError and NotConfigured as :func:`resolve_settings`.
+    """
     ranks = (
         (flags.get("url"), flags.get("profile"), "flag --url"),
         (environ.get("ONEFS_URL"), environ.get("ONEFS_PROFILE"), "ONEFS_URL"),

@@ -10,11 +10,12 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 from onefs.errors import UsageError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-#: characters in the authority of a URL which Python's parser and urllib3 read differently
+#: a URL whose authority (user, host and port) has characters that Python's parser and urllib3 read
+#: differently
 _AMBIGUOUS_AUTHORITY = re.compile(r"[^:/?#]*://[^/?#]*[\\\s\x00-\x20\x7f]")
-#: parameters of signed URLs and URLs with tokens; the rest of a query helps to read a message
+#: parameters of signed URLs and URLs with tokens; other parameters are shown in messages
 _SECRET_PARAMETER = re.compile(
-    # takes linear time: a name ends at the next "?", and is searched only if "=" follows it
+    # takes linear time, because a name ends at the next "?", and is searched only if "=" follows
     r"([?&;](?=[^?=&;]*=)[^?=&;]*?"
     r"(?:token|password|passwd|secret|sig|credential|key|auth|pwd|jwt)[^?=&;]*=)[^&;#]*",
     re.IGNORECASE,
@@ -24,17 +25,18 @@ _UNSAFE_IN_FOLDER_NAME = re.compile(r"[^\w.-]")
 #: an origin over http on the default port
 _HTTP_ORIGIN = re.compile(r"^http://([^:\[]+)$")
 _MALFORMED_TEXT = "(a malformed URL)"
-#: characters of a URL that a message may contain
+#: most characters of a URL in a message
 _MAX_SHOWN_CHARACTERS = 1000
-#: characters of the longest URL; the time of ``urlsplit`` can grow as the square of the length
+#: characters of the longest URL that is accepted; the time for ``urlsplit`` can grow as the square
+#: of the length
 MAX_URL_LENGTH = 16 * 1024
 
 
 def normalise(text: str) -> str:
     """Return a server's URL in normal form: lower-case host, no default port, no final slash.
 
-    ``https://`` is added if the scheme is missing. Raises UsageError unless ``text`` is an http(s)
-    address without user, query and fragment.
+    ``https://`` is added if the scheme is missing. Raises UsageError if ``text`` is not an http or
+    https address, or if it has a user, a query or a fragment.
     """
     text = text.strip()
     url = text if "://" in text else f"https://{text}"
@@ -48,12 +50,12 @@ def normalise(text: str) -> str:
 
 
 def host_key(url: str) -> str:
-    """Return ``host`` or ``host_port``, for names of folders. Raises as :func:`origin`."""
+    """Return ``host`` or ``host_port`` of a URL, for names of folders. Raises as :func:`origin`."""
     return _UNSAFE_IN_FOLDER_NAME.sub("_", origin(url).partition("://")[2])
 
 
 def origin(url: str) -> str:
-    """Return ``scheme://host[:port]`` in lower case, without a default port (RFC 6454).
+    """Return ``scheme://host[:port]`` of a URL in lower case, without a default port (RFC 6454).
 
     Raises UsageError for a URL that is not http or https, or has no host.
     """
@@ -68,7 +70,7 @@ def origin(url: str) -> str:
 
 @lru_cache(maxsize=256)  # used several times in each download
 def host_of(url: str) -> str:
-    """Return ``host[:port]`` for a message; never raises."""
+    """Return ``host[:port]`` of a URL, for a message. Never raises."""
     try:
         server = split_url(url).netloc.rpartition("@")[2]
     except ValueError:
@@ -94,7 +96,7 @@ def _shorten(text: str) -> str:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether the host is this machine, which is reached without a proxy. Raises UsageError."""
+    """Whether the host of ``url`` is this machine (no proxy is used then). Raises UsageError."""
     host = _split_checked(url).hostname or ""
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -105,7 +107,10 @@ def is_loopback(url: str) -> bool:
 
 
 def with_https(url: str) -> str:
-    """Return ``url`` with https: same host, path and port, but the default port of https."""
+    """Return ``url`` with the scheme https. Keep the host, the path and a port that is given.
+
+    The default port of http becomes the default port of https. Raises UsageError.
+    """
     server = origin(url).partition("://")[2]
     return urlunsplit(_split_checked(url)._replace(scheme="https", netloc=server))
 
@@ -113,21 +118,22 @@ def with_https(url: str) -> str:
 def can_keep_authorization(source: str, target: str) -> bool:
     """Whether a redirect from ``source`` to ``target`` may carry the Authorization header.
 
-    It may to the same origin, and from http to https of the same host on the default ports.
+    The redirect may carry the header to the same origin. It may also carry the header from http to
+    https on the same host, if both use the default ports.
     """
     before, after = origin(source), origin(target)
     return after in (before, _HTTP_ORIGIN.sub(r"https://\1", before))
 
 
 def split_url(url: str) -> SplitResult:
-    """Return ``urlsplit`` of a URL. Raises ValueError also if it is too long."""
+    """Return the parts of a URL (``urlsplit``). Raises ValueError if it is invalid or too long."""
     if len(url) > MAX_URL_LENGTH:
         raise ValueError(f"it is longer than {MAX_URL_LENGTH} characters")
     return urlsplit(url)
 
 
 def _split_checked(url: str) -> SplitResult:
-    """Return :func:`split_url` of a URL whose port is valid. Raises UsageError."""
+    """Return the parts of a URL. Raises UsageError if the URL or its port is invalid."""
     if _AMBIGUOUS_AUTHORITY.match(url):
         raise UsageError(f"{safe_url(url)} is not a URL: its host holds a backslash or a blank")
     try:

@@ -1,1 +1,1 @@
-"""Small things of the operating system: files, locks, processes, SQLite."""
+"""Small helpers for the operating system: files, locks, processes, SQLite."""

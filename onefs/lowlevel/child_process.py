@@ -2,8 +2,8 @@
 
 ``python -m`` puts the working directory before the standard library on the module path, so that a
 user's ``json.py`` or ``random.py`` would be imported in place of Python's. Therefore children start
-in ``/``, with ``-P`` where Python has it (3.11), and with the package behind the standard library.
-Paths in their arguments must be absolute.
+in ``/``, with the option ``-P`` (Python 3.11 and later), and with the folder of the package behind
+the standard library on the module path. Paths in their arguments must be absolute.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-#: runs the module that its second argument names; the first one is the folder of the package. That
-#: folder comes last on the module path: it may be a checkout, or one of the user's with other files
+#: a program that runs a module of onefs. Its first argument is the folder that holds the package,
+#: its second argument is the name of the module. The folder comes last on the module path, because
+#: it may be a checkout or a folder of the user, with other modules in it
 _BOOTSTRAP = """
 import importlib.util, runpy, sys
 root, module = sys.argv[1:3]
@@ -43,8 +44,8 @@ def start_child(
 ) -> subprocess.Popen[bytes]:
     """Start a module of onefs as ``__main__``, with a pipe as its standard input.
 
-    ``environment`` is :func:`child_environment` by default. ``options`` are those of
-    ``subprocess.Popen``. Raises OSError.
+    Without ``environment`` the child gets that of :func:`child_environment`. ``options`` are passed
+    to ``subprocess.Popen``. Raises OSError if the child cannot be started.
     """
     return subprocess.Popen(
         child_command(module, *arguments),
@@ -56,15 +57,16 @@ def start_child(
 
 
 def child_command(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module of onefs, for use in CHILD_WORKING_DIRECTORY."""
+    """Return the command that runs a module of onefs. Start it in CHILD_WORKING_DIRECTORY."""
     root = str(Path(__file__).resolve().parents[2])
     return [sys.executable, *_SAFE_PATH_FLAGS, "-c", _BOOTSTRAP, root, module, *arguments]
 
 
 def child_environment(without: tuple[str, ...] = ()) -> dict[str, str]:
-    """Return this process's environment for a child, ``without`` some variables.
+    """Return a copy of this process's environment, without the variables named in ``without``.
 
-    Relative folders in ``PYTHONPATH`` become absolute: the child's working directory is another.
+    Relative folders in ``PYTHONPATH`` become absolute, because the child gets another working
+    directory.
     """
     environment = {name: value for name, value in os.environ.items() if name not in without}
     folders = environment.pop("PYTHONPATH", "").split(os.pathsep)
@@ -75,7 +77,7 @@ def child_environment(without: tuple[str, ...] = ()) -> dict[str, str]:
 
 
 def _absolute_or_empty(folder: str) -> str:
-    """Return a folder's absolute path; '' if it is relative to a deleted working directory."""
+    """Return a folder's absolute path. Return '' if it is relative to a deleted folder."""
     try:
         return os.path.abspath(folder)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Holes in files, made by Linux's ``fallocate`` (man 2 fallocate)."""
+"""Freeing of disk space inside files, with Linux's ``fallocate`` (man 2 fallocate)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def punch_hole(descriptor: int, offset: int, length: int) -> bool:
-    """Free the disk space of these bytes, which then read as zeros; the file's size stays.
+    """Free the disk space of ``length`` bytes at ``offset``. The bytes then read as zeros.
 
-    Returns False where the file system or the system cannot do that. Raises OSError for any other
-    failure.
+    The size of the file does not change. Returns False if the file system or the operating system
+    cannot free space inside files. Raises OSError for any other failure.
     """
     if not hasattr(_libc, "fallocate"):  # not Linux
         return False

@@ -1,8 +1,8 @@
-"""Small operations on files, by descriptors: open, replace, write, wait.
+"""Small operations on files, through descriptors: open, replace, write, wait.
 
-Python's file objects make three to six system calls for each file that they open, and at each call
-the thread releases the interpreter and waits for it again. Where many threads handle many small
-files, these waits take most of the time.
+Python's file objects make three to six system calls for each file that they open. At each call the
+thread releases the interpreter lock and waits for this lock again. When many threads handle many
+small files, these waits take most of the time.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-#: opens a file with the given flags, and raises OSError
+#: a function that opens a path with the given flags and returns the descriptor; raises OSError
 Opener = Callable[[str | os.PathLike[str], int], int]
-#: largest size of a file that holds one record
+#: most bytes in a file that holds one record
 RECORD_FILE_BYTES = 1 << 16
 
 
@@ -26,11 +26,11 @@ class HasFileno(Protocol):
     """A file, pipe or socket."""
 
     def fileno(self) -> int:
-        """Return its descriptor number."""
+        """Return the file's descriptor."""
 
 
 def read_small_file(path: str) -> bytes:
-    """Return the bytes of a file of at most RECORD_FILE_BYTES. Raises OSError."""
+    """Return the bytes of a file, at most the first RECORD_FILE_BYTES. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(descriptor, RECORD_FILE_BYTES)
@@ -39,10 +39,11 @@ def read_small_file(path: str) -> bytes:
 
 
 def open_or_create(path: str | os.PathLike[str], flags: int) -> int:
-    """Open a file, which is created if it is missing, and return its descriptor.
+    """Open a file and return its descriptor. Create the file if it is missing.
 
-    A new file has the group of its folder, and the permissions of group and others on that folder,
-    whatever the umask is. A symbolic link is not followed. Raises OSError.
+    The file gets the group of its folder, and the folder's permissions for the group and for other
+    users (see :func:`inherit_permissions`). The umask is not applied. Raises OSError, also if
+    ``path`` is a symbolic link.
     """
     flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
@@ -55,15 +56,19 @@ def open_or_create(path: str | os.PathLike[str], flags: int) -> int:
 
 
 def open_private(path: str | os.PathLike[str], flags: int) -> int:
-    """Open a file that only its owner has access to if it is created; no symbolic link."""
+    """Open a file and return its descriptor. If the file is created, only its owner has access.
+
+    Raises OSError, also if ``path`` is a symbolic link.
+    """
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def make_folder(path: Path, root: Path) -> None:
     """Create a folder and its missing parents. Raises OSError.
 
-    Those below ``root`` get their parent's group, and its permissions for group and others; all
-    others get no permissions but their owner's. The umask is not applied.
+    A new folder below ``root`` gets the group of its parent, and the parent's permissions for the
+    group and for other users. To any other new folder only its owner has access. The umask is not
+    applied.
     """
     missing = []
     at = path
@@ -71,19 +76,21 @@ def make_folder(path: Path, root: Path) -> None:
         missing.append(at)
         at = at.parent
     for folder in reversed(missing):
-        with suppress(FileExistsError):  # another process creates it, too
+        with suppress(FileExistsError):  # another process has just created it
             folder.mkdir(mode=0o700)
             if root in folder.parents:
                 inherit_permissions(folder, folder.parent.stat(), 0o2777)
 
 
 def inherit_permissions(entry: int | Path, folder: os.stat_result, max_mode: int) -> None:
-    """Give a file or folder its parent's group, and its permissions within ``max_mode``.
+    """Give a file or folder the group of its parent folder, and the parent's permissions.
 
-    ``entry`` is a path or descriptor. What belongs to another user stays as it is.
+    ``entry`` is the path or descriptor of the file or folder, and ``folder`` is the status of the
+    parent. Only permissions that are in ``max_mode`` are given. Nothing changes if only the owner
+    has access to the parent, or if ``entry`` belongs to another user.
     """
     shared = folder.st_mode & 0o2077 & max_mode
-    if not shared & 0o77:  # the folder is its owner's only
+    if not shared & 0o77:  # only the owner has access to the folder
         return
     with suppress(PermissionError):
         if not folder.st_mode & stat.S_ISGID:
@@ -93,7 +100,10 @@ def inherit_permissions(entry: int | Path, folder: os.stat_result, max_mode: int
 
 @contextmanager
 def open_new_file(path: str | os.PathLike[str], opener: Opener = open_or_create) -> Iterator[int]:
-    """Yield the descriptor of an empty file, whose permissions ``opener`` sets. Raises OSError."""
+    """Create or empty a file, and yield its descriptor. Raises OSError.
+
+    ``opener`` opens the file and sets its permissions.
+    """
     descriptor = opener(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         yield descriptor
@@ -110,12 +120,13 @@ def replace_file(
     durable: bool = False,
     before_rename: Callable[[], object] = lambda: None,
 ) -> None:
-    """Write a file and rename it to ``path``: readers see the old content or the new, never a part.
+    """Write ``data`` to a temporary file, and rename this file to ``path``.
 
-    Until then its name is ``temporary``, or a random one that starts with a dot. ``opener`` decides
-    on its permissions. If ``durable``, the bytes are on the disk before the file gets its name; for
-    the name itself see :func:`fsync_folder`. ``before_rename`` is called when all is written. On
-    errors the temporary file is removed. Raises OSError.
+    Readers see the old content or the new content, never a part. The path of the temporary file is
+    ``temporary``, or by default has a random name that starts with a dot. ``opener`` sets its
+    permissions. With ``durable``, the bytes are on the disk before the rename. To write also the
+    new name to the disk, call :func:`fsync_folder`. ``before_rename`` is called when all bytes are
+    written. After an error the temporary file is removed. Raises OSError.
     """
     folder, name = os.path.split(path)
     fresh = temporary or os.path.join(folder, f".{name}.{secrets.token_hex(4)}")
@@ -133,9 +144,9 @@ def replace_file(
 
 
 def wait_readable(file: int | HasFileno, seconds: float) -> bool:
-    """Wait until a pipe or socket can be read or has ended; return False after ``seconds``.
+    """Wait until a pipe or socket can be read or has ended. Return False after ``seconds``.
 
-    Unlike ``select.select`` this works in a process that has more than 1,024 files open.
+    Unlike ``select.select``, this function works in a process that has more than 1,024 open files.
     """
     poll = select.poll()
     poll.register(file, select.POLLIN)
@@ -143,7 +154,7 @@ def wait_readable(file: int | HasFileno, seconds: float) -> bool:
 
 
 def fsync_folder(path: str | os.PathLike[str]) -> None:
-    """Write the names in a folder to the disk (fsync). Raises OSError."""
+    """Write the names of a folder's files to the disk (fsync). Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -152,7 +163,7 @@ def fsync_folder(path: str | os.PathLike[str]) -> None:
 
 
 def write_all(descriptor: int, data: memoryview, offset: int) -> None:
-    """Write all bytes at an offset; one call may write only a part. Raises OSError."""
+    """Write all bytes of ``data`` at ``offset``, in several calls if needed. Raises OSError."""
     while data:
         count = os.pwrite(descriptor, data, offset)
         data, offset = data[count:], offset + count

@@ -1,4 +1,4 @@
-"""The type of the file system that a folder is on: a local disk or a network file system."""
+"""Detection of folders that are on a network file system."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NETWORK_TYPES = {
     *("gpfs", "juicefs", "kafs", "lustre", "moosefs", "nfs", "nfs4", "ocfs2", "orangefs", "panfs"),
     *("pvfs2", "quobyte", "smb3", "smbfs", "virtiofs", "weka", "wekafs"),
 }
-#: names of those that FUSE programs serve, like ``fuse.sshfs``
+#: network file systems that FUSE programs serve: their types without the prefix ``fuse.``
 _NETWORK_FUSE_TYPES = {
     *_NETWORK_TYPES,
     *("ceph-fuse", "gcsfuse", "goofys", "mfs", "rclone", "s3fs", "sshfs"),
@@ -21,10 +21,10 @@ _NETWORK_FUSE_TYPES = {
 
 
 def network_filesystem_type(folder: Path, mountinfo: Path = MOUNTINFO_FILE) -> str:
-    """Return the type of the network file system that a folder is on, like ``nfs4``; else ''.
+    """Return the type of the network file system that a folder is on, like ``nfs4``.
 
-    The folder need not exist. Only the kernel is asked, so that an unreachable server does not
-    block the call.
+    Returns '' if the folder is on another file system, or the mounts cannot be read. The folder
+    need not exist. The type is read from the kernel's table of mounts, not from a server.
     """
     try:
         mounts = read_mounts(mountinfo)
@@ -32,7 +32,7 @@ def network_filesystem_type(folder: Path, mountinfo: Path = MOUNTINFO_FILE) -> s
         return ""
     place = os.path.realpath(folder) + "/"
     above = [mount for mount in mounts if place.startswith(mount.mountpoint.rstrip("/") + "/")]
-    # the last of several at one mount point covers the others
+    # of several mounts at one mount point, the last one hides the others
     fstype = max(reversed(above), key=lambda mount: len(mount.mountpoint)).fstype if above else ""
     family, _, program = fstype.partition(".")
     is_network = program in _NETWORK_FUSE_TYPES if family == "fuse" else fstype in _NETWORK_TYPES

@@ -1,7 +1,7 @@
-"""Whether a folder that is missing was deleted, or its disk was unmounted.
+"""Check whether a missing folder was deleted, or its disk was unmounted.
 
-A deleted folder may be created again. A folder whose disk was unmounted must not be: its files
-would fill the disk of the mount point.
+A deleted folder may be created again. A folder whose disk was unmounted must not be created again,
+because its files would fill the disk of the mount point.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ log = logging.getLogger(__name__)
 
 
 class FolderGuard:
-    """The identity of a folder when it was first used, and whether it is still the same.
+    """Records the identity of a folder, and checks later whether the folder is still the same.
 
-    ``description`` names the folder in messages, like "the cache folder". Raises OSError if the
-    folder does not exist.
+    ``description`` names the folder in messages, like "the cache folder". The constructor raises
+    OSError if the folder does not exist.
     """
 
     def __init__(self, folder: Path, description: str) -> None:
         self._descriptor = -1
         self._folder = folder
         self._description = description
-        #: one sentence for ``onefs status`` once the folder was deleted or unmounted; else ''
+        #: one sentence for ``onefs status`` after the folder was deleted or its disk unmounted; ''
+        #: before that
         self.status_message = ""
         self._is_disk_missing = False
         self._record_identity()
@@ -42,7 +43,10 @@ class FolderGuard:
         self._descriptor = -1
 
     def is_same_folder(self) -> bool:
-        """Whether the folder is the same as before. Raises OSError."""
+        """Whether the path leads to the same folder as when it was recorded. Raises OSError.
+
+        If the disk of the folder was unmounted before, also report that the folder is available.
+        """
         status = _stat_or_none(self._folder)
         same = status is not None and (status.st_dev, status.st_ino) == self._identity
         if same and self._is_disk_missing:
@@ -50,13 +54,17 @@ class FolderGuard:
         return same
 
     def check_available(self) -> None:
-        """Raise CacheError unless the folder, or the place to create it, is on the same disk."""
+        """Raise CacheError if the disk of the folder is not mounted.
+
+        If the folder is missing, its nearest existing parent must be on the disk that the folder
+        was on.
+        """
         at, status = self._folder, _stat_or_none(self._folder)
         while status is None:
             at = at.parent
             status = _stat_or_none(at)
         device, inode = self._identity
-        # NFS, btrfs and others have another device number each time they are mounted
+        # NFS, btrfs and some other file systems get a new device number at each mount
         if status.st_dev != device and (at != self._folder or status.st_ino != inode):
             self._report(
                 f"the disk of {self._description} {self._folder} is not mounted: the folder is "
@@ -66,7 +74,10 @@ class FolderGuard:
             raise CacheError(self.status_message)
 
     def note_available_again(self, *, recreated: bool) -> None:
-        """Note that the folder is in use again, ``recreated`` or as it was. Raises OSError."""
+        """Record and report that the folder is in use again. Raises OSError.
+
+        ``recreated`` is True if the folder was deleted and created again.
+        """
         self._record_identity()
         self._is_disk_missing = False
         if recreated:
@@ -79,7 +90,7 @@ class FolderGuard:
     def _record_identity(self) -> None:
         descriptor = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self.close()
-        self._descriptor = descriptor  # while it is open no other folder can have this inode
+        self._descriptor = descriptor  # while this is open, no other folder gets the inode
         status = os.fstat(descriptor)
         self._identity = status.st_dev, status.st_ino
 

@@ -1,11 +1,11 @@
-"""Fork safety of SQLite connections, locks of files, locks of threads and network connections.
+"""Fork safety for SQLite connections, file locks, thread locks and network connections.
 
 A child made by ``fork`` has one thread, and a copy of all memory and descriptors. A lock that
-another thread held stays locked in the child for ever, a SQLite connection used by both processes
-damages the file, and a lock on a file lasts for as long as either process has its descriptor open.
-So the objects concerned register here (:class:`ForkAware`). Hooks pause them before the fork,
-resume them in the parent, and drop their state in the child, where it is created again on first
-use. ``subprocess`` runs these hooks only if it is given a ``preexec_fn``.
+another thread held stays locked in the child for ever. A SQLite connection that both processes use
+damages the file. A lock on a file lasts until both processes have closed its descriptor. Therefore
+objects with such state register here (:class:`ForkAware`). Hooks pause the objects before the fork,
+resume them in the parent, and drop their state in the child, where the state is created again on
+first use. ``subprocess`` runs these hooks only if it is given a ``preexec_fn``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 
 from onefs.lowlevel.files import Opener, open_private
 
-#: longest wait of a fork for all registered objects together
+#: longest time that a fork waits for all registered objects together
 FORK_WAIT_SECONDS = 1.0
 _POLL_SECONDS = 0.002
 #: packages that onefs imports on first use
@@ -33,17 +33,20 @@ _LAZILY_IMPORTED = frozenset(
 class ForkAware:
     """An object with state that two processes must not share.
 
-    The hooks must not raise, and must not wait longer than they are told to.
+    The hooks must not raise, and must not wait after the time ``end``.
     """
 
     def before_fork(self, end: float) -> None:
-        """Pause; wait for work under way until ``end`` (``time.monotonic``) at most."""
+        """Pause this object. Wait for its work under way, at most until ``end``.
+
+        ``end`` is a time of ``time.monotonic``.
+        """
 
     def after_fork_in_parent(self) -> None:
-        """Resume."""
+        """Resume this object."""
 
     def after_fork_in_child(self) -> None:
-        """Drop the parent's state without acquiring a lock that was created before the fork."""
+        """Drop the parent's state. Do not acquire a lock that was created before the fork."""
 
 
 _registered: set[weakref.ref[ForkAware]] = set()
@@ -51,15 +54,18 @@ _registered: set[weakref.ref[ForkAware]] = set()
 _lock_files: set[tuple[int, str, int]] = set()
 _lock_file_by_descriptor: dict[int, tuple[int, str, int]] = {}
 _serials = itertools.count()
-#: changes at the beginning and at the end of each fork
+#: a number that increases at the beginning and at the end of each fork
 _fork_generation = 0
-#: one fork at a time
+#: held during a fork, so that forks run one at a time
 _fork_lock = threading.Lock()
 _thread_state = threading.local()
 
 
 def register_fork_aware(member: ForkAware) -> None:
-    """Call the hooks of ``member`` at each fork, for as long as it is referenced elsewhere."""
+    """Register ``member``, so that its hooks are called at each fork.
+
+    The registration ends when no other reference to ``member`` exists.
+    """
     _registered.add(weakref.ref(member, _registered.discard))
 
 
@@ -68,9 +74,9 @@ def open_lock_file(
     opener: Opener = open_private,
     flags: int = os.O_RDWR | os.O_CREAT,
 ) -> int:
-    """Return a descriptor for locks, which forked children close.
+    """Open a lock file and return its descriptor. A forked child closes its copy at once.
 
-    Close it with :func:`close_lock_file`. ``opener`` opens the file. Raises OSError.
+    Close the descriptor with :func:`close_lock_file`. ``opener`` opens the file. Raises OSError.
     """
     name = os.path.basename(os.fspath(path))
     while True:
@@ -81,24 +87,31 @@ def open_lock_file(
         _lock_files.add(entry)
         if before == _fork_generation:
             return descriptor
-        # a child may have inherited the descriptor without its entry, and would keep the locks
+        # a child forked in between may have the descriptor without its entry, and would keep the
+        # locks
         close_lock_file(descriptor)
         flags &= ~os.O_EXCL
 
 
 def close_lock_file(descriptor: int) -> None:
-    """Close a lock file, which frees its locks; a no-op in a child that was forked since."""
+    """Close a lock file, which frees its locks.
+
+    Does nothing in a child that was forked after the file was opened.
+    """
     entry = _lock_file_by_descriptor.get(descriptor)
     if entry is None:
         return
     os.close(descriptor)
-    # in this order: a child that is forked in between must find the entry
+    # after the close, because a child that is forked in between must find the entry
     _lock_files.discard(entry)
 
 
 @contextmanager
 def hold_lock_file(path: str | os.PathLike[str], opener: Opener = open_private) -> Iterator[int]:
-    """Yield the descriptor of a lock file, which is created if it is missing. Raises OSError."""
+    """Open a lock file, yield its descriptor, and close it at the end. Raises OSError.
+
+    The file is created if it is missing. Its locks end with the close.
+    """
     descriptor = open_lock_file(path, opener)
     try:
         yield descriptor
@@ -147,7 +160,10 @@ def _after_fork_in_child() -> None:
 
 
 def _close_inherited_lock_files() -> None:
-    """Close the parent's lock files. Unlocking them would unlock them for the parent, too."""
+    """Close the parent's lock files without unlocking them.
+
+    To unlock a file here would unlock it in the parent, too.
+    """
     for descriptor, name, _ in _lock_files:
         with suppress(OSError):
             if _is_open_as(descriptor, name):
@@ -157,7 +173,7 @@ def _close_inherited_lock_files() -> None:
 
 
 def _is_open_as(descriptor: int, name: str) -> bool:
-    """Whether the descriptor still belongs to this file, and not to one that was opened later."""
+    """Whether the descriptor still belongs to the file ``name``, not to a file opened later."""
     try:
         target = os.readlink(f"/proc/self/fd/{descriptor}")
     except FileNotFoundError:
@@ -166,7 +182,10 @@ def _is_open_as(descriptor: int, name: str) -> bool:
 
 
 def _is_import_running() -> bool:
-    """Whether a thread is importing one of these modules: a child would wait for it for ever."""
+    """Whether a thread is importing a package of _LAZILY_IMPORTED.
+
+    A child that is forked during an import would wait for ever until the import ends.
+    """
     for name, module in sys.modules.copy().items():
         if name.partition(".")[0] in _LAZILY_IMPORTED:
             spec = getattr(module, "__spec__", None)

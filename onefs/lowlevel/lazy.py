@@ -14,10 +14,11 @@ T = TypeVar("T", covariant=True)
 
 
 class Lazy(ForkAware, Generic[T]):
-    """Creates a value at the first call, and returns the same one at later calls. Thread-safe.
+    """Creates a value at the first call, and returns the same value at later calls. Thread-safe.
 
     If ``factory`` fails, the next call tries again. After :meth:`close` no value is created. A
-    child made by a fork creates its own value: locks and threads in the old one are the parent's.
+    child made by a fork creates its own value, because locks and threads of the old value belong to
+    the parent.
     """
 
     def __init__(self, factory: Callable[[], T]) -> None:
@@ -40,20 +41,23 @@ class Lazy(ForkAware, Generic[T]):
         return value
 
     def start(self) -> None:
-        """Create the value in the background, if there is none; the next call reports a failure."""
+        """Create the value in the background, if there is none.
+
+        If that fails, the next call tries again and raises the error.
+        """
         if self._value is None:
             threading.Thread(
                 target=self._create_ignoring_errors, name="onefs-lazy", daemon=True
             ).start()
 
     def close(self) -> T | None:
-        """Create no value from now on, and return the present one; None if there is none."""
+        """Create no value from now on. Return the present value, or None if there is none."""
         self._is_closed = True
         with self._lock:
             return self._value
 
     def reset(self) -> T | None:
-        """Forget the value, so that the next call creates another, and return it."""
+        """Forget the present value and return it, or None. The next call creates a new value."""
         value, self._value = self._value, None
         return value
 

@@ -1,12 +1,12 @@
 """Locks between processes, and between hosts where the file system supports that.
 
-There are two kinds: of a whole file (``flock``), and of a range of its bytes (``F_OFD_SETLK``).
-Both belong to an open file, not to a process: two descriptors of one process exclude each other as
-those of two processes do. The kernel frees them when the process dies, so that nothing is left to
-clean up.
+There are two kinds: locks on a whole file (``flock``), and locks on a range of its bytes
+(``F_OFD_SETLK``). Both belong to an open file, not to a process: if one process opens a file twice,
+the two descriptors exclude each other, like descriptors of two processes. The kernel frees the
+locks when the process dies, so that nothing must be cleaned up.
 
-Some network file systems have no locks; Windows has neither kind, and macOS only that of files.
-:func:`lock_or_go_on` decides what happens then.
+Some network file systems have no locks. Windows has neither kind, and macOS has only locks on whole
+files. :func:`lock_or_go_on` decides what happens if there are no locks.
 """
 
 from __future__ import annotations
@@ -38,15 +38,16 @@ _MAX_PAUSE_SECONDS = 0.05
 
 
 def try_lock(descriptor: int, start: int, length: int = 1, *, shared: bool = False) -> bool:
-    """Lock bytes of a file; return False at once if another open file has locked one of them.
+    """Lock bytes of a file. Return False at once if another open file has locked one of the bytes.
 
-    Raises OSError where there are no locks.
+    With ``shared``, several open files can lock the same bytes. Raises OSError if there are no
+    locks.
     """
     return _set_lock(descriptor, "F_RDLCK" if shared else "F_WRLCK", start, length)
 
 
 def unlock(descriptor: int, start: int, length: int = 1) -> None:
-    """Unlock bytes of a file; bytes that are not locked stay so. Raises as :func:`try_lock`."""
+    """Unlock bytes of a file. The bytes need not be locked. Raises as :func:`try_lock`."""
     _set_lock(descriptor, "F_UNLCK", start, length)
 
 
@@ -57,28 +58,29 @@ def lock_file(
     keep_waiting: Callable[[], bool] = lambda: True,
     advice: str = "",
 ) -> bool:
-    """Lock a whole file; return False if another open file has it locked for ``timeout`` seconds.
+    """Lock a whole file. Return False if another open file keeps it locked until the wait ends.
 
-    ``keep_waiting`` is that of :func:`wait_for_lock`, ``advice`` that of :func:`lock_or_go_on`.
+    ``timeout`` and ``keep_waiting`` are those of :func:`wait_for_lock`. ``advice`` is that of
+    :func:`lock_or_go_on`.
     """
     attempt = partial(_try_lock_file, descriptor)
     return wait_for_lock(partial(lock_or_go_on, attempt, advice), timeout, keep_waiting)
 
 
 def unlock_file(descriptor: int) -> None:
-    """Undo :func:`lock_file`; a file that is not locked stays so."""
+    """Unlock a whole file. The file need not be locked."""
     with suppress(OSError):  # there are no locks
         _check_supported("flock")
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def lock_or_go_on(attempt: Callable[[], bool], advice: str = "") -> bool:
-    """Return the result of an attempt to lock; where there are no locks, return True.
+    """Return the result of ``attempt``, which tries to lock. Return True if there are no locks.
 
-    The work then goes on without the lock: refusing it would help less than the rare collision of
-    two processes hurts. ``advice``, on what the user should avoid there, is logged as a warning.
-    Only the cache folder does otherwise: where :func:`onefs.cache.locks.can_lock` finds no locks,
-    it excludes threads by locks of their own.
+    Without locks the work goes on, because to refuse it would be worse than a rare collision of two
+    processes. ``advice`` tells the user what to avoid in this case, and is logged as a warning.
+    Only the cache folder is different: if :func:`onefs.cache.locks.can_lock` finds no locks, the
+    threads of this process exclude each other with locks in memory.
     """
     try:
         return attempt()
@@ -93,9 +95,9 @@ def wait_for_lock(
     timeout: float,
     keep_waiting: Callable[[], bool] = lambda: True,
 ) -> bool:
-    """Repeat an attempt to lock until it succeeds; return False when the wait ends before.
+    """Repeat ``attempt``, which tries to lock, until it succeeds. Return False if the wait ends.
 
-    The wait ends after ``timeout`` seconds, or once ``keep_waiting`` returns False.
+    The wait ends after ``timeout`` seconds, or when ``keep_waiting`` returns False.
     """
     end, pause = time.monotonic() + timeout, _FIRST_PAUSE_SECONDS
     while not attempt():

@@ -1,7 +1,7 @@
-"""Release of free memory to the system after large answers.
+"""Release of free memory to the operating system after large answers of a server.
 
 The C library keeps freed memory for later use. A daemon that has parsed one answer of 30 MB would
-keep several times that much for ever.
+keep several times 30 MB for ever.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-#: seconds after a large answer in which its rows are stored and their memory is freed
+#: seconds from a large answer to the release; by then its rows are stored and their memory is freed
 RELEASE_DELAY_SECONDS = 3.0
 
 _lock = threading.Lock()
-#: runs at the next release; None when none is scheduled
+#: the timer of the next release; None if no release is scheduled
 _timer: threading.Timer | None = None
 
 
 def schedule_memory_release() -> None:
-    """Release free memory after RELEASE_DELAY_SECONDS, in a thread of its own."""
+    """Release free memory after RELEASE_DELAY_SECONDS, in a separate thread.
+
+    Does nothing if a release is already scheduled.
+    """
     global _timer
     with _lock:
         if _timer is not None and _timer.is_alive():
@@ -33,7 +36,7 @@ def schedule_memory_release() -> None:
 
 
 def release_free_memory() -> None:
-    """Release free memory to the system if the C library can (glibc)."""
+    """Release free memory to the operating system, if the C library can do that (glibc can)."""
     global _timer
     with _lock:
         _timer = None

@@ -10,7 +10,7 @@ from pathlib import Path
 from onefs.integers import parse_whole_number
 
 MOUNTINFO_FILE = Path("/proc/self/mountinfo")
-#: the subtype that onefs mounts with, so that their type is ``fuse.onefs``
+#: the subtype of onefs's mounts, so that their type is ``fuse.onefs``
 FUSE_SUBTYPE = "onefs"
 
 _OCTAL_ESCAPE = re.compile(r"\\([0-7]{3})")
@@ -18,27 +18,30 @@ _OCTAL_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class KernelMount:
-    """One line of the table."""
+    """One mount: a line of the kernel's table of mounts."""
 
-    #: absolute path
+    #: absolute path of the folder at which the file system is mounted
     mountpoint: str
     #: like ``ext4`` or ``fuse.onefs``
     fstype: str
-    #: what is mounted: a device, or for onefs ``onefs:<host>``
+    #: what is mounted: a device, or ``onefs:<host>`` for a mount of onefs
     source: str
-    #: the user who mounted it; None where the kernel does not record that
+    #: the id of the user that mounted it; None if the kernel does not record the user
     uid: int | None
-    #: ``major:minor``, the kernel's name of the mounted file system
+    #: ``major:minor``, the kernel's name for the mounted file system
     device: str = ""
 
     @property
     def is_onefs(self) -> bool:
-        """Whether it is a mount of onefs, by any user."""
+        """Whether this is a mount of onefs, made by any user."""
         return self.fstype == f"fuse.{FUSE_SUBTYPE}"
 
     @property
     def other_owner(self) -> str:
-        """The name of the user who mounted it if that is not this user; else ''."""
+        """Return the name of the other user that made this mount.
+
+        Returns '' if this user made the mount, or the kernel does not record the user.
+        """
         import pwd  # on Unix only
 
         if self.uid is None or self.uid == os.getuid():
@@ -52,7 +55,7 @@ class KernelMount:
 def read_mounts(mountinfo: Path = MOUNTINFO_FILE) -> list[KernelMount]:
     """Return all mounts of this mount namespace, in the order in which they were mounted.
 
-    Lines end with a newline alone: a carriage return may be part of a name. Malformed lines are
+    Only a newline ends a line, because a carriage return may be part of a name. Invalid lines are
     skipped. Raises OSError.
     """
     lines = mountinfo.read_bytes().split(b"\n")
@@ -79,5 +82,8 @@ def _parse_line(line: str) -> KernelMount | None:
 
 
 def _unescape(text: str) -> str:
-    """Decode ``\\ooo``, as which space, tab, newline and backslash are written."""
+    """Replace each ``\\ooo`` (three octal digits) by the character that has this code.
+
+    The kernel writes space, tab, newline and backslash in this way.
+    """
     return _OCTAL_ESCAPE.sub(lambda match: chr(int(match.group(1), 8)), text)

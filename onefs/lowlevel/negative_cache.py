@@ -1,4 +1,4 @@
-"""Negative cache: failures that are the answer to the same request for a moment."""
+"""Negative cache: a recent failure answers the same request for a short time."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ K = TypeVar("K", bound=Hashable)
 
 
 class NegativeCache(Generic[K]):
-    """The latest failure of each key, for as many seconds as its TTL. Thread-safe.
+    """Keeps the latest failure of each key until its time to live (TTL) has passed. Thread-safe.
 
-    ``ttl`` returns the seconds for which a failure is kept; 0 for one that is not kept at all.
-    Beyond ``max_entries`` the failure that was used least recently is dropped.
+    ``ttl`` returns the seconds for which a failure is kept. If it returns 0, the failure is not
+    kept. If there are more than ``max_entries`` failures, the least recently used one is dropped.
     """
 
     def __init__(
@@ -33,13 +33,13 @@ class NegativeCache(Generic[K]):
         )
 
     def add(self, key: K, error: OnefsError) -> None:
-        """Keep ``error`` as the failure of ``key``, without the frames that it was raised in."""
+        """Keep ``error`` as the failure of ``key``. Remove its tracebacks."""
         strip_tracebacks(error)
         with self._lock:
             self._failures[key] = error
 
     def get(self, key: K) -> OnefsError | None:
-        """The failure of ``key``; None when there is none, or its TTL has expired."""
+        """Return the failure of ``key``. Return None if there is none, or its TTL has passed."""
         with self._lock:
             return self._failures.get(key)
 

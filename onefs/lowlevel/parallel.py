@@ -1,8 +1,8 @@
-"""Bounded parallel work: one function over many items, several items at a time.
+"""Bounded parallel work: one function is called for many items, for several at the same time.
 
-The threads are daemons that are never joined. A caller that stops early (Ctrl-C, an error, a
-closed generator) continues at once: items that have not begun are dropped, and the results of
-those under way are discarded.
+The threads are daemon threads that are never joined. A caller that stops early (Ctrl-C, an error, a
+closed generator) continues at once. Items whose work has not begun are dropped, and the outcomes of
+items under way are discarded.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from onefs.errors import Busy
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
 
-#: items taken in advance per thread, so that threads stay busy while the caller uses a result
+#: items per thread that are taken in advance, so that threads stay busy while the caller uses an
+#: outcome
 _QUEUED_ITEMS_PER_THREAD = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[I, R]):
-    """The result of the work on one item: a value or an error."""
+    """The outcome of the work on one item: a value or an error."""
 
     item: I
     value: R | None = None
@@ -43,11 +44,11 @@ def run_parallel(
     max_threads: int,
     name: str,
 ) -> Iterator[Outcome[I, R]]:
-    """Yield the outcome of ``work`` for each item, in the order in which they end.
+    """Call ``work`` for each item, and yield each outcome when the call has ended.
 
-    At most ``max_threads`` items are under way. ``items`` is consumed lazily, in the caller's
-    thread. ``name`` is the prefix of the threads' names. Raises Busy if not one thread can be
-    started.
+    At most ``max_threads`` calls run at the same time. Items are taken from ``items`` when they are
+    needed, in the caller's thread. ``name`` is the prefix of the threads' names. Raises Busy if no
+    thread can be started.
     """
     workers = _Workers(work, max_threads, name)
     try:
@@ -62,22 +63,25 @@ def run_parallel(
 
 
 class _Workers(Generic[I, R]):
-    """The threads of one :func:`run_parallel`. All methods but ``_run`` are for one thread."""
+    """The threads of one call of :func:`run_parallel`.
+
+    Only the caller's thread may call the methods, except ``_run``.
+    """
 
     def __init__(self, work: Callable[[I], R], max_threads: int, name: str) -> None:
         self._work = work
         self._max_threads = max_threads
         self._name = name
         self._thread_count = 0
-        #: items in one-element tuples; None ends one thread
+        #: each item in a tuple of one element; None ends one thread
         self._items: SimpleQueue[tuple[I] | None] = SimpleQueue()
         self._outcomes: SimpleQueue[Outcome[I, R]] = SimpleQueue()
         self._is_stopped = False
-        #: items submitted whose outcome was not taken yet
+        #: number of submitted items whose outcome has not been taken yet
         self.pending_count = 0
 
     def submit(self, item: I) -> None:
-        """Queue an item, and start a thread for it while fewer than the maximum run."""
+        """Queue an item. Start a thread if fewer than the maximum run."""
         if self._thread_count < self._max_threads:
             self._start_thread()
         self._items.put((item,))
@@ -92,13 +96,16 @@ class _Workers(Generic[I, R]):
         return not self._outcomes.empty()
 
     def next_outcome(self) -> Outcome[I, R]:
-        """The next outcome, waiting for it without limit: each work has its own deadline."""
+        """Return the next outcome. Wait for it without a time limit.
+
+        No limit is needed, because each call of ``work`` has its own deadline.
+        """
         outcome = self._outcomes.get()
         self.pending_count -= 1
         return outcome
 
     def stop(self) -> None:
-        """End the threads after the items that they work on."""
+        """End each thread after the item that it works on."""
         self._is_stopped = True
         for _ in range(self._thread_count):
             self._items.put(None)

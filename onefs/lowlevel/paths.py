@@ -8,7 +8,7 @@ from onefs.errors import UsageError
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """Return the absolute path, with ``~`` expanded and symbolic links kept.
+    """Return ``path`` as an absolute path. Expand ``~``, and keep symbolic links.
 
     Raises UsageError for a relative path if the working directory was deleted.
     """
@@ -20,7 +20,7 @@ def absolute(path: str | os.PathLike[str]) -> str:
 
 
 def absolute_as_written(path: str) -> str:
-    """Return the absolute path with its ``..`` and symbolic links kept.
+    """Return ``path`` as an absolute path. Keep ``~``, ``..`` and symbolic links.
 
     Raises as :func:`absolute`.
     """
@@ -31,7 +31,7 @@ def absolute_as_written(path: str) -> str:
 
 
 def resolved(path: str | os.PathLike[str]) -> str:
-    """Return the absolute path without symbolic links. Raises as :func:`absolute`."""
+    """Return ``path`` as an absolute path without symbolic links. Raises as :func:`absolute`."""
     return os.path.realpath(absolute(path))
 
 

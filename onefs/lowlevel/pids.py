@@ -1,4 +1,4 @@
-"""Process ids in names of files that several hosts and containers share, and the boot id."""
+"""Process ids in the names of files that several hosts and containers share, and the boot id."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _DAY_SECONDS = 86400.0
 def boot_id() -> str:
     """Return the kernel's identifier of this boot of the machine, a UUID.
 
-    Where the kernel has none, it is random for each process: data of another process then counts
-    as of another boot, which is the safe side.
+    If the kernel has none, the identifier is random for each process. Data of another process then
+    counts as data of another boot, which is safe.
     """
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
@@ -30,7 +30,10 @@ def boot_id() -> str:
 
 
 def pid_namespace_id() -> str:
-    """Return 12 hex digits for this host, boot and container, in which process ids are unique."""
+    """Return 12 hex digits that identify this host, boot and container.
+
+    Process ids are unique among processes with the same 12 digits.
+    """
     parts = [platform.node(), boot_id() + "\n"]
     with suppress(OSError):
         parts.append(os.readlink("/proc/self/ns/pid"))
@@ -38,10 +41,11 @@ def pid_namespace_id() -> str:
 
 
 def is_abandoned(folder: Path, pid: str, namespace_id: str) -> bool:
-    """Whether the process of ``folder`` has ended, or on another host, whether it is long unused.
+    """Whether the process that made ``folder`` has ended, or ``folder`` has long been unused.
 
-    Whether a process of another host or container still runs cannot be found out. The process id 0
-    stands for an unknown process.
+    It cannot be found out whether a process of another host or container still runs. Its folder is
+    abandoned after UNUSED_DAYS without use. The process id 0 means an unknown process; on this host
+    its folder is never abandoned.
     """
     if namespace_id == pid_namespace_id():
         return pid != "0" and not _is_running(int(pid))
@@ -52,13 +56,19 @@ def is_abandoned(folder: Path, pid: str, namespace_id: str) -> bool:
 
 
 def mark_used(folder: Path) -> None:
-    """Update a folder's mtime once a day while it is in use. Raises OSError if it is missing."""
+    """Set a folder's mtime to now if the mtime is more than one day old.
+
+    Raises OSError if the folder is missing.
+    """
     if time.time() - folder.stat().st_mtime > _DAY_SECONDS:
         os.utime(folder)
 
 
 def _is_running(pid: int) -> bool:
-    """Whether the process exists; ``/proc`` may hide processes of other users."""
+    """Whether the process exists, also if it belongs to another user.
+
+    ``/proc`` is not used, because it may hide processes of other users.
+    """
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

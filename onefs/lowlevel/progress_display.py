@@ -1,4 +1,4 @@
-"""Display of a long command's progress at a terminal: one line while it plans, then bars."""
+"""Display of a long command's progress at a terminal: one line during planning, then bars."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from typing import Protocol
 
 from onefs.printable import format_size, plural, printable
 
-#: seconds from the start to the first drawing, and between two drawings
+#: seconds from the start to the first drawing
 DELAY_SECONDS = 1.0
+#: seconds between two drawings
 REDRAW_SECONDS = 0.1
 #: seconds over which the rate is averaged
 RATE_WINDOW_SECONDS = 5.0
-#: most characters of a bar, and fewest; a shorter one is left out
+#: most characters in a bar
 MAX_BAR_CHARACTERS = 20
+#: fewest characters in a bar; a shorter bar is left out
 MIN_BAR_CHARACTERS = 5
-#: characters that a file's name gets before its bar gets any
+#: characters of a line that are kept for the file's name, before the bar gets any
 MIN_NAME_CHARACTERS = 24
-#: files that have a bar at the same time
+#: most files that have a bar at the same time
 MAX_BARS = 8
 
 
@@ -32,17 +34,18 @@ class FileUnderWay(Protocol):
 
     path: str
     done_bytes: int
-    #: None where it is unknown
+    #: bytes of the whole file; None if unknown
     size: int | None
 
 
 class ProgressDisplay:
-    """Progress on standard error, redrawn in place and erased at the end. Thread-safe.
+    """Shows progress on standard error, redraws it in place and erases it at the end. Thread-safe.
 
-    :meth:`show` gives the one line of a phase; from :meth:`expect_files` on there is a bar for
-    each file under way, and a total. Nothing is written where standard error is no terminal, nor
-    in the first second. ``poll`` is called before each drawing for the files under way, where the
-    caller does not report them itself (:meth:`update`).
+    After :meth:`show` the progress is one line for a phase of the command. After
+    :meth:`expect_files` it is a bar for each file under way, and a line with the total. Nothing is
+    written if standard error is not a terminal, or during the first second. ``poll`` is called
+    before each drawing and returns the files under way. A caller that reports these files with
+    :meth:`update` does not need ``poll``.
     """
 
     def __init__(self, poll: Callable[[], Iterable[FileUnderWay]] = tuple) -> None:
@@ -51,12 +54,13 @@ class ProgressDisplay:
         self._phase: tuple[str, float, float, str] | None = None
         self._expected: dict[str, int] | None = None
         self._expected_files = self._expected_bytes = 0
-        #: files under way: bytes done and in all, by name
+        #: for the name of each file under way: bytes done, and bytes of the whole file
         self._files: dict[str, tuple[int, int]] = {}
         self._finished: set[str] = set()
         self._finished_files = self._finished_bytes = 0
-        #: bytes that came since the start, now and at earlier drawings
+        #: bytes received since the start
         self._received_bytes = 0
+        #: the time of earlier drawings, and the bytes received until then
         self._rate_samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         self._drawn_lines = 0
         self._stop = threading.Event()
@@ -70,17 +74,23 @@ class ProgressDisplay:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         if self._thread.ident is not None:
-            # no limit: it ends at its next drawing, unless the terminal takes nothing more
+            # no time limit: the thread ends at its next drawing, unless the terminal is blocked
             self._thread.join()
             self._erase()
 
     def show(self, phase: str, done: float, total: float, unit: str) -> None:
-        """Report ``done`` of ``total`` (0 if unknown) units of a phase that has no files."""
+        """Report that ``done`` of ``total`` units of a phase without files are done.
+
+        ``total`` is 0 if it is unknown. ``unit`` is the name of the units.
+        """
         with self._lock:
             self._phase, self._expected = (phase, done, total, unit), None
 
     def expect_files(self, files: Iterable[tuple[str, int | None]]) -> None:
-        """Begin the phase of these files: their names and bytes, None where the size is unknown."""
+        """Begin the phase that handles ``files``.
+
+        Each file is given as its name and its size in bytes, or None if the size is unknown.
+        """
         with self._lock:
             listed = [(name, size or 0) for name, size in files]
             self._expected = dict(listed)
@@ -88,16 +98,16 @@ class ProgressDisplay:
             self._expected_bytes = sum(size for _, size in listed)
 
     def update(self, name: str, done: int, size: int | None = None) -> None:
-        """Report bytes done of a file; ``size`` where it is not the expected one."""
+        """Report that ``done`` bytes of a file are done. ``size`` replaces the expected size."""
         with self._lock:
-            if name in self._finished:  # finished since it was polled
+            if name in self._finished:  # it finished after ``poll`` returned it
                 return
             if name in self._files:
                 self._received_bytes += max(0, done - self._files[name][0])
             self._files[name] = (done, self._size(name) if size is None else size)
 
     def finish(self, name: str) -> None:
-        """Report that a file is done with, whether it succeeded or failed."""
+        """Report that the work on a file has ended, with success or failure."""
         with self._lock:
             size = self._size(name)
             done, _ = self._files.pop(name, (size, size))
@@ -108,7 +118,7 @@ class ProgressDisplay:
 
     @contextmanager
     def erased(self) -> Iterator[None]:
-        """Erase the display for the block, so that what the block prints stands above it."""
+        """Erase the display during the block, so that the block can print lines above it."""
         with self._lock:
             self._erase()
             yield
@@ -141,7 +151,7 @@ class ProgressDisplay:
         return _figures_line(done, self._expected_bytes, figures, columns)
 
     def _bytes_per_second(self) -> float:
-        """Return the rate of the last seconds."""
+        """Return the average rate over the last RATE_WINDOW_SECONDS."""
         now = time.monotonic()
         samples = self._rate_samples
         samples.append((now, self._received_bytes))
@@ -164,7 +174,7 @@ class ProgressDisplay:
 
     def _erase(self) -> None:
         if self._drawn_lines:
-            # \r: the terminal may have shown ^C at the beginning of the line
+            # \r because the terminal may have shown ^C at the beginning of the line
             self._write(f"\r\x1b[{self._drawn_lines}A\x1b[J")
             self._drawn_lines = 0
 
@@ -174,7 +184,10 @@ class ProgressDisplay:
 
 
 def _phase_line(phase: str, done: float, total: float, unit: str, columns: int) -> str:
-    """Return the line of a phase: its figures whole, and as much of its name's end as fits."""
+    """Return the line of a phase, with a bar if the total is known.
+
+    If a line without a bar is too long, the beginning of the phase's name is left out.
+    """
     if total:
         figures = [f"{phase} {done:,.0f} of {total:,.0f} {unit}"]
         return _figures_line(done, total, figures, columns)
@@ -183,7 +196,7 @@ def _phase_line(phase: str, done: float, total: float, unit: str, columns: int) 
 
 
 def _file_line(done: int, size: int, name: str, columns: int) -> str:
-    """Return the line of a file: the figures whole, and as much of the name's end as fits."""
+    """Return the line of a file: a bar, all figures, and as much of the name's end as fits."""
     figures = f"{format_size(done)} of {format_size(size)}  "
     spare = columns - len(f"{_format_bar(done, size, 0)} {figures}")
     bar = _format_bar(done, size, _bar_width(spare - min(len(name), MIN_NAME_CHARACTERS)))
@@ -192,9 +205,10 @@ def _file_line(done: int, size: int, name: str, columns: int) -> str:
 
 
 def _figures_line(done: float, total: float, figures: Sequence[str], columns: int) -> str:
-    """Return a line with a bar as wide as fits.
+    """Return a line with the figures, and with a bar that is as wide as fits.
 
-    Where even the figures do not fit they are written shorter, then the last ones are left out.
+    If the figures do not fit, they are written shorter. If the short figures do not fit, figures at
+    the end are left out.
     """
     short = [figure.replace(" of ", "/") for figure in figures]
     for shown in (figures, *(short[:count] for count in range(len(short), 0, -1))):
@@ -206,14 +220,17 @@ def _figures_line(done: float, total: float, figures: Sequence[str], columns: in
 
 
 def _cut_start(name: str, columns: int) -> str:
-    """Return a name, or ``...`` and its end where it has more than ``columns`` characters."""
+    """Return ``name`` in at most ``columns`` characters: a longer name is ``...`` and its end.
+
+    If ``columns`` is 3 or less, return '' for a longer name.
+    """
     if len(name) <= columns:
         return name
     return f"...{name[3 - columns :]}" if columns > 3 else ""
 
 
 def _format_bar(done: float, total: float, width: int) -> str:
-    """Return a bar and the percentage; the percentage alone where the bar has no width."""
+    """Return a bar and the percentage. Return only the percentage if ``width`` is 0."""
     part = min(1.0, done / total) if total else 0.0
     full = int(part * width)
     bar = f"[{'#' * full}{'.' * (width - full)}] " if width else ""
@@ -221,7 +238,10 @@ def _format_bar(done: float, total: float, width: int) -> str:
 
 
 def _bar_width(spare: int) -> int:
-    """Return the width of a bar that takes at most ``spare`` characters with its brackets."""
+    """Return the width of a bar that fits in ``spare`` characters with its brackets and a space.
+
+    Return 0 if the bar would have less than MIN_BAR_CHARACTERS.
+    """
     return 0 if spare < MIN_BAR_CHARACTERS + 3 else min(MAX_BAR_CHARACTERS, spare - 3)
 
 

@@ -1,7 +1,7 @@
 """Single flight: concurrent requests for the same key share one run of the work.
 
-The work runs in a thread of a pool, so that callers can stop waiting at a deadline, or are woken
-when the daemon stops, whatever the network does.
+The work runs in a thread of a pool. Therefore a caller can stop waiting at a deadline or when the
+daemon stops, even if the network blocks the work.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ R = TypeVar("R")
 class RetryingThreadPool(ThreadPoolExecutor):
     """A thread pool that keeps work queued when no thread can be started."""
 
-    #: work is queued, and there may be no thread to run it
+    #: True if work is queued, and there may be no thread to run it
     _needs_thread = False
 
     def enqueue(self, work: Callable[..., object], *args: object) -> None:
-        """Queue work; if no thread can be started, a later call tries that again."""
+        """Queue work. If no thread can be started for it, the next call tries that again."""
         self._needs_thread = False
         try:
             self.submit(work, *args)
-        except RuntimeError:  # the work is queued nevertheless, unless the pool is shut down
+        except RuntimeError:  # unless the pool is shut down, the work is queued all the same
             self._needs_thread = True
 
     def retry_thread_start(self) -> None:
-        """Start a thread if that failed last time."""
+        """Start a thread if the last attempt to start one failed."""
         if self._needs_thread:
             self.enqueue(_do_nothing)
 
 
 def _do_nothing() -> None:
-    """Serve as work whose submission starts a thread."""
+    """Do nothing. This function is submitted only to start a thread."""
 
 
 class SingleFlight(Generic[R]):
-    """Runs the work of each key at most once at a time; later callers share that run.
+    """Runs the work for each key at most once at a time. Later callers share the run. Thread-safe.
 
-    ``name`` is the prefix of the threads' names. At most ``workers`` keys run at once; the others
-    wait in a queue. Thread-safe.
+    ``name`` is the prefix of the threads' names. At most ``workers`` runs are under way at the same
+    time. Further runs wait in a queue.
     """
 
     def __init__(self, name: str, workers: int) -> None:
@@ -54,7 +54,7 @@ class SingleFlight(Generic[R]):
         self._is_closed = False
 
     def start(self, key: Hashable, work: Callable[[], R]) -> Future[R]:
-        """Return the run of ``key`` that is in flight, or start one.
+        """Return the run for ``key`` that is in flight. Start one if there is none.
 
         Raises Stopping after :meth:`close`, and Busy if no thread can be started.
         """
@@ -67,15 +67,16 @@ class SingleFlight(Generic[R]):
                 self._in_flight[key] = future
                 try:
                     self._pool.submit(self._run, key, work, future)
-                except RuntimeError as error:  # without a thread the key would stay in flight
+                except RuntimeError as error:  # no thread would remove the key
                     del self._in_flight[key]
                     raise Busy("no more threads can be started now; try again later") from error
             return future
 
     def wait(self, key: Hashable, work: Callable[[], R], deadline: float, description: str) -> R:
-        """Return the result of ``key``'s run; wait for it at most ``deadline`` seconds.
+        """Return the result of the run for ``key``. Wait for it at most ``deadline`` seconds.
 
-        Raises what the work raised, or DeadlineExceeded naming the work by ``description``.
+        Raises what the work raises, what :meth:`start` raises, and DeadlineExceeded with
+        ``description`` in its message.
         """
         future = self.start(key, work)
         if not wait([future], timeout=deadline).done:
@@ -83,7 +84,7 @@ class SingleFlight(Generic[R]):
         return result_of(future)
 
     def close(self) -> None:
-        """Wake all waiting callers with Stopping; runs in flight end by themselves."""
+        """Make all waiting callers raise Stopping. Work that has begun is not stopped."""
         with self._lock:
             self._is_closed = True
             waiting = list(self._in_flight.values())
@@ -116,11 +117,11 @@ def result_of(future: Future[R]) -> R:
 
 
 def _settle(future: Future[R], result: R | None = None, error: BaseException | None = None) -> None:
-    """Set the outcome, unless :meth:`SingleFlight.close` or the run has set one."""
+    """Set the outcome of a run, unless :meth:`SingleFlight.close` or the run has set one."""
     try:
         if error is not None:
             future.set_exception(error)
         else:
             future.set_result(result)  # type: ignore[arg-type]
-    except Exception:  # InvalidStateError: an outcome is set
+    except Exception:  # InvalidStateError: an outcome is set already
         return

@@ -1,4 +1,4 @@
-"""Connections to SQLite files: opening one with its schema and migrations, and SQLite's errors."""
+"""Connections to SQLite files: open a file, migrate its tables, and classify SQLite's errors."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from typing import Any
 
 #: seconds that SQLite waits, while it opens a file, for another process that migrates the file
 OPEN_TIMEOUT_SECONDS = 10.0
-#: seconds that a statement waits for another process's lock, while this process's lock is held
+#: seconds that SQLite waits in one statement for another process's lock; this process's other
+#: threads wait, too
 _BUSY_TIMEOUT_SECONDS = 0.05
 
 
 def connect(
     path: Path | str, journal: str, schema: str, version: int, migrations: Mapping[int, str]
 ) -> sqlite3.Connection:
-    """Open a database file, creating or migrating its tables as needed.
+    """Open a database file. Create or migrate its tables if needed.
 
-    ``journal`` is WAL, DELETE or MEMORY; ``migrations`` has the script that leads from each older
-    version to the next. Raises sqlite3.Error; DatabaseError also if the file was written by a newer
-    onefs or has other columns.
+    ``journal`` is SQLite's journal mode: WAL, DELETE or MEMORY. ``migrations`` has, for each older
+    version, the script that leads to the next version. Raises sqlite3.Error. This is a
+    DatabaseError if the file was written by a newer onefs, or has other columns than ``schema``.
     """
     connection = sqlite3.connect(
         path, timeout=OPEN_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
@@ -39,7 +40,7 @@ def connect(
             _migrate(connection, version, migrations)
         _check_columns(connection, schema)
         connection.executescript(schema)
-        if stored != version:  # else nothing is written, and no lock of another process delays us
+        if stored != version:  # otherwise do not write: a write waits for other processes' locks
             connection.execute(f"PRAGMA user_version = {version}")
         connection.execute(f"PRAGMA busy_timeout = {round(_BUSY_TIMEOUT_SECONDS * 1000)}")
     except BaseException:
@@ -49,7 +50,7 @@ def connect(
 
 
 def _migrate(connection: sqlite3.Connection, version: int, migrations: Mapping[int, str]) -> None:
-    """Migrate the file to ``version`` in one transaction, if no other process has done so."""
+    """Migrate the file to ``version`` in one transaction, unless another process has done so."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         for step in range(connection.execute("PRAGMA user_version").fetchone()[0], version):
@@ -63,7 +64,7 @@ def _migrate(connection: sqlite3.Connection, version: int, migrations: Mapping[i
 
 
 def _check_columns(connection: sqlite3.Connection, schema: str) -> None:
-    """Raise DatabaseError if an existing table has other columns than in ``schema``."""
+    """Raise DatabaseError if a table in the file has other columns than in ``schema``."""
     model = sqlite3.connect(":memory:")
     try:
         model.executescript(schema)
@@ -87,12 +88,19 @@ def is_locked(error: BaseException | None) -> bool:
 
 
 def is_unusable(error: sqlite3.DatabaseError) -> bool:
-    """Whether the file can never be used; one that is locked, forbidden or on a full disk can."""
+    """Whether the error means that the file can never be used.
+
+    A file that is locked, that may not be read, or that is on a full disk can be used later.
+    """
     return not isinstance(error, sqlite3.OperationalError) or is_corrupt(error)
 
 
 def is_disk_full(folder: Path, error: Exception) -> bool:
-    """Whether a full disk caused the error; SQLite gives only a general reason for some."""
+    """Whether a full disk caused the error.
+
+    Some of these errors of SQLite have only a general reason. In this case the result is whether
+    the disk of ``folder`` is full now.
+    """
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     text = str(error)
@@ -107,7 +115,10 @@ def is_disk_full(folder: Path, error: Exception) -> bool:
 
 
 def is_corrupt(error: BaseException | None) -> bool:
-    """Whether SQLite reports that the file is damaged, not only in use, full or forbidden."""
+    """Whether SQLite reports that the file is damaged, is no database, or lacks a table or column.
+
+    The result is False for a file that is locked, that may not be read, or that is on a full disk.
+    """
     text = str(error) if isinstance(error, sqlite3.Error) else ""
     return "malformed" in text or "not a database" in text or text.startswith("no such")
 
@@ -115,7 +126,7 @@ def is_corrupt(error: BaseException | None) -> bool:
 def leak_connection(connection: sqlite3.Connection | None) -> None:
     """Keep the parent's connection open for ever, in a child made by a fork.
 
-    Closing it would free the parent's locks, remove the WAL that the parent writes to, or wait for
-    a lock that no thread of the child holds.
+    To close the connection would free the parent's locks, remove the WAL that the parent writes to,
+    or wait for ever for a lock that no thread of the child can release.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

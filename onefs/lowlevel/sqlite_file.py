@@ -1,9 +1,10 @@
 """SQLite files: WAL, one connection shared by all threads, and replacement of damaged files.
 
-Transactions are short and threads are many, so one connection with a lock serves them all. Other
-processes may use the same file at the same time. The file should be on a local disk: WAL does not
-work between hosts on a network file system (sqlite.org/wal.html). There the journal is DELETE,
-which is slower, and as reliable as the locks of that file system; a warning is logged.
+Transactions are short and there are many threads, so all threads share one connection and its lock.
+Other processes may use the same file at the same time. The file should be on a local disk, because
+WAL does not work between hosts on a network file system (sqlite.org/wal.html). On a network file
+system the journal is DELETE, which is slower, and only as reliable as the locks of that file
+system. A warning is logged then.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ log = logging.getLogger(__name__)
 IN_MEMORY = Path(":memory:")
 #: seconds for which a statement is repeated while another process has the file locked
 LOCK_RETRY_SECONDS = 1.5
-#: seconds after such a failure in which statements are not repeated, so that a walk over many
-#: folders does not wait for each
+#: seconds in which statements are not repeated, after a statement has failed because the file was
+#: locked for LOCK_RETRY_SECONDS. So a walk over many folders does not wait for each folder
 _FAIL_FAST_SECONDS = 10.0
 #: seconds between two attempts, in which other threads can use the connection
 _RETRY_PAUSE_SECONDS = 0.02
@@ -54,7 +55,7 @@ _RETRY_PAUSE_SECONDS = 0.02
 _REPLACEMENT_LOCK_TIMEOUT_SECONDS = 5.0
 #: how messages name the folder of a file
 _FOLDER_DESCRIPTION = "the state folder"
-#: seconds between two checks whether a file was deleted
+#: seconds between two checks whether the file was deleted or replaced
 FILE_CHECK_INTERVAL_SECONDS = 1.0
 #: files whose connection was in use when this process was forked: see :class:`SqliteFile`
 _in_use_at_fork: set[Path] = set()
@@ -63,18 +64,19 @@ _in_use_at_fork: set[Path] = set()
 class SqliteFile(ForkAware):
     """A database file with a schema of a certain version. Thread-safe.
 
-    A file that is not a database, was written by a newer onefs, or lacks the tables of its version
-    is moved aside with a warning in the log, and a new file is created. So is a file whose damage
-    is detected only in use, after one CacheError that reports it.
+    A file that is not a database, was written by a newer onefs, or has tables with other columns
+    than ``schema`` is moved aside with a warning in the log, and a new file is created. A file
+    whose damage is detected only in use is replaced in the same way, and one CacheError reports the
+    damage.
 
     ``description`` names the file in errors. ``migrations`` has, for each older version, the script
-    that leads to the next one. ``path`` may be IN_MEMORY. Every method raises CacheError when the
-    file cannot be used or another process has it locked for more than LOCK_RETRY_SECONDS, and
-    CacheFull when its disk is full.
+    that leads to the next version. ``path`` may be IN_MEMORY. Every method raises CacheError if the
+    file cannot be used, or if another process has it locked for more than LOCK_RETRY_SECONDS. It
+    raises CacheFull if the disk of the file is full.
 
-    The file is closed before a fork and opened again at its next use. If it is in use for longer
-    than a fork waits, the child works on an empty database in memory: SQLite cannot open a file
-    again in a process that has inherited its parent's connection to it.
+    The file is closed before a fork and opened again at its next use. If the file is in use for
+    longer than a fork waits, the child works on an empty database in memory. The reason is that
+    SQLite cannot open a file again in a process that has inherited a connection to this file.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class SqliteFile(ForkAware):
         self._schema = schema
         self._version = version
         self._migrations = migrations or {}
-        #: False if a new file could not be created: that is tried again at the next use
+        #: False if a new file could not be created; the next use tries to create it again
         self._is_usable = True
         #: until this time (``time.monotonic``) statements are not repeated on a locked file
         self._fail_fast_until = 0.0
@@ -101,12 +103,12 @@ class SqliteFile(ForkAware):
         #: None before the folder exists, and for a database in memory
         self._folder_guard: FolderGuard | None = None
         self._checked_until = 0.0
-        with self._lock:  # a fork waits until it is open
+        with self._lock:  # a fork waits until the file is open
             register_fork_aware(self)
             self._current_connection()
 
     def close(self) -> None:
-        """Close the connection; every later use raises CacheError."""
+        """Close the connection. Every later use raises CacheError."""
         with self._lock:
             self._is_closed = True
             if self._connection is not None:
@@ -116,11 +118,11 @@ class SqliteFile(ForkAware):
 
     @property
     def folder_status(self) -> str:
-        """One sentence if the folder was deleted or its disk unmounted; else ''."""
+        """Return one sentence if the folder was deleted or its disk was unmounted, otherwise ''."""
         return "" if self._folder_guard is None else self._folder_guard.status_message
 
     def fetch_rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Run one statement in a transaction of its own, and return its rows."""
+        """Run one statement as a separate transaction, and return its rows."""
         end = self._retry_deadline()
         while True:
             try:
@@ -131,7 +133,7 @@ class SqliteFile(ForkAware):
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run statements on the yielded connection, all or none of which take effect."""
+        """Yield a connection for a transaction: all its statements take effect, or none."""
         end = self._retry_deadline()
         connection = self._begin_transaction(end)
         try:
@@ -145,12 +147,12 @@ class SqliteFile(ForkAware):
             self._lock.release()
 
     def before_fork(self, end: float) -> None:
-        """Close the connection, so that both processes open one of their own."""
+        """Close the connection when it is not in use, so that each process opens a new one."""
         self._is_paused = self._lock.acquire(timeout=max(0.0, end - time.monotonic()))
         connection = self._connection
         if not self._is_paused or connection is None or self._is_closed or self._path == IN_MEMORY:
             return
-        if connection.in_transaction:  # of the very thread that forks
+        if connection.in_transaction:  # the thread that forks is inside a transaction
             self._is_paused = False
             self._lock.release()
         else:
@@ -164,7 +166,7 @@ class SqliteFile(ForkAware):
             self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Forget a connection that could not be closed, without closing it."""
+        """Forget the connection without closing it, if it could not be closed before the fork."""
         if not self._is_paused:
             _in_use_at_fork.add(self._path)
             leak_connection(self._connection)
@@ -173,9 +175,10 @@ class SqliteFile(ForkAware):
         self._lock = threading.RLock()
 
     def _current_connection(self) -> sqlite3.Connection:
-        """Return a connection to the file that is now at our path; SQLite would use a deleted one.
+        """Return a connection to the file that is at our path now.
 
-        Raises CacheError while the disk of the file is unmounted.
+        A file that was deleted or replaced is opened again, because SQLite would still use the
+        deleted file. Raises CacheError if the file cannot be opened, or its disk is unmounted.
         """
         if self._is_closed:
             raise CacheError(f"{self._description} {self._path} is closed")
@@ -188,7 +191,7 @@ class SqliteFile(ForkAware):
         return self._connection
 
     def _is_file_unchanged(self) -> bool:
-        """Whether the open file is the one at our path; checked once a second."""
+        """Whether the open file is the one at our path. This is checked once a second."""
         now = time.monotonic()
         if now < self._checked_until or self._path == IN_MEMORY or self._path in _in_use_at_fork:
             return True
@@ -203,9 +206,9 @@ class SqliteFile(ForkAware):
         return False
 
     def _reopen(self) -> None:
-        """Open the file, creating it if it is missing, unless its disk is unmounted.
+        """Open the file. Create it if it is missing, unless its disk is unmounted.
 
-        Raises CacheError, sqlite3.Error, OSError.
+        Raises CacheError if the disk is unmounted, sqlite3.Error, and OSError.
         """
         if self._folder_guard is not None:
             self._folder_guard.check_available()
@@ -227,7 +230,7 @@ class SqliteFile(ForkAware):
             self._folder_guard.note_available_again(recreated=is_new)
 
     def _begin_transaction(self, end: float) -> sqlite3.Connection:
-        """Begin a transaction and hold our lock; between two attempts other threads can take it."""
+        """Acquire our lock and begin a transaction. The lock is free between two attempts."""
         while True:
             self._lock.acquire()
             try:
@@ -243,7 +246,10 @@ class SqliteFile(ForkAware):
                 raise
 
     def _commit(self, connection: sqlite3.Connection, end: float) -> None:
-        """Commit; with a DELETE journal, readers in other processes can delay that."""
+        """Commit the transaction. Try again until ``end`` while the file is locked.
+
+        With a DELETE journal, readers in other processes can delay a commit.
+        """
         while True:
             try:
                 connection.execute("COMMIT")
@@ -259,7 +265,10 @@ class SqliteFile(ForkAware):
         return now if now < self._fail_fast_until else now + LOCK_RETRY_SECONDS
 
     def _pause_or_raise(self, error: CacheError, end: float) -> None:
-        """Pause before the next attempt on a file that another process has locked, or raise."""
+        """Pause before the next attempt if another process has the file locked.
+
+        Raises ``error`` if the file is not locked, or the time is after ``end``.
+        """
         if not is_locked(error.__cause__):
             raise error
         if time.monotonic() >= end:
@@ -289,7 +298,7 @@ class SqliteFile(ForkAware):
         )
 
     def _replace_damaged_file(self, reason: str) -> None:
-        """Replace the file by a new one, unless another process has done so already."""
+        """Replace the file with a new one, unless another process has already replaced it."""
         self._is_usable = False
         if self._connection is not None:
             self._connection.close()
@@ -317,7 +326,10 @@ class SqliteFile(ForkAware):
         return connection
 
     def _open_or_replace(self) -> sqlite3.Connection:
-        """Move an unusable file aside, unless another process has done so already; then open."""
+        """Open the file. Move it aside first if it is unusable.
+
+        Another process may already have replaced the file: then this file is opened.
+        """
         with hold_replacement_lock(self._path):
             try:
                 return self._connect()
@@ -337,13 +349,13 @@ class SqliteFile(ForkAware):
             try:
                 return connect(self._path, journal, self._schema, self._version, self._migrations)
             except sqlite3.OperationalError as error:
-                # SQLite does not wait if two processes create the journal of a new file at once
+                # SQLite does not wait if two processes create a new file's journal at the same time
                 if not is_locked(error) or time.monotonic() >= end:
                     raise
                 time.sleep(_RETRY_PAUSE_SECONDS)
 
     def _move_aside(self, reason: str) -> None:
-        """Rename the file and its journals; the caller holds the replacement lock."""
+        """Rename the file and its journals. The caller must hold the replacement lock."""
         aside = self._unused_name()
         for suffix in ("", "-wal", "-shm", "-journal"):
             part = self._path.with_name(self._path.name + suffix)
@@ -358,13 +370,13 @@ class SqliteFile(ForkAware):
         )
 
     def _unused_name(self) -> Path:
-        """Return a path for the file to move to, at which no earlier one is stored."""
+        """Return the path to move the file to, a path at which there is no other file."""
         marks = (f".{number}" if number else "" for number in itertools.count())
         names = (self._path.with_name(f"{self._path.name}.unusable{mark}") for mark in marks)
         return next(path for path in names if not path.exists())
 
 
-@lru_cache(maxsize=256)  # one line per folder: several files in it are opened several times
+@lru_cache(maxsize=256)  # one warning per folder, although its files are opened several times
 def _warn_once_about_network_disk(folder: Path, disk: str) -> None:
     log.warning(
         "%s is on a network file system (%s): its databases have a slower journal (DELETE). "
@@ -378,7 +390,7 @@ def _warn_once_about_network_disk(folder: Path, disk: str) -> None:
 def hold_replacement_lock(path: Path) -> Iterator[None]:
     """Keep other processes from replacing the file at ``path``, or moving it aside.
 
-    Continues without the lock if it cannot be acquired in time.
+    Continues without the lock if the lock cannot be acquired in time.
     """
     descriptor = None
     with suppress(OSError):
@@ -393,7 +405,7 @@ def hold_replacement_lock(path: Path) -> Iterator[None]:
 
 
 def _inode_of(path: Path) -> int:
-    """Return the inode of a file; 0 if there is no file."""
+    """Return the inode of a file. Return 0 if there is no file."""
     try:
         return path.stat().st_ino
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Sizes as people write them, and whose word counts."""
+"""Sizes in the forms that people write, and the order of flags, variables and profiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where secrets are kept, which is used, and that they are not shown."""
+"""Secrets: where they are stored, which secret is used, and that no output shows a secret."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Tells keyring which backend to take, as a user may; it forgets the choice afterwards."""
+    """Turn off the keyring for a test, and restore the choice of the backend after the test."""
     keyring = pytest.importorskip("keyring")
     monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
     keyring.core.init_backend()
@@ -55,7 +55,7 @@ def store(path: Path, backend: pytest.MonkeyPatch) -> CredentialStore:
 def use_backend(
     backend: pytest.MonkeyPatch, folder: Path, methods: str, name: str = "kept_rings"
 ) -> None:
-    """Make a keyring backend of our own the one that keyring takes."""
+    """Make the library ``keyring`` use a backend of this test."""
     import keyring
 
     source = "from keyring.backend import KeyringBackend\nimport json, os, threading\n"
@@ -198,7 +198,7 @@ class TestKeyring:
     def test_secrets_left_in_an_unreachable_keyring_are_reported(
         self, path: Path, backend: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        """Kept on the desktop, forgotten over SSH: the keyring still has it."""
+        """A token that was stored on the desktop and deleted over SSH is still in the keyring."""
         import keyring
 
         use_backend(backend, tmp_path, WORKING)

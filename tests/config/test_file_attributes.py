@@ -1,4 +1,4 @@
-"""Umasks and numbers as people write them, and whose word counts."""
+"""Umasks and ids in the forms that people write, and the order of flags, variables and profiles."""
 
 from __future__ import annotations
 

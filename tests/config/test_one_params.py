@@ -1,4 +1,4 @@
-"""ONE's own settings, as ONE-api and ibllib write them."""
+"""The settings that ONE has saved, in the forms that ONE-api and ibllib write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The small private files, on disks that cannot do everything."""
+"""The small private files, on disks without locks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onefs.demo.logins import make_login, saved_login
 
 @pytest.fixture
 def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network disk whose server runs no lockd, as the kernel tells it."""
+    """Make locks fail as on a network disk whose server has no lock service."""
 
     def refuse(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

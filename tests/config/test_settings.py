@@ -1,4 +1,4 @@
-"""Defaults < settings file < environment < flags, and what stands where."""
+"""The order of defaults, settings file, environment and flags, and the places of the files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Child processes run nothing of the user's working directory, and need none."""
+"""Child processes import nothing from the user's working directory, which may be deleted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ PACKAGE = Path(child_command.__code__.co_filename).parents[1]
 
 
 def shadow(folder: Path) -> Path:
-    """A module by each name of the standard library, and of ours, that says that it was run."""
+    """Write modules with the names of all standard modules, of onefs and of some libraries.
+
+    Each module writes its name to the file ``RAN`` when it is imported.
+    """
     folder.mkdir(exist_ok=True)
     names = [*sys.stdlib_module_names, "numpy", "pyarrow", "onefs", "sitecustomize"]
     for name in names:
@@ -32,7 +35,7 @@ def shadow(folder: Path) -> Path:
 
 @pytest.fixture
 def shadowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: full of such modules."""
+    """Make a working directory that is full of the modules of :func:`shadow`."""
     folder = shadow(tmp_path / "work")
     monkeypatch.chdir(folder)
     return folder
@@ -40,7 +43,7 @@ def shadowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working directory that was deleted."""
+    """Delete the working directory."""
     folder = tmp_path / "gone"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -48,8 +51,8 @@ def deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def seen_by_child(environment: dict[str, str]) -> list[str]:
-    """``sys.path`` of a child."""
-    command = child_command("site")  # prints it, with the working directory
+    """Return ``sys.path`` of a child."""
+    command = child_command("site")  # prints ``sys.path``, with the working directory
     done = run(command, cwd=Path(CHILD_WORKING_DIRECTORY), environment=environment)
     lines = [line.strip().rstrip(",") for line in done.stdout.splitlines()]
     return [line.strip("'") for line in lines if line.startswith("'")]
@@ -146,11 +149,11 @@ def test_pythonsafepath_changes_nothing(
 
 
 def test_modules_beside_the_package_are_not_imported(tmp_path: Path) -> None:
-    """A checkout, or ``pip install --target``, in the folder where the user works."""
+    """The package is in the folder where the user works, as with ``pip install --target``."""
     folder = tmp_path / "work"
     shutil.copytree(PACKAGE, folder / "onefs", ignore=shutil.ignore_patterns("__pycache__"))
     shadow(folder)
-    for path in folder.glob("*.py"):  # modules of other systems are nowhere else
+    for path in folder.glob("*.py"):  # modules for other systems exist only here
         if path.stem == "onefs" or not find_spec(path.stem):
             path.unlink()
     code = f"""

@@ -1,4 +1,4 @@
-"""Descriptors: waiting for one whatever its number, and none that is left open."""
+"""Descriptors: waiting for a descriptor with any number, and no descriptor is left open."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from onefs.lowlevel.files import (
 )
 from onefs.lowlevel.sqlite_file import SqliteFile
 
-#: more than ``select.select`` takes
+#: number of open files, more than ``select.select`` accepts
 MANY = 1100
 
 
 @pytest.fixture
 def many_open() -> Iterator[ExitStack]:
-    """A process that has many files open."""
+    """Open many files in this process."""
     with ExitStack() as stack:
         for _ in range(MANY):
             stack.enter_context(open(os.devnull, "rb"))
@@ -42,7 +42,7 @@ def test_a_pipe_is_waited_for_in_a_process_with_many_files(many_open: ExitStack)
         os.read(reader, 1)
     finally:
         os.close(writer)
-    assert wait_readable(reader, 30)  # it has ended
+    assert wait_readable(reader, 30)  # the pipe has ended
     os.close(reader)
 
 

@@ -1,4 +1,4 @@
-"""Which folders lie on a network file system, by the kernel's own table."""
+"""Detection of folders on a network file system, with the kernel's table of mounts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINE = "36 35 98:0 / {} rw,noatime shared:1 - {} {} rw\n"
 
 
 def table(folder: Path, *mounts: tuple[str, str]) -> Path:
-    """A table of mounts as the kernel writes it: mount points and types."""
+    """Write a table of mounts in the form of the kernel, from mount points and types."""
     path = folder / "mountinfo"
     lines = [LINE.format(place.replace(" ", r"\040"), kind, "source") for place, kind in mounts]
     path.write_text("".join(lines))
@@ -61,7 +61,7 @@ def shared(tmp_path: Path, fuse: None) -> Iterator[Path]:
 
 
 def journal(path: Path) -> str:
-    """The journal that a file says it has."""
+    """Return the journal mode that SQLite reports for a file."""
     connection = sqlite3.connect(path)
     try:
         return str(connection.execute("PRAGMA journal_mode").fetchone()[0])

@@ -1,4 +1,4 @@
-"""What a fork must not split: paused before, resumed in the parent, dropped in the child."""
+"""State that two processes must not share: paused before a fork, and dropped in the child."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from onefs.lowlevel.locks import try_lock
 from onefs.lowlevel.sqlite_file import SqliteFile
 from tests.running import wait_until
 
-# a warning of Python from 3.12 on: that is what is tested
+# Python warns from 3.12 on about forks in a process with threads, which are tested here
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS t (x INTEGER);"
@@ -36,7 +36,7 @@ SCHEMA = "CREATE TABLE IF NOT EXISTS t (x INTEGER);"
 
 @contextmanager
 def child(task: Callable[[], object]) -> Iterator[None]:
-    """A child that does something meanwhile; it fails where that gives False or raises."""
+    """Run ``task`` in a forked child during the block. It must not return False, and not raise."""
     pid = os.fork()
     if not pid:
         code = 1
@@ -56,14 +56,14 @@ def open_file(path: Path) -> SqliteFile:
 
 
 def test_rows_of_parent_and_child_both_stay(tmp_path: Path) -> None:
-    """A connection that both had would remove the WAL under the child when the parent closes."""
+    """If both used one connection, its close in the parent would remove the WAL of the child."""
     file = open_file(tmp_path / "f")
     file.fetch_rows("INSERT INTO t VALUES (1)")
     ours, theirs = os.pipe()
 
     def add() -> None:
         file.fetch_rows("INSERT INTO t VALUES (2)")
-        os.read(ours, 1)  # the parent has closed
+        os.read(ours, 1)  # waits until the parent has closed the file
         file.fetch_rows("INSERT INTO t VALUES (3)")
 
     with child(add):
@@ -165,7 +165,7 @@ def test_a_child_neither_holds_nor_frees_the_locks_of_its_parent(tmp_path: Path,
 
     def wait() -> None:
         os.close(theirs)
-        with suppress(OSError):  # it has no such descriptor any more
+        with suppress(OSError):  # the child has already closed the descriptor
             os.fstat(mine)
             raise AssertionError
         close_lock_file(mine)
@@ -180,7 +180,7 @@ def test_a_child_neither_holds_nor_frees_the_locks_of_its_parent(tmp_path: Path,
 
 
 def test_a_number_that_was_given_to_another_file_is_not_closed(tmp_path: Path) -> None:
-    """The lock file was closed by a thread that had not told of it yet."""
+    """A thread has closed the lock file, but its entry is not removed yet."""
     with (tmp_path / "users").open("w") as file:
         descriptor = open_lock_file(tmp_path / "locks")
         os.close(descriptor)
@@ -257,7 +257,7 @@ def test_subprocesses_run_no_fork_hooks(tmp_path: Path) -> None:
     os.posix_spawn("/bin/true", ["true"], {})
     os.wait()
     assert member.seen == []
-    # with preexec_fn Python forks; the parent goes on as after any fork
+    # with preexec_fn Python forks, and the parent continues as after any fork
     subprocess.run([sys.executable, "-S", "-c", ""], check=True, preexec_fn=lambda: None)
     assert member.seen == ["before", "parent"]
     assert file.fetch_rows("SELECT x FROM t") == []
@@ -290,7 +290,7 @@ def test_a_fork_that_fails_leaves_all_in_use(
 
 
 def test_a_child_does_not_use_the_connections_of_its_parent(tmp_path: Path) -> None:
-    """The server is told when the parent ends one, also while the child lives."""
+    """A connection that the parent closes ends for the server, also while the child lives."""
     from onefs.http import Transport
     from tests.scripted_server import ScriptedServer, answer_json
 
@@ -301,7 +301,7 @@ def test_a_child_does_not_use_the_connections_of_its_parent(tmp_path: Path) -> N
 
         def wait() -> bool:
             os.close(theirs)
-            gone = len(_sockets()) <= len(before) - 2  # the connection, and its line
+            gone = len(_sockets()) <= len(before) - 2  # the connection, and its handle
             os.read(ours, 1)
             return gone
 
@@ -333,7 +333,7 @@ def test_the_child_of_a_child_forks_too(tmp_path: Path) -> None:
 
 
 def test_forks_wait_for_imports_of_onefs(tmp_path: Path) -> None:
-    """A module that a thread was importing could never be imported in the child."""
+    """If a fork did not wait, the child could never import a module that a thread was importing."""
     register_fork_aware(member := RecordedMember())
     (tmp_path / "requests_slow.py").write_text("")
     code = (

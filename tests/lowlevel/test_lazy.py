@@ -1,4 +1,4 @@
-"""What is made when it is first asked for."""
+"""Values that are created on first use."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_failure_is_raised_and_tried_again() -> None:
         return "here"
 
     once = Lazy(make)
-    once.start()  # which fails behind us
+    once.start()  # the factory fails in the background
     wait_until(lambda: len(tries) == 1)
     with pytest.raises(ValueError, match="not yet"):
         once()

@@ -20,7 +20,7 @@ from onefs.lowlevel.locks import lock_file, lock_or_go_on, try_lock, unlock, unl
 
 @pytest.fixture
 def two_open(tmp_path: Path) -> Iterator[tuple[int, int]]:
-    """Two descriptors of one file."""
+    """Open one file twice, and return both descriptors."""
     path = tmp_path / "lock"
     with path.open("wb+") as first, path.open("rb+") as second:
         yield first.fileno(), second.fileno()
@@ -81,7 +81,7 @@ def test_work_continues_where_there_are_no_locks(
     caplog: pytest.LogCaptureFixture,
     cause: str,
 ) -> None:
-    """One answer for all locks of files; bytes of the cache folder's files are an error."""
+    """A lock on a whole file succeeds. A lock on bytes without ``lock_or_go_on`` is an error."""
     if cause == "Python":
         monkeypatch.setattr(locks, "_SUPPORTED", frozenset())
     else:
@@ -103,7 +103,7 @@ def test_work_continues_where_there_are_no_locks(
 
 
 def test_onefs_is_imported_where_python_has_no_fcntl(tmp_path: Path) -> None:
-    """Only files of lowlevel and mount import it, and those that the ONE verbs load go without."""
+    """All modules that ``ONE`` loads work without the module ``fcntl``."""
     code = (
         "import sys; sys.modules['fcntl'] = None\n"
         "from onefs import ONE\n"

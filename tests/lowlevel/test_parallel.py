@@ -1,4 +1,4 @@
-"""Bounded parallel work: order, limits, errors per item, and what ends it."""
+"""Bounded parallel work: order, limits, errors for single items, and an early end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from onefs.errors import Busy
 from onefs.lowlevel.parallel import run_parallel
 
-#: seconds in which everything here ends, also on a busy machine
+#: seconds in which each wait in this file ends, also on a busy machine
 BOUND = 60
 
 
@@ -54,7 +54,7 @@ def test_at_most_the_given_number_is_under_way() -> None:
         with lock:
             under_way += 1
             highest = max(highest, under_way)
-        all_busy.wait()  # broken unless three are under way together
+        all_busy.wait()  # raises unless three calls run at the same time
         with lock:
             under_way -= 1
 

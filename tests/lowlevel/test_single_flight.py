@@ -1,4 +1,4 @@
-"""One run for everybody who asks at the same time."""
+"""Single flight: callers that ask at the same time share one run."""
 
 from __future__ import annotations
 

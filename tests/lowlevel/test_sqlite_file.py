@@ -1,4 +1,4 @@
-"""A SQLite file that is never crashed on and never silently lost."""
+"""SQLite files: a damaged file does not end the program, and is not lost without a warning."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_an_unusable_file_is_moved_aside(
 def test_a_file_with_other_tables_is_moved_aside(
     tmp_path: Path, columns: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The version is ours, the schema is not."""
+    """The file has the current version, but other columns."""
     path = tmp_path / "file.sqlite"
     with sqlite3.connect(path) as connection:
         connection.executescript(f"CREATE TABLE t ({columns}); PRAGMA user_version = 1")
@@ -97,7 +97,7 @@ def test_damage_found_in_use_is_reported_once_and_a_new_file_created(
     with first.transaction() as connection:
         connection.executemany("INSERT INTO t VALUES (?)", ((n,) for n in range(20_000)))
     first.close()
-    with path.open("r+b") as raw:  # all but the first two pages
+    with path.open("r+b") as raw:  # overwrite all pages except the first two
         raw.seek(2 * 4096)
         raw.write(b"\xff" * (path.stat().st_size - 2 * 4096))
     one, other = (SqliteFile(path, SCHEMA, 1, "the test file") for _ in range(2))
@@ -135,7 +135,7 @@ def test_a_value_that_sqlite_cannot_hold_is_an_onefs_error(tmp_path: Path) -> No
 
 
 def test_a_damaged_file_is_moved_aside_once_by_concurrent_users(tmp_path: Path) -> None:
-    """The new file of one of them is not moved aside by another, nor are its rows lost."""
+    """The new file that one user creates is not moved aside by another user. No row is lost."""
     for number in range(15):
         path = tmp_path / str(number) / "file.sqlite"
         path.parent.mkdir()
@@ -159,7 +159,7 @@ def test_a_damaged_file_is_moved_aside_once_by_concurrent_users(tmp_path: Path) 
 
 @pytest.fixture
 def locked(tmp_path: Path) -> Iterator[Path]:
-    """A file on which another process holds the lock of a writer."""
+    """Return the path of a file on which another process holds the lock for writing."""
     path = tmp_path / "f.sqlite"
     SqliteFile(path, SCHEMA, 1, "the test file").close()
     with locks_held(path):
@@ -167,7 +167,7 @@ def locked(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_readers_continue_while_another_process_writes(locked: Path) -> None:
-    """Opening needs no lock either, and while one thread waits for it others read."""
+    """The file is opened without a lock. Threads can read while another thread waits to write."""
     file = SqliteFile(locked, SCHEMA, 1, "the test file")
     writer = threading.Thread(target=lambda: write_in_vain(file))
     writer.start()
@@ -190,7 +190,7 @@ def test_a_lock_that_does_not_end_is_waited_for_once(locked: Path) -> None:
     for _ in range(40):
         with pytest.raises(CacheError, match="locked"):
             file.fetch_rows("INSERT INTO t VALUES (1)")
-    assert time.monotonic() - began < 20  # each alone would wait for 1.5 s and more
+    assert time.monotonic() - began < 20  # if each statement waited, this would take 60 s
 
 
 def test_a_lock_that_ends_is_waited_for(tmp_path: Path) -> None:
