@@ -1,4 +1,4 @@
-"""The verbs of the ONE tutorial: search, list, load (docs/tutorial.md)."""
+"""The methods of the ONE tutorial: ``search``, ``list`` and ``load`` (docs/tutorial.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of arguments of the verbs, and paths in a cache folder."""
+"""Checks of the arguments of ``ONE``'s methods, and paths in a cache folder."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ MAX_NAMES = 100_000
 
 
 def parse_names(names: object) -> tuple[list[object], bool]:
-    """Return the names in an argument, and whether it names one session.
+    """Return the names of sessions in an argument, and True if there is only one name.
 
-    A list of one name counts as one session, since the tutorial passes on the list that ``search``
-    returned. Raises UsageError for an empty list.
+    A list with one name counts as one session, because the tutorial passes the list from ``search``
+    to other methods. Raises UsageError for an empty list, or for more than :data:`MAX_NAMES` names.
     """
     if isinstance(names, (str, bytes, UUID, PurePath, Mapping)) or not isinstance(names, Iterable):
         return [names], True
@@ -34,5 +34,5 @@ def parse_names(names: object) -> tuple[list[object], bool]:
 
 
 def cache_path(cache_dir: Path, place: Sequence[str]) -> Path:
-    """Return the path in a cache folder of a place in the tree, which begins with the lab."""
+    """Return the path in a cache folder for ``place``, the parts of a path from the lab on."""
     return cache_dir.joinpath(place[0], alf.SUBJECTS, *place[1:])

@@ -1,4 +1,4 @@
-"""The folders of sessions, and the datasets in them, as the catalogue knows them."""
+"""The folders of sessions, and the datasets in these folders, according to the catalogue."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ from onefs.tree.variant import Variant
 
 
 class CataloguePaths:
-    """See :class:`onefs.one.laboratory.SessionPaths`. Where Alyx is unreachable, the catalogue's
-    own rows answer."""
+    """The paths of a laboratory's sessions (see :class:`onefs.one.laboratory.SessionPaths`).
+
+    If Alyx is unreachable, the rows that the catalogue has stored are used.
+    """
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -67,9 +69,9 @@ class CataloguePaths:
     def layout(self, session: Session, variant: Variant) -> SessionLayout:
         """Return the folders and datasets of a session in a variant of the tree.
 
-        Cache tables leave some datasets out, and lack types and replicas. So a session that only
-        they list is listed by Alyx first, with one request. If Alyx is unreachable, or no longer
-        has the session, the listing of the tables is used: cached files can still be loaded.
+        Cache tables lack some datasets, and all types and replicas. So if only cache tables list
+        the session, its listing is first requested from Alyx. If Alyx is unreachable or no longer
+        has the session, the listing of the tables is used, so that cached files can be loaded.
         """
         catalogue = self._access.catalogue
         if any(dataset.from_tables for dataset in catalogue.datasets(session).value):
@@ -89,7 +91,7 @@ class CataloguePaths:
         refuse_unserved(self._access.catalogue, session, lambda at, _: at == below, variant)
 
     def _cached_session_at(self, place: Place) -> Session | None:
-        """Return the one session that the catalogue has at a place, else None."""
+        """Return the session that the catalogue has at a place. Return None if none or several."""
         _, subject, day, number = place
         ref = alf.Ref(day, alf.parse_number_folder(number) or 0, subject)
         sessions = self._access.database.sessions_by_ref(ref)

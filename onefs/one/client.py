@@ -1,4 +1,4 @@
-"""``ONE``: the tutorial's verbs, over the same catalogue and cache as the mount."""
+"""``ONE``: the methods of the ONE tutorial. They use the same catalogue and cache as the mount."""
 
 from __future__ import annotations
 
@@ -22,36 +22,39 @@ from onefs.search.queries import FoundSessions
 if TYPE_CHECKING:
     from onefs.alyx.parsing import Row
 
-#: a name of a session: its eid, ref, path, or Alyx's URL
+#: a name of a session: its eid, its ref, its path, or its URL in Alyx
 SessionName = str | UUID | PurePath
 SessionNames = SessionName | Sequence[SessionName]
 
 
 class ONE(LaboratoryClient):
-    """One database: ``ONE()`` for the one that is set up, or with arguments for one use.
+    """A client for one database. ``ONE()`` opens the database that is set up.
 
-    If no database is set up or named, and exactly one laboratory is mounted (in ``cache_dir``, if
-    that is named), it is that one; but not with a password or token, which need ``base_url``.
-    The mount may be another user's (``--allow-other``), which can also be named as ``cache_dir``:
-    it answers without a login.
+    Arguments open another database, for this object only: no argument is saved. If no database is
+    set up or named, and exactly one laboratory is mounted (in ``cache_dir``, if given), this
+    laboratory is opened. With a password or token, a mounted laboratory is not used, so
+    ``base_url`` must be given. The mount may belong to another user (``--allow-other``). Then no
+    login is needed, and ``cache_dir`` may be its mount point.
 
-    No argument is saved. ``username`` and ``password`` are Alyx's (or ``token`` in their place),
-    ``base_url`` is its address; ``profile`` is one that ``onefs setup`` has saved; ``cache_dir`` is
-    a ONE cache folder; ``data_username`` and ``data_password`` are those of the file server,
-    ``data_hosts`` the servers that may receive them (``https://host``, separated by commas).
-    With ``offline`` no request is sent; with ``silent`` nothing is asked on the terminal.
+    ``base_url`` is Alyx's address. ``username`` and ``password`` are the login for Alyx; ``token``
+    replaces both. ``profile`` is the name of a profile that ``onefs setup`` has saved.
+    ``cache_dir`` is a ONE cache folder. ``data_username`` and ``data_password`` are the login for
+    the file server. ``data_hosts`` are the servers that may receive this login (``https://host``,
+    separated by commas). With ``offline`` no request is sent. With ``silent`` nothing is asked on
+    the terminal.
 
-    Raises NotConfigured if no database is known and none can be asked for on a terminal, UsageError
-    for invalid arguments, AlyxCredentials, and Unreachable if Alyx is unreachable and nothing of
-    the database is cached. Methods raise the errors that they name, and Unreachable,
-    DeadlineExceeded, AlyxCredentials, Throttled, ServerError or CacheError (``onefs.errors``).
+    Raises NotConfigured if no database is known, and the user cannot be asked on a terminal. Raises
+    UsageError for invalid arguments, and AlyxCredentials for a refused login. Raises Unreachable if
+    Alyx is unreachable and nothing from the database is cached. Methods raise the errors in their
+    docstrings. All methods may also raise Unreachable, DeadlineExceeded, AlyxCredentials,
+    Throttled, ServerError or CacheError (``onefs.errors``).
     """
 
     # -- search
 
     @staticmethod
     def search_terms(all: bool = False) -> list[str]:
-        """Return the tutorial's ten search terms; with ``all`` every term of :meth:`search`."""
+        """Return the tutorial's ten search terms. With ``all``, return all of :meth:`search`'s."""
         return list(vocabulary.VOCABULARY if all else vocabulary.TUTORIAL_TERMS)
 
     @overload
@@ -67,16 +70,17 @@ class ONE(LaboratoryClient):
     def search(
         self, *, details: bool = False, limit: int | None = None, **terms: Any
     ) -> list[str] | tuple[list[str], list[dict[str, Any]]]:
-        """Return the eids of the sessions that match every term, the latest first.
+        """Return the eids of the sessions that match all terms, the latest session first.
 
-        ``users=[a, b]`` and ``dataset_types=[a, b]`` match sessions that have all of these;
-        ``subject=[a, b]``, ``lab=[a, b]`` and other lists match sessions with either.
-        ``date_range`` is one day, or the first and the last day, None for an open end. ``limit`` is
-        the most sessions to return. With ``details`` also returns a list of Alyx's rows, each with
-        the ``local_path`` of its session.
+        ``users=[a, b]`` and ``dataset_types=[a, b]`` match sessions that have both a and b. All
+        other lists, for example ``subject=[a, b]``, match sessions that have a or b.
+        ``date_range`` is one day, or a list of the first and the last day; None is an open end.
+        ``limit`` is the largest number of sessions to return. With ``details``, return ``(eids,
+        rows)``. The rows are Alyx's, each with the ``local_path`` of the session.
 
-        Raises UsageError for an invalid term or value, naming it. If Alyx is unreachable the
-        catalogue answers, with a line in the log; Unreachable names the terms unknown to it.
+        Raises UsageError, naming the term, for an invalid term or value. If Alyx is unreachable,
+        the catalogue is searched, and a line in the log says so. Raises Unreachable, naming the
+        terms, if the catalogue cannot search for them.
         """
         if not isinstance(details, bool):
             raise UsageError(f"details is {type(details).__name__}: give True or False")
@@ -92,10 +96,10 @@ class ONE(LaboratoryClient):
 
     @interruptible
     def records(self, sessions: FoundSessions) -> Sequence[Row]:
-        """Return Alyx's rows of the sessions that :meth:`search_sessions` has found.
+        """Return Alyx's rows for the sessions that :meth:`search_sessions` has found.
 
-        Over another user's mount these are the records of the sessions. Raises UsageError there
-        for more than 40 sessions.
+        If this object reads another user's mount, return the whole records of the sessions. Then
+        more than 40 sessions raise UsageError.
         """
         return (
             sessions.rows if self._mount is None else self._mount.catalogue.records(sessions.eids)
@@ -103,7 +107,7 @@ class ONE(LaboratoryClient):
 
     @interruptible
     def search_sessions(self, *, limit: int | str | None = None, **terms: Any) -> FoundSessions:
-        """Search as :meth:`search`, and return the sessions and their rows."""
+        """Search for sessions, with the terms of :meth:`search`. Return the sessions and rows."""
         query = vocabulary.parse_terms(terms)
         sessions = self._laboratory.queries.search(query, vocabulary.parse_limit(limit))
         if not sessions.eids:
@@ -114,7 +118,10 @@ class ONE(LaboratoryClient):
 
     @interruptible
     def save_search(self, name: str, **terms: Any) -> None:
-        """Save a search, which mounts of the database show as ``.search/NAME``."""
+        """Save a search under a name. Mounts of the database show it as ``.search/NAME``.
+
+        Raises UsageError for an invalid name, or if no term is given.
+        """
         if not isinstance(name, str):
             raise UsageError(f"{type(name).__name__} is not a name for a search")
         if not terms:
@@ -122,7 +129,7 @@ class ONE(LaboratoryClient):
         self._laboratory.queries.save_search(name, vocabulary.parse_terms(terms))
 
     def forget_search(self, name: str) -> None:
-        """Delete a saved search. Raises NotFound."""
+        """Delete a saved search. Raises NotFound if there is no search of that name."""
         self._laboratory.queries.delete_saved_search(name)
 
     # -- list
@@ -131,17 +138,19 @@ class ONE(LaboratoryClient):
     def list(
         self, eid: SessionNames | None = None, keyword: str = "dataset-type", details: bool = False
     ) -> Any:
-        """Return what the database or a session has, by a keyword.
+        """Return a list of names: the dataset types of a session, or all names in the database.
 
-        ``list(eid)``: the dataset types of a session, each once, sorted; with ``details`` a
-        :class:`SessionDataInfo` of its datasets. ``list(eid, 'all')``: ``[record]``, Alyx's whole
-        record of the session; any field of it by its name. ``list(None, 'dataset-types')``,
-        ``'users'``, ``'subjects'`` or ``'labs'``: all names of the database; with ``details``
-        ``(names, rows)``. Several eids give a list of such results, in order.
+        ``list(eid)`` returns the dataset types of a session, sorted, each once. With ``details`` it
+        returns a :class:`SessionDataInfo` with the session's datasets. ``list(eid, 'all')`` returns
+        ``[record]``, a list with Alyx's whole record of the session. ``list(eid, FIELD)`` returns a
+        field of this record; with ``details``, ``(value, record)``. ``list(None, 'dataset-types')``
+        returns all dataset types in the database, and ``'users'``, ``'subjects'`` and ``'labs'``
+        all names of that kind; with ``details``, ``(names, rows)``. For several eids, the results
+        are in a list, in the order of the eids.
 
-        A session without a folder (for example without a number) has no types, and a warning says
-        so; its record is returned. Raises UsageError for an unknown keyword, NotFound for an
-        unknown session.
+        A session may have no folder, for example if it has no number. Then it has no dataset types,
+        and a warning says so; its record can still be listed. Raises UsageError for an unknown
+        keyword, and NotFound for an unknown session.
         """
         from onefs.one import lists
 
@@ -165,7 +174,7 @@ class ONE(LaboratoryClient):
         return answers[0] if single else answers
 
     def _prefetch_sessions(self, names: Sequence[object]) -> None:
-        """Fetch the sessions of several eids, and their datasets, with few requests."""
+        """Fetch several sessions and the listings of their datasets, with few requests."""
         eids = [str(name).strip().lower() for name in names if isinstance(name, (str, UUID))]
         self._laboratory.catalogue.prefetch(list(filter(alf.is_uuid, dict.fromkeys(eids))))
 
@@ -184,20 +193,22 @@ class ONE(LaboratoryClient):
         mmap: bool = False,
         **old: Any,
     ) -> Any:
-        """Return the content of a session's datasets, downloaded if necessary (docs/tutorial.md).
+        """Return the content of a session's datasets. Downloads missing files (docs/tutorial.md).
 
-        With ``dataset_types`` a list with one element for each type, in that order; an empty list,
-        with a warning, for a missing dataset. A type in several collections needs ``collection``
-        (SeveralDatasets lists them). The default revision is used, or with ``revision`` the last
-        one that is not after it, as in ONE. With ``dclass_output`` a :class:`SessionDataInfo` of
-        all of them, without the missing ones. Without types one of all datasets.
+        With ``dataset_types``, return a list with one element for each type, in the same order. The
+        element for a missing dataset is an empty list, and a warning says so. If a type is in
+        several collections, ``collection`` is needed; the error SeveralDatasets lists them. The
+        default revision of each file is loaded. With ``revision``, the last revision that is not
+        after ``revision`` is loaded, as in ONE. With ``dclass_output``, return a
+        :class:`SessionDataInfo` with all datasets of the types; missing datasets are left out.
+        Without ``dataset_types``, return a SessionDataInfo with all datasets.
 
-        ``download_only`` returns Paths instead of data, ``mmap`` maps arrays into memory. A file
-        that no reader can read is returned as its Path. Several eids give a list of lists, or one
-        SessionDataInfo.
+        With ``download_only``, Paths are returned instead of data. With ``mmap``, arrays are mapped
+        into memory. A file that cannot be read is returned as its Path. For several eids, return a
+        list with one list for each eid, or one SessionDataInfo for all of them.
 
-        Raises NotFound, UsageError, SeveralDatasets, BadContent, DataServerCredentials, and
-        MissingLibrary for a table without pandas.
+        Raises NotFound, UsageError, SeveralDatasets, BadContent and DataServerCredentials. Raises
+        MissingLibrary for a table if pandas is not installed.
         """
         from onefs.one.loader import LoadRequest, reject_removed_arguments
 
@@ -216,21 +227,22 @@ class ONE(LaboratoryClient):
 
     @interruptible
     def renew(self, eid: SessionName) -> None:
-        """Wait for a new listing of a session's datasets if the cached one is past its TTL.
+        """Wait for a new listing of a session's datasets if the cached listing is past its TTL.
 
-        (:meth:`list` returns the cached one at once.) If Alyx is unreachable the cached one stays,
-        and a line in the log says so. Raises NotFound for an unknown session.
+        Without this call, :meth:`list` uses the cached listing at once. If Alyx is unreachable, the
+        cached listing is kept, and a line in the log says so. Raises NotFound for an unknown
+        session.
         """
         session = self._resolver.any_session(_single_name(eid))
         if session.has_folder:
             self._laboratory.catalogue.refresh_datasets(session)
 
     def describe(self, path: str | PurePath) -> dict[str, Any]:
-        """Return the metadata of the dataset at a path, from its header and the database: name,
-        type, shape, dtype, rows, size in bytes, md5, state and URL.
+        """Return the metadata of the dataset at a path, from the database and the file's header.
 
-        ``path`` is in the cache or in a mount. The file is not downloaded: if it is not cached, its
-        first bytes are requested. Raises UsageError, NotFound, and the errors of file servers.
+        The metadata are path, type, shape, dtype, rows, size in bytes, md5, state, URL and others.
+        ``path`` is in the cache or in a mount. If the file is not cached, only its first bytes are
+        requested. Raises UsageError, NotFound, and the errors of requests to file servers.
         """
         return self._loader.describe(path)
 
@@ -238,26 +250,29 @@ class ONE(LaboratoryClient):
 
     @interruptible
     def eid(self, name: SessionName) -> str:
-        """Return the eid of a session by its path (in the cache, in a mount, of a file in it), its
-        ref, or Alyx's URL. Raises UsageError, NotFound, or Ambiguous for a ref in two labs."""
+        """Return the eid of a session. ``name`` is the session's ref, path, or URL in Alyx.
+
+        The path may be in the cache or in a mount, and may be the path of a file in the session.
+        Raises UsageError, NotFound, or Ambiguous for a ref that two labs have.
+        """
         is_eid = isinstance(name, (str, UUID)) and alf.is_uuid(str(name).lower())
         return self._resolver.session(name).eid if is_eid else self._resolver.eid(name)
 
     @interruptible
     def ref(self, eid: SessionName) -> str:
-        """Return the ref of a session: ``2018-08-24_1_clns0730``."""
+        """Return the ref of a session, for example ``2018-08-24_1_clns0730``."""
         return self._resolver.session(_single_name(eid)).ref
 
     @interruptible
     def session(self, eid: SessionName) -> Session:
-        """Return a session: lab, subject, date, number, task protocol, projects."""
+        """Return a session, with its lab, subject, date, number, task protocol and projects."""
         return self._resolver.session(_single_name(eid))
 
     @interruptible
     def folders(
         self, sessions: FoundSessions, mount: str | os.PathLike[str] | None = None
     ) -> dict[str, Path]:
-        """Return the folder (:meth:`path`) of each session of :meth:`search_sessions`, by eid."""
+        """Return the folder of each session from :meth:`search_sessions`, by eid (:meth:`path`)."""
         places = self._resolver.paths.places(sessions)
         return {eid: self._folder(place, mount) for eid, place in places.items()}
 
@@ -265,7 +280,7 @@ class ONE(LaboratoryClient):
     def path(self, eid: SessionName, mount: str | os.PathLike[str] | None = None) -> Path:
         """Return the folder of a session in the cache, or below the mount point ``mount``.
 
-        In the cache it has the files that were loaded, in a mount all of them.
+        In the cache, the folder has only the files that were loaded. In a mount, it has all files.
         """
         session = self._resolver.session(_single_name(eid))
         return self._folder(self._resolver.paths.place(session), mount)

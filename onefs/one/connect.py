@@ -1,4 +1,4 @@
-"""Opening of the laboratory that the arguments of ``ONE()`` name."""
+"""Opening of the laboratory that the arguments of ``ONE()`` identify."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionArguments:
-    """The arguments of ``ONE()``; None for an argument that was not given."""
+    """The arguments of ``ONE()``. An argument that was not given is None."""
 
     username: str | None = None
     password: str | None = None
@@ -41,11 +41,12 @@ class ConnectionArguments:
     cache_dir: str | os.PathLike[str] | None = None
     data_username: str | None = None
     data_password: str | None = None
-    #: file servers that may receive the data login, as in ONEFS_DATA_HOSTS
+    #: file servers that may receive ``data_username`` and ``data_password``; same form as in
+    #: ONEFS_DATA_HOSTS
     data_hosts: str | None = None
-    #: send no request
+    #: whether no request may be sent
     offline: bool = False
-    #: ask nothing on the terminal
+    #: whether nothing may be asked on the terminal
     silent: bool = False
 
     def __post_init__(self) -> None:
@@ -60,7 +61,7 @@ class ConnectionArguments:
             _check_text("cache_dir", os.fspath(self.cache_dir))
 
     def flags(self) -> dict[str, str | None]:
-        """Return the arguments that name the database, as flags of a command."""
+        """Return the arguments that identify the database, in the form of command-line flags."""
         return {
             "url": self.base_url,
             "username": self.username,
@@ -71,18 +72,19 @@ class ConnectionArguments:
         }
 
     def has_secret(self) -> bool:
-        """Whether there is a secret, which only the named server may receive."""
+        """Whether a password or token is given. Only the server in ``base_url`` may receive it."""
         return any(each is not None for each in (self.password, self.token, self.data_password))
 
 
 def open_access(
     arguments: ConnectionArguments, set_up: Callable[[], None]
 ) -> tuple[Access, Settings]:
-    """Return the laboratory that the arguments name, and its settings.
+    """Return the laboratory that the arguments identify, and its settings.
 
-    If no database is named or set up, it is the mounted one, provided that there is exactly one and
-    no secret is given; else ``set_up`` asks on the terminal. Raises NotConfigured, UsageError,
-    AlyxCredentials, Unreachable (if the catalogue of the laboratory is empty too) or CacheError.
+    If no database is named or set up, and exactly one laboratory is mounted, open the mounted
+    laboratory. A password or token prevents this. If there is no such laboratory, ``set_up`` asks
+    for a database on the terminal. Raises NotConfigured, UsageError, AlyxCredentials or CacheError.
+    Raises Unreachable if Alyx is unreachable and the catalogue of the laboratory is empty.
     """
     site = _resolve_site(arguments, set_up)
     login = GivenLogin() if site.is_embedded else _given_login(arguments, site.settings)
@@ -93,9 +95,10 @@ def open_access(
 
 
 def mount_of_another(arguments: ConnectionArguments) -> MountInfo | None:
-    """Return the mount of another user that is named as ``cache_dir``, or is the only one to use.
+    """Return the mount of another user at ``cache_dir``, or the only mount that can be used.
 
-    Returns None if a database is named or set up, or a secret is given.
+    Return None if there is no such mount, if a database is named or set up, or if a password or
+    token is given.
     """
     named = arguments.flags()
     folder = named.pop("cache_dir")

@@ -14,15 +14,18 @@ from onefs.search.vocabulary import nearest_name_hint
 from onefs.tree.as_of import latest_revision_as_of
 from onefs.tree.layout import default_revision_of
 
-#: a dataset's place below its session, and the dataset
+#: the path of a dataset below its session, and the dataset
 PlacedDataset = tuple[Place, Dataset]
 
-#: most dataset types in one request
+#: most dataset types in one call of ``load``
 MAX_TYPES = 1000
 
 
 def parse_types(argument: object) -> list[str]:
-    """Return the dataset types of an argument of ``load``, in order. Raises UsageError."""
+    """Return the dataset types in the argument ``dataset_types`` of ``load``, in order.
+
+    Raises UsageError for an invalid argument.
+    """
     if isinstance(argument, str):
         argument = [argument]
     if isinstance(argument, (bytes, dict)) or not isinstance(argument, Iterable):
@@ -42,7 +45,10 @@ def parse_types(argument: object) -> list[str]:
 
 
 def parse_folder(name: str, argument: object) -> str | None:
-    """Return a collection or revision as Alyx writes it; None for any. Raises UsageError."""
+    """Return a collection or revision in Alyx's form, without ``/`` and ``#`` at both ends.
+
+    Return None if ``argument`` is None. Raises UsageError if it is not a text.
+    """
     if argument is None:
         return None
     if not isinstance(argument, str):
@@ -53,10 +59,10 @@ def parse_folder(name: str, argument: object) -> str | None:
 def datasets_of_type(
     wanted: str, listed: Sequence[PlacedDataset], collection: str | None, revision: str | None
 ) -> list[PlacedDataset]:
-    """Return the datasets of a type, sorted by path, in one revision of each file.
+    """Return the datasets of a type, sorted by path, with one revision of each file.
 
-    That is the default revision, or with ``revision`` the last one that is not after it. If two
-    revisions of a file are flagged as default, both are returned.
+    Without ``revision``, select the default revision. If two revisions of a file are flagged as
+    default, return both. With ``revision``, select the last revision that is not after it.
     """
     of_type = [each for each in listed if each[1].dataset_type == wanted]
     return _select_versions(of_type, collection, revision)
@@ -65,7 +71,10 @@ def datasets_of_type(
 def tables_for_type(
     wanted: str, listed: Sequence[PlacedDataset], collection: str | None, revision: str | None
 ) -> list[PlacedDataset]:
-    """Return the tables that may have a column of a type, selected as :func:`datasets_of_type`."""
+    """Return the tables that may have a column for a dataset type.
+
+    Revisions are selected as in :func:`datasets_of_type`.
+    """
     name = table_columns.parse_type(wanted)
     if name is None or name.attribute == "table":
         return []
@@ -76,9 +85,10 @@ def tables_for_type(
 def all_datasets(
     listed: Sequence[PlacedDataset], collection: str | None, revision: str | None
 ) -> list[PlacedDataset]:
-    """Return all datasets, sorted by path, in all revisions.
+    """Return all datasets in a collection, sorted by path. None is any collection.
 
-    With ``revision``, each file in the last revision that is not after it.
+    Without ``revision``, return all revisions. With ``revision``, return for each file the last
+    revision that is not after it.
     """
     if revision is not None:
         return _select_versions(listed, collection, revision)
@@ -98,7 +108,7 @@ def _select_versions(
 
 
 def refuse_several(wanted: str, datasets: Sequence[PlacedDataset], session: Session) -> None:
-    """Raise SeveralDatasets, with all paths, if a type stands for more than one dataset."""
+    """Raise SeveralDatasets, with all paths, if a type has more than one dataset."""
     if len(datasets) <= 1:
         return
     paths = ", ".join("/".join(place) for place, _ in datasets)
@@ -110,7 +120,7 @@ def refuse_several(wanted: str, datasets: Sequence[PlacedDataset], session: Sess
 
 
 def _disambiguating_arguments(datasets: Sequence[PlacedDataset]) -> str:
-    """Return the advice which arguments select one of several datasets; '' if none do."""
+    """Return advice: the arguments that select one of several datasets. Return '' if none do."""
     if len({dataset.collection for _, dataset in datasets}) == len(datasets):
         return "add collection=, or "
     if len({dataset.revision for _, dataset in datasets}) == len(datasets):
@@ -128,7 +138,10 @@ def describe_missing(
     collection: str | None,
     revision: str | None,
 ) -> str:
-    """Return a sentence on why a session has no dataset of a type that can be loaded."""
+    """Return a sentence that says why a session has no dataset of a type that can be loaded.
+
+    ``registered`` contains the types that Alyx lists for the session.
+    """
     types = {dataset.dataset_type for _, dataset in listed}
     if wanted in types:
         where = [f"in collection {collection!r}"] if collection is not None else []

@@ -12,22 +12,22 @@ from onefs.lowlevel.progress_display import ProgressDisplay
 from onefs.model import Dataset
 from onefs.one.laboratory import DatasetFiles
 
-#: downloads at once
+#: most downloads at the same time
 DOWNLOAD_THREADS = 8
 
-#: a dataset and its path in the tree, beginning with the lab
+#: a dataset, and its path in the tree from the lab on
 RequestedDataset = tuple[Dataset, Place]
 
 
 def download_all(
     content: DatasetFiles, requested: Sequence[RequestedDataset], *, offline: bool
 ) -> list[Path | OnefsError]:
-    """Return the file of each dataset, in order.
+    """Return the file of each dataset, in order. Downloads the files that are not cached.
 
-    An error takes the place of a file that the file server lacks (ServerError 404 or 410) or that
-    contradicts the database (BadContent). Any other error is raised at once, without waiting for
-    the other downloads: DataServerCredentials, Unreachable, DeadlineExceeded, ServerError and
-    CacheError.
+    If the file server lacks a file (ServerError 404 or 410), or if its bytes contradict the
+    database (BadContent), the returned list has the error instead of the file. Any other error is
+    raised at once, without waiting for the other downloads. These errors are DataServerCredentials,
+    Unreachable, DeadlineExceeded, ServerError and CacheError.
     """
     files: dict[int, Path | OnefsError] = {}
     with ProgressDisplay(content.transfers) as progress:

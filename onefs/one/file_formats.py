@@ -1,10 +1,10 @@
-"""Reading of files by their extension, without running code that a file may hold.
+"""Reading of files by their extension. Code that a file contains is never run.
 
 =====================================  ====================================================
 ``.npy``                               numpy array
 ``.npz``                               dict of arrays
-``.json``                              the value in it
-``.jsonable``                          list, one item a line
+``.json``                              the value in the file
+``.jsonable``                          list with one item for each line
 ``.csv``, ``.tsv``, ``.htsv``, ``.ssv``  pandas DataFrame
 ``.pqt``, ``.parquet``                 pandas DataFrame
 anything else                          the Path
@@ -28,14 +28,14 @@ _PARQUET_SUFFIXES = (".pqt", ".parquet")
 
 
 class UnreadableFile(Exception):
-    """A file that its reader cannot read; the message says why."""
+    """The reader for a file's extension cannot read the file. The message says why."""
 
 
 def read_file(path: Path, *, mmap: bool = False) -> Any:
-    """Return the content of a file; its Path if there is no reader for its extension.
+    """Return the content of a file. Return its Path if there is no reader for its extension.
 
-    With ``mmap`` an ``.npy`` file is mapped into memory. Raises MissingLibrary for a table if
-    pandas is not installed, and UnreadableFile for content that the extension does not announce.
+    With ``mmap``, an ``.npy`` file is mapped into memory. Raises MissingLibrary for a table if
+    pandas is not installed. Raises UnreadableFile if the content does not fit the extension.
     """
     suffix = path.suffix.lower()
     reader = _READERS.get(suffix)
@@ -48,7 +48,7 @@ def read_file(path: Path, *, mmap: bool = False) -> Any:
     except (MissingLibrary, UnreadableFile):
         raise
     except Exception as error:
-        # libraries raise errors of any class for a file that is not of their format
+        # for a file that is not in their format, libraries raise errors of any class
         raise UnreadableFile(f"{type(error).__name__}: {reason_of(error, path)}") from error
 
 
@@ -73,7 +73,7 @@ def _read_npz(path: Path, mmap: bool) -> Any:
 
 @contextmanager
 def _explain_pickled(path: Path) -> Iterator[None]:
-    """Raise numpy's refusal to unpickle as UnreadableFile, with advice."""
+    """Raise UnreadableFile, with advice, if numpy refuses to unpickle the file."""
     try:
         yield
     except ValueError as error:
@@ -95,7 +95,7 @@ def _read_json(path: Path, mmap: bool) -> Any:
 
 def _read_jsonable(path: Path, mmap: bool) -> Any:
     items = []
-    # only \n ends a line: JSON strings may hold other characters at which str.splitlines() splits
+    # only \n ends a line; str.splitlines() also splits at characters that JSON strings may contain
     for number, line in enumerate(_read_text(path).split("\n"), 1):
         try:
             if line.strip(" \t\r"):
@@ -110,7 +110,7 @@ def _read_text(path: Path) -> str:
 
 
 def _detect_encoding(path: Path) -> str:
-    """Return the encoding of a text file, with a warning if it is a guess."""
+    """Return the encoding of a text file. Warn if the encoding is a guess."""
     encoding = text_files.encoding_of(path)
     if text_files.is_guess(encoding):
         warn(f"{path} is not UTF-8 text: it is read as {encoding}")
@@ -118,7 +118,7 @@ def _detect_encoding(path: Path) -> str:
 
 
 def _read_text_table(path: Path, mmap: bool) -> Any:
-    pandas = _import_pandas(path)  # before a warning about the encoding
+    pandas = _import_pandas(path)  # first, so that its error comes without an encoding warning
     return text_tables.read_table(pandas, path, _detect_encoding(path))
 
 

@@ -1,4 +1,4 @@
-"""The content of files, for one call of ``load``."""
+"""Reading of the files for one call of ``load``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from onefs.search.vocabulary import nearest_name_hint
 
 
 class MissingColumn(Exception):
-    """A table that does not have the requested column; the message says why."""
+    """The requested column cannot be read from a table. The message says why."""
 
 
 class FileReader:
-    """Reads files, each table once. Not thread-safe.
+    """Reads files. Reads each table only once for all its columns. Not thread-safe.
 
-    With ``download_only`` the path stands for the content; ``mmap`` maps arrays into memory. If
-    ``needs_libraries`` is false, a table without pandas is its path, with one warning for all.
+    With ``download_only``, paths are returned instead of content. With ``mmap``, arrays are mapped
+    into memory. If ``needs_libraries`` is false and pandas is not installed, tables are returned as
+    paths, with one warning for all tables.
     """
 
     def __init__(self, *, download_only: bool, mmap: bool, needs_libraries: bool) -> None:
@@ -31,9 +32,9 @@ class FileReader:
         self._columns_read: dict[Path, list[str]] = defaultdict(list)
 
     def read(self, file: Path, column_type: str = "") -> Any:
-        """Return the content of a file; of a table the column of ``column_type``, if that is given.
+        """Return the content of a file. With ``column_type``, return that column of a table.
 
-        Returns the path, with a warning, if the file is unreadable. Raises MissingLibrary, and
+        If the file is unreadable, return its path, and warn. Raises MissingLibrary. Raises
         MissingColumn if the column cannot be read.
         """
         if column_type:
@@ -65,7 +66,7 @@ class FileReader:
         return column
 
     def warn_of_columns(self) -> None:
-        """Warn which columns were read from tables, in one line for each table."""
+        """Warn that columns were read from tables. Each warning names a table and its columns."""
         for file, column_types in self._columns_read.items():
             warn(f"taken from the table {file}: {', '.join(column_types)}")
 

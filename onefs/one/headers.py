@@ -1,4 +1,4 @@
-"""Description of a file from its first bytes: shape, dtype, columns."""
+"""Description of a file from its first bytes: shape, dtype and columns."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 
 from onefs.one import text_files
 
-#: bytes in the first request; nearly every header is shorter
+#: how many bytes the first request asks for; nearly every header is shorter
 FIRST_READ_BYTES = 1024
-#: longest header in bytes that is read; numpy takes 10 s for a header of 150,000 columns
+#: longest header that is read, in bytes; numpy needs 10 s for a header with 150,000 columns
 MAX_HEADER_BYTES = 2**22
 
 ReadFirstBytes = Callable[[int], bytes]
 
 
 def describe_file(name: str, read: ReadFirstBytes, local: Path | None) -> dict[str, Any]:
-    """Return shape, dtype and rows of an ``.npy`` file, or columns of a table; {} for other files.
+    """Return shape, dtype and rows of an ``.npy`` file, or the columns of a table.
 
-    ``read(n)`` returns the first n bytes. The rows of a table are counted if ``local``, its cached
-    file, is given.
+    Return {} for other files. ``read(n)`` returns the first n bytes of the file. ``local`` is the
+    cached file, or None. If it is given, the rows of a table are also counted.
     """
     suffix = Path(name).suffix.lower()
     if suffix == ".npy":
@@ -34,7 +34,10 @@ def describe_file(name: str, read: ReadFirstBytes, local: Path | None) -> dict[s
 
 
 def numpy_header_options() -> dict[str, Any]:
-    """Return the keywords that let numpy read long headers; {} for a numpy without such a limit."""
+    """Return the keyword arguments that let numpy read long headers.
+
+    Return {} for versions of numpy that have no limit.
+    """
     import numpy as np
 
     has_limit = np.lib.NumpyVersion(np.__version__) >= "1.24.0"
@@ -62,12 +65,12 @@ def _describe_npy(read: ReadFirstBytes) -> dict[str, Any]:
 
 
 def _parse_numpy_header(version: tuple[int, ...], text: bytes) -> tuple[tuple[int, ...], bool, Any]:
-    """Return shape, whether the order is Fortran's, and dtype. Raises ValueError."""
+    """Return the shape, True if the order is Fortran's, and the dtype. Raises ValueError."""
     from numpy.lib import format as npy
 
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise ValueError(f"its version is {'.'.join(map(str, version))}")
-    if version == (3, 0):  # UTF-8; numpy's only public reader, of 2.0, expects latin-1
+    if version == (3, 0):  # UTF-8; numpy has a public reader for 2.0 only, which expects latin-1
         text = text.decode().encode("ascii", "backslashreplace")
     file = io.BytesIO(len(text).to_bytes(4, "little") + text)
     return npy.read_array_header_2_0(file, **numpy_header_options())
@@ -92,7 +95,7 @@ def _describe_table(
 
 
 def _read_first_row(read: ReadFirstBytes, separator: str) -> list[str]:
-    """Return the first row of a table; [] if there is none, or if it is too long."""
+    """Return the fields of a table's first row. Return [] if the row is missing or too long."""
     for length in (FIRST_READ_BYTES, MAX_HEADER_BYTES):
         raw = read(length)
         lines = io.StringIO(text_files.decode_beginning(raw), newline="")

@@ -1,4 +1,4 @@
-"""Datasets with their metadata: the results of ``list(eid, details=True)`` and ``load``."""
+"""Datasets with their metadata, as ``list(eid, details=True)`` and ``load`` return them."""
 
 from __future__ import annotations
 
@@ -10,40 +10,42 @@ from onefs.printable import plural, printable
 
 
 class DatasetInfo(NamedTuple):
-    """One row of a :class:`SessionDataInfo`."""
+    """One dataset: a row of a :class:`SessionDataInfo`."""
 
-    #: the content: an array, a table, a dict, or the Path of an unreadable file; None if not loaded
+    #: the content: an array, table, dict or other value, or the Path of a file that was not read;
+    #: None if not loaded
     data: Any
     #: the dataset's UUID in Alyx
     dataset_id: str
-    #: where the file is stored, or would be, in the cache
+    #: path of the file in the cache, also if the file is not cached
     local_path: str
     dataset_type: str
-    #: where it is on the file server; '' while only cache tables list it and Alyx is unreachable
+    #: URL of the file on the file server; '' if only cache tables list the dataset, and Alyx is
+    #: unreachable
     url: str
     #: the session's UUID in Alyx
     eid: str
-    #: bytes; None if Alyx has no size
+    #: size of the file in bytes; None if Alyx has no size
     size: int | None
-    #: md5 (or sha1) in hex; '' if Alyx has none
+    #: md5 (or sha1) of the file in hex; '' if Alyx has no hash
     md5: str
-    #: the folder inside the session; '' for the session's own folder
+    #: the folder in the session; '' for the session's own folder
     collection: str
     #: the revision; '' for the original
     revision: str
 
     @property
     def data_url(self) -> str:
-        """``url``, by its name in the tutorial."""
+        """The value of ``url``. ``data_url`` is its name in the tutorial."""
         return self.url
 
 
 @dataclass(eq=False, slots=True, repr=False)
 class SessionDataInfo:
-    """Datasets as columns: each field is a list with one item for each dataset.
+    """A table of datasets. Each field is a column: a list with one item for each dataset.
 
-    ``info[0]`` and iteration give rows (:class:`DatasetInfo`), ``info[1:3]`` a part of the
-    datasets, ``info['data']`` a column.
+    ``info[0]`` is a row (:class:`DatasetInfo`), and iteration gives all rows. ``info[1:3]`` is a
+    SessionDataInfo with two of the datasets. ``info['data']`` is a column.
     """
 
     data: list[Any] = field(default_factory=list)
@@ -59,13 +61,13 @@ class SessionDataInfo:
 
     @classmethod
     def from_rows(cls, rows: Iterable[DatasetInfo]) -> SessionDataInfo:
-        """Return the columns of some rows."""
+        """Return a table that contains the given rows."""
         columns = zip(*rows, strict=True)
         return cls(*map(list, columns))
 
     @property
     def data_url(self) -> list[str]:
-        """``url``, by its name in the tutorial."""
+        """The column ``url``. ``data_url`` is its name in the tutorial."""
         return self.url
 
     def keys(self) -> list[str]:
@@ -124,7 +126,7 @@ def _cells(row: DatasetInfo) -> list[str]:
 
 
 def summarize(data: Any) -> str:
-    """Return type and shape of the content of a file, in a few words; '' for None."""
+    """Return a few words on the content of a file: its type and shape. Return '' for None."""
     if data is None:
         return ""
     shape = getattr(data, "shape", None)

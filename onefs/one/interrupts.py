@@ -1,4 +1,4 @@
-"""Ctrl-C in a method of ``ONE``: the method ends at once, and the object stays usable."""
+"""Handling of Ctrl-C in a method of ``ONE``: the method ends, and the object remains usable."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Interruptible:
-    """Base class of objects with :func:`interruptible` methods."""
+    """Base class for objects with :func:`interruptible` methods."""
 
-    #: how often Ctrl-C has ended the requests in progress
+    #: how many times Ctrl-C has ended the requests in progress
     _interrupt_count = 0
 
     def _interrupt(self) -> None:
-        """End the requests in progress; later requests use new connections."""
+        """End the requests in progress. Later requests use new connections."""
         raise NotImplementedError
 
 
 def interruptible(method: F) -> F:
-    """Decorate a method so that Ctrl-C also ends its requests and downloads.
+    """Decorate a method so that Ctrl-C also ends the method's requests and downloads.
 
-    That ends the requests of other threads that use the same object too; their methods are run
-    again.
+    Ctrl-C also ends requests by other threads through the same object. Then the methods in these
+    threads are run again.
     """
 
     @wraps(method)

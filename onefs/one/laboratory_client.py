@@ -1,4 +1,4 @@
-"""Opening of the laboratory that the verbs of ONE work on."""
+"""Opening and closing of the laboratory that the methods of ``ONE`` use."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Client = TypeVar("Client", bound="LaboratoryClient")
 
 
 class LaboratoryClient(Interruptible):
-    """An opened laboratory, with what the verbs need of it. Thread-safe.
+    """Base class of ``ONE``: opens a laboratory, and closes it. Thread-safe.
 
-    The arguments are those of :class:`onefs.one.client.ONE`.
+    The arguments are described at :class:`onefs.one.client.ONE`.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class LaboratoryClient(Interruptible):
     def over(
         cls: type[Client], access: Access, settings: Settings, *, offline: bool = False
     ) -> Client:
-        """Return the verbs over an opened laboratory, which is closed with this object."""
+        """Return a client for an opened laboratory. Closing the client closes the laboratory."""
         client = cls.__new__(cls)
         client._open_access(access, settings, offline=offline)
         return client
 
     @classmethod
     def in_mount(cls: type[Client], mounted: MountInfo, *, offline: bool = False) -> Client:
-        """Return the verbs over another user's mount, without a login or a cache."""
+        """Return a client that reads another user's mount, without a login or a cache."""
         client = cls.__new__(cls)
         client._open_mount(mounted, offline=offline)
         return client
@@ -87,7 +87,7 @@ class LaboratoryClient(Interruptible):
         self._attach(access, settings, partial(_catalogue_paths, access), offline=offline)
 
     def _open_mount(self, mounted: MountInfo, *, offline: bool) -> None:
-        # imported here, since few users need it
+        # imported here, because few users need these modules
         from onefs.one.mount_access import MountAccess
         from onefs.one.mount_paths import MountPaths
 
@@ -104,7 +104,7 @@ class LaboratoryClient(Interruptible):
     ) -> None:
         self._laboratory, self._settings = laboratory, settings
         self._finalizer = weakref.finalize(self, laboratory.close)
-        # created on first use: their imports are slow, and a search needs none of them
+        # created on first use, because its imports are slow, and a search needs none of them
         self._lazy_loader = Lazy(lambda: _make_loader(laboratory, open_paths(), offline))
 
     def __enter__(self: Client) -> Client:
@@ -119,7 +119,7 @@ class LaboratoryClient(Interruptible):
         return f"<ONE {self._settings.url} as {self._settings.username or 'nobody'}>"
 
     def close(self) -> None:
-        """Close connections and files. The garbage collection of the object does the same."""
+        """Close all connections and files. They are also closed if this object is deleted."""
         self._finalizer()
 
     @property
@@ -129,12 +129,12 @@ class LaboratoryClient(Interruptible):
 
     @property
     def cache_dir(self) -> Path:
-        """The ONE cache folder with the files; or the mount point of another user's mount."""
+        """The ONE cache folder that contains the files, or another user's mount point."""
         return self._laboratory.cache_dir
 
     @property
     def mountpoint(self) -> Path | None:
-        """The mount point of another user's mount, if this object reads one; else None."""
+        """The mount point of another user's mount. None if this object does not read one."""
         return self._mount.cache_dir if self._mount is not None else None
 
     @property
@@ -149,16 +149,16 @@ class LaboratoryClient(Interruptible):
     def setup() -> None:
         """Ask for a database's URL, user and passwords, test them, and save them as a profile.
 
-        This is ``onefs setup``: the profile is onefs's own, and ``~/.one_params`` is not changed.
-        Raises NotConfigured without a terminal.
+        The command ``onefs setup`` does the same. The profile is onefs's own; ``~/.one_params`` is
+        not changed. Raises NotConfigured if there is no terminal.
         """
         print("This writes onefs's own profile; ~/.one_params stays untouched.")
-        # by name, since the command line is a layer above this package
+        # imported by name, because the command line is in a layer above this package
         command = importlib.import_module("onefs.cli.setup").setup
         command.main([], standalone_mode=False)
 
     def _interrupt(self) -> None:
-        """End the requests in progress; later requests use new connections."""
+        """End the requests in progress. Later requests use new connections."""
         self._laboratory.interrupt()
         self._lazy_loader.reset()
 

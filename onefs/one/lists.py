@@ -1,4 +1,4 @@
-"""The answers of ``ONE.list``."""
+"""The results of ``ONE.list``."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from onefs.one.loader import Loader, has_datasets
 from onefs.search.name_tables import NAME_TABLES, names_in_table
 from onefs.search.vocabulary import nearest_name_hint
 
-#: keywords of ``list`` that stand for a field of a session with another name
+#: the name of the session's field, for keywords of ``list`` that differ from this name
 _FIELD_OF_KEYWORD = {"subjects": "subject", "labs": "lab", "user": "users", "project": "projects"}
-#: keywords of ``list`` for the dataset types, without the s of the plural
+#: keywords of ``list`` that mean the dataset types, without a plural s
 _TYPE_KEYWORDS = ("dataset-type", "dataset_type", "dataset")
 
 
 def is_type_keyword(keyword: str) -> bool:
-    """Whether a keyword of ``list`` stands for the dataset types."""
+    """Whether a keyword of ``list`` means the dataset types."""
     return keyword.removesuffix("s") in _TYPE_KEYWORDS
 
 
 def list_names(laboratory: Laboratory, keyword: str, details: bool) -> Any:
-    """Return all names of a kind; with ``details`` also the rows of their table.
+    """Return all names of one kind in the database, for example all subjects.
 
-    Raises UsageError for an unknown keyword.
+    With ``details``, return ``(names, rows)``; the rows are those of the table that contains the
+    names. Raises UsageError for an unknown keyword.
     """
     table = _table_of_keyword(keyword)
     if table is None:
@@ -41,16 +42,19 @@ def list_names(laboratory: Laboratory, keyword: str, details: bool) -> Any:
 
 
 def list_types(loader: Loader, session: Session, details: bool) -> list[str] | SessionDataInfo:
-    """Return the dataset types of a session, sorted; with ``details`` its datasets."""
+    """Return the dataset types of a session, sorted. With ``details``, return its datasets.
+
+    For a session without a folder, return nothing, and warn.
+    """
     if not has_datasets(session):
         return SessionDataInfo() if details else []
     return loader.info(session) if details else loader.dataset_types(session)
 
 
 def list_field(laboratory: Laboratory, session: Session, keyword: str, details: bool) -> Any:
-    """Return a field of Alyx's record of a session; with ``details`` also the record.
+    """Return a field from Alyx's record of a session. With ``details``, return (field, record).
 
-    The keyword ``all`` stands for ``[record]``. Raises UsageError for an unknown field.
+    For the keyword ``all``, return ``[record]``. Raises UsageError for an unknown field.
     """
     record = json.loads(laboratory.catalogue.record(session).value)
     if keyword == "all":

@@ -1,4 +1,4 @@
-"""``load``: the content of a session's datasets, by dataset type."""
+"""``ONE.load``: selects, downloads and reads the datasets of a session."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from onefs.one.resolver import SessionResolver
 from onefs.one.warn import warn
 from onefs.search.vocabulary import nearest_name_hint
 
-#: arguments of the old ``load``, and what replaces each
+#: arguments that ``load`` no longer has, with advice that replaces each argument
 _REMOVED_ARGUMENTS = {
     "cache_dir": "give it to ONE(cache_dir=...)",
     "clobber": "it is not needed: a file that is not what the database describes is fetched anew",
@@ -41,30 +41,30 @@ _LOAD_ARGUMENTS = (
     "mmap",
 )
 
-#: stands for the content of a dataset that cannot be loaded
+#: marks the content of a dataset that cannot be loaded
 _MISSING = object()
 
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
-    """The arguments of one call of ``load``, checked."""
+    """The checked arguments of one call of ``load``."""
 
-    #: dataset types in the order of the result; None for all datasets
+    #: the dataset types to load, in order; None for all datasets
     types: tuple[str, ...] | None
-    #: the only collection to load from; None for any
+    #: the only collection to load from; None for any collection
     collection: str | None
-    #: the last revision to use; None for the default revision
+    #: the last revision that may be loaded; None for the default revision
     revision: str | None
-    #: return paths instead of data
+    #: whether paths are returned instead of data
     download_only: bool
-    #: map arrays into memory instead of reading them
+    #: whether arrays are mapped into memory instead of being read
     mmap: bool
 
     @classmethod
     def parse(
         cls, types: object, collection: object, revision: object, download_only: bool, mmap: bool
     ) -> LoadRequest:
-        """Return the request for arguments of ``load``. Raises UsageError for invalid ones."""
+        """Check the arguments of ``load``, and return the request. Raises UsageError."""
         return cls(
             types=None if types is None else tuple(dataset_selection.parse_types(types)),
             collection=dataset_selection.parse_folder("collection", collection),
@@ -75,7 +75,10 @@ class LoadRequest:
 
 
 def reject_removed_arguments(arguments: Mapping[str, Any]) -> None:
-    """Raise UsageError for an argument that ``load`` does not have, naming what replaces it."""
+    """Raise UsageError, with advice, for an argument that ``load`` does not have.
+
+    Removed arguments with a false value are ignored.
+    """
     for name, value in arguments.items():
         if name not in _REMOVED_ARGUMENTS:
             hint = nearest_name_hint(name, [*_LOAD_ARGUMENTS, *_REMOVED_ARGUMENTS])
@@ -85,7 +88,7 @@ def reject_removed_arguments(arguments: Mapping[str, Any]) -> None:
 
 
 def has_datasets(session: Session) -> bool:
-    """Whether a session has a folder and so can have datasets; if not, warn with the reason."""
+    """Whether a session has a folder, so that it can have datasets. Warn if it has no folder."""
     if not session.has_folder:
         warn(f"session {session.eid} has no folder: it lacks {missing_parts(session)}")
     return session.has_folder
@@ -95,14 +98,14 @@ def has_datasets(session: Session) -> bool:
 class _SelectedDataset:
     """A dataset to load."""
 
-    #: its place below the session, and the dataset
+    #: the place of the dataset below the session, and the dataset
     placed: PlacedDataset
-    #: the dataset type that may be a column of this table, to load alone; '' for the whole file
+    #: a dataset type: the only column to load from this table; '' to load the whole file
     column_type: str = ""
 
 
 class Loader:
-    """Loads datasets of one laboratory. Thread-safe."""
+    """Loads datasets from one laboratory. Thread-safe."""
 
     def __init__(self, laboratory: Laboratory, resolver: SessionResolver, *, offline: bool) -> None:
         self._laboratory = laboratory
@@ -121,7 +124,10 @@ class Loader:
         return SessionDataInfo.from_rows(self._info_row(folder, each, None) for each in placed)
 
     def load_by_type(self, session: Session, request: LoadRequest) -> list[Any]:
-        """Return an element for each type; [] for a missing one, with a warning."""
+        """Return a list with the content for each dataset type, in the order of the request.
+
+        The element for a missing dataset is [], and a warning says so.
+        """
         types = request.types or ()
         if not has_datasets(session):
             return [[] for _ in types]
@@ -133,9 +139,10 @@ class Loader:
         return [[] if each is _MISSING else each for each in elements]
 
     def load_info(self, session: Session, request: LoadRequest) -> SessionDataInfo:
-        """Return the datasets of the types, in that order and then by path; all without types.
+        """Return the datasets of the requested types, with content. Return all if none is given.
 
-        A dataset that cannot be loaded is left out, with a warning.
+        The datasets are in the order of the types, and for each type sorted by path. A dataset that
+        cannot be loaded is left out, and a warning says so.
         """
         if not has_datasets(session):
             return SessionDataInfo()
@@ -158,9 +165,10 @@ class Loader:
         *,
         are_elements: bool,
     ) -> list[Any]:
-        """Return the content of each dataset, downloaded; _MISSING, with a warning, for none.
+        """Download the selected datasets, and return the content of each.
 
-        With ``are_elements``, raises BadContent for bytes that contradict the database.
+        For a dataset that cannot be loaded, return _MISSING, and warn. With ``are_elements``, raise
+        BadContent instead if the bytes contradict the database.
         """
         files = self._download(session, [each.placed for each in selected])
         reader = FileReader(
@@ -187,7 +195,7 @@ class Loader:
         return contents
 
     def describe(self, path: str | PurePath) -> dict[str, Any]:
-        """Return what ``ONE.describe`` reports about the dataset at a path."""
+        """Return the metadata of the dataset at a path (see ``ONE.describe``)."""
         if not isinstance(path, (str, PurePath)):
             raise UsageError(f"{type(path).__name__} is not a path")
         session, place, dataset = self.resolver.dataset(path)
@@ -221,9 +229,9 @@ class Loader:
     def _select_one(
         self, wanted: str, session: Session, listed: Sequence[PlacedDataset], request: LoadRequest
     ) -> _SelectedDataset | None:
-        """Return the dataset of a type, or the table that may have it as a column.
+        """Return the dataset of a type, or a table that may have the type as a column.
 
-        Returns None, with a warning, if there is neither. Raises SeveralDatasets.
+        If there is no such dataset or table, return None, and warn. Raises SeveralDatasets.
         """
         candidates = _candidates(wanted, listed, request)
         if not candidates:
@@ -289,7 +297,10 @@ class Loader:
 def _candidates(
     wanted: str, listed: Sequence[PlacedDataset], request: LoadRequest
 ) -> list[_SelectedDataset]:
-    """Return the datasets of a type; if there are none, the tables that may have it as a column."""
+    """Return the datasets of a type.
+
+    If there is no such dataset, return the tables that may have the type as a column.
+    """
     versions = request.collection, request.revision
     datasets = dataset_selection.datasets_of_type(wanted, listed, *versions)
     if datasets:
@@ -299,8 +310,8 @@ def _candidates(
 
 
 def _first_url(dataset: Dataset) -> str:
-    """Return where a dataset is on a file server.
+    """Return the URL of a dataset's first replica.
 
-    Returns '' if only cache tables list the dataset, and Alyx is unreachable.
+    Return '' if the dataset has no replica: only cache tables list it, and Alyx is unreachable.
     """
     return dataset.replicas[0].url if dataset.replicas else ""

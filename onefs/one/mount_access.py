@@ -1,7 +1,8 @@
-"""A laboratory read through another user's mount, without a login or a cache of one's own.
+"""A laboratory that is read through another user's mount. This user needs no login and no cache.
 
-Only the mount is read: its folders, ``.by-eid``, ``.by-ref``, ``.search``, the tables and records
-of sessions, and extended attributes. The daemon of the other user sends the requests.
+Only files and folders in the mount are read: the folders of sessions, ``.by-eid``, ``.by-ref``,
+``.search``, ``.session.json``, ``.datasets.tsv`` and extended attributes. All requests are sent by
+the daemon of the other user.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ from onefs.tree.search_cache import EIDS, PATHS, SEARCH
 from onefs.tree.sidecars import SESSION_JSON
 from onefs.tree.symlink_views import BY_EID
 
-#: sessions of which one search may read the whole records: each may cost the mount a request
+#: most sessions with details in one search, because each record may need a request by the mount
 MAX_RECORDS = 40
 _CHUNK_BYTES = 2**20
-#: states of a file whose bytes are all in the cache of the mount
+#: states of a file that is completely in the cache of the mount
 _CACHED_STATES = ("cached", "unverified", "accepted")
 
 
 class MountCatalogue:
-    """The sessions of a mount. See :class:`onefs.one.laboratory.SessionCatalogue`."""
+    """The sessions in a mount (see :class:`onefs.one.laboratory.SessionCatalogue`)."""
 
     def __init__(self, files: MountFiles) -> None:
         self._files = files
@@ -48,14 +49,14 @@ class MountCatalogue:
     any_session = session
 
     def session_at(self, place: Place) -> Session:
-        """Return the session whose folder is at a place. Raises NotFound."""
+        """Return the session that has its folder at ``place``. Raises NotFound."""
         try:
             return parse_session(self._record_row(place))[0]
-        except OnefsError:  # the record is unavailable: the folder names the important fields
+        except OnefsError:  # without the record, the folder still shows the important fields
             return parse_session(self._files.session_row(place))[0]
 
     def place(self, eid: str) -> Place:
-        """Return the folder of a session. Raises NotFound."""
+        """Return the place of a session's folder. Raises NotFound."""
         try:
             return self._files.link_target(BY_EID, eid)
         except NotFound:
@@ -65,7 +66,10 @@ class MountCatalogue:
         return Listing(self._files.text(*self.place(session.eid), SESSION_JSON), time.time())
 
     def records(self, eids: Sequence[str]) -> list[Row]:
-        """Return Alyx's whole records of some sessions. Raises UsageError for too many."""
+        """Return Alyx's whole records of sessions.
+
+        Raises UsageError for more than :data:`MAX_RECORDS` sessions.
+        """
         if len(eids) > MAX_RECORDS:
             raise UsageError(
                 f"details of {len(eids)} sessions are too many to be read through the mount at "
@@ -75,13 +79,13 @@ class MountCatalogue:
         return [self._record_row(self.place(eid)) for eid in eids]
 
     def prefetch(self, eids: Sequence[str]) -> None:
-        """Do nothing: the mount fetches what is read."""
+        """Do nothing, because the mount fetches everything that is read."""
 
     def refresh_datasets(self, session: Session) -> None:
-        """Do nothing: the mount refreshes its listings by itself."""
+        """Do nothing, because the mount itself refreshes its listings."""
 
     def remember_size(self, dataset: Dataset, size: int) -> None:
-        """Do nothing: the mount stores sizes by itself."""
+        """Do nothing, because the mount itself stores sizes."""
 
     def _record_row(self, place: Place) -> Row:
         row: Row = json.loads(self._files.text(*place, SESSION_JSON))
@@ -89,7 +93,7 @@ class MountCatalogue:
 
 
 class MountQueries:
-    """Searches through the folder ``.search``. See :class:`onefs.one.laboratory.SessionSearch`."""
+    """Searches with the folder ``.search`` (see :class:`onefs.one.laboratory.SessionSearch`)."""
 
     def __init__(self, files: MountFiles) -> None:
         self._files = files
@@ -106,7 +110,10 @@ class MountQueries:
         return FoundSessions(eids, lambda: self._hits(name, eids))
 
     def _hits(self, name: str, eids: Sequence[str]) -> Iterator[SearchHit]:
-        """Yield the sessions of a search in the order of ``eids``, with or without a folder."""
+        """Yield the sessions that a search found, in the order of ``eids``.
+
+        Sessions without a folder are included.
+        """
         places = [line.split("/") for line in self._files.text(SEARCH, name, PATHS).split("\n")]
         rows = [self._files.session_row(tuple(place)) for place in places if len(place) == 4]
         by_eid = {row["id"]: row for row in rows}
@@ -117,7 +124,7 @@ class MountQueries:
                 yield SearchHit({"id": eid}, Session(eid, "", "", "", -1), False)
 
     def suggest_names(self, query: Query) -> str:
-        """Return '': the mount does not list all values of a term."""
+        """Return '', because the mount does not list all values of a term."""
         return ""
 
     def list_table(self, what: str) -> list[Row]:
@@ -134,11 +141,11 @@ class MountQueries:
         raise self._unsupported(f"list {what.replace('-', ' ')}")
 
     def save_search(self, name: str, query: Query) -> None:
-        """Raise UsageError: only the user of the mount can save a search."""
+        """Raise UsageError, because only the user of the mount can save a search."""
         raise self._unsupported("save a search")
 
     def delete_saved_search(self, name: str) -> None:
-        """Raise UsageError: only the user of the mount can delete a saved search."""
+        """Raise UsageError, because only the user of the mount can delete a saved search."""
         raise self._unsupported("forget a search")
 
     def _unsupported(self, action: str) -> UsageError:
@@ -150,9 +157,10 @@ class MountQueries:
 
 
 class MountContent:
-    """The files of datasets in a mount. See :class:`onefs.one.laboratory.DatasetFiles`.
+    """The files of datasets in a mount (see :class:`onefs.one.laboratory.DatasetFiles`).
 
-    It knows the datasets of listed sessions: ``paths`` has the file of each, by dataset id.
+    ``paths`` has the file of each dataset, by dataset id. It contains only datasets of sessions
+    that were listed before.
     """
 
     def __init__(self, files: MountFiles) -> None:
@@ -163,7 +171,10 @@ class MountContent:
         return self.paths[dataset.id] if self.state(dataset)[0] in _CACHED_STATES else None
 
     def fetch_file(self, dataset: Dataset, place: Place) -> Path:
-        """Return the file of a dataset, after the mount has downloaded and verified it."""
+        """Read the whole file of a dataset, and return the file.
+
+        So the mount downloads and verifies the file.
+        """
         path = self.paths[dataset.id]
         with self._files.translate_errors(path), path.open("rb", buffering=0) as file:
             while file.read(_CHUNK_BYTES):
@@ -176,7 +187,7 @@ class MountContent:
             return path.stat().st_size
 
     def read_head(self, dataset: Dataset, length: int) -> bytes:
-        """Return the first bytes of a dataset, at most ``length``."""
+        """Return the first bytes of a dataset, at most ``length`` bytes."""
         path = self.paths[dataset.id]
         with self._files.translate_errors(path), path.open("rb", buffering=0) as file:
             return file.read(length)
@@ -186,16 +197,15 @@ class MountContent:
         return self._files.attribute(path, "state"), self._files.attribute(path, "error")
 
     def transfers(self) -> Sequence[Transfer]:
-        """Return (): the downloads are the daemon's."""
+        """Return (), because the daemon does the downloads."""
         return ()
 
 
 class MountAccess:
-    """The laboratory that another user's mount shows. See
-    :class:`onefs.one.laboratory.Laboratory`."""
+    """The laboratory in another user's mount (see :class:`onefs.one.laboratory.Laboratory`)."""
 
     def __init__(self, mounted: MountInfo) -> None:
-        #: what of the tree the mount shows
+        #: the variant of the tree that the mount shows
         self.variant = mounted.variant
         self.cache_dir = Path(mounted.mountpoint)
         self.files = MountFiles(self.cache_dir)
@@ -206,12 +216,12 @@ class MountAccess:
         self._url = mounted.url
 
     def settings(self) -> Settings:
-        """Return settings that name the database, without a login."""
+        """Return settings with the address of the database, and without a login."""
         settings = resolve_settings({"url": self._url})
         return replace(settings, url=self._url, username="", cache_dir=self.cache_dir)
 
     def close(self) -> None:
-        """Do nothing: no file is kept open."""
+        """Do nothing, because no file is kept open."""
 
     def interrupt(self) -> None:
-        """Do nothing: Ctrl-C ends the system call that reads the mount."""
+        """Do nothing, because Ctrl-C already ends the system call that reads the mount."""

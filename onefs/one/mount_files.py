@@ -1,4 +1,4 @@
-"""Files, links and extended attributes of another user's mount."""
+"""Reading of files, links and extended attributes in another user's mount."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from onefs.errors import (
 )
 from onefs.tree.nodes import XATTR_PREFIX
 
-#: the error for each errno that a mount answers; see ``onefs.errors``
+#: the class of error for each errno from a mount (see ``onefs.errors``)
 _ERROR_OF_ERRNO: dict[int, type[OnefsError]] = {
     errno.ENOENT: NotFound,
     errno.ENOTDIR: NotFound,
@@ -46,7 +46,8 @@ _ERROR_OF_ERRNO: dict[int, type[OnefsError]] = {
 class MountFiles:
     """Reads files, links and attributes below the mount point ``root``.
 
-    Methods raise the error that the daemon answered, with its reason if the daemon reports one.
+    If a system call fails, methods raise the error for its errno. The message has the reason if the
+    daemon reports a reason.
     """
 
     def __init__(self, root: Path) -> None:
@@ -59,7 +60,7 @@ class MountFiles:
             return os.fsdecode(path.read_bytes())
 
     def link_target(self, *place: str) -> Place:
-        """Return the place that a link in a folder of the root leads to."""
+        """Return the place that a link leads to. The link is in a folder of the root."""
         path = self.root.joinpath(*place)
         with self.translate_errors(path):
             return tuple(part for part in os.readlink(path).split("/") if part != "..")
@@ -71,7 +72,10 @@ class MountFiles:
             return sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
 
     def attribute(self, path: Path, name: str) -> str:
-        """Return the attribute ``user.onefs.<name>`` of a file or folder; '' if it has none."""
+        """Return the attribute ``user.onefs.<name>`` of a file or folder.
+
+        Return '' if there is no such attribute.
+        """
         try:
             return os.fsdecode(os.getxattr(path, XATTR_PREFIX + name))
         except OSError as error:
@@ -80,7 +84,10 @@ class MountFiles:
             raise _translated(path, error) from error
 
     def session_row(self, place: Place) -> Row:
-        """Return what the folder of a session says about it, in the form of a row of Alyx."""
+        """Return a session in the form of a row from Alyx.
+
+        The values are from the path and the extended attributes of the session's folder.
+        """
         path = self.root.joinpath(*place)
         ref = alf.parse_ref(self.attribute(path, "ref"))
         return {
@@ -93,7 +100,7 @@ class MountFiles:
 
     @contextmanager
     def translate_errors(self, path: Path) -> Iterator[None]:
-        """Raise an OSError of the mount at ``path`` as the error that its errno stands for."""
+        """Replace an OSError for ``path`` by the error from ``onefs.errors`` for its errno."""
         try:
             yield
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The folders of sessions, and the datasets in them, as another user's mount shows them."""
+"""The folders of sessions in another user's mount, and the datasets in these folders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from onefs.tree.variant import Variant
 
 
 class MountPaths:
-    """See :class:`onefs.one.laboratory.SessionPaths`."""
+    """The paths of sessions in a mount (see :class:`onefs.one.laboratory.SessionPaths`)."""
 
     def __init__(self, access: MountAccess) -> None:
         self._access = access
@@ -49,7 +49,7 @@ class MountPaths:
         return self._files.root.joinpath(*place)
 
     def layout(self, session: Session, variant: Variant) -> SessionLayout:
-        """Return the folders and datasets of a session, read from its table of datasets."""
+        """Return the folders and datasets of a session, read from its file ``.datasets.tsv``."""
         folder = (*variant.folders, *self.place(session))
         self._fetch_full_listing(folder)
         places: dict[str, Place] = {}
@@ -75,17 +75,17 @@ class MountPaths:
         return datasets_by_path(layout)
 
     def registered_types(self, session: Session) -> set[str]:
-        """Return no type: the mount does not show which datasets have no file."""
+        """Return no type, because datasets without a file are not looked up in a mount."""
         return set()
 
     def refuse_unserved(self, session: Session, below: Place, variant: Variant) -> None:
-        """Do nothing: the mount does not show which datasets have no file."""
+        """Do nothing, because datasets without a file are not looked up in a mount."""
 
     def _fetch_full_listing(self, folder: Place) -> None:
-        """Make the mount ask Alyx for a listing that it only has from cache tables.
+        """Make the mount ask Alyx for a session's listing, if its listing is from cache tables.
 
-        It does so to look up a name that the tables lack. If Alyx is unreachable, the listing of
-        the tables is used.
+        The mount asks Alyx if a name is looked up that the tables lack. So this method looks up
+        such a name. If Alyx is unreachable, the listing of the tables is used.
         """
         path = self.file_path((*folder, "%"))
         with suppress(OnefsError), self._files.translate_errors(path):
@@ -94,7 +94,10 @@ class MountPaths:
     def _parse_dataset(
         self, session: Session, file: Place, place: Place, cells: Sequence[str]
     ) -> Dataset:
-        """Return the dataset of a line of the table and of the attributes of its file."""
+        """Return the dataset in a line of ``.datasets.tsv``. ``cells`` are the cells of the line.
+
+        The id, the URL and the default flag are extended attributes of the file.
+        """
         _, dataset_type, size, md5, revision, qc, *_ = cells
         path = self.file_path(file)
         url = self._files.attribute(path, "url")
@@ -108,7 +111,7 @@ class MountPaths:
             dataset_type=dataset_type or alf.dataset_type(place[-1]),
             size=int(size) if size else None,
             md5=md5,
-            # a mount of an older onefs has no such attribute: then the last revision is used
+            # mounts by older versions of onefs lack this attribute; then the last revision is used
             default=self._files.attribute(path, "default") == "1",
             qc=qc,
             replicas=(Replica("", url),) if url else (),

@@ -1,4 +1,4 @@
-"""``pprint``: print values as JSON."""
+"""``pprint``: prints values as JSON."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from onefs.one.info import summarize
 
 
 def pprint(thing: Any) -> None:
-    """Print ``json.dumps(thing, indent=4)``.
+    """Print a value as JSON, indented by 4 spaces.
 
-    UUIDs and paths become texts, dataclasses dicts; arrays and tables are described in a few words.
+    UUIDs and paths are printed as texts, and dataclasses as dicts. Arrays and tables are described
+    in a few words.
     """
     print(json.dumps(_to_json_value(thing), indent=4))
 
 
 def _to_json_value(thing: Any) -> Any:
-    """Return the JSON value that stands for ``thing``."""
+    """Return the value that JSON prints for ``thing``."""
     if thing is None or isinstance(thing, (str, bool, int, float)):
         return thing
     if isinstance(thing, (UUID, PurePath)):

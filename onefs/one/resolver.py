@@ -1,4 +1,4 @@
-"""Lookup of sessions and datasets by any of their names: eid, ref, path, URL."""
+"""Lookup of sessions and datasets by any of their names: eid, ref, path or URL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from onefs.one.laboratory import SessionCatalogue, SessionPaths
 from onefs.tree.layout import missing_name_message, path_by_uuid, paths_of_name
 from onefs.tree.variant import FULL_TREE, variant_of_path
 
-#: folders of the tree whose children are links to sessions
+#: folders of the tree that contain links to sessions
 _LOOKUP_FOLDERS = (".by-eid", ".by-ref")
 _UNSENDABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _NAME_HELP = (
@@ -28,10 +28,11 @@ _NAME_HELP = (
 
 
 class SessionResolver:
-    """Sessions and datasets of one laboratory by any of their names. Thread-safe.
+    """Looks up sessions and datasets of one laboratory by any of their names. Thread-safe.
 
-    Methods raise UsageError for an invalid name, NotFound if Alyx has no session of that name,
-    Ambiguous for a ref that two labs share, and the errors of requests to Alyx.
+    Methods raise UsageError for an invalid name, and NotFound if Alyx has no session of that name.
+    They raise Ambiguous for a ref that several sessions have. They also raise the errors of
+    requests to Alyx.
     """
 
     def __init__(self, catalogue: SessionCatalogue, paths: SessionPaths) -> None:
@@ -40,12 +41,15 @@ class SessionResolver:
         self.paths = paths
 
     def eid(self, name: object) -> str:
-        """Return the eid of a session."""
+        """Return the eid of the session named ``name``."""
         eid_or_session = self._eid_or_session(name)
         return eid_or_session if isinstance(eid_or_session, str) else eid_or_session.eid
 
     def _eid_or_session(self, name: object) -> str | Session:
-        """Return the eid that a name stands for, or the session at a path."""
+        """Return the session if ``name`` is its path with lab, subject, date and number.
+
+        For any other name, return the eid.
+        """
         if isinstance(name, UUID):
             return str(name)
         if isinstance(name, PurePath):
@@ -67,14 +71,18 @@ class SessionResolver:
         raise UsageError(f"{_quote(name)} is not an eid: {_NAME_HELP}")
 
     def any_session(self, name: object) -> Session:
-        """Return a session, with or without a folder.
+        """Return the session named ``name``, with or without a folder.
 
-        Raises NotFound for the path of a file that is in another folder of the session.
+        Raises NotFound if ``name`` is a path of a file in the session's own folder, but the file is
+        in a folder below.
         """
         return self._session(name, self._catalogue.any_session)
 
     def session(self, name: object) -> Session:
-        """Return a session that has a folder. Raises as :meth:`any_session`."""
+        """Return the session named ``name``. Raises NotFound if the session has no folder.
+
+        Also raises the errors of :meth:`any_session`.
+        """
         return self._session(name, self._catalogue.session)
 
     def _session(self, name: object, by_eid: Callable[[str], Session]) -> Session:
@@ -84,14 +92,14 @@ class SessionResolver:
         return session
 
     def datasets(self, session: Session) -> list[tuple[Place, Dataset]]:
-        """Return the datasets of a session with their places below it, sorted by place."""
+        """Return the datasets of a session with their places below the session, sorted by place."""
         return self.paths.datasets(self.paths.layout(session, FULL_TREE))
 
     def dataset(self, name: str | PurePath) -> tuple[Session, Place, Dataset]:
-        """Return the session, the place in ONE's layout, and the dataset at a path.
+        """Return the dataset at a path, with its session and its place in ONE's layout.
 
-        A path below ``.as-of/<day>`` names the revision of that day, one below ``.flat`` the
-        default revision.
+        For a path below ``.as-of/<day>``, return the revision of that day. For a path below
+        ``.flat``, return the default revision. Raises NotFound if no file is there.
         """
         parts = _split_path(str(name))
         folders = _session_folders(parts)
@@ -118,8 +126,11 @@ class SessionResolver:
         )
 
     def _refuse_misplaced(self, session: Session, name: object) -> None:
-        """Raise NotFound for a path of a file in the session's own folder if the file is in a
-        folder below. Other paths below a session are accepted: they may be the user's files."""
+        """Raise NotFound for a path of a file in the session's own folder, if the file is in a
+        folder below.
+
+        Other paths below a session are accepted, because they may be the user's own files.
+        """
         text = str(name) if isinstance(name, (str, PurePath)) else ""
         parts = _split_path(text) if "/" in text and "://" not in text else ()
         folders = _session_folders(parts)
@@ -128,13 +139,13 @@ class SessionResolver:
             return
         try:
             layout = self.paths.layout(session, variant_of_path(parts[: folders[1]]))
-        except OnefsError:  # no listing: the name of the session is valid, so accept the path
+        except OnefsError:  # without a listing, accept the path, because it names a valid session
             return
         if below[0] not in layout.folders[()] and paths_of_name(layout, below[0]):
             raise NotFound(missing_name_message(layout, f"session {session.ref}", (), below[0]))
 
     def _eid_by_ref(self, text: str, ref: alf.Ref) -> str:
-        if not alf.is_calendar_day(ref.date):  # Alyx answers 500
+        if not alf.is_calendar_day(ref.date):  # Alyx would answer status 500
             raise NotFound(f"there is no session {text}: {ref.date} is not a day")
         sessions = self.paths.sessions_by_ref(ref)
         if not sessions:
@@ -164,15 +175,16 @@ def _split_path(text: str) -> tuple[str, ...]:
         raise UsageError(f"{_quote(text)} is not a path: it contains a NUL")
     parts = tuple(part for part in text.split("/") if part not in ("", "."))
     if _session_folders(parts) is None and not text.startswith("/"):
-        # a path from inside the tree
+        # a path relative to a working directory inside the tree
         parts = tuple(part for part in absolute(text).split("/") if part)
     return parts
 
 
 def _session_folders(parts: tuple[str, ...]) -> tuple[Place, int] | None:
-    """Return the session's folders in a path, and the number of parts up to their end.
+    """Return the place of the session in a path, and the number of parts up to the session.
 
-    For ``.by-eid/<eid>`` and ``.by-ref/<ref>`` the folders are the eid or the ref alone.
+    The place is lab, subject, date and number. For ``.by-eid/<eid>``, ``.by-ref/<ref>`` and
+    ``sessions/<eid>`` it is only the eid or ref. Return None if the path contains no session.
     """
     for at in reversed(range(1, len(parts))):
         if parts[at - 1] in _LOOKUP_FOLDERS:
@@ -191,12 +203,12 @@ def _session_folders(parts: tuple[str, ...]) -> tuple[Place, int] | None:
 
 
 def _is_below_session(path: str) -> bool:
-    """Whether the last part of a path is below the folder of a session."""
+    """Whether a path contains the folder of a session, with lab, subject, date and number."""
     folders = _session_folders(tuple(part for part in path.split("/") if part))
     return folders is not None and len(folders[0]) > 1
 
 
 def _quote(text: str) -> str:
-    """Return ``text`` in quotes and ASCII, cut to 80 characters."""
+    """Return ``text`` in quotes, with ASCII characters only, and at most 80 characters long."""
     quoted = ascii(text)
     return quoted if len(quoted) <= 80 else quoted[:77] + "..."

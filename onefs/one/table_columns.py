@@ -1,4 +1,4 @@
-"""Dataset types that are columns of a table: ``trials.choice`` in ``_ibl_trials.table.pqt``."""
+"""Dataset types that are columns in a table: ``trials.choice`` in ``_ibl_trials.table.pqt``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _NUMBER_SUFFIX = re.compile(r"_[0-9]+\Z")
 
 
 class TypeParts(NamedTuple):
-    """The parts of a dataset type (ALF specification); the namespace may be ''."""
+    """The parts of a dataset type, as the ALF specification defines them.
+
+    The namespace may be ''.
+    """
 
     namespace: str
     object: str
@@ -24,13 +27,16 @@ class TypeParts(NamedTuple):
 
 
 def parse_type(dataset_type: str) -> TypeParts | None:
-    """Return the parts of ``[_namespace_]object.attribute``; None for any other text."""
+    """Return the parts of a text ``[_namespace_]object.attribute``. Return None for other texts."""
     match = _TYPE_PATTERN.fullmatch(dataset_type)
     return TypeParts(*match.groups(default="")) if match is not None else None
 
 
 def can_hold(table: Dataset, wanted: TypeParts) -> bool:
-    """Whether a dataset is a table of the object, and of the namespace if both have one."""
+    """Whether a dataset is a table for the object in ``wanted``.
+
+    If both the table and ``wanted`` have a namespace, the namespaces must be equal.
+    """
     for name in map(parse_type, (table.dataset_type, alf.dataset_type(table.name))):
         if name is None or (name.object, name.attribute) != (wanted.object, "table"):
             continue
@@ -40,9 +46,10 @@ def can_hold(table: Dataset, wanted: TypeParts) -> bool:
 
 
 def column_array(table: Any, attribute: str) -> Any:
-    """Return the array of an attribute of a DataFrame; None if it has no such column.
+    """Return the column ``attribute`` of a DataFrame as an array. Return None if it is missing.
 
-    The columns ``intervals_0`` and ``intervals_1`` are the two columns of ``intervals``.
+    If the DataFrame has ``intervals_0`` and ``intervals_1``, the attribute ``intervals`` is an
+    array with these two columns.
     """
     import numpy as np
 
@@ -53,7 +60,10 @@ def column_array(table: Any, attribute: str) -> Any:
 
 
 def attribute_names(table: Any) -> list[str]:
-    """Return the attributes that a table has columns of, sorted."""
+    """Return the names of the attributes that are columns in a table, sorted.
+
+    Number suffixes are removed: ``intervals_0`` is a column of ``intervals``.
+    """
     return sorted({_NUMBER_SUFFIX.sub("", str(name)) for name in table.columns})
 
 

@@ -1,4 +1,4 @@
-"""Encoding of text files, and whether the first row of a table names its columns."""
+"""Detection of the encoding of a text file, and of column names in the first row of a table."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-#: the separator of each kind of table
+#: the separator between the cells of a table, by the file's extension
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".htsv": "\t", ".ssv": " "}
 
-#: bytes decoded at a time
+#: how many bytes are decoded at a time
 _CHUNK_BYTES = 2**20
-#: characters that no table or JSON text has, but most binary files do
+#: characters that most binary files contain, but no table and no JSON text
 _CONTROL_CHARACTERS = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
-#: a number, or a time as Bonsai writes it
+#: a number, or a time in the form that the program Bonsai writes
 _NUMBER_OR_TIME = re.compile(
     r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)"
     r"|\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?",
     re.ASCII | re.IGNORECASE,
 )
-#: tables of IBL's rigs, which have no row of column names
+#: names of tables from IBL's rigs, which may lack a row of column names
 _RIG_FILE = re.compile(r"_iblrig_.*\.(raw|timestamps)\b.*", re.DOTALL)
 
 
 def encoding_of(path: Path) -> str:
-    """Return the encoding of a text file: a Unicode encoding, else latin-1 or cp1252 as a guess.
+    """Return the encoding of a text file.
 
-    Raises ValueError if the file is not text.
+    If the encoding is not a Unicode encoding, return latin-1 or cp1252, which is a guess. Raises
+    ValueError if the file is not text.
     """
     with path.open("rb") as file:
         encoding = _encoding_by_first_bytes(file.read(4))
@@ -47,7 +48,7 @@ def encoding_of(path: Path) -> str:
 
 
 def decode_beginning(raw: bytes) -> str:
-    """Return the text of a file's first bytes, which may end inside a character."""
+    """Return the first bytes of a file as text. The bytes may end inside a character."""
     try:
         return codecs.getincrementaldecoder(_encoding_by_first_bytes(raw[:4]))().decode(raw)
     except UnicodeDecodeError:
@@ -55,20 +56,20 @@ def decode_beginning(raw: bytes) -> str:
 
 
 def is_guess(encoding: str) -> bool:
-    """Whether an encoding that :func:`encoding_of` returned is a guess."""
+    """Whether an encoding from :func:`encoding_of` is a guess."""
     return encoding in ("latin-1", "cp1252")
 
 
 def rows_of(lines: Iterable[str], separator: str) -> Iterator[list[str]]:
-    """Yield the fields of each row that is not blank. ``lines`` include their line ends."""
+    """Yield the fields of each row that is not blank. Each of ``lines`` includes its line end."""
     return (row for row in csv.reader(lines, delimiter=separator) if row)
 
 
 def has_column_names(name: str, fields: list[str]) -> bool:
-    """Whether ``fields``, the first row of a table, are the names of its columns.
+    """Whether ``fields``, the first row of the table ``name``, are the names of its columns.
 
-    ``.ssv`` tables and those of IBL's rigs may have no such row: then the first row has a number
-    or a time. All other tables have one.
+    ``.ssv`` tables and tables from IBL's rigs may lack a row of column names. They lack it if a
+    field of the first row is a number or a time. All other tables have a row of column names.
     """
     if not (name.lower().endswith(".ssv") or _RIG_FILE.fullmatch(name)):
         return True
@@ -76,7 +77,10 @@ def has_column_names(name: str, fields: list[str]) -> bool:
 
 
 def _encoding_by_first_bytes(first: bytes) -> str:
-    """Return the Unicode encoding that four bytes show, by a byte order mark or by zeros."""
+    """Return the Unicode encoding of a text that begins with the given four bytes.
+
+    The encoding is detected by a byte order mark or by zero bytes.
+    """
     return json.detect_encoding(first)
 
 
@@ -89,7 +93,10 @@ def _is_text(path: Path, encoding: str) -> bool:
 
 
 def _check_decodable(path: Path, encoding: str, without: re.Pattern[str] | None = None) -> None:
-    """Raise ValueError unless the whole file is text of the encoding."""
+    """Raise ValueError unless the whole file can be decoded with ``encoding``.
+
+    Also raise ValueError if the text contains a character that ``without`` matches.
+    """
     decoder = codecs.getincrementaldecoder(encoding)()
     with path.open("rb") as file:
         while True:

@@ -13,9 +13,10 @@ from onefs.one import text_files
 
 
 def read_table(pandas: Any, path: Path, encoding: str) -> Any:
-    """Return the DataFrame in a file: numbers in a column of numbers, else the text unchanged.
+    """Return the table in a file as a DataFrame.
 
-    The columns of a table without column names are 0, 1, 2 ...
+    A column that contains only numbers is read as numbers. All other columns contain the texts
+    unchanged. If the table has no column names, the columns are named 0, 1, 2 ...
     """
     separator = text_files.SEPARATORS[path.suffix.lower()]
     first, second = _read_first_rows(path, encoding, separator)
@@ -26,12 +27,12 @@ def read_table(pandas: Any, path: Path, encoding: str) -> Any:
         sep=separator,
         encoding=encoding,
         header=0 if named else None,
-        low_memory=False,  # in parts, a column may be text in one and numbers in another
+        low_memory=False,  # read in parts, one column could have texts and numbers
         float_precision="round_trip",
     )
     table = read()
     if len(second) == len(first) + 1 and table.iloc[:, -1].isna().all():
-        # a separator ends each line, and pandas took the first column for the index
+        # a separator ends each line, so pandas has used the first column as the index
         read = partial(read, index_col=False)
         table = read()
     table = _restore_words(pandas, table, read)
@@ -41,7 +42,7 @@ def read_table(pandas: Any, path: Path, encoding: str) -> Any:
 
 
 def _read_first_rows(path: Path, encoding: str, separator: str) -> tuple[list[str], list[str]]:
-    """Return the fields of the first two rows; [] for a missing or too long row."""
+    """Return the fields of the first two rows. A row that is missing or too long is []."""
     rows: list[list[str]] = []
     with path.open(encoding=encoding, newline="") as file, suppress(csv.Error):
         for row in islice(text_files.rows_of(file, separator), 2):
@@ -51,7 +52,10 @@ def _read_first_rows(path: Path, encoding: str, separator: str) -> tuple[list[st
 
 
 def _restore_words(pandas: Any, table: Any, read: partial[Any]) -> Any:
-    """Return the table with the words in text columns that pandas takes for missing: NA, None."""
+    """Return the table with all words in its text columns.
+
+    pandas reads words like NA and None as missing values. This function restores such words.
+    """
     places = [
         place
         for place in range(table.shape[1])

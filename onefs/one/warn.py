@@ -1,4 +1,4 @@
-"""Warnings of the verbs, as Python warnings: they can be filtered, or made errors."""
+"""Warnings by the methods of ``ONE``. Python can filter these warnings, or make them errors."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _PACKAGE_DIR = str(Path(__file__).parent)
 
 
 class OnefsWarning(UserWarning):
-    """A dataset is missing or unreadable: the result has a gap, or a path, in its place."""
+    """Warning from a method of ``ONE``, for example that a dataset is missing or unreadable."""
 
 
 def warn(sentence: str) -> None:
-    """Warn at the line outside ``onefs.one`` that called it."""
+    """Issue a warning that shows the line outside ``onefs.one`` that called ``onefs.one``."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE_DIR):
         level, frame = level + 1, frame.f_back

@@ -1,1 +1,1 @@
-"""The tree of folders, datasets, links and texts: from paths to nodes, independent of FUSE."""
+"""The tree of folders, datasets, links and texts. It finds the node of a path, without FUSE."""

@@ -1,8 +1,8 @@
-"""``.as-of``: the revisions of a day, by ONE's rules. Pure.
+"""``.as-of``: the revisions of a day, by ONE's rules. No I/O.
 
-Given a day (``revision=`` or ``ONE_REVISION_LAST_BEFORE``), ONE uses the last revision of each file
-whose name is not after that day. Names are compared as texts, and a file without revision comes
-first. Default flags are ignored then, so that it does not matter whether none or two are set.
+Given a day (``revision=`` or ``ONE_REVISION_LAST_BEFORE``), ONE uses for each file the last
+revision whose name is not after that day. Names of revisions are compared as texts, and a file
+without a revision comes first. Default flags are ignored, so any number of them may be set.
 """
 
 from __future__ import annotations
@@ -22,25 +22,30 @@ AS_OF = ".as-of"
 def is_as_of_day(text: str) -> bool:
     """Whether ``text`` is a valid name below ``.as-of``: ``2021-07-05``, or ``2021-07-05a``.
 
-    The second, third ... revision of a day has a letter: as a text, it comes after the day itself.
+    The second and later revisions of one day have a letter. As texts, these names come after the
+    name of the first revision.
     """
     return alf.is_revision_day(text)
 
 
 def latest_revision_as_of(versions: Iterable[Dataset], day: str) -> Dataset | None:
-    """Return the revision of one file as of ``day``; None if all are later.
+    """Return the last revision of one file up to ``day``. Return None if all are later.
 
-    The first one if several have the same name (``one.util.filter_revision_last_before``).
+    If several of ``versions`` have the same revision, return the first of these
+    (``one.util.filter_revision_last_before``).
     """
     candidates = (dataset for dataset in versions if dataset.revision <= day)
     return max(candidates, key=lambda dataset: dataset.revision, default=None)
 
 
 def layout_as_of(datasets: Iterable[Dataset], day: str) -> SessionLayout:
-    """Return the layout of a session as of ``day``: each file once, without revision folders."""
+    """Return the layout of a session as of ``day``.
+
+    The layout has each file once, without revision folders.
+    """
     listed = list(datasets)
     files: dict[tuple[str, str], list[Dataset]] = defaultdict(list)
-    # the default first: it gets the plain name if two datasets have the same path
+    # default datasets first, because the first of two datasets with one path gets the plain name
     for dataset in sorted(listed, key=lambda dataset: not dataset.default):
         files[dataset.collection, dataset.name].append(dataset)
     latest = (latest_revision_as_of(versions, day) for versions in files.values())

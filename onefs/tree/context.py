@@ -1,4 +1,4 @@
-"""The services that all entries of a tree share, and the nodes of its folders and datasets."""
+"""The services that all entries of a tree share, and the nodes of folders and datasets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from onefs.tree.variant import FULL_TREE, Variant
 
 @dataclass(frozen=True, slots=True)
 class TreeContext:
-    """The services of one tree, and the variant of it that an entry belongs to."""
+    """The services of one tree, and the variant of the tree that an entry belongs to."""
 
     catalogue: Catalogue
     content: Content
@@ -33,23 +33,23 @@ class TreeContext:
     url: str
     searches: SearchCache
     one_api_folder: OneApiFolder
-    #: the folders that users' code writes to; None where there are none
+    #: the folders that users' code writes to; None if the tree has no such folders
     user_folders: UserFolders | None = None
-    #: the datasets that are shown, and their paths
+    #: decides the datasets that are shown, and their paths
     variant: Variant = FULL_TREE
     #: the folders from the root of the tree to the one that contains the labs
     path_prefix: Place = ()
 
 
 def dataset_node(context: TreeContext, dataset: Dataset, date: str) -> Node:
-    """Return the node of a dataset in a session of ``date``; its size is None while unknown."""
+    """Return the node of a dataset in a session of ``date``. An unknown size is None."""
     size, identity = context.content.size_of(dataset), context.content.identity_of(dataset)
     mtime = file_mtime(dataset_day(date, dataset), identity)
     return Node(NodeKind.FILE, inode_of_uuid(dataset.id), size, mtime)
 
 
 def session_folder_node(session: Session, folders: Folders = ()) -> Node:
-    """Return the node of a session's folder, or of one inside it (``folders`` below it)."""
+    """Return the node of a session's folder, or of the folder ``folders`` below the session."""
     ino = inode_of_path("folder", session.eid, *folders) if folders else inode_of_uuid(session.eid)
     return Node(NodeKind.DIRECTORY, ino, 0, session_mtime(session))
 
@@ -60,13 +60,13 @@ def date_folder_node(place: Place) -> Node:
 
 
 def undated_folder_node(context: TreeContext, *key: str) -> Node:
-    """Return the node of a folder without a date of its own: it has the catalogue's.
+    """Return the node of a folder that has no date, with the catalogue's creation time.
 
-    ``key`` names the folder, and decides its inode number.
+    ``key`` identifies the folder, and decides its inode number.
     """
     return Node(NodeKind.DIRECTORY, inode_of_path(*key), 0, context.catalogue.created)
 
 
 def session_mtime(session: Session) -> float:
-    """Return midnight of a session's date: not every listing has the time at which it began."""
+    """Return midnight of a session's date, because some listings lack the session's start time."""
     return midnight(session.date)

@@ -20,23 +20,23 @@ from onefs.tree.open_files import PinnedHandle
 
 @dataclass(frozen=True, slots=True)
 class DatasetFile(File):
-    """A dataset."""
+    """A dataset as a file."""
 
     context: TreeContext
-    #: the one that is shown; the listing may have a newer one (see ``onefs.tree.open_files``)
+    #: the dataset that is shown; the listing may have a newer one (``onefs.tree.open_files``)
     dataset: Dataset
-    #: its path from the root of the tree
+    #: path of the file from the root of the tree
     path: Place
-    #: where the cache stores a dataset that is shown at this path, from the lab on
+    #: returns the cache's path, from the lab on, for a dataset that is shown at ``path``
     canonical_path_of: Callable[[Dataset], Place]
-    #: the other files of its folder
+    #: returns all datasets of the file's folder
     siblings: Callable[[], list[Dataset]]
-    #: looks up the same name in Alyx's own listing, for a dataset that only cache tables know
+    #: looks up the same name in Alyx's own listing; for a dataset that only cache tables list
     entry_from_alyx: Callable[[], TreeEntry]
 
     @property
     def canonical_path(self) -> Place:
-        """Where the cache stores it, from the lab on."""
+        """The path where the cache stores the dataset, from the lab on."""
         return self.canonical_path_of(self.dataset)
 
     def node(self) -> Node:
@@ -50,7 +50,7 @@ class DatasetFile(File):
         try:
             shown = self.context.content.size_of(dataset)
             handle = self.context.content.open(dataset, self.canonical_path_of(dataset), self.path)
-            if handle.size != shown:  # accepted just now: ESTALE makes the kernel look it up again
+            if handle.size != shown:  # just accepted; ESTALE makes the kernel look it up again
                 handle.close()
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         except BaseException:
@@ -81,7 +81,7 @@ class DatasetFile(File):
         return values
 
     def _with_size(self) -> Dataset:
-        """Return the dataset with its size; the file server is asked for it if Alyx has none."""
+        """Return the dataset with its size. If Alyx has no size, ask the file server for it."""
         if self.dataset.size is not None:
             return self.dataset
         try:
@@ -89,13 +89,14 @@ class DatasetFile(File):
         except ServerError:
             if not self.dataset.from_tables:
                 raise
-        # it is not where ONE's layout has it, or no repository with that layout is known
+        # the file is not at its path in ONE's layout, or no repository with that layout is known
         return self._file_from_alyx()._with_size()
 
     def _alyx_file_to_read(self) -> DatasetFile | None:
-        """Return the file by Alyx's listing, if it must be fetched and only cache tables know it.
+        """Return the file from Alyx's listing, if only cache tables list it and it must be fetched.
 
-        None otherwise, and while Alyx is unreachable: ONE's layout says where it should be then.
+        Return None otherwise. If Alyx is unreachable, return None for a dataset that has a replica,
+        at the path that ONE's layout gives. Else raise the error of the request to Alyx.
         """
         if not self.dataset.from_tables or self.context.content.has_local_candidate(
             self.context.sizes.with_known_size(self.dataset), self.canonical_path
@@ -109,14 +110,14 @@ class DatasetFile(File):
             return None
 
     def _with_alyx_record(self) -> Dataset:
-        """Return the dataset with what only Alyx knows of it, if Alyx can be asked."""
+        """Return the dataset from Alyx's listing if possible, else the dataset as it is."""
         if self.dataset.from_tables:
             with suppress(OnefsError):
                 return self._file_from_alyx().dataset
         return self.dataset
 
     def _file_from_alyx(self) -> DatasetFile:
-        """Return the file by Alyx's own listing. Raises NotFound if Alyx has it no more."""
+        """Return the file from Alyx's own listing. Raises NotFound if Alyx no longer has it."""
         entry = self.entry_from_alyx()
         if not isinstance(entry, DatasetFile):
             raise NotFound(f"Alyx no longer has {self.dataset.name} ({self.dataset.id})")

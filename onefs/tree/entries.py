@@ -1,4 +1,4 @@
-"""The kinds of entry in the tree, and the layout that they form.
+"""The kinds of entries in the tree, and the tree's layout.
 
 ::
 
@@ -8,16 +8,16 @@
     <nnn>/.session.json, .datasets.tsv
     .by-eid/<uuid> -> ../<lab>/...                     .by-ref/<ref> -> ../<lab>/...
     .search/<term>=<value>&.../<ref> -> ../../<lab>/...
-    .as-of/<day>/<lab>/...              all of this, with the revisions of that day
+    .as-of/<day>/<lab>/...              the whole tree, with the revisions of that day
     .flat/<lab>/.../<nnn>/<name>        default datasets, without collections and revisions
     sessions.pqt, datasets.pqt          .rest -> a folder that can be written
-    histology, cache ... -> folders of the user's own
+    histology, cache ... -> the user's own folders
 
-Of the virtual entries, only the two tables are listed, and links are relative unless they lead out
-of the tree. So programs that walk the tree terminate, and see each file once. With few exceptions,
-names that are not listed begin with a dot, are numbers or contain a UUID: shell patterns, which
-look up literal names in each folder, match none of them. A folder costs its own listing and no
-more; a name that cannot exist costs nothing.
+Of the virtual entries, only the two tables are listed. So programs that walk the tree terminate,
+and see each file once. Links are relative unless they lead out of the tree. With few exceptions,
+names that are not listed begin with a dot, are numbers or contain a UUID. So they are never equal
+to the literal names that shell patterns make a program look up in each folder. Opening a folder
+requests only its own listing. Looking up a name that cannot exist makes no request.
 """
 
 from __future__ import annotations
@@ -29,35 +29,35 @@ from onefs.tree.nodes import Handle, Node, NodeKind
 
 
 class TreeEntry:
-    """Anything that a path leads to."""
+    """An entry of the tree: a folder, a file or a link."""
 
     __slots__ = ()
 
     def node(self) -> Node:
-        """Return what ``stat`` shows."""
+        """Return the values that ``stat`` shows for the entry."""
         raise NotImplementedError
 
     def xattrs(self) -> dict[str, str]:
-        """Return the extended attributes, their names without the prefix ``user.onefs.``."""
+        """Return the extended attributes. Their names lack the prefix ``user.onefs.``."""
         return {}
 
 
 class Folder(TreeEntry):
-    """An entry with children."""
+    """An entry that contains other entries, its children."""
 
     __slots__ = ()
 
     def child(self, name: str) -> TreeEntry:
-        """Return the child of that name, listed or not. Raises NotFound."""
+        """Return the child named ``name``, also if it is not listed. Raises NotFound."""
         raise NotImplementedError
 
     def children(self) -> list[tuple[str, Node]]:
-        """Return the listed children: none, unless a subclass says otherwise."""
+        """Return the names and nodes of the listed children. Here [], for folders without any."""
         return []
 
 
 class File(TreeEntry):
-    """An entry with bytes."""
+    """An entry that can be opened and read."""
 
     __slots__ = ()
 
@@ -68,10 +68,10 @@ class File(TreeEntry):
 
 @dataclass(frozen=True, slots=True)
 class SymbolicLink(TreeEntry):
-    """A relative symbolic link, whose target is computed when the link is read."""
+    """A relative symbolic link. Its target is computed when the link is read."""
 
     ino: int
-    #: bytes of the target; 0 if it is not known yet
+    #: length of the target in bytes; 0 if the target is not known yet
     size: int
     #: seconds since the epoch
     mtime: float
@@ -82,5 +82,5 @@ class SymbolicLink(TreeEntry):
 
 
 def fixed_link(ino: int, target: str, mtime: float) -> SymbolicLink:
-    """Return a link whose target is known."""
+    """Return a link to a target that is already known."""
     return SymbolicLink(ino, len(target.encode()), mtime, lambda: target)

@@ -1,4 +1,4 @@
-"""Open files whose bytes are all available, so that reading them never waits."""
+"""Open files whose bytes are all available. Reading these files never waits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class FdHandle:
-    """An open file, all of whose bytes are in one descriptor (see ``onefs.tree.nodes.Handle``)."""
+    """An open file with all its bytes in one descriptor (see ``onefs.tree.nodes.Handle``)."""
 
     def __init__(
         self, fd: int, size: int, *, keep_cache: bool, release: Callable[[], None]
@@ -24,14 +24,14 @@ class FdHandle:
     wait_fd = try_fd
 
     def close(self) -> None:
-        """Release the descriptor."""
+        """Call ``release``, the function that frees the descriptor."""
         self._release()
 
 
 class TextHandle(FdHandle):
-    """An open file over bytes in memory (an anonymous file, so that it has a descriptor).
+    """An open file with its bytes in memory: an anonymous file, because a handle has a descriptor.
 
-    The kernel may not keep its pages: the text may differ from that of an earlier open.
+    The kernel must not keep the file's pages, because the text may change between two openings.
     """
 
     def __init__(self, text: bytes) -> None:

@@ -1,9 +1,10 @@
-"""Inode numbers of 32 bits, for 32-bit programs: assigned one by one, and stored.
+"""Inode numbers of 32 bits, for 32-bit programs. Numbers are assigned in sequence, and stored.
 
-The tree's own numbers have 63 bits. A 32-bit program without large-file support gets EOVERFLOW
-for them, and sees folders as empty. Truncated to 32 bits, they would collide: about one of 100,000
-files would have the number of another one. So each file gets the next free number, stored in a
-SQLite file in the state folder, so that a remount shows the same numbers.
+The tree's own inode numbers have 63 bits. A 32-bit program without large-file support gets
+EOVERFLOW for such numbers, and sees folders as empty. Truncated to 32 bits, numbers would collide:
+among 100,000 files, about one would have the number of another file. So each file gets the next
+free number. Numbers are stored in a SQLite file in the state folder, so that a remount shows the
+same numbers.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from onefs.tree.nodes import Node, Tree
 
 #: the file's name in the state folder
 INODES_FILENAME = "inodes.sqlite"
-#: one more than the largest number that is assigned
+#: one more than the largest inode number that may be assigned
 INODE_LIMIT = 2**32
-#: the root's number, the same as without this module; 0 means "no file" in many programs
+#: the root's inode number, the same as without this module; for many programs 0 means "no file"
 ROOT_INODE = 1
 
 _SCHEMA_VERSION = 1
@@ -32,26 +33,26 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS inodes (wide INTEGER PRIMARY KEY, narrow INTEGER NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS next_number (id INTEGER PRIMARY KEY CHECK (id = 0), number INTEGER);
 """
-#: numbers that each mount reserves for times when the file is locked or its disk is full. Unused
-#: ones are lost: there are enough of them for half a million mounts
+#: how many inode numbers each mount reserves for times when the file is locked or the disk is full.
+#: Unused reserved numbers are lost; there are enough numbers for at least 500,000 mounts
 _RESERVED_NUMBERS = 4096
-#: numbers kept in memory, about 150 bytes each
+#: how many inode numbers are kept in memory; each needs about 150 bytes
 _MAX_CACHED_NUMBERS = 50_000
-#: numbers looked up with one SQL statement
+#: how many inode numbers are looked up with one SQL statement
 _NUMBERS_PER_QUERY = 500
-#: seconds after a failure during which the file is not written to, so that listings do not wait
+#: seconds without writing to the file after a failed write, so that listings do not wait
 _WRITE_RETRY_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
 
 class InodeNumbers:
-    """The numbers of one state folder, which several processes may share. Thread-safe.
+    """The inode numbers stored in one state folder. Several processes may share it. Thread-safe.
 
-    While the file cannot be written, numbers come from a reserve that no other process uses, and
-    are stored as soon as it can be written again. If none are left, the tree's own number is
-    shown, as without ``--inode32``. ``limit`` is one more than the largest number. Raises
-    CacheError if the file cannot be opened.
+    While the file cannot be written, numbers are taken from a reserve that no other process uses.
+    These numbers are stored when the file can be written again. If the reserve is empty, the
+    tree's own number is shown, as without ``--inode32``. ``limit`` is one more than the largest
+    number, ``reserve`` the size of the reserve. Raises CacheError if the file cannot be opened.
     """
 
     def __init__(
@@ -60,21 +61,21 @@ class InodeNumbers:
         self._file = SqliteFile(path, _SCHEMA, _SCHEMA_VERSION, "the file of inode numbers")
         self._limit = limit
         self._lock = threading.Lock()
-        #: numbers by the tree's own
+        #: 32-bit numbers by the tree's own numbers
         self._cached: dict[int, int] = {}
-        #: those of them that the file does not contain yet
+        #: the part of ``_cached`` that the file does not contain yet
         self._unsaved: dict[int, int] = {}
         self._reserve_size = reserve
         self._reserve = range(0)
-        #: when the file may be written to again (``time.monotonic``)
+        #: time at which the file may be written to again (``time.monotonic``)
         self._retry_at = 0.0
-        #: messages that were logged
+        #: messages that were already logged
         self._logged: set[str] = set()
         with self._lock:
             self._assign([])
 
     def close(self) -> None:
-        """Store the numbers that the file does not contain yet, and close it."""
+        """Store the numbers that the file does not contain yet, and close the file."""
         with self._lock:
             if self._unsaved:
                 self._retry_at = 0.0
@@ -82,20 +83,23 @@ class InodeNumbers:
             self._file.close()
 
     def get_or_assign(self, wide: Sequence[int]) -> list[int]:
-        """Return the 32-bit number of each of the tree's own numbers."""
+        """Return a 32-bit number for each of the tree's own numbers ``wide``, in order.
+
+        New numbers are assigned and stored. If none is free, the tree's own number is returned.
+        """
         cached = self._cached
         numbers = [cached.get(each, 0) for each in wide]
         if 0 not in numbers:
             return numbers
         with self._lock:
             if len(self._cached) + len(wide) > _MAX_CACHED_NUMBERS:
-                # a new dictionary, as other threads read the present one without the lock
+                # a new dictionary, because other threads read the old one without the lock
                 self._cached = dict(self._unsaved)
             self._load_or_assign([each for each in dict.fromkeys(wide) if each not in self._cached])
             return [self._cached.get(each, each) for each in wide]
 
     def _load_or_assign(self, missing: Sequence[int]) -> None:
-        """Cache a number for each of ``missing``, as long as there are free ones."""
+        """Cache a number for each of ``missing``, while there are free numbers."""
         try:
             self._cached.update(self._read_assigned(missing))
             new = [each for each in missing if each not in self._cached]
@@ -107,7 +111,7 @@ class InodeNumbers:
         self._assign_from_reserve([each for each in missing if each not in self._cached])
 
     def _read_assigned(self, wide: Sequence[int]) -> dict[int, int]:
-        """Return the numbers that the file contains; reading does not wait for writers."""
+        """Return the numbers that the file contains for ``wide``. Does not wait for writers."""
         assigned: dict[int, int] = {}
         for start in range(0, len(wide), _NUMBERS_PER_QUERY):
             part = wide[start : start + _NUMBERS_PER_QUERY]
@@ -117,16 +121,16 @@ class InodeNumbers:
         return assigned
 
     def _assign(self, wide: Sequence[int]) -> None:
-        """Assign the next numbers in one transaction; renew the reserve if it is running out."""
+        """Assign the next numbers, and renew the reserve if half of it is used. One transaction."""
         lacking = 0 if 2 * len(self._reserve) > self._reserve_size else self._reserve_size
         with self._file.transaction() as connection:
             first = _next_number(connection, self._limit)
-            # the range may be too short: the remaining files keep the tree's own number
+            # if the range is too short, the remaining files keep the tree's own number
             assigned = dict(zip(wide, range(first, self._limit), strict=False))
             end = first + len(assigned)
             reserved = range(end, min(end + lacking, self._limit))
             rows = [(ROOT_INODE, ROOT_INODE), *self._unsaved.items(), *assigned.items()]
-            # another process may have assigned a number to one of them since they were read
+            # since the file was read, another process may have assigned a number to the same file
             connection.executemany("INSERT OR IGNORE INTO inodes VALUES (?, ?)", rows)
             connection.execute("REPLACE INTO next_number VALUES (0, ?)", (end + len(reserved),))
         self._unsaved.clear()
@@ -167,7 +171,7 @@ class Inode32Tree:
         return _with_inode(node, number)
 
     def children(self, path: str) -> list[tuple[str, Node]]:
-        """Return the listed children; those without a number get one, in one transaction."""
+        """Return the listed children. All missing numbers are assigned in one transaction."""
         children = self._tree.children(path)
         numbers = self._numbers.get_or_assign([node.ino for _, node in children])
         return [
@@ -181,10 +185,10 @@ def _with_inode(node: Node, number: int) -> Node:
 
 
 def _next_number(connection: sqlite3.Connection, limit: int) -> int:
-    """Return the number to assign next. Called in a transaction.
+    """Return the inode number to assign next. The caller has begun a transaction.
 
-    The first number of a new file is random: running mounts may still show numbers of a file that
-    was deleted.
+    The first number in a new SQLite file is random, because running mounts may still show numbers
+    from a deleted SQLite file.
     """
     row = connection.execute("SELECT number FROM next_number").fetchone()
     return int(row[0]) if row is not None else random.randrange(ROOT_INODE + 1, limit // 2)

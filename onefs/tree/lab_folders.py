@@ -25,12 +25,12 @@ from onefs.tree.session_paths import load_subject_layout
 
 @dataclass(frozen=True, slots=True)
 class DateFolder(Folder):
-    """A date of a subject: number folders, and their aliases without leading zeros."""
+    """A date of a subject. It contains number folders, and aliases without leading zeros."""
 
     context: TreeContext
-    #: the date's folders from the lab on
+    #: the path of this folder from the lab on
     place: Place
-    #: by the names of their folders
+    #: the sessions of the date, by the names of their number folders
     sessions: Mapping[str, Session]
     subject: SubjectFolder
 
@@ -64,19 +64,19 @@ class DateFolder(Folder):
 
 @dataclass(frozen=True, slots=True)
 class SubjectFolder(Folder):
-    """A subject: the dates of its sessions."""
+    """A subject. It contains a folder for each date of a session."""
 
     context: TreeContext
     lab: str
     subject: str
-    #: the subject's folders from the lab on
+    #: the path of this folder from the lab on
     place: Place
 
     def node(self) -> Node:
         return undated_folder_node(self.context, "subject", self.lab, self.subject)
 
     def child(self, name: str) -> TreeEntry:
-        # a name that is not a date cannot exist here, and costs no request
+        # a name that is not a date cannot exist here, so no request is made for it
         sessions = self.sessions_by_date().get(name) if alf.is_date(name) else None
         if sessions is None and alf.is_calendar_day(name) and self.ask_for_new_sessions():
             sessions = self.sessions_by_date().get(name)
@@ -88,18 +88,18 @@ class SubjectFolder(Folder):
         return [(date, date_folder_node((*self.place, date))) for date in self.sessions_by_date()]
 
     def sessions_by_date(self) -> Mapping[str, Mapping[str, Session]]:
-        """Return the sessions of each date, by the names of their folders."""
+        """Return the sessions by date, and for each date by the names of their number folders."""
         context = self.context
         return load_subject_layout(context.catalogue, context.layouts, self.lab, self.subject)
 
     def ask_for_new_sessions(self) -> bool:
-        """Ask Alyx for new sessions; return whether :meth:`sessions_by_date` may have more now."""
+        """Ask Alyx for new sessions. Return True if :meth:`sessions_by_date` may now have more."""
         return self.context.catalogue.ask_for_new_sessions(self.lab, self.subject)
 
 
 @dataclass(frozen=True, slots=True)
 class LabFolder(Folder):
-    """A lab: its subjects, and ``Subjects``, a link to the lab's own folder."""
+    """A lab. It contains its subjects, and ``Subjects``, a link to the lab's own folder."""
 
     context: TreeContext
     lab: str

@@ -1,4 +1,4 @@
-"""The laboratory as a tree: from paths to entries."""
+"""The laboratory as a tree: finds the entry of a path."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ from onefs.tree.unserved import refuse_unserved
 from onefs.tree.user_folders import UserFolderLink, UserFolders
 from onefs.tree.variant import FULL_TREE, Variant, split_variant
 
-#: seconds for which a folder is assumed to exist without looking it up again; its children are
+#: seconds for which a folder is used without looking it up again; the children in the folder are
 #: looked up each time
 FOLDER_CACHE_SECONDS = 0.5
 _MAX_CACHED_FOLDERS = 1024
 
 
 class LaboratoryTree:
-    """The tree of a catalogue and its content (see ``onefs.tree.nodes.Tree``). Thread-safe.
+    """The tree that shows a catalogue and its content (``onefs.tree.nodes.Tree``). Thread-safe.
 
-    ``url`` is the database's address, shown on the root. ``deadline`` is the longest wait for a
-    size from a file server, in seconds. ``variant`` is the variant that the root shows. ``rest``
-    is the folder that ``.rest`` leads to, None for no ``.rest``. ``user_folders`` has the folders
-    that users' code writes to.
+    ``url`` is the database's address, shown as an extended attribute of the root. ``deadline`` is
+    the longest wait for a size from a file server, in seconds. ``variant`` is the variant that the
+    root shows. ``rest`` contains the folders that ``.rest`` leads to. If ``rest`` is None, there is
+    no ``.rest``. ``user_folders`` has the folders that users' code writes to.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class LaboratoryTree:
         user_folders: UserFolders | None = None,
     ) -> None:
         self._folder_cache = _FolderCache()
-        #: the open datasets, and the paths whose dataset has changed
+        #: the open datasets, and the paths at which the dataset has changed
         self.open_files = OpenFiles()
         rest_link = RestLink(rest, catalogue.created) if rest is not None else None
         self._context = TreeContext(
@@ -79,16 +79,16 @@ class LaboratoryTree:
         )
 
     def close(self) -> None:
-        """Wake all threads that wait for a size, a search or a folder, with Stopping."""
+        """Raise Stopping in all threads that wait for a size, a search or a user's folder."""
         self._context.sizes.close()
         self._context.searches.close()
         if self._context.user_folders is not None:
             self._context.user_folders.close()
 
     def drop_caches(self) -> None:
-        """Drop what is cached in memory, so that the next look finds what is new. Never waits.
+        """Drop folders, search results and failures in memory, so that they are looked up again.
 
-        Open files keep their content.
+        Never waits. Open files keep their content.
         """
         self._folder_cache = _FolderCache()
         self._context.searches.drop_results()
@@ -136,9 +136,9 @@ class LaboratoryTree:
         }
 
     def session_at(self, path: str) -> Session:
-        """Return the session whose folder is at ``path``, from the root of the tree.
+        """Return the session that has its folder at ``path``, a path from the root of the tree.
 
-        Raises NotFound if there is none, and what listing raises.
+        Raises NotFound if no session has its folder there, and the errors of listing.
         """
         entry = self._resolve(path)
         if not isinstance(entry, SessionFolder) or entry.folders:
@@ -146,10 +146,11 @@ class LaboratoryTree:
         return entry.session
 
     def find_datasets(self, pattern: str) -> Iterator[tuple[Dataset, Place]]:
-        """Yield the datasets at and below a path, or each path that a shell pattern matches.
+        """Yield the datasets at and below a path, or at and below all paths that match a pattern.
 
-        Each dataset once, with its path in ONE's layout, from the lab on. Raises NotFound if no
-        such path exists, and what listing raises.
+        ``dataset:<uuid>`` yields the one dataset with that UUID. Each dataset is yielded once, with
+        its path in ONE's layout, from the lab on. Raises NotFound if no path matches, and the
+        errors of listing.
         """
         if pattern.startswith(DATASET_PREFIX):
             yield self._find_dataset_by_id(pattern.removeprefix(DATASET_PREFIX))
@@ -163,7 +164,10 @@ class LaboratoryTree:
                     yield entry.dataset, entry.canonical_path
 
     def _find_dataset_by_id(self, dataset_id: str) -> tuple[Dataset, Place]:
-        """Return the dataset with a UUID. Raises NotFound, and what listing its session raises."""
+        """Return the dataset with a UUID, and its path in ONE's layout.
+
+        Raises NotFound, and the errors of listing its session.
+        """
         catalogue = self._context.catalogue
         eid = self._context.searches.queries.session_of_dataset(dataset_id)
         for dataset, place in self.find_datasets(f"{BY_EID}/{eid}"):
@@ -177,14 +181,14 @@ class LaboratoryTree:
         return self._context.content.disk_space()
 
     def _variant_at(self, path: str) -> Variant:
-        """Return the variant that an existing path is in."""
+        """Return the variant that contains an existing path."""
         variant = self._context.variant
         if not path.startswith("/."):
             return variant
         return split_variant(variant.path_in_full_tree(path.lstrip("/")).split("/"))[0]
 
     def _resolve(self, path: str) -> TreeEntry:
-        cache = self._folder_cache  # if caches are dropped meanwhile, an old entry goes to this one
+        cache = self._folder_cache  # if caches are dropped during this call, the entry goes here
         cached = cache.get(path)
         if cached is not None:
             return cached
@@ -201,10 +205,10 @@ class LaboratoryTree:
 
 
 class _FolderCache:
-    """Folders that were just looked up, by path. Thread-safe: each method is one step of a dict.
+    """Folders that were just looked up, by path. Thread-safe, because dict operations are atomic.
 
-    A program that walks the tree looks up each name in a folder; a listing needs the folder and
-    the one above it.
+    The cache saves time because a program that walks the tree looks up each name in a folder, and
+    each look-up needs the folder and all folders above the folder.
     """
 
     def __init__(self) -> None:
@@ -221,10 +225,10 @@ class _FolderCache:
 
 
 def _with_variant_inode(variant: Variant, node: Node) -> Node:
-    """Return a node with its inode number in a variant: each variant has its own.
+    """Return a node with the inode number that the node has in a variant of the tree.
 
-    Variants may show different bytes at one path, and ``diff -r`` skips folders with the same inode
-    number.
+    Inode numbers differ between variants for two reasons. Variants may show different bytes at one
+    path. And ``diff -r`` skips folders that have the same inode number.
     """
     if variant.day:
         node = replace(node, ino=inode_of_path("as of", variant.day, str(node.ino)))

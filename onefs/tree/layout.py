@@ -1,7 +1,7 @@
-"""Layouts: the folders and file names that a listing becomes. Pure, built once for each listing.
+"""Layouts: the folders and file names that show a listing. No I/O. Built once for each listing.
 
-The server's names become folders and files by the rules of ``onefs.alf``, which also give distinct
-names to entries that would share one.
+Folders and files are named after the server's names, by the rules of ``onefs.alf``. These rules
+also give different names to two entries that would have the same name.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from onefs import alf
 from onefs.model import Dataset, Session
 
-#: folders below a session, () for the session's own
+#: the path of a folder below a session; () for the session's own folder
 Folders = tuple[str, ...]
 #: a subject's sessions as folders: date -> number folder -> session
 SubjectLayout = Mapping[str, Mapping[str, Session]]
 
-#: paths of one file name that an error message lists
+#: most paths of one file name that an error message lists
 _MAX_PATHS_IN_MESSAGE = 3
 
 
@@ -26,21 +26,22 @@ _MAX_PATHS_IN_MESSAGE = 3
 class SessionLayout:
     """A session's datasets as folders and files."""
 
-    #: every folder at and below the session, with its children: a dataset for a file, else None
+    #: the children of every folder, by name: a dataset if the child is a file, None for a folder
     folders: Mapping[Folders, Mapping[str, Dataset | None]]
-    #: by a dataset's UUID, its path below the session in ONE's layout; empty where that is the same
+    #: path below the session in ONE's layout, by the dataset's UUID; empty if ``folders`` has the
+    #: same paths
     canonical_paths: Mapping[str, Folders] = field(default_factory=dict)
 
 
 def lab_folder_names(labs: Iterable[str]) -> dict[str, str]:
-    """Return lab folders, and the lab of each."""
+    """Return the names of the labs' folders, with the lab of each folder."""
     return dict(
         alf.unique_names((alf.lab_folder(lab), alf.name_digest(lab), lab) for lab in sorted(labs))
     )
 
 
 def subject_folder_names(subjects: Iterable[str]) -> dict[str, str]:
-    """Return the subject folders of a lab, and the nickname of each."""
+    """Return the names of the subjects' folders, with the nickname of each subject."""
     return dict(
         alf.unique_names(
             (alf.subject_folder(name), alf.name_digest(name), name) for name in sorted(subjects)
@@ -51,7 +52,7 @@ def subject_folder_names(subjects: Iterable[str]) -> dict[str, str]:
 def subject_layout(sessions: Iterable[Session]) -> SubjectLayout:
     """Return the date and number folders of a subject.
 
-    ``sessions`` are sorted by date, number and eid.
+    ``sessions`` must be sorted by date, number and eid.
     """
     by_date: dict[str, list[Session]] = defaultdict(list)
     for session in sessions:
@@ -67,8 +68,8 @@ def session_layout(
 ) -> SessionLayout:
     """Return the folders and files of a session's datasets.
 
-    If two datasets have the same path, the default one gets the plain name, else the first one;
-    the other one's name gets a mark.
+    If two datasets have the same path, the default dataset gets the plain name. If neither or both
+    are defaults, the first dataset gets it. A mark is added to the name of the other dataset.
     """
     files: dict[Folders, list[Dataset]] = defaultdict(list)
     for dataset in datasets:
@@ -96,10 +97,11 @@ def datasets_by_path(layout: SessionLayout) -> list[tuple[Folders, Dataset]]:
 
 
 def default_revision_of(datasets: Iterable[Dataset]) -> Dataset | None:
-    """Return the default revision among those of one file, by ONE's rules.
+    """Return the default revision of one file, by ONE's rules. ``datasets`` are its revisions.
 
-    A flagged revision, which need not be the latest; None if several are flagged; the last by name
-    if none is (``one.util.filter_revision_last_before``).
+    Return the revision that is flagged as default, even if it is not the latest. Return None if
+    several revisions are flagged. If no revision is flagged, return the last by name
+    (``one.util.filter_revision_last_before``).
     """
     revisions = list(datasets)
     flagged = [dataset for dataset in revisions if dataset.default]
@@ -109,10 +111,10 @@ def default_revision_of(datasets: Iterable[Dataset]) -> Dataset | None:
 
 
 def flat_layout(layout: SessionLayout) -> SessionLayout:
-    """Return the default datasets of a session, all in the session's own folder.
+    """Return a layout with the default datasets of a session, all in the session's own folder.
 
-    Names that are ambiguous are omitted: those in two collections, and those of files with two
-    revisions flagged as default.
+    A name is omitted if it is in two collections. A name is also omitted if two revisions of the
+    file are flagged as default.
     """
     revisions: dict[tuple[str, str], list[Dataset]] = defaultdict(list)
     canonical_paths: dict[str, Folders] = {}
@@ -121,7 +123,7 @@ def flat_layout(layout: SessionLayout) -> SessionLayout:
         revisions[dataset.collection, dataset.name].append(dataset)
     defaults: dict[str, list[Dataset | None]] = defaultdict(list)
     for versions in revisions.values():
-        # None, for two flagged revisions, makes the name ambiguous for other collections, too
+        # None (two flagged revisions) also makes the name ambiguous if another collection has it
         defaults[alf.dataset_file(versions[0], ())].append(default_revision_of(versions))
     files = {
         name: candidates[0]
@@ -132,7 +134,7 @@ def flat_layout(layout: SessionLayout) -> SessionLayout:
 
 
 def paths_of_name(layout: SessionLayout, name: str) -> list[Folders]:
-    """Return the paths of the default datasets of a file name, in all folders of a session."""
+    """Return the paths of default datasets that are named ``name``, in any folder of a session."""
     collections: dict[str, list[tuple[Folders, Dataset]]] = defaultdict(list)
     for folder, children in layout.folders.items():
         dataset = children.get(name)
@@ -152,7 +154,10 @@ def paths_of_name(layout: SessionLayout, name: str) -> list[Folders]:
 def missing_name_message(
     layout: SessionLayout, session_label: str, folders: Folders, name: str
 ) -> str:
-    """Return the message that a session has no ``folders/name``, with the paths of that name."""
+    """Return the message that a session has no ``folders/name``.
+
+    The message lists the paths of files with the same name in other folders.
+    """
     missing = f"{session_label} has no {'/'.join((*folders, name))}"
     paths = ["/".join(path) for path in paths_of_name(layout, name)]
     if not paths:
@@ -163,11 +168,12 @@ def missing_name_message(
 
 
 def path_by_uuid(layout: SessionLayout, folders: Folders, name: str) -> Folders | None:
-    """Return the path of the dataset that ``folders/name`` means, ``name`` containing its UUID.
+    """Return the path of the dataset with the UUID in ``name``, looked up in ``folders``.
 
-    Alyx's URLs and MATLAB's old loaders name files this way: ``spikes.times.<uuid>.npy``. Such a
-    name is valid in the session's own folder, in the dataset's collection and in the folder of its
-    revision. None if no dataset of the session has that UUID and that name there.
+    Alyx's URLs and old MATLAB loaders use such names: ``spikes.times.<uuid>.npy``. The name is
+    valid in the session's own folder, in the folder of the dataset's collection, and in the folder
+    of its revision. Return None if no dataset has that UUID and name, or if ``folders`` is none of
+    these three folders.
     """
     for uuid, plain in alf.names_with_uuid(name):
         for path, dataset in datasets_by_path(layout):

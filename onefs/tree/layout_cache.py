@@ -1,4 +1,4 @@
-"""A cache of layouts, each kept until its listing changes."""
+"""A cache of layouts. Each layout is kept until the listing it was built from changes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from onefs.catalogue.listing import Listing
 L = TypeVar("L")
 S = TypeVar("S")
 
-#: rows of all listings whose layout is kept in memory
+#: most layouts kept in memory, counted as rows of the listings that the layouts were built from
 MAX_CACHED_ROWS = 20_000
 
 
 class LayoutCache:
-    """The layouts of listings. Thread-safe."""
+    """The layouts that were built from listings, by key. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -33,9 +33,10 @@ class LayoutCache:
         build: Callable[[L], S],
         on_change: Callable[[S, S], None] | None = None,
     ) -> S:
-        """Return the layout of a listing, built unless this very listing has one already.
+        """Return the layout of a listing. Build the layout if this listing object is a new one.
 
-        ``on_change`` is called with the layout that ``key`` had before, if any, and the new one.
+        If ``key`` had another layout before, ``on_change`` is called with the old layout and the
+        new layout.
         """
         with self._lock:
             before = self._layouts.get(key)

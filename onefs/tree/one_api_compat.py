@@ -1,6 +1,6 @@
-"""ONE-api's two cache tables, and ``.rest``: they make the mount a cache folder for ONE-api.
+"""ONE-api's two cache tables, and ``.rest``. With them, ONE-api can use the mount as cache folder.
 
-ONE reads ``*.pqt`` in the root, and stores Alyx's responses in ``.rest``.
+ONE-api reads ``*.pqt`` in the root, and stores Alyx's responses in ``.rest``.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from onefs.tree.rest_link import REST, RestLink
 class OneApiFolder:
     """The tables and ``.rest`` of one mount. Thread-safe.
 
-    When a sync replaces the tables, open handles keep the old one, and its path remains the old
-    table as long as any handle is open, as for datasets (see ``onefs.tree.open_files``).
+    A sync may replace a table that is open. Then its path shows the old table until the last handle
+    is closed. The same is done for datasets (see ``onefs.tree.open_files``).
     """
 
     def __init__(self, tables: OneTables, open_files: OpenFiles, rest: RestLink | None) -> None:
@@ -34,13 +34,13 @@ class OneApiFolder:
         self._open_files = open_files
         self._rest = rest
         self._lock = Lock()
-        #: the tables as they were last seen
+        #: the tables at the last call of :meth:`children` that found any
         self._last_pair: Mapping[str, OpenTable] = {}
-        #: by name, the table whose pages the kernel may have
+        #: the tables of which the kernel may have cached pages, by name
         self._kernel_cached: dict[str, Dataset] = {}
 
     def children(self) -> dict[str, OneTableFile]:
-        """Return the tables: both, or none."""
+        """Return the two tables by name, or {} if there are no tables."""
         pair = self._tables.current_pair()
         with self._lock:
             before, self._last_pair = self._last_pair, pair or self._last_pair
@@ -51,17 +51,17 @@ class OneApiFolder:
         }
 
     def child(self, name: str) -> OneTableFile | RestLink | None:
-        """Return a table or ``.rest``; None if there is no entry of that name."""
+        """Return the table or ``.rest`` by its name. Return None if there is no such entry."""
         if name == REST:
             return self._rest
         return self.children().get(name) if name in ROOT_FILES else None
 
     def effective_dataset(self, dataset: Dataset) -> Dataset:
-        """Return the table that is shown at the path of ``dataset``."""
+        """Return the table that is shown at the path of ``dataset``: the open one, if any."""
         return self._open_files.effective_dataset(dataset, (dataset.name,))
 
     def open(self, dataset: Dataset) -> Handle:
-        """Open a table. Raises ESTALE if the kernel has to look it up again first."""
+        """Open a table. Raises ESTALE if the kernel must look up the path again first."""
         place = (dataset.name,)
         pinned = self._open_files.pin(dataset, place)
         table = self._tables.acquire(pinned.name, _table_identity(pinned))
@@ -96,7 +96,7 @@ class OneTableFile(File):
 
 
 def _table_dataset(table: OpenTable) -> Dataset:
-    """Return a table as a dataset without session; its md5 is the identity of its file."""
+    """Return a table as a dataset without a session. The field md5 identifies the table's file."""
     ino, size, mtime_ns = table.identity
     return Dataset(
         table.name, "", table.name, size=size, md5=f"{ino}.{mtime_ns}", mtime=table.mtime

@@ -1,8 +1,8 @@
-"""Pinning of open datasets: one that Alyx replaces is switched when its last handle is closed.
+"""Pinning of open datasets: a path shows the same dataset until its last handle is closed.
 
-A path is one kernel inode with one size and one set of pages. So while any handle on the old bytes
-is open, every program sees the old dataset at that path. When the last handle is closed, the path
-becomes the new dataset, and the kernel's cached pages and attributes of it are invalidated.
+A path is one kernel inode with one size and one set of pages. If Alyx replaces an open dataset, all
+programs still see the old dataset at its path. When the last handle is closed, the path shows the
+new dataset. Then the kernel's cached pages and attributes for the path are invalidated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from onefs.model import Dataset
 from onefs.tree.layout import SessionLayout
 from onefs.tree.nodes import Handle
 
-#: seconds for which the kernel may answer ``stat`` from its cache, with a margin
+#: longest time in seconds for which the kernel answers ``stat`` from its cache, plus a margin
 KERNEL_CACHE_SECONDS = 65.0
 
 
@@ -30,23 +30,26 @@ class _PinnedDataset:
 
     dataset: Dataset
     handles: int = 0
-    #: whether the listing has another dataset at its path
+    #: whether the listing now has another dataset at the same path
     replaced: bool = False
 
 
 class OpenFiles:
-    """The open datasets of one tree, by their path from its root. Thread-safe."""
+    """The open datasets of one tree, by their path from the root of the tree. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._pinned: dict[Place, _PinnedDataset] = {}
         self._invalidated_at: dict[Place, float] = {}
-        #: paths whose dataset or content has changed, for the thread that invalidates the kernel's
-        #: caches
+        #: paths at which the dataset or its content has changed; read by the thread that
+        #: invalidates the kernel's caches
         self.invalidations: SimpleQueue[str] = SimpleQueue()
 
     def effective_dataset(self, dataset: Dataset, place: Place) -> Dataset:
-        """Return the dataset that is shown at a path: the pinned one, else that of the listing."""
+        """Return the dataset that is shown at a path: the pinned dataset, or else ``dataset``.
+
+        ``dataset`` is the dataset at this path in the listing.
+        """
         pinned = self._pinned.get(place) if self._pinned else None
         if pinned is None or is_same_content(pinned.dataset, dataset):
             return dataset
@@ -54,19 +57,19 @@ class OpenFiles:
         return pinned.dataset
 
     def has_pinned(self) -> bool:
-        """Whether :meth:`effective_dataset` may differ from the dataset of the listing."""
+        """Whether any dataset is pinned, so that its path may differ from the listing."""
         return bool(self._pinned)
 
     def is_replaced(self, place: Place) -> bool:
-        """Whether the listing has another dataset than the one that is shown."""
+        """Whether the dataset shown at a path is pinned, and is no longer the listing's."""
         pinned = self._pinned.get(place)
         return pinned is not None and pinned.replaced
 
     def pin(self, dataset: Dataset, place: Place) -> Dataset:
-        """Count a new handle, and return the dataset that it is for.
+        """Count a new handle at a path, and return the dataset that the handle must read.
 
-        Raises ESTALE, once, if the kernel may still have the size of a dataset that was replaced:
-        it then looks the path up again, and repeats the opening.
+        Raises ESTALE once if the kernel may still have the size of a replaced dataset. Then the
+        kernel looks up the path again, and repeats the opening.
         """
         with self._lock:
             invalidated_at = self._invalidated_at.pop(place, float("-inf"))
@@ -78,7 +81,7 @@ class OpenFiles:
             return pinned.dataset
 
     def unpin(self, place: Place) -> None:
-        """Note that a handle was closed; the last one lets a replaced dataset be switched."""
+        """Record that a handle was closed. After the last one, the path shows the new dataset."""
         with self._lock:
             pinned = self._pinned[place]
             pinned.handles -= 1
@@ -89,7 +92,11 @@ class OpenFiles:
                 self._queue_invalidation(place)
 
     def listing_changed(self, place: Place, before: SessionLayout, after: SessionLayout) -> None:
-        """Note that the listing of the session's folder ``place`` has changed."""
+        """Record that the layout of the folder ``place`` has changed from ``before`` to ``after``.
+
+        For each file with other bytes, the kernel's caches are invalidated at once, or if the file
+        is open, when its last handle is closed.
+        """
         with self._lock:
             for inner in _replaced_paths(before, after):
                 path = (*place, *inner)
@@ -100,14 +107,14 @@ class OpenFiles:
                     pinned.replaced = True
 
     def invalidate_content(self, dataset: Dataset) -> None:
-        """Have the kernel's pages of an open dataset dropped: its content was invalid."""
+        """Invalidate the kernel's caches for an open dataset, because its content was invalid."""
         with self._lock:
             for place, pinned in self._pinned.items():
                 if pinned.dataset.id == dataset.id:
                     self.invalidations.put("/" + "/".join(place))
 
     def note_invalidated(self, path: str) -> None:
-        """Note that the kernel's caches of a path have been invalidated."""
+        """Record that the kernel's caches for a path have been invalidated."""
         with self._lock:
             self._invalidated_at.pop(tuple(path.strip("/").split("/")), None)
 
@@ -133,7 +140,7 @@ class PinnedHandle:
         self._place = place
         self.size = handle.size
         self.keep_cache = handle.keep_cache
-        # bound methods of the handle itself, so that reads make no extra call
+        # methods of the handle itself, so that a read needs no extra Python call
         self.try_fd = handle.try_fd
         self.wait_fd = handle.wait_fd
 
@@ -144,15 +151,15 @@ class PinnedHandle:
 
 
 def is_same_content(one: Dataset, other: Dataset) -> bool:
-    """Whether two records describe the same bytes, as far as the database says."""
+    """Whether two records describe the same bytes, according to UUID, size and hash."""
     sizes_agree = one.size == other.size or one.size is None or other.size is None
-    # a hash that the cache tables lack contradicts none
+    # the cache tables may lack the hash: a missing hash is equal to every hash
     md5_unknown = any(each.from_tables and not each.md5 for each in (one, other))
     return sizes_agree and one.id == other.id and (md5_unknown or one.md5 == other.md5)
 
 
 def _replaced_paths(before: SessionLayout, after: SessionLayout) -> Iterator[tuple[str, ...]]:
-    """Yield the paths that are files in both layouts, with different bytes."""
+    """Yield the paths at which both layouts have a file, but with different bytes."""
     for folder, children in before.folders.items():
         now = after.folders.get(folder, {})
         for name, dataset in children.items():

@@ -1,4 +1,4 @@
-"""Expansion of shell patterns to paths of a tree, and the files below a path."""
+"""Search for the paths in a tree that match a shell pattern, and for the files below a path."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from fnmatch import fnmatchcase
 from onefs.errors import NotFound, UsageError
 from onefs.tree.nodes import NodeKind, Tree
 
-#: characters that make a part of a path a pattern
+#: a character that makes a part of a path a pattern
 _WILDCARD = re.compile(r"[*?[]")
-#: prefix of a pattern that means the one dataset with the UUID after it
+#: prefix of a pattern ``dataset:<uuid>``, which means the dataset with that UUID
 DATASET_PREFIX = "dataset:"
-#: longest chain of links that is followed
+#: most links that are followed, one after the other
 _MAX_LINK_DEPTH = 8
 
 
 def expand_pattern(tree: Tree, pattern: str) -> Iterator[str]:
-    """Yield the paths that match a pattern, with links resolved; wildcards match listed names.
+    """Yield the paths that match a pattern, with links resolved. Wildcards match listed names only.
 
-    Each folder on the way is listed if its part has a wildcard. Raises NotFound if a path without
-    wildcards does not exist, or nothing matches.
+    A folder is listed only if the part of the pattern below the folder has a wildcard. Raises
+    NotFound if nothing matches.
     """
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     path = None
@@ -44,12 +44,12 @@ def _expand_parts(tree: Tree, folder: str, parts: list[str]) -> Iterator[str]:
         if fnmatchcase(name, part) or name == part:
             try:
                 yield from _expand_parts(tree, _resolve_link(tree, f"{folder}/{name}"), rest)
-            except (NotFound, UsageError):  # it is a file, or does not contain the other parts
+            except (NotFound, UsageError):  # the child is a file, or lacks the rest of the pattern
                 continue
 
 
 def _resolve_link(tree: Tree, path: str) -> str:
-    """Return the path that a link leads to; ``path`` itself if it is not a link."""
+    """Return the path that a link leads to. Return ``path`` itself if it is not a link."""
     for _ in range(_MAX_LINK_DEPTH):
         if tree.node(path).kind is not NodeKind.LINK:
             return path
@@ -58,7 +58,10 @@ def _resolve_link(tree: Tree, path: str) -> str:
 
 
 def walk_files(tree: Tree, path: str) -> Iterator[str]:
-    """Yield the listed files at and below a path; of a search, those of the sessions found."""
+    """Yield the listed files at and below a path.
+
+    Links are followed only in a folder of ``.search``, to the sessions that the search found.
+    """
     if tree.node(path).kind is NodeKind.FILE:
         yield path
         return

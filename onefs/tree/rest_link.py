@@ -1,8 +1,8 @@
 """``.rest``: a link to the folder where ONE-api stores Alyx's responses, outside of the mount.
 
-Each process gets its own folder. ONE writes a response in place, removes a half-written one as
-invalid, and fails if another process has removed it first: eight processes that share a folder
-lose responses, and sometimes one of them ends with FileNotFoundError. Hosts and containers may
+Each process gets its own folder, because ONE-api cannot share a folder between processes. It writes
+a response in place, and removes a response that another process has only half written. If another
+process has removed the file first, ONE-api ends with FileNotFoundError. Hosts and containers may
 share the state folder, so the name of a process's folder is ``<pid>-<pid namespace>``.
 """
 
@@ -28,9 +28,9 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class RestLink(TreeEntry):
-    """The link to the reading process's folder, which is created when the link is read."""
+    """The link ``.rest``. Reading the link creates the folder of the reading process."""
 
-    #: the folder of all processes' folders
+    #: the folder that contains the folders of all processes
     root: Path
     #: seconds since the epoch
     mtime: float
@@ -39,7 +39,11 @@ class RestLink(TreeEntry):
         return Node(NodeKind.LINK, inode_of_path(REST), 0, self.mtime)
 
     def read_target(self, caller: int) -> str:
-        """Return the folder for the process of the thread id ``caller``, 0 if it is unknown."""
+        """Return the folder of the process that contains the thread ``caller``.
+
+        ``caller`` is the thread's id, 0 if unknown. If the folder cannot be created, a line in the
+        log says so.
+        """
         own = self.root / f"{_process_id_of(caller)}-{pid_namespace_id()}"
         try:
             mark_used(own)
@@ -54,10 +58,10 @@ class RestLink(TreeEntry):
 
 
 def _make_process_folder(root: Path, own: Path) -> None:
-    """Create the folder, and remove those of processes that have ended."""
-    root.mkdir(mode=0o700, exist_ok=True)  # not its parents: they exist, or their disk is absent
+    """Create the folder ``own``, and remove the folders of processes that have ended."""
+    root.mkdir(mode=0o700, exist_ok=True)  # not the parents: if one is missing, its disk is absent
     for folder in list(root.iterdir()):
-        # older versions used the pid alone, whichever the host
+        # in older versions of onefs the name was the pid alone
         pid, _, namespace = folder.name.partition("-")
         is_ours = folder != own and parse_whole_number(pid) is not None
         if is_ours and is_abandoned(folder, pid, namespace):
@@ -66,7 +70,10 @@ def _make_process_folder(root: Path, own: Path) -> None:
 
 
 def _process_id_of(thread: int) -> int:
-    """Return the process of a thread id; the thread id itself if ``/proc`` does not show it."""
+    """Return the process id for a thread id.
+
+    If ``/proc`` does not show the thread, return the thread id, or 0 if it is negative.
+    """
     try:
         with (_PROC / str(thread) / "status").open(errors="replace") as file:
             return next(int(line.split()[1]) for line in file if line.startswith("Tgid:"))

@@ -1,8 +1,8 @@
-"""``#<revision>#`` folders in a tree as of a day, so that ONE's own paths work there, too.
+"""``#<revision>#`` folders in a tree as of a day, so that ONE's own paths also work there.
 
-Such a tree shows each file at its path without a revision. The folder of its revision is not
-listed. It contains links, so that a path with the revision of that day leads to the same file;
-folders of other revisions do not exist.
+A tree as of a day shows each file at its path without a revision. The folder of the file's revision
+is not listed, but can be looked up. It contains links, so that the path with the revision leads to
+the same file. Folders of revisions that the day does not show do not exist.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from onefs.tree.nodes import Node, inode_of_path
 
 @dataclass(frozen=True, slots=True)
 class RevisionFolder(Folder):
-    """The files of one revision, as links to the folder above."""
+    """The files of one revision, as links to the files in the parent folder."""
 
     session: Session
-    #: this folder, below the session
+    #: path of this folder below the session
     folders: Folders
-    #: of the files
+    #: names of the files
     names: tuple[str, ...]
 
     def node(self) -> Node:
@@ -45,9 +45,9 @@ class RevisionFolder(Folder):
 def find_revision_folder(
     session: Session, folders: Folders, children: Mapping[str, Dataset | None]
 ) -> RevisionFolder | None:
-    """Return the revision's folder at ``folders``, by the ``children`` of the folder above.
+    """Return the revision's folder at ``folders``. ``children`` are those of its parent folder.
 
-    None if none of them has that revision.
+    Return None if no file in ``children`` has that revision.
     """
     names = tuple(
         name

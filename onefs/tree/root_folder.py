@@ -1,4 +1,4 @@
-"""The root of the tree and of its variants, and ``.as-of``, which contains a variant per day."""
+"""The root of the tree and of its variants, and ``.as-of``, which contains a tree for each day."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LOOKUP_FOLDERS: Mapping[str, Callable[[TreeContext], Folder]] = {
 
 @dataclass(frozen=True, slots=True)
 class AsOfFolder(Folder):
-    """``.as-of``: lists nothing, and contains the whole tree once for every day."""
+    """``.as-of``: lists nothing, and contains a root of the whole tree for every day."""
 
     context: TreeContext
 
@@ -47,7 +47,7 @@ class AsOfFolder(Folder):
 
 @dataclass(frozen=True, slots=True)
 class RootFolder(Folder):
-    """The labs, and the folders whose names begin with a dot: the root of the tree or a variant."""
+    """The root of the tree or of a variant: contains the labs and the virtual entries."""
 
     context: TreeContext
 
@@ -98,9 +98,9 @@ class RootFolder(Folder):
         }
 
     def _user_folder_link(self, name: str) -> UserFolderLink | None:
-        """Return the link to a folder of the user's own, unless a known lab has its name.
+        """Return the link to a folder of the user's own, or None if a known lab has the same name.
 
-        Alyx is not asked for labs, so that writing needs no network.
+        Does not ask Alyx for labs, so that writing to the user's folders needs no network.
         """
         if self.context.user_folders is None or self.context.path_prefix:
             return None
@@ -116,6 +116,6 @@ class RootFolder(Folder):
 
 
 def _variant_root(context: TreeContext, variant: Variant, *folders: str) -> RootFolder:
-    """Return the root of a variant of the tree, ``folders`` below the root of ``context``."""
+    """Return the root of a variant, at the path ``folders`` below the root of ``context``."""
     prefix = (*context.path_prefix, *folders)
     return RootFolder(replace(context, variant=variant, path_prefix=prefix))

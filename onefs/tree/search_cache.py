@@ -1,4 +1,4 @@
-"""The results of searches, kept in memory, and the paths of the sessions found."""
+"""The results of searches, cached in memory, and the paths of the sessions found."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ PATHS = ".paths"
 
 #: seconds for which a result is shown without asking the database again
 RESULT_TTL_SECONDS = 60.0
-#: longest time in seconds that a search may take, all its pages included
+#: longest time in seconds that a search may take, including all its pages
 SEARCH_TIMEOUT_SECONDS = 60.0
-#: results kept in memory
+#: most results kept in memory
 MAX_CACHED_RESULTS = 256
 
-#: how often results had been dropped when the search began, and its query
+#: the key of a result: the value of ``_generation`` when the search began, and the query as text
 _CacheKey = tuple[int, str]
 
 
@@ -41,7 +41,7 @@ _CacheKey = tuple[int, str]
 class SearchResult:
     """The sessions that a search found."""
 
-    #: those that have a folder, by ref; with a mark where two share a ref
+    #: the sessions that have a folder, by ref; a mark is added if two sessions have the same ref
     sessions: Mapping[str, Session]
     #: the eids of all sessions found
     eids: tuple[str, ...]
@@ -52,11 +52,14 @@ class SearchResult:
 
 
 class SearchCache:
-    """Results of searches; readers that ask for one at the same time share it. Thread-safe."""
+    """Results of searches. Threads that need the same result at the same time share one search.
+
+    Thread-safe.
+    """
 
     def __init__(self, queries: SessionQueries) -> None:
         self.queries = queries
-        #: the error of the last name that was not a valid search; '' if there was none
+        #: the error for the last name that was not a valid search; '' if there was no such name
         self.last_error = ""
         self._single_flight: SingleFlight[SearchResult] = SingleFlight("onefs-search", workers=4)
         self._path_single_flight: SingleFlight[tuple[str, ...]] = SingleFlight(
@@ -66,13 +69,13 @@ class SearchCache:
         self._results: TTLCache[_CacheKey, SearchResult] = TTLCache(
             MAX_CACHED_RESULTS, RESULT_TTL_SECONDS
         )
-        #: how often results were dropped: a search that began earlier is not used afterwards
+        #: how often results were dropped; later searches do not use results of earlier generations
         self._generation = 0
 
     def parse_name(self, name: str) -> Query:
-        """Return the query that a folder's name stands for: a saved search, or terms.
+        """Return the query for a folder's name, which is the name of a saved search, or terms.
 
-        Raises NotFound for an invalid search, after setting :attr:`last_error`.
+        For an invalid search, sets :attr:`last_error` and raises NotFound.
         """
         try:
             saved = self.queries.saved_searches().get(name)
@@ -83,9 +86,10 @@ class SearchCache:
             raise NotFound(f"{SEARCH}/{self.last_error}") from error
 
     def get_result(self, query: Query) -> SearchResult:
-        """Return the result of a search, cached for :data:`RESULT_TTL_SECONDS`.
+        """Return the result of a search. It is cached for :data:`RESULT_TTL_SECONDS`.
 
-        Raises what asking Alyx raises: an empty result means that there is no such session.
+        Raises the errors of requests to Alyx. So an empty result always means that no session
+        matches.
         """
         key = (self._generation, str(query))
         with self._lock:
@@ -97,7 +101,7 @@ class SearchCache:
         )
 
     def drop_results(self) -> None:
-        """Drop all results, so that the next look at each search asks Alyx."""
+        """Remove all cached results, so that the next read of each search asks Alyx."""
         with self._lock:
             self._generation += 1
             self._results.clear()
@@ -105,10 +109,11 @@ class SearchCache:
     def session_paths(
         self, query: Query, catalogue: Catalogue, layouts: LayoutCache
     ) -> tuple[str, ...]:
-        """Return the paths of the sessions found, looked up once for each result.
+        """Return the paths of the sessions that a search found. Stores them with the result.
 
-        The path of a session depends on the other sessions of its subject, which are listed for
-        it. Raises as :meth:`get_result` does.
+        The path of a session depends on the other sessions of its subject. So the subject's
+        sessions are listed, if the result does not contain enough of them. Raises the same errors
+        as :meth:`get_result`.
         """
         key, result = (self._generation, str(query)), self.get_result(query)
         if result.paths is not None:
@@ -129,15 +134,15 @@ class SearchCache:
         )
 
     def close(self) -> None:
-        """Wake all waiting readers, with Stopping."""
+        """Raise Stopping in all threads that wait for a search."""
         self._single_flight.close()
         self._path_single_flight.close()
 
     def _run_query(self, query: Query, key: _CacheKey) -> SearchResult:
         matches = self.queries.search(replace(query, limit=None), query.limit)
         sessions = list(matches.sessions())
-        # in the order of eids, so that of two sessions with one ref the same one gets the mark
-        # here as in its subject's folder
+        # sorted by eid: if two sessions have the same ref, the mark is added to the same session
+        # here and in the subject's folder
         by_eid = sorted(sessions, key=lambda each: each.eid)
         named = ((alf.path_component(each.ref), each.eid, each.eid) for each in by_eid)
         names = {eid: name for name, eid in alf.unique_names(named, taken=(EIDS, PATHS))}

@@ -1,9 +1,9 @@
 """``.search``: searches as folders.
 
 ``.search/users=olivier&date_range=2018-08-24,2018-08-24/`` contains a link for each session found,
-named by its ref, and two texts: ``.eids`` and ``.paths``. Looking the name up only parses it; the
-query runs when the folder is read, or an entry in it is looked up. ``.search`` itself lists the
-saved searches.
+named by the session's ref, and two text files: ``.eids`` and ``.paths``. When the folder's name is
+looked up, it is only parsed. The search runs when the folder is listed, or when an entry in the
+folder is looked up. ``.search`` itself lists the saved searches.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from onefs.tree.session_paths import session_path
 
 @dataclass(frozen=True, slots=True)
 class SearchTextFile(File):
-    """``.eids`` or ``.paths``: a line for each session."""
+    """``.eids`` or ``.paths``: a text file with a line for each session."""
 
     context: TreeContext
     name: str
-    #: of all sessions found; they decide the inode number
+    #: the eids of all sessions found; they decide the inode number
     eids: tuple[str, ...]
     lines: Callable[[], tuple[str, ...]]
 
     def listed_node(self) -> Node:
-        """Return the node as the folder lists it: without the size, which would need the lines."""
+        """Return the node for a listing of the folder. Its size is None, so no line is computed."""
         ino = inode_of_path(SEARCH, self.name, *self.eids)
         return Node(NodeKind.FILE, ino, None, self.context.catalogue.created)
 
@@ -52,7 +52,7 @@ class SearchTextFile(File):
 
 @dataclass(frozen=True, slots=True)
 class SearchFolder(Folder):
-    """One search."""
+    """The folder of one search: a link for each session found, and two text files."""
 
     context: TreeContext
     name: str
@@ -115,7 +115,7 @@ class SearchRoot(Folder):
 
 
 def _session_link(context: TreeContext, session: Session) -> SymbolicLink:
-    """Return a link to a session's folder, from a folder in ``.search``."""
+    """Return a link, in a folder of ``.search``, that leads to a session's folder."""
 
     def target() -> str:
         return "../../" + "/".join(session_path(context.catalogue, context.layouts, session))

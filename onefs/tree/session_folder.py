@@ -22,12 +22,13 @@ from onefs.tree.sidecars import SIDECARS
 
 @dataclass(frozen=True, slots=True)
 class SessionFolder(Folder):
-    """A session, or a collection or revision inside it (``folders`` below the session)."""
+    """The folder of a session, or of a collection or revision in the session."""
 
     context: TreeContext
     session: Session
-    #: the session's folders from the lab on
+    #: the path of the session's folder from the lab on
     place: Place
+    #: the path of this folder below the session; () for the session's own folder
     folders: Folders = ()
 
     def node(self) -> Node:
@@ -39,8 +40,8 @@ class SessionFolder(Folder):
         try:
             return self._listed_child(name)
         except NotFound:
-            # Cache tables lack some datasets, so Alyx is asked before a name is reported missing;
-            # but not for dot files, which file managers look for in every folder.
+            # Cache tables lack some datasets, so Alyx is asked before a name is reported missing.
+            # Alyx is not asked for dot files, because file managers look for them in every folder.
             if name.startswith(".") or not self._complete_from_alyx():
                 raise
         return self._listed_child(name)
@@ -57,7 +58,7 @@ class SessionFolder(Folder):
         return {} if self.folders else {"eid": self.session.eid, "ref": self.session.ref}
 
     def _listed_child(self, name: str) -> TreeEntry:
-        """Return the child of that name, by the listing that is cached. Raises NotFound."""
+        """Return the child named ``name``, according to the cached listing. Raises NotFound."""
         layout = self._layout()
         children = self._children_in(layout)
         if name in children:
@@ -85,7 +86,7 @@ class SessionFolder(Folder):
         )
 
     def _uuid_link(self, name: str, place: Folders) -> TreeEntry:
-        """Return a link from this folder to a file of the session."""
+        """Return a link named ``name``, in this folder, to the session's file at ``place``."""
         ino = inode_of_path("uuid", self.session.eid, *self.folders, name)
         target = posixpath.relpath("/".join(place), "/".join(self.folders) or ".")
         return fixed_link(ino, target, session_mtime(self.session))
@@ -95,10 +96,10 @@ class SessionFolder(Folder):
         return self._listed_child(name)
 
     def _complete_from_alyx(self) -> bool:
-        """Whether Alyx has now listed a session that only cache tables knew.
+        """Ask Alyx for the listing, if it is from cache tables. Return True if it may have changed.
 
-        While Alyx is unreachable, the listing of the cache tables is used. Any other error is
-        raised: it does not mean that the file does not exist.
+        If Alyx is unreachable, return False, and the listing of the cache tables is used. Raises
+        any other error, because such an error does not mean that the file does not exist.
         """
         try:
             return self.context.catalogue.fetch_full_listing(self.session)
@@ -116,18 +117,21 @@ class SessionFolder(Folder):
         )
 
     def _path_from_root(self) -> Place:
-        """Return the session's folders from the root of the tree on."""
+        """Return the path of the session's folder from the root of the tree."""
         return (*self.context.path_prefix, *self.place)
 
     def _canonical_path(self, layout: SessionLayout, name: str, dataset: Dataset) -> Place:
-        """Return where the cache stores the dataset that is shown as ``name``: ONE's layout."""
+        """Return the path, from the lab on, where the cache stores the dataset shown as ``name``.
+
+        The cache uses ONE's layout.
+        """
         if self.context.variant.is_full_tree:
             return (*self.place, *self.folders, name)
         default = (*alf.dataset_folder(dataset), alf.dataset_file(dataset))
         return (*self.place, *layout.canonical_paths.get(dataset.id, default))
 
     def _listed_file_node(self, name: str, dataset: Dataset) -> Node:
-        """Return the node of a file as the folder lists it: without a size while it is unknown."""
+        """Return the node of a file for a listing. Its size is None if it is not known yet."""
         open_files = self.context.open_files
         if open_files.has_pinned():
             path = (*self._path_from_root(), *self.folders, name)

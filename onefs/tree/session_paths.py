@@ -1,4 +1,4 @@
-"""The paths of sessions in the tree, decided in this one module for all callers."""
+"""The paths of sessions in the tree. Only this module decides these paths."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from onefs.tree.variant import FULL_TREE, Variant
 
 
 def session_path(catalogue: Catalogue, layouts: LayoutCache, session: Session) -> Place:
-    """Return the folders of a session from the lab on.
+    """Return the path of a session's folder from the lab on.
 
-    If two sessions share a number, one number folder has a mark: so the subject's sessions are
-    listed. Raises what listing raises.
+    If two sessions have the same date and number, one of their folders has a mark. So all sessions
+    of the subject are listed. Raises the errors of listing.
     """
     catalogue.note_session(session)
     layout = load_subject_layout(catalogue, layouts, session.lab, session.subject)
@@ -27,7 +27,7 @@ def session_path(catalogue: Catalogue, layouts: LayoutCache, session: Session) -
 
 
 def session_path_or_cached(catalogue: Catalogue, layouts: LayoutCache, session: Session) -> Place:
-    """Return :func:`session_path`, or the path by the cached sessions where listing fails."""
+    """Return :func:`session_path`. If listing fails, return the path among the cached sessions."""
     try:
         return session_path(catalogue, layouts, session)
     except (NotFound, Stopping):
@@ -43,10 +43,10 @@ def session_paths_or_cached(
     *,
     has_complete_numbers: bool,
 ) -> dict[str, Place]:
-    """Return :func:`session_path_or_cached` of each session by eid, in the order of ``sessions``.
+    """Return :func:`session_path_or_cached` for each session, by eid, in the order of ``sessions``.
 
-    ``has_complete_numbers`` says that these are all sessions of their days and numbers: then no
-    subject is listed.
+    If ``has_complete_numbers`` is true, no other session has the same subject, date and number as
+    one of ``sessions``. Then no subject is listed.
     """
     if not has_complete_numbers:
         return {each.eid: session_path_or_cached(catalogue, layouts, each) for each in sessions}
@@ -59,14 +59,17 @@ def session_paths_or_cached(
 
 
 def session_path_among(session: Session, others: Iterable[Session]) -> Place:
-    """Return the folders of a session from the lab on; ``others`` are all of its subject's."""
+    """Return the path of a session's folder from the lab on. No I/O.
+
+    ``others`` are all sessions of the subject.
+    """
     return _path_in_layout(subject_layout(others), session)
 
 
 def load_subject_layout(
     catalogue: Catalogue, layouts: LayoutCache, lab: str, subject: str
 ) -> SubjectLayout:
-    """Return the date and number folders of a subject. Raises what listing raises."""
+    """Return the date and number folders of a subject. Raises the errors of listing."""
     listing = catalogue.sessions(lab, subject)
     return layouts.get_or_build(f"subject/{lab}/{subject}", listing, subject_layout)
 
@@ -74,7 +77,7 @@ def load_subject_layout(
 def load_session_layout(
     catalogue: Catalogue, layouts: LayoutCache, session: Session, variant: Variant = FULL_TREE
 ) -> SessionLayout:
-    """Return the folders and files of a session in a variant of the tree."""
+    """Return the folders and files of a session in a variant. Raises the errors of listing."""
     listing = catalogue.datasets(session)
     return layouts.get_or_build(f"content/{session.eid}@{variant}", listing, variant.build_layout)
 

@@ -20,13 +20,13 @@ from onefs.tree.unserved import unserved
 SESSION_JSON = ".session.json"
 DATASETS_TSV = ".datasets.tsv"
 TSV_COLUMNS = ("name", "type", "size", "md5", "revision", "qc", "state")
-#: the state of a dataset that is registered, but on no server that can be reached
+#: the state of a dataset that is registered in Alyx, but that no reachable server has
 ABSENT = "absent"
 
 
 @dataclass(frozen=True, slots=True)
 class Sidecar(File):
-    """A text about a session, generated when it is looked at."""
+    """A text file about a session. The text is generated at each ``stat`` and at each opening."""
 
     session: Session
     name: str
@@ -47,15 +47,15 @@ def session_json(context: TreeContext, session: Session) -> Sidecar:
 
 
 def datasets_tsv(context: TreeContext, session: Session) -> Sidecar:
-    """Return ``.datasets.tsv``: a line for each dataset, by its path below the session.
+    """Return ``.datasets.tsv``: a line for each dataset, sorted by path below the session.
 
-    Cells are '' where a value is unknown. A dataset that is on no server has a line, too, with the
-    state ``absent``; the state of all others is ''.
+    The cell of an unknown value is ''. Datasets that are on no server also have a line. Their state
+    is ``absent``. The state of all other datasets is ''.
     """
     return Sidecar(session, DATASETS_TSV, lambda: _datasets_table(context, session))
 
 
-#: the sidecar of each name
+#: the function that returns the sidecar, by the sidecar's name
 SIDECARS: Mapping[str, Callable[[TreeContext, Session], Sidecar]] = {
     SESSION_JSON: session_json,
     DATASETS_TSV: datasets_tsv,
@@ -72,12 +72,12 @@ def _datasets_table(context: TreeContext, session: Session) -> str:
 
 
 def _line(path: Folders, dataset: Dataset, state: str) -> tuple[str, ...]:
-    """Return the cells of a dataset."""
+    """Return the cells in the line of a dataset."""
     size = "" if dataset.size is None else str(dataset.size)
     texts = (dataset.dataset_type, size, dataset.md5, dataset.revision, dataset.qc)
     return ("/".join(path), *(_tsv_cell(text) for text in texts), state)
 
 
 def _tsv_cell(text: str) -> str:
-    """Return a text from the server without the characters that would end a cell or a line."""
+    """Return a text from the server without characters that end a cell or a line."""
     return printable(alf.path_component(text)) if text else ""

@@ -1,8 +1,9 @@
-"""Sizes that Alyx lacks: requested from the file server, with one small request per file.
+"""Sizes that Alyx lacks. They are requested from the file server, one small request per file.
 
-Sizes are stored, so that each is requested once. A request is made only if a program stats such a
-file. The first one also starts requests for the other files of the folder, in the background, as
-the program will likely stat them next. A size is the server's or an error: never a guess, never 0.
+Sizes are stored, so that each size is requested once. A request is made only if a program calls
+``stat`` for a file without a size. Then the sizes of the other files in the folder are requested in
+the background, because the program will probably need these sizes next. If the server gives no
+size, the call fails: a size is never guessed.
 """
 
 from __future__ import annotations
@@ -24,20 +25,20 @@ from onefs.model import Dataset
 
 log = logging.getLogger(__name__)
 
-#: requests at the same time
+#: most requests for sizes at the same time
 SIZE_REQUEST_THREADS = 8
-#: seconds without any request after a file server did not answer, and without a request for one
-#: file after the server gave no size for it
+#: seconds without any request for sizes after a file server did not answer. Also seconds without a
+#: request for one file after the server gave no size for this file
 NEGATIVE_TTL_SECONDS = 5.0
-#: sizes kept in memory; the catalogue has all of them
+#: most sizes kept in memory; the catalogue stores all sizes
 _MAX_CACHED_SIZES = 65536
 
 
 class SizeLookup:
-    """Looks up sizes. Thread-safe.
+    """Looks up the sizes of datasets. Thread-safe.
 
-    ``deadline`` is the longest wait for a size, in seconds. ``clock`` returns seconds, and times
-    the negative cache.
+    ``deadline`` is the longest wait for a size, in seconds. ``clock`` returns the time in seconds
+    that the negative cache uses.
     """
 
     def __init__(
@@ -52,24 +53,24 @@ class SizeLookup:
         self._deadline = deadline
         self._single_flight: SingleFlight[int] = SingleFlight("onefs-size", SIZE_REQUEST_THREADS)
         self._lock = Lock()
-        #: by the dataset and its hash
+        #: sizes in bytes, by the dataset's UUID and hash
         self._sizes: LRUCache[tuple[str, str], int] = LRUCache(_MAX_CACHED_SIZES)
-        #: by dataset, with its replicas: Alyx may give others, which may have a size; None stands
-        #: for the file servers
+        #: recent errors, by dataset. The key includes the replicas: with other replicas a size may
+        #: be found. The key None is for a file server that did not answer
         self._failures: NegativeCache[Dataset | None] = NegativeCache(
             _MAX_CACHED_SIZES, lambda error: NEGATIVE_TTL_SECONDS, clock
         )
 
     def close(self) -> None:
-        """Wake all waiting threads, with Stopping."""
+        """Raise Stopping in all threads that wait for a size."""
         self._single_flight.close()
 
     def clear_negative_cache(self) -> None:
-        """Drop the stored failures, so that the next look makes a request."""
+        """Remove all recent errors, so that the next look-up makes a request."""
         self._failures.clear()
 
     def with_known_size(self, dataset: Dataset) -> Dataset:
-        """Return the dataset with its size, if that is known without a request."""
+        """Return the dataset with its size if the size is in memory, else the dataset as it is."""
         if dataset.size is not None:
             return dataset
         with self._lock:
@@ -77,9 +78,9 @@ class SizeLookup:
         return dataset if size is None else replace(dataset, size=size)
 
     def with_size(self, dataset: Dataset, siblings: Iterable[Dataset]) -> Dataset:
-        """Return the dataset with its size, requested from a file server if necessary.
+        """Return the dataset with its size. Requests the size from a file server if necessary.
 
-        ``siblings`` are the other files of its folder. Raises Unreachable, DeadlineExceeded,
+        ``siblings`` are the files in the same folder. Raises Unreachable, DeadlineExceeded,
         ServerError or DataServerCredentials.
         """
         known = self.with_known_size(dataset)
@@ -120,9 +121,9 @@ class SizeLookup:
         return size
 
     def _raise_recent_failure(self, dataset: Dataset) -> None:
-        """Raise the error of a recent request to the server, or for this file, without a request.
+        """Raise the recent error for the file servers or for this dataset, if there is any.
 
-        So an unreachable server costs one wait for a folder, instead of one for each file.
+        So a program waits for an unreachable server once per folder, not once per file.
         """
         self._failures.raise_failure(None)
         self._failures.raise_failure(dataset)

@@ -1,4 +1,7 @@
-"""``.by-eid`` and ``.by-ref``: symbolic links to sessions by eid or ref. They list nothing."""
+"""``.by-eid`` and ``.by-ref``: folders of symbolic links to sessions, by eid or ref.
+
+Both folders list nothing.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ BY_REF = ".by-ref"
 
 @dataclass(frozen=True, slots=True)
 class ByEidFolder(Folder):
-    """``.by-eid``: contains a link for every well-formed UUID.
+    """``.by-eid``: contains a link for every valid UUID.
 
     Alyx is asked for the session when the link is read.
     """
@@ -49,7 +52,7 @@ class ByEidFolder(Folder):
 
 @dataclass(frozen=True, slots=True)
 class ByRefFolder(Folder):
-    """``.by-ref``: contains a link for every well-formed ref."""
+    """``.by-ref``: contains a link for every valid ref."""
 
     context: TreeContext
 
@@ -59,7 +62,7 @@ class ByRefFolder(Folder):
     def child(self, name: str) -> SymbolicLink:
         ref = alf.parse_ref(name)
         valid_name = alf.valid_text(name)
-        # Alyx answers 500 to an invalid day; every ref is valid UTF-8
+        # Alyx answers status 500 to an invalid day, so it is not asked; every ref is valid UTF-8
         if ref is None or not alf.is_calendar_day(ref.date) or valid_name != name:
             raise NotFound(f"{valid_name} is no ref: a ref is like 2019-12-10_1_KS023")
 
@@ -78,7 +81,10 @@ class ByRefFolder(Folder):
 def _session_link(
     context: TreeContext, ino: int, find_session: Callable[[], Session]
 ) -> SymbolicLink:
-    """Return a link, in a folder of the root, to a session that is looked up on reading it."""
+    """Return a link, in a folder of the root, to a session.
+
+    ``find_session`` looks up the session when the link is read.
+    """
 
     def target() -> str:
         return "../" + "/".join(session_path(context.catalogue, context.layouts, find_session()))

@@ -1,4 +1,7 @@
-"""Datasets that are registered, but on no reachable server: the tree has no file for them."""
+"""Datasets that are registered in Alyx, but that no reachable server has.
+
+The tree has no files for these datasets.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ def unserved(
 ) -> list[tuple[Folders, Dataset, tuple[str, ...]]]:
     """Return the datasets of a listed session that are on no server, sorted by path.
 
-    Each with its path below the session in a variant of the tree, and the names of the
-    repositories that Alyx lists for it.
+    Each item has the path below the session in a variant of the tree, the dataset, and the names of
+    the repositories that Alyx lists for the dataset.
     """
     repositories = dict(catalogue.unserved_datasets(session))
     layout = variant.build_layout(repositories)
@@ -31,9 +34,10 @@ def refuse_unserved(
     is_meant: Callable[[Folders, Dataset], bool],
     variant: Variant = FULL_TREE,
 ) -> None:
-    """Raise NotFound, naming the repositories, if a dataset on no server is meant.
+    """Raise NotFound if the dataset that the caller wants is on no server.
 
-    ``is_meant`` gets each such dataset's path below the session, and the dataset.
+    ``is_meant`` is called with the path below the session and the dataset, for each dataset on no
+    server. It returns True for the wanted dataset. The message names the repositories.
     """
     for path, dataset, repositories in unserved(catalogue, session, variant):
         if is_meant(path, dataset):

@@ -1,8 +1,9 @@
-"""Folders where ONE-api and IBL's code write files of the user's own: ``histology``, ``cache`` ...
+"""Folders where ONE-api and IBL's code write the user's own files: ``histology``, ``cache`` ...
 
-Such code writes below ONE's cache folder, which is the mount. So these names in the root are links
-to folders outside of it, one set per user and database. They are not listed. Their folders are
-never removed: their files are the user's work.
+This code writes below ONE's cache folder, but the mount is that folder and is read-only. So these
+names in the root are links to folders outside of the mount. Each user has such folders for each
+database. The links are not listed. The folders are never removed, because their files are the
+user's work.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from onefs.tree.nodes import Node, NodeKind, inode_of_path
 
 log = logging.getLogger(__name__)
 
-#: names of IBL's releases: ONE-api stores the cache tables of a release in a folder of that name
+#: name of an IBL release; ONE-api stores the cache tables of a release in a folder with its name
 _RELEASE_NAME = re.compile(r"20\d\d_Q[1-4]_\w+", re.ASCII)
 #: longest time in seconds that reading a link waits for the disk of the user's home
 DISK_TIMEOUT_SECONDS = 5.0
@@ -36,13 +37,13 @@ _FAILURE = "the folder %s cannot be made: %s"
 
 
 def user_folders_root(database: str) -> Path:
-    """Return the folder that contains this process's user's folders for a database."""
+    """Return the folder that contains the folders for a database, for this process's user."""
     return Path(platformdirs.user_data_dir("onefs")) / database
 
 
 @dataclass(frozen=True, slots=True)
 class UserFolderLink(TreeEntry):
-    """The link of one name."""
+    """A link in the root, to a folder of the user who reads the link."""
 
     folders: UserFolders
     name: str
@@ -51,15 +52,18 @@ class UserFolderLink(TreeEntry):
         return Node(NodeKind.LINK, inode_of_path("own", self.name), 0, self.folders.mtime)
 
     def read_target(self, user: int | None) -> str:
-        """Return the folder of a user id, created if possible; None means this process's user."""
+        """Return the folder that belongs to the user id ``user``. Creates the folder if possible.
+
+        None is the user of this process.
+        """
         return self.folders.link_target(self.name, os.getuid() if user is None else user)
 
 
 class UserFolders:
-    """The links of one database. Thread-safe.
+    """The links to users' folders for one database. Thread-safe.
 
-    There is a link for each of ``names`` and for the names of IBL's releases. ``mtime``, in
-    seconds since the epoch, is that of the links.
+    There is a link for each of ``names``, and for each name of an IBL release. ``mtime`` is the
+    modification time of all links, in seconds since the epoch.
     """
 
     def __init__(self, database: str, names: Iterable[str], mtime: float) -> None:
@@ -69,19 +73,20 @@ class UserFolders:
         self._single_flight: SingleFlight[str] = SingleFlight("onefs-own", _FOLDER_THREADS)
 
     def close(self) -> None:
-        """Wake all waiting readers, with Stopping."""
+        """Raise Stopping in all threads that wait for a folder."""
         self._single_flight.close()
 
     def child(self, name: str) -> UserFolderLink | None:
-        """Return the link of that name; None if there is none."""
+        """Return the link named ``name``. Return None if there is no such link."""
         if name in self._names or _RELEASE_NAME.fullmatch(name):
             return UserFolderLink(self, name)
         return None
 
     def link_target(self, name: str, user: int) -> str:
-        """Return the target of a link for a user id.
+        """Return the target that the link ``name`` has for a user id.
 
-        Raises NotFound for a user without home folder, DeadlineExceeded if the disk hangs.
+        Raises NotFound if the user has no home folder. Raises DeadlineExceeded if the disk does not
+        answer within :data:`DISK_TIMEOUT_SECONDS`.
         """
         label = f"the folder that {name} leads to"
         make = partial(self._ensure_folder, name, user)
@@ -113,7 +118,10 @@ def _make_folder(folder: Path) -> None:
 
 
 def _make_folder_as(entry: pwd.struct_passwd, folder: Path) -> None:
-    """Create the folder with that user's rights, so that links of the user's can do no harm."""
+    """Create the folder with the rights of the user ``entry``, not with root's rights.
+
+    So a link in the user's home cannot make onefs write where the user must not write.
+    """
     done = subprocess.run(
         ["mkdir", "-p", "--", str(folder)],
         user=entry.pw_uid,

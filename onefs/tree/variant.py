@@ -1,13 +1,13 @@
-"""The variants of the tree: the full tree, the revisions of a day, the flat tree of defaults.
+"""The variants of the tree: the full tree, the tree as of a day, and the flat tree.
 
-All of them have the same folders down to a session, below different folders of the root::
+All variants have the same folders from the lab down to the session. Their roots differ::
 
     <lab>/...                       the full tree
     .as-of/<day>/<lab>/...          the revisions of that day
     .flat/<lab>/...                 default datasets, each in its session's own folder
-    .as-of/<day>/.flat/<lab>/...    both
+    .as-of/<day>/.flat/<lab>/...    the revisions of that day, each in its session's own folder
 
-A variant contains no other variant, except that the tree of a day contains its flat tree.
+Only the full tree and the tree as of a day contain other variants.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ FLAT = ".flat"
 class Variant:
     """One variant of the tree."""
 
-    #: the day whose revisions are shown, each file at its plain path; '' for all revisions
+    #: the day whose revisions are shown, each at its path without revision; '' for all revisions
     day: str = ""
-    #: default datasets only, without the folders of collections and revisions
+    #: whether only default datasets are shown, without the folders of collections and revisions
     flat: bool = False
 
     def __str__(self) -> str:
@@ -37,20 +37,20 @@ class Variant:
 
     @property
     def folders(self) -> Folders:
-        """The folders from the root of the full tree to the one that contains the labs."""
+        """The path from the root of the full tree to the folder that contains the labs."""
         return (*((AS_OF, self.day) if self.day else ()), *((FLAT,) if self.flat else ()))
 
     @property
     def is_full_tree(self) -> bool:
-        """Whether it shows all revisions, each at its path in ONE's layout."""
+        """Whether this variant shows all revisions, each at its path in ONE's layout."""
         return not self.folders
 
     def path_in_full_tree(self, inner: str) -> str:
-        """Return a path of this variant as a path of the full tree."""
+        """Return the path in the full tree for the path ``inner`` in this variant."""
         return "/".join((*self.folders, inner))
 
     def build_layout(self, datasets: Iterable[Dataset]) -> SessionLayout:
-        """Return the folders and files of a session that has these datasets."""
+        """Return the folders and files that this variant shows for a session's datasets."""
         layout = layout_as_of(datasets, self.day) if self.day else session_layout(datasets)
         return flat_layout(layout) if self.flat else layout
 
@@ -59,7 +59,10 @@ FULL_TREE = Variant()
 
 
 def split_variant(parts: Sequence[str]) -> tuple[Variant, Folders]:
-    """Return the variant that a path of the full tree is in, and the parts from the lab on."""
+    """Return the variant that contains a path, and the parts of the path from the lab on.
+
+    ``parts`` begin at the root of the full tree.
+    """
     rest = tuple(parts)
     day = ""
     if rest[:1] == (AS_OF,) and len(rest) > 1 and is_as_of_day(rest[1]):
@@ -69,7 +72,10 @@ def split_variant(parts: Sequence[str]) -> tuple[Variant, Folders]:
 
 
 def variant_of_path(parts: Sequence[str]) -> Variant:
-    """Return the variant named by the parts of a session's path, which may begin anywhere above."""
+    """Return the variant that contains a session, by the parts of the session's path.
+
+    The path may begin at any folder above the tree.
+    """
     for at, part in enumerate(parts):
         if part in (AS_OF, FLAT):
             variant, _ = split_variant(parts[at:])

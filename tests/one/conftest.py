@@ -1,4 +1,4 @@
-"""ONE over the embedded laboratory, in a home folder of its own."""
+"""Fixtures: ``ONE`` with the embedded laboratory, and a separate home folder for each test."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings, state and caches of this test alone, and nothing set up."""
+    """Give each test its own folders for settings, state and caches. Nothing is set up."""
     set_home(tmp_path, monkeypatch)
 
 
@@ -43,7 +43,7 @@ def set_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def arguments(servers: Servers) -> dict[str, Any]:
-    """What ``ONE`` needs to search and load in the embedded laboratory."""
+    """Return the arguments that ``ONE`` needs to search and load in the embedded laboratory."""
     login = servers.login
     return {
         "username": login.username,
@@ -57,7 +57,7 @@ def arguments(servers: Servers) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def shared(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ONE]:
-    """One ONE for the tests of a module that change nothing."""
+    """Return one ``ONE`` object that is shared by the tests of a module that change nothing."""
     folder = tmp_path_factory.mktemp("shared")
     with pytest.MonkeyPatch.context() as patch:
         set_home(folder, patch)
@@ -69,7 +69,7 @@ def shared(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def opened(servers: Servers) -> Iterator[Open]:
-    """Opens ONEs that are closed afterwards."""
+    """Return a function that opens ``ONE`` objects. All are closed at the end of the test."""
     made: list[ONE] = []
 
     def make(**more: Any) -> ONE:

@@ -1,7 +1,7 @@
 """A program that loads and forks, for ``test_forks``: ``python -m tests.one.forking_program KIND``.
 
-Standard input has ``{"one": arguments of ONE, "eid": ..., "types": [...]}``. What went wrong comes
-as a traceback, and nothing takes longer than LONGEST seconds.
+Standard input has ``{"one": arguments of ONE, "eid": ..., "types": [...]}``. An error
+is printed as a traceback. No step takes longer than LONGEST seconds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OTHERS = ["clusters.templateWaveforms", "eye.area", "spikes.times"]
 
 
 def end_after(seconds: int) -> None:
-    """Show where each thread is and end, if the process still runs then."""
+    """If the process still runs after ``seconds``, print the traceback of each thread, and exit."""
     faulthandler.register(signal.SIGALRM, chain=True)
     signal.alarm(seconds)
 
@@ -45,16 +45,17 @@ def length(one: ONE, kind: str) -> int:
 
 
 def work(kind: str) -> int:
-    """In a child made by fork: the parent's own object.
+    """Load in a forked child, with the object that the parent opened.
 
-    It also reads files that the parent downloads and evicts, whose locks must be free at the end.
+    The child also reads files that the parent downloads and evicts. Their locks must be free at
+    the end.
     """
     ONES[0].load(GIVEN["eid"], OTHERS, download_only=True)
     return length(ONES[0], kind)
 
 
 def begin(given: dict[str, Any]) -> None:
-    """In a child that was not forked from a process that loads: an object of its own."""
+    """Give a new object to a process that was not forked from a process that loads."""
     end_after(LONGEST)
     GIVEN.update(given)
     ONES[:] = [make()]
@@ -62,7 +63,7 @@ def begin(given: dict[str, Any]) -> None:
 
 @contextmanager
 def loading(one: ONE) -> Iterator[None]:
-    """Three threads load, list and search meanwhile, and none may fail."""
+    """Run three threads during the block that load, list and search. None of them may fail."""
     end, troubles = threading.Event(), list[BaseException]()
 
     def run(number: int) -> None:
@@ -94,7 +95,7 @@ def loading(one: ONE) -> Iterator[None]:
 
 
 def in_child(task: Callable[[], Any]) -> int:
-    """Fork; the child's pid. It exits with 0 when the task could be done."""
+    """Fork, and return the child's pid. The child exits with status 0 if its task succeeds."""
     sys.stdout.flush()
     pid = os.fork()
     if pid:
@@ -142,7 +143,7 @@ def executor_fork(one: ONE) -> None:
 
 
 def many(one: ONE) -> None:
-    """Forks under load, one after the other, and some that only exit."""
+    """Fork many times while threads load, one after the other. Some children only exit."""
     with loading(one):
         for number in range(36):
             kind = GIVEN["types"][number % len(GIVEN["types"])]
@@ -151,7 +152,7 @@ def many(one: ONE) -> None:
 
 
 def at_once(one: ONE) -> None:
-    """Several threads fork at the same time."""
+    """Fork in several threads at the same time."""
     kinds = GIVEN["types"]
     troubles: list[BaseException] = []
 
@@ -173,7 +174,7 @@ def at_once(one: ONE) -> None:
 
 
 def ordinary_exit(one: ONE) -> None:
-    """The child ends as a program does, with what runs at exit."""
+    """Fork a child that ends like a normal program, and so runs its exit functions."""
     with loading(one):
         for _ in range(6):
             pid = os.fork()
@@ -186,7 +187,7 @@ def ordinary_exit(one: ONE) -> None:
 
 
 def parent_first(one: ONE) -> None:
-    """The parent is killed while it loads; the child finds its rows and locks."""
+    """Kill the parent while it loads. The child can use the parent's rows and locks."""
     parent = os.getpid()
     out, into = os.pipe()
     if os.fork():  # the process that tests see: it waits for the child of its child

@@ -1,7 +1,7 @@
-"""A program that does what each line of standard input says with one ONE, for ``test_interrupts``.
+"""A program that calls a method of one ``ONE`` for each line of input, for ``test_interrupts``.
 
-A line is ``[method, arguments, keywords]``; the answer ``done`` or ``interrupted``. The first line
-has the arguments of ONE.
+A line is ``[method, arguments, keywords]``. The program answers ``done`` or ``interrupted``. The
+first line has the arguments of ``ONE``.
 """
 
 from __future__ import annotations

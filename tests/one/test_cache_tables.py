@@ -1,6 +1,6 @@
-"""The verbs over cache tables, which have neither types nor URLs of datasets.
+"""Tests of ``ONE`` with cache tables, which have neither dataset types nor URLs.
 
-Each test says whom it follows (see ``test_search``).
+Each docstring names what the test follows (see ``test_search``).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REF = "2020-01-01_1_mouse"
 
 @pytest.fixture
 def synced(opened: Open, servers: Servers) -> ONE:
-    """A database of which nothing is known but what its tables say."""
+    """Return a database that is known only from its cache tables."""
     one = opened()
     alyx = one._laboratory.alyx.low_priority(deadline=60.0)
     assert sync_from_server(alyx, resolve_settings({"url": servers.alyx_url}).state_dir) is not None
@@ -44,13 +44,13 @@ def synced(opened: Open, servers: Servers) -> ONE:
 
 
 def listings(servers: Servers) -> list[str]:
-    """The questions for the datasets of sessions."""
+    """Return the requests for the datasets of sessions."""
     asked = [each.path for each in alyx_requests(servers)]
     return [path for path in asked if path.startswith("/datasets")]
 
 
 def test_a_session_is_asked_for_once(synced: ONE, servers: Servers) -> None:
-    """Tutorial: the types of a session; ours: they cost one request after a sync."""
+    """Tutorial: lists the types of a session. Ours: after a sync this needs one request."""
     assert synced.list(EID) == TYPES
     assert synced.list(EID) == TYPES
     info = synced.list(EID, details=True)
@@ -79,7 +79,7 @@ def test_describing_asks_alyx_for_types_and_urls(synced: ONE, servers: Servers) 
 def test_datasets_that_tables_leave_out_are_listed(
     opened: Open, servers: Servers, tmp_path: Path
 ) -> None:
-    """Ours: they have datasets of some repositories only."""
+    """Ours: the tables have only the datasets in some repositories."""
     rows = [session(1, id=EID, lab="mainenlab", subject="clns0730")]
     folder = write(tmp_path / "tables", rows, [dataset(1, 1, "alf/only.one.npy", eid=EID)])
     sync_from_files(folder, resolve_settings({"url": servers.alyx_url}).state_dir)
@@ -89,7 +89,7 @@ def test_datasets_that_tables_leave_out_are_listed(
 def test_while_alyx_is_away_types_come_from_file_names(
     synced: ONE, servers: Servers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ours: it is said, once; and files are read from where the layout has them."""
+    """Ours: the log says so once. Files are read from their paths in ONE's layout."""
     servers.alyx.stop()
     try:
         with caplog.at_level(logging.WARNING):
@@ -105,7 +105,7 @@ def test_while_alyx_is_away_types_come_from_file_names(
 
 @pytest.fixture(scope="module")
 def laboratory() -> SyntheticLaboratory:
-    """Its files and tables are made once."""
+    """Build the files and cache tables of a laboratory once for all tests."""
     return SyntheticLaboratory()
 
 
@@ -124,7 +124,7 @@ def test_cached_files_load_whatever_alyx_answers(
 ) -> None:
     """Ours: the listing of the tables is used, and the log says why.
 
-    What Alyx answers is used where it cannot be stored, too.
+    If Alyx's answer cannot be stored, it is used all the same.
     """
     source = FailingDatasets(laboratory)
     with Servers(source) as servers:
@@ -158,7 +158,7 @@ def test_cached_files_load_whatever_alyx_answers(
 
 @pytest.mark.long
 def test_offline_listing_needs_no_repository(tmp_path: Path) -> None:
-    """Ours: the URL of a file is unknown then, which is no reason to fail."""
+    """Ours: offline, the URL of a file may be unknown. Listing does not fail."""
     folder = write(tmp_path / "tables", [session(1)], [dataset(1, 1, "alf/spikes.times.npy")])
     sync_from_files(folder, resolve_settings({"url": AWAY}).state_dir)
     with ONE(base_url=AWAY, offline=True) as one:
@@ -189,7 +189,7 @@ def test_offline_listing_needs_no_repository(tmp_path: Path) -> None:
 def test_offline_names_come_from_the_catalogue(
     synced: ONE, opened: Open, keyword: str, some: set[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ours: these tables were never requested; the catalogue has the names all the same."""
+    """Ours: the tables of names were never requested. The names are found in the catalogue."""
     with caplog.at_level(logging.WARNING):
         away = opened(offline=True)
         names, rows = away.list(None, keyword, details=True)

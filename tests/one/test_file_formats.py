@@ -1,4 +1,4 @@
-"""Readers: what an odd file holds is read as it was written, or the reason is given."""
+"""Tests of the readers: an unusual file is read as it was written, or the error says why not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NO_ENDS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"
 
 @pytest.fixture(autouse=True)
 def _no_warning() -> Any:
-    """A warning that a test does not expect is an error."""
+    """Make a warning that a test does not expect an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", OnefsWarning)
         warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -165,7 +165,7 @@ DTYPES: dict[str, Callable[[random.Random], Any]] = {
 
 
 def structured(dice: random.Random, count: int, depth: int = 1) -> list[tuple[Any, ...]]:
-    """Fields of all kinds: nested, with shapes, with names that are no ASCII."""
+    """Return types with fields of all kinds: nested, with shapes, with names that are not ASCII."""
     fields: list[tuple[Any, ...]] = []
     for number in range(count):
         kind: Any = dice.choice(SCALARS)
@@ -177,7 +177,7 @@ def structured(dice: random.Random, count: int, depth: int = 1) -> list[tuple[An
 
 
 def written(path: Path, array: np.ndarray[Any, Any], dice: random.Random) -> None:
-    """The array in a version of the format that can hold its header."""
+    """Write the array to an npy file, in a version that can hold the array's header."""
     versions: list[tuple[int, int] | None] = [None, (1, 0), (2, 0), (3, 0)]
     for version in dice.sample(versions, 4):
         with path.open("wb") as file:
@@ -215,7 +215,7 @@ def test_arrays_of_any_kind_are_read(tmp_path: Path, seed: int, shape: str, kind
 def filled(
     dtype: np.dtype[Any], shape: tuple[int, ...], dice: random.Random
 ) -> np.ndarray[Any, Any]:
-    """An array of random bytes; of words, or zeros, where not all bytes are letters."""
+    """Return an array of random bytes. If a type cannot hold any bytes, use words or zeros."""
     count = math.prod(shape)
     if dtype.kind == "U":
         return np.array([words(dice) for _ in range(count)], dtype).reshape(shape)
@@ -226,7 +226,7 @@ def filled(
 
 
 def has_text(dtype: Any) -> bool:
-    """Whether a type holds what not all bytes are: letters, or true and false."""
+    """Whether a type holds letters or booleans, so that some bytes are invalid for it."""
     if dtype.subdtype is not None:
         return has_text(dtype.subdtype[0])
     if dtype.names is not None:
@@ -268,7 +268,7 @@ MISSING_WORDS = ["NA", "nan", "None", "NULL", "null", "N/A", "n/a", "NaN", "<NA>
 
 
 def frame(dice: random.Random, letters: str = "") -> pd.DataFrame:
-    """A table of numbers, some missing, and of text in which words for missing are words."""
+    """Return a table of numbers, some missing, and of texts such as NA that are not missing."""
     rows = range(dice.randint(2, 40))
     texts = [dice.choice([*MISSING_WORDS, words(dice, letters)]) for _ in rows]
     texts[0] = "word"
@@ -391,7 +391,7 @@ def test_a_very_long_field_is_read_but_not_described(tmp_path: Path) -> None:
 
 
 def test_names_of_rows_stay_names_of_rows(tmp_path: Path) -> None:
-    """R writes them so, without a name for their column."""
+    """R writes names of rows in this form, without a name for their column."""
     path = tmp_path / "a.b.tsv"
     path.write_text("a\tb\n7\t1\tx\n8\t2\tNA\n")
     found = file_formats.read_file(path)

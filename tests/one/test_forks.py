@@ -1,4 +1,4 @@
-"""Programs that fork while they load: whichever way, no process hangs or loses anything."""
+"""Tests of programs that fork while they load: no process hangs or loses data."""
 
 from __future__ import annotations
 

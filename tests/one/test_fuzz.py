@@ -1,4 +1,5 @@
-"""Hostile values in every verb: a named error or an answer, and never the whole table."""
+"""Tests of hostile values in every method: each gives a named error or a result, and no request
+for a whole table."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ NASTY = [
 
 
 class Hostile:
-    """An object that fails however it is looked at."""
+    """An object that raises an error for each operation."""
 
     def __repr__(self) -> str:
         raise RuntimeError("no")
@@ -87,7 +88,7 @@ check = settings(
 
 
 def outcome(call: Callable[[], Any]) -> Any:
-    """What a call gives; a named error is one outcome, anything else that is raised fails."""
+    """Return the result of a call, or its named error. Any other error fails the test."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -100,7 +101,7 @@ def outcome(call: Callable[[], Any]) -> Any:
 
 
 def assert_no_unfiltered_request(servers: Servers) -> None:
-    """No request for sessions or datasets without a filter that Alyx knows, with a value."""
+    """Check that each request for sessions or datasets has a value for a filter of Alyx."""
     for each in servers.requests:
         parts = urlsplit(each.path)
         if parts.path not in ("/sessions", "/datasets"):

@@ -1,7 +1,7 @@
-"""Ctrl-C ends at once what waits for a server, in Python and on the command line.
+"""Tests that Ctrl-C at once ends a call that waits for a server, in Python and in commands.
 
-The servers are stopped by SIGSTOP: they take connections and answer nothing. No deadline would end
-the wait within what a test waits for.
+The servers are stopped by SIGSTOP, so that they accept connections but do not answer. All deadlines
+of requests are longer than the time that a test waits.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REQUEST_STARTED_SECONDS = 1.5
 
 
 class Server:
-    """Both servers in a process that can be stopped."""
+    """Both servers, in a process that can be stopped and continued."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -153,7 +153,7 @@ def test_a_method_ends_at_once_and_the_object_works_on(
 
 @pytest.mark.parametrize("call", ["load of many files", "load of a file in blocks", "list"])
 def test_the_program_can_end_after_it(server: Server, program: Program, call: str) -> None:
-    """Nothing that was begun is waited for when Python ends."""
+    """When Python ends, it does not wait for requests that have begun."""
     method, arguments, keywords = CALLS[call]
     if method == "load":
         program.do("list", EID, details=True)

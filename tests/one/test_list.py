@@ -29,7 +29,7 @@ TYPES: list[str] = next(eval(b.printed) for b in blocks() if b.code == "one.list
     ],
 )
 def test_names_of_the_database_are_listed(shared: ONE, keyword: str, some: set[str]) -> None:
-    """Tutorial. Old code: with details the rows come too; singular forms, any case."""
+    """Tutorial. Old code: details adds the rows. Keywords may be singular, in any case."""
     names = shared.list(None, keyword)
     assert some <= set(names)
     assert names == sorted(set(names))
@@ -45,7 +45,7 @@ def test_without_arguments_the_dataset_types_are_listed(shared: ONE) -> None:
 
 
 def test_types_of_a_session_are_sorted_and_listed_once(shared: ONE) -> None:
-    """Tutorial: sorted, each once."""
+    """Tutorial: types are sorted, and each is listed once."""
     assert shared.list(EID) == TYPES
 
 
@@ -75,7 +75,7 @@ def test_details_are_the_dataclass(shared: ONE) -> None:
 
 
 def test_the_dataclass_has_columns_rows_and_slices(shared: ONE) -> None:
-    """Ours: it prints a line a dataset, also when empty (the old one failed: IndexError)."""
+    """Ours: prints a line for each dataset, and also prints if empty (old code: IndexError)."""
     info = shared.list(EID, details=True)
     assert len(str(info).splitlines()) == 29
     assert str(SessionDataInfo()) == "(no datasets)"
@@ -95,7 +95,7 @@ def test_the_dataclass_has_columns_rows_and_slices(shared: ONE) -> None:
 
 
 def test_all_is_the_complete_record_in_a_list(shared: ONE) -> None:
-    """Tutorial: all fields. Old code: a list of one dict; any case."""
+    """Tutorial: lists all fields. Old code: returns a list of one dict. Any case works."""
     (record,) = shared.list(EID, "All")
     assert record["users"] == ["olivier", "test_user"]
     session = shared.session(EID)
@@ -107,7 +107,7 @@ def test_all_is_the_complete_record_in_a_list(shared: ONE) -> None:
 
 
 def test_a_field_of_the_record_is_listed_by_its_name(shared: ONE) -> None:
-    """Old code: the value, with details the record too."""
+    """Old code: returns the value, and with details also the record."""
     assert shared.list(EID, "users") == ["olivier", "test_user"]
     assert shared.list(EID, "subjects") == "clns0730"
     value, record = shared.list(EID, "task_protocol", details=True)
@@ -115,7 +115,7 @@ def test_a_field_of_the_record_is_listed_by_its_name(shared: ONE) -> None:
 
 
 def test_a_list_of_eids_gives_a_list_of_answers(shared: ONE) -> None:
-    """Tutorial: the list of one that search gave. Old code: several give a list, in order."""
+    """Tutorial: accepts search's list of one eid. Old code: several eids give a list, in order."""
     assert shared.list([EID]) == TYPES
     several = shared.list([FLOWERS, EID])
     assert several == [shared.list(FLOWERS), TYPES]
@@ -143,7 +143,7 @@ def test_a_list_of_eids_gives_a_list_of_answers(shared: ONE) -> None:
 def test_invalid_arguments_are_errors_that_name_them(
     shared: ONE, arguments: tuple[Any, ...], words: tuple[str, ...] | None
 ) -> None:
-    """Ours: an error with the nearest word (the old one: KeyError, HTTPError)."""
+    """Ours: an error that names the most similar word (old code: KeyError, HTTPError)."""
     if words is None:
         assert shared.list(*arguments)
         return
@@ -154,7 +154,7 @@ def test_invalid_arguments_are_errors_that_name_them(
 
 
 def test_an_unknown_session_is_not_found(shared: ONE) -> None:
-    """Ours: NotFound, which is a FileNotFoundError; the old one: HTTPError."""
+    """Ours: NotFound, which is a FileNotFoundError (old code: HTTPError)."""
     unknown = "00000000-0000-4000-8000-000000000000"
     with pytest.raises(NotFound, match=unknown):
         shared.list(unknown)
@@ -178,7 +178,7 @@ def test_a_table_is_asked_for_once_an_hour(opened: Open, servers: Servers) -> No
 
 
 def test_names_of_what_was_listed_are_known_offline(opened: Open) -> None:
-    """Ours: also without cache tables; where nothing is known, that is an error."""
+    """Ours: also without cache tables. If no name is known, an error is raised."""
     opened().list(EID)
     away = opened(offline=True)
     assert away.list(None, "dataset-types") == TYPES
@@ -189,7 +189,7 @@ def test_names_of_what_was_listed_are_known_offline(opened: Open) -> None:
 
 
 def test_an_invalidated_table_is_asked_for_again(opened: Open, servers: Servers) -> None:
-    """Ours: `onefs refresh` of everything, by any process; offline the stored names are used."""
+    """Ours: after `onefs refresh` by any process. Offline, the stored names are used."""
     one, other = opened(), opened()
     labs = one.list(None, "labs")
     other._laboratory.catalogue.invalidate(())

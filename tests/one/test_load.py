@@ -49,14 +49,14 @@ def test_elements_are_in_the_order_of_the_types(shared: ONE) -> None:
 
 
 def test_one_type_gives_a_list_of_one(shared: ONE) -> None:
-    """Old code: a str is a list of one; the output is always a list."""
+    """Old code: a text means a list with this one type. The result is always a list."""
     (depths,) = shared.load(EID, "clusters.depths")
     assert len(depths) == 60
     assert shared.load(EID, []) == []
 
 
 def test_a_missing_dataset_is_an_empty_list(shared: ONE) -> None:
-    """Tutorial: an empty list, to keep the order (the old code: None). Old code: a warning."""
+    """Tutorial: returns an empty list, to keep the order (old code: None). Old code: warns."""
     with pytest.warns(OnefsWarning, match=r"has no dataset of type 'clusters.depth' \(did you"):
         depths, empty, probes = shared.load(
             EID, ["clusters.depths", "clusters.depth", "clusters.probes"]
@@ -80,12 +80,12 @@ def test_a_missing_dataset_is_an_empty_list(shared: ONE) -> None:
     ],
 )
 def test_a_session_is_loaded_by_any_of_its_names(shared: ONE, name: Any) -> None:
-    """Old code: UUID, /sessions/UUID, URL. Ours: ref, path, UUID objects, the list of one."""
+    """Old code: accepts UUID, /sessions/UUID, URL. Ours: also ref, path, UUID object, list."""
     assert len(shared.load(name, "clusters.depths")[0]) == 60
 
 
 def test_a_type_in_two_collections_is_not_two_elements(shared: ONE) -> None:
-    """Ours: the old code gave an element more, so that unpacking broke."""
+    """Ours: an error. The old code returned one more element, so that unpacking failed."""
     with pytest.raises(SeveralDatasets) as caught:
         shared.load(TWO_PROBES, ["spikes.times", "probes.description"])
     for words in ("spikes.times", "alf/probe00/#2020-08-31#", "alf/probe01", "collection="):
@@ -143,7 +143,7 @@ def test_without_types_everything_is_loaded(shared: ONE) -> None:
 
 
 def test_lists_of_sessions_give_lists_of_answers(shared: ONE) -> None:
-    """Ours: a list for each, in order (the old code dropped all but the first type). Tutorial:
+    """Ours: a list for each session, in order (old code: only the first type). Tutorial:
     the dataclass concatenates sessions. Old code: a tuple gave None."""
     both = shared.load((EID, FLOWERS), "licks.times")
     assert [len(each) for each in both] == [1, 1]
@@ -153,7 +153,7 @@ def test_lists_of_sessions_give_lists_of_answers(shared: ONE) -> None:
 
 
 def test_download_only_gives_paths_and_mmap_maps_arrays(shared: ONE) -> None:
-    """Old code: download_only. Ours: it gives Paths; mmap."""
+    """Old code: has download_only. Ours: download_only gives Paths, and mmap is new."""
     (path,) = shared.load(EID, "spikes.times", download_only=True)
     assert path == shared.path(EID) / "spikes.times.npy"
     (mapped,) = shared.load(EID, "spikes.times", mmap=True)
@@ -164,7 +164,7 @@ def test_download_only_gives_paths_and_mmap_maps_arrays(shared: ONE) -> None:
 
 
 def test_a_file_is_downloaded_once(opened: Open, servers: Servers) -> None:
-    """Old code: what is in the cache is not downloaded again."""
+    """Old code: a cached file is not downloaded again."""
     one = opened()
     one.load(EID, THREE)
     one.load(EID, THREE)
@@ -195,7 +195,7 @@ def test_a_file_is_downloaded_once(opened: Open, servers: Servers) -> None:
 def test_invalid_arguments_are_errors_that_name_them(
     shared: ONE, more: dict[str, Any], words: str
 ) -> None:
-    """Ours: the old arguments that have no use here say what has."""
+    """Ours: for a removed argument, the error names what replaces it."""
     with pytest.raises(UsageError, match=words):
         shared.load(EID, **more)
 
@@ -209,7 +209,7 @@ def test_old_arguments_at_their_defaults_do_no_harm(shared: ONE) -> None:
 
 
 def test_unknown_sessions_are_not_found(shared: ONE) -> None:
-    """Ours: NotFound for what does not exist, UsageError for an invalid eid; the old: HTTPError."""
+    """Ours: NotFound for an unknown eid, UsageError for an invalid eid (old code: HTTPError)."""
     with pytest.raises(NotFound):
         shared.load("00000000-0000-4000-8000-000000000000", "spikes.times")
     with pytest.raises(NotFound):
@@ -219,7 +219,7 @@ def test_unknown_sessions_are_not_found(shared: ONE) -> None:
 
 
 def test_without_the_file_servers_credentials_the_error_names_the_host(servers: Servers) -> None:
-    """Tutorial: three arguments are enough to search and list. Ours: load names what it lacks."""
+    """Tutorial: three arguments are enough to search and list. Ours: load names missing ones."""
     login = servers.login
     with ONE(login.username, login.password, servers.alyx_url) as one:
         assert one.list(EID)
@@ -233,7 +233,7 @@ def test_without_the_file_servers_credentials_the_error_names_the_host(servers: 
 def test_a_file_server_that_is_not_named_does_not_get_the_login(
     opened: Open, servers: Servers
 ) -> None:
-    """Ours: the old code sent it to the server that its settings name, and to no other."""
+    """Ours: like the old code, which sent the login only to the server in its settings."""
     with pytest.raises(DataServerCredentials, match="not confirmed") as caught:
         opened(data_hosts="https://other.org").load(EID, "clusters.depths")
     assert f"add {servers.data_url} to ONEFS_DATA_HOSTS" in str(caught.value)
@@ -241,7 +241,7 @@ def test_a_file_server_that_is_not_named_does_not_get_the_login(
 
 
 def test_offline_cached_files_load(opened: Open, servers: Servers) -> None:
-    """Ours: the old ``offline`` asked Alyx all the same."""
+    """Ours: no request is made. With ``offline``, the old code still sent requests to Alyx."""
     opened().load(EID, ["clusters.depths"])
     away = opened(offline=True)
     assert len(away.load(EID, "clusters.depths")[0]) == 60
@@ -252,7 +252,7 @@ def test_offline_cached_files_load(opened: Open, servers: Servers) -> None:
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_long_downloads_are_shown_on_a_terminal_only(terminal: bool) -> None:
-    """Old code: a progress bar. Ours: only on a terminal."""
+    """Old code: shows a progress bar. Ours: shows it only on a terminal."""
     code = (
         "import json, sys; from onefs import ONE\n"
         "with ONE(**json.loads(sys.argv[1])) as one:\n"
@@ -292,7 +292,7 @@ K09 = "d6ccedb7-336a-48b5-b348-32b8c5ca9ee1"
 
 
 def test_a_dataset_on_no_server_is_an_empty_list(traps: ONE) -> None:
-    """Tutorial: or is not on the FlatIron server. Old code: a search finds its session."""
+    """Tutorial: also if it is not on the FlatIron server. Old code: a search finds its session."""
     assert K09 in traps.search(dataset_types="_ibl_trials.included")
     with pytest.warns(OnefsWarning, match="is registered, but is on no server"):
         assert traps.load(K09, "_ibl_trials.included") == [[]]
@@ -300,13 +300,13 @@ def test_a_dataset_on_no_server_is_an_empty_list(traps: ONE) -> None:
 
 
 def test_a_dataset_missing_on_its_server_is_an_empty_list(traps: ONE) -> None:
-    """Tutorial: an empty list. Ours: the record said that it exists."""
+    """Tutorial: an empty list. Ours: also if Alyx's record says that the file exists."""
     with pytest.warns(OnefsWarning, match="is not on the server"):
         assert traps.load(K09, "_ibl_trials.contrastLeft") == [[]]
 
 
 def test_wrong_bytes_are_an_error(traps: ONE) -> None:
-    """Ours: the old code handed out whatever came. The error names the file."""
+    """Ours: the error names the file. The old code returned any bytes."""
     path = "cortexlab/KS023/2019-12-09/001/alf/_ibl_trials.contrastRight.npy"
     for _ in range(2):  # downloaded, and known
         with pytest.raises(BadContent, match=f"^{path}: the database says") as caught:
@@ -315,7 +315,7 @@ def test_wrong_bytes_are_an_error(traps: ONE) -> None:
 
 
 def test_wrong_bytes_are_reported_once(trapping: Servers, tmp_path: Path) -> None:
-    """Ours: by the error, and not by a line on standard error besides."""
+    """Ours: the error reports the bytes. Standard error has no other line about the bytes."""
     given = {**arguments(trapping), "cache_dir": str(tmp_path / "other")}
     code = (
         "import json, sys\nfrom onefs import ONE\n"
@@ -328,7 +328,7 @@ def test_wrong_bytes_are_reported_once(trapping: Servers, tmp_path: Path) -> Non
 
 
 def test_loading_everything_leaves_out_unavailable_datasets(traps: ONE) -> None:
-    """Ours: one bad file does not hide the others."""
+    """Ours: if one file is bad, all other files are still loaded."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         info = traps.load(K09)
@@ -394,7 +394,7 @@ WHERE = "labone/mouse/2021-03-04/001"
 
 
 def test_each_format_is_read(loader: ONE) -> None:
-    """Old code: npy, json, jsonable, csv, tsv, ssv. Ours: npz and parquet."""
+    """Old code: reads npy, json, jsonable, csv, tsv, ssv. Ours: also reads npz and parquet."""
     names = ["npy", "npz", "json", "jsonable", "csv", "tsv", "ssv", "pqt"]
     npy, npz, text, lines, *tables = loader.load(WHERE, [f"good.{name}" for name in names])
     assert npy.tolist() == [0, 1, 2]
@@ -406,13 +406,13 @@ def test_each_format_is_read(loader: ONE) -> None:
 
 
 def test_a_file_without_a_reader_is_its_path(loader: ONE, formats: tuple[Servers, Path]) -> None:
-    """Old code, 1.4: the Path."""
+    """Old code, 1.4: returns the Path."""
     (found,) = loader.load(WHERE, ["video.raw"])
     assert found.read_bytes() == (formats[1] / "video.raw.mp4").read_bytes()
 
 
 def test_a_pickled_array_is_its_path(loader: ONE) -> None:
-    """Ours: object arrays are never unpickled, and the warning says how it can be done."""
+    """Ours: object arrays are never unpickled. The warning says how the user can read the file."""
     for name in ("object.npy.npy", "object.npz.npz"):
         with pytest.warns(OnefsWarning, match=f"numpy.load\\('{name}', allow_pickle=True"):
             (found,) = loader.load(WHERE, name.rpartition(".")[0])
@@ -447,7 +447,7 @@ def tabled(trials: Servers) -> Iterator[ONE]:
 
 
 def test_a_type_that_is_a_column_is_loaded_from_its_table(tabled: ONE, trials: Servers) -> None:
-    """Ours, by ONE-api's load_object: ``trials.choice`` may live in ``trials.table``."""
+    """Ours, like ONE-api's load_object: ``trials.choice`` may be a column in ``trials.table``."""
     wanted = ["trials.intervals", "trials.own", "trials.choice", "_ibl_trials.choice"]
     trials.clear_requests()
     with pytest.warns(OnefsWarning) as caught:
@@ -467,7 +467,7 @@ def test_a_type_that_is_a_column_is_loaded_from_its_table(tabled: ONE, trials: S
 
 
 def test_a_column_is_in_the_dataclass(tabled: ONE) -> None:
-    """Ours: the row is the table's, and its data the column; each table has a row."""
+    """Ours: the row describes the table, and its data are the column. Each table has a row."""
     with pytest.warns(OnefsWarning, match="from the table"):
         info = tabled.load(WHERE, "trials.choice", dclass_output=True)
     assert [each.tolist() for each in info.data] == [[1, -1]] * 2
@@ -478,7 +478,7 @@ def test_a_column_is_in_the_dataclass(tabled: ONE) -> None:
 
 
 def test_a_missing_column_is_an_empty_list(tabled: ONE) -> None:
-    """Ours: the table is named."""
+    """Ours: the warning names the table."""
     for dclass_output in (False, True):
         with pytest.warns(
             OnefsWarning,
@@ -499,7 +499,7 @@ def test_a_missing_column_is_an_empty_list(tabled: ONE) -> None:
 
 @pytest.mark.parametrize("name", ["empty.npy", "bad.npy", "bad.json"])
 def test_an_unreadable_file_is_its_path(loader: ONE, name: str) -> None:
-    """Old code: a zero-byte file is its Path (1.4.14). Ours: a warning, and so for all."""
+    """Old code (1.4.14): an empty file is its Path. Ours: also all unreadable files; it warns."""
     with pytest.warns(OnefsWarning, match="cannot be read"):
         (path,) = loader.load(WHERE, name)
     assert isinstance(path, Path)
@@ -508,7 +508,7 @@ def test_an_unreadable_file_is_its_path(loader: ONE, name: str) -> None:
 def test_tables_without_pandas_are_an_error_or_paths(
     formats: tuple[Servers, Path], tmp_path: Path
 ) -> None:
-    """Ours: an error with the line that installs it; in ``load(eid)`` the Path and one warning."""
+    """Ours: the error has the install command. ``load(eid)`` returns Paths, with one warning."""
     code = f"""
 import json, sys, warnings
 sys.modules["pandas"] = sys.modules["pyarrow"] = None

@@ -1,5 +1,7 @@
-"""Opening of ``ONE()``, names of sessions, ``pprint``. Each docstring names what the test follows
-(see ``test_search``)."""
+"""Tests of opening ``ONE()``, names of sessions and ``pprint``.
+
+Each docstring names what the test follows (see ``test_search``).
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,7 @@ def environment(servers: Servers, **more: str) -> dict[str, str]:
 
 
 def test_the_tutorials_three_arguments_save_nothing(servers: Servers, tmp_path: Path) -> None:
-    """Tutorial: single time use does not change the settings."""
+    """Tutorial: arguments for one use do not change the settings."""
     login = servers.login
     with ONE(username=login.username, password=login.password, base_url=servers.alyx_url) as one:
         assert one.search(subject="flowers") == [FLOWERS]
@@ -62,14 +64,14 @@ def test_the_tutorials_three_arguments_save_nothing(servers: Servers, tmp_path: 
 
 
 def test_positional_arguments_are_in_the_old_order(servers: Servers) -> None:
-    """Old code: username, password, base_url, silent."""
+    """Old code: the order is username, password, base_url, silent."""
     login = servers.login
     with ONE(login.username, login.password, servers.alyx_url, True) as one:
         assert one.url == servers.alyx_url
 
 
 def test_a_token_replaces_a_password(servers: Servers) -> None:
-    """Ours: accounts without a password."""
+    """Ours: so that accounts without a password can be used."""
     login = servers.login
     with Transport() as transport:
         token = fetch_token(transport, servers.alyx_url, login.username, login.password)
@@ -80,7 +82,7 @@ def test_a_token_replaces_a_password(servers: Servers) -> None:
 
 
 def test_the_saved_database_is_used(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tutorial: ``ONE()`` with the default connection settings; here a profile and variables."""
+    """Tutorial: ``ONE()`` uses the default settings. Here these are a profile and variables."""
     login = servers.login
     settings.save_profile(Profile("lab", servers.alyx_url, login.username), default=True)
     monkeypatch.setenv("ONEFS_PASSWORD", login.password)
@@ -95,7 +97,7 @@ def test_the_saved_database_is_used(servers: Servers, monkeypatch: pytest.Monkey
 
 
 def test_a_cache_folder_can_be_named(servers: Servers, tmp_path: Path) -> None:
-    """Ours: the old code took it in ``load`` only."""
+    """Ours: in the old code, only ``load`` accepted a cache folder."""
     with ONE(**arguments(servers), cache_dir=tmp_path / "mine") as one:
         (path,) = one.load(EID, "clusters.depths", download_only=True)
     assert path.is_relative_to(tmp_path / "mine" / "mainenlab" / "Subjects")
@@ -104,7 +106,7 @@ def test_a_cache_folder_can_be_named(servers: Servers, tmp_path: Path) -> None:
 
 
 def test_without_set_up_and_terminal_an_error_says_what_to_do() -> None:
-    """Old code: ``silent=True`` wrote defaults, else it asked. Ours: an error that helps."""
+    """Old code: asked, or wrote defaults with ``silent=True``. Ours: an error says what to do."""
     for silent in (True, False):
         with pytest.raises(NotConfigured) as caught:
             ONE(silent=silent)
@@ -115,7 +117,7 @@ def test_without_set_up_and_terminal_an_error_says_what_to_do() -> None:
 def test_without_set_up_a_terminal_is_asked(
     servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Old code: it asks. Ours: what ``onefs setup`` asks, and ``~/.one_params`` is left alone."""
+    """Old code: asks. Ours: asks like ``onefs setup``, and does not change ``~/.one_params``."""
     before = '{"ALYX_LOGIN": "somebody"}'
     (tmp_path / ".one_params").write_text(before)
     login = servers.login
@@ -138,7 +140,7 @@ def test_without_set_up_a_terminal_is_asked(
 def test_setup_works_without_a_terminal_from_variables(
     servers: Servers, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Tutorial: ``one.setup()``. On the class and on an object; from variables here."""
+    """Tutorial: ``one.setup()``. Called on the class and on an object, with variables set."""
     with pytest.raises(NotConfigured):
         ONE.setup()
     login = servers.login
@@ -155,7 +157,7 @@ def test_setup_works_without_a_terminal_from_variables(
 
 
 def test_wrong_passwords_and_servers_are_named_errors(servers: Servers) -> None:
-    """Ours: named errors (the old code: a bare Exception, ConnectionError)."""
+    """Ours: raises named errors (old code: Exception, ConnectionError)."""
     with pytest.raises(AlyxCredentials, match="test_user"):
         ONE("test_user", "wrong", servers.alyx_url)
     with pytest.raises(Unreachable):
@@ -190,7 +192,7 @@ def test_invalid_arguments_are_errors_that_name_them(given: dict[str, Any], word
 
 
 def test_the_catalogue_answers_while_the_server_is_unreachable(servers: Servers) -> None:
-    """Ours: the catalogue answers, also with only a password."""
+    """Ours: the catalogue is searched, also if only a password is given."""
     with ONE(**arguments(servers)) as one:
         one.search(subject="flowers")
     servers.stop()
@@ -205,7 +207,7 @@ def test_the_catalogue_answers_while_the_server_is_unreachable(servers: Servers)
 
 
 def test_eid_ref_and_paths_lead_to_each_other(shared: ONE, tmp_path: Path) -> None:
-    """Old code: path_from_eid and eid_from_path. Ours: refs, mounts, files in it."""
+    """Old code: path_from_eid and eid_from_path. Ours: also refs, mounts, files in a session."""
     folder = shared.path(EID)
     assert folder == shared.cache_dir / "mainenlab" / "Subjects" / "clns0730" / "2018-08-24" / "001"
     mounted = shared.path(EID, mount="/mnt/ibl")
@@ -258,7 +260,7 @@ def test_invalid_and_unknown_names_are_errors(
 
 
 def test_a_path_in_one_of_two_labs_is_not_ambiguous(tmp_path: Path) -> None:
-    """Ours: a ref that two labs share is, and the message lists them."""
+    """Ours: a ref that two labs have is ambiguous, and the message lists both sessions."""
     from tests.recorded_laboratory import LOGIN, RecordedSource
 
     with (
@@ -275,7 +277,7 @@ def test_a_path_in_one_of_two_labs_is_not_ambiguous(tmp_path: Path) -> None:
 
 
 def test_a_dataset_is_described_by_its_header(opened: Open, servers: Servers) -> None:
-    """Ours: from the header alone."""
+    """Ours: only the header of the file is used."""
     one = opened()
     path = one.path(TWO := "2019-12-20_1_KS023") / "alf" / "eye.xyPos.npy"
     found = one.describe(path)
@@ -344,7 +346,7 @@ def test_describing_downloads_the_header_only(opened: Open, servers: Servers) ->
 
 
 def test_describing_a_path_of_a_day_uses_the_revision_of_that_day(opened: Open) -> None:
-    """Ours. The path of a session is that session, whatever the day."""
+    """Ours. The path of a session names the same session for all days."""
     one = opened()
     session = "cortexlab/KS023/2019-12-20/001"
     for day, folder in (("2020-01-01", ""), ("2021-01-01", "#2020-08-31#/")):
@@ -374,7 +376,7 @@ def test_describing_an_unknown_file_is_an_error(shared: ONE) -> None:
 
 
 def test_pprint_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """Tutorial: JSON with an indent of 4. Ours: UUIDs, paths, the dataclass."""
+    """Tutorial: prints JSON, indented by 4. Ours: also prints UUIDs, paths and the dataclass."""
     things = [EID, {"a": 1, "b": [None, True, 0.5]}, "é"]
     pprint(things)
     assert capsys.readouterr().out == json.dumps(things, indent=4) + "\n"
@@ -405,7 +407,7 @@ assert not [name for name in sys.modules if name.startswith("onefs.mount")]
 
 
 def test_importing_one_needs_no_module_of_linux() -> None:
-    """Ours: fcntl, pwd and FUSE are needed by mounts only."""
+    """Ours: only mounts need fcntl, pwd and FUSE."""
     code = """
 import sys
 sys.modules.update(dict.fromkeys(("fcntl", "grp", "mfusepy", "pwd", "resource", "termios")))

@@ -1,6 +1,6 @@
 """Rows of what the old ONE did that no other test meets (docs/ONE-SEMANTICS.md, "Row by row").
 
-Each test says whom it follows, as in ``test_search.py``.
+Each docstring names what the test follows (see ``test_search.py``).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def test_the_settings_of_the_old_one_are_not_taken(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["a b&limit=1", "50%", "x#y", "a+b", "é/?"])
 def test_values_are_encoded(shared: ONE, servers: Servers, value: str) -> None:
-    """Ours: the old code put them into the address as they were."""
+    """Ours: the old code put values into the URL without encoding."""
     servers.clear_requests()
     assert shared.search(task_protocol=value) == []
     (asked,) = alyx_requests(servers)
@@ -51,7 +51,7 @@ def test_values_are_encoded(shared: ONE, servers: Servers, value: str) -> None:
 
 
 def test_a_part_of_a_task_or_a_location_matches(shared: ONE) -> None:
-    """Old code: the server's way, in any case; of a number the whole."""
+    """Old code: like the server, in upper or lower case. A number must match completely."""
     assert shared.search(task_protocol="SPONTANEOUS_wheel") == [EID]
     assert shared.search(location="MAINENLAB_ephys", subject="clns0730") == [EID]
     assert shared.search(number=1, subject="clns0730") == [EID]
@@ -59,7 +59,7 @@ def test_a_part_of_a_task_or_a_location_matches(shared: ONE) -> None:
 
 
 def test_a_single_value_is_a_list_of_one(shared: ONE) -> None:
-    """Old code: texts and whole numbers."""
+    """Old code: this is true for texts and whole numbers."""
     for term, value in (("subject", "flowers"), ("users", "olivier"), ("number", 1)):
         assert shared.search(**{term: value}) == shared.search(**{term: [value]})
 
@@ -74,14 +74,14 @@ def test_users_and_dataset_types_must_both_match(shared: ONE) -> None:
 
 
 def test_a_field_of_several_sessions_with_details_gives_pairs(shared: ONE) -> None:
-    """Ours: a pair for each session, as for one (the old code: a list of values, one of dicts)."""
+    """Ours: a pair for each session, as for one session (old code: two lists)."""
     (first, record), (second, _) = shared.list([EID, FLOWERS], "subject", details=True)
     assert (first, second) == ("clns0730", "flowers")
     assert record["lab"] == "mainenlab"
 
 
 def test_rows_of_the_dataclass_have_names(shared: ONE) -> None:
-    """Old code: ``d[i]`` has a row's scalars, ``append``, ``len``. Ours: hash and size stay."""
+    """Old code: has ``d[i]`` (values of a row), ``append``, ``len``. Ours: keeps hash and size."""
     info = shared.list(EID, details=True)
     row = info[3]
     assert (row.dataset_type, row.md5, row.size) == (
@@ -107,13 +107,13 @@ def test_addresses_are_alyx_own_and_names_have_no_uuid(shared: ONE) -> None:
 
 
 def test_everything_of_several_sessions_is_one_dataclass(shared: ONE) -> None:
-    """Ours: one dataclass of all (the old code: the first dataset of each)."""
+    """Ours: one dataclass with all datasets (old code: only the first dataset of each session)."""
     info = shared.load([FLOWERS, EID], download_only=True)
     assert info.eid == [FLOWERS] * len(shared.load(FLOWERS, download_only=True)) + [EID] * 29
 
 
 def test_an_answer_of_several_pages_is_complete(tmp_path: Path) -> None:
-    """Old code: a list of all, the latest first."""
+    """Old code: returns a list of all sessions, the latest first."""
     source = make_source(ServeOptions(sessions=2600, datasets=1, state_dir=tmp_path))
     with Servers(source) as servers, ONE(**arguments(servers)) as one:
         servers.clear_requests()

@@ -1,7 +1,7 @@
 """``search`` and ``search_terms``: each docstring names what the test follows.
 
 "Tutorial": the tutorial's text. "Old code": what ibllib 1.4.14 did where the text says nothing.
-"Ours": where the old code fell short of its own text, or failed.
+"Ours": what onefs decides, for example where the old code failed or contradicted its own text.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ DAY = ["2018-08-24", "2018-08-24"]
 
 
 def test_terms_are_listed_by_the_class_and_the_object(shared: ONE) -> None:
-    """Tutorial: exactly these ten."""
+    """Tutorial: the list has exactly these ten terms."""
     assert ONE.search_terms() == shared.search_terms() == TEN
 
 
 def test_all_terms_are_listed() -> None:
-    """Ours: ``all`` shows those that came later."""
+    """Ours: ``all`` also shows terms that were added later."""
     assert ONE.search_terms(all=True)[:10] == TEN
     assert {"project", "tag", "qc", "probe", "django"} < set(ONE.search_terms(all=True))
 
@@ -54,7 +54,7 @@ def test_eids_are_texts_in_a_list(shared: ONE) -> None:
 
 
 def test_details_are_alyx_rows_with_the_local_path(shared: ONE) -> None:
-    """Old code: a tuple of eids and rows, each with local_path since 1.4."""
+    """Old code: returns eids and rows. Since 1.4, each row has local_path."""
     eids, details = shared.search(users="olivier", date_range=DAY, details=True)
     assert eids == [EID]
     assert details[0]["subject"] == "clns0730"
@@ -77,7 +77,7 @@ def test_details_are_alyx_rows_with_the_local_path(shared: ONE) -> None:
     ],
 )
 def test_aliases_are_accepted(shared: ONE, terms: dict[str, Any]) -> None:
-    """Old code: its aliases, singular and plural."""
+    """Old code: the old aliases are accepted, in singular and plural."""
     assert shared.search(**terms) == [EID]
 
 
@@ -119,7 +119,7 @@ def test_no_probe_was_ever_traced_here(shared: ONE) -> None:
     ],
 )
 def test_date_ranges_include_both_ends(shared: ONE, value: Any) -> None:
-    """Old code: both ends included, one date is that day. Ours: datetimes, and None (it failed)."""
+    """Old code: includes both days; one date is one day. Ours: also datetimes and None."""
     assert shared.search(date_range=value, subject="clns0730") == [EID]
 
 
@@ -161,7 +161,7 @@ def test_the_order_is_the_servers(shared: ONE) -> None:
 
 
 def test_limit_is_the_number_of_sessions(shared: ONE) -> None:
-    """Ours: at most so many, the latest; the old one was the size of a page."""
+    """Ours: the latest sessions, at most ``limit``. In the old code it was the size of a page."""
     everything = shared.search(lab="cortexlab")
     assert shared.search(lab="cortexlab", limit=3) == everything[:3]
     assert len(shared.search(limit=2)) == 2
@@ -169,14 +169,14 @@ def test_limit_is_the_number_of_sessions(shared: ONE) -> None:
 
 
 def test_numbers_match_completely(shared: ONE) -> None:
-    """Old code: an int; text is taken too."""
+    """Old code: accepts an int, and also a text."""
     assert shared.search(subject="clns0730", number=1) == [EID]
     assert shared.search(subject="clns0730", number="001") == [EID]
     assert shared.search(subject="clns0730", number=np.int64(2)) == []
 
 
 def test_performance_is_per_cent(shared: ONE) -> None:
-    """Old code: 70 works. Ours: floats too, which failed with TypeError."""
+    """Old code: accepts 70. Ours: also accepts floats (old code: TypeError)."""
     good = shared.search(performance_gte=70, subject="flowers")
     assert good == shared.search(performance_gte=70.0, subject="flowers")
     assert set(shared.search(performance_lte=100, subject="flowers")) == {FLOWERS}
@@ -251,7 +251,7 @@ def test_a_search_of_too_many_queries_is_an_error(shared: ONE, servers: Servers)
 
 
 def test_a_search_that_is_too_long_for_a_request_is_an_error(shared: ONE, servers: Servers) -> None:
-    """Ours: Alyx's web server does not read such a line."""
+    """Ours: Alyx's web server refuses such a long request line."""
     servers.clear_requests()
     with pytest.raises(UsageError, match="does not fit"):
         shared.search(dataset_types=[f"{n:0400}" for n in range(10)])
@@ -259,7 +259,7 @@ def test_a_search_that_is_too_long_for_a_request_is_an_error(shared: ONE, server
 
 
 def test_an_unknown_name_finds_nothing_and_the_nearest_is_named(shared: ONE) -> None:
-    """Old code: []. Ours: a warning too."""
+    """Old code: returns []. Ours: also warns."""
     shared.search(subject="flowers")
     with pytest.warns(OnefsWarning, match="did you mean 'flowers'"):
         assert shared.search(subject="flowrs") == []
@@ -275,7 +275,7 @@ def test_a_search_is_one_request(shared: ONE, servers: Servers) -> None:
 def test_paths_of_sessions_cost_the_listings_of_their_subjects_once(
     opened: Open, servers: Servers
 ) -> None:
-    """Ours: a session's folder bears a mark when another one of its subject has its number."""
+    """Ours: a session's folder has a mark if another session of the subject has the same number."""
     one = opened()
     servers.clear_requests()
     # all sessions of a number have its lab: none can be missing from what is found
@@ -291,7 +291,7 @@ def test_paths_of_sessions_cost_the_listings_of_their_subjects_once(
 
 
 def test_a_list_of_users_is_one_request(shared: ONE, servers: Servers) -> None:
-    """Ours: Alyx counts users rightly without another join, so they are not requested again."""
+    """Ours: without another join, Alyx counts users correctly. So they are not requested again."""
     servers.clear_requests()
     assert shared.search(users=["test_user", "olivier"], lab=["mainenlab"]) == [EID]
     assert len(alyx_requests(servers)) == 1
@@ -308,7 +308,7 @@ def test_a_search_made_before_is_answered_offline(opened: Open, servers: Servers
 
 
 def test_the_catalogue_answers_what_it_can(opened: Open, caplog: pytest.LogCaptureFixture) -> None:
-    """Ours: terms that it cannot answer are named."""
+    """Ours: the error names the terms that the catalogue cannot search for."""
     opened().search(lab=["mainenlab", "zadorlab"])
     opened().list(EID)
     away = opened(offline=True)
@@ -328,7 +328,7 @@ def test_the_catalogue_answers_what_it_can(opened: Open, caplog: pytest.LogCaptu
 def test_sessions_of_cache_tables_are_found_offline(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ours: by file name; by type as far as file names tell it, which is said."""
+    """Ours: by file name, and by the type that a file name implies; a message says so."""
     url = "http://127.0.0.1:1"
     datasets = [dataset(1, 1, "alf/spikes.times.npy"), dataset(2, 2, "alf/licks.times.npy")]
     folder = write(tmp_path / "tables", [session(1), session(2)], datasets)
@@ -390,13 +390,13 @@ def test_users_with_projects_are_checked_by_onefs(traps: ONE) -> None:
 
 
 def test_rows_that_alyx_repeats_come_once(traps: ONE) -> None:
-    """Ours: a project's name that two projects of a session hold repeats the session."""
+    """Ours: Alyx repeats a session if the names of two of its projects match."""
     found = traps.search(project="i")
     assert len(found) == len(set(found)) == 39
 
 
 def test_terms_that_repeat_sessions_are_requested_distinct(traps: ONE, trapped: Servers) -> None:
-    """Ours: 43 rows are 39 sessions, of which ten are the first ten rows."""
+    """Ours: Alyx would send 43 rows for 39 sessions. The first ten rows are ten sessions."""
     everything = traps.search(project="i")
     trapped.clear_requests()
     assert traps.search(project="i", limit=10) == everything[:10]
@@ -404,7 +404,7 @@ def test_terms_that_repeat_sessions_are_requested_distinct(traps: ONE, trapped: 
 
 
 def test_sessions_that_alyx_repeats_across_pages_are_all_found(tmp_path: Path) -> None:
-    """Ours: of thousands of datasets that are good enough each is a row of its session's."""
+    """Ours: Alyx sends one row for each of thousands of datasets whose quality is good enough."""
     source = make_source(ServeOptions(sessions=400, datasets=7, state_dir=tmp_path))
     good = {each.eid for each in source.sessions() if source.datasets(each.eid)}
     assert sum(len(source.datasets(eid)) for eid in good) > 2500
@@ -426,13 +426,13 @@ def test_one_session_without_trials_breaks_performance_for_all(traps: ONE) -> No
 
 
 def test_a_nickname_in_two_labs_finds_both_subjects(traps: ONE) -> None:
-    """Ours: both are found; a lab tells them apart."""
+    """Ours: both subjects are found. The term ``lab`` selects one of them."""
     assert len(traps.search(subject="dup01")) == 2
     assert len(traps.search(subject="dup01", lab="cortexlab")) == 1
 
 
 def test_names_of_subjects_are_found_in_any_case(traps: ONE) -> None:
-    """Old code: the server's way."""
+    """Old code: like the server."""
     assert traps.search(subject="DUP01") == traps.search(subject="dup01")
 
 

@@ -1,4 +1,4 @@
-"""What a search costs beside the server's own time, and beside a bare scan of the catalogue."""
+"""Tests of the time for a search, compared with the server and plain scans of the catalogue."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _STRIDE = 100
 
 
 def cost(call: Callable[[], object]) -> tuple[int, int]:
-    """What a call takes: instructions of SQLite, and Python functions that are called."""
+    """Return what a call needs: the number of SQLite instructions and of Python function calls."""
     steps = calls = 0
 
     def stepped() -> int:
@@ -71,7 +71,7 @@ def _count_steps(connection: sqlite3.Connection, stepped: Callable[[], int] | No
 
 
 def test_a_search_takes_the_servers_time(servers: Servers) -> None:
-    """It is one request, on the connection that is there."""
+    """A search sends one request, on the connection that is already open."""
     with ONE(**arguments(servers)) as one:
         assert one.search(users="olivier", date_range="2018-08-24") == [EID]
         servers.clear_requests()
@@ -124,7 +124,7 @@ Scan = Callable[[], object]
 def laboratory(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[CatalogueDatabase, Scan, Scan]]:
-    """A catalogue of 20,000 sessions, and bare scans of its sessions and of their datasets."""
+    """Return a catalogue of 20,000 sessions, and plain scans of its sessions and datasets."""
     folder = tmp_path_factory.mktemp("large")
     if request.param == "from cache tables":
         sync_from_files(write(folder / "tables", *_tables()), folder)

@@ -1,4 +1,4 @@
-"""The ONE tutorial, each block of its code in order, against the embedded laboratory.
+"""Tests that run each block of code of the ONE tutorial, in order, in the embedded laboratory.
 
 Changed are the imports, the server's address with its data credentials, and the cache paths (ours,
 without UUIDs); everything else that it prints must be printed, as text.
@@ -27,7 +27,7 @@ BLOCKS = blocks()
 
 
 class Prompt:
-    """A Python prompt: runs blocks one after the other, in one namespace."""
+    """A Python prompt that runs blocks of code one after the other, in the same namespace."""
 
     def __init__(self, servers: Servers) -> None:
         self.names: dict[str, Any] = {}
@@ -68,7 +68,7 @@ class Prompt:
 def ran(
     servers: Servers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Prompt, list[list[tuple[str, str]]]]]:
-    """The prompt after all blocks, and what each of them showed."""
+    """Run all blocks. Return the prompt, and the output of each block."""
     login = servers.login
     prompt = Prompt(servers)
     with pytest.MonkeyPatch.context() as patch:
@@ -109,7 +109,7 @@ def test_the_tutorials_output_is_printed(ran: Ran, number: int) -> None:
 
 
 def _as_the_tutorial_has_paths(shown: str, printed: str) -> str:
-    """Our list of paths with the tutorial's folder and UUIDs, printed as the tutorial does."""
+    """Return our list of paths in the tutorial's form, with the tutorial's folder and UUIDs."""
     theirs = re.findall(r"/home/\S+\.npy", printed)
     lines = []
     for path, their in zip(ast.literal_eval(shown), theirs, strict=True):

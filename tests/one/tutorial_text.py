@@ -17,14 +17,14 @@ _CODE = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """Lines of code in a row, and what the tutorial prints below them ('' for nothing)."""
+    """Successive lines of code, and the output below them in the tutorial ('' for none)."""
 
     code: str
     printed: str
 
 
 def blocks() -> list[Block]:
-    """Every block of the tutorial, in order."""
+    """Return all blocks of the tutorial, in order."""
     found: list[tuple[list[str], list[str]]] = []
     into: list[str] | None = None
     for line in TEXT.read_text("utf-8").splitlines():

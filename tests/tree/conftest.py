@@ -1,4 +1,4 @@
-"""Fixtures: the tree of the embedded laboratory."""
+"""Fixtures for the tests of the tree: the tree of the embedded laboratory."""
 
 from __future__ import annotations
 

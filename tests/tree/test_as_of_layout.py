@@ -1,4 +1,4 @@
-"""The revisions of a day: ONE-api's own function is the reference."""
+"""Tests of the revisions of a day, compared with ONE-api's own function."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def dataset(
 
 
 def shown(datasets: Iterable[Dataset], day: str) -> dict[str, str]:
-    """Return the path of each file as of a day, and its revision."""
+    """Return the paths of the files that a day shows, with the revision of each file."""
     shape = layout_as_of(datasets, day)
     return {"/".join(place): found.revision for place, found in datasets_by_path(shape)}
 

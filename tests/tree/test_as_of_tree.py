@@ -1,4 +1,4 @@
-"""``.as-of``: the tree as of a day, with a real catalogue, cache and servers."""
+"""Tests of ``.as-of``, the tree as of a day, with a real catalogue, cache and servers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read(access: Access, path: str) -> bytes:
 
 
 def walk(tree: Tree, path: str) -> dict[str, NodeKind]:
-    """Return the paths listed below a folder, each once."""
+    """Return all paths that are listed below a folder, each path once."""
     found: dict[str, NodeKind] = {}
     for name, node in tree.children(path):
         below = f"{path}/{name}"
@@ -180,7 +180,7 @@ def test_nothing_is_downloaded_twice_and_the_cache_has_ones_layout(
 
 
 def test_page_caches_are_kept_by_path(access: Access) -> None:
-    """The kernel has separate pages for each path: it does not know datasets."""
+    """The kernel has separate pages for each path, because it does not know datasets."""
     paths = [f"/{PROBE}/#{FIRST}#/{NAME}", f"/.as-of/2021-01-01/{PROBE}/{NAME}"]
     for expected in (False, True):
         for path in paths:
@@ -227,7 +227,7 @@ def test_datasets_of_a_day_are_stored_in_ones_layout(access: Access) -> None:
 def test_a_day_is_the_same_with_cache_tables(
     access: Access, servers: Servers, tmp_path: Path
 ) -> None:
-    """The tables suffice until a file is opened; offline, there are no requests at all."""
+    """Until a file is opened, only the tables are used. Offline, no request is made."""
     synced = open_laboratory(servers, tmp_path / "synced")
     try:
         alyx = synced.alyx.low_priority(deadline=60.0)
@@ -323,7 +323,7 @@ def test_other_bytes_of_one_dataset_are_noticed_at_each_of_its_paths(
 
 @pytest.mark.parametrize("kind", ["default_is_not_latest", "no_default", "two_defaults"])
 def test_unusual_default_flags_of_real_databases(kind: str, tmp_path: Path) -> None:
-    """With no default, two, or an old one, each day shows one file: the last revision up to it."""
+    """Each day shows the last revision up to that day, also if the flags are missing or wrong."""
     from tests.recordings import manifest
 
     source = RecordedSource()

@@ -1,4 +1,4 @@
-"""The tree with cache tables: its requests, the fields filled later, and the tree offline."""
+"""Tests of the tree with cache tables: its requests, fields that Alyx adds, the tree offline."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ THERE = "mainenlab/clns0730/2018-08-24/002"
 
 @pytest.fixture(scope="module")
 def laboratory() -> SyntheticLaboratory:
-    """A laboratory whose files and tables are built once."""
+    """Build the files and cache tables of a laboratory once for all tests."""
     return SyntheticLaboratory()
 
 
@@ -60,7 +60,7 @@ Open = Callable[[], Access]
 
 @pytest.fixture
 def opened(servers: Servers, tmp_path: Path) -> Iterator[Open]:
-    """Opens laboratories with one state folder, which are closed at the end."""
+    """Return a function that opens a laboratory in the same state folder. Closes all at the end."""
     made: list[Access] = []
 
     def make() -> Access:
@@ -75,7 +75,7 @@ def opened(servers: Servers, tmp_path: Path) -> Iterator[Open]:
 
 @pytest.fixture
 def synced(opened: Open, tmp_path: Path, servers: Servers) -> Access:
-    """A laboratory just after a sync from its server."""
+    """Return a laboratory that was just synced from its server."""
     access = opened()
     alyx = access.alyx.low_priority(deadline=60.0)
     assert sync_from_server(alyx, tmp_path / "state") is not None
@@ -127,7 +127,7 @@ def test_the_tree_is_the_same_as_from_alyx(synced: Access, opened: Open, tmp_pat
 def test_the_first_opening_requests_the_whole_session_once(
     synced: Access, servers: Servers
 ) -> None:
-    """The tables name no repository: the session's real listing does."""
+    """The tables name no repository, so the session's listing is requested from Alyx."""
     paths = [path for path in files(synced, HERE) if path.endswith(".npy")]
     for path in paths[:3]:
         assert len(read(synced, path)) == synced.tree.node(path).size
@@ -148,7 +148,7 @@ def test_fields_that_tables_lack_are_fetched_on_demand(synced: Access, servers: 
 def test_datasets_that_the_tables_lack_are_looked_up(
     opened: Open, tmp_path: Path, servers: Servers
 ) -> None:
-    """A name that they lack costs one request for its session; ENOENT is Alyx's answer."""
+    """If the tables lack a name, the session is requested once. ENOENT means that Alyx lacks it."""
     sync_from_files(
         write(
             tmp_path / "t",
@@ -213,7 +213,7 @@ def test_a_dataset_that_was_replaced_is_an_error_and_then_the_new_one(
 def test_without_alyx_a_file_is_read_from_where_it_should_be(
     synced: Access, servers: Servers
 ) -> None:
-    """ONE's layout gives the address while the file server responds; else it is unreachable."""
+    """ONE's layout gives the file's URL. If the file server does not respond, it is unreachable."""
     servers.alyx.stop()
     path = f"{HERE}/spikes.times.npy"
     assert len(read(synced, path)) == synced.tree.node(path).size
@@ -248,7 +248,7 @@ def test_a_cached_file_needs_no_server_even_if_the_tables_lack_fields(
 def test_sessions_that_are_newer_than_the_tables_are_found(
     synced: Access, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Listing one of a lab's subjects starts one request for new sessions in the background."""
+    """Listing a subject starts one request, in the background, for new sessions in the lab."""
     monkeypatch.setattr(rules, "TABLES_OVERLAP_DAYS", 36500)
     known = synced.database.tables.created_at
     assert known is not None
@@ -264,7 +264,7 @@ def test_sessions_that_are_newer_than_the_tables_are_found(
 
 
 def sessions_of(access: Access) -> list[Session]:
-    """Return all sessions that have a dataset."""
+    """Return all sessions that have at least one dataset."""
     labs = access.catalogue.labs().value
     subjects = [(lab, name) for lab in labs for name in access.catalogue.subjects(lab).value]
     found = [each for where in subjects for each in access.catalogue.sessions(*where).value]
@@ -318,7 +318,7 @@ def test_a_session_that_alyx_cannot_list_does_not_fail_the_others(
 def test_a_session_deleted_in_alyx_does_not_fail_the_others(
     synced: Access, opened: Open, tmp_path: Path, servers: Servers
 ) -> None:
-    """Alyx was asked for the file, and does not have it."""
+    """The error says that Alyx was asked for the file, and that Alyx does not have it."""
     known = sessions_of(synced)[:5]
     at = [session(1, id=each.eid, lab="l", subject="s", number=n) for n, each in enumerate(known)]
     rows = [dataset(1, n, eid=each.eid) for n, each in enumerate(known)]
@@ -354,7 +354,7 @@ def test_the_reserve_of_the_rate_limit_is_kept_for_other_requests(
 
 @pytest.fixture
 def old(opened: Open, tmp_path: Path, servers: Servers) -> Access:
-    """The tables of 2021 while every server is unreachable, with an empty catalogue."""
+    """Return a laboratory with the tables of 2021, an empty catalogue and no reachable server."""
     sync_from_files(OLD, tmp_path / "state")
     access = opened()
     servers.stop()
@@ -394,7 +394,7 @@ def test_offline_unknown_values_are_omitted_from_the_attributes(old: Access) -> 
 
 
 def test_the_stored_path_names_the_url(opened: Open, tmp_path: Path, servers: Servers) -> None:
-    """In tables of 2021, the session's row says 002, but the file server has it in ``1``."""
+    """In tables of 2021, a session has the number 2, but its folder on the server is ``1``."""
     sync_from_files(OLD, tmp_path / "state")
     access = opened()
     access.catalogue.repositories()

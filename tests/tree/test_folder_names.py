@@ -1,4 +1,4 @@
-"""Names of files and folders on a lab's own disk, served by ``--data``, in the tree."""
+"""Tests of file and folder names on a lab's own disk, which ``--data`` serves, in the tree."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def files(access: Access, folder: str = "") -> Iterator[str]:
 
 
 def test_every_file_of_a_disk_is_shown_once_with_its_bytes(access: Access) -> None:
-    """Names that are not UTF-8, that end in blanks, that differ in case alone, and more."""
+    """Names are not UTF-8, end with blanks, differ only in upper and lower case, and more."""
     assert sorted(files(access)) == sorted(f"/{path}" for path in NAMES.values())
     for name, path in NAMES.items():
         handle = access.tree.open(f"/{path}")

@@ -1,4 +1,4 @@
-"""Names that cannot exist, in every view: not found, without a request that Alyx cannot answer."""
+"""Names that cannot exist are not found in any view, and Alyx is not asked for invalid names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NUMBERS = ["²", "٣", "-1", "1.5", "+1", "9" * 10, "9" * 240, "0x1", "①", "�
 
 
 def refused(access: Access, path: str) -> None:
-    """Check that look-up, listing and following raise ENOENT, and no other exception."""
+    """Check that a path cannot be looked up, listed or followed: each raises ENOENT."""
     for ask in (access.tree.node, access.tree.children, access.tree.target):
         with pytest.raises(OnefsError) as caught:
             ask(path)

@@ -1,4 +1,4 @@
-"""Inode numbers below 2**32: assigned once, stored, and never the same for two files."""
+"""Tests of inode numbers below 2**32: they are stored, and no two files have the same number."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def opened(path: Path) -> Iterator[Callable[..., InodeNumbers]]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a write transaction of another connection during the block."""
+    """Keep the file locked during the block, with a write transaction on another connection."""
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         yield

@@ -1,4 +1,4 @@
-"""Paths and their entries, with a real catalogue, cache and server."""
+"""Tests of paths and the entries at these paths, with a real catalogue, cache and server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layouts: the names in each folder."""
+"""Tests of layouts, which decide the names in each folder."""
 
 from __future__ import annotations
 

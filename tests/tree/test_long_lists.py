@@ -1,4 +1,4 @@
-"""Lists of more than a page, from a server that loses and repeats rows between pages."""
+"""Tests of lists with several pages, from a server that omits and repeats rows between pages."""
 
 from __future__ import annotations
 

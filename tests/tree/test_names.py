@@ -1,4 +1,4 @@
-"""All names that a server may send become safe paths of the tree."""
+"""Tests that all names that a server may send become safe paths in the tree."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def servers(source: HostileLaboratory) -> Iterator[Servers]:
 
 
 def walked(access: Access, path: str = "") -> Iterator[tuple[str, NodeKind]]:
-    """Return everything below a folder; check that names are unique, and valid for Linux."""
+    """Return all paths below a folder. Check that names are unique, and valid for Linux."""
     children = access.tree.children(path or "/")
     names = [name for name, _ in children]
     assert len(set(names)) == len(names), path
@@ -208,7 +208,7 @@ def test_two_sessions_on_one_date_and_number_have_distinct_folders(
 def test_a_search_marks_the_session_that_its_folder_marks(
     access: Access, source: HostileLaboratory
 ) -> None:
-    """The two began at the same time, so that a server may send them in any order."""
+    """Two sessions began at the same time, so a server may send the two in any order."""
     folder = "/.search/subject=mouse&number=2"
     names = [name for name, _ in access.tree.children(folder) if not name.startswith(".")]
     leads = {name: access.tree.target(f"{folder}/{name}").rpartition("/")[2] for name in names}
@@ -232,13 +232,13 @@ def test_a_subject_named_like_an_alias_has_its_own_folder(access: Access) -> Non
 
 
 def test_a_nan_revision_is_a_revision_as_alyx_names_it(access: Access) -> None:
-    """Alyx's REST responses have the name; only cache tables turn a missing one into ``#nan#``."""
+    """In Alyx's REST responses, nan is a real name. In cache tables, it is a missing name."""
     folder = "/lab/mouse/2021-03-04/001/alf/#nan#"
     assert [name for name, _ in access.tree.children(folder)] == ["x.y.npy"]
 
 
 def test_recorded_names_are_paths_as_they_are() -> None:
-    """No name that the real Alyx sent has to be escaped, except the recorded traps."""
+    """No recorded name from the real Alyx must be escaped, except the names recorded as traps."""
     seen = 0
     for _, body in bodies("datasets"):
         for row in body.get("results", ()) if isinstance(body.get("results"), list) else ():

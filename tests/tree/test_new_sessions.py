@@ -1,4 +1,4 @@
-"""Sessions that begin while a mount runs: links to them work at once."""
+"""Tests that links work at once for sessions that begin while a mount runs."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _as_it_was(laboratory: GrowingLaboratory) -> None:
 def test_a_link_to_a_new_session_leads_to_it(
     access: Access, servers: Servers, laboratory: GrowingLaboratory, subject: str, way: str
 ) -> None:
-    """Its subject was just listed without it."""
+    """The link works even if the subject was listed just before the session was added."""
     for path in ("/", "/mainenlab", f"/mainenlab/{SUBJECT}"):
         access.tree.children(path)
     laboratory.add(subject)

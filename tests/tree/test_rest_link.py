@@ -1,4 +1,4 @@
-"""The folder that ``.rest`` leads to, and removal of old ones: never one that may be in use."""
+"""Tests of ``.rest``: its folder, and the removal of folders that no process can still use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ELSEWHERE = "0123456789ab"
 
 
 def ended() -> int:
-    """The pid of a process that has ended."""
+    """Return the pid of a process that has ended."""
     process = subprocess.Popen(["true"])
     process.wait()
     return process.pid
@@ -80,7 +80,7 @@ def test_a_folder_is_marked_as_used_once_a_day(tmp_path: Path) -> None:
 
 
 def test_two_containers_with_the_same_pids_have_separate_folders(tmp_path: Path) -> None:
-    """Two pid namespaces share a folder: each has a process 1, which the other cannot see."""
+    """Two pid namespaces share the folder. Each has a process 1 that is invisible to the other."""
     unshare = ["unshare", "--pid", "--fork", "--mount-proc"]
     if which("unshare") is None or subprocess.run([*unshare, "true"], check=False).returncode:
         pytest.skip("no pid namespaces here")

@@ -1,4 +1,4 @@
-"""``.search`` and ``.datasets.tsv`` with the embedded laboratory."""
+"""Tests of ``.search`` and ``.datasets.tsv`` with the embedded laboratory."""
 
 from __future__ import annotations
 

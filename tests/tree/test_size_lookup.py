@@ -1,4 +1,4 @@
-"""Sizes that Alyx lacks: one request on demand, and a failure is never a size."""
+"""Tests of sizes that Alyx lacks: each needs one request, and a failure is never a size."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_folder_fails_once_and_not_each_of_its_files(servers: Servers, tmp_pat
 def test_a_refusal_costs_one_request_and_not_one_per_look(
     servers: Servers, stalling: StallingLaboratory, tmp_path: Path, refusal: str
 ) -> None:
-    """``ls -l`` of a folder stats each file: that costs one request per file, not n for each."""
+    """``ls -l`` calls ``stat`` for each of n files. This makes n requests, not n for each file."""
     password = "wrong" if refusal == "password" else ""
     now = [0.0]
     with pytest.MonkeyPatch.context() as patch:
