@@ -14,7 +14,7 @@ from onefs.model import Dataset, Replica, Session
 from onefs.one.mount_access import MountAccess
 from onefs.search.queries import FoundSessions
 from onefs.tree.layout import SessionLayout, datasets_by_path, session_layout
-from onefs.tree.sidecars import DATASETS_TSV
+from onefs.tree.sidecars import ABSENT, DATASETS_TSV
 from onefs.tree.symlink_views import BY_REF
 from onefs.tree.variant import Variant
 
@@ -49,7 +49,10 @@ class MountPaths:
         return self._files.root.joinpath(*place)
 
     def layout(self, session: Session, variant: Variant) -> SessionLayout:
-        """Return the folders and datasets of a session, read from its file ``.datasets.tsv``."""
+        """Return the folders and datasets of a session, read from its file ``.datasets.tsv``.
+
+        Datasets that are on no server are left out, as in the tree.
+        """
         folder = (*variant.folders, *self.place(session))
         self._fetch_full_listing(folder)
         places: dict[str, Place] = {}
@@ -57,6 +60,8 @@ class MountPaths:
         for line in self._files.text(*folder, DATASETS_TSV).split("\n")[1:]:
             if line:
                 cells = line.split("\t")
+                if cells[6:7] == [ABSENT]:
+                    continue
                 place = tuple(cells[0].split("/"))
                 dataset = self._parse_dataset(session, (*folder, *place), place, cells)
                 places[dataset.id] = place

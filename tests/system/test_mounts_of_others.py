@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from onefs.demo.folder_laboratory import FolderLaboratory
 from onefs.demo.servers import ServeOptions as DemoOptions
 from onefs.demo.servers import Servers, make_source
 from tests.cli.commands_table import row
-from tests.laboratories import account
+from tests.cli.test_commands_get import LICKS, LicksOnNoServer
+from tests.laboratories import account, small_folder
 from tests.running import ONEFS
 from tests.users import OTHER_UID, UID, Machine
 
@@ -88,19 +91,27 @@ class Shared:
         return line.removeprefix("onefs: ")
 
 
+@contextmanager
+def share(machine: Machine, servers: Servers, name: str, *, sync: bool) -> Iterator[Shared]:
+    """Mount a laboratory as root, for all users."""
+    place = machine.folder / name
+    machine.run_as(0, "mkdir", "--mode=755", place)
+    given = [f"{name}={value}" for name, value in account(servers).items()]
+    made = Shared(machine, place, servers, given)
+    if sync:
+        made.root("sync")
+    made.root("mount", place, "--allow-other")
+    try:
+        yield made
+    finally:
+        made.root("umount", place)
+
+
 @pytest.fixture(scope="module")
 def shared(machine: Machine) -> Iterator[Shared]:
-    with Servers(make_source(DemoOptions())) as servers:
-        place = machine.folder / "shared"
-        machine.run_as(0, "mkdir", "--mode=755", place)
-        given = [f"{name}={value}" for name, value in account(servers).items()]
-        made = Shared(machine, place, servers, given)
-        made.root("sync")
-        made.root("mount", place, "--allow-other")
-        try:
-            yield made
-        finally:
-            made.root("umount", place)
+    servers = Servers(make_source(DemoOptions()))
+    with servers, share(machine, servers, "shared", sync=True) as made:
+        yield made
 
 
 FILE = f"{SESSION}/spikes.times.npy"
@@ -271,3 +282,14 @@ def test_a_mount_of_one_variant_answers_with_its_own_paths(
         machine.run_as(UID, "ls", *listed)
     finally:
         machine.run_as(0, ONEFS, "umount", place)
+
+
+@row("file registered in Alyx but on no server")
+def test_a_session_with_a_file_on_no_server_is_listed(machine: Machine, tmp_path: Path) -> None:
+    source = LicksOnNoServer(FolderLaboratory(small_folder(tmp_path / "data")))
+    session, file = LICKS.split("/alf/")
+    with Servers(source) as servers, share(machine, servers, "absent", sync=False) as other:
+        table = machine.run_as(0, "cat", other.path / session / ".datasets.tsv").stdout
+        assert f"alf/{file}" in table
+        listed = other.second("list", "--details", "--format", "json", other.path / session)
+        assert json.loads(listed) == []  # it was the session's only dataset
