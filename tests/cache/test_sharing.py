@@ -117,7 +117,7 @@ def test_a_killed_process_leaves_its_blocks_to_the_next(tmp_path: Path, origin: 
         again = [b for b in range(25) if before[b] and after[b] > before[b]]
         assert after[0] == 1, "what was complete is not fetched again"
         assert len(again) < sum(map(bool, before))
-        assert max(after) == 2
+        assert max(after) <= 2
 
 
 @pytest.mark.long

@@ -220,3 +220,18 @@ def test_without_validators_the_md5_detects_a_change(open_content: Open) -> None
                 reader.read(0, 1)
         pass_time(content)
         assert read_all(content, dataset) == new
+
+
+def test_a_thread_that_notices_a_change_late_reads_the_new_file(open_content: Open) -> None:
+    """Another thread has started over by then, and has served bytes of the new version."""
+    old, new = some_bytes(len(DATA), seed=3), DATA
+    with ScriptedServer({"/a.b.npy": [served(old, '"old"'), served(new, '"new"')]}) as server:
+        dataset = dataset_of(server, new)
+        first = open_content(small_file=0)
+        with HandleReader(first, dataset) as reader:
+            reader.read(len(DATA) - 50, 50)
+        first.close()
+        with HandleReader(open_content(small_file=0), dataset) as reader:
+            assert reader.read(0, 100) == new[:100]
+            reader.handle._restart(last=False)  # what the late thread does
+            assert reader.read(BLOCK, 100) == new[BLOCK : BLOCK + 100]
