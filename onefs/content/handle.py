@@ -227,19 +227,18 @@ class DatasetHandle:
         Several threads may notice the change. The first of these threads starts over for all of
         them. A later thread finds a cursor that is not outdated, and uses it, whether bytes of the
         new version were served or not. The old cursor stays open, because other threads may still
-        use it. Raises BadContent
-        if a byte of the old version was served, or if ``last`` is true.
+        use it. Raises BadContent if a byte of the old version was served, or if ``last`` is true.
         """
         with self._lock:
             cursor = self._cursor
-            is_outdated = (
-                cursor is not None and cursor.partial.block_file.state() is PartialState.GONE
-            )
-            if last or (is_outdated and cursor is not None and cursor.has_served_bytes):
+            outdated = cursor
+            if cursor is not None and cursor.partial.block_file.state() is not PartialState.GONE:
+                outdated = None
+            if last or (outdated is not None and outdated.has_served_bytes):
                 why = "has changed on the server" if cursor is None else cursor.partial.drop_reason
                 raise BadContent(f"{self._dataset.name} {why}: open it again")
-            if is_outdated and cursor is not None:
-                self._outdated_cursors.append(cursor)
+            if outdated is not None:
+                self._outdated_cursors.append(outdated)
                 self._cursor = None
 
     def _open_file(self, path: Path) -> bool:
