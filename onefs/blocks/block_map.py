@@ -41,6 +41,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from onefs.cache.sparse import allocated_size, disk_size
+from onefs.cache.use_times import last_use
 from onefs.lowlevel.files import open_or_create, replace_file
 from onefs.lowlevel.forking import close_lock_file, open_lock_file
 from onefs.model import Dataset
@@ -336,7 +337,7 @@ def iter_headers(folder: Path) -> Iterator[tuple[BlockMapHeader, float]]:
     """
     for path in folder.glob("*.json"):
         with suppress(OSError):
-            used_at = path.stat().st_mtime
+            used_at = last_use(path)
             header = read_header(folder, path.stem)
             if header is not None:
                 yield header, used_at

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from onefs.cache.files import sync_file
-from onefs.cache.use_times import LAST_USE_PRECISION_SECONDS, last_used_times, note_use
+from onefs.cache.use_times import LAST_USE_PRECISION_SECONDS, last_use, note_use
 from onefs.lowlevel.files import (
     RECORD_FILE_BYTES,
     fsync_folder,
@@ -181,11 +181,15 @@ class Records:
 
     def last_used_times(self) -> dict[str, float]:
         """Return when each file was last used, in seconds since the epoch, by dataset id."""
-        return last_used_times(self._folder)
+        times = {}
+        for dataset_id in self._dataset_ids():
+            with suppress(FileNotFoundError):
+                times[dataset_id] = last_use(self._path(dataset_id))
+        return times
 
     def all_entries(self) -> Iterator[CacheEntry]:
         """Yield every record that can be read."""
-        for dataset_id in self.last_used_times():
+        for dataset_id in self._dataset_ids():
             entry = self.get(dataset_id)
             if entry is not None:
                 yield entry
@@ -206,6 +210,13 @@ class Records:
             entry = self.get(name)
             if entry is not None and entry.state == "accepted":
                 yield entry
+
+    def _dataset_ids(self) -> list[str]:
+        return [
+            name.removesuffix(".json")
+            for name in os.listdir(self._folder)
+            if name.endswith(".json") and not name.startswith(".")
+        ]
 
     def _update_accepted_mark(self, entry: CacheEntry) -> None:
         mark = f"{self._accepted_folder}/{entry.dataset_id}"

@@ -26,12 +26,9 @@ def note_use(path: str | os.PathLike[str], precision: float) -> None:
             os.utime(path)  # no time is given, so that the folder's group may do this too
 
 
-def last_used_times(folder: str | os.PathLike[str]) -> dict[str, float]:
-    """Return when each file was last used, in seconds since the epoch, by dataset id."""
-    times = {}
-    with os.scandir(folder) as items:
-        for item in items:
-            if item.name.endswith(".json") and not item.name.startswith("."):
-                with suppress(FileNotFoundError):
-                    times[item.name.removesuffix(".json")] = item.stat().st_mtime
-    return times
+def last_use(path: str | os.PathLike[str]) -> float:
+    """Return when the dataset of a record or header was last used, in seconds since the epoch.
+
+    Raises OSError.
+    """
+    return os.stat(path).st_mtime
