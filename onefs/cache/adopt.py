@@ -28,7 +28,7 @@ FileProgressCallback = Callable[[Path, int], None]
 
 
 class AdoptionOutcome(Enum):
-    """What was done with a file that could be adopted."""
+    """The possible results of adopting a file."""
 
     ADOPTED = "taken"
     #: the dataset is cached already

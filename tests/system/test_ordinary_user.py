@@ -148,7 +148,7 @@ def test_root_can_show_it_to_others(machine: Machine) -> None:
 
 @row("second user, mount of --allow-other")
 def test_each_user_has_a_rest_of_its_own(machine: Machine) -> None:
-    """Where ONE keeps Alyx's answers: the mount's own folder is closed to other users."""
+    """ONE stores Alyx's answers in the user's own folder. The mount's is closed to other users."""
     place = machine.folder / "rested"
     options = ["--demo", "--demo-data", machine.folder / "data", "--allow-other"]
     machine.run_as(0, "mkdir", "--mode=755", place)

@@ -145,19 +145,24 @@ def test_fields_that_tables_lack_are_fetched_on_demand(synced: Access, servers: 
     assert asked(servers) == ["/datasets"]
 
 
+def _sync_one_dataset(folder: Path, path: str) -> None:
+    """Load cache tables in which the tutorial's session has one dataset."""
+    sync_from_files(
+        write(
+            folder / "t",
+            [session(1, id=TUTORIAL, lab="mainenlab", subject="clns0730", date=_day())],
+            [dataset(1, 1, path, eid=TUTORIAL)],
+            created=TODAY,
+        ),
+        folder / "state",
+    )
+
+
 def test_datasets_that_the_tables_lack_are_looked_up(
     opened: Open, tmp_path: Path, servers: Servers
 ) -> None:
     """If the tables lack a name, the session is requested once. ENOENT means that Alyx lacks it."""
-    sync_from_files(
-        write(
-            tmp_path / "t",
-            [session(1, id=TUTORIAL, lab="mainenlab", subject="clns0730", date=_day())],
-            [dataset(1, 1, "alf/only.one.npy", eid=TUTORIAL)],
-            created=TODAY,
-        ),
-        tmp_path / "state",
-    )
+    _sync_one_dataset(tmp_path, "alf/only.one.npy")
     access = opened()
     assert list(files(access, HERE)) == [f"{HERE}/alf/only.one.npy"]
     assert "/datasets" not in asked(servers)
@@ -172,15 +177,7 @@ def test_datasets_that_the_tables_lack_are_looked_up(
 def test_a_dataset_that_was_deleted_from_alyx_is_not_found(
     opened: Open, tmp_path: Path, servers: Servers
 ) -> None:
-    sync_from_files(
-        write(
-            tmp_path / "t",
-            [session(1, id=TUTORIAL, lab="mainenlab", subject="clns0730", date=_day())],
-            [dataset(1, 1, "gone.one.npy", eid=TUTORIAL)],
-            created=TODAY,
-        ),
-        tmp_path / "state",
-    )
+    _sync_one_dataset(tmp_path, "gone.one.npy")
     with pytest.raises(NotFound, match=r"has no gone\.one\.npy"):
         opened().tree.open(f"{HERE}/gone.one.npy")
 

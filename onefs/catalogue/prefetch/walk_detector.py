@@ -47,7 +47,7 @@ class _LabWalk:
 
 @dataclass(frozen=True, slots=True)
 class Lookahead:
-    """What to request together with a miss."""
+    """The requests that are sent together with the request for an unknown listing."""
 
     #: number of sessions to request, including the missed one
     session_count: int
